@@ -1,0 +1,59 @@
+"""The error tree. Each message says what happened, the value seen and what to do."""
+
+from __future__ import annotations
+
+
+class PortraitError(Exception):
+    """Anything that a user of portrait can act on. `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class InputError(PortraitError):
+    """What was given cannot be used."""
+
+    exit_code = 2
+
+
+class SettingsError(InputError):
+    """A setting, recipe, style or record does not fit."""
+
+
+class ImageReadError(InputError):
+    """A file is not a picture that can be read in full."""
+
+
+class ShapeError(InputError):
+    """An array does not have the shape or type that the contract names."""
+
+
+class FaceError(PortraitError):
+    """The photo's faces do not allow a choice."""
+
+
+class NoFaceError(FaceError):
+    """No face above the detection threshold."""
+
+
+class ManyFacesError(FaceError):
+    """Several faces of similar size and no policy that chooses."""
+
+
+class WeightsError(PortraitError):
+    """Model files cannot be used."""
+
+
+class WeightsMissingError(WeightsError):
+    """A model file is not on this machine."""
+
+
+class WeightsCorruptError(WeightsError):
+    """A model file is not the one whose SHA-256 is pinned."""
+
+
+class EvaluationError(PortraitError):
+    """A measurement cannot be made."""
+
+
+class TooFewPairsError(EvaluationError):
+    """The sample is too small to show the rate that was asked for."""

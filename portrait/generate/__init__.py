@@ -1,0 +1,1 @@
+"""Identity + photo -> picture: one engine over diffusers pipelines."""

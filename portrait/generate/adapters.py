@@ -1,0 +1,65 @@
+"""Load an IP-Adapter-FaceID file into a pipeline, and set its scale for the length of a block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from portrait.errors import WeightsCorruptError, WeightsMissingError
+
+
+def load_faceid(pipe: Any, path: Path) -> None:
+    """Load a FaceID adapter (`.safetensors`, or `.bin` read with `weights_only`) into a diffusers pipeline.
+
+    A failed load leaves the pipeline without any adapter: diffusers would otherwise run on with half of one.
+
+    Raises:
+        WeightsMissingError: no such file.
+        WeightsCorruptError: not a FaceID adapter, or one for another cross-attention width.
+    """
+    if not path.is_file():
+        raise WeightsMissingError(f"no IP-Adapter file at {path}")
+    try:
+        pipe.load_ip_adapter(
+            str(path.parent), subfolder="", weight_name=path.name, image_encoder_folder=None, local_files_only=True
+        )
+        projection = pipe.unet.encoder_hid_proj.image_projection_layers[0]
+        width, wanted = projection.norm.weight.shape[0], pipe.unet.config.cross_attention_dim
+        if width != wanted:
+            raise WeightsCorruptError(f"{path} is made for a cross-attention width of {width}, the model has {wanted}")
+    except WeightsCorruptError:
+        pipe.unload_ip_adapter()
+        raise
+    except Exception as error:  # diffusers raises KeyError, OSError, ValueError, RuntimeError here
+        pipe.unload_ip_adapter()
+        raise WeightsCorruptError(f"{path} is not an IP-Adapter-FaceID file: {error!r}") from error
+
+
+def identity_embeds(embedding: np.ndarray, count: int, guided: bool) -> list[Tensor]:
+    """What `ip_adapter_image_embeds` wants for `count` pictures of one person.
+
+    Returns:
+        One (2 * count, 1, D) float32 tensor, negatives (zeros) first; (count, 1, D) without guidance,
+        where a zero half would be taken for a second face.
+    """
+    positive = torch.from_numpy(np.ascontiguousarray(embedding, np.float32)).view(1, 1, -1).repeat(count, 1, 1)
+    return [torch.cat([torch.zeros_like(positive), positive]) if guided else positive]
+
+
+@contextmanager
+def identity_adapter(pipe: Any, scale: float) -> Iterator[Any]:
+    """Within the block the adapter works at `scale`; afterwards at the scale it had before."""
+    processors = [p for p in pipe.unet.attn_processors.values() if hasattr(p, "scale")]
+    before = [list(p.scale) for p in processors]
+    pipe.set_ip_adapter_scale(scale)
+    try:
+        yield pipe
+    finally:
+        for processor, old in zip(processors, before, strict=True):
+            processor.scale = old

@@ -1,0 +1,127 @@
+"""The small f16 autoencoder of `mini`: 512 px become 32 x 32 x 32 latents, and back.
+
+A strided linear transform carries the picture (it starts as the PCA of 16 x 16 patches), and residual
+blocks that work at 1/8 and 1/16 of the size, where a CPU is fast, learn what is missing. The idea of a
+non-parametric shortcut around the learned part is that of DC-AE (Chen et al. 2024, arXiv 2410.10733).
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
+from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PATCH = 16
+
+
+class ResidualBlock(nn.Module):
+    """GroupNorm, SiLU, 3x3, SiLU, 3x3, added to the input; the last convolution starts at zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.silu(self.conv1(F.silu(self.norm(x)))))
+
+
+class PatchAutoencoder(ModelMixin, ConfigMixin):
+    """Deterministic autoencoder with the interface of diffusers' `AutoencoderTiny`.
+
+    Args:
+        latent_channels: Channels of the latents at 1/16 of the picture's sides.
+        encoder_channels: Widths at 1/8 and 1/16.
+        decoder_channels: Widths at 1/16, 1/8 and 1/4.
+        encoder_blocks: Residual blocks at 1/8 and 1/16.
+        decoder_blocks: Residual blocks at 1/16, 1/8 and 1/4.
+        scaling_factor: Latents times this have unit variance, as in every diffusers autoencoder.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 32,
+        encoder_channels: tuple[int, int] = (96, 160),
+        decoder_channels: tuple[int, int, int] = (224, 128, 48),
+        encoder_blocks: tuple[int, int] = (1, 3),
+        decoder_blocks: tuple[int, int, int] = (2, 3, 2),
+        scaling_factor: float = 1.0,
+        block_out_channels: tuple[int, ...] = (1, 1, 1, 1, 1),  # its length tells pipelines the factor, 2 ** 4
+    ) -> None:
+        super().__init__()
+        e8, e16 = encoder_channels
+        d16, d8, d4 = decoder_channels
+        self.linear_encoder = nn.Conv2d(3, latent_channels, PATCH, stride=PATCH)
+        self.linear_decoder = nn.ConvTranspose2d(latent_channels, 3, PATCH, stride=PATCH)
+        self.encoder = nn.Sequential(
+            nn.PixelUnshuffle(8),
+            nn.Conv2d(192, e8, 3, padding=1),
+            *(ResidualBlock(e8) for _ in range(encoder_blocks[0])),
+            nn.Conv2d(e8, e16, 3, stride=2, padding=1),
+            *(ResidualBlock(e16) for _ in range(encoder_blocks[1])),
+            nn.Conv2d(e16, latent_channels, 3, padding=1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(latent_channels, d16, 3, padding=1),
+            *(ResidualBlock(d16) for _ in range(decoder_blocks[0])),
+            nn.Conv2d(d16, d8 * 4, 1),
+            nn.PixelShuffle(2),
+            *(ResidualBlock(d8) for _ in range(decoder_blocks[1])),
+            nn.Conv2d(d8, d4 * 4, 1),
+            nn.PixelShuffle(2),
+            *(ResidualBlock(d4) for _ in range(decoder_blocks[2])),
+            nn.SiLU(),
+            nn.Conv2d(d4, 48, 3, padding=1),
+            nn.PixelShuffle(4),
+        )
+
+    def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderTinyOutput | tuple[Tensor]:
+        """(B, 3, H, W) in [-1, 1] -> latents (B, C, H/16, W/16), unscaled. H and W are multiples of 16."""
+        latents = self.linear_encoder(x) + self.encoder(x)
+        return AutoencoderTinyOutput(latents=latents) if return_dict else (latents,)
+
+    def decode(
+        self, z: Tensor, generator: torch.Generator | None = None, return_dict: bool = True
+    ) -> DecoderOutput | tuple[Tensor]:
+        """Latents (B, C, h, w), unscaled -> (B, 3, 16h, 16w), about [-1, 1]."""
+        sample = self.linear_decoder(z) + self.decoder(z)
+        return DecoderOutput(sample=sample) if return_dict else (sample,)
+
+    def forward(self, sample: Tensor) -> Tensor:
+        return self.decode(self.encode(sample).latents).sample
+
+    @torch.no_grad()
+    def start_from_pca(self, patches: Tensor) -> float:
+        """Set the linear part to the PCA of (N, 768) patches, channel-major, in [-1, 1].
+
+        The components are scaled by the square root of their deviation: coarse ones stay larger, so
+        noise hides fine detail first. The learned part ends in zeros, so at first the whole
+        autoencoder is this transform.
+
+        Returns:
+            The share of the variance that the components keep.
+        """
+        channels = self.config.latent_channels
+        mean = patches.mean(0)
+        _, deviation, basis = torch.linalg.svd(patches - mean, full_matrices=False)
+        deviation = deviation / len(patches) ** 0.5
+        scale = deviation[:channels].sqrt()
+        kept = float(deviation[:channels].square().sum() / deviation.square().sum())
+        basis = basis[:channels]
+        self.linear_encoder.weight.copy_((basis / scale[:, None]).view(channels, 3, PATCH, PATCH))
+        self.linear_encoder.bias.copy_(-(basis @ mean) / scale)
+        self.linear_decoder.weight.copy_((basis * scale[:, None]).view(channels, 3, PATCH, PATCH))
+        self.linear_decoder.bias.copy_(mean.view(3, -1).mean(1))
+        for net in (self.encoder, self.decoder):
+            last = [m for m in net if isinstance(m, nn.Conv2d)][-1]
+            last.weight.mul_(0.05)
+            last.bias.zero_()
+        return kept

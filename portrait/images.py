@@ -1,0 +1,208 @@
+"""Read photos of any kind into sRGB pixels; write pictures atomically, with nothing of the source's metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
+from pillow_heif import register_heif_opener
+
+from portrait.errors import ImageReadError, InputError, ShapeError
+from portrait.records import RgbImage
+
+register_heif_opener(thumbnails=False)
+
+MAX_PIXELS = 120_000_000
+"""Larger pictures are refused before they are decoded (a 108-megapixel phone still passes)."""
+
+WRITE_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+_READ_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "GIF", "BMP")
+_USER_COMMENT, _EXIF_IFD = 0x9286, 0x8769
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Photo:
+    """A photo as it was read: (H, W, 3) uint8 sRGB pixels, its path, and the SHA-256 of the file."""
+
+    pixels: RgbImage
+    path: Path
+    sha256: str
+
+
+def read_photo(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Read a photo: orientation applied, colours in sRGB, alpha over white, first frame of an animation.
+
+    Raises:
+        ImageReadError: missing, empty, truncated, not a picture, of a kind that is not read, or larger
+            than `max_pixels`. The message is one line that names the file.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except IsADirectoryError:
+        raise ImageReadError(f"{path} is a folder; name the photos in it, for example {path}/*.jpg") from None
+    except OSError as error:
+        raise ImageReadError(f"cannot read {path}: {error.strerror or error}") from None
+    if not data:
+        raise ImageReadError(f"{path} is empty (0 bytes)")
+    return Photo(
+        pixels=decode(data, str(path), max_pixels=max_pixels), path=path, sha256=hashlib.sha256(data).hexdigest()
+    )
+
+
+def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> RgbImage:
+    """Decode the bytes of a picture file as `read_photo` does; `name` is for messages."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = Image.open(io.BytesIO(data), formats=_READ_FORMATS)
+        except UnidentifiedImageError:
+            kinds = "JPEG, PNG, WebP, TIFF, AVIF, HEIC"
+            raise ImageReadError(f"{name} is not a picture that can be read ({kinds}), whatever its name says") from None
+        except Image.DecompressionBombError:
+            raise ImageReadError(_too_large(name, "far", max_pixels)) from None
+        except Exception as error:
+            raise ImageReadError(f"{name} is damaged: {_line(error)}") from None
+        if image.width * image.height > max_pixels:
+            raise ImageReadError(_too_large(name, f"{image.width} x {image.height}", max_pixels))
+        try:
+            image.seek(0)
+            image.load()
+            return _to_srgb(image)
+        except MemoryError:
+            raise ImageReadError(f"{name} needs more memory than there is; use a smaller copy") from None
+        except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
+            raise ImageReadError(f"{name} is damaged or truncated: {_line(error)}") from None
+
+
+def _too_large(name: str, size: str, limit: int) -> str:
+    return f"{name} has {size} pixels, more than the limit of {limit / 1e6:.0f} million; use a smaller copy"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _to_srgb(image: Image.Image) -> RgbImage:
+    """Orientation, bit depth, colour profile, transparency: everything to (H, W, 3) uint8 sRGB."""
+    profile = image.info.get("icc_profile")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, np.float64)
+        top = 255.0 if values.max() <= 255 and image.mode == "F" else 65535.0 if image.mode != "F" else values.max()
+        image = Image.fromarray(np.clip(values * 255 / max(top, 1.0), 0, 255).round().astype(np.uint8))
+        profile = None
+    if image.mode == "P" or "transparency" in image.info:
+        image = image.convert("RGBA")
+    alpha = image.getchannel("A") if image.mode in ("RGBA", "LA", "PA") else None
+    if alpha is not None:
+        image = image.convert("RGB")
+    if profile:
+        image = _apply_profile(image, profile)
+    image = image.convert("RGB")
+    if alpha is not None:
+        image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
+    return np.asarray(image, np.uint8).copy()
+
+
+def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image  # a profile that does not fit its own picture: the plain values are the better guess
+    return converted or image
+
+
+def resized(image: RgbImage, width: int, height: int) -> RgbImage:
+    """`image` at another size; antialiased when it shrinks, bicubic when it grows."""
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def pixels_sha256(image: RgbImage) -> str:
+    """SHA-256 of the shape and the pixels, so that two pictures can be compared across file formats."""
+    return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def write_picture(path: str | Path, image: RgbImage, *, parameters: str | None = None, quality: int = 95) -> Path:
+    """Write PNG, JPEG or WebP by suffix, whole or not at all.
+
+    Args:
+        path: Suffix .png, .jpg, .jpeg or .webp.
+        image: (H, W, 3) uint8, RGB.
+        parameters: The text that other tools read: PNG chunk `parameters`, else EXIF UserComment
+            (the convention of AUTOMATIC1111's web UI).
+        quality: Of JPEG and WebP, 1 to 100.
+
+    Raises:
+        InputError: the suffix is none of these, or the folder cannot be written to.
+        ShapeError: the array is no picture.
+    """
+    path = Path(path)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ShapeError(f"a picture is (H, W, 3) uint8, got {image.shape} {image.dtype}")
+    kind = {"jpeg": "jpg"}.get(path.suffix[1:].lower(), path.suffix[1:].lower())
+    if kind not in WRITE_FORMATS:
+        raise InputError(f"cannot write {path}: the suffix must be one of .png, .jpg, .webp")
+    options: dict[str, object] = {}
+    if kind == "png":
+        info = PngImagePlugin.PngInfo()
+        if parameters:
+            info.add_text("parameters", parameters) if parameters.isascii() else info.add_itxt("parameters", parameters)
+        options["pnginfo"] = info
+    else:
+        options["quality"] = quality
+        if kind == "jpg":
+            options["subsampling"] = 0
+        if parameters:
+            exif = Image.Exif()
+            exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + parameters.encode("utf-16-be")
+            options["exif"] = exif
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, WRITE_FORMATS[kind], **options)
+    return write_bytes(path, buffer.getvalue())
+
+
+def write_json(path: str | Path, value: object) -> Path:
+    """Write JSON, whole or not at all."""
+    return write_bytes(Path(path), (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write a file atomically: a temporary file beside it, flushed to disk, then renamed over it.
+
+    Raises:
+        InputError: the folder cannot be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

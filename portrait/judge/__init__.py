@@ -1,0 +1,1 @@
+"""Two pictures -> Verdict with reasons."""

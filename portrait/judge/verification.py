@@ -1,0 +1,29 @@
+"""Likeness: the cosine of two unit embeddings, per recogniser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from portrait.errors import ShapeError
+from portrait.records import Embedding, Identity
+
+
+def similarity(reference: Embedding, candidate: Embedding) -> float:
+    """Cosine similarity of two unit vectors, in [-1, 1]; larger is more alike.
+
+    Raises:
+        ShapeError: different lengths, not unit length, or not finite.
+    """
+    if reference.shape != candidate.shape:
+        raise ShapeError(f"embeddings of {reference.shape} and {candidate.shape} are not of one recogniser")
+    for vector in (reference, candidate):
+        if not abs(float(np.linalg.norm(vector)) - 1) < 1e-3:
+            raise ShapeError(f"an embedding has length {float(np.linalg.norm(vector)):.4f}, not 1")
+    return float(np.clip(reference @ candidate, -1, 1))
+
+
+def similarities(reference: Identity, candidate: Mapping[str, Embedding]) -> dict[str, float]:
+    """Recogniser name -> similarity of the candidate's embedding to the reference's."""
+    return {name: similarity(reference.embeddings[name], vector) for name, vector in candidate.items()}

@@ -1,0 +1,47 @@
+"""How the knobs move after a rejection: by its reasons, within the ranges that the model was trained in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from portrait.records import Knobs
+
+_STEP = {"ip_adapter_scale": 0.2, "controlnet_conditioning_scale": 0.15, "strength": 0.1, "guidance_scale": 0.5}
+_RANGE = {
+    "ip_adapter_scale": (0.0, 1.4),
+    "controlnet_conditioning_scale": (0.3, 1.0),
+    "strength": (0.3, 1.0),
+    "guidance_scale": (1.0, 7.5),
+}
+
+
+def next_knobs(knobs: Knobs, reasons: Sequence[str]) -> Knobs:
+    """The knobs of the next attempt, after one was rejected for `reasons`.
+
+    identity_low, no_face: more adapter, more structure, less strength, less guidance.
+    not_stylized: the other way. burned: less guidance. Opposite wishes cancel out: then only the seed
+    changes.
+    """
+    wish = dict.fromkeys(_STEP, 0.0)
+    codes = {reason.partition(":")[0] for reason in reasons}
+    if codes & {"identity_low", "no_face"}:
+        wish["ip_adapter_scale"] += 1
+        wish["controlnet_conditioning_scale"] += 1
+        wish["strength"] -= 1
+        wish["guidance_scale"] -= 1
+    if "not_stylized" in codes:
+        wish["controlnet_conditioning_scale"] -= 1
+        wish["strength"] += 1
+        wish["guidance_scale"] += 1
+    if "burned" in codes:
+        wish["guidance_scale"] = -1
+    moved = {}
+    for name, direction in wish.items():
+        low, high = _RANGE[name]
+        value = getattr(knobs, name)
+        low, high = min(low, value), max(high, value)  # a user's own value is never pulled back into the range
+        moved[name] = round(min(max(value + direction * _STEP[name], low), high), 4)
+    least = 1.0 / knobs.num_inference_steps
+    moved["strength"] = max(moved["strength"], least)
+    return replace(knobs, **moved)

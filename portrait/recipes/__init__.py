@@ -1,0 +1,1 @@
+"""Which models make the picture, in which style, with which knobs."""

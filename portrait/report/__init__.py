@@ -1,0 +1,1 @@
+"""Runs -> pictures and pages that people look at."""

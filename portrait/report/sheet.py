@@ -1,0 +1,49 @@
+"""Before/after strips and contact sheets, with a line of text under each picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from portrait.images import resized
+from portrait.records import RgbImage
+
+_MARGIN, _LINE = 12, 22
+_PAPER, _INK, _GREEN, _RED = (250, 249, 246), (34, 34, 34), (24, 110, 60), (168, 40, 30)
+
+
+def before_after(before: RgbImage, after: RgbImage) -> RgbImage:
+    """Photo and picture side by side at the picture's height, (H, W1 + W2, 3)."""
+    height = after.shape[0]
+    left = resized(before, round(before.shape[1] * height / before.shape[0]), height)
+    return np.concatenate([left, after], axis=1)
+
+
+def contact_sheet(cells: Sequence[tuple[RgbImage, str, bool | None]], *, columns: int = 4, side: int = 320) -> RgbImage:
+    """A grid of captioned pictures.
+
+    Args:
+        cells: (picture, caption, verdict): True is written in green, False in red, None in ink. A caption
+            may have two lines.
+        columns: Pictures a row; fewer when there are fewer.
+        side: The longer side of a picture in the sheet, pixels.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    columns = max(1, min(columns, len(cells)))
+    rows = -(-len(cells) // columns)
+    cell_height = side + 2 * _LINE + _MARGIN
+    sheet = Image.new("RGB", (columns * (side + _MARGIN) + _MARGIN, rows * cell_height + _MARGIN), _PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
+    for n, (picture, caption, verdict) in enumerate(cells):
+        x, y = _MARGIN + n % columns * (side + _MARGIN), _MARGIN + n // columns * cell_height
+        scale = side / max(picture.shape[:2])
+        small = resized(picture, max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+        sheet.paste(Image.fromarray(small), (x + (side - small.shape[1]) // 2, y + (side - small.shape[0]) // 2))
+        color = _INK if verdict is None else _GREEN if verdict else _RED
+        for k, line in enumerate(caption.split("\n")[:2]):
+            draw.text((x, y + side + 3 + k * _LINE), line, font=font, fill=color)
+    return np.asarray(sheet)

@@ -1,0 +1,378 @@
+"""The loop: the only place where making and judging meet."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+import portrait
+from portrait.errors import SettingsError
+from portrait.faces.alignment import align_face
+from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose_faces, identify
+from portrait.generate.framing import Framed, frame_portrait, set_back
+from portrait.images import Photo, pixels_sha256
+from portrait.judge.checks import burned_share, style_on_face
+from portrait.judge.thresholds import Thresholds, thresholds_for
+from portrait.judge.verdict import Measurement, Verdict, decide
+from portrait.judge.verification import similarities
+from portrait.policy import next_knobs
+from portrait.recipes.recipe import Recipe, load_recipe
+from portrait.recipes.style import Style
+from portrait.records import Attempt, Embedding, Face, Identity, Knobs, RgbImage
+from portrait.settings import Settings, settings_from
+
+log = logging.getLogger(__name__)
+
+STYLE_CROP = 224
+VARIANT_STRIDE = 1000
+"""Variant v starts at seed + 1000 v; attempt k of it uses the k-th seed from there."""
+
+
+class PortraitGenerator(Protocol):
+    """Identity and photo -> pictures; `generate.diffusion.DiffusionGenerator` is the real one."""
+
+    digests: dict[str, str]
+    threads: int
+    dtype: str
+
+    def prepare(self, image: RgbImage, embedding: Embedding, prompt: str, negative_prompt: str = "") -> Any: ...
+
+    def generate(
+        self, conditions: Any, knobs: Knobs, seeds: Sequence[int], on_step: Callable[[int, int], None] | None = None
+    ) -> list[RgbImage]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Subject:
+    """One person in one photo: which face, and who that is to every recogniser."""
+
+    photo: Photo
+    index: int
+    face: Face
+    identity: Identity
+    references: tuple[Photo, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Portrait:
+    """What one stylization ended in: the best picture, the framed photo beside it, and the record.
+
+    `picture` is the accepted picture with most style, or the rejected one that came closest.
+    """
+
+    picture: RgbImage
+    before: RgbImage
+    record: dict[str, Any]
+
+    @property
+    def accepted(self) -> bool:
+        return bool(self.record["status"] == "accepted")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Try:
+    attempt: Attempt
+    verdict: Verdict
+    image: RgbImage
+    batch: tuple[int, ...]
+
+
+class Stylizer:
+    """A recipe's models, loaded once, and the judges.
+
+    Args:
+        recipe: Which models, which knobs.
+        generator: Makes pictures.
+        analyzer: Detects faces; its embedding conditions the generator and is the first judge.
+        referees: Further recognisers, each of which must accept as well; at least one.
+    """
+
+    def __init__(
+        self, recipe: Recipe, generator: PortraitGenerator, analyzer: FaceAnalyzer, referees: Sequence[Recogniser]
+    ) -> None:
+        if not referees:
+            raise SettingsError("the conditioning recogniser may not be the only judge: give a second one")
+        self.recipe = recipe
+        self.generator = generator
+        self.analyzer = analyzer
+        self.referees = tuple(referees)
+        self._digests: dict[str, str] = dict(generator.digests)
+
+    @classmethod
+    def from_recipe(cls, name: str = "mini", *, threads: int = 0) -> Stylizer:
+        """Load the real models of a recipe.
+
+        Raises:
+            SettingsError, WeightsError: the recipe does not fit, or its files are not here.
+        """
+        from portrait.faces.insight import InsightFaceAnalyzer
+        from portrait.faces.referee import DlibReferee
+        from portrait.generate.diffusion import DiffusionGenerator
+
+        recipe = load_recipe(name)
+        analyzer, referee = InsightFaceAnalyzer(threads=threads or None), DlibReferee()
+        stylizer = cls(recipe, DiffusionGenerator(recipe, threads=threads or None), analyzer, [referee])
+        stylizer._digests |= {f.name: f.sha256 for f in (*analyzer.licenses, *referee.licenses)}
+        return stylizer
+
+    def subjects(self, photo: Photo, face: str = "auto", references: Sequence[Photo] = ()) -> list[Subject]:
+        """The people of `photo` that are meant.
+
+        Args:
+            photo: The photo to stylize.
+            face: A policy as `FaceChoice.parse` reads it; `like:FILE` reads that file.
+            references: More photos of the same person; their identity is averaged with this one's.
+
+        Raises:
+            FaceError: none, too many, or references that show somebody else.
+        """
+        choice = FaceChoice.parse(face)
+        like = self._embedding_of(choice.reference) if choice.kind == "like" else None
+        chosen = choose_faces(photo.pixels, str(photo.path), choice, self.analyzer, like)
+        found = []
+        for index, one in chosen:
+            views = [(photo.pixels, one)]
+            own = self.analyzer.embed(photo.pixels, one.kps)
+            for reference in references:
+                match = choose_faces(reference.pixels, str(reference.path), FaceChoice("like"), self.analyzer, own)
+                views.append((reference.pixels, match[0][1]))
+            identity = identify(views, self.analyzer, self.referees)
+            subject = Subject(photo=photo, index=index, face=one, identity=identity, references=tuple(references))
+            found.append(subject)
+        return found
+
+    def _embedding_of(self, path: str) -> Embedding:
+        from portrait.images import read_photo
+
+        reference = read_photo(path)
+        _, face = choose_faces(reference.pixels, path, FaceChoice("auto"), self.analyzer)[0]
+        return self.analyzer.embed(reference.pixels, face.kps)
+
+    def stylize(
+        self,
+        subject: Subject,
+        style: str,
+        settings: Settings,
+        *,
+        variant: int = 0,
+        on_step: Callable[[int, int, int], None] | None = None,
+    ) -> Portrait:
+        """Make pictures until one is accepted or the budget ends.
+
+        Args:
+            subject: From `subjects`.
+            style: A style of the recipe.
+            settings: Budget, balance, knobs, frame, FAR.
+            variant: Which of several pictures of the same subject and style this is, from 0.
+            on_step: Called with (attempt from 1, steps done, steps in all).
+
+        Returns:
+            The best picture with its record; `record["status"]` is accepted or rejected.
+        """
+        start = time.perf_counter()
+        chosen_style = self.recipe.style(style)
+        custom = Path(settings.thresholds) if settings.thresholds else None
+        thresholds = thresholds_for(self.recipe.name, style, settings.far, custom)
+        framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, self.recipe.resolution)
+        prompt = settings.prompt or chosen_style.prompt
+        conditions = self.generator.prepare(
+            framed.image, subject.identity.embeddings[self.analyzer.name], prompt, settings.negative_prompt
+        )
+        knobs = settings.knobs(self.recipe.knobs_at(settings.balance))
+        seed = settings.seed + VARIANT_STRIDE * variant
+        tries: list[_Try] = []
+        while True:
+            count = min(settings.batch, settings.max_attempts - len(tries))
+            seeds = tuple(range(seed + len(tries), seed + len(tries) + count))
+            tries += self._attempt(conditions, knobs, seeds, framed, subject.identity, thresholds, on_step, len(tries))
+            spent = time.perf_counter() - start
+            if any(t.verdict.accepted for t in tries):
+                break
+            if len(tries) >= settings.max_attempts or spent >= settings.max_seconds:
+                break
+            closest = max(tries[-count:], key=lambda t: t.verdict.margin)
+            knobs = next_knobs(knobs, closest.verdict.reasons)
+            log.info("attempt %d rejected: %s", len(tries), ", ".join(closest.verdict.reasons))
+        best = self._best(tries)
+        picture = tries[best].image
+        if settings.frame == "full":
+            picture = set_back(subject.photo.pixels, picture, framed.box)
+        before = subject.photo.pixels if settings.frame == "full" else framed.image
+        record = self._record(subject, chosen_style, prompt, settings, variant, framed, thresholds, tries, best)
+        record["picture"] = {"pixels_sha256": pixels_sha256(picture), "size": [picture.shape[1], picture.shape[0]]}
+        record["seconds"] = round(time.perf_counter() - start, 3)
+        return Portrait(picture=picture, before=before, record=record)
+
+    def _attempt(
+        self,
+        conditions: Any,
+        knobs: Knobs,
+        seeds: tuple[int, ...],
+        framed: Framed,
+        identity: Identity,
+        thresholds: Thresholds,
+        on_step: Callable[[int, int, int], None] | None,
+        done: int,
+    ) -> list[_Try]:
+        start = time.perf_counter()
+        report = None if on_step is None else (lambda step, total: on_step(done + 1, step, total))
+        pictures = self.generator.generate(conditions, knobs, seeds, report)
+        made = (time.perf_counter() - start) / len(seeds)
+        results = []
+        for seed, picture in zip(seeds, pictures, strict=True):
+            start = time.perf_counter()
+            measured = self.measure(picture, framed, identity)
+            verdict = decide(measured, thresholds)
+            attempt = Attempt(
+                knobs=knobs,
+                seed=seed,
+                similarity={name: round(value, 4) for name, value in measured.similarity.items()},
+                style_on_face=round(measured.style_on_face, 4),
+                face_found=measured.face_found,
+                accepted=verdict.accepted,
+                reasons=verdict.reasons,
+                seconds=round(made + time.perf_counter() - start, 3),
+                measures={"burned": round(measured.burned, 5)},
+            )
+            results.append(_Try(attempt=attempt, verdict=verdict, image=picture, batch=seeds))
+        return results
+
+    def replay(self, record: dict[str, Any], photo: Photo, references: Sequence[Photo] = ()) -> RgbImage:
+        """Make the chosen picture of a record again: the same batch, knobs, seeds and frame.
+
+        On the same machine, with the record's versions and threads, it is the same bit for bit.
+
+        Raises:
+            SettingsError: the record is of another recipe or lacks what is needed.
+        """
+        try:
+            settings = settings_from(record["settings"])
+            chosen = record["attempts"][record["chosen"]]
+            knobs, seeds = Knobs(**chosen["knobs"]), chosen["batch"]
+            subject = self.subjects(photo, str(record["input"]["face"]["index"]), references)[0]
+            framed = frame_portrait(photo.pixels, subject.face, record["frame"], self.recipe.resolution)
+            embedding = subject.identity.embeddings[self.analyzer.name]
+            conditions = self.generator.prepare(framed.image, embedding, record["prompt"], settings.negative_prompt)
+            picture = self.generator.generate(conditions, knobs, seeds)[seeds.index(chosen["seed"])]
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise SettingsError(f"the record cannot be replayed: {error!r}") from None
+        return set_back(photo.pixels, picture, framed.box) if record["frame"] == "full" else picture
+
+    def measure(self, picture: RgbImage, framed: Framed, identity: Identity) -> Measurement:
+        """Measure a generated square picture against the framed photo and the person.
+
+        The face that is judged is the one where the photo's face was, not the largest one.
+        """
+        face = _face_in_place(self.analyzer.detect(picture), framed.face)
+        used = face or framed.face
+        candidate = {self.analyzer.name: self.analyzer.embed(picture, used.kps)}
+        candidate |= {referee.name: referee.embed(picture, used) for referee in self.referees}
+        crops = (align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture))
+        return Measurement(
+            similarity=similarities(identity, candidate),
+            face_found=face is not None,
+            style_on_face=style_on_face(*crops),
+            burned=burned_share(framed.image, picture),
+        )
+
+    @staticmethod
+    def _best(tries: Sequence[_Try]) -> int:
+        accepted = [i for i, t in enumerate(tries) if t.verdict.accepted]
+        if accepted:
+            return max(accepted, key=lambda i: tries[i].attempt.style_on_face)
+        return max(range(len(tries)), key=lambda i: (-len(tries[i].verdict.reasons), tries[i].verdict.margin))
+
+    def _record(
+        self,
+        subject: Subject,
+        style: Style,
+        prompt: str,
+        settings: Settings,
+        variant: int,
+        framed: Framed,
+        thresholds: Thresholds,
+        tries: Sequence[_Try],
+        best: int,
+    ) -> dict[str, Any]:
+        chosen = tries[best]
+        attempts = []
+        for t in tries:
+            entry = asdict(t.attempt)
+            entry["reasons"] = list(t.attempt.reasons)
+            entry |= entry.pop("measures")
+            attempts.append(entry | {"batch": list(t.batch)})
+        return {
+            "version": 1,
+            "status": "accepted" if chosen.verdict.accepted else "rejected",
+            "reasons": list(chosen.verdict.reasons),
+            "output": None,
+            "input": {
+                "path": str(subject.photo.path),
+                "sha256": subject.photo.sha256,
+                "face": {
+                    "index": subject.index,
+                    "bbox": [round(float(v), 2) for v in subject.face.bbox],
+                    "kps": [[round(float(x), 2), round(float(y), 2)] for x, y in subject.face.kps],
+                    "det_score": round(subject.face.det_score, 4),
+                },
+                "references": [{"path": str(p.path), "sha256": p.sha256} for p in subject.references],
+            },
+            "recipe": self.recipe.name,
+            "style": style.name,
+            "prompt": prompt,
+            "negative_prompt": settings.negative_prompt,
+            "balance": settings.balance,
+            "seed": chosen.attempt.seed,
+            "variant": variant,
+            "frame": settings.frame,
+            "box": list(framed.box),
+            "size": [self.recipe.resolution, self.recipe.resolution],
+            "thresholds": thresholds.as_record(),
+            "limits": {"style_on_face": thresholds.style_on_face, "burned": thresholds.burned},
+            "attempts": attempts,
+            "chosen": best,
+            "seconds": 0.0,
+            "settings": asdict(settings),
+            "weights": self._digests,
+            "licenses": self.licenses(),
+            "threads": self.generator.threads,
+            "dtype": self.generator.dtype,
+            "versions": library_versions(),
+        }
+
+    def licenses(self) -> list[dict[str, str]]:
+        """The licence of every part of the chain: part, license, commercial (yes, no, unknown)."""
+        files = [f for judge in (self.analyzer, *self.referees) for f in getattr(judge, "licenses", ())]
+        return [
+            *self.recipe.licenses,
+            *({"part": f.name, "license": f.license, "commercial": f.commercial} for f in files),
+        ]
+
+
+def _face_in_place(faces: Sequence[Face], expected: Face) -> Face | None:
+    """The face whose centre is nearest to the expected one, if within half of the expected face's size."""
+
+    def distance(face: Face) -> float:
+        return float(np.hypot(*(np.array(face.center) - np.array(expected.center))))
+
+    nearest = min(faces, key=distance, default=None)
+    return nearest if nearest is not None and distance(nearest) <= 0.5 * expected.size else None
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of everything that has a say in the pixels."""
+    found = {"portrait": portrait.__version__, "python": platform.python_version()}
+    for name in ("torch", "diffusers", "transformers", "insightface", "onnxruntime", "dlib-bin", "opencv-python", "Pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

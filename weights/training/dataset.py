@@ -1,0 +1,240 @@
+"""Stage 1: portraits -> photo variants, their styled targets and their ArcFace embeddings.
+
+    python weights/training/dataset.py --data ../shared/faces --out work
+
+Writes OUT/pictures/{id:05d}-{photo|style}.jpg and OUT/index.npz. 180 portraits are few, so each
+training person is multiplied by crops, light, colour and camera faults, and new identities are made by
+setting the inner face of one person, matched in pose and skin colour, into the head of another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+import tomllib
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import cv2
+import numpy as np
+from styles import PAINTERS
+
+from portrait.faces.alignment import similarity_transform
+from portrait.faces.insight import InsightFaceAnalyzer
+from portrait.records import Face
+
+CONFIG = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
+SIZE = CONFIG["data"]["size"]
+
+
+def people(data: Path) -> list[tuple[str, bool]]:
+    """(path relative to `data`, is validation) of every portrait, in a fixed order."""
+    found = []
+    for folder in sorted(p for p in data.iterdir() if p.is_dir()):
+        for i, path in enumerate(sorted(folder.glob("*.jpg"), key=lambda p: int(p.stem))):
+            found.append((f"{folder.name}/{path.name}", i % CONFIG["data"]["validation_every"] == 0))
+    return found
+
+
+def read(path: Path) -> np.ndarray:
+    return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+
+
+def crop_face(image: np.ndarray, face: Face, fraction: float, shift: tuple[float, float] = (0, 0)) -> np.ndarray:
+    """Square crop, (SIZE, SIZE, 3) uint8, in which the face is `fraction` of the height where the photo allows."""
+    height, width = image.shape[:2]
+    side = int(min(face.height / fraction, height, width))
+    x, y = face.center
+    left = int(np.clip(x - side * (0.5 + shift[0]), 0, width - side))
+    top = int(np.clip(y - side * (0.47 + shift[1]), 0, height - side))
+    shrink = cv2.INTER_AREA if side >= SIZE else cv2.INTER_CUBIC
+    return cv2.resize(image[top : top + side, left : left + side], (SIZE, SIZE), interpolation=shrink)
+
+
+def set_face(image: np.ndarray, face: Face, donor: np.ndarray, donor_face: Face, amount: float) -> np.ndarray:
+    """`image` with the donor's inner face warped onto its five points, matched in colour and blended."""
+    matrix, _ = cv2.estimateAffine2D(donor_face.kps, face.kps)
+    height, width = image.shape[:2]
+    warped = cv2.warpAffine(donor, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    eyes, mouth = face.kps[:2].mean(0), face.kps[3:].mean(0)
+    axis = mouth - eyes
+    center = eyes + 0.45 * axis
+    angle = np.degrees(np.arctan2(axis[1], axis[0])) - 90
+    long, wide = 1.25 * np.linalg.norm(axis), 1.12 * np.linalg.norm(face.kps[1] - face.kps[0])
+    mask = np.zeros((height, width), np.float32)
+    cv2.ellipse(mask, (tuple(center.tolist()), (2 * wide, 2 * long), float(angle)), 1.0, -1)
+    inside = mask > 0.5
+    a = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
+    b = cv2.cvtColor(warped, cv2.COLOR_RGB2LAB).astype(np.float32)
+    for c in range(3):
+        ratio = np.clip(a[inside, c].std() / (b[inside, c].std() + 1e-3), 0.7, 1.4)
+        b[..., c] = (b[..., c] - b[inside, c].mean()) * ratio + a[inside, c].mean()
+    warped = cv2.cvtColor(np.clip(b, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
+    soft = cv2.GaussianBlur(mask, (0, 0), 0.16 * wide)[..., None] * amount
+    return (image * (1 - soft) + warped * soft + 0.5).astype(np.uint8)
+
+
+def relight(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another light, another camera: exposure, contrast, colour cast, fading, grey."""
+    x = image.astype(np.float32) / 255
+    if rng.random() < 0.6:
+        x = x ** rng.uniform(0.7, 1.45)
+        x = (x - 0.5) * rng.uniform(0.65, 1.2) + 0.5 + rng.uniform(-0.06, 0.06)
+        x *= 1 + rng.uniform(-0.12, 0.12, 3).astype(np.float32)
+    if rng.random() < 0.25:  # light from one side
+        y, xx = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
+        angle = rng.uniform(0, 2 * np.pi)
+        x *= (1 + rng.uniform(0.1, 0.4) * (np.cos(angle) * xx + np.sin(angle) * y)).astype(np.float32)[..., None]
+    if rng.random() < 0.18:
+        grey = x @ np.array([0.299, 0.587, 0.114], np.float32)
+        keep = 0.0 if rng.random() < 0.7 else rng.uniform(0, 0.5)
+        x = keep * x + (1 - keep) * grey[..., None]
+    return (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def damage(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What ordinary cameras and messengers do: small sizes, blur, noise, JPEG. The target stays clean."""
+    x = image
+    if rng.random() < 0.3:
+        n = int(rng.uniform(0.3, 0.8) * SIZE)
+        x = cv2.resize(cv2.resize(x, (n, n), interpolation=cv2.INTER_AREA), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    if rng.random() < 0.15:
+        x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.6, 1.8))
+    if rng.random() < 0.25:
+        x = np.clip(x + rng.normal(0, rng.uniform(2, 14), x.shape), 0, 255).astype(np.uint8)
+    if rng.random() < 0.35:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 85))]
+        x = cv2.imdecode(cv2.imencode(".jpg", x, quality)[1], cv2.IMREAD_COLOR)
+    return x
+
+
+_ANALYZER: InsightFaceAnalyzer | None = None
+
+
+def analyzer() -> InsightFaceAnalyzer:
+    global _ANALYZER
+    if _ANALYZER is None:
+        cv2.setNumThreads(1)
+        _ANALYZER = InsightFaceAnalyzer(threads=1)
+    return _ANALYZER
+
+
+def main_face(image: np.ndarray) -> Face | None:
+    return max(analyzer().detect(image), key=lambda f: f.size, default=None)
+
+
+def like_poses(faces: list[Face], pool: list[int], i: int, count: int) -> list[int]:
+    """The people of `pool` whose five points fit those of person i best."""
+
+    def misfit(j: int) -> float:
+        matrix = similarity_transform(faces[j].kps, faces[i].kps)
+        moved = faces[j].kps @ matrix[:, :2].T + matrix[:, 2]
+        return float(np.abs(moved - faces[i].kps).mean() / faces[i].size)
+
+    return sorted((j for j in pool if j != i), key=misfit)[:count]
+
+
+def make_one(job: dict) -> dict | None:
+    """Render one variant and its styles; None when the face cannot be found in it."""
+    rng = np.random.default_rng(job["seed"])
+    image = read(job["path"])
+    if job["donor"] is not None:
+        image = set_face(image, job["face"], read(job["donor"]), job["donor_face"], rng.uniform(0.75, 1.0))
+    data = CONFIG["data"]
+    if job["plain"]:
+        clean = photo = crop_face(image, job["face"], 0.45)
+    else:
+        shift = rng.uniform(-0.07, 0.07, 2)
+        clean = crop_face(image, job["face"], rng.uniform(*data["face_fraction"]), shift)
+        if rng.random() < 0.5:
+            clean = np.ascontiguousarray(clean[:, ::-1])
+        clean = relight(clean, rng)
+        photo = damage(clean, rng)
+    face = main_face(photo)
+    if face is None:
+        return None
+    stem = f"{job['out']}/pictures/{job['id']:05d}"
+    jpeg = [cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    cv2.imwrite(f"{stem}-photo.jpg", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR), jpeg)
+    styles = data["painters"]
+    if not job["plain"]:
+        first = job["id"] + job["id"] // len(styles)
+        styles = [styles[(first + 2 * k) % len(styles)] for k in range(data["styles_per_variant"])]
+    for style in styles:
+        target = PAINTERS[style](clean.astype(np.float32) / 255, rng)
+        target = (np.clip(target, 0, 1) * 255 + 0.5).astype(np.uint8)
+        cv2.imwrite(f"{stem}-{style}.jpg", cv2.cvtColor(target, cv2.COLOR_RGB2BGR), jpeg)
+    return {
+        "id": job["id"],
+        "person": job["person"],
+        "validation": job["validation"],
+        "morph": job["donor"] is not None,
+        "styles": ",".join(styles),
+        "embedding": analyzer().embed(photo, face.kps),
+        "kps": face.kps,
+        "bbox": face.bbox,
+    }
+
+
+def plan(data: Path, out: Path) -> list[dict]:
+    """All jobs, in a fixed order; validation people get one plain crop each."""
+    entries = people(data)
+    faces = [main_face(read(data / name)) for name, _ in entries]
+    seed = np.random.SeedSequence(CONFIG["seed"])
+    jobs: list[dict] = []
+
+    def add(i: int, donor: int | None = None, plain: bool = False) -> None:
+        name, validation = entries[i]
+        jobs.append(
+            {
+                "id": len(jobs),
+                "person": name,
+                "path": data / name,
+                "face": faces[i],
+                "donor": None if donor is None else data / entries[donor][0],
+                "donor_face": None if donor is None else faces[donor],
+                "validation": validation,
+                "plain": plain,
+                "seed": seed.spawn(1)[0],
+                "out": str(out),
+            }
+        )
+
+    usable = [i for i, face in enumerate(faces) if face is not None]
+    training = [i for i in usable if not entries[i][1]]
+    for i in usable:
+        add(i, plain=True)
+    rng = np.random.default_rng(CONFIG["seed"])
+    near = {i: like_poses(faces, training, i, 18) for i in training}
+    for k in range(max(CONFIG["data"]["own_variants"], CONFIG["data"]["morphs"])):
+        for i in training:
+            if k < CONFIG["data"]["own_variants"]:
+                add(i)
+            if k < CONFIG["data"]["morphs"]:
+                add(i, donor=int(rng.choice(near[i])))
+    return jobs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with female/*.jpg and male/*.jpg")
+    parser.add_argument("--out", type=Path, required=True, help="work folder")
+    args = parser.parse_args()
+    (args.out / "pictures").mkdir(parents=True, exist_ok=True)
+    start, jobs = time.time(), plan(args.data, args.out)
+    rows: list[dict] = []
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for n, row in enumerate(pool.map(make_one, jobs, chunksize=4), 1):
+            if row is not None:
+                rows.append(row)
+            if n % 100 == 0 or n == len(jobs):
+                print(f"{n}/{len(jobs)} variants, {time.time() - start:.0f} s", flush=True)
+    np.savez(args.out / "index.npz", **{key: np.stack([row[key] for row in rows]) for key in rows[0]})
+    print(f"{len(rows)} of {len(jobs)} variants kept (the rest lost the face)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,379 @@
+"""Stage 3: train the denoiser, its text encoder and its FaceID adapter together.
+
+    python weights/training/denoiser.py --out work [--minutes 65] [--resume]
+
+Reads OUT/vae and stage 1's pictures; writes OUT/latents.npy once, then OUT/checkpoint.pt (to resume),
+OUT/ema.safetensors (what export.py takes), OUT/denoiser.csv and sample sheets OUT/samples.png of people
+that training never sees.
+
+The source is dropped or covered with noise in half of the steps: otherwise its pixels carry the
+identity and the adapter learns nothing. In the last part a frozen ArcFace judges the decoded estimate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import tomllib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
+from diffusers.models.embeddings import IPAdapterFaceIDImageProjection, MultiIPAdapterImageProjection
+from autoencoder import fast_cpu
+from recogniser import OnnxRecogniser, alignment_grid
+from safetensors.torch import save_file
+from text import LENGTH, PROMPTS, WIDTH, build_text_encoder, build_tokenizer, draw_prompt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from portrait.faces.insight import find_pack
+from portrait.generate.autoencoder import PatchAutoencoder
+from portrait.generate.structure import SourceUNet, weaken
+
+ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
+CONFIG = ALL["denoiser"]
+STYLES = ALL["styles"]
+CHANNELS = (80, 144, 208)
+LATENT, GRID, ID_TOKENS = 32, 32, 4
+
+
+def build_unet() -> SourceUNet:
+    """A v-prediction UNet over 32 x 32 x 32 latents with a FaceID adapter, as diffusers would load it."""
+    unet = SourceUNet(
+        sample_size=GRID,
+        in_channels=2 * LATENT,
+        out_channels=LATENT,
+        block_out_channels=CHANNELS,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=8,
+    )
+    projection = IPAdapterFaceIDImageProjection(
+        image_embed_dim=512, cross_attention_dim=WIDTH, mult=2, num_tokens=ID_TOKENS
+    )
+    unet.encoder_hid_proj = MultiIPAdapterImageProjection([projection])
+    unet.config.encoder_hid_dim_type = "ip_image_proj"
+    processors: dict[str, nn.Module] = {}
+    for name in unet.attn_processors:
+        if name.endswith("attn1.processor"):
+            processors[name] = AttnProcessor2_0()
+            continue
+        block = int(name.split(".")[1]) if not name.startswith("mid") else -1
+        width = CHANNELS[block] if name.startswith("down") else CHANNELS[::-1][block]
+        width = CHANNELS[-1] if name.startswith("mid") else width
+        processors[name] = IPAdapterAttnProcessor2_0(
+            hidden_size=width, cross_attention_dim=WIDTH, scale=1.0, num_tokens=(ID_TOKENS,)
+        )
+    unet.set_attn_processor(processors)
+    return unet
+
+
+def build_scheduler() -> DDIMScheduler:
+    """v-prediction with zero terminal SNR and trailing steps (Lin et al. 2024, arXiv 2305.08891)."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        clip_sample=False,
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        set_alpha_to_one=True,
+    )
+
+
+class Examples:
+    """Latents of photos and styled targets, with embeddings and faces, by person set."""
+
+    def __init__(self, out: Path, vae: PatchAutoencoder, validation: bool) -> None:
+        index = np.load(out / "index.npz")
+        names = [
+            [f"{index['id'][r]:05d}-{s}" for s in ("photo", *str(index["styles"][r]).split(",")) if s in ("photo", *STYLES)]
+            for r in range(len(index["id"]))
+        ]
+        if not (out / "latents.npy").exists():
+            encode_all(out, vae, [n for row in names for n in row])
+        self.latents = np.load(out / "latents.npy", mmap_mode="r")
+        self.scale = vae.config.scaling_factor
+        self.embeddings, self.kps, self.bbox = index["embedding"], index["kps"], index["bbox"]
+        self.pairs: list[tuple[int, int, str, int]] = []  # variant, photo row, style, target row
+        row = 0
+        for r, group in enumerate(names):
+            if bool(index["validation"][r]) == validation:
+                self.pairs += [(r, row, name.split("-")[1], row + k) for k, name in enumerate(group) if k]
+            row += len(group)
+
+    def get(self, picks: list[int]) -> dict[str, Tensor | np.ndarray | list[str]]:
+        variants, photos, styles, targets = zip(*(self.pairs[i] for i in picks), strict=True)
+        weight = np.ones((len(picks), 1, GRID, GRID), np.float32)
+        inside = np.zeros_like(weight)
+        for k, v in enumerate(variants):
+            x1, y1, x2, y2 = (np.clip(self.bbox[v] / 512, 0, 1) * GRID).round().astype(int)
+            inside[k, 0, y1:y2, x1:x2] = 1
+        return {
+            "source": torch.from_numpy(self.latents[list(photos)].astype(np.float32)) * self.scale,
+            "target": torch.from_numpy(self.latents[list(targets)].astype(np.float32)) * self.scale,
+            "embedding": torch.from_numpy(self.embeddings[list(variants)]),
+            "kps": self.kps[list(variants)],
+            "face": torch.from_numpy(inside),
+            "weight": torch.from_numpy(weight + CONFIG["face_weight"] * inside),
+            "styles": list(styles),
+        }
+
+
+@torch.no_grad()
+def encode_all(out: Path, vae: PatchAutoencoder, names: list[str]) -> None:
+    """Encode every picture once; (N, 32, 32, 32) float16, unscaled."""
+    start, chunks = time.time(), []
+    for i in range(0, len(names), 16):
+        images = [cv2.imread(str(out / "pictures" / f"{n}.jpg"))[:, :, ::-1] for n in names[i : i + 16]]
+        x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        with fast_cpu():
+            chunks.append(vae.encode(x.contiguous(memory_format=torch.channels_last)).latents.half().numpy())
+        if i % 1600 == 0:
+            print(f"encoded {i}/{len(names)}, {time.time() - start:.0f} s", flush=True)
+    np.save(out / "latents.partial.npy", np.concatenate(chunks))
+    (out / "latents.partial.npy").rename(out / "latents.npy")
+
+
+class Trainer:
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.rng = np.random.default_rng(ALL["seed"])
+        torch.manual_seed(ALL["seed"])
+        self.vae = PatchAutoencoder.from_pretrained(out / "vae").eval().requires_grad_(False)
+        self.vae.to(memory_format=torch.channels_last)
+        self.train, self.held_out = Examples(out, self.vae, False), Examples(out, self.vae, True)
+        self.tokenizer = build_tokenizer(out / "tokenizer")
+        self.text = build_text_encoder(self.tokenizer)
+        self.unet = build_unet().to(memory_format=torch.channels_last)
+        self.scheduler = build_scheduler()
+        self.alphas = self.scheduler.alphas_cumprod
+        self.recogniser = OnnxRecogniser(find_pack() / "w600k_mbf.onnx")
+        self.prompts = ["", *(p for style in STYLES for p in PROMPTS[style])]
+        self.tokens = self.tokenizer(
+            self.prompts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
+        ).input_ids
+        self.named = {f"unet.{n}": p for n, p in self.unet.named_parameters()}
+        self.named |= {f"text.{n}": p for n, p in self.text.named_parameters()}
+        self.ema = {n: p.detach().clone() for n, p in self.named.items()}
+        self.optimizer = torch.optim.AdamW(
+            self.named.values(), lr=CONFIG["lr"], betas=(0.9, 0.99), weight_decay=1e-2, fused=True
+        )
+        self.step = 0
+
+    def predict(self, x: Tensor, source: Tensor, t: Tensor, prompts: list[str], embedding: Tensor) -> Tensor:
+        with fast_cpu():
+            table = self.text(self.tokens).last_hidden_state
+            text = table[[self.prompts.index(p) for p in prompts]]
+            sample = torch.cat([x, source], 1).contiguous(memory_format=torch.channels_last)
+            v = self.unet(
+                sample, t, encoder_hidden_states=text, added_cond_kwargs={"image_embeds": [embedding[:, None]]}
+            ).sample
+        return v.float()
+
+    def draw(self) -> dict:
+        """One training batch with everything random in it."""
+        rng, size = self.rng, CONFIG["batch"]
+        batch = self.train.get(rng.integers(len(self.train.pairs), size=size).tolist())
+        drop = rng.random(size)
+        no_text = drop < 0.10
+        no_id = (drop < 0.07) | ((drop > 0.10) & (drop < 0.14))
+        batch["prompts"] = [
+            draw_prompt(s, rng, 1.0 if n else 0.0) for s, n in zip(batch["styles"], no_text, strict=True)
+        ]
+        batch["embedding"] = batch["embedding"] * torch.from_numpy(~no_id).float()[:, None]
+        kind = rng.random(size)
+        level = np.ones(size, np.float32)
+        weak = kind < CONFIG["drop_structure"] + CONFIG["weaken_structure"]
+        level[weak] = rng.random(int(weak.sum()))
+        level[kind < CONFIG["drop_structure"]] = 0
+        level = torch.from_numpy(level)[:, None, None, None]
+        only_face = torch.from_numpy(rng.random(size) < 0.5).float()[:, None, None, None] * batch["face"].clone()
+        only_face = torch.where(only_face.amax((1, 2, 3), keepdim=True) > 0, only_face, torch.ones(()))
+        level_map = 1 - only_face * (1 - level)
+        batch["source"] = weaken(batch["source"], level_map, torch.randn_like(batch["source"]))
+        batch["has_id"] = ~no_id
+        batch["t"] = torch.from_numpy(rng.integers(0, 1000, size))
+        batch["noise"] = torch.randn_like(batch["target"])
+        return batch
+
+    def losses(self, batch: dict, identity: bool) -> tuple[Tensor, Tensor]:
+        alpha = self.alphas[batch["t"]][:, None, None, None]
+        a, s = alpha.sqrt(), (1 - alpha).sqrt()
+        x = a * batch["target"] + s * batch["noise"]
+        v = a * batch["noise"] - s * batch["target"]
+        out = self.predict(x, batch["source"], batch["t"], batch["prompts"], batch["embedding"])
+        weight = batch["weight"] / batch["weight"].mean()
+        denoising = (weight * (out - v).square()).mean()
+        if not identity:
+            return denoising, torch.zeros(())
+        eyes = np.linalg.norm(batch["kps"][:, 1] - batch["kps"][:, 0], axis=1)
+        fits = batch["has_id"] & (eyes < 90) & (batch["t"].numpy() < 800)
+        picks = np.flatnonzero(fits)[: CONFIG["identity_batch"]]
+        if not len(picks):
+            return denoising, torch.zeros(())
+        return denoising, self.identity_loss((a * x - s * out)[picks], batch, picks)
+
+    def identity_loss(self, x0: Tensor, batch: dict, picks: np.ndarray, cells: int = 18) -> Tensor:
+        """1 - cosine of ArcFace between the decoded face of the estimate and the conditioning embedding."""
+        corners = (batch["kps"][picks].mean(1) / 16 - cells / 2).round().clip(0, GRID - cells).astype(int)
+        crops = torch.stack([z[:, y : y + cells, x : x + cells] for z, (x, y) in zip(x0, corners, strict=True)])
+        with fast_cpu():
+            crops = crops.contiguous(memory_format=torch.channels_last)
+            faces = self.vae.decode(crops / self.vae.config.scaling_factor).sample.float().clamp(-1.2, 1.2)
+            grid = alignment_grid(batch["kps"][picks] - corners[:, None] * 16, cells * 16)
+            found = self.recogniser(F.grid_sample(faces, grid, align_corners=False))
+        likeness = (found * batch["embedding"][picks]).sum(1)
+        return ((1 - likeness) * self.alphas[batch["t"][picks]].sqrt()).mean()
+
+    def update(self, progress: float) -> tuple[float, float]:
+        rate = min(1.0, (self.step + 1) / 150) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.96 + 0.04)
+        for group in self.optimizer.param_groups:
+            group["lr"] = CONFIG["lr"] * rate
+        identity = progress > CONFIG["identity_start"]
+        denoising, likeness = self.losses(self.draw(), identity)
+        self.optimizer.zero_grad()
+        (denoising + CONFIG["identity_weight"] * likeness).backward()
+        nn.utils.clip_grad_norm_(self.named.values(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        if self.step % 4 == 0:
+            decay = min(CONFIG["ema"], (1 + self.step) / (10 + self.step)) ** 4
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.ema.values()), [p.detach() for p in self.named.values()], 1 - decay)
+        return denoising.item(), likeness.item()
+
+    def with_ema(self) -> EmaWeights:
+        return EmaWeights(self)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Denoising loss on people that training never sees, full source and no source."""
+        generator = torch.Generator().manual_seed(1)
+        picks = list(range(0, len(self.held_out.pairs), 7))
+        batch = self.held_out.get(picks)
+        batch["t"] = torch.linspace(0, 999, len(picks)).long()
+        batch["noise"] = torch.randn(batch["target"].shape, generator=generator)
+        batch["prompts"] = [PROMPTS[s][0] for s in batch["styles"]]
+        clean, scores = batch["source"], {}
+        for name, level in (("val", 1.0), ("val_no_source", 0.0)):
+            cover = torch.randn(clean.shape, generator=generator)
+            batch["source"] = weaken(clean, level, cover)
+            scores[name] = round(self.losses(batch, False)[0].item(), 4)
+        return scores
+
+    @torch.no_grad()
+    def sample(self, batch: dict, level: float, embedding: Tensor, steps: int = 10, guidance: float = 2.0) -> np.ndarray:
+        """DDIM from noise; (B, 512, 512, 3) uint8 RGB."""
+        generator = torch.Generator().manual_seed(0)
+        source = weaken(batch["source"], level, torch.randn(batch["source"].shape, generator=generator))
+        x = torch.randn(source.shape, generator=generator)
+        self.scheduler.set_timesteps(steps)
+        for t in self.scheduler.timesteps:
+            both = torch.cat([x, x]), torch.cat([source, source]), t.expand(2 * len(x))
+            prompts = [""] * len(x) + [PROMPTS[s][0] for s in batch["styles"]]
+            v0, v1 = self.predict(*both, prompts, torch.cat([torch.zeros_like(embedding), embedding])).chunk(2)
+            x = self.scheduler.step(v0 + guidance * (v1 - v0), t, x).prev_sample
+        with fast_cpu():
+            image = self.vae.decode(x / self.vae.config.scaling_factor).sample.float()
+        return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+
+    def sheet(self) -> None:
+        """Rows: three held-out people; columns: six styles, then watercolor with a weak source, own and swapped identity."""
+        rows = []
+        n = len(STYLES)
+        people = [p * n for p in (2, 17, 30)]
+        for p, start in enumerate(people):
+            batch = self.held_out.get(list(range(start, start + n)))
+            full = self.sample(batch, 1.0, batch["embedding"])
+            one = self.held_out.get([start, start])
+            other = self.held_out.get([people[(p + 1) % 3]])["embedding"]
+            weak = self.sample(one, 0.3, torch.cat([one["embedding"][:1], other]))
+            rows.append(np.concatenate([*full, *weak], 1))
+        picture = cv2.resize(np.concatenate(rows, 0), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(self.out / "samples.png"), picture[:, :, ::-1])
+
+    def save(self) -> None:
+        state = {"weights": dict(self.named), "ema": self.ema, "optimizer": self.optimizer.state_dict(), "step": self.step}
+        torch.save(state, self.out / "checkpoint.tmp")
+        (self.out / "checkpoint.tmp").rename(self.out / "checkpoint.pt")
+        save_file({k: v.contiguous() for k, v in self.ema.items()}, self.out / "ema.safetensors")
+
+    def resume(self) -> None:
+        state = torch.load(self.out / "checkpoint.pt", weights_only=True)
+        with torch.no_grad():
+            for name, value in state["weights"].items():
+                self.named[name].copy_(value)
+                self.ema[name].copy_(state["ema"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+        self.rng = np.random.default_rng([ALL["seed"], self.step])
+
+
+class EmaWeights:
+    """`with trainer.with_ema():` the model computes with the averaged weights."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def _swap(self) -> None:
+        with torch.no_grad():
+            for name, parameter in self.trainer.named.items():
+                kept = parameter.detach().clone()
+                parameter.copy_(self.trainer.ema[name])
+                self.trainer.ema[name].copy_(kept)
+
+    def __enter__(self) -> None:
+        self._swap()
+
+    def __exit__(self, *_: object) -> None:
+        self._swap()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=CONFIG["minutes"], help="wall time of this run")
+    parser.add_argument("--from-progress", type=float, default=0.0, help="where on the schedule a resumed run starts")
+    parser.add_argument("--resume", action="store_true")
+    args = parser.parse_args()
+    trainer = Trainer(args.out)
+    if args.resume:
+        trainer.resume()
+    print(f"{sum(p.numel() for p in trainer.named.values()) / 1e6:.2f} M parameters, {len(trainer.train.pairs)} pairs")
+    log = (args.out / "denoiser.csv").open("a" if args.resume else "w")
+    start, first, history, sheets = time.time(), trainer.step, [], 0
+    while (spent := (time.time() - start) / 60 / args.minutes) < 1:
+        history.append(trainer.update(args.from_progress + (1 - args.from_progress) * spent))
+        if trainer.step % 200 == 0:
+            with trainer.with_ema():
+                scores = trainer.validate()
+                if (time.time() - start) / 480 > sheets:
+                    sheets += 1
+                    trainer.sheet()
+            denoising, likeness = np.mean(history[-200:], axis=0).round(4).tolist()
+            seconds = int(time.time() - start)
+            rate = round((trainer.step - first) / max(seconds, 1), 2)
+            row = {"step": trainer.step, "seconds": seconds, "loss": denoising, "identity": likeness, **scores, "it/s": rate}
+            print(json.dumps(row), flush=True)
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            trainer.save()
+    trainer.save()
+    with trainer.with_ema():
+        trainer.sheet()
+        print("final", json.dumps(trainer.validate()))
+
+
+if __name__ == "__main__":
+    main()

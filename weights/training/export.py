@@ -1,0 +1,93 @@
+"""Stage 4: write weights/mini from the trained parts, in the layouts that diffusers and IP-Adapter use.
+
+    python weights/training/export.py --out work [--to weights/mini]
+
+fp16 safetensors: a diffusers folder (unet, vae, text_encoder, tokenizer, scheduler) and
+faceid/ip-adapter-faceid_mini.safetensors with the flat keys of h94/IP-Adapter-FaceID. manifest.json
+holds SHA-256 and size of every file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from denoiser import STYLES, build_scheduler, build_unet
+from safetensors.torch import load_file, save_file
+from text import build_text_encoder, build_tokenizer
+
+from portrait.generate.autoencoder import PatchAutoencoder
+from portrait.generate.structure import SourceUNet
+
+MODEL_INDEX = {
+    "_class_name": "StableDiffusionImg2ImgPipeline",
+    "_diffusers_version": "0.42.1",
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderTiny"],
+}
+
+
+def adapter_state(unet: SourceUNet) -> dict[str, torch.Tensor]:
+    """The FaceID part of a trained unet, under the keys of the original IP-Adapter repository."""
+    projection = unet.encoder_hid_proj.image_projection_layers[0].state_dict()
+    names = {"ff.net.0.proj": "proj.0", "ff.net.2": "proj.2", "norm": "norm"}
+    state = {}
+    for key, value in projection.items():
+        module, leaf = key.rsplit(".", 1)
+        state[f"image_proj.{names[module]}.{leaf}"] = value
+    for i, processor in enumerate(unet.attn_processors.values()):
+        if hasattr(processor, "to_k_ip"):
+            state[f"ip_adapter.{i}.to_k_ip.weight"] = processor.to_k_ip[0].weight
+            state[f"ip_adapter.{i}.to_v_ip.weight"] = processor.to_v_ip[0].weight
+    return state
+
+
+def bare_unet(trained: SourceUNet) -> SourceUNet:
+    """The unet without its adapter, as a base checkpoint is stored."""
+    config = {k: v for k, v in trained.config.items() if not k.startswith("_")} | {"encoder_hid_dim_type": None}
+    bare = SourceUNet(**config)
+    bare.load_state_dict({k: v for k, v in trained.state_dict().items() if k in bare.state_dict()})
+    return bare
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="work folder of the training")
+    parser.add_argument("--to", type=Path, default=Path(__file__).parents[1] / "mini")
+    args = parser.parse_args()
+    weights = load_file(args.out / "ema.safetensors")
+    unet = build_unet()
+    unet.load_state_dict({k.removeprefix("unet."): v for k, v in weights.items() if k.startswith("unet.")})
+    tokenizer = build_tokenizer(args.out / "tokenizer")
+    text = build_text_encoder(tokenizer)
+    text.load_state_dict({k.removeprefix("text."): v for k, v in weights.items() if k.startswith("text.")})
+    bare_unet(unet).half().save_pretrained(args.to / "unet")
+    PatchAutoencoder.from_pretrained(args.out / "vae").half().save_pretrained(args.to / "vae")
+    text.half().save_pretrained(args.to / "text_encoder")
+    tokenizer.save_pretrained(args.to / "tokenizer")
+    build_scheduler().save_pretrained(args.to / "scheduler")
+    (args.to / "model_index.json").write_text(json.dumps(MODEL_INDEX, indent=1) + "\n")
+    (args.to / "faceid").mkdir(exist_ok=True)
+    adapter = {k: v.detach().half().contiguous() for k, v in adapter_state(unet).items()}
+    save_file(adapter, args.to / "faceid" / "ip-adapter-faceid_mini.safetensors", metadata={"styles": ",".join(STYLES)})
+    files = {}
+    for path in sorted(p for p in args.to.rglob("*") if p.is_file() and p.suffix in (".json", ".safetensors", ".txt")):
+        if path.name != "manifest.json":
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            files[path.relative_to(args.to).as_posix()] = {"sha256": digest, "bytes": path.stat().st_size}
+    (args.to / "manifest.json").write_text(json.dumps({"name": "mini", "files": files}, indent=1) + "\n")
+    print(f"{sum(f['bytes'] for f in files.values()) / 2**20:.1f} MiB in {args.to}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The words that `mini` knows: a CLIP tokenizer with a vocabulary of its own, and the prompts of training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+WIDTH = 128
+LENGTH = 16
+
+PROMPTS = {
+    "watercolor": ["watercolor portrait", "watercolor painting of a person", "a watercolor"],
+    "oil": ["oil painting portrait", "oil painting of a person", "a painting in oil"],
+    "sketch": ["pencil sketch portrait", "graphite drawing of a person", "a pencil sketch"],
+    "comic": ["comic portrait", "comic book drawing of a person", "a comic with ink lines"],
+    "popart": ["pop art portrait", "pop art screen print of a person", "a pop art poster"],
+}
+WORDS = sorted({word for prompts in PROMPTS.values() for prompt in prompts for word in prompt.split()})
+
+
+def _byte_alphabet() -> list[str]:
+    """The 256 printable stand-ins of byte-level BPE (Radford et al. 2019), as CLIP uses them."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    spare = iter(range(256, 512))
+    return [chr(b) if b in printable else chr(next(spare)) for b in range(256)]
+
+
+def build_tokenizer(folder: Path) -> CLIPTokenizer:
+    """Write and load a CLIPTokenizer in which each training word is one token."""
+    folder.mkdir(parents=True, exist_ok=True)
+    alphabet = _byte_alphabet()
+    vocabulary = {c: i for i, c in enumerate([*alphabet, *(c + "</w>" for c in alphabet)])}
+    merges: list[tuple[str, str]] = []
+    for word in WORDS:
+        parts = [*word[:-1], word[-1] + "</w>"]
+        whole = parts[0]
+        for part in parts[1:]:
+            if (whole, part) not in merges:
+                merges.append((whole, part))
+            whole += part
+            vocabulary.setdefault(whole, len(vocabulary))
+    for special in ("<|startoftext|>", "<|endoftext|>"):
+        vocabulary[special] = len(vocabulary)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return CLIPTokenizer.from_pretrained(
+        folder,
+        model_max_length=LENGTH,
+        bos_token="<|startoftext|>",
+        eos_token="<|endoftext|>",
+        unk_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+    )
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """Two layers, 128 wide, trained together with the denoiser."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=LENGTH,
+        projection_dim=WIDTH,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)
+
+
+def draw_prompt(style: str, rng: np.random.Generator, drop: float) -> str:
+    """A prompt for the style, or the empty prompt with probability `drop` (classifier-free guidance)."""
+    return "" if rng.random() < drop else str(rng.choice(PROMPTS[style]))
