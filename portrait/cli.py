@@ -99,8 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="do two pictures show the same person",
         description="Compare the faces of two pictures by both recognisers. Two photos are judged at photo-to-photo "
         "thresholds; for a stylized picture name its --style, since photo thresholds do not hold there.",
-        epilog="examples:\n  portrait compare a.jpg b.jpg\n"
-        "  portrait compare anna.jpg out/anna-oil-1.png --style oil",
+        epilog="examples:\n  portrait compare a.jpg b.jpg\n  portrait compare anna.jpg out/anna-oil-1.png --style oil",
         formatter_class=raw,
     )
     compare.add_argument("a", type=Path, metavar="A", help="the reference photo")
@@ -122,7 +121,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("record", type=Path, metavar="RECORD.json")
     replay.add_argument("--photo", type=Path, help="the photo, if it no longer lies where the record says")
-    replay.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write it (default: NAME-replay.png)")
+    replay.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="where to write it (default: NAME-replay.png)"
+    )
     replay.add_argument("--json", action="store_true", help="one JSON object")
     replay.set_defaults(run=_replay)
 
@@ -138,7 +139,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _output_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", type=Path, default=Path("out"), metavar="FOLDER", help="folder (default: out)")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("out"), metavar="FOLDER", help="folder (default: out)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON record per picture and line, nothing else")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     parser.add_argument("--verbose", action="store_true", help="log what the loop does")
@@ -174,7 +177,9 @@ def _stylize(args: argparse.Namespace) -> int:
 def _demo(args: argparse.Namespace) -> int:
     from portrait.images import read_photo, write_picture
 
-    settings = settings_from({"style": ("all",), **{k: v for k, v in vars(args).items() if k != "style"}, **_given(args)})
+    settings = settings_from(
+        {"style": ("all",), **{k: v for k, v in vars(args).items() if k != "style"}, **_given(args)}
+    )
     try:
         photo = args.output / "astronaut.png"
         from skimage.data import astronaut
@@ -248,7 +253,13 @@ def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], r
 
 def _failed(args: argparse.Namespace, path: Path, error: PortraitError) -> None:
     if args.json:
-        record = {"version": 1, "status": "failed", "reasons": [str(error)], "output": None, "input": {"path": str(path)}}
+        record = {
+            "version": 1,
+            "status": "failed",
+            "reasons": [str(error)],
+            "output": None,
+            "input": {"path": str(path)},
+        }
         print(json.dumps(record, ensure_ascii=False), flush=True)
 
 
@@ -327,7 +338,12 @@ class _Console:
     def attempts(self, text: str) -> Iterator[Any]:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=self.err, transient=True, disable=self.quiet) as progress:
             task = progress.add_task(text, total=1, note="")
 
@@ -349,13 +365,13 @@ class _Console:
         judges = list(rows[0][0].record["thresholds"])
         table = Table(box=None, pad_edge=False)
         for name in ("style", "verdict", *judges, "attempts", "seconds", "file"):
-            table.add_column(name, justify="right" if name in (*judges, "attempts", "seconds") else "left", no_wrap=name != "file")
+            table.add_column(
+                name, justify="right" if name in (*judges, "attempts", "seconds") else "left", no_wrap=name != "file"
+            )
         for result, path in rows:
             record = result.record
             attempt = record["attempts"][record["chosen"]]
-            scores = [
-                f"{attempt['similarity'][j]:.3f} (>= {record['thresholds'][j]['value']:.3f})" for j in judges
-            ]
+            scores = [f"{attempt['similarity'][j]:.3f} (>= {record['thresholds'][j]['value']:.3f})" for j in judges]
             verdict = "[green]accepted[/]" if result.accepted else "[red]rejected[/]"
             count, seconds = str(len(record["attempts"])), f"{record['seconds']:.1f}"
             table.add_row(record["style"], verdict, *scores, count, seconds, str(path))
@@ -401,11 +417,16 @@ def _faces(args: argparse.Namespace) -> int:
             print(json.dumps({"path": str(path), "faces": listed, "best_score": round(best, 4)}, ensure_ascii=False))
         else:
             size = f"{photo.pixels.shape[1]} x {photo.pixels.shape[0]}"
-            print(f"{path} ({size}): {len(found)} face(s)" + ("" if found else f", best score {best:.2f} of {DET_THRESHOLD}"))
+            print(
+                f"{path} ({size}): {len(found)} face(s)"
+                + ("" if found else f", best score {best:.2f} of {DET_THRESHOLD}")
+            )
             for i, (face, note) in enumerate(zip(found, notes, strict=True)):
                 x1, y1, x2, y2 = (round(float(v)) for v in face.bbox)
                 warning = "  warning: " + ", ".join(note) if note else ""
-                print(f"  {i}: box {x1},{y1} to {x2},{y2}  score {face.det_score:.2f}  size {face.size:.0f} px{warning}")
+                print(
+                    f"  {i}: box {x1},{y1} to {x2},{y2}  score {face.det_score:.2f}  size {face.size:.0f} px{warning}"
+                )
         if not found:
             worst = max(worst, 1)
         if args.draw:
@@ -458,7 +479,9 @@ def _compare(args: argparse.Namespace) -> int:
         people.append(identify([(photo.pixels, face)], analyzer, [referee]))
     scores = similarities(people[0], people[1].embeddings)
     passed = {name: scores[name] >= limits[name] for name in limits}
-    decision = "same person" if all(passed.values()) else "not the same person" if not any(passed.values()) else "undecided"
+    decision = (
+        "same person" if all(passed.values()) else "not the same person" if not any(passed.values()) else "undecided"
+    )
     if args.json:
         result = {"similarity": {k: round(v, 4) for k, v in scores.items()}, "thresholds": limits, "far": far}
         print(json.dumps(result | {"kind": kind, "decision": decision}))
@@ -471,7 +494,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
-    from portrait.images import pixels_sha256, read_photo, write_picture
+    from portrait.images import pixels_sha256, write_picture
     from portrait.stylizer import Stylizer
 
     try:
@@ -488,7 +511,9 @@ def _replay(args: argparse.Namespace) -> int:
     stylizer: Stylizer = Stylizer.from_recipe(recipe, threads=threads)
     changed = [name for name, digest in weights.items() if stylizer._digests.get(name) != digest]
     if changed:
-        raise SettingsError(f"the weights are not those of the record, so the picture would be another: {', '.join(changed)}")
+        raise SettingsError(
+            f"the weights are not those of the record, so the picture would be another: {', '.join(changed)}"
+        )
     picture = stylizer.replay(record, photo, more)
     same = pixels_sha256(picture) == wanted
     output = args.output or args.record.with_name(f"{args.record.stem}-replay.png")
@@ -515,7 +540,9 @@ def _same_photo(path: Path, sha256: str) -> Photo:
 
     photo = read_photo(path)
     if photo.sha256 != sha256:
-        raise SettingsError(f"{path} is not the photo of the record (SHA-256 {photo.sha256[:12]}..., not {sha256[:12]}...)")
+        raise SettingsError(
+            f"{path} is not the photo of the record (SHA-256 {photo.sha256[:12]}..., not {sha256[:12]}...)"
+        )
     return photo
 
 

@@ -66,7 +66,9 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> RgbImage:
             image = Image.open(io.BytesIO(data), formats=_READ_FORMATS)
         except UnidentifiedImageError:
             kinds = "JPEG, PNG, WebP, TIFF, AVIF, HEIC"
-            raise ImageReadError(f"{name} is not a picture that can be read ({kinds}), whatever its name says") from None
+            raise ImageReadError(
+                f"{name} is not a picture that can be read ({kinds}), whatever its name says"
+            ) from None
         except Image.DecompressionBombError:
             raise ImageReadError(_too_large(name, "far", max_pixels)) from None
         except Exception as error:

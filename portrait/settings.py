@@ -14,7 +14,9 @@ from portrait.errors import SettingsError
 from portrait.records import Knobs
 
 
-def _setting(default: Any, text: str, kind: type, *, low: float | None = None, high: float | None = None, **more: Any) -> Any:
+def _setting(
+    default: Any, text: str, kind: type, *, low: float | None = None, high: float | None = None, **more: Any
+) -> Any:
     return field(default=default, metadata={"help": text, "kind": kind, "low": low, "high": high, **more})
 
 
@@ -34,7 +36,10 @@ class Settings:
     variants: int = _setting(1, "pictures per photo and style, each from its own seeds", int, low=1, high=64)
     seed: int = _setting(1, "first seed; the same seed gives the same picture", int, low=0, high=2**31)
     frame: str = _setting(
-        "bust", "head, bust, or full: a bust that is set back into the whole photo", str, choices=("head", "bust", "full")
+        "bust",
+        "head, bust, or full: a bust that is set back into the whole photo",
+        str,
+        choices=("head", "bust", "full"),
     )
     face: str = _setting(
         "auto",

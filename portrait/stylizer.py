@@ -370,7 +370,16 @@ def _face_in_place(faces: Sequence[Face], expected: Face) -> Face | None:
 def library_versions() -> dict[str, str]:
     """Versions of everything that has a say in the pixels."""
     found = {"portrait": portrait.__version__, "python": platform.python_version()}
-    for name in ("torch", "diffusers", "transformers", "insightface", "onnxruntime", "dlib-bin", "opencv-python", "Pillow"):
+    for name in (
+        "torch",
+        "diffusers",
+        "transformers",
+        "insightface",
+        "onnxruntime",
+        "dlib-bin",
+        "opencv-python",
+        "Pillow",
+    ):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -23,7 +23,9 @@ def a_face(size: int = SIZE, score: float = 0.9) -> Face:
     c = size / 2
     half = size * 0.21
     kps = np.array([[-0.2, -0.15], [0.2, -0.15], [0, 0.05], [-0.15, 0.22], [0.15, 0.22]], np.float32) * size + c
-    return Face(bbox=np.array([c - half * 0.8, c - half, c + half * 0.8, c + half], np.float32), kps=kps, det_score=score)
+    return Face(
+        bbox=np.array([c - half * 0.8, c - half, c + half * 0.8, c + half], np.float32), kps=kps, det_score=score
+    )
 
 
 class FakeAnalyzer:

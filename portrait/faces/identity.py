@@ -96,7 +96,9 @@ def choose_faces(
         return numbered
     if choice.kind == "index":
         if choice.index >= len(faces):
-            raise FaceError(f"{name} has {len(faces)} face(s), so the last index is {len(faces) - 1}, not {choice.index}")
+            raise FaceError(
+                f"{name} has {len(faces)} face(s), so the last index is {len(faces) - 1}, not {choice.index}"
+            )
         return [numbered[choice.index]]
     if choice.kind == "like":
         if reference is None:

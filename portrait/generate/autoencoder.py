@@ -1,8 +1,12 @@
 """The small f16 autoencoder of `mini`: 512 px become 32 x 32 x 32 latents, and back.
 
 A strided linear transform carries the picture (it starts as the PCA of 16 x 16 patches), and residual
-blocks that work at 1/8 and 1/16 of the size, where a CPU is fast, learn what is missing. The idea of a
+blocks that work at 1/4 to 1/16 of the size, where a CPU is fast, learn what is missing. The idea of a
 non-parametric shortcut around the learned part is that of DC-AE (Chen et al. 2024, arXiv 2410.10733).
+
+32 numbers a patch are too few for an eyelash. So the decoder may look at the photo again, through skip
+connections, and draws the latents' style with the photo's detail (img2img-turbo, Parmar et al. 2024,
+arXiv 2403.12036). The skip is part of the structure that is held: it is scaled by the same knob.
 """
 
 from __future__ import annotations
@@ -45,6 +49,11 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         scaling_factor: Latents times this have unit variance, as in every diffusers autoencoder.
     """
 
+    source: Tensor | None = None
+    """(B, 3, H, W) photos in [-1, 1] that `decode` looks at, or None."""
+    source_level: Tensor | float = 1.0
+    """What the skip's features are multiplied with, in [0, 1]."""
+
     @register_to_config
     def __init__(
         self,
@@ -69,14 +78,18 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
             *(ResidualBlock(e16) for _ in range(encoder_blocks[1])),
             nn.Conv2d(e16, latent_channels, 3, padding=1),
         )
-        self.decoder = nn.Sequential(
+        self.stage16 = nn.Sequential(
             nn.Conv2d(latent_channels, d16, 3, padding=1),
             *(ResidualBlock(d16) for _ in range(decoder_blocks[0])),
             nn.Conv2d(d16, d8 * 4, 1),
             nn.PixelShuffle(2),
-            *(ResidualBlock(d8) for _ in range(decoder_blocks[1])),
-            nn.Conv2d(d8, d4 * 4, 1),
-            nn.PixelShuffle(2),
+        )
+        self.skip8 = nn.Sequential(nn.PixelUnshuffle(8), nn.Conv2d(192, d8, 1))
+        self.stage8 = nn.Sequential(
+            *(ResidualBlock(d8) for _ in range(decoder_blocks[1])), nn.Conv2d(d8, d4 * 4, 1), nn.PixelShuffle(2)
+        )
+        self.skip4 = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, d4, 3, padding=1))
+        self.stage4 = nn.Sequential(
             *(ResidualBlock(d4) for _ in range(decoder_blocks[2])),
             nn.SiLU(),
             nn.Conv2d(d4, 48, 3, padding=1),
@@ -91,8 +104,14 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
     def decode(
         self, z: Tensor, generator: torch.Generator | None = None, return_dict: bool = True
     ) -> DecoderOutput | tuple[Tensor]:
-        """Latents (B, C, h, w), unscaled -> (B, 3, 16h, 16w), about [-1, 1]."""
-        sample = self.linear_decoder(z) + self.decoder(z)
+        """Latents (B, C, h, w), unscaled -> (B, 3, 16h, 16w), about [-1, 1]; looks at `source` if there is one."""
+        x = self.stage16(z)
+        if self.source is not None:
+            x = x + self.source_level * self.skip8(self.source)
+        x = self.stage8(x)
+        if self.source is not None:
+            x = x + self.source_level * self.skip4(self.source)
+        sample = self.linear_decoder(z) + self.stage4(x)
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
     def forward(self, sample: Tensor) -> Tensor:
@@ -103,7 +122,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         """Set the linear part to the PCA of (N, 768) patches, channel-major, in [-1, 1].
 
         The components are scaled by the square root of their deviation: coarse ones stay larger, so
-        noise hides fine detail first. The learned part ends in zeros, so at first the whole
+        noise hides fine detail first. The learned part ends in near zeros, so at first the whole
         autoencoder is this transform.
 
         Returns:
@@ -120,7 +139,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         self.linear_encoder.bias.copy_(-(basis @ mean) / scale)
         self.linear_decoder.weight.copy_((basis * scale[:, None]).view(channels, 3, PATCH, PATCH))
         self.linear_decoder.bias.copy_(mean.view(3, -1).mean(1))
-        for net in (self.encoder, self.decoder):
+        for net in (self.encoder, self.stage4):
             last = [m for m in net if isinstance(m, nn.Conv2d)][-1]
             last.weight.mul_(0.05)
             last.bias.zero_()

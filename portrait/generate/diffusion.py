@@ -40,9 +40,11 @@ _VAES: dict[str, Any] = {
 class Conditions:
     """All that does not change between the attempts at one portrait, computed once.
 
-    `latents` are (1, C, h, w), scaled; `prompt` and `negative` (1, T, D) text embeddings.
+    `picture` is the photo, (1, 3, S, S) in [-1, 1]; `latents` are (1, C, h, w), scaled; `prompt` and
+    `negative` (1, T, D) text embeddings.
     """
 
+    picture: Tensor
     latents: Tensor
     prompt: Tensor
     negative: Tensor
@@ -149,13 +151,15 @@ class DiffusionGenerator:
         if not np.isfinite(embedding).all():
             raise SettingsError("the identity embedding is not finite; the photo's face cannot be used")
         picture = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+        picture = picture.contiguous(memory_format=torch.channels_last)
         with self._autocast():
-            encoded = self.pipe.vae.encode(picture.contiguous(memory_format=torch.channels_last))
+            encoded = self.pipe.vae.encode(picture)
             latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
             positive, negative = self.pipe.encode_prompt(
                 prompt, torch.device("cpu"), 1, True, negative_prompt or self.recipe.negative_prompt
             )
         return Conditions(
+            picture=picture,
             latents=latents.float() * self.pipe.vae.config.scaling_factor,
             prompt=positive.float(),
             negative=negative.float(),
@@ -195,11 +199,12 @@ class DiffusionGenerator:
             return kwargs
 
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        scale = knobs.controlnet_conditioning_scale
+        covers = [torch.Generator("cpu").manual_seed(seed ^ 0x5EED) for seed in seeds]
+        photos, level = conditions.picture.repeat(count, 1, 1, 1), knobs.controlnet_conditioning_scale
         with (
             self._autocast(),
             identity_adapter(self.pipe, knobs.ip_adapter_scale) as pipe,
-            hold_source(pipe.unet, latents, scale, [torch.Generator("cpu").manual_seed(s ^ 0x5EED) for s in seeds]),
+            hold_source(pipe, latents, photos, level, covers),
         ):
             output = pipe(
                 image=latents,

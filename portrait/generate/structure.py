@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
+
+from portrait.generate.autoencoder import PatchAutoencoder
 
 
 def weaken(source: Tensor, level: Tensor | float, noise: Tensor) -> Tensor:
@@ -40,7 +43,7 @@ class SourceUNet(UNet2DConditionModel):
     def forward(self, sample: Tensor, *args: object, **kwargs: object) -> object:
         if sample.shape[1] != self.config.in_channels:
             if self.source is None:
-                raise ValueError("SourceUNet needs source latents: call it inside `hold_source(unet, latents)`")
+                raise ValueError("SourceUNet needs source latents: call it inside `hold_source`")
             copies = sample.shape[0] // self.source.shape[0]
             source = self.source.to(sample).repeat(copies, 1, 1, 1)
             sample = torch.cat([sample, source], 1).contiguous(memory_format=torch.channels_last)
@@ -49,19 +52,28 @@ class SourceUNet(UNet2DConditionModel):
 
 @contextmanager
 def hold_source(
-    unet: UNet2DConditionModel, latents: Tensor, level: float, generators: Sequence[torch.Generator]
+    pipe: Any, latents: Tensor, picture: Tensor, level: float, generators: Sequence[torch.Generator]
 ) -> Iterator[None]:
-    """Let `unet` see (B, C, h, w) source latents at a signal level; afterwards it is as it was.
+    """Let the pipeline's unet and decoder see the photo at a signal level; afterwards they are as they were.
 
     Each picture's generator draws the noise that covers its source, so a picture does not depend on
-    the batch it was made in. A unet that takes no source is left alone.
+    the batch it was made in. Parts that take no source are left alone.
+
+    Args:
+        pipe: Its `unet` may be a `SourceUNet`, its `vae` a `PatchAutoencoder`.
+        latents: (B, C, h, w) scaled latents of the photo.
+        picture: (B, 3, H, W) the photo in [-1, 1].
+        level: In [0, 1]; 1 is full sight.
+        generators: One per picture.
     """
-    if not isinstance(unet, SourceUNet):
-        yield
-        return
-    noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(latents)
-    unet.source = weaken(latents, level, noise)
+    if isinstance(pipe.unet, SourceUNet):
+        noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(latents)
+        pipe.unet.source = weaken(latents, level, noise)
+    if isinstance(pipe.vae, PatchAutoencoder) and level > 0:
+        pipe.vae.source, pipe.vae.source_level = picture, level
     try:
         yield
     finally:
-        unet.source = None
+        for part in (pipe.unet, pipe.vae):
+            if isinstance(part, SourceUNet | PatchAutoencoder):
+                part.source = None

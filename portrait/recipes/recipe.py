@@ -76,7 +76,9 @@ class Recipe:
         if name not in self.styles:
             close = difflib.get_close_matches(name, self.styles, 1)
             hint = f"did you mean {close[0]}? " if close else ""
-            raise SettingsError(f"recipe {self.name} has no style {name!r}; {hint}styles: {', '.join(self.styles)}, all")
+            raise SettingsError(
+                f"recipe {self.name} has no style {name!r}; {hint}styles: {', '.join(self.styles)}, all"
+            )
         return styles()[name]
 
 
@@ -106,7 +108,9 @@ def load_recipe(name: str) -> Recipe:
     else:
         close = difflib.get_close_matches(name, recipe_names(), 1)
         hint = f"did you mean {close[0]}? " if close else ""
-        raise SettingsError(f"no recipe {name!r}; {hint}recipes: {', '.join(recipe_names())}, or a path to a .toml file")
+        raise SettingsError(
+            f"no recipe {name!r}; {hint}recipes: {', '.join(recipe_names())}, or a path to a .toml file"
+        )
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -1,9 +1,9 @@
-"""Stage 2: train the autoencoder on photos and styled targets.
+"""Stage 2: train the autoencoder on photos and styled targets, half of the time with the photo in sight.
 
     python weights/training/autoencoder.py --out work [--minutes 28] [--resume]
 
 Writes OUT/vae (a diffusers folder), OUT/autoencoder.csv and OUT/autoencoder.png (rows: held-out
-pictures and their reconstructions). The last line gives PSNR on people that training never sees, whole
+pictures, their reconstructions without and with the photo). The last line gives PSNR on people that training never sees, whole
 and around the eyes.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from muon import Muon
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,12 +37,15 @@ class Pictures:
         self.bytes: list[np.ndarray] = []
         self.kps: list[np.ndarray] = []
         self.names: list[str] = []
+        self.photo: list[int] = []  # index of the photo that each picture was painted from
         for r in rows:
+            photo = len(self.bytes)
             for style in ["photo", *(s for s in str(index["styles"][r]).split(",") if s in ALL["styles"])]:
                 path = out / "pictures" / f"{index['id'][r]:05d}-{style}.jpg"
                 self.bytes.append(np.fromfile(path, np.uint8))
                 self.kps.append(index["kps"][r])
                 self.names.append(style)
+                self.photo.append(photo)
 
     def __len__(self) -> int:
         return len(self.bytes)
@@ -60,12 +64,12 @@ def to_tensor(images: list[np.ndarray]) -> Tensor:
     return batch.contiguous(memory_format=torch.channels_last)
 
 
-def draw_batch(pictures: Pictures, rng: np.random.Generator, batch: int, crop: int) -> tuple[Tensor, Tensor]:
-    """(B, 3, crop, crop) random crops, half of them over the face, and (B, 1, crop, crop) weights: faces count more."""
-    images, masks = [], []
+def draw_batch(pictures: Pictures, rng: np.random.Generator, batch: int, crop: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pictures, the photos behind them and loss weights: (B, 3 | 3 | 1, crop, crop); eyes, nose and mouth count more."""
+    images, photos, masks = [], [], []
     for _ in range(batch):
         i = int(rng.integers(len(pictures)))
-        image, kps = pictures[i], pictures.kps[i]
+        image, photo, kps = pictures[i], pictures[pictures.photo[i]], pictures.kps[i]
         size = image.shape[0]
         side = int(rng.choice([crop, crop, int(crop * 1.5)]))
         if rng.random() < 0.6:
@@ -77,15 +81,14 @@ def draw_batch(pictures: Pictures, rng: np.random.Generator, batch: int, crop: i
         radius = float(np.linalg.norm(kps[1] - kps[0]))
         for point, r in zip(kps, (0.35, 0.35, 0.2, 0.3, 0.3), strict=True):
             cv2.circle(mask, tuple(int(v) for v in point), int(r * radius) + 1, 3.0, -1)
-        image, mask = image[y : y + side, x : x + side], mask[y : y + side, x : x + side]
+        three = [a[y : y + side, x : x + side] for a in (image, photo, mask)]
         if side != crop:
-            image = cv2.resize(image, (crop, crop), interpolation=cv2.INTER_AREA)
-            mask = cv2.resize(mask, (crop, crop), interpolation=cv2.INTER_AREA)
+            three = [cv2.resize(a, (crop, crop), interpolation=cv2.INTER_AREA) for a in three]
         if rng.random() < 0.5:
-            image, mask = image[:, ::-1], mask[:, ::-1]
-        images.append(np.ascontiguousarray(image))
-        masks.append(np.ascontiguousarray(mask))
-    return to_tensor(images), torch.from_numpy(np.stack(masks))[:, None]
+            three = [a[:, ::-1] for a in three]
+        for kept, a in zip((images, photos, masks), three, strict=True):
+            kept.append(np.ascontiguousarray(a))
+    return to_tensor(images), to_tensor(photos), torch.from_numpy(np.stack(masks))[:, None]
 
 
 def reconstruction_loss(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -110,22 +113,26 @@ def validate(vae: PatchAutoencoder, pictures: Pictures, sheet: Path | None = Non
     whole: dict[str, list[float]] = {}
     eyes, rows = [], []
     for i in range(0, len(pictures), 7):
-        image = pictures[i]
+        image, styled = pictures[i], pictures.photo[i] != i
         with fast_cpu():
-            out = vae(to_tensor([image])).float()[0]
-        out = ((out.permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
+            x = to_tensor([image])
+            alone = vae(x).float()[0]
+            vae.source = to_tensor([pictures[pictures.photo[i]]]) if styled else None
+            out = vae(x).float()[0]
+            vae.source = None
+        alone, out = (((o.permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().byte().numpy() for o in (alone, out))
         whole.setdefault(pictures.names[i], []).append(psnr(image, out))
+        whole.setdefault("no source", []).append(psnr(image, alone))
         radius = int(0.3 * np.linalg.norm(pictures.kps[i][1] - pictures.kps[i][0])) + 4
         for x, y in pictures.kps[i][:2].astype(int):
             box = np.s_[max(y - radius, 0) : y + radius, max(x - radius, 0) : x + radius]
             eyes.append(psnr(image[box], out[box]))
         if len(rows) < 12:
-            rows.append(np.concatenate([image, out], 0))
+            rows.append(np.concatenate([image, alone, out], 0))
     if sheet is not None:
         picture = np.concatenate([np.concatenate(rows[:6], 1), np.concatenate(rows[6:12], 1)], 0)
         cv2.imwrite(str(sheet), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     result = {name: float(np.mean(v)) for name, v in sorted(whole.items())}
-    result["all"] = float(np.mean([x for v in whole.values() for x in v]))
     result["eyes"] = float(np.mean(eyes))
     return {k: round(v, 2) for k, v in result.items()}
 
@@ -160,27 +167,50 @@ def main() -> None:
     vae.to(memory_format=torch.channels_last)
     parameters = list(vae.parameters())
     print(f"{sum(p.numel() for p in parameters) / 1e6:.2f} M parameters, {len(train)} pictures", flush=True)
-    optimizer = torch.optim.AdamW(parameters, lr=CONFIG["lr"], betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
+    linear = [p for name, p in vae.named_parameters() if name.startswith("linear_")]
+    learned = [p for name, p in vae.named_parameters() if not name.startswith("linear_")]
+    vectors = [p for p in learned if p.ndim < 2]
+    optimizers = [
+        Muon([p for p in learned if p.ndim >= 2], lr=CONFIG["lr"]),
+        torch.optim.AdamW(
+            [{"params": vectors, "share": 1.0}, {"params": linear, "share": CONFIG["linear_share"]}],
+            lr=CONFIG["lr"],
+            betas=(0.9, 0.98),
+            weight_decay=1e-4,
+        ),
+    ]
     log = (args.out / "autoencoder.csv").open("a" if args.resume else "w")
     start, step, losses = time.time(), 0, []
     while (progress := (time.time() - start) / 60 / args.minutes) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = CONFIG["lr"] * min(1, (step + 1) / 50) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03)
-        x, weight = draw_batch(train, rng, CONFIG["batch"], CONFIG["crop"])
+        rate = min(1, (step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03)
+        for group in (g for o in optimizers for g in o.param_groups):
+            group["lr"] = CONFIG["lr"] * group.get("share", 1.0) * rate
+        x, photo, weight = draw_batch(train, rng, CONFIG["batch"], CONFIG["crop"])
+        level = rng.random(len(x)) * (rng.random(len(x)) < 0.75)
+        level = np.where(rng.random(len(x)) < 0.6, np.ceil(level), level)  # mostly in full sight, or out of it
+        level[((photo - x).abs().amax((1, 2, 3)) == 0).numpy()] = 0  # a photo may not look at itself
         with fast_cpu():
             latents = vae.encode(x).latents.float()
-            noise = CONFIG["latent_noise"] * latents.detach().std() * torch.randn_like(latents)
-            output = vae.decode(latents + noise).sample
+            amount = CONFIG["latent_noise"] * torch.rand(len(x), 1, 1, 1) * latents.detach().std()
+            vae.source, vae.source_level = photo, torch.from_numpy(level).float()[:, None, None, None]
+            output = vae.decode(latents + amount * torch.randn_like(latents)).sample
+            vae.source, vae.source_level = None, 1.0
         loss = reconstruction_loss(output.float(), x, weight) + 1e-5 * latents.square().mean()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         losses.append(loss.item())
         step += 1
-        if step % 150 == 0 or step == 20:
+        if step % 400 == 0 or step == 100:
             scores = validate(vae, held_out, args.out / "autoencoder.png")
-            row = {"step": step, "seconds": int(time.time() - start), "loss": round(np.mean(losses[-100:]), 4), **scores}
+            row = {
+                "step": step,
+                "seconds": int(time.time() - start),
+                "loss": round(np.mean(losses[-100:]), 4),
+                **scores,
+            }
             print(json.dumps(row), flush=True)
             log.write(json.dumps(row) + "\n")
             log.flush()

@@ -21,10 +21,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from autoencoder import fast_cpu, to_tensor
 from diffusers import DDIMScheduler
 from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import IPAdapterFaceIDImageProjection, MultiIPAdapterImageProjection
-from autoencoder import fast_cpu
 from recogniser import OnnxRecogniser, alignment_grid
 from safetensors.torch import save_file
 from text import LENGTH, PROMPTS, WIDTH, build_text_encoder, build_tokenizer, draw_prompt
@@ -97,11 +97,16 @@ class Examples:
     def __init__(self, out: Path, vae: PatchAutoencoder, validation: bool) -> None:
         index = np.load(out / "index.npz")
         names = [
-            [f"{index['id'][r]:05d}-{s}" for s in ("photo", *str(index["styles"][r]).split(",")) if s in ("photo", *STYLES)]
+            [
+                f"{index['id'][r]:05d}-{s}"
+                for s in ("photo", *str(index["styles"][r]).split(","))
+                if s in ("photo", *STYLES)
+            ]
             for r in range(len(index["id"]))
         ]
         if not (out / "latents.npy").exists():
             encode_all(out, vae, [n for row in names for n in row])
+        self.names, self.folder = [n for row in names for n in row], out / "pictures"
         self.latents = np.load(out / "latents.npy", mmap_mode="r")
         self.scale = vae.config.scaling_factor
         self.embeddings, self.kps, self.bbox = index["embedding"], index["kps"], index["bbox"]
@@ -127,7 +132,13 @@ class Examples:
             "face": torch.from_numpy(inside),
             "weight": torch.from_numpy(weight + CONFIG["face_weight"] * inside),
             "styles": list(styles),
+            "photos": list(photos),
         }
+
+    def pictures(self, rows: list[int]) -> Tensor:
+        """(B, 3, 512, 512) photos in [-1, 1], for the decoder's skip connections."""
+        images = [cv2.imread(str(self.folder / f"{self.names[r]}.jpg"))[:, :, ::-1] for r in rows]
+        return to_tensor(images)
 
 
 @torch.no_grad()
@@ -202,7 +213,7 @@ class Trainer:
         only_face = torch.where(only_face.amax((1, 2, 3), keepdim=True) > 0, only_face, torch.ones(()))
         level_map = 1 - only_face * (1 - level)
         batch["source"] = weaken(batch["source"], level_map, torch.randn_like(batch["source"]))
-        batch["has_id"] = ~no_id
+        batch["has_id"], batch["full"] = ~no_id, ~weak
         batch["t"] = torch.from_numpy(rng.integers(0, 1000, size))
         batch["noise"] = torch.randn_like(batch["target"])
         return batch
@@ -228,10 +239,20 @@ class Trainer:
         """1 - cosine of ArcFace between the decoded face of the estimate and the conditioning embedding."""
         corners = (batch["kps"][picks].mean(1) / 16 - cells / 2).round().clip(0, GRID - cells).astype(int)
         crops = torch.stack([z[:, y : y + cells, x : x + cells] for z, (x, y) in zip(x0, corners, strict=True)])
+        photos = self.train.pictures([batch["photos"][i] for i in picks])
+        seen = torch.stack(
+            [
+                p[:, 16 * y : 16 * (y + cells), 16 * x : 16 * (x + cells)]
+                for p, (x, y) in zip(photos, corners, strict=True)
+            ]
+        )
         with fast_cpu():
             crops = crops.contiguous(memory_format=torch.channels_last)
+            self.vae.source = seen.contiguous(memory_format=torch.channels_last)
+            self.vae.source_level = torch.from_numpy(batch["full"][picks]).float()[:, None, None, None]
             faces = self.vae.decode(crops / self.vae.config.scaling_factor).sample.float().clamp(-1.2, 1.2)
             grid = alignment_grid(batch["kps"][picks] - corners[:, None] * 16, cells * 16)
+            self.vae.source = None
             found = self.recogniser(F.grid_sample(faces, grid, align_corners=False))
         likeness = (found * batch["embedding"][picks]).sum(1)
         return ((1 - likeness) * self.alphas[batch["t"][picks]].sqrt()).mean()
@@ -273,7 +294,9 @@ class Trainer:
         return scores
 
     @torch.no_grad()
-    def sample(self, batch: dict, level: float, embedding: Tensor, steps: int = 10, guidance: float = 2.0) -> np.ndarray:
+    def sample(
+        self, batch: dict, level: float, embedding: Tensor, steps: int = 10, guidance: float = 2.0
+    ) -> np.ndarray:
         """DDIM from noise; (B, 512, 512, 3) uint8 RGB."""
         generator = torch.Generator().manual_seed(0)
         source = weaken(batch["source"], level, torch.randn(batch["source"].shape, generator=generator))
@@ -285,7 +308,9 @@ class Trainer:
             v0, v1 = self.predict(*both, prompts, torch.cat([torch.zeros_like(embedding), embedding])).chunk(2)
             x = self.scheduler.step(v0 + guidance * (v1 - v0), t, x).prev_sample
         with fast_cpu():
+            self.vae.source, self.vae.source_level = self.held_out.pictures(batch["photos"]), level
             image = self.vae.decode(x / self.vae.config.scaling_factor).sample.float()
+            self.vae.source = None
         return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
     def sheet(self) -> None:
@@ -304,7 +329,12 @@ class Trainer:
         cv2.imwrite(str(self.out / "samples.png"), picture[:, :, ::-1])
 
     def save(self) -> None:
-        state = {"weights": dict(self.named), "ema": self.ema, "optimizer": self.optimizer.state_dict(), "step": self.step}
+        state = {
+            "weights": dict(self.named),
+            "ema": self.ema,
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+        }
         torch.save(state, self.out / "checkpoint.tmp")
         (self.out / "checkpoint.tmp").rename(self.out / "checkpoint.pt")
         save_file({k: v.contiguous() for k, v in self.ema.items()}, self.out / "ema.safetensors")
@@ -364,7 +394,14 @@ def main() -> None:
             denoising, likeness = np.mean(history[-200:], axis=0).round(4).tolist()
             seconds = int(time.time() - start)
             rate = round((trainer.step - first) / max(seconds, 1), 2)
-            row = {"step": trainer.step, "seconds": seconds, "loss": denoising, "identity": likeness, **scores, "it/s": rate}
+            row = {
+                "step": trainer.step,
+                "seconds": seconds,
+                "loss": denoising,
+                "identity": likeness,
+                **scores,
+                "it/s": rate,
+            }
             print(json.dumps(row), flush=True)
             log.write(json.dumps(row) + "\n")
             log.flush()

@@ -113,7 +113,7 @@ def _sectors(radius: int, count: int = 8) -> list[Picture]:
 def _kuwahara(image: Picture, radius: int, sharpness: float = 8) -> Picture:
     """Generalised Kuwahara: each pixel takes the mean of the sectors (of eight) that are calm for their lightness."""
     total = np.zeros_like(image, np.float32)
-    weights = np.zeros(image.shape[:2] + (1,), np.float32)
+    weights = np.zeros((*image.shape[:2], 1), np.float32)
     square = image * image
     for kernel in _sectors(radius):
         mean = cv2.filter2D(image, -1, kernel)

@@ -1,0 +1,155 @@
+"""Detection, choice, alignment and identity with the real SCRFD, ArcFace and dlib models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from portrait.errors import FaceError, ManyFacesError, NoFaceError, SettingsError, ShapeError
+from portrait.faces.alignment import ARCFACE_TEMPLATE, align_face, similarity_transform
+from portrait.faces.identity import FaceChoice, choose_faces, face_warnings, identify
+from portrait.faces.insight import InsightFaceAnalyzer
+from portrait.faces.referee import DlibReferee
+from portrait.images import Photo, read_photo
+
+
+def test_one_face_is_found_where_it_is(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
+    (face,) = analyzer.detect(astronaut.pixels)
+    x, y = face.center
+    assert 200 < x < 250
+    assert 90 < y < 150
+    assert face.det_score > 0.7
+    assert face.kps[0, 0] < face.kps[1, 0]
+
+
+def test_a_face_that_fills_the_frame_is_found(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
+    (face,) = analyzer.detect(astronaut.pixels)
+    x1, y1, x2, y2 = face.bbox.round().astype(int)
+    crop = cv2.resize(astronaut.pixels[y1 : y2 + 1, x1 : x2 + 1], (1500, 1960), interpolation=cv2.INTER_CUBIC)
+    (found,) = analyzer.detect(crop)
+    assert found.height > 0.7 * crop.shape[0]
+
+
+def test_a_small_face_in_a_large_photo_is_found(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
+    large = np.full((3000, 4000, 3), 180, np.uint8)
+    small = cv2.resize(astronaut.pixels, (256, 256), interpolation=cv2.INTER_AREA)
+    large[1200:1456, 3000:3256] = small
+    (found,) = analyzer.detect(large)
+    assert 3000 < found.center[0] < 3256
+    assert found.size < 70
+
+
+def test_six_faces_are_not_guessed_between(photos: Path, analyzer: InsightFaceAnalyzer) -> None:
+    pixels = read_photo(photos / "t1.png").pixels
+    with pytest.raises(ManyFacesError, match=r"6 faces of similar size .*0: .*5: .*--face INDEX") as caught:
+        choose_faces(pixels, "t1.png", FaceChoice("auto"), analyzer)
+    assert "--face each" in str(caught.value)
+
+
+def test_each_policy_chooses_as_it_says(photos: Path, analyzer: InsightFaceAnalyzer) -> None:
+    pixels = read_photo(photos / "t1.png").pixels
+    everyone = choose_faces(pixels, "t1", FaceChoice("each"), analyzer)
+    assert [i for i, _ in everyone] == [0, 1, 2, 3, 4, 5]
+    assert [f.center[0] for _, f in everyone] == sorted(f.center[0] for _, f in everyone)
+    ((_index, face),) = choose_faces(pixels, "t1", FaceChoice("largest"), analyzer)
+    assert face.size == max(f.size for _, f in everyone)
+    ((third, _),) = choose_faces(pixels, "t1", FaceChoice("index", index=3), analyzer)
+    assert third == 3
+    wanted = analyzer.embed(pixels, everyone[4][1].kps)
+    mirrored = np.ascontiguousarray(pixels[:, ::-1])  # another picture of the same six
+    ((alike, _),) = choose_faces(mirrored, "t1", FaceChoice("like"), analyzer, wanted)
+    assert alike == 1
+    with pytest.raises(FaceError, match="last index is 5, not 9"):
+        choose_faces(pixels, "t1", FaceChoice("index", index=9), analyzer)
+
+
+@pytest.mark.parametrize("name", ["chelsea", "coffee"])
+def test_no_face_names_the_best_score_seen(photos: Path, analyzer: InsightFaceAnalyzer, name: str) -> None:
+    pixels = read_photo(photos / f"{name}.png").pixels
+    with pytest.raises(NoFaceError, match=rf"no face above det_threshold 0.5 in {name} \(best 0\.\d\d\)") as caught:
+        choose_faces(pixels, name, FaceChoice("auto"), analyzer)
+    assert "best 0.00" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["biggest", "-1", "like:", "1.5", ""])
+def test_a_bad_face_policy_is_a_settings_error(text: str) -> None:
+    with pytest.raises(SettingsError, match="largest"):
+        FaceChoice.parse(text)
+
+
+def test_alignment_puts_the_five_points_on_the_template() -> None:
+    matrix = np.array([[1.4, -0.6, 30], [0.6, 1.4, 12]], np.float32)
+    kps = ARCFACE_TEMPLATE @ matrix[:, :2].T + matrix[:, 2]
+    back = similarity_transform(kps, ARCFACE_TEMPLATE)
+    np.testing.assert_allclose(kps @ back[:, :2].T + back[:, 2], ARCFACE_TEMPLATE, atol=1e-3)
+
+
+def test_alignment_equals_insightface(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
+    from insightface.utils import face_align
+
+    (face,) = analyzer.detect(astronaut.pixels)
+    theirs = face_align.norm_crop(astronaut.pixels, face.kps)
+    assert np.abs(align_face(astronaut.pixels, face.kps).astype(int) - theirs).max() <= 1
+
+
+def test_alignment_refuses_what_is_not_a_face() -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(ShapeError, match=r"kps must be \(5, 2\)"):
+        align_face(image, np.zeros((4, 2)))
+    with pytest.raises(ShapeError, match="multiple of 112"):
+        align_face(image, ARCFACE_TEMPLATE, 100)
+    with pytest.raises(ShapeError, match="uint8"):
+        align_face(image.astype(np.float32), ARCFACE_TEMPLATE)
+    with pytest.raises(ShapeError, match="one spot"):
+        align_face(image, np.full((5, 2), 7.0))
+
+
+def test_both_judges_tell_people_apart(
+    photos: Path, astronaut: Photo, analyzer: InsightFaceAnalyzer, referee: DlibReferee
+) -> None:
+    (face,) = analyzer.detect(astronaut.pixels)
+    flipped = np.ascontiguousarray(astronaut.pixels[:, ::-1])
+    (mirror,) = analyzer.detect(flipped)
+    others = read_photo(photos / "t1.png").pixels
+    me = identify([(astronaut.pixels, face)], analyzer, [referee])
+    me_again = identify([(flipped, mirror)], analyzer, [referee])
+    strangers = [identify([(others, f)], analyzer, [referee]) for f in analyzer.detect(others)]
+    for name in ("arcface", "dlib"):
+        own = float(me.embeddings[name] @ me_again.embeddings[name])
+        foreign = max(float(me.embeddings[name] @ s.embeddings[name]) for s in strangers)
+        print(name, round(own, 3), "against", round(foreign, 3))
+        assert np.linalg.norm(me.embeddings[name]) == pytest.approx(1, abs=1e-4)
+        assert own > foreign
+
+
+def test_several_photos_average_into_one_identity(
+    astronaut: Photo, analyzer: InsightFaceAnalyzer, referee: DlibReferee
+) -> None:
+    darker = (astronaut.pixels * 0.6).astype(np.uint8)
+    views = [(image, analyzer.detect(image)[0]) for image in (astronaut.pixels, darker)]
+    alone = [identify([view], analyzer, [referee]).embeddings["arcface"] for view in views]
+    both = identify(views, analyzer, [referee])
+    assert both.photos == 2
+    mean = alone[0] + alone[1]
+    np.testing.assert_allclose(both.embeddings["arcface"], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_photos_of_two_people_are_not_averaged(
+    photos: Path, analyzer: InsightFaceAnalyzer, referee: DlibReferee
+) -> None:
+    pixels = read_photo(photos / "t1.png").pixels
+    faces = analyzer.detect(pixels)
+    with pytest.raises(FaceError, match="do not look like one person"):
+        identify([(pixels, f) for f in faces], analyzer, [referee])
+
+
+def test_warnings_name_what_makes_a_face_hard(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
+    (face,) = analyzer.detect(astronaut.pixels)
+    assert face_warnings(astronaut.pixels, face) == []
+    blurred = cv2.GaussianBlur(astronaut.pixels, (0, 0), 6)
+    assert any("blurred" in w for w in face_warnings(blurred, face))
+    tiny = cv2.resize(astronaut.pixels, (128, 128), interpolation=cv2.INTER_AREA)
+    assert any("small" in w for w in face_warnings(tiny, face.moved(0.25, 0, 0)))

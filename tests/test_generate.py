@@ -1,0 +1,274 @@
+"""One engine loads `mini` and an SD 1.5 layout alike; knobs do what they say; a seed is a picture."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from portrait.errors import SettingsError, WeightsCorruptError, WeightsMissingError
+from portrait.generate.adapters import identity_adapter, identity_embeds, load_faceid
+from portrait.generate.diffusion import Conditions, DiffusionGenerator
+from portrait.generate.framing import FRAMES, frame_portrait, set_back
+from portrait.generate.structure import hold_source, weaken
+from portrait.images import Photo
+from portrait.recipes.recipe import load_recipe
+from portrait.records import Embedding, Face, Knobs, RgbImage
+from portrait.stylizer import Stylizer
+from tests.fakes import a_face
+from tests.tiny import faceid_state
+
+KNOBS = Knobs(
+    strength=0.6, guidance_scale=5.0, ip_adapter_scale=1.0, controlnet_conditioning_scale=1.0, num_inference_steps=6
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_recipe: Path) -> DiffusionGenerator:
+    return DiffusionGenerator(load_recipe(str(tiny_recipe)))
+
+
+@pytest.fixture(scope="module")
+def anna() -> Embedding:
+    vector = np.random.default_rng(0).normal(size=512).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+@pytest.fixture(scope="module")
+def berta() -> Embedding:
+    vector = np.random.default_rng(1).normal(size=512).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+@pytest.fixture(scope="module")
+def picture() -> RgbImage:
+    y, x = np.mgrid[0:128, 0:128]
+    return np.stack([x * 2, y * 2, 128 + 0 * x], -1).astype(np.uint8)
+
+
+def distance(a: RgbImage, b: RgbImage) -> float:
+    return float(np.abs(a.astype(int) - b).mean())
+
+
+def test_an_sd15_layout_with_a_faceid_file_loads_and_draws(
+    tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding
+) -> None:
+    assert type(tiny.pipe.unet).__name__ == "UNet2DConditionModel"
+    (made,) = tiny.generate(tiny.prepare(picture, anna, "a portrait", "blurry"), KNOBS, [1])
+    assert made.shape == (128, 128, 3)
+    assert made.dtype == np.uint8
+
+
+def test_a_seed_is_a_picture(tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding) -> None:
+    conditions = tiny.prepare(picture, anna, "a portrait")
+    (one,), (again,), (other,) = (tiny.generate(conditions, KNOBS, [seed]) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert distance(one, other) > 0.1
+
+
+def test_a_picture_does_not_depend_on_its_batch(tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding) -> None:
+    conditions = tiny.prepare(picture, anna, "a portrait")
+    batch = tiny.generate(conditions, KNOBS, [5, 6, 7])
+    (alone,) = tiny.generate(conditions, KNOBS, [6])
+    assert np.abs(batch[1].astype(int) - alone).max() <= 1
+
+
+def test_the_identity_moves_the_picture_and_scale_zero_stops_it(
+    tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding, berta: Embedding
+) -> None:
+    a, b = (tiny.prepare(picture, who, "a portrait") for who in (anna, berta))
+    (with_a,), (with_b,) = tiny.generate(a, KNOBS, [1]), tiny.generate(b, KNOBS, [1])
+    off = replace(KNOBS, ip_adapter_scale=0.0)
+    (off_a,), (off_b,) = tiny.generate(a, off, [1]), tiny.generate(b, off, [1])
+    print("on", distance(with_a, with_b), "off", distance(off_a, off_b))
+    assert distance(with_a, with_b) > 0.5
+    assert distance(off_a, off_b) == 0
+
+
+def test_the_prompt_and_its_negative_move_the_picture(
+    tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding
+) -> None:
+    plain = tiny.generate(tiny.prepare(picture, anna, "oil"), KNOBS, [1])[0]
+    other = tiny.generate(tiny.prepare(picture, anna, "watercolor"), KNOBS, [1])[0]
+    negative = tiny.generate(tiny.prepare(picture, anna, "oil", "sharp"), KNOBS, [1])[0]
+    assert distance(plain, other) > 0
+    assert distance(plain, negative) > 0
+
+
+def test_less_strength_stays_closer_to_the_photo(tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding) -> None:
+    conditions = tiny.prepare(picture, anna, "a portrait")
+    low, high = (tiny.generate(conditions, replace(KNOBS, strength=s), [1])[0] for s in (0.2, 1.0))
+    decoded = tiny.pipe.vae.decode(conditions.latents / tiny.pipe.vae.config.scaling_factor).sample[0]
+    base = ((decoded.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+    assert distance(low, base) < distance(high, base)
+
+
+def test_without_guidance_no_zero_face_is_fed(anna: Embedding) -> None:
+    assert identity_embeds(anna, 3, guided=True)[0].shape == (6, 1, 512)
+    assert float(identity_embeds(anna, 3, guided=True)[0][:3].abs().sum()) == 0
+    assert identity_embeds(anna, 3, guided=False)[0].shape == (3, 1, 512)
+
+
+def test_without_guidance_it_still_draws(tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding) -> None:
+    made = tiny.generate(tiny.prepare(picture, anna, "x"), replace(KNOBS, guidance_scale=1.0), [1, 2])
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize(
+    ("knobs", "says"),
+    [
+        ({"strength": 0.1}, "leaves no denoising step"),
+        ({"strength": 1.5}, "strength 1.5 is outside"),
+        ({"num_inference_steps": 0}, "num_inference_steps 0 is outside"),
+        ({"ip_adapter_scale": -1.0}, "ip_adapter_scale -1.0 is outside"),
+    ],
+)
+def test_impossible_knobs_are_named(
+    tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding, knobs: dict[str, float], says: str
+) -> None:
+    with pytest.raises(SettingsError, match=says):
+        tiny.generate(tiny.prepare(picture, anna, "x"), replace(KNOBS, **knobs), [1])
+
+
+def test_an_embedding_that_is_not_finite_is_refused(tiny: DiffusionGenerator, picture: RgbImage) -> None:
+    with pytest.raises(SettingsError, match="not finite"):
+        tiny.prepare(picture, np.full(512, np.nan, np.float32), "x")
+
+
+def test_the_adapters_scale_is_given_back(tiny: DiffusionGenerator) -> None:
+    def scales() -> list[list[float]]:
+        return [list(p.scale) for p in tiny.pipe.unet.attn_processors.values() if hasattr(p, "scale")]
+
+    before = scales()
+    with pytest.raises(RuntimeError), identity_adapter(tiny.pipe, 0.123):
+        assert scales() != before
+        raise RuntimeError
+    assert scales() == before
+
+
+def test_a_recipe_without_its_adapter_or_with_another_models_is_refused(tiny_recipe: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_recipe.parent, folder)
+    recipe = load_recipe(str(folder / "tiny.toml"))
+    adapter = folder / "models" / "ip-adapter-faceid_sd15.safetensors"
+    generator = DiffusionGenerator(recipe)
+    save_file(faceid_state(generator.pipe.unet, cross=32), adapter)
+    with pytest.raises(WeightsCorruptError, match="cross-attention width of 32, the model has 64"):
+        DiffusionGenerator(recipe)
+    save_file({"unrelated": torch.zeros(1)}, adapter)
+    with pytest.raises(WeightsCorruptError, match="not an IP-Adapter-FaceID file"):
+        DiffusionGenerator(recipe)
+    adapter.unlink()
+    with pytest.raises(WeightsMissingError, match="no IP-Adapter file"):
+        DiffusionGenerator(recipe)
+    with pytest.raises(WeightsMissingError):
+        load_faceid(generator.pipe, adapter)
+
+
+def test_a_pickle_that_runs_code_is_not_run(tiny_recipe: Path, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "owned",)  # type: ignore[return-value]
+
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_recipe.parent, folder)
+    recipe = replace(load_recipe(str(folder / "tiny.toml")), adapter=folder / "models" / "evil.bin")
+    torch.save({"image_proj": Evil(), "ip_adapter": {}}, recipe.adapter)
+    with pytest.raises(WeightsCorruptError):
+        DiffusionGenerator(recipe)
+    assert not (tmp_path / "owned").exists()
+
+
+# ---- mini
+
+
+def mini_conditions(mini: Stylizer, astronaut: Photo, style: str = "watercolor") -> tuple[Conditions, RgbImage]:
+    (subject,) = mini.subjects(astronaut)
+    framed = frame_portrait(astronaut.pixels, subject.face, "bust", mini.recipe.resolution)
+    prompt = mini.recipe.style(style).prompt
+    return mini.generator.prepare(framed.image, subject.identity.embeddings["arcface"], prompt), framed.image
+
+
+def test_mini_draws_each_style_differently(mini: Stylizer, astronaut: Photo) -> None:
+    pictures = {}
+    for style in mini.recipe.styles:
+        conditions, photo = mini_conditions(mini, astronaut, style)
+        pictures[style] = mini.generator.generate(conditions, mini.recipe.knobs_at(0.5), [1])[0]
+        assert distance(pictures[style], photo) > 8
+    names = list(pictures)
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            assert distance(pictures[a], pictures[b]) > 8, (a, b)
+
+
+def test_mini_is_the_same_bit_for_bit(mini: Stylizer, astronaut: Photo) -> None:
+    conditions, _ = mini_conditions(mini, astronaut)
+    knobs = mini.recipe.knobs_at(0.5)
+    first, second = (mini.generator.generate(conditions, knobs, [3])[0] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_minis_adapter_file_has_the_keys_of_the_original_repository(mini: Stylizer) -> None:
+    keys = set(load_file(mini.recipe.adapter))
+    assert {"image_proj.proj.0.weight", "image_proj.proj.2.bias", "image_proj.norm.weight"} <= keys
+    assert {"ip_adapter.1.to_k_ip.weight", "ip_adapter.1.to_v_ip.weight"} <= keys
+
+
+# ---- structure and framing
+
+
+def test_weakened_latents_keep_unit_variance() -> None:
+    source, noise = torch.randn(2, 4, 64, 64), torch.randn(2, 4, 64, 64)
+    assert torch.equal(weaken(source, 1.0, noise), source)
+    assert torch.equal(weaken(source, 0.0, noise), noise)
+    assert float(weaken(source, 0.5, noise).std()) == pytest.approx(1, abs=0.02)
+
+
+def test_the_source_is_let_go_after_the_block(mini: Stylizer) -> None:
+    pipe = mini.generator.pipe  # type: ignore[attr-defined]
+    unet, latents, photo = pipe.unet, torch.zeros(1, 32, 32, 32), torch.zeros(1, 3, 512, 512)
+    with pytest.raises(RuntimeError), hold_source(pipe, latents, photo, 1.0, [torch.Generator()]):
+        assert unet.source is not None
+        assert pipe.vae.source is not None
+        raise RuntimeError
+    assert unet.source is None
+    assert pipe.vae.source is None
+    with pytest.raises(ValueError, match="hold_source"):
+        unet(torch.zeros(1, 32, 32, 32), torch.tensor([1]), encoder_hidden_states=torch.zeros(1, 16, 128))
+
+
+@pytest.mark.parametrize("frame", list(FRAMES))
+@pytest.mark.parametrize("shape", [(300, 200), (200, 300), (64, 64), (1200, 1600)])
+def test_a_frame_never_leaves_the_photo(frame: str, shape: tuple[int, int]) -> None:
+    photo = np.zeros((*shape, 3), np.uint8)
+    face = a_face(64).moved(1, shape[1] - 64, 0)
+    framed = frame_portrait(photo, face, frame, 128)
+    left, top, side = framed.box
+    assert framed.image.shape == (128, 128, 3)
+    assert left >= 0
+    assert top >= 0
+    assert left + side <= shape[1]
+    assert top + side <= shape[0]
+    assert 0 < framed.face.center[0] < 128
+
+
+def test_an_unknown_frame_is_named() -> None:
+    face: Face = a_face()
+    with pytest.raises(SettingsError, match="'knee' is not one of: head, bust, full"):
+        frame_portrait(np.zeros((128, 128, 3), np.uint8), face, "knee", 128)
+
+
+def test_full_leaves_the_photo_outside_the_frame_untouched() -> None:
+    photo = np.random.default_rng(0).integers(0, 255, (200, 300, 3), np.uint8)
+    stylized = np.full((128, 128, 3), 255, np.uint8)
+    result = set_back(photo, stylized, (100, 0, 120))
+    outside = np.ones((200, 300), bool)
+    outside[0:120, 100:220] = False
+    np.testing.assert_array_equal(result[outside], photo[outside])
+    np.testing.assert_array_equal(result[50, 160], (255, 255, 255))
+    np.testing.assert_array_equal(result[0, 160], (255, 255, 255))  # on the photo's border there is no rim

