@@ -24,7 +24,7 @@ MAX_PIXELS = 120_000_000
 """Larger pictures are refused before they are decoded (a 108-megapixel phone still passes)."""
 
 WRITE_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
-_READ_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "GIF", "BMP")
+_READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "GIF", "BMP")
 _USER_COMMENT, _EXIF_IFD = 0x9286, 0x8769
 
 
@@ -70,7 +70,7 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> RgbImage:
                 f"{name} is not a picture that can be read ({kinds}), whatever its name says"
             ) from None
         except Image.DecompressionBombError:
-            raise ImageReadError(_too_large(name, "far", max_pixels)) from None
+            raise ImageReadError(_too_large(name, "far too many", max_pixels)) from None
         except Exception as error:
             raise ImageReadError(f"{name} is damaged: {_line(error)}") from None
         if image.width * image.height > max_pixels:
@@ -86,7 +86,7 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> RgbImage:
 
 
 def _too_large(name: str, size: str, limit: int) -> str:
-    return f"{name} has {size} pixels, more than the limit of {limit / 1e6:.0f} million; use a smaller copy"
+    return f"{name} has {size} pixels: more than the limit of {limit / 1e6:.0f} million; use a smaller copy"
 
 
 def _line(error: Exception) -> str:

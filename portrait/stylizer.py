@@ -271,10 +271,7 @@ class Stylizer:
 
         The face that is judged is the one where the photo's face was, not the largest one.
         """
-        face = _face_in_place(self.analyzer.detect(picture), framed.face)
-        used = face or framed.face
-        candidate = {self.analyzer.name: self.analyzer.embed(picture, used.kps)}
-        candidate |= {referee.name: referee.embed(picture, used) for referee in self.referees}
+        face, candidate = self.look(picture, framed.face)
         crops = (align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture))
         return Measurement(
             similarity=similarities(identity, candidate),
@@ -282,6 +279,18 @@ class Stylizer:
             style_on_face=style_on_face(*crops),
             burned=burned_share(framed.image, picture),
         )
+
+    def look(self, picture: RgbImage, expected: Face) -> tuple[Face | None, dict[str, Embedding]]:
+        """Find the face of a generated picture where it should be, and embed it with every recogniser.
+
+        Returns:
+            The face, or None when the detector sees none there; and recogniser -> embedding, taken at
+            `expected`'s landmarks in that case.
+        """
+        face = _face_in_place(self.analyzer.detect(picture), expected)
+        used = face or expected
+        embeddings = {self.analyzer.name: self.analyzer.embed(picture, used.kps)}
+        return face, embeddings | {referee.name: referee.embed(picture, used) for referee in self.referees}
 
     @staticmethod
     def _best(tries: Sequence[_Try]) -> int:
@@ -340,7 +349,7 @@ class Stylizer:
             "attempts": attempts,
             "chosen": best,
             "seconds": 0.0,
-            "settings": asdict(settings),
+            "settings": asdict(settings) | {"style": list(settings.style)},
             "weights": self._digests,
             "licenses": self.licenses(),
             "threads": self.generator.threads,

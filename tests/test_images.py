@@ -90,7 +90,7 @@ def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     if expected is not None:
         assert abs(int(pixels[3, 3, 0]) - expected) <= 1
     else:
-        assert pixels[16, 8].sum() > pixels[16, 40].sum()  # red stays lighter than dark blue
+        assert pixels[:, :24].mean() > pixels[:, 24:].mean()  # red stays lighter than dark blue
 
 
 def test_the_first_frame_of_an_animation_is_taken(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_first_frame_of_an_animation_is_taken(tmp_path: Path) -> None:
 
 def png_header(width: int, height: int) -> bytes:
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body)) + b"\0" * 64
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body)) + b"\0\0\0\x10IDAT" + b"\0" * 20
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def png_header(width: int, height: int) -> bytes:
         ("empty.jpg", b"", "is empty"),
         ("text.jpg", b"hello, I am not a photo", "is not a picture"),
         ("page.png", b"<html><body>404</body></html>", "is not a picture"),
-        ("bomb.png", png_header(60_000, 60_000), "more than the limit of 120 million"),
+        ("bomb.png", png_header(60_000, 60_000), "far too many pixels: more than the limit of 120 million"),
         ("large.png", png_header(12_000, 11_000), "12000 x 11000 pixels"),
     ],
 )

@@ -25,6 +25,7 @@ from autoencoder import fast_cpu, to_tensor
 from diffusers import DDIMScheduler
 from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import IPAdapterFaceIDImageProjection, MultiIPAdapterImageProjection
+from muon import Muon
 from recogniser import OnnxRecogniser, alignment_grid
 from safetensors.torch import save_file
 from text import LENGTH, PROMPTS, WIDTH, build_text_encoder, build_tokenizer, draw_prompt
@@ -40,6 +41,7 @@ CONFIG = ALL["denoiser"]
 STYLES = ALL["styles"]
 CHANNELS = (80, 144, 208)
 LATENT, GRID, ID_TOKENS = 32, 32, 4
+OUTER = ("conv_in", "conv_out", "embeddings", "time_embedding")  # left to AdamW, as Muon's authors advise
 
 
 def build_unet() -> SourceUNet:
@@ -177,9 +179,17 @@ class Trainer:
         self.named = {f"unet.{n}": p for n, p in self.unet.named_parameters()}
         self.named |= {f"text.{n}": p for n, p in self.text.named_parameters()}
         self.ema = {n: p.detach().clone() for n, p in self.named.items()}
-        self.optimizer = torch.optim.AdamW(
-            self.named.values(), lr=CONFIG["lr"], betas=(0.9, 0.99), weight_decay=1e-2, fused=True
-        )
+        inner = {n for n, p in self.named.items() if p.ndim >= 2 and not any(k in n for k in OUTER)}
+        self.optimizers = [
+            Muon([self.named[n] for n in inner], lr=CONFIG["lr"], steps=4),
+            torch.optim.AdamW(
+                [p for n, p in self.named.items() if n not in inner],
+                lr=CONFIG["lr"],
+                betas=(0.9, 0.98),
+                weight_decay=1e-3,
+                fused=True,
+            ),
+        ]
         self.step = 0
 
     def predict(self, x: Tensor, source: Tensor, t: Tensor, prompts: list[str], embedding: Tensor) -> Tensor:
@@ -258,15 +268,17 @@ class Trainer:
         return ((1 - likeness) * self.alphas[batch["t"][picks]].sqrt()).mean()
 
     def update(self, progress: float) -> tuple[float, float]:
-        rate = min(1.0, (self.step + 1) / 150) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.96 + 0.04)
-        for group in self.optimizer.param_groups:
+        rate = min(1.0, (self.step + 1) / 60) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03)
+        for group in (g for o in self.optimizers for g in o.param_groups):
             group["lr"] = CONFIG["lr"] * rate
         identity = progress > CONFIG["identity_start"]
         denoising, likeness = self.losses(self.draw(), identity)
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         (denoising + CONFIG["identity_weight"] * likeness).backward()
         nn.utils.clip_grad_norm_(self.named.values(), 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.step += 1
         if self.step % 4 == 0:
             decay = min(CONFIG["ema"], (1 + self.step) / (10 + self.step)) ** 4
@@ -314,7 +326,7 @@ class Trainer:
         return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
     def sheet(self) -> None:
-        """Rows: three held-out people; columns: six styles, then watercolor with a weak source, own and swapped identity."""
+        """Rows: three held-out people; columns: the styles, then watercolor with a weak source, own and swapped identity."""
         rows = []
         n = len(STYLES)
         people = [p * n for p in (2, 17, 30)]
@@ -332,7 +344,7 @@ class Trainer:
         state = {
             "weights": dict(self.named),
             "ema": self.ema,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
             "step": self.step,
         }
         torch.save(state, self.out / "checkpoint.tmp")
@@ -345,7 +357,8 @@ class Trainer:
             for name, value in state["weights"].items():
                 self.named[name].copy_(value)
                 self.ema[name].copy_(state["ema"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.step = state["step"]
         self.rng = np.random.default_rng([ALL["seed"], self.step])
 

@@ -28,10 +28,8 @@ def orthogonalise(update: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """For parameters of two or more dimensions; convolutions are taken as (out, in * h * w) matrices."""
 
-    def __init__(
-        self, params: Iterable[Tensor], lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.0
-    ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    def __init__(self, params: Iterable[Tensor], lr: float = 1e-3, momentum: float = 0.95, steps: int = 5) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "steps": steps})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -42,6 +40,5 @@ class Muon(torch.optim.Optimizer):
                 buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
                 buffer.lerp_(p.grad, 1 - group["momentum"])
                 update = p.grad.lerp(buffer, group["momentum"]).reshape(p.shape[0], -1)
-                update = orthogonalise(update) * (0.2 * max(update.shape) ** 0.5)
-                p.mul_(1 - group["lr"] * group["weight_decay"])
+                update = orthogonalise(update, group["steps"]) * (0.2 * max(update.shape) ** 0.5)
                 p.add_(update.view(p.shape), alpha=-group["lr"])

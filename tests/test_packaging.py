@@ -1,0 +1,51 @@
+"""The wheel carries the model, and the README's examples are real commands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from portrait.cli import build_parser
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_wheel_carries_mini_and_the_tables(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT],
+        check=True,
+    )
+    (wheel,) = tmp_path.glob("portrait-*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for part in ("unet", "vae", "text_encoder"):
+        assert any(n.startswith(f"portrait/weights_data/mini/{part}/") and n.endswith(".safetensors") for n in names)
+    wanted = ["weights_data/mini/manifest.json", "weights_data/mini/faceid/ip-adapter-faceid_mini.safetensors"]
+    wanted += [
+        "recipes/mini.toml",
+        "recipes/styles.toml",
+        "recipes/mini.thresholds.json",
+        "recipes/photo.thresholds.json",
+    ]
+    for name in wanted:
+        assert f"portrait/{name}" in names
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.split(" #")[0].strip() for line in lines if line.startswith("portrait ")]
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(readme_commands()) >= 6
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_each_example_in_the_readme_is_understood(command: str) -> None:
+    build_parser().parse_args(shlex.split(command)[1:])
