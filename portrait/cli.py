@@ -175,23 +175,15 @@ def _stylize(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from portrait.images import read_photo, write_picture
+    from portrait.images import write_picture
 
-    settings = settings_from(
-        {"style": ("all",), **{k: v for k, v in vars(args).items() if k != "style"}, **_given(args)}
-    )
+    settings = settings_from({"style": ("all",)} | vars(args))
     try:
-        photo = args.output / "astronaut.png"
         from skimage.data import astronaut
     except ImportError:
         raise SettingsError("the demo photo comes with scikit-image; run: pip install scikit-image") from None
-    write_picture(photo, astronaut())
-    read_photo(photo)
+    photo = write_picture(args.output / "astronaut.png", astronaut())
     return _run(args, settings, [photo], [])
-
-
-def _given(args: argparse.Namespace) -> dict[str, Any]:
-    return {"style": args.style} if "style" in vars(args) else {}
 
 
 def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], references: Sequence[Path]) -> int:
@@ -268,14 +260,14 @@ def _write(result: Portrait, folder: Path, stem: str, kind: str) -> Path:
     from portrait.images import write_json, write_picture
     from portrait.report.sheet import before_after
 
-    for old in folder.glob(f"{stem}*"):  # of an earlier run: an accepted picture must not lie beside its rejection
-        if old.name.removeprefix(stem).split(".")[0] in ("", "-rejected", "-before-after") and old.is_file():
-            old.unlink()
     name = stem if result.accepted else f"{stem}-rejected"
     path = write_picture(folder / f"{name}.{kind}", result.picture, parameters=parameters_text(result.record))
     result.record["output"] = str(path)
     write_json(folder / f"{name}.json", result.record)
     write_picture(folder / f"{stem}-before-after.jpg", before_after(result.before, result.picture))
+    stale = f"{stem}-rejected" if result.accepted else stem  # an earlier run's verdict must not lie beside this one
+    for suffix in (kind, "json"):
+        (folder / f"{stale}.{suffix}").unlink(missing_ok=True)
     return path
 
 
@@ -495,7 +487,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _replay(args: argparse.Namespace) -> int:
     from portrait.images import pixels_sha256, write_picture
-    from portrait.stylizer import Stylizer
+    from portrait.stylizer import Stylizer, library_versions
 
     try:
         record = json.loads(args.record.read_text("utf-8"))
@@ -509,7 +501,7 @@ def _replay(args: argparse.Namespace) -> int:
     photo = _same_photo(args.photo or Path(source["path"]), source["sha256"])
     more = [_same_photo(Path(r["path"]), r["sha256"]) for r in references]
     stylizer: Stylizer = Stylizer.from_recipe(recipe, threads=threads)
-    changed = [name for name, digest in weights.items() if stylizer._digests.get(name) != digest]
+    changed = [name for name, digest in weights.items() if stylizer.digests.get(name) != digest]
     if changed:
         raise SettingsError(
             f"the weights are not those of the record, so the picture would be another: {', '.join(changed)}"
@@ -523,16 +515,10 @@ def _replay(args: argparse.Namespace) -> int:
     elif same:
         print(f"identical, pixel for pixel: {output}")
     else:
-        here, then = stylizer_versions(), record.get("versions", {})
+        here, then = library_versions(), record.get("versions", {})
         other = ", ".join(f"{k} {then.get(k)} then, {v} now" for k, v in here.items() if then.get(k) != v)
         print(f"not identical ({other or 'same versions: another processor?'}): {output}")
     return 0 if same else 1
-
-
-def stylizer_versions() -> dict[str, str]:
-    from portrait.stylizer import library_versions
-
-    return library_versions()
 
 
 def _same_photo(path: Path, sha256: str) -> Photo:
@@ -553,7 +539,7 @@ def _recipes(args: argparse.Namespace) -> int:
 
     judges = (weights.SCRFD_500M, weights.W600K_MBF, weights.DLIB_RESNET, weights.DLIB_LANDMARKS)
     chain = [{"part": f.name, "license": f.license, "commercial": f.commercial} for f in judges]
-    found = {}
+    found: dict[str, Any] = {}
     for name in recipe_names():
         recipe = load_recipe(name)
         found[name] = {

@@ -95,7 +95,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     knobs = parser.add_argument_group("knobs, under the names of diffusers (default: from --balance)")
     for f in fields(Settings):
         rule = f.metadata
-        shown = f.default if not rule.get("many") else " ".join(f.default)
+        default: Any = f.default
+        shown = " ".join(default) if rule.get("many") else default
         text = rule["help"] if rule.get("knob") or shown in ("", 0) else f"{rule['help']} (default: {shown})"
         (knobs if rule.get("knob") else common).add_argument(
             "--" + f.name.replace("_", "-"),

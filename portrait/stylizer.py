@@ -104,7 +104,7 @@ class Stylizer:
         self.generator = generator
         self.analyzer = analyzer
         self.referees = tuple(referees)
-        self._digests: dict[str, str] = dict(generator.digests)
+        self.digests: dict[str, str] = dict(generator.digests)
 
     @classmethod
     def from_recipe(cls, name: str = "mini", *, threads: int = 0) -> Stylizer:
@@ -120,7 +120,7 @@ class Stylizer:
         recipe = load_recipe(name)
         analyzer, referee = InsightFaceAnalyzer(threads=threads or None), DlibReferee()
         stylizer = cls(recipe, DiffusionGenerator(recipe, threads=threads or None), analyzer, [referee])
-        stylizer._digests |= {f.name: f.sha256 for f in (*analyzer.licenses, *referee.licenses)}
+        stylizer.digests |= {f.name: f.sha256 for f in (*analyzer.licenses, *referee.licenses)}
         return stylizer
 
     def subjects(self, photo: Photo, face: str = "auto", references: Sequence[Photo] = ()) -> list[Subject]:
@@ -350,7 +350,7 @@ class Stylizer:
             "chosen": best,
             "seconds": 0.0,
             "settings": asdict(settings) | {"style": list(settings.style)},
-            "weights": self._digests,
+            "weights": self.digests,
             "licenses": self.licenses(),
             "threads": self.generator.threads,
             "dtype": self.generator.dtype,

@@ -71,9 +71,14 @@ DLIB_LANDMARKS = WeightFile(
 )
 
 
-@lru_cache(maxsize=64)
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hex. Cached for the life of the process."""
+    """SHA-256 of a file, hex. Hashed again only when its size, time or inode changed."""
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, mtime_ns: int, inode: int) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):

@@ -101,7 +101,14 @@ def test_the_first_frame_of_an_animation_is_taken(tmp_path: Path) -> None:
 
 def png_header(width: int, height: int) -> bytes:
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body)) + b"\0\0\0\x10IDAT" + b"\0" * 20
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + body
+        + struct.pack(">I", zlib.crc32(body))
+        + b"\0\0\0\x10IDAT"
+        + b"\0" * 20
+    )
 
 
 @pytest.mark.parametrize(

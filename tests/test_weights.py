@@ -39,7 +39,6 @@ def test_a_pack_is_built_once_and_repaired_when_a_file_is_damaged(
     assert find_pack() == pack
     (pack / "w600k_mbf.onnx").unlink()
     (pack / "w600k_mbf.onnx").write_bytes(b"cut short")
-    weights.sha256_of.cache_clear()
     assert weights.sha256_of(find_pack() / "w600k_mbf.onnx") == weights.W600K_MBF.sha256
     assert [p.name for p in (tmp_path / "cache" / "packs").iterdir()] == [pack.name]
 
@@ -81,7 +80,6 @@ def test_a_manifest_notices_a_changed_byte(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(f'{{"files": {{"a.safetensors": {{"sha256": "{digest}", "bytes": 4}}}}}}')
     assert weights.verify_manifest(tmp_path) == {"a.safetensors": digest}
     (tmp_path / "a.safetensors").write_bytes(b"evil")
-    weights.sha256_of.cache_clear()
     with pytest.raises(WeightsCorruptError, match=r"a\.safetensors"):
         weights.verify_manifest(tmp_path)
 

@@ -94,8 +94,8 @@ class InsightFaceAnalyzer:
         """Every face seen above a very low score, best first; `detect` is what most callers want.
 
         Detection runs at 640 px; once more with a margin of half the picture around it when the best
-        face is weak, absent, or fills the frame (SCRFD's anchors end at 512 px); and at 1280 px when a
-        large picture still shows none.
+        face is weak, absent, or fills the frame (SCRFD's anchors end at 512 px); and at 1280 and 2048 px
+        when a large picture still shows none.
         """
         bgr = np.ascontiguousarray(image[:, :, ::-1])
         faces = self._pass(bgr, 640, pad=0)
@@ -104,9 +104,10 @@ class InsightFaceAnalyzer:
         short = min(image.shape[:2])
         if best < 0.6 or largest > 0.6 * short:
             faces += self._pass(bgr, 640, pad=max(image.shape[:2]) // 2)
+        for size in (1280, 2048):
             best = max((f.det_score for f in faces), default=0.0)
-        if best < self.det_threshold and max(image.shape[:2]) > 800:
-            faces += self._pass(bgr, 1280, pad=0)
+            if best < self.det_threshold and max(image.shape[:2]) > 0.7 * size:
+                faces += self._pass(bgr, size, pad=0)
         return _without_overlaps(faces)
 
     def detect(self, image: RgbImage) -> list[Face]:

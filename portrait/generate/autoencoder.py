@@ -115,7 +115,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
     def forward(self, sample: Tensor) -> Tensor:
-        return self.decode(self.encode(sample).latents).sample
+        return self.decode(self.encode(sample, return_dict=False)[0], return_dict=False)[0]
 
     @torch.no_grad()
     def start_from_pca(self, patches: Tensor) -> float:
