@@ -35,7 +35,8 @@ def main() -> None:
     args = parser.parse_args()
     stylizer = Stylizer.from_recipe("mini")
     paths = held_out(args.data)
-    people = subjects(stylizer, paths[:: max(1, len(paths) // args.people)][: args.people])
+    picks = np.linspace(0, len(paths) - 1, min(args.people, len(paths))).round().astype(int)
+    people = subjects(stylizer, [paths[i] for i in picks])
     if len(people) < 20:
         raise SystemExit(f"{len(people)} people are too few; the claim is about 20 or more")
     base = stylizer.recipe.knobs_at(0.5)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import glob
+import io
 import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import portrait
-from portrait.errors import PortraitError, SettingsError
+from portrait.errors import PortraitError, SettingsError, WeightsError
 from portrait.settings import Settings, add_flags, settings_from
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ _STYLIZE_EPILOG = """examples:
   portrait stylize anna.jpg --style comic --ip-adapter-scale 1.2 --seed 7 --json
 
 Beside each picture lies a .json record of settings, seeds, every attempt and every score. A portrait that
-no attempt brought past both judges is written as NAME-rejected.png, and the exit code is 1.
+no attempt brought past both judges is written as NAME-rejected.png; the exit code is 1 when nothing was accepted.
 """
 
 
@@ -106,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("b", type=Path, metavar="B", help="the candidate")
     compare.add_argument("--style", help="B is stylized: use the calibrated thresholds of this style")
     compare.add_argument("--recipe", default="mini", help="the recipe that made B (default: mini)")
-    compare.add_argument("--far", type=float, default=0.01, metavar="X", help="false accept rate (default: 0.01)")
+    compare.add_argument("--far", type=float, metavar="X", help="false accept rate, with --style (default: 0.01)")
     compare.add_argument("--face", default="largest", metavar="TEXT", help="as in stylize (default: largest)")
     compare.add_argument("--json", action="store_true", help="one JSON object")
     compare.set_defaults(run=_compare)
@@ -120,7 +123,10 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     replay.add_argument("record", type=Path, metavar="RECORD.json")
-    replay.add_argument("--photo", type=Path, help="the photo, if it no longer lies where the record says")
+    replay.add_argument("--photo", type=Path, help="the photo, if it lies elsewhere now")
+    replay.add_argument(
+        "--reference", type=Path, action="append", default=[], metavar="PHOTO", help="the same for each reference photo"
+    )
     replay.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="where to write it (default: NAME-replay.png)"
     )
@@ -149,7 +155,12 @@ def _output_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code. Errors of portrait are one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):  # a file name that the terminal cannot show must not stop the run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     args = build_parser().parse_args(argv)
+    if hasattr(args, "photos"):
+        args.photos = [match for path in args.photos for match in _expanded(path)]
     level = logging.INFO if getattr(args, "verbose", False) else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     try:
@@ -163,6 +174,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+
+
+def _expanded(path: Path) -> list[Path]:
+    """The files of a pattern such as *.jpg, for shells that leave it to the program."""
+    if path.exists() or not any(c in str(path) for c in "*?"):
+        return [path]
+    return [Path(match) for match in sorted(glob.glob(str(path)))] or [path]
 
 
 def _complain(error: PortraitError) -> None:
@@ -188,87 +206,101 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], references: Sequence[Path]) -> int:
     """Stylize every photo in every style; one bad photo is one line and does not stop the others."""
+    from portrait.faces.identity import FaceChoice
     from portrait.images import read_photo
     from portrait.recipes.recipe import load_recipe
 
     recipe = load_recipe(settings.recipe)
     names = list(recipe.styles) if "all" in settings.style else [recipe.style(n).name for n in settings.style]
-    read: list[Photo] = []
+    choice = FaceChoice.parse(settings.face)
+    if choice.kind == "each" and references:
+        raise SettingsError("--face each takes no --reference: references are photos of one person")
+    if choice.kind == "like":
+        read_photo(choice.reference)
     more = [read_photo(path) for path in references]
-    worst = 0
-    for path in photos:
-        try:
-            read.append(read_photo(path))
-        except PortraitError as error:
-            _complain(error)
-            _failed(args, path, error)
-            worst = max(worst, error.exit_code)
-    if not read:
-        return worst
     from portrait.stylizer import Stylizer
 
     console = _Console(quiet=args.quiet or args.json)
-    with console.status("loading models"):
-        stylizer = Stylizer.from_recipe(settings.recipe, threads=settings.threads)
-    taken: dict[str, int] = {}
-    rows: list[tuple[Portrait, Path]] = []
-    for photo in read:
+    stylizer: Stylizer | None = None
+    rows: list[_Row] = []
+    taken: set[str] = set()
+    worst = 0
+    for path in photos:
         try:
+            photo = read_photo(path)
+            if stylizer is None:
+                with console.status("loading models"):
+                    stylizer = Stylizer.from_recipe(settings.recipe, threads=settings.threads)
             subjects = stylizer.subjects(photo, settings.face, more)
+            for subject in subjects:
+                stem = _free_name(photo.path.stem + (f"-face{subject.index}" if len(subjects) > 1 else ""), taken)
+                for style in names:
+                    for variant in range(settings.variants):
+                        with console.attempts(f"{stem} {style}") as on_step:
+                            made = stylizer.stylize(subject, style, settings, variant=variant, on_step=on_step)
+                        rows.append(_write(made, args.output, f"{stem}-{style}-{variant + 1}", settings.format))
+                        console.result(rows[-1])
+                        if args.json:
+                            print(json.dumps(made.record), flush=True)
+        except (SettingsError, WeightsError):
+            raise  # not this photo's fault, and the same for all
         except PortraitError as error:
             _complain(error)
-            _failed(args, photo.path, error)
+            if args.json:
+                print(json.dumps(_failure(path, error)), flush=True)
             worst = max(worst, error.exit_code)
-            continue
-        for subject in subjects:
-            stem = photo.path.stem + (f"-face{subject.index}" if len(subjects) > 1 else "")
-            taken[stem] = taken.get(stem, 0) + 1
-            if taken[stem] > 1:  # two photos of one name from two folders
-                stem = f"{stem}-{photo.sha256[:8]}"
-            for style in names:
-                for variant in range(settings.variants):
-                    with console.attempts(f"{stem} {style}") as on_step:
-                        result = stylizer.stylize(subject, style, settings, variant=variant, on_step=on_step)
-                    path = _write(result, args.output, f"{stem}-{style}-{variant + 1}", settings.format)
-                    rows.append((result, path))
-                    console.result(result, path)
-                    if args.json:
-                        print(json.dumps(result.record, ensure_ascii=False), flush=True)
     if not rows:
         return worst
-    if not all(result.accepted for result, _ in rows):
-        worst = max(worst, 1)
-    sheet = _write_sheet(rows, args.output)
-    console.summary(rows, sheet)
-    return worst
+    console.summary(rows, _write_sheets(rows, args.output))
+    return max(worst, 0 if any(row.accepted for row in rows) else 1)
 
 
-def _failed(args: argparse.Namespace, path: Path, error: PortraitError) -> None:
-    if args.json:
-        record = {
-            "version": 1,
-            "status": "failed",
-            "reasons": [str(error)],
-            "output": None,
-            "input": {"path": str(path)},
-        }
-        print(json.dumps(record, ensure_ascii=False), flush=True)
+def _free_name(stem: str, taken: set[str]) -> str:
+    """`stem`, numbered if another photo of this call has it; file systems may not tell cases apart."""
+    name, n = stem, 1
+    while name.casefold() in taken:
+        n += 1
+        name = f"{stem}-{n}"
+    taken.add(name.casefold())
+    return name
 
 
-def _write(result: Portrait, folder: Path, stem: str, kind: str) -> Path:
-    """Write picture, record and before/after; the pair's names say when it was rejected."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Row:
+    """What is kept of a finished portrait: its record, where it lies, and small pictures for the sheet."""
+
+    record: dict[str, Any]
+    path: Path
+    thumbnail: RgbImage
+    before: RgbImage
+
+    @property
+    def accepted(self) -> bool:
+        return bool(self.record["status"] == "accepted")
+
+
+def _failure(path: Path, error: PortraitError) -> dict[str, Any]:
+    return {"version": 1, "status": "failed", "reasons": [str(error)], "output": None, "input": {"path": str(path)}}
+
+
+def _write(result: Portrait, folder: Path, stem: str, kind: str) -> _Row:
+    """Write picture, record and before/after; the name says when it was rejected.
+
+    A rejection of an earlier run goes when the picture is now accepted; an accepted picture is never deleted.
+    """
     from portrait.images import write_json, write_picture
-    from portrait.report.sheet import before_after
+    from portrait.report.sheet import before_after, thumbnail
 
     name = stem if result.accepted else f"{stem}-rejected"
     path = write_picture(folder / f"{name}.{kind}", result.picture, parameters=parameters_text(result.record))
     result.record["output"] = str(path)
     write_json(folder / f"{name}.json", result.record)
-    write_picture(folder / f"{stem}-before-after.jpg", before_after(result.before, result.picture))
-    stale = f"{stem}-rejected" if result.accepted else stem  # an earlier run's verdict must not lie beside this one
-    for suffix in (kind, "json"):
-        (folder / f"{stale}.{suffix}").unlink(missing_ok=True)
-    return path
+    write_picture(folder / f"{name}-before-after.jpg", before_after(result.before, result.picture))
+    if result.accepted:
+        for stale in (f"-rejected.{kind}", "-rejected.json", "-rejected-before-after.jpg"):
+            with suppress(OSError):
+                (folder / f"{stem}{stale}").unlink(missing_ok=True)
+    return _Row(record=result.record, path=path, thumbnail=thumbnail(result.picture), before=thumbnail(result.before))
 
 
 def parameters_text(record: dict[str, Any]) -> str:
@@ -280,7 +312,7 @@ def parameters_text(record: dict[str, Any]) -> str:
         lines.append(f"Negative prompt: {record['negative_prompt']}")
     values = {
         "Steps": knobs["num_inference_steps"],
-        "Sampler": "DDIM",
+        "Sampler": record["sampler"],
         "CFG scale": knobs["guidance_scale"],
         "Seed": attempt["seed"],
         "Size": "x".join(map(str, record["picture"]["size"])),
@@ -293,22 +325,25 @@ def parameters_text(record: dict[str, Any]) -> str:
     return "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in values.items())])
 
 
-def _write_sheet(rows: Sequence[tuple[Portrait, Path]], folder: Path) -> Path:
+def _write_sheets(rows: Sequence[_Row], folder: Path) -> list[Path]:
+    """Contact sheets of at most 100 pictures: contact-sheet.jpg, contact-sheet-2.jpg, ..."""
     from portrait.images import write_picture
     from portrait.report.sheet import contact_sheet
 
     cells: list[tuple[RgbImage, str, bool | None]] = []
     last = None
-    for result, _ in rows:
-        record = result.record
+    for row in rows:
+        record = row.record
         source = (record["input"]["path"], record["input"]["face"]["index"])
         if source != last:
-            cells.append((result.before, f"{Path(record['input']['path']).name}\nthe photo", None))
+            cells.append((row.before, f"{Path(record['input']['path']).name}\nthe photo", None))
             last = source
         attempt = record["attempts"][record["chosen"]]
         scores = "  ".join(f"{name} {value:.2f}" for name, value in attempt["similarity"].items())
-        cells.append((result.picture, f"{record['style']}: {record['status']}\n{scores}", result.accepted))
-    return write_picture(folder / "contact-sheet.jpg", contact_sheet(cells))
+        cells.append((row.thumbnail, f"{record['style']}: {record['status']}\n{scores}", row.accepted))
+    pages = [cells[i : i + 100] for i in range(0, len(cells), 100)]
+    names = ["contact-sheet.jpg", *(f"contact-sheet-{n}.jpg" for n in range(2, len(pages) + 1))]
+    return [write_picture(folder / name, contact_sheet(page)) for name, page in zip(names, pages, strict=True)]
 
 
 class _Console:
@@ -344,34 +379,40 @@ class _Console:
 
             yield on_step
 
-    def result(self, result: Portrait, path: Path) -> None:
+    def result(self, row: _Row) -> None:
+        from rich.markup import escape
+
         from portrait.judge.verdict import in_words
 
-        if not result.accepted:
-            why = "; ".join(in_words(reason) for reason in result.record["reasons"])
-            self.out.print(f"[red]rejected[/] {path}: {why}", soft_wrap=True)
+        if not row.accepted:
+            why = "; ".join(in_words(reason) for reason in row.record["reasons"])
+            self.out.print(f"[red]rejected[/] {escape(str(row.path))}: {why}", soft_wrap=True)
 
-    def summary(self, rows: Sequence[tuple[Portrait, Path]], sheet: Path) -> None:
+    def summary(self, rows: Sequence[_Row], sheets: Sequence[Path]) -> None:
+        from rich.markup import escape
+        from rich.measure import Measurement
         from rich.table import Table
 
-        judges = list(rows[0][0].record["thresholds"])
+        judges = list(rows[0].record["thresholds"])
         table = Table(box=None, pad_edge=False)
         for name in ("style", "verdict", *judges, "attempts", "seconds", "file"):
             table.add_column(
-                name, justify="right" if name in (*judges, "attempts", "seconds") else "left", no_wrap=name != "file"
+                name, justify="right" if name in (*judges, "attempts", "seconds") else "left", no_wrap=True
             )
-        for result, path in rows:
-            record = result.record
+        for row in rows:
+            record = row.record
             attempt = record["attempts"][record["chosen"]]
             scores = [f"{attempt['similarity'][j]:.3f} (>= {record['thresholds'][j]['value']:.3f})" for j in judges]
-            verdict = "[green]accepted[/]" if result.accepted else "[red]rejected[/]"
+            verdict = "[green]accepted[/]" if row.accepted else "[red]rejected[/]"
             count, seconds = str(len(record["attempts"])), f"{record['seconds']:.1f}"
-            table.add_row(record["style"], verdict, *scores, count, seconds, str(path))
-        self.out.print(table, soft_wrap=True)
-        accepted = sum(result.accepted for result, _ in rows)
+            table.add_row(record["style"], verdict, *scores, count, seconds, escape(str(row.path)))
+        width = Measurement.get(self.out, self.out.options.update(max_width=1000), table).maximum
+        self.out.print(table, width=max(self.out.width, width), soft_wrap=True)
+        accepted = sum(row.accepted for row in rows)
+        folder = escape(str(sheets[0].parent))
         self.out.print(
-            f"{accepted} of {len(rows)} accepted. Contact sheet: {sheet}; before/after: "
-            f"{sheet.parent}/*-before-after.jpg; a record lies beside each picture (.json).",
+            f"{accepted} of {len(rows)} accepted. Pictures, before/after strips (*-before-after.jpg) and records (.json): "
+            f"{folder}; contact sheet: {escape(', '.join(map(str, sheets)))}",
             soft_wrap=True,
         )
 
@@ -389,6 +430,8 @@ def _faces(args: argparse.Namespace) -> int:
             photo = read_photo(path)
         except PortraitError as error:
             _complain(error)
+            if args.json:
+                print(json.dumps(_failure(path, error)))
             worst = max(worst, error.exit_code)
             continue
         found = analyzer.detect(photo.pixels)
@@ -406,7 +449,7 @@ def _faces(args: argparse.Namespace) -> int:
                 }
                 for i, (face, note) in enumerate(zip(found, notes, strict=True))
             ]
-            print(json.dumps({"path": str(path), "faces": listed, "best_score": round(best, 4)}, ensure_ascii=False))
+            print(json.dumps({"path": str(path), "faces": listed, "best_score": round(best, 4)}))
         else:
             size = f"{photo.pixels.shape[1]} x {photo.pixels.shape[0]}"
             print(
@@ -455,10 +498,14 @@ def _compare(args: argparse.Namespace) -> int:
     choice = FaceChoice.parse(args.face)
     if choice.kind not in ("auto", "largest", "index"):
         raise SettingsError(f"--face {args.face} does not name one face; use largest, auto or an index")
+    if args.far is not None and not args.style:
+        raise SettingsError(
+            "--far goes with --style: two photos are judged at the one rate that was calibrated for photos"
+        )
     if args.style:
         load_recipe(args.recipe).style(args.style)
-        found = thresholds_for(args.recipe, args.style, args.far)
-        limits, far, kind = found.identity, args.far, f"{args.recipe} / {args.style}"
+        far = 0.01 if args.far is None else args.far
+        limits, kind = thresholds_for(args.recipe, args.style, far).identity, f"{args.recipe} / {args.style}"
     else:
         table = photo_thresholds()
         limits = {name: value["threshold"] for name, value in table["recognisers"].items()}
@@ -491,17 +538,21 @@ def _replay(args: argparse.Namespace) -> int:
 
     try:
         record = json.loads(args.record.read_text("utf-8"))
-        source, wanted = record["input"], record["picture"]["pixels_sha256"]
-        recipe, threads, weights = record["settings"]["recipe"], record["threads"], record["weights"]
-        references = source.get("references", [])
+        source, wanted = record["input"], str(record["picture"]["pixels_sha256"])
+        recipe, threads, digests = str(record["settings"]["recipe"]), int(record["threads"]), dict(record["weights"])
+        text, then = parameters_text(record), dict(record["versions"])
+        photo = _same_photo(args.photo or _beside(args.record, source["path"]), str(source["sha256"]))
+        known = list(source["references"])
+        if args.reference and len(args.reference) != len(known):
+            raise SettingsError(f"the record has {len(known)} reference photo(s), {len(args.reference)} were given")
+        places = args.reference or [_beside(args.record, r["path"]) for r in known]
+        more = [_same_photo(place, str(r["sha256"])) for place, r in zip(places, known, strict=True)]
     except OSError as error:
         raise SettingsError(f"cannot read {args.record}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise SettingsError(f"{args.record} is not a record of portrait: {error!r}") from None
-    photo = _same_photo(args.photo or Path(source["path"]), source["sha256"])
-    more = [_same_photo(Path(r["path"]), r["sha256"]) for r in references]
-    stylizer: Stylizer = Stylizer.from_recipe(recipe, threads=threads)
-    changed = [name for name, digest in weights.items() if stylizer.digests.get(name) != digest]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        raise SettingsError(f"{args.record} is not a record of portrait: {str(error)[:200]!r}") from None
+    stylizer: Stylizer = Stylizer.from_recipe(recipe, threads=min(max(threads, 1), 1024))
+    changed = [str(name) for name, digest in digests.items() if stylizer.digests.get(name) != digest]
     if changed:
         raise SettingsError(
             f"the weights are not those of the record, so the picture would be another: {', '.join(changed)}"
@@ -509,16 +560,21 @@ def _replay(args: argparse.Namespace) -> int:
     picture = stylizer.replay(record, photo, more)
     same = pixels_sha256(picture) == wanted
     output = args.output or args.record.with_name(f"{args.record.stem}-replay.png")
-    write_picture(output, picture, parameters=parameters_text(record))
+    write_picture(output, picture, parameters=text)
     if args.json:
         print(json.dumps({"identical": same, "output": str(output), "pixels_sha256": pixels_sha256(picture)}))
     elif same:
         print(f"identical, pixel for pixel: {output}")
     else:
-        here, then = library_versions(), record.get("versions", {})
-        other = ", ".join(f"{k} {then.get(k)} then, {v} now" for k, v in here.items() if then.get(k) != v)
+        other = ", ".join(f"{k} {then.get(k)} then, {v} now" for k, v in library_versions().items() if then.get(k) != v)
         print(f"not identical ({other or 'same versions: another processor?'}): {output}")
     return 0 if same else 1
+
+
+def _beside(record: Path, path: str) -> Path:
+    """The photo where the record says, or else beside the record, under its own name."""
+    place = Path(path)
+    return place if place.exists() or not (record.parent / place.name).exists() else record.parent / place.name
 
 
 def _same_photo(path: Path, sha256: str) -> Photo:
@@ -548,7 +604,7 @@ def _recipes(args: argparse.Namespace) -> int:
             "licenses": [*recipe.licenses, *chain],
         }
     if args.json:
-        print(json.dumps(found, ensure_ascii=False))
+        print(json.dumps(found))
         return 0
     for name, entry in found.items():
         print(f"{name}: {entry['title']}")

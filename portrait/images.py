@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -96,10 +97,12 @@ def _line(error: Exception) -> str:
 def _to_srgb(image: Image.Image) -> RgbImage:
     """Orientation, bit depth, colour profile, transparency: everything to (H, W, 3) uint8 sRGB."""
     profile = image.info.get("icc_profile")
-    image = ImageOps.exif_transpose(image)
+    with contextlib.suppress(Exception):  # a damaged EXIF block does not make the pixels any worse
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, np.float64)
-        top = 255.0 if values.max() <= 255 and image.mode == "F" else 65535.0 if image.mode != "F" else values.max()
+        values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
+        ranges = (1.0, 255.0, 65535.0) if image.mode == "F" else (65535.0,) if ";16" in image.mode else (255.0, 65535.0)
+        top = next((r for r in ranges if values.max() <= r), float(values.max()))
         image = Image.fromarray(np.clip(values * 255 / max(top, 1.0), 0, 255).round().astype(np.uint8))
         profile = None
     if image.mode == "P" or "transparency" in image.info:
@@ -171,13 +174,18 @@ def write_picture(path: str | Path, image: RgbImage, *, parameters: str | None =
             exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + parameters.encode("utf-16-be")
             options["exif"] = exif
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, WRITE_FORMATS[kind], **options)
+    try:
+        Image.fromarray(image).save(buffer, WRITE_FORMATS[kind], **options)
+    except (OSError, ValueError) as error:  # more than 65,500 px in JPEG, 16,383 px in WebP
+        raise InputError(
+            f"cannot write {path} ({image.shape[1]} x {image.shape[0]} px): {_line(error)}; use png"
+        ) from None
     return write_bytes(path, buffer.getvalue())
 
 
 def write_json(path: str | Path, value: object) -> Path:
     """Write JSON, whole or not at all."""
-    return write_bytes(Path(path), (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+    return write_bytes(Path(path), (json.dumps(value, indent=1) + "\n").encode())
 
 
 def write_bytes(path: Path, data: bytes) -> Path:

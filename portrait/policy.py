@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from math import ceil
 
 from portrait.records import Knobs
 
@@ -16,12 +17,12 @@ _RANGE = {
 }
 
 
-def next_knobs(knobs: Knobs, reasons: Sequence[str]) -> Knobs:
+def next_knobs(knobs: Knobs, reasons: Sequence[str], fixed: Collection[str] = ()) -> Knobs:
     """The knobs of the next attempt, after one was rejected for `reasons`.
 
-    identity_low, no_face: more adapter, more structure, less strength, less guidance.
-    not_stylized: the other way. burned: less guidance. Opposite wishes cancel out: then only the seed
-    changes.
+    identity_low, no_face: more adapter, more structure, less strength, less guidance. not_stylized: less
+    structure, more strength, more guidance. burned: less guidance. Where wishes are opposite they cancel
+    out. Knobs that the user set, `fixed`, never move; the next attempt then differs by its seed.
     """
     wish = dict.fromkeys(_STEP, 0.0)
     codes = {reason.partition(":")[0] for reason in reasons}
@@ -38,10 +39,12 @@ def next_knobs(knobs: Knobs, reasons: Sequence[str]) -> Knobs:
         wish["guidance_scale"] = -1
     moved = {}
     for name, direction in wish.items():
+        if name in fixed:
+            continue
         low, high = _RANGE[name]
         value = getattr(knobs, name)
         low, high = min(low, value), max(high, value)  # a user's own value is never pulled back into the range
         moved[name] = round(min(max(value + direction * _STEP[name], low), high), 4)
-    least = 1.0 / knobs.num_inference_steps
-    moved["strength"] = max(moved["strength"], least)
+    if "strength" in moved:
+        moved["strength"] = max(moved["strength"], ceil(100 / knobs.num_inference_steps) / 100)
     return replace(knobs, **moved)

@@ -75,6 +75,10 @@ class Settings:
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("knob")}
         return replace(base, **{name: value for name, value in own.items() if value is not None})
 
+    def fixed_knobs(self) -> set[str]:
+        """Names of the knobs that were set explicitly, which no retry may move."""
+        return {f.name for f in fields(self) if f.metadata.get("knob") and getattr(self, f.name) is not None}
+
 
 def _check(name: str, value: Any, rule: Mapping[str, Any]) -> None:
     if value is None and rule.get("knob"):
@@ -137,5 +141,7 @@ def settings_from(flags: Mapping[str, Any], file: Path | None = None) -> Setting
     if isinstance(values.get("style"), str):
         values["style"] = (values["style"],)
     if "style" in values:
+        if not isinstance(values["style"], list | tuple) or not values["style"]:
+            raise SettingsError(f"style must be one or more names, got {values['style']!r}")
         values["style"] = tuple(values["style"])
     return Settings(**values)

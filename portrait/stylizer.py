@@ -18,7 +18,7 @@ from portrait.errors import SettingsError
 from portrait.faces.alignment import align_face
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose_faces, identify
 from portrait.generate.framing import Framed, frame_portrait, set_back
-from portrait.images import Photo, pixels_sha256
+from portrait.images import Photo, pixels_sha256, resized
 from portrait.judge.checks import burned_share, style_on_face
 from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.judge.verdict import Measurement, Verdict, decide
@@ -42,6 +42,7 @@ class PortraitGenerator(Protocol):
     digests: dict[str, str]
     threads: int
     dtype: str
+    sampler: str
 
     def prepare(self, image: RgbImage, embedding: Embedding, prompt: str, negative_prompt: str = "") -> Any: ...
 
@@ -120,7 +121,7 @@ class Stylizer:
         recipe = load_recipe(name)
         analyzer, referee = InsightFaceAnalyzer(threads=threads or None), DlibReferee()
         stylizer = cls(recipe, DiffusionGenerator(recipe, threads=threads or None), analyzer, [referee])
-        stylizer.digests |= {f.name: f.sha256 for f in (*analyzer.licenses, *referee.licenses)}
+        stylizer.digests |= analyzer.digests | referee.digests
         return stylizer
 
     def subjects(self, photo: Photo, face: str = "auto", references: Sequence[Photo] = ()) -> list[Subject]:
@@ -180,11 +181,15 @@ class Stylizer:
         start = time.perf_counter()
         chosen_style = self.recipe.style(style)
         custom = Path(settings.thresholds) if settings.thresholds else None
-        thresholds = thresholds_for(self.recipe.name, style, settings.far, custom)
+        thresholds = thresholds_for(self.recipe.name, style, settings.far, custom, self.generator.digests)
+        judges = {self.analyzer.name, *(referee.name for referee in self.referees)}
+        if judges != thresholds.identity.keys():
+            raise SettingsError(f"thresholds are for {', '.join(thresholds.identity)}; the judges: {', '.join(judges)}")
         framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, self.recipe.resolution)
         prompt = settings.prompt or chosen_style.prompt
+        negative = settings.negative_prompt or self.recipe.negative_prompt
         conditions = self.generator.prepare(
-            framed.image, subject.identity.embeddings[self.analyzer.name], prompt, settings.negative_prompt
+            framed.image, subject.identity.embeddings[self.analyzer.name], prompt, negative
         )
         knobs = settings.knobs(self.recipe.knobs_at(settings.balance))
         seed = settings.seed + VARIANT_STRIDE * variant
@@ -192,21 +197,20 @@ class Stylizer:
         while True:
             count = min(settings.batch, settings.max_attempts - len(tries))
             seeds = tuple(range(seed + len(tries), seed + len(tries) + count))
-            tries += self._attempt(conditions, knobs, seeds, framed, subject.identity, thresholds, on_step, len(tries))
+            tries += self._attempt(conditions, knobs, seeds, framed, subject, thresholds, on_step, len(tries), settings)
             spent = time.perf_counter() - start
             if any(t.verdict.accepted for t in tries):
                 break
             if len(tries) >= settings.max_attempts or spent >= settings.max_seconds:
                 break
             closest = max(tries[-count:], key=lambda t: t.verdict.margin)
-            knobs = next_knobs(knobs, closest.verdict.reasons)
+            knobs = next_knobs(knobs, closest.verdict.reasons, settings.fixed_knobs())
             log.info("attempt %d rejected: %s", len(tries), ", ".join(closest.verdict.reasons))
         best = self._best(tries)
         picture = tries[best].image
-        if settings.frame == "full":
-            picture = set_back(subject.photo.pixels, picture, framed.box)
         before = subject.photo.pixels if settings.frame == "full" else framed.image
-        record = self._record(subject, chosen_style, prompt, settings, variant, framed, thresholds, tries, best)
+        prompts = (prompt, negative)
+        record = self._record(subject, chosen_style, prompts, settings, variant, framed, thresholds, tries, best)
         record["picture"] = {"pixels_sha256": pixels_sha256(picture), "size": [picture.shape[1], picture.shape[0]]}
         record["seconds"] = round(time.perf_counter() - start, 3)
         return Portrait(picture=picture, before=before, record=record)
@@ -217,10 +221,11 @@ class Stylizer:
         knobs: Knobs,
         seeds: tuple[int, ...],
         framed: Framed,
-        identity: Identity,
+        subject: Subject,
         thresholds: Thresholds,
         on_step: Callable[[int, int, int], None] | None,
         done: int,
+        settings: Settings,
     ) -> list[_Try]:
         start = time.perf_counter()
         report = None if on_step is None else (lambda step, total: on_step(done + 1, step, total))
@@ -229,7 +234,8 @@ class Stylizer:
         results = []
         for seed, picture in zip(seeds, pictures, strict=True):
             start = time.perf_counter()
-            measured = self.measure(picture, framed, identity)
+            delivered, judged = _delivered(picture, subject.photo, framed, settings.frame)
+            measured = self.measure(judged, framed, subject.identity)
             verdict = decide(measured, thresholds)
             attempt = Attempt(
                 knobs=knobs,
@@ -242,7 +248,7 @@ class Stylizer:
                 seconds=round(made + time.perf_counter() - start, 3),
                 measures={"burned": round(measured.burned, 5)},
             )
-            results.append(_Try(attempt=attempt, verdict=verdict, image=picture, batch=seeds))
+            results.append(_Try(attempt=attempt, verdict=verdict, image=delivered, batch=seeds))
         return results
 
     def replay(self, record: dict[str, Any], photo: Photo, references: Sequence[Photo] = ()) -> RgbImage:
@@ -254,17 +260,19 @@ class Stylizer:
             SettingsError: the record is of another recipe or lacks what is needed.
         """
         try:
-            settings = settings_from(record["settings"])
+            settings = settings_from(dict(record["settings"]))
             chosen = record["attempts"][record["chosen"]]
-            knobs, seeds = Knobs(**chosen["knobs"]), chosen["batch"]
+            knobs, seeds = Knobs(**chosen["knobs"]), [int(seed) for seed in chosen["batch"]]
+            if not 1 <= len(seeds) <= 64 or not all(0 <= seed < 2**40 for seed in seeds):
+                raise ValueError(f"a batch of {len(seeds)} seeds")
             subject = self.subjects(photo, str(record["input"]["face"]["index"]), references)[0]
-            framed = frame_portrait(photo.pixels, subject.face, record["frame"], self.recipe.resolution)
+            framed = frame_portrait(photo.pixels, subject.face, settings.frame, self.recipe.resolution)
             embedding = subject.identity.embeddings[self.analyzer.name]
-            conditions = self.generator.prepare(framed.image, embedding, record["prompt"], settings.negative_prompt)
+            conditions = self.generator.prepare(framed.image, embedding, record["prompt"], record["negative_prompt"])
             picture = self.generator.generate(conditions, knobs, seeds)[seeds.index(chosen["seed"])]
-        except (KeyError, TypeError, IndexError, ValueError) as error:
+        except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
             raise SettingsError(f"the record cannot be replayed: {error!r}") from None
-        return set_back(photo.pixels, picture, framed.box) if record["frame"] == "full" else picture
+        return _delivered(picture, photo, framed, settings.frame)[0]
 
     def measure(self, picture: RgbImage, framed: Framed, identity: Identity) -> Measurement:
         """Measure a generated square picture against the framed photo and the person.
@@ -303,7 +311,7 @@ class Stylizer:
         self,
         subject: Subject,
         style: Style,
-        prompt: str,
+        prompts: tuple[str, str],
         settings: Settings,
         variant: int,
         framed: Framed,
@@ -324,7 +332,7 @@ class Stylizer:
             "reasons": list(chosen.verdict.reasons),
             "output": None,
             "input": {
-                "path": str(subject.photo.path),
+                "path": str(subject.photo.path.resolve()),
                 "sha256": subject.photo.sha256,
                 "face": {
                     "index": subject.index,
@@ -332,12 +340,12 @@ class Stylizer:
                     "kps": [[round(float(x), 2), round(float(y), 2)] for x, y in subject.face.kps],
                     "det_score": round(subject.face.det_score, 4),
                 },
-                "references": [{"path": str(p.path), "sha256": p.sha256} for p in subject.references],
+                "references": [{"path": str(p.path.resolve()), "sha256": p.sha256} for p in subject.references],
             },
             "recipe": self.recipe.name,
             "style": style.name,
-            "prompt": prompt,
-            "negative_prompt": settings.negative_prompt,
+            "prompt": prompts[0],
+            "negative_prompt": prompts[1],
             "balance": settings.balance,
             "seed": chosen.attempt.seed,
             "variant": variant,
@@ -354,6 +362,7 @@ class Stylizer:
             "licenses": self.licenses(),
             "threads": self.generator.threads,
             "dtype": self.generator.dtype,
+            "sampler": self.generator.sampler,
             "versions": library_versions(),
         }
 
@@ -364,6 +373,15 @@ class Stylizer:
             *self.recipe.licenses,
             *({"part": f.name, "license": f.license, "commercial": f.commercial} for f in files),
         ]
+
+
+def _delivered(picture: RgbImage, photo: Photo, framed: Framed, frame: str) -> tuple[RgbImage, RgbImage]:
+    """What the user gets of a generated square, and the square that is judged: the part of it that they will see."""
+    if frame != "full":
+        return picture, picture
+    left, top, side = framed.box
+    whole = set_back(photo.pixels, picture, framed.box)
+    return whole, resized(whole[top : top + side, left : left + side], picture.shape[1], picture.shape[0])
 
 
 def _face_in_place(faces: Sequence[Face], expected: Face) -> Face | None:

@@ -127,8 +127,13 @@ def build_folder(name: str, files: Mapping[str, Path]) -> Path:
     folder = cache_dir() / "packs" / f"{name}-{digest[:12]}"
     if all(_same(folder / n, p) for n, p in files.items()):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+    except OSError as error:
+        raise WeightsMissingError(
+            f"cannot write to the cache {folder.parent} ({error.strerror}); set PORTRAIT_CACHE to a folder that can be"
+        ) from None
     try:
         for n, source in files.items():
             try:
@@ -169,5 +174,10 @@ def verify_manifest(folder: Path) -> dict[str, str]:
     manifest = folder / "manifest.json"
     if not manifest.is_file():
         return {str(p.relative_to(folder)): sha256_of(p) for p in sorted(folder.rglob("*.safetensors"))}
-    listed: dict[str, dict[str, str]] = json.loads(manifest.read_text("utf-8"))["files"]
-    return {name: sha256_of(verify(folder / name, entry["sha256"])) for name, entry in listed.items()}
+    try:
+        listed = {
+            str(name): str(entry["sha256"]) for name, entry in json.loads(manifest.read_text("utf-8"))["files"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsCorruptError(f"{manifest} is not a manifest: {error!r}") from None
+    return {name: sha256_of(verify(folder / name, digest)) for name, digest in listed.items()}

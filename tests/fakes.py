@@ -65,6 +65,7 @@ class FakeGenerator:
     digests: dict[str, str] = {}  # noqa: RUF012
     threads = 1
     dtype = "float32"
+    sampler = "Fake"
 
     def __init__(self, paint: Callable[[RgbImage, Knobs, int], RgbImage]) -> None:
         self._paint = paint

@@ -62,6 +62,9 @@ def test_each_policy_chooses_as_it_says(photos: Path, analyzer: InsightFaceAnaly
     mirrored = np.ascontiguousarray(pixels[:, ::-1])  # another picture of the same six
     ((alike, _),) = choose_faces(mirrored, "t1", FaceChoice("like"), analyzer, wanted)
     assert alike == 1
+    stranger = np.roll(wanted, 100)
+    with pytest.raises(FaceError, match="nobody in t1 looks like the reference"):
+        choose_faces(pixels, "t1", FaceChoice("like"), analyzer, stranger)
     with pytest.raises(FaceError, match="last index is 5, not 9"):
         choose_faces(pixels, "t1", FaceChoice("index", index=9), analyzer)
 

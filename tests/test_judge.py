@@ -21,6 +21,7 @@ from portrait.judge.verdict import Measurement, decide, in_words
 from portrait.judge.verification import similarity
 from portrait.recipes.recipe import load_recipe
 from portrait.records import RgbImage
+from portrait.weights import mini_folder, verify_manifest
 
 LIMITS = Thresholds(identity={"arcface": 0.4, "dlib": 0.9}, far=0.01, style_on_face=0.15, burned=0.05)
 
@@ -155,6 +156,7 @@ def test_shipped_thresholds_name_counts_and_cover_every_style() -> None:
     recipe = load_recipe("mini")
     path = Path(__file__).parents[1] / "portrait" / "recipes" / "mini.thresholds.json"
     table = json.loads(path.read_text())
+    assert table["weights"] == verify_manifest(mini_folder())
     for style in recipe.styles:
         found = thresholds_for("mini", style, 0.01)
         assert set(found.identity) == {"arcface", "dlib"}
@@ -170,6 +172,12 @@ def test_an_uncalibrated_rate_or_style_says_what_is_there(tmp_path: Path) -> Non
         thresholds_for("mini", "fresco", 0.01)
     with pytest.raises(SettingsError, match="--thresholds"):
         thresholds_for("elsewhere", "oil", 0.01)
+    for text in ('{"styles": {"oil": {}}, "burned": {}}', "[]", '{"styles": {"oil": {"recognisers": {}}}}'):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(SettingsError):
+            thresholds_for("mini", "oil", 0.01, tmp_path / "bad.json")
+    with pytest.raises(SettingsError, match="calibrated for other weights"):
+        thresholds_for("mini", "oil", 0.01, weights={"vae/diffusion_pytorch_model.safetensors": "0" * 64})
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(SettingsError, match="cannot read thresholds"):
         thresholds_for("mini", "oil", 0.01, tmp_path / "bad.json")

@@ -204,6 +204,12 @@ def test_knobs_stay_in_their_ranges_and_always_leave_a_step() -> None:
     assert next_knobs(own, ["identity_low:arcface"]).ip_adapter_scale == 2.5
 
 
+def test_a_knob_that_the_user_set_is_not_moved() -> None:
+    moved = next_knobs(KNOBS, ["identity_low:arcface"], fixed={"ip_adapter_scale"})
+    assert moved.ip_adapter_scale == KNOBS.ip_adapter_scale
+    assert moved.strength < KNOBS.strength
+
+
 def test_opposite_wishes_leave_the_structure_and_the_strength() -> None:
     moved = next_knobs(KNOBS, ["identity_low:arcface", "not_stylized"])
     assert moved.strength == KNOBS.strength

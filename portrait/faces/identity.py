@@ -17,6 +17,9 @@ from portrait.records import Embedding, Face, Identity, Points, RgbImage
 SIMILAR_SIZE = 0.6
 """A second face at least this share of the largest one's size makes the choice a guess."""
 
+SAME_PERSON = 0.2
+"""ArcFace similarity below which two photos are clearly not of one person; two real photos of one score about 0.5."""
+
 
 class FaceAnalyzer(Protocol):
     """Detects faces and embeds them with the recogniser that conditions the generator."""
@@ -54,7 +57,7 @@ class FaceChoice:
         """Raises SettingsError for anything but auto, largest, each, an index or like:FILE."""
         if text in ("auto", "largest", "each"):
             return cls(text)
-        if text.isdecimal():
+        if text.isdecimal() and len(text) < 6:
             return cls("index", index=int(text))
         if text.startswith("like:") and len(text) > 5:
             return cls("like", reference=text[5:])
@@ -82,7 +85,7 @@ def choose_faces(
     Raises:
         NoFaceError: nothing above the detector's threshold; names the best score seen.
         ManyFacesError: `auto` and a second face of similar size; names the faces and the options.
-        FaceError: the index does not exist.
+        FaceError: the index does not exist, or nobody is like the reference.
     """
     faces = analyzer.detect(image)
     if not faces:
@@ -103,7 +106,11 @@ def choose_faces(
     if choice.kind == "like":
         if reference is None:
             raise SettingsError("--face like:FILE needs the reference photo's embedding")
-        return [max(numbered, key=lambda pair: float(analyzer.embed(image, pair[1].kps) @ reference))]
+        scores = [float(analyzer.embed(image, face.kps) @ reference) for face in faces]
+        best_index = int(np.argmax(scores))
+        if scores[best_index] < SAME_PERSON:
+            raise FaceError(f"nobody in {name} looks like the reference (best similarity {scores[best_index]:.2f})")
+        return [numbered[best_index]]
     by_size = sorted(numbered, key=lambda pair: -pair[1].size)
     if choice.kind == "auto" and len(faces) > 1 and by_size[1][1].size >= SIMILAR_SIZE * by_size[0][1].size:
         listed = "; ".join(f"{i}: {f.width:.0f} x {f.height:.0f} px at x {f.center[0]:.0f}" for i, f in numbered)
@@ -122,7 +129,7 @@ def identify(
     Each recogniser's unit embeddings are added and brought back to unit length.
 
     Raises:
-        FaceError: no view, or two views that are clearly not the same person (ArcFace below 0.15).
+        FaceError: no view, or two views that are clearly not the same person (ArcFace below `SAME_PERSON`).
     """
     if not views:
         raise FaceError("an identity needs at least one photo with a face")
@@ -130,7 +137,7 @@ def identify(
     if len(views) > 1:
         alike = first @ first.T
         worst = np.unravel_index(int(alike.argmin()), alike.shape)
-        if alike[worst] < 0.15:
+        if alike[worst] < SAME_PERSON:
             raise FaceError(
                 f"photos {worst[0] + 1} and {worst[1] + 1} do not look like one person "
                 f"(similarity {alike[worst]:.2f}); give photos of one person, or name the face with --face"

@@ -22,6 +22,7 @@ from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.alignment import align_face
 from portrait.records import Embedding, Face, Points, RgbImage
 from portrait.runtime import cpu_threads
+from portrait.weights import sha256_of
 
 DET_THRESHOLD = 0.5
 _SHOWN_THRESHOLD = 0.02  # below the acceptance threshold, so that "no face" can name the best score seen
@@ -89,6 +90,12 @@ class InsightFaceAnalyzer:
             raise WeightsMissingError(f"the pack in {self.pack} has no recogniser (an ArcFace *.onnx)")
         self._detector = app.det_model
         self._recogniser = app.models["recognition"]
+        self.digests = {Path(m.model_file).stem: sha256_of(Path(m.model_file)) for m in app.models.values()}
+        if self.digests.get("w600k_mbf") != weights.W600K_MBF.sha256:
+            raise WeightsCorruptError(
+                f"the recogniser in {self.pack} is {', '.join(self.digests)}; the adapters and thresholds here were made "
+                "for w600k_mbf (buffalo_sc, buffalo_s), and its file is pinned by SHA-256"
+            )
 
     def candidates(self, image: RgbImage) -> list[Face]:
         """Every face seen above a very low score, best first; `detect` is what most callers want.
@@ -98,16 +105,16 @@ class InsightFaceAnalyzer:
         when a large picture still shows none.
         """
         bgr = np.ascontiguousarray(image[:, :, ::-1])
-        faces = self._pass(bgr, 640, pad=0)
+        faces = self._pass(bgr, 640)
         best = max((f.det_score for f in faces), default=0.0)
         largest = max((f.size for f in faces if f.det_score >= self.det_threshold), default=0.0)
         short = min(image.shape[:2])
         if best < 0.6 or largest > 0.6 * short:
-            faces += self._pass(bgr, 640, pad=max(image.shape[:2]) // 2)
+            faces += self._pass(bgr, 640, margin=0.5)
         for size in (1280, 2048):
             best = max((f.det_score for f in faces), default=0.0)
             if best < self.det_threshold and max(image.shape[:2]) > 0.7 * size:
-                faces += self._pass(bgr, size, pad=0)
+                faces += self._pass(bgr, size)
         return _without_overlaps(faces)
 
     def detect(self, image: RgbImage) -> list[Face]:
@@ -128,14 +135,23 @@ class InsightFaceAnalyzer:
         features = self._recogniser.get_feat([np.ascontiguousarray(c[:, :, ::-1]) for c in crops])
         return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
 
-    def _pass(self, bgr: np.ndarray, size: int, pad: int) -> list[Face]:
+    def _pass(self, bgr: np.ndarray, size: int, margin: float = 0.0) -> list[Face]:
+        """Detect at `size`, with a black margin of `margin` times the longer side on each side."""
+        scale = min(1.0, size / max(bgr.shape[:2]))  # shrink first: the margin must not cost memory
+        if min(bgr.shape[:2]) * scale < 8:
+            return []
+        if scale < 1:
+            bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        pad = round(margin * max(bgr.shape[:2]))
         if pad:
             bgr = cv2.copyMakeBorder(bgr, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-        if min(bgr.shape[:2]) * size / max(bgr.shape[:2]) < 1:
-            return []
         boxes, points = self._detector.detect(bgr, input_size=(size, size), det_thresh=_SHOWN_THRESHOLD)
         return [
-            Face(bbox=(b[:4] - pad).astype(np.float32), kps=(k - pad).astype(np.float32), det_score=float(b[4]))
+            Face(
+                bbox=((b[:4] - pad) / scale).astype(np.float32),
+                kps=((k - pad) / scale).astype(np.float32),
+                det_score=float(b[4]),
+            )
             for b, k in zip(boxes, points, strict=True)
         ]
 

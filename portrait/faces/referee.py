@@ -22,6 +22,7 @@ class DlibReferee:
         import dlib
 
         self._dlib = dlib
+        self.digests = {f.name: f.sha256 for f in self.licenses}  # `locate` verifies them
         self._network = dlib.face_recognition_model_v1(str(weights.locate(weights.DLIB_RESNET)))
         self._landmarks = dlib.shape_predictor(str(weights.locate(weights.DLIB_LANDMARKS)))
 

@@ -9,9 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.models.embeddings import IPAdapterFaceIDImageProjection
 from torch import Tensor
 
 from portrait.errors import WeightsCorruptError, WeightsMissingError
+
+EMBEDDING = 512
+"""Length of the recogniser's embedding."""
 
 
 def load_faceid(pipe: Any, path: Path) -> None:
@@ -30,15 +34,25 @@ def load_faceid(pipe: Any, path: Path) -> None:
             str(path.parent), subfolder="", weight_name=path.name, image_encoder_folder=None, local_files_only=True
         )
         projection = pipe.unet.encoder_hid_proj.image_projection_layers[0]
+        if not isinstance(projection, IPAdapterFaceIDImageProjection):
+            raise WeightsCorruptError(f"{path} is a {type(projection).__name__}, not a plain FaceID adapter")
+        if (ids := projection.ff.net[0].proj.in_features) != EMBEDDING:
+            raise WeightsCorruptError(f"{path} takes identities of {ids} numbers, the recogniser gives {EMBEDDING}")
         width, wanted = projection.norm.weight.shape[0], pipe.unet.config.cross_attention_dim
         if width != wanted:
             raise WeightsCorruptError(f"{path} is made for a cross-attention width of {width}, the model has {wanted}")
     except WeightsCorruptError:
-        pipe.unload_ip_adapter()
+        _unload(pipe)
         raise
     except Exception as error:  # diffusers raises KeyError, OSError, ValueError, RuntimeError here
-        pipe.unload_ip_adapter()
+        _unload(pipe)
         raise WeightsCorruptError(f"{path} is not an IP-Adapter-FaceID file: {error!r}") from error
+
+
+def _unload(pipe: Any) -> None:
+    pipe.unload_ip_adapter()
+    if pipe.get_list_adapters():
+        pipe.unload_lora_weights()
 
 
 def identity_embeds(embedding: np.ndarray, count: int, guided: bool) -> list[Tensor]:
@@ -54,12 +68,17 @@ def identity_embeds(embedding: np.ndarray, count: int, guided: bool) -> list[Ten
 
 @contextmanager
 def identity_adapter(pipe: Any, scale: float) -> Iterator[Any]:
-    """Within the block the adapter works at `scale`; afterwards at the scale it had before."""
+    """Within the block the adapter works at `scale`, its LoRA included at 0; afterwards as it was before."""
     processors = [p for p in pipe.unet.attn_processors.values() if hasattr(p, "scale")]
     before = [list(p.scale) for p in processors]
+    silent = scale == 0 and bool(pipe.get_list_adapters())  # a FaceID LoRA would stay on at scale 0
     pipe.set_ip_adapter_scale(scale)
+    if silent:
+        pipe.disable_lora()
     try:
         yield pipe
     finally:
+        if silent:
+            pipe.enable_lora()
         for processor, old in zip(processors, before, strict=True):
             processor.scale = old

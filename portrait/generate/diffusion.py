@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from portrait.generate.structure import SourceUNet, hold_source
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Knobs, RgbImage
 from portrait.runtime import cpu_threads
-from portrait.weights import verify_manifest
+from portrait.weights import sha256_of, verify_manifest
 
 _UNETS: dict[str, Any] = {"UNet2DConditionModel": UNet2DConditionModel, "SourceUNet": SourceUNet}
 _VAES: dict[str, Any] = {
@@ -101,8 +102,8 @@ class DiffusionGenerator:
         self.threads = threads or cpu_threads()
         torch.set_num_threads(self.threads)
         # Without AVX-512 torch computes bfloat16 convolutions about forty times slower than float32.
-        fast_bf16 = recipe.autocast == "bfloat16" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        self.dtype = "bfloat16" if fast_bf16 else "float32"
+        has_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        self.dtype = "bfloat16" if recipe.autocast == "bfloat16" and has_bf16 else "float32"
         self.digests = verify_manifest(recipe.base)
         diffusers_logging.set_verbosity_error()
         transformers_logging.set_verbosity_error()
@@ -117,11 +118,18 @@ class DiffusionGenerator:
                     vae=_load_part(recipe.base / "vae", _VAES),
                     dtype=torch.float32,
                     local_files_only=True,
+                    safety_checker=None,
                     requires_safety_checker=False,
                 )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise WeightsCorruptError(f"{recipe.base} is not a diffusers folder that loads: {error}") from error
+        except Exception as error:  # json, safetensors, transformers and diffusers each raise their own
+            why = " ".join(str(error).split())[:300]
+            raise WeightsCorruptError(f"{recipe.base} is not a diffusers folder that loads: {why}") from error
         load_faceid(self.pipe, recipe.adapter)
+        self.digests.setdefault(recipe.adapter.name, sha256_of(recipe.adapter))
+        self.sampler = type(self.pipe.scheduler).__name__.removesuffix("Scheduler")
+        factor = self.pipe.vae_scale_factor
+        if recipe.resolution < 64 or recipe.resolution % factor:
+            raise SettingsError(f"recipe {recipe.name}: resolution {recipe.resolution} is not a multiple of {factor}")
         if recipe.structure == "source_latents" and not isinstance(self.pipe.unet, SourceUNet):
             raise WeightsCorruptError(f"recipe {recipe.name} holds source latents, but its unet takes none")
         self.pipe.set_progress_bar_config(disable=True)
@@ -189,7 +197,10 @@ class DiffusionGenerator:
             SettingsError: the knobs leave no denoising step, or are out of range.
         """
         check_knobs(knobs)
-        count, guided = len(seeds), knobs.guidance_scale > 1
+        count = len(seeds)
+        guided = (
+            knobs.guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
+        )  # as the pipeline decides
         latents = conditions.latents.repeat(count, 1, 1, 1)
         total = int(knobs.num_inference_steps * knobs.strength)
 
@@ -242,7 +253,7 @@ def check_knobs(knobs: Knobs) -> None:
     if int(knobs.num_inference_steps * knobs.strength) < 1:
         raise SettingsError(
             f"strength {knobs.strength} of {knobs.num_inference_steps} steps leaves no denoising step; "
-            f"use strength {1 / knobs.num_inference_steps:.2f} or more"
+            f"use strength {ceil(100 / knobs.num_inference_steps) / 100} or more"
         )
 
 

@@ -38,7 +38,7 @@ def frame_portrait(photo: RgbImage, face: Face, frame: str, size: int) -> Framed
     if frame not in FRAMES:
         raise SettingsError(f"frame {frame!r} is not one of: {', '.join(FRAMES)}")
     height, width = photo.shape[:2]
-    side = max(8, int(min(face.height / FRAMES[frame], height, width)))
+    side = max(1, int(min(face.height / FRAMES[frame], height, width)))
     x, y = face.center
     left = int(np.clip(x - side * 0.5, 0, width - side)) if width > side else 0
     top = int(np.clip(y - side * 0.47, 0, height - side)) if height > side else 0

@@ -8,12 +8,14 @@ augmentation, Ho et al. 2022, "Cascaded Diffusion Models").
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor
 
 from portrait.generate.autoencoder import PatchAutoencoder
@@ -31,23 +33,58 @@ def weaken(source: Tensor, level: Tensor | float, noise: Tensor) -> Tensor:
     return level * source + (1 - level.square()).clamp(min=0).sqrt() * noise
 
 
-class SourceUNet(UNet2DConditionModel):
-    """A UNet whose input is the noisy latents and, concatenated, the source latents that are held.
+@functools.cache
+def _alphas_cumprod() -> Tensor:
+    """Signal power per timestep of the schedule that `mini` is trained with: zero terminal SNR."""
+    return DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, rescale_betas_zero_snr=True
+    ).alphas_cumprod
 
-    `in_channels` of its config counts both, `out_channels` only the noisy ones. Under classifier-free
-    guidance the batch is doubled; the source is repeated with it.
+
+class SourceUNet(UNet2DConditionModel):
+    """A v-prediction UNet that sees source latents, and learns only what their statistics do not tell.
+
+    Let x0 be the wanted latents and y the covered source, y = L z + sqrt(1 - L^2) n with signal level L.
+    If z has variance `source_variance` and x0 - z has `change_variance`, buffers per channel, then x0
+    given y is normal with a known mean m and variance R^2, and so is v given the noisy latents x. The
+    network's output, scaled to the deviation that is left, is added to that closed form: an untrained
+    network already returns the source. This is the preconditioning of EDM with the source as the prior.
+
+    `source` is y, (B, C, h, w), and `level` L, broadcastable to (B, 1, h, w). Under classifier-free
+    guidance the batch is doubled; both are repeated with it. `in_channels` of the config counts x, y and
+    L; `out_channels` only x.
+
+    Reference:
+        Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", section 5.
     """
 
     source: Tensor | None = None
+    level: Tensor | None = None
 
-    def forward(self, sample: Tensor, *args: object, **kwargs: object) -> object:
-        if sample.shape[1] != self.config.in_channels:
-            if self.source is None:
-                raise ValueError("SourceUNet needs source latents: call it inside `hold_source`")
-            copies = sample.shape[0] // self.source.shape[0]
-            source = self.source.to(sample).repeat(copies, 1, 1, 1)
-            sample = torch.cat([sample, source], 1).contiguous(memory_format=torch.channels_last)
-        return super().forward(sample, *args, **kwargs)
+    @functools.wraps(UNet2DConditionModel.__init__)  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        shape = (1, self.config.out_channels, 1, 1)
+        self.register_buffer("source_variance", torch.ones(shape))
+        self.register_buffer("change_variance", torch.ones(shape))
+
+    def forward(self, sample: Tensor, timestep: Tensor, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
+        if self.source is None or self.level is None:
+            raise ValueError("SourceUNet needs source latents: call it inside `hold_source`")
+        copies = sample.shape[0] // self.source.shape[0]
+        y = self.source.to(sample).repeat(copies, 1, 1, 1)
+        level = self.level.to(sample).expand(-1, 1, *sample.shape[2:]).repeat(copies, 1, 1, 1)
+        alpha = _alphas_cumprod().to(sample)[timestep.long()].view(-1, 1, 1, 1)
+        a, s = alpha.sqrt(), (1 - alpha).sqrt()
+        seen = level.square() * self.source_variance + 1 - level.square()
+        mean = level * self.source_variance / seen * y
+        variance = (1 - level.square()) * self.source_variance / seen + self.change_variance
+        total = a.square() * variance + s.square()
+        known = a * s * (1 - variance) / total * (sample - a * mean) - s * mean
+        inputs = torch.cat([sample, y, level], 1).contiguous(memory_format=torch.channels_last)
+        rest = super().forward(inputs, timestep, *args, return_dict=False, **kwargs)[0]
+        v = known + (variance / total).sqrt() * rest
+        return UNet2DConditionOutput(sample=v) if return_dict else (v,)
 
 
 @contextmanager
@@ -69,8 +106,10 @@ def hold_source(
     if isinstance(pipe.unet, SourceUNet):
         noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(latents)
         pipe.unet.source = weaken(latents, level, noise)
-    if isinstance(pipe.vae, PatchAutoencoder) and level > 0:
-        pipe.vae.source, pipe.vae.source_level = picture, level
+        pipe.unet.level = torch.full((len(latents), 1, 1, 1), level)
+    detail = max(0.0, 2 * level - 1)  # gone at half level: clean detail must not shine through covered latents
+    if isinstance(pipe.vae, PatchAutoencoder) and detail > 0:
+        pipe.vae.source, pipe.vae.source_level = picture, detail
     try:
         yield
     finally:

@@ -18,9 +18,8 @@ def style_on_face(photo: RgbImage, picture: RgbImage) -> float:
     One minus the mean of the contrast-structure term of SSIM over the CIE lightness of two aligned
     face crops, after the picture's lightness is brought to the photo's mean and deviation. Exposure,
     contrast, tint and mild compression therefore count as nothing: what counts is that edges and
-    shading are drawn anew. On held-out people, copies that were compressed, relit, tinted, made noisy
-    or blurred reach at most 0.18 (95th percentile of the worst kind), the painters that taught `mini`
-    0.19 to 0.39 (`eval/style_measure.py`).
+    shading are drawn anew. `eval/calibrate.py` measures what copies reach, and sets the limit above it.
+    Where a crop leaves the picture (both are black there) nothing is counted.
 
     Args:
         photo: (S, S, 3) uint8 aligned crop of the framed photo, S = 224.
@@ -41,7 +40,8 @@ def style_on_face(photo: RgbImage, picture: RgbImage) -> float:
     var_b = _window(b * b) - mean_b * mean_b
     covariance = _window(a * b) - mean_a * mean_b
     structure = (2 * covariance + _FLAT) / (var_a + var_b + _FLAT)
-    return float(np.clip(1 - structure.mean(), 0, 1))
+    inside = (photo.max(-1) > 0) | (picture.max(-1) > 0)
+    return float(np.clip(1 - structure[inside].mean(), 0, 1)) if inside.any() else 0.0
 
 
 def _window(x: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ stylized faces. Each threshold stands beside the counts that it comes from.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -51,7 +51,6 @@ class Thresholds:
     far: float
     style_on_face: float
     burned: float
-    calibrated: bool = True
 
     def as_record(self) -> dict[str, Any]:
         """The record's form: recogniser -> value and FAR."""
@@ -64,7 +63,9 @@ def _table(recipe: str) -> dict[str, Any] | None:
     return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
-def thresholds_for(recipe: str, style: str, far: float, file: Path | None = None) -> Thresholds:
+def thresholds_for(
+    recipe: str, style: str, far: float, file: Path | None = None, weights: Mapping[str, str] | None = None
+) -> Thresholds:
     """Look up the calibrated thresholds.
 
     Args:
@@ -72,34 +73,52 @@ def thresholds_for(recipe: str, style: str, far: float, file: Path | None = None
         style: Style name.
         far: The false accept rate asked for; one of the calibrated ones.
         file: A calibration file instead of the shipped one.
+        weights: File name -> SHA-256 of the model that is judged. A calibration of other weights is refused.
 
     Raises:
-        SettingsError: nothing is calibrated for this recipe, style or rate; says what is.
+        SettingsError: nothing is calibrated for this recipe, style, rate or these weights; says what is.
     """
     if file is not None:
         try:
             table = json.loads(file.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise SettingsError(f"cannot read thresholds {file}: {error}") from None
     else:
         table = _table(recipe)
     if table is None:
         raise SettingsError(f"recipe {recipe} has no calibrated thresholds; name a file with --thresholds FILE.json")
+    try:
+        return _select(table, recipe, style, far, weights)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SettingsError(f"thresholds {file or recipe} are damaged: {error!r}") from None
+
+
+def _select(table: Any, recipe: str, style: str, far: float, weights: Mapping[str, str] | None) -> Thresholds:
+    made_for = table.get("weights")
+    if weights and made_for and any(weights.get(name) != digest for name, digest in made_for.items()):
+        raise SettingsError(
+            f"the thresholds of {recipe} were calibrated for other weights; run eval/calibrate.py, or name --thresholds"
+        )
     if style not in table["styles"]:
         known = ", ".join(table["styles"])
         raise SettingsError(f"no thresholds are calibrated for {recipe} / {style}; calibrated styles: {known}")
     entry = table["styles"][style]
     values = {}
     for name, recogniser in entry["recognisers"].items():
-        rates = {float(rate): v for rate, v in recogniser["thresholds"].items()}
+        rates = {float(rate): float(value) for rate, value in recogniser["thresholds"].items()}
         if far not in rates:
             raise SettingsError(
                 f"FAR {far:g} is not calibrated for {recipe} / {style}; calibrated: "
-                + ", ".join(f"{r:g}" for r in sorted(rates))
+                + ", ".join(f"{rate:g}" for rate in sorted(rates))
             )
         values[name] = rates[far]
+    if len(values) < 2:
+        raise SettingsError(f"thresholds of {recipe} / {style} name {len(values)} judge(s); two are needed")
     return Thresholds(
-        identity=values, far=far, style_on_face=entry["style_on_face"]["limit"], burned=table["burned"]["limit"]
+        identity=values,
+        far=far,
+        style_on_face=float(entry["style_on_face"]["limit"]),
+        burned=float(table["burned"]["limit"]),
     )
 
 

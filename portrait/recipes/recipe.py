@@ -101,6 +101,8 @@ def load_recipe(name: str) -> Recipe:
             text = path.read_text("utf-8")
         except OSError as error:
             raise SettingsError(f"cannot read recipe {name}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"recipe {name} is not UTF-8 text") from None
         folder = path.parent
     elif name in recipe_names():
         text = (resources.files("portrait.recipes") / f"{name}.toml").read_text("utf-8")
@@ -115,7 +117,10 @@ def load_recipe(name: str) -> Recipe:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"recipe {name} is not TOML: {error}") from None
-    return _build(table, name, folder)
+    try:
+        return _build(table, name, folder)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise SettingsError(f"recipe {name}: a value is of the wrong kind: {error}") from None
 
 
 def _build(table: dict[str, Any], name: str, folder: Path) -> Recipe:
@@ -126,12 +131,19 @@ def _build(table: dict[str, Any], name: str, folder: Path) -> Recipe:
             raise SettingsError(f"recipe {name}: unknown key {key!r}{hint}")
     if missing := _KEYS - {"licenses"} - table.keys():
         raise SettingsError(f"recipe {name} lacks: {', '.join(sorted(missing))}")
+    texts = ("name", "title", "base", "adapter", "structure", "recogniser", "autocast", "negative_prompt")
+    if wrong := [key for key in texts if not isinstance(table[key], str)]:
+        raise SettingsError(f"recipe {name}: {wrong[0]} must be text, got {table[wrong[0]]!r}")
+    if table["recogniser"] != "w600k_mbf":
+        raise SettingsError(f"recipe {name}: recogniser {table['recogniser']!r} is not here; known: w600k_mbf")
     if table["structure"] not in STRUCTURES:
         raise SettingsError(f"recipe {name}: structure {table['structure']!r} is not one of: {', '.join(STRUCTURES)}")
     if unknown := set(table["styles"]) - styles().keys():
         raise SettingsError(f"recipe {name}: no such style: {', '.join(sorted(unknown))}")
     try:
         points = tuple((float(p["at"]), Knobs(**{k: v for k, v in p.items() if k != "at"})) for p in table["balance"])
+        if not all(isinstance(getattr(k, f.name), int | float) for _, k in points for f in fields(Knobs)):
+            raise TypeError("a knob is not a number")
     except (TypeError, KeyError) as error:
         raise SettingsError(f"recipe {name}: a [[balance]] point does not fit: {error}") from None
     if [p[0] for p in points] != sorted({p[0] for p in points}) or not points:

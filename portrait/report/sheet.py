@@ -14,10 +14,17 @@ _MARGIN, _LINE = 12, 22
 _PAPER, _INK, _GREEN, _RED = (250, 249, 246), (34, 34, 34), (24, 110, 60), (168, 40, 30)
 
 
+def thumbnail(image: RgbImage, side: int = 320) -> RgbImage:
+    """`image` with its longer side at `side` pixels, never enlarged."""
+    scale = min(1.0, side / max(image.shape[:2]))
+    return resized(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+
+
 def before_after(before: RgbImage, after: RgbImage) -> RgbImage:
-    """Photo and picture side by side at the picture's height, (H, W1 + W2, 3)."""
+    """Photo and picture side by side at the picture's height, (H, W1 + W2, 3); at most 2048 px high or wide each."""
+    after = thumbnail(after, 2048)
     height = after.shape[0]
-    left = resized(before, round(before.shape[1] * height / before.shape[0]), height)
+    left = resized(before, max(1, round(before.shape[1] * height / before.shape[0])), height)
     return np.concatenate([left, after], axis=1)
 
 

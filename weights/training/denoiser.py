@@ -44,11 +44,11 @@ LATENT, GRID, ID_TOKENS = 32, 32, 4
 OUTER = ("conv_in", "conv_out", "embeddings", "time_embedding")  # left to AdamW, as Muon's authors advise
 
 
-def build_unet() -> SourceUNet:
+def build_unet(statistics: dict[str, list[float]]) -> SourceUNet:
     """A v-prediction UNet over 32 x 32 x 32 latents with a FaceID adapter, as diffusers would load it."""
     unet = SourceUNet(
         sample_size=GRID,
-        in_channels=2 * LATENT,
+        in_channels=2 * LATENT + 1,
         out_channels=LATENT,
         block_out_channels=CHANNELS,
         layers_per_block=1,
@@ -58,6 +58,8 @@ def build_unet() -> SourceUNet:
         attention_head_dim=4,
         norm_num_groups=8,
     )
+    for name, values in statistics.items():
+        getattr(unet, name).copy_(torch.tensor(values).view(1, -1, 1, 1))
     projection = IPAdapterFaceIDImageProjection(
         image_embed_dim=512, cross_attention_dim=WIDTH, mult=2, num_tokens=ID_TOKENS
     )
@@ -137,6 +139,18 @@ class Examples:
             "photos": list(photos),
         }
 
+    def statistics(self, out: Path) -> dict[str, list[float]]:
+        """Per-channel variance of the scaled photo latents and of the change that the styles make to them."""
+        path = out / "statistics.json"
+        if not path.exists():
+            picks = np.random.default_rng(0).choice(len(self.pairs), 600)
+            batch = self.get(picks.tolist())
+            change = (batch["target"] - batch["source"]).square().mean((0, 2, 3))
+            variance = batch["source"].square().mean((0, 2, 3))
+            table = {"source_variance": variance.tolist(), "change_variance": change.tolist()}
+            path.write_text(json.dumps({k: [round(x, 5) for x in v] for k, v in table.items()}))
+        return json.loads(path.read_text())
+
     def pictures(self, rows: list[int]) -> Tensor:
         """(B, 3, 512, 512) photos in [-1, 1], for the decoder's skip connections."""
         images = [cv2.imread(str(self.folder / f"{self.names[r]}.jpg"))[:, :, ::-1] for r in rows]
@@ -168,7 +182,7 @@ class Trainer:
         self.train, self.held_out = Examples(out, self.vae, False), Examples(out, self.vae, True)
         self.tokenizer = build_tokenizer(out / "tokenizer")
         self.text = build_text_encoder(self.tokenizer)
-        self.unet = build_unet().to(memory_format=torch.channels_last)
+        self.unet = build_unet(self.train.statistics(out)).to(memory_format=torch.channels_last)
         self.scheduler = build_scheduler()
         self.alphas = self.scheduler.alphas_cumprod
         self.recogniser = OnnxRecogniser(find_pack() / "w600k_mbf.onnx")
@@ -192,13 +206,15 @@ class Trainer:
         ]
         self.step = 0
 
-    def predict(self, x: Tensor, source: Tensor, t: Tensor, prompts: list[str], embedding: Tensor) -> Tensor:
+    def predict(
+        self, x: Tensor, source: Tensor, level: Tensor, t: Tensor, prompts: list[str], embedding: Tensor
+    ) -> Tensor:
         with fast_cpu():
             table = self.text(self.tokens).last_hidden_state
             text = table[[self.prompts.index(p) for p in prompts]]
-            sample = torch.cat([x, source], 1).contiguous(memory_format=torch.channels_last)
+            self.unet.source, self.unet.level = source, level
             v = self.unet(
-                sample, t, encoder_hidden_states=text, added_cond_kwargs={"image_embeds": [embedding[:, None]]}
+                x, t, encoder_hidden_states=text, added_cond_kwargs={"image_embeds": [embedding[:, None]]}
             ).sample
         return v.float()
 
@@ -223,8 +239,9 @@ class Trainer:
         only_face = torch.where(only_face.amax((1, 2, 3), keepdim=True) > 0, only_face, torch.ones(()))
         level_map = 1 - only_face * (1 - level)
         batch["source"] = weaken(batch["source"], level_map, torch.randn_like(batch["source"]))
+        batch["level"] = level_map
         batch["has_id"], batch["full"] = ~no_id, ~weak
-        batch["t"] = torch.from_numpy(rng.integers(0, 1000, size))
+        batch["t"] = torch.from_numpy(rng.integers(CONFIG["least_t"], 1000, size))
         batch["noise"] = torch.randn_like(batch["target"])
         return batch
 
@@ -233,7 +250,7 @@ class Trainer:
         a, s = alpha.sqrt(), (1 - alpha).sqrt()
         x = a * batch["target"] + s * batch["noise"]
         v = a * batch["noise"] - s * batch["target"]
-        out = self.predict(x, batch["source"], batch["t"], batch["prompts"], batch["embedding"])
+        out = self.predict(x, batch["source"], batch["level"], batch["t"], batch["prompts"], batch["embedding"])
         weight = batch["weight"] / batch["weight"].mean()
         denoising = (weight * (out - v).square()).mean()
         if not identity:
@@ -295,13 +312,13 @@ class Trainer:
         generator = torch.Generator().manual_seed(1)
         picks = list(range(0, len(self.held_out.pairs), 7))
         batch = self.held_out.get(picks)
-        batch["t"] = torch.linspace(0, 999, len(picks)).long()
+        batch["t"] = torch.linspace(CONFIG["least_t"], 999, len(picks)).long()
         batch["noise"] = torch.randn(batch["target"].shape, generator=generator)
         batch["prompts"] = [PROMPTS[s][0] for s in batch["styles"]]
         clean, scores = batch["source"], {}
         for name, level in (("val", 1.0), ("val_no_source", 0.0)):
             cover = torch.randn(clean.shape, generator=generator)
-            batch["source"] = weaken(clean, level, cover)
+            batch["source"], batch["level"] = weaken(clean, level, cover), torch.full((len(picks), 1, 1, 1), level)
             scores[name] = round(self.losses(batch, False)[0].item(), 4)
         return scores
 
@@ -315,12 +332,12 @@ class Trainer:
         x = torch.randn(source.shape, generator=generator)
         self.scheduler.set_timesteps(steps)
         for t in self.scheduler.timesteps:
-            both = torch.cat([x, x]), torch.cat([source, source]), t.expand(2 * len(x))
+            both = torch.cat([x, x]), source, torch.full((len(x), 1, 1, 1), level), t.expand(2 * len(x))
             prompts = [""] * len(x) + [PROMPTS[s][0] for s in batch["styles"]]
             v0, v1 = self.predict(*both, prompts, torch.cat([torch.zeros_like(embedding), embedding])).chunk(2)
             x = self.scheduler.step(v0 + guidance * (v1 - v0), t, x).prev_sample
         with fast_cpu():
-            self.vae.source, self.vae.source_level = self.held_out.pictures(batch["photos"]), level
+            self.vae.source, self.vae.source_level = self.held_out.pictures(batch["photos"]), max(0, 2 * level - 1)
             image = self.vae.decode(x / self.vae.config.scaling_factor).sample.float()
             self.vae.source = None
         return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()

@@ -66,8 +66,9 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path(__file__).parents[1] / "mini")
     args = parser.parse_args()
     weights = load_file(args.out / "ema.safetensors")
-    unet = build_unet()
-    unet.load_state_dict({k.removeprefix("unet."): v for k, v in weights.items() if k.startswith("unet.")})
+    unet = build_unet(json.loads((args.out / "statistics.json").read_text()))
+    own = {k.removeprefix("unet."): v for k, v in weights.items() if k.startswith("unet.")}
+    unet.load_state_dict(unet.state_dict() | own)  # the two statistics are buffers, set by build_unet
     tokenizer = build_tokenizer(args.out / "tokenizer")
     text = build_text_encoder(tokenizer)
     text.load_state_dict({k.removeprefix("text."): v for k, v in weights.items() if k.startswith("text.")})

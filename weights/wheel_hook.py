@@ -1,0 +1,13 @@
+"""Puts the shipped model into the wheel; an editable install reads it from the checkout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class ModelHook(BuildHookInterface):
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version != "editable":
+            build_data["force_include"]["weights/mini"] = "portrait/weights_data/mini"
