@@ -27,7 +27,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttn
 from diffusers.models.embeddings import IPAdapterFaceIDImageProjection, MultiIPAdapterImageProjection
 from muon import Muon
 from recogniser import OnnxRecogniser, alignment_grid
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from text import LENGTH, PROMPTS, WIDTH, build_text_encoder, build_tokenizer, draw_prompt
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -57,6 +57,8 @@ def build_unet(statistics: dict[str, list[float]]) -> SourceUNet:
         cross_attention_dim=WIDTH,
         attention_head_dim=4,
         norm_num_groups=8,
+        addition_embed_type="text",  # the style reaches every block with the time embedding: far faster to learn
+        addition_embed_type_num_heads=4,
     )
     for name, values in statistics.items():
         getattr(unet, name).copy_(torch.tensor(values).view(1, -1, 1, 1))
@@ -193,7 +195,7 @@ class Trainer:
         self.named = {f"unet.{n}": p for n, p in self.unet.named_parameters()}
         self.named |= {f"text.{n}": p for n, p in self.text.named_parameters()}
         self.ema = {n: p.detach().clone() for n, p in self.named.items()}
-        inner = {n for n, p in self.named.items() if p.ndim >= 2 and not any(k in n for k in OUTER)}
+        inner = [n for n, p in self.named.items() if p.ndim >= 2 and not any(k in n for k in OUTER)]
         self.optimizers = [
             Muon([self.named[n] for n in inner], lr=CONFIG["lr"], steps=4),
             torch.optim.AdamW(
@@ -232,7 +234,7 @@ class Trainer:
         kind = rng.random(size)
         level = np.ones(size, np.float32)
         weak = kind < CONFIG["drop_structure"] + CONFIG["weaken_structure"]
-        level[weak] = rng.random(int(weak.sum()))
+        level[weak] = rng.uniform(CONFIG["least_level"], 1, int(weak.sum()))
         level[kind < CONFIG["drop_structure"]] = 0
         level = torch.from_numpy(level)[:, None, None, None]
         only_face = torch.from_numpy(rng.random(size) < 0.5).float()[:, None, None, None] * batch["face"].clone()
@@ -241,7 +243,8 @@ class Trainer:
         batch["source"] = weaken(batch["source"], level_map, torch.randn_like(batch["source"]))
         batch["level"] = level_map
         batch["has_id"], batch["full"] = ~no_id, ~weak
-        batch["t"] = torch.from_numpy(rng.integers(CONFIG["least_t"], 1000, size))
+        # Few steps are taken, the first ones decide, and the decoder brings the detail: noisy times count most.
+        batch["t"] = torch.from_numpy((999 - (999 - CONFIG["least_t"]) * rng.random(size) ** 2).astype(np.int64))
         batch["noise"] = torch.randn_like(batch["target"])
         return batch
 
@@ -257,7 +260,8 @@ class Trainer:
             return denoising, torch.zeros(())
         eyes = np.linalg.norm(batch["kps"][:, 1] - batch["kps"][:, 0], axis=1)
         fits = batch["has_id"] & (eyes < 90) & (batch["t"].numpy() < 800)
-        picks = np.flatnonzero(fits)[: CONFIG["identity_batch"]]
+        picks = np.flatnonzero(fits)
+        picks = picks[np.argsort(batch["full"][picks], kind="stable")][: CONFIG["identity_batch"]]  # weak sources first
         if not len(picks):
             return denoising, torch.zeros(())
         return denoising, self.identity_loss((a * x - s * out)[picks], batch, picks)
@@ -285,7 +289,7 @@ class Trainer:
         return ((1 - likeness) * self.alphas[batch["t"][picks]].sqrt()).mean()
 
     def update(self, progress: float) -> tuple[float, float]:
-        rate = min(1.0, (self.step + 1) / 60) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03)
+        rate = float(min(1.0, (self.step + 1) / 60) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03))
         for group in (g for o in self.optimizers for g in o.param_groups):
             group["lr"] = CONFIG["lr"] * rate
         identity = progress > CONFIG["identity_start"]
@@ -323,9 +327,7 @@ class Trainer:
         return scores
 
     @torch.no_grad()
-    def sample(
-        self, batch: dict, level: float, embedding: Tensor, steps: int = 10, guidance: float = 2.0
-    ) -> np.ndarray:
+    def sample(self, batch: dict, level: float, embedding: Tensor, steps: int = 4, guidance: float = 1.5) -> np.ndarray:
         """DDIM from noise; (B, 512, 512, 3) uint8 RGB."""
         generator = torch.Generator().manual_seed(0)
         source = weaken(batch["source"], level, torch.randn(batch["source"].shape, generator=generator))
@@ -368,6 +370,15 @@ class Trainer:
         (self.out / "checkpoint.tmp").rename(self.out / "checkpoint.pt")
         save_file({k: v.contiguous() for k, v in self.ema.items()}, self.out / "ema.safetensors")
 
+    def start_from(self, path: Path) -> None:
+        """Take the averaged weights of an earlier training, where names and shapes agree."""
+        found = {n: w for n, w in load_file(path).items() if n in self.named and self.named[n].shape == w.shape}
+        with torch.no_grad():
+            for name, value in found.items():
+                self.named[name].copy_(value)
+                self.ema[name].copy_(value)
+        print(f"{len(found)} of {len(self.named)} parameters from {path}", flush=True)
+
     def resume(self) -> None:
         state = torch.load(self.out / "checkpoint.pt", weights_only=True)
         with torch.no_grad():
@@ -405,9 +416,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=CONFIG["minutes"], help="wall time of this run")
     parser.add_argument("--from-progress", type=float, default=0.0, help="where on the schedule a resumed run starts")
+    parser.add_argument("--init", type=Path, help="an earlier OUT/ema.safetensors to start from")
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     trainer = Trainer(args.out)
+    if args.init:
+        trainer.start_from(args.init)
     if args.resume:
         trainer.resume()
     print(f"{sum(p.numel() for p in trainer.named.values()) / 1e6:.2f} M parameters, {len(trainer.train.pairs)} pairs")
@@ -415,10 +429,10 @@ def main() -> None:
     start, first, history, sheets = time.time(), trainer.step, [], 0
     while (spent := (time.time() - start) / 60 / args.minutes) < 1:
         history.append(trainer.update(args.from_progress + (1 - args.from_progress) * spent))
-        if trainer.step % 200 == 0:
+        if trainer.step % 100 == 0:
             with trainer.with_ema():
                 scores = trainer.validate()
-                if (time.time() - start) / 480 > sheets:
+                if (time.time() - start) / 300 > sheets:
                     sheets += 1
                     trainer.sheet()
             denoising, likeness = np.mean(history[-200:], axis=0).round(4).tolist()
