@@ -146,7 +146,7 @@ def calibrate(data: Path, recipe: str, balance: float, sheet: Path | None) -> di
             styles[style]["style_on_face"],
         )
     if sheet is not None:
-        write_picture(sheet, contact_sheet(cells, columns=8, side=256))
+        write_picture(sheet, contact_sheet(cells, columns=8, side=256), quality=80)
     return {
         "recipe": recipe,
         "balance": balance,

@@ -208,10 +208,13 @@ def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], r
     """Stylize every photo in every style; one bad photo is one line and does not stop the others."""
     from portrait.faces.identity import FaceChoice
     from portrait.images import read_photo
+    from portrait.judge.thresholds import thresholds_for
     from portrait.recipes.recipe import load_recipe
 
     recipe = load_recipe(settings.recipe)
     names = list(recipe.styles) if "all" in settings.style else [recipe.style(n).name for n in settings.style]
+    for name in names:  # before the models are loaded
+        thresholds_for(recipe.name, name, settings.far, Path(settings.thresholds) if settings.thresholds else None)
     choice = FaceChoice.parse(settings.face)
     if choice.kind == "each" and references:
         raise SettingsError("--face each takes no --reference: references are photos of one person")
@@ -407,7 +410,8 @@ class _Console:
             count, seconds = str(len(record["attempts"])), f"{record['seconds']:.1f}"
             table.add_row(record["style"], verdict, *scores, count, seconds, escape(str(row.path)))
         width = Measurement.get(self.out, self.out.options.update(max_width=1000), table).maximum
-        self.out.print(table, width=max(self.out.width, width), soft_wrap=True)
+        self.out.width = max(self.out.width, width)  # whole file names, however narrow the terminal
+        self.out.print(table)
         accepted = sum(row.accepted for row in rows)
         folder = escape(str(sheets[0].parent))
         self.out.print(

@@ -173,7 +173,7 @@ def verify_manifest(folder: Path) -> dict[str, str]:
     """
     manifest = folder / "manifest.json"
     if not manifest.is_file():
-        return {str(p.relative_to(folder)): sha256_of(p) for p in sorted(folder.rglob("*.safetensors"))}
+        return {p.relative_to(folder).as_posix(): sha256_of(p) for p in sorted(folder.rglob("*.safetensors"))}
     try:
         listed = {
             str(name): str(entry["sha256"]) for name, entry in json.loads(manifest.read_text("utf-8"))["files"].items()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.models.embeddings import IPAdapterFaceIDImageProjection
+from safetensors import safe_open
 from torch import Tensor
 
 from portrait.errors import WeightsCorruptError, WeightsMissingError
@@ -30,6 +31,9 @@ def load_faceid(pipe: Any, path: Path) -> None:
     if not path.is_file():
         raise WeightsMissingError(f"no IP-Adapter file at {path}")
     try:
+        width, wanted = _width(path), pipe.unet.config.cross_attention_dim
+        if width is not None and width != wanted:
+            raise WeightsCorruptError(f"{path} is made for a cross-attention width of {width}, the model has {wanted}")
         pipe.load_ip_adapter(
             str(path.parent), subfolder="", weight_name=path.name, image_encoder_folder=None, local_files_only=True
         )
@@ -38,15 +42,21 @@ def load_faceid(pipe: Any, path: Path) -> None:
             raise WeightsCorruptError(f"{path} is a {type(projection).__name__}, not a plain FaceID adapter")
         if (ids := projection.ff.net[0].proj.in_features) != EMBEDDING:
             raise WeightsCorruptError(f"{path} takes identities of {ids} numbers, the recogniser gives {EMBEDDING}")
-        width, wanted = projection.norm.weight.shape[0], pipe.unet.config.cross_attention_dim
-        if width != wanted:
-            raise WeightsCorruptError(f"{path} is made for a cross-attention width of {width}, the model has {wanted}")
     except WeightsCorruptError:
         _unload(pipe)
         raise
     except Exception as error:  # diffusers raises KeyError, OSError, ValueError, RuntimeError here
         _unload(pipe)
         raise WeightsCorruptError(f"{path} is not an IP-Adapter-FaceID file: {error!r}") from error
+
+
+def _width(path: Path) -> int | None:
+    """The cross-attention width that a `.safetensors` adapter was made for, read from its header."""
+    if path.suffix != ".safetensors":
+        return None
+    with safe_open(path, "pt") as file:
+        name = "image_proj.norm.weight"
+        return int(file.get_slice(name).get_shape()[0]) if name in file.keys() else None  # noqa: SIM118
 
 
 def _unload(pipe: Any) -> None:

@@ -125,7 +125,9 @@ class DiffusionGenerator:
             why = " ".join(str(error).split())[:300]
             raise WeightsCorruptError(f"{recipe.base} is not a diffusers folder that loads: {why}") from error
         load_faceid(self.pipe, recipe.adapter)
-        self.digests.setdefault(recipe.adapter.name, sha256_of(recipe.adapter))
+        inside = recipe.adapter.is_relative_to(recipe.base)
+        name = recipe.adapter.relative_to(recipe.base).as_posix() if inside else recipe.adapter.name
+        self.digests.setdefault(name, sha256_of(recipe.adapter))
         self.sampler = type(self.pipe.scheduler).__name__.removesuffix("Scheduler")
         factor = self.pipe.vae_scale_factor
         if recipe.resolution < 64 or recipe.resolution % factor:

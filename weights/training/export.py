@@ -81,6 +81,9 @@ def main() -> None:
     (args.to / "faceid").mkdir(exist_ok=True)
     adapter = {k: v.detach().half().contiguous() for k, v in adapter_state(unet).items()}
     save_file(adapter, args.to / "faceid" / "ip-adapter-faceid_mini.safetensors", metadata={"styles": ",".join(STYLES)})
+    for path in args.to.rglob("config.json"):  # diffusers notes where a part was loaded from: nobody's business
+        kept = {k: v for k, v in json.loads(path.read_text()).items() if k != "_name_or_path"}
+        path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
     files = {}
     for path in sorted(p for p in args.to.rglob("*") if p.is_file() and p.suffix in (".json", ".safetensors", ".txt")):
         if path.name != "manifest.json":
