@@ -369,7 +369,7 @@ class _Console:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # a file name may hold brackets
             BarColumn(),
             TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
