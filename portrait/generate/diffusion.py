@@ -101,7 +101,7 @@ class DiffusionGenerator:
         self.recipe = recipe
         self.threads = threads or cpu_threads()
         torch.set_num_threads(self.threads)
-        # Without AVX-512 torch computes bfloat16 convolutions about forty times slower than float32.
+        # Without AVX-512 torch computes bfloat16 convolutions far slower than float32.
         has_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         self.dtype = "bfloat16" if recipe.autocast == "bfloat16" and has_bf16 else "float32"
         self.digests = verify_manifest(recipe.base)

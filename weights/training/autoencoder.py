@@ -55,7 +55,7 @@ class Pictures:
 
 
 def fast_cpu() -> torch.autocast:
-    """bfloat16 where the processor has it: without AVX-512 torch's bfloat16 is forty times slower than float32."""
+    """bfloat16 where the processor has it: without AVX-512 torch's bfloat16 is far slower than float32."""
     return torch.autocast("cpu", torch.bfloat16, enabled=bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
 
 
