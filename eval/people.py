@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy as np
 from portrait.images import read_photo
 from portrait.stylizer import Stylizer, Subject
 
-VALIDATION_EVERY = 5  # as in weights/training/config.toml
+_CONFIG = Path(__file__).parents[1] / "weights" / "training" / "config.toml"
+VALIDATION_EVERY = tomllib.loads(_CONFIG.read_text("utf-8"))["data"]["validation_every"]
 
 
 def held_out(data: Path) -> list[Path]:

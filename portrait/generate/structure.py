@@ -33,12 +33,20 @@ def weaken(source: Tensor, level: Tensor | float, noise: Tensor) -> Tensor:
     return level * source + (1 - level.square()).clamp(min=0).sqrt() * noise
 
 
+NOISE_SCHEDULE: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "rescale_betas_zero_snr": True,
+}
+"""The schedule that `mini` is trained with: Stable Diffusion's, brought to zero terminal SNR."""
+
+
 @functools.cache
 def _alphas_cumprod() -> Tensor:
-    """Signal power per timestep of the schedule that `mini` is trained with: zero terminal SNR."""
-    return DDIMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, rescale_betas_zero_snr=True
-    ).alphas_cumprod
+    """Signal power per timestep of `NOISE_SCHEDULE`."""
+    return DDIMScheduler(**NOISE_SCHEDULE).alphas_cumprod
 
 
 class SourceUNet(UNet2DConditionModel):

@@ -2,14 +2,16 @@
 
     python weights/training/dataset.py --data ../shared/faces --out work
 
-Writes OUT/pictures/{id:05d}-{photo|style}.jpg and OUT/index.npz. 180 portraits are few, so each
+Writes OUT/pictures/{id:05d}-{photo|own|style}.jpg and OUT/index.npz. 180 portraits are few, so each
 training person is multiplied by crops, light, colour and camera faults, and new identities are made by
-setting the inner face of one person, matched in pose and skin colour, into the head of another.
+setting the inner face of one person, matched in pose and skin colour, into the head of another. Of these
+the same crop with its own face is kept too (`own`): the two differ in nothing but the identity.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import time
 import tomllib
@@ -141,25 +143,34 @@ def make_one(job: dict) -> dict | None:
     """Render one variant and its styles; None when the face cannot be found in it."""
     rng = np.random.default_rng(job["seed"])
     image = read(job["path"])
+    own = None
     if job["donor"] is not None:
+        own = image
         image = set_face(image, job["face"], read(job["donor"]), job["donor_face"], rng.uniform(0.75, 1.0))
     data = CONFIG["data"]
     if job["plain"]:
         clean = photo = crop_face(image, job["face"], 0.45)
     else:
-        shift = rng.uniform(-0.07, 0.07, 2)
-        clean = crop_face(image, job["face"], rng.uniform(*data["face_fraction"]), shift)
-        if rng.random() < 0.5:
-            clean = np.ascontiguousarray(clean[:, ::-1])
-        clean = relight(clean, rng)
-        photo = damage(clean, rng)
+        fraction, shift = rng.uniform(*data["face_fraction"]), rng.uniform(-0.07, 0.07, 2)
+        mirror, light, camera = rng.random() < 0.5, *rng.spawn(2)
+
+        def shoot(whole: np.ndarray, light: np.random.Generator) -> np.ndarray:
+            crop = crop_face(whole, job["face"], fraction, shift)
+            return relight(np.ascontiguousarray(crop[:, ::-1]) if mirror else crop, light)
+
+        if own is not None:
+            own = shoot(own, copy.deepcopy(light))
+        clean = shoot(image, light)
+        photo = damage(clean, camera)
     face = main_face(photo)
     if face is None:
         return None
     stem = f"{job['out']}/pictures/{job['id']:05d}"
     jpeg = [cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     cv2.imwrite(f"{stem}-photo.jpg", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR), jpeg)
-    styles = data["painters"]
+    if own is not None:
+        cv2.imwrite(f"{stem}-own.jpg", cv2.cvtColor(own, cv2.COLOR_RGB2BGR), jpeg)
+    styles = CONFIG["styles"]
     if not job["plain"]:
         first = job["id"] + job["id"] // len(styles)
         styles = [styles[(first + 2 * k) % len(styles)] for k in range(data["styles_per_variant"])]

@@ -6,8 +6,10 @@ Reads OUT/vae and stage 1's pictures; writes OUT/latents.npy once, then OUT/chec
 OUT/ema.safetensors (what export.py takes), OUT/denoiser.csv and sample sheets OUT/samples.png of people
 that training never sees.
 
-The source is dropped or covered with noise in half of the steps: otherwise its pixels carry the
-identity and the adapter learns nothing. In the last part a frozen ArcFace judges the decoded estimate.
+The source is covered with noise in most samples: otherwise its pixels carry the identity and the
+adapter learns nothing. Where it is covered heavily, morphs often come with the face they replaced as
+their source, so that only the embedding tells whose face is wanted. In the second part a frozen ArcFace
+judges the decoded estimate.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from torch.nn import functional as F
 
 from portrait.faces.insight import find_pack
 from portrait.generate.autoencoder import PatchAutoencoder
-from portrait.generate.structure import SourceUNet, weaken
+from portrait.generate.structure import NOISE_SCHEDULE, SourceUNet, weaken
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["denoiser"]
@@ -82,16 +84,27 @@ def build_unet(statistics: dict[str, list[float]]) -> SourceUNet:
     return unet
 
 
+def adapter_state(unet: SourceUNet) -> dict[str, torch.Tensor]:
+    """The FaceID part of a trained unet, under the keys of the original IP-Adapter repository."""
+    projection = unet.encoder_hid_proj.image_projection_layers[0].state_dict()
+    names = {"ff.net.0.proj": "proj.0", "ff.net.2": "proj.2", "norm": "norm"}
+    state = {}
+    for key, value in projection.items():
+        module, leaf = key.rsplit(".", 1)
+        state[f"image_proj.{names[module]}.{leaf}"] = value
+    for i, processor in enumerate(unet.attn_processors.values()):
+        if hasattr(processor, "to_k_ip"):
+            state[f"ip_adapter.{i}.to_k_ip.weight"] = processor.to_k_ip[0].weight
+            state[f"ip_adapter.{i}.to_v_ip.weight"] = processor.to_v_ip[0].weight
+    return state
+
+
 def build_scheduler() -> DDIMScheduler:
     """v-prediction with zero terminal SNR and trailing steps (Lin et al. 2024, arXiv 2305.08891)."""
     return DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="scaled_linear",
-        beta_start=0.00085,
-        beta_end=0.012,
+        **NOISE_SCHEDULE,
         prediction_type="v_prediction",
         clip_sample=False,
-        rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
         set_alpha_to_one=True,
     )
@@ -105,8 +118,7 @@ class Examples:
         names = [
             [
                 f"{index['id'][r]:05d}-{s}"
-                for s in ("photo", *str(index["styles"][r]).split(","))
-                if s in ("photo", *STYLES)
+                for s in ("photo", *(["own"] if index["morph"][r] else []), *str(index["styles"][r]).split(","))
             ]
             for r in range(len(index["id"]))
         ]
@@ -117,21 +129,28 @@ class Examples:
         self.scale = vae.config.scaling_factor
         self.embeddings, self.kps, self.bbox = index["embedding"], index["kps"], index["bbox"]
         self.pairs: list[tuple[int, int, str, int]] = []  # variant, photo row, style, target row
+        self.morphs: list[int] = []  # the pairs whose photo is followed by the same crop with its own face
         row = 0
         for r, group in enumerate(names):
             if bool(index["validation"][r]) == validation:
-                self.pairs += [(r, row, name.split("-")[1], row + k) for k, name in enumerate(group) if k]
+                for k, name in enumerate(group):
+                    style = name.split("-")[1]
+                    if style in STYLES:
+                        self.morphs += [len(self.pairs)] if index["morph"][r] else []
+                        self.pairs.append((r, row, style, row + k))
             row += len(group)
 
-    def get(self, picks: list[int]) -> dict[str, Tensor | np.ndarray | list[str]]:
+    def get(self, picks: list[int], exchange: np.ndarray | None = None) -> dict[str, Tensor | np.ndarray | list[str]]:
+        """The pairs `picks`; where `exchange` (bool, for morphs alone), the source shows the face that was replaced."""
         variants, photos, styles, targets = zip(*(self.pairs[i] for i in picks), strict=True)
+        sources = np.array(photos) + (0 if exchange is None else exchange.astype(int))
         weight = np.ones((len(picks), 1, GRID, GRID), np.float32)
         inside = np.zeros_like(weight)
         for k, v in enumerate(variants):
             x1, y1, x2, y2 = (np.clip(self.bbox[v] / 512, 0, 1) * GRID).round().astype(int)
             inside[k, 0, y1:y2, x1:x2] = 1
         return {
-            "source": torch.from_numpy(self.latents[list(photos)].astype(np.float32)) * self.scale,
+            "source": torch.from_numpy(self.latents[sources].astype(np.float32)) * self.scale,
             "target": torch.from_numpy(self.latents[list(targets)].astype(np.float32)) * self.scale,
             "embedding": torch.from_numpy(self.embeddings[list(variants)]),
             "kps": self.kps[list(variants)],
@@ -223,26 +242,32 @@ class Trainer:
     def draw(self) -> dict:
         """One training batch with everything random in it."""
         rng, size = self.rng, CONFIG["batch"]
-        batch = self.train.get(rng.integers(len(self.train.pairs), size=size).tolist())
+        kind, u = rng.random(size), rng.random(size)
+        covered = kind < CONFIG["drop_structure"] + CONFIG["weaken_structure"]
+        middle = CONFIG["weak_level"]
+        low = CONFIG["least_level"] + 2 * u * (middle - CONFIG["least_level"])
+        level = np.where(covered, np.where(u < 0.5, low, middle + (2 * u - 1) * (1 - middle)), 1.0)
+        level[kind < CONFIG["drop_structure"]] = 0
+        weak = level < middle
+        morph = weak & (rng.random(size) < CONFIG["weak_morphs"])
+        picks = np.where(morph, rng.choice(self.train.morphs, size), rng.integers(len(self.train.pairs), size=size))
+        exchange = morph & (rng.random(size) < CONFIG["exchange"])
+        batch = self.train.get(picks.tolist(), exchange)
         drop = rng.random(size)
         no_text = drop < 0.10
-        no_id = (drop < 0.07) | ((drop > 0.10) & (drop < 0.14))
+        no_id = ((drop < 0.07) | ((drop > 0.10) & (drop < 0.14))) & ~exchange
         batch["prompts"] = [
             draw_prompt(s, rng, 1.0 if n else 0.0) for s, n in zip(batch["styles"], no_text, strict=True)
         ]
         batch["embedding"] = batch["embedding"] * torch.from_numpy(~no_id).float()[:, None]
-        kind = rng.random(size)
-        level = np.ones(size, np.float32)
-        weak = kind < CONFIG["drop_structure"] + CONFIG["weaken_structure"]
-        level[weak] = rng.uniform(CONFIG["least_level"], 1, int(weak.sum()))
-        level[kind < CONFIG["drop_structure"]] = 0
-        level = torch.from_numpy(level)[:, None, None, None]
-        only_face = torch.from_numpy(rng.random(size) < 0.5).float()[:, None, None, None] * batch["face"].clone()
+        level = torch.from_numpy(level.astype(np.float32))[:, None, None, None]
+        only_face = torch.from_numpy(rng.random(size) < 1 / 3).float()[:, None, None, None] * batch["face"].clone()
         only_face = torch.where(only_face.amax((1, 2, 3), keepdim=True) > 0, only_face, torch.ones(()))
         level_map = 1 - only_face * (1 - level)
         batch["source"] = weaken(batch["source"], level_map, torch.randn_like(batch["source"]))
         batch["level"] = level_map
-        batch["has_id"], batch["full"] = ~no_id, ~weak
+        batch["detail"] = (2 * level - 1).clamp(min=0) * torch.from_numpy(~exchange)[:, None, None, None]
+        batch["has_id"], batch["weak"], batch["exchange"] = ~no_id, weak, exchange
         # Few steps are taken, the first ones decide, and the decoder brings the detail: noisy times count most.
         batch["t"] = torch.from_numpy((999 - (999 - CONFIG["least_t"]) * rng.random(size) ** 2).astype(np.int64))
         batch["noise"] = torch.randn_like(batch["target"])
@@ -259,9 +284,10 @@ class Trainer:
         if not identity:
             return denoising, torch.zeros(())
         eyes = np.linalg.norm(batch["kps"][:, 1] - batch["kps"][:, 0], axis=1)
-        fits = batch["has_id"] & (eyes < 90) & (batch["t"].numpy() < 800)
+        fits = batch["has_id"] & (eyes < 90)
         picks = np.flatnonzero(fits)
-        picks = picks[np.argsort(batch["full"][picks], kind="stable")][: CONFIG["identity_batch"]]  # weak sources first
+        first = 2 * batch["exchange"][picks] + batch["weak"][picks]  # where the embedding has most to say
+        picks = picks[np.argsort(-first, kind="stable")][: CONFIG["identity_batch"]]
         if not len(picks):
             return denoising, torch.zeros(())
         return denoising, self.identity_loss((a * x - s * out)[picks], batch, picks)
@@ -270,7 +296,7 @@ class Trainer:
         """1 - cosine of ArcFace between the decoded face of the estimate and the conditioning embedding."""
         corners = (batch["kps"][picks].mean(1) / 16 - cells / 2).round().clip(0, GRID - cells).astype(int)
         crops = torch.stack([z[:, y : y + cells, x : x + cells] for z, (x, y) in zip(x0, corners, strict=True)])
-        photos = self.train.pictures([batch["photos"][i] for i in picks])
+        photos = self.train.pictures([batch["photos"][i] for i in picks])  # never the exchanged face
         seen = torch.stack(
             [
                 p[:, 16 * y : 16 * (y + cells), 16 * x : 16 * (x + cells)]
@@ -280,13 +306,13 @@ class Trainer:
         with fast_cpu():
             crops = crops.contiguous(memory_format=torch.channels_last)
             self.vae.source = seen.contiguous(memory_format=torch.channels_last)
-            self.vae.source_level = torch.from_numpy(batch["full"][picks]).float()[:, None, None, None]
+            self.vae.source_level = batch["detail"][picks]
             faces = self.vae.decode(crops / self.vae.config.scaling_factor).sample.float().clamp(-1.2, 1.2)
             grid = alignment_grid(batch["kps"][picks] - corners[:, None] * 16, cells * 16)
             self.vae.source = None
             found = self.recogniser(F.grid_sample(faces, grid, align_corners=False))
         likeness = (found * batch["embedding"][picks]).sum(1)
-        return ((1 - likeness) * self.alphas[batch["t"][picks]].sqrt()).mean()
+        return ((1 - likeness) * self.alphas[batch["t"][picks]].sqrt().clamp(min=0.3)).mean()
 
     def update(self, progress: float) -> tuple[float, float]:
         rate = float(min(1.0, (self.step + 1) / 60) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03))
@@ -391,6 +417,23 @@ class Trainer:
         self.rng = np.random.default_rng([ALL["seed"], self.step])
 
 
+def unpack(chain: Path, out: Path) -> Path:
+    """Take an exported chain (weights/mini) apart into OUT/vae, OUT/statistics.json and named weights to start from."""
+    PatchAutoencoder.from_pretrained(chain / "vae").float().save_pretrained(out / "vae")
+    own = {k: v.float() for k, v in load_file(chain / "unet" / "diffusion_pytorch_model.safetensors").items()}
+    statistics = {n: own.pop(n).flatten().tolist() for n in ("source_variance", "change_variance")}
+    (out / "statistics.json").write_text(json.dumps(statistics))
+    unet = build_unet(statistics)
+    adapter = load_file(chain / "faceid" / "ip-adapter-faceid_mini.safetensors")
+    for key, value in adapter_state(unet).items():
+        value.data.copy_(adapter[key].float())
+    state = {f"unet.{n}": own.get(n, p.detach()).contiguous() for n, p in unet.named_parameters()}
+    text = load_file(chain / "text_encoder" / "model.safetensors")
+    state |= {f"text.{n}": w.float() for n, w in text.items()}
+    save_file(state, out / "start.safetensors")
+    return out / "start.safetensors"
+
+
 class EmaWeights:
     """`with trainer.with_ema():` the model computes with the averaged weights."""
 
@@ -416,12 +459,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=CONFIG["minutes"], help="wall time of this run")
     parser.add_argument("--from-progress", type=float, default=0.0, help="where on the schedule a resumed run starts")
-    parser.add_argument("--init", type=Path, help="an earlier OUT/ema.safetensors to start from")
+    parser.add_argument("--init", type=Path, help="an earlier OUT/ema.safetensors, or an exported chain, to start from")
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
+    start_from = unpack(args.init, args.out) if args.init and args.init.is_dir() else args.init
     trainer = Trainer(args.out)
-    if args.init:
-        trainer.start_from(args.init)
+    if start_from:
+        trainer.start_from(start_from)
     if args.resume:
         trainer.resume()
     print(f"{sum(p.numel() for p in trainer.named.values()) / 1e6:.2f} M parameters, {len(trainer.train.pairs)} pairs")

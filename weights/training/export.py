@@ -14,8 +14,7 @@ import hashlib
 import json
 from pathlib import Path
 
-import torch
-from denoiser import STYLES, build_scheduler, build_unet
+from denoiser import STYLES, adapter_state, build_scheduler, build_unet
 from safetensors.torch import load_file, save_file
 from text import build_text_encoder, build_tokenizer
 
@@ -35,21 +34,6 @@ MODEL_INDEX = {
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderTiny"],
 }
-
-
-def adapter_state(unet: SourceUNet) -> dict[str, torch.Tensor]:
-    """The FaceID part of a trained unet, under the keys of the original IP-Adapter repository."""
-    projection = unet.encoder_hid_proj.image_projection_layers[0].state_dict()
-    names = {"ff.net.0.proj": "proj.0", "ff.net.2": "proj.2", "norm": "norm"}
-    state = {}
-    for key, value in projection.items():
-        module, leaf = key.rsplit(".", 1)
-        state[f"image_proj.{names[module]}.{leaf}"] = value
-    for i, processor in enumerate(unet.attn_processors.values()):
-        if hasattr(processor, "to_k_ip"):
-            state[f"ip_adapter.{i}.to_k_ip.weight"] = processor.to_k_ip[0].weight
-            state[f"ip_adapter.{i}.to_v_ip.weight"] = processor.to_v_ip[0].weight
-    return state
 
 
 def bare_unet(trained: SourceUNet) -> SourceUNet:
