@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import portrait
 from portrait.errors import PortraitError, SettingsError, WeightsError
 from portrait.settings import Settings, add_flags, settings_from
+from portrait.weights_cli import add_commands
 
 if TYPE_CHECKING:
     from portrait.images import Photo
@@ -141,6 +142,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     recipes.add_argument("--json", action="store_true", help="one JSON object")
     recipes.set_defaults(run=_recipes)
+    add_commands(commands)
     return parser
 
 

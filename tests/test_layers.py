@@ -12,12 +12,12 @@ import portrait
 PACKAGE = Path(portrait.__file__).parent
 LAYERS = [
     {"errors", "records", "settings"},
-    {"images", "weights", "runtime"},
+    {"images", "weights", "runtime", "manifest", "hub"},
     {"faces", "recipes"},
     {"generate", "judge"},
     {"stylizer", "policy"},
     {"report"},
-    {"cli", "__main__"},
+    {"cli", "weights_cli", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

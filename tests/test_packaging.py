@@ -27,6 +27,7 @@ def test_the_wheel_carries_mini_and_the_tables(tmp_path: Path) -> None:
         assert any(n.startswith(f"portrait/weights_data/mini/{part}/") and n.endswith(".safetensors") for n in names)
     wanted = ["weights_data/mini/manifest.json", "weights_data/mini/faceid/ip-adapter-faceid_mini.safetensors"]
     wanted += [
+        "weights_data/manifest.toml",
         "recipes/mini.toml",
         "recipes/styles.toml",
         "recipes/mini.thresholds.json",

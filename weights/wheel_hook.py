@@ -1,4 +1,4 @@
-"""Puts the shipped model into the wheel; an editable install reads it from the checkout."""
+"""Puts the shipped model and the weights manifest into the wheel; an editable install reads it from the checkout."""
 
 from __future__ import annotations
 
@@ -11,3 +11,4 @@ class ModelHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version != "editable":
             build_data["force_include"]["weights/mini"] = "portrait/weights_data/mini"
+            build_data["force_include"]["weights/manifest.toml"] = "portrait/weights_data/manifest.toml"

@@ -1,0 +1,596 @@
+"""Fetch the parts of the manifest, check every byte against its pin, and lay them out as libraries expect them.
+
+Hub files go through huggingface_hub: its cache, its mirrors and tokens (`HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`,
+`HF_HUB_OFFLINE`, `HF_TOKEN`). InsightFace archives come from their release page, or from the address in
+`PORTRAIT_INSIGHTFACE_URL`. What is loaded later is a folder of links to verified files and nothing else, so a file
+that another program put into the cache is never loaded by accident.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from portrait.errors import WeightsCorruptError, WeightsError, WeightsMissingError
+from portrait.manifest import Part, PartFile
+from portrait.runtime import cache_dir
+from portrait.weights import sha256_of
+
+log = logging.getLogger(__name__)
+
+INSIGHTFACE_URL = "https://github.com/deepinsight/insightface/releases/download"
+RESERVE = 512 * 2**20
+"""Free bytes that a download leaves on the disk."""
+_UNPINNED_LIMITS = {".safetensors": 16 * 2**30, ".bin": 8 * 2**30}  # a file of unknown size may not be larger
+_TEXT_LIMIT = 64 * 2**20
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_ETAG = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+Report = Callable[[str, int, int], None]
+"""Called with (file, bytes done, bytes in all); from several threads."""
+
+
+def offline() -> bool:
+    """Whether the user forbids network access, by huggingface_hub's own variables."""
+    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return value.upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def endpoint() -> str:
+    """The hub that is asked: `HF_ENDPOINT`, or huggingface_hub's default."""
+    from huggingface_hub import constants
+
+    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+
+
+def hub_cache() -> Path:
+    """huggingface_hub's cache folder, by `HF_HUB_CACHE` or `HF_HOME`."""
+    from huggingface_hub import constants
+
+    if own := os.environ.get("HF_HUB_CACHE"):
+        return Path(own).expanduser()
+    if home := os.environ.get("HF_HOME"):
+        return Path(home).expanduser() / "hub"
+    return Path(constants.HF_HUB_CACHE)
+
+
+# ---- pins
+
+
+def lock_file() -> Path:
+    """Where hashes seen on first use are kept: `PORTRAIT_LOCK`, or weights.lock.json in the user's data folder."""
+    own = os.environ.get("PORTRAIT_LOCK")
+    return Path(own) if own else Path(platformdirs.user_data_dir("portrait", appauthor=False)) / "weights.lock.json"
+
+
+def pins() -> dict[str, str]:
+    """Pin name -> SHA-256 of the lock file; empty when there is none.
+
+    Raises:
+        WeightsCorruptError: the file is damaged; it is left as it is.
+    """
+    path = lock_file()
+    try:
+        found = json.loads(path.read_text("utf-8"))["files"]
+        if not all(isinstance(k, str) and _SHA256.fullmatch(v) for k, v in found.items()):
+            raise ValueError("an entry is not a SHA-256")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsCorruptError(
+            f"the lock file {path} cannot be used ({error!r}); restore it, or move it away to pin anew"
+        ) from None
+    return dict(found)
+
+
+def pinned(part: Part, file: PartFile) -> str:
+    """The SHA-256 that a file must have: the manifest's, else the lock file's, else empty."""
+    return file.sha256 or pins().get(part.pin_name(file), "")
+
+
+def pin(digests: dict[str, str]) -> None:
+    """Add pins to the lock file, whole or not at all; what is pinned already is never changed.
+
+    Raises:
+        WeightsCorruptError: a name is pinned to another hash.
+        WeightsError: the lock file cannot be written.
+    """
+    from huggingface_hub.utils import WeakFileLock
+
+    path = lock_file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(path.with_name(f".{path.name}.lock")):
+            known = pins()
+            for name, digest in digests.items():
+                if known.setdefault(name, digest) != digest:
+                    raise WeightsCorruptError(
+                        f"{name} has SHA-256 {digest[:16]}..., but {known[name][:16]}... was pinned on first use in {path}"
+                    )
+            handle, staging = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+            with os.fdopen(handle, "w", encoding="utf-8") as out:
+                json.dump({"version": 1, "files": dict(sorted(known.items()))}, out, indent=1)
+            os.replace(staging, path)
+    except OSError as error:
+        raise WeightsError(
+            f"cannot write the lock file {path} ({error.strerror}); set PORTRAIT_LOCK to a file that can be written"
+        ) from None
+
+
+# ---- what is here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How much of a part is on this machine: files that are here, files in all, bytes that are here."""
+
+    part: Part
+    here: int
+    bytes: int
+
+    @property
+    def complete(self) -> bool:
+        return self.here == len(self.part.files)
+
+
+def status(part: Part) -> Status:
+    """Look for a part's files without hashing them."""
+    found = [path for file in part.files if (path := find_file(part, file)) is not None]
+    return Status(part=part, here=len(found), bytes=sum(path.stat().st_size for path in found))
+
+
+def find_file(part: Part, file: PartFile) -> Path | None:
+    """Where a file of a part lies on this machine, not verified; None if it does not."""
+    assembled = _assembled(part)
+    if assembled is not None and (assembled / file.path).is_file():
+        return assembled / file.path
+    if part.archive:
+        root = Path(os.environ.get("INSIGHTFACE_HOME", "~/.insightface")).expanduser() / "models" / part.name
+        places = [root / file.path, root / part.name / file.path]  # antelopev2 unpacks into a folder of its own name
+        return next((place for place in places if place.is_file()), None)
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(part.repo, file.path, cache_dir=hub_cache(), revision=part.revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _assembled(part: Part) -> Path | None:
+    """The folder of verified links, if every hash is known and the folder was built; its name carries the hashes."""
+    known = pins() if any(not file.sha256 for file in part.files) else {}
+    digests = {file.path: file.sha256 or known.get(part.pin_name(file), "") for file in part.files}
+    folder = _folder(part, digests)
+    return folder if all(digests.values()) and (folder / "manifest.json").is_file() else None
+
+
+def _folder(part: Part, digests: dict[str, str]) -> Path:
+    mark = hashlib.sha256("".join(f"{n}\0{d}\n" for n, d in sorted(digests.items())).encode()).hexdigest()
+    return cache_dir() / "models" / f"{part.name}-{mark[:12]}"
+
+
+# ---- verify and lay out
+
+
+def verify_part(part: Part) -> dict[str, str]:
+    """Hash every file of a part against its pin; a file that was never pinned is pinned now.
+
+    Returns:
+        Path within the part -> SHA-256.
+
+    Raises:
+        WeightsMissingError: files are not on this machine; says how to get them.
+        WeightsCorruptError: a file is another one. Nothing is deleted.
+    """
+    places = {file: find_file(part, file) for file in part.files}
+    if missing := [file for file, place in places.items() if place is None]:
+        raise WeightsMissingError(
+            f"{part.name}: {len(missing)} of {len(part.files)} files are not on this machine, such as "
+            f"{missing[0].path}{_size_note(missing)}; run: portrait weights fetch {part.name}"
+        )
+    return _checked(part, {file: place for file, place in places.items() if place is not None})
+
+
+def _checked(part: Part, places: dict[PartFile, Path]) -> dict[str, str]:
+    digests, first_seen = {}, {}
+    for file, place in places.items():
+        digests[file.path] = seen = sha256_of(place.resolve())
+        wanted = pinned(part, file)
+        if wanted and seen != wanted:
+            raise WeightsCorruptError(
+                f"{place} has SHA-256 {seen[:16]}..., expected {wanted[:16]}... for {part.origin}; it was left as it "
+                f"is. To download it again: portrait weights fetch --force {part.name}"
+            )
+        if not wanted:
+            first_seen[part.pin_name(file)] = seen
+    if first_seen:
+        pin(first_seen)
+        log.info("%s: %d file(s) pinned on first use", part.name, len(first_seen))
+    return digests
+
+
+def part_folder(part: Part) -> Path:
+    """Return a folder that holds exactly the verified files of a part, under their own paths, and `manifest.json`.
+
+    The files are links where the file system has them, so they take no room twice.
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: as `verify_part`.
+    """
+    digests = verify_part(part)
+    folder = _folder(part, digests)
+    if (folder / "manifest.json").is_file():
+        return folder
+    with _staging(folder) as staging:
+        for file in part.files:
+            source = find_file(part, file)
+            if source is None:
+                raise WeightsMissingError(f"{part.name}: {file.path} went away while it was used; try again")
+            target = staging / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(source.resolve(), target)
+        listed = {name: {"sha256": digest} for name, digest in digests.items()}
+        (staging / "manifest.json").write_text(json.dumps({"part": part.name, "files": listed}, indent=1), "utf-8")
+    return folder
+
+
+@contextlib.contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that takes its place, whole, when the block ends well."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise WeightsError(
+            f"cannot write to the cache {folder.parent} ({error.strerror}); set PORTRAIT_CACHE to a folder that can be"
+        ) from None
+    try:
+        yield staging
+        if folder.exists():
+            shutil.rmtree(folder)
+        try:
+            os.rename(staging, folder)
+        except OSError:
+            if not (folder / "manifest.json").is_file():  # else: another process was first
+                raise
+    except OSError as error:
+        raise _disk_error(error, folder.parent) from None
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    for way in (os.link, os.symlink, shutil.copyfile):
+        with contextlib.suppress(OSError):
+            way(source, target)
+            return
+    raise OSError(errno.EIO, f"cannot link or copy {source}")
+
+
+# ---- fetch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    part: Part
+    file: PartFile
+    size: int  # 0: unknown
+
+
+def fetch(
+    parts: Sequence[Part], *, force: bool = False, jobs: int = 4, report: Report | None = None
+) -> dict[str, dict[str, str]]:
+    """Bring parts to this machine and verify them.
+
+    What is here already is only verified. The sizes that the hub states are compared with the pins, and the free
+    disk with their sum, before the first byte. Files that arrived stay when another one fails.
+
+    Args:
+        parts: From the manifest.
+        force: Download again what is here, for a file whose hash is wrong.
+        jobs: Files at once.
+        report: Progress.
+
+    Returns:
+        Part name -> path -> SHA-256.
+
+    Raises:
+        WeightsMissingError: offline, not reachable, no such file or revision, or a token is needed.
+        WeightsCorruptError: the hub offers or sent other bytes than are pinned.
+        WeightsError: not enough disk.
+    """
+    wanted = [(p, f) for p in parts if not p.archive for f in p.files if force or find_file(p, f) is None]
+    archives = [p for p in parts if p.archive and (force or not status(p).complete)]
+    if (wanted or archives) and offline():
+        first = wanted[0][0] if wanted else archives[0]
+        raise WeightsMissingError(
+            f"{first.name} is not on this machine and HF_HUB_OFFLINE is set; unset it, or copy the cache "
+            f"{hub_cache()} from a machine that has it"
+        )
+    with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
+        todo = list(pool.map(lambda pair: _Job(part=pair[0], file=pair[1], size=_offered(*pair)), wanted))
+        _check_disk(hub_cache(), sum(job.size for job in todo))
+        _check_disk(cache_dir(), sum(2 * part.bytes for part in archives))
+        waiting = [pool.submit(_download, job, force, report) for job in todo]
+        waiting += [pool.submit(_fetch_archive, part, force, report) for part in archives]
+        try:
+            for one in waiting:
+                one.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return {part.name: verify_part(part) for part in parts}
+
+
+def _offered(part: Part, file: PartFile) -> int:
+    """Ask the hub for a file's size and check what it says about itself; returns the size, 0 if it states none."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(part.repo, file.path, revision=part.revision, endpoint=endpoint())
+    with _hub_errors(part, file):
+        about = get_hf_file_metadata(url, endpoint=endpoint())
+    what = f"{endpoint()} offers another {file.path} of {part.origin}"
+    if about.commit_hash != part.revision:
+        raise WeightsCorruptError(f"{what}: it is of commit {about.commit_hash!r}; nothing was downloaded")
+    if about.etag is None or not _ETAG.fullmatch(about.etag):  # huggingface_hub takes it for a file name
+        raise WeightsCorruptError(f"{what}: its tag {str(about.etag)[:60]!r} is no hash; nothing was downloaded")
+    wanted = pinned(part, file)
+    if wanted and _SHA256.fullmatch(about.etag) and about.etag != wanted:
+        raise WeightsCorruptError(
+            f"{what}: SHA-256 {about.etag[:16]}..., pinned is {wanted[:16]}...; nothing was downloaded"
+        )
+    if file.bytes and about.size and about.size != file.bytes:
+        raise WeightsCorruptError(f"{what}: {about.size} bytes, pinned are {file.bytes} bytes; nothing was downloaded")
+    if about.size and about.size > _limit(file):
+        raise WeightsCorruptError(f"{what}: {about.size} bytes are too many for such a file; nothing was downloaded")
+    return int(about.size or file.bytes)
+
+
+def _limit(file: PartFile) -> int:
+    return file.bytes or _UNPINNED_LIMITS.get(Path(file.path).suffix, _TEXT_LIMIT)
+
+
+def _download(job: _Job, force: bool, report: Report | None) -> None:
+    from huggingface_hub import hf_hub_download
+
+    part, file = job.part, job.file
+    meter = _meter(f"{part.name}/{file.path}", job.size, _limit(file), report)
+    with _hub_errors(part, file):
+        place = hf_hub_download(
+            part.repo,
+            file.path,
+            revision=part.revision,
+            cache_dir=hub_cache(),
+            endpoint=endpoint(),
+            force_download=force,
+            tqdm_class=meter,
+        )
+    _checked(part, {file: Path(place)})
+
+
+class _TooLongError(Exception):
+    """More bytes came than were pinned."""
+
+
+def _meter(name: str, total: int, limit: int, report: Report | None) -> Any:
+    """A tqdm class that reports bytes instead of drawing, and stops a download that grows beyond `limit`."""
+    from tqdm.auto import tqdm
+
+    class Meter(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(**{"total": kwargs.get("total"), "disable": True})
+            self.done = int(kwargs.get("initial") or 0)
+
+        def update(self, n: float | None = 1) -> None:
+            self.done += int(n or 0)
+            if self.done > limit:
+                raise _TooLongError(f"more than {limit} bytes came")
+            if report is not None:
+                report(name, self.done, total)
+
+    return Meter
+
+
+@contextlib.contextmanager
+def _hub_errors(part: Part, file: PartFile) -> Iterator[None]:
+    """Say what happened, where, and what to do: the door through which huggingface_hub's errors come."""
+    import httpx2
+    from huggingface_hub import errors
+
+    what = f"{file.path} of {part.origin}"
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise WeightsMissingError(
+            f"{what} is gated: accept its terms at {endpoint()}/{part.repo}, then set HF_TOKEN or run: hf auth login"
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise WeightsMissingError(
+            f"{endpoint()} has no repository {part.repo}, or it needs a token: set HF_TOKEN, or name a mirror in HF_ENDPOINT"
+        ) from None
+    except (errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError) as error:
+        missing = "revision" if isinstance(error, errors.RevisionNotFoundError) else "file"
+        raise WeightsMissingError(
+            f"{endpoint()} has no such {missing} any more: {what}; try a mirror in HF_ENDPOINT"
+        ) from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx2.TransportError) as error:
+        raise WeightsMissingError(
+            f"cannot reach {endpoint()} for {what} ({type(error).__name__}); what arrived is kept: check the network, "
+            "then run the same command again, or name a mirror in HF_ENDPOINT"
+        ) from None
+    except errors.HfHubHTTPError as error:
+        raise WeightsMissingError(
+            f"{endpoint()} answered {error.response.status_code} for {what}; try again later, or a mirror in HF_ENDPOINT"
+        ) from None
+    except errors.FileMetadataError as error:
+        raise WeightsMissingError(f"{endpoint()} does not speak the hub's protocol for {what}: {error}") from None
+    except _TooLongError as error:
+        raise WeightsCorruptError(f"{what}: {error}; the download was stopped and nothing was kept") from None
+    except OSError as error:
+        raise _disk_error(error, hub_cache(), what) from None
+    except ValueError as error:  # huggingface_hub's checks of names and paths
+        raise WeightsCorruptError(f"{what} cannot be fetched: {error}") from None
+
+
+def _disk_error(error: OSError, folder: Path, what: str = "") -> WeightsError:
+    about = f" for {what}" if what else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return WeightsError(
+            f"the disk of {folder} is full{about}; free some space, or set HF_HOME or PORTRAIT_CACHE to another disk, "
+            "then run the same command again"
+        )
+    if error.errno is None:  # huggingface_hub's check of the length
+        return WeightsMissingError(f"the download broke off{about}: {' '.join(str(error).split())[:200]}; run it again")
+    return WeightsError(f"cannot write to {folder}{about}: {error.strerror or error}")
+
+
+def _check_disk(folder: Path, needed: int) -> None:
+    place = next(p for p in (folder, *folder.parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    if needed and needed + RESERVE > free:
+        raise WeightsError(
+            f"{_gib(needed)} are needed in {folder}, {_gib(free)} are free (and {_gib(RESERVE)} stay free); "
+            "free some space, or set HF_HOME or PORTRAIT_CACHE to another disk"
+        )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**29 else f"{size / 2**20:.1f} MiB"
+
+
+def _size_note(files: Iterable[PartFile]) -> str:
+    size = sum(file.bytes for file in files)
+    return f" ({_gib(size)})" if size else ""
+
+
+# ---- archives
+
+
+def _fetch_archive(part: Part, force: bool, report: Report | None) -> None:
+    """Download an InsightFace archive, check it, and lay out the listed files flat; other members are not unpacked."""
+    from huggingface_hub.file_download import http_get
+
+    digests = {file.path: file.sha256 for file in part.files}
+    folder = _folder(part, digests)
+    base = os.environ.get("PORTRAIT_INSIGHTFACE_URL", INSIGHTFACE_URL).rstrip("/")
+    url = f"{base}/{part.revision}/{part.archive}"
+    partial = cache_dir() / "downloads" / f"{part.archive}-{part.sha256[:12]}.incomplete"
+    whole = PartFile(path=part.archive, sha256=part.sha256, bytes=part.bytes)
+    with _archive_errors(part, url):
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        if force or (partial.exists() and partial.stat().st_size > part.bytes):
+            partial.unlink(missing_ok=True)  # our own leftover
+        with partial.open("ab") as out:
+            http_get(
+                url,
+                out,
+                resume_size=out.tell(),
+                expected_size=part.bytes,
+                tqdm_class=_meter(f"{part.name}/{part.archive}", part.bytes, part.bytes, report),
+            )
+    seen = sha256_of(partial)
+    if seen != whole.sha256:
+        partial.unlink(missing_ok=True)  # so that the next try starts anew
+        raise WeightsCorruptError(
+            f"{url} has SHA-256 {seen[:16]}..., pinned is {whole.sha256[:16]}...; it was not unpacked. Try again, or "
+            "name a mirror in PORTRAIT_INSIGHTFACE_URL"
+        )
+    with _staging(folder) as staging:
+        _unpack(partial, part, staging)
+        listed = {name: {"sha256": digest} for name, digest in digests.items()}
+        (staging / "manifest.json").write_text(json.dumps({"part": part.name, "files": listed}, indent=1), "utf-8")
+    partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _archive_errors(part: Part, url: str) -> Iterator[None]:
+    import httpx2
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except (errors.OfflineModeIsEnabled, httpx2.TransportError) as error:
+        raise WeightsMissingError(
+            f"cannot reach {url} ({type(error).__name__}); what arrived is kept: run the same command again, or name a "
+            "mirror in PORTRAIT_INSIGHTFACE_URL"
+        ) from None
+    except errors.HfHubHTTPError as error:
+        raise WeightsMissingError(
+            f"{url} answered {error.response.status_code}; name a mirror in PORTRAIT_INSIGHTFACE_URL"
+        ) from None
+    except _TooLongError as error:
+        raise WeightsCorruptError(f"{url}: {error}; the download was stopped") from None
+    except OSError as error:
+        raise _disk_error(error, cache_dir(), part.archive) from None
+
+
+def _unpack(archive: Path, part: Part, folder: Path) -> None:
+    """Write the part's own files, taken by their base name from wherever they lie in the archive, each verified."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            for file in part.files:
+                name = Path(file.path).name
+                found = [i for i in opened.infolist() if i.filename.rpartition("/")[2] == name]
+                member = next((i for i in found if i.file_size == file.bytes), None)
+                if member is None:
+                    raise WeightsCorruptError(f"{part.archive} holds no {name} of {file.bytes} bytes")
+                digest, left = hashlib.sha256(), file.bytes
+                with opened.open(member) as source, (folder / file.path).open("wb") as out:
+                    while left > 0 and (block := source.read(min(left, 1 << 20))):
+                        digest.update(block)
+                        out.write(block)
+                        left -= len(block)
+                if digest.hexdigest() != file.sha256 or left:
+                    raise WeightsCorruptError(
+                        f"{name} in {part.archive} has SHA-256 {digest.hexdigest()[:16]}..., pinned is {file.sha256[:16]}..."
+                    )
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        raise WeightsCorruptError(f"{part.archive} cannot be unpacked: {error}") from None
+
+
+# ---- prune
+
+
+def leftovers(parts: Iterable[Part], *, everything: bool = False) -> list[Path]:
+    """What of our own cache no part needs any more: broken-off downloads, folders of other versions, old adapters.
+
+    Args:
+        parts: The parts that are kept.
+        everything: Also the folders that are in use; they are built anew from the hub's cache, archives are
+            downloaded again.
+
+    Returns:
+        Files and folders under `cache_dir()`. huggingface_hub's cache is shared with other programs and never listed.
+    """
+    keep = set() if everything else {folder for part in parts if (folder := _assembled(part)) is not None}
+    found = []
+    for place in (cache_dir() / "models", cache_dir() / "downloads", cache_dir() / "adapters"):
+        if not place.is_dir():
+            continue
+        whole = place.name == "adapters" and not everything
+        found += [path for path in sorted(place.iterdir()) if path not in keep and not whole]
+    return found
+
+
+def prune(parts: Iterable[Part], *, everything: bool = False) -> list[Path]:
+    """Remove `leftovers`; returns what was removed."""
+    removed = leftovers(parts, everything=everything)
+    for path in removed:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return removed

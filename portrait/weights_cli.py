@@ -1,0 +1,198 @@
+"""`portrait weights`: list, fetch, verify, path, prune."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from portrait.errors import PortraitError
+
+if TYPE_CHECKING:
+    from portrait.hub import Report
+    from portrait.manifest import Part
+
+_EPILOG = """examples:
+  portrait weights list                        which parts there are, their size and licence, and what is here
+  portrait weights fetch sd15                  download and verify a part
+  portrait weights verify                      hash everything that is here
+  portrait weights path sd15                   the folder of verified files, for other programs
+  portrait weights prune --dry-run             what of our own cache nothing needs any more
+
+Files of the hub go to huggingface_hub's cache. HF_HOME, HF_HUB_CACHE, HF_ENDPOINT (a mirror), HF_TOKEN and
+HF_HUB_OFFLINE work as everywhere; PORTRAIT_INSIGHTFACE_URL is a mirror of the InsightFace releases. A file that the
+manifest has no hash for is pinned on first use in a lock file (PORTRAIT_LOCK) and must stay the same from then on.
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add `weights` to the command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    weights = commands.add_parser(
+        "weights",
+        help="list, fetch and verify public models",
+        description="The public models that recipes are made of: pinned by revision and SHA-256, each with its licence.",
+        epilog=_EPILOG,
+        formatter_class=raw,
+    )
+    actions = weights.add_subparsers(dest="action", metavar="ACTION", required=True)
+    many = {"nargs": "*", "metavar": "NAME", "help": "a part"}
+
+    listing = actions.add_parser("list", help="every part, its size and licence, and what is here")
+    listing.add_argument("names", **many)
+    listing.add_argument("--json", action="store_true", help="one JSON object")
+    listing.set_defaults(run=_list)
+
+    fetch = actions.add_parser("fetch", help="download and verify", description="Download parts and verify every byte.")
+    fetch.add_argument("names", **(many | {"nargs": "+"}))
+    fetch.add_argument("--force", action="store_true", help="download again what is here, after a wrong hash")
+    fetch.add_argument("--jobs", type=int, default=4, metavar="N", help="files at once (default: 4)")
+    fetch.add_argument("--quiet", action="store_true", help="print errors only")
+    fetch.set_defaults(run=_fetch)
+
+    verify = actions.add_parser("verify", help="hash what is here", description="Hash files against their pins.")
+    verify.add_argument("names", **many)
+    verify.add_argument("--json", action="store_true", help="one JSON object")
+    verify.set_defaults(run=_verify)
+
+    path = actions.add_parser("path", help="the folder of a part's verified files")
+    path.add_argument("names", **(many | {"nargs": "+"}))
+    path.set_defaults(run=_path)
+
+    prune = actions.add_parser(
+        "prune",
+        help="remove what nothing needs any more",
+        description="Remove broken-off downloads and folders of older versions from portrait's own cache. "
+        "huggingface_hub's cache is shared with other programs and is left alone; see: hf cache --help",
+    )
+    prune.add_argument("--all", action="store_true", help="also the folders in use; they can be built again")
+    prune.add_argument("--dry-run", action="store_true", help="only say what would go")
+    prune.set_defaults(run=_prune)
+
+
+def _parts(names: Sequence[str]) -> list[Part]:
+    """The parts of the names, each once; all parts if there are none."""
+    from portrait.manifest import find_part, manifest
+
+    return list({name: find_part(name) for name in names}.values()) or list(manifest().values())
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**29 else f"{size / 2**20:.1f} MiB"
+
+
+def _list(args: argparse.Namespace) -> int:
+    from portrait.hub import status
+
+    rows = [status(part) for part in _parts(args.names)]
+    if args.json:
+        found = {
+            row.part.name: {
+                "title": row.part.title,
+                "origin": row.part.repo or row.part.archive,
+                "revision": row.part.revision,
+                "license": row.part.license,
+                "commercial": row.part.commercial,
+                "bytes": row.part.size,
+                "files": len(row.part.files),
+                "here": row.here,
+                "unpinned": sum(not file.sha256 for file in row.part.files),
+            }
+            for row in rows
+        }
+        print(json.dumps(found))
+        return 0
+    width = max(len(row.part.name) for row in rows)
+    for row in rows:
+        here = "here" if row.complete else "no" if not row.here else f"{row.here} of {len(row.part.files)} files"
+        print(
+            f"{row.part.name:{width}}  {_size(row.part.size):>10}  commercial: {row.part.commercial:11}  "
+            f"here: {here:14}  {row.part.title}"
+        )
+    return 0
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from portrait.hub import fetch, status
+
+    parts = _parts(args.names)
+    with _bars(quiet=args.quiet) as report:
+        fetch(parts, force=args.force, jobs=args.jobs, report=report)
+    if not args.quiet:
+        for part in parts:
+            found = status(part)
+            note = f"; {part.license}" + ("" if part.commercial == "yes" else f" (commercial use: {part.commercial})")
+            print(f"{part.name}: {found.here} files, {_size(found.bytes)}, verified{note}")
+    return 0
+
+
+@contextmanager
+def _bars(*, quiet: bool) -> Iterator[Report]:
+    """A bar per file on stderr; returns what the downloads report to."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, Any] = {}
+    lock = threading.Lock()
+    with Progress(*columns, console=Console(stderr=True, quiet=quiet), transient=True, disable=quiet) as progress:
+
+        def report(name: str, done: int, total: int) -> None:
+            with lock:
+                if name not in tasks:
+                    tasks[name] = progress.add_task(name, total=total or None)
+                progress.update(tasks[name], completed=done)
+
+        yield report
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from portrait.hub import status, verify_part
+
+    parts = _parts(args.names)
+    if not args.names:
+        parts = [part for part in parts if status(part).here]
+    results: dict[str, str] = {}
+    worst = 0
+    for part in parts:
+        try:
+            results[part.name] = f"{len(verify_part(part))} files as pinned"
+        except PortraitError as error:
+            results[part.name] = str(error)
+            worst = max(worst, error.exit_code)
+        if not args.json:
+            print(f"{part.name}: {results[part.name]}", flush=True)
+    if args.json:
+        print(json.dumps({"ok": worst == 0, "parts": results}))
+    elif not parts:
+        print("no public model is on this machine")
+    return worst
+
+
+def _path(args: argparse.Namespace) -> int:
+    from portrait.hub import part_folder
+
+    for part in _parts(args.names):
+        print(part_folder(part))
+    return 0
+
+
+def _prune(args: argparse.Namespace) -> int:
+    from portrait.hub import leftovers, prune
+
+    parts = _parts([])
+    found = leftovers(parts, everything=args.all) if args.dry_run else prune(parts, everything=args.all)
+    for path in found:
+        print(f"{'would remove' if args.dry_run else 'removed'} {path}")
+    if not found:
+        print("nothing to remove")
+    return 0

@@ -1,0 +1,461 @@
+"""Public weights: pinned, verified, fetched from a hub that may be slow, wrong or hostile; the real client throughout."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portrait import hub as weights_hub
+from portrait.cli import main
+from portrait.errors import PortraitError, WeightsCorruptError, WeightsError, WeightsMissingError
+from portrait.hub import fetch, part_folder, pins, status, verify_part
+from portrait.manifest import Part, find_part, manifest, manifest_file
+from tests.hub_server import Hub, environment, serving, use
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+REPO = "someone/tiny"
+LARGE, SMALL = bytes(range(256)) * 400, b'{"a": 1}\n'
+FILES = {"unet/weights.safetensors": LARGE, "unet/config.json": SMALL}
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def entry(name: str, files: dict[str, bytes], *, unpinned: tuple[str, ...] = (), **more: str) -> str:
+    about = {"title": name, "repo": REPO, "revision": REVISION, "license": "MIT", "commercial": "yes"} | more
+    lines = [f"[{name}]", *(f'{key} = "{value}"' for key, value in about.items()), "files = ["]
+    for path, data in files.items():
+        pin = "" if path in unpinned else f', sha256 = "{sha(data)}", bytes = {len(data)}'
+        lines.append(f'  {{ path = "{path}"{pin} }},')
+    return "\n".join([*lines, "]", ""])
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with serving() as server:
+        use(monkeypatch, server, tmp_path)
+        server.files = {(REPO, REVISION, path): data for path, data in FILES.items()}
+        (tmp_path / "manifest.toml").write_text(entry("tiny", FILES))
+        yield server
+
+
+@pytest.fixture
+def tiny(hub: Hub) -> Part:
+    return find_part("tiny")
+
+
+# ---- the list
+
+
+def test_every_shipped_part_is_pinned_by_commit_and_licence() -> None:
+    for part in manifest().values():
+        assert part.license, part.name
+        assert part.archive or len(part.revision) == 40
+        for file in part.files:
+            large = file.path.endswith((".safetensors", ".bin", ".onnx"))
+            assert file.sha256 or not large, f"{part.name}: {file.path} is large and has no hash"
+            assert bool(file.sha256) == bool(file.sources), file.path
+
+
+def test_what_is_not_for_business_says_so() -> None:
+    parts = manifest()
+    assert all(parts[name].commercial == "no" for name in ("faceid_sd15", "instantid", "buffalo_l", "antelopev2"))
+    assert parts["sdxl-turbo"].commercial == "conditional"
+    assert parts["ip-adapter-plus-face_sd15"].commercial == "yes"
+
+
+@pytest.mark.parametrize(
+    "path", ["../evil", "/etc/passwd", "a/../../evil", "a\\\\..\\\\evil", "C:evil", "", "a//b", "./a", "a\\u0000b"]
+)
+def test_a_path_that_would_leave_its_folder_is_refused(hub: Hub, tmp_path: Path, path: str) -> None:
+    (tmp_path / "manifest.toml").write_text(entry("bad", {path: b"x"}))
+    with pytest.raises(WeightsError, match=r"bad: path|not TOML"):
+        manifest()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ((REVISION, "main"), "revision a full commit, got 'someone/tiny' at 'main'"),
+        ((REPO, "../x"), "repo must be owner/name"),
+        (('commercial = "yes"', 'commercial = "maybe"'), "commercial 'maybe' is not one of"),
+        (("license =", "licence ="), "unknown key 'licence'"),
+        ((sha(LARGE), "1234"), "is not 64 hex digits"),
+    ],
+)
+def test_an_entry_that_does_not_fit_is_named(hub: Hub, tmp_path: Path, change: tuple[str, str], says: str) -> None:
+    (tmp_path / "manifest.toml").write_text(entry("tiny", FILES).replace(*change))
+    with pytest.raises(WeightsError, match=says):
+        manifest()
+
+
+def test_an_unknown_part_suggests_the_near_one() -> None:
+    with pytest.raises(WeightsError, match="did you mean faceid_sd15"):
+        find_part("faceid-sd15")
+
+
+# ---- fetch
+
+
+def test_a_part_is_fetched_verified_and_laid_out_without_strangers(hub: Hub, tiny: Part) -> None:
+    seen: dict[str, int] = {}
+    assert not status(tiny).here
+    fetch([tiny], report=lambda name, done, total: seen.__setitem__(name, done))
+    assert seen["tiny/unet/weights.safetensors"] == len(LARGE)
+    snapshot = weights_hub.find_file(tiny, tiny.files[0])
+    assert snapshot is not None
+    (snapshot.parent / "stranger.safetensors").write_bytes(b"put there by somebody else")
+    folder = part_folder(tiny)
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()) == [
+        "manifest.json",
+        "unet/config.json",
+        "unet/weights.safetensors",
+    ]
+    assert (folder / "unet/weights.safetensors").read_bytes() == LARGE
+    assert os.stat(folder / "unet/weights.safetensors").st_ino == os.stat(snapshot.resolve()).st_ino  # no second copy
+
+
+def test_what_is_here_is_not_asked_for_again(hub: Hub, tiny: Part) -> None:
+    fetch([tiny])
+    hub.requests.clear()
+    fetch([tiny])
+    assert hub.requests == []
+
+
+def test_only_the_hub_that_was_named_is_asked_and_no_token_leaves_it(
+    hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with serving() as other:
+        other.files, hub.elsewhere = dict(hub.files), other.url
+        hub.faults["unet/weights.safetensors"] = "elsewhere"
+        fetch([tiny])
+        assert other.paths("GET")
+        assert any(headers.get("authorization") == "Bearer hf_secret" for _, _, headers in hub.requests)
+        assert all("authorization" not in headers for _, _, headers in other.requests)
+        assert {path.split("/")[1] for path in hub.paths("GET")} <= {"someone", "cdn"}  # no telemetry, no registry
+
+
+@pytest.mark.parametrize("fault", ["cut", "stall"])
+def test_a_download_that_breaks_or_hangs_half_way_is_resumed(
+    hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 4096)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.4)
+    hub.faults["unet/weights.safetensors"] = fault
+    fetch([tiny])
+    asked = [h["range"] for verb, path, h in hub.requests if verb == "GET" and "range" in h]
+    assert asked, "it started again from zero"
+    assert int(asked[0].removeprefix("bytes=").rstrip("-")) > 0
+    assert verify_part(tiny)["unet/weights.safetensors"] == sha(LARGE)
+
+
+def test_a_file_that_is_gone_is_named_and_the_others_stay(hub: Hub, tiny: Part) -> None:
+    hub.faults["unet/config.json"] = "gone"
+    with pytest.raises(WeightsMissingError, match=r"no such file any more: unet/config\.json of someone/tiny@0123"):
+        fetch([tiny])
+    del hub.faults["unet/config.json"]
+    fetch([tiny])
+    hub.requests.clear()
+    assert verify_part(tiny)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("norev", "has no such revision any more"),
+        ("norepo", "has no repository someone/tiny, or it needs a token: set HF_TOKEN"),
+        ("gated", "is gated: accept its terms at http://127"),
+        ("error", "answered 500"),
+    ],
+)
+def test_each_refusal_of_the_hub_says_what_to_do(hub: Hub, tiny: Part, fault: str, says: str) -> None:
+    hub.faults["unet/weights.safetensors"] = fault
+    with pytest.raises(WeightsMissingError, match=says):
+        fetch([tiny])
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(WeightsMissingError, match=r"cannot reach http://127\.0\.0\.1:9") as caught:
+        fetch([tiny])
+    assert "\n" not in str(caught.value)
+
+
+# ---- a hostile hub
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("tag", "is no hash; nothing was downloaded"),
+        ("commit", "it is of commit 'ffff"),
+        ("huge", "10000000000000 bytes, pinned are 102400 bytes"),
+    ],
+)
+def test_a_hub_that_lies_in_its_headers_is_refused_before_the_first_byte(
+    hub: Hub, tiny: Part, tmp_path: Path, fault: str, says: str
+) -> None:
+    hub.faults["unet/weights.safetensors"] = fault
+    with pytest.raises(WeightsCorruptError, match=says):
+        fetch([tiny])
+    assert not hub.paths("GET")
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_other_weights_under_the_same_name_are_refused_before_they_are_downloaded(hub: Hub, tiny: Part) -> None:
+    hub.files[REPO, REVISION, "unet/weights.safetensors"] = LARGE[::-1]
+    with pytest.raises(WeightsCorruptError, match="pinned is .* nothing was downloaded"):
+        fetch([tiny])
+    assert not hub.paths("GET")
+
+
+def test_wrong_bytes_are_noticed_kept_and_replaced_on_demand(hub: Hub, tiny: Part) -> None:
+    hub.faults["unet/weights.safetensors"] = "wrong"
+    with pytest.raises(
+        WeightsCorruptError, match="left as it is. To download it again: portrait weights fetch --force tiny"
+    ):
+        fetch([tiny])
+    place = weights_hub.find_file(tiny, tiny.files[0])
+    assert place is not None
+    assert place.read_bytes() == bytes(len(LARGE))
+    with pytest.raises(WeightsCorruptError):
+        part_folder(tiny)
+    hub.faults.clear()
+    fetch([tiny], force=True)
+    assert (part_folder(tiny) / "unet/weights.safetensors").read_bytes() == LARGE
+
+
+def test_a_stream_without_end_is_cut_off_at_the_pinned_size(hub: Hub, tiny: Part, tmp_path: Path) -> None:
+    hub.faults["unet/weights.safetensors"] = "long"
+    with pytest.raises(WeightsCorruptError, match="more than 102400 bytes came"):
+        fetch([tiny])
+    assert all(p.stat().st_size <= len(LARGE) for p in tmp_path.rglob("*") if p.is_file())
+
+
+# ---- first use
+
+
+def test_a_file_without_a_hash_is_pinned_on_first_use_and_held_to_it(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "manifest.toml").write_text(entry("tiny", FILES, unpinned=("unet/config.json",)))
+    part = find_part("tiny")
+    fetch([part])
+    assert pins() == {f"{REPO}@{REVISION}/unet/config.json": sha(SMALL)}
+    shutil.rmtree(tmp_path / "hf")  # a new machine that brought its lock file along
+    hub.files[REPO, REVISION, "unet/config.json"] = b'{"a": 2}\n'
+    with pytest.raises(WeightsCorruptError, match="expected"):
+        fetch([part])
+    assert pins() == {f"{REPO}@{REVISION}/unet/config.json": sha(SMALL)}
+
+
+def test_a_damaged_lock_file_is_refused_and_left(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "manifest.toml").write_text(entry("tiny", FILES, unpinned=("unet/config.json",)))
+    lock = tmp_path / "weights.lock.json"
+    lock.write_text('{"files": {"x": "not a hash"}}')
+    with pytest.raises(WeightsCorruptError, match="the lock file .* cannot be used"):
+        fetch([find_part("tiny")])
+    assert "not a hash" in lock.read_text()
+
+
+def test_a_file_changed_later_is_noticed_before_it_is_used(hub: Hub, tiny: Part) -> None:
+    fetch([tiny])
+    folder = part_folder(tiny)
+    place = folder / "unet/weights.safetensors"
+    place.write_bytes(LARGE[:-1] + b"!")
+    with pytest.raises(WeightsCorruptError, match=r"weights\.safetensors has SHA-256"):
+        part_folder(tiny)
+    assert place.exists()
+
+
+# ---- disk and network
+
+
+def test_a_disk_that_is_too_small_is_seen_first(hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(weights_hub.shutil, "disk_usage", lambda path: usage._replace(free=weights_hub.RESERVE + 1000))
+    with pytest.raises(WeightsError, match="are needed in .* are free"):
+        fetch([tiny])
+    assert not hub.paths("GET")
+
+
+def test_a_disk_that_fills_up_on_the_way_leaves_no_half_file(
+    hub: Hub, tiny: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(name: str, done: int, total: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(WeightsError, match=r"the disk of .* is full for unet/.* run the same command again"):
+        fetch([tiny], report=full)
+    assert not list(tmp_path.rglob("*.incomplete"))
+    fetch([tiny])
+
+
+def test_offline_with_a_cache_everything_works_and_without_it_says_so(
+    hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(WeightsMissingError, match="HF_HUB_OFFLINE is set"):
+        fetch([tiny])
+    assert hub.requests == []
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    fetch([tiny])
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub.requests.clear()
+    fetch([tiny])
+    assert (part_folder(tiny) / "unet/config.json").read_bytes() == SMALL
+    assert hub.requests == []
+
+
+def test_a_part_that_is_not_here_says_how_to_get_it(hub: Hub, tiny: Part) -> None:
+    with pytest.raises(WeightsMissingError, match="2 of 2 files are not on this machine.*portrait weights fetch tiny"):
+        part_folder(tiny)
+
+
+# ---- InsightFace archives
+
+
+def archive(members: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as opened:
+        for name, data in members.items():
+            opened.writestr(name, data)
+    return out.getvalue()
+
+
+def a_pack(hub: Hub, folder: Path, members: dict[str, bytes], wanted: dict[str, bytes]) -> Part:
+    data = archive(members)
+    hub.archives["/releases/v0.7/antelopev2.zip"] = data
+    listed = "".join(f'  {{ path = "{n}", sha256 = "{sha(d)}", bytes = {len(d)} }},\n' for n, d in wanted.items())
+    (folder / "manifest.toml").write_text(
+        f'[antelopev2]\ntitle = "pack"\narchive = "antelopev2.zip"\nrevision = "v0.7"\nsha256 = "{sha(data)}"\n'
+        f'bytes = {len(data)}\nlicense = "research"\ncommercial = "no"\nfiles = [\n{listed}]\n'
+    )
+    return find_part("antelopev2")
+
+
+def test_an_archive_is_unpacked_flat_and_only_what_is_listed(hub: Hub, tmp_path: Path) -> None:
+    members = {"antelopev2/glintr100.onnx": LARGE, "antelopev2/genderage.onnx": SMALL, "../../evil.onnx": b"x"}
+    part = a_pack(hub, tmp_path, members, {"glintr100.onnx": LARGE})
+    fetch([part])
+    folder = part_folder(part)
+    assert sorted(p.name for p in folder.iterdir()) == ["glintr100.onnx", "manifest.json"]
+    assert not list(tmp_path.rglob("evil.onnx"))
+    assert not list(tmp_path.rglob("*.incomplete"))
+
+
+def test_an_archive_is_resumed_by_the_next_run(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = a_pack(hub, tmp_path, {"glintr100.onnx": LARGE}, {"glintr100.onnx": LARGE})
+    downloads = tmp_path / "cache" / "downloads"
+    downloads.mkdir(parents=True)
+    data = hub.archives["/releases/v0.7/antelopev2.zip"]
+    (downloads / f"antelopev2.zip-{sha(data)[:12]}.incomplete").write_bytes(data[:50_000])
+    fetch([part])
+    assert [h.get("range") for verb, _, h in hub.requests if verb == "GET"] == ["bytes=50000-"]
+
+
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ({"glintr100.onnx": LARGE[::-1]}, "glintr100.onnx in antelopev2.zip has SHA-256"),
+        ({"glintr100.onnx": LARGE + b"x"}, "holds no glintr100.onnx of 102400 bytes"),
+        ({"other.onnx": LARGE}, "holds no glintr100.onnx"),
+    ],
+)
+def test_a_member_that_is_another_one_is_not_used(
+    hub: Hub, tmp_path: Path, members: dict[str, bytes], says: str
+) -> None:
+    part = a_pack(hub, tmp_path, members, {"glintr100.onnx": LARGE})
+    with pytest.raises(WeightsCorruptError, match=says):
+        fetch([part])
+    assert not status(part).here
+
+
+def test_an_archive_with_a_wrong_hash_is_not_unpacked(hub: Hub, tmp_path: Path) -> None:
+    part = a_pack(hub, tmp_path, {"glintr100.onnx": LARGE}, {"glintr100.onnx": LARGE})
+    hub.faults["antelopev2.zip"] = "wrong"
+    data = hub.archives["/releases/v0.7/antelopev2.zip"]
+    hub.archives["/releases/v0.7/antelopev2.zip"] = data[:-1] + b"!"
+    with pytest.raises(WeightsCorruptError, match="it was not unpacked"):
+        fetch([part])
+    hub.archives["/releases/v0.7/antelopev2.zip"] = data
+    fetch([part])
+
+
+def test_insightfaces_own_nested_folder_is_found_and_not_downloaded(hub: Hub, tmp_path: Path) -> None:
+    part = a_pack(hub, tmp_path, {"glintr100.onnx": LARGE}, {"glintr100.onnx": LARGE})
+    nested = tmp_path / "insightface" / "models" / "antelopev2" / "antelopev2"
+    nested.mkdir(parents=True)
+    (nested / "glintr100.onnx").write_bytes(LARGE)
+    fetch([part])
+    assert hub.requests == []
+    assert (part_folder(part) / "glintr100.onnx").read_bytes() == LARGE
+
+
+# ---- the command
+
+
+def test_the_command_fetches_in_a_process_of_its_own(hub: Hub, tmp_path: Path) -> None:
+    env = {**os.environ, **environment(hub, tmp_path)}
+
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "portrait", "weights", *argv], env=env, capture_output=True, text=True, check=False
+        )
+
+    done = run("fetch", "tiny")
+    assert done.returncode == 0, done.stderr
+    assert "tiny: 2 files" in done.stdout
+    assert Path(run("path", "tiny").stdout.strip(), "unet/config.json").read_bytes() == SMALL
+
+
+def test_list_verify_and_prune_say_what_is_here(
+    hub: Hub, tiny: Part, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["weights", "list", "tiny", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tiny"]["here"] == 0
+    assert main(["weights", "fetch", "tiny", "--quiet"]) == 0
+    assert main(["weights", "list", "tiny"]) == 0
+    assert "here: here" in capsys.readouterr().out
+    folder = part_folder(tiny)
+    old = tmp_path / "cache" / "models" / "tiny-000000000000"
+    old.mkdir()
+    assert main(["weights", "prune", "--dry-run"]) == 0
+    assert f"would remove {old}" in capsys.readouterr().out
+    assert main(["weights", "prune"]) == 0
+    assert not old.exists()
+    assert folder.exists()
+    assert main(["weights", "verify"]) == 0
+    assert "tiny: 2 files as pinned" in capsys.readouterr().out
+    (folder / "unet/config.json").write_bytes(b"changed")
+    assert main(["weights", "verify", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_an_unknown_name_is_one_line(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "fetch", "tinny"]) == 1
+    printed = capsys.readouterr().err
+    assert "did you mean tiny" in printed
+    assert len(printed.splitlines()) == 1
+
+
+def test_the_shipped_manifest_is_read_without_the_network() -> None:
+    assert manifest_file().is_file()
+    assert isinstance(PortraitError(), Exception)
+    known: dict[str, Any] = dict(manifest())
+    assert {"sd15", "sdxl", "clip-vit-h", "instantid"} <= known.keys()
