@@ -106,6 +106,7 @@ class Stylizer:
         self.analyzer = analyzer
         self.referees = tuple(referees)
         self.digests: dict[str, str] = dict(generator.digests)
+        self._likes: dict[str, Embedding] = {}
 
     @classmethod
     def from_recipe(cls, name: str = "mini", *, threads: int = 0) -> Stylizer:
@@ -153,9 +154,11 @@ class Stylizer:
     def _embedding_of(self, path: str) -> Embedding:
         from portrait.images import read_photo
 
-        reference = read_photo(path)
-        _, face = choose_faces(reference.pixels, path, FaceChoice("auto"), self.analyzer)[0]
-        return self.analyzer.embed(reference.pixels, face.kps)
+        if path not in self._likes:
+            reference = read_photo(path)
+            _, face = choose_faces(reference.pixels, path, FaceChoice("auto"), self.analyzer)[0]
+            self._likes[path] = self.analyzer.embed(reference.pixels, face.kps)
+        return self._likes[path]
 
     def stylize(
         self,

@@ -93,6 +93,8 @@ def copies(crop: RgbImage) -> dict[str, RgbImage]:
         "darker": (255 * (crop / 255) ** 1.5).astype(np.uint8),
         "contrast": np.clip((crop.astype(float) - 128) * 1.4 + 128, 0, 255).astype(np.uint8),
         "sepia": np.clip(grey * np.array([1.05, 0.95, 0.8]), 0, 255).astype(np.uint8),
+        "duotone": (grey / 255 * np.array([200, 60, 90]) + np.array([40, 20, 120])).astype(np.uint8),
+        "grain": np.clip(crop + np.random.default_rng(0).normal(0, 8, crop.shape), 0, 255).astype(np.uint8),
     }
 
 
@@ -104,6 +106,9 @@ def test_a_copy_of_the_photo_is_not_a_style(crop: RgbImage) -> None:
         assert value < limit, name
     drawing = cv2.adaptiveThreshold(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), 255, cv2.ADAPTIVE_THRESH_MEAN_C, 0, 15, 4)
     assert style_on_face(crop, np.repeat(drawing[..., None], 3, 2)) > limit
+    inks = np.array([[33, 13, 82], [191, 18, 122], [252, 107, 66], [255, 204, 51], [255, 247, 199]], np.uint8)
+    printed = inks[np.digitize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), [50, 100, 150, 200])]
+    assert style_on_face(crop, printed) > limit
 
 
 def test_style_on_face_needs_crops_of_one_shape(crop: RgbImage) -> None:

@@ -121,6 +121,7 @@ def hold_source(
     try:
         yield
     finally:
-        for part in (pipe.unet, pipe.vae):
-            if isinstance(part, SourceUNet | PatchAutoencoder):
-                part.source = None
+        if isinstance(pipe.unet, SourceUNet):
+            pipe.unet.source = pipe.unet.level = None
+        if isinstance(pipe.vae, PatchAutoencoder):
+            pipe.vae.source, pipe.vae.source_level = None, 1.0

@@ -8,18 +8,20 @@ import numpy as np
 from portrait.errors import ShapeError
 from portrait.records import RgbImage
 
-_SIGMA = 1.5  # of the Gaussian window, pixels at 224
-_FLAT = 9.0  # (3 / 100 of lightness) ** 2: below this contrast a window says nothing
+_WINDOW = 3.0  # deviation of the Gaussian window, pixels at 224
+_CHROMA = 3.0  # chroma is compared at this smoothness, as eyes and codecs do
+_FLAT = 9.0  # 3 units of CIE Lab, squared: below this contrast a window says nothing
 
 
 def style_on_face(photo: RgbImage, picture: RgbImage) -> float:
-    """How differently the picture is drawn on the face, in [0, 1]; 0 for a copy, also a re-lit one.
+    """How differently the picture is drawn on the face, in [0, 1]; 0 for a copy, also a re-coloured one.
 
-    One minus the mean of the contrast-structure term of SSIM over the CIE lightness of two aligned
-    face crops, after the picture's lightness is brought to the photo's mean and deviation. Exposure,
-    contrast, tint and mild compression therefore count as nothing: what counts is that edges and
-    shading are drawn anew. `eval/calibrate.py` measures what copies reach, and sets the limit above it.
-    Where a crop leaves the picture (both are black there) nothing is counted.
+    The photo's CIE Lab colours are first carried to the picture's by the best affine map (least squares
+    over the crop), so exposure, contrast, tint and fading count as nothing. What is left is compared by
+    the contrast-structure term of SSIM, its variances and covariances summed over L, a and b; the result
+    is one minus its mean. It counts edges and shading that are drawn anew, and colours that no affine map
+    of the photo's gives: a palette. `eval/calibrate.py` measures what copies reach, and sets the limit
+    above it. Where both crops are black, outside of a picture, nothing is counted.
 
     Args:
         photo: (S, S, 3) uint8 aligned crop of the framed photo, S = 224.
@@ -33,19 +35,29 @@ def style_on_face(photo: RgbImage, picture: RgbImage) -> float:
     """
     if photo.shape != picture.shape:
         raise ShapeError(f"crops differ: {photo.shape} and {picture.shape}")
-    a, b = (cv2.cvtColor(x.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 0] for x in (photo, picture))
-    b = (b - b.mean()) / (b.std() + 1e-3) * a.std() + a.mean()
-    mean_a, mean_b = _window(a), _window(b)
-    var_a = _window(a * a) - mean_a * mean_a
-    var_b = _window(b * b) - mean_b * mean_b
-    covariance = _window(a * b) - mean_a * mean_b
-    structure = (2 * covariance + _FLAT) / (var_a + var_b + _FLAT)
     inside = (photo.max(-1) > 0) | (picture.max(-1) > 0)
-    return float(np.clip(1 - structure[inside].mean(), 0, 1)) if inside.any() else 0.0
+    if not inside.any():
+        return 0.0
+    a, b = _soft_lab(photo), _soft_lab(picture)
+    terms = np.concatenate([a, np.full_like(a[..., :1], 100.0)], -1)
+    affine, *_ = np.linalg.lstsq(terms[inside], b[inside], rcond=None)
+    a = (terms @ affine).astype(np.float32)
+    mean_a, mean_b = _window(a), _window(b)
+    covariance = (_window(a * b) - mean_a * mean_b).sum(-1)
+    variances = (_window(a * a) - mean_a * mean_a + _window(b * b) - mean_b * mean_b).sum(-1)
+    structure = (2 * covariance + _FLAT) / (variances + _FLAT)
+    return float(np.clip(1 - structure[inside].mean(), 0, 1))
+
+
+def _soft_lab(image: RgbImage) -> np.ndarray:
+    """CIE Lab, float32, with smoothed chroma."""
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    lab[..., 1:] = cv2.GaussianBlur(lab, (0, 0), _CHROMA)[..., 1:]
+    return lab
 
 
 def _window(x: np.ndarray) -> np.ndarray:
-    return cv2.GaussianBlur(x, (0, 0), _SIGMA)
+    return cv2.GaussianBlur(x, (0, 0), _WINDOW)
 
 
 def burned_share(photo: RgbImage, picture: RgbImage) -> float:
