@@ -210,13 +210,13 @@ def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], r
     """Stylize every photo in every style; one bad photo is one line and does not stop the others."""
     from portrait.faces.identity import FaceChoice
     from portrait.images import read_photo
-    from portrait.judge.thresholds import thresholds_for
+    from portrait.provisional import limits_for
     from portrait.recipes.recipe import load_recipe
 
     recipe = load_recipe(settings.recipe)
     names = list(recipe.styles) if "all" in settings.style else [recipe.style(n).name for n in settings.style]
     for name in names:  # before the models are loaded
-        thresholds_for(recipe.name, name, settings.far, Path(settings.thresholds) if settings.thresholds else None)
+        limits_for(recipe, name, settings.far, Path(settings.thresholds) if settings.thresholds else None)
     choice = FaceChoice.parse(settings.face)
     if choice.kind == "each" and references:
         raise SettingsError("--face each takes no --reference: references are photos of one person")
@@ -235,7 +235,7 @@ def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], r
             photo = read_photo(path)
             if stylizer is None:
                 with console.status("loading models"):
-                    stylizer = Stylizer.from_recipe(settings.recipe, threads=settings.threads)
+                    stylizer = Stylizer.from_settings(settings)
             subjects = stylizer.subjects(photo, settings.face, more)
             for subject in subjects:
                 stem = _free_name(photo.path.stem + (f"-face{subject.index}" if len(subjects) > 1 else ""), taken)
@@ -545,7 +545,8 @@ def _replay(args: argparse.Namespace) -> int:
     try:
         record = json.loads(args.record.read_text("utf-8"))
         source, wanted = record["input"], str(record["picture"]["pixels_sha256"])
-        recipe, threads, digests = str(record["settings"]["recipe"]), int(record["threads"]), dict(record["weights"])
+        threads, digests = min(max(int(record["threads"]), 1), 1024), dict(record["weights"])
+        settings = settings_from(dict(record["settings"]) | {"threads": threads})
         text, then = parameters_text(record), dict(record["versions"])
         photo = _same_photo(args.photo or _beside(args.record, source["path"]), str(source["sha256"]))
         known = list(source["references"])
@@ -557,7 +558,7 @@ def _replay(args: argparse.Namespace) -> int:
         raise SettingsError(f"cannot read {args.record}: {error.strerror}") from None
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise SettingsError(f"{args.record} is not a record of portrait: {str(error)[:200]!r}") from None
-    stylizer: Stylizer = Stylizer.from_recipe(recipe, threads=min(max(threads, 1), 1024))
+    stylizer: Stylizer = Stylizer.from_settings(settings)
     changed = [str(name) for name, digest in digests.items() if stylizer.digests.get(name) != digest]
     if changed:
         raise SettingsError(

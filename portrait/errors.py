@@ -51,6 +51,10 @@ class WeightsCorruptError(WeightsError):
     """A model file is not the one whose SHA-256 is pinned."""
 
 
+class MemoryLimitError(PortraitError):
+    """The device's memory is too small, also after one retry with less."""
+
+
 class EvaluationError(PortraitError):
     """A measurement cannot be made."""
 

@@ -52,11 +52,13 @@ class Face:
 class Identity:
     """One person as every recogniser knows them: recogniser name -> unit embedding.
 
-    `photos` counts how many photographs were averaged.
+    `photos` counts how many photographs were averaged. `conditioning` is what the adapter is fed where that is not a
+    judge's embedding; (512,) float32, of any length where the adapter was trained so.
     """
 
     embeddings: dict[str, Embedding]
     photos: int = 1
+    conditioning: Embedding | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Device, threads, seeds, clocks and the folder for caches."""
+"""Device, threads, seeds, clocks and the folders for caches and configuration."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ def cache_dir() -> Path:
     """The folder for what can be built again; `PORTRAIT_CACHE` overrides the platform's own."""
     override = os.environ.get("PORTRAIT_CACHE")
     return Path(override) if override else Path(platformdirs.user_cache_dir("portrait", appauthor=False))
+
+
+def config_dir() -> Path:
+    """The folder for the user's own recipes and styles; `PORTRAIT_CONFIG` overrides the platform's own."""
+    override = os.environ.get("PORTRAIT_CONFIG")
+    return Path(override) if override else Path(platformdirs.user_config_dir("portrait", appauthor=False))
 
 
 def cpu_threads() -> int:

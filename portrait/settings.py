@@ -63,6 +63,18 @@ class Settings:
     num_inference_steps: int | None = _setting(None, "denoising steps at strength 1", int, low=1, high=1000, knob=True)
     thresholds: str = _setting("", "a calibration file in place of the recipe's own", str)
     threads: int = _setting(0, "processor threads, 0 for all cores", int, low=0, high=1024)
+    device: str = _setting(
+        "auto",
+        "where public models run; auto is a GPU if there is one, and the CPU for mini",
+        str,
+        choices=("auto", "cpu", "cuda", "mps"),
+    )
+    memory: str = _setting(
+        "auto",
+        "how much of a public model lies on the GPU at once; auto goes by the memory that is free",
+        str,
+        choices=("auto", "full", "offload", "sequential"),
+    )
 
     def __post_init__(self) -> None:
         for f in fields(self):

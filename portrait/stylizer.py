@@ -6,7 +6,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,15 +16,17 @@ import numpy as np
 import portrait
 from portrait.errors import SettingsError
 from portrait.faces.alignment import align_face
+from portrait.faces.conditioner import FaceConditioner
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose_faces, identify
 from portrait.generate.framing import Framed, frame_portrait, set_back
 from portrait.images import Photo, pixels_sha256, resized
 from portrait.judge.checks import burned_share, style_on_face
-from portrait.judge.thresholds import Thresholds, thresholds_for
+from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import Measurement, Verdict, decide
 from portrait.judge.verification import similarities
 from portrait.policy import next_knobs
-from portrait.recipes.recipe import Recipe, load_recipe
+from portrait.provisional import limits_for
+from portrait.recipes.recipe import Recipe, load_recipe, located
 from portrait.recipes.style import Style
 from portrait.records import Attempt, Embedding, Face, Identity, Knobs, RgbImage
 from portrait.settings import Settings, settings_from
@@ -44,7 +46,14 @@ class PortraitGenerator(Protocol):
     dtype: str
     sampler: str
 
-    def prepare(self, image: RgbImage, embedding: Embedding, prompt: str, negative_prompt: str = "") -> Any: ...
+    def prepare(
+        self,
+        image: RgbImage,
+        embedding: Embedding,
+        prompt: str,
+        negative_prompt: str = "",
+        face: Face | None = None,
+    ) -> Any: ...
 
     def generate(
         self, conditions: Any, knobs: Knobs, seeds: Sequence[int], on_step: Callable[[int, int], None] | None = None
@@ -94,10 +103,16 @@ class Stylizer:
         generator: Makes pictures.
         analyzer: Detects faces; its embedding conditions the generator and is the first judge.
         referees: Further recognisers, each of which must accept as well; at least one.
+        conditioner: The recogniser that conditions the generator, where that is not the analyzer's.
     """
 
     def __init__(
-        self, recipe: Recipe, generator: PortraitGenerator, analyzer: FaceAnalyzer, referees: Sequence[Recogniser]
+        self,
+        recipe: Recipe,
+        generator: PortraitGenerator,
+        analyzer: FaceAnalyzer,
+        referees: Sequence[Recogniser],
+        conditioner: FaceConditioner | None = None,
     ) -> None:
         if not referees:
             raise SettingsError("the conditioning recogniser may not be the only judge: give a second one")
@@ -105,25 +120,45 @@ class Stylizer:
         self.generator = generator
         self.analyzer = analyzer
         self.referees = tuple(referees)
+        self.conditioner = conditioner
         self.digests: dict[str, str] = dict(generator.digests)
         self._likes: dict[str, Embedding] = {}
 
     @classmethod
-    def from_recipe(cls, name: str = "mini", *, threads: int = 0) -> Stylizer:
+    def from_recipe(
+        cls, name: str = "mini", *, threads: int = 0, device: str = "auto", memory: str = "auto"
+    ) -> Stylizer:
         """Load the real models of a recipe.
+
+        Args:
+            name: A recipe's name or TOML file.
+            threads: Processor threads, 0 for all cores.
+            device: auto, cpu, cuda or mps.
+            memory: auto, full, offload or sequential.
 
         Raises:
             SettingsError, WeightsError: the recipe does not fit, or its files are not here.
         """
+        recipe = located(load_recipe(name))
         from portrait.faces.insight import InsightFaceAnalyzer
         from portrait.faces.referee import DlibReferee
         from portrait.generate.diffusion import DiffusionGenerator
 
-        recipe = load_recipe(name)
         analyzer, referee = InsightFaceAnalyzer(threads=threads or None), DlibReferee()
-        stylizer = cls(recipe, DiffusionGenerator(recipe, threads=threads or None), analyzer, [referee])
+        conditioner = None
+        if recipe.recogniser_file is not None:
+            conditioner = FaceConditioner(recipe.recogniser_file, recipe.embedding, threads=threads or None)
+        generator = DiffusionGenerator(recipe, threads=threads or None, device=device, tier=memory)
+        stylizer = cls(recipe, generator, analyzer, [referee], conditioner)
         stylizer.digests |= analyzer.digests | referee.digests
         return stylizer
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Stylizer:
+        """Load what `settings` name; raises as `from_recipe`."""
+        return cls.from_recipe(
+            settings.recipe, threads=settings.threads, device=settings.device, memory=settings.memory
+        )
 
     def subjects(self, photo: Photo, face: str = "auto", references: Sequence[Photo] = ()) -> list[Subject]:
         """The people of `photo` that are meant.
@@ -147,6 +182,8 @@ class Stylizer:
                 match = choose_faces(reference.pixels, str(reference.path), FaceChoice("like"), self.analyzer, own)
                 views.append((reference.pixels, match[0][1]))
             identity = identify(views, self.analyzer, self.referees)
+            if self.conditioner is not None:
+                identity = replace(identity, conditioning=self.conditioner.embed(views))
             subject = Subject(photo=photo, index=index, face=one, identity=identity, references=tuple(references))
             found.append(subject)
         return found
@@ -184,17 +221,18 @@ class Stylizer:
         start = time.perf_counter()
         chosen_style = self.recipe.style(style)
         custom = Path(settings.thresholds) if settings.thresholds else None
-        thresholds = thresholds_for(self.recipe.name, style, settings.far, custom, self.generator.digests)
+        thresholds, provisional = limits_for(self.recipe, style, settings.far, custom, self.generator.digests)
         judges = {self.analyzer.name, *(referee.name for referee in self.referees)}
         if judges != thresholds.identity.keys():
             raise SettingsError(f"thresholds are for {', '.join(thresholds.identity)}; the judges: {', '.join(judges)}")
         framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, self.recipe.resolution)
-        prompt = settings.prompt or chosen_style.prompt
+        prompt = settings.prompt or self.recipe.prompt_of(chosen_style)
         negative = settings.negative_prompt or self.recipe.negative_prompt
         conditions = self.generator.prepare(
-            framed.image, subject.identity.embeddings[self.analyzer.name], prompt, negative
+            framed.image, self._conditioning(subject.identity), prompt, negative, framed.face
         )
-        knobs = settings.knobs(self.recipe.knobs_at(settings.balance))
+        fixed = settings.fixed_knobs()
+        knobs = self._fitted(settings.knobs(self.recipe.knobs_at(settings.balance)), fixed)
         seed = settings.seed + VARIANT_STRIDE * variant
         tries: list[_Try] = []
         while True:
@@ -207,16 +245,27 @@ class Stylizer:
             if len(tries) >= settings.max_attempts or spent >= settings.max_seconds:
                 break
             closest = max(tries[-count:], key=lambda t: t.verdict.margin)
-            knobs = next_knobs(knobs, closest.verdict.reasons, settings.fixed_knobs())
+            held = fixed | ({"guidance_scale"} if self.recipe.min_steps > 1 else set())  # distilled for one guidance
+            knobs = self._fitted(next_knobs(knobs, closest.verdict.reasons, held), fixed)
             log.info("attempt %d rejected: %s", len(tries), ", ".join(closest.verdict.reasons))
         best = self._best(tries)
         picture = tries[best].image
         before = subject.photo.pixels if settings.frame == "full" else framed.image
         prompts = (prompt, negative)
         record = self._record(subject, chosen_style, prompts, settings, variant, framed, thresholds, tries, best)
+        if provisional:
+            record["provisional_thresholds"] = provisional
         record["picture"] = {"pixels_sha256": pixels_sha256(picture), "size": [picture.shape[1], picture.shape[0]]}
         record["seconds"] = round(time.perf_counter() - start, 3)
         return Portrait(picture=picture, before=before, record=record)
+
+    def _conditioning(self, identity: Identity) -> Embedding:
+        own = identity.conditioning
+        return identity.embeddings[self.analyzer.name] if own is None else own
+
+    def _fitted(self, knobs: Knobs, fixed: set[str]) -> Knobs:
+        """As many steps as the recipe's model needs at this strength, unless the user set the steps."""
+        return knobs if "num_inference_steps" in fixed else self.recipe.fitted(knobs)
 
     def _attempt(
         self,
@@ -270,8 +319,10 @@ class Stylizer:
                 raise ValueError(f"a batch of {len(seeds)} seeds")
             subject = self.subjects(photo, str(record["input"]["face"]["index"]), references)[0]
             framed = frame_portrait(photo.pixels, subject.face, settings.frame, self.recipe.resolution)
-            embedding = subject.identity.embeddings[self.analyzer.name]
-            conditions = self.generator.prepare(framed.image, embedding, record["prompt"], record["negative_prompt"])
+            embedding = self._conditioning(subject.identity)
+            conditions = self.generator.prepare(
+                framed.image, embedding, record["prompt"], record["negative_prompt"], framed.face
+            )
             picture = self.generator.generate(conditions, knobs, seeds)[seeds.index(chosen["seed"])]
         except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
             raise SettingsError(f"the record cannot be replayed: {error!r}") from None

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """examples:
   portrait weights list                        which parts there are, their size and licence, and what is here
-  portrait weights fetch sd15                  download and verify a part
+  portrait weights fetch sd15-plus-face        download and verify every part of a recipe
+  portrait weights fetch clip-vit-h            or one part
   portrait weights verify                      hash everything that is here
   portrait weights path sd15                   the folder of verified files, for other programs
   portrait weights prune --dry-run             what of our own cache nothing needs any more
@@ -39,7 +40,7 @@ def add_commands(commands: Any) -> None:
         formatter_class=raw,
     )
     actions = weights.add_subparsers(dest="action", metavar="ACTION", required=True)
-    many = {"nargs": "*", "metavar": "NAME", "help": "a part"}
+    many = {"nargs": "*", "metavar": "NAME", "help": "a recipe or a part"}
 
     listing = actions.add_parser("list", help="every part, its size and licence, and what is here")
     listing.add_argument("names", **many)
@@ -74,10 +75,17 @@ def add_commands(commands: Any) -> None:
 
 
 def _parts(names: Sequence[str]) -> list[Part]:
-    """The parts of the names, each once; all parts if there are none."""
+    """The parts of the recipes and parts that are named, each once; all parts if there are none."""
     from portrait.manifest import find_part, manifest
+    from portrait.recipes.recipe import load_recipe, recipe_names
 
-    return list({name: find_part(name) for name in names}.values()) or list(manifest().values())
+    recipes = recipe_names()
+    wanted: dict[str, Part] = {}
+    for name in names:
+        is_recipe = name in recipes or name.endswith(".toml")
+        for part in load_recipe(name).part_names if is_recipe else [name]:
+            wanted[part] = find_part(part)
+    return list(wanted.values()) if names else list(manifest().values())
 
 
 def _size(size: int) -> str:

@@ -72,7 +72,14 @@ class FakeGenerator:
         self.prepared = 0
         self.calls: list[tuple[Knobs, tuple[int, ...]]] = []
 
-    def prepare(self, image: RgbImage, embedding: Embedding, prompt: str, negative_prompt: str = "") -> Any:
+    def prepare(
+        self,
+        image: RgbImage,
+        embedding: Embedding,
+        prompt: str,
+        negative_prompt: str = "",
+        face: Face | None = None,
+    ) -> Any:
         self.prepared += 1
         return image
 

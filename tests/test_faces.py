@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import cv2
@@ -156,3 +157,11 @@ def test_warnings_name_what_makes_a_face_hard(astronaut: Photo, analyzer: Insigh
     assert any("blurred" in w for w in face_warnings(blurred, face))
     tiny = cv2.resize(astronaut.pixels, (128, 128), interpolation=cv2.INTER_AREA)
     assert any("small" in w for w in face_warnings(tiny, face.moved(0.25, 0, 0)))
+
+
+def test_a_picture_of_noise_is_searched_in_seconds(analyzer: InsightFaceAnalyzer) -> None:
+    """It has thousands of weak candidates, each of which overlaps many others."""
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
+    start = time.process_time()
+    analyzer.candidates(noise)
+    assert time.process_time() - start < 20

@@ -15,7 +15,7 @@ LAYERS = [
     {"images", "weights", "runtime", "manifest", "hub"},
     {"faces", "recipes"},
     {"generate", "judge"},
-    {"stylizer", "policy"},
+    {"stylizer", "policy", "provisional"},
     {"report"},
     {"cli", "weights_cli", "__main__"},
 ]

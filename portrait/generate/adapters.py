@@ -1,62 +1,203 @@
-"""Load an IP-Adapter-FaceID file into a pipeline, and set its scale for the length of a block."""
+"""Load an IP-Adapter of any kind into a pipeline, feed it, and set its scale for the length of a block.
+
+| kind | looks at | tokens from |
+|---|---|---|
+| faceid | the recogniser's embedding | a small network; a LoRA is in the file |
+| faceid-plusv2 | embedding and CLIP's view of the aligned face | a resampler with a shortcut; a LoRA is in the file |
+| plus-face | CLIP's view of the face | a resampler |
+| instantid | the recogniser's raw embedding | a resampler; IdentityNet reads the same tokens |
+
+Reference:
+    Ye et al. 2023, "IP-Adapter"; Wang et al. 2024, "InstantID"; the projections are diffusers'.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers.models.embeddings import IPAdapterFaceIDImageProjection
+from diffusers.models.embeddings import (
+    IPAdapterFaceIDImageProjection,
+    IPAdapterFaceIDPlusImageProjection,
+    IPAdapterPlusImageProjection,
+)
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from portrait.errors import WeightsCorruptError, WeightsMissingError
+from portrait.runtime import cache_dir
+from portrait.weights import sha256_of
 
 EMBEDDING = 512
 """Length of the recogniser's embedding."""
+FACEID_LORA = "faceid_0"
+"""The name that diffusers gives the LoRA inside a FaceID file."""
+_TITLES = {
+    "faceid": "IP-Adapter-FaceID",
+    "faceid-plusv2": "IP-Adapter-FaceID-PlusV2",
+    "plus-face": "IP-Adapter plus-face",
+    "instantid": "InstantID adapter",
+}
+_PROJECTIONS: dict[str, Any] = {
+    "faceid": IPAdapterFaceIDImageProjection,
+    "faceid-plusv2": IPAdapterFaceIDPlusImageProjection,
+    "plus-face": IPAdapterPlusImageProjection,
+    "instantid": IPAdapterPlusImageProjection,
+}
 
 
 def load_faceid(pipe: Any, path: Path) -> None:
-    """Load a FaceID adapter (`.safetensors`, or `.bin` read with `weights_only`) into a diffusers pipeline.
+    """Load a plain FaceID adapter; see `load_adapter`."""
+    load_adapter(pipe, path, "faceid")
+
+
+def load_adapter(pipe: Any, path: Path, kind: str, lora_weight: float = 1.0, clip_width: int = 0) -> dict[str, float]:
+    """Load an adapter (`.safetensors`, or `.bin` read with `weights_only`) into a diffusers pipeline.
 
     A failed load leaves the pipeline without any adapter: diffusers would otherwise run on with half of one.
 
+    Args:
+        pipe: A diffusers pipeline that takes IP-Adapters.
+        path: The adapter's file.
+        kind: A kind of the table above.
+        lora_weight: Weight of the LoRA inside the file, if there is one.
+        clip_width: Width of the image encoder's hidden states, for the kinds that look through CLIP; 0 if unknown.
+
+    Returns:
+        The active LoRAs by name with their weights: the one inside the file, or none.
+
     Raises:
         WeightsMissingError: no such file.
-        WeightsCorruptError: not a FaceID adapter, or one for another cross-attention width.
+        WeightsCorruptError: not an adapter of this kind, or one for another model.
     """
     if not path.is_file():
         raise WeightsMissingError(f"no IP-Adapter file at {path}")
     try:
-        width, wanted = _width(path), pipe.unet.config.cross_attention_dim
-        if width is not None and width != wanted:
-            raise WeightsCorruptError(f"{path} is made for a cross-attention width of {width}, the model has {wanted}")
+        safe = as_safetensors(path)
+        _check_width(path, safe, int(pipe.unet.config.cross_attention_dim))
         pipe.load_ip_adapter(
-            str(path.parent), subfolder="", weight_name=path.name, image_encoder_folder=None, local_files_only=True
+            str(safe.parent), subfolder="", weight_name=safe.name, image_encoder_folder=None, local_files_only=True
         )
         projection = pipe.unet.encoder_hid_proj.image_projection_layers[0]
-        if not isinstance(projection, IPAdapterFaceIDImageProjection):
-            raise WeightsCorruptError(f"{path} is a {type(projection).__name__}, not a plain FaceID adapter")
-        if (ids := projection.ff.net[0].proj.in_features) != EMBEDDING:
-            raise WeightsCorruptError(f"{path} takes identities of {ids} numbers, the recogniser gives {EMBEDDING}")
+        _check_kind(path, projection, kind, clip_width)
+        inside = FACEID_LORA in {name for names in pipe.get_list_adapters().values() for name in names}
+        if inside:
+            pipe.set_adapters([FACEID_LORA], [lora_weight])
+        return {FACEID_LORA: lora_weight} if inside else {}
     except WeightsCorruptError:
         _unload(pipe)
         raise
     except Exception as error:  # diffusers raises KeyError, OSError, ValueError, RuntimeError here
         _unload(pipe)
-        raise WeightsCorruptError(f"{path} is not an IP-Adapter-FaceID file: {error!r}") from error
+        raise WeightsCorruptError(f"{path} is not an {_TITLES[kind]} file: {error!r}") from error
 
 
-def _width(path: Path) -> int | None:
-    """The cross-attention width that a `.safetensors` adapter was made for, read from its header."""
-    if path.suffix != ".safetensors":
-        return None
-    with safe_open(path, "pt") as file:
-        name = "image_proj.norm.weight"
-        return int(file.get_slice(name).get_shape()[0]) if name in file.keys() else None  # noqa: SIM118
+def as_safetensors(path: Path) -> Path:
+    """The same adapter as a `.safetensors` file: itself, or a copy of a pickle in our cache.
+
+    The pickle is read with `weights_only`, so nothing in it is run. The copy is made once per content, and read
+    again only while its own hash is the recorded one.
+
+    Raises:
+        WeightsCorruptError: not a pickle of two tables of tensors.
+    """
+    if path.suffix == ".safetensors":
+        return path
+    target = cache_dir() / "adapters" / f"{path.stem}-{sha256_of(path)[:16]}.safetensors"
+    note = target.with_suffix(".json")
+    try:
+        if json.loads(note.read_text("utf-8"))["sha256"] == sha256_of(target):
+            return target
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        flat = {f"{top}.{key}": value.contiguous().clone() for top, t in state.items() for key, value in t.items()}
+    except Exception as error:  # pickle, zipfile and torch each raise their own
+        why = " ".join(str(error).split())[:120]
+        raise WeightsCorruptError(f"{path} is not an adapter of plain tensors: {why}") from None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, staging = tempfile.mkstemp(prefix=f".{path.stem}-", dir=target.parent)
+    os.close(handle)
+    save_file(flat, staging)
+    os.replace(staging, target)
+    note.write_text(json.dumps({"sha256": sha256_of(target), "from": path.name}), "utf-8")
+    return target
+
+
+def _check_width(path: Path, safe: Path, wanted: int) -> None:
+    """Raises WeightsCorruptError if the file's header says that it was made for another cross-attention width."""
+    with safe_open(safe, "pt") as file:
+        names = set(file.keys())
+        for name in ("image_proj.norm.weight", "image_proj.norm_out.weight"):
+            if name in names and (width := int(file.get_slice(name).get_shape()[0])) != wanted:
+                raise WeightsCorruptError(
+                    f"{path} is made for a cross-attention width of {width}, the model has {wanted}"
+                )
+
+
+def _check_kind(path: Path, projection: Any, kind: str, clip_width: int) -> None:
+    name = type(projection).__name__
+    if not isinstance(projection, _PROJECTIONS[kind]):
+        what = "a plain FaceID adapter" if kind == "faceid" else f"an {_TITLES[kind]}"
+        raise WeightsCorruptError(f"{path} is a {name}, not {what}")
+    ids = {
+        "faceid": lambda: projection.ff.net[0].proj.in_features,
+        "faceid-plusv2": lambda: projection.proj.net[0].proj.in_features,
+        "instantid": lambda: projection.proj_in.in_features,
+    }
+    if kind in ids and (width := ids[kind]()) != EMBEDDING:
+        raise WeightsCorruptError(f"{path} takes identities of {width} numbers, the recogniser gives {EMBEDDING}")
+    if (
+        kind in ("faceid-plusv2", "plus-face")
+        and clip_width
+        and (width := projection.proj_in.in_features) != clip_width
+    ):
+        raise WeightsCorruptError(f"{path} is made for an image encoder of width {width}, this one has {clip_width}")
+    if kind == "faceid-plusv2":
+        projection.shortcut, projection.shortcut_scale = True, 1.0  # PlusV2 and Plus have the same keys
+
+
+def load_loras(pipe: Any, files: Sequence[tuple[Path, float]], active: Mapping[str, float]) -> dict[str, float]:
+    """Load LoRA files beside those that are `active` and set every weight; returns all by name.
+
+    diffusers leaves only the last loaded one active, so the weights are set for all at the end.
+
+    Raises:
+        WeightsMissingError: no such file.
+        WeightsCorruptError: not a LoRA, or one that changes nothing in this model.
+    """
+    weights = dict(active)
+    for number, (path, weight) in enumerate(files):
+        if not path.is_file():
+            raise WeightsMissingError(f"no LoRA file at {path}")
+        name = f"lora_{number}"
+        try:
+            if path.suffix != ".safetensors":
+                raise ValueError("only .safetensors files are read")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # peft warns of a second adapter, which is meant
+                pipe.load_lora_weights(
+                    str(path.parent), weight_name=path.name, adapter_name=name, local_files_only=True
+                )
+        except Exception as error:  # diffusers and peft raise many kinds here
+            why = " ".join(str(error).split())[:200]
+            raise WeightsCorruptError(f"{path} is not a LoRA for this model: {why}") from error
+        if name not in {n for names in pipe.get_list_adapters().values() for n in names}:
+            raise WeightsCorruptError(f"{path} changes nothing in this model; is it a LoRA for another one?")
+        weights[name] = weight
+    if weights:
+        pipe.set_adapters(list(weights), list(weights.values()))
+    return weights
 
 
 def _unload(pipe: Any) -> None:
@@ -76,19 +217,55 @@ def identity_embeds(embedding: np.ndarray, count: int, guided: bool) -> list[Ten
     return [torch.cat([torch.zeros_like(positive), positive]) if guided else positive]
 
 
+def adapter_inputs(
+    kind: str, embedding: np.ndarray, clip: Tensor | None, count: int, guided: bool
+) -> tuple[Tensor, Tensor | None]:
+    """What an adapter of `kind` is fed for `count` pictures of one person, negatives first if guided.
+
+    Args:
+        kind: A kind of the table above.
+        embedding: (512,) float32 of the adapter's recogniser; not looked at by plus-face.
+        clip: (2, T, W) hidden states of an empty picture and of the face, for the kinds that look through CLIP.
+        count: Pictures.
+        guided: Whether classifier-free guidance is on.
+
+    Returns:
+        The tensor for `ip_adapter_image_embeds`, and the one for the projection's `clip_embeds` or None.
+    """
+    seen = None
+    if clip is not None:
+        halves = [clip[0], clip[1]] if guided else [clip[1]]
+        seen = torch.cat([half[None, None].expand(count, -1, -1, -1) for half in halves])
+    if kind == "plus-face":
+        if seen is None:
+            raise ValueError("plus-face needs the image encoder's view of the face")
+        return seen, None
+    (identity,) = identity_embeds(embedding, count, guided)
+    return (identity[:, :, None] if kind == "instantid" else identity), seen
+
+
 @contextmanager
-def identity_adapter(pipe: Any, scale: float) -> Iterator[Any]:
-    """Within the block the adapter works at `scale`, its LoRA included at 0; afterwards as it was before."""
+def identity_adapter(pipe: Any, scale: float, loras: Mapping[str, float] | None = None) -> Iterator[Any]:
+    """Within the block the adapter works at `scale`, its LoRA included at 0; afterwards as it was before.
+
+    `loras` are all that are active, by name with their weights; those that are not the adapter's own stay on.
+    """
     processors = [p for p in pipe.unet.attn_processors.values() if hasattr(p, "scale")]
     before = [list(p.scale) for p in processors]
-    silent = scale == 0 and bool(pipe.get_list_adapters())  # a FaceID LoRA would stay on at scale 0
+    others = {name: weight for name, weight in (loras or {}).items() if name != FACEID_LORA}
+    own = bool(pipe.get_list_adapters()) if loras is None else FACEID_LORA in loras
+    silent = scale == 0 and own  # a FaceID LoRA would stay on at scale 0
     pipe.set_ip_adapter_scale(scale)
-    if silent:
+    if silent and others:
+        pipe.set_adapters(list(others), list(others.values()))
+    elif silent:
         pipe.disable_lora()
     try:
         yield pipe
     finally:
-        if silent:
+        if silent and others and loras:
+            pipe.set_adapters(list(loras), list(loras.values()))
+        elif silent:
             pipe.enable_lora()
         for processor, old in zip(processors, before, strict=True):
             processor.scale = old

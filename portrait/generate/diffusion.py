@@ -1,11 +1,12 @@
-"""The one engine: img2img over a diffusers pipeline with a FaceID adapter, driven by a recipe."""
+"""The one engine: img2img over a diffusers pipeline with an identity adapter, driven by a recipe."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -13,19 +14,37 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusionImg2ImgPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    ControlNetModel,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    StableDiffusionControlNetImg2ImgPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionXLControlNetImg2ImgPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    UNet2DConditionModel,
+)
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
 from torch import Tensor
+from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
-from portrait.errors import SettingsError, WeightsCorruptError
-from portrait.generate.adapters import identity_adapter, identity_embeds, load_faceid
+from portrait.errors import MemoryLimitError, SettingsError, WeightsCorruptError
+from portrait.faces.alignment import align_face
+from portrait.generate import memory
+from portrait.generate.adapters import adapter_inputs, identity_adapter, load_adapter, load_loras
 from portrait.generate.autoencoder import PatchAutoencoder
+from portrait.generate.control import IdentityNet, control_image
 from portrait.generate.structure import SourceUNet, hold_source
 from portrait.recipes.recipe import Recipe
-from portrait.records import Embedding, Knobs, RgbImage
+from portrait.records import Embedding, Face, Knobs, RgbImage
 from portrait.runtime import cpu_threads
 from portrait.weights import sha256_of, verify_manifest
 
@@ -35,6 +54,14 @@ _VAES: dict[str, Any] = {
     "AutoencoderTiny": AutoencoderTiny,
     "PatchAutoencoder": PatchAutoencoder,
 }
+SCHEDULERS: dict[str, Any] = {
+    "DDIM": DDIMScheduler,
+    "Euler": EulerDiscreteScheduler,
+    "DPM++": DPMSolverMultistepScheduler,
+    "LCM": LCMScheduler,
+}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,7 +69,9 @@ class Conditions:
     """All that does not change between the attempts at one portrait, computed once.
 
     `picture` is the photo, (1, 3, S, S) in [-1, 1]; `latents` are (1, C, h, w), scaled; `prompt` and
-    `negative` (1, T, D) text embeddings.
+    `negative` (1, T, D) text embeddings, `pooled` the (1, P) ones of SDXL, (positive, negative). `clip` are the image
+    encoder's (2, T, W) hidden states of an empty picture and of the face, `control` is what the ControlNet sees,
+    (1, 3, S, S) in [0, 1].
     """
 
     picture: Tensor
@@ -50,15 +79,20 @@ class Conditions:
     prompt: Tensor
     negative: Tensor
     embedding: Embedding
+    pooled: tuple[Tensor, Tensor] | None = None
+    clip: Tensor | None = None
+    control: Tensor | None = None
 
 
-class PortraitPipeline(StableDiffusionImg2ImgPipeline):
+class _GivenConditions:
     """diffusers' img2img, with two of its steps replaced.
 
     `image` is always latents (the original knows latents by having 4 channels, and would encode ours
     again); and identity embeddings are taken per picture, as given (the original repeats all of them
     for every picture, which mixes people in a batch).
     """
+
+    scheduler: Any
 
     def prepare_latents(
         self,
@@ -69,6 +103,7 @@ class PortraitPipeline(StableDiffusionImg2ImgPipeline):
         dtype: torch.dtype,
         device: torch.device,
         generator: Any = None,
+        add_noise: bool = True,
     ) -> Tensor:
         image = image.to(device=device, dtype=dtype)
         noise = randn_tensor(image.shape, generator=generator, device=device, dtype=dtype)
@@ -85,26 +120,58 @@ class PortraitPipeline(StableDiffusionImg2ImgPipeline):
         return [e.to(device) for e in ip_adapter_image_embeds]
 
 
+class PortraitPipeline(_GivenConditions, StableDiffusionImg2ImgPipeline):
+    """SD 1.5 and `mini`."""
+
+
+class PortraitControlPipeline(_GivenConditions, StableDiffusionControlNetImg2ImgPipeline):
+    """SD 1.5 with a ControlNet."""
+
+
+class PortraitXLPipeline(_GivenConditions, StableDiffusionXLImg2ImgPipeline):
+    """SDXL."""
+
+
+class PortraitXLControlPipeline(_GivenConditions, StableDiffusionXLControlNetImg2ImgPipeline):
+    """SDXL with a ControlNet."""
+
+
+_PIPELINES: dict[tuple[str, bool], Any] = {
+    ("sd15", False): PortraitPipeline,
+    ("sd15", True): PortraitControlPipeline,
+    ("sdxl", False): PortraitXLPipeline,
+    ("sdxl", True): PortraitXLControlPipeline,
+}
+
+
 class DiffusionGenerator:
     """Makes pictures by a recipe.
 
     Args:
-        recipe: Which models, which knobs.
+        recipe: Which models, which knobs; public models with their paths filled in (`recipes.recipe.located`).
         threads: torch threads; the bits of a picture depend on it, so the record names it.
+        device: `auto`, cpu, cuda or mps. A recipe that states no memory needs (`mini`) stays on the CPU with auto.
+        tier: `auto`, or a tier of `generate.memory`.
 
     Raises:
         WeightsMissingError, WeightsCorruptError: a file is gone, differs from the manifest, or is not
             what the recipe says.
+        SettingsError: the device is not here, or its memory is too small.
     """
 
-    def __init__(self, recipe: Recipe, *, threads: int | None = None) -> None:
+    def __init__(self, recipe: Recipe, *, threads: int | None = None, device: str = "auto", tier: str = "auto") -> None:
         self.recipe = recipe
         self.threads = threads or cpu_threads()
         torch.set_num_threads(self.threads)
+        self.device = memory.choose_device("cpu" if device == "auto" and not recipe.memory else device)
+        free = memory.free_memory(self.device) if recipe.memory else float("inf")
+        self.tier = memory.choose_tier(tier, recipe.memory, free, self.device.type)
         # Without AVX-512 torch computes bfloat16 convolutions far slower than float32.
         has_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        self.dtype = "bfloat16" if recipe.autocast == "bfloat16" and has_bf16 else "float32"
-        self.digests = verify_manifest(recipe.base)
+        on_cpu = "bfloat16" if recipe.autocast == "bfloat16" and has_bf16 else "float32"
+        self.dtype = on_cpu if self.device.type == "cpu" else "float16" if recipe.memory else "float32"
+        self._weights = torch.float16 if self.dtype == "float16" else torch.float32
+        self.digests = dict(recipe.digests) or verify_manifest(recipe.base)
         diffusers_logging.set_verbosity_error()
         transformers_logging.set_verbosity_error()
         diffusers_logging.disable_progress_bar()
@@ -112,22 +179,22 @@ class DiffusionGenerator:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self.pipe = PortraitPipeline.from_pretrained(
-                    str(recipe.base),
-                    unet=_load_part(recipe.base / "unet", _UNETS),
-                    vae=_load_part(recipe.base / "vae", _VAES),
-                    dtype=torch.float32,
-                    local_files_only=True,
-                    safety_checker=None,
-                    requires_safety_checker=False,
-                )
+                self.pipe = self._load_pipeline()
+                self._image_encoder = self._load_image_encoder()
+        except WeightsCorruptError:
+            raise
         except Exception as error:  # json, safetensors, transformers and diffusers each raise their own
             why = " ".join(str(error).split())[:300]
-            raise WeightsCorruptError(f"{recipe.base} is not a diffusers folder that loads: {why}") from error
-        load_faceid(self.pipe, recipe.adapter)
-        inside = recipe.adapter.is_relative_to(recipe.base)
-        name = recipe.adapter.relative_to(recipe.base).as_posix() if inside else recipe.adapter.name
-        self.digests.setdefault(name, sha256_of(recipe.adapter))
+            where = recipe.single_file or recipe.base
+            what = f"a checkpoint of the family {recipe.family}" if recipe.single_file else "a diffusers folder"
+            raise WeightsCorruptError(f"{where} is not {what} that loads: {why}") from error
+        clip_width = int(self._image_encoder.config.hidden_size) if self._image_encoder is not None else 0
+        self.loras = load_adapter(self.pipe, recipe.adapter, recipe.adapter_kind, recipe.adapter_lora, clip_width)
+        self.loras = load_loras(self.pipe, [(lora.path, lora.weight) for lora in recipe.loras], self.loras)
+        self._name_files()
+        if recipe.scheduler:
+            spacing = {"timestep_spacing": recipe.timestep_spacing} if recipe.timestep_spacing else {}
+            self.pipe.scheduler = SCHEDULERS[recipe.scheduler].from_config(self.pipe.scheduler.config, **spacing)
         self.sampler = type(self.pipe.scheduler).__name__.removesuffix("Scheduler")
         factor = self.pipe.vae_scale_factor
         if recipe.resolution < 64 or recipe.resolution % factor:
@@ -137,44 +204,130 @@ class DiffusionGenerator:
         self.pipe.set_progress_bar_config(disable=True)
         for part in (self.pipe.unet, self.pipe.vae):
             part.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        if isinstance(net := getattr(self.pipe, "controlnet", None), IdentityNet):
+            net.read_identity(self.pipe.unet.encoder_hid_proj.image_projection_layers[0])
         self.pipe.image_processor = VaeImageProcessor(
             vae_scale_factor=self.pipe.vae_scale_factor, vae_latent_channels=self._latent_channels
         )
+        memory.place(self.pipe, self.tier, self.device)
+
+    def _load_pipeline(self) -> Any:
+        recipe = self.recipe
+        variant = "fp16" if any((recipe.base / "unet").glob("*.fp16.safetensors")) else None
+        pipeline = _PIPELINES[recipe.family, recipe.structure == "controlnet"]
+        common = {"dtype": self._weights, "local_files_only": True, "feature_extractor": None, "image_encoder": None}
+        if recipe.family == "sd15":
+            common |= {"safety_checker": None, "requires_safety_checker": False}
+        else:
+            common |= {"add_watermarker": False}
+        if recipe.controlnet is not None:
+            net = IdentityNet if recipe.adapter_kind == "instantid" else ControlNetModel
+            common["controlnet"] = _load_part(recipe.controlnet, {"ControlNetModel": net}, self._weights)
+        if recipe.vae is not None:
+            common["vae"] = _load_part(recipe.vae, _VAES, self._weights)
+        if recipe.single_file is not None:
+            return pipeline.from_single_file(str(recipe.single_file), config=str(recipe.base), **common)
+        if recipe.vae is None:
+            common["vae"] = _load_part(recipe.base / "vae", _VAES, self._weights)
+        common["unet"] = _load_part(recipe.base / "unet", _UNETS, self._weights)
+        return pipeline.from_pretrained(str(recipe.base), variant=variant, use_safetensors=True, **common)
+
+    def _load_image_encoder(self) -> Any:
+        if self.recipe.image_encoder is None:
+            return None
+        encoder = CLIPVisionModelWithProjection.from_pretrained(
+            str(self.recipe.image_encoder), local_files_only=True, dtype=self._weights, use_safetensors=True
+        )
+        return encoder.eval().requires_grad_(False)
+
+    def _name_files(self) -> None:
+        """Add the files that no manifest lists, the user's own, to the digests."""
+        recipe = self.recipe
+        if "adapter" not in recipe.parts:
+            inside = recipe.adapter.is_relative_to(recipe.base)
+            name = recipe.adapter.relative_to(recipe.base).as_posix() if inside else recipe.adapter.name
+            self.digests.setdefault(name, sha256_of(recipe.adapter))
+        for path in [lora.path for lora in recipe.loras if not lora.part] + [recipe.single_file or Path()]:
+            if path.is_file():
+                self.digests[path.name] = sha256_of(path)
 
     @property
     def _latent_channels(self) -> int:
         return int(self.pipe.unet.config.out_channels)
 
     @torch.inference_mode()
-    def prepare(self, image: RgbImage, embedding: Embedding, prompt: str, negative_prompt: str = "") -> Conditions:
+    def prepare(
+        self,
+        image: RgbImage,
+        embedding: Embedding,
+        prompt: str,
+        negative_prompt: str = "",
+        face: Face | None = None,
+    ) -> Conditions:
         """Encode photo, prompt and identity once.
 
         Args:
             image: (S, S, 3) uint8 RGB at the recipe's resolution.
-            embedding: Unit embedding by the recipe's recogniser.
+            embedding: Embedding by the recipe's recogniser, unit or raw as the recipe says.
             prompt: What the style says.
             negative_prompt: What guidance moves away from.
+            face: The face of `image`; adapters that look at the face, and keypoints, need it.
 
         Raises:
-            SettingsError: the embedding is not finite.
+            SettingsError: the embedding is not finite, or the face is missing.
         """
         if not np.isfinite(embedding).all():
             raise SettingsError("the identity embedding is not finite; the photo's face cannot be used")
+        device = self.pipe._execution_device
         picture = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-        picture = picture.contiguous(memory_format=torch.channels_last)
+        picture = picture.to(device).contiguous(memory_format=torch.channels_last)
+        control = None
+        if self.recipe.structure == "controlnet":
+            drawn = control_image(self.recipe.control, image, face)
+            control = torch.from_numpy(drawn.copy()).permute(2, 0, 1)[None].float() / 255
         with self._autocast():
-            encoded = self.pipe.vae.encode(picture)
+            encoded = self.pipe.vae.encode(picture.to(self._weights))
             latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-            positive, negative = self.pipe.encode_prompt(
-                prompt, torch.device("cpu"), 1, True, negative_prompt or self.recipe.negative_prompt
-            )
+            negative_prompt = negative_prompt or self.recipe.negative_prompt
+            if self.recipe.family == "sdxl":
+                texts = self.pipe.encode_prompt(
+                    prompt,
+                    device=device,
+                    num_images_per_prompt=1,
+                    do_classifier_free_guidance=True,
+                    negative_prompt=negative_prompt,
+                )
+            else:
+                texts = self.pipe.encode_prompt(prompt, device, 1, True, negative_prompt)
+            clip = self._look_at_face(image, face) if self._image_encoder is not None else None
         return Conditions(
             picture=picture,
             latents=latents.float() * self.pipe.vae.config.scaling_factor,
-            prompt=positive.float(),
-            negative=negative.float(),
+            prompt=texts[0].float(),
+            negative=texts[1].float(),
             embedding=embedding,
+            pooled=(texts[2].float(), texts[3].float()) if len(texts) == 4 else None,
+            clip=clip,
+            control=control,
         )
+
+    def _look_at_face(self, image: RgbImage, face: Face | None) -> Tensor:
+        """The image encoder's last but one hidden states, (2, T, W): of an empty picture, and of the face.
+
+        FaceID-Plus was trained on the face on the ArcFace template at 224 px, plus-face on crops of the head.
+        """
+        if face is None:
+            raise SettingsError(f"recipe {self.recipe.name} looks at the face, so it needs the face of the photo")
+        seen = face_crop(self.recipe.adapter_kind, image, face)
+        device = self.pipe._execution_device
+        encoder = self._image_encoder.to(device)
+        size = int(encoder.config.image_size)
+        pixels = CLIPImageProcessor(size=size, crop_size=size)(Image.fromarray(seen), return_tensors="pt").pixel_values
+        batch = torch.cat([torch.zeros_like(pixels), pixels]).to(device, self._weights)
+        states = encoder(batch, output_hidden_states=True).hidden_states[-2].float()
+        if self.tier != "full":
+            self._image_encoder.to("cpu")
+        return states
 
     @torch.inference_mode()
     def generate(
@@ -199,6 +352,41 @@ class DiffusionGenerator:
             SettingsError: the knobs leave no denoising step, or are out of range.
         """
         check_knobs(knobs)
+        if (runs := int(knobs.num_inference_steps * knobs.strength)) < self.recipe.min_steps:
+            raise SettingsError(
+                f"strength {knobs.strength} of {knobs.num_inference_steps} steps runs {runs}, recipe {self.recipe.name} "
+                f"needs {self.recipe.min_steps}; use {self.recipe.fitted(knobs).num_inference_steps} steps or more"
+            )
+        try:
+            return self._generate(conditions, knobs, seeds, on_step)
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            why = " ".join(str(error).split())[:120]
+        smaller = memory.smaller_tier(self.tier, self.device.type)
+        log.warning("out of memory (%s); once more, one picture at a time, memory tier %s", why, smaller)
+        memory.release(self.device)
+        if smaller != self.tier:
+            self.tier = smaller
+            memory.place(self.pipe, smaller, self.device)
+        memory.save_vae_memory(self.pipe.vae, tiles=True)
+        try:
+            return [self._generate(conditions, knobs, [seed], on_step)[0] for seed in seeds]
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            raise MemoryLimitError(
+                f"out of memory on {self.device.type}, also one picture at a time with the memory tier {self.tier}; close "
+                "other programs, use --batch 1, --memory sequential, or a smaller recipe (portrait doctor lists them)"
+            ) from None
+
+    def _generate(
+        self,
+        conditions: Conditions,
+        knobs: Knobs,
+        seeds: Sequence[int],
+        on_step: Callable[[int, int], None] | None,
+    ) -> list[RgbImage]:
         count = len(seeds)
         guided = (
             knobs.guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
@@ -216,26 +404,52 @@ class DiffusionGenerator:
         photos, level = conditions.picture.repeat(count, 1, 1, 1), knobs.controlnet_conditioning_scale
         with (
             self._autocast(),
-            identity_adapter(self.pipe, knobs.ip_adapter_scale) as pipe,
+            identity_adapter(self.pipe, knobs.ip_adapter_scale, self.loras) as pipe,
             hold_source(pipe, latents, photos, level, covers),
         ):
             output = pipe(
                 image=latents,
-                prompt_embeds=conditions.prompt.repeat(count, 1, 1),
-                negative_prompt_embeds=conditions.negative.repeat(count, 1, 1) if guided else None,
-                ip_adapter_image_embeds=identity_embeds(conditions.embedding, count, guided),
+                prompt_embeds=self._batch(conditions.prompt, count),
+                negative_prompt_embeds=self._batch(conditions.negative, count) if guided else None,
+                ip_adapter_image_embeds=[self._feed_identity(conditions, count, guided)],
                 strength=knobs.strength,
                 guidance_scale=knobs.guidance_scale,
                 num_inference_steps=knobs.num_inference_steps,
                 generator=generators,
                 output_type="pt",
                 callback_on_step_end=report,
+                **self._more_inputs(conditions, knobs, count, guided),
             ).images
         pixels = (output.float().clamp(0, 1) * 255).round().to(torch.uint8)
         return list(pixels.permute(0, 2, 3, 1).cpu().numpy())
 
+    def _batch(self, embeds: Tensor, count: int) -> Tensor:
+        return embeds.repeat(count, *[1] * (embeds.ndim - 1)).to(self._weights)
+
+    def _feed_identity(self, conditions: Conditions, count: int, guided: bool) -> Tensor:
+        """What the adapter is fed; FaceID-Plus and IdentityNet take their share as attributes."""
+        kind = self.recipe.adapter_kind
+        embeds, seen = adapter_inputs(kind, conditions.embedding, conditions.clip, count, guided)
+        embeds = embeds.to(self.pipe._execution_device, self._weights)
+        if kind == "faceid-plusv2" and seen is not None:
+            self.pipe.unet.encoder_hid_proj.image_projection_layers[0].clip_embeds = seen.to(embeds)
+        if isinstance(net := getattr(self.pipe, "controlnet", None), IdentityNet):
+            net.identity = embeds
+        return embeds
+
+    def _more_inputs(self, conditions: Conditions, knobs: Knobs, count: int, guided: bool) -> Mapping[str, Any]:
+        """What only a ControlNet or SDXL takes."""
+        more: dict[str, Any] = {}
+        if conditions.control is not None:
+            more["control_image"] = conditions.control
+            more["controlnet_conditioning_scale"] = knobs.controlnet_conditioning_scale
+        if conditions.pooled is not None:
+            more["pooled_prompt_embeds"] = self._batch(conditions.pooled[0], count)
+            more["negative_pooled_prompt_embeds"] = self._batch(conditions.pooled[1], count) if guided else None
+        return more
+
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.dtype == "float32":
+        if self.dtype != "bfloat16":
             return contextlib.nullcontext()
         return torch.autocast("cpu", torch.bfloat16)
 
@@ -259,8 +473,24 @@ def check_knobs(knobs: Knobs) -> None:
         )
 
 
-def _load_part(folder: Path, classes: dict[str, Any]) -> Any:
+def face_crop(kind: str, image: RgbImage, face: Face) -> RgbImage:
+    """What the image encoder is shown: the aligned face for FaceID-Plus, a square around the head for plus-face."""
+    if kind == "faceid-plusv2":
+        return align_face(image, face.kps, 224)
+    x, y = face.center
+    half = 0.75 * max(face.width, face.height)
+    height, width = image.shape[:2]
+    left, right = max(0, int(x - half)), min(width, int(x + half) + 1)
+    top, bottom = max(0, int(y - half)), min(height, int(y + half) + 1)
+    side = min(right - left, bottom - top)
+    return np.ascontiguousarray(image[top : top + side, left : left + side])
+
+
+def _load_part(folder: Path, classes: dict[str, Any], dtype: torch.dtype) -> Any:
     name = json.loads((folder / "config.json").read_text("utf-8"))["_class_name"]
     if name not in classes:
         raise ValueError(f"{folder} holds a {name}; known are {', '.join(classes)}")
-    return classes[name].from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
+    variant = "fp16" if any(folder.glob("*.fp16.safetensors")) else None
+    return classes[name].from_pretrained(
+        str(folder), local_files_only=True, dtype=dtype, variant=variant, use_safetensors=True
+    )

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from portrait.errors import SettingsError, WeightsMissingError
+from portrait.hub import part_folder
+from portrait.manifest import find_part, licenses_of
 from portrait.recipes.style import Style, styles
 from portrait.records import Knobs
-from portrait.weights import mini_folder
+from portrait.runtime import config_dir
+from portrait.weights import mini_folder, verify_manifest
 
-STRUCTURES = ("none", "source_latents")
+STRUCTURES = ("none", "source_latents", "controlnet")
+FAMILIES = ("sd15", "sdxl")
+ADAPTERS = ("faceid", "faceid-plusv2", "plus-face", "instantid")
+CONTROLS = ("canny", "lineart", "tile", "keypoints")
+EMBEDDINGS = ("unit", "raw")
+SCHEDULERS = ("", "DDIM", "Euler", "DPM++", "LCM")
+ROLES = ("base", "vae", "adapter", "image_encoder", "controlnet", "recogniser")
+RECOGNISERS = {"w600k_mbf": "buffalo_sc", "w600k_r50": "buffalo_l", "glintr100": "antelopev2"}
+"""Recogniser -> the InsightFace pack that it comes from."""
 _KEYS = {
     "name",
     "title",
@@ -31,15 +44,47 @@ _KEYS = {
     "balance",
     "licenses",
 }
+_OPTIONAL: dict[str, Any] = {  # key -> default; the type of the default is the type of the value
+    "family": "sd15",
+    "adapter_kind": "faceid",
+    "adapter_lora": 1.0,
+    "embedding": "unit",
+    "control": "",
+    "scheduler": "",
+    "timestep_spacing": "",
+    "min_steps": 1,
+    "thresholds": "",
+    "prompts": "short",
+    "memory": [],
+    "parts": {},
+    "loras": [],
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """A LoRA file and its weight; `part` is its name in the weights manifest, empty for a file of the user."""
+
+    weight: float
+    part: str = ""
+    path: Path = Path()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """One way to make pictures. `base` is a diffusers folder, `adapter` an IP-Adapter-FaceID file.
+    """One way to make pictures. `base` is a diffusers folder, `adapter` an IP-Adapter file.
 
     `structure` says how the photo's structure is held: `none` is plain img2img (strength alone),
-    `source_latents` concatenates the photo's latents to the noisy ones. `balance` are points of the
-    dial, (position in [0, 1], knobs), rising. `autocast` is `bfloat16` where pictures may be computed in it (only processors that are fast at it do), or empty.
+    `source_latents` concatenates the photo's latents to the noisy ones, `controlnet` draws what `control` says
+    from the photo. `balance` are points of the dial, (position in [0, 1], knobs), rising. `autocast` is
+    `bfloat16` where pictures may be computed in it (only processors that are fast at it do), or empty.
+
+    Public models: `parts` maps a role of `ROLES` to a part of the weights manifest; the paths are filled in by
+    `located`. `recogniser` is the one whose embedding the adapter was trained with, empty where none is;
+    `embedding` says whether it was fed at unit length or raw. `adapter_lora` is the weight of the LoRA inside the
+    adapter's file. `min_steps` is the least number of denoising steps that a distilled model was made for.
+    `thresholds` is `photo` for a recipe that was never calibrated. `prompts` says which of a style's two prompts
+    the model understands, `short` or `rich`. `memory` are GiB that the tiers full, offload and sequential need.
     """
 
     name: str
@@ -54,6 +99,38 @@ class Recipe:
     styles: tuple[str, ...]
     balance: tuple[tuple[float, Knobs], ...]
     licenses: tuple[dict[str, str], ...]
+    family: str = "sd15"
+    adapter_kind: str = "faceid"
+    adapter_lora: float = 1.0
+    embedding: str = "unit"
+    control: str = ""
+    scheduler: str = ""
+    timestep_spacing: str = ""
+    min_steps: int = 1
+    thresholds: str = ""
+    prompts: str = "short"
+    memory: tuple[float, ...] = ()
+    parts: dict[str, str] = field(default_factory=dict)
+    loras: tuple[Lora, ...] = ()
+    vae: Path | None = None
+    image_encoder: Path | None = None
+    controlnet: Path | None = None
+    recogniser_file: Path | None = None
+    single_file: Path | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def part_names(self) -> list[str]:
+        """Every part of the weights manifest that this recipe needs, each once."""
+        return list(dict.fromkeys([*self.parts.values(), *(lora.part for lora in self.loras if lora.part)]))
+
+    def fitted(self, knobs: Knobs) -> Knobs:
+        """`knobs` with as many steps as leave `min_steps` of them to run at this strength."""
+        if self.min_steps <= 1 or int(knobs.num_inference_steps * knobs.strength) >= self.min_steps:
+            return knobs
+        steps = ceil(round(self.min_steps / max(knobs.strength, 1e-3), 6))
+        steps += int(steps * knobs.strength) < self.min_steps  # 0.7 * 10 is 6.999...
+        return replace(knobs, num_inference_steps=steps)
 
     def knobs_at(self, balance: float) -> Knobs:
         """The knobs at a position of the dial, linear between the recipe's points.
@@ -81,22 +158,42 @@ class Recipe:
             )
         return styles()[name]
 
+    def prompt_of(self, style: Style) -> str:
+        """The style's prompt in the form that this model understands."""
+        return style.rich_prompt or style.prompt if self.prompts == "rich" else style.prompt
+
 
 def recipe_names() -> list[str]:
-    """Names of the shipped recipes."""
-    found = resources.files("portrait.recipes").iterdir()
-    return sorted(p.name[:-5] for p in found if p.name.endswith(".toml") and p.name != "styles.toml")
+    """Names of the shipped recipes, and of the user's own in `recipes/` of the configuration folder."""
+    found = [p.name for p in resources.files("portrait.recipes").iterdir()]
+    found += [p.name for p in _own_recipes().values()]
+    return sorted({name[:-5] for name in found if name.endswith(".toml") and name != "styles.toml"})
+
+
+def _own_recipes() -> dict[str, Path]:
+    return {path.stem: path for path in sorted((config_dir() / "recipes").glob("*.toml"))}
 
 
 def load_recipe(name: str) -> Recipe:
-    """Load a shipped recipe by name, or a TOML file by path.
+    """Load a recipe by name (the user's own before ours), or a TOML file by path.
+
+    Public models need not be on this machine; `located` looks for them.
 
     Raises:
         SettingsError: no such recipe, an unknown key, a missing or impossible value.
-        WeightsMissingError: the recipe's model is not on this machine.
+        WeightsMissingError: the recipe's own model folder is not on this machine.
     """
-    path = Path(name)
-    if name.endswith(".toml") or path.is_file():
+    table, folder = _table(name, ())
+    try:
+        return _build(table, name, folder)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise SettingsError(f"recipe {name}: a value is of the wrong kind: {error}") from None
+
+
+def _table(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
+    """A recipe's table with what it extends filled in, and the folder that its paths start from."""
+    path = _own_recipes().get(name, Path(name))
+    if path.suffix == ".toml" or path.is_file():
         try:
             text = path.read_text("utf-8")
         except OSError as error:
@@ -117,28 +214,52 @@ def load_recipe(name: str) -> Recipe:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"recipe {name} is not TOML: {error}") from None
-    try:
-        return _build(table, name, folder)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise SettingsError(f"recipe {name}: a value is of the wrong kind: {error}") from None
+    parent = table.pop("extends", None)
+    if parent is None:
+        return table, folder
+    if not isinstance(parent, str) or parent in (*seen, name):
+        raise SettingsError(f"recipe {name}: extends must name another recipe, got {parent!r}")
+    if parent.endswith(".toml"):
+        parent = str(folder / parent)
+    below, base = _table(parent, (*seen, name))
+    merged = below | table | {"parts": below.get("parts", {}) | table.get("parts", {})}
+    return merged, folder if "base" in table or "base" not in below else base
 
 
 def _build(table: dict[str, Any], name: str, folder: Path) -> Recipe:
+    known = _KEYS | _OPTIONAL.keys()
     for key in table:
-        if key not in _KEYS:
-            close = difflib.get_close_matches(key, _KEYS, 1)
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise SettingsError(f"recipe {name}: unknown key {key!r}{hint}")
+    more = {key: table.get(key, default) for key, default in _OPTIONAL.items()}
+    parts = more["parts"]
+    table = {"base": "", "adapter": ""} | table if parts else table
     if missing := _KEYS - {"licenses"} - table.keys():
         raise SettingsError(f"recipe {name} lacks: {', '.join(sorted(missing))}")
     texts = ("name", "title", "base", "adapter", "structure", "recogniser", "autocast", "negative_prompt")
     if wrong := [key for key in texts if not isinstance(table[key], str)]:
         raise SettingsError(f"recipe {name}: {wrong[0]} must be text, got {table[wrong[0]]!r}")
-    if table["recogniser"] != "w600k_mbf":
-        raise SettingsError(f"recipe {name}: recogniser {table['recogniser']!r} is not here; known: w600k_mbf")
-    if table["structure"] not in STRUCTURES:
-        raise SettingsError(f"recipe {name}: structure {table['structure']!r} is not one of: {', '.join(STRUCTURES)}")
-    if unknown := set(table["styles"]) - styles().keys():
+    for key, default in _OPTIONAL.items():
+        kind = (int, float) if isinstance(default, float) else type(default)
+        if not isinstance(more[key], kind) or isinstance(more[key], bool):
+            raise SettingsError(f"recipe {name}: {key} must be {type(default).__name__}, got {more[key]!r}")
+    for key, value, choices in (
+        ("structure", table["structure"], STRUCTURES),
+        ("family", more["family"], FAMILIES),
+        ("adapter_kind", more["adapter_kind"], ADAPTERS),
+        ("embedding", more["embedding"], EMBEDDINGS),
+        ("scheduler", more["scheduler"], SCHEDULERS),
+        ("control", more["control"], CONTROLS if table["structure"] == "controlnet" else ("",)),
+        ("thresholds", more["thresholds"], ("", "photo")),
+        ("prompts", more["prompts"], ("short", "rich")),
+    ):
+        if value not in choices:
+            raise SettingsError(f"recipe {name}: {key} {value!r} is not one of: {', '.join(choices)}")
+    _check_parts(name, table, more)
+    chosen = tuple(styles()) if table["styles"] == "any" else tuple(table["styles"])
+    if unknown := set(chosen) - styles().keys():
         raise SettingsError(f"recipe {name}: no such style: {', '.join(sorted(unknown))}")
     try:
         points = tuple((float(p["at"]), Knobs(**{k: v for k, v in p.items() if k != "at"})) for p in table["balance"])
@@ -149,14 +270,94 @@ def _build(table: dict[str, Any], name: str, folder: Path) -> Recipe:
     if [p[0] for p in points] != sorted({p[0] for p in points}) or not points:
         raise SettingsError(f"recipe {name}: the [[balance]] points must rise in `at`")
     base = folder / table["base"]
-    if not base.is_dir():
+    if "base" not in parts and not base.is_dir():
         raise WeightsMissingError(f"the model of recipe {name} is not at {base}")
-    return Recipe(
+    loras = tuple(_lora(name, entry, folder) for entry in more["loras"])
+    recipe = Recipe(
         **{k: table[k] for k in ("name", "title", "structure", "recogniser", "autocast", "negative_prompt")},
+        **{k: v for k, v in more.items() if k not in ("loras", "memory")},
         resolution=int(table["resolution"]),
         base=base,
         adapter=base / table["adapter"],
-        styles=tuple(table["styles"]),
+        styles=chosen,
         balance=points,
         licenses=tuple(table.get("licenses", ())),
+        loras=loras,
+        memory=tuple(float(gib) for gib in more["memory"]),
     )
+    own = [{"part": x.path.name, "license": "unknown", "commercial": "unknown"} for x in loras if not x.part]
+    return replace(recipe, licenses=(*recipe.licenses, *licenses_of(recipe.part_names), *own))
+
+
+def _check_parts(name: str, table: dict[str, Any], more: dict[str, Any]) -> None:
+    """Each role that the recipe's kind needs has a part, no other has one, and the recogniser is the adapter's own."""
+    parts, kind = more["parts"], more["adapter_kind"]
+    if unknown := parts.keys() - set(ROLES):
+        raise SettingsError(f"recipe {name}: unknown role {sorted(unknown)[0]!r} in [parts]; roles: {', '.join(ROLES)}")
+    for part in parts.values():
+        find_part(part)
+    recogniser = table["recogniser"]
+    if recogniser not in RECOGNISERS and not (recogniser == "" and kind == "plus-face"):
+        raise SettingsError(f"recipe {name}: recogniser {recogniser!r} is not here; known: {', '.join(RECOGNISERS)}")
+    needed = {
+        "image_encoder": kind in ("faceid-plusv2", "plus-face"),
+        "controlnet": table["structure"] == "controlnet",
+        "recogniser": recogniser not in ("", "w600k_mbf"),
+    }
+    for role, wanted in needed.items():
+        if wanted != (role in parts):
+            raise SettingsError(f"recipe {name}: [parts] {'lacks' if wanted else 'must not name'} {role}")
+    if needed["recogniser"] and parts["recogniser"] != RECOGNISERS[recogniser]:
+        raise SettingsError(
+            f"recipe {name}: {recogniser} comes from the pack {RECOGNISERS[recogniser]}, not {parts['recogniser']}"
+        )
+    if kind == "instantid" and more["control"] != "keypoints":
+        raise SettingsError(f"recipe {name}: instantid needs structure controlnet with control keypoints")
+
+
+def _lora(name: str, entry: Any, folder: Path) -> Lora:
+    if not isinstance(entry, dict) or not {"weight"} < entry.keys() <= {"weight", "part", "file"} or len(entry) != 2:
+        raise SettingsError(f"recipe {name}: a [[loras]] entry has a weight and either part or file, got {entry!r}")
+    if "part" in entry:
+        find_part(entry["part"])
+        return Lora(part=str(entry["part"]), weight=float(entry["weight"]))
+    return Lora(path=folder / str(entry["file"]), weight=float(entry["weight"]))
+
+
+def located(recipe: Recipe) -> Recipe:
+    """The recipe with the path of every part filled in, each a folder or file whose bytes are verified.
+
+    Raises:
+        WeightsMissingError: parts are not on this machine; names the command that fetches them.
+        WeightsCorruptError: a file is another one.
+    """
+    missing: list[str] = []
+    folders: dict[str, Path] = {}
+    digests: dict[str, str] = {}
+    for name in recipe.part_names:
+        try:
+            folders[name] = part_folder(find_part(name))
+            digests |= {f"{name}/{path}": digest for path, digest in verify_manifest(folders[name]).items()}
+        except WeightsMissingError:
+            missing.append(name)
+    if missing:
+        raise WeightsMissingError(
+            f"recipe {recipe.name} needs {', '.join(missing)}, not (whole) on this machine; "
+            f"run: portrait weights fetch {recipe.name}"
+        )
+    places: dict[str, Any] = {
+        role: _place(folders[part], part) for role, part in recipe.parts.items() if role != "recogniser"
+    }
+    loras = tuple(replace(x, path=_place(folders[x.part], x.part)) if x.part else x for x in recipe.loras)
+    recogniser = recipe.parts.get("recogniser")
+    file = folders[recogniser] / f"{recipe.recogniser}.onnx" if recogniser else None
+    return replace(recipe, **places, loras=loras, recogniser_file=file, digests=digests)
+
+
+def _place(folder: Path, part: str) -> Path:
+    """What libraries open of a part: the folder with its (first) configuration file, or else its one file."""
+    files = [file.path for file in find_part(part).files]
+    for name in ("model_index.json", "config.json"):
+        if found := [path for path in files if os.path.basename(path) == name]:
+            return (folder / found[0]).parent
+    return folder / files[0]

@@ -1,0 +1,52 @@
+"""The recogniser that an adapter was trained with: its embedding conditions the picture and judges nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from portrait.errors import WeightsCorruptError
+from portrait.faces.alignment import align_face
+from portrait.records import Embedding, Face, RgbImage
+from portrait.runtime import cpu_threads
+
+
+class FaceConditioner:
+    """An ArcFace of another pack than the judge's.
+
+    Args:
+        file: Its ONNX file, verified.
+        form: `unit` for adapters that were fed unit embeddings, `raw` for those that were fed them as they come.
+        threads: onnxruntime threads; None for all cores of this process.
+
+    Raises:
+        WeightsCorruptError: the file cannot be loaded as a recogniser of 512 numbers.
+    """
+
+    def __init__(self, file: Path, form: str = "unit", *, threads: int | None = None) -> None:
+        import onnxruntime
+        from insightface.model_zoo.arcface_onnx import ArcFaceONNX
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or cpu_threads()
+        options.log_severity_level = 3
+        self.form = form
+        try:
+            session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+            self._network = ArcFaceONNX(model_file=str(file), session=session)
+            size = int(session.get_outputs()[0].shape[-1])
+        except Exception as error:  # onnxruntime's own classes are private
+            raise WeightsCorruptError(f"the recogniser {file} cannot be loaded: {error}") from error
+        if size != 512:
+            raise WeightsCorruptError(f"the recogniser {file} gives {size} numbers; the adapters take 512")
+
+    def embed(self, views: Sequence[tuple[RgbImage, Face]]) -> Embedding:
+        """One person's embedding, (512,) float32: the mean over the photos, brought back to unit length if `unit`."""
+        crops = [np.ascontiguousarray(align_face(image, face.kps)[:, :, ::-1]) for image, face in views]
+        features = np.stack([self._network.get_feat([crop])[0] for crop in crops]).astype(np.float32)
+        if self.form == "raw":
+            return features.mean(0)
+        mean = (features / np.linalg.norm(features, axis=1, keepdims=True)).mean(0)
+        return (mean / np.linalg.norm(mean)).astype(np.float32)

@@ -1,0 +1,110 @@
+"""What a ControlNet sees of the photo: edges, lines, the photo itself, or the five points of the face.
+
+`IdentityNet` is InstantID's: a ControlNet that reads the identity's tokens instead of the prompt's.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import cv2
+import numpy as np
+from diffusers import ControlNetModel
+from torch import Tensor
+
+from portrait.errors import SettingsError
+from portrait.records import Face, Points, RgbImage
+
+_LIMBS = ((0, 2), (1, 2), (3, 2), (4, 2))
+_COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255))
+
+
+def control_image(kind: str, image: RgbImage, face: Face | None) -> RgbImage:
+    """Draw what the ControlNet of this kind was trained to see.
+
+    Args:
+        kind: canny (white edges on black), lineart (white lines on black), tile (the photo), or keypoints (the
+            five face points as InstantID draws them).
+        image: (H, W, 3) uint8 RGB.
+        face: The face of `image`, for keypoints.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        SettingsError: keypoints without a face.
+    """
+    if kind == "canny":
+        return _gray(_edges(image))
+    if kind == "lineart":
+        return _gray(_lines(image))
+    if kind == "tile":
+        return image.copy()
+    if face is None:
+        raise SettingsError("this recipe draws the face's points, so it needs the face of the photo")
+    return draw_keypoints(face.kps, image.shape[0], image.shape[1])
+
+
+def _gray(lines: np.ndarray) -> RgbImage:
+    return np.repeat(lines[..., None], 3, -1)
+
+
+def _edges(image: RgbImage) -> np.ndarray:
+    """Canny at 100 and 200, as in the training of control_v11p_sd15_canny and controlnet-canny-sdxl."""
+    return cv2.Canny(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 100, 200)
+
+
+def _lines(image: RgbImage) -> np.ndarray:
+    """Lines without a network: where a pixel is darker than its blurred surroundings.
+
+    Reference:
+        "lineart standard" of controlnet_aux (Gaussian of sigma 6, contrast by the median of what is above 8).
+    """
+    x = image.astype(np.float32)
+    dark = (cv2.GaussianBlur(x, (0, 0), 6.0) - x).min(-1).clip(0, 255)
+    strong = dark[dark > 8]
+    dark = dark / max(16.0, float(np.median(strong)) if strong.size else 16.0) * 127
+    return dark.clip(0, 255).astype(np.uint8)
+
+
+def draw_keypoints(kps: Points, height: int, width: int) -> RgbImage:
+    """Five coloured points and the limbs that join them to the nose, on black.
+
+    Reference:
+        Wang et al. 2024, InstantID, `draw_kps`; sizes are for about 1024 px there and scaled here.
+    """
+    out = np.zeros((height, width, 3), np.uint8)
+    unit = min(height, width) / 1024
+    for a, b in _LIMBS:
+        (x1, y1), (x2, y2) = kps[a], kps[b]
+        length = float(np.hypot(x1 - x2, y1 - y2))
+        angle = int(np.degrees(np.arctan2(y1 - y2, x1 - x2)))
+        center = (int((x1 + x2) / 2), int((y1 + y2) / 2))
+        axes = (int(length / 2), max(1, round(4 * unit)))
+        cv2.fillConvexPoly(out, np.array(cv2.ellipse2Poly(center, axes, angle, 0, 360, 1)), _COLORS[a])
+    out = (out * 0.6).astype(np.uint8)
+    radius = max(1, round(10 * unit))
+    for (x, y), color in zip(kps, _COLORS, strict=True):
+        cv2.circle(out, (int(x), int(y)), radius, color, -1)
+    return out
+
+
+class IdentityNet(ControlNetModel):
+    """A ControlNet whose text tokens are replaced by the identity's.
+
+    `identity` is what the adapter is fed, (B, 1, 1, 512) with guidance's negatives first; `projection` is a copy of
+    the adapter's, so that both can be moved between devices on their own.
+    """
+
+    identity: Tensor | None = None
+
+    def read_identity(self, projection: Any) -> None:
+        """Take over the adapter's projection."""
+        self.projection = copy.deepcopy(projection).requires_grad_(False)
+
+    def forward(self, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if self.identity is None:
+            raise ValueError("IdentityNet needs the identity that it holds")
+        tokens = self.projection(self.identity[:, 0].to(sample))
+        return super().forward(sample, timestep, tokens, *args, **kwargs)

@@ -1,0 +1,117 @@
+"""Which device makes the pictures, and how much of a model lies on it at once.
+
+| tier | on the device | for |
+|---|---|---|
+| full | everything | enough memory |
+| offload | one model at a time (accelerate's model offload), VAE in slices | about half the memory |
+| sequential | one layer at a time, VAE in slices and tiles | little memory; slow |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from portrait.errors import SettingsError
+
+TIERS = ("full", "offload", "sequential")
+
+
+def choose_device(wanted: str = "auto") -> torch.device:
+    """`auto` is CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        SettingsError: a device was named that is not here.
+    """
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return torch.device(next(name for name, found in here.items() if found))
+    if not here.get(wanted):
+        names = ", ".join(name for name, found in here.items() if found)
+        raise SettingsError(f"device {wanted!r} is not here; this machine has: {names}")
+    return torch.device(wanted)
+
+
+def free_memory(device: torch.device) -> float:
+    """GiB that are free on the device; of the CPU, those that the system calls available."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] / 2**30
+    if device.type == "mps":
+        return (torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()) / 2**30
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            kib = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+        return kib / 2**20
+    except (OSError, StopIteration, ValueError):
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+        return pages / 2**30 if pages > 0 else float("inf")
+
+
+def choose_tier(wanted: str, needs: Sequence[float], free: float, device: str) -> str:
+    """The first tier whose need is met; the recipe's needs are GiB in the order of `TIERS`.
+
+    The CPU (at twice the bytes, float32) and MPS know only `full`: offloading moves models off a CUDA device.
+
+    Raises:
+        SettingsError: not even the smallest tier fits, or the tier does not exist on this device.
+    """
+    usable = TIERS if device == "cuda" else TIERS[:1]
+    if wanted != "auto":
+        if wanted not in usable:
+            raise SettingsError(f"memory {wanted!r} needs a CUDA device; on {device} there is: {', '.join(usable)}")
+        return wanted
+    factor = 2.0 if device == "cpu" else 1.0
+    for tier, need in zip(usable, needs or [0.0], strict=False):
+        if need * factor <= free:
+            return tier
+    least = needs[len(usable) - 1] * factor
+    raise SettingsError(
+        f"this recipe needs about {least:.1f} GiB on {device}, {free:.1f} GiB are free; close other programs, use a "
+        f"smaller recipe (portrait doctor lists them), or try all the same with --memory {usable[-1]}"
+    )
+
+
+def smaller_tier(tier: str, device: str) -> str:
+    """The tier after this one, or the same when there is none."""
+    return TIERS[min(TIERS.index(tier) + 1, len(TIERS) - 1)] if device == "cuda" else tier
+
+
+def place(pipe: Any, tier: str, device: torch.device) -> None:
+    """Put a diffusers pipeline on the device by a tier; may be called again with a smaller one."""
+    if device.type == "cpu":
+        return
+    if tier == "full":
+        pipe.to(device)
+        return
+    pipe.remove_all_hooks()
+    if tier == "offload":
+        pipe.enable_model_cpu_offload(device=device)
+    else:
+        pipe.enable_sequential_cpu_offload(device=device)
+    save_vae_memory(pipe.vae, tiles=tier == "sequential")
+
+
+def save_vae_memory(vae: Any, *, tiles: bool) -> None:
+    """Decode one picture at a time, and with `tiles` one part of it at a time; where the VAE can."""
+    for name in ("enable_slicing", *(["enable_tiling"] if tiles else [])):
+        if hasattr(vae, name):
+            getattr(vae, name)()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch means that memory ran out, on any device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def release(device: torch.device) -> None:
+    """Give cached memory back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -1,0 +1,35 @@
+"""Which limits a recipe is judged by: its calibrated ones, or provisional ones that the record names as such."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from portrait.judge.thresholds import Thresholds, photo_thresholds, thresholds_for
+from portrait.recipes.recipe import Recipe
+
+NOTE = (
+    "this recipe is not calibrated: judged by photo-to-photo thresholds, which are usually stricter than its own "
+    "would be; the false accept rate is that of photos"
+)
+
+
+def limits_for(
+    recipe: Recipe, style: str, far: float, file: Path | None = None, weights: Mapping[str, str] | None = None
+) -> tuple[Thresholds, str]:
+    """The thresholds, and a note if they are provisional (else empty).
+
+    A recipe that says `thresholds = "photo"` was never calibrated. Two photos of one person are more alike than a
+    photo and a drawing, so photo-to-photo thresholds reject more than needed; `far` is then not the caller's but that
+    of the photo thresholds. The limits on copies and burned colours are those of `mini`: what a copied photo reaches
+    does not depend on the recipe. A calibration file of the user's own counts before.
+
+    Raises:
+        SettingsError: as `thresholds_for`.
+    """
+    if file is not None or recipe.thresholds != "photo":
+        return thresholds_for(recipe.name, style, far, file, weights), ""
+    table = photo_thresholds()
+    identity = {name: float(entry["threshold"]) for name, entry in table["recognisers"].items()}
+    return replace(thresholds_for("mini", "watercolor", 0.01), identity=identity, far=float(table["far"])), NOTE

@@ -1,0 +1,343 @@
+"""Every part of the weights manifest in miniature: random weights, the real file names, key names and classes.
+
+`shelf(parts)` returns what a hub serves and the manifest that pins it. Only the widths differ from the real models,
+and those are read from the configuration files and shapes, as they are for the real ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    UNet2DConditionModel,
+)
+from safetensors.torch import save
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+from portrait.manifest import Part
+
+TEXT, TEXT_2, CLIP = 32, 32, 32
+CROSS = {"sd15": TEXT, "sdxl": TEXT + TEXT_2}
+BLOCKS = {"sd15": (16, 32, 32, 32), "sdxl": (16, 32, 32)}
+_NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+
+
+def family_of(part: str) -> str:
+    return "sdxl" if "sdxl" in part or part.startswith("instantid") else "sd15"
+
+
+@cache
+def unet(family: str) -> UNet2DConditionModel:
+    """The block types of the real model, one layer a block."""
+    torch.manual_seed(3)
+    common = {
+        "sample_size": 8, "in_channels": 4, "out_channels": 4, "block_out_channels": BLOCKS[family],
+        "layers_per_block": 1, "cross_attention_dim": CROSS[family], "norm_num_groups": 8,
+    }  # fmt: skip
+    if family == "sd15":
+        return UNet2DConditionModel(
+            **common,
+            down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+            up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+            attention_head_dim=8,
+        )
+    return UNet2DConditionModel(
+        **common,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 1, 2),
+        attention_head_dim=(2, 4, 4),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + TEXT_2,
+    )
+
+
+@cache
+def vae(factor: float) -> AutoencoderKL:
+    torch.manual_seed(4)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 8, 16, 16), layers_per_block=1, latent_channels=4, norm_num_groups=8,
+        sample_size=64, scaling_factor=factor, force_upcast=False,
+    )  # fmt: skip
+
+
+def tokenizer(folder: Path) -> CLIPTokenizer:
+    letters = [chr(c) for c in range(33, 127)]
+    vocabulary = {c: i for i, c in enumerate([*letters, *(c + "</w>" for c in letters)])}
+    for special in ("<|startoftext|>", "<|endoftext|>"):
+        vocabulary[special] = len(vocabulary)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    names = {"bos_token": "<|startoftext|>"} | dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>")
+    (folder / "special_tokens_map.json").write_text(json.dumps(names))
+    about = names | {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(about))
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def text_encoder(kind: Any, width: int, words: int) -> Any:
+    torch.manual_seed(5)
+    return kind(
+        CLIPTextConfig(
+            vocab_size=words, hidden_size=width, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+            max_position_embeddings=77, projection_dim=width, bos_token_id=words - 2, eos_token_id=words - 1,
+            pad_token_id=words - 1,
+        )
+    )  # fmt: skip
+
+
+def base(family: str, folder: Path) -> None:
+    """A diffusers folder in fp16, with the file names that the hub has."""
+    words = len(tokenizer(folder / "tokenizer"))
+    text_encoder(CLIPTextModel, TEXT, words).half().save_pretrained(folder / "text_encoder", variant="fp16")
+    index: dict[str, Any] = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": "0.6.0",
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+    }
+    scheduler: Any = PNDMScheduler(**_NOISE, skip_prk_steps=True, set_alpha_to_one=False)
+    if family == "sdxl":
+        tokenizer(folder / "tokenizer_2")
+        second = text_encoder(CLIPTextModelWithProjection, TEXT_2, words)
+        second.half().save_pretrained(folder / "text_encoder_2", variant="fp16")
+        scheduler = EulerDiscreteScheduler(**_NOISE, timestep_spacing="leading")
+        index = {
+            "_class_name": "StableDiffusionXLPipeline",
+            "_diffusers_version": "0.19.0.dev0",
+            "force_zeros_for_empty_prompt": True,
+            "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+            "tokenizer_2": ["transformers", "CLIPTokenizer"],
+        }
+    scheduler.save_pretrained(folder / "scheduler")
+    unet(family).half().save_pretrained(folder / "unet", variant="fp16")
+    unet(family).float()
+    vae(0.18215).half().save_pretrained(folder / "vae", variant="fp16")
+    vae(0.18215).float()
+    index |= {
+        "scheduler": ["diffusers", type(scheduler).__name__],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
+class _Random:
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, *shape: int, scale: float = 1.0) -> torch.Tensor:
+        return (torch.randn(*shape, generator=self._generator) * shape[-1] ** -0.5 * scale).half()
+
+
+def resampler(random: _Random, seen: int, cross: int, queries: int, latents: bool, inner: int = 16) -> dict[str, Any]:
+    """Keys of `ip_adapter.resampler.Resampler`: four layers of attention and feed-forward, one head of 64."""
+    width = inner if latents else cross
+    keys = {"proj_in.weight": random(width, seen), "proj_in.bias": random(width)}
+    if latents:
+        keys["latents"] = random(1, queries, width)
+    for i in range(4):
+        for norm in ("norm1", "norm2"):
+            keys |= {
+                f"layers.{i}.0.{norm}.weight": torch.ones(width).half(),
+                f"layers.{i}.0.{norm}.bias": random(width),
+            }
+        keys |= {
+            f"layers.{i}.0.to_q.weight": random(64, width),
+            f"layers.{i}.0.to_kv.weight": random(128, width),
+            f"layers.{i}.0.to_out.weight": random(width, 64),
+            f"layers.{i}.1.0.weight": torch.ones(width).half(),
+            f"layers.{i}.1.0.bias": random(width),
+            f"layers.{i}.1.1.weight": random(width * 4, width),
+            f"layers.{i}.1.3.weight": random(width, width * 4),
+        }
+    keys |= {"proj_out.weight": random(cross, width), "proj_out.bias": random(cross)}
+    return keys | {"norm_out.weight": torch.ones(cross).half(), "norm_out.bias": random(cross)}
+
+
+def adapter(part: str) -> dict[str, dict[str, torch.Tensor]]:
+    """`image_proj` and `ip_adapter` with the original's keys; FaceID files hold their LoRA."""
+    family = family_of(part)
+    cross, random = CROSS[family], _Random(7)
+    if part.startswith("instantid"):
+        proj = resampler(random, 512, cross, 16, latents=True)
+    elif "plus-face" in part or part.startswith("ip-adapter-plus_"):
+        proj = resampler(random, CLIP, cross, 16, latents=True)
+    else:
+        proj = {
+            "proj.0.weight": random(1024, 512, scale=8), "proj.0.bias": random(1024, scale=4),
+            "proj.2.weight": random(cross * 4, 1024), "proj.2.bias": random(cross * 4, scale=4),
+            "norm.weight": torch.ones(cross).half(), "norm.bias": random(cross),
+        }  # fmt: skip
+        if "plusv2" in part:
+            inside = resampler(random, CLIP, cross, 4, latents=False)
+            proj |= {f"perceiver_resampler.{key}": value for key, value in inside.items()}
+    layers = {}
+    net = unet(family)
+    for i, name in enumerate(net.attn_processors):
+        width, is_cross = _width(net, name), name.endswith("attn2.processor")
+        if is_cross:
+            layers[f"{i}.to_k_ip.weight"] = random(width, cross, scale=2)
+            layers[f"{i}.to_v_ip.weight"] = random(width, cross, scale=2)
+        if part.startswith("faceid"):
+            for p in ("q", "k", "v", "out"):
+                layers[f"{i}.to_{p}_lora.down.weight"] = random(4, cross if is_cross and p in "kv" else width)
+                layers[f"{i}.to_{p}_lora.up.weight"] = random(width, 4)
+    return {"image_proj": proj, "ip_adapter": layers}
+
+
+def _width(net: UNet2DConditionModel, name: str) -> int:
+    blocks = net.config.block_out_channels
+    if name.startswith("mid"):
+        return int(blocks[-1])
+    return int((blocks[::-1] if name.startswith("up") else blocks)[int(name.split(".")[1])])
+
+
+def kohya_lora(family: str, seed: int = 9) -> bytes:
+    """A LoRA of every attention layer in the layout of kohya's scripts, as the LCM and Lightning LoRAs have it."""
+    random, state = _Random(seed), {}
+    for name, module in unet(family).named_modules():
+        if name.endswith(("to_q", "to_k", "to_v", "to_out.0")):
+            key = "lora_unet_" + name.replace(".", "_")
+            state[f"{key}.lora_down.weight"] = random(4, module.in_features)
+            state[f"{key}.lora_up.weight"] = random(module.out_features, 4)
+            state[f"{key}.alpha"] = torch.tensor(4.0).half()
+    return save(state)
+
+
+def recogniser(seed: int) -> bytes:
+    """An ONNX file with the shapes of ArcFace, (N, 3, 112, 112) -> (N, 512): a random projection of a small crop."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = np.random.default_rng(seed).normal(0, 0.4, (588, 512)).astype(np.float32)
+    nodes = [
+        helper.make_node("AveragePool", ["input.1"], ["pool"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Flatten", ["pool"], ["flat"], axis=1),
+        helper.make_node("Gemm", ["flat", "w", "b"], ["683"]),
+    ]
+    init = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.zeros(512, np.float32), "b")]
+    shapes = [("input.1", [None, 3, 112, 112]), ("683", [None, 512])]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes]
+    graph = helper.make_graph(nodes, "arcface", ends[:1], ends[1:], init)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return model.SerializeToString()
+
+
+def _pickle(state: Any) -> bytes:
+    out = io.BytesIO()
+    torch.save(state, out)
+    return out.getvalue()
+
+
+def _controlnet(part: str, folder: Path) -> None:
+    torch.manual_seed(11)
+    net = ControlNetModel.from_unet(unet(family_of(part)))
+    for block in (*net.controlnet_down_blocks, net.controlnet_mid_block, net.controlnet_cond_embedding.conv_out):
+        torch.nn.init.normal_(block.weight, std=0.3)  # real ones start at zero and are trained away from it
+    half = part in ("control-sdxl-canny", "instantid-identitynet")
+    net = net.half() if half else net
+    net.save_pretrained(folder, variant="fp16" if part == "control-sdxl-canny" else None)
+
+
+def _folder_files(part: str, folder: Path) -> None:
+    if part in ("sd15", "sdxl"):
+        base(part, folder)
+    elif part in ("sd-vae-ft-mse", "sdxl-vae-fp16-fix"):
+        vae(0.13025 if "sdxl" in part else 0.18215).save_pretrained(folder)
+    elif part == "clip-vit-h":
+        torch.manual_seed(6)
+        CLIPVisionModelWithProjection(
+            CLIPVisionConfig(
+                hidden_size=CLIP, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, image_size=224,
+                patch_size=14, projection_dim=32,
+            )
+        ).save_pretrained(folder / "models/image_encoder")  # fmt: skip
+    else:
+        _controlnet(part, folder / "ControlNetModel" if part == "instantid-identitynet" else folder)
+
+
+@cache
+def _built(name: str) -> tuple[tuple[str, bytes], ...]:
+    """Every file that the miniature of a part has, path -> bytes."""
+    lora = {
+        "lcm-lora-sd15": ("pytorch_lora_weights.safetensors", "sd15"),
+        "lcm-lora-sdxl": ("pytorch_lora_weights.safetensors", "sdxl"),
+        "sdxl-lightning-4step": ("sdxl_lightning_4step_lora.safetensors", "sdxl"),
+    }
+    if name in lora:
+        path, family = lora[name]
+        return ((path, kohya_lora(family)),)
+    if name.startswith("faceid") or name == "instantid":
+        stem = "ip-adapter" if name == "instantid" else f"ip-adapter-{name}"
+        return ((f"{stem}.bin", _pickle(adapter(name))),)
+    if name.startswith("ip-adapter"):
+        flat = {f"{top}.{key}": value for top, table in adapter(name).items() for key, value in table.items()}
+        return ((f"{'sdxl_models' if 'sdxl' in name else 'models'}/{name}.safetensors", save(flat)),)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        _folder_files(name, folder)
+        return tuple((p.relative_to(folder).as_posix(), p.read_bytes()) for p in folder.rglob("*") if p.is_file())
+
+
+def shelf(parts: Iterable[Part]) -> tuple[dict[tuple[str, str, str], bytes], dict[str, bytes], str]:
+    """The hub's files, the release's archives, and a manifest with their pins.
+
+    A file that the shipped manifest has no hash for has none here either, so it is pinned on first use. A part whose
+    miniature lacks a file that the manifest lists is a mistake here, and fails.
+    """
+    files: dict[tuple[str, str, str], bytes] = {}
+    archives: dict[str, bytes] = {}
+    lines: list[str] = []
+    for part in parts:
+        if part.archive:
+            built = {f.path: recogniser(i) for i, f in enumerate(part.files)}
+            inside = f"{part.name}/" if part.name == "antelopev2" else ""
+            out = io.BytesIO()
+            with zipfile.ZipFile(out, "w") as opened:
+                for path, data in built.items():
+                    opened.writestr(inside + path, data)
+            archives[f"/releases/{part.revision}/{part.archive}"] = whole = out.getvalue()
+            origin = f'archive = "{part.archive}"\nsha256 = "{_sha(whole)}"\nbytes = {len(whole)}'
+        else:
+            built = dict(_built(part.name))
+            files |= {(part.repo, part.revision, path): data for path, data in built.items()}
+            origin = f'repo = "{part.repo}"'
+        lines += [f'[{part.name}]\ntitle = "tiny"\n{origin}\nrevision = "{part.revision}"']
+        lines += [f'license = "{part.license.replace(chr(34), "")}"\ncommercial = "{part.commercial}"\nfiles = [']
+        for file in part.files:
+            data = built[file.path]
+            pin = f', sha256 = "{_sha(data)}", bytes = {len(data)}' if file.sha256 else ""
+            lines.append(f'  {{ path = "{file.path}"{pin} }},')
+        lines.append("]\n")
+    return files, archives, "\n".join(lines)
+
+
+def _sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,323 @@
+"""Every public recipe, fetched from a hub, verified, loaded and run at small size with random weights.
+
+What this proves: file layouts, key names, shapes by configuration, classes, conditioning, LoRAs, schedulers. What it
+cannot: how the real weights look.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from portrait.cli import main
+from portrait.errors import SettingsError, WeightsCorruptError, WeightsMissingError
+from portrait.faces.conditioner import FaceConditioner
+from portrait.generate.diffusion import DiffusionGenerator
+from portrait.hub import fetch
+from portrait.manifest import find_part, manifest
+from portrait.recipes.recipe import Recipe, load_recipe, located, recipe_names
+from portrait.records import Embedding, Knobs, RgbImage
+from tests import public
+from tests.fakes import a_face
+from tests.hub_server import Hub, serving, use
+
+PUBLIC = [name for name in recipe_names() if name.startswith(("sd15-", "sdxl-"))]
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A hub with every part that a recipe names, and an empty machine."""
+    folder = tmp_path_factory.mktemp("hub")
+    names = {part for name in PUBLIC for part in load_recipe(name).part_names}
+    with pytest.MonkeyPatch.context() as patch, serving() as server:
+        parts = [find_part(name) for name in sorted(names)]
+        server.files, server.archives, text = public.shelf(parts)
+        (folder / "manifest.toml").write_text(text)
+        use(patch, server, folder)
+        yield server
+
+
+def small(name: str) -> Recipe:
+    """The recipe fetched and located, at 64 px and without a claim on memory."""
+    recipe = load_recipe(name)
+    fetch([find_part(part) for part in recipe.part_names])
+    return replace(located(recipe), resolution=SIZE, memory=())
+
+
+@pytest.fixture(scope="module")
+def picture() -> RgbImage:
+    y, x = np.mgrid[0:SIZE, 0:SIZE]
+    image = np.stack([x * 4, y * 4, 128 + 0 * x], -1).astype(np.uint8)
+    image[20:44, 24:40] = (217, 173, 140)
+    return image
+
+
+def person(seed: int, length: float = 1.0) -> Embedding:
+    vector = np.random.default_rng(seed).normal(size=512).astype(np.float32)
+    return vector / np.linalg.norm(vector) * length
+
+
+def draw(generator: DiffusionGenerator, image: RgbImage, who: Embedding, knobs: Knobs, seed: int = 1) -> RgbImage:
+    conditions = generator.prepare(image, who, "oil painting", "blurry", a_face(SIZE))
+    return generator.generate(conditions, knobs, [seed])[0]
+
+
+def distance(a: RgbImage, b: RgbImage) -> float:
+    return float(np.abs(a.astype(int) - b).mean())
+
+
+def knobs_of(recipe: Recipe, **change: Any) -> Knobs:
+    steps = {} if recipe.min_steps > 1 else {"num_inference_steps": 4, "strength": 0.8}
+    return recipe.fitted(replace(recipe.knobs_at(0.5), **(steps | change)))
+
+
+def test_the_recipes_that_were_promised_are_here() -> None:
+    full = {"sd15-faceid", "sd15-faceid-plusv2", "sd15-plus-face", "sdxl-faceid", "sdxl-faceid-plusv2"}
+    full |= {"sdxl-plus-face", "sdxl-instantid"}
+    assert full | {f"{name}-fast" for name in full} == set(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_each_recipe_is_fetched_verified_loaded_and_run(hub: Hub, picture: RgbImage, name: str) -> None:
+    recipe = small(name)
+    generator = DiffusionGenerator(recipe, threads=1)
+    assert {key.split("/")[0] for key in generator.digests} == set(recipe.part_names)
+    who = person(1, 20.0 if recipe.embedding == "raw" else 1.0)
+    knobs = knobs_of(recipe)
+    made = draw(generator, picture, who, knobs)
+    assert made.shape == (SIZE, SIZE, 3)
+    assert made.std() > 1, "a flat picture"
+    np.testing.assert_array_equal(made, draw(generator, picture, who, knobs))
+    if recipe.adapter_kind == "plus-face":  # looks at the photo's face
+        other = picture.copy()
+        other[20:44, 24:40] = (141, 85, 36)
+        conditions = generator.prepare(picture, who, "oil", "", a_face(SIZE))
+        clip = generator.prepare(other, who, "oil", "", a_face(SIZE)).clip
+        a, b = (generator.generate(replace(conditions, clip=c), knobs, [1])[0] for c in (conditions.clip, clip))
+    else:
+        a, b = (draw(generator, picture, person(seed, 20.0), knobs) for seed in (1, 2))
+    off = replace(knobs, ip_adapter_scale=0.0)
+    print(name, "identity moves the picture by", distance(a, b))
+    assert distance(a, b) > 0.05
+    if recipe.adapter_kind.startswith("faceid"):  # InstantID's IdentityNet goes on reading the identity
+        c, d = (draw(generator, picture, person(seed, 20.0), off) for seed in (1, 2))
+        assert distance(c, d) == 0
+
+
+def test_the_second_load_asks_the_hub_for_nothing(hub: Hub) -> None:
+    small("sd15-faceid")
+    hub.requests.clear()
+    small("sd15-faceid")
+    assert hub.requests == []
+
+
+def test_a_recipe_whose_models_are_not_here_names_the_command(tmp_path: Path, hub: Hub) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_CACHE", str(tmp_path))
+        patch.setenv("PORTRAIT_CACHE", str(tmp_path))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        with pytest.raises(
+            WeightsMissingError, match=r"sd15-faceid needs sd15, .*run: portrait weights fetch sd15-faceid"
+        ):
+            located(load_recipe("sd15-faceid"))
+
+
+# ---- adapters
+
+
+def test_a_pickled_adapter_is_kept_as_safetensors_and_equals_it(hub: Hub) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    from portrait.generate.adapters import as_safetensors
+
+    recipe = small("sd15-faceid")
+    assert recipe.adapter.suffix == ".bin"
+    safe = as_safetensors(recipe.adapter)
+    state = torch.load(recipe.adapter, weights_only=True)
+    flat = {f"{top}.{key}": value for top, table in state.items() for key, value in table.items()}
+    kept = load_file(safe)
+    assert kept.keys() == flat.keys()
+    assert all(torch.equal(kept[key], flat[key]) for key in flat)
+    safe.write_bytes(safe.read_bytes()[:-1] + b"!")  # damaged in our cache: made again
+    assert load_file(as_safetensors(recipe.adapter)).keys() == flat.keys()
+
+
+def test_the_lora_inside_a_faceid_file_works_at_the_documented_weight(hub: Hub, picture: RgbImage) -> None:
+    recipe = small("sd15-faceid")
+    assert recipe.adapter_lora == 0.65
+    knobs = knobs_of(recipe)
+    made = {}
+    for weight in (0.0, 0.65, 1.0):
+        generator = DiffusionGenerator(replace(recipe, adapter_lora=weight), threads=1)
+        assert generator.loras == {"faceid_0": weight}
+        made[weight] = draw(generator, picture, person(1), knobs)
+    assert distance(made[0.0], made[0.65]) > 0
+    assert distance(made[0.65], made[1.0]) > 0
+
+
+def test_at_scale_zero_the_adapters_lora_is_silent_and_the_speed_lora_stays(hub: Hub, picture: RgbImage) -> None:
+    recipe = small("sd15-faceid-fast")
+    generator = DiffusionGenerator(recipe, threads=1)
+    assert generator.loras == {"faceid_0": 0.65, "lora_0": 1.0}
+    off = knobs_of(recipe, ip_adapter_scale=0.0)
+    silent = draw(generator, picture, person(1), off)
+    without = DiffusionGenerator(replace(recipe, adapter_lora=0.0), threads=1)
+    np.testing.assert_array_equal(silent, draw(without, picture, person(1), off))
+    neither = DiffusionGenerator(replace(recipe, adapter_lora=0.0, loras=()), threads=1)
+    assert distance(silent, draw(neither, picture, person(1), off)) > 0
+    active = generator.pipe.get_active_adapters()
+    assert set(active) == {"faceid_0", "lora_0"}  # given back
+
+
+def test_plusv2_uses_its_shortcut(hub: Hub) -> None:
+    generator = DiffusionGenerator(small("sd15-faceid-plusv2"), threads=1)
+    assert generator.pipe.unet.encoder_hid_proj.image_projection_layers[0].shortcut is True
+
+
+def test_plusv2_listens_to_the_recogniser_and_to_clip(hub: Hub, picture: RgbImage) -> None:
+    recipe = small("sd15-faceid-plusv2")
+    generator = DiffusionGenerator(recipe, threads=1)
+    knobs = knobs_of(recipe)
+    conditions = generator.prepare(picture, person(1), "oil", "", a_face(SIZE))
+    assert conditions.clip is not None
+    first = generator.generate(conditions, knobs, [1])[0]
+    other_face = generator.generate(replace(conditions, clip=conditions.clip.flip(-1)), knobs, [1])[0]
+    other_id = generator.generate(replace(conditions, embedding=person(2)), knobs, [1])[0]
+    assert distance(first, other_face) > 0
+    assert distance(first, other_id) > 0
+
+
+def test_identitynet_reads_the_identity_and_the_points(hub: Hub, picture: RgbImage) -> None:
+    recipe = small("sdxl-instantid")
+    generator = DiffusionGenerator(recipe, threads=1)
+    off = knobs_of(recipe, ip_adapter_scale=0.0)  # what is left of the identity goes through IdentityNet alone
+    a, b = (draw(generator, picture, person(seed, 20.0), off) for seed in (1, 2))
+    assert distance(a, b) > 0
+    blind = replace(off, controlnet_conditioning_scale=0.0)
+    c, d = (draw(generator, picture, person(seed, 20.0), blind) for seed in (1, 2))
+    assert distance(c, d) == 0
+    conditions = generator.prepare(picture, person(1, 20.0), "oil", "", a_face(SIZE))
+    moved = generator.prepare(picture, person(1, 20.0), "oil", "", a_face(SIZE).moved(1, 9, 9)).control
+    first, second = (
+        generator.generate(replace(conditions, control=x), off, [1])[0] for x in (conditions.control, moved)
+    )
+    assert distance(first, second) > 0
+
+
+def test_a_picture_of_a_batch_is_the_picture_alone(hub: Hub, picture: RgbImage) -> None:
+    for name in ("sd15-faceid-plusv2", "sdxl-instantid"):
+        recipe = small(name)
+        generator = DiffusionGenerator(recipe, threads=1)
+        conditions = generator.prepare(picture, person(1), "oil", "", a_face(SIZE))
+        batch = generator.generate(conditions, knobs_of(recipe), [5, 6])
+        (alone,) = generator.generate(conditions, knobs_of(recipe), [6])
+        assert np.abs(batch[1].astype(int) - alone).max() <= 1
+
+
+def test_an_adapter_of_another_kind_or_family_is_refused(hub: Hub) -> None:
+    faceid, plus, xl = small("sd15-faceid"), small("sd15-plus-face"), small("sdxl-faceid")
+    with pytest.raises(WeightsCorruptError, match="not a plain FaceID adapter"):
+        DiffusionGenerator(replace(faceid, adapter=plus.adapter), threads=1)
+    with pytest.raises(WeightsCorruptError, match="not an IP-Adapter plus-face"):
+        DiffusionGenerator(replace(plus, adapter=faceid.adapter), threads=1)
+    with pytest.raises(WeightsCorruptError, match="cross-attention width of 64, the model has 32"):
+        DiffusionGenerator(replace(faceid, adapter=xl.adapter), threads=1)
+
+
+# ---- few steps
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name.endswith("-fast")])
+def test_a_distilled_model_never_runs_fewer_steps_than_it_was_made_for(name: str) -> None:
+    recipe = load_recipe(name)
+    for balance in np.linspace(0, 1, 21):
+        for strength in (None, 0.3, 0.35, 0.7, 1.0):
+            knobs = recipe.knobs_at(float(balance))
+            knobs = recipe.fitted(knobs if strength is None else replace(knobs, strength=strength))
+            assert int(knobs.num_inference_steps * knobs.strength) >= recipe.min_steps
+
+
+def test_steps_that_the_user_set_too_low_are_refused_with_the_number_that_works(hub: Hub, picture: RgbImage) -> None:
+    generator = DiffusionGenerator(small("sd15-faceid-fast"), threads=1)
+    knobs = replace(generator.recipe.knobs_at(0.5), num_inference_steps=4, strength=0.5)
+    with pytest.raises(SettingsError, match="strength 0.5 of 4 steps runs 2, recipe sd15-faceid-fast needs 4; use 8"):
+        draw(generator, picture, person(1), knobs)
+
+
+def test_each_recipe_samples_as_its_adapter_or_lora_was_documented(hub: Hub) -> None:
+    wanted = {"sd15-faceid": "DDIM", "sd15-faceid-fast": "LCM", "sdxl-faceid-fast": "EulerDiscrete"}
+    for name, sampler in wanted.items():
+        generator = DiffusionGenerator(small(name), threads=1)
+        assert generator.sampler == sampler
+    assert generator.pipe.scheduler.config.timestep_spacing == "trailing"
+
+
+# ---- recognisers
+
+
+def test_each_adapter_gets_the_pack_that_it_was_trained_with() -> None:
+    for name in PUBLIC:
+        recipe = load_recipe(name)
+        wanted = {"instantid": "glintr100", "plus-face": ""}.get(recipe.adapter_kind, "w600k_r50")
+        assert recipe.recogniser == wanted
+        assert recipe.embedding == ("raw" if recipe.adapter_kind == "instantid" else "unit")
+
+
+def test_another_pack_is_refused(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text('extends = "sd15-faceid"\nname = "own"\n[parts]\nrecogniser = "antelopev2"\n')
+    with pytest.raises(SettingsError, match="w600k_r50 comes from the pack buffalo_l, not antelopev2"):
+        load_recipe(str(own))
+
+
+def test_the_conditioner_gives_unit_or_raw_embeddings_and_averages_photos(hub: Hub, picture: RgbImage) -> None:
+    file = small("sdxl-instantid").recogniser_file
+    assert file is not None
+    views = [(picture, a_face(SIZE)), (picture[::-1].copy(), a_face(SIZE))]
+    raw, unit = FaceConditioner(file, "raw", threads=1), FaceConditioner(file, "unit", threads=1)
+    one, two = (raw.embed([view]) for view in views)
+    assert np.linalg.norm(one) != pytest.approx(1, abs=0.01)
+    np.testing.assert_allclose(raw.embed(views), (one + two) / 2, rtol=1e-5)
+    assert np.linalg.norm(unit.embed(views)) == pytest.approx(1, abs=1e-5)
+
+
+def test_every_shipped_recipe_names_parts_of_the_manifest_and_their_licences() -> None:
+    for name in PUBLIC:
+        recipe = load_recipe(name)
+        assert [part["part"] for part in recipe.licenses] == recipe.part_names
+        assert set(recipe.part_names) <= manifest().keys()
+
+
+# ---- the whole road
+
+
+def test_two_commands_lead_to_a_picture_and_its_record(
+    hub: Hub, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "small.toml"
+    own.write_text('extends = "sd15-faceid"\nresolution = 128\n')
+    assert main(["weights", "fetch", str(own), "--quiet"]) == 0
+    argv = ["stylize", str(photos / "astronaut.png"), "--recipe", str(own), "--style", "oil", "-o", str(tmp_path)]
+    argv += ["--max-attempts", "1", "--num-inference-steps", "4", "--memory", "full", "--device", "cpu", "--json"]
+    assert main(argv) == 1  # random weights keep nobody's likeness
+    record = json.loads(capsys.readouterr().out)
+    assert record["status"] == "rejected"
+    assert Path(record["output"]).is_file()
+    assert record["recipe"] == "sd15-faceid"
+    assert record["prompt"].startswith("oil painting, portrait of a person")
+    assert "photo-to-photo thresholds" in record["provisional_thresholds"]
+    assert record["thresholds"]["dlib"]["far"] == 0.001
+    chain = {part["part"]: part["commercial"] for part in record["licenses"]}
+    assert chain["faceid_sd15"] == chain["buffalo_l"] == "no"
+    assert chain["sd15"] == "yes"
+    assert record["weights"]["faceid_sd15/ip-adapter-faceid_sd15.bin"]
+    assert main(["replay", str(Path(record["output"]).with_suffix(".json"))]) == 0
+    assert "identical, pixel for pixel" in capsys.readouterr().out
