@@ -12,10 +12,10 @@ import portrait
 PACKAGE = Path(portrait.__file__).parent
 LAYERS = [
     {"errors", "records", "settings"},
-    {"images", "weights", "runtime"},
+    {"images", "weights", "runtime", "intervals"},
     {"faces", "recipes"},
     {"generate", "judge"},
-    {"stylizer", "policy"},
+    {"stylizer", "policy", "calibration"},
     {"report"},
     {"cli", "__main__"},
 ]

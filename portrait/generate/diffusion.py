@@ -234,6 +234,14 @@ class DiffusionGenerator:
         pixels = (output.float().clamp(0, 1) * 255).round().to(torch.uint8)
         return list(pixels.permute(0, 2, 3, 1).cpu().numpy())
 
+    @torch.inference_mode()
+    def reconstruct(self, image: RgbImage) -> RgbImage:
+        """The photo through the autoencoder alone, (S, S, 3) uint8: a copy, never a style."""
+        picture = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+        with self._autocast():
+            out = self.pipe.vae(picture.contiguous(memory_format=torch.channels_last))[0]
+        return ((out.float().clamp(-1, 1) + 1) * 127.5).round().byte()[0].permute(1, 2, 0).cpu().numpy()
+
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.dtype == "float32":
             return contextlib.nullcontext()
