@@ -50,7 +50,7 @@ def bootstrap_pairs(
         level: Coverage, in (0, 1).
     """
     rng = np.random.default_rng(seed)
-    rows, columns = scores.shape
+    rows, columns = len(scores), len(scores[0])
     found = []
     for _ in range(rounds):
         drawn = rng.integers(columns, size=columns)
