@@ -31,6 +31,7 @@ _EPILOG = """examples:
   portrait faces team.jpg --draw faces.png                 which faces are seen, and their index
   portrait compare anna.jpg out/anna-watercolor-1.png      is it the same person, by two judges
   portrait replay out/anna-watercolor-1.json               the same picture again, bit for bit
+  portrait explain out/anna-watercolor-1.json              what was tried, and why it ended so
   portrait calibrate --subjects people/                    thresholds from people of your own
 
 exit codes: 0 done, 1 nothing accepted or failed, 2 something given cannot be used
@@ -137,6 +138,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("--json", action="store_true", help="one JSON object")
     replay.set_defaults(run=_replay)
+
+    explain = commands.add_parser(
+        "explain",
+        help="tell the story of a record",
+        description="Say in sentences what a record holds: every attempt, what the judges said, what was changed and why.",
+        epilog="example:\n  portrait explain out/anna-oil-1.json",
+        formatter_class=raw,
+    )
+    explain.add_argument("record", type=Path, metavar="RECORD.json")
+    explain.set_defaults(run=_explain)
 
     calibrate = commands.add_parser(
         "calibrate",
@@ -644,6 +655,19 @@ def _same_photo(path: Path, sha256: str) -> Photo:
             f"{path} is not the photo of the record (SHA-256 {photo.sha256[:12]}..., not {sha256[:12]}...)"
         )
     return photo
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from portrait.report.explain import explain
+
+    try:
+        record = json.loads(args.record.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read {args.record}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{args.record} is not a record of portrait: {str(error)[:200]!r}") from None
+    print(explain(record))
+    return 0
 
 
 def _calibrate(args: argparse.Namespace) -> int:
