@@ -17,10 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from people import data_argument, held_out, interval, subjects
+from people import data_argument, held_out, subjects
 
 from portrait.generate.framing import frame_portrait
 from portrait.images import write_json
+from portrait.intervals import bootstrap_mean
 from portrait.judge.verification import similarity
 from portrait.stylizer import Stylizer
 
@@ -68,7 +69,7 @@ def main() -> None:
     for title, a, b in (("default - off", "default", "off"), ("default - swapped", "default", "swapped")):
         for judge in ("arcface", "dlib"):
             gap = np.array(scores[a][judge]) - np.array(scores[b][judge])
-            low, high = interval(gap, whose)
+            low, high = bootstrap_mean(gap, whose)
             result["difference"][f"{title}, {judge}"] = [round(float(gap.mean()), 4), round(low, 4), round(high, 4)]
     print(json.dumps(result, indent=1))
     print(write_json(args.output, result))

@@ -11,7 +11,7 @@ from portrait.recipes.recipe import Recipe
 
 NOTE = (
     "this recipe is not calibrated: judged by photo-to-photo thresholds, which are usually stricter than its own "
-    "would be; the false accept rate is that of photos"
+    "would be; the false accept rate is that of photos. portrait calibrate measures its own"
 )
 
 

@@ -229,7 +229,7 @@ class Stylizer:
         prompt = settings.prompt or self.recipe.prompt_of(chosen_style)
         negative = settings.negative_prompt or self.recipe.negative_prompt
         conditions = self.generator.prepare(
-            framed.image, self._conditioning(subject.identity), prompt, negative, framed.face
+            framed.image, self.conditioning(subject.identity), prompt, negative, framed.face
         )
         fixed = settings.fixed_knobs()
         knobs = self._fitted(settings.knobs(self.recipe.knobs_at(settings.balance)), fixed)
@@ -259,7 +259,8 @@ class Stylizer:
         record["seconds"] = round(time.perf_counter() - start, 3)
         return Portrait(picture=picture, before=before, record=record)
 
-    def _conditioning(self, identity: Identity) -> Embedding:
+    def conditioning(self, identity: Identity) -> Embedding:
+        """What the generator is fed of an identity: the conditioner's embedding, or the analyzer's where it has none."""
         own = identity.conditioning
         return identity.embeddings[self.analyzer.name] if own is None else own
 
@@ -319,7 +320,7 @@ class Stylizer:
                 raise ValueError(f"a batch of {len(seeds)} seeds")
             subject = self.subjects(photo, str(record["input"]["face"]["index"]), references)[0]
             framed = frame_portrait(photo.pixels, subject.face, settings.frame, self.recipe.resolution)
-            embedding = self._conditioning(subject.identity)
+            embedding = self.conditioning(subject.identity)
             conditions = self.generator.prepare(
                 framed.image, embedding, record["prompt"], record["negative_prompt"], framed.face
             )

@@ -12,10 +12,10 @@ import portrait
 PACKAGE = Path(portrait.__file__).parent
 LAYERS = [
     {"errors", "records", "settings"},
-    {"images", "weights", "runtime", "manifest", "hub"},
+    {"images", "weights", "runtime", "intervals", "manifest", "hub"},
     {"faces", "recipes"},
     {"generate", "judge"},
-    {"stylizer", "policy", "provisional"},
+    {"stylizer", "policy", "calibration", "provisional"},
     {"report"},
     {"cli", "weights_cli", "__main__"},
 ]

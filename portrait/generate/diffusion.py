@@ -448,6 +448,17 @@ class DiffusionGenerator:
             more["negative_pooled_prompt_embeds"] = self._batch(conditions.pooled[1], count) if guided else None
         return more
 
+    @torch.inference_mode()
+    def reconstruct(self, image: RgbImage) -> RgbImage:
+        """The photo through the autoencoder alone, (S, S, 3) uint8: a copy, never a style."""
+        picture = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+        picture = picture.to(self.pipe._execution_device, self._weights)
+        with self._autocast():
+            encoded = self.pipe.vae.encode(picture.contiguous(memory_format=torch.channels_last))
+            latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+            out = self.pipe.vae.decode(latents, return_dict=False)[0]
+        return ((out.float().clamp(-1, 1) + 1) * 127.5).round().byte()[0].permute(1, 2, 0).cpu().numpy()
+
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.dtype != "bfloat16":
             return contextlib.nullcontext()

@@ -34,10 +34,12 @@ SIZE = CONFIG["data"]["size"]
 
 def people(data: Path) -> list[tuple[str, bool]]:
     """(path relative to `data`, is validation) of every portrait, in a fixed order."""
+    held_out = (Path(__file__).parent / CONFIG["data"]["held_out"]).read_text().split("\n")
     found = []
     for folder in sorted(p for p in data.iterdir() if p.is_dir()):
-        for i, path in enumerate(sorted(folder.glob("*.jpg"), key=lambda p: int(p.stem))):
-            found.append((f"{folder.name}/{path.name}", i % CONFIG["data"]["validation_every"] == 0))
+        for path in sorted(folder.glob("*.jpg"), key=lambda p: int(p.stem)):
+            name = f"{folder.name}/{path.name}"
+            found.append((name, name in held_out))
     return found
 
 

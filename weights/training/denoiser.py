@@ -261,7 +261,10 @@ class Trainer:
         ]
         batch["embedding"] = batch["embedding"] * torch.from_numpy(~no_id).float()[:, None]
         level = torch.from_numpy(level.astype(np.float32))[:, None, None, None]
-        only_face = torch.from_numpy(rng.random(size) < 1 / 3).float()[:, None, None, None] * batch["face"].clone()
+        only_face = (
+            torch.from_numpy(rng.random(size) < CONFIG["only_face"]).float()[:, None, None, None]
+            * batch["face"].clone()
+        )
         only_face = torch.where(only_face.amax((1, 2, 3), keepdim=True) > 0, only_face, torch.ones(()))
         level_map = 1 - only_face * (1 - level)
         batch["source"] = weaken(batch["source"], level_map, torch.randn_like(batch["source"]))
@@ -353,17 +356,26 @@ class Trainer:
         return scores
 
     @torch.no_grad()
-    def sample(self, batch: dict, level: float, embedding: Tensor, steps: int = 4, guidance: float = 1.5) -> np.ndarray:
-        """DDIM from noise; (B, 512, 512, 3) uint8 RGB."""
-        generator = torch.Generator().manual_seed(0)
-        source = weaken(batch["source"], level, torch.randn(batch["source"].shape, generator=generator))
-        x = torch.randn(source.shape, generator=generator)
+    def denoise(
+        self, batch: dict, level: Tensor, generator: torch.Generator, steps: int = 4, guidance: float = 1.5
+    ) -> Tensor:
+        """DDIM from noise, as the product does it; scaled latents (B, 32, 32, 32). `level` is (B, 1, 1, 1)."""
+        shape, embedding = batch["source"].shape, batch["embedding"]
+        source = weaken(batch["source"], level, torch.randn(shape, generator=generator))
+        x = torch.randn(shape, generator=generator)
+        prompts = [""] * len(x) + [PROMPTS[s][0] for s in batch["styles"]]
         self.scheduler.set_timesteps(steps)
         for t in self.scheduler.timesteps:
-            both = torch.cat([x, x]), source, torch.full((len(x), 1, 1, 1), level), t.expand(2 * len(x))
-            prompts = [""] * len(x) + [PROMPTS[s][0] for s in batch["styles"]]
+            both = torch.cat([x, x]), source, level, t.expand(2 * len(x))
             v0, v1 = self.predict(*both, prompts, torch.cat([torch.zeros_like(embedding), embedding])).chunk(2)
             x = self.scheduler.step(v0 + guidance * (v1 - v0), t, x).prev_sample
+        return x
+
+    @torch.no_grad()
+    def sample(self, batch: dict, level: float, steps: int = 4, guidance: float = 1.5) -> np.ndarray:
+        """Pictures of held-out people, (B, 512, 512, 3) uint8 RGB."""
+        levels = torch.full((len(batch["source"]), 1, 1, 1), level)
+        x = self.denoise(batch, levels, torch.Generator().manual_seed(0), steps, guidance)
         with fast_cpu():
             self.vae.source, self.vae.source_level = self.held_out.pictures(batch["photos"]), max(0, 2 * level - 1)
             image = self.vae.decode(x / self.vae.config.scaling_factor).sample.float()
@@ -377,10 +389,11 @@ class Trainer:
         people = [p * n for p in (2, 17, 30)]
         for p, start in enumerate(people):
             batch = self.held_out.get(list(range(start, start + n)))
-            full = self.sample(batch, 1.0, batch["embedding"])
+            full = self.sample(batch, 1.0)
             one = self.held_out.get([start, start])
             other = self.held_out.get([people[(p + 1) % 3]])["embedding"]
-            weak = self.sample(one, 0.3, torch.cat([one["embedding"][:1], other]))
+            one["embedding"] = torch.cat([one["embedding"][:1], other])
+            weak = self.sample(one, 0.5)
             rows.append(np.concatenate([*full, *weak], 1))
         picture = cv2.resize(np.concatenate(rows, 0), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         cv2.imwrite(str(self.out / "samples.png"), picture[:, :, ::-1])

@@ -1,0 +1,50 @@
+"""The picture in the README and the model card: held-out people in every style, with the judges' verdicts.
+
+    python eval/gallery.py --data FACES          # writes weights/mini/examples.jpg
+
+The people are spread evenly over the held-out list; nothing is picked by its result.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from people import data_argument, held_out, subjects
+
+from portrait.images import write_picture
+from portrait.report.sheet import contact_sheet, thumbnail
+from portrait.settings import Settings
+from portrait.stylizer import Stylizer
+
+SIDE = 288
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data_argument(parser)
+    parser.add_argument("--people", type=int, default=6)
+    parser.add_argument("--first", type=int, default=1, help="index of the first of them on the list")
+    parser.add_argument("--balance", type=float, default=0.5)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "weights" / "mini" / "examples.jpg")
+    args = parser.parse_args()
+    stylizer = Stylizer.from_recipe("mini")
+    paths = held_out(args.data)
+    picks = np.linspace(args.first, len(paths) - 1, args.people).round().astype(int)
+    cells = []
+    for subject in subjects(stylizer, [paths[i] for i in picks]):
+        for n, style in enumerate(stylizer.recipe.styles):
+            made = stylizer.stylize(subject, style, Settings(balance=args.balance))
+            if n == 0:
+                cells.append((thumbnail(made.before, SIDE), "the photo", None))
+            attempt = made.record["attempts"][made.record["chosen"]]
+            scores = "  ".join(f"{judge} {value:.2f}" for judge, value in attempt["similarity"].items())
+            cells.append((thumbnail(made.picture, SIDE), f"{style}: {made.record['status']}\n{scores}", made.accepted))
+            print(subject.photo.path.name, style, made.record["status"], made.record["reasons"], attempt, flush=True)
+    write_picture(args.output, contact_sheet(cells, columns=1 + len(stylizer.recipe.styles), side=SIDE), quality=85)
+    print(args.output)
+
+
+if __name__ == "__main__":
+    main()

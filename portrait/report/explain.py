@@ -1,0 +1,100 @@
+"""Tell the story of a record in sentences: what was tried, what the judges said, what was changed and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from portrait.errors import SettingsError
+from portrait.judge.verdict import in_words
+
+_KNOBS = {
+    "strength": "strength",
+    "guidance_scale": "guidance",
+    "ip_adapter_scale": "identity adapter",
+    "controlnet_conditioning_scale": "structure of the photo",
+}
+
+
+def explain(record: dict[str, Any]) -> str:
+    """The record of one portrait as text, a line per fact.
+
+    Args:
+        record: As `Portrait.record`, or read from the JSON beside a picture.
+
+    Raises:
+        SettingsError: it is not such a record.
+    """
+    try:
+        return "\n".join(_failed(record) if record["status"] == "failed" else _lines(record))
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        raise SettingsError(f"this is not the record of a portrait: {error!r}") from None
+
+
+def _failed(record: dict[str, Any]) -> list[str]:
+    return [f"{record['input']['path']}: nothing was made.", *(f"  {reason}" for reason in record["reasons"])]
+
+
+def _lines(record: dict[str, Any]) -> list[str]:
+    attempts, chosen, settings = record["attempts"], record["chosen"], record["settings"]
+    far = next(iter(record["thresholds"].values()))["far"]
+    photo = Path(record["input"]["path"]).name
+    who = f"face {record['input']['face']['index']} of {photo}"
+    if record["input"]["references"]:
+        who += f" and {len(record['input']['references'])} more of the same person"
+    lines = [
+        f"{record['style']} portrait of {who}; recipe {record['recipe']}, balance {record['balance']:g}, "
+        f"frame {record['frame']}, false accept rate {far:g} for each judge.",
+        _outcome(record, attempts, chosen, settings),
+    ]
+    for i, attempt in enumerate(attempts):
+        lines += ["", _headline(i, attempt, chosen, record["status"]), *_scores(record, attempt)]
+        if i:
+            lines += _moved(attempts[i - 1]["knobs"], attempt["knobs"], attempts[i - 1]["reasons"])
+    parts = [entry["part"] for entry in record["licenses"] if entry["commercial"] != "yes"]
+    if parts:
+        lines += ["", f"Not for commercial use, or not known to be: {', '.join(parts)}."]
+    return lines
+
+
+def _outcome(record: dict[str, Any], attempts: list[Any], chosen: int, settings: dict[str, Any]) -> str:
+    tried = f"{len(attempts)} of at most {settings['max_attempts']} attempts, {record['seconds']:.1f} s"
+    if record["status"] == "accepted":
+        accepted = sum(a["accepted"] for a in attempts)
+        most = " It is the most stylized one of those that passed." if accepted > 1 else ""
+        return f"Accepted: attempt {chosen + 1} ({tried}).{most}"
+    why = "; ".join(in_words(reason) for reason in record["reasons"])
+    return f"Rejected ({tried}). The one that came closest is attempt {chosen + 1}: {why}."
+
+
+def _headline(i: int, attempt: dict[str, Any], chosen: int, status: str) -> str:
+    verdict = "accepted" if attempt["accepted"] else "rejected"
+    mark = " <- this is the picture" if i == chosen and status == "accepted" else ""
+    return f"Attempt {i + 1} (seed {attempt['seed']}, {attempt['seconds']:.1f} s): {verdict}{mark}"
+
+
+def _scores(record: dict[str, Any], attempt: dict[str, Any]) -> list[str]:
+    lines = []
+    for judge, value in attempt["similarity"].items():
+        least = record["thresholds"][judge]["value"]
+        lines.append(f"  likeness by {judge}: {value:.3f}, {_against(value, least)}")
+    if not attempt["face_found"]:
+        lines.append("  no face was detected in it; it was judged where the photo's face is")
+    least, most = record["limits"]["style_on_face"], record["limits"]["burned"]
+    lines.append(f"  style on the face: {attempt['style_on_face']:.3f}, {_against(attempt['style_on_face'], least)}")
+    if attempt["burned"] > most:
+        lines.append(f"  burned: {attempt['burned']:.1%} of the pixels, at most {most:.1%} may be")
+    return lines
+
+
+def _against(value: float, least: float) -> str:
+    return f"{abs(value - least):.3f} {'above' if value >= least else 'BELOW'} the limit {least:.3f}"
+
+
+def _moved(before: dict[str, Any], after: dict[str, Any], reasons: list[str]) -> list[str]:
+    changes = [
+        f"{words} {before[name]:g} -> {after[name]:g}" for name, words in _KNOBS.items() if before[name] != after[name]
+    ]
+    why = "; ".join(in_words(reason) for reason in reasons)
+    what = ", ".join(changes) if changes else "another seed only"
+    return [f"  changed because {why}: {what}"] if why else [f"  changed: {what}"]

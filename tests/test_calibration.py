@@ -1,0 +1,163 @@
+"""Thresholds from impostors: exact with the fakes of the seams, and once for real."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from portrait.calibration import calibrate, copies, equal_error_rate
+from portrait.cli import main
+from portrait.errors import SettingsError, TooFewPairsError
+from portrait.images import Photo, write_picture
+from portrait.intervals import bootstrap_mean, bootstrap_pairs
+from portrait.judge.thresholds import thresholds_for
+from portrait.records import Face, Knobs, RgbImage
+from portrait.stylizer import Stylizer
+from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee
+from tests.test_loop import RECIPE, a_photo, restyled
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> list[Path]:
+    """Twelve photos whose mean red and green, and so whose identity to the fakes, differ."""
+    base = a_photo().pixels.astype(int)
+    colours = [np.array([10 * i - 60, 60 - 10 * i, 0]) for i in range(12)]
+    return [
+        write_picture(tmp_path / f"{i:02d}.png", np.clip(base + c, 0, 255).astype(np.uint8))
+        for i, c in enumerate(colours)
+    ]
+
+
+def run(paint: Any, people: list[Path], **arguments: Any) -> tuple[dict[str, Any], FakeGenerator]:
+    generator = FakeGenerator(paint)
+    stylizer = Stylizer(RECIPE, generator, FakeAnalyzer(), [FakeReferee()])
+    return calibrate(stylizer, people, **({"styles": ["oil"], "rates": [0.1]} | arguments)), generator
+
+
+def test_a_threshold_accepts_no_more_impostors_than_its_rate(people: list[Path]) -> None:
+    table, generator = run(lambda photo, knobs, seed: restyled(photo), people)
+    assert len(generator.calls) == 12
+    for judge in ("arcface", "dlib"):
+        found = table["styles"]["oil"]["recognisers"][judge]
+        assert found["impostor_pairs"] == 12 * 11
+        assert found["genuine_pairs"] == 12
+        assert found["genuine_mean"] == pytest.approx(1, abs=0.001)
+        assert found["tar"]["0.1"] == {"rate": 1.0, "interval": [1.0, 1.0], "of": 12}
+        low, high = found["threshold_intervals"]["0.1"]
+        assert low <= found["thresholds"]["0.1"] + 1e-4
+        assert low < high
+        above = [far for threshold, far, _ in found["det"] if threshold >= found["thresholds"]["0.1"]]
+        assert max(above) <= 0.1
+
+
+def test_the_judge_reads_the_table_that_calibration_writes(people: list[Path], tmp_path: Path) -> None:
+    table, _ = run(lambda photo, knobs, seed: restyled(photo), people)
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(table))
+    limits = thresholds_for("mini", "oil", 0.1, path)
+    assert limits.identity["arcface"] == table["styles"]["oil"]["recognisers"]["arcface"]["thresholds"]["0.1"]
+    with pytest.raises(SettingsError, match="FAR 0.01 is not calibrated for mini / oil; calibrated: 0.1"):
+        thresholds_for("mini", "oil", 0.01, path)
+
+
+def test_a_recipe_that_returns_the_photo_has_nothing_accepted(people: list[Path]) -> None:
+    table, _ = run(lambda photo, knobs, seed: photo, people)
+    assert table["styles"]["oil"]["first_attempt_accepted"]["rate"] == 0
+
+
+def test_too_few_people_are_refused_before_anything_is_made(people: list[Path]) -> None:
+    generator = FakeGenerator(lambda photo, knobs, seed: photo)
+    stylizer = Stylizer(RECIPE, generator, FakeAnalyzer(), [FakeReferee()])
+    with pytest.raises(TooFewPairsError, match="132 impostor pairs; a FAR of 0.01 needs 500"):
+        calibrate(stylizer, people, styles=["oil"], rates=[0.01])
+    with pytest.raises(SettingsError, match="1.5 is not between 0 and 1"):
+        calibrate(stylizer, people, styles=["oil"], rates=[1.5])
+    assert not generator.calls
+
+
+def test_photos_of_other_people_make_more_impostor_pairs(people: list[Path]) -> None:
+    table, generator = run(lambda photo, knobs, seed: restyled(photo), people[:6], impostors=people[6:])
+    assert len(generator.calls) == 6
+    assert table["styles"]["oil"]["recognisers"]["dlib"]["impostor_pairs"] == 6 * 11
+
+
+def test_a_photo_without_a_face_is_counted_and_not_scored(people: list[Path]) -> None:
+    class Blind(FakeAnalyzer):
+        def candidates(self, image: RgbImage) -> list[Face]:
+            return [] if image[..., 0].mean() > 140 else super().candidates(image)
+
+        detect = candidates
+
+    stylizer = Stylizer(RECIPE, FakeGenerator(lambda photo, knobs, seed: photo), Blind(), [FakeReferee()])
+    table = calibrate(stylizer, people, styles=["oil"], rates=[0.1])
+    assert table["failure_to_acquire"] == ["11.png"]
+    assert len(table["people"]) == 11
+
+
+def test_every_picture_is_made_with_the_seed_and_balance_asked_for(people: list[Path]) -> None:
+    seen: list[tuple[Knobs, int]] = []
+
+    def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
+        seen.append((knobs, seed))
+        return restyled(photo)
+
+    table, _ = run(paint, people, seed=7)
+    assert {seed for _, seed in seen} == {table["seed"]} == {7}
+
+
+def test_equal_error_rate_by_hand() -> None:
+    assert equal_error_rate(np.array([0.6, 0.7, 0.8, 0.9]), np.array([0.1, 0.2, 0.3, 0.4])) == 0
+    assert equal_error_rate(np.array([0.3, 0.7, 0.8, 0.9]), np.array([0.1, 0.2, 0.25, 0.75])) == 0.25
+
+
+def test_an_interval_of_a_mean_draws_people_and_not_pictures() -> None:
+    people = np.repeat(np.arange(4), 100)
+    values = np.repeat([0.0, 0.0, 1.0, 1.0], 100)
+    low, high = bootstrap_mean(values, people)
+    assert (low, high) == (0.0, 1.0)  # 400 pictures, but only four people
+    low, high = bootstrap_mean(values, np.arange(400))
+    assert 0.44 < low < 0.5 < high < 0.56
+
+
+def test_an_interval_over_pairs_is_wider_than_one_over_independent_scores() -> None:
+    rng = np.random.default_rng(0)
+    people = rng.normal(size=(20, 1))
+    scores = people + rng.normal(size=(20, 20)) * 0.1
+    low, high = bootstrap_pairs(scores, lambda x: float(x.mean()))
+    assert high - low > 3 * (2 * 1.96 * scores.std() / 20)
+
+
+def test_copies_are_pictures_of_the_photo_s_size() -> None:
+    photo = a_photo().pixels
+    made = copies(photo, np.random.default_rng(0))
+    assert len(made) >= 8
+    assert all(c.shape == photo.shape == (SIZE, SIZE, 3) and c.dtype == np.uint8 for c in made.values())
+
+
+def test_portrait_calibrate_measures_mini_on_the_six_faces(
+    photos: Path, mini: Stylizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from portrait.images import read_photo
+
+    t1: Photo = read_photo(photos / "t1.png")
+    for subject in mini.subjects(t1, "each"):
+        x1, y1, x2, y2 = subject.face.bbox
+        grow = 0.6 * max(x2 - x1, y2 - y1)
+        left, top = (max(0, int(v - grow)) for v in (x1, y1))
+        crop = t1.pixels[top : int(y2 + grow), left : int(x2 + grow)]
+        write_picture(tmp_path / "people" / f"{subject.index}.png", np.ascontiguousarray(crop))
+    output = tmp_path / "table.json"
+    command = ["calibrate", "--subjects", str(tmp_path / "people"), "--style", "sketch", "--far", "0.2"]
+    assert main([*command, "-o", str(output)]) == 0
+    printed = capsys.readouterr().out
+    assert "sketch" in printed
+    assert str(output) in printed
+    table = json.loads(output.read_text())
+    assert table["weights"] == mini.generator.digests
+    assert thresholds_for("mini", "sketch", 0.2, output, mini.generator.digests).identity.keys() == {"arcface", "dlib"}
+    assert main([*command, "--only", str(tmp_path / "none.txt")]) == 2
+    assert "none.txt" in capsys.readouterr().err

@@ -1,0 +1,61 @@
+"""What reports say of a record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from portrait.cli import main
+from portrait.errors import SettingsError
+from portrait.report.explain import explain
+from tests.test_loop import limits, restyled, run
+
+__all__ = ["limits"]
+
+
+def test_explain_tells_attempts_verdicts_and_changes(limits: str) -> None:
+    made, _ = run(lambda photo, knobs, seed: restyled(photo, 0 if knobs.ip_adapter_scale > 0.7 else 150), limits)
+    story = explain(made.record).splitlines()
+    assert story[0].startswith("watercolor portrait of face 0 of anna.png; recipe mini, balance 0.5")
+    assert story[1].startswith("Accepted: attempt 2 (2 of at most")
+    text = "\n".join(story)
+    assert "Attempt 1 (seed 1, " in text
+    assert "BELOW the limit 0.900" in text
+    assert "changed because it does not look enough like the person (arcface); it does not" in text
+    assert "identity adapter 0.6 -> 0.8" in text
+    assert text.count("<- this is the picture") == 1
+
+
+def test_explain_says_which_rejected_attempt_came_closest(limits: str) -> None:
+    made, _ = run(lambda photo, knobs, seed: photo, limits, max_attempts=2)
+    text = explain(made.record)
+    assert "Rejected (2 of at most 2 attempts" in text
+    assert "the face is still the photo" in text
+    assert "<- this is the picture" not in text
+
+
+def test_explain_says_when_only_the_seed_changed(limits: str) -> None:
+    fixed = {"strength": 0.6, "guidance_scale": 3.0, "ip_adapter_scale": 0.6, "controlnet_conditioning_scale": 0.7}
+    made, _ = run(lambda photo, knobs, seed: photo, limits, max_attempts=2, **fixed)
+    assert "another seed only" in explain(made.record)
+
+
+def test_explain_on_the_command_line(limits: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made, _ = run(lambda photo, knobs, seed: restyled(photo), limits)
+    path = tmp_path / "anna.json"
+    path.write_text(json.dumps(made.record))
+    assert main(["explain", str(path)]) == 0
+    assert "Accepted: attempt 1" in capsys.readouterr().out
+    path.write_text("[1, 2]")
+    assert main(["explain", str(path)]) == 2
+    assert "not the record of a portrait" in capsys.readouterr().err
+    assert main(["explain", str(tmp_path / "none.json")]) == 2
+
+
+def test_a_failed_record_is_told_in_one_line() -> None:
+    record = {"status": "failed", "input": {"path": "anna.jpg"}, "reasons": ["no face in it"]}
+    assert explain(record) == "anna.jpg: nothing was made.\n  no face in it"
+    with pytest.raises(SettingsError):
+        explain({"status": "accepted"})

@@ -1,0 +1,199 @@
+"""Stage 4: let the decoder learn the denoiser's own latents.
+
+    python weights/training/decoder.py --out work [--minutes 18]
+
+The denoiser's few steps leave its latents smoother than a painting's. Here the decoder, which sees the
+photo beside them, learns to draw the painting from what it will really get: latents sampled as the
+product samples them, at all structure levels. The encoder and so the latents stay as they are. Texture
+that no decoder could place is asked for by its local energy, not pixel by pixel.
+
+Writes OUT/estimates.npz once, OUT/vae (the earlier one is kept as OUT/vae-before) and OUT/decoder.png
+(rows: a held-out photo, its painting, decoded before and after).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+import tomllib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from autoencoder import fast_cpu, reconstruction_loss, to_tensor
+from denoiser import GRID, Examples, Trainer
+from muon import Muon
+from torch import Tensor
+from torch.nn import functional as F
+
+from portrait.generate.autoencoder import PATCH, PatchAutoencoder
+
+ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
+CONFIG = ALL["decoder"]
+
+
+def sample_estimates(trainer: Trainer, examples: Examples, count: int, seed: int) -> dict[str, np.ndarray]:
+    """Latents as the product samples them: pick (N,), level (N,), latents (N, 32, 32, 32) float16, unscaled."""
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    picks = rng.choice(len(examples.pairs), count, replace=False)
+    kind = rng.random(count)
+    level = np.where(kind < CONFIG["full_share"], 1.0, rng.uniform(CONFIG["least_level"], 1.0, count)).astype(
+        np.float32
+    )
+    found, start = [], time.time()
+    for i in range(0, count, 12):
+        batch = examples.get(picks[i : i + 12].tolist())
+        levels = torch.from_numpy(level[i : i + 12])[:, None, None, None]
+        guidance = float(rng.uniform(*CONFIG["guidance"]))
+        latents = trainer.denoise(batch, levels, generator, guidance=guidance) / examples.scale
+        found.append(latents.half().numpy())
+        if i % 120 == 0:
+            print(f"sampled {i}/{count}, {time.time() - start:.0f} s", flush=True)
+    return {"pick": picks, "level": level, "latents": np.concatenate(found)}
+
+
+class Estimates:
+    """Estimated latents with the painting that was meant, the photo and the face, cropped to the latents' grid."""
+
+    def __init__(self, examples: Examples, table: dict[str, np.ndarray]) -> None:
+        self.examples = examples
+        self.pick, self.level, self.latents = table["pick"], table["level"], table["latents"]
+
+    def jpeg(self, row: int) -> np.ndarray:
+        path = self.examples.folder / f"{self.examples.names[row]}.jpg"
+        return cv2.imread(str(path))[:, :, ::-1]
+
+    def draw(self, rng: np.random.Generator, size: int, cells: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Latents (B, 32, cells, cells), level (B, 1, 1, 1), painting and photo (B, 3, 16 cells, 16 cells)."""
+        latents, levels, paintings, photos = [], [], [], []
+        for i in rng.integers(len(self.pick), size=size):
+            variant, photo, _, target = self.examples.pairs[self.pick[i]]
+            x, y = rng.integers(0, GRID - cells + 1, 2)
+            if rng.random() < 0.6:
+                x, y = self.examples.kps[variant].mean(0) / PATCH - cells / 2 + rng.uniform(-cells / 4, cells / 4, 2)
+                x, y = (int(np.clip(round(v), 0, GRID - cells)) for v in (x, y))
+            z, level = self.latents[i].astype(np.float32), self.level[i]
+            if rng.random() < CONFIG["true_share"]:
+                z = self.examples.latents[target].astype(np.float32)
+                z = z + rng.uniform(0, 0.3) * z.std() * rng.standard_normal(z.shape, np.float32)
+            window = np.s_[PATCH * y : PATCH * (y + cells), PATCH * x : PATCH * (x + cells)]
+            four = [z[:, y : y + cells, x : x + cells], self.jpeg(target)[window], self.jpeg(photo)[window]]
+            latents.append(torch.from_numpy(four[0]))
+            levels.append(float(level))
+            paintings.append(np.ascontiguousarray(four[1]))
+            photos.append(np.ascontiguousarray(four[2]))
+        return torch.stack(latents), torch.tensor(levels)[:, None, None, None], to_tensor(paintings), to_tensor(photos)
+
+
+def decode(vae: PatchAutoencoder, latents: Tensor, level: Tensor, photo: Tensor) -> Tensor:
+    with fast_cpu():
+        vae.source, vae.source_level = photo, (2 * level - 1).clamp(min=0)
+        out = vae.decode(latents.contiguous(memory_format=torch.channels_last)).sample
+        vae.source, vae.source_level = None, 1.0
+    return out.float()
+
+
+def texture_loss(output: Tensor, target: Tensor) -> Tensor:
+    """How the local energy of oriented differences differs, at two scales: strokes and grain, wherever they lie.
+
+    A small cousin of the constraints of Portilla & Simoncelli 2000, "A parametric texture model based on
+    joint statistics of complex wavelet coefficients".
+    """
+
+    def energies(x: Tensor) -> list[Tensor]:
+        found = []
+        for _ in range(2):
+            right, down = x[..., :-1, 1:] - x[..., :-1, :-1], x[..., 1:, :-1] - x[..., :-1, :-1]
+            slash, back = x[..., 1:, 1:] - x[..., :-1, :-1], x[..., 1:, :-1] - x[..., :-1, 1:]
+            for d in (right, down, slash, back):
+                found.append((F.avg_pool2d(d.square(), 8, 4) + 1e-4).sqrt())
+            x = F.avg_pool2d(x, 2)
+        return found
+
+    return torch.stack([(a - b).abs().mean() for a, b in zip(energies(output), energies(target), strict=True)]).sum()
+
+
+def loss_of(vae: PatchAutoencoder, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+    latents, level, painting, photo = batch
+    output = decode(vae, latents, level, photo)
+    weight = level.expand(-1, 1, *painting.shape[2:])  # a weak source leaves the painting's shapes open
+    return reconstruction_loss(output, painting, weight) + CONFIG["texture_weight"] * texture_loss(output, painting)
+
+
+@torch.no_grad()
+def pictures(vae: PatchAutoencoder, held_out: Estimates) -> list[np.ndarray]:
+    """Decoded held-out pictures, eight of them at most."""
+    found = []
+    for i in range(min(8, len(held_out.pick))):
+        _, photo, _, _ = held_out.examples.pairs[held_out.pick[i]]
+        z, level = (
+            torch.from_numpy(held_out.latents[i].astype(np.float32))[None],
+            torch.tensor(float(held_out.level[i])),
+        )
+        out = decode(vae, z, level.view(1, 1, 1, 1), to_tensor([held_out.jpeg(photo).copy()]))[0]
+        found.append(((out.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=CONFIG["minutes"])
+    args = parser.parse_args()
+    if not (args.out / "vae-before").exists():
+        shutil.copytree(args.out / "vae", args.out / "vae-before")
+    trainer = Trainer(args.out)
+    trainer.start_from(args.out / "ema.safetensors")
+    path = args.out / "estimates.npz"
+    if not path.exists():
+        table = sample_estimates(trainer, trainer.train, CONFIG["estimates"], 1)
+        unseen = sample_estimates(trainer, trainer.held_out, 48, 2)
+        np.savez(path, **table, **{f"held_out_{k}": v for k, v in unseen.items()})
+    stored = np.load(path)
+    keys = ("pick", "level", "latents")
+    train = Estimates(trainer.train, {k: stored[k] for k in keys})
+    held_out = Estimates(trainer.held_out, {k: stored[f"held_out_{k}"] for k in keys})
+    vae = trainer.vae
+    earlier = pictures(vae, held_out)
+    named = [(n, p) for n, p in vae.named_parameters() if n.split(".")[0] not in ("encoder", "linear_encoder")]
+    for _, p in named:
+        p.requires_grad_(True)
+    inner = [p for n, p in named if p.ndim >= 2 and not n.startswith("linear")]
+    optimizers = [
+        Muon(inner, lr=CONFIG["lr"]),
+        torch.optim.AdamW([p for n, p in named if p.ndim < 2 and not n.startswith("linear")], lr=CONFIG["lr"]),
+    ]
+    rng = np.random.default_rng(ALL["seed"])
+    check = [held_out.draw(np.random.default_rng(3), CONFIG["batch"], CONFIG["cells"]) for _ in range(4)]
+    start, step, losses = time.time(), 0, []
+    while (progress := (time.time() - start) / 60 / args.minutes) < 1:
+        if step % 200 == 0:
+            with torch.no_grad():
+                unseen = float(np.mean([loss_of(vae, batch).item() for batch in check]))
+            row = {"step": step, "seconds": int(time.time() - start), "held_out": round(unseen, 4)}
+            print(json.dumps(row | {"loss": round(float(np.mean(losses[-200:] or [0])), 4)}), flush=True)
+            vae.save_pretrained(args.out / "vae")
+        rate = min(1, (step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03)
+        for group in (g for o in optimizers for g in o.param_groups):
+            group["lr"] = CONFIG["lr"] * rate
+        loss = loss_of(vae, train.draw(rng, CONFIG["batch"], CONFIG["cells"]))
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        losses.append(loss.item())
+        step += 1
+    vae.save_pretrained(args.out / "vae")
+    rows = []
+    for i, (a, b) in enumerate(zip(earlier, pictures(vae, held_out), strict=True)):
+        _, photo, _, target = held_out.examples.pairs[held_out.pick[i]]
+        rows.append(np.concatenate([held_out.jpeg(photo), held_out.jpeg(target), a, b], 0))
+    cv2.imwrite(str(args.out / "decoder.png"), np.concatenate(rows, 1)[:, :, ::-1])
+
+
+if __name__ == "__main__":
+    main()
