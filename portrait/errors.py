@@ -19,6 +19,10 @@ class SettingsError(InputError):
     """A setting, recipe, style or record does not fit."""
 
 
+class LicenseError(SettingsError):
+    """A part of the recipe may not be used for what the caller wants."""
+
+
 class ImageReadError(InputError):
     """A file is not a picture that can be read in full."""
 

@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -312,6 +313,10 @@ def fetch(
         WeightsCorruptError: the hub offers or sent other bytes than are pinned.
         WeightsError: not enough disk.
     """
+    if force:  # the folders of links are ours; a damaged link would hide the new file
+        for stale in [folder for part in parts if (folder := _assembled(part)) is not None]:
+            shutil.rmtree(stale, ignore_errors=True)
+    stop = threading.Event()
     wanted = [(p, f) for p in parts if not p.archive for f in p.files if force or find_file(p, f) is None]
     archives = [p for p in parts if p.archive and (force or not status(p).complete)]
     if (wanted or archives) and offline():
@@ -324,12 +329,13 @@ def fetch(
         todo = list(pool.map(lambda pair: _Job(part=pair[0], file=pair[1], size=_offered(*pair)), wanted))
         _check_disk(hub_cache(), sum(job.size for job in todo))
         _check_disk(cache_dir(), sum(2 * part.bytes for part in archives))
-        waiting = [pool.submit(_download, job, force, report) for job in todo]
-        waiting += [pool.submit(_fetch_archive, part, force, report) for part in archives]
+        waiting = [pool.submit(_download, job, force, report, stop) for job in todo]
+        waiting += [pool.submit(_fetch_archive, part, force, report, stop) for part in archives]
         try:
             for one in waiting:
                 one.result()
-        except BaseException:
+        except BaseException:  # also Ctrl-C: what runs stops at its next block
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return {part.name: verify_part(part) for part in parts}
@@ -363,11 +369,11 @@ def _limit(file: PartFile) -> int:
     return file.bytes or _UNPINNED_LIMITS.get(Path(file.path).suffix, _TEXT_LIMIT)
 
 
-def _download(job: _Job, force: bool, report: Report | None) -> None:
+def _download(job: _Job, force: bool, report: Report | None, stop: threading.Event) -> None:
     from huggingface_hub import hf_hub_download
 
     part, file = job.part, job.file
-    meter = _meter(f"{part.name}/{file.path}", job.size, _limit(file), report)
+    meter = _meter(f"{part.name}/{file.path}", job.size, _limit(file), report, stop)
     with _hub_errors(part, file):
         place = hf_hub_download(
             part.repo,
@@ -385,8 +391,8 @@ class _TooLongError(Exception):
     """More bytes came than were pinned."""
 
 
-def _meter(name: str, total: int, limit: int, report: Report | None) -> Any:
-    """A tqdm class that reports bytes instead of drawing, and stops a download that grows beyond `limit`."""
+def _meter(name: str, total: int, limit: int, report: Report | None, stop: threading.Event) -> Any:
+    """A tqdm class that reports bytes instead of drawing, and stops a download that grows beyond `limit` or on demand."""
     from tqdm.auto import tqdm
 
     class Meter(tqdm):
@@ -398,6 +404,8 @@ def _meter(name: str, total: int, limit: int, report: Report | None) -> Any:
             self.done += int(n or 0)
             if self.done > limit:
                 raise _TooLongError(f"more than {limit} bytes came")
+            if stop.is_set():
+                raise InterruptedError("another download failed, or the user stopped them")
             if report is not None:
                 report(name, self.done, total)
 
@@ -479,7 +487,7 @@ def _size_note(files: Iterable[PartFile]) -> str:
 # ---- archives
 
 
-def _fetch_archive(part: Part, force: bool, report: Report | None) -> None:
+def _fetch_archive(part: Part, force: bool, report: Report | None, stop: threading.Event) -> None:
     """Download an InsightFace archive, check it, and lay out the listed files flat; other members are not unpacked."""
     from huggingface_hub.file_download import http_get
 
@@ -499,7 +507,7 @@ def _fetch_archive(part: Part, force: bool, report: Report | None) -> None:
                 out,
                 resume_size=out.tell(),
                 expected_size=part.bytes,
-                tqdm_class=_meter(f"{part.name}/{part.archive}", part.bytes, part.bytes, report),
+                tqdm_class=_meter(f"{part.name}/{part.archive}", part.bytes, part.bytes, report, stop),
             )
     seen = sha256_of(partial)
     if seen != whole.sha256:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +16,19 @@ NOTE = (
 
 
 def limits_for(
-    recipe: Recipe, style: str, far: float, file: Path | None = None, weights: Mapping[str, str] | None = None
+    recipe: Recipe,
+    style: str,
+    far: float,
+    file: Path | None = None,
+    weights: Mapping[str, str] | None = None,
+    judges: Collection[str] = (),
 ) -> tuple[Thresholds, str]:
     """The thresholds, and a note if they are provisional (else empty).
 
     A recipe that says `thresholds = "photo"` was never calibrated. Two photos of one person are more alike than a
     photo and a drawing, so photo-to-photo thresholds reject more than needed; `far` is then not the caller's but that
     of the photo thresholds. The limits on copies and burned colours are those of `mini`: what a copied photo reaches
-    does not depend on the recipe. A calibration file of the user's own counts before.
+    does not depend on the recipe. `judges` names the recognisers that judge, if not all do. A calibration file of the user's own counts before.
 
     Raises:
         SettingsError: as `thresholds_for`.
@@ -32,4 +37,5 @@ def limits_for(
         return thresholds_for(recipe.name, style, far, file, weights), ""
     table = photo_thresholds()
     identity = {name: float(entry["threshold"]) for name, entry in table["recognisers"].items()}
+    identity = {name: value for name, value in identity.items() if not judges or name in judges}
     return replace(thresholds_for("mini", "watercolor", 0.01), identity=identity, far=float(table["far"])), NOTE

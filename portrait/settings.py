@@ -75,6 +75,18 @@ class Settings:
         str,
         choices=("auto", "full", "offload", "sequential"),
     )
+    base: str = _setting(
+        "",
+        "another base model of the recipe's family: a .safetensors checkpoint, a diffusers folder, "
+        "or a part of the weights manifest",
+        str,
+    )
+    lora: tuple[str, ...] = _setting(
+        (), "a LoRA and its weight, as FILE.safetensors:0.6; may be given several times", str, many=True
+    )
+    commercial: bool = _setting(
+        False, "refuse a recipe of which any part does not plainly allow commercial use; judge with dlib alone", bool
+    )
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -97,7 +109,7 @@ def _check(name: str, value: Any, rule: Mapping[str, Any]) -> None:
         return
     kind, low, high = rule["kind"], rule["low"], rule["high"]
     fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
-    if not fits or isinstance(value, bool):
+    if not fits or (isinstance(value, bool) and kind is not bool):
         raise SettingsError(f"{name} must be {kind.__name__}, got {value!r}")
     if low is not None and not low <= value <= high:
         raise SettingsError(f"{name} {value} is outside {low} to {high}")
@@ -111,6 +123,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     knobs = parser.add_argument_group("knobs, under the names of diffusers (default: from --balance)")
     for f in fields(Settings):
         rule = f.metadata
+        if rule["kind"] is bool:
+            flag = "--" + f.name.replace("_", "-")
+            common.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=rule["help"])
+            continue
         default: Any = f.default
         shown = " ".join(default) if rule.get("many") else default
         text = rule["help"] if rule.get("knob") or shown in ("", 0) else f"{rule['help']} (default: {shown})"
@@ -150,8 +166,11 @@ def settings_from(flags: Mapping[str, Any], file: Path | None = None) -> Setting
             close = difflib.get_close_matches(key, known, 1)
             raise SettingsError(f"{file}: unknown setting {key!r}" + (f"; did you mean {close[0]}?" if close else ""))
     values |= {key: value for key, value in flags.items() if key in known}
-    if isinstance(values.get("style"), str):
-        values["style"] = (values["style"],)
+    for key in ("style", "lora"):
+        if isinstance(values.get(key), str):
+            values[key] = (values[key],)
+    if isinstance(values.get("lora"), list):
+        values["lora"] = tuple(values["lora"])
     if "style" in values:
         if not isinstance(values["style"], list | tuple) or not values["style"]:
             raise SettingsError(f"style must be one or more names, got {values['style']!r}")

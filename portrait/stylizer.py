@@ -24,9 +24,10 @@ from portrait.judge.checks import burned_share, style_on_face
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import Measurement, Verdict, decide
 from portrait.judge.verification import similarities
+from portrait.licensing import require_commercial
 from portrait.policy import next_knobs
 from portrait.provisional import limits_for
-from portrait.recipes.recipe import Recipe, load_recipe, located
+from portrait.recipes.recipe import Recipe, customised, load_recipe, located
 from portrait.recipes.style import Style
 from portrait.records import Attempt, Embedding, Face, Identity, Knobs, RgbImage
 from portrait.settings import Settings, settings_from
@@ -102,7 +103,8 @@ class Stylizer:
         recipe: Which models, which knobs.
         generator: Makes pictures.
         analyzer: Detects faces; its embedding conditions the generator and is the first judge.
-        referees: Further recognisers, each of which must accept as well; at least one.
+        referees: Further recognisers, each of which must accept as well; at least one, unless no recogniser
+            conditions the pictures.
         conditioner: The recogniser that conditions the generator, where that is not the analyzer's.
     """
 
@@ -114,7 +116,7 @@ class Stylizer:
         referees: Sequence[Recogniser],
         conditioner: FaceConditioner | None = None,
     ) -> None:
-        if not referees:
+        if not referees and recipe.recogniser:
             raise SettingsError("the conditioning recogniser may not be the only judge: give a second one")
         self.recipe = recipe
         self.generator = generator
@@ -126,7 +128,15 @@ class Stylizer:
 
     @classmethod
     def from_recipe(
-        cls, name: str = "mini", *, threads: int = 0, device: str = "auto", memory: str = "auto"
+        cls,
+        name: str = "mini",
+        *,
+        threads: int = 0,
+        device: str = "auto",
+        memory: str = "auto",
+        base: str = "",
+        loras: Sequence[str] = (),
+        commercial: bool = False,
     ) -> Stylizer:
         """Load the real models of a recipe.
 
@@ -135,29 +145,44 @@ class Stylizer:
             threads: Processor threads, 0 for all cores.
             device: auto, cpu, cuda or mps.
             memory: auto, full, offload or sequential.
+            base: Another base model, as `recipes.recipe.customised` takes it.
+            loras: More LoRAs, FILE.safetensors:WEIGHT each.
+            commercial: Refuse a recipe that is not for commercial use, and use face tools that are.
 
         Raises:
             SettingsError, WeightsError: the recipe does not fit, or its files are not here.
         """
-        recipe = located(load_recipe(name))
+        recipe = customised(load_recipe(name), base, loras)
+        if commercial:
+            require_commercial(recipe)
+        recipe = located(recipe)
+        from portrait.faces.free import DlibAnalyzer
         from portrait.faces.insight import InsightFaceAnalyzer
         from portrait.faces.referee import DlibReferee
         from portrait.generate.diffusion import DiffusionGenerator
 
-        analyzer, referee = InsightFaceAnalyzer(threads=threads or None), DlibReferee()
+        analyzer: FaceAnalyzer = DlibAnalyzer() if commercial else InsightFaceAnalyzer(threads=threads or None)
+        referees: list[Recogniser] = [] if commercial else [DlibReferee()]
         conditioner = None
         if recipe.recogniser_file is not None:
             conditioner = FaceConditioner(recipe.recogniser_file, recipe.embedding, threads=threads or None)
         generator = DiffusionGenerator(recipe, threads=threads or None, device=device, tier=memory)
-        stylizer = cls(recipe, generator, analyzer, [referee], conditioner)
-        stylizer.digests |= analyzer.digests | referee.digests
+        stylizer = cls(recipe, generator, analyzer, referees, conditioner)
+        for judge in (analyzer, *referees):
+            stylizer.digests |= getattr(judge, "digests", {})
         return stylizer
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Stylizer:
         """Load what `settings` name; raises as `from_recipe`."""
         return cls.from_recipe(
-            settings.recipe, threads=settings.threads, device=settings.device, memory=settings.memory
+            settings.recipe,
+            threads=settings.threads,
+            device=settings.device,
+            memory=settings.memory,
+            base=settings.base,
+            loras=settings.lora,
+            commercial=settings.commercial,
         )
 
     def subjects(self, photo: Photo, face: str = "auto", references: Sequence[Photo] = ()) -> list[Subject]:
@@ -221,8 +246,8 @@ class Stylizer:
         start = time.perf_counter()
         chosen_style = self.recipe.style(style)
         custom = Path(settings.thresholds) if settings.thresholds else None
-        thresholds, provisional = limits_for(self.recipe, style, settings.far, custom, self.generator.digests)
         judges = {self.analyzer.name, *(referee.name for referee in self.referees)}
+        thresholds, provisional = limits_for(self.recipe, style, settings.far, custom, self.generator.digests, judges)
         if judges != thresholds.identity.keys():
             raise SettingsError(f"thresholds are for {', '.join(thresholds.identity)}; the judges: {', '.join(judges)}")
         framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, self.recipe.resolution)
@@ -412,7 +437,7 @@ class Stylizer:
             "attempts": attempts,
             "chosen": best,
             "seconds": 0.0,
-            "settings": asdict(settings) | {"style": list(settings.style)},
+            "settings": asdict(settings) | {"style": list(settings.style), "lora": list(settings.lora)},
             "weights": self.digests,
             "licenses": self.licenses(),
             "threads": self.generator.threads,

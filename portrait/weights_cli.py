@@ -1,4 +1,4 @@
-"""`portrait weights`: list, fetch, verify, path, prune."""
+"""`portrait weights` (list, fetch, verify, path, prune, licenses) and `portrait doctor`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ _EPILOG = """examples:
   portrait weights fetch clip-vit-h            or one part
   portrait weights verify                      hash everything that is here
   portrait weights path sd15                   the folder of verified files, for other programs
+  portrait weights licenses sd15-plus-face     the licence of every part of the chain
+  portrait weights licenses --commercial       which recipes a business may use, and why the others not
   portrait weights prune --dry-run             what of our own cache nothing needs any more
 
 Files of the hub go to huggingface_hub's cache. HF_HOME, HF_HUB_CACHE, HF_ENDPOINT (a mirror), HF_TOKEN and
@@ -30,7 +32,7 @@ manifest has no hash for is pinned on first use in a lock file (PORTRAIT_LOCK) a
 
 
 def add_commands(commands: Any) -> None:
-    """Add `weights` to the command line."""
+    """Add `weights` and `doctor` to the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     weights = commands.add_parser(
         "weights",
@@ -62,6 +64,31 @@ def add_commands(commands: Any) -> None:
     path = actions.add_parser("path", help="the folder of a part's verified files")
     path.add_argument("names", **(many | {"nargs": "+"}))
     path.set_defaults(run=_path)
+
+    licenses = actions.add_parser(
+        "licenses",
+        help="the licence of every part of a recipe",
+        description="The chain of licences of recipes: base model, adapter, encoders, and the tools that find and judge "
+        "faces. With --commercial the face tools are dlib's, and the exit code is 2 if a named recipe is not allowed.",
+    )
+    licenses.add_argument("names", nargs="*", metavar="RECIPE", help="recipes (default: all)")
+    licenses.add_argument("--commercial", action="store_true", help="say which recipes a business may use")
+    licenses.add_argument("--json", action="store_true", help="one JSON object")
+    licenses.set_defaults(run=_licenses)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="what this machine can run, and what is missing",
+        description="Check Python, libraries, device, memory, disk, face models and weights; say for each recipe "
+        "whether it can run here, how much memory it needs, and what to do if not. The exit code is 1 if none can.",
+        epilog="examples:\n  portrait doctor\n  portrait doctor --device cuda --json",
+        formatter_class=raw,
+    )
+    doctor.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="as in stylize (default: auto)"
+    )
+    doctor.add_argument("--json", action="store_true", help="one JSON object")
+    doctor.set_defaults(run=_doctor)
 
     prune = actions.add_parser(
         "prune",
@@ -204,3 +231,39 @@ def _prune(args: argparse.Namespace) -> int:
     if not found:
         print("nothing to remove")
     return 0
+
+
+def _licenses(args: argparse.Namespace) -> int:
+    from portrait.licensing import license_chain, nearest_allowed, not_for_business
+    from portrait.recipes.recipe import load_recipe, recipe_names
+
+    found: dict[str, Any] = {}
+    for name in args.names or recipe_names():
+        recipe = load_recipe(name)
+        refused = [link["part"] for link in not_for_business(recipe)]
+        found[name] = {
+            "allowed": not refused,
+            "because_of": refused,
+            "nearest_allowed": nearest_allowed(recipe) if refused else name,
+            "licenses": license_chain(recipe, commercial=args.commercial),
+        }
+    allowed = all(entry["allowed"] for entry in found.values())
+    if args.json:
+        print(json.dumps(found))
+    else:
+        for name, entry in found.items():
+            verdict = "allowed" if entry["allowed"] else f"not allowed because of {', '.join(entry['because_of'])}"
+            nearest = entry["nearest_allowed"]
+            hint = f"; nearest that is: {nearest}" if nearest and not entry["allowed"] else ""
+            print(f"{name}: commercial use {verdict}{hint}")
+            for link in entry["licenses"]:
+                print(f"  {link['part']}: {link['license']}; commercial use: {link['commercial']}")
+    return 2 if args.commercial and args.names and not allowed else 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from portrait.doctor import diagnose, in_lines
+
+    found = diagnose(args.device)
+    print(json.dumps(found) if args.json else "\n".join(in_lines(found)))
+    return 0 if any(recipe["runs"] for recipe in found["recipes"].values()) else 1

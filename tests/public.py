@@ -339,5 +339,64 @@ def shelf(parts: Iterable[Part]) -> tuple[dict[tuple[str, str, str], bytes], dic
     return files, archives, "\n".join(lines)
 
 
+def checkpoint() -> bytes:
+    """The SD 1.5 miniature as one file with the keys of the original code base (LDM)."""
+    layers = 1
+    state: dict[str, torch.Tensor] = {}
+    inner = {
+        "norm1": "in_layers.0", "conv1": "in_layers.2", "norm2": "out_layers.0", "conv2": "out_layers.3",
+        "time_emb_proj": "emb_layers.1", "conv_shortcut": "skip_connection",
+    }  # fmt: skip
+    ends = {
+        "conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2":
+        "time_embed.2", "conv_norm_out": "out.0", "conv_out": "out.2",
+    }  # fmt: skip
+    for key, value in unet("sd15").state_dict().items():
+        stem, leaf = key.rsplit(".", 1)
+        words = key.split(".")
+        if stem in ends:
+            name = f"{ends[stem]}.{leaf}"
+        elif words[0] == "mid_block":
+            place = "1" if words[1] == "attentions" else str(2 * int(words[2]))
+            rest = ".".join(words[3:]) if words[1] == "attentions" else f"{inner[words[3]]}.{leaf}"
+            name = f"middle_block.{place}.{rest}"
+        else:
+            down, block, kind, j = words[0] == "down_blocks", int(words[1]), words[2], int(words[3])
+            side, first = ("input_blocks", 1) if down else ("output_blocks", 0)
+            here = first + (layers + 1) * block + j
+            if kind == "resnets":
+                name = f"{side}.{here}.0.{inner[words[4]]}.{leaf}"
+            elif kind == "attentions":
+                name = f"{side}.{here}.1.{'.'.join(words[4:])}"
+            elif kind == "downsamplers":
+                name = f"input_blocks.{(layers + 1) * (block + 1)}.0.op.{leaf}"
+            else:  # the first up block has no attention, so its upsampler comes one place earlier
+                name = f"output_blocks.{(layers + 1) * block + layers}.{1 if block == 0 else 2}.conv.{leaf}"
+        state[f"model.diffusion_model.{name}"] = value
+    attention = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+    for key, value in vae(0.18215).state_dict().items():
+        words = key.split(".")
+        name = key.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
+        if "down_blocks" in key:
+            name = name.replace("down_blocks", "down").replace("resnets", "block")
+            name = name.replace("downsamplers.0", "downsample")
+        elif "up_blocks" in key:
+            name = name.replace(f"up_blocks.{words[2]}", f"up.{3 - int(words[2])}").replace("resnets", "block")
+            name = name.replace("upsamplers.0", "upsample")
+        elif "mid_block.resnets" in key:
+            name = name.replace(f"mid_block.resnets.{words[3]}", f"mid.block_{int(words[3]) + 1}")
+        elif "mid_block.attentions" in key:
+            stem = ".".join(words[4:-1])
+            name = f"{words[0]}.mid.attn_1.{attention[stem]}.{words[-1]}"
+            if stem != "group_norm" and words[-1] == "weight":
+                value = value[..., None, None]
+        state[f"first_stage_model.{name}"] = value
+    words_known = 192 - 4  # of `tokenizer`: 94 characters, twice
+    for key, value in text_encoder(CLIPTextModel, TEXT, words_known + 2).state_dict().items():
+        stem = key if key.startswith("text_model.") else f"text_model.{key}"
+        state[f"cond_stage_model.transformer.{stem}"] = value
+    return save({key: value.half().contiguous() for key, value in state.items()})
+
+
 def _sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

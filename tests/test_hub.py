@@ -281,6 +281,8 @@ def test_a_file_changed_later_is_noticed_before_it_is_used(hub: Hub, tiny: Part)
     with pytest.raises(WeightsCorruptError, match=r"weights\.safetensors has SHA-256"):
         part_folder(tiny)
     assert place.exists()
+    fetch([tiny], force=True)
+    assert (part_folder(tiny) / "unet/weights.safetensors").read_bytes() == LARGE
 
 
 # ---- disk and network

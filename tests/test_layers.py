@@ -15,8 +15,8 @@ LAYERS = [
     {"images", "weights", "runtime", "intervals", "manifest", "hub"},
     {"faces", "recipes"},
     {"generate", "judge"},
-    {"stylizer", "policy", "calibration", "provisional"},
-    {"report"},
+    {"stylizer", "policy", "calibration", "provisional", "licensing"},
+    {"report", "doctor"},
     {"cli", "weights_cli", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -21,8 +21,9 @@ from portrait.faces.conditioner import FaceConditioner
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.hub import fetch
 from portrait.manifest import find_part, manifest
-from portrait.recipes.recipe import Recipe, load_recipe, located, recipe_names
+from portrait.recipes.recipe import Recipe, customised, load_recipe, located, recipe_names
 from portrait.records import Embedding, Knobs, RgbImage
+from portrait.weights import sha256_of
 from tests import public
 from tests.fakes import a_face
 from tests.hub_server import Hub, serving, use
@@ -294,6 +295,43 @@ def test_every_shipped_recipe_names_parts_of_the_manifest_and_their_licences() -
         recipe = load_recipe(name)
         assert [part["part"] for part in recipe.licenses] == recipe.part_names
         assert set(recipe.part_names) <= manifest().keys()
+
+
+# ---- another base, LoRAs of one's own
+
+
+def test_a_checkpoint_in_one_file_takes_the_place_of_the_base(hub: Hub, picture: RgbImage, tmp_path: Path) -> None:
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(public.checkpoint())
+    fetched = small("sd15-faceid")
+    recipe = customised(fetched, base=str(file))
+    generator = DiffusionGenerator(recipe, threads=1)
+    assert generator.digests["mine.safetensors"] == sha256_of(file)
+    knobs = knobs_of(recipe)
+    same = draw(DiffusionGenerator(fetched, threads=1), picture, person(1), knobs)
+    made = draw(generator, picture, person(1), knobs)
+    assert np.abs(made.astype(int) - same).max() <= 2  # the file holds the same weights
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(hub: Hub, tmp_path: Path) -> None:
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(public.kohya_lora("sd15"))
+    with pytest.raises(WeightsCorruptError, match="is not a checkpoint of the family sd15"):
+        DiffusionGenerator(customised(small("sd15-faceid"), base=str(file)), threads=1)
+
+
+def test_loras_of_ones_own_work_beside_the_adapters(hub: Hub, picture: RgbImage, tmp_path: Path) -> None:
+    file = tmp_path / "style.safetensors"
+    file.write_bytes(public.kohya_lora("sd15", seed=21))
+    fetched = small("sd15-faceid")
+    recipe = customised(fetched, loras=[f"{file}:0.5"])
+    generator = DiffusionGenerator(recipe, threads=1)
+    assert generator.loras == {"faceid_0": 0.65, "lora_0": 0.5}
+    knobs = knobs_of(recipe)
+    plain = draw(DiffusionGenerator(fetched, threads=1), picture, person(1), knobs)
+    assert distance(draw(generator, picture, person(1), knobs), plain) > 0
+    with pytest.raises(WeightsCorruptError, match=r"style.safetensors .*(LoRA)"):
+        DiffusionGenerator(customised(small("sdxl-faceid"), loras=[str(file)]), threads=1)
 
 
 # ---- the whole road

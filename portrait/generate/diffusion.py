@@ -247,9 +247,12 @@ class DiffusionGenerator:
             inside = recipe.adapter.is_relative_to(recipe.base)
             name = recipe.adapter.relative_to(recipe.base).as_posix() if inside else recipe.adapter.name
             self.digests.setdefault(name, sha256_of(recipe.adapter))
-        for path in [lora.path for lora in recipe.loras if not lora.part] + [recipe.single_file or Path()]:
-            if path.is_file():
-                self.digests[path.name] = sha256_of(path)
+        own = [lora.path for lora in recipe.loras if not lora.part]
+        if recipe.single_file is not None and "single_file" not in recipe.parts:
+            own.append(recipe.single_file)
+        self.digests |= {path.name: sha256_of(path) for path in own if path.is_file()}
+        if recipe.parts and "base" not in recipe.parts:
+            self.digests |= {f"{recipe.base.name}/{name}": d for name, d in verify_manifest(recipe.base).items()}
 
     @property
     def _latent_channels(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from math import ceil
@@ -15,7 +16,7 @@ import numpy as np
 
 from portrait.errors import SettingsError, WeightsMissingError
 from portrait.hub import part_folder
-from portrait.manifest import find_part, licenses_of
+from portrait.manifest import find_part, licenses_of, manifest
 from portrait.recipes.style import Style, styles
 from portrait.records import Knobs
 from portrait.runtime import config_dir
@@ -27,7 +28,7 @@ ADAPTERS = ("faceid", "faceid-plusv2", "plus-face", "instantid")
 CONTROLS = ("canny", "lineart", "tile", "keypoints")
 EMBEDDINGS = ("unit", "raw")
 SCHEDULERS = ("", "DDIM", "Euler", "DPM++", "LCM")
-ROLES = ("base", "vae", "adapter", "image_encoder", "controlnet", "recogniser")
+ROLES = ("base", "single_file", "vae", "adapter", "image_encoder", "controlnet", "recogniser")
 RECOGNISERS = {"w600k_mbf": "buffalo_sc", "w600k_r50": "buffalo_l", "glintr100": "antelopev2"}
 """Recogniser -> the InsightFace pack that it comes from."""
 _KEYS = {
@@ -322,6 +323,59 @@ def _lora(name: str, entry: Any, folder: Path) -> Lora:
         find_part(entry["part"])
         return Lora(part=str(entry["part"]), weight=float(entry["weight"]))
     return Lora(path=folder / str(entry["file"]), weight=float(entry["weight"]))
+
+
+def customised(recipe: Recipe, base: str = "", loras: Sequence[str] = ()) -> Recipe:
+    """The recipe with another base model of the same family, and with more LoRAs.
+
+    Args:
+        recipe: Of SD 1.5 or SDXL.
+        base: A `.safetensors` checkpoint (its configuration is taken from the recipe's own base), a diffusers
+            folder, or a part of the weights manifest that is one checkpoint.
+        loras: `FILE.safetensors:WEIGHT` each; without a weight it is 1.
+
+    Raises:
+        SettingsError: the recipe's model cannot be exchanged, or a file or weight does not fit.
+    """
+    if (base or loras) and recipe.structure == "source_latents":
+        raise SettingsError(f"recipe {recipe.name} is one small model of its own: it takes no --base and no --lora")
+    if base:
+        recipe = _rebased(recipe, base)
+    for text in loras:
+        name, colon, number = text.rpartition(":")
+        try:
+            path, weight = (Path(name), float(number)) if colon and "." in name else (Path(text), 1.0)
+        except ValueError:
+            path, weight = Path(text), 1.0
+        if not path.is_file() or not -4 <= weight <= 4:
+            raise SettingsError(
+                f"--lora {text!r} is not FILE.safetensors:WEIGHT with a file that exists, such as a.safetensors:0.6"
+            )
+        own = {"part": path.name, "license": "unknown", "commercial": "unknown"}
+        more = (*recipe.loras, Lora(path=path.resolve(), weight=weight))
+        recipe = replace(recipe, loras=more, licenses=(*recipe.licenses, own))
+    return recipe
+
+
+def _rebased(recipe: Recipe, base: str) -> Recipe:
+    path, old = Path(base), recipe.parts.get("base", "")
+    kept = tuple(link for link in recipe.licenses if link["part"] != old)
+    if base in manifest():
+        if len(find_part(base).files) != 1:
+            raise SettingsError(
+                f"--base {base} is not one checkpoint; name a .safetensors file or a recipe that has it"
+            )
+        return replace(recipe, parts=recipe.parts | {"single_file": base}, licenses=(*licenses_of([base]), *kept))
+    own = {"part": path.name, "license": "unknown", "commercial": "unknown"}
+    if path.is_dir() and (path / "model_index.json").is_file():
+        parts = {role: part for role, part in recipe.parts.items() if role != "base"}
+        return replace(recipe, base=path.resolve(), parts=parts, licenses=(own, *kept))
+    if path.is_file() and path.suffix == ".safetensors":
+        return replace(recipe, single_file=path.resolve(), licenses=(own, *kept))
+    raise SettingsError(
+        f"--base {base!r} is no .safetensors file, no diffusers folder (with model_index.json) and no part of the weights "
+        "manifest"
+    )
 
 
 def located(recipe: Recipe) -> Recipe:

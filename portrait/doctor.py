@@ -1,0 +1,139 @@
+"""Look at this machine: what is installed, how much memory and disk there is, and which recipes can run."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from portrait import hub, weights
+from portrait.errors import PortraitError, SettingsError
+from portrait.licensing import not_for_business
+from portrait.manifest import find_part
+from portrait.recipes.recipe import Recipe, load_recipe, recipe_names
+from portrait.runtime import cache_dir, cpu_threads
+
+_PACKAGES = (
+    "torch", "diffusers", "transformers", "accelerate", "peft", "huggingface_hub", "insightface", "onnxruntime",
+    "dlib-bin",
+)  # fmt: skip
+_PYTHON = (3, 11)
+
+
+def diagnose(device: str = "auto") -> dict[str, Any]:
+    """Everything that `portrait doctor` prints, as plain values.
+
+    Returns:
+        python, packages, device, memory, disk, faces: what is here; recipes: name -> runs (whether it can run now),
+        tier, memory (GiB per tier), missing (bytes to fetch), commercial, and do, what to do if it does not run;
+        problems: sentences.
+
+    Raises:
+        SettingsError: `device` is not here.
+    """
+    from portrait.generate import memory
+
+    problems = []
+    if sys.version_info[:2] < _PYTHON:
+        problems.append(f"Python {platform.python_version()} is too old; 3.11 or newer is needed")
+    packages = {name: _version(name) for name in _PACKAGES}
+    problems += [f"{name} is not installed; run: pip install {name}" for name, found in packages.items() if not found]
+    chosen = memory.choose_device(device)
+    free = memory.free_memory(chosen)
+    faces = {}
+    for file in (weights.SCRFD_500M, weights.W600K_MBF, weights.DLIB_RESNET, weights.DLIB_LANDMARKS):
+        try:
+            weights.locate(file)
+            faces[file.name] = "here"
+        except PortraitError as error:
+            faces[file.name] = str(error)
+            problems.append(str(error))
+    recipes = {}
+    for name in recipe_names():
+        try:
+            recipes[name] = _recipe(load_recipe(name), chosen.type, free)
+        except PortraitError as error:
+            recipes[name] = {"runs": False, "do": str(error)}
+    place = next(p for p in (hub.hub_cache(), *hub.hub_cache().parents) if p.exists())
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}, {cpu_threads()} processor threads",
+        "packages": packages,
+        "device": _device_name(chosen),
+        "memory_free_gib": round(free, 1),
+        "disk": {"folder": str(hub.hub_cache()), "free_gib": round(shutil.disk_usage(place).free / 2**30, 1)},
+        "cache": str(cache_dir()),
+        "lock_file": str(hub.lock_file()),
+        "endpoint": hub.endpoint(),
+        "offline": hub.offline(),
+        "faces": faces,
+        "recipes": recipes,
+        "problems": problems,
+    }
+
+
+def _recipe(recipe: Recipe, device: str, free: float) -> dict[str, Any]:
+    from portrait.generate import memory
+
+    states = [hub.status(find_part(name)) for name in recipe.part_names]
+    missing = sum(max(0, s.part.size - s.bytes) for s in states if not s.complete)
+    where = device if recipe.memory else "cpu"
+    found: dict[str, Any] = {
+        "title": recipe.title,
+        "here": all(s.complete for s in states),
+        "missing_bytes": missing,
+        "device": where,
+        "memory_gib": dict(zip(memory.TIERS, recipe.memory, strict=False)),
+        "commercial": not not_for_business(recipe),
+        "do": "",
+    }
+    try:
+        found["tier"] = memory.choose_tier("auto", recipe.memory, free if recipe.memory else float("inf"), where)
+    except SettingsError as error:
+        found |= {"tier": "", "do": str(error)}
+    if not found["here"]:
+        found["do"] = f"portrait weights fetch {recipe.name}"
+    return found | {"runs": bool(found["here"] and found["tier"])}
+
+
+def _device_name(device: Any) -> str:
+    if device.type == "cuda":
+        import torch
+
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return {"mps": "mps: Apple GPU"}.get(device.type, f"cpu: {platform.processor() or platform.machine()}")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def in_lines(found: dict[str, Any]) -> list[str]:
+    """The diagnosis for a terminal."""
+    lines = [
+        f"Python {found['python']}, {found['system']}",
+        ", ".join(f"{name} {number or 'MISSING'}" for name, number in found["packages"].items()),
+        f"device: {found['device']}, {found['memory_free_gib']} GiB free",
+        f"disk: {found['disk']['free_gib']} GiB free in {found['disk']['folder']}",
+        f"hub: {found['endpoint']}" + (" (HF_HUB_OFFLINE is set)" if found["offline"] else ""),
+        f"pins of first use: {found['lock_file']}" + ("" if Path(found["lock_file"]).exists() else " (none yet)"),
+        "face models: " + ", ".join(f"{k} {'here' if v == 'here' else 'MISSING'}" for k, v in found["faces"].items()),
+        "",
+    ]
+    width = max(len(name) for name in found["recipes"])
+    for name, recipe in found["recipes"].items():
+        if recipe["runs"]:
+            state = f"runs on {recipe['device']}, memory tier {recipe['tier']}"
+        else:
+            size = recipe.get("missing_bytes", 0)
+            state = recipe["do"] + (f"   ({size / 2**30:.1f} GiB)" if size and not recipe.get("here") else "")
+        needs = "/".join(f"{gib:g}" for gib in recipe.get("memory_gib", {}).values())
+        lines.append(f"{name:{width}}  {f'{needs} GiB' if needs else '':>16}  {state}")
+    lines += ["", "GiB: estimates for the memory tiers full/offload/sequential on a GPU; on a CPU twice the first."]
+    return lines + [f"problem: {text}" for text in found["problems"]]

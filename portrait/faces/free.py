@@ -1,0 +1,75 @@
+"""Faces by dlib alone: everything in this file may be used commercially, unlike InsightFace's models.
+
+It finds frontal faces and judges likeness by one recogniser. It conditions nothing: only recipes that no recogniser
+conditions can run on it.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from portrait import weights
+from portrait.faces.alignment import ARCFACE_TEMPLATE, similarity_transform
+from portrait.faces.referee import DlibReferee
+from portrait.records import Embedding, Face, Points, RgbImage
+
+_LONGEST = 1280  # pixels; HOG's time grows with the area
+_WEAK = -0.6  # detector scores below 0 are shown as candidates only
+_NOSE_BASE = np.array([[56.0, 79.0]], np.float32)  # on the ArcFace template, below its nose tip; measured by eye
+
+
+class DlibAnalyzer:
+    """A frontal HOG detector with dlib's five-point predictor, and dlib's ResNet as the only recogniser.
+
+    The predictor knows the corners of the eyes and the base of the nose. Nose tip and mouth corners are placed where
+    the ArcFace template has them, so a face that is turned or speaks is aligned less well than by InsightFace.
+    `det_score` is the logistic function of the detector's score, 0.5 at its own threshold.
+    """
+
+    name = "dlib"
+    licenses = (weights.DLIB_RESNET, weights.DLIB_LANDMARKS)
+
+    def __init__(self) -> None:
+        import dlib
+
+        self._dlib = dlib
+        self._referee = DlibReferee()
+        self.digests = dict(self._referee.digests)
+        self._detector = dlib.get_frontal_face_detector()
+        self._landmarks = dlib.shape_predictor(str(weights.locate(weights.DLIB_LANDMARKS)))
+
+    def candidates(self, image: RgbImage) -> list[Face]:
+        """Every face seen above a low score, best first."""
+        scale = min(1.0, _LONGEST / max(image.shape[:2]))
+        seen = image if scale == 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        seen = np.ascontiguousarray(seen)
+        upsample = 1 if max(seen.shape[:2]) <= 640 else 0
+        boxes, scores, _ = self._detector.run(seen, upsample, _WEAK)
+        found = [self._face(seen, box, score, scale) for box, score in zip(boxes, scores, strict=True)]
+        return sorted(found, key=lambda face: -face.det_score)
+
+    def detect(self, image: RgbImage) -> list[Face]:
+        """Faces at or above the detector's own threshold, from left to right."""
+        return sorted((f for f in self.candidates(image) if f.det_score >= 0.5), key=lambda f: f.center[0])
+
+    def embed(self, image: RgbImage, kps: Points) -> Embedding:
+        """The (128,) float32 unit embedding of the face whose five points are `kps`."""
+        low, high = kps.min(0), kps.max(0)
+        return self._referee.embed(image, Face(bbox=np.concatenate([low, high]), kps=kps, det_score=1.0))
+
+    def _face(self, image: RgbImage, box: object, score: float, scale: float) -> Face:
+        shape = self._landmarks(image, box)
+        points = np.array([(p.x, p.y) for p in shape.parts()], np.float32)
+        eyes = sorted((points[0:2].mean(0), points[2:4].mean(0)), key=lambda eye: float(eye[0]))
+        known = np.stack([*eyes, points[4]])
+        matrix = similarity_transform(np.concatenate([ARCFACE_TEMPLATE[:2], _NOSE_BASE]), known)
+        kps = ARCFACE_TEMPLATE @ matrix[:, :2].T + matrix[:, 2]
+        kps[:2] = known[:2]
+        x1, y1, x2, y2 = (float(getattr(box, side)()) for side in ("left", "top", "right", "bottom"))
+        y1 -= 0.25 * (y2 - y1)  # dlib's box starts at the brows, ours at the hairline
+        return Face(
+            bbox=np.array([x1, y1, x2, y2], np.float32) / np.float32(scale),
+            kps=(kps / scale).astype(np.float32),
+            det_score=float(1 / (1 + np.exp(-2 * score))),
+        )

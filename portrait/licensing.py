@@ -1,0 +1,61 @@
+"""The chain of licences of a recipe, and whether a business may use it."""
+
+from __future__ import annotations
+
+from portrait.errors import LicenseError, PortraitError
+from portrait.recipes.recipe import Recipe, load_recipe, recipe_names
+from portrait.weights import DLIB_LANDMARKS, DLIB_RESNET, SCRFD_500M, W600K_MBF
+
+_FACE_FILES = {
+    "insightface": (SCRFD_500M, W600K_MBF, DLIB_RESNET, DLIB_LANDMARKS),
+    "dlib": (DLIB_RESNET, DLIB_LANDMARKS),
+}
+
+
+def face_tools(recipe: Recipe, *, commercial: bool = False) -> str:
+    """Which tools find and judge faces: `insightface` (and dlib beside it), or `dlib` alone.
+
+    InsightFace's models are for research only. A recipe that no recogniser conditions can do without them.
+    """
+    return "dlib" if commercial and not recipe.recogniser else "insightface"
+
+
+def license_chain(recipe: Recipe, *, commercial: bool = False) -> list[dict[str, str]]:
+    """Part, license and commercial (yes, no, conditional, unknown) of every model that has a say in the picture."""
+    files = _FACE_FILES[face_tools(recipe, commercial=commercial)]
+    return [*recipe.licenses, *({"part": f.name, "license": f.license, "commercial": f.commercial} for f in files)]
+
+
+def not_for_business(recipe: Recipe) -> list[dict[str, str]]:
+    """The links of the chain, with the freest face tools, whose licence does not plainly allow commercial use."""
+    return [link for link in license_chain(recipe, commercial=True) if link["commercial"] != "yes"]
+
+
+def require_commercial(recipe: Recipe) -> None:
+    """Raises LicenseError if a part is non-commercial, conditional or unknown: names each, and the nearest recipe that
+    is allowed.
+    """
+    if not (refused := not_for_business(recipe)):
+        return
+    named = "; ".join(f"{link['part']} ({link['commercial']}: {link['license']})" for link in refused)
+    near = nearest_allowed(recipe)
+    hint = f"; the nearest recipe that is allowed is {near}" if near else "; no recipe here is allowed"
+    raise LicenseError(f"recipe {recipe.name} is not for commercial use because of {named}{hint}")
+
+
+def nearest_allowed(recipe: Recipe) -> str | None:
+    """The recipe whose whole chain allows commercial use and that is most like this one: family first, then speed."""
+    allowed = []
+    for name in recipe_names():
+        try:
+            other = load_recipe(name)
+        except PortraitError:
+            continue  # a recipe of the user's own that does not fit is no proposal
+        if not not_for_business(other):
+            allowed.append(other)
+
+    def distance(other: Recipe) -> tuple[bool, bool, bool, str]:
+        differs = other.name.partition("-")[0] != recipe.name.partition("-")[0]
+        return differs, other.family != recipe.family, (other.min_steps > 1) != (recipe.min_steps > 1), other.name
+
+    return min(allowed, key=distance).name if allowed else None

@@ -1,0 +1,241 @@
+"""Licences, recipes and styles of one's own, other base models: what is read and refused before a model is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from portrait import weights
+from portrait.cli import main
+from portrait.errors import LicenseError, SettingsError, WeightsError
+from portrait.licensing import license_chain, nearest_allowed, not_for_business, require_commercial
+from portrait.recipes.recipe import customised, load_recipe, recipe_names
+from portrait.settings import settings_from
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "config"
+    (folder / "recipes").mkdir(parents=True)
+    monkeypatch.setenv("PORTRAIT_CONFIG", str(folder))
+    return folder
+
+
+# ---- licences
+
+
+def test_exactly_the_plus_face_recipes_are_for_business() -> None:
+    allowed = {name for name in recipe_names() if not not_for_business(load_recipe(name))}
+    assert allowed == {f"{base}-plus-face{speed}" for base in ("sd15", "sdxl") for speed in ("", "-fast")}
+
+
+@pytest.mark.parametrize(
+    ("name", "because", "nearest"),
+    [
+        ("sd15-faceid", "faceid_sd15", "sd15-plus-face"),
+        ("sd15-faceid-plusv2-fast", "faceid-plusv2_sd15", "sd15-plus-face-fast"),
+        ("sdxl-instantid", "instantid-identitynet", "sdxl-plus-face"),
+        ("sdxl-faceid-fast", "buffalo_l", "sdxl-plus-face-fast"),
+        ("mini", "w600k_mbf", "sd15-plus-face"),
+    ],
+)
+def test_a_refusal_names_the_part_and_the_nearest_recipe(name: str, because: str, nearest: str) -> None:
+    with pytest.raises(LicenseError, match=because) as caught:
+        require_commercial(load_recipe(name))
+    assert str(caught.value).endswith(f"the nearest recipe that is allowed is {nearest}")
+    assert nearest_allowed(load_recipe(name)) == nearest
+
+
+def test_unknown_and_conditional_parts_are_refused_too(tmp_path: Path) -> None:
+    lora = tmp_path / "mine.safetensors"
+    lora.write_bytes(b"x")
+    recipe = customised(load_recipe("sd15-plus-face"), loras=[f"{lora}:0.5"])
+    with pytest.raises(LicenseError, match=r"mine\.safetensors \(unknown: unknown\)"):
+        require_commercial(recipe)
+    turbo = customised(load_recipe("sdxl-plus-face"), base="sdxl-turbo")
+    with pytest.raises(LicenseError, match="sdxl-turbo .conditional: Stability AI Community"):
+        require_commercial(turbo)
+
+
+def test_the_chain_has_the_tools_that_judge_and_for_business_only_free_ones() -> None:
+    recipe = load_recipe("sd15-plus-face")
+    usual = {link["part"] for link in license_chain(recipe)}
+    free = {link["part"] for link in license_chain(recipe, commercial=True)}
+    assert {"w600k_mbf", "scrfd_500m_bnkps"} <= usual
+    assert free == set(recipe.part_names) | {weights.DLIB_RESNET.name, weights.DLIB_LANDMARKS.name}
+
+
+def test_stylize_refuses_before_anything_is_loaded(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["stylize", str(photos / "astronaut.png"), "--commercial", "-o", str(tmp_path / "out")]
+    assert main(argv) == 2
+    printed = capsys.readouterr().err
+    assert "recipe mini is not for commercial use because of" in printed
+    assert len(printed.splitlines()) == 1
+
+
+def test_the_command_lists_chains_and_says_no(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "licenses", "sd15-plus-face", "--commercial"]) == 0
+    assert "sd15-plus-face: commercial use allowed" in capsys.readouterr().out
+    assert main(["weights", "licenses", "sd15-faceid", "--commercial"]) == 2
+    assert "nearest that is: sd15-plus-face" in capsys.readouterr().out
+    assert main(["weights", "licenses", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == set(recipe_names())
+    assert found["sdxl-instantid"]["allowed"] is False
+
+
+# ---- recipes and styles of one's own
+
+
+def test_a_recipe_of_ones_own_extends_ours_and_has_a_name(config: Path) -> None:
+    (config / "recipes" / "mine.toml").write_text(
+        'extends = "sd15-faceid"\nname = "mine"\nadapter_lora = 0.7\n[parts]\nvae = "sd-vae-ft-mse"\n'
+    )
+    assert "mine" in recipe_names()
+    recipe = load_recipe("mine")
+    assert recipe.adapter_lora == 0.7
+    assert recipe.part_names == load_recipe("sd15-faceid").part_names
+
+
+def test_a_style_of_ones_own_works_with_every_public_recipe(config: Path) -> None:
+    (config / "styles.toml").write_text('[noir]\ntitle = "Film noir"\nprompt = "film noir portrait, hard light"\n')
+    recipe = load_recipe("sd15-plus-face")
+    assert recipe.prompt_of(recipe.style("noir")) == "film noir portrait, hard light"
+    with pytest.raises(SettingsError, match="recipe mini has no style 'noir'"):
+        load_recipe("mini").style("noir")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[noir]\ntitle = "x"\n', "an entry needs title and prompt"),
+        ('[noir]\ntitle = "x"\nprompt = "y"\nweight = "z"\n', "unknown key 'weight'"),
+        ("[noir\n", "is not TOML"),
+    ],
+)
+def test_a_style_that_does_not_fit_says_where(config: Path, text: str, says: str) -> None:
+    (config / "styles.toml").write_text(text)
+    with pytest.raises(SettingsError, match=says):
+        load_recipe("sd15-faceid")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('extends = "own.toml"\n', "extends must name another recipe"),
+        ('extends = "sd15-faceid"\nscheduler = "Magic"\n', "scheduler 'Magic' is not one of"),
+        ('extends = "sd15-faceid"\n[parts]\nimage_encoder = "clip-vit-h"\n', "must not name image_encoder"),
+        ('extends = "sd15-faceid"\nadapter_kind = "plus-face"\nrecogniser = ""\n', "lacks image_encoder"),
+        ('extends = "sd15-faceid"\n[parts]\nbrain = "sd15"\n', "unknown role 'brain'"),
+        ('extends = "sd15-faceid"\n[[loras]]\nweight = 1.0\n', "has a weight and either part or file"),
+        ('extends = "sd15-faceid"\ncontrol = "keypoints2"\n', "control 'keypoints2' is not one of"),
+        ('extends = "sd15-faceid"\nmin_steps = "4"\n', "min_steps must be int"),
+    ],
+)
+def test_a_public_recipe_that_does_not_fit_says_where(tmp_path: Path, text: str, says: str) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(text)
+    with pytest.raises(SettingsError, match=says):
+        load_recipe(str(own))
+
+
+def test_an_unknown_part_is_named(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text('extends = "sd15-faceid"\n[parts]\nvae = "sd-vae-ft-mes"\n')
+    with pytest.raises(WeightsError, match="did you mean sd-vae-ft-mse"):
+        load_recipe(str(own))
+
+
+# ---- another base, LoRAs
+
+
+def test_another_base_replaces_the_licence_of_the_old_one(tmp_path: Path) -> None:
+    file = tmp_path / "style.safetensors"
+    file.write_bytes(b"x")
+    recipe = customised(load_recipe("sd15-plus-face"), base=str(file))
+    chain = {link["part"]: link["commercial"] for link in recipe.licenses}
+    assert chain["style.safetensors"] == "unknown"
+    assert "sd15" not in chain
+    part = customised(load_recipe("sd15-plus-face"), base="dreamshaper-8-single")
+    assert "dreamshaper-8-single" in part.part_names
+    assert not not_for_business(part)
+
+
+@pytest.mark.parametrize(
+    ("base", "loras", "says"),
+    [
+        ("nowhere.safetensors", [], "is no .safetensors file"),
+        ("sd15", [], "--base sd15 is not one checkpoint"),
+        ("", ["nowhere.safetensors:0.5"], "is not FILE.safetensors:WEIGHT"),
+    ],
+)
+def test_a_base_or_lora_that_is_not_there_is_named(base: str, loras: list[str], says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        customised(load_recipe("sd15-faceid"), base, loras)
+
+
+def test_mini_takes_no_other_base() -> None:
+    with pytest.raises(SettingsError, match="recipe mini is one small model of its own"):
+        customised(load_recipe("mini"), base="sd15-single")
+
+
+def test_flags_and_files_set_the_new_settings(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text('lora = "a.safetensors:0.5"\ncommercial = true\n')
+    settings = settings_from({"base": "b.safetensors"}, file)
+    assert settings.lora == ("a.safetensors:0.5",)
+    assert settings.commercial is True
+    assert settings.base == "b.safetensors"
+    with pytest.raises(SettingsError, match="commercial must be bool, got 1"):
+        settings_from({"commercial": 1})
+
+
+# ---- faces without InsightFace
+
+
+def test_dlib_alone_finds_and_places_the_face_as_insightface_does(photos: Path) -> None:
+    from portrait.faces.free import DlibAnalyzer
+    from portrait.faces.insight import InsightFaceAnalyzer
+    from portrait.images import read_photo
+
+    image = read_photo(photos / "astronaut.png").pixels
+    free, usual = DlibAnalyzer(), InsightFaceAnalyzer(threads=1)
+    (a,), (b,) = free.detect(image), usual.detect(image)
+    eyes = float(np.linalg.norm(b.kps[1] - b.kps[0]))
+    apart = np.linalg.norm(a.kps - b.kps, axis=1) / eyes
+    print("distance of the five points in eye distances", apart.round(2))
+    assert apart.max() < 0.25
+    assert 0.7 < a.size / b.size < 1.4
+    assert a.det_score > 0.5
+    one, two = free.embed(image, a.kps), free.embed(image, b.kps)
+    assert float(one @ two) > 0.97
+    assert not free.detect(read_photo(photos / "coffee.png").pixels)
+
+
+# ---- doctor
+
+
+def test_doctor_says_what_runs_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("INSIGHTFACE_HOME", str(tmp_path / "insight"))
+    assert main(["doctor", "--json", "--device", "cpu"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["recipes"]["mini"]["runs"] is True
+    public = found["recipes"]["sdxl-instantid"]
+    assert public["runs"] is False
+    assert public["do"] == "portrait weights fetch sdxl-instantid"
+    assert public["missing_bytes"] > 10 * 2**30
+    assert set(public["memory_gib"]) == {"full", "offload", "sequential"}
+    assert all(state == "here" for state in found["faces"].values())
+    assert main(["doctor", "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out
+    assert "mini" in lines
+    assert "portrait weights fetch sd15-faceid" in lines

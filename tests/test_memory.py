@@ -1,0 +1,114 @@
+"""Memory: the tier that fits, and one retry with less when memory runs out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from portrait.errors import MemoryLimitError, SettingsError
+from portrait.generate import memory
+from portrait.generate.diffusion import DiffusionGenerator
+from portrait.recipes.recipe import load_recipe
+from portrait.records import RgbImage
+from tests.test_generate import KNOBS, picture  # noqa: F401
+
+NEEDS = (14.0, 10.5, 3.5)
+
+
+@pytest.mark.parametrize(
+    ("free", "tier"), [(80, "full"), (14, "full"), (13.9, "offload"), (10.5, "offload"), (6, "sequential")]
+)
+def test_the_largest_tier_that_fits_is_taken(free: float, tier: str) -> None:
+    assert memory.choose_tier("auto", NEEDS, free, "cuda") == tier
+
+
+def test_too_little_memory_says_how_much_is_needed_and_how_to_try_all_the_same() -> None:
+    with pytest.raises(SettingsError, match=r"about 3.5 GiB on cuda, 2.0 GiB are free.*--memory sequential"):
+        memory.choose_tier("auto", NEEDS, 2, "cuda")
+    with pytest.raises(SettingsError, match=r"about 28.0 GiB on cpu, 20.0 GiB are free.*--memory full"):
+        memory.choose_tier("auto", NEEDS, 20, "cpu")
+    assert memory.choose_tier("full", NEEDS, 2, "cpu") == "full"
+
+
+def test_offloading_needs_a_device_to_offload_from() -> None:
+    with pytest.raises(SettingsError, match="memory 'offload' needs a CUDA device; on cpu there is: full"):
+        memory.choose_tier("offload", NEEDS, 99, "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_device_that_is_not_here_is_named() -> None:
+    with pytest.raises(SettingsError, match="device 'cuda' is not here; this machine has: .*cpu"):
+        memory.choose_device("cuda")
+
+
+def test_a_recipe_without_needs_stays_on_the_cpu(tiny_recipe: Path) -> None:
+    assert DiffusionGenerator(load_recipe(str(tiny_recipe)), threads=1).device.type == "cpu"
+
+
+def test_the_next_smaller_tier_exists_on_cuda_only() -> None:
+    assert [memory.smaller_tier(t, "cuda") for t in memory.TIERS] == ["offload", "sequential", "sequential"]
+    assert memory.smaller_tier("full", "cpu") == "full"
+
+
+class _Fails:
+    """Stands before the UNet and runs out of memory for the first `times` calls with more than `most` pictures."""
+
+    def __init__(self, forward: Any, times: int, most: int = 0) -> None:
+        self.forward, self.left, self.most, self.batches = forward, times, most, []
+
+    def __call__(self, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        self.batches.append(len(sample))
+        if self.left > 0 and len(sample) > self.most:
+            self.left -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return self.forward(sample, *args, **kwargs)
+
+
+def test_out_of_memory_is_retried_once_with_one_picture_at_a_time(
+    tiny_recipe: Path,
+    picture: RgbImage,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = DiffusionGenerator(load_recipe(str(tiny_recipe)), threads=1)
+    who = np.full(512, 512**-0.5, np.float32)
+    conditions = generator.prepare(picture, who, "x")
+    wanted = [generator.generate(conditions, KNOBS, [seed])[0] for seed in (1, 2, 3)]
+    gate = _Fails(generator.pipe.unet.forward, times=1)
+    monkeypatch.setattr(generator.pipe.unet, "forward", gate)
+    made = generator.generate(conditions, KNOBS, [1, 2, 3])
+    assert gate.batches[0] == 6  # three, guided
+    assert set(gate.batches[1:]) == {2}
+    for a, b in zip(made, wanted, strict=True):
+        assert np.abs(a.astype(int) - b).max() <= 1
+
+
+def test_out_of_memory_twice_is_an_error_that_says_what_to_do(
+    tiny_recipe: Path,
+    picture: RgbImage,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = DiffusionGenerator(load_recipe(str(tiny_recipe)), threads=1)
+    conditions = generator.prepare(picture, np.full(512, 512**-0.5, np.float32), "x")
+    monkeypatch.setattr(generator.pipe.unet, "forward", _Fails(generator.pipe.unet.forward, times=99))
+    with pytest.raises(MemoryLimitError, match="also one picture at a time.*--memory sequential"):
+        generator.generate(conditions, KNOBS, [1, 2])
+
+
+def test_another_error_of_torch_is_not_taken_for_memory(
+    tiny_recipe: Path,
+    picture: RgbImage,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = DiffusionGenerator(load_recipe(str(tiny_recipe)), threads=1)
+    conditions = generator.prepare(picture, np.full(512, 512**-0.5, np.float32), "x")
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(generator.pipe.unet, "forward", broken)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        generator.generate(conditions, KNOBS, [1])
