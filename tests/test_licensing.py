@@ -209,7 +209,8 @@ def test_dlib_alone_finds_and_places_the_face_as_insightface_does(photos: Path) 
     eyes = float(np.linalg.norm(b.kps[1] - b.kps[0]))
     apart = np.linalg.norm(a.kps - b.kps, axis=1) / eyes
     print("distance of the five points in eye distances", apart.round(2))
-    assert apart.max() < 0.25
+    assert apart[:3].max() < 0.15  # eyes and nose are seen
+    assert apart[3:].max() < 0.4  # the mouth is placed by the template, and she smiles
     assert 0.7 < a.size / b.size < 1.4
     assert a.det_score > 0.5
     one, two = free.embed(image, a.kps), free.embed(image, b.kps)

@@ -15,7 +15,7 @@ from portrait.faces.referee import DlibReferee
 from portrait.records import Embedding, Face, Points, RgbImage
 
 _LONGEST = 1280  # pixels; HOG's time grows with the area
-_WEAK = -0.6  # detector scores below 0 are shown as candidates only
+_WEAK, _ACCEPTED = -0.6, 0.3  # scores of the detector; at its own 0, patches of cloth pass for faces
 _NOSE_BASE = np.array([[56.0, 79.0]], np.float32)  # on the ArcFace template, below its nose tip; measured by eye
 
 
@@ -24,7 +24,7 @@ class DlibAnalyzer:
 
     The predictor knows the corners of the eyes and the base of the nose. Nose tip and mouth corners are placed where
     the ArcFace template has them, so a face that is turned or speaks is aligned less well than by InsightFace.
-    `det_score` is the logistic function of the detector's score, 0.5 at its own threshold.
+    `det_score` is a logistic function of the detector's score, 0.5 where a face is accepted.
     """
 
     name = "dlib"
@@ -50,7 +50,7 @@ class DlibAnalyzer:
         return sorted(found, key=lambda face: -face.det_score)
 
     def detect(self, image: RgbImage) -> list[Face]:
-        """Faces at or above the detector's own threshold, from left to right."""
+        """Faces that are accepted, from left to right."""
         return sorted((f for f in self.candidates(image) if f.det_score >= 0.5), key=lambda f: f.center[0])
 
     def embed(self, image: RgbImage, kps: Points) -> Embedding:
@@ -71,5 +71,5 @@ class DlibAnalyzer:
         return Face(
             bbox=np.array([x1, y1, x2, y2], np.float32) / np.float32(scale),
             kps=(kps / scale).astype(np.float32),
-            det_score=float(1 / (1 + np.exp(-2 * score))),
+            det_score=float(1 / (1 + np.exp(2 * (_ACCEPTED - score)))),
         )

@@ -218,10 +218,10 @@ def _table(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
     parent = table.pop("extends", None)
     if parent is None:
         return table, folder
+    if isinstance(parent, str) and parent.endswith(".toml"):
+        parent = str(folder / parent)
     if not isinstance(parent, str) or parent in (*seen, name):
         raise SettingsError(f"recipe {name}: extends must name another recipe, got {parent!r}")
-    if parent.endswith(".toml"):
-        parent = str(folder / parent)
     below, base = _table(parent, (*seen, name))
     merged = below | table | {"parts": below.get("parts", {}) | table.get("parts", {})}
     return merged, folder if "base" in table or "base" not in below else base
