@@ -479,6 +479,8 @@ class _Console:
         width = Measurement.get(self.out, self.out.options.update(max_width=1000), table).maximum
         self.out.width = max(self.out.width, width)  # whole file names, however narrow the terminal
         self.out.print(table)
+        if note := rows[0].record.get("provisional_thresholds"):
+            self.out.print(f"Note: {note}.", soft_wrap=True)
         accepted = sum(row.accepted for row in rows)
         folder = escape(str(sheets[0].parent))
         self.out.print(

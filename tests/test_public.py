@@ -359,3 +359,19 @@ def test_two_commands_lead_to_a_picture_and_its_record(
     assert record["weights"]["faceid_sd15/ip-adapter-faceid_sd15.bin"]
     assert main(["replay", str(Path(record["output"]).with_suffix(".json"))]) == 0
     assert "identical, pixel for pixel" in capsys.readouterr().out
+
+
+def test_for_business_dlib_alone_finds_and_judges(
+    hub: Hub, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "small.toml"
+    own.write_text('extends = "sd15-plus-face-fast"\nresolution = 128\n')
+    assert main(["weights", "fetch", str(own), "--quiet"]) == 0
+    argv = ["stylize", str(photos / "astronaut.png"), "--recipe", str(own), "--commercial", "-o", str(tmp_path)]
+    assert main([*argv, "--max-attempts", "1", "--memory", "full", "--device", "cpu", "--json"]) == 1
+    record = json.loads(capsys.readouterr().out)
+    assert list(record["thresholds"]) == ["dlib"]
+    assert all(part["commercial"] == "yes" for part in record["licenses"])
+    assert not {"w600k_mbf", "scrfd_500m_bnkps"} & record["weights"].keys()
+    knobs = record["attempts"][0]["knobs"]
+    assert int(knobs["strength"] * knobs["num_inference_steps"]) >= 4
