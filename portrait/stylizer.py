@@ -18,20 +18,30 @@ from portrait.errors import SettingsError
 from portrait.faces.alignment import align_face
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose_faces, identify
 from portrait.generate.framing import Framed, frame_portrait, set_back
-from portrait.images import Photo, pixels_sha256, resized
-from portrait.judge.checks import burned_share, style_on_face
+from portrait.generate.keep import Kept, at_size, prepare_keeps
+from portrait.images import Photo, file_sha256, pixels_sha256, resized
+from portrait.judge.checks import (
+    burned_share,
+    color_distance,
+    edge_agreement,
+    point_displacement,
+    psnr_inside,
+    style_on_face,
+)
 from portrait.judge.thresholds import Thresholds, thresholds_for
-from portrait.judge.verdict import Measurement, Verdict, decide
+from portrait.judge.verdict import KEEP_LIMITS, Measurement, Verdict, decide
 from portrait.judge.verification import similarities
 from portrait.policy import next_knobs
 from portrait.recipes.recipe import Recipe, load_recipe
 from portrait.recipes.style import Style
-from portrait.records import Attempt, Embedding, Face, Identity, Knobs, RgbImage
+from portrait.records import Attempt, Embedding, Face, Identity, Keep, Knobs, RgbImage
 from portrait.settings import Settings, settings_from
 
 log = logging.getLogger(__name__)
 
 STYLE_CROP = 224
+NO_FACE_DISPLACEMENT = 10.0
+"""What `pose` is measured as when the picture has no face: far beyond any limit."""
 VARIANT_STRIDE = 1000
 """Variant v starts at seed + 1000 v; attempt k of it uses the k-th seed from there."""
 
@@ -189,6 +199,7 @@ class Stylizer:
         if judges != thresholds.identity.keys():
             raise SettingsError(f"thresholds are for {', '.join(thresholds.identity)}; the judges: {', '.join(judges)}")
         framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, self.recipe.resolution)
+        kept = _kept(settings.keeps(), subject, framed, settings.frame)
         prompt = settings.prompt or chosen_style.prompt
         negative = settings.negative_prompt or self.recipe.negative_prompt
         conditions = self.generator.prepare(
@@ -200,7 +211,9 @@ class Stylizer:
         while True:
             count = min(settings.batch, settings.max_attempts - len(tries))
             seeds = tuple(range(seed + len(tries), seed + len(tries) + count))
-            tries += self._attempt(conditions, knobs, seeds, framed, subject, thresholds, on_step, len(tries), settings)
+            tries += self._attempt(
+                conditions, knobs, seeds, framed, kept, subject, thresholds, on_step, len(tries), settings
+            )
             spent = time.perf_counter() - start
             if any(t.verdict.accepted for t in tries):
                 break
@@ -224,6 +237,7 @@ class Stylizer:
         knobs: Knobs,
         seeds: tuple[int, ...],
         framed: Framed,
+        kept: Kept,
         subject: Subject,
         thresholds: Thresholds,
         on_step: Callable[[int, int, int], None] | None,
@@ -237,8 +251,8 @@ class Stylizer:
         results = []
         for seed, picture in zip(seeds, pictures, strict=True):
             start = time.perf_counter()
-            delivered, judged = _delivered(picture, subject.photo, framed, settings.frame)
-            measured = self.measure(judged, framed, subject.identity)
+            delivered, judged = _delivered(picture, subject.photo, framed, kept, settings.frame)
+            measured = self.measure(judged, framed, subject.identity, settings.keeps(), kept, delivered)
             verdict = decide(measured, thresholds)
             attempt = Attempt(
                 knobs=knobs,
@@ -250,6 +264,7 @@ class Stylizer:
                 reasons=verdict.reasons,
                 seconds=round(made + time.perf_counter() - start, 3),
                 measures={"burned": round(measured.burned, 5)},
+                kept={name: round(value, 4) for name, value in measured.kept.items()},
             )
             results.append(_Try(attempt=attempt, verdict=verdict, image=delivered, batch=seeds))
         return results
@@ -270,21 +285,45 @@ class Stylizer:
                 raise ValueError(f"a batch of {len(seeds)} seeds")
             subject = self.subjects(photo, str(record["input"]["face"]["index"]), references)[0]
             framed = frame_portrait(photo.pixels, subject.face, settings.frame, self.recipe.resolution)
+            for mask in record["input"].get("masks", []):
+                if file_sha256(Path(mask["path"])) != mask["sha256"]:
+                    raise SettingsError(f"mask {mask['path']} is not the one of the record")
+            kept = _kept(settings.keeps(), subject, framed, settings.frame)
             embedding = subject.identity.embeddings[self.analyzer.name]
             conditions = self.generator.prepare(framed.image, embedding, record["prompt"], record["negative_prompt"])
             picture = self.generator.generate(conditions, knobs, seeds)[seeds.index(chosen["seed"])]
         except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
             raise SettingsError(f"the record cannot be replayed: {error!r}") from None
-        return _delivered(picture, photo, framed, settings.frame)[0]
+        return _delivered(picture, photo, framed, kept, settings.frame)[0]
 
-    def measure(self, picture: RgbImage, framed: Framed, identity: Identity) -> Measurement:
-        """Measure a generated square picture against the framed photo and the person.
+    def measure(
+        self,
+        picture: RgbImage,
+        framed: Framed,
+        identity: Identity,
+        keeps: Sequence[Keep] = (),
+        kept: Kept | None = None,
+        delivered: RgbImage | None = None,
+    ) -> Measurement:
+        """Measure a generated square picture against the framed photo, the person and what must stay.
 
-        The face that is judged is the one where the photo's face was, not the largest one.
+        The face that is judged is the one where the photo's face was, not the largest one. Without a face,
+        `pose` is broken. Masks are measured on `delivered`, what the user gets.
         """
         face, candidate = self.look(picture, framed.face)
         crops = (align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture))
+        values: dict[str, float] = {}
+        for keep in keeps:
+            if keep.kind == "pose":
+                values["pose"] = point_displacement(framed.face.kps, face.kps) if face else NO_FACE_DISPLACEMENT
+            elif keep.kind == "composition":
+                values["composition"] = edge_agreement(framed.image, picture)
+            elif keep.kind == "colors":
+                values["colors"] = color_distance(framed.image, picture)
+            elif kept is not None and delivered is not None:
+                values[keep.name] = psnr_inside(kept.before, delivered, kept.masks[keep.name])
         return Measurement(
+            kept=values,
             similarity=similarities(identity, candidate),
             face_found=face is not None,
             style_on_face=style_on_face(*crops),
@@ -344,6 +383,9 @@ class Stylizer:
                     "det_score": round(subject.face.det_score, 4),
                 },
                 "references": [{"path": str(p.path.resolve()), "sha256": p.sha256} for p in subject.references],
+                "masks": [
+                    {"path": str(keep.file), "sha256": file_sha256(keep.file)} for keep in settings.keeps() if keep.file
+                ],
             },
             "recipe": self.recipe.name,
             "style": style.name,
@@ -356,11 +398,15 @@ class Stylizer:
             "box": list(framed.box),
             "size": [self.recipe.resolution, self.recipe.resolution],
             "thresholds": thresholds.as_record(),
-            "limits": {"style_on_face": thresholds.style_on_face, "burned": thresholds.burned},
+            "limits": {
+                "style_on_face": thresholds.style_on_face,
+                "burned": thresholds.burned,
+                "kept": {keep.name: KEEP_LIMITS[keep.kind][1] for keep in settings.keeps()},
+            },
             "attempts": attempts,
             "chosen": best,
             "seconds": 0.0,
-            "settings": asdict(settings) | {"style": list(settings.style)},
+            "settings": asdict(settings) | {"style": list(settings.style), "keep": list(settings.keep)},
             "weights": self.digests,
             "licenses": self.licenses(),
             "threads": self.generator.threads,
@@ -378,12 +424,21 @@ class Stylizer:
         ]
 
 
-def _delivered(picture: RgbImage, photo: Photo, framed: Framed, frame: str) -> tuple[RgbImage, RgbImage]:
+def _kept(keeps: Sequence[Keep], subject: Subject, framed: Framed, frame: str) -> Kept:
+    """What must stay, at the size of what the user gets: the whole photo for `full`, the framed square otherwise."""
+    photo, (left, top, side) = subject.photo.pixels, framed.box
+    if frame == "full":
+        return prepare_keeps(keeps, photo, subject.face, (0, 0, photo.shape[1], photo.shape[0]))
+    return at_size(prepare_keeps(keeps, photo, subject.face, (left, top, side, side)), framed.image.shape[0])
+
+
+def _delivered(picture: RgbImage, photo: Photo, framed: Framed, kept: Kept, frame: str) -> tuple[RgbImage, RgbImage]:
     """What the user gets of a generated square, and the square that is judged: the part of it that they will see."""
     if frame != "full":
-        return picture, picture
+        held = kept.hold(picture)
+        return held, held
     left, top, side = framed.box
-    whole = set_back(photo.pixels, picture, framed.box)
+    whole = kept.hold(set_back(photo.pixels, picture, framed.box))
     return whole, resized(whole[top : top + side, left : left + side], picture.shape[1], picture.shape[0])
 
 
