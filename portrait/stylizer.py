@@ -30,7 +30,7 @@ from portrait.judge.checks import (
 )
 from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.judge.verdict import KEEP_LIMITS, Measurement, Verdict, decide
-from portrait.judge.verification import similarities
+from portrait.judge.verification import similarities, swap_margin
 from portrait.policy import next_knobs
 from portrait.recipes.recipe import Recipe, load_recipe
 from portrait.recipes.style import Style
@@ -94,6 +94,19 @@ class _Try:
     verdict: Verdict
     image: RgbImage
     batch: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Job:
+    """Everything that does not change between the attempts at one portrait."""
+
+    subject: Subject
+    others: tuple[Identity, ...]
+    settings: Settings
+    thresholds: Thresholds
+    framed: Framed
+    kept: Kept
+    conditions: Any
 
 
 class Stylizer:
@@ -177,6 +190,7 @@ class Stylizer:
         settings: Settings,
         *,
         variant: int = 0,
+        others: Sequence[Identity] = (),
         on_step: Callable[[int, int, int], None] | None = None,
     ) -> Portrait:
         """Make pictures until one is accepted or the budget ends.
@@ -186,6 +200,7 @@ class Stylizer:
             style: A style of the recipe.
             settings: Budget, balance, knobs, frame, FAR.
             variant: Which of several pictures of the same subject and style this is, from 0.
+            others: People whom the portrait must not look like more than like the subject.
             on_step: Called with (attempt from 1, steps done, steps in all).
 
         Returns:
@@ -205,15 +220,22 @@ class Stylizer:
         conditions = self.generator.prepare(
             framed.image, subject.identity.embeddings[self.analyzer.name], prompt, negative
         )
+        job = _Job(
+            subject=subject,
+            others=tuple(others),
+            settings=settings,
+            thresholds=thresholds,
+            framed=framed,
+            kept=kept,
+            conditions=conditions,
+        )
         knobs = settings.knobs(self.recipe.knobs_at(settings.balance))
         seed = settings.seed + VARIANT_STRIDE * variant
         tries: list[_Try] = []
         while True:
             count = min(settings.batch, settings.max_attempts - len(tries))
             seeds = tuple(range(seed + len(tries), seed + len(tries) + count))
-            tries += self._attempt(
-                conditions, knobs, seeds, framed, kept, subject, thresholds, on_step, len(tries), settings
-            )
+            tries += self._attempt(job, knobs, seeds, len(tries), on_step)
             spent = time.perf_counter() - start
             if any(t.verdict.accepted for t in tries):
                 break
@@ -233,27 +255,22 @@ class Stylizer:
 
     def _attempt(
         self,
-        conditions: Any,
+        job: _Job,
         knobs: Knobs,
         seeds: tuple[int, ...],
-        framed: Framed,
-        kept: Kept,
-        subject: Subject,
-        thresholds: Thresholds,
-        on_step: Callable[[int, int, int], None] | None,
         done: int,
-        settings: Settings,
+        on_step: Callable[[int, int, int], None] | None,
     ) -> list[_Try]:
         start = time.perf_counter()
         report = None if on_step is None else (lambda step, total: on_step(done + 1, step, total))
-        pictures = self.generator.generate(conditions, knobs, seeds, report)
+        pictures = self.generator.generate(job.conditions, knobs, seeds, report)
         made = (time.perf_counter() - start) / len(seeds)
         results = []
         for seed, picture in zip(seeds, pictures, strict=True):
             start = time.perf_counter()
-            delivered, judged = _delivered(picture, subject.photo, framed, kept, settings.frame)
-            measured = self.measure(judged, framed, subject.identity, settings.keeps(), kept, delivered)
-            verdict = decide(measured, thresholds)
+            delivered, judged = _delivered(picture, job.subject.photo, job.framed, job.kept, job.settings.frame)
+            measured = self._measure(job, judged, delivered)
+            verdict = decide(measured, job.thresholds)
             attempt = Attempt(
                 knobs=knobs,
                 seed=seed,
@@ -263,7 +280,8 @@ class Stylizer:
                 accepted=verdict.accepted,
                 reasons=verdict.reasons,
                 seconds=round(made + time.perf_counter() - start, 3),
-                measures={"burned": round(measured.burned, 5)},
+                measures={"burned": round(measured.burned, 5)}
+                | ({} if measured.swap is None else {"swap": round(measured.swap, 4)}),
                 kept={name: round(value, 4) for name, value in measured.kept.items()},
             )
             results.append(_Try(attempt=attempt, verdict=verdict, image=delivered, batch=seeds))
@@ -296,35 +314,29 @@ class Stylizer:
             raise SettingsError(f"the record cannot be replayed: {error!r}") from None
         return _delivered(picture, photo, framed, kept, settings.frame)[0]
 
-    def measure(
-        self,
-        picture: RgbImage,
-        framed: Framed,
-        identity: Identity,
-        keeps: Sequence[Keep] = (),
-        kept: Kept | None = None,
-        delivered: RgbImage | None = None,
-    ) -> Measurement:
+    def _measure(self, job: _Job, picture: RgbImage, delivered: RgbImage) -> Measurement:
         """Measure a generated square picture against the framed photo, the person and what must stay.
 
         The face that is judged is the one where the photo's face was, not the largest one. Without a face,
-        `pose` is broken. Masks are measured on `delivered`, what the user gets.
+        `pose` is broken. What stays pixel by pixel is measured on `delivered`, what the user gets.
         """
+        framed, kept = job.framed, job.kept
         face, candidate = self.look(picture, framed.face)
         crops = (align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture))
         values: dict[str, float] = {}
-        for keep in keeps:
+        for keep in job.settings.keeps():
             if keep.kind == "pose":
                 values["pose"] = point_displacement(framed.face.kps, face.kps) if face else NO_FACE_DISPLACEMENT
             elif keep.kind == "composition":
                 values["composition"] = edge_agreement(framed.image, picture)
             elif keep.kind == "colors":
                 values["colors"] = color_distance(framed.image, picture)
-            elif kept is not None and delivered is not None:
+            else:
                 values[keep.name] = psnr_inside(kept.before, delivered, kept.masks[keep.name])
         return Measurement(
             kept=values,
-            similarity=similarities(identity, candidate),
+            similarity=similarities(job.subject.identity, candidate),
+            swap=swap_margin(job.subject.identity, candidate, job.others),
             face_found=face is not None,
             style_on_face=style_on_face(*crops),
             burned=burned_share(framed.image, picture),

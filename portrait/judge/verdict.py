@@ -11,6 +11,7 @@ REASONS = {
     "identity_low": "it does not look enough like the person",
     "not_stylized": "the face is still the photo",
     "burned": "colours are burned out",
+    "swapped": "it looks more like another person of this run",
     "broken_keep": "what was to stay has changed",
 }
 
@@ -32,7 +33,8 @@ class Measurement:
     `similarity` per recogniser; when `face_found` is False the detector saw no face in the picture and
     the photo's landmarks were used to align it (img2img keeps the layout). `kept` is the name of each keep
     and its measure: inter-eye distances for pose, edge correlation for composition, CIE Lab units for
-    colors, dB for what stays pixel by pixel.
+    colors, dB for what stays pixel by pixel. `swap` is by how much another known person is more alike than
+    the right one, as `verification.swap_margin`; None when nobody else is known.
     """
 
     similarity: dict[str, float]
@@ -40,6 +42,7 @@ class Measurement:
     style_on_face: float
     burned: float
     kept: dict[str, float] = field(default_factory=dict)
+    swap: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,8 @@ def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
         reasons.append("not_stylized")
     if measured.burned > thresholds.burned:
         reasons.append("burned")
+    if measured.swap is not None and measured.swap > 0:
+        reasons.insert(0, "swapped")
     for name, value in measured.kept.items():
         side, limit = KEEP_LIMITS[name.partition(":")[0]]
         if value > limit if side == "at most" else value < limit:
