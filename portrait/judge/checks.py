@@ -20,7 +20,7 @@ def style_on_face(photo: RgbImage, picture: RgbImage) -> float:
     over the crop), so exposure, contrast, tint and fading count as nothing. What is left is compared by
     the contrast-structure term of SSIM, its variances and covariances summed over L, a and b; the result
     is one minus its mean. It counts edges and shading that are drawn anew, and colours that no affine map
-    of the photo's gives: a palette. `eval/calibrate.py` measures what copies reach, and sets the limit
+    of the photo's gives: a palette. `portrait calibrate` measures what copies reach, and sets the limit
     above it. Where both crops are black, outside of a picture, nothing is counted.
 
     Args:
