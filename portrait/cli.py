@@ -286,11 +286,14 @@ def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], r
                     stylizer = Stylizer.from_settings(settings)
             subjects = stylizer.subjects(photo, settings.face, more)
             for subject in subjects:
+                others = [s.identity for s in subjects if s is not subject]
                 stem = _free_name(photo.path.stem + (f"-face{subject.index}" if len(subjects) > 1 else ""), taken)
                 for style in names:
                     for variant in range(settings.variants):
                         with console.attempts(f"{stem} {style}") as on_step:
-                            made = stylizer.stylize(subject, style, settings, variant=variant, on_step=on_step)
+                            made = stylizer.stylize(
+                                subject, style, settings, variant=variant, others=others, on_step=on_step
+                            )
                         rows.append(_write(made, args.output, f"{stem}-{style}-{variant + 1}", settings.format))
                         console.result(rows[-1])
                         if args.json:

@@ -20,13 +20,14 @@ _RANGE = {
 def next_knobs(knobs: Knobs, reasons: Sequence[str], fixed: Collection[str] = ()) -> Knobs:
     """The knobs of the next attempt, after one was rejected for `reasons`.
 
-    identity_low, no_face: more adapter, more structure, less strength, less guidance. not_stylized: less
-    structure, more strength, more guidance. burned: less guidance. Where wishes are opposite they cancel
+    identity_low, no_face, swapped: more adapter, more structure, less strength, less guidance. not_stylized: less
+    structure, more strength, more guidance. broken_keep: more structure, less strength, less guidance.
+    burned: less guidance. Where wishes are opposite they cancel
     out. Knobs that the user set, `fixed`, never move; the next attempt then differs by its seed.
     """
     wish = dict.fromkeys(_STEP, 0.0)
     codes = {reason.partition(":")[0] for reason in reasons}
-    if codes & {"identity_low", "no_face"}:
+    if codes & {"identity_low", "no_face", "swapped"}:
         wish["ip_adapter_scale"] += 1
         wish["controlnet_conditioning_scale"] += 1
         wish["strength"] -= 1
@@ -35,6 +36,10 @@ def next_knobs(knobs: Knobs, reasons: Sequence[str], fixed: Collection[str] = ()
         wish["controlnet_conditioning_scale"] -= 1
         wish["strength"] += 1
         wish["guidance_scale"] += 1
+    if "broken_keep" in codes:
+        wish["controlnet_conditioning_scale"] += 1
+        wish["strength"] -= 1
+        wish["guidance_scale"] -= 1
     if "burned" in codes:
         wish["guidance_scale"] = -1
     moved = {}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+
+from portrait.errors import SettingsError
 
 RgbImage = np.ndarray
 """(H, W, 3) uint8, RGB."""
@@ -76,9 +80,51 @@ class Knobs:
     num_inference_steps: int
 
 
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """One thing that must stay. The face always must, so it has no entry here.
+
+    `kind` is one of `KINDS`, or region with `box` (x, y, width, height) in pixels of the photo, or mask
+    with `file`, a picture of the photo's size that is white where the photo must stay.
+    """
+
+    kind: str
+    box: tuple[int, int, int, int] | None = None
+    file: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Keep:
+        """Read what `--keep` was given: pose, composition, colors, background, region:x,y,w,h or mask:FILE.
+
+        Raises:
+            SettingsError: it is none of these.
+        """
+        kind, _, rest = text.partition(":")
+        if text in KEEP_KINDS:
+            return cls(text)
+        if kind == "mask" and rest:
+            return cls(kind, file=Path(rest))
+        if kind == "region" and (found := re.fullmatch(r"(\d{1,6}),(\d{1,6}),([1-9]\d{0,5}),([1-9]\d{0,5})", rest)):
+            x, y, width, height = (int(v) for v in found.groups())
+            return cls(kind, box=(x, y, width, height))
+        raise SettingsError(
+            f"keep {text!r} is not one of: {', '.join(KEEP_KINDS)}, region:x,y,width,height (pixels of the photo), mask:FILE"
+        )
+
+    @property
+    def name(self) -> str:
+        """For records and reasons: the kind, with the region's box or the mask's file name."""
+        if self.box:
+            return f"{self.kind}:{','.join(map(str, self.box))}"
+        return f"{self.kind}:{self.file.name}" if self.file else self.kind
+
+
+KEEP_KINDS = ("pose", "composition", "colors", "background")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One generated picture and what was said of it. `similarity` and `style_on_face` as in `judge`."""
+    """One generated picture and what was said of it. `similarity`, `style_on_face` and `kept` as in `judge`."""
 
     knobs: Knobs
     seed: int
@@ -89,3 +135,4 @@ class Attempt:
     reasons: tuple[str, ...] = ()
     seconds: float = 0.0
     measures: dict[str, float] = field(default_factory=dict)
+    kept: dict[str, float] = field(default_factory=dict)

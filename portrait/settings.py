@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from portrait.errors import SettingsError
-from portrait.records import Knobs
+from portrait.records import Keep, Knobs
 
 
 def _setting(
@@ -46,6 +46,13 @@ class Settings:
         "which face is meant: auto (refuses to guess between faces of similar size), largest, each, "
         "an index from the left such as 0, or like:REFERENCE.jpg",
         str,
+    )
+    keep: tuple[str, ...] = _setting(
+        (),
+        "what must stay besides the face, may be given several times: pose, composition, colors, background, "
+        "region:x,y,width,height in pixels of the photo, mask:FILE (white stays)",
+        str,
+        many=True,
     )
     far: float = _setting(0.01, "accept a picture at this false accept rate of other people", float, low=0, high=1)
     max_attempts: int = _setting(4, "give up after so many pictures", int, low=1, high=1000)
@@ -93,6 +100,13 @@ class Settings:
             value = getattr(self, f.name)
             for item in value if f.metadata.get("many") else (value,):
                 _check(f.name, item, f.metadata)
+        exact = [k.kind for k in self.keeps() if k.kind in ("background", "region", "mask")]
+        if exact and self.format != "png":
+            raise SettingsError(f"keep {exact[0]} needs format png: {self.format} changes every pixel")
+
+    def keeps(self) -> list[Keep]:
+        """`keep`, read."""
+        return [Keep.parse(text) for text in dict.fromkeys(self.keep)]
 
     def knobs(self, base: Knobs) -> Knobs:
         """`base` with the knobs that were set explicitly; 0 counts as set."""
@@ -166,13 +180,11 @@ def settings_from(flags: Mapping[str, Any], file: Path | None = None) -> Setting
             close = difflib.get_close_matches(key, known, 1)
             raise SettingsError(f"{file}: unknown setting {key!r}" + (f"; did you mean {close[0]}?" if close else ""))
     values |= {key: value for key, value in flags.items() if key in known}
-    for key in ("style", "lora"):
-        if isinstance(values.get(key), str):
-            values[key] = (values[key],)
-    if isinstance(values.get("lora"), list):
-        values["lora"] = tuple(values["lora"])
-    if "style" in values:
-        if not isinstance(values["style"], list | tuple) or not values["style"]:
-            raise SettingsError(f"style must be one or more names, got {values['style']!r}")
-        values["style"] = tuple(values["style"])
+    for name in ("style", "keep", "lora"):
+        if isinstance(values.get(name), str):
+            values[name] = (values[name],)
+        if name in values:
+            if not isinstance(values[name], list | tuple) or (name == "style" and not values[name]):
+                raise SettingsError(f"{name} must be one or more texts, got {values[name]!r}")
+            values[name] = tuple(values[name])
     return Settings(**values)

@@ -19,22 +19,32 @@ from portrait.faces.alignment import align_face
 from portrait.faces.conditioner import FaceConditioner
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose_faces, identify
 from portrait.generate.framing import Framed, frame_portrait, set_back
-from portrait.images import Photo, pixels_sha256, resized
-from portrait.judge.checks import burned_share, style_on_face
+from portrait.generate.keep import Kept, at_size, prepare_keeps
+from portrait.images import Photo, file_sha256, pixels_sha256, resized
+from portrait.judge.checks import (
+    burned_share,
+    color_distance,
+    edge_agreement,
+    point_displacement,
+    psnr_inside,
+    style_on_face,
+)
 from portrait.judge.thresholds import Thresholds
-from portrait.judge.verdict import Measurement, Verdict, decide
-from portrait.judge.verification import similarities
+from portrait.judge.verdict import KEEP_LIMITS, Measurement, Verdict, decide
+from portrait.judge.verification import similarities, swap_margin
 from portrait.licensing import require_commercial
 from portrait.policy import next_knobs
 from portrait.provisional import limits_for
 from portrait.recipes.recipe import Recipe, customised, load_recipe, located
 from portrait.recipes.style import Style
-from portrait.records import Attempt, Embedding, Face, Identity, Knobs, RgbImage
+from portrait.records import Attempt, Embedding, Face, Identity, Keep, Knobs, RgbImage
 from portrait.settings import Settings, settings_from
 
 log = logging.getLogger(__name__)
 
 STYLE_CROP = 224
+NO_FACE_DISPLACEMENT = 10.0
+"""What `pose` is measured as when the picture has no face: far beyond any limit."""
 VARIANT_STRIDE = 1000
 """Variant v starts at seed + 1000 v; attempt k of it uses the k-th seed from there."""
 
@@ -94,6 +104,19 @@ class _Try:
     verdict: Verdict
     image: RgbImage
     batch: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Job:
+    """Everything that does not change between the attempts at one portrait."""
+
+    subject: Subject
+    others: tuple[Identity, ...]
+    settings: Settings
+    thresholds: Thresholds
+    framed: Framed
+    kept: Kept
+    conditions: Any
 
 
 class Stylizer:
@@ -229,6 +252,7 @@ class Stylizer:
         settings: Settings,
         *,
         variant: int = 0,
+        others: Sequence[Identity] = (),
         on_step: Callable[[int, int, int], None] | None = None,
     ) -> Portrait:
         """Make pictures until one is accepted or the budget ends.
@@ -238,6 +262,7 @@ class Stylizer:
             style: A style of the recipe.
             settings: Budget, balance, knobs, frame, FAR.
             variant: Which of several pictures of the same subject and style this is, from 0.
+            others: People whom the portrait must not look like more than like the subject.
             on_step: Called with (attempt from 1, steps done, steps in all).
 
         Returns:
@@ -251,10 +276,20 @@ class Stylizer:
         if judges != thresholds.identity.keys():
             raise SettingsError(f"thresholds are for {', '.join(thresholds.identity)}; the judges: {', '.join(judges)}")
         framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, self.recipe.resolution)
+        kept = _kept(settings.keeps(), subject, framed, settings.frame)
         prompt = settings.prompt or self.recipe.prompt_of(chosen_style)
         negative = settings.negative_prompt or self.recipe.negative_prompt
         conditions = self.generator.prepare(
             framed.image, self.conditioning(subject.identity), prompt, negative, framed.face
+        )
+        job = _Job(
+            subject=subject,
+            others=tuple(others),
+            settings=settings,
+            thresholds=thresholds,
+            framed=framed,
+            kept=kept,
+            conditions=conditions,
         )
         fixed = settings.fixed_knobs()
         knobs = self._fitted(settings.knobs(self.recipe.knobs_at(settings.balance)), fixed)
@@ -263,7 +298,7 @@ class Stylizer:
         while True:
             count = min(settings.batch, settings.max_attempts - len(tries))
             seeds = tuple(range(seed + len(tries), seed + len(tries) + count))
-            tries += self._attempt(conditions, knobs, seeds, framed, subject, thresholds, on_step, len(tries), settings)
+            tries += self._attempt(job, knobs, seeds, len(tries), on_step)
             spent = time.perf_counter() - start
             if any(t.verdict.accepted for t in tries):
                 break
@@ -295,26 +330,22 @@ class Stylizer:
 
     def _attempt(
         self,
-        conditions: Any,
+        job: _Job,
         knobs: Knobs,
         seeds: tuple[int, ...],
-        framed: Framed,
-        subject: Subject,
-        thresholds: Thresholds,
-        on_step: Callable[[int, int, int], None] | None,
         done: int,
-        settings: Settings,
+        on_step: Callable[[int, int, int], None] | None,
     ) -> list[_Try]:
         start = time.perf_counter()
         report = None if on_step is None else (lambda step, total: on_step(done + 1, step, total))
-        pictures = self.generator.generate(conditions, knobs, seeds, report)
+        pictures = self.generator.generate(job.conditions, knobs, seeds, report)
         made = (time.perf_counter() - start) / len(seeds)
         results = []
         for seed, picture in zip(seeds, pictures, strict=True):
             start = time.perf_counter()
-            delivered, judged = _delivered(picture, subject.photo, framed, settings.frame)
-            measured = self.measure(judged, framed, subject.identity)
-            verdict = decide(measured, thresholds)
+            delivered, judged = _delivered(picture, job.subject.photo, job.framed, job.kept, job.settings.frame)
+            measured = self._measure(job, judged, delivered)
+            verdict = decide(measured, job.thresholds)
             attempt = Attempt(
                 knobs=knobs,
                 seed=seed,
@@ -324,7 +355,9 @@ class Stylizer:
                 accepted=verdict.accepted,
                 reasons=verdict.reasons,
                 seconds=round(made + time.perf_counter() - start, 3),
-                measures={"burned": round(measured.burned, 5)},
+                measures={"burned": round(measured.burned, 5)}
+                | ({} if measured.swap is None else {"swap": round(measured.swap, 4)}),
+                kept={name: round(value, 4) for name, value in measured.kept.items()},
             )
             results.append(_Try(attempt=attempt, verdict=verdict, image=delivered, batch=seeds))
         return results
@@ -345,6 +378,10 @@ class Stylizer:
                 raise ValueError(f"a batch of {len(seeds)} seeds")
             subject = self.subjects(photo, str(record["input"]["face"]["index"]), references)[0]
             framed = frame_portrait(photo.pixels, subject.face, settings.frame, self.recipe.resolution)
+            for mask in record["input"].get("masks", []):
+                if file_sha256(Path(mask["path"])) != mask["sha256"]:
+                    raise SettingsError(f"mask {mask['path']} is not the one of the record")
+            kept = _kept(settings.keeps(), subject, framed, settings.frame)
             embedding = self.conditioning(subject.identity)
             conditions = self.generator.prepare(
                 framed.image, embedding, record["prompt"], record["negative_prompt"], framed.face
@@ -352,17 +389,31 @@ class Stylizer:
             picture = self.generator.generate(conditions, knobs, seeds)[seeds.index(chosen["seed"])]
         except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
             raise SettingsError(f"the record cannot be replayed: {error!r}") from None
-        return _delivered(picture, photo, framed, settings.frame)[0]
+        return _delivered(picture, photo, framed, kept, settings.frame)[0]
 
-    def measure(self, picture: RgbImage, framed: Framed, identity: Identity) -> Measurement:
-        """Measure a generated square picture against the framed photo and the person.
+    def _measure(self, job: _Job, picture: RgbImage, delivered: RgbImage) -> Measurement:
+        """Measure a generated square picture against the framed photo, the person and what must stay.
 
-        The face that is judged is the one where the photo's face was, not the largest one.
+        The face that is judged is the one where the photo's face was, not the largest one. Without a face,
+        `pose` is broken. What stays pixel by pixel is measured on `delivered`, what the user gets.
         """
+        framed, kept = job.framed, job.kept
         face, candidate = self.look(picture, framed.face)
         crops = (align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture))
+        values: dict[str, float] = {}
+        for keep in job.settings.keeps():
+            if keep.kind == "pose":
+                values["pose"] = point_displacement(framed.face.kps, face.kps) if face else NO_FACE_DISPLACEMENT
+            elif keep.kind == "composition":
+                values["composition"] = edge_agreement(framed.image, picture)
+            elif keep.kind == "colors":
+                values["colors"] = color_distance(framed.image, picture)
+            else:
+                values[keep.name] = psnr_inside(kept.before, delivered, kept.masks[keep.name])
         return Measurement(
-            similarity=similarities(identity, candidate),
+            kept=values,
+            similarity=similarities(job.subject.identity, candidate),
+            swap=swap_margin(job.subject.identity, candidate, job.others),
             face_found=face is not None,
             style_on_face=style_on_face(*crops),
             burned=burned_share(framed.image, picture),
@@ -421,6 +472,9 @@ class Stylizer:
                     "det_score": round(subject.face.det_score, 4),
                 },
                 "references": [{"path": str(p.path.resolve()), "sha256": p.sha256} for p in subject.references],
+                "masks": [
+                    {"path": str(keep.file), "sha256": file_sha256(keep.file)} for keep in settings.keeps() if keep.file
+                ],
             },
             "recipe": self.recipe.name,
             "style": style.name,
@@ -433,11 +487,16 @@ class Stylizer:
             "box": list(framed.box),
             "size": [self.recipe.resolution, self.recipe.resolution],
             "thresholds": thresholds.as_record(),
-            "limits": {"style_on_face": thresholds.style_on_face, "burned": thresholds.burned},
+            "limits": {
+                "style_on_face": thresholds.style_on_face,
+                "burned": thresholds.burned,
+                "kept": {keep.name: KEEP_LIMITS[keep.kind][1] for keep in settings.keeps()},
+            },
             "attempts": attempts,
             "chosen": best,
             "seconds": 0.0,
-            "settings": asdict(settings) | {"style": list(settings.style), "lora": list(settings.lora)},
+            "settings": asdict(settings)
+            | {"style": list(settings.style), "keep": list(settings.keep), "lora": list(settings.lora)},
             "weights": self.digests,
             "licenses": self.licenses(),
             "threads": self.generator.threads,
@@ -455,12 +514,21 @@ class Stylizer:
         ]
 
 
-def _delivered(picture: RgbImage, photo: Photo, framed: Framed, frame: str) -> tuple[RgbImage, RgbImage]:
+def _kept(keeps: Sequence[Keep], subject: Subject, framed: Framed, frame: str) -> Kept:
+    """What must stay, at the size of what the user gets: the whole photo for `full`, the framed square otherwise."""
+    photo, (left, top, side) = subject.photo.pixels, framed.box
+    if frame == "full":
+        return prepare_keeps(keeps, photo, subject.face, (0, 0, photo.shape[1], photo.shape[0]))
+    return at_size(prepare_keeps(keeps, photo, subject.face, (left, top, side, side)), framed.image.shape[0])
+
+
+def _delivered(picture: RgbImage, photo: Photo, framed: Framed, kept: Kept, frame: str) -> tuple[RgbImage, RgbImage]:
     """What the user gets of a generated square, and the square that is judged: the part of it that they will see."""
     if frame != "full":
-        return picture, picture
+        held = kept.hold(picture)
+        return held, held
     left, top, side = framed.box
-    whole = set_back(photo.pixels, picture, framed.box)
+    whole = kept.hold(set_back(photo.pixels, picture, framed.box))
     return whole, resized(whole[top : top + side, left : left + side], picture.shape[1], picture.shape[0])
 
 

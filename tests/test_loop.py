@@ -95,6 +95,23 @@ def test_a_retry_rescues_what_the_first_attempt_missed(limits: str) -> None:
     assert result.record["chosen"] == len(generator.calls) - 1 == 2
 
 
+def test_a_portrait_that_is_more_like_somebody_else_is_swapped(limits: str) -> None:
+    stylizer = Stylizer(
+        RECIPE, FakeGenerator(lambda photo, knobs, seed: restyled(photo, 40)), FakeAnalyzer(), [FakeReferee()]
+    )
+    (anna,) = stylizer.subjects(a_photo())
+    other = a_photo()
+    other.pixels[...] = (other.pixels.astype(int) + np.array([40, 40, 0])).clip(0, 255)
+    (bea,) = stylizer.subjects(other)
+    settings = Settings(thresholds=limits, max_attempts=1)
+    made = stylizer.stylize(anna, "oil", settings, others=[bea.identity])
+    assert made.record["reasons"][0] == "swapped"
+    assert made.record["attempts"][0]["swap"] > 0
+    alone = stylizer.stylize(anna, "oil", settings)
+    assert alone.accepted  # by the thresholds alone it would pass
+    assert "swap" not in alone.record["attempts"][0]
+
+
 def test_one_judge_is_not_enough(limits: str) -> None:
     def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
         out = restyled(photo).astype(int)

@@ -97,7 +97,7 @@ def _select(table: Any, recipe: str, style: str, far: float, weights: Mapping[st
     made_for = table.get("weights")
     if weights and made_for and any(weights.get(name) != digest for name, digest in made_for.items()):
         raise SettingsError(
-            f"the thresholds of {recipe} were calibrated for other weights; run eval/calibrate.py, or name --thresholds"
+            f"the thresholds of {recipe} were calibrated for other weights; run portrait calibrate, or name --thresholds"
         )
     if style not in table["styles"]:
         known = ", ".join(table["styles"])

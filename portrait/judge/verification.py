@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -27,3 +27,14 @@ def similarity(reference: Embedding, candidate: Embedding) -> float:
 def similarities(reference: Identity, candidate: Mapping[str, Embedding]) -> dict[str, float]:
     """Recogniser name -> similarity of the candidate's embedding to the reference's."""
     return {name: similarity(reference.embeddings[name], vector) for name, vector in candidate.items()}
+
+
+def swap_margin(reference: Identity, candidate: Mapping[str, Embedding], others: Sequence[Identity]) -> float | None:
+    """By how much the candidate is more alike to one of the `others` than to the reference.
+
+    Per other person it is the least difference of similarities over the recognisers, so above 0 only when all
+    agree; the largest of these counts. Cosine units, in [-2, 2]; None without others.
+    """
+    own = similarities(reference, candidate)
+    margins = [min(value - own[name] for name, value in similarities(o, candidate).items()) for o in others]
+    return max(margins, default=None)

@@ -84,6 +84,12 @@ def _scores(record: dict[str, Any], attempt: dict[str, Any]) -> list[str]:
     lines.append(f"  style on the face: {attempt['style_on_face']:.3f}, {_against(attempt['style_on_face'], least)}")
     if attempt["burned"] > most:
         lines.append(f"  burned: {attempt['burned']:.1%} of the pixels, at most {most:.1%} may be")
+    if attempt.get("swap", -1) > 0:
+        lines.append(f"  another person of the run is more alike to both judges, by {attempt['swap']:.3f}")
+    for name, value in attempt.get("kept", {}).items():
+        broken = f"broken_keep:{name}" in attempt["reasons"]
+        limit = record["limits"]["kept"][name]
+        lines.append(f"  to stay, {name}: {value:g}, limit {limit:g}: {'BROKEN' if broken else 'kept'}")
     return lines
 
 

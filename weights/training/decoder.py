@@ -66,26 +66,35 @@ class Estimates:
         path = self.examples.folder / f"{self.examples.names[row]}.jpg"
         return cv2.imread(str(path))[:, :, ::-1]
 
-    def draw(self, rng: np.random.Generator, size: int, cells: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Latents (B, 32, cells, cells), level (B, 1, 1, 1), painting and photo (B, 3, 16 cells, 16 cells)."""
-        latents, levels, paintings, photos = [], [], [], []
+    def draw(self, rng: np.random.Generator, size: int, cells: int) -> tuple[Tensor, ...]:
+        """A batch of crops of cells x cells latents.
+
+        Returns:
+            Latents (B, 32, cells, cells), level and weight (B, 1, 1, 1), painting and photo (B, 3, S, S) with
+            S = 16 cells. Some latents are the painting's own, some a photo's that is to come back as it is.
+        """
+        latents, levels, weights, paintings, photos = [], [], [], [], []
         for i in rng.integers(len(self.pick), size=size):
             variant, photo, _, target = self.examples.pairs[self.pick[i]]
             x, y = rng.integers(0, GRID - cells + 1, 2)
             if rng.random() < 0.6:
                 x, y = self.examples.kps[variant].mean(0) / PATCH - cells / 2 + rng.uniform(-cells / 4, cells / 4, 2)
                 x, y = (int(np.clip(round(v), 0, GRID - cells)) for v in (x, y))
-            z, level = self.latents[i].astype(np.float32), self.level[i]
-            if rng.random() < CONFIG["true_share"]:
-                z = self.examples.latents[target].astype(np.float32)
+            z, level, kind = self.latents[i].astype(np.float32), float(self.level[i]), rng.random()
+            weight = level  # a weak source leaves the painting's shapes open
+            if kind < CONFIG["true_share"] + CONFIG["photo_share"]:
+                if kind >= CONFIG["true_share"]:
+                    target, level = photo, 0.0
+                z, weight = self.examples.latents[target].astype(np.float32), 1.0
                 z = z + rng.uniform(0, 0.3) * z.std() * rng.standard_normal(z.shape, np.float32)
             window = np.s_[PATCH * y : PATCH * (y + cells), PATCH * x : PATCH * (x + cells)]
-            four = [z[:, y : y + cells, x : x + cells], self.jpeg(target)[window], self.jpeg(photo)[window]]
-            latents.append(torch.from_numpy(four[0]))
-            levels.append(float(level))
-            paintings.append(np.ascontiguousarray(four[1]))
-            photos.append(np.ascontiguousarray(four[2]))
-        return torch.stack(latents), torch.tensor(levels)[:, None, None, None], to_tensor(paintings), to_tensor(photos)
+            latents.append(torch.from_numpy(np.ascontiguousarray(z[:, y : y + cells, x : x + cells])))
+            levels.append(level)
+            weights.append(weight)
+            paintings.append(np.ascontiguousarray(self.jpeg(target)[window]))
+            photos.append(np.ascontiguousarray(self.jpeg(photo)[window]))
+        column = (torch.tensor(v).view(-1, 1, 1, 1) for v in (levels, weights))
+        return torch.stack(latents), *column, to_tensor(paintings), to_tensor(photos)
 
 
 def decode(vae: PatchAutoencoder, latents: Tensor, level: Tensor, photo: Tensor) -> Tensor:
@@ -116,11 +125,11 @@ def texture_loss(output: Tensor, target: Tensor) -> Tensor:
     return torch.stack([(a - b).abs().mean() for a, b in zip(energies(output), energies(target), strict=True)]).sum()
 
 
-def loss_of(vae: PatchAutoencoder, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-    latents, level, painting, photo = batch
+def loss_of(vae: PatchAutoencoder, batch: tuple[Tensor, ...]) -> Tensor:
+    latents, level, weight, painting, photo = batch
     output = decode(vae, latents, level, photo)
-    weight = level.expand(-1, 1, *painting.shape[2:])  # a weak source leaves the painting's shapes open
-    return reconstruction_loss(output, painting, weight) + CONFIG["texture_weight"] * texture_loss(output, painting)
+    exact = reconstruction_loss(output, painting, weight.expand(-1, 1, *painting.shape[2:]))
+    return exact + CONFIG["texture_weight"] * texture_loss(output, painting)
 
 
 @torch.no_grad()

@@ -1,0 +1,68 @@
+"""How far styles move what may have to stay, free and held: behind `judge.verdict.KEEP_LIMITS`.
+
+    python eval/keep.py --data FACES [--people 12]     # writes eval/keep.json
+
+Per style, on people that training never saw: displacement of the face's points (inter-eye distances),
+edge agreement, and distance of chroma (CIE Lab) without and with `--keep colors`. As a scale, the same
+against the portrait of another person.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from people import data_argument, held_out, subjects
+
+from portrait.generate.framing import frame_portrait
+from portrait.generate.keep import hold_colors
+from portrait.images import write_json
+from portrait.judge.checks import color_distance, edge_agreement, point_displacement
+from portrait.judge.verdict import KEEP_LIMITS
+from portrait.stylizer import NO_FACE_DISPLACEMENT, Stylizer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data_argument(parser)
+    parser.add_argument("--people", type=int, default=12)
+    parser.add_argument("--balance", type=float, default=0.5)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "keep.json")
+    args = parser.parse_args()
+    stylizer = Stylizer.from_recipe("mini")
+    paths = held_out(args.data)
+    picks = np.linspace(0, len(paths) - 1, args.people).round().astype(int)
+    people = subjects(stylizer, [paths[i] for i in picks])
+    framed = [frame_portrait(s.photo.pixels, s.face, "bust", stylizer.recipe.resolution) for s in people]
+    knobs = stylizer.recipe.knobs_at(args.balance)
+    table: dict[str, dict[str, list[float]]] = {}
+    for style in stylizer.recipe.styles:
+        pictures = []
+        for subject, frame in zip(people, framed, strict=True):
+            prompt = stylizer.recipe.style(style).prompt
+            conditions = stylizer.generator.prepare(frame.image, subject.identity.embeddings["arcface"], prompt)
+            pictures += stylizer.generator.generate(conditions, knobs, [1])
+        values: dict[str, list[float]] = {}
+        for i, (frame, picture) in enumerate(zip(framed, pictures, strict=True)):
+            face, _ = stylizer.look(picture, frame.face)
+            moved = point_displacement(frame.face.kps, face.kps) if face else NO_FACE_DISPLACEMENT
+            other = pictures[(i + len(pictures) // 2) % len(pictures)]
+            for name, value in {
+                "pose": moved,
+                "composition": edge_agreement(frame.image, picture),
+                "composition, another person": edge_agreement(frame.image, other),
+                "colors, free": color_distance(frame.image, picture),
+                "colors, held": color_distance(frame.image, hold_colors(frame.image, picture)),
+            }.items():
+                values.setdefault(name, []).append(value)
+        table[style] = {k: [round(float(q), 3) for q in np.quantile(v, [0.05, 0.5, 0.95])] for k, v in values.items()}
+        print(style, json.dumps(table[style]), flush=True)
+    limits = {name: list(limit) for name, limit in KEEP_LIMITS.items()}
+    result = {"people": len(people), "balance": args.balance, "percentiles_5_50_95": table, "limits": limits}
+    print(write_json(args.output, result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""What must stay: held, measured, and a rejection when it did not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from portrait.errors import InputError, SettingsError
+from portrait.faces.insight import InsightFaceAnalyzer
+from portrait.generate.keep import Kept, hold_colors, person_mask, prepare_keeps
+from portrait.images import Photo, read_photo, write_picture
+from portrait.judge.checks import color_distance, edge_agreement, point_displacement, psnr_inside
+from portrait.judge.verdict import KEEP_LIMITS, Measurement, decide
+from portrait.policy import next_knobs
+from portrait.records import Face, Keep, RgbImage
+from portrait.settings import Settings, settings_from
+from portrait.stylizer import Stylizer
+from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee, a_face
+from tests.test_judge import LIMITS
+from tests.test_loop import KNOBS, RECIPE, a_photo, limits, restyled, run
+
+__all__ = ["limits"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "face", "region:1,2,3", "region:1,2,0,4", "region:-1,2,3,4", "mask:", "backgroud", "region:1.5,2,3,4"]
+)
+def test_what_cannot_be_kept_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="is not one of: pose, composition, colors, background"):
+        Settings(keep=(text,))
+
+
+def test_keep_is_read_from_flags_and_files(tmp_path: Path) -> None:
+    file = tmp_path / "look.toml"
+    file.write_text('keep = ["pose", "region:10,20,30,40"]\n')
+    assert [k.kind for k in settings_from({}, file).keeps()] == ["pose", "region"]
+    assert settings_from({"keep": ["colors"]}, file).keeps() == [Keep("colors")]
+    assert Keep.parse("region:10,20,30,40").box == (10, 20, 30, 40)
+
+
+def test_pixels_that_stay_need_a_lossless_format() -> None:
+    with pytest.raises(SettingsError, match="keep region needs format png: jpg changes every pixel"):
+        Settings(keep=("region:1,2,3,4",), format="jpg")
+    Settings(keep=("pose",), format="jpg")
+
+
+def test_a_region_stays_pixel_by_pixel_with_a_rim_outside_of_it() -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+    kept = prepare_keeps([Keep.parse("region:30,40,20,10")], photo, a_face(100), (0, 0, 100, 100))
+    painted = np.full_like(photo, 200)
+    held = kept.hold(painted)
+    assert (held[40:50, 30:50] == photo[40:50, 30:50]).all()
+    assert (held[:36] == 200).all()
+    assert (held[:, :26] == 200).all()
+    rim = held[39, 30:50].astype(int)
+    assert (rim != 200).any()
+    assert (rim != photo[39, 30:50]).any()
+
+
+def test_a_region_stays_at_full_resolution_when_the_portrait_is_set_back(limits: str) -> None:
+    photo = a_photo()
+    keep = ("region:20,100,30,16",)
+    made, _ = run(lambda image, knobs, seed: restyled(image), limits, keep=keep, frame="full", max_attempts=1)
+    assert (made.picture[100:116, 20:50] == photo.pixels[100:116, 20:50]).all()
+    assert made.record["attempts"][0]["kept"] == {"region:20,100,30,16": 100.0}
+    assert made.record["limits"]["kept"] == {"region:20,100,30,16": 100.0}
+
+
+def test_a_mask_keeps_what_is_white(tmp_path: Path) -> None:
+    photo = a_photo().pixels
+    mask = np.zeros_like(photo)
+    mask[:20, :20] = 255
+    path = write_picture(tmp_path / "logo.png", mask)
+    kept = prepare_keeps([Keep.parse(f"mask:{path}")], photo, a_face(), (0, 0, SIZE, SIZE))
+    assert kept.masks["mask:logo.png"].sum() == 400
+    write_picture(path, mask[:50])
+    with pytest.raises(SettingsError, match="logo.png is 128 x 50; the photo is 128 x 128"):
+        prepare_keeps([Keep.parse(f"mask:{path}")], photo, a_face(), (0, 0, SIZE, SIZE))
+    with pytest.raises(InputError):
+        prepare_keeps([Keep.parse(f"mask:{tmp_path / 'none.png'}")], photo, a_face(), (0, 0, SIZE, SIZE))
+
+
+def test_a_region_that_is_not_shown_is_an_error_and_not_a_promise() -> None:
+    with pytest.raises(SettingsError, match="lies outside of what is shown: 50 x 50 pixels from .50, 50."):
+        prepare_keeps([Keep.parse("region:0,0,10,10")], a_photo().pixels, a_face(), (50, 50, 50, 50))
+
+
+def test_the_person_is_found_and_the_background_stays(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
+    (face,) = analyzer.detect(astronaut.pixels)
+    person = person_mask(astronaut.pixels, face)
+    x1, y1, x2, y2 = face.bbox.astype(int)
+    assert person[y1:y2, x1:x2].mean() > 0.97
+    assert person[300:, 150:350].mean() > 0.97  # the suit
+    assert person[:100, 340:].mean() < 0.05  # the shuttle
+    height, width = astronaut.pixels.shape[:2]
+    kept = prepare_keeps([Keep("background")], astronaut.pixels, face, (0, 0, width, height))
+    held = kept.hold(255 - astronaut.pixels)
+    assert psnr_inside(astronaut.pixels, held, ~person) == 100
+    (left, top), (right, bottom) = face.kps.min(0).astype(int), face.kps.max(0).astype(int)
+    assert (held[top:bottom, left:right] == 255 - astronaut.pixels[top:bottom, left:right]).all()
+
+
+def test_colors_are_held_under_the_picture_s_own_lightness(astronaut: Photo) -> None:
+    photo, limit = astronaut.pixels, KEEP_LIMITS["colors"][1]
+    grey = np.repeat(photo.mean(-1, keepdims=True).astype(np.uint8), 3, 2)
+    held = hold_colors(photo, grey)
+    assert color_distance(photo, grey) > limit
+    assert color_distance(photo, held) < limit
+    assert np.abs(held.mean(-1) - grey.mean(-1)).mean() < 8
+
+
+def test_point_displacement_by_hand() -> None:
+    kps = a_face().kps
+    assert point_displacement(kps, kps) == 0
+    eyes = float(np.linalg.norm(kps[1] - kps[0]))
+    assert point_displacement(kps, kps + np.float32([0.2 * eyes, 0])) == pytest.approx(0.2, abs=1e-5)
+
+
+def test_edges_agree_with_a_copy_and_not_with_another_photo(astronaut: Photo, photos: Path) -> None:
+    cat = read_photo(photos / "chelsea.png").pixels[:300, :300]
+    own = astronaut.pixels[:300, :300]
+    darker = (255 * (own / 255) ** 1.7).astype(np.uint8)
+    least = KEEP_LIMITS["composition"][1]
+    assert edge_agreement(own, own) == pytest.approx(1, abs=1e-5)
+    assert edge_agreement(own, darker) > least
+    assert edge_agreement(own, cat) < least
+    assert edge_agreement(own, np.zeros_like(own)) == 0
+
+
+@pytest.mark.parametrize(
+    ("kept", "reasons"),
+    [
+        ({"pose": 0.1, "composition": 0.5, "colors": 8.0, "background": 100.0}, ()),
+        ({"pose": 0.11}, ("broken_keep:pose",)),
+        ({"composition": 0.49}, ("broken_keep:composition",)),
+        ({"colors": 8.1}, ("broken_keep:colors",)),
+        ({"region:1,2,3,4": 99.0}, ("broken_keep:region:1,2,3,4",)),
+    ],
+)
+def test_a_broken_promise_is_a_rejection_with_its_reason(kept: dict[str, float], reasons: tuple[str, ...]) -> None:
+    similarity = {"arcface": 0.6, "dlib": 0.95}
+    measured = Measurement(similarity=similarity, face_found=True, style_on_face=0.3, burned=0, kept=kept)
+    assert decide(measured, LIMITS).reasons == reasons
+
+
+def test_a_broken_keep_asks_for_more_structure() -> None:
+    moved = next_knobs(KNOBS, ["broken_keep:pose"])
+    assert moved.controlnet_conditioning_scale > KNOBS.controlnet_conditioning_scale
+    assert moved.strength < KNOBS.strength
+    assert next_knobs(KNOBS, ["broken_keep:pose", "not_stylized"]) == KNOBS
+
+
+def test_a_head_that_moved_is_rejected_when_the_pose_must_stay(limits: str) -> None:
+    class Nodding(FakeAnalyzer):
+        def candidates(self, image: RgbImage) -> list[Face]:
+            face = a_face(image.shape[0])
+            moved = replace(face, kps=face.kps + np.float32([0, 12]))
+            return [moved if image[..., 2].std() < 20 else face]
+
+        detect = candidates
+
+    def paint(photo: RgbImage, knobs: object, seed: int) -> RgbImage:
+        return restyled(photo)
+
+    photo = a_photo()
+    photo.pixels[::2, :, 2] = 140
+    stylizer = Stylizer(RECIPE, FakeGenerator(paint), Nodding(), [FakeReferee()])
+    (subject,) = stylizer.subjects(photo)
+    made = stylizer.stylize(subject, "oil", Settings(thresholds=limits, keep=("pose",), max_attempts=2))
+    assert "broken_keep:pose" in made.record["reasons"]
+    free = stylizer.stylize(subject, "oil", Settings(thresholds=limits, max_attempts=2))
+    assert "broken_keep:pose" not in free.record["reasons"]
+
+
+def test_nothing_to_keep_changes_nothing() -> None:
+    picture = a_photo().pixels
+    assert Kept(before=255 - picture, masks={}).hold(picture) is picture
+
+
+def test_mini_keeps_background_and_region_and_the_record_replays(mini: Stylizer, astronaut: Photo) -> None:
+    (subject,) = mini.subjects(astronaut)
+    settings = Settings(keep=("background", "region:150,330,60,60", "pose", "colors"), max_attempts=1)
+    made = mini.stylize(subject, "oil", settings)
+    kept = made.record["attempts"][0]["kept"]
+    assert kept["background"] == kept["region:150,330,60,60"] == 100
+    assert kept["pose"] < 0.1
+    assert kept["colors"] < 8
+    assert (mini.replay(made.record, astronaut) == made.picture).all()
+    assert not (made.picture == made.before).all()
