@@ -28,7 +28,7 @@ def diagnose(device: str = "auto") -> dict[str, Any]:
 
     Returns:
         python, packages, device, memory, disk, faces: what is here; recipes: name -> runs (whether it can run now),
-        tier, memory (GiB per tier), missing (bytes to fetch), commercial, and do, what to do if it does not run;
+        tier, memory (GiB per tier), missing_bytes (to fetch; some sizes are not known), commercial, and do, what to do if it does not run;
         problems: sentences.
 
     Raises:
@@ -132,7 +132,7 @@ def in_lines(found: dict[str, Any]) -> list[str]:
             state = f"runs on {recipe['device']}, memory tier {recipe['tier']}"
         else:
             size = recipe.get("missing_bytes", 0)
-            state = recipe["do"] + (f"   ({size / 2**30:.1f} GiB)" if size and not recipe.get("here") else "")
+            state = recipe["do"] + (f"   (at least {size / 2**30:.1f} GiB)" if size and not recipe.get("here") else "")
         needs = "/".join(f"{gib:g}" for gib in recipe.get("memory_gib", {}).values())
         lines.append(f"{name:{width}}  {f'{needs} GiB' if needs else '':>16}  {state}")
     lines += ["", "GiB: estimates for the memory tiers full/offload/sequential on a GPU; on a CPU twice the first."]
