@@ -20,6 +20,10 @@ def held_out(data: Path) -> list[Path]:
     return [data / name for name in names]
 
 
+def everyone(data: Path) -> list[Path]:
+    return sorted(data.glob("*/*.jpg"))
+
+
 def subjects(stylizer: Stylizer, paths: list[Path]) -> list[Subject]:
     return [stylizer.subjects(read_photo(path), "largest")[0] for path in paths]
 

@@ -8,8 +8,9 @@ photos, that of `burned` from the portraits themselves.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,18 @@ from portrait.errors import FaceError, SettingsError, TooFewPairsError
 from portrait.faces.alignment import align_face
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import read_photo
-from portrait.intervals import bootstrap_mean, bootstrap_pairs
+from portrait.intervals import bootstrap_pairs, wilson
 from portrait.judge.checks import burned_share, style_on_face
-from portrait.judge.thresholds import MIN_EXPECTED_ACCEPTS, threshold_at_far
-from portrait.records import RgbImage
-from portrait.stylizer import STYLE_CROP, Stylizer, Subject, library_versions
+from portrait.judge.thresholds import MIN_EXPECTED_ACCEPTS, order_statistic, photo_thresholds, threshold_at_far
+from portrait.records import Identity, RgbImage
+from portrait.stylizer import STYLE_CROP, Stylizer, library_versions
+
+log = logging.getLogger(__name__)
 
 COPY_QUANTILE = 0.95
-"""`style_on_face` must exceed this quantile of the kind of copy that reaches furthest."""
+"""`style_on_face` must reach this quantile of the kind of copy that reaches furthest."""
+BURNED_QUANTILE, BURNED_LEAST, BURNED_MOST = 0.95, 0.02, 0.25
+"""The limit of `burned` is twice this quantile of the portraits' own shares, kept between the two ends."""
 
 
 def calibrate(
@@ -61,26 +66,29 @@ def calibrate(
 
     Raises:
         TooFewPairsError: there are too few people for a rate. Said before anything is generated.
-        SettingsError: a rate is not in (0, 1).
+        SettingsError: a rate is not in (0, 1), or a photo was given twice.
+        ImageReadError: a photo cannot be read.
     """
+    knobs = stylizer.recipe.fitted(stylizer.recipe.knobs_at(balance))
     _require_pairs(len(photos), len(photos) + len(impostors), rates)
-    people, unseen = _subjects(stylizer, photos)
-    others, unseen_others = _subjects(stylizer, impostors)
+    people, unseen = _people(stylizer, photos)
+    others, unseen_others = _people(stylizer, impostors)
     _require_pairs(len(people), len(people) + len(others), rates)
-    resolution = stylizer.recipe.resolution
-    framed = [frame_portrait(s.photo.pixels, s.face, "bust", resolution) for s in people]
+    _require_different([*people, *others])
+    framed = [p.framed for p in people]
     reached = {
-        kind: float(np.quantile(values, COPY_QUANTILE)) for kind, values in copies_measured(stylizer, framed).items()
+        kind: float(np.quantile(values, COPY_QUANTILE, method="higher"))
+        for kind, values in copies_measured(stylizer, framed).items()
     }
     limit = round_up(max(reached.values()))
-    knobs, table, burned = stylizer.recipe.fitted(stylizer.recipe.knobs_at(balance)), {}, [0.0]
+    table, burned = {}, []
     total, made = len(styles) * len(people), 0
     for style in styles:
         vectors: dict[str, list[np.ndarray]] = {}
         styled, missed = [], 0
-        for subject, frame in zip(people, framed, strict=True):
-            embedding = stylizer.conditioning(subject.identity)
-            recipe = stylizer.recipe
+        for person in people:
+            frame, recipe = person.framed, stylizer.recipe
+            embedding = stylizer.conditioning(person.identity)
             prompt, negative = recipe.prompt_of(recipe.style(style)), recipe.negative_prompt
             conditions = stylizer.generator.prepare(frame.image, embedding, prompt, negative, frame.face)
             (picture,) = stylizer.generator.generate(conditions, knobs, [seed])
@@ -93,31 +101,36 @@ def calibrate(
             made += 1
             if on_picture is not None:
                 on_picture(style, made, total, picture)
-        passed, recognisers = np.array(styled) >= limit, {}
+        passed, recognisers = {rate: np.array(styled) >= limit for rate in rates}, {}
         for name, candidates in vectors.items():
-            references = np.stack([s.identity.embeddings[name] for s in (*people, *others)])
+            references = np.stack([p.identity.embeddings[name] for p in (*people, *others)])
             recognisers[name], accepted = _recogniser(references @ np.stack(candidates).T, rates)
-            passed &= accepted
+            passed = {rate: passed[rate] & accepted[rate] for rate in rates}
         table[style] = {
             "recognisers": recognisers,
             "faces_missed": missed,
-            "first_attempt_accepted": _rate(passed),
+            "first_attempt_accepted": {f"{rate:g}": _rate(values) for rate, values in passed.items()},
             "style_on_face": {
                 "limit": limit,
                 "percentiles_5_50_95": [round(float(v), 4) for v in np.quantile(styled, [0.05, 0.5, 0.95])],
             },
         }
+    usual = float(np.quantile(burned, BURNED_QUANTILE))
     return {
         "recipe": stylizer.recipe.name,
         "styles": table,
-        "burned": {"limit": round(max(0.02, 2 * max(burned)), 4), "largest_seen": round(max(burned), 4)},
+        "burned": {
+            "limit": round(min(BURNED_MOST, max(BURNED_LEAST, 2 * usual)), 4),
+            "percentile_95": round(usual, 4),
+            "largest_seen": round(max(burned), 4),
+        },
         "copies": {"quantile": COPY_QUANTILE, "style_on_face": {k: round(v, 4) for k, v in reached.items()}},
         "balance": balance,
         "knobs": asdict(knobs),
         "seed": seed,
         "failure_to_acquire": [path.name for path in (*unseen, *unseen_others)],
-        "people": [_named(s) for s in people],
-        "impostors": [_named(s) for s in others],
+        "people": {p.name: p.sha256 for p in people},
+        "impostors": {p.name: p.sha256 for p in others},
         "weights": stylizer.generator.digests,
         "versions": library_versions(),
     }
@@ -159,8 +172,8 @@ def copies(photo: RgbImage, rng: np.random.Generator) -> dict[str, RgbImage]:
     }
 
 
-def _recogniser(scores: np.ndarray, rates: Sequence[float]) -> tuple[dict[str, Any], np.ndarray]:
-    """What one recogniser does in one style, and which genuine pairs it accepts at the middle rate.
+def _recogniser(scores: np.ndarray, rates: Sequence[float]) -> tuple[dict[str, Any], dict[float, np.ndarray]]:
+    """What one recogniser does in one style, and which genuine pairs it accepts at each rate.
 
     `scores` is (references, candidates); the first references are the candidates' own people.
     """
@@ -169,13 +182,13 @@ def _recogniser(scores: np.ndarray, rates: Sequence[float]) -> tuple[dict[str, A
     genuine, impostor = scores[own], scores[~own]
     masked = np.where(own, np.nan, scores)
     found = {rate: round_up(threshold_at_far(impostor, rate)) for rate in rates}
-    spread = {rate: bootstrap_pairs(masked, partial(np.quantile, q=1 - rate)) for rate in rates}
-    accepted = genuine >= found[min(rates, key=lambda r: abs(np.log(r / 0.01)))]
-    steps = np.quantile(np.concatenate([genuine, impostor]), np.linspace(0, 1, 41))
+    spread = {rate: bootstrap_pairs(masked, partial(order_statistic, far=rate)) for rate in rates}
+    accepted = {rate: genuine >= value for rate, value in found.items()}
+    det = [order_statistic(impostor, rate) for rate in np.geomspace(1 / impostor.size, 0.9, 40)]
     return {
         "thresholds": {f"{rate:g}": value for rate, value in found.items()},
         "threshold_intervals": {f"{rate:g}": [round(v, 4) for v in ends] for rate, ends in spread.items()},
-        "tar": {f"{rate:g}": _rate(genuine >= value) for rate, value in found.items()},
+        "tar": {f"{rate:g}": _rate(values) for rate, values in accepted.items()},
         "impostor_pairs": impostor.size,
         "genuine_pairs": genuine.size,
         "genuine_mean": round(float(genuine.mean()), 4),
@@ -183,7 +196,7 @@ def _recogniser(scores: np.ndarray, rates: Sequence[float]) -> tuple[dict[str, A
         "eer": round(equal_error_rate(genuine, impostor), 4),
         "det": [
             [round(float(t), 4), round(float((impostor >= t).mean()), 5), round(float((genuine < t).mean()), 5)]
-            for t in steps
+            for t in det
         ],
     }, accepted
 
@@ -191,8 +204,8 @@ def _recogniser(scores: np.ndarray, rates: Sequence[float]) -> tuple[dict[str, A
 def equal_error_rate(genuine: np.ndarray, impostor: np.ndarray) -> float:
     """The rate at which false accepts and false rejects are equal, as a share."""
     steps = np.sort(np.concatenate([genuine, impostor]))
-    far = np.array([(impostor >= t).mean() for t in steps])
-    frr = np.array([(genuine < t).mean() for t in steps])
+    far = 1 - np.searchsorted(np.sort(impostor), steps) / len(impostor)
+    frr = np.searchsorted(np.sort(genuine), steps) / len(genuine)
     i = int(np.argmin(np.abs(far - frr)))
     return float((far[i] + frr[i]) / 2)
 
@@ -204,7 +217,7 @@ def round_up(value: float) -> float:
 
 def _rate(passed: np.ndarray) -> dict[str, Any]:
     """A share with its interval and its count."""
-    low, high = bootstrap_mean(passed.astype(float), np.arange(len(passed)))
+    low, high = wilson(int(passed.sum()), len(passed))
     return {"rate": round(float(passed.mean()), 4), "interval": [round(low, 4), round(high, 4)], "of": len(passed)}
 
 
@@ -220,17 +233,43 @@ def _require_pairs(candidates: int, references: int, rates: Sequence[float]) -> 
             )
 
 
-def _subjects(stylizer: Stylizer, photos: Sequence[Path]) -> tuple[list[Subject], list[Path]]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Person:
+    """What is kept of a photo: who it is and the framed square, not all of its pixels."""
+
+    name: str
+    sha256: str
+    identity: Identity
+    framed: Framed
+
+
+def _people(stylizer: Stylizer, photos: Sequence[Path]) -> tuple[list[_Person], list[Path]]:
     """The people, and the photos in which no face was found: these are not scored, and counted."""
     found, unseen = [], []
     for path in photos:
+        photo = read_photo(path)
         try:
-            found.append(stylizer.subjects(read_photo(path), "largest")[0])
+            (subject,) = stylizer.subjects(photo, "largest")
         except FaceError:
             unseen.append(path)
+            continue
+        framed = frame_portrait(photo.pixels, subject.face, "bust", stylizer.recipe.resolution)
+        name = f"{path.parent.name}/{path.name}"
+        found.append(_Person(name=name, sha256=photo.sha256, identity=subject.identity, framed=framed))
     return found, unseen
 
 
-def _named(subject: Subject) -> dict[str, str]:
-    path = subject.photo.path
-    return {"photo": f"{path.parent.name}/{path.name}", "sha256": subject.photo.sha256}
+def _require_different(people: Sequence[_Person]) -> None:
+    """A photo that stands for two people would be an impostor of itself and lift every threshold."""
+    first: dict[str, str] = {}
+    for person in people:
+        if (other := first.setdefault(person.sha256, person.name)) != person.name:
+            raise SettingsError(f"{person.name} and {other} are the same photo; give each person once")
+    limits = photo_thresholds()["recognisers"]
+    for name in people[0].identity.embeddings if people else ():
+        vectors = np.stack([p.identity.embeddings[name] for p in people])
+        alike = np.triu(vectors @ vectors.T, 1) >= limits[name]["threshold"] if name in limits else np.zeros((0, 0))
+        for a, b in zip(*np.nonzero(alike), strict=True):
+            log.warning(
+                "%s: %s and %s look like one person; give each person once", name, people[a].name, people[b].name
+            )

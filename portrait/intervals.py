@@ -6,6 +6,22 @@ from collections.abc import Callable
 
 import numpy as np
 
+from portrait.errors import TooFewPairsError
+
+
+def wilson(count: int, of: int, z: float = 1.96) -> tuple[float, float]:
+    """Interval of a rate of independent trials, here one picture per person; honest at 0 and at 1.
+
+    Reference:
+        Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    if of == 0:
+        return 0.0, 1.0
+    share = count / of
+    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
+    half = z / (1 + z * z / of) * float(np.sqrt(share * (1 - share) / of + z * z / (4 * of * of)))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
 
 def bootstrap_mean(
     values: np.ndarray, people: np.ndarray, rounds: int = 2000, seed: int = 0, level: float = 0.95
@@ -56,5 +72,9 @@ def bootstrap_pairs(
         drawn = rng.integers(columns, size=columns)
         others = columns + rng.integers(rows - columns, size=rows - columns) if rows > columns else drawn[:0]
         sample = scores[np.ix_(np.concatenate([drawn, others]), drawn)].ravel()
-        found.append(statistic(sample[~np.isnan(sample)]))
+        sample = sample[~np.isnan(sample)]
+        if sample.size:  # else one person was drawn every time
+            found.append(statistic(sample))
+    if not found:
+        raise TooFewPairsError(f"{columns} people are too few for an interval")
     return float(np.quantile(found, (1 - level) / 2)), float(np.quantile(found, (1 + level) / 2))

@@ -33,14 +33,19 @@ def threshold_at_far(impostors: Sequence[float] | np.ndarray, far: float) -> flo
     """
     if not 0 < far < 1:
         raise SettingsError(f"far {far} is not between 0 and 1")
-    scores = np.sort(np.asarray(impostors, np.float64))[::-1]
-    if far * len(scores) < MIN_EXPECTED_ACCEPTS:
+    if far * len(impostors) < MIN_EXPECTED_ACCEPTS:
         raise TooFewPairsError(
-            f"{len(scores)} impostor pairs cannot show a FAR of {far:g}; "
+            f"{len(impostors)} impostor pairs cannot show a FAR of {far:g}; "
             f"{int(np.ceil(MIN_EXPECTED_ACCEPTS / far))} or more are needed"
         )
+    return order_statistic(impostors, far)
+
+
+def order_statistic(impostors: Sequence[float] | np.ndarray, far: float) -> float:
+    """The same threshold without a look at the sample's size: what a bootstrap repeats."""
+    scores = np.asarray(impostors, np.float64)
     allowed = int(far * len(scores))
-    return float(np.nextafter(scores[allowed], np.inf))
+    return float(np.nextafter(np.partition(scores, len(scores) - 1 - allowed)[len(scores) - 1 - allowed], np.inf))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
