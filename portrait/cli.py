@@ -286,14 +286,11 @@ def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], r
                     stylizer = Stylizer.from_settings(settings)
             subjects = stylizer.subjects(photo, settings.face, more)
             for subject in subjects:
-                others = [s.identity for s in subjects if s is not subject]
                 stem = _free_name(photo.path.stem + (f"-face{subject.index}" if len(subjects) > 1 else ""), taken)
                 for style in names:
                     for variant in range(settings.variants):
                         with console.attempts(f"{stem} {style}") as on_step:
-                            made = stylizer.stylize(
-                                subject, style, settings, variant=variant, others=others, on_step=on_step
-                            )
+                            made = stylizer.stylize(subject, style, settings, variant=variant, on_step=on_step)
                         rows.append(_write(made, args.output, f"{stem}-{style}-{variant + 1}", settings.format))
                         console.result(rows[-1])
                         if args.json:
@@ -418,7 +415,7 @@ class _Console:
             yield
 
     @contextmanager
-    def attempts(self, text: str) -> Iterator[Any]:
+    def attempts(self, text: str, unit: str = "attempt") -> Iterator[Any]:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (
@@ -431,7 +428,12 @@ class _Console:
             task = progress.add_task(text, total=1, note="")
 
             def on_step(attempt: int, step: int, total: int) -> None:
-                progress.update(task, total=total, completed=step, note=f"attempt {attempt}, step {step}/{total}")
+                progress.update(
+                    task,
+                    total=total,
+                    completed=step,
+                    note=f"{unit} {attempt}, step {step}/{total}" if unit else f"{step}/{total}",
+                )
 
             yield on_step
 
@@ -624,6 +626,12 @@ def _replay(args: argparse.Namespace) -> int:
             raise SettingsError(f"the record has {len(known)} reference photo(s), {len(args.reference)} were given")
         places = args.reference or [_beside(args.record, r["path"]) for r in known]
         more = [_same_photo(place, str(r["sha256"])) for place, r in zip(places, known, strict=True)]
+        for mask in source.get("masks", []):  # where they lie now
+            place = _beside(args.record, mask["path"]).resolve()
+            record["settings"]["keep"] = [
+                f"mask:{place}" if text.startswith("mask:") and Path(text[5:]).name == place.name else text
+                for text in record["settings"]["keep"]
+            ]
     except OSError as error:
         raise SettingsError(f"cannot read {args.record}: {error.strerror}") from None
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
@@ -700,14 +708,17 @@ def _calibrate(args: argparse.Namespace) -> int:
     others = [p for p in _photos_below(args.impostors) if p.resolve() not in known] if args.impostors else []
     console = _Console(quiet=args.quiet)
     cells: list[tuple[RgbImage, str, bool | None]] = []
-    with console.attempts("calibrate") as on_step:
+    with console.status("loading models"):
+        stylizer = Stylizer.from_recipe(args.recipe)
+    with console.attempts(f"{len(photos)} people, {len(others)} further faces", unit="") as on_step:
 
         def on_picture(style: str, made: int, total: int, picture: RgbImage) -> None:
             on_step(made, made, total)
-            cells.append((thumbnail(picture, 256), style, None))
+            if args.sheet:
+                cells.append((thumbnail(picture, 160), style, None))
 
         table = calibrate(
-            Stylizer.from_recipe(args.recipe),
+            stylizer,
             photos,
             styles=styles,
             rates=rates,
@@ -718,7 +729,7 @@ def _calibrate(args: argparse.Namespace) -> int:
         )
     path = write_json(args.output or Path(f"{args.recipe}.thresholds.json"), table)
     if args.sheet:
-        write_picture(args.sheet, contact_sheet(cells, columns=12, side=160), quality=85)
+        write_picture(args.sheet, contact_sheet(cells, columns=max(12, round(len(cells) ** 0.5)), side=160), quality=85)
     console.calibration(table, path)
     return 0
 

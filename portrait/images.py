@@ -134,18 +134,6 @@ def resized(image: RgbImage, width: int, height: int) -> RgbImage:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hex.
-
-    Raises:
-        ImageReadError: it cannot be read.
-    """
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ImageReadError(f"cannot read {path}: {error.strerror}") from None
-
-
 def pixels_sha256(image: RgbImage) -> str:
     """SHA-256 of the shape and the pixels, so that two pictures can be compared across file formats."""
     return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()

@@ -82,9 +82,9 @@ class Knobs:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """One thing that must stay. The face always must, so it has no entry here.
+    """One thing that must stay.
 
-    `kind` is one of `KINDS`, or region with `box` (x, y, width, height) in pixels of the photo, or mask
+    `kind` is one of `KEEP_KINDS` (face always stays, so it changes nothing), or region with `box` (x, y, width, height) in pixels of the photo, or mask
     with `file`, a picture of the photo's size that is white where the photo must stay.
     """
 
@@ -94,7 +94,7 @@ class Keep:
 
     @classmethod
     def parse(cls, text: str) -> Keep:
-        """Read what `--keep` was given: pose, composition, colors, background, region:x,y,w,h or mask:FILE.
+        """Read what `--keep` was given: face, pose, composition, colors, background, region:x,y,w,h or mask:FILE.
 
         Raises:
             SettingsError: it is none of these.
@@ -113,13 +113,13 @@ class Keep:
 
     @property
     def name(self) -> str:
-        """For records and reasons: the kind, with the region's box or the mask's file name."""
+        """As it was given, for records and reasons."""
         if self.box:
             return f"{self.kind}:{','.join(map(str, self.box))}"
-        return f"{self.kind}:{self.file.name}" if self.file else self.kind
+        return f"{self.kind}:{self.file}" if self.file else self.kind
 
 
-KEEP_KINDS = ("pose", "composition", "colors", "background")
+KEEP_KINDS = ("face", "pose", "composition", "colors", "background")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

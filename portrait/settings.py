@@ -105,8 +105,8 @@ class Settings:
             raise SettingsError(f"keep {exact[0]} needs format png: {self.format} changes every pixel")
 
     def keeps(self) -> list[Keep]:
-        """`keep`, read."""
-        return [Keep.parse(text) for text in dict.fromkeys(self.keep)]
+        """`keep`, read; without the face, which always stays."""
+        return [keep for keep in map(Keep.parse, dict.fromkeys(self.keep)) if keep.kind != "face"]
 
     def knobs(self, base: Knobs) -> Knobs:
         """`base` with the knobs that were set explicitly; 0 counts as set."""

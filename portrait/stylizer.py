@@ -19,8 +19,8 @@ from portrait.faces.alignment import align_face
 from portrait.faces.conditioner import FaceConditioner
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose_faces, identify
 from portrait.generate.framing import Framed, frame_portrait, set_back
-from portrait.generate.keep import Kept, at_size, prepare_keeps
-from portrait.images import Photo, file_sha256, pixels_sha256, resized
+from portrait.generate.keep import Kept, hold_colors, prepare_keeps
+from portrait.images import Photo, pixels_sha256, resized
 from portrait.judge.checks import (
     burned_share,
     color_distance,
@@ -37,7 +37,7 @@ from portrait.policy import next_knobs
 from portrait.provisional import limits_for
 from portrait.recipes.recipe import Recipe, customised, load_recipe, located
 from portrait.recipes.style import Style
-from portrait.records import Attempt, Embedding, Face, Identity, Keep, Knobs, RgbImage
+from portrait.records import Attempt, Embedding, Face, Identity, Knobs, RgbImage
 from portrait.settings import Settings, settings_from
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 STYLE_CROP = 224
 NO_FACE_DISPLACEMENT = 10.0
 """What `pose` is measured as when the picture has no face: far beyond any limit."""
+MOST_BYSTANDERS = 12
+"""So many of the other people of a photo, the largest ones, a portrait is compared with."""
 VARIANT_STRIDE = 1000
 """Variant v starts at seed + 1000 v; attempt k of it uses the k-th seed from there."""
 
@@ -73,13 +75,14 @@ class PortraitGenerator(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Subject:
-    """One person in one photo: which face, and who that is to every recogniser."""
+    """One person in one photo: which face, who that is to every recogniser, and who else is in the photo."""
 
     photo: Photo
     index: int
     face: Face
     identity: Identity
     references: tuple[Photo, ...] = ()
+    bystanders: tuple[Identity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -148,6 +151,7 @@ class Stylizer:
         self.conditioner = conditioner
         self.digests: dict[str, str] = dict(generator.digests)
         self._likes: dict[str, Embedding] = {}
+        self._last_kept: tuple[object, Kept] | None = None
 
     @classmethod
     def from_recipe(
@@ -221,7 +225,10 @@ class Stylizer:
         """
         choice = FaceChoice.parse(face)
         like = self._embedding_of(choice.reference) if choice.kind == "like" else None
-        chosen = choose_faces(photo.pixels, str(photo.path), choice, self.analyzer, like)
+        faces = self.analyzer.detect(photo.pixels)
+        chosen = choose_faces(photo.pixels, str(photo.path), choice, self.analyzer, like, faces)
+        near = sorted(range(len(faces)), key=lambda i: -faces[i].size)[: MOST_BYSTANDERS + 1]
+        known = {i: identify([(photo.pixels, faces[i])], self.analyzer, self.referees) for i in near if len(faces) > 1}
         found = []
         for index, one in chosen:
             views = [(photo.pixels, one)]
@@ -232,8 +239,16 @@ class Stylizer:
             identity = identify(views, self.analyzer, self.referees)
             if self.conditioner is not None:
                 identity = replace(identity, conditioning=self.conditioner.embed(views))
-            subject = Subject(photo=photo, index=index, face=one, identity=identity, references=tuple(references))
-            found.append(subject)
+            found.append(
+                Subject(
+                    photo=photo,
+                    index=index,
+                    face=one,
+                    identity=identity,
+                    references=tuple(references),
+                    bystanders=tuple(other for i, other in known.items() if i != index),
+                )
+            )
         return found
 
     def _embedding_of(self, path: str) -> Embedding:
@@ -262,7 +277,8 @@ class Stylizer:
             style: A style of the recipe.
             settings: Budget, balance, knobs, frame, FAR.
             variant: Which of several pictures of the same subject and style this is, from 0.
-            others: People whom the portrait must not look like more than like the subject.
+            others: People, besides the others of the photo, whom the portrait must not look like more than
+                like the subject.
             on_step: Called with (attempt from 1, steps done, steps in all).
 
         Returns:
@@ -276,7 +292,7 @@ class Stylizer:
         if judges != thresholds.identity.keys():
             raise SettingsError(f"thresholds are for {', '.join(thresholds.identity)}; the judges: {', '.join(judges)}")
         framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, self.recipe.resolution)
-        kept = _kept(settings.keeps(), subject, framed, settings.frame)
+        kept = self._kept(settings, subject, framed)
         prompt = settings.prompt or self.recipe.prompt_of(chosen_style)
         negative = settings.negative_prompt or self.recipe.negative_prompt
         conditions = self.generator.prepare(
@@ -284,7 +300,7 @@ class Stylizer:
         )
         job = _Job(
             subject=subject,
-            others=tuple(others),
+            others=(*subject.bystanders, *others),
             settings=settings,
             thresholds=thresholds,
             framed=framed,
@@ -312,7 +328,7 @@ class Stylizer:
         picture = tries[best].image
         before = subject.photo.pixels if settings.frame == "full" else framed.image
         prompts = (prompt, negative)
-        record = self._record(subject, chosen_style, prompts, settings, variant, framed, thresholds, tries, best)
+        record = self._record(job, chosen_style, prompts, variant, tries, best)
         if provisional:
             record["provisional_thresholds"] = provisional
         record["picture"] = {"pixels_sha256": pixels_sha256(picture), "size": [picture.shape[1], picture.shape[0]]}
@@ -327,6 +343,17 @@ class Stylizer:
     def _fitted(self, knobs: Knobs, fixed: set[str]) -> Knobs:
         """As many steps as the recipe's model needs at this strength, unless the user set the steps."""
         return knobs if "num_inference_steps" in fixed else self.recipe.fitted(knobs)
+
+    def _kept(self, settings: Settings, subject: Subject, framed: Framed) -> Kept:
+        """What must stay, found once for all styles and variants of a photo."""
+        whole = settings.frame == "full"
+        key = (settings.keep, subject.photo.sha256, subject.index, settings.frame)
+        if self._last_kept is None or self._last_kept[0] != key:
+            size = framed.box[2] if whole else framed.image.shape[0]
+            photo = subject.photo.pixels
+            kept = prepare_keeps(settings.keeps(), photo, subject.face, framed.box, size, whole=whole)
+            self._last_kept = key, kept
+        return self._last_kept[1]
 
     def _attempt(
         self,
@@ -378,10 +405,9 @@ class Stylizer:
                 raise ValueError(f"a batch of {len(seeds)} seeds")
             subject = self.subjects(photo, str(record["input"]["face"]["index"]), references)[0]
             framed = frame_portrait(photo.pixels, subject.face, settings.frame, self.recipe.resolution)
-            for mask in record["input"].get("masks", []):
-                if file_sha256(Path(mask["path"])) != mask["sha256"]:
-                    raise SettingsError(f"mask {mask['path']} is not the one of the record")
-            kept = _kept(settings.keeps(), subject, framed, settings.frame)
+            kept = self._kept(settings, subject, framed)
+            if [digest for _, digest in kept.files] != [mask["sha256"] for mask in record["input"].get("masks", [])]:
+                raise SettingsError("a mask is not the one of the record")
             embedding = self.conditioning(subject.identity)
             conditions = self.generator.prepare(
                 framed.image, embedding, record["prompt"], record["negative_prompt"], framed.face
@@ -398,6 +424,9 @@ class Stylizer:
         `pose` is broken. What stays pixel by pixel is measured on `delivered`, what the user gets.
         """
         framed, kept = job.framed, job.kept
+        if job.settings.frame == "full":
+            left, top, side = framed.box
+            delivered = delivered[top : top + side, left : left + side]
         face, candidate = self.look(picture, framed.face)
         crops = (align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture))
         values: dict[str, float] = {}
@@ -439,17 +468,9 @@ class Stylizer:
         return max(range(len(tries)), key=lambda i: (-len(tries[i].verdict.reasons), tries[i].verdict.margin))
 
     def _record(
-        self,
-        subject: Subject,
-        style: Style,
-        prompts: tuple[str, str],
-        settings: Settings,
-        variant: int,
-        framed: Framed,
-        thresholds: Thresholds,
-        tries: Sequence[_Try],
-        best: int,
+        self, job: _Job, style: Style, prompts: tuple[str, str], variant: int, tries: Sequence[_Try], best: int
     ) -> dict[str, Any]:
+        subject, settings, framed, thresholds = job.subject, job.settings, job.framed, job.thresholds
         chosen = tries[best]
         attempts = []
         for t in tries:
@@ -472,9 +493,7 @@ class Stylizer:
                     "det_score": round(subject.face.det_score, 4),
                 },
                 "references": [{"path": str(p.path.resolve()), "sha256": p.sha256} for p in subject.references],
-                "masks": [
-                    {"path": str(keep.file), "sha256": file_sha256(keep.file)} for keep in settings.keeps() if keep.file
-                ],
+                "masks": [{"path": path, "sha256": digest} for path, digest in job.kept.files],
             },
             "recipe": self.recipe.name,
             "style": style.name,
@@ -514,21 +533,17 @@ class Stylizer:
         ]
 
 
-def _kept(keeps: Sequence[Keep], subject: Subject, framed: Framed, frame: str) -> Kept:
-    """What must stay, at the size of what the user gets: the whole photo for `full`, the framed square otherwise."""
-    photo, (left, top, side) = subject.photo.pixels, framed.box
-    if frame == "full":
-        return prepare_keeps(keeps, photo, subject.face, (0, 0, photo.shape[1], photo.shape[0]))
-    return at_size(prepare_keeps(keeps, photo, subject.face, (left, top, side, side)), framed.image.shape[0])
-
-
 def _delivered(picture: RgbImage, photo: Photo, framed: Framed, kept: Kept, frame: str) -> tuple[RgbImage, RgbImage]:
     """What the user gets of a generated square, and the square that is judged: the part of it that they will see."""
+    if kept.colors:
+        picture = hold_colors(framed.image, picture)
     if frame != "full":
         held = kept.hold(picture)
         return held, held
     left, top, side = framed.box
-    whole = kept.hold(set_back(photo.pixels, picture, framed.box))
+    whole = set_back(photo.pixels, picture, framed.box)
+    square = whole[top : top + side, left : left + side]
+    square[...] = kept.hold(square)
     return whole, resized(whole[top : top + side, left : left + side], picture.shape[1], picture.shape[0])
 
 

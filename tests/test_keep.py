@@ -26,10 +26,10 @@ __all__ = ["limits"]
 
 
 @pytest.mark.parametrize(
-    "text", ["", "face", "region:1,2,3", "region:1,2,0,4", "region:-1,2,3,4", "mask:", "backgroud", "region:1.5,2,3,4"]
+    "text", ["", "region:1,2,3", "region:1,2,0,4", "region:-1,2,3,4", "mask:", "backgroud", "region:1.5,2,3,4"]
 )
 def test_what_cannot_be_kept_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match="is not one of: pose, composition, colors, background"):
+    with pytest.raises(SettingsError, match="is not one of: face, pose, composition, colors, background"):
         Settings(keep=(text,))
 
 
@@ -49,7 +49,7 @@ def test_pixels_that_stay_need_a_lossless_format() -> None:
 
 def test_a_region_stays_pixel_by_pixel_with_a_rim_outside_of_it() -> None:
     photo = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
-    kept = prepare_keeps([Keep.parse("region:30,40,20,10")], photo, a_face(100), (0, 0, 100, 100))
+    kept = prepare_keeps([Keep.parse("region:30,40,20,10")], photo, a_face(100), (0, 0, 100), 100, whole=False)
     painted = np.full_like(photo, 200)
     held = kept.hold(painted)
     assert (held[40:50, 30:50] == photo[40:50, 30:50]).all()
@@ -62,9 +62,10 @@ def test_a_region_stays_pixel_by_pixel_with_a_rim_outside_of_it() -> None:
 
 def test_a_region_stays_at_full_resolution_when_the_portrait_is_set_back(limits: str) -> None:
     photo = a_photo()
-    keep = ("region:20,100,30,16",)
+    keep = ("region:20,100,30,16", "face")
     made, _ = run(lambda image, knobs, seed: restyled(image), limits, keep=keep, frame="full", max_attempts=1)
     assert (made.picture[100:116, 20:50] == photo.pixels[100:116, 20:50]).all()
+    assert not (made.picture == photo.pixels).all()
     assert made.record["attempts"][0]["kept"] == {"region:20,100,30,16": 100.0}
     assert made.record["limits"]["kept"] == {"region:20,100,30,16": 100.0}
 
@@ -74,18 +75,40 @@ def test_a_mask_keeps_what_is_white(tmp_path: Path) -> None:
     mask = np.zeros_like(photo)
     mask[:20, :20] = 255
     path = write_picture(tmp_path / "logo.png", mask)
-    kept = prepare_keeps([Keep.parse(f"mask:{path}")], photo, a_face(), (0, 0, SIZE, SIZE))
-    assert kept.masks["mask:logo.png"].sum() == 400
+    keeps = [Keep.parse(f"mask:{path}")]
+
+    def prepare() -> Kept:
+        return prepare_keeps(keeps, photo, a_face(), (0, 0, SIZE), SIZE, whole=False)
+
+    assert prepare().masks[f"mask:{path}"].sum() == 400
+    assert prepare().files[0][0] == str(path)
     write_picture(path, mask[:50])
-    with pytest.raises(SettingsError, match="logo.png is 128 x 50; the photo is 128 x 128"):
-        prepare_keeps([Keep.parse(f"mask:{path}")], photo, a_face(), (0, 0, SIZE, SIZE))
+    with pytest.raises(InputError, match="logo.png is 128 x 50; the photo is 128 x 128"):
+        prepare()
+    write_picture(path, np.full_like(mask, 255))
+    with pytest.raises(InputError, match="white all over"):
+        prepare()
+    path.unlink()
     with pytest.raises(InputError):
-        prepare_keeps([Keep.parse(f"mask:{tmp_path / 'none.png'}")], photo, a_face(), (0, 0, SIZE, SIZE))
+        prepare()
 
 
 def test_a_region_that_is_not_shown_is_an_error_and_not_a_promise() -> None:
-    with pytest.raises(SettingsError, match="lies outside of what is shown: 50 x 50 pixels from .50, 50."):
-        prepare_keeps([Keep.parse("region:0,0,10,10")], a_photo().pixels, a_face(), (50, 50, 50, 50))
+    keeps, photo = [Keep.parse("region:0,0,10,10")], a_photo().pixels
+    with pytest.raises(InputError, match="lies outside of what is shown: 50 x 50 pixels from .50, 50."):
+        prepare_keeps(keeps, photo, a_face(), (50, 50, 50), 128, whole=False)
+    kept = prepare_keeps(keeps, photo, a_face(), (50, 50, 50), 50, whole=True)  # the rest of the photo stays anyway
+    assert not kept.masks["region:0,0,10,10"].any()
+    with pytest.raises(InputError, match="reaches beyond the photo, which is 128 x 128"):
+        prepare_keeps([Keep.parse("region:100,0,30,10")], photo, a_face(), (0, 0, 128), 128, whole=True)
+
+
+def test_a_face_that_fills_the_photo_has_no_background() -> None:
+    photo = a_photo().pixels
+    face = replace(a_face(), bbox=np.array([2, 2, SIZE - 2, SIZE - 2], np.float32))
+    assert person_mask(photo, face).all()
+    kept = prepare_keeps([Keep("background")], photo, face, (0, 0, SIZE), SIZE, whole=False)
+    assert kept.hold(255 - photo).tolist() == (255 - photo).tolist()
 
 
 def test_the_person_is_found_and_the_background_stays(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
@@ -96,9 +119,11 @@ def test_the_person_is_found_and_the_background_stays(astronaut: Photo, analyzer
     assert person[300:, 150:350].mean() > 0.97  # the suit
     assert person[:100, 340:].mean() < 0.05  # the shuttle
     height, width = astronaut.pixels.shape[:2]
-    kept = prepare_keeps([Keep("background")], astronaut.pixels, face, (0, 0, width, height))
+    assert height == width
+    kept = prepare_keeps([Keep("background")], astronaut.pixels, face, (0, 0, width), width, whole=True)
     held = kept.hold(255 - astronaut.pixels)
-    assert psnr_inside(astronaut.pixels, held, ~person) == 100
+    assert psnr_inside(astronaut.pixels, held, kept.masks["background"]) == 100
+    assert (kept.masks["background"] == ~person).mean() > 0.98
     (left, top), (right, bottom) = face.kps.min(0).astype(int), face.kps.max(0).astype(int)
     assert (held[top:bottom, left:right] == 255 - astronaut.pixels[top:bottom, left:right]).all()
 
@@ -177,7 +202,7 @@ def test_a_head_that_moved_is_rejected_when_the_pose_must_stay(limits: str) -> N
 
 def test_nothing_to_keep_changes_nothing() -> None:
     picture = a_photo().pixels
-    assert Kept(before=255 - picture, masks={}).hold(picture) is picture
+    assert Kept(before=255 - picture, masks={}).hold(picture) is picture  # no copy either
 
 
 def test_mini_keeps_background_and_region_and_the_record_replays(mini: Stylizer, astronaut: Photo) -> None:

@@ -104,12 +104,25 @@ def test_a_portrait_that_is_more_like_somebody_else_is_swapped(limits: str) -> N
     other.pixels[...] = (other.pixels.astype(int) + np.array([40, 40, 0])).clip(0, 255)
     (bea,) = stylizer.subjects(other)
     settings = Settings(thresholds=limits, max_attempts=1)
-    made = stylizer.stylize(anna, "oil", settings, others=[bea.identity])
+    together = replace(anna, bystanders=(bea.identity,))
+    made = stylizer.stylize(together, "oil", settings)
     assert made.record["reasons"][0] == "swapped"
     assert made.record["attempts"][0]["swap"] > 0
+    assert stylizer.stylize(anna, "oil", settings, others=[bea.identity]).record["reasons"][0] == "swapped"
     alone = stylizer.stylize(anna, "oil", settings)
     assert alone.accepted  # by the thresholds alone it would pass
     assert "swap" not in alone.record["attempts"][0]
+
+
+def test_the_others_of_a_photo_are_known_whoever_is_chosen() -> None:
+    def three(image: RgbImage) -> list[Face]:
+        one = a_face(image.shape[0])
+        return [one, one.moved(0.7, 5, 5), one.moved(0.5, 60, 60)]
+
+    stylizer = Stylizer(RECIPE, FakeGenerator(lambda *_: a_photo().pixels), FakeAnalyzer(three), [FakeReferee()])
+    (chosen,) = stylizer.subjects(a_photo(), "1")
+    assert len(chosen.bystanders) == 2
+    assert [len(s.bystanders) for s in stylizer.subjects(a_photo(), "each")] == [2, 2, 2]
 
 
 def test_one_judge_is_not_enough(limits: str) -> None:

@@ -52,6 +52,20 @@ def test_explain_on_the_command_line(limits: str, tmp_path: Path, capsys: pytest
     assert main(["explain", str(path)]) == 2
     assert "not the record of a portrait" in capsys.readouterr().err
     assert main(["explain", str(tmp_path / "none.json")]) == 2
+    capsys.readouterr()
+    for broken in ({"thresholds": {}}, {"balance": 10**400}, {"attempts": [1]}):
+        path.write_text(json.dumps(made.record | broken))
+        assert main(["explain", str(path)]) == 2, broken
+    path.write_text(json.dumps(made.record | {"style": "\x1b]0;owned\x07"}))
+    assert main(["explain", str(path)]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_explain_tells_a_batch_as_one_change(limits: str) -> None:
+    made, _ = run(lambda photo, knobs, seed: photo, limits, max_attempts=4, batch=2)
+    text = explain(made.record)
+    assert text.count("changed because") == 1
+    assert text.count("made at once with the one before") == 2
 
 
 def test_a_failed_record_is_told_in_one_line() -> None:

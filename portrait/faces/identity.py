@@ -72,6 +72,7 @@ def choose_faces(
     choice: FaceChoice,
     analyzer: FaceAnalyzer,
     reference: Embedding | None = None,
+    faces: list[Face] | None = None,
 ) -> list[tuple[int, Face]]:
     """Return (index from the left, face) of the faces that `choice` names; one, but for `each`.
 
@@ -81,13 +82,14 @@ def choose_faces(
         choice: The user's policy. `auto` takes the only face, or one that is clearly the largest.
         analyzer: Detector and embedder.
         reference: The embedding that `like` compares with.
+        faces: What the analyzer detects in `image`, where that is known already.
 
     Raises:
         NoFaceError: nothing above the detector's threshold; names the best score seen.
         ManyFacesError: `auto` and a second face of similar size; names the faces and the options.
         FaceError: the index does not exist, or nobody is like the reference.
     """
-    faces = analyzer.detect(image)
+    faces = analyzer.detect(image) if faces is None else faces
     if not faces:
         best = max((f.det_score for f in analyzer.candidates(image)), default=0.0)
         raise NoFaceError(

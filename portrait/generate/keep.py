@@ -13,92 +13,115 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from portrait.errors import SettingsError
+from portrait.errors import InputError
 from portrait.images import read_photo, resized
 from portrait.records import Face, Keep, RgbImage
 
 RIM = 0.025
-"""Width of the feathered rim over the picture's longer side."""
+"""Width of the feathered rim over the side of the portrait's square."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Kept:
-    """What must stay of one picture, at that picture's size.
+    """What must stay of a portrait's square, at the size in which it is delivered.
 
-    `before` is the photo, (H, W, 3) uint8; `masks` maps a keep's name to (H, W) bool, True where every pixel
-    stays as it is; `colors` says whether chroma is held.
+    `before` is the photo there, (S, S, 3) uint8; `masks` maps a keep's name to (S, S) bool, True where every
+    pixel stays as it is; `alpha` is the share of the photo, (S, S, 1) float32, 1 on all masks; None without
+    any. `colors` says whether chroma is held. `files` are path and SHA-256 of the mask files that were read.
     """
 
     before: RgbImage
     masks: dict[str, np.ndarray]
+    alpha: np.ndarray | None = None
     colors: bool = False
+    files: tuple[tuple[str, str], ...] = ()
 
-    def hold(self, picture: RgbImage) -> RgbImage:
-        """The picture with everything put back that must stay; inside the masks equal to `before`."""
-        if self.colors:
-            picture = hold_colors(self.before, picture)
-        if not self.masks:
-            return picture
-        exact = np.any(list(self.masks.values()), axis=0)
-        distance = cv2.distanceTransform((~exact).astype(np.uint8), cv2.DIST_L2, 5)
-        ramp = np.clip(1 - distance / max(2.0, RIM * max(exact.shape)), 0, 1)
-        alpha = (ramp * ramp * (3 - 2 * ramp))[..., None]
-        return np.where(
-            exact[..., None], self.before, (self.before * alpha + picture * (1 - alpha) + 0.5).astype(np.uint8)
-        )
+    def hold(self, square: RgbImage) -> RgbImage:
+        """The square with everything put back that stays pixel by pixel."""
+        if self.alpha is None:
+            return square
+        mixed = (self.before * self.alpha + square * (1 - self.alpha) + 0.5).astype(np.uint8)
+        return np.where(self.alpha == 1, self.before, mixed)
 
 
-def prepare_keeps(keeps: Sequence[Keep], photo: RgbImage, face: Face, window: tuple[int, int, int, int]) -> Kept:
-    """Find out, once per photo, which pixels must stay.
+def prepare_keeps(
+    keeps: Sequence[Keep], photo: RgbImage, face: Face, box: tuple[int, int, int], size: int, *, whole: bool
+) -> Kept:
+    """Find out which pixels must stay.
 
     Args:
         keeps: What must stay.
         photo: (H, W, 3) uint8, the whole photo.
         face: The person's face in it.
-        window: (left, top, width, height) of the part of the photo that is shown. `Kept.before` has its size.
+        box: (left, top, side) of the portrait's square in the photo.
+        size: Side of the square as it is delivered.
+        whole: Whether the rest of the photo is delivered too, untouched, so that a region may lie there.
 
     Raises:
-        SettingsError: a region or mask keeps nothing of the window, or a mask has another size.
+        InputError: a region or mask does not fit this photo, or keeps nothing of what is shown, or all of it.
         ImageReadError: a mask cannot be read.
     """
     height, width = photo.shape[:2]
-    left, top, w, h = window
-    masks = {}
+    left, top, side = box
+    masks, files = {}, []
     for keep in keeps:
-        whole = np.zeros((height, width), bool)
+        stays = np.zeros((height, width), bool)
         if keep.box is not None:
             x, y, box_width, box_height = keep.box
-            whole[y : y + box_height, x : x + box_width] = True
+            if x + box_width > width or y + box_height > height:
+                raise InputError(f"keep {keep.name} reaches beyond the photo, which is {width} x {height} pixels")
+            stays[y : y + box_height, x : x + box_width] = True
         elif keep.file is not None:
-            mask = read_photo(keep.file).pixels
-            if mask.shape[:2] != (height, width):
-                raise SettingsError(
-                    f"mask {keep.file} is {mask.shape[1]} x {mask.shape[0]}; the photo is {width} x {height}"
-                )
-            whole = mask.mean(-1) > 127
+            mask = read_photo(keep.file)
+            files.append((str(keep.file.resolve()), mask.sha256))
+            if mask.pixels.shape[:2] != (height, width):
+                seen = f"{mask.pixels.shape[1]} x {mask.pixels.shape[0]}"
+                raise InputError(f"mask {keep.file} is {seen}; the photo is {width} x {height}")
+            stays = mask.pixels[..., 1] > 127
+            if stays.all():
+                raise InputError(f"mask {keep.file} is white all over, so nothing could change; black is what may")
         elif keep.kind == "background":
-            whole = ~person_mask(photo, face)
+            stays = ~_person_near(photo, face, box)
         else:
             continue
-        seen = whole[top : top + h, left : left + w]
-        if not seen.any() and keep.kind != "background":
-            raise SettingsError(
-                f"keep {keep.name} lies outside of what is shown: {w} x {h} pixels from ({left}, {top}) of a photo of "
-                f"{width} x {height}; --frame full shows all of it"
+        shown = stays[top : top + side, left : left + side]
+        if not shown.any() and keep.kind != "background" and not (whole and stays.any()):
+            raise InputError(
+                f"keep {keep.name} lies outside of what is shown: {side} x {side} pixels from ({left}, {top}) of a photo "
+                f"of {width} x {height}; --frame full shows all of it"
             )
-        masks[keep.name] = seen
+        if size != side:  # a border pixel of the mask stays whole
+            shown = cv2.resize(shown.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) > 0
+        masks[keep.name] = shown
+    square = photo[top : top + side, left : left + side]
     return Kept(
-        before=photo[top : top + h, left : left + w], masks=masks, colors=any(k.kind == "colors" for k in keeps)
+        before=square if size == side else resized(square, size, size),
+        masks=masks,
+        alpha=_feathered(np.any(list(masks.values()), axis=0)) if masks else None,
+        colors=any(keep.kind == "colors" for keep in keeps),
+        files=tuple(files),
     )
 
 
-def at_size(kept: Kept, size: int) -> Kept:
-    """The same for the picture resized to size x size; a mask's border pixels stay whole."""
-    masks = {
-        name: cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) > 0
-        for name, mask in kept.masks.items()
-    }
-    return Kept(before=resized(kept.before, size, size), masks=masks, colors=kept.colors)
+def _feathered(exact: np.ndarray) -> np.ndarray:
+    """(S, S) bool -> (S, S, 1) float32: 1 inside, falling to 0 over the rim outside."""
+    if not exact.any():
+        return np.zeros((*exact.shape, 1), np.float32)
+    distance = cv2.distanceTransform((~exact).astype(np.uint8), cv2.DIST_L2, 5)
+    ramp = np.clip(1 - distance / max(2.0, RIM * len(exact)), 0, 1)
+    return (ramp * ramp * (3 - 2 * ramp))[..., None].astype(np.float32)
+
+
+def _person_near(photo: RgbImage, face: Face, box: tuple[int, int, int]) -> np.ndarray:
+    """(H, W) bool, True on the person as far as the square and a margin around it show them."""
+    height, width = photo.shape[:2]
+    left, top, side = box
+    margin = side // 6
+    x0, y0 = max(0, left - margin), max(0, top - margin)
+    x1, y1 = min(width, left + side + margin), min(height, top + side + margin)
+    person = np.zeros((height, width), bool)
+    person[y0:y1, x0:x1] = person_mask(photo[y0:y1, x0:x1], face.moved(1, -x0, -y0))
+    return person
 
 
 def hold_colors(photo: RgbImage, picture: RgbImage) -> RgbImage:
@@ -110,7 +133,7 @@ def hold_colors(photo: RgbImage, picture: RgbImage) -> RgbImage:
 
 
 def person_mask(photo: RgbImage, face: Face, side: int = 256) -> np.ndarray:
-    """Where the person is: (H, W) bool, by GrabCut seeded from the face.
+    """Where the person is: (H, W) bool, by GrabCut seeded from the face; everywhere if the face fills the photo.
 
     The inner face is surely person; head, hair and the trunk below it are likely; a border of the photo
     above the shoulders is surely background. Works on a copy of at most `side` pixels.
@@ -135,6 +158,8 @@ def person_mask(photo: RgbImage, face: Face, side: int = 256) -> np.ndarray:
     trunk = np.array([[x - 0.45 * fw, y], [x + 0.45 * fw, y], [x + 1.5 * fw, h], [x - 1.5 * fw, h]]).astype(np.int32)
     cv2.fillConvexPoly(seeds, trunk, cv2.GC_PR_FGD)
     ellipse(x, y, 0.42 * fw, 0.45 * fh, cv2.GC_FGD)
+    if not ((seeds == cv2.GC_BGD) | (seeds == cv2.GC_PR_BGD)).any():
+        return np.ones((height, width), bool)
     background, person_model = np.zeros((1, 65)), np.zeros((1, 65))
     bgr = np.ascontiguousarray(small[:, :, ::-1])
     cv2.setRNGSeed(0)
@@ -143,5 +168,8 @@ def person_mask(photo: RgbImage, face: Face, side: int = 256) -> np.ndarray:
     _, labels = cv2.connectedComponents(found)
     label = labels[int(np.clip(y, 0, h - 1)), int(np.clip(x, 0, w - 1))]
     person = ((labels == label) & (found > 0)).astype(np.float32)
+    _, gaps = cv2.connectedComponents((person == 0).astype(np.uint8))  # a gap that no side or top reaches is clothing
+    open_gaps = np.unique(np.concatenate([gaps[0], gaps[:, 0], gaps[:, -1]]))
+    person[~np.isin(gaps, open_gaps)] = 1
     person = cv2.dilate(person, np.ones((3, 3), np.uint8))
     return cv2.resize(person, (width, height), interpolation=cv2.INTER_LINEAR) > 0.3

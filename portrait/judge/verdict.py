@@ -11,7 +11,7 @@ REASONS = {
     "identity_low": "it does not look enough like the person",
     "not_stylized": "the face is still the photo",
     "burned": "colours are burned out",
-    "swapped": "it looks more like another person of this run",
+    "swapped": "it looks more like another person of the photo",
     "broken_keep": "what was to stay has changed",
 }
 

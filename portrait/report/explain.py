@@ -26,9 +26,10 @@ def explain(record: dict[str, Any]) -> str:
         SettingsError: it is not such a record.
     """
     try:
-        return "\n".join(_failed(record) if record["status"] == "failed" else _lines(record))
-    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        lines = _failed(record) if record["status"] == "failed" else _lines(record)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration) as error:
         raise SettingsError(f"this is not the record of a portrait: {error!r}") from None
+    return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
 
 
 def _failed(record: dict[str, Any]) -> list[str]:
@@ -47,10 +48,15 @@ def _lines(record: dict[str, Any]) -> list[str]:
         f"frame {record['frame']}, false accept rate {far:g} for each judge.",
         _outcome(record, attempts, chosen, settings),
     ]
+    before: list[Any] = []  # the attempts of the batch before this one
     for i, attempt in enumerate(attempts):
         lines += ["", _headline(i, attempt, chosen, record["status"]), *_scores(record, attempt)]
-        if i:
-            lines += _moved(attempts[i - 1]["knobs"], attempt["knobs"], attempts[i - 1]["reasons"])
+        if i and attempt["batch"] != attempts[i - 1]["batch"]:
+            before = [a for a in attempts if a["batch"] == attempts[i - 1]["batch"]]
+            reasons = [reason for a in before for reason in a["reasons"]]
+            lines += _moved(before[0]["knobs"], attempt["knobs"], list(dict.fromkeys(reasons)))
+        elif i:
+            lines.append("  made at once with the one before, from another seed")
     parts = [entry["part"] for entry in record["licenses"] if entry["commercial"] != "yes"]
     if parts:
         lines += ["", f"Not for commercial use, or not known to be: {', '.join(parts)}."]
@@ -77,15 +83,19 @@ def _scores(record: dict[str, Any], attempt: dict[str, Any]) -> list[str]:
     lines = []
     for judge, value in attempt["similarity"].items():
         least = record["thresholds"][judge]["value"]
-        lines.append(f"  likeness by {judge}: {value:.3f}, {_against(value, least)}")
+        low = f"identity_low:{judge}" in attempt["reasons"]
+        lines.append(f"  likeness by {judge}: {value:.3f}, {_against(value, least, low)}")
     if not attempt["face_found"]:
         lines.append("  no face was detected in it; it was judged where the photo's face is")
     least, most = record["limits"]["style_on_face"], record["limits"]["burned"]
-    lines.append(f"  style on the face: {attempt['style_on_face']:.3f}, {_against(attempt['style_on_face'], least)}")
-    if attempt["burned"] > most:
+    low = "not_stylized" in attempt["reasons"]
+    lines.append(
+        f"  style on the face: {attempt['style_on_face']:.3f}, {_against(attempt['style_on_face'], least, low)}"
+    )
+    if "burned" in attempt["reasons"]:
         lines.append(f"  burned: {attempt['burned']:.1%} of the pixels, at most {most:.1%} may be")
-    if attempt.get("swap", -1) > 0:
-        lines.append(f"  another person of the run is more alike to both judges, by {attempt['swap']:.3f}")
+    if "swapped" in attempt["reasons"]:
+        lines.append(f"  another person of the photo is more alike to both judges, by {attempt['swap']:.3f}")
     for name, value in attempt.get("kept", {}).items():
         broken = f"broken_keep:{name}" in attempt["reasons"]
         limit = record["limits"]["kept"][name]
@@ -93,8 +103,8 @@ def _scores(record: dict[str, Any], attempt: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _against(value: float, least: float) -> str:
-    return f"{abs(value - least):.3f} {'above' if value >= least else 'BELOW'} the limit {least:.3f}"
+def _against(value: float, least: float, low: bool) -> str:
+    return f"{abs(value - least):.3f} {'BELOW' if low else 'above'} the limit {least:.3f}"
 
 
 def _moved(before: dict[str, Any], after: dict[str, Any], reasons: list[str]) -> list[str]:

@@ -40,6 +40,9 @@ def people(data: Path) -> list[tuple[str, bool]]:
         for path in sorted(folder.glob("*.jpg"), key=lambda p: int(p.stem)):
             name = f"{folder.name}/{path.name}"
             found.append((name, name in held_out))
+    absent = {n for n in held_out if n and not n.startswith("#")} - {name for name, _ in found}
+    if absent:  # else they would be trained on under another name
+        raise SystemExit(f"{data} lacks {sorted(absent)[0]} and {len(absent) - 1} more of the people to hold out")
     return found
 
 

@@ -7,13 +7,14 @@ photo beside them, learns to draw the painting from what it will really get: lat
 product samples them, at all structure levels. The encoder and so the latents stay as they are. Texture
 that no decoder could place is asked for by its local energy, not pixel by pixel.
 
-Writes OUT/estimates.npz once, OUT/vae (the earlier one is kept as OUT/vae-before) and OUT/decoder.png
+Writes OUT/estimates-DIGEST.npz once per denoiser, OUT/vae (the earlier one is kept as OUT/vae-before) and OUT/decoder.png
 (rows: a held-out photo, its painting, decoded before and after).
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 import time
@@ -152,11 +153,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=CONFIG["minutes"])
     args = parser.parse_args()
-    if not (args.out / "vae-before").exists():
+    if (args.out / "vae-before").exists():  # always from what stage 2 trained
+        shutil.rmtree(args.out / "vae")
+        shutil.copytree(args.out / "vae-before", args.out / "vae")
+    else:
         shutil.copytree(args.out / "vae", args.out / "vae-before")
     trainer = Trainer(args.out)
     trainer.start_from(args.out / "ema.safetensors")
-    path = args.out / "estimates.npz"
+    digest = hashlib.sha256((args.out / "ema.safetensors").read_bytes()).hexdigest()
+    path = args.out / f"estimates-{digest[:12]}.npz"
     if not path.exists():
         table = sample_estimates(trainer, trainer.train, CONFIG["estimates"], 1)
         unseen = sample_estimates(trainer, trainer.held_out, 48, 2)
@@ -176,7 +181,8 @@ def main() -> None:
         torch.optim.AdamW([p for n, p in named if p.ndim < 2 and not n.startswith("linear")], lr=CONFIG["lr"]),
     ]
     rng = np.random.default_rng(ALL["seed"])
-    check = [held_out.draw(np.random.default_rng(3), CONFIG["batch"], CONFIG["cells"]) for _ in range(4)]
+    fixed = np.random.default_rng(3)
+    check = [held_out.draw(fixed, CONFIG["batch"], CONFIG["cells"]) for _ in range(4)]
     start, step, losses = time.time(), 0, []
     while (progress := (time.time() - start) / 60 / args.minutes) < 1:
         if step % 200 == 0:

@@ -475,6 +475,8 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="an earlier OUT/ema.safetensors, or an exported chain, to start from")
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
+    if args.init and args.init.is_dir() and (args.resume or (args.out / "latents.npy").exists()):
+        parser.error("--init CHAIN brings its own autoencoder: OUT may hold no latents.npy of another, and no --resume")
     start_from = unpack(args.init, args.out) if args.init and args.init.is_dir() else args.init
     trainer = Trainer(args.out)
     if start_from:
