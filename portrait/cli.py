@@ -446,6 +446,14 @@ class _Console:
             why = "; ".join(in_words(reason) for reason in row.record["reasons"])
             self.out.print(f"[red]rejected[/] {escape(str(row.path))}: {why}", soft_wrap=True)
 
+    def _print_whole(self, table: Any) -> None:
+        """Print a table at its own width: no name is cut, however narrow the terminal."""
+        from rich.measure import Measurement
+
+        width = Measurement.get(self.out, self.out.options.update(max_width=1000), table).maximum
+        self.out.width = max(self.out.width, width)
+        self.out.print(table)
+
     def calibration(self, table: dict[str, Any], path: Path) -> None:
         from rich.markup import escape
         from rich.table import Table
@@ -460,12 +468,11 @@ class _Console:
                     tar, first = found["tar"][rate], entry["first_attempt_accepted"][rate]
                     cells = (f"{value:.3f}", f"{low:.3f} to {high:.3f}", f"{tar['rate']:.0%} of {tar['of']}")
                     shown.add_row(style, judge, rate, *cells, f"{first['rate']:.0%}")
-        self.out.print(shown)
+        self._print_whole(shown)
         self.out.print(f"Written to {escape(str(path))}; use it with --thresholds.", soft_wrap=True)
 
     def summary(self, rows: Sequence[_Row], sheets: Sequence[Path]) -> None:
         from rich.markup import escape
-        from rich.measure import Measurement
         from rich.table import Table
 
         judges = list(rows[0].record["thresholds"])
@@ -481,9 +488,7 @@ class _Console:
             verdict = "[green]accepted[/]" if row.accepted else "[red]rejected[/]"
             count, seconds = str(len(record["attempts"])), f"{record['seconds']:.1f}"
             table.add_row(record["style"], verdict, *scores, count, seconds, escape(str(row.path)))
-        width = Measurement.get(self.out, self.out.options.update(max_width=1000), table).maximum
-        self.out.width = max(self.out.width, width)  # whole file names, however narrow the terminal
-        self.out.print(table)
+        self._print_whole(table)
         if note := rows[0].record.get("provisional_thresholds"):
             self.out.print(f"Note: {note}.", soft_wrap=True)
         accepted = sum(row.accepted for row in rows)

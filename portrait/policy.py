@@ -8,10 +8,10 @@ from math import ceil
 
 from portrait.records import Knobs
 
-_STEP = {"ip_adapter_scale": 0.2, "controlnet_conditioning_scale": 0.15, "strength": 0.1, "guidance_scale": 0.5}
+_STEP = {"ip_adapter_scale": 0.2, "controlnet_conditioning_scale": 0.1, "strength": 0.1, "guidance_scale": 0.5}
 _RANGE = {
     "ip_adapter_scale": (0.0, 1.4),
-    "controlnet_conditioning_scale": (0.3, 1.0),
+    "controlnet_conditioning_scale": (0.55, 1.0),  # below, the likeness of `mini` falls steeply: eval/curves.json
     "strength": (0.3, 1.0),
     "guidance_scale": (1.0, 7.5),
 }
@@ -20,10 +20,10 @@ _RANGE = {
 def next_knobs(knobs: Knobs, reasons: Sequence[str], fixed: Collection[str] = ()) -> Knobs:
     """The knobs of the next attempt, after one was rejected for `reasons`.
 
-    identity_low, no_face, swapped: more adapter, more structure, less strength, less guidance. not_stylized: less
-    structure, more strength, more guidance. broken_keep: more structure, less strength, less guidance.
-    burned: less guidance. Where wishes are opposite they cancel
-    out. Knobs that the user set, `fixed`, never move; the next attempt then differs by its seed.
+    identity_low, no_face, swapped: more adapter, more structure, less strength, less guidance. not_stylized:
+    less structure, more strength, more guidance. broken_keep: more structure, less strength, less guidance.
+    burned: less guidance. Where wishes are opposite they cancel out. Knobs that the user set, `fixed`, never
+    move; the next attempt then differs by its seed.
     """
     wish = dict.fromkeys(_STEP, 0.0)
     codes = {reason.partition(":")[0] for reason in reasons}

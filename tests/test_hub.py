@@ -235,7 +235,7 @@ def test_wrong_bytes_are_noticed_kept_and_replaced_on_demand(hub: Hub, tiny: Par
     place = weights_hub.find_file(tiny, tiny.files[0])
     assert place is not None
     assert place.read_bytes() == bytes(len(LARGE))
-    with pytest.raises(WeightsCorruptError):
+    with pytest.raises(WeightsError):  # wrong, and the other file may not have come before the fetch stopped
         part_folder(tiny)
     hub.faults.clear()
     fetch([tiny], force=True)

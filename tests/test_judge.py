@@ -171,8 +171,8 @@ def test_shipped_thresholds_name_counts_and_cover_every_style() -> None:
 
 
 def test_an_uncalibrated_rate_or_style_says_what_is_there(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"FAR 0\.001 is not calibrated .*calibrated: .*0\.01"):
-        thresholds_for("mini", "oil", 0.001)
+    with pytest.raises(SettingsError, match=r"FAR 0\.0001 is not calibrated .*calibrated: .*0\.01"):
+        thresholds_for("mini", "oil", 0.0001)
     with pytest.raises(SettingsError, match="calibrated styles: watercolor"):
         thresholds_for("mini", "fresco", 0.01)
     with pytest.raises(SettingsError, match="--thresholds"):

@@ -1,4 +1,4 @@
-"""Stage 5: write weights/mini from the trained parts, in the layouts that diffusers and IP-Adapter use.
+"""Stage 6: write weights/mini from the trained parts, in the layouts that diffusers and IP-Adapter use.
 
     python weights/training/export.py --out work [--to weights/mini]
 
