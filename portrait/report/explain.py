@@ -104,7 +104,8 @@ def _scores(record: dict[str, Any], attempt: dict[str, Any]) -> list[str]:
 
 
 def _against(value: float, least: float, low: bool) -> str:
-    return f"{abs(value - least):.3f} {'BELOW' if low else 'above'} the limit {least:.3f}"
+    gap = abs(value - least)
+    return f"{gap:.{3 if gap >= 0.001 else 4}f} {'BELOW' if low else 'above'} the limit {least:.3f}"
 
 
 def _moved(before: dict[str, Any], after: dict[str, Any], reasons: list[str]) -> list[str]:
