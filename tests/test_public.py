@@ -7,6 +7,7 @@ cannot: how the real weights look.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from portrait.cli import main
 from portrait.errors import SettingsError, WeightsCorruptError, WeightsMissingError
 from portrait.faces.conditioner import FaceConditioner
+from portrait.generate.control import control_image
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.hub import fetch
 from portrait.manifest import find_part, manifest
@@ -37,6 +39,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """A hub with every part that a recipe names, and an empty machine."""
     folder = tmp_path_factory.mktemp("hub")
     names = {part for name in PUBLIC for part in load_recipe(name).part_names}
+    names.add("control-sd15-lineart")  # for recipes of one's own
     with pytest.MonkeyPatch.context() as patch, serving() as server:
         parts = [find_part(name) for name in sorted(names)]
         server.files, server.archives, text = public.shelf(parts)
@@ -77,6 +80,41 @@ def distance(a: RgbImage, b: RgbImage) -> float:
 def knobs_of(recipe: Recipe, **change: Any) -> Knobs:
     steps = {} if recipe.min_steps > 1 else {"num_inference_steps": 4, "strength": 0.8}
     return recipe.fitted(replace(recipe.knobs_at(0.5), **(steps | change)))
+
+
+@pytest.mark.parametrize("control", ["lineart", "tile"])
+def test_a_recipe_of_ones_own_may_hold_lines_or_tiles(
+    hub: Hub, picture: RgbImage, tmp_path: Path, control: str
+) -> None:
+    path = tmp_path / "own.toml"
+    parts = '[parts]\ncontrolnet = "control-sd15-lineart"\n'  # no tile network is in the manifest
+    path.write_text(f'extends = "sd15-faceid"\nname = "own"\ncontrol = "{control}"\n{parts}')
+    recipe = small(str(path))
+    generator = DiffusionGenerator(recipe, threads=1)
+    held = knobs_of(recipe, controlnet_conditioning_scale=1.0)
+    free = replace(held, controlnet_conditioning_scale=0.0)
+    moved = distance(draw(generator, picture, person(1), held), draw(generator, picture, person(1), free))
+    print(control, "moves the picture by", moved)
+    assert moved > 0.5
+
+
+def test_controls_are_drawn_as_their_networks_were_trained() -> None:
+    step = np.full((64, 64, 3), 230, np.uint8)
+    step[:, 32:34] = 40  # a dark line on light paper
+    canny, lines = control_image("canny", step, None), control_image("lineart", step, None)
+    assert set(np.unique(canny)) == {0, 255}
+    assert canny[:, 28:38].any()
+    assert not canny[:, :24].any()
+    assert lines[:, 32:34].min() > 100
+    assert lines[:, :16].max() < 10
+    assert control_image("lineart", np.full((64, 64, 3), 128, np.uint8), None).max() == 0
+    tile = control_image("tile", step, None)
+    assert (tile == step).all()
+    assert tile is not step
+    points = control_image("keypoints", step, a_face(64))
+    assert [tuple(points[int(y), int(x)]) for x, y in a_face(64).kps[:2]] == [(255, 0, 0), (0, 255, 0)]
+    with pytest.raises(SettingsError, match="needs the face"):
+        control_image("keypoints", step, None)
 
 
 def test_the_recipes_that_were_promised_are_here() -> None:
@@ -298,6 +336,20 @@ def test_every_shipped_recipe_names_parts_of_the_manifest_and_their_licences() -
 
 
 # ---- another base, LoRAs of one's own
+
+
+@pytest.mark.parametrize("name", ["sd15-faceid", "sdxl-faceid"])
+def test_a_diffusers_folder_takes_the_place_of_the_base(hub: Hub, picture: RgbImage, tmp_path: Path, name: str) -> None:
+    fetched = small(name)
+    folder = tmp_path / "mine"
+    shutil.copytree(fetched.base, folder)
+    recipe = customised(load_recipe(name), base=str(folder))
+    assert {"part": "mine", "license": "unknown", "commercial": "unknown"} in recipe.licenses
+    own = replace(located(recipe), resolution=SIZE, memory=())
+    assert own.base == folder
+    knobs = knobs_of(fetched)
+    a, b = (draw(DiffusionGenerator(r, threads=1), picture, person(1), knobs) for r in (fetched, own))
+    np.testing.assert_array_equal(a, b)
 
 
 def test_a_checkpoint_in_one_file_takes_the_place_of_the_base(hub: Hub, picture: RgbImage, tmp_path: Path) -> None:
