@@ -46,18 +46,16 @@ def main() -> None:
     scores: dict[str, dict[str, list[float]]] = {name: {"arcface": [], "dlib": []} for name in settings}
     owners: list[int] = []
     for style in args.styles.split(","):
-        prompt = stylizer.recipe.style(style).prompt
         for i, person in enumerate(people):
             framed = frame_portrait(person.photo.pixels, person.face, "bust", stylizer.recipe.resolution)
             other = people[(i + len(people) // 2) % len(people)]
             owners.append(i)
             for name, scale in settings.items():
                 who = other if name == "swapped" else person
-                conditions = stylizer.generator.prepare(framed.image, who.identity.embeddings["arcface"], prompt)
                 knobs = replace(
                     base, ip_adapter_scale=scale, controlnet_conditioning_scale=args.structure, strength=1.0
                 )
-                (picture,) = stylizer.generator.generate(conditions, knobs, [1])
+                picture = stylizer.draw(framed, who.identity, style, knobs, 1)
                 _, embeddings = stylizer.look(picture, framed.face)
                 for judge, vector in embeddings.items():
                     scores[name][judge].append(similarity(person.identity.embeddings[judge], vector))

@@ -17,12 +17,10 @@ from pathlib import Path
 import numpy as np
 from people import data_argument, everyone, held_out, subjects
 
-from portrait.faces.alignment import align_face
 from portrait.generate.framing import frame_portrait
 from portrait.images import write_json
-from portrait.judge.checks import style_on_face
 from portrait.judge.verification import similarity
-from portrait.stylizer import STYLE_CROP, Stylizer
+from portrait.stylizer import Stylizer, face_style
 
 SWEEPS = {
     "controlnet_conditioning_scale": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
@@ -50,19 +48,16 @@ def main() -> None:
     base = stylizer.recipe.knobs_at(args.balance)
     table: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for style in args.styles.split(",") if args.styles else stylizer.recipe.styles:
-        prompt = stylizer.recipe.style(style).prompt
         for knob in args.knobs.split(","):
             for value in SWEEPS[knob]:
                 scores: dict[str, list[float]] = {}
                 start = time.perf_counter()
                 for subject, frame in zip(people, framed, strict=True):
-                    conditions = stylizer.generator.prepare(frame.image, subject.identity.embeddings["arcface"], prompt)
-                    (picture,) = stylizer.generator.generate(conditions, replace(base, **{knob: value}), [1])
+                    picture = stylizer.draw(frame, subject.identity, style, replace(base, **{knob: value}), 1)
                     _, embeddings = stylizer.look(picture, frame.face)
                     for judge, vector in embeddings.items():
                         scores.setdefault(judge, []).append(similarity(subject.identity.embeddings[judge], vector))
-                    crops = (align_face(x, frame.face.kps, STYLE_CROP) for x in (frame.image, picture))
-                    scores.setdefault("style_on_face", []).append(style_on_face(*crops))
+                    scores.setdefault("style_on_face", []).append(face_style(frame, picture))
                 row = {name: round(float(np.mean(values)), 4) for name, values in scores.items()}
                 row["seconds"] = round((time.perf_counter() - start) / len(people), 2)
                 table.setdefault(style, {}).setdefault(knob, {})[f"{value:g}"] = row

@@ -39,11 +39,7 @@ def main() -> None:
     knobs = stylizer.recipe.knobs_at(args.balance)
     table: dict[str, dict[str, list[float]]] = {}
     for style in stylizer.recipe.styles:
-        pictures = []
-        for subject, frame in zip(people, framed, strict=True):
-            prompt = stylizer.recipe.style(style).prompt
-            conditions = stylizer.generator.prepare(frame.image, subject.identity.embeddings["arcface"], prompt)
-            pictures += stylizer.generator.generate(conditions, knobs, [1])
+        pictures = [stylizer.draw(f, s.identity, style, knobs, 1) for s, f in zip(people, framed, strict=True)]
         values: dict[str, list[float]] = {}
         for i, (frame, picture) in enumerate(zip(framed, pictures, strict=True)):
             face, _ = stylizer.look(picture, frame.face)

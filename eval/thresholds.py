@@ -35,11 +35,10 @@ def main() -> None:
     knobs, photo = stylizer.recipe.knobs_at(args.balance), photo_thresholds()
     table: dict[str, dict[str, dict[str, dict[str, object]]]] = {}
     for style in stylizer.recipe.styles:
-        prompt, vectors = stylizer.recipe.style(style).prompt, dict[str, list[np.ndarray]]()
+        vectors: dict[str, list[np.ndarray]] = {}
         for person in people:
             framed = frame_portrait(person.photo.pixels, person.face, "bust", stylizer.recipe.resolution)
-            conditions = stylizer.generator.prepare(framed.image, person.identity.embeddings["arcface"], prompt)
-            (picture,) = stylizer.generator.generate(conditions, knobs, [1])
+            picture = stylizer.draw(framed, person.identity, style, knobs, 1)
             for judge, vector in stylizer.look(picture, framed.face)[1].items():
                 vectors.setdefault(judge, []).append(vector)
         calibrated = thresholds_for("mini", style, photo["far"]).identity

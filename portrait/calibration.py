@@ -19,14 +19,13 @@ import cv2
 import numpy as np
 
 from portrait.errors import FaceError, SettingsError, TooFewPairsError
-from portrait.faces.alignment import align_face
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import read_photo
 from portrait.intervals import bootstrap_pairs, wilson
-from portrait.judge.checks import burned_share, style_on_face
+from portrait.judge.checks import burned_share
 from portrait.judge.thresholds import MIN_EXPECTED_ACCEPTS, order_statistic, photo_thresholds, threshold_at_far
 from portrait.records import Identity, RgbImage
-from portrait.stylizer import STYLE_CROP, Stylizer, library_versions
+from portrait.stylizer import Stylizer, face_style, library_versions
 
 log = logging.getLogger(__name__)
 
@@ -87,16 +86,13 @@ def calibrate(
         vectors: dict[str, list[np.ndarray]] = {}
         styled, missed = [], 0
         for person in people:
-            frame, recipe = person.framed, stylizer.recipe
-            embedding = stylizer.conditioning(person.identity)
-            prompt, negative = recipe.prompt_of(recipe.style(style)), recipe.negative_prompt
-            conditions = stylizer.generator.prepare(frame.image, embedding, prompt, negative, frame.face)
-            (picture,) = stylizer.generator.generate(conditions, knobs, [seed])
+            frame = person.framed
+            picture = stylizer.draw(frame, person.identity, style, knobs, seed)
             face, embeddings = stylizer.look(picture, frame.face)
             missed += face is None
             for name, vector in embeddings.items():
                 vectors.setdefault(name, []).append(vector)
-            styled.append(style_on_face(*(align_face(x, frame.face.kps, STYLE_CROP) for x in (frame.image, picture))))
+            styled.append(face_style(frame, picture))
             burned.append(burned_share(frame.image, picture))
             made += 1
             if on_picture is not None:
@@ -140,14 +136,12 @@ def copies_measured(stylizer: Stylizer, framed: Sequence[Framed]) -> dict[str, l
     """`style_on_face` of what somebody might offer in place of a stylized picture: kind -> a value per photo."""
     rng, found = np.random.default_rng(0), dict[str, list[float]]()
     for frame in framed:
-        own = align_face(frame.image, frame.face.kps, STYLE_CROP)
-        for kind, picture in copies(frame.image, rng).items():
-            crop = align_face(np.ascontiguousarray(picture), frame.face.kps, STYLE_CROP)
-            found.setdefault(kind, []).append(style_on_face(own, crop))
+        offered = copies(frame.image, rng)
         reconstruct = getattr(stylizer.generator, "reconstruct", None)
         if reconstruct is not None:
-            crop = align_face(reconstruct(frame.image), frame.face.kps, STYLE_CROP)
-            found.setdefault("autoencoder alone", []).append(style_on_face(own, crop))
+            offered["autoencoder alone"] = reconstruct(frame.image)
+        for kind, picture in offered.items():
+            found.setdefault(kind, []).append(face_style(frame, np.ascontiguousarray(picture)))
     return found
 
 

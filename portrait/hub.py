@@ -30,7 +30,7 @@ import platformdirs
 from portrait.errors import WeightsCorruptError, WeightsError, WeightsMissingError
 from portrait.manifest import Part, PartFile
 from portrait.runtime import cache_dir
-from portrait.weights import sha256_of
+from portrait.weights import sha256_of, whole_folder
 
 log = logging.getLogger(__name__)
 
@@ -250,27 +250,12 @@ def part_folder(part: Part) -> Path:
 
 @contextlib.contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its place, whole, when the block ends well."""
+    """`weights.whole_folder` for a folder with a `manifest.json`; a full disk is said as such."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise WeightsError(
-            f"cannot write to the cache {folder.parent} ({error.strerror}); set PORTRAIT_CACHE to a folder that can be"
-        ) from None
-    try:
-        yield staging
-        if folder.exists():
-            shutil.rmtree(folder)
-        try:
-            os.rename(staging, folder)
-        except OSError:
-            if not (folder / "manifest.json").is_file():  # else: another process was first
-                raise
+        with whole_folder(folder, (folder / "manifest.json").is_file) as staging:
+            yield staging
     except OSError as error:
         raise _disk_error(error, folder.parent) from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -565,6 +550,7 @@ def _unpack(archive: Path, part: Part, folder: Path) -> None:
                     raise WeightsCorruptError(
                         f"{name} in {part.archive} has SHA-256 {digest.hexdigest()[:16]}..., pinned is {file.sha256[:16]}..."
                     )
+    # zipfile raises RuntimeError for encrypted members, NotImplementedError for compressions that it does not know.
     except (zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, NotImplementedError, EOFError) as error:
         raise WeightsCorruptError(f"{part.archive} cannot be unpacked: {error}") from None
 

@@ -232,11 +232,12 @@ class Stylizer:
         found = []
         for index, one in chosen:
             views = [(photo.pixels, one)]
-            own = self.analyzer.embed(photo.pixels, one.kps)
+            own = self.analyzer.embed(photo.pixels, one.kps) if references else None
             for reference in references:
                 match = choose_faces(reference.pixels, str(reference.path), FaceChoice("like"), self.analyzer, own)
                 views.append((reference.pixels, match[0][1]))
-            identity = identify(views, self.analyzer, self.referees)
+            alone = known.get(index) if not references else None
+            identity = alone or identify(views, self.analyzer, self.referees)
             if self.conditioner is not None:
                 identity = replace(identity, conditioning=self.conditioner.embed(views))
             found.append(
@@ -340,6 +341,12 @@ class Stylizer:
         own = identity.conditioning
         return identity.embeddings[self.analyzer.name] if own is None else own
 
+    def draw(self, framed: Framed, identity: Identity, style: str, knobs: Knobs, seed: int) -> RgbImage:
+        """One picture in a style of the recipe, not judged: what calibration and benchmarks measure."""
+        prompt, negative = self.recipe.prompt_of(self.recipe.style(style)), self.recipe.negative_prompt
+        conditions = self.generator.prepare(framed.image, self.conditioning(identity), prompt, negative, framed.face)
+        return self.generator.generate(conditions, knobs, [seed])[0]
+
     def _fitted(self, knobs: Knobs, fixed: set[str]) -> Knobs:
         """As many steps as the recipe's model needs at this strength, unless the user set the steps."""
         return knobs if "num_inference_steps" in fixed else self.recipe.fitted(knobs)
@@ -428,7 +435,6 @@ class Stylizer:
             left, top, side = framed.box
             delivered = delivered[top : top + side, left : left + side]
         face, candidate = self.look(picture, framed.face)
-        crops = (align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture))
         values: dict[str, float] = {}
         for keep in job.settings.keeps():
             if keep.kind == "pose":
@@ -444,7 +450,7 @@ class Stylizer:
             similarity=similarities(job.subject.identity, candidate),
             swap=swap_margin(job.subject.identity, candidate, job.others),
             face_found=face is not None,
-            style_on_face=style_on_face(*crops),
+            style_on_face=face_style(framed, picture),
             burned=burned_share(framed.image, picture),
         )
 
@@ -545,6 +551,11 @@ def _delivered(picture: RgbImage, photo: Photo, framed: Framed, kept: Kept, fram
     square = whole[top : top + side, left : left + side]
     square[...] = kept.hold(square)
     return whole, resized(whole[top : top + side, left : left + side], picture.shape[1], picture.shape[0])
+
+
+def face_style(framed: Framed, picture: RgbImage) -> float:
+    """`judge.checks.style_on_face` of a picture of the framed square, at the photo's landmarks."""
+    return style_on_face(*(align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture)))
 
 
 def _face_in_place(faces: Sequence[Face], expected: Face) -> Face | None:

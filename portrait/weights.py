@@ -5,18 +5,19 @@ Nothing here imports the packages that carry the files: they are located by thei
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from portrait.errors import WeightsCorruptError, WeightsMissingError
+from portrait.errors import WeightsCorruptError, WeightsError, WeightsMissingError
 from portrait.runtime import cache_dir
 
 
@@ -127,29 +128,44 @@ def build_folder(name: str, files: Mapping[str, Path]) -> Path:
     folder = cache_dir() / "packs" / f"{name}-{digest[:12]}"
     if all(_same(folder / n, p) for n, p in files.items()):
         return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
-    except OSError as error:
-        raise WeightsMissingError(
-            f"cannot write to the cache {folder.parent} ({error.strerror}); set PORTRAIT_CACHE to a folder that can be"
-        ) from None
-    try:
+    with whole_folder(folder, lambda: all(_same(folder / n, p) for n, p in files.items())) as staging:
         for n, source in files.items():
             try:
                 os.link(source, staging / n)
             except OSError:
                 shutil.copyfile(source, staging / n)
+    return folder
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path, is_whole: Callable[[], bool]) -> Iterator[Path]:
+    """A folder to fill, beside `folder`, that takes its place when the block ends well.
+
+    Args:
+        folder: What is to appear, whole or not at all.
+        is_whole: Whether another process, that was first, has put it there.
+
+    Raises:
+        WeightsError: the folder above cannot be written to.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise WeightsError(
+            f"cannot write to the cache {folder.parent} ({error.strerror}); set PORTRAIT_CACHE to a folder that can be"
+        ) from None
+    try:
+        yield staging
         if folder.exists():
             shutil.rmtree(folder)
         try:
             os.rename(staging, folder)
         except OSError:
-            if not all(_same(folder / n, p) for n, p in files.items()):  # else: another process was first
+            if not is_whole():
                 raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return folder
 
 
 def _same(path: Path, source: Path) -> bool:

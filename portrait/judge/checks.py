@@ -129,7 +129,7 @@ def psnr_inside(photo: RgbImage, picture: RgbImage, mask: np.ndarray) -> float:
     Args:
         photo: (H, W, 3) uint8.
         picture: The same shape.
-        mask: (H, W) bool with at least one True.
+        mask: (H, W) bool; where nothing is True nothing differs.
     """
     difference = photo[mask].astype(np.float64) - picture[mask]
     error = float(np.mean(difference * difference)) if difference.size else 0.0
