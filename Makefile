@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test browser check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/portrait demo -o out
@@ -13,6 +13,11 @@ test: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# The studio in a real Chromium (Debian: apt install chromium; PORTRAIT_CHROMIUM names another).
+browser: $(VENV)/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt playwright
+	$(BIN)/pytest -m browser tests/test_studio_browser.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

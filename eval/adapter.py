@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from people import data_argument, held_out, subjects
+from people import data_argument, held_out, spread, subjects
 
 from portrait.generate.framing import frame_portrait
 from portrait.images import write_json
@@ -35,9 +35,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "adapter.json")
     args = parser.parse_args()
     stylizer = Stylizer.from_recipe("mini")
-    paths = held_out(args.data)
-    picks = np.linspace(0, len(paths) - 1, min(args.people, len(paths))).round().astype(int)
-    people = subjects(stylizer, [paths[i] for i in picks])
+    people = subjects(stylizer, spread(held_out(args.data), args.people))
     if len(people) < 20:
         raise SystemExit(f"{len(people)} people are too few; the claim is about 20 or more")
     base = stylizer.recipe.knobs_at(0.5)

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from people import data_argument, held_out, subjects
+from people import data_argument, held_out, spread, subjects
 
 from portrait.generate.framing import frame_portrait
 from portrait.generate.keep import hold_colors
@@ -32,13 +32,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "keep.json")
     args = parser.parse_args()
     stylizer = Stylizer.from_recipe("mini")
-    paths = held_out(args.data)
-    picks = np.linspace(0, len(paths) - 1, args.people).round().astype(int)
-    people = subjects(stylizer, [paths[i] for i in picks])
+    people = subjects(stylizer, spread(held_out(args.data), args.people))
     framed = [frame_portrait(s.photo.pixels, s.face, "bust", stylizer.recipe.resolution) for s in people]
-    knobs = stylizer.recipe.knobs_at(args.balance)
     table: dict[str, dict[str, list[float]]] = {}
     for style in stylizer.recipe.styles:
+        knobs = stylizer.dialled(style, args.balance)
         pictures = [stylizer.draw(f, s.identity, style, knobs, 1) for s, f in zip(people, framed, strict=True)]
         values: dict[str, list[float]] = {}
         for i, (frame, picture) in enumerate(zip(framed, pictures, strict=True)):

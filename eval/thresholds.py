@@ -32,9 +32,10 @@ def main() -> None:
     args = parser.parse_args()
     stylizer = Stylizer.from_recipe("mini")
     people = subjects(stylizer, held_out(args.data))
-    knobs, photo = stylizer.recipe.knobs_at(args.balance), photo_thresholds()
+    photo = photo_thresholds()
     table: dict[str, dict[str, dict[str, dict[str, object]]]] = {}
     for style in stylizer.recipe.styles:
+        knobs = stylizer.dialled(style, args.balance)
         vectors: dict[str, list[np.ndarray]] = {}
         for person in people:
             framed = frame_portrait(person.photo.pixels, person.face, "bust", stylizer.recipe.resolution)

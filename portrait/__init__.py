@@ -1,16 +1,31 @@
 """portrait: identity-preserving portrait stylization, measured rather than hoped.
 
 A photo goes in; a stylized portrait comes out in which the same person is still recognised.
-`portrait.stylizer.Stylizer` is the road as an object; `portrait --help` is the road as a command.
+`portrait.PortraitStylizer` is one call for one picture, `portrait.stylizer.Stylizer` the road as an object;
+`portrait --help` is the road as a command.
 """
 
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from portrait.api import PortraitStylizer as PortraitStylizer
 
 # Before any of these libraries is imported: onnxruntime >= 1.29 uploads telemetry unless told otherwise.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns of what it lacks while it is imported
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """`PortraitStylizer`, imported when it is first asked for: `import portrait` alone loads no library."""
+    if name == "PortraitStylizer":
+        from portrait.api import PortraitStylizer
+
+        return PortraitStylizer
+    raise AttributeError(f"module 'portrait' has no attribute {name!r}")

@@ -15,8 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import portrait
+from portrait.campaign_cli import add_commands as add_campaign_commands
+from portrait.curves_cli import add_curves
 from portrait.errors import PortraitError, SettingsError, WeightsError
+from portrait.records import parameters_text
 from portrait.settings import Settings, add_flags, settings_from
+from portrait.studio_cli import add_commands as add_studio
 from portrait.weights_cli import add_commands
 
 if TYPE_CHECKING:
@@ -33,9 +37,13 @@ _EPILOG = """examples:
   portrait compare anna.jpg out/anna-watercolor-1.png      is it the same person, by two judges
   portrait replay out/anna-watercolor-1.json               the same picture again, bit for bit
   portrait explain out/anna-watercolor-1.json              what was tried, and why it ended so
+  portrait curves --subjects people/                       what the knobs do, on people of your own
   portrait calibrate --subjects people/                    thresholds from people of your own
+  portrait studio                                          the same as a web page on this computer
+  portrait campaign run campaign.toml -o run               many people, resumable
+  portrait drift run --baseline last-month                 did identity drift: a report
 
-exit codes: 0 done, 1 nothing accepted or failed, 2 something given cannot be used
+exit codes: 0 done, 1 nothing accepted or failed, 2 something given cannot be used, 3 drifted (portrait drift)
 """
 _STYLIZE_EPILOG = """examples:
   portrait stylize anna.jpg --style watercolor -o out/
@@ -47,7 +55,10 @@ _STYLIZE_EPILOG = """examples:
 Beside each picture lies a .json record of settings, seeds, every attempt and every score. A portrait that
 no attempt brought past both judges is written as NAME-rejected.png; the exit code is 1 when nothing was accepted.
 """
-_CALIBRATE_EPILOG = """examples:
+_CALIBRATE_EPILOG = """Each person is drawn twice a style: as asked, and at one of the dial's ends, for the statistics of the style. The dial
+follows the recipe's curves, so measure those first (portrait curves).
+
+examples:
   portrait calibrate --subjects people/ --impostors strangers/ --far 0.01,0.001
   portrait stylize anna.jpg --style oil --far 0.001 --thresholds mini.thresholds.json
 """
@@ -101,6 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     faces.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
     faces.add_argument("--draw", type=Path, metavar="FILE", help="write the photo with numbered boxes (one photo only)")
+    faces.add_argument("--commercial", action="store_true", help="look with dlib, which a business may use")
     faces.add_argument("--json", action="store_true", help="one JSON object per photo and line")
     faces.set_defaults(run=_faces)
 
@@ -118,6 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("--recipe", default="mini", help="the recipe that made B (default: mini)")
     compare.add_argument("--far", type=float, metavar="X", help="false accept rate, with --style (default: 0.01)")
     compare.add_argument("--face", default="largest", metavar="TEXT", help="as in stylize (default: largest)")
+    compare.add_argument("--commercial", action="store_true", help="judge by dlib alone, which a business may use")
     compare.add_argument("--json", action="store_true", help="one JSON object")
     compare.set_defaults(run=_compare)
 
@@ -179,9 +192,13 @@ def build_parser() -> argparse.ArgumentParser:
     calibrate.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="the table (default: RECIPE.thresholds.json)"
     )
+    calibrate.add_argument(
+        "--commercial", action="store_true", help="as in stylize: thresholds for dlib alone, without InsightFace"
+    )
     calibrate.add_argument("--quiet", action="store_true", help="print errors only")
     calibrate.set_defaults(run=_calibrate)
 
+    add_curves(commands)
     recipes = commands.add_parser(
         "recipes",
         help="list recipes, styles and licences",
@@ -191,6 +208,8 @@ def build_parser() -> argparse.ArgumentParser:
     recipes.add_argument("--json", action="store_true", help="one JSON object")
     recipes.set_defaults(run=_recipes)
     add_commands(commands)
+    add_studio(commands)
+    add_campaign_commands(commands)
     return parser
 
 
@@ -258,13 +277,15 @@ def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], r
     """Stylize every photo in every style; one bad photo is one line and does not stop the others."""
     from portrait.faces.identity import FaceChoice
     from portrait.images import read_photo
+    from portrait.licensing import license_chain
     from portrait.provisional import limits_for
-    from portrait.recipes.recipe import load_recipe
+    from portrait.recipes.recipe import customised, load_recipe
 
-    recipe = load_recipe(settings.recipe)
+    recipe = customised(load_recipe(settings.recipe), settings.base, settings.lora)
     names = list(recipe.styles) if "all" in settings.style else [recipe.style(n).name for n in settings.style]
     for name in names:  # before the models are loaded
-        limits_for(recipe, name, settings.far, Path(settings.thresholds) if settings.thresholds else None)
+        file = Path(settings.thresholds) if settings.thresholds else None
+        limits_for(recipe, name, settings.far, file, judges=("dlib",) if settings.commercial else ())
     choice = FaceChoice.parse(settings.face)
     if choice.kind == "each" and references:
         raise SettingsError("--face each takes no --reference: references are photos of one person")
@@ -300,7 +321,9 @@ def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], r
         except PortraitError as error:
             _complain(error)
             if args.json:
-                print(json.dumps(_failure(path, error)), flush=True)
+                chain = license_chain(recipe, commercial=settings.commercial)
+                about = {"recipe": recipe.name, "licenses": chain}
+                print(json.dumps(_failure(path, error) | about), flush=True)
             worst = max(worst, error.exit_code)
     if not rows:
         return worst
@@ -356,31 +379,10 @@ def _write(result: Portrait, folder: Path, stem: str, kind: str) -> _Row:
     return _Row(record=result.record, path=path, thumbnail=thumbnail(result.picture), before=thumbnail(result.before))
 
 
-def parameters_text(record: dict[str, Any]) -> str:
-    """The `parameters` text of AUTOMATIC1111's web UI, which other tools read."""
-    attempt = record["attempts"][record["chosen"]]
-    knobs = attempt["knobs"]
-    lines = [record["prompt"]]
-    if record["negative_prompt"]:
-        lines.append(f"Negative prompt: {record['negative_prompt']}")
-    values = {
-        "Steps": knobs["num_inference_steps"],
-        "Sampler": record["sampler"],
-        "CFG scale": knobs["guidance_scale"],
-        "Seed": attempt["seed"],
-        "Size": "x".join(map(str, record["picture"]["size"])),
-        "Model": record["recipe"],
-        "Denoising strength": knobs["strength"],
-        "IP-Adapter scale": knobs["ip_adapter_scale"],
-        "Style": record["style"],
-        "Version": f"portrait {record['versions']['portrait']}",
-    }
-    return "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in values.items())])
-
-
 def _write_sheets(rows: Sequence[_Row], folder: Path) -> list[Path]:
     """Contact sheets of at most 100 pictures: contact-sheet.jpg, contact-sheet-2.jpg, ..."""
     from portrait.images import write_picture
+    from portrait.report.explain import chain_in_words
     from portrait.report.sheet import contact_sheet
 
     cells: list[tuple[RgbImage, str, bool | None]] = []
@@ -396,7 +398,8 @@ def _write_sheets(rows: Sequence[_Row], folder: Path) -> list[Path]:
         cells.append((row.thumbnail, f"{record['style']}: {record['status']}\n{scores}", row.accepted))
     pages = [cells[i : i + 100] for i in range(0, len(cells), 100)]
     names = ["contact-sheet.jpg", *(f"contact-sheet-{n}.jpg" for n in range(2, len(pages) + 1))]
-    return [write_picture(folder / name, contact_sheet(page)) for name, page in zip(names, pages, strict=True)]
+    footer = chain_in_words(rows[0].record["recipe"], rows[0].record["licenses"])
+    return [write_picture(folder / n, contact_sheet(page, footer=footer)) for n, page in zip(names, pages, strict=True)]
 
 
 class _Console:
@@ -502,12 +505,12 @@ class _Console:
 
 def _faces(args: argparse.Namespace) -> int:
     from portrait.faces.identity import face_warnings
-    from portrait.faces.insight import DET_THRESHOLD, InsightFaceAnalyzer
+    from portrait.faces.insight import DET_THRESHOLD
     from portrait.images import read_photo, write_picture
 
     if args.draw and len(args.photos) > 1:
         raise SettingsError(f"--draw writes one picture, but {len(args.photos)} photos were given")
-    analyzer, worst = InsightFaceAnalyzer(), 0
+    (analyzer, _), worst = _face_tools(commercial=args.commercial), 0
     for path in args.photos:
         try:
             photo = read_photo(path)
@@ -571,11 +574,10 @@ def _drawn(image: RgbImage, faces: Sequence[Any]) -> RgbImage:
 
 def _compare(args: argparse.Namespace) -> int:
     from portrait.faces.identity import FaceChoice, choose_faces, identify
-    from portrait.faces.insight import InsightFaceAnalyzer
-    from portrait.faces.referee import DlibReferee
     from portrait.images import read_photo
-    from portrait.judge.thresholds import photo_thresholds, thresholds_for
+    from portrait.judge.thresholds import photo_thresholds
     from portrait.judge.verification import similarities
+    from portrait.provisional import limits_for
     from portrait.recipes.recipe import load_recipe
 
     choice = FaceChoice.parse(args.face)
@@ -585,20 +587,23 @@ def _compare(args: argparse.Namespace) -> int:
         raise SettingsError(
             "--far goes with --style: two photos are judged at the one rate that was calibrated for photos"
         )
+    judges = ("dlib",) if args.commercial else ()
+    note = ""
     if args.style:
-        load_recipe(args.recipe).style(args.style)
-        far = 0.01 if args.far is None else args.far
-        limits, kind = thresholds_for(args.recipe, args.style, far).identity, f"{args.recipe} / {args.style}"
+        recipe = load_recipe(args.recipe)
+        recipe.style(args.style)
+        found, note = limits_for(recipe, args.style, 0.01 if args.far is None else args.far, judges=judges)
+        limits, far, kind = found.identity, found.far, f"{recipe.name} / {args.style}"
     else:
         table = photo_thresholds()
-        limits = {name: value["threshold"] for name, value in table["recognisers"].items()}
+        limits = {n: value["threshold"] for n, value in table["recognisers"].items() if not judges or n in judges}
         far, kind = table["far"], "photo to photo"
-    analyzer, referee = InsightFaceAnalyzer(), DlibReferee()
+    analyzer, referees = _face_tools(commercial=args.commercial)
     people = []
     for path in (args.a, args.b):
         photo = read_photo(path)
         _, face = choose_faces(photo.pixels, str(path), choice, analyzer)[0]
-        people.append(identify([(photo.pixels, face)], analyzer, [referee]))
+        people.append(identify([(photo.pixels, face)], analyzer, referees))
     scores = similarities(people[0], people[1].embeddings)
     passed = {name: scores[name] >= limits[name] for name in limits}
     decision = (
@@ -606,13 +611,29 @@ def _compare(args: argparse.Namespace) -> int:
     )
     if args.json:
         result = {"similarity": {k: round(v, 4) for k, v in scores.items()}, "thresholds": limits, "far": far}
-        print(json.dumps(result | {"kind": kind, "decision": decision}))
+        extra = {"provisional_thresholds": note} if note else {}
+        print(json.dumps(result | {"kind": kind, "decision": decision} | extra))
     else:
         for name, value in scores.items():
             sign = ">=" if passed[name] else "<"
             print(f"{name:8} {value:.3f} {sign} {limits[name]:.3f}")
-        print(f"{decision} (thresholds: {kind}, false accept rate {far:g}; both judges must agree)")
+        agree = "" if args.commercial else "; both judges must agree"
+        print(
+            f"{decision} (thresholds: {kind}, false accept rate {far:g}{agree})" + (f"\nNote: {note}." if note else "")
+        )
     return 0 if decision == "same person" else 1
+
+
+def _face_tools(*, commercial: bool) -> tuple[Any, list[Any]]:
+    """What finds faces and judges first, and the further judges; for a business dlib alone."""
+    if commercial:
+        from portrait.faces.free import DlibAnalyzer
+
+        return DlibAnalyzer(), []
+    from portrait.faces.insight import InsightFaceAnalyzer
+    from portrait.faces.referee import DlibReferee
+
+    return InsightFaceAnalyzer(), [DlibReferee()]
 
 
 def _replay(args: argparse.Namespace) -> int:
@@ -693,7 +714,7 @@ def _explain(args: argparse.Namespace) -> int:
 
 def _calibrate(args: argparse.Namespace) -> int:
     from portrait.calibration import calibrate
-    from portrait.images import write_json, write_picture
+    from portrait.images import photos_below, write_json, write_picture
     from portrait.recipes.recipe import load_recipe
     from portrait.report.sheet import contact_sheet, thumbnail
     from portrait.stylizer import Stylizer
@@ -708,13 +729,13 @@ def _calibrate(args: argparse.Namespace) -> int:
         rates = sorted({float(rate) for rate in args.far.split(",")}, reverse=True)
     except ValueError:
         raise SettingsError(f"--far {args.far!r} is not a list of numbers such as 0.01,0.001") from None
-    photos = _photos_below(args.subjects, args.only)
+    photos = photos_below(args.subjects, args.only)
     known = {path.resolve() for path in photos}
-    others = [p for p in _photos_below(args.impostors) if p.resolve() not in known] if args.impostors else []
+    others = [p for p in photos_below(args.impostors) if p.resolve() not in known] if args.impostors else []
     console = _Console(quiet=args.quiet)
     cells: list[tuple[RgbImage, str, bool | None]] = []
     with console.status("loading models"):
-        stylizer = Stylizer.from_recipe(args.recipe)
+        stylizer = Stylizer.from_recipe(args.recipe, commercial=args.commercial)
     with console.attempts(f"{len(photos)} people, {len(others)} further faces", unit="") as on_step:
 
         def on_picture(style: str, made: int, total: int, picture: RgbImage) -> None:
@@ -739,39 +760,18 @@ def _calibrate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _photos_below(folder: Path, only: Path | None = None) -> list[Path]:
-    """The picture files of a folder and the folders below it, or those that a list names."""
-    if only is not None:
-        try:
-            lines = [line.strip() for line in only.read_text("utf-8").splitlines()]
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"cannot read --only {only}: {error}") from None
-        found = [folder / line for line in lines if line and not line.startswith("#")]
-        for path in found:
-            if not path.is_file():
-                raise SettingsError(f"{only} names {path}, which is not there")
-    else:
-        kinds = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif", ".heic"}
-        found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in kinds and p.is_file())
-    if not found:
-        raise SettingsError(f"no photos in {folder}")
-    return found
-
-
 def _recipes(args: argparse.Namespace) -> int:
-    from portrait import weights
+    from portrait.licensing import license_chain
     from portrait.recipes.recipe import load_recipe, recipe_names
     from portrait.recipes.style import styles
 
-    judges = (weights.SCRFD_500M, weights.W600K_MBF, weights.DLIB_RESNET, weights.DLIB_LANDMARKS)
-    chain = [{"part": f.name, "license": f.license, "commercial": f.commercial} for f in judges]
     found: dict[str, Any] = {}
     for name in recipe_names():
         recipe = load_recipe(name)
         found[name] = {
             "title": recipe.title,
             "styles": {s: styles()[s].title for s in recipe.styles},
-            "licenses": [*recipe.licenses, *chain],
+            "licenses": license_chain(recipe),
         }
     if args.json:
         print(json.dumps(found))

@@ -42,6 +42,11 @@ def diagnose(device: str = "auto") -> dict[str, Any]:
     packages = {name: _version(name) for name in _PACKAGES}
     problems += [f"{name} is not installed; run: pip install {name}" for name, found in packages.items() if not found]
     chosen = memory.choose_device(device)
+    if chosen.type == "cpu" and shutil.which("nvidia-smi"):
+        problems.append(
+            "there seems to be an NVIDIA GPU, but torch does not see one; if pip show torch says +cpu, run: "
+            "pip install --force-reinstall torch, and otherwise look at the driver (nvidia-smi)"
+        )
     free = memory.free_memory(chosen)
     faces = {}
     for file in (weights.SCRFD_500M, weights.W600K_MBF, weights.DLIB_RESNET, weights.DLIB_LANDMARKS):
@@ -90,12 +95,12 @@ def _recipe(recipe: Recipe, device: str, free: float) -> dict[str, Any]:
         "commercial": not not_for_business(recipe),
         "do": "",
     }
-    try:
-        found["tier"] = memory.choose_tier("auto", recipe.memory, free if recipe.memory else float("inf"), where)
-    except SettingsError as error:
-        found |= {"tier": "", "do": str(error)}
     if not found["here"]:
         found["do"] = f"portrait weights fetch {recipe.name}"
+    try:
+        found["tier"] = memory.choose_tier("auto", recipe.memory, free if recipe.memory else float("inf"), where)
+    except SettingsError as error:  # said before anything large is downloaded
+        found |= {"tier": "", "do": str(error)}
     return found | {"runs": bool(found["here"] and found["tier"])}
 
 
@@ -131,9 +136,12 @@ def in_lines(found: dict[str, Any]) -> list[str]:
         if recipe["runs"]:
             state = f"runs on {recipe['device']}, memory tier {recipe['tier']}"
         else:
-            size = recipe.get("missing_bytes", 0)
-            state = recipe["do"] + (f"   (at least {size / 2**30:.1f} GiB)" if size and not recipe.get("here") else "")
+            state = recipe["do"].partition(";")[0]
+            if state.startswith("portrait weights fetch"):
+                state += f"   (at least {recipe['missing_bytes'] / 2**30:.1f} GiB)"
         needs = "/".join(f"{gib:g}" for gib in recipe.get("memory_gib", {}).values())
         lines.append(f"{name:{width}}  {f'{needs} GiB' if needs else '':>16}  {state}")
     lines += ["", "GiB: estimates for the memory tiers full/offload/sequential on a GPU; on a CPU twice the first."]
+    if found["device"].startswith("cpu"):
+        lines.append("No GPU is used: public models take minutes a picture on a processor; mini is made for it.")
     return lines + [f"problem: {text}" for text in found["problems"]]

@@ -65,3 +65,13 @@ class EvaluationError(PortraitError):
 
 class TooFewPairsError(EvaluationError):
     """The sample is too small to show the rate that was asked for."""
+
+
+class CampaignError(PortraitError):
+    """A campaign cannot go on as asked."""
+
+
+class PlanChangedError(CampaignError):
+    """The plan is not the one that this run was started with."""
+
+    exit_code = 2

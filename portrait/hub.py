@@ -4,6 +4,10 @@ Hub files go through huggingface_hub: its cache, its mirrors and tokens (`HF_HOM
 `HF_HUB_OFFLINE`, `HF_TOKEN`). InsightFace archives come from their release page, or from the address in
 `PORTRAIT_INSIGHTFACE_URL`. What is loaded later is a folder of links to verified files and nothing else, so a file
 that another program put into the cache is never loaded by accident.
+
+The bytes themselves are streamed here and not by `hf_hub_download`: it asks the hub a second time and believes the
+second answer, throws away what arrived when it is interrupted, and puts a file into the shared cache before anybody
+has checked it. Here a file is resumed in the next run too, and enters the cache verified or not at all.
 """
 
 from __future__ import annotations
@@ -18,9 +22,10 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +44,12 @@ RESERVE = 512 * 2**20
 """Free bytes that a download leaves on the disk."""
 _UNPINNED_LIMITS = {".safetensors": 16 * 2**30, ".bin": 8 * 2**30}  # a file of unknown size may not be larger
 _TEXT_LIMIT = 64 * 2**20
+_RETRIES, _PROGRESS = 5, 2**16  # so many connections in a row may bring fewer bytes than this
+_SLOWEST, _PATIENCE = 1024, 30.0  # bytes a second over so many seconds: below, the connection is given up
+_BUSY = (408, 429, 500, 502, 503, 504)
+_PARTIAL = ".portrait.incomplete"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_GIT = re.compile(r"[0-9a-f]{40}")
 _ETAG = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 Report = Callable[[str, int, int], None]
@@ -243,9 +253,13 @@ def part_folder(part: Part) -> Path:
             target = staging / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
             _link(source.resolve(), target)
-        listed = {name: {"sha256": digest} for name, digest in digests.items()}
-        (staging / "manifest.json").write_text(json.dumps({"part": part.name, "files": listed}, indent=1), "utf-8")
+        _list(part, digests, staging)
     return folder
+
+
+def _list(part: Part, digests: dict[str, str], folder: Path) -> None:
+    listed = {name: {"sha256": digest} for name, digest in digests.items()}
+    (folder / "manifest.json").write_text(json.dumps({"part": part.name, "files": listed}, indent=1), "utf-8")
 
 
 @contextlib.contextmanager
@@ -271,9 +285,21 @@ def _link(source: Path, target: Path) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
+    """A hub file to download: how many bytes it has (0: unknown), and the hub's tag for it."""
+
     part: Part
     file: PartFile
-    size: int  # 0: unknown
+    size: int
+    tag: str
+
+    @property
+    def partial(self) -> Path:
+        """Where its bytes are gathered: beside huggingface_hub's blobs, so that moving it costs nothing."""
+        return _repository(self.part) / "blobs" / f"{self.tag}{_PARTIAL}"
+
+    @property
+    def left(self) -> int:
+        return max(0, self.size - (self.partial.stat().st_size if self.partial.is_file() else 0))
 
 
 def fetch(
@@ -298,9 +324,6 @@ def fetch(
         WeightsCorruptError: the hub offers or sent other bytes than are pinned.
         WeightsError: not enough disk.
     """
-    if force:  # the folders of links are ours; a damaged link would hide the new file
-        for stale in [folder for part in parts if (folder := _assembled(part)) is not None]:
-            shutil.rmtree(stale, ignore_errors=True)
     stop = threading.Event()
     wanted = [(p, f) for p in parts if not p.archive for f in p.files if force or find_file(p, f) is None]
     archives = [p for p in parts if p.archive and (force or not status(p).complete)]
@@ -311,23 +334,25 @@ def fetch(
             f"{hub_cache()} from a machine that has it"
         )
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
-        todo = list(pool.map(lambda pair: _Job(part=pair[0], file=pair[1], size=_offered(*pair)), wanted))
-        _check_disk(hub_cache(), sum(job.size for job in todo))
-        _check_disk(cache_dir(), sum(2 * part.bytes for part in archives))
+        todo = list(pool.map(lambda pair: _offered(*pair), wanted))
+        _check_disk({hub_cache(): sum(job.left for job in todo), cache_dir(): sum(2 * part.bytes for part in archives)})
         waiting = [pool.submit(_download, job, force, report, stop) for job in todo]
         waiting += [pool.submit(_fetch_archive, part, force, report, stop) for part in archives]
         try:
-            for one in waiting:
+            for one in as_completed(waiting):
                 one.result()
         except BaseException:  # also Ctrl-C: what runs stops at its next block
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    if force:  # the folders of links are ours; a damaged link would hide the new file
+        for stale in [folder for part in parts if not part.archive and (folder := _assembled(part)) is not None]:
+            shutil.rmtree(stale, ignore_errors=True)
     return {part.name: verify_part(part) for part in parts}
 
 
-def _offered(part: Part, file: PartFile) -> int:
-    """Ask the hub for a file's size and check what it says about itself; returns the size, 0 if it states none."""
+def _offered(part: Part, file: PartFile) -> _Job:
+    """Ask the hub for a file's size and tag, and check what it says about itself. It is asked only once."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     url = hf_hub_url(part.repo, file.path, revision=part.revision, endpoint=endpoint())
@@ -347,54 +372,190 @@ def _offered(part: Part, file: PartFile) -> int:
         raise WeightsCorruptError(f"{what}: {about.size} bytes, pinned are {file.bytes} bytes; nothing was downloaded")
     if about.size and about.size > _limit(file):
         raise WeightsCorruptError(f"{what}: {about.size} bytes are too many for such a file; nothing was downloaded")
-    return int(about.size or file.bytes)
+    return _Job(part=part, file=file, size=int(about.size or file.bytes), tag=about.etag)
 
 
 def _limit(file: PartFile) -> int:
     return file.bytes or _UNPINNED_LIMITS.get(Path(file.path).suffix, _TEXT_LIMIT)
 
 
-def _download(job: _Job, force: bool, report: Report | None, stop: threading.Event) -> None:
-    from huggingface_hub import hf_hub_download
+def _repository(part: Part) -> Path:
+    from huggingface_hub.file_download import repo_folder_name
 
-    part, file = job.part, job.file
-    meter = _meter(f"{part.name}/{file.path}", job.size, _limit(file), report, stop)
+    return hub_cache() / repo_folder_name(repo_id=part.repo, repo_type="model")
+
+
+def _download(job: _Job, force: bool, report: Report | None, stop: threading.Event) -> None:
+    """Bring one hub file into huggingface_hub's cache, verified before it enters."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
+
+    part, file, partial = job.part, job.file, job.partial
+    url = hf_hub_url(part.repo, file.path, revision=part.revision, endpoint=endpoint())
     with _hub_errors(part, file):
-        place = hf_hub_download(
-            part.repo,
-            file.path,
-            revision=part.revision,
-            cache_dir=hub_cache(),
-            endpoint=endpoint(),
-            force_download=force,
-            tqdm_class=meter,
-        )
-    _checked(part, {file: Path(place)})
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(hub_cache() / ".locks" / partial.parents[1].name / f"{job.tag}.lock", stop):
+            if not force and find_file(part, file) is not None:
+                return  # another process was first
+            meter = _Meter(f"{part.name}/{file.path}", job.size, _limit(file), report, stop)
+            _stream(url, partial, job.size, build_hf_headers(), meter)
+            digest = sha256_of(partial)
+            wanted = pinned(part, file)
+            if digest != wanted if wanted else not _is_tagged(partial, digest, job.tag):
+                partial.unlink()
+                raise WeightsCorruptError(
+                    f"{endpoint()} sent another {file.path} of {part.origin}: SHA-256 {digest[:16]}..., expected "
+                    f"{(wanted or job.tag)[:16]}...; nothing of it was kept. Try again, or name a mirror in HF_ENDPOINT"
+                )
+            if not wanted:
+                pin({part.pin_name(file): digest})
+                log.info("%s: %s pinned on first use", part.name, file.path)
+            _store(job, digest)
+
+
+def _is_tagged(path: Path, digest: str, tag: str) -> bool:
+    """Whether a file is the one of the hub's tag: its SHA-256, or git's SHA-1 of it; other tags say nothing."""
+    if _SHA256.fullmatch(tag):
+        return digest == tag
+    if _GIT.fullmatch(tag):
+        data = path.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == tag
+    return True
+
+
+def _store(job: _Job, digest: str) -> None:
+    """Move a verified file to where huggingface_hub looks for it: blobs/TAG, and a link to it in snapshots/COMMIT."""
+    pointer = _repository(job.part) / "snapshots" / job.part.revision / job.file.path
+    blob = job.partial.with_name(job.tag)
+    if blob.exists() and job.tag != digest and sha256_of(blob) != digest:
+        blob = blob.with_name(digest)  # the tag is no hash, and is taken by another file: that one stays
+    os.replace(job.partial, blob)
+    pointer.parent.mkdir(parents=True, exist_ok=True)
+    staging = pointer.with_name(f".{pointer.name}.{os.getpid()}")
+    staging.unlink(missing_ok=True)
+    try:
+        os.symlink(os.path.relpath(blob, pointer.parent), staging)
+        os.replace(staging, pointer)
+    except OSError:  # a system without links: huggingface_hub keeps the file itself there
+        staging.unlink(missing_ok=True)
+        os.replace(blob, pointer)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, stop: threading.Event) -> Iterator[None]:
+    """One process at a time, by huggingface_hub's own lock; waiting ends on demand."""
+    from filelock import Timeout
+    from huggingface_hub.utils import WeakFileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(WeakFileLock(path, timeout=0.5))
+                break
+            except Timeout:
+                if stop.is_set():
+                    raise _StoppedError from None
+        yield
 
 
 class _TooLongError(Exception):
     """More bytes came than were pinned."""
 
 
-def _meter(name: str, total: int, limit: int, report: Report | None, stop: threading.Event) -> Any:
-    """A tqdm class that reports bytes instead of drawing, and stops a download that grows beyond `limit` or on demand."""
-    from tqdm.auto import tqdm
+class _StoppedError(Exception):
+    """Another download failed, or the user stopped them."""
 
-    class Meter(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(**{"total": kwargs.get("total"), "disable": True})
-            self.done = int(kwargs.get("initial") or 0)
 
-        def update(self, n: float | None = 1) -> None:
-            self.done += int(n or 0)
-            if self.done > limit:
-                raise _TooLongError(f"more than {limit} bytes came")
-            if stop.is_set():
-                raise InterruptedError("another download failed, or the user stopped them")
-            if report is not None:
-                report(name, self.done, total)
+class _Meter:
+    """Counts bytes: reports them, and stops a download that grows beyond `limit`, or on demand."""
 
-    return Meter
+    def __init__(self, name: str, total: int, limit: int, report: Report | None, stop: threading.Event) -> None:
+        self.name, self.total, self.limit, self.report, self.stop = name, total, limit, report, stop
+
+    def at(self, done: int) -> None:
+        if done > self.limit:
+            raise _TooLongError(f"more than {self.limit} bytes came")
+        if self.stop.is_set():
+            raise _StoppedError
+        if self.report is not None:
+            self.report(self.name, done, self.total)
+
+
+def _stream(url: str, partial: Path, size: int, headers: dict[str, str], meter: _Meter) -> None:
+    """Download `url` into `partial`, going on where it ends; what arrived stays when it fails.
+
+    Args:
+        url: Asked anew for each connection, since the addresses it redirects to expire.
+        partial: What arrived before, or nothing.
+        size: Bytes in all; 0 if nobody knows.
+        headers: Of each request; the authorization does not follow a redirect to another host.
+        meter: Called with the bytes so far as they come.
+
+    Raises:
+        httpx2.HTTPError, HfHubHTTPError: after `_RETRIES` connections in a row that brought next to nothing.
+        _TooLongError: the file was removed.
+    """
+    import httpx2
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import get_session, hf_raise_for_status
+
+    failures = 0
+    with partial.open("ab") as out:
+        if size and out.tell() > size:
+            _empty(out)
+        while not size or out.tell() < size:
+            have = out.tell()
+            ask = headers | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+            try:
+                with get_session().stream(
+                    "GET", url, headers=ask, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, follow_redirects=True
+                ) as answer:
+                    if answer.status_code == 416:  # what is here is not the beginning of what is there
+                        _empty(out)
+                    else:
+                        if answer.is_error:  # without its body, which may be endless
+                            about = {k: v for k, v in answer.headers.items() if k.startswith("x-error")}
+                            hf_raise_for_status(
+                                httpx2.Response(answer.status_code, headers=about, content=b"", request=answer.request)
+                            )
+                        if have and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                            _empty(out)
+                        _receive(answer, out, meter)
+                if not size or out.tell() >= size:
+                    return
+                raise httpx2.RemoteProtocolError("the connection ended too early")
+            except (httpx2.TransportError, HfHubHTTPError) as error:
+                failures = 0 if out.tell() - have >= _PROGRESS else failures + 1
+                busy = not isinstance(error, HfHubHTTPError) or error.response.status_code in _BUSY
+                if not busy or failures > _RETRIES:
+                    raise
+                log.info("%s: %s; going on at byte %d", url, error, out.tell())
+                if meter.stop.wait(min(8.0, 0.25 * 2**failures)):
+                    raise _StoppedError from None
+            except _TooLongError:
+                _empty(out)
+                raise
+
+
+def _empty(out: Any) -> None:
+    out.seek(0)
+    out.truncate()
+
+
+def _receive(answer: Any, out: Any, meter: _Meter) -> None:
+    """Write what comes, as it comes. A connection slower than `_SLOWEST` is a broken one."""
+    import httpx2
+
+    since, mark = time.monotonic(), out.tell()
+    for block in answer.iter_bytes():
+        meter.at(out.tell() + len(block))
+        out.write(block)
+        if (now := time.monotonic()) - since >= _PATIENCE:
+            if out.tell() - mark < _SLOWEST * _PATIENCE:
+                raise httpx2.ReadTimeout(f"fewer than {_SLOWEST} bytes a second came")
+            since, mark = now, out.tell()
 
 
 @contextlib.contextmanager
@@ -419,9 +580,9 @@ def _hub_errors(part: Part, file: PartFile) -> Iterator[None]:
         raise WeightsMissingError(
             f"{endpoint()} has no such {missing} any more: {what}; try a mirror in HF_ENDPOINT"
         ) from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx2.TransportError) as error:
+    except (errors.OfflineModeIsEnabled, httpx2.RequestError, httpx2.InvalidURL) as error:
         raise WeightsMissingError(
-            f"cannot reach {endpoint()} for {what} ({type(error).__name__}); what arrived is kept: check the network, "
+            f"cannot reach {endpoint()} for {what} ({_short(error)}); what arrived is kept: check the network, "
             "then run the same command again, or name a mirror in HF_ENDPOINT"
         ) from None
     except errors.HfHubHTTPError as error:
@@ -438,26 +599,35 @@ def _hub_errors(part: Part, file: PartFile) -> Iterator[None]:
         raise WeightsCorruptError(f"{what} cannot be fetched: {error}") from None
 
 
+def _short(error: BaseException) -> str:
+    """An error of the network in a few words, on one line."""
+    return " ".join(f"{type(error).__name__} {error}".split())[:120]
+
+
 def _disk_error(error: OSError, folder: Path, what: str = "") -> WeightsError:
     about = f" for {what}" if what else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return WeightsError(
             f"the disk of {folder} is full{about}; free some space, or set HF_HOME or PORTRAIT_CACHE to another disk, "
-            "then run the same command again"
+            "then run the same command again: it goes on where this one ended"
         )
-    if error.errno is None:  # huggingface_hub's check of the length
-        return WeightsMissingError(f"the download broke off{about}: {' '.join(str(error).split())[:200]}; run it again")
     return WeightsError(f"cannot write to {folder}{about}: {error.strerror or error}")
 
 
-def _check_disk(folder: Path, needed: int) -> None:
-    place = next(p for p in (folder, *folder.parents) if p.exists())
-    free = shutil.disk_usage(place).free
-    if needed and needed + RESERVE > free:
-        raise WeightsError(
-            f"{_gib(needed)} are needed in {folder}, {_gib(free)} are free (and {_gib(RESERVE)} stay free); "
-            "free some space, or set HF_HOME or PORTRAIT_CACHE to another disk"
-        )
+def _check_disk(needed: dict[Path, int]) -> None:
+    """Raises WeightsError if a disk has too little room for what comes to the folders on it."""
+    disks: dict[int, list[Path]] = {}
+    for folder in needed:
+        place = next(p for p in (folder, *folder.parents) if p.exists())
+        disks.setdefault(place.stat().st_dev, []).append(folder)
+    for folders in disks.values():
+        total = sum(needed[folder] for folder in folders)
+        free = shutil.disk_usage(next(p for p in (folders[0], *folders[0].parents) if p.exists())).free
+        if total and total + RESERVE > free:
+            raise WeightsError(
+                f"{_gib(total)} are needed in {' and '.join(map(str, folders))}, {_gib(free)} are free (and "
+                f"{_gib(RESERVE)} stay free); free some space, or set HF_HOME or PORTRAIT_CACHE to another disk"
+            )
 
 
 def _gib(size: int) -> str:
@@ -474,38 +644,33 @@ def _size_note(files: Iterable[PartFile]) -> str:
 
 def _fetch_archive(part: Part, force: bool, report: Report | None, stop: threading.Event) -> None:
     """Download an InsightFace archive, check it, and lay out the listed files flat; other members are not unpacked."""
-    from huggingface_hub.file_download import http_get
-
     digests = {file.path: file.sha256 for file in part.files}
     folder = _folder(part, digests)
     base = os.environ.get("PORTRAIT_INSIGHTFACE_URL", INSIGHTFACE_URL).rstrip("/")
     url = f"{base}/{part.revision}/{part.archive}"
     partial = cache_dir() / "downloads" / f"{part.archive}-{part.sha256[:12]}.incomplete"
-    whole = PartFile(path=part.archive, sha256=part.sha256, bytes=part.bytes)
     with _archive_errors(part, url):
         partial.parent.mkdir(parents=True, exist_ok=True)
-        if force or (partial.exists() and partial.stat().st_size > part.bytes):
-            partial.unlink(missing_ok=True)  # our own leftover
-        with partial.open("ab") as out:
-            http_get(
+        with _locked(partial.with_name(f".{partial.name}.lock"), stop):
+            if not force and status(part).complete:
+                return  # another process was first
+            _stream(
                 url,
-                out,
-                resume_size=out.tell(),
-                expected_size=part.bytes,
-                tqdm_class=_meter(f"{part.name}/{part.archive}", part.bytes, part.bytes, report, stop),
+                partial,
+                part.bytes,
+                {},
+                _Meter(f"{part.name}/{part.archive}", part.bytes, part.bytes, report, stop),
             )
-    seen = sha256_of(partial)
-    if seen != whole.sha256:
-        partial.unlink(missing_ok=True)  # so that the next try starts anew
-        raise WeightsCorruptError(
-            f"{url} has SHA-256 {seen[:16]}..., pinned is {whole.sha256[:16]}...; it was not unpacked. Try again, or "
-            "name a mirror in PORTRAIT_INSIGHTFACE_URL"
-        )
-    with _staging(folder) as staging:
-        _unpack(partial, part, staging)
-        listed = {name: {"sha256": digest} for name, digest in digests.items()}
-        (staging / "manifest.json").write_text(json.dumps({"part": part.name, "files": listed}, indent=1), "utf-8")
-    partial.unlink(missing_ok=True)
+            if (seen := sha256_of(partial)) != part.sha256:
+                partial.unlink()
+                raise WeightsCorruptError(
+                    f"{url} has SHA-256 {seen[:16]}..., pinned is {part.sha256[:16]}...; it was not unpacked, nothing "
+                    "was kept. Try again, or name a mirror in PORTRAIT_INSIGHTFACE_URL"
+                )
+            with _staging(folder) as staging:
+                _unpack(partial, part, staging)
+                _list(part, digests, staging)
+            partial.unlink()
 
 
 @contextlib.contextmanager
@@ -515,9 +680,9 @@ def _archive_errors(part: Part, url: str) -> Iterator[None]:
 
     try:
         yield
-    except (errors.OfflineModeIsEnabled, httpx2.TransportError) as error:
+    except (errors.OfflineModeIsEnabled, httpx2.RequestError, httpx2.InvalidURL) as error:
         raise WeightsMissingError(
-            f"cannot reach {url} ({type(error).__name__}); what arrived is kept: run the same command again, or name a "
+            f"cannot reach {url} ({_short(error)}); what arrived is kept: run the same command again, or name a "
             "mirror in PORTRAIT_INSIGHTFACE_URL"
         ) from None
     except errors.HfHubHTTPError as error:
@@ -567,7 +732,8 @@ def leftovers(parts: Iterable[Part], *, everything: bool = False) -> list[Path]:
             downloaded again.
 
     Returns:
-        Files and folders under `cache_dir()`. huggingface_hub's cache is shared with other programs and never listed.
+        Files and folders under `cache_dir()`, and what broken-off downloads of ours left in huggingface_hub's cache;
+        nothing else of that cache, which is shared with other programs.
     """
     keep = set() if everything else {folder for part in parts if (folder := _assembled(part)) is not None}
     found = []
@@ -576,7 +742,7 @@ def leftovers(parts: Iterable[Part], *, everything: bool = False) -> list[Path]:
             continue
         whole = place.name == "adapters" and not everything
         found += [path for path in sorted(place.iterdir()) if path not in keep and not whole]
-    return found
+    return found + sorted(hub_cache().glob(f"models--*/blobs/*{_PARTIAL}"))
 
 
 def prune(parts: Iterable[Part], *, everything: bool = False) -> list[Path]:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
-from portrait.errors import ImageReadError, InputError, ShapeError
+from portrait.errors import ImageReadError, InputError, SettingsError, ShapeError
 from portrait.records import RgbImage
 
 register_heif_opener(thumbnails=False)
@@ -84,6 +84,29 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> RgbImage:
             raise ImageReadError(f"{name} needs more memory than there is; use a smaller copy") from None
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
             raise ImageReadError(f"{name} is damaged or truncated: {_line(error)}") from None
+
+
+def as_photo(picture: str | Path | Image.Image | RgbImage | Photo, name: str = "photo") -> Photo:
+    """A photo of whatever the caller has; `name` stands for what is no file, whose `sha256` is that of its pixels.
+
+    Raises:
+        ImageReadError: as `read_photo`, or a PIL image that cannot be loaded.
+        ShapeError: an array that is not (H, W, 3) uint8.
+    """
+    if isinstance(picture, Photo):
+        return picture
+    if isinstance(picture, str | Path):
+        return read_photo(picture)
+    if isinstance(picture, Image.Image):
+        try:
+            pixels = _to_srgb(picture)
+        except Exception as error:  # it may be read from a file only now
+            raise ImageReadError(f"{name} is damaged or truncated: {_line(error)}") from None
+    else:
+        pixels = np.asarray(picture)
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+            raise ShapeError(f"a photo is (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}")
+    return Photo(pixels=pixels, path=Path(name), sha256=pixels_sha256(pixels))
 
 
 def _too_large(name: str, size: str, limit: int) -> str:
@@ -154,11 +177,25 @@ def write_picture(path: str | Path, image: RgbImage, *, parameters: str | None =
         ShapeError: the array is no picture.
     """
     path = Path(path)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ShapeError(f"a picture is (H, W, 3) uint8, got {image.shape} {image.dtype}")
     kind = {"jpeg": "jpg"}.get(path.suffix[1:].lower(), path.suffix[1:].lower())
     if kind not in WRITE_FORMATS:
         raise InputError(f"cannot write {path}: the suffix must be one of .png, .jpg, .webp")
+    try:
+        data = encode_picture(image, kind, parameters=parameters, quality=quality)
+    except InputError as error:
+        raise type(error)(f"cannot write {path}: {error}") from None
+    return write_bytes(path, data)
+
+
+def encode_picture(image: RgbImage, kind: str, *, parameters: str | None = None, quality: int = 95) -> bytes:
+    """The bytes of a picture file; `kind` is a key of `WRITE_FORMATS`, the rest as in `write_picture`.
+
+    Raises:
+        ShapeError: the array is no picture.
+        InputError: it is too large for the kind.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ShapeError(f"a picture is (H, W, 3) uint8, got {image.shape} {image.dtype}")
     options: dict[str, object] = {}
     if kind == "png":
         info = PngImagePlugin.PngInfo()
@@ -177,10 +214,31 @@ def write_picture(path: str | Path, image: RgbImage, *, parameters: str | None =
     try:
         Image.fromarray(image).save(buffer, WRITE_FORMATS[kind], **options)
     except (OSError, ValueError) as error:  # more than 65,500 px in JPEG, 16,383 px in WebP
-        raise InputError(
-            f"cannot write {path} ({image.shape[1]} x {image.shape[0]} px): {_line(error)}; use png"
-        ) from None
-    return write_bytes(path, buffer.getvalue())
+        raise InputError(f"{image.shape[1]} x {image.shape[0]} px: {_line(error)}; use png") from None
+    return buffer.getvalue()
+
+
+def photos_below(folder: Path, only: Path | None = None) -> list[Path]:
+    """The picture files of a folder and the folders below it, or those that a list names.
+
+    Raises:
+        SettingsError: there are none, or one that the list names is not there.
+    """
+    if only is not None:
+        try:
+            lines = [line.strip() for line in only.read_text("utf-8").splitlines()]
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"cannot read --only {only}: {error}") from None
+        found = [folder / line for line in lines if line and not line.startswith("#")]
+        for path in found:
+            if not path.is_file():
+                raise SettingsError(f"{only} names {path}, which is not there")
+    else:
+        kinds = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif", ".heic"}
+        found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in kinds and p.is_file())
+    if not found:
+        raise SettingsError(f"no photos in {folder}")
+    return found
 
 
 def write_json(path: str | Path, value: object) -> Path:

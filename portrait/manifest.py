@@ -160,6 +160,8 @@ def _file(item: Any, refuse: Any) -> PartFile:
     path, digest = str(item.get("path", "")), str(item.get("sha256", ""))
     if not is_inside(path):
         raise refuse(f"path {path!r} is not a plain relative path")
+    if path.casefold() == "manifest.json":
+        raise refuse("a file of the name manifest.json would take the place of our own list of hashes")
     if digest and not _SHA256.fullmatch(digest):
         raise refuse(f"sha256 {digest!r} of {path} is not 64 hex digits")
     size = int(item.get("bytes", 0))

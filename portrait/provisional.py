@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from portrait.errors import SettingsError
 from portrait.judge.thresholds import Thresholds, photo_thresholds, thresholds_for
 from portrait.recipes.recipe import Recipe
 
@@ -34,8 +35,22 @@ def limits_for(
         SettingsError: as `thresholds_for`.
     """
     if file is not None or recipe.thresholds != "photo":
-        return thresholds_for(recipe.name, style, far, file, weights), ""
+        return thresholds_for(recipe.name, style, far, file, weights, judges), ""
     table = photo_thresholds()
     identity = {name: float(entry["threshold"]) for name, entry in table["recognisers"].items()}
     identity = {name: value for name, value in identity.items() if not judges or name in judges}
-    return replace(thresholds_for("mini", "watercolor", 0.01), identity=identity, far=float(table["far"])), NOTE
+    return replace(
+        thresholds_for("mini", "watercolor", 0.01),
+        identity=identity,
+        far=float(table["far"]),
+        style=style,
+        statistics=None,  # those are how mini draws
+    ), NOTE
+
+
+def style_limit_of(recipe: Recipe, style: str, weights: Mapping[str, str]) -> float:
+    """The calibrated limit of `style_on_face`, whatever the rate; 0 where there is none for these weights."""
+    try:
+        return limits_for(recipe, style, 0.01, weights=weights)[0].style_on_face
+    except SettingsError:
+        return 0.0

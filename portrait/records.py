@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -124,7 +126,11 @@ KEEP_KINDS = ("face", "pose", "composition", "colors", "background")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One generated picture and what was said of it. `similarity`, `style_on_face` and `kept` as in `judge`."""
+    """One generated picture and what was said of it. `similarity`, `style_on_face` and `kept` as in `judge`.
+
+    `forecast` is what the policy expected of it: `accepted` (a chance) and `style_on_face`. `stopped_at_step` counts
+    the denoising steps after which a hopeless attempt was given up; its measures are then those of the preview.
+    """
 
     knobs: Knobs
     seed: int
@@ -136,3 +142,47 @@ class Attempt:
     seconds: float = 0.0
     measures: dict[str, float] = field(default_factory=dict)
     kept: dict[str, float] = field(default_factory=dict)
+    forecast: dict[str, float] = field(default_factory=dict)
+    stopped_at_step: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Preview:
+    """When to look at unfinished pictures, and who decides whether they go on.
+
+    `hopeless(step, pictures)` gets the decoded estimates of the finished pictures after each of `steps` (counted
+    from 1); when it says True the pictures are given up and `StoppedEarly` is raised.
+    """
+
+    steps: tuple[int, ...]
+    hopeless: Callable[[int, list[RgbImage]], bool]
+
+
+class StoppedEarly(Exception):
+    """Making pictures was given up after `step` steps; `pictures` are the estimates at that point."""
+
+    def __init__(self, step: int, pictures: list[RgbImage]) -> None:
+        super().__init__(f"stopped at step {step}")
+        self.step, self.pictures = step, pictures
+
+
+def parameters_text(record: dict[str, Any]) -> str:
+    """The `parameters` text of AUTOMATIC1111's web UI, which other tools read."""
+    attempt = record["attempts"][record["chosen"]]
+    knobs = attempt["knobs"]
+    lines = [record["prompt"]]
+    if record["negative_prompt"]:
+        lines.append(f"Negative prompt: {record['negative_prompt']}")
+    values = {
+        "Steps": knobs["num_inference_steps"],
+        "Sampler": record["sampler"],
+        "CFG scale": knobs["guidance_scale"],
+        "Seed": attempt["seed"],
+        "Size": "x".join(map(str, record["picture"]["size"])),
+        "Model": record["recipe"],
+        "Denoising strength": knobs["strength"],
+        "IP-Adapter scale": knobs["ip_adapter_scale"],
+        "Style": record["style"],
+        "Version": f"portrait {record['versions']['portrait']}",
+    }
+    return "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in values.items())])

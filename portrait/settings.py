@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,13 @@ class Settings:
     far: float = _setting(0.01, "accept a picture at this false accept rate of other people", float, low=0, high=1)
     max_attempts: int = _setting(4, "give up after so many pictures", int, low=1, high=1000)
     max_seconds: float = _setting(120.0, "start no further attempt after so many seconds", float, low=0, high=86400)
+    until: str = _setting(
+        "accepted",
+        "accepted: stop at the first accepted picture; best: use the budget for a more stylized one "
+        "for as long as one is to be expected",
+        str,
+        choices=("accepted", "best"),
+    )
     batch: int = _setting(1, "attempts that are made at once", int, low=1, high=64)
     format: str = _setting("png", "png, jpg or webp", str, choices=("png", "jpg", "webp"))
     prompt: str = _setting("", "text in place of the style's own", str)
@@ -69,6 +76,7 @@ class Settings:
     )
     num_inference_steps: int | None = _setting(None, "denoising steps at strength 1", int, low=1, high=1000, knob=True)
     thresholds: str = _setting("", "a calibration file in place of the recipe's own", str)
+    curves: str = _setting("", "a file of portrait curves in place of the recipe's own", str)
     threads: int = _setting(0, "processor threads, 0 for all cores", int, low=0, high=1024)
     device: str = _setting(
         "auto",
@@ -156,6 +164,33 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def flags_of(settings: Settings) -> list[str]:
+    """The flags that `add_flags` reads as these settings: style, and whatever is not the default.
+
+    `portrait stylize PHOTO` with them makes the same pictures; for `shlex.join`.
+    """
+    found: list[str] = []
+    for f in fields(Settings):
+        value, flag = getattr(settings, f.name), "--" + f.name.replace("_", "-")
+        if value == f.default and f.name != "style":
+            continue
+        if f.metadata["kind"] is bool:
+            found.append(flag)
+            continue
+        for item in value if f.metadata.get("many") else (value,):
+            text = repr(item) if isinstance(item, float) else str(item)
+            found += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+    return found
+
+
+def check_names(names: Iterable[str], where: str, known: Collection[str]) -> None:
+    """Raises SettingsError for a name that is not known; says which was probably meant."""
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            raise SettingsError(f"{where}: unknown setting {name!r}" + (f"; did you mean {close[0]}?" if close else ""))
+
+
 def settings_from(flags: Mapping[str, Any], file: Path | None = None) -> Settings:
     """Flag over file over default.
 
@@ -175,10 +210,7 @@ def settings_from(flags: Mapping[str, Any], file: Path | None = None) -> Setting
             raise SettingsError(f"cannot read {file}: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"{file} is not TOML: {error}") from None
-    for key in values:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, 1)
-            raise SettingsError(f"{file}: unknown setting {key!r}" + (f"; did you mean {close[0]}?" if close else ""))
+    check_names(values, str(file), known)
     values |= {key: value for key, value in flags.items() if key in known}
     for name in ("style", "keep", "lora"):
         if isinstance(values.get(name), str):

@@ -6,18 +6,21 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from math import ceil
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 import portrait
+from portrait.curves import STYLE, Curves, curves_for
 from portrait.errors import SettingsError
 from portrait.faces.alignment import align_face
 from portrait.faces.conditioner import FaceConditioner
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose_faces, identify
+from portrait.foresight import Foresight, foresight_for
 from portrait.generate.framing import Framed, frame_portrait, set_back
 from portrait.generate.keep import Kept, hold_colors, prepare_keeps
 from portrait.images import Photo, pixels_sha256, resized
@@ -27,17 +30,19 @@ from portrait.judge.checks import (
     edge_agreement,
     point_displacement,
     psnr_inside,
+    style_distance,
+    style_features,
     style_on_face,
 )
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import KEEP_LIMITS, Measurement, Verdict, decide
 from portrait.judge.verification import similarities, swap_margin
 from portrait.licensing import require_commercial
-from portrait.policy import next_knobs
-from portrait.provisional import limits_for
+from portrait.policy import Forecast, Policy
+from portrait.provisional import limits_for, style_limit_of
 from portrait.recipes.recipe import Recipe, customised, load_recipe, located
 from portrait.recipes.style import Style
-from portrait.records import Attempt, Embedding, Face, Identity, Knobs, RgbImage
+from portrait.records import Attempt, Embedding, Face, Identity, Knobs, Preview, RgbImage, StoppedEarly
 from portrait.settings import Settings, settings_from
 
 log = logging.getLogger(__name__)
@@ -52,12 +57,16 @@ VARIANT_STRIDE = 1000
 
 
 class PortraitGenerator(Protocol):
-    """Identity and photo -> pictures; `generate.diffusion.DiffusionGenerator` is the real one."""
+    """Identity and photo -> pictures; `generate.diffusion.DiffusionGenerator` is the real one.
+
+    `generate` is given a `preview` only where one was measured to pay; it raises `StoppedEarly` when that gives up.
+    """
 
     digests: dict[str, str]
     threads: int
     dtype: str
     sampler: str
+    most_at_once: int
 
     def prepare(
         self,
@@ -69,7 +78,12 @@ class PortraitGenerator(Protocol):
     ) -> Any: ...
 
     def generate(
-        self, conditions: Any, knobs: Knobs, seeds: Sequence[int], on_step: Callable[[int, int], None] | None = None
+        self,
+        conditions: Any,
+        knobs: Knobs,
+        seeds: Sequence[int],
+        on_step: Callable[[int, int], None] | None = None,
+        preview: Preview | None = None,
     ) -> list[RgbImage]: ...
 
 
@@ -89,12 +103,14 @@ class Subject:
 class Portrait:
     """What one stylization ended in: the best picture, the framed photo beside it, and the record.
 
-    `picture` is the accepted picture with most style, or the rejected one that came closest.
+    `picture` is the accepted picture with most style, or the rejected one that came closest; `embeddings` are what
+    each recogniser sees in it, for comparisons with other people. They are biometric data and stay out of the record.
     """
 
     picture: RgbImage
     before: RgbImage
     record: dict[str, Any]
+    embeddings: dict[str, Embedding] = field(default_factory=dict)
 
     @property
     def accepted(self) -> bool:
@@ -107,6 +123,8 @@ class _Try:
     verdict: Verdict
     image: RgbImage
     batch: tuple[int, ...]
+    embeddings: dict[str, Embedding]
+    learned: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -120,6 +138,7 @@ class _Job:
     framed: Framed
     kept: Kept
     conditions: Any
+    foresight: Foresight | None
 
 
 class Stylizer:
@@ -270,6 +289,7 @@ class Stylizer:
         variant: int = 0,
         others: Sequence[Identity] = (),
         on_step: Callable[[int, int, int], None] | None = None,
+        on_preview: Callable[[RgbImage], None] | None = None,
     ) -> Portrait:
         """Make pictures until one is accepted or the budget ends.
 
@@ -280,7 +300,9 @@ class Stylizer:
             variant: Which of several pictures of the same subject and style this is, from 0.
             others: People, besides the others of the photo, whom the portrait must not look like more than
                 like the subject.
-            on_step: Called with (attempt from 1, steps done, steps in all).
+            on_step: Called with (attempt from 1, steps done, steps in all). What it raises ends everything.
+            on_preview: Called between the steps with the picture as it forms: the decoded estimate of the finished
+                one, (S, S, 3) uint8, of the first of a batch. It costs a decoding each, and changes nothing.
 
         Returns:
             The best picture with its record; `record["status"]` is accepted or rejected.
@@ -307,39 +329,88 @@ class Stylizer:
             framed=framed,
             kept=kept,
             conditions=conditions,
+            foresight=foresight_for(self.recipe.name, self.generator.digests),
         )
         fixed = settings.fixed_knobs()
-        knobs = self._fitted(settings.knobs(self.recipe.knobs_at(settings.balance)), fixed)
+        curves = self.curves(style, settings.curves)
+        first = settings.knobs(self._dialled(curves, settings.balance, thresholds.style_on_face))
+        policy = Policy(
+            curves,
+            self._fitted(first, fixed),
+            thresholds,
+            fixed=fixed | ({"guidance_scale"} if self.recipe.min_steps > 1 else set()),  # distilled for one guidance
+            until=settings.until,
+            fitted=lambda knobs: self._fitted(knobs, fixed),
+        )
         seed = settings.seed + VARIANT_STRIDE * variant
         tries: list[_Try] = []
+        chosen = policy.first, policy.forecast(policy.first)
         while True:
-            count = min(settings.batch, settings.max_attempts - len(tries))
+            left = settings.max_attempts - len(tries)
+            count = min(settings.batch, self.generator.most_at_once, left)
             seeds = tuple(range(seed + len(tries), seed + len(tries) + count))
-            tries += self._attempt(job, knobs, seeds, len(tries), on_step)
-            spent = time.perf_counter() - start
-            if any(t.verdict.accepted for t in tries):
+            late = time.perf_counter() - start >= settings.max_seconds
+            # One picture must be finished, whatever is seen of it part-way.
+            finished = any(t.attempt.stopped_at_step is None for t in tries)
+            may_stop = finished or (left > count and not late)
+            made = self._attempt(job, *chosen, seeds, len(tries), on_step, on_preview, may_stop)
+            tries += made
+            for t in made:
+                policy.learn(t.attempt.knobs, t.learned, t.verdict.reasons)
+            proposed = policy.choose(max(1, settings.max_attempts - len(tries)))
+            ended = policy.over or _ended(tries, settings, time.perf_counter() - start)
+            if proposed is None or ended:
                 break
-            if len(tries) >= settings.max_attempts or spent >= settings.max_seconds:
-                break
-            closest = max(tries[-count:], key=lambda t: t.verdict.margin)
-            held = fixed | ({"guidance_scale"} if self.recipe.min_steps > 1 else set())  # distilled for one guidance
-            knobs = self._fitted(next_knobs(knobs, closest.verdict.reasons, held), fixed)
-            log.info("attempt %d rejected: %s", len(tries), ", ".join(closest.verdict.reasons))
+            chosen = proposed
+            log.info("attempt %d: %s", len(tries), ", ".join(made[-1].verdict.reasons) or "accepted")
         best = self._best(tries)
         picture = tries[best].image
         before = subject.photo.pixels if settings.frame == "full" else framed.image
         prompts = (prompt, negative)
         record = self._record(job, chosen_style, prompts, variant, tries, best)
+        record["policy"] = {
+            "until": settings.until,
+            "prior": "measured curves" if curves.measured else "guesses",
+            "ended": ended,
+        }
         if provisional:
             record["provisional_thresholds"] = provisional
         record["picture"] = {"pixels_sha256": pixels_sha256(picture), "size": [picture.shape[1], picture.shape[0]]}
         record["seconds"] = round(time.perf_counter() - start, 3)
-        return Portrait(picture=picture, before=before, record=record)
+        return Portrait(picture=picture, before=before, record=record, embeddings=tries[best].embeddings)
+
+    def forget(self) -> None:
+        """Let go of what is remembered of photos between calls: embeddings of `like:FILE`, pixels that stay."""
+        self._likes.clear()
+        self._last_kept = None
+        forget = getattr(self.generator, "forget", None)
+        if forget is not None:
+            forget()
 
     def conditioning(self, identity: Identity) -> Embedding:
         """What the generator is fed of an identity: the conditioner's embedding, or the analyzer's where it has none."""
         own = identity.conditioning
         return identity.embeddings[self.analyzer.name] if own is None else own
+
+    def curves(self, style: str, file: str = "") -> Curves:
+        """What the knobs do in a style of the recipe, as `curves_for` finds it."""
+        judges = [self.analyzer.name, *(referee.name for referee in self.referees)]
+        return curves_for(self.recipe, style, judges, self.generator.digests, Path(file) if file else None)
+
+    def dialled(self, style: str, balance: float, style_limit: float | None = None) -> Knobs:
+        """The knobs at a position of the dial: along the measured curves of the style, or the recipe's own points.
+
+        Args:
+            style: A style of the recipe.
+            balance: In [0, 1].
+            style_limit: Where the dial must be safely above; from the recipe's calibration unless given.
+        """
+        if style_limit is None:
+            style_limit = style_limit_of(self.recipe, style, self.generator.digests)
+        return self.recipe.fitted(self._dialled(self.curves(style), balance, style_limit))
+
+    def _dialled(self, curves: Curves, balance: float, style_limit: float) -> Knobs:
+        return self.recipe.knobs_at(curves.position(balance, style_limit))
 
     def draw(self, framed: Framed, identity: Identity, style: str, knobs: Knobs, seed: int) -> RgbImage:
         """One picture in a style of the recipe, not judged: what calibration and benchmarks measure."""
@@ -355,31 +426,47 @@ class Stylizer:
         """What must stay, found once for all styles and variants of a photo."""
         whole = settings.frame == "full"
         key = (settings.keep, subject.photo.sha256, subject.index, settings.frame)
-        if self._last_kept is None or self._last_kept[0] != key:
+        last = self._last_kept
+        if last is None or last[0] != key:
             size = framed.box[2] if whole else framed.image.shape[0]
             photo = subject.photo.pixels
             kept = prepare_keeps(settings.keeps(), photo, subject.face, framed.box, size, whole=whole)
-            self._last_kept = key, kept
-        return self._last_kept[1]
+            self._last_kept = last = key, kept
+        return last[1]
 
     def _attempt(
         self,
         job: _Job,
         knobs: Knobs,
+        forecast: Forecast,
         seeds: tuple[int, ...],
         done: int,
         on_step: Callable[[int, int, int], None] | None,
+        on_preview: Callable[[RgbImage], None] | None,
+        may_stop: bool,
     ) -> list[_Try]:
         start = time.perf_counter()
         report = None if on_step is None else (lambda step, total: on_step(done + 1, step, total))
-        pictures = self.generator.generate(job.conditions, knobs, seeds, report)
+        preview = self._preview(job, knobs) if may_stop else None
+        if on_preview is not None:
+            preview = _shown(preview, int(knobs.num_inference_steps * knobs.strength), on_preview)
+        more = {} if preview is None else {"preview": preview}
+        stopped = None
+        try:
+            pictures = self.generator.generate(job.conditions, knobs, seeds, report, **more)
+        except StoppedEarly as stop:
+            pictures, stopped = stop.pictures, stop.step
         made = (time.perf_counter() - start) / len(seeds)
         results = []
         for seed, picture in zip(seeds, pictures, strict=True):
             start = time.perf_counter()
             delivered, judged = _delivered(picture, job.subject.photo, job.framed, job.kept, job.settings.frame)
-            measured = self._measure(job, judged, delivered)
-            verdict = decide(measured, job.thresholds)
+            measured, seen = self._measure(job, judged, delivered)
+            verdict, learned = decide(measured, job.thresholds), measured.similarity | {STYLE: measured.style_on_face}
+            if stopped is not None and job.foresight is not None:
+                doubted = job.foresight.doubted(measured.similarity, job.thresholds.identity)
+                reasons = ("stopped_early", *(f"identity_low:{judge}" for judge in doubted))
+                verdict, learned = replace(verdict, accepted=False, reasons=reasons), job.foresight.predicted(learned)
             attempt = Attempt(
                 knobs=knobs,
                 seed=seed,
@@ -390,11 +477,35 @@ class Stylizer:
                 reasons=verdict.reasons,
                 seconds=round(made + time.perf_counter() - start, 3),
                 measures={"burned": round(measured.burned, 5)}
-                | ({} if measured.swap is None else {"swap": round(measured.swap, 4)}),
+                | ({} if measured.swap is None else {"swap": round(measured.swap, 4)})
+                | ({} if measured.style_distance is None else {"style_distance": round(measured.style_distance, 3)}),
+                forecast=asdict(forecast),
+                stopped_at_step=stopped,
                 kept={name: round(value, 4) for name, value in measured.kept.items()},
             )
-            results.append(_Try(attempt=attempt, verdict=verdict, image=delivered, batch=seeds))
+            results.append(
+                _Try(attempt=attempt, verdict=verdict, image=delivered, batch=seeds, embeddings=seen, learned=learned)
+            )
         return results
+
+    def _preview(self, job: _Job, knobs: Knobs) -> Preview | None:
+        """Where to look part-way, if that was measured to pay: a batch is given up when all of it is hopeless."""
+        foresight = job.foresight
+        if foresight is None or not foresight.lines.keys() >= job.thresholds.identity.keys():
+            return None
+        step = foresight.step_of(int(knobs.num_inference_steps * knobs.strength))
+        if step is None:
+            return None
+
+        def hopeless(step: int, pictures: list[RgbImage]) -> bool:
+            for picture in pictures:
+                _, judged = _delivered(picture, job.subject.photo, job.framed, job.kept, job.settings.frame)
+                seen = similarities(job.subject.identity, self.look(judged, job.framed.face)[1])
+                if not foresight.doubted(seen, job.thresholds.identity):
+                    return False
+            return True
+
+        return Preview(steps=(step,), hopeless=hopeless)
 
     def replay(self, record: dict[str, Any], photo: Photo, references: Sequence[Photo] = ()) -> RgbImage:
         """Make the chosen picture of a record again: the same batch, knobs, seeds and frame.
@@ -424,7 +535,7 @@ class Stylizer:
             raise SettingsError(f"the record cannot be replayed: {error!r}") from None
         return _delivered(picture, photo, framed, kept, settings.frame)[0]
 
-    def _measure(self, job: _Job, picture: RgbImage, delivered: RgbImage) -> Measurement:
+    def _measure(self, job: _Job, picture: RgbImage, delivered: RgbImage) -> tuple[Measurement, dict[str, Embedding]]:
         """Measure a generated square picture against the framed photo, the person and what must stay.
 
         The face that is judged is the one where the photo's face was, not the largest one. Without a face,
@@ -445,14 +556,18 @@ class Stylizer:
                 values["colors"] = color_distance(framed.image, picture)
             else:
                 values[keep.name] = psnr_inside(kept.before, delivered, kept.masks[keep.name])
-        return Measurement(
+        measured = Measurement(
             kept=values,
             similarity=similarities(job.subject.identity, candidate),
             swap=swap_margin(job.subject.identity, candidate, job.others),
             face_found=face is not None,
             style_on_face=face_style(framed, picture),
+            style_distance=None
+            if job.thresholds.statistics is None
+            else style_distance(face_features(framed, picture), job.thresholds.statistics),
             burned=burned_share(framed.image, picture),
         )
+        return measured, candidate
 
     def look(self, picture: RgbImage, expected: Face) -> tuple[Face | None, dict[str, Embedding]]:
         """Find the face of a generated picture where it should be, and embed it with every recogniser.
@@ -471,7 +586,8 @@ class Stylizer:
         accepted = [i for i, t in enumerate(tries) if t.verdict.accepted]
         if accepted:
             return max(accepted, key=lambda i: tries[i].attempt.style_on_face)
-        return max(range(len(tries)), key=lambda i: (-len(tries[i].verdict.reasons), tries[i].verdict.margin))
+        finished = [i for i, t in enumerate(tries) if t.attempt.stopped_at_step is None]
+        return max(finished, key=lambda i: (-len(tries[i].verdict.reasons), tries[i].verdict.margin))
 
     def _record(
         self, job: _Job, style: Style, prompts: tuple[str, str], variant: int, tries: Sequence[_Try], best: int
@@ -514,7 +630,9 @@ class Stylizer:
             "thresholds": thresholds.as_record(),
             "limits": {
                 "style_on_face": thresholds.style_on_face,
+                "style_on_face_of_style": round(thresholds.least_style, 4),
                 "burned": thresholds.burned,
+                "style_distance": None if thresholds.statistics is None else round(thresholds.statistics.limit, 3),
                 "kept": {keep.name: KEEP_LIMITS[keep.kind][1] for keep in settings.keeps()},
             },
             "attempts": attempts,
@@ -556,6 +674,32 @@ def _delivered(picture: RgbImage, photo: Photo, framed: Framed, kept: Kept, fram
 def face_style(framed: Framed, picture: RgbImage) -> float:
     """`judge.checks.style_on_face` of a picture of the framed square, at the photo's landmarks."""
     return style_on_face(*(align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture)))
+
+
+def face_features(framed: Framed, picture: RgbImage) -> np.ndarray:
+    """`judge.checks.style_features` of a picture of the framed square, at the photo's landmarks."""
+    return style_features(*(align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture)))
+
+
+def _ended(tries: Sequence[_Try], settings: Settings, spent: float) -> str:
+    """Which budget ended the run; empty while none did."""
+    if len(tries) >= settings.max_attempts:
+        return "attempts"
+    if spent >= settings.max_seconds and any(t.attempt.stopped_at_step is None for t in tries):
+        return "seconds"
+    return ""
+
+
+def _shown(preview: Preview | None, total: int, on_preview: Callable[[RgbImage], None]) -> Preview:
+    """`preview`, which also shows the first picture, at most eight times and not after the last step."""
+    every = max(1, ceil(total / 8))
+    judged = preview.steps if preview is not None else ()
+
+    def hopeless(step: int, pictures: list[RgbImage]) -> bool:
+        on_preview(pictures[0])
+        return preview is not None and step in judged and preview.hopeless(step, pictures)
+
+    return Preview(steps=tuple(sorted({*range(every, total, every), *judged})), hopeless=hopeless)
 
 
 def _face_in_place(faces: Sequence[Face], expected: Face) -> Face | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,24 +45,44 @@ def add_commands(commands: Any) -> None:
     actions = weights.add_subparsers(dest="action", metavar="ACTION", required=True)
     many = {"nargs": "*", "metavar": "NAME", "help": "a recipe or a part"}
 
-    listing = actions.add_parser("list", help="every part, its size and licence, and what is here")
+    listing = actions.add_parser(
+        "list",
+        help="every part, its size and licence, and what is here",
+        description="Every part of the manifest, or those of the recipes that are named: size (? or + where a "
+        "large file's is not known), whether a business may use it, how many of its files are here, what it is. --json also has revisions, "
+        "licences, and how many public sources state each hash.",
+    )
     listing.add_argument("names", **many)
     listing.add_argument("--json", action="store_true", help="one JSON object")
     listing.set_defaults(run=_list)
 
-    fetch = actions.add_parser("fetch", help="download and verify", description="Download parts and verify every byte.")
+    fetch = actions.add_parser(
+        "fetch",
+        help="download and verify",
+        description="Download parts and verify every byte before anything uses it. What is here already is only "
+        "verified. A download that breaks off, by Ctrl-C too, is gone on with by the same command.",
+    )
     fetch.add_argument("names", **(many | {"nargs": "+"}))
     fetch.add_argument("--force", action="store_true", help="download again what is here, after a wrong hash")
     fetch.add_argument("--jobs", type=int, default=4, metavar="N", help="files at once (default: 4)")
     fetch.add_argument("--quiet", action="store_true", help="print errors only")
     fetch.set_defaults(run=_fetch)
 
-    verify = actions.add_parser("verify", help="hash what is here", description="Hash files against their pins.")
+    verify = actions.add_parser(
+        "verify",
+        help="hash what is here",
+        description="Hash files against their pins: those of the recipes and parts that are named, or all that are here. "
+        "The exit code is 1 if a file is another one; nothing is deleted.",
+    )
     verify.add_argument("names", **many)
     verify.add_argument("--json", action="store_true", help="one JSON object")
     verify.set_defaults(run=_verify)
 
-    path = actions.add_parser("path", help="the folder of a part's verified files")
+    path = actions.add_parser(
+        "path",
+        help="the folder of a part's verified files",
+        description="Print a folder for each part that holds its verified files and nothing else, for other programs.",
+    )
     path.add_argument("names", **(many | {"nargs": "+"}))
     path.set_defaults(run=_path)
 
@@ -93,8 +114,8 @@ def add_commands(commands: Any) -> None:
     prune = actions.add_parser(
         "prune",
         help="remove what nothing needs any more",
-        description="Remove broken-off downloads and folders of older versions from portrait's own cache. "
-        "huggingface_hub's cache is shared with other programs and is left alone; see: hf cache --help",
+        description="Remove broken-off downloads of ours, and folders of older versions from portrait's own cache. The "
+        "models in huggingface_hub's cache are shared with other programs and left alone; see: hf cache --help",
     )
     prune.add_argument("--all", action="store_true", help="also the folders in use; they can be built again")
     prune.add_argument("--dry-run", action="store_true", help="only say what would go")
@@ -113,6 +134,12 @@ def _parts(names: Sequence[str]) -> list[Part]:
         for part in load_recipe(name).part_names if is_recipe else [name]:
             wanted[part] = find_part(part)
     return list(wanted.values()) if names else list(manifest().values())
+
+
+def _whole(part: Part) -> str:
+    """The size of a part: with a + where that of a large file is not known, ? where it is all there is."""
+    unknown = any(not file.bytes and file.path.endswith((".safetensors", ".bin")) for file in part.files)
+    return "? " if unknown and part.size < 2**20 else _size(part.size) + ("+" if unknown else " ")
 
 
 def _size(size: int) -> str:
@@ -135,6 +162,7 @@ def _list(args: argparse.Namespace) -> int:
                 "files": len(row.part.files),
                 "here": row.here,
                 "unpinned": sum(not file.sha256 for file in row.part.files),
+                "sources": {file.path: file.sources for file in row.part.files},
             }
             for row in rows
         }
@@ -144,7 +172,7 @@ def _list(args: argparse.Namespace) -> int:
     for row in rows:
         here = "here" if row.complete else "no" if not row.here else f"{row.here} of {len(row.part.files)} files"
         print(
-            f"{row.part.name:{width}}  {_size(row.part.size):>10}  commercial: {row.part.commercial:11}  "
+            f"{row.part.name:{width}}  {_whole(row.part):>11} commercial: {row.part.commercial:11}  "
             f"here: {here:14}  {row.part.title}"
         )
     return 0
@@ -154,8 +182,12 @@ def _fetch(args: argparse.Namespace) -> int:
     from portrait.hub import fetch, status
 
     parts = _parts(args.names)
-    with _bars(quiet=args.quiet) as report:
-        fetch(parts, force=args.force, jobs=args.jobs, report=report)
+    try:
+        with _bars(quiet=args.quiet) as report:
+            fetch(parts, force=args.force, jobs=args.jobs, report=report)
+    except KeyboardInterrupt:
+        print("portrait: interrupted; what arrived is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
     if not args.quiet:
         for part in parts:
             found = status(part)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from portrait.records import Embedding, Face, Knobs, Points, RgbImage
+from portrait.records import Embedding, Face, Knobs, Points, Preview, RgbImage
 
 SIZE = 128
 
@@ -66,6 +66,7 @@ class FakeGenerator:
     threads = 1
     dtype = "float32"
     sampler = "Fake"
+    most_at_once = 1000
 
     def __init__(self, paint: Callable[[RgbImage, Knobs, int], RgbImage]) -> None:
         self._paint = paint
@@ -84,7 +85,12 @@ class FakeGenerator:
         return image
 
     def generate(
-        self, conditions: Any, knobs: Knobs, seeds: Sequence[int], on_step: Callable[[int, int], None] | None = None
+        self,
+        conditions: Any,
+        knobs: Knobs,
+        seeds: Sequence[int],
+        on_step: Callable[[int, int], None] | None = None,
+        preview: Preview | None = None,
     ) -> list[RgbImage]:
         self.calls.append((knobs, tuple(seeds)))
         return [self._paint(conditions, knobs, seed) for seed in seeds]

@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,7 +23,9 @@ class Hub:
     `faults` maps a path to what goes wrong: cut (the connection breaks half-way, once), stall (it hangs half-way,
     once), gone (404), norev (404 of the revision), norepo (401), gated (403), error (500), wrong (other bytes of the
     same length), long (more bytes than stated), tag (a tag that climbs out of the cache), commit (another commit),
-    huge (states 10 TB), elsewhere (redirects to `elsewhere`). Large files are redirected to /cdn as the hub does.
+    huge (states 10 TB), elsewhere (redirects to `elsewhere`), turn (promises one thing and sends another, under another
+    tag), sametag (one tag for every file), drip (half of it, then a byte now and then), endless (an error whose body
+    never ends), loop (a redirect to itself), spin (the same, of the download alone). Large files are redirected to /cdn as the hub does; a small file's tag is git's, as the hub's is.
     """
 
     files: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
@@ -84,11 +86,20 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.refuse(404 if repo in known else 401, "EntryNotFound" if repo in known else "RepoNotFound")
                 return
             big = len(data) > hub.large
-            tag = hashlib.sha256(data).hexdigest() if big else hashlib.sha1(data).hexdigest()
-            if fault == "tag":
+            tag = hashlib.sha256(data).hexdigest() if big else hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+            if fault == "tag" or (fault == "turn" and body):
                 tag = "../../../../evil"
+            if fault == "turn" and body:
+                data = data[::-1]
+            if fault == "sametag":
+                tag = "one-for-all"
+            if fault == "endless" and body:
+                self.endless()
+                return
             about = {"X-Repo-Commit": "f" * 40 if fault == "commit" else revision, "ETag": f'"{tag}"'}
-            if fault == "elsewhere":
+            if fault == "loop" or (fault == "spin" and body):
+                self.redirect(self.path, about, tag, len(data))
+            elif fault == "elsewhere":
                 self.redirect(f"{hub.elsewhere}/cdn{self.path}", about, tag, len(data))
             elif big and not cdn:
                 self.redirect(f"/cdn{self.path}", about, tag, len(data))
@@ -96,6 +107,14 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 if fault == "wrong":
                     data = bytes(len(data))
                 self.send(data, about, name, body=body)
+
+        def endless(self) -> None:
+            self.send_response(500)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
 
         def redirect(self, target: str, about: dict[str, str], tag: str, size: int) -> None:
             self.send_response(302)
@@ -129,6 +148,14 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(10**13 if fault == "huge" else len(part)))
             self.end_headers()
             if not body:
+                return
+            if fault == "drip":
+                self.wfile.write(part[: len(part) // 2])
+                with suppress(OSError):
+                    for byte in part[len(part) // 2 :]:
+                        self.wfile.write(bytes([byte]))
+                        self.wfile.flush()
+                        time.sleep(0.05)
                 return
             if fault in ("cut", "stall"):
                 del hub.faults[name]

@@ -11,7 +11,7 @@ import io
 import json
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from transformers import (
 
 from portrait.manifest import Part
 
-TEXT, TEXT_2, CLIP = 32, 32, 32
+TEXT, TEXT_2, CLIP = 32, 48, 32  # diffusers tells SDXL's two text encoders apart by their widths
 CROSS = {"sd15": TEXT, "sdxl": TEXT + TEXT_2}
 BLOCKS = {"sd15": (16, 32, 32, 32), "sdxl": (16, 32, 32)}
 _NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
@@ -263,7 +263,10 @@ def _controlnet(part: str, folder: Path) -> None:
         torch.nn.init.normal_(block.weight, std=0.3)  # real ones start at zero and are trained away from it
     half = part in ("control-sdxl-canny", "instantid-identitynet")
     net = net.half() if half else net
-    net.save_pretrained(folder, variant="fp16" if part == "control-sdxl-canny" else None)
+    pickled = part == "control-sd15-tile"
+    net.save_pretrained(
+        folder, variant="fp16" if part == "control-sdxl-canny" else None, safe_serialization=not pickled
+    )
 
 
 def _folder_files(part: str, folder: Path) -> None:
@@ -294,6 +297,9 @@ def _built(name: str) -> tuple[tuple[str, bytes], ...]:
     if name in lora:
         path, family = lora[name]
         return ((path, kohya_lora(family)),)
+    if name.endswith("-single"):
+        path = {"sd15-single": "v1-5-pruned-emaonly.safetensors", "sdxl-single": "sd_xl_base_1.0.safetensors"}[name]
+        return ((path, checkpoint(family_of(name))),)
     if name.startswith("faceid") or name == "instantid":
         stem = "ip-adapter" if name == "instantid" else f"ip-adapter-{name}"
         return ((f"{stem}.bin", _pickle(adapter(name))),)
@@ -339,42 +345,66 @@ def shelf(parts: Iterable[Part]) -> tuple[dict[tuple[str, str, str], bytes], dic
     return files, archives, "\n".join(lines)
 
 
-def checkpoint() -> bytes:
-    """The SD 1.5 miniature as one file with the keys of the original code base (LDM)."""
-    layers = 1
-    state: dict[str, torch.Tensor] = {}
+def checkpoint(family: str = "sd15") -> bytes:
+    """A miniature as one file with the keys of the original code bases (LDM; for SDXL Stability's generative-models)."""
+    net = unet(family)
+    state = {f"model.diffusion_model.{_ldm_unet(net, key)}": value for key, value in net.state_dict().items()}
+    state |= {
+        f"first_stage_model.{name}": value for name, value in _ldm_vae(vae(0.18215 if family == "sd15" else 0.13025))
+    }
+    words = 188 + 2  # of `tokenizer`: 94 characters, twice, and the two marks
+    first = text_encoder(CLIPTextModel, TEXT, words)
+    if family == "sd15":
+        state |= {f"cond_stage_model.transformer.{_text_key(key)}": value for key, value in first.state_dict().items()}
+    else:
+        state |= {
+            f"conditioner.embedders.0.transformer.{_text_key(key)}": value for key, value in first.state_dict().items()
+        }
+        second = text_encoder(CLIPTextModelWithProjection, TEXT_2, words)
+        state |= {f"conditioner.embedders.1.model.{name}": value for name, value in _open_clip(second.state_dict())}
+    return save({key: value.half().contiguous() for key, value in state.items()})
+
+
+def _text_key(key: str) -> str:
+    return key if key.startswith("text_model.") else f"text_model.{key}"
+
+
+def _ldm_unet(net: UNet2DConditionModel, key: str) -> str:
+    layers = net.config.layers_per_block
+    ends = {
+        "conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2":
+        "time_embed.2", "conv_norm_out": "out.0", "conv_out": "out.2", "add_embedding.linear_1": "label_emb.0.0",
+        "add_embedding.linear_2": "label_emb.0.2",
+    }  # fmt: skip
     inner = {
         "norm1": "in_layers.0", "conv1": "in_layers.2", "norm2": "out_layers.0", "conv2": "out_layers.3",
         "time_emb_proj": "emb_layers.1", "conv_shortcut": "skip_connection",
     }  # fmt: skip
-    ends = {
-        "conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2":
-        "time_embed.2", "conv_norm_out": "out.0", "conv_out": "out.2",
-    }  # fmt: skip
-    for key, value in unet("sd15").state_dict().items():
-        stem, leaf = key.rsplit(".", 1)
-        words = key.split(".")
-        if stem in ends:
-            name = f"{ends[stem]}.{leaf}"
-        elif words[0] == "mid_block":
-            place = "1" if words[1] == "attentions" else str(2 * int(words[2]))
-            rest = ".".join(words[3:]) if words[1] == "attentions" else f"{inner[words[3]]}.{leaf}"
-            name = f"middle_block.{place}.{rest}"
-        else:
-            down, block, kind, j = words[0] == "down_blocks", int(words[1]), words[2], int(words[3])
-            side, first = ("input_blocks", 1) if down else ("output_blocks", 0)
-            here = first + (layers + 1) * block + j
-            if kind == "resnets":
-                name = f"{side}.{here}.0.{inner[words[4]]}.{leaf}"
-            elif kind == "attentions":
-                name = f"{side}.{here}.1.{'.'.join(words[4:])}"
-            elif kind == "downsamplers":
-                name = f"input_blocks.{(layers + 1) * (block + 1)}.0.op.{leaf}"
-            else:  # the first up block has no attention, so its upsampler comes one place earlier
-                name = f"output_blocks.{(layers + 1) * block + layers}.{1 if block == 0 else 2}.conv.{leaf}"
-        state[f"model.diffusion_model.{name}"] = value
+    stem, leaf = key.rsplit(".", 1)
+    words = key.split(".")
+    if stem in ends:
+        return f"{ends[stem]}.{leaf}"
+    if words[0] == "mid_block":
+        place = "1" if words[1] == "attentions" else str(2 * int(words[2]))
+        rest = ".".join(words[3:]) if words[1] == "attentions" else f"{inner[words[3]]}.{leaf}"
+        return f"middle_block.{place}.{rest}"
+    down, block, kind, j = words[0] == "down_blocks", int(words[1]), words[2], int(words[3])
+    side, first = ("input_blocks", 1) if down else ("output_blocks", 0)
+    here = first + (layers + 1) * block + j
+    if kind == "resnets":
+        return f"{side}.{here}.0.{inner[words[4]]}.{leaf}"
+    if kind == "attentions":
+        return f"{side}.{here}.1.{'.'.join(words[4:])}"
+    if kind == "downsamplers":
+        return f"input_blocks.{(layers + 1) * (block + 1)}.0.op.{leaf}"
+    # the upsampler of a block without attention comes one place earlier
+    seen = net.config.up_block_types[block].startswith("CrossAttn")
+    return f"output_blocks.{(layers + 1) * block + layers}.{2 if seen else 1}.conv.{leaf}"
+
+
+def _ldm_vae(net: AutoencoderKL) -> Iterator[tuple[str, torch.Tensor]]:
     attention = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
-    for key, value in vae(0.18215).state_dict().items():
+    for key, value in net.state_dict().items():
         words = key.split(".")
         name = key.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
         if "down_blocks" in key:
@@ -390,12 +420,31 @@ def checkpoint() -> bytes:
             name = f"{words[0]}.mid.attn_1.{attention[stem]}.{words[-1]}"
             if stem != "group_norm" and words[-1] == "weight":
                 value = value[..., None, None]
-        state[f"first_stage_model.{name}"] = value
-    words_known = 192 - 4  # of `tokenizer`: 94 characters, twice
-    for key, value in text_encoder(CLIPTextModel, TEXT, words_known + 2).state_dict().items():
-        stem = key if key.startswith("text_model.") else f"text_model.{key}"
-        state[f"cond_stage_model.transformer.{stem}"] = value
-    return save({key: value.half().contiguous() for key, value in state.items()})
+        yield name, value
+
+
+def _open_clip(state: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The keys of OpenCLIP: one matrix for queries, keys and values; the projection the other way round."""
+    plain = {
+        "embeddings.token_embedding.weight": "token_embedding.weight", "embeddings.position_embedding.weight":
+        "positional_embedding", "final_layer_norm.weight": "ln_final.weight", "final_layer_norm.bias": "ln_final.bias",
+    }  # fmt: skip
+    inner = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
+    inner["self_attn.out_proj"] = "attn.out_proj"
+    keys = {_text_key(key).removeprefix("text_model."): value for key, value in state.items()}
+    for key, value in keys.items():
+        words = key.split(".")
+        stem, leaf = ".".join(words[3:-1]), words[-1]
+        if key == "text_projection.weight":
+            yield "text_projection", value.T
+        elif key in plain:
+            yield plain[key], value
+        elif stem in inner:
+            yield f"transformer.resblocks.{words[2]}.{inner[stem]}.{leaf}", value
+        elif stem == "self_attn.q_proj":
+            parts = [keys[key.replace("q_proj", f"{p}_proj")] for p in "qkv"]
+            yield f"transformer.resblocks.{words[2]}.attn.in_proj_{leaf}", torch.cat(parts)
+    yield "logit_scale", torch.tensor(4.6)
 
 
 def _sha(data: bytes) -> str:

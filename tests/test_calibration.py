@@ -6,14 +6,25 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
-from portrait.calibration import calibrate, copies, equal_error_rate
+from portrait.calibration import (
+    ORDINARY,
+    STYLE_REJECTED,
+    _Drawn,
+    _statistics,
+    calibrate,
+    copies,
+    equal_error_rate,
+    ordinary,
+)
 from portrait.cli import main
 from portrait.errors import SettingsError, TooFewPairsError
 from portrait.images import Photo, write_picture
 from portrait.intervals import bootstrap_mean, bootstrap_pairs, wilson
+from portrait.judge.checks import StyleStatistics, style_distance
 from portrait.judge.thresholds import thresholds_for
 from portrait.records import Face, Knobs, RgbImage
 from portrait.stylizer import Stylizer
@@ -40,7 +51,7 @@ def run(paint: Any, people: list[Path], **arguments: Any) -> tuple[dict[str, Any
 
 def test_a_threshold_accepts_no_more_impostors_than_its_rate(people: list[Path]) -> None:
     table, generator = run(lambda photo, knobs, seed: restyled(photo), people)
-    assert len(generator.calls) == 12
+    assert len(generator.calls) == 2 * 12  # once as asked, once at an end of the dial
     for judge in ("arcface", "dlib"):
         found = table["styles"]["oil"]["recognisers"][judge]
         assert found["impostor_pairs"] == 12 * 11
@@ -80,7 +91,7 @@ def test_too_few_people_are_refused_before_anything_is_made(people: list[Path]) 
 
 def test_photos_of_other_people_make_more_impostor_pairs(people: list[Path]) -> None:
     table, generator = run(lambda photo, knobs, seed: restyled(photo), people[:6], impostors=people[6:])
-    assert len(generator.calls) == 6
+    assert len(generator.calls) == 2 * 6
     assert table["styles"]["oil"]["recognisers"]["dlib"]["impostor_pairs"] == 6 * 11
 
 
@@ -113,6 +124,42 @@ def test_one_photo_for_two_people_is_refused(people: list[Path]) -> None:
     twin.write_bytes(people[0].read_bytes())
     with pytest.raises(SettingsError, match="are the same photo; give each person once"):
         run(lambda photo, knobs, seed: photo, people, impostors=[twin])
+
+
+def test_the_style_s_statistics_reject_other_styles_and_few_of_their_own() -> None:
+    rng = np.random.default_rng(0)
+    own, new = rng.normal(size=(2, 60, 12))
+    whose = [i // 2 for i in range(60)]
+    drawn = {
+        "oil": _Drawn(features=own, styled=[0.3 + 0.001 * i for i in range(60)], people=whose),
+        "popart": _Drawn(features=own + 3.0, styled=[0.4] * len(whose), people=whose),
+        "sketch": _Drawn(features=own[:10], styled=[0.3] * 10, people=whose[:10]),
+    }
+    found = _statistics(drawn)
+    assert found["sketch"] is None  # ten pictures say nothing of a style
+    oil = found["oil"]
+    assert oil is not None
+    assert oil["others_rejected"]["popart"] == 1.0
+    assert oil["right_pictures_rejected"] <= STYLE_REJECTED
+    assert oil["least"] == pytest.approx(0.3)  # of 60 right pictures the least one, for 2 % is less than two of them
+    limits = StyleStatistics(mean=np.array(oil["mean"]), precision=np.array(oil["precision"]), limit=oil["limit"])
+    assert np.mean([style_distance(x, limits) > limits.limit for x in new]) <= 0.05  # the stated 2 %, and chance
+
+
+def test_the_judge_reads_the_statistics_that_calibration_writes(
+    people: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ORDINARY:  # to the fakes a person is a colour: in another light it would be somebody else
+        monkeypatch.setitem(ORDINARY, kind, lambda photo: photo)
+    table, _ = run(lambda photo, knobs, seed: restyled(photo, seed), people)
+    entry = table["styles"]["oil"]["style_statistics"]
+    assert entry["pictures"] == 24
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(table))
+    limits = thresholds_for("mini", "oil", 0.1, path)
+    assert limits.statistics is not None
+    assert limits.statistics.limit == entry["limit"]
+    assert limits.style == "oil"
 
 
 def test_wilson_by_hand() -> None:
@@ -176,3 +223,16 @@ def test_portrait_calibrate_measures_mini_on_the_six_faces(
     assert thresholds_for("mini", "sketch", 0.2, output, mini.generator.digests).identity.keys() == {"arcface", "dlib"}
     assert main([*command, "--only", str(tmp_path / "none.txt")]) == 2
     assert "none.txt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", range(len(ORDINARY)), ids=list(ORDINARY))
+def test_an_ordinary_photo_is_the_same_picture_in_another_light(kind: int) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (48, 48, 3)).astype(np.uint8)
+    photo = cv2.GaussianBlur(photo, (0, 0), 6)
+    photo = np.interp(photo, (photo.min(), photo.max()), (20, 230)).astype(np.uint8)
+    spoiled = ordinary(photo, kind)
+    assert spoiled.shape == photo.shape
+    assert spoiled.dtype == np.uint8
+    assert np.corrcoef(photo.mean(-1).ravel(), spoiled.mean(-1).ravel())[0, 1] > 0.95
+    assert (kind == 0) == np.array_equal(spoiled, photo)
+    assert np.array_equal(spoiled, ordinary(photo, kind + len(ORDINARY)))

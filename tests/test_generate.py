@@ -272,3 +272,15 @@ def test_full_leaves_the_photo_outside_the_frame_untouched() -> None:
     np.testing.assert_array_equal(result[outside], photo[outside])
     np.testing.assert_array_equal(result[50, 160], (255, 255, 255))
     np.testing.assert_array_equal(result[0, 160], (255, 255, 255))  # on the photo's border there is no rim
+
+
+def test_setting_a_portrait_back_needs_little_more_memory_than_the_photo() -> None:
+    import tracemalloc
+
+    photo = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
+    tracemalloc.start()
+    set_back(photo, np.zeros((64, 64, 3), np.uint8), (300, 0, 1500))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    print("peak in photos:", round(peak / photo.nbytes, 2))
+    assert peak < 4 * photo.nbytes  # in floats the square alone would be eight

@@ -8,10 +8,12 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,7 @@ def test_a_path_that_would_leave_its_folder_is_refused(hub: Hub, tmp_path: Path,
         (('commercial = "yes"', 'commercial = "maybe"'), "commercial 'maybe' is not one of"),
         (("license =", "licence ="), "unknown key 'licence'"),
         ((sha(LARGE), "1234"), "is not 64 hex digits"),
+        (("unet/config.json", "manifest.json"), "would take the place of our own list"),
     ],
 )
 def test_an_entry_that_does_not_fit_is_named(hub: Hub, tmp_path: Path, change: tuple[str, str], says: str) -> None:
@@ -165,6 +168,71 @@ def test_a_download_that_breaks_or_hangs_half_way_is_resumed(
     assert verify_part(tiny)["unet/weights.safetensors"] == sha(LARGE)
 
 
+def test_a_hub_slower_than_a_kilobyte_a_second_is_given_up_and_gone_on_with_later(
+    hub: Hub, tiny: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights_hub, "_PATIENCE", 0.2)
+    monkeypatch.setattr(weights_hub, "_RETRIES", 1)
+    hub.faults["unet/weights.safetensors"] = "drip"
+    with pytest.raises(WeightsMissingError, match=r"fewer than 1024 bytes a second came\); what arrived is kept"):
+        fetch([tiny])
+    (partial,) = tmp_path.rglob("*.incomplete")
+    have = partial.stat().st_size
+    assert len(LARGE) // 2 <= have < len(LARGE)
+    hub.faults.clear()
+    hub.requests.clear()
+    fetch([tiny])
+    assert next(h["range"] for verb, _, h in hub.requests if verb == "GET" and "range" in h) == f"bytes={have}-"
+    assert not list(tmp_path.rglob("*.incomplete"))
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("kind", ["hub", "archive"])
+def test_ctrl_c_leaves_what_arrived_and_the_same_command_goes_on(hub: Hub, tmp_path: Path, kind: str) -> None:
+    name, slow = "tiny", "unet/weights.safetensors"
+    if kind == "archive":
+        name, slow = "antelopev2", "antelopev2.zip"
+        a_pack(hub, tmp_path, {"glintr100.onnx": LARGE}, {"glintr100.onnx": LARGE})
+    hub.faults[slow] = "drip"
+    command = [sys.executable, "-m", "portrait", "weights", "fetch", name]
+    env = {**os.environ, **environment(hub, tmp_path)}
+    running = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: sum(p.stat().st_size for p in tmp_path.rglob("*.incomplete")) > len(LARGE) // 3)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
+    assert "interrupted; what arrived is kept, and the same command goes on from there" in err
+    assert "Traceback" not in err + out
+    assert LARGE not in [p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()]
+    hub.faults.clear()
+    hub.requests.clear()
+    again = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    ranges = [h["range"] for verb, _, h in hub.requests if verb == "GET" and "range" in h]
+    assert int(ranges[0].removeprefix("bytes=").rstrip("-")) > len(LARGE) // 3
+    assert LARGE in [p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_two_processes_at_once_download_each_file_once(hub: Hub, tmp_path: Path) -> None:
+    hub.faults["unet/weights.safetensors"] = "stall"
+    env = {**os.environ, **environment(hub, tmp_path)}
+    command = [sys.executable, "-m", "portrait", "weights", "fetch", "tiny"]
+    both = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for one in both:
+        _, err = one.communicate(timeout=120)
+        assert one.returncode == 0, err
+    whole = [h for verb, p, h in hub.requests if verb == "GET" and p.startswith("/cdn") and "range" not in h]
+    assert len(whole) == 1
+    assert len(blobs(tmp_path)) == 2
+
+
 def test_a_file_that_is_gone_is_named_and_the_others_stay(hub: Hub, tiny: Part) -> None:
     hub.faults["unet/config.json"] = "gone"
     with pytest.raises(WeightsMissingError, match=r"no such file any more: unet/config\.json of someone/tiny@0123"):
@@ -226,20 +294,71 @@ def test_other_weights_under_the_same_name_are_refused_before_they_are_downloade
     assert not hub.paths("GET")
 
 
-def test_wrong_bytes_are_noticed_kept_and_replaced_on_demand(hub: Hub, tiny: Part) -> None:
+def blobs(folder: Path) -> list[Path]:
+    """The files of huggingface_hub's cache, without what is still being downloaded."""
+    return [p for p in folder.rglob("blobs/*") if not p.name.endswith(".incomplete")]
+
+
+def test_wrong_bytes_never_enter_the_cache(hub: Hub, tiny: Part, tmp_path: Path) -> None:
     hub.faults["unet/weights.safetensors"] = "wrong"
+    with pytest.raises(WeightsCorruptError, match=r"sent another unet/weights\.safetensors .* nothing of it was kept"):
+        fetch([tiny])
+    assert weights_hub.find_file(tiny, tiny.files[0]) is None
+    assert not list(tmp_path.rglob(f"{sha(LARGE)}*.incomplete"))  # going on with wrong bytes would never end well
+    hub.faults.clear()
+    fetch([tiny])
+    assert (part_folder(tiny) / "unet/weights.safetensors").read_bytes() == LARGE
+
+
+def test_a_hub_that_sends_something_else_than_it_promised_is_refused(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "manifest.toml").write_text(entry("tiny", FILES, unpinned=tuple(FILES)))
+    part = find_part("tiny")
+    for path in FILES:  # nothing is pinned: all there is to go by is the hub's first answer
+        hub.faults = {path: "turn"}
+        with pytest.raises(WeightsCorruptError, match=f"sent another {path} .* nothing of it was kept"):
+            fetch([part])
+        assert path not in "".join(pins())
+    assert not list(tmp_path.rglob("evil*"))
+    hub.faults = {}
+    fetch([part])
+    assert len([path for path in hub.paths("HEAD") if path.endswith("config.json")]) == 3  # one question a run
+
+
+def test_a_wrong_file_of_another_program_is_left_and_replaced_on_demand(hub: Hub, tiny: Part) -> None:
+    fetch([tiny])
+    place = weights_hub.find_file(tiny, tiny.files[0])
+    assert place is not None
+    place.resolve().unlink()
+    place.resolve().write_bytes(bytes(len(LARGE)))
     with pytest.raises(
         WeightsCorruptError, match="left as it is. To download it again: portrait weights fetch --force tiny"
     ):
-        fetch([tiny])
-    place = weights_hub.find_file(tiny, tiny.files[0])
-    assert place is not None
-    assert place.read_bytes() == bytes(len(LARGE))
-    with pytest.raises(WeightsError):  # wrong, and the other file may not have come before the fetch stopped
         part_folder(tiny)
-    hub.faults.clear()
+    assert place.read_bytes() == bytes(len(LARGE))
     fetch([tiny], force=True)
     assert (part_folder(tiny) / "unet/weights.safetensors").read_bytes() == LARGE
+
+
+def test_a_tag_that_names_another_file_does_not_take_its_place(hub: Hub, tiny: Part, tmp_path: Path) -> None:
+    hub.faults = dict.fromkeys(FILES, "sametag")
+    hub.large = 10**9  # so that both files come under that one tag
+    fetch([tiny], jobs=1)
+    assert sorted(p.read_bytes() for p in blobs(tmp_path)) == sorted(FILES.values())
+    assert verify_part(tiny)
+
+
+@pytest.mark.parametrize("fault", ["loop", "spin"])
+def test_a_redirect_in_a_circle_is_an_error(hub: Hub, tiny: Part, fault: str) -> None:
+    hub.faults["unet/config.json"] = fault
+    with pytest.raises(WeightsMissingError, match=r"cannot reach .* \(TooManyRedirects"):
+        fetch([tiny])
+
+
+def test_an_error_with_an_endless_body_is_an_error(hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights_hub, "_RETRIES", 0)
+    hub.faults["unet/config.json"] = "endless"
+    with pytest.raises(WeightsMissingError, match="answered 500"):
+        fetch([tiny])
 
 
 def test_a_stream_without_end_is_cut_off_at_the_pinned_size(hub: Hub, tiny: Part, tmp_path: Path) -> None:
@@ -259,9 +378,14 @@ def test_a_file_without_a_hash_is_pinned_on_first_use_and_held_to_it(hub: Hub, t
     assert pins() == {f"{REPO}@{REVISION}/unet/config.json": sha(SMALL)}
     shutil.rmtree(tmp_path / "hf")  # a new machine that brought its lock file along
     hub.files[REPO, REVISION, "unet/config.json"] = b'{"a": 2}\n'
-    with pytest.raises(WeightsCorruptError, match="expected"):
-        fetch([part])
-    assert pins() == {f"{REPO}@{REVISION}/unet/config.json": sha(SMALL)}
+    for _ in range(2):  # also with --force, and also the second time
+        with pytest.raises(WeightsCorruptError, match="expected"):
+            fetch([part], force=True)
+        assert pins() == {f"{REPO}@{REVISION}/unet/config.json": sha(SMALL)}
+        assert weights_hub.find_file(part, part.files[1]) is None
+    hub.files[REPO, REVISION, "unet/config.json"] = SMALL
+    fetch([part])
+    assert (part_folder(part) / "unet/config.json").read_bytes() == SMALL
 
 
 def test_a_damaged_lock_file_is_refused_and_left(hub: Hub, tmp_path: Path) -> None:
@@ -304,8 +428,9 @@ def test_a_disk_that_fills_up_on_the_way_leaves_no_half_file(
 
     with pytest.raises(WeightsError, match=r"the disk of .* is full for unet/.* run the same command again"):
         fetch([tiny], report=full)
-    assert not list(tmp_path.rglob("*.incomplete"))
+    assert not blobs(tmp_path)
     fetch([tiny])
+    assert verify_part(tiny)
 
 
 def test_offline_with_a_cache_everything_works_and_without_it_says_so(
@@ -340,8 +465,8 @@ def archive(members: dict[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-def a_pack(hub: Hub, folder: Path, members: dict[str, bytes], wanted: dict[str, bytes]) -> Part:
-    data = archive(members)
+def a_pack(hub: Hub, folder: Path, members: dict[str, bytes], wanted: dict[str, bytes], data: bytes = b"") -> Part:
+    data = data or archive(members)
     hub.archives["/releases/v0.7/antelopev2.zip"] = data
     listed = "".join(f'  {{ path = "{n}", sha256 = "{sha(d)}", bytes = {len(d)} }},\n' for n, d in wanted.items())
     (folder / "manifest.toml").write_text(
@@ -399,6 +524,33 @@ def test_an_archive_with_a_wrong_hash_is_not_unpacked(hub: Hub, tmp_path: Path) 
     fetch([part])
 
 
+def test_an_archive_that_states_a_smaller_size_than_it_unpacks_to_is_refused(hub: Hub, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("glintr100.onnx", bytes(50 * 2**20))
+    bomb = out.getvalue().replace((50 * 2**20).to_bytes(4, "little"), len(LARGE).to_bytes(4, "little"))
+    part = a_pack(hub, tmp_path, {}, {"glintr100.onnx": LARGE}, data=bomb)
+    with pytest.raises(WeightsCorruptError, match=r"antelopev2\.zip"):
+        fetch([part])
+    assert sum(p.stat().st_size for p in tmp_path.rglob("*.onnx")) == 0
+    assert not status(part).here
+
+
+def test_a_pack_that_is_here_outlives_a_forced_fetch_that_fails(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = a_pack(hub, tmp_path, {"glintr100.onnx": LARGE}, {"glintr100.onnx": LARGE})
+    fetch([part])
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(WeightsMissingError, match="HF_HUB_OFFLINE is set"):
+        fetch([part], force=True)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    hub.archives.clear()
+    with pytest.raises(WeightsMissingError, match="answered"):
+        fetch([part], force=True)
+    assert (part_folder(part) / "glintr100.onnx").read_bytes() == LARGE
+
+
 def test_insightfaces_own_nested_folder_is_found_and_not_downloaded(hub: Hub, tmp_path: Path) -> None:
     part = a_pack(hub, tmp_path, {"glintr100.onnx": LARGE}, {"glintr100.onnx": LARGE})
     nested = tmp_path / "insightface" / "models" / "antelopev2" / "antelopev2"
@@ -437,10 +589,18 @@ def test_list_verify_and_prune_say_what_is_here(
     folder = part_folder(tiny)
     old = tmp_path / "cache" / "models" / "tiny-000000000000"
     old.mkdir()
+    partial = next(tmp_path.rglob("blobs")) / f"abc{weights_hub._PARTIAL}"
+    partial.write_bytes(b"half of it")
+    stranger = partial.with_name("abc.12345678.incomplete")  # huggingface_hub's own
+    stranger.write_bytes(b"half of it")
     assert main(["weights", "prune", "--dry-run"]) == 0
-    assert f"would remove {old}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"would remove {old}" in printed
+    assert f"would remove {partial}" in printed
     assert main(["weights", "prune"]) == 0
     assert not old.exists()
+    assert not partial.exists()
+    assert stranger.exists()
     assert folder.exists()
     assert main(["weights", "verify"]) == 0
     assert "tiny: 2 files as pinned" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ from portrait.errors import SettingsError, ShapeError, TooFewPairsError
 from portrait.faces.alignment import align_face
 from portrait.faces.insight import InsightFaceAnalyzer
 from portrait.images import Photo
-from portrait.judge.checks import burned_share, style_on_face
+from portrait.judge.checks import StyleStatistics, burned_share, style_on_face
 from portrait.judge.thresholds import Thresholds, photo_thresholds, threshold_at_far, thresholds_for
 from portrait.judge.verdict import Measurement, decide, in_words
 from portrait.judge.verification import similarity
@@ -150,6 +151,15 @@ def test_each_fault_has_its_reason(kwargs: dict[str, float], reasons: tuple[str,
     assert not verdict.accepted
     assert verdict.reasons == reasons
     assert all(in_words(r) != r for r in reasons)
+
+
+def test_half_a_style_is_no_copy_and_not_the_style_either() -> None:
+    drawn = StyleStatistics(mean=np.zeros(1), precision=np.eye(1), limit=2.0, least=0.27)
+    limits = replace(LIMITS, style="woodcut", statistics=drawn)
+    half = replace(measured(style=0.18), style_distance=1.0)
+    assert decide(half, LIMITS).accepted
+    assert decide(half, limits).reasons == ("not_stylized:woodcut",)
+    assert decide(replace(half, style_on_face=0.28), limits).accepted
 
 
 def test_a_missed_detection_passes_only_if_both_judges_know_the_person_at_the_photos_landmarks() -> None:

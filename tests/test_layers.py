@@ -1,4 +1,4 @@
-"""Imports go one way: words <- tools <- faces | recipes <- generate | judge <- loop <- report <- doors."""
+"""Imports go one way: words <- tools <- faces | recipes <- generate | judge <- loop <- campaign <- report <- doors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ LAYERS = [
     {"images", "weights", "runtime", "intervals", "manifest", "hub"},
     {"faces", "recipes"},
     {"generate", "judge"},
-    {"stylizer", "policy", "calibration", "provisional", "licensing"},
-    {"report", "doctor"},
-    {"cli", "weights_cli", "__main__"},
+    {"stylizer", "policy", "curves", "foresight", "measuring", "calibration", "provisional", "licensing"},
+    {"campaign"},
+    {"report", "doctor", "api"},
+    {"cli", "weights_cli", "curves_cli", "campaign_cli", "studio", "studio_cli", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
@@ -46,6 +47,7 @@ def test_every_file_imports_only_from_its_own_layer_or_below() -> None:
 
 def test_importing_the_command_line_loads_no_heavy_library() -> None:
     heavy = ("torch", "diffusers", "transformers", "onnxruntime", "insightface", "dlib", "cv2", "rich", "skimage")
+    heavy += ("ray", "matplotlib", "jinja2", "scipy")
     code = f"import sys, portrait.cli; portrait.cli.build_parser(); print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -60,6 +60,24 @@ def test_unknown_and_conditional_parts_are_refused_too(tmp_path: Path) -> None:
         require_commercial(turbo)
 
 
+def test_a_model_folder_of_ones_own_is_unknown_until_its_licence_is_stated(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    own = tmp_path / "own.toml"
+    text = 'extends = "sd15-plus-face"\nbase = "mine"\n'
+    own.write_text(text)
+    recipe = load_recipe(str(own))
+    assert "sd15" not in recipe.part_names
+    with pytest.raises(LicenseError, match=r"because of mine \(unknown: unknown\)"):
+        require_commercial(recipe)
+    own.write_text(text + '[[licenses]]\npart = "mine"\nlicense = "our own"\ncommercial = "yes"\n')
+    require_commercial(load_recipe(str(own)))
+
+
+def test_a_part_that_is_no_checkpoint_is_no_base() -> None:
+    with pytest.raises(SettingsError, match="--base faceid_sd15 is not one checkpoint"):
+        customised(load_recipe("sd15-plus-face"), base="faceid_sd15")
+
+
 def test_the_chain_has_the_tools_that_judge_and_for_business_only_free_ones() -> None:
     recipe = load_recipe("sd15-plus-face")
     usual = {link["part"] for link in license_chain(recipe)}
@@ -135,6 +153,12 @@ def test_a_style_that_does_not_fit_says_where(config: Path, text: str, says: str
         ('extends = "sd15-faceid"\n[[loras]]\nweight = 1.0\n', "has a weight and either part or file"),
         ('extends = "sd15-faceid"\ncontrol = "keypoints2"\n', "control 'keypoints2' is not one of"),
         ('extends = "sd15-faceid"\nmin_steps = "4"\n', "min_steps must be int"),
+        ('extends = "sd15-faceid"\nresolution = inf\n', "a value is of the wrong kind"),
+        ('extends = "sd15-faceid"\nparts = 3\n', "parts must be a table"),
+        ('extends = "sd15-faceid"\nbase = "."\n[parts]\nbase = "sd15"\n', "names its base twice"),
+        ('extends = "sd15-faceid"\nlicenses = [3]\n', "entry has part, license and commercial"),
+        ('extends = "sd15-faceid"\n[[loras]]\nweight = nan\nfile = "x.safetensors"\n', "outside -4 to 4"),
+        ("x = " + "[" * 5000, "is not TOML"),
     ],
 )
 def test_a_public_recipe_that_does_not_fit_says_where(tmp_path: Path, text: str, says: str) -> None:
@@ -218,6 +242,42 @@ def test_dlib_alone_finds_and_places_the_face_as_insightface_does(photos: Path) 
     assert not free.detect(read_photo(photos / "coffee.png").pixels)
 
 
+def test_thresholds_for_business_name_dlib_alone(tmp_path: Path) -> None:
+    from portrait.judge.thresholds import thresholds_for
+    from portrait.provisional import limits_for
+
+    style = {"recognisers": {"dlib": {"thresholds": {"0.01": 0.9}}}, "style_on_face": {"limit": 0.2}}
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({"styles": {"oil": style}, "burned": {"limit": 0.05}}))
+    recipe = load_recipe("sd15-plus-face")
+    assert limits_for(recipe, "oil", 0.01, file, judges=("dlib",))[0].identity == {"dlib": 0.9}
+    with pytest.raises(SettingsError, match="two are needed"):
+        limits_for(recipe, "oil", 0.01, file)
+    with pytest.raises(SettingsError, match="are those of dlib, not of arcface"):
+        limits_for(recipe, "oil", 0.01, file, judges=("arcface", "dlib"))
+    assert thresholds_for("mini", "oil", 0.01, judges=("dlib",)).identity.keys() == {"dlib"}
+
+
+def test_compare_takes_provisional_thresholds_and_says_so(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = str(photos / "astronaut.png")
+    assert main(["compare", photo, photo, "--recipe", "sd15-plus-face", "--style", "oil"]) == 0
+    printed = capsys.readouterr().out
+    assert "thresholds: sd15-plus-face / oil, false accept rate 0.001" in printed
+    assert "this recipe is not calibrated" in printed
+    from portrait.faces import insight
+
+    monkeypatch.delattr(insight, "InsightFaceAnalyzer")  # for business it is not even loaded
+    argv = ["compare", photo, photo, "--recipe", "sd15-plus-face", "--style", "oil", "--commercial", "--json"]
+    assert main(argv) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["thresholds"].keys() == found["similarity"].keys() == {"dlib"}
+    assert "not calibrated" in found["provisional_thresholds"]
+    assert main(["faces", photo, "--commercial", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["faces"]) == 1
+
+
 # ---- doctor
 
 
@@ -227,6 +287,13 @@ def test_doctor_says_what_runs_and_what_to_do(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("INSIGHTFACE_HOME", str(tmp_path / "insight"))
+    monkeypatch.setattr("portrait.generate.memory.free_memory", lambda device: 20.0)
+    assert main(["doctor", "--device", "cpu"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert lines["sdxl-instantid"].endswith("this recipe needs about 29.0 GiB on cpu, 20.0 GiB are free")
+    assert "portrait weights fetch sd15-faceid " in lines["sd15-faceid"]
+    assert "mini is made for it" in lines["No"]
+    monkeypatch.setattr("portrait.generate.memory.free_memory", lambda device: 100.0)
     assert main(["doctor", "--json", "--device", "cpu"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["recipes"]["mini"]["runs"] is True

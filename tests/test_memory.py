@@ -14,7 +14,9 @@ from portrait.generate import memory
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.recipes.recipe import load_recipe
 from portrait.records import RgbImage
+from tests.fakes import FakeGenerator
 from tests.test_generate import KNOBS, picture  # noqa: F401
+from tests.test_loop import limits, run  # noqa: F401
 
 NEEDS = (14.0, 10.5, 3.5)
 
@@ -96,6 +98,57 @@ def test_out_of_memory_twice_is_an_error_that_says_what_to_do(
     monkeypatch.setattr(generator.pipe.unet, "forward", _Fails(generator.pipe.unet.forward, times=99))
     with pytest.raises(MemoryLimitError, match="also one picture at a time.*--memory sequential"):
         generator.generate(conditions, KNOBS, [1, 2])
+
+
+def test_memory_that_runs_out_while_the_photo_is_encoded_or_the_model_placed_is_retried_too(
+    tiny_recipe: Path,
+    picture: RgbImage,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    placed: list[str] = []
+
+    def place(pipe: Any, tier: str, device: torch.device) -> None:
+        placed.append(tier)
+        if len(placed) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(memory, "place", place)
+    monkeypatch.setattr(memory, "smaller_tier", lambda tier, device: "offload")
+    generator = DiffusionGenerator(load_recipe(str(tiny_recipe)), threads=1)
+    assert placed == ["full", "offload"]
+    assert generator.tier == "offload"
+    encode, calls = generator.pipe.vae.encode, []
+
+    def fails_once(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(*args, **kwargs)
+
+    monkeypatch.setattr(generator.pipe.vae, "encode", fails_once)
+    assert generator.prepare(picture, np.full(512, 512**-0.5, np.float32), "x").latents.isfinite().all()
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("free", "tier", "resolution", "device", "most"),
+    [(14, "full", 1024, "cuda", 1), (18, "full", 1024, "cuda", 2), (80, "full", 1024, "cuda", 17),
+     (12, "offload", 512, "cuda", 2), (28, "full", 1024, "cpu", 1), (36, "full", 1024, "cpu", 2)],
+)  # fmt: skip
+def test_as_many_pictures_are_made_at_once_as_fit_beside_the_model(
+    free: float, tier: str, resolution: int, device: str, most: int
+) -> None:
+    assert memory.most_at_once(tier, NEEDS, free, resolution, device) == most
+
+
+def test_a_batch_that_is_too_large_is_made_in_parts_and_the_record_says_which(
+    limits: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(FakeGenerator, "most_at_once", 2)
+    made, generator = run(lambda photo, knobs, seed: photo, limits, batch=8, max_attempts=5)
+    assert [len(seeds) for _, seeds in generator.calls] == [2, 2, 1]
+    assert [attempt["batch"] for attempt in made.record["attempts"]] == [[1, 2], [1, 2], [3, 4], [3, 4], [5]]
 
 
 def test_another_error_of_torch_is_not_taken_for_memory(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from portrait.cli import build_parser
+from portrait.recipes.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,8 +32,16 @@ def test_the_wheel_carries_mini_and_the_tables(tmp_path: Path) -> None:
         "recipes/mini.toml",
         "recipes/styles.toml",
         "recipes/mini.thresholds.json",
+        "recipes/mini.curves.json",
         "recipes/photo.thresholds.json",
+        "campaign/campaign.toml",
+        "report/drift.schema.json",
+        "report/templates/drift.html",
+        "report/templates/drift.css",
+        "report/templates/drift.js",
     ]
+    wanted += ["studio/frame.css", "studio/page.css", "studio/page.js"]
+    wanted += [f"studio/samples/mini/{style}.webp" for style in load_recipe("mini").styles]
     for name in wanted:
         assert f"portrait/{name}" in names
 

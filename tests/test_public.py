@@ -7,6 +7,7 @@ cannot: how the real weights look.
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from portrait.cli import main
-from portrait.errors import SettingsError, WeightsCorruptError, WeightsMissingError
+from portrait.errors import SettingsError, WeightsCorruptError, WeightsError, WeightsMissingError
 from portrait.faces.conditioner import FaceConditioner
 from portrait.generate.control import control_image
 from portrait.generate.diffusion import DiffusionGenerator
@@ -39,7 +40,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """A hub with every part that a recipe names, and an empty machine."""
     folder = tmp_path_factory.mktemp("hub")
     names = {part for name in PUBLIC for part in load_recipe(name).part_names}
-    names.add("control-sd15-lineart")  # for recipes of one's own
+    names |= {"control-sd15-lineart", "control-sd15-tile", "sd15-single", "sdxl-single"}  # for recipes of one's own
     with pytest.MonkeyPatch.context() as patch, serving() as server:
         parts = [find_part(name) for name in sorted(names)]
         server.files, server.archives, text = public.shelf(parts)
@@ -87,7 +88,7 @@ def test_a_recipe_of_ones_own_may_hold_lines_or_tiles(
     hub: Hub, picture: RgbImage, tmp_path: Path, control: str
 ) -> None:
     path = tmp_path / "own.toml"
-    parts = '[parts]\ncontrolnet = "control-sd15-lineart"\n'  # no tile network is in the manifest
+    parts = f'[parts]\ncontrolnet = "control-sd15-{control}"\n'
     path.write_text(f'extends = "sd15-faceid"\nname = "own"\ncontrol = "{control}"\n{parts}')
     recipe = small(str(path))
     generator = DiffusionGenerator(recipe, threads=1)
@@ -189,6 +190,24 @@ def test_a_pickled_adapter_is_kept_as_safetensors_and_equals_it(hub: Hub) -> Non
     assert load_file(as_safetensors(recipe.adapter)).keys() == flat.keys()
 
 
+def test_a_full_disk_while_an_adapter_is_kept_leaves_nothing_half(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from portrait.generate import adapters
+
+    path = small("sd15-faceid").adapter
+
+    def full(flat: Any, place: str) -> None:
+        Path(place).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(adapters, "save_file", full)
+    monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"cannot keep .*No space left on device; free some space"):
+        adapters.as_safetensors(path)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
 def test_the_lora_inside_a_faceid_file_works_at_the_documented_weight(hub: Hub, picture: RgbImage) -> None:
     recipe = small("sd15-faceid")
     assert recipe.adapter_lora == 0.65
@@ -267,7 +286,7 @@ def test_an_adapter_of_another_kind_or_family_is_refused(hub: Hub) -> None:
         DiffusionGenerator(replace(faceid, adapter=plus.adapter), threads=1)
     with pytest.raises(WeightsCorruptError, match="not an IP-Adapter plus-face"):
         DiffusionGenerator(replace(plus, adapter=faceid.adapter), threads=1)
-    with pytest.raises(WeightsCorruptError, match="cross-attention width of 64, the model has 32"):
+    with pytest.raises(WeightsCorruptError, match="cross-attention width of 80, the model has 32"):
         DiffusionGenerator(replace(faceid, adapter=xl.adapter), threads=1)
 
 
@@ -352,10 +371,13 @@ def test_a_diffusers_folder_takes_the_place_of_the_base(hub: Hub, picture: RgbIm
     np.testing.assert_array_equal(a, b)
 
 
-def test_a_checkpoint_in_one_file_takes_the_place_of_the_base(hub: Hub, picture: RgbImage, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["sd15-faceid", "sdxl-faceid"])
+def test_a_checkpoint_in_one_file_takes_the_place_of_the_base(
+    hub: Hub, picture: RgbImage, tmp_path: Path, name: str
+) -> None:
+    fetched = small(name)
     file = tmp_path / "mine.safetensors"
-    file.write_bytes(public.checkpoint())
-    fetched = small("sd15-faceid")
+    file.write_bytes(public.checkpoint(fetched.family))
     recipe = customised(fetched, base=str(file))
     generator = DiffusionGenerator(recipe, threads=1)
     assert generator.digests["mine.safetensors"] == sha256_of(file)
@@ -363,6 +385,53 @@ def test_a_checkpoint_in_one_file_takes_the_place_of_the_base(hub: Hub, picture:
     same = draw(DiffusionGenerator(fetched, threads=1), picture, person(1), knobs)
     made = draw(generator, picture, person(1), knobs)
     assert np.abs(made.astype(int) - same).max() <= 2  # the file holds the same weights
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_a_part_of_the_manifest_takes_the_place_of_the_base(hub: Hub, picture: RgbImage, family: str) -> None:
+    fetched = small(f"{family}-plus-face")
+    recipe = customised(load_recipe(fetched.name), base=f"{family}-single")
+    with pytest.raises(WeightsMissingError, match=f"run: portrait weights fetch {family}-single$"):
+        located(recipe)
+    fetch([find_part(part) for part in recipe.part_names])
+    own = replace(located(recipe), resolution=SIZE, memory=())
+    assert {"part": f"{family}-single", "commercial": "yes"}.items() <= own.licenses[0].items()
+    assert family not in [link["part"] for link in own.licenses]
+    knobs = knobs_of(fetched)
+    a, b = (draw(DiffusionGenerator(r, threads=1), picture, person(1), knobs) for r in (fetched, own))
+    assert np.abs(a.astype(int) - b).max() <= 2
+
+
+def test_a_folder_that_wants_a_strange_library_is_refused(hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(small("sd15-faceid").base, folder)
+    index = folder / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"text_encoder": ["evil", "Encoder"]}))
+    (folder / "text_encoder" / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    recipe = customised(load_recipe("sd15-faceid"), base=str(folder))
+    with pytest.raises(WeightsCorruptError, match="wants text_encoder from the library 'evil'"):
+        DiffusionGenerator(replace(located(recipe), resolution=SIZE, memory=()), threads=1)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_pickle_that_runs_code_is_refused_as_adapter_and_as_controlnet(hub: Hub, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return Path.write_text, (tmp_path / "ran", "x")
+
+    recipe = small("sd15-faceid")
+    adapter = tmp_path / "adapter.bin"
+    adapter.write_bytes(pickle.dumps({"image_proj": {"x": Evil()}, "ip_adapter": {}}))
+    with pytest.raises(WeightsCorruptError, match="not an adapter of plain tensors"):
+        DiffusionGenerator(replace(recipe, adapter=adapter), threads=1)
+    assert recipe.controlnet is not None
+    net = tmp_path / "net"
+    net.mkdir()
+    shutil.copyfile(recipe.controlnet / "config.json", net / "config.json")
+    (net / "diffusion_pytorch_model.bin").write_bytes(adapter.read_bytes())
+    with pytest.raises(WeightsCorruptError, match="is not a diffusers folder that loads"):
+        DiffusionGenerator(replace(recipe, controlnet=net), threads=1)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(hub: Hub, tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from portrait.cli import main
 from portrait.errors import SettingsError
 from portrait.report.explain import explain
+from portrait.report.sheet import contact_sheet
 from tests.test_loop import limits, restyled, run
 
 __all__ = ["limits"]
@@ -24,7 +26,9 @@ def test_explain_tells_attempts_verdicts_and_changes(limits: str) -> None:
     assert "Attempt 1 (seed 1, " in text
     assert "BELOW the limit 0.900" in text
     assert "changed because it does not look enough like the person (arcface); it does not" in text
-    assert "identity adapter 0.6 -> 0.8" in text
+    assert "identity adapter 0.6 -> " in text
+    assert "expected before: " in text
+    assert "it ended with the first accepted picture, as asked" in text
     assert text.count("<- this is the picture") == 1
 
 
@@ -73,3 +77,21 @@ def test_a_failed_record_is_told_in_one_line() -> None:
     assert explain(record) == "anna.jpg: nothing was made.\n  no face in it"
     with pytest.raises(SettingsError):
         explain({"status": "accepted"})
+
+
+def test_explain_and_the_contact_sheet_carry_the_chain_of_licences(limits: str) -> None:
+    made, _ = run(lambda photo, knobs, seed: restyled(photo), limits)
+    chain = [
+        {"part": "sd15", "license": "CreativeML OpenRAIL-M", "commercial": "yes"},
+        {"part": "style.safetensors", "license": "unknown", "commercial": "unknown"},
+    ]
+    text = explain(made.record | {"licenses": chain})
+    assert "not for commercial use, or not known to be: style.safetensors." in text
+    assert "  sd15: CreativeML OpenRAIL-M" in text
+    free = explain(made.record | {"licenses": chain[:1]})
+    assert "Recipe mini: each of the 1 parts allows commercial use." in free
+    cell = (np.zeros((64, 64, 3), np.uint8), "oil", None)
+    plain, footed = contact_sheet([cell]), contact_sheet([cell], footer="not for commercial use: " + "a part, " * 20)
+    assert footed.shape[0] > plain.shape[0] + 40  # several lines
+    assert (footed[: plain.shape[0] - 12] == plain[: plain.shape[0] - 12]).all()
+    assert footed[plain.shape[0] :].min() < 100, "nothing was written"

@@ -29,11 +29,11 @@ from diffusers.models.embeddings import (
     IPAdapterFaceIDPlusImageProjection,
     IPAdapterPlusImageProjection,
 )
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from portrait.errors import WeightsCorruptError, WeightsMissingError
+from portrait.errors import WeightsCorruptError, WeightsError, WeightsMissingError
 from portrait.runtime import cache_dir
 from portrait.weights import sha256_of
 
@@ -93,7 +93,7 @@ def load_adapter(pipe: Any, path: Path, kind: str, lora_weight: float = 1.0, cli
         if inside:
             pipe.set_adapters([FACEID_LORA], [lora_weight])
         return {FACEID_LORA: lora_weight} if inside else {}
-    except WeightsCorruptError:
+    except WeightsError:
         _unload(pipe)
         raise
     except Exception as error:  # diffusers raises KeyError, OSError, ValueError, RuntimeError here
@@ -109,6 +109,7 @@ def as_safetensors(path: Path) -> Path:
 
     Raises:
         WeightsCorruptError: not a pickle of two tables of tensors.
+        WeightsError: the copy cannot be written; nothing of it is left.
     """
     if path.suffix == ".safetensors":
         return path
@@ -125,12 +126,22 @@ def as_safetensors(path: Path) -> Path:
     except Exception as error:  # pickle, zipfile and torch each raise their own
         why = " ".join(str(error).split())[:120]
         raise WeightsCorruptError(f"{path} is not an adapter of plain tensors: {why}") from None
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, staging = tempfile.mkstemp(prefix=f".{path.stem}-", dir=target.parent)
-    os.close(handle)
-    save_file(flat, staging)
-    os.replace(staging, target)
-    note.write_text(json.dumps({"sha256": sha256_of(target), "from": path.name}), "utf-8")
+    staging = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, staging = tempfile.mkstemp(prefix=f".{path.stem}-", dir=target.parent)
+        os.close(handle)
+        save_file(flat, staging)
+        os.replace(staging, target)
+        note.write_text(json.dumps({"sha256": sha256_of(target), "from": path.name}), "utf-8")
+    except (OSError, SafetensorError) as error:
+        if staging is not None:
+            Path(staging).unlink(missing_ok=True)
+        size = sum(tensor.nbytes for tensor in flat.values()) / 2**30
+        raise WeightsError(
+            f"cannot keep {path.name} as safetensors in {target.parent} ({size:.1f} GiB): {' '.join(str(error).split())[:120]}; "
+            "free some space, or set PORTRAIT_CACHE to another disk"
+        ) from None
     return target
 
 

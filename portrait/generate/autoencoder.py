@@ -2,7 +2,8 @@
 
 A strided linear transform carries the picture (it starts as the PCA of 16 x 16 patches), and residual
 blocks that work at 1/4 to 1/16 of the size, where a CPU is fast, learn what is missing. The idea of a
-non-parametric shortcut around the learned part is that of DC-AE (Chen et al. 2024, arXiv 2410.10733).
+non-parametric shortcut around the learned part is that of DC-AE (Chen et al. 2024, arXiv 2410.10733). Its way
+back draws each patch over half of its neighbours, as lapped transforms do, so that no grid of patches shows.
 
 32 numbers a patch are too few for an eyelash. So the decoder may look at the photo again, through skip
 connections, and draws the latents' style with the photo's detail (img2img-turbo, Parmar et al. 2024,
@@ -69,7 +70,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         e8, e16 = encoder_channels
         d16, d8, d4 = decoder_channels
         self.linear_encoder = nn.Conv2d(3, latent_channels, PATCH, stride=PATCH)
-        self.linear_decoder = nn.ConvTranspose2d(latent_channels, 3, PATCH, stride=PATCH)
+        self.linear_decoder = nn.ConvTranspose2d(latent_channels, 3, 2 * PATCH, stride=PATCH, padding=PATCH // 2)
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(8),
             nn.Conv2d(192, e8, 3, padding=1),
@@ -137,7 +138,9 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         basis = basis[:channels]
         self.linear_encoder.weight.copy_((basis / scale[:, None]).view(channels, 3, PATCH, PATCH))
         self.linear_encoder.bias.copy_(-(basis @ mean) / scale)
-        self.linear_decoder.weight.copy_((basis * scale[:, None]).view(channels, 3, PATCH, PATCH))
+        middle = slice(PATCH // 2, -(PATCH // 2))
+        self.linear_decoder.weight.zero_()
+        self.linear_decoder.weight[..., middle, middle] = (basis * scale[:, None]).view(channels, 3, PATCH, PATCH)
         self.linear_decoder.bias.copy_(mean.view(3, -1).mean(1))
         for net in (self.encoder, self.stage4):
             last = [m for m in net if isinstance(m, nn.Conv2d)][-1]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -42,9 +42,11 @@ from portrait.generate import memory
 from portrait.generate.adapters import adapter_inputs, identity_adapter, load_adapter, load_loras
 from portrait.generate.autoencoder import PatchAutoencoder
 from portrait.generate.control import IdentityNet, control_image
+from portrait.generate.preview import clean_estimates
 from portrait.generate.structure import SourceUNet, hold_source
+from portrait.images import pixels_sha256
 from portrait.recipes.recipe import Recipe
-from portrait.records import Embedding, Face, Knobs, RgbImage
+from portrait.records import Embedding, Face, Knobs, Preview, RgbImage, StoppedEarly
 from portrait.runtime import cpu_threads
 from portrait.weights import sha256_of, verify_manifest
 
@@ -62,6 +64,10 @@ SCHEDULERS: dict[str, Any] = {
 }
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+MOST_PROMPTS = 64
+"""So many encoded prompts are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -166,12 +172,15 @@ class DiffusionGenerator:
         self.device = memory.choose_device("cpu" if device == "auto" and not recipe.memory else device)
         free = memory.free_memory(self.device) if recipe.memory else float("inf")
         self.tier = memory.choose_tier(tier, recipe.memory, free, self.device.type)
+        self.most_at_once = memory.most_at_once(self.tier, recipe.memory, free, recipe.resolution, self.device.type)
         # Without AVX-512 torch computes bfloat16 convolutions far slower than float32.
         has_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         on_cpu = "bfloat16" if recipe.autocast == "bfloat16" and has_bf16 else "float32"
         self.dtype = on_cpu if self.device.type == "cpu" else "float16" if recipe.memory else "float32"
         self._weights = torch.float16 if self.dtype == "float16" else torch.float32
         self.digests = dict(recipe.digests) or verify_manifest(recipe.base)
+        self._encoded: tuple[str, Tensor] | None = None
+        self._prompts: dict[tuple[str, str], Any] = {}
         diffusers_logging.set_verbosity_error()
         transformers_logging.set_verbosity_error()
         diffusers_logging.disable_progress_bar()
@@ -193,8 +202,10 @@ class DiffusionGenerator:
         self.loras = load_loras(self.pipe, [(lora.path, lora.weight) for lora in recipe.loras], self.loras)
         self._name_files()
         if recipe.scheduler:
-            spacing = {"timestep_spacing": recipe.timestep_spacing} if recipe.timestep_spacing else {}
-            self.pipe.scheduler = SCHEDULERS[recipe.scheduler].from_config(self.pipe.scheduler.config, **spacing)
+            more: dict[str, Any] = {"timestep_spacing": recipe.timestep_spacing} if recipe.timestep_spacing else {}
+            if recipe.scheduler in ("DDIM", "LCM"):
+                more["clip_sample"] = False  # latents are no pixels; DDIM clips them unless it is told
+            self.pipe.scheduler = SCHEDULERS[recipe.scheduler].from_config(self.pipe.scheduler.config, **more)
         self.sampler = type(self.pipe.scheduler).__name__.removesuffix("Scheduler")
         factor = self.pipe.vae_scale_factor
         if recipe.resolution < 64 or recipe.resolution % factor:
@@ -209,10 +220,11 @@ class DiffusionGenerator:
         self.pipe.image_processor = VaeImageProcessor(
             vae_scale_factor=self.pipe.vae_scale_factor, vae_latent_channels=self._latent_channels
         )
-        memory.place(self.pipe, self.tier, self.device)
+        self._with_less_if_needed(lambda: memory.place(self.pipe, self.tier, self.device), lambda: None)
 
     def _load_pipeline(self) -> Any:
         recipe = self.recipe
+        _check_libraries(recipe.base)
         variant = "fp16" if any((recipe.base / "unet").glob("*.fp16.safetensors")) else None
         pipeline = _PIPELINES[recipe.family, recipe.structure == "controlnet"]
         common = {"dtype": self._weights, "local_files_only": True, "feature_extractor": None, "image_encoder": None}
@@ -281,6 +293,11 @@ class DiffusionGenerator:
         """
         if not np.isfinite(embedding).all():
             raise SettingsError("the identity embedding is not finite; the photo's face cannot be used")
+        return self._with_less_if_needed(lambda: self._prepare(image, embedding, prompt, negative_prompt, face))
+
+    def _prepare(
+        self, image: RgbImage, embedding: Embedding, prompt: str, negative_prompt: str, face: Face | None
+    ) -> Conditions:
         device = self.pipe._execution_device
         picture = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
         picture = picture.to(device).contiguous(memory_format=torch.channels_last)
@@ -289,19 +306,14 @@ class DiffusionGenerator:
             drawn = control_image(self.recipe.control, image, face)
             control = torch.from_numpy(drawn.copy()).permute(2, 0, 1)[None].float() / 255
         with self._autocast():
-            encoded = self.pipe.vae.encode(picture.to(self._weights))
-            latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-            negative_prompt = negative_prompt or self.recipe.negative_prompt
-            if self.recipe.family == "sdxl":
-                texts = self.pipe.encode_prompt(
-                    prompt,
-                    device=device,
-                    num_images_per_prompt=1,
-                    do_classifier_free_guidance=True,
-                    negative_prompt=negative_prompt,
-                )
-            else:
-                texts = self.pipe.encode_prompt(prompt, device, 1, True, negative_prompt)
+            digest = pixels_sha256(image)
+            known = self._encoded
+            if known is None or known[0] != digest:  # the styles of a photo share its latents
+                encoded = self.pipe.vae.encode(picture.to(self._weights))
+                latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+                self._encoded = known = digest, latents
+            latents = known[1]
+            texts = self._texts(prompt, negative_prompt or self.recipe.negative_prompt, device)
             clip = self._look_at_face(image, face) if self._image_encoder is not None else None
         return Conditions(
             picture=picture,
@@ -313,6 +325,24 @@ class DiffusionGenerator:
             clip=clip,
             control=control,
         )
+
+    def _texts(self, prompt: str, negative_prompt: str, device: torch.device) -> tuple[Any, ...]:
+        """What the text encoders make of a prompt; of the last prompts, so that the people of a style share it."""
+        key = (prompt, negative_prompt)
+        if key not in self._prompts:
+            if len(self._prompts) >= MOST_PROMPTS:
+                self._prompts.pop(next(iter(self._prompts)))
+            if self.recipe.family == "sdxl":
+                self._prompts[key] = self.pipe.encode_prompt(
+                    prompt,
+                    device=device,
+                    num_images_per_prompt=1,
+                    do_classifier_free_guidance=True,
+                    negative_prompt=negative_prompt,
+                )
+            else:
+                self._prompts[key] = self.pipe.encode_prompt(prompt, device, 1, True, negative_prompt)
+        return self._prompts[key]
 
     def _look_at_face(self, image: RgbImage, face: Face | None) -> Tensor:
         """The image encoder's last but one hidden states, (2, T, W): of an empty picture, and of the face.
@@ -339,6 +369,7 @@ class DiffusionGenerator:
         knobs: Knobs,
         seeds: Sequence[int],
         on_step: Callable[[int, int], None] | None = None,
+        preview: Preview | None = None,
     ) -> list[RgbImage]:
         """Make one picture per seed, as a batch; each seed has its own CPU generator.
 
@@ -347,11 +378,14 @@ class DiffusionGenerator:
             knobs: The knobs of this batch.
             seeds: One per picture.
             on_step: Called with (steps done, steps in all).
+            preview: When to look at the estimates of the finished pictures, and who may give them up. Looking
+                does not change the pictures.
 
         Returns:
             (S, S, 3) uint8 RGB pictures, in the order of the seeds.
 
         Raises:
+            StoppedEarly: `preview` gave the pictures up.
             SettingsError: the knobs leave no denoising step, or are out of range.
         """
         check_knobs(knobs)
@@ -360,21 +394,35 @@ class DiffusionGenerator:
                 f"strength {knobs.strength} of {knobs.num_inference_steps} steps runs {runs}, recipe {self.recipe.name} "
                 f"needs {self.recipe.min_steps}; use {self.recipe.fitted(knobs).num_inference_steps} steps or more"
             )
+        alone = preview if len(seeds) == 1 else None  # a batch is given up as a whole or not at all
+        return self._with_less_if_needed(
+            lambda: self._generate(conditions, knobs, seeds, on_step, preview),
+            lambda: [self._generate(conditions, knobs, [seed], on_step, alone)[0] for seed in seeds],
+        )
+
+    def _with_less_if_needed(self, work: Callable[[], T], again: Callable[[], T] | None = None) -> T:
+        """Do `work`; when memory runs out, go a tier lower and do it (or `again`, which asks for less) once more.
+
+        Raises:
+            MemoryLimitError: memory runs out the second time too.
+        """
         try:
-            return self._generate(conditions, knobs, seeds, on_step)
+            return work()
         except (RuntimeError, MemoryError) as error:
             if not memory.is_out_of_memory(error):
                 raise
             why = " ".join(str(error).split())[:120]
         smaller = memory.smaller_tier(self.tier, self.device.type)
         log.warning("out of memory (%s); once more, one picture at a time, memory tier %s", why, smaller)
+        if self._image_encoder is not None:
+            self._image_encoder.to("cpu")  # it is no part of the pipeline, and comes when it is needed
         memory.release(self.device)
-        if smaller != self.tier:
-            self.tier = smaller
-            memory.place(self.pipe, smaller, self.device)
-        memory.save_vae_memory(self.pipe.vae, tiles=True)
         try:
-            return [self._generate(conditions, knobs, [seed], on_step)[0] for seed in seeds]
+            if smaller != self.tier:
+                self.tier = smaller
+                memory.place(self.pipe, smaller, self.device)
+            memory.save_vae_memory(self.pipe.vae, tiles=True)
+            return (again or work)()
         except (RuntimeError, MemoryError) as error:
             if not memory.is_out_of_memory(error):
                 raise
@@ -389,6 +437,7 @@ class DiffusionGenerator:
         knobs: Knobs,
         seeds: Sequence[int],
         on_step: Callable[[int, int], None] | None,
+        preview: Preview | None = None,
     ) -> list[RgbImage]:
         count = len(seeds)
         guided = (
@@ -400,6 +449,10 @@ class DiffusionGenerator:
         def report(pipe: object, step: int, timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
             if on_step is not None:
                 on_step(step + 1, total)
+            if preview is not None and step + 1 in preview.steps and estimates.latest is not None:
+                seen = self._decoded(estimates.latest)
+                if seen.isfinite().all() and preview.hopeless(step + 1, pictures := _as_pictures(seen / 2 + 0.5)):
+                    raise StoppedEarly(step + 1, pictures)
             return kwargs
 
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
@@ -409,6 +462,7 @@ class DiffusionGenerator:
             self._autocast(),
             identity_adapter(self.pipe, knobs.ip_adapter_scale, self.loras) as pipe,
             hold_source(pipe, latents, photos, level, covers),
+            clean_estimates(pipe) as estimates,
         ):
             output = pipe(
                 image=latents,
@@ -423,8 +477,16 @@ class DiffusionGenerator:
                 callback_on_step_end=report,
                 **self._more_inputs(conditions, knobs, count, guided),
             ).images
-        pixels = (output.float().clamp(0, 1) * 255).round().to(torch.uint8)
-        return list(pixels.permute(0, 2, 3, 1).cpu().numpy())
+        return _as_pictures(output)
+
+    def forget(self) -> None:
+        """Let go of the last photo's latents."""
+        self._encoded = None
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """Scaled latents -> (B, 3, S, S), about [-1, 1], as the pipeline decodes its last ones."""
+        vae = self.pipe.vae
+        return vae.decode(latents.to(self._weights) / vae.config.scaling_factor, return_dict=False)[0]
 
     def _batch(self, embeds: Tensor, count: int) -> Tensor:
         return embeds.repeat(count, *[1] * (embeds.ndim - 1)).to(self._weights)
@@ -468,6 +530,12 @@ class DiffusionGenerator:
         return torch.autocast("cpu", torch.bfloat16)
 
 
+def _as_pictures(output: Tensor) -> list[RgbImage]:
+    """(B, 3, S, S) in [0, 1] -> (S, S, 3) uint8 each."""
+    pixels = (output.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return list(pixels.permute(0, 2, 3, 1).cpu().numpy())
+
+
 def check_knobs(knobs: Knobs) -> None:
     """Raises SettingsError when a knob is out of range, or strength leaves no step to run."""
     for name, low, high in (
@@ -500,11 +568,23 @@ def face_crop(kind: str, image: RgbImage, face: Face) -> RgbImage:
     return np.ascontiguousarray(image[top : top + side, left : left + side])
 
 
+def _check_libraries(folder: Path) -> None:
+    """Raises ValueError if a diffusers folder names a library to be imported that is none of a model's usual ones."""
+    for name, value in json.loads((folder / "model_index.json").read_text("utf-8")).items():
+        if (
+            isinstance(value, list)
+            and value
+            and value[0] not in (None, "diffusers", "transformers", "stable_diffusion")
+        ):
+            raise ValueError(f"its model_index.json wants {name} from the library {str(value[0])[:60]!r}")
+
+
 def _load_part(folder: Path, classes: dict[str, Any], dtype: torch.dtype) -> Any:
     name = json.loads((folder / "config.json").read_text("utf-8"))["_class_name"]
     if name not in classes:
         raise ValueError(f"{folder} holds a {name}; known are {', '.join(classes)}")
     variant = "fp16" if any(folder.glob("*.fp16.safetensors")) else None
+    safe = any(folder.glob("*.safetensors"))  # else a pickle, which diffusers reads with `weights_only`
     return classes[name].from_pretrained(
-        str(folder), local_files_only=True, dtype=dtype, variant=variant, use_safetensors=True
+        str(folder), local_files_only=True, dtype=dtype, variant=variant, use_safetensors=safe
     )

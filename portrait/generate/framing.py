@@ -49,6 +49,10 @@ def frame_portrait(photo: RgbImage, face: Face, frame: str, size: int) -> Framed
     )
 
 
+STRIP = 64
+"""Rows that are blended at once."""
+
+
 def set_back(photo: RgbImage, stylized: RgbImage, box: tuple[int, int, int], rim: float = 0.12) -> RgbImage:
     """The photo with the stylized square in its place, blended over a rim inside the square.
 
@@ -68,10 +72,13 @@ def set_back(photo: RgbImage, stylized: RgbImage, box: tuple[int, int, int], rim
     across = across * (1 if left + side >= width else ramp[::-1])
     down = np.ones(side) if top == 0 else ramp
     down = down * (1 if top + side >= height else ramp[::-1])
-    alpha = np.minimum(across[None], down[:, None])
-    alpha = (alpha * alpha * (3 - 2 * alpha))[..., None]
     result = photo.copy()
-    under = photo[top : top + side, left : left + side]
     over = resized(stylized, side, side)
-    result[top : top + side, left : left + side] = (under * (1 - alpha) + over * alpha + 0.5).astype(np.uint8)
+    for first in range(0, side, STRIP):  # so that a large photo does not need a multiple of itself in floats
+        rows = slice(first, min(first + STRIP, side))
+        alpha = np.minimum(across[None], down[rows, None])
+        alpha = (alpha * alpha * (3 - 2 * alpha))[..., None]
+        under = photo[top + rows.start : top + rows.stop, left : left + side]
+        mixed = (under * (1 - alpha) + over[rows] * alpha + 0.5).astype(np.uint8)
+        result[top + rows.start : top + rows.stop, left : left + side] = mixed
     return result

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from portrait.errors import InputError
+from portrait.generate.framing import STRIP
 from portrait.images import read_photo, resized
 from portrait.records import Face, Keep, RgbImage
 
@@ -40,8 +41,13 @@ class Kept:
         """The square with everything put back that stays pixel by pixel."""
         if self.alpha is None:
             return square
-        mixed = (self.before * self.alpha + square * (1 - self.alpha) + 0.5).astype(np.uint8)
-        return np.where(self.alpha == 1, self.before, mixed)
+        held = np.empty_like(self.before)
+        for first in range(0, len(held), STRIP):
+            rows = slice(first, first + STRIP)
+            before, alpha = self.before[rows], self.alpha[rows]
+            mixed = (before * alpha + square[rows] * (1 - alpha) + 0.5).astype(np.uint8)
+            held[rows] = np.where(alpha == 1, before, mixed)
+        return held
 
 
 def prepare_keeps(

@@ -74,6 +74,19 @@ def choose_tier(wanted: str, needs: Sequence[float], free: float, device: str) -
     )
 
 
+def most_at_once(tier: str, needs: Sequence[float], free: float, resolution: int, device: str) -> int:
+    """How many pictures of a batch are made at once: as many as fit beside the model, at least one.
+
+    Each further picture is taken to need 1 GiB at 512 px and four times as much at twice the side, an estimate; a
+    recipe that states no needs is small and knows no limit.
+    """
+    if not needs:
+        return 1000
+    factor = 2.0 if device == "cpu" else 1.0
+    spare = free - factor * needs[min(TIERS.index(tier), len(needs) - 1)]
+    return 1 + max(0, int(spare / (factor * (resolution / 512) ** 2)))
+
+
 def smaller_tier(tier: str, device: str) -> str:
     """The tier after this one, or the same when there is none."""
     return TIERS[min(TIERS.index(tier) + 1, len(TIERS) - 1)] if device == "cuda" else tier

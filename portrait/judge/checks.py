@@ -1,6 +1,9 @@
-"""Checks on pixels: is the face stylized, is the picture burned, did stay what had to."""
+"""Checks on pixels: is the face stylized, does it look like the style, is the picture burned, did stay what had to."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -58,6 +61,126 @@ def _soft_lab(image: RgbImage) -> np.ndarray:
 
 def _window(x: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(x, (0, 0), _WINDOW)
+
+
+STYLE_FEATURES = (
+    "edges",
+    "fine detail",
+    "middle detail",
+    "strong edges",
+    "flat areas",
+    "contrast",
+    "lightness",
+    "chroma",
+    "chroma spread",
+    "shift of a",
+    "shift of b",
+    "number of colours",
+)
+_SHRINK = 0.2
+"""Share of the covariance's off-diagonal part that is dropped: there are few pictures for many features."""
+LEAST_FOR_STATISTICS = 20
+"""Fewer pictures say nothing of a style."""
+
+
+def style_features(photo: RgbImage, picture: RgbImage) -> np.ndarray:
+    """How a face is drawn, in the order of `STYLE_FEATURES`; mostly against the photo, so that people count little.
+
+    On CIE Lab: logarithms of the ratios, picture over photo, of mean gradient, of the energy finer than 1.5 px and
+    between 1.5 and 5 px, and of the deviation of lightness; the shares of pixels with a strong (above 8 units a
+    pixel) and with hardly any gradient (below 0.8), each minus the photo's; differences of mean lightness, mean
+    chroma, deviation of chroma, mean a and mean b, in units of Lab / 10; and the logarithm of the number of colours
+    in use, exp of the entropy over cells of 12 units.
+
+    Args:
+        photo: (S, S, 3) uint8 aligned crop of the framed photo, S = 224.
+        picture: The crop of the picture at the same points.
+
+    Returns:
+        (12,) float64.
+
+    Raises:
+        ShapeError: the crops differ in shape.
+    """
+    if photo.shape != picture.shape:
+        raise ShapeError(f"crops differ: {photo.shape} and {picture.shape}")
+    a, b = _drawing(photo), _drawing(picture)
+    ratios = np.log((b[:4] + 0.05) / (a[:4] + 0.05))
+    edges, fine, middle, contrast = ratios
+    strong, flat = b[4:6] - a[4:6]
+    lightness, chroma, spread, shift_a, shift_b = (b[6:11] - a[6:11]) / 10
+    return np.array(
+        [edges, fine, middle, 5 * strong, flat, contrast, lightness, chroma, spread, shift_a, shift_b, b[11]]
+    )
+
+
+def _drawing(crop: RgbImage) -> np.ndarray:
+    lab = cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    light, chroma = lab[..., 0], np.hypot(lab[..., 1], lab[..., 2])
+    slope = np.hypot(cv2.Sobel(light, cv2.CV_32F, 1, 0), cv2.Sobel(light, cv2.CV_32F, 0, 1)) / 8
+    soft, softer = (cv2.GaussianBlur(light, (0, 0), s) for s in (1.5, 5.0))
+    cells = np.floor(lab / 12).astype(int).reshape(-1, 3) @ np.array([1, 100, 10000])
+    shares = np.unique(cells, return_counts=True)[1] / cells.size
+    return np.array(
+        [
+            slope.mean(),
+            np.std(light - soft),
+            np.std(soft - softer),
+            light.std(),
+            (slope > 8).mean(),
+            (slope < 0.8).mean(),
+            light.mean(),
+            chroma.mean(),
+            chroma.std(),
+            lab[..., 1].mean(),
+            lab[..., 2].mean(),
+            -(shares * np.log(shares)).sum(),
+        ],
+        np.float64,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StyleStatistics:
+    """How faces of one style are drawn: mean (F,) and inverse covariance (F, F) of `style_features`, and the limits.
+
+    `limit` bounds `style_distance`, and `least` is what `style_on_face` must reach to be this style, beyond what copies
+    reach: half a woodcut may be no copy, and is no woodcut. `portrait calibrate` sets each so that a stated share of
+    right pictures passes it.
+    """
+
+    mean: np.ndarray
+    precision: np.ndarray
+    limit: float
+    least: float = 0.0
+
+    @classmethod
+    def of(cls, features: np.ndarray, limit: float = np.inf, least: float = 0.0) -> StyleStatistics:
+        """Statistics of (N, F) pictures; the covariance is shrunk towards its diagonal."""
+        covariance = np.atleast_2d(np.cov(features.T))
+        diagonal = np.diag(np.diag(covariance)) + 1e-4 * np.eye(len(covariance))
+        covariance = (1 - _SHRINK) * covariance + _SHRINK * diagonal
+        return cls(mean=features.mean(0), precision=np.linalg.inv(covariance), limit=limit, least=least)
+
+
+def style_distance(features: np.ndarray, statistics: StyleStatistics) -> float:
+    """How far a face is from how the style is drawn, in deviations: about 1 is usual, 0 is the mean face.
+
+    The Mahalanobis distance of `style_features`, divided by the root of their number.
+
+    Reference:
+        Mahalanobis 1936, "On the generalised distance in statistics".
+    """
+    gap = features - statistics.mean
+    return float(np.sqrt(max(0.0, gap @ statistics.precision @ gap) / len(gap)))
+
+
+def left_out_distances(features: np.ndarray, people: Sequence[int]) -> np.ndarray:
+    """(N,) distance of each picture from the statistics of all other people's pictures."""
+    whose = np.asarray(people)
+    return np.array(
+        [style_distance(x, StyleStatistics.of(features[whose != who])) for x, who in zip(features, whose, strict=True)]
+    )
 
 
 def burned_share(photo: RgbImage, picture: RgbImage) -> float:

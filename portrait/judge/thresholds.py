@@ -7,7 +7,7 @@ stylized faces. Each threshold stands beside the counts that it comes from.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from portrait.errors import SettingsError, TooFewPairsError
+from portrait.judge.checks import StyleStatistics
 
 MIN_EXPECTED_ACCEPTS = 5.0
 """A rate r needs at least this many expected false accepts, r * pairs, or it is noise."""
@@ -50,12 +51,23 @@ def order_statistic(impostors: Sequence[float] | np.ndarray, far: float) -> floa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """What a picture of one recipe and style must reach. `identity` maps recogniser -> least similarity."""
+    """What a picture of one recipe and style must reach. `identity` maps recogniser -> least similarity.
+
+    `statistics` is how faces of the style are drawn, with the limit of the distance from it; None where the recipe
+    was not calibrated, and then nothing is checked.
+    """
 
     identity: dict[str, float]
     far: float
     style_on_face: float
     burned: float
+    style: str = ""
+    statistics: StyleStatistics | None = None
+
+    @property
+    def least_style(self) -> float:
+        """What `style_on_face` must reach: more than a copy, and what the style's own pictures reach."""
+        return max(self.style_on_face, 0.0 if self.statistics is None else self.statistics.least)
 
     def as_record(self) -> dict[str, Any]:
         """The record's form: recogniser -> value and FAR."""
@@ -68,8 +80,27 @@ def _table(recipe: str) -> dict[str, Any] | None:
     return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
+def calibration_table(recipe: str, file: Path | None = None) -> dict[str, Any] | None:
+    """What `portrait calibrate` wrote: the file's table, or the recipe's shipped one, None where there is none.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
+    if file is None:
+        return _table(recipe)
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SettingsError(f"cannot read thresholds {file}: {error}") from None
+
+
 def thresholds_for(
-    recipe: str, style: str, far: float, file: Path | None = None, weights: Mapping[str, str] | None = None
+    recipe: str,
+    style: str,
+    far: float,
+    file: Path | None = None,
+    weights: Mapping[str, str] | None = None,
+    judges: Collection[str] = (),
 ) -> Thresholds:
     """Look up the calibrated thresholds.
 
@@ -79,26 +110,23 @@ def thresholds_for(
         far: The false accept rate asked for; one of the calibrated ones.
         file: A calibration file instead of the shipped one.
         weights: File name -> SHA-256 of the model that is judged. A calibration of other weights is refused.
+        judges: The recognisers that judge, if not all that are calibrated.
 
     Raises:
-        SettingsError: nothing is calibrated for this recipe, style, rate or these weights; says what is.
+        SettingsError: nothing is calibrated for this recipe, style, rate, these weights or judges; says what is.
     """
-    if file is not None:
-        try:
-            table = json.loads(file.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise SettingsError(f"cannot read thresholds {file}: {error}") from None
-    else:
-        table = _table(recipe)
+    table = calibration_table(recipe, file)
     if table is None:
         raise SettingsError(f"recipe {recipe} has no calibrated thresholds; name a file with --thresholds FILE.json")
     try:
-        return _select(table, recipe, style, far, weights)
+        return _select(table, recipe, style, far, weights, judges)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SettingsError(f"thresholds {file or recipe} are damaged: {error!r}") from None
 
 
-def _select(table: Any, recipe: str, style: str, far: float, weights: Mapping[str, str] | None) -> Thresholds:
+def _select(
+    table: Any, recipe: str, style: str, far: float, weights: Mapping[str, str] | None, judges: Collection[str]
+) -> Thresholds:
     made_for = table.get("weights")
     if weights and made_for and any(weights.get(name) != digest for name, digest in made_for.items()):
         raise SettingsError(
@@ -117,13 +145,29 @@ def _select(table: Any, recipe: str, style: str, far: float, weights: Mapping[st
                 + ", ".join(f"{rate:g}" for rate in sorted(rates))
             )
         values[name] = rates[far]
-    if len(values) < 2:
+    if missing := set(judges) - values.keys():
+        raise SettingsError(
+            f"the thresholds of {recipe} / {style} are those of {', '.join(values)}, not of {', '.join(sorted(missing))}"
+        )
+    if judges:
+        values = {name: value for name, value in values.items() if name in judges}
+    elif len(values) < 2:
         raise SettingsError(f"thresholds of {recipe} / {style} name {len(values)} judge(s); two are needed")
+    drawn = entry.get("style_statistics")
     return Thresholds(
         identity=values,
         far=far,
         style_on_face=float(entry["style_on_face"]["limit"]),
         burned=float(table["burned"]["limit"]),
+        style=style,
+        statistics=None
+        if drawn is None
+        else StyleStatistics(
+            mean=np.array(drawn["mean"], float),
+            precision=np.array(drawn["precision"], float),
+            limit=float(drawn["limit"]),
+            least=float(drawn["least"]),
+        ),
     )
 
 

@@ -1,4 +1,19 @@
-"""Put the measurements against the thresholds: accepted, or rejected with reasons."""
+"""Put the measurements against the thresholds: accepted, or rejected with reasons.
+
+| reason | what is measured | unit | limit |
+|---|---|---|---|
+| identity_low:JUDGE | `verification.similarity` to the person | cosine, larger is more alike | least, from a false accept rate |
+| no_face | detector finds no face in place, and a judge does not know the person at the photo's landmarks | - | - |
+| not_stylized | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, above what copies reach |
+| not_stylized:STYLE | `checks.style_distance` | deviations of the style's own faces | most, by a rate of right pictures |
+| the same | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, by a rate of right pictures |
+| burned | `checks.burned_share` | share of pixels, 0 to 1 | most, twice what portraits usually show |
+| swapped | `verification.swap_margin` to other known people | cosine | 0: more like another by every judge |
+| broken_keep:NAME | `checks.point_displacement`, `edge_agreement`, `color_distance`, `psnr_inside` | `KEEP_LIMITS` | `KEEP_LIMITS` |
+
+The first, third, fourth and fifth limit come from `portrait calibrate`, those of `KEEP_LIMITS` from `eval/keep.py`. The
+tests of each are listed in `tests/test_broken.py`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +28,10 @@ REASONS = {
     "burned": "colours are burned out",
     "swapped": "it looks more like another person of the photo",
     "broken_keep": "what was to stay has changed",
+    "stopped_early": "part-way it was clear that it would not be",
 }
+"""Code -> words. `identity_low:JUDGE` and `broken_keep:NAME` say which; `not_stylized:STYLE` that the face is drawn anew,
+but not as that style is."""
 
 KEEP_LIMITS: dict[str, tuple[str, float]] = {
     "pose": ("at most", 0.1),  # inter-eye distances
@@ -33,7 +51,8 @@ class Measurement:
     `similarity` per recogniser; when `face_found` is False the detector saw no face in the picture and
     the photo's landmarks were used to align it (img2img keeps the layout). `kept` is the name of each keep
     and its measure: inter-eye distances for pose, edge correlation for composition, CIE Lab units for
-    colors, dB for what stays pixel by pixel. `swap` is by how much another known person is more alike than
+    colors, dB for what stays pixel by pixel. `style_distance` is how far the face is from the style's statistics,
+    in deviations; None where there are none. `swap` is by how much another known person is more alike than
     the right one, as `verification.swap_margin`; None when nobody else is known.
     """
 
@@ -43,6 +62,7 @@ class Measurement:
     burned: float
     kept: dict[str, float] = field(default_factory=dict)
     swap: float | None = None
+    style_distance: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +89,12 @@ def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
         reasons.insert(0, "no_face")
     if measured.style_on_face < thresholds.style_on_face:
         reasons.append("not_stylized")
+    elif measured.style_on_face < thresholds.least_style or (
+        thresholds.statistics is not None
+        and measured.style_distance is not None
+        and measured.style_distance > thresholds.statistics.limit
+    ):
+        reasons.append(f"not_stylized:{thresholds.style}")
     if measured.burned > thresholds.burned:
         reasons.append("burned")
     if measured.swap is not None and measured.swap > 0:
@@ -83,4 +109,6 @@ def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
 def in_words(reason: str) -> str:
     """A reason code as a person would say it."""
     code, _, judge = reason.partition(":")
+    if code == "not_stylized" and judge:
+        return f"the face is not drawn in the style {judge}"
     return REASONS.get(code, code) + (f" ({judge})" if judge else "")

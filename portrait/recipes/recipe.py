@@ -16,7 +16,7 @@ import numpy as np
 
 from portrait.errors import SettingsError, WeightsMissingError
 from portrait.hub import part_folder
-from portrait.manifest import find_part, licenses_of, manifest
+from portrait.manifest import COMMERCIAL, find_part, licenses_of, manifest
 from portrait.recipes.style import Style, styles
 from portrait.records import Knobs
 from portrait.runtime import config_dir
@@ -187,7 +187,7 @@ def load_recipe(name: str) -> Recipe:
     table, folder = _table(name, ())
     try:
         return _build(table, name, folder)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise SettingsError(f"recipe {name}: a value is of the wrong kind: {error}") from None
 
 
@@ -213,7 +213,7 @@ def _table(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
         )
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"recipe {name} is not TOML: {error}") from None
     parent = table.pop("extends", None)
     if parent is None:
@@ -223,7 +223,12 @@ def _table(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
     if not isinstance(parent, str) or parent in (*seen, name):
         raise SettingsError(f"recipe {name}: extends must name another recipe, got {parent!r}")
     below, base = _table(parent, (*seen, name))
-    merged = below | table | {"parts": below.get("parts", {}) | table.get("parts", {})}
+    theirs, own = (x.get("parts", {}) for x in (below, table))
+    if not isinstance(theirs, dict) or not isinstance(own, dict):
+        raise SettingsError(f"recipe {name}: parts must be a table of roles")
+    if "base" in table:  # a folder of one's own takes the place of the part
+        theirs = {role: part for role, part in theirs.items() if role != "base"}
+    merged = below | table | {"parts": theirs | own}
     return merged, folder if "base" in table or "base" not in below else base
 
 
@@ -271,6 +276,8 @@ def _build(table: dict[str, Any], name: str, folder: Path) -> Recipe:
     if [p[0] for p in points] != sorted({p[0] for p in points}) or not points:
         raise SettingsError(f"recipe {name}: the [[balance]] points must rise in `at`")
     base = folder / table["base"]
+    if table["base"] and "base" in parts:
+        raise SettingsError(f"recipe {name} names its base twice, as the folder {table['base']} and in [parts]")
     if "base" not in parts and not base.is_dir():
         raise WeightsMissingError(f"the model of recipe {name} is not at {base}")
     loras = tuple(_lora(name, entry, folder) for entry in more["loras"])
@@ -282,12 +289,35 @@ def _build(table: dict[str, Any], name: str, folder: Path) -> Recipe:
         adapter=base / table["adapter"],
         styles=chosen,
         balance=points,
-        licenses=tuple(table.get("licenses", ())),
+        licenses=_stated(name, table, parts, base),
         loras=loras,
         memory=tuple(float(gib) for gib in more["memory"]),
     )
-    own = [{"part": x.path.name, "license": "unknown", "commercial": "unknown"} for x in loras if not x.part]
+    own = [unknown_license(x.path.name) for x in loras if not x.part]
     return replace(recipe, licenses=(*recipe.licenses, *licenses_of(recipe.part_names), *own))
+
+
+def unknown_license(part: str) -> dict[str, str]:
+    """The link of the chain for a file of the user's own, of which nobody has stated a licence."""
+    return {"part": part, "license": "unknown", "commercial": "unknown"}
+
+
+def _stated(name: str, table: dict[str, Any], parts: dict[str, str], base: Path) -> tuple[dict[str, str], ...]:
+    """The licences that a recipe states of its own files; a model folder or adapter of which it states none is unknown."""
+    stated = table.get("licenses", [])
+    for link in stated:
+        if not isinstance(link, dict) or link.keys() != {"part", "license", "commercial"}:
+            raise SettingsError(f"recipe {name}: a [[licenses]] entry has part, license and commercial, got {link!r}")
+        if not all(isinstance(value, str) for value in link.values()) or link["commercial"] not in COMMERCIAL:
+            raise SettingsError(
+                f"recipe {name}: commercial of a licence is one of {', '.join(COMMERCIAL)}, got {link!r}"
+            )
+    files = [] if "base" in parts else [base.resolve()]
+    adapter = base / table["adapter"]
+    if "adapter" not in parts and not adapter.resolve().is_relative_to(base.resolve()):
+        files.append(adapter)
+    known = {link["part"] for link in stated}
+    return (*stated, *(unknown_license(file.name) for file in files if file.name not in known))
 
 
 def _check_parts(name: str, table: dict[str, Any], more: dict[str, Any]) -> None:
@@ -319,10 +349,12 @@ def _check_parts(name: str, table: dict[str, Any], more: dict[str, Any]) -> None
 def _lora(name: str, entry: Any, folder: Path) -> Lora:
     if not isinstance(entry, dict) or not {"weight"} < entry.keys() <= {"weight", "part", "file"} or len(entry) != 2:
         raise SettingsError(f"recipe {name}: a [[loras]] entry has a weight and either part or file, got {entry!r}")
+    if not -4 <= (weight := float(entry["weight"])) <= 4:
+        raise SettingsError(f"recipe {name}: weight {weight} of a LoRA is outside -4 to 4")
     if "part" in entry:
         find_part(entry["part"])
-        return Lora(part=str(entry["part"]), weight=float(entry["weight"]))
-    return Lora(path=folder / str(entry["file"]), weight=float(entry["weight"]))
+        return Lora(part=str(entry["part"]), weight=weight)
+    return Lora(path=folder / str(entry["file"]), weight=weight)
 
 
 def customised(recipe: Recipe, base: str = "", loras: Sequence[str] = ()) -> Recipe:
@@ -351,22 +383,22 @@ def customised(recipe: Recipe, base: str = "", loras: Sequence[str] = ()) -> Rec
             raise SettingsError(
                 f"--lora {text!r} is not FILE.safetensors:WEIGHT with a file that exists, such as a.safetensors:0.6"
             )
-        own = {"part": path.name, "license": "unknown", "commercial": "unknown"}
         more = (*recipe.loras, Lora(path=path.resolve(), weight=weight))
-        recipe = replace(recipe, loras=more, licenses=(*recipe.licenses, own))
+        recipe = replace(recipe, loras=more, licenses=(*recipe.licenses, unknown_license(path.name)))
     return recipe
 
 
 def _rebased(recipe: Recipe, base: str) -> Recipe:
-    path, old = Path(base), recipe.parts.get("base", "")
+    path, old = Path(base), recipe.parts.get("base", recipe.base.name)
     kept = tuple(link for link in recipe.licenses if link["part"] != old)
     if base in manifest():
-        if len(find_part(base).files) != 1:
+        files = find_part(base).files
+        if len(files) != 1 or not files[0].path.endswith(".safetensors"):
             raise SettingsError(
                 f"--base {base} is not one checkpoint; name a .safetensors file or a recipe that has it"
             )
         return replace(recipe, parts=recipe.parts | {"single_file": base}, licenses=(*licenses_of([base]), *kept))
-    own = {"part": path.name, "license": "unknown", "commercial": "unknown"}
+    own = unknown_license(path.resolve().name)
     if path.is_dir() and (path / "model_index.json").is_file():
         parts = {role: part for role, part in recipe.parts.items() if role != "base"}
         return replace(recipe, base=path.resolve(), parts=parts, licenses=(own, *kept))
@@ -397,7 +429,7 @@ def located(recipe: Recipe) -> Recipe:
     if missing:
         raise WeightsMissingError(
             f"recipe {recipe.name} needs {', '.join(missing)}, not (whole) on this machine; "
-            f"run: portrait weights fetch {recipe.name}"
+            f"run: portrait weights fetch {_fetched_by(recipe, missing)}"
         )
     places: dict[str, Any] = {
         role: _place(folders[part], part) for role, part in recipe.parts.items() if role != "recogniser"
@@ -406,6 +438,13 @@ def located(recipe: Recipe) -> Recipe:
     recogniser = recipe.parts.get("recogniser")
     file = folders[recogniser] / f"{recipe.recogniser}.onnx" if recogniser else None
     return replace(recipe, **places, loras=loras, recogniser_file=file, digests=digests)
+
+
+def _fetched_by(recipe: Recipe, missing: Sequence[str]) -> str:
+    """What to name to `portrait weights fetch`: the recipe if its name brings all that is missing, or else the parts."""
+    if recipe.name in recipe_names() and set(missing) <= set(load_recipe(recipe.name).part_names):
+        return recipe.name
+    return " ".join(missing)
 
 
 def _place(folder: Path, part: str) -> Path:

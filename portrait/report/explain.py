@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,19 @@ def _lines(record: dict[str, Any]) -> list[str]:
             lines += _moved(before[0]["knobs"], attempt["knobs"], list(dict.fromkeys(reasons)))
         elif i:
             lines.append("  made at once with the one before, from another seed")
-    parts = [entry["part"] for entry in record["licenses"] if entry["commercial"] != "yes"]
-    if parts:
-        lines += ["", f"Not for commercial use, or not known to be: {', '.join(parts)}."]
-    return lines
+    if policy := record.get("policy"):
+        lines += ["", _ending(policy)]
+    chain = record["licenses"]
+    lines += ["", chain_in_words(record["recipe"], chain)]
+    return lines + [f"  {link['part']}: {link['license']}" for link in chain]
+
+
+def chain_in_words(recipe: str, chain: Sequence[Mapping[str, str]]) -> str:
+    """Whether every part of a chain of licences allows commercial use, in a sentence that names those that do not."""
+    refused = [link["part"] for link in chain if link["commercial"] != "yes"]
+    if not refused:
+        return f"Recipe {recipe}: each of the {len(chain)} parts allows commercial use."
+    return f"Recipe {recipe}: not for commercial use, or not known to be: {', '.join(refused)}."
 
 
 def _outcome(record: dict[str, Any], attempts: list[Any], chosen: int, settings: dict[str, Any]) -> str:
@@ -73,25 +83,51 @@ def _outcome(record: dict[str, Any], attempts: list[Any], chosen: int, settings:
     return f"Rejected ({tried}). The one that came closest is attempt {chosen + 1}: {why}."
 
 
+def _ending(policy: dict[str, Any]) -> str:
+    ends = {
+        "accepted": "it ended with the first accepted picture, as asked",
+        "attempts": "it ended with the last attempt of the budget",
+        "seconds": "it ended when the seconds were spent",
+        "no more style to be expected": "it ended when no knobs promised a more stylized picture that passes",
+    }
+    return f"The knobs were chosen by {policy['prior']} and what each attempt showed; {ends[policy['ended']]}."
+
+
 def _headline(i: int, attempt: dict[str, Any], chosen: int, status: str) -> str:
     verdict = "accepted" if attempt["accepted"] else "rejected"
+    if step := attempt.get("stopped_at_step"):
+        total = int(attempt["knobs"]["num_inference_steps"] * attempt["knobs"]["strength"])
+        verdict = f"given up after step {step} of {total}"
     mark = " <- this is the picture" if i == chosen and status == "accepted" else ""
     return f"Attempt {i + 1} (seed {attempt['seed']}, {attempt['seconds']:.1f} s): {verdict}{mark}"
 
 
 def _scores(record: dict[str, Any], attempt: dict[str, Any]) -> list[str]:
     lines = []
+    if forecast := attempt.get("forecast"):
+        lines.append(
+            f"  expected before: {forecast['accepted']:.0%} to be like the person and stylized, "
+            f"style on the face {forecast['style_on_face']:.3f}"
+        )
+    if attempt.get("stopped_at_step"):
+        lines.append("  what follows was seen in the unfinished picture; finished, it was very unlikely to pass")
     for judge, value in attempt["similarity"].items():
         least = record["thresholds"][judge]["value"]
         low = f"identity_low:{judge}" in attempt["reasons"]
         lines.append(f"  likeness by {judge}: {value:.3f}, {_against(value, least, low)}")
     if not attempt["face_found"]:
         lines.append("  no face was detected in it; it was judged where the photo's face is")
-    least, most = record["limits"]["style_on_face"], record["limits"]["burned"]
-    low = "not_stylized" in attempt["reasons"]
-    lines.append(
-        f"  style on the face: {attempt['style_on_face']:.3f}, {_against(attempt['style_on_face'], least, low)}"
-    )
+    limits, drawn = record["limits"], attempt["style_on_face"]
+    least, most = limits.get("style_on_face_of_style", limits["style_on_face"]), limits["burned"]
+    low = "not_stylized" in attempt["reasons"] or drawn < least
+    lines.append(f"  style on the face: {drawn:.3f}, {_against(drawn, least, low)}")
+    farthest = record["limits"].get("style_distance")
+    if farthest is not None and (distance := attempt.get("style_distance")) is not None:
+        far = distance > farthest
+        lines.append(
+            f"  drawn as {record['style']} is: {distance:.2f} deviations off, {'MORE' if far else 'not more'} than the "
+            f"limit {farthest:.2f}"
+        )
     if "burned" in attempt["reasons"]:
         lines.append(f"  burned: {attempt['burned']:.1%} of the pixels, at most {most:.1%} may be")
     if "swapped" in attempt["reasons"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +29,9 @@ def before_after(before: RgbImage, after: RgbImage) -> RgbImage:
     return np.concatenate([left, after], axis=1)
 
 
-def contact_sheet(cells: Sequence[tuple[RgbImage, str, bool | None]], *, columns: int = 4, side: int = 320) -> RgbImage:
+def contact_sheet(
+    cells: Sequence[tuple[RgbImage, str, bool | None]], *, columns: int = 4, side: int = 320, footer: str = ""
+) -> RgbImage:
     """A grid of captioned pictures.
 
     Args:
@@ -36,6 +39,7 @@ def contact_sheet(cells: Sequence[tuple[RgbImage, str, bool | None]], *, columns
             may have two lines.
         columns: Pictures a row; fewer when there are fewer.
         side: The longer side of a picture in the sheet, pixels.
+        footer: A sentence under all of them, wrapped; the licences, say.
 
     Returns:
         (H, W, 3) uint8.
@@ -43,8 +47,13 @@ def contact_sheet(cells: Sequence[tuple[RgbImage, str, bool | None]], *, columns
     columns = max(1, min(columns, len(cells)))
     rows = -(-len(cells) // columns)
     cell_height = side + 2 * _LINE + _MARGIN
-    sheet = Image.new("RGB", (columns * (side + _MARGIN) + _MARGIN, rows * cell_height + _MARGIN), _PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
+    width, font = columns * (side + _MARGIN) + _MARGIN, ImageFont.load_default(16)
+    foot = textwrap.wrap(footer, max(20, int((width - 2 * _MARGIN) / font.getlength("n"))))
+    end = rows * cell_height + _MARGIN
+    sheet = Image.new("RGB", (width, end + len(foot) * _LINE), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for k, line in enumerate(foot):
+        draw.text((_MARGIN, end - 3 + k * _LINE), line, font=font, fill=_INK)
     for n, (picture, caption, verdict) in enumerate(cells):
         x, y = _MARGIN + n % columns * (side + _MARGIN), _MARGIN + n // columns * cell_height
         scale = side / max(picture.shape[:2])

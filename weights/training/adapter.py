@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from autoencoder import fast_cpu
 from denoiser import CONFIG as DENOISER
 from denoiser import Trainer
+from device import autocast, here
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from muon import Muon
 from recogniser import alignment_grid
@@ -71,10 +71,12 @@ def likeness(trainer: Trainer, count: int = 18, level: float = 0.5) -> dict[str,
             part = {k: v[start : start + 6] for k, v in batch.items()}
             levels = torch.full((len(part["source"]), 1, 1, 1), level)
             z = trainer.denoise(part, levels, torch.Generator().manual_seed(start))
-            with fast_cpu():
+            with autocast():
                 pictures = trainer.vae.decode(z / trainer.vae.config.scaling_factor).sample.float().clamp(-1, 1)
-            seen = trainer.recogniser(F.grid_sample(pictures, alignment_grid(part["kps"], 512), align_corners=False))
-            scores.append((seen * own[start : start + 6]).sum(1))
+            seen = trainer.recogniser(
+                F.grid_sample(pictures, here(alignment_grid(part["kps"], 512)), align_corners=False)
+            )
+            scores.append((seen.cpu() * own[start : start + 6]).sum(1))
         found[name] = round(float(torch.cat(scores).mean()), 4)
     for processor in processors:
         processor.scale = [1.0]
@@ -113,7 +115,7 @@ def main() -> None:
         (denoising + CONFIG["identity_weight"] * distance).backward()
         for optimizer in optimizers:
             optimizer.step()
-        history.append((denoising.item(), float(distance)))
+        history.append((denoising.item(), distance.item()))
         step += 1
         if step % 100 == 0:
             mean = np.mean(history[-100:], axis=0).round(4).tolist()

@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from device import DEVICE, autocast, here
 from muon import Muon
 from torch import Tensor
 from torch.nn import functional as F
@@ -52,11 +53,6 @@ class Pictures:
 
     def __getitem__(self, i: int) -> np.ndarray:
         return cv2.cvtColor(cv2.imdecode(self.bytes[i], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-
-
-def fast_cpu() -> torch.autocast:
-    """bfloat16 where the processor has it: without AVX-512 torch's bfloat16 is far slower than float32."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
 
 
 def to_tensor(images: list[np.ndarray]) -> Tensor:
@@ -114,13 +110,15 @@ def validate(vae: PatchAutoencoder, pictures: Pictures, sheet: Path | None = Non
     eyes, rows = [], []
     for i in range(0, len(pictures), 7):
         image, styled = pictures[i], pictures.photo[i] != i
-        with fast_cpu():
-            x = to_tensor([image])
+        with autocast():
+            x = here(to_tensor([image]))
             alone = vae(x).float()[0]
-            vae.source = to_tensor([pictures[pictures.photo[i]]]) if styled else None
+            vae.source = here(to_tensor([pictures[pictures.photo[i]]])) if styled else None
             out = vae(x).float()[0]
             vae.source = None
-        alone, out = (((o.permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().byte().numpy() for o in (alone, out))
+        alone, out = (
+            ((o.permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy() for o in (alone, out)
+        )
         whole.setdefault(pictures.names[i], []).append(psnr(image, out))
         whole.setdefault("no source", []).append(psnr(image, alone))
         radius = int(0.3 * np.linalg.norm(pictures.kps[i][1] - pictures.kps[i][0])) + 4
@@ -141,7 +139,7 @@ def set_scale(vae: PatchAutoencoder, pictures: Pictures) -> None:
     """Make `scaling_factor` bring the latents of the training pictures to unit variance."""
     with torch.no_grad():
         chosen = [pictures[i] for i in range(0, len(pictures), max(1, len(pictures) // 64))]
-        latents = torch.cat([vae.encode(to_tensor([image])).latents for image in chosen])
+        latents = torch.cat([vae.encode(here(to_tensor([image]))).latents for image in chosen])
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
 
 
@@ -150,7 +148,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=CONFIG["minutes"])
     parser.add_argument("--resume", action="store_true", help="go on from OUT/vae")
+    parser.add_argument("--validate", action="store_true", help="only measure OUT/vae on the held-out people")
     args = parser.parse_args()
+    if args.validate:
+        vae = PatchAutoencoder.from_pretrained(args.out / "vae").to(DEVICE)
+        print("held out:", json.dumps(validate(vae, Pictures(args.out, True), args.out / "autoencoder.png")))
+        return
     torch.manual_seed(ALL["seed"])
     rng = np.random.default_rng(ALL["seed"])
     train, held_out = Pictures(args.out, False), Pictures(args.out, True)
@@ -164,7 +167,7 @@ def main() -> None:
                 patches.append(image[y : y + PATCH, x : x + PATCH].transpose(2, 0, 1).ravel())
         kept = vae.start_from_pca(torch.from_numpy(np.stack(patches)).float() / 127.5 - 1)
         print(f"PCA keeps {kept:.4f} of the variance", flush=True)
-    vae.to(memory_format=torch.channels_last)
+    vae.to(DEVICE, memory_format=torch.channels_last)
     parameters = list(vae.parameters())
     print(f"{sum(p.numel() for p in parameters) / 1e6:.2f} M parameters, {len(train)} pictures", flush=True)
     linear = [p for name, p in vae.named_parameters() if name.startswith("linear_")]
@@ -177,6 +180,7 @@ def main() -> None:
             lr=CONFIG["lr"],
             betas=(0.9, 0.98),
             weight_decay=1e-4,
+            fused=True,
         ),
     ]
     log = (args.out / "autoencoder.csv").open("a" if args.resume else "w")
@@ -185,14 +189,14 @@ def main() -> None:
         rate = min(1, (step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03)
         for group in (g for o in optimizers for g in o.param_groups):
             group["lr"] = CONFIG["lr"] * group.get("share", 1.0) * rate
-        x, photo, weight = draw_batch(train, rng, CONFIG["batch"], CONFIG["crop"])
+        x, photo, weight = map(here, draw_batch(train, rng, CONFIG["batch"], CONFIG["crop"]))
         level = rng.random(len(x)) * (rng.random(len(x)) < 0.75)
         level = np.where(rng.random(len(x)) < 0.6, np.ceil(level), level)  # mostly in full sight, or out of it
-        level[((photo - x).abs().amax((1, 2, 3)) == 0).numpy()] = 0  # a photo may not look at itself
-        with fast_cpu():
+        level[((photo - x).abs().amax((1, 2, 3)) == 0).cpu().numpy()] = 0  # a photo may not look at itself
+        with autocast():
             latents = vae.encode(x).latents.float()
-            amount = CONFIG["latent_noise"] * torch.rand(len(x), 1, 1, 1) * latents.detach().std()
-            vae.source, vae.source_level = photo, torch.from_numpy(level).float()[:, None, None, None]
+            amount = CONFIG["latent_noise"] * torch.rand(len(x), 1, 1, 1, device=DEVICE) * latents.detach().std()
+            vae.source, vae.source_level = photo, here(torch.from_numpy(level).float()[:, None, None, None])
             output = vae.decode(latents + amount * torch.randn_like(latents)).sample
             vae.source, vae.source_level = None, 1.0
         loss = reconstruction_loss(output.float(), x, weight) + 1e-5 * latents.square().mean()

@@ -1,6 +1,6 @@
 """Stage 1: portraits -> photo variants, their styled targets and their ArcFace embeddings.
 
-    python weights/training/dataset.py --data ../shared/faces --out work
+    python weights/training/dataset.py --data FACES --out WORK
 
 Writes OUT/pictures/{id:05d}-{photo|own|style}.jpg and OUT/index.npz. 180 portraits are few, so each
 training person is multiplied by crops, light, colour and camera faults, and new identities are made by
@@ -22,6 +22,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import cv2
 import numpy as np
+from faces import fetch_all
 from styles import PAINTERS
 
 from portrait.faces.alignment import similarity_transform
@@ -95,6 +96,13 @@ def relight(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         y, xx = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
         angle = rng.uniform(0, 2 * np.pi)
         x *= (1 + rng.uniform(0.1, 0.4) * (np.cos(angle) * xx + np.sin(angle) * y)).astype(np.float32)[..., None]
+    fault = rng.random()
+    if fault < 0.06:  # too dark
+        x = rng.uniform(0.7, 0.95) * np.clip(x, 0, 1) ** rng.uniform(1.5, 2.2)
+    elif fault < 0.12:  # a flash from the camera: bright in the middle, clipped, dark behind
+        y, xx = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
+        fall = np.exp(-(xx**2 + y**2) / (2 * rng.uniform(0.4, 0.7) ** 2))
+        x *= (rng.uniform(0.55, 0.8) + rng.uniform(0.5, 0.9) * fall).astype(np.float32)[..., None]
     if rng.random() < 0.18:
         grey = x @ np.array([0.299, 0.587, 0.114], np.float32)
         keep = 0.0 if rng.random() < 0.7 else rng.uniform(0, 0.5)
@@ -102,9 +110,22 @@ def relight(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
+def shake(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Motion blur: a straight move of up to 3 % of the side while the shutter is open."""
+    length, angle = rng.uniform(0.008, 0.03) * SIZE, rng.uniform(0, np.pi)
+    reach = int(np.ceil(length / 2)) + 1
+    kernel, end = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32), 0.5 * length
+    step = np.array([np.cos(angle), np.sin(angle)]) * end
+    first, last = (tuple(np.round((reach + sign * step) * 16).astype(int).tolist()) for sign in (-1, 1))
+    cv2.line(kernel, first, last, 1.0, 1, cv2.LINE_AA, 4)
+    return cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT)
+
+
 def damage(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What ordinary cameras and messengers do: small sizes, blur, noise, JPEG. The target stays clean."""
+    """What ordinary cameras and messengers do: shake, small sizes, blur, noise, JPEG. The target stays clean."""
     x = image
+    if rng.random() < 0.12:
+        x = shake(x, rng)
     if rng.random() < 0.3:
         n = int(rng.uniform(0.3, 0.8) * SIZE)
         x = cv2.resize(cv2.resize(x, (n, n), interpolation=cv2.INTER_AREA), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
@@ -236,10 +257,15 @@ def plan(data: Path, out: Path) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with female/*.jpg and male/*.jpg")
+    parser.add_argument(
+        "--data", type=Path, help="folder with female/*.jpg and male/*.jpg (default: fetched to OUT/faces)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="work folder")
     args = parser.parse_args()
     (args.out / "pictures").mkdir(parents=True, exist_ok=True)
+    if args.data is None:
+        args.data = args.out / "faces"
+        fetch_all(args.data)
     start, jobs = time.time(), plan(args.data, args.out)
     rows: list[dict] = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:

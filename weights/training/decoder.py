@@ -24,8 +24,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from autoencoder import fast_cpu, reconstruction_loss, to_tensor
+from autoencoder import reconstruction_loss, to_tensor
 from denoiser import GRID, Examples, Trainer
+from device import autocast, here
 from muon import Muon
 from torch import Tensor
 from torch.nn import functional as F
@@ -50,7 +51,7 @@ def sample_estimates(trainer: Trainer, examples: Examples, count: int, seed: int
         levels = torch.from_numpy(level[i : i + 12])[:, None, None, None]
         guidance = float(rng.uniform(*CONFIG["guidance"]))
         latents = trainer.denoise(batch, levels, generator, guidance=guidance) / examples.scale
-        found.append(latents.half().numpy())
+        found.append(latents.half().cpu().numpy())
         if i % 120 == 0:
             print(f"sampled {i}/{count}, {time.time() - start:.0f} s", flush=True)
     return {"pick": picks, "level": level, "latents": np.concatenate(found)}
@@ -99,7 +100,8 @@ class Estimates:
 
 
 def decode(vae: PatchAutoencoder, latents: Tensor, level: Tensor, photo: Tensor) -> Tensor:
-    with fast_cpu():
+    latents, level, photo = map(here, (latents, level, photo))
+    with autocast():
         vae.source, vae.source_level = photo, (2 * level - 1).clamp(min=0)
         out = vae.decode(latents.contiguous(memory_format=torch.channels_last)).sample
         vae.source, vae.source_level = None, 1.0
@@ -127,7 +129,7 @@ def texture_loss(output: Tensor, target: Tensor) -> Tensor:
 
 
 def loss_of(vae: PatchAutoencoder, batch: tuple[Tensor, ...]) -> Tensor:
-    latents, level, weight, painting, photo = batch
+    latents, level, weight, painting, photo = map(here, batch)
     output = decode(vae, latents, level, photo)
     exact = reconstruction_loss(output, painting, weight.expand(-1, 1, *painting.shape[2:]))
     return exact + CONFIG["texture_weight"] * texture_loss(output, painting)
@@ -144,7 +146,7 @@ def pictures(vae: PatchAutoencoder, held_out: Estimates) -> list[np.ndarray]:
             torch.tensor(float(held_out.level[i])),
         )
         out = decode(vae, z, level.view(1, 1, 1, 1), to_tensor([held_out.jpeg(photo).copy()]))[0]
-        found.append(((out.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+        found.append(((out.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy())
     return found
 
 
@@ -175,10 +177,15 @@ def main() -> None:
     named = [(n, p) for n, p in vae.named_parameters() if n.split(".")[0] not in ("encoder", "linear_encoder")]
     for _, p in named:
         p.requires_grad_(True)
-    inner = [p for n, p in named if p.ndim >= 2 and not n.startswith("linear")]
+    linear = [p for n, p in named if n.startswith("linear")]
+    learned = [p for n, p in named if not n.startswith("linear")]
+    groups = [
+        {"params": [p for p in learned if p.ndim < 2], "share": 1.0},
+        {"params": linear, "share": CONFIG["linear_share"]},
+    ]
     optimizers = [
-        Muon(inner, lr=CONFIG["lr"]),
-        torch.optim.AdamW([p for n, p in named if p.ndim < 2 and not n.startswith("linear")], lr=CONFIG["lr"]),
+        Muon([p for p in learned if p.ndim >= 2], lr=CONFIG["lr"]),
+        torch.optim.AdamW(groups, lr=CONFIG["lr"], weight_decay=0.0, fused=True),
     ]
     rng = np.random.default_rng(ALL["seed"])
     fixed = np.random.default_rng(3)
@@ -193,7 +200,7 @@ def main() -> None:
             vae.save_pretrained(args.out / "vae")
         rate = min(1, (step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03)
         for group in (g for o in optimizers for g in o.param_groups):
-            group["lr"] = CONFIG["lr"] * rate
+            group["lr"] = CONFIG["lr"] * group.get("share", 1.0) * rate
         loss = loss_of(vae, train.draw(rng, CONFIG["batch"], CONFIG["cells"]))
         for optimizer in optimizers:
             optimizer.zero_grad()

@@ -23,7 +23,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from autoencoder import fast_cpu, to_tensor
+from autoencoder import to_tensor
+from device import DEVICE, autocast, here
 from diffusers import DDIMScheduler
 from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import IPAdapterFaceIDImageProjection, MultiIPAdapterImageProjection
@@ -33,6 +34,7 @@ from safetensors.torch import load_file, save_file
 from text import LENGTH, PROMPTS, WIDTH, build_text_encoder, build_tokenizer, draw_prompt
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import CLIPTokenizer
 
 from portrait.faces.insight import find_pack
 from portrait.generate.autoencoder import PatchAutoencoder
@@ -185,8 +187,10 @@ def encode_all(out: Path, vae: PatchAutoencoder, names: list[str]) -> None:
     for i in range(0, len(names), 16):
         images = [cv2.imread(str(out / "pictures" / f"{n}.jpg"))[:, :, ::-1] for n in names[i : i + 16]]
         x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
-        with fast_cpu():
-            chunks.append(vae.encode(x.contiguous(memory_format=torch.channels_last)).latents.half().numpy())
+        with autocast():
+            chunks.append(
+                vae.encode(here(x).contiguous(memory_format=torch.channels_last)).latents.half().cpu().numpy()
+            )
         if i % 1600 == 0:
             print(f"encoded {i}/{len(names)}, {time.time() - start:.0f} s", flush=True)
     np.save(out / "latents.partial.npy", np.concatenate(chunks))
@@ -199,18 +203,19 @@ class Trainer:
         self.rng = np.random.default_rng(ALL["seed"])
         torch.manual_seed(ALL["seed"])
         self.vae = PatchAutoencoder.from_pretrained(out / "vae").eval().requires_grad_(False)
-        self.vae.to(memory_format=torch.channels_last)
+        self.vae.to(DEVICE, memory_format=torch.channels_last)
         self.train, self.held_out = Examples(out, self.vae, False), Examples(out, self.vae, True)
         self.tokenizer = build_tokenizer(out / "tokenizer")
-        self.text = build_text_encoder(self.tokenizer)
-        self.unet = build_unet(self.train.statistics(out)).to(memory_format=torch.channels_last)
+        self.text = build_text_encoder(self.tokenizer).to(DEVICE)
+        self.unet = build_unet(self.train.statistics(out)).to(DEVICE, memory_format=torch.channels_last)
         self.scheduler = build_scheduler()
-        self.alphas = self.scheduler.alphas_cumprod
-        self.recogniser = OnnxRecogniser(find_pack() / "w600k_mbf.onnx")
+        self.alphas = here(self.scheduler.alphas_cumprod)
+        self.recogniser = OnnxRecogniser(find_pack() / "w600k_mbf.onnx", DEVICE)
         self.prompts = ["", *(p for style in STYLES for p in PROMPTS[style])]
-        self.tokens = self.tokenizer(
+        tokens = self.tokenizer(
             self.prompts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
         ).input_ids
+        self.tokens = here(tokens)
         self.named = {f"unet.{n}": p for n, p in self.unet.named_parameters()}
         self.named |= {f"text.{n}": p for n, p in self.text.named_parameters()}
         self.ema = {n: p.detach().clone() for n, p in self.named.items()}
@@ -230,7 +235,9 @@ class Trainer:
     def predict(
         self, x: Tensor, source: Tensor, level: Tensor, t: Tensor, prompts: list[str], embedding: Tensor
     ) -> Tensor:
-        with fast_cpu():
+        """The predicted v, float32, on `DEVICE`; the arguments may lie anywhere."""
+        x, source, level, t, embedding = map(here, (x, source, level, t, embedding))
+        with autocast():
             table = self.text(self.tokens).last_hidden_state
             text = table[[self.prompts.index(p) for p in prompts]]
             self.unet.source, self.unet.level = source, level
@@ -262,7 +269,9 @@ class Trainer:
         batch["embedding"] = batch["embedding"] * torch.from_numpy(~no_id).float()[:, None]
         level = torch.from_numpy(level.astype(np.float32))[:, None, None, None]
         only_face = (
-            torch.from_numpy(rng.random(size) < CONFIG["only_face"]).float()[:, None, None, None]
+            torch.from_numpy(rng.random(size) < np.where(weak, CONFIG["only_face"], CONFIG["only_face_above"])).float()[
+                :, None, None, None
+            ]
             * batch["face"].clone()
         )
         only_face = torch.where(only_face.amax((1, 2, 3), keepdim=True) > 0, only_face, torch.ones(()))
@@ -277,6 +286,7 @@ class Trainer:
         return batch
 
     def losses(self, batch: dict, identity: bool) -> tuple[Tensor, Tensor]:
+        batch = {name: here(v) if isinstance(v, Tensor) else v for name, v in batch.items()}
         alpha = self.alphas[batch["t"]][:, None, None, None]
         a, s = alpha.sqrt(), (1 - alpha).sqrt()
         x = a * batch["target"] + s * batch["noise"]
@@ -285,33 +295,33 @@ class Trainer:
         weight = batch["weight"] / batch["weight"].mean()
         denoising = (weight * (out - v).square()).mean()
         if not identity:
-            return denoising, torch.zeros(())
+            return denoising, torch.zeros((), device=DEVICE)
         eyes = np.linalg.norm(batch["kps"][:, 1] - batch["kps"][:, 0], axis=1)
         fits = batch["has_id"] & (eyes < 90)
         picks = np.flatnonzero(fits)
         first = 2 * batch["exchange"][picks] + batch["weak"][picks]  # where the embedding has most to say
         picks = picks[np.argsort(-first, kind="stable")][: CONFIG["identity_batch"]]
         if not len(picks):
-            return denoising, torch.zeros(())
+            return denoising, torch.zeros((), device=DEVICE)
         return denoising, self.identity_loss((a * x - s * out)[picks], batch, picks)
 
     def identity_loss(self, x0: Tensor, batch: dict, picks: np.ndarray, cells: int = 18) -> Tensor:
         """1 - cosine of ArcFace between the decoded face of the estimate and the conditioning embedding."""
         corners = (batch["kps"][picks].mean(1) / 16 - cells / 2).round().clip(0, GRID - cells).astype(int)
         crops = torch.stack([z[:, y : y + cells, x : x + cells] for z, (x, y) in zip(x0, corners, strict=True)])
-        photos = self.train.pictures([batch["photos"][i] for i in picks])  # never the exchanged face
+        photos = here(self.train.pictures([batch["photos"][i] for i in picks]))  # never the exchanged face
         seen = torch.stack(
             [
                 p[:, 16 * y : 16 * (y + cells), 16 * x : 16 * (x + cells)]
                 for p, (x, y) in zip(photos, corners, strict=True)
             ]
         )
-        with fast_cpu():
+        with autocast():
             crops = crops.contiguous(memory_format=torch.channels_last)
             self.vae.source = seen.contiguous(memory_format=torch.channels_last)
             self.vae.source_level = batch["detail"][picks]
             faces = self.vae.decode(crops / self.vae.config.scaling_factor).sample.float().clamp(-1.2, 1.2)
-            grid = alignment_grid(batch["kps"][picks] - corners[:, None] * 16, cells * 16)
+            grid = here(alignment_grid(batch["kps"][picks] - corners[:, None] * 16, cells * 16))
             self.vae.source = None
             found = self.recogniser(F.grid_sample(faces, grid, align_corners=False))
         likeness = (found * batch["embedding"][picks]).sum(1)
@@ -362,7 +372,7 @@ class Trainer:
         """DDIM from noise, as the product does it; scaled latents (B, 32, 32, 32). `level` is (B, 1, 1, 1)."""
         shape, embedding = batch["source"].shape, batch["embedding"]
         source = weaken(batch["source"], level, torch.randn(shape, generator=generator))
-        x = torch.randn(shape, generator=generator)
+        x = here(torch.randn(shape, generator=generator))
         prompts = [""] * len(x) + [PROMPTS[s][0] for s in batch["styles"]]
         self.scheduler.set_timesteps(steps)
         for t in self.scheduler.timesteps:
@@ -376,11 +386,14 @@ class Trainer:
         """Pictures of held-out people, (B, 512, 512, 3) uint8 RGB."""
         levels = torch.full((len(batch["source"]), 1, 1, 1), level)
         x = self.denoise(batch, levels, torch.Generator().manual_seed(0), steps, guidance)
-        with fast_cpu():
-            self.vae.source, self.vae.source_level = self.held_out.pictures(batch["photos"]), max(0, 2 * level - 1)
+        with autocast():
+            self.vae.source, self.vae.source_level = (
+                here(self.held_out.pictures(batch["photos"])),
+                max(0, 2 * level - 1),
+            )
             image = self.vae.decode(x / self.vae.config.scaling_factor).sample.float()
             self.vae.source = None
-        return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+        return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
     def sheet(self) -> None:
         """Rows: three held-out people; columns: the styles, then watercolor with a weak source, own and swapped identity."""
@@ -419,7 +432,7 @@ class Trainer:
         print(f"{len(found)} of {len(self.named)} parameters from {path}", flush=True)
 
     def resume(self) -> None:
-        state = torch.load(self.out / "checkpoint.pt", weights_only=True)
+        state = torch.load(self.out / "checkpoint.pt", weights_only=True, map_location=DEVICE)
         with torch.no_grad():
             for name, value in state["weights"].items():
                 self.named[name].copy_(value)
@@ -441,10 +454,25 @@ def unpack(chain: Path, out: Path) -> Path:
     for key, value in adapter_state(unet).items():
         value.data.copy_(adapter[key].float())
     state = {f"unet.{n}": own.get(n, p.detach()).contiguous() for n, p in unet.named_parameters()}
-    text = load_file(chain / "text_encoder" / "model.safetensors")
-    state |= {f"text.{n}": w.float() for n, w in text.items()}
+    text = {n: w.float() for n, w in load_file(chain / "text_encoder" / "model.safetensors").items()}
+    state |= {f"text.{n}": w.contiguous() for n, w in known_words(text, chain / "tokenizer", out).items()}
     save_file(state, out / "start.safetensors")
     return out / "start.safetensors"
+
+
+def known_words(text: dict[str, Tensor], tokenizer: Path, out: Path) -> dict[str, Tensor]:
+    """The text encoder's weights with the embeddings moved to where today's vocabulary has their tokens.
+
+    Tokens that the chain did not know get small random embeddings.
+    """
+    today = build_tokenizer(out / "tokenizer").get_vocab()
+    earlier = CLIPTokenizer.from_pretrained(tokenizer).get_vocab()
+    key = next(n for n in text if n.endswith("token_embedding.weight"))
+    table = 0.02 * torch.randn(len(today), text[key].shape[1], generator=torch.Generator().manual_seed(ALL["seed"]))
+    for token, row in today.items():
+        if token in earlier:
+            table[row] = text[key][earlier[token]]
+    return text | {key: table}
 
 
 class EmaWeights:

@@ -21,13 +21,14 @@ from portrait.faces.alignment import ARCFACE_TEMPLATE, similarity_transform
 class OnnxRecogniser(nn.Module):
     """(B, 3, 112, 112) RGB in [-1, 1] -> (B, 512) unit embeddings, differentiable."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: torch.device) -> None:
         super().__init__()
         graph = onnx.load(path).graph
         self.nodes = list(graph.node)
         self.input, self.output = graph.input[0].name, graph.output[0].name
         self.values = {
-            t.name: torch.from_numpy(np.array(numpy_helper.to_array(t))).contiguous() for t in graph.initializer
+            t.name: torch.from_numpy(np.array(numpy_helper.to_array(t))).contiguous().to(device)
+            for t in graph.initializer
         }
 
     def forward(self, x: Tensor) -> Tensor:

@@ -46,13 +46,16 @@ def _chroma(image: Picture, factor: float) -> Picture:
     return _from_lab(lab)
 
 
-def _open_shadows(image: Picture, target: float = 0.52) -> Picture:
-    """Lift (or hold) the exposure so that very dark and very light skin both keep their modelling."""
+def _open_shadows(image: Picture, target: float = 0.52, least: float = 0.78) -> Picture:
+    """Lift (or hold) the exposure so that very dark and very light skin both keep their modelling.
+
+    Gamma goes no lower than `least`: a style in the photo's own colours must not turn dark skin into light.
+    """
     luma = _luma(image)
     height, width = luma.shape
     centre = luma[height // 5 : 4 * height // 5, width // 5 : 4 * width // 5]
     middle = float(np.clip(np.median(centre), 0.08, 0.92))
-    gamma = float(np.clip(np.log(target) / np.log(middle), 0.6, 1.35))
+    gamma = float(np.clip(np.log(target) / np.log(middle), least, 1.35))
     return np.power(np.clip(image, 0, 1), gamma).astype(np.float32)
 
 
@@ -139,90 +142,117 @@ def _steps(value: Picture, levels: int, hardness: float) -> Picture:
     return ((floor + 1 / (1 + np.exp(-(scaled - floor - 0.5) * hardness))) / levels).astype(np.float32)
 
 
+def _paper(size: int, rng: np.random.Generator) -> Picture:
+    """The tooth of a rough sheet, (size, size) float32 about 0, deviation 1."""
+    grain = _blur(rng.random((size, size), dtype=np.float32), 0.8) + 0.6 * _blur(
+        rng.random((size, size), dtype=np.float32), 2.0
+    )
+    return (grain - grain.mean()) / grain.std()
+
+
+def _wave(size: int, period: int, bend: Picture | float = 0.0) -> Picture:
+    """Horizontal ridges, a triangle wave in [0, 1] with `period` pixels, moved down by `bend` pixels."""
+    y = np.arange(size, dtype=np.float32)[:, None] - bend + 0.5
+    phase = np.broadcast_to(y / period, (size, size)) % 1.0
+    return (1 - np.abs(2 * phase - 1)).astype(np.float32)
+
+
+def _dots(size: int, period: int) -> Picture:
+    """A screen of round dots turned by 45 degrees: the share of ink in [0, 1] at which each pixel turns dark."""
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32) + 0.5
+    a = 2 * np.pi / period
+    return (0.5 + 0.25 * (np.cos(a * x) + np.cos(a * y))).astype(np.float32)
+
+
 def watercolor(image: Picture, rng: np.random.Generator) -> Picture:
-    """Transparent washes with dark drying edges on white paper that shows at the rim."""
+    """Luminous washes with dark drying edges over a loose pencil drawing, on white paper that shows at the rim."""
     size = image.shape[0]
     image = _open_shadows(image, 0.6)
-    wobble = [(_noise(size, rng, 8, 3) - 0.5) * 7 for _ in range(2)]
+    wobble = [(_noise(size, rng, 8, 3) - 0.5) * 6 for _ in range(2)]
     y, x = np.mgrid[0:size, 0:size].astype(np.float32)
-    wash = cv2.remap(image, x + wobble[0], y + wobble[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    wash = cv2.bilateralFilter((0.75 * _kuwahara(wash, 4) + 0.25 * wash).astype(np.float32), 9, 0.08, 7)
+    moved = cv2.remap(image, x + wobble[0], y + wobble[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    wash = cv2.bilateralFilter((0.85 * _kuwahara(moved, 5) + 0.15 * moved).astype(np.float32), 9, 0.09, 7)
     lab = _to_lab(wash)
     light = lab[..., 0] / 100
-    lab[..., 0] = 100 * (0.65 * _steps(light, 6, 14) + 0.35 * light)
-    wash = _chroma(_from_lab(lab), 1.45)
+    lab[..., 0] = 100 * (0.12 + 0.9 * (0.8 * _steps(light, 5, 14) + 0.2 * light))
+    shade = np.clip(0.62 - light, 0, 0.62) / 0.62
+    lab[..., 1] += 3 * shade
+    lab[..., 2] -= 9 * shade  # shadows are glazed with blue and violet, as painters do
+    wash = _chroma(_from_lab(lab), 1.75)
     luma = _luma(wash)
-    edge = np.clip(4 * np.abs(luma - _blur(luma, 3)), 0, 0.35)
-    density = 1 + 0.55 * (_noise(size, rng, 3, 4) - 0.5) + 0.2 * (_noise(size, rng, 64, 3) - 0.5) + 1.3 * edge
-    paint = 1 - (1 - wash) * 0.82
+    edge = np.clip(5 * np.abs(luma - _blur(luma, 3)), 0, 0.45)
+    density = 1 + 0.6 * (_noise(size, rng, 3, 4) - 0.5) + 0.05 * _paper(size, rng) + 1.4 * edge
+    paint = 1 - (1 - wash) * 0.9
     paint = paint - (paint - paint * paint) * (density[..., None] - 1)
-    radius = np.maximum(np.abs(x / size - 0.5), np.abs(y / size - 0.5)) + 0.13 * (_noise(size, rng, 5, 4) - 0.5)
-    cover = (1 / (1 + np.exp((radius - 0.455) * 70)))[..., None].astype(np.float32)
+    lines = _lines(cv2.bilateralFilter(_luma(image), 7, 0.1, 5), 1.0, 15, 0.44, 8)
+    paint = paint * (1 - 0.5 * (1 - lines[..., None]) * np.array([0.9, 1.0, 0.8], np.float32))
+    radius = np.maximum(np.abs(x / size - 0.5), np.abs(y / size - 0.5)) + 0.16 * (_noise(size, rng, 5, 4) - 0.5)
+    cover = (1 / (1 + np.exp((radius - 0.44) * 60)))[..., None].astype(np.float32)
     paper = np.array([0.985, 0.975, 0.95], np.float32)
     return np.clip(paper * (1 - cover) + paint * paper * cover, 0, 1)
 
 
 def oil(image: Picture, rng: np.random.Generator) -> Picture:
-    """Thick strokes that follow the form, lit from the upper left."""
+    """An old master's panel: thick strokes that follow the form over an umber ground, under warm varnish."""
     size = image.shape[0]
-    image = _open_shadows(image, 0.47)
-    paint = 0.8 * _kuwahara(image, 4) + 0.2 * image
+    image = _open_shadows(image, 0.45)
+    paint = 0.85 * _kuwahara(image, 5) + 0.15 * image
     tx, ty, _ = _flow(_blur(_luma(paint), 1.0), 5)
-    paint = _along(paint, tx, ty, 5)
+    paint = _along(paint, tx, ty, 6)
     paint = np.clip(paint + 0.9 * (paint - _blur(paint, 2.5)), 0, 1)  # strokes end crisply
-    bristle = _along(rng.random((size, size), dtype=np.float32), tx, ty, 12)
-    bristle = (bristle - bristle.mean()) / (bristle.std() + 1e-6)
-    relief = _luma(paint) * 1.2 + 0.045 * _blur(bristle, 0.8)
+    bristle = _along(rng.random((size, size), dtype=np.float32), tx, ty, 14)
+    bristle = _blur((bristle - bristle.mean()) / (bristle.std() + 1e-6), 0.9)
+    relief = _luma(paint) * 1.2 + 0.055 * bristle
     light = cv2.Sobel(relief, cv2.CV_32F, 1, 0) + cv2.Sobel(relief, cv2.CV_32F, 0, 1)
-    paint = _chroma(paint, 1.5)
     lab = _to_lab(paint)
-    lab[..., 0] = 100 * np.clip(1.12 * (lab[..., 0] / 100 - 0.5) + 0.5, 0.03, 1)
-    lab[..., 1] += 2.0
-    lab[..., 2] += 5.0
-    return np.clip(_from_lab(lab) + 0.16 * light[..., None], 0, 1)
+    tone = np.clip(1.15 * (lab[..., 0] / 100 - 0.5) + 0.47, 0.02, 1)
+    dark = np.clip(1 - tone / 0.55, 0, 1)
+    lab[..., 0] = 100 * tone
+    lab[..., 1:] *= (1.25 - 0.75 * dark)[..., None]
+    lab[..., 1] += 4 + 7 * dark
+    lab[..., 2] += 15 + 8 * dark - 4 * tone
+    picture = np.maximum(_from_lab(lab), np.array([0.075, 0.045, 0.03], np.float32))
+    return np.clip(picture + 0.17 * light[..., None], 0, 1)
 
 
 def sketch(image: Picture, rng: np.random.Generator) -> Picture:
-    """Graphite: lines where the form turns, hatching along the form in the shadows, warm paper."""
+    """Graphite: lines where the form turns, slanted hatching in the shadows, much white paper."""
     size = image.shape[0]
-    luma = cv2.bilateralFilter(_luma(_open_shadows(image, 0.62)), 7, 0.1, 5)
+    luma = cv2.bilateralFilter(_luma(_open_shadows(image, 0.64, 0.5)), 7, 0.1, 5)
     local = cv2.createCLAHE(1.6, (4, 4)).apply((luma * 255).astype(np.uint8)).astype(np.float32) / 255
-    line = _lines(local, 0.9, 17, 0.62, 8)
+    line = _lines(local, 1.0, 17, 0.6, 8)
     dodge = np.clip(local / (1.004 - _blur(1 - local, 9)), 0, 1)
-    tx, ty, coherence = _flow(_blur(luma, 1.5), 7)
-    slant = np.float32(0.55)
-    blend = np.clip(coherence * 1.5, 0, 1)
-    sign = np.where(tx * np.cos(slant) - ty * np.sin(slant) < 0, -1, 1).astype(np.float32)
-    hx, hy = blend * tx * sign + (1 - blend) * np.cos(slant), blend * ty * sign - (1 - blend) * np.sin(slant)
-    norm = np.hypot(hx, hy) + 1e-6
-    grain = _along(rng.random((size, size), dtype=np.float32), hx / norm, hy / norm, 9)
-    grain = (grain - grain.mean()) / (grain.std() + 1e-6)
-    shade = _blur(local, 2.5)
-    tone = np.clip(0.42 + 0.62 * shade, 0, 1) + 0.075 * grain * np.clip(1.15 - shade, 0, 1)
-    value = np.minimum(0.3 + 0.7 * line, np.clip(dodge, 0, 1) ** 1.3) * np.clip(tone, 0, 1)
-    value = value - 0.05 * (_noise(size, rng, 96, 2) - 0.5)
-    paper, lead = np.array([0.975, 0.96, 0.925], np.float32), np.array([0.14, 0.13, 0.15], np.float32)
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32)
+    stroke = 0.5 + 0.5 * np.cos(2 * np.pi * (x + y) / 8)  # 45 degrees, in step with the latents' grid
+    grain = _along(
+        rng.random((size, size), dtype=np.float32), *(np.full((size, size), v, np.float32) for v in (0.7, -0.7)), 9
+    )
+    stroke = stroke + 0.28 * (grain - grain.mean()) / grain.std()
+    shade = _blur(local, 2.0)
+    depth = np.clip((0.72 - shade) / 0.6, 0, 1)
+    hatch = 1 - np.clip(0.95 * depth - 0.05, 0, 0.8) * np.clip(0.45 + 0.75 * (stroke - 0.35), 0, 1)
+    value = np.minimum(0.2 + 0.8 * line, np.clip(dodge, 0, 1) ** 1.2) * hatch
+    value = value - 0.035 * (_noise(size, rng, 96, 2) - 0.5)
+    paper, lead = np.array([0.975, 0.965, 0.94], np.float32), np.array([0.15, 0.15, 0.18], np.float32)
     return lead + (paper - lead) * np.clip(value, 0, 1)[..., None]
 
 
 def comic(image: Picture, rng: np.random.Generator) -> Picture:
-    """Flat cel colours and bold ink outlines."""
-    image = _open_shadows(image, 0.56)
+    """Bright flat cel colours in three tones, bold ink outlines."""
+    image = _open_shadows(image, 0.6)
     flat = image
     for _ in range(3):
         flat = cv2.bilateralFilter(flat, 9, 0.11, 9)
-    flat = _kuwahara(flat, 3)
+    flat = _kuwahara(flat, 5)
     lab = _to_lab(flat)
-    lab[..., 0] = 100 * _steps(lab[..., 0] / 100, 5, 22)
-    for channel in (1, 2):
-        lab[..., channel] = 14 * np.round(lab[..., channel] / 14 * 2) / 2
-    lab[..., 1:] = _blur(lab[..., 1:], 1.2)
-    flat = _chroma(np.clip(_from_lab(lab) * 1.06, 0, 1), 1.75)
+    lab[..., 0] = 100 * (0.2 + 0.8 * _steps(lab[..., 0] / 100, 4, 26))
+    lab[..., 1:] = _blur(lab[..., 1:], 3.0)
+    flat = _chroma(_from_lab(lab), 1.65)
     luma = cv2.bilateralFilter(_luma(image), 9, 0.13, 9)
     tx, ty, _ = _flow(luma, 3)
-    ink = _along(_lines(luma, 1.2, 15, 0.36, 12), tx, ty, 3)
+    ink = _along(_lines(luma, 1.4, 16, 0.3, 12), tx, ty, 3)
     ink = np.clip((ink - 0.35) / 0.45, 0, 1)[..., None]
-    return np.clip(flat * ink + np.array([0.06, 0.04, 0.1], np.float32) * (1 - ink), 0, 1)
+    return np.clip(flat * ink + np.array([0.05, 0.04, 0.11], np.float32) * (1 - ink), 0, 1)
 
 
 _POP = np.array(  # from shadow to light; lightness rises monotonically, so the face keeps its modelling
@@ -231,40 +261,97 @@ _POP = np.array(  # from shadow to light; lightness rises monotonically, so the 
 
 
 def popart(image: Picture, rng: np.random.Generator) -> Picture:
-    """Screen print: five inks by lightness, crisp borders, dark key lines."""
-    luma = _luma(_open_shadows(image, 0.55))
+    """Screen print: five inks by lightness with dots where one passes into the next, dark key lines."""
+    size = image.shape[0]
+    luma = _luma(_open_shadows(image, 0.58, 0.5))
     local = cv2.createCLAHE(1.8, (3, 3)).apply((luma * 255).astype(np.uint8)).astype(np.float32) / 255
     smooth = local
-    for _ in range(2):
-        smooth = cv2.bilateralFilter(smooth, 9, 0.13, 7)
-    smooth = np.clip((smooth - 0.08) / 0.84, 0, 1)
-    level = _steps(smooth, 4, 18) * (len(_POP) - 1)
-    index = np.clip(np.floor(level).astype(int), 0, len(_POP) - 2)
-    part = (level - index)[..., None]
+    for _ in range(3):
+        smooth = cv2.bilateralFilter(smooth, 9, 0.14, 8)
+    smooth = np.clip((smooth - 0.08) / 0.84, 0, 1) * (len(_POP) - 1)
+    index = np.clip(np.floor(smooth).astype(int), 0, len(_POP) - 2)
+    part = smooth - index
+    screen = 1 / (1 + np.exp(-(part - (0.22 + 0.56 * (1 - _dots(size, 8)))) * 14))
+    part = screen[..., None].astype(np.float32)
     print_ = _POP[index] * (1 - part) + _POP[index + 1] * part
-    ink = _lines(local, 1.1, 14, 0.33, 10)[..., None]
+    ink = _lines(local, 1.2, 14, 0.33, 10)[..., None]
     return np.clip(print_ * ink + _POP[0] * (1 - ink), 0, 1)
 
 
+_PASTEL = np.array(  # the sheet, then chalks from shadow to light
+    [[0.27, 0.26, 0.46], [0.47, 0.4, 0.62], [0.86, 0.55, 0.58], [0.98, 0.8, 0.68], [1.0, 0.95, 0.86]], np.float32
+)
+
+
 def pastel(image: Picture, rng: np.random.Generator) -> Picture:
-    """Chalk on blue-grey toned paper: light, tender colours laid in strokes; bare paper in the shadows."""
+    """Soft chalk on violet paper: rose and cream lights over the sheet, which stays bare in the shadows."""
     size = image.shape[0]
-    image = _open_shadows(image, 0.6)
-    soft = 0.8 * _kuwahara(image, 4) + 0.2 * image
+    image = _open_shadows(image, 0.56)
+    soft = 0.85 * _kuwahara(image, 4) + 0.15 * image
     tx, ty, _ = _flow(_blur(_luma(soft), 1.5), 6)
-    lab = _to_lab(_along(soft, tx, ty, 4))
-    light = lab[..., 0] / 100
-    lab[..., 0] = 100 * (0.42 + 0.56 * (0.5 * light + 0.5 * _steps(light, 5, 10)))
-    chalk = _chroma(_from_lab(lab), 1.35)
-    slant = np.full((size, size), np.float32(np.cos(0.9))), np.full((size, size), np.float32(-np.sin(0.9)))
-    tooth = _along(_blur(rng.random((size, size), dtype=np.float32), 0.7), *slant, 7)
+    soft = _along(soft, tx, ty, 4)
+    light = np.clip((_luma(soft) - 0.06) / 0.86, 0, 1)
+    place = light * (len(_PASTEL) - 1)
+    index = np.clip(np.floor(place).astype(int), 0, len(_PASTEL) - 2)
+    part = (place - index)[..., None]
+    ramp = _PASTEL[index] * (1 - part) + _PASTEL[index + 1] * part
+    lab, own = _to_lab(ramp), _to_lab(soft)
+    lab[..., 1:] = 0.55 * lab[..., 1:] + 0.85 * own[..., 1:]
+    chalk = _from_lab(lab)
+    slant = np.full((size, size), np.float32(0.7)), np.full((size, size), np.float32(-0.7))
+    tooth = _along(_blur(rng.random((size, size), dtype=np.float32), 0.7), *slant, 8)
     tooth = (tooth - tooth.mean()) / tooth.std()
-    cover = 1 / (1 + np.exp(-(6.5 * (light - 0.26) + 1.1 * tooth)))
-    paper = np.array([0.36, 0.42, 0.54], np.float32)
-    picture = paper * (1 - cover[..., None]) + chalk * cover[..., None]
+    cover = (1 / (1 + np.exp(-(7 * (light - 0.28) + 1.0 * tooth))))[..., None]
+    picture = _PASTEL[0] * (1 - cover) + chalk * cover + 0.02 * tooth[..., None]
     line = _lines(cv2.bilateralFilter(_luma(image), 7, 0.1, 5), 1.2, 14, 0.42, 7)[..., None]
-    contour = np.array([0.2, 0.16, 0.3], np.float32)
-    return np.clip(picture * line + (0.5 * picture + 0.5 * contour) * (1 - line), 0, 1)
+    contour = np.array([0.2, 0.16, 0.36], np.float32)
+    return np.clip(picture * line + (0.35 * picture + 0.65 * contour) * (1 - line), 0, 1)
+
+
+def cinematic(image: Picture, rng: np.random.Generator) -> Picture:
+    """A still of a night film: hard key light, teal shadows against amber lights, halation and grain."""
+    size = image.shape[0]
+    image = _open_shadows(image, 0.44)
+    image = 0.6 * cv2.bilateralFilter(image, 7, 0.08, 5) + 0.4 * image
+    luma = _luma(image)
+    detail = np.clip(luma + 1.3 * (luma - _blur(luma, 7)), 0, 1)
+    curve = 1 / (1 + np.exp(-9 * (detail - 0.4)))
+    low, high = 1 / (1 + np.exp(9 * 0.4)), 1 / (1 + np.exp(-9 * 0.6))
+    tone = (curve - low) / (high - low)
+    lab = _to_lab(image)
+    lab[..., 0] = 100 * (0.1 + 0.88 * tone)
+    warm = np.clip((tone - 0.45) / 0.3, 0, 1) * np.clip((1.08 - tone) / 0.3, 0, 1)
+    cold = np.clip((0.55 - tone) / 0.4, 0, 1)
+    lab[..., 1] = 0.8 * lab[..., 1] + 7 * warm - 20 * cold
+    lab[..., 2] = 0.75 * lab[..., 2] + 9 * warm - 26 * cold
+    still = _from_lab(lab)
+    glow = _blur(np.clip(still - 0.62, 0, 1), 9) * np.array([1.0, 0.55, 0.3], np.float32)
+    still = 1 - (1 - still) * (1 - 0.9 * glow)
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j].astype(np.float32)
+    still = still * (1 - 0.34 * np.clip(x * x + y * y - 0.35, 0, 1.2))[..., None]
+    return np.clip(still + 0.012 * _paper(size, rng)[..., None], 0, 1)
+
+
+_INK, _TINT, _SHEET = (np.array(c, np.float32) for c in ((0.06, 0.09, 0.14), (0.1, 0.49, 0.5), (0.97, 0.93, 0.83)))
+
+
+def woodcut(image: Picture, rng: np.random.Generator) -> Picture:
+    """Two blocks on cream paper: a teal one for the half tones, and ink whose carved grooves swell with the light."""
+    size = image.shape[0]
+    luma = _luma(_open_shadows(image, 0.58, 0.5))
+    local = cv2.createCLAHE(2.0, (3, 3)).apply((luma * 255).astype(np.uint8)).astype(np.float32) / 255
+    smooth = local
+    for _ in range(2):
+        smooth = cv2.bilateralFilter(smooth, 9, 0.12, 6)
+    soft = _blur(smooth, 2.0)
+    grooves = _wave(size, 8, 5.0 * soft)  # the lines climb where the form is light, as an engraver's do
+    ink = 1 / (1 + np.exp(-((0.56 - smooth) / 0.46 - grooves) * 9))
+    tint = 1 / (1 + np.exp(-(0.66 - smooth) * 34))
+    lines = _lines(local, 1.2, 15, 0.4, 12)
+    ink = np.maximum(ink, 1 - lines)[..., None].astype(np.float32)
+    tint = tint[..., None].astype(np.float32)
+    picture = _SHEET * (1 - tint) + _TINT * tint
+    return np.clip(picture * (1 - ink) + _INK * ink, 0, 1)
 
 
 PAINTERS: dict[str, Painter] = {
@@ -274,4 +361,6 @@ PAINTERS: dict[str, Painter] = {
     "comic": comic,
     "popart": popart,
     "pastel": pastel,
+    "cinematic": cinematic,
+    "woodcut": woodcut,
 }

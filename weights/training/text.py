@@ -17,6 +17,9 @@ PROMPTS = {
     "sketch": ["pencil sketch portrait", "graphite drawing of a person", "a pencil sketch"],
     "comic": ["comic portrait", "comic book drawing of a person", "a comic with ink lines"],
     "popart": ["pop art portrait", "pop art screen print of a person", "a pop art poster"],
+    "pastel": ["pastel portrait", "chalk pastel drawing of a person", "a soft pastel"],
+    "cinematic": ["cinematic portrait", "film still of a person", "a cinematic film grade"],
+    "woodcut": ["woodcut portrait", "woodcut print of a person", "a carved woodcut"],
 }
 WORDS = sorted({word for prompts in PROMPTS.values() for prompt in prompts for word in prompt.split()})
 

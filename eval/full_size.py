@@ -1,0 +1,257 @@
+"""The public models at their real size: configurations, and the name, shape and type of every tensor of their files.
+
+Nothing here is downloaded or allocated. `tests/test_full_size.py` holds it against the manifest: the configurations of
+SD 1.5 and of CLIP have the very bytes whose SHA-256 is pinned there, and a file with these tensors has the very length
+that is stated there. `eval/memory.py` fills the same shapes with random numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionConfig
+from transformers import CLIPVisionModelWithProjection as ClipVision
+
+Shapes = dict[str, tuple[tuple[int, ...], str]]
+"""Tensor name -> shape, and safetensors' name of its type."""
+
+BYTES = {"F16": 2, "F32": 4, "I64": 8}
+_NOISE = {"beta_end": 0.012, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "num_train_timesteps": 1000}
+_SD15_UNET: dict[str, Any] = {
+    "_class_name": "UNet2DConditionModel", "_diffusers_version": "0.6.0", "act_fn": "silu", "attention_head_dim": 8,
+    "block_out_channels": [320, 640, 1280, 1280], "center_input_sample": False, "cross_attention_dim": 768,
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"], "downsample_padding": 1,
+    "flip_sin_to_cos": True, "freq_shift": 0, "in_channels": 4, "layers_per_block": 2, "mid_block_scale_factor": 1,
+    "norm_eps": 1e-05, "norm_num_groups": 32, "out_channels": 4, "sample_size": 64,
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+}  # fmt: skip
+_SDXL_UNET: dict[str, Any] = {
+    "_class_name": "UNet2DConditionModel", "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+    "attention_head_dim": [5, 10, 20], "block_out_channels": [320, 640, 1280], "cross_attention_dim": 2048,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"], "in_channels": 4,
+    "layers_per_block": 2, "out_channels": 4, "projection_class_embeddings_input_dim": 2816, "sample_size": 128,
+    "transformer_layers_per_block": [1, 2, 10], "use_linear_projection": True,
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+}  # fmt: skip
+_VAE: dict[str, Any] = {
+    "_class_name": "AutoencoderKL", "_diffusers_version": "0.6.0", "act_fn": "silu",
+    "block_out_channels": [128, 256, 512, 512], "down_block_types": ["DownEncoderBlock2D"] * 4, "in_channels": 3,
+    "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32, "out_channels": 3, "sample_size": 512,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+}  # fmt: skip
+_TEXT: dict[str, Any] = {
+    "_name_or_path": "openai/clip-vit-large-patch14", "architectures": ["CLIPTextModel"], "attention_dropout": 0.0,
+    "bos_token_id": 0, "dropout": 0.0, "eos_token_id": 2, "hidden_act": "quick_gelu", "hidden_size": 768,
+    "initializer_factor": 1.0, "initializer_range": 0.02, "intermediate_size": 3072, "layer_norm_eps": 1e-05,
+    "max_position_embeddings": 77, "model_type": "clip_text_model", "num_attention_heads": 12,
+    "num_hidden_layers": 12, "pad_token_id": 1, "projection_dim": 768, "torch_dtype": "float32",
+    "transformers_version": "4.22.0.dev0", "vocab_size": 49408,
+}  # fmt: skip
+_TEXT_2 = _TEXT | {
+    "architectures": ["CLIPTextModelWithProjection"], "hidden_act": "gelu", "hidden_size": 1280,
+    "intermediate_size": 5120, "num_attention_heads": 20, "num_hidden_layers": 32, "projection_dim": 1280,
+}  # fmt: skip
+_CLIP: dict[str, Any] = {
+    "_name_or_path": "./image_encoder", "architectures": ["CLIPVisionModelWithProjection"], "attention_dropout": 0.0,
+    "dropout": 0.0, "hidden_act": "gelu", "hidden_size": 1280, "image_size": 224, "initializer_factor": 1.0,
+    "initializer_range": 0.02, "intermediate_size": 5120, "layer_norm_eps": 1e-05, "model_type": "clip_vision_model",
+    "num_attention_heads": 16, "num_channels": 3, "num_hidden_layers": 32, "patch_size": 14, "projection_dim": 1024,
+    "torch_dtype": "float16", "transformers_version": "4.28.0.dev0",
+}  # fmt: skip
+_CONFIGS = {
+    "sd15-unet": _SD15_UNET,
+    "sdxl-unet": _SDXL_UNET,
+    "vae": _VAE,
+    "text": _TEXT,
+    "text-2": _TEXT_2,
+    "clip": _CLIP,
+}
+_SMALL_TEXT = {"intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 256}
+_TINY: dict[str, dict[str, Any]] = {
+    "sd15-unet": {"block_out_channels": [32, 64, 64, 64], "cross_attention_dim": 32, "layers_per_block": 1},
+    "sdxl-unet": {
+        "block_out_channels": [32, 64, 64], "cross_attention_dim": 80, "layers_per_block": 1, "attention_head_dim":
+        [2, 4, 4], "transformer_layers_per_block": [1, 1, 2], "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 6 * 8 + 48,
+    },
+    "vae": {"block_out_channels": [32, 32, 32, 32], "layers_per_block": 1},
+    "text": _SMALL_TEXT | {"hidden_size": 32, "projection_dim": 32},
+    "text-2": _SMALL_TEXT | {"hidden_size": 48, "projection_dim": 48},
+    "clip": {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3,
+             "projection_dim": 32},
+}  # fmt: skip
+LORA_RANK = 128
+"""Of the LoRA inside FaceID files."""
+
+
+def config(name: str, *, tiny: bool = False) -> dict[str, Any]:
+    """A model's configuration, as diffusers and transformers write it; `tiny` keeps the classes and shrinks the widths."""
+    return _CONFIGS[name] | (_TINY[name] if tiny else {})
+
+
+def config_text(name: str, **more: Any) -> str:
+    """The configuration file of a model at full size, byte for byte."""
+    return json.dumps(config(name) | more, indent=2) + "\n"
+
+
+def scheduler_text(family: str) -> str:
+    """scheduler/scheduler_config.json; that of SD 1.5 byte for byte."""
+    table: dict[str, Any] = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0"} | _NOISE
+    table |= {"set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "trained_betas": None}
+    if family == "sdxl":
+        table |= {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"}
+    return json.dumps(table | {"clip_sample": False}, indent=2) + "\n"
+
+
+def index_text(family: str) -> str:
+    """model_index.json; that of SD 1.5 byte for byte."""
+    table: dict[str, Any] = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": "0.6.0",
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "scheduler": ["diffusers", "PNDMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    if family == "sdxl":
+        table = {key: value for key, value in table.items() if key not in ("feature_extractor", "safety_checker")}
+        table |= {
+            "_class_name": "StableDiffusionXLPipeline",
+            "force_zeros_for_empty_prompt": True,
+            "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+            "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+            "tokenizer_2": ["transformers", "CLIPTokenizer"],
+        }
+    return json.dumps(table, indent=2) + "\n"
+
+
+def tensors(name: str, *, dtype: str = "F16", tiny: bool = False) -> Shapes:
+    """Every tensor of a model's file.
+
+    Args:
+        name: sd15-unet, sdxl-unet, vae, text, text-2, clip, sd15-controlnet or sdxl-controlnet.
+        dtype: Of the weights.
+        tiny: At the small widths.
+    """
+    with torch.device("meta"):
+        state = _model(name, tiny).state_dict()
+    shapes: Shapes = {}
+    for key, value in state.items():
+        inner = key if not name.startswith("text") or key.startswith("text_") else f"text_model.{key}"
+        shapes[inner] = (tuple(value.shape), dtype)
+    return shapes
+
+
+def _model(name: str, tiny: bool) -> Any:
+    if name.endswith("-controlnet"):
+        return ControlNetModel.from_unet(_model(name.replace("controlnet", "unet"), tiny))
+    about = {key: value for key, value in config(name, tiny=tiny).items() if not key.startswith("_")}
+    if name == "vae":
+        return AutoencoderKL(**about)
+    if name.endswith("unet"):
+        return UNet2DConditionModel(**about)
+    about = {key: value for key, value in about.items() if key not in ("architectures", "model_type", "torch_dtype")}
+    if name == "clip":
+        return ClipVision(CLIPVisionConfig(**about))
+    return (CLIPTextModelWithProjection if name == "text-2" else CLIPTextModel)(CLIPTextConfig(**about))
+
+
+def adapter(kind: str, family: str, *, dtype: str = "F16", tiny: bool = False) -> Shapes:
+    """Every tensor of an adapter of `kind` (as in recipes), with the keys `image_proj.` and `ip_adapter.`."""
+    with torch.device("meta"):
+        net = _model(f"{family}-unet", tiny)
+    cross, seen = int(net.config.cross_attention_dim), int(config("clip", tiny=tiny)["hidden_size"])
+    if kind == "instantid":
+        proj = _resampler(512, cross, 16, 64 if tiny else 1280, 1 if tiny else 20)
+    elif kind == "plus-face":
+        inner = 64 if tiny else {"sd15": 768, "sdxl": 1280}[family]
+        proj = _resampler(seen, cross, 16, inner, inner // 64)
+    else:
+        proj = {
+            "proj.0.weight": (1024, 512), "proj.0.bias": (1024,), "proj.2.weight": (cross * 4, 1024),
+            "proj.2.bias": (cross * 4,), "norm.weight": (cross,), "norm.bias": (cross,),
+        }  # fmt: skip
+        if kind == "faceid-plusv2":
+            inside = _resampler(seen, cross, 0, cross, max(1, cross // 64))
+            proj |= {f"perceiver_resampler.{key}": shape for key, shape in inside.items()}
+    layers = {}
+    for i, name in enumerate(net.attn_processors):
+        width, is_cross = _width(net, name), name.endswith("attn2.processor")
+        if is_cross:
+            layers |= {f"{i}.to_k_ip.weight": (width, cross), f"{i}.to_v_ip.weight": (width, cross)}
+        if kind.startswith("faceid"):
+            for p in ("q", "k", "v", "out"):
+                layers[f"{i}.to_{p}_lora.down.weight"] = (LORA_RANK, cross if is_cross and p in "kv" else width)
+                layers[f"{i}.to_{p}_lora.up.weight"] = (width, LORA_RANK)
+    flat = {f"image_proj.{k}": v for k, v in proj.items()} | {f"ip_adapter.{k}": v for k, v in layers.items()}
+    return {key: (shape, dtype) for key, shape in flat.items()}
+
+
+def _resampler(seen: int, cross: int, queries: int, width: int, heads: int) -> dict[str, tuple[int, ...]]:
+    """IP-Adapter's Resampler: four layers; without queries of its own it is the one inside FaceID-Plus."""
+    shapes: dict[str, tuple[int, ...]] = {"latents": (1, queries, width)} if queries else {}
+    shapes |= {"proj_in.weight": (width, seen), "proj_in.bias": (width,)}
+    for i in range(4):
+        shapes |= {
+            f"layers.{i}.0.{norm}.{leaf}": (width,) for norm in ("norm1", "norm2") for leaf in ("weight", "bias")
+        }
+        shapes |= {
+            f"layers.{i}.0.to_q.weight": (64 * heads, width), f"layers.{i}.0.to_kv.weight": (128 * heads, width),
+            f"layers.{i}.0.to_out.weight": (width, 64 * heads), f"layers.{i}.1.0.weight": (width,),
+            f"layers.{i}.1.0.bias": (width,), f"layers.{i}.1.1.weight": (width * 4, width),
+            f"layers.{i}.1.3.weight": (width, width * 4),
+        }  # fmt: skip
+    shapes |= {"proj_out.weight": (cross, width), "proj_out.bias": (cross,)}
+    return shapes | {"norm_out.weight": (cross,), "norm_out.bias": (cross,)}
+
+
+def _width(net: Any, name: str) -> int:
+    blocks = list(net.config.block_out_channels)
+    if name.startswith("mid"):
+        return int(blocks[-1])
+    return int((blocks[::-1] if name.startswith("up") else blocks)[int(name.split(".")[1])])
+
+
+def lora(family: str, *, rank: int = 64, tiny: bool = False) -> Shapes:
+    """A LoRA of every attention layer in kohya's layout; those of LCM and Lightning reach further layers too."""
+    with torch.device("meta"):
+        net = _model(f"{family}-unet", tiny)
+    shapes: Shapes = {}
+    for name, module in net.named_modules():
+        if name.endswith(("to_q", "to_k", "to_v", "to_out.0")):
+            key = "lora_unet_" + name.replace(".", "_")
+            shapes[f"{key}.lora_down.weight"] = ((rank, module.in_features), "F16")
+            shapes[f"{key}.lora_up.weight"] = ((module.out_features, rank), "F16")
+            shapes[f"{key}.alpha"] = ((), "F16")
+    return shapes
+
+
+def data_bytes(shapes: Shapes) -> int:
+    """Bytes of the tensors alone."""
+    return sum(math.prod(shape) * BYTES[dtype] for shape, dtype in shapes.values())
+
+
+def file_bytes(shapes: Shapes, *, metadata: Mapping[str, str] | None = None, padded: bool = True) -> int:
+    """Length of the safetensors file that holds these tensors: its header names each of them.
+
+    Args:
+        shapes: Every tensor.
+        metadata: `__metadata__` of the header; None leaves it out, as older versions of safetensors did.
+        padded: Whether the header ends on a multiple of 8, as since version 0.3.
+    """
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    at = 0
+    for name, (shape, dtype) in sorted(shapes.items(), key=lambda item: (-BYTES[item[1][1]], item[0])):
+        size = math.prod(shape) * BYTES[dtype]
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + size]}
+        at += size
+    length = len(json.dumps(header, separators=(",", ":")).encode())
+    return 8 + length + (-length % 8 if padded else 0) + at

@@ -1,0 +1,100 @@
+"""What the shipped model reaches: every held-out person in every style, through the whole loop.
+
+    python eval/held_out.py --data FACES [--attempts 3]     # writes eval/held_out.json, weights/mini/failures.jpg
+
+Per style: accepted at the first attempt and within the budget (both judges at FAR 0.01, style on the face,
+nothing burned), with Wilson intervals over people; likeness, style and seconds per accepted portrait. The
+picture shows the worst: rejected pictures first, then the smallest margins over the thresholds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from people import data_argument, held_out, spread, subjects
+
+from portrait.images import write_json, write_picture
+from portrait.intervals import wilson
+from portrait.report.sheet import contact_sheet, thumbnail
+from portrait.settings import Settings
+from portrait.stylizer import Portrait, Stylizer
+
+SIDE = 288
+
+
+def margin(made: Portrait) -> float:
+    """By how much the chosen picture passes the judge that likes it least; rejected pictures come first."""
+    record = made.record
+    chosen = record["attempts"][record["chosen"]]
+    least = min(chosen["similarity"][judge] - t["value"] for judge, t in record["thresholds"].items())
+    return least - (0.0 if made.accepted else 10.0)
+
+
+def summary(records: list[dict]) -> dict[str, object]:
+    people, first = len(records), sum(r["attempts"][0]["accepted"] for r in records)
+    accepted = [r for r in records if r["status"] == "accepted"]
+    chosen = [r["attempts"][r["chosen"]] for r in records]
+    reasons: dict[str, int] = {}
+    for reason in (reason for r in records for a in r["attempts"] for reason in a["reasons"]):
+        reasons[reason] = reasons.get(reason, 0) + 1
+    seconds = sum(r["seconds"] for r in records)
+    return {
+        "people": people,
+        "first attempt": first,
+        "first attempt, wilson": [round(v, 4) for v in wilson(first, people)],
+        "accepted": len(accepted),
+        "accepted, wilson": [round(v, 4) for v in wilson(len(accepted), people)],
+        "attempts": round(float(np.mean([len(r["attempts"]) for r in records])), 3),
+        "seconds per accepted": round(seconds / max(1, len(accepted)), 2),
+        "arcface": round(float(np.mean([c["similarity"]["arcface"] for c in chosen])), 4),
+        "dlib": round(float(np.mean([c["similarity"]["dlib"] for c in chosen])), 4),
+        "style_on_face, median": round(float(np.median([c["style_on_face"] for c in chosen])), 4),
+        "reasons of rejected attempts": reasons,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data_argument(parser)
+    parser.add_argument("--attempts", type=int, default=3)
+    parser.add_argument("--balance", type=float, default=0.5)
+    parser.add_argument("--people", type=int, default=36)
+    parser.add_argument("--worst", type=int, default=8, help="how many pictures of the worst")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "held_out.json")
+    parser.add_argument("--sheet", type=Path, default=Path(__file__).parents[1] / "weights" / "mini" / "failures.jpg")
+    args = parser.parse_args()
+    stylizer = Stylizer.from_recipe("mini")
+    settings = Settings(balance=args.balance, max_attempts=args.attempts)
+    records: dict[str, list[dict]] = {style: [] for style in stylizer.recipe.styles}
+    worst: list[tuple[float, Portrait]] = []
+    for n, who in enumerate(subjects(stylizer, spread(held_out(args.data), args.people))):
+        for style in stylizer.recipe.styles:
+            made = stylizer.stylize(who, style, settings)
+            records[style].append(made.record)
+            worst.append((margin(made), made))
+        worst = sorted(worst, key=lambda item: item[0])[: args.worst]
+        print(f"{n + 1} people", flush=True)
+    every = [record for some in records.values() for record in some]
+    result = {"balance": args.balance, "attempts": args.attempts, "far": 0.01, "weights": stylizer.generator.digests}
+    result |= {"all": summary(every), "styles": {style: summary(some) for style, some in records.items()}}
+    for style, row in {**result["styles"], "all": result["all"]}.items():
+        print(style, json.dumps(row))
+    cells = []
+    for _, made in worst:
+        record = made.record
+        chosen = record["attempts"][record["chosen"]]
+        scores = "  ".join(
+            f"{j} {v:.2f} ({record['thresholds'][j]['value']:.2f})" for j, v in chosen["similarity"].items()
+        )
+        cells.append((thumbnail(made.before, SIDE), "the photo", None))
+        said = record["reasons"][0] if record["reasons"] else record["status"]
+        cells.append((thumbnail(made.picture, SIDE), f"{record['style']}: {said}\n{scores}", made.accepted))
+    print(write_picture(args.sheet, contact_sheet(cells, columns=4, side=SIDE), quality=85))
+    print(write_json(args.output, result))
+
+
+if __name__ == "__main__":
+    main()

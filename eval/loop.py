@@ -1,0 +1,332 @@
+"""The closed loop against one shot, best of N and naive retry, at equal denoising steps.
+
+    python eval/loop.py --data FACES --output out/loop [--people 12] [--minutes 25]     # goes on where it stopped
+    python eval/loop.py --output out/loop --table                                       # the tables, as Markdown
+
+Each arm may spend N times the steps of a default picture on one portrait (a cell: person x style x seed):
+
+- one shot: one picture with the dial's knobs (it spends 1/N; it is the baseline of all others)
+- one long shot: one picture with N times the steps
+- naive retry: the dial's knobs, new seeds, until one is accepted
+- best of N: N seeds with the dial's knobs, of the accepted ones the most stylized
+- loop, until accepted / until best: portrait's policy, as `portrait stylize --until ...` runs it
+
+The gate is both judges at FAR 0.01 and 0.001 at balance 0.5, and at 0.001 at balance 0.8; and, at FAR 0.001, one
+judge alone, so that the other one, which did not decide, tells what became of likeness (best-of-N by a judge
+inflates that judge). A portrait that is not accepted counts as zero style and as not recognised; nothing is left
+out of a mean. Differences are paired by cell; intervals resample people. People of the curves are not in it.
+
+An attempt is known by person, style, knobs and seed. What it measured is written to attempts.jsonl as it ends, and
+every arm, gate and rate that needs the same attempt reads it there: the retry and best-of-N arms share all their
+pictures at all rates, the seeds of a cell overlap (cell r starts at seed r), and the loop's first attempt is the one
+shot. The judges' verdicts are computed from the measures, by `portrait.judge`, so they cost nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from people import for_verdicts, spread
+
+from portrait.generate.framing import frame_portrait
+from portrait.images import read_photo, write_json
+from portrait.intervals import bootstrap_mean
+from portrait.judge.checks import burned_share, style_distance
+from portrait.judge.thresholds import Thresholds, thresholds_for
+from portrait.judge.verdict import Measurement, Verdict, decide
+from portrait.judge.verification import similarities
+from portrait.policy import Policy
+from portrait.records import Knobs
+from portrait.stylizer import Stylizer, face_features, face_style
+
+SETTINGS = {  # name -> balance, FAR, judges that decide
+    "balance 0.5, FAR 0.01": (0.5, 0.01, ("arcface", "dlib")),
+    "balance 0.5, FAR 0.001": (0.5, 0.001, ("arcface", "dlib")),
+    "balance 0.8, FAR 0.001": (0.8, 0.001, ("arcface", "dlib")),
+    "balance 0.8, FAR 0.001, ArcFace decides": (0.8, 0.001, ("arcface",)),
+    "balance 0.8, FAR 0.001, dlib decides": (0.8, 0.001, ("dlib",)),
+}
+SEEDS = (1, 2, 3)
+BASELINES = ("one shot", "one long shot", "naive retry", "best of N")
+LOOPS = ("loop, until accepted", "loop, until best")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What one attempt measured, and what it cost."""
+
+    measured: Measurement
+    features: list[float]
+    steps: int
+    seconds: float
+
+
+class Studio:
+    """Makes attempts, or remembers them."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        self.stylizer = Stylizer.from_recipe("mini", threads=threads)
+        self.file = folder / "attempts.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        digests = json.dumps(self.stylizer.generator.digests, sort_keys=True)
+        digest = hashlib.sha256(digests.encode()).hexdigest()
+        self.known: dict[str, dict[str, Any]] = {}
+        for line in self.file.read_text("utf-8").splitlines() if self.file.exists() else []:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue  # cut off by a stop in the middle of a line
+            if row["weights"] == digest:
+                self.known[row["key"]] = row
+        if self.file.exists() and not self.file.read_bytes().endswith(b"\n"):
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write("\n")
+        self._digest = digest
+        self._ready: tuple[Path | None, Any] = (None, None)
+        self.new = 0
+
+    def attempt(self, photo: Path, style: str, knobs: Knobs, seed: int) -> Made:
+        key = json.dumps([f"{photo.parent.name}/{photo.name}", style, *asdict(knobs).values(), seed])
+        if key not in self.known:
+            row = {"key": key, "weights": self._digest} | self._make(photo, style, knobs, seed)
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            self.known[key] = row
+            self.new += 1
+        row = self.known[key]
+        return Made(
+            measured=Measurement(**row["measured"]),
+            features=row["features"],
+            steps=int(knobs.num_inference_steps * knobs.strength),
+            seconds=row["seconds"],
+        )
+
+    def _make(self, photo: Path, style: str, knobs: Knobs, seed: int) -> dict[str, Any]:
+        s = self.stylizer
+        if self._ready[0] != photo:
+            (subject,) = s.subjects(read_photo(photo), "largest")
+            framed = frame_portrait(subject.photo.pixels, subject.face, "bust", s.recipe.resolution)
+            self._ready = photo, (subject.identity, framed)
+        identity, framed = self._ready[1]
+        start = time.perf_counter()
+        picture = s.draw(framed, identity, style, knobs, seed)
+        face, embeddings = s.look(picture, framed.face)
+        measured = Measurement(
+            similarity={name: round(value, 4) for name, value in similarities(identity, embeddings).items()},
+            face_found=face is not None,
+            style_on_face=round(face_style(framed, picture), 4),
+            burned=round(burned_share(framed.image, picture), 5),
+        )
+        seconds = round(time.perf_counter() - start, 3)
+        features = [round(float(v), 4) for v in face_features(framed, picture)]
+        values = {name: getattr(measured, name) for name in ("similarity", "face_found", "style_on_face", "burned")}
+        return {"measured": values, "features": features, "seconds": seconds}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One portrait to be made: who, which style, from which seed, at which setting, with how many attempts."""
+
+    photo: Path
+    style: str
+    seed: int
+    setting: str
+    budget: int
+
+
+def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
+    """One arm on one cell: what was accepted, how stylized, how alike, at which cost."""
+    balance, far, judges = SETTINGS[cell.setting]
+    full = thresholds_for("mini", cell.style, far)
+    gate = replace(full, identity={name: full.identity[name] for name in judges})
+    knobs = studio.stylizer.dialled(cell.style, balance)
+    tries: list[tuple[Made, Verdict]] = []
+
+    def attempt(knobs: Knobs) -> tuple[Made, Verdict]:
+        made = studio.attempt(cell.photo, cell.style, knobs, cell.seed + len(tries))
+        tries.append((made, judged(made, gate)))
+        return tries[-1]
+
+    if arm == "one shot":
+        attempt(knobs)
+    elif arm == "one long shot":
+        attempt(replace(knobs, num_inference_steps=cell.budget * knobs.num_inference_steps))
+    elif arm in ("naive retry", "best of N"):
+        while len(tries) < cell.budget:
+            if attempt(knobs)[1].accepted and arm == "naive retry":
+                break
+    else:
+        curves = studio.stylizer.curves(cell.style).chosen(judges)
+        policy = Policy(curves, knobs, gate, until=arm.rpartition(" ")[2], fitted=studio.stylizer.recipe.fitted)
+        chosen: Knobs | None = knobs
+        while chosen is not None:
+            made, verdict = attempt(chosen)
+            policy.learn(
+                chosen, made.measured.similarity | {"style_on_face": made.measured.style_on_face}, verdict.reasons
+            )
+            proposed = policy.choose(cell.budget - len(tries)) if len(tries) < cell.budget else None
+            chosen = proposed[0] if proposed else None
+    passed = [(made, verdict) for made, verdict in tries if verdict.accepted]
+    best = max(passed, key=lambda t: t[0].measured.style_on_face)[0] if passed else None
+    cost = {
+        "steps": sum(m.steps for m, _ in tries),
+        "seconds": sum(m.seconds for m, _ in tries),
+        "attempts": len(tries),
+    }
+    other = [name for name in full.identity if name not in judges]
+    result: dict[str, Any] = {
+        "accepted": best is not None,
+        "style": best.measured.style_on_face if best else 0.0,
+    } | cost
+    for name in full.identity:
+        result[name] = best.measured.similarity[name] if best else None
+    result["others_accept"] = (
+        float(best is not None and all(best.measured.similarity[n] >= full.identity[n] for n in other))
+        if other
+        else None
+    )
+    return result
+
+
+def judged(made: Made, gate: Thresholds) -> Verdict:
+    """The verdict of `portrait.judge` on what was measured, by the judges of the gate."""
+    measured = made.measured
+    if gate.statistics is not None:
+        measured = replace(measured, style_distance=style_distance(np.array(made.features), gate.statistics))
+    return decide(measured, gate)
+
+
+def tables(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Per setting and arm: rates, means and costs; and the loop minus each baseline, paired by cell."""
+    found: dict[str, Any] = {}
+    for setting in SETTINGS:
+        mine = [r for r in rows if r["setting"] == setting]
+        if not mine:
+            continue
+        arms = {arm: [r for r in mine if r["arm"] == arm] for arm in (*BASELINES, *LOOPS)}
+        whose = np.array([r["person"] for r in arms["one shot"]])
+        entry: dict[str, Any] = {"portraits": len(whose), "people": len(set(whose)), "arms": {}, "loop_minus": {}}
+        for arm, cells in arms.items():
+            accepted = sum(r["accepted"] for r in cells)
+            styles = [r["style"] for r in cells if r["accepted"]]
+            row = {
+                "accepted": _mean(cells, "accepted", whose),
+                "style_of_accepted": round(float(np.mean(styles)), 4) if styles else None,
+                "style_rejected_as_0": _mean(cells, "style", whose),
+                "steps_per_accepted": _per(cells, "steps", accepted),
+                "seconds_per_accepted": _per(cells, "seconds", accepted),
+                "attempts": round(float(np.mean([r["attempts"] for r in cells])), 2),
+            }
+            for judge in ("arcface", "dlib"):
+                values = [r[judge] for r in cells if r["accepted"]]
+                row[judge] = round(float(np.mean(values)), 4) if values else None
+            if cells[0]["others_accept"] is not None:
+                row["accepted_also_by_the_other_judge"] = _mean(cells, "others_accept", whose)
+            entry["arms"][arm] = row
+        for loop in LOOPS:
+            for arm in BASELINES:
+                for key in ("accepted", "style", "steps"):
+                    pairs = zip(arms[loop], arms[arm], strict=True)
+                    gap = np.array([float(a[key]) - float(b[key]) for a, b in pairs])
+                    low, high = bootstrap_mean(gap, whose)
+                    values = [round(float(v), 4) for v in (gap.mean(), low, high)]
+                    entry["loop_minus"].setdefault(loop, {}).setdefault(arm, {})[key] = values
+        found[setting] = entry
+    return found
+
+
+def _mean(cells: list[dict[str, Any]], key: str, whose: np.ndarray) -> list[float]:
+    values = np.array([float(r[key]) for r in cells])
+    return [round(float(v), 4) for v in (values.mean(), *bootstrap_mean(values, whose))]
+
+
+def _per(cells: list[dict[str, Any]], key: str, accepted: int) -> float | None:
+    return round(sum(r[key] for r in cells) / accepted, 2) if accepted else None
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The tables for the README."""
+    lines = []
+    for setting, entry in found.items():
+        lines += [f"**{setting}** ({entry['portraits']} portraits, {entry['people']} people)", ""]
+        lines += ["| | accepted | style of accepted | style, rejected as 0 | steps per accepted | s per accepted |"]
+        lines += ["|---|---|---|---|---|---|"]
+        for arm, row in entry["arms"].items():
+            rate, low, high = (f"{v:.0%}" for v in row["accepted"])
+            cells = [f"{rate} ({low} to {high})", row["style_of_accepted"], row["style_rejected_as_0"][0]]
+            cells += [row["steps_per_accepted"], row["seconds_per_accepted"]]
+            lines.append(f"| {arm} | " + " | ".join("-" if c is None else str(c) for c in cells) + " |")
+        if "accepted_also_by_the_other_judge" in entry["arms"]["one shot"]:
+            also = {arm: row["accepted_also_by_the_other_judge"][0] for arm, row in entry["arms"].items()}
+            lines += ["", "By the judge that did not decide: " + ", ".join(f"{a} {v:.0%}" for a, v in also.items())]
+        for loop, gaps in entry["loop_minus"].items():
+            words = [
+                f"{arm} {gap['accepted'][0]:+.0%} ({gap['accepted'][1]:+.0%} to {gap['accepted'][2]:+.0%}) accepted, "
+                f"{gap['style'][0]:+.3f} ({gap['style'][1]:+.3f} to {gap['style'][2]:+.3f}) style"
+                for arm, gap in gaps.items()
+            ]
+            lines += ["", f"{loop}, minus: " + "; ".join(words)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with female/*.jpg and male/*.jpg (the CC0 portraits)")
+    parser.add_argument("--people", type=int, default=0, help="so many of them, spread evenly (default: all)")
+    parser.add_argument("--styles", default="", help="such as oil,comic (default: all of the recipe)")
+    parser.add_argument("--settings", default="", help="numbers of the settings, such as 1,2 (default: all)")
+    parser.add_argument("--budget", type=int, default=4, help="N: attempts, in steps of a default picture")
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no further person after so many minutes")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("out/loop"), help="folder of attempts.jsonl and loop.json")
+    parser.add_argument("--accept", action="store_true", help="also write the result to eval/loop.json")
+    parser.add_argument("--table", action="store_true", help="print the tables of loop.json and end")
+    args = parser.parse_args()
+    if args.table:
+        print(markdown(json.loads((args.output / "loop.json").read_text("utf-8"))["settings"]))
+        return
+    if args.data is None:
+        parser.error("--data is needed, unless --table")
+    start, studio = time.perf_counter(), Studio(args.output, args.threads)
+    paths = for_verdicts(args.data)
+    photos = spread(paths, args.people or len(paths))
+    names = [list(SETTINGS)[int(i) - 1] for i in args.settings.split(",")] if args.settings else list(SETTINGS)
+    styles = args.styles.split(",") if args.styles else list(studio.stylizer.recipe.styles)
+    rows: list[dict[str, Any]] = []
+    for done, photo in enumerate(photos, 1):
+        if time.perf_counter() - start > 60 * args.minutes:
+            break
+        person: list[dict[str, Any]] = []
+        for style in styles:
+            for setting in names:
+                for seed in SEEDS:
+                    cell = Cell(photo=photo, style=style, seed=seed, setting=setting, budget=args.budget)
+                    key = {"person": f"{photo.parent.name}/{photo.name}", "style": style, "seed": seed}
+                    person += [
+                        key | {"setting": setting, "arm": a} | run(studio, cell, a) for a in (*BASELINES, *LOOPS)
+                    ]
+        rows += person
+        minutes = (time.perf_counter() - start) / 60
+        print(f"{done} of {len(photos)} people, {studio.new} new pictures, {minutes:.1f} min", flush=True)
+    found = {
+        "budget": args.budget,
+        "seeds": list(SEEDS),
+        "people": sorted({r["person"] for r in rows}),
+        "weights": studio.stylizer.generator.digests,
+        "settings": tables(rows),
+    }
+    for path in [args.output / "loop.json", *([Path(__file__).parent / "loop.json"] if args.accept else [])]:
+        print(write_json(path, found))
+    print(markdown(found["settings"]))
+
+
+if __name__ == "__main__":
+    main()

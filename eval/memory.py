@@ -1,0 +1,233 @@
+"""Memory and seconds of the public recipes, at full size and with random weights: what a machine can run, and how fast.
+
+The pictures are noise; memory and time do not depend on what the weights say. Nothing is downloaded: files of the real
+shapes are written to a folder (about 6 GB for SD 1.5, 17 GB for SDXL, removed afterwards) and loaded as the real ones are.
+
+    python eval/memory.py                                  # SD 1.5 and SDXL, every memory tier of this machine
+    python eval/memory.py --recipes sdxl-instantid --tiers full,offload --batch 1,4 -o memory.json
+    python eval/memory.py --tiny --device cpu              # a check of this script in seconds
+
+On CUDA the peak is what torch reserved on the device; on a CPU it is the process's largest resident size so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import platform
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import full_size
+import numpy as np
+import torch
+from full_size import Shapes
+from safetensors.torch import save_file
+
+import portrait
+from portrait.errors import PortraitError
+from portrait.generate import memory
+from portrait.generate.diffusion import DiffusionGenerator
+from portrait.images import write_json
+from portrait.recipes.recipe import Lora, Recipe, load_recipe
+from portrait.records import Face
+
+RECIPES = (
+    "sd15-faceid",
+    "sd15-plus-face",
+    "sd15-plus-face-fast",
+    "sdxl-faceid",
+    "sdxl-plus-face-fast",
+    "sdxl-instantid",
+)
+_TYPES = {"F16": torch.float16, "F32": torch.float32, "I64": torch.int64}
+
+
+def write_tensors(path: Path, shapes: Shapes) -> None:
+    """A safetensors file of these tensors, filled with small random numbers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = torch.randn(2**20, generator=torch.Generator().manual_seed(0)) * 0.02
+    state = {}
+    for name, (shape, dtype) in shapes.items():
+        size = int(np.prod(shape))
+        block = noise.to(_TYPES[dtype])
+        state[name] = block.repeat(size // len(block) + 1)[:size].reshape(shape).contiguous()
+        if name.endswith(("norm.weight", "norm1.weight", "norm2.weight", "norm3.weight", "norm_out.weight")):
+            state[name] = torch.ones(shape, dtype=_TYPES[dtype])
+    save_file(state, path, metadata={"format": "pt"})
+
+
+def write_model(folder: Path, name: str, file: str, *, tiny: bool, class_name: str = "") -> None:
+    write_tensors(folder / file, full_size.tensors(name, tiny=tiny))
+    about = full_size.config(name.replace("controlnet", "unet"), tiny=tiny)
+    if name == "vae":
+        about |= {"force_upcast": False}  # as in sdxl-vae-fp16-fix
+    if class_name:
+        keep = {k: v for k, v in about.items() if k not in ("up_block_types", "out_channels", "center_input_sample")}
+        keep.pop("sample_size", None)
+        about = keep | {"_class_name": class_name, "conditioning_embedding_out_channels": [16, 32, 96, 256]}
+    (folder / "config.json").write_text(json.dumps(about, indent=2), "utf-8")
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A tokenizer of single letters: what it knows has no say in memory or time."""
+    letters = [chr(c) for c in range(33, 127)]
+    words = [*letters, *(c + "</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
+    names = {"bos_token": "<|startoftext|>"} | dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}), "utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", "utf-8")
+    about = names | {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(about), "utf-8")
+
+
+def built(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
+    """The recipe with every file of it written below `folder`, those that are there already left as they are."""
+    family, base = recipe.family, folder / recipe.family
+    if not base.exists():
+        write_model(base / "unet", f"{family}-unet", "diffusion_pytorch_model.fp16.safetensors", tiny=tiny)
+        for place, name in (("text_encoder", "text"), ("text_encoder_2", "text-2"))[: 1 if family == "sd15" else 2]:
+            write_model(base / place, name, "model.fp16.safetensors", tiny=tiny)
+            write_tokenizer(base / place.replace("text_encoder", "tokenizer"))
+        (base / "scheduler").mkdir()
+        (base / "scheduler" / "scheduler_config.json").write_text(full_size.scheduler_text(family), "utf-8")
+        (base / "model_index.json").write_text(full_size.index_text(family), "utf-8")
+    places = {"vae": folder / "vae", "controlnet": folder / f"{family}-controlnet"}
+    if not places["vae"].exists():
+        write_model(places["vae"], "vae", "diffusion_pytorch_model.safetensors", tiny=tiny)
+    if not places["controlnet"].exists():
+        name = "diffusion_pytorch_model.safetensors"
+        write_model(places["controlnet"], places["controlnet"].name, name, tiny=tiny, class_name="ControlNetModel")
+    if "image_encoder" in recipe.parts:
+        places["image_encoder"] = folder / "clip"
+        if not places["image_encoder"].exists():
+            write_model(places["image_encoder"], "clip", "model.safetensors", tiny=tiny)
+    adapter = folder / f"{recipe.adapter_kind}-{family}.safetensors"
+    if not adapter.exists():
+        write_tensors(adapter, full_size.adapter(recipe.adapter_kind, family, tiny=tiny))
+    loras = []
+    if recipe.loras:
+        file = folder / f"lora-{family}.safetensors"
+        if not file.exists():
+            write_tensors(file, full_size.lora(family, rank=4 if tiny else 64, tiny=tiny))
+        loras = [Lora(path=file, weight=lora.weight) for lora in recipe.loras]
+    more: dict[str, Any] = {"resolution": 64} if tiny else {}
+    return replace(recipe, base=base, adapter=adapter, loras=tuple(loras), digests={"random": "0"}, **places, **more)
+
+
+def measured(
+    recipe: Recipe, device: torch.device, tier: str, batches: list[int], pictures: int, threads: int
+) -> list[dict[str, Any]]:
+    """Load the recipe in a tier and make pictures in batches; a row per batch size, up to the first that does not fit."""
+    _reset(device)
+    start = time.perf_counter()
+    generator = DiffusionGenerator(recipe, threads=threads or None, device=device.type, tier=tier)
+    size, rng = recipe.resolution, np.random.default_rng(0)
+    photo = rng.integers(0, 256, (size, size, 3), np.uint8)
+    eye = size * 0.08
+    kps = np.array([[-1, -1], [1, -1], [0, 0], [-0.8, 1.2], [0.8, 1.2]], np.float32) * eye + size / 2
+    box = np.array([-2, -2.5, 2, 2.5], np.float32) * eye + size / 2
+    face = Face(bbox=box, kps=kps, det_score=0.9)
+    who = rng.normal(size=512).astype(np.float32)
+    knobs = recipe.fitted(recipe.knobs_at(0.5))
+    conditions = generator.prepare(photo, who / np.linalg.norm(who), "oil painting, portrait of a person", "", face)
+    loaded = time.perf_counter() - start
+    rows = []
+    for batch in batches:
+        row = {"recipe": recipe.name, "tier": tier, "batch": batch, "resolution": size, "dtype": generator.dtype}
+        row |= {"steps": int(knobs.num_inference_steps * knobs.strength), "load_seconds": round(loaded, 2)}
+        try:
+            generator.generate(conditions, knobs, [0] * batch)  # to warm up
+            _reset(device)
+            start = time.perf_counter()
+            for first in range(0, pictures, batch):
+                generator.generate(conditions, knobs, list(range(first, first + batch)))
+            _wait(device)
+        except PortraitError as error:
+            rows.append(row | {"error": str(error)})
+            break
+        made = -(-pictures // batch) * batch
+        seconds = (time.perf_counter() - start) / made
+        fell = {} if generator.tier == tier else {"fell_back_to": generator.tier}  # memory ran out and was retried
+        rows.append(
+            row | fell
+            | {"peak_gib": round(_peak(device), 2), "seconds_per_picture": round(seconds, 3),
+               "pictures_per_second": round(1 / seconds, 3), "pictures": made}
+        )  # fmt: skip
+        if fell:
+            break
+    del generator, conditions
+    return rows
+
+
+def _reset(device: torch.device) -> None:
+    gc.collect()
+    memory.release(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _peak(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 2**30
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory() / 2**30
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipes", default=",".join(RECIPES), help="names, with commas (default: %(default)s)")
+    parser.add_argument("--tiers", default="full,offload,sequential", help="default: %(default)s, those the device has")
+    parser.add_argument("--batch", default="1,2,4", help="pictures at once (default: %(default)s)")
+    parser.add_argument("--pictures", type=int, default=4, help="to be timed, for each row (default: %(default)s)")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument("--threads", type=int, default=0, help="processor threads, 0 for all cores")
+    parser.add_argument("--folder", type=Path, help="where the files go and stay (default: a temporary folder)")
+    parser.add_argument("--tiny", action="store_true", help="small widths and 64 px, to check this script")
+    parser.add_argument("-o", "--output", type=Path, default=Path("memory.json"))
+    args = parser.parse_args()
+    device = memory.choose_device(args.device)
+    tiers = [tier for tier in args.tiers.split(",") if tier == "full" or device.type == "cuda"]
+    batches = [int(text) for text in args.batch.split(",")]
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (args.folder or Path(temporary)) / ("tiny" if args.tiny else "full")
+        for name in args.recipes.split(","):
+            recipe = load_recipe(name)
+            made = built(recipe, folder, tiny=args.tiny)
+            stated = dict(zip(memory.TIERS, recipe.memory, strict=False))
+            for tier in tiers:
+                try:
+                    found = measured(made, device, tier, batches, args.pictures, args.threads)
+                except PortraitError as error:
+                    found = [{"recipe": name, "tier": tier, "batch": 0, "error": str(error)}]
+                for row in found:
+                    rows.append(row | {"stated_gib": stated[tier]})
+                    print(json.dumps(rows[-1]), flush=True)
+    about = {"tiny": args.tiny, "device": device.type, "machine": platform.machine(), "torch": torch.__version__}
+    if device.type == "cuda":
+        about["gpu"] = torch.cuda.get_device_name(device)
+        about["gpu_gib"] = f"{torch.cuda.get_device_properties(device).total_memory / 2**30:.1f}"
+    write_json(args.output, {"version": 1, "portrait": portrait.__version__, **about, "rows": rows})
+    print(f"written to {args.output}")
+    return 1 if any("error" in row for row in rows) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,168 @@
+"""How `mini` takes the photos that people have: the same people, their photos spoiled in one way after another.
+
+    python eval/robustness.py --data FACES [--people 8] [--sheet DIR]    # writes eval/robustness.json
+
+Each spoiled photo goes the whole road: detected, embedded, framed, drawn once at balance 0.5, judged at FAR
+0.01 against the face of the spoiled photo. "against the clean photo" is the likeness to the person's own good
+photo, which nothing in the run has seen. People that training never saw. With --sheet a picture of every
+spoiled photo with one style is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from people import data_argument, held_out, judged, spread
+
+from portrait.errors import FaceError
+from portrait.generate.framing import frame_portrait
+from portrait.images import Photo, read_photo, write_json, write_picture
+from portrait.intervals import wilson
+from portrait.judge.thresholds import thresholds_for
+from portrait.records import Face, RgbImage
+from portrait.stylizer import Stylizer
+
+Spoil = Callable[[RgbImage, Face], RgbImage]
+
+
+def _float(image: RgbImage) -> np.ndarray:
+    return image.astype(np.float32) / 255
+
+
+def _bytes(image: np.ndarray) -> RgbImage:
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def small(image: RgbImage, face: Face, height: int) -> RgbImage:
+    """The photo made so small that the face is `height` pixels high."""
+    scale = min(1.0, height / face.height)
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def crop(image: RgbImage, face: Face, fraction: float) -> RgbImage:
+    side = face.height / fraction
+    x, y = face.center
+    left, top = (int(max(0, v)) for v in (x - side / 2, y - side * 0.47))
+    return np.ascontiguousarray(image[top : top + int(side), left : left + int(side)])
+
+
+def jpeg(image: RgbImage, quality: int) -> RgbImage:
+    coded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[:, :, ::-1])
+
+
+def motion(image: RgbImage, face: Face, share: float) -> RgbImage:
+    """A slanted streak, `share` of the face's height long."""
+    length = max(3, int(face.height * share))
+    kernel = np.zeros((length, length), np.float32)
+    cv2.line(kernel, (0, length - 1), (length - 1, length // 3), 1.0, 1)
+    return cv2.filter2D(image, -1, kernel / kernel.sum())
+
+
+def flash(image: RgbImage, face: Face) -> RgbImage:
+    """Hard frontal light that falls off towards the sides of the face."""
+    y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]].astype(np.float32)
+    far = np.hypot(x - face.center[0], y - face.center[1]) / face.height
+    return _bytes(_float(image) * (1.75 * np.exp(-0.7 * far * far) + 0.12)[..., None])
+
+
+def noise(image: RgbImage, deviation: float) -> RgbImage:
+    return _bytes(_float(image) + np.random.default_rng(0).normal(0, deviation, image.shape).astype(np.float32))
+
+
+def grey(image: RgbImage) -> RgbImage:
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def faded(image: RgbImage) -> RgbImage:
+    tint = np.array([0.98, 0.9, 0.74], np.float32)
+    return _bytes((0.35 * _float(image) + 0.65 * _float(grey(image))) * 0.55 * tint + 0.32 * tint)
+
+
+SPOILS: dict[str, Spoil] = {
+    "clean": lambda image, face: image,
+    "grey": lambda image, face: grey(image),
+    "faded": lambda image, face: faded(image),
+    "low contrast": lambda image, face: _bytes(0.35 + 0.3 * _float(image)),
+    "dark": lambda image, face: _bytes(0.8 * _float(image) ** 2.2),
+    "flash": flash,
+    "motion blur": lambda image, face: motion(image, face, 0.05),
+    "JPEG quality 15": lambda image, face: jpeg(small(image, face, 400), 15),
+    "noise": lambda image, face: noise(small(image, face, 400), 0.08),
+    "face 200 px": lambda image, face: small(image, face, 200),
+    "face 100 px": lambda image, face: small(image, face, 100),
+    "tight crop": lambda image, face: crop(image, face, 0.85),
+    "mirrored": lambda image, face: np.ascontiguousarray(image[:, ::-1]),
+    "turned 15 degrees": lambda image, face: cv2.warpAffine(
+        image,
+        cv2.getRotationMatrix2D(tuple(map(float, face.center)), 15, 1),
+        image.shape[1::-1],
+        borderMode=cv2.BORDER_REPLICATE,
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data_argument(parser)
+    parser.add_argument("--people", type=int, default=8)
+    parser.add_argument("--styles", default="", help="such as oil,comic (default: all of the recipe)")
+    parser.add_argument("--sheet", type=Path, help="folder for pictures: people across, spoiled photos down")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "robustness.json")
+    args = parser.parse_args()
+    stylizer = Stylizer.from_recipe("mini")
+    styles = args.styles.split(",") if args.styles else list(stylizer.recipe.styles)
+    knobs = {style: stylizer.dialled(style, 0.5) for style in styles}
+    photos = [read_photo(path) for path in spread(held_out(args.data), args.people)]
+    clean = [stylizer.subjects(photo, "largest")[0] for photo in photos]
+    table: dict[str, dict[str, object]] = {}
+    sheet: list[np.ndarray] = []
+    for name, spoil in SPOILS.items():
+        rows: list[dict] = []
+        lost, line = 0, []
+        for n, (photo, who) in enumerate(zip(photos, clean, strict=True)):
+            pixels = spoil(photo.pixels, who.face)
+            try:
+                subject = stylizer.subjects(Photo(path=photo.path, pixels=pixels, sha256=f"{name}-{n}"), "largest")[0]
+            except FaceError:
+                lost += 1
+                continue
+            framed = frame_portrait(pixels, subject.face, "bust", stylizer.recipe.resolution)
+            for style in styles:
+                picture = stylizer.draw(framed, subject.identity, style, knobs[style], 1)
+                row = judged(stylizer, framed, subject, picture, thresholds_for("mini", style, 0.01))
+                _, seen = stylizer.look(picture, framed.face)
+                rows.append(row | {f"{j} clean": float(v @ who.identity.embeddings[j]) for j, v in seen.items()})
+                if style == styles[n % len(styles)]:
+                    line.append(
+                        cv2.resize(np.hstack([framed.image, picture]), (384, 192), interpolation=cv2.INTER_AREA)
+                    )
+        accepted = sum(bool(row["accepted"]) for row in rows)
+        reasons: dict[str, int] = {}
+        for reason in (r for row in rows for r in row["reasons"]):
+            reasons[reason] = reasons.get(reason, 0) + 1
+        low, high = wilson(accepted, len(rows))
+        entry: dict[str, object] = {"pictures": len(rows), "photos without a face": lost, "accepted": accepted}
+        entry |= {"share": round(accepted / max(1, len(rows)), 4), "wilson": [round(low, 4), round(high, 4)]}
+        for score in ("arcface", "dlib", "style_on_face", "arcface clean", "dlib clean"):
+            entry[score.replace("clean", "against the clean photo")] = round(
+                float(np.mean([row[score] for row in rows])), 4
+            )
+        table[name] = entry | {"reasons": reasons}
+        print(name, json.dumps(table[name]), flush=True)
+        if args.sheet is not None and len(line) == len(photos):
+            sheet.append(np.hstack(line))
+    if args.sheet is not None:
+        args.sheet.mkdir(parents=True, exist_ok=True)
+        print(write_picture(args.sheet / "robustness.jpg", np.vstack(sheet)))
+    result = {"people": len(photos), "styles": styles, "weights": stylizer.generator.digests, "photos": table}
+    print(write_json(args.output, result))
+
+
+if __name__ == "__main__":
+    main()

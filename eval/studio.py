@@ -1,0 +1,92 @@
+"""How long a creator waits: the first picture in the studio, and every later adjustment.
+
+    python eval/studio.py                       # writes eval/studio.json
+
+A fresh `portrait studio`, as a process of its own, is opened in a Chromium; the clock runs from the click on "Make the
+portrait" to the picture on the page, as a visitor sees it. Three visits: one that begins while the models are still
+being loaded, and two later ones. Adjustments: the slider, another style, another one. Needs playwright and a Chromium,
+as the browser tests; run it on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright
+from skimage.data import astronaut
+
+from portrait.images import write_json, write_picture
+from portrait.runtime import cpu_threads
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="mini")
+    parser.add_argument("--port", type=int, default=7899)
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
+    args = parser.parse_args()
+    chromium = os.environ.get("PORTRAIT_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        photo = write_picture(Path(folder) / "astronaut.png", astronaut())
+        began = time.perf_counter()
+        server = subprocess.Popen(
+            [sys.executable, "-m", "portrait", "studio", "--recipe", args.recipe, "--port", str(args.port)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert server.stdout is not None
+            server.stdout.readline()
+            found: dict[str, Any] = {"recipe": args.recipe, "cores": cpu_threads()}
+            found["page_is_up"] = round(time.perf_counter() - began, 2)
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            visits = [visit(browser.new_page(), f"http://127.0.0.1:{args.port}", photo) for _ in range(3)]
+        finally:
+            server.terminate()
+            server.wait()
+    found |= {"first_visit": visits[0], "later_visits": visits[1:]}
+    print(json.dumps(found, indent=1))
+    write_json(args.output, found)
+
+
+def visit(page: Page, url: str, photo: Path) -> dict[str, Any]:
+    """Seconds of one visit: photo to faces, click to picture, each adjustment to its picture, with its attempts."""
+    page.set_default_timeout(600_000)
+    page.goto(url)
+    page.wait_for_selector(".drop")
+    start = time.perf_counter()
+    page.set_input_files("#photo input[data-file]", photo)
+    page.wait_for_selector("#photo .stage")
+    seconds: dict[str, Any] = {"faces": round(time.perf_counter() - start, 2)}
+
+    def timed(name: str, act: Any) -> None:
+        count = page.locator(".history li").count()
+        start = time.perf_counter()
+        act()
+        page.wait_for_selector(f".history li:nth-child({count + 1})")
+        seconds[name] = round(time.perf_counter() - start, 2)
+        seconds[f"{name}_attempts"] = page.locator("pre").last.text_content().count("\nAttempt ")  # type: ignore[union-attr]
+
+    def slide() -> None:
+        page.focus("#balance input[type=range]")
+        page.keyboard.press("ArrowLeft")
+
+    timed("first_picture", lambda: page.click("#make"))
+    timed("slider", slide)
+    timed("style", lambda: page.locator("label.style").nth(1).click())
+    timed("another_one", lambda: page.click("[data-make=another]"))
+    page.close()
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""`PortraitStylizer`: one call for one picture, with the names of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from portrait.errors import FaceError
+from portrait.images import Photo, as_photo
+from portrait.records import RgbImage
+from portrait.settings import Settings, check_names
+from portrait.stylizer import Stylizer
+
+Picture = str | Path | Image.Image | RgbImage | Photo
+"""A photo: a file's path, a PIL image, a (H, W, 3) uint8 RGB array, or what `read_photo` returned."""
+
+LOADING = ("recipe", "threads", "device", "memory", "base", "lora", "commercial")
+"""The settings that `from_recipe` takes: they say which models are loaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result:
+    """One portrait. `image` is the accepted picture, or the rejected one that came closest: see `accepted`.
+
+    `before` is the photo in the same frame, `record` what the command line writes beside a picture.
+    """
+
+    image: Image.Image
+    before: Image.Image
+    record: dict[str, Any]
+
+    @property
+    def accepted(self) -> bool:
+        return bool(self.record["status"] == "accepted")
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it was rejected, as codes of `judge.verdict.REASONS`; empty when accepted."""
+        return tuple(self.record["reasons"])
+
+    @property
+    def attempts(self) -> list[dict[str, Any]]:
+        """Every attempt: knobs, seed, similarity by each judge, reasons, seconds."""
+        return list(self.record["attempts"])
+
+
+class PortraitStylizer:
+    """A recipe, loaded once; `stylize` makes one portrait of one photo.
+
+        stylizer = PortraitStylizer.from_recipe("mini")
+        result = stylizer.stylize("anna.jpg", style="watercolor", balance=0.5)
+        if result.accepted:
+            result.image.save("anna-watercolor.png")
+
+    A thin layer over `portrait.stylizer.Stylizer`, which is `self.stylizer`.
+    """
+
+    def __init__(self, stylizer: Stylizer, settings: Settings | None = None) -> None:
+        self.stylizer = stylizer
+        self._settings = settings or Settings(recipe=stylizer.recipe.name)
+
+    @classmethod
+    def from_recipe(cls, name: str = "mini", **loading: Any) -> PortraitStylizer:
+        """Load a recipe's models and judges.
+
+        Args:
+            name: A recipe's name or TOML file.
+            loading: threads, device, memory, base, lora, commercial, as in `Settings`.
+
+        Raises:
+            SettingsError, WeightsError: an unknown name, or its files are not here.
+        """
+        check_names(loading, "from_recipe", LOADING)
+        if isinstance(loading.get("lora"), list):
+            loading["lora"] = tuple(loading["lora"])
+        settings = Settings(recipe=name, **loading)
+        return cls(Stylizer.from_settings(settings), settings)
+
+    def stylize(
+        self,
+        photo: Picture,
+        style: str = "watercolor",
+        *,
+        references: Sequence[Picture] = (),
+        variant: int = 0,
+        on_step: Callable[[int, int, int], None] | None = None,
+        **settings: Any,
+    ) -> Result:
+        """Make one portrait: pictures are drawn and judged until one is accepted or the budget ends.
+
+        Args:
+            photo: The photo. Of an image or array the record holds the pixels' hash, not a file's.
+            style: A style of the recipe.
+            references: More photos of the same person.
+            variant: Which of several pictures of the same photo and style, from 0.
+            on_step: Called with (attempt from 1, steps done, steps in all).
+            settings: Any other setting of the command line, under its name in `Settings`: balance, seed, face,
+                frame, keep, far, max_attempts, strength, ...
+
+        Raises:
+            SettingsError: an unknown name (says which was probably meant) or a bad value.
+            ImageReadError, ShapeError: the photo cannot be read.
+            FaceError: no face, or several and no `face` that names one.
+        """
+        names = [f.name for f in fields(Settings) if f.name not in (*LOADING, "style", "variants")]
+        check_names(settings, "stylize", names)
+        if isinstance(keep := settings.get("keep", ()), str | list):
+            settings["keep"] = (keep,) if isinstance(keep, str) else tuple(keep)
+        loaded = {name: value for name, value in asdict(self._settings).items() if name in LOADING}
+        chosen = Settings(**(loaded | settings | {"style": (style,)}))
+        found = self.stylizer.subjects(as_photo(photo), chosen.face, [as_photo(one) for one in references])
+        if len(found) > 1:
+            raise FaceError(f"face {chosen.face!r} means {len(found)} people; a call makes one portrait: name an index")
+        made = self.stylizer.stylize(found[0], style, chosen, variant=variant, on_step=on_step)
+        return Result(image=Image.fromarray(made.picture), before=Image.fromarray(made.before), record=made.record)

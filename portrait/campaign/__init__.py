@@ -1,0 +1,1 @@
+"""Many photos, one look: plan, ledger, engines, export. Nothing is lost and nothing is done twice."""

@@ -1,0 +1,373 @@
+"""Where the pictures of a campaign are made: in this process, or by Ray actors on many GPUs and machines."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import platform
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from portrait.campaign.plan import Slot
+from portrait.curves import as_table
+from portrait.errors import CampaignError, PortraitError, SettingsError
+from portrait.foresight import foresight_for
+from portrait.images import Photo, decode, encode_picture, resized
+from portrait.judge.look import measure_look
+from portrait.judge.thresholds import Thresholds
+from portrait.provisional import limits_for
+from portrait.recipes.recipe import Recipe
+from portrait.records import Embedding, RgbImage, parameters_text
+from portrait.runtime import cpu_threads
+from portrait.settings import Settings
+from portrait.stylizer import Stylizer, library_versions
+
+log = logging.getLogger(__name__)
+
+BEFORE_SIDE = 640
+"""The framed photo is kept beside the pictures at no more than this many pixels, for the reports."""
+MOST_DEATHS = 3
+"""A batch under which so many workers died is given up: its jobs fail, and the run goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One job as a worker gets it. `settings` are whole: recipe, style, prompt and seed of this job."""
+
+    id: int
+    key: str
+    slot: Slot
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhotoFile:
+    """A photo's bytes, so that no worker needs the driver's disk."""
+
+    path: str
+    sha256: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Jobs of one recipe and one person. `weights` is what the worker's models must be: file -> SHA-256."""
+
+    tasks: tuple[Task, ...]
+    photos: tuple[PhotoFile, ...]
+    weights: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Made:
+    """What came of one task. `record` None: nothing could be made, `failure` says why.
+
+    `picture` is the encoded file, `before` the framed photo as JPEG, `identity` what the judges know of the photos.
+    """
+
+    task: Task
+    record: dict[str, Any] | None = None
+    picture: bytes = b""
+    before: bytes = b""
+    look: dict[str, float] = field(default_factory=dict)
+    embeddings: dict[str, Embedding] = field(default_factory=dict)
+    identity: dict[str, Embedding] = field(default_factory=dict)
+    failure: str = ""
+    no_face: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """A loaded recipe: `recipe` is what moves pictures (knobs, prompts, thresholds and the digest of each weights file),
+    `environment` what moves them by rounding (threads, dtype, versions)."""
+
+    recipe: dict[str, Any]
+    environment: dict[str, Any]
+
+
+class Engine(Protocol):
+    """Makes batches. Results come in any order; `name` is for messages, `workers` for predictions."""
+
+    name: str
+    workers: int
+
+    def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint: ...
+
+    def work(self, batches: Iterator[Batch]) -> Iterator[Made]: ...
+
+    def close(self) -> None: ...
+
+
+class Worker:
+    """Makes pictures with one recipe's models at a time, loaded once."""
+
+    def __init__(self, load: Callable[[Settings], Stylizer] = Stylizer.from_settings) -> None:
+        self._load = load
+        self._loaded: tuple[Any, Stylizer] | None = None
+
+    def stylizer(self, settings: Settings) -> Stylizer:
+        names = ("recipe", "threads", "device", "memory", "base", "lora", "commercial")
+        key = tuple(getattr(settings, name) for name in names)
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # the old models go before the new ones come
+            self._loaded = key, self._load(settings)
+        return self._loaded[1]
+
+    def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
+        """Load a recipe and say what it is, with the thresholds of these styles."""
+        stylizer = self.stylizer(settings)
+        generator, recipe = stylizer.generator, stylizer.recipe
+        judges = {stylizer.analyzer.name, *(referee.name for referee in stylizer.referees)}
+        custom = Path(settings.thresholds) if settings.thresholds else None
+        entries = {}
+        for style in styles:
+            limits, _ = limits_for(recipe, style, settings.far, custom, generator.digests, judges)
+            entries[style] = {
+                "prompt": recipe.prompt_of(recipe.style(style)),
+                "identity": limits.identity,
+                "style_on_face": limits.style_on_face,
+                "burned": limits.burned,
+                "statistics": _statistics(limits),
+                "curves": _digest(as_table(stylizer.curves(style, settings.curves))),
+            }
+        foresight = foresight_for(recipe.name, generator.digests)
+        own = _plain(recipe) | {
+            "weights": dict(sorted(stylizer.digests.items())),
+            "judges": sorted(judges),
+            "foresight": asdict(foresight) if foresight else None,
+        }
+        environment = {
+            "threads": generator.threads,
+            "dtype": generator.dtype,
+            "machine": platform.machine(),
+            "versions": library_versions(),
+        }
+        return Fingerprint(recipe=own | {"styles": entries}, environment=environment)
+
+    def work(self, batch: Batch) -> Iterator[Made]:
+        """Make a batch, one result per task, in order; an error of one photo or picture is a result too.
+
+        Raises:
+            CampaignError: the models here are not those of the run.
+        """
+        stylizer = self.stylizer(batch.tasks[0].settings)
+        if wrong := [name for name, digest in batch.weights.items() if stylizer.digests.get(name) != digest]:
+            raise CampaignError(f"{platform.node()} has other weights than the run began with: {', '.join(wrong)}")
+        try:
+            first, *more = [
+                Photo(pixels=decode(p.data, Path(p.path).name), path=Path(p.path), sha256=p.sha256)
+                for p in batch.photos
+            ]
+            (subject,) = stylizer.subjects(first, batch.tasks[0].settings.face, more)
+        except PortraitError as error:
+            for task in batch.tasks:
+                yield Made(task=task, failure=str(error), no_face=True)
+            return
+        for n, task in enumerate(batch.tasks):
+            try:
+                made = stylizer.stylize(subject, task.slot.style, task.settings)
+                picture = encode_picture(made.picture, task.settings.format, parameters=parameters_text(made.record))
+            except PortraitError as error:
+                yield Made(task=task, failure=str(error), identity=subject.identity.embeddings)
+                continue
+            yield Made(
+                task=task,
+                record=made.record,
+                picture=picture,
+                before=_before(made.before) if n == 0 else b"",
+                look=measure_look(made.picture),
+                embeddings=made.embeddings,
+                identity=subject.identity.embeddings,
+            )
+
+
+def _statistics(limits: Thresholds) -> str:
+    known = limits.statistics
+    return "" if known is None else _digest([known.mean.tolist(), known.precision.tolist(), known.limit])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's values that move pictures; its files are named by their digests elsewhere."""
+    found: dict[str, Any] = {}
+    for f in fields(recipe):
+        value = getattr(recipe, f.name)
+        if f.name == "balance":
+            found[f.name] = [[at, [getattr(knobs, k.name) for k in fields(knobs)]] for at, knobs in value]
+        elif f.name == "loras":
+            found[f.name] = [[lora.part or Path(lora.path).name, lora.weight] for lora in value]
+        elif f.name != "title" and isinstance(value, str | int | float):
+            found[f.name] = value
+    return found
+
+
+def _before(image: RgbImage) -> bytes:
+    scale = min(1.0, BEFORE_SIDE / max(image.shape[:2]))
+    small = resized(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(small)).save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
+
+
+class LocalEngine:
+    """Makes everything in this process, one picture after the other."""
+
+    name = "local"
+    workers = 1
+
+    def __init__(self, load: Callable[[Settings], Stylizer] = Stylizer.from_settings) -> None:
+        self._worker = Worker(load)
+
+    def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
+        return self._worker.describe(settings, styles)
+
+    def work(self, batches: Iterator[Batch]) -> Iterator[Made]:
+        for batch in batches:
+            yield from self._worker.work(batch)
+
+    def close(self) -> None:
+        pass
+
+
+class _RayWorker:
+    """A worker as a Ray actor; a batch is a list here, since a dead actor's half of one is of no use."""
+
+    def __init__(self, load: Callable[[Settings], Stylizer]) -> None:
+        self._worker = Worker(load)
+
+    def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
+        return self._worker.describe(settings, styles)
+
+    def work(self, batch: Batch) -> list[Made]:
+        return list(self._worker.work(batch))
+
+
+class RayEngine:
+    """Makes batches on Ray actors, each of which holds the models.
+
+    Pictures come back as bytes, so machines share no disk; the driver alone writes. When an actor dies, with its machine
+    or from lack of memory, another is started and its batch made again; the pictures are the same, since their seeds
+    come from their keys.
+
+    Args:
+        address: Of a running cluster, or `auto`; empty starts a local one on the loopback interface.
+        workers: Actors; 0 for as many as the cluster's CPUs or GPUs hold.
+        gpus: GPUs per actor, also a fraction such as 0.5: two actors then share one.
+        threads: Processor threads per actor, which is also how many CPUs Ray counts for it.
+        load: Makes the Stylizer, on the actor.
+
+    Raises:
+        SettingsError: Ray is not installed; the cluster has no room for one actor.
+        CampaignError: there is no cluster at the address.
+    """
+
+    name = "ray"
+
+    def __init__(
+        self,
+        *,
+        address: str = "",
+        workers: int = 0,
+        gpus: float = 0.0,
+        threads: int = 0,
+        load: Callable[[Settings], Stylizer] = Stylizer.from_settings,
+    ) -> None:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        try:
+            import ray
+        except ImportError:
+            raise SettingsError(
+                '--engine ray needs Ray, which is not installed; run: pip install "portrait[ray]"'
+            ) from None
+        self._ray, self._load = ray, load
+        threads = threads or cpu_threads()
+        self._own = not ray.is_initialized()
+        if self._own:
+            options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+            if address:
+                options["address"] = address
+            else:  # a cluster of one machine that nobody else reaches
+                options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "num_cpus": cpu_threads()}
+                options["object_store_memory"] = 256 * 2**20
+            try:
+                ray.init(**options)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise CampaignError(f"no Ray cluster at {address or 'this machine'}: {error}") from None
+        has = ray.cluster_resources()
+        room = int(has.get("GPU", 0) / gpus) if gpus else int(has.get("CPU", 0) // threads)
+        self.workers = workers or room
+        if room < max(1, workers):
+            what = f"{gpus:g} GPU(s)" if gpus else f"{threads} CPU(s)"
+            raise SettingsError(
+                f"the Ray cluster has {has.get('CPU', 0):g} CPU(s) and {has.get('GPU', 0):g} GPU(s): room for {room} "
+                f"worker(s) of {what} each, and {max(1, workers)} are wanted; set threads in [settings], --workers or --gpus"
+            )
+        self._options = {"num_cpus": 0 if gpus else threads, "num_gpus": gpus, "max_restarts": 0}
+        self._actors = [self._actor() for _ in range(self.workers)]
+
+    def _actor(self) -> Any:
+        return self._ray.remote(_RayWorker).options(**self._options).remote(self._load)
+
+    def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
+        """By every actor, so that all have loaded the models; they must have the same ones."""
+        found = self._ray.get([actor.describe.remote(settings, styles) for actor in self._actors])
+        if any(one.recipe != found[0].recipe for one in found):
+            raise CampaignError(f"the workers have different weights or thresholds for recipe {settings.recipe}")
+        if any(one.environment != found[0].environment for one in found):
+            log.warning("the workers differ in libraries or processor: their pictures may differ by rounding")
+        return found[0]
+
+    def work(self, batches: Iterator[Batch]) -> Iterator[Made]:
+        ray, dead = self._ray, self._ray.exceptions
+        lost = (dead.RayActorError, dead.WorkerCrashedError, dead.OutOfMemoryError, dead.NodeDiedError)
+        free, again = deque(self._actors), deque[tuple[Batch, int]]()
+        running: dict[Any, tuple[Any, Batch, int]] = {}
+        while True:
+            while free:
+                batch, deaths = again.popleft() if again else (next(batches, None), 0)
+                if batch is None:
+                    break
+                actor = free.popleft()
+                running[actor.work.remote(batch)] = actor, batch, deaths
+            if not running:
+                return
+            done, _ = ray.wait(list(running), timeout=1.0)  # short, so that Ctrl-C is heard
+            for reference in done:
+                actor, batch, deaths = running.pop(reference)
+                try:
+                    results = ray.get(reference)
+                except lost as error:
+                    log.warning("a worker died (%s); its %d jobs are made again", _line(error), len(batch.tasks))
+                    self._actors.remove(actor)
+                    actor = self._actor()
+                    self._actors.append(actor)
+                    if deaths + 1 < MOST_DEATHS:
+                        again.append((batch, deaths + 1))
+                    else:
+                        why = f"{MOST_DEATHS} workers died making it, the last one so: {_line(error)}"
+                        yield from (Made(task=task, failure=why) for task in batch.tasks)
+                    results = []
+                free.append(actor)
+                yield from results
+
+    def close(self) -> None:
+        for actor in self._actors:
+            self._ray.kill(actor)
+        if self._own:
+            self._ray.shutdown()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

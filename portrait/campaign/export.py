@@ -1,0 +1,128 @@
+"""Hand over a run: the accepted pictures by person and style in the sizes that were asked for; and clean up."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from portrait.campaign.ledger import Ledger, only_run
+from portrait.campaign.run import BEFORE, PICTURES
+from portrait.campaign.sizes import SIZES, encode_size, face_box
+from portrait.errors import SettingsError
+from portrait.images import read_photo, write_bytes
+
+MANIFEST = "manifest.csv"
+_COLUMNS = (
+    "file",
+    "subject",
+    "recipe",
+    "style",
+    "variant",
+    "size",
+    "width",
+    "height",
+    "enlarged",
+    "padded",
+    "seed",
+    "key",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """How many files were written, of how many portraits; `enlarged` is how many had to be enlarged."""
+
+    files: int
+    pictures: int
+    enlarged: int
+    manifest: Path
+
+
+def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> Exported:
+    """Write every accepted picture as `SUBJECT/STYLE...-SIZE.suffix`, and a manifest CSV with a line each.
+
+    Args:
+        run: A run's folder.
+        folder: Where to; files of an earlier export are replaced.
+        sizes: Names of `SIZES`; those of the plan if there are none, or else the original.
+
+    Raises:
+        SettingsError: an unknown size.
+    """
+    with Ledger.open(run) as ledger:
+        wanted = list(sizes) or ledger.get("sizes") or ["original"]
+        for name in wanted:
+            if name not in SIZES:
+                raise SettingsError(f"no size {name!r}; sizes: {', '.join(SIZES)}")
+        columns = sorted({column for person in ledger.subjects() for column in person["columns"]} - set(_COLUMNS))
+        groups = {person["name"]: person["columns"] for person in ledger.subjects()}
+        several = len({job.slot.recipe for job in ledger.jobs()}) > 1
+        rows, pictures, enlarged = [], 0, 0
+        for job in ledger.jobs("accepted"):
+            done = ledger.result(job.id)
+            if done is None or job.output is None:
+                continue
+            record, source = done[0], run / job.output
+            picture = read_photo(source).pixels
+            pictures += 1
+            stem = Path(job.stem).name if not several else f"{job.slot.recipe}-{Path(job.stem).name}"
+            for name in wanted:
+                size, scale, padded = SIZES[name], 1.0, False
+                if size is None:
+                    data, suffix = source.read_bytes(), source.suffix[1:]
+                    width, height = picture.shape[1], picture.shape[0]
+                else:
+                    data, suffix, crop = encode_size(picture, size, face_box(record))
+                    width, height, scale, padded = size.width, size.height, crop.scale, crop.padded
+                enlarged += scale > 1
+                path = f"{job.slot.subject}/{stem}{'' if name == 'original' else '-' + name}.{suffix}"
+                write_bytes(folder / path, data)
+                own = [groups[job.slot.subject].get(column, "") for column in columns]
+                facts = [job.slot.subject, job.slot.recipe, job.slot.style, job.slot.variant + 1, name, width, height]
+                rows.append(
+                    [path, *facts, scale if scale > 1 else "", "yes" if padded else "", record["seed"], job.key, *own]
+                )
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerows([plain_cell(value) for value in row] for row in [[*_COLUMNS, *columns], *rows])
+    manifest = write_bytes(folder / MANIFEST, text.getvalue().encode("utf-8-sig"))
+    return Exported(files=len(rows), pictures=pictures, enlarged=enlarged, manifest=manifest)
+
+
+def plain_cell(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def prune_run(
+    run: Path, *, rejected: bool = False, embeddings: bool = False, dry_run: bool = False
+) -> tuple[list[Path], int]:
+    """Remove what a run does not need any more; returns the files, and how many rows of embeddings or jobs went.
+
+    Always: files that no job of the plan refers to, and jobs that the plan no longer names. With `rejected` the pictures
+    that were not accepted (their rows and scores stay). With `embeddings` the faces' embeddings, which are biometric
+    data: what is measured between people (impostors, one person over the styles) can then no longer be.
+    """
+    with only_run(run), Ledger.open(run) as ledger:
+        keep: set[Path] = set()
+        for job in ledger.jobs():
+            if job.output and not (rejected and job.state == "rejected"):
+                keep |= {run / job.output, (run / job.output).with_suffix(".json")}
+            keep.add(run / BEFORE / f"{job.slot.subject}-{job.slot.recipe}.jpg")
+        files = [
+            p for place in (PICTURES, BEFORE) for p in sorted((run / place).rglob("*")) if p.is_file() and p not in keep
+        ]
+        if dry_run:
+            return files, 0
+        if rejected:
+            ledger.set("pruned", True)
+        for path in files:
+            path.unlink(missing_ok=True)
+        for place in sorted((run / PICTURES).rglob("*"), reverse=True):
+            if place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
+        gone = ledger.delete_dropped()
+        return files, gone + (ledger.forget() if embeddings else 0)

@@ -1,0 +1,261 @@
+"""What the knobs do to likeness and style, measured per recipe x style: the dial's map and the policy's prior.
+
+`portrait curves` (`measuring.py`) writes `NAME.curves.json` beside the recipe; this file reads it. A recipe that
+was never measured gets `default_curves`: guesses with wide deviations, which a run's own attempts soon outweigh.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from portrait.errors import SettingsError
+from portrait.recipes.recipe import Recipe
+from portrait.records import Knobs
+
+log = logging.getLogger(__name__)
+
+STYLE = "style_on_face"
+KNOBS = ("controlnet_conditioning_scale", "strength", "guidance_scale", "ip_adapter_scale")
+RANGE = {
+    "ip_adapter_scale": (0.0, 1.4),
+    "controlnet_conditioning_scale": (0.55, 1.0),  # below, the likeness of `mini` falls steeply
+    "strength": (0.3, 1.0),
+    "guidance_scale": (1.0, 7.5),
+}
+"""Where the policy may move a knob, and so where curves are measured."""
+STEP = {"ip_adapter_scale": 0.2, "controlnet_conditioning_scale": 0.1, "strength": 0.1, "guidance_scale": 0.5}
+"""One careful move of a knob."""
+
+_GUESS = {  # knob -> (likeness, style) of one STEP upwards, the order of size that `mini` shows
+    "ip_adapter_scale": (0.03, -0.01),
+    "controlnet_conditioning_scale": (0.05, -0.02),
+    "strength": (-0.03, 0.02),
+    "guidance_scale": (-0.02, 0.01),
+}
+_SCALE = {"dlib": 0.1}
+"""A judge's unit of likeness over ArcFace's: dlib's cosines of faces crowd near 1."""
+_GUESSED_LEVEL = {"dlib": (0.95, 0.03), STYLE: (0.25, 0.1)}  # others: (0.5, 0.2); mean and deviation
+_SURE = 1.0
+"""The dial starts where the mean style is this many deviations above the limit of `not_stylized`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Curves:
+    """Mean likeness by each judge and mean `style_on_face` against the knobs, of one recipe and style.
+
+    With m outputs (judges, then `style_on_face`):
+
+    Args:
+        outputs: Their names.
+        base: Where the other knobs stood while one was moved.
+        level: (m,) means at `base`.
+        effects: Knob -> (values (n,) rising, changes (n, m) from `level`); linear in between, flat beyond.
+        people: (m, m) covariance of people's own levels.
+        residual: (m, m) covariance of pictures of one person with the same knobs: the seeds.
+        slope_spread: Deviation, over people, of how much of the mean effect a knob has; 0.3 means 0.7 to 1.3.
+        dial: Positions (n,) on the recipe's path of `[[balance]]` points, and means (n, m) there; empty when not
+            measured.
+        measured: False for guesses.
+    """
+
+    outputs: tuple[str, ...]
+    base: Knobs
+    level: np.ndarray
+    effects: dict[str, tuple[np.ndarray, np.ndarray]]
+    people: np.ndarray
+    residual: np.ndarray
+    slope_spread: float
+    dial: tuple[np.ndarray, np.ndarray]
+    measured: bool
+
+    def changes(self, knobs: Sequence[Knobs]) -> np.ndarray:
+        """(K, knobs, m): what each knob, at its value there, changes of `level`."""
+        found = np.zeros((len(knobs), len(KNOBS), len(self.outputs)))
+        for j, name in enumerate(KNOBS):
+            if name in self.effects:
+                at, change = self.effects[name]
+                values = [getattr(k, name) for k in knobs]
+                found[:, j] = np.stack([np.interp(values, at, column) for column in change.T], 1)
+        return found
+
+    def position(self, balance: float, style_limit: float = 0.0) -> float:
+        """Where on the recipe's path of `[[balance]]` points the dial's `balance` stands, in [0, 1].
+
+        The dial starts where a picture is safely a portrait (mean style one deviation above the limit) and ends
+        where the path ends. In between equal steps of balance are equal steps of the measured trade-off: half the
+        rise of style, half the fall of likeness (mean of the judges), each as a share of its whole way. Without
+        measurement the path itself is the dial.
+
+        Args:
+            balance: In [0, 1].
+            style_limit: What `style_on_face` must reach.
+        """
+        at, mean = self.dial
+        if len(at) < 2:
+            return balance
+        style = mean[:, self.outputs.index(STYLE)]
+        s = self.outputs.index(STYLE)
+        deviation = float(np.sqrt(self.people[s, s] + self.residual[s, s]))
+        fine = np.linspace(at[0], at[-1], 201)
+        safe = np.nonzero(np.interp(fine, at, style) - _SURE * deviation >= style_limit)[0]
+        fine = fine[int(safe[0]) if len(safe) else 0 :]
+        ways = [_way(np.interp(fine, at, style))]
+        falls = [_way(-np.interp(fine, at, column)) for o, column in enumerate(mean.T) if o != s]
+        ways += [np.mean(falls, 0)] if falls else []
+        trade = np.mean(ways, 0)
+        return float(np.interp(balance, trade, fine)) if trade[-1] > 0 else balance
+
+    def chosen(self, judges: Collection[str]) -> Curves:
+        """The same of these judges alone.
+
+        Raises:
+            SettingsError: one of them was not measured.
+        """
+        if missing := set(judges) - set(self.outputs):
+            raise SettingsError(f"the curves were measured without {', '.join(sorted(missing))}; run portrait curves")
+        keep = [i for i, name in enumerate(self.outputs) if name in judges or name == STYLE]
+        return replace(
+            self,
+            outputs=tuple(self.outputs[i] for i in keep),
+            level=self.level[keep],
+            effects={name: (at, change[:, keep]) for name, (at, change) in self.effects.items()},
+            people=self.people[np.ix_(keep, keep)],
+            residual=self.residual[np.ix_(keep, keep)],
+            dial=(self.dial[0], self.dial[1][:, keep]),
+        )
+
+
+def _way(values: np.ndarray) -> np.ndarray:
+    """From 0 to 1 along a curve, never falling: noise of the measurement does not turn the dial back."""
+    rising = np.maximum.accumulate(values) - values[0]
+    return rising / rising[-1] if rising[-1] > 0 else np.linspace(0, 1, len(values))
+
+
+def default_curves(base: Knobs, judges: Sequence[str]) -> Curves:
+    """Guesses for a recipe that was not measured.
+
+    Signs are those of diffusers' knobs (more adapter and more structure: more alike, less style; more strength and
+    guidance: the reverse), sizes those of `mini` (`_GUESS`). The level is uncertain by a whole range of likeness
+    and each slope by 70 %, so the first attempts decide.
+    """
+    outputs = (*judges, STYLE)
+    levels = [_GUESSED_LEVEL.get(name, (0.5, 0.2)) for name in outputs]
+    effects = {}
+    for knob, (likeness, style) in _GUESS.items():
+        at = np.array(RANGE[knob])
+        slope = np.array([style if name == STYLE else likeness * _SCALE.get(name, 1.0) for name in outputs])
+        effects[knob] = at, (at - getattr(base, knob))[:, None] / STEP[knob] * slope
+    deviations = np.array([deviation for _, deviation in levels])
+    return Curves(
+        outputs=outputs,
+        base=base,
+        level=np.array([mean for mean, _ in levels]),
+        effects=effects,
+        people=np.diag(deviations**2),
+        residual=np.diag((0.3 * deviations) ** 2),
+        slope_spread=0.7,
+        dial=(np.zeros(0), np.zeros((0, len(outputs)))),
+        measured=False,
+    )
+
+
+def curves_for(
+    recipe: Recipe, style: str, judges: Sequence[str], weights: Mapping[str, str], file: Path | None = None
+) -> Curves:
+    """The measured curves of a recipe and style, or guesses where there are none.
+
+    Args:
+        recipe: Its shipped curves are used if they were measured with these very weights.
+        style: A style of the recipe.
+        judges: Names of the recognisers that judge.
+        weights: File name -> SHA-256 of the model.
+        file: Curves of the user's own, in place of the shipped ones.
+
+    Raises:
+        SettingsError: `file` cannot be read, is of other weights, or lacks the style.
+    """
+    table = _read(file) if file else _shipped(recipe.name)
+    if table is None:
+        return default_curves(recipe.knobs_at(0.5), judges)
+    try:
+        fits = dict(table["weights"]) == dict(weights)
+        if fits and style in table["styles"]:
+            return _parse(table["styles"][style], Knobs(**table["base"])).chosen(judges)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise SettingsError(f"curves {file or recipe.name} are damaged: {error!r}") from None
+    why = "do not have this style" if fits else "were measured with other weights"
+    if file:
+        raise SettingsError(f"the curves {file} {why}; run portrait curves")
+    log.info("the curves of %s %s; the policy starts from guesses", recipe.name, why)
+    return default_curves(recipe.knobs_at(0.5), judges)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise SettingsError(f"cannot read curves {file}: {error}") from None
+
+
+def _shipped(recipe: str) -> dict[str, Any] | None:
+    path = resources.files("portrait.recipes") / f"{recipe}.curves.json"
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def _parse(entry: dict[str, Any], base: Knobs) -> Curves:
+    outputs = tuple(str(name) for name in entry["outputs"])
+    level = np.array(entry["level"], float)
+    at, means = np.array(entry["dial"]["at"], float), np.array(entry["dial"]["mean"], float)
+    effects = {
+        str(knob): (np.array(sweep["at"], float), np.array(sweep["mean"], float) - level)
+        for knob, sweep in entry["knobs"].items()
+    }
+    m = len(outputs)
+    people, residual = np.array(entry["people"], float), np.array(entry["residual"], float)
+    shapes = [level.shape == (m,), people.shape == residual.shape == (m, m), means.shape == (len(at), m)]
+    shapes += [change.shape == (len(values), m) for values, change in effects.values()]
+    if not all(shapes) or not all(np.isfinite(x).all() for x in (level, means, people, residual)):
+        raise ValueError("a table does not have a column per output")
+    return Curves(
+        outputs=outputs,
+        base=base,
+        level=level,
+        effects=effects,
+        people=people,
+        residual=residual,
+        slope_spread=float(entry["slope_spread"]),
+        dial=(at, means),
+        measured=True,
+    )
+
+
+def as_table(curves: Curves) -> dict[str, Any]:
+    """What `curves_for` reads again, of one style."""
+
+    def rounded(x: np.ndarray, digits: int = 5) -> Any:
+        return np.round(x, digits).tolist()
+
+    return {
+        "outputs": list(curves.outputs),
+        "level": rounded(curves.level),
+        "dial": {"at": rounded(curves.dial[0]), "mean": rounded(curves.dial[1])},
+        "knobs": {
+            name: {"at": rounded(at), "mean": rounded(change + curves.level)}
+            for name, (at, change) in curves.effects.items()
+        },
+        "people": rounded(curves.people, 8),
+        "residual": rounded(curves.residual, 8),
+        "slope_spread": round(curves.slope_spread, 4),
+    }
+
+
+def base_table(base: Knobs) -> dict[str, Any]:
+    return asdict(base)

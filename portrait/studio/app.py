@@ -1,0 +1,586 @@
+"""The page: Gradio blocks, wired to sessions and jobs. `strings` has its words, `page` its HTML, `work` its work."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData
+
+from portrait.errors import InputError, PortraitError, SettingsError
+from portrait.recipes.recipe import load_recipe
+from portrait.report.sheet import thumbnail
+from portrait.settings import Settings
+from portrait.studio import page, strings
+from portrait.studio.downloads import file_stem, square, write_downloads
+from portrait.studio.reports import Reports
+from portrait.studio.session import Session
+from portrait.studio.work import Job, Workshop, installed_recipes, read_upload, web_settings
+from portrait.stylizer import VARIANT_STRIDE
+
+ADVANCED = [
+    "frame",
+    "seed",
+    "far",
+    "max_attempts",
+    "until",
+    "strength",
+    "guidance_scale",
+    "ip_adapter_scale",
+    "controlnet_conditioning_scale",
+    "num_inference_steps",
+    "prompt",
+    "negative_prompt",
+]
+PAUSE = 0.35
+"""Seconds without a further move before the slider acts."""
+STEP = 0.15
+"""How far “more like me” and “more style” move the balance."""
+IDLE_SECONDS = 3600.0
+"""A session that was not used for so long is forgotten."""
+PREVIEW_SIDE = 384
+
+Updates = dict[Any, Any]
+"""Component -> what becomes of it."""
+
+
+class Studio:
+    """The page and everything behind it.
+
+    Args:
+        workshop: Models and the line in front of them.
+        folder: Where files for download lie; the caller deletes it at the end.
+        reports: The run folders that the viewer may open.
+        local: Whether only this computer can reach the page.
+    """
+
+    def __init__(self, workshop: Workshop, folder: Path, reports: Reports, *, local: bool = True) -> None:
+        self.workshop = workshop
+        self.folder = folder
+        self.reports = reports
+        self.local = local
+        self._sessions: dict[str, Session] = {}
+        self._answers: list[tuple[float, Path]] = []  # folders with what was made over HTTP
+        self._lock = threading.Lock()
+
+    # Sessions ------------------------------------------------------------------------------------------------
+
+    def session(self, request: gr.Request) -> Session:
+        """The visitor's; made on first use. Sessions that were idle for long go."""
+        name, now = str(request.session_hash), time.monotonic()
+        with self._lock:
+            idle = [key for key, one in self._sessions.items() if now - one.seen > IDLE_SECONDS and key != name]
+            gone = [self._sessions.pop(key) for key in idle]
+            if name not in self._sessions:
+                self._sessions[name] = Session(self.folder / secrets.token_urlsafe(12))
+                self._sessions[name].style = self._styles(self.workshop.settings.recipe)[0]
+            found = self._sessions[name]
+            found.seen = now
+        for one in gone:
+            one.forget()
+        return found
+
+    def _answer(self, made: Path) -> None:
+        """Keep a folder with an answer for as long as a session; older ones go."""
+        now = time.monotonic()
+        with self._lock:
+            old = [folder for when, folder in self._answers if now - when > IDLE_SECONDS]
+            self._answers = [(when, folder) for when, folder in self._answers if folder not in old] + [(now, made)]
+        for folder in old:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def leave(self, request: gr.Request) -> None:
+        """The tab was closed: cancel and forget."""
+        with self._lock:
+            session = self._sessions.pop(str(request.session_hash), None)
+        if session is not None:
+            session.forget()
+            self.workshop.forget()
+
+    @staticmethod
+    def _styles(recipe: str) -> tuple[str, ...]:
+        return load_recipe(recipe).styles
+
+    # The page ------------------------------------------------------------------------------------------------
+
+    def build(self) -> gr.Blocks:
+        """The blocks, ready to launch."""
+        with gr.Blocks(title=strings.TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
+            gr.HTML(
+                f"<header><h1>{strings.TITLE}</h1><p>{strings.TAGLINE}</p></header>",
+                apply_default_css=False,
+                js_on_load=None,
+            )
+            with gr.Tabs():
+                with gr.Tab(strings.TAB_STUDIO, id="studio"), gr.Row(elem_classes="columns"):
+                    with gr.Column(scale=4, min_width=300, elem_classes="controls"):
+                        self._build_controls()
+                    with gr.Column(scale=8, min_width=320, elem_classes="showing"):
+                        self.result = self._part("result", page.empty_html())
+                with gr.Tab(strings.TAB_REPORTS, id="reports"):
+                    self._build_reports()
+            gr.HTML(f"<footer>{strings.FOOTER}</footer>", apply_default_css=False, js_on_load=None)
+            self._wire(blocks)
+            self._build_api()
+        blocks.queue(default_concurrency_limit=None, max_size=64)
+        return blocks
+
+    @staticmethod
+    def _part(name: str, value: str) -> gr.HTML:
+        return gr.HTML(
+            value,
+            elem_id=name,
+            apply_default_css=False,
+            js_on_load=f"portraitStudio.{name}(element, trigger, upload, watch)",
+        )
+
+    def _build_controls(self) -> None:
+        base = self.workshop.settings
+        first = load_recipe(base.recipe)
+        self.photo = self._part("photo", page.photo_html(None, local=self.local))
+        self.styles = self._part("styles", page.styles_html(first, first.styles[0]))
+        self.balance = gr.Slider(
+            0, 1, base.balance, step=0.05, label=strings.BALANCE, info=strings.BALANCE_INFO, elem_id="balance"
+        )
+        self.make = gr.Button(strings.MAKE, variant="primary", elem_id="make")
+        self.cancel = gr.Button(strings.CANCEL, variant="secondary", visible=False, elem_id="cancel")
+        self.variants = gr.Radio([1, 2, 3, 4], value=1, label=strings.VARIANTS, elem_id="variants")
+        self.keep = gr.CheckboxGroup(
+            [(text, name) for name, text in strings.KEEPS.items()],
+            label=strings.KEEP,
+            info=strings.KEEP_INFO,
+            elem_id="keep",
+        )
+        self.region = gr.Textbox(label=strings.REGION, info=strings.REGION_INFO, elem_id="region")
+        with gr.Accordion(strings.ADVANCED, open=False, elem_id="advanced"):
+            recipes = sorted({base.recipe, *installed_recipes()})
+            self.recipe = gr.Dropdown(
+                recipes, value=base.recipe, label=strings.RECIPE, interactive=True, elem_id="recipe"
+            )
+            self.advanced = {name: _control(name, base) for name in ADVANCED}
+
+    def _build_reports(self) -> None:
+        names = self.reports.names()
+        info = strings.RUN_INFO.format(root=self.reports.root)
+        with gr.Row():
+            self.run = gr.Dropdown(names, value=None, label=strings.RUN, info=info, elem_id="run")
+            self.baseline = gr.Dropdown(
+                [(strings.NO_BASELINE, ""), *names], value="", label=strings.BASELINE, info=strings.BASELINE_INFO
+            )
+        self.report = gr.HTML(
+            page.notice(strings.CHOOSE_RUN if names else strings.NO_RUNS.format(root=self.reports.root)),
+            apply_default_css=False,
+            js_on_load=None,
+            elem_id="report",
+        )
+
+    def _wire(self, blocks: gr.Blocks) -> None:
+        # A visitor who changes their mind is not held up by what is still being made.
+        free: dict[str, Any] = {
+            "show_progress": "hidden",
+            "concurrency_limit": None,
+            "api_visibility": "private",
+            "trigger_mode": "multiple",
+        }
+        controls = [self.balance, self.variants, self.keep, self.region, self.recipe, *self.advanced.values()]
+        everything = [self.photo, self.styles, self.result, self.make, self.cancel, *controls]
+        self.photo.upload(self._on_photo, None, everything, **free)
+        self.photo.select(self._on_face, None, [self.result], queue=False, **free)
+        self.photo.input(self._on_region, None, [self.region], queue=False, **free)
+        self.styles.select(self._on_style, controls, everything, **free)
+        self.balance.input(self._on_balance, controls, everything, **free)
+        self.recipe.input(self._on_recipe, [self.recipe], [self.styles], **free)
+        self.make.click(self._on_make, controls, everything, **free)
+        self.cancel.click(self._on_cancel, None, None, queue=False, **free)
+        self.result.submit(self._on_more, controls, everything, **free)
+        self.result.upload(self._on_same_look, controls, everything, **free)
+        self.result.select(self._on_history, None, everything, **free)
+        self.result.clear(self._on_reset, None, everything, **free)
+        self.run.input(self._on_run, [self.run, self.baseline], [self.report], **free)
+        self.baseline.input(self._on_run, [self.run, self.baseline], [self.report], **free)
+        self.run.focus(self._on_runs, None, [self.run, self.baseline], **free)
+        blocks.unload(self.leave)
+
+    # What visitors do ----------------------------------------------------------------------------------------
+
+    def _uploaded(self, event: gr.EventData) -> tuple[bytes, str]:
+        """The bytes of an upload and the name of the file; the file itself is deleted at once."""
+        data = event._data or {}
+        path = Path(str(data.get("path", ""))).resolve()
+        if not path.is_relative_to(self.folder.resolve()) or not path.is_file():
+            raise InputError(strings.UPLOAD_FAILED)
+        name = Path(str(data.get("name") or path.name).replace("\\", "/")).name
+        try:
+            return path.read_bytes(), name
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _on_photo(self, request: gr.Request, event: gr.EventData) -> Iterator[Updates]:
+        session = self.session(request)
+        session.cancel()
+        yield {self.photo: page.photo_html(session, looking=True)}
+        try:
+            self._open(session, event)
+        except PortraitError as error:
+            yield {self.photo: page.photo_html(session, problem=str(error), local=self.local)}
+            return
+        yield {
+            self.photo: page.photo_html(session, local=self.local),
+            self.region: "",
+            self.result: self._result(session),
+        }
+
+    def _open(self, session: Session, event: gr.EventData) -> None:
+        data, name = self._uploaded(event)
+        photo = read_upload(data, name)
+        faces, meant = self.workshop.look(photo)
+        named = name not in ("camera.png", "image.png")  # what browsers call a picture that is no file
+        session.open(photo, faces, named=named, face=meant)
+
+    def _on_face(self, request: gr.Request, event: gr.EventData) -> Any:
+        session = self.session(request)
+        session.choose(int(event._data["face"]))
+        return self._result(session) if session.job is None else gr.skip()  # what was complained of is done
+
+    def _on_region(self, event: gr.EventData) -> str:
+        region = event._data.get("region")
+        return ",".join(str(int(v)) for v in region) if region else ""
+
+    def _on_style(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
+        self.session(request).style = str(event._data["style"])
+        yield from self._on_adjust(request, *values)
+
+    def _on_balance(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
+        session = self.session(request)
+        session.moves = mine = session.moves + 1
+        time.sleep(PAUSE)
+        if session.moves == mine:
+            yield from self._on_adjust(request, *values)
+        else:
+            yield {}
+
+    def _on_adjust(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
+        """Style and slider act at once, as soon as there is a picture to adjust."""
+        session = self.session(request)
+        if session.photo is not None and (session.shots or session.job is not None):
+            yield from self._on_make(request, *values)
+        else:
+            yield {}
+
+    def _on_recipe(self, request: gr.Request, recipe: str) -> str:
+        session = self.session(request)
+        offered = self._styles(recipe)
+        if session.style not in offered:
+            session.style = offered[0]
+        return page.styles_html(load_recipe(recipe), session.style)
+
+    def _on_make(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
+        session = self.session(request)
+        try:
+            if session.photo is None:
+                raise SettingsError(strings.NEED_PHOTO)
+            if session.face is None:
+                raise SettingsError(strings.NEED_FACE)
+            settings = self._settings(session, values)
+        except PortraitError as error:
+            yield {self.result: self._result(session, problem=str(error))}
+            return
+        yield from self._make(session, settings)
+
+    def _on_more(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
+        """More like me, more style, another one: from the picture that is shown."""
+        session = self.session(request)
+        shot, act = session.find(session.shown), event._data["act"]
+        if shot is None or session.photo is None or session.face is None:
+            yield {self.result: self._result(session, problem=strings.NEED_PHOTO)}
+            return
+        try:
+            now = self._settings(session, values)
+            settings = replace(shot.settings, variants=now.variants, face=now.face)
+            if act == "another":
+                settings = replace(settings, seed=self._fresh_seed(session))
+            else:
+                step = -STEP if act == "like" else STEP
+                settings = replace(settings, balance=round(min(1.0, max(0.0, settings.balance + step)), 2))
+        except PortraitError as error:
+            yield {self.result: self._result(session, problem=str(error))}
+            return
+        session.style = settings.style[0]
+        yield self._controls(settings)
+        yield from self._make(session, settings)
+
+    @staticmethod
+    def _fresh_seed(session: Session) -> int:
+        """A seed whose attempts no picture of this session has seen."""
+        used = max((shot.settings.seed for shot in session.shots), default=1 - VARIANT_STRIDE)
+        return (used + VARIANT_STRIDE) % 2**31
+
+    def _on_same_look(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
+        """Another photo with everything else as it is."""
+        session = self.session(request)
+        shot = session.find(session.shown)
+        yield {self.photo: page.photo_html(session, looking=True)}
+        try:
+            self._open(session, event)
+        except PortraitError as error:
+            yield {
+                self.photo: page.photo_html(session, local=self.local),
+                self.result: self._result(session, problem=str(error)),
+            }
+            return
+        yield {self.photo: page.photo_html(session, local=self.local), self.region: ""}
+        if shot is None or session.face is None:
+            yield {self.result: self._result(session, said="" if session.face is not None else strings.NEED_FACE)}
+            return
+        kept = tuple(name for name in shot.settings.keep if not name.startswith("region:"))
+        yield from self._make(session, replace(shot.settings, keep=kept, face=_face(session)))
+
+    def _on_history(self, request: gr.Request, event: gr.EventData) -> Updates:
+        session, wish = self.session(request), event._data
+        if "compare" in wish:
+            session.compare(wish["compare"])
+            return {self.result: self._result(session)}
+        shot = session.undo() if wish.get("undo") else session.show(int(wish["show"]))
+        if shot is None:
+            return {self.result: self._result(session)}
+        session.style = shot.settings.style[0]
+        recipe = load_recipe(shot.settings.recipe)
+        return {
+            self.result: self._result(session),
+            self.styles: page.styles_html(recipe, session.style),
+            **self._controls(shot.settings),
+        }
+
+    def _on_cancel(self, request: gr.Request) -> None:
+        self.session(request).cancel()
+
+    def _on_reset(self, request: gr.Request) -> Updates:
+        session = self.session(request)
+        session.forget()
+        self.workshop.forget()
+        return {
+            self.photo: page.photo_html(None, local=self.local),
+            self.result: page.empty_html(said=strings.FORGOTTEN),
+            self.region: "",
+            **self._idle(),
+        }
+
+    # Making pictures -----------------------------------------------------------------------------------------
+
+    def _settings(self, session: Session, values: tuple[Any, ...]) -> Settings:
+        """What the controls say. Raises SettingsError with the sentence of the command line."""
+        balance, variants, keep, region, recipe, *advanced = values
+        wishes = {name: _value(name, text) for name, text in zip(self.advanced, advanced, strict=True)}
+        region = "".join((region or "").split())
+        keeps = [*keep, *([f"region:{region}"] if region else [])]
+        wishes |= {"balance": balance, "variants": variants, "keep": keeps, "recipe": recipe, "style": session.style}
+        return web_settings(self.workshop.settings, wishes | {"face": _face(session)})
+
+    def _make(self, session: Session, settings: Settings) -> Iterator[Updates]:
+        """Start a job in place of the visitor's last one, and show what becomes of it."""
+        photo, named = session.photo, session.named
+        if photo is None:
+            return
+        with session.lock:
+            session.cancel()
+            face = int(settings.face) if settings.face.isdecimal() else 0
+            known = session.subject(settings.recipe, face)
+            job = self.workshop.start(
+                photo,
+                settings,
+                known=known,
+                on_subject=lambda subject: session.keep_subject(settings.recipe, face, subject),
+            )
+            session.job = job
+        yield {self.make: gr.update(visible=False), self.cancel: gr.update(visible=True)}
+        shot = session.find(session.shown)
+        before = page.data_uri(thumbnail(shot.portrait.picture if shot else photo.pixels, PREVIEW_SIDE), quality=75)
+        problem = said = preview = ""
+        for event in job.events():
+            if session.job is not job:  # a newer wish has taken the stage
+                continue
+            if event.portrait is not None and event.settings is not None:
+                try:
+                    self._keep(session, event.portrait, event.settings, photo, named, job)
+                except PortraitError as error:  # a full disk, say: the picture is shown, its files are not there
+                    problem = str(error)
+            elif event.kind == "failed":
+                problem = event.sentence
+            elif event.kind == "cancelled":
+                said = strings.CANCELLED
+            else:
+                if event.preview is not None:
+                    preview = page.data_uri(thumbnail(event.preview, PREVIEW_SIDE), quality=75)
+                yield {self.result: page.working_html(event, settings.variants, preview, before)}
+        with session.lock:
+            if session.job is not job:
+                return
+            session.job = None
+        yield {self.result: self._result(session, problem=problem, said=said), **self._idle()}
+
+    @staticmethod
+    def _keep(session: Session, portrait: Any, settings: Settings, photo: Any, named: bool, job: Job) -> None:
+        portrait.record["input"]["path"] = photo.path.name  # the name that the visitor knows
+        small = thumbnail(square(portrait), page.SMALL * 2)
+        with session.lock:
+            if session.job is not job:  # forgotten, or a newer wish
+                return
+            shot = session.add(portrait, settings, small, photo, named=named)
+        stem = file_stem(photo.path.stem, f"{settings.style[0]}-{shot.number}")
+        if job.cancelled:
+            return
+        files = write_downloads(portrait, stem, session.folder)
+        with session.lock:
+            if session.find(shot.number) is not None:
+                session.with_files(shot, files)
+            else:  # forgotten while they were written
+                shutil.rmtree(files[0].parent, ignore_errors=True)
+
+    def _result(self, session: Session, *, problem: str = "", said: str = "") -> str:
+        return page.result_html(session, problem=problem, said=said)
+
+    def _idle(self) -> Updates:
+        return {self.make: gr.update(visible=True), self.cancel: gr.update(visible=False)}
+
+    def _controls(self, settings: Settings) -> Updates:
+        """The controls as they were for a picture."""
+        regions = [name.partition(":")[2] for name in settings.keep if name.startswith("region:")]
+        return {
+            self.balance: settings.balance,
+            self.keep: [name for name in settings.keep if name in strings.KEEPS],
+            self.region: regions[0] if regions else "",
+            self.recipe: settings.recipe,
+            **{control: _text(getattr(settings, name)) for name, control in self.advanced.items()},
+        }
+
+    # Reports -------------------------------------------------------------------------------------------------
+
+    def _on_run(self, name: str | None, baseline: str | None) -> Iterator[str]:
+        if not name:
+            yield page.notice(strings.CHOOSE_RUN)
+            return
+        yield page.notice(strings.REPORT_COMES)
+        try:
+            yield page.report_html(self.reports.page(name, baseline or ""), name)
+        except PortraitError as error:
+            yield page.alert(str(error))
+
+    def _on_runs(self) -> tuple[Any, Any]:
+        names = self.reports.names()
+        return gr.update(choices=names), gr.update(choices=[(strings.NO_BASELINE, ""), *names])
+
+    # HTTP and Python -----------------------------------------------------------------------------------------
+
+    def _build_api(self) -> None:
+        gr.api(self.api_stylize, api_name="stylize", concurrency_limit=None)
+        gr.api(self.api_faces, api_name="faces", concurrency_limit=None)
+        gr.api(self.api_recipes, api_name="recipes", concurrency_limit=None)
+
+    def api_stylize(
+        self,
+        photo: FileData,
+        style: str = "watercolor",
+        balance: float = 0.5,
+        seed: int = 1,
+        face: str = "auto",
+        frame: str = "bust",
+        keep: list[str] | None = None,
+        settings: dict | None = None,
+    ) -> tuple[FileData, str]:
+        """Make one portrait; returns the picture (PNG) and its record as JSON text.
+
+        The names are those of `portrait stylize`; `settings` takes any other, such as {"strength": 0.6}.
+        """
+        try:
+            wishes = {
+                "style": style,
+                "balance": balance,
+                "seed": seed,
+                "face": face,
+                "frame": frame,
+                "keep": keep or [],
+            }
+            chosen = web_settings(self.workshop.settings, wishes | (settings or {}))
+            image = self._api_photo(photo)
+            for event in self.workshop.start(image, replace(chosen, variants=1)).events():
+                if event.portrait is not None:
+                    event.portrait.record["input"]["path"] = image.path.name
+                    stem = file_stem(image.path.stem, chosen.style[0])
+                    file, _ = write_downloads(event.portrait, stem, self.folder)
+                    self._answer(file.parent)
+                    # As text: Gradio's client takes every dict with a `path` for a file of the server.
+                    return FileData(path=str(file), orig_name=file.name), json.dumps(event.portrait.record)
+                if event.kind == "failed":
+                    raise SettingsError(event.sentence)
+            raise SettingsError(strings.CANCELLED)
+        except PortraitError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    def api_faces(self, photo: FileData) -> list[dict]:
+        """The faces of a photo from left to right: index, bbox, kps, det_score."""
+        try:
+            faces, _ = self.workshop.look(self._api_photo(photo))
+        except PortraitError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        return [
+            {
+                "index": i,
+                "bbox": [round(float(v), 1) for v in face.bbox],
+                "kps": [[round(float(x), 1), round(float(y), 1)] for x, y in face.kps],
+                "det_score": round(face.det_score, 4),
+            }
+            for i, face in enumerate(faces)
+        ]
+
+    def api_recipes(self) -> dict:
+        """The recipes that are installed, and the styles of each."""
+        return {name: list(self._styles(name)) for name in installed_recipes()}
+
+    def _api_photo(self, photo: Any) -> Any:
+        data = photo if isinstance(photo, dict) else photo.model_dump()
+        event = gr.EventData(None, {"path": data.get("path"), "name": data.get("orig_name")})
+        content, name = self._uploaded(event)
+        return read_upload(content, name)
+
+
+def _face(session: Session) -> str:
+    return "auto" if len(session.faces) == 1 else str(session.face)
+
+
+def _rule(name: str) -> Any:
+    return next(f.metadata for f in fields(Settings) if f.name == name)
+
+
+def _control(name: str, base: Settings) -> Any:
+    """The control of one setting, made from what `Settings` says of it.
+
+    Numbers are texts: Gradio's own field makes 0 of an empty one, and 0 counts.
+    """
+    rule, value = _rule(name), _text(getattr(base, name))
+    common = {"label": name, "info": rule["help"], "elem_id": f"advanced-{name}", "interactive": True}
+    if rule.get("choices"):
+        return gr.Radio(list(rule["choices"]), value=value, **common)
+    return gr.Textbox(value, placeholder=strings.FROM_BALANCE if rule.get("knob") else None, **common)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _value(name: str, text: str | None) -> Any:
+    """What a control says: None for an empty one; what is no number stays a text, which `Settings` complains of."""
+    kind, text = _rule(name)["kind"], (text or "").strip()
+    if kind is str or not text:
+        return text or None
+    try:
+        return kind(text)
+    except ValueError:
+        return text

@@ -1,0 +1,52 @@
+"""What a visitor takes along: the picture, the avatar sizes, the record."""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from portrait.campaign.sizes import SIZES, encode_size, face_box
+from portrait.cli import parameters_text
+from portrait.errors import InputError
+from portrait.images import write_bytes, write_picture
+from portrait.records import RgbImage
+from portrait.stylizer import Portrait
+
+AVATARS = {name: size for name, size in SIZES.items() if size and name.partition("-")[0] in ("avatar", "round")}
+
+
+def square(portrait: Portrait) -> RgbImage:
+    """The square around the person: the picture itself, or of `--frame full` the part where the portrait is."""
+    picture = portrait.picture
+    if portrait.record["frame"] != "full":
+        return picture
+    left, top, side = portrait.record["box"]
+    return np.ascontiguousarray(picture[top : top + side, left : left + side])
+
+
+def file_stem(photo: str, end: str, most: int = 80) -> str:
+    """A file name without its suffix: at most `most` bytes of the photo's name, and `end`."""
+    return f"{photo.encode()[:most].decode(errors='ignore')}-{end}"
+
+
+def write_downloads(portrait: Portrait, stem: str, folder: Path) -> tuple[Path, Path]:
+    """Write the picture as PNG and a ZIP of it, its avatar sizes and the record, under a path nobody can guess."""
+    if Path(stem).name != stem:
+        raise InputError(f"{stem!r} is no file name")
+    folder = folder / secrets.token_urlsafe(16)
+    text = parameters_text(portrait.record)
+    picture = write_picture(folder / f"{stem}.png", portrait.picture, parameters=text)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:  # PNG does not get smaller
+        archive.write(picture, picture.name)
+        face = face_box(portrait.record)
+        for name, size in AVATARS.items():
+            data, suffix, _ = encode_size(portrait.picture, size, face)
+            archive.writestr(f"{stem}-{name}.{suffix}", data)
+        archive.writestr(f"{stem}.json", json.dumps(portrait.record, indent=1) + "\n")
+    return picture, write_bytes(folder / f"{stem}.zip", buffer.getvalue())

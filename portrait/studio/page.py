@@ -1,0 +1,351 @@
+"""The parts of the page as HTML: what is shown follows from a session, and every text is escaped."""
+
+from __future__ import annotations
+
+import base64
+import io
+from functools import lru_cache
+from html import escape
+from importlib import resources
+from pathlib import Path
+from urllib.parse import quote
+
+from PIL import Image
+
+from portrait.judge.verdict import in_words
+from portrait.recipes.recipe import Recipe
+from portrait.recipes.style import styles
+from portrait.records import RgbImage
+from portrait.report.explain import explain
+from portrait.report.sheet import thumbnail
+from portrait.runtime import config_dir
+from portrait.studio import strings
+from portrait.studio.session import Session, Shot
+from portrait.studio.work import MAX_UPLOAD_MB, Event
+
+SHOWN = 1100
+"""The longer side of pictures on the page, pixels; the files for download are whole."""
+SMALL = 132
+
+
+def data_uri(image: RgbImage, *, quality: int = 90) -> str:
+    """A picture inside of the page: nothing of it is written to disk."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "WEBP", quality=quality, method=2)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def asset(name: str) -> str:
+    """The text of frame.css, page.css or page.js."""
+    return (resources.files("portrait.studio") / name).read_text("utf-8")
+
+
+# The photo -------------------------------------------------------------------------------------------------------
+
+
+def photo_html(session: Session | None, *, problem: str = "", looking: bool = False, local: bool = True) -> str:
+    """The place for the photo: a drop zone, or the photo with its faces as buttons."""
+    if looking:
+        return f'<div class="drop busy"><strong data-announce>{strings.LOOKING}</strong></div>'
+    if session is None or session.photo is None:
+        stays = strings.PHOTO_STAYS if local else strings.PHOTO_STAYS_HOST
+        return (
+            f'{alert(problem)}<label class="drop">{_file_input("photo")}'
+            f'<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 18v1a1 1 0 0 0 1 1h14a1 1 0 0 0 1-1v-1M12 15V4m0 0L8 '
+            f'8m4-4 4 4"/></svg><strong>{strings.DROP}</strong><span>{strings.DROP_HOW}</span></label>'
+            f'<div class="row"><button type="button" class="quiet" data-act="camera">{strings.CAMERA}</button></div>'
+            f'<p class="note">{escape(stays)}</p>{_camera()}'
+        )
+    photo = session.photo
+    height, width = photo.pixels.shape[:2]
+    count = len(session.faces)
+    found = strings.FACES.get(count) or strings.FACES_MANY.format(n=count)
+    if count > 1:
+        chosen = session.face
+        hint = strings.CHOOSE_FACE if chosen is None else strings.CHOSEN_FACE.format(n=chosen + 1)
+    else:
+        hint = found.capitalize() + "."
+    alt = strings.PHOTO_ALT.format(faces=found)
+    buttons = "".join(_face_button(session, i, width, height) for i in range(count))
+    return (
+        f'{alert(problem)}<div class="stage" data-width="{width}" data-height="{height}"><img src="{_shown(photo.pixels)}" '
+        f'alt="{escape(alt)}" width="{width}" height="{height}" draggable="false">{buttons}<div class="region" hidden></div>'
+        f'</div><p class="note" data-hint data-chosen="{escape(strings.CHOSEN_FACE)}">{escape(hint)}</p><div class="row">'
+        f'<label class="quiet button">{_file_input("photo")}{strings.OTHER_PHOTO}</label>'
+        f'<button type="button" class="quiet" data-act="draw" aria-pressed="false" data-help="{escape(strings.DRAW_HELP)}">'
+        f"{strings.DRAW}</button></div>"
+    )
+
+
+def _shown(pixels: RgbImage) -> str:
+    return data_uri(thumbnail(pixels, SHOWN), quality=85)
+
+
+def _file_input(what: str) -> str:
+    return (
+        f'<input type="file" class="sr" data-file="{what}" accept="image/*,.heic,.heif,.avif,.tif,.tiff" '
+        f'data-limit="{MAX_UPLOAD_MB}" data-too-large="{escape(strings.TOO_LARGE_UPLOAD)}" '
+        f'data-failed="{escape(strings.UPLOAD_FAILED)}" data-nothing="{escape(strings.NOT_A_PICTURE)}">'
+    )
+
+
+def _camera() -> str:
+    return (
+        f'<div class="camera" data-none="{escape(strings.NO_CAMERA)}" hidden><video playsinline muted></video>'
+        f'<div class="row"><button type="button" data-act="shoot">{strings.CAMERA_SHOOT}</button>'
+        f'<button type="button" class="quiet" data-act="camera-off">{strings.CAMERA_STOP}</button></div></div>'
+    )
+
+
+def _face_button(session: Session, index: int, width: int, height: int) -> str:
+    x1, y1, x2, y2 = (float(v) for v in session.faces[index].bbox)
+    place = (
+        f"left:{100 * x1 / width:.2f}%;top:{100 * y1 / height:.2f}%;"
+        f"width:{100 * (x2 - x1) / width:.2f}%;height:{100 * (y2 - y1) / height:.2f}%"
+    )
+    label = strings.FACE_LABEL.format(n=index + 1, total=len(session.faces))
+    number = f"<span>{index + 1}</span>" if len(session.faces) > 1 else ""
+    pressed = "true" if session.face == index else "false"
+    return (
+        f'<button type="button" class="face" data-face="{index}" aria-pressed="{pressed}" aria-label="{escape(label)}" '
+        f'title="{escape(label)}" style="{place}">{number}</button>'
+    )
+
+
+# The styles ------------------------------------------------------------------------------------------------------
+
+
+def styles_html(recipe: Recipe, chosen: str) -> str:
+    """A card per style with a sample that the model made; a group of radio buttons to the keyboard."""
+    cards = []
+    for name in recipe.styles:
+        title = styles()[name].title if name in styles() else name
+        sample = sample_of(recipe.name, name)
+        alt = escape(strings.SAMPLE_ALT.format(title=title))
+        shown = (
+            f'<img src="{sample}" alt="{alt}" width="256" height="256">'
+            if sample
+            else f'<span class="none">{strings.NO_SAMPLE}</span>'
+        )
+        checked = " checked" if name == chosen else ""
+        cards.append(
+            f'<label class="style"><input type="radio" class="sr" name="style" value="{escape(name)}"{checked}>'
+            f"{shown}<span>{escape(title)}</span></label>"
+        )
+    return (
+        f'<fieldset class="styles"><legend>{strings.STYLE}</legend><div class="cards">{"".join(cards)}</div></fieldset>'
+    )
+
+
+@lru_cache(maxsize=64)
+def sample_of(recipe: str, style: str) -> str:
+    """The sample of a style as a data URI; empty if there is none.
+
+    Samples ship with the package for `mini`; `eval/style_samples.py` makes them, also for recipes and styles of
+    one's own, into `samples/` of the configuration folder.
+    """
+    for folder in (config_dir() / "samples", resources.files("portrait.studio") / "samples"):
+        file = folder / recipe / f"{style}.webp"
+        if file.is_file():
+            return "data:image/webp;base64," + base64.b64encode(file.read_bytes()).decode()
+    return ""
+
+
+# The result ------------------------------------------------------------------------------------------------------
+
+
+def empty_html(problem: str = "", said: str = "") -> str:
+    """The place for the portrait, before there is one."""
+    note = f'<p class="note" data-announce>{escape(said)}</p>' if said else ""
+    return (
+        f'{alert(problem)}{note}<div class="empty"><svg viewBox="0 0 48 48" aria-hidden="true"><circle cx="24" cy="18" r="8"/>'
+        f'<path d="M8 44c1-10 7-15 16-15s15 5 16 15"/></svg><strong>{strings.EMPTY}</strong>'
+        f"<span>{strings.EMPTY_HOW}</span></div>"
+    )
+
+
+def working_html(event: Event, variants: int, preview: str, before: str) -> str:
+    """What is shown while it works: where it stands, and the picture as it forms."""
+    if event.kind == "waiting":
+        said, done = strings.IN_LINE.format(place=event.place), ""
+    elif event.kind == "step":
+        text = strings.WORKING_VARIANT if variants > 1 else strings.WORKING
+        said = text.format(
+            attempt=event.attempt, step=event.step, total=event.total, variant=event.variant, variants=variants
+        )
+        done = f' value="{event.step}" max="{event.total}"'
+    else:
+        said, done = strings.LOADING, ""
+    # Screen readers hear of attempts, not of every step.
+    spoken = f"{event.kind} {event.place} {event.variant} {event.attempt}"
+    picture = preview or before
+    shown = (
+        f'<img class="forming{"" if preview else " waits"}" src="{picture}" alt="{strings.FORMING_ALT}">'
+        if picture
+        else ""
+    )
+    return (
+        f'<div class="working">{shown}<p data-announce="{escape(spoken)}">{escape(said)}</p>'
+        f'<progress aria-label="{escape(said)}"{done}></progress></div>'
+    )
+
+
+def result_html(session: Session, *, problem: str = "", said: str = "") -> str:
+    """The picture that is shown, before and after, with its verdict, what to do next, and the history."""
+    shot = session.find(session.shown)
+    if shot is None:
+        return empty_html(problem, said)
+    record = shot.portrait.record
+    verdict = "accepted" if shot.portrait.accepted else "rejected"
+    note = f'<p class="note" data-announce>{escape(said)}</p>' if said else ""
+    title = styles()[record["style"]].title if record["style"] in styles() else record["style"]
+    alt = strings.RESULT_ALT.format(n=shot.number, style=title, verdict=verdict)
+    announced = "" if said or problem else f' data-announce="{escape(alt)}"'
+    return (
+        f'{alert(problem)}{note}<div class="result"{announced}>{_compare(session, shot, alt)}'
+        f'<div class="facts">{_verdict(shot)}{_next()}</div></div>{_history(session)}{_takeaway(shot)}'
+    )
+
+
+def _compare(session: Session, shot: Shot, alt: str) -> str:
+    other = session.find(session.against)
+    before = shot.portrait.before if other is None else other.portrait.picture
+    left = strings.BEFORE if other is None else strings.PICTURE_N.format(n=other.number).capitalize()
+    height, width = shot.portrait.picture.shape[:2]
+    options = "".join(
+        f'<option value="{one.number}"{" selected" if other is one else ""}>{strings.PICTURE_N.format(n=one.number)}</option>'
+        for one in session.shots
+        if one is not shot
+    )
+    return (
+        f'<figure class="compare"><div class="pair" style="--cut:50%;aspect-ratio:{width}/{height}">'
+        f'<img class="before" src="{_shown(before)}" alt="{escape(left)}">'
+        f'<img class="after" src="{_shown(shot.portrait.picture)}" alt="{escape(alt)}">'
+        f'<span class="tag left" aria-hidden="true">{escape(left)}</span>'
+        f'<span class="tag right" aria-hidden="true">{strings.AFTER}</span><i aria-hidden="true"></i>'
+        f'<input type="range" min="0" max="100" value="50" data-key="cut" aria-label="{strings.COMPARE}"></div>'
+        f'<figcaption><label>{strings.COMPARE_WITH} <select data-compare data-key="compare"><option value="">'
+        f"{strings.THE_PHOTO}</option>{options}</select></label>"
+        f'<label class="tick"><input type="checkbox" data-side data-key="side">{strings.SIDE_BY_SIDE}</label>'
+        f"</figcaption></figure>"
+    )
+
+
+def likeness(margin: float) -> str:
+    """How far above or below its threshold a judge's score is, in words."""
+    return next(words for least, words in strings.LIKENESS if margin >= least)
+
+
+def _verdict(shot: Shot) -> str:
+    record = shot.portrait.record
+    attempt = record["attempts"][record["chosen"]]
+    judges = attempt["similarity"]
+    if shot.portrait.accepted:
+        head, tone = strings.ACCEPTED if len(judges) > 1 else strings.ACCEPTED_ONE, "good"
+        how = ""
+    else:
+        why = "; ".join(in_words(reason) for reason in record["reasons"])
+        head, tone = strings.REJECTED.format(why=why), "bad"
+        how = f'<p class="note">{strings.REJECTED_HOW}</p>'
+    rows = []
+    for judge, value in judges.items():
+        least = record["thresholds"][judge]["value"]
+        rows.append(_meter(strings.JUDGES.get(judge, judge), likeness(value - least), value, least))
+    limits, value = record["limits"], attempt["style_on_face"]
+    least = limits.get("style_on_face_of_style", limits["style_on_face"])
+    rows.append(_meter(strings.STYLE_ON_FACE, strings.STYLE_WORDS[value >= least], value, least))
+    for name in attempt.get("kept", {}):
+        broken = f"broken_keep:{name}" in attempt["reasons"]
+        rows.append(
+            f'<div class="meter"><dt>{escape(strings.KEPT_LABEL.format(name=name))}</dt><dd>'
+            f'<b class="{"bad" if broken else "good"}">{strings.BROKEN if broken else strings.KEPT}</b></dd></div>'
+        )
+    far = next(iter(record["thresholds"].values()))["far"]
+    notes = [strings.STRANGERS.format(n=1 / far)] if far else []
+    if provisional := record.get("provisional_thresholds"):
+        notes.append(strings.PROVISIONAL.format(note=provisional))
+    return (
+        f'<p class="verdict {tone}">{escape(head)}</p>{how}<dl>{"".join(rows)}</dl>'
+        f'<p class="note">{escape(" ".join(notes))}</p>'
+    )
+
+
+def _meter(name: str, words: str, value: float, least: float) -> str:
+    top = max(1.0, value, least)
+    tone = "good" if value >= least else "bad"
+    return (
+        f'<div class="meter"><dt>{escape(name)}<span>{strings.METER.format(value=value, least=least)}</span></dt>'
+        f'<dd><b class="{tone}">{escape(words)}</b><span class="bar {tone}" aria-hidden="true"><i style="width:{100 * max(value, 0.0) / top:.1f}%"></i>'
+        f'<u style="left:{100 * max(least, 0.0) / top:.1f}%"></u></span></dd></div>'
+    )
+
+
+def _next() -> str:
+    acts = (("like", strings.MORE_LIKE_ME), ("style", strings.MORE_STYLE), ("another", strings.ANOTHER))
+    buttons = "".join(
+        f'<button type="button" data-make="{act}" data-key="{act}">{escape(text)}</button>' for act, text in acts
+    )
+    return (
+        f'<div class="next">{buttons}<label class="button">{_file_input("same-look")}{strings.SAME_LOOK}</label></div>'
+    )
+
+
+def _history(session: Session) -> str:
+    items = []
+    for shot in session.shots:
+        current = ' aria-current="true"' if shot.number == session.shown else ""
+        verdict = "accepted" if shot.portrait.accepted else "rejected"
+        record = shot.portrait.record
+        label = strings.RESULT_ALT.format(n=shot.number, style=record["style"], verdict=verdict)
+        small = data_uri(shot.thumbnail, quality=80)
+        items.append(
+            f'<li><button type="button" data-show="{shot.number}" data-key="show-{shot.number}"{current} '
+            f'aria-label="{escape(label)}"><img src="{small}" alt="" width="{SMALL}" height="{SMALL}">'
+            f'<span class="{"good" if shot.portrait.accepted else "bad"}" aria-hidden="true">{shot.number} · '
+            f"{record['balance']:g}</span></button></li>"
+        )
+    earlier = any(session.shown is not None and shot.number < session.shown for shot in session.shots)
+    return (
+        f'<section class="history" aria-label="{strings.HISTORY}"><h2>{strings.HISTORY}</h2><ol>{"".join(items)}</ol>'
+        f'<div class="row"><button type="button" class="quiet" data-act="undo" data-key="undo"{"" if earlier else " disabled"}>'
+        f'{strings.UNDO}</button><button type="button" class="quiet" data-act="reset" data-key="reset" '
+        f'title="{strings.RESET_HELP}">{strings.RESET}</button><span class="note">{strings.RESET_HELP}</span></div></section>'
+    )
+
+
+def _takeaway(shot: Shot) -> str:
+    links = "".join(
+        f'<a class="button" href="{_url(file)}" download="{escape(file.name)}">{text}</a>'
+        for file, text in zip(shot.files, (strings.DOWNLOAD_PICTURE, strings.DOWNLOAD_ALL), strict=False)
+    )
+    unsaved = "" if shot.named else f'<p class="note">{strings.COMMAND_PHOTO}</p>'
+    return (
+        f'<section class="takeaway" aria-label="{strings.DOWNLOADS}"><div class="row">{links}</div>'
+        f"<details><summary>{strings.COMMAND}</summary><p>{strings.COMMAND_INFO}</p>{unsaved}"
+        f'<pre tabindex="0"><code>{escape(shot.command())}</code></pre><button type="button" class="quiet" data-act="copy" '
+        f'data-copied="{strings.COPIED}">{strings.COPY}</button></details>'
+        f"<details><summary>{strings.ATTEMPTS}</summary>"
+        f'<pre tabindex="0">{escape(explain(shot.portrait.record))}</pre></details></section>'
+    )
+
+
+def _url(file: Path) -> str:
+    return "gradio_api/file=" + quote(str(file))
+
+
+# The reports -----------------------------------------------------------------------------------------------------
+
+
+def report_html(page: str, run: str) -> str:
+    """A report page in a frame of its own, without any right to reach this page or the network."""
+    title = escape(strings.REPORT_TITLE.format(run=run))
+    return f'<iframe class="report" sandbox="allow-scripts" title="{title}" srcdoc="{escape(page)}"></iframe>'
+
+
+def notice(text: str) -> str:
+    return f'<p class="note">{escape(text)}</p>'
+
+
+def alert(problem: str) -> str:
+    """A sentence that screen readers say at once; nothing for none."""
+    return f'<p class="alert" role="alert">{escape(problem)}</p>' if problem else ""

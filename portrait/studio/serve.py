@@ -1,0 +1,183 @@
+"""Start the page, and leave nothing behind: no photo on disk, no request to anybody else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from portrait.errors import InputError, SettingsError
+from portrait.settings import Settings
+
+_PREFIX = "portrait-studio-"
+_POLICY = (
+    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'self'"
+)
+"""The browser itself refuses every request to another server, whatever Gradio's page asks for."""
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A temporary folder for everything that is written, gone at the end; those of studios that were killed go now."""
+    for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        pid = old.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdecimal() and not _alive(int(pid)):
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))  # for this user only
+    before = tempfile.tempdir
+    tempfile.tempdir = str(folder)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    try:
+        yield folder
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _refuse_address(url: str, cache_dir: str) -> str:
+    """In place of Gradio's download of what a caller names by its address: the studio asks nobody for anything."""
+    raise InputError(f"a studio fetches nothing from other computers; upload the photo instead of {url[:80]}")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
+
+
+def serve(
+    settings: Settings, *, host: str, port: int | None, auth: tuple[str, str] | None, runs: Path, local: bool
+) -> int:
+    """Show the page until Ctrl+C or SIGTERM; the folder with everything written is then deleted.
+
+    Raises:
+        SettingsError: the recipe does not exist, or the port is taken.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, lambda *_: stop.set())
+    with private_folder() as folder:
+        blocks, url = launch(settings, folder, host=host, port=port, auth=auth, runs=runs, local=local)
+        print(f"portrait studio: {url} (Ctrl+C ends it)", flush=True)
+        while not stop.wait(0.5):  # a wait without end would not see signals on Windows
+            pass
+        blocks.close(verbose=False)
+    return 0
+
+
+def launch(
+    settings: Settings,
+    folder: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    auth: tuple[str, str] | None = None,
+    runs: Path = Path("."),
+    local: bool = True,
+    workshop: Any = None,
+) -> tuple[Any, str]:
+    """Start the server in the background.
+
+    Returns:
+        The blocks, whose `close` ends it, and the page's address.
+    """
+    for switch, value in (("GRADIO_ANALYTICS_ENABLED", "False"), ("GRADIO_RUN_HISTORY", "False")):
+        os.environ[switch] = value
+    import gradio as gr
+    from gradio import processing_utils
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from portrait.recipes.recipe import load_recipe
+    from portrait.studio import page
+    from portrait.studio.app import Studio
+    from portrait.studio.reports import Reports
+    from portrait.studio.work import MAX_UPLOAD_MB, Workshop
+
+    load_recipe(settings.recipe)
+    processing_utils.async_ssrf_protected_download = _refuse_address
+    shop = workshop or Workshop(settings)
+    studio = Studio(shop, folder, Reports(runs), local=local)
+    blocks = studio.build()
+    middleware = [Middleware(_Headers)]
+    if local:  # a name that somebody else made point here is refused
+        middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", host]))
+    try:
+        _, url, _ = blocks.launch(
+            server_name=host,
+            server_port=port,
+            auth=auth,
+            prevent_thread_lock=True,
+            quiet=True,
+            share=False,
+            inbrowser=False,
+            show_error=True,
+            footer_links=[],
+            run_history=False,
+            enable_monitoring=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            max_file_size=f"{MAX_UPLOAD_MB}mb",
+            theme=_theme(gr),
+            css=page.asset("page.css"),
+            head=f"<style>{page.asset('frame.css')}</style><script>{page.asset('page.js')}</script>",
+            app_kwargs={"middleware": middleware},
+        )
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {host} port {port or 7860}: {error}; choose another --port") from None
+    shop.warm_up()
+    return blocks, url
+
+
+class _Headers:
+    """Adds the content security policy, and forbids caches to keep pictures."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    (b"content-security-policy", _POLICY.encode()),
+                    (b"referrer-policy", b"no-referrer"),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+                if "/file=" in scope.get("path", ""):
+                    message["headers"].append((b"cache-control", b"no-store"))
+            await send(message)
+
+        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+def _theme(gr: Any) -> Any:
+    """Quiet, with fonts of the system: nothing is fetched."""
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+    mono = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+    subdued = {"body_text_color_subdued": "#5f584e", "body_text_color_subdued_dark": "#b9b1a5"}
+    info = {"block_info_text_color": "#5f584e", "block_info_text_color_dark": "#b9b1a5"}
+    title = {"block_title_text_color": "#26221d", "block_title_text_color_dark": "#f3efe8"}
+    accent = {"color_accent": "#0f766e", "slider_color": "#0f766e", "slider_color_dark": "#5ec7bb"}
+    button = {
+        "button_primary_background_fill": "#0f766e",
+        "button_primary_background_fill_hover": "#0b5d57",
+        "button_primary_background_fill_dark": "#0f766e",
+        "button_primary_background_fill_hover_dark": "#0b5d57",
+        "button_primary_text_color": "#ffffff",
+    }
+    chosen = {"checkbox_background_color_selected": "#0f766e", "checkbox_border_color_selected": "#0f766e"}
+    base = gr.themes.Default(primary_hue="teal", neutral_hue="stone", font=fonts, font_mono=mono, radius_size="lg")
+    return base.set(**subdued, **info, **title, **accent, **button, **chosen)

@@ -1,0 +1,91 @@
+"""`portrait studio`: the local web page."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from portrait.errors import SettingsError
+from portrait.settings import Settings
+
+_EPILOG = """examples:
+  portrait studio                                          a page at http://127.0.0.1:7860, for this computer only
+  portrait studio --recipe sd15-plus-face --port 8000
+  PORTRAIT_STUDIO_AUTH=anna:secret portrait studio --host 0.0.0.0     for the local network, with a password
+
+Photos and embeddings stay in memory, files for download in a temporary folder that is deleted at the end.
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add `studio` to the command line."""
+    studio = commands.add_parser(
+        "studio",
+        help="a local web page: show, adjust, show again",
+        description="Open a web page on this computer: drop a photo, pick a style, move one slider, keep what you like.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    studio.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (default: 127.0.0.1)")
+    studio.add_argument("--port", type=int, metavar="N", help="port (default: the first free one from 7860)")
+    studio.add_argument(
+        "--auth",
+        metavar="NAME:PASSWORD",
+        help="ask for a password; PORTRAIT_STUDIO_AUTH does the same, unseen by others",
+    )
+    studio.add_argument(
+        "--runs", type=Path, default=Path("."), metavar="FOLDER", help="whose run folders the viewer opens (default: .)"
+    )
+    studio.add_argument("--recipe", default="mini", metavar="TEXT", help="the recipe to begin with (default: mini)")
+    studio.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="as in stylize")
+    studio.add_argument(
+        "--memory", default="auto", choices=("auto", "full", "offload", "sequential"), help="as in stylize"
+    )
+    studio.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads, 0 for all cores")
+    studio.add_argument("--commercial", action="store_true", help="only what a business may use, as in stylize")
+    studio.set_defaults(run=_studio)
+
+
+def _studio(args: argparse.Namespace) -> int:
+    auth = credentials(args.auth or os.environ.get("PORTRAIT_STUDIO_AUTH", ""))
+    local = is_loopback(args.host)
+    if not local and auth is None:
+        raise SettingsError(
+            f"--host {args.host} lets other computers in; say who may: --auth NAME:PASSWORD or PORTRAIT_STUDIO_AUTH"
+        )
+    if args.port is not None and not 1 <= args.port <= 65535:
+        raise SettingsError(f"--port {args.port} is outside 1 to 65535")
+    if not args.runs.is_dir():
+        raise SettingsError(f"--runs {args.runs} is no folder")
+    settings = Settings(
+        recipe=args.recipe, device=args.device, memory=args.memory, threads=args.threads, commercial=args.commercial
+    )
+    if find_spec("gradio") is None:
+        raise SettingsError("the studio needs gradio; run: pip install 'portrait[studio]'")
+    from portrait.studio.serve import serve
+
+    return serve(settings, host=args.host, port=args.port, auth=auth, runs=args.runs, local=local)
+
+
+def credentials(text: str) -> tuple[str, str] | None:
+    """NAME:PASSWORD as a pair, None for nothing. Raises SettingsError for anything else."""
+    if not text:
+        return None
+    name, colon, password = text.partition(":")
+    if not (name and colon and password):
+        raise SettingsError("--auth is not of the form NAME:PASSWORD")
+    return name, password
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this computer can reach the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

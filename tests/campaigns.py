@@ -1,0 +1,113 @@
+"""Campaigns on the fakes: people that are stripes, and a worker that a test can start and kill as a process.
+
+python -m tests.campaigns PLAN.toml RUN [local|ray] [milliseconds per picture]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from portrait.campaign import engines
+from portrait.campaign.engines import Engine, LocalEngine
+from portrait.cli import main as command_line
+from portrait.images import write_picture
+from portrait.recipes.recipe import load_recipe
+from portrait.records import Face, Knobs, RgbImage
+from portrait.settings import Settings
+from portrait.stylizer import Stylizer
+from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee, a_face
+
+STYLES = ("watercolor", "oil", "sketch", "comic")
+NO_FACE = 255
+"""A photo with this much blue shows nobody."""
+
+
+def person(n: int, blue: int = 60) -> RgbImage:
+    """(SIZE, SIZE, 3) uint8: stripes whose mean red and green are the n-th person's alone."""
+    y, x = np.mgrid[0:SIZE, 0:SIZE]
+    stripes = 40 * np.sin(x / 4 + n) + 20 * np.sin(y / 3)
+    return (
+        np.stack([stripes + 60 + 4 * n % 120, stripes + 180 - 3 * n % 110, 0 * x + blue], -1)
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
+
+
+def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
+    """Drawn anew, of the person's colours; one seed of three misses the likeness, less so the more adapter there is."""
+    y, x = np.mgrid[0:SIZE, 0:SIZE]
+    pattern = 40 * np.sin(y / 5 + seed % 7)
+    out = np.stack([pattern, pattern, 20 * np.sin(x / 9)], -1)
+    noise = np.random.default_rng(seed).normal(0, 4)
+    miss = (60 if seed % 3 == 0 else 0) + 20 * max(0.0, 1 - knobs.ip_adapter_scale) + noise
+    out += photo.reshape(-1, 3).mean(0) - out.reshape(-1, 3).mean(0) + np.array([miss, miss, 0])
+    return out.clip(0, 255).astype(np.uint8)
+
+
+def faces(image: RgbImage) -> list[Face]:
+    return [] if image[..., 2].mean() > 250 else [a_face(image.shape[0])]
+
+
+class Load:
+    """Makes the fake Stylizer; picklable, so that a Ray actor can call it. `die_at` ends the process at a picture."""
+
+    def __init__(self, pause: float = 0.0, die_once: str = "") -> None:
+        self.pause, self.die_once = pause, die_once
+
+    def __call__(self, settings: Settings) -> Stylizer:
+        def slow(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
+            time.sleep(self.pause)
+            if self.die_once and seed % 5 == 0 and not Path(self.die_once).exists():
+                Path(self.die_once).write_text("dead")
+                os._exit(1)
+            return paint(photo, knobs, seed)
+
+        recipe = replace(load_recipe("mini"), resolution=SIZE)
+        return Stylizer(recipe, FakeGenerator(slow), FakeAnalyzer(faces), [FakeReferee()])
+
+
+def write_limits(path: Path, value: float = 0.98) -> Path:
+    recognisers = {n: {"thresholds": {"0.01": value}, "impostor_pairs": 1000} for n in ("arcface", "dlib")}
+    style = {"recognisers": recognisers, "style_on_face": {"limit": 0.1}}
+    path.write_text(json.dumps({"styles": dict.fromkeys(load_recipe("mini").styles, style), "burned": {"limit": 0.05}}))
+    return path
+
+
+def write_campaign(folder: Path, people: int = 4, styles: tuple[str, ...] = STYLES[:2], **settings: object) -> Path:
+    """Photos and a plan in `folder`; returns the plan's path."""
+    for n in range(people):
+        write_picture(folder / "people" / f"p{n:02}.png", person(n))
+    write_limits(folder / "limits.json")
+    values = {"thresholds": "limits.json", "threads": 1, "max_attempts": 3} | settings
+    lines = ['name = "test"', 'subjects = "people"', f"styles = {json.dumps(styles)}", "[settings]"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    (folder / "campaign.toml").write_text("\n".join(lines) + "\n")
+    return folder / "campaign.toml"
+
+
+def local(load: Callable[[Settings], Stylizer] | None = None) -> Callable[[int], Engine]:
+    return lambda threads: LocalEngine(load or Load())
+
+
+def pictures(run: Path) -> dict[str, bytes]:
+    """Every picture of a run, by its path, as its bytes."""
+    return {str(p.relative_to(run)): p.read_bytes() for p in sorted((run / "pictures").rglob("*.png"))}
+
+
+def main() -> int:
+    """The command line itself, with a local engine that makes fake pictures, so many milliseconds each."""
+    pause = float(sys.argv[1]) / 1000
+    engines.LocalEngine = lambda: LocalEngine(Load(pause))  # type: ignore[assignment,misc]
+    return command_line(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,479 @@
+"""Plans, keys, the ledger and runs that are killed, on the fakes; the real parts are in test_campaign_real.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from portrait.campaign.engines import Batch, LocalEngine, Worker
+from portrait.campaign.ledger import Counts, Ledger, only_run
+from portrait.campaign.plan import plan_from, read_plan, safe_name, seed_of, template
+from portrait.campaign.rates import forecast
+from portrait.campaign.run import Progress, recipes_of, requeue, run_campaign
+from portrait.errors import CampaignError, PlanChangedError, SettingsError
+from portrait.images import read_photo, write_picture
+from tests.campaigns import STYLES, Load, local, person, pictures, write_campaign, write_limits
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(plan: Path, folder: Path, **more: object) -> Counts:
+    return run_campaign(read_plan(plan), folder, local(), **more)  # type: ignore[arg-type]
+
+
+# --- plans
+
+
+def test_the_template_is_a_plan_and_names_every_key(tmp_path: Path) -> None:
+    (tmp_path / "people").mkdir()
+    write_picture(tmp_path / "people" / "anna.png", person(1))
+    (tmp_path / "campaign.toml").write_text(template())
+    plan = read_plan(tmp_path / "campaign.toml")
+    assert [p.name for p in plan.people] == ["anna"]
+    assert plan.settings.max_attempts == 4
+    for key in ("subjects", "recipes", "styles", "variants", "sizes", "[axes]", "[settings]", "[budget]"):
+        assert key in template()
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({"subjekts": "x"}, "unknown key 'subjekts'; did you mean subjects"),
+        ({"style": "oil"}, "unknown key 'style'; did you mean styles"),
+        ({"balance": 0.5}, r"unknown key 'balance'; it goes into the table \[settings\]"),
+        ({"settings": {"balanc": 0.5}}, "did you mean balance"),
+        ({"settings": {"balance": 2}}, "balance 2 is outside 0 to 1"),
+        ({"settings": {"style": "oil"}}, "styles = "),
+        ({"settings": {"max_seconds": 10}}, "depend on the speed of the machine"),
+        ({"settings": {"face": "each"}}, "not one person"),
+        ({"sizes": ["sqare"]}, "did you mean square"),
+        ({"budget": {"hours": -1}}, "from 0, got -1"),
+        ({"variants": 0}, "variants 0 is not a number from 1"),
+        ({"axes": {"mood": ["sad", "Sad"]}}, "different texts"),
+        ({"subjects": "nowhere"}, "is no folder"),
+    ],
+)
+def test_a_wrong_plan_says_what_was_probably_meant(tmp_path: Path, table: dict[str, object], says: str) -> None:
+    write_picture(tmp_path / "people" / "anna.png", person(1))
+    with pytest.raises(SettingsError, match=says):
+        plan_from({"subjects": "people"} | table, tmp_path)
+
+
+def test_people_come_from_folders_lists_and_tables(tmp_path: Path) -> None:
+    for name in ("anna.png", "bo/1.png", "bo/2.png"):
+        write_picture(tmp_path / "people" / name, person(1))
+    plan = plan_from({"subjects": "people"}, tmp_path)
+    assert [(p.name, len(p.photos)) for p in plan.people] == [("anna", 1), ("bo", 2)]
+    (tmp_path / "list.txt").write_text("people/anna.png\n# nobody\n\npeople/bo/1.png\n")
+    assert [p.name for p in plan_from({"subjects": "list.txt"}, tmp_path).people] == ["anna", "1"]
+    assert [p.name for p in plan_from({"subjects": ["people/anna.png"]}, tmp_path).people] == ["anna"]
+    (tmp_path / "table.csv").write_text(
+        "Subject;Photo;department\nAnna Ö;people/anna.png;art\nBo;people/bo/1.png|people/bo/2.png;law\nBo;people/b3.png;law\n",
+        "utf-8-sig",
+    )
+    anna, bo = plan_from({"subjects": "table.csv"}, tmp_path).people
+    assert (anna.name, anna.columns) == ("Anna Ö", {"department": "art"})
+    assert [p.name for p in bo.photos] == ["1.png", "2.png", "b3.png"]
+    (tmp_path / "bad.csv").write_text("name,file\na,b\n")
+    with pytest.raises(SettingsError, match="lacks the column photo; its columns: name, file"):
+        plan_from({"subjects": "bad.csv"}, tmp_path)
+    with pytest.raises(SettingsError, match="are both called anna"):
+        plan_from({"subjects": ["people/anna.png", "other/ANNA.png".lower()]}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b\\c", "con", "...", "x" * 300, "tab\there"])
+def test_no_name_leaves_its_folder(name: str) -> None:
+    safe = safe_name(name)
+    assert safe
+    assert not set('/\\:\t"') & set(safe)
+    assert safe not in (".", "..", "con")
+    assert len(safe) <= 81
+
+
+def test_the_matrix_is_ordered_so_that_models_and_faces_are_used_while_they_are_there(tmp_path: Path) -> None:
+    plan = read_plan(write_campaign(tmp_path, people=3, styles=STYLES[:2]))
+    recipes, _ = recipes_of(plan)
+    slots = list(plan.slots(recipes))
+    assert len(slots) == 6
+    assert [s.subject for s in slots] == ["p00", "p00", "p01", "p01", "p02", "p02"]
+    assert len({s.stem for s in slots}) == 6
+
+
+def test_axes_and_variants_multiply_and_reach_the_prompt(tmp_path: Path) -> None:
+    write_campaign(tmp_path, people=1)
+    table = {
+        "subjects": "people",
+        "styles": ["oil"],
+        "variants": 2,
+        "axes": {"place": ["", "in a garden"], "mood": ["", "smiling"]},
+    }
+    plan = plan_from(table, tmp_path)
+    recipes, _ = recipes_of(plan)
+    slots = list(plan.slots(recipes))
+    assert len(slots) == 8
+    prompts = {plan.settings_of(recipes["mini"], s.style, s.axes).prompt for s in slots}
+    assert len(prompts) == 4
+    assert any(p.endswith(", in a garden, smiling") for p in prompts)
+    assert "p00/mini/oil-in-a-garden-smiling-2" in {s.stem for s in slots}
+
+
+def test_the_forecast_is_that_of_a_trial_that_ends(tmp_path: Path) -> None:
+    plan = read_plan(write_campaign(tmp_path, people=2, styles=("oil",), max_attempts=3))
+    measured = {"mini": {"first_attempts": {"oil at 0.01": [50, 100]}}}
+    (row,) = forecast(plan, recipes_of(plan)[0], measured)
+    assert row.attempts[0] == pytest.approx(1 + 0.5 + 0.25)
+    assert row.attempts[1] < row.attempts[0] < row.attempts[2]
+    assert row.source == "measured here"
+
+
+# --- keys and seeds
+
+
+def snapshot_keys(folder: Path) -> dict[str, str]:
+    with Ledger.open(folder) as ledger:
+        return {stem: key for key, (stem, _) in ledger.keys().items()}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "changes"),
+    [
+        ("balance", 0.6, True),
+        ("keep", ["pose"], True),
+        ("far", 0.01, False),
+        ("strength", 0.4, True),
+        ("seed", 2, True),
+        ("max_attempts", 2, True),
+        ("device", "cpu", False),
+        ("threads", 2, False),
+    ],
+)
+def test_the_key_holds_what_determines_the_picture_and_nothing_else(
+    tmp_path: Path, setting: str, value: object, changes: bool
+) -> None:
+    run(write_campaign(tmp_path / "a", people=1), tmp_path / "run-a")
+    run(write_campaign(tmp_path / "b", people=1, **{setting: value}), tmp_path / "run-b")
+    a, b = snapshot_keys(tmp_path / "run-a"), snapshot_keys(tmp_path / "run-b")
+    assert a.keys() == b.keys()
+    assert (a != b) == changes
+
+
+def test_thresholds_and_photo_bytes_are_in_the_key_and_names_are_not(tmp_path: Path) -> None:
+    run(write_campaign(tmp_path / "a", people=1, styles=("oil",)), tmp_path / "run-a")
+    plan = write_campaign(tmp_path / "b", people=1, styles=("oil",))
+    (tmp_path / "b" / "people" / "p00.png").rename(tmp_path / "b" / "people" / "zoe.png")
+    run(plan, tmp_path / "run-b")
+    first = set(snapshot_keys(tmp_path / "run-a").values())
+    assert first == set(snapshot_keys(tmp_path / "run-b").values())
+    write_limits(tmp_path / "b" / "limits.json", 0.97)
+    run(plan, tmp_path / "run-c")
+    assert first != set(snapshot_keys(tmp_path / "run-c").values())
+    write_limits(tmp_path / "b" / "limits.json")
+    write_picture(tmp_path / "b" / "people" / "zoe.png", person(2))
+    run(plan, tmp_path / "run-d")
+    assert first != set(snapshot_keys(tmp_path / "run-d").values())
+
+
+def test_one_job_is_the_same_picture_alone_and_among_others(tmp_path: Path) -> None:
+    plan = write_campaign(tmp_path / "all", people=4, styles=STYLES)
+    run(plan, tmp_path / "run-all")
+    alone = write_campaign(tmp_path / "one", people=4, styles=("comic",))
+    for name in ("p00", "p01", "p03"):
+        (tmp_path / "one" / "people" / f"{name}.png").unlink()
+    run(alone, tmp_path / "run-one", batch=1)
+    (name,) = pictures(tmp_path / "run-one")
+    assert pictures(tmp_path / "run-one")[name] == pictures(tmp_path / "run-all")[name]
+
+
+def test_seeds_come_from_the_key_and_the_round() -> None:
+    assert seed_of("a" * 64) == seed_of("a" * 64)
+    assert len({seed_of("a" * 64), seed_of("b" * 64), seed_of("a" * 64, 1)}) == 3
+    assert all(0 <= seed_of(str(n)) < 2**31 - 9_999 for n in range(1000))
+
+
+# --- runs
+
+
+def test_a_run_leaves_pictures_records_and_every_attempt(tmp_path: Path) -> None:
+    counts = run(write_campaign(tmp_path, people=6), tmp_path / "run")
+    assert counts.pending == counts.failed == 0
+    assert counts.accepted + counts.rejected == 12
+    with Ledger.open(tmp_path / "run") as ledger:
+        total = 0
+        for job in ledger.jobs():
+            record, look, embeddings = ledger.result(job.id) or pytest.fail("no result")
+            assert json.loads((tmp_path / "run" / job.output).with_suffix(".json").read_text()) == record
+            assert record["attempts"] == ledger.attempts(job.id)
+            assert record["campaign"]["key"] == job.key
+            assert record["attempts"][0]["seed"] == seed_of(job.key)
+            assert set(embeddings) == {"arcface", "dlib"}
+            assert look["lightness"] > 0
+            total += len(record["attempts"])
+            assert ("-rejected" in job.output) == (job.state == "rejected")
+        assert counts.attempts == total > 12
+    assert len(list((tmp_path / "run" / "before").iterdir())) == 6
+
+
+def test_a_failed_photo_never_stops_the_run(tmp_path: Path) -> None:
+    plan = write_campaign(tmp_path, people=3)
+    write_picture(tmp_path / "people" / "nobody.png", person(7, blue=255))
+    (tmp_path / "people" / "broken.jpg").write_bytes(b"\xff\xd8 this is no picture")
+    (tmp_path / "people" / "gone.png").symlink_to(tmp_path / "not-there.png")
+    (tmp_path / "people.txt").write_text(
+        "\n".join(f"people/{n}" for n in ("p00.png", "nobody.png", "broken.jpg", "gone.png", "p01.png"))
+    )
+    plan.write_text(plan.read_text().replace('"people"', '"people.txt"'))
+    counts = run(plan, tmp_path / "run")
+    assert counts.failed == 6
+    assert counts.accepted + counts.rejected == 4
+    with Ledger.open(tmp_path / "run") as ledger:
+        why = {p["name"]: p["failure"] for p in ledger.subjects()}
+    assert why["p00"] is None
+    assert "no face above" in why["nobody"]
+    assert "not a picture that can be read" in why["broken"]
+    assert "cannot read" in why["gone"]
+    write_picture(tmp_path / "not-there.png", person(9))  # mended: the same plan goes on with it
+    assert run(plan, tmp_path / "run").failed == 4
+
+
+def test_the_second_call_makes_nothing(tmp_path: Path) -> None:
+    plan, made = write_campaign(tmp_path), list[Progress]()
+    first = run(plan, tmp_path / "run")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "pictures").rglob("*.*")}
+    assert run(plan, tmp_path / "run", on_progress=made.append) == first
+    assert [p.made for p in made] == [0]
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "pictures").rglob("*.*")}
+
+
+def test_a_picture_that_was_deleted_is_made_again(tmp_path: Path) -> None:
+    plan = write_campaign(tmp_path)
+    run(plan, tmp_path / "run")
+    before = pictures(tmp_path / "run")
+    next((tmp_path / "run" / "pictures").rglob("*.png")).unlink()
+    run(plan, tmp_path / "run")
+    assert pictures(tmp_path / "run") == before
+
+
+def test_stop_ends_after_the_batch_in_flight_and_the_next_call_goes_on(tmp_path: Path) -> None:
+    plan, made = write_campaign(tmp_path, people=5), list[Progress]()
+    counts = run(plan, tmp_path / "run", stop=lambda: bool(made) and made[-1].made > 0, on_progress=made.append)
+    assert counts.done == 2  # one person's batch
+    assert counts.pending == 8
+    assert run(plan, tmp_path / "run").pending == 0
+
+
+def test_a_limit_and_budgets_start_no_more_jobs(tmp_path: Path) -> None:
+    plan = write_campaign(tmp_path, people=5)
+    assert run(plan, tmp_path / "run", limit=3).done == 3
+    plan.write_text(plan.read_text() + "[budget]\nattempts = 1\n")
+    assert run(plan, tmp_path / "run").done == 3  # the budget is no part of any key, and is spent
+    plan.write_text(plan.read_text().replace("attempts = 1\n", "hours = 1e-9\n"))
+    assert run(plan, tmp_path / "run").done == 3
+
+
+def test_a_changed_plan_is_refused_and_explained(tmp_path: Path) -> None:
+    plan = write_campaign(tmp_path, people=3, balance=0.5)
+    run(plan, tmp_path / "run")
+    text = plan.read_text()
+    plan.write_text(text.replace("balance = 0.5", "balance = 0.7"))
+    with pytest.raises(PlanChangedError, match=r"settings balance: 0.5 -> 0.7\. 6 of 6 jobs .* 6 of them are made"):
+        run(plan, tmp_path / "run")
+    assert run(plan, tmp_path / "run", accept_changes=True).done == 6
+    plan.write_text(text)
+    (tmp_path / "people" / "p00.png").unlink()
+    with pytest.raises(PlanChangedError, match="photos p00: gone"):
+        run(plan, tmp_path / "run", accept_changes=False)
+
+
+def test_more_people_and_styles_are_no_change(tmp_path: Path) -> None:
+    plan = write_campaign(tmp_path, people=2, styles=("oil",))
+    run(plan, tmp_path / "run")
+    before = pictures(tmp_path / "run")
+    write_campaign(tmp_path, people=3, styles=("oil", "comic"))
+    assert run(plan, tmp_path / "run").done == 6
+    assert before.items() <= pictures(tmp_path / "run").items()
+
+
+def test_one_person_under_two_names_is_refused(tmp_path: Path) -> None:
+    plan = write_campaign(tmp_path)
+    shutil.copy(tmp_path / "people" / "p00.png", tmp_path / "people" / "q.png")
+    with pytest.raises(SettingsError, match="are the same photo"):
+        run(plan, tmp_path / "run")
+
+
+def test_two_processes_do_not_work_on_one_run(tmp_path: Path) -> None:
+    with only_run(tmp_path), pytest.raises(CampaignError, match="another process"), only_run(tmp_path):
+        pass
+    with only_run(tmp_path):  # and it is free again
+        pass
+
+
+def test_retry_makes_new_pictures_and_never_a_worse_one(tmp_path: Path) -> None:
+    plan = write_campaign(tmp_path, people=12, max_attempts=1)
+    first = run(plan, tmp_path / "run")
+    assert 0 < first.rejected < 24
+    with Ledger.open(tmp_path / "run") as ledger:
+        old = {job.id: job.attempts for job in ledger.jobs("rejected")}
+        kept = {job.output for job in ledger.jobs("accepted")}
+    assert requeue(tmp_path / "run", rejected=True) == first.rejected
+    second = run(plan, tmp_path / "run")
+    assert second.accepted > first.accepted
+    assert second.attempts == first.attempts + first.rejected
+    with Ledger.open(tmp_path / "run") as ledger:
+        for job in ledger.jobs():
+            if job.id in old:
+                attempts = ledger.attempts(job.id)
+                assert len(attempts) == 2
+                assert attempts[0]["seed"] != attempts[1]["seed"]
+        assert kept <= {job.output for job in ledger.jobs("accepted")}
+    assert not [
+        p
+        for p in pictures(tmp_path / "run")
+        if p.endswith("-rejected.png") and p.replace("-rejected", "") in pictures(tmp_path / "run")
+    ]
+
+
+def test_a_worker_of_other_weights_is_refused(tmp_path: Path) -> None:
+    write_campaign(tmp_path)
+    batch = Batch(tasks=(), photos=(), weights={"unet": "0" * 64})
+
+    class OneTask:
+        settings = read_plan(tmp_path / "campaign.toml").settings
+
+    with pytest.raises(CampaignError, match="has other weights than the run began with: unet"):
+        list(Worker(Load()).work(Batch(tasks=(OneTask(),), photos=batch.photos, weights=batch.weights)))  # type: ignore[arg-type]
+
+
+def test_the_memory_of_a_run_is_flat(tmp_path: Path) -> None:
+    """Peaks of two runs, one of eight times the jobs: what a job leaves behind is its key and its place."""
+    peaks = []
+    for people in (6, 48):
+        plan = write_campaign(tmp_path / str(people), people=people)
+        tracemalloc.start()
+        run(plan, tmp_path / str(people) / "run")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 400_000, peaks  # 84 jobs more; a single picture here is 49,152 bytes of pixels
+
+
+# --- killed
+
+
+def start(plan: Path, folder: Path, pause: float = 4) -> subprocess.Popen[bytes]:
+    """`portrait campaign run` as a process, with fake pictures."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PORTRAIT_CACHE": str(folder.parent / "cache")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.campaigns", str(pause), "campaign", "run", str(plan), "-o", str(folder)],
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def done(folder: Path) -> int:
+    try:
+        with Ledger.open(folder) as ledger:
+            return ledger.counts().done
+    except (CampaignError, sqlite3.Error):
+        return 0
+
+
+def test_a_run_killed_ten_times_equals_an_undisturbed_one(tmp_path: Path) -> None:
+    """30 people x 4 styles, SIGKILL at ten random moments of the work, and no picture differs, is lost or made twice."""
+    plan = write_campaign(tmp_path, people=30, styles=STYLES)
+    whole = run(plan, tmp_path / "whole")
+    assert whole.jobs == 120
+    chance, killed, at = random.Random(5), 0, list[int]()
+    while True:
+        process = start(plan, tmp_path / "killed")
+        already = done(tmp_path / "killed")
+        goal = already + chance.randint(1, 16) if killed < 10 else 121
+        while process.poll() is None and done(tmp_path / "killed") < goal:
+            time.sleep(0.01)
+        time.sleep(chance.random() * 0.02)
+        if process.poll() is not None:
+            assert process.returncode == 0, process.stderr and process.stderr.read().decode()
+            break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        killed += 1
+        at.append(done(tmp_path / "killed"))
+    assert killed == 10, at
+    assert at == sorted(at)  # nothing is ever lost
+    assert pictures(tmp_path / "killed") == pictures(tmp_path / "whole")
+    with Ledger.open(tmp_path / "killed") as a, Ledger.open(tmp_path / "whole") as b:
+        assert a.counts().attempts == b.counts().attempts == whole.attempts  # nothing is made twice
+        assert [(j.key, j.state, j.reasons) for j in a.jobs()] == [(j.key, j.state, j.reasons) for j in b.jobs()]
+
+
+def test_a_kill_between_picture_and_ledger_makes_the_same_picture_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = write_campaign(tmp_path, people=2)
+    run(plan, tmp_path / "whole")
+    ended = Ledger.end
+
+    def power_cut(self: Ledger, *args: object, **values: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ledger, "end", power_cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(plan, tmp_path / "run")
+    monkeypatch.setattr(Ledger, "end", ended)
+    assert len(pictures(tmp_path / "run")) == 1
+    assert done(tmp_path / "run") == 0
+    run(plan, tmp_path / "run")
+    assert pictures(tmp_path / "run") == pictures(tmp_path / "whole")
+
+
+def test_the_local_engine_is_an_engine() -> None:
+    engine = LocalEngine(Load())
+    assert (engine.name, engine.workers) == ("local", 1)
+    engine.close()
+
+
+# --- the ledger
+
+
+def test_what_is_in_no_transaction_is_not_half_there(tmp_path: Path) -> None:
+    with Ledger.create(tmp_path) as ledger:
+        with pytest.raises(ZeroDivisionError), ledger.transaction():
+            ledger.set("a", 1)
+            raise ZeroDivisionError
+        assert ledger.get("a") is None
+
+
+def test_a_folder_without_a_ledger_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CampaignError, match="is no campaign run"):
+        Ledger.open(tmp_path)
+    (tmp_path / "ledger.sqlite").write_bytes(b"this is not a database, not at all" * 100)
+    with pytest.raises(CampaignError, match="is damaged"):
+        Ledger.open(tmp_path)
+
+
+def test_counting_reads_an_index_and_not_the_records(tmp_path: Path) -> None:
+    with Ledger.create(tmp_path) as ledger:
+        for sql in (
+            "SELECT state, count(*), sum(attempts), sum(seconds) FROM jobs WHERE place >= 0 GROUP BY state",
+            "SELECT recipe, subject FROM jobs WHERE state = 'pending' AND place > 5 ORDER BY place LIMIT 1",
+        ):
+            plan = " ".join(str(row[-1]) for row in ledger._db.execute(f"EXPLAIN QUERY PLAN {sql}"))
+            assert "USING" in plan
+            assert "INDEX" in plan
+        ((path, mode),) = ((r[0], r[0]) for r in ledger._db.execute("PRAGMA journal_mode"))
+        assert mode == path == "wal"
+        assert ledger._db.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+def test_pictures_can_be_read_back(tmp_path: Path) -> None:
+    run(write_campaign(tmp_path, people=1), tmp_path / "run")
+    for path in (tmp_path / "run" / "pictures").rglob("*.png"):
+        assert read_photo(path).pixels.shape == (128, 128, 3)

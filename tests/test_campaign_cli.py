@@ -1,0 +1,177 @@
+"""`portrait campaign` and what it leaves for people: words, exit codes, exports; on the fakes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from portrait.campaign import engines
+from portrait.campaign.engines import LocalEngine
+from portrait.campaign.ledger import Ledger
+from portrait.campaign.sizes import SIZES, crop_for, encode_size, face_box
+from portrait.cli import main
+from tests.campaigns import Load, pictures, write_campaign
+from tests.test_campaign import done, start
+
+
+@pytest.fixture(autouse=True)
+def fake_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(engines, "LocalEngine", lambda: LocalEngine(Load()))
+    monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    return write_campaign(tmp_path, people=6, max_attempts=1)
+
+
+def test_new_plan_run_status_retry_export_prune(plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert main(["campaign", "plan", str(plan)]) == 0
+    said = capsys.readouterr().out
+    assert "6 people x 2 styles x 1 variant(s) = 12 pictures" in said
+    assert "nothing was measured on this machine yet" in said
+    assert main(["campaign", "run", str(plan), "-o", str(run)]) == 0
+    assert "12 of 12 jobs" in capsys.readouterr().out
+    assert main(["campaign", "plan", str(plan), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seconds"][0] > 0  # now it was measured
+    assert main(["campaign", "status", str(run), "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status["accepted"] + status["rejected"] == 12
+    assert sum(s["attempts"] for s in status["styles"]) == status["attempts"] == 12
+    assert main(["campaign", "status", str(run)]) == 0
+    assert "watercolor" in capsys.readouterr().out
+    assert status["rejected"] > 0
+    assert main(["campaign", "retry", str(run), "--rejected"]) == 0
+    assert f"{12 + status['rejected']} attempts" in capsys.readouterr().out
+    with Ledger.open(run) as ledger:
+        accepted = ledger.counts().accepted
+    assert (
+        main(["campaign", "export", str(run), "-o", str(tmp_path / "out"), "--size", "square", "--size", "round-256"])
+        == 0
+    )
+    rows = list(csv.DictReader((tmp_path / "out" / "manifest.csv").read_text("utf-8-sig").splitlines()))
+    assert len(rows) == 2 * accepted
+    for row in rows:
+        with Image.open(tmp_path / "out" / row["file"]) as image:
+            assert image.size == (int(row["width"]), int(row["height"]))
+            assert image.mode == ("RGBA" if row["size"] == "round-256" else "RGB")
+    assert main(["campaign", "prune", str(run), "--rejected", "--embeddings"]) == 0
+    assert not [name for name in pictures(run) if "rejected" in name]
+    assert len(pictures(run)) == accepted
+    assert main(["campaign", "run", str(plan), "-o", str(run)]) == 0  # what was pruned is not made again
+    assert len(pictures(run)) == accepted
+
+
+def test_new_writes_a_plan_and_overwrites_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["campaign", "new", str(tmp_path / "c.toml")]) == 0
+    assert main(["campaign", "new", str(tmp_path / "c.toml")]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["status", "nowhere"], "is no campaign run"),
+        (["retry", "nowhere"], "--rejected, --failed or both"),
+        (["run", "nowhere.toml"], "cannot read plan nowhere.toml"),
+        (["run", "PLAN", "--gpus", "1"], "go with --engine ray"),
+        (["run", "PLAN", "--batch", "0"], "--batch 0 is below 1"),
+        (["export", "nowhere", "--size", "huge"], "is no campaign run"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str], says: str
+) -> None:
+    assert main(["campaign", *[str(plan) if a == "PLAN" else a for a in argv]]) in (1, 2)
+    error = capsys.readouterr().err
+    assert says in error
+    assert len(error.splitlines()) == 1
+
+
+def test_ray_that_is_not_there_is_said_at_once(
+    plan: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(["campaign", "run", str(plan), "-o", str(tmp_path / "r"), "--engine", "ray"]) == 2
+    assert 'pip install "portrait[ray]"' in capsys.readouterr().err
+
+
+def test_a_changed_plan_ends_with_two(plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["campaign", "run", str(plan), "-o", str(tmp_path / "run"), "--quiet"]
+    assert main([*argv, "--limit", "2"]) == 1
+    plan.write_text(plan.read_text() + "balance = 0.9\n")
+    assert main(argv) == 2
+    assert "settings balance: 0.5 -> 0.9" in capsys.readouterr().err
+    assert main([*argv, "--accept-changes"]) == 0
+
+
+def test_ctrl_c_ends_the_batch_and_says_how_to_go_on(tmp_path: Path) -> None:
+    plan = write_campaign(tmp_path, people=12)
+    process = start(plan, tmp_path / "run", pause=30)
+    while done(tmp_path / "run") < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "finishing the batches in flight" in err.decode()
+    assert f"To go on: portrait campaign run {plan} -o {tmp_path / 'run'}" in " ".join(out.decode().split("\n"))
+    ended = done(tmp_path / "run")
+    assert 3 <= ended < 24
+    assert ended % 2 == 0  # whole batches of one person
+    again = start(plan, tmp_path / "run", pause=0)
+    assert again.wait(60) == 0
+    assert done(tmp_path / "run") == 24
+
+
+# --- sizes
+
+
+@pytest.mark.parametrize("name", [name for name, size in SIZES.items() if size])
+@pytest.mark.parametrize("face", [(150, 120, 360, 390), (10, 10, 120, 150), (380, 360, 510, 505)])
+def test_every_size_keeps_the_face(name: str, face: tuple[float, float, float, float]) -> None:
+    size = SIZES[name]
+    assert size is not None
+    crop = crop_for(size, 512, 512, face)
+    x1, y1, x2, y2 = crop.box
+    assert x1 <= face[0]
+    assert y1 <= face[1]
+    assert x2 >= face[2]
+    assert y2 >= face[3]
+    assert (x2 - x1) / (y2 - y1) == pytest.approx(size.width / size.height, rel=0.01)
+    picture = np.random.default_rng(0).integers(0, 255, (512, 512, 3), np.uint8)
+    data, suffix, _ = encode_size(picture, size, face)
+    assert suffix == ("png" if size.round_mask else "jpg")
+    assert len(data) > 1000
+
+
+def test_a_crop_is_only_padded_where_no_crop_of_that_shape_could_hold_the_face() -> None:
+    wide = SIZES["wide"]
+    assert wide is not None
+    assert not crop_for(wide, 512, 512, (180, 150, 330, 350)).padded
+    tall = crop_for(wide, 512, 512, (100, 60, 420, 460))
+    assert tall.padded
+    assert not crop_for(wide, 2000, 1500, (900, 500, 1100, 760)).padded
+
+
+def test_the_face_is_found_in_the_picture_and_in_the_whole_photo() -> None:
+    record = {
+        "input": {"face": {"bbox": [200, 100, 300, 220]}}, "frame": "bust", "box": [100, 50, 256],
+        "picture": {"size": [512, 512]},
+    }  # fmt: skip
+    assert face_box(record) == (200, 100, 400, 340)
+    assert face_box(record | {"frame": "full"}) == (200, 100, 300, 220)
+
+
+def test_a_gate_without_a_baseline_is_refused_and_not_green(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["drift", str(tmp_path), "--fail-on", "drifted"]) == 2
+    assert "--fail-on needs --baseline" in capsys.readouterr().err

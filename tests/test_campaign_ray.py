@@ -1,0 +1,128 @@
+"""The same campaign on a real local Ray: equal to local, also when workers are killed. Needs `portrait[ray]`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portrait.campaign.engines import Engine, RayEngine
+from portrait.campaign.ledger import Ledger
+from portrait.campaign.plan import read_plan
+from portrait.campaign.run import run_campaign
+from portrait.errors import SettingsError
+from tests.campaigns import Load, local, pictures, write_campaign
+
+
+def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SettingsError, match=r'pip install "portrait\[ray\]"'):
+        RayEngine()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One local Ray for all tests of this file; engines find it running and leave it so."""
+    ray = pytest.importorskip("ray")
+    path = str(Path(__file__).parents[1])
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(
+        num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", object_store_memory=128 * 2**20,
+        log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}},
+    )  # fmt: skip
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    return write_campaign(tmp_path, people=8, styles=("oil", "comic"))
+
+
+def test_ray_makes_the_pictures_that_local_makes(cluster: None, plan: Path, tmp_path: Path) -> None:
+    whole = run_campaign(read_plan(plan), tmp_path / "local", local())
+    engines: list[RayEngine] = []
+
+    def engine(threads: int) -> Engine:
+        engines.append(RayEngine(threads=threads, load=Load(0.01)))
+        return engines[0]
+
+    counts = run_campaign(read_plan(plan), tmp_path / "ray", engine)
+    assert engines[0].workers == 2
+    assert (counts.accepted, counts.rejected, counts.attempts) == (whole.accepted, whole.rejected, whole.attempts)
+    assert pictures(tmp_path / "ray") == pictures(tmp_path / "local")
+    with Ledger.open(tmp_path / "ray") as a, Ledger.open(tmp_path / "local") as b:
+        assert [(j.key, j.state) for j in a.jobs()] == [(j.key, j.state) for j in b.jobs()]
+
+
+def test_the_jobs_of_a_dead_worker_are_made_again_and_are_the_same(cluster: None, plan: Path, tmp_path: Path) -> None:
+    run_campaign(read_plan(plan), tmp_path / "local", local())
+    load = Load(0.03, die_once=str(tmp_path / "died"))  # ends its own process in the middle of a picture
+    counts = run_campaign(read_plan(plan), tmp_path / "ray", lambda threads: RayEngine(threads=threads, load=load))
+    assert (tmp_path / "died").exists()
+    assert counts.failed == counts.pending == 0
+    assert pictures(tmp_path / "ray") == pictures(tmp_path / "local")
+
+
+def test_a_worker_killed_from_outside_costs_nothing(cluster: None, plan: Path, tmp_path: Path) -> None:
+    import ray
+
+    run_campaign(read_plan(plan), tmp_path / "local", local())
+    killed: list[int] = []
+
+    def engine(threads: int) -> Engine:
+        made = RayEngine(threads=threads, load=Load(0.05))
+        pid = ray.get(made._actors[0].__ray_call__.remote(lambda self: os.getpid()))
+
+        def kill() -> None:
+            time.sleep(0.3)
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+        threading.Thread(target=kill).start()
+        return made
+
+    counts = run_campaign(read_plan(plan), tmp_path / "ray", engine)
+    assert killed
+    assert counts.failed == counts.pending == 0
+    assert pictures(tmp_path / "ray") == pictures(tmp_path / "local")
+
+
+def test_a_job_that_kills_every_worker_fails_and_the_run_goes_on(cluster: None, plan: Path, tmp_path: Path) -> None:
+    class Poison(Load):
+        def __call__(self, settings: object) -> object:
+            stylizer = super().__call__(settings)  # type: ignore[arg-type]
+            subjects = stylizer.subjects
+
+            def fatal(photo: object, *args: object) -> object:
+                if Path(photo.path).stem == "p03":  # type: ignore[attr-defined]
+                    os._exit(1)
+                return subjects(photo, *args)  # type: ignore[arg-type]
+
+            stylizer.subjects = fatal  # type: ignore[method-assign]
+            return stylizer
+
+    counts = run_campaign(
+        read_plan(plan),
+        tmp_path / "ray",
+        lambda threads: RayEngine(threads=threads, load=Poison()),  # type: ignore[arg-type]
+    )
+    assert counts.failed == 2
+    assert counts.pending == 0
+    with Ledger.open(tmp_path / "ray") as ledger:
+        (job, _) = list(ledger.jobs("failed"))
+        assert job.slot.subject == "p03"
+        assert "3 workers died making it" in job.reasons[0]
+
+
+def test_a_cluster_without_room_says_what_it_has(cluster: None) -> None:
+    with pytest.raises(SettingsError, match=r"has 2 CPU\(s\) and 0 GPU\(s\): room for 0 worker\(s\) of 64 CPU"):
+        RayEngine(threads=64)
+    with pytest.raises(SettingsError, match=r"room for 0 worker\(s\) of 0.5 GPU"):
+        RayEngine(threads=1, gpus=0.5)

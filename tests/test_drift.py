@@ -1,0 +1,491 @@
+"""Intervals worked by hand, the verdict on planted changes, and the report of a run on the fakes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import portrait.report.page as page_module
+from portrait.campaign.export import plain_cell
+from portrait.campaign.ledger import Ledger
+from portrait.campaign.plan import read_plan
+from portrait.campaign.run import run_campaign
+from portrait.cli import main
+from portrait.errors import CampaignError, EvaluationError, SettingsError, TooFewPairsError
+from portrait.images import write_picture
+from portrait.intervals import bootstrap_ratio, simultaneous_differences, wilson, wilson_people
+from portrait.report.drift import (
+    Run,
+    _detectable,
+    _row_verdict,
+    compare,
+    flat,
+    measure,
+    people_needed,
+    protected_groups,
+    quoted,
+    read_baseline,
+    read_run,
+)
+from portrait.report.page import drift_page
+from tests.campaigns import local, person, write_campaign
+
+# --- intervals
+
+
+def test_wilson_of_people_is_wilson_where_each_has_one_picture() -> None:
+    passed = np.array([1] * 17 + [0] * 3)
+    assert wilson_people(passed, np.arange(20)) == pytest.approx(wilson(17, 20))
+
+
+def test_pictures_that_stand_or_fall_together_count_as_one() -> None:
+    people = np.repeat(np.arange(20), 4)
+    together = np.repeat([1] * 15 + [0] * 5, 4)
+    assert wilson_people(together, people) == pytest.approx(wilson(15, 20), abs=0.01)
+    apart = np.tile([1, 1, 1, 0], 20)
+    assert wilson_people(apart, people) == pytest.approx(wilson(60, 80))
+    assert wilson_people(np.ones(80), people) == pytest.approx(wilson(20, 20))  # certainty counts people
+
+
+def test_attempts_per_accepted_has_an_interval_over_people() -> None:
+    low, high = bootstrap_ratio(np.array([1, 2, 1, 4]), np.array([1, 1, 1, 0]), np.array([0, 1, 2, 3]))
+    assert low < 8 / 3 < high
+    assert bootstrap_ratio(np.array([3.0, 3.0]), np.array([1, 1]), np.array([0, 1])) == (3, 3)
+
+
+@pytest.mark.parametrize(("people", "heavy_tails"), [(8, False), (24, False), (24, True)])
+def test_simultaneous_intervals_cover_all_their_means_at_once(people: int, heavy_tails: bool) -> None:
+    """Nothing differs, in 12 columns, 300 times: some interval misses 0 in about 5 % of the times, not in 12 x 5 %."""
+    rng, missed = np.random.default_rng(3), 0
+    for trial in range(300):
+        noise = rng.laplace(size=(people, 12)) if heavy_tails else rng.normal(size=(people, 12))
+        found = simultaneous_differences(
+            0.5 * rng.normal(size=(people, 1)) + noise, np.zeros(12, bool), rounds=400, seed=trial
+        )
+        missed += any(d.low > 0 or d.high < 0 for d in found)
+    assert 0 < missed / 300 < 0.085
+
+
+def test_a_column_of_few_changes_does_not_widen_the_others() -> None:
+    rng = np.random.default_rng(0)
+    rare = np.zeros((12, 4))
+    rare[0, :] = 1
+    alone = simultaneous_differences(rng.normal(size=(12, 3)), np.zeros(3, bool))
+    rng = np.random.default_rng(0)
+    beside = simultaneous_differences(np.hstack([rng.normal(size=(12, 3)), rare]), np.array([False] * 3 + [True] * 4))
+    for a, b in zip(alone, beside[:3], strict=True):
+        assert b.high - b.low < 1.35 * (a.high - a.low)
+
+
+def test_a_difference_of_the_detectable_size_is_seen_four_times_in_five() -> None:
+    rng, seen, detectable = np.random.default_rng(4), 0, []
+    for trial in range(200):
+        table = rng.normal(0.5, 1.0, size=(40, 1))
+        found = simultaneous_differences(table, np.zeros(1, bool), rounds=400, seed=trial)[0]
+        seen += found.low > 0
+        detectable.append(found.detectable)
+    assert np.mean(detectable) == pytest.approx(0.46, abs=0.05)  # (2.02 + 0.85) / sqrt(40)
+    assert seen / 200 > 0.8
+
+
+def test_no_change_among_few_people_is_no_certainty_of_yes_and_no() -> None:
+    (same,) = simultaneous_differences(np.zeros((10, 1)), np.array([True]))
+    assert same.mean == 0
+    assert same.high > 0.2
+    with pytest.raises(TooFewPairsError):
+        simultaneous_differences(np.full((5, 1), np.nan), np.array([False]))
+
+
+# --- the winner's curse
+
+
+def attempt(a: float, d: float, *reasons: str) -> dict[str, Any]:
+    return {"similarity": {"arcface": a, "dlib": d}, "reasons": list(reasons)}
+
+
+def test_a_judge_is_quoted_where_the_other_one_chose() -> None:
+    limits = {"arcface": 0.5, "dlib": 0.9}
+    tried = [attempt(0.6, 0.80, "identity_low:dlib"), attempt(0.4, 0.95, "identity_low:arcface"), attempt(0.7, 0.97)]
+    assert quoted(tried, limits, "dlib") == 0.80  # arcface alone would have taken the first
+    assert quoted(tried, limits, "arcface") == 0.4  # dlib alone the second
+    faulty = [attempt(0.9, 0.99, "not_stylized"), attempt(0.8, 0.95)]
+    assert quoted(faulty, limits, "dlib") == 0.95  # another fault would have been seen by anybody
+    assert quoted([attempt(0.3, 0.7, "x"), attempt(0.4, 0.6, "x")], limits, "dlib") == 0.6  # nobody passes: the nearest
+    assert quoted(tried, {"dlib": 0.9}, "dlib") == 0.80  # a judge alone: the attempt that nobody chose
+
+
+def test_the_quoted_likeness_is_not_inflated_by_trying_more_often() -> None:
+    """Attempts are noise: the more of them, the better the chosen looks to its judge, but not what is quoted."""
+    rng = np.random.default_rng(0)
+    limits = {"arcface": 1.0, "dlib": 1.0}
+    chosen, honest = [], []
+    for _ in range(2000):
+        tried = [attempt(*rng.normal(0, 1, 2)) for _ in range(8)]
+        for one in tried:
+            one["reasons"] = [f"identity_low:{j}" for j in limits if one["similarity"][j] < 1]
+        best = max(tried, key=lambda one: min(one["similarity"].values()))
+        chosen.append(best["similarity"]["dlib"])
+        honest.append(quoted(tried, limits, "dlib"))
+    assert np.mean(chosen) > 0.5
+    assert abs(np.mean(honest)) < 0.08
+
+
+# --- verdicts, on runs made of numbers
+
+
+def a_run(people: int, shift: float = 0.0, seed: int = 0, *, accept: float = 0.9, style_shift: float = 0.0) -> Run:
+    rng, base = np.random.default_rng(seed), np.random.default_rng(99)
+    jobs = []
+    for n in range(people):
+        own = base.normal(0.7, 0.08)
+        for style in ("oil", "comic"):
+            a, d, s = (
+                own + rng.normal(shift, 0.03),
+                0.97 + rng.normal(shift / 5, 0.005),
+                rng.normal(0.6 + style_shift, 0.03),
+            )
+            ok = bool(rng.random() < accept)
+            said = {
+                "accepted": ok,
+                "face_found": True,
+                "similarity": {"arcface": a, "dlib": d},
+                "style_on_face": s,
+                "reasons": [],
+            }
+            jobs.append(
+                {
+                    "subject": f"p{n}", "recipe": "mini", "style": style, "axes": {}, "variant": 0, "photo": f"{n}",
+                    "state": "accepted" if ok else "rejected", "reasons": [] if ok else ["identity_low:dlib"],
+                    "attempts": 1, "seconds": 1.0, "output": None, "first": said, "delivered": said, "seed": 1,
+                    "quoted": {"arcface": a, "dlib": d}, "thresholds": {"arcface": 0.35, "dlib": 0.945},
+                }
+            )  # fmt: skip
+    listed = [{"subject": f"p{n}", "columns": {}, "failure": None} for n in range(people)]
+    return Run(name="x", jobs=jobs, people=listed, separation={"arcface": 0.62, "dlib": 0.13})
+
+
+def verdict(current: Run, baseline: Run) -> dict[str, Any]:
+    return compare(current, baseline)["verdict"]
+
+
+def test_other_seeds_are_stable_and_a_planted_change_is_drifted() -> None:
+    assert verdict(a_run(40, seed=1), a_run(40, seed=2))["verdict"] == "stable"
+    moved = verdict(a_run(40, -0.06, seed=1), a_run(40, seed=2))
+    assert moved["verdict"] == "drifted"
+    assert "likeness by" in moved["why"]
+    assert verdict(a_run(40, style_shift=0.1, seed=1), a_run(40, seed=2))["verdict"] == "drifted"
+    assert verdict(a_run(40, accept=0.3, seed=1), a_run(40, seed=2))["verdict"] == "drifted"
+
+
+def test_other_seeds_are_hardly_ever_called_drifted() -> None:
+    false_alarms = sum(
+        verdict(a_run(20, seed=2 * n), a_run(20, seed=2 * n + 1))["verdict"] == "drifted" for n in range(60)
+    )
+    assert false_alarms <= 2  # a true change of nothing must also reach the tolerance
+
+
+def test_a_small_change_that_is_certain_is_not_called_drift() -> None:
+    """With very many people every difference is seen; one below the tolerance is still no drift."""
+    assert verdict(a_run(600, -0.01, seed=1), a_run(600, seed=2))["verdict"] == "stable"
+
+
+def test_few_people_are_too_few_and_it_is_said_how_many_would_do() -> None:
+    few = verdict(a_run(4, seed=1), a_run(4, seed=2))
+    assert few["verdict"] == "too few to say"
+    assert "4 people" in few["why"]
+    some = verdict(a_run(9, seed=1), a_run(9, seed=2))
+    assert some["verdict"] == "too few to say"
+    assert "people would do" in some["why"]
+    assert people_needed({"people": 10, "interval": [-0.2, 0.2], "tolerance": 0.1}) == 40
+
+
+def test_only_the_same_photo_of_the_same_person_is_a_pair() -> None:
+    current, baseline = a_run(12, seed=1), a_run(12, seed=2)
+    current.jobs[0]["photo"] = "another"
+    for job in current.jobs[4:6]:
+        job["delivered"], job["state"] = None, "failed"
+    found = compare(current, baseline)["comparison"]
+    assert found["people"] == 11  # one photo of two styles was exchanged, one person is not acquired
+    assert found["not_paired"]["other_photo"] == ["p0"]
+    assert found["not_paired"]["no_longer_acquired"] == ["p2"]
+
+
+def test_a_person_who_is_lost_keeps_a_run_from_being_stable() -> None:
+    current = a_run(40, seed=1)
+    for job in current.jobs[:2]:
+        job["delivered"], job["state"] = None, "failed"
+    lost = verdict(current, a_run(40, seed=2))
+    assert lost["verdict"] == "too few to say"
+    assert "could not be acquired" in lost["why"]
+
+
+# --- groups
+
+
+def test_no_group_is_shown_that_is_too_small_or_could_be_found_by_subtraction() -> None:
+    values = {f"a{n}": "art" for n in range(8)} | {f"b{n}": "law" for n in range(6)} | {"c": "board"}
+    named = protected_groups(values)
+    assert set(named.values()) == {"art", "(others: 2 groups)"}  # law joins, or board would be all minus the rest
+    values |= {f"c{n}": "it" for n in range(4)}
+    assert set(protected_groups(values).values()) == {"art", "law", "(others: 2 groups)"}
+    assert set(protected_groups({"a": "x"}).values()) == {"(x)"}
+
+
+# --- a run on the fakes
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 people in two styles with a table of departments; one photo shows nobody."""
+    folder = tmp_path_factory.mktemp("drift")
+    plan = write_campaign(folder, people=16)
+    write_picture(folder / "people" / "nobody.png", person(3, blue=255))
+    rows = ["subject,photo,department", *(f"p{n:02},people/p{n:02}.png,{'art' if n < 9 else 'law'}" for n in range(16))]
+    (folder / "people.csv").write_text("\n".join([*rows, "nobody,people/nobody.png,law"]))
+    plan.write_text(plan.read_text().replace('subjects = "people"', 'subjects = "people.csv"'))
+    run_campaign(read_plan(plan), folder / "run", local())
+    plan.write_text(plan.read_text() + "seed = 2\n")
+    run_campaign(read_plan(plan), folder / "again", local())
+    return folder
+
+
+def test_the_report_counts_failures_and_drops_none(made: Path) -> None:
+    report = measure(read_run(made / "run"))
+    missing = report["failure_to_acquire"]
+    assert (missing["count"], missing["of"]) == (1, 17)
+    assert missing["people"][0]["subject"] == "nobody"
+    assert report["overall"]["pictures"] == 32
+    assert report["overall"]["accepted"]["of"] == 32
+    assert report["overall"]["not_acquired"] == 2
+    with Ledger.open(made / "run") as ledger:
+        counts = ledger.counts()
+    assert report["overall"]["attempts"] == counts.attempts
+    assert report["overall"]["accepted"]["count"] == counts.accepted
+    assert [g["group"] for g in report["groups"]["department"]] == ["art", "law"]
+    assert sum(g["pictures"] for g in report["groups"]["department"]) == 32
+
+
+def test_genuine_and_impostor_pairs_are_all_of_the_run(made: Path) -> None:
+    report = measure(read_run(made / "run"))
+    for entry in report["verification"]:
+        assert entry["genuine_pairs"] == 16
+        assert entry["impostor_pairs"] == 16 * 15
+        assert sum(entry["genuine"]["counts"]) == 16
+        assert sum(entry["impostor"]["counts"]) == 16 * 15
+        far, frr = [p[1] for p in entry["det"]], [p[2] for p in entry["det"]]
+        assert far == sorted(far, reverse=True)
+        assert frr == sorted(frr)
+        assert (far[0], frr[0], far[-1], frr[-1]) == (1, 0, 0, 1)
+
+
+def test_the_same_plan_with_other_seeds_has_not_drifted(made: Path) -> None:
+    report = measure(read_run(made / "again"), read_run(made / "run"))
+    assert report["verdict"]["verdict"] != "drifted"
+    assert report["comparison"]["people"] == 16
+    assert {row["measure"] for row in report["comparison"]["rows"]} == {"likeness", "style_on_face", "accepted"}
+
+
+def test_a_planted_change_of_a_knob_is_drift_and_ends_with_three(made: Path) -> None:
+    plan = made / "planted.toml"
+    plan.write_text((made / "campaign.toml").read_text() + "ip_adapter_scale = 0.0\n")
+    run_campaign(read_plan(plan), made / "planted", local())
+    out = made / "planted-report"
+    argv = ["drift", str(made / "planted"), "--baseline", str(made / "run"), "--quiet", "--fail-on", "drifted"]
+    argv += ["--html", str(out / "x.html"), "--json", str(out / "x.json"), "--csv", str(out / "x.csv")]
+    assert main(argv) == 3
+    verdict_ = json.loads((out / "x.json").read_text())["verdict"]
+    assert "likeness" in verdict_["why"]
+    assert ": -" in verdict_["why"]  # away from the person
+
+
+def test_odd_pictures_and_people_come_first(made: Path) -> None:
+    run = read_run(made / "run")
+    chosen = [n for n, job in enumerate(run.jobs) if job["style"] == "oil"]
+    run.looks[chosen[3]] = {name: value + 30 for name, value in run.looks[chosen[3]].items()}
+    swapped = chosen[5]
+    run.embeddings[swapped] = {"arcface": -run.embeddings[swapped]["arcface"], "dlib": -run.embeddings[swapped]["dlib"]}
+    report = measure(run)
+    (oil,) = [entry for entry in report["consistency"] if entry["style"] == "oil"]
+    assert oil["odd"] >= 1
+    assert max(run.jobs, key=lambda j: j.get("look", {}).get("distance", 0)) is run.jobs[chosen[3]]
+    first = report["same_person"]["people"][0]
+    assert first["subject"] == run.jobs[swapped]["subject"]
+    assert first["odd_one_out"]["style"] == "oil"
+
+
+def test_json_csv_and_summary_carry_the_same_numbers_and_follow_the_schema(made: Path, capsys: Any) -> None:
+    out = made / "out"
+    argv = ["drift", str(made / "again"), "--baseline", str(made / "run"), "--html", str(out / "x.html")]
+    assert main([*argv, "--json", str(out / "x.json"), "--csv", str(out / "x.csv")]) == 0
+    printed = capsys.readouterr().out
+    report = json.loads((out / "x.json").read_text())
+    assert report["verdict"]["verdict"].upper() in printed
+    rows = list(csv.DictReader((out / "x.csv").read_text("utf-8-sig").splitlines()))
+    assert len(rows) == len(flat(report)) - 1
+    (accepted,) = [r for r in rows if (r["section"], r["measure"]) == ("overall", "accepted")]
+    assert float(accepted["value"]) == report["overall"]["accepted"]["rate"]
+    assert float(accepted["low"]) == report["overall"]["accepted"]["interval"][0]
+    for style in report["styles"]:
+        (row,) = [
+            r for r in rows if (r["section"], r["style"], r["measure"]) == ("style", style["style"], "style_on_face")
+        ]
+        assert float(row["value"]) == style["style_on_face"]["mean"]
+    follows(report, json.loads((Path(__file__).parents[1] / "portrait" / "report" / "drift.schema.json").read_text()))
+
+
+def follows(value: Any, schema: dict[str, Any], place: str = "report") -> None:
+    """The part of JSON Schema that drift.schema.json uses; every key of an object must be described."""
+    kinds = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "number": (int, float),
+        "integer": int,
+        "boolean": bool,
+        "null": type(None),
+    }
+    allowed = schema.get("type", list(kinds))
+    names = [allowed] if isinstance(allowed, str) else allowed
+    assert any(isinstance(value, kinds[name]) for name in names), f"{place}: {value!r} is no {names}"
+    if isinstance(value, dict):
+        assert set(schema.get("required", ())) <= value.keys(), (
+            f"{place} lacks {set(schema['required']) - value.keys()}"
+        )
+        for key, inner in value.items():
+            rule = schema.get("properties", {}).get(key, schema.get("additionalProperties"))
+            assert rule is not None, f"{place}.{key} is not described"
+            follows(inner, rule, f"{place}.{key}")
+    elif isinstance(value, list) and "items" in schema:
+        for n, inner in enumerate(value):
+            follows(inner, schema["items"], f"{place}[{n}]")
+
+
+def test_a_kept_json_is_as_good_a_baseline_as_the_run(made: Path) -> None:
+    out = made / "kept.json"
+    main(
+        [
+            "drift",
+            str(made / "run"),
+            "--json",
+            str(out),
+            "--html",
+            str(made / "y.html"),
+            "--csv",
+            str(made / "y.csv"),
+            "--quiet",
+        ]
+    )
+    current = read_run(made / "again")
+    a, b = compare(current, read_baseline(out)), compare(current, read_baseline(made / "run"))
+    assert a["verdict"]["verdict"] == b["verdict"]["verdict"]
+    for x, y in zip(a["comparison"]["rows"], b["comparison"]["rows"], strict=True):
+        assert x["difference"] == pytest.approx(y["difference"], abs=1e-4)
+    assert "embedding" not in out.read_text()
+
+
+def test_drift_ends_with_three(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import portrait.report.drift as drift
+
+    report = measure(read_run(made / "run"))
+    for verdict_, fail_on, code in (
+        ("drifted", "drifted", 3),
+        ("drifted", None, 0),
+        ("too few to say", "drifted", 0),
+        ("too few to say", "unclear", 3),
+        ("stable", "unclear", 0),
+    ):
+        said = report | {"verdict": {"verdict": verdict_, "why": "", "power": None}}
+        monkeypatch.setattr(drift, "write_report", lambda *a, said=said, **k: said)
+        baseline = ["--baseline", str(made / "again")]
+        assert main(["drift", str(made / "run"), *baseline, *(["--fail-on", fail_on] if fail_on else [])]) == code
+
+
+def test_what_is_no_run_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(CampaignError, match="is no campaign run"):
+        read_run(tmp_path)
+    with Ledger.create(tmp_path / "empty"), pytest.raises(EvaluationError, match="nothing was made yet"):
+        read_run(tmp_path / "empty")
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(SettingsError, match="neither a run's folder nor"):
+        read_baseline(tmp_path / "x.json")
+
+
+def test_without_embeddings_the_rest_of_the_report_stands(made: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(made / "run", tmp_path / "run")
+    with Ledger.open(tmp_path / "run") as ledger:
+        assert ledger.forget() > 0
+    report = measure(read_run(tmp_path / "run"))
+    assert report["verification"] == []
+    assert report["same_person"] is None
+    assert report["overall"]["accepted"]["of"] == 32
+
+
+# --- the page
+
+
+def test_the_page_loads_nothing_and_holds_every_picture(made: Path) -> None:
+    page = drift_page(made / "again", made / "run")
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+    assert "url(http" not in page
+    assert "default-src 'none'" in page
+    assert page.count('<li class="card') == 32
+    assert len(re.findall(r'id="([^"]+)"', page)) == len(set(re.findall(r'id="([^"]+)"', page)))
+    for heading in ("Against the baseline", "By style", "Pictures", "Likeness", "One look", "Groups", "Method"):
+        assert f"<h2>{heading}</h2>" in page
+    report = measure(read_run(made / "again"), read_run(made / "run"))
+    assert report["verdict"]["verdict"] in page
+    assert page.count('<svg class="plot"') >= 7
+
+
+def test_names_from_outside_are_text_and_no_markup(tmp_path: Path) -> None:
+    plan = write_campaign(tmp_path, people=2, styles=("oil",))
+    rows = ["subject,photo,<b>team</b>", *(f"p{n},people/p{n:02}.png,<script>x</script>" for n in range(2))]
+    (tmp_path / "people.csv").write_text("\n".join(rows))
+    text = plan.read_text().replace('subjects = "people"', 'subjects = "people.csv"')
+    plan.write_text(text.replace('name = "test"', 'name = "<img src=x onerror=alert(1)>"'))
+    run_campaign(read_plan(plan), tmp_path / "run", local())
+    page = drift_page(tmp_path / "run")
+    assert "<img src=x" not in page
+    assert "<script>x" not in page
+
+
+def test_a_thousand_pictures_stay_below_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise is the worst that can be compressed; each thumbnail must stay within its share."""
+    noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
+    path = write_picture(tmp_path / "noise.png", noise)
+    share = page_module._BUDGET / 2000
+    side = next(side for side, least in page_module._SIDES if share >= least)
+    uri = page_module._thumbnail(path, side, share)
+    assert 2000 * len(uri) < 22e6
+    assert page_module._thumbnail(tmp_path / "gone.png", side, share) == ""
+
+
+def test_the_stated_power_clears_the_tolerance_as_well() -> None:
+    """A true move of `detectable` is called drifted in about 80 of 100 runs; counted with the rule of the verdict."""
+    rng, seen, tolerance = np.random.default_rng(5), [], 0.02
+    spread = 0.01
+    noise = rng.normal(0, spread, (400, 40))
+    for row in noise:
+        (result,) = simultaneous_differences(row[:, None], np.array([False]), rounds=400, seed=1)
+        moved = _detectable(result, tolerance)
+        entry = {
+            "people": 40,
+            "difference": result.mean + moved,
+            "interval": [result.low + moved, result.high + moved],
+            "tolerance": tolerance,
+        }
+        seen.append(_row_verdict(entry) == "drifted")
+    assert 0.7 < np.mean(seen) < 0.9, np.mean(seen)
+
+
+@pytest.mark.parametrize(("value", "cell"), [("=HYPERLINK(1)", "'=HYPERLINK(1)"), ("anna", "anna"), (-0.5, -0.5)])
+def test_a_cell_is_never_a_formula(value: object, cell: object) -> None:
+    assert plain_cell(value) == cell

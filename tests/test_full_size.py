@@ -1,0 +1,141 @@
+"""The manifest against the real architectures: whoever knows the tensors of a file knows its length to the byte.
+
+Nothing is downloaded. A pinned length that equals the computed one says that the file names, key names, shapes and
+types that the loaders count on are those of the real file; a pinned hash that equals the one of a configuration
+written out here says that it is the real configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from portrait.manifest import PartFile, find_part
+from portrait.recipes.recipe import load_recipe, recipe_names
+
+
+@pytest.fixture(scope="module")
+def full() -> ModuleType:
+    path = Path(__file__).parents[1] / "eval" / "full_size.py"
+    spec = importlib.util.spec_from_file_location("full_size", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["full_size"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def file_of(part: str, path: str) -> PartFile:
+    return next(file for file in find_part(part).files if file.path == path)
+
+
+def test_configurations_written_out_here_have_the_pinned_hashes(full: ModuleType) -> None:
+    texts = {
+        ("sd15", "unet/config.json"): full.config_text("sd15-unet"),
+        ("sd15", "vae/config.json"): full.config_text("vae"),
+        ("sd15", "text_encoder/config.json"): full.config_text("text"),
+        ("sd15", "scheduler/scheduler_config.json"): full.scheduler_text("sd15"),
+        ("sd15", "model_index.json"): full.index_text("sd15"),
+        ("sd-vae-ft-mse", "config.json"): full.config_text("vae", _diffusers_version="0.4.2", sample_size=256),
+        ("clip-vit-h", "models/image_encoder/config.json"): full.config_text("clip"),
+    }
+    for (part, path), text in texts.items():
+        pinned = file_of(part, path)
+        assert len(text) == pinned.bytes, path
+        assert hashlib.sha256(text.encode()).hexdigest() == pinned.sha256, f"{part} {path}"
+
+
+PT = {"format": "pt"}
+IDS = {"text": "text_model.embeddings.position_ids", "clip": "vision_model.embeddings.position_ids"}
+
+
+@pytest.mark.parametrize(
+    ("part", "path", "name", "dtype"),
+    [
+        ("sd15", "unet/diffusion_pytorch_model.fp16.safetensors", "sd15-unet", "F16"),
+        ("sd15", "vae/diffusion_pytorch_model.fp16.safetensors", "vae", "F16"),
+        ("sd15", "text_encoder/model.fp16.safetensors", "text", "F16"),
+        ("sd-vae-ft-mse", "diffusion_pytorch_model.safetensors", "vae", "F32"),
+        ("sdxl", "unet/diffusion_pytorch_model.fp16.safetensors", "sdxl-unet", "F16"),
+        ("sdxl", "text_encoder/model.fp16.safetensors", "text", "F16"),
+        ("sdxl", "text_encoder_2/model.fp16.safetensors", "text-2", "F16"),
+        ("clip-vit-h", "models/image_encoder/model.safetensors", "clip", "F32"),
+        ("control-sdxl-canny", "diffusion_pytorch_model.fp16.safetensors", "sdxl-controlnet", "F16"),
+        ("instantid-identitynet", "ControlNetModel/diffusion_pytorch_model.safetensors", "sdxl-controlnet", "F16"),
+    ],
+)
+def test_the_pinned_length_is_that_of_the_tensors_we_load(
+    full: ModuleType, part: str, path: str, name: str, dtype: str
+) -> None:
+    shapes = full.tensors(name, dtype=dtype)
+    if part in ("sd15", "clip-vit-h") and name in IDS:  # saved by a transformers that kept the positions
+        shapes[IDS[name]] = ((1, 77 if name == "text" else 257), "I64")
+    if part == "sd-vae-ft-mse":  # the names that attention had until diffusers 0.17, which diffusers still reads
+        old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+        for new, before in old.items():
+            shapes = {key.replace(new, before): value for key, value in shapes.items()}
+    assert full.file_bytes(shapes, metadata=PT) == file_of(part, path).bytes
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_the_pinned_length_of_plus_face_is_that_of_its_resampler_and_its_layers(full: ModuleType, family: str) -> None:
+    part = find_part({"sd15": "ip-adapter-plus-face_sd15", "sdxl": "ip-adapter-plus-face_sdxl_vit-h"}[family])
+    assert full.file_bytes(full.adapter("plus-face", family)) == part.files[0].bytes
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "family", "dtype"),
+    [
+        ("faceid_sd15", "faceid", "sd15", "F16"),
+        ("faceid-plusv2_sd15", "faceid-plusv2", "sd15", "F16"),
+        ("faceid-plusv2_sdxl", "faceid-plusv2", "sdxl", "F16"),
+        ("instantid", "instantid", "sdxl", "F32"),
+    ],
+)
+def test_the_pinned_length_of_a_pickle_is_that_of_its_tensors_and_little_more(
+    full: ModuleType, part: str, kind: str, family: str, dtype: str
+) -> None:
+    shapes = full.adapter(kind, family, dtype=dtype)
+    more = find_part(part).files[0].bytes - full.data_bytes(shapes)
+    assert 0 < more < 400 * len(shapes), "a name, a shape and a place in the archive for each tensor, and no more"
+
+
+def test_what_a_recipe_says_it_needs_is_more_than_its_weights(full: ModuleType) -> None:
+    for name in (name for name in recipe_names() if name.startswith(("sd15-", "sdxl-"))):
+        recipe = load_recipe(name)
+        text = ["text"] if recipe.family == "sd15" else ["text", "text-2"]
+        models = [f"{recipe.family}-unet", "vae", *text]
+        models += ["clip"] * ("image_encoder" in recipe.parts) + [f"{recipe.family}-controlnet"]
+        weights = sum(full.data_bytes(full.tensors(model)) for model in models)
+        weights += full.data_bytes(full.adapter(recipe.adapter_kind, recipe.family))
+        assert recipe.memory[0] > weights / 2**30, name
+        assert recipe.memory[1] > full.data_bytes(full.tensors(f"{recipe.family}-unet")) / 2**30, name
+
+
+def test_the_memory_benchmark_runs_at_small_size(full: ModuleType, tmp_path: Path) -> None:
+    script, out = Path(__file__).parents[1] / "eval" / "memory.py", tmp_path / "memory.json"
+    argv = [
+        sys.executable,
+        str(script),
+        "--tiny",
+        "--device",
+        "cpu",
+        "--recipes",
+        "sd15-plus-face-fast,sdxl-instantid-fast",
+    ]
+    argv += ["--batch", "1", "--pictures", "1", "--threads", "1", "--folder", str(tmp_path / "files"), "-o", str(out)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["recipe"] for row in rows] == ["sd15-plus-face-fast", "sdxl-instantid-fast"]
+    assert all(row["peak_gib"] > 0 and row["seconds_per_picture"] > 0 and row["stated_gib"] > 1 for row in rows)
+    unet = tmp_path / "files/tiny/sd15/unet/diffusion_pytorch_model.fp16.safetensors"
+    assert unet.stat().st_size == full.file_bytes(full.tensors("sd15-unet", tiny=True), metadata=PT)

@@ -1,0 +1,307 @@
+"""The policy and its prior: what is learned, what is chosen, when it ends; the dial along measured curves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from portrait.cli import main
+from portrait.curves import KNOBS, STYLE, Curves, as_table, base_table, curves_for, default_curves
+from portrait.errors import SettingsError, TooFewPairsError
+from portrait.judge.thresholds import Thresholds
+from portrait.measuring import measure_curves, merged
+from portrait.policy import Policy
+from portrait.recipes.recipe import load_recipe
+from portrait.records import Knobs, RgbImage
+from portrait.report.explain import explain
+from portrait.stylizer import Stylizer
+from portrait.weights import mini_folder, verify_manifest
+from tests.fakes import FakeAnalyzer, FakeGenerator, FakeReferee
+from tests.test_calibration import people
+from tests.test_loop import KNOBS as FIRST
+from tests.test_loop import RECIPE, limits, restyled, run
+
+__all__ = ["limits", "people"]
+
+LIMITS = Thresholds(identity={"arcface": 0.4}, far=0.01, style_on_face=0.15, burned=0.05)
+START = Knobs(
+    strength=1.0, guidance_scale=1.5, ip_adapter_scale=1.0, controlnet_conditioning_scale=0.7, num_inference_steps=4
+)
+
+
+def a_world(**change: Any) -> Curves:
+    """Structure trades likeness (0.3 to 0.7) for style (0.45 to 0.15); nothing else does anything."""
+    at = np.array([0.55, 0.7, 1.0])
+    mean = np.array([[0.3, 0.45], [0.5, 0.3], [0.7, 0.15]])
+    world = Curves(
+        outputs=("arcface", STYLE),
+        base=START,
+        level=mean[1],
+        effects={"controlnet_conditioning_scale": (at, mean - mean[1])},
+        people=np.diag([0.1**2, 0.02**2]),
+        residual=np.diag([0.02**2, 0.01**2]),
+        slope_spread=0.1,
+        dial=(np.array([0.0, 0.5, 1.0]), mean[::-1]),
+        measured=True,
+    )
+    return replace(world, **change)
+
+
+def shows(world: Curves, knobs: Knobs, own: float) -> dict[str, float]:
+    """What a person who is `own` more alike than the mean shows."""
+    likeness, style = world.level + world.changes([knobs])[0].sum(0)
+    return {"arcface": float(likeness + own), STYLE: float(style)}
+
+
+def reasons_of(seen: dict[str, float]) -> list[str]:
+    low = ["identity_low:arcface"] if seen["arcface"] < 0.4 else []
+    return low + (["not_stylized"] if seen[STYLE] < 0.15 else [])
+
+
+def follow(own: float, until: str, attempts: int = 4, **settings: Any) -> tuple[list[Knobs], list[dict[str, float]]]:
+    world = a_world()
+    policy = Policy(world, START, LIMITS, until=until, **settings)
+    knobs, made, seen = START, [], []
+    while True:
+        made.append(knobs)
+        seen.append(shows(world, knobs, own))
+        policy.learn(knobs, seen[-1], reasons_of(seen[-1]))
+        proposed = policy.choose(attempts - len(made)) if len(made) < attempts else None
+        if proposed is None:
+            return made, seen
+        knobs = proposed[0]
+
+
+def test_a_likely_person_needs_one_attempt() -> None:
+    made, _ = follow(0.0, "accepted")
+    assert made == [START]
+
+
+def test_one_look_at_a_hard_person_tells_how_far_to_go() -> None:
+    made, seen = follow(-0.2, "accepted")  # likeness 0.3 at the start: passes only above a structure of 0.85
+    assert len(made) == 2  # a ladder of single steps would need three
+    assert seen[-1]["arcface"] >= 0.4
+    assert made[-1].controlnet_conditioning_scale < 1.0  # no farther than needed: style counts
+    assert seen[-1][STYLE] >= 0.16
+
+
+def test_best_goes_on_to_the_most_stylized_picture_that_passes() -> None:
+    made, seen = follow(0.2, "best")  # an easy person: 0.5 at the most stylized end
+    assert len(made) >= 2
+    accepted = [s for s in seen if not reasons_of(s)]
+    assert max(s[STYLE] for s in accepted) > 0.42
+    once, _ = follow(0.2, "accepted")
+    assert once == [START]
+
+
+def test_best_ends_when_nothing_more_is_to_be_expected() -> None:
+    world = a_world()
+    end = replace(START, controlnet_conditioning_scale=0.55)
+    policy = Policy(world, end, LIMITS, until="best")
+    policy.learn(end, shows(world, end, 0.3), [])
+    assert policy.choose(10) is None
+    assert policy.over == "no more style to be expected"
+
+
+def test_with_one_attempt_left_it_plays_safer_than_with_many() -> None:
+    world = a_world()
+    policy = Policy(world, START, LIMITS, until="best")
+    policy.learn(START, shows(world, START, -0.15), ["identity_low:arcface"])
+    bold, safe = policy.choose(6), policy.choose(1)
+    assert bold is not None
+    assert safe is not None
+    assert safe[1].accepted >= bold[1].accepted
+    assert safe[1].style_on_face <= bold[1].style_on_face
+
+
+def test_knobs_of_the_user_never_move() -> None:
+    for fixed in (set(KNOBS), {"controlnet_conditioning_scale"}):
+        made, _ = follow(-0.3, "best", fixed=fixed)
+        assert len(made) == 4
+        assert all(getattr(k, name) == getattr(START, name) for k in made for name in fixed)
+
+
+@pytest.mark.parametrize(
+    ("reason", "knob", "side"),
+    [
+        ("burned", "guidance_scale", -1),
+        ("broken_keep:pose", "controlnet_conditioning_scale", 1),
+        ("swapped", "ip_adapter_scale", 1),
+    ],
+)
+def test_a_reason_outside_the_model_moves_its_knob_by_a_step(reason: str, knob: str, side: int) -> None:
+    policy = Policy(default_curves(FIRST, ["arcface"]), FIRST, LIMITS)
+    policy.learn(FIRST, {"arcface": 0.6, STYLE: 0.3}, [reason])
+    proposed = policy.choose(3)
+    assert proposed is not None
+    assert side * (getattr(proposed[0], knob) - getattr(FIRST, knob)) > 0
+
+
+@pytest.mark.parametrize(("style", "side"), [(0.4, 1), (0.2, -1)])
+def test_a_face_off_the_style_goes_back_when_it_went_too_far_and_on_when_not(style: float, side: int) -> None:
+    policy = Policy(a_world(slope_spread=0.5), START, LIMITS)
+    policy.learn(START, {"arcface": 0.6, STYLE: style}, ["not_stylized:oil"])
+    proposed = policy.choose(3)
+    assert proposed is not None
+    assert side * (proposed[0].controlnet_conditioning_scale - START.controlnet_conditioning_scale) > 0
+
+
+def test_opposite_rejections_bracket_the_structure() -> None:
+    policy = Policy(a_world(slope_spread=0.5), START, LIMITS)
+    low, high = (replace(START, controlnet_conditioning_scale=v) for v in (0.6, 0.95))
+    policy.learn(low, {"arcface": 0.3, STYLE: 0.3}, ["identity_low:arcface"])
+    policy.learn(high, {"arcface": 0.6, STYLE: 0.1}, ["not_stylized"])
+    proposed = policy.choose(2)
+    assert proposed is not None
+    assert 0.6 <= proposed[0].controlnet_conditioning_scale <= 0.95
+
+
+def test_the_posterior_is_that_of_bayesian_linear_regression() -> None:
+    """One output, one coefficient that matters: by hand, prior N(0, p), noise r, seen d: mean d p / (p + r)."""
+    world = a_world(effects={}, people=np.diag([0.04, 1e-9]), residual=np.diag([0.01, 1e-9]))
+    policy = Policy(world, START, LIMITS)
+    policy.learn(START, {"arcface": 0.5 + 0.1, STYLE: 0.3}, [])
+    assert policy._mean[0] == pytest.approx(0.1 * 0.04 / 0.05)
+    assert policy._cov[0, 0] == pytest.approx(0.04 * 0.01 / 0.05)
+
+
+def test_the_choice_does_not_depend_on_chance() -> None:
+    assert follow(-0.2, "best") == follow(-0.2, "best")
+
+
+def test_the_whole_trail_is_in_the_record_and_is_told(limits: str) -> None:
+    made, _ = run(lambda photo, knobs, seed: restyled(photo, 150), limits, max_attempts=2, until="best")
+    assert made.record["policy"] == {"until": "best", "prior": "guesses", "ended": "attempts"}
+    assert set(made.record["attempts"][1]["forecast"]) == {"accepted", "style_on_face"}
+    text = explain(made.record)
+    assert "expected before: " in text
+    assert "chosen by guesses and what each attempt showed; it ended with the last attempt" in text
+    old = {k: v for k, v in made.record.items() if k != "policy"}  # a record of an earlier version
+    for attempt in old["attempts"]:
+        attempt.pop("forecast")
+        attempt.pop("stopped_at_step")
+    assert "Attempt 2" in explain(old)
+
+
+def test_until_best_spends_the_budget_and_keeps_the_most_stylized(limits: str) -> None:
+    def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
+        return restyled(photo) if seed != 2 else np.clip(restyled(photo).astype(int) // 2 * 2, 0, 255).astype(np.uint8)
+
+    first, _ = run(paint, limits, max_attempts=3)
+    assert len(first.record["attempts"]) == 1
+    best, _ = run(paint, limits, max_attempts=3, until="best", curves="")
+    styles = [a["style_on_face"] for a in best.record["attempts"] if a["accepted"]]
+    assert best.record["attempts"][best.record["chosen"]]["style_on_face"] == max(styles)
+
+
+# ---- the dial
+
+
+def test_equal_steps_of_the_dial_are_equal_steps_of_the_measured_trade() -> None:
+    at = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+    mean = np.array([[0.8, 0.2], [0.79, 0.21], [0.78, 0.22], [0.6, 0.3], [0.4, 0.4]])  # little, then much
+    world = a_world(dial=(at, mean))
+    trade = [
+        (np.interp(world.position(b), at, mean[:, 1]) - 0.2) / 0.2
+        + (0.8 - np.interp(world.position(b), at, mean[:, 0])) / 0.4
+        for b in np.linspace(0, 1, 6)
+    ]
+    np.testing.assert_allclose(np.diff(trade), 0.4, atol=0.02)
+    assert world.position(0.0) == 0.0
+    assert world.position(1.0) == 1.0
+    assert world.position(0.5) > 0.7
+
+
+def test_the_dial_starts_where_a_picture_is_safely_a_portrait() -> None:
+    world = a_world()
+    start = world.position(0.0, style_limit=0.2)
+    style = np.interp(start, world.dial[0], world.dial[1][:, 1])
+    assert style == pytest.approx(0.2 + np.hypot(0.02, 0.01), abs=0.005)
+    assert world.position(0.3, 0.2) > start
+    assert a_world(dial=(np.zeros(0), np.zeros((0, 2)))).position(0.3, 0.2) == 0.3
+
+
+def test_noise_does_not_turn_the_dial_back() -> None:
+    at = np.linspace(0, 1, 5)
+    mean = np.array([[0.8, 0.2], [0.7, 0.26], [0.72, 0.25], [0.6, 0.3], [0.5, 0.35]])
+    places = [a_world(dial=(at, mean)).position(b) for b in np.linspace(0, 1, 21)]
+    assert places == sorted(places)
+
+
+# ---- measuring and reading
+
+
+def test_measured_curves_read_back_what_the_pictures_showed(people: list[Path], tmp_path: Path) -> None:
+    """A generator whose likeness falls with guidance, and with nothing else."""
+
+    def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
+        return restyled(photo, int(20 * (knobs.guidance_scale - 1)) + seed % 3)
+
+    stylizer = Stylizer(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeReferee()])
+    table = measure_curves(stylizer, people[3:9], styles=["oil"])
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(table))
+    curves = curves_for(RECIPE, "oil", ["arcface", "dlib"], {}, path)
+    assert curves.measured
+    assert curves.outputs == ("arcface", "dlib", STYLE)
+    at, change = curves.effects["guidance_scale"]
+    assert (np.diff(change[:, 0]) < 0).all()
+    assert at[0] == 1.0
+    assert np.abs(curves.effects["ip_adapter_scale"][1]).max() < 1e-6
+    assert (np.linalg.eigvalsh(curves.people) > 0).all()
+    assert curves_for(RECIPE, "oil", ["dlib"], {}, path).outputs == ("dlib", STYLE)
+    with pytest.raises(SettingsError, match="do not have this style"):
+        curves_for(RECIPE, "watercolor", ["dlib"], {}, path)
+    with pytest.raises(SettingsError, match="were measured with other weights"):
+        curves_for(RECIPE, "oil", ["dlib"], {"unet": "0"}, path)
+    with pytest.raises(TooFewPairsError, match="3 people are too few"):
+        measure_curves(stylizer, people[:3], styles=["oil"])
+    again = merged(table, table | {"styles": {"watercolor": table["styles"]["oil"]}})
+    assert set(again["styles"]) == {"oil", "watercolor"}
+    with pytest.raises(SettingsError, match="other weights"):
+        merged(table | {"weights": {"unet": "0"}}, table)
+
+
+def test_damaged_curves_are_one_error(tmp_path: Path) -> None:
+    table = {"base": base_table(START), "weights": {}, "styles": {"oil": as_table(a_world())}}
+    path = tmp_path / "c.json"
+    for broken in ("{", "[]", json.dumps(table | {"base": {}}), json.dumps(table | {"styles": {"oil": {}}})):
+        path.write_text(broken)
+        with pytest.raises(SettingsError, match="curves"):
+            curves_for(RECIPE, "oil", ["arcface"], {}, path)
+    table["styles"]["oil"]["level"] = [0.1]
+    path.write_text(json.dumps(table))
+    with pytest.raises(SettingsError, match="damaged"):
+        curves_for(RECIPE, "oil", ["arcface"], {}, path)
+
+
+def test_a_recipe_that_was_not_measured_starts_from_guesses() -> None:
+    curves = curves_for(replace(RECIPE, name="elsewhere"), "oil", ["arcface", "dlib"], {"unet": "0"})
+    assert not curves.measured
+    more = replace(FIRST, ip_adapter_scale=FIRST.ip_adapter_scale + 0.2)
+    change = curves.changes([more])[0].sum(0)
+    assert change[0] == pytest.approx(0.03)
+    assert change[1] == pytest.approx(0.003)
+    assert change[2] == pytest.approx(-0.01)
+    assert curves.position(0.3) == 0.3
+
+
+def test_shipped_curves_are_of_the_shipped_weights() -> None:
+    path = Path(__file__).parents[1] / "portrait" / "recipes" / "mini.curves.json"
+    table = json.loads(path.read_text())
+    assert table["weights"] == verify_manifest(mini_folder())
+    assert set(table["styles"]) <= set(load_recipe("mini").styles)
+    held_out = (Path(__file__).parents[1] / "weights" / "training" / "held_out.txt").read_text().split("\n")
+    assert set(table["people"]) <= set(held_out)
+
+
+def test_portrait_curves_needs_enough_people(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["curves", "--subjects", str(photos), "--people", "99"]) == 2
+    assert "--people 99 is outside 1 to 4" in capsys.readouterr().err
+    assert main(["curves", "--subjects", str(photos), "--style", "oill"]) == 2
+    assert "did you mean oil" in capsys.readouterr().err

@@ -1,0 +1,570 @@
+"""The studio without a browser: sessions, the line, jobs, what visitors may ask for, what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from portrait.cli import build_parser, main
+from portrait.errors import CampaignError, ImageReadError, InputError, SettingsError
+from portrait.images import Photo, pixels_sha256, write_picture
+from portrait.recipes.recipe import load_recipe
+from portrait.records import Knobs, Preview, RgbImage
+from portrait.settings import Settings, flags_of, settings_from
+from portrait.studio import downloads, page, serve, strings
+from portrait.studio.downloads import write_downloads
+from portrait.studio.line import Line, LineFullError
+from portrait.studio.reports import Reports
+from portrait.studio.serve import private_folder
+from portrait.studio.session import MOST_SHOTS, Session
+from portrait.studio.work import Event, Job, Workshop, read_upload, web_settings
+from portrait.studio_cli import credentials, is_loopback
+from portrait.stylizer import VARIANT_STRIDE, Portrait, Stylizer
+from tests.campaigns import faces, paint, person, write_campaign, write_limits
+from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee, a_face
+
+STEPS = 4  # as mini's
+
+
+class SteppingGenerator(FakeGenerator):
+    """Paints in steps, each of which waits for `go`, and shows what it has."""
+
+    def __init__(self, go: Callable[[], object] = lambda: None) -> None:
+        super().__init__(paint)
+        self.go = go
+        self.finished = 0
+
+    def generate(
+        self,
+        conditions: Any,
+        knobs: Knobs,
+        seeds: Sequence[int],
+        on_step: Callable[[int, int], None] | None = None,
+        preview: Preview | None = None,
+    ) -> list[RgbImage]:
+        for step in range(1, STEPS + 1):
+            self.go()
+            if on_step:
+                on_step(step, STEPS)
+            if preview and step in preview.steps:
+                preview.hopeless(step, [np.full((SIZE, SIZE, 3), step, np.uint8)])
+        self.finished += 1
+        return super().generate(conditions, knobs, seeds)
+
+
+def a_shop(tmp_path: Path, generator: FakeGenerator | None = None, **settings: Any) -> Workshop:
+    """A workshop on the fakes, with thresholds that most pictures pass."""
+
+    def load(chosen: Settings) -> Stylizer:
+        recipe = replace(load_recipe("mini"), resolution=SIZE)
+        return Stylizer(recipe, generator or SteppingGenerator(), FakeAnalyzer(faces), [FakeReferee()])
+
+    base = Settings(thresholds=str(write_limits(tmp_path / "limits.json")), **settings)
+    return Workshop(base, load, lambda: FakeAnalyzer(faces))
+
+
+def a_photo(n: int = 1, name: str = "anna.png") -> Photo:
+    return Photo(pixels=person(n), path=Path(name), sha256=pixels_sha256(person(n)))
+
+
+def wishes(shop: Workshop, **more: Any) -> Settings:
+    return web_settings(shop.settings, {"style": "oil"} | more)
+
+
+def finished(shop: Workshop, settings: Settings, photo: Photo | None = None) -> list[Event]:
+    return [event for event in shop.start(photo or a_photo(), settings).events() if event.kind == "portrait"]
+
+
+def a_session(tmp_path: Path, shop: Workshop, count: int = 1, name: str = "anna.png", **more: Any) -> Session:
+    """A session with so many pictures."""
+    session = Session(tmp_path / "files")
+    photo = a_photo(name=name)
+    session.open(photo, faces(photo.pixels), named=True, face=0)
+    for n in range(count):
+        (event,) = finished(shop, wishes(shop, seed=1 + VARIANT_STRIDE * n, **more), photo)
+        assert event.portrait is not None
+        assert event.settings is not None
+        session.add(event.portrait, event.settings, event.portrait.picture, photo, named=True)
+    return session
+
+
+# --- the line
+
+
+def test_the_line_serves_in_order_and_tells_each_their_place() -> None:
+    line = Line()
+    first, second, third = line.join(), line.join(), line.join()
+    assert [p.before for p in (first, second, third)] == [0, 1, 2]
+    assert first.wait(0)
+    assert not third.wait(0)
+    with second:
+        pass  # gives up
+    assert third.before == 1
+    with first:
+        pass
+    assert third.wait(0)
+
+
+def test_a_line_that_is_too_long_is_refused() -> None:
+    line = Line(longest=2)
+    for _ in range(3):
+        line.join()
+    with pytest.raises(LineFullError, match="2 people are waiting"):
+        line.join()
+
+
+# --- jobs
+
+
+def test_a_job_tells_of_every_step_and_preview_and_ends_in_a_portrait(tmp_path: Path) -> None:
+    shop = a_shop(tmp_path)
+    events = list(shop.start(a_photo(), wishes(shop, max_attempts=1)).events())
+    assert events[0].kind == "loading"
+    assert [e.step for e in events if e.kind == "step" and e.preview is None] == [1, 2, 3, 4]
+    previews = [e.preview for e in events if e.preview is not None]
+    assert [int(p[0, 0, 0]) for p in previews] == [1, 2, 3]  # the last step's is the picture itself
+    assert events[-1].kind == "portrait"
+
+
+def test_looking_at_the_picture_as_it_forms_does_not_change_it(mini: Stylizer, astronaut: Photo) -> None:
+    subject, seen = mini.subjects(astronaut)[0], list[RgbImage]()
+    settings = Settings(max_attempts=1)
+    plain = mini.stylize(subject, "watercolor", settings)
+    watched = mini.stylize(subject, "watercolor", settings, on_preview=seen.append)
+    np.testing.assert_array_equal(plain.picture, watched.picture)
+    assert len(seen) == 3  # of four steps
+    off = [float(np.abs(picture.astype(int) - plain.picture).mean()) for picture in seen]
+    assert off[-1] < off[0]  # it comes nearer
+
+
+def test_cancel_ends_between_two_steps(tmp_path: Path) -> None:
+    gate = threading.Semaphore(0)
+    generator = SteppingGenerator(gate.acquire)
+    shop = a_shop(tmp_path, generator)
+    job = shop.start(a_photo(), wishes(shop))
+    gate.release()
+    kinds = []
+    for event in job.events():
+        kinds.append(event.kind)
+        if event.kind == "step":
+            job.cancel()
+            gate.release()
+    assert kinds[-1] == "cancelled"
+    assert generator.finished == 0
+    assert shop.line.join().before == 0  # the place is free again
+
+
+def test_the_second_visitor_waits_and_knows_their_place(tmp_path: Path) -> None:
+    gate = threading.Semaphore(0)
+    shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
+    first = shop.start(a_photo(), wishes(shop, max_attempts=1))
+    while not shop.is_loaded("mini"):
+        time.sleep(0.01)
+    second = shop.start(a_photo(2), wishes(shop, max_attempts=1))
+    events = second.events()
+    waiting = next(events)
+    assert (waiting.kind, waiting.place) == ("waiting", 2)
+    for _ in range(2 * STEPS):
+        gate.release()
+    assert [e.kind for e in first.events()][-1] == "portrait"
+    assert [e.kind for e in events][-1] == "portrait"
+
+
+def test_a_visitor_who_waits_can_leave_the_line(tmp_path: Path) -> None:
+    gate = threading.Semaphore(0)
+    shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
+    first = shop.start(a_photo(), wishes(shop, max_attempts=1))
+    while not shop.is_loaded("mini"):
+        time.sleep(0.01)
+    second = shop.start(a_photo(2), wishes(shop))
+    assert next(second.events()).kind == "waiting"
+    second.cancel()
+    assert [e.kind for e in second.events()] == ["cancelled"]
+    for _ in range(STEPS):
+        gate.release()
+    assert [e.kind for e in first.events()][-1] == "portrait"
+
+
+def test_variants_are_pictures_that_the_command_line_makes_one_by_one(tmp_path: Path) -> None:
+    shop = a_shop(tmp_path)
+    made = finished(shop, wishes(shop, variants=3, seed=7))
+    assert [e.settings.seed for e in made if e.settings] == [7, 7 + VARIANT_STRIDE, 7 + 2 * VARIANT_STRIDE]
+    for event in made:
+        assert event.settings is not None
+        (alone,) = finished(shop, event.settings)
+        assert alone.portrait is not None
+        assert event.portrait is not None
+        np.testing.assert_array_equal(alone.portrait.picture, event.portrait.picture)
+
+
+def test_an_error_is_the_sentence_of_the_command_line(tmp_path: Path) -> None:
+    shop = a_shop(tmp_path)
+    nobody = Photo(pixels=np.full((SIZE, SIZE, 3), 255, np.uint8), path=Path("cat.png"), sha256="0")
+    (event,) = [e for e in shop.start(nobody, wishes(shop)).events() if e.kind == "failed"]
+    assert event.sentence.startswith("no face above det_threshold 0.5 in cat.png")
+
+
+def test_a_bug_is_told_and_does_not_block_the_line(tmp_path: Path) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("oops")
+
+    shop = a_shop(tmp_path, SteppingGenerator(broken))
+    assert "ZeroDivisionError" in [e.sentence for e in shop.start(a_photo(), wishes(shop)).events()][-1]
+    assert shop.line.join().before == 0
+
+
+def test_who_it_is_is_found_once(tmp_path: Path) -> None:
+    shop, session = a_shop(tmp_path), Session(tmp_path / "files")
+    photo = a_photo()
+    session.open(photo, faces(photo.pixels), named=True, face=0)
+    settings = wishes(shop)
+    list(shop.start(photo, settings, on_subject=lambda s: session.keep_subject("mini", 0, s)).events())
+    known = session.subject("mini", 0)
+    assert known is not None
+    assert session.subject("other", 0) is None
+    session.open(a_photo(2), [a_face()], named=True, face=0)
+    assert session.subject("mini", 0) is None
+
+
+# --- what visitors may ask for
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        ({"keep": ["mask:/etc/passwd"]}, "no file of its own computer"),
+        ({"face": "like:/etc/passwd"}, "no file of its own computer"),
+        ({"face": "each"}, "one face at a time"),
+        ({"thresholds": "/etc/passwd"}, "unknown setting 'thresholds'"),
+        ({"lora": ["x.safetensors:1"]}, "unknown setting 'lora'"),
+        ({"recipe": "/tmp/mine.toml"}, "is not installed here"),
+        ({"recipe": "sd15-faceid"}, "is not installed here"),
+        ({"style": "baroque"}, "baroque"),
+        ({"balance": 2.0}, "balance 2.0 is outside 0 to 1"),
+        ({"balence": 0.5}, "did you mean balance"),
+    ],
+)
+def test_a_visitor_may_not_name_files_or_nonsense(tmp_path: Path, wish: dict[str, Any], says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        wishes(a_shop(tmp_path), **wish)
+
+
+def test_a_photo_of_a_hundred_megapixels_gets_a_sentence(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("L", (10_000, 10_000)).save(tmp_path / "huge.png")
+    with pytest.raises(ImageReadError, match="huge.png has 10000 x 10000 pixels: more than the limit of 64 million"):
+        read_upload((tmp_path / "huge.png").read_bytes(), "huge.png")
+    with pytest.raises(ImageReadError, match="is empty"):
+        read_upload(b"", "empty.png")
+
+
+# --- sessions
+
+
+def test_undo_goes_back_and_the_history_stays(tmp_path: Path) -> None:
+    session = a_session(tmp_path, a_shop(tmp_path), 3)
+    assert session.shown == 3
+    assert [session.undo().number, session.undo().number] == [2, 1]  # type: ignore[union-attr]
+    assert session.undo() is None
+    assert len(session.shots) == 3
+    session.compare(3)
+    assert session.against == 3
+    session.compare(1)  # the one that is shown
+    assert session.against is None
+
+
+def test_forget_lets_go_of_everything(tmp_path: Path) -> None:
+    session = a_session(tmp_path, a_shop(tmp_path))
+    (shot,) = session.shots
+    session.with_files(shot, write_downloads(shot.portrait, "anna-oil-1", session.folder))
+    assert session.folder.exists()
+    session.forget()
+    assert not session.folder.exists()
+    assert (session.photo, session.faces, session.shots, session._subjects) == (None, [], [], {})
+
+
+def test_the_oldest_pictures_go_first(tmp_path: Path) -> None:
+    session = a_session(tmp_path, a_shop(tmp_path))
+    (shot,) = session.shots
+    for _ in range(MOST_SHOTS + 3):
+        session.add(shot.portrait, shot.settings, shot.thumbnail, a_photo(), named=True)
+    assert len(session.shots) == MOST_SHOTS
+    assert session.shots[-1].number == MOST_SHOTS + 4
+
+
+def test_the_models_forget_the_last_photo(tmp_path: Path) -> None:
+    shop = a_shop(tmp_path)
+    finished(shop, wishes(shop, keep=["background"]))
+    stylizer = shop.stylizer("mini")
+    assert stylizer._last_kept is not None
+    shop.forget()
+    assert stylizer._last_kept is None
+
+
+# --- the command
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(),
+        Settings(style=("oil",), balance=0.1, seed=2001, keep=("pose", "region:1,2,30,40"), frame="full", face="3"),
+        Settings(strength=0.0, prompt="-a 'quoted' prompt", commercial=True, max_seconds=1e-7),
+        Settings(style=("a", "b"), lora=("x y.safetensors:0.5",), num_inference_steps=7),
+    ],
+)
+def test_the_flags_of_settings_read_as_the_same_settings(settings: Settings) -> None:
+    args = build_parser().parse_args(["stylize", "anna.jpg", *shlex.split(shlex.join(flags_of(settings)))])
+    assert settings_from(vars(args)) == settings
+
+
+def test_the_command_names_photo_style_and_what_is_not_default(tmp_path: Path) -> None:
+    session = a_session(tmp_path, a_shop(tmp_path), name="anna's photo.png", balance=0.3)
+    command = session.shots[0].command()
+    assert shlex.split(command)[:3] == ["portrait", "stylize", "anna's photo.png"]
+    assert "--style oil --balance 0.3" in command
+    assert "--far" not in command
+
+
+# --- the page
+
+
+def test_a_name_with_markup_is_shown_as_it_is(tmp_path: Path) -> None:
+    session = a_session(tmp_path, a_shop(tmp_path), name="<img src=x onerror=alert(1)>${2}{{3}}.png")
+    shown = page.result_html(session)
+    assert "<img src=x" not in shown
+    assert "&lt;img src=x" in shown
+    assert "&lt;b&gt;" in page.alert("<b>")
+
+
+def test_the_verdict_has_words_numbers_thresholds_and_reasons(tmp_path: Path) -> None:
+    session = a_session(tmp_path, a_shop(tmp_path))
+    record = session.shots[0].portrait.record
+    shown = page.result_html(session)
+    attempt = record["attempts"][record["chosen"]]
+    for judge, value in attempt["similarity"].items():
+        assert strings.METER.format(value=value, least=record["thresholds"][judge]["value"]) in shown
+    rejected = json.loads(json.dumps(record)) | {"status": "rejected", "reasons": ["identity_low:dlib"]}
+    portrait = Portrait(picture=person(1), before=person(1), record=rejected, embeddings={})
+    session.shots[0] = replace(session.shots[0], portrait=portrait)
+    assert "it does not look enough like the person (dlib)" in page.result_html(session)
+
+
+def test_likeness_in_words_follows_the_threshold() -> None:
+    words = [page.likeness(margin) for margin in (0.2, 0.01, -0.01, -0.5)]
+    assert words == ["clearly the same person", "the same person", "not quite the person", "not this person"]
+
+
+def test_every_style_of_mini_has_a_sample_and_another_recipe_says_that_it_has_none() -> None:
+    recipe = load_recipe("mini")
+    assert all(page.sample_of("mini", style) for style in recipe.styles)
+    assert strings.NO_SAMPLE in page.styles_html(load_recipe("sd15-faceid"), "oil")
+    assert 'value="oil" checked' in page.styles_html(recipe, "oil")
+
+
+def test_who_is_not_known_has_to_be_clicked(tmp_path: Path) -> None:
+    session = Session(tmp_path)
+    session.open(a_photo(), [a_face(), a_face(), a_face()], named=True, face=None)
+    shown = page.photo_html(session)
+    assert strings.CHOOSE_FACE in shown
+    assert shown.count('aria-pressed="false" aria-label="Face') == 3
+    session.choose(1)
+    assert 'aria-pressed="true" aria-label="Face 2 of 3"' in page.photo_html(session)
+    session.choose(9)
+    assert session.face == 1
+
+
+def test_the_zip_has_the_picture_the_avatars_and_the_record(tmp_path: Path) -> None:
+    session = a_session(tmp_path, a_shop(tmp_path))
+    picture, archive = write_downloads(session.shots[0].portrait, "anna-oil-1", tmp_path / "x")
+    names = set(zipfile.ZipFile(archive).namelist())
+    assert {"anna-oil-1.png", "anna-oil-1.json", "anna-oil-1-avatar-256.jpg", "anna-oil-1-round-256.png"} <= names
+    assert (
+        picture.parent.name != write_downloads(session.shots[0].portrait, "anna-oil-1", tmp_path / "x")[0].parent.name
+    )
+
+
+# --- reports
+
+
+def test_the_viewer_opens_runs_below_its_folder_and_nothing_else(tmp_path: Path) -> None:
+    plan = write_campaign(tmp_path / "plan", people=3)
+    run = ["campaign", "run", plan, "-o", tmp_path / "runs" / "june", "--quiet"]
+    subprocess.run([sys.executable, "-m", "tests.campaigns", "0", *run], check=True)
+    reports = Reports(tmp_path / "runs")
+    assert reports.names() == ["june"]
+    assert "<html" in reports.page("june")
+    assert "<html" in reports.page("june", "june")
+    for name in ("../plan", "/etc", "july"):
+        with pytest.raises(CampaignError, match="no run"):
+            reports.page(name)
+    shown = page.report_html('<p class="x">"quoted"</p>', "june")
+    assert "&quot;quoted&quot;" in shown
+    assert 'sandbox="allow-scripts"' in shown
+
+
+# --- the command line
+
+
+def test_other_computers_need_a_password(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PORTRAIT_STUDIO_AUTH", raising=False)
+    assert main(["studio", "--host", "0.0.0.0"]) == 2
+    assert "--auth NAME:PASSWORD" in capsys.readouterr().err
+    assert [is_loopback(h) for h in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "192.168.1.5", "example.org")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert credentials("anna:se:cret") == ("anna", "se:cret")
+    assert credentials("") is None
+    with pytest.raises(SettingsError, match="NAME:PASSWORD"):
+        credentials("anna")
+
+
+def test_without_gradio_the_message_says_how_to_install_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import portrait.studio_cli
+
+    monkeypatch.setattr(portrait.studio_cli, "find_spec", lambda name: None)
+    assert main(["studio"]) == 2
+    assert "pip install 'portrait[studio]'" in capsys.readouterr().err
+
+
+def test_what_a_killed_studio_left_behind_is_deleted_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, live = tmp_path / f"portrait-studio-{ended.pid}-x", tmp_path / f"portrait-studio-{os.getppid()}-x"
+    left.mkdir()
+    live.mkdir()
+    with private_folder() as folder:
+        assert (left.exists(), live.exists(), folder.exists()) == (False, True, True)
+        assert oct(folder.stat().st_mode)[-3:] == "700"
+        assert tempfile.gettempdir() == str(folder)
+    assert not folder.exists()
+    assert tempfile.gettempdir() == str(tmp_path)
+
+
+# --- HTTP
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Any:
+    pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait[studio]'")
+    from portrait.studio.serve import launch
+
+    shop = a_shop(tmp_path)
+    with private_folder() as folder:
+        blocks, url = launch(shop.settings, folder, runs=tmp_path, workshop=shop)
+        yield url, folder
+        blocks.close(verbose=False)
+
+
+def test_python_and_http_make_the_same_picture_as_the_loop(served: Any, tmp_path: Path) -> None:
+    from gradio_client import Client, handle_file
+    from PIL import Image
+
+    url, folder = served
+    write_picture(tmp_path / "anna.png", person(1))
+    client = Client(url, verbose=False, download_files=str(tmp_path / "got"))
+    assert client.predict(api_name="/recipes")["mini"] == list(load_recipe("mini").styles)
+    (face,) = client.predict(handle_file(str(tmp_path / "anna.png")), api_name="/faces")
+    assert face["index"] == 0
+    file, text = client.predict(
+        handle_file(str(tmp_path / "anna.png")),
+        style="oil",
+        balance=0.3,
+        settings={"max_attempts": 1},
+        api_name="/stylize",
+    )
+    shop = a_shop(tmp_path)
+    (event,) = finished(shop, wishes(shop, balance=0.3, max_attempts=1))
+    assert event.portrait is not None
+    np.testing.assert_array_equal(np.asarray(Image.open(file)), event.portrait.picture)
+    record = json.loads(text)
+    assert record["style"] == "oil"
+    assert record["input"]["path"] == "anna.png"
+    assert not list(folder.rglob("anna.png"))  # the uploads are gone
+    with pytest.raises(Exception, match="did you mean balance"):
+        client.predict(handle_file(str(tmp_path / "anna.png")), settings={"balence": 1}, api_name="/stylize")
+    public = {name for name in client.view_api(return_format="dict", print_info=False)["named_endpoints"]}
+    assert public == {"/stylize", "/faces", "/recipes"}
+
+
+def test_the_page_lets_the_browser_reach_nobody_else(served: Any) -> None:
+    import urllib.error
+    import urllib.request
+
+    url, _ = served
+    with urllib.request.urlopen(url) as answer:
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+        body = answer.read().decode()
+    assert "fonts.googleapis" not in body
+    assert '"run_history":false' in body.replace(" ", "")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(url, headers={"Host": "evil.example"}))
+    assert refused.value.code == 400
+
+
+def test_every_string_of_the_page_is_in_one_place() -> None:
+    folder = Path(strings.__file__).parent
+    script = (folder / "page.js").read_text()
+    for name in ("Drop a photo", "Another photo", "Accepted", "Cancel"):
+        assert name not in script
+
+
+def test_a_name_cannot_lead_a_download_out_of_its_folder(tmp_path: Path) -> None:
+    portrait = Portrait(picture=np.zeros((8, 8, 3), np.uint8), before=np.zeros((8, 8, 3), np.uint8), record={})
+    with pytest.raises(InputError, match="is no file name"):
+        downloads.write_downloads(portrait, "anna-x/../../victim", tmp_path / "private")
+    assert not list(tmp_path.rglob("*victim*"))
+
+
+def test_a_long_name_is_shortened_by_bytes_and_keeps_its_end() -> None:
+    stem = downloads.file_stem("\u5f71" * 200, "oil-1")
+    assert stem.endswith("-oil-1")
+    assert len(stem.encode()) <= 90
+
+
+def test_a_forgotten_session_takes_no_more_pictures(tmp_path: Path) -> None:
+    session = Session(tmp_path / "private")
+    session.job = object.__new__(Job)
+    session.job.cancel = lambda: None  # type: ignore[method-assign]
+    session.forget()
+    assert session.job is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_attempts", 1000), ("max_seconds", 80000.0), ("num_inference_steps", 900)]
+)
+def test_one_visitor_cannot_take_the_machine_for_a_day(name: str, value: float) -> None:
+    with pytest.raises(SettingsError, match="more than a studio gives one visitor"):
+        web_settings(Settings(), {"style": "oil", name: value})
+
+
+def test_the_studio_fetches_nothing_that_a_caller_names() -> None:
+    with pytest.raises(InputError, match="fetches nothing from other computers"):
+        asyncio.run(serve._refuse_address("http://example.com/x.png", ""))

@@ -1,0 +1,411 @@
+"""The studio in a real Chromium, with the real `mini`: what visitors see and do.
+
+Run with `make browser`. Needs the package playwright and a Chromium (Debian: apt install chromium;
+PORTRAIT_CHROMIUM names another). With PORTRAIT_SCREENSHOTS=FOLDER the pages are kept as pictures, to be looked at.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.campaigns import write_campaign
+
+CHROMIUM = os.environ.get("PORTRAIT_CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
+)
+LONG = 240_000
+"""Milliseconds for a picture on a busy machine."""
+
+pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait[studio]'")
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'portrait[browser]'")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt install chromium, or set PORTRAIT_CHROMIUM"),
+]
+
+
+class Server:
+    """`portrait studio` as a process of its own, whose temporary folder can be looked at."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url, self.folder = f"http://127.0.0.1:{port}", folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "portrait", "studio", "--port", str(port)],
+            cwd=folder,
+            env=os.environ | {"TMPDIR": str(folder)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        assert self.url in self.process.stdout.readline()
+
+    def private(self) -> list[Path]:
+        """The folder in which everything lies that the studio writes."""
+        return list(self.folder.glob("portrait-studio-*"))
+
+    def pictures(self) -> list[str]:
+        return [path.name for path in self.folder.rglob("*") if path.is_file()]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("studio"))
+    yield running
+    running.process.terminate()
+    running.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def visit(browser: Any, server: Server) -> Iterator[Open]:
+    """Open the page; at the end nothing may have been asked of another server, and no script may have failed."""
+    strangers: list[str] = []
+    broken: list[str] = []
+    contexts = []
+
+    def open_page(**options: Any) -> Any:
+        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on(
+            "request", lambda r: None if r.url.startswith((server.url, "data:", "blob:")) else strangers.append(r.url)
+        )
+        page.on("pageerror", lambda error: broken.append(str(error)))
+        page.goto(server.url)
+        page.wait_for_selector(".drop")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert strangers == []
+    assert broken == []
+
+
+def keep_picture(page: Any, name: str, **options: Any) -> None:
+    if folder := os.environ.get("PORTRAIT_SCREENSHOTS"):
+        page.wait_for_timeout(400)
+        page.screenshot(path=Path(folder) / f"{name}.png", **options)
+
+
+def upload(page: Any, file: Path) -> None:
+    page.set_input_files("#photo input[data-file]", file)
+
+
+def with_photo(page: Any, file: Path) -> None:
+    upload(page, file)
+    page.wait_for_selector("#photo .stage", timeout=LONG)
+
+
+def made(page: Any, count: int) -> None:
+    """Wait until so many pictures are in the history and nothing is being made."""
+    page.wait_for_selector(f".history li:nth-child({count})", timeout=LONG)
+    page.wait_for_selector("#make", timeout=LONG)
+
+
+UNNAMED = """() => [...document.querySelectorAll('button, input, select, textarea, a[href], img, iframe')]
+  .filter((e) => e.offsetParent !== null || e.classList.contains('sr'))
+  .filter((e) => !(e.tagName === 'IMG' ? e.hasAttribute('alt') : (e.getAttribute('aria-label') || e.textContent.trim()
+     || (e.labels && e.labels.length && e.labels[0].textContent.trim()) || e.title || e.getAttribute('aria-labelledby'))))
+  .map((e) => e.outerHTML.slice(0, 120))"""
+
+FAINT = """() => {
+  const read = (c) => { const n = c.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const over = (top, below) => below.map((v, i) => i === 3 ? 1 : top[i] * top[3] + v * (1 - top[3]));
+  const behind = (e) => {
+    const layers = [];
+    for (; e; e = e.parentElement) {
+      const color = read(getComputedStyle(e).backgroundColor);
+      layers.push(color);
+      if (color[3] === 1) break;
+    }
+    return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255, 1]);
+  };
+  const found = [];
+  for (const e of document.querySelectorAll('body *')) {
+    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    const style = getComputedStyle(e);
+    if (!own || e.offsetParent === null || style.visibility === 'hidden' || e.closest('.sr, :disabled, .pair, .stage')) continue;
+    const back = behind(e), front = over(read(style.color), back);
+    const [a, b] = [light(front), light(back)].sort((x, y) => y - x);
+    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.6 && style.fontWeight >= 700);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < (large ? 3 : 4.5)) found.push(`${ratio.toFixed(2)} ${e.tagName}.${e.className} "${e.textContent.trim().slice(0, 40)}"`);
+  }
+  return found;
+}"""
+
+
+def test_a_photo_becomes_a_portrait_and_every_adjustment_another(visit: Open, server: Server, photos: Path) -> None:
+    page = visit()
+    keep_picture(page, "1-empty")
+    with_photo(page, photos / "astronaut.png")
+    assert page.locator("#photo .face").count() == 1
+    assert page.locator("#photo .face").get_attribute("aria-pressed") == "true"
+    keep_picture(page, "2-photo")
+    page.click("#make")
+    page.wait_for_selector(".working img.forming:not(.waits)", timeout=LONG)
+    keep_picture(page, "3-forming")
+    made(page, 1)
+    words = page.inner_text("#result .facts")
+    assert ("Accepted" in words) or ("Rejected" in words)
+    assert "ArcFace" in words
+    assert "dlib" in words
+    assert "needs" in words
+
+    page.focus("#balance input[type=range]")
+    page.keyboard.press("ArrowLeft")
+    made(page, 2)
+    assert page.locator(".history li").nth(1).inner_text() == "2 · 0.45"
+
+    page.locator("label.style").nth(1).click()
+    made(page, 3)
+    page.click("[data-make=style]")
+    made(page, 4)
+    assert page.input_value("#balance input[type=number]") == "0.6"
+    keep_picture(page, "4-result", full_page=True)
+
+    page.click("[data-act=undo]")
+    page.wait_for_selector("[data-show='3'][aria-current]")
+    assert page.input_value("#balance input[type=number]") == "0.45"
+    page.select_option("[data-compare]", "1")
+    page.wait_for_selector(".pair .tag.left:has-text('Picture 1')")
+    page.check("[data-side]")
+    keep_picture(page, "5-side-by-side")
+    page.uncheck("[data-side]")
+    page.focus("[data-key=cut]")
+    page.keyboard.press("Home")
+    assert page.locator(".pair").evaluate("e => e.style.getPropertyValue('--cut')") == "0%"
+
+    page.click("[data-act=reset]")
+    page.wait_for_selector(".drop")
+    page.wait_for_selector(".empty")
+    assert [name for name in server.pictures() if name.startswith("astronaut")] == []
+
+
+def test_the_shown_command_makes_the_downloaded_picture_pixel_for_pixel(
+    visit: Open, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = visit()
+    with_photo(page, photos / "astronaut.png")
+    page.locator("label.style").nth(2).click()
+    page.get_by_label("background").check()
+    page.click("#make")
+    made(page, 1)
+    page.click("summary >> nth=0")
+    command = page.inner_text("pre code")
+    assert command.startswith("portrait stylize astronaut.png --style ")
+    assert "--keep background" in command
+    keep_picture(page, "6-command", full_page=True)
+    with page.expect_download() as picture:
+        page.click("a[download$='.png']")
+    with page.expect_download() as archive:
+        page.click("a[download$='.zip']")
+    names = zipfile.ZipFile(archive.value.path()).namelist()
+    assert any("avatar-256" in name for name in names)
+    assert any(name.endswith(".json") for name in names)
+
+    from portrait.cli import main
+
+    monkeypatch.chdir(photos)
+    main([*shlex.split(command)[1:], "-o", str(tmp_path / "out"), "--quiet"])
+    (again,) = [p for p in (tmp_path / "out").glob("*.png") if "contact" not in p.name]
+    shown = np.asarray(Image.open(io.BytesIO(Path(picture.value.path()).read_bytes())))
+    np.testing.assert_array_equal(shown, np.asarray(Image.open(again)))
+
+
+def test_of_six_faces_one_is_chosen_by_click_or_key(visit: Open, photos: Path) -> None:
+    page = visit()
+    with_photo(page, photos / "t1.png")
+    assert page.locator("#photo .face").count() == 6
+    assert page.locator("#photo .face[aria-pressed=true]").count() == 0
+    page.click("#make")
+    page.wait_for_selector("#result .alert:has-text('click the one')")
+    keep_picture(page, "7-six-faces")
+    page.click("#photo .face >> nth=2")
+    assert page.locator("#photo .face >> nth=2").get_attribute("aria-pressed") == "true"
+    page.focus("#photo .face >> nth=4")
+    page.keyboard.press("Enter")
+    assert "Face 5" in page.inner_text("#photo [data-hint]")
+    page.wait_for_selector("#result .alert", state="detached")
+    keep_picture(page, "8-face-chosen")
+    page.click("#make")
+    made(page, 1)
+    page.click("summary >> nth=0")
+    assert "--face 4" in page.inner_text("pre code")
+
+
+def test_what_cannot_be_used_is_said_in_the_sentence_of_the_command_line(
+    visit: Open, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from portrait.cli import main
+
+    (tmp_path / "corrupt.jpg").write_bytes(b"\xff\xd8\xff\xe0" + b"garbage" * 300)
+    (tmp_path / "notes.jpg").write_text("not a picture")
+    shutil.copy(photos / "chelsea.png", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    page = visit()
+    for name in ("corrupt.jpg", "notes.jpg", "chelsea.png"):
+        assert main(["stylize", name, "--quiet"]) > 0
+        sentence = capsys.readouterr().err.strip().removeprefix("portrait: ")
+        upload(page, tmp_path / name)
+        page.wait_for_selector(f"#photo .alert:has-text('{name}')", timeout=LONG)
+        assert page.inner_text("#photo .alert") == sentence
+    Image.new("L", (10_000, 10_000)).save(tmp_path / "huge.png")
+    upload(page, tmp_path / "huge.png")
+    page.wait_for_selector("#photo .alert:has-text('more than the limit of 64 million')", timeout=LONG)
+    keep_picture(page, "9-too-large")
+    with (tmp_path / "heavy.png").open("wb") as file:
+        file.truncate(101_000_000)
+    upload(page, tmp_path / "heavy.png")
+    page.wait_for_selector("#photo .alert:has-text('100 MB')")
+    with_photo(page, photos / "astronaut.png")  # and nothing is lost
+
+
+def test_cancel_ends_between_two_steps_and_keeps_what_there_was(visit: Open, photos: Path) -> None:
+    page = visit()
+    with_photo(page, photos / "astronaut.png")
+    page.click("#make")
+    page.wait_for_selector(".working progress[value]", timeout=LONG)
+    page.click("#cancel")
+    page.wait_for_selector("#result .note:has-text('Cancelled')", timeout=LONG)
+    assert page.locator(".history li").count() == 0
+    assert page.is_visible("#make")
+
+
+def test_a_second_visitor_sees_their_place_and_is_served_next(visit: Open, photos: Path) -> None:
+    first, second = visit(), visit()
+    for page in (first, second):
+        with_photo(page, photos / "astronaut.png")
+    first.get_by_label("2", exact=True).check()
+    first.click("#make")
+    first.wait_for_selector(".working progress[value]", timeout=LONG)
+    second.click("#make")
+    second.wait_for_selector(".working:has-text('number 2 in line')", timeout=LONG)
+    keep_picture(second, "10-in-line")
+    made(second, 1)
+    made(first, 2)
+
+
+def test_closing_the_tab_stops_the_work_and_forgets(visit: Open, server: Server, photos: Path) -> None:
+    page, other = visit(), visit()
+    with_photo(page, photos / "astronaut.png")
+    with_photo(other, photos / "astronaut.png")
+    page.get_by_label("4", exact=True).check()
+    page.click("#make")
+    page.wait_for_selector(".working progress[value]", timeout=LONG)
+    page.close()
+    other.click("#make")
+    started = time.monotonic()
+    made(other, 1)
+    assert time.monotonic() - started < LONG / 1000
+
+
+def test_a_region_is_drawn_by_hand(visit: Open, photos: Path) -> None:
+    page = visit()
+    with_photo(page, photos / "astronaut.png")
+    page.click("[data-act=draw]")
+    box = page.locator(".stage").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.75, steps=5)
+    keep_picture(page, "11-region")
+    page.mouse.up()
+    page.wait_for_function("document.querySelector('#region input, #region textarea').value !== ''")
+    x, y, width, height = map(int, page.input_value("#region input, #region textarea").split(","))
+    assert abs(x - 128) <= 2
+    assert abs(y - 256) <= 2
+    assert abs(width - 128) <= 3
+    assert abs(height - 128) <= 3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everything_has_a_name_and_enough_contrast(visit: Open, photos: Path, scheme: str) -> None:
+    page = visit(color_scheme=scheme)
+    assert page.evaluate(FAINT) == []
+    with_photo(page, photos / "astronaut.png")
+    page.click("#advanced button")
+    page.fill("#advanced-seed textarea, #advanced-seed input", "seven")
+    page.click("#make")
+    page.wait_for_selector("#result .alert:has-text(\"seed must be int, got 'seven'\")")
+    page.fill("#advanced-seed textarea, #advanced-seed input", "7")
+    page.click("#make")
+    made(page, 1)
+    keep_picture(page, f"12-{scheme}")
+    assert page.evaluate(FAINT) == []
+    assert page.evaluate(UNNAMED) == []
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(visit: Open, photos: Path) -> None:
+    page = visit(viewport={"width": 390, "height": 844}, device_scale_factor=2, is_mobile=True, has_touch=True)
+    keep_picture(page, "13-phone-empty", full_page=True)
+    with_photo(page, photos / "astronaut.png")
+    page.tap("#make")
+    made(page, 1)
+    keep_picture(page, "14-phone", full_page=True)
+    keep_picture(page, "15-phone-view")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.locator("#result .pair").evaluate("e => e.getBoundingClientRect().top < window.innerHeight")
+    small = page.evaluate(
+        "[...document.querySelectorAll('#photo button, #result button, #make')].filter((e) => e.offsetParent && "
+        "!e.classList.contains('face')).filter((e) => e.getBoundingClientRect().height < 34).map((e) => e.outerHTML)"
+    )
+    assert small == []
+
+
+def test_sigterm_leaves_nothing_behind(browser: Any, photos: Path, tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    (private,) = server.private()
+    page = browser.new_page()
+    page.goto(server.url)
+    with_photo(page, photos / "astronaut.png")
+    assert [name for name in server.pictures() if "astronaut" in name] == []  # the upload itself is gone already
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(30) == 0
+    assert not private.exists()
+    page.close()
+
+
+def test_a_run_is_opened_and_its_report_shown_in_a_frame_of_its_own(visit: Open, server: Server) -> None:
+    run = ["campaign", "run", write_campaign(server.folder / "plan"), "-o", server.folder / "june", "--quiet"]
+    subprocess.run([sys.executable, "-m", "tests.campaigns", "0", *run], check=True, cwd=Path(__file__).parents[1])
+    page = visit()
+    page.click("button[role=tab]:has-text('Reports')")
+    page.click("#run input")
+    page.click("#run [role=option]:has-text('june')")
+    frame = page.frame_locator("iframe.report")
+    frame.locator("h1").wait_for(timeout=LONG)
+    keep_picture(page, "16-report")
+    assert page.get_attribute("iframe.report", "sandbox") == "allow-scripts"

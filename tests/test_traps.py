@@ -1,0 +1,147 @@
+"""The measuring traps of the field, each proved absent: where, and the ones that had no test yet.
+
+`TRAPS` is the list a reader looks for; the first test holds that every test and table named in it exists.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from portrait.faces.insight import InsightFaceAnalyzer
+from portrait.images import Photo, read_photo, resized, write_picture
+from portrait.judge.thresholds import order_statistic, photo_thresholds, threshold_at_far
+from portrait.judge.verification import similarity
+from tests.test_calibration import people
+from tests.test_calibration import run as calibrate_with
+from tests.test_loop import limits, restyled, run
+
+__all__ = ["limits", "people"]
+
+ROOT = Path(__file__).parents[1]
+TRAPS = {
+    "the conditioner is the only judge": ["test_loop.py::test_one_judge_is_not_enough"],
+    "detection failures are dropped from means": [
+        "test_loop.py::test_a_picture_without_a_face_is_a_rejection_and_is_counted",
+        "test_traps.py::test_a_lost_face_lowers_the_accept_rate_of_the_calibration",
+    ],
+    "a missing face passes the gate": ["test_broken.py::test_a_grey_picture_has_no_face"],
+    "photo thresholds on stylized faces": [
+        "eval/thresholds.json",
+        "test_judge.py::test_an_uncalibrated_rate_or_style_says_what_is_there",
+    ],
+    "random easy impostors": [
+        "test_traps.py::test_impostors_of_the_same_style_lift_the_threshold",
+        "test_calibration.py::test_photos_of_other_people_make_more_impostor_pairs",
+    ],
+    "best of N inflates the judge that chooses": [
+        "test_traps.py::test_the_best_of_many_looks_better_to_the_judge_that_chose_than_to_another",
+        "eval/loop.py",
+    ],
+    "an unchanged photo wins": [
+        "test_broken.py::test_the_photo_itself_is_not_stylized_however_alike",
+        "test_calibration.py::test_a_recipe_that_returns_the_photo_has_nothing_accepted",
+    ],
+    "a picture is not like itself after re-encoding": [
+        "test_judge.py::test_similarity_of_a_picture_with_itself_survives_the_codecs",
+        "test_traps.py::test_a_picture_is_like_itself_after_resizing_and_our_own_formats",
+    ],
+    "the wrong face is judged": [
+        "test_loop.py::test_the_face_that_is_judged_is_the_one_where_the_photos_face_was",
+        "test_loop.py::test_a_portrait_that_is_more_like_somebody_else_is_swapped",
+    ],
+    "intervals over pictures instead of people": [
+        "test_calibration.py::test_an_interval_of_a_mean_draws_people_and_not_pictures"
+    ],
+    "raw embeddings taken for unit ones": ["test_judge.py::test_similarity_refuses_raw_embeddings"],
+    "too small a sample": ["test_judge.py::test_too_small_a_sample_is_an_error_not_a_number"],
+}
+
+
+def test_every_trap_has_a_test_or_a_table_that_exists() -> None:
+    for trap, proofs in TRAPS.items():
+        for proof in proofs:
+            file, _, name = proof.partition("::")
+            path = ROOT / file if file.startswith("eval/") else ROOT / "tests" / file
+            assert path.is_file(), (trap, proof)
+            if name:
+                assert re.search(rf"^def {name}\(", path.read_text("utf-8"), re.M), (trap, proof)
+
+
+def test_a_lost_face_lowers_the_accept_rate_of_the_calibration(people: list[Path]) -> None:
+    """Half of the pictures are of nobody: they count as made, judged and not accepted."""
+    lost = {0, 2, 4, 6, 8, 10}
+    order: list[int] = []
+
+    def paint(photo: np.ndarray, knobs: object, seed: int) -> np.ndarray:
+        order.append(len(order))
+        return restyled(photo) if order[-1] % 12 not in lost else np.zeros_like(photo)
+
+    table, _ = calibrate_with(paint, people)
+    entry = table["styles"]["oil"]
+    assert entry["first_attempt_accepted"]["0.1"]["of"] == 12
+    assert entry["first_attempt_accepted"]["0.1"]["rate"] <= 0.5
+    assert entry["recognisers"]["arcface"]["genuine_pairs"] == 12
+
+
+def test_impostors_of_the_same_style_lift_the_threshold() -> None:
+    """A style pulls faces towards its mean: its own impostors are more alike than those of photos."""
+    table = json.loads((ROOT / "portrait" / "recipes" / "mini.thresholds.json").read_text("utf-8"))
+    pulled = np.random.default_rng(0).normal(0.25, 0.1, 5000)  # faces of one style
+    photos = np.random.default_rng(0).normal(0.0, 0.1, 5000)
+    assert threshold_at_far(pulled, 0.01) > threshold_at_far(photos, 0.01) + 0.2
+    assert (pulled >= order_statistic(photos, 0.01)).mean() > 0.4  # what an easy impostor set lets through
+    for style, entry in table["styles"].items():  # and ours are of the style: other people's portraits, all pairs
+        pairs, count = entry["recognisers"]["arcface"]["impostor_pairs"], len(table["people"])
+        assert pairs == count * (count - 1 + len(table["impostors"])), style
+
+
+def test_the_best_of_many_looks_better_to_the_judge_that_chose_than_to_another() -> None:
+    """Why the loop's benchmark quotes the judge that did not decide."""
+    rng = np.random.default_rng(0)
+    true = rng.normal(0.5, 0.02, (2000, 8))
+    chooser, other = true + rng.normal(0, 0.05, true.shape), true + rng.normal(0, 0.05, true.shape)
+    best = chooser.argmax(1)[:, None]
+    gain = np.take_along_axis(chooser, best, 1).mean() - chooser.mean()
+    honest = np.take_along_axis(other, best, 1).mean() - other.mean()
+    assert gain > 0.05
+    assert honest < gain / 3
+    benchmark = (ROOT / "eval" / "loop.py").read_text("utf-8")
+    assert "ArcFace decides" in benchmark
+    assert "others_accept" in benchmark
+
+
+def test_the_loop_does_not_choose_by_likeness(limits: str) -> None:
+    """Of the accepted pictures the most stylized one is taken, so no judge of likeness is inflated by the choice."""
+
+    def paint(photo: np.ndarray, knobs: object, seed: int) -> np.ndarray:
+        return restyled(photo, 6 * (seed - 1))  # each seed is less alike than the one before; all pass
+
+    made, _ = run(paint, limits, max_attempts=3, batch=3)
+    attempts = made.record["attempts"]
+    assert all(a["accepted"] for a in attempts)
+    styles = [a["style_on_face"] for a in attempts]
+    assert made.record["chosen"] == styles.index(max(styles))
+
+
+def test_a_picture_is_like_itself_after_resizing_and_our_own_formats(
+    astronaut: Photo, analyzer: InsightFaceAnalyzer, tmp_path: Path
+) -> None:
+    (face,) = analyzer.detect(astronaut.pixels)
+    reference = analyzer.embed(astronaut.pixels, face.kps)
+    pixels = astronaut.pixels
+    again = {
+        "half size": resized(pixels, pixels.shape[1] // 2, pixels.shape[0] // 2),
+        "twice the size": resized(pixels, pixels.shape[1] * 2, pixels.shape[0] * 2),
+    }
+    again |= {kind: read_photo(write_picture(tmp_path / f"a.{kind}", pixels)).pixels for kind in ("png", "jpg", "webp")}
+    limit = photo_thresholds()["recognisers"]["arcface"]["threshold"]
+    for name, picture in again.items():
+        (found,) = analyzer.detect(picture)
+        value = similarity(reference, analyzer.embed(picture, found.kps))
+        print(name, round(value, 4))
+        assert value > (0.99999 if name == "png" else 0.9), name
+        assert value > limit + 0.3, name

@@ -1,0 +1,22 @@
+"""Where training computes: on CUDA when there is one, else on the CPU.
+
+Batches are drawn on the CPU, with its random numbers, and moved at the models' door (`here`), so a run draws
+the same batches on either.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def here(value: Tensor) -> Tensor:
+    return value.to(DEVICE, non_blocking=True)
+
+
+def autocast() -> torch.autocast:
+    """bfloat16 where the device is fast in it: a CPU without AVX-512 is far slower than in float32."""
+    fast = DEVICE.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=fast)
