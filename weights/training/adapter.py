@@ -11,10 +11,8 @@ pictures of people that training never sees, with their own embedding, another's
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
-import time
 import tomllib
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from muon import Muon
 from recogniser import alignment_grid
 from safetensors.torch import save_file
+from stage import Stage, arguments
 from text import draw_prompt
 from torch.nn import functional as F
 
@@ -84,10 +83,7 @@ def likeness(trainer: Trainer, count: int = 18, level: float = 0.5) -> dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=CONFIG["minutes"])
-    args = parser.parse_args()
+    args = arguments(__doc__, CONFIG["minutes"]).parse_args()
     before, after = args.out / "ema-before.safetensors", args.out / "ema.safetensors"
     if not before.exists():
         shutil.copyfile(after, before)
@@ -104,9 +100,11 @@ def main() -> None:
         torch.optim.AdamW([p for p in named.values() if p.ndim < 2], lr=CONFIG["lr"], weight_decay=0.0),
     ]
     print(f"{sum(p.numel() for p in named.values()) / 1e6:.2f} M parameters", json.dumps(likeness(trainer)), flush=True)
-    start, step, history = time.time(), 0, []
-    while (progress := (time.time() - start) / 60 / args.minutes) < 1:
-        rate = min(1, (step + 1) / 20) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03)
+    stage = Stage(args.out / "adapter.checkpoint", args.minutes, named, optimizers, args.resume)
+    trainer.rng = stage.rng(ALL["seed"])
+    history: list[tuple[float, float]] = []
+    while (progress := stage.progress) < 1:
+        rate = min(1, (stage.step + 1) / 20) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03)
         for group in (g for o in optimizers for g in o.param_groups):
             group["lr"] = CONFIG["lr"] * rate
         denoising, distance = trainer.losses(draw(trainer), True)
@@ -116,11 +114,12 @@ def main() -> None:
         for optimizer in optimizers:
             optimizer.step()
         history.append((denoising.item(), distance.item()))
-        step += 1
-        if step % 100 == 0:
+        stage.step += 1
+        if stage.step % 100 == 0:
+            stage.save()
             mean = np.mean(history[-100:], axis=0).round(4).tolist()
-            row = {"step": step, "seconds": int(time.time() - start), "loss": mean[0], "identity": mean[1]}
-            print(json.dumps(row | (likeness(trainer) if step % 200 == 0 else {})), flush=True)
+            row = {"step": stage.step, "seconds": int(stage.seconds), "loss": mean[0], "identity": mean[1]}
+            print(json.dumps(row | (likeness(trainer) if stage.step % 200 == 0 else {})), flush=True)
     weights = trainer.ema | {n: p.detach() for n, p in named.items()}
     save_file({k: v.contiguous() for k, v in weights.items()}, args.out / "ema.partial")
     (args.out / "ema.partial").rename(after)

@@ -9,9 +9,7 @@ and around the eyes.
 
 from __future__ import annotations
 
-import argparse
 import json
-import time
 import tomllib
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 from device import DEVICE, autocast, here
 from muon import Muon
+from stage import Stage, arguments
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -144,10 +143,7 @@ def set_scale(vae: PatchAutoencoder, pictures: Pictures) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=CONFIG["minutes"])
-    parser.add_argument("--resume", action="store_true", help="go on from OUT/vae")
+    parser = arguments(__doc__, CONFIG["minutes"])
     parser.add_argument("--validate", action="store_true", help="only measure OUT/vae on the held-out people")
     args = parser.parse_args()
     if args.validate:
@@ -157,10 +153,8 @@ def main() -> None:
     torch.manual_seed(ALL["seed"])
     rng = np.random.default_rng(ALL["seed"])
     train, held_out = Pictures(args.out, False), Pictures(args.out, True)
-    if args.resume:
-        vae = PatchAutoencoder.from_pretrained(args.out / "vae")
-    else:
-        vae = PatchAutoencoder()
+    vae = PatchAutoencoder()
+    if not args.resume:
         patches = []
         for image in (train[int(i)] for i in rng.choice(len(train), 400)):
             for y, x in rng.integers(0, 512 - PATCH, (40, 2)):
@@ -184,9 +178,13 @@ def main() -> None:
         ),
     ]
     log = (args.out / "autoencoder.csv").open("a" if args.resume else "w")
-    start, step, losses = time.time(), 0, []
-    while (progress := (time.time() - start) / 60 / args.minutes) < 1:
-        rate = min(1, (step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03)
+    stage = Stage(
+        args.out / "autoencoder.checkpoint", args.minutes, dict(vae.named_parameters()), optimizers, args.resume
+    )
+    rng = stage.rng(ALL["seed"])
+    losses: list[float] = []
+    while (progress := stage.progress) < 1:
+        rate = min(1, (stage.step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03)
         for group in (g for o in optimizers for g in o.param_groups):
             group["lr"] = CONFIG["lr"] * group.get("share", 1.0) * rate
         x, photo, weight = map(here, draw_batch(train, rng, CONFIG["batch"], CONFIG["crop"]))
@@ -206,19 +204,19 @@ def main() -> None:
         for optimizer in optimizers:
             optimizer.step()
         losses.append(loss.item())
-        step += 1
-        if step % 400 == 0 or step == 100:
+        stage.step += 1
+        if stage.step % 400 == 0 or stage.step == 100:
             scores = validate(vae, held_out, args.out / "autoencoder.png")
             row = {
-                "step": step,
-                "seconds": int(time.time() - start),
+                "step": stage.step,
+                "seconds": int(stage.seconds),
                 "loss": round(np.mean(losses[-100:]), 4),
                 **scores,
             }
             print(json.dumps(row), flush=True)
             log.write(json.dumps(row) + "\n")
             log.flush()
-            vae.save_pretrained(args.out / "vae")
+            stage.save()
     set_scale(vae, train)
     vae.save_pretrained(args.out / "vae")
     print("held out:", json.dumps(validate(vae, held_out, args.out / "autoencoder.png")), vae.config.scaling_factor)

@@ -13,7 +13,6 @@ Writes OUT/estimates-DIGEST.npz once per denoiser, OUT/vae (the earlier one is k
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import shutil
@@ -28,6 +27,7 @@ from autoencoder import reconstruction_loss, to_tensor
 from denoiser import GRID, Examples, Trainer
 from device import autocast, here
 from muon import Muon
+from stage import Stage, arguments
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -151,11 +151,8 @@ def pictures(vae: PatchAutoencoder, held_out: Estimates) -> list[np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=CONFIG["minutes"])
-    args = parser.parse_args()
-    if (args.out / "vae-before").exists():  # always from what stage 2 trained
+    args = arguments(__doc__, CONFIG["minutes"]).parse_args()
+    if (args.out / "vae-before").exists():  # always from what stage 2 trained; a checkpoint goes over it
         shutil.rmtree(args.out / "vae")
         shutil.copytree(args.out / "vae-before", args.out / "vae")
     else:
@@ -187,18 +184,19 @@ def main() -> None:
         Muon([p for p in learned if p.ndim >= 2], lr=CONFIG["lr"]),
         torch.optim.AdamW(groups, lr=CONFIG["lr"], weight_decay=0.0, fused=True),
     ]
-    rng = np.random.default_rng(ALL["seed"])
+    stage = Stage(args.out / "decoder.checkpoint", args.minutes, dict(named), optimizers, args.resume)
+    rng = stage.rng(ALL["seed"])
     fixed = np.random.default_rng(3)
     check = [held_out.draw(fixed, CONFIG["batch"], CONFIG["cells"]) for _ in range(4)]
-    start, step, losses = time.time(), 0, []
-    while (progress := (time.time() - start) / 60 / args.minutes) < 1:
-        if step % 200 == 0:
+    losses: list[float] = []
+    while (progress := stage.progress) < 1:
+        if stage.step % 200 == 0:
             with torch.no_grad():
                 unseen = float(np.mean([loss_of(vae, batch).item() for batch in check]))
-            row = {"step": step, "seconds": int(time.time() - start), "held_out": round(unseen, 4)}
+            row = {"step": stage.step, "seconds": int(stage.seconds), "held_out": round(unseen, 4)}
             print(json.dumps(row | {"loss": round(float(np.mean(losses[-200:] or [0])), 4)}), flush=True)
-            vae.save_pretrained(args.out / "vae")
-        rate = min(1, (step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03)
+            stage.save()
+        rate = min(1, (stage.step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03)
         for group in (g for o in optimizers for g in o.param_groups):
             group["lr"] = CONFIG["lr"] * group.get("share", 1.0) * rate
         loss = loss_of(vae, train.draw(rng, CONFIG["batch"], CONFIG["cells"]))
@@ -208,7 +206,8 @@ def main() -> None:
         for optimizer in optimizers:
             optimizer.step()
         losses.append(loss.item())
-        step += 1
+        stage.step += 1
+    stage.save()
     vae.save_pretrained(args.out / "vae")
     rows = []
     for i, (a, b) in enumerate(zip(earlier, pictures(vae, held_out), strict=True)):

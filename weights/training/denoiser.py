@@ -2,7 +2,7 @@
 
     python weights/training/denoiser.py --out work [--minutes 65] [--resume]
 
-Reads OUT/vae and stage 1's pictures; writes OUT/latents.npy once, then OUT/checkpoint.pt (to resume),
+Reads OUT/vae and stage 1's pictures; writes OUT/latents.npy once, then OUT/denoiser.checkpoint (to resume),
 OUT/ema.safetensors (what export.py takes), OUT/denoiser.csv and sample sheets OUT/samples.png of people
 that training never sees.
 
@@ -14,7 +14,6 @@ judges the decoded estimate.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 import tomllib
@@ -31,6 +30,7 @@ from diffusers.models.embeddings import IPAdapterFaceIDImageProjection, MultiIPA
 from muon import Muon
 from recogniser import OnnxRecogniser, alignment_grid
 from safetensors.torch import load_file, save_file
+from stage import Stage, arguments
 from text import LENGTH, PROMPTS, WIDTH, build_text_encoder, build_tokenizer, draw_prompt
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -230,7 +230,6 @@ class Trainer:
                 fused=True,
             ),
         ]
-        self.step = 0
 
     def predict(
         self, x: Tensor, source: Tensor, level: Tensor, t: Tensor, prompts: list[str], embedding: Tensor
@@ -327,8 +326,8 @@ class Trainer:
         likeness = (found * batch["embedding"][picks]).sum(1)
         return ((1 - likeness) * self.alphas[batch["t"][picks]].sqrt().clamp(min=0.3)).mean()
 
-    def update(self, progress: float) -> tuple[float, float]:
-        rate = float(min(1.0, (self.step + 1) / 60) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03))
+    def update(self, step: int, progress: float) -> tuple[float, float]:
+        rate = float(min(1.0, (step + 1) / 60) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03))
         for group in (g for o in self.optimizers for g in o.param_groups):
             group["lr"] = CONFIG["lr"] * rate
         identity = progress > CONFIG["identity_start"]
@@ -339,9 +338,8 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.named.values(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
-        self.step += 1
-        if self.step % 4 == 0:
-            decay = min(CONFIG["ema"], (1 + self.step) / (10 + self.step)) ** 4
+        if step % 4 == 3:
+            decay = min(CONFIG["ema"], (2 + step) / (11 + step)) ** 4
             with torch.no_grad():
                 torch._foreach_lerp_(list(self.ema.values()), [p.detach() for p in self.named.values()], 1 - decay)
         return denoising.item(), likeness.item()
@@ -411,17 +409,6 @@ class Trainer:
         picture = cv2.resize(np.concatenate(rows, 0), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         cv2.imwrite(str(self.out / "samples.png"), picture[:, :, ::-1])
 
-    def save(self) -> None:
-        state = {
-            "weights": dict(self.named),
-            "ema": self.ema,
-            "optimizers": [o.state_dict() for o in self.optimizers],
-            "step": self.step,
-        }
-        torch.save(state, self.out / "checkpoint.tmp")
-        (self.out / "checkpoint.tmp").rename(self.out / "checkpoint.pt")
-        save_file({k: v.contiguous() for k, v in self.ema.items()}, self.out / "ema.safetensors")
-
     def start_from(self, path: Path) -> None:
         """Take the averaged weights of an earlier training, where names and shapes agree."""
         found = {n: w for n, w in load_file(path).items() if n in self.named and self.named[n].shape == w.shape}
@@ -430,17 +417,6 @@ class Trainer:
                 self.named[name].copy_(value)
                 self.ema[name].copy_(value)
         print(f"{len(found)} of {len(self.named)} parameters from {path}", flush=True)
-
-    def resume(self) -> None:
-        state = torch.load(self.out / "checkpoint.pt", weights_only=True, map_location=DEVICE)
-        with torch.no_grad():
-            for name, value in state["weights"].items():
-                self.named[name].copy_(value)
-                self.ema[name].copy_(state["ema"][name])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.step = state["step"]
-        self.rng = np.random.default_rng([ALL["seed"], self.step])
 
 
 def unpack(chain: Path, out: Path) -> Path:
@@ -496,12 +472,9 @@ class EmaWeights:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=CONFIG["minutes"], help="wall time of this run")
-    parser.add_argument("--from-progress", type=float, default=0.0, help="where on the schedule a resumed run starts")
+    parser = arguments(__doc__, CONFIG["minutes"])
     parser.add_argument("--init", type=Path, help="an earlier OUT/ema.safetensors, or an exported chain, to start from")
-    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--from-progress", type=float, default=0.0, help="where on the schedule the stage starts")
     args = parser.parse_args()
     if args.init and args.init.is_dir() and (args.resume or (args.out / "latents.npy").exists()):
         parser.error("--init CHAIN brings its own autoencoder: OUT may hold no latents.npy of another, and no --resume")
@@ -509,35 +482,40 @@ def main() -> None:
     trainer = Trainer(args.out)
     if start_from:
         trainer.start_from(start_from)
-    if args.resume:
-        trainer.resume()
+    tensors = trainer.named | {f"ema.{n}": w for n, w in trainer.ema.items()}
+    stage = Stage(args.out / "denoiser.checkpoint", args.minutes, tensors, trainer.optimizers, args.resume)
+    trainer.rng = stage.rng(ALL["seed"])
     print(f"{sum(p.numel() for p in trainer.named.values()) / 1e6:.2f} M parameters, {len(trainer.train.pairs)} pairs")
     log = (args.out / "denoiser.csv").open("a" if args.resume else "w")
-    start, first, history, sheets = time.time(), trainer.step, [], 0
-    while (spent := (time.time() - start) / 60 / args.minutes) < 1:
-        history.append(trainer.update(args.from_progress + (1 - args.from_progress) * spent))
-        if trainer.step % 100 == 0:
+    first, start, history, sheets = stage.step, stage.seconds, [], 0
+
+    def keep() -> None:
+        stage.save()
+        save_file({n: w.contiguous() for n, w in trainer.ema.items()}, args.out / "ema.safetensors")
+
+    while (spent := stage.progress) < 1:
+        history.append(trainer.update(stage.step, args.from_progress + (1 - args.from_progress) * spent))
+        stage.step += 1
+        if stage.step % 100 == 0:
             with trainer.with_ema():
                 scores = trainer.validate()
-                if (time.time() - start) / 300 > sheets:
+                if (stage.seconds - start) / 300 > sheets:
                     sheets += 1
                     trainer.sheet()
             denoising, likeness = np.mean(history[-200:], axis=0).round(4).tolist()
-            seconds = int(time.time() - start)
-            rate = round((trainer.step - first) / max(seconds, 1), 2)
             row = {
-                "step": trainer.step,
-                "seconds": seconds,
+                "step": stage.step,
+                "seconds": int(stage.seconds),
                 "loss": denoising,
                 "identity": likeness,
                 **scores,
-                "it/s": rate,
+                "it/s": round((stage.step - first) / max(stage.seconds - start, 1), 2),
             }
             print(json.dumps(row), flush=True)
             log.write(json.dumps(row) + "\n")
             log.flush()
-            trainer.save()
-    trainer.save()
+            keep()
+    keep()
     with trainer.with_ema():
         trainer.sheet()
         print("final", json.dumps(trainer.validate()))

@@ -1,0 +1,83 @@
+"""A stage's clock and checkpoint, alike in all stages that train.
+
+`--minutes` is the whole time of a stage, however many runs it takes: the checkpoint keeps the time spent, and the
+learning rate falls along the whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from device import DEVICE
+from torch import Tensor
+
+
+def arguments(description: str | None, minutes: float) -> argparse.ArgumentParser:
+    """The options that every stage has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="work folder")
+    parser.add_argument(
+        "--minutes", type=float, default=minutes, help=f"wall time of the whole stage (default {minutes})"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a run that was stopped")
+    return parser
+
+
+class Stage:
+    """Time, steps and checkpoints of one stage.
+
+    Args:
+        path: The checkpoint. Written whole, then renamed.
+        minutes: Wall time of the stage, over all its runs.
+        tensors: All that training changes, by name; a resumed run fills them in place.
+        optimizers: Their state is kept too.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        minutes: float,
+        tensors: Mapping[str, Tensor],
+        optimizers: Sequence[torch.optim.Optimizer],
+        resume: bool = False,
+    ) -> None:
+        self._path, self._minutes, self._tensors, self._optimizers = path, minutes, tensors, optimizers
+        self.step, self._before, self._start = 0, 0.0, time.time()
+        if resume:
+            state = torch.load(path, weights_only=True, map_location=DEVICE)
+            with torch.no_grad():
+                for name, tensor in tensors.items():
+                    tensor.copy_(state["tensors"][name])
+            for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            self.step, self._before = state["step"], state["seconds"]
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all runs."""
+        return self._before + time.time() - self._start
+
+    @property
+    def progress(self) -> float:
+        """How much of the stage's time is spent; 1 or more: it is over."""
+        return self.seconds / 60 / self._minutes
+
+    def rng(self, seed: int) -> np.random.Generator:
+        """The draws of this run: the seed's own from the start, others after each resumption."""
+        return np.random.default_rng([seed, self.step] if self.step else seed)
+
+    def save(self) -> None:
+        state = {
+            "tensors": dict(self._tensors),
+            "optimizers": [o.state_dict() for o in self._optimizers],
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        partial = self._path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self._path)
