@@ -1,0 +1,76 @@
+"""A stage of the training that is stopped goes on as if it had not been."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+TRAINING = Path(__file__).parents[1] / "weights" / "training"
+
+
+@pytest.fixture(scope="module")
+def stage() -> ModuleType:
+    sys.path.insert(0, str(TRAINING))
+    try:
+        spec = importlib.util.spec_from_file_location("training_stage", TRAINING / "stage.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(TRAINING))
+    return module
+
+
+def train(stage: ModuleType, path: Path, steps: int, resume: bool) -> tuple[torch.Tensor, object]:
+    """A line fitted by AdamW, whose next step depends on the moments of all before."""
+    weight = torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.AdamW([weight], lr=0.1)
+    running = stage.Stage(path, 10.0, {"weight": weight}, [optimizer], resume)
+    target = torch.tensor([1.0, -2.0, 3.0])
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (weight - target).square().sum().backward()
+        optimizer.step()
+        running.step += 1
+    running.save()
+    return weight.detach(), running
+
+
+def test_two_halves_are_the_whole(stage: ModuleType, tmp_path: Path) -> None:
+    whole, _ = train(stage, tmp_path / "whole.checkpoint", 20, resume=False)
+    half, _ = train(stage, tmp_path / "half.checkpoint", 10, resume=False)
+    assert not torch.equal(half, whole)
+    rest, running = train(stage, tmp_path / "half.checkpoint", 10, resume=True)
+    assert torch.equal(rest, whole)
+    assert running.step == 20
+
+
+def test_the_clock_counts_all_runs(stage: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(stage.time, "time", lambda: now[0])
+    path = tmp_path / "x.checkpoint"
+    first = stage.Stage(path, 10.0, {}, [])
+    now[0] += 240
+    assert first.progress == pytest.approx(0.4)
+    first.save()
+    now[0] += 5000  # nobody trained
+    second = stage.Stage(path, 10.0, {}, [], resume=True)
+    now[0] += 60
+    assert second.progress == pytest.approx(0.5)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_resumed_run_draws_other_samples(stage: ModuleType, tmp_path: Path) -> None:
+    first = stage.Stage(tmp_path / "x.checkpoint", 10.0, {}, [])
+    first.step = 7
+    again = stage.Stage(tmp_path / "y.checkpoint", 10.0, {}, [])
+    draws = [s.rng(1).integers(0, 1 << 30, 4) for s in (first, again)]
+    assert not np.array_equal(*draws)
+    assert np.array_equal(draws[1], again.rng(1).integers(0, 1 << 30, 4))
