@@ -98,8 +98,9 @@ def main() -> None:
                     start = time.perf_counter()
                     picture = draw(stylizer, who, framed, style, base, part, seed)
                     seconds = round(time.perf_counter() - start, 3)
-                    row = judged(stylizer, framed, who, picture, thresholds) | {"seconds": seconds}
-                    rows.append({"person": i, "style": style, "part": part, "seed": seed} | row)
+                    row, _ = judged(stylizer, framed, who, picture, thresholds)
+                    key = {"person": i, "style": style, "part": part, "seed": seed, "seconds": seconds}
+                    rows.append(key | row)
         print(f"{i + 1}/{len(people)} people", flush=True)
     result = {"people": len(people), "styles": styles, "seeds": args.seeds, "far": 0.01}
     result |= {

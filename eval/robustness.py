@@ -135,8 +135,7 @@ def main() -> None:
             framed = frame_portrait(pixels, subject.face, "bust", stylizer.recipe.resolution)
             for style in styles:
                 picture = stylizer.draw(framed, subject.identity, style, knobs[style], 1)
-                row = judged(stylizer, framed, subject, picture, thresholds_for("mini", style, 0.01))
-                _, seen = stylizer.look(picture, framed.face)
+                row, seen = judged(stylizer, framed, subject, picture, thresholds_for("mini", style, 0.01))
                 rows.append(row | {f"{j} clean": float(v @ who.identity.embeddings[j]) for j, v in seen.items()})
                 if style == styles[n % len(styles)]:
                     line.append(

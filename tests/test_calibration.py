@@ -139,7 +139,7 @@ def test_the_style_s_statistics_reject_other_styles_and_few_of_their_own() -> No
     assert found["sketch"] is None  # ten pictures say nothing of a style
     oil = found["oil"]
     assert oil is not None
-    assert oil["others_rejected"]["popart"] == 1.0
+    assert oil["other_styles_rejected"]["popart"] == 1.0
     assert oil["right_pictures_rejected"] <= STYLE_REJECTED
     assert oil["least"] == pytest.approx(0.3)  # of 60 right pictures the least one, for 2 % is less than two of them
     limits = StyleStatistics(mean=np.array(oil["mean"]), precision=np.array(oil["precision"]), limit=oil["limit"])

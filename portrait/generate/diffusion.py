@@ -440,9 +440,7 @@ class DiffusionGenerator:
         preview: Preview | None = None,
     ) -> list[RgbImage]:
         count = len(seeds)
-        guided = (
-            knobs.guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
-        )  # as the pipeline decides
+        guided = self._guided(knobs)
         latents = conditions.latents.repeat(count, 1, 1, 1)
         total = int(knobs.num_inference_steps * knobs.strength)
 
@@ -478,6 +476,14 @@ class DiffusionGenerator:
                 **self._more_inputs(conditions, knobs, count, guided),
             ).images
         return _as_pictures(output)
+
+    def passes(self, knobs: Knobs) -> int:
+        """How often the UNet sees a picture with these knobs: once a step, twice where guidance is on."""
+        return int(knobs.num_inference_steps * knobs.strength) * (2 if self._guided(knobs) else 1)
+
+    def _guided(self, knobs: Knobs) -> bool:
+        """As the pipeline decides."""
+        return knobs.guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
 
     def forget(self) -> None:
         """Let go of the last photo's latents."""
