@@ -82,7 +82,7 @@ class Curves:
         for j, name in enumerate(KNOBS):
             if name in self.effects:
                 at, change = self.effects[name]
-                values = [getattr(k, name) for k in knobs]
+                values = [effective(k, name) for k in knobs]
                 found[:, j] = np.stack([np.interp(values, at, column) for column in change.T], 1)
         return found
 
@@ -131,6 +131,11 @@ class Curves:
             residual=self.residual[np.ix_(keep, keep)],
             dial=(self.dial[0], self.dial[1][:, keep]),
         )
+
+
+def effective(knobs: Knobs, name: str) -> float:
+    """A knob's value as it acts: few steps run at few different strengths."""
+    return knobs.steps / knobs.num_inference_steps if name == "strength" else float(getattr(knobs, name))
 
 
 def _way(values: np.ndarray) -> np.ndarray:

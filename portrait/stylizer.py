@@ -451,7 +451,7 @@ class Stylizer:
         report = None if on_step is None else (lambda step, total: on_step(done + 1, step, total))
         preview = self._preview(job, knobs) if may_stop else None
         if on_preview is not None:
-            preview = _shown(preview, int(knobs.num_inference_steps * knobs.strength), on_preview)
+            preview = _shown(preview, knobs.steps, on_preview)
         more = {} if preview is None else {"preview": preview}
         stopped = None
         try:
@@ -495,7 +495,7 @@ class Stylizer:
         foresight = job.foresight
         if foresight is None or not foresight.lines.keys() >= job.thresholds.identity.keys():
             return None
-        step = foresight.step_of(int(knobs.num_inference_steps * knobs.strength))
+        step = foresight.step_of(knobs.steps)
         if step is None:
             return None
 

@@ -66,7 +66,7 @@ class Remembered:
             class generator:
                 @staticmethod
                 def passes(knobs: Knobs) -> int:
-                    return int(knobs.num_inference_steps * knobs.strength) * (2 if knobs.guidance_scale > 1 else 1)
+                    return knobs.steps * (2 if knobs.guidance_scale > 1 else 1)
 
             def dialled(self, style: str, balance: float) -> Knobs:
                 return recipe.knobs_at(balance)
