@@ -20,7 +20,7 @@ out of a mean. Differences are paired by cell; intervals resample people.
 
 The people are unseen by training and by the curves. Each is judged by limits calibrated on all other held-out people
 (`people.left_out`), so nobody's own photo or portraits have a part in them; what the shipped limits would have said of
-the first shots stands beside. To have all 28 people within half an hour each gets every second style, in turn.
+the first shots stands beside. To have all 28 people within half an hour each pair of them gets every second style, in turn.
 
 An attempt is known by person, style, knobs and seed. What it measured is written to attempts.jsonl as it ends, and
 every arm, gate and rate that needs the same attempt reads it there: the retry and best-of-N arms share all their
@@ -322,7 +322,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with female/*.jpg and male/*.jpg (the CC0 portraits)")
     parser.add_argument("--people", type=int, help="so many of them, women and men in turn (default: all)")
     parser.add_argument("--styles", default="", help="such as oil,comic (default: all of the recipe)")
-    parser.add_argument("--every", type=int, default=2, help="each person gets every so-many-th style, in turn")
+    parser.add_argument("--every", type=int, default=2, help="each pair of people gets every so-many-th style, in turn")
     parser.add_argument("--seeds", type=int, default=1, help="portraits of each person and style")
     parser.add_argument("--settings", default="", help="numbers of the settings, such as 1,2 (default: all)")
     parser.add_argument("--budget", type=int, default=4, help="N: attempts, in passes of a default picture")
@@ -346,7 +346,7 @@ def main() -> None:
         if time.perf_counter() - start > 60 * args.minutes:
             break
         person: list[dict[str, Any]] = []
-        for style in styles[n % args.every :: args.every]:
+        for style in styles[n // 2 % args.every :: args.every]:  # a woman and a man share their styles
             for setting in names:
                 for seed in range(1, 1 + args.seeds):
                     cell = Cell(photo=photo, style=style, seed=seed, setting=setting, budget=args.budget)
