@@ -8,8 +8,7 @@ accepted (TAR, with Wilson's interval) and of other people's (FAR), with the thr
 threshold is read off all other people (`people.left_out`); the photo thresholds were measured on everybody.
 
 The last column is the check of the style, which has nothing to do with likeness: of which other styles it would let
-most right pictures pass (`judge.checks.not_told_apart`, by the shipped calibration). A model that drew those instead
-would not be noticed by it.
+most right pictures pass (`calibration.weak_checks`). A model that drew those instead would not be noticed by it.
 """
 
 from __future__ import annotations
@@ -19,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from people import calibration_sample, data_argument, left_out
+from people import calibrated_rates, calibration_sample, data_argument, left_out
 
+from portrait.calibration import read_off, weak_checks
 from portrait.images import write_json
 from portrait.intervals import wilson
-from portrait.judge.checks import not_told_apart, passing_in_words
+from portrait.judge.checks import passing_in_words
 from portrait.judge.thresholds import photo_thresholds, thresholds_for
 from portrait.stylizer import Stylizer
 
@@ -66,12 +66,11 @@ def main() -> None:
     args = parser.parse_args()
     stylizer = Stylizer.from_recipe("mini")
     sample, files, photo = calibration_sample(stylizer, args.data), left_out(stylizer, args.data), photo_thresholds()
+    weak = weak_checks(read_off(sample, calibrated_rates(), intervals=False))
     table: dict[str, dict[str, Any]] = {}
     for style, seen in sample.styles.items():
         limits = [thresholds_for("mini", style, photo["far"], files[person]).identity for person in sample.people]
-        statistics = thresholds_for("mini", style, photo["far"]).statistics
-        told = {} if statistics is None else not_told_apart(statistics.other_styles_rejected)
-        table[style] = {"not_told_apart": told}
+        table[style] = {"not_told_apart": weak.get(style, {})}
         for judge, scores in seen.scores.items():
             bare = np.full(len(limits), photo["recognisers"][judge]["threshold"])
             own = np.array([values[judge] for values in limits])

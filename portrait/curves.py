@@ -57,7 +57,8 @@ class Curves:
         outputs: Their names.
         base: Where the other knobs stood while one was moved.
         level: (m,) means at `base`.
-        effects: Knob -> (values (n,) rising, changes (n, m) from `level`); linear in between, flat beyond.
+        effects: Knob -> (values (n,) rising, as `effective` has them; changes (n, m) from `level`); linear in between,
+            flat beyond.
         people: (m, m) covariance of people's own levels.
         residual: (m, m) covariance of pictures of one person with the same knobs: the seeds.
         slope_spread: Deviation, over people, of how much of the mean effect a knob has; 0.3 means 0.7 to 1.3.
