@@ -11,9 +11,10 @@ Conditions, one attempt a picture, all else at the defaults of balance 0.5:
     plain img2img  no adapter, no structure: noise over the photo's latents at strength 0.5, and style words
     filter         the classical painter that made the training targets, applied to the photo; no model at all
 
-Likeness by both judges, style on the face, share accepted at FAR 0.01, seconds; people that training never
-saw, three seeds. Differences from the default are paired; intervals resample people. Trained pictures are to
-resemble the filter's: what the model adds is that it obeys words, knobs and seeds, and is judged like the rest.
+Likeness by both judges, style on the face, share accepted at FAR 0.01 by limits in which the person has no part
+(`people.left_out`), seconds; people that training never saw, three seeds. Differences from the default are paired;
+intervals resample people. Trained pictures are to resemble the filter's: what the model adds is that it obeys words,
+knobs and seeds, and is judged like the rest.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from people import data_argument, held_out, judged, spread, subjects
+from people import data_argument, held_out, judged, left_out, name_of, spread, subjects
 
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import write_json
@@ -86,20 +87,21 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).parents[1] / "weights" / "training"))
     stylizer = Stylizer.from_recipe("mini")
     people = subjects(stylizer, spread(held_out(args.data), args.people))
-    base = stylizer.recipe.knobs_at(0.5)
+    files, base = left_out(stylizer, args.data), stylizer.recipe.knobs_at(0.5)
     styles = args.styles.split(",") if args.styles else list(stylizer.recipe.styles)
     rows: list[dict] = []
     for i, who in enumerate(people):
         framed = frame_portrait(who.photo.pixels, who.face, "bust", stylizer.recipe.resolution)
         for style in styles:
-            thresholds = thresholds_for("mini", style, 0.01)
+            thresholds = thresholds_for("mini", style, 0.01, files[name_of(who.photo.path)])
             for part in (*PARTS, "filter"):
                 for seed in range(1, args.seeds + 1):
                     start = time.perf_counter()
                     picture = draw(stylizer, who, framed, style, base, part, seed)
                     seconds = round(time.perf_counter() - start, 3)
-                    row = judged(stylizer, framed, who, picture, thresholds) | {"seconds": seconds}
-                    rows.append({"person": i, "style": style, "part": part, "seed": seed} | row)
+                    row, _ = judged(stylizer, framed, who, picture, thresholds)
+                    key = {"person": i, "style": style, "part": part, "seed": seed, "seconds": seconds}
+                    rows.append(key | row)
         print(f"{i + 1}/{len(people)} people", flush=True)
     result = {"people": len(people), "styles": styles, "seeds": args.seeds, "far": 0.01}
     result |= {

@@ -3,21 +3,24 @@
     python eval/held_out.py --data FACES [--attempts 3]     # writes eval/held_out.json, weights/mini/failures.jpg
 
 Per style: accepted at the first attempt and within the budget (both judges at FAR 0.01, style on the face,
-nothing burned), with Wilson intervals over people; likeness, style and seconds per accepted portrait. The
-picture shows the worst: rejected pictures first, then the smallest margins over the thresholds.
+nothing burned), with Wilson intervals over people; likeness, style and seconds per accepted portrait. Everybody is
+judged by limits in which their own pictures have no part (`people.left_out`). `rows` keeps each person and style, with
+the likeness of the first attempt, for `eval/groups.py`. The picture shows the worst: rejected pictures first, then the
+smallest margins over the thresholds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from people import data_argument, held_out, spread, subjects
+from people import data_argument, held_out, left_out, name_of, spread, subjects
 
 from portrait.images import write_json, write_picture
-from portrait.intervals import wilson
+from portrait.intervals import wilson_people
 from portrait.report.sheet import contact_sheet, thumbnail
 from portrait.settings import Settings
 from portrait.stylizer import Portrait, Stylizer
@@ -34,26 +37,39 @@ def margin(made: Portrait) -> float:
 
 
 def summary(records: list[dict]) -> dict[str, object]:
-    people, first = len(records), sum(r["attempts"][0]["accepted"] for r in records)
-    accepted = [r for r in records if r["status"] == "accepted"]
+    whose = np.array([r["input"]["sha256"] for r in records])
+    first, passed = (
+        np.array(values)
+        for values in ([r["attempts"][0]["accepted"] for r in records], [r["status"] == "accepted" for r in records])
+    )
+    accepted = int(passed.sum())
     chosen = [r["attempts"][r["chosen"]] for r in records]
     reasons: dict[str, int] = {}
     for reason in (reason for r in records for a in r["attempts"] for reason in a["reasons"]):
         reasons[reason] = reasons.get(reason, 0) + 1
     seconds = sum(r["seconds"] for r in records)
     return {
-        "people": people,
-        "first attempt": first,
-        "first attempt, wilson": [round(v, 4) for v in wilson(first, people)],
-        "accepted": len(accepted),
-        "accepted, wilson": [round(v, 4) for v in wilson(len(accepted), people)],
+        "people": len(set(whose)),
+        "portraits": len(records),
+        "first attempt": int(first.sum()),
+        "first attempt, wilson": [round(v, 4) for v in wilson_people(first, whose)],
+        "accepted": accepted,
+        "accepted, wilson": [round(v, 4) for v in wilson_people(passed, whose)],
         "attempts": round(float(np.mean([len(r["attempts"]) for r in records])), 3),
-        "seconds per accepted": round(seconds / max(1, len(accepted)), 2),
+        "seconds per accepted": round(seconds / max(1, accepted), 2),
         "arcface": round(float(np.mean([c["similarity"]["arcface"] for c in chosen])), 4),
         "dlib": round(float(np.mean([c["similarity"]["dlib"] for c in chosen])), 4),
         "style_on_face, median": round(float(np.median([c["style_on_face"] for c in chosen])), 4),
         "reasons of rejected attempts": reasons,
     }
+
+
+def row_of(person: str, record: dict) -> dict[str, object]:
+    """One person in one style: what became of the first attempt, and of all of them."""
+    first = record["attempts"][0]
+    row = {"person": person, "style": record["style"], "first_accepted": first["accepted"]}
+    row |= {"first_reasons": first["reasons"], "accepted": record["status"] == "accepted", "reasons": record["reasons"]}
+    return row | first["similarity"]
 
 
 def main() -> None:
@@ -68,12 +84,15 @@ def main() -> None:
     args = parser.parse_args()
     stylizer = Stylizer.from_recipe("mini")
     settings = Settings(balance=args.balance, max_attempts=args.attempts)
+    files, rows = left_out(stylizer, args.data), []
     records: dict[str, list[dict]] = {style: [] for style in stylizer.recipe.styles}
     worst: list[tuple[float, Portrait]] = []
     for n, who in enumerate(subjects(stylizer, spread(held_out(args.data), args.people))):
         for style in stylizer.recipe.styles:
-            made = stylizer.stylize(who, style, settings)
+            person = name_of(who.photo.path)
+            made = stylizer.stylize(who, style, replace(settings, thresholds=str(files[person])))
             records[style].append(made.record)
+            rows.append(row_of(person, made.record))
             worst.append((margin(made), made))
         worst = sorted(worst, key=lambda item: item[0])[: args.worst]
         print(f"{n + 1} people", flush=True)
@@ -93,7 +112,7 @@ def main() -> None:
         said = record["reasons"][0] if record["reasons"] else record["status"]
         cells.append((thumbnail(made.picture, SIDE), f"{record['style']}: {said}\n{scores}", made.accepted))
     print(write_picture(args.sheet, contact_sheet(cells, columns=4, side=SIDE), quality=85))
-    print(write_json(args.output, result))
+    print(write_json(args.output, result | {"rows": rows}))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,26 @@
-"""The closed loop against one shot, best of N and naive retry, at equal denoising steps.
+"""The closed loop against one shot, best of N and naive retry, at equal denoising cost.
 
     python eval/loop.py --data FACES --output out/loop [--people 12] [--minutes 25]     # goes on where it stopped
     python eval/loop.py --output out/loop --table                                       # the tables, as Markdown
 
-Each arm may spend N times the steps of a default picture on one portrait (a cell: person x style x seed):
+Cost is counted in UNet passes (NFE): steps that run, twice where guidance is on. Each arm may spend N times the passes
+of a default picture on one portrait (a cell: person x style x seed), in at most N attempts:
 
 - one shot: one picture with the dial's knobs (it spends 1/N; it is the baseline of all others)
 - one long shot: one picture with N times the steps
 - naive retry: the dial's knobs, new seeds, until one is accepted
 - best of N: N seeds with the dial's knobs, of the accepted ones the most stylized
-- loop, until accepted / until best: portrait's policy, as `portrait stylize --until ...` runs it
+- loop, until accepted / until best: portrait's policy, as `portrait stylize --until ...` runs it; an attempt that the
+  passes left do not pay for is not made
 
 The gate is both judges at FAR 0.01 and 0.001 at balance 0.5, and at 0.001 at balance 0.8; and, at FAR 0.001, one
 judge alone, so that the other one, which did not decide, tells what became of likeness (best-of-N by a judge
 inflates that judge). A portrait that is not accepted counts as zero style and as not recognised; nothing is left
-out of a mean. Differences are paired by cell; intervals resample people. People of the curves are not in it.
+out of a mean. Differences are paired by cell; intervals resample people.
+
+The people are unseen by training and by the curves. Each is judged by limits calibrated on all other held-out people
+(`people.left_out`), so nobody's own photo or portraits have a part in them; what the shipped limits would have said of
+the first shots stands beside. To have all 28 people within half an hour each pair of them gets every second style, in turn.
 
 An attempt is known by person, style, knobs and seed. What it measured is written to attempts.jsonl as it ends, and
 every arm, gate and rate that needs the same attempt reads it there: the retry and best-of-N arms share all their
@@ -33,18 +39,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from people import for_verdicts, spread
+from people import calibrated_rates, for_verdicts, left_out, name_of
 
+from portrait.curves import STYLE
 from portrait.generate.framing import frame_portrait
 from portrait.images import read_photo, write_json
 from portrait.intervals import bootstrap_mean
-from portrait.judge.checks import burned_share, style_distance
+from portrait.judge.checks import style_distance
 from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.judge.verdict import Measurement, Verdict, decide
-from portrait.judge.verification import similarities
 from portrait.policy import Policy
 from portrait.records import Knobs
-from portrait.stylizer import Stylizer, face_features, face_style
+from portrait.stylizer import Stylizer, face_features
 
 SETTINGS = {  # name -> balance, FAR, judges that decide
     "balance 0.5, FAR 0.01": (0.5, 0.01, ("arcface", "dlib")),
@@ -53,7 +59,6 @@ SETTINGS = {  # name -> balance, FAR, judges that decide
     "balance 0.8, FAR 0.001, ArcFace decides": (0.8, 0.001, ("arcface",)),
     "balance 0.8, FAR 0.001, dlib decides": (0.8, 0.001, ("dlib",)),
 }
-SEEDS = (1, 2, 3)
 BASELINES = ("one shot", "one long shot", "naive retry", "best of N")
 LOOPS = ("loop, until accepted", "loop, until best")
 
@@ -64,15 +69,17 @@ class Made:
 
     measured: Measurement
     features: list[float]
-    steps: int
+    passes: int
     seconds: float
 
 
 class Studio:
     """Makes attempts, or remembers them."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, data: Path, threads: int) -> None:
         self.stylizer = Stylizer.from_recipe("mini", threads=threads)
+        self.files = left_out(self.stylizer, data)
+        self._limits: dict[tuple[Path, str, float], Thresholds] = {}
         self.file = folder / "attempts.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         digests = json.dumps(self.stylizer.generator.digests, sort_keys=True)
@@ -93,7 +100,7 @@ class Studio:
         self.new = 0
 
     def attempt(self, photo: Path, style: str, knobs: Knobs, seed: int) -> Made:
-        key = json.dumps([f"{photo.parent.name}/{photo.name}", style, *asdict(knobs).values(), seed])
+        key = json.dumps([name_of(photo), style, *asdict(knobs).values(), seed])
         if key not in self.known:
             row = {"key": key, "weights": self._digest} | self._make(photo, style, knobs, seed)
             with self.file.open("a", encoding="utf-8") as file:
@@ -104,9 +111,16 @@ class Studio:
         return Made(
             measured=Measurement(**row["measured"]),
             features=row["features"],
-            steps=int(knobs.num_inference_steps * knobs.strength),
+            passes=self.stylizer.generator.passes(knobs),
             seconds=row["seconds"],
         )
+
+    def limits(self, photo: Path, style: str, far: float) -> Thresholds:
+        """What the person's portrait must reach, by limits in which the person has no part."""
+        file = self.files[name_of(photo)]
+        if (file, style, far) not in self._limits:
+            self._limits[file, style, far] = thresholds_for("mini", style, far, file)
+        return self._limits[file, style, far]
 
     def _make(self, photo: Path, style: str, knobs: Knobs, seed: int) -> dict[str, Any]:
         s = self.stylizer
@@ -117,17 +131,9 @@ class Studio:
         identity, framed = self._ready[1]
         start = time.perf_counter()
         picture = s.draw(framed, identity, style, knobs, seed)
-        face, embeddings = s.look(picture, framed.face)
-        measured = Measurement(
-            similarity={name: round(value, 4) for name, value in similarities(identity, embeddings).items()},
-            face_found=face is not None,
-            style_on_face=round(face_style(framed, picture), 4),
-            burned=round(burned_share(framed.image, picture), 5),
-        )
-        seconds = round(time.perf_counter() - start, 3)
+        measured = s.measure(framed, identity, picture)[0]
         features = [round(float(v), 4) for v in face_features(framed, picture)]
-        values = {name: getattr(measured, name) for name in ("similarity", "face_found", "style_on_face", "burned")}
-        return {"measured": values, "features": features, "seconds": seconds}
+        return {"measured": asdict(measured), "features": features, "seconds": round(time.perf_counter() - start, 3)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,9 +150,9 @@ class Cell:
 def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
     """One arm on one cell: what was accepted, how stylized, how alike, at which cost."""
     balance, far, judges = SETTINGS[cell.setting]
-    full = thresholds_for("mini", cell.style, far)
-    gate = replace(full, identity={name: full.identity[name] for name in judges})
-    knobs = studio.stylizer.dialled(cell.style, balance)
+    full, shipped = studio.limits(cell.photo, cell.style, far), thresholds_for("mini", cell.style, far)
+    gate, shipped_gate = (replace(t, identity={name: t.identity[name] for name in judges}) for t in (full, shipped))
+    knobs, passes = studio.stylizer.dialled(cell.style, balance), studio.stylizer.generator.passes
     tries: list[tuple[Made, Verdict]] = []
 
     def attempt(knobs: Knobs) -> tuple[Made, Verdict]:
@@ -168,15 +174,14 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
         chosen: Knobs | None = knobs
         while chosen is not None:
             made, verdict = attempt(chosen)
-            policy.learn(
-                chosen, made.measured.similarity | {"style_on_face": made.measured.style_on_face}, verdict.reasons
-            )
+            policy.learn(chosen, made.measured.similarity | {STYLE: made.measured.style_on_face}, verdict.reasons)
             proposed = policy.choose(cell.budget - len(tries)) if len(tries) < cell.budget else None
-            chosen = proposed[0] if proposed else None
+            left = cell.budget * passes(knobs) - sum(m.passes for m, _ in tries)
+            chosen = proposed[0] if proposed and passes(proposed[0]) <= left else None
     passed = [(made, verdict) for made, verdict in tries if verdict.accepted]
     best = max(passed, key=lambda t: t[0].measured.style_on_face)[0] if passed else None
     cost = {
-        "steps": sum(m.steps for m, _ in tries),
+        "passes": sum(m.passes for m, _ in tries),
         "seconds": sum(m.seconds for m, _ in tries),
         "attempts": len(tries),
     }
@@ -184,6 +189,7 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
     result: dict[str, Any] = {
         "accepted": best is not None,
         "style": best.measured.style_on_face if best else 0.0,
+        "first_by_shipped_limits": judged(tries[0][0], shipped_gate).accepted,
     } | cost
     for name in full.identity:
         result[name] = best.measured.similarity[name] if best else None
@@ -220,7 +226,7 @@ def tables(rows: list[dict[str, Any]]) -> dict[str, Any]:
                 "accepted": _mean(cells, "accepted", whose),
                 "style_of_accepted": round(float(np.mean(styles)), 4) if styles else None,
                 "style_rejected_as_0": _mean(cells, "style", whose),
-                "steps_per_accepted": _per(cells, "steps", accepted),
+                "passes_per_accepted": _per(cells, "passes", accepted),
                 "seconds_per_accepted": _per(cells, "seconds", accepted),
                 "attempts": round(float(np.mean([r["attempts"] for r in cells])), 2),
             }
@@ -232,13 +238,32 @@ def tables(rows: list[dict[str, Any]]) -> dict[str, Any]:
             entry["arms"][arm] = row
         for loop in LOOPS:
             for arm in BASELINES:
-                for key in ("accepted", "style", "steps"):
+                asked = arms[arm][0]["others_accept"] is not None
+                for key in ("accepted", "style", "passes", "seconds", *(["others_accept"] if asked else [])):
                     pairs = zip(arms[loop], arms[arm], strict=True)
                     gap = np.array([float(a[key]) - float(b[key]) for a, b in pairs])
                     low, high = bootstrap_mean(gap, whose)
                     values = [round(float(v), 4) for v in (gap.mean(), low, high)]
                     entry["loop_minus"].setdefault(loop, {}).setdefault(arm, {})[key] = values
+        entry["one_shot_by_shipped_limits"] = _mean(arms["one shot"], "first_by_shipped_limits", whose)
         found[setting] = entry
+    return found
+
+
+def against_shipped(files: dict[str, Path], people: list[str], styles: list[str]) -> dict[str, Any]:
+    """Judge -> FAR -> mean and largest difference of the people's own limits from the shipped ones, over styles."""
+    found: dict[str, Any] = {}
+    for far in calibrated_rates():
+        gaps: dict[str, list[float]] = {}
+        for style in styles:
+            shipped = thresholds_for("mini", style, far).identity
+            for person in people:
+                own = thresholds_for("mini", style, far, files[person]).identity
+                for judge, value in own.items():
+                    gaps.setdefault(judge, []).append(value - shipped[judge])
+        for judge, values in gaps.items():
+            largest = max(values, key=abs)
+            found.setdefault(judge, {})[f"{far:g}"] = [round(float(np.mean(values)), 5), round(largest, 4)]
     return found
 
 
@@ -251,28 +276,43 @@ def _per(cells: list[dict[str, Any]], key: str, accepted: int) -> float | None:
     return round(sum(r[key] for r in cells) / accepted, 2) if accepted else None
 
 
+_GAPS = {  # what is compared in pairs -> its words, and how it is written
+    "accepted": ("accepted", "+.0%"),
+    "style": ("style, rejected as 0", "+.3f"),
+    "passes": ("UNet passes", "+.1f"),
+    "seconds": ("seconds", "+.2f"),
+    "others_accept": ("accepted by the judge that did not decide", "+.0%"),
+}
+
+
 def markdown(found: dict[str, Any]) -> str:
     """The tables for the README."""
     lines = []
     for setting, entry in found.items():
         lines += [f"**{setting}** ({entry['portraits']} portraits, {entry['people']} people)", ""]
-        lines += ["| | accepted | style of accepted | style, rejected as 0 | steps per accepted | s per accepted |"]
+        lines += [
+            "| | accepted | style of accepted | style, rejected as 0 | UNet passes (NFE) per accepted | s per accepted |"
+        ]
         lines += ["|---|---|---|---|---|---|"]
         for arm, row in entry["arms"].items():
             rate, low, high = (f"{v:.0%}" for v in row["accepted"])
             cells = [f"{rate} ({low} to {high})", row["style_of_accepted"], row["style_rejected_as_0"][0]]
-            cells += [row["steps_per_accepted"], row["seconds_per_accepted"]]
+            cells += [row["passes_per_accepted"], row["seconds_per_accepted"]]
             lines.append(f"| {arm} | " + " | ".join("-" if c is None else str(c) for c in cells) + " |")
         if "accepted_also_by_the_other_judge" in entry["arms"]["one shot"]:
             also = {arm: row["accepted_also_by_the_other_judge"][0] for arm, row in entry["arms"].items()}
             lines += ["", "By the judge that did not decide: " + ", ".join(f"{a} {v:.0%}" for a, v in also.items())]
         for loop, gaps in entry["loop_minus"].items():
-            words = [
-                f"{arm} {gap['accepted'][0]:+.0%} ({gap['accepted'][1]:+.0%} to {gap['accepted'][2]:+.0%}) accepted, "
-                f"{gap['style'][0]:+.3f} ({gap['style'][1]:+.3f} to {gap['style'][2]:+.3f}) style"
-                for arm, gap in gaps.items()
-            ]
-            lines += ["", f"{loop}, minus: " + "; ".join(words)]
+            lines += ["", f"| {loop}, minus | " + " | ".join(_GAPS[key][0] for key in next(iter(gaps.values()))) + " |"]
+            lines.append("|---" * (1 + len(next(iter(gaps.values())))) + "|")
+            for arm, gap in gaps.items():
+                cells = ["{:{f}} ({:{f}} to {:{f}})".format(*values, f=_GAPS[key][1]) for key, values in gap.items()]
+                lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+        rate, low, high = (f"{v:.0%}" for v in entry["one_shot_by_shipped_limits"])
+        lines += [
+            "",
+            f"One shot, accepted by the shipped limits, which were set with these people: {rate} ({low} to {high})",
+        ]
         lines.append("")
     return "\n".join(lines)
 
@@ -280,10 +320,12 @@ def markdown(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with female/*.jpg and male/*.jpg (the CC0 portraits)")
-    parser.add_argument("--people", type=int, default=0, help="so many of them, spread evenly (default: all)")
+    parser.add_argument("--people", type=int, help="so many of them, women and men in turn (default: all)")
     parser.add_argument("--styles", default="", help="such as oil,comic (default: all of the recipe)")
+    parser.add_argument("--every", type=int, default=2, help="each pair of people gets every so-many-th style, in turn")
+    parser.add_argument("--seeds", type=int, default=1, help="portraits of each person and style")
     parser.add_argument("--settings", default="", help="numbers of the settings, such as 1,2 (default: all)")
-    parser.add_argument("--budget", type=int, default=4, help="N: attempts, in steps of a default picture")
+    parser.add_argument("--budget", type=int, default=4, help="N: attempts, in passes of a default picture")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no further person after so many minutes")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("out/loop"), help="folder of attempts.jsonl and loop.json")
@@ -295,31 +337,33 @@ def main() -> None:
         return
     if args.data is None:
         parser.error("--data is needed, unless --table")
-    start, studio = time.perf_counter(), Studio(args.output, args.threads)
-    paths = for_verdicts(args.data)
-    photos = spread(paths, args.people or len(paths))
+    start, studio = time.perf_counter(), Studio(args.output, args.data, args.threads)
+    photos = for_verdicts(args.data)[: args.people]
     names = [list(SETTINGS)[int(i) - 1] for i in args.settings.split(",")] if args.settings else list(SETTINGS)
     styles = args.styles.split(",") if args.styles else list(studio.stylizer.recipe.styles)
     rows: list[dict[str, Any]] = []
-    for done, photo in enumerate(photos, 1):
+    for n, photo in enumerate(photos):
         if time.perf_counter() - start > 60 * args.minutes:
             break
         person: list[dict[str, Any]] = []
-        for style in styles:
+        for style in styles[n // 2 % args.every :: args.every]:  # a woman and a man share their styles
             for setting in names:
-                for seed in SEEDS:
+                for seed in range(1, 1 + args.seeds):
                     cell = Cell(photo=photo, style=style, seed=seed, setting=setting, budget=args.budget)
-                    key = {"person": f"{photo.parent.name}/{photo.name}", "style": style, "seed": seed}
+                    key = {"person": name_of(photo), "style": style, "seed": seed}
                     person += [
                         key | {"setting": setting, "arm": a} | run(studio, cell, a) for a in (*BASELINES, *LOOPS)
                     ]
         rows += person
         minutes = (time.perf_counter() - start) / 60
-        print(f"{done} of {len(photos)} people, {studio.new} new pictures, {minutes:.1f} min", flush=True)
+        print(f"{n + 1} of {len(photos)} people, {studio.new} new pictures, {minutes:.1f} min", flush=True)
+    people = sorted({r["person"] for r in rows})
     found = {
         "budget": args.budget,
-        "seeds": list(SEEDS),
-        "people": sorted({r["person"] for r in rows}),
+        "seeds": args.seeds,
+        "every": args.every,
+        "people": people,
+        "limits_minus_shipped_mean_and_largest": against_shipped(studio.files, people, styles),
         "weights": studio.stylizer.generator.digests,
         "settings": tables(rows),
     }

@@ -140,7 +140,7 @@ def measured(
     rows = []
     for batch in batches:
         row = {"recipe": recipe.name, "tier": tier, "batch": batch, "resolution": size, "dtype": generator.dtype}
-        row |= {"steps": int(knobs.num_inference_steps * knobs.strength), "load_seconds": round(loaded, 2)}
+        row |= {"steps": knobs.steps, "load_seconds": round(loaded, 2)}
         try:
             generator.generate(conditions, knobs, [0] * batch)  # to warm up
             _reset(device)

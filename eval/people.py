@@ -1,23 +1,29 @@
-"""The people that training never saw, how their photos become subjects, and one picture judged."""
+"""The people that training never saw, how their photos become subjects, limits without them, and one picture judged."""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import pickle
+from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
+from portrait import calibration
+from portrait.calibration import Sample, measure, read_off
 from portrait.generate.framing import Framed
-from portrait.images import read_photo
-from portrait.judge.checks import burned_share, style_distance
-from portrait.judge.thresholds import Thresholds
-from portrait.judge.verdict import Measurement, decide
-from portrait.judge.verification import similarities
-from portrait.records import RgbImage
-from portrait.stylizer import Stylizer, Subject, face_features, face_style
+from portrait.images import read_photo, write_bytes, write_json
+from portrait.judge import checks, thresholds
+from portrait.judge.thresholds import Thresholds, calibration_table
+from portrait.judge.verdict import decide
+from portrait.records import Embedding, RgbImage
+from portrait.stylizer import Stylizer, Subject
 
 HELD_OUT = Path(__file__).parents[1] / "weights" / "training" / "held_out.txt"
+WORK = Path(__file__).parents[1] / "work"
 
 
 def held_out(data: Path) -> list[Path]:
@@ -33,6 +39,11 @@ def everyone(data: Path) -> list[Path]:
     return sorted(data.glob("*/*.jpg"))
 
 
+def name_of(path: Path) -> str:
+    """A person's name in lists and tables, such as female/5.jpg."""
+    return f"{path.parent.name}/{path.name}"
+
+
 def subjects(stylizer: Stylizer, paths: list[Path]) -> list[Subject]:
     return [stylizer.subjects(read_photo(path), "largest")[0] for path in paths]
 
@@ -44,23 +55,17 @@ def spread(paths: list[Path], count: int) -> list[Path]:
 
 
 def judged(
-    stylizer: Stylizer, framed: Framed, subject: Subject, picture: RgbImage, thresholds: Thresholds
-) -> dict[str, float | bool | list[str]]:
-    """A picture's likeness to the subject by each judge, its style, and the verdict that the loop would give."""
-    face, embeddings = stylizer.look(picture, framed.face)
-    measured = Measurement(
-        similarity=similarities(subject.identity, embeddings),
-        face_found=face is not None,
-        style_on_face=face_style(framed, picture),
-        burned=burned_share(framed.image, picture),
-        style_distance=None
-        if thresholds.statistics is None
-        else style_distance(face_features(framed, picture), thresholds.statistics),
-    )
-    verdict = decide(measured, thresholds)
+    stylizer: Stylizer, framed: Framed, subject: Subject, picture: RgbImage, limits: Thresholds
+) -> tuple[dict[str, float | bool | list[str]], dict[str, Embedding]]:
+    """A picture's likeness to the subject by each judge, its style, and the verdict that the loop would give.
+
+    The second value is what each judge sees in the picture.
+    """
+    measured, _, seen = stylizer.measure(framed, subject.identity, picture, limits.statistics)
+    verdict = decide(measured, limits)
     row: dict[str, float | bool | list[str]] = {name: round(v, 4) for name, v in measured.similarity.items()}
     row |= {"style_on_face": round(measured.style_on_face, 4), "face_found": measured.face_found}
-    return row | {"accepted": verdict.accepted, "reasons": list(verdict.reasons)}
+    return row | {"accepted": verdict.accepted, "reasons": list(verdict.reasons)}, seen
 
 
 def data_argument(parser: argparse.ArgumentParser) -> None:
@@ -70,12 +75,62 @@ def data_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def measured_on(recipe: str = "mini") -> set[str]:
-    """Names (folder/file) of the people that the recipe's curves were measured on: they are not for verdicts."""
+    """Names of the people that the recipe's curves were measured on: they are not for verdicts."""
     path = Path(__file__).parents[1] / "portrait" / "recipes" / f"{recipe}.curves.json"
     return set(json.loads(path.read_text("utf-8"))["people"]) if path.is_file() else set()
 
 
 def for_verdicts(data: Path, recipe: str = "mini") -> list[Path]:
-    """The held-out people that neither training nor the curves saw."""
-    seen = measured_on(recipe)
-    return [path for path in held_out(data) if f"{path.parent.name}/{path.name}" not in seen]
+    """The held-out people that neither training nor the curves saw; women and men in turn, so that the first few do."""
+    seen, folders = measured_on(recipe), dict[str, list[Path]]()
+    for path in held_out(data):
+        if name_of(path) not in seen:
+            folders.setdefault(path.parent.name, []).append(path)
+    return [path for row in zip_longest(*folders.values()) for path in row if path is not None]
+
+
+# ---- limits that a person has no part in
+
+
+def left_out(stylizer: Stylizer, data: Path) -> dict[str, Path]:
+    """Person -> a file of thresholds in which that person has no part.
+
+    Each held-out person's limits (likeness, copies, style statistics, burned) are read off the photos and portraits of
+    all others. So nobody is judged by limits that their own pictures have set, and 35 people with 144 more impostors
+    still make 6,230 pairs a style, enough for a false accept rate of 0.001; with a fixed part of the 36 they would not.
+    """
+    sample, folder, rates = calibration_sample(stylizer, data), _work(stylizer), calibrated_rates()
+    files = {person: folder / person.replace("/", "-").replace(".jpg", ".json") for person in sample.people}
+    for person, path in files.items():
+        if not path.is_file():
+            limits = read_off(sample.without(person), rates, intervals=False)
+            write_json(path, {"weights": stylizer.generator.digests} | limits)
+    return files
+
+
+def calibration_sample(stylizer: Stylizer, data: Path) -> Sample:
+    """What `portrait calibrate` measures on the held-out people, all others being impostors; the scripts share it."""
+    path = _work(stylizer) / "sample.pickle"
+    if not path.is_file():
+        people = held_out(data)
+        others = [p for p in everyone(data) if p not in people]
+        print("measuring the calibration sample, once", flush=True)
+        styles, rates = list(stylizer.recipe.styles), calibrated_rates()
+        write_bytes(path, pickle.dumps(measure(stylizer, people, styles=styles, rates=rates, impostors=others)))
+    return pickle.loads(path.read_bytes())
+
+
+def calibrated_rates() -> list[float]:
+    """The false accept rates of the shipped calibration of `mini`."""
+    table = calibration_table("mini")
+    assert table is not None  # it is shipped
+    first = next(iter(table["styles"].values()))["recognisers"]["arcface"]
+    return [float(rate) for rate in first["thresholds"]]
+
+
+def _work(stylizer: Stylizer) -> Path:
+    """A folder below work/ for these weights, this dial, these rates and this code of calibration."""
+    dial = {style: asdict(stylizer.dialled(style, 0.5)) for style in stylizer.recipe.styles}
+    code = [Path(module.__file__).read_text("utf-8") for module in (calibration, checks, thresholds)]
+    known = json.dumps([stylizer.generator.digests, dial, calibrated_rates(), code], sort_keys=True)
+    return WORK / f"calibration-{hashlib.sha256(known.encode()).hexdigest()[:12]}"

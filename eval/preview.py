@@ -89,7 +89,7 @@ class Sitting:
 
     def attempt(self, knobs: Knobs) -> tuple[dict[int, dict[str, float]], dict[str, float], int]:
         """What is seen after each step but the last, what the finished picture shows, and the number of steps."""
-        total, seen = int(knobs.num_inference_steps * knobs.strength), dict[int, dict[str, float]]()
+        total, seen = knobs.steps, dict[int, dict[str, float]]()
 
         def look(step: int, pictures: list[RgbImage]) -> bool:
             seen[step] = self.judged(pictures[0])

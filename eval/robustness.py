@@ -2,10 +2,11 @@
 
     python eval/robustness.py --data FACES [--people 8] [--sheet DIR]    # writes eval/robustness.json
 
-Each spoiled photo goes the whole road: detected, embedded, framed, drawn once at balance 0.5, judged at FAR
-0.01 against the face of the spoiled photo. "against the clean photo" is the likeness to the person's own good
-photo, which nothing in the run has seen. People that training never saw. With --sheet a picture of every
-spoiled photo with one style is written.
+Each spoiled photo goes the whole road: detected, embedded, framed, drawn once at balance 0.5, judged at FAR 0.01
+against the face of the spoiled photo, by limits in which the person has no part (`people.left_out`). "against the clean
+photo" is the likeness to the person's own good photo, which nothing in the run has seen. People that training never saw;
+intervals are for people with several pictures each. With --sheet a picture of every spoiled photo with one style is
+written.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from people import data_argument, held_out, judged, spread
+from people import data_argument, held_out, judged, left_out, name_of, spread
 
 from portrait.errors import FaceError
 from portrait.generate.framing import frame_portrait
 from portrait.images import Photo, read_photo, write_json, write_picture
-from portrait.intervals import wilson
+from portrait.intervals import wilson_people
 from portrait.judge.thresholds import thresholds_for
 from portrait.records import Face, RgbImage
 from portrait.stylizer import Stylizer
@@ -118,6 +119,7 @@ def main() -> None:
     stylizer = Stylizer.from_recipe("mini")
     styles = args.styles.split(",") if args.styles else list(stylizer.recipe.styles)
     knobs = {style: stylizer.dialled(style, 0.5) for style in styles}
+    files = left_out(stylizer, args.data)
     photos = [read_photo(path) for path in spread(held_out(args.data), args.people)]
     clean = [stylizer.subjects(photo, "largest")[0] for photo in photos]
     table: dict[str, dict[str, object]] = {}
@@ -135,18 +137,22 @@ def main() -> None:
             framed = frame_portrait(pixels, subject.face, "bust", stylizer.recipe.resolution)
             for style in styles:
                 picture = stylizer.draw(framed, subject.identity, style, knobs[style], 1)
-                row = judged(stylizer, framed, subject, picture, thresholds_for("mini", style, 0.01))
-                _, seen = stylizer.look(picture, framed.face)
-                rows.append(row | {f"{j} clean": float(v @ who.identity.embeddings[j]) for j, v in seen.items()})
+                row, seen = judged(
+                    stylizer, framed, subject, picture, thresholds_for("mini", style, 0.01, files[name_of(photo.path)])
+                )
+                rows.append(
+                    row | {"person": n} | {f"{j} clean": float(v @ who.identity.embeddings[j]) for j, v in seen.items()}
+                )
                 if style == styles[n % len(styles)]:
                     line.append(
                         cv2.resize(np.hstack([framed.image, picture]), (384, 192), interpolation=cv2.INTER_AREA)
                     )
-        accepted = sum(bool(row["accepted"]) for row in rows)
+        passed = np.array([row["accepted"] for row in rows], bool)
+        accepted = int(passed.sum())
         reasons: dict[str, int] = {}
         for reason in (r for row in rows for r in row["reasons"]):
             reasons[reason] = reasons.get(reason, 0) + 1
-        low, high = wilson(accepted, len(rows))
+        low, high = wilson_people(passed, np.array([row["person"] for row in rows]))
         entry: dict[str, object] = {"pictures": len(rows), "photos without a face": lost, "accepted": accepted}
         entry |= {"share": round(accepted / max(1, len(rows)), 4), "wilson": [round(low, 4), round(high, 4)]}
         for score in ("arcface", "dlib", "style_on_face", "arcface clean", "dlib clean"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,13 @@ from portrait.judge.checks import (
     LEAST_FOR_STATISTICS,
     STYLE_FEATURES,
     StyleStatistics,
-    burned_share,
     left_out_distances,
+    not_told_apart,
+    passing_in_words,
     style_distance,
 )
 from portrait.judge.thresholds import MIN_EXPECTED_ACCEPTS, order_statistic, photo_thresholds, threshold_at_far
-from portrait.judge.verification import similarities
-from portrait.records import Identity, RgbImage
+from portrait.records import Identity, Knobs, RgbImage
 from portrait.stylizer import Stylizer, face_features, face_style, library_versions
 
 log = logging.getLogger(__name__)
@@ -79,98 +79,213 @@ def calibrate(
         SettingsError: a rate is not in (0, 1), or a photo was given twice.
         ImageReadError: a photo cannot be read.
     """
+    sample = measure(
+        stylizer,
+        photos,
+        styles=styles,
+        rates=rates,
+        balance=balance,
+        seed=seed,
+        impostors=impostors,
+        on_picture=on_picture,
+    )
+    limits = read_off(sample, rates)
+    for style, weak in weak_checks(limits).items():
+        log.warning("%s: the check of the style is weak: %s pass it too", style, passing_in_words(weak))
+    return {
+        "recipe": stylizer.recipe.name,
+        **limits,
+        "balance": balance,
+        "seed": seed,
+        "failure_to_acquire": sample.unseen,
+        "people": sample.people,
+        "impostors": sample.impostors,
+        "weights": stylizer.generator.digests,
+        "versions": library_versions(),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pictures:
+    """What was measured on the P people's portraits in one style.
+
+    `scores` is judge -> (P + impostors, P) likeness of each photo to each portrait, the candidates' own photos first.
+    `features` are (P, F) `style_features`; all else is (P,). `ordinary_...` are those of the second portraits, from
+    ordinary photos.
+    """
+
+    knobs: Knobs
+    scores: dict[str, np.ndarray]
+    missed: np.ndarray
+    styled: np.ndarray
+    burned: np.ndarray
+    features: np.ndarray
+    ordinary_likeness: dict[str, np.ndarray]
+    ordinary_styled: np.ndarray
+    ordinary_features: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    """All that calibration measures, before a limit is read off it. `people` and `impostors` map name to SHA-256;
+    `copies` maps a kind of copy to (P,) `style_on_face`."""
+
+    people: dict[str, str]
+    impostors: dict[str, str]
+    unseen: list[str]
+    copies: dict[str, np.ndarray]
+    styles: dict[str, Pictures]
+
+    def without(self, person: str) -> Sample:
+        """The same without one person: neither photo nor portraits nor copies are in any limit that is read off it."""
+        keep = np.array([name != person for name in self.people])
+        rows = np.concatenate([keep, np.ones(len(self.impostors), bool)])
+
+        def kept(pictures: Pictures) -> Pictures:
+            values = {field.name: getattr(pictures, field.name) for field in fields(pictures)}
+            return replace(
+                pictures,
+                **{name: value[keep] for name, value in values.items() if isinstance(value, np.ndarray)},
+                scores={judge: values[np.ix_(rows, keep)] for judge, values in pictures.scores.items()},
+                ordinary_likeness={judge: values[keep] for judge, values in pictures.ordinary_likeness.items()},
+            )
+
+        return replace(
+            self,
+            people={name: digest for name, digest in self.people.items() if name != person},
+            copies={kind: values[keep] for kind, values in self.copies.items()},
+            styles={style: kept(pictures) for style, pictures in self.styles.items()},
+        )
+
+
+def measure(
+    stylizer: Stylizer,
+    photos: Sequence[Path],
+    *,
+    styles: Sequence[str],
+    rates: Sequence[float],
+    balance: float = 0.5,
+    seed: int = 1,
+    impostors: Sequence[Path] = (),
+    on_picture: Callable[[str, int, int, RgbImage], None] | None = None,
+) -> Sample:
+    """Make the portraits that `calibrate` reads its limits off, and measure them; arguments and errors are its own."""
     stylizer.recipe.knobs_at(balance)  # refused before anything is made
     _require_pairs(len(photos), len(photos) + len(impostors), rates)
     people, unseen = _people(stylizer, photos)
     others, unseen_others = _people(stylizer, impostors)
     _require_pairs(len(people), len(people) + len(others), rates)
     _require_different([*people, *others])
-    framed = [p.framed for p in people]
-    reached = {
-        kind: float(np.quantile(values, COPY_QUANTILE, method="higher"))
-        for kind, values in copies_measured(stylizer, framed).items()
-    }
-    limit = round_up(max(reached.values()))
-    table, burned = {}, []
-    drawn: dict[str, _Drawn] = {}
+    copied = {kind: np.array(v) for kind, v in copies_measured(stylizer, [p.framed for p in people]).items()}
+    limit = _copy_limit(copied)
+    found = {}
     total, made = 2 * len(styles) * len(people), 0
     for style in styles:
-        vectors: dict[str, list[np.ndarray]] = {}
-        styled, missed = [], 0
         knobs = stylizer.dialled(style, balance, limit)
         ends = [stylizer.dialled(style, end, limit) for end in (0.0, 1.0)]
-        features: list[np.ndarray] = []
-        for person in people:
-            frame = person.framed
-            picture = stylizer.draw(frame, person.identity, style, knobs, seed)
-            face, embeddings = stylizer.look(picture, frame.face)
-            missed += face is None
-            for name, vector in embeddings.items():
-                vectors.setdefault(name, []).append(vector)
-            styled.append(face_style(frame, picture))
-            burned.append(burned_share(frame.image, picture))
-            features.append(face_features(frame, picture))
+        # Each once as asked, then once more: the style is what it is all along the dial, and for every photo.
+        plain = [(p, p.framed, knobs) for p in people]
+        spoiled = [
+            (p, replace(p.framed, image=ordinary(p.framed.image, i)), ends[i // len(ORDINARY) % 2])
+            for i, p in enumerate(people)
+        ]
+        rows = []
+        for person, frame, chosen in (*plain, *spoiled):
+            picture = stylizer.draw(frame, person.identity, style, chosen, seed)
+            seen, face, embeddings = stylizer.measure(frame, person.identity, picture)
+            row = (face is None, seen.style_on_face, seen.burned, face_features(frame, picture))
+            rows.append((*row, embeddings, seen.similarity))
             made += 1
             if on_picture is not None:
                 on_picture(style, made, total, picture)
-        others_drawn = []  # the same people again: the style is what it is all along the dial, and for every photo
-        for i, person in enumerate(people):
-            frame = replace(person.framed, image=ordinary(person.framed.image, i))
-            picture = stylizer.draw(frame, person.identity, style, ends[i // len(ORDINARY) % 2], seed)
-            embeddings = stylizer.look(picture, frame.face)[1]
-            likeness = similarities(person.identity, embeddings)
-            others_drawn.append((likeness, face_style(frame, picture), face_features(frame, picture)))
-            made += 1
-            if on_picture is not None:
-                on_picture(style, made, total, picture)
-        passed, recognisers = {rate: np.array(styled) >= limit for rate in rates}, {}
-        for name, candidates in vectors.items():
-            references = np.stack([p.identity.embeddings[name] for p in (*people, *others)])
-            recognisers[name], accepted = _recogniser(references @ np.stack(candidates).T, rates)
+        missed, styled, burned, features, embeddings, likeness = zip(*rows, strict=True)
+        n, judges = len(people), list(likeness[0])
+        references = {j: np.stack([p.identity.embeddings[j] for p in (*people, *others)]) for j in judges}
+        found[style] = Pictures(
+            knobs=knobs,
+            scores={j: references[j] @ np.stack([e[j] for e in embeddings[:n]]).T for j in judges},
+            missed=np.array(missed[:n]),
+            styled=np.array(styled[:n]),
+            burned=np.array(burned[:n]),
+            features=np.array(features[:n]),
+            ordinary_likeness={j: np.array([row[j] for row in likeness[n:]]) for j in judges},
+            ordinary_styled=np.array(styled[n:]),
+            ordinary_features=np.array(features[n:]),
+        )
+    return Sample(
+        people={p.name: p.sha256 for p in people},
+        impostors={p.name: p.sha256 for p in others},
+        unseen=[path.name for path in (*unseen, *unseen_others)],
+        copies=copied,
+        styles=found,
+    )
+
+
+def read_off(sample: Sample, rates: Sequence[float], *, intervals: bool = True) -> dict[str, Any]:
+    """The limits that a sample gives, as `thresholds_for` reads them.
+
+    Args:
+        sample: From `measure`.
+        rates: False accept rates, each in (0, 1).
+        intervals: Whether the thresholds' intervals are wanted; they take most of the time.
+
+    Raises:
+        TooFewPairsError: there are too few people for a rate.
+    """
+    limit = _copy_limit(sample.copies)
+    table: dict[str, dict[str, Any]] = {}
+    drawn = {}
+    for style, seen in sample.styles.items():
+        passed, recognisers = {rate: seen.styled >= limit for rate in rates}, {}
+        for name, scores in seen.scores.items():
+            recognisers[name], accepted = _recogniser(scores, rates, intervals)
             passed = {rate: passed[rate] & accepted[rate] for rate in rates}
         loose = max(rates)
         least = {name: entry["thresholds"][f"{loose:g}"] for name, entry in recognisers.items()}
-        rows = [(x, value, i) for i, (x, value) in enumerate(zip(features, styled, strict=True)) if passed[loose][i]]
-        rows += [
-            (x, style_value, i)
-            for i, (likeness, style_value, x) in enumerate(others_drawn)
-            if style_value >= limit and all(likeness[name] >= value for name, value in least.items())
-        ]
+        again = seen.ordinary_styled >= limit
+        for name, likeness in seen.ordinary_likeness.items():
+            again &= likeness >= least[name]
+        people = np.arange(len(again))
         drawn[style] = _Drawn(
-            features=np.array([x for x, _, _ in rows]).reshape(-1, len(STYLE_FEATURES)),
-            styled=[value for _, value, _ in rows],
-            people=[i for _, _, i in rows],
+            features=np.concatenate([seen.features[passed[loose]], seen.ordinary_features[again]]),
+            styled=[*seen.styled[passed[loose]], *seen.ordinary_styled[again]],
+            people=[*people[passed[loose]], *people[again]],
         )
         table[style] = {
-            "knobs": asdict(knobs),
+            "knobs": asdict(seen.knobs),
             "recognisers": recognisers,
-            "faces_missed": missed,
+            "faces_missed": int(seen.missed.sum()),
             "first_attempt_accepted": {f"{rate:g}": _rate(values) for rate, values in passed.items()},
             "style_on_face": {
                 "limit": limit,
-                "percentiles_5_50_95": [round(float(v), 4) for v in np.quantile(styled, [0.05, 0.5, 0.95])],
+                "percentiles_5_50_95": [round(float(v), 4) for v in np.quantile(seen.styled, [0.05, 0.5, 0.95])],
             },
         }
     for style, entry in _statistics(drawn).items():
         table[style]["style_statistics"] = entry
+    burned = np.concatenate([seen.burned for seen in sample.styles.values()])
     usual = float(np.quantile(burned, BURNED_QUANTILE))
     return {
-        "recipe": stylizer.recipe.name,
         "styles": table,
         "burned": {
             "limit": round(min(BURNED_MOST, max(BURNED_LEAST, 2 * usual)), 4),
             "percentile_95": round(usual, 4),
-            "largest_seen": round(max(burned), 4),
+            "largest_seen": round(float(burned.max()), 4),
         },
-        "copies": {"quantile": COPY_QUANTILE, "style_on_face": {k: round(v, 4) for k, v in reached.items()}},
-        "balance": balance,
-        "seed": seed,
-        "failure_to_acquire": [path.name for path in (*unseen, *unseen_others)],
-        "people": {p.name: p.sha256 for p in people},
-        "impostors": {p.name: p.sha256 for p in others},
-        "weights": stylizer.generator.digests,
-        "versions": library_versions(),
+        "copies": {
+            "quantile": COPY_QUANTILE,
+            "style_on_face": {kind: round(reached, 4) for kind, reached in _reached(sample.copies).items()},
+        },
     }
+
+
+def _reached(copied: dict[str, np.ndarray]) -> dict[str, float]:
+    return {kind: float(np.quantile(v, COPY_QUANTILE, method="higher")) for kind, v in copied.items()}
+
+
+def _copy_limit(copied: dict[str, np.ndarray]) -> float:
+    """What `style_on_face` must reach: more than all but a few copies of the kind that reaches furthest."""
+    return round_up(max(_reached(copied).values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -188,8 +303,9 @@ def _statistics(drawn: dict[str, _Drawn]) -> dict[str, dict[str, Any] | None]:
     The limit is the order statistic of the distances of each picture from the other people's that lets all but
     `STYLE_REJECTED` of new right pictures pass (the jackknife of conformal prediction), or the largest distance
     where there are too few pictures for that rate; `right_pictures_rejected` is the rate that it stands for. `least` is
-    the same for `style_on_face`, from below; the two may reject different pictures, so up to twice the rate. Of the
-    other styles' pictures the share that is rejected is told, style by style.
+    the same for `style_on_face`, from below; the two may reject different pictures, so up to twice the rate.
+    `other_styles_rejected` is the share of each other style's right pictures that this style's limits reject: what the
+    check is worth against a model that draws the wrong style. Likeness has no part in it.
 
     Reference:
         Vovk et al. 2005, "Algorithmic Learning in a Random World".
@@ -226,12 +342,19 @@ def _statistics(drawn: dict[str, _Drawn]) -> dict[str, dict[str, Any] | None]:
             "right_pictures_rejected": round(max(1 - rank / (count + 1), 0.0), 4),
             "pictures": count,
             "percentiles_5_50_95": [round(float(v), 4) for v in np.quantile(distances, [0.05, 0.5, 0.95])],
-            "others_rejected": rejected,
+            "other_styles_rejected": rejected,
             "features": list(STYLE_FEATURES),
             "mean": [round(float(v), 5) for v in statistics.mean],
             "precision": [[round(float(v), 5) for v in row] for row in statistics.precision],
         }
     return found
+
+
+def weak_checks(table: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Of a calibration's table: the styles whose check lets most pictures of other styles pass, with `not_told_apart`."""
+    statistics = {style: entry["style_statistics"] or {} for style, entry in table["styles"].items()}
+    found = {style: not_told_apart(own.get("other_styles_rejected", {})) for style, own in statistics.items()}
+    return {style: weak for style, weak in found.items() if weak}
 
 
 def copies_measured(stylizer: Stylizer, framed: Sequence[Framed]) -> dict[str, list[float]]:
@@ -303,7 +426,9 @@ def copies(photo: RgbImage, rng: np.random.Generator) -> dict[str, RgbImage]:
     }
 
 
-def _recogniser(scores: np.ndarray, rates: Sequence[float]) -> tuple[dict[str, Any], dict[float, np.ndarray]]:
+def _recogniser(
+    scores: np.ndarray, rates: Sequence[float], intervals: bool
+) -> tuple[dict[str, Any], dict[float, np.ndarray]]:
     """What one recogniser does in one style, and which genuine pairs it accepts at each rate.
 
     `scores` is (references, candidates); the first references are the candidates' own people.
@@ -313,7 +438,7 @@ def _recogniser(scores: np.ndarray, rates: Sequence[float]) -> tuple[dict[str, A
     genuine, impostor = scores[own], scores[~own]
     masked = np.where(own, np.nan, scores)
     found = {rate: round_up(threshold_at_far(impostor, rate)) for rate in rates}
-    spread = {rate: bootstrap_pairs(masked, partial(order_statistic, far=rate)) for rate in rates}
+    spread = {rate: bootstrap_pairs(masked, partial(order_statistic, far=rate)) for rate in rates if intervals}
     accepted = {rate: genuine >= value for rate, value in found.items()}
     det = [order_statistic(impostor, rate) for rate in np.geomspace(1 / impostor.size, 0.9, 40)]
     return {

@@ -461,6 +461,9 @@ class _Console:
         from rich.markup import escape
         from rich.table import Table
 
+        from portrait.calibration import weak_checks
+        from portrait.judge.checks import passing_in_words
+
         shown = Table(box=None, pad_edge=False)
         for name in ("style", "judge", "FAR", "threshold", "95 % interval", "own portraits accepted", "first attempts"):
             shown.add_column(name, no_wrap=True)
@@ -472,6 +475,8 @@ class _Console:
                     cells = (f"{value:.3f}", f"{low:.3f} to {high:.3f}", f"{tar['rate']:.0%} of {tar['of']}")
                     shown.add_row(style, judge, rate, *cells, f"{first['rate']:.0%}")
         self._print_whole(shown)
+        for style, weak in weak_checks(table).items():
+            self.out.print(f"[yellow]{style}: its style check is weak[/]: {passing_in_words(weak)} pass it too")
         self.out.print(f"Written to {escape(str(path))}; use it with --thresholds.", soft_wrap=True)
 
     def summary(self, rows: Sequence[_Row], sheets: Sequence[Path]) -> None:

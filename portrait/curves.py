@@ -57,7 +57,8 @@ class Curves:
         outputs: Their names.
         base: Where the other knobs stood while one was moved.
         level: (m,) means at `base`.
-        effects: Knob -> (values (n,) rising, changes (n, m) from `level`); linear in between, flat beyond.
+        effects: Knob -> (values (n,) rising, as `effective` has them; changes (n, m) from `level`); linear in between,
+            flat beyond.
         people: (m, m) covariance of people's own levels.
         residual: (m, m) covariance of pictures of one person with the same knobs: the seeds.
         slope_spread: Deviation, over people, of how much of the mean effect a knob has; 0.3 means 0.7 to 1.3.
@@ -82,7 +83,7 @@ class Curves:
         for j, name in enumerate(KNOBS):
             if name in self.effects:
                 at, change = self.effects[name]
-                values = [getattr(k, name) for k in knobs]
+                values = [effective(k, name) for k in knobs]
                 found[:, j] = np.stack([np.interp(values, at, column) for column in change.T], 1)
         return found
 
@@ -131,6 +132,11 @@ class Curves:
             residual=self.residual[np.ix_(keep, keep)],
             dial=(self.dial[0], self.dial[1][:, keep]),
         )
+
+
+def effective(knobs: Knobs, name: str) -> float:
+    """A knob's value as it acts: few steps run at few different strengths."""
+    return knobs.steps / knobs.num_inference_steps if name == "strength" else float(getattr(knobs, name))
 
 
 def _way(values: np.ndarray) -> np.ndarray:

@@ -25,6 +25,8 @@ MAX_PIXELS = 120_000_000
 """Larger pictures are refused before they are decoded (a 108-megapixel phone still passes)."""
 
 WRITE_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+COARSE_CHROMA = 1 / 48
+"""Deviation of the Gaussian that leaves a picture's coarse chroma, over its larger side: what `colors` holds and judges."""
 _READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "GIF", "BMP")
 _USER_COMMENT, _EXIF_IFD = 0x9286, 0x8769
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from portrait.curves import RANGE, STYLE, Curves, as_table, base_table
+from portrait.curves import RANGE, STYLE, Curves, as_table, base_table, effective
 from portrait.errors import FaceError, SettingsError, TooFewPairsError
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import read_photo
@@ -29,7 +29,7 @@ SEEDS = (1, 2, 3)
 _SHRINK = 0.3  # of the correlations: a handful of people shows them badly
 _SWEEPS = {
     "controlnet_conditioning_scale": (0.55, 0.6, 0.7, 0.85, 1.0),
-    "strength": (0.3, 0.6, 1.0),
+    "strength": (0.3, 0.6, 0.8, 1.0),
     "guidance_scale": (1.0, 2.5, 4.0),
     "ip_adapter_scale": (0.0, 1.4),
 }
@@ -110,8 +110,8 @@ def _sweep(stylizer: Stylizer, base: Knobs, knob: str, values: Sequence[float]) 
     """The points of one knob's curve, those that leave the recipe a step to run; the base is always one."""
     low, high = RANGE[knob]
     points = sorted({v for v in values if low <= v <= high} | {float(getattr(base, knob))})
-    found = [(v, stylizer.recipe.fitted(replace(base, **{knob: v}))) for v in points]  # type: ignore[arg-type]
-    return [(v, k) for v, k in found if int(k.num_inference_steps * k.strength) >= 1]
+    found = [stylizer.recipe.fitted(replace(base, **{knob: v})) for v in points]  # type: ignore[arg-type]
+    return list({effective(k, knob): k for k in found if k.steps >= 1}.items())
 
 
 def _curves(

@@ -9,7 +9,7 @@ from math import ceil
 
 import numpy as np
 
-from portrait.curves import KNOBS, RANGE, STEP, STYLE, Curves
+from portrait.curves import KNOBS, RANGE, STEP, STYLE, Curves, effective
 from portrait.judge.thresholds import Thresholds
 from portrait.records import Knobs
 
@@ -21,6 +21,8 @@ DRAWS = 256
 _HOPELESS = 0.02
 _PATIENCE = {"accepted": 0.15, "best": 0.02}
 """What one more attempt costs, in lengths of the dial: whoever wants the first accepted picture is waiting for it."""
+_NEARLY_ALL = 2.0
+"""Deviations: a knob's value at which not even 2 % of people reach the style's limit is not tried."""
 _CAREFUL = 2.5  # steps that a knob may move at once while the curves are guesses
 
 
@@ -152,11 +154,25 @@ class Policy:
                 continue
             if name == "guidance_scale":
                 high = max(own, min(high, float(self.curves.effects.get(name, (np.array([high]), 0))[0][-1])))
-            if name == "strength":
-                low = max(low, ceil(100 / self.first.num_inference_steps) / 100)
-            axes.append(sorted({round(float(v), 3) for v in np.linspace(low, high, count)} | {own}))
+            values = [round(float(v), 3) for v in np.linspace(low, high, count)]
+            alone = {v: self._fitted(replace(self.first, **{name: v})) for v in values}  # type: ignore[arg-type]
+            acting = {effective(k, name): v for v, k in alone.items() if k.steps >= 1}  # each that acts otherwise, once
+            axes.append(sorted({v for v in acting.values() if self._may_be_stylized(alone[v], name)} | {own}))
         found = [replace(self.first, **dict(zip(self._movable, values, strict=True))) for values in product(*axes)]
         return [self._fitted(knobs) for knobs in found]
+
+    def _may_be_stylized(self, knobs: Knobs, name: str) -> bool:
+        """Whether measurement leaves a chance that knob `name`, at its value there, gives a picture of the style at all.
+
+        False where the measured style at that value, the other knobs being as they were then, is so far below the limit
+        that nearly nobody reaches it. The regression alone would try it on a hard person, for it holds slopes uncertain.
+        """
+        if not self.curves.measured:
+            return True
+        s = self._style
+        style = self.curves.level[s] + self.curves.changes([knobs])[0, KNOBS.index(name), s]
+        deviation = float(np.sqrt(self.curves.people[s, s] + self.curves.residual[s, s]))
+        return bool(style + _NEARLY_ALL * deviation >= self._limits[s])
 
     def learn(self, knobs: Knobs, seen: Mapping[str, float], reasons: Sequence[str]) -> None:
         """Take in one attempt.

@@ -81,6 +81,11 @@ class Knobs:
     controlnet_conditioning_scale: float
     num_inference_steps: int
 
+    @property
+    def steps(self) -> int:
+        """Denoising steps that run: of `num_inference_steps` the share that `strength` says, rounded down."""
+        return int(self.num_inference_steps * self.strength)
+
 
 @dataclass(frozen=True, slots=True)
 class Keep:

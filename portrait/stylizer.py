@@ -25,9 +25,11 @@ from portrait.generate.framing import Framed, frame_portrait, set_back
 from portrait.generate.keep import Kept, hold_colors, prepare_keeps
 from portrait.images import Photo, pixels_sha256, resized
 from portrait.judge.checks import (
+    StyleStatistics,
     burned_share,
     color_distance,
     edge_agreement,
+    not_told_apart,
     point_displacement,
     psnr_inside,
     style_distance,
@@ -449,7 +451,7 @@ class Stylizer:
         report = None if on_step is None else (lambda step, total: on_step(done + 1, step, total))
         preview = self._preview(job, knobs) if may_stop else None
         if on_preview is not None:
-            preview = _shown(preview, int(knobs.num_inference_steps * knobs.strength), on_preview)
+            preview = _shown(preview, knobs.steps, on_preview)
         more = {} if preview is None else {"preview": preview}
         stopped = None
         try:
@@ -493,7 +495,7 @@ class Stylizer:
         foresight = job.foresight
         if foresight is None or not foresight.lines.keys() >= job.thresholds.identity.keys():
             return None
-        step = foresight.step_of(int(knobs.num_inference_steps * knobs.strength))
+        step = foresight.step_of(knobs.steps)
         if step is None:
             return None
 
@@ -545,7 +547,7 @@ class Stylizer:
         if job.settings.frame == "full":
             left, top, side = framed.box
             delivered = delivered[top : top + side, left : left + side]
-        face, candidate = self.look(picture, framed.face)
+        measured, face, candidate = self.measure(framed, job.subject.identity, picture, job.thresholds.statistics)
         values: dict[str, float] = {}
         for keep in job.settings.keeps():
             if keep.kind == "pose":
@@ -556,18 +558,32 @@ class Stylizer:
                 values["colors"] = color_distance(framed.image, picture)
             else:
                 values[keep.name] = psnr_inside(kept.before, delivered, kept.masks[keep.name])
+        swap = swap_margin(job.subject.identity, candidate, job.others)
+        return replace(measured, kept=values, swap=swap), candidate
+
+    def measure(
+        self, framed: Framed, identity: Identity, picture: RgbImage, statistics: StyleStatistics | None = None
+    ) -> tuple[Measurement, Face | None, dict[str, Embedding]]:
+        """What the judges measure on a picture of the framed square, whatever else must stay and whoever else is known.
+
+        Args:
+            framed: The photo's square.
+            identity: Whom the picture is to show.
+            picture: (S, S, 3) uint8, as `draw` returns it.
+            statistics: Of the style, for `style_distance`.
+
+        Returns:
+            The measurement, and the face and embeddings as `look` finds them.
+        """
+        face, embeddings = self.look(picture, framed.face)
         measured = Measurement(
-            kept=values,
-            similarity=similarities(job.subject.identity, candidate),
-            swap=swap_margin(job.subject.identity, candidate, job.others),
+            similarity=similarities(identity, embeddings),
             face_found=face is not None,
             style_on_face=face_style(framed, picture),
-            style_distance=None
-            if job.thresholds.statistics is None
-            else style_distance(face_features(framed, picture), job.thresholds.statistics),
+            style_distance=None if statistics is None else style_distance(face_features(framed, picture), statistics),
             burned=burned_share(framed.image, picture),
         )
-        return measured, candidate
+        return measured, face, embeddings
 
     def look(self, picture: RgbImage, expected: Face) -> tuple[Face | None, dict[str, Embedding]]:
         """Find the face of a generated picture where it should be, and embed it with every recogniser.
@@ -633,6 +649,9 @@ class Stylizer:
                 "style_on_face_of_style": round(thresholds.least_style, 4),
                 "burned": thresholds.burned,
                 "style_distance": None if thresholds.statistics is None else round(thresholds.statistics.limit, 3),
+                "styles_not_told_apart": {}
+                if thresholds.statistics is None
+                else not_told_apart(thresholds.statistics.other_styles_rejected),
                 "kept": {keep.name: KEEP_LIMITS[keep.kind][1] for keep in settings.keeps()},
             },
             "attempts": attempts,

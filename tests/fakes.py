@@ -92,5 +92,12 @@ class FakeGenerator:
         on_step: Callable[[int, int], None] | None = None,
         preview: Preview | None = None,
     ) -> list[RgbImage]:
+        pictures = [self._paint(conditions, knobs, seed) for seed in seeds]
         self.calls.append((knobs, tuple(seeds)))
-        return [self._paint(conditions, knobs, seed) for seed in seeds]
+        self.on_the_way(pictures, on_step, preview)
+        return pictures
+
+    def on_the_way(
+        self, pictures: list[RgbImage], on_step: Callable[[int, int], None] | None, preview: Preview | None
+    ) -> None:
+        """What happens between the steps: nothing, here."""

@@ -19,14 +19,17 @@ from portrait.calibration import (
     copies,
     equal_error_rate,
     ordinary,
+    weak_checks,
 )
-from portrait.cli import main
+from portrait.cli import _Console, main
 from portrait.errors import SettingsError, TooFewPairsError
 from portrait.images import Photo, write_picture
 from portrait.intervals import bootstrap_mean, bootstrap_pairs, wilson
-from portrait.judge.checks import StyleStatistics, style_distance
+from portrait.judge.checks import StyleStatistics, passing_in_words, style_distance
 from portrait.judge.thresholds import thresholds_for
 from portrait.records import Face, Knobs, RgbImage
+from portrait.report.explain import explain
+from portrait.settings import Settings
 from portrait.stylizer import Stylizer
 from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee
 from tests.test_loop import RECIPE, a_photo, restyled
@@ -139,7 +142,7 @@ def test_the_style_s_statistics_reject_other_styles_and_few_of_their_own() -> No
     assert found["sketch"] is None  # ten pictures say nothing of a style
     oil = found["oil"]
     assert oil is not None
-    assert oil["others_rejected"]["popart"] == 1.0
+    assert oil["other_styles_rejected"]["popart"] == 1.0
     assert oil["right_pictures_rejected"] <= STYLE_REJECTED
     assert oil["least"] == pytest.approx(0.3)  # of 60 right pictures the least one, for 2 % is less than two of them
     limits = StyleStatistics(mean=np.array(oil["mean"]), precision=np.array(oil["precision"]), limit=oil["limit"])
@@ -160,6 +163,39 @@ def test_the_judge_reads_the_statistics_that_calibration_writes(
     assert limits.statistics is not None
     assert limits.statistics.limit == entry["limit"]
     assert limits.style == "oil"
+
+
+def test_a_style_check_that_other_styles_pass_is_named_to_the_evaluator_and_the_creator(
+    people: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A generator that draws watercolor as it draws oil: the check of neither can tell."""
+    for kind in ORDINARY:
+        monkeypatch.setitem(ORDINARY, kind, lambda photo: photo)
+    table, generator = run(lambda photo, knobs, seed: restyled(photo, seed), people, styles=["oil", "watercolor"])
+    assert list(weak_checks(table)["oil"]) == ["watercolor"]
+    assert "oil: the check of the style is weak: " in caplog.text
+    _Console(quiet=False).calibration(table, tmp_path / "table.json")
+    assert "oil: its style check is weak" in capsys.readouterr().out
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(table))
+    stylizer = Stylizer(RECIPE, generator, FakeAnalyzer(), [FakeReferee()])
+    (subject,) = stylizer.subjects(a_photo())
+    record = stylizer.stylize(subject, "oil", Settings(thresholds=str(path), far=0.1)).record
+    assert record["limits"]["styles_not_told_apart"] == weak_checks(table)["oil"]
+    assert "says little about which style it is: " in explain(record)
+    assert "of watercolor portraits would pass too" in explain(record)
+    strong = table["styles"]["oil"]["style_statistics"] | {"other_styles_rejected": {"watercolor": 0.5}}
+    path.write_text(json.dumps(table | {"styles": {"oil": table["styles"]["oil"] | {"style_statistics": strong}}}))
+    record = stylizer.stylize(subject, "oil", Settings(thresholds=str(path), far=0.1)).record
+    assert "says little" not in explain(record)
+
+
+def test_passing_in_words() -> None:
+    assert passing_in_words({"watercolor": 0.0, "oil": 0.278}) == "100% of watercolor, 72% of oil portraits"
 
 
 def test_wilson_by_hand() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,19 +41,10 @@ def test_the_chance_by_hand() -> None:
 class Previewing(FakeGenerator):
     """Shows the finished picture half-way."""
 
-    def generate(
-        self,
-        conditions: Any,
-        knobs: Knobs,
-        seeds: Sequence[int],
-        on_step: Callable[[int, int], None] | None = None,
-        preview: Preview | None = None,
-    ) -> list[RgbImage]:
-        pictures = super().generate(conditions, knobs, seeds)
+    def on_the_way(self, pictures: list[RgbImage], on_step: object, preview: Preview | None) -> None:
         for step in preview.steps if preview else ():
             if preview is not None and preview.hopeless(step, pictures):
                 raise StoppedEarly(step, pictures)
-        return pictures
 
 
 def stylize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,11 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from portrait.calibration import measure, read_off
 from portrait.curves import default_curves
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import Measurement
 from portrait.recipes.recipe import load_recipe
-from portrait.records import Knobs
+from portrait.records import Knobs, RgbImage
+from portrait.stylizer import Stylizer
+from tests.fakes import FakeAnalyzer, FakeGenerator, FakeReferee
+from tests.test_calibration import people
+from tests.test_loop import RECIPE, restyled
+
+__all__ = ["people"]
 
 EVAL = Path(__file__).parents[1] / "eval"
 
@@ -39,12 +47,12 @@ def script(name: str) -> ModuleType:
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
     module = script("loop")
-
-    def limits(recipe: str, style: str, far: float, **_: object) -> Thresholds:
-        return Thresholds(identity={"arcface": 0.46, "dlib": 0.95}, far=far, style_on_face=0.13, burned=0.1)
-
-    module.thresholds_for = limits  # type: ignore[attr-defined]
+    module.thresholds_for = lambda recipe, style, far: limits(0.1, far)  # type: ignore[attr-defined]
     return module
+
+
+def limits(arcface: float, far: float) -> Thresholds:
+    return Thresholds(identity={"arcface": arcface, "dlib": 0.95}, far=far, style_on_face=0.13, burned=0.1)
 
 
 class Remembered:
@@ -55,6 +63,11 @@ class Remembered:
         self.bench, self.made = bench, set[Any]()
 
         class Fake:
+            class generator:
+                @staticmethod
+                def passes(knobs: Knobs) -> int:
+                    return knobs.steps * (2 if knobs.guidance_scale > 1 else 1)
+
             def dialled(self, style: str, balance: float) -> Knobs:
                 return recipe.knobs_at(balance)
 
@@ -73,24 +86,27 @@ class Remembered:
             style_on_face=0.7 - 0.4 * hold,
             burned=0.0,
         )
-        steps = int(knobs.num_inference_steps * knobs.strength)
-        return self.bench.Made(measured=measured, features=[0.0] * 12, steps=steps, seconds=float(steps))
+        passes = self.stylizer.generator.passes(knobs)
+        return self.bench.Made(measured=measured, features=[0.0] * 12, passes=passes, seconds=passes / 8)
+
+    def limits(self, photo: Path, style: str, far: float) -> Thresholds:
+        return limits(0.46, far)
 
 
 def test_arms_have_equal_budgets_and_share_their_attempts(bench: ModuleType) -> None:
     studio, rows = Remembered(bench), []
     setting = "balance 0.8, FAR 0.001"
     for person in ("a", "b"):
-        for seed in bench.SEEDS:
+        for seed in (1, 2, 3):
             cell = bench.Cell(photo=Path(person), style="popart", seed=seed, setting=setting, budget=4)
             for arm in (*bench.BASELINES, *bench.LOOPS):
                 key = {"person": person, "style": "popart", "seed": seed, "setting": setting, "arm": arm}
                 rows.append(key | bench.run(studio, cell, arm))
     by_arm = {arm: [r for r in rows if r["arm"] == arm] for arm in (*bench.BASELINES, *bench.LOOPS)}
-    assert {r["steps"] for r in by_arm["one shot"]} == {4}
-    assert {r["steps"] for r in by_arm["one long shot"]} == {16}
-    assert {r["steps"] for r in by_arm["best of N"]} == {16}
-    assert all(r["steps"] <= 16 for r in rows)
+    assert {r["passes"] for r in by_arm["one shot"]} == {8}  # four steps, each with and without the prompt
+    assert {r["passes"] for r in by_arm["one long shot"]} == {32}
+    assert {r["passes"] for r in by_arm["best of N"]} == {32}
+    assert all(r["passes"] <= 32 and r["attempts"] <= 4 for r in rows)
     fixed = load_recipe("mini").knobs_at(0.8)
     assert len([k for k in studio.made if k[2] == fixed]) == 2 * 6  # seeds 1 to 6: cells and arms share them
     found = bench.tables(rows)[setting]
@@ -100,7 +116,11 @@ def test_arms_have_equal_budgets_and_share_their_attempts(bench: ModuleType) -> 
     assert shot["accepted"][0] == 0.0  # likeness 0.382 at balance 0.8; 0.46 is needed
     assert shot["seconds_per_accepted"] is None
     assert loop["accepted"][0] == 1.0
-    assert found["loop_minus"]["loop, until accepted"]["naive retry"]["accepted"] == [1.0, 1.0, 1.0]
+    gaps = found["loop_minus"]["loop, until accepted"]["naive retry"]
+    assert gaps["accepted"] == [1.0, 1.0, 1.0]
+    assert gaps["seconds"][2] < 0
+    assert "others_accept" not in gaps  # both judges decide
+    assert found["one_shot_by_shipped_limits"] == [1.0, 1.0, 1.0]  # limits that knew these people: 0.1
     assert "| loop, until accepted | 100% (100% to 100%)" in bench.markdown({setting: found})
 
 
@@ -113,6 +133,66 @@ def test_the_judge_that_did_not_decide_is_asked_afterwards(bench: ModuleType) ->
     assert result["dlib"] is not None
 
 
+def test_paired_differences_tell_what_the_other_judge_accepts(bench: ModuleType) -> None:
+    setting, studio = "balance 0.8, FAR 0.001, ArcFace decides", Remembered(bench)
+    rows = []
+    for person in ("a", "b"):
+        cell = bench.Cell(photo=Path(person), style="popart", seed=1, setting=setting, budget=4)
+        for arm in (*bench.BASELINES, *bench.LOOPS):
+            rows.append({"person": person, "setting": setting, "arm": arm} | bench.run(studio, cell, arm))
+    found = bench.tables(rows)
+    arms, gaps = found[setting]["arms"], found[setting]["loop_minus"]["loop, until best"]["one shot"]
+    means = [arms[arm]["accepted_also_by_the_other_judge"][0] for arm in ("loop, until best", "one shot")]
+    assert gaps["others_accept"][0] == means[0] - means[1]
+    assert "accepted by the judge that did not decide" in bench.markdown(found)
+
+
+def test_an_attempt_that_the_passes_left_do_not_pay_for_is_not_made(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = Remembered(bench)
+    unguided = replace(load_recipe("mini").knobs_at(0.8), guidance_scale=1.0)
+    monkeypatch.setattr(studio.stylizer, "dialled", lambda style, balance: unguided)
+    cell = bench.Cell(photo=Path("a"), style="popart", seed=1, setting="balance 0.8, FAR 0.001", budget=2)
+    result = bench.run(studio, cell, "loop, until best")
+    assert result["passes"] <= 8  # two unguided pictures; a guided one would be 8 more after the first
+
+
+def test_nobody_has_a_part_in_their_own_limits(people: list[Path]) -> None:
+    """A portrait as like all other people as its own person sets the limit, for everybody but that person."""
+
+    def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
+        return restyled(photo)
+
+    stylizer = Stylizer(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeReferee()])
+    sample = measure(stylizer, people, styles=["oil"], rates=[0.1])
+    seen, name = sample.styles["oil"], list(sample.people)[3]
+    scores = {judge: values.copy() for judge, values in seen.scores.items()}
+    for values in scores.values():
+        values[:, 3] = values[3, :] = 1.0
+    odd = replace(
+        sample, styles={"oil": replace(seen, scores=scores)}, copies={k: v.copy() for k, v in sample.copies.items()}
+    )
+    for values in odd.copies.values():
+        values[3] = 0.9
+    limits = [read_off(s.without(name), [0.1], intervals=False) for s in (sample, odd)]
+    assert json.dumps(limits[0]) == json.dumps(limits[1])
+    assert read_off(odd, [0.1])["styles"]["oil"]["recognisers"]["dlib"]["thresholds"]["0.1"] > 0.9999
+    assert limits[0]["styles"]["oil"]["recognisers"]["dlib"]["impostor_pairs"] == 11 * 10
+    assert name not in sample.without(name).people
+
+
+def test_people_for_verdicts_are_held_out_and_not_of_the_curves(tmp_path: Path) -> None:
+    who = script("people")
+    names = [line for line in who.HELD_OUT.read_text().splitlines() if line.endswith(".jpg")]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [who.name_of(path) for path in who.for_verdicts(tmp_path)]
+    assert set(found) == set(names) - who.measured_on()
+    assert {name.partition("/")[0] for name in found[:2]} == {"female", "male"}
+
+
 def test_a_broken_off_line_is_made_again_and_the_rest_is_kept(
     bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,23 +200,28 @@ def test_a_broken_off_line_is_made_again_and_the_rest_is_kept(
         class generator:
             digests = {"unet": "1"}  # noqa: RUF012
 
+            @staticmethod
+            def passes(knobs: Knobs) -> int:
+                return 8
+
     monkeypatch.setattr(bench.Stylizer, "from_recipe", lambda *_, **__: Quiet())
+    monkeypatch.setattr(bench, "left_out", lambda *_: {})
     values = {"similarity": {"arcface": 0.5}, "face_found": True, "style_on_face": 0.3, "burned": 0.0}
     row = {"measured": values, "features": [0.0], "seconds": 1.0}
     monkeypatch.setattr(bench.Studio, "_make", lambda *_: row)
     knobs = load_recipe("mini").knobs_at(0.5)
-    first = bench.Studio(tmp_path, 1)
+    first = bench.Studio(tmp_path, tmp_path, 1)
     first.attempt(Path("x/a.jpg"), "oil", knobs, 1)
     first.attempt(Path("x/a.jpg"), "oil", knobs, 1)
     assert first.new == 1
     with first.file.open("a") as file:
         file.write('{"key": "half')
-    again = bench.Studio(tmp_path, 1)
+    again = bench.Studio(tmp_path, tmp_path, 1)
     again.attempt(Path("x/a.jpg"), "oil", knobs, 1)
     assert again.new == 0
     again.attempt(Path("x/a.jpg"), "oil", knobs, 2)
     assert len([line for line in first.file.read_text().splitlines() if line.endswith("}")]) == 2
-    assert len(bench.Studio(tmp_path, 1).known) == 2
+    assert len(bench.Studio(tmp_path, tmp_path, 1).known) == 2
     assert json.loads(first.file.read_text().splitlines()[0])["weights"] != "1"
 
 

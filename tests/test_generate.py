@@ -114,6 +114,20 @@ def test_without_guidance_no_zero_face_is_fed(anna: Embedding) -> None:
     assert identity_embeds(anna, 3, guided=False)[0].shape == (3, 1, 512)
 
 
+@pytest.mark.parametrize(("guidance", "strength"), [(5.0, 0.6), (1.0, 0.6), (1.5, 1.0)])
+def test_passes_are_what_the_unet_really_runs(
+    tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding, guidance: float, strength: float
+) -> None:
+    knobs, seen = replace(KNOBS, guidance_scale=guidance, strength=strength), []
+    watch = tiny.pipe.unet.register_forward_pre_hook(lambda unet, inputs: seen.append(len(inputs[0])))
+    try:
+        tiny.generate(tiny.prepare(picture, anna, "a portrait"), knobs, [1])
+    finally:
+        watch.remove()
+    assert sum(seen) == tiny.passes(knobs)
+    assert len(seen) == int(6 * strength)
+
+
 def test_without_guidance_it_still_draws(tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding) -> None:
     made = tiny.generate(tiny.prepare(picture, anna, "x"), replace(KNOBS, guidance_scale=1.0), [1, 2])
     assert len(made) == 2

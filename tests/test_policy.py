@@ -13,7 +13,7 @@ import pytest
 from portrait.cli import main
 from portrait.curves import KNOBS, STYLE, Curves, as_table, base_table, curves_for, default_curves
 from portrait.errors import SettingsError, TooFewPairsError
-from portrait.judge.thresholds import Thresholds
+from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.measuring import measure_curves, merged
 from portrait.policy import Policy
 from portrait.recipes.recipe import load_recipe
@@ -149,6 +149,41 @@ def test_a_face_off_the_style_goes_back_when_it_went_too_far_and_on_when_not(sty
     proposed = policy.choose(3)
     assert proposed is not None
     assert side * (proposed[0].controlnet_conditioning_scale - START.controlnet_conditioning_scale) > 0
+
+
+def test_a_value_at_which_nearly_nobody_is_stylized_is_never_tried() -> None:
+    """One step of four is a tinted photo: it makes anybody alike, and is not the style."""
+    at = np.array([0.25, 0.5, 1.0])
+    tinted = np.array([[0.9, 0.1], [0.6, 0.25], [0.5, 0.3]])
+    world = a_world(effects={"strength": (at, tinted - tinted[2])}, slope_spread=0.5)
+    for style, allowed in ((0.15, {2, 3, 4}), (0.1, {1, 2, 3, 4})):  # deviation 0.022: at one step 0.1 +- 0.045
+        limits = replace(LIMITS, style_on_face=style)
+        policy, knobs, tried = Policy(world, START, limits), START, set[int]()
+        for left in range(5, 0, -1):
+            policy.learn(knobs, {"arcface": 0.2, STYLE: 0.3}, ["identity_low:arcface"])
+            proposed = policy.choose(left)
+            assert proposed is not None
+            knobs = proposed[0]
+            tried.add(knobs.steps)
+        assert tried <= allowed
+        assert {k.steps for k in policy._candidates} == allowed
+
+
+def test_the_shipped_curves_keep_bold_styles_from_one_step() -> None:
+    recipe = load_recipe("mini")
+    for style in ("sketch", "popart", "woodcut"):
+        curves = curves_for(recipe, style, ["arcface", "dlib"], verify_manifest(mini_folder()))
+        policy = Policy(curves, recipe.knobs_at(0.5), thresholds_for("mini", style, 0.01), fitted=recipe.fitted)
+        assert min(k.steps for k in policy._candidates) >= 2
+
+
+def test_few_steps_are_few_strengths() -> None:
+    world = a_world(effects={"strength": (np.array([0.25, 1.0]), np.array([[0.3, -0.1], [0.0, 0.0]]))})
+    strengths = [replace(START, strength=v) for v in (0.3, 0.49, 0.5, 0.74, 1.0)]
+    assert world.changes(strengths)[:, KNOBS.index("strength"), 0] == pytest.approx([0.3, 0.3, 0.2, 0.2, 0.0])
+    candidates = Policy(world, START, LIMITS)._candidates
+    assert sorted({k.steps for k in candidates}) == [1, 2, 3, 4]
+    assert len({k.strength for k in candidates}) == 4
 
 
 def test_opposite_rejections_bracket_the_structure() -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from portrait.cli import build_parser, main
 from portrait.errors import CampaignError, ImageReadError, InputError, SettingsError
 from portrait.images import Photo, pixels_sha256, write_picture
 from portrait.recipes.recipe import load_recipe
-from portrait.records import Knobs, Preview, RgbImage
+from portrait.records import Preview, RgbImage
 from portrait.settings import Settings, flags_of, settings_from
 from portrait.studio import downloads, page, serve, strings
 from portrait.studio.downloads import write_downloads
@@ -48,14 +48,9 @@ class SteppingGenerator(FakeGenerator):
         self.go = go
         self.finished = 0
 
-    def generate(
-        self,
-        conditions: Any,
-        knobs: Knobs,
-        seeds: Sequence[int],
-        on_step: Callable[[int, int], None] | None = None,
-        preview: Preview | None = None,
-    ) -> list[RgbImage]:
+    def on_the_way(
+        self, pictures: list[RgbImage], on_step: Callable[[int, int], None] | None, preview: Preview | None
+    ) -> None:
         for step in range(1, STEPS + 1):
             self.go()
             if on_step:
@@ -63,7 +58,6 @@ class SteppingGenerator(FakeGenerator):
             if preview and step in preview.steps:
                 preview.hopeless(step, [np.full((SIZE, SIZE, 3), step, np.uint8)])
         self.finished += 1
-        return super().generate(conditions, knobs, seeds)
 
 
 def a_shop(tmp_path: Path, generator: FakeGenerator | None = None, **settings: Any) -> Workshop:

@@ -389,9 +389,9 @@ class DiffusionGenerator:
             SettingsError: the knobs leave no denoising step, or are out of range.
         """
         check_knobs(knobs)
-        if (runs := int(knobs.num_inference_steps * knobs.strength)) < self.recipe.min_steps:
+        if knobs.steps < self.recipe.min_steps:
             raise SettingsError(
-                f"strength {knobs.strength} of {knobs.num_inference_steps} steps runs {runs}, recipe {self.recipe.name} "
+                f"strength {knobs.strength} of {knobs.num_inference_steps} steps runs {knobs.steps}, recipe {self.recipe.name} "
                 f"needs {self.recipe.min_steps}; use {self.recipe.fitted(knobs).num_inference_steps} steps or more"
             )
         alone = preview if len(seeds) == 1 else None  # a batch is given up as a whole or not at all
@@ -440,15 +440,12 @@ class DiffusionGenerator:
         preview: Preview | None = None,
     ) -> list[RgbImage]:
         count = len(seeds)
-        guided = (
-            knobs.guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
-        )  # as the pipeline decides
+        guided = self._guided(knobs)
         latents = conditions.latents.repeat(count, 1, 1, 1)
-        total = int(knobs.num_inference_steps * knobs.strength)
 
         def report(pipe: object, step: int, timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
             if on_step is not None:
-                on_step(step + 1, total)
+                on_step(step + 1, knobs.steps)
             if preview is not None and step + 1 in preview.steps and estimates.latest is not None:
                 seen = self._decoded(estimates.latest)
                 if seen.isfinite().all() and preview.hopeless(step + 1, pictures := _as_pictures(seen / 2 + 0.5)):
@@ -478,6 +475,14 @@ class DiffusionGenerator:
                 **self._more_inputs(conditions, knobs, count, guided),
             ).images
         return _as_pictures(output)
+
+    def passes(self, knobs: Knobs) -> int:
+        """How often the UNet sees a picture with these knobs: once a step, twice where guidance is on."""
+        return knobs.steps * (2 if self._guided(knobs) else 1)
+
+    def _guided(self, knobs: Knobs) -> bool:
+        """As the pipeline decides."""
+        return knobs.guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
 
     def forget(self) -> None:
         """Let go of the last photo's latents."""
@@ -548,7 +553,7 @@ def check_knobs(knobs: Knobs) -> None:
         value = getattr(knobs, name)
         if not low <= value <= high:
             raise SettingsError(f"{name} {value} is outside {low} to {high}")
-    if int(knobs.num_inference_steps * knobs.strength) < 1:
+    if knobs.steps < 1:
         raise SettingsError(
             f"strength {knobs.strength} of {knobs.num_inference_steps} steps leaves no denoising step; "
             f"use strength {ceil(100 / knobs.num_inference_steps) / 100} or more"

@@ -15,7 +15,7 @@ import numpy as np
 
 from portrait.errors import InputError
 from portrait.generate.framing import STRIP
-from portrait.images import read_photo, resized
+from portrait.images import COARSE_CHROMA, read_photo, resized
 from portrait.records import Face, Keep, RgbImage
 
 RIM = 0.025
@@ -133,7 +133,7 @@ def _person_near(photo: RgbImage, face: Face, box: tuple[int, int, int]) -> np.n
 def hold_colors(photo: RgbImage, picture: RgbImage) -> RgbImage:
     """The picture with the photo's coarse chroma; its lightness, and fine differences of colour, stay its own."""
     a, b = (cv2.cvtColor(x.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for x in (photo, picture))
-    sigma = max(picture.shape[:2]) / 48
+    sigma = COARSE_CHROMA * max(picture.shape[:2])
     b[..., 1:] += np.asarray(cv2.GaussianBlur(a[..., 1:] - b[..., 1:], (0, 0), sigma), np.float32)
     return np.asarray((cv2.cvtColor(b, cv2.COLOR_LAB2RGB).clip(0, 1) * 255 + 0.5).astype(np.uint8))
 

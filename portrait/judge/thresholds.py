@@ -167,6 +167,7 @@ def _select(
             precision=np.array(drawn["precision"], float),
             limit=float(drawn["limit"]),
             least=float(drawn["least"]),
+            other_styles_rejected={o: float(share) for o, share in drawn.get("other_styles_rejected", {}).items()},
         ),
     )
 

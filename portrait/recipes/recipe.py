@@ -127,7 +127,7 @@ class Recipe:
 
     def fitted(self, knobs: Knobs) -> Knobs:
         """`knobs` with as many steps as leave `min_steps` of them to run at this strength."""
-        if self.min_steps <= 1 or int(knobs.num_inference_steps * knobs.strength) >= self.min_steps:
+        if self.min_steps <= 1 or knobs.steps >= self.min_steps:
             return knobs
         steps = ceil(round(self.min_steps / max(knobs.strength, 1e-3), 6))
         steps += int(steps * knobs.strength) < self.min_steps  # 0.7 * 10 is 6.999...

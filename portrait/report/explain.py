@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from portrait.errors import SettingsError
+from portrait.judge.checks import passing_in_words
 from portrait.judge.verdict import in_words
 
 _KNOBS = {
@@ -128,6 +129,8 @@ def _scores(record: dict[str, Any], attempt: dict[str, Any]) -> list[str]:
             f"  drawn as {record['style']} is: {distance:.2f} deviations off, {'MORE' if far else 'not more'} than the "
             f"limit {farthest:.2f}"
         )
+        if weak := limits.get("styles_not_told_apart"):
+            lines.append(f"  that says little about which style it is: {passing_in_words(weak)} would pass too")
     if "burned" in attempt["reasons"]:
         lines.append(f"  burned: {attempt['burned']:.1%} of the pixels, at most {most:.1%} may be")
     if "swapped" in attempt["reasons"]:

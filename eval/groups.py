@@ -1,0 +1,110 @@
+"""The held-out results by group of people.
+
+    python eval/held_out.py --data FACES                   # first: writes eval/held_out.json
+    python eval/groups.py [--output groups.md]             # the table, as Markdown
+    python eval/groups.py --data FACES                     # also work/held_out_groups.jpg: the photos with their labels
+
+`eval/held_out_groups.csv` is one person's reading of the 36 pictures. `glasses`; `head_covering`: scarf, hat or cap;
+`beard`: hair on the chin or jaw, or clear stubble; `child`: looks younger than 14; `old`: looks 65 or older; `skin`: the
+skin tone as the picture shows it, light included, in three coarse classes and no more exact than that. Nothing of this
+is a fact about a person, and nobody in the pictures exists.
+
+Intervals are Wilson's at 95 %, for people with several portraits each (`intervals.wilson_people`); likeness is that of
+first attempts, which nobody chose. A group of fewer than five people is shown and called too few: it says nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from people import WORK, held_out, name_of
+
+from portrait.images import read_photo, write_bytes, write_picture
+from portrait.intervals import wilson_people
+from portrait.report.sheet import contact_sheet, thumbnail
+
+HERE = Path(__file__).parent
+LEAST = 5
+KINDS = ("glasses", "head_covering", "beard", "child", "old")
+TONES = ("light", "medium", "dark")
+
+
+def labels(path: Path = HERE / "held_out_groups.csv") -> dict[str, dict[str, str]]:
+    """Person -> label -> value, as the table has them."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row.pop("person"): row for row in csv.DictReader(file)}
+
+
+def groups(read: dict[str, dict[str, str]]) -> dict[str, set[str]]:
+    """Group -> its people; a person is in several."""
+    found = {"everybody": set(read)}
+    found |= {
+        word: {p for p in read if p.startswith(folder)} for word, folder in (("women", "female"), ("men", "male"))
+    }
+    found |= {kind.replace("_", " "): {p for p in read if read[p][kind] == "yes"} for kind in KINDS}
+    return found | {f"skin {tone}": {p for p in read if read[p]["skin"] == tone} for tone in TONES}
+
+
+def table(rows: list[dict[str, Any]], read: dict[str, dict[str, str]]) -> str:
+    """The Markdown table.
+
+    Args:
+        rows: One per person and style, as `eval/held_out.py` writes them.
+        read: Person -> labels.
+
+    Raises:
+        SystemExit: a row is of a person without labels.
+    """
+    if unknown := {row["person"] for row in rows} - read.keys():
+        raise SystemExit(f"held_out_groups.csv lacks {sorted(unknown)[0]}; look at the photo and add a line")
+    lines = ["| group | people | portraits | accepted at first | within the budget | arcface | dlib | rejected first |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for group, people in groups(read).items():
+        mine = [row for row in rows if row["person"] in people]
+        whose = np.array([row["person"] for row in mine])
+        cells = [group, str(len(set(whose))), str(len(mine))]
+        if not mine:
+            lines.append("| " + " | ".join([*cells, "too few", "too few", "-", "-", "-"]) + " |")
+            continue
+        for key in ("first_accepted", "accepted"):
+            passed = np.array([row[key] for row in mine])
+            low, high = wilson_people(passed, whose)
+            few = "" if len(set(whose)) >= LEAST else ", too few"
+            cells.append(f"{passed.mean():.1%} ({low:.0%} to {high:.0%}{few})")
+        cells += [f"{np.mean([row[judge] for row in mine]):.3f}" for judge in ("arcface", "dlib")]
+        reasons = Counter(reason for row in mine for reason in row["first_reasons"])
+        cells.append(", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3)) or "-")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with female/*.jpg and male/*.jpg (the CC0 portraits)")
+    parser.add_argument("--results", type=Path, default=HERE / "held_out.json", help="what eval/held_out.py wrote")
+    parser.add_argument("--output", type=Path, help="also write the table here")
+    args = parser.parse_args()
+    results, read = json.loads(args.results.read_text("utf-8")), labels()
+    if "rows" not in results:
+        raise SystemExit(f"{args.results} has no rows per person; run eval/held_out.py once more")
+    text = table(results["rows"], read)
+    print(text)
+    if args.output is not None:
+        print(write_bytes(args.output, text.encode()))
+    if args.data is not None:
+        cells = []
+        for path in held_out(args.data):
+            own = read[name_of(path)]
+            words = [kind.replace("_", " ") for kind in KINDS if own[kind] == "yes"] + [f"skin {own['skin']}"]
+            cells.append((thumbnail(read_photo(path).pixels, 240), f"{name_of(path)}\n{', '.join(words)}", None))
+        print(write_picture(WORK / "held_out_groups.jpg", contact_sheet(cells, columns=6, side=240), quality=85))
+
+
+if __name__ == "__main__":
+    main()
