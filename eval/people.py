@@ -5,21 +5,21 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import pickle
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from portrait import calibration
-from portrait.calibration import Sample, measure, read_off
+from portrait.calibration import Pictures, Sample, measure, read_off
 from portrait.generate.framing import Framed
 from portrait.images import read_photo, write_bytes, write_json
 from portrait.judge import checks, thresholds
 from portrait.judge.thresholds import Thresholds, calibration_table
 from portrait.judge.verdict import decide
-from portrait.records import Embedding, RgbImage
+from portrait.records import Embedding, Knobs, RgbImage
 from portrait.stylizer import Stylizer, Subject
 
 HELD_OUT = Path(__file__).parents[1] / "weights" / "training" / "held_out.txt"
@@ -110,14 +110,30 @@ def left_out(stylizer: Stylizer, data: Path) -> dict[str, Path]:
 
 def calibration_sample(stylizer: Stylizer, data: Path) -> Sample:
     """What `portrait calibrate` measures on the held-out people, all others being impostors; the scripts share it."""
-    path = _work(stylizer) / "sample.pickle"
+    path = _work(stylizer) / "sample.json"
     if not path.is_file():
         people = held_out(data)
         others = [p for p in everyone(data) if p not in people]
         print("measuring the calibration sample, once", flush=True)
         styles, rates = list(stylizer.recipe.styles), calibrated_rates()
-        write_bytes(path, pickle.dumps(measure(stylizer, people, styles=styles, rates=rates, impostors=others)))
-    return pickle.loads(path.read_bytes())
+        sample = measure(stylizer, people, styles=styles, rates=rates, impostors=others)
+        write_bytes(path, json.dumps(asdict(sample), default=np.ndarray.tolist).encode())
+    return _sample(json.loads(path.read_text("utf-8")))
+
+
+def _sample(table: dict[str, Any]) -> Sample:
+    """What `json` made of a sample, as it was."""
+
+    def arrays(value: Any, kind: Any = None) -> Any:
+        if isinstance(value, dict):
+            return {name: np.array(v, kind) for name, v in value.items()}
+        return np.array(value)
+
+    styles = {}
+    for style, seen in table["styles"].items():
+        own = {"knobs": Knobs(**seen.pop("knobs")), "scores": arrays(seen.pop("scores"), np.float32)}
+        styles[style] = Pictures(**own, **{name: arrays(value) for name, value in seen.items()})
+    return Sample(**table | {"copies": arrays(table["copies"]), "styles": styles})
 
 
 def calibrated_rates() -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -180,6 +180,8 @@ def test_nobody_has_a_part_in_their_own_limits(people: list[Path]) -> None:
     assert read_off(odd, [0.1])["styles"]["oil"]["recognisers"]["dlib"]["thresholds"]["0.1"] > 0.9999
     assert limits[0]["styles"]["oil"]["recognisers"]["dlib"]["impostor_pairs"] == 11 * 10
     assert name not in sample.without(name).people
+    read = script("people")._sample(json.loads(json.dumps(asdict(sample), default=np.ndarray.tolist)))
+    assert json.dumps(read_off(read.without(name), [0.1], intervals=False)) == json.dumps(limits[0])
 
 
 def test_people_for_verdicts_are_held_out_and_not_of_the_curves(tmp_path: Path) -> None:
