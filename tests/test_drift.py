@@ -266,8 +266,8 @@ def test_a_style_or_a_picture_that_was_dropped_keeps_a_run_from_being_stable() -
     one = replace(current, jobs=[job for job in current.jobs if job["style"] == "oil" or job["subject"] == "p3"])
     few = replace(baseline, jobs=[job for job in baseline.jobs if job["style"] == "oil" or job["subject"] == "p3"])
     assert verdict(one, few)["why"] == "only one person is in both runs in comic"
-    some = a_run(30, seed=1)  # other people are another sample, and no reason
-    assert verdict(some, baseline)["verdict"] == "stable"
+    more = a_run(50, seed=2)  # other people are another sample, and no reason
+    assert verdict(current, more)["verdict"] == "stable"
 
 
 def test_a_failure_that_is_not_the_photo_s_is_no_failure_to_acquire() -> None:
@@ -549,7 +549,7 @@ def test_plots_hide_no_reason_and_no_open_end(made: Path) -> None:
     assert "reason 6" in drawn["reasons"]
     assert "reason 7" not in drawn["reasons"]
     assert "4 rarer reasons" in drawn["reasons"] or "5 rarer reasons" in drawn["reasons"]
-    style["attempts_per_accepted"] = {"value": 3.0, "interval": [1.5, 9.0]}
+    style["attempts_per_accepted"] = {"value": 3.0, "interval": [1.5, 3.0]}
     assert drawn["effort"].count("<use") == plots(report)["effort"].count("<use") + 1  # an arrow where there is no end
 
 
