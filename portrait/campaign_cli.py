@@ -354,6 +354,7 @@ def _status(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from portrait.campaign.export import export_run
+    from portrait.campaign.ledger import Ledger
 
     done = export_run(args.folder, args.output, args.size)
     print(f"{done.files} files of {done.pictures} accepted pictures in {args.output}; list: {done.manifest}")
@@ -361,6 +362,9 @@ def _export(args: argparse.Namespace) -> int:
         print(
             f"{done.enlarged} of them had to be enlarged (column enlarged); a recipe of a higher resolution is sharper"
         )
+    with Ledger.open(args.folder) as ledger:
+        if pending := ledger.counts().pending:
+            print(f"the run is not finished: {pending} jobs are left, and nobody was judged against those people yet")
     return 0 if done.pictures else 1
 
 

@@ -48,7 +48,8 @@ class Crowd:
             asked = [judge for judge in judges if judge in limits] if names else []
             alike = np.full((len(names), len(names)), bool(asked))
             for judge in asked:
-                alike &= table[judge] @ table[judge].T >= limits[judge]
+                for row in range(0, len(names), 1000):  # thousands of people squared are no longer small in float64
+                    alike[row : row + 1000] &= table[judge][row : row + 1000] @ table[judge].T >= limits[judge]
             self._sides[judges] = names, table, alike
         return self._sides[judges]
 

@@ -791,7 +791,11 @@ def in_words(row: Mapping[str, Any]) -> str:
 def reason_label(code: str) -> str:
     """A reason code as a short label: `identity_low:dlib` is "not like the person (dlib)"."""
     name, _, rest = code.partition(":")
-    short = {"identity_low": "not like the person", "broken_keep": "changed what was to stay"}
+    short = {
+        "identity_low": "not like the person",
+        "broken_keep": "changed what was to stay",
+        "swapped": "more like somebody else",
+    }
     text = short.get(name, name.replace("_", " "))
     return f"{text} ({rest})" if rest else text
 
