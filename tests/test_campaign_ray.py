@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from portrait.campaign.engines import Engine, RayEngine
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
-from portrait.campaign.run import run_campaign
+from portrait.campaign.run import Progress, run_campaign
 from portrait.errors import CampaignError, SettingsError
 from tests.campaigns import Load, local, pictures, write_campaign
 
@@ -70,13 +69,30 @@ def test_the_jobs_of_a_dead_worker_are_made_again_and_are_the_same(cluster: None
     assert pictures(tmp_path / "ray") == pictures(tmp_path / "local")
 
 
+def killer(engines: list[RayEngine]) -> Callable[[Progress], None]:
+    """For `on_progress`: the process of the first worker is killed when two pictures are written."""
+    pids: list[int] = []
+
+    def progress(now: Progress) -> None:
+        import ray
+
+        if now.made == 0:
+            pids.append(ray.get(engines[0]._actors[0].__ray_call__.remote(lambda self: os.getpid())))
+        if now.made == 2:
+            os.kill(pids.pop(), signal.SIGKILL)
+
+    return progress
+
+
 def test_a_worker_killed_from_outside_costs_nothing(cluster: None, plan: Path, tmp_path: Path) -> None:
     run_campaign(read_plan(plan), tmp_path / "local", local())
 
     def engine(threads: int) -> Engine:
-        return killed_after(0.3, RayEngine(threads=threads, load=Load(0.05)))
+        engines.append(RayEngine(threads=threads, load=Load(0.05)))
+        return engines[0]
 
-    counts = run_campaign(read_plan(plan), tmp_path / "ray", engine)
+    engines: list[RayEngine] = []
+    counts = run_campaign(read_plan(plan), tmp_path / "ray", engine, on_progress=killer(engines))
     assert counts.failed == counts.pending == 0
     assert pictures(tmp_path / "ray") == pictures(tmp_path / "local")
 
@@ -108,16 +124,6 @@ def test_a_job_that_kills_every_worker_fails_and_the_run_goes_on(cluster: None, 
         assert "3 workers died making it" in job.reasons[0]
 
 
-def killed_after(seconds: float, engine: RayEngine) -> RayEngine:
-    """The engine, of which the first worker's process is killed so long from now."""
-    import ray
-
-    engine._started(ray.wait(list(engine._starting), num_returns=len(engine._starting))[0])
-    pid = ray.get(engine._actors[0].__ray_call__.remote(lambda self: os.getpid()))
-    threading.Timer(seconds, os.kill, (pid, signal.SIGKILL)).start()
-    return engine
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_worker_that_cannot_be_replaced_hangs_nothing(
     cluster: None,
@@ -128,16 +134,16 @@ def test_a_worker_that_cannot_be_replaced_hangs_nothing(
     workers: int,
 ) -> None:
     """Its machine is gone, and the cluster has no room: the other worker makes the rest; without one it stays pending."""
-    monkeypatch.setattr("portrait.campaign.engines.START_SECONDS", 3.0)
 
     def engine(threads: int) -> Engine:
-        made = RayEngine(threads=threads, workers=workers, load=Load(0.05))
-        killed_after(1.0, made)
-        made._options["num_cpus"] = 64  # from now on
-        return made
+        engines.append(RayEngine(threads=threads, workers=workers, load=Load(0.05)))
+        engines[0]._options["num_cpus"] = 64  # for every one from now on
+        monkeypatch.setattr("portrait.campaign.engines.START_SECONDS", 3.0)
+        return engines[0]
 
+    engines: list[RayEngine] = []
     begun = time.monotonic()
-    counts = run_campaign(read_plan(plan), tmp_path / "ray", engine)
+    counts = run_campaign(read_plan(plan), tmp_path / "ray", engine, on_progress=killer(engines))
     assert time.monotonic() - begun < 40
     assert counts.failed == 0
     assert (counts.pending == 0) == (workers == 2)
@@ -152,7 +158,6 @@ def test_a_worker_that_cannot_be_replaced_hangs_nothing(
 def test_a_cluster_that_starts_nobody_says_so(
     cluster: None, plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portrait.campaign.engines.START_SECONDS", 1.0)
 
     def engine(threads: int) -> Engine:
         return RayEngine(threads=threads, workers=1, load=Load())
@@ -160,6 +165,7 @@ def test_a_cluster_that_starts_nobody_says_so(
     busy = RayEngine(threads=2, workers=1, load=Load())  # holds both processors
     try:
         busy.describe(read_plan(plan).settings, ("oil",))
+        monkeypatch.setattr("portrait.campaign.engines.START_SECONDS", 1.0)
         with pytest.raises(CampaignError, match="no Ray worker could be started; see ray status"):
             run_campaign(read_plan(plan), tmp_path / "ray", engine)
     finally:
