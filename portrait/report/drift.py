@@ -579,7 +579,8 @@ def compare(current: Run, baseline: Run) -> dict[str, Any]:
     one. Differences are averaged within each person, so that people count and not pictures; their intervals hold all
     at once. A row is drifted when its interval excludes 0 and the difference is at least the tolerance; stable when the
     interval lies within the tolerance; and otherwise there are too few people to say. The verdict is drifted when any
-    row is; stable when every row of likeness and style is. The accept rate alone is never asked to be stable: yes and
+    row is; stable when every row of likeness and style is, and nothing that the baseline has of these people is missing
+    (a style, a variant, a picture that failed or is not made yet). The accept rate alone is never asked to be stable: yes and
     no need hundreds of people for that, and they follow from the likeness.
     """
     several = any(len({job["recipe"] for job in run.jobs}) > 1 for run in (current, baseline))
