@@ -35,8 +35,7 @@ def test_the_shipped_model_is_stable_against_the_accepted_result(tmp_path: Path)
 
 
 def test_the_protocol_notices_a_model_that_drifts(tmp_path: Path) -> None:
-    """Less of the adapter, which carries the person, stands for worse weights."""
-    result, report = standing(tmp_path, "'ip_adapter_scale': 0.3, 'max_attempts': 1")
+    """The dial at its end stands for other weights."""
+    result, report = standing(tmp_path, "'balance': 1.0, 'max_attempts': 1")
     assert report["verdict"]["verdict"] == "drifted", result.stdout
-    assert "likeness" in report["verdict"]["why"]
     assert result.returncode == 3
