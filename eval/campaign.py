@@ -1,15 +1,17 @@
 """How issue-size campaigns behave with the real model: killed ten times, with other seeds, with a planted change.
 
-    python eval/campaign.py --data FACES             # 30 people x 4 styles; an hour on two busy cores; resumable
-    python eval/campaign.py --data FACES --people 6 --styles 1 --kills 2
+    python eval/campaign.py --data FACES             # 30 people x 4 styles, writes eval/campaign.json; resumable
+    python eval/campaign.py --data FACES --people 6 --styles 1 --kills 2 -o elsewhere.json
 
-The run killed with SIGKILL at random moments must equal the undisturbed one, picture by picture; the run from other
-seeds must not be called drifted; the run with the dial at 1 must be. The exit code is 1 if not.
+The run killed with SIGKILL at random moments must equal the undisturbed one, picture by picture, and be killed as often
+as was asked; the run from other seeds must not be called drifted; the run with the dial at 1 must be. The exit code is 1
+if not. Another `--work` begins anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -17,14 +19,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from people import data_argument, held_out
 
 from portrait.campaign.ledger import Ledger
 from portrait.errors import CampaignError
-from portrait.images import write_bytes
+from portrait.images import write_bytes, write_json
 from portrait.recipes.recipe import load_recipe
 from portrait.report.drift import compare, read_run
+from portrait.runtime import cpu_threads
 
 
 def main() -> int:
@@ -32,28 +36,47 @@ def main() -> int:
     data_argument(parser)
     parser.add_argument("--people", type=int, default=30)
     parser.add_argument("--styles", type=int, default=4)
+    parser.add_argument("--attempts", type=int, default=1, help="at most so many a picture (default: 1, no retries)")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--work", type=Path, default=Path(__file__).parents[1] / "work" / "campaign")
+    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
-    rows = [f"{p.parent.name}-{p.stem},{p.resolve()}" for p in held_out(args.data)[: args.people]]
-    write_bytes(args.work / "people.csv", "\n".join(["subject,photo", *rows]).encode())
+    people = held_out(args.data)[: args.people]
+    rows = [f"{p.parent.name}-{p.stem},{p.resolve()},{p.parent.name}" for p in people]
+    write_bytes(args.work / "people.csv", "\n".join(["subject,photo,sex", *rows]).encode())
     styles = list(load_recipe("mini").styles)[: args.styles]
     runs = {name: args.work / name for name in ("whole", "killed", "seeds", "planted")}
+    kills: list[int] = []
     for name, folder in runs.items():
         more = {"seeds": "seed = 2\n", "planted": "balance = 1.0\n"}.get(name, "")
-        text = f'subjects = "people.csv"\nstyles = {styles}\n[settings]\nthreads = 2\nmax_attempts = 3\n{more}'
-        plan = write_bytes(args.work / f"{name}.toml", text.replace("'", '"').encode())
+        text = f'name = "{name}"\nsubjects = "people.csv"\nstyles = {json.dumps(styles)}\n[settings]\n'
+        text += f"threads = {cpu_threads()}\nmax_attempts = {args.attempts}\n{more}"
+        plan = write_bytes(args.work / f"{name}.toml", text.encode())
         if name == "killed":
-            kill(plan, folder, args.kills)
+            kills = kill(plan, folder, args.kills, len(people) * len(styles))
         elif start(plan, folder).wait() not in (0, 1):
             return 1
-    equal = pictures(runs["whole"]) == pictures(runs["killed"])
+    whole, killed = pictures(runs["whole"]), pictures(runs["killed"])
     base = read_run(runs["whole"])
     verdicts = {name: compare(read_run(runs[name]), base)["verdict"] for name in ("seeds", "planted")}
-    print(f"killed {args.kills} times: {'equal, picture by picture' if equal else 'DIFFERENT'}")
-    for name, verdict in verdicts.items():
-        print(f"{name}: {verdict['verdict']}: {verdict['why']}")
-    good = equal and verdicts["seeds"]["verdict"] != "drifted" and verdicts["planted"]["verdict"] == "drifted"
+    found = {
+        "people": len(people), "styles": styles, "most_attempts": args.attempts,
+        "jobs": len(base.jobs) + base.pending, "pending": base.pending, "pictures": len(whole),
+        "kills": len(kills), "jobs_ended_at_each_kill": kills,
+        "pictures_that_differ": sorted(name for name in whole.keys() | killed.keys() if whole.get(name) != killed.get(name)),
+        "ledgers_equal": ledger(runs["whole"]) == ledger(runs["killed"]),
+        "verdicts": {name: {key: verdict[key] for key in ("verdict", "why")} for name, verdict in verdicts.items()},
+    }  # fmt: skip
+    print(json.dumps(found, indent=1))
+    write_json(args.output, found)
+    good = (
+        len(kills) == args.kills
+        and not base.pending
+        and whole == killed
+        and found["ledgers_equal"]
+        and verdicts["seeds"]["verdict"] != "drifted"
+        and verdicts["planted"]["verdict"] == "drifted"
+    )
     return 0 if good else 1
 
 
@@ -62,18 +85,26 @@ def start(plan: Path, folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(argv, start_new_session=True)
 
 
-def kill(plan: Path, folder: Path, times: int) -> None:
-    """Run a plan to its end through so many SIGKILLs at random moments."""
-    chance = random.Random(11)
-    for _ in range(times):
-        process, goal = start(plan, folder), ended(folder) + chance.randint(1, 12)
+def kill(plan: Path, folder: Path, times: int, jobs: int) -> list[int]:
+    """Run a plan to its end through so many SIGKILLs at random moments; returns how many jobs had ended at each.
+
+    A kill counts when the process was still alive and had ended a job since it was started.
+    """
+    chance, at = random.Random(11), list[int]()
+    while len(at) < times:
+        already = ended(folder)
+        goal = already + chance.randint(1, max(1, 2 * (jobs - already) // (times - len(at) + 1) - 1))
+        process = start(plan, folder)
         while process.poll() is None and ended(folder) < goal:
             time.sleep(0.05)
         time.sleep(chance.random() * 0.5)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        if process.poll() is not None:
+            return at  # it came to its end before
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        at.append(ended(folder))
     start(plan, folder).wait()
+    return at
 
 
 def ended(folder: Path) -> int:
@@ -86,6 +117,12 @@ def ended(folder: Path) -> int:
 
 def pictures(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted((folder / "pictures").rglob("*.png"))}
+
+
+def ledger(folder: Path) -> list[Any]:
+    """What each job came to, without times."""
+    with Ledger.open(folder) as found:
+        return [(job.key, job.state, job.reasons, job.attempts, job.output) for job in found.jobs()]
 
 
 if __name__ == "__main__":

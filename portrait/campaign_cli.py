@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -247,20 +248,25 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _retry(args: argparse.Namespace) -> int:
+    from portrait.campaign.ledger import Ledger
     from portrait.campaign.plan import read_plan
-    from portrait.campaign.run import plan_of, requeue
+    from portrait.campaign.run import plan_of
 
     if not (args.rejected or args.failed):
         raise SettingsError("say what to try again: --rejected, --failed or both")
     plan = read_plan(args.plan) if args.plan else plan_of(args.folder)
-    count = requeue(args.folder, rejected=args.rejected, failed=args.failed)
-    if not count:
+    states = [name for name in ("rejected", "failed") if getattr(args, name)]
+    with Ledger.open(args.folder) as ledger:
+        counts = ledger.counts()
+    if not counts.pending and not any(getattr(counts, state) for state in states):
         print("nothing to try again")
         return 0
-    return _make(plan, args.folder, args)
+    return _make(plan, args.folder, args, retry=states)
 
 
-def _make(plan: Plan, folder: Path, args: argparse.Namespace, *, accept_changes: bool = False) -> int:
+def _make(
+    plan: Plan, folder: Path, args: argparse.Namespace, *, accept_changes: bool = False, retry: Sequence[str] = ()
+) -> int:
     from portrait.campaign.engines import LocalEngine, RayEngine
     from portrait.campaign.run import run_campaign
 
@@ -285,6 +291,7 @@ def _make(plan: Plan, folder: Path, args: argparse.Namespace, *, accept_changes:
             folder,
             engine,
             accept_changes=accept_changes,
+            retry=retry,
             limit=args.limit,
             batch=args.batch,
             stop=stop,
@@ -293,11 +300,7 @@ def _make(plan: Plan, folder: Path, args: argparse.Namespace, *, accept_changes:
     if not args.quiet:
         _say(counts, folder)
         if counts.pending:
-            again = (
-                f"portrait campaign run {args.plan} -o {folder}"
-                if args.plan
-                else f"portrait campaign retry {folder} --failed"
-            )
+            again = shlex.join(["portrait", "campaign", "run", str(plan.path), "-o", str(folder)])
             print(f"{counts.pending} jobs are left; nothing is lost. To go on: {again}")
         else:
             print(f"Next: portrait drift {folder}; portrait campaign export {folder} -o export")
@@ -321,11 +324,13 @@ def _status(args: argparse.Namespace) -> int:
     with Ledger.open(args.folder) as ledger:
         counts, styles, reasons = ledger.counts(), ledger.counts_by_style(), ledger.reasons()
         failed = [(person["name"], person["failure"]) for person in ledger.subjects() if person["failure"]]
+        swapped, alike = ledger.swapped(), ledger.get("alike") or []
     if args.json:
         keys = ("pending", "accepted", "rejected", "failed", "attempts", "seconds")
         rows = [{"recipe": r, "style": s} | {k: getattr(c, k) for k in keys} for r, s, c in styles]
         total = {k: getattr(counts, k) for k in keys}
-        print(json.dumps(total | {"styles": rows, "reasons": reasons, "failed_photos": dict(failed)}))
+        more = {"swapped": swapped, "alike": alike}
+        print(json.dumps(total | {"styles": rows, "reasons": reasons, "failed_photos": dict(failed)} | more))
         return 0
     _say(counts, args.folder)
     table = _table("recipe", "style", "done", "accepted", "rejected", "failed", "attempts")
@@ -337,11 +342,19 @@ def _status(args: argparse.Namespace) -> int:
         print(f"  {count} attempts: {in_words(reason)}")
     for name, failure in failed[:10]:
         print(f"  {name} failed: {failure}")
+    for one in swapped[:6]:
+        print(
+            f"  {one['pictures']} portraits of {one['subject']} look more like {one['other']}; if they are one person, "
+            "name them as one subject"
+        )
+    for a, b in alike[:6]:
+        print(f"  {a} and {b} look like one person to every judge; if they are, name them as one subject")
     return 0
 
 
 def _export(args: argparse.Namespace) -> int:
     from portrait.campaign.export import export_run
+    from portrait.campaign.ledger import Ledger
 
     done = export_run(args.folder, args.output, args.size)
     print(f"{done.files} files of {done.pictures} accepted pictures in {args.output}; list: {done.manifest}")
@@ -349,6 +362,9 @@ def _export(args: argparse.Namespace) -> int:
         print(
             f"{done.enlarged} of them had to be enlarged (column enlarged); a recipe of a higher resolution is sharper"
         )
+    with Ledger.open(args.folder) as ledger:
+        if pending := ledger.counts().pending:
+            print(f"the run is not finished: {pending} jobs are left, and nobody was judged against those people yet")
     return 0 if done.pictures else 1
 
 

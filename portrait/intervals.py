@@ -172,6 +172,28 @@ def bootstrap_mean(
     return float(np.quantile(means, (1 - level) / 2)), float(np.quantile(means, (1 + level) / 2))
 
 
+def bootstrap_share_of_pairs(
+    above: np.ndarray, pairs: np.ndarray, rounds: int = 1000, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile interval of sum(above) / sum(pairs) over pairs of people, drawing people once for both of their roles.
+
+    Args:
+        above: (N, N) per reference person and candidate person: how many of their comparisons count.
+        pairs: (N, N) how many comparisons there are; the diagonal of both is 0.
+        rounds: Bootstrap rounds.
+        seed: Of the bootstrap.
+        level: Coverage, in (0, 1).
+
+    Reference:
+        Snijders & Borgatti 1999, "Non-parametric standard errors and tests for network statistics" (the vertex bootstrap).
+    """
+    people = len(pairs)
+    drawn = np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), size=rounds).astype(np.float64)
+    of = np.einsum("br,br->b", drawn @ pairs, drawn)
+    shares = np.einsum("br,br->b", drawn @ above, drawn)[of > 0] / of[of > 0]
+    return float(np.quantile(shares, (1 - level) / 2)), float(np.quantile(shares, (1 + level) / 2))
+
+
 def bootstrap_pairs(
     scores: np.ndarray,
     statistic: Callable[[np.ndarray], float],

@@ -12,24 +12,33 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from portrait.campaign.engines import Batch, LocalEngine, Worker
 from portrait.campaign.ledger import Counts, Ledger, only_run
-from portrait.campaign.plan import plan_from, read_plan, safe_name, seed_of, template
-from portrait.campaign.rates import forecast
-from portrait.campaign.run import Progress, recipes_of, requeue, run_campaign
-from portrait.errors import CampaignError, PlanChangedError, SettingsError
-from portrait.images import read_photo, write_picture
-from tests.campaigns import STYLES, Load, local, person, pictures, write_campaign, write_limits
+from portrait.campaign.plan import Slot, plan_from, read_plan, safe_name, seed_of, template
+from portrait.campaign.rates import forecast, measured_rates, remember
+from portrait.campaign.run import Progress, recipes_of, run_campaign
+from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
+from portrait.images import Photo, pixels_sha256, read_photo, write_picture
+from portrait.judge.crowd import Crowd
+from portrait.records import Knobs, RgbImage
+from portrait.report.drift import measure, read_run
+from portrait.settings import Settings
+from portrait.stylizer import Stylizer, Subject
+from tests.campaigns import STYLES, Load, local, paint, person, pictures, write_campaign, write_limits
+from tests.fakes import FakeGenerator, unit
 
 ROOT = Path(__file__).parents[1]
 
 
-def run(plan: Path, folder: Path, **more: object) -> Counts:
-    return run_campaign(read_plan(plan), folder, local(), **more)  # type: ignore[arg-type]
+def run(plan: Path, folder: Path, load: Load | None = None, **more: object) -> Counts:
+    return run_campaign(read_plan(plan), folder, local(load), **more)  # type: ignore[arg-type]
 
 
 # --- plans
@@ -125,7 +134,7 @@ def test_axes_and_variants_multiply_and_reach_the_prompt(tmp_path: Path) -> None
     prompts = {plan.settings_of(recipes["mini"], s.style, s.axes).prompt for s in slots}
     assert len(prompts) == 4
     assert any(p.endswith(", in a garden, smiling") for p in prompts)
-    assert "p00/mini/oil-in-a-garden-smiling-2" in {s.stem for s in slots}
+    assert "p00/mini/oil_in-a-garden_smiling_2" in {s.stem for s in slots}
 
 
 def test_the_forecast_is_that_of_a_trial_that_ends(tmp_path: Path) -> None:
@@ -325,8 +334,7 @@ def test_retry_makes_new_pictures_and_never_a_worse_one(tmp_path: Path) -> None:
     with Ledger.open(tmp_path / "run") as ledger:
         old = {job.id: job.attempts for job in ledger.jobs("rejected")}
         kept = {job.output for job in ledger.jobs("accepted")}
-    assert requeue(tmp_path / "run", rejected=True) == first.rejected
-    second = run(plan, tmp_path / "run")
+    second = run(plan, tmp_path / "run", retry=["rejected"])
     assert second.accepted > first.accepted
     assert second.attempts == first.attempts + first.rejected
     with Ledger.open(tmp_path / "run") as ledger:
@@ -341,6 +349,309 @@ def test_retry_makes_new_pictures_and_never_a_worse_one(tmp_path: Path) -> None:
         for p in pictures(tmp_path / "run")
         if p.endswith("-rejected.png") and p.replace("-rejected", "") in pictures(tmp_path / "run")
     ]
+
+
+@pytest.mark.parametrize("again", [["rejected"], []])
+def test_a_retry_that_was_interrupted_goes_on_and_repeats_nothing(tmp_path: Path, again: list[str]) -> None:
+    """By `retry --rejected` once more, or by `run`: both make what is left, and nothing a second time."""
+    plan = write_campaign(tmp_path, people=12, max_attempts=1)
+    first = run(plan, tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    assert run(plan, tmp_path / "run", retry=["rejected"], limit=2).pending == first.rejected - 2 > 2
+    assert run(plan, tmp_path / "run", retry=again).pending == 0
+    whole = run(plan, tmp_path / "whole", retry=["rejected"])
+    assert pictures(tmp_path / "run") == pictures(tmp_path / "whole")
+    with Ledger.open(tmp_path / "run") as ledger:
+        assert ledger.counts().attempts == whole.attempts == first.attempts + first.rejected
+
+
+def test_a_retry_of_a_plan_that_is_refused_changes_nothing(tmp_path: Path) -> None:
+    plan = write_campaign(tmp_path, people=6, max_attempts=1)
+    first = run(plan, tmp_path / "run")
+    plan.write_text(plan.read_text() + "balance = 0.9\n")
+    with pytest.raises(PlanChangedError):
+        run(plan, tmp_path / "run", retry=["rejected"])
+    with Ledger.open(tmp_path / "run") as ledger:
+        assert ledger.counts() == first
+
+
+def test_a_plan_that_comes_back_has_its_own_pictures_again(tmp_path: Path) -> None:
+    """A, then B, then A: both wrote to the same files, and no score may stand beside the other's pixels."""
+    plan = write_campaign(tmp_path, people=6, max_attempts=1, balance=0.5)
+    run(plan, tmp_path / "run", retry=["rejected"])
+    run(plan, tmp_path / "run", retry=["rejected"])
+    text = plan.read_text()
+    plan.write_text(text.replace("balance = 0.5", "balance = 0.9"))
+    run(plan, tmp_path / "run", accept_changes=True)
+    plan.write_text(text)
+    run(plan, tmp_path / "run", accept_changes=True)
+    with Ledger.open(tmp_path / "run") as ledger:
+        for job in ledger.jobs():
+            record = (ledger.result(job.id) or pytest.fail("no result"))[0]
+            pixels = read_photo(tmp_path / "run" / str(job.output)).pixels
+            assert pixels_sha256(pixels) == record["picture"]["pixels_sha256"], job.stem
+            assert record["campaign"]["key"] == job.key
+    assert len(pictures(tmp_path / "run")) == 12  # and nothing of B is left
+
+
+def test_a_photo_that_was_moved_is_still_known(tmp_path: Path) -> None:
+    plan = write_campaign(tmp_path, people=4)
+    run(plan, tmp_path / "run")
+    (tmp_path / "people").rename(tmp_path / "elsewhere")
+    plan.write_text(plan.read_text().replace('"people"', '"elsewhere"'))
+    made: list[Progress] = []
+    run(plan, tmp_path / "run", on_progress=made.append)
+    assert [p.made for p in made] == [0]
+    report = measure(read_run(tmp_path / "run"))
+    assert report["verification"][0]["impostor_pairs"] == 4 * 3
+
+
+def test_judges_of_another_recipe_do_not_forget_what_the_first_knew(tmp_path: Path) -> None:
+    with Ledger.create(tmp_path) as ledger, ledger.transaction():
+        ledger.put_subjects([("anna", [{"path": "a.jpg", "sha256": "0"}], {})])
+        ledger.put_jobs([("k", Slot(subject="anna", recipe="mini", style="oil", axes=(), variant=0))])
+        ledger.seen("anna", {"arcface": unit(1), "dlib": unit(0, 1)})
+        ledger.seen("anna", {"dlib": unit(0, 0, 1)})
+        ledger.seen("anna", {})
+        (anna,) = ledger.subjects()
+    assert anna["embeddings"]["arcface"][0] == 1
+    assert anna["embeddings"]["dlib"][2] == 1
+
+
+def test_two_pictures_never_share_a_file_or_a_key(tmp_path: Path) -> None:
+    write_campaign(tmp_path, people=1)
+    table = {"subjects": "people", "styles": ["oil"], "axes": {"a": ["", "red"], "b": ["plain-red", "red plain"]}}
+    plan = plan_from({"settings": {"thresholds": "limits.json"}} | table, tmp_path)
+    stems = [slot.stem for slot in plan.slots(recipes_of(plan)[0])]
+    assert len({stem.casefold() for stem in stems}) == len(stems) == 4
+    table["axes"] = {"a": ["", "plain"]}
+    plan = plan_from({"settings": {"thresholds": "limits.json"}} | table, tmp_path)
+    with pytest.raises(
+        SettingsError, match="p00, mini, oil, '' and p00, mini, oil, 'plain' would be written to one file"
+    ):
+        run_campaign(plan, tmp_path / "run", local())
+    nobody = plan_from({"subjects": ["gone.png"], "settings": {"thresholds": "limits.json"}}, tmp_path)
+    twice = replace(nobody, people=(nobody.people[0], replace(nobody.people[0], name="other")))
+    with pytest.raises(SettingsError, match="gone, mini, .* and other, mini, .* are the same picture"):
+        run_campaign(twice, tmp_path / "run", local())
+
+
+class Fragile(Load):
+    """Meets an error at some people's photos, or at every picture."""
+
+    def __init__(self, error: Exception, people: set[str] | None = None) -> None:
+        super().__init__()
+        self.error, self.people = error, people
+
+    def __call__(self, settings: Settings) -> Stylizer:
+        stylizer = super().__call__(settings)
+        find, make = stylizer.subjects, stylizer.stylize
+
+        def subjects(photo: Photo, *more: object) -> list[Subject]:
+            if self.people and Path(str(photo.path)).stem in self.people:
+                raise self.error
+            return find(photo, *more)  # type: ignore[arg-type]
+
+        def stylize(*given: object) -> object:
+            if self.people is None:
+                raise self.error
+            return make(*given)  # type: ignore[arg-type]
+
+        stylizer.subjects, stylizer.stylize = subjects, stylize  # type: ignore[method-assign,assignment]
+        return stylizer
+
+
+@pytest.mark.parametrize(
+    "error", [cv2.error("too wide"), MemoryError("photo"), RuntimeError("CUDA out of memory"), OSError(5, "I/O error")]
+)
+def test_whatever_one_photo_does_the_others_are_made(tmp_path: Path, error: Exception) -> None:
+    plan, load = write_campaign(tmp_path, people=8), Fragile(error, {"p01", "p02", "p04"})
+    counts = run_campaign(read_plan(plan), tmp_path / "run", local(load))
+    assert (counts.failed, counts.pending, counts.accepted + counts.rejected) == (6, 0, 10)
+    with Ledger.open(tmp_path / "run") as ledger:
+        assert type(error).__name__ in next(ledger.jobs("failed")).reasons[0]
+    report = measure(read_run(tmp_path / "run"))
+    assert (report["overall"]["failed"], report["overall"]["not_acquired"]) == (6, 0)  # it is not known to be the photo
+    assert run(plan, tmp_path / "run", retry=["failed"]).failed == 0
+
+
+def test_what_would_fail_every_job_stops_the_run_and_leaves_it_to_be_made(tmp_path: Path) -> None:
+    plan = write_campaign(tmp_path, people=9)
+    assert run(plan, tmp_path / "run", limit=2).done == 2
+    with pytest.raises(
+        CampaignError, match=r"5 people in a row .* RuntimeError: broken model\. Their jobs are left pending"
+    ):
+        run_campaign(read_plan(plan), tmp_path / "run", local(Fragile(RuntimeError("broken model"))))
+    with Ledger.open(tmp_path / "run") as ledger:
+        assert (ledger.counts().done, ledger.counts().pending) == (2, 16)
+    assert run(plan, tmp_path / "run").done == 18
+
+
+@pytest.mark.parametrize("what", ["picture", "ledger"])
+def test_a_full_disk_stops_the_run_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    plan = write_campaign(tmp_path, people=12)
+    if what == "picture":
+        real = os.fsync
+        monkeypatch.setattr(os, "fsync", lambda n: real(n) if done(tmp_path / "run") < 3 else os.write(-1, b""))
+        expected: type[Exception] = InputError
+    else:
+        Ledger.create(tmp_path / "run").close()
+        opened = Ledger.create.__func__  # type: ignore[attr-defined]
+
+        def small(cls: type[Ledger], folder: Path) -> Ledger:
+            ledger = opened(cls, folder)
+            ledger._db.execute("PRAGMA max_page_count=24")
+            return ledger
+
+        monkeypatch.setattr(Ledger, "create", classmethod(small))
+        expected = CampaignError
+    with pytest.raises(expected, match="cannot write"):
+        run(plan, tmp_path / "run")
+    monkeypatch.undo()
+    counts = run(plan, tmp_path / "run")
+    assert (counts.failed, counts.pending, counts.done) == (0, 0, 24)
+
+
+# --- everybody else of the campaign
+
+
+def separate(monkeypatch: pytest.MonkeyPatch, limit: float = 0.99999) -> None:
+    """The people of the fakes differ by a few colours: photos this much alike are one person."""
+    table = {"recognisers": {judge: {"threshold": limit} for judge in ("arcface", "dlib")}}
+    monkeypatch.setattr("portrait.judge.crowd.photo_thresholds", lambda: table)
+
+
+class Straying(Load):
+    """Pictures that stray along the colours by which people differ, here and there to the next person."""
+
+    def __call__(self, settings: Settings) -> Stylizer:
+        stylizer = super().__call__(settings)
+
+        def stray(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
+            shift = np.array([20, -15, 0]) * np.random.default_rng(seed).normal(0, 0.5)
+            return (paint(photo, replace(knobs, ip_adapter_scale=1.0), 1) + shift).clip(0, 255).astype(np.uint8)
+
+        stylizer.generator = FakeGenerator(stray)
+        return stylizer
+
+
+def strayed(folder: Path) -> Path:
+    """A plan of six people, well apart."""
+    plan = write_campaign(folder, people=6, styles=STYLES, max_attempts=1)
+    write_limits(folder / "limits.json", 0.99)
+    for n in range(6):
+        write_picture(folder / "people" / f"p{n:02}.png", person(5 * n))
+    return plan
+
+
+def states(folder: Path) -> dict[str, tuple[object, ...]]:
+    with Ledger.open(folder) as ledger:
+        return {job.stem: (job.state, job.reasons, job.output) for job in ledger.jobs()}
+
+
+def test_a_portrait_that_is_more_like_somebody_else_of_the_campaign_is_swapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the order: in one go, in pieces, killed before the end, or from a plan that lists people backwards."""
+    separate(monkeypatch)
+    plan, load = strayed(tmp_path), Straying()
+    counts = run(plan, tmp_path / "run", load=load)
+    found = states(tmp_path / "run")
+    swapped = {stem for stem, (_, reasons, _) in found.items() if "swapped" in reasons}  # type: ignore[operator]
+    assert 0 < len(swapped) < 24
+    with Ledger.open(tmp_path / "run") as ledger:
+        people = {p["name"]: p["embeddings"] for p in ledger.subjects()}
+        for job in ledger.jobs():
+            record, _, seen = ledger.result(job.id) or pytest.fail("no result")
+            margins = {
+                name: min(float(known[j] @ seen[j]) - float(people[job.slot.subject][j] @ seen[j]) for j in seen)
+                for name, known in people.items()
+                if name != job.slot.subject
+            }
+            assert (max(margins.values()) > 0.00005) == (job.stem in swapped), (job.stem, margins)
+            assert json.loads((tmp_path / "run" / str(job.output)).with_suffix(".json").read_text()) == record
+            assert (record["status"], tuple(record["reasons"])) == (job.state, job.reasons)
+            if job.stem in swapped:
+                assert record["campaign"]["swapped"]["subject"] == max(margins, key=lambda name: margins[name])
+        assert sum(row["pictures"] for row in ledger.swapped()) == len(swapped)
+    assert len(pictures(tmp_path / "run")) == 24
+    for limit in (1, 5, 30):
+        run(plan, tmp_path / "pieces", load=load, limit=limit)
+    assert states(tmp_path / "pieces") == found
+    assert pictures(tmp_path / "pieces") == pictures(tmp_path / "run")
+    names = "\n".join(f"people/p{n:02}.png" for n in reversed(range(6)))
+    (tmp_path / "list.txt").write_text(names)
+    plan.write_text(plan.read_text().replace('"people"', '"list.txt"'))
+    run(plan, tmp_path / "backwards", load=load)
+    assert states(tmp_path / "backwards") == found
+    assert run(plan, tmp_path / "run", load=load, retry=["rejected"]).accepted > counts.accepted
+
+
+def test_swapped_goes_when_the_other_person_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    separate(monkeypatch)
+    plan, load = strayed(tmp_path), Straying()
+    run(plan, tmp_path / "run", load=load)
+    with Ledger.open(tmp_path / "run") as ledger:
+        job = next(job for job in ledger.jobs("rejected") if job.reasons == ("swapped",))
+        record = (ledger.result(job.id) or pytest.fail("no result"))[0]
+    like = int(record["campaign"]["swapped"]["subject"][1:])
+    stays = {job.slot.subject, "p00" if job.slot.subject > "p02" else "p05"}  # the farthest from it
+    assert f"p{like:02}" not in stays
+    for n in range(6):
+        if f"p{n:02}" not in stays:
+            (tmp_path / "people" / f"p{n:02}.png").unlink()
+    run(plan, tmp_path / "run", load=load, accept_changes=True)
+    state, reasons, output = states(tmp_path / "run")[job.stem]
+    assert (state, reasons) == ("accepted", ())
+    assert "rejected" not in str(output)
+    assert (tmp_path / "run" / str(output)).is_file()
+
+
+def test_one_person_under_two_names_is_said_and_not_silently_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    separate(monkeypatch)
+    plan = write_campaign(tmp_path, people=3)
+    again = person(1)
+    again[0, 0] += 1  # another photo of the same person
+    write_picture(tmp_path / "people" / "q.png", again)
+    run(plan, tmp_path / "run")
+    assert "p01 and q; if they are one person, name them as one subject" in caplog.text
+    with Ledger.open(tmp_path / "run") as ledger:
+        assert ledger.get("alike") == [["p01", "q"]]
+        assert not any({row["subject"], row["other"]} == {"p01", "q"} for row in ledger.swapped())
+    assert measure(read_run(tmp_path / "run"))["alike"][0]["subjects"] == ["p01", "q"]
+
+
+def test_hundreds_of_people_are_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    people = {f"p{n}": {"arcface": v / np.linalg.norm(v)} for n, v in enumerate(rng.normal(size=(600, 512)))}
+    portraits = [(name, {"arcface": people[f"p{(n * 7) % 600}"]["arcface"]}) for n, name in enumerate(people)] * 4
+    begun = time.perf_counter()
+    found = Crowd(people).nearest(portraits)
+    assert time.perf_counter() - begun < 5
+    for (name, _), nearest in zip(portraits, found, strict=True):
+        looks_like = f"p{(int(name[1:]) * 7) % 600}"
+        assert nearest is not None
+        assert (nearest.subject == looks_like and nearest.margin > 0) or looks_like == name
+
+
+# --- rates
+
+
+def test_seconds_are_those_of_each_recipe_and_a_missing_record_is_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path / "cache"))
+    run(write_campaign(tmp_path), tmp_path / "run")
+    next((tmp_path / "run" / "pictures").rglob("*.json")).unlink()
+    before = measured_rates()
+    with Ledger.open(tmp_path / "run") as ledger:
+        remember(ledger, {"mini": 2.0, "other": 40.0})
+    after = measured_rates()
+    assert after["mini"]["seconds_per_attempt"] == 2
+    assert after["other"]["seconds_per_attempt"] == 40
+    assert after["mini"]["first_attempts"] == before["mini"]["first_attempts"]
 
 
 def test_a_worker_of_other_weights_is_refused(tmp_path: Path) -> None:

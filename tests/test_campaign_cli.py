@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import signal
 import sys
 import time
@@ -131,6 +132,23 @@ def test_ctrl_c_ends_the_batch_and_says_how_to_go_on(tmp_path: Path) -> None:
     again = start(plan, tmp_path / "run", pause=0)
     assert again.wait(60) == 0
     assert done(tmp_path / "run") == 24
+
+
+def test_what_is_said_after_an_interrupted_retry_goes_on_with_it(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "my run"
+    assert main(["campaign", "run", str(plan), "-o", str(run), "--quiet"]) == 0
+    with Ledger.open(run) as ledger:
+        before = ledger.counts()
+    assert before.rejected > 1
+    assert main(["campaign", "retry", str(run), "--rejected", "--limit", "1"]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "To go on: portrait " in line]
+    assert main(shlex.split(line.partition("To go on: portrait ")[2])) == 0
+    with Ledger.open(run) as ledger:
+        assert ledger.counts().attempts == before.attempts + before.rejected
+    assert main(["campaign", "retry", str(run), "--failed"]) == 0
+    assert "nothing to try again" in capsys.readouterr().out
 
 
 # --- sizes

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,8 @@ import pytest
 from portrait.campaign.engines import Engine, RayEngine
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
-from portrait.campaign.run import run_campaign
-from portrait.errors import SettingsError
+from portrait.campaign.run import Progress, run_campaign
+from portrait.errors import CampaignError, SettingsError
 from tests.campaigns import Load, local, pictures, write_campaign
 
 
@@ -70,26 +69,30 @@ def test_the_jobs_of_a_dead_worker_are_made_again_and_are_the_same(cluster: None
     assert pictures(tmp_path / "ray") == pictures(tmp_path / "local")
 
 
-def test_a_worker_killed_from_outside_costs_nothing(cluster: None, plan: Path, tmp_path: Path) -> None:
-    import ray
+def killer(engines: list[RayEngine]) -> Callable[[Progress], None]:
+    """For `on_progress`: the process of the first worker is killed when two pictures are written."""
+    pids: list[int] = []
 
+    def progress(now: Progress) -> None:
+        import ray
+
+        if now.made == 0:
+            pids.append(ray.get(engines[0]._actors[0].__ray_call__.remote(lambda self: os.getpid())))
+        if now.made == 2:
+            os.kill(pids.pop(), signal.SIGKILL)
+
+    return progress
+
+
+def test_a_worker_killed_from_outside_costs_nothing(cluster: None, plan: Path, tmp_path: Path) -> None:
     run_campaign(read_plan(plan), tmp_path / "local", local())
-    killed: list[int] = []
 
     def engine(threads: int) -> Engine:
-        made = RayEngine(threads=threads, load=Load(0.05))
-        pid = ray.get(made._actors[0].__ray_call__.remote(lambda self: os.getpid()))
+        engines.append(RayEngine(threads=threads, load=Load(0.05)))
+        return engines[0]
 
-        def kill() -> None:
-            time.sleep(0.3)
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
-
-        threading.Thread(target=kill).start()
-        return made
-
-    counts = run_campaign(read_plan(plan), tmp_path / "ray", engine)
-    assert killed
+    engines: list[RayEngine] = []
+    counts = run_campaign(read_plan(plan), tmp_path / "ray", engine, on_progress=killer(engines))
     assert counts.failed == counts.pending == 0
     assert pictures(tmp_path / "ray") == pictures(tmp_path / "local")
 
@@ -119,6 +122,54 @@ def test_a_job_that_kills_every_worker_fails_and_the_run_goes_on(cluster: None, 
         (job, _) = list(ledger.jobs("failed"))
         assert job.slot.subject == "p03"
         assert "3 workers died making it" in job.reasons[0]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_cannot_be_replaced_hangs_nothing(
+    cluster: None,
+    plan: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    workers: int,
+) -> None:
+    """Its machine is gone, and the cluster has no room: the other worker makes the rest; without one it stays pending."""
+
+    def engine(threads: int) -> Engine:
+        engines.append(RayEngine(threads=threads, workers=workers, load=Load(0.05)))
+        engines[0]._options["num_cpus"] = 64  # for every one from now on
+        monkeypatch.setattr("portrait.campaign.engines.START_SECONDS", 3.0)
+        return engines[0]
+
+    engines: list[RayEngine] = []
+    begun = time.monotonic()
+    counts = run_campaign(read_plan(plan), tmp_path / "ray", engine, on_progress=killer(engines))
+    assert time.monotonic() - begun < 40
+    assert counts.failed == 0
+    assert (counts.pending == 0) == (workers == 2)
+    if workers == 1:
+        assert counts.done > 0
+        assert "no Ray worker is left" in caplog.text
+        run_campaign(read_plan(plan), tmp_path / "ray", local())  # and another day
+    run_campaign(read_plan(plan), tmp_path / "local", local())
+    assert pictures(tmp_path / "ray") == pictures(tmp_path / "local")
+
+
+def test_a_cluster_that_starts_nobody_says_so(
+    cluster: None, plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def engine(threads: int) -> Engine:
+        return RayEngine(threads=threads, workers=1, load=Load())
+
+    busy = RayEngine(threads=2, workers=1, load=Load())  # holds both processors
+    try:
+        busy.describe(read_plan(plan).settings, ("oil",))
+        monkeypatch.setattr("portrait.campaign.engines.START_SECONDS", 1.0)
+        with pytest.raises(CampaignError, match="no Ray worker could be started; see ray status"):
+            run_campaign(read_plan(plan), tmp_path / "ray", engine)
+    finally:
+        busy.close()
 
 
 def test_a_cluster_without_room_says_what_it_has(cluster: None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,18 @@ from portrait.campaign.run import run_campaign
 from portrait.cli import main
 from portrait.errors import CampaignError, EvaluationError, SettingsError, TooFewPairsError
 from portrait.images import write_picture
-from portrait.intervals import bootstrap_ratio, simultaneous_differences, wilson, wilson_people
+from portrait.intervals import (
+    bootstrap_ratio,
+    bootstrap_share_of_pairs,
+    simultaneous_differences,
+    wilson,
+    wilson_people,
+)
 from portrait.report.drift import (
+    MOST_GROUPS,
     Run,
     _detectable,
+    _far_interval,
     _row_verdict,
     compare,
     flat,
@@ -32,8 +42,10 @@ from portrait.report.drift import (
     quoted,
     read_baseline,
     read_run,
+    summary_lines,
 )
 from portrait.report.page import drift_page
+from portrait.report.plots import plots
 from tests.campaigns import local, person, write_campaign
 
 # --- intervals
@@ -210,6 +222,7 @@ def test_only_the_same_photo_of_the_same_person_is_a_pair() -> None:
     current.jobs[0]["photo"] = "another"
     for job in current.jobs[4:6]:
         job["delivered"], job["state"] = None, "failed"
+    current.people[2]["failure"] = "no face"
     found = compare(current, baseline)["comparison"]
     assert found["people"] == 11  # one photo of two styles was exchanged, one person is not acquired
     assert found["not_paired"]["other_photo"] == ["p0"]
@@ -220,12 +233,63 @@ def test_a_person_who_is_lost_keeps_a_run_from_being_stable() -> None:
     current = a_run(40, seed=1)
     for job in current.jobs[:2]:
         job["delivered"], job["state"] = None, "failed"
+    current.people[0]["failure"] = "no face"
     lost = verdict(current, a_run(40, seed=2))
     assert lost["verdict"] == "too few to say"
     assert "could not be acquired" in lost["why"]
 
 
+def test_a_run_that_is_not_finished_is_never_stable(made: Path, tmp_path: Path) -> None:
+    current, baseline = a_run(40, seed=1), a_run(40, seed=2)
+    for side in (current, baseline):
+        said = compare(replace(side, pending=3), baseline if side is current else current)["verdict"]
+        assert said["verdict"] == "too few to say"
+    assert "3 pictures of this run are not made yet" in verdict(replace(current, pending=3), baseline)["why"]
+    assert verdict(replace(a_run(40, -0.06, seed=1), pending=3), baseline)["verdict"] == "drifted"
+    run_campaign(read_plan(made / "campaign.toml"), tmp_path / "half", local(), limit=20)
+    report = measure(read_run(tmp_path / "half"))
+    assert report["run"]["pending"] == 34 - 20
+    assert "14 pictures are not made yet" in drift_page(tmp_path / "half")
+    assert "not made yet, and in no figure: 14 pictures" in summary_lines(report)
+
+
+def test_a_style_or_a_picture_that_was_dropped_keeps_a_run_from_being_stable() -> None:
+    current, baseline = a_run(40, seed=1), a_run(40, seed=2)
+    assert verdict(current, baseline)["verdict"] == "stable"
+    no_comic = replace(current, jobs=[job for job in current.jobs if job["style"] == "oil"])
+    said = verdict(no_comic, baseline)
+    assert said["verdict"] == "too few to say"
+    assert said["why"] == "40 pictures of the baseline are not in this run, all of comic among them"
+    assert verdict(baseline, no_comic)["verdict"] == "stable"  # a new style is compared with nothing
+    less = replace(current, jobs=current.jobs[:-1])
+    assert "1 pictures of the baseline are not in this run" in verdict(less, baseline)["why"]
+    one = replace(current, jobs=[job for job in current.jobs if job["style"] == "oil" or job["subject"] == "p3"])
+    few = replace(baseline, jobs=[job for job in baseline.jobs if job["style"] == "oil" or job["subject"] == "p3"])
+    assert verdict(one, few)["why"] == "only one person is in both runs in comic"
+    more = a_run(50, seed=2)  # other people are another sample, and no reason
+    assert verdict(current, more)["verdict"] == "stable"
+
+
+def test_a_failure_that_is_not_the_photo_s_is_no_failure_to_acquire() -> None:
+    current = a_run(40, seed=1)
+    for job in current.jobs[:2]:
+        job["delivered"], job["state"] = None, "failed"
+    left = compare(current, a_run(40, seed=2))
+    assert left["comparison"]["not_paired"]["no_longer_acquired"] == []
+    assert left["comparison"]["not_paired"]["failed_current"] == 2
+    assert left["verdict"]["why"] == "2 pictures of this run failed"
+
+
 # --- groups
+
+
+def test_more_groups_than_can_be_shown_are_put_together_and_not_dropped() -> None:
+    values = {f"{chr(97 + n)}{i}": chr(97 + n) for n in range(20) for i in range(6 + n)}
+    named = protected_groups(values)
+    assert len(set(named.values())) == MOST_GROUPS
+    assert named["a0"] == "(others: 9 groups)"
+    assert named["t0"] == "t"
+    assert named.keys() == values.keys()
 
 
 def test_no_group_is_shown_that_is_too_small_or_could_be_found_by_subtraction() -> None:
@@ -282,6 +346,39 @@ def test_genuine_and_impostor_pairs_are_all_of_the_run(made: Path) -> None:
         assert far == sorted(far, reverse=True)
         assert frr == sorted(frr)
         assert (far[0], frr[0], far[-1], frr[-1]) == (1, 0, 0, 1)
+
+
+def test_the_interval_of_false_accepts_is_over_people_with_all_their_pictures() -> None:
+    """Only second pictures pass for somebody else: an interval of first pictures would say that none does."""
+    people = [f"p{n}" for n in range(12)]
+    passed = np.zeros((12, 24), bool)
+    passed[:, 12:] = np.random.default_rng(0).random((12, 12)) < 0.3
+    passed[np.arange(12), np.arange(12)] = passed[np.arange(12), 12 + np.arange(12)] = True  # their own, never counted
+    low, high = _far_interval(people, people + people, passed) or pytest.fail("no interval")
+    own = np.array(people)[:, None] == np.array(people + people)
+    assert 0 < low < passed[~own].mean() < high < 0.3
+    assert _far_interval(people, people, np.eye(12, dtype=bool)) == [0, round(wilson(0, 12)[1], 5)]
+    assert _far_interval(people, ["p0", "p1"], np.ones((12, 2), bool)) is None
+
+
+def test_the_interval_of_a_share_of_pairs_covers_it_about_as_often_as_it_says() -> None:
+    """Some people pass for many others: the pairs of a person stand or fall together."""
+    rng, covered = np.random.default_rng(1), 0
+    for trial in range(200):
+        wolf = rng.random(40) < 0.3
+        above = (rng.random((40, 40)) < np.where(wolf, 0.4, 0.05)[None]) * (1 - np.eye(40))
+        low, high = bootstrap_share_of_pairs(above, 1 - np.eye(40), rounds=300, seed=trial)
+        covered += low <= 0.3 * 0.4 + 0.7 * 0.05 <= high
+    assert 0.88 < covered / 200 < 0.99
+
+
+def test_a_report_stands_though_a_person_s_embedding_is_gone(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "run", tmp_path / "run")
+    with Ledger.open(tmp_path / "run") as ledger:
+        ledger._db.execute("UPDATE subjects SET embeddings = NULL WHERE name = 'p03'")
+    report = measure(read_run(tmp_path / "run"))
+    assert {entry["genuine_pairs"] for entry in report["verification"]} == {15}
+    assert len(report["same_person"]["people"]) == 16
 
 
 def test_the_same_plan_with_other_seeds_has_not_drifted(made: Path) -> None:
@@ -417,8 +514,6 @@ def test_what_is_no_run_is_said_so(tmp_path: Path) -> None:
 
 
 def test_without_embeddings_the_rest_of_the_report_stands(made: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(made / "run", tmp_path / "run")
     with Ledger.open(tmp_path / "run") as ledger:
         assert ledger.forget() > 0
@@ -443,6 +538,19 @@ def test_the_page_loads_nothing_and_holds_every_picture(made: Path) -> None:
     report = measure(read_run(made / "again"), read_run(made / "run"))
     assert report["verdict"]["verdict"] in page
     assert page.count('<svg class="plot"') >= 7
+
+
+def test_plots_hide_no_reason_and_no_open_end(made: Path) -> None:
+    report = measure(read_run(made / "run"))
+    style = report["styles"][0]
+    style["reasons"] = {f"reason_{n}": 20 - n for n in range(11)}
+    style["attempts_per_accepted"] = {"value": 3.0, "interval": [1.5, None]}
+    drawn = plots(report)
+    assert "reason 6" in drawn["reasons"]
+    assert "reason 7" not in drawn["reasons"]
+    assert "4 rarer reasons" in drawn["reasons"] or "5 rarer reasons" in drawn["reasons"]
+    style["attempts_per_accepted"] = {"value": 3.0, "interval": [1.5, 3.0]}
+    assert drawn["effort"].count("<use") == plots(report)["effort"].count("<use") + 1  # an arrow where there is no end
 
 
 def test_names_from_outside_are_text_and_no_markup(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import json
 import logging
 import os
 import platform
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ from PIL import Image
 
 from portrait.campaign.plan import Slot
 from portrait.curves import as_table
-from portrait.errors import CampaignError, PortraitError, SettingsError
+from portrait.errors import CampaignError, FaceError, InputError, PortraitError, SettingsError
 from portrait.foresight import foresight_for
 from portrait.images import Photo, decode, encode_picture, resized
 from portrait.judge.look import measure_look
@@ -37,6 +38,8 @@ BEFORE_SIDE = 640
 """The framed photo is kept beside the pictures at no more than this many pixels, for the reports."""
 MOST_DEATHS = 3
 """A batch under which so many workers died is given up: its jobs fail, and the run goes on."""
+START_SECONDS = 300.0
+"""A Ray worker that does not answer within so long is given up: its machine may never come back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,8 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Made:
-    """What came of one task. `record` None: nothing could be made, `failure` says why.
+    """What came of one task. `record` None: nothing could be made, `failure` says why. `fault` is the kind of an error
+    that may lie with the machine or the models and not with the photo.
 
     `picture` is the encoded file, `before` the framed photo as JPEG, `identity` what the judges know of the photos.
     """
@@ -82,6 +86,7 @@ class Made:
     embeddings: dict[str, Embedding] = field(default_factory=dict)
     identity: dict[str, Embedding] = field(default_factory=dict)
     failure: str = ""
+    fault: str = ""
     no_face: bool = False
 
 
@@ -154,12 +159,18 @@ class Worker:
         return Fingerprint(recipe=own | {"styles": entries}, environment=environment)
 
     def work(self, batch: Batch) -> Iterator[Made]:
-        """Make a batch, one result per task, in order; an error of one photo or picture is a result too.
+        """Make a batch, one result per task, in order; an error of one photo or picture is a result too, whatever it is.
 
         Raises:
-            CampaignError: the models here are not those of the run.
+            CampaignError: the models here are not those of the run, or cannot be loaded.
         """
-        stylizer = self.stylizer(batch.tasks[0].settings)
+        try:
+            stylizer = self.stylizer(batch.tasks[0].settings)
+        except PortraitError:
+            raise
+        except Exception as error:
+            recipe = batch.tasks[0].settings.recipe
+            raise CampaignError(f"{platform.node()} cannot load {recipe}: {type(error).__name__}: {error}") from error
         if wrong := [name for name, digest in batch.weights.items() if stylizer.digests.get(name) != digest]:
             raise CampaignError(f"{platform.node()} has other weights than the run began with: {', '.join(wrong)}")
         try:
@@ -168,26 +179,37 @@ class Worker:
                 for p in batch.photos
             ]
             (subject,) = stylizer.subjects(first, batch.tasks[0].settings.face, more)
-        except PortraitError as error:
+        except Exception as error:
             for task in batch.tasks:
-                yield Made(task=task, failure=str(error), no_face=True)
+                yield _failed(task, error, photo=True)
             return
         for n, task in enumerate(batch.tasks):
             try:
                 made = stylizer.stylize(subject, task.slot.style, task.settings)
-                picture = encode_picture(made.picture, task.settings.format, parameters=parameters_text(made.record))
-            except PortraitError as error:
-                yield Made(task=task, failure=str(error), identity=subject.identity.embeddings)
-                continue
-            yield Made(
-                task=task,
-                record=made.record,
-                picture=picture,
-                before=_before(made.before) if n == 0 else b"",
-                look=measure_look(made.picture),
-                embeddings=made.embeddings,
-                identity=subject.identity.embeddings,
-            )
+                result = Made(
+                    task=task,
+                    record=made.record,
+                    picture=encode_picture(made.picture, task.settings.format, parameters=parameters_text(made.record)),
+                    before=_before(made.before) if n == 0 else b"",
+                    look=measure_look(made.picture),
+                    embeddings=made.embeddings,
+                    identity=subject.identity.embeddings,
+                )
+            except Exception as error:
+                result = _failed(task, error, identity=subject.identity.embeddings)
+            yield result
+
+
+def _failed(
+    task: Task, error: Exception, *, photo: bool = False, identity: Mapping[str, Embedding] | None = None
+) -> Made:
+    """The result of a task that an error ended; `photo`: it was met before any picture was begun."""
+    own = isinstance(error, InputError | FaceError)
+    if not own:
+        log.info("%s: %s", task.slot.stem, error, exc_info=error)
+    why = str(error) if isinstance(error, PortraitError) else f"{type(error).__name__}: {_line(error)}"
+    fault = "" if own else type(error).__name__
+    return Made(task=task, failure=why, fault=fault, no_face=photo and own, identity=dict(identity or {}))
 
 
 def _statistics(limits: Thresholds) -> str:
@@ -247,6 +269,9 @@ class _RayWorker:
     def __init__(self, load: Callable[[Settings], Stylizer]) -> None:
         self._worker = Worker(load)
 
+    def ready(self) -> None:
+        """Answers as soon as the actor runs."""
+
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
         return self._worker.describe(settings, styles)
 
@@ -259,7 +284,7 @@ class RayEngine:
 
     Pictures come back as bytes, so machines share no disk; the driver alone writes. When an actor dies, with its machine
     or from lack of memory, another is started and its batch made again; the pictures are the same, since their seeds
-    come from their keys.
+    come from their keys. If none can be started, the others go on; without any, the run ends with what it has.
 
     Args:
         address: Of a running cluster, or `auto`; empty starts a local one on the loopback interface.
@@ -314,15 +339,47 @@ class RayEngine:
                 f"the Ray cluster has {has.get('CPU', 0):g} CPU(s) and {has.get('GPU', 0):g} GPU(s): room for {room} "
                 f"worker(s) of {what} each, and {max(1, workers)} are wanted; set threads in [settings], --workers or --gpus"
             )
+        dead = ray.exceptions
+        self._lost = (dead.RayActorError, dead.WorkerCrashedError, dead.OutOfMemoryError, dead.NodeDiedError)
         self._options = {"num_cpus": 0 if gpus else threads, "num_gpus": gpus, "max_restarts": 0}
-        self._actors = [self._actor() for _ in range(self.workers)]
+        self._actors: list[Any] = []
+        self._starting: dict[Any, tuple[Any, float]] = {}
+        for _ in range(self.workers):
+            self._start()
 
-    def _actor(self) -> Any:
-        return self._ray.remote(_RayWorker).options(**self._options).remote(self._load)
+    def _start(self) -> None:
+        """Ask for an actor; it is in `_actors` when it has answered."""
+        actor: Any = self._ray.remote(_RayWorker).options(**self._options).remote(self._load)
+        self._starting[actor.ready.remote()] = actor, time.monotonic() + START_SECONDS
+
+    def _started(self, done: Sequence[Any]) -> list[Any]:
+        """The actors that have answered, of the references that are done; those that never will are given up."""
+        found = []
+        for reference, (actor, deadline) in list(self._starting.items()):
+            if reference in done:
+                del self._starting[reference]
+                try:
+                    self._ray.get(reference)
+                    found.append(actor)
+                except self._lost as error:
+                    log.warning("a worker could not be started: %s", _line(error))
+            elif time.monotonic() > deadline:
+                del self._starting[reference]
+                self._ray.kill(actor)
+                log.warning("a worker did not start within %.0f s and is given up", START_SECONDS)
+        self._actors += found
+        return found
 
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
         """By every actor, so that all have loaded the models; they must have the same ones."""
-        found = self._ray.get([actor.describe.remote(settings, styles) for actor in self._actors])
+        while self._starting:
+            self._started(self._ray.wait(list(self._starting), timeout=1.0)[0])
+        if not self._actors:
+            raise CampaignError("no Ray worker could be started; see ray status for what the cluster has free")
+        try:
+            found = self._ray.get([actor.describe.remote(settings, styles) for actor in self._actors])
+        except self._lost as error:
+            raise CampaignError(f"a Ray worker died while it loaded {settings.recipe}: {_line(error)}") from None
         if any(one.recipe != found[0].recipe for one in found):
             raise CampaignError(f"the workers have different weights or thresholds for recipe {settings.recipe}")
         if any(one.environment != found[0].environment for one in found):
@@ -330,8 +387,7 @@ class RayEngine:
         return found[0]
 
     def work(self, batches: Iterator[Batch]) -> Iterator[Made]:
-        ray, dead = self._ray, self._ray.exceptions
-        lost = (dead.RayActorError, dead.WorkerCrashedError, dead.OutOfMemoryError, dead.NodeDiedError)
+        ray = self._ray
         free, again = deque(self._actors), deque[tuple[Batch, int]]()
         running: dict[Any, tuple[Any, Batch, int]] = {}
         while True:
@@ -341,29 +397,32 @@ class RayEngine:
                     break
                 actor = free.popleft()
                 running[actor.work.remote(batch)] = actor, batch, deaths
-            if not running:
-                return
-            done, _ = ray.wait(list(running), timeout=1.0)  # short, so that Ctrl-C is heard
-            for reference in done:
+            if not running and (free or not self._starting):
+                break
+            # short, so that Ctrl-C is heard
+            done, _ = ray.wait([*running, *self._starting], num_returns=1, timeout=1.0)
+            free.extend(self._started(done))
+            for reference in running.keys() & set(done):
                 actor, batch, deaths = running.pop(reference)
                 try:
                     results = ray.get(reference)
-                except lost as error:
+                    free.append(actor)
+                except self._lost as error:
                     log.warning("a worker died (%s); its %d jobs are made again", _line(error), len(batch.tasks))
                     self._actors.remove(actor)
-                    actor = self._actor()
-                    self._actors.append(actor)
+                    self._start()
+                    results = []
                     if deaths + 1 < MOST_DEATHS:
                         again.append((batch, deaths + 1))
                     else:
                         why = f"{MOST_DEATHS} workers died making it, the last one so: {_line(error)}"
-                        yield from (Made(task=task, failure=why) for task in batch.tasks)
-                    results = []
-                free.append(actor)
+                        results = [Made(task=task, failure=why, fault="death of workers") for task in batch.tasks]
                 yield from results
+        if not free:
+            log.warning("no Ray worker is left and none could be started; what is not made stays pending")
 
     def close(self) -> None:
-        for actor in self._actors:
+        for actor in (*self._actors, *(actor for actor, _ in self._starting.values())):
             self._ray.kill(actor)
         if self._own:
             self._ray.shutdown()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portrait.campaign.ledger import Ledger, only_run
-from portrait.campaign.run import BEFORE, PICTURES
+from portrait.campaign.run import BEFORE, PICTURES, before_file
 from portrait.campaign.sizes import SIZES, encode_size, face_box
 from portrait.errors import SettingsError
 from portrait.images import read_photo, write_bytes
@@ -68,7 +68,7 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> Exported:
             record, source = done[0], run / job.output
             picture = read_photo(source).pixels
             pictures += 1
-            stem = Path(job.stem).name if not several else f"{job.slot.recipe}-{Path(job.stem).name}"
+            stem = Path(job.stem).name if not several else f"{job.slot.recipe}_{Path(job.stem).name}"
             for name in wanted:
                 size, scale, padded = SIZES[name], 1.0, False
                 if size is None:
@@ -111,7 +111,7 @@ def prune_run(
         for job in ledger.jobs():
             if job.output and not (rejected and job.state == "rejected"):
                 keep |= {run / job.output, (run / job.output).with_suffix(".json")}
-            keep.add(run / BEFORE / f"{job.slot.subject}-{job.slot.recipe}.jpg")
+            keep.add(run / before_file(job.slot.subject, job.slot.recipe))
         files = [
             p for place in (PICTURES, BEFORE) for p in sorted((run / place).rglob("*")) if p.is_file() and p not in keep
         ]
@@ -121,8 +121,9 @@ def prune_run(
             ledger.set("pruned", True)
         for path in files:
             path.unlink(missing_ok=True)
-        for place in sorted((run / PICTURES).rglob("*"), reverse=True):
-            if place.is_dir() and not any(place.iterdir()):
-                place.rmdir()
+        for top in (PICTURES, BEFORE):
+            for place in sorted((run / top).rglob("*"), reverse=True):
+                if place.is_dir() and not any(place.iterdir()):
+                    place.rmdir()
         gone = ledger.delete_dropped()
         return files, gone + (ledger.forget() if embeddings else 0)

@@ -150,10 +150,13 @@ class Ledger:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:  # a full disk has ended it already
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise CampaignError(f"cannot write {self.folder / FILE}: {error}") from None
             raise
-        self._db.execute("COMMIT")
 
     def get(self, name: str) -> Any:
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
@@ -163,28 +166,37 @@ class Ledger:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
 
     def put_subjects(self, subjects: Iterable[tuple[str, Sequence[Mapping[str, str]], Mapping[str, str]]]) -> None:
-        """(name, photos as path and sha256, columns) each; what is known of their faces stays if the photos stay."""
+        """(name, photos as path and sha256, columns) each; what is known of their faces stays if the photos stay the
+        same bytes, wherever they lie."""
+        digests = "(SELECT json_group_array(json_extract(value, '$.sha256')) FROM json_each({}.photos))"
+        same = f"{digests.format('subjects')} = {digests.format('excluded')}"
         self._db.executemany(
             "INSERT INTO subjects(name, photos, columns) VALUES (?, ?, ?) ON CONFLICT(name) DO UPDATE SET "
-            "embeddings = CASE WHEN photos = excluded.photos THEN embeddings END, "
-            "failure = CASE WHEN photos = excluded.photos THEN failure END, "
+            f"embeddings = CASE WHEN {same} THEN embeddings END, failure = CASE WHEN {same} THEN failure END, "
             "photos = excluded.photos, columns = excluded.columns",
             ((name, json.dumps(photos), json.dumps(columns)) for name, photos, columns in subjects),
         )
 
     def put_jobs(self, jobs: Iterable[tuple[str, Slot]]) -> None:
-        """The plan's jobs in their order. Known keys keep their state; jobs that are no longer named are dropped."""
+        """The plan's jobs in their order. Known keys keep their state; jobs that are no longer named are dropped.
+
+        A job that had left the plan, or whose files get another name, begins again: another job may have written over
+        its picture since.
+        """
+        self._db.execute("UPDATE jobs SET state = 'pending', output = NULL WHERE place < 0")
         self._db.execute("UPDATE jobs SET place = -1")
         self._db.executemany(
             "INSERT INTO jobs(key, place, subject, recipe, style, axes, variant, stem, state) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending') ON CONFLICT(key) DO UPDATE SET place = excluded.place, "
             "subject = excluded.subject, stem = excluded.stem, "
-            "state = CASE WHEN stem = excluded.stem THEN state ELSE 'pending' END",
+            "state = CASE WHEN stem = excluded.stem THEN state ELSE 'pending' END, "
+            "output = CASE WHEN stem = excluded.stem THEN output END",
             (
                 (key, place, s.subject, s.recipe, s.style, json.dumps(s.axes), s.variant, s.stem)
                 for place, (key, s) in enumerate(jobs)
             ),
         )
+        self._db.execute("DELETE FROM results WHERE job IN (SELECT id FROM jobs WHERE output IS NULL)")
 
     def keys(self) -> dict[str, tuple[str, str]]:
         """Key -> (stem, state) of every job that is in the plan."""
@@ -200,6 +212,10 @@ class Ledger:
             return []
         where = "recipe = ? AND subject = ? AND state = 'pending' AND place > ? ORDER BY place LIMIT ?"
         return list(self._jobs(where, *first, after, most))
+
+    def ended(self, after: int, most: int) -> list[Job]:
+        """Jobs that have a verdict, in the plan's order, the first of them behind place `after`."""
+        return list(self._jobs("state IN ('accepted', 'rejected') AND place > ? ORDER BY place LIMIT ?", after, most))
 
     def jobs(self, *states: str) -> Iterator[Job]:
         """Jobs of these states in the plan's order; all that are in the plan if none is named."""
@@ -283,10 +299,22 @@ class Ledger:
                 (state, json.dumps(list(reasons)), output, job.id),
             )
 
-    def seen(self, subject: str, embeddings: Mapping[str, Embedding] | None, failure: str | None = None) -> None:
-        """What the faces of a subject's photos are to the judges, or why they cannot be used."""
+    def judge(self, job: Job, record: Mapping[str, Any]) -> None:
+        """Write another verdict on a picture that is there: state, reasons and output are the record's."""
+        with self.transaction():
+            self._db.execute("UPDATE results SET record = ? WHERE job = ?", (json.dumps(record), job.id))
+            self._db.execute(
+                "UPDATE jobs SET state = ?, reasons = ?, output = ? WHERE id = ?",
+                (record["status"], json.dumps(record["reasons"]), record["output"], job.id),
+            )
+
+    def seen(self, subject: str, embeddings: Mapping[str, Embedding], failure: str | None = None) -> None:
+        """What the faces of a subject's photos are to the judges, or why they cannot be used. Judges that are not named
+        keep what they know: recipes may have different ones."""
         self._db.execute(
-            "UPDATE subjects SET embeddings = ?, failure = ? WHERE name = ?", (pack(embeddings), failure, subject)
+            "UPDATE subjects SET embeddings = COALESCE(json_patch(COALESCE(embeddings, '{}'), ?), embeddings), failure = ? "
+            "WHERE name = ?",
+            (pack(embeddings), failure, subject),
         )
 
     def requeue(self, *, states: Sequence[str] = (), ids: Sequence[int] = (), new_round: bool = False) -> int:
@@ -297,6 +325,11 @@ class Ledger:
                 f"UPDATE jobs SET state = 'pending', round = round + ? WHERE {wanted}", (int(new_round), *states, *ids)
             )
         return done.rowcount
+
+    def retrying(self) -> int:
+        """How many jobs of a retry are still to be made."""
+        query = "SELECT count(*) FROM jobs WHERE state = 'pending' AND place >= 0 AND round > 0"
+        return int(self._db.execute(query).fetchone()[0])
 
     def counts(self) -> Counts:
         rows = self._db.execute(
@@ -330,6 +363,15 @@ class Ledger:
         )
         return {reason: count for reason, count in rows}
 
+    def swapped(self) -> list[dict[str, Any]]:
+        """subject, other and pictures: how many portraits of a subject are taken for another one."""
+        rows = self._db.execute(
+            "SELECT j.subject, json_extract(r.record, '$.campaign.swapped.subject') AS other, count(*) FROM jobs j "
+            "JOIN results r ON r.job = j.id WHERE j.state = 'rejected' AND j.place >= 0 AND other IS NOT NULL "
+            "GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
+        )
+        return [{"subject": subject, "other": other, "pictures": count} for subject, other, count in rows]
+
     def attempts(self, job: int) -> list[dict[str, Any]]:
         """Every attempt at a job, of all rounds, in the order in which they were made."""
         rows = self._db.execute("SELECT entry FROM attempts WHERE job = ? ORDER BY round, number", (job,))
@@ -339,6 +381,11 @@ class Ledger:
         """Record, style statistics and embeddings of a job's picture; None while there is none."""
         row = self._db.execute("SELECT record, look, embeddings FROM results WHERE job = ?", (job,)).fetchone()
         return None if row is None else (json.loads(row[0]), json.loads(row[1] or "{}"), unpack(row[2]))
+
+    def seen_in(self, job: int) -> dict[str, Embedding]:
+        """Embeddings of a job's picture, without its record; none while there is no picture."""
+        row = self._db.execute("SELECT embeddings FROM results WHERE job = ?", (job,)).fetchone()
+        return unpack(row[0]) if row else {}
 
     def forget(self, subjects: Sequence[str] | None = None) -> int:
         """Remove embeddings, which are biometric data; of everyone, or of some. Returns how many rows held any."""

@@ -72,9 +72,9 @@ class Slot:
 
     @property
     def stem(self) -> str:
-        """Path of its files below `pictures/`, without suffix."""
+        """Path of its files below `pictures/`, without suffix. No text of an axis has the `_` that joins them."""
         words = [self.style, *(_slug(text) or "plain" for _, text in self.axes), str(self.variant + 1)]
-        return f"{self.subject}/{self.recipe}/{'-'.join(words)}"
+        return f"{self.subject}/{self.recipe}/{'_'.join(words)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

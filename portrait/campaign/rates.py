@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +20,8 @@ from portrait.runtime import cache_dir
 
 _LEAST = 20
 """So many jobs of a style make its measured rate count before the calibration's."""
+_MOST = 2000
+"""So many jobs of a recipe are looked at."""
 _UNSEEN = (0.7, 0.05, 0.98)
 """A style that nobody measured: a rate, and how little is known of it."""
 
@@ -93,12 +94,16 @@ def measured_rates() -> dict[str, Any]:
     return table if isinstance(table, dict) else {}
 
 
-def remember(ledger: Ledger, seconds_per_attempt: float) -> None:
-    """Keep what a run measured, for the plans after it. A cache that cannot be written is no error."""
+def remember(ledger: Ledger, seconds_per_attempt: Mapping[str, float]) -> None:
+    """Keep what a run measured of some recipes, for the plans after it. A cache that cannot be written is no error."""
     first: dict[tuple[str, str], list[int]] = {}
     sizes: dict[str, list[int]] = {}
+    seen: dict[str, int] = {}
     kind = "png"
-    for job in itertools.islice(ledger.jobs("accepted", "rejected"), 2000):
+    for job in ledger.jobs("accepted", "rejected") if seconds_per_attempt else ():
+        seen[job.slot.recipe] = seen.get(job.slot.recipe, 0) + 1
+        if job.slot.recipe not in seconds_per_attempt or seen[job.slot.recipe] > _MOST:
+            continue
         attempts, done = ledger.attempts(job.id), ledger.result(job.id)
         if not attempts or not done:
             continue
@@ -108,15 +113,16 @@ def remember(ledger: Ledger, seconds_per_attempt: float) -> None:
         entry[0] += bool(attempts[0]["accepted"])
         entry[1] += 1
         path = ledger.folder / str(job.output)
-        if len(sizes.setdefault(job.slot.recipe, [])) < 200 and path.is_file():
-            sizes[job.slot.recipe].append(path.stat().st_size + path.with_suffix(".json").stat().st_size)
-            kind = path.suffix[1:]
+        with suppress(OSError):  # pictures and records may be gone
+            if len(sizes.setdefault(job.slot.recipe, [])) < 200:
+                sizes[job.slot.recipe].append(path.stat().st_size + path.with_suffix(".json").stat().st_size)
+                kind = path.suffix[1:]
     table = measured_rates()
-    for recipe in sizes:
+    for recipe, seconds in seconds_per_attempt.items():
         entry_of = table.setdefault(recipe, {})
-        entry_of["seconds_per_attempt"] = round(seconds_per_attempt, 4)
+        entry_of["seconds_per_attempt"] = round(seconds, 4)
         entry_of["first_attempts"] = {style: counts for (name, style), counts in first.items() if name == recipe}
-        if sizes[recipe]:
+        if sizes.get(recipe):
             entry_of.setdefault("bytes", {})[kind] = round(sum(sizes[recipe]) / len(sizes[recipe]))
     with suppress(InputError, OSError):
         write_json(_file(), table)

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import Any
 
 from portrait.campaign.engines import Batch, Engine, Made, PhotoFile, Task
 from portrait.campaign.ledger import Counts, Job, Ledger, only_run
-from portrait.campaign.plan import Plan, job_key, read_plan, seed_of, shared_ingredients
+from portrait.campaign.plan import Plan, Slot, job_key, read_plan, seed_of, shared_ingredients
 from portrait.campaign.rates import remember
 from portrait.errors import CampaignError, PlanChangedError, SettingsError
 from portrait.images import write_bytes, write_json
+from portrait.judge.crowd import Crowd, Nearest
 from portrait.recipes.recipe import Recipe, load_recipe
 from portrait.runtime import cpu_threads
 
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 PICTURES, BEFORE, PLAN = "pictures", "before", "campaign.toml"
 BATCH = 8
 """Jobs of one person that are handed to a worker at once; Ctrl-C waits for a batch, kill -9 costs at most one."""
+MOST_FAULTS = 5
+"""Errors that need not be the photo's are one person's bad luck; met by so many people in a row they stop the run."""
+_CHUNK = 500
+"""Pictures that are judged against everybody else at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +64,7 @@ def run_campaign(
     engine: Callable[[int], Engine],
     *,
     accept_changes: bool = False,
+    retry: Collection[str] = (),
     limit: int = 0,
     batch: int = BATCH,
     stop: Callable[[], bool] = lambda: False,
@@ -67,13 +73,16 @@ def run_campaign(
     """Make what the plan says and is not made yet.
 
     Every job is written as it ends: its picture and its record, each whole, then the ledger's row with all attempts, in
-    one transaction. A process killed in between makes that job again, and the same picture.
+    one transaction. A process killed in between makes that job again, and the same picture. At the end every picture is
+    judged against everybody else of the run, so that the verdict depends on no order and no picture on other people.
 
     Args:
         plan: What to make.
         folder: Of the run; made if it is not there.
         engine: Makes the engine, given the threads that each worker shall use.
         accept_changes: Go on although the plan is another one than before; what it no longer names is dropped.
+        retry: Make again what is `rejected` (from new seeds) or `failed` (as it was). While an earlier retry has jobs to
+            make, these are made and no others are added.
         limit: Make at most so many jobs now; 0 is no limit.
         batch: Jobs per batch.
         stop: Asked before each batch; True lets the batches in flight end, and no other begin.
@@ -84,7 +93,8 @@ def run_campaign(
 
     Raises:
         PlanChangedError: the plan would make other pictures than the run was begun with; says which.
-        CampaignError: another process works on the folder.
+        CampaignError: another process works on the folder; or `MOST_FAULTS` people in a row met an error that is not
+            their photo's, a broken model or a full disk say: their jobs are left pending.
         SettingsError, WeightsError: the plan, recipe or thresholds do not fit. Nothing was begun.
     """
     recipes, sources = recipes_of(plan)
@@ -103,10 +113,12 @@ def run_campaign(
             _note_environment(ledger, next(iter(found.values())).environment)
             _enter(plan, recipes, {name: found[name].recipe for name in recipes}, ledger, accept_changes)
             write_bytes(folder / PLAN, (plan.text or "# this run was started from Python\n").encode())
+            _requeue(ledger, retry)
             _requeue_lost(ledger)
             _drive(plan, recipes, sources, weights, ledger, machine, limit, batch, stop, on_progress)
         finally:
             machine.close()
+        _settle(ledger)
         return ledger.counts()
 
 
@@ -117,13 +129,6 @@ def recipes_of(plan: Plan) -> tuple[dict[str, Recipe], dict[str, str]]:
     if len(sources) < len(loaded):
         raise SettingsError(f"two of the recipes {', '.join(plan.recipes)} have one name")
     return {recipe.name: recipe for recipe in loaded.values()}, sources
-
-
-def requeue(folder: Path, *, rejected: bool = False, failed: bool = False) -> int:
-    """Make rejected jobs (from new seeds) or failed ones (as they were) pending again; returns how many."""
-    with only_run(folder), Ledger.open(folder) as ledger:
-        count = ledger.requeue(states=("rejected",), new_round=True) if rejected else 0
-        return count + (ledger.requeue(states=("failed",)) if failed else 0)
 
 
 def plan_of(folder: Path) -> Plan:
@@ -155,6 +160,7 @@ def _enter(
     _require_different(photos)
     shared = shared_ingredients(plan.settings)
     jobs = [(job_key(slot, shared, found[slot.recipe], photos[slot.subject]), slot) for slot in plan.slots(recipes)]
+    _require_own_files(jobs)
     snapshot = {
         "settings": shared,
         "recipes": dict(found),
@@ -242,15 +248,36 @@ def _require_different(photos: Mapping[str, list[str]]) -> None:
             raise SettingsError(f"{name} and {other} are the same photo; name each person once")
 
 
+def _require_own_files(jobs: Iterable[tuple[str, Slot]]) -> None:
+    """No two jobs may be one in the ledger, or write to one file, also where a disk takes A for a."""
+    taken: dict[str, Slot] = {}
+    for key, slot in jobs:
+        for name, what in ((key, "are the same picture"), (slot.stem.casefold(), "would be written to one file")):
+            if (other := taken.setdefault(name, slot)) is not slot:
+                raise SettingsError(
+                    f"{_in_words(other)} and {_in_words(slot)} {what}; rename one, or leave it out of the plan"
+                )
+
+
+def _in_words(slot: Slot) -> str:
+    return ", ".join([slot.subject, slot.recipe, slot.style, *(repr(text) for _, text in slot.axes)])
+
+
+def _requeue(ledger: Ledger, retry: Collection[str]) -> None:
+    if retry and (left := ledger.retrying()):
+        log.warning("an earlier retry has %d jobs to make; these are made now, and no others are added", left)
+        return
+    if "rejected" in retry:
+        _settle(ledger)  # a run that was killed may not have judged everybody
+        ledger.requeue(states=("rejected",), new_round=True)
+    if "failed" in retry:
+        ledger.requeue(states=("failed",))
+
+
 def _requeue_lost(ledger: Ledger) -> None:
-    """Jobs whose picture is no longer there are made again."""
-    lost = [
-        job.id
-        for job in ledger.jobs("accepted", "rejected")
-        if not (job.output and (ledger.folder / job.output).is_file())
-    ]
-    if lost and ledger.get("pruned"):  # rejected pictures were removed on purpose
-        lost = [job.id for job in ledger.jobs("accepted") if job.id in set(lost)]
+    """Jobs whose picture is no longer there are made again, but for rejected ones that were removed on purpose."""
+    states = ("accepted",) if ledger.get("pruned") else ("accepted", "rejected")
+    lost = [job.id for job in ledger.jobs(*states) if not (job.output and (ledger.folder / job.output).is_file())]
     if lost:
         log.warning("%d pictures of this run are no longer there and are made again", len(lost))
         ledger.requeue(ids=lost)
@@ -268,8 +295,11 @@ def _drive(
     stop: Callable[[], bool],
     on_progress: Callable[[Progress], None],
 ) -> None:
-    begun, made, tried = time.perf_counter(), 0, 0
+    begun = last = time.perf_counter()
+    made = 0
     jobs: dict[int, Job] = {}
+    spent: dict[str, list[float]] = {}  # recipe -> seconds, attempts
+    faults: dict[int, str] = {}  # job -> subject, of the faults since the last picture
 
     def batches() -> Iterator[Batch]:
         place, given = -1, 0
@@ -285,7 +315,7 @@ def _drive(
             if failure:
                 for job in found:
                     ledger.end(job, "failed", reasons=[failure])
-                    ledger.seen(job.slot.subject, None, failure)
+                    ledger.seen(job.slot.subject, {}, failure)
                     report(job)
                 continue
             jobs.update({job.id: job for job in found})
@@ -304,10 +334,21 @@ def _drive(
     on_progress(Progress(counts=ledger.counts(), made=0, seconds=0.0))
     for result in machine.work(batches()):
         job = jobs.pop(result.task.id)
-        tried += _write(ledger, job, result, plan.settings.format)
+        attempts = _write(ledger, job, result, plan.settings.format)
         report(job)
-    if tried >= 5:
-        remember(ledger, (time.perf_counter() - begun) * machine.workers / tried)
+        now, of = time.perf_counter(), spent.setdefault(job.slot.recipe, [0.0, 0])
+        of[0], of[1], last = of[0] + now - last, of[1] + attempts, now
+        if result.record is not None:
+            faults.clear()
+        elif result.fault:
+            faults[job.id] = job.slot.subject
+        if len(set(faults.values())) >= MOST_FAULTS:
+            ledger.requeue(ids=list(faults))
+            raise CampaignError(
+                f"{MOST_FAULTS} people in a row met an error that need not be their photo's, the last of them this: "
+                f"{result.failure}. Their jobs are left pending; mend the cause, and start the same command again"
+            )
+    remember(ledger, {recipe: s * machine.workers / tried for recipe, (s, tried) in spent.items() if tried >= 5})
 
 
 def _photos(ledger: Ledger, job: Job) -> tuple[tuple[PhotoFile, ...], str]:
@@ -319,6 +360,8 @@ def _photos(ledger: Ledger, job: Job) -> tuple[tuple[PhotoFile, ...], str]:
             data = path.read_bytes()
         except OSError as error:
             return (), f"cannot read {path}: {error.strerror or error}"
+        except MemoryError:
+            return (), f"{path} is larger than the memory; use a smaller photo"
         if hashlib.sha256(data).hexdigest() != photo["sha256"]:
             return (), f"{path} has changed since this run was started; start the run again"
         found.append(PhotoFile(path=str(path), sha256=photo["sha256"], data=data))
@@ -343,20 +386,18 @@ def _write(ledger: Ledger, job: Job, made: Made, kind: str) -> int:
     state = str(record["status"])
     old = ledger.result(job.id)
     if made.before:
-        write_bytes(folder / BEFORE / f"{slot.subject}-{slot.recipe}.jpg", made.before)
+        write_bytes(folder / before_file(slot.subject, slot.recipe), made.before)
     ledger.seen(slot.subject, made.identity)
     there = bool(job.output) and (folder / str(job.output)).is_file()
     if old and there and state == "rejected" and job.round and closeness(old[0]) >= closeness(record):
         ledger.end(job, "rejected", attempts=record["attempts"], reasons=old[0]["reasons"])  # the earlier one is nearer
         return len(record["attempts"])
-    name = f"{PICTURES}/{job.stem}" + ("" if state == "accepted" else "-rejected")
-    output = f"{name}.{kind}"
-    record["output"] = output
+    output = record["output"] = _output(job, state, f".{kind}")
     record["campaign"] = {
         "key": job.key, "subject": slot.subject, "variant": slot.variant, "axes": dict(slot.axes), "round": job.round
     }  # fmt: skip
     write_bytes(folder / output, made.picture)
-    write_json(folder / f"{name}.json", record)
+    write_json((folder / output).with_suffix(".json"), record)
     ledger.end(
         job,
         state,
@@ -367,11 +408,71 @@ def _write(ledger: Ledger, job: Job, made: Made, kind: str) -> int:
         look=made.look,
         embeddings=made.embeddings,
     )
-    if state == "accepted":
-        for stale in (f".{kind}", ".json"):
-            with suppress(OSError):
-                (folder / f"{name}-rejected{stale}").unlink(missing_ok=True)
     return len(record["attempts"])
+
+
+def _output(job: Job, state: str, suffix: str) -> str:
+    return f"{PICTURES}/{job.stem}{'' if state == 'accepted' else '-rejected'}{suffix}"
+
+
+def before_file(subject: str, recipe: str) -> str:
+    """Where the framed photo of a person lies in a run's folder."""
+    return f"{BEFORE}/{subject}/{recipe}.jpg"
+
+
+def _settle(ledger: Ledger) -> None:
+    """Judge every picture against everybody else of the run, and leave one file of each job.
+
+    Here, and not while a picture is made, because everybody must be known, and because a picture shall depend on its own
+    photo alone. It can be done again at any time.
+    """
+    crowd = Crowd({person["name"]: person["embeddings"] for person in ledger.subjects()})
+    place = -1
+    while jobs := ledger.ended(place, _CHUNK):
+        place = jobs[-1].place
+        found = crowd.nearest([(job.slot.subject, ledger.seen_in(job.id)) for job in jobs])
+        for job, nearest in zip(jobs, found, strict=True):
+            output = job.output
+            if nearest is not None and (nearest.margin > 0 or "swapped" in job.reasons):
+                output = _judge_again(ledger, job, nearest)
+            for state in ("accepted", "rejected") if output else ():
+                stale = ledger.folder / _output(job, state, Path(str(output)).suffix)
+                if stale != ledger.folder / str(output):
+                    with suppress(OSError):
+                        stale.unlink(missing_ok=True)
+                        stale.with_suffix(".json").unlink(missing_ok=True)
+    alike = crowd.alike()
+    if [list(pair.subjects) for pair in alike] != (ledger.get("alike") or []):
+        ledger.set("alike", [pair.subjects for pair in alike])
+        shown = ", ".join(" and ".join(pair.subjects) for pair in alike[:3]) + (" and more" if alike[3:] else "")
+        log.warning(
+            "%d pairs of people look like one person to every judge, and their portraits are not judged against each "
+            "other: %s; if they are one person, name them as one subject",
+            len(alike),
+            shown,
+        )
+
+
+def _judge_again(ledger: Ledger, job: Job, nearest: Nearest) -> str:
+    """Put `swapped` into a verdict, or take it out; returns the output. Files first, then the ledger."""
+    done = ledger.result(job.id)
+    assert done is not None and job.output, job.stem  # noqa: PT018
+    record, old = done[0], ledger.folder / job.output
+    own = record["attempts"][record["chosen"]]["reasons"]
+    reasons = ["swapped", *own] if nearest.margin > 0 and "swapped" not in own else list(own)
+    who = {"subject": nearest.subject, "margin": nearest.margin} if nearest.margin > 0 else None
+    if (list(job.reasons), record["campaign"].get("swapped")) != (reasons, who):
+        record["status"] = "rejected" if reasons else "accepted"
+        record["reasons"] = reasons
+        record["output"] = _output(job, record["status"], old.suffix)
+        record["campaign"].pop("swapped", None)
+        if who:
+            record["campaign"]["swapped"] = who
+        if record["output"] != job.output and old.is_file():
+            write_bytes(ledger.folder / record["output"], old.read_bytes())
+        write_json((ledger.folder / record["output"]).with_suffix(".json"), record)
+        ledger.judge(job, record)
+    return str(record["output"])
 
 
 def closeness(record: Mapping[str, Any]) -> tuple[int, float]:

@@ -26,7 +26,7 @@ REASONS = {
     "identity_low": "it does not look enough like the person",
     "not_stylized": "the face is still the photo",
     "burned": "colours are burned out",
-    "swapped": "it looks more like another person of the photo",
+    "swapped": "it looks more like another person of the photo or the campaign",
     "broken_keep": "what was to stay has changed",
     "stopped_early": "part-way it was clear that it would not be",
 }

@@ -23,12 +23,13 @@ from portrait.images import write_bytes, write_json
 from portrait.intervals import (
     Difference,
     bootstrap_mean,
-    bootstrap_pairs,
     bootstrap_ratio,
+    bootstrap_share_of_pairs,
     simultaneous_differences,
     wilson,
     wilson_people,
 )
+from portrait.judge.crowd import Crowd
 from portrait.judge.thresholds import threshold_at_far
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class Run:
     identities: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     licenses: list[dict[str, str]] = field(default_factory=list)
     far: float | None = None
+    pending: int = 0
 
 
 def read_run(folder: Path) -> Run:
@@ -101,7 +103,7 @@ def read_run(folder: Path) -> Run:
                 rates |= {limit["far"] for limit in done[0]["thresholds"].values()}
             looks.append(done[1] if done else {})
             embeddings.append(done[2] if done else {})
-        name = str(ledger.get("name") or folder.name)
+        name, pending = str(ledger.get("name") or folder.name), ledger.counts().pending
     if not jobs:
         raise EvaluationError(f"{folder}: nothing was made yet; run it first")
     listed = [{"subject": p["name"], "columns": p["columns"], "failure": p["failure"]} for p in people]
@@ -114,6 +116,7 @@ def read_run(folder: Path) -> Run:
         identities={p["name"]: p["embeddings"] for p in people if p["embeddings"]},
         licenses=list(licenses.values()),
         far=rates.pop() if len(rates) == 1 else None,
+        pending=pending,
     )
     run.separation.update(_separation(run))
     return run
@@ -132,7 +135,13 @@ def read_baseline(path: Path) -> Run:
         if report["schema"] != SCHEMA:
             raise SettingsError(f"{path} has schema {report['schema']}; this version of portrait reads {SCHEMA}")
         jobs, people = list(report["jobs"]), list(report["people"])
-        return Run(name=report["run"]["name"], jobs=jobs, people=people, separation=dict(report["separation"]))
+        return Run(
+            name=report["run"]["name"],
+            jobs=jobs,
+            people=people,
+            separation=dict(report["separation"]),
+            pending=report["run"].get("pending", 0),
+        )
     except OSError as error:
         raise SettingsError(f"cannot read baseline {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -153,6 +162,8 @@ def _entry(job: Job, photo: str, record: dict[str, Any] | None, attempts: Sequen
     chosen = record["attempts"][record["chosen"]]
     entry["thresholds"], entry["seed"] = limits, record["seed"]
     entry["first"], entry["delivered"] = _measures(attempts[0]), _measures(chosen)
+    if attempts[0]["seed"] == chosen["seed"]:  # what the run as a whole said of it, `swapped`, is said of this attempt
+        entry["first"]["accepted"] = job.state == "accepted"
     entry["quoted"] = {judge: quoted(attempts, limits, judge) for judge in limits}
     return entry
 
@@ -193,7 +204,7 @@ def measure(run: Run, baseline: Run | None = None) -> dict[str, Any]:
     photos = _rate(np.array([bool(p["failure"]) for p in run.people]), np.array([p["subject"] for p in run.people]))
     styles = list(dict.fromkeys((job["recipe"], job["style"]) for job in run.jobs))
     consistency = _consistency(run)
-    _note_confusion(run)
+    groups, not_shown = _groups(run)
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "portrait": portrait.__version__,
@@ -202,20 +213,23 @@ def measure(run: Run, baseline: Run | None = None) -> dict[str, Any]:
             "name": run.name,
             "people": len(run.people),
             "pictures": len(run.jobs),
+            "pending": run.pending,
             "judges": list(judged[0]["thresholds"]),
         },
         "far": run.far,
         "licenses": run.licenses,
         "failure_to_acquire": photos | {"people": [{"subject": p["subject"], "why": p["failure"]} for p in unseen]},
-        "overall": _summary(run.jobs),
+        "overall": _summary(run, run.jobs),
         "styles": [
             {"recipe": recipe, "style": style}
-            | _summary([j for j in run.jobs if (j["recipe"], j["style"]) == (recipe, style)])
+            | _summary(run, [j for j in run.jobs if (j["recipe"], j["style"]) == (recipe, style)])
             for recipe, style in styles
         ],
-        "groups": _groups(run),
+        "groups": groups,
+        "columns_not_shown": not_shown,
         "verification": _verification(run),
         "separation": run.separation,
+        "alike": _note_confusion(run),
         "consistency": consistency,
         "same_person": _same_person(run),
         "comparison": None,
@@ -244,15 +258,18 @@ def _mean(values: Sequence[float], people: Sequence[str]) -> dict[str, Any]:
     return {"mean": round(float(np.mean(values)), 4), "interval": [round(low, 4), round(high, 4)], "of": len(values)}
 
 
-def _summary(jobs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Rates and means of some jobs. Failed inputs are counted in `not_acquired` and in no rate; portraits without a face
-    are rejections and in every rate."""
+def _summary(run: Run, jobs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Rates and means of some jobs. Failed inputs are counted in `not_acquired`, other failures in `failed`, and neither
+    in any rate; portraits without a face are rejections and in every rate."""
     judged = [job for job in jobs if job["delivered"]]
+    unseen = _unseen(run)
+    nothing = [job["subject"] in unseen for job in jobs if not job["delivered"]]
     people = np.array([job["subject"] for job in judged])
     found: dict[str, Any] = {
         "people": len(set(people)),
         "pictures": len(judged),
-        "not_acquired": sum(job["state"] == "failed" and not job["delivered"] for job in jobs),
+        "not_acquired": sum(nothing),
+        "failed": len(nothing) - sum(nothing),
     }
     if not judged:
         return found
@@ -290,6 +307,11 @@ def _summary(jobs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _unseen(run: Run) -> set[str]:
+    """The people whose photo could not be used."""
+    return {person["subject"] for person in run.people if person["failure"]}
+
+
 def _ratio(above: np.ndarray, below: np.ndarray, people: np.ndarray) -> dict[str, Any]:
     if not below.sum():
         return {"value": None, "interval": [None, None]}
@@ -300,31 +322,38 @@ def _ratio(above: np.ndarray, below: np.ndarray, people: np.ndarray) -> dict[str
     }
 
 
-def _groups(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """Per column of the subjects' table and group in it: rates, likeness, and the difference to everybody else."""
+def _groups(run: Run) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    """Per column of the subjects' table and group in it: rates and likeness; and the columns without two groups that can
+    be shown, names say."""
     own = {p["subject"]: p["columns"] for p in run.people}
     found: dict[str, list[dict[str, Any]]] = {}
+    not_shown = []
     for column in dict.fromkeys(c for columns in own.values() for c in columns):
         values = {subject: columns.get(column) or "(empty)" for subject, columns in own.items()}
         named = protected_groups(values)
-        if not 2 <= len(set(named.values())) <= MOST_GROUPS:
+        if len(set(named.values())) < 2:
+            not_shown.append(column)
             continue
         rows = []
         for group in sorted(set(named.values()), key=lambda g: (g.startswith("("), g)):
             inside = [job for job in run.jobs if named[job["subject"]] == group]
-            rows.append({"group": group, "acquired_of": sum(v == group for v in named.values())} | _summary(inside))
+            size = sum(v == group for v in named.values())
+            rows.append({"group": group, "acquired_of": size} | _summary(run, inside))
         found[column] = rows
-    return found
+    return found, not_shown
 
 
 def protected_groups(values: Mapping[str, str]) -> dict[str, str]:
     """Person -> group, with groups of fewer than `SMALLEST_GROUP` people put together; if together they are still too
-    few, the smallest of the others joins them, or they could be found by subtraction."""
+    few, the smallest of the others joins them, or they could be found by subtraction. So do the smallest of more than
+    `MOST_GROUPS`."""
     sizes: dict[str, int] = {}
     for value in values.values():
         sizes[value] = sizes.get(value, 0) + 1
     by_size = sorted(sizes, key=lambda group: (sizes[group], group))
     small = [group for group in by_size if sizes[group] < SMALLEST_GROUP]
+    if len(sizes) - len(small) + bool(small) > MOST_GROUPS:
+        small = by_size[: len(sizes) - MOST_GROUPS + 1]
     for group in by_size[len(small) :]:
         if not small or sum(sizes[g] for g in small) >= SMALLEST_GROUP:
             break
@@ -346,10 +375,15 @@ def _with_pictures(run: Run) -> list[int]:
     return [i for i, job in enumerate(run.jobs) if job["delivered"] and run.embeddings and run.embeddings[i]]
 
 
+def _comparable(run: Run) -> list[int]:
+    """The pictures of people whose photo is known too."""
+    return [i for i in _with_pictures(run) if run.identities.get(run.jobs[i]["subject"])]
+
+
 def _separation(run: Run) -> dict[str, float]:
     """Judge -> genuine mean minus impostor mean over all pictures: the way from the person to a stranger."""
     found = {}
-    chosen = _with_pictures(run)
+    chosen = _comparable(run)
     for judge in next((job["thresholds"] for job in run.jobs if job["delivered"]), {}):
         if (made := _matrices(run, judge, chosen)) is not None:
             people, scores = made
@@ -361,7 +395,7 @@ def _separation(run: Run) -> dict[str, float]:
 def _verification(run: Run) -> list[dict[str, Any]]:
     """Per recipe, style and judge: portraits against the photos of their own people and of all others."""
     found = []
-    ready = _with_pictures(run)
+    ready = _comparable(run)
     for recipe, style in dict.fromkeys((run.jobs[i]["recipe"], run.jobs[i]["style"]) for i in ready):
         chosen = [i for i in ready if (run.jobs[i]["recipe"], run.jobs[i]["style"]) == (recipe, style)]
         for judge in run.jobs[chosen[0]]["thresholds"]:
@@ -386,7 +420,7 @@ def _verification(run: Run) -> list[dict[str, Any]]:
                     "impostor_mean": round(float(impostor.mean()), 4),
                     "eer": round(equal_error_rate(genuine, impostor), 4),
                     "far_at_threshold": round(float((impostor >= limit).mean()), 5),
-                    "far_interval": _far_interval(run, people, chosen, scores, limit),
+                    "far_interval": _far_interval(people, [run.jobs[i]["subject"] for i in chosen], scores >= limit),
                     "det": [
                         [
                             round(float(t), 4),
@@ -408,44 +442,38 @@ def _histogram(values: np.ndarray, low: float, high: float) -> dict[str, Any]:
     return {"from": round(low, 4), "to": round(high, 4), "counts": counts}
 
 
-def _far_interval(
-    run: Run, people: list[str], chosen: Sequence[int], scores: np.ndarray, limit: float
-) -> list[float] | None:
-    """Of the share of impostors that pass, drawing people, from the first picture of each; where none passes, up to
-    Wilson's end for as many trials as there are people, since a bootstrap would be certain of 0."""
-    first: dict[str, int] = {}
-    for column, i in enumerate(chosen):
-        first.setdefault(run.jobs[i]["subject"], column)
-    first = {name: column for name, column in first.items() if name in people}
-    rows = [people.index(name) for name in first]
-    if not 3 <= len(rows) <= 400:
+def _far_interval(people: list[str], whose: list[str], passed: np.ndarray) -> list[float] | None:
+    """Of the share of impostors that pass, drawing people with all their pictures; where none passes, up to Wilson's end
+    for as many trials as there are people with pictures, since a bootstrap would be certain of 0.
+
+    Args:
+        people: Whose photos are the rows.
+        whose: Whose portraits are the columns.
+        passed: (people, portraits) bool.
+    """
+    place = {name: row for row, name in enumerate(people)}
+    portraits = np.zeros((len(whose), len(people)))
+    portraits[np.arange(len(whose)), [place[name] for name in whose]] = 1
+    if len(set(whose)) < 3:
         return None
-    square = scores[np.ix_(rows, list(first.values()))].copy()
-    np.fill_diagonal(square, np.nan)
-    low, high = bootstrap_pairs(square, lambda sample: float((sample >= limit).mean()), rounds=200)
-    if high == 0:
-        high = wilson(0, len(rows))[1]
+    above, pairs = passed @ portraits, np.tile(portraits.sum(0), (len(people), 1))
+    for table in (above, pairs):
+        np.fill_diagonal(table, 0)
+    low, high = bootstrap_share_of_pairs(above, pairs)
+    if not above.any():
+        high = wilson(0, len(set(whose)))[1]
     return [round(low, 5), round(high, 5)]
 
 
-def _note_confusion(run: Run) -> None:
-    """Put into each job who else of the run is nearest: `nearest` is (subject, by how much more alike than the right
-    person, least over the judges); above 0 every judge takes the portrait for that other person."""
-    chosen = _with_pictures(run)
-    margins: np.ndarray | None = None
-    people: list[str] = []
-    for judge in next((run.jobs[i]["thresholds"] for i in chosen), {}):
-        if (made := _matrices(run, judge, chosen)) is None:
-            return
-        people, scores = made
-        own = np.array([scores[people.index(run.jobs[i]["subject"]), n] for n, i in enumerate(chosen)])
-        margins = scores - own if margins is None else np.minimum(margins, scores - own)
-    if margins is None:
-        return
-    for n, i in enumerate(chosen):
-        margins[people.index(run.jobs[i]["subject"]), n] = -np.inf
-        best = int(margins[:, n].argmax())
-        run.jobs[i]["nearest"] = {"subject": people[best], "margin": round(float(margins[best, n]), 4)}
+def _note_confusion(run: Run) -> list[dict[str, Any]]:
+    """Put into each job who else of the run is nearest (`nearest`, as `judge.crowd.Nearest`); returns who are alike as
+    photos and so are not put against each other."""
+    crowd, chosen = Crowd(run.identities), _comparable(run)
+    found = crowd.nearest([(run.jobs[i]["subject"], run.embeddings[i]) for i in chosen])
+    for i, nearest in zip(chosen, found, strict=True):
+        if nearest is not None:
+            run.jobs[i]["nearest"] = {"subject": nearest.subject, "margin": nearest.margin}
+    return [{"subjects": list(pair.subjects), "similarity": pair.similarity} for pair in crowd.alike()]
 
 
 def _consistency(run: Run) -> list[dict[str, Any]]:
@@ -551,7 +579,8 @@ def compare(current: Run, baseline: Run) -> dict[str, Any]:
     one. Differences are averaged within each person, so that people count and not pictures; their intervals hold all
     at once. A row is drifted when its interval excludes 0 and the difference is at least the tolerance; stable when the
     interval lies within the tolerance; and otherwise there are too few people to say. The verdict is drifted when any
-    row is; stable when every row of likeness and style is. The accept rate alone is never asked to be stable: yes and
+    row is; stable when every row of likeness and style is, and nothing that the baseline has of these people is missing
+    (a style, a variant, a picture that failed or is not made yet). The accept rate alone is never asked to be stable: yes and
     no need hundreds of people for that, and they follow from the likeness.
     """
     several = any(len({job["recipe"] for job in run.jobs}) > 1 for run in (current, baseline))
@@ -562,6 +591,8 @@ def compare(current: Run, baseline: Run) -> dict[str, Any]:
 
     before = {place(job): job for job in baseline.jobs}
     pairs, other_photo, lost = [], set[str](), {"baseline": set[str](), "current": set[str]()}
+    unseen = {"baseline": _unseen(baseline), "current": _unseen(current)}
+    failed = dict.fromkeys(unseen, 0)
     for job in current.jobs:
         old = before.get(place(job))
         if old is None:
@@ -571,8 +602,15 @@ def compare(current: Run, baseline: Run) -> dict[str, Any]:
         elif job["delivered"] and old["delivered"]:
             pairs.append((old, job))
         elif bool(job["delivered"]) != bool(old["delivered"]):
-            lost["current" if old["delivered"] else "baseline"].add(job["subject"])
+            side = "current" if old["delivered"] else "baseline"
+            if job["subject"] in unseen[side]:
+                lost[side].add(job["subject"])
+            else:
+                failed[side] += 1
     people = sorted({new["subject"] for _, new in pairs})
+    here = {place(job) for job in current.jobs}
+    gone = [job for job in baseline.jobs if job["delivered"] and job["subject"] in people and place(job) not in here]
+    styles_gone = sorted({job["style"] for job in gone} - {new["style"] for _, new in pairs})
     judges = [j for j in current.separation if j in baseline.separation]
     if not judges:
         judges = [j for j in (pairs[0][1]["quoted"] if pairs else {}) if pairs[0][0]["quoted"].get(j) is not None]
@@ -587,6 +625,12 @@ def compare(current: Run, baseline: Run) -> dict[str, Any]:
             "other_photo": sorted(other_photo),
             "no_longer_acquired": sorted(lost["current"]),
             "newly_acquired": sorted(lost["baseline"]),
+            "pictures_only_baseline": len(gone),
+            "styles_only_baseline": styles_gone,
+            "failed_current": failed["current"],
+            "failed_baseline": failed["baseline"],
+            "pending_current": current.pending,
+            "pending_baseline": baseline.pending,
         },
         "tolerance": TOLERANCE,
         "rows": [],
@@ -597,6 +641,7 @@ def compare(current: Run, baseline: Run) -> dict[str, Any]:
     columns = _columns(pairs, judges, separation)
     table = _differences(pairs, people, columns)
     enough = [c for c in range(len(columns)) if (~np.isnan(table[:, c])).sum() >= 2]
+    alone = sorted({columns[c]["style"] for c in range(len(columns)) if c not in enough})
     columns, table = [columns[c] for c in enough], table[:, enough]
     results = simultaneous_differences(table, np.array([c["measure"] == "accepted" for c in columns]))
     for column, result in zip(columns, results, strict=True):
@@ -608,7 +653,25 @@ def compare(current: Run, baseline: Run) -> dict[str, Any]:
         }  # fmt: skip
         entry["verdict"] = _row_verdict(entry)
         found["rows"].append(entry)
-    return {"comparison": found, "verdict": _verdict(found, lost["current"])}
+    return {"comparison": found, "verdict": _verdict(found, _not_compared(found["not_paired"], alone))}
+
+
+def _not_compared(left_out: Mapping[str, Any], alone: Sequence[str]) -> list[str]:
+    """What keeps two runs from being called stable, whatever their pairs say. People who are in one of them alone do
+    not: they are a sample, the styles are not."""
+    found = []
+    for side, name in (("current", "this run"), ("baseline", "the baseline")):
+        if left_out[f"pending_{side}"]:
+            found.append(f"{left_out[f'pending_{side}']} pictures of {name} are not made yet")
+        if left_out[f"failed_{side}"]:
+            found.append(f"{left_out[f'failed_{side}']} pictures of {name} failed")
+    if left_out["no_longer_acquired"]:
+        found.append(f"{len(left_out['no_longer_acquired'])} people of the baseline could not be acquired any more")
+    if left_out["pictures_only_baseline"] and not left_out["pending_current"]:
+        styles = ", ".join(left_out["styles_only_baseline"])
+        where = f", all of {styles} among them" if styles else ""
+        found.append(f"{left_out['pictures_only_baseline']} pictures of the baseline are not in this run{where}")
+    return found + [f"only one person is in both runs in {style}" for style in alone]
 
 
 def _columns(
@@ -678,7 +741,7 @@ def _row_verdict(row: Mapping[str, Any]) -> str:
     return "stable" if -row["tolerance"] < low and high < row["tolerance"] else "too few to say"
 
 
-def _verdict(found: Mapping[str, Any], lost: set[str]) -> dict[str, Any]:
+def _verdict(found: Mapping[str, Any], missing: Sequence[str]) -> dict[str, Any]:
     rows = found["rows"]
     asked = [row for row in rows if row["measure"] != "accepted"]
     pooled = next(row for row in asked if row["style"] is None)
@@ -692,9 +755,9 @@ def _verdict(found: Mapping[str, Any], lost: set[str]) -> dict[str, Any]:
         worst = max(drifted, key=lambda row: abs(row["difference"]) / row["tolerance"])
         what = f"{len(drifted)} of {len(rows)} measures moved; most of all {in_words(worst)}"
         return {"verdict": "drifted", "why": what, "power": power}
-    if unclear or lost:
-        if lost and not unclear:
-            what = f"{len(lost)} people of the baseline could not be acquired any more"
+    if unclear or missing:
+        if missing:
+            what = "; ".join(missing)
         else:
             worst = max(unclear, key=lambda row: row["detectable"] / row["tolerance"])
             more = people_needed(worst)
@@ -729,7 +792,11 @@ def in_words(row: Mapping[str, Any]) -> str:
 def reason_label(code: str) -> str:
     """A reason code as a short label: `identity_low:dlib` is "not like the person (dlib)"."""
     name, _, rest = code.partition(":")
-    short = {"identity_low": "not like the person", "broken_keep": "changed what was to stay"}
+    short = {
+        "identity_low": "not like the person",
+        "broken_keep": "changed what was to stay",
+        "swapped": "more like somebody else",
+    }
     text = short.get(name, name.replace("_", " "))
     return f"{text} ({rest})" if rest else text
 
@@ -753,6 +820,7 @@ def flat(report: Mapping[str, Any]) -> list[list[Any]]:
 
     add("failure_to_acquire", ("", "", "", ""), "", report["failure_to_acquire"] | {"people": None})
     rows[-1][5] = "failure_to_acquire" if not rows[-1][5] else rows[-1][5]
+    add("overall", ("", "", "", ""), "pending", report["run"]["pending"])
     add("overall", ("", "", "", ""), "", report["overall"])
     for entry in report["styles"]:
         add("style", (entry["recipe"], entry["style"], "", ""), "", entry)
@@ -845,8 +913,16 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
         lines.append(f"per accepted picture: {each:.2f} attempts, {overall['seconds_per_accepted']['value']:.1f} s")
     odd = sum(entry["odd"] for entry in report["consistency"])
     swapped = sum(job.get("nearest", {}).get("margin", -1) > 0 for job in report["jobs"])
+    if report["run"]["pending"]:
+        lines.append(f"not made yet, and in no figure: {report['run']['pending']} pictures")
+    if overall["failed"]:
+        lines.append(f"failed, though the photo could be used, and in no rate: {overall['failed']} pictures")
     if odd:
         lines.append(f"odd in their style: {odd} pictures")
     if swapped:
         lines.append(f"taken for somebody else of the run by every judge: {swapped} pictures")
+    for pair in report["alike"][:6]:
+        lines.append(
+            f"{' and '.join(pair['subjects'])} look like one person to every judge and are not put against each other"
+        )
     return lines

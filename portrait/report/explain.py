@@ -50,6 +50,10 @@ def _lines(record: dict[str, Any]) -> list[str]:
         f"frame {record['frame']}, false accept rate {far:g} for each judge.",
         _outcome(record, attempts, chosen, settings),
     ]
+    if swapped := record.get("campaign", {}).get("swapped"):
+        lines.append(
+            f"Both judges find it more like {swapped['subject']}, another person of the campaign, by {swapped['margin']:.3f}."
+        )
     before: list[Any] = []  # the attempts of the batch before this one
     for i, attempt in enumerate(attempts):
         lines += ["", _headline(i, attempt, chosen, record["status"]), *_scores(record, attempt)]

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image, ImageOps
 
-from portrait.campaign.run import BEFORE
+from portrait.campaign.run import before_file
 from portrait.report.drift import STYLE_TOLERANCE, TOLERANCE, in_words, measure, read_baseline, read_run, reason_label
 from portrait.report.plots import plots
 
@@ -65,7 +65,7 @@ def render_page(report: Mapping[str, Any], run: Path, baseline: Path | None = No
         cards=shown,
         hidden=len(cards) - len(shown),
         before_class={key: f"b{n}" for n, key in enumerate(keys)},
-        befores={f"b{n}": _thumbnail(run / BEFORE / key, side, share) for n, key in enumerate(keys)},
+        befores={f"b{n}": _thumbnail(run / key, side, share) for n, key in enumerate(keys)},
         plots=plots(report),
         styles=list(dict.fromkeys(card["style"] for card in shown)),
         reasons=list(dict.fromkeys(reason for card in shown for reason in card["reasons"])),
@@ -88,7 +88,7 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         flags = []
         if job.get("look", {}).get("odd"):
             flags.append("odd in its style")
-        if job.get("nearest", {}).get("margin", -1.0) > 0:
+        if job.get("nearest", {}).get("margin", -1.0) > 0 and "swapped" not in job["reasons"]:
             flags.append("more like somebody else")
         cards.append(
             {
@@ -98,7 +98,7 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "texts": ", ".join(text for text in job["axes"].values() if text),
                 "reasons": [*job["reasons"], *flags],
                 "margin": min(margins.values()),
-                "before": f"{job['subject']}-{job['recipe']}.jpg",
+                "before": before_file(job["subject"], job["recipe"]),
             }
         )
     cards.sort(key=lambda card: (card["job"]["state"] == "accepted", not card["reasons"], card["margin"]))

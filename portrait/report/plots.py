@@ -138,27 +138,37 @@ def _effort(report: Mapping[str, Any]) -> str:
         (right, "seconds_per_accepted", SECOND, "seconds"),
     ):
         places = _rows(axes, _names(styles))
+        ends = [end for style in styles for end in (style[key]["value"], style[key]["interval"][1]) if end is not None]
+        right_end = 1.12 * max(ends, default=1.0)
         for place, style in zip(places, styles, strict=True):
             low, high = style[key]["interval"]
             value = style[key]["value"]
-            axes.plot([low, high if high is not None else value], [place] * 2, color=color, lw=1.4)
+            axes.plot([low, right_end if high is None else high], [place] * 2, color=color, lw=1.4)
+            if high is None:  # the interval has no upper end: some draws of people have nothing accepted
+                axes.plot(right_end, place, ">", color=color, ms=5, clip_on=False)
             axes.plot(value, place, "o", color=color, ms=5)
         axes.set_title(title)
-        ends = [end for style in styles for end in (style[key]["value"], style[key]["interval"][1]) if end is not None]
-        axes.set_xlim(0, 1.12 * max(ends, default=1.0))
+        axes.set_xlim(0, right_end)
     return _svg(figure, "attempts and seconds per accepted picture")
 
 
 def _reasons(report: Mapping[str, Any]) -> str:
     styles = [style for style in report["styles"] if style["pictures"]]
-    reasons = list(dict.fromkeys(reason for style in styles for reason in style["reasons"]))[: len(_STYLES)]
+    total: dict[str, int] = {}
+    for style in styles:
+        for reason, count in style["reasons"].items():
+            total[reason] = total.get(reason, 0) + count
+    reasons = sorted(total, key=lambda reason: -total[reason])
+    rest = reasons[len(_STYLES) - 1 :] if len(reasons) > len(_STYLES) else []
+    reasons = [*reasons[: len(reasons) - len(rest)], *([""] if rest else [])]  # "": the rarer ones together
     figure = _figure(0.6 + 0.3 * len(styles) + 0.2 * len(reasons))
     axes = figure.subplots()
     places = _rows(axes, _names(styles))
     start = np.zeros(len(styles))
     for color, reason in zip(_STYLES, reasons, strict=False):
-        counts = np.array([style["reasons"].get(reason, 0) for style in styles])
-        axes.barh(places, counts, left=start, height=0.55, color=color, label=reason_label(reason))
+        counts = np.array([sum(style["reasons"].get(r, 0) for r in ([reason] if reason else rest)) for style in styles])
+        label = reason_label(reason) if reason else f"{len(rest)} rarer reasons"
+        axes.barh(places, counts, left=start, height=0.55, color=color, label=label)
         start += counts
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("rejected pictures (a picture can have several reasons)")

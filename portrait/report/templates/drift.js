@@ -69,7 +69,10 @@
 
   form.addEventListener("input", filter);
   more.addEventListener("click", () => { all = true; filter(); focus(few); });
-  addEventListener("beforeprint", () => { for (const card of shown) card.hidden = false; });
+  addEventListener("beforeprint", () => {
+    for (const image of grid.querySelectorAll("img")) image.loading = "eager";
+    for (const card of shown) card.hidden = false;
+  });
   addEventListener("afterprint", filter);
   filter();
   form.addEventListener("submit", event => event.preventDefault());
