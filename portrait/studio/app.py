@@ -2,50 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 import shutil
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import FileData
 
-from portrait.errors import InputError, PortraitError, SettingsError
+from portrait.errors import PortraitError, SettingsError
 from portrait.recipes.recipe import load_recipe
 from portrait.report.sheet import thumbnail
 from portrait.settings import Settings
 from portrait.studio import page, strings
+from portrait.studio.controls import ADVANCED, control, text_of, value_of
 from portrait.studio.downloads import file_stem, square, write_downloads
 from portrait.studio.reports import Reports
+from portrait.studio.service import Service
 from portrait.studio.session import Session
+from portrait.studio.visitors import Visitors, take_upload
 from portrait.studio.work import Job, Workshop, installed_recipes, read_upload, web_settings
 from portrait.stylizer import VARIANT_STRIDE
 
-ADVANCED = [
-    "frame",
-    "seed",
-    "far",
-    "max_attempts",
-    "until",
-    "strength",
-    "guidance_scale",
-    "ip_adapter_scale",
-    "controlnet_conditioning_scale",
-    "num_inference_steps",
-    "prompt",
-    "negative_prompt",
-]
 PAUSE = 0.35
 """Seconds without a further move before the slider acts."""
 STEP = 0.15
 """How far “more like me” and “more style” move the balance."""
-IDLE_SECONDS = 3600.0
-"""A session that was not used for so long is forgotten."""
 PREVIEW_SIDE = 384
 
 Updates = dict[Any, Any]
@@ -67,43 +50,8 @@ class Studio:
         self.folder = folder
         self.reports = reports
         self.local = local
-        self._sessions: dict[str, Session] = {}
-        self._answers: list[tuple[float, Path]] = []  # folders with what was made over HTTP
-        self._lock = threading.Lock()
-
-    # Sessions ------------------------------------------------------------------------------------------------
-
-    def session(self, request: gr.Request) -> Session:
-        """The visitor's; made on first use. Sessions that were idle for long go."""
-        name, now = str(request.session_hash), time.monotonic()
-        with self._lock:
-            idle = [key for key, one in self._sessions.items() if now - one.seen > IDLE_SECONDS and key != name]
-            gone = [self._sessions.pop(key) for key in idle]
-            if name not in self._sessions:
-                self._sessions[name] = Session(self.folder / secrets.token_urlsafe(12))
-                self._sessions[name].style = self._styles(self.workshop.settings.recipe)[0]
-            found = self._sessions[name]
-            found.seen = now
-        for one in gone:
-            one.forget()
-        return found
-
-    def _answer(self, made: Path) -> None:
-        """Keep a folder with an answer for as long as a session; older ones go."""
-        now = time.monotonic()
-        with self._lock:
-            old = [folder for when, folder in self._answers if now - when > IDLE_SECONDS]
-            self._answers = [(when, folder) for when, folder in self._answers if folder not in old] + [(now, made)]
-        for folder in old:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def leave(self, request: gr.Request) -> None:
-        """The tab was closed: cancel and forget."""
-        with self._lock:
-            session = self._sessions.pop(str(request.session_hash), None)
-        if session is not None:
-            session.forget()
-            self.workshop.forget()
+        self.visitors = Visitors(folder, self._styles(workshop.settings.recipe)[0], workshop.forget)
+        self.service = Service(workshop, folder)
 
     @staticmethod
     def _styles(recipe: str) -> tuple[str, ...]:
@@ -129,7 +77,7 @@ class Studio:
                     self._build_reports()
             gr.HTML(f"<footer>{strings.FOOTER}</footer>", apply_default_css=False, js_on_load=None)
             self._wire(blocks)
-            self._build_api()
+            self.service.build()
         blocks.queue(default_concurrency_limit=None, max_size=64)
         return blocks
 
@@ -165,7 +113,7 @@ class Studio:
             self.recipe = gr.Dropdown(
                 recipes, value=base.recipe, label=strings.RECIPE, interactive=True, elem_id="recipe"
             )
-            self.advanced = {name: _control(name, base) for name in ADVANCED}
+            self.advanced = {name: control(name, base) for name in ADVANCED}
 
     def _build_reports(self) -> None:
         names = self.reports.names()
@@ -207,24 +155,12 @@ class Studio:
         self.run.input(self._on_run, [self.run, self.baseline], [self.report], **free)
         self.baseline.input(self._on_run, [self.run, self.baseline], [self.report], **free)
         self.run.focus(self._on_runs, None, [self.run, self.baseline], **free)
-        blocks.unload(self.leave)
+        blocks.unload(self.visitors.leave)
 
     # What visitors do ----------------------------------------------------------------------------------------
 
-    def _uploaded(self, event: gr.EventData) -> tuple[bytes, str]:
-        """The bytes of an upload and the name of the file; the file itself is deleted at once."""
-        data = event._data or {}
-        path = Path(str(data.get("path", ""))).resolve()
-        if not path.is_relative_to(self.folder.resolve()) or not path.is_file():
-            raise InputError(strings.UPLOAD_FAILED)
-        name = Path(str(data.get("name") or path.name).replace("\\", "/")).name
-        try:
-            return path.read_bytes(), name
-        finally:
-            path.unlink(missing_ok=True)
-
     def _on_photo(self, request: gr.Request, event: gr.EventData) -> Iterator[Updates]:
-        session = self.session(request)
+        session = self.visitors.session(request)
         session.cancel()
         yield {self.photo: page.photo_html(session, looking=True)}
         try:
@@ -239,14 +175,14 @@ class Studio:
         }
 
     def _open(self, session: Session, event: gr.EventData) -> None:
-        data, name = self._uploaded(event)
+        data, name = take_upload(event._data or {}, self.folder)
         photo = read_upload(data, name)
         faces, meant = self.workshop.look(photo)
         named = name not in ("camera.png", "image.png")  # what browsers call a picture that is no file
         session.open(photo, faces, named=named, face=meant)
 
     def _on_face(self, request: gr.Request, event: gr.EventData) -> Any:
-        session = self.session(request)
+        session = self.visitors.session(request)
         session.choose(int(event._data["face"]))
         return self._result(session) if session.job is None else gr.skip()  # what was complained of is done
 
@@ -255,11 +191,11 @@ class Studio:
         return ",".join(str(int(v)) for v in region) if region else ""
 
     def _on_style(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
-        self.session(request).style = str(event._data["style"])
+        self.visitors.session(request).style = str(event._data["style"])
         yield from self._on_adjust(request, *values)
 
     def _on_balance(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
-        session = self.session(request)
+        session = self.visitors.session(request)
         session.moves = mine = session.moves + 1
         time.sleep(PAUSE)
         if session.moves == mine:
@@ -269,21 +205,21 @@ class Studio:
 
     def _on_adjust(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
         """Style and slider act at once, as soon as there is a picture to adjust."""
-        session = self.session(request)
+        session = self.visitors.session(request)
         if session.photo is not None and (session.shots or session.job is not None):
             yield from self._on_make(request, *values)
         else:
             yield {}
 
     def _on_recipe(self, request: gr.Request, recipe: str) -> str:
-        session = self.session(request)
+        session = self.visitors.session(request)
         offered = self._styles(recipe)
         if session.style not in offered:
             session.style = offered[0]
         return page.styles_html(load_recipe(recipe), session.style)
 
     def _on_make(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
-        session = self.session(request)
+        session = self.visitors.session(request)
         try:
             if session.photo is None:
                 raise SettingsError(strings.NEED_PHOTO)
@@ -297,7 +233,7 @@ class Studio:
 
     def _on_more(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
         """More like me, more style, another one: from the picture that is shown."""
-        session = self.session(request)
+        session = self.visitors.session(request)
         shot, act = session.find(session.shown), event._data["act"]
         if shot is None or session.photo is None or session.face is None:
             yield {self.result: self._result(session, problem=strings.NEED_PHOTO)}
@@ -325,7 +261,7 @@ class Studio:
 
     def _on_same_look(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
         """Another photo with everything else as it is."""
-        session = self.session(request)
+        session = self.visitors.session(request)
         shot = session.find(session.shown)
         yield {self.photo: page.photo_html(session, looking=True)}
         try:
@@ -344,7 +280,7 @@ class Studio:
         yield from self._make(session, replace(shot.settings, keep=kept, face=_face(session)))
 
     def _on_history(self, request: gr.Request, event: gr.EventData) -> Updates:
-        session, wish = self.session(request), event._data
+        session, wish = self.visitors.session(request), event._data
         if "compare" in wish:
             session.compare(wish["compare"])
             return {self.result: self._result(session)}
@@ -360,10 +296,10 @@ class Studio:
         }
 
     def _on_cancel(self, request: gr.Request) -> None:
-        self.session(request).cancel()
+        self.visitors.session(request).cancel()
 
     def _on_reset(self, request: gr.Request) -> Updates:
-        session = self.session(request)
+        session = self.visitors.session(request)
         session.forget()
         self.workshop.forget()
         return {
@@ -378,7 +314,7 @@ class Studio:
     def _settings(self, session: Session, values: tuple[Any, ...]) -> Settings:
         """What the controls say. Raises SettingsError with the sentence of the command line."""
         balance, variants, keep, region, recipe, *advanced = values
-        wishes = {name: _value(name, text) for name, text in zip(self.advanced, advanced, strict=True)}
+        wishes = {name: value_of(name, text) for name, text in zip(self.advanced, advanced, strict=True)}
         region = "".join((region or "").split())
         keeps = [*keep, *([f"region:{region}"] if region else [])]
         wishes |= {"balance": balance, "variants": variants, "keep": keeps, "recipe": recipe, "style": session.style}
@@ -458,7 +394,7 @@ class Studio:
             self.keep: [name for name in settings.keep if name in strings.KEEPS],
             self.region: regions[0] if regions else "",
             self.recipe: settings.recipe,
-            **{control: _text(getattr(settings, name)) for name, control in self.advanced.items()},
+            **{one: text_of(getattr(settings, name)) for name, one in self.advanced.items()},
         }
 
     # Reports -------------------------------------------------------------------------------------------------
@@ -477,110 +413,6 @@ class Studio:
         names = self.reports.names()
         return gr.update(choices=names), gr.update(choices=[(strings.NO_BASELINE, ""), *names])
 
-    # HTTP and Python -----------------------------------------------------------------------------------------
-
-    def _build_api(self) -> None:
-        gr.api(self.api_stylize, api_name="stylize", concurrency_limit=None)
-        gr.api(self.api_faces, api_name="faces", concurrency_limit=None)
-        gr.api(self.api_recipes, api_name="recipes", concurrency_limit=None)
-
-    def api_stylize(
-        self,
-        photo: FileData,
-        style: str = "watercolor",
-        balance: float = 0.5,
-        seed: int = 1,
-        face: str = "auto",
-        frame: str = "bust",
-        keep: list[str] | None = None,
-        settings: dict | None = None,
-    ) -> tuple[FileData, str]:
-        """Make one portrait; returns the picture (PNG) and its record as JSON text.
-
-        The names are those of `portrait stylize`; `settings` takes any other, such as {"strength": 0.6}.
-        """
-        try:
-            wishes = {
-                "style": style,
-                "balance": balance,
-                "seed": seed,
-                "face": face,
-                "frame": frame,
-                "keep": keep or [],
-            }
-            chosen = web_settings(self.workshop.settings, wishes | (settings or {}))
-            image = self._api_photo(photo)
-            for event in self.workshop.start(image, replace(chosen, variants=1)).events():
-                if event.portrait is not None:
-                    event.portrait.record["input"]["path"] = image.path.name
-                    stem = file_stem(image.path.stem, chosen.style[0])
-                    file, _ = write_downloads(event.portrait, stem, self.folder)
-                    self._answer(file.parent)
-                    # As text: Gradio's client takes every dict with a `path` for a file of the server.
-                    return FileData(path=str(file), orig_name=file.name), json.dumps(event.portrait.record)
-                if event.kind == "failed":
-                    raise SettingsError(event.sentence)
-            raise SettingsError(strings.CANCELLED)
-        except PortraitError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-
-    def api_faces(self, photo: FileData) -> list[dict]:
-        """The faces of a photo from left to right: index, bbox, kps, det_score."""
-        try:
-            faces, _ = self.workshop.look(self._api_photo(photo))
-        except PortraitError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-        return [
-            {
-                "index": i,
-                "bbox": [round(float(v), 1) for v in face.bbox],
-                "kps": [[round(float(x), 1), round(float(y), 1)] for x, y in face.kps],
-                "det_score": round(face.det_score, 4),
-            }
-            for i, face in enumerate(faces)
-        ]
-
-    def api_recipes(self) -> dict:
-        """The recipes that are installed, and the styles of each."""
-        return {name: list(self._styles(name)) for name in installed_recipes()}
-
-    def _api_photo(self, photo: Any) -> Any:
-        data = photo if isinstance(photo, dict) else photo.model_dump()
-        event = gr.EventData(None, {"path": data.get("path"), "name": data.get("orig_name")})
-        content, name = self._uploaded(event)
-        return read_upload(content, name)
-
 
 def _face(session: Session) -> str:
     return "auto" if len(session.faces) == 1 else str(session.face)
-
-
-def _rule(name: str) -> Any:
-    return next(f.metadata for f in fields(Settings) if f.name == name)
-
-
-def _control(name: str, base: Settings) -> Any:
-    """The control of one setting, made from what `Settings` says of it.
-
-    Numbers are texts: Gradio's own field makes 0 of an empty one, and 0 counts.
-    """
-    rule, value = _rule(name), _text(getattr(base, name))
-    common = {"label": name, "info": rule["help"], "elem_id": f"advanced-{name}", "interactive": True}
-    if rule.get("choices"):
-        return gr.Radio(list(rule["choices"]), value=value, **common)
-    return gr.Textbox(value, placeholder=strings.FROM_BALANCE if rule.get("knob") else None, **common)
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _value(name: str, text: str | None) -> Any:
-    """What a control says: None for an empty one; what is no number stays a text, which `Settings` complains of."""
-    kind, text = _rule(name)["kind"], (text or "").strip()
-    if kind is str or not text:
-        return text or None
-    try:
-        return kind(text)
-    except ValueError:
-        return text
