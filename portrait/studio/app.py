@@ -61,9 +61,10 @@ class Studio:
 
     def build(self) -> gr.Blocks:
         """The blocks, ready to launch."""
-        with gr.Blocks(title=strings.TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
+        with gr.Blocks(title=strings.TITLE, analytics_enabled=False) as blocks:
             gr.HTML(
                 f"<header><h1>{strings.TITLE}</h1><p>{strings.TAGLINE}</p></header>",
+                padding=False,
                 apply_default_css=False,
                 js_on_load=None,
             )
@@ -75,7 +76,7 @@ class Studio:
                         self.result = self._part("result", page.empty_html())
                 with gr.Tab(strings.TAB_REPORTS, id="reports"):
                     self._build_reports()
-            gr.HTML(f"<footer>{strings.FOOTER}</footer>", apply_default_css=False, js_on_load=None)
+            gr.HTML(f"<footer>{strings.FOOTER}</footer>", padding=False, apply_default_css=False, js_on_load=None)
             self._wire(blocks)
             self.service.build()
         blocks.queue(default_concurrency_limit=None, max_size=64)
@@ -86,6 +87,7 @@ class Studio:
         return gr.HTML(
             value,
             elem_id=name,
+            padding=False,
             apply_default_css=False,
             js_on_load=f"portraitStudio.{name}(element, trigger, upload, watch)",
         )
@@ -107,8 +109,8 @@ class Studio:
             info=strings.KEEP_INFO,
             elem_id="keep",
         )
-        self.region = gr.Textbox(label=strings.REGION, info=strings.REGION_INFO, elem_id="region")
         with gr.Accordion(strings.ADVANCED, open=False, elem_id="advanced"):
+            self.region = gr.Textbox(label=strings.REGION, info=strings.REGION_INFO, elem_id="region")
             recipes = sorted({base.recipe, *installed_recipes()})
             self.recipe = gr.Dropdown(
                 recipes, value=base.recipe, label=strings.RECIPE, interactive=True, elem_id="recipe"
@@ -125,6 +127,7 @@ class Studio:
             )
         self.report = gr.HTML(
             page.notice(strings.CHOOSE_RUN if names else strings.NO_RUNS.format(root=self.reports.root)),
+            padding=False,
             apply_default_css=False,
             js_on_load=None,
             elem_id="report",
@@ -140,8 +143,8 @@ class Studio:
         }
         controls = [self.balance, self.variants, self.keep, self.region, self.recipe, *self.advanced.values()]
         everything = [self.photo, self.styles, self.result, self.make, self.cancel, *controls]
-        self.photo.upload(self._on_photo, None, everything, **free)
-        self.photo.select(self._on_face, None, [self.result], queue=False, **free)
+        self.photo.upload(self._on_photo, controls, everything, **free)
+        self.photo.select(self._on_face, controls, everything, **free)
         self.photo.input(self._on_region, None, [self.region], queue=False, **free)
         self.styles.select(self._on_style, controls, everything, **free)
         self.balance.input(self._on_balance, controls, everything, **free)
@@ -159,7 +162,8 @@ class Studio:
 
     # What visitors do ----------------------------------------------------------------------------------------
 
-    def _on_photo(self, request: gr.Request, event: gr.EventData) -> Iterator[Updates]:
+    def _on_photo(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
+        """A photo begins at once, when it is clear who is meant: nobody has to look for a button first."""
         session = self.visitors.session(request)
         session.cancel()
         yield {self.photo: page.photo_html(session, looking=True)}
@@ -173,6 +177,8 @@ class Studio:
             self.region: "",
             self.result: self._result(session),
         }
+        balance, variants, keep, _, *more = values  # the region was one of the photo before
+        yield from self._on_adjust(request, balance, variants, keep, "", *more)
 
     def _open(self, session: Session, event: gr.EventData) -> None:
         data, name = take_upload(event._data or {}, self.folder)
@@ -181,10 +187,12 @@ class Studio:
         named = name not in ("camera.png", "image.png")  # what browsers call a picture that is no file
         session.open(photo, faces, named=named, face=meant)
 
-    def _on_face(self, request: gr.Request, event: gr.EventData) -> Any:
+    def _on_face(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
         session = self.visitors.session(request)
+        before = session.face
         session.choose(int(event._data["face"]))
-        return self._result(session) if session.job is None else gr.skip()  # what was complained of is done
+        if session.face != before:
+            yield from self._on_make(request, *values)
 
     def _on_region(self, event: gr.EventData) -> str:
         region = event._data.get("region")
@@ -200,16 +208,11 @@ class Studio:
         time.sleep(PAUSE)
         if session.moves == mine:
             yield from self._on_adjust(request, *values)
-        else:
-            yield {}
 
     def _on_adjust(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
-        """Style and slider act at once, as soon as there is a picture to adjust."""
-        session = self.visitors.session(request)
-        if session.photo is not None and (session.shots or session.job is not None):
+        """Style and slider act at once, as soon as it is clear who is meant."""
+        if self.visitors.session(request).face is not None:
             yield from self._on_make(request, *values)
-        else:
-            yield {}
 
     def _on_recipe(self, request: gr.Request, recipe: str) -> str:
         session = self.visitors.session(request)
@@ -221,13 +224,9 @@ class Studio:
     def _on_make(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
         session = self.visitors.session(request)
         try:
-            if session.photo is None:
-                raise SettingsError(strings.NEED_PHOTO)
-            if session.face is None:
-                raise SettingsError(strings.NEED_FACE)
             settings = self._settings(session, values)
         except PortraitError as error:
-            yield {self.result: self._result(session, problem=str(error))}
+            yield self._refused(session, error)
             return
         yield from self._make(session, settings)
 
@@ -235,11 +234,10 @@ class Studio:
         """More like me, more style, another one: from the picture that is shown."""
         session = self.visitors.session(request)
         shot, act = session.find(session.shown), event._data["act"]
-        if shot is None or session.photo is None or session.face is None:
-            yield {self.result: self._result(session, problem=strings.NEED_PHOTO)}
-            return
         try:
             now = self._settings(session, values)
+            if shot is None:
+                raise SettingsError(strings.NEED_PHOTO)
             settings = replace(shot.settings, variants=now.variants, face=now.face)
             if act == "another":
                 settings = replace(settings, seed=self._fresh_seed(session))
@@ -247,10 +245,9 @@ class Studio:
                 step = -STEP if act == "like" else STEP
                 settings = replace(settings, balance=round(min(1.0, max(0.0, settings.balance + step)), 2))
         except PortraitError as error:
-            yield {self.result: self._result(session, problem=str(error))}
+            yield self._refused(session, error)
             return
-        session.style = settings.style[0]
-        yield self._controls(settings)
+        yield self._look(session, settings)
         yield from self._make(session, settings)
 
     @staticmethod
@@ -273,11 +270,15 @@ class Studio:
             }
             return
         yield {self.photo: page.photo_html(session, local=self.local), self.region: ""}
-        if shot is None or session.face is None:
-            yield {self.result: self._result(session, said="" if session.face is not None else strings.NEED_FACE)}
+        if shot is None:
             return
         kept = tuple(name for name in shot.settings.keep if not name.startswith("region:"))
-        yield from self._make(session, replace(shot.settings, keep=kept, face=_face(session)))
+        settings = replace(shot.settings, keep=kept)
+        yield self._look(session, settings)
+        if session.face is None:  # the click on a face goes on from here
+            yield {self.result: self._result(session, said=strings.NEED_FACE)}
+            return
+        yield from self._make(session, replace(settings, face=_face(session)))
 
     def _on_history(self, request: gr.Request, event: gr.EventData) -> Updates:
         session, wish = self.visitors.session(request), event._data
@@ -287,13 +288,7 @@ class Studio:
         shot = session.undo() if wish.get("undo") else session.show(int(wish["show"]))
         if shot is None:
             return {self.result: self._result(session)}
-        session.style = shot.settings.style[0]
-        recipe = load_recipe(shot.settings.recipe)
-        return {
-            self.result: self._result(session),
-            self.styles: page.styles_html(recipe, session.style),
-            **self._controls(shot.settings),
-        }
+        return {self.result: self._result(session), **self._look(session, shot.settings)}
 
     def _on_cancel(self, request: gr.Request) -> None:
         self.visitors.session(request).cancel()
@@ -313,6 +308,10 @@ class Studio:
 
     def _settings(self, session: Session, values: tuple[Any, ...]) -> Settings:
         """What the controls say. Raises SettingsError with the sentence of the command line."""
+        if session.photo is None:
+            raise SettingsError(strings.NEED_PHOTO)
+        if session.face is None:
+            raise SettingsError(strings.NEED_FACE)
         balance, variants, keep, region, recipe, *advanced = values
         wishes = {name: value_of(name, text) for name, text in zip(self.advanced, advanced, strict=True)}
         region = "".join((region or "").split())
@@ -336,31 +335,34 @@ class Studio:
                 on_subject=lambda subject: session.keep_subject(settings.recipe, face, subject),
             )
             session.job = job
-        yield {self.make: gr.update(visible=False), self.cancel: gr.update(visible=True)}
-        shot = session.find(session.shown)
-        before = page.data_uri(thumbnail(shot.portrait.picture if shot else photo.pixels, PREVIEW_SIDE), quality=75)
         problem = said = preview = ""
-        for event in job.events():
-            if session.job is not job:  # a newer wish has taken the stage
-                continue
-            if event.portrait is not None and event.settings is not None:
-                try:
-                    self._keep(session, event.portrait, event.settings, photo, named, job)
-                except PortraitError as error:  # a full disk, say: the picture is shown, its files are not there
-                    problem = str(error)
-            elif event.kind == "failed":
-                problem = event.sentence
-            elif event.kind == "cancelled":
-                said = strings.CANCELLED
-            else:
-                if event.preview is not None:
-                    preview = page.data_uri(thumbnail(event.preview, PREVIEW_SIDE), quality=75)
-                yield {self.result: page.working_html(event, settings.variants, preview, before)}
-        with session.lock:
-            if session.job is not job:
-                return
-            session.job = None
-        yield {self.result: self._result(session, problem=problem, said=said), **self._idle()}
+        try:
+            yield {self.make: gr.update(visible=False), self.cancel: gr.update(visible=True)}
+            shot = session.find(session.shown)
+            before = page.data_uri(thumbnail(shot.portrait.picture if shot else photo.pixels, PREVIEW_SIDE), quality=75)
+            for event in job.events():
+                if session.job is not job:  # a newer wish has taken the stage
+                    continue
+                if event.portrait is not None and event.settings is not None:
+                    try:
+                        self._keep(session, event.portrait, event.settings, photo, named, job)
+                    except PortraitError as error:  # a full disk, say: the picture is shown, its files are not there
+                        problem = str(error)
+                elif event.kind == "failed":
+                    problem = event.sentence
+                elif event.kind == "cancelled":
+                    said = strings.CANCELLED
+                else:
+                    if event.preview is not None:
+                        preview = page.data_uri(thumbnail(event.preview, PREVIEW_SIDE), quality=75)
+                    yield {self.result: page.working_html(event, settings.variants, preview, before)}
+        finally:  # also when Gradio closes this, because nobody is there to see more
+            job.cancel()
+            with session.lock:
+                newest = session.job is job
+                session.job = None if newest else session.job
+        if newest:
+            yield {self.result: self._result(session, problem=problem, said=said), **self._idle()}
 
     @staticmethod
     def _keep(session: Session, portrait: Any, settings: Settings, photo: Any, named: bool, job: Job) -> None:
@@ -380,16 +382,23 @@ class Studio:
             else:  # forgotten while they were written
                 shutil.rmtree(files[0].parent, ignore_errors=True)
 
+    def _refused(self, session: Session, error: PortraitError) -> Updates:
+        """The complaint; whoever was forgotten meanwhile is shown the place for a photo again."""
+        gone = {} if session.photo is not None else {self.photo: page.photo_html(None, local=self.local)}
+        return {self.result: self._result(session, problem=str(error)), **gone}
+
     def _result(self, session: Session, *, problem: str = "", said: str = "") -> str:
         return page.result_html(session, problem=problem, said=said)
 
     def _idle(self) -> Updates:
         return {self.make: gr.update(visible=True), self.cancel: gr.update(visible=False)}
 
-    def _controls(self, settings: Settings) -> Updates:
-        """The controls as they were for a picture."""
+    def _look(self, session: Session, settings: Settings) -> Updates:
+        """The style and the controls as they were for a picture."""
+        session.style = settings.style[0]
         regions = [name.partition(":")[2] for name in settings.keep if name.startswith("region:")]
         return {
+            self.styles: page.styles_html(load_recipe(settings.recipe), session.style),
             self.balance: settings.balance,
             self.keep: [name for name in settings.keep if name in strings.KEEPS],
             self.region: regions[0] if regions else "",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import threading
-import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,11 @@ from portrait.images import Photo
 from portrait.recipes.recipe import load_recipe
 from portrait.studio import strings
 from portrait.studio.downloads import file_stem, write_downloads
-from portrait.studio.visitors import IDLE_SECONDS, take_upload
-from portrait.studio.work import Workshop, installed_recipes, read_upload, web_settings
+from portrait.studio.visitors import take_upload
+from portrait.studio.work import Event, Workshop, installed_recipes, read_upload, web_settings
+
+PULSE = 0.5
+"""Seconds within which a caller who is gone is noticed, also while nothing happens."""
 
 
 class Service:
@@ -33,8 +34,6 @@ class Service:
     def __init__(self, workshop: Workshop, folder: Path) -> None:
         self.workshop = workshop
         self.folder = folder
-        self._answers: list[tuple[float, Path]] = []  # folders with what was made
-        self._lock = threading.Lock()
 
     def build(self) -> None:
         """Add the functions to the blocks that are being built."""
@@ -52,10 +51,11 @@ class Service:
         frame: str = "bust",
         keep: list[str] | None = None,
         settings: dict | None = None,
-    ) -> tuple[FileData, str]:
-        """Make one portrait; returns the picture (PNG) and its record as JSON text.
+    ) -> Iterator[tuple[FileData | None, str]]:
+        """Make one portrait: the picture (PNG) and its record as JSON text.
 
         The names are those of `portrait stylize`; `settings` takes any other, such as {"strength": 0.6}.
+        Until it is done, there is no picture, and the text says how far it is. Who cancels or is gone has it stopped.
         """
         try:
             wishes = {
@@ -68,17 +68,21 @@ class Service:
             }
             chosen = web_settings(self.workshop.settings, wishes | (settings or {}))
             image = self._photo(photo)
-            for event in self.workshop.start(image, replace(chosen, variants=1)).events():
-                if event.portrait is not None:
-                    event.portrait.record["input"]["path"] = image.path.name
-                    stem = file_stem(image.path.stem, chosen.style[0])
-                    file, _ = write_downloads(event.portrait, stem, self.folder)
-                    self._answer(file.parent)
-                    # As text: Gradio's client takes every dict with a `path` for a file of the server.
-                    return FileData(path=str(file), orig_name=file.name), json.dumps(event.portrait.record)
-                if event.kind == "failed":
-                    raise SettingsError(event.sentence)
-            raise SettingsError(strings.CANCELLED)
+            job = self.workshop.start(image, replace(chosen, variants=1))
+            try:
+                for event in job.events(PULSE):
+                    if event.portrait is not None:
+                        event.portrait.record["input"]["path"] = image.path.name
+                        stem = file_stem(image.path.stem, chosen.style[0])
+                        file, _ = write_downloads(event.portrait, stem, self.folder)
+                        # As text: Gradio's client takes every dict with a `path` for a file of the server.
+                        yield FileData(path=str(file), orig_name=file.name), json.dumps(event.portrait.record)
+                    elif event.kind in ("failed", "cancelled"):
+                        raise SettingsError(event.sentence or strings.CANCELLED)
+                    else:  # Gradio looks after each of them whether the caller is still there
+                        yield None, _progress(event)
+            finally:
+                job.cancel()
         except PortraitError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
@@ -106,11 +110,7 @@ class Service:
         data = photo if isinstance(photo, dict) else photo.model_dump()
         return read_upload(*take_upload({"path": data.get("path"), "name": data.get("orig_name")}, self.folder))
 
-    def _answer(self, made: Path) -> None:
-        """Keep a folder with an answer for as long as a session; older ones go."""
-        now = time.monotonic()
-        with self._lock:
-            old = [folder for when, folder in self._answers if now - when > IDLE_SECONDS]
-            self._answers = [(when, folder) for when, folder in self._answers if folder not in old] + [(now, made)]
-        for folder in old:
-            shutil.rmtree(folder, ignore_errors=True)
+
+def _progress(event: Event) -> str:
+    told = {"place": event.place, "attempt": event.attempt, "step": event.step, "total": event.total}
+    return json.dumps({"status": event.kind} | {name: value for name, value in told.items() if value})

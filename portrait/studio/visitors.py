@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.state_holder import StateHolder
 
 from portrait.errors import InputError
 from portrait.studio import strings
@@ -17,6 +21,8 @@ from portrait.studio.session import Session
 
 IDLE_SECONDS = 3600.0
 """A session that was not used for so long is forgotten."""
+LEFT_SECONDS = 600.0
+"""A file that belongs to no session is deleted after so long: an upload that was broken off, the answer to a call."""
 
 
 class Visitors:
@@ -30,33 +36,55 @@ class Visitors:
 
     def __init__(self, folder: Path, style: str, forget: Callable[[], None]) -> None:
         self.folder = folder
+        self.states: StateHolder | None = None  # where Gradio remembers what each tab shows: every picture on it
         self._style = style
         self._forget = forget
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
     def session(self, request: gr.Request) -> Session:
-        """The visitor's; made on first use. Sessions that were idle for long go."""
-        name, now = str(request.session_hash), time.monotonic()
+        """The visitor's; made on first use. Who calls without a name gets one that nobody else has."""
+        name = request.session_hash or secrets.token_urlsafe()
         with self._lock:
-            idle = [key for key, one in self._sessions.items() if now - one.seen > IDLE_SECONDS and key != name]
-            gone = [self._sessions.pop(key) for key in idle]
             if name not in self._sessions:
                 self._sessions[name] = Session(self.folder / secrets.token_urlsafe(12))
                 self._sessions[name].style = self._style
             found = self._sessions[name]
-            found.seen = now
-        for one in gone:
-            one.forget()
+            found.seen = time.monotonic()
         return found
 
     def leave(self, request: gr.Request) -> None:
         """The tab was closed: cancel and forget."""
+        self._drop([str(request.session_hash)])
+
+    def sweep(self) -> None:
+        """Forget who was idle for long, and delete what belongs to nobody."""
+        idle = time.monotonic() - IDLE_SECONDS
         with self._lock:
-            session = self._sessions.pop(str(request.session_hash), None)
-        if session is not None:
+            gone = [name for name, one in self._sessions.items() if one.seen < idle and one.job is None]
+        self._drop(gone)
+        with self._lock:
+            used = {one.folder for one in self._sessions.values()}
+            known = set(self._sessions)
+        if self.states is not None:
+            left = datetime.now() - timedelta(seconds=LEFT_SECONDS)
+            last = list(self.states.time_last_used.items())
+            self._drop([name for name, when in last if name not in known and when < left])
+        for path in self.folder.glob("[!.]*"):
+            with suppress(OSError):  # it is gone already
+                if path not in used and time.time() - path.stat().st_mtime > LEFT_SECONDS:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _drop(self, names: list[str]) -> None:
+        with self._lock:
+            gone = [self._sessions.pop(name) for name in names if name in self._sessions]
+        for session in gone:
             session.forget()
+        if gone:
             self._forget()
+        for name in names if self.states is not None else ():
+            self.states.session_data.pop(name, None)
+            self.states.time_last_used.pop(name, None)
 
 
 def take_upload(data: Any, folder: Path) -> tuple[bytes, str]:
