@@ -64,7 +64,6 @@ class Studio:
         with gr.Blocks(title=strings.TITLE, analytics_enabled=False) as blocks:
             gr.HTML(
                 f"<header><h1>{strings.TITLE}</h1><p>{strings.TAGLINE}</p></header>",
-                padding=False,
                 apply_default_css=False,
                 js_on_load=None,
             )
@@ -76,7 +75,7 @@ class Studio:
                         self.result = self._part("result", page.empty_html())
                 with gr.Tab(strings.TAB_REPORTS, id="reports"):
                     self._build_reports()
-            gr.HTML(f"<footer>{strings.FOOTER}</footer>", padding=False, apply_default_css=False, js_on_load=None)
+            gr.HTML(f"<footer>{strings.FOOTER}</footer>", apply_default_css=False, js_on_load=None)
             self._wire(blocks)
             self.service.build()
         blocks.queue(default_concurrency_limit=None, max_size=64)
@@ -87,7 +86,6 @@ class Studio:
         return gr.HTML(
             value,
             elem_id=name,
-            padding=False,
             apply_default_css=False,
             js_on_load=f"portraitStudio.{name}(element, trigger, upload, watch)",
         )
@@ -127,7 +125,6 @@ class Studio:
             )
         self.report = gr.HTML(
             page.notice(strings.CHOOSE_RUN if names else strings.NO_RUNS.format(root=self.reports.root)),
-            padding=False,
             apply_default_css=False,
             js_on_load=None,
             elem_id="report",

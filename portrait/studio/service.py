@@ -58,6 +58,7 @@ class Service:
         Until it is done, there is no picture, and the text says how far it is. Who cancels or is gone has it stopped.
         """
         try:
+            image = self._photo(photo)
             wishes = {
                 "style": style,
                 "balance": balance,
@@ -67,7 +68,6 @@ class Service:
                 "keep": keep or [],
             }
             chosen = web_settings(self.workshop.settings, wishes | (settings or {}))
-            image = self._photo(photo)
             job = self.workshop.start(image, replace(chosen, variants=1))
             try:
                 for event in job.events(PULSE):
@@ -79,7 +79,7 @@ class Service:
                         yield FileData(path=str(file), orig_name=file.name), json.dumps(event.portrait.record)
                     elif event.kind in ("failed", "cancelled"):
                         raise SettingsError(event.sentence or strings.CANCELLED)
-                    else:  # Gradio looks after each of them whether the caller is still there
+                    else:  # after each, Gradio looks whether the caller is still there
                         yield None, _progress(event)
             finally:
                 job.cancel()

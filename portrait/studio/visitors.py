@@ -82,9 +82,10 @@ class Visitors:
             session.forget()
         if gone:
             self._forget()
-        for name in names if self.states is not None else ():
-            self.states.session_data.pop(name, None)
-            self.states.time_last_used.pop(name, None)
+        if self.states is not None:
+            for name in names:
+                self.states.session_data.pop(name, None)
+                self.states.time_last_used.pop(name, None)
 
 
 def take_upload(data: Any, folder: Path) -> tuple[bytes, str]:
