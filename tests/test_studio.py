@@ -209,6 +209,20 @@ def test_a_visitor_who_waits_can_leave_the_line(tmp_path: Path) -> None:
     assert [e.kind for e in first.events()][-1] == "portrait"
 
 
+def test_ones_own_last_wish_that_is_ending_is_not_somebody_in_the_line(tmp_path: Path) -> None:
+    gate = threading.Semaphore(0)
+    shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
+    first = shop.start(a_photo(), wishes(shop))
+    while not shop.is_loaded("mini"):
+        time.sleep(0.01)
+    first.cancel()  # and is in the middle of a step
+    waiting = next(shop.start(a_photo(), wishes(shop)).events())
+    assert (waiting.kind, waiting.place) == ("waiting", 1)
+    assert strings.NEXT in page.working_html(waiting, 1, "", "")
+    assert strings.IN_LINE.format(place=2) in page.working_html(replace(waiting, place=2), 1, "", "")
+    gate.release(10 * STEPS)
+
+
 def test_variants_are_pictures_that_the_command_line_makes_one_by_one(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
     made = finished(shop, wishes(shop, variants=3, seed=7))

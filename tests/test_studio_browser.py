@@ -283,7 +283,8 @@ def test_of_six_faces_one_is_chosen_by_click_or_key(visit: Open, photos: Path) -
     assert "Face 5" in page.inner_text("#photo [data-hint]")
     page.wait_for_selector("#result .alert", state="detached")
     keep_picture(page, "8-face-chosen")
-    page.wait_for_function("(document.querySelector('pre code') || {textContent: ''}).textContent.includes('--face 4')")
+    shown = "(document.querySelector('pre code') || {textContent: ''}).textContent.includes('--face 4')"
+    page.wait_for_function(shown, timeout=LONG)
 
 
 def test_what_cannot_be_used_is_said_in_the_sentence_of_the_command_line(

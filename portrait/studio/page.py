@@ -169,7 +169,7 @@ def empty_html(problem: str = "", said: str = "") -> str:
 def working_html(event: Event, variants: int, preview: str, before: str) -> str:
     """What is shown while it works: where it stands, and the picture as it forms."""
     if event.kind == "waiting":
-        said, done = strings.IN_LINE.format(place=event.place), ""
+        said, done = strings.IN_LINE.format(place=event.place) if event.place > 1 else strings.NEXT, ""
     elif event.kind == "step":
         text = strings.WORKING_VARIANT if variants > 1 else strings.WORKING
         said = text.format(

@@ -40,6 +40,7 @@ EMPTY_HOW = "It begins as soon as there is a photo. Then pick a style, and move 
 LOADING = "Loading the models, once…"
 LOOKING = "Looking for faces…"
 IN_LINE = "Someone is before you: you are number {place} in line."
+NEXT = "In a moment…"
 WORKING = "Attempt {attempt}, step {step} of {total}"
 WORKING_VARIANT = "Picture {variant} of {variants}: attempt {attempt}, step {step} of {total}"
 FORMING_ALT = "The picture, forming"

@@ -216,7 +216,7 @@ class Workshop:
         """
 
         def work(job: Job) -> None:
-            with self.line.join() as place:
+            with self.line.join(lambda: job.cancelled) as place:
                 said = -1
                 while not place.wait(0.5):
                     job.check()
