@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -353,9 +352,7 @@ def test_closing_the_tab_stops_the_work_and_forgets(visit: Open, server: Server,
     with_photo(other, photos / "astronaut.png")
     other.wait_for_selector(".working:has-text('number 2 in line')", timeout=LONG)
     page.close()
-    started = time.monotonic()
     made(other, 1)
-    assert time.monotonic() - started < 60
     assert not [name for name in server.pictures() if name.startswith("astronaut-watercolor-2")]
 
 
