@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import shlex
@@ -11,17 +12,23 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 
 from portrait.cli import build_parser, main
-from portrait.errors import CampaignError, ImageReadError, InputError, SettingsError
+from portrait.errors import CampaignError, ImageReadError, InputError, SettingsError, WeightsMissingError
 from portrait.images import Photo, pixels_sha256, write_picture
+from portrait.judge.verdict import in_words
+from portrait.manifest import find_part
 from portrait.recipes.recipe import load_recipe
 from portrait.records import Preview, RgbImage
 from portrait.settings import Settings, flags_of, settings_from
@@ -31,11 +38,14 @@ from portrait.studio.line import Line, LineFullError
 from portrait.studio.reports import Reports
 from portrait.studio.serve import private_folder
 from portrait.studio.session import MOST_SHOTS, Session
-from portrait.studio.work import Event, Job, Workshop, read_upload, web_settings
+from portrait.studio.work import Event, Job, Workshop, installed_recipes, read_upload, web_settings
 from portrait.studio_cli import credentials, is_loopback
 from portrait.stylizer import VARIANT_STRIDE, Portrait, Stylizer
+from tests import public
 from tests.campaigns import faces, paint, person, write_campaign, write_limits
 from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee, a_face
+from tests.hub_server import serving as serving_hub
+from tests.hub_server import use
 
 STEPS = 4  # as mini's
 
@@ -193,6 +203,20 @@ def test_a_visitor_who_waits_can_leave_the_line(tmp_path: Path) -> None:
     assert [e.kind for e in first.events()][-1] == "portrait"
 
 
+def test_ones_own_last_wish_that_is_ending_is_not_somebody_in_the_line(tmp_path: Path) -> None:
+    gate = threading.Semaphore(0)
+    shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
+    first = shop.start(a_photo(), wishes(shop))
+    while not shop.is_loaded("mini"):
+        time.sleep(0.01)
+    first.cancel()  # and is in the middle of a step
+    waiting = next(shop.start(a_photo(), wishes(shop)).events())
+    assert (waiting.kind, waiting.place) == ("waiting", 1)
+    assert strings.NEXT in page.working_html(waiting, 1, "", "")
+    assert strings.IN_LINE.format(place=2) in page.working_html(replace(waiting, place=2), 1, "", "")
+    gate.release(10 * STEPS)
+
+
 def test_variants_are_pictures_that_the_command_line_makes_one_by_one(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
     made = finished(shop, wishes(shop, variants=3, seed=7))
@@ -245,8 +269,7 @@ def test_who_it_is_is_found_once(tmp_path: Path) -> None:
         ({"face": "each"}, "one face at a time"),
         ({"thresholds": "/etc/passwd"}, "unknown setting 'thresholds'"),
         ({"lora": ["x.safetensors:1"]}, "unknown setting 'lora'"),
-        ({"recipe": "/tmp/mine.toml"}, "is not installed here"),
-        ({"recipe": "sd15-faceid"}, "is not installed here"),
+        ({"recipe": "/tmp/mine.toml"}, "no recipe '/tmp/mine.toml' here; installed are: mini"),
         ({"style": "baroque"}, "baroque"),
         ({"balance": 2.0}, "balance 2.0 is outside 0 to 1"),
         ({"balence": 0.5}, "did you mean balance"),
@@ -255,6 +278,51 @@ def test_who_it_is_is_found_once(tmp_path: Path) -> None:
 def test_a_visitor_may_not_name_files_or_nonsense(tmp_path: Path, wish: dict[str, Any], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         wishes(a_shop(tmp_path), **wish)
+
+
+@pytest.fixture
+def public_recipe(tmp_path: Path) -> Iterator[str]:
+    """A recipe of one's own that is `sd15-faceid-fast` made small; its models, random and tiny, lie on a hub nearby."""
+    parts = [find_part(part) for part in load_recipe("sd15-faceid-fast").part_names]
+    with pytest.MonkeyPatch.context() as patch, serving_hub() as hub:
+        hub.files, hub.archives, manifest = public.shelf(parts)
+        (tmp_path / "manifest.toml").write_text(manifest)
+        use(patch, hub, tmp_path)
+        patch.setenv("PORTRAIT_CONFIG", str(tmp_path / "config"))
+        own = tmp_path / "config" / "recipes" / "small.toml"
+        own.parent.mkdir(parents=True)
+        own.write_text('extends = "sd15-faceid-fast"\nname = "small"\nresolution = 128\n')
+        yield "small"
+
+
+def test_a_public_recipe_is_listed_when_it_is_installed_and_says_how_to_when_not(
+    public_recipe: str, astronaut: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = Workshop(Settings(device="cpu", memory="full", threads=1))
+    for name in (public_recipe, "sd15-faceid-fast"):
+        assert name not in installed_recipes()
+        with pytest.raises(WeightsMissingError, match=f"run: portrait weights fetch {name}$"):
+            wishes(shop, recipe=name)
+        assert main(["studio", "--recipe", name]) == 1
+        assert f"run: portrait weights fetch {name}" in capsys.readouterr().err
+    assert main(["weights", "fetch", public_recipe, "--quiet"]) == 0
+    assert {"mini", public_recipe, "sd15-faceid-fast"} <= set(installed_recipes())
+    assert strings.NO_SAMPLE in page.styles_html(load_recipe(public_recipe), "oil")
+
+    session = Session(tmp_path / "files")
+    session.open(astronaut, shop.look(astronaut)[0], named=True, face=0)
+    events = list(shop.start(astronaut, wishes(shop, recipe=public_recipe, max_attempts=1)).events())
+    assert [event.kind for event in events if event.kind != "step"][-1] == "portrait", events[-1].sentence
+    made, settings = events[-1].portrait, events[-1].settings
+    assert made is not None
+    assert settings is not None
+    assert made.picture.shape == (128, 128, 3)
+    session.add(made, settings, made.picture, astronaut, named=True)
+    shown = page.result_html(session)
+    assert made.record["status"] == "rejected"  # random weights keep nobody's likeness
+    assert all(in_words(reason) in unescape(shown) for reason in made.record["reasons"])
+    assert made.record["provisional_thresholds"] in unescape(shown)
+    assert f"--recipe {public_recipe}" in shown
 
 
 def test_a_photo_of_a_hundred_megapixels_gets_a_sentence(tmp_path: Path) -> None:
@@ -303,7 +371,7 @@ def test_the_oldest_pictures_go_first(tmp_path: Path) -> None:
 
 def test_the_models_forget_the_last_photo(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
-    finished(shop, wishes(shop, keep=["background"]))
+    list(shop.start(a_photo(), wishes(shop, keep=["background"]), on_subject=lambda subject: None).events())
     stylizer = shop.stylizer("mini")
     assert stylizer._last_kept is not None
     shop.forget()
@@ -352,11 +420,35 @@ def test_the_verdict_has_words_numbers_thresholds_and_reasons(tmp_path: Path) ->
     shown = page.result_html(session)
     attempt = record["attempts"][record["chosen"]]
     for judge, value in attempt["similarity"].items():
-        assert strings.METER.format(value=value, least=record["thresholds"][judge]["value"]) in shown
+        assert f"{value:.2f}, needs {record['thresholds'][judge]['value']:.2f}" in shown
+    burned = f"{attempt['burned']:.1%}, at most {record['limits']['burned']:.1%}"
+    assert f"{strings.BURNED}<span>{burned}</span>" in shown
+    assert strings.BURNED_WORDS[True] in shown
+    assert strings.DISTANCE_WORDS[True] not in shown  # this calibration has no statistics of styles
     rejected = json.loads(json.dumps(record)) | {"status": "rejected", "reasons": ["identity_low:dlib"]}
     portrait = Portrait(picture=person(1), before=person(1), record=rejected, embeddings={})
     session.shots[0] = replace(session.shots[0], portrait=portrait)
     assert "it does not look enough like the person (dlib)" in page.result_html(session)
+
+
+def test_what_burned_or_missed_the_style_is_shown_with_its_limit(tmp_path: Path) -> None:
+    session = a_session(tmp_path, a_shop(tmp_path), keep=["pose", "background"])
+    record = json.loads(json.dumps(session.shots[0].portrait.record))
+    chosen = record["attempts"][record["chosen"]]
+    record["limits"] |= {"style_distance": 1.5, "burned": 0.02}
+    chosen |= {"style_distance": 2.25, "burned": 0.034, "reasons": ["broken_keep:pose"]}
+    chosen["kept"] |= {"pose": 0.25}
+    portrait = Portrait(picture=person(1), before=person(1), record=record, embeddings={})
+    session.shots[0] = replace(session.shots[0], portrait=portrait)
+    shown = page.result_html(session)
+    for label, numbers, words in (
+        ("Oil painting", "2.25, at most 1.50", strings.DISTANCE_WORDS[False]),
+        (strings.BURNED, "3.4%, at most 2.0%", strings.BURNED_WORDS[False]),
+        ("pose must stay", "0.25, at most 0.1", strings.BROKEN),
+        ("background must stay", "100, needs 100", strings.KEPT),
+    ):
+        tone = "good" if words == strings.KEPT else "bad"
+        assert f'<dt>{label}<span>{numbers}</span></dt><dd><b class="{tone}">{words}</b>' in shown
 
 
 def test_likeness_in_words_follows_the_threshold() -> None:
@@ -449,32 +541,75 @@ def test_what_a_killed_studio_left_behind_is_deleted_by_the_next(
     import tempfile
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    left, live = tmp_path / f"portrait-studio-{ended.pid}-x", tmp_path / f"portrait-studio-{os.getppid()}-x"
-    left.mkdir()
-    live.mkdir()
+    code = "from portrait.studio.serve import private_folder as p\nwith p() as f: print(f, flush=True); input()"
+    lives, ends = (
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=os.environ | {"TMPDIR": str(tmp_path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    )
+    live, left = (Path(process.stdout.readline().strip()) for process in (lives, ends) if process.stdout)
+    (left / "anna.png").write_bytes(b"a photo")
+    ends.kill()
+    ends.wait()
+    monkeypatch.setattr(os, "kill", None)  # on Windows it ends a process, whatever the signal
     with private_folder() as folder:
         assert (left.exists(), live.exists(), folder.exists()) == (False, True, True)
         assert oct(folder.stat().st_mode)[-3:] == "700"
         assert tempfile.gettempdir() == str(folder)
     assert not folder.exists()
     assert tempfile.gettempdir() == str(tmp_path)
+    lives.communicate("\n")
+    assert not live.exists()
 
 
 # --- HTTP
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Any:
+@contextmanager
+def serving(tmp_path: Path, shop: Workshop) -> Iterator[tuple[str, Path, Any]]:
+    """The page's address, the folder with everything written, and Gradio's blocks."""
     pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait[studio]'")
     from portrait.studio.serve import launch
 
-    shop = a_shop(tmp_path)
     with private_folder() as folder:
         blocks, url = launch(shop.settings, folder, runs=tmp_path, workshop=shop)
-        yield url, folder
+        yield url, folder, blocks
         blocks.close(verbose=False)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    with serving(tmp_path, a_shop(tmp_path)) as (url, folder, _):
+        yield url, folder
+
+
+def until(what: Callable[[], object], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def ask(url: str, path: str, body: bytes | None = None, kind: str = "application/json") -> Any:
+    """Ask the server by hand; returns the answer as it comes."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection.request("POST" if body else "GET", f"/gradio_api/{path}", body, {"Content-Type": kind} if body else {})
+    answer = connection.getresponse()
+    assert answer.status == 200
+    return answer
+
+
+def send(url: str, data: bytes, name: str = "anna.png") -> str:
+    """Upload a file as a browser does; returns where it lies on the server."""
+    head = f'--cut\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'.encode()
+    return json.loads(ask(url, "upload", head + data + b"\r\n--cut--\r\n", "multipart/form-data; boundary=cut").read())[
+        0
+    ]
 
 
 def test_python_and_http_make_the_same_picture_as_the_loop(served: Any, tmp_path: Path) -> None:
@@ -506,6 +641,147 @@ def test_python_and_http_make_the_same_picture_as_the_loop(served: Any, tmp_path
         client.predict(handle_file(str(tmp_path / "anna.png")), settings={"balence": 1}, api_name="/stylize")
     public = {name for name in client.view_api(return_format="dict", print_info=False)["named_endpoints"]}
     assert public == {"/stylize", "/faces", "/recipes"}
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_caller_who_cancels_stops_the_work_and_leaves_the_line(tmp_path: Path, waits: bool) -> None:
+    from gradio_client import Client, handle_file
+
+    gate = threading.Semaphore(0)
+    generator = SteppingGenerator(gate.acquire)
+    shop = a_shop(tmp_path, generator)
+    write_picture(tmp_path / "anna.png", person(1))
+    with serving(tmp_path, shop) as (url, _, _blocks):
+        before = shop.line.join() if waits else None
+        client = Client(url, verbose=False, download_files=str(tmp_path / "got"))
+        job = client.submit(handle_file(str(tmp_path / "anna.png")), style="oil", api_name="/stylize")
+        until(lambda: job.outputs())
+        if not waits:
+            gate.release()
+            until(lambda: '"step": 1' in str(job.outputs()[-1]))
+        assert json.loads(job.outputs()[-1][1])["status"] == ("waiting" if waits else "step")
+        job.cancel()
+        gate.release()
+        until(lambda: len(shop.line._places) == (1 if waits else 0))
+        assert generator.finished == 0
+        if before is not None:
+            with before:
+                pass
+        for _ in range(STEPS):
+            gate.release()
+        after = client.predict(
+            handle_file(str(tmp_path / "anna.png")), style="oil", settings={"max_attempts": 1}, api_name="/stylize"
+        )
+        assert Path(after[0]).suffix == ".png"
+
+
+def test_a_caller_whose_connection_breaks_stops_the_work(tmp_path: Path) -> None:
+    gate = threading.Semaphore(0)
+    generator = SteppingGenerator(gate.acquire)
+    shop = a_shop(tmp_path, generator)
+    with serving(tmp_path, shop) as (url, _, _blocks):
+        path = send(url, write_picture(tmp_path / "anna.png", person(1)).read_bytes())
+        photo = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        body = json.dumps({"data": [photo, "oil", 0.5, 1, "auto", "bust", [], {}]}).encode()
+        event = json.loads(ask(url, "call/stylize", body).read())["event_id"]
+        listening = ask(url, f"call/stylize/{event}")
+        gate.release()
+        while b'\\"step\\": 1' not in listening.readline():
+            pass
+        listening.close()
+        for _ in range(10 * STEPS):  # far more than it should go on
+            time.sleep(0.1)
+            gate.release()
+            if not shop.line._places:
+                break
+        assert not shop.line._places
+        assert generator.finished == 0
+
+
+def test_two_visitors_with_the_same_photo_share_no_file(served: Any, tmp_path: Path) -> None:
+    url, _ = served
+    data = write_picture(tmp_path / "anna.png", person(1)).read_bytes()
+    first, second = send(url, data), send(url, data)
+    assert first != second
+    Path(first).unlink()  # what reading it does
+    assert Path(second).read_bytes() == data
+
+
+def test_of_a_call_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gradio_client import Client, handle_file
+
+    from portrait.studio import visitors
+
+    monkeypatch.setattr(serve, "SWEEP_SECONDS", 0.1)
+    shop = a_shop(tmp_path)
+    write_picture(tmp_path / "anna.png", person(1))
+    with serving(tmp_path, shop) as (url, folder, blocks):
+        client = Client(url, verbose=False, download_files=str(tmp_path / "got"))
+        file, _ = client.predict(
+            handle_file(str(tmp_path / "anna.png")), style="oil", keep=["background"], api_name="/stylize"
+        )
+        assert shop.stylizer("mini")._last_kept is None
+        assert Path(file).is_file()
+        assert list(folder.rglob("*.png"))  # it may be fetched again for a while
+        send(url, b"an upload that nobody used")
+        assert client.session_hash in blocks.state_holder.session_data
+        monkeypatch.setattr(visitors, "LEFT_SECONDS", 0.0)
+        until(lambda: not [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"])
+        until(lambda: client.session_hash not in blocks.state_holder.session_data)
+
+
+def test_who_was_idle_for_long_or_left_is_forgotten_by_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gradio.state_holder import StateHolder
+
+    from portrait.studio import visitors
+
+    shop = a_shop(tmp_path)
+    here = visitors.Visitors(tmp_path / "files", "oil", shop.forget)
+    here.states = StateHolder()
+    sessions = {}
+    for name in ("idle", "left", "busy", "here"):
+        session = sessions[name] = here.session(SimpleNamespace(session_hash=name))  # type: ignore[arg-type]
+        session.open(a_photo(), [a_face()], named=True, face=0)
+        session._subjects = {("mini", 0): object()}  # type: ignore[dict-item]
+        session.folder.mkdir(parents=True)
+        here.states.session_data[name] = object()
+    shop.stylizer("mini")._last_kept = ("a photo", "its pixels")  # type: ignore[assignment]
+    job = shop.start(a_photo(), wishes(shop))
+    sessions["busy"].job = job
+    for name in ("idle", "busy"):
+        sessions[name].seen -= visitors.IDLE_SECONDS + 1
+    here.sweep()
+    assert shop.stylizer("mini")._last_kept is None
+    here.leave(SimpleNamespace(session_hash="left"))  # type: ignore[arg-type]
+    for name, stays in {"idle": False, "left": False, "busy": True, "here": True}.items():
+        session = sessions[name]
+        assert (session.photo is not None, bool(session._subjects), session.folder.exists()) == (stays,) * 3, name
+        assert (name in here.states.session_data) == stays
+    list(job.events())
+
+
+def test_a_photo_is_forgotten_also_when_its_visitor_leaves_while_it_is_worked_on(tmp_path: Path) -> None:
+    gate = threading.Semaphore(0)
+    shop, session = a_shop(tmp_path, SteppingGenerator(gate.acquire)), Session(tmp_path / "files")
+    session.job = job = shop.start(a_photo(), wishes(shop, keep=["background"]), on_subject=lambda subject: None)
+    gate.release()
+    assert next(event for event in job.events() if event.kind == "step")
+    session.forget()
+    shop.forget()
+    shop.stylizer("mini")._last_kept = ("a photo", "its pixels")  # type: ignore[assignment]  # the thread is not done yet
+    gate.release()
+    assert [event.kind for event in job.events()][-1] == "cancelled"
+    assert shop.stylizer("mini")._last_kept is None
+
+
+def test_callers_without_a_name_share_no_session(tmp_path: Path) -> None:
+    from portrait.studio.visitors import Visitors
+
+    here = Visitors(tmp_path, "oil", lambda: None)
+    nameless = SimpleNamespace(session_hash=None)
+    assert here.session(nameless) is not here.session(nameless)  # type: ignore[arg-type]
 
 
 def test_the_page_lets_the_browser_reach_nobody_else(served: Any) -> None:

@@ -2,50 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 import shutil
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import FileData
 
-from portrait.errors import InputError, PortraitError, SettingsError
+from portrait.errors import PortraitError, SettingsError
 from portrait.recipes.recipe import load_recipe
 from portrait.report.sheet import thumbnail
 from portrait.settings import Settings
 from portrait.studio import page, strings
+from portrait.studio.controls import ADVANCED, control, text_of, value_of
 from portrait.studio.downloads import file_stem, square, write_downloads
 from portrait.studio.reports import Reports
+from portrait.studio.service import Service
 from portrait.studio.session import Session
+from portrait.studio.visitors import Visitors, take_upload
 from portrait.studio.work import Job, Workshop, installed_recipes, read_upload, web_settings
 from portrait.stylizer import VARIANT_STRIDE
 
-ADVANCED = [
-    "frame",
-    "seed",
-    "far",
-    "max_attempts",
-    "until",
-    "strength",
-    "guidance_scale",
-    "ip_adapter_scale",
-    "controlnet_conditioning_scale",
-    "num_inference_steps",
-    "prompt",
-    "negative_prompt",
-]
 PAUSE = 0.35
 """Seconds without a further move before the slider acts."""
 STEP = 0.15
 """How far “more like me” and “more style” move the balance."""
-IDLE_SECONDS = 3600.0
-"""A session that was not used for so long is forgotten."""
 PREVIEW_SIDE = 384
 
 Updates = dict[Any, Any]
@@ -67,43 +50,8 @@ class Studio:
         self.folder = folder
         self.reports = reports
         self.local = local
-        self._sessions: dict[str, Session] = {}
-        self._answers: list[tuple[float, Path]] = []  # folders with what was made over HTTP
-        self._lock = threading.Lock()
-
-    # Sessions ------------------------------------------------------------------------------------------------
-
-    def session(self, request: gr.Request) -> Session:
-        """The visitor's; made on first use. Sessions that were idle for long go."""
-        name, now = str(request.session_hash), time.monotonic()
-        with self._lock:
-            idle = [key for key, one in self._sessions.items() if now - one.seen > IDLE_SECONDS and key != name]
-            gone = [self._sessions.pop(key) for key in idle]
-            if name not in self._sessions:
-                self._sessions[name] = Session(self.folder / secrets.token_urlsafe(12))
-                self._sessions[name].style = self._styles(self.workshop.settings.recipe)[0]
-            found = self._sessions[name]
-            found.seen = now
-        for one in gone:
-            one.forget()
-        return found
-
-    def _answer(self, made: Path) -> None:
-        """Keep a folder with an answer for as long as a session; older ones go."""
-        now = time.monotonic()
-        with self._lock:
-            old = [folder for when, folder in self._answers if now - when > IDLE_SECONDS]
-            self._answers = [(when, folder) for when, folder in self._answers if folder not in old] + [(now, made)]
-        for folder in old:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def leave(self, request: gr.Request) -> None:
-        """The tab was closed: cancel and forget."""
-        with self._lock:
-            session = self._sessions.pop(str(request.session_hash), None)
-        if session is not None:
-            session.forget()
-            self.workshop.forget()
+        self.visitors = Visitors(folder, self._styles(workshop.settings.recipe)[0], workshop.forget)
+        self.service = Service(workshop, folder)
 
     @staticmethod
     def _styles(recipe: str) -> tuple[str, ...]:
@@ -113,7 +61,7 @@ class Studio:
 
     def build(self) -> gr.Blocks:
         """The blocks, ready to launch."""
-        with gr.Blocks(title=strings.TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
+        with gr.Blocks(title=strings.TITLE, analytics_enabled=False) as blocks:
             gr.HTML(
                 f"<header><h1>{strings.TITLE}</h1><p>{strings.TAGLINE}</p></header>",
                 apply_default_css=False,
@@ -129,7 +77,7 @@ class Studio:
                     self._build_reports()
             gr.HTML(f"<footer>{strings.FOOTER}</footer>", apply_default_css=False, js_on_load=None)
             self._wire(blocks)
-            self._build_api()
+            self.service.build()
         blocks.queue(default_concurrency_limit=None, max_size=64)
         return blocks
 
@@ -159,13 +107,13 @@ class Studio:
             info=strings.KEEP_INFO,
             elem_id="keep",
         )
-        self.region = gr.Textbox(label=strings.REGION, info=strings.REGION_INFO, elem_id="region")
         with gr.Accordion(strings.ADVANCED, open=False, elem_id="advanced"):
+            self.region = gr.Textbox(label=strings.REGION, info=strings.REGION_INFO, elem_id="region")
             recipes = sorted({base.recipe, *installed_recipes()})
             self.recipe = gr.Dropdown(
                 recipes, value=base.recipe, label=strings.RECIPE, interactive=True, elem_id="recipe"
             )
-            self.advanced = {name: _control(name, base) for name in ADVANCED}
+            self.advanced = {name: control(name, base) for name in ADVANCED}
 
     def _build_reports(self) -> None:
         names = self.reports.names()
@@ -192,8 +140,8 @@ class Studio:
         }
         controls = [self.balance, self.variants, self.keep, self.region, self.recipe, *self.advanced.values()]
         everything = [self.photo, self.styles, self.result, self.make, self.cancel, *controls]
-        self.photo.upload(self._on_photo, None, everything, **free)
-        self.photo.select(self._on_face, None, [self.result], queue=False, **free)
+        self.photo.upload(self._on_photo, controls, everything, **free)
+        self.photo.select(self._on_face, controls, everything, **free)
         self.photo.input(self._on_region, None, [self.region], queue=False, **free)
         self.styles.select(self._on_style, controls, everything, **free)
         self.balance.input(self._on_balance, controls, everything, **free)
@@ -207,24 +155,13 @@ class Studio:
         self.run.input(self._on_run, [self.run, self.baseline], [self.report], **free)
         self.baseline.input(self._on_run, [self.run, self.baseline], [self.report], **free)
         self.run.focus(self._on_runs, None, [self.run, self.baseline], **free)
-        blocks.unload(self.leave)
+        blocks.unload(self.visitors.leave)
 
     # What visitors do ----------------------------------------------------------------------------------------
 
-    def _uploaded(self, event: gr.EventData) -> tuple[bytes, str]:
-        """The bytes of an upload and the name of the file; the file itself is deleted at once."""
-        data = event._data or {}
-        path = Path(str(data.get("path", ""))).resolve()
-        if not path.is_relative_to(self.folder.resolve()) or not path.is_file():
-            raise InputError(strings.UPLOAD_FAILED)
-        name = Path(str(data.get("name") or path.name).replace("\\", "/")).name
-        try:
-            return path.read_bytes(), name
-        finally:
-            path.unlink(missing_ok=True)
-
-    def _on_photo(self, request: gr.Request, event: gr.EventData) -> Iterator[Updates]:
-        session = self.session(request)
+    def _on_photo(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
+        """A photo begins at once, when it is clear who is meant: nobody has to look for a button first."""
+        session = self.visitors.session(request)
         session.cancel()
         yield {self.photo: page.photo_html(session, looking=True)}
         try:
@@ -237,73 +174,67 @@ class Studio:
             self.region: "",
             self.result: self._result(session),
         }
+        balance, variants, keep, _, *more = values  # the region was one of the photo before
+        yield from self._on_adjust(request, balance, variants, keep, "", *more)
 
     def _open(self, session: Session, event: gr.EventData) -> None:
-        data, name = self._uploaded(event)
+        data, name = take_upload(event._data or {}, self.folder)
         photo = read_upload(data, name)
         faces, meant = self.workshop.look(photo)
         named = name not in ("camera.png", "image.png")  # what browsers call a picture that is no file
         session.open(photo, faces, named=named, face=meant)
 
-    def _on_face(self, request: gr.Request, event: gr.EventData) -> Any:
-        session = self.session(request)
+    def _on_face(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
+        session = self.visitors.session(request)
+        before = session.face
         session.choose(int(event._data["face"]))
-        return self._result(session) if session.job is None else gr.skip()  # what was complained of is done
+        if session.face != before:
+            yield from self._on_make(request, *values)
 
     def _on_region(self, event: gr.EventData) -> str:
         region = event._data.get("region")
         return ",".join(str(int(v)) for v in region) if region else ""
 
     def _on_style(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
-        self.session(request).style = str(event._data["style"])
+        self.visitors.session(request).style = str(event._data["style"])
         yield from self._on_adjust(request, *values)
 
     def _on_balance(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
-        session = self.session(request)
+        session = self.visitors.session(request)
         session.moves = mine = session.moves + 1
         time.sleep(PAUSE)
         if session.moves == mine:
             yield from self._on_adjust(request, *values)
-        else:
-            yield {}
 
     def _on_adjust(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
-        """Style and slider act at once, as soon as there is a picture to adjust."""
-        session = self.session(request)
-        if session.photo is not None and (session.shots or session.job is not None):
+        """Style and slider act at once, as soon as it is clear who is meant."""
+        if self.visitors.session(request).face is not None:
             yield from self._on_make(request, *values)
-        else:
-            yield {}
 
     def _on_recipe(self, request: gr.Request, recipe: str) -> str:
-        session = self.session(request)
+        session = self.visitors.session(request)
         offered = self._styles(recipe)
         if session.style not in offered:
             session.style = offered[0]
         return page.styles_html(load_recipe(recipe), session.style)
 
     def _on_make(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
-        session = self.session(request)
+        session = self.visitors.session(request)
         try:
-            if session.photo is None:
-                raise SettingsError(strings.NEED_PHOTO)
-            if session.face is None:
-                raise SettingsError(strings.NEED_FACE)
             settings = self._settings(session, values)
         except PortraitError as error:
-            yield {self.result: self._result(session, problem=str(error))}
+            yield self._refused(session, error)
             return
         yield from self._make(session, settings)
 
     def _on_more(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
         """More like me, more style, another one: from the picture that is shown."""
-        session = self.session(request)
+        session = self.visitors.session(request)
         shot, act = session.find(session.shown), event._data["act"]
-        if shot is None or session.photo is None or session.face is None:
-            yield {self.result: self._result(session, problem=strings.NEED_PHOTO)}
-            return
         try:
             now = self._settings(session, values)
+            if shot is None:
+                raise SettingsError(strings.NEED_PHOTO)
             settings = replace(shot.settings, variants=now.variants, face=now.face)
             if act == "another":
                 settings = replace(settings, seed=self._fresh_seed(session))
@@ -311,10 +242,9 @@ class Studio:
                 step = -STEP if act == "like" else STEP
                 settings = replace(settings, balance=round(min(1.0, max(0.0, settings.balance + step)), 2))
         except PortraitError as error:
-            yield {self.result: self._result(session, problem=str(error))}
+            yield self._refused(session, error)
             return
-        session.style = settings.style[0]
-        yield self._controls(settings)
+        yield self._look(session, settings)
         yield from self._make(session, settings)
 
     @staticmethod
@@ -325,7 +255,7 @@ class Studio:
 
     def _on_same_look(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
         """Another photo with everything else as it is."""
-        session = self.session(request)
+        session = self.visitors.session(request)
         shot = session.find(session.shown)
         yield {self.photo: page.photo_html(session, looking=True)}
         try:
@@ -337,33 +267,31 @@ class Studio:
             }
             return
         yield {self.photo: page.photo_html(session, local=self.local), self.region: ""}
-        if shot is None or session.face is None:
-            yield {self.result: self._result(session, said="" if session.face is not None else strings.NEED_FACE)}
+        if shot is None:
             return
         kept = tuple(name for name in shot.settings.keep if not name.startswith("region:"))
-        yield from self._make(session, replace(shot.settings, keep=kept, face=_face(session)))
+        settings = replace(shot.settings, keep=kept)
+        yield self._look(session, settings)
+        if session.face is None:  # the click on a face goes on from here
+            yield {self.result: self._result(session, said=strings.NEED_FACE)}
+            return
+        yield from self._make(session, replace(settings, face=_face(session)))
 
     def _on_history(self, request: gr.Request, event: gr.EventData) -> Updates:
-        session, wish = self.session(request), event._data
+        session, wish = self.visitors.session(request), event._data
         if "compare" in wish:
             session.compare(wish["compare"])
             return {self.result: self._result(session)}
         shot = session.undo() if wish.get("undo") else session.show(int(wish["show"]))
         if shot is None:
             return {self.result: self._result(session)}
-        session.style = shot.settings.style[0]
-        recipe = load_recipe(shot.settings.recipe)
-        return {
-            self.result: self._result(session),
-            self.styles: page.styles_html(recipe, session.style),
-            **self._controls(shot.settings),
-        }
+        return {self.result: self._result(session), **self._look(session, shot.settings)}
 
     def _on_cancel(self, request: gr.Request) -> None:
-        self.session(request).cancel()
+        self.visitors.session(request).cancel()
 
     def _on_reset(self, request: gr.Request) -> Updates:
-        session = self.session(request)
+        session = self.visitors.session(request)
         session.forget()
         self.workshop.forget()
         return {
@@ -377,8 +305,12 @@ class Studio:
 
     def _settings(self, session: Session, values: tuple[Any, ...]) -> Settings:
         """What the controls say. Raises SettingsError with the sentence of the command line."""
+        if session.photo is None:
+            raise SettingsError(strings.NEED_PHOTO)
+        if session.face is None:
+            raise SettingsError(strings.NEED_FACE)
         balance, variants, keep, region, recipe, *advanced = values
-        wishes = {name: _value(name, text) for name, text in zip(self.advanced, advanced, strict=True)}
+        wishes = {name: value_of(name, text) for name, text in zip(self.advanced, advanced, strict=True)}
         region = "".join((region or "").split())
         keeps = [*keep, *([f"region:{region}"] if region else [])]
         wishes |= {"balance": balance, "variants": variants, "keep": keeps, "recipe": recipe, "style": session.style}
@@ -400,31 +332,34 @@ class Studio:
                 on_subject=lambda subject: session.keep_subject(settings.recipe, face, subject),
             )
             session.job = job
-        yield {self.make: gr.update(visible=False), self.cancel: gr.update(visible=True)}
-        shot = session.find(session.shown)
-        before = page.data_uri(thumbnail(shot.portrait.picture if shot else photo.pixels, PREVIEW_SIDE), quality=75)
         problem = said = preview = ""
-        for event in job.events():
-            if session.job is not job:  # a newer wish has taken the stage
-                continue
-            if event.portrait is not None and event.settings is not None:
-                try:
-                    self._keep(session, event.portrait, event.settings, photo, named, job)
-                except PortraitError as error:  # a full disk, say: the picture is shown, its files are not there
-                    problem = str(error)
-            elif event.kind == "failed":
-                problem = event.sentence
-            elif event.kind == "cancelled":
-                said = strings.CANCELLED
-            else:
-                if event.preview is not None:
-                    preview = page.data_uri(thumbnail(event.preview, PREVIEW_SIDE), quality=75)
-                yield {self.result: page.working_html(event, settings.variants, preview, before)}
-        with session.lock:
-            if session.job is not job:
-                return
-            session.job = None
-        yield {self.result: self._result(session, problem=problem, said=said), **self._idle()}
+        try:
+            yield {self.make: gr.update(visible=False), self.cancel: gr.update(visible=True)}
+            shot = session.find(session.shown)
+            before = page.data_uri(thumbnail(shot.portrait.picture if shot else photo.pixels, PREVIEW_SIDE), quality=75)
+            for event in job.events():
+                if session.job is not job:  # a newer wish has taken the stage
+                    continue
+                if event.portrait is not None and event.settings is not None:
+                    try:
+                        self._keep(session, event.portrait, event.settings, photo, named, job)
+                    except PortraitError as error:  # a full disk, say: the picture is shown, its files are not there
+                        problem = str(error)
+                elif event.kind == "failed":
+                    problem = event.sentence
+                elif event.kind == "cancelled":
+                    said = strings.CANCELLED
+                else:
+                    if event.preview is not None:
+                        preview = page.data_uri(thumbnail(event.preview, PREVIEW_SIDE), quality=75)
+                    yield {self.result: page.working_html(event, settings.variants, preview, before)}
+        finally:  # also when Gradio closes this, because nobody is there to see more
+            job.cancel()
+            with session.lock:
+                newest = session.job is job
+                session.job = None if newest else session.job
+        if newest:
+            yield {self.result: self._result(session, problem=problem, said=said), **self._idle()}
 
     @staticmethod
     def _keep(session: Session, portrait: Any, settings: Settings, photo: Any, named: bool, job: Job) -> None:
@@ -444,21 +379,28 @@ class Studio:
             else:  # forgotten while they were written
                 shutil.rmtree(files[0].parent, ignore_errors=True)
 
+    def _refused(self, session: Session, error: PortraitError) -> Updates:
+        """The complaint; whoever was forgotten meanwhile is shown the place for a photo again."""
+        gone = {} if session.photo is not None else {self.photo: page.photo_html(None, local=self.local)}
+        return {self.result: self._result(session, problem=str(error)), **gone}
+
     def _result(self, session: Session, *, problem: str = "", said: str = "") -> str:
         return page.result_html(session, problem=problem, said=said)
 
     def _idle(self) -> Updates:
         return {self.make: gr.update(visible=True), self.cancel: gr.update(visible=False)}
 
-    def _controls(self, settings: Settings) -> Updates:
-        """The controls as they were for a picture."""
+    def _look(self, session: Session, settings: Settings) -> Updates:
+        """The style and the controls as they were for a picture."""
+        session.style = settings.style[0]
         regions = [name.partition(":")[2] for name in settings.keep if name.startswith("region:")]
         return {
+            self.styles: page.styles_html(load_recipe(settings.recipe), session.style),
             self.balance: settings.balance,
             self.keep: [name for name in settings.keep if name in strings.KEEPS],
             self.region: regions[0] if regions else "",
             self.recipe: settings.recipe,
-            **{control: _text(getattr(settings, name)) for name, control in self.advanced.items()},
+            **{one: text_of(getattr(settings, name)) for name, one in self.advanced.items()},
         }
 
     # Reports -------------------------------------------------------------------------------------------------
@@ -477,110 +419,6 @@ class Studio:
         names = self.reports.names()
         return gr.update(choices=names), gr.update(choices=[(strings.NO_BASELINE, ""), *names])
 
-    # HTTP and Python -----------------------------------------------------------------------------------------
-
-    def _build_api(self) -> None:
-        gr.api(self.api_stylize, api_name="stylize", concurrency_limit=None)
-        gr.api(self.api_faces, api_name="faces", concurrency_limit=None)
-        gr.api(self.api_recipes, api_name="recipes", concurrency_limit=None)
-
-    def api_stylize(
-        self,
-        photo: FileData,
-        style: str = "watercolor",
-        balance: float = 0.5,
-        seed: int = 1,
-        face: str = "auto",
-        frame: str = "bust",
-        keep: list[str] | None = None,
-        settings: dict | None = None,
-    ) -> tuple[FileData, str]:
-        """Make one portrait; returns the picture (PNG) and its record as JSON text.
-
-        The names are those of `portrait stylize`; `settings` takes any other, such as {"strength": 0.6}.
-        """
-        try:
-            wishes = {
-                "style": style,
-                "balance": balance,
-                "seed": seed,
-                "face": face,
-                "frame": frame,
-                "keep": keep or [],
-            }
-            chosen = web_settings(self.workshop.settings, wishes | (settings or {}))
-            image = self._api_photo(photo)
-            for event in self.workshop.start(image, replace(chosen, variants=1)).events():
-                if event.portrait is not None:
-                    event.portrait.record["input"]["path"] = image.path.name
-                    stem = file_stem(image.path.stem, chosen.style[0])
-                    file, _ = write_downloads(event.portrait, stem, self.folder)
-                    self._answer(file.parent)
-                    # As text: Gradio's client takes every dict with a `path` for a file of the server.
-                    return FileData(path=str(file), orig_name=file.name), json.dumps(event.portrait.record)
-                if event.kind == "failed":
-                    raise SettingsError(event.sentence)
-            raise SettingsError(strings.CANCELLED)
-        except PortraitError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-
-    def api_faces(self, photo: FileData) -> list[dict]:
-        """The faces of a photo from left to right: index, bbox, kps, det_score."""
-        try:
-            faces, _ = self.workshop.look(self._api_photo(photo))
-        except PortraitError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-        return [
-            {
-                "index": i,
-                "bbox": [round(float(v), 1) for v in face.bbox],
-                "kps": [[round(float(x), 1), round(float(y), 1)] for x, y in face.kps],
-                "det_score": round(face.det_score, 4),
-            }
-            for i, face in enumerate(faces)
-        ]
-
-    def api_recipes(self) -> dict:
-        """The recipes that are installed, and the styles of each."""
-        return {name: list(self._styles(name)) for name in installed_recipes()}
-
-    def _api_photo(self, photo: Any) -> Any:
-        data = photo if isinstance(photo, dict) else photo.model_dump()
-        event = gr.EventData(None, {"path": data.get("path"), "name": data.get("orig_name")})
-        content, name = self._uploaded(event)
-        return read_upload(content, name)
-
 
 def _face(session: Session) -> str:
     return "auto" if len(session.faces) == 1 else str(session.face)
-
-
-def _rule(name: str) -> Any:
-    return next(f.metadata for f in fields(Settings) if f.name == name)
-
-
-def _control(name: str, base: Settings) -> Any:
-    """The control of one setting, made from what `Settings` says of it.
-
-    Numbers are texts: Gradio's own field makes 0 of an empty one, and 0 counts.
-    """
-    rule, value = _rule(name), _text(getattr(base, name))
-    common = {"label": name, "info": rule["help"], "elem_id": f"advanced-{name}", "interactive": True}
-    if rule.get("choices"):
-        return gr.Radio(list(rule["choices"]), value=value, **common)
-    return gr.Textbox(value, placeholder=strings.FROM_BALANCE if rule.get("knob") else None, **common)
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _value(name: str, text: str | None) -> Any:
-    """What a control says: None for an empty one; what is no number stays a text, which `Settings` complains of."""
-    kind, text = _rule(name)["kind"], (text or "").strip()
-    if kind is str or not text:
-        return text or None
-    try:
-        return kind(text)
-    except ValueError:
-        return text

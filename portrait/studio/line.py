@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import TracebackType
 
 from portrait.errors import PortraitError
@@ -21,12 +22,16 @@ class Line:
         self._moved = threading.Condition()
         self._places: list[Place] = []
 
-    def join(self) -> Place:
-        """Raises LineFullError when `longest` wait already."""
+    def join(self, leaving: Callable[[], bool] = lambda: False) -> Place:
+        """A place at the end; who is `leaving` does not count as somebody for those behind.
+
+        Raises:
+            LineFullError: `longest` wait already.
+        """
         with self._moved:
             if len(self._places) > self.longest:
                 raise LineFullError(strings.LINE_FULL.format(n=self.longest))
-            place = Place(self)
+            place = Place(self, leaving)
             self._places.append(place)
             return place
 
@@ -34,14 +39,16 @@ class Line:
 class Place:
     """One place in a line; leaving the `with` block gives it up, whether it was served or not."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, leaving: Callable[[], bool]) -> None:
         self._line = line
+        self._leaving = leaving
 
     @property
     def before(self) -> int:
-        """How many come first; 0 when it is this one's turn."""
+        """How many come first; 0 when it is this one's turn, or will be in a moment."""
         with self._line._moved:
-            return self._line._places.index(self)
+            places = self._line._places
+            return sum(not place._leaving() for place in places[: places.index(self)])
 
     def wait(self, seconds: float) -> bool:
         """Wait until the line moves, or so long; True when it is this one's turn."""

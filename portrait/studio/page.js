@@ -69,6 +69,11 @@ window.portraitStudio = (() => {
     }
   };
 
+  // A place for a file looks like a button: it opens by Enter too, not by the space bar alone.
+  document.addEventListener("keydown", (e) => {
+    if (e.key === "Enter" && e.target.matches("input[data-file]")) e.target.click();
+  });
+
   // The photo: file, drop, paste, camera; faces as buttons; a region drawn by hand.
   const photo = (element, trigger, upload, watch) => {
     const take = (file) => send(element, file, upload, (data) => trigger("upload", data));
@@ -154,13 +159,18 @@ window.portraitStudio = (() => {
       region.hidden = false;
       Object.assign(region.style, { left: `${100 * x}%`, top: `${100 * y}%`, width: `${100 * w}%`, height: `${100 * h}%` });
     });
+    element.addEventListener("pointercancel", () => { from = null; });
     element.addEventListener("pointerup", (e) => {
       const stage = element.querySelector(".stage");
       if (!from || !stage) return;
       const [x, y, w, h] = drawn(e, stage);
       const [W, H] = [Number(stage.dataset.width), Number(stage.dataset.height)];
+      const [some, draw] = [w * W >= 2 && h * H >= 2, element.querySelector("[data-act=draw]")];
       from = null;
-      if (w * W >= 2 && h * H >= 2) {
+      stage.classList.remove("drawing");
+      draw.setAttribute("aria-pressed", "false");
+      element.querySelector("[data-hint]").textContent = some ? draw.dataset.done : "";
+      if (some) {
         const left = Math.round(x * W), top = Math.round(y * H);
         trigger("input", { region: [left, top, Math.min(W - left, Math.round(w * W)), Math.min(H - top, Math.round(h * H))] });
       } else {
@@ -185,7 +195,7 @@ window.portraitStudio = (() => {
       const before = working;
       working = element.querySelector(".working") !== null;
       const top = element.getBoundingClientRect().top;
-      if (working !== before && top > window.innerHeight * 0.6) element.scrollIntoView({ block: "start" });  // a phone
+      if (working && !before && top > window.innerHeight * 0.6) element.scrollIntoView({ block: "start" });  // a phone
     });
     element.addEventListener("input", (e) => {
       if (e.target.dataset.key === "cut") e.target.parentElement.style.setProperty("--cut", `${e.target.value}%`);

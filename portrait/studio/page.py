@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from portrait.judge.verdict import in_words
+from portrait.judge.verdict import KEEP_LIMITS, in_words
 from portrait.recipes.recipe import Recipe
 from portrait.recipes.style import styles
 from portrait.records import RgbImage
@@ -52,8 +52,9 @@ def photo_html(session: Session | None, *, problem: str = "", looking: bool = Fa
         return (
             f'{alert(problem)}<label class="drop">{_file_input("photo")}'
             f'<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 18v1a1 1 0 0 0 1 1h14a1 1 0 0 0 1-1v-1M12 15V4m0 0L8 '
-            f'8m4-4 4 4"/></svg><strong>{strings.DROP}</strong><span>{strings.DROP_HOW}</span></label>'
-            f'<div class="row"><button type="button" class="quiet" data-act="camera">{strings.CAMERA}</button></div>'
+            f'8m4-4 4 4"/></svg><strong class="mouse">{strings.DROP}</strong>'
+            f'<span class="mouse">{strings.DROP_HOW}</span><strong class="touch">{strings.CHOOSE}</strong></label>'
+            f'<div class="row"><button type="button" class="quiet" data-act="camera" data-key="camera">{strings.CAMERA}</button></div>'
             f'<p class="note">{escape(stays)}</p>{_camera()}'
         )
     photo = session.photo
@@ -70,9 +71,10 @@ def photo_html(session: Session | None, *, problem: str = "", looking: bool = Fa
     return (
         f'{alert(problem)}<div class="stage" data-width="{width}" data-height="{height}"><img src="{_shown(photo.pixels)}" '
         f'alt="{escape(alt)}" width="{width}" height="{height}" draggable="false">{buttons}<div class="region" hidden></div>'
-        f'</div><p class="note" data-hint data-chosen="{escape(strings.CHOSEN_FACE)}">{escape(hint)}</p><div class="row">'
+        f'</div><div class="row"><p class="note" data-hint data-chosen="{escape(strings.CHOSEN_FACE)}">{escape(hint)}</p>'
         f'<label class="quiet button">{_file_input("photo")}{strings.OTHER_PHOTO}</label>'
-        f'<button type="button" class="quiet" data-act="draw" aria-pressed="false" data-help="{escape(strings.DRAW_HELP)}">'
+        f'<button type="button" class="quiet" data-act="draw" data-key="draw" aria-pressed="false" data-help="{escape(strings.DRAW_HELP)}" '
+        f'data-done="{escape(strings.DRAW_DONE)}">'
         f"{strings.DRAW}</button></div>"
     )
 
@@ -83,7 +85,7 @@ def _shown(pixels: RgbImage) -> str:
 
 def _file_input(what: str) -> str:
     return (
-        f'<input type="file" class="sr" data-file="{what}" accept="image/*,.heic,.heif,.avif,.tif,.tiff" '
+        f'<input type="file" class="sr" data-file="{what}" data-key="{what}" accept="image/*,.heic,.heif,.avif,.tif,.tiff" '
         f'data-limit="{MAX_UPLOAD_MB}" data-too-large="{escape(strings.TOO_LARGE_UPLOAD)}" '
         f'data-failed="{escape(strings.UPLOAD_FAILED)}" data-nothing="{escape(strings.NOT_A_PICTURE)}">'
     )
@@ -107,7 +109,7 @@ def _face_button(session: Session, index: int, width: int, height: int) -> str:
     number = f"<span>{index + 1}</span>" if len(session.faces) > 1 else ""
     pressed = "true" if session.face == index else "false"
     return (
-        f'<button type="button" class="face" data-face="{index}" aria-pressed="{pressed}" aria-label="{escape(label)}" '
+        f'<button type="button" class="face" data-face="{index}" data-key="face-{index}" aria-pressed="{pressed}" aria-label="{escape(label)}" '
         f'title="{escape(label)}" style="{place}">{number}</button>'
     )
 
@@ -119,7 +121,7 @@ def styles_html(recipe: Recipe, chosen: str) -> str:
     """A card per style with a sample that the model made; a group of radio buttons to the keyboard."""
     cards = []
     for name in recipe.styles:
-        title = styles()[name].title if name in styles() else name
+        title = _title(name)
         sample = sample_of(recipe.name, name)
         alt = escape(strings.SAMPLE_ALT.format(title=title))
         shown = (
@@ -167,7 +169,7 @@ def empty_html(problem: str = "", said: str = "") -> str:
 def working_html(event: Event, variants: int, preview: str, before: str) -> str:
     """What is shown while it works: where it stands, and the picture as it forms."""
     if event.kind == "waiting":
-        said, done = strings.IN_LINE.format(place=event.place), ""
+        said, done = strings.IN_LINE.format(place=event.place) if event.place > 1 else strings.NEXT, ""
     elif event.kind == "step":
         text = strings.WORKING_VARIANT if variants > 1 else strings.WORKING
         said = text.format(
@@ -198,8 +200,7 @@ def result_html(session: Session, *, problem: str = "", said: str = "") -> str:
     record = shot.portrait.record
     verdict = "accepted" if shot.portrait.accepted else "rejected"
     note = f'<p class="note" data-announce>{escape(said)}</p>' if said else ""
-    title = styles()[record["style"]].title if record["style"] in styles() else record["style"]
-    alt = strings.RESULT_ALT.format(n=shot.number, style=title, verdict=verdict)
+    alt = strings.RESULT_ALT.format(n=shot.number, style=_title(record["style"]), verdict=verdict)
     announced = "" if said or problem else f' data-announce="{escape(alt)}"'
     return (
         f'{alert(problem)}{note}<div class="result"{announced}>{_compare(session, shot, alt)}'
@@ -254,11 +255,19 @@ def _verdict(shot: Shot) -> str:
     limits, value = record["limits"], attempt["style_on_face"]
     least = limits.get("style_on_face_of_style", limits["style_on_face"])
     rows.append(_meter(strings.STYLE_ON_FACE, strings.STYLE_WORDS[value >= least], value, least))
-    for name in attempt.get("kept", {}):
+    far, most = attempt.get("style_distance"), limits.get("style_distance")
+    if far is not None and most is not None:
+        rows.append(_meter(_title(record["style"]), strings.DISTANCE_WORDS[far <= most], far, most, at_most=True))
+    burned, most = attempt["burned"], limits["burned"]
+    rows.append(_meter(strings.BURNED, strings.BURNED_WORDS[burned <= most], burned, most, at_most=True, form=".1%"))
+    for name, value in attempt.get("kept", {}).items():
         broken = f"broken_keep:{name}" in attempt["reasons"]
+        side, limit = KEEP_LIMITS[name.partition(":")[0]]
+        words = strings.BROKEN if broken else strings.KEPT
+        numbers = _numbers(value, limit, side == "at most", "g")
         rows.append(
-            f'<div class="meter"><dt>{escape(strings.KEPT_LABEL.format(name=name))}</dt><dd>'
-            f'<b class="{"bad" if broken else "good"}">{strings.BROKEN if broken else strings.KEPT}</b></dd></div>'
+            f'<div class="meter"><dt>{escape(strings.KEPT_LABEL.format(name=name))}<span>{numbers}</span></dt><dd>'
+            f'<b class="{"bad" if broken else "good"}">{words}</b></dd></div>'
         )
     far = next(iter(record["thresholds"].values()))["far"]
     notes = [strings.STRANGERS.format(n=1 / far)] if far else []
@@ -270,14 +279,24 @@ def _verdict(shot: Shot) -> str:
     )
 
 
-def _meter(name: str, words: str, value: float, least: float) -> str:
-    top = max(1.0, value, least)
-    tone = "good" if value >= least else "bad"
+def _meter(name: str, words: str, value: float, limit: float, *, at_most: bool = False, form: str = ".2f") -> str:
+    """A measurement beside its limit: in words, in numbers, as a bar with a mark."""
+    top = max(2 * limit, value) if at_most else max(1.0, value, limit)
+    tone = "good" if (value <= limit if at_most else value >= limit) else "bad"
     return (
-        f'<div class="meter"><dt>{escape(name)}<span>{strings.METER.format(value=value, least=least)}</span></dt>'
+        f'<div class="meter"><dt>{escape(name)}<span>{_numbers(value, limit, at_most, form)}</span></dt>'
         f'<dd><b class="{tone}">{escape(words)}</b><span class="bar {tone}" aria-hidden="true"><i style="width:{100 * max(value, 0.0) / top:.1f}%"></i>'
-        f'<u style="left:{100 * max(least, 0.0) / top:.1f}%"></u></span></dd></div>'
+        f'<u style="left:{100 * max(limit, 0.0) / top:.1f}%"></u></span></dd></div>'
     )
+
+
+def _numbers(value: float, limit: float, at_most: bool, form: str) -> str:
+    text = strings.METER_MOST if at_most else strings.METER
+    return text.format(value=format(value, form), limit=format(limit, form))
+
+
+def _title(style: str) -> str:
+    return styles()[style].title if style in styles() else style
 
 
 def _next() -> str:
@@ -294,22 +313,23 @@ def _history(session: Session) -> str:
     items = []
     for shot in session.shots:
         current = ' aria-current="true"' if shot.number == session.shown else ""
-        verdict = "accepted" if shot.portrait.accepted else "rejected"
+        verdict, mark = ("accepted", "✓") if shot.portrait.accepted else ("rejected", "✕")
         record = shot.portrait.record
-        label = strings.RESULT_ALT.format(n=shot.number, style=record["style"], verdict=verdict)
+        label = strings.RESULT_ALT.format(n=shot.number, style=_title(record["style"]), verdict=verdict)
+        label = strings.HISTORY_LABEL.format(picture=label, balance=record["balance"])
         small = data_uri(shot.thumbnail, quality=80)
         items.append(
             f'<li><button type="button" data-show="{shot.number}" data-key="show-{shot.number}"{current} '
-            f'aria-label="{escape(label)}"><img src="{small}" alt="" width="{SMALL}" height="{SMALL}">'
-            f'<span class="{"good" if shot.portrait.accepted else "bad"}" aria-hidden="true">{shot.number} · '
-            f"{record['balance']:g}</span></button></li>"
+            f'aria-label="{escape(label)}" title="{escape(label)}"><img src="{small}" alt="" width="{SMALL}" height="{SMALL}">'
+            f'<span class="{"good" if shot.portrait.accepted else "bad"}" aria-hidden="true">{mark} {shot.number}</span>'
+            f"</button></li>"
         )
     earlier = any(session.shown is not None and shot.number < session.shown for shot in session.shots)
     return (
         f'<section class="history" aria-label="{strings.HISTORY}"><h2>{strings.HISTORY}</h2><ol>{"".join(items)}</ol>'
         f'<div class="row"><button type="button" class="quiet" data-act="undo" data-key="undo"{"" if earlier else " disabled"}>'
-        f'{strings.UNDO}</button><button type="button" class="quiet" data-act="reset" data-key="reset" '
-        f'title="{strings.RESET_HELP}">{strings.RESET}</button><span class="note">{strings.RESET_HELP}</span></div></section>'
+        f'{strings.UNDO}</button><button type="button" class="quiet reset" data-act="reset" data-key="reset" '
+        f'aria-description="{strings.RESET_HELP}">{strings.RESET}</button><span class="note">{strings.RESET_HELP}</span></div></section>'
     )
 
 

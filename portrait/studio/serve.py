@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from portrait.errors import InputError, SettingsError
 from portrait.settings import Settings
 
+SWEEP_SECONDS = 60.0
+"""So often whoever left is looked for."""
 _PREFIX = "portrait-studio-"
+_LOCK = ".lock"
+"""Held in a folder for as long as its studio lives."""
 _POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; object-src 'none'; base-uri 'self'; "
     "form-action 'self'; frame-ancestors 'self'"
@@ -26,16 +34,18 @@ _POLICY = (
 @contextmanager
 def private_folder() -> Iterator[Path]:
     """A temporary folder for everything that is written, gone at the end; those of studios that were killed go now."""
-    for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        pid = old.name.removeprefix(_PREFIX).partition("-")[0]
-        if pid.isdecimal() and not _alive(int(pid)):
-            shutil.rmtree(old, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))  # for this user only
+    for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
+        with suppress(OSError):  # its studio lives, or it is somebody else's
+            with FileLock(old, timeout=0):
+                pass
+            shutil.rmtree(old.parent, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))  # for this user only
     before = tempfile.tempdir
     tempfile.tempdir = str(folder)
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     try:
-        yield folder
+        with FileLock(folder / _LOCK):
+            yield folder
     finally:
         tempfile.tempdir = before
         shutil.rmtree(folder, ignore_errors=True)
@@ -46,16 +56,6 @@ async def _refuse_address(url: str, cache_dir: str) -> str:
     raise InputError(f"a studio fetches nothing from other computers; upload the photo instead of {url[:80]}")
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # somebody else's
-    return True
-
-
 def serve(
     settings: Settings, *, host: str, port: int | None, auth: tuple[str, str] | None, runs: Path, local: bool
 ) -> int:
@@ -63,7 +63,11 @@ def serve(
 
     Raises:
         SettingsError: the recipe does not exist, or the port is taken.
+        WeightsMissingError: the recipe is not installed.
     """
+    from portrait.studio.work import require_installed
+
+    require_installed(settings.recipe)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, lambda *_: stop.set())
@@ -95,18 +99,17 @@ def launch(
     for switch, value in (("GRADIO_ANALYTICS_ENABLED", "False"), ("GRADIO_RUN_HISTORY", "False")):
         os.environ[switch] = value
     import gradio as gr
-    from gradio import processing_utils
+    from gradio import processing_utils, route_utils
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    from portrait.recipes.recipe import load_recipe
     from portrait.studio import page
     from portrait.studio.app import Studio
     from portrait.studio.reports import Reports
     from portrait.studio.work import MAX_UPLOAD_MB, Workshop
 
-    load_recipe(settings.recipe)
     processing_utils.async_ssrf_protected_download = _refuse_address
+    route_utils.GradioUploadFile = _apart(route_utils.GradioUploadFile)
     shop = workshop or Workshop(settings)
     studio = Studio(shop, folder, Reports(runs), local=local)
     blocks = studio.build()
@@ -137,8 +140,27 @@ def launch(
         )
     except OSError as error:
         raise SettingsError(f"cannot listen on {host} port {port or 7860}: {error}; choose another --port") from None
+    studio.visitors.states = blocks.state_holder
     shop.warm_up()
+
+    def tidy() -> None:
+        while blocks.is_running:
+            studio.visitors.sweep()
+            time.sleep(SWEEP_SECONDS)
+
+    threading.Thread(target=tidy, daemon=True).start()
     return blocks, url
+
+
+def _apart(upload: Any) -> Any:
+    """Gradio's class of uploads, each in a folder of its own: Gradio's is named by the content, which others may have."""
+
+    class Upload(upload):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.sha.update(secrets.token_bytes(32))
+
+    return Upload
 
 
 class _Headers:

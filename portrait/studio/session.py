@@ -156,6 +156,8 @@ class Session:
     def forget(self) -> None:
         """Let go of photos, pictures, embeddings and files."""
         with self.lock:
+            if self.job is not None:
+                self.job.private = True
             self.cancel()
             self.job = None
             self._clear()

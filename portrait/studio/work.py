@@ -17,7 +17,7 @@ from portrait.errors import ImageReadError, ManyFacesError, PortraitError, Setti
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, choose_faces
 from portrait.images import Photo, decode
 from portrait.manifest import find_part
-from portrait.recipes.recipe import load_recipe, recipe_names
+from portrait.recipes.recipe import Recipe, load_recipe, located, recipe_names
 from portrait.records import Face, RgbImage
 from portrait.settings import Settings, check_names
 from portrait.studio.line import Line
@@ -38,7 +38,7 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Event:
-    """What happens to a job. `kind` is waiting (`place` from 1), loading, step, portrait, failed or cancelled.
+    """What happens to a job. `kind` is waiting (`place` from 1), loading, step, portrait, failed, cancelled or still.
 
     A step has `variant`, `attempt`, `step` and `total`, and `preview`, the picture as it forms, once there is one.
     A portrait has `portrait` and `settings`, which alone make it again.
@@ -57,11 +57,15 @@ class Event:
 
 
 class Job:
-    """One wish of one visitor: `settings.variants` pictures. Runs in a thread of its own; `events` tells of it."""
+    """One wish of one visitor: `settings.variants` pictures. Runs in a thread of its own; `events` tells of it.
+
+    When it ends and is `private`, the models forget the photo.
+    """
 
     def __init__(self, work: Callable[[Job], None]) -> None:
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._stop = threading.Event()
+        self.private = False
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
         self._thread.start()
 
@@ -93,9 +97,15 @@ class Job:
         if self.cancelled:
             raise Cancelled
 
-    def events(self) -> Iterator[Event]:
-        """Everything that happens, until it ends."""
-        while (event := self._events.get()) is not None:
+    def events(self, pulse: float | None = None) -> Iterator[Event]:
+        """Everything that happens, until it ends; with `pulse` a still event whenever nothing did for so many seconds."""
+        while True:
+            try:
+                event = self._events.get(timeout=pulse)
+            except queue.Empty:
+                event = Event(kind="still")
+            if event is None:
+                return
             yield event
 
 
@@ -199,14 +209,14 @@ class Workshop:
             settings: What to make; `face` names one face.
             references: More photos of the same person.
             known: Who that is, if a job before found out.
-            on_subject: Told who it is, for the next time.
+            on_subject: Told who it is, for the next time; without it the job is private.
 
         Returns:
             The job, which waits in line or works already.
         """
 
         def work(job: Job) -> None:
-            with self.line.join() as place:
+            with self.line.join(lambda: job.cancelled) as place:
                 said = -1
                 while not place.wait(0.5):
                     job.check()
@@ -217,12 +227,16 @@ class Workshop:
                 if not self.is_loaded(settings.recipe):
                     job.tell("loading")
                 stylizer = self.stylizer(settings.recipe)
-                job.check()
-                subject = known or stylizer.subjects(photo, settings.face, references)[0]
-                if on_subject is not None:
-                    on_subject(subject)
-                for variant in range(settings.variants):
-                    self._make(job, stylizer, subject, settings, variant)
+                try:
+                    job.check()
+                    subject = known or stylizer.subjects(photo, settings.face, references)[0]
+                    if on_subject is not None:
+                        on_subject(subject)
+                    for variant in range(settings.variants):
+                        self._make(job, stylizer, subject, settings, variant)
+                finally:
+                    if job.private or on_subject is None:
+                        stylizer.forget()
 
         return Job(work)
 
@@ -299,8 +313,9 @@ def web_settings(base: Settings, wishes: dict[str, Any]) -> Settings:
     """`base` with a visitor's wishes; None is no wish.
 
     Raises:
-        SettingsError: an unknown name, a value that does not fit, a recipe that is not here, or a file of this
-            computer (mask:FILE, like:FILE), which a visitor may not name.
+        SettingsError: an unknown name, a value that does not fit, no such recipe, or a file of this computer
+            (mask:FILE, like:FILE), which a visitor may not name.
+        WeightsMissingError: the recipe is not installed; says how to.
     """
     check_names(wishes, "studio", WEB_SETTINGS)
     given = {name: value for name, value in wishes.items() if value is not None}
@@ -319,8 +334,10 @@ def web_settings(base: Settings, wishes: dict[str, Any]) -> Settings:
             raise SettingsError(f"{name} {getattr(settings, name):g} is more than a studio gives one visitor: {most:g}")
     if len(settings.style) != 1:
         raise SettingsError(f"a studio makes one style at a time, got {', '.join(settings.style) or 'none'}")
-    if settings.recipe != base.recipe and settings.recipe not in installed_recipes():
-        raise SettingsError(f"recipe {settings.recipe!r} is not installed here: {', '.join(installed_recipes())}")
+    if settings.recipe != base.recipe:
+        if settings.recipe not in recipe_names():
+            raise SettingsError(f"no recipe {settings.recipe!r} here; installed are: {', '.join(installed_recipes())}")
+        require_installed(settings.recipe)
     load_recipe(settings.recipe).style(settings.style[0])
     return settings
 
@@ -330,6 +347,17 @@ def installed_recipes() -> list[str]:
     found = []
     for name in recipe_names():
         with contextlib.suppress(PortraitError):
-            if all(hub.status(find_part(part)).complete for part in load_recipe(name).part_names):
+            if _is_installed(load_recipe(name)):
                 found.append(name)
     return found
+
+
+def require_installed(name: str) -> None:
+    """Raises SettingsError for no such recipe, WeightsMissingError with the command that fetches what it lacks."""
+    recipe = load_recipe(name)
+    if not _is_installed(recipe):
+        located(recipe)
+
+
+def _is_installed(recipe: Recipe) -> bool:
+    return all(hub.status(find_part(part)).complete for part in recipe.part_names)

@@ -1,0 +1,116 @@
+"""The same over HTTP and from Python: three functions, with the names of the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData
+
+from portrait.errors import PortraitError, SettingsError
+from portrait.images import Photo
+from portrait.recipes.recipe import load_recipe
+from portrait.studio import strings
+from portrait.studio.downloads import file_stem, write_downloads
+from portrait.studio.visitors import take_upload
+from portrait.studio.work import Event, Workshop, installed_recipes, read_upload, web_settings
+
+PULSE = 0.5
+"""Seconds within which a caller who is gone is noticed, also while nothing happens."""
+
+
+class Service:
+    """What callers without a page may ask for.
+
+    Args:
+        workshop: Models and the line in front of them.
+        folder: Where uploads and files for download lie.
+    """
+
+    def __init__(self, workshop: Workshop, folder: Path) -> None:
+        self.workshop = workshop
+        self.folder = folder
+
+    def build(self) -> None:
+        """Add the functions to the blocks that are being built."""
+        gr.api(self.stylize, api_name="stylize", concurrency_limit=None)
+        gr.api(self.faces, api_name="faces", concurrency_limit=None)
+        gr.api(self.recipes, api_name="recipes", concurrency_limit=None)
+
+    def stylize(
+        self,
+        photo: FileData,
+        style: str = "watercolor",
+        balance: float = 0.5,
+        seed: int = 1,
+        face: str = "auto",
+        frame: str = "bust",
+        keep: list[str] | None = None,
+        settings: dict | None = None,
+    ) -> Iterator[tuple[FileData | None, str]]:
+        """Make one portrait: the picture (PNG) and its record as JSON text.
+
+        The names are those of `portrait stylize`; `settings` takes any other, such as {"strength": 0.6}.
+        Until it is done, there is no picture, and the text says how far it is. Who cancels or is gone has it stopped.
+        """
+        try:
+            image = self._photo(photo)
+            wishes = {
+                "style": style,
+                "balance": balance,
+                "seed": seed,
+                "face": face,
+                "frame": frame,
+                "keep": keep or [],
+            }
+            chosen = web_settings(self.workshop.settings, wishes | (settings or {}))
+            job = self.workshop.start(image, replace(chosen, variants=1))
+            try:
+                for event in job.events(PULSE):
+                    if event.portrait is not None:
+                        event.portrait.record["input"]["path"] = image.path.name
+                        stem = file_stem(image.path.stem, chosen.style[0])
+                        file, _ = write_downloads(event.portrait, stem, self.folder)
+                        # As text: Gradio's client takes every dict with a `path` for a file of the server.
+                        yield FileData(path=str(file), orig_name=file.name), json.dumps(event.portrait.record)
+                    elif event.kind in ("failed", "cancelled"):
+                        raise SettingsError(event.sentence or strings.CANCELLED)
+                    else:  # after each, Gradio looks whether the caller is still there
+                        yield None, _progress(event)
+            finally:
+                job.cancel()
+        except PortraitError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    def faces(self, photo: FileData) -> list[dict]:
+        """The faces of a photo from left to right: index, bbox, kps, det_score."""
+        try:
+            faces, _ = self.workshop.look(self._photo(photo))
+        except PortraitError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        return [
+            {
+                "index": i,
+                "bbox": [round(float(v), 1) for v in face.bbox],
+                "kps": [[round(float(x), 1), round(float(y), 1)] for x, y in face.kps],
+                "det_score": round(face.det_score, 4),
+            }
+            for i, face in enumerate(faces)
+        ]
+
+    def recipes(self) -> dict:
+        """The recipes that are installed, and the styles of each."""
+        return {name: list(load_recipe(name).styles) for name in installed_recipes()}
+
+    def _photo(self, photo: Any) -> Photo:
+        data = photo if isinstance(photo, dict) else photo.model_dump()
+        return read_upload(*take_upload({"path": data.get("path"), "name": data.get("orig_name")}, self.folder))
+
+
+def _progress(event: Event) -> str:
+    told = {"place": event.place, "attempt": event.attempt, "step": event.step, "total": event.total}
+    return json.dumps({"status": event.kind} | {name: value for name, value in told.items() if value})
