@@ -69,11 +69,6 @@ window.portraitStudio = (() => {
     }
   };
 
-  // A place for a file looks like a button: it opens by Enter too, not by the space bar alone.
-  document.addEventListener("keydown", (e) => {
-    if (e.key === "Enter" && e.target.matches("input[data-file]")) e.target.click();
-  });
-
   // The photo: file, drop, paste, camera; faces as buttons; a region drawn by hand.
   const photo = (element, trigger, upload, watch) => {
     const take = (file) => send(element, file, upload, (data) => trigger("upload", data));
