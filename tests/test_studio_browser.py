@@ -471,6 +471,39 @@ def test_the_same_look_is_given_to_another_photo(visit: Open, photos: Path, tmp_
     assert page.inner_text("pre code").startswith("portrait stylize t1.png --style oil --balance 0.35 --face 1")
 
 
+def test_the_keyboard_alone_makes_adjusts_and_compares(visit: Open, photos: Path) -> None:
+    page = visit()
+
+    def tab_to(what: str) -> None:
+        for _ in range(80):
+            if page.evaluate("(what) => document.activeElement.matches(what)", what):
+                return
+            page.keyboard.press("Tab")
+        raise AssertionError(f"Tab never reaches {what}")
+
+    tab_to("#photo input[data-file]")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Space")  # as Chromium opens every file input
+    chooser.value.set_files(photos / "t1.png")
+    page.wait_for_selector("#photo .face >> nth=5", timeout=LONG)
+    tab_to("#photo .face[data-face='2']")
+    page.keyboard.press("Space")
+    made(page, 1)
+    assert page.evaluate("document.activeElement.dataset.face") == "2"  # what was focused still is
+    tab_to("input[name=style]")
+    page.keyboard.press("ArrowDown")
+    made(page, 2)
+    tab_to("#balance input[type=range]")
+    page.keyboard.press("ArrowRight")
+    made(page, 3)
+    tab_to("[data-key=cut]")
+    page.keyboard.press("ArrowLeft")
+    tab_to("[data-make=another]")
+    page.keyboard.press("Enter")
+    made(page, 4)
+    tab_to("a[download]")
+
+
 def test_a_password_is_asked_for(browser: Any, photos: Path, tmp_path: Path) -> None:
     server = Server(tmp_path, PORTRAIT_STUDIO_AUTH="anna:se:cret")
     page = browser.new_page()
