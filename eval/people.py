@@ -99,7 +99,7 @@ def left_out(stylizer: Stylizer, data: Path) -> dict[str, Path]:
     all others. So nobody is judged by limits that their own pictures have set, and 35 people with 144 more impostors
     still make 6,230 pairs a style, enough for a false accept rate of 0.001; with a fixed part of the 36 they would not.
     """
-    sample, folder, rates = calibration_sample(stylizer, data), _work(stylizer), calibrated_rates()
+    sample, folder, rates = calibration_sample(stylizer, data), _work(stylizer, data), calibrated_rates()
     files = {person: folder / person.replace("/", "-").replace(".jpg", ".json") for person in sample.people}
     for person, path in files.items():
         if not path.is_file():
@@ -110,7 +110,7 @@ def left_out(stylizer: Stylizer, data: Path) -> dict[str, Path]:
 
 def calibration_sample(stylizer: Stylizer, data: Path) -> Sample:
     """What `portrait calibrate` measures on the held-out people, all others being impostors; the scripts share it."""
-    path = _work(stylizer) / "sample.json"
+    path = _work(stylizer, data) / "sample.json"
     if not path.is_file():
         people = held_out(data)
         others = [p for p in everyone(data) if p not in people]
@@ -144,9 +144,10 @@ def calibrated_rates() -> list[float]:
     return [float(rate) for rate in first["thresholds"]]
 
 
-def _work(stylizer: Stylizer) -> Path:
-    """A folder below work/ for these weights, this dial, these rates and this code of calibration."""
+def _work(stylizer: Stylizer, data: Path) -> Path:
+    """A folder below work/ for these photos, these weights, this dial, these rates and this code of calibration."""
+    photos = {name_of(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in everyone(data)}
     dial = {style: asdict(stylizer.dialled(style, 0.5)) for style in stylizer.recipe.styles}
     code = [Path(module.__file__).read_text("utf-8") for module in (calibration, checks, thresholds)]
-    known = json.dumps([stylizer.generator.digests, dial, calibrated_rates(), code], sort_keys=True)
+    known = json.dumps([photos, stylizer.generator.digests, dial, calibrated_rates(), code], sort_keys=True)
     return WORK / f"calibration-{hashlib.sha256(known.encode()).hexdigest()[:12]}"

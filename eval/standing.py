@@ -4,9 +4,9 @@
     python eval/standing.py                          # small: 7 people of sample pictures, 2 styles; CI runs it
     python eval/standing.py --accept                 # keep this run as the accepted result, after a look at its page
 
-The exit code is 3 if anything drifted, and also if it cannot be told: likeness and style over all styles must be stable,
-and nothing missing. One style alone may be too few to say for 7 people, on another processor than the accepted one. The run lies in work/standing-...; what is there already is not made
-again while weights, thresholds and photos are the same.
+The exit code is 3 if anything drifted, if likeness or style over all styles is not known to be stable, or if anything is
+missing. One style alone may be too few to say for 7 people, on another processor than the accepted one. The run lies in
+work/standing-...; what is there already is not made again while weights, thresholds and photos are the same.
 """
 
 from __future__ import annotations

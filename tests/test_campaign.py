@@ -487,6 +487,17 @@ def test_what_would_fail_every_job_stops_the_run_and_leaves_it_to_be_made(tmp_pa
     assert run(plan, tmp_path / "run").done == 18
 
 
+def test_who_meets_such_an_error_twice_stops_nobody_else(tmp_path: Path) -> None:
+    plan, odd = write_campaign(tmp_path, people=9), {f"p{n:02}" for n in range(6)}
+    bad = local(Fragile(RuntimeError("odd photo"), odd))
+    with pytest.raises(CampaignError, match="5 people in a row"):
+        run_campaign(read_plan(plan), tmp_path / "run", bad)
+    for retry in ([], ["failed"]):
+        counts = run_campaign(read_plan(plan), tmp_path / "run", bad, retry=retry)
+        assert (counts.failed, counts.pending, counts.done) == (12, 0, 18)
+    assert run(plan, tmp_path / "run", retry=["failed"]).failed == 0
+
+
 @pytest.mark.parametrize("what", ["picture", "ledger"])
 def test_a_full_disk_stops_the_run_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     plan = write_campaign(tmp_path, people=12)

@@ -144,7 +144,7 @@ def test_a_worker_that_cannot_be_replaced_hangs_nothing(
     engines: list[RayEngine] = []
     begun = time.monotonic()
     counts = run_campaign(read_plan(plan), tmp_path / "ray", engine, on_progress=killer(engines))
-    assert time.monotonic() - begun < 40
+    assert time.monotonic() - begun < 240
     assert counts.failed == 0
     assert (counts.pending == 0) == (workers == 2)
     if workers == 1:

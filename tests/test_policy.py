@@ -333,6 +333,9 @@ def test_shipped_curves_are_of_the_shipped_weights() -> None:
     assert set(table["styles"]) <= set(load_recipe("mini").styles)
     held_out = (Path(__file__).parents[1] / "weights" / "training" / "held_out.txt").read_text().split("\n")
     assert set(table["people"]) <= set(held_out)
+    steps = table["base"]["num_inference_steps"]
+    for entry in table["styles"].values():  # strengths as they act, not as they were asked for
+        assert all(float(v * steps).is_integer() for v in entry["knobs"]["strength"]["at"])
 
 
 def test_portrait_curves_needs_enough_people(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -311,11 +311,12 @@ class Ledger:
     def seen(self, subject: str, embeddings: Mapping[str, Embedding], failure: str | None = None) -> None:
         """What the faces of a subject's photos are to the judges, or why they cannot be used. Judges that are not named
         keep what they know: recipes may have different ones."""
-        self._db.execute(
-            "UPDATE subjects SET embeddings = COALESCE(json_patch(COALESCE(embeddings, '{}'), ?), embeddings), failure = ? "
-            "WHERE name = ?",
-            (pack(embeddings), failure, subject),
-        )
+        with self.transaction():
+            self._db.execute(
+                "UPDATE subjects SET embeddings = COALESCE(json_patch(COALESCE(embeddings, '{}'), ?), embeddings), "
+                "failure = ? WHERE name = ?",
+                (pack(embeddings), failure, subject),
+            )
 
     def requeue(self, *, states: Sequence[str] = (), ids: Sequence[int] = (), new_round: bool = False) -> int:
         """Make jobs pending again, by state or by id; with `new_round` from other seeds. Returns how many."""

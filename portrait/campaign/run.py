@@ -94,7 +94,8 @@ def run_campaign(
     Raises:
         PlanChangedError: the plan would make other pictures than the run was begun with; says which.
         CampaignError: another process works on the folder; or `MOST_FAULTS` people in a row met an error that is not
-            their photo's, a broken model or a full disk say: their jobs are left pending.
+            their photo's, a broken model or a full disk say: their jobs are left pending. Who meets one a second time
+            has failed, and no longer stops the others.
         SettingsError, WeightsError: the plan, recipe or thresholds do not fit. Nothing was begun.
     """
     recipes, sources = recipes_of(plan)
@@ -271,6 +272,7 @@ def _requeue(ledger: Ledger, retry: Collection[str]) -> None:
         _settle(ledger)  # a run that was killed may not have judged everybody
         ledger.requeue(states=("rejected",), new_round=True)
     if "failed" in retry:
+        ledger.set("faulted", sorted({*(ledger.get("faulted") or []), *(job.id for job in ledger.jobs("failed"))}))
         ledger.requeue(states=("failed",))
 
 
@@ -300,6 +302,7 @@ def _drive(
     jobs: dict[int, Job] = {}
     spent: dict[str, list[float]] = {}  # recipe -> seconds, attempts
     faults: dict[int, str] = {}  # job -> subject, of the faults since the last picture
+    again = set(ledger.get("faulted") or [])  # who met one before: it is theirs, and stops nobody else
 
     def batches() -> Iterator[Batch]:
         place, given = -1, 0
@@ -340,9 +343,10 @@ def _drive(
         of[0], of[1], last = of[0] + now - last, of[1] + attempts, now
         if result.record is not None:
             faults.clear()
-        elif result.fault:
+        elif result.fault and job.id not in again:
             faults[job.id] = job.slot.subject
         if len(set(faults.values())) >= MOST_FAULTS:
+            ledger.set("faulted", sorted(again | faults.keys()))
             ledger.requeue(ids=list(faults))
             raise CampaignError(
                 f"{MOST_FAULTS} people in a row met an error that need not be their photo's, the last of them this: "
@@ -444,6 +448,8 @@ def _settle(ledger: Ledger) -> None:
     alike = crowd.alike()
     if [list(pair.subjects) for pair in alike] != (ledger.get("alike") or []):
         ledger.set("alike", [pair.subjects for pair in alike])
+        if not alike:
+            return
         shown = ", ".join(" and ".join(pair.subjects) for pair in alike[:3]) + (" and more" if alike[3:] else "")
         log.warning(
             "%d pairs of people look like one person to every judge, and their portraits are not judged against each "
@@ -465,6 +471,9 @@ def _judge_again(ledger: Ledger, job: Job, nearest: Nearest) -> str:
         record["status"] = "rejected" if reasons else "accepted"
         record["reasons"] = reasons
         record["output"] = _output(job, record["status"], old.suffix)
+        if record["status"] == "accepted" and not old.is_file():  # pruned while it was rejected
+            ledger.requeue(ids=[job.id])
+            return job.output
         record["campaign"].pop("swapped", None)
         if who:
             record["campaign"]["swapped"] = who
