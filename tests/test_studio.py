@@ -595,6 +595,11 @@ def until(what: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
+def texts(job: Any) -> list[str]:
+    """The second output of each message that a call has had."""
+    return [text for _, text in job.outputs()]
+
+
 def ask(url: str, path: str, body: bytes | None = None, kind: str = "application/json") -> Any:
     """Ask the server by hand; returns the answer as it comes."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
@@ -655,11 +660,10 @@ def test_a_caller_who_cancels_stops_the_work_and_leaves_the_line(tmp_path: Path,
         before = shop.line.join() if waits else None
         client = Client(url, verbose=False, download_files=str(tmp_path / "got"))
         job = client.submit(handle_file(str(tmp_path / "anna.png")), style="oil", api_name="/stylize")
-        until(lambda: job.outputs())
         if not waits:
             gate.release()
-            until(lambda: '"step": 1' in str(job.outputs()[-1]))
-        assert json.loads(job.outputs()[-1][1])["status"] == ("waiting" if waits else "step")
+        told = ("waiting", "place", 1) if waits else ("step", "step", 1)
+        until(lambda: told in [(said["status"], told[1], said.get(told[1])) for said in map(json.loads, texts(job))])
         job.cancel()
         gate.release()
         until(lambda: len(shop.line._places) == (1 if waits else 0))
@@ -675,10 +679,12 @@ def test_a_caller_who_cancels_stops_the_work_and_leaves_the_line(tmp_path: Path,
         assert Path(after[0]).suffix == ".png"
 
 
-def test_a_caller_whose_connection_breaks_stops_the_work(tmp_path: Path) -> None:
+def test_a_caller_whose_connection_breaks_stops_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Semaphore(0)
     generator = SteppingGenerator(gate.acquire)
-    shop = a_shop(tmp_path, generator)
+    shop, begun = a_shop(tmp_path, generator), []
+    start = shop.start
+    monkeypatch.setattr(shop, "start", lambda *a, **k: begun.append(start(*a, **k)) or begun[-1])
     with serving(tmp_path, shop) as (url, _, _blocks):
         path = send(url, write_picture(tmp_path / "anna.png", person(1)).read_bytes())
         photo = {"path": path, "meta": {"_type": "gradio.FileData"}}
@@ -686,15 +692,12 @@ def test_a_caller_whose_connection_breaks_stops_the_work(tmp_path: Path) -> None
         event = json.loads(ask(url, "call/stylize", body).read())["event_id"]
         listening = ask(url, f"call/stylize/{event}")
         gate.release()
-        while b'\\"step\\": 1' not in listening.readline():
-            pass
+        while b'\\"step\\": 1' not in (line := listening.readline()):
+            assert line
         listening.close()
-        for _ in range(10 * STEPS):  # far more than it should go on
-            time.sleep(0.1)
-            gate.release()
-            if not shop.line._places:
-                break
-        assert not shop.line._places
+        until(lambda: begun[0].cancelled)
+        gate.release()
+        until(lambda: not shop.line._places)
         assert generator.finished == 0
 
 
@@ -726,7 +729,7 @@ def test_of_a_call_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.Mon
         send(url, b"an upload that nobody used")
         assert client.session_hash in blocks.state_holder.session_data
         monkeypatch.setattr(visitors, "LEFT_SECONDS", 0.0)
-        until(lambda: not [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"])
+        until(lambda: not [name for _, _, names in os.walk(folder) for name in names if name != ".lock"])
         until(lambda: client.session_hash not in blocks.state_holder.session_data)
 
 

@@ -315,6 +315,8 @@ def test_what_cannot_be_used_is_said_in_the_sentence_of_the_command_line(
 
 def test_cancel_ends_between_two_steps_and_keeps_what_there_was(visit: Open, photos: Path) -> None:
     page = visit()
+    page.click("#advanced button")
+    page.fill("#advanced-num_inference_steps textarea, #advanced-num_inference_steps input", "100")  # time to cancel
     with_photo(page, photos / "astronaut.png")
     page.wait_for_selector(".working progress[value]", timeout=LONG)
     page.click("#cancel")

@@ -358,6 +358,7 @@ class Studio:
             with session.lock:
                 newest = session.job is job
                 session.job = None if newest else session.job
+                session.seen = time.monotonic()  # the wait was long perhaps
         if newest:
             yield {self.result: self._result(session, problem=problem, said=said), **self._idle()}
 

@@ -77,7 +77,8 @@ class Service:
                         file, _ = write_downloads(event.portrait, stem, self.folder)
                         # As text: Gradio's client takes every dict with a `path` for a file of the server.
                         yield FileData(path=str(file), orig_name=file.name), json.dumps(event.portrait.record)
-                    elif event.kind in ("failed", "cancelled"):
+                        return
+                    if event.kind in ("failed", "cancelled"):
                         raise SettingsError(event.sentence or strings.CANCELLED)
                     else:  # after each, Gradio looks whether the caller is still there
                         yield None, _progress(event)

@@ -99,7 +99,7 @@ def take_upload(data: Any, folder: Path) -> tuple[bytes, str]:
         InputError: it is not there.
     """
     path = Path(str(data.get("path", ""))).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+    if not path.is_relative_to(folder.resolve()) or path.name.startswith(".") or not path.is_file():
         raise InputError(strings.UPLOAD_FAILED)
     name = Path(str(data.get("name") or path.name).replace("\\", "/")).name
     try:

@@ -104,7 +104,7 @@ def main() -> None:
     trainer.rng = stage.rng(ALL["seed"])
     history: list[tuple[float, float]] = []
     while (progress := stage.progress) < 1:
-        rate = min(1, (stage.step + 1) / 20) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03)
+        rate = float(min(1, (stage.step + 1) / 20) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03))
         for group in (g for o in optimizers for g in o.param_groups):
             group["lr"] = CONFIG["lr"] * rate
         denoising, distance = trainer.losses(draw(trainer), True)

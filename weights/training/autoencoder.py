@@ -184,7 +184,7 @@ def main() -> None:
     rng = stage.rng(ALL["seed"])
     losses: list[float] = []
     while (progress := stage.progress) < 1:
-        rate = min(1, (stage.step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03)
+        rate = float(min(1, (stage.step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03))
         for group in (g for o in optimizers for g in o.param_groups):
             group["lr"] = CONFIG["lr"] * group.get("share", 1.0) * rate
         x, photo, weight = map(here, draw_batch(train, rng, CONFIG["batch"], CONFIG["crop"]))

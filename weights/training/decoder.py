@@ -196,7 +196,7 @@ def main() -> None:
             row = {"step": stage.step, "seconds": int(stage.seconds), "held_out": round(unseen, 4)}
             print(json.dumps(row | {"loss": round(float(np.mean(losses[-200:] or [0])), 4)}), flush=True)
             stage.save()
-        rate = min(1, (stage.step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03)
+        rate = float(min(1, (stage.step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03))
         for group in (g for o in optimizers for g in o.param_groups):
             group["lr"] = CONFIG["lr"] * group.get("share", 1.0) * rate
         loss = loss_of(vae, train.draw(rng, CONFIG["batch"], CONFIG["cells"]))

@@ -68,7 +68,8 @@ class Stage:
         return self.seconds / 60 / self._minutes
 
     def rng(self, seed: int) -> np.random.Generator:
-        """The draws of this run: the seed's own from the start, others after each resumption."""
+        """The draws of this run, torch's too: the seed's own from the start, others after each resumption."""
+        torch.manual_seed(seed + self.step)
         return np.random.default_rng([seed, self.step] if self.step else seed)
 
     def save(self) -> None:
