@@ -147,6 +147,9 @@ class Ledger:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of it or nothing, also when the process is killed in between."""
+        if self._db.in_transaction:  # a part of a larger one
+            yield
+            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -163,7 +166,8 @@ class Ledger:
         return json.loads(row[0]) if row else None
 
     def set(self, name: str, value: Any) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+        with self.transaction():
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
 
     def put_subjects(self, subjects: Iterable[tuple[str, Sequence[Mapping[str, str]], Mapping[str, str]]]) -> None:
         """(name, photos as path and sha256, columns) each; what is known of their faces stays if the photos stay the
