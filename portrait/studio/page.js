@@ -127,6 +127,7 @@ window.portraitStudio = (() => {
         const on = act.getAttribute("aria-pressed") !== "true";
         act.setAttribute("aria-pressed", String(on));
         element.querySelector(".stage").classList.toggle("drawing", on);
+        if (on) element.querySelector(".stage").scrollIntoView({ block: "nearest" });  // all of it, to draw on
         element.querySelector("[data-hint]").textContent = on ? act.dataset.help : "";
       }
     });
