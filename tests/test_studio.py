@@ -13,7 +13,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -68,6 +68,14 @@ class SteppingGenerator(FakeGenerator):
             if preview and step in preview.steps:
                 preview.hopeless(step, [np.full((SIZE, SIZE, 3), step, np.uint8)])
         self.finished += 1
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Semaphore]:
+    """Each step waits for one release. A test that ended lets everything through, so that no thread is left behind."""
+    gate = threading.Semaphore(0)
+    yield gate
+    gate.release(1000)
 
 
 def a_shop(tmp_path: Path, generator: FakeGenerator | None = None, **settings: Any) -> Workshop:
@@ -155,8 +163,7 @@ def test_looking_at_the_picture_as_it_forms_does_not_change_it(mini: Stylizer, a
     assert off[-1] < off[0]  # it comes nearer
 
 
-def test_cancel_ends_between_two_steps(tmp_path: Path) -> None:
-    gate = threading.Semaphore(0)
+def test_cancel_ends_between_two_steps(tmp_path: Path, gate: threading.Semaphore) -> None:
     generator = SteppingGenerator(gate.acquire)
     shop = a_shop(tmp_path, generator)
     job = shop.start(a_photo(), wishes(shop))
@@ -172,8 +179,7 @@ def test_cancel_ends_between_two_steps(tmp_path: Path) -> None:
     assert shop.line.join().before == 0  # the place is free again
 
 
-def test_the_second_visitor_waits_and_knows_their_place(tmp_path: Path) -> None:
-    gate = threading.Semaphore(0)
+def test_the_second_visitor_waits_and_knows_their_place(tmp_path: Path, gate: threading.Semaphore) -> None:
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
     first = shop.start(a_photo(), wishes(shop, max_attempts=1))
     while not shop.is_loaded("mini"):
@@ -188,8 +194,7 @@ def test_the_second_visitor_waits_and_knows_their_place(tmp_path: Path) -> None:
     assert [e.kind for e in events][-1] == "portrait"
 
 
-def test_a_visitor_who_waits_can_leave_the_line(tmp_path: Path) -> None:
-    gate = threading.Semaphore(0)
+def test_a_visitor_who_waits_can_leave_the_line(tmp_path: Path, gate: threading.Semaphore) -> None:
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
     first = shop.start(a_photo(), wishes(shop, max_attempts=1))
     while not shop.is_loaded("mini"):
@@ -203,8 +208,9 @@ def test_a_visitor_who_waits_can_leave_the_line(tmp_path: Path) -> None:
     assert [e.kind for e in first.events()][-1] == "portrait"
 
 
-def test_ones_own_last_wish_that_is_ending_is_not_somebody_in_the_line(tmp_path: Path) -> None:
-    gate = threading.Semaphore(0)
+def test_ones_own_last_wish_that_is_ending_is_not_somebody_in_the_line(
+    tmp_path: Path, gate: threading.Semaphore
+) -> None:
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
     first = shop.start(a_photo(), wishes(shop))
     while not shop.is_loaded("mini"):
@@ -649,28 +655,28 @@ def test_python_and_http_make_the_same_picture_as_the_loop(served: Any, tmp_path
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_a_caller_who_cancels_stops_the_work_and_leaves_the_line(tmp_path: Path, waits: bool) -> None:
+def test_a_caller_who_cancels_stops_the_work_and_leaves_the_line(
+    tmp_path: Path, gate: threading.Semaphore, waits: bool
+) -> None:
     from gradio_client import Client, handle_file
 
-    gate = threading.Semaphore(0)
     generator = SteppingGenerator(gate.acquire)
     shop = a_shop(tmp_path, generator)
     write_picture(tmp_path / "anna.png", person(1))
-    with serving(tmp_path, shop) as (url, _, _blocks):
-        before = shop.line.join() if waits else None
+    with serving(tmp_path, shop) as (url, _, _blocks), ExitStack() as before:
+        if waits:
+            before.enter_context(shop.line.join())
         client = Client(url, verbose=False, download_files=str(tmp_path / "got"))
         job = client.submit(handle_file(str(tmp_path / "anna.png")), style="oil", api_name="/stylize")
         if not waits:
             gate.release()
-        told = ("waiting", "place", 1) if waits else ("step", "step", 1)
+        told = ("waiting", "place", 2) if waits else ("step", "step", 1)
         until(lambda: told in [(said["status"], told[1], said.get(told[1])) for said in map(json.loads, texts(job))])
         job.cancel()
         gate.release()
         until(lambda: len(shop.line._places) == (1 if waits else 0))
         assert generator.finished == 0
-        if before is not None:
-            with before:
-                pass
+        before.close()
         for _ in range(STEPS):
             gate.release()
         after = client.predict(
@@ -679,8 +685,9 @@ def test_a_caller_who_cancels_stops_the_work_and_leaves_the_line(tmp_path: Path,
         assert Path(after[0]).suffix == ".png"
 
 
-def test_a_caller_whose_connection_breaks_stops_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = threading.Semaphore(0)
+def test_a_caller_whose_connection_breaks_stops_the_work(
+    tmp_path: Path, gate: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generator = SteppingGenerator(gate.acquire)
     shop, begun = a_shop(tmp_path, generator), []
     start = shop.start
@@ -765,8 +772,9 @@ def test_who_was_idle_for_long_or_left_is_forgotten_by_everything(
     list(job.events())
 
 
-def test_a_photo_is_forgotten_also_when_its_visitor_leaves_while_it_is_worked_on(tmp_path: Path) -> None:
-    gate = threading.Semaphore(0)
+def test_a_photo_is_forgotten_also_when_its_visitor_leaves_while_it_is_worked_on(
+    tmp_path: Path, gate: threading.Semaphore
+) -> None:
     shop, session = a_shop(tmp_path, SteppingGenerator(gate.acquire)), Session(tmp_path / "files")
     session.job = job = shop.start(a_photo(), wishes(shop, keep=["background"]), on_subject=lambda subject: None)
     gate.release()

@@ -38,7 +38,7 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Event:
-    """What happens to a job. `kind` is waiting (`place` from 1), loading, step, portrait, failed, cancelled or still.
+    """What happens to a job. `kind` is waiting (`place`; 1 is being served), loading, step, portrait, failed, cancelled or still.
 
     A step has `variant`, `attempt`, `step` and `total`, and `preview`, the picture as it forms, once there is one.
     A portrait has `portrait` and `settings`, which alone make it again.
