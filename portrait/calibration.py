@@ -406,7 +406,7 @@ def ordinary(photo: RgbImage, kind: int) -> RgbImage:
 
 
 def copies(photo: RgbImage, rng: np.random.Generator) -> dict[str, RgbImage]:
-    """A photo compressed, shrunk, relit, tinted and with grain: nothing of it is a style. (H, W, 3) uint8 each."""
+    """A photo compressed, shrunk, moved, relit, tinted and with grain: nothing of it is a style. (H, W, 3) uint8 each."""
     grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[..., None]
     height, width = photo.shape[:2]
 
@@ -414,8 +414,21 @@ def copies(photo: RgbImage, rng: np.random.Generator) -> dict[str, RgbImage]:
         small = cv2.resize(photo, (width // n, height // n), interpolation=cv2.INTER_AREA)
         return cv2.resize(small, (width, height))
 
+    def compressed(image: RgbImage) -> RgbImage:
+        return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 20])[1], 1)
+
+    def moved(degrees: float, zoom: float, shift: float) -> RgbImage:
+        """Turned and zoomed about the middle, shifted by a share of the width."""
+        affine = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, zoom)
+        affine[:, 2] += shift * width
+        return cv2.warpAffine(photo, affine, (width, height), borderMode=cv2.BORDER_REFLECT)
+
     return {
-        "jpeg quality 20": cv2.imdecode(cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, 20])[1], 1),
+        "jpeg quality 20": compressed(photo),
+        "shifted": moved(0, 1, 0.006),
+        "turned, compressed": compressed(moved(3, 1, 0)),
+        "zoomed": moved(0, 1.04, 0),
+        "mirrored": np.ascontiguousarray(photo[:, ::-1]),
         "gamma 1.5": (255 * (photo / 255) ** 1.5).astype(np.uint8),
         "contrast 1.4": np.clip((photo.astype(float) - 128) * 1.4 + 128, 0, 255).astype(np.uint8),
         "sepia": np.clip(grey * np.array([1.05, 0.95, 0.8]), 0, 255).astype(np.uint8),
@@ -501,7 +514,7 @@ class _Person:
 
 def _people(stylizer: Stylizer, photos: Sequence[Path]) -> tuple[list[_Person], list[Path]]:
     """The people, and the photos in which no face was found: these are not scored, and counted."""
-    found, unseen = [], []
+    found, unseen, names = [], [], set[str]()
     for path in photos:
         photo = read_photo(path)
         try:
@@ -511,6 +524,8 @@ def _people(stylizer: Stylizer, photos: Sequence[Path]) -> tuple[list[_Person], 
             continue
         framed = frame_portrait(photo.pixels, subject.face, "bust", stylizer.recipe.resolution)
         name = f"{path.parent.name}/{path.name}"
+        name = path.as_posix() if name in names else name
+        names.add(name)
         found.append(_Person(name=name, sha256=photo.sha256, identity=subject.identity, framed=framed))
     return found, unseen
 
@@ -519,8 +534,9 @@ def _require_different(people: Sequence[_Person]) -> None:
     """A photo that stands for two people would be an impostor of itself and lift every threshold."""
     first: dict[str, str] = {}
     for person in people:
-        if (other := first.setdefault(person.sha256, person.name)) != person.name:
-            raise SettingsError(f"{person.name} and {other} are the same photo; give each person once")
+        if person.sha256 in first:
+            raise SettingsError(f"{person.name} and {first[person.sha256]} are the same photo; give each person once")
+        first[person.sha256] = person.name
     limits = photo_thresholds()["recognisers"]
     for name in people[0].identity.embeddings if people else ():
         vectors = np.stack([p.identity.embeddings[name] for p in people])

@@ -654,6 +654,7 @@ class Stylizer:
                 else not_told_apart(thresholds.statistics.other_styles_rejected),
                 "kept": {keep.name: KEEP_LIMITS[keep.kind][1] for keep in settings.keeps()},
             },
+            "kept_share": {name: round(float(mask.mean()), 4) for name, mask in job.kept.masks.items()},
             "attempts": attempts,
             "chosen": best,
             "seconds": 0.0,

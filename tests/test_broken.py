@@ -110,6 +110,19 @@ def test_the_photo_itself_is_not_stylized_however_alike(judged: Judged) -> None:
     assert reasons == ["not_stylized"]
 
 
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda photo: np.roll(photo, (2, 2), (0, 1)),
+        lambda photo: np.ascontiguousarray(photo[:, ::-1]),
+        lambda photo: cv2.warpAffine(photo, cv2.getRotationMatrix2D((256, 256), 3, 1.03), (512, 512)),
+    ],
+    ids=["shifted", "mirrored", "turned and zoomed"],
+)
+def test_the_photo_moved_is_still_the_photo(judged: Judged, move: Callable[[RgbImage], RgbImage]) -> None:
+    assert "not_stylized" in judged(move)
+
+
 def test_a_blurred_photo_is_rejected(judged: Judged) -> None:
     reasons = judged(blurred)
     assert "identity_low" in codes(reasons)

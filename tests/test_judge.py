@@ -88,7 +88,17 @@ def crop(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> RgbImage:
 def copies(crop: RgbImage) -> dict[str, RgbImage]:
     jpeg = cv2.imdecode(cv2.imencode(".jpg", crop[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 40])[1], 1)[:, :, ::-1]
     grey = np.repeat(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+
+    def moved(degrees: float, zoom: float, shift: float) -> RgbImage:
+        affine = cv2.getRotationMatrix2D((112, 112), degrees, zoom) + np.array([[0, 0, shift], [0, 0, shift]])
+        return cv2.warpAffine(crop, affine, (224, 224), borderMode=cv2.BORDER_REFLECT)
+
     return {
+        "shifted": moved(0, 1, 4),
+        "turned": moved(4, 1, 0),
+        "zoomed": moved(0, 1.05, 0),
+        "mirrored": np.ascontiguousarray(crop[:, ::-1]),
+        "mirrored, shifted, grey": np.ascontiguousarray(np.roll(grey, 5, 1)[:, ::-1]),
         "the photo": crop,
         "jpeg": jpeg,
         "darker": (255 * (crop / 255) ** 1.5).astype(np.uint8),

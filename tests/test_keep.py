@@ -200,6 +200,17 @@ def test_a_head_that_moved_is_rejected_when_the_pose_must_stay(limits: str) -> N
     assert "broken_keep:pose" not in free.record["reasons"]
 
 
+def test_one_pixel_that_did_not_stay_breaks_the_promise() -> None:
+    photo = a_photo().pixels
+    mask = np.zeros(photo.shape[:2], bool)
+    mask[:40, :40] = True
+    picture = restyled(photo)
+    picture[mask] = photo[mask]
+    assert psnr_inside(photo, picture, mask) >= KEEP_LIMITS["region"][1]
+    picture[7, 7, 0] ^= 1
+    assert psnr_inside(photo, picture, mask) < KEEP_LIMITS["region"][1]
+
+
 def test_nothing_to_keep_changes_nothing() -> None:
     picture = a_photo().pixels
     assert Kept(before=255 - picture, masks={}).hold(picture) is picture  # no copy either

@@ -12,6 +12,7 @@ import pytest
 
 from portrait.errors import SettingsError
 from portrait.images import Photo
+from portrait.judge.verification import same_person
 from portrait.policy import next_knobs
 from portrait.recipes.recipe import Recipe
 from portrait.records import Face, Knobs, RgbImage
@@ -112,6 +113,19 @@ def test_a_portrait_that_is_more_like_somebody_else_is_swapped(limits: str) -> N
     alone = stylizer.stylize(anna, "oil", settings)
     assert alone.accepted  # by the thresholds alone it would pass
     assert "swap" not in alone.record["attempts"][0]
+
+
+def test_the_same_person_twice_in_a_photo_is_nobody_else(limits: str) -> None:
+    """A passport sheet: every judge takes its faces for one person, so a portrait may be more like any of them."""
+    stylizer = Stylizer(RECIPE, FakeGenerator(lambda *_: restyled(a_photo().pixels)), FakeAnalyzer(), [FakeReferee()])
+    (anna,) = stylizer.subjects(a_photo())
+    (nearer,) = stylizer.subjects(replace(a_photo(), pixels=restyled(a_photo().pixels)))
+    assert same_person(anna.identity, nearer.identity)
+    made = stylizer.stylize(
+        replace(anna, bystanders=(nearer.identity,)), "oil", Settings(thresholds=limits, max_attempts=1)
+    )
+    assert "swap" not in made.record["attempts"][0]
+    assert made.accepted
 
 
 def test_the_others_of_a_photo_are_known_whoever_is_chosen() -> None:

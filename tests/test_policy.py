@@ -230,6 +230,7 @@ def test_until_best_spends_the_budget_and_keeps_the_most_stylized(limits: str) -
     first, _ = run(paint, limits, max_attempts=3)
     assert len(first.record["attempts"]) == 1
     best, _ = run(paint, limits, max_attempts=3, until="best", curves="")
+    assert len(best.record["attempts"]) == 3
     styles = [a["style_on_face"] for a in best.record["attempts"] if a["accepted"]]
     assert best.record["attempts"][best.record["chosen"]]["style_on_face"] == max(styles)
 

@@ -7,6 +7,7 @@ structure that the generator sees, and only measured.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from portrait.records import Face, Keep, RgbImage
 
 RIM = 0.025
 """Width of the feathered rim over the side of the portrait's square."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,6 +99,8 @@ def prepare_keeps(
                 f"keep {keep.name} lies outside of what is shown: {side} x {side} pixels from ({left}, {top}) of a photo "
                 f"of {width} x {height}; --frame full shows all of it"
             )
+        if not shown.any() and not whole:
+            log.warning("keep %s: nothing around the person was taken for background, so nothing is held", keep.name)
         if size != side:  # a border pixel of the mask stays whole
             shown = cv2.resize(shown.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) > 0
         masks[keep.name] = shown

@@ -15,12 +15,15 @@ from portrait.records import Points, RgbImage
 _WINDOW = 3.0  # deviation of the Gaussian window, pixels at 224
 _CHROMA = 3.0  # chroma is compared at this smoothness, as eyes and codecs do
 _FLAT = 9.0  # 3 units of CIE Lab, squared: below this contrast a window says nothing
+_LAID = 112  # side, pixels, at which crops are laid over each other
+_LAID_STEPS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
 
 
 def style_on_face(photo: RgbImage, picture: RgbImage) -> float:
-    """How differently the picture is drawn on the face, in [0, 1]; 0 for a copy, also a re-coloured one.
+    """How differently the picture is drawn on the face, in [0, 1]; 0 for a copy, also a re-coloured or moved one.
 
-    The photo's CIE Lab colours are first carried to the picture's by the best affine map (least squares
+    It is compared as it lies and laid over the photo, and the smaller value counts, so a photo that was shifted, turned,
+    zoomed, sheared or mirrored is a copy too. The photo's CIE Lab colours are first carried to the picture's by the best affine map (least squares
     over the crop), so exposure, contrast, tint and fading count as nothing. What is left is compared by
     the contrast-structure term of SSIM, its variances and covariances summed over L, a and b; the result
     is one minus its mean. It counts edges and shading that are drawn anew, and colours that no affine map
@@ -39,6 +42,45 @@ def style_on_face(photo: RgbImage, picture: RgbImage) -> float:
     """
     if photo.shape != picture.shape:
         raise ShapeError(f"crops differ: {photo.shape} and {picture.shape}")
+    laid = _laid_over(photo, picture)
+    return min(_drawn_anew(photo, picture), 1.0 if laid is None else _drawn_anew(*laid))
+
+
+def _laid_over(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] | None:
+    """The picture moved onto the photo by an affine map, mirrored if it lies nearer so, and the photo; black where only
+    one of them shows something. None where no such map is found.
+
+    Reference:
+        Evangelidis & Psarakis 2008, "Parametric image alignment using enhanced correlation coefficient maximization".
+    """
+
+    def coarse(image: RgbImage) -> np.ndarray:
+        small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (_LAID, _LAID), interpolation=cv2.INTER_AREA)
+        return cv2.GaussianBlur(small.astype(np.float32), (0, 0), 1.5)
+
+    target, seen = coarse(photo), coarse(picture)
+    if (target * seen[:, ::-1]).sum() > (target * seen).sum():  # the correlations' order: mean and deviation are equal
+        picture, seen = np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(seen[:, ::-1])
+    try:
+        _, affine = cv2.findTransformECC(
+            target, seen, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, _LAID_STEPS, None, 5
+        )
+    except cv2.error:  # nothing in common, or nothing to see
+        return None
+    height, width = photo.shape[:2]
+    scale = np.array([width, height], np.float32) / _LAID
+    linear = affine[:, :2] * scale[:, None] / scale  # the centre of the first pixel lies at half a pixel, in both sizes
+    affine = np.concatenate([linear, (scale * (affine[:, 2] + 0.5) - 0.5 + linear @ (0.5 - scale / 2))[:, None]], 1)
+    flags = cv2.WARP_INVERSE_MAP
+    shown = cv2.warpAffine(np.ones((height, width), np.uint8), affine, (width, height), flags=flags) > 0
+    if shown.mean() < 0.5:
+        return None
+    moved = cv2.warpAffine(picture, affine, (width, height), flags=flags | cv2.INTER_LINEAR)
+    return np.where(shown[..., None], photo, 0).astype(np.uint8), np.where(shown[..., None], moved, 0).astype(np.uint8)
+
+
+def _drawn_anew(photo: RgbImage, picture: RgbImage) -> float:
+    """One minus the mean contrast-structure term of SSIM, as `style_on_face` says, of two crops as they lie."""
     inside = (photo.max(-1) > 0) | (picture.max(-1) > 0)
     if not inside.any():
         return 0.0

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from portrait.errors import ShapeError
+from portrait.judge.thresholds import photo_thresholds
 from portrait.records import Embedding, Identity
 
 
@@ -33,8 +34,19 @@ def swap_margin(reference: Identity, candidate: Mapping[str, Embedding], others:
     """By how much the candidate is more alike to one of the `others` than to the reference.
 
     Per other person it is the least difference of similarities over the recognisers, so above 0 only when all
-    agree; the largest of these counts. Cosine units, in [-2, 2]; None without others.
+    agree; the largest of these counts. Others who are the same person already as photos (twice on a passport sheet,
+    in a mirror) are not asked. Cosine units, in [-2, 2]; None without others.
     """
     own = similarities(reference, candidate)
-    margins = [min(value - own[name] for name, value in similarities(o, candidate).items()) for o in others]
+    asked = [other for other in others if not same_person(reference, other)]
+    margins = [min(value - own[name] for name, value in similarities(o, candidate).items()) for o in asked]
     return max(margins, default=None)
+
+
+def same_person(one: Identity, other: Identity) -> bool:
+    """Whether every recogniser that has a photo-to-photo threshold takes two photos for one person; False without any."""
+    limits = {name: entry["threshold"] for name, entry in photo_thresholds()["recognisers"].items()}
+    known = [name for name in one.embeddings if name in limits and name in other.embeddings]
+    return bool(known) and all(
+        similarity(one.embeddings[name], other.embeddings[name]) >= limits[name] for name in known
+    )

@@ -3,8 +3,9 @@
     python weights/training/adapter.py --out work [--minutes 12]
 
 Everything but the FaceID projection and its attention weights is frozen, so styles and structure stay as
-they are. Every source is covered so far that its pixels no longer tell who it is, half of them show the face
-that a morph replaced, most times are noisy, and ArcFace judges each decoded estimate. Reads and writes
+they are. Sources are covered from where their pixels no longer tell who it is to where the product works, about half
+of them show the face that a morph replaced, most times are noisy, and ArcFace judges each estimate, decoded as the
+product would. Reads and writes
 OUT/ema.safetensors (the earlier one is kept as OUT/ema-before.safetensors); prints the likeness of sampled
 pictures of people that training never sees, with their own embedding, another's, and the adapter off.
 """
@@ -46,7 +47,7 @@ def draw(trainer: Trainer) -> dict:
     level = torch.from_numpy(rng.uniform(*CONFIG["levels"], size).astype(np.float32))[:, None, None, None]
     batch["source"] = weaken(batch["source"], level, torch.randn_like(batch["source"]))
     batch["level"] = level.expand(-1, 1, *batch["source"].shape[2:])
-    batch["detail"] = torch.zeros(size, 1, 1, 1)
+    batch["detail"] = (2 * level - 1).clamp(min=0) * torch.from_numpy(~exchange)[:, None, None, None]
     batch["prompts"] = [draw_prompt(s, rng, 0.0) for s in batch["styles"]]
     batch["has_id"], batch["weak"], batch["exchange"] = np.ones(size, bool), np.ones(size, bool), exchange
     batch["t"] = torch.from_numpy((999 - 700 * rng.random(size) ** 2.5).astype(np.int64))
