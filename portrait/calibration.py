@@ -366,7 +366,10 @@ def copies_measured(stylizer: Stylizer, framed: Sequence[Framed]) -> dict[str, l
         if reconstruct is not None:
             offered["autoencoder alone"] = reconstruct(frame.image)
         for kind, picture in offered.items():
-            found.setdefault(kind, []).append(face_style(frame, np.ascontiguousarray(picture)))
+            picture = np.ascontiguousarray(picture)
+            face = stylizer.find(picture, frame.face)
+            # Where no face is, the copy is no candidate: whatever its style, it is rejected as `no_face`.
+            found.setdefault(kind, []).append(0.0 if face is None else face_style(frame, picture, face))
     return found
 
 
@@ -415,7 +418,9 @@ def copies(photo: RgbImage, rng: np.random.Generator) -> dict[str, RgbImage]:
         return cv2.resize(small, (width, height))
 
     def compressed(image: RgbImage) -> RgbImage:
-        return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 20])[1], 1)
+        coded = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 20])[1], 1)
+        assert coded is not None  # it was coded a line ago
+        return coded
 
     def moved(degrees: float, zoom: float, shift: float) -> RgbImage:
         """Turned and zoomed about the middle, shifted by a share of the width."""

@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 STYLE_CROP = 224
 NO_FACE_DISPLACEMENT = 10.0
 """What `pose` is measured as when the picture has no face: far beyond any limit."""
+ELSEWHERE = 0.1
+"""A face whose points lie so far from the photo's, in inter-eye distances, was moved and not only drawn."""
 MOST_BYSTANDERS = 12
 """So many of the other people of a photo, the largest ones, a portrait is compared with."""
 VARIANT_STRIDE = 1000
@@ -579,11 +581,15 @@ class Stylizer:
         measured = Measurement(
             similarity=similarities(identity, embeddings),
             face_found=face is not None,
-            style_on_face=face_style(framed, picture),
+            style_on_face=face_style(framed, picture, face),
             style_distance=None if statistics is None else style_distance(face_features(framed, picture), statistics),
             burned=burned_share(framed.image, picture),
         )
         return measured, face, embeddings
+
+    def find(self, picture: RgbImage, expected: Face) -> Face | None:
+        """The face of a picture of the framed square where it should be; None when the detector sees none there."""
+        return _face_in_place(self.analyzer.detect(picture), expected)
 
     def look(self, picture: RgbImage, expected: Face) -> tuple[Face | None, dict[str, Embedding]]:
         """Find the face of a generated picture where it should be, and embed it with every recogniser.
@@ -592,7 +598,7 @@ class Stylizer:
             The face, or None when the detector sees none there; and recogniser -> embedding, taken at
             `expected`'s landmarks in that case.
         """
-        face = _face_in_place(self.analyzer.detect(picture), expected)
+        face = self.find(picture, expected)
         used = face or expected
         embeddings = {self.analyzer.name: self.analyzer.embed(picture, used.kps)}
         return face, embeddings | {referee.name: referee.embed(picture, used) for referee in self.referees}
@@ -691,9 +697,15 @@ def _delivered(picture: RgbImage, photo: Photo, framed: Framed, kept: Kept, fram
     return whole, resized(whole[top : top + side, left : left + side], picture.shape[1], picture.shape[0])
 
 
-def face_style(framed: Framed, picture: RgbImage) -> float:
-    """`judge.checks.style_on_face` of a picture of the framed square, at the photo's landmarks."""
-    return style_on_face(*(align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture)))
+def face_style(framed: Framed, picture: RgbImage, face: Face | None = None) -> float:
+    """`judge.checks.style_on_face` of a picture of the framed square, at the photo's landmarks.
+
+    Where `face`, the picture's own, lies elsewhere, it is compared at its landmarks too, and the smaller value counts.
+    """
+    photo, places = align_face(framed.image, framed.face.kps, STYLE_CROP), [framed.face.kps]
+    if face is not None and point_displacement(framed.face.kps, face.kps) > ELSEWHERE:
+        places.append(face.kps)
+    return min(style_on_face(photo, align_face(picture, kps, STYLE_CROP)) for kps in places)
 
 
 def face_features(framed: Framed, picture: RgbImage) -> np.ndarray:

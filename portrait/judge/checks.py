@@ -22,13 +22,13 @@ _LAID_STEPS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
 def style_on_face(photo: RgbImage, picture: RgbImage) -> float:
     """How differently the picture is drawn on the face, in [0, 1]; 0 for a copy, also a re-coloured or moved one.
 
-    It is compared as it lies and laid over the photo, and the smaller value counts, so a photo that was shifted, turned,
-    zoomed, sheared or mirrored is a copy too. The photo's CIE Lab colours are first carried to the picture's by the best affine map (least squares
-    over the crop), so exposure, contrast, tint and fading count as nothing. What is left is compared by
-    the contrast-structure term of SSIM, its variances and covariances summed over L, a and b; the result
-    is one minus its mean. It counts edges and shading that are drawn anew, and colours that no affine map
-    of the photo's gives: a palette. `portrait calibrate` measures what copies reach, and sets the limit
-    above it. Where both crops are black, outside of a picture, nothing is counted.
+    It is compared as it lies and laid over the photo, and the smaller value counts: a photo that was shifted, turned,
+    zoomed, sheared or mirrored is a copy too. The photo's CIE Lab colours are first carried to the picture's by the best
+    affine map (least squares over the crop), so exposure, contrast, tint and fading count as nothing. What is left is
+    compared by the contrast-structure term of SSIM, its variances and covariances summed over L, a and b; the result is
+    one minus its mean. It counts edges and shading that are drawn anew, and colours that no affine map of the photo's
+    gives: a palette. `portrait calibrate` measures what copies reach, and sets the limit above it. Where both crops are
+    black, outside of a picture, nothing is counted.
 
     Args:
         photo: (S, S, 3) uint8 aligned crop of the framed photo, S = 224.
@@ -62,9 +62,7 @@ def _laid_over(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] 
     if (target * seen[:, ::-1]).sum() > (target * seen).sum():  # the correlations' order: mean and deviation are equal
         picture, seen = np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(seen[:, ::-1])
     try:
-        _, affine = cv2.findTransformECC(
-            target, seen, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, _LAID_STEPS, None, 5
-        )
+        _, affine = cv2.findTransformECC(target, seen, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, _LAID_STEPS)
     except cv2.error:  # nothing in common, or nothing to see
         return None
     height, width = photo.shape[:2]
