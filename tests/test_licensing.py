@@ -73,6 +73,16 @@ def test_a_model_folder_of_ones_own_is_unknown_until_its_licence_is_stated(tmp_p
     require_commercial(load_recipe(str(own)))
 
 
+def test_a_lora_of_ones_own_is_unknown_until_its_licence_is_stated(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    text = 'extends = "sd15-plus-face"\n[[loras]]\nfile = "ink.safetensors"\nweight = 0.6\n'
+    own.write_text(text)
+    with pytest.raises(LicenseError, match=r"because of ink\.safetensors \(unknown: unknown\)"):
+        require_commercial(load_recipe(str(own)))
+    own.write_text(text + '[[licenses]]\npart = "ink.safetensors"\nlicense = "our own"\ncommercial = "yes"\n')
+    require_commercial(load_recipe(str(own)))
+
+
 def test_a_part_that_is_no_checkpoint_is_no_base() -> None:
     with pytest.raises(SettingsError, match="--base faceid_sd15 is not one checkpoint"):
         customised(load_recipe("sd15-plus-face"), base="faceid_sd15")
@@ -118,6 +128,30 @@ def test_a_recipe_of_ones_own_extends_ours_and_has_a_name(config: Path) -> None:
     recipe = load_recipe("mine")
     assert recipe.adapter_lora == 0.7
     assert recipe.part_names == load_recipe("sd15-faceid").part_names
+
+
+def test_a_lora_is_added_to_those_of_the_recipe_that_is_extended(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    ink = '[[loras]]\nfile = "ink.safetensors"\nweight = 0.6\n'
+    stated = '[[licenses]]\npart = "{}.safetensors"\nlicense = "our own"\ncommercial = "yes"\n'
+    (tmp_path / "below" / "one.toml").write_text(
+        f'extends = "sd15-plus-face-fast"\nname = "one"\n{ink}{stated.format("ink")}'
+    )
+    two = tmp_path / "two.toml"
+    text = 'extends = "below/one.toml"\nname = "two"\n[[loras]]\nfile = "oil.safetensors"\nweight = 0.3\n'
+    two.write_text(text + stated.format("oil"))
+    recipe = load_recipe(str(two))
+    assert [(lora.part or lora.path, lora.weight) for lora in recipe.loras] == [
+        ("lcm-lora-sd15", 1.0),  # without it four steps of LCM are noise
+        (tmp_path / "below" / "ink.safetensors", 0.6),
+        (tmp_path / "oil.safetensors", 0.3),
+    ]
+    require_commercial(recipe)
+    two.write_text('extends = "below/one.toml"\n[[loras]]\npart = "lcm-lora-sd15"\nweight = 0.8\n')
+    assert [lora.weight for lora in load_recipe(str(two)).loras] == [0.6, 0.8]  # named again: it takes its place
+    two.write_text('extends = "below/one.toml"\nloras = 3\n')
+    with pytest.raises(SettingsError, match="loras must be a list of tables"):
+        load_recipe(str(two))
 
 
 def test_a_style_of_ones_own_works_with_every_public_recipe(config: Path) -> None:

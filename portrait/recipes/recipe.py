@@ -215,6 +215,9 @@ def _table(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"recipe {name} is not TOML: {error}") from None
+    for lora in table["loras"] if isinstance(table.get("loras"), list) else []:
+        if isinstance(lora, dict) and isinstance(lora.get("file"), str):
+            lora["file"] = str((folder / lora["file"]).absolute())  # whoever extends this may lie elsewhere
     parent = table.pop("extends", None)
     if parent is None:
         return table, folder
@@ -229,7 +232,21 @@ def _table(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
     if "base" in table:  # a folder of one's own takes the place of the part
         theirs = {role: part for role, part in theirs.items() if role != "base"}
     merged = below | table | {"parts": theirs | own}
+    merged |= {key: _added(name, key, below, table) for key in ("loras", "licenses")}
     return merged, folder if "base" in table or "base" not in below else base
+
+
+def _added(name: str, key: str, below: dict[str, Any], table: dict[str, Any]) -> list[Any]:
+    """The entries of what is extended, then a recipe's own; one that names the same part or file takes its place."""
+    theirs, own = (x.get(key, []) for x in (below, table))
+    if not isinstance(theirs, list) or not isinstance(own, list):
+        raise SettingsError(f"recipe {name}: {key} must be a list of tables, [[{key}]]")
+
+    def what(entry: Any) -> Any:
+        return (entry.get("part"), entry.get("file")) if isinstance(entry, dict) else entry
+
+    named = [what(entry) for entry in own]
+    return [*(entry for entry in theirs if what(entry) not in named), *own]
 
 
 def _build(table: dict[str, Any], name: str, folder: Path) -> Recipe:
@@ -280,7 +297,7 @@ def _build(table: dict[str, Any], name: str, folder: Path) -> Recipe:
         raise SettingsError(f"recipe {name} names its base twice, as the folder {table['base']} and in [parts]")
     if "base" not in parts and not base.is_dir():
         raise WeightsMissingError(f"the model of recipe {name} is not at {base}")
-    loras = tuple(_lora(name, entry, folder) for entry in more["loras"])
+    loras = tuple(_lora(name, entry) for entry in more["loras"])
     recipe = Recipe(
         **{k: table[k] for k in ("name", "title", "structure", "recogniser", "autocast", "negative_prompt")},
         **{k: v for k, v in more.items() if k not in ("loras", "memory")},
@@ -289,12 +306,11 @@ def _build(table: dict[str, Any], name: str, folder: Path) -> Recipe:
         adapter=base / table["adapter"],
         styles=chosen,
         balance=points,
-        licenses=_stated(name, table, parts, base),
+        licenses=_stated(name, table, parts, base, [lora.path for lora in loras if not lora.part]),
         loras=loras,
         memory=tuple(float(gib) for gib in more["memory"]),
     )
-    own = [unknown_license(x.path.name) for x in loras if not x.part]
-    return replace(recipe, licenses=(*recipe.licenses, *licenses_of(recipe.part_names), *own))
+    return replace(recipe, licenses=(*recipe.licenses, *licenses_of(recipe.part_names)))
 
 
 def unknown_license(part: str) -> dict[str, str]:
@@ -302,8 +318,10 @@ def unknown_license(part: str) -> dict[str, str]:
     return {"part": part, "license": "unknown", "commercial": "unknown"}
 
 
-def _stated(name: str, table: dict[str, Any], parts: dict[str, str], base: Path) -> tuple[dict[str, str], ...]:
-    """The licences that a recipe states of its own files; a model folder or adapter of which it states none is unknown."""
+def _stated(
+    name: str, table: dict[str, Any], parts: dict[str, str], base: Path, loras: Sequence[Path]
+) -> tuple[dict[str, str], ...]:
+    """The licences that a recipe states of its own files: model folder, adapter, LoRAs; those it does not are unknown."""
     stated = table.get("licenses", [])
     for link in stated:
         if not isinstance(link, dict) or link.keys() != {"part", "license", "commercial"}:
@@ -316,6 +334,7 @@ def _stated(name: str, table: dict[str, Any], parts: dict[str, str], base: Path)
     adapter = base / table["adapter"]
     if "adapter" not in parts and not adapter.resolve().is_relative_to(base.resolve()):
         files.append(adapter)
+    files += loras
     known = {link["part"] for link in stated}
     return (*stated, *(unknown_license(file.name) for file in files if file.name not in known))
 
@@ -346,7 +365,7 @@ def _check_parts(name: str, table: dict[str, Any], more: dict[str, Any]) -> None
         raise SettingsError(f"recipe {name}: instantid needs structure controlnet with control keypoints")
 
 
-def _lora(name: str, entry: Any, folder: Path) -> Lora:
+def _lora(name: str, entry: Any) -> Lora:
     if not isinstance(entry, dict) or not {"weight"} < entry.keys() <= {"weight", "part", "file"} or len(entry) != 2:
         raise SettingsError(f"recipe {name}: a [[loras]] entry has a weight and either part or file, got {entry!r}")
     if not -4 <= (weight := float(entry["weight"])) <= 4:
@@ -354,7 +373,7 @@ def _lora(name: str, entry: Any, folder: Path) -> Lora:
     if "part" in entry:
         find_part(entry["part"])
         return Lora(part=str(entry["part"]), weight=weight)
-    return Lora(path=folder / str(entry["file"]), weight=weight)
+    return Lora(path=Path(str(entry["file"])), weight=weight)
 
 
 def customised(recipe: Recipe, base: str = "", loras: Sequence[str] = ()) -> Recipe:
