@@ -32,6 +32,7 @@ class FakeAnalyzer:
     """Sees `faces(image)`; embeds by the picture's mean red: likeness is what the generator painted."""
 
     name = "arcface"
+    same_person = 0.2
     licenses = ()
 
     def __init__(self, faces: Callable[[RgbImage], list[Face]] | None = None) -> None:

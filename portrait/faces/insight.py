@@ -61,6 +61,7 @@ class InsightFaceAnalyzer:
     """
 
     name = "arcface"
+    same_person = 0.2  # two real photos of one person score about 0.5
     licenses = (weights.SCRFD_500M, weights.W600K_MBF)
 
     def __init__(
