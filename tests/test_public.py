@@ -336,6 +336,25 @@ def test_another_pack_is_refused(tmp_path: Path) -> None:
         load_recipe(str(own))
 
 
+@pytest.mark.parametrize(
+    ("parent", "change", "says"),
+    [
+        ("sd15-faceid", ("glintr100", "antelopev2", "unit"), "recogniser w600k_r50 and embedding unit, not glintr100"),
+        ("sdxl-faceid-plusv2", ("w600k_r50", "buffalo_l", "raw"), "embedding unit, not w600k_r50 and raw"),
+        ("sdxl-instantid", ("w600k_r50", "buffalo_l", "unit"), "recogniser glintr100 and embedding raw, not w600k_r50"),
+    ],
+)
+def test_another_recogniser_or_form_than_the_adapter_was_trained_with_is_refused(
+    tmp_path: Path, parent: str, change: tuple[str, str, str], says: str
+) -> None:
+    own = tmp_path / "own.toml"
+    recogniser, pack, form = change
+    text = f'extends = "{parent}"\nrecogniser = "{recogniser}"\nembedding = "{form}"\n'
+    own.write_text(f'{text}[parts]\nrecogniser = "{pack}"\n')
+    with pytest.raises(SettingsError, match=says):
+        load_recipe(str(own))
+
+
 def test_the_conditioner_gives_unit_or_raw_embeddings_and_averages_photos(hub: Hub, picture: RgbImage) -> None:
     file = small("sdxl-instantid").recogniser_file
     assert file is not None

@@ -31,6 +31,14 @@ SCHEDULERS = ("", "DDIM", "Euler", "DPM++", "LCM")
 ROLES = ("base", "single_file", "vae", "adapter", "image_encoder", "controlnet", "recogniser")
 RECOGNISERS = {"w600k_mbf": "buffalo_sc", "w600k_r50": "buffalo_l", "glintr100": "antelopev2"}
 """Recogniser -> the InsightFace pack that it comes from."""
+TRAINED_WITH = {
+    "faceid_sd15": ("w600k_r50", "unit"),
+    "faceid-plusv2_sd15": ("w600k_r50", "unit"),
+    "faceid_sdxl": ("w600k_r50", "unit"),
+    "faceid-plusv2_sdxl": ("w600k_r50", "unit"),
+    "instantid": ("glintr100", "raw"),
+}
+"""Adapter of the weights manifest -> the recogniser and the form of its embedding that it was trained with."""
 _KEYS = {
     "name",
     "title",
@@ -360,6 +368,13 @@ def _check_parts(name: str, table: dict[str, Any], more: dict[str, Any]) -> None
     if needed["recogniser"] and parts["recogniser"] != RECOGNISERS[recogniser]:
         raise SettingsError(
             f"recipe {name}: {recogniser} comes from the pack {RECOGNISERS[recogniser]}, not {parts['recogniser']}"
+        )
+    adapter = parts.get("adapter", "")
+    chosen, wanted = (recogniser, more["embedding"]), TRAINED_WITH.get(adapter)
+    if wanted is not None and chosen != wanted:
+        raise SettingsError(
+            f"recipe {name}: {adapter} was trained with recogniser {wanted[0]} and embedding {wanted[1]}, "
+            f"not {chosen[0] or 'none'} and {chosen[1]}"
         )
     if kind == "instantid" and more["control"] != "keypoints":
         raise SettingsError(f"recipe {name}: instantid needs structure controlnet with control keypoints")
