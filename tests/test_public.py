@@ -310,6 +310,21 @@ def test_steps_that_the_user_set_too_low_are_refused_with_the_number_that_works(
         draw(generator, picture, person(1), knobs)
 
 
+@pytest.mark.parametrize(("strength", "steps"), [(0.05, 8), (0.0, 8), (0.9, 60)])
+def test_lcm_is_never_asked_for_more_steps_than_it_knows(
+    hub: Hub, picture: RgbImage, strength: float, steps: int
+) -> None:
+    generator = DiffusionGenerator(small("sd15-faceid-fast"), threads=1)
+    knobs = replace(generator.recipe.knobs_at(0.5), strength=strength, num_inference_steps=steps)
+    knobs = generator.recipe.fitted(knobs)
+    assert knobs.num_inference_steps in (50, 60)
+    with pytest.raises(SettingsError, match=r"strength 0\.08"):
+        draw(generator, picture, person(1), knobs)
+    least = generator.recipe.fitted(replace(knobs, strength=0.08, num_inference_steps=8))
+    assert (least.num_inference_steps, least.steps) == (50, 4)
+    draw(generator, picture, person(1), least)
+
+
 def test_each_recipe_samples_as_its_adapter_or_lora_was_documented(hub: Hub) -> None:
     wanted = {"sd15-faceid": "DDIM", "sd15-faceid-fast": "LCM", "sdxl-faceid-fast": "EulerDiscrete"}
     for name, sampler in wanted.items():

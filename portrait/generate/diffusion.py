@@ -386,14 +386,10 @@ class DiffusionGenerator:
 
         Raises:
             StoppedEarly: `preview` gave the pictures up.
-            SettingsError: the knobs leave no denoising step, or are out of range.
+            SettingsError: the knobs leave no denoising step, are out of range, or not what the model was made for.
         """
+        self.recipe.check_steps(knobs)
         check_knobs(knobs)
-        if knobs.steps < self.recipe.min_steps:
-            raise SettingsError(
-                f"strength {knobs.strength} of {knobs.num_inference_steps} steps runs {knobs.steps}, recipe {self.recipe.name} "
-                f"needs {self.recipe.min_steps}; use {self.recipe.fitted(knobs).num_inference_steps} steps or more"
-            )
         alone = preview if len(seeds) == 1 else None  # a batch is given up as a whole or not at all
         return self._with_less_if_needed(
             lambda: self._generate(conditions, knobs, seeds, on_step, preview),

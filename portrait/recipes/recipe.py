@@ -28,6 +28,8 @@ ADAPTERS = ("faceid", "faceid-plusv2", "plus-face", "instantid")
 CONTROLS = ("canny", "lineart", "tile", "keypoints")
 EMBEDDINGS = ("unit", "raw")
 SCHEDULERS = ("", "DDIM", "Euler", "DPM++", "LCM")
+LCM_STEPS = 50
+"""Steps that LCM was distilled from (`original_inference_steps` of diffusers' LCMScheduler); it can run no more."""
 ROLES = ("base", "single_file", "vae", "adapter", "image_encoder", "controlnet", "recogniser")
 RECOGNISERS = {"w600k_mbf": "buffalo_sc", "w600k_r50": "buffalo_l", "glintr100": "antelopev2"}
 """Recogniser -> the InsightFace pack that it comes from."""
@@ -133,13 +135,35 @@ class Recipe:
         """Every part of the weights manifest that this recipe needs, each once."""
         return list(dict.fromkeys([*self.parts.values(), *(lora.part for lora in self.loras if lora.part)]))
 
+    @property
+    def most_steps(self) -> int:
+        """The most `num_inference_steps` that the sampler can be asked for."""
+        return LCM_STEPS if self.scheduler == "LCM" else 1000
+
     def fitted(self, knobs: Knobs) -> Knobs:
-        """`knobs` with as many steps as leave `min_steps` of them to run at this strength."""
+        """`knobs` with as many steps as leave `min_steps` of them to run at this strength, at most `most_steps`."""
         if self.min_steps <= 1 or knobs.steps >= self.min_steps:
             return knobs
         steps = ceil(round(self.min_steps / max(knobs.strength, 1e-3), 6))
         steps += int(steps * knobs.strength) < self.min_steps  # 0.7 * 10 is 6.999...
-        return replace(knobs, num_inference_steps=steps)
+        return replace(knobs, num_inference_steps=min(steps, self.most_steps))
+
+    def check_steps(self, knobs: Knobs) -> None:
+        """Raises SettingsError when the model was not made for so many or so few steps; names what works."""
+        least, most = self.min_steps, self.most_steps
+        if knobs.num_inference_steps > most:
+            raise SettingsError(
+                f"recipe {self.name} takes at most {most} num_inference_steps, got {knobs.num_inference_steps}; "
+                f"the {least} that it needs then run from strength {least / most:g} on"
+            )
+        if knobs.steps < least and least > 1:
+            better = self.fitted(knobs)
+            enough = better.steps >= least
+            use = f"{better.num_inference_steps} steps" if enough else f"strength {least / most:g}"
+            raise SettingsError(
+                f"strength {knobs.strength} of {knobs.num_inference_steps} steps runs {knobs.steps}, "
+                f"recipe {self.name} needs {least}; use {use} or more"
+            )
 
     def knobs_at(self, balance: float) -> Knobs:
         """The knobs at a position of the dial, linear between the recipe's points.
