@@ -368,6 +368,28 @@ def test_a_stream_without_end_is_cut_off_at_the_pinned_size(hub: Hub, tiny: Part
     assert all(p.stat().st_size <= len(LARGE) for p in tmp_path.rglob("*") if p.is_file())
 
 
+def test_what_is_no_beginning_of_an_unknown_size_is_downloaded_anew(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "manifest.toml").write_text(entry("tiny", FILES, unpinned=("unet/config.json",)))
+    part = find_part("tiny")
+    hub.faults["unet/config.json"] = "unsized"
+    job = weights_hub._offered(part, part.files[1])
+    assert job.size == 0
+    job.partial.parent.mkdir(parents=True)
+    job.partial.write_bytes(b"of another run")
+    fetch([part])
+    assert pins() == {f"{REPO}@{REVISION}/unet/config.json": sha(SMALL)}
+
+
+def test_a_hub_that_lets_a_download_begin_again_and_again_is_given_up(
+    hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights_hub, "_RETRIES", 2)
+    monkeypatch.setattr(weights_hub, "_PROGRESS", 1024)  # so that each beginning counts as progress
+    hub.faults["unet/weights.safetensors"] = "again"
+    with pytest.raises(WeightsMissingError, match="there is no byte"):
+        fetch([tiny])
+
+
 # ---- first use
 
 
@@ -551,6 +573,18 @@ def test_a_pack_that_is_here_outlives_a_forced_fetch_that_fails(
     assert (part_folder(part) / "glintr100.onnx").read_bytes() == LARGE
 
 
+def test_a_damaged_file_of_a_pack_is_replaced_by_a_forced_fetch_and_a_lost_one_by_any(hub: Hub, tmp_path: Path) -> None:
+    part = a_pack(hub, tmp_path, {"glintr100.onnx": LARGE}, {"glintr100.onnx": LARGE})
+    fetch([part])
+    file = part_folder(part) / "glintr100.onnx"
+    file.write_bytes(LARGE[::-1])
+    fetch([part], force=True)
+    assert file.read_bytes() == LARGE
+    file.unlink()
+    fetch([part])
+    assert file.read_bytes() == LARGE
+
+
 def test_insightfaces_own_nested_folder_is_found_and_not_downloaded(hub: Hub, tmp_path: Path) -> None:
     part = a_pack(hub, tmp_path, {"glintr100.onnx": LARGE}, {"glintr100.onnx": LARGE})
     nested = tmp_path / "insightface" / "models" / "antelopev2" / "antelopev2"
@@ -614,6 +648,24 @@ def test_an_unknown_name_is_one_line(hub: Hub, capsys: pytest.CaptureFixture[str
     printed = capsys.readouterr().err
     assert "did you mean tiny" in printed
     assert len(printed.splitlines()) == 1
+
+
+@pytest.mark.parametrize("action", ["list", "fetch", "verify"])
+def test_a_recipe_that_is_shipped_has_nothing_to_fetch(
+    hub: Hub, capsys: pytest.CaptureFixture[str], action: str
+) -> None:
+    assert main(["weights", action, "mini"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.strip() == "mini is shipped: nothing to fetch"
+    assert printed.out == ""
+    assert hub.requests == []
+
+
+def test_a_typo_is_compared_with_recipes_and_parts_together(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    for typo, meant in (("sd15-plusface", "sd15-plus-face"), ("clip-vith", "clip-vit-h")):
+        assert main(["weights", "fetch", typo]) == 1
+        says = f"no recipe and no part '{typo}'; did you mean {meant}? portrait weights list shows all parts"
+        assert says in capsys.readouterr().err
 
 
 def test_the_shipped_manifest_is_read_without_the_network() -> None:

@@ -60,6 +60,25 @@ def test_an_explicit_folder_without_models_is_refused(tmp_path: Path) -> None:
         find_pack(tmp_path)
 
 
+def test_a_folder_that_is_whole_stays_for_whoever_is_loading_it(tmp_path: Path) -> None:
+    folder = tmp_path / "pack"
+
+    def build(text: str, **more: bool) -> int:
+        with weights.whole_folder(folder, (folder / "a").is_file, **more) as staging:
+            (staging / "a").write_text(text)
+        assert [p.name for p in tmp_path.iterdir()] == ["pack"]
+        return folder.stat().st_ino
+
+    first = build("first")
+    assert build("second") == first
+    assert (folder / "a").read_text() == "first"
+    build("third", replace=True)
+    assert (folder / "a").read_text() == "third"
+    (folder / "a").rename(folder / "b")  # not whole any more
+    build("fourth")
+    assert [p.name for p in folder.iterdir()] == ["a"]
+
+
 def test_a_missing_package_says_what_to_install() -> None:
     ghost = weights.WeightFile(
         name="ghost",
