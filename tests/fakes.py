@@ -65,6 +65,8 @@ class FakeGenerator:
 
     digests: dict[str, str] = {}  # noqa: RUF012
     threads = 1
+    device = "cpu"
+    tier = "full"
     dtype = "float32"
     sampler = "Fake"
     most_at_once = 1000
