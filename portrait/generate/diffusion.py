@@ -163,6 +163,7 @@ class DiffusionGenerator:
         WeightsMissingError, WeightsCorruptError: a file is gone, differs from the manifest, or is not
             what the recipe says.
         SettingsError: the device is not here, or its memory is too small.
+        MemoryLimitError: memory ran out while the model was loaded.
     """
 
     def __init__(self, recipe: Recipe, *, threads: int | None = None, device: str = "auto", tier: str = "auto") -> None:
@@ -193,6 +194,7 @@ class DiffusionGenerator:
         except WeightsCorruptError:
             raise
         except Exception as error:  # json, safetensors, transformers and diffusers each raise their own
+            memory.refuse_if_full(error, f"the model of recipe {recipe.name}")
             why = " ".join(str(error).split())[:300]
             where = recipe.single_file or recipe.base
             what = f"a checkpoint of the family {recipe.family}" if recipe.single_file else "a diffusers folder"
