@@ -487,15 +487,22 @@ def archive(members: dict[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-def a_pack(hub: Hub, folder: Path, members: dict[str, bytes], wanted: dict[str, bytes], data: bytes = b"") -> Part:
+def a_pack(
+    hub: Hub,
+    folder: Path,
+    members: dict[str, bytes],
+    wanted: dict[str, bytes],
+    data: bytes = b"",
+    name: str = "antelopev2",
+) -> Part:
     data = data or archive(members)
-    hub.archives["/releases/v0.7/antelopev2.zip"] = data
+    hub.archives[f"/releases/v0.7/{name}.zip"] = data
     listed = "".join(f'  {{ path = "{n}", sha256 = "{sha(d)}", bytes = {len(d)} }},\n' for n, d in wanted.items())
     (folder / "manifest.toml").write_text(
-        f'[antelopev2]\ntitle = "pack"\narchive = "antelopev2.zip"\nrevision = "v0.7"\nsha256 = "{sha(data)}"\n'
+        f'[{name}]\ntitle = "pack"\narchive = "{name}.zip"\nrevision = "v0.7"\nsha256 = "{sha(data)}"\n'
         f'bytes = {len(data)}\nlicense = "research"\ncommercial = "no"\nfiles = [\n{listed}]\n'
     )
-    return find_part("antelopev2")
+    return find_part(name)
 
 
 def test_an_archive_is_unpacked_flat_and_only_what_is_listed(hub: Hub, tmp_path: Path) -> None:
@@ -506,6 +513,18 @@ def test_an_archive_is_unpacked_flat_and_only_what_is_listed(hub: Hub, tmp_path:
     assert sorted(p.name for p in folder.iterdir()) == ["glintr100.onnx", "manifest.json"]
     assert not list(tmp_path.rglob("evil.onnx"))
     assert not list(tmp_path.rglob("*.incomplete"))
+
+
+def test_the_fetched_detector_and_recogniser_are_those_that_find_faces(hub: Hub, tmp_path: Path) -> None:
+    from portrait.faces.insight import find_pack
+
+    files = {"det_500m.onnx": LARGE, "w600k_mbf.onnx": LARGE[::-1]}
+    part = a_pack(hub, tmp_path, files, files, name="buffalo_sc")
+    fetch([part])
+    assert find_pack() == part_folder(part)
+    (find_pack() / "det_500m.onnx").write_bytes(SMALL)
+    with pytest.raises(WeightsCorruptError, match=r"det_500m\.onnx has SHA-256"):
+        find_pack()
 
 
 def test_an_archive_is_resumed_by_the_next_run(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
