@@ -339,7 +339,9 @@ def fetch(
         )
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
         todo = list(pool.map(lambda pair: _offered(*pair), wanted))
-        _check_disk({hub_cache(): sum(job.left for job in todo), cache_dir(): sum(2 * part.bytes for part in archives)})
+        ours = sum(2 * part.bytes for part in archives)  # the archive, and what is unpacked of it
+        ours += sum(job.size for job in todo if job.file.path.endswith(".bin"))  # is kept as safetensors too
+        _check_disk({hub_cache(): sum(job.left for job in todo), cache_dir(): ours})
         waiting = [pool.submit(_download, job, force, report, stop) for job in todo]
         waiting += [pool.submit(_fetch_archive, part, force, report, stop) for part in archives]
         try:
@@ -731,12 +733,12 @@ def _unpack(archive: Path, part: Part, folder: Path) -> None:
 
 
 def leftovers(parts: Iterable[Part], *, everything: bool = False) -> list[Path]:
-    """What of our own cache no part needs any more: broken-off downloads, folders of other versions, old adapters.
+    """What of our own cache no part needs any more: broken-off downloads and folders of other versions.
 
     Args:
         parts: The parts that are kept.
-        everything: Also the folders that are in use; they are built anew from the hub's cache, archives are
-            downloaded again.
+        everything: Also the folders that are in use, and every pickled adapter's copy as safetensors; they are built
+            anew from the hub's cache, archives are downloaded again.
 
     Returns:
         Files and folders under `cache_dir()`, and what broken-off downloads of ours left in huggingface_hub's cache;

@@ -117,7 +117,9 @@ def add_commands(commands: Any) -> None:
         description="Remove broken-off downloads of ours, and folders of older versions from portrait's own cache. The "
         "models in huggingface_hub's cache are shared with other programs and left alone; see: hf cache --help",
     )
-    prune.add_argument("--all", action="store_true", help="also the folders in use; they can be built again")
+    prune.add_argument(
+        "--all", action="store_true", help="also the folders and adapters in use; they can be built again"
+    )
     prune.add_argument("--dry-run", action="store_true", help="only say what would go")
     prune.set_defaults(run=_prune)
 

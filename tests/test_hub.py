@@ -442,6 +442,22 @@ def test_a_disk_that_is_too_small_is_seen_first(hub: Hub, tiny: Part, monkeypatc
     assert not hub.paths("GET")
 
 
+def test_the_room_for_a_pickles_safetensors_is_counted_too(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage("/")
+    free = usage._replace(free=weights_hub.RESERVE + len(LARGE) * 3 // 2)
+    monkeypatch.setattr(weights_hub.shutil, "disk_usage", lambda path: free)
+    for path, fits in (("adapter.bin", False), ("adapter.safetensors", True)):
+        hub.files[REPO, REVISION, path] = LARGE
+        (tmp_path / "manifest.toml").write_text(entry("tiny", {path: LARGE}))
+        if fits:
+            fetch([find_part("tiny")])
+            continue
+        with pytest.raises(WeightsError, match="are needed in .* are free"):
+            fetch([find_part("tiny")])
+
+
 def test_a_disk_that_fills_up_on_the_way_leaves_no_half_file(
     hub: Hub, tiny: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -646,8 +662,14 @@ def test_list_verify_and_prune_say_what_is_here(
     partial.write_bytes(b"half of it")
     stranger = partial.with_name("abc.12345678.incomplete")  # huggingface_hub's own
     stranger.write_bytes(b"half of it")
+    adapter = tmp_path / "cache" / "adapters" / "faceid.safetensors"
+    adapter.parent.mkdir()
+    adapter.write_bytes(b"of a pickle")
+    assert main(["weights", "prune", "--dry-run", "--all"]) == 0
+    assert f"would remove {adapter}" in capsys.readouterr().out
     assert main(["weights", "prune", "--dry-run"]) == 0
     printed = capsys.readouterr().out
+    assert "adapters" not in printed
     assert f"would remove {old}" in printed
     assert f"would remove {partial}" in printed
     assert main(["weights", "prune"]) == 0

@@ -201,6 +201,8 @@ def test_a_style_that_does_not_fit_says_where(config: Path, text: str, says: str
         ('extends = "sd15-faceid"\ncontrol = "keypoints2"\n', "control 'keypoints2' is not one of"),
         ('extends = "sd15-faceid"\nmin_steps = "4"\n', "min_steps must be int"),
         ('extends = "sd15-faceid"\nresolution = inf\n', "a value is of the wrong kind"),
+        ('extends = "sd15-faceid"\nmemory = [5.0]\n', "GiB for the tiers full, offload and sequential, got"),
+        ('extends = "sd15-faceid"\nmemory = [5.0, 3.5, -1]\n', "GiB for the tiers full, offload and sequential, got"),
         ('extends = "sd15-faceid"\nparts = 3\n', "parts must be a table"),
         ('extends = "sd15-faceid"\nbase = "."\n[parts]\nbase = "sd15"\n', "names its base twice"),
         ('extends = "sd15-faceid"\nlicenses = [3]\n', "entry has part, license and commercial"),

@@ -3,8 +3,10 @@
 | tier | on the device | for |
 |---|---|---|
 | full | everything | enough memory |
-| offload | one model at a time (accelerate's model offload), VAE in slices | about half the memory |
+| offload | one model at a time (accelerate's model offload), VAE in slices | half to three quarters of it |
 | sequential | one layer at a time, VAE in slices and tiles | little memory; slow |
+
+What a recipe needs in each is estimated from file sizes, not measured.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +330,11 @@ def _build(table: dict[str, Any], name: str, folder: Path) -> Recipe:
     if "base" not in parts and not base.is_dir():
         raise WeightsMissingError(f"the model of recipe {name} is not at {base}")
     loras = tuple(_lora(name, entry) for entry in more["loras"])
+    memory = tuple(float(gib) for gib in more["memory"])
+    if len(memory) not in (0, 3) or not all(0 < gib < inf for gib in memory):
+        raise SettingsError(
+            f"recipe {name}: memory is no number, or GiB for the tiers full, offload and sequential, got {more['memory']}"
+        )
     recipe = Recipe(
         **{k: table[k] for k in ("name", "title", "structure", "recogniser", "autocast", "negative_prompt")},
         **{k: v for k, v in more.items() if k not in ("loras", "memory")},
@@ -340,7 +345,7 @@ def _build(table: dict[str, Any], name: str, folder: Path) -> Recipe:
         balance=points,
         licenses=_stated(name, table, parts, base, [lora.path for lora in loras if not lora.part]),
         loras=loras,
-        memory=tuple(float(gib) for gib in more["memory"]),
+        memory=memory,
     )
     return replace(recipe, licenses=(*recipe.licenses, *licenses_of(recipe.part_names)))
 
