@@ -36,6 +36,9 @@ def add_curves(commands: Any) -> None:
     parser.add_argument("--people", type=int, metavar="N", help="take every k-th, so that N are taken (default: all)")
     parser.add_argument("--recipe", default="mini", metavar="TEXT", help="what is measured (default: mini)")
     parser.add_argument("--style", action="append", metavar="TEXT", help="a style, may be repeated (default: all)")
+    parser.add_argument(
+        "--commercial", action="store_true", help="as in stylize: dlib alone looks, without InsightFace"
+    )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads, 0 for all cores")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the table (default: RECIPE.curves.json)")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
@@ -62,7 +65,7 @@ def _curves(args: argparse.Namespace) -> int:
         old = json.loads(path.read_text("utf-8")) if path.is_file() and len(styles) < len(recipe.styles) else None
     except (OSError, ValueError) as error:
         raise SettingsError(f"cannot read {path}: {error}") from None
-    stylizer = Stylizer.from_recipe(args.recipe, threads=args.threads)
+    stylizer = Stylizer.from_recipe(args.recipe, threads=args.threads, commercial=args.commercial)
     show = not args.quiet and sys.stderr.isatty()
 
     def on_picture(style: str, made: int, total: int) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from portrait import hub, weights
 from portrait.errors import PortraitError, SettingsError
-from portrait.licensing import not_for_business
+from portrait.licensing import FACE_FILES, face_tools, not_for_business
 from portrait.manifest import find_part
 from portrait.recipes.recipe import Recipe, load_recipe, recipe_names
 from portrait.runtime import cache_dir, cpu_threads
@@ -20,6 +21,7 @@ _PACKAGES = (
     "torch", "diffusers", "transformers", "accelerate", "peft", "huggingface_hub", "insightface", "onnxruntime",
     "dlib-bin",
 )  # fmt: skip
+_INSIGHTFACE = ("insightface", "onnxruntime")  # not needed where dlib alone finds and judges faces
 _PYTHON = (3, 11)
 
 
@@ -27,49 +29,46 @@ def diagnose(device: str = "auto") -> dict[str, Any]:
     """Everything that `portrait doctor` prints, as plain values.
 
     Returns:
-        python, packages, device, memory, disk, faces: what is here; recipes: name -> runs (whether it can run now),
-        tier, memory (GiB per tier), missing_bytes (to fetch; some sizes are not known), commercial, and do, what to do if it does not run;
-        problems: sentences.
+        python, packages, device, memory, disk, faces: what is here (device and memory are "unknown" and None without
+        torch); recipes: name -> runs (whether it can run now, with --commercial where that is allowed), tier,
+        memory_gib (per tier), missing_bytes (to fetch; some sizes are not known), commercial, and do, what to do if it
+        does not run; problems: sentences.
 
     Raises:
         SettingsError: `device` is not here.
     """
-    from portrait.generate import memory
-
     problems = []
     if sys.version_info[:2] < _PYTHON:
         problems.append(f"Python {platform.python_version()} is too old; 3.11 or newer is needed")
     packages = {name: _version(name) for name in _PACKAGES}
     problems += [f"{name} is not installed; run: pip install {name}" for name, found in packages.items() if not found]
-    chosen = memory.choose_device(device)
-    if chosen.type == "cpu" and shutil.which("nvidia-smi"):
+    memory = _memory()
+    chosen = memory.choose_device(device) if memory else None
+    if chosen and chosen.type == "cpu" and shutil.which("nvidia-smi"):
         problems.append(
             "there seems to be an NVIDIA GPU, but torch does not see one; if pip show torch says +cpu, run: "
             "pip install --force-reinstall torch, and otherwise look at the driver (nvidia-smi)"
         )
-    free = memory.free_memory(chosen)
-    faces = {}
-    for file in (weights.SCRFD_500M, weights.W600K_MBF, weights.DLIB_RESNET, weights.DLIB_LANDMARKS):
-        try:
-            weights.locate(file)
-            faces[file.name] = "here"
-        except PortraitError as error:
-            faces[file.name] = str(error)
-            problems.append(str(error))
+    free = memory.free_memory(chosen) if memory else None
+    faces = _faces()
+    problems += dict.fromkeys(state for state in faces.values() if state != "here")
+    place = next(p for p in (hub.hub_cache(), *hub.hub_cache().parents) if p.exists())
+    disk = shutil.disk_usage(place).free
     recipes = {}
     for name in recipe_names():
         try:
-            recipes[name] = _recipe(load_recipe(name), chosen.type, free)
+            recipe = load_recipe(name)
+            lacks = _lacks(recipe, packages, faces)
+            recipes[name] = _recipe(recipe, chosen.type if chosen else "unknown", free, disk, lacks)
         except PortraitError as error:
             recipes[name] = {"runs": False, "do": str(error)}
-    place = next(p for p in (hub.hub_cache(), *hub.hub_cache().parents) if p.exists())
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}, {cpu_threads()} processor threads",
         "packages": packages,
-        "device": _device_name(chosen),
-        "memory_free_gib": round(free, 1),
-        "disk": {"folder": str(hub.hub_cache()), "free_gib": round(shutil.disk_usage(place).free / 2**30, 1)},
+        "device": _device_name(chosen) if chosen else "unknown",
+        "memory_free_gib": None if free is None else round(free, 1),
+        "disk": {"folder": str(hub.hub_cache()), "free_gib": round(disk / 2**30, 1)},
         "cache": str(cache_dir()),
         "lock_file": str(hub.lock_file()),
         "endpoint": hub.endpoint(),
@@ -80,28 +79,67 @@ def diagnose(device: str = "auto") -> dict[str, Any]:
     }
 
 
-def _recipe(recipe: Recipe, device: str, free: float) -> dict[str, Any]:
-    from portrait.generate import memory
+def _memory() -> Any:
+    """The module `generate.memory`, or None where torch cannot be imported."""
+    try:
+        from portrait.generate import memory
+    except (ImportError, OSError):  # OSError: a library that torch needs
+        return None
+    return memory
 
+
+def _faces() -> dict[str, str]:
+    """Face model -> here, or what is wrong with it."""
+    from portrait.faces.insight import find_pack
+
+    def state(find: Callable[..., Path], *args: weights.WeightFile) -> str:
+        try:
+            find(*args)
+        except PortraitError as error:
+            return str(error)
+        return "here"
+
+    found = dict.fromkeys((weights.SCRFD_500M.name, weights.W600K_MBF.name), state(find_pack))
+    return found | {file.name: state(weights.locate, file) for file in (weights.DLIB_RESNET, weights.DLIB_LANDMARKS)}
+
+
+def _lacks(recipe: Recipe, packages: dict[str, str], faces: dict[str, str]) -> str:
+    """Which package or face model a recipe lacks, and what to do; empty if none. For a business dlib's are enough."""
+    tools = face_tools(recipe, commercial=True)
+    missing = [name for name, found in packages.items() if not found and (tools != "dlib" or name not in _INSIGHTFACE)]
+    if missing:
+        return f"{', '.join(missing)} not installed; run: pip install {' '.join(missing)}"
+    return next((faces[file.name] for file in FACE_FILES[tools] if faces[file.name] != "here"), "")
+
+
+def _recipe(recipe: Recipe, device: str, free: float | None, disk: int, lacks: str) -> dict[str, Any]:
+    memory = _memory()
     states = [hub.status(find_part(name)) for name in recipe.part_names]
     missing = sum(max(0, s.part.size - s.bytes) for s in states if not s.complete)
     where = device if recipe.memory else "cpu"
-    found: dict[str, Any] = {
+    tier, do = "", lacks
+    if memory is not None:
+        try:
+            tier = memory.choose_tier("auto", recipe.memory, free if recipe.memory else float("inf"), where)
+        except SettingsError as error:  # said before anything large is downloaded
+            do = do or str(error)
+    if missing and missing + hub.RESERVE > disk:
+        do = do or (
+            f"{missing / 2**30:.1f} GiB are missing and {disk / 2**30:.1f} GiB of disk are free in {hub.hub_cache()}; "
+            "free some space, or set HF_HOME to another disk"
+        )
+    here = all(s.complete for s in states)
+    return {
         "title": recipe.title,
-        "here": all(s.complete for s in states),
+        "runs": here and not do,
+        "here": here,
         "missing_bytes": missing,
         "device": where,
-        "memory_gib": dict(zip(memory.TIERS, recipe.memory, strict=False)),
+        "tier": tier,
+        "memory_gib": dict(zip(memory.TIERS, recipe.memory, strict=False)) if memory else {},
         "commercial": not not_for_business(recipe),
-        "do": "",
+        "do": do or ("" if here else f"portrait weights fetch {recipe.name}"),
     }
-    if not found["here"]:
-        found["do"] = f"portrait weights fetch {recipe.name}"
-    try:
-        found["tier"] = memory.choose_tier("auto", recipe.memory, free if recipe.memory else float("inf"), where)
-    except SettingsError as error:  # said before anything large is downloaded
-        found |= {"tier": "", "do": str(error)}
-    return found | {"runs": bool(found["here"] and found["tier"])}
 
 
 def _device_name(device: Any) -> str:
@@ -124,7 +162,8 @@ def in_lines(found: dict[str, Any]) -> list[str]:
     lines = [
         f"Python {found['python']}, {found['system']}",
         ", ".join(f"{name} {number or 'MISSING'}" for name, number in found["packages"].items()),
-        f"device: {found['device']}, {found['memory_free_gib']} GiB free",
+        f"device: {found['device']}"
+        + ("" if found["memory_free_gib"] is None else f", {found['memory_free_gib']} GiB free"),
         f"disk: {found['disk']['free_gib']} GiB free in {found['disk']['folder']}",
         f"hub: {found['endpoint']}" + (" (HF_HUB_OFFLINE is set)" if found["offline"] else ""),
         f"pins of first use: {found['lock_file']}" + ("" if Path(found["lock_file"]).exists() else " (none yet)"),

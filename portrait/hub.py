@@ -188,6 +188,10 @@ def _assembled(part: Part) -> Path | None:
     return folder if all(digests.values()) and (folder / "manifest.json").is_file() else None
 
 
+def _is_whole(part: Part, folder: Path) -> bool:
+    return all((folder / name).is_file() for name in ("manifest.json", *(file.path for file in part.files)))
+
+
 def _folder(part: Part, digests: dict[str, str]) -> Path:
     mark = hashlib.sha256("".join(f"{n}\0{d}\n" for n, d in sorted(digests.items())).encode()).hexdigest()
     return cache_dir() / "models" / f"{part.name}-{mark[:12]}"
@@ -243,9 +247,9 @@ def part_folder(part: Part) -> Path:
     """
     digests = verify_part(part)
     folder = _folder(part, digests)
-    if (folder / "manifest.json").is_file():
+    if _is_whole(part, folder):
         return folder
-    with _staging(folder) as staging:
+    with _staging(part, folder) as staging:
         for file in part.files:
             source = find_file(part, file)
             if source is None:
@@ -263,10 +267,10 @@ def _list(part: Part, digests: dict[str, str], folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """`weights.whole_folder` for a folder with a `manifest.json`; a full disk is said as such."""
+def _staging(part: Part, folder: Path, *, replace: bool = False) -> Iterator[Path]:
+    """`weights.whole_folder` for a part's files and `manifest.json`; a full disk is said as such."""
     try:
-        with whole_folder(folder, (folder / "manifest.json").is_file) as staging:
+        with whole_folder(folder, lambda: _is_whole(part, folder), replace=replace) as staging:
             yield staging
     except OSError as error:
         raise _disk_error(error, folder.parent) from None
@@ -335,7 +339,9 @@ def fetch(
         )
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
         todo = list(pool.map(lambda pair: _offered(*pair), wanted))
-        _check_disk({hub_cache(): sum(job.left for job in todo), cache_dir(): sum(2 * part.bytes for part in archives)})
+        ours = sum(2 * part.bytes for part in archives)  # the archive, and what is unpacked of it
+        ours += sum(job.size for job in todo if job.file.path.endswith(".bin"))  # is kept as safetensors too
+        _check_disk({hub_cache(): sum(job.left for job in todo), cache_dir(): ours})
         waiting = [pool.submit(_download, job, force, report, stop) for job in todo]
         waiting += [pool.submit(_fetch_archive, part, force, report, stop) for part in archives]
         try:
@@ -493,7 +499,8 @@ def _stream(url: str, partial: Path, size: int, headers: dict[str, str], meter: 
         meter: Called with the bytes so far as they come.
 
     Raises:
-        httpx2.HTTPError, HfHubHTTPError: after `_RETRIES` connections in a row that brought next to nothing.
+        httpx2.HTTPError, HfHubHTTPError: after `_RETRIES` connections in a row that brought next to nothing, or that many
+            that began anew, whatever came in between.
         _TooLongError: the file was removed.
     """
     import httpx2
@@ -501,7 +508,7 @@ def _stream(url: str, partial: Path, size: int, headers: dict[str, str], meter: 
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import get_session, hf_raise_for_status
 
-    failures = 0
+    failures = restarts = 0
     with partial.open("ab") as out:
         if size and out.tell() > size:
             _empty(out)
@@ -513,23 +520,25 @@ def _stream(url: str, partial: Path, size: int, headers: dict[str, str], meter: 
                     "GET", url, headers=ask, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, follow_redirects=True
                 ) as answer:
                     if answer.status_code == 416:  # what is here is not the beginning of what is there
+                        restarts += 1
                         _empty(out)
-                    else:
-                        if answer.is_error:  # without its body, which may be endless
-                            about = {k: v for k, v in answer.headers.items() if k.startswith("x-error")}
-                            hf_raise_for_status(
-                                httpx2.Response(answer.status_code, headers=about, content=b"", request=answer.request)
-                            )
-                        if have and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                            _empty(out)
-                        _receive(answer, out, meter)
+                        raise httpx2.RemoteProtocolError(f"there is no byte {have}")
+                    if answer.is_error:  # without its body, which may be endless
+                        about = {k: v for k, v in answer.headers.items() if k.startswith("x-error")}
+                        hf_raise_for_status(
+                            httpx2.Response(answer.status_code, headers=about, content=b"", request=answer.request)
+                        )
+                    if have and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                        restarts += 1
+                        _empty(out)
+                    _receive(answer, out, meter)
                 if not size or out.tell() >= size:
                     return
                 raise httpx2.RemoteProtocolError("the connection ended too early")
             except (httpx2.TransportError, HfHubHTTPError) as error:
                 failures = 0 if out.tell() - have >= _PROGRESS else failures + 1
                 busy = not isinstance(error, HfHubHTTPError) or error.response.status_code in _BUSY
-                if not busy or failures > _RETRIES:
+                if not busy or max(failures, restarts) > _RETRIES:
                     raise
                 log.info("%s: %s; going on at byte %d", url, error, out.tell())
                 if meter.stop.wait(min(8.0, 0.25 * 2**failures)):
@@ -667,7 +676,7 @@ def _fetch_archive(part: Part, force: bool, report: Report | None, stop: threadi
                     f"{url} has SHA-256 {seen[:16]}..., pinned is {part.sha256[:16]}...; it was not unpacked, nothing "
                     "was kept. Try again, or name a mirror in PORTRAIT_INSIGHTFACE_URL"
                 )
-            with _staging(folder) as staging:
+            with _staging(part, folder, replace=force) as staging:
                 _unpack(partial, part, staging)
                 _list(part, digests, staging)
             partial.unlink()
@@ -724,12 +733,12 @@ def _unpack(archive: Path, part: Part, folder: Path) -> None:
 
 
 def leftovers(parts: Iterable[Part], *, everything: bool = False) -> list[Path]:
-    """What of our own cache no part needs any more: broken-off downloads, folders of other versions, old adapters.
+    """What of our own cache no part needs any more: broken-off downloads and folders of other versions.
 
     Args:
         parts: The parts that are kept.
-        everything: Also the folders that are in use; they are built anew from the hub's cache, archives are
-            downloaded again.
+        everything: Also the folders that are in use, and every pickled adapter's copy as safetensors; they are built
+            anew from the hub's cache, archives are downloaded again.
 
     Returns:
         Files and folders under `cache_dir()`, and what broken-off downloads of ours left in huggingface_hub's cache;

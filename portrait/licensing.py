@@ -6,10 +6,11 @@ from portrait.errors import LicenseError, PortraitError
 from portrait.recipes.recipe import Recipe, load_recipe, recipe_names
 from portrait.weights import DLIB_LANDMARKS, DLIB_RESNET, SCRFD_500M, W600K_MBF
 
-_FACE_FILES = {
+FACE_FILES = {
     "insightface": (SCRFD_500M, W600K_MBF, DLIB_RESNET, DLIB_LANDMARKS),
     "dlib": (DLIB_RESNET, DLIB_LANDMARKS),
 }
+"""Face tools -> the model files that they are."""
 
 
 def face_tools(recipe: Recipe, *, commercial: bool = False) -> str:
@@ -22,7 +23,7 @@ def face_tools(recipe: Recipe, *, commercial: bool = False) -> str:
 
 def license_chain(recipe: Recipe, *, commercial: bool = False) -> list[dict[str, str]]:
     """Part, license and commercial (yes, no, conditional, unknown) of every model that has a say in the picture."""
-    files = _FACE_FILES[face_tools(recipe, commercial=commercial)]
+    files = FACE_FILES[face_tools(recipe, commercial=commercial)]
     return [*recipe.licenses, *({"part": f.name, "license": f.license, "commercial": f.commercial} for f in files)]
 
 

@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -96,13 +96,19 @@ def manifest() -> dict[str, Part]:
     return parts
 
 
-def find_part(name: str) -> Part:
-    """Raises WeightsError for a name that is not in the manifest, and says which was probably meant."""
+def find_part(name: str, recipes: Collection[str] = ()) -> Part:
+    """Raises WeightsError for a name that is not in the manifest, and says which was probably meant.
+
+    Args:
+        name: Of a part.
+        recipes: Names that could have been meant as well.
+    """
     known = manifest()
     if name not in known:
-        close = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise WeightsError(f"no part {name!r} in the weights manifest{hint} `portrait weights list` shows all")
+        close = difflib.get_close_matches(name, [*recipes, *known], 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        what = f"no recipe and no part {name!r}" if recipes else f"no part {name!r} in the weights manifest"
+        raise WeightsError(f"{what}; {hint}portrait weights list shows all parts")
     return known[name]
 
 

@@ -64,10 +64,13 @@ class PortraitGenerator(Protocol):
     """Identity and photo -> pictures; `generate.diffusion.DiffusionGenerator` is the real one.
 
     `generate` is given a `preview` only where one was measured to pay; it raises `StoppedEarly` when that gives up.
+    `device` reads as text such as cpu or cuda; `tier` is that of `generate.memory`, lower after memory ran out.
     """
 
     digests: dict[str, str]
     threads: int
+    device: Any
+    tier: str
     dtype: str
     sampler: str
     most_at_once: int
@@ -669,6 +672,8 @@ class Stylizer:
             "weights": self.digests,
             "licenses": self.licenses(),
             "threads": self.generator.threads,
+            "device": str(self.generator.device),
+            "memory_tier": self.generator.tier,
             "dtype": self.generator.dtype,
             "sampler": self.generator.sampler,
             "versions": library_versions(),

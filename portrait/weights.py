@@ -138,12 +138,13 @@ def build_folder(name: str, files: Mapping[str, Path]) -> Path:
 
 
 @contextlib.contextmanager
-def whole_folder(folder: Path, is_whole: Callable[[], bool]) -> Iterator[Path]:
+def whole_folder(folder: Path, is_whole: Callable[[], bool], *, replace: bool = False) -> Iterator[Path]:
     """A folder to fill, beside `folder`, that takes its place when the block ends well.
 
     Args:
         folder: What is to appear, whole or not at all.
-        is_whole: Whether another process, that was first, has put it there.
+        is_whole: Whether it is there already; then it stays, for whoever put it there may be loading it.
+        replace: It goes all the same.
 
     Raises:
         WeightsError: the folder above cannot be written to.
@@ -157,11 +158,11 @@ def whole_folder(folder: Path, is_whole: Callable[[], bool]) -> Iterator[Path]:
         ) from None
     try:
         yield staging
-        if folder.exists():
+        if folder.exists() and (replace or not is_whole()):
             shutil.rmtree(folder)
         try:
             os.rename(staging, folder)
-        except OSError:
+        except OSError:  # it is there
             if not is_whole():
                 raise
     finally:

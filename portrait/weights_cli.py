@@ -117,22 +117,33 @@ def add_commands(commands: Any) -> None:
         description="Remove broken-off downloads of ours, and folders of older versions from portrait's own cache. The "
         "models in huggingface_hub's cache are shared with other programs and left alone; see: hf cache --help",
     )
-    prune.add_argument("--all", action="store_true", help="also the folders in use; they can be built again")
+    prune.add_argument(
+        "--all", action="store_true", help="also the folders and adapters in use; they can be built again"
+    )
     prune.add_argument("--dry-run", action="store_true", help="only say what would go")
     prune.set_defaults(run=_prune)
 
 
 def _parts(names: Sequence[str]) -> list[Part]:
-    """The parts of the recipes and parts that are named, each once; all parts if there are none."""
+    """The parts of the recipes and parts that are named, each once; all parts if no name is given.
+
+    Says of a recipe without any, such as mini, that there is nothing to fetch.
+    """
     from portrait.manifest import find_part, manifest
     from portrait.recipes.recipe import load_recipe, recipe_names
+    from portrait.weights import mini_folder
 
     recipes = recipe_names()
     wanted: dict[str, Part] = {}
     for name in names:
-        is_recipe = name in recipes or name.endswith(".toml")
-        for part in load_recipe(name).part_names if is_recipe else [name]:
-            wanted[part] = find_part(part)
+        if name not in recipes and not name.endswith(".toml"):
+            wanted[name] = find_part(name, recipes)
+            continue
+        recipe = load_recipe(name)
+        wanted |= {part: find_part(part) for part in recipe.part_names}
+        if not recipe.part_names:
+            where = "is shipped" if recipe.base == mini_folder() else f"is made of files in {recipe.base}"
+            print(f"{name} {where}: nothing to fetch", file=sys.stderr)
     return list(wanted.values()) if names else list(manifest().values())
 
 
@@ -168,7 +179,7 @@ def _list(args: argparse.Namespace) -> int:
         }
         print(json.dumps(found))
         return 0
-    width = max(len(row.part.name) for row in rows)
+    width = max((len(row.part.name) for row in rows), default=0)
     for row in rows:
         here = "here" if row.complete else "no" if not row.here else f"{row.here} of {len(row.part.files)} files"
         print(
@@ -240,7 +251,7 @@ def _verify(args: argparse.Namespace) -> int:
             print(f"{part.name}: {results[part.name]}", flush=True)
     if args.json:
         print(json.dumps({"ok": worst == 0, "parts": results}))
-    elif not parts:
+    elif not args.names and not parts:
         print("no public model is on this machine")
     return worst
 

@@ -32,6 +32,7 @@ class FakeAnalyzer:
     """Sees `faces(image)`; embeds by the picture's mean red: likeness is what the generator painted."""
 
     name = "arcface"
+    same_person = 0.2
     licenses = ()
 
     def __init__(self, faces: Callable[[RgbImage], list[Face]] | None = None) -> None:
@@ -64,6 +65,8 @@ class FakeGenerator:
 
     digests: dict[str, str] = {}  # noqa: RUF012
     threads = 1
+    device = "cpu"
+    tier = "full"
     dtype = "float32"
     sampler = "Fake"
     most_at_once = 1000

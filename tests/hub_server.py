@@ -25,7 +25,8 @@ class Hub:
     same length), long (more bytes than stated), tag (a tag that climbs out of the cache), commit (another commit),
     huge (states 10 TB), elsewhere (redirects to `elsewhere`), turn (promises one thing and sends another, under another
     tag), sametag (one tag for every file), drip (half of it, then a byte now and then), endless (an error whose body
-    never ends), loop (a redirect to itself), spin (the same, of the download alone). Large files are redirected to /cdn as the hub does; a small file's tag is git's, as the hub's is.
+    never ends), loop (a redirect to itself), spin (the same, of the download alone), again (breaks off half-way and then
+    knows no such byte, over and over), unsized (states neither size nor hash, and knows no byte to go on from). Large files are redirected to /cdn as the hub does; a small file's tag is git's, as the hub's is.
     """
 
     files: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
@@ -91,7 +92,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 tag = "../../../../evil"
             if fault == "turn" and body:
                 data = data[::-1]
-            if fault == "sametag":
+            if fault in ("sametag", "unsized"):
                 tag = "one-for-all"
             if fault == "endless" and body:
                 self.endless()
@@ -132,6 +133,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if asked := self.headers.get("Range"):
                 start = int(asked.removeprefix("bytes=").partition("-")[0])
             part = data[start:]
+            if asked and fault in ("again", "unsized"):
+                self.refuse(416, "")
+                return
             self.send_response(206 if asked else 200)
             for key, value in about.items():
                 self.send_header(key, value)
@@ -145,7 +149,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
                 self.wfile.write(b"0\r\n\r\n")
                 return
-            self.send_header("Content-Length", str(10**13 if fault == "huge" else len(part)))
+            if body or fault != "unsized":
+                self.send_header("Content-Length", str(10**13 if fault == "huge" else len(part)))
             self.end_headers()
             if not body:
                 return
@@ -157,8 +162,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                         self.wfile.flush()
                         time.sleep(0.05)
                 return
-            if fault in ("cut", "stall"):
-                del hub.faults[name]
+            if fault in ("cut", "stall", "again"):
+                if fault != "again" or len(hub.requests) > 60:
+                    del hub.faults[name]
                 self.wfile.write(part[: len(part) // 2])
                 self.wfile.flush()
                 if fault == "stall":

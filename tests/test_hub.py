@@ -368,6 +368,28 @@ def test_a_stream_without_end_is_cut_off_at_the_pinned_size(hub: Hub, tiny: Part
     assert all(p.stat().st_size <= len(LARGE) for p in tmp_path.rglob("*") if p.is_file())
 
 
+def test_what_is_no_beginning_of_an_unknown_size_is_downloaded_anew(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "manifest.toml").write_text(entry("tiny", FILES, unpinned=("unet/config.json",)))
+    part = find_part("tiny")
+    hub.faults["unet/config.json"] = "unsized"
+    job = weights_hub._offered(part, part.files[1])
+    assert job.size == 0
+    job.partial.parent.mkdir(parents=True)
+    job.partial.write_bytes(b"of another run")
+    fetch([part])
+    assert pins() == {f"{REPO}@{REVISION}/unet/config.json": sha(SMALL)}
+
+
+def test_a_hub_that_lets_a_download_begin_again_and_again_is_given_up(
+    hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights_hub, "_RETRIES", 2)
+    monkeypatch.setattr(weights_hub, "_PROGRESS", 1024)  # so that each beginning counts as progress
+    hub.faults["unet/weights.safetensors"] = "again"
+    with pytest.raises(WeightsMissingError, match="there is no byte"):
+        fetch([tiny])
+
+
 # ---- first use
 
 
@@ -420,6 +442,22 @@ def test_a_disk_that_is_too_small_is_seen_first(hub: Hub, tiny: Part, monkeypatc
     assert not hub.paths("GET")
 
 
+def test_the_room_for_a_pickles_safetensors_is_counted_too(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage("/")
+    free = usage._replace(free=weights_hub.RESERVE + len(LARGE) * 3 // 2)
+    monkeypatch.setattr(weights_hub.shutil, "disk_usage", lambda path: free)
+    for path, fits in (("adapter.bin", False), ("adapter.safetensors", True)):
+        hub.files[REPO, REVISION, path] = LARGE
+        (tmp_path / "manifest.toml").write_text(entry("tiny", {path: LARGE}))
+        if fits:
+            fetch([find_part("tiny")])
+            continue
+        with pytest.raises(WeightsError, match="are needed in .* are free"):
+            fetch([find_part("tiny")])
+
+
 def test_a_disk_that_fills_up_on_the_way_leaves_no_half_file(
     hub: Hub, tiny: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -465,15 +503,22 @@ def archive(members: dict[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-def a_pack(hub: Hub, folder: Path, members: dict[str, bytes], wanted: dict[str, bytes], data: bytes = b"") -> Part:
+def a_pack(
+    hub: Hub,
+    folder: Path,
+    members: dict[str, bytes],
+    wanted: dict[str, bytes],
+    data: bytes = b"",
+    name: str = "antelopev2",
+) -> Part:
     data = data or archive(members)
-    hub.archives["/releases/v0.7/antelopev2.zip"] = data
+    hub.archives[f"/releases/v0.7/{name}.zip"] = data
     listed = "".join(f'  {{ path = "{n}", sha256 = "{sha(d)}", bytes = {len(d)} }},\n' for n, d in wanted.items())
     (folder / "manifest.toml").write_text(
-        f'[antelopev2]\ntitle = "pack"\narchive = "antelopev2.zip"\nrevision = "v0.7"\nsha256 = "{sha(data)}"\n'
+        f'[{name}]\ntitle = "pack"\narchive = "{name}.zip"\nrevision = "v0.7"\nsha256 = "{sha(data)}"\n'
         f'bytes = {len(data)}\nlicense = "research"\ncommercial = "no"\nfiles = [\n{listed}]\n'
     )
-    return find_part("antelopev2")
+    return find_part(name)
 
 
 def test_an_archive_is_unpacked_flat_and_only_what_is_listed(hub: Hub, tmp_path: Path) -> None:
@@ -484,6 +529,18 @@ def test_an_archive_is_unpacked_flat_and_only_what_is_listed(hub: Hub, tmp_path:
     assert sorted(p.name for p in folder.iterdir()) == ["glintr100.onnx", "manifest.json"]
     assert not list(tmp_path.rglob("evil.onnx"))
     assert not list(tmp_path.rglob("*.incomplete"))
+
+
+def test_the_fetched_detector_and_recogniser_are_those_that_find_faces(hub: Hub, tmp_path: Path) -> None:
+    from portrait.faces.insight import find_pack
+
+    files = {"det_500m.onnx": LARGE, "w600k_mbf.onnx": LARGE[::-1]}
+    part = a_pack(hub, tmp_path, files, files, name="buffalo_sc")
+    fetch([part])
+    assert find_pack() == part_folder(part)
+    (find_pack() / "det_500m.onnx").write_bytes(SMALL)
+    with pytest.raises(WeightsCorruptError, match=r"det_500m\.onnx has SHA-256"):
+        find_pack()
 
 
 def test_an_archive_is_resumed_by_the_next_run(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -551,6 +608,18 @@ def test_a_pack_that_is_here_outlives_a_forced_fetch_that_fails(
     assert (part_folder(part) / "glintr100.onnx").read_bytes() == LARGE
 
 
+def test_a_damaged_file_of_a_pack_is_replaced_by_a_forced_fetch_and_a_lost_one_by_any(hub: Hub, tmp_path: Path) -> None:
+    part = a_pack(hub, tmp_path, {"glintr100.onnx": LARGE}, {"glintr100.onnx": LARGE})
+    fetch([part])
+    file = part_folder(part) / "glintr100.onnx"
+    file.write_bytes(LARGE[::-1])
+    fetch([part], force=True)
+    assert file.read_bytes() == LARGE
+    file.unlink()
+    fetch([part])
+    assert file.read_bytes() == LARGE
+
+
 def test_insightfaces_own_nested_folder_is_found_and_not_downloaded(hub: Hub, tmp_path: Path) -> None:
     part = a_pack(hub, tmp_path, {"glintr100.onnx": LARGE}, {"glintr100.onnx": LARGE})
     nested = tmp_path / "insightface" / "models" / "antelopev2" / "antelopev2"
@@ -593,8 +662,14 @@ def test_list_verify_and_prune_say_what_is_here(
     partial.write_bytes(b"half of it")
     stranger = partial.with_name("abc.12345678.incomplete")  # huggingface_hub's own
     stranger.write_bytes(b"half of it")
+    adapter = tmp_path / "cache" / "adapters" / "faceid.safetensors"
+    adapter.parent.mkdir()
+    adapter.write_bytes(b"of a pickle")
+    assert main(["weights", "prune", "--dry-run", "--all"]) == 0
+    assert f"would remove {adapter}" in capsys.readouterr().out
     assert main(["weights", "prune", "--dry-run"]) == 0
     printed = capsys.readouterr().out
+    assert "adapters" not in printed
     assert f"would remove {old}" in printed
     assert f"would remove {partial}" in printed
     assert main(["weights", "prune"]) == 0
@@ -614,6 +689,24 @@ def test_an_unknown_name_is_one_line(hub: Hub, capsys: pytest.CaptureFixture[str
     printed = capsys.readouterr().err
     assert "did you mean tiny" in printed
     assert len(printed.splitlines()) == 1
+
+
+@pytest.mark.parametrize("action", ["list", "fetch", "verify"])
+def test_a_recipe_that_is_shipped_has_nothing_to_fetch(
+    hub: Hub, capsys: pytest.CaptureFixture[str], action: str
+) -> None:
+    assert main(["weights", action, "mini"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.strip() == "mini is shipped: nothing to fetch"
+    assert printed.out == ""
+    assert hub.requests == []
+
+
+def test_a_typo_is_compared_with_recipes_and_parts_together(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    for typo, meant in (("sd15-plusface", "sd15-plus-face"), ("clip-vith", "clip-vit-h")):
+        assert main(["weights", "fetch", typo]) == 1
+        says = f"no recipe and no part '{typo}'; did you mean {meant}? portrait weights list shows all parts"
+        assert says in capsys.readouterr().err
 
 
 def test_the_shipped_manifest_is_read_without_the_network() -> None:

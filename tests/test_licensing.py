@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from portrait import weights
+from portrait import doctor, weights
+from portrait import hub as weights_hub
 from portrait.cli import main
 from portrait.errors import LicenseError, SettingsError, WeightsError
-from portrait.licensing import license_chain, nearest_allowed, not_for_business, require_commercial
+from portrait.licensing import FACE_FILES, license_chain, nearest_allowed, not_for_business, require_commercial
 from portrait.recipes.recipe import customised, load_recipe, recipe_names
 from portrait.settings import settings_from
 
@@ -73,6 +80,16 @@ def test_a_model_folder_of_ones_own_is_unknown_until_its_licence_is_stated(tmp_p
     require_commercial(load_recipe(str(own)))
 
 
+def test_a_lora_of_ones_own_is_unknown_until_its_licence_is_stated(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    text = 'extends = "sd15-plus-face"\n[[loras]]\nfile = "ink.safetensors"\nweight = 0.6\n'
+    own.write_text(text)
+    with pytest.raises(LicenseError, match=r"because of ink\.safetensors \(unknown: unknown\)"):
+        require_commercial(load_recipe(str(own)))
+    own.write_text(text + '[[licenses]]\npart = "ink.safetensors"\nlicense = "our own"\ncommercial = "yes"\n')
+    require_commercial(load_recipe(str(own)))
+
+
 def test_a_part_that_is_no_checkpoint_is_no_base() -> None:
     with pytest.raises(SettingsError, match="--base faceid_sd15 is not one checkpoint"):
         customised(load_recipe("sd15-plus-face"), base="faceid_sd15")
@@ -94,6 +111,12 @@ def test_stylize_refuses_before_anything_is_loaded(
     printed = capsys.readouterr().err
     assert "recipe mini is not for commercial use because of" in printed
     assert len(printed.splitlines()) == 1
+
+
+def test_curves_refuses_too(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["curves", "--subjects", str(photos), "--commercial", "-o", str(tmp_path / "curves.json")]
+    assert main(argv) == 2
+    assert "recipe mini is not for commercial use because of" in capsys.readouterr().err
 
 
 def test_the_command_lists_chains_and_says_no(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,6 +141,30 @@ def test_a_recipe_of_ones_own_extends_ours_and_has_a_name(config: Path) -> None:
     recipe = load_recipe("mine")
     assert recipe.adapter_lora == 0.7
     assert recipe.part_names == load_recipe("sd15-faceid").part_names
+
+
+def test_a_lora_is_added_to_those_of_the_recipe_that_is_extended(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    ink = '[[loras]]\nfile = "ink.safetensors"\nweight = 0.6\n'
+    stated = '[[licenses]]\npart = "{}.safetensors"\nlicense = "our own"\ncommercial = "yes"\n'
+    (tmp_path / "below" / "one.toml").write_text(
+        f'extends = "sd15-plus-face-fast"\nname = "one"\n{ink}{stated.format("ink")}'
+    )
+    two = tmp_path / "two.toml"
+    text = 'extends = "below/one.toml"\nname = "two"\n[[loras]]\nfile = "oil.safetensors"\nweight = 0.3\n'
+    two.write_text(text + stated.format("oil"))
+    recipe = load_recipe(str(two))
+    assert [(lora.part or lora.path, lora.weight) for lora in recipe.loras] == [
+        ("lcm-lora-sd15", 1.0),  # without it four steps of LCM are noise
+        (tmp_path / "below" / "ink.safetensors", 0.6),
+        (tmp_path / "oil.safetensors", 0.3),
+    ]
+    require_commercial(recipe)
+    two.write_text('extends = "below/one.toml"\n[[loras]]\npart = "lcm-lora-sd15"\nweight = 0.8\n')
+    assert [lora.weight for lora in load_recipe(str(two)).loras] == [0.6, 0.8]  # named again: it takes its place
+    two.write_text('extends = "below/one.toml"\nloras = 3\n')
+    with pytest.raises(SettingsError, match="loras must be a list of tables"):
+        load_recipe(str(two))
 
 
 def test_a_style_of_ones_own_works_with_every_public_recipe(config: Path) -> None:
@@ -154,6 +201,8 @@ def test_a_style_that_does_not_fit_says_where(config: Path, text: str, says: str
         ('extends = "sd15-faceid"\ncontrol = "keypoints2"\n', "control 'keypoints2' is not one of"),
         ('extends = "sd15-faceid"\nmin_steps = "4"\n', "min_steps must be int"),
         ('extends = "sd15-faceid"\nresolution = inf\n', "a value is of the wrong kind"),
+        ('extends = "sd15-faceid"\nmemory = [5.0]\n', "GiB for the tiers full, offload and sequential, got"),
+        ('extends = "sd15-faceid"\nmemory = [5.0, 3.5, -1]\n', "GiB for the tiers full, offload and sequential, got"),
         ('extends = "sd15-faceid"\nparts = 3\n', "parts must be a table"),
         ('extends = "sd15-faceid"\nbase = "."\n[parts]\nbase = "sd15"\n', "names its base twice"),
         ('extends = "sd15-faceid"\nlicenses = [3]\n', "entry has part, license and commercial"),
@@ -281,6 +330,59 @@ def test_compare_takes_provisional_thresholds_and_says_so(
 # ---- doctor
 
 
+@dataclass
+class Disk:
+    free: int
+
+
+def test_doctor_without_torch_says_so_and_that_nothing_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import portrait.generate
+
+    importlib.import_module("portrait.generate.memory")
+    monkeypatch.delitem(sys.modules, "portrait.generate.memory")
+    monkeypatch.delattr(portrait.generate, "memory")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(doctor, "_version", lambda name: "" if name == "torch" else "1")
+    assert main(["doctor"]) == 1
+    printed = capsys.readouterr().out
+    assert "device: unknown\n" in printed
+    assert "problem: torch is not installed; run: pip install torch" in printed
+    assert main(["doctor", "--json"]) == 1
+    recipes = json.loads(capsys.readouterr().out)["recipes"]
+    assert {entry["do"] for entry in recipes.values()} == {"torch not installed; run: pip install torch"}
+
+
+def test_doctor_lets_nothing_run_that_lacks_a_package_a_face_model_or_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("portrait.generate.memory.free_memory", lambda device: 100.0)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: Disk(free=2**30))
+    names = [file.name for file in FACE_FILES["insightface"]]
+
+    def found(name: str, package: str = "", faces: Sequence[str] = names) -> Any:
+        """What is said of a recipe, where one package is missing and only these face models are here."""
+        with monkeypatch.context() as patch:
+            patch.setattr(doctor, "_version", lambda each: "" if each == package else "1")
+            patch.setattr(doctor, "_faces", lambda: {n: "here" if n in faces else f"no {n}" for n in names})
+            return doctor.diagnose("cpu")["recipes"][name]
+
+    assert "GiB are missing and 1.0 GiB of disk are free" in found("sdxl-plus-face")["do"]
+    whole = partial(weights_hub.Status, bytes=0)
+    monkeypatch.setattr(doctor.hub, "status", lambda part: whole(part=part, here=len(part.files)))
+    assert all(found(name)["runs"] for name in ("mini", "sd15-plus-face", "sd15-faceid"))
+    assert found("mini", package="peft")["do"] == "peft not installed; run: pip install peft"
+    assert (
+        found("sd15-faceid", package="insightface")["do"] == "insightface not installed; run: pip install insightface"
+    )
+    assert found("sd15-faceid", faces=names[2:])["do"] == f"no {names[0]}"
+    assert found("sd15-plus-face", package="insightface", faces=names[2:])["runs"]  # dlib alone, for business
+    assert not found("sd15-plus-face", faces=names[:3])["runs"]
+
+
 def test_doctor_says_what_runs_and_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -288,6 +390,7 @@ def test_doctor_says_what_runs_and_what_to_do(
     monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("INSIGHTFACE_HOME", str(tmp_path / "insight"))
     monkeypatch.setattr("portrait.generate.memory.free_memory", lambda device: 20.0)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: Disk(free=100 * 2**30))
     assert main(["doctor", "--device", "cpu"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
     assert lines["sdxl-instantid"].endswith("this recipe needs about 29.0 GiB on cpu, 20.0 GiB are free")

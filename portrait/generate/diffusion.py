@@ -163,6 +163,7 @@ class DiffusionGenerator:
         WeightsMissingError, WeightsCorruptError: a file is gone, differs from the manifest, or is not
             what the recipe says.
         SettingsError: the device is not here, or its memory is too small.
+        MemoryLimitError: memory ran out while the model was loaded.
     """
 
     def __init__(self, recipe: Recipe, *, threads: int | None = None, device: str = "auto", tier: str = "auto") -> None:
@@ -193,6 +194,7 @@ class DiffusionGenerator:
         except WeightsCorruptError:
             raise
         except Exception as error:  # json, safetensors, transformers and diffusers each raise their own
+            memory.refuse_if_full(error, f"the model of recipe {recipe.name}")
             why = " ".join(str(error).split())[:300]
             where = recipe.single_file or recipe.base
             what = f"a checkpoint of the family {recipe.family}" if recipe.single_file else "a diffusers folder"
@@ -386,14 +388,10 @@ class DiffusionGenerator:
 
         Raises:
             StoppedEarly: `preview` gave the pictures up.
-            SettingsError: the knobs leave no denoising step, or are out of range.
+            SettingsError: the knobs leave no denoising step, are out of range, or not what the model was made for.
         """
+        self.recipe.check_steps(knobs)
         check_knobs(knobs)
-        if knobs.steps < self.recipe.min_steps:
-            raise SettingsError(
-                f"strength {knobs.strength} of {knobs.num_inference_steps} steps runs {knobs.steps}, recipe {self.recipe.name} "
-                f"needs {self.recipe.min_steps}; use {self.recipe.fitted(knobs).num_inference_steps} steps or more"
-            )
         alone = preview if len(seeds) == 1 else None  # a batch is given up as a whole or not at all
         return self._with_less_if_needed(
             lambda: self._generate(conditions, knobs, seeds, on_step, preview),

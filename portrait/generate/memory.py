@@ -3,8 +3,10 @@
 | tier | on the device | for |
 |---|---|---|
 | full | everything | enough memory |
-| offload | one model at a time (accelerate's model offload), VAE in slices | about half the memory |
+| offload | one model at a time (accelerate's model offload), VAE in slices | half to three quarters of it |
 | sequential | one layer at a time, VAE in slices and tiles | little memory; slow |
+
+What a recipe needs in each is estimated from file sizes, not measured.
 """
 
 from __future__ import annotations
@@ -15,9 +17,15 @@ from typing import Any
 
 import torch
 
-from portrait.errors import SettingsError
+from portrait.errors import MemoryLimitError, SettingsError
 
 TIERS = ("full", "offload", "sequential")
+_SIGNS = (
+    "out of memory",
+    "can't allocate memory",  # the CPU's, of POSIX
+    "not enough memory: you tried to allocate",  # the CPU's, of Windows
+    "cublas_status_alloc_failed",
+)
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -119,7 +127,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    return isinstance(error, RuntimeError) and any(sign in text for sign in _SIGNS)
+
+
+def refuse_if_full(error: BaseException, what: str) -> None:
+    """Raises MemoryLimitError if an error met while `what` was loaded means that memory ran out."""
+    if is_out_of_memory(error):
+        why = " ".join(str(error).split())[:120] or type(error).__name__
+        raise MemoryLimitError(
+            f"out of memory while {what} was loaded ({why}); close other programs, or use a smaller recipe "
+            "(portrait doctor lists them)"
+        ) from None
 
 
 def release(device: torch.device) -> None:

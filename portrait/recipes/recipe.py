@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,19 @@ ADAPTERS = ("faceid", "faceid-plusv2", "plus-face", "instantid")
 CONTROLS = ("canny", "lineart", "tile", "keypoints")
 EMBEDDINGS = ("unit", "raw")
 SCHEDULERS = ("", "DDIM", "Euler", "DPM++", "LCM")
+LCM_STEPS = 50
+"""Steps that LCM was distilled from (`original_inference_steps` of diffusers' LCMScheduler); it can run no more."""
 ROLES = ("base", "single_file", "vae", "adapter", "image_encoder", "controlnet", "recogniser")
 RECOGNISERS = {"w600k_mbf": "buffalo_sc", "w600k_r50": "buffalo_l", "glintr100": "antelopev2"}
 """Recogniser -> the InsightFace pack that it comes from."""
+TRAINED_WITH = {
+    "faceid_sd15": ("w600k_r50", "unit"),
+    "faceid-plusv2_sd15": ("w600k_r50", "unit"),
+    "faceid_sdxl": ("w600k_r50", "unit"),
+    "faceid-plusv2_sdxl": ("w600k_r50", "unit"),
+    "instantid": ("glintr100", "raw"),
+}
+"""Adapter of the weights manifest -> the recogniser and the form of its embedding that it was trained with."""
 _KEYS = {
     "name",
     "title",
@@ -125,13 +135,35 @@ class Recipe:
         """Every part of the weights manifest that this recipe needs, each once."""
         return list(dict.fromkeys([*self.parts.values(), *(lora.part for lora in self.loras if lora.part)]))
 
+    @property
+    def most_steps(self) -> int:
+        """The most `num_inference_steps` that the sampler can be asked for."""
+        return LCM_STEPS if self.scheduler == "LCM" else 1000
+
     def fitted(self, knobs: Knobs) -> Knobs:
-        """`knobs` with as many steps as leave `min_steps` of them to run at this strength."""
+        """`knobs` with as many steps as leave `min_steps` of them to run at this strength, at most `most_steps`."""
         if self.min_steps <= 1 or knobs.steps >= self.min_steps:
             return knobs
         steps = ceil(round(self.min_steps / max(knobs.strength, 1e-3), 6))
         steps += int(steps * knobs.strength) < self.min_steps  # 0.7 * 10 is 6.999...
-        return replace(knobs, num_inference_steps=steps)
+        return replace(knobs, num_inference_steps=min(steps, self.most_steps))
+
+    def check_steps(self, knobs: Knobs) -> None:
+        """Raises SettingsError when the model was not made for so many or so few steps; names what works."""
+        least, most = self.min_steps, self.most_steps
+        if knobs.num_inference_steps > most:
+            raise SettingsError(
+                f"recipe {self.name} takes at most {most} num_inference_steps, got {knobs.num_inference_steps}; "
+                f"the {least} that it needs then run from strength {least / most:g} on"
+            )
+        if knobs.steps < least and least > 1:
+            better = self.fitted(knobs)
+            enough = better.steps >= least
+            use = f"{better.num_inference_steps} steps" if enough else f"strength {least / most:g}"
+            raise SettingsError(
+                f"strength {knobs.strength} of {knobs.num_inference_steps} steps runs {knobs.steps}, "
+                f"recipe {self.name} needs {least}; use {use} or more"
+            )
 
     def knobs_at(self, balance: float) -> Knobs:
         """The knobs at a position of the dial, linear between the recipe's points.
@@ -215,6 +247,9 @@ def _table(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"recipe {name} is not TOML: {error}") from None
+    for lora in table["loras"] if isinstance(table.get("loras"), list) else []:
+        if isinstance(lora, dict) and isinstance(lora.get("file"), str):
+            lora["file"] = str((folder / lora["file"]).absolute())  # whoever extends this may lie elsewhere
     parent = table.pop("extends", None)
     if parent is None:
         return table, folder
@@ -229,7 +264,21 @@ def _table(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
     if "base" in table:  # a folder of one's own takes the place of the part
         theirs = {role: part for role, part in theirs.items() if role != "base"}
     merged = below | table | {"parts": theirs | own}
+    merged |= {key: _added(name, key, below, table) for key in ("loras", "licenses")}
     return merged, folder if "base" in table or "base" not in below else base
+
+
+def _added(name: str, key: str, below: dict[str, Any], table: dict[str, Any]) -> list[Any]:
+    """The entries of what is extended, then a recipe's own; one that names the same part or file takes its place."""
+    theirs, own = (x.get(key, []) for x in (below, table))
+    if not isinstance(theirs, list) or not isinstance(own, list):
+        raise SettingsError(f"recipe {name}: {key} must be a list of tables, [[{key}]]")
+
+    def what(entry: Any) -> Any:
+        return (entry.get("part"), entry.get("file")) if isinstance(entry, dict) else entry
+
+    named = [what(entry) for entry in own]
+    return [*(entry for entry in theirs if what(entry) not in named), *own]
 
 
 def _build(table: dict[str, Any], name: str, folder: Path) -> Recipe:
@@ -280,7 +329,12 @@ def _build(table: dict[str, Any], name: str, folder: Path) -> Recipe:
         raise SettingsError(f"recipe {name} names its base twice, as the folder {table['base']} and in [parts]")
     if "base" not in parts and not base.is_dir():
         raise WeightsMissingError(f"the model of recipe {name} is not at {base}")
-    loras = tuple(_lora(name, entry, folder) for entry in more["loras"])
+    loras = tuple(_lora(name, entry) for entry in more["loras"])
+    memory = tuple(float(gib) for gib in more["memory"])
+    if len(memory) not in (0, 3) or not all(0 < gib < inf for gib in memory):
+        raise SettingsError(
+            f"recipe {name}: memory is no number, or GiB for the tiers full, offload and sequential, got {more['memory']}"
+        )
     recipe = Recipe(
         **{k: table[k] for k in ("name", "title", "structure", "recogniser", "autocast", "negative_prompt")},
         **{k: v for k, v in more.items() if k not in ("loras", "memory")},
@@ -289,12 +343,11 @@ def _build(table: dict[str, Any], name: str, folder: Path) -> Recipe:
         adapter=base / table["adapter"],
         styles=chosen,
         balance=points,
-        licenses=_stated(name, table, parts, base),
+        licenses=_stated(name, table, parts, base, [lora.path for lora in loras if not lora.part]),
         loras=loras,
-        memory=tuple(float(gib) for gib in more["memory"]),
+        memory=memory,
     )
-    own = [unknown_license(x.path.name) for x in loras if not x.part]
-    return replace(recipe, licenses=(*recipe.licenses, *licenses_of(recipe.part_names), *own))
+    return replace(recipe, licenses=(*recipe.licenses, *licenses_of(recipe.part_names)))
 
 
 def unknown_license(part: str) -> dict[str, str]:
@@ -302,8 +355,10 @@ def unknown_license(part: str) -> dict[str, str]:
     return {"part": part, "license": "unknown", "commercial": "unknown"}
 
 
-def _stated(name: str, table: dict[str, Any], parts: dict[str, str], base: Path) -> tuple[dict[str, str], ...]:
-    """The licences that a recipe states of its own files; a model folder or adapter of which it states none is unknown."""
+def _stated(
+    name: str, table: dict[str, Any], parts: dict[str, str], base: Path, loras: Sequence[Path]
+) -> tuple[dict[str, str], ...]:
+    """The licences that a recipe states of its own files: model folder, adapter, LoRAs; those it does not are unknown."""
     stated = table.get("licenses", [])
     for link in stated:
         if not isinstance(link, dict) or link.keys() != {"part", "license", "commercial"}:
@@ -316,6 +371,7 @@ def _stated(name: str, table: dict[str, Any], parts: dict[str, str], base: Path)
     adapter = base / table["adapter"]
     if "adapter" not in parts and not adapter.resolve().is_relative_to(base.resolve()):
         files.append(adapter)
+    files += loras
     known = {link["part"] for link in stated}
     return (*stated, *(unknown_license(file.name) for file in files if file.name not in known))
 
@@ -342,11 +398,18 @@ def _check_parts(name: str, table: dict[str, Any], more: dict[str, Any]) -> None
         raise SettingsError(
             f"recipe {name}: {recogniser} comes from the pack {RECOGNISERS[recogniser]}, not {parts['recogniser']}"
         )
+    adapter = parts.get("adapter", "")
+    chosen, wanted = (recogniser, more["embedding"]), TRAINED_WITH.get(adapter)
+    if wanted is not None and chosen != wanted:
+        raise SettingsError(
+            f"recipe {name}: {adapter} was trained with recogniser {wanted[0]} and embedding {wanted[1]}, "
+            f"not {chosen[0] or 'none'} and {chosen[1]}"
+        )
     if kind == "instantid" and more["control"] != "keypoints":
         raise SettingsError(f"recipe {name}: instantid needs structure controlnet with control keypoints")
 
 
-def _lora(name: str, entry: Any, folder: Path) -> Lora:
+def _lora(name: str, entry: Any) -> Lora:
     if not isinstance(entry, dict) or not {"weight"} < entry.keys() <= {"weight", "part", "file"} or len(entry) != 2:
         raise SettingsError(f"recipe {name}: a [[loras]] entry has a weight and either part or file, got {entry!r}")
     if not -4 <= (weight := float(entry["weight"])) <= 4:
@@ -354,7 +417,7 @@ def _lora(name: str, entry: Any, folder: Path) -> Lora:
     if "part" in entry:
         find_part(entry["part"])
         return Lora(part=str(entry["part"]), weight=weight)
-    return Lora(path=folder / str(entry["file"]), weight=weight)
+    return Lora(path=Path(str(entry["file"])), weight=weight)
 
 
 def customised(recipe: Recipe, base: str = "", loras: Sequence[str] = ()) -> Recipe:

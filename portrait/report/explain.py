@@ -65,6 +65,11 @@ def _lines(record: dict[str, Any]) -> list[str]:
             lines.append("  made at once with the one before, from another seed")
     if policy := record.get("policy"):
         lines += ["", _ending(policy)]
+    if device := record.get("device"):
+        lines += [
+            "",
+            f"Made on {device}, memory tier {record['memory_tier']}, in {record['dtype']} by {record['sampler']}.",
+        ]
     chain = record["licenses"]
     lines += ["", chain_in_words(record["recipe"], chain)]
     return lines + [f"  {link['part']}: {link['license']}" for link in chain]
