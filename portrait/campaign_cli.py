@@ -362,6 +362,13 @@ def _export(args: argparse.Namespace) -> int:
         print(
             f"{done.enlarged} of them had to be enlarged (column enlarged); a recipe of a higher resolution is sharper"
         )
+    if done.removed:
+        print(f"{done.removed} files of the export before, which are no longer accepted or asked for, are removed")
+    if not done.settled:
+        print(
+            f"{args.folder} is being worked on, or cannot be written to: its last portraits were not judged against "
+            "everybody of the run yet; export it again when it has ended"
+        )
     with Ledger.open(args.folder) as ledger:
         if pending := ledger.counts().pending:
             print(f"the run is not finished: {pending} jobs are left, and nobody was judged against those people yet")

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from portrait.campaign.engines import Batch, LocalEngine, Worker
+from portrait.campaign.export import export_run, prune_run
 from portrait.campaign.ledger import Counts, Ledger, only_run
 from portrait.campaign.plan import Slot, plan_from, read_plan, safe_name, seed_of, template
 from portrait.campaign.rates import forecast, measured_rates, remember
@@ -28,7 +29,7 @@ from portrait.errors import CampaignError, InputError, PlanChangedError, Setting
 from portrait.images import Photo, pixels_sha256, read_photo, write_picture
 from portrait.judge.crowd import Crowd
 from portrait.records import Knobs, RgbImage
-from portrait.report.drift import measure, read_run
+from portrait.report.drift import compare, measure, read_run
 from portrait.settings import Settings
 from portrait.stylizer import Stylizer, Subject
 from tests.campaigns import STYLES, Load, local, paint, person, pictures, write_campaign, write_limits
@@ -498,6 +499,48 @@ def test_who_meets_such_an_error_twice_stops_nobody_else(tmp_path: Path) -> None
     assert run(plan, tmp_path / "run", retry=["failed"]).failed == 0
 
 
+def test_a_share_of_photos_that_goes_away_stops_the_run_and_costs_nobody_anything(tmp_path: Path) -> None:
+    plan, photos, away = write_campaign(tmp_path, people=12), tmp_path / "people", tmp_path / "away"
+
+    def unplug(now: Progress) -> None:
+        if now.made == 4:
+            photos.rename(away)
+
+    with pytest.raises(CampaignError, match="5 people in a row met .* cannot read .*p06.png: No such file"):
+        run(plan, tmp_path / "run", on_progress=unplug)
+    away.rename(photos)
+    with Ledger.open(tmp_path / "run") as ledger:
+        assert (ledger.counts().done, ledger.counts().failed, ledger.counts().pending) == (4, 0, 20)
+        assert not any(person["failure"] for person in ledger.subjects())
+    counts = run(plan, tmp_path / "run")
+    assert (counts.failed, counts.pending, counts.done) == (0, 0, 24)
+
+
+def test_a_retry_that_meets_an_error_leaves_the_picture_and_its_verdict(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = write_campaign(tmp_path, people=6, max_attempts=1)
+    first = run(plan, tmp_path / "run")
+    before = states(tmp_path / "run")
+    rejected = {stem.split("/")[0] for stem, (state, *_) in before.items() if state == "rejected"}
+    odd = set(sorted(rejected)[:2])
+    load = Fragile(RuntimeError("lost the GPU"), odd)
+    second = run_campaign(read_plan(plan), tmp_path / "run", local(load), retry=["rejected"])
+    assert second.failed == 0
+    assert second.accepted + second.rejected == first.done
+    after = states(tmp_path / "run")
+    for stem, was in before.items():
+        if stem.split("/")[0] in odd:
+            assert after[stem] == was
+            assert f"{stem} could not be made again (RuntimeError: lost the GPU)" in caplog.text or was[0] == "accepted"
+    report = measure(read_run(tmp_path / "run"))
+    assert (report["overall"]["failed"], report["overall"]["accepted"]["count"]) == (0, second.accepted)
+    with Ledger.open(tmp_path / "run") as ledger:  # one that has failed all the same is no picture that was delivered
+        ledger._db.execute("UPDATE jobs SET state = 'failed' WHERE place = 0")
+    report = measure(read_run(tmp_path / "run"))
+    assert (report["overall"]["failed"], report["overall"]["accepted"]["of"]) == (1, first.done - 1)
+
+
 @pytest.mark.parametrize("what", ["picture", "ledger"])
 def test_a_full_disk_stops_the_run_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     plan = write_campaign(tmp_path, people=12)
@@ -596,6 +639,38 @@ def test_a_portrait_that_is_more_like_somebody_else_of_the_campaign_is_swapped(
     run(plan, tmp_path / "backwards", load=load)
     assert states(tmp_path / "backwards") == found
     assert run(plan, tmp_path / "run", load=load, retry=["rejected"]).accepted > counts.accepted
+
+
+@pytest.mark.parametrize("door", ["export", "drift", "prune"])
+def test_a_run_killed_before_it_judged_everybody_is_judged_before_anybody_sees_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: str
+) -> None:
+    separate(monkeypatch)
+    plan, load, killed = strayed(tmp_path), Straying(), tmp_path / "killed"
+    run(plan, tmp_path / "run", load=load)
+    found = states(tmp_path / "run")
+    assert any("swapped" in reasons for _, reasons, _ in found.values())  # type: ignore[operator]
+    with monkeypatch.context() as patch:
+        patch.setattr("portrait.campaign.run._settle", lambda ledger: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            run(plan, killed, load=load)
+    assert states(killed) != found
+    with only_run(killed):  # somebody works on it: it is said, and nothing is written
+        exported = export_run(killed, tmp_path / "delivery")
+        now = read_run(killed)
+        assert not exported.settled
+        assert "were not judged against everybody" in compare(now, now)["verdict"]["why"]
+    if door == "export":
+        again = export_run(killed, tmp_path / "delivery")
+        assert again.settled
+        assert again.removed == exported.files - again.files > 0
+        kept = {str(p.relative_to(tmp_path / "delivery")) for p in (tmp_path / "delivery").rglob("*.png")}
+        assert len(kept) == sum(state == "accepted" for state, *_ in found.values())
+    elif door == "drift":
+        assert measure(read_run(killed))["run"]["settled"]
+    else:
+        prune_run(killed, embeddings=True)
+    assert states(killed) == found
 
 
 def test_swapped_goes_when_the_other_person_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,27 @@ def test_new_plan_run_status_retry_export_prune(plan: Path, tmp_path: Path, caps
     assert len(pictures(run)) == accepted
 
 
+def test_an_export_removes_what_it_had_written_and_no_longer_lists(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert main(["campaign", "run", str(plan), "-o", str(run), "--quiet"]) == 0
+    assert main(["campaign", "export", str(run), "-o", str(out)]) == 0
+    listed = [row["file"] for row in csv.DictReader((out / "manifest.csv").read_text("utf-8-sig").splitlines())]
+    (out / "note.txt").write_text("of the client")
+    manifest = (out / "manifest.csv").read_text("utf-8-sig")
+    (out / "manifest.csv").write_text(manifest + manifest.splitlines()[1].replace(listed[0], "../campaign.toml") + "\n")
+    with Ledger.open(run) as ledger:
+        ledger._db.execute("UPDATE jobs SET state = 'rejected' WHERE subject = ?", (listed[0].split("/")[0],))
+    assert main(["campaign", "export", str(run), "-o", str(out)]) == 0
+    gone = [name for name in listed if name.split("/")[0] == listed[0].split("/")[0]]
+    assert f"{len(gone)} files of the export before" in capsys.readouterr().out
+    assert {str(p.relative_to(out)) for p in out.rglob("*.png")} == set(listed) - set(gone)
+    assert not (out / listed[0]).parent.exists()
+    assert (out / "note.txt").exists()
+    assert plan.exists()  # nothing outside the folder is touched, whatever the manifest says
+
+
 def test_new_writes_a_plan_and_overwrites_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["campaign", "new", str(tmp_path / "c.toml")]) == 0
     assert main(["campaign", "new", str(tmp_path / "c.toml")]) == 2

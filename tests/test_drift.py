@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import portrait.report.page as page_module
-from portrait.campaign.export import plain_cell
+from portrait.campaign.export import plain_cell, prune_run
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
 from portrait.campaign.run import run_campaign
@@ -28,6 +28,7 @@ from portrait.intervals import (
     wilson,
     wilson_people,
 )
+from portrait.judge.crowd import separation
 from portrait.report.drift import (
     MOST_GROUPS,
     Run,
@@ -278,6 +279,38 @@ def test_a_failure_that_is_not_the_photo_s_is_no_failure_to_acquire() -> None:
     assert left["comparison"]["not_paired"]["no_longer_acquired"] == []
     assert left["comparison"]["not_paired"]["failed_current"] == 2
     assert left["verdict"]["why"] == "2 pictures of this run failed"
+
+
+def test_a_tolerance_outlives_the_embeddings_it_was_measured_by(made: Path, tmp_path: Path) -> None:
+    """Pruned, both runs know how far a stranger is: every row keeps its tolerance. Of two that never did, nothing is
+    stable; one that does is enough."""
+    current, baseline = read_run(made / "again"), read_run(made / "run")
+    for name in ("again", "run"):
+        shutil.copytree(made / name, tmp_path / name)
+        prune_run(tmp_path / name, embeddings=True)
+    pruned = [read_run(tmp_path / name) for name in ("again", "run")]
+    assert not pruned[1].identities
+    assert pruned[1].separation == pytest.approx(baseline.separation, abs=1e-5)
+    before, after = compare(current, baseline)["comparison"]["rows"], compare(*pruned)["comparison"]["rows"]
+    assert [row["tolerance"] for row in after] == pytest.approx([row["tolerance"] for row in before], abs=2e-5)
+    a, b = a_run(40, seed=1), a_run(40, seed=2)
+    assert verdict(replace(a, separation={}), replace(b, separation={}))["why"].startswith("how far a stranger is")
+    tolerances = [row["tolerance"] for row in compare(a, b)["comparison"]["rows"]]
+    one = compare(a, replace(b, separation={}))
+    assert [row["tolerance"] for row in one["comparison"]["rows"]] == tolerances
+    moved = a_run(40, -0.08, seed=1)  # of dlib by 0.016: more than 5 % of 0.13, less than 5 % of 0.5
+    found = compare(moved, replace(b, separation={}))["comparison"]["rows"]
+    assert next(row for row in found if row["judge"] == "dlib")["verdict"] == "drifted"
+
+
+def test_the_separation_is_the_mean_of_all_own_pairs_minus_that_of_all_others() -> None:
+    rng = np.random.default_rng(0)
+    people = {name: {"dlib": v / np.linalg.norm(v)} for name, v in zip("abc", rng.normal(size=(3, 8)), strict=True)}
+    made_ = [(name, {"dlib": v / np.linalg.norm(v)}) for name, v in zip("aabc", rng.normal(size=(4, 8)), strict=True)]
+    pairs = [(name == own, people[name]["dlib"] @ seen["dlib"]) for own, seen in made_ for name in people]
+    genuine, impostor = (np.mean([score for same, score in pairs if same is kind]) for kind in (True, False))
+    assert separation(people, [*made_, ("a", {})]) == {"dlib": round(float(genuine - impostor), 5)}
+    assert separation({"a": people["a"]}, made_[:1]) == {}
 
 
 # --- groups

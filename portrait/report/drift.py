@@ -18,6 +18,7 @@ import portrait
 from portrait.calibration import equal_error_rate
 from portrait.campaign.export import plain_cell
 from portrait.campaign.ledger import Job, Ledger
+from portrait.campaign.run import settle_run
 from portrait.errors import EvaluationError, SettingsError, TooFewPairsError
 from portrait.images import write_bytes, write_json
 from portrait.intervals import (
@@ -29,7 +30,7 @@ from portrait.intervals import (
     wilson,
     wilson_people,
 )
-from portrait.judge.crowd import Crowd
+from portrait.judge.crowd import Crowd, separation
 from portrait.judge.thresholds import threshold_at_far
 
 log = logging.getLogger(__name__)
@@ -80,15 +81,17 @@ class Run:
     licenses: list[dict[str, str]] = field(default_factory=list)
     far: float | None = None
     pending: int = 0
+    settled: bool = True
 
 
 def read_run(folder: Path) -> Run:
-    """Read a campaign's ledger.
+    """Read a campaign's ledger. A run that was killed before its end is judged first, if no other process works on it.
 
     Raises:
         CampaignError: the folder is no run.
         EvaluationError: nothing was made yet.
     """
+    settled = settle_run(folder)
     with Ledger.open(folder) as ledger:
         people = list(ledger.subjects())
         photos = {p["name"]: p["photos"][0]["sha256"] for p in people}
@@ -104,6 +107,7 @@ def read_run(folder: Path) -> Run:
             looks.append(done[1] if done else {})
             embeddings.append(done[2] if done else {})
         name, pending = str(ledger.get("name") or folder.name), ledger.counts().pending
+        kept = ledger.get("separation") or {}  # of before the embeddings were pruned
     if not jobs:
         raise EvaluationError(f"{folder}: nothing was made yet; run it first")
     listed = [{"subject": p["name"], "columns": p["columns"], "failure": p["failure"]} for p in people]
@@ -117,8 +121,10 @@ def read_run(folder: Path) -> Run:
         licenses=list(licenses.values()),
         far=rates.pop() if len(rates) == 1 else None,
         pending=pending,
+        settled=settled,
     )
-    run.separation.update(_separation(run))
+    made = ((jobs[i]["subject"], embeddings[i]) for i in _with_pictures(run))
+    run.separation.update(separation(run.identities, made) or kept)
     return run
 
 
@@ -141,6 +147,7 @@ def read_baseline(path: Path) -> Run:
             people=people,
             separation=dict(report["separation"]),
             pending=report["run"].get("pending", 0),
+            settled=report["run"].get("settled", True),
         )
     except OSError as error:
         raise SettingsError(f"cannot read baseline {path}: {error.strerror}") from None
@@ -156,7 +163,7 @@ def _entry(job: Job, photo: str, record: dict[str, Any] | None, attempts: Sequen
         "attempts": len(attempts), "seconds": round(sum(float(a["seconds"]) for a in attempts), 3), "output": job.output,
         "first": None, "quoted": {}, "delivered": None, "thresholds": {}, "seed": None,
     }  # fmt: skip
-    if record is None or not attempts:
+    if record is None or not attempts or job.state == "failed":
         return entry
     limits = {name: float(limit["value"]) for name, limit in record["thresholds"].items()}
     chosen = record["attempts"][record["chosen"]]
@@ -214,6 +221,7 @@ def measure(run: Run, baseline: Run | None = None) -> dict[str, Any]:
             "people": len(run.people),
             "pictures": len(run.jobs),
             "pending": run.pending,
+            "settled": run.settled,
             "judges": list(judged[0]["thresholds"]),
         },
         "far": run.far,
@@ -378,18 +386,6 @@ def _with_pictures(run: Run) -> list[int]:
 def _comparable(run: Run) -> list[int]:
     """The pictures of people whose photo is known too."""
     return [i for i in _with_pictures(run) if run.identities.get(run.jobs[i]["subject"])]
-
-
-def _separation(run: Run) -> dict[str, float]:
-    """Judge -> genuine mean minus impostor mean over all pictures: the way from the person to a stranger."""
-    found = {}
-    chosen = _comparable(run)
-    for judge in next((job["thresholds"] for job in run.jobs if job["delivered"]), {}):
-        if (made := _matrices(run, judge, chosen)) is not None:
-            people, scores = made
-            own = np.array([[name == run.jobs[i]["subject"] for i in chosen] for name in people])
-            found[judge] = round(float(scores[own].mean() - scores[~own].mean()), 5)
-    return found
 
 
 def _verification(run: Run) -> list[dict[str, Any]]:
@@ -611,10 +607,10 @@ def compare(current: Run, baseline: Run) -> dict[str, Any]:
     here = {place(job) for job in current.jobs}
     gone = [job for job in baseline.jobs if job["delivered"] and job["subject"] in people and place(job) not in here]
     styles_gone = sorted({job["style"] for job in gone} - {new["style"] for _, new in pairs})
-    judges = [j for j in current.separation if j in baseline.separation]
-    if not judges:
-        judges = [j for j in (pairs[0][1]["quoted"] if pairs else {}) if pairs[0][0]["quoted"].get(j) is not None]
-    separation = {judge: baseline.separation.get(judge) for judge in judges}
+    judges = [
+        j for j in (pairs[0][1]["quoted"] if pairs else {}) if all(j in job["quoted"] for p in pairs for job in p)
+    ]
+    apart = {judge: baseline.separation.get(judge) or current.separation.get(judge) for judge in judges}
     found: dict[str, Any] = {
         "baseline": baseline.name,
         "people": len(people),
@@ -638,7 +634,7 @@ def compare(current: Run, baseline: Run) -> dict[str, Any]:
     if len(people) < MIN_PEOPLE:
         why = f"{len(people)} people are in both runs with the same photo; fewer than {MIN_PEOPLE} say nothing"
         return {"comparison": found, "verdict": {"verdict": "too few to say", "why": why, "power": None}}
-    columns = _columns(pairs, judges, separation)
+    columns = _columns(pairs, judges, apart)
     table = _differences(pairs, people, columns)
     enough = [c for c in range(len(columns)) if (~np.isnan(table[:, c])).sum() >= 2]
     alone = sorted({columns[c]["style"] for c in range(len(columns)) if c not in enough})
@@ -653,7 +649,20 @@ def compare(current: Run, baseline: Run) -> dict[str, Any]:
         }  # fmt: skip
         entry["verdict"] = _row_verdict(entry)
         found["rows"].append(entry)
-    return {"comparison": found, "verdict": _verdict(found, _not_compared(found["not_paired"], alone))}
+    unsure = [*_unsettled(current, baseline), *_not_compared(found["not_paired"], alone)]
+    unsure += [
+        f"how far a stranger is from the person by {judge} is known of neither run, since its embeddings were pruned, and "
+        "so is no tolerance"
+        for judge in judges
+        if not apart[judge]
+    ]
+    return {"comparison": found, "verdict": _verdict(found, unsure)}
+
+
+def _unsettled(current: Run, baseline: Run) -> list[str]:
+    """The runs whose pictures were not judged against everybody yet, in words."""
+    sides = (("this run", current), ("the baseline", baseline))
+    return [f"pictures of {name} were not judged against everybody of it yet" for name, run in sides if not run.settled]
 
 
 def _not_compared(left_out: Mapping[str, Any], alone: Sequence[str]) -> list[str]:
@@ -677,9 +686,10 @@ def _not_compared(left_out: Mapping[str, Any], alone: Sequence[str]) -> list[str
 def _columns(
     pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]],
     judges: Sequence[str],
-    separation: Mapping[str, float | None],
+    apart: Mapping[str, float | None],
 ) -> list[dict[str, Any]]:
-    """What is compared: likeness by each judge, style on the face and acceptance; over all styles and in each."""
+    """What is compared: likeness by each judge, style on the face and acceptance; over all styles and in each. `apart` is
+    the way from the person to a stranger, per judge; half of the scale stands for one that is not known."""
     styles = list(dict.fromkeys(new["style"] for _, new in pairs))
     measures: list[tuple[str, str | None]] = [
         *(("likeness", judge) for judge in judges),
@@ -691,7 +701,7 @@ def _columns(
         for measure_, judge in measures:
             chosen = [(old, new) for old, new in pairs if style in (None, new["style"])]
             before = float(np.mean([_value(old, measure_, judge) for old, _ in chosen]))
-            scale = TOLERANCE * (separation.get(judge) or 0.5) if judge else TOLERANCE
+            scale = TOLERANCE * (apart[judge] or 0.5) if judge else TOLERANCE
             if measure_ == "style_on_face":
                 scale = STYLE_TOLERANCE * before
             found.append(
@@ -913,6 +923,8 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
         lines.append(f"per accepted picture: {each:.2f} attempts, {overall['seconds_per_accepted']['value']:.1f} s")
     odd = sum(entry["odd"] for entry in report["consistency"])
     swapped = sum(job.get("nearest", {}).get("margin", -1) > 0 for job in report["jobs"])
+    if not report["run"]["settled"]:
+        lines.append("another process works on this run: its pictures were not judged against everybody of it yet")
     if report["run"]["pending"]:
         lines.append(f"not made yet, and in no figure: {report['run']['pending']} pictures")
     if overall["failed"]:
