@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from portrait.campaign.engines import Batch, Engine, Made, PhotoFile, Task
-from portrait.campaign.ledger import Counts, Job, Ledger, only_run
+from portrait.campaign.ledger import Counts, Job, Ledger, make_folder, only_run
 from portrait.campaign.plan import Plan, Slot, job_key, read_plan, seed_of, shared_ingredients
 from portrait.campaign.rates import remember
 from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
@@ -98,11 +98,12 @@ def run_campaign(
         CampaignError: another process works on the folder; or `MOST_FAULTS` people in a row met an error that is not
             their photo's, a broken model or a full disk say: their jobs are left pending. Who meets one a second time
             has failed, and no longer stops the others.
+        InputError: the folder cannot be made, or a file of it cannot be written.
         SettingsError, WeightsError: the plan, recipe or thresholds do not fit. Nothing was begun.
     """
     recipes, sources = recipes_of(plan)
     styles = {name: tuple(plan.styles_of(recipe)) for name, recipe in recipes.items()}
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with only_run(folder), Ledger.create(folder) as ledger:
         threads = plan.settings.threads or (ledger.get("environment") or {}).get("threads") or cpu_threads()
         plan = replace(plan, settings=replace(plan.settings, threads=threads))

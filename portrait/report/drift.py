@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -402,8 +402,6 @@ def _verification(run: Run) -> list[dict[str, Any]]:
             genuine, impostor = scores[own], scores[~own]
             limit = run.jobs[chosen[0]]["thresholds"][judge]
             ends = float(scores.min()) - 1e-3, float(scores.max()) + 1e-3
-            points = np.unique(np.quantile(np.concatenate([genuine, impostor]), np.linspace(0, 1, 80)))
-            points = np.append(points, np.nextafter(points[-1], np.inf))
             found.append(
                 {
                     "recipe": recipe,
@@ -417,19 +415,30 @@ def _verification(run: Run) -> list[dict[str, Any]]:
                     "eer": round(equal_error_rate(genuine, impostor), 4),
                     "far_at_threshold": round(float((impostor >= limit).mean()), 5),
                     "far_interval": _far_interval(people, [run.jobs[i]["subject"] for i in chosen], scores >= limit),
-                    "det": [
-                        [
-                            round(float(t), 4),
-                            round(float((impostor >= t).mean()), 5),
-                            round(float((genuine < t).mean()), 5),
-                        ]
-                        for t in points
-                    ],
+                    "det": error_curve(genuine, impostor),
                     "genuine": _histogram(genuine, *ends),
                     "impostor": _histogram(impostor, *ends),
                 }
             )
     return found
+
+
+def error_curve(genuine: np.ndarray, impostor: np.ndarray) -> list[list[float]]:
+    """Threshold, false accept and false reject rate, from one end of the scores to the other.
+
+    The thresholds are where one of the rates changes: quantiles of the genuine scores alone, since these are few among
+    all pairs, and just above those of the impostors, where their last ones are taken as finely as the first: a false
+    accept rate of 1 in `impostor.size` is always among them.
+    """
+    own, others = np.sort(genuine.astype(np.float64)), np.sort(impostor.astype(np.float64))
+    shares, tail = np.linspace(0, 1, 80), 1 - np.geomspace(1 / others.size, 1, 40)
+    passed = np.nextafter(np.quantile(others, np.concatenate([shares, tail]), method="lower"), np.inf)
+    kept = np.quantile(own, shares, method="lower")
+    ends = min(own[0], others[0]), np.nextafter(max(own[-1], others[-1]), np.inf)
+    points = np.unique(np.concatenate([kept, passed, ends]))
+    far = 1 - np.searchsorted(others, points) / others.size
+    frr = np.searchsorted(own, points) / own.size
+    return np.stack([points.round(4), far.round(5), frr.round(5)], 1).tolist()
 
 
 def _histogram(values: np.ndarray, low: float, high: float) -> dict[str, Any]:
@@ -568,6 +577,22 @@ def _same_person(run: Run) -> dict[str, Any] | None:
     return {"limits": limits, "same": _rate(flags, np.arange(len(flags))) if known else None, "people": people}
 
 
+def pairing(
+    current: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, Any]]
+) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """A function of a job that is equal for two jobs of two runs that are put against each other, if the photo is too.
+
+    The same subject, style, texts and variant; and the same recipe, where a run has more than one.
+    """
+    several = any(len({job["recipe"] for job in jobs}) > 1 for jobs in (current, baseline))
+
+    def place(job: Mapping[str, Any]) -> tuple[Any, ...]:
+        recipe = job["recipe"] if several else ""
+        return job["subject"], recipe, job["style"], tuple(sorted(job["axes"].items())), job["variant"]
+
+    return place
+
+
 def compare(current: Run, baseline: Run) -> dict[str, Any]:
     """Put two runs against each other, person by person: `comparison` and `verdict` of the report.
 
@@ -579,12 +604,7 @@ def compare(current: Run, baseline: Run) -> dict[str, Any]:
     (a style, a variant, a picture that failed or is not made yet). The accept rate alone is never asked to be stable: yes and
     no need hundreds of people for that, and they follow from the likeness.
     """
-    several = any(len({job["recipe"] for job in run.jobs}) > 1 for run in (current, baseline))
-
-    def place(job: dict[str, Any]) -> tuple[Any, ...]:
-        recipe = job["recipe"] if several else ""
-        return job["subject"], recipe, job["style"], tuple(sorted(job["axes"].items())), job["variant"]
-
+    place = pairing(current.jobs, baseline.jobs)
     before = {place(job): job for job in baseline.jobs}
     pairs, other_photo, lost = [], set[str](), {"baseline": set[str](), "current": set[str]()}
     unseen = {"baseline": _unseen(baseline), "current": _unseen(current)}
@@ -812,56 +832,86 @@ def reason_label(code: str) -> str:
 
 
 def flat(report: Mapping[str, Any]) -> list[list[Any]]:
-    """Every number of the report as rows of the CSV: section, recipe, style, column, group, measure, value, low, high,
-    count, of."""
+    """Every number of the report as rows of the CSV, but for the points of curves and histograms, and the verdicts.
+
+    `$defs` of `drift.schema.json` says what the columns are. yes and no are 1 and 0.
+    """
     rows: list[list[Any]] = [
         ["section", "recipe", "style", "column", "group", "measure", "value", "low", "high", "count", "of"]
     ]
+    nowhere = ("", "", "", "")
 
-    def add(section: str, place: Sequence[Any], name: str, value: Any) -> None:
+    def add(section: str, place: Sequence[Any], name: str, value: Any, end: str = "") -> None:
         if isinstance(value, Mapping) and "interval" in value:
-            number = next((value[k] for k in ("rate", "mean", "value") if k in value), None)
-            rows.append([section, *place, name, number, *value["interval"], value.get("count"), value.get("of")])
+            number = next((value[k] for k in ("rate", "mean", "value", "difference") if k in value), None)
+            ends = value["interval"] or (None, None)
+            rows.append([section, *place, name + end, number, *ends, value.get("count"), value.get("of")])
         elif isinstance(value, Mapping):
             for key, inner in value.items():
-                add(section, place, f"{name}.{key}" if name else key, inner)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            rows.append([section, *place, name, value, None, None, None, None])
+                add(section, place, f"{name}.{key}" if name else key, inner, end)
+        elif isinstance(value, int | float):
+            rows.append([section, *place, name + end, value + 0, None, None, None, None])
 
-    add("failure_to_acquire", ("", "", "", ""), "", report["failure_to_acquire"] | {"people": None})
-    rows[-1][5] = "failure_to_acquire" if not rows[-1][5] else rows[-1][5]
-    add("overall", ("", "", "", ""), "pending", report["run"]["pending"])
-    add("overall", ("", "", "", ""), "", report["overall"])
+    add("run", nowhere, "", report["run"] | {"far": report["far"]})
+    add("failure_to_acquire", nowhere, "failure_to_acquire", report["failure_to_acquire"])
+    add("overall", nowhere, "pending", report["run"]["pending"])
+    add("overall", nowhere, "", report["overall"])
     for entry in report["styles"]:
         add("style", (entry["recipe"], entry["style"], "", ""), "", entry)
     for column, groups in report["groups"].items():
         for entry in groups:
             add("group", ("", "", column, entry["group"]), "", entry)
     for entry in report["verification"]:
+        share = {"rate": entry["far_at_threshold"], "interval": entry["far_interval"]}
+        said = {key: value for key, value in entry.items() if key not in ("genuine", "impostor")}
         add(
             "verification",
             (entry["recipe"], entry["style"], "", ""),
             entry["judge"],
-            {k: v for k, v in entry.items() if k != "det"},
+            said | {"far_at_threshold": share},
         )
+    add("separation", nowhere, "", report["separation"])
+    for pair in report["alike"]:
+        add("alike", ("", "", "subject", " and ".join(pair["subjects"])), "similarity", pair["similarity"])
     for entry in report["consistency"]:
         add("consistency", (entry["recipe"], entry["style"], "", ""), "", entry)
-    for row in (report["comparison"] or {}).get("rows", ()):
-        name = row["measure"] + (f".{row['judge']}" if row["judge"] else "")
-        place = ["comparison", "", row["style"] or "", "", "", name]
-        rows.append([*place, row["difference"], *row["interval"], None, row["people"]])
-        rows.append([*place[:5], name + ".detectable", row["detectable"], None, None, None, row["people"]])
+    if same := report["same_person"]:
+        add("same_person", nowhere, "", same)
+        for person in same["people"]:
+            add("same_person", ("", "", "subject", person["subject"]), "", person)
+    compared, said = report["comparison"] or {}, report["verdict"] or {}
+    left_out = {k: len(v) if isinstance(v, list) else v for k, v in compared.get("not_paired", {}).items()}
+    add("comparison", nowhere, "", compared | {"not_paired": left_out})
+    for row in compared.get("rows", ()):
+        add("comparison", *_where(row), row | {"of": row["people"]})
+        place, name = _where(row)
+        for key in ("baseline", "current", "tolerance", "detectable"):
+            add("comparison", place, f"{name}.{key}", row[key])
+        rows.append(["comparison", *place, f"{name}.verdict", row["verdict"], None, None, None, row["people"]])
+    if said:
+        rows.append(["verdict", *nowhere, "verdict", said["verdict"], None, None, None, None])
+    add("verdict", nowhere, "power", said.get("power"))
+    for row in (said.get("power") or {}).get("rows", ()):
+        place, name = _where(row)
+        add("verdict", place, f"power.{name}", {key: row[key] for key in ("detectable", "tolerance")})
     for job in report["jobs"]:
         where = (job["recipe"], job["style"], "subject", job["subject"])
-        suffix = "".join(f"/{text}" for text in job["axes"].values()) + f"/{job['variant'] + 1}"
-        add("picture", where, f"accepted{suffix}", int(job["state"] == "accepted"))
-        if job["delivered"]:
-            for judge, value in job["quoted"].items():
-                add("picture", where, f"quoted.{judge}{suffix}", value)
-                add("picture", where, f"delivered.{judge}{suffix}", job["delivered"]["similarity"][judge])
-            add("picture", where, f"style_on_face{suffix}", job["delivered"]["style_on_face"])
-            add("picture", where, f"attempts{suffix}", job["attempts"])
+        end = "".join(f"/{text}" for text in job["axes"].values()) + f"/{job['variant'] + 1}"
+        add("picture", where, "accepted", job["state"] == "accepted", end)
+        for key in ("attempts", "seconds", "seed", "quoted", "thresholds", "look", "nearest"):
+            add("picture", where, key, job.get(key), end)
+        for name in ("first", "delivered"):
+            if attempt := job[name]:
+                others = {key: value for key, value in attempt.items() if key not in ("similarity", "style_on_face")}
+                add("picture", where, name, attempt["similarity"] | others, end)
+                style = "style_on_face" if name == "delivered" else f"{name}.style_on_face"
+                add("picture", where, style, attempt["style_on_face"], end)
     return rows
+
+
+def _where(row: Mapping[str, Any]) -> tuple[tuple[str, str, str, str], str]:
+    """Place and measure of a row of the comparison, as the CSV has them."""
+    return ("", row["style"] or "", "", ""), row["measure"] + (f".{row['judge']}" if row["judge"] else "")
 
 
 def write_report(
