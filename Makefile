@@ -14,10 +14,10 @@ test: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-# The studio in a real Chromium (Debian: apt install chromium; PORTRAIT_CHROMIUM names another).
+# The studio and a report in a real Chromium (Debian: apt install chromium; PORTRAIT_CHROMIUM names another).
 browser: $(VENV)/.installed
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt playwright
-	$(BIN)/pytest -m browser tests/test_studio_browser.py
+	$(BIN)/pytest -m browser tests/test_studio_browser.py tests/test_report_browser.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -300,11 +300,19 @@ def _make(
     if not args.quiet:
         _say(counts, folder)
         if counts.pending:
-            again = shlex.join(["portrait", "campaign", "run", str(plan.path), "-o", str(folder)])
+            again = shlex.join(["portrait", "campaign", "run", str(plan.path), "-o", str(folder), *_engine_words(args)])
             print(f"{counts.pending} jobs are left; nothing is lost. To go on: {again}")
         else:
             print(f"Next: portrait drift {folder}; portrait campaign export {folder} -o export")
     return 1 if counts.pending or not counts.accepted else 0
+
+
+def _engine_words(args: argparse.Namespace) -> list[str]:
+    """The flags of the engine as they were given, for the same command again."""
+    if args.engine == "local":
+        return []
+    given = {"--address": args.address, "--workers": args.workers, "--gpus": args.gpus}
+    return ["--engine", args.engine, *(word for flag, value in given.items() if value for word in (flag, f"{value}"))]
 
 
 def _say(counts: Counts, folder: Path) -> None:
@@ -361,6 +369,13 @@ def _export(args: argparse.Namespace) -> int:
     if done.enlarged:
         print(
             f"{done.enlarged} of them had to be enlarged (column enlarged); a recipe of a higher resolution is sharper"
+        )
+    if done.removed:
+        print(f"{done.removed} files of the export before, which are no longer accepted or asked for, are removed")
+    if not done.settled:
+        print(
+            f"{args.folder} is being worked on, or cannot be written to: its last portraits were not judged against "
+            "everybody of the run yet; export it again when it has ended"
         )
     with Ledger.open(args.folder) as ledger:
         if pending := ledger.counts().pending:

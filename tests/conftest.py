@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,15 @@ from portrait.faces.insight import InsightFaceAnalyzer
 from portrait.faces.referee import DlibReferee
 from portrait.images import Photo, read_photo, write_picture
 from portrait.stylizer import Stylizer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of the tests' own, shared by all: what fakes take for a picture shall predict no campaign of the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PORTRAIT_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -72,6 +72,27 @@ def test_new_plan_run_status_retry_export_prune(plan: Path, tmp_path: Path, caps
     assert len(pictures(run)) == accepted
 
 
+def test_an_export_removes_what_it_had_written_and_no_longer_lists(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert main(["campaign", "run", str(plan), "-o", str(run), "--quiet"]) == 0
+    assert main(["campaign", "export", str(run), "-o", str(out)]) == 0
+    listed = [row["file"] for row in csv.DictReader((out / "manifest.csv").read_text("utf-8-sig").splitlines())]
+    (out / "note.txt").write_text("of the client")
+    manifest = (out / "manifest.csv").read_text("utf-8-sig")
+    (out / "manifest.csv").write_text(manifest + manifest.splitlines()[1].replace(listed[0], "../campaign.toml") + "\n")
+    with Ledger.open(run) as ledger:
+        ledger._db.execute("UPDATE jobs SET state = 'rejected' WHERE subject = ?", (listed[0].split("/")[0],))
+    assert main(["campaign", "export", str(run), "-o", str(out)]) == 0
+    gone = [name for name in listed if name.split("/")[0] == listed[0].split("/")[0]]
+    assert f"{len(gone)} files of the export before" in capsys.readouterr().out
+    assert {str(p.relative_to(out)) for p in out.rglob("*.png")} == set(listed) - set(gone)
+    assert not (out / listed[0]).parent.exists()
+    assert (out / "note.txt").exists()
+    assert plan.exists()  # nothing outside the folder is touched, whatever the manifest says
+
+
 def test_new_writes_a_plan_and_overwrites_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["campaign", "new", str(tmp_path / "c.toml")]) == 0
     assert main(["campaign", "new", str(tmp_path / "c.toml")]) == 2
@@ -87,12 +108,16 @@ def test_new_writes_a_plan_and_overwrites_none(tmp_path: Path, capsys: pytest.Ca
         (["run", "PLAN", "--gpus", "1"], "go with --engine ray"),
         (["run", "PLAN", "--batch", "0"], "--batch 0 is below 1"),
         (["export", "nowhere", "--size", "huge"], "is no campaign run"),
+        (["run", "PLAN", "-o", "PLAN"], "cannot make the folder"),
+        (["run", "PLAN", "-o", "locked"], "cannot write to"),
     ],
 )
 def test_wrong_use_is_one_line(
     plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str], says: str
 ) -> None:
-    assert main(["campaign", *[str(plan) if a == "PLAN" else a for a in argv]]) in (1, 2)
+    (tmp_path / "locked" / "lock.sqlite").mkdir(parents=True)  # no file can be made there: so it is without permission
+    names = {"PLAN": str(plan), "locked": str(tmp_path / "locked")}
+    assert main(["campaign", *[names.get(a, a) for a in argv]]) in (1, 2)
     error = capsys.readouterr().err
     assert says in error
     assert len(error.splitlines()) == 1
@@ -117,7 +142,7 @@ def test_a_changed_plan_ends_with_two(plan: Path, tmp_path: Path, capsys: pytest
 
 def test_ctrl_c_ends_the_batch_and_says_how_to_go_on(tmp_path: Path) -> None:
     plan = write_campaign(tmp_path, people=12)
-    process = start(plan, tmp_path / "run", pause=30)
+    process = start(plan, tmp_path / "run", pause=150)
     while done(tmp_path / "run") < 3:
         assert process.poll() is None
         time.sleep(0.02)
@@ -149,6 +174,17 @@ def test_what_is_said_after_an_interrupted_retry_goes_on_with_it(
         assert ledger.counts().attempts == before.attempts + before.rejected
     assert main(["campaign", "retry", str(run), "--failed"]) == 0
     assert "nothing to try again" in capsys.readouterr().out
+
+
+def test_to_go_on_is_said_with_the_engine_that_was_asked_for(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "RayEngine", lambda **given: LocalEngine(Load()))
+    run = ["campaign", "run", str(plan), "-o", str(tmp_path / "run")]
+    ray = ["--engine", "ray", "--address", "auto", "--gpus", "0.5"]
+    assert main([*run, *ray, "--limit", "1"]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.endswith(f"To go on: {shlex.join(['portrait', *run, *ray])}")
 
 
 # --- sizes

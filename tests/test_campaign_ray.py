@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from portrait.campaign.engines import Engine, RayEngine
+from portrait.campaign.engines import Engine, RayEngine, places
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
 from portrait.campaign.run import Progress, run_campaign
@@ -23,6 +23,33 @@ def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SettingsError, match=r'pip install "portrait\[ray\]"'):
         RayEngine()
+
+
+@pytest.mark.parametrize(
+    ("has", "gpus", "room"),
+    [
+        ({"GPU": 2.0, "CPU": 8.0}, 0.6, 2),  # 2 / 0.6 is 3, but two do not share a GPU
+        ({"GPU": 2.0}, 0.5, 4),
+        ({"GPU": 2.0}, 0.1, 20),
+        ({"GPU": 3.0}, 1, 3),
+        ({"GPU": 3.0}, 2, 1),
+        ({"CPU": 8.0}, 0.5, 0),
+        ({"CPU": 7.0}, 0, 2),
+    ],
+)
+def test_as_many_as_fit_is_what_each_machine_can_hold(has: dict[str, float], gpus: float, room: int) -> None:
+    assert places(has, gpus, threads=3) == room
+
+
+def test_the_room_of_a_cluster_is_the_sum_over_its_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three machines of 2 CPUs hold no worker of 3, whatever they come to together; a dead one counts for nothing."""
+    ray = pytest.importorskip("ray")
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}] * 3 + [{"Alive": False, "Resources": {"CPU": 64.0}}]
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 6.0})
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    with pytest.raises(SettingsError, match=r"room for 0 worker\(s\) of 3 CPU"):
+        RayEngine(threads=3)
 
 
 @pytest.fixture(scope="module")

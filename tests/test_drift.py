@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import re
 import shutil
@@ -14,10 +15,10 @@ import numpy as np
 import pytest
 
 import portrait.report.page as page_module
-from portrait.campaign.export import plain_cell
+from portrait.campaign.export import plain_cell, prune_run
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
-from portrait.campaign.run import run_campaign
+from portrait.campaign.run import before_file, run_campaign
 from portrait.cli import main
 from portrait.errors import CampaignError, EvaluationError, SettingsError, TooFewPairsError
 from portrait.images import write_picture
@@ -28,6 +29,7 @@ from portrait.intervals import (
     wilson,
     wilson_people,
 )
+from portrait.judge.crowd import separation
 from portrait.report.drift import (
     MOST_GROUPS,
     Run,
@@ -35,6 +37,7 @@ from portrait.report.drift import (
     _far_interval,
     _row_verdict,
     compare,
+    error_curve,
     flat,
     measure,
     people_needed,
@@ -280,6 +283,38 @@ def test_a_failure_that_is_not_the_photo_s_is_no_failure_to_acquire() -> None:
     assert left["verdict"]["why"] == "2 pictures of this run failed"
 
 
+def test_a_tolerance_outlives_the_embeddings_it_was_measured_by(made: Path, tmp_path: Path) -> None:
+    """Pruned, both runs know how far a stranger is: every row keeps its tolerance. Of two that never did, nothing is
+    stable; one that does is enough."""
+    current, baseline = read_run(made / "again"), read_run(made / "run")
+    for name in ("again", "run"):
+        shutil.copytree(made / name, tmp_path / name)
+        prune_run(tmp_path / name, embeddings=True)
+    pruned = [read_run(tmp_path / name) for name in ("again", "run")]
+    assert not pruned[1].identities
+    assert pruned[1].separation == pytest.approx(baseline.separation, abs=1e-5)
+    before, after = compare(current, baseline)["comparison"]["rows"], compare(*pruned)["comparison"]["rows"]
+    assert [row["tolerance"] for row in after] == pytest.approx([row["tolerance"] for row in before], abs=2e-5)
+    a, b = a_run(40, seed=1), a_run(40, seed=2)
+    assert verdict(replace(a, separation={}), replace(b, separation={}))["why"].startswith("how far a stranger is")
+    tolerances = [row["tolerance"] for row in compare(a, b)["comparison"]["rows"]]
+    one = compare(a, replace(b, separation={}))
+    assert [row["tolerance"] for row in one["comparison"]["rows"]] == tolerances
+    moved = a_run(40, -0.08, seed=1)  # of dlib by 0.016: more than 5 % of 0.13, less than 5 % of 0.5
+    found = compare(moved, replace(b, separation={}))["comparison"]["rows"]
+    assert next(row for row in found if row["judge"] == "dlib")["verdict"] == "drifted"
+
+
+def test_the_separation_is_the_mean_of_all_own_pairs_minus_that_of_all_others() -> None:
+    rng = np.random.default_rng(0)
+    people = {name: {"dlib": v / np.linalg.norm(v)} for name, v in zip("abc", rng.normal(size=(3, 8)), strict=True)}
+    made_ = [(name, {"dlib": v / np.linalg.norm(v)}) for name, v in zip("aabc", rng.normal(size=(4, 8)), strict=True)]
+    pairs = [(name == own, people[name]["dlib"] @ seen["dlib"]) for own, seen in made_ for name in people]
+    genuine, impostor = (np.mean([score for same, score in pairs if same is kind]) for kind in (True, False))
+    assert separation(people, [*made_, ("a", {})]) == {"dlib": round(float(genuine - impostor), 5)}
+    assert separation({"a": people["a"]}, made_[:1]) == {}
+
+
 # --- groups
 
 
@@ -348,6 +383,19 @@ def test_genuine_and_impostor_pairs_are_all_of_the_run(made: Path) -> None:
         assert (far[0], frr[0], far[-1], frr[-1]) == (1, 0, 0, 1)
 
 
+def test_a_curve_is_exact_where_few_impostors_and_few_of_the_right_people_are_left() -> None:
+    """36 people: 36 genuine pairs among 1,260 impostors, and the last impostor that passes is where it matters."""
+    rng = np.random.default_rng(0)
+    genuine, impostor = rng.normal(0.7, 0.1, 36).astype(np.float32), rng.normal(0.3, 0.12, 36 * 35).astype(np.float32)
+    curve = np.array(error_curve(genuine, impostor))
+    for passing in (0, 1, 2):
+        limit = np.sort(impostor)[-1 - passing]  # above it are so many impostors
+        frr = curve[curve[:, 1] <= passing / impostor.size + 1e-5, 2].min()
+        assert frr == pytest.approx(float((genuine <= limit).mean()), abs=1e-5)
+    assert len({frr for _, _, frr in curve}) == 37  # every one of the few genuine pairs is a step of it
+    assert len(curve) < 250
+
+
 def test_the_interval_of_false_accepts_is_over_people_with_all_their_pictures() -> None:
     """Only second pictures pass for somebody else: an interval of first pictures would say that none does."""
     people = [f"p{n}" for n in range(12)]
@@ -414,6 +462,35 @@ def test_odd_pictures_and_people_come_first(made: Path) -> None:
     first = report["same_person"]["people"][0]
     assert first["subject"] == run.jobs[swapped]["subject"]
     assert first["odd_one_out"]["style"] == "oil"
+
+
+def test_every_number_of_the_json_is_in_the_csv(made: Path) -> None:
+    """Each number of the report in turn becomes one that there is only once, and must come up in a cell. What names a
+    row is a number too, and points of curves and bins of histograms are excepted, as the schema says."""
+    run = read_run(made / "again")
+    report = measure(run, read_run(made / "run"))
+    report["alike"] = [{"subjects": ["p01", "p02"], "similarity": {"dlib": 0.97}}]
+    given: dict[float, str] = {}
+
+    def mark(value: Any, place: str) -> Any:
+        if isinstance(value, dict):
+            left = {"schema"} | ({"det", "genuine", "impostor"} if "det" in value else set())
+            left |= {"variant"} if "state" in value else set()
+            return {k: v if k in left else mark(v, f"{place}.{k}") for k, v in value.items()}
+        if isinstance(value, list):
+            return [mark(inner, place) for inner in value]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return value
+        given[float(len(given)) + 0.5] = place
+        return float(len(given)) - 0.5
+
+    cells = {cell for row in flat(mark(report, "report")) for cell in row if isinstance(cell, float)}
+    assert {place for number, place in given.items() if number not in cells} == set()
+    assert len(given) > 1000
+    schema = json.loads((Path(page_module.__file__).parent / "drift.schema.json").read_text("utf-8"))
+    assert flat(report)[0] == list(schema["$defs"]["csv_row"]["properties"])
+    places = [tuple(row[:6]) for row in flat(report)]
+    assert len(set(places)) == len(places)
 
 
 def test_json_csv_and_summary_carry_the_same_numbers_and_follow_the_schema(made: Path, capsys: Any) -> None:
@@ -540,6 +617,22 @@ def test_the_page_loads_nothing_and_holds_every_picture(made: Path) -> None:
     assert page.count('<svg class="plot"') >= 7
 
 
+def test_beside_a_picture_stands_that_of_the_same_recipe_and_photo(made: Path, tmp_path: Path) -> None:
+    """A baseline of two recipes has two pictures of each place, and another photo's is none of it."""
+    shutil.copytree(made / "run", tmp_path / "two")
+    with Ledger.open(tmp_path / "two") as ledger:
+        columns = "subject, style, axes, variant, stem, state, round, attempts, seconds, reasons, output"
+        ledger._db.execute(
+            f"INSERT INTO jobs(key, place, recipe, {columns}) SELECT 'other' || key, place + 100, 'other', {columns} "
+            "FROM jobs WHERE subject = 'p00'"
+        )
+        ledger._db.execute("UPDATE jobs SET output = 'gone.png' WHERE recipe = 'other'")
+        photos = json.dumps([{"path": "x.png", "sha256": "0" * 64}])
+        ledger._db.execute("UPDATE subjects SET photos = ? WHERE name = 'p01'", (photos,))
+    page = drift_page(made / "again", tmp_path / "two")
+    assert page.count('<img class="old"') == 2 * 16 - 2  # p00 has that of mini; p01 has another photo
+
+
 def test_plots_hide_no_reason_and_no_open_end(made: Path) -> None:
     report = measure(read_run(made / "run"))
     style = report["styles"][0]
@@ -554,26 +647,49 @@ def test_plots_hide_no_reason_and_no_open_end(made: Path) -> None:
 
 
 def test_names_from_outside_are_text_and_no_markup(tmp_path: Path) -> None:
-    plan = write_campaign(tmp_path, people=2, styles=("oil",))
-    rows = ["subject,photo,<b>team</b>", *(f"p{n},people/p{n:02}.png,<script>x</script>" for n in range(2))]
+    """Of groups, columns, the run and people; a plan's people have names of files, so one comes in another way."""
+    plan = write_campaign(tmp_path, people=12, styles=("oil",))
+    rows = ["subject,photo,<b>team</b>"]
+    rows += [f"p{n},people/p{n:02}.png,{'<script>x' if n < 6 else 'y'}" for n in range(12)]
     (tmp_path / "people.csv").write_text("\n".join(rows))
     text = plan.read_text().replace('subjects = "people"', 'subjects = "people.csv"')
     plan.write_text(text.replace('name = "test"', 'name = "<img src=x onerror=alert(1)>"'))
     run_campaign(read_plan(plan), tmp_path / "run", local())
+    with Ledger.open(tmp_path / "run") as ledger:
+        for table, column in (("subjects", "name"), ("jobs", "subject")):
+            ledger._db.execute(f"UPDATE {table} SET {column} = '\"><img src=y>' WHERE {column} = 'p1'")
     page = drift_page(tmp_path / "run")
-    assert "<img src=x" not in page
-    assert "<script>x" not in page
+    for markup in ("<script>x", "<b>team", "<img src="):
+        assert markup not in page
+    for text in (
+        "&lt;script&gt;x",
+        "&lt;b&gt;team",
+        "&lt;img src=x onerror=alert(1)&gt;",
+        "&#34;&gt;&lt;img src=y&gt;",
+    ):
+        assert text in page
 
 
-def test_a_thousand_pictures_stay_below_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Noise is the worst that can be compressed; each thumbnail must stay within its share."""
+def test_a_page_of_a_thousand_pictures_stays_below_25_megabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise is the worst that can be compressed. All pictures are links to one, which is made small only once here."""
+    drawn = functools.cache(page_module._thumbnail)
+    monkeypatch.setattr(page_module, "_thumbnail", lambda path, side, share: drawn(path.resolve(), side, share))
     noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
-    path = write_picture(tmp_path / "noise.png", noise)
-    share = page_module._BUDGET / 2000
-    side = next(side for side, least in page_module._SIDES if share >= least)
-    uri = page_module._thumbnail(path, side, share)
-    assert 2000 * len(uri) < 22e6
-    assert page_module._thumbnail(tmp_path / "gone.png", side, share) == ""
+    write_picture(tmp_path / "noise.png", noise)
+    run = a_run(500)
+    for job in run.jobs:
+        job["output"] = "noise.png"
+        before = tmp_path / before_file(job["subject"], job["recipe"])
+        if not before.exists():
+            before.parent.mkdir(parents=True)
+            before.symlink_to(tmp_path / "noise.png")
+    page = page_module.render_page(measure(run), tmp_path)
+    assert page.count('<li class="card') == page.count("<img loading") == 1000
+    assert len(page) < 25 * 2**20
+    assert page.count("{background-image:url(data:") == 500
+    assert drawn(tmp_path / "gone.png", 128, 7000) == ""
 
 
 def test_the_stated_power_clears_the_tolerance_as_well() -> None:

@@ -288,7 +288,7 @@ class RayEngine:
 
     Args:
         address: Of a running cluster, or `auto`; empty starts a local one on the loopback interface.
-        workers: Actors; 0 for as many as the cluster's CPUs or GPUs hold.
+        workers: Actors; 0 for as many as the CPUs or GPUs of each machine hold.
         gpus: GPUs per actor, also a fraction such as 0.5: two actors then share one.
         threads: Processor threads per actor, which is also how many CPUs Ray counts for it.
         load: Makes the Stylizer, on the actor.
@@ -331,7 +331,7 @@ class RayEngine:
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise CampaignError(f"no Ray cluster at {address or 'this machine'}: {error}") from None
         has = ray.cluster_resources()
-        room = int(has.get("GPU", 0) / gpus) if gpus else int(has.get("CPU", 0) // threads)
+        room = sum(places(node["Resources"], gpus, threads) for node in ray.nodes() if node["Alive"])
         self.workers = workers or room
         if room < max(1, workers):
             what = f"{gpus:g} GPU(s)" if gpus else f"{threads} CPU(s)"
@@ -426,6 +426,20 @@ class RayEngine:
             self._ray.kill(actor)
         if self._own:
             self._ray.shutdown()
+
+
+def places(has: Mapping[str, float], gpus: float, threads: int) -> int:
+    """How many actors one machine holds. An actor lies on one machine, and a part of a GPU on one GPU.
+
+    Args:
+        has: Resources of the machine, as `ray.nodes()` names them.
+        gpus: Per actor; below 1 a share of one GPU, 0 for none.
+        threads: CPUs per actor, where it has no GPU.
+    """
+    if not gpus:
+        return int(has.get("CPU", 0) // threads)
+    own = int(has.get("GPU", 0))
+    return own * int(1 / gpus + 1e-9) if gpus < 1 else int(own // gpus)
 
 
 def _line(error: Exception) -> str:

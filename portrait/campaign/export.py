@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from portrait.campaign.ledger import Ledger, only_run
-from portrait.campaign.run import BEFORE, PICTURES, before_file
+from portrait.campaign.run import BEFORE, PICTURES, before_file, settle, settle_run
 from portrait.campaign.sizes import SIZES, encode_size, face_box
 from portrait.errors import SettingsError
 from portrait.images import read_photo, write_bytes
+from portrait.judge.crowd import separation
 
 MANIFEST = "manifest.csv"
 _COLUMNS = (
@@ -33,25 +35,31 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """How many files were written, of how many portraits; `enlarged` is how many had to be enlarged."""
+    """How many files were written, of how many portraits; `enlarged` is how many had to be enlarged, `removed` how many
+    files of the export before are gone. `settled` False: not every portrait was judged against everybody of the run."""
 
     files: int
     pictures: int
     enlarged: int
+    removed: int
+    settled: bool
     manifest: Path
 
 
 def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> Exported:
     """Write every accepted picture as `SUBJECT/STYLE...-SIZE.suffix`, and a manifest CSV with a line each.
 
+    A run that was killed before its end is judged first (`settle_run`), so that nobody gets a portrait of somebody else.
+
     Args:
         run: A run's folder.
-        folder: Where to; files of an earlier export are replaced.
+        folder: Where to. What its manifest lists of an earlier export is replaced, and removed if it is no longer in it.
         sizes: Names of `SIZES`; those of the plan if there are none, or else the original.
 
     Raises:
         SettingsError: an unknown size.
     """
+    settled = settle_run(run)
     with Ledger.open(run) as ledger:
         wanted = list(sizes) or ledger.get("sizes") or ["original"]
         for name in wanted:
@@ -88,8 +96,34 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> Exported:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerows([plain_cell(value) for value in row] for row in [[*_COLUMNS, *columns], *rows])
+    before = _listed(folder)
     manifest = write_bytes(folder / MANIFEST, text.getvalue().encode("utf-8-sig"))
-    return Exported(files=len(rows), pictures=pictures, enlarged=enlarged, manifest=manifest)
+    now = {str(row[0]).casefold() for row in rows}
+    removed = _remove(folder, (name for name in before if name.casefold() not in now))
+    return Exported(
+        files=len(rows), pictures=pictures, enlarged=enlarged, removed=removed, settled=settled, manifest=manifest
+    )
+
+
+def _listed(folder: Path) -> set[str]:
+    """The files that the manifest in a folder lists; none if there is no such manifest."""
+    try:
+        with (folder / MANIFEST).open(encoding="utf-8-sig", newline="") as file:
+            return {row["file"] for row in csv.DictReader(file) if row.get("file")}
+    except (OSError, ValueError, csv.Error):
+        return set()
+
+
+def _remove(folder: Path, files: Iterable[str]) -> int:
+    """Remove files below a folder, and the folders that are empty then; returns how many files went."""
+    gone, top = 0, folder.resolve()
+    for path in (top / name for name in files):
+        if top in path.resolve().parents and path.is_file():
+            path.unlink()
+            gone += 1
+            with suppress(OSError):  # others lie in it
+                path.parent.rmdir()
+    return gone
 
 
 def plain_cell(value: object) -> object:
@@ -104,9 +138,13 @@ def prune_run(
 
     Always: files that no job of the plan refers to, and jobs that the plan no longer names. With `rejected` the pictures
     that were not accepted (their rows and scores stay). With `embeddings` the faces' embeddings, which are biometric
-    data: what is measured between people (impostors, one person over the styles) can then no longer be.
+    data: what is measured between people (impostors, one person over the styles) can then no longer be, but for
+    the way from the person to a stranger, which stays in the ledger: the tolerance of every later comparison is a share
+    of it.
     """
     with only_run(run), Ledger.open(run) as ledger:
+        if not dry_run:
+            settle(ledger)
         keep: set[Path] = set()
         for job in ledger.jobs():
             if job.output and not (rejected and job.state == "rejected"):
@@ -126,4 +164,10 @@ def prune_run(
                 if place.is_dir() and not any(place.iterdir()):
                     place.rmdir()
         gone = ledger.delete_dropped()
-        return files, gone + (ledger.forget() if embeddings else 0)
+        if embeddings:
+            known = {person["name"]: person["embeddings"] for person in ledger.subjects()}
+            made = ((job.slot.subject, ledger.seen_in(job.id)) for job in ledger.jobs("accepted", "rejected"))
+            if found := separation(known, made):
+                ledger.set("separation", found)
+            gone += ledger.forget()
+        return files, gone

@@ -6,8 +6,9 @@ import base64
 import json
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from portrait.campaign.plan import Slot
-from portrait.errors import CampaignError
+from portrait.errors import CampaignError, InputError
 from portrait.records import Embedding
 
 FILE = "ledger.sqlite"
@@ -49,6 +50,9 @@ CREATE TABLE results(
   job INTEGER PRIMARY KEY REFERENCES jobs(id) ON DELETE CASCADE, record TEXT NOT NULL, look TEXT, embeddings TEXT
 );
 """
+_REASONS = "json_extract(entry, '$.reasons')"
+_COUNT_REASONS = f"SELECT {_REASONS}, count(*) FROM attempts WHERE NOT accepted GROUP BY 1"
+_INDEX = f"CREATE INDEX IF NOT EXISTS attempts_reasons ON attempts({_REASONS}) WHERE NOT accepted"
 # Records lie in a table of their own: counting jobs then reads an index of a few megabytes, not the records.
 
 
@@ -100,16 +104,22 @@ class Ledger:
 
     @classmethod
     def create(cls, folder: Path) -> Ledger:
-        """A new ledger, or the one that is there; the folder is made."""
-        folder.mkdir(parents=True, exist_ok=True)
-        ledger = cls(sqlite3.connect(folder / FILE, isolation_level=None), folder)
-        ledger._db.executescript(_OPEN)
+        """A new ledger, or the one that is there; the folder is made.
+
+        Raises:
+            InputError: the folder cannot be made.
+            CampaignError: the ledger cannot be written, is damaged or of a newer version.
+        """
+        make_folder(folder)
+        ledger = cls._connected(folder)
         with ledger.transaction():
             if not ledger._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
                 for statement in _TABLES.split(";\n"):
                     ledger._db.execute(statement)
                 ledger.set("schema", SCHEMA)
         ledger._check()
+        with ledger.transaction():
+            ledger._db.execute(_INDEX)  # ledgers of before have none
         return ledger
 
     @classmethod
@@ -117,16 +127,28 @@ class Ledger:
         """The ledger of a run that was started.
 
         Raises:
-            CampaignError: there is none, or it is damaged or of a newer version.
+            CampaignError: there is none, it cannot be opened, or it is damaged or of a newer version.
         """
         if not (folder / FILE).is_file():
             raise CampaignError(
                 f"{folder} is no campaign run: it has no {FILE}; name the folder that was given with -o"
             )
-        ledger = cls(sqlite3.connect(folder / FILE, isolation_level=None), folder)
+        ledger = cls._connected(folder)
         try:
-            ledger._db.executescript(_OPEN)
             ledger._check()
+        except sqlite3.DatabaseError as error:
+            raise CampaignError(f"{folder / FILE} is damaged: {error}") from None
+        return ledger
+
+    @classmethod
+    def _connected(cls, folder: Path) -> Ledger:
+        try:
+            ledger = cls(sqlite3.connect(folder / FILE, isolation_level=None), folder)
+            ledger._db.executescript(_OPEN)
+        except sqlite3.OperationalError as error:
+            raise CampaignError(
+                f"cannot open {folder / FILE}: {error}; a run must lie where files can be written, to be read too"
+            ) from None
         except sqlite3.DatabaseError as error:
             raise CampaignError(f"{folder / FILE} is damaged: {error}") from None
         return ledger
@@ -362,11 +384,10 @@ class Ledger:
 
     def reasons(self) -> dict[str, int]:
         """How many attempts failed for each reason, the most frequent first."""
-        rows = self._db.execute(
-            "SELECT r.value, count(*) FROM attempts a JOIN json_each(a.entry, '$.reasons') r WHERE NOT a.accepted "
-            "GROUP BY 1 ORDER BY 2 DESC"
-        )
-        return {reason: count for reason, count in rows}
+        total: Counter[str] = Counter()
+        for reasons, count in self._db.execute(_COUNT_REASONS):
+            total.update(dict.fromkeys(json.loads(reasons), count))
+        return dict(total.most_common())
 
     def swapped(self) -> list[dict[str, Any]]:
         """subject, other and pictures: how many portraits of a subject are taken for another one."""
@@ -406,14 +427,26 @@ class Ledger:
                 f"(SELECT id FROM jobs WHERE 1{some})",
                 names,
             )
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._db.execute("VACUUM")  # or the bytes stay in free pages
+        self._wipe()
         return people.rowcount + jobs.rowcount
 
     def delete_dropped(self) -> int:
-        """Remove jobs that are no longer in the plan, with their attempts."""
+        """Remove jobs that are no longer in the plan, with their attempts, and the people of whom no job is left, with
+        their embeddings; returns how many jobs."""
         with self.transaction():
-            return self._db.execute("DELETE FROM jobs WHERE place < 0").rowcount
+            jobs = self._db.execute("DELETE FROM jobs WHERE place < 0").rowcount
+            people = self._db.execute("DELETE FROM subjects WHERE name NOT IN (SELECT subject FROM jobs)").rowcount
+        if jobs or people:
+            self._wipe()
+        return jobs
+
+    def _wipe(self) -> None:
+        """Leave nothing of what was removed in the files: neither in free pages nor in the log of changes."""
+        try:
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.OperationalError as error:
+            raise CampaignError(f"cannot write {self.folder / FILE}: {error}") from None
 
 
 @contextmanager
@@ -421,19 +454,32 @@ def only_run(folder: Path) -> Iterator[None]:
     """Hold the run's folder for one writing process; the system lets go of it when the process ends, however it ends.
 
     Raises:
-        CampaignError: another process holds it, or there is no such folder.
+        CampaignError: another process holds it, there is no such folder, or it cannot be written to.
     """
     if not folder.is_dir():
         raise CampaignError(f"{folder} is no campaign run: there is no such folder")
-    lock = sqlite3.connect(folder / "lock.sqlite", timeout=0, isolation_level=None)
-    try:
+    with ExitStack() as stack:
         try:
+            lock = sqlite3.connect(folder / "lock.sqlite", timeout=0, isolation_level=None)
+            stack.callback(lock.close)
             lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:
-            raise CampaignError(f"another process is working on {folder}; wait for it, or end it") from None
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname.startswith("SQLITE_BUSY"):
+                raise CampaignError(f"another process is working on {folder}; wait for it, or end it") from None
+            raise CampaignError(f"cannot write to {folder}: {error}") from None
         yield
-    finally:
-        lock.close()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a run's folder, if it is not there.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error.strerror}; name another one with -o") from None
 
 
 def pack(embeddings: Mapping[str, Embedding] | None) -> str | None:

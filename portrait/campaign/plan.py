@@ -11,6 +11,7 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -23,6 +24,8 @@ from portrait.faces.identity import FaceChoice
 from portrait.recipes.recipe import Recipe
 from portrait.settings import Settings, settings_from
 
+_LONGEST_WORD, _LONGEST_NAME = 60, 200
+"""Bytes of a text in a file name, and of the name without what is put behind it; file systems take 255."""
 PICTURE_KINDS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif", ".heic")
 
 _TABLES = ("axes", "settings", "budget")
@@ -73,8 +76,8 @@ class Slot:
     @property
     def stem(self) -> str:
         """Path of its files below `pictures/`, without suffix. No text of an axis has the `_` that joins them."""
-        words = [self.style, *(_slug(text) or "plain" for _, text in self.axes), str(self.variant + 1)]
-        return f"{self.subject}/{self.recipe}/{'_'.join(words)}"
+        words = "_".join([self.style, *(_slug(text) or "plain" for _, text in self.axes), str(self.variant + 1)])
+        return f"{self.subject}/{self.recipe}/{_cut(words, _LONGEST_NAME, words)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +163,10 @@ def plan_from(table: Mapping[str, Any], folder: Path, name: str = "plan") -> Pla
     return Plan(
         name=str(table.get("name", folder.resolve().name)),
         people=tuple(_people(table["subjects"], folder, name)),
-        recipes=_texts(table.get("recipes", ["mini"]), "recipes", name, least=1),
+        recipes=tuple(
+            _beside(folder, text) if text.endswith(".toml") else text
+            for text in _texts(table.get("recipes", ["mini"]), "recipes", name, least=1)
+        ),
         styles=_texts(table.get("styles", ["all"]), "styles", name, least=1),
         variants=variants,
         axes=axes,
@@ -187,8 +193,8 @@ def _settings(values: dict[str, Any], folder: Path, name: str) -> Settings:
             )
     _only_known(values, known, f"{name}: [settings]", {})
     for key in ("thresholds", "curves", "base"):
-        if isinstance(values.get(key), str) and values[key] and (folder / values[key]).exists():
-            values[key] = str((folder / values[key]).resolve())
+        if isinstance(values.get(key), str) and values[key]:
+            values[key] = _beside(folder, values[key])
     if isinstance(values.get("keep"), list):
         values["keep"] = [_from(folder, text, "mask:") for text in values["keep"]]
     if isinstance(values.get("lora"), list):
@@ -198,6 +204,11 @@ def _settings(values: dict[str, Any], folder: Path, name: str) -> Settings:
         if FaceChoice.parse(values["face"]).kind == "each":
             raise SettingsError(f"{name}: face each is not one person; name each person in a CSV of subjects")
     return settings_from(values | {"max_seconds": 86400.0})
+
+
+def _beside(folder: Path, text: str) -> str:
+    """A file or folder seen from the plan's folder, if it is there; any other name as it stands."""
+    return str((folder / text).resolve()) if (folder / text).exists() else text
 
 
 def _from(folder: Path, text: Any, prefix: str) -> Any:
@@ -316,18 +327,35 @@ def safe_name(text: str) -> str:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40]
+    """A text as a word of a file name; two texts that differ have two words, but for case and punctuation of short ones."""
+    return _cut(re.sub(r"[\W_]+", "-", text.lower()).strip("-"), _LONGEST_WORD, text)
+
+
+def _cut(name: str, most: int, whole: str) -> str:
+    """A name of at most so many bytes; one that was cut ends in six digits of the SHA-256 of what it stands for."""
+    if len(name.encode()) <= most:
+        return name
+    digits = hashlib.sha256(whole.encode()).hexdigest()[:6]
+    return f"{name.encode()[: most - 7].decode(errors='ignore').rstrip('-_')}-{digits}"
 
 
 def shared_ingredients(settings: Settings) -> dict[str, Any]:
     """What all jobs of a plan have in common and what moves pixels or verdicts; files stand for their contents."""
     values = {key: value for key, value in asdict(settings).items() if key not in _NOT_PICTURES}
     values["keep"] = [f"mask:{_digest(Path(keep.file))}" if keep.file else keep.name for keep in settings.keeps()]
-    values["lora"] = [text.rpartition(":")[2] for text in settings.lora]  # the file itself is among the weights
+    values["lora"] = [_lora_weight(text) for text in settings.lora]  # the file itself is among the weights
     choice = FaceChoice.parse(settings.face)
     if choice.kind == "like":
         values["face"] = f"like:{_digest(Path(choice.reference))}"
     return values | {"portrait": portrait.__version__}
+
+
+def _lora_weight(text: str) -> float:
+    """The weight in `FILE.safetensors:WEIGHT`, read as `recipes.recipe.customised` does: without one it is 1."""
+    name, colon, number = text.rpartition(":")
+    with suppress(ValueError):
+        return float(number) if colon and "." in name else 1.0
+    return 1.0
 
 
 def _digest(path: Path) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from portrait.intervals import wilson
 from portrait.judge.thresholds import calibration_table
 from portrait.recipes.recipe import Recipe
 from portrait.runtime import cache_dir
+from portrait.settings import Settings
 
 _LEAST = 20
 """So many jobs of a style make its measured rate count before the calibration's."""
 _MOST = 2000
 """So many jobs of a recipe are looked at."""
+_ALSO = ("frame", "prompt", "negative_prompt", *(f.name for f in fields(Settings) if f.metadata.get("knob")))
+"""Settings besides the dial and `far` that move the first attempt at a picture."""
 _UNSEEN = (0.7, 0.05, 0.98)
 """A style that nobody measured: a rate, and how little is known of it."""
 
@@ -63,7 +67,7 @@ def _expected(p: float, most: int) -> float:
 
 
 def _rate(recipe: str, style: str, plan: Plan, measured: Mapping[str, Any]) -> tuple[tuple[float, float, float], str]:
-    counts = measured.get(recipe, {}).get("first_attempts", {}).get(f"{style} at {plan.settings.far:g}")
+    counts = measured.get(recipe, {}).get("first_attempts", {}).get(_key(style, asdict(plan.settings)))
     if counts and counts[1] >= _LEAST:
         return (counts[0] / counts[1], *wilson(*counts)), "measured here"
     custom = Path(plan.settings.thresholds) if plan.settings.thresholds else None
@@ -72,6 +76,15 @@ def _rate(recipe: str, style: str, plan: Plan, measured: Mapping[str, Any]) -> t
         rate = table["styles"][style]["first_attempt_accepted"][f"{plan.settings.far:g}"]
         return (rate["rate"], *rate["interval"]), "calibration"
     return _UNSEEN, "a guess: nothing was measured"
+
+
+def _key(style: str, settings: Mapping[str, Any]) -> str:
+    """What a rate of first attempts is one of: the style, the false accept rate, the dial, and whatever else was set
+    that moves a first attempt, as a digest."""
+    usual = Settings()
+    own = {name: settings[name] for name in _ALSO if settings[name] != getattr(usual, name)}
+    more = f", {hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]}" if own else ""
+    return f"{style} at {settings['far']:g}, balance {settings['balance']:g}{more}"
 
 
 def picture_bytes(recipe: Recipe, kind: str, measured: Mapping[str, Any]) -> float:
@@ -96,6 +109,7 @@ def measured_rates() -> dict[str, Any]:
 
 def remember(ledger: Ledger, seconds_per_attempt: Mapping[str, float]) -> None:
     """Keep what a run measured of some recipes, for the plans after it. A cache that cannot be written is no error."""
+    settings = (ledger.get("snapshot") or {}).get("settings")
     first: dict[tuple[str, str], list[int]] = {}
     sizes: dict[str, list[int]] = {}
     seen: dict[str, int] = {}
@@ -105,11 +119,9 @@ def remember(ledger: Ledger, seconds_per_attempt: Mapping[str, float]) -> None:
         if job.slot.recipe not in seconds_per_attempt or seen[job.slot.recipe] > _MOST:
             continue
         attempts, done = ledger.attempts(job.id), ledger.result(job.id)
-        if not attempts or not done:
+        if not attempts or not done or not settings:
             continue
-        record = done[0]
-        far = next(iter(record["thresholds"].values()))["far"]
-        entry = first.setdefault((job.slot.recipe, f"{job.slot.style} at {far:g}"), [0, 0])
+        entry = first.setdefault((job.slot.recipe, _key(job.slot.style, settings)), [0, 0])
         entry[0] += bool(attempts[0]["accepted"])
         entry[1] += 1
         path = ledger.folder / str(job.output)
@@ -121,7 +133,8 @@ def remember(ledger: Ledger, seconds_per_attempt: Mapping[str, float]) -> None:
     for recipe, seconds in seconds_per_attempt.items():
         entry_of = table.setdefault(recipe, {})
         entry_of["seconds_per_attempt"] = round(seconds, 4)
-        entry_of["first_attempts"] = {style: counts for (name, style), counts in first.items() if name == recipe}
+        rates = entry_of.setdefault("first_attempts", {})
+        rates |= {key: counts for (name, key), counts in first.items() if name == recipe}
         if sizes.get(recipe):
             entry_of.setdefault("bytes", {})[kind] = round(sum(sizes[recipe]) / len(sizes[recipe]))
     with suppress(InputError, OSError):

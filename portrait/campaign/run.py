@@ -7,17 +7,17 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from portrait.campaign.engines import Batch, Engine, Made, PhotoFile, Task
-from portrait.campaign.ledger import Counts, Job, Ledger, only_run
+from portrait.campaign.ledger import Counts, Job, Ledger, make_folder, only_run
 from portrait.campaign.plan import Plan, Slot, job_key, read_plan, seed_of, shared_ingredients
 from portrait.campaign.rates import remember
-from portrait.errors import CampaignError, PlanChangedError, SettingsError
+from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
 from portrait.images import write_bytes, write_json
 from portrait.judge.crowd import Crowd, Nearest
 from portrait.recipes.recipe import Recipe, load_recipe
@@ -25,6 +25,8 @@ from portrait.runtime import cpu_threads
 
 log = logging.getLogger(__name__)
 
+MISSING = "missing:"
+"""Begins what stands for the SHA-256 of a photo that cannot be read."""
 PICTURES, BEFORE, PLAN = "pictures", "before", "campaign.toml"
 BATCH = 8
 """Jobs of one person that are handed to a worker at once; Ctrl-C waits for a batch, kill -9 costs at most one."""
@@ -96,11 +98,12 @@ def run_campaign(
         CampaignError: another process works on the folder; or `MOST_FAULTS` people in a row met an error that is not
             their photo's, a broken model or a full disk say: their jobs are left pending. Who meets one a second time
             has failed, and no longer stops the others.
+        InputError: the folder cannot be made, or a file of it cannot be written.
         SettingsError, WeightsError: the plan, recipe or thresholds do not fit. Nothing was begun.
     """
     recipes, sources = recipes_of(plan)
     styles = {name: tuple(plan.styles_of(recipe)) for name, recipe in recipes.items()}
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with only_run(folder), Ledger.create(folder) as ledger:
         threads = plan.settings.threads or (ledger.get("environment") or {}).get("threads") or cpu_threads()
         plan = replace(plan, settings=replace(plan.settings, threads=threads))
@@ -119,7 +122,7 @@ def run_campaign(
             _drive(plan, recipes, sources, weights, ledger, machine, limit, batch, stop, on_progress)
         finally:
             machine.close()
-        _settle(ledger)
+        settle(ledger)
         return ledger.counts()
 
 
@@ -139,6 +142,33 @@ def plan_of(folder: Path) -> Plan:
     if not source or not Path(source).is_file():
         raise CampaignError(f"the plan of {folder} is no longer at {source}; name the plan file, and the run with -o")
     return read_plan(Path(source))
+
+
+def settle(ledger: Ledger) -> None:
+    """Judge the pictures of a run against everybody of it, if that was not done since a run last began."""
+    if not ledger.get("settled"):
+        _settle(ledger)
+        ledger.set("settled", True)
+
+
+def settle_run(folder: Path) -> bool:
+    """Judge a run's pictures against everybody of it, if a run that was killed has not; whether they are judged now.
+
+    They are not while another process works on the folder, or where it cannot be written to.
+
+    Raises:
+        CampaignError: the folder is no run.
+    """
+    with Ledger.open(folder) as ledger:
+        if ledger.get("settled"):
+            return True
+    try:
+        with only_run(folder), Ledger.open(folder) as ledger:
+            settle(ledger)
+    except (CampaignError, InputError) as error:
+        log.info("%s is not settled: %s", folder, error)
+        return False
+    return True
 
 
 def _note_environment(ledger: Ledger, now: dict[str, Any]) -> None:
@@ -188,6 +218,7 @@ def _enter(
             for person in plan.people
         )
         ledger.put_jobs(jobs)
+        ledger.set("settled", False)
         ledger.set("snapshot", snapshot)
         ledger.set("name", plan.name)
         ledger.set("plan_path", str(plan.path.resolve()) if plan.path else "")
@@ -230,14 +261,14 @@ def _short(value: Any) -> str:
 
 
 def _photo_digest(path: Path) -> str:
-    """SHA-256 of a photo's bytes; `missing` for one that cannot be read, which fails when its turn comes."""
+    """SHA-256 of a photo's bytes; `MISSING` and its place for one that cannot be read, which fails when its turn comes."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError:
-        return f"missing:{path.resolve()}"
+        return f"{MISSING}{path.resolve()}"
     return digest.hexdigest()
 
 
@@ -245,7 +276,7 @@ def _require_different(photos: Mapping[str, list[str]]) -> None:
     """One photo under two names would make one person an impostor of themselves."""
     first: dict[str, str] = {}
     for name, digests in photos.items():
-        if (other := first.setdefault(digests[0], name)) != name and not digests[0].startswith("missing:"):
+        if (other := first.setdefault(digests[0], name)) != name and not digests[0].startswith(MISSING):
             raise SettingsError(f"{name} and {other} are the same photo; name each person once")
 
 
@@ -279,7 +310,7 @@ def _requeue(ledger: Ledger, retry: Collection[str]) -> None:
 def _requeue_lost(ledger: Ledger) -> None:
     """Jobs whose picture is no longer there are made again, but for rejected ones that were removed on purpose."""
     states = ("accepted",) if ledger.get("pruned") else ("accepted", "rejected")
-    lost = [job.id for job in ledger.jobs(*states) if not (job.output and (ledger.folder / job.output).is_file())]
+    lost = [job.id for job in ledger.jobs(*states) if not _is_there(ledger, job)]
     if lost:
         log.warning("%d pictures of this run are no longer there and are made again", len(lost))
         ledger.requeue(ids=lost)
@@ -314,12 +345,15 @@ def _drive(
             if not found:
                 return
             place, given = found[-1].place, given + len(found)
-            photos, failure = _photos(ledger, found[0])
+            photos, failure, fault = _photos(ledger, found[0])
             if failure:
                 for job in found:
-                    ledger.end(job, "failed", reasons=[failure])
-                    ledger.seen(job.slot.subject, {}, failure)
+                    _fail(ledger, job, failure)
                     report(job)
+                if fault:
+                    met(found, failure)
+                else:
+                    ledger.seen(found[0].slot.subject, {}, failure)
                 continue
             jobs.update({job.id: job for job in found})
             yield Batch(
@@ -334,6 +368,17 @@ def _drive(
         spent = time.perf_counter() - begun
         on_progress(Progress(counts=ledger.counts(), made=made, seconds=spent, last=job.stem))
 
+    def met(them: Sequence[Job], why: str) -> None:
+        """An error that need not be the photo's; of too many people in a row it stops the run."""
+        faults.update({job.id: job.slot.subject for job in them if job.id not in again})
+        if len(set(faults.values())) >= MOST_FAULTS:
+            ledger.set("faulted", sorted(again | faults.keys()))
+            ledger.requeue(ids=list(faults))
+            raise CampaignError(
+                f"{MOST_FAULTS} people in a row met an error that need not be their photo's, the last of them this: "
+                f"{why}. Their jobs are left pending; mend the cause, and start the same command again"
+            )
+
     on_progress(Progress(counts=ledger.counts(), made=0, seconds=0.0))
     for result in machine.work(batches()):
         job = jobs.pop(result.task.id)
@@ -343,33 +388,28 @@ def _drive(
         of[0], of[1], last = of[0] + now - last, of[1] + attempts, now
         if result.record is not None:
             faults.clear()
-        elif result.fault and job.id not in again:
-            faults[job.id] = job.slot.subject
-        if len(set(faults.values())) >= MOST_FAULTS:
-            ledger.set("faulted", sorted(again | faults.keys()))
-            ledger.requeue(ids=list(faults))
-            raise CampaignError(
-                f"{MOST_FAULTS} people in a row met an error that need not be their photo's, the last of them this: "
-                f"{result.failure}. Their jobs are left pending; mend the cause, and start the same command again"
-            )
+        elif result.fault:
+            met([job], result.failure)
     remember(ledger, {recipe: s * machine.workers / tried for recipe, (s, tried) in spent.items() if tried >= 5})
 
 
-def _photos(ledger: Ledger, job: Job) -> tuple[tuple[PhotoFile, ...], str]:
-    """The bytes that the key was made from, or why they are not to be had."""
+def _photos(ledger: Ledger, job: Job) -> tuple[tuple[PhotoFile, ...], str, bool]:
+    """The bytes that the key was made from, or why they are not to be had; and whether that may lie with the disk: a
+    photo could be read when the run was started, and cannot now."""
     found = []
     for photo in ledger.photos(job.slot.subject):
         path = Path(photo["path"])
         try:
             data = path.read_bytes()
         except OSError as error:
-            return (), f"cannot read {path}: {error.strerror or error}"
+            fault = not photo["sha256"].startswith(MISSING)
+            return (), f"cannot read {path}: {error.strerror or error}", fault
         except MemoryError:
-            return (), f"{path} is larger than the memory; use a smaller photo"
+            return (), f"{path} is larger than the memory; use a smaller photo", False
         if hashlib.sha256(data).hexdigest() != photo["sha256"]:
-            return (), f"{path} has changed since this run was started; start the run again"
+            return (), f"{path} has changed since this run was started; start the run again", False
         found.append(PhotoFile(path=str(path), sha256=photo["sha256"], data=data))
-    return tuple(found), ""
+    return tuple(found), "", False
 
 
 def _task(plan: Plan, recipes: Mapping[str, Recipe], sources: Mapping[str, str], job: Job) -> Task:
@@ -383,7 +423,7 @@ def _write(ledger: Ledger, job: Job, made: Made, kind: str) -> int:
     """Files first, each atomically, then the ledger; returns the number of attempts."""
     slot = job.slot
     if made.record is None:
-        ledger.end(job, "failed", reasons=[made.failure])
+        _fail(ledger, job, made.failure)
         ledger.seen(slot.subject, made.identity, made.failure if made.no_face else None)
         return 0
     record, folder = made.record, ledger.folder
@@ -392,8 +432,7 @@ def _write(ledger: Ledger, job: Job, made: Made, kind: str) -> int:
     if made.before:
         write_bytes(folder / before_file(slot.subject, slot.recipe), made.before)
     ledger.seen(slot.subject, made.identity)
-    there = bool(job.output) and (folder / str(job.output)).is_file()
-    if old and there and state == "rejected" and job.round and closeness(old[0]) >= closeness(record):
+    if old and _is_there(ledger, job) and state == "rejected" and job.round and closeness(old[0]) >= closeness(record):
         ledger.end(job, "rejected", attempts=record["attempts"], reasons=old[0]["reasons"])  # the earlier one is nearer
         return len(record["attempts"])
     output = record["output"] = _output(job, state, f".{kind}")
@@ -413,6 +452,20 @@ def _write(ledger: Ledger, job: Job, made: Made, kind: str) -> int:
         embeddings=made.embeddings,
     )
     return len(record["attempts"])
+
+
+def _fail(ledger: Ledger, job: Job, why: str) -> None:
+    """End a job of which nothing came. A picture that an earlier round left keeps its verdict."""
+    old = ledger.result(job.id)
+    if old and _is_there(ledger, job):
+        log.warning("%s could not be made again (%s); the earlier picture stays", job.stem, why)
+        ledger.end(job, str(old[0]["status"]), reasons=old[0]["reasons"])
+    else:
+        ledger.end(job, "failed", reasons=[why])
+
+
+def _is_there(ledger: Ledger, job: Job) -> bool:
+    return bool(job.output) and (ledger.folder / str(job.output)).is_file()
 
 
 def _output(job: Job, state: str, suffix: str) -> str:

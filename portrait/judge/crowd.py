@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,3 +91,39 @@ class Crowd:
                 if np.isfinite(margin):
                     found[n] = Nearest(subject=names[row], margin=float(margin))
         return found
+
+
+def separation(
+    people: Mapping[str, Mapping[str, Embedding]], portraits: Iterable[tuple[str, Mapping[str, Embedding]]]
+) -> dict[str, float]:
+    """Judge -> genuine mean minus impostor mean: the way from the person to a stranger, in cosine units.
+
+    Args:
+        people: By name, the embedding of their photos per judge.
+        portraits: (own person, embeddings of the portrait) each; those without embeddings, or of a person without, are
+            left out.
+
+    Returns:
+        The judges that know every other portrait and its person; empty with fewer than two people.
+    """
+    own: dict[str, float] = {}
+    total: dict[str, float] = {}
+    sums = {
+        judge: np.sum([known[judge] for known in people.values() if judge in known], 0, np.float64)
+        for judge in {judge for known in people.values() for judge in known}
+    }
+    count, judges = 0, set(sums)
+    for name, seen in portraits:
+        if not seen or not people.get(name):
+            continue
+        count += 1
+        judges &= seen.keys() & people[name].keys()
+        for judge in judges:
+            own[judge] = own.get(judge, 0.0) + float(people[name][judge] @ seen[judge].astype(np.float64))
+            total[judge] = total.get(judge, 0.0) + float(sums[judge] @ seen[judge])
+    sizes = {judge: sum(judge in known for known in people.values()) for judge in judges}
+    return {
+        judge: round(own[judge] / count - (total[judge] - own[judge]) / (count * (sizes[judge] - 1)), 5)
+        for judge in sorted(judges)
+        if count and sizes[judge] > 1
+    }

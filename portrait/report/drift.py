@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ import portrait
 from portrait.calibration import equal_error_rate
 from portrait.campaign.export import plain_cell
 from portrait.campaign.ledger import Job, Ledger
+from portrait.campaign.run import settle_run
 from portrait.errors import EvaluationError, SettingsError, TooFewPairsError
 from portrait.images import write_bytes, write_json
 from portrait.intervals import (
@@ -29,7 +30,7 @@ from portrait.intervals import (
     wilson,
     wilson_people,
 )
-from portrait.judge.crowd import Crowd
+from portrait.judge.crowd import Crowd, separation
 from portrait.judge.thresholds import threshold_at_far
 
 log = logging.getLogger(__name__)
@@ -80,15 +81,17 @@ class Run:
     licenses: list[dict[str, str]] = field(default_factory=list)
     far: float | None = None
     pending: int = 0
+    settled: bool = True
 
 
 def read_run(folder: Path) -> Run:
-    """Read a campaign's ledger.
+    """Read a campaign's ledger. A run that was killed before its end is judged first, if no other process works on it.
 
     Raises:
         CampaignError: the folder is no run.
         EvaluationError: nothing was made yet.
     """
+    settled = settle_run(folder)
     with Ledger.open(folder) as ledger:
         people = list(ledger.subjects())
         photos = {p["name"]: p["photos"][0]["sha256"] for p in people}
@@ -104,6 +107,7 @@ def read_run(folder: Path) -> Run:
             looks.append(done[1] if done else {})
             embeddings.append(done[2] if done else {})
         name, pending = str(ledger.get("name") or folder.name), ledger.counts().pending
+        kept = ledger.get("separation") or {}  # of before the embeddings were pruned
     if not jobs:
         raise EvaluationError(f"{folder}: nothing was made yet; run it first")
     listed = [{"subject": p["name"], "columns": p["columns"], "failure": p["failure"]} for p in people]
@@ -117,8 +121,10 @@ def read_run(folder: Path) -> Run:
         licenses=list(licenses.values()),
         far=rates.pop() if len(rates) == 1 else None,
         pending=pending,
+        settled=settled,
     )
-    run.separation.update(_separation(run))
+    made = ((jobs[i]["subject"], embeddings[i]) for i in _with_pictures(run))
+    run.separation.update(separation(run.identities, made) or kept)
     return run
 
 
@@ -141,6 +147,7 @@ def read_baseline(path: Path) -> Run:
             people=people,
             separation=dict(report["separation"]),
             pending=report["run"].get("pending", 0),
+            settled=report["run"].get("settled", True),
         )
     except OSError as error:
         raise SettingsError(f"cannot read baseline {path}: {error.strerror}") from None
@@ -156,7 +163,7 @@ def _entry(job: Job, photo: str, record: dict[str, Any] | None, attempts: Sequen
         "attempts": len(attempts), "seconds": round(sum(float(a["seconds"]) for a in attempts), 3), "output": job.output,
         "first": None, "quoted": {}, "delivered": None, "thresholds": {}, "seed": None,
     }  # fmt: skip
-    if record is None or not attempts:
+    if record is None or not attempts or job.state == "failed":
         return entry
     limits = {name: float(limit["value"]) for name, limit in record["thresholds"].items()}
     chosen = record["attempts"][record["chosen"]]
@@ -214,6 +221,7 @@ def measure(run: Run, baseline: Run | None = None) -> dict[str, Any]:
             "people": len(run.people),
             "pictures": len(run.jobs),
             "pending": run.pending,
+            "settled": run.settled,
             "judges": list(judged[0]["thresholds"]),
         },
         "far": run.far,
@@ -380,18 +388,6 @@ def _comparable(run: Run) -> list[int]:
     return [i for i in _with_pictures(run) if run.identities.get(run.jobs[i]["subject"])]
 
 
-def _separation(run: Run) -> dict[str, float]:
-    """Judge -> genuine mean minus impostor mean over all pictures: the way from the person to a stranger."""
-    found = {}
-    chosen = _comparable(run)
-    for judge in next((job["thresholds"] for job in run.jobs if job["delivered"]), {}):
-        if (made := _matrices(run, judge, chosen)) is not None:
-            people, scores = made
-            own = np.array([[name == run.jobs[i]["subject"] for i in chosen] for name in people])
-            found[judge] = round(float(scores[own].mean() - scores[~own].mean()), 5)
-    return found
-
-
 def _verification(run: Run) -> list[dict[str, Any]]:
     """Per recipe, style and judge: portraits against the photos of their own people and of all others."""
     found = []
@@ -406,8 +402,6 @@ def _verification(run: Run) -> list[dict[str, Any]]:
             genuine, impostor = scores[own], scores[~own]
             limit = run.jobs[chosen[0]]["thresholds"][judge]
             ends = float(scores.min()) - 1e-3, float(scores.max()) + 1e-3
-            points = np.unique(np.quantile(np.concatenate([genuine, impostor]), np.linspace(0, 1, 80)))
-            points = np.append(points, np.nextafter(points[-1], np.inf))
             found.append(
                 {
                     "recipe": recipe,
@@ -421,19 +415,30 @@ def _verification(run: Run) -> list[dict[str, Any]]:
                     "eer": round(equal_error_rate(genuine, impostor), 4),
                     "far_at_threshold": round(float((impostor >= limit).mean()), 5),
                     "far_interval": _far_interval(people, [run.jobs[i]["subject"] for i in chosen], scores >= limit),
-                    "det": [
-                        [
-                            round(float(t), 4),
-                            round(float((impostor >= t).mean()), 5),
-                            round(float((genuine < t).mean()), 5),
-                        ]
-                        for t in points
-                    ],
+                    "det": error_curve(genuine, impostor),
                     "genuine": _histogram(genuine, *ends),
                     "impostor": _histogram(impostor, *ends),
                 }
             )
     return found
+
+
+def error_curve(genuine: np.ndarray, impostor: np.ndarray) -> list[list[float]]:
+    """Threshold, false accept and false reject rate, from one end of the scores to the other.
+
+    The thresholds are where one of the rates changes: quantiles of the genuine scores alone, since these are few among
+    all pairs, and just above those of the impostors, where their last ones are taken as finely as the first: a false
+    accept rate of 1 in `impostor.size` is always among them.
+    """
+    own, others = np.sort(genuine.astype(np.float64)), np.sort(impostor.astype(np.float64))
+    shares, tail = np.linspace(0, 1, 80), 1 - np.geomspace(1 / others.size, 1, 40)
+    passed = np.nextafter(np.quantile(others, np.concatenate([shares, tail]), method="lower"), np.inf)
+    kept = np.quantile(own, shares, method="lower")
+    ends = min(own[0], others[0]), np.nextafter(max(own[-1], others[-1]), np.inf)
+    points = np.unique(np.concatenate([kept, passed, ends]))
+    far = 1 - np.searchsorted(others, points) / others.size
+    frr = np.searchsorted(own, points) / own.size
+    return np.stack([points.round(4), far.round(5), frr.round(5)], 1).tolist()
 
 
 def _histogram(values: np.ndarray, low: float, high: float) -> dict[str, Any]:
@@ -572,6 +577,22 @@ def _same_person(run: Run) -> dict[str, Any] | None:
     return {"limits": limits, "same": _rate(flags, np.arange(len(flags))) if known else None, "people": people}
 
 
+def pairing(
+    current: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, Any]]
+) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """A function of a job that is equal for two jobs of two runs that are put against each other, if the photo is too.
+
+    The same subject, style, texts and variant; and the same recipe, where a run has more than one.
+    """
+    several = any(len({job["recipe"] for job in jobs}) > 1 for jobs in (current, baseline))
+
+    def place(job: Mapping[str, Any]) -> tuple[Any, ...]:
+        recipe = job["recipe"] if several else ""
+        return job["subject"], recipe, job["style"], tuple(sorted(job["axes"].items())), job["variant"]
+
+    return place
+
+
 def compare(current: Run, baseline: Run) -> dict[str, Any]:
     """Put two runs against each other, person by person: `comparison` and `verdict` of the report.
 
@@ -583,12 +604,7 @@ def compare(current: Run, baseline: Run) -> dict[str, Any]:
     (a style, a variant, a picture that failed or is not made yet). The accept rate alone is never asked to be stable: yes and
     no need hundreds of people for that, and they follow from the likeness.
     """
-    several = any(len({job["recipe"] for job in run.jobs}) > 1 for run in (current, baseline))
-
-    def place(job: dict[str, Any]) -> tuple[Any, ...]:
-        recipe = job["recipe"] if several else ""
-        return job["subject"], recipe, job["style"], tuple(sorted(job["axes"].items())), job["variant"]
-
+    place = pairing(current.jobs, baseline.jobs)
     before = {place(job): job for job in baseline.jobs}
     pairs, other_photo, lost = [], set[str](), {"baseline": set[str](), "current": set[str]()}
     unseen = {"baseline": _unseen(baseline), "current": _unseen(current)}
@@ -611,10 +627,10 @@ def compare(current: Run, baseline: Run) -> dict[str, Any]:
     here = {place(job) for job in current.jobs}
     gone = [job for job in baseline.jobs if job["delivered"] and job["subject"] in people and place(job) not in here]
     styles_gone = sorted({job["style"] for job in gone} - {new["style"] for _, new in pairs})
-    judges = [j for j in current.separation if j in baseline.separation]
-    if not judges:
-        judges = [j for j in (pairs[0][1]["quoted"] if pairs else {}) if pairs[0][0]["quoted"].get(j) is not None]
-    separation = {judge: baseline.separation.get(judge) for judge in judges}
+    judges = [
+        j for j in (pairs[0][1]["quoted"] if pairs else {}) if all(j in job["quoted"] for p in pairs for job in p)
+    ]
+    apart = {judge: baseline.separation.get(judge) or current.separation.get(judge) for judge in judges}
     found: dict[str, Any] = {
         "baseline": baseline.name,
         "people": len(people),
@@ -638,7 +654,7 @@ def compare(current: Run, baseline: Run) -> dict[str, Any]:
     if len(people) < MIN_PEOPLE:
         why = f"{len(people)} people are in both runs with the same photo; fewer than {MIN_PEOPLE} say nothing"
         return {"comparison": found, "verdict": {"verdict": "too few to say", "why": why, "power": None}}
-    columns = _columns(pairs, judges, separation)
+    columns = _columns(pairs, judges, apart)
     table = _differences(pairs, people, columns)
     enough = [c for c in range(len(columns)) if (~np.isnan(table[:, c])).sum() >= 2]
     alone = sorted({columns[c]["style"] for c in range(len(columns)) if c not in enough})
@@ -653,7 +669,20 @@ def compare(current: Run, baseline: Run) -> dict[str, Any]:
         }  # fmt: skip
         entry["verdict"] = _row_verdict(entry)
         found["rows"].append(entry)
-    return {"comparison": found, "verdict": _verdict(found, _not_compared(found["not_paired"], alone))}
+    unsure = [*_unsettled(current, baseline), *_not_compared(found["not_paired"], alone)]
+    unsure += [
+        f"how far a stranger is from the person by {judge} is known of neither run, since its embeddings were pruned, and "
+        "so is no tolerance"
+        for judge in judges
+        if not apart[judge]
+    ]
+    return {"comparison": found, "verdict": _verdict(found, unsure)}
+
+
+def _unsettled(current: Run, baseline: Run) -> list[str]:
+    """The runs whose pictures were not judged against everybody yet, in words."""
+    sides = (("this run", current), ("the baseline", baseline))
+    return [f"pictures of {name} were not judged against everybody of it yet" for name, run in sides if not run.settled]
 
 
 def _not_compared(left_out: Mapping[str, Any], alone: Sequence[str]) -> list[str]:
@@ -677,9 +706,10 @@ def _not_compared(left_out: Mapping[str, Any], alone: Sequence[str]) -> list[str
 def _columns(
     pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]],
     judges: Sequence[str],
-    separation: Mapping[str, float | None],
+    apart: Mapping[str, float | None],
 ) -> list[dict[str, Any]]:
-    """What is compared: likeness by each judge, style on the face and acceptance; over all styles and in each."""
+    """What is compared: likeness by each judge, style on the face and acceptance; over all styles and in each. `apart` is
+    the way from the person to a stranger, per judge; half of the scale stands for one that is not known."""
     styles = list(dict.fromkeys(new["style"] for _, new in pairs))
     measures: list[tuple[str, str | None]] = [
         *(("likeness", judge) for judge in judges),
@@ -691,7 +721,7 @@ def _columns(
         for measure_, judge in measures:
             chosen = [(old, new) for old, new in pairs if style in (None, new["style"])]
             before = float(np.mean([_value(old, measure_, judge) for old, _ in chosen]))
-            scale = TOLERANCE * (separation.get(judge) or 0.5) if judge else TOLERANCE
+            scale = TOLERANCE * (apart[judge] or 0.5) if judge else TOLERANCE
             if measure_ == "style_on_face":
                 scale = STYLE_TOLERANCE * before
             found.append(
@@ -802,56 +832,86 @@ def reason_label(code: str) -> str:
 
 
 def flat(report: Mapping[str, Any]) -> list[list[Any]]:
-    """Every number of the report as rows of the CSV: section, recipe, style, column, group, measure, value, low, high,
-    count, of."""
+    """Every number of the report as rows of the CSV, but for the points of curves and histograms, and the verdicts.
+
+    `$defs` of `drift.schema.json` says what the columns are. yes and no are 1 and 0.
+    """
     rows: list[list[Any]] = [
         ["section", "recipe", "style", "column", "group", "measure", "value", "low", "high", "count", "of"]
     ]
+    nowhere = ("", "", "", "")
 
-    def add(section: str, place: Sequence[Any], name: str, value: Any) -> None:
+    def add(section: str, place: Sequence[Any], name: str, value: Any, end: str = "") -> None:
         if isinstance(value, Mapping) and "interval" in value:
-            number = next((value[k] for k in ("rate", "mean", "value") if k in value), None)
-            rows.append([section, *place, name, number, *value["interval"], value.get("count"), value.get("of")])
+            number = next((value[k] for k in ("rate", "mean", "value", "difference") if k in value), None)
+            ends = value["interval"] or (None, None)
+            rows.append([section, *place, name + end, number, *ends, value.get("count"), value.get("of")])
         elif isinstance(value, Mapping):
             for key, inner in value.items():
-                add(section, place, f"{name}.{key}" if name else key, inner)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            rows.append([section, *place, name, value, None, None, None, None])
+                add(section, place, f"{name}.{key}" if name else key, inner, end)
+        elif isinstance(value, int | float):
+            rows.append([section, *place, name + end, value + 0, None, None, None, None])
 
-    add("failure_to_acquire", ("", "", "", ""), "", report["failure_to_acquire"] | {"people": None})
-    rows[-1][5] = "failure_to_acquire" if not rows[-1][5] else rows[-1][5]
-    add("overall", ("", "", "", ""), "pending", report["run"]["pending"])
-    add("overall", ("", "", "", ""), "", report["overall"])
+    add("run", nowhere, "", report["run"] | {"far": report["far"]})
+    add("failure_to_acquire", nowhere, "failure_to_acquire", report["failure_to_acquire"])
+    add("overall", nowhere, "pending", report["run"]["pending"])
+    add("overall", nowhere, "", report["overall"])
     for entry in report["styles"]:
         add("style", (entry["recipe"], entry["style"], "", ""), "", entry)
     for column, groups in report["groups"].items():
         for entry in groups:
             add("group", ("", "", column, entry["group"]), "", entry)
     for entry in report["verification"]:
+        share = {"rate": entry["far_at_threshold"], "interval": entry["far_interval"]}
+        said = {key: value for key, value in entry.items() if key not in ("genuine", "impostor")}
         add(
             "verification",
             (entry["recipe"], entry["style"], "", ""),
             entry["judge"],
-            {k: v for k, v in entry.items() if k != "det"},
+            said | {"far_at_threshold": share},
         )
+    add("separation", nowhere, "", report["separation"])
+    for pair in report["alike"]:
+        add("alike", ("", "", "subject", " and ".join(pair["subjects"])), "similarity", pair["similarity"])
     for entry in report["consistency"]:
         add("consistency", (entry["recipe"], entry["style"], "", ""), "", entry)
-    for row in (report["comparison"] or {}).get("rows", ()):
-        name = row["measure"] + (f".{row['judge']}" if row["judge"] else "")
-        place = ["comparison", "", row["style"] or "", "", "", name]
-        rows.append([*place, row["difference"], *row["interval"], None, row["people"]])
-        rows.append([*place[:5], name + ".detectable", row["detectable"], None, None, None, row["people"]])
+    if same := report["same_person"]:
+        add("same_person", nowhere, "", same)
+        for person in same["people"]:
+            add("same_person", ("", "", "subject", person["subject"]), "", person)
+    compared, said = report["comparison"] or {}, report["verdict"] or {}
+    left_out = {k: len(v) if isinstance(v, list) else v for k, v in compared.get("not_paired", {}).items()}
+    add("comparison", nowhere, "", compared | {"not_paired": left_out})
+    for row in compared.get("rows", ()):
+        add("comparison", *_where(row), row | {"of": row["people"]})
+        place, name = _where(row)
+        for key in ("baseline", "current", "tolerance", "detectable"):
+            add("comparison", place, f"{name}.{key}", row[key])
+        rows.append(["comparison", *place, f"{name}.verdict", row["verdict"], None, None, None, row["people"]])
+    if said:
+        rows.append(["verdict", *nowhere, "verdict", said["verdict"], None, None, None, None])
+    add("verdict", nowhere, "power", said.get("power"))
+    for row in (said.get("power") or {}).get("rows", ()):
+        place, name = _where(row)
+        add("verdict", place, f"power.{name}", {key: row[key] for key in ("detectable", "tolerance")})
     for job in report["jobs"]:
         where = (job["recipe"], job["style"], "subject", job["subject"])
-        suffix = "".join(f"/{text}" for text in job["axes"].values()) + f"/{job['variant'] + 1}"
-        add("picture", where, f"accepted{suffix}", int(job["state"] == "accepted"))
-        if job["delivered"]:
-            for judge, value in job["quoted"].items():
-                add("picture", where, f"quoted.{judge}{suffix}", value)
-                add("picture", where, f"delivered.{judge}{suffix}", job["delivered"]["similarity"][judge])
-            add("picture", where, f"style_on_face{suffix}", job["delivered"]["style_on_face"])
-            add("picture", where, f"attempts{suffix}", job["attempts"])
+        end = "".join(f"/{text}" for text in job["axes"].values()) + f"/{job['variant'] + 1}"
+        add("picture", where, "accepted", job["state"] == "accepted", end)
+        for key in ("attempts", "seconds", "seed", "quoted", "thresholds", "look", "nearest"):
+            add("picture", where, key, job.get(key), end)
+        for name in ("first", "delivered"):
+            if attempt := job[name]:
+                others = {key: value for key, value in attempt.items() if key not in ("similarity", "style_on_face")}
+                add("picture", where, name, attempt["similarity"] | others, end)
+                style = "style_on_face" if name == "delivered" else f"{name}.style_on_face"
+                add("picture", where, style, attempt["style_on_face"], end)
     return rows
+
+
+def _where(row: Mapping[str, Any]) -> tuple[tuple[str, str, str, str], str]:
+    """Place and measure of a row of the comparison, as the CSV has them."""
+    return ("", row["style"] or "", "", ""), row["measure"] + (f".{row['judge']}" if row["judge"] else "")
 
 
 def write_report(
@@ -913,6 +973,8 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
         lines.append(f"per accepted picture: {each:.2f} attempts, {overall['seconds_per_accepted']['value']:.1f} s")
     odd = sum(entry["odd"] for entry in report["consistency"])
     swapped = sum(job.get("nearest", {}).get("margin", -1) > 0 for job in report["jobs"])
+    if not report["run"]["settled"]:
+        lines.append("another process works on this run: its pictures were not judged against everybody of it yet")
     if report["run"]["pending"]:
         lines.append(f"not made yet, and in no figure: {report['run']['pending']} pictures")
     if overall["failed"]:

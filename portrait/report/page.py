@@ -12,7 +12,16 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image, ImageOps
 
 from portrait.campaign.run import before_file
-from portrait.report.drift import STYLE_TOLERANCE, TOLERANCE, in_words, measure, read_baseline, read_run, reason_label
+from portrait.report.drift import (
+    STYLE_TOLERANCE,
+    TOLERANCE,
+    in_words,
+    measure,
+    pairing,
+    read_baseline,
+    read_run,
+    reason_label,
+)
 from portrait.report.plots import plots
 
 MOST_PICTURES = 1000
@@ -48,10 +57,13 @@ def render_page(report: Mapping[str, Any], run: Path, baseline: Path | None = No
     others = len(shown) if baseline else 0
     share = _BUDGET / max(1, len(shown) + len(befores) + others)
     side = next(side for side, least in _SIDES if share >= least)
-    old = _baseline_pictures(report, baseline) if baseline else {}
+    earlier = read_run(baseline).jobs if baseline else []
+    place = pairing(report["jobs"], earlier)
+    old = {(*place(job), job["photo"]): job["output"] for job in earlier if job["output"]}
     for card in shown:
+        before = old.get((*place(card["job"]), card["job"]["photo"]))
         card["picture"] = _thumbnail(run / card["job"]["output"], side, share) if card["job"]["output"] else ""
-        card["old"] = _thumbnail(old[card["place"]], side, share) if card["place"] in old else ""
+        card["old"] = _thumbnail(baseline / before, side, share) if baseline and before else ""
     environment = Environment(
         loader=PackageLoader("portrait.report", "templates"),
         autoescape=select_autoescape(),
@@ -93,7 +105,6 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         cards.append(
             {
                 "job": job,
-                "place": _place(job),
                 "style": f"{job['style']} · {job['recipe']}" if several else job["style"],
                 "texts": ", ".join(text for text in job["axes"].values() if text),
                 "reasons": [*job["reasons"], *flags],
@@ -103,14 +114,6 @@ def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         )
     cards.sort(key=lambda card: (card["job"]["state"] == "accepted", not card["reasons"], card["margin"]))
     return cards
-
-
-def _place(job: Mapping[str, Any]) -> tuple[Any, ...]:
-    return job["subject"], job["style"], tuple(sorted(job["axes"].items())), job["variant"]
-
-
-def _baseline_pictures(report: Mapping[str, Any], baseline: Path) -> dict[tuple[Any, ...], Path]:
-    return {_place(job): baseline / job["output"] for job in read_run(baseline).jobs if job["output"]}
 
 
 def _thumbnail(path: Path, side: int, share: float) -> str:

@@ -1,0 +1,123 @@
+"""The report's page in a real Chromium: slider, filters and keys, and nothing asked of anybody.
+
+Run with `make browser`. Needs the package playwright and a Chromium (Debian: apt install chromium;
+PORTRAIT_CHROMIUM names another). With PORTRAIT_SCREENSHOTS=FOLDER the pages are kept as pictures, to be looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portrait.campaign.plan import read_plan
+from portrait.campaign.run import run_campaign
+from portrait.report.drift import read_run
+from portrait.report.page import drift_page
+from tests.campaigns import local, write_campaign
+
+CHROMIUM = os.environ.get("PORTRAIT_CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
+)
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'portrait[browser]'")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt install chromium, or set PORTRAIT_CHROMIUM"),
+]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 people in two styles against the same from other seeds: `index.html`, beside the run."""
+    folder = tmp_path_factory.mktemp("report")
+    plan = write_campaign(folder, people=16)
+    run_campaign(read_plan(plan), folder / "before", local())
+    plan.write_text(plan.read_text() + "seed = 2\n")
+    run_campaign(read_plan(plan), folder / "run", local())
+    (folder / "index.html").write_text(drift_page(folder / "run", folder / "before"), "utf-8")
+    return folder
+
+
+@pytest.fixture
+def page(report: Path) -> Iterator[Any]:
+    """The page, opened as a file; at the end nothing may have been asked of a server, and no script may have failed."""
+    strangers: list[str] = []
+    broken: list[str] = []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 1280, "height": 900})
+        opened.set_default_timeout(120_000)  # on a busy machine
+        opened.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else strangers.append(r.url))
+        opened.on("pageerror", lambda error: broken.append(str(error)))
+        opened.goto((report / "index.html").as_uri())
+        yield opened
+        if folder := os.environ.get("PORTRAIT_SCREENSHOTS"):
+            opened.screenshot(path=Path(folder) / "report.png")
+        browser.close()
+    assert strangers == []
+    assert broken == []
+
+
+def test_filters_keys_and_the_slider_do_what_they_say(page: Any, report: Path) -> None:
+    jobs = read_run(report / "run").jobs
+    count, cards = page.locator(".filters output"), page.locator(".card:visible")
+    assert count.inner_text() == "32 of 32 pictures"
+    assert cards.count() == 24
+    page.get_by_role("button", name="Show all 32").click()
+    assert cards.count() == 32
+
+    page.locator("[name=style]").select_option("oil")
+    assert count.inner_text() == "16 of 32 pictures"
+    assert {cards.nth(n).get_attribute("data-style") for n in range(cards.count())} == {"oil"}
+    reason = next(job["reasons"][0] for job in jobs if job["reasons"])
+    page.locator("[name=style]").select_option("")
+    page.locator("[name=reason]").select_option(reason)
+    assert cards.count() == sum(reason in job["reasons"] for job in jobs) > 0
+    page.locator("[name=reason]").select_option("")
+
+    page.locator("h1").click()
+    page.keyboard.press("/")
+    page.keyboard.type("P03")
+    assert cards.count() == 2
+    page.keyboard.press("Control+A")
+    page.keyboard.press("Delete")
+    page.locator("[name=order]").select_option("name")
+    cards.first.focus()
+    for key, subject in (("ArrowRight", "p00"), ("ArrowRight", "p01"), ("End", "p15"), ("Home", "p00")):
+        page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.dataset.subject") == subject
+
+    page.keyboard.press("Enter")
+    dialog, slider = page.locator("dialog"), page.locator(".stage input")
+    assert dialog.is_visible()
+    assert dialog.locator("h3").inner_text().startswith("p00 · ")
+    assert slider.input_value() == "50"
+    for _ in range(10):
+        page.keyboard.press("ArrowLeft")  # the slider has the focus
+    assert slider.input_value() == "40"
+    shown = "getComputedStyle(document.querySelector('.stage')).getPropertyValue('--cut')"
+    assert page.evaluate(shown) == "40%"
+    before = "getComputedStyle(document.querySelector('.stage .before')).backgroundImage"
+    photo = page.evaluate(before)
+    assert photo.startswith('url("data:image/webp')
+    page.keyboard.press("b")
+    assert page.evaluate(before) not in (photo, "none")
+    page.keyboard.press("b")
+    assert page.evaluate(before) == photo
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    assert dialog.locator("h3").inner_text().startswith("p01 · ")
+    page.keyboard.press("k")
+    assert dialog.locator("h3").inner_text().startswith("p00 · ")
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    assert page.evaluate("document.activeElement.dataset.subject") == "p00"
+
+
+def test_a_phone_sees_the_page_without_scrolling_sideways(page: Any) -> None:
+    page.set_viewport_size({"width": 375, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
