@@ -49,7 +49,7 @@ from portrait.report.drift import (
 )
 from portrait.report.page import drift_page
 from portrait.report.plots import plots
-from tests.campaigns import local, person, write_campaign
+from tests.campaigns import STYLES, local, person, write_campaign
 
 # --- intervals
 
@@ -630,7 +630,9 @@ def test_beside_a_picture_stands_that_of_the_same_recipe_and_photo(made: Path, t
         photos = json.dumps([{"path": "x.png", "sha256": "0" * 64}])
         ledger._db.execute("UPDATE subjects SET photos = ? WHERE name = 'p01'", (photos,))
     page = drift_page(made / "again", tmp_path / "two")
-    assert page.count('<img class="old"') == 2 * 16 - 2  # p00 has that of mini; p01 has another photo
+    cards = page.split('<li class="card')[1:]
+    beside = [re.findall(r'aria-label="(p\d\d),', card)[0] for card in cards if '<img class="old"' in card]
+    assert sorted(beside) == [f"p{n:02}" for n in range(16) if n != 1 for _ in STYLES[:2]]
 
 
 def test_plots_hide_no_reason_and_no_open_end(made: Path) -> None:
