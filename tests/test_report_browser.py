@@ -34,7 +34,7 @@ pytestmark = [
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """16 people in two styles against the same from other seeds: `index.html`, beside the run."""
     folder = tmp_path_factory.mktemp("report")
-    plan = write_campaign(folder, people=16)
+    plan = write_campaign(folder, people=16, max_attempts=1)
     run_campaign(read_plan(plan), folder / "before", local())
     plan.write_text(plan.read_text() + "seed = 2\n")
     run_campaign(read_plan(plan), folder / "run", local())
