@@ -50,10 +50,16 @@ CREATE TABLE results(
   job INTEGER PRIMARY KEY REFERENCES jobs(id) ON DELETE CASCADE, record TEXT NOT NULL, look TEXT, embeddings TEXT
 );
 """
-_REASONS = "json_extract(entry, '$.reasons')"
-_COUNT_REASONS = f"SELECT {_REASONS}, count(*) FROM attempts WHERE NOT accepted GROUP BY 1"
-_INDEX = f"CREATE INDEX IF NOT EXISTS attempts_reasons ON attempts({_REASONS}) WHERE NOT accepted"
-# Records lie in a table of their own: counting jobs then reads an index of a few megabytes, not the records.
+# Records lie in a table of their own, and reasons in a column of their own (no index covers a generated one): counting
+# then reads an index of a few megabytes, and no record. Ledgers of before get the column when they are gone on with.
+_REASONS = (
+    "ALTER TABLE attempts ADD COLUMN reasons TEXT",
+    "UPDATE attempts SET reasons = json_extract(entry, '$.reasons')",
+    "DROP INDEX IF EXISTS attempts_reasons",
+    "CREATE INDEX attempts_reasons ON attempts(accepted, reasons)",
+)
+_HAS_REASONS = "SELECT 1 FROM pragma_table_info('attempts') WHERE name = 'reasons'"
+_COUNT_REASONS = "SELECT {}, count(*) FROM attempts WHERE accepted = 0 GROUP BY 1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +125,8 @@ class Ledger:
                 ledger.set("schema", SCHEMA)
         ledger._check()
         with ledger.transaction():
-            ledger._db.execute(_INDEX)  # ledgers of before have none
+            for statement in () if ledger._db.execute(_HAS_REASONS).fetchone() else _REASONS:
+                ledger._db.execute(statement)
         return ledger
 
     @classmethod
@@ -307,7 +314,7 @@ class Ledger:
         now = time.time()
         with self.transaction():
             self._db.executemany(
-                "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, json_extract(?7, '$.reasons'))",
                 (
                     (job.id, job.round, n, now, int(a["accepted"]), float(a["seconds"]), json.dumps(a))
                     for n, a in enumerate(attempts)
@@ -385,7 +392,9 @@ class Ledger:
     def reasons(self) -> dict[str, int]:
         """How many attempts failed for each reason, the most frequent first."""
         total: Counter[str] = Counter()
-        for reasons, count in self._db.execute(_COUNT_REASONS):
+        own = self._db.execute(_HAS_REASONS).fetchone()
+        column = "reasons" if own else "json_extract(entry, '$.reasons')"
+        for reasons, count in self._db.execute(_COUNT_REASONS.format(column)):
             total.update(dict.fromkeys(json.loads(reasons), count))
         return dict(total.most_common())
 
