@@ -499,8 +499,8 @@ def _stream(url: str, partial: Path, size: int, headers: dict[str, str], meter: 
         meter: Called with the bytes so far as they come.
 
     Raises:
-        httpx2.HTTPError, HfHubHTTPError: after `_RETRIES` connections in a row that brought next to nothing, or that many
-            that began anew, whatever came in between.
+        httpx2.HTTPError, HfHubHTTPError: after `_RETRIES` connections in a row that brought next to nothing, or as
+            many that began anew, whatever came in between.
         _TooLongError: the file was removed.
     """
     import httpx2

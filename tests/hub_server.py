@@ -25,8 +25,9 @@ class Hub:
     same length), long (more bytes than stated), tag (a tag that climbs out of the cache), commit (another commit),
     huge (states 10 TB), elsewhere (redirects to `elsewhere`), turn (promises one thing and sends another, under another
     tag), sametag (one tag for every file), drip (half of it, then a byte now and then), endless (an error whose body
-    never ends), loop (a redirect to itself), spin (the same, of the download alone), again (breaks off half-way and then
-    knows no such byte, over and over), unsized (states neither size nor hash, and knows no byte to go on from). Large files are redirected to /cdn as the hub does; a small file's tag is git's, as the hub's is.
+    never ends), loop (a redirect to itself), spin (the same, of the download alone), again (breaks off half-way and
+    then knows no such byte, over and over), unsized (states neither size nor hash, and knows no byte to go on from).
+    Large files are redirected to /cdn as the hub does; a small file's tag is git's, as the hub's is.
     """
 
     files: dict[tuple[str, str, str], bytes] = field(default_factory=dict)

@@ -333,7 +333,7 @@ def _build(table: dict[str, Any], name: str, folder: Path) -> Recipe:
     memory = tuple(float(gib) for gib in more["memory"])
     if len(memory) not in (0, 3) or not all(0 < gib < inf for gib in memory):
         raise SettingsError(
-            f"recipe {name}: memory is no number, or GiB for the tiers full, offload and sequential, got {more['memory']}"
+            f"recipe {name}: memory is empty, or GiB for the tiers full, offload and sequential; got {more['memory']}"
         )
     recipe = Recipe(
         **{k: table[k] for k in ("name", "title", "structure", "recogniser", "autocast", "negative_prompt")},
@@ -358,7 +358,7 @@ def unknown_license(part: str) -> dict[str, str]:
 def _stated(
     name: str, table: dict[str, Any], parts: dict[str, str], base: Path, loras: Sequence[Path]
 ) -> tuple[dict[str, str], ...]:
-    """The licences that a recipe states of its own files: model folder, adapter, LoRAs; those it does not are unknown."""
+    """The licences that a recipe states of its own files: model folder, adapter, LoRAs. Others are unknown."""
     stated = table.get("licenses", [])
     for link in stated:
         if not isinstance(link, dict) or link.keys() != {"part", "license", "commercial"}:
