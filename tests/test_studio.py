@@ -56,11 +56,13 @@ class SteppingGenerator(FakeGenerator):
     def __init__(self, go: Callable[[], object] = lambda: None) -> None:
         super().__init__(paint)
         self.go = go
+        self.started = threading.Event()
         self.finished = 0
 
     def on_the_way(
         self, pictures: list[RgbImage], on_step: Callable[[int, int], None] | None, preview: Preview | None
     ) -> None:
+        self.started.set()
         for step in range(1, STEPS + 1):
             self.go()
             if on_step:
@@ -211,10 +213,10 @@ def test_a_visitor_who_waits_can_leave_the_line(tmp_path: Path, gate: threading.
 def test_ones_own_last_wish_that_is_ending_is_not_somebody_in_the_line(
     tmp_path: Path, gate: threading.Semaphore
 ) -> None:
-    shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
+    generator = SteppingGenerator(gate.acquire)
+    shop = a_shop(tmp_path, generator)
     first = shop.start(a_photo(), wishes(shop))
-    while not shop.is_loaded("mini"):
-        time.sleep(0.01)
+    assert generator.started.wait(60)
     first.cancel()  # and is in the middle of a step
     waiting = next(shop.start(a_photo(), wishes(shop)).events())
     assert (waiting.kind, waiting.place) == ("waiting", 1)
@@ -584,8 +586,10 @@ def serving(tmp_path: Path, shop: Workshop) -> Iterator[tuple[str, Path, Any]]:
 
     with private_folder() as folder:
         blocks, url = launch(shop.settings, folder, runs=tmp_path, workshop=shop)
-        yield url, folder, blocks
-        blocks.close(verbose=False)
+        try:
+            yield url, folder, blocks
+        finally:
+            blocks.close(verbose=False)
 
 
 @pytest.fixture
@@ -679,7 +683,7 @@ def test_a_caller_who_cancels_stops_the_work_and_leaves_the_line(
         before.close()
         for _ in range(STEPS):
             gate.release()
-        after = client.predict(
+        after = Client(url, verbose=False, download_files=str(tmp_path / "got")).predict(
             handle_file(str(tmp_path / "anna.png")), style="oil", settings={"max_attempts": 1}, api_name="/stylize"
         )
         assert Path(after[0]).suffix == ".png"
@@ -730,7 +734,7 @@ def test_of_a_call_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.Mon
         file, _ = client.predict(
             handle_file(str(tmp_path / "anna.png")), style="oil", keep=["background"], api_name="/stylize"
         )
-        assert shop.stylizer("mini")._last_kept is None
+        until(lambda: shop.stylizer("mini")._last_kept is None)
         assert Path(file).is_file()
         assert list(folder.rglob("*.png"))  # it may be fetched again for a while
         send(url, b"an upload that nobody used")
@@ -740,14 +744,13 @@ def test_of_a_call_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.Mon
         until(lambda: client.session_hash not in blocks.state_holder.session_data)
 
 
-def test_who_was_idle_for_long_or_left_is_forgotten_by_everything(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_was_idle_for_long_or_left_is_forgotten_by_everything(tmp_path: Path, gate: threading.Semaphore) -> None:
     from gradio.state_holder import StateHolder
 
     from portrait.studio import visitors
 
-    shop = a_shop(tmp_path)
+    generator = SteppingGenerator(gate.acquire)
+    shop = a_shop(tmp_path, generator)
     here = visitors.Visitors(tmp_path / "files", "oil", shop.forget)
     here.states = StateHolder()
     sessions = {}
@@ -757,8 +760,9 @@ def test_who_was_idle_for_long_or_left_is_forgotten_by_everything(
         session._subjects = {("mini", 0): object()}  # type: ignore[dict-item]
         session.folder.mkdir(parents=True)
         here.states.session_data[name] = object()
-    shop.stylizer("mini")._last_kept = ("a photo", "its pixels")  # type: ignore[assignment]
     job = shop.start(a_photo(), wishes(shop))
+    assert generator.started.wait(60)  # it waits in its first step, and changes nothing
+    shop.stylizer("mini")._last_kept = ("a photo", "its pixels")  # type: ignore[assignment]
     sessions["busy"].job = job
     for name in ("idle", "busy"):
         sessions[name].seen -= visitors.IDLE_SECONDS + 1
@@ -769,6 +773,7 @@ def test_who_was_idle_for_long_or_left_is_forgotten_by_everything(
         session = sessions[name]
         assert (session.photo is not None, bool(session._subjects), session.folder.exists()) == (stays,) * 3, name
         assert (name in here.states.session_data) == stays
+    gate.release(10 * STEPS)
     list(job.events())
 
 
@@ -778,7 +783,7 @@ def test_a_photo_is_forgotten_also_when_its_visitor_leaves_while_it_is_worked_on
     shop, session = a_shop(tmp_path, SteppingGenerator(gate.acquire)), Session(tmp_path / "files")
     session.job = job = shop.start(a_photo(), wishes(shop, keep=["background"]), on_subject=lambda subject: None)
     gate.release()
-    assert next(event for event in job.events() if event.kind == "step")
+    assert next(event for event in job.events() if event.preview is not None)  # after it, only the gate
     session.forget()
     shop.forget()
     shop.stylizer("mini")._last_kept = ("a photo", "its pixels")  # type: ignore[assignment]  # the thread is not done yet
@@ -849,3 +854,61 @@ def test_one_visitor_cannot_take_the_machine_for_a_day(name: str, value: float) 
 def test_the_studio_fetches_nothing_that_a_caller_names() -> None:
     with pytest.raises(InputError, match="fetches nothing from other computers"):
         asyncio.run(serve._refuse_address("http://example.com/x.png", ""))
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/gradio_api/file=https://example.com/x.png", {}, 403),
+        ("/gradio_api/file=http%3A%2F%2Fexample.com%2Fx.png", {}, 403),
+        ("/config", {"Origin": "https://evil.example"}, 403),
+        ("/config", {"Origin": "http://localhost:3000"}, 403),
+        ("/config", {"Origin": "null"}, 403),
+        ("/config", {}, 200),
+    ],
+)
+def test_other_pages_and_other_addresses_are_refused(
+    served: Any, path: str, headers: dict[str, str], status: int
+) -> None:
+    url, _ = served
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection.request("GET", path, headers=headers)
+    assert connection.getresponse().status == status
+
+
+def test_the_page_itself_is_no_other_origin(served: Any) -> None:
+    url, _ = served
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection.request("GET", "/config", headers={"Origin": url.rstrip("/")})
+    assert connection.getresponse().status == 200
+
+
+def test_an_upload_of_many_files_is_limited_as_a_whole(served: Any) -> None:
+    url, folder = served
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection.putrequest("POST", "/gradio_api/upload")
+    connection.putheader("Content-Type", "multipart/form-data; boundary=cut")
+    connection.putheader("Content-Length", str(1_000_000_000))
+    connection.endheaders()
+    assert connection.getresponse().status == 413
+    assert not list(folder.rglob("*.png"))
+
+
+def test_a_photo_that_was_slow_does_not_come_back_after_reset_or_over_a_newer_one(tmp_path: Path) -> None:
+    session = Session(tmp_path / "files")
+    slow = session.next_turn()
+    newer = session.next_turn()
+    assert session.open(a_photo(2), [a_face()], named=True, face=0, turn=newer)
+    assert not session.open(a_photo(1), [a_face()], named=True, face=0, turn=slow)
+    late = session.next_turn()
+    session.forget()
+    assert not session.open(a_photo(1), [a_face()], named=True, face=0, turn=late)
+    assert session.photo is None
+
+
+def test_large_pictures_leave_the_history_by_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from portrait.studio import session as of_session
+
+    monkeypatch.setattr(of_session, "MOST_BYTES", 5 * SIZE * SIZE * 3)  # each has a picture and a photo
+    session = a_session(tmp_path, a_shop(tmp_path), count=4)
+    assert [shot.number for shot in session.shots] == [3, 4]

@@ -163,9 +163,11 @@ class Studio:
         """A photo begins at once, when it is clear who is meant: nobody has to look for a button first."""
         session = self.visitors.session(request)
         session.cancel()
+        turn = session.next_turn()
         yield {self.photo: page.photo_html(session, looking=True)}
         try:
-            self._open(session, event)
+            if not self._open(session, event, turn):
+                return
         except PortraitError as error:
             yield {self.photo: page.photo_html(session, problem=str(error), local=self.local)}
             return
@@ -177,12 +179,13 @@ class Studio:
         balance, variants, keep, _, *more = values  # the region was one of the photo before
         yield from self._on_adjust(request, balance, variants, keep, "", *more)
 
-    def _open(self, session: Session, event: gr.EventData) -> None:
+    def _open(self, session: Session, event: gr.EventData, turn: int) -> bool:
+        """Read the uploaded photo and take it; False if meanwhile the visitor wanted another one, or none."""
         data, name = take_upload(event._data or {}, self.folder)
         photo = read_upload(data, name)
         faces, meant = self.workshop.look(photo)
         named = name not in ("camera.png", "image.png")  # what browsers call a picture that is no file
-        session.open(photo, faces, named=named, face=meant)
+        return session.open(photo, faces, named=named, face=meant, turn=turn)
 
     def _on_face(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
         session = self.visitors.session(request)
@@ -257,9 +260,11 @@ class Studio:
         """Another photo with everything else as it is."""
         session = self.visitors.session(request)
         shot = session.find(session.shown)
+        turn = session.next_turn()
         yield {self.photo: page.photo_html(session, looking=True)}
         try:
-            self._open(session, event)
+            if not self._open(session, event, turn):
+                return
         except PortraitError as error:
             yield {
                 self.photo: page.photo_html(session, local=self.local),

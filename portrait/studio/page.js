@@ -214,9 +214,17 @@ window.portraitStudio = (() => {
       else if (button.dataset.act === "undo") trigger("select", { undo: true });
       else if (button.dataset.act === "reset") trigger("clear");
       else if (button.dataset.act === "copy") {
-        navigator.clipboard.writeText(element.querySelector("pre code").textContent);
-        button.textContent = button.dataset.copied;
-        announcer().textContent = button.dataset.copied;
+        const code = element.querySelector("pre code");
+        const copied = () => {
+          button.textContent = button.dataset.copied;
+          announcer().textContent = button.dataset.copied;
+        };
+        const select = () => {  // without TLS, or without leave, a browser has no clipboard
+          getSelection().selectAllChildren(code);
+          if (document.execCommand("copy")) copied();
+        };
+        if (navigator.clipboard) navigator.clipboard.writeText(code.textContent).then(copied, select);
+        else select();
       }
     });
   };

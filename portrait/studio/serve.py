@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -113,12 +115,12 @@ def launch(
     shop = workshop or Workshop(settings)
     studio = Studio(shop, folder, Reports(runs), local=local)
     blocks = studio.build()
-    middleware = [Middleware(_Headers)]
+    middleware = [Middleware(_Headers), Middleware(_OwnPage, most_bytes=(MAX_UPLOAD_MB + 1) * 1_000_000)]
     if local:  # a name that somebody else made point here is refused
         middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", host]))
     try:
         _, url, _ = blocks.launch(
-            server_name=host,
+            server_name=f"[{host}]" if ":" in host else host,
             server_port=port,
             auth=auth,
             prevent_thread_lock=True,
@@ -183,6 +185,49 @@ class _Headers:
             await send(message)
 
         await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+class _OwnPage:
+    """Refuses what a page of another origin asks for, addresses in place of files, and uploads that do not end.
+
+    Gradio fetches `file=https://...` for whoever asks, lets pages of other local servers in, and limits each file of
+    an upload, but not their number.
+    """
+
+    def __init__(self, app: Any, most_bytes: int) -> None:
+        self.app = app
+        self.most_bytes = most_bytes
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        origin, path = headers.get(b"origin"), scope.get("path", "")
+        if origin is not None and urlsplit(origin).netloc != headers.get(b"host", ""):
+            await _refuse(send, 403, "this page belongs to another address")
+        elif re.search(r"file=\w+:/", path):
+            await _refuse(send, 403, "a studio fetches nothing")
+        elif path.endswith("/upload") and int(headers.get(b"content-length", "0")) > self.most_bytes:
+            await _refuse(send, 413, "too large")
+        else:
+            await self.app(scope, self._counted(receive) if path.endswith("/upload") else receive, send)
+
+    def _counted(self, receive: Any) -> Any:
+        seen = 0
+
+        async def counted() -> Any:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            return message if seen <= self.most_bytes else {"type": "http.disconnect"}
+
+        return counted
+
+
+async def _refuse(send: Any, status: int, text: str) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": text.encode()})
 
 
 def _theme(gr: Any) -> Any:

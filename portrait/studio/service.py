@@ -54,7 +54,7 @@ class Service:
     ) -> Iterator[tuple[FileData | None, str]]:
         """Make one portrait: the picture (PNG) and its record as JSON text.
 
-        The names are those of `portrait stylize`; `settings` takes any other, such as {"strength": 0.6}.
+        The names are those of `portrait stylize`; `settings` takes any other that the page has, such as {"strength": 0.6}.
         Until it is done, there is no picture, and the text says how far it is. Who cancels or is gone has it stopped.
         """
         try:
@@ -68,7 +68,7 @@ class Service:
                 "keep": keep or [],
             }
             chosen = web_settings(self.workshop.settings, wishes | (settings or {}))
-            job = self.workshop.start(image, replace(chosen, variants=1))
+            job, progress = self.workshop.start(image, replace(chosen, variants=1)), ""
             try:
                 for event in job.events(PULSE):
                     if event.portrait is not None:
@@ -81,7 +81,8 @@ class Service:
                     if event.kind in ("failed", "cancelled"):
                         raise SettingsError(event.sentence or strings.CANCELLED)
                     else:  # after each, Gradio looks whether the caller is still there
-                        yield None, _progress(event)
+                        progress = progress if event.kind == "still" and progress else _progress(event)
+                        yield None, progress
             finally:
                 job.cancel()
         except PortraitError as error:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MOST_SHOTS = 60
 """So many pictures of a session are remembered; the oldest go first."""
+MOST_BYTES = 500_000_000
+"""So much memory their pixels may take; the last one is kept whatever it takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,6 +59,7 @@ class Session:
         self.seen = time.monotonic()
         self.style = ""
         self.moves = 0
+        self.turn = 0
         self._clear()
 
     def _clear(self) -> None:
@@ -70,15 +73,27 @@ class Session:
         self._numbered = 0
         self._subjects: dict[tuple[str, int], Subject] = {}
 
-    def open(self, photo: Photo, faces: list[Face], *, named: bool, face: int | None) -> None:
+    def next_turn(self) -> int:
+        """The visitor chose a photo: whichever was chosen before and is still being read is no longer wanted."""
+        with self.lock:
+            self.turn += 1
+            return self.turn
+
+    def open(self, photo: Photo, faces: list[Face], *, named: bool, face: int | None, turn: int | None = None) -> bool:
         """Take a photo; `face` is the one that is meant, None if the visitor has to say so.
 
         The pictures made so far stay in the history.
+
+        Returns:
+            False, and nothing is taken, if the visitor chose another photo or reset the page after `turn`.
         """
         with self.lock:
+            if turn not in (None, self.turn):
+                return False
             self.cancel()
             self.photo, self.faces, self.face, self.named = photo, faces, face, named
             self._subjects.clear()
+            return True
 
     def choose(self, face: int) -> None:
         with self.lock:
@@ -107,9 +122,8 @@ class Session:
                 thumbnail=thumbnail,
             )
             self.shots.append(shot)
-            for old in self.shots[:-MOST_SHOTS]:
-                self.shots.remove(old)
-                self._remove(old)
+            while len(self.shots) > MOST_SHOTS or (len(self.shots) > 1 and self._bytes() > MOST_BYTES):
+                self._remove(self.shots.pop(0))
             self.shown, self.against = shot.number, None
             return shot
 
@@ -119,6 +133,9 @@ class Session:
             fuller = replace(shot, files=files)
             self.shots = [fuller if one is shot else one for one in self.shots]
             return fuller
+
+    def _bytes(self) -> int:
+        return sum(shot.portrait.picture.nbytes + shot.portrait.before.nbytes for shot in self.shots)
 
     @staticmethod
     def _remove(shot: Shot) -> None:
@@ -160,5 +177,6 @@ class Session:
                 self.job.private = True
             self.cancel()
             self.job = None
+            self.turn += 1
             self._clear()
             shutil.rmtree(self.folder, ignore_errors=True)
