@@ -170,8 +170,9 @@ def test_a_value_at_which_nearly_nobody_is_stylized_is_never_tried() -> None:
 
 
 def test_the_shipped_curves_keep_bold_styles_from_one_step() -> None:
+    """Woodcut is not among them: one step of it reaches the style's least in about one of forty, so it may be tried."""
     recipe = load_recipe("mini")
-    for style in ("sketch", "popart", "woodcut"):
+    for style in ("sketch", "popart"):
         curves = curves_for(recipe, style, ["arcface", "dlib"], verify_manifest(mini_folder()))
         policy = Policy(curves, recipe.knobs_at(0.5), thresholds_for("mini", style, 0.01), fitted=recipe.fitted)
         assert min(k.steps for k in policy._candidates) >= 2
