@@ -16,7 +16,7 @@ import numpy as np
 from skimage.data import astronaut
 
 from portrait import PortraitStylizer
-from portrait.images import resized, write_picture
+from portrait.images import resized, write_json, write_picture
 from portrait.runtime import config_dir
 
 PACKAGE = Path(__file__).parents[1] / "portrait" / "studio" / "samples"
@@ -40,6 +40,7 @@ def main() -> None:
         print(
             f"{path}: {result.record['status']} {', '.join(result.reasons)} ({path.stat().st_size} bytes)", flush=True
         )
+    write_json(folder / "weights.json", stylizer.stylizer.generator.digests)
     for old in folder.glob("*.webp"):
         if old.stem not in styles:
             old.unlink()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import http.client
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -38,9 +40,10 @@ from portrait.studio.line import Line, LineFullError
 from portrait.studio.reports import Reports
 from portrait.studio.serve import private_folder
 from portrait.studio.session import MOST_SHOTS, Session
-from portrait.studio.work import Event, Job, Workshop, installed_recipes, read_upload, web_settings
+from portrait.studio.work import Event, Workshop, installed_recipes, read_upload, web_settings
 from portrait.studio_cli import credentials, is_loopback
 from portrait.stylizer import VARIANT_STRIDE, Portrait, Stylizer
+from portrait.weights import verify_manifest
 from tests import public
 from tests.campaigns import faces, paint, person, write_campaign, write_limits
 from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee, a_face
@@ -467,6 +470,8 @@ def test_likeness_in_words_follows_the_threshold() -> None:
 def test_every_style_of_mini_has_a_sample_and_another_recipe_says_that_it_has_none() -> None:
     recipe = load_recipe("mini")
     assert all(page.sample_of("mini", style) for style in recipe.styles)
+    made_with = json.loads((Path(page.__file__).parent / "samples" / "mini" / "weights.json").read_text())
+    assert made_with == verify_manifest(recipe.base)  # else run eval/style_samples.py
     assert strings.NO_SAMPLE in page.styles_html(load_recipe("sd15-faceid"), "oil")
     assert 'value="oil" checked' in page.styles_html(recipe, "oil")
 
@@ -575,6 +580,29 @@ def test_what_a_killed_studio_left_behind_is_deleted_by_the_next(
     assert not live.exists()
 
 
+def test_of_folders_without_a_lock_only_old_ones_of_ones_own_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "/elsewhere")
+    new, old, photos, link = (
+        tmp_path / n for n in ("portrait-studio-a", "portrait-studio-b", "photos", "portrait-studio-c")
+    )
+    for folder in (new, old, photos):
+        folder.mkdir()
+        (folder / "anna.png").write_bytes(b"a photo")
+    for folder in (old, photos):
+        os.utime(folder, (1, 1))
+    link.symlink_to(photos)
+    with private_folder() as folder:
+        assert os.environ["GRADIO_TEMP_DIR"] == str(folder)
+        assert [f.exists() for f in (new, old)] == [True, False]
+        assert [path.name for path in photos.iterdir()] == ["anna.png"]
+    assert os.environ["GRADIO_TEMP_DIR"] == "/elsewhere"
+
+
 # --- HTTP
 
 
@@ -582,14 +610,18 @@ def test_what_a_killed_studio_left_behind_is_deleted_by_the_next(
 def serving(tmp_path: Path, shop: Workshop) -> Iterator[tuple[str, Path, Any]]:
     """The page's address, the folder with everything written, and Gradio's blocks."""
     pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait[studio]'")
-    from portrait.studio.serve import launch
+    with (
+        private_folder() as folder,
+        serve.running(shop.settings, folder, runs=tmp_path, workshop=shop) as (url, blocks),
+    ):
+        yield url, folder, blocks
 
-    with private_folder() as folder:
-        blocks, url = launch(shop.settings, folder, runs=tmp_path, workshop=shop)
-        try:
-            yield url, folder, blocks
-        finally:
-            blocks.close(verbose=False)
+
+def caller(url: str, tmp_path: Path) -> Any:
+    """Gradio's client, with patience for a busy machine."""
+    from gradio_client import Client
+
+    return Client(url, verbose=False, download_files=str(tmp_path / "got"), httpx_kwargs={"timeout": 120})
 
 
 @pytest.fixture
@@ -628,12 +660,12 @@ def send(url: str, data: bytes, name: str = "anna.png") -> str:
 
 
 def test_python_and_http_make_the_same_picture_as_the_loop(served: Any, tmp_path: Path) -> None:
-    from gradio_client import Client, handle_file
+    from gradio_client import handle_file
     from PIL import Image
 
     url, folder = served
     write_picture(tmp_path / "anna.png", person(1))
-    client = Client(url, verbose=False, download_files=str(tmp_path / "got"))
+    client = caller(url, tmp_path)
     assert client.predict(api_name="/recipes")["mini"] == list(load_recipe("mini").styles)
     (face,) = client.predict(handle_file(str(tmp_path / "anna.png")), api_name="/faces")
     assert face["index"] == 0
@@ -662,7 +694,7 @@ def test_python_and_http_make_the_same_picture_as_the_loop(served: Any, tmp_path
 def test_a_caller_who_cancels_stops_the_work_and_leaves_the_line(
     tmp_path: Path, gate: threading.Semaphore, waits: bool
 ) -> None:
-    from gradio_client import Client, handle_file
+    from gradio_client import handle_file
 
     generator = SteppingGenerator(gate.acquire)
     shop = a_shop(tmp_path, generator)
@@ -670,7 +702,7 @@ def test_a_caller_who_cancels_stops_the_work_and_leaves_the_line(
     with serving(tmp_path, shop) as (url, _, _blocks), ExitStack() as before:
         if waits:
             before.enter_context(shop.line.join())
-        client = Client(url, verbose=False, download_files=str(tmp_path / "got"))
+        client = caller(url, tmp_path)
         job = client.submit(handle_file(str(tmp_path / "anna.png")), style="oil", api_name="/stylize")
         if not waits:
             gate.release()
@@ -683,7 +715,7 @@ def test_a_caller_who_cancels_stops_the_work_and_leaves_the_line(
         before.close()
         for _ in range(STEPS):
             gate.release()
-        after = Client(url, verbose=False, download_files=str(tmp_path / "got")).predict(
+        after = caller(url, tmp_path).predict(
             handle_file(str(tmp_path / "anna.png")), style="oil", settings={"max_attempts": 1}, api_name="/stylize"
         )
         assert Path(after[0]).suffix == ".png"
@@ -722,7 +754,7 @@ def test_two_visitors_with_the_same_photo_share_no_file(served: Any, tmp_path: P
 
 
 def test_of_a_call_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gradio_client import Client, handle_file
+    from gradio_client import handle_file
 
     from portrait.studio import visitors
 
@@ -730,7 +762,7 @@ def test_of_a_call_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.Mon
     shop = a_shop(tmp_path)
     write_picture(tmp_path / "anna.png", person(1))
     with serving(tmp_path, shop) as (url, folder, blocks):
-        client = Client(url, verbose=False, download_files=str(tmp_path / "got"))
+        client = caller(url, tmp_path)
         file, _ = client.predict(
             handle_file(str(tmp_path / "anna.png")), style="oil", keep=["background"], api_name="/stylize"
         )
@@ -815,11 +847,36 @@ def test_the_page_lets_the_browser_reach_nobody_else(served: Any) -> None:
     assert refused.value.code == 400
 
 
+def literals(source: str) -> Iterator[str]:
+    """The texts in a Python file that are no docstrings; what an f-string inserts is {}."""
+    nodes = list(ast.walk(ast.parse(source)))
+    docs = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    pieces = {id(piece) for node in nodes if isinstance(node, ast.JoinedStr) for piece in node.values}
+    for node in nodes:
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(piece.value) if isinstance(piece, ast.Constant) else "{}" for piece in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs | pieces:
+            yield node.value
+
+
+def said(text: str) -> list[str]:
+    """What a visitor would read or hear of a text: what is between its tags, and the names of its elements."""
+    names = re.findall(r'(?:alt|title|placeholder|aria-label|aria-description)="([^"]*)"', text)
+    between = re.sub(r"<[^<>]*(>|$)", " ", text)
+    return [words for words in (*names, between) if re.search(r"[A-Za-z]{2}" if "<" in text else r"[a-z]{2} \w", words)]
+
+
 def test_every_string_of_the_page_is_in_one_place() -> None:
     folder = Path(strings.__file__).parent
-    script = (folder / "page.js").read_text()
-    for name in ("Drop a photo", "Another photo", "Accepted", "Cancel"):
-        assert name not in script
+    found = {
+        words
+        for name in ("app", "page", "controls")
+        for text in literals((folder / f"{name}.py").read_text())
+        for words in said(text)
+    }
+    assert found == {"at most"}  # a value of KEEP_LIMITS, not shown
+    assert re.findall(r"""["'`][A-Z]\w+ \w+""", (folder / "page.js").read_text()) == []
+    assert said('<p class="{}"><img alt="a photo" src="x">Hello</p>') == ["a photo", "  Hello "]  # it would be found
 
 
 def test_a_name_cannot_lead_a_download_out_of_its_folder(tmp_path: Path) -> None:
@@ -835,12 +892,88 @@ def test_a_long_name_is_shortened_by_bytes_and_keeps_its_end() -> None:
     assert len(stem.encode()) <= 90
 
 
-def test_a_forgotten_session_takes_no_more_pictures(tmp_path: Path) -> None:
-    session = Session(tmp_path / "private")
-    session.job = object.__new__(Job)
-    session.job.cancel = lambda: None  # type: ignore[method-assign]
-    session.forget()
-    assert session.job is None
+def a_studio(tmp_path: Path, shop: Workshop) -> Any:
+    """The page's handlers without a server."""
+    pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait[studio]'")
+    from portrait.studio.app import Studio
+
+    studio = Studio(shop, tmp_path / "files", Reports(tmp_path))
+    studio.build()
+    return studio
+
+
+def test_a_picture_that_comes_after_reset_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from portrait.studio import app
+
+    shop = a_shop(tmp_path)
+    studio, photo = a_studio(tmp_path, shop), a_photo()
+    session = Session(tmp_path / "files" / "anna")
+    session.open(photo, [a_face()], named=True, face=0)
+    job = session.job = shop.start(photo, wishes(shop, max_attempts=1))
+    event = list(job.events())[-1]
+    came = (session, event.portrait, event.settings, photo, True, job)
+    studio._keep(*came)
+    assert [len(shot.files) for shot in session.shots] == [2]
+
+    def slowly(*args: Any) -> tuple[Path, Path]:
+        session.forget()
+        return write_downloads(*args)
+
+    monkeypatch.setattr(app, "write_downloads", slowly)
+    studio._keep(*came)  # reset while its files are written
+    studio._keep(*came)  # and before it came
+    assert session.shots == []
+    assert [path for path in (tmp_path / "files").rglob("*") if path.is_file()] == []
+
+
+def test_what_goes_wrong_while_faces_are_looked_for_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = a_shop(tmp_path)
+    studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
+    monkeypatch.setattr(shop, "look", lambda photo: 1 / 0)
+    for handle, part in ((studio._on_photo, studio.photo), (studio._on_same_look, studio.result)):
+        upload = write_picture(tmp_path / "files" / "anna.png", person(1))
+        looking, told = handle(request, SimpleNamespace(_data={"path": str(upload), "name": "anna.png"}))
+        assert strings.LOOKING in looking[studio.photo]
+        assert "data-file" in looking[studio.photo]  # another photo may come meanwhile
+        assert "this should not happen: ZeroDivisionError" in told[part]
+
+
+def test_a_tab_that_was_taken_for_closed_is_told_that_its_photo_is_forgotten(
+    tmp_path: Path, gate: threading.Semaphore
+) -> None:
+    shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
+    studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
+    session = studio.visitors.session(request)
+    session.open(a_photo(), [a_face()], named=True, face=0)
+    updates = studio._make(session, wishes(shop))
+    gate.release()
+    while "step 1 of" not in next(updates).get(studio.result, ""):
+        pass
+    studio.visitors.leave(request)  # the connection broke
+    gate.release(100)
+    last = list(updates)[-1]
+    assert strings.FORGOTTEN in last[studio.result]
+    assert strings.DROP in last[studio.photo]
+    assert session.shots == []
+
+
+def test_a_studio_that_ends_stops_the_work_and_forgets(tmp_path: Path, gate: threading.Semaphore) -> None:
+    generator = SteppingGenerator(gate.acquire)
+    shop = a_shop(tmp_path, generator)
+    studio = a_studio(tmp_path, shop)
+    session = studio.visitors.session(SimpleNamespace(session_hash="anna"))
+    session.open(a_photo(), [a_face()], named=True, face=0)
+    works, waits = shop.start(a_photo(), wishes(shop)), shop.start(a_photo(2), wishes(shop))
+    assert generator.started.wait(60)
+    closing = threading.Thread(target=studio.close)
+    closing.start()
+    until(lambda: works.cancelled)
+    gate.release(100)
+    closing.join()
+    assert session.photo is None
+    for job in (works, waits, shop.start(a_photo(3), wishes(shop))):
+        assert [event.kind for event in job.events()][-1] == "cancelled"
+    assert generator.finished == 0
 
 
 @pytest.mark.parametrize(

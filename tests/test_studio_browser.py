@@ -11,10 +11,10 @@ import io
 import os
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,24 +52,37 @@ class Server:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url, self.folder = f"http://127.0.0.1:{port}", folder
-        self.errors = folder / "errors.txt"
-        with self.errors.open("w") as errors:
+        self.said = folder / "said.txt"
+        with self.said.open("w") as said:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "portrait", "studio", "--port", str(port), *options],
                 cwd=folder,
                 env=os.environ | {"TMPDIR": str(folder)} | environment,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
+                stdout=said,
+                stderr=subprocess.STDOUT,
             )
-        assert self.process.stdout is not None
-        assert self.url in self.process.stdout.readline()
 
-    def end(self) -> None:
+    def __enter__(self) -> Server:
+        end = time.monotonic() + LONG / 1000
+        while f"portrait studio: {self.url}" not in self.said.read_text():
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.process.kill()
+                raise AssertionError(f"the studio does not start: {self.said.read_text()}")
+            time.sleep(0.1)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         """Stop it; no handler may have failed meanwhile."""
+        try:
+            if kind is None:
+                self.stop()
+                assert "Traceback" not in self.said.read_text(), self.said.read_text()
+        finally:
+            self.process.kill()
+
+    def stop(self) -> None:
         self.process.terminate()
         assert self.process.wait(30) == 0
-        assert "Traceback" not in self.errors.read_text()
 
     def private(self) -> list[Path]:
         """The folder in which everything lies that the studio writes."""
@@ -81,9 +94,8 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("studio"))
-    yield running
-    running.end()
+    with Server(tmp_path_factory.mktemp("studio")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +165,14 @@ def made(page: Any, count: int) -> None:
     """Wait until so many pictures are in the history and nothing is being made."""
     page.wait_for_selector(f".history li:nth-child({count})", timeout=LONG)
     page.wait_for_selector("#make", timeout=LONG)
+
+
+def minutes_of_work(page: Any) -> None:
+    """Settings whose picture is not there before a visitor has done something else, on any machine."""
+    page.click("#advanced button")
+    page.locator("#advanced-until").get_by_label("best").check()
+    for name, value in (("max_attempts", "32"), ("num_inference_steps", "100")):
+        page.fill(f"#advanced-{name} textarea, #advanced-{name} input", value)
 
 
 UNNAMED = """() => [...document.querySelectorAll('button, input, select, textarea, a[href], img, iframe')]
@@ -267,6 +287,19 @@ def test_the_shown_command_makes_the_downloaded_picture_pixel_for_pixel(
     np.testing.assert_array_equal(shown, np.asarray(Image.open(again)))
 
 
+def test_a_photo_that_comes_while_another_is_looked_at_takes_its_place(
+    visit: Open, photos: Path, tmp_path: Path
+) -> None:
+    Image.open(photos / "t1.png").resize((7900, 7900)).save(tmp_path / "slow.png", compress_level=1)
+    page = visit()
+    upload(page, tmp_path / "slow.png")
+    page.wait_for_selector("#photo .busy")
+    with_photo(page, photos / "astronaut.png")
+    made(page, 1)
+    assert page.locator("#photo .face").count() == 1
+    assert "astronaut.png" in page.text_content("pre code")
+
+
 def test_of_six_faces_one_is_chosen_by_click_or_key(visit: Open, photos: Path) -> None:
     page = visit()
     with_photo(page, photos / "t1.png")
@@ -315,10 +348,9 @@ def test_what_cannot_be_used_is_said_in_the_sentence_of_the_command_line(
 
 def test_cancel_ends_between_two_steps_and_keeps_what_there_was(visit: Open, photos: Path) -> None:
     page = visit()
-    page.click("#advanced button")
-    page.fill("#advanced-num_inference_steps textarea, #advanced-num_inference_steps input", "100")  # time to cancel
+    minutes_of_work(page)
     with_photo(page, photos / "astronaut.png")
-    page.wait_for_selector(".working progress[value]", timeout=LONG)
+    page.wait_for_selector(".working:has-text('of 100')", timeout=LONG)
     page.click("#cancel")
     page.wait_for_selector("#result .note:has-text('Cancelled')", timeout=LONG)
     assert page.locator(".history li").count() == 0
@@ -329,28 +361,25 @@ def test_a_second_visitor_sees_their_place_and_is_served_next(visit: Open, photo
     first, second = visit(), visit()
     with_photo(first, photos / "astronaut.png")
     made(first, 1)
-    first.get_by_label("4", exact=True).check()
+    minutes_of_work(first)
     first.click("#make")
-    first.wait_for_selector(".working progress[value]", timeout=LONG)
+    first.wait_for_selector(".working:has-text('of 100')", timeout=LONG)
     with_photo(second, photos / "astronaut.png")  # the very same file
     second.wait_for_selector(".working:has-text('number 2 in line')", timeout=LONG)
     keep_picture(second, "10-in-line")
+    first.click("#cancel")
     made(second, 1)
-    made(first, 5)
+    first.wait_for_selector("#result .note:has-text('Cancelled')", timeout=LONG)
+    assert first.locator(".history li").count() == 1  # the picture before is still there
 
 
 def test_closing_the_tab_stops_the_work_and_forgets(visit: Open, server: Server, photos: Path) -> None:
     page, other = visit(), visit()
     with_photo(page, photos / "astronaut.png")
     made(page, 1)
-    page.click("#advanced button")
-    for name, value in (("max_attempts", 32), ("until", "best"), ("num_inference_steps", 100)):
-        if name == "until":
-            page.locator("#advanced-until").get_by_label(value).check()
-        else:
-            page.fill(f"#advanced-{name} textarea, #advanced-{name} input", str(value))
-    page.click("#make")  # minutes of work
-    page.wait_for_selector(".working progress[value]", timeout=LONG)
+    minutes_of_work(page)
+    page.click("#make")
+    page.wait_for_selector(".working:has-text('of 100')", timeout=LONG)
     with_photo(other, photos / "astronaut.png")
     other.wait_for_selector(".working:has-text('number 2 in line')", timeout=LONG)
     page.close()
@@ -507,24 +536,23 @@ def test_the_keyboard_alone_makes_adjusts_and_compares(visit: Open, photos: Path
 
 
 def test_a_password_is_asked_for(browser: Any, photos: Path, tmp_path: Path) -> None:
-    server = Server(tmp_path, PORTRAIT_STUDIO_AUTH="anna:se:cret")
-    page = browser.new_page()
-    page.set_default_timeout(30_000)
-    for path in ("config", "gradio_api/info", "gradio_api/file=/etc/passwd"):
-        assert page.request.get(f"{server.url}/{path}").status in (401, 403, 404), path
-    for word in ("cret", "se:cret"):
-        page.goto(server.url)
-        page.fill("input[type=password]", word)
-        page.locator("input:not([type=password]), textarea").first.fill("anna")
-        keep_picture(page, "18-login")
-        page.get_by_role("button", name="Login").click()
-        if word == "cret":
-            page.wait_for_selector("text=Incorrect")
-            assert page.locator(".drop").count() == 0
-    with_photo(page, photos / "astronaut.png")
-    made(page, 1)
-    page.close()
-    server.end()
+    with Server(tmp_path, PORTRAIT_STUDIO_AUTH="anna:se:cret") as server:
+        page = browser.new_page()
+        page.set_default_timeout(30_000)
+        for path in ("config", "gradio_api/info", "gradio_api/file=/etc/passwd"):
+            assert page.request.get(f"{server.url}/{path}").status in (401, 403, 404), path
+        for word in ("cret", "se:cret"):
+            page.goto(server.url)
+            page.fill("input[type=password]", word)
+            page.locator("input:not([type=password]), textarea").first.fill("anna")
+            keep_picture(page, "18-login")
+            page.get_by_role("button", name="Login").click()
+            if word == "cret":
+                page.wait_for_selector("text=Incorrect")
+                assert page.locator(".drop").count() == 0
+        with_photo(page, photos / "astronaut.png")
+        made(page, 1)
+        page.close()
 
 
 def test_a_public_recipe_is_chosen_from_the_list_and_judged(browser: Any, photos: Path, tmp_path: Path) -> None:
@@ -540,36 +568,36 @@ def test_a_public_recipe_is_chosen_from_the_list_and_judged(browser: Any, photos
         places = environment(hub, tmp_path) | {"PORTRAIT_CONFIG": str(tmp_path)}
         fetch = [sys.executable, "-m", "portrait", "weights", "fetch", "small", "--quiet"]
         subprocess.run(fetch, env=os.environ | places, cwd=Path(__file__).parents[1], check=True)
-        server = Server(tmp_path, "--device", "cpu", "--memory", "full", **places)
-        page = browser.new_page()
-        page.set_default_timeout(30_000)
-        page.goto(server.url)
-        page.click("#advanced button")
-        page.click("#recipe input")
-        page.click("#recipe [role=option]:has-text('small')")
-        page.wait_for_selector("#styles .none")
-        page.fill("#advanced-max_attempts textarea, #advanced-max_attempts input", "1")
-        with_photo(page, photos / "astronaut.png")
-        made(page, 1)
-        words = page.inner_text("#result .facts")
-        keep_picture(page, "19-public")
-        assert "Rejected" in words  # random weights keep nobody's likeness
-        assert "photo-to-photo thresholds" in words
-        page.close()
-        server.end()
+        with Server(tmp_path, "--device", "cpu", "--memory", "full", **places) as server:
+            page = browser.new_page()
+            page.set_default_timeout(30_000)
+            page.goto(server.url)
+            page.click("#advanced button")
+            page.click("#recipe input")
+            page.click("#recipe [role=option]:has-text('small')")
+            page.wait_for_selector("#styles .none")
+            page.fill("#advanced-max_attempts textarea, #advanced-max_attempts input", "1")
+            with_photo(page, photos / "astronaut.png")
+            made(page, 1)
+            words = page.inner_text("#result .facts")
+            keep_picture(page, "19-public")
+            assert "Rejected" in words  # random weights keep nobody's likeness
+            assert "photo-to-photo thresholds" in words
+            page.close()
 
 
 def test_sigterm_leaves_nothing_behind(browser: Any, photos: Path, tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    (private,) = server.private()
-    page = browser.new_page()
-    page.goto(server.url)
-    with_photo(page, photos / "astronaut.png")
-    assert [name for name in server.pictures() if "astronaut" in name] == []  # the upload itself is gone already
-    server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(30) == 0
-    assert not private.exists()
-    page.close()
+    with Server(tmp_path) as server:
+        (private,) = server.private()
+        page = browser.new_page()
+        page.goto(server.url)
+        minutes_of_work(page)
+        with_photo(page, photos / "astronaut.png")
+        assert [name for name in server.pictures() if "astronaut" in name] == []  # the upload itself is gone already
+        page.wait_for_selector(".working:has-text('of 100')", timeout=LONG)
+        server.stop()
+        assert not private.exists()
+        page.close()
 
 
 def test_a_run_is_opened_and_its_report_shown_in_a_frame_of_its_own(visit: Open, server: Server) -> None:

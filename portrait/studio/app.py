@@ -22,7 +22,7 @@ from portrait.studio.reports import Reports
 from portrait.studio.service import Service
 from portrait.studio.session import Session
 from portrait.studio.visitors import Visitors, take_upload
-from portrait.studio.work import Job, Workshop, installed_recipes, read_upload, web_settings
+from portrait.studio.work import Job, Workshop, installed_recipes, read_upload, unexpected, web_settings
 from portrait.stylizer import VARIANT_STRIDE
 
 PAUSE = 0.35
@@ -52,6 +52,11 @@ class Studio:
         self.local = local
         self.visitors = Visitors(folder, self._styles(workshop.settings.recipe)[0], workshop.forget)
         self.service = Service(workshop, folder)
+
+    def close(self) -> None:
+        """Stop all work and forget everybody."""
+        self.visitors.close()
+        self.workshop.close()
 
     @staticmethod
     def _styles(recipe: str) -> tuple[str, ...]:
@@ -181,9 +186,14 @@ class Studio:
 
     def _open(self, session: Session, event: gr.EventData, turn: int) -> bool:
         """Read the uploaded photo and take it; False if meanwhile the visitor wanted another one, or none."""
-        data, name = take_upload(event._data or {}, self.folder)
-        photo = read_upload(data, name)
-        faces, meant = self.workshop.look(photo)
+        try:
+            data, name = take_upload(event._data or {}, self.folder)
+            photo = read_upload(data, name)
+            faces, meant = self.workshop.look(photo)
+        except Exception as error:
+            if session.turn != turn:
+                return False
+            raise error if isinstance(error, PortraitError) else unexpected(error) from None
         named = name not in ("camera.png", "image.png")  # what browsers call a picture that is no file
         return session.open(photo, faces, named=named, face=meant, turn=turn)
 
@@ -238,7 +248,7 @@ class Studio:
             now = self._settings(session, values)
             if shot is None:
                 raise SettingsError(strings.NEED_PHOTO)
-            settings = replace(shot.settings, variants=now.variants, face=now.face)
+            settings = replace(shot.settings, variants=now.variants)
             if act == "another":
                 settings = replace(settings, seed=self._fresh_seed(session))
             else:
@@ -280,7 +290,7 @@ class Studio:
         if session.face is None:  # the click on a face goes on from here
             yield {self.result: self._result(session, said=strings.NEED_FACE)}
             return
-        yield from self._make(session, replace(settings, face=_face(session)))
+        yield from self._make(session, settings)
 
     def _on_history(self, request: gr.Request, event: gr.EventData) -> Updates:
         session, wish = self.visitors.session(request), event._data
@@ -299,6 +309,9 @@ class Studio:
         session = self.visitors.session(request)
         session.forget()
         self.workshop.forget()
+        return self._forgotten()
+
+    def _forgotten(self) -> Updates:
         return {
             self.photo: page.photo_html(None, local=self.local),
             self.result: page.empty_html(said=strings.FORGOTTEN),
@@ -319,16 +332,16 @@ class Studio:
         region = "".join((region or "").split())
         keeps = [*keep, *([f"region:{region}"] if region else [])]
         wishes |= {"balance": balance, "variants": variants, "keep": keeps, "recipe": recipe, "style": session.style}
-        return web_settings(self.workshop.settings, wishes | {"face": _face(session)})
+        return web_settings(self.workshop.settings, wishes)
 
     def _make(self, session: Session, settings: Settings) -> Iterator[Updates]:
-        """Start a job in place of the visitor's last one, and show what becomes of it."""
-        photo, named = session.photo, session.named
-        if photo is None:
-            return
+        """Start a job in place of the visitor's last one, for the face that is chosen, and show what becomes of it."""
         with session.lock:
+            photo, named, face = session.photo, session.named, session.face
+            if photo is None or face is None:
+                return
             session.cancel()
-            face = int(settings.face) if settings.face.isdecimal() else 0
+            settings = replace(settings, face="auto" if len(session.faces) == 1 else str(face))
             known = session.subject(settings.recipe, face)
             job = self.workshop.start(
                 photo,
@@ -366,6 +379,8 @@ class Studio:
                 session.seen = time.monotonic()  # the wait was long perhaps
         if newest:
             yield {self.result: self._result(session, problem=problem, said=said), **self._idle()}
+        elif session.left:  # its connection broke, and here it is again
+            yield self._forgotten()
 
     @staticmethod
     def _keep(session: Session, portrait: Any, settings: Settings, photo: Any, named: bool, job: Job) -> None:
@@ -424,7 +439,3 @@ class Studio:
     def _on_runs(self) -> tuple[Any, Any]:
         names = self.reports.names()
         return gr.update(choices=names), gr.update(choices=[(strings.NO_BASELINE, ""), *names])
-
-
-def _face(session: Session) -> str:
-    return "auto" if len(session.faces) == 1 else str(session.face)

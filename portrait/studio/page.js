@@ -48,7 +48,7 @@ window.portraitStudio = (() => {
     alert.className = "alert";
     alert.setAttribute("role", "alert");
     alert.textContent = text;
-    element.querySelector(".drop, .stage, .result, .next").before(alert);
+    (element.querySelector(".drop, .stage, .result") || element.firstElementChild).before(alert);
   };
 
   const send = async (element, file, upload, done) => {

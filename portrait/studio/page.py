@@ -46,7 +46,9 @@ def asset(name: str) -> str:
 def photo_html(session: Session | None, *, problem: str = "", looking: bool = False, local: bool = True) -> str:
     """The place for the photo: a drop zone, or the photo with its faces as buttons."""
     if looking:
-        return f'<div class="drop busy"><strong data-announce>{strings.LOOKING}</strong></div>'
+        return (  # who sees that it is the wrong one need not wait
+            f'<label class="drop busy">{_file_input("photo")}<strong data-announce>{strings.LOOKING}</strong></label>'
+        )
     if session is None or session.photo is None:
         stays = strings.PHOTO_STAYS if local else strings.PHOTO_STAYS_HOST
         return (
@@ -198,7 +200,7 @@ def result_html(session: Session, *, problem: str = "", said: str = "") -> str:
     if shot is None:
         return empty_html(problem, said)
     record = shot.portrait.record
-    verdict = "accepted" if shot.portrait.accepted else "rejected"
+    verdict = strings.VERDICTS[shot.portrait.accepted]
     note = f'<p class="note" data-announce>{escape(said)}</p>' if said else ""
     alt = strings.RESULT_ALT.format(n=shot.number, style=_title(record["style"]), verdict=verdict)
     announced = "" if said or problem else f' data-announce="{escape(alt)}"'
@@ -313,7 +315,7 @@ def _history(session: Session) -> str:
     items = []
     for shot in session.shots:
         current = ' aria-current="true"' if shot.number == session.shown else ""
-        verdict, mark = ("accepted", "✓") if shot.portrait.accepted else ("rejected", "✕")
+        verdict, mark = strings.VERDICTS[shot.portrait.accepted], "✓" if shot.portrait.accepted else "✕"
         record = shot.portrait.record
         label = strings.RESULT_ALT.format(n=shot.number, style=_title(record["style"]), verdict=verdict)
         label = strings.HISTORY_LABEL.format(picture=label, balance=record["balance"])

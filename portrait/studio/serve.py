@@ -7,6 +7,7 @@ import re
 import secrets
 import shutil
 import signal
+import stat
 import tempfile
 import threading
 import time
@@ -23,6 +24,8 @@ from portrait.settings import Settings
 
 SWEEP_SECONDS = 60.0
 """So often whoever left is looked for."""
+NEW_SECONDS = 60.0
+"""A folder without a lock is that of a studio which is starting, or has been left by one that was killed before so long."""
 _PREFIX = "portrait-studio-"
 _LOCK = ".lock"
 """Held in a folder for as long as its studio lives."""
@@ -36,21 +39,32 @@ _POLICY = (
 @contextmanager
 def private_folder() -> Iterator[Path]:
     """A temporary folder for everything that is written, gone at the end; those of studios that were killed go now."""
-    for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
-        with suppress(OSError):  # its studio lives, or it is somebody else's
-            with FileLock(old, timeout=0):
-                pass
-            shutil.rmtree(old.parent, ignore_errors=True)
+    for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if _is_left(old):
+                with FileLock(old / _LOCK, timeout=0):  # or its studio lives
+                    pass
+                shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))  # for this user only
-    before = tempfile.tempdir
-    tempfile.tempdir = str(folder)
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    before, of_gradio = tempfile.tempdir, os.environ.get("GRADIO_TEMP_DIR")
+    tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(folder)
     try:
         with FileLock(folder / _LOCK):
             yield folder
     finally:
         tempfile.tempdir = before
+        os.environ.pop("GRADIO_TEMP_DIR")
+        if of_gradio is not None:
+            os.environ["GRADIO_TEMP_DIR"] = of_gradio
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_left(folder: Path) -> bool:
+    """Whether a folder is this user's own, and not one that a studio is just making."""
+    what = folder.lstat()
+    if not stat.S_ISDIR(what.st_mode) or what.st_uid != (os.geteuid() if hasattr(os, "geteuid") else what.st_uid):
+        return False
+    return (folder / _LOCK).exists() or time.time() - what.st_mtime > NEW_SECONDS
 
 
 async def _refuse_address(url: str, cache_dir: str) -> str:
@@ -73,16 +87,18 @@ def serve(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, lambda *_: stop.set())
-    with private_folder() as folder:
-        blocks, url = launch(settings, folder, host=host, port=port, auth=auth, runs=runs, local=local)
+    with (
+        private_folder() as folder,
+        running(settings, folder, host=host, port=port, auth=auth, runs=runs, local=local) as (url, _),
+    ):
         print(f"portrait studio: {url} (Ctrl+C ends it)", flush=True)
         while not stop.wait(0.5):  # a wait without end would not see signals on Windows
             pass
-        blocks.close(verbose=False)
     return 0
 
 
-def launch(
+@contextmanager
+def running(
     settings: Settings,
     folder: Path,
     *,
@@ -92,12 +108,8 @@ def launch(
     runs: Path = Path("."),
     local: bool = True,
     workshop: Any = None,
-) -> tuple[Any, str]:
-    """Start the server in the background.
-
-    Returns:
-        The blocks, whose `close` ends it, and the page's address.
-    """
+) -> Iterator[tuple[str, Any]]:
+    """The server in the background: the page's address, and Gradio's blocks. At the end all work stops."""
     for switch, value in (("GRADIO_ANALYTICS_ENABLED", "False"), ("GRADIO_RUN_HISTORY", "False")):
         os.environ[switch] = value
     import gradio as gr
@@ -151,7 +163,11 @@ def launch(
             time.sleep(SWEEP_SECONDS)
 
     threading.Thread(target=tidy, daemon=True).start()
-    return blocks, url
+    try:
+        yield url, blocks
+    finally:
+        studio.close()
+        blocks.close(verbose=False)
 
 
 def _apart(upload: Any) -> Any:

@@ -60,6 +60,8 @@ class Session:
         self.style = ""
         self.moves = 0
         self.turn = 0
+        self.left = False
+        """Whether the tab is taken for closed; nothing that comes later belongs to this session."""
         self._clear()
 
     def _clear(self) -> None:

@@ -57,6 +57,12 @@ class Visitors:
         """The tab was closed: cancel and forget."""
         self._drop([str(request.session_hash)])
 
+    def close(self) -> None:
+        """The studio ends: cancel and forget everybody."""
+        with self._lock:
+            everybody = list(self._sessions)
+        self._drop(everybody)
+
     def sweep(self) -> None:
         """Forget who was idle for long, and delete what belongs to nobody."""
         idle = time.monotonic() - IDLE_SECONDS
@@ -79,6 +85,7 @@ class Visitors:
         with self._lock:
             gone = [self._sessions.pop(name) for name in names if name in self._sessions]
         for session in gone:
+            session.left = True
             session.forget()
         if gone:
             self._forget()

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from portrait.manifest import find_part
 from portrait.recipes.recipe import Recipe, load_recipe, located, recipe_names
 from portrait.records import Face, RgbImage
 from portrait.settings import Settings, check_names
+from portrait.studio import strings
 from portrait.studio.line import Line
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 MAX_PIXELS = 64_000_000
 """A photo with more is refused: several visitors' photos must fit into memory."""
 MAX_UPLOAD_MB = 100
+CLOSE_SECONDS = 5.0
+"""So long a studio that ends waits for a step of the denoising."""
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +80,8 @@ class Job:
             self.tell("cancelled")
         except PortraitError as error:
             self.tell("failed", sentence=str(error))
-        except Exception as error:  # a bug: the visitor is told, the log has the rest
-            log.exception("a job failed")
-            self.tell("failed", sentence=f"this should not happen: {error!r}; the terminal shows more")
+        except Exception as error:
+            self.tell("failed", sentence=str(unexpected(error)))
         finally:
             self._events.put(None)
 
@@ -91,6 +94,10 @@ class Job:
     @property
     def cancelled(self) -> bool:
         return self._stop.is_set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it has ended, or so long."""
+        self._thread.join(seconds)
 
     def check(self) -> None:
         """Raises Cancelled when that was asked for."""
@@ -107,6 +114,12 @@ class Job:
             if event is None:
                 return
             yield event
+
+
+def unexpected(error: Exception) -> PortraitError:
+    """What a visitor is told of a bug; the log has the rest."""
+    log.error("this should not happen", exc_info=error)
+    return PortraitError(strings.UNEXPECTED.format(error=repr(error)))
 
 
 class Workshop:
@@ -132,6 +145,9 @@ class Workshop:
         self._looking = threading.Lock()
         self._loading = threading.Lock()
         self._loaded: tuple[str, Stylizer] | None = None
+        self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
+        self._starting = threading.Lock()
+        self._closed = False
 
     def _default_analyzer(self) -> FaceAnalyzer:
         if self.settings.commercial:
@@ -193,6 +209,17 @@ class Workshop:
         if self._loaded is not None:
             self._loaded[1].forget()
 
+    def close(self) -> None:
+        """Cancel everything that waits or works, or will, and wait for the step that is being done."""
+        with self._starting:
+            self._closed = True
+            jobs = list(self._jobs)
+        for job in jobs:
+            job.cancel()
+        for job in jobs:
+            job.wait(CLOSE_SECONDS)
+        self.forget()
+
     def start(
         self,
         photo: Photo,
@@ -238,7 +265,12 @@ class Workshop:
                     if job.private or on_subject is None:
                         stylizer.forget()
 
-        return Job(work)
+        with self._starting:
+            job = Job(work)
+            self._jobs.add(job)
+            if self._closed:
+                job.cancel()
+        return job
 
     @staticmethod
     def _make(job: Job, stylizer: Stylizer, subject: Subject, settings: Settings, variant: int) -> None:
