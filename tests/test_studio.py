@@ -932,10 +932,30 @@ def test_what_goes_wrong_while_faces_are_looked_for_is_told(tmp_path: Path, monk
     monkeypatch.setattr(shop, "look", lambda photo: 1 / 0)
     for handle, part in ((studio._on_photo, studio.photo), (studio._on_same_look, studio.result)):
         upload = write_picture(tmp_path / "files" / "anna.png", person(1))
-        looking, told = handle(request, SimpleNamespace(_data={"path": str(upload), "name": "anna.png"}))
+        looking, told, _ = handle(request, SimpleNamespace(_data={"path": str(upload), "name": "anna.png"}))
         assert strings.LOOKING in looking[studio.photo]
         assert "data-file" in looking[studio.photo]  # another photo may come meanwhile
         assert "this should not happen: ZeroDivisionError" in told[part]
+
+
+def test_a_wish_that_was_replaced_shows_nothing_at_its_end(tmp_path: Path, gate: threading.Semaphore) -> None:
+    from portrait.studio import app
+
+    shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
+    studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
+    session = studio.visitors.session(request)
+    session.open(a_photo(), [a_face()], named=True, face=0)
+    values = [part.value for part in (studio.balance, studio.variants, studio.keep, studio.region, studio.recipe)]
+    values += [part.value for part in studio.advanced.values()]
+    replaced = studio._on_make(request, *values)
+    gate.release()
+    while "step 1 of" not in next(replaced).get(studio.result, ""):
+        pass
+    newer = studio._on_make(request, *values)
+    next(newer)
+    gate.release(100)
+    assert list(replaced)[-1] == {studio.photo: app.gr.skip()}  # which Gradio sends again, perhaps much later
+    assert 'class="result"' in [update[studio.result] for update in newer if studio.result in update][-1]
 
 
 def test_a_tab_that_was_taken_for_closed_is_told_that_its_photo_is_forgotten(

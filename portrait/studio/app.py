@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,21 @@ PREVIEW_SIDE = 384
 
 Updates = dict[Any, Any]
 """Component -> what becomes of it."""
+
+
+def _settled(handler: Callable[..., Iterator[Updates]]) -> Callable[..., Iterator[Updates]]:
+    """A handler that ends with an update of nothing.
+
+    Gradio sends the last update of a generator once more when it ends: that of a wish which the visitor has replaced
+    would come after those of the newer one.
+    """
+
+    @functools.wraps(handler)
+    def settled(self: Studio, *args: Any) -> Iterator[Updates]:
+        yield from handler(self, *args)
+        yield {self.photo: gr.skip()}
+
+    return settled
 
 
 class Studio:
@@ -157,13 +173,14 @@ class Studio:
         self.result.upload(self._on_same_look, controls, everything, **free)
         self.result.select(self._on_history, None, everything, **free)
         self.result.clear(self._on_reset, None, everything, **free)
-        self.run.input(self._on_run, [self.run, self.baseline], [self.report], **free)
-        self.baseline.input(self._on_run, [self.run, self.baseline], [self.report], **free)
+        chosen = {"inputs": [self.run, self.baseline], "outputs": [self.report], **free, "trigger_mode": "always_last"}
+        gr.on([self.run.input, self.baseline.input], self._on_run, **chosen)
         self.run.focus(self._on_runs, None, [self.run, self.baseline], **free)
         blocks.unload(self.visitors.leave)
 
     # What visitors do ----------------------------------------------------------------------------------------
 
+    @_settled
     def _on_photo(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
         """A photo begins at once, when it is clear who is meant: nobody has to look for a button first."""
         session = self.visitors.session(request)
@@ -197,6 +214,7 @@ class Studio:
         named = name not in ("camera.png", "image.png")  # what browsers call a picture that is no file
         return session.open(photo, faces, named=named, face=meant, turn=turn)
 
+    @_settled
     def _on_face(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
         session = self.visitors.session(request)
         before = session.face
@@ -208,10 +226,12 @@ class Studio:
         region = event._data.get("region")
         return ",".join(str(int(v)) for v in region) if region else ""
 
+    @_settled
     def _on_style(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
         self.visitors.session(request).style = str(event._data["style"])
         yield from self._on_adjust(request, *values)
 
+    @_settled
     def _on_balance(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
         session = self.visitors.session(request)
         session.moves = mine = session.moves + 1
@@ -231,6 +251,7 @@ class Studio:
             session.style = offered[0]
         return page.styles_html(load_recipe(recipe), session.style)
 
+    @_settled
     def _on_make(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
         session = self.visitors.session(request)
         try:
@@ -240,6 +261,7 @@ class Studio:
             return
         yield from self._make(session, settings)
 
+    @_settled
     def _on_more(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
         """More like me, more style, another one: from the picture that is shown."""
         session = self.visitors.session(request)
@@ -266,6 +288,7 @@ class Studio:
         used = max((shot.settings.seed for shot in session.shots), default=1 - VARIANT_STRIDE)
         return (used + VARIANT_STRIDE) % 2**31
 
+    @_settled
     def _on_same_look(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
         """Another photo with everything else as it is."""
         session = self.visitors.session(request)
