@@ -88,5 +88,6 @@ def test_each_means_several_people_and_a_call_makes_one_portrait(limits: str) ->
 
 def test_mini_keeps_the_astronaut(mini: object, photos: Path) -> None:
     result = PortraitStylizer(mini).stylize(photos / "astronaut.png", style="watercolor", balance=0.5)  # type: ignore[arg-type]
+    assert result.accepted, result.reasons
     assert result.image.size == (512, 512)
     assert set(result.attempts[0]["similarity"]) == {"arcface", "dlib"}
