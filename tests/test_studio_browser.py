@@ -120,11 +120,15 @@ Open = Callable[..., Any]
 
 
 @pytest.fixture
-def visit(browser: Any, server: Server) -> Iterator[Open]:
-    """Open the page; at the end nothing may have been asked of another server, and no script may have failed."""
+def visit(browser: Any, server: Server, request: pytest.FixtureRequest) -> Iterator[Open]:
+    """Open the page; at the end nothing may have been asked of another server, and no script may have failed.
+
+    What a page said when its test failed is printed.
+    """
     strangers: list[str] = []
     broken: list[str] = []
     contexts = []
+    failed = request.session.testsfailed
 
     def open_page(**options: Any) -> Any:
         context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
@@ -141,6 +145,8 @@ def visit(browser: Any, server: Server) -> Iterator[Open]:
 
     yield open_page
     for context in contexts:
+        for page in context.pages if request.session.testsfailed > failed else ():
+            print(f"--- {page.url}", page.inner_text("body"), sep="\n")
         context.close()
     assert strangers == []
     assert broken == []
