@@ -587,18 +587,18 @@ def test_of_folders_without_a_lock_only_old_ones_of_ones_own_are_deleted(
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("GRADIO_TEMP_DIR", "/elsewhere")
-    new, old, photos, link = (
-        tmp_path / n for n in ("portrait-studio-a", "portrait-studio-b", "photos", "portrait-studio-c")
-    )
-    for folder in (new, old, photos):
-        folder.mkdir()
+    names = ("portrait-studio-anew_000", "portrait-studio-left_000", "portrait-studio-of-mine", "photos")
+    new, old, mine, photos = (tmp_path / name for name in names)
+    link = tmp_path / "portrait-studio-link_000"
+    for folder in (new, old, mine, photos):
+        folder.mkdir(0o700)
         (folder / "anna.png").write_bytes(b"a photo")
-    for folder in (old, photos):
+    for folder in (old, mine, photos):
         os.utime(folder, (1, 1))
     link.symlink_to(photos)
     with private_folder() as folder:
         assert os.environ["GRADIO_TEMP_DIR"] == str(folder)
-        assert [f.exists() for f in (new, old)] == [True, False]
+        assert [f.exists() for f in (new, old, mine)] == [True, False, True]
         assert [path.name for path in photos.iterdir()] == ["anna.png"]
     assert os.environ["GRADIO_TEMP_DIR"] == "/elsewhere"
 
@@ -958,23 +958,39 @@ def test_a_wish_that_was_replaced_shows_nothing_at_its_end(tmp_path: Path, gate:
     assert 'class="result"' in [update[studio.result] for update in newer if studio.result in update][-1]
 
 
+@pytest.mark.parametrize("anew", [False, True])
 def test_a_tab_that_was_taken_for_closed_is_told_that_its_photo_is_forgotten(
-    tmp_path: Path, gate: threading.Semaphore
+    tmp_path: Path, gate: threading.Semaphore, anew: bool
 ) -> None:
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
     studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
     session = studio.visitors.session(request)
     session.open(a_photo(), [a_face()], named=True, face=0)
-    updates = studio._make(session, wishes(shop))
+    updates = studio._make(request, session, wishes(shop))
     gate.release()
     while "step 1 of" not in next(updates).get(studio.result, ""):
         pass
     studio.visitors.leave(request)  # the connection broke
+    if anew:  # and has chosen a photo since
+        studio.visitors.session(request).next_turn()
     gate.release(100)
-    last = list(updates)[-1]
-    assert strings.FORGOTTEN in last[studio.result]
-    assert strings.DROP in last[studio.photo]
+    told = [update for update in updates if strings.FORGOTTEN in update.get(studio.result, "")]
+    assert len(told) == (0 if anew else 1)
+    assert all(strings.DROP in update[studio.photo] for update in told)
     assert session.shots == []
+
+
+def test_a_tab_that_is_back_while_faces_are_looked_for_is_told_that_its_photo_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = a_shop(tmp_path)
+    studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
+    look = shop.look
+    monkeypatch.setattr(shop, "look", lambda photo: studio.visitors.leave(request) or look(photo))
+    upload = write_picture(tmp_path / "files" / "anna.png", person(1))
+    updates = list(studio._on_photo(request, SimpleNamespace(_data={"path": str(upload), "name": "anna.png"})))
+    assert strings.FORGOTTEN in updates[-2][studio.result]
+    assert strings.DROP in updates[-2][studio.photo]
 
 
 def test_a_studio_that_ends_stops_the_work_and_forgets(tmp_path: Path, gate: threading.Semaphore) -> None:

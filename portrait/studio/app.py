@@ -71,8 +71,10 @@ class Studio:
 
     def close(self) -> None:
         """Stop all work and forget everybody."""
-        self.visitors.close()
-        self.workshop.close()
+        try:
+            self.visitors.close()
+        finally:
+            self.workshop.close()
 
     @staticmethod
     def _styles(recipe: str) -> tuple[str, ...]:
@@ -189,6 +191,7 @@ class Studio:
         yield {self.photo: page.photo_html(session, looking=True)}
         try:
             if not self._open(session, event, turn):
+                yield from self._lost(request, session)
                 return
         except PortraitError as error:
             yield {self.photo: page.photo_html(session, problem=str(error), local=self.local)}
@@ -208,9 +211,10 @@ class Studio:
             photo = read_upload(data, name)
             faces, meant = self.workshop.look(photo)
         except Exception as error:
+            told = error if isinstance(error, PortraitError) else unexpected(error)
             if session.turn != turn:
                 return False
-            raise error if isinstance(error, PortraitError) else unexpected(error) from None
+            raise told from None
         named = name not in ("camera.png", "image.png")  # what browsers call a picture that is no file
         return session.open(photo, faces, named=named, face=meant, turn=turn)
 
@@ -259,7 +263,7 @@ class Studio:
         except PortraitError as error:
             yield self._refused(session, error)
             return
-        yield from self._make(session, settings)
+        yield from self._make(request, session, settings)
 
     @_settled
     def _on_more(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
@@ -280,7 +284,7 @@ class Studio:
             yield self._refused(session, error)
             return
         yield self._look(session, settings)
-        yield from self._make(session, settings)
+        yield from self._make(request, session, settings)
 
     @staticmethod
     def _fresh_seed(session: Session) -> int:
@@ -297,6 +301,7 @@ class Studio:
         yield {self.photo: page.photo_html(session, looking=True)}
         try:
             if not self._open(session, event, turn):
+                yield from self._lost(request, session)
                 return
         except PortraitError as error:
             yield {
@@ -313,7 +318,7 @@ class Studio:
         if session.face is None:  # the click on a face goes on from here
             yield {self.result: self._result(session, said=strings.NEED_FACE)}
             return
-        yield from self._make(session, settings)
+        yield from self._make(request, session, settings)
 
     def _on_history(self, request: gr.Request, event: gr.EventData) -> Updates:
         session, wish = self.visitors.session(request), event._data
@@ -333,6 +338,11 @@ class Studio:
         session.forget()
         self.workshop.forget()
         return self._forgotten()
+
+    def _lost(self, request: gr.Request, session: Session) -> Iterator[Updates]:
+        """For a tab whose connection broke, so that it was taken for closed, and which has not begun anew since."""
+        if session.left and self.visitors.session(request).turn == 0:
+            yield self._forgotten()
 
     def _forgotten(self) -> Updates:
         return {
@@ -357,7 +367,7 @@ class Studio:
         wishes |= {"balance": balance, "variants": variants, "keep": keeps, "recipe": recipe, "style": session.style}
         return web_settings(self.workshop.settings, wishes)
 
-    def _make(self, session: Session, settings: Settings) -> Iterator[Updates]:
+    def _make(self, request: gr.Request, session: Session, settings: Settings) -> Iterator[Updates]:
         """Start a job in place of the visitor's last one, for the face that is chosen, and show what becomes of it."""
         with session.lock:
             photo, named, face = session.photo, session.named, session.face
@@ -402,8 +412,8 @@ class Studio:
                 session.seen = time.monotonic()  # the wait was long perhaps
         if newest:
             yield {self.result: self._result(session, problem=problem, said=said), **self._idle()}
-        elif session.left:  # its connection broke, and here it is again
-            yield self._forgotten()
+        else:
+            yield from self._lost(request, session)
 
     @staticmethod
     def _keep(session: Session, portrait: Any, settings: Settings, photo: Any, named: bool, job: Job) -> None:

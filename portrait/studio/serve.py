@@ -52,17 +52,19 @@ def private_folder() -> Iterator[Path]:
         with FileLock(folder / _LOCK):
             yield folder
     finally:
+        shutil.rmtree(folder, ignore_errors=True)
         tempfile.tempdir = before
-        os.environ.pop("GRADIO_TEMP_DIR")
+        os.environ.pop("GRADIO_TEMP_DIR", None)
         if of_gradio is not None:
             os.environ["GRADIO_TEMP_DIR"] = of_gradio
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_left(folder: Path) -> bool:
-    """Whether a folder is this user's own, and not one that a studio is just making."""
+    """Whether a studio of this user made a folder, as mkdtemp does, and is not just making it."""
     what = folder.lstat()
-    if not stat.S_ISDIR(what.st_mode) or what.st_uid != (os.geteuid() if hasattr(os, "geteuid") else what.st_uid):
+    if not stat.S_ISDIR(what.st_mode) or not re.fullmatch(_PREFIX + "[a-z0-9_]{8}", folder.name):
+        return False
+    if hasattr(os, "geteuid") and (what.st_uid, stat.S_IMODE(what.st_mode)) != (os.geteuid(), 0o700):
         return False
     return (folder / _LOCK).exists() or time.time() - what.st_mtime > NEW_SECONDS
 
@@ -159,6 +161,8 @@ def running(
 
     def tidy() -> None:
         while blocks.is_running:
+            with suppress(OSError):  # what cleans temporary folders takes the old
+                os.utime(folder / _LOCK)
             studio.visitors.sweep()
             time.sleep(SWEEP_SECONDS)
 
@@ -166,8 +170,10 @@ def running(
     try:
         yield url, blocks
     finally:
-        studio.close()
-        blocks.close(verbose=False)
+        try:
+            studio.close()
+        finally:
+            blocks.close(verbose=False)
 
 
 def _apart(upload: Any) -> Any:

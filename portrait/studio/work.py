@@ -66,9 +66,11 @@ class Job:
     When it ends and is `private`, the models forget the photo.
     """
 
-    def __init__(self, work: Callable[[Job], None]) -> None:
+    def __init__(self, work: Callable[[Job], None], *, cancelled: bool = False) -> None:
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._stop = threading.Event()
+        if cancelled:
+            self._stop.set()
         self.private = False
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
         self._thread.start()
@@ -206,8 +208,9 @@ class Workshop:
 
     def forget(self) -> None:
         """Let go of what the models remember of the last photo."""
-        if self._loaded is not None:
-            self._loaded[1].forget()
+        loaded = self._loaded  # another recipe may just be loaded
+        if loaded is not None:
+            loaded[1].forget()
 
     def close(self) -> None:
         """Cancel everything that waits or works, or will, and wait for the step that is being done."""
@@ -266,10 +269,8 @@ class Workshop:
                         stylizer.forget()
 
         with self._starting:
-            job = Job(work)
+            job = Job(work, cancelled=self._closed)
             self._jobs.add(job)
-            if self._closed:
-                job.cancel()
         return job
 
     @staticmethod
