@@ -993,6 +993,37 @@ def test_a_tab_that_is_back_while_faces_are_looked_for_is_told_that_its_photo_is
     assert strings.DROP in updates[-2][studio.photo]
 
 
+def test_a_bug_while_a_picture_is_kept_leaves_no_page_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = a_shop(tmp_path)
+    studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
+    session = studio.visitors.session(request)
+    session.open(a_photo(), [a_face()], named=True, face=0)
+    monkeypatch.setattr(studio, "_keep", lambda *args: 1 / 0)
+    last = list(studio._make(request, session, wishes(shop, max_attempts=1)))[-1]
+    assert "this should not happen: ZeroDivisionError" in last[studio.result]
+    assert (last[studio.make]["visible"], last[studio.cancel]["visible"]) == (True, False)
+    assert session.job is None
+
+
+def test_of_photos_that_come_at_once_only_the_last_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from portrait.studio import app
+
+    studio, request = a_studio(tmp_path, a_shop(tmp_path)), SimpleNamespace(session_hash="anna")
+    session, read = studio.visitors.session(request), []
+    monkeypatch.setattr(app, "read_upload", lambda data, name: read.append(name) or read_upload(data, name))
+    handlers = []
+    for name in ("first.png", "second.png"):
+        upload = write_picture(tmp_path / "files" / name, person(1))
+        handlers.append(studio._on_photo(request, SimpleNamespace(_data={"path": str(upload), "name": name})))
+        next(handlers[-1])  # both are being looked at
+    first, second = (next(handler) for handler in handlers)
+    assert first == {studio.photo: app.gr.skip()}
+    assert 'class="stage"' in second[studio.photo]
+    assert read == ["second.png"]
+    assert session.photo.path.name == "second.png"
+    assert not list((tmp_path / "files").rglob("*.png"))
+
+
 def test_a_studio_that_ends_stops_the_work_and_forgets(tmp_path: Path, gate: threading.Semaphore) -> None:
     generator = SteppingGenerator(gate.acquire)
     shop = a_shop(tmp_path, generator)

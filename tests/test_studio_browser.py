@@ -89,7 +89,7 @@ class Server:
         return list(self.folder.glob("portrait-studio-*"))
 
     def pictures(self) -> list[str]:
-        return [path.name for path in self.folder.rglob("*") if path.is_file()]
+        return [name for _, _, names in os.walk(self.folder) for name in names]
 
 
 @pytest.fixture(scope="module")

@@ -175,8 +175,8 @@ class Studio:
         self.result.upload(self._on_same_look, controls, everything, **free)
         self.result.select(self._on_history, None, everything, **free)
         self.result.clear(self._on_reset, None, everything, **free)
-        chosen = {"inputs": [self.run, self.baseline], "outputs": [self.report], **free, "trigger_mode": "always_last"}
-        gr.on([self.run.input, self.baseline.input], self._on_run, **chosen)
+        chosen = free | {"trigger_mode": "always_last", "concurrency_limit": 2}
+        gr.on([self.run.input, self.baseline.input], self._on_run, [self.run, self.baseline], [self.report], **chosen)
         self.run.focus(self._on_runs, None, [self.run, self.baseline], **free)
         blocks.unload(self.visitors.leave)
 
@@ -207,9 +207,12 @@ class Studio:
     def _open(self, session: Session, event: gr.EventData, turn: int) -> bool:
         """Read the uploaded photo and take it; False if meanwhile the visitor wanted another one, or none."""
         try:
-            data, name = take_upload(event._data or {}, self.folder)
-            photo = read_upload(data, name)
-            faces, meant = self.workshop.look(photo)
+            with session.reading:
+                data, name = take_upload(event._data or {}, self.folder)
+                if session.turn != turn:
+                    return False
+                photo = read_upload(data, name)
+                faces, meant = self.workshop.look(photo)
         except Exception as error:
             told = error if isinstance(error, PortraitError) else unexpected(error)
             if session.turn != turn:
@@ -385,7 +388,7 @@ class Studio:
             session.job = job
         problem = said = preview = ""
         try:
-            yield {self.make: gr.update(visible=False), self.cancel: gr.update(visible=True)}
+            yield self._busy()
             shot = session.find(session.shown)
             before = page.data_uri(thumbnail(shot.portrait.picture if shot else photo.pixels, PREVIEW_SIDE), quality=75)
             for event in job.events():
@@ -403,7 +406,10 @@ class Studio:
                 else:
                     if event.preview is not None:
                         preview = page.data_uri(thumbnail(event.preview, PREVIEW_SIDE), quality=75)
-                    yield {self.result: page.working_html(event, settings.variants, preview, before)}
+                    shown = page.working_html(event, settings.variants, preview, before)
+                    yield {self.result: shown, **self._busy()}  # the job before may have come to its end meanwhile
+        except Exception as error:
+            problem = str(error if isinstance(error, PortraitError) else unexpected(error))
         finally:  # also when Gradio closes this, because nobody is there to see more
             job.cancel()
             with session.lock:
@@ -424,13 +430,16 @@ class Studio:
                 return
             shot = session.add(portrait, settings, small, photo, named=named)
         stem = file_stem(photo.path.stem, f"{settings.style[0]}-{shot.number}")
-        if job.cancelled:
-            return
-        files = write_downloads(portrait, stem, session.folder)
+        try:
+            files = write_downloads(portrait, stem, session.folder)
+        except OSError:
+            if session.find(shot.number) is None:  # forgotten while they were written
+                return
+            raise
         with session.lock:
             if session.find(shot.number) is not None:
                 session.with_files(shot, files)
-            else:  # forgotten while they were written
+            else:
                 shutil.rmtree(files[0].parent, ignore_errors=True)
 
     def _refused(self, session: Session, error: PortraitError) -> Updates:
@@ -440,6 +449,9 @@ class Studio:
 
     def _result(self, session: Session, *, problem: str = "", said: str = "") -> str:
         return page.result_html(session, problem=problem, said=said)
+
+    def _busy(self) -> Updates:
+        return {self.make: gr.update(visible=False), self.cancel: gr.update(visible=True)}
 
     def _idle(self) -> Updates:
         return {self.make: gr.update(visible=True), self.cancel: gr.update(visible=False)}
@@ -466,8 +478,8 @@ class Studio:
         yield page.notice(strings.REPORT_COMES)
         try:
             yield page.report_html(self.reports.page(name, baseline or ""), name)
-        except PortraitError as error:
-            yield page.alert(str(error))
+        except Exception as error:
+            yield page.alert(str(error if isinstance(error, PortraitError) else unexpected(error)))
 
     def _on_runs(self) -> tuple[Any, Any]:
         names = self.reports.names()

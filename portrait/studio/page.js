@@ -51,6 +51,7 @@ window.portraitStudio = (() => {
     (element.querySelector(".drop, .stage, .result") || element.firstElementChild).before(alert);
   };
 
+  const latest = new WeakMap();  // element -> how many files were sent from it; an upload that was slow gives way
   const send = async (element, file, upload, done) => {
     const texts = element.querySelector("input[data-file]").dataset;
     problem(element, "");
@@ -58,14 +59,16 @@ window.portraitStudio = (() => {
     if (file.size > texts.limit * 1e6) {
       return problem(element, texts.tooLarge.replace("{size:.0f}", (file.size / 1e6).toFixed(0)).replace("{limit}", texts.limit));
     }
+    const mine = (latest.get(element) || 0) + 1;
+    latest.set(element, mine);
     element.classList.add("sending");
     try {
       const { path } = await upload(file);
-      done({ path, name: file.name || "", size: file.size });
+      if (latest.get(element) === mine) done({ path, name: file.name || "", size: file.size });
     } catch (error) {
-      problem(element, texts.failed);
+      if (latest.get(element) === mine) problem(element, texts.failed);
     } finally {
-      element.classList.remove("sending");
+      if (latest.get(element) === mine) element.classList.remove("sending");
     }
   };
 

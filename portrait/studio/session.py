@@ -55,6 +55,8 @@ class Session:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lock = threading.RLock()
+        self.reading = threading.Lock()
+        """Held while a photo is read and looked at: one at a time of each visitor is in memory."""
         self.job: Job | None = None
         self.seen = time.monotonic()
         self.style = ""
@@ -87,10 +89,10 @@ class Session:
         The pictures made so far stay in the history.
 
         Returns:
-            False, and nothing is taken, if the visitor chose another photo or reset the page after `turn`.
+            False, and nothing is taken, if the visitor chose another photo, reset the page or left after `turn`.
         """
         with self.lock:
-            if turn not in (None, self.turn):
+            if self.left or turn not in (None, self.turn):
                 return False
             self.cancel()
             self.photo, self.faces, self.face, self.named = photo, faces, face, named
