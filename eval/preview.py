@@ -5,9 +5,10 @@
 People that training and curves did not see, stylized from the middle of the dial to beyond its end, so that some
 fail: the lines are fitted on all of them, the costs are counted on the dial's own settings alone, as in use. After each
 denoising step the scheduler's estimate of the finished picture is decoded and judged. Per step: the correlation of the
-preview's likeness with the final one, and the line that predicts the latter, fitted on half of the people; on the other half, for each least chance, the share of attempts that are stopped, the share of
-good ones among these, and the seconds per accepted picture. A cut is chosen if it lowers these by more than 2 %; of
-fewer than 20 good attempts nothing is concluded.
+preview's likeness with the final one, and the line that predicts the latter, fitted on half of the people; on the other
+half, for each least chance, the share of attempts that are stopped, the share of good ones among these, and the seconds
+per accepted picture. A cut is chosen if it lowers these by more than 2 %; of fewer than 20 good attempts nothing is
+concluded.
 """
 
 from __future__ import annotations

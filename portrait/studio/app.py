@@ -23,7 +23,7 @@ from portrait.studio.reports import Reports
 from portrait.studio.service import Service
 from portrait.studio.session import Session
 from portrait.studio.visitors import Visitors, take_upload
-from portrait.studio.work import Job, Workshop, installed_recipes, read_upload, unexpected, web_settings
+from portrait.studio.work import Job, Workshop, as_told, installed_recipes, read_upload, web_settings
 from portrait.stylizer import VARIANT_STRIDE
 
 PAUSE = 0.35
@@ -214,7 +214,7 @@ class Studio:
                 photo = read_upload(data, name)
                 faces, meant = self.workshop.look(photo)
         except Exception as error:
-            told = error if isinstance(error, PortraitError) else unexpected(error)
+            told = as_told(error)
             if session.turn != turn:
                 return False
             raise told from None
@@ -409,7 +409,7 @@ class Studio:
                     shown = page.working_html(event, settings.variants, preview, before)
                     yield {self.result: shown, **self._busy()}  # the job before may have come to its end meanwhile
         except Exception as error:
-            problem = str(error if isinstance(error, PortraitError) else unexpected(error))
+            problem = str(as_told(error))
         finally:  # also when Gradio closes this, because nobody is there to see more
             job.cancel()
             with session.lock:
@@ -479,7 +479,7 @@ class Studio:
         try:
             yield page.report_html(self.reports.page(name, baseline or ""), name)
         except Exception as error:
-            yield page.alert(str(error if isinstance(error, PortraitError) else unexpected(error)))
+            yield page.alert(str(as_told(error)))
 
     def _on_runs(self) -> tuple[Any, Any]:
         names = self.reports.names()

@@ -80,10 +80,8 @@ class Job:
             work(self)
         except Cancelled:
             self.tell("cancelled")
-        except PortraitError as error:
-            self.tell("failed", sentence=str(error))
         except Exception as error:
-            self.tell("failed", sentence=str(unexpected(error)))
+            self.tell("failed", sentence=str(as_told(error)))
         finally:
             self._events.put(None)
 
@@ -118,8 +116,10 @@ class Job:
             yield event
 
 
-def unexpected(error: Exception) -> PortraitError:
-    """What a visitor is told of a bug; the log has the rest."""
+def as_told(error: Exception) -> PortraitError:
+    """What a visitor is told of an error: its sentence; of a bug what it is, and the log has the rest."""
+    if isinstance(error, PortraitError):
+        return error
     log.error("this should not happen", exc_info=error)
     return PortraitError(strings.UNEXPECTED.format(error=repr(error)))
 
