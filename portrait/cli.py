@@ -510,7 +510,7 @@ class _Console:
 
 def _faces(args: argparse.Namespace) -> int:
     from portrait.faces.identity import face_warnings
-    from portrait.faces.insight import DET_THRESHOLD
+    from portrait.faces.insightface_analyzer import DET_THRESHOLD
     from portrait.images import read_photo, write_picture
 
     if args.draw and len(args.photos) > 1:
@@ -632,11 +632,11 @@ def _compare(args: argparse.Namespace) -> int:
 def _face_tools(*, commercial: bool) -> tuple[Any, list[Any]]:
     """What finds faces and judges first, and the further judges; for a business dlib alone."""
     if commercial:
-        from portrait.faces.free import DlibAnalyzer
+        from portrait.faces.dlib_analyzer import DlibAnalyzer
 
         return DlibAnalyzer(), []
-    from portrait.faces.insight import InsightFaceAnalyzer
-    from portrait.faces.referee import DlibReferee
+    from portrait.faces.dlib_recogniser import DlibReferee
+    from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 
     return InsightFaceAnalyzer(), [DlibReferee()]
 

@@ -90,7 +90,7 @@ def _memory() -> Any:
 
 def _faces() -> dict[str, str]:
     """Face model -> here, or what is wrong with it."""
-    from portrait.faces.insight import find_pack
+    from portrait.faces.insightface_analyzer import find_pack
 
     def state(find: Callable[..., Path], *args: weights.WeightFile) -> str:
         try:

@@ -18,7 +18,7 @@ import portrait
 from portrait.curves import STYLE, Curves, curves_for
 from portrait.errors import SettingsError
 from portrait.faces.alignment import align_face
-from portrait.faces.conditioner import FaceConditioner
+from portrait.faces.conditioning_recogniser import FaceConditioner
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose_faces, identify
 from portrait.foresight import Foresight, foresight_for
 from portrait.generate.framing import Framed, frame_portrait, set_back
@@ -209,9 +209,9 @@ class Stylizer:
         if commercial:
             require_commercial(recipe)
         recipe = located(recipe)
-        from portrait.faces.free import DlibAnalyzer
-        from portrait.faces.insight import InsightFaceAnalyzer
-        from portrait.faces.referee import DlibReferee
+        from portrait.faces.dlib_analyzer import DlibAnalyzer
+        from portrait.faces.dlib_recogniser import DlibReferee
+        from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
         from portrait.generate.diffusion import DiffusionGenerator
 
         analyzer: FaceAnalyzer = DlibAnalyzer() if commercial else InsightFaceAnalyzer(threads=threads or None)

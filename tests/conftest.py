@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import portrait  # noqa: F401  (sets the telemetry switches before any of the libraries is imported)
-from portrait.faces.insight import InsightFaceAnalyzer
-from portrait.faces.referee import DlibReferee
+from portrait.faces.dlib_recogniser import DlibReferee
+from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.images import Photo, read_photo, write_picture
 from portrait.stylizer import Stylizer
 

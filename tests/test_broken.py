@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from portrait.faces.insight import InsightFaceAnalyzer
-from portrait.faces.referee import DlibReferee
+from portrait.faces.dlib_recogniser import DlibReferee
+from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import Photo, read_photo
 from portrait.judge.checks import StyleStatistics, left_out_distances, style_distance

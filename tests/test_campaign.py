@@ -29,7 +29,7 @@ from portrait.campaign.rates import forecast, measured_rates, remember
 from portrait.campaign.run import Progress, recipes_of, run_campaign
 from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
 from portrait.images import Photo, pixels_sha256, read_photo, write_picture
-from portrait.judge.crowd import Crowd
+from portrait.judge.gallery import Crowd
 from portrait.records import Knobs, RgbImage
 from portrait.report.drift import compare, measure, read_run
 from portrait.settings import Settings
@@ -608,7 +608,7 @@ def test_a_full_disk_stops_the_run_with_its_name(tmp_path: Path, monkeypatch: py
 def separate(monkeypatch: pytest.MonkeyPatch, limit: float = 0.99999) -> None:
     """The people of the fakes differ by a few colours: photos this much alike are one person."""
     table = {"recognisers": {judge: {"threshold": limit} for judge in ("arcface", "dlib")}}
-    monkeypatch.setattr("portrait.judge.crowd.photo_thresholds", lambda: table)
+    monkeypatch.setattr("portrait.judge.gallery.photo_thresholds", lambda: table)
 
 
 class Straying(Load):

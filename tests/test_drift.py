@@ -29,7 +29,7 @@ from portrait.intervals import (
     wilson,
     wilson_people,
 )
-from portrait.judge.crowd import separation
+from portrait.judge.gallery import separation
 from portrait.report.drift import (
     MOST_GROUPS,
     Run,

@@ -11,10 +11,10 @@ import pytest
 
 from portrait.errors import FaceError, ManyFacesError, NoFaceError, SettingsError, ShapeError
 from portrait.faces.alignment import ARCFACE_TEMPLATE, align_face, similarity_transform
-from portrait.faces.free import DlibAnalyzer
+from portrait.faces.dlib_analyzer import DlibAnalyzer
+from portrait.faces.dlib_recogniser import DlibReferee
 from portrait.faces.identity import FaceChoice, choose_faces, face_warnings, identify
-from portrait.faces.insight import InsightFaceAnalyzer
-from portrait.faces.referee import DlibReferee
+from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.images import Photo, read_photo
 
 

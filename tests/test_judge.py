@@ -14,7 +14,7 @@ from PIL import Image
 
 from portrait.errors import SettingsError, ShapeError, TooFewPairsError
 from portrait.faces.alignment import align_face
-from portrait.faces.insight import InsightFaceAnalyzer
+from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.images import Photo
 from portrait.judge.checks import StyleStatistics, burned_share, style_on_face
 from portrait.judge.thresholds import Thresholds, photo_thresholds, threshold_at_far, thresholds_for

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from portrait.errors import InputError, SettingsError
-from portrait.faces.insight import InsightFaceAnalyzer
+from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.generate.keep import Kept, hold_colors, person_mask, prepare_keeps
 from portrait.images import Photo, read_photo, write_picture
 from portrait.judge.checks import color_distance, edge_agreement, point_displacement, psnr_inside

@@ -272,8 +272,8 @@ def test_flags_and_files_set_the_new_settings(tmp_path: Path) -> None:
 
 
 def test_dlib_alone_finds_and_places_the_face_as_insightface_does(photos: Path) -> None:
-    from portrait.faces.free import DlibAnalyzer
-    from portrait.faces.insight import InsightFaceAnalyzer
+    from portrait.faces.dlib_analyzer import DlibAnalyzer
+    from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
     from portrait.images import read_photo
 
     image = read_photo(photos / "astronaut.png").pixels
@@ -315,9 +315,9 @@ def test_compare_takes_provisional_thresholds_and_says_so(
     printed = capsys.readouterr().out
     assert "thresholds: sd15-plus-face / oil, false accept rate 0.001" in printed
     assert "this recipe is not calibrated" in printed
-    from portrait.faces import insight
+    from portrait.faces import insightface_analyzer
 
-    monkeypatch.delattr(insight, "InsightFaceAnalyzer")  # for business it is not even loaded
+    monkeypatch.delattr(insightface_analyzer, "InsightFaceAnalyzer")  # for business it is not even loaded
     argv = ["compare", photo, photo, "--recipe", "sd15-plus-face", "--style", "oil", "--commercial", "--json"]
     assert main(argv) == 0
     found = json.loads(capsys.readouterr().out)

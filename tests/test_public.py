@@ -19,7 +19,7 @@ import pytest
 
 from portrait.cli import main
 from portrait.errors import SettingsError, WeightsCorruptError, WeightsError, WeightsMissingError
-from portrait.faces.conditioner import FaceConditioner
+from portrait.faces.conditioning_recogniser import FaceConditioner
 from portrait.generate.control import control_image
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.generate.framing import frame_portrait

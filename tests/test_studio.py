@@ -35,8 +35,9 @@ from portrait.recipes.recipe import load_recipe
 from portrait.records import Preview, RgbImage
 from portrait.settings import Settings, flags_of, settings_from
 from portrait.studio import downloads, page, serve, strings
+from portrait.studio import sessions as registry
+from portrait.studio.device_queue import Line, LineFullError
 from portrait.studio.downloads import write_downloads
-from portrait.studio.line import Line, LineFullError
 from portrait.studio.reports import Reports
 from portrait.studio.serve import private_folder
 from portrait.studio.session import MOST_SHOTS, Session
@@ -756,8 +757,6 @@ def test_two_visitors_with_the_same_photo_share_no_file(served: Any, tmp_path: P
 def test_of_a_call_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gradio_client import handle_file
 
-    from portrait.studio import visitors
-
     monkeypatch.setattr(serve, "SWEEP_SECONDS", 0.1)
     shop = a_shop(tmp_path)
     write_picture(tmp_path / "anna.png", person(1))
@@ -771,7 +770,7 @@ def test_of_a_call_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.Mon
         assert list(folder.rglob("*.png"))  # it may be fetched again for a while
         send(url, b"an upload that nobody used")
         assert client.session_hash in blocks.state_holder.session_data
-        monkeypatch.setattr(visitors, "LEFT_SECONDS", 0.0)
+        monkeypatch.setattr(registry, "LEFT_SECONDS", 0.0)
         until(lambda: not [name for _, _, names in os.walk(folder) for name in names if name != ".lock"])
         until(lambda: client.session_hash not in blocks.state_holder.session_data)
 
@@ -779,11 +778,9 @@ def test_of_a_call_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.Mon
 def test_who_was_idle_for_long_or_left_is_forgotten_by_everything(tmp_path: Path, gate: threading.Semaphore) -> None:
     from gradio.state_holder import StateHolder
 
-    from portrait.studio import visitors
-
     generator = SteppingGenerator(gate.acquire)
     shop = a_shop(tmp_path, generator)
-    here = visitors.Visitors(tmp_path / "files", "oil", shop.forget)
+    here = registry.Visitors(tmp_path / "files", "oil", shop.forget)
     here.states = StateHolder()
     sessions = {}
     for name in ("idle", "left", "busy", "here"):
@@ -797,7 +794,7 @@ def test_who_was_idle_for_long_or_left_is_forgotten_by_everything(tmp_path: Path
     shop.stylizer("mini")._last_kept = ("a photo", "its pixels")  # type: ignore[assignment]
     sessions["busy"].job = job
     for name in ("idle", "busy"):
-        sessions[name].seen -= visitors.IDLE_SECONDS + 1
+        sessions[name].seen -= registry.IDLE_SECONDS + 1
     here.sweep()
     assert shop.stylizer("mini")._last_kept is None
     here.leave(SimpleNamespace(session_hash="left"))  # type: ignore[arg-type]
@@ -825,9 +822,8 @@ def test_a_photo_is_forgotten_also_when_its_visitor_leaves_while_it_is_worked_on
 
 
 def test_callers_without_a_name_share_no_session(tmp_path: Path) -> None:
-    from portrait.studio.visitors import Visitors
 
-    here = Visitors(tmp_path, "oil", lambda: None)
+    here = registry.Visitors(tmp_path, "oil", lambda: None)
     nameless = SimpleNamespace(session_hash=None)
     assert here.session(nameless) is not here.session(nameless)  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from portrait.faces.insight import InsightFaceAnalyzer
+from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.images import Photo, read_photo, resized, write_picture
 from portrait.judge.thresholds import photo_thresholds
 from portrait.judge.verification import similarity

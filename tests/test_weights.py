@@ -13,7 +13,7 @@ import pytest
 
 from portrait import weights
 from portrait.errors import WeightsCorruptError, WeightsMissingError
-from portrait.faces.insight import find_pack
+from portrait.faces.insightface_analyzer import find_pack
 
 
 def python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -140,8 +140,8 @@ def test_the_shipped_model_is_whole_and_small() -> None:
 
 LOADS = (
     "import portrait, sys, numpy as np\n"
-    "from portrait.faces.insight import InsightFaceAnalyzer\n"
-    "from portrait.faces.referee import DlibReferee\n"
+    "from portrait.faces.insightface_analyzer import InsightFaceAnalyzer\n"
+    "from portrait.faces.dlib_recogniser import DlibReferee\n"
     "a = InsightFaceAnalyzer(); DlibReferee(); a.detect(np.zeros((200, 200, 3), np.uint8))\n"
 )
 

@@ -23,7 +23,7 @@ from portrait.curves import as_table
 from portrait.errors import CampaignError, FaceError, InputError, PortraitError, SettingsError
 from portrait.foresight import foresight_for
 from portrait.images import Photo, decode, encode_picture, resized
-from portrait.judge.look import measure_look
+from portrait.judge.appearance import measure_look
 from portrait.judge.thresholds import Thresholds
 from portrait.provisional import limits_for
 from portrait.recipes.recipe import Recipe

@@ -14,7 +14,7 @@ from portrait.campaign.run import BEFORE, PICTURES, before_file, settle, settle_
 from portrait.campaign.sizes import SIZES, encode_size, face_box
 from portrait.errors import SettingsError
 from portrait.images import read_photo, write_bytes
-from portrait.judge.crowd import separation
+from portrait.judge.gallery import separation
 
 MANIFEST = "manifest.csv"
 _COLUMNS = (

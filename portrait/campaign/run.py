@@ -19,7 +19,7 @@ from portrait.campaign.plan import Plan, Slot, job_key, read_plan, seed_of, shar
 from portrait.campaign.rates import remember
 from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
 from portrait.images import write_bytes, write_json
-from portrait.judge.crowd import Crowd, Nearest
+from portrait.judge.gallery import Crowd, Nearest
 from portrait.recipes.recipe import Recipe, load_recipe
 from portrait.runtime import cpu_threads
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from portrait.errors import FaceError, ManyFacesError, NoFaceError, SettingsError
 from portrait.faces.alignment import align_face
-from portrait.faces.insight import DET_THRESHOLD
+from portrait.faces.insightface_analyzer import DET_THRESHOLD
 from portrait.records import Embedding, Face, Identity, Points, RgbImage
 
 SIMILAR_SIZE = 0.6

@@ -30,7 +30,7 @@ from portrait.intervals import (
     wilson,
     wilson_people,
 )
-from portrait.judge.crowd import Crowd, separation
+from portrait.judge.gallery import Crowd, separation
 from portrait.judge.thresholds import threshold_at_far
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ _LOOK_WORDS = {
     "flat": ("fewer flat areas", "more flat areas"),
     "coherence": ("looser strokes", "stricter strokes"),
 }
-"""How a picture differs from its style when a statistic of `judge.look` is low, or high."""
+"""How a picture differs from its style when a statistic of `judge.appearance` is low, or high."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -471,7 +471,7 @@ def _far_interval(people: list[str], whose: list[str], passed: np.ndarray) -> li
 
 
 def _note_confusion(run: Run) -> list[dict[str, Any]]:
-    """Put into each job who else of the run is nearest (`nearest`, as `judge.crowd.Nearest`); returns who are alike as
+    """Put into each job who else of the run is nearest (`nearest`, as `judge.gallery.Nearest`); returns who are alike as
     photos and so are not put against each other."""
     crowd, chosen = Crowd(run.identities), _comparable(run)
     found = crowd.nearest([(run.jobs[i]["subject"], run.embeddings[i]) for i in chosen])

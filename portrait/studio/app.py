@@ -22,7 +22,7 @@ from portrait.studio.downloads import file_stem, square, write_downloads
 from portrait.studio.reports import Reports
 from portrait.studio.service import Service
 from portrait.studio.session import Session
-from portrait.studio.visitors import Visitors, take_upload
+from portrait.studio.sessions import Visitors, take_upload
 from portrait.studio.work import Job, Workshop, as_told, installed_recipes, read_upload, web_settings
 from portrait.stylizer import VARIANT_STRIDE
 

@@ -16,7 +16,7 @@ from portrait.images import Photo
 from portrait.recipes.recipe import load_recipe
 from portrait.studio import strings
 from portrait.studio.downloads import file_stem, write_downloads
-from portrait.studio.visitors import take_upload
+from portrait.studio.sessions import take_upload
 from portrait.studio.work import Event, Workshop, installed_recipes, read_upload, web_settings
 
 PULSE = 0.5

@@ -22,7 +22,7 @@ from portrait.recipes.recipe import Recipe, load_recipe, located, recipe_names
 from portrait.records import Face, RgbImage
 from portrait.settings import Settings, check_names
 from portrait.studio import strings
-from portrait.studio.line import Line
+from portrait.studio.device_queue import Line
 
 if TYPE_CHECKING:
     from portrait.stylizer import Portrait, Stylizer, Subject
@@ -153,10 +153,10 @@ class Workshop:
 
     def _default_analyzer(self) -> FaceAnalyzer:
         if self.settings.commercial:
-            from portrait.faces.free import DlibAnalyzer
+            from portrait.faces.dlib_analyzer import DlibAnalyzer
 
             return DlibAnalyzer()
-        from portrait.faces.insight import InsightFaceAnalyzer
+        from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 
         return InsightFaceAnalyzer(threads=self.settings.threads or None)
 

@@ -26,7 +26,7 @@ from faces import fetch_all
 from styles import PAINTERS
 
 from portrait.faces.alignment import similarity_transform
-from portrait.faces.insight import InsightFaceAnalyzer
+from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.records import Face
 
 CONFIG = tomllib.loads((Path(__file__).parent / "config.toml").read_text())

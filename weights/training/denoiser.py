@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
-from portrait.faces.insight import find_pack
+from portrait.faces.insightface_analyzer import find_pack
 from portrait.generate.autoencoder import PatchAutoencoder
 from portrait.generate.structure import NOISE_SCHEDULE, SourceUNet, weaken
 

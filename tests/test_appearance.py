@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from portrait.judge.look import measure_look
+from portrait.judge.appearance import measure_look
 from portrait.report.drift import _LOOK_WORDS
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from portrait import weights
 from portrait.faces.alignment import ARCFACE_TEMPLATE, similarity_transform
-from portrait.faces.referee import DlibReferee
+from portrait.faces.dlib_recogniser import DlibReferee
 from portrait.records import Embedding, Face, Points, RgbImage
 
 _LONGEST = 1280  # pixels; HOG's time grows with the area
