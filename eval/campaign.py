@@ -26,7 +26,7 @@ from people import data_argument, held_out
 from portrait.campaign.ledger import Ledger
 from portrait.errors import CampaignError
 from portrait.images import write_bytes, write_json
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 from portrait.report.drift import compare, read_run
 from portrait.runtime import cpu_threads
 

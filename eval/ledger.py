@@ -16,7 +16,7 @@ from typing import Any
 from portrait.campaign.ledger import FILE, Ledger
 from portrait.campaign.plan import Slot
 from portrait.images import write_json
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 
 PEOPLE, ATTEMPTS = 6250, 4
 

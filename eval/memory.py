@@ -34,7 +34,8 @@ from portrait.errors import PortraitError
 from portrait.generate import memory
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.images import write_json
-from portrait.recipes.recipe import Lora, Recipe, load_recipe
+from portrait.recipes.load import load_recipe
+from portrait.recipes.recipe import Lora, Recipe
 from portrait.records import Face
 
 RECIPES = (

@@ -23,7 +23,7 @@ from portrait.campaign.engines import LocalEngine
 from portrait.campaign.plan import Plan, plan_from
 from portrait.campaign.run import run_campaign
 from portrait.images import write_bytes, write_json
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 from portrait.report.drift import summary_lines, write_report
 
 HERE = Path(__file__).parent

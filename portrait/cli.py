@@ -277,9 +277,9 @@ def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], r
     """Stylize every photo in every style; one bad photo is one line and does not stop the others."""
     from portrait.faces.identity import FaceChoice
     from portrait.images import read_photo
-    from portrait.licensing import license_chain
     from portrait.provisional import limits_for
-    from portrait.recipes.recipe import customised, load_recipe
+    from portrait.recipes.licensing import license_chain
+    from portrait.recipes.load import customised, load_recipe
 
     recipe = customised(load_recipe(settings.recipe), settings.base, settings.lora)
     names = list(recipe.styles) if "all" in settings.style else [recipe.style(n).name for n in settings.style]
@@ -583,7 +583,7 @@ def _compare(args: argparse.Namespace) -> int:
     from portrait.judge.thresholds import photo_thresholds
     from portrait.judge.verification import similarities
     from portrait.provisional import limits_for
-    from portrait.recipes.recipe import load_recipe
+    from portrait.recipes.load import load_recipe
 
     choice = FaceChoice.parse(args.face)
     if choice.kind not in ("auto", "largest", "index"):
@@ -720,7 +720,7 @@ def _explain(args: argparse.Namespace) -> int:
 def _calibrate(args: argparse.Namespace) -> int:
     from portrait.calibration import calibrate
     from portrait.images import photos_below, write_json, write_picture
-    from portrait.recipes.recipe import load_recipe
+    from portrait.recipes.load import load_recipe
     from portrait.report.sheet import contact_sheet, thumbnail
     from portrait.stylizer import Stylizer
 
@@ -766,8 +766,8 @@ def _calibrate(args: argparse.Namespace) -> int:
 
 
 def _recipes(args: argparse.Namespace) -> int:
-    from portrait.licensing import license_chain
-    from portrait.recipes.recipe import load_recipe, recipe_names
+    from portrait.recipes.licensing import license_chain
+    from portrait.recipes.load import load_recipe, recipe_names
     from portrait.recipes.style import styles
 
     found: dict[str, Any] = {}

@@ -48,7 +48,7 @@ def add_curves(commands: Any) -> None:
 def _curves(args: argparse.Namespace) -> int:
     from portrait.images import photos_below, write_json
     from portrait.measuring import measure_curves, merged
-    from portrait.recipes.recipe import load_recipe
+    from portrait.recipes.load import load_recipe
     from portrait.stylizer import Stylizer
 
     recipe = load_recipe(args.recipe)

@@ -12,9 +12,10 @@ from typing import Any
 
 from portrait import hub, weights
 from portrait.errors import PortraitError, SettingsError
-from portrait.licensing import FACE_FILES, face_tools, not_for_business
 from portrait.manifest import find_part
-from portrait.recipes.recipe import Recipe, load_recipe, recipe_names
+from portrait.recipes.licensing import FACE_FILES, face_tools, not_for_business
+from portrait.recipes.load import load_recipe, recipe_names
+from portrait.recipes.recipe import Recipe
 from portrait.runtime import cache_dir, cpu_threads
 
 _PACKAGES = (

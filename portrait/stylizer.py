@@ -39,10 +39,12 @@ from portrait.judge.checks import (
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import KEEP_LIMITS, Measurement, Verdict, decide
 from portrait.judge.verification import similarities, swap_margin
-from portrait.licensing import require_commercial
 from portrait.policy import Forecast, Policy
 from portrait.provisional import limits_for, style_limit_of
-from portrait.recipes.recipe import Recipe, customised, load_recipe, located
+from portrait.recipes.licensing import require_commercial
+from portrait.recipes.load import customised, load_recipe
+from portrait.recipes.locate import located
+from portrait.recipes.recipe import Recipe
 from portrait.recipes.style import Style
 from portrait.records import Attempt, Embedding, Face, Identity, Knobs, Preview, RgbImage, StoppedEarly
 from portrait.settings import Settings, settings_from
@@ -198,7 +200,7 @@ class Stylizer:
             threads: Processor threads, 0 for all cores.
             device: auto, cpu, cuda or mps.
             memory: auto, full, offload or sequential.
-            base: Another base model, as `recipes.recipe.customised` takes it.
+            base: Another base model, as `recipes.load.customised` takes it.
             loras: More LoRAs, FILE.safetensors:WEIGHT each.
             commercial: Refuse a recipe that is not for commercial use, and use face tools that are.
 

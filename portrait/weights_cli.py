@@ -130,7 +130,7 @@ def _parts(names: Sequence[str]) -> list[Part]:
     Says of a recipe without any, such as mini, that there is nothing to fetch.
     """
     from portrait.manifest import find_part, manifest
-    from portrait.recipes.recipe import load_recipe, recipe_names
+    from portrait.recipes.load import load_recipe, recipe_names
     from portrait.weights import mini_folder
 
     recipes = recipe_names()
@@ -277,8 +277,8 @@ def _prune(args: argparse.Namespace) -> int:
 
 
 def _licenses(args: argparse.Namespace) -> int:
-    from portrait.licensing import license_chain, nearest_allowed, not_for_business
-    from portrait.recipes.recipe import load_recipe, recipe_names
+    from portrait.recipes.licensing import license_chain, nearest_allowed, not_for_business
+    from portrait.recipes.load import load_recipe, recipe_names
 
     found: dict[str, Any] = {}
     for name in args.names or recipe_names():

@@ -19,7 +19,7 @@ from portrait.campaign import engines
 from portrait.campaign.engines import Engine, LocalEngine
 from portrait.cli import main as command_line
 from portrait.images import write_picture
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 from portrait.records import Face, Knobs, RgbImage
 from portrait.settings import Settings
 from portrait.stylizer import Stylizer

@@ -19,7 +19,7 @@ from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
 from portrait.campaign.run import run_campaign
 from portrait.images import read_photo, write_picture
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 from portrait.report.drift import measure, read_run
 from portrait.report.page import drift_page
 from portrait.runtime import cpu_threads

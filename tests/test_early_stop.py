@@ -14,7 +14,7 @@ from portrait import stylizer as loop
 from portrait.foresight import Foresight, foresight_for
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.images import Photo
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, Preview, RgbImage, StoppedEarly
 from portrait.report.explain import explain
 from portrait.settings import Settings

@@ -17,7 +17,7 @@ from portrait.calibration import measure, read_off
 from portrait.curves import default_curves
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import Measurement
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.stylizer import Stylizer
 from tests.fakes import FakeAnalyzer, FakeGenerator, FakeReferee

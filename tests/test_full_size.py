@@ -18,7 +18,7 @@ from types import ModuleType
 import pytest
 
 from portrait.manifest import PartFile, find_part
-from portrait.recipes.recipe import load_recipe, recipe_names
+from portrait.recipes.load import load_recipe, recipe_names
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from portrait.generate.diffusion import Conditions, DiffusionGenerator
 from portrait.generate.framing import FRAMES, frame_portrait, set_back
 from portrait.generate.structure import hold_source, weaken
 from portrait.images import Photo
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 from portrait.records import Embedding, Face, Knobs, RgbImage
 from portrait.stylizer import Stylizer
 from tests.fakes import a_face

@@ -20,7 +20,7 @@ from portrait.judge.checks import StyleStatistics, burned_share, style_on_face
 from portrait.judge.thresholds import Thresholds, photo_thresholds, threshold_at_far, thresholds_for
 from portrait.judge.verdict import Measurement, decide, in_words
 from portrait.judge.verification import similarity
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
 from portrait.weights import mini_folder, verify_manifest
 

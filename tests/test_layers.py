@@ -15,7 +15,7 @@ LAYERS = [
     {"images", "weights", "runtime", "intervals", "manifest", "hub"},
     {"faces", "recipes"},
     {"generate", "judge"},
-    {"stylizer", "policy", "curves", "foresight", "measuring", "calibration", "provisional", "licensing"},
+    {"stylizer", "policy", "curves", "foresight", "measuring", "calibration", "provisional"},
     {"campaign"},
     {"report", "doctor", "api"},
     {"cli", "weights_cli", "curves_cli", "campaign_cli", "studio", "studio_cli", "__main__"},

@@ -18,8 +18,8 @@ from portrait import doctor, weights
 from portrait import hub as weights_hub
 from portrait.cli import main
 from portrait.errors import LicenseError, SettingsError, WeightsError
-from portrait.licensing import FACE_FILES, license_chain, nearest_allowed, not_for_business, require_commercial
-from portrait.recipes.recipe import customised, load_recipe, recipe_names
+from portrait.recipes.licensing import FACE_FILES, license_chain, nearest_allowed, not_for_business, require_commercial
+from portrait.recipes.load import customised, load_recipe, recipe_names
 from portrait.settings import settings_from
 
 

@@ -12,7 +12,7 @@ import torch
 from portrait.errors import MemoryLimitError, SettingsError
 from portrait.generate import memory
 from portrait.generate.diffusion import DiffusionGenerator, PortraitPipeline
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
 from portrait.report.explain import explain
 from tests.fakes import FakeGenerator

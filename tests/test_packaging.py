@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from portrait.cli import build_parser
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,7 +16,7 @@ from portrait.errors import SettingsError, TooFewPairsError
 from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.measuring import measure_curves, merged
 from portrait.policy import Policy
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.report.explain import explain
 from portrait.stylizer import Stylizer

@@ -26,7 +26,9 @@ from portrait.generate.framing import frame_portrait
 from portrait.hub import fetch
 from portrait.images import Photo
 from portrait.manifest import find_part, manifest
-from portrait.recipes.recipe import Recipe, customised, load_recipe, located, recipe_names
+from portrait.recipes.load import customised, load_recipe, recipe_names
+from portrait.recipes.locate import located
+from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Knobs, RgbImage
 from portrait.settings import Settings
 from portrait.stylizer import Stylizer

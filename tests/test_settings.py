@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from portrait.errors import SettingsError, WeightsMissingError
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 from portrait.records import Knobs
 from portrait.settings import Settings, settings_from
 from tests.tiny import RECIPE

@@ -31,7 +31,7 @@ from portrait.errors import CampaignError, ImageReadError, InputError, SettingsE
 from portrait.images import Photo, pixels_sha256, write_picture
 from portrait.judge.verdict import in_words
 from portrait.manifest import find_part
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 from portrait.records import Preview, RgbImage
 from portrait.settings import Settings, flags_of, settings_from
 from portrait.studio import downloads, page, serve, strings

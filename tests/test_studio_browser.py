@@ -25,7 +25,7 @@ import pytest
 from PIL import Image
 
 from portrait.manifest import find_part
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 from tests import public
 from tests.campaigns import write_campaign
 from tests.hub_server import environment, serving

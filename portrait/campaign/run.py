@@ -20,7 +20,8 @@ from portrait.campaign.rates import remember
 from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
 from portrait.images import write_bytes, write_json
 from portrait.judge.gallery import Crowd, Nearest
-from portrait.recipes.recipe import Recipe, load_recipe
+from portrait.recipes.load import load_recipe
+from portrait.recipes.recipe import Recipe
 from portrait.runtime import cpu_threads
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from portrait.errors import PortraitError, SettingsError
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 from portrait.report.sheet import thumbnail
 from portrait.settings import Settings
 from portrait.studio import page, strings

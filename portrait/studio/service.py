@@ -13,7 +13,7 @@ from gradio.data_classes import FileData
 
 from portrait.errors import PortraitError, SettingsError
 from portrait.images import Photo
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 from portrait.studio import strings
 from portrait.studio.downloads import file_stem, write_downloads
 from portrait.studio.sessions import take_upload

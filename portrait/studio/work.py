@@ -18,7 +18,9 @@ from portrait.errors import ImageReadError, ManyFacesError, PortraitError, Setti
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, choose_faces
 from portrait.images import Photo, decode
 from portrait.manifest import find_part
-from portrait.recipes.recipe import Recipe, load_recipe, located, recipe_names
+from portrait.recipes.load import load_recipe, recipe_names
+from portrait.recipes.locate import located
+from portrait.recipes.recipe import Recipe
 from portrait.records import Face, RgbImage
 from portrait.settings import Settings, check_names
 from portrait.studio import strings
