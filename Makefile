@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test browser check clean
+.PHONY: demo test golden browser check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/portrait demo -o out
@@ -13,6 +13,10 @@ test: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# Writes the golden records in tests/golden again: only after a change that means to change what a record holds.
+golden: $(VENV)/.installed
+	$(BIN)/python -m tests.golden_records
 
 # The studio and a report in a real Chromium (Debian: apt install chromium; PORTRAIT_CHROMIUM names another).
 browser: $(VENV)/.installed
