@@ -27,7 +27,8 @@ from portrait.judge.appearance import measure_look
 from portrait.judge.thresholds import Thresholds
 from portrait.provisional import limits_for
 from portrait.recipes.recipe import Recipe
-from portrait.records import Embedding, RgbImage, parameters_text
+from portrait.records import Embedding, RgbImage
+from portrait.records.portrait import parameters_text
 from portrait.runtime import cpu_threads
 from portrait.settings import Settings
 from portrait.stylizer import Stylizer, library_versions

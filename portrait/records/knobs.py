@@ -1,4 +1,4 @@
-"""Values that travel between the stations: faces, identities, knobs, attempts, records."""
+"""What an attempt is asked for and what came of it: knobs, what must stay, previews."""
 
 from __future__ import annotations
 
@@ -6,65 +6,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from portrait.errors import SettingsError
-
-RgbImage = np.ndarray
-"""(H, W, 3) uint8, RGB."""
-
-Points = np.ndarray
-"""(5, 2) float32 pixels (x, y): left eye, right eye, nose, left and right mouth corner; left in the picture."""
-
-Embedding = np.ndarray
-"""(D,) float32, unit length."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Face:
-    """One detected face. `bbox` is (x1, y1, x2, y2) float32 pixels, `det_score` in [0, 1]."""
-
-    bbox: np.ndarray
-    kps: Points
-    det_score: float
-
-    @property
-    def width(self) -> float:
-        return float(self.bbox[2] - self.bbox[0])
-
-    @property
-    def height(self) -> float:
-        return float(self.bbox[3] - self.bbox[1])
-
-    @property
-    def size(self) -> float:
-        """Geometric mean of width and height, pixels."""
-        return float(np.sqrt(max(self.width, 0.0) * max(self.height, 0.0)))
-
-    @property
-    def center(self) -> tuple[float, float]:
-        return float(self.bbox[0] + self.bbox[2]) / 2, float(self.bbox[1] + self.bbox[3]) / 2
-
-    def moved(self, scale: float, dx: float, dy: float) -> Face:
-        """The same face after a point p became p * scale + (dx, dy)."""
-        shift = np.array([dx, dy], np.float32)
-        bbox = self.bbox.reshape(2, 2) * np.float32(scale) + shift
-        return Face(bbox=bbox.reshape(4), kps=self.kps * np.float32(scale) + shift, det_score=self.det_score)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Identity:
-    """One person as every recogniser knows them: recogniser name -> unit embedding.
-
-    `photos` counts how many photographs were averaged. `conditioning` is what the adapter is fed where that is not a
-    judge's embedding; (512,) float32, of any length where the adapter was trained so.
-    """
-
-    embeddings: dict[str, Embedding]
-    photos: int = 1
-    conditioning: Embedding | None = None
+from portrait.records.arrays import RgbImage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,25 +113,3 @@ class StoppedEarly(Exception):
     def __init__(self, step: int, pictures: list[RgbImage]) -> None:
         super().__init__(f"stopped at step {step}")
         self.step, self.pictures = step, pictures
-
-
-def parameters_text(record: dict[str, Any]) -> str:
-    """The `parameters` text of AUTOMATIC1111's web UI, which other tools read."""
-    attempt = record["attempts"][record["chosen"]]
-    knobs = attempt["knobs"]
-    lines = [record["prompt"]]
-    if record["negative_prompt"]:
-        lines.append(f"Negative prompt: {record['negative_prompt']}")
-    values = {
-        "Steps": knobs["num_inference_steps"],
-        "Sampler": record["sampler"],
-        "CFG scale": knobs["guidance_scale"],
-        "Seed": attempt["seed"],
-        "Size": "x".join(map(str, record["picture"]["size"])),
-        "Model": record["recipe"],
-        "Denoising strength": knobs["strength"],
-        "IP-Adapter scale": knobs["ip_adapter_scale"],
-        "Style": record["style"],
-        "Version": f"portrait {record['versions']['portrait']}",
-    }
-    return "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in values.items())])

@@ -1,0 +1,54 @@
+"""A detected face, and a person as the recognizers know them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from portrait.records.arrays import Embedding, Points
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Face:
+    """One detected face. `bbox` is (x1, y1, x2, y2) float32 pixels, `det_score` in [0, 1]."""
+
+    bbox: np.ndarray
+    kps: Points
+    det_score: float
+
+    @property
+    def width(self) -> float:
+        return float(self.bbox[2] - self.bbox[0])
+
+    @property
+    def height(self) -> float:
+        return float(self.bbox[3] - self.bbox[1])
+
+    @property
+    def size(self) -> float:
+        """Geometric mean of width and height, pixels."""
+        return float(np.sqrt(max(self.width, 0.0) * max(self.height, 0.0)))
+
+    @property
+    def center(self) -> tuple[float, float]:
+        return float(self.bbox[0] + self.bbox[2]) / 2, float(self.bbox[1] + self.bbox[3]) / 2
+
+    def moved(self, scale: float, dx: float, dy: float) -> Face:
+        """The same face after a point p became p * scale + (dx, dy)."""
+        shift = np.array([dx, dy], np.float32)
+        bbox = self.bbox.reshape(2, 2) * np.float32(scale) + shift
+        return Face(bbox=bbox.reshape(4), kps=self.kps * np.float32(scale) + shift, det_score=self.det_score)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Identity:
+    """One person as every recogniser knows them: recogniser name -> unit embedding.
+
+    `photos` counts how many photographs were averaged. `conditioning` is what the adapter is fed where that is not a
+    judge's embedding; (512,) float32, of any length where the adapter was trained so.
+    """
+
+    embeddings: dict[str, Embedding]
+    photos: int = 1
+    conditioning: Embedding | None = None
