@@ -23,7 +23,7 @@ from portrait.campaign.plan import read_plan
 from portrait.campaign.run import run_campaign
 from portrait.cli import main
 from portrait.images import write_picture
-from portrait.recipes.recipe import load_recipe
+from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.settings import Settings
 from portrait.stylizer import Stylizer
