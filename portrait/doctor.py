@@ -10,9 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from portrait import hub, weights
 from portrait.errors import PortraitError, SettingsError
-from portrait.manifest import find_part
+from portrait.hub import download, pins, store
+from portrait.hub import files as weights
+from portrait.hub.manifest import find_part
 from portrait.recipes.licensing import FACE_FILES, face_tools, not_for_business
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.recipe import Recipe
@@ -53,7 +54,7 @@ def diagnose(device: str = "auto") -> dict[str, Any]:
     free = memory.free_memory(chosen) if memory else None
     faces = _faces()
     problems += dict.fromkeys(state for state in faces.values() if state != "here")
-    place = next(p for p in (hub.hub_cache(), *hub.hub_cache().parents) if p.exists())
+    place = next(p for p in (store.hub_cache(), *store.hub_cache().parents) if p.exists())
     disk = shutil.disk_usage(place).free
     recipes = {}
     for name in recipe_names():
@@ -69,11 +70,11 @@ def diagnose(device: str = "auto") -> dict[str, Any]:
         "packages": packages,
         "device": _device_name(chosen) if chosen else "unknown",
         "memory_free_gib": None if free is None else round(free, 1),
-        "disk": {"folder": str(hub.hub_cache()), "free_gib": round(disk / 2**30, 1)},
+        "disk": {"folder": str(store.hub_cache()), "free_gib": round(disk / 2**30, 1)},
         "cache": str(cache_dir()),
-        "lock_file": str(hub.lock_file()),
-        "endpoint": hub.endpoint(),
-        "offline": hub.offline(),
+        "lock_file": str(pins.lock_file()),
+        "endpoint": download.endpoint(),
+        "offline": download.offline(),
         "faces": faces,
         "recipes": recipes,
         "problems": problems,
@@ -115,7 +116,7 @@ def _lacks(recipe: Recipe, packages: dict[str, str], faces: dict[str, str]) -> s
 
 def _recipe(recipe: Recipe, device: str, free: float | None, disk: int, lacks: str) -> dict[str, Any]:
     memory = _memory()
-    states = [hub.status(find_part(name)) for name in recipe.part_names]
+    states = [store.status(find_part(name)) for name in recipe.part_names]
     missing = sum(max(0, s.part.size - s.bytes) for s in states if not s.complete)
     where = device if recipe.memory else "cpu"
     tier, do = "", lacks
@@ -124,9 +125,9 @@ def _recipe(recipe: Recipe, device: str, free: float | None, disk: int, lacks: s
             tier = memory.choose_tier("auto", recipe.memory, free if recipe.memory else float("inf"), where)
         except SettingsError as error:  # said before anything large is downloaded
             do = do or str(error)
-    if missing and missing + hub.RESERVE > disk:
+    if missing and missing + store.RESERVE > disk:
         do = do or (
-            f"{missing / 2**30:.1f} GiB are missing and {disk / 2**30:.1f} GiB of disk are free in {hub.hub_cache()}; "
+            f"{missing / 2**30:.1f} GiB are missing and {disk / 2**30:.1f} GiB of disk are free in {store.hub_cache()}; "
             "free some space, or set HF_HOME to another disk"
         )
     here = all(s.complete for s in states)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from portrait.errors import PortraitError
 
 if TYPE_CHECKING:
-    from portrait.hub import Report
-    from portrait.manifest import Part
+    from portrait.hub.manifest import Part
+    from portrait.hub.stream import Report
 
 _EPILOG = """examples:
   portrait weights list                        which parts there are, their size and licence, and what is here
@@ -129,9 +129,9 @@ def _parts(names: Sequence[str]) -> list[Part]:
 
     Says of a recipe without any, such as mini, that there is nothing to fetch.
     """
-    from portrait.manifest import find_part, manifest
+    from portrait.hub.files import mini_folder
+    from portrait.hub.manifest import find_part, manifest
     from portrait.recipes.load import load_recipe, recipe_names
-    from portrait.weights import mini_folder
 
     recipes = recipe_names()
     wanted: dict[str, Part] = {}
@@ -158,7 +158,7 @@ def _size(size: int) -> str:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from portrait.hub import status
+    from portrait.hub.store import status
 
     rows = [status(part) for part in _parts(args.names)]
     if args.json:
@@ -190,7 +190,8 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from portrait.hub import fetch, status
+    from portrait.hub.download import fetch
+    from portrait.hub.store import status
 
     parts = _parts(args.names)
     try:
@@ -234,7 +235,7 @@ def _bars(*, quiet: bool) -> Iterator[Report]:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from portrait.hub import status, verify_part
+    from portrait.hub.store import status, verify_part
 
     parts = _parts(args.names)
     if not args.names:
@@ -257,7 +258,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _path(args: argparse.Namespace) -> int:
-    from portrait.hub import part_folder
+    from portrait.hub.store import part_folder
 
     for part in _parts(args.names):
         print(part_folder(part))
@@ -265,7 +266,7 @@ def _path(args: argparse.Namespace) -> int:
 
 
 def _prune(args: argparse.Namespace) -> int:
-    from portrait.hub import leftovers, prune
+    from portrait.hub.store import leftovers, prune
 
     parts = _parts([])
     found = leftovers(parts, everything=args.all) if args.dry_run else prune(parts, everything=args.all)

@@ -35,7 +35,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from portrait.manifest import Part
+from portrait.hub.manifest import Part
 
 TEXT, TEXT_2, CLIP = 32, 48, 32  # diffusers tells SDXL's two text encoders apart by their widths
 CROSS = {"sd15": TEXT, "sdxl": TEXT + TEXT_2}

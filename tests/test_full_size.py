@@ -17,7 +17,7 @@ from types import ModuleType
 
 import pytest
 
-from portrait.manifest import PartFile, find_part
+from portrait.hub.manifest import PartFile, find_part
 from portrait.recipes.load import load_recipe, recipe_names
 
 

@@ -19,11 +19,13 @@ from typing import Any
 
 import pytest
 
-from portrait import hub as weights_hub
 from portrait.cli import main
 from portrait.errors import PortraitError, WeightsCorruptError, WeightsError, WeightsMissingError
-from portrait.hub import fetch, part_folder, pins, status, verify_part
-from portrait.manifest import Part, find_part, manifest, manifest_file
+from portrait.hub import download, store, stream
+from portrait.hub.download import fetch
+from portrait.hub.manifest import Part, find_part, manifest, manifest_file
+from portrait.hub.pins import pins
+from portrait.hub.store import part_folder, status, verify_part
 from tests.hub_server import Hub, environment, serving, use
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -118,7 +120,7 @@ def test_a_part_is_fetched_verified_and_laid_out_without_strangers(hub: Hub, tin
     assert not status(tiny).here
     fetch([tiny], report=lambda name, done, total: seen.__setitem__(name, done))
     assert seen["tiny/unet/weights.safetensors"] == len(LARGE)
-    snapshot = weights_hub.find_file(tiny, tiny.files[0])
+    snapshot = store.find_file(tiny, tiny.files[0])
     assert snapshot is not None
     (snapshot.parent / "stranger.safetensors").write_bytes(b"put there by somebody else")
     folder = part_folder(tiny)
@@ -171,8 +173,8 @@ def test_a_download_that_breaks_or_hangs_half_way_is_resumed(
 def test_a_hub_slower_than_a_kilobyte_a_second_is_given_up_and_gone_on_with_later(
     hub: Hub, tiny: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights_hub, "_PATIENCE", 0.2)
-    monkeypatch.setattr(weights_hub, "_RETRIES", 1)
+    monkeypatch.setattr(stream, "_PATIENCE", 0.2)
+    monkeypatch.setattr(stream, "_RETRIES", 1)
     hub.faults["unet/weights.safetensors"] = "drip"
     with pytest.raises(WeightsMissingError, match=r"fewer than 1024 bytes a second came\); what arrived is kept"):
         fetch([tiny])
@@ -303,7 +305,7 @@ def test_wrong_bytes_never_enter_the_cache(hub: Hub, tiny: Part, tmp_path: Path)
     hub.faults["unet/weights.safetensors"] = "wrong"
     with pytest.raises(WeightsCorruptError, match=r"sent another unet/weights\.safetensors .* nothing of it was kept"):
         fetch([tiny])
-    assert weights_hub.find_file(tiny, tiny.files[0]) is None
+    assert store.find_file(tiny, tiny.files[0]) is None
     assert not list(tmp_path.rglob(f"{sha(LARGE)}*.incomplete"))  # going on with wrong bytes would never end well
     hub.faults.clear()
     fetch([tiny])
@@ -327,7 +329,7 @@ def test_a_hub_that_sends_something_else_than_it_promised_is_refused(hub: Hub, t
 
 def test_a_wrong_file_of_another_program_is_left_and_replaced_on_demand(hub: Hub, tiny: Part) -> None:
     fetch([tiny])
-    place = weights_hub.find_file(tiny, tiny.files[0])
+    place = store.find_file(tiny, tiny.files[0])
     assert place is not None
     place.resolve().unlink()
     place.resolve().write_bytes(bytes(len(LARGE)))
@@ -356,7 +358,7 @@ def test_a_redirect_in_a_circle_is_an_error(hub: Hub, tiny: Part, fault: str) ->
 
 
 def test_an_error_with_an_endless_body_is_an_error(hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights_hub, "_RETRIES", 0)
+    monkeypatch.setattr(stream, "_RETRIES", 0)
     hub.faults["unet/config.json"] = "endless"
     with pytest.raises(WeightsMissingError, match="answered 500"):
         fetch([tiny])
@@ -373,7 +375,7 @@ def test_what_is_no_beginning_of_an_unknown_size_is_downloaded_anew(hub: Hub, tm
     (tmp_path / "manifest.toml").write_text(entry("tiny", FILES, unpinned=("unet/config.json",)))
     part = find_part("tiny")
     hub.faults["unet/config.json"] = "unsized"
-    job = weights_hub._offered(part, part.files[1])
+    job = download._offered(part, part.files[1])
     assert job.size == 0
     job.partial.parent.mkdir(parents=True)
     job.partial.write_bytes(b"of another run")
@@ -384,8 +386,8 @@ def test_what_is_no_beginning_of_an_unknown_size_is_downloaded_anew(hub: Hub, tm
 def test_a_hub_that_lets_a_download_begin_again_and_again_is_given_up(
     hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights_hub, "_RETRIES", 2)
-    monkeypatch.setattr(weights_hub, "_PROGRESS", 1024)  # so that each beginning counts as progress
+    monkeypatch.setattr(stream, "_RETRIES", 2)
+    monkeypatch.setattr(stream, "_PROGRESS", 1024)  # so that each beginning counts as progress
     hub.faults["unet/weights.safetensors"] = "again"
     with pytest.raises(WeightsMissingError, match="there is no byte"):
         fetch([tiny])
@@ -405,7 +407,7 @@ def test_a_file_without_a_hash_is_pinned_on_first_use_and_held_to_it(hub: Hub, t
         with pytest.raises(WeightsCorruptError, match="expected"):
             fetch([part], force=True)
         assert pins() == {f"{REPO}@{REVISION}/unet/config.json": sha(SMALL)}
-        assert weights_hub.find_file(part, part.files[1]) is None
+        assert store.find_file(part, part.files[1]) is None
     hub.files[REPO, REVISION, "unet/config.json"] = SMALL
     fetch([part])
     assert (part_folder(part) / "unet/config.json").read_bytes() == SMALL
@@ -437,7 +439,7 @@ def test_a_file_changed_later_is_noticed_before_it_is_used(hub: Hub, tiny: Part)
 
 def test_a_disk_that_is_too_small_is_seen_first(hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(weights_hub.shutil, "disk_usage", lambda path: usage._replace(free=weights_hub.RESERVE + 1000))
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage._replace(free=store.RESERVE + 1000))
     with pytest.raises(WeightsError, match="are needed in .* are free"):
         fetch([tiny])
     assert not hub.paths("GET")
@@ -447,8 +449,8 @@ def test_the_room_for_a_pickles_safetensors_is_counted_too(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage("/")
-    free = usage._replace(free=weights_hub.RESERVE + len(LARGE) * 3 // 2)
-    monkeypatch.setattr(weights_hub.shutil, "disk_usage", lambda path: free)
+    free = usage._replace(free=store.RESERVE + len(LARGE) * 3 // 2)
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: free)
     for path, fits in (("adapter.bin", False), ("adapter.safetensors", True)):
         hub.files[REPO, REVISION, path] = LARGE
         (tmp_path / "manifest.toml").write_text(entry("tiny", {path: LARGE}))
@@ -659,7 +661,7 @@ def test_list_verify_and_prune_say_what_is_here(
     folder = part_folder(tiny)
     old = tmp_path / "cache" / "models" / "tiny-000000000000"
     old.mkdir()
-    partial = next(tmp_path.rglob("blobs")) / f"abc{weights_hub._PARTIAL}"
+    partial = next(tmp_path.rglob("blobs")) / f"abc{store.PARTIAL}"
     partial.write_bytes(b"half of it")
     stranger = partial.with_name("abc.12345678.incomplete")  # huggingface_hub's own
     stranger.write_bytes(b"half of it")

@@ -15,6 +15,7 @@ from PIL import Image
 from portrait.errors import SettingsError, ShapeError, TooFewPairsError
 from portrait.faces.alignment import align_face
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
+from portrait.hub.files import mini_folder, verify_manifest
 from portrait.images import Photo
 from portrait.judge.checks import StyleStatistics, burned_share, style_on_face
 from portrait.judge.thresholds import Thresholds, photo_thresholds, threshold_at_far, thresholds_for
@@ -22,7 +23,6 @@ from portrait.judge.verdict import Measurement, decide, in_words
 from portrait.judge.verification import similarity
 from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
-from portrait.weights import mini_folder, verify_manifest
 
 LIMITS = Thresholds(identity={"arcface": 0.4, "dlib": 0.9}, far=0.01, style_on_face=0.15, burned=0.05)
 

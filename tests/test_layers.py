@@ -12,7 +12,7 @@ import portrait
 PACKAGE = Path(portrait.__file__).parent
 LAYERS = [
     {"errors", "records", "settings"},
-    {"images", "weights", "runtime", "intervals", "manifest", "hub"},
+    {"images", "runtime", "intervals", "hub"},
     {"faces", "recipes"},
     {"generate", "judge"},
     {"stylizer", "policy", "curves", "foresight", "measuring", "calibration", "provisional"},

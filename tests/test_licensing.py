@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from portrait import doctor, weights
-from portrait import hub as weights_hub
+from portrait import doctor
 from portrait.cli import main
 from portrait.errors import LicenseError, SettingsError, WeightsError
+from portrait.hub import files as weights
+from portrait.hub import store
 from portrait.recipes.licensing import FACE_FILES, license_chain, nearest_allowed, not_for_business, require_commercial
 from portrait.recipes.load import customised, load_recipe, recipe_names
 from portrait.settings import settings_from
@@ -371,8 +372,8 @@ def test_doctor_lets_nothing_run_that_lacks_a_package_a_face_model_or_disk(
             return doctor.diagnose("cpu")["recipes"][name]
 
     assert "GiB are missing and 1.0 GiB of disk are free" in found("sdxl-plus-face")["do"]
-    whole = partial(weights_hub.Status, bytes=0)
-    monkeypatch.setattr(doctor.hub, "status", lambda part: whole(part=part, here=len(part.files)))
+    whole = partial(store.Status, bytes=0)
+    monkeypatch.setattr(store, "status", lambda part: whole(part=part, here=len(part.files)))
     assert all(found(name)["runs"] for name in ("mini", "sd15-plus-face", "sd15-faceid"))
     assert found("mini", package="peft")["do"] == "peft not installed; run: pip install peft"
     assert (

@@ -13,6 +13,7 @@ import pytest
 from portrait.cli import main
 from portrait.curves import KNOBS, STYLE, Curves, as_table, base_table, curves_for, default_curves
 from portrait.errors import SettingsError, TooFewPairsError
+from portrait.hub.files import mini_folder, verify_manifest
 from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.measuring import measure_curves, merged
 from portrait.policy import Policy
@@ -20,7 +21,6 @@ from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.report.explain import explain
 from portrait.stylizer import Stylizer
-from portrait.weights import mini_folder, verify_manifest
 from tests.fakes import FakeAnalyzer, FakeGenerator, FakeReferee
 from tests.test_calibration import people
 from tests.test_loop import KNOBS as FIRST

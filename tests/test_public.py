@@ -23,16 +23,16 @@ from portrait.faces.conditioning_recogniser import FaceConditioner
 from portrait.generate.control import control_image
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.generate.framing import frame_portrait
-from portrait.hub import fetch
+from portrait.hub.download import fetch
+from portrait.hub.files import sha256_of
+from portrait.hub.manifest import find_part, manifest
 from portrait.images import Photo
-from portrait.manifest import find_part, manifest
 from portrait.recipes.load import customised, load_recipe, recipe_names
 from portrait.recipes.locate import located
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Knobs, RgbImage
 from portrait.settings import Settings
 from portrait.stylizer import Stylizer
-from portrait.weights import sha256_of
 from tests import public
 from tests.fakes import FakeAnalyzer, FakeGenerator, FakeReferee, a_face
 from tests.hub_server import Hub, serving, use

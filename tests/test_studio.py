@@ -28,9 +28,10 @@ import pytest
 
 from portrait.cli import build_parser, main
 from portrait.errors import CampaignError, ImageReadError, InputError, SettingsError, WeightsMissingError
+from portrait.hub.files import verify_manifest
+from portrait.hub.manifest import find_part
 from portrait.images import Photo, pixels_sha256, write_picture
 from portrait.judge.verdict import in_words
-from portrait.manifest import find_part
 from portrait.recipes.load import load_recipe
 from portrait.records import Preview, RgbImage
 from portrait.settings import Settings, flags_of, settings_from
@@ -44,7 +45,6 @@ from portrait.studio.session import MOST_SHOTS, Session
 from portrait.studio.work import Event, Workshop, installed_recipes, read_upload, web_settings
 from portrait.studio_cli import credentials, is_loopback
 from portrait.stylizer import VARIANT_STRIDE, Portrait, Stylizer
-from portrait.weights import verify_manifest
 from tests import public
 from tests.campaigns import faces, paint, person, write_campaign, write_limits
 from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee, a_face

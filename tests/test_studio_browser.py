@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from portrait.manifest import find_part
+from portrait.hub.manifest import find_part
 from portrait.recipes.load import load_recipe
 from tests import public
 from tests.campaigns import write_campaign

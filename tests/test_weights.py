@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from portrait import weights
 from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.insightface_analyzer import find_pack
+from portrait.hub import files as weights
 
 
 def python(code: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from portrait import weights
 from portrait.faces.alignment import ARCFACE_TEMPLATE, similarity_transform
 from portrait.faces.dlib_recogniser import DlibReferee
+from portrait.hub.files import DLIB_LANDMARKS, DLIB_RESNET, locate
 from portrait.records import Embedding, Face, Points, RgbImage
 
 _LONGEST = 1280  # pixels; HOG's time grows with the area
@@ -29,7 +29,7 @@ class DlibAnalyzer:
 
     name = "dlib"
     same_person = 0.92  # different people score 0.74 to 0.92, one person 0.93 and more, see `DlibReferee`
-    licenses = (weights.DLIB_RESNET, weights.DLIB_LANDMARKS)
+    licenses = (DLIB_RESNET, DLIB_LANDMARKS)
 
     def __init__(self) -> None:
         import dlib
@@ -38,7 +38,7 @@ class DlibAnalyzer:
         self._referee = DlibReferee()
         self.digests = dict(self._referee.digests)
         self._detector = dlib.get_frontal_face_detector()
-        self._landmarks = dlib.shape_predictor(str(weights.locate(weights.DLIB_LANDMARKS)))
+        self._landmarks = dlib.shape_predictor(str(locate(DLIB_LANDMARKS)))
 
     def candidates(self, image: RgbImage) -> list[Face]:
         """Every face seen above a low score, best first."""

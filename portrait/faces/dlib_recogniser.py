@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from portrait import weights
+from portrait.hub.files import DLIB_LANDMARKS, DLIB_RESNET, locate
 from portrait.records import Embedding, Face, RgbImage
 
 
@@ -16,15 +16,15 @@ class DlibReferee:
     """
 
     name = "dlib"
-    licenses = (weights.DLIB_RESNET, weights.DLIB_LANDMARKS)
+    licenses = (DLIB_RESNET, DLIB_LANDMARKS)
 
     def __init__(self) -> None:
         import dlib
 
         self._dlib = dlib
         self.digests = {f.name: f.sha256 for f in self.licenses}  # `locate` verifies them
-        self._network = dlib.face_recognition_model_v1(str(weights.locate(weights.DLIB_RESNET)))
-        self._landmarks = dlib.shape_predictor(str(weights.locate(weights.DLIB_LANDMARKS)))
+        self._network = dlib.face_recognition_model_v1(str(locate(DLIB_RESNET)))
+        self._landmarks = dlib.shape_predictor(str(locate(DLIB_LANDMARKS)))
 
     def embed(self, image: RgbImage, face: Face) -> Embedding:
         """The embedding of `face` in an (H, W, 3) uint8 RGB picture.

@@ -17,13 +17,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from portrait import hub, weights
 from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.alignment import align_face
-from portrait.manifest import find_part
+from portrait.hub.files import SCRFD_500M, W600K_MBF, build_folder, locate, sha256_of
+from portrait.hub.manifest import find_part
+from portrait.hub.store import part_folder, status
 from portrait.records import Embedding, Face, Points, RgbImage
 from portrait.runtime import cpu_threads
-from portrait.weights import sha256_of
 
 DET_THRESHOLD = 0.5
 _SHOWN_THRESHOLD = 0.02  # below the acceptance threshold, so that "no face" can name the best score seen
@@ -45,10 +45,10 @@ def find_pack(folder: str | Path | None = None) -> Path:
             raise WeightsMissingError(f"no *.onnx directly inside {folder}; a pack is a flat folder of ONNX files")
         return folder
     part = find_part("buffalo_sc")
-    if hub.status(part).complete:
-        return hub.part_folder(part)
-    files = {Path(f.path).name: weights.locate(f) for f in (weights.SCRFD_500M, weights.W600K_MBF)}
-    return weights.build_folder("buffalo_sc-vectron", files)
+    if status(part).complete:
+        return part_folder(part)
+    files = {Path(f.path).name: locate(f) for f in (SCRFD_500M, W600K_MBF)}
+    return build_folder("buffalo_sc-vectron", files)
 
 
 class InsightFaceAnalyzer:
@@ -62,7 +62,7 @@ class InsightFaceAnalyzer:
 
     name = "arcface"
     same_person = 0.2  # two real photos of one person score about 0.5
-    licenses = (weights.SCRFD_500M, weights.W600K_MBF)
+    licenses = (SCRFD_500M, W600K_MBF)
 
     def __init__(
         self, folder: str | Path | None = None, *, det_threshold: float = DET_THRESHOLD, threads: int | None = None
@@ -92,7 +92,7 @@ class InsightFaceAnalyzer:
         self._detector = app.det_model
         self._recogniser = app.models["recognition"]
         self.digests = {Path(m.model_file).stem: sha256_of(Path(m.model_file)) for m in app.models.values()}
-        if self.digests.get("w600k_mbf") != weights.W600K_MBF.sha256:
+        if self.digests.get("w600k_mbf") != W600K_MBF.sha256:
             raise WeightsCorruptError(
                 f"the recogniser in {self.pack} is {', '.join(self.digests)}; the adapters and thresholds here were made "
                 "for w600k_mbf (buffalo_sc, buffalo_s), and its file is pinned by SHA-256"

@@ -35,8 +35,8 @@ from torch import Tensor
 
 from portrait.errors import MemoryLimitError, WeightsCorruptError, WeightsError, WeightsMissingError
 from portrait.generate import memory
+from portrait.hub.files import sha256_of
 from portrait.runtime import cache_dir
-from portrait.weights import sha256_of
 
 EMBEDDING = 512
 """Length of the recogniser's embedding."""

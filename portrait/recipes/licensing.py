@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from portrait.errors import LicenseError, PortraitError
+from portrait.hub.files import DLIB_LANDMARKS, DLIB_RESNET, SCRFD_500M, W600K_MBF
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.recipe import Recipe
-from portrait.weights import DLIB_LANDMARKS, DLIB_RESNET, SCRFD_500M, W600K_MBF
 
 FACE_FILES = {
     "insightface": (SCRFD_500M, W600K_MBF, DLIB_RESNET, DLIB_LANDMARKS),

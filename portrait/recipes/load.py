@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from portrait.errors import SettingsError, WeightsMissingError
-from portrait.manifest import COMMERCIAL, find_part, licenses_of, manifest
+from portrait.hub.files import mini_folder
+from portrait.hub.manifest import COMMERCIAL, find_part, licenses_of, manifest
 from portrait.recipes.recipe import Lora, Recipe
 from portrait.recipes.style import styles
 from portrait.records import Knobs
 from portrait.runtime import config_dir
-from portrait.weights import mini_folder
 
 STRUCTURES = ("none", "source_latents", "controlnet")
 FAMILIES = ("sd15", "sdxl")

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from portrait.errors import WeightsMissingError
-from portrait.hub import part_folder
-from portrait.manifest import find_part
+from portrait.hub.files import verify_manifest
+from portrait.hub.manifest import find_part
+from portrait.hub.store import part_folder
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.recipe import Recipe
-from portrait.weights import verify_manifest
 
 
 def located(recipe: Recipe) -> Recipe:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from portrait import hub
 from portrait.errors import ImageReadError, ManyFacesError, PortraitError, SettingsError
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, choose_faces
+from portrait.hub.manifest import find_part
+from portrait.hub.store import status
 from portrait.images import Photo, decode
-from portrait.manifest import find_part
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.locate import located
 from portrait.recipes.recipe import Recipe
@@ -395,4 +395,4 @@ def require_installed(name: str) -> None:
 
 
 def _is_installed(recipe: Recipe) -> bool:
-    return all(hub.status(find_part(part)).complete for part in recipe.part_names)
+    return all(status(find_part(part)).complete for part in recipe.part_names)

@@ -77,7 +77,7 @@ class Part:
 
 def manifest_file() -> Path:
     """The shipped manifest: inside the wheel, or in `weights/` of a checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "weights_data" / "manifest.toml"
     return inside if inside.is_file() else package.parent / "weights" / "manifest.toml"
 

@@ -175,7 +175,7 @@ def _same(path: Path, source: Path) -> bool:
 
 def mini_folder() -> Path:
     """The folder of the shipped model: inside the wheel, or `weights/mini` of a checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "weights_data" / "mini"
     return inside if inside.is_dir() else package.parent / "weights" / "mini"
 
