@@ -180,12 +180,13 @@ def _new(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> int:
+    from portrait.campaign.enter import load_recipes
+    from portrait.campaign.files import free_bytes
     from portrait.campaign.plan import read_plan
     from portrait.campaign.rates import forecast, measured_rates, picture_bytes
-    from portrait.campaign.run import free_bytes, recipes_of
 
     plan = read_plan(args.plan)
-    recipes, _ = recipes_of(plan)
+    recipes, _ = load_recipes(plan)
     measured = measured_rates()
     rows = forecast(plan, recipes, measured)
     jobs = sum(row.jobs for row in rows)
@@ -248,9 +249,9 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _retry(args: argparse.Namespace) -> int:
+    from portrait.campaign.enter import plan_of
     from portrait.campaign.ledger import Ledger
     from portrait.campaign.plan import read_plan
-    from portrait.campaign.run import plan_of
 
     if not (args.rejected or args.failed):
         raise SettingsError("say what to try again: --rejected, --failed or both")

@@ -21,12 +21,14 @@ import numpy as np
 import pytest
 
 from portrait.campaign.engines import Batch, LocalEngine, Worker
+from portrait.campaign.enter import load_recipes
 from portrait.campaign.export import export_run, prune_run
-from portrait.campaign.ledger import _COUNT_REASONS, Counts, Ledger, only_run, pack
+from portrait.campaign.ledger import _COUNT_REASONS, Counts, Ledger, pack
+from portrait.campaign.lock import exclusive_lock
 from portrait.campaign.plan import Slot, plan_from, read_plan, safe_name, seed_of, shared_ingredients, template
 from portrait.campaign.rates import _file as rates_file
 from portrait.campaign.rates import forecast, measured_rates, remember
-from portrait.campaign.run import Progress, recipes_of, run_campaign
+from portrait.campaign.run import Progress, run_campaign
 from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
 from portrait.images import Photo, pixels_sha256, read_photo, write_picture
 from portrait.judge.gallery import Crowd
@@ -115,7 +117,7 @@ def test_no_name_leaves_its_folder(name: str) -> None:
 
 def test_the_matrix_is_ordered_so_that_models_and_faces_are_used_while_they_are_there(tmp_path: Path) -> None:
     plan = read_plan(write_campaign(tmp_path, people=3, styles=STYLES[:2]))
-    recipes, _ = recipes_of(plan)
+    recipes, _ = load_recipes(plan)
     slots = list(plan.slots(recipes))
     assert len(slots) == 6
     assert [s.subject for s in slots] == ["p00", "p00", "p01", "p01", "p02", "p02"]
@@ -131,7 +133,7 @@ def test_axes_and_variants_multiply_and_reach_the_prompt(tmp_path: Path) -> None
         "axes": {"place": ["", "in a garden"], "mood": ["", "smiling"]},
     }
     plan = plan_from(table, tmp_path)
-    recipes, _ = recipes_of(plan)
+    recipes, _ = load_recipes(plan)
     slots = list(plan.slots(recipes))
     assert len(slots) == 8
     prompts = {plan.settings_of(recipes["mini"], s.style, s.axes).prompt for s in slots}
@@ -143,7 +145,7 @@ def test_axes_and_variants_multiply_and_reach_the_prompt(tmp_path: Path) -> None
 def test_the_forecast_is_that_of_a_trial_that_ends(tmp_path: Path) -> None:
     plan = read_plan(write_campaign(tmp_path, people=2, styles=("oil",), max_attempts=3))
     measured = {"mini": {"first_attempts": {"oil at 0.01, balance 0.5": [50, 100]}}}
-    (row,) = forecast(plan, recipes_of(plan)[0], measured)
+    (row,) = forecast(plan, load_recipes(plan)[0], measured)
     assert row.attempts[0] == pytest.approx(1 + 0.5 + 0.25)
     assert row.attempts[1] < row.attempts[0] < row.attempts[2]
     assert row.source == "measured here"
@@ -324,9 +326,9 @@ def test_one_person_under_two_names_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_processes_do_not_work_on_one_run(tmp_path: Path) -> None:
-    with only_run(tmp_path), pytest.raises(CampaignError, match="another process"), only_run(tmp_path):
+    with exclusive_lock(tmp_path), pytest.raises(CampaignError, match="another process"), exclusive_lock(tmp_path):
         pass
-    with only_run(tmp_path):  # and it is free again
+    with exclusive_lock(tmp_path):  # and it is free again
         pass
 
 
@@ -425,7 +427,7 @@ def test_two_pictures_never_share_a_file_or_a_key(tmp_path: Path) -> None:
     write_campaign(tmp_path, people=1)
     table = {"subjects": "people", "styles": ["oil"], "axes": {"a": ["", "red"], "b": ["plain-red", "red plain"]}}
     plan = plan_from({"settings": {"thresholds": "limits.json"}} | table, tmp_path)
-    stems = [slot.stem for slot in plan.slots(recipes_of(plan)[0])]
+    stems = [slot.stem for slot in plan.slots(load_recipes(plan)[0])]
     assert len({stem.casefold() for stem in stems}) == len(stems) == 4
     table["axes"] = {"a": ["", "plain"]}
     plan = plan_from({"settings": {"thresholds": "limits.json"}} | table, tmp_path)
@@ -451,7 +453,7 @@ def test_long_texts_have_short_names_of_their_own(tmp_path: Path) -> None:
     assert len({name.replace("-rejected", "") for name in names}) == 6
     assert max(len(name.encode()) for name in names) < 220
     short = plan_from(table | {"axes": {"a": ["in a garden"], "b": ["川" * 20]}}, tmp_path)
-    (slot,) = short.slots(recipes_of(short)[0])
+    (slot,) = short.slots(load_recipes(short)[0])
     assert slot.stem == f"p00/mini/oil_in-a-garden_{'川' * 20}_1"
     with pytest.raises(SettingsError, match="different texts"):
         plan_from(table | {"axes": {"a": ["In a garden", "in a garden"]}}, tmp_path)
@@ -467,7 +469,7 @@ def test_a_plan_and_its_files_can_be_moved(tmp_path: Path, monkeypatch: pytest.M
         plan.write_text(plan.read_text().replace("[settings]", 'recipes = ["mini", "studio.toml"]\n[settings]'))
         monkeypatch.chdir(tmp_path)
         found = read_plan(plan)
-        assert list(recipes_of(found)[0]) == ["mini", "studio"]
+        assert list(load_recipes(found)[0]) == ["mini", "studio"]
         keys.append(shared_ingredients(found.settings))
     assert keys[0] == keys[1]
     assert keys[0]["lora"] == [1.0, 0.5]
@@ -687,11 +689,13 @@ def test_a_run_killed_before_it_judged_everybody_is_judged_before_anybody_sees_i
     found = states(tmp_path / "run")
     assert any("swapped" in reasons for _, reasons, _ in found.values())  # type: ignore[operator]
     with monkeypatch.context() as patch:
-        patch.setattr("portrait.campaign.run._settle", lambda ledger: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(
+            "portrait.campaign.settle.judge_against_everyone", lambda ledger: os.kill(os.getpid(), signal.SIGINT)
+        )
         with pytest.raises(KeyboardInterrupt):
             run(plan, killed, load=load)
     assert states(killed) != found
-    with only_run(killed):  # somebody works on it: it is said, and nothing is written
+    with exclusive_lock(killed):  # somebody works on it: it is said, and nothing is written
         exported = export_run(killed, tmp_path / "delivery")
         now = read_run(killed)
         assert not exported.settled
@@ -790,7 +794,7 @@ def test_a_run_predicts_its_own_style_and_settings_and_forgets_no_other(
     assert all(of == 21 for _, of in table.values())
     for more, source in (({}, "measured here"), ({"strength": 0.4}, "measured here"), ({"balance": 0.2}, "a guess")):
         plan = read_plan(write_campaign(tmp_path / "next", people=1, styles=("oil",), **more))
-        (row,) = forecast(plan, recipes_of(plan)[0], measured_rates())
+        (row,) = forecast(plan, load_recipes(plan)[0], measured_rates())
         assert row.source.startswith(source)
 
 

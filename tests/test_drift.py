@@ -16,9 +16,10 @@ import pytest
 
 import portrait.report.page as page_module
 from portrait.campaign.export import plain_cell, prune_run
+from portrait.campaign.files import before_file
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
-from portrait.campaign.run import before_file, run_campaign
+from portrait.campaign.run import run_campaign
 from portrait.cli import main
 from portrait.errors import CampaignError, EvaluationError, SettingsError, TooFewPairsError
 from portrait.images import write_picture

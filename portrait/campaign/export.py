@@ -9,8 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from portrait.campaign.ledger import Ledger, only_run
-from portrait.campaign.run import BEFORE, PICTURES, before_file, settle, settle_run
+from portrait.campaign.files import BEFORE, PICTURES, before_file
+from portrait.campaign.ledger import Ledger
+from portrait.campaign.lock import exclusive_lock
+from portrait.campaign.settle import finalize, finalize_run
 from portrait.campaign.sizes import SIZES, encode_size, face_box
 from portrait.errors import SettingsError
 from portrait.images import read_photo, write_bytes
@@ -49,7 +51,7 @@ class Exported:
 def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> Exported:
     """Write every accepted picture as `SUBJECT/STYLE...-SIZE.suffix`, and a manifest CSV with a line each.
 
-    A run that was killed before its end is judged first (`settle_run`), so that nobody gets a portrait of somebody else.
+    A run that was killed before its end is judged first (`finalize_run`), so that nobody gets a portrait of somebody else.
 
     Args:
         run: A run's folder.
@@ -59,7 +61,7 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> Exported:
     Raises:
         SettingsError: an unknown size.
     """
-    settled = settle_run(run)
+    settled = finalize_run(run)
     with Ledger.open(run) as ledger:
         wanted = list(sizes) or ledger.get("sizes") or ["original"]
         for name in wanted:
@@ -142,9 +144,9 @@ def prune_run(
     the way from the person to a stranger, which stays in the ledger: the tolerance of every later comparison is a share
     of it.
     """
-    with only_run(run), Ledger.open(run) as ledger:
+    with exclusive_lock(run), Ledger.open(run) as ledger:
         if not dry_run:
-            settle(ledger)
+            finalize(ledger)
         keep: set[Path] = set()
         for job in ledger.jobs():
             if job.output and not (rejected and job.state == "rejected"):

@@ -8,15 +8,16 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from portrait.campaign.files import make_folder
 from portrait.campaign.plan import Slot
-from portrait.errors import CampaignError, InputError
+from portrait.errors import CampaignError
 from portrait.records import Embedding
 
 FILE = "ledger.sqlite"
@@ -456,39 +457,6 @@ class Ledger:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.OperationalError as error:
             raise CampaignError(f"cannot write {self.folder / FILE}: {error}") from None
-
-
-@contextmanager
-def only_run(folder: Path) -> Iterator[None]:
-    """Hold the run's folder for one writing process; the system lets go of it when the process ends, however it ends.
-
-    Raises:
-        CampaignError: another process holds it, there is no such folder, or it cannot be written to.
-    """
-    if not folder.is_dir():
-        raise CampaignError(f"{folder} is no campaign run: there is no such folder")
-    with ExitStack() as stack:
-        try:
-            lock = sqlite3.connect(folder / "lock.sqlite", timeout=0, isolation_level=None)
-            stack.callback(lock.close)
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname.startswith("SQLITE_BUSY"):
-                raise CampaignError(f"another process is working on {folder}; wait for it, or end it") from None
-            raise CampaignError(f"cannot write to {folder}: {error}") from None
-        yield
-
-
-def make_folder(folder: Path) -> None:
-    """Make a run's folder, if it is not there.
-
-    Raises:
-        InputError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error.strerror}; name another one with -o") from None
 
 
 def pack(embeddings: Mapping[str, Embedding] | None) -> str | None:

@@ -18,7 +18,7 @@ import portrait
 from portrait.calibration import equal_error_rate
 from portrait.campaign.export import plain_cell
 from portrait.campaign.ledger import Job, Ledger
-from portrait.campaign.run import settle_run
+from portrait.campaign.settle import finalize_run
 from portrait.errors import EvaluationError, SettingsError, TooFewPairsError
 from portrait.images import write_bytes, write_json
 from portrait.intervals import (
@@ -91,7 +91,7 @@ def read_run(folder: Path) -> Run:
         CampaignError: the folder is no run.
         EvaluationError: nothing was made yet.
     """
-    settled = settle_run(folder)
+    settled = finalize_run(folder)
     with Ledger.open(folder) as ledger:
         people = list(ledger.subjects())
         photos = {p["name"]: p["photos"][0]["sha256"] for p in people}

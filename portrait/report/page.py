@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image, ImageOps
 
-from portrait.campaign.run import before_file
+from portrait.campaign.files import before_file
 from portrait.report.drift import (
     STYLE_TOLERANCE,
     TOLERANCE,

@@ -1,0 +1,31 @@
+"""One writing process for the folder of a run."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from portrait.errors import CampaignError
+
+
+@contextmanager
+def exclusive_lock(folder: Path) -> Iterator[None]:
+    """Hold the run's folder for one writing process; the system lets go of it when the process ends, however it ends.
+
+    Raises:
+        CampaignError: another process holds it, there is no such folder, or it cannot be written to.
+    """
+    if not folder.is_dir():
+        raise CampaignError(f"{folder} is no campaign run: there is no such folder")
+    with ExitStack() as stack:
+        try:
+            lock = sqlite3.connect(folder / "lock.sqlite", timeout=0, isolation_level=None)
+            stack.callback(lock.close)
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname.startswith("SQLITE_BUSY"):
+                raise CampaignError(f"another process is working on {folder}; wait for it, or end it") from None
+            raise CampaignError(f"cannot write to {folder}: {error}") from None
+        yield

@@ -1,0 +1,106 @@
+"""Judge the pictures of a run against everybody of it, and leave one file of each job."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+from portrait.campaign.files import output_file
+from portrait.campaign.ledger import Job, Ledger
+from portrait.campaign.lock import exclusive_lock
+from portrait.errors import CampaignError, InputError
+from portrait.images import write_bytes, write_json
+from portrait.judge.gallery import Crowd, Nearest
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 500
+"""Pictures that are judged against everybody else at once."""
+
+
+def finalize(ledger: Ledger) -> None:
+    """Judge the pictures of a run against everybody of it, if that was not done since a run last began."""
+    if not ledger.get("settled"):
+        judge_against_everyone(ledger)
+        ledger.set("settled", True)
+
+
+def finalize_run(folder: Path) -> bool:
+    """Judge a run's pictures against everybody of it, if a run that was killed has not; whether they are judged now.
+
+    They are not while another process works on the folder, or where it cannot be written to.
+
+    Raises:
+        CampaignError: the folder is no run.
+    """
+    with Ledger.open(folder) as ledger:
+        if ledger.get("settled"):
+            return True
+    try:
+        with exclusive_lock(folder), Ledger.open(folder) as ledger:
+            finalize(ledger)
+    except (CampaignError, InputError) as error:
+        log.info("%s is not settled: %s", folder, error)
+        return False
+    return True
+
+
+def judge_against_everyone(ledger: Ledger) -> None:
+    """Judge every picture against everybody else of the run, and leave one file of each job.
+
+    Here, and not while a picture is made, because everybody must be known, and because a picture shall depend on its own
+    photo alone. It can be done again at any time.
+    """
+    crowd = Crowd({person["name"]: person["embeddings"] for person in ledger.subjects()})
+    place = -1
+    while jobs := ledger.ended(place, _CHUNK):
+        place = jobs[-1].place
+        found = crowd.nearest([(job.slot.subject, ledger.seen_in(job.id)) for job in jobs])
+        for job, nearest in zip(jobs, found, strict=True):
+            output = job.output
+            if nearest is not None and (nearest.margin > 0 or "swapped" in job.reasons):
+                output = _judge_again(ledger, job, nearest)
+            for state in ("accepted", "rejected") if output else ():
+                stale = ledger.folder / output_file(job.stem, state, Path(str(output)).suffix)
+                if stale != ledger.folder / str(output):
+                    with suppress(OSError):
+                        stale.unlink(missing_ok=True)
+                        stale.with_suffix(".json").unlink(missing_ok=True)
+    alike = crowd.alike()
+    if [list(pair.subjects) for pair in alike] != (ledger.get("alike") or []):
+        ledger.set("alike", [pair.subjects for pair in alike])
+        if not alike:
+            return
+        shown = ", ".join(" and ".join(pair.subjects) for pair in alike[:3]) + (" and more" if alike[3:] else "")
+        log.warning(
+            "%d pairs of people look like one person to every judge, and their portraits are not judged against each "
+            "other: %s; if they are one person, name them as one subject",
+            len(alike),
+            shown,
+        )
+
+
+def _judge_again(ledger: Ledger, job: Job, nearest: Nearest) -> str:
+    """Put `swapped` into a verdict, or take it out; returns the output. Files first, then the ledger."""
+    done = ledger.result(job.id)
+    assert done is not None and job.output, job.stem  # noqa: PT018
+    record, old = done[0], ledger.folder / job.output
+    own = record["attempts"][record["chosen"]]["reasons"]
+    reasons = ["swapped", *own] if nearest.margin > 0 and "swapped" not in own else list(own)
+    who = {"subject": nearest.subject, "margin": nearest.margin} if nearest.margin > 0 else None
+    if (list(job.reasons), record["campaign"].get("swapped")) != (reasons, who):
+        record["status"] = "rejected" if reasons else "accepted"
+        record["reasons"] = reasons
+        record["output"] = output_file(job.stem, record["status"], old.suffix)
+        if record["status"] == "accepted" and not old.is_file():  # pruned while it was rejected
+            ledger.requeue(ids=[job.id])
+            return job.output
+        record["campaign"].pop("swapped", None)
+        if who:
+            record["campaign"]["swapped"] = who
+        if record["output"] != job.output and old.is_file():
+            write_bytes(ledger.folder / record["output"], old.read_bytes())
+        write_json((ledger.folder / record["output"]).with_suffix(".json"), record)
+        ledger.judge(job, record)
+    return str(record["output"])
