@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +19,9 @@ import numpy as np
 
 from portrait.campaign import engines
 from portrait.campaign.engines import Engine, LocalEngine
+from portrait.campaign.ledger import Ledger
 from portrait.cli import main as command_line
+from portrait.errors import CampaignError
 from portrait.images import write_picture
 from portrait.recipes.load import load_recipe
 from portrait.records import Face, Knobs, RgbImage
@@ -25,6 +29,7 @@ from portrait.settings import Settings
 from portrait.stylizer import Stylizer
 from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee, a_face
 
+ROOT = Path(__file__).parents[1]
 STYLES = ("watercolor", "oil", "sketch", "comic")
 NO_FACE = 255
 """A photo with this much blue shows nobody."""
@@ -100,6 +105,24 @@ def local(load: Callable[[Settings], Stylizer] | None = None) -> Callable[[int],
 def pictures(run: Path) -> dict[str, bytes]:
     """Every picture of a run, by its path, as its bytes."""
     return {str(p.relative_to(run)): p.read_bytes() for p in sorted((run / "pictures").rglob("*.png"))}
+
+
+def start(plan: Path, folder: Path, pause: float = 4) -> subprocess.Popen[bytes]:
+    """`portrait campaign run` as a process, with fake pictures."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PORTRAIT_CACHE": str(folder.parent / "cache")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.campaigns", str(pause), "campaign", "run", str(plan), "-o", str(folder)],
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def done(folder: Path) -> int:
+    """How many jobs of a run are done; 0 while there is no ledger."""
+    try:
+        with Ledger.open(folder) as ledger:
+            return ledger.counts().done
+    except (CampaignError, sqlite3.Error):
+        return 0
 
 
 def main() -> int:

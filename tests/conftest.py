@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import portrait  # noqa: F401  (sets the telemetry switches before any of the libraries is imported)
 from portrait.faces.dlib_recogniser import DlibReferee
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.images import Photo, read_photo, write_picture
+from portrait.records import RgbImage
 from portrait.stylizer import Stylizer
+from tests.fakes import a_photo
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,3 +65,34 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests import tiny
 
     return tiny.build(tmp_path_factory.mktemp("tiny"))
+
+
+# ---- for the fakes
+
+
+@pytest.fixture
+def limits(tmp_path: Path) -> str:
+    """A file of thresholds for the fake recognisers, in the styles watercolor and oil."""
+    recognisers = {n: {"thresholds": {"0.01": 0.9}, "impostor_pairs": 1000} for n in ("arcface", "dlib")}
+    style = {"recognisers": recognisers, "style_on_face": {"limit": 0.2}}
+    path = tmp_path / "limits.json"
+    path.write_text(json.dumps({"styles": {"watercolor": style, "oil": style}, "burned": {"limit": 0.05}}))
+    return str(path)
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> list[Path]:
+    """Twelve photos whose mean red and green, and so whose identity to the fakes, differ."""
+    base = a_photo().pixels.astype(int)
+    colours = [np.array([10 * i - 60, 60 - 10 * i, 0]) for i in range(12)]
+    return [
+        write_picture(tmp_path / f"{i:02d}.png", np.clip(base + c, 0, 255).astype(np.uint8))
+        for i, c in enumerate(colours)
+    ]
+
+
+@pytest.fixture(scope="session")
+def picture() -> RgbImage:
+    """(128, 128, 3) uint8: red grows to the right, green downwards."""
+    y, x = np.mgrid[0:128, 0:128]
+    return np.stack([x * 2, y * 2, 128 + 0 * x], -1).astype(np.uint8)

@@ -1,15 +1,30 @@
-"""One fake per seam, exact and fast, for the tests of the loop. The real parts run elsewhere in the suite."""
+"""One fake for each seam, exact and fast, and the loop around them. The real parts run elsewhere in the suite."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from portrait.calibration import calibrate
+from portrait.images import Photo
+from portrait.judge.thresholds import Thresholds
+from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Face, Knobs, Points, Preview, RgbImage
+from portrait.settings import Settings
+from portrait.stylizer import Portrait, Stylizer
 
 SIZE = 128
+KNOBS = Knobs(
+    strength=0.6, guidance_scale=3.0, ip_adapter_scale=0.6, controlnet_conditioning_scale=0.7, num_inference_steps=10
+)
+RECIPE = Recipe(
+    name="mini", title="", base=Path("."), adapter=Path("."), structure="none", recogniser="w600k_mbf",
+    resolution=SIZE, autocast="", negative_prompt="", styles=("watercolor", "oil"), balance=((0.5, KNOBS),), licenses=(),
+)  # fmt: skip
+LIMITS = Thresholds(identity={"arcface": 0.4, "dlib": 0.9}, far=0.01, style_on_face=0.15, burned=0.05)
 
 
 def unit(*values: float) -> Embedding:
@@ -104,3 +119,36 @@ class FakeGenerator:
         self, pictures: list[RgbImage], on_step: Callable[[int, int], None] | None, preview: Preview | None
     ) -> None:
         """What happens between the steps: nothing, here."""
+
+
+def a_photo() -> Photo:
+    y, x = np.mgrid[0:SIZE, 0:SIZE]
+    stripes = 90 + 60 * np.sin(x / 4) + 30 * np.sin(y / 3)
+    pixels = np.stack([stripes, stripes, 0 * x + 60], -1).clip(0, 255).astype(np.uint8)
+    return Photo(pixels=pixels, path=Path("anna.png"), sha256="0" * 64)
+
+
+def restyled(photo: RgbImage, drift: int = 0) -> RgbImage:
+    """Drawn anew (other stripes), with the same mean red and green but for `drift`: 0 is a perfect likeness."""
+    y, x = np.mgrid[0:SIZE, 0:SIZE]
+    pattern = 60 * np.sin(y / 5)
+    out = np.stack([pattern, pattern, 20 * np.sin(x / 9)], -1)
+    out += photo.reshape(-1, 3).mean(0) - out.reshape(-1, 3).mean(0) + np.array([drift, drift, 0])
+    return out.clip(0, 255).astype(np.uint8)
+
+
+def run_loop(
+    paint: Any, limits: str, analyzer: FakeAnalyzer | None = None, **settings: Any
+) -> tuple[Portrait, FakeGenerator]:
+    """Stylize one photo with a generator that paints so; return the portrait and the generator with its calls."""
+    generator = FakeGenerator(paint)
+    stylizer = Stylizer(RECIPE, generator, analyzer or FakeAnalyzer(), [FakeReferee()])
+    (subject,) = stylizer.subjects(a_photo())
+    return stylizer.stylize(subject, "watercolor", Settings(thresholds=limits, **settings)), generator
+
+
+def calibrate_people(paint: Any, people: list[Path], **arguments: Any) -> tuple[dict[str, Any], FakeGenerator]:
+    """Calibrate style `oil` at FAR 0.1 on these photos; return the table and the generator with its calls."""
+    generator = FakeGenerator(paint)
+    stylizer = Stylizer(RECIPE, generator, FakeAnalyzer(), [FakeReferee()])
+    return calibrate(stylizer, people, **({"styles": ["oil"], "rates": [0.1]} | arguments)), generator

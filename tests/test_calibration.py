@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -31,29 +30,11 @@ from portrait.records import Face, Knobs, RgbImage
 from portrait.report.explain import explain
 from portrait.settings import Settings
 from portrait.stylizer import Stylizer
-from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee
-from tests.test_loop import RECIPE, a_photo, restyled
-
-
-@pytest.fixture
-def people(tmp_path: Path) -> list[Path]:
-    """Twelve photos whose mean red and green, and so whose identity to the fakes, differ."""
-    base = a_photo().pixels.astype(int)
-    colours = [np.array([10 * i - 60, 60 - 10 * i, 0]) for i in range(12)]
-    return [
-        write_picture(tmp_path / f"{i:02d}.png", np.clip(base + c, 0, 255).astype(np.uint8))
-        for i, c in enumerate(colours)
-    ]
-
-
-def run(paint: Any, people: list[Path], **arguments: Any) -> tuple[dict[str, Any], FakeGenerator]:
-    generator = FakeGenerator(paint)
-    stylizer = Stylizer(RECIPE, generator, FakeAnalyzer(), [FakeReferee()])
-    return calibrate(stylizer, people, **({"styles": ["oil"], "rates": [0.1]} | arguments)), generator
+from tests.fakes import RECIPE, SIZE, FakeAnalyzer, FakeGenerator, FakeReferee, a_photo, calibrate_people, restyled
 
 
 def test_a_threshold_accepts_no_more_impostors_than_its_rate(people: list[Path]) -> None:
-    table, generator = run(lambda photo, knobs, seed: restyled(photo), people)
+    table, generator = calibrate_people(lambda photo, knobs, seed: restyled(photo), people)
     assert len(generator.calls) == 2 * 12  # once as asked, once at an end of the dial
     for judge in ("arcface", "dlib"):
         found = table["styles"]["oil"]["recognisers"][judge]
@@ -68,7 +49,7 @@ def test_a_threshold_accepts_no_more_impostors_than_its_rate(people: list[Path])
 
 
 def test_the_judge_reads_the_table_that_calibration_writes(people: list[Path], tmp_path: Path) -> None:
-    table, _ = run(lambda photo, knobs, seed: restyled(photo), people)
+    table, _ = calibrate_people(lambda photo, knobs, seed: restyled(photo), people)
     path = tmp_path / "table.json"
     path.write_text(json.dumps(table))
     limits = thresholds_for("mini", "oil", 0.1, path)
@@ -78,7 +59,7 @@ def test_the_judge_reads_the_table_that_calibration_writes(people: list[Path], t
 
 
 def test_a_recipe_that_returns_the_photo_has_nothing_accepted(people: list[Path]) -> None:
-    table, _ = run(lambda photo, knobs, seed: photo, people)
+    table, _ = calibrate_people(lambda photo, knobs, seed: photo, people)
     assert table["styles"]["oil"]["first_attempt_accepted"]["0.1"]["rate"] == 0
 
 
@@ -93,7 +74,7 @@ def test_too_few_people_are_refused_before_anything_is_made(people: list[Path]) 
 
 
 def test_photos_of_other_people_make_more_impostor_pairs(people: list[Path]) -> None:
-    table, generator = run(lambda photo, knobs, seed: restyled(photo), people[:6], impostors=people[6:])
+    table, generator = calibrate_people(lambda photo, knobs, seed: restyled(photo), people[:6], impostors=people[6:])
     assert len(generator.calls) == 2 * 6
     assert table["styles"]["oil"]["recognisers"]["dlib"]["impostor_pairs"] == 6 * 11
 
@@ -118,7 +99,7 @@ def test_every_picture_is_made_with_the_seed_and_balance_asked_for(people: list[
         seen.append((knobs, seed))
         return restyled(photo)
 
-    table, _ = run(paint, people, seed=7)
+    table, _ = calibrate_people(paint, people, seed=7)
     assert {seed for _, seed in seen} == {table["seed"]} == {7}
 
 
@@ -126,7 +107,7 @@ def test_one_photo_for_two_people_is_refused(people: list[Path]) -> None:
     twin = people[0].with_name("twin.png")
     twin.write_bytes(people[0].read_bytes())
     with pytest.raises(SettingsError, match="are the same photo; give each person once"):
-        run(lambda photo, knobs, seed: photo, people, impostors=[twin])
+        calibrate_people(lambda photo, knobs, seed: photo, people, impostors=[twin])
 
 
 def test_the_style_s_statistics_reject_other_styles_and_few_of_their_own() -> None:
@@ -154,7 +135,7 @@ def test_the_judge_reads_the_statistics_that_calibration_writes(
 ) -> None:
     for kind in ORDINARY:  # to the fakes a person is a colour: in another light it would be somebody else
         monkeypatch.setitem(ORDINARY, kind, lambda photo: photo)
-    table, _ = run(lambda photo, knobs, seed: restyled(photo, seed), people)
+    table, _ = calibrate_people(lambda photo, knobs, seed: restyled(photo, seed), people)
     entry = table["styles"]["oil"]["style_statistics"]
     assert entry["pictures"] == 24
     path = tmp_path / "table.json"
@@ -175,7 +156,9 @@ def test_a_style_check_that_other_styles_pass_is_named_to_the_evaluator_and_the_
     """A generator that draws watercolor as it draws oil: the check of neither can tell."""
     for kind in ORDINARY:
         monkeypatch.setitem(ORDINARY, kind, lambda photo: photo)
-    table, generator = run(lambda photo, knobs, seed: restyled(photo, seed), people, styles=["oil", "watercolor"])
+    table, generator = calibrate_people(
+        lambda photo, knobs, seed: restyled(photo, seed), people, styles=["oil", "watercolor"]
+    )
     assert list(weak_checks(table)["oil"]) == ["watercolor"]
     assert "oil: the check of the style is weak: " in caplog.text
     _Console(quiet=False).calibration(table, tmp_path / "table.json")

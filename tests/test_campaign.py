@@ -7,9 +7,6 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
-import subprocess
-import sys
 import time
 import tracemalloc
 from collections import Counter
@@ -36,10 +33,19 @@ from portrait.records import Knobs, RgbImage
 from portrait.report.drift import compare, measure, read_run
 from portrait.settings import Settings
 from portrait.stylizer import Stylizer, Subject
-from tests.campaigns import STYLES, Load, local, paint, person, pictures, write_campaign, write_limits
+from tests.campaigns import (
+    STYLES,
+    Load,
+    done,
+    local,
+    paint,
+    person,
+    pictures,
+    start,
+    write_campaign,
+    write_limits,
+)
 from tests.fakes import FakeGenerator, unit
-
-ROOT = Path(__file__).parents[1]
 
 
 def run(plan: Path, folder: Path, load: Load | None = None, **more: object) -> Counts:
@@ -826,23 +832,6 @@ def test_the_memory_of_a_run_is_flat(tmp_path: Path) -> None:
 
 
 # --- killed
-
-
-def start(plan: Path, folder: Path, pause: float = 4) -> subprocess.Popen[bytes]:
-    """`portrait campaign run` as a process, with fake pictures."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PORTRAIT_CACHE": str(folder.parent / "cache")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.campaigns", str(pause), "campaign", "run", str(plan), "-o", str(folder)],
-        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-
-
-def done(folder: Path) -> int:
-    try:
-        with Ledger.open(folder) as ledger:
-            return ledger.counts().done
-    except (CampaignError, sqlite3.Error):
-        return 0
 
 
 def test_a_run_killed_ten_times_equals_an_undisturbed_one(tmp_path: Path) -> None:

@@ -19,8 +19,7 @@ from portrait.campaign.engines import LocalEngine
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.sizes import SIZES, crop_for, encode_size, face_box
 from portrait.cli import main
-from tests.campaigns import Load, pictures, write_campaign
-from tests.test_campaign import done, start
+from tests.campaigns import Load, done, pictures, start, write_campaign
 
 
 @pytest.fixture(autouse=True)

@@ -24,8 +24,7 @@ from portrait.report.drift import measure, read_run
 from portrait.report.page import drift_page
 from portrait.runtime import cpu_threads
 from portrait.stylizer import Stylizer
-from tests.campaigns import pictures
-from tests.test_campaign import ROOT, done
+from tests.campaigns import ROOT, done, pictures
 
 
 @pytest.fixture(scope="module")

@@ -12,20 +12,24 @@ import pytest
 
 from portrait import stylizer as loop
 from portrait.foresight import Foresight, foresight_for
-from portrait.generate.diffusion import DiffusionGenerator
+from portrait.generate.diffusion import Conditions, DiffusionGenerator
+from portrait.generate.framing import frame_portrait
 from portrait.images import Photo
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, Preview, RgbImage, StoppedEarly
 from portrait.report.explain import explain
 from portrait.settings import Settings
 from portrait.stylizer import Stylizer
-from tests.fakes import FakeAnalyzer, FakeGenerator, FakeReferee
-from tests.test_generate import mini_conditions
-from tests.test_loop import RECIPE, a_photo, limits, restyled
-
-__all__ = ["limits"]
+from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeReferee, a_photo, restyled
 
 LINES = {name: (0.0, 1.0, 0.05) for name in ("arcface", "dlib", "style_on_face")}
+
+
+def mini_conditions(mini: Stylizer, astronaut: Photo, style: str = "watercolor") -> tuple[Conditions, RgbImage]:
+    (subject,) = mini.subjects(astronaut)
+    framed = frame_portrait(astronaut.pixels, subject.face, "bust", mini.recipe.resolution)
+    prompt = mini.recipe.style(style).prompt
+    return mini.generator.prepare(framed.image, subject.identity.embeddings["arcface"], prompt), framed.image
 
 
 def test_the_chance_by_hand() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
@@ -20,28 +18,8 @@ from portrait.judge.verdict import Measurement
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.stylizer import Stylizer
-from tests.fakes import FakeAnalyzer, FakeGenerator, FakeReferee
-from tests.test_calibration import people
-from tests.test_loop import RECIPE, restyled
-
-__all__ = ["people"]
-
-EVAL = Path(__file__).parents[1] / "eval"
-
-
-def script(name: str) -> ModuleType:
-    """A script of eval/ as a module."""
-    sys.path.insert(0, str(EVAL))
-    try:
-        spec = importlib.util.spec_from_file_location(f"portrait_eval_{name}", EVAL / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(EVAL))
-    return module
+from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeReferee, restyled
+from tests.scripts import script
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,10 @@ from portrait.generate.framing import FRAMES, frame_portrait, set_back
 from portrait.generate.structure import hold_source, weaken
 from portrait.images import Photo
 from portrait.recipes.load import load_recipe
-from portrait.records import Embedding, Face, Knobs, RgbImage
+from portrait.records import Embedding, Face, RgbImage
 from portrait.stylizer import Stylizer
 from tests.fakes import a_face
-from tests.tiny import faceid_state
-
-KNOBS = Knobs(
-    strength=0.6, guidance_scale=5.0, ip_adapter_scale=1.0, controlnet_conditioning_scale=1.0, num_inference_steps=6
-)
+from tests.tiny import KNOBS, faceid_state
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +39,6 @@ def anna() -> Embedding:
 def berta() -> Embedding:
     vector = np.random.default_rng(1).normal(size=512).astype(np.float32)
     return vector / np.linalg.norm(vector)
-
-
-@pytest.fixture(scope="module")
-def picture() -> RgbImage:
-    y, x = np.mgrid[0:128, 0:128]
-    return np.stack([x * 2, y * 2, 128 + 0 * x], -1).astype(np.uint8)
 
 
 def distance(a: RgbImage, b: RgbImage) -> float:

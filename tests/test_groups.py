@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.test_eval_loop import script
+from tests.scripts import script
 
 
 def a_row(person: str, first: bool, accepted: bool = True) -> dict[str, object]:

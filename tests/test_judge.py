@@ -18,13 +18,12 @@ from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.hub.files import mini_folder, verify_manifest
 from portrait.images import Photo
 from portrait.judge.checks import StyleStatistics, burned_share, style_on_face
-from portrait.judge.thresholds import Thresholds, photo_thresholds, threshold_at_far, thresholds_for
+from portrait.judge.thresholds import photo_thresholds, threshold_at_far, thresholds_for
 from portrait.judge.verdict import Measurement, decide, in_words
 from portrait.judge.verification import similarity
 from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
-
-LIMITS = Thresholds(identity={"arcface": 0.4, "dlib": 0.9}, far=0.01, style_on_face=0.15, burned=0.05)
+from tests.fakes import LIMITS
 
 
 def measured(

@@ -18,11 +18,19 @@ from portrait.policy import next_knobs
 from portrait.records import Face, Keep, RgbImage
 from portrait.settings import Settings, settings_from
 from portrait.stylizer import Stylizer
-from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee, a_face
-from tests.test_judge import LIMITS
-from tests.test_loop import KNOBS, RECIPE, a_photo, limits, restyled, run
-
-__all__ = ["limits"]
+from tests.fakes import (
+    KNOBS,
+    LIMITS,
+    RECIPE,
+    SIZE,
+    FakeAnalyzer,
+    FakeGenerator,
+    FakeReferee,
+    a_face,
+    a_photo,
+    restyled,
+    run_loop,
+)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +71,7 @@ def test_a_region_stays_pixel_by_pixel_with_a_rim_outside_of_it() -> None:
 def test_a_region_stays_at_full_resolution_when_the_portrait_is_set_back(limits: str) -> None:
     photo = a_photo()
     keep = ("region:20,100,30,16", "face")
-    made, _ = run(lambda image, knobs, seed: restyled(image), limits, keep=keep, frame="full", max_attempts=1)
+    made, _ = run_loop(lambda image, knobs, seed: restyled(image), limits, keep=keep, frame="full", max_attempts=1)
     assert (made.picture[100:116, 20:50] == photo.pixels[100:116, 20:50]).all()
     assert not (made.picture == photo.pixels).all()
     assert made.record["attempts"][0]["kept"] == {"region:20,100,30,16": 100.0}

@@ -4,67 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from portrait.errors import SettingsError
-from portrait.images import Photo
 from portrait.judge.verification import same_person
 from portrait.policy import next_knobs
-from portrait.recipes.recipe import Recipe
 from portrait.records import Face, Knobs, RgbImage
 from portrait.settings import Settings
-from portrait.stylizer import Portrait, Stylizer
-from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee, a_face
-
-KNOBS = Knobs(
-    strength=0.6, guidance_scale=3.0, ip_adapter_scale=0.6, controlnet_conditioning_scale=0.7, num_inference_steps=10
-)
-RECIPE = Recipe(
-    name="mini", title="", base=Path("."), adapter=Path("."), structure="none", recogniser="w600k_mbf",
-    resolution=SIZE, autocast="", negative_prompt="", styles=("watercolor", "oil"), balance=((0.5, KNOBS),), licenses=(),
-)  # fmt: skip
-
-
-def a_photo() -> Photo:
-    y, x = np.mgrid[0:SIZE, 0:SIZE]
-    stripes = 90 + 60 * np.sin(x / 4) + 30 * np.sin(y / 3)
-    pixels = np.stack([stripes, stripes, 0 * x + 60], -1).clip(0, 255).astype(np.uint8)
-    return Photo(pixels=pixels, path=Path("anna.png"), sha256="0" * 64)
-
-
-def restyled(photo: RgbImage, drift: int = 0) -> RgbImage:
-    """Drawn anew (other stripes), with the same mean red and green but for `drift`: 0 is a perfect likeness."""
-    y, x = np.mgrid[0:SIZE, 0:SIZE]
-    pattern = 60 * np.sin(y / 5)
-    out = np.stack([pattern, pattern, 20 * np.sin(x / 9)], -1)
-    out += photo.reshape(-1, 3).mean(0) - out.reshape(-1, 3).mean(0) + np.array([drift, drift, 0])
-    return out.clip(0, 255).astype(np.uint8)
-
-
-@pytest.fixture
-def limits(tmp_path: Path) -> str:
-    recognisers = {n: {"thresholds": {"0.01": 0.9}, "impostor_pairs": 1000} for n in ("arcface", "dlib")}
-    style = {"recognisers": recognisers, "style_on_face": {"limit": 0.2}}
-    path = tmp_path / "limits.json"
-    path.write_text(json.dumps({"styles": {"watercolor": style, "oil": style}, "burned": {"limit": 0.05}}))
-    return str(path)
-
-
-def run(
-    paint: Any, limits: str, analyzer: FakeAnalyzer | None = None, **settings: Any
-) -> tuple[Portrait, FakeGenerator]:
-    generator = FakeGenerator(paint)
-    stylizer = Stylizer(RECIPE, generator, analyzer or FakeAnalyzer(), [FakeReferee()])
-    (subject,) = stylizer.subjects(a_photo())
-    return stylizer.stylize(subject, "watercolor", Settings(thresholds=limits, **settings)), generator
+from portrait.stylizer import Stylizer
+from tests.fakes import KNOBS, RECIPE, FakeAnalyzer, FakeGenerator, FakeReferee, a_face, a_photo, restyled, run_loop
 
 
 def test_a_good_first_picture_ends_the_loop(limits: str) -> None:
-    result, generator = run(lambda photo, knobs, seed: restyled(photo), limits)
+    result, generator = run_loop(lambda photo, knobs, seed: restyled(photo), limits)
     assert result.accepted
     assert len(generator.calls) == 1
     assert result.record["status"] == "accepted"
@@ -72,7 +26,7 @@ def test_a_good_first_picture_ends_the_loop(limits: str) -> None:
 
 
 def test_the_photo_itself_is_rejected_as_not_stylized(limits: str) -> None:
-    result, generator = run(lambda photo, knobs, seed: photo, limits, max_attempts=3)
+    result, generator = run_loop(lambda photo, knobs, seed: photo, limits, max_attempts=3)
     assert not result.accepted
     assert result.record["reasons"] == ["not_stylized"]
     strengths = [knobs.strength for knobs, _ in generator.calls]
@@ -81,7 +35,7 @@ def test_the_photo_itself_is_rejected_as_not_stylized(limits: str) -> None:
 
 
 def test_somebody_else_is_rejected_by_both_judges_and_the_knobs_move_towards_likeness(limits: str) -> None:
-    result, generator = run(lambda photo, knobs, seed: restyled(photo, 150), limits, max_attempts=3)
+    result, generator = run_loop(lambda photo, knobs, seed: restyled(photo, 150), limits, max_attempts=3)
     assert result.record["reasons"] == ["identity_low:arcface", "identity_low:dlib"]
     first, last = generator.calls[0][0], generator.calls[-1][0]
     assert last.ip_adapter_scale > first.ip_adapter_scale
@@ -89,7 +43,7 @@ def test_somebody_else_is_rejected_by_both_judges_and_the_knobs_move_towards_lik
 
 
 def test_a_retry_rescues_what_the_first_attempt_missed(limits: str) -> None:
-    result, generator = run(
+    result, generator = run_loop(
         lambda photo, knobs, seed: restyled(photo, 0 if knobs.ip_adapter_scale > 0.9 else 150), limits
     )
     assert result.accepted
@@ -145,7 +99,7 @@ def test_one_judge_is_not_enough(limits: str) -> None:
         out[..., 1] += 150  # the second judge looks at green
         return out.clip(0, 255).astype(np.uint8)
 
-    result, _ = run(paint, limits, max_attempts=1)
+    result, _ = run_loop(paint, limits, max_attempts=1)
     assert result.record["reasons"] == ["identity_low:dlib"]
     with pytest.raises(SettingsError, match="only judge"):
         Stylizer(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [])
@@ -155,10 +109,10 @@ def test_a_picture_without_a_face_is_a_rejection_and_is_counted(limits: str) -> 
     def faces(image: RgbImage) -> list[Face]:
         return [a_face()] if image[..., 2].std() < 1 else []  # only the photo's blue is flat
 
-    result, _ = run(lambda p, k, s: restyled(p, 150), limits, FakeAnalyzer(faces), max_attempts=2)
+    result, _ = run_loop(lambda p, k, s: restyled(p, 150), limits, FakeAnalyzer(faces), max_attempts=2)
     assert result.record["reasons"][0] == "no_face"
     assert [a["face_found"] for a in result.record["attempts"]] == [False, False]
-    kept, _ = run(lambda p, k, s: restyled(p), limits, FakeAnalyzer(faces), max_attempts=1)
+    kept, _ = run_loop(lambda p, k, s: restyled(p), limits, FakeAnalyzer(faces), max_attempts=1)
     assert kept.accepted  # both judges know the person at the photo's landmarks
     assert kept.record["attempts"][0]["face_found"] is False  # and the record says how
 
@@ -174,37 +128,37 @@ def test_the_face_that_is_judged_is_the_one_where_the_photos_face_was(limits: st
             right = super().embed(image, kps)
             return right if kps.mean() > 30 else np.roll(right, 3)
 
-    result, _ = run(lambda p, k, s: restyled(p), limits, KnowsPlaces(faces))
+    result, _ = run_loop(lambda p, k, s: restyled(p), limits, KnowsPlaces(faces))
     assert result.accepted
 
 
 def test_the_budget_in_attempts_is_kept_also_with_batches(limits: str) -> None:
-    result, generator = run(lambda photo, knobs, seed: photo, limits, max_attempts=5, batch=2)
+    result, generator = run_loop(lambda photo, knobs, seed: photo, limits, max_attempts=5, batch=2)
     assert [len(seeds) for _, seeds in generator.calls] == [2, 2, 1]
     assert len(result.record["attempts"]) == 5
     assert [a["seed"] for a in result.record["attempts"]] == [1, 2, 3, 4, 5]
 
 
 def test_the_budget_in_seconds_is_kept(limits: str) -> None:
-    result, generator = run(lambda photo, knobs, seed: photo, limits, max_attempts=50, max_seconds=0)
+    result, generator = run_loop(lambda photo, knobs, seed: photo, limits, max_attempts=50, max_seconds=0)
     assert len(generator.calls) == 1
     assert result.record["status"] == "rejected"
 
 
 def test_everything_constant_is_computed_once(limits: str) -> None:
-    _, generator = run(lambda photo, knobs, seed: photo, limits, max_attempts=4)
+    _, generator = run_loop(lambda photo, knobs, seed: photo, limits, max_attempts=4)
     assert len(generator.calls) == 4
     assert generator.prepared == 1
 
 
 def test_of_the_rejected_the_closest_is_kept(limits: str) -> None:
-    result, _ = run(lambda p, k, seed: restyled(p, {1: 160, 2: 110, 3: 170}[seed]), limits, max_attempts=3)
+    result, _ = run_loop(lambda p, k, seed: restyled(p, {1: 160, 2: 110, 3: 170}[seed]), limits, max_attempts=3)
     assert result.record["chosen"] == 1
     assert result.record["status"] == "rejected"
 
 
 def test_the_record_holds_what_design_promises(limits: str) -> None:
-    result, _ = run(lambda photo, knobs, seed: restyled(photo), limits)
+    result, _ = run_loop(lambda photo, knobs, seed: restyled(photo), limits)
     promised = (
         "version status reasons output input recipe style balance seed frame size thresholds attempts chosen seconds "
         "weights licenses versions"

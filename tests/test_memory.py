@@ -15,9 +15,8 @@ from portrait.generate.diffusion import DiffusionGenerator, PortraitPipeline
 from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
 from portrait.report.explain import explain
-from tests.fakes import FakeGenerator
-from tests.test_generate import KNOBS, picture  # noqa: F401
-from tests.test_loop import limits, run  # noqa: F401
+from tests.fakes import FakeGenerator, run_loop
+from tests.tiny import KNOBS
 
 NEEDS = (14.0, 10.5, 3.5)
 
@@ -73,7 +72,7 @@ class _Fails:
 
 def test_out_of_memory_is_retried_once_with_one_picture_at_a_time(
     tiny_recipe: Path,
-    picture: RgbImage,  # noqa: F811
+    picture: RgbImage,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     generator = DiffusionGenerator(load_recipe(str(tiny_recipe)), threads=1)
@@ -91,7 +90,7 @@ def test_out_of_memory_is_retried_once_with_one_picture_at_a_time(
 
 def test_out_of_memory_twice_is_an_error_that_says_what_to_do(
     tiny_recipe: Path,
-    picture: RgbImage,  # noqa: F811
+    picture: RgbImage,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     generator = DiffusionGenerator(load_recipe(str(tiny_recipe)), threads=1)
@@ -103,7 +102,7 @@ def test_out_of_memory_twice_is_an_error_that_says_what_to_do(
 
 def test_memory_that_runs_out_while_the_photo_is_encoded_or_the_model_placed_is_retried_too(
     tiny_recipe: Path,
-    picture: RgbImage,  # noqa: F811
+    picture: RgbImage,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     placed: list[str] = []
@@ -172,31 +171,31 @@ def test_as_many_pictures_are_made_at_once_as_fit_beside_the_model(
 
 
 def test_a_batch_that_is_too_large_is_made_in_parts_and_the_record_says_which(
-    limits: str,  # noqa: F811
+    limits: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(FakeGenerator, "most_at_once", 2)
-    made, generator = run(lambda photo, knobs, seed: photo, limits, batch=8, max_attempts=5)
+    made, generator = run_loop(lambda photo, knobs, seed: photo, limits, batch=8, max_attempts=5)
     assert [len(seeds) for _, seeds in generator.calls] == [2, 2, 1]
     assert [attempt["batch"] for attempt in made.record["attempts"]] == [[1, 2], [1, 2], [3, 4], [3, 4], [5]]
 
 
 def test_the_record_names_the_device_and_the_tier_that_was_used_in_the_end(
-    limits: str,  # noqa: F811
+    limits: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def paint(photo: RgbImage, knobs: Any, seed: int) -> RgbImage:
         monkeypatch.setattr(FakeGenerator, "tier", "offload")  # as after a retry
         return photo
 
-    made, _ = run(paint, limits, max_attempts=1)
+    made, _ = run_loop(paint, limits, max_attempts=1)
     assert (made.record["device"], made.record["memory_tier"]) == ("cpu", "offload")
     assert "Made on cpu, memory tier offload, in float32 by Fake." in explain(made.record)
 
 
 def test_another_error_of_torch_is_not_taken_for_memory(
     tiny_recipe: Path,
-    picture: RgbImage,  # noqa: F811
+    picture: RgbImage,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     generator = DiffusionGenerator(load_recipe(str(tiny_recipe)), threads=1)

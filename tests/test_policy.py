@@ -21,12 +21,8 @@ from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.report.explain import explain
 from portrait.stylizer import Stylizer
-from tests.fakes import FakeAnalyzer, FakeGenerator, FakeReferee
-from tests.test_calibration import people
-from tests.test_loop import KNOBS as FIRST
-from tests.test_loop import RECIPE, limits, restyled, run
-
-__all__ = ["limits", "people"]
+from tests.fakes import KNOBS as FIRST
+from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeReferee, restyled, run_loop
 
 LIMITS = Thresholds(identity={"arcface": 0.4}, far=0.01, style_on_face=0.15, burned=0.05)
 START = Knobs(
@@ -211,7 +207,7 @@ def test_the_choice_does_not_depend_on_chance() -> None:
 
 
 def test_the_whole_trail_is_in_the_record_and_is_told(limits: str) -> None:
-    made, _ = run(lambda photo, knobs, seed: restyled(photo, 150), limits, max_attempts=2, until="best")
+    made, _ = run_loop(lambda photo, knobs, seed: restyled(photo, 150), limits, max_attempts=2, until="best")
     assert made.record["policy"] == {"until": "best", "prior": "guesses", "ended": "attempts"}
     assert set(made.record["attempts"][1]["forecast"]) == {"accepted", "style_on_face"}
     text = explain(made.record)
@@ -228,9 +224,9 @@ def test_until_best_spends_the_budget_and_keeps_the_most_stylized(limits: str) -
     def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
         return restyled(photo) if seed != 2 else np.clip(restyled(photo).astype(int) // 2 * 2, 0, 255).astype(np.uint8)
 
-    first, _ = run(paint, limits, max_attempts=3)
+    first, _ = run_loop(paint, limits, max_attempts=3)
     assert len(first.record["attempts"]) == 1
-    best, _ = run(paint, limits, max_attempts=3, until="best", curves="")
+    best, _ = run_loop(paint, limits, max_attempts=3, until="best", curves="")
     assert len(best.record["attempts"]) == 3
     styles = [a["style_on_face"] for a in best.record["attempts"] if a["accepted"]]
     assert best.record["attempts"][best.record["chosen"]]["style_on_face"] == max(styles)

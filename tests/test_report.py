@@ -12,13 +12,11 @@ from portrait.cli import main
 from portrait.errors import SettingsError
 from portrait.report.explain import explain
 from portrait.report.sheet import contact_sheet
-from tests.test_loop import limits, restyled, run
-
-__all__ = ["limits"]
+from tests.fakes import restyled, run_loop
 
 
 def test_explain_tells_attempts_verdicts_and_changes(limits: str) -> None:
-    made, _ = run(lambda photo, knobs, seed: restyled(photo, 0 if knobs.ip_adapter_scale > 0.7 else 150), limits)
+    made, _ = run_loop(lambda photo, knobs, seed: restyled(photo, 0 if knobs.ip_adapter_scale > 0.7 else 150), limits)
     story = explain(made.record).splitlines()
     assert story[0].startswith("watercolor portrait of face 0 of anna.png; recipe mini, balance 0.5")
     assert story[1].startswith("Accepted: attempt 2 (2 of at most")
@@ -33,7 +31,7 @@ def test_explain_tells_attempts_verdicts_and_changes(limits: str) -> None:
 
 
 def test_explain_says_which_rejected_attempt_came_closest(limits: str) -> None:
-    made, _ = run(lambda photo, knobs, seed: photo, limits, max_attempts=2)
+    made, _ = run_loop(lambda photo, knobs, seed: photo, limits, max_attempts=2)
     text = explain(made.record)
     assert "Rejected (2 of at most 2 attempts" in text
     assert "the face is still the photo" in text
@@ -42,12 +40,12 @@ def test_explain_says_which_rejected_attempt_came_closest(limits: str) -> None:
 
 def test_explain_says_when_only_the_seed_changed(limits: str) -> None:
     fixed = {"strength": 0.6, "guidance_scale": 3.0, "ip_adapter_scale": 0.6, "controlnet_conditioning_scale": 0.7}
-    made, _ = run(lambda photo, knobs, seed: photo, limits, max_attempts=2, **fixed)
+    made, _ = run_loop(lambda photo, knobs, seed: photo, limits, max_attempts=2, **fixed)
     assert "another seed only" in explain(made.record)
 
 
 def test_explain_on_the_command_line(limits: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made, _ = run(lambda photo, knobs, seed: restyled(photo), limits)
+    made, _ = run_loop(lambda photo, knobs, seed: restyled(photo), limits)
     path = tmp_path / "anna.json"
     path.write_text(json.dumps(made.record))
     assert main(["explain", str(path)]) == 0
@@ -66,7 +64,7 @@ def test_explain_on_the_command_line(limits: str, tmp_path: Path, capsys: pytest
 
 
 def test_explain_tells_a_batch_as_one_change(limits: str) -> None:
-    made, _ = run(lambda photo, knobs, seed: photo, limits, max_attempts=4, batch=2)
+    made, _ = run_loop(lambda photo, knobs, seed: photo, limits, max_attempts=4, batch=2)
     text = explain(made.record)
     assert text.count("changed because") == 1
     assert text.count("made at once with the one before") == 2
@@ -80,7 +78,7 @@ def test_a_failed_record_is_told_in_one_line() -> None:
 
 
 def test_explain_and_the_contact_sheet_carry_the_chain_of_licences(limits: str) -> None:
-    made, _ = run(lambda photo, knobs, seed: restyled(photo), limits)
+    made, _ = run_loop(lambda photo, knobs, seed: restyled(photo), limits)
     chain = [
         {"part": "sd15", "license": "CreativeML OpenRAIL-M", "commercial": "yes"},
         {"part": "style.safetensors", "license": "unknown", "commercial": "unknown"},

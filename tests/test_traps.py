@@ -15,11 +15,7 @@ from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.images import Photo, read_photo, resized, write_picture
 from portrait.judge.thresholds import photo_thresholds
 from portrait.judge.verification import similarity
-from tests.test_calibration import people
-from tests.test_calibration import run as calibrate_with
-from tests.test_loop import limits, restyled, run
-
-__all__ = ["limits", "people"]
+from tests.fakes import calibrate_people, restyled, run_loop
 
 ROOT = Path(__file__).parents[1]
 TRAPS = {
@@ -84,7 +80,7 @@ def test_a_lost_face_lowers_the_accept_rate_of_the_calibration(people: list[Path
         order.append(len(order))
         return restyled(photo) if order[-1] % 12 not in lost else np.zeros_like(photo)
 
-    table, _ = calibrate_with(paint, people)
+    table, _ = calibrate_people(paint, people)
     entry = table["styles"]["oil"]
     assert entry["first_attempt_accepted"]["0.1"]["of"] == 12
     assert entry["first_attempt_accepted"]["0.1"]["rate"] <= 0.5
@@ -122,7 +118,7 @@ def test_the_loop_does_not_choose_by_likeness(limits: str) -> None:
     def paint(photo: np.ndarray, knobs: object, seed: int) -> np.ndarray:
         return restyled(photo, 6 * (seed - 1))  # each seed is less alike than the one before; all pass
 
-    made, _ = run(paint, limits, max_attempts=3, batch=3)
+    made, _ = run_loop(paint, limits, max_attempts=3, batch=3)
     attempts = made.record["attempts"]
     assert all(a["accepted"] for a in attempts)
     styles = [a["style_on_face"] for a in attempts]

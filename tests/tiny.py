@@ -10,7 +10,12 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionImg2ImgPipeli
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from portrait.records import Knobs
+
 CROSS, BLOCKS = 64, (32, 64, 64, 64)
+KNOBS = Knobs(
+    strength=0.6, guidance_scale=5.0, ip_adapter_scale=1.0, controlnet_conditioning_scale=1.0, num_inference_steps=6
+)
 
 RECIPE = """
 name = "tiny"
