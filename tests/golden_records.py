@@ -115,7 +115,7 @@ def swapped(folder: Path) -> str:
     for n in range(6):
         write_picture(folder / "people" / f"p{n:02}.png", person(5 * n))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("portrait.judge.crowd.photo_thresholds", lambda: ALWAYS_SEPARATE)
+        patch.setattr("portrait.judge.gallery.photo_thresholds", lambda: ALWAYS_SEPARATE)
         run_campaign(read_plan(plan), folder / "run", local(LoadRecipe(stray)))
     with Ledger.open(folder / "run") as ledger:
         output = next(str(job.output) for job in ledger.jobs("rejected") if "swapped" in job.reasons)
