@@ -366,7 +366,7 @@ def copies_measured(stylizer: Stylizer, framed: Sequence[Framed]) -> dict[str, l
         if reconstruct is not None:
             offered["autoencoder alone"] = reconstruct(frame.image)
         for kind, picture in offered.items():
-            picture = np.ascontiguousarray(picture)
+            picture = RgbImage(np.ascontiguousarray(picture))
             face = stylizer.find(picture, frame.face)
             # Where no face is, the copy is no candidate: whatever its style, it is rejected as `no_face`.
             found.setdefault(kind, []).append(0.0 if face is None else face_style(frame, picture, face))
@@ -415,18 +415,19 @@ def copies(photo: RgbImage, rng: np.random.Generator) -> dict[str, RgbImage]:
 
     def smaller(n: int) -> RgbImage:
         small = cv2.resize(photo, (width // n, height // n), interpolation=cv2.INTER_AREA)
-        return cv2.resize(small, (width, height))
+        return RgbImage(cv2.resize(small, (width, height)).astype(np.uint8, copy=False))
 
     def compressed(image: RgbImage) -> RgbImage:
         coded = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 20])[1], 1)
         assert coded is not None  # it was coded a line ago
-        return coded
+        return RgbImage(coded.astype(np.uint8, copy=False))
 
     def moved(degrees: float, zoom: float, shift: float) -> RgbImage:
         """Turned and zoomed about the middle, shifted by a share of the width."""
         affine = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, zoom)
         affine[:, 2] += shift * width
-        return cv2.warpAffine(photo, affine, (width, height), borderMode=cv2.BORDER_REFLECT)
+        moved = cv2.warpAffine(photo, affine, (width, height), borderMode=cv2.BORDER_REFLECT)
+        return RgbImage(moved.astype(np.uint8, copy=False))
 
     return {
         "jpeg quality 20": compressed(photo),

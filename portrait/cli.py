@@ -574,7 +574,7 @@ def _drawn(image: RgbImage, faces: Sequence[Any]) -> RgbImage:
         label, font = str(i), ImageFont.load_default(max(14, int(face.size / 5)))
         place = (float(face.bbox[0]) + width, float(face.bbox[1]) + width)
         draw.text(place, label, font=font, fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0))
-    return np.asarray(picture)
+    return RgbImage(np.asarray(picture))
 
 
 def _compare(args: argparse.Namespace) -> int:

@@ -105,7 +105,7 @@ def as_photo(picture: str | Path | Image.Image | RgbImage | Photo, name: str = "
         except Exception as error:  # it may be read from a file only now
             raise ImageReadError(f"{name} is damaged or truncated: {_line(error)}") from None
     else:
-        pixels = np.asarray(picture)
+        pixels = RgbImage(np.asarray(picture))
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise ShapeError(f"a photo is (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}")
     return Photo(pixels=pixels, path=Path(name), sha256=pixels_sha256(pixels))
@@ -140,7 +140,7 @@ def _to_srgb(image: Image.Image) -> RgbImage:
     image = image.convert("RGB")
     if alpha is not None:
         image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
-    return np.asarray(image, np.uint8).copy()
+    return RgbImage(np.asarray(image, np.uint8).copy())
 
 
 def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
@@ -156,7 +156,7 @@ def resized(image: RgbImage, width: int, height: int) -> RgbImage:
     """`image` at another size; antialiased when it shrinks, bicubic when it grows."""
     if image.shape[:2] == (height, width):
         return image
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    return RgbImage(np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)))
 
 
 def pixels_sha256(image: RgbImage) -> str:

@@ -553,7 +553,7 @@ class Stylizer:
         framed, kept = job.framed, job.kept
         if job.settings.frame == "full":
             left, top, side = framed.box
-            delivered = delivered[top : top + side, left : left + side]
+            delivered = RgbImage(delivered[top : top + side, left : left + side])
         measured, face, candidate = self.measure(framed, job.subject.identity, picture, job.thresholds.statistics)
         values: dict[str, float] = {}
         for keep in job.settings.keeps():
@@ -699,9 +699,9 @@ def _delivered(picture: RgbImage, photo: Photo, framed: Framed, kept: Kept, fram
         return held, held
     left, top, side = framed.box
     whole = set_back(photo.pixels, picture, framed.box)
-    square = whole[top : top + side, left : left + side]
+    square = RgbImage(whole[top : top + side, left : left + side])
     square[...] = kept.hold(square)
-    return whole, resized(whole[top : top + side, left : left + side], picture.shape[1], picture.shape[0])
+    return whole, resized(square, picture.shape[1], picture.shape[0])
 
 
 def face_style(framed: Framed, picture: RgbImage, face: Face | None = None) -> float:

@@ -469,4 +469,5 @@ def pack(embeddings: Mapping[str, Embedding] | None) -> str | None:
 def unpack(text: str | None) -> dict[str, Embedding]:
     """The embeddings that `pack` wrote; none of None."""
     values = json.loads(text) if text else {}
-    return {name: np.frombuffer(base64.b64decode(value), "<f4").astype(np.float32) for name, value in values.items()}
+    arrays = {name: np.frombuffer(base64.b64decode(value), "<f4") for name, value in values.items()}
+    return {name: Embedding(array.astype(np.float32)) for name, array in arrays.items()}

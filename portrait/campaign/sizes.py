@@ -120,11 +120,11 @@ def _cut(picture: RgbImage, box: tuple[int, int, int, int]) -> RgbImage:
     height, width = picture.shape[:2]
     inside = picture[max(0, y1) : min(height, y2), max(0, x1) : min(width, x2)]
     if inside.shape[:2] == (y2 - y1, x2 - x1):
-        return inside
+        return RgbImage(inside)
     rim = (max(0, -y1), max(0, y2 - height), max(0, -x1), max(0, x2 - width))
     filled = cv2.copyMakeBorder(
         inside, *rim, cv2.BORDER_REFLECT_101 if min(inside.shape[:2]) > max(rim) else cv2.BORDER_REPLICATE
     )
     soft = cv2.GaussianBlur(filled, (0, 0), max(2.0, max(rim) / 4))
     soft[rim[0] : rim[0] + inside.shape[0], rim[2] : rim[2] + inside.shape[1]] = inside
-    return np.ascontiguousarray(soft)
+    return RgbImage(np.ascontiguousarray(soft, np.uint8))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from portrait.errors import ShapeError
 from portrait.records import Points, RgbImage
@@ -13,7 +14,7 @@ ARCFACE_TEMPLATE = np.array(  # Deng et al. 2019, insightface `face_align.py`: t
 )
 
 
-def similarity_transform(source: Points, target: Points) -> np.ndarray:
+def similarity_transform(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the (2, 3) float32 similarity that maps `source` to `target` with least squared error.
 
     Raises:
@@ -67,4 +68,5 @@ def align_face(image: RgbImage, kps: Points, size: int = 112) -> RgbImage:
     if size <= 0 or size % 112:
         raise ShapeError(f"size must be a positive multiple of 112, got {size}")
     matrix = similarity_transform(kps, ARCFACE_TEMPLATE * (size / 112))
-    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    crop = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    return RgbImage(crop.astype(np.uint8, copy=False))

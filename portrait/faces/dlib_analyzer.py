@@ -44,7 +44,7 @@ class DlibAnalyzer:
         """Every face seen above a low score, best first."""
         scale = min(1.0, _LONGEST / max(image.shape[:2]))
         seen = image if scale == 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        seen = np.ascontiguousarray(seen)
+        seen = RgbImage(np.ascontiguousarray(seen, np.uint8))
         upsample = 1 if max(seen.shape[:2]) <= 640 else 0
         boxes, scores, _ = self._detector.run(seen, upsample, _WEAK)
         found = [self._face(seen, box, score, scale) for box, score in zip(boxes, scores, strict=True)]
@@ -71,6 +71,6 @@ class DlibAnalyzer:
         y1 -= 0.25 * (y2 - y1)  # dlib's box starts at the brows, ours at the hairline
         return Face(
             bbox=np.array([x1, y1, x2, y2], np.float32) / np.float32(scale),
-            kps=(kps / scale).astype(np.float32),
+            kps=Points((kps / scale).astype(np.float32)),
             det_score=float(1 / (1 + np.exp(2 * (_ACCEPTED - score)))),
         )

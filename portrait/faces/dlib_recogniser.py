@@ -39,4 +39,4 @@ class DlibReferee:
         picture = np.ascontiguousarray(image)
         chip = self._dlib.get_face_chip(picture, self._landmarks(picture, box), 150, 0.25)
         vector = np.array(self._network.compute_face_descriptor(chip), np.float32)
-        return vector / np.linalg.norm(vector)
+        return Embedding(vector / np.linalg.norm(vector))

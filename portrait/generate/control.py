@@ -47,7 +47,7 @@ def control_image(kind: str, image: RgbImage, face: Face | None) -> RgbImage:
 
 
 def _gray(lines: np.ndarray) -> RgbImage:
-    return np.repeat(lines[..., None], 3, -1)
+    return RgbImage(np.repeat(lines[..., None], 3, -1))
 
 
 def _edges(image: RgbImage) -> np.ndarray:
@@ -87,7 +87,7 @@ def draw_keypoints(kps: Points, height: int, width: int) -> RgbImage:
     radius = max(1, round(10 * unit))
     for (x, y), color in zip(kps, _COLORS, strict=True):
         cv2.circle(out, (int(x), int(y)), radius, color, -1)
-    return out
+    return RgbImage(out)
 
 
 class IdentityNet(ControlNetModel):

@@ -568,7 +568,7 @@ def face_crop(kind: str, image: RgbImage, face: Face) -> RgbImage:
     left, right = max(0, int(x - half)), min(width, int(x + half) + 1)
     top, bottom = max(0, int(y - half)), min(height, int(y + half) + 1)
     side = min(right - left, bottom - top)
-    return np.ascontiguousarray(image[top : top + side, left : left + side])
+    return RgbImage(np.ascontiguousarray(image[top : top + side, left : left + side]))
 
 
 def _check_libraries(folder: Path) -> None:

@@ -42,7 +42,7 @@ def frame_portrait(photo: RgbImage, face: Face, frame: str, size: int) -> Framed
     x, y = face.center
     left = int(np.clip(x - side * 0.5, 0, width - side)) if width > side else 0
     top = int(np.clip(y - side * 0.47, 0, height - side)) if height > side else 0
-    crop = photo[top : top + side, left : left + side]
+    crop = RgbImage(photo[top : top + side, left : left + side])
     scale = size / side
     return Framed(
         image=resized(crop, size, size), face=face.moved(scale, -left * scale, -top * scale), box=(left, top, side)

@@ -104,7 +104,7 @@ def prepare_keeps(
         if size != side:  # a border pixel of the mask stays whole
             shown = cv2.resize(shown.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) > 0
         masks[keep.name] = shown
-    square = photo[top : top + side, left : left + side]
+    square = RgbImage(photo[top : top + side, left : left + side])
     return Kept(
         before=square if size == side else resized(square, size, size),
         masks=masks,
@@ -131,7 +131,7 @@ def _person_near(photo: RgbImage, face: Face, box: tuple[int, int, int]) -> np.n
     x0, y0 = max(0, left - margin), max(0, top - margin)
     x1, y1 = min(width, left + side + margin), min(height, top + side + margin)
     person = np.zeros((height, width), bool)
-    person[y0:y1, x0:x1] = person_mask(photo[y0:y1, x0:x1], face.moved(1, -x0, -y0))
+    person[y0:y1, x0:x1] = person_mask(RgbImage(photo[y0:y1, x0:x1]), face.moved(1, -x0, -y0))
     return person
 
 
@@ -140,7 +140,7 @@ def hold_colors(photo: RgbImage, picture: RgbImage) -> RgbImage:
     a, b = (cv2.cvtColor(x.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for x in (photo, picture))
     sigma = COARSE_CHROMA * max(picture.shape[:2])
     b[..., 1:] += np.asarray(cv2.GaussianBlur(a[..., 1:] - b[..., 1:], (0, 0), sigma), np.float32)
-    return np.asarray((cv2.cvtColor(b, cv2.COLOR_LAB2RGB).clip(0, 1) * 255 + 0.5).astype(np.uint8))
+    return RgbImage((cv2.cvtColor(b, cv2.COLOR_LAB2RGB).clip(0, 1) * 255 + 0.5).astype(np.uint8))
 
 
 def person_mask(photo: RgbImage, face: Face, side: int = 256) -> np.ndarray:

@@ -60,7 +60,8 @@ def _laid_over(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] 
 
     target, seen = coarse(photo), coarse(picture)
     if (target * seen[:, ::-1]).sum() > (target * seen).sum():  # the correlations' order: mean and deviation are equal
-        picture, seen = np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(seen[:, ::-1])
+        picture = RgbImage(np.ascontiguousarray(picture[:, ::-1]))
+        seen = np.ascontiguousarray(seen[:, ::-1])
     try:
         _, affine = cv2.findTransformECC(target, seen, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, _LAID_STEPS)
     except cv2.error:  # nothing in common, or nothing to see
@@ -74,7 +75,8 @@ def _laid_over(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] 
     if shown.mean() < 0.5:
         return None
     moved = cv2.warpAffine(picture, affine, (width, height), flags=flags | cv2.INTER_LINEAR)
-    return np.where(shown[..., None], photo, 0).astype(np.uint8), np.where(shown[..., None], moved, 0).astype(np.uint8)
+    inside = shown[..., None]
+    return RgbImage(np.where(inside, photo, 0).astype(np.uint8)), RgbImage(np.where(inside, moved, 0).astype(np.uint8))
 
 
 def _drawn_anew(photo: RgbImage, picture: RgbImage) -> float:

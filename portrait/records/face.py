@@ -38,7 +38,8 @@ class Face:
         """The same face after a point p became p * scale + (dx, dy)."""
         shift = np.array([dx, dy], np.float32)
         bbox = self.bbox.reshape(2, 2) * np.float32(scale) + shift
-        return Face(bbox=bbox.reshape(4), kps=self.kps * np.float32(scale) + shift, det_score=self.det_score)
+        kps = Points((self.kps * np.float32(scale) + shift).astype(np.float32, copy=False))
+        return Face(bbox=bbox.reshape(4), kps=kps, det_score=self.det_score)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -32,6 +32,7 @@ from portrait.intervals import (
 )
 from portrait.judge.gallery import Crowd, separation
 from portrait.judge.thresholds import threshold_at_far
+from portrait.records import Embedding
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +77,8 @@ class Run:
     people: list[dict[str, Any]]
     separation: dict[str, float] = field(default_factory=dict)
     looks: list[dict[str, float]] = field(default_factory=list)
-    embeddings: list[dict[str, np.ndarray]] = field(default_factory=list)
-    identities: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    embeddings: list[dict[str, Embedding]] = field(default_factory=list)
+    identities: dict[str, dict[str, Embedding]] = field(default_factory=dict)
     licenses: list[dict[str, str]] = field(default_factory=list)
     far: float | None = None
     pending: int = 0

@@ -26,7 +26,7 @@ def before_after(before: RgbImage, after: RgbImage) -> RgbImage:
     after = thumbnail(after, 2048)
     height = after.shape[0]
     left = resized(before, max(1, round(before.shape[1] * height / before.shape[0])), height)
-    return np.concatenate([left, after], axis=1)
+    return RgbImage(np.concatenate([left, after], axis=1))
 
 
 def contact_sheet(
@@ -62,4 +62,4 @@ def contact_sheet(
         color = _INK if verdict is None else _GREEN if verdict else _RED
         for k, line in enumerate(caption.split("\n")[:2]):
             draw.text((x, y + side + 3 + k * _LINE), line, font=font, fill=color)
-    return np.asarray(sheet)
+    return RgbImage(np.asarray(sheet))

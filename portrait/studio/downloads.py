@@ -26,7 +26,7 @@ def square(portrait: Portrait) -> RgbImage:
     if portrait.record["frame"] != "full":
         return picture
     left, top, side = portrait.record["box"]
-    return np.ascontiguousarray(picture[top : top + side, left : left + side])
+    return RgbImage(np.ascontiguousarray(picture[top : top + side, left : left + side]))
 
 
 def file_stem(photo: str, end: str, most: int = 80) -> str:
