@@ -1,0 +1,136 @@
+"""The report's files stay as they are: two golden reports, one of a run and one against a baseline, as JSON and CSV.
+
+`python -m tests.test_report_files` writes them anew, after a change that is meant to change them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from portrait.images import write_bytes, write_json
+from portrait.report.drift import _LOOK_WORDS, Run, flat, measure
+
+GOLDEN = Path(__file__).parent / "golden"
+STYLES = ("oil", "comic")
+THRESHOLDS = {"arcface": 0.35, "dlib": 0.9}
+
+
+def unit(vector: np.ndarray) -> np.ndarray:
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def golden_run(name: str, seed: int, likeness: float) -> Run:
+    """14 people in two styles, made of numbers: two look alike, one photo shows nobody, one picture failed, one is odd."""
+    people_rng, rng = np.random.default_rng(7), np.random.default_rng(seed)
+    identities = {f"p{n:02}": {judge: unit(people_rng.normal(size=12)) for judge in THRESHOLDS} for n in range(13)}
+    identities["p12"] = {judge: unit(vector + 0.01) for judge, vector in identities["p11"].items()}
+    jobs: list[dict[str, Any]] = []
+    looks: list[dict[str, float]] = []
+    embeddings: list[dict[str, np.ndarray]] = []
+    for subject in (*identities, "nobody"):
+        for style in STYLES:
+            job: dict[str, Any] = {
+                "subject": subject, "recipe": "mini", "style": style, "axes": {"background": "plain, bright"},
+                "variant": 0, "photo": f"digest of {subject}", "state": "failed", "reasons": ["no face in it"],
+                "attempts": 0, "seconds": 0.0, "output": None,
+                "first": None, "quoted": {}, "delivered": None, "thresholds": {}, "seed": None,
+            }  # fmt: skip
+            jobs.append(job)
+            looks.append({})
+            embeddings.append({})
+            if subject == "nobody" or (subject, style) == ("p03", "comic"):
+                continue
+            seen = {j: unit(likeness * v + 0.16 * rng.normal(size=12)) for j, v in identities[subject].items()}
+            similarity = {j: round(float(identities[subject][j] @ seen[j]), 5) for j in THRESHOLDS}
+            reasons = [f"identity_low:{judge}" for judge in THRESHOLDS if similarity[judge] < THRESHOLDS[judge]]
+            first = {
+                "accepted": False, "face_found": bool(rng.random() < 0.9),
+                "similarity": {judge: round(value - 0.1, 5) for judge, value in similarity.items()},
+                "style_on_face": round(float(rng.uniform(0.4, 0.8)), 4), "burned": 0.01, "reasons": ["not_stylized"],
+            }  # fmt: skip
+            delivered = {
+                "accepted": not reasons, "face_found": True, "similarity": similarity,
+                "style_on_face": round(float(rng.uniform(0.5, 0.8)), 4), "burned": 0.02, "reasons": reasons,
+            }  # fmt: skip
+            job |= {
+                "state": "rejected" if reasons else "accepted", "reasons": reasons, "attempts": 2, "seconds": 1.25,
+                "output": f"pictures/{subject}/{style}.png", "first": first, "quoted": first["similarity"],
+                "delivered": delivered, "thresholds": THRESHOLDS, "seed": len(jobs),
+            }  # fmt: skip
+            looks[-1] = {key: float(rng.normal(STYLES.index(style), 0.1)) for key in _LOOK_WORDS}
+            embeddings[-1] = seen
+    looks[0]["chroma"] += 5.0
+    people = [
+        {"subject": subject, "columns": {"department": "art" if n < 7 else "law"}, "failure": None}
+        for n, subject in enumerate(identities)
+    ]
+    people.append({"subject": "nobody", "columns": {"department": "law"}, "failure": "no face in it"})
+    return Run(
+        name=name,
+        jobs=jobs,
+        people=people,
+        separation={"arcface": 0.61234, "dlib": 0.51234},
+        looks=looks,
+        embeddings=embeddings,
+        identities=identities,
+        licenses=[{"part": "mini", "license": "Apache-2.0", "commercial": "yes"}],
+        far=0.01,
+        pending=1,
+    )
+
+
+def golden_report(name: str) -> dict[str, Any]:
+    current, baseline = golden_run("spring", 1, 1.0), golden_run("winter", 2, 1.6)
+    report = measure(current, baseline if name == "comparison" else None)
+    return report | {"portrait": "0.1.0", "created": "2026-01-01T00:00:00+00:00"}
+
+
+def table(report: dict[str, Any]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(flat(report))
+    return text.getvalue()
+
+
+def close(value: object, golden: object) -> None:
+    """Equal, numbers but for the last place, which another processor may round otherwise."""
+    if isinstance(golden, dict):
+        assert isinstance(value, dict)
+        assert list(value) == list(golden)
+        for key, inner in golden.items():
+            close(value[key], inner)
+    elif isinstance(golden, list):
+        assert isinstance(value, list)
+        assert len(value) == len(golden)
+        for mine, theirs in zip(value, golden, strict=True):
+            close(mine, theirs)
+    elif isinstance(golden, float):
+        assert value == pytest.approx(golden, abs=2e-4)
+    else:
+        assert value == golden
+
+
+@pytest.mark.parametrize("name", ["report", "comparison"])
+def test_the_files_of_a_report_are_what_they_were(name: str) -> None:
+    report = golden_report(name)
+    close(json.loads(json.dumps(report)), json.loads((GOLDEN / f"{name}.json").read_text()))
+    rows, golden = (
+        list(csv.reader(io.StringIO(text))) for text in (table(report), (GOLDEN / f"{name}.csv").read_text())
+    )
+    assert [row[:6] for row in rows] == [row[:6] for row in golden]
+    for row, other in zip(rows[1:], golden[1:], strict=True):
+        for cell, expected in zip(row[6:], other[6:], strict=True):
+            numeric = expected.replace(".", "").replace("-", "").isdigit()
+            assert (float(cell) == pytest.approx(float(expected), abs=2e-4)) if numeric else cell == expected
+
+
+if __name__ == "__main__":
+    for which in ("report", "comparison"):
+        write_json(GOLDEN / f"{which}.json", golden_report(which))
+        write_bytes(GOLDEN / f"{which}.csv", table(golden_report(which)).encode())
