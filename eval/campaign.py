@@ -27,7 +27,8 @@ from portrait.campaign.ledger import Ledger
 from portrait.errors import CampaignError
 from portrait.images import write_bytes, write_json
 from portrait.recipes.load import load_recipe
-from portrait.report.drift import compare, read_run
+from portrait.report.compare import compare
+from portrait.report.runs import read_run
 from portrait.runtime import cpu_threads
 
 

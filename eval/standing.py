@@ -24,7 +24,8 @@ from portrait.campaign.plan import Plan, plan_from
 from portrait.campaign.run import run_campaign
 from portrait.images import write_bytes, write_json
 from portrait.recipes.load import load_recipe
-from portrait.report.drift import summary_lines, write_report
+from portrait.report.words import summary_lines
+from portrait.report.write import write_report
 
 HERE = Path(__file__).parent
 GROUP = ((112, 329), (321, 208), (518, 341), (796, 411), (959, 133), (1179, 337))

@@ -395,7 +395,8 @@ def _prune(args: argparse.Namespace) -> int:
 
 
 def _drift(args: argparse.Namespace) -> int:
-    from portrait.report.drift import summary_lines, write_report
+    from portrait.report.words import summary_lines
+    from portrait.report.write import write_report
 
     place = args.folder / "report"
     html, numbers, table = (

@@ -30,7 +30,9 @@ from portrait.errors import CampaignError, InputError, PlanChangedError, Setting
 from portrait.images import Photo, pixels_sha256, read_photo, write_picture
 from portrait.judge.gallery import Crowd
 from portrait.records import Knobs, RgbImage
-from portrait.report.drift import compare, measure, read_run
+from portrait.report.compare import compare
+from portrait.report.drift import measure
+from portrait.report.runs import read_run
 from portrait.settings import Settings
 from portrait.stylizer import Stylizer, Subject
 from tests.campaigns import (

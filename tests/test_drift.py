@@ -31,25 +31,15 @@ from portrait.intervals import (
     wilson_people,
 )
 from portrait.judge.gallery import separation
-from portrait.report.drift import (
-    MOST_GROUPS,
-    Run,
-    _detectable,
-    _far_interval,
-    _row_verdict,
-    compare,
-    error_curve,
-    flat,
-    measure,
-    people_needed,
-    protected_groups,
-    quoted,
-    read_baseline,
-    read_run,
-    summary_lines,
-)
+from portrait.report.compare import _detectable, _row_verdict, compare, people_needed
+from portrait.report.drift import measure
 from portrait.report.page import drift_page
 from portrait.report.plots import plots
+from portrait.report.runs import Run, quoted, read_baseline, read_run
+from portrait.report.summary import MOST_GROUPS, protected_groups
+from portrait.report.table import flat
+from portrait.report.verification import _far_interval, error_curve
+from portrait.report.words import summary_lines
 from tests.campaigns import STYLES, local, person, write_campaign
 
 # --- intervals
@@ -565,7 +555,7 @@ def test_a_kept_json_is_as_good_a_baseline_as_the_run(made: Path) -> None:
 
 
 def test_drift_ends_with_three(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import portrait.report.drift as drift
+    import portrait.report.write as write
 
     report = measure(read_run(made / "run"))
     for verdict_, fail_on, code in (
@@ -576,7 +566,7 @@ def test_drift_ends_with_three(made: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("stable", "unclear", 0),
     ):
         said = report | {"verdict": {"verdict": verdict_, "why": "", "power": None}}
-        monkeypatch.setattr(drift, "write_report", lambda *a, said=said, **k: said)
+        monkeypatch.setattr(write, "write_report", lambda *a, said=said, **k: said)
         baseline = ["--baseline", str(made / "again")]
         assert main(["drift", str(made / "run"), *baseline, *(["--fail-on", fail_on] if fail_on else [])]) == code
 

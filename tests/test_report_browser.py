@@ -16,8 +16,8 @@ import pytest
 
 from portrait.campaign.plan import read_plan
 from portrait.campaign.run import run_campaign
-from portrait.report.drift import read_run
 from portrait.report.page import drift_page
+from portrait.report.runs import read_run
 from tests.campaigns import local, write_campaign
 
 CHROMIUM = os.environ.get("PORTRAIT_CHROMIUM") or next(

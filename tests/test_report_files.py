@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from portrait.images import write_bytes, write_json
-from portrait.report.drift import _LOOK_WORDS, Run, flat, measure
+from portrait.report.drift import _LOOK_WORDS, measure
+from portrait.report.runs import Run
+from portrait.report.table import flat
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent / "golden" / "reports"
 STYLES = ("oil", "comic")
 THRESHOLDS = {"arcface": 0.35, "dlib": 0.9}
 

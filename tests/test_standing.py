@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from portrait.report.drift import compare, read_baseline
+from portrait.report.compare import compare
+from portrait.report.runs import read_baseline
 
 ROOT = Path(__file__).parents[1]
 ACCEPTED = ROOT / "eval" / "accepted" / "small.json"

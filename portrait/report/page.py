@@ -12,17 +12,11 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image, ImageOps
 
 from portrait.campaign.files import before_file
-from portrait.report.drift import (
-    STYLE_TOLERANCE,
-    TOLERANCE,
-    in_words,
-    measure,
-    pairing,
-    read_baseline,
-    read_run,
-    reason_label,
-)
+from portrait.report.compare import STYLE_TOLERANCE, TOLERANCE, pairing
+from portrait.report.drift import measure
 from portrait.report.plots import plots
+from portrait.report.runs import read_baseline, read_run
+from portrait.report.words import in_words, reason_label
 
 MOST_PICTURES = 1000
 """So many pictures are shown, the worst ones; the numbers are of all."""
@@ -37,7 +31,7 @@ def drift_page(run: Path, baseline: Path | None = None) -> str:
     """The page of a run's folder as HTML text, against a baseline (a run or a report's JSON) if there is one.
 
     Raises:
-        CampaignError, EvaluationError, SettingsError: as `drift.read_run`, `measure` and `read_baseline`.
+        CampaignError, EvaluationError, SettingsError: as `runs.read_run`, `measure` and `read_baseline`.
     """
     report = measure(read_run(run), read_baseline(baseline) if baseline else None)
     return render_page(report, run, baseline if baseline and baseline.is_dir() else None)

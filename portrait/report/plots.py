@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import norm
 
-from portrait.report.drift import reason_label
+from portrait.report.words import reason_label
 
 INK, MUTED, GRID = "#101112", "#707172", "#d0d1d2"
 ACCENT, SECOND, RED, GREEN = "#0f5b63", "#c46a2b", "#b3362b", "#2d6a4f"
