@@ -18,7 +18,7 @@ import portrait
 from portrait.campaign_cli import add_commands as add_campaign_commands
 from portrait.curves_cli import add_curves
 from portrait.errors import PortraitError, SettingsError, WeightsError
-from portrait.records.portrait import parameters_text
+from portrait.records.parameters import parameters_text
 from portrait.settings import Settings, add_flags, settings_from
 from portrait.studio_cli import add_commands as add_studio
 from portrait.weights_cli import add_commands

@@ -47,7 +47,7 @@ def test_every_file_imports_only_from_its_own_layer_or_below() -> None:
 
 def test_importing_the_command_line_loads_no_heavy_library() -> None:
     heavy = ("torch", "diffusers", "transformers", "onnxruntime", "insightface", "dlib", "cv2", "rich", "skimage")
-    heavy += ("ray", "matplotlib", "jinja2", "scipy")
+    heavy += ("ray", "matplotlib", "jinja2", "scipy", "pydantic")
     code = f"import sys, portrait.cli; portrait.cli.build_parser(); print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -28,7 +28,7 @@ from portrait.judge.thresholds import Thresholds
 from portrait.provisional import limits_for
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, RgbImage
-from portrait.records.portrait import parameters_text
+from portrait.records.parameters import parameters_text
 from portrait.runtime import cpu_threads
 from portrait.settings import Settings
 from portrait.stylizer import Stylizer, library_versions

@@ -1,27 +1,310 @@
-"""The record of one portrait."""
+"""The record of one portrait: what was asked, what was tried, what the judges measured, what came of it.
+
+`portrait stylize --json` prints a record per line, and the same JSON lies beside each picture. Later versions may add
+keys and never rename one: `read_record` keeps keys that it does not know, and nothing writes a key that is not here.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from portrait.errors import SettingsError
+from portrait.records.knobs import Knobs
+from portrait.records.reasons import Reason
+from portrait.settings import Settings
 
 
-def parameters_text(record: dict[str, Any]) -> str:
-    """The `parameters` text of AUTOMATIC1111's web UI, which other tools read."""
-    attempt = record["attempts"][record["chosen"]]
-    knobs = attempt["knobs"]
-    lines = [record["prompt"]]
-    if record["negative_prompt"]:
-        lines.append(f"Negative prompt: {record['negative_prompt']}")
-    values = {
-        "Steps": knobs["num_inference_steps"],
-        "Sampler": record["sampler"],
-        "CFG scale": knobs["guidance_scale"],
-        "Seed": attempt["seed"],
-        "Size": "x".join(map(str, record["picture"]["size"])),
-        "Model": record["recipe"],
-        "Denoising strength": knobs["strength"],
-        "IP-Adapter scale": knobs["ip_adapter_scale"],
-        "Style": record["style"],
-        "Version": f"portrait {record['versions']['portrait']}",
-    }
-    return "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in values.items())])
+def _rounded(digits: int) -> AfterValidator:
+    """Rounds on the way in, so that a record in memory equals the record that is written."""
+    return AfterValidator(lambda value: round(value, digits))
+
+
+def _absent(value: object) -> bool:
+    """Whether a key is left out of the JSON: nothing was measured or said."""
+    return value is None or value in ("", ())
+
+
+Rounded2 = Annotated[float, _rounded(2)]
+Rounded3 = Annotated[float, _rounded(3)]
+Rounded4 = Annotated[float, _rounded(4)]
+Rounded5 = Annotated[float, _rounded(5)]
+Point = tuple[Rounded2, Rounded2]
+"""(x, y) in pixels of the photo."""
+
+
+class Status(StrEnum):
+    """What a portrait ended in."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class FaceRecord(_Record):
+    """The face that was chosen: `index` from the left, `bbox` (x1, y1, x2, y2) and five `kps` in pixels of the photo."""
+
+    index: int
+    bbox: tuple[Rounded2, Rounded2, Rounded2, Rounded2]
+    kps: tuple[Point, ...]
+    det_score: Rounded4
+
+
+class FileRecord(_Record):
+    """A file that was read, and the SHA-256 of its bytes; of pixels, where no file was given."""
+
+    path: str
+    sha256: str
+
+
+class InputRecord(FileRecord):
+    """The photo, the face of it, further photos of the same person, and masks of what must stay."""
+
+    face: FaceRecord
+    references: tuple[FileRecord, ...] = ()
+    masks: tuple[FileRecord, ...] = ()
+
+
+class JudgeThreshold(_Record):
+    """The least cosine similarity that a judge accepts, and the false accept rate that it stands for."""
+
+    value: Rounded4
+    far: float
+
+
+class Limits(_Record):
+    """What the other checks asked for: the least `style_on_face`, the most `burned` (both shares, 0 to 1) and so on.
+
+    `style_on_face` is what copies of the photo stay below, `style_on_face_of_style` what the style's own pictures reach;
+    `styles_not_told_apart` maps other styles to the share of their pictures that this style's check lets through.
+    """
+
+    style_on_face: float
+    style_on_face_of_style: Rounded4
+    burned: float
+    style_distance: Rounded3 | None
+    styles_not_told_apart: dict[str, float]
+    kept: dict[str, float]
+
+
+class Forecast(_Record):
+    """What the policy expected of an attempt before it was made: the chance to be accepted, and `style_on_face`."""
+
+    accepted: float
+    style_on_face: float
+
+
+class AttemptRecord(_Record):
+    """One generated picture and what was measured on it.
+
+    `similarity` is the cosine to the person by each judge, `kept` the measure of each thing that must stay, `swap` by
+    how much another person is more alike (None: nobody else is known), `style_distance` how far the face is from the
+    style's own, in deviations (None: not calibrated), `batch` the seeds that were drawn together with this one.
+    `stopped_at_step` is the step at which a hopeless picture was given up; its measures are those of the preview.
+    """
+
+    knobs: Knobs
+    seed: int
+    similarity: dict[str, Rounded4]
+    style_on_face: Rounded4
+    face_found: bool
+    accepted: bool
+    reasons: tuple[Reason, ...]
+    seconds: Rounded3
+    kept: dict[str, Rounded4]
+    forecast: Forecast
+    stopped_at_step: int | None = None
+    burned: Rounded5
+    swap: Rounded4 | None = Field(default=None, exclude_if=_absent)
+    style_distance: Rounded3 | None = Field(default=None, exclude_if=_absent)
+    batch: tuple[int, ...]
+
+
+class LicenseLink(_Record):
+    """The license of one part of the chain; `commercial` is yes, no or unknown."""
+
+    part: str
+    license: str
+    commercial: str
+
+
+class PolicyRecord(_Record):
+    """How the knobs were chosen: `until` as in `Settings`, by measured curves or guesses, and why no more was tried."""
+
+    until: str
+    prior: str
+    ended: str
+
+
+class PictureRecord(_Record):
+    """The delivered picture: SHA-256 of its pixels, and (width, height)."""
+
+    pixels_sha256: str
+    size: tuple[int, int]
+
+
+class SwappedRecord(_Record):
+    """Another person of the campaign whom every judge finds more alike, by `margin` of cosine similarity."""
+
+    subject: str
+    margin: float
+
+
+class CampaignInfo(_Record):
+    """Which job of a campaign a portrait is; `round` counts the retries, `swapped` is the verdict of the whole run."""
+
+    key: str
+    subject: str
+    variant: int
+    axes: dict[str, str]
+    round: int
+    swapped: SwappedRecord | None = Field(default=None, exclude_if=_absent)
+
+
+class _AnyRecord(_Record):
+    """What a portrait and a failure have in common: both are written as JSON in the same way."""
+
+    version: Literal[1] = 1
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The JSON text, byte for byte as Python's `json.dumps` writes it."""
+        return json.dumps(self.model_dump(mode="json"), indent=indent)
+
+
+class FailedInput(_Record):
+    """The photo of which nothing was made."""
+
+    path: str
+
+
+class FailureRecord(_AnyRecord):
+    """A photo of which nothing could be made: `reasons` holds the error's message."""
+
+    status: Literal[Status.FAILED] = Status.FAILED
+    reasons: tuple[str, ...]
+    output: None = None
+    input: FailedInput
+    recipe: str = Field(default="", exclude_if=_absent)
+    licenses: tuple[LicenseLink, ...] = Field(default=(), exclude_if=_absent)
+
+
+class PortraitRecord(_AnyRecord):
+    """One portrait, accepted or rejected.
+
+    `box` is (left, top, side) of the square of the photo that was drawn, `chosen` the index of the delivered attempt,
+    `reasons` why it was rejected, `weights` file name -> SHA-256, `kept_share` the share of the square that must stay.
+    """
+
+    status: Literal[Status.ACCEPTED, Status.REJECTED]
+    reasons: tuple[Reason, ...]
+    output: str | None = None
+    input: InputRecord
+    recipe: str
+    style: str
+    prompt: str
+    negative_prompt: str
+    balance: float
+    seed: int
+    variant: int
+    frame: str
+    box: tuple[int, int, int]
+    size: tuple[int, int]
+    thresholds: dict[str, JudgeThreshold]
+    limits: Limits
+    kept_share: dict[str, Rounded4]
+    attempts: tuple[AttemptRecord, ...] = Field(min_length=1)
+    chosen: int
+    seconds: Rounded3
+    settings: Settings
+    weights: dict[str, str]
+    licenses: tuple[LicenseLink, ...]
+    threads: int
+    device: str
+    memory_tier: str
+    dtype: str
+    sampler: str
+    versions: dict[str, str]
+    policy: PolicyRecord
+    provisional_thresholds: str = Field(default="", exclude_if=_absent)
+    picture: PictureRecord
+    campaign: CampaignInfo | None = Field(default=None, exclude_if=_absent)
+
+    @model_validator(mode="after")
+    def _check_references(self) -> Self:
+        """What names another part of the record names one that is there, so that no reader has to ask."""
+        if not 0 <= self.chosen < len(self.attempts):
+            raise ValueError(f"chosen {self.chosen} is none of {len(self.attempts)} attempts")
+        for attempt in self.attempts:
+            if attempt.similarity.keys() != self.thresholds.keys():
+                raise ValueError(f"judges {list(attempt.similarity)} are not those of the thresholds")
+            if not attempt.kept.keys() <= self.limits.kept.keys():
+                raise ValueError(f"kept {list(attempt.kept)} has no limits")
+        return self
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the delivered picture passed every check."""
+        return self.status == Status.ACCEPTED
+
+    @property
+    def chosen_attempt(self) -> AttemptRecord:
+        """The attempt that was delivered."""
+        return self.attempts[self.chosen]
+
+    @property
+    def far(self) -> float:
+        """The false accept rate of the thresholds, the same for every judge."""
+        return next(iter(self.thresholds.values())).far
+
+    def parameters_text(self) -> str:
+        """The `parameters` text of AUTOMATIC1111's web UI, which other tools read."""
+        attempt = self.chosen_attempt
+        lines = [self.prompt]
+        if self.negative_prompt:
+            lines.append(f"Negative prompt: {self.negative_prompt}")
+        values = {
+            "Steps": attempt.knobs.num_inference_steps,
+            "Sampler": self.sampler,
+            "CFG scale": attempt.knobs.guidance_scale,
+            "Seed": attempt.seed,
+            "Size": "x".join(map(str, self.picture.size)),
+            "Model": self.recipe,
+            "Denoising strength": attempt.knobs.strength,
+            "IP-Adapter scale": attempt.knobs.ip_adapter_scale,
+            "Style": self.style,
+            "Version": f"portrait {self.versions['portrait']}",
+        }
+        return "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in values.items())])
+
+
+_RECORD: TypeAdapter[PortraitRecord | FailureRecord] = TypeAdapter(
+    Annotated[PortraitRecord | FailureRecord, Field(discriminator="status")]
+)
+
+
+def read_record(text: str | bytes, source: object = "this") -> PortraitRecord | FailureRecord:
+    """Read a record's JSON. Keys of later versions are read too, and not written again.
+
+    Args:
+        text: What a record was written as.
+        source: What to call it in the error: its file.
+
+    Raises:
+        SettingsError: it is not such a record; says where it is not.
+    """
+    try:
+        return _RECORD.validate_json(text, extra="allow")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"] if part not in set(Status))
+        why = f"{place}: {first['msg']}" if place else first["msg"]
+    except SettingsError as error:  # a setting that is out of range
+        why = str(error)
+    raise SettingsError(f"{source} is not a record of portrait: {why[:200]}")
