@@ -34,8 +34,8 @@ from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import write_json
 from portrait.intervals import bootstrap_mean
 from portrait.judge.thresholds import thresholds_for
+from portrait.loop.stylizer import Stylizer, Subject
 from portrait.records import Knobs, RgbImage
-from portrait.stylizer import Stylizer, Subject
 
 PARTS = {
     "default": {},

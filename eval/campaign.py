@@ -26,10 +26,10 @@ from people import data_argument, held_out
 from portrait.campaign.ledger import Ledger
 from portrait.errors import CampaignError
 from portrait.images import write_bytes, write_json
+from portrait.paths import cpu_threads
 from portrait.recipes.load import load_recipe
 from portrait.report.compare import compare
 from portrait.report.runs import read_run
-from portrait.runtime import cpu_threads
 
 
 def main() -> int:

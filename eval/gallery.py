@@ -14,9 +14,9 @@ import numpy as np
 from people import data_argument, held_out, subjects
 
 from portrait.images import write_picture
+from portrait.loop.stylizer import Stylizer
 from portrait.report.sheet import contact_sheet, thumbnail
 from portrait.settings import Settings
-from portrait.stylizer import Stylizer
 
 SIDE = 288
 

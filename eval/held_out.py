@@ -21,9 +21,9 @@ from people import data_argument, held_out, left_out, name_of, spread, subjects
 
 from portrait.images import write_json, write_picture
 from portrait.intervals import wilson_people
+from portrait.loop.stylizer import Portrait, Stylizer
 from portrait.report.sheet import contact_sheet, thumbnail
 from portrait.settings import Settings
-from portrait.stylizer import Portrait, Stylizer
 
 SIDE = 288
 

@@ -21,7 +21,7 @@ from portrait.generate.keep import hold_colors
 from portrait.images import write_json
 from portrait.judge.checks import color_distance, edge_agreement, point_displacement
 from portrait.judge.verdict import KEEP_LIMITS
-from portrait.stylizer import NO_FACE_DISPLACEMENT, Stylizer
+from portrait.loop.stylizer import NO_FACE_DISPLACEMENT, Stylizer
 
 
 def main() -> None:

@@ -41,16 +41,16 @@ from typing import Any
 import numpy as np
 from people import calibrated_rates, for_verdicts, left_out, name_of
 
-from portrait.curves import STYLE
 from portrait.generate.framing import frame_portrait
 from portrait.images import read_photo, write_json
 from portrait.intervals import bootstrap_mean
 from portrait.judge.checks import style_distance
 from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.judge.verdict import Measurement, Verdict, decide
-from portrait.policy import Policy
+from portrait.loop.policy import Policy
+from portrait.loop.response import STYLE
+from portrait.loop.stylizer import Stylizer, face_features
 from portrait.records import Knobs
-from portrait.stylizer import Stylizer, face_features
 
 SETTINGS = {  # name -> balance, FAR, judges that decide
     "balance 0.5, FAR 0.01": (0.5, 0.01, ("arcface", "dlib")),

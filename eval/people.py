@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from portrait import calibration
-from portrait.calibration import Pictures, Sample, measure, read_off
+from portrait.calibrate import thresholds as calibration
+from portrait.calibrate.thresholds import Pictures, Sample, measure, read_off
 from portrait.generate.framing import Framed
 from portrait.images import read_photo, write_bytes, write_json
 from portrait.judge import checks, thresholds
 from portrait.judge.thresholds import Thresholds, calibration_table
 from portrait.judge.verdict import decide
+from portrait.loop.stylizer import Stylizer, Subject
 from portrait.records import Embedding, Knobs, RgbImage
-from portrait.stylizer import Stylizer, Subject
 
 HELD_OUT = Path(__file__).parents[1] / "weights" / "training" / "held_out.txt"
 WORK = Path(__file__).parents[1] / "work"

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from people import data_argument, everyone, subjects
 
-from portrait.calibration import round_up
+from portrait.calibrate.thresholds import round_up
 from portrait.images import write_json
 from portrait.judge.thresholds import threshold_at_far
-from portrait.stylizer import Stylizer
+from portrait.loop.stylizer import Stylizer
 
 FAR = 0.001
 OUTPUT = Path(__file__).parents[1] / "portrait" / "recipes" / "photo.thresholds.json"

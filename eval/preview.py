@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 from people import data_argument, for_verdicts, spread, subjects
 
-from portrait.foresight import Foresight
 from portrait.generate.framing import frame_portrait
 from portrait.images import write_json
 from portrait.judge.thresholds import thresholds_for
 from portrait.judge.verification import similarities
+from portrait.loop.foresight import Foresight
+from portrait.loop.stylizer import Stylizer, Subject, face_style
 from portrait.records import Knobs, Preview, RgbImage
-from portrait.stylizer import Stylizer, Subject, face_style
 
 OUTPUT = Path(__file__).parents[1] / "portrait" / "recipes" / "mini.preview.json"
 CHANCES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)

@@ -25,8 +25,8 @@ from portrait.generate.framing import frame_portrait
 from portrait.images import Photo, read_photo, write_json, write_picture
 from portrait.intervals import wilson_people
 from portrait.judge.thresholds import thresholds_for
+from portrait.loop.stylizer import Stylizer
 from portrait.records import Face, RgbImage
-from portrait.stylizer import Stylizer
 
 Spoil = Callable[[RgbImage, Face], RgbImage]
 

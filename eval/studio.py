@@ -25,7 +25,7 @@ from playwright.sync_api import Page, sync_playwright
 from skimage.data import astronaut
 
 from portrait.images import write_json, write_picture
-from portrait.runtime import cpu_threads
+from portrait.paths import cpu_threads
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from skimage.data import astronaut
 
 from portrait import PortraitStylizer
 from portrait.images import resized, write_json, write_picture
-from portrait.runtime import config_dir
+from portrait.paths import config_dir
 
 PACKAGE = Path(__file__).parents[1] / "portrait" / "studio" / "samples"
 SIDE = 256

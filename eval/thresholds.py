@@ -26,15 +26,15 @@ import cv2
 import numpy as np
 from people import calibrated_rates, calibration_sample, data_argument, held_out, left_out, name_of, subjects
 
-from portrait.calibration import read_off, weak_checks
+from portrait.calibrate.thresholds import read_off, weak_checks
 from portrait.generate.framing import frame_portrait
 from portrait.images import write_json
 from portrait.intervals import wilson
 from portrait.judge.checks import passing_in_words, style_distance
 from portrait.judge.thresholds import photo_thresholds, thresholds_for
 from portrait.judge.verdict import decide
+from portrait.loop.stylizer import Stylizer, face_features
 from portrait.records import RgbImage
-from portrait.stylizer import Stylizer, face_features
 
 
 def _jpeg(photo: RgbImage) -> RgbImage:

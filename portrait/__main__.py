@@ -2,6 +2,6 @@
 
 import sys
 
-from portrait.cli import main
+from portrait.cli.main import main
 
 sys.exit(main())

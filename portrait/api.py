@@ -11,9 +11,9 @@ from PIL import Image
 
 from portrait.errors import FaceError
 from portrait.images import Photo, as_photo
+from portrait.loop.stylizer import Stylizer
 from portrait.records import RgbImage
 from portrait.settings import Settings, check_names
-from portrait.stylizer import Stylizer
 
 Picture = str | Path | Image.Image | RgbImage | Photo
 """A photo: a file's path, a PIL image, a (H, W, 3) uint8 RGB array, or what `read_photo` returned."""
@@ -56,7 +56,7 @@ class PortraitStylizer:
         if result.accepted:
             result.image.save("anna-watercolor.png")
 
-    A thin layer over `portrait.stylizer.Stylizer`, which is `self.stylizer`.
+    A thin layer over `portrait.loop.stylizer.Stylizer`, which is `self.stylizer`.
     """
 
     def __init__(self, stylizer: Stylizer, settings: Settings | None = None) -> None:

@@ -20,13 +20,13 @@ import numpy as np
 from portrait.campaign import engines
 from portrait.campaign.engines import Engine, LocalEngine
 from portrait.campaign.ledger import Ledger
-from portrait.cli import main as command_line
+from portrait.cli.main import main as command_line
 from portrait.errors import CampaignError
 from portrait.images import write_picture
+from portrait.loop.stylizer import Stylizer
 from portrait.recipes.load import load_recipe
 from portrait.records import Face, Knobs, RgbImage
 from portrait.settings import Settings
-from portrait.stylizer import Stylizer
 from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee, a_face
 
 ROOT = Path(__file__).parents[1]

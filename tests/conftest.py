@@ -13,8 +13,8 @@ import portrait  # noqa: F401  (sets the telemetry switches before any of the li
 from portrait.faces.dlib_recogniser import DlibReferee
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.images import Photo, read_photo, write_picture
+from portrait.loop.stylizer import Stylizer
 from portrait.records import RgbImage
-from portrait.stylizer import Stylizer
 from tests.fakes import a_photo
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from portrait.calibration import calibrate
+from portrait.calibrate.thresholds import calibrate
 from portrait.images import Photo
 from portrait.judge.thresholds import Thresholds
+from portrait.loop.stylizer import Portrait, Stylizer
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Face, Knobs, Points, Preview, RgbImage
 from portrait.settings import Settings
-from portrait.stylizer import Portrait, Stylizer
 
 SIZE = 128
 KNOBS = Knobs(

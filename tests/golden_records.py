@@ -21,12 +21,12 @@ import pytest
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
 from portrait.campaign.run import run_campaign
-from portrait.cli import main
+from portrait.cli.main import main
 from portrait.images import write_picture
+from portrait.loop.stylizer import Stylizer
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.settings import Settings
-from portrait.stylizer import Stylizer
 from tests.campaigns import faces, local, paint, person, write_campaign, write_limits
 from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee
 

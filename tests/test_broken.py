@@ -20,10 +20,10 @@ from portrait.images import Photo, read_photo
 from portrait.judge.checks import StyleStatistics, left_out_distances, style_distance
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import REASONS, Measurement, decide
+from portrait.loop.stylizer import Stylizer, Subject, face_features
 from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
 from portrait.settings import Settings
-from portrait.stylizer import Stylizer, Subject, face_features
 from tests.fakes import FakeGenerator
 
 CHECKS = {

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from portrait.calibration import (
+from portrait.calibrate.thresholds import (
     ORDINARY,
     STYLE_REJECTED,
     _Drawn,
@@ -20,16 +20,17 @@ from portrait.calibration import (
     ordinary,
     weak_checks,
 )
-from portrait.cli import _Console, main
+from portrait.cli.console import Console
+from portrait.cli.main import main
 from portrait.errors import SettingsError, TooFewPairsError
 from portrait.images import Photo, write_picture
 from portrait.intervals import bootstrap_mean, bootstrap_pairs, wilson
 from portrait.judge.checks import StyleStatistics, passing_in_words, style_distance
 from portrait.judge.thresholds import thresholds_for
+from portrait.loop.stylizer import Stylizer
 from portrait.records import Face, Knobs, RgbImage
 from portrait.report.explain import explain
 from portrait.settings import Settings
-from portrait.stylizer import Stylizer
 from tests.fakes import RECIPE, SIZE, FakeAnalyzer, FakeGenerator, FakeReferee, a_photo, calibrate_people, restyled
 
 
@@ -161,7 +162,7 @@ def test_a_style_check_that_other_styles_pass_is_named_to_the_evaluator_and_the_
     )
     assert list(weak_checks(table)["oil"]) == ["watercolor"]
     assert "oil: the check of the style is weak: " in caplog.text
-    _Console(quiet=False).calibration(table, tmp_path / "table.json")
+    Console(quiet=False).calibration(table, tmp_path / "table.json")
     assert "oil: its style check is weak" in capsys.readouterr().out
     path = tmp_path / "table.json"
     path.write_text(json.dumps(table))

@@ -29,12 +29,12 @@ from portrait.campaign.run import Progress, run_campaign
 from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
 from portrait.images import Photo, pixels_sha256, read_photo, write_picture
 from portrait.judge.gallery import Crowd
+from portrait.loop.stylizer import Stylizer, Subject
 from portrait.records import Knobs, RgbImage
 from portrait.report.compare import compare
 from portrait.report.drift import measure
 from portrait.report.runs import read_run
 from portrait.settings import Settings
-from portrait.stylizer import Stylizer, Subject
 from tests.campaigns import (
     STYLES,
     Load,

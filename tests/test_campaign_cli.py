@@ -18,7 +18,7 @@ from portrait.campaign import engines
 from portrait.campaign.engines import LocalEngine
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.sizes import SIZES, crop_for, encode_size, face_box
-from portrait.cli import main
+from portrait.cli.main import main
 from tests.campaigns import Load, done, pictures, start, write_campaign
 
 

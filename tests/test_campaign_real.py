@@ -19,12 +19,12 @@ from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
 from portrait.campaign.run import run_campaign
 from portrait.images import read_photo, write_picture
+from portrait.loop.stylizer import Stylizer
+from portrait.paths import cpu_threads
 from portrait.recipes.load import load_recipe
 from portrait.report.drift import measure
 from portrait.report.page import drift_page
 from portrait.report.runs import read_run
-from portrait.runtime import cpu_threads
-from portrait.stylizer import Stylizer
 from tests.campaigns import ROOT, done, pictures
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from portrait.cli import build_parser, main
+from portrait.cli.main import build_parser, main
 from portrait.images import read_photo
 
 FAST = ["--num-inference-steps", "4"]

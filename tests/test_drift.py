@@ -20,7 +20,7 @@ from portrait.campaign.files import before_file
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
 from portrait.campaign.run import run_campaign
-from portrait.cli import main
+from portrait.cli.main import main
 from portrait.errors import CampaignError, EvaluationError, SettingsError, TooFewPairsError
 from portrait.images import write_picture
 from portrait.intervals import (

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from portrait import stylizer as loop
-from portrait.foresight import Foresight, foresight_for
 from portrait.generate.diffusion import Conditions, DiffusionGenerator
 from portrait.generate.framing import frame_portrait
 from portrait.images import Photo
+from portrait.loop import stylizer as loop
+from portrait.loop.foresight import Foresight, foresight_for
+from portrait.loop.stylizer import Stylizer
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, Preview, RgbImage, StoppedEarly
 from portrait.report.explain import explain
 from portrait.settings import Settings
-from portrait.stylizer import Stylizer
 from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeReferee, a_photo, restyled
 
 LINES = {name: (0.0, 1.0, 0.05) for name in ("arcface", "dlib", "style_on_face")}
@@ -98,7 +98,7 @@ def test_what_was_measured_for_other_weights_or_does_not_pay_is_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = {"share": 0.5, "lines": {"arcface": [0, 1, 0.1]}, "least_chance": 0.05}
-    monkeypatch.setattr("portrait.foresight.resources.files", lambda _: tmp_path)
+    monkeypatch.setattr("portrait.loop.foresight.resources.files", lambda _: tmp_path)
     file = tmp_path / "r.preview.json"
     assert foresight_for("r", {}) is None
     file.write_text(json.dumps({"weights": {"unet": "1"}, "chosen": chosen}))

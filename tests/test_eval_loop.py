@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from portrait.calibration import measure, read_off
-from portrait.curves import default_curves
+from portrait.calibrate.thresholds import measure, read_off
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import Measurement
+from portrait.loop.response import default_curves
+from portrait.loop.stylizer import Stylizer
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
-from portrait.stylizer import Stylizer
 from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeReferee, restyled
 from tests.scripts import script
 

@@ -17,9 +17,9 @@ from portrait.generate.diffusion import Conditions, DiffusionGenerator
 from portrait.generate.framing import FRAMES, frame_portrait, set_back
 from portrait.generate.structure import hold_source, weaken
 from portrait.images import Photo
+from portrait.loop.stylizer import Stylizer
 from portrait.recipes.load import load_recipe
 from portrait.records import Embedding, Face, RgbImage
-from portrait.stylizer import Stylizer
 from tests.fakes import a_face
 from tests.tiny import KNOBS, faceid_state
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from portrait.cli import main
+from portrait.cli.main import main
 from portrait.errors import PortraitError, WeightsCorruptError, WeightsError, WeightsMissingError
 from portrait.hub import download, store, stream
 from portrait.hub.download import fetch

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from portrait import doctor
-from portrait.cli import main
+from portrait.cli import diagnosis as doctor
+from portrait.cli.main import main
 from portrait.errors import LicenseError, SettingsError, WeightsError
 from portrait.hub import files as weights
 from portrait.hub import store
@@ -294,7 +294,7 @@ def test_dlib_alone_finds_and_places_the_face_as_insightface_does(photos: Path) 
 
 def test_thresholds_for_business_name_dlib_alone(tmp_path: Path) -> None:
     from portrait.judge.thresholds import thresholds_for
-    from portrait.provisional import limits_for
+    from portrait.loop.limits import limits_for
 
     style = {"recognisers": {"dlib": {"thresholds": {"0.01": 0.9}}}, "style_on_face": {"limit": 0.2}}
     file = tmp_path / "mine.json"

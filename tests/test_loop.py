@@ -10,10 +10,10 @@ import pytest
 
 from portrait.errors import SettingsError
 from portrait.judge.verification import same_person
-from portrait.policy import next_knobs
+from portrait.loop.policy import next_knobs
+from portrait.loop.stylizer import Stylizer
 from portrait.records import Face, Knobs, RgbImage
 from portrait.settings import Settings
-from portrait.stylizer import Stylizer
 from tests.fakes import KNOBS, RECIPE, FakeAnalyzer, FakeGenerator, FakeReferee, a_face, a_photo, restyled, run_loop
 
 

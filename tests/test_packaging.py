@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from portrait.cli import build_parser
+from portrait.cli.main import build_parser
 from portrait.recipes.load import load_recipe
 
 ROOT = Path(__file__).parents[1]

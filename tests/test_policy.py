@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from portrait.cli import main
-from portrait.curves import KNOBS, STYLE, Curves, as_table, base_table, curves_for, default_curves
+from portrait.calibrate.response import measure_curves, merged
+from portrait.cli.main import main
 from portrait.errors import SettingsError, TooFewPairsError
 from portrait.hub.files import mini_folder, verify_manifest
 from portrait.judge.thresholds import Thresholds, thresholds_for
-from portrait.measuring import measure_curves, merged
-from portrait.policy import Policy
+from portrait.loop.policy import Policy
+from portrait.loop.response import KNOBS, STYLE, Curves, as_table, base_table, curves_for, default_curves
+from portrait.loop.stylizer import Stylizer
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.report.explain import explain
-from portrait.stylizer import Stylizer
 from tests.fakes import KNOBS as FIRST
 from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeReferee, restyled, run_loop
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from portrait.cli import main
+from portrait.cli.main import main
 from portrait.errors import SettingsError, WeightsCorruptError, WeightsError, WeightsMissingError
 from portrait.faces.conditioning_recogniser import FaceConditioner
 from portrait.generate.control import control_image
@@ -27,12 +27,12 @@ from portrait.hub.download import fetch
 from portrait.hub.files import sha256_of
 from portrait.hub.manifest import find_part, manifest
 from portrait.images import Photo
+from portrait.loop.stylizer import Stylizer
 from portrait.recipes.load import customised, load_recipe, recipe_names
 from portrait.recipes.locate import located
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Knobs, RgbImage
 from portrait.settings import Settings
-from portrait.stylizer import Stylizer
 from tests import public
 from tests.fakes import FakeAnalyzer, FakeGenerator, FakeReferee, a_face
 from tests.hub_server import Hub, serving, use

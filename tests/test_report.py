@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from portrait.cli import main
+from portrait.cli.main import main
 from portrait.errors import SettingsError
 from portrait.report.explain import explain
 from portrait.report.sheet import contact_sheet

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from portrait.images import Photo
+from portrait.loop.stylizer import Stylizer
 from portrait.records import RgbImage
 from portrait.settings import Settings
-from portrait.stylizer import Stylizer
 
 
 def grey(image: RgbImage) -> RgbImage:

@@ -26,12 +26,14 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from portrait.cli import build_parser, main
+from portrait.cli.main import build_parser, main
+from portrait.cli.studio import credentials, is_loopback
 from portrait.errors import CampaignError, ImageReadError, InputError, SettingsError, WeightsMissingError
 from portrait.hub.files import verify_manifest
 from portrait.hub.manifest import find_part
 from portrait.images import Photo, pixels_sha256, write_picture
 from portrait.judge.verdict import in_words
+from portrait.loop.stylizer import VARIANT_STRIDE, Portrait, Stylizer
 from portrait.recipes.load import load_recipe
 from portrait.records import Preview, RgbImage
 from portrait.settings import Settings, flags_of, settings_from
@@ -43,8 +45,6 @@ from portrait.studio.reports import Reports
 from portrait.studio.serve import private_folder
 from portrait.studio.session import MOST_SHOTS, Session
 from portrait.studio.work import Event, Workshop, installed_recipes, read_upload, web_settings
-from portrait.studio_cli import credentials, is_loopback
-from portrait.stylizer import VARIANT_STRIDE, Portrait, Stylizer
 from tests import public
 from tests.campaigns import faces, paint, person, write_campaign, write_limits
 from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee, a_face
@@ -542,9 +542,9 @@ def test_other_computers_need_a_password(capsys: pytest.CaptureFixture[str], mon
 def test_without_gradio_the_message_says_how_to_install_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import portrait.studio_cli
+    import portrait.cli.studio
 
-    monkeypatch.setattr(portrait.studio_cli, "find_spec", lambda name: None)
+    monkeypatch.setattr(portrait.cli.studio, "find_spec", lambda name: None)
     assert main(["studio"]) == 2
     assert "pip install 'portrait[studio]'" in capsys.readouterr().err
 

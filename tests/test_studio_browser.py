@@ -284,7 +284,7 @@ def test_the_shown_command_makes_the_downloaded_picture_pixel_for_pixel(
     assert any("avatar-256" in name for name in names)
     assert any(name.endswith(".json") for name in names)
 
-    from portrait.cli import main
+    from portrait.cli.main import main
 
     monkeypatch.chdir(photos)
     main([*shlex.split(command)[1:], "-o", str(tmp_path / "out"), "--quiet"])
@@ -327,7 +327,7 @@ def test_of_six_faces_one_is_chosen_by_click_or_key(visit: Open, photos: Path) -
 def test_what_cannot_be_used_is_said_in_the_sentence_of_the_command_line(
     visit: Open, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from portrait.cli import main
+    from portrait.cli.main import main
 
     (tmp_path / "corrupt.jpg").write_bytes(b"\xff\xd8\xff\xe0" + b"garbage" * 300)
     (tmp_path / "notes.jpg").write_text("not a picture")

@@ -19,19 +19,19 @@ import numpy as np
 from PIL import Image
 
 from portrait.campaign.plan import Slot
-from portrait.curves import as_table
 from portrait.errors import CampaignError, FaceError, InputError, PortraitError, SettingsError
-from portrait.foresight import foresight_for
 from portrait.images import Photo, decode, encode_picture, resized
 from portrait.judge.appearance import measure_look
 from portrait.judge.thresholds import Thresholds
-from portrait.provisional import limits_for
+from portrait.loop.foresight import foresight_for
+from portrait.loop.limits import limits_for
+from portrait.loop.response import as_table
+from portrait.loop.stylizer import Stylizer, library_versions
+from portrait.paths import cpu_threads
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, RgbImage
 from portrait.records.parameters import parameters_text
-from portrait.runtime import cpu_threads
 from portrait.settings import Settings
-from portrait.stylizer import Stylizer, library_versions
 
 log = logging.getLogger(__name__)
 

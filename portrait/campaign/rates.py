@@ -16,8 +16,8 @@ from portrait.errors import InputError, SettingsError
 from portrait.images import write_json
 from portrait.intervals import wilson
 from portrait.judge.thresholds import calibration_table
+from portrait.paths import cache_dir
 from portrait.recipes.recipe import Recipe
-from portrait.runtime import cache_dir
 from portrait.settings import Settings
 
 _LEAST = 20

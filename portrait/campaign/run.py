@@ -20,8 +20,8 @@ from portrait.campaign.rates import remember
 from portrait.campaign.settle import finalize
 from portrait.errors import CampaignError
 from portrait.images import write_bytes, write_json
+from portrait.paths import cpu_threads
 from portrait.recipes.recipe import Recipe
-from portrait.runtime import cpu_threads
 
 log = logging.getLogger(__name__)
 

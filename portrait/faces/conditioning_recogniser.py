@@ -9,8 +9,8 @@ import numpy as np
 
 from portrait.errors import WeightsCorruptError
 from portrait.faces.alignment import align_face
+from portrait.paths import cpu_threads
 from portrait.records import Embedding, Face, RgbImage
-from portrait.runtime import cpu_threads
 
 
 class FaceConditioner:

@@ -22,8 +22,8 @@ from portrait.faces.alignment import align_face
 from portrait.hub.files import SCRFD_500M, W600K_MBF, build_folder, locate, sha256_of
 from portrait.hub.manifest import find_part
 from portrait.hub.store import part_folder, status
+from portrait.paths import cpu_threads
 from portrait.records import Embedding, Face, Points, RgbImage
-from portrait.runtime import cpu_threads
 
 DET_THRESHOLD = 0.5
 _SHOWN_THRESHOLD = 0.02  # below the acceptance threshold, so that "no face" can name the best score seen

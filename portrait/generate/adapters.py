@@ -36,7 +36,7 @@ from torch import Tensor
 from portrait.errors import MemoryLimitError, WeightsCorruptError, WeightsError, WeightsMissingError
 from portrait.generate import memory
 from portrait.hub.files import sha256_of
-from portrait.runtime import cache_dir
+from portrait.paths import cache_dir
 
 EMBEDDING = 512
 """Length of the recogniser's embedding."""

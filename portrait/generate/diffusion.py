@@ -46,9 +46,9 @@ from portrait.generate.preview import clean_estimates
 from portrait.generate.structure import SourceUNet, hold_source
 from portrait.hub.files import sha256_of, verify_manifest
 from portrait.images import pixels_sha256
+from portrait.paths import cpu_threads
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Face, Knobs, Preview, RgbImage, StoppedEarly
-from portrait.runtime import cpu_threads
 
 _UNETS: dict[str, Any] = {"UNet2DConditionModel": UNet2DConditionModel, "SourceUNet": SourceUNet}
 _VAES: dict[str, Any] = {

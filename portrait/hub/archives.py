@@ -15,7 +15,7 @@ from portrait.hub.files import sha256_of
 from portrait.hub.manifest import Part
 from portrait.hub.store import disk_error, folder_of, staged, status, write_list
 from portrait.hub.stream import Meter, Report, TooLongError, locked, short, stream
-from portrait.runtime import cache_dir
+from portrait.paths import cache_dir
 
 INSIGHTFACE_URL = "https://github.com/deepinsight/insightface/releases/download"
 

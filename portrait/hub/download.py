@@ -31,7 +31,7 @@ from portrait.hub.manifest import Part, PartFile
 from portrait.hub.pins import SHA256, pin, pinned
 from portrait.hub.store import PARTIAL, assembled, check_disk, disk_error, find_file, hub_cache, status, verify_part
 from portrait.hub.stream import Meter, Report, TooLongError, locked, short, stream
-from portrait.runtime import cache_dir
+from portrait.paths import cache_dir
 
 log = logging.getLogger(__name__)
 

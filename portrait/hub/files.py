@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from portrait.errors import WeightsCorruptError, WeightsError, WeightsMissingError
-from portrait.runtime import cache_dir
+from portrait.paths import cache_dir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from portrait.errors import WeightsCorruptError, WeightsError, WeightsMissingErr
 from portrait.hub.files import sha256_of, whole_folder
 from portrait.hub.manifest import Part, PartFile
 from portrait.hub.pins import pin, pinned, pins
-from portrait.runtime import cache_dir
+from portrait.paths import cache_dir
 
 log = logging.getLogger(__name__)
 

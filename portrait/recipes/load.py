@@ -14,10 +14,10 @@ from typing import Any
 from portrait.errors import SettingsError, WeightsMissingError
 from portrait.hub.files import mini_folder
 from portrait.hub.manifest import COMMERCIAL, find_part, licenses_of, manifest
+from portrait.paths import config_dir
 from portrait.recipes.recipe import Lora, Recipe
 from portrait.recipes.style import styles
 from portrait.records import Knobs
-from portrait.runtime import config_dir
 
 STRUCTURES = ("none", "source_latents", "controlnet")
 FAMILIES = ("sd15", "sdxl")

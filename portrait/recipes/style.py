@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from portrait.errors import SettingsError
-from portrait.runtime import config_dir
+from portrait.paths import config_dir
 
 _KEYS = {"title", "prompt", "rich_prompt"}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from portrait.calibration import equal_error_rate
+from portrait.calibrate.thresholds import equal_error_rate
 from portrait.errors import TooFewPairsError
 from portrait.intervals import bootstrap_share_of_pairs, wilson
 from portrait.judge.gallery import Crowd

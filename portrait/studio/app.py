@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from portrait.errors import PortraitError, SettingsError
+from portrait.loop.stylizer import VARIANT_STRIDE
 from portrait.recipes.load import load_recipe
 from portrait.report.sheet import thumbnail
 from portrait.settings import Settings
@@ -24,7 +25,6 @@ from portrait.studio.service import Service
 from portrait.studio.session import Session
 from portrait.studio.sessions import Visitors, take_upload
 from portrait.studio.work import Job, Workshop, as_told, installed_recipes, read_upload, web_settings
-from portrait.stylizer import VARIANT_STRIDE
 
 PAUSE = 0.35
 """Seconds without a further move before the slider acts."""

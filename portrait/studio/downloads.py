@@ -13,9 +13,9 @@ import numpy as np
 from portrait.campaign.sizes import SIZES, encode_size, face_box
 from portrait.errors import InputError
 from portrait.images import write_bytes, write_picture
+from portrait.loop.stylizer import Portrait
 from portrait.records import RgbImage
 from portrait.records.parameters import parameters_text
-from portrait.stylizer import Portrait
 
 AVATARS = {name: size for name, size in SIZES.items() if size and name.partition("-")[0] in ("avatar", "round")}
 

@@ -13,12 +13,12 @@ from urllib.parse import quote
 from PIL import Image
 
 from portrait.judge.verdict import KEEP_LIMITS, in_words
+from portrait.paths import config_dir
 from portrait.recipes.recipe import Recipe
 from portrait.recipes.style import styles
 from portrait.records import RgbImage
 from portrait.report.explain import explain
 from portrait.report.sheet import thumbnail
-from portrait.runtime import config_dir
 from portrait.studio import strings
 from portrait.studio.session import Session, Shot
 from portrait.studio.work import MAX_UPLOAD_MB, Event

@@ -15,8 +15,8 @@ from portrait.records import Face, RgbImage
 from portrait.settings import Settings, flags_of
 
 if TYPE_CHECKING:
+    from portrait.loop.stylizer import Portrait, Subject
     from portrait.studio.work import Job
-    from portrait.stylizer import Portrait, Subject
 
 MOST_SHOTS = 60
 """So many pictures of a session are remembered; the oldest go first."""

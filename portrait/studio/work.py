@@ -27,7 +27,7 @@ from portrait.studio import strings
 from portrait.studio.device_queue import Line
 
 if TYPE_CHECKING:
-    from portrait.stylizer import Portrait, Stylizer, Subject
+    from portrait.loop.stylizer import Portrait, Stylizer, Subject
 
 MAX_PIXELS = 64_000_000
 """A photo with more is refused: several visitors' photos must fit into memory."""
@@ -277,7 +277,7 @@ class Workshop:
 
     @staticmethod
     def _make(job: Job, stylizer: Stylizer, subject: Subject, settings: Settings, variant: int) -> None:
-        from portrait.stylizer import VARIANT_STRIDE
+        from portrait.loop.stylizer import VARIANT_STRIDE
 
         alone = replace(settings, variants=1, seed=settings.seed + VARIANT_STRIDE * variant)
 
@@ -311,7 +311,7 @@ def read_upload(data: bytes, name: str) -> Photo:
 
 
 def _load(settings: Settings) -> Stylizer:
-    from portrait.stylizer import Stylizer
+    from portrait.loop.stylizer import Stylizer
 
     return Stylizer.from_settings(settings)
 

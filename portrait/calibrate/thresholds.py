@@ -33,8 +33,8 @@ from portrait.judge.checks import (
     style_distance,
 )
 from portrait.judge.thresholds import MIN_EXPECTED_ACCEPTS, order_statistic, photo_thresholds, threshold_at_far
+from portrait.loop.stylizer import Stylizer, face_features, face_style, library_versions
 from portrait.records import Identity, Knobs, RgbImage
-from portrait.stylizer import Stylizer, face_features, face_style, library_versions
 
 log = logging.getLogger(__name__)
 

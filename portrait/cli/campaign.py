@@ -46,7 +46,7 @@ exit codes: 0 done, 2 something given cannot be used, 3 drifted (with --fail-on 
 """
 
 
-def add_commands(commands: Any) -> None:
+def add(commands: Any) -> None:
     """Add `campaign` and `drift` to the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     campaign = commands.add_parser(

@@ -15,12 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 
 import portrait
-from portrait.curves import STYLE, Curves, curves_for
 from portrait.errors import SettingsError
 from portrait.faces.alignment import align_face
 from portrait.faces.conditioning_recogniser import FaceConditioner
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose_faces, identify
-from portrait.foresight import Foresight, foresight_for
 from portrait.generate.framing import Framed, frame_portrait, set_back
 from portrait.generate.keep import Kept, hold_colors, prepare_keeps
 from portrait.images import Photo, pixels_sha256, resized
@@ -39,8 +37,10 @@ from portrait.judge.checks import (
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import KEEP_LIMITS, Measurement, Verdict, decide
 from portrait.judge.verification import similarities, swap_margin
-from portrait.policy import Forecast, Policy
-from portrait.provisional import limits_for, style_limit_of
+from portrait.loop.foresight import Foresight, foresight_for
+from portrait.loop.limits import limits_for, style_limit_of
+from portrait.loop.policy import Forecast, Policy
+from portrait.loop.response import STYLE, Curves, curves_for
 from portrait.recipes.licensing import require_commercial
 from portrait.recipes.load import customised, load_recipe
 from portrait.recipes.locate import located

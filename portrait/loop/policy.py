@@ -9,8 +9,8 @@ from math import ceil
 
 import numpy as np
 
-from portrait.curves import KNOBS, RANGE, STEP, STYLE, Curves, effective
 from portrait.judge.thresholds import Thresholds
+from portrait.loop.response import KNOBS, RANGE, STEP, STYLE, Curves, effective
 from portrait.records import Knobs
 
 ACCEPTANCE = 1.0
@@ -81,7 +81,7 @@ class Policy:
 
     **The model.** Let y be likeness by each judge and style on the face. For knobs k,
     y = level + a + sum_j c_j * effect_j(k) + e. `effect_j` are the measured curves of the recipe and style
-    (`curves.Curves`), a is what this person adds, c_j how strongly knob j works here, e the seed's noise. A priori
+    (`response.Curves`), a is what this person adds, c_j how strongly knob j works here, e the seed's noise. A priori
     a ~ N(0, between-people covariance), c ~ N(1, slope spread), e ~ N(0, residual covariance). That is a Bayesian
     linear regression with the curves as features; its posterior is exact and updated attempt by attempt.
 

@@ -20,7 +20,7 @@ curves first, then portrait calibrate.
 """
 
 
-def add_curves(commands: Any) -> None:
+def add(commands: Any) -> None:
     """Add the command to the parser's commands."""
     parser = commands.add_parser(
         "curves",
@@ -46,10 +46,10 @@ def add_curves(commands: Any) -> None:
 
 
 def _curves(args: argparse.Namespace) -> int:
+    from portrait.calibrate.response import measure_curves, merged
     from portrait.images import photos_below, write_json
-    from portrait.measuring import measure_curves, merged
+    from portrait.loop.stylizer import Stylizer
     from portrait.recipes.load import load_recipe
-    from portrait.stylizer import Stylizer
 
     recipe = load_recipe(args.recipe)
     styles = list(args.style or recipe.styles) if "all" not in (args.style or ()) else list(recipe.styles)

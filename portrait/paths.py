@@ -1,4 +1,4 @@
-"""Device, threads, seeds, clocks and the folders for caches and configuration."""
+"""The folders for caches and the user's own configuration, and how many cores there are."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Photos and embeddings stay in memory, files for download in a temporary folder t
 """
 
 
-def add_commands(commands: Any) -> None:
+def add(commands: Any) -> None:
     """Add `studio` to the command line."""
     studio = commands.add_parser(
         "studio",

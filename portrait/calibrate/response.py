@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from portrait.curves import RANGE, STYLE, Curves, as_table, base_table, effective
 from portrait.errors import FaceError, SettingsError, TooFewPairsError
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import read_photo
 from portrait.judge.verification import similarities
+from portrait.loop.response import RANGE, STYLE, Curves, as_table, base_table, effective
+from portrait.loop.stylizer import Stylizer, face_style, library_versions
 from portrait.records import Identity, Knobs
-from portrait.stylizer import Stylizer, face_style, library_versions
 
 LEAST_PEOPLE = 4
 """Fewer people say nothing of how people differ."""

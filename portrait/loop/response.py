@@ -1,6 +1,6 @@
 """What the knobs do to likeness and style, measured per recipe x style: the dial's map and the policy's prior.
 
-`portrait curves` (`measuring.py`) writes `NAME.curves.json` beside the recipe; this file reads it. A recipe that
+`portrait curves` (`calibrate/response.py`) writes `NAME.curves.json` beside the recipe; this file reads it. A recipe that
 was never measured gets `default_curves`: guesses with wide deviations, which a run's own attempts soon outweigh.
 """
 

@@ -14,10 +14,10 @@ from portrait.errors import PortraitError, SettingsError
 from portrait.hub import download, pins, store
 from portrait.hub import files as weights
 from portrait.hub.manifest import find_part
+from portrait.paths import cache_dir, cpu_threads
 from portrait.recipes.licensing import FACE_FILES, face_tools, not_for_business
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.recipe import Recipe
-from portrait.runtime import cache_dir, cpu_threads
 
 _PACKAGES = (
     "torch", "diffusers", "transformers", "accelerate", "peft", "huggingface_hub", "insightface", "onnxruntime",

@@ -1,4 +1,4 @@
-"""`portrait weights` (list, fetch, verify, path, prune, licenses) and `portrait doctor`."""
+"""`portrait weights`: list, fetch, verify, path, prune, licenses."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ manifest has no hash for is pinned on first use in a lock file (PORTRAIT_LOCK) a
 """
 
 
-def add_commands(commands: Any) -> None:
-    """Add `weights` and `doctor` to the command line."""
+def add(commands: Any) -> None:
+    """Add `weights` to the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     weights = commands.add_parser(
         "weights",
@@ -96,20 +96,6 @@ def add_commands(commands: Any) -> None:
     licenses.add_argument("--commercial", action="store_true", help="say which recipes a business may use")
     licenses.add_argument("--json", action="store_true", help="one JSON object")
     licenses.set_defaults(run=_licenses)
-
-    doctor = commands.add_parser(
-        "doctor",
-        help="what this machine can run, and what is missing",
-        description="Check Python, libraries, device, memory, disk, face models and weights; say for each recipe "
-        "whether it can run here, how much memory it needs, and what to do if not. The exit code is 1 if none can.",
-        epilog="examples:\n  portrait doctor\n  portrait doctor --device cuda --json",
-        formatter_class=raw,
-    )
-    doctor.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="as in stylize (default: auto)"
-    )
-    doctor.add_argument("--json", action="store_true", help="one JSON object")
-    doctor.set_defaults(run=_doctor)
 
     prune = actions.add_parser(
         "prune",
@@ -303,11 +289,3 @@ def _licenses(args: argparse.Namespace) -> int:
             for link in entry["licenses"]:
                 print(f"  {link['part']}: {link['license']}; commercial use: {link['commercial']}")
     return 2 if args.commercial and args.names and not allowed else 0
-
-
-def _doctor(args: argparse.Namespace) -> int:
-    from portrait.doctor import diagnose, in_lines
-
-    found = diagnose(args.device)
-    print(json.dumps(found) if args.json else "\n".join(in_lines(found)))
-    return 0 if any(recipe["runs"] for recipe in found["recipes"].values()) else 1

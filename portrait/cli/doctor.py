@@ -1,0 +1,33 @@
+"""`portrait doctor`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add `doctor` to the command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    doctor = commands.add_parser(
+        "doctor",
+        help="what this machine can run, and what is missing",
+        description="Check Python, libraries, device, memory, disk, face models and weights; say for each recipe "
+        "whether it can run here, how much memory it needs, and what to do if not. The exit code is 1 if none can.",
+        epilog="examples:\n  portrait doctor\n  portrait doctor --device cuda --json",
+        formatter_class=raw,
+    )
+    doctor.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="as in stylize (default: auto)"
+    )
+    doctor.add_argument("--json", action="store_true", help="one JSON object")
+    doctor.set_defaults(run=_doctor)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from portrait.cli.diagnosis import diagnose, in_lines
+
+    found = diagnose(args.device)
+    print(json.dumps(found) if args.json else "\n".join(in_lines(found)))
+    return 0 if any(recipe["runs"] for recipe in found["recipes"].values()) else 1

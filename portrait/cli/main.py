@@ -1,0 +1,81 @@
+"""The command line. Heavy imports stay inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import io
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import portrait
+from portrait.cli import calibrate, campaign, curves, doctor, faces, recipes, records, studio, stylize, weights
+from portrait.cli.console import complain
+from portrait.errors import PortraitError
+
+_EPILOG = """examples:
+  portrait demo -o out/                                    the demo photo in every style
+  portrait stylize anna.jpg --style watercolor -o out/
+  portrait stylize anna.jpg --style all --balance 0.3      closer to the person
+  portrait stylize team.jpg --face each --style comic      every face of a group photo
+  portrait faces team.jpg --draw faces.png                 which faces are seen, and their index
+  portrait compare anna.jpg out/anna-watercolor-1.png      is it the same person, by two judges
+  portrait replay out/anna-watercolor-1.json               the same picture again, bit for bit
+  portrait explain out/anna-watercolor-1.json              what was tried, and why it ended so
+  portrait curves --subjects people/                       what the knobs do, on people of your own
+  portrait calibrate --subjects people/                    thresholds from people of your own
+  portrait studio                                          the same as a web page on this computer
+  portrait campaign run campaign.toml -o run               many people, resumable
+  portrait drift run --baseline last-month                 did identity drift: a report
+
+exit codes: 0 done, 1 nothing accepted or failed, 2 something given cannot be used, 3 drifted (portrait drift)
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="portrait",
+        description="Turn a photo into a stylized portrait in which the same person is still recognised, "
+        "checked by two independent judges.",
+        epilog=_EPILOG,
+        formatter_class=raw,
+    )
+    parser.add_argument("--version", action="version", version=f"portrait {portrait.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    for module in (stylize, faces, records, calibrate, curves, recipes, weights, doctor, studio, campaign):
+        module.add(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code. Errors of portrait are one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):  # a file name that the terminal cannot show must not stop the run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    args = build_parser().parse_args(argv)
+    if hasattr(args, "photos"):
+        args.photos = [match for path in args.photos for match in _expanded(path)]
+    level = logging.INFO if getattr(args, "verbose", False) else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    try:
+        return int(args.run(args))
+    except PortraitError as error:
+        complain(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("portrait: interrupted; what was finished is written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def _expanded(path: Path) -> list[Path]:
+    """The files of a pattern such as *.jpg, for shells that leave it to the program."""
+    if path.exists() or not any(c in str(path) for c in "*?"):
+        return [path]
+    return [Path(match) for match in sorted(glob.glob(str(path)))] or [path]

@@ -1,0 +1,78 @@
+"""Write portraits to a folder: picture, record, before/after strip and contact sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from portrait.images import write_json, write_picture
+from portrait.loop.stylizer import Portrait
+from portrait.records import RgbImage
+from portrait.records.portrait import parameters_text
+from portrait.report.explain import chain_in_words
+from portrait.report.sheet import before_after, contact_sheet, thumbnail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SavedPortrait:
+    """What is kept of a finished portrait: its record, where it lies, and small pictures for the sheet."""
+
+    record: dict[str, Any]
+    path: Path
+    thumbnail: RgbImage
+    before: RgbImage
+
+    @property
+    def accepted(self) -> bool:
+        return bool(self.record["status"] == "accepted")
+
+
+def save_portrait(result: Portrait, folder: Path, stem: str, kind: str) -> SavedPortrait:
+    """Write picture, record and before/after; the name says when it was rejected.
+
+    A rejection of an earlier run goes when the picture is now accepted; an accepted picture is never deleted.
+    """
+    name = stem if result.accepted else f"{stem}-rejected"
+    path = write_picture(folder / f"{name}.{kind}", result.picture, parameters=parameters_text(result.record))
+    result.record["output"] = str(path)
+    write_json(folder / f"{name}.json", result.record)
+    write_picture(folder / f"{name}-before-after.jpg", before_after(result.before, result.picture))
+    if result.accepted:
+        for stale in (f"-rejected.{kind}", "-rejected.json", "-rejected-before-after.jpg"):
+            with suppress(OSError):
+                (folder / f"{stem}{stale}").unlink(missing_ok=True)
+    return SavedPortrait(
+        record=result.record, path=path, thumbnail=thumbnail(result.picture), before=thumbnail(result.before)
+    )
+
+
+def save_contact_sheets(rows: Sequence[SavedPortrait], folder: Path) -> list[Path]:
+    """Contact sheets of at most 100 pictures: contact-sheet.jpg, contact-sheet-2.jpg, ..."""
+    cells: list[tuple[RgbImage, str, bool | None]] = []
+    last = None
+    for row in rows:
+        record = row.record
+        source = (record["input"]["path"], record["input"]["face"]["index"])
+        if source != last:
+            cells.append((row.before, f"{Path(record['input']['path']).name}\nthe photo", None))
+            last = source
+        attempt = record["attempts"][record["chosen"]]
+        scores = "  ".join(f"{name} {value:.2f}" for name, value in attempt["similarity"].items())
+        cells.append((row.thumbnail, f"{record['style']}: {record['status']}\n{scores}", row.accepted))
+    pages = [cells[i : i + 100] for i in range(0, len(cells), 100)]
+    names = ["contact-sheet.jpg", *(f"contact-sheet-{n}.jpg" for n in range(2, len(pages) + 1))]
+    footer = chain_in_words(rows[0].record["recipe"], rows[0].record["licenses"])
+    return [write_picture(folder / n, contact_sheet(page, footer=footer)) for n, page in zip(names, pages, strict=True)]
+
+
+def free_stem(stem: str, taken: set[str]) -> str:
+    """`stem`, numbered if another photo of this call has it; file systems may not tell cases apart."""
+    name, n = stem, 1
+    while name.casefold() in taken:
+        n += 1
+        name = f"{stem}-{n}"
+    taken.add(name.casefold())
+    return name
