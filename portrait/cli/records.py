@@ -51,7 +51,7 @@ def add(commands: Any) -> None:
 def _replay(args: argparse.Namespace) -> int:
     from portrait.images import pixels_sha256, write_picture
     from portrait.loop.stylizer import Stylizer, library_versions
-    from portrait.records.portrait import parameters_text
+    from portrait.records.parameters import parameters_text
 
     try:
         record = json.loads(args.record.read_text("utf-8"))

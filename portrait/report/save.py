@@ -11,7 +11,7 @@ from typing import Any
 from portrait.images import write_json, write_picture
 from portrait.loop.stylizer import Portrait
 from portrait.records import RgbImage
-from portrait.records.portrait import parameters_text
+from portrait.records.parameters import parameters_text
 from portrait.report.explain import chain_in_words
 from portrait.report.sheet import before_after, contact_sheet, thumbnail
 
