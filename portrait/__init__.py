@@ -6,10 +6,24 @@ A photo goes in; a stylized portrait comes out in which the same person is still
 """
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from portrait.api import PortraitStylizer as PortraitStylizer
+    from portrait.api import PortraitStylizer, Result
+    from portrait.errors import PortraitError
+    from portrait.records.portrait import AttemptRecord, FailureRecord, PortraitRecord, read_record
+
+__all__ = [
+    "AttemptRecord",
+    "FailureRecord",
+    "PortraitError",
+    "PortraitRecord",
+    "PortraitStylizer",
+    "Result",
+    "__version__",
+    "read_record",
+]
 
 # Before any of these libraries is imported: onnxruntime >= 1.29 uploads telemetry unless told otherwise.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -22,10 +36,23 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns of what it 
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> object:
-    """`PortraitStylizer`, imported when it is first asked for: `import portrait` alone loads no library."""
-    if name == "PortraitStylizer":
-        from portrait.api import PortraitStylizer
+_HOMES = {
+    "AttemptRecord": "portrait.records.portrait",
+    "FailureRecord": "portrait.records.portrait",
+    "PortraitError": "portrait.errors",
+    "PortraitRecord": "portrait.records.portrait",
+    "PortraitStylizer": "portrait.api",
+    "Result": "portrait.api",
+    "read_record": "portrait.records.portrait",
+}
 
-        return PortraitStylizer
-    raise AttributeError(f"module 'portrait' has no attribute {name!r}")
+
+def __getattr__(name: str) -> object:
+    """A public name, imported when it is first asked for: `import portrait` alone loads no library."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'portrait' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

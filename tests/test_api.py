@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,28 @@ def test_importing_portrait_loads_nothing_for_it() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="no attribute 'Portraiture'"):
         portrait.Portraiture  # noqa: B018
+
+
+def test_the_public_names_are_these_and_each_is_there() -> None:
+    names = {"AttemptRecord", "FailureRecord", "PortraitError", "PortraitRecord", "PortraitStylizer", "Result"}
+    assert set(portrait.__all__) == names | {"__version__", "read_record"}
+    assert set(portrait.__all__) <= set(dir(portrait))
+    for name in portrait.__all__:
+        assert getattr(portrait, name) is not None
+
+
+def test_the_public_calls_take_these_names() -> None:
+    """Whoever calls the library relies on them: a name may be added here, and none goes or moves."""
+    stylize = list(inspect.signature(PortraitStylizer.stylize).parameters)
+    assert stylize == ["self", "photo", "style", "references", "variant", "on_step", "settings"]
+    assert list(inspect.signature(PortraitStylizer.from_recipe).parameters) == ["name", "loading"]
+    assert [f.name for f in fields(Result)] == ["image", "before", "record"]
+    assert {"accepted", "attempts", "reasons"} <= set(dir(Result))
+
+
+def test_a_type_checker_sees_the_annotations() -> None:
+    """Without `py.typed` every annotation of an installed package counts as Any."""
+    assert (Path(portrait.__file__).parent / "py.typed").is_file()
 
 
 def test_one_call_makes_one_judged_picture(stylizer: PortraitStylizer, limits: str) -> None:

@@ -127,7 +127,7 @@ def test_ray_that_is_not_there_is_said_at_once(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["campaign", "run", str(plan), "-o", str(tmp_path / "r"), "--engine", "ray"]) == 2
-    assert 'pip install "portrait[ray]"' in capsys.readouterr().err
+    assert 'pip install "portrait-stylizer[ray]"' in capsys.readouterr().err
 
 
 def test_a_changed_plan_ends_with_two(plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The same campaign on a real local Ray: equal to local, also when workers are killed. Needs `portrait[ray]`."""
+"""The same campaign on a real local Ray: equal to local, also when workers are killed. Needs `portrait-stylizer[ray]`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.campaigns import Load, local, pictures, write_campaign
 
 def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SettingsError, match=r'pip install "portrait\[ray\]"'):
+    with pytest.raises(SettingsError, match=r'pip install "portrait-stylizer\[ray\]"'):
         RayEngine()
 
 

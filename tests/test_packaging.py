@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -22,11 +23,15 @@ def test_the_wheel_carries_mini_and_the_tables(tmp_path: Path) -> None:
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT],
         check=True,
     )
-    (wheel,) = tmp_path.glob("portrait-*.whl")
+    (wheel,) = tmp_path.glob("portrait_stylizer-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     for part in ("unet", "vae", "text_encoder"):
         assert any(n.startswith(f"portrait/weights_data/mini/{part}/") and n.endswith(".safetensors") for n in names)
-    wanted = ["weights_data/mini/manifest.json", "weights_data/mini/faceid/ip-adapter-faceid_mini.safetensors"]
+    wanted = [
+        "py.typed",
+        "weights_data/mini/manifest.json",
+        "weights_data/mini/faceid/ip-adapter-faceid_mini.safetensors",
+    ]
     wanted += [
         "weights_data/manifest.toml",
         "recipes/mini.toml",
@@ -44,6 +49,23 @@ def test_the_wheel_carries_mini_and_the_tables(tmp_path: Path) -> None:
     wanted += [f"studio/samples/mini/{style}.webp" for style in load_recipe("mini").styles]
     for name in wanted:
         assert f"portrait/{name}" in names
+
+
+def test_the_distribution_says_what_it_is() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == "portrait-stylizer"
+    assert list(project["scripts"]) == ["portrait"]
+    assert project["authors"]
+    assert "Typing :: Typed" in project["classifiers"]
+    assert {"portrait", "face recognition"} <= set(project["keywords"])
+
+
+def test_nobody_is_told_to_install_the_other_project_of_that_name() -> None:
+    """On PyPI, `portrait` is something else."""
+    files = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("portrait/**/*.py"), *ROOT.glob("eval/*.py")]
+    assert len(files) > 50
+    told = re.compile(r"pip install[^\n`]*\bportrait(?![-\w/])")
+    assert [str(path) for path in files if told.search(path.read_text())] == []
 
 
 def readme_commands() -> list[str]:

@@ -23,7 +23,9 @@ from tests.campaigns import local, write_campaign
 CHROMIUM = os.environ.get("PORTRAIT_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
 )
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'portrait[browser]'")
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="needs playwright: pip install 'portrait-stylizer[browser]'"
+)
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt install chromium, or set PORTRAIT_CHROMIUM"),

@@ -546,7 +546,7 @@ def test_without_gradio_the_message_says_how_to_install_it(
 
     monkeypatch.setattr(portrait.cli.studio, "find_spec", lambda name: None)
     assert main(["studio"]) == 2
-    assert "pip install 'portrait[studio]'" in capsys.readouterr().err
+    assert "pip install 'portrait-stylizer[studio]'" in capsys.readouterr().err
 
 
 def test_what_a_killed_studio_left_behind_is_deleted_by_the_next(
@@ -610,7 +610,7 @@ def test_of_folders_without_a_lock_only_old_ones_of_ones_own_are_deleted(
 @contextmanager
 def serving(tmp_path: Path, shop: Workshop) -> Iterator[tuple[str, Path, Any]]:
     """The page's address, the folder with everything written, and Gradio's blocks."""
-    pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait[studio]'")
+    pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait-stylizer[studio]'")
     with (
         private_folder() as folder,
         serve.running(shop.settings, folder, runs=tmp_path, workshop=shop) as (url, blocks),
@@ -890,7 +890,7 @@ def test_a_long_name_is_shortened_by_bytes_and_keeps_its_end() -> None:
 
 def a_studio(tmp_path: Path, shop: Workshop) -> Any:
     """The page's handlers without a server."""
-    pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait[studio]'")
+    pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait-stylizer[studio]'")
     from portrait.studio.app import Studio
 
     studio = Studio(shop, tmp_path / "files", Reports(tmp_path))

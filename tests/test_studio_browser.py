@@ -36,8 +36,10 @@ CHROMIUM = os.environ.get("PORTRAIT_CHROMIUM") or next(
 LONG = 240_000
 """Milliseconds for a picture on a busy machine."""
 
-pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait[studio]'")
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'portrait[browser]'")
+pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait-stylizer[studio]'")
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="needs playwright: pip install 'portrait-stylizer[browser]'"
+)
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt install chromium, or set PORTRAIT_CHROMIUM"),

@@ -315,7 +315,7 @@ class RayEngine:
             import ray
         except ImportError:
             raise SettingsError(
-                '--engine ray needs Ray, which is not installed; run: pip install "portrait[ray]"'
+                '--engine ray needs Ray, which is not installed; run: pip install "portrait-stylizer[ray]"'
             ) from None
         self._ray, self._load = ray, load
         threads = threads or cpu_threads()

@@ -65,7 +65,7 @@ def _studio(args: argparse.Namespace) -> int:
         recipe=args.recipe, device=args.device, memory=args.memory, threads=args.threads, commercial=args.commercial
     )
     if find_spec("gradio") is None:
-        raise SettingsError("the studio needs gradio; run: pip install 'portrait[studio]'")
+        raise SettingsError("the studio needs gradio; run: pip install 'portrait-stylizer[studio]'")
     from portrait.studio.serve import serve
 
     return serve(settings, host=args.host, port=args.port, auth=auth, runs=args.runs, local=local)
