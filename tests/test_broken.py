@@ -33,7 +33,6 @@ CHECKS = {
     "burned": "test_broken: a_glowing_picture; test_judge: burned_counts_what_the_photo_did_not_have",
     "swapped": "test_broken: swapped faces; test_loop: a_portrait_that_is_more_like_somebody_else",
     "broken_keep": "test_keep: a_broken_promise_is_a_rejection, a_head_that_moved",
-    "stopped_early": "test_early_stop: a_hopeless_attempt_is_given_up",
 }
 
 

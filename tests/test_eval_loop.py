@@ -203,32 +203,3 @@ def test_a_broken_off_line_is_made_again_and_the_rest_is_kept(
     assert len([line for line in first.file.read_text().splitlines() if line.endswith("}")]) == 2
     assert len(bench.Studio(tmp_path, tmp_path, 1).known) == 2
     assert json.loads(first.file.read_text().splitlines()[0])["weights"] != "1"
-
-
-@pytest.mark.parametrize(
-    ("bad", "look", "noise", "says"),
-    [
-        (0.02, 0.5, 0.02, "looking costs more than it saves: off"),
-        (0.5, 0.05, 0.02, "a cut pays"),
-        (0.5, 0.05, 50.0, "looking costs more than it saves: off"),  # a preview that tells nothing
-    ],
-)
-def test_the_cut_is_chosen_by_cost(bad: float, look: float, noise: float, says: str) -> None:
-    decide, rows, rng = preview_decide(), [], np.random.default_rng(0)
-    for person in range(60):
-        for usual in (True, True, False, False):
-            own = 0.6 if rng.random() > (bad if usual else 0.5) else 0.2
-            final = {"arcface": own + rng.normal(0, 0.03), "dlib": 0.97 + rng.normal(0, 1e-3), "style_on_face": 0.3}
-            final["style_on_face"] += rng.normal(0, 0.01)
-            seen = {k: v + rng.normal(0, noise if k == "arcface" else 1e-3) for k, v in final.items()}
-            row = {"person": person, "style": "oil", "total": 4, "seen": dict.fromkeys((1, 2, 3), seen), "final": final}
-            rows.append(row | {"good": final["arcface"] > 0.5, "usual": usual})
-    costs = {"step": 0.2, "look": look}
-    assert decide(rows, costs, 0.001)["why"] == says
-    few = [r for r in rows if r["person"] < 4]
-    assert "too few to conclude anything" in decide(few, costs, 0.001)["why"]
-    assert decide(few, costs, 0.001)["chosen"] is None
-
-
-def preview_decide() -> Any:
-    return script("preview").decide

@@ -216,7 +216,6 @@ def test_the_whole_trail_is_in_the_record_and_is_told(limits: str) -> None:
     old = {k: v for k, v in made.record.items() if k != "policy"}  # a record of an earlier version
     for attempt in old["attempts"]:
         attempt.pop("forecast")
-        attempt.pop("stopped_at_step")
     assert "Attempt 2" in explain(old)
 
 

@@ -72,7 +72,7 @@ class SteppingGenerator(FakeGenerator):
             if on_step:
                 on_step(step, STEPS)
             if preview and step in preview.steps:
-                preview.hopeless(step, [np.full((SIZE, SIZE, 3), step, np.uint8)])
+                preview.show(step, [np.full((SIZE, SIZE, 3), step, np.uint8)])
         self.finished += 1
 
 

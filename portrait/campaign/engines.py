@@ -11,7 +11,7 @@ import platform
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,6 @@ from portrait.errors import CampaignError, FaceError, InputError, PortraitError,
 from portrait.images import Photo, decode, encode_picture, resized
 from portrait.judge.appearance import measure_look
 from portrait.judge.thresholds import Thresholds
-from portrait.loop.foresight import foresight_for
 from portrait.loop.limits import limits_for
 from portrait.loop.response import as_table
 from portrait.loop.stylizer import Stylizer, library_versions
@@ -145,11 +144,9 @@ class Worker:
                 "statistics": _statistics(limits),
                 "curves": _digest(as_table(stylizer.curves(style, settings.curves))),
             }
-        foresight = foresight_for(recipe.name, generator.digests)
         own = _plain(recipe) | {
             "weights": dict(sorted(stylizer.digests.items())),
             "judges": sorted(judges),
-            "foresight": asdict(foresight) if foresight else None,
         }
         environment = {
             "threads": generator.threads,

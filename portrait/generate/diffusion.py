@@ -48,7 +48,7 @@ from portrait.hub.files import sha256_of, verify_manifest
 from portrait.images import pixels_sha256
 from portrait.paths import cpu_threads
 from portrait.recipes.recipe import Recipe
-from portrait.records import Embedding, Face, Knobs, Preview, RgbImage, StoppedEarly
+from portrait.records import Embedding, Face, Knobs, Preview, RgbImage
 
 _UNETS: dict[str, Any] = {"UNet2DConditionModel": UNet2DConditionModel, "SourceUNet": SourceUNet}
 _VAES: dict[str, Any] = {
@@ -380,22 +380,19 @@ class DiffusionGenerator:
             knobs: The knobs of this batch.
             seeds: One per picture.
             on_step: Called with (steps done, steps in all).
-            preview: When to look at the estimates of the finished pictures, and who may give them up. Looking
-                does not change the pictures.
+            preview: When to look at the estimates of the finished pictures, and who is shown them.
 
         Returns:
             (S, S, 3) uint8 RGB pictures, in the order of the seeds.
 
         Raises:
-            StoppedEarly: `preview` gave the pictures up.
             SettingsError: the knobs leave no denoising step, are out of range, or not what the model was made for.
         """
         self.recipe.check_steps(knobs)
         check_knobs(knobs)
-        alone = preview if len(seeds) == 1 else None  # a batch is given up as a whole or not at all
         return self._with_less_if_needed(
             lambda: self._generate(conditions, knobs, seeds, on_step, preview),
-            lambda: [self._generate(conditions, knobs, [seed], on_step, alone)[0] for seed in seeds],
+            lambda: [self._generate(conditions, knobs, [seed], on_step, preview)[0] for seed in seeds],
         )
 
     def _with_less_if_needed(self, work: Callable[[], T], again: Callable[[], T] | None = None) -> T:
@@ -445,9 +442,9 @@ class DiffusionGenerator:
             if on_step is not None:
                 on_step(step + 1, knobs.steps)
             if preview is not None and step + 1 in preview.steps and estimates.latest is not None:
-                seen = self._decoded(estimates.latest)
-                if seen.isfinite().all() and preview.hopeless(step + 1, pictures := _as_pictures(seen / 2 + 0.5)):
-                    raise StoppedEarly(step + 1, pictures)
+                estimate = self._decoded(estimates.latest)
+                if estimate.isfinite().all():
+                    preview.show(step + 1, _as_pictures(estimate / 2 + 0.5))
             return kwargs
 
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]

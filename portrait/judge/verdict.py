@@ -28,7 +28,6 @@ REASONS = {
     "burned": "colours are burned out",
     "swapped": "it looks more like another person of the photo or the campaign",
     "broken_keep": "what was to stay has changed",
-    "stopped_early": "part-way it was clear that it would not be",
 }
 """Code -> words. `identity_low:JUDGE` and `broken_keep:NAME` say which; `not_stylized:STYLE` that the face is drawn anew,
 but not as that style is."""

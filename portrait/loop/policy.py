@@ -195,9 +195,7 @@ class Policy:
         beyond = seen[STYLE] >= self._target  # off the style's statistics: too far, or not far enough
         reasons = ["broken_keep" if r.startswith("not_stylized:") and beyond else r for r in reasons]
         self._bound(knobs, knobs, _wishes(reasons))
-        others = [
-            r for r in reasons if r != "not_stylized" and r.partition(":")[0] not in ("identity_low", "stopped_early")
-        ]
+        others = [r for r in reasons if r != "not_stylized" and r.partition(":")[0] != "identity_low"]
         if others:
             self._bound(knobs, next_knobs(knobs, others, self._fixed), _wishes(others))
 

@@ -37,7 +37,6 @@ from portrait.judge.checks import (
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import KEEP_LIMITS, Measurement, Verdict, decide
 from portrait.judge.verification import similarities, swap_margin
-from portrait.loop.foresight import Foresight, foresight_for
 from portrait.loop.limits import limits_for, style_limit_of
 from portrait.loop.policy import Forecast, Policy
 from portrait.loop.response import STYLE, Curves, curves_for
@@ -46,7 +45,7 @@ from portrait.recipes.load import customised, load_recipe
 from portrait.recipes.locate import located
 from portrait.recipes.recipe import Recipe
 from portrait.recipes.style import Style
-from portrait.records import Attempt, Embedding, Face, Identity, Knobs, Preview, RgbImage, StoppedEarly
+from portrait.records import Attempt, Embedding, Face, Identity, Knobs, Preview, RgbImage
 from portrait.settings import Settings, settings_from
 
 log = logging.getLogger(__name__)
@@ -65,7 +64,6 @@ VARIANT_STRIDE = 1000
 class PortraitGenerator(Protocol):
     """Identity and photo -> pictures; `generate.diffusion.DiffusionGenerator` is the real one.
 
-    `generate` is given a `preview` only where one was measured to pay; it raises `StoppedEarly` when that gives up.
     `device` reads as text such as cpu or cuda; `tier` is that of `generate.memory`, lower after memory ran out.
     """
 
@@ -147,7 +145,6 @@ class _Job:
     framed: Framed
     kept: Kept
     conditions: Any
-    foresight: Foresight | None
 
 
 class Stylizer:
@@ -338,7 +335,6 @@ class Stylizer:
             framed=framed,
             kept=kept,
             conditions=conditions,
-            foresight=foresight_for(self.recipe.name, self.generator.digests),
         )
         fixed = settings.fixed_knobs()
         curves = self.curves(style, settings.curves)
@@ -358,11 +354,7 @@ class Stylizer:
             left = settings.max_attempts - len(tries)
             count = min(settings.batch, self.generator.most_at_once, left)
             seeds = tuple(range(seed + len(tries), seed + len(tries) + count))
-            late = time.perf_counter() - start >= settings.max_seconds
-            # One picture must be finished, whatever is seen of it part-way.
-            finished = any(t.attempt.stopped_at_step is None for t in tries)
-            may_stop = finished or (left > count and not late)
-            made = self._attempt(job, *chosen, seeds, len(tries), on_step, on_preview, may_stop)
+            made = self._attempt(job, *chosen, seeds, len(tries), on_step, on_preview)
             tries += made
             for t in made:
                 policy.learn(t.attempt.knobs, t.learned, t.verdict.reasons)
@@ -452,19 +444,11 @@ class Stylizer:
         done: int,
         on_step: Callable[[int, int, int], None] | None,
         on_preview: Callable[[RgbImage], None] | None,
-        may_stop: bool,
     ) -> list[_Try]:
         start = time.perf_counter()
         report = None if on_step is None else (lambda step, total: on_step(done + 1, step, total))
-        preview = self._preview(job, knobs) if may_stop else None
-        if on_preview is not None:
-            preview = _shown(preview, knobs.steps, on_preview)
-        more = {} if preview is None else {"preview": preview}
-        stopped = None
-        try:
-            pictures = self.generator.generate(job.conditions, knobs, seeds, report, **more)
-        except StoppedEarly as stop:
-            pictures, stopped = stop.pictures, stop.step
+        preview = None if on_preview is None else _preview(knobs.steps, on_preview)
+        pictures = self.generator.generate(job.conditions, knobs, seeds, report, preview)
         made = (time.perf_counter() - start) / len(seeds)
         results = []
         for seed, picture in zip(seeds, pictures, strict=True):
@@ -472,10 +456,6 @@ class Stylizer:
             delivered, judged = _delivered(picture, job.subject.photo, job.framed, job.kept, job.settings.frame)
             measured, seen = self._measure(job, judged, delivered)
             verdict, learned = decide(measured, job.thresholds), measured.similarity | {STYLE: measured.style_on_face}
-            if stopped is not None and job.foresight is not None:
-                doubted = job.foresight.doubted(measured.similarity, job.thresholds.identity)
-                reasons = ("stopped_early", *(f"identity_low:{judge}" for judge in doubted))
-                verdict, learned = replace(verdict, accepted=False, reasons=reasons), job.foresight.predicted(learned)
             attempt = Attempt(
                 knobs=knobs,
                 seed=seed,
@@ -489,32 +469,12 @@ class Stylizer:
                 | ({} if measured.swap is None else {"swap": round(measured.swap, 4)})
                 | ({} if measured.style_distance is None else {"style_distance": round(measured.style_distance, 3)}),
                 forecast=asdict(forecast),
-                stopped_at_step=stopped,
                 kept={name: round(value, 4) for name, value in measured.kept.items()},
             )
             results.append(
                 _Try(attempt=attempt, verdict=verdict, image=delivered, batch=seeds, embeddings=seen, learned=learned)
             )
         return results
-
-    def _preview(self, job: _Job, knobs: Knobs) -> Preview | None:
-        """Where to look part-way, if that was measured to pay: a batch is given up when all of it is hopeless."""
-        foresight = job.foresight
-        if foresight is None or not foresight.lines.keys() >= job.thresholds.identity.keys():
-            return None
-        step = foresight.step_of(knobs.steps)
-        if step is None:
-            return None
-
-        def hopeless(step: int, pictures: list[RgbImage]) -> bool:
-            for picture in pictures:
-                _, judged = _delivered(picture, job.subject.photo, job.framed, job.kept, job.settings.frame)
-                seen = similarities(job.subject.identity, self.look(judged, job.framed.face)[1])
-                if not foresight.doubted(seen, job.thresholds.identity):
-                    return False
-            return True
-
-        return Preview(steps=(step,), hopeless=hopeless)
 
     def replay(self, record: dict[str, Any], photo: Photo, references: Sequence[Photo] = ()) -> RgbImage:
         """Make the chosen picture of a record again: the same batch, knobs, seeds and frame.
@@ -613,8 +573,7 @@ class Stylizer:
         accepted = [i for i, t in enumerate(tries) if t.verdict.accepted]
         if accepted:
             return max(accepted, key=lambda i: tries[i].attempt.style_on_face)
-        finished = [i for i, t in enumerate(tries) if t.attempt.stopped_at_step is None]
-        return max(finished, key=lambda i: (-len(tries[i].verdict.reasons), tries[i].verdict.margin))
+        return max(range(len(tries)), key=lambda i: (-len(tries[i].verdict.reasons), tries[i].verdict.margin))
 
     def _record(
         self, job: _Job, style: Style, prompts: tuple[str, str], variant: int, tries: Sequence[_Try], best: int
@@ -724,21 +683,15 @@ def _ended(tries: Sequence[_Try], settings: Settings, spent: float) -> str:
     """Which budget ended the run; empty while none did."""
     if len(tries) >= settings.max_attempts:
         return "attempts"
-    if spent >= settings.max_seconds and any(t.attempt.stopped_at_step is None for t in tries):
+    if spent >= settings.max_seconds:
         return "seconds"
     return ""
 
 
-def _shown(preview: Preview | None, total: int, on_preview: Callable[[RgbImage], None]) -> Preview:
-    """`preview`, which also shows the first picture, at most eight times and not after the last step."""
+def _preview(total: int, on_preview: Callable[[RgbImage], None]) -> Preview:
+    """Shows the first picture of a batch, at most eight times and not after the last step."""
     every = max(1, ceil(total / 8))
-    judged = preview.steps if preview is not None else ()
-
-    def hopeless(step: int, pictures: list[RgbImage]) -> bool:
-        on_preview(pictures[0])
-        return preview is not None and step in judged and preview.hopeless(step, pictures)
-
-    return Preview(steps=tuple(sorted({*range(every, total, every), *judged})), hopeless=hopeless)
+    return Preview(steps=tuple(range(every, total, every)), show=lambda step, pictures: on_preview(pictures[0]))
 
 
 def _face_in_place(faces: Sequence[Face], expected: Face) -> Face | None:

@@ -2,7 +2,7 @@
 
 from portrait.records.arrays import Embedding, Points, RgbImage
 from portrait.records.face import Face, Identity
-from portrait.records.knobs import KEEP_KINDS, Attempt, Keep, Knobs, Preview, StoppedEarly
+from portrait.records.knobs import KEEP_KINDS, Attempt, Keep, Knobs, Preview
 
 __all__ = [
     "KEEP_KINDS",
@@ -15,5 +15,4 @@ __all__ = [
     "Points",
     "Preview",
     "RgbImage",
-    "StoppedEarly",
 ]

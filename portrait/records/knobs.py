@@ -77,8 +77,7 @@ KEEP_KINDS = ("face", "pose", "composition", "colors", "background")
 class Attempt:
     """One generated picture and what was said of it. `similarity`, `style_on_face` and `kept` as in `judge`.
 
-    `forecast` is what the policy expected of it: `accepted` (a chance) and `style_on_face`. `stopped_at_step` counts
-    the denoising steps after which a hopeless attempt was given up; its measures are then those of the preview.
+    `forecast` is what the policy expected of it: `accepted` (a chance) and `style_on_face`.
     """
 
     knobs: Knobs
@@ -92,24 +91,14 @@ class Attempt:
     measures: dict[str, float] = field(default_factory=dict)
     kept: dict[str, float] = field(default_factory=dict)
     forecast: dict[str, float] = field(default_factory=dict)
-    stopped_at_step: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Preview:
-    """When to look at unfinished pictures, and who decides whether they go on.
+    """When to look at unfinished pictures: `show(step, pictures)` is called after each of `steps`, counted from 1.
 
-    `hopeless(step, pictures)` gets the decoded estimates of the finished pictures after each of `steps` (counted
-    from 1); when it says True the pictures are given up and `StoppedEarly` is raised.
+    `pictures` are the decoded estimates of the finished ones, (S, S, 3) uint8. Looking changes nothing.
     """
 
     steps: tuple[int, ...]
-    hopeless: Callable[[int, list[RgbImage]], bool]
-
-
-class StoppedEarly(Exception):
-    """Making pictures was given up after `step` steps; `pictures` are the estimates at that point."""
-
-    def __init__(self, step: int, pictures: list[RgbImage]) -> None:
-        super().__init__(f"stopped at step {step}")
-        self.step, self.pictures = step, pictures
+    show: Callable[[int, list[RgbImage]], None]

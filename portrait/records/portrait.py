@@ -107,7 +107,6 @@ class AttemptRecord(_Record):
     `similarity` is the cosine to the person by each judge, `kept` the measure of each thing that must stay, `swap` by
     how much another person is more alike (None: nobody else is known), `style_distance` how far the face is from the
     style's own, in deviations (None: not calibrated), `batch` the seeds that were drawn together with this one.
-    `stopped_at_step` is the step at which a hopeless picture was given up; its measures are those of the preview.
     """
 
     knobs: Knobs
@@ -120,7 +119,6 @@ class AttemptRecord(_Record):
     seconds: Rounded3
     kept: dict[str, Rounded4]
     forecast: Forecast
-    stopped_at_step: int | None = None
     burned: Rounded5
     swap: Rounded4 | None = Field(default=None, exclude_if=_absent)
     style_distance: Rounded3 | None = Field(default=None, exclude_if=_absent)

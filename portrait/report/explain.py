@@ -105,9 +105,6 @@ def _ending(policy: dict[str, Any]) -> str:
 
 def _headline(i: int, attempt: dict[str, Any], chosen: int, status: str) -> str:
     verdict = "accepted" if attempt["accepted"] else "rejected"
-    if step := attempt.get("stopped_at_step"):
-        total = int(attempt["knobs"]["num_inference_steps"] * attempt["knobs"]["strength"])
-        verdict = f"given up after step {step} of {total}"
     mark = " <- this is the picture" if i == chosen and status == "accepted" else ""
     return f"Attempt {i + 1} (seed {attempt['seed']}, {attempt['seconds']:.1f} s): {verdict}{mark}"
 
@@ -119,8 +116,6 @@ def _scores(record: dict[str, Any], attempt: dict[str, Any]) -> list[str]:
             f"  expected before: {forecast['accepted']:.0%} to be like the person and stylized, "
             f"style on the face {forecast['style_on_face']:.3f}"
         )
-    if attempt.get("stopped_at_step"):
-        lines.append("  what follows was seen in the unfinished picture; finished, it was very unlikely to pass")
     for judge, value in attempt["similarity"].items():
         least = record["thresholds"][judge]["value"]
         low = f"identity_low:{judge}" in attempt["reasons"]

@@ -138,8 +138,6 @@ def quoted(attempts: Sequence[Mapping[str, Any]], limits: Mapping[str, float], j
     and `judge` is asked. Where there is no other judge, it is the first attempt, which nobody chose.
     """
     others = [name for name in limits if name != judge]
-    finished = [attempt for attempt in attempts if attempt.get("stopped_at_step") is None]
-    attempts = finished or attempts  # one that was given up part-way was never a picture to choose
     if not others:
         return float(attempts[0]["similarity"][judge])
 
