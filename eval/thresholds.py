@@ -30,7 +30,7 @@ from portrait.calibrate.thresholds import read_off, weak_checks
 from portrait.generate.framing import frame_portrait
 from portrait.images import write_json
 from portrait.intervals import wilson
-from portrait.judge.checks import passing_in_words, style_distance
+from portrait.judge.checks import format_confusable, style_distance
 from portrait.judge.thresholds import photo_thresholds, thresholds_for
 from portrait.judge.verdict import decide
 from portrait.loop.stylizer import Stylizer, face_features
@@ -111,7 +111,7 @@ def markdown(styles: dict[str, Any]) -> str:
     lines.append("|---|---|---|---|---|---|")
     for style, judges in styles.items():
         weak = judges["not_told_apart"]
-        said = f"{passing_in_words(weak)} pass it" if weak else "no"
+        said = f"{format_confusable(weak)} pass it" if weak else "no"
         spoiled = ", ".join(f"{k} {share:.0%}" for k, share in judges["spoiled_photos_accepted"].items() if share)
         for judge in ("arcface", "dlib"):
             cells = [

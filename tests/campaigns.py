@@ -27,7 +27,7 @@ from portrait.loop.stylizer import Stylizer
 from portrait.recipes.load import load_recipe
 from portrait.records import Face, Knobs, RgbImage
 from portrait.settings import Settings
-from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee, a_face
+from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face
 
 ROOT = Path(__file__).parents[1]
 STYLES = ("watercolor", "oil", "sketch", "comic")
@@ -76,7 +76,7 @@ class Load:
             return paint(photo, knobs, seed)
 
         recipe = replace(load_recipe("mini"), resolution=SIZE)
-        return Stylizer(recipe, FakeGenerator(slow), FakeAnalyzer(faces), [FakeReferee()])
+        return Stylizer(recipe, FakeGenerator(slow), FakeAnalyzer(faces), [FakeRecogniser()])
 
 
 def write_limits(path: Path, value: float = 0.98) -> Path:

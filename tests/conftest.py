@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import portrait  # noqa: F401  (sets the telemetry switches before any of the libraries is imported)
-from portrait.faces.dlib_recogniser import DlibReferee
+from portrait.faces.dlib_recogniser import DlibRecogniser
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.images import Photo, read_photo, write_picture
 from portrait.loop.stylizer import Stylizer
@@ -33,8 +33,8 @@ def analyzer() -> InsightFaceAnalyzer:
 
 
 @pytest.fixture(scope="session")
-def referee() -> DlibReferee:
-    return DlibReferee()
+def referee() -> DlibRecogniser:
+    return DlibRecogniser()
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ class FakeAnalyzer:
     """Sees `faces(image)`; embeds by the picture's mean red: likeness is what the generator painted."""
 
     name = "arcface"
-    same_person = 0.2
+    same_person_threshold = 0.2
     licenses = ()
 
     def __init__(self, faces: Callable[[RgbImage], list[Face]] | None = None) -> None:
@@ -64,7 +64,7 @@ class FakeAnalyzer:
         return unit(np.cos(angle), np.sin(angle))
 
 
-class FakeReferee:
+class FakeRecogniser:
     """A second judge that looks at the mean green."""
 
     name = "dlib"
@@ -84,7 +84,7 @@ class FakeGenerator:
     tier = "full"
     dtype = "float32"
     sampler = "Fake"
-    most_at_once = 1000
+    max_batch_size = 1000
 
     def __init__(self, paint: Callable[[RgbImage, Knobs, int], RgbImage]) -> None:
         self._paint = paint
@@ -142,7 +142,7 @@ def run_loop(
 ) -> tuple[Portrait, FakeGenerator]:
     """Stylize one photo with a generator that paints so; return the portrait and the generator with its calls."""
     generator = FakeGenerator(paint)
-    stylizer = Stylizer(RECIPE, generator, analyzer or FakeAnalyzer(), [FakeReferee()])
+    stylizer = Stylizer(RECIPE, generator, analyzer or FakeAnalyzer(), [FakeRecogniser()])
     (subject,) = stylizer.subjects(a_photo())
     return stylizer.stylize(subject, "watercolor", Settings(thresholds=limits, **settings)), generator
 
@@ -150,5 +150,5 @@ def run_loop(
 def calibrate_people(paint: Any, people: list[Path], **arguments: Any) -> tuple[dict[str, Any], FakeGenerator]:
     """Calibrate style `oil` at FAR 0.1 on these photos; return the table and the generator with its calls."""
     generator = FakeGenerator(paint)
-    stylizer = Stylizer(RECIPE, generator, FakeAnalyzer(), [FakeReferee()])
+    stylizer = Stylizer(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
     return calibrate(stylizer, people, **({"styles": ["oil"], "rates": [0.1]} | arguments)), generator

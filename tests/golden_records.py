@@ -28,7 +28,7 @@ from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.settings import Settings
 from tests.campaigns import faces, local, paint, person, write_campaign, write_limits
-from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee
+from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeRecogniser
 
 GOLDEN = Path(__file__).parent / "golden"
 CLOSE = Knobs(
@@ -47,7 +47,7 @@ class LoadRecipe:
 
     def __call__(self, settings: Settings) -> Stylizer:
         recipe = replace(load_recipe(settings.recipe), resolution=SIZE, balance=((0.0, CLOSE), (1.0, STYLIZED)))
-        return Stylizer(recipe, FakeGenerator(self.draw), FakeAnalyzer(faces), [FakeReferee()])
+        return Stylizer(recipe, FakeGenerator(self.draw), FakeAnalyzer(faces), [FakeRecogniser()])
 
 
 def stray(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:

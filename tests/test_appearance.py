@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from portrait.judge.appearance import measure_look
+from portrait.judge.appearance import appearance_features
 from portrait.report.drift import _LOOK_WORDS
 
 
@@ -16,20 +16,25 @@ def noise(scale: int) -> np.ndarray:
 
 def test_every_statistic_answers_to_what_it_is_named_after() -> None:
     grey, white = np.full((64, 64, 3), 128, np.uint8), np.full((64, 64, 3), 255, np.uint8)
-    assert measure_look(white)["lightness"] > measure_look(grey)["lightness"]
+    assert appearance_features(white)["lightness"] > appearance_features(grey)["lightness"]
     red, blue = grey.copy(), grey.copy()
     red[..., 0], blue[..., 2] = 220, 220
-    assert measure_look(red)["green_red"] > measure_look(grey)["green_red"]
-    assert measure_look(blue)["blue_yellow"] < measure_look(grey)["blue_yellow"]
-    assert measure_look(red)["chroma"] > measure_look(grey)["chroma"]
-    assert measure_look(grey)["flat"] == 1
-    assert measure_look(noise(2))["detail_256"] > measure_look(noise(32))["detail_256"]
-    assert measure_look(noise(32))["detail_32"] > measure_look(noise(2))["detail_32"]
+    assert appearance_features(red)["green_red"] > appearance_features(grey)["green_red"]
+    assert appearance_features(blue)["blue_yellow"] < appearance_features(grey)["blue_yellow"]
+    assert appearance_features(red)["chroma"] > appearance_features(grey)["chroma"]
+    assert appearance_features(grey)["flat"] == 1
+    assert appearance_features(noise(2))["detail_256"] > appearance_features(noise(32))["detail_256"]
+    assert appearance_features(noise(32))["detail_32"] > appearance_features(noise(2))["detail_32"]
     stripes = np.repeat(np.where(np.arange(512) % 32 < 16, 40, 220).astype(np.uint8)[None], 512, 0)
-    assert measure_look(np.stack([stripes] * 3, -1))["coherence"] > 1.5 * measure_look(noise(8))["coherence"]
+    assert (
+        appearance_features(np.stack([stripes] * 3, -1))["coherence"] > 1.5 * appearance_features(noise(8))["coherence"]
+    )
 
 
 def test_size_hardly_matters_and_every_statistic_has_words() -> None:
-    a, b = measure_look(noise(32)), measure_look(cv2.resize(noise(32), (300, 300), interpolation=cv2.INTER_AREA))
+    a, b = (
+        appearance_features(noise(32)),
+        appearance_features(cv2.resize(noise(32), (300, 300), interpolation=cv2.INTER_AREA)),
+    )
     assert abs(a["lightness"] - b["lightness"]) < 1
     assert a.keys() == _LOOK_WORDS.keys()

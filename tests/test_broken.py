@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
-from portrait.faces.dlib_recogniser import DlibReferee
+from portrait.faces.dlib_recogniser import DlibRecogniser
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import Photo, read_photo
-from portrait.judge.checks import StyleStatistics, left_out_distances, style_distance
+from portrait.judge.checks import StyleStatistics, leave_one_person_out_distances, style_distance
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import REASONS, Measurement, decide
 from portrait.loop.stylizer import Stylizer, Subject, face_features
@@ -60,13 +60,13 @@ def grey(photo: RgbImage) -> RgbImage:
 
 
 @pytest.fixture(scope="module")
-def people(photos: Path, analyzer: InsightFaceAnalyzer, referee: DlibReferee) -> list[Subject]:
+def people(photos: Path, analyzer: InsightFaceAnalyzer, referee: DlibRecogniser) -> list[Subject]:
     stylizer = Stylizer(load_recipe("mini"), FakeGenerator(lambda *_: np.zeros(0)), analyzer, [referee])
     return stylizer.subjects(read_photo(photos / "t1.png"), "each")
 
 
 @pytest.fixture(scope="module")
-def anna(astronaut: Photo, analyzer: InsightFaceAnalyzer, referee: DlibReferee) -> Subject:
+def anna(astronaut: Photo, analyzer: InsightFaceAnalyzer, referee: DlibRecogniser) -> Subject:
     stylizer = Stylizer(load_recipe("mini"), FakeGenerator(lambda *_: np.zeros(0)), analyzer, [referee])
     return stylizer.subjects(astronaut)[0]
 
@@ -75,7 +75,7 @@ Judged = Callable[..., list[str]]
 
 
 @pytest.fixture(scope="module")
-def judged(analyzer: InsightFaceAnalyzer, referee: DlibReferee, anna: Subject, people: list[Subject]) -> Judged:
+def judged(analyzer: InsightFaceAnalyzer, referee: DlibRecogniser, anna: Subject, people: list[Subject]) -> Judged:
     """Runs a generator that paints so, and returns the reasons of its one attempt."""
 
     def run(paint: Callable[[RgbImage], RgbImage], known: bool = False) -> list[str]:
@@ -188,7 +188,7 @@ def test_a_face_that_is_not_drawn_in_the_style_is_rejected_and_one_that_is_passe
         return np.array(found), [i for i, _ in shaken]
 
     comic, whose = features(drawn)
-    limit = float(left_out_distances(comic, whose).max())
+    limit = float(leave_one_person_out_distances(comic, whose).max())
     statistics = StyleStatistics.of(comic, limit)
     loud, _ = features(printed)
     copies, _ = features(lambda photo: photo)
@@ -218,6 +218,6 @@ def test_the_distance_by_hand() -> None:
     statistics = StyleStatistics.of(features)
     assert style_distance(np.array([5.0, 6, 7]), statistics) == pytest.approx(0, abs=0.05)
     assert style_distance(np.array([6.0, 8, 11]), statistics) == pytest.approx(1, abs=0.06)  # one deviation in each
-    distances = left_out_distances(features[:60], list(range(30)) * 2)
+    distances = leave_one_person_out_distances(features[:60], list(range(30)) * 2)
     assert distances.shape == (60,)
     assert 0.5 < np.median(distances) < 1.5

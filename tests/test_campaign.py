@@ -28,7 +28,7 @@ from portrait.campaign.rates import forecast, measured_rates, remember
 from portrait.campaign.run import Progress, run_campaign
 from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
 from portrait.images import Photo, pixels_sha256, read_photo, write_picture
-from portrait.judge.gallery import Crowd
+from portrait.judge.gallery import Gallery
 from portrait.loop.stylizer import Stylizer, Subject
 from portrait.records import Knobs, RgbImage
 from portrait.report.compare import compare
@@ -762,7 +762,7 @@ def test_hundreds_of_people_are_one_product(monkeypatch: pytest.MonkeyPatch) -> 
     people = {f"p{n}": {"arcface": v / np.linalg.norm(v)} for n, v in enumerate(rng.normal(size=(600, 512)))}
     portraits = [(name, {"arcface": people[f"p{(n * 7) % 600}"]["arcface"]}) for n, name in enumerate(people)] * 4
     begun = time.perf_counter()
-    found = Crowd(people).nearest(portraits)
+    found = Gallery(people).nearest(portraits)
     assert time.perf_counter() - begun < 5
     for (name, _), nearest in zip(portraits, found, strict=True):
         looks_like = f"p{(int(name[1:]) * 7) % 600}"

@@ -30,7 +30,7 @@ from portrait.intervals import (
     wilson,
     wilson_people,
 )
-from portrait.judge.gallery import separation
+from portrait.judge.gallery import genuine_impostor_gap
 from portrait.report.compare import _detectable, _row_verdict, compare, people_needed
 from portrait.report.drift import measure
 from portrait.report.page import drift_page
@@ -302,8 +302,8 @@ def test_the_separation_is_the_mean_of_all_own_pairs_minus_that_of_all_others() 
     made_ = [(name, {"dlib": v / np.linalg.norm(v)}) for name, v in zip("aabc", rng.normal(size=(4, 8)), strict=True)]
     pairs = [(name == own, people[name]["dlib"] @ seen["dlib"]) for own, seen in made_ for name in people]
     genuine, impostor = (np.mean([score for same, score in pairs if same is kind]) for kind in (True, False))
-    assert separation(people, [*made_, ("a", {})]) == {"dlib": round(float(genuine - impostor), 5)}
-    assert separation({"a": people["a"]}, made_[:1]) == {}
+    assert genuine_impostor_gap(people, [*made_, ("a", {})]) == {"dlib": round(float(genuine - impostor), 5)}
+    assert genuine_impostor_gap({"a": people["a"]}, made_[:1]) == {}
 
 
 # --- groups

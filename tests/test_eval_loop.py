@@ -18,7 +18,7 @@ from portrait.loop.response import default_curves
 from portrait.loop.stylizer import Stylizer
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
-from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeReferee, restyled
+from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, restyled
 from tests.scripts import script
 
 
@@ -142,7 +142,7 @@ def test_nobody_has_a_part_in_their_own_limits(people: list[Path]) -> None:
     def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
         return restyled(photo)
 
-    stylizer = Stylizer(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeReferee()])
+    stylizer = Stylizer(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
     sample = measure(stylizer, people, styles=["oil"], rates=[0.1])
     seen, name = sample.styles["oil"], list(sample.people)[3]
     scores = {judge: values.copy() for judge, values in seen.scores.items()}

@@ -12,7 +12,7 @@ import pytest
 from portrait.errors import FaceError, ManyFacesError, NoFaceError, SettingsError, ShapeError
 from portrait.faces.alignment import ARCFACE_TEMPLATE, align_face, similarity_transform
 from portrait.faces.dlib_analyzer import DlibAnalyzer
-from portrait.faces.dlib_recogniser import DlibReferee
+from portrait.faces.dlib_recogniser import DlibRecogniser
 from portrait.faces.identity import FaceChoice, choose_faces, face_warnings, identify
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.images import Photo, read_photo
@@ -113,7 +113,7 @@ def test_alignment_refuses_what_is_not_a_face() -> None:
 
 
 def test_both_judges_tell_people_apart(
-    photos: Path, astronaut: Photo, analyzer: InsightFaceAnalyzer, referee: DlibReferee
+    photos: Path, astronaut: Photo, analyzer: InsightFaceAnalyzer, referee: DlibRecogniser
 ) -> None:
     (face,) = analyzer.detect(astronaut.pixels)
     flipped = np.ascontiguousarray(astronaut.pixels[:, ::-1])
@@ -131,7 +131,7 @@ def test_both_judges_tell_people_apart(
 
 
 def test_several_photos_average_into_one_identity(
-    astronaut: Photo, analyzer: InsightFaceAnalyzer, referee: DlibReferee
+    astronaut: Photo, analyzer: InsightFaceAnalyzer, referee: DlibRecogniser
 ) -> None:
     darker = (astronaut.pixels * 0.6).astype(np.uint8)
     views = [(image, analyzer.detect(image)[0]) for image in (astronaut.pixels, darker)]
@@ -143,7 +143,7 @@ def test_several_photos_average_into_one_identity(
 
 
 def test_photos_of_two_people_are_not_averaged(
-    photos: Path, analyzer: InsightFaceAnalyzer, referee: DlibReferee
+    photos: Path, analyzer: InsightFaceAnalyzer, referee: DlibRecogniser
 ) -> None:
     pixels = read_photo(photos / "t1.png").pixels
     faces = analyzer.detect(pixels)

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from portrait.errors import SettingsError, WeightsCorruptError, WeightsMissingError
 from portrait.generate.adapters import identity_adapter, identity_embeds, load_faceid
 from portrait.generate.diffusion import Conditions, DiffusionGenerator
-from portrait.generate.framing import FRAMES, frame_portrait, set_back
-from portrait.generate.structure import hold_source, weaken
+from portrait.generate.framing import FRAMES, frame_portrait, paste_back
+from portrait.generate.structure import condition_on_source, noise_augment
 from portrait.images import Photo
 from portrait.loop.stylizer import Stylizer
 from portrait.recipes.load import load_recipe
@@ -228,21 +228,21 @@ def test_minis_adapter_file_has_the_keys_of_the_original_repository(mini: Styliz
 
 def test_weakened_latents_keep_unit_variance() -> None:
     source, noise = torch.randn(2, 4, 64, 64), torch.randn(2, 4, 64, 64)
-    assert torch.equal(weaken(source, 1.0, noise), source)
-    assert torch.equal(weaken(source, 0.0, noise), noise)
-    assert float(weaken(source, 0.5, noise).std()) == pytest.approx(1, abs=0.02)
+    assert torch.equal(noise_augment(source, 1.0, noise), source)
+    assert torch.equal(noise_augment(source, 0.0, noise), noise)
+    assert float(noise_augment(source, 0.5, noise).std()) == pytest.approx(1, abs=0.02)
 
 
 def test_the_source_is_let_go_after_the_block(mini: Stylizer) -> None:
     pipe = mini.generator.pipe  # type: ignore[attr-defined]
     unet, latents, photo = pipe.unet, torch.zeros(1, 32, 32, 32), torch.zeros(1, 3, 512, 512)
-    with pytest.raises(RuntimeError), hold_source(pipe, latents, photo, 1.0, [torch.Generator()]):
+    with pytest.raises(RuntimeError), condition_on_source(pipe, latents, photo, 1.0, [torch.Generator()]):
         assert unet.source is not None
         assert pipe.vae.source is not None
         raise RuntimeError
     assert unet.source is None
     assert pipe.vae.source is None
-    with pytest.raises(ValueError, match="hold_source"):
+    with pytest.raises(ValueError, match="condition_on_source"):
         unet(torch.zeros(1, 32, 32, 32), torch.tensor([1]), encoder_hidden_states=torch.zeros(1, 16, 128))
 
 
@@ -270,7 +270,7 @@ def test_an_unknown_frame_is_named() -> None:
 def test_full_leaves_the_photo_outside_the_frame_untouched() -> None:
     photo = np.random.default_rng(0).integers(0, 255, (200, 300, 3), np.uint8)
     stylized = np.full((128, 128, 3), 255, np.uint8)
-    result = set_back(photo, stylized, (100, 0, 120))
+    result = paste_back(photo, stylized, (100, 0, 120))
     outside = np.ones((200, 300), bool)
     outside[0:120, 100:220] = False
     np.testing.assert_array_equal(result[outside], photo[outside])
@@ -283,7 +283,7 @@ def test_setting_a_portrait_back_needs_little_more_memory_than_the_photo() -> No
 
     photo = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
     tracemalloc.start()
-    set_back(photo, np.zeros((64, 64, 3), np.uint8), (300, 0, 1500))
+    paste_back(photo, np.zeros((64, 64, 3), np.uint8), (300, 0, 1500))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     print("peak in photos:", round(peak / photo.nbytes, 2))

@@ -19,7 +19,7 @@ from portrait.hub.files import mini_folder, verify_manifest
 from portrait.images import Photo
 from portrait.judge.checks import StyleStatistics, burned_share, style_on_face
 from portrait.judge.thresholds import photo_thresholds, threshold_at_far, thresholds_for
-from portrait.judge.verdict import Measurement, decide, in_words
+from portrait.judge.verdict import Measurement, decide, describe_reason
 from portrait.judge.verification import similarity
 from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
@@ -159,7 +159,7 @@ def test_each_fault_has_its_reason(kwargs: dict[str, float], reasons: tuple[str,
     verdict = decide(measured(**kwargs), LIMITS)  # type: ignore[arg-type]
     assert not verdict.accepted
     assert verdict.reasons == reasons
-    assert all(in_words(r) != r for r in reasons)
+    assert all(describe_reason(r) != r for r in reasons)
 
 
 def test_half_a_style_is_no_copy_and_not_the_style_either() -> None:

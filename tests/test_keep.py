@@ -25,7 +25,7 @@ from tests.fakes import (
     SIZE,
     FakeAnalyzer,
     FakeGenerator,
-    FakeReferee,
+    FakeRecogniser,
     a_face,
     a_photo,
     restyled,
@@ -200,7 +200,7 @@ def test_a_head_that_moved_is_rejected_when_the_pose_must_stay(limits: str) -> N
 
     photo = a_photo()
     photo.pixels[::2, :, 2] = 140
-    stylizer = Stylizer(RECIPE, FakeGenerator(paint), Nodding(), [FakeReferee()])
+    stylizer = Stylizer(RECIPE, FakeGenerator(paint), Nodding(), [FakeRecogniser()])
     (subject,) = stylizer.subjects(photo)
     made = stylizer.stylize(subject, "oil", Settings(thresholds=limits, keep=("pose",), max_attempts=2))
     assert "broken_keep:pose" in made.record["reasons"]

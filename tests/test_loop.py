@@ -14,7 +14,7 @@ from portrait.loop.policy import next_knobs
 from portrait.loop.stylizer import Stylizer
 from portrait.records import Face, Knobs, RgbImage
 from portrait.settings import Settings
-from tests.fakes import KNOBS, RECIPE, FakeAnalyzer, FakeGenerator, FakeReferee, a_face, a_photo, restyled, run_loop
+from tests.fakes import KNOBS, RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face, a_photo, restyled, run_loop
 
 
 def test_a_good_first_picture_ends_the_loop(limits: str) -> None:
@@ -52,7 +52,7 @@ def test_a_retry_rescues_what_the_first_attempt_missed(limits: str) -> None:
 
 def test_a_portrait_that_is_more_like_somebody_else_is_swapped(limits: str) -> None:
     stylizer = Stylizer(
-        RECIPE, FakeGenerator(lambda photo, knobs, seed: restyled(photo, 40)), FakeAnalyzer(), [FakeReferee()]
+        RECIPE, FakeGenerator(lambda photo, knobs, seed: restyled(photo, 40)), FakeAnalyzer(), [FakeRecogniser()]
     )
     (anna,) = stylizer.subjects(a_photo())
     other = a_photo()
@@ -71,7 +71,9 @@ def test_a_portrait_that_is_more_like_somebody_else_is_swapped(limits: str) -> N
 
 def test_the_same_person_twice_in_a_photo_is_nobody_else(limits: str) -> None:
     """A passport sheet: every judge takes its faces for one person, so a portrait may be more like any of them."""
-    stylizer = Stylizer(RECIPE, FakeGenerator(lambda *_: restyled(a_photo().pixels)), FakeAnalyzer(), [FakeReferee()])
+    stylizer = Stylizer(
+        RECIPE, FakeGenerator(lambda *_: restyled(a_photo().pixels)), FakeAnalyzer(), [FakeRecogniser()]
+    )
     (anna,) = stylizer.subjects(a_photo())
     (nearer,) = stylizer.subjects(replace(a_photo(), pixels=restyled(a_photo().pixels)))
     assert same_person(anna.identity, nearer.identity)
@@ -87,7 +89,7 @@ def test_the_others_of_a_photo_are_known_whoever_is_chosen() -> None:
         one = a_face(image.shape[0])
         return [one, one.moved(0.7, 5, 5), one.moved(0.5, 60, 60)]
 
-    stylizer = Stylizer(RECIPE, FakeGenerator(lambda *_: a_photo().pixels), FakeAnalyzer(three), [FakeReferee()])
+    stylizer = Stylizer(RECIPE, FakeGenerator(lambda *_: a_photo().pixels), FakeAnalyzer(three), [FakeRecogniser()])
     (chosen,) = stylizer.subjects(a_photo(), "1")
     assert len(chosen.bystanders) == 2
     assert [len(s.bystanders) for s in stylizer.subjects(a_photo(), "each")] == [2, 2, 2]

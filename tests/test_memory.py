@@ -167,14 +167,14 @@ def test_each_way_to_say_that_memory_ran_out_is_understood(error: Exception) -> 
 def test_as_many_pictures_are_made_at_once_as_fit_beside_the_model(
     free: float, tier: str, resolution: int, device: str, most: int
 ) -> None:
-    assert memory.most_at_once(tier, NEEDS, free, resolution, device) == most
+    assert memory.max_batch_size(tier, NEEDS, free, resolution, device) == most
 
 
 def test_a_batch_that_is_too_large_is_made_in_parts_and_the_record_says_which(
     limits: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(FakeGenerator, "most_at_once", 2)
+    monkeypatch.setattr(FakeGenerator, "max_batch_size", 2)
     made, generator = run_loop(lambda photo, knobs, seed: photo, limits, batch=8, max_attempts=5)
     assert [len(seeds) for _, seeds in generator.calls] == [2, 2, 1]
     assert [attempt["batch"] for attempt in made.record["attempts"]] == [[1, 2], [1, 2], [3, 4], [3, 4], [5]]

@@ -22,7 +22,7 @@ from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.report.explain import explain
 from tests.fakes import KNOBS as FIRST
-from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeReferee, restyled, run_loop
+from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, restyled, run_loop
 
 LIMITS = Thresholds(identity={"arcface": 0.4}, far=0.01, style_on_face=0.15, burned=0.05)
 START = Knobs(
@@ -274,7 +274,7 @@ def test_measured_curves_read_back_what_the_pictures_showed(people: list[Path], 
     def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
         return restyled(photo, int(20 * (knobs.guidance_scale - 1)) + seed % 3)
 
-    stylizer = Stylizer(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeReferee()])
+    stylizer = Stylizer(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
     table = measure_curves(stylizer, people[3:9], styles=["oil"])
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(table))

@@ -19,7 +19,7 @@ import pytest
 
 from portrait.cli.main import main
 from portrait.errors import SettingsError, WeightsCorruptError, WeightsError, WeightsMissingError
-from portrait.faces.conditioning_recogniser import FaceConditioner
+from portrait.faces.conditioning_recogniser import ConditioningRecogniser
 from portrait.generate.control import control_image
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.generate.framing import frame_portrait
@@ -34,7 +34,7 @@ from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Knobs, RgbImage
 from portrait.settings import Settings
 from tests import public
-from tests.fakes import FakeAnalyzer, FakeGenerator, FakeReferee, a_face
+from tests.fakes import FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face
 from tests.hub_server import Hub, serving, use
 
 PUBLIC = [name for name in recipe_names() if name.startswith(("sd15-", "sdxl-"))]
@@ -382,7 +382,7 @@ def test_the_conditioner_gives_unit_or_raw_embeddings_and_averages_photos(hub: H
     file = small("sdxl-instantid").recogniser_file
     assert file is not None
     views = [(picture, a_face(SIZE)), (picture[::-1].copy(), a_face(SIZE))]
-    raw, unit = FaceConditioner(file, "raw", threads=1), FaceConditioner(file, "unit", threads=1)
+    raw, unit = ConditioningRecogniser(file, "raw", threads=1), ConditioningRecogniser(file, "unit", threads=1)
     one, two = (raw.embed([view]) for view in views)
     assert np.linalg.norm(one) != pytest.approx(1, abs=0.01)
     np.testing.assert_allclose(raw.embed(views), (one + two) / 2, rtol=1e-5)
@@ -402,9 +402,9 @@ def test_the_generator_is_fed_the_embedding_of_the_adapters_own_recogniser(
             fed.append(embedding)
             return super().prepare(image, embedding, *more, **named)
 
-    conditioner = FaceConditioner(recipe.recogniser_file, recipe.embedding, threads=1)
+    conditioner = ConditioningRecogniser(recipe.recogniser_file, recipe.embedding, threads=1)
     generator = Listening(lambda photo, knobs, seed: photo)
-    stylizer = Stylizer(recipe, generator, FakeAnalyzer(), [FakeReferee()], conditioner)
+    stylizer = Stylizer(recipe, generator, FakeAnalyzer(), [FakeRecogniser()], conditioner)
     photo = Photo(pixels=picture, path=Path("anna.png"), sha256="0" * 64)
     (subject,) = stylizer.subjects(photo)
     made = stylizer.stylize(subject, "oil", Settings(max_attempts=1))

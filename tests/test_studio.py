@@ -32,7 +32,7 @@ from portrait.errors import CampaignError, ImageReadError, InputError, SettingsE
 from portrait.hub.files import verify_manifest
 from portrait.hub.manifest import find_part
 from portrait.images import Photo, pixels_sha256, write_picture
-from portrait.judge.verdict import in_words
+from portrait.judge.verdict import describe_reason
 from portrait.loop.stylizer import VARIANT_STRIDE, Portrait, Stylizer
 from portrait.recipes.load import load_recipe
 from portrait.records import Preview, RgbImage
@@ -47,7 +47,7 @@ from portrait.studio.session import MOST_SHOTS, Session
 from portrait.studio.work import Event, Workshop, installed_recipes, read_upload, web_settings
 from tests import public
 from tests.campaigns import faces, paint, person, write_campaign, write_limits
-from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeReferee, a_face
+from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face
 from tests.hub_server import serving as serving_hub
 from tests.hub_server import use
 
@@ -89,7 +89,7 @@ def a_shop(tmp_path: Path, generator: FakeGenerator | None = None, **settings: A
 
     def load(chosen: Settings) -> Stylizer:
         recipe = replace(load_recipe("mini"), resolution=SIZE)
-        return Stylizer(recipe, generator or SteppingGenerator(), FakeAnalyzer(faces), [FakeReferee()])
+        return Stylizer(recipe, generator or SteppingGenerator(), FakeAnalyzer(faces), [FakeRecogniser()])
 
     base = Settings(thresholds=str(write_limits(tmp_path / "limits.json")), **settings)
     return Workshop(base, load, lambda: FakeAnalyzer(faces))
@@ -332,7 +332,7 @@ def test_a_public_recipe_is_listed_when_it_is_installed_and_says_how_to_when_not
     session.add(made, settings, made.picture, astronaut, named=True)
     shown = page.result_html(session)
     assert made.record["status"] == "rejected"  # random weights keep nobody's likeness
-    assert all(in_words(reason) in unescape(shown) for reason in made.record["reasons"])
+    assert all(describe_reason(reason) in unescape(shown) for reason in made.record["reasons"])
     assert made.record["provisional_thresholds"] in unescape(shown)
     assert f"--recipe {public_recipe}" in shown
 

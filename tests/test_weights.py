@@ -141,8 +141,8 @@ def test_the_shipped_model_is_whole_and_small() -> None:
 LOADS = (
     "import portrait, sys, numpy as np\n"
     "from portrait.faces.insightface_analyzer import InsightFaceAnalyzer\n"
-    "from portrait.faces.dlib_recogniser import DlibReferee\n"
-    "a = InsightFaceAnalyzer(); DlibReferee(); a.detect(np.zeros((200, 200, 3), np.uint8))\n"
+    "from portrait.faces.dlib_recogniser import DlibRecogniser\n"
+    "a = InsightFaceAnalyzer(); DlibRecogniser(); a.detect(np.zeros((200, 200, 3), np.uint8))\n"
 )
 
 

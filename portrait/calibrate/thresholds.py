@@ -24,12 +24,12 @@ from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import read_photo
 from portrait.intervals import bootstrap_pairs, wilson
 from portrait.judge.checks import (
-    LEAST_FOR_STATISTICS,
-    STYLE_FEATURES,
+    FACE_STYLE_FEATURES,
+    MIN_PICTURES_FOR_STATISTICS,
     StyleStatistics,
-    left_out_distances,
-    not_told_apart,
-    passing_in_words,
+    confusable_styles,
+    format_confusable,
+    leave_one_person_out_distances,
     style_distance,
 )
 from portrait.judge.thresholds import MIN_EXPECTED_ACCEPTS, order_statistic, photo_thresholds, threshold_at_far
@@ -91,7 +91,7 @@ def calibrate(
     )
     limits = read_off(sample, rates)
     for style, weak in weak_checks(limits).items():
-        log.warning("%s: the check of the style is weak: %s pass it too", style, passing_in_words(weak))
+        log.warning("%s: the check of the style is weak: %s pass it too", style, format_confusable(weak))
     return {
         "recipe": stylizer.recipe.name,
         **limits,
@@ -110,7 +110,7 @@ class Pictures:
     """What was measured on the P people's portraits in one style.
 
     `scores` is judge -> (P + impostors, P) likeness of each photo to each portrait, the candidates' own photos first.
-    `features` are (P, F) `style_features`; all else is (P,). `ordinary_...` are those of the second portraits, from
+    `features` are (P, F) `face_style_features`; all else is (P,). `ordinary_...` are those of the second portraits, from
     ordinary photos.
     """
 
@@ -290,7 +290,7 @@ def _copy_limit(copied: dict[str, np.ndarray]) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Drawn:
-    """`style_features` (N, F) and `style_on_face` of the accepted pictures of one style, and whose they are."""
+    """`face_style_features` (N, F) and `style_on_face` of the accepted pictures of one style, and whose they are."""
 
     features: np.ndarray
     styled: list[float]
@@ -313,10 +313,10 @@ def _statistics(drawn: dict[str, _Drawn]) -> dict[str, dict[str, Any] | None]:
     found: dict[str, dict[str, Any] | None] = {}
     for style, own in drawn.items():
         count = len(own.features)
-        if count < LEAST_FOR_STATISTICS:
+        if count < MIN_PICTURES_FOR_STATISTICS:
             found[style] = None
             continue
-        distances = np.sort(left_out_distances(own.features, own.people))
+        distances = np.sort(leave_one_person_out_distances(own.features, own.people))
         rank = min(count, int(np.ceil((count + 1) * (1 - STYLE_REJECTED))))
         low = max(1, int((count + 1) * STYLE_REJECTED))
         least = np.floor(np.sort(own.styled)[low - 1] * 1e4) / 1e4
@@ -343,7 +343,7 @@ def _statistics(drawn: dict[str, _Drawn]) -> dict[str, dict[str, Any] | None]:
             "pictures": count,
             "percentiles_5_50_95": [round(float(v), 4) for v in np.quantile(distances, [0.05, 0.5, 0.95])],
             "other_styles_rejected": rejected,
-            "features": list(STYLE_FEATURES),
+            "features": list(FACE_STYLE_FEATURES),
             "mean": [round(float(v), 5) for v in statistics.mean],
             "precision": [[round(float(v), 5) for v in row] for row in statistics.precision],
         }
@@ -351,9 +351,9 @@ def _statistics(drawn: dict[str, _Drawn]) -> dict[str, dict[str, Any] | None]:
 
 
 def weak_checks(table: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Of a calibration's table: the styles whose check lets most pictures of other styles pass, with `not_told_apart`."""
+    """Of a calibration's table: the styles whose check lets most pictures of other styles pass, with `confusable_styles`."""
     statistics = {style: entry["style_statistics"] or {} for style, entry in table["styles"].items()}
-    found = {style: not_told_apart(own.get("other_styles_rejected", {})) for style, own in statistics.items()}
+    found = {style: confusable_styles(own.get("other_styles_rejected", {})) for style, own in statistics.items()}
     return {style: weak for style, weak in found.items() if weak}
 
 

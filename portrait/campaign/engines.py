@@ -21,7 +21,7 @@ from PIL import Image
 from portrait.campaign.plan import Slot
 from portrait.errors import CampaignError, FaceError, InputError, PortraitError, SettingsError
 from portrait.images import Photo, decode, encode_picture, resized
-from portrait.judge.appearance import measure_look
+from portrait.judge.appearance import appearance_features
 from portrait.judge.thresholds import Thresholds
 from portrait.loop.limits import limits_for
 from portrait.loop.response import as_table
@@ -189,7 +189,7 @@ class Worker:
                     record=made.record,
                     picture=encode_picture(made.picture, task.settings.format, parameters=parameters_text(made.record)),
                     before=_before(made.before) if n == 0 else b"",
-                    look=measure_look(made.picture),
+                    look=appearance_features(made.picture),
                     embeddings=made.embeddings,
                     identity=subject.identity.embeddings,
                 )

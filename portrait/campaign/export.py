@@ -16,7 +16,7 @@ from portrait.campaign.settle import finalize, finalize_run
 from portrait.campaign.sizes import SIZES, encode_size, face_box
 from portrait.errors import SettingsError
 from portrait.images import read_photo, write_bytes
-from portrait.judge.gallery import separation
+from portrait.judge.gallery import genuine_impostor_gap
 
 MANIFEST = "manifest.csv"
 _COLUMNS = (
@@ -169,7 +169,7 @@ def prune_run(
         if embeddings:
             known = {person["name"]: person["embeddings"] for person in ledger.subjects()}
             made = ((job.slot.subject, ledger.seen_in(job.id)) for job in ledger.jobs("accepted", "rejected"))
-            if found := separation(known, made):
+            if found := genuine_impostor_gap(known, made):
                 ledger.set("separation", found)
             gone += ledger.forget()
         return files, gone

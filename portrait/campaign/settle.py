@@ -11,7 +11,7 @@ from portrait.campaign.ledger import Job, Ledger
 from portrait.campaign.lock import exclusive_lock
 from portrait.errors import CampaignError, InputError
 from portrait.images import write_bytes, write_json
-from portrait.judge.gallery import Crowd, Nearest
+from portrait.judge.gallery import Gallery, Nearest
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +52,11 @@ def judge_against_everyone(ledger: Ledger) -> None:
     Here, and not while a picture is made, because everybody must be known, and because a picture shall depend on its own
     photo alone. It can be done again at any time.
     """
-    crowd = Crowd({person["name"]: person["embeddings"] for person in ledger.subjects()})
+    gallery = Gallery({person["name"]: person["embeddings"] for person in ledger.subjects()})
     place = -1
     while jobs := ledger.ended(place, _CHUNK):
         place = jobs[-1].place
-        found = crowd.nearest([(job.slot.subject, ledger.seen_in(job.id)) for job in jobs])
+        found = gallery.nearest([(job.slot.subject, ledger.seen_in(job.id)) for job in jobs])
         for job, nearest in zip(jobs, found, strict=True):
             output = job.output
             if nearest is not None and (nearest.margin > 0 or "swapped" in job.reasons):
@@ -67,7 +67,7 @@ def judge_against_everyone(ledger: Ledger) -> None:
                     with suppress(OSError):
                         stale.unlink(missing_ok=True)
                         stale.with_suffix(".json").unlink(missing_ok=True)
-    alike = crowd.alike()
+    alike = gallery.duplicate_identities()
     if [list(pair.subjects) for pair in alike] != (ledger.get("alike") or []):
         ledger.set("alike", [pair.subjects for pair in alike])
         if not alike:

@@ -328,7 +328,7 @@ def _say(counts: Counts, folder: Path) -> None:
 
 def _status(args: argparse.Namespace) -> int:
     from portrait.campaign.ledger import Ledger
-    from portrait.judge.verdict import in_words
+    from portrait.judge.verdict import describe_reason
 
     with Ledger.open(args.folder) as ledger:
         counts, styles, reasons = ledger.counts(), ledger.counts_by_style(), ledger.reasons()
@@ -348,7 +348,7 @@ def _status(args: argparse.Namespace) -> int:
         table.add_row(recipe, style, *map(str, cells))
     _console().print(table)
     for reason, count in list(reasons.items())[:6]:
-        print(f"  {count} attempts: {in_words(reason)}")
+        print(f"  {count} attempts: {describe_reason(reason)}")
     for name, failure in failed[:10]:
         print(f"  {name} failed: {failure}")
     for one in swapped[:6]:

@@ -64,10 +64,10 @@ class Console:
     def result(self, row: SavedPortrait) -> None:
         from rich.markup import escape
 
-        from portrait.judge.verdict import in_words
+        from portrait.judge.verdict import describe_reason
 
         if not row.accepted:
-            why = "; ".join(in_words(reason) for reason in row.record["reasons"])
+            why = "; ".join(describe_reason(reason) for reason in row.record["reasons"])
             self.out.print(f"[red]rejected[/] {escape(str(row.path))}: {why}", soft_wrap=True)
 
     def _print_whole(self, table: Any) -> None:
@@ -83,7 +83,7 @@ class Console:
         from rich.table import Table
 
         from portrait.calibrate.thresholds import weak_checks
-        from portrait.judge.checks import passing_in_words
+        from portrait.judge.checks import format_confusable
 
         shown = Table(box=None, pad_edge=False)
         for name in ("style", "judge", "FAR", "threshold", "95 % interval", "own portraits accepted", "first attempts"):
@@ -97,7 +97,7 @@ class Console:
                     shown.add_row(style, judge, rate, *cells, f"{first['rate']:.0%}")
         self._print_whole(shown)
         for style, weak in weak_checks(table).items():
-            self.out.print(f"[yellow]{style}: its style check is weak[/]: {passing_in_words(weak)} pass it too")
+            self.out.print(f"[yellow]{style}: its style check is weak[/]: {format_confusable(weak)} pass it too")
         self.out.print(f"Written to {escape(str(path))}; use it with --thresholds.", soft_wrap=True)
 
     def summary(self, rows: Sequence[SavedPortrait], sheets: Sequence[Path]) -> None:

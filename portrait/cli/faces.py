@@ -177,7 +177,7 @@ def _face_tools(*, commercial: bool) -> tuple[Any, list[Any]]:
         from portrait.faces.dlib_analyzer import DlibAnalyzer
 
         return DlibAnalyzer(), []
-    from portrait.faces.dlib_recogniser import DlibReferee
+    from portrait.faces.dlib_recogniser import DlibRecogniser
     from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 
-    return InsightFaceAnalyzer(), [DlibReferee()]
+    return InsightFaceAnalyzer(), [DlibRecogniser()]

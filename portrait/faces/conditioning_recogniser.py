@@ -13,7 +13,7 @@ from portrait.paths import cpu_threads
 from portrait.records import Embedding, Face, RgbImage
 
 
-class FaceConditioner:
+class ConditioningRecogniser:
     """An ArcFace of another pack than the judge's.
 
     Args:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from portrait.faces.alignment import ARCFACE_TEMPLATE, similarity_transform
-from portrait.faces.dlib_recogniser import DlibReferee
+from portrait.faces.dlib_recogniser import DlibRecogniser
 from portrait.hub.files import DLIB_LANDMARKS, DLIB_RESNET, locate
 from portrait.records import Embedding, Face, Points, RgbImage
 
@@ -28,14 +28,14 @@ class DlibAnalyzer:
     """
 
     name = "dlib"
-    same_person = 0.92  # different people score 0.74 to 0.92, one person 0.93 and more, see `DlibReferee`
+    same_person_threshold = 0.92  # different people score 0.74 to 0.92, one person 0.93 and more, see `DlibRecogniser`
     licenses = (DLIB_RESNET, DLIB_LANDMARKS)
 
     def __init__(self) -> None:
         import dlib
 
         self._dlib = dlib
-        self._referee = DlibReferee()
+        self._referee = DlibRecogniser()
         self.digests = dict(self._referee.digests)
         self._detector = dlib.get_frontal_face_detector()
         self._landmarks = dlib.shape_predictor(str(locate(DLIB_LANDMARKS)))

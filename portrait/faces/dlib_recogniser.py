@@ -8,7 +8,7 @@ from portrait.hub.files import DLIB_LANDMARKS, DLIB_RESNET, locate
 from portrait.records import Embedding, Face, RgbImage
 
 
-class DlibReferee:
+class DlibRecogniser:
     """(128,) unit embeddings by dlib's metric-learning ResNet (King 2017, dlib `face_recognition_model_v1`).
 
     The face is placed by dlib's own five-point predictor inside the detector's box. Similarities of this

@@ -21,11 +21,11 @@ SIMILAR_SIZE = 0.6
 class FaceAnalyzer(Protocol):
     """Detects faces and embeds them with the recogniser that conditions the generator.
 
-    `same_person` is the similarity of its own embeddings below which two photos are clearly not of one person.
+    `same_person_threshold` is the similarity of its own embeddings below which two photos are clearly not of one person.
     """
 
     name: str
-    same_person: float
+    same_person_threshold: float
 
     def candidates(self, image: RgbImage) -> list[Face]: ...
 
@@ -111,7 +111,7 @@ def choose_faces(
             raise SettingsError("--face like:FILE needs the reference photo's embedding")
         scores = [float(analyzer.embed(image, face.kps) @ reference) for face in faces]
         best_index = int(np.argmax(scores))
-        if scores[best_index] < analyzer.same_person:
+        if scores[best_index] < analyzer.same_person_threshold:
             raise FaceError(f"nobody in {name} looks like the reference (best similarity {scores[best_index]:.2f})")
         return [numbered[best_index]]
     by_size = sorted(numbered, key=lambda pair: -pair[1].size)
@@ -132,7 +132,7 @@ def identify(
     Each recogniser's unit embeddings are added and brought back to unit length.
 
     Raises:
-        FaceError: no view, or two views that are clearly not the same person (below the analyzer's `same_person`).
+        FaceError: no view, or two views that are clearly not the same person (below the analyzer's `same_person_threshold`).
     """
     if not views:
         raise FaceError("an identity needs at least one photo with a face")
@@ -140,7 +140,7 @@ def identify(
     if len(views) > 1:
         alike = first @ first.T
         worst = np.unravel_index(int(alike.argmin()), alike.shape)
-        if alike[worst] < analyzer.same_person:
+        if alike[worst] < analyzer.same_person_threshold:
             raise FaceError(
                 f"photos {worst[0] + 1} and {worst[1] + 1} do not look like one person "
                 f"(similarity {alike[worst]:.2f}); give photos of one person, or name the face with --face"

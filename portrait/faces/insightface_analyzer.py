@@ -61,7 +61,7 @@ class InsightFaceAnalyzer:
     """
 
     name = "arcface"
-    same_person = 0.2  # two real photos of one person score about 0.5
+    same_person_threshold = 0.2  # two real photos of one person score about 0.5
     licenses = (SCRFD_500M, W600K_MBF)
 
     def __init__(

@@ -99,7 +99,7 @@ def load_adapter(pipe: Any, path: Path, kind: str, lora_weight: float = 1.0, cli
         raise
     except Exception as error:  # diffusers raises KeyError, OSError, ValueError, RuntimeError here
         _unload(pipe)
-        memory.refuse_if_full(error, path.name)
+        memory.raise_if_oom(error, path.name)
         raise WeightsCorruptError(f"{path} is not an {_TITLES[kind]} file: {error!r}") from error
 
 
@@ -126,7 +126,7 @@ def as_safetensors(path: Path) -> Path:
         state = torch.load(path, map_location="cpu", weights_only=True)
         flat = {f"{top}.{key}": value.contiguous().clone() for top, t in state.items() for key, value in t.items()}
     except Exception as error:  # pickle, zipfile and torch each raise their own
-        memory.refuse_if_full(error, path.name)
+        memory.raise_if_oom(error, path.name)
         why = " ".join(str(error).split())[:120]
         raise WeightsCorruptError(f"{path} is not an adapter of plain tensors: {why}") from None
     staging = None
@@ -204,7 +204,7 @@ def load_loras(pipe: Any, files: Sequence[tuple[Path, float]], active: Mapping[s
                     str(path.parent), weight_name=path.name, adapter_name=name, local_files_only=True
                 )
         except Exception as error:  # diffusers and peft raise many kinds here
-            memory.refuse_if_full(error, path.name)
+            memory.raise_if_oom(error, path.name)
             why = " ".join(str(error).split())[:200]
             raise WeightsCorruptError(f"{path} is not a LoRA for this model: {why}") from error
         if name not in {n for names in pipe.get_list_adapters().values() for n in names}:

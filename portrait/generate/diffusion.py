@@ -43,7 +43,7 @@ from portrait.generate.adapters import adapter_inputs, identity_adapter, load_ad
 from portrait.generate.autoencoder import PatchAutoencoder
 from portrait.generate.control import IdentityNet, control_image
 from portrait.generate.preview import clean_estimates
-from portrait.generate.structure import SourceUNet, hold_source
+from portrait.generate.structure import SourceUNet, condition_on_source
 from portrait.hub.files import sha256_of, verify_manifest
 from portrait.images import pixels_sha256
 from portrait.paths import cpu_threads
@@ -66,7 +66,7 @@ SCHEDULERS: dict[str, Any] = {
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-MOST_PROMPTS = 64
+MAX_PROMPTS = 64
 """So many encoded prompts are kept."""
 
 
@@ -173,7 +173,7 @@ class DiffusionGenerator:
         self.device = memory.choose_device("cpu" if device == "auto" and not recipe.memory else device)
         free = memory.free_memory(self.device) if recipe.memory else float("inf")
         self.tier = memory.choose_tier(tier, recipe.memory, free, self.device.type)
-        self.most_at_once = memory.most_at_once(self.tier, recipe.memory, free, recipe.resolution, self.device.type)
+        self.max_batch_size = memory.max_batch_size(self.tier, recipe.memory, free, recipe.resolution, self.device.type)
         # Without AVX-512 torch computes bfloat16 convolutions far slower than float32.
         has_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         on_cpu = "bfloat16" if recipe.autocast == "bfloat16" and has_bf16 else "float32"
@@ -194,7 +194,7 @@ class DiffusionGenerator:
         except WeightsCorruptError:
             raise
         except Exception as error:  # json, safetensors, transformers and diffusers each raise their own
-            memory.refuse_if_full(error, f"the model of recipe {recipe.name}")
+            memory.raise_if_oom(error, f"the model of recipe {recipe.name}")
             why = " ".join(str(error).split())[:300]
             where = recipe.single_file or recipe.base
             what = f"a checkpoint of the family {recipe.family}" if recipe.single_file else "a diffusers folder"
@@ -332,7 +332,7 @@ class DiffusionGenerator:
         """What the text encoders make of a prompt; of the last prompts, so that the people of a style share it."""
         key = (prompt, negative_prompt)
         if key not in self._prompts:
-            if len(self._prompts) >= MOST_PROMPTS:
+            if len(self._prompts) >= MAX_PROMPTS:
                 self._prompts.pop(next(iter(self._prompts)))
             if self.recipe.family == "sdxl":
                 self._prompts[key] = self.pipe.encode_prompt(
@@ -453,7 +453,7 @@ class DiffusionGenerator:
         with (
             self._autocast(),
             identity_adapter(self.pipe, knobs.ip_adapter_scale, self.loras) as pipe,
-            hold_source(pipe, latents, photos, level, covers),
+            condition_on_source(pipe, latents, photos, level, covers),
             clean_estimates(pipe) as estimates,
         ):
             output = pipe(

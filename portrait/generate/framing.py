@@ -53,7 +53,7 @@ STRIP = 64
 """Rows that are blended at once."""
 
 
-def set_back(photo: RgbImage, stylized: RgbImage, box: tuple[int, int, int], rim: float = 0.12) -> RgbImage:
+def paste_back(photo: RgbImage, stylized: RgbImage, box: tuple[int, int, int], rim: float = 0.12) -> RgbImage:
     """The photo with the stylized square in its place, blended over a rim inside the square.
 
     Args:

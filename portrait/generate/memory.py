@@ -82,7 +82,7 @@ def choose_tier(wanted: str, needs: Sequence[float], free: float, device: str) -
     )
 
 
-def most_at_once(tier: str, needs: Sequence[float], free: float, resolution: int, device: str) -> int:
+def max_batch_size(tier: str, needs: Sequence[float], free: float, resolution: int, device: str) -> int:
     """How many pictures of a batch are made at once: as many as fit beside the model, at least one.
 
     Each further picture is taken to need 1 GiB at 512 px and four times as much at twice the side, an estimate; a
@@ -130,7 +130,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in text for sign in _SIGNS)
 
 
-def refuse_if_full(error: BaseException, what: str) -> None:
+def raise_if_oom(error: BaseException, what: str) -> None:
     """Raises MemoryLimitError if an error met while `what` was loaded means that memory ran out."""
     if is_out_of_memory(error):
         why = " ".join(str(error).split())[:120] or type(error).__name__

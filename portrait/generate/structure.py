@@ -21,7 +21,7 @@ from torch import Tensor
 from portrait.generate.autoencoder import PatchAutoencoder
 
 
-def weaken(source: Tensor, level: Tensor | float, noise: Tensor) -> Tensor:
+def noise_augment(source: Tensor, level: Tensor | float, noise: Tensor) -> Tensor:
     """Cover unit-variance source latents with noise, keeping the variance at one.
 
     Args:
@@ -78,7 +78,7 @@ class SourceUNet(UNet2DConditionModel):
 
     def forward(self, sample: Tensor, timestep: Tensor, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
         if self.source is None or self.level is None:
-            raise ValueError("SourceUNet needs source latents: call it inside `hold_source`")
+            raise ValueError("SourceUNet needs source latents: call it inside `condition_on_source`")
         copies = sample.shape[0] // self.source.shape[0]
         y = self.source.to(sample).repeat(copies, 1, 1, 1)
         level = self.level.to(sample).expand(-1, 1, *sample.shape[2:]).repeat(copies, 1, 1, 1)
@@ -96,7 +96,7 @@ class SourceUNet(UNet2DConditionModel):
 
 
 @contextmanager
-def hold_source(
+def condition_on_source(
     pipe: Any, latents: Tensor, picture: Tensor, level: float, generators: Sequence[torch.Generator]
 ) -> Iterator[None]:
     """Let the pipeline's unet and decoder see the photo at a signal level; afterwards they are as they were.
@@ -113,7 +113,7 @@ def hold_source(
     """
     if isinstance(pipe.unet, SourceUNet):
         noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(latents)
-        pipe.unet.source = weaken(latents, level, noise)
+        pipe.unet.source = noise_augment(latents, level, noise)
         pipe.unet.level = torch.full((len(latents), 1, 1, 1), level)
     detail = max(0.0, 2 * level - 1)  # gone at half level: clean detail must not shine through covered latents
     if isinstance(pipe.vae, PatchAutoencoder) and detail > 0:

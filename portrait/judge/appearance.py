@@ -11,7 +11,7 @@ _SIDE = 256
 _SCALES = 4
 
 
-def measure_look(picture: RgbImage) -> dict[str, float]:
+def appearance_features(picture: RgbImage) -> dict[str, float]:
     """Statistics of colour and texture, of the picture brought to 256 pixels; name -> value.
 
     In CIE Lab: mean and spread of lightness, mean of a and b, mean and spread of chroma. Texture: the logarithm of the

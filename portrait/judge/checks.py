@@ -106,7 +106,7 @@ def _window(x: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(x, (0, 0), _WINDOW)
 
 
-STYLE_FEATURES = (
+FACE_STYLE_FEATURES = (
     "edges",
     "fine detail",
     "middle detail",
@@ -122,12 +122,12 @@ STYLE_FEATURES = (
 )
 _SHRINK = 0.2
 """Share of the covariance's off-diagonal part that is dropped: there are few pictures for many features."""
-LEAST_FOR_STATISTICS = 20
+MIN_PICTURES_FOR_STATISTICS = 20
 """Fewer pictures say nothing of a style."""
 
 
-def style_features(photo: RgbImage, picture: RgbImage) -> np.ndarray:
-    """How a face is drawn, in the order of `STYLE_FEATURES`; mostly against the photo, so that people count little.
+def face_style_features(photo: RgbImage, picture: RgbImage) -> np.ndarray:
+    """How a face is drawn, in the order of `FACE_STYLE_FEATURES`; mostly against the photo, so that people count little.
 
     On CIE Lab: logarithms of the ratios, picture over photo, of mean gradient, of the energy finer than 1.5 px and
     between 1.5 and 5 px, and of the deviation of lightness; the shares of pixels with a strong (above 8 units a
@@ -185,7 +185,7 @@ def _drawing(crop: RgbImage) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StyleStatistics:
-    """How faces of one style are drawn: mean (F,) and inverse covariance (F, F) of `style_features`, and the limits.
+    """How faces of one style are drawn: mean (F,) and inverse covariance (F, F) of `face_style_features`, and the limits.
 
     `limit` bounds `style_distance`, and `least` is what `style_on_face` must reach to be this style, beyond what copies
     reach: half a woodcut may be no copy, and is no woodcut. `portrait calibrate` sets each so that a stated share of
@@ -210,7 +210,7 @@ class StyleStatistics:
 def style_distance(features: np.ndarray, statistics: StyleStatistics) -> float:
     """How far a face is from how the style is drawn, in deviations: about 1 is usual, 0 is the mean face.
 
-    The Mahalanobis distance of `style_features`, divided by the root of their number.
+    The Mahalanobis distance of `face_style_features`, divided by the root of their number.
 
     Reference:
         Mahalanobis 1936, "On the generalised distance in statistics".
@@ -219,17 +219,17 @@ def style_distance(features: np.ndarray, statistics: StyleStatistics) -> float:
     return float(np.sqrt(max(0.0, gap @ statistics.precision @ gap) / len(gap)))
 
 
-def not_told_apart(other_styles_rejected: Mapping[str, float]) -> dict[str, float]:
+def confusable_styles(other_styles_rejected: Mapping[str, float]) -> dict[str, float]:
     """Those of the other styles whose right pictures mostly pass a style's check, with the share that it rejects."""
     return {other: share for other, share in other_styles_rejected.items() if share < 0.5}
 
 
-def passing_in_words(weak: Mapping[str, float]) -> str:
-    """`not_told_apart` for people: such as "100% of watercolor, 72% of oil portraits"."""
+def format_confusable(weak: Mapping[str, float]) -> str:
+    """`confusable_styles` for people: such as "100% of watercolor, 72% of oil portraits"."""
     return ", ".join(f"{1 - share:.0%} of {other}" for other, share in weak.items()) + " portraits"
 
 
-def left_out_distances(features: np.ndarray, people: Sequence[int]) -> np.ndarray:
+def leave_one_person_out_distances(features: np.ndarray, people: Sequence[int]) -> np.ndarray:
     """(N,) distance of each picture from the statistics of all other people's pictures."""
     whose = np.asarray(people)
     return np.array(

@@ -21,14 +21,14 @@ class Nearest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alike:
+class DuplicateIdentity:
     """Two names whose photos every judge takes for one person; `similarity` per judge."""
 
     subjects: tuple[str, str]
     similarity: dict[str, float]
 
 
-class Crowd:
+class Gallery:
     """People by name, each with the embedding of their photos per judge.
 
     Nothing depends on the order in which people or portraits come: names are sorted, sums are in float64 and margins
@@ -53,7 +53,7 @@ class Crowd:
             self._sides[judges] = names, table, alike
         return self._sides[judges]
 
-    def alike(self) -> list[Alike]:
+    def duplicate_identities(self) -> list[DuplicateIdentity]:
         """Pairs of people whom every judge takes for one, by `photo_thresholds`: one person under two names, or twins."""
         found = []
         for judges in sorted({tuple(sorted(known)) for known in self._people.values()}):
@@ -61,7 +61,7 @@ class Crowd:
             for a, b in zip(*np.nonzero(np.triu(alike, 1)), strict=True):
                 if self._people[names[a]].keys() & self._people[names[b]].keys() == set(judges):  # all that both have
                     scores = {judge: round(float(table[judge][a] @ table[judge][b]), 4) for judge in judges}
-                    found.append(Alike(subjects=(names[a], names[b]), similarity=scores))
+                    found.append(DuplicateIdentity(subjects=(names[a], names[b]), similarity=scores))
         return found
 
     def nearest(self, portraits: Sequence[tuple[str, Mapping[str, Embedding]]]) -> list[Nearest | None]:
@@ -93,7 +93,7 @@ class Crowd:
         return found
 
 
-def separation(
+def genuine_impostor_gap(
     people: Mapping[str, Mapping[str, Embedding]], portraits: Iterable[tuple[str, Mapping[str, Embedding]]]
 ) -> dict[str, float]:
     """Judge -> genuine mean minus impostor mean: the way from the person to a stranger, in cosine units.

@@ -65,7 +65,7 @@ class Thresholds:
     statistics: StyleStatistics | None = None
 
     @property
-    def least_style(self) -> float:
+    def required_style_on_face(self) -> float:
         """What `style_on_face` must reach: more than a copy, and what the style's own pictures reach."""
         return max(self.style_on_face, 0.0 if self.statistics is None else self.statistics.least)
 

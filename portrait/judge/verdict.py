@@ -88,7 +88,7 @@ def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
         reasons.insert(0, "no_face")
     if measured.style_on_face < thresholds.style_on_face:
         reasons.append("not_stylized")
-    elif measured.style_on_face < thresholds.least_style or (
+    elif measured.style_on_face < thresholds.required_style_on_face or (
         thresholds.statistics is not None
         and measured.style_distance is not None
         and measured.style_distance > thresholds.statistics.limit
@@ -105,7 +105,7 @@ def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
     return Verdict(accepted=not reasons, reasons=tuple(reasons), margin=min(margins.values(), default=0.0))
 
 
-def in_words(reason: str) -> str:
+def describe_reason(reason: str) -> str:
     """A reason code as a person would say it."""
     code, _, judge = reason.partition(":")
     if code == "not_stylized" and judge:

@@ -122,7 +122,7 @@ class Policy:
         self.until = until
         self._last = self.first = first
         self._fitted = fitted
-        self._limits = np.array([thresholds.identity.get(o, thresholds.least_style) for o in curves.outputs])
+        self._limits = np.array([thresholds.identity.get(o, thresholds.required_style_on_face) for o in curves.outputs])
         self._style = curves.outputs.index(STYLE)
         m, d = len(curves.outputs), len(KNOBS)
         self._mean = np.concatenate([np.zeros(m), np.ones(m * d)])

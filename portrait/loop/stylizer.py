@@ -17,21 +17,21 @@ import numpy as np
 import portrait
 from portrait.errors import SettingsError
 from portrait.faces.alignment import align_face
-from portrait.faces.conditioning_recogniser import FaceConditioner
+from portrait.faces.conditioning_recogniser import ConditioningRecogniser
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose_faces, identify
-from portrait.generate.framing import Framed, frame_portrait, set_back
+from portrait.generate.framing import Framed, frame_portrait, paste_back
 from portrait.generate.keep import Kept, hold_colors, prepare_keeps
 from portrait.images import Photo, pixels_sha256, resized
 from portrait.judge.checks import (
     StyleStatistics,
     burned_share,
     color_distance,
+    confusable_styles,
     edge_agreement,
-    not_told_apart,
+    face_style_features,
     point_displacement,
     psnr_inside,
     style_distance,
-    style_features,
     style_on_face,
 )
 from portrait.judge.thresholds import Thresholds
@@ -73,7 +73,7 @@ class PortraitGenerator(Protocol):
     tier: str
     dtype: str
     sampler: str
-    most_at_once: int
+    max_batch_size: int
 
     def prepare(
         self,
@@ -165,7 +165,7 @@ class Stylizer:
         generator: PortraitGenerator,
         analyzer: FaceAnalyzer,
         referees: Sequence[Recogniser],
-        conditioner: FaceConditioner | None = None,
+        conditioner: ConditioningRecogniser | None = None,
     ) -> None:
         if not referees and recipe.recogniser:
             raise SettingsError("the conditioning recogniser may not be the only judge: give a second one")
@@ -209,15 +209,15 @@ class Stylizer:
             require_commercial(recipe)
         recipe = located(recipe)
         from portrait.faces.dlib_analyzer import DlibAnalyzer
-        from portrait.faces.dlib_recogniser import DlibReferee
+        from portrait.faces.dlib_recogniser import DlibRecogniser
         from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
         from portrait.generate.diffusion import DiffusionGenerator
 
         analyzer: FaceAnalyzer = DlibAnalyzer() if commercial else InsightFaceAnalyzer(threads=threads or None)
-        referees: list[Recogniser] = [] if commercial else [DlibReferee()]
+        referees: list[Recogniser] = [] if commercial else [DlibRecogniser()]
         conditioner = None
         if recipe.recogniser_file is not None:
-            conditioner = FaceConditioner(recipe.recogniser_file, recipe.embedding, threads=threads or None)
+            conditioner = ConditioningRecogniser(recipe.recogniser_file, recipe.embedding, threads=threads or None)
         generator = DiffusionGenerator(recipe, threads=threads or None, device=device, tier=memory)
         stylizer = cls(recipe, generator, analyzer, referees, conditioner)
         for judge in (analyzer, *referees):
@@ -352,7 +352,7 @@ class Stylizer:
         chosen = policy.first, policy.forecast(policy.first)
         while True:
             left = settings.max_attempts - len(tries)
-            count = min(settings.batch, self.generator.most_at_once, left)
+            count = min(settings.batch, self.generator.max_batch_size, left)
             seeds = tuple(range(seed + len(tries), seed + len(tries) + count))
             made = self._attempt(job, *chosen, seeds, len(tries), on_step, on_preview)
             tries += made
@@ -616,12 +616,12 @@ class Stylizer:
             "thresholds": thresholds.as_record(),
             "limits": {
                 "style_on_face": thresholds.style_on_face,
-                "style_on_face_of_style": round(thresholds.least_style, 4),
+                "style_on_face_of_style": round(thresholds.required_style_on_face, 4),
                 "burned": thresholds.burned,
                 "style_distance": None if thresholds.statistics is None else round(thresholds.statistics.limit, 3),
                 "styles_not_told_apart": {}
                 if thresholds.statistics is None
-                else not_told_apart(thresholds.statistics.other_styles_rejected),
+                else confusable_styles(thresholds.statistics.other_styles_rejected),
                 "kept": {keep.name: KEEP_LIMITS[keep.kind][1] for keep in settings.keeps()},
             },
             "kept_share": {name: round(float(mask.mean()), 4) for name, mask in job.kept.masks.items()},
@@ -657,7 +657,7 @@ def _delivered(picture: RgbImage, photo: Photo, framed: Framed, kept: Kept, fram
         held = kept.hold(picture)
         return held, held
     left, top, side = framed.box
-    whole = set_back(photo.pixels, picture, framed.box)
+    whole = paste_back(photo.pixels, picture, framed.box)
     square = RgbImage(whole[top : top + side, left : left + side])
     square[...] = kept.hold(square)
     return whole, resized(square, picture.shape[1], picture.shape[0])
@@ -675,8 +675,8 @@ def face_style(framed: Framed, picture: RgbImage, face: Face | None = None) -> f
 
 
 def face_features(framed: Framed, picture: RgbImage) -> np.ndarray:
-    """`judge.checks.style_features` of a picture of the framed square, at the photo's landmarks."""
-    return style_features(*(align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture)))
+    """`judge.checks.face_style_features` of a picture of the framed square, at the photo's landmarks."""
+    return face_style_features(*(align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture)))
 
 
 def _ended(tries: Sequence[_Try], settings: Settings, spent: float) -> str:

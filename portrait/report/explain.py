@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from portrait.errors import SettingsError
-from portrait.judge.checks import passing_in_words
-from portrait.judge.verdict import in_words
+from portrait.judge.checks import format_confusable
+from portrait.judge.verdict import describe_reason
 
 _KNOBS = {
     "strength": "strength",
@@ -89,7 +89,7 @@ def _outcome(record: dict[str, Any], attempts: list[Any], chosen: int, settings:
         accepted = sum(a["accepted"] for a in attempts)
         most = " It is the most stylized one of those that passed." if accepted > 1 else ""
         return f"Accepted: attempt {chosen + 1} ({tried}).{most}"
-    why = "; ".join(in_words(reason) for reason in record["reasons"])
+    why = "; ".join(describe_reason(reason) for reason in record["reasons"])
     return f"Rejected ({tried}). The one that came closest is attempt {chosen + 1}: {why}."
 
 
@@ -134,7 +134,7 @@ def _scores(record: dict[str, Any], attempt: dict[str, Any]) -> list[str]:
             f"limit {farthest:.2f}"
         )
         if weak := limits.get("styles_not_told_apart"):
-            lines.append(f"  that says little about which style it is: {passing_in_words(weak)} would pass too")
+            lines.append(f"  that says little about which style it is: {format_confusable(weak)} would pass too")
     if "burned" in attempt["reasons"]:
         lines.append(f"  burned: {attempt['burned']:.1%} of the pixels, at most {most:.1%} may be")
     if "swapped" in attempt["reasons"]:
@@ -155,6 +155,6 @@ def _moved(before: dict[str, Any], after: dict[str, Any], reasons: list[str]) ->
     changes = [
         f"{words} {before[name]:g} -> {after[name]:g}" for name, words in _KNOBS.items() if before[name] != after[name]
     ]
-    why = "; ".join(in_words(reason) for reason in reasons)
+    why = "; ".join(describe_reason(reason) for reason in reasons)
     what = ", ".join(changes) if changes else "another seed only"
     return [f"  changed because {why}: {what}"] if why else [f"  changed: {what}"]

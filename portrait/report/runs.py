@@ -11,7 +11,7 @@ from typing import Any
 from portrait.campaign.ledger import Job, Ledger
 from portrait.campaign.settle import finalize_run
 from portrait.errors import EvaluationError, SettingsError
-from portrait.judge.gallery import separation
+from portrait.judge.gallery import genuine_impostor_gap
 from portrait.records import Embedding
 
 SCHEMA = 1
@@ -74,7 +74,7 @@ def read_run(folder: Path) -> Run:
         settled=settled,
     )
     made = ((jobs[i]["subject"], embeddings[i]) for i in _with_pictures(run))
-    run.separation.update(separation(run.identities, made) or kept)
+    run.separation.update(genuine_impostor_gap(run.identities, made) or kept)
     return run
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from portrait.calibrate.thresholds import equal_error_rate
 from portrait.errors import TooFewPairsError
 from portrait.intervals import bootstrap_share_of_pairs, wilson
-from portrait.judge.gallery import Crowd
+from portrait.judge.gallery import Gallery
 from portrait.judge.thresholds import threshold_at_far
 from portrait.report.runs import Run, _with_pictures
 from portrait.report.summary import _rate
@@ -115,12 +115,12 @@ def _far_interval(people: list[str], whose: list[str], passed: np.ndarray) -> li
 def _note_confusion(run: Run) -> list[dict[str, Any]]:
     """Put into each job who else of the run is nearest (`nearest`, as `judge.gallery.Nearest`); returns who are alike as
     photos and so are not put against each other."""
-    crowd, chosen = Crowd(run.identities), _comparable(run)
-    found = crowd.nearest([(run.jobs[i]["subject"], run.embeddings[i]) for i in chosen])
+    gallery, chosen = Gallery(run.identities), _comparable(run)
+    found = gallery.nearest([(run.jobs[i]["subject"], run.embeddings[i]) for i in chosen])
     for i, nearest in zip(chosen, found, strict=True):
         if nearest is not None:
             run.jobs[i]["nearest"] = {"subject": nearest.subject, "margin": nearest.margin}
-    return [{"subjects": list(pair.subjects), "similarity": pair.similarity} for pair in crowd.alike()]
+    return [{"subjects": list(pair.subjects), "similarity": pair.similarity} for pair in gallery.duplicate_identities()]
 
 
 def _same_person(run: Run) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from portrait.judge.verdict import KEEP_LIMITS, in_words
+from portrait.judge.verdict import KEEP_LIMITS, describe_reason
 from portrait.paths import config_dir
 from portrait.recipes.recipe import Recipe
 from portrait.recipes.style import styles
@@ -247,7 +247,7 @@ def _verdict(shot: Shot) -> str:
         head, tone = strings.ACCEPTED if len(judges) > 1 else strings.ACCEPTED_ONE, "good"
         how = ""
     else:
-        why = "; ".join(in_words(reason) for reason in record["reasons"])
+        why = "; ".join(describe_reason(reason) for reason in record["reasons"])
         head, tone = strings.REJECTED.format(why=why), "bad"
         how = f'<p class="note">{strings.REJECTED_HOW}</p>'
     rows = []

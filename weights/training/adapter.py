@@ -30,7 +30,7 @@ from stage import Stage, arguments
 from text import draw_prompt
 from torch.nn import functional as F
 
-from portrait.generate.structure import weaken
+from portrait.generate.structure import noise_augment
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["adapter"]
@@ -45,7 +45,7 @@ def draw(trainer: Trainer) -> dict:
     exchange = morph & (rng.random(size) < CONFIG["exchange"])
     batch = pairs.get(picks.tolist(), exchange)
     level = torch.from_numpy(rng.uniform(*CONFIG["levels"], size).astype(np.float32))[:, None, None, None]
-    batch["source"] = weaken(batch["source"], level, torch.randn_like(batch["source"]))
+    batch["source"] = noise_augment(batch["source"], level, torch.randn_like(batch["source"]))
     batch["level"] = level.expand(-1, 1, *batch["source"].shape[2:])
     batch["detail"] = (2 * level - 1).clamp(min=0) * torch.from_numpy(~exchange)[:, None, None, None]
     batch["prompts"] = [draw_prompt(s, rng, 0.0) for s in batch["styles"]]

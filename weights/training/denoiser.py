@@ -38,7 +38,7 @@ from transformers import CLIPTokenizer
 
 from portrait.faces.insightface_analyzer import find_pack
 from portrait.generate.autoencoder import PatchAutoencoder
-from portrait.generate.structure import NOISE_SCHEDULE, SourceUNet, weaken
+from portrait.generate.structure import NOISE_SCHEDULE, SourceUNet, noise_augment
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["denoiser"]
@@ -275,7 +275,7 @@ class Trainer:
         )
         only_face = torch.where(only_face.amax((1, 2, 3), keepdim=True) > 0, only_face, torch.ones(()))
         level_map = 1 - only_face * (1 - level)
-        batch["source"] = weaken(batch["source"], level_map, torch.randn_like(batch["source"]))
+        batch["source"] = noise_augment(batch["source"], level_map, torch.randn_like(batch["source"]))
         batch["level"] = level_map
         batch["detail"] = (2 * level - 1).clamp(min=0) * torch.from_numpy(~exchange)[:, None, None, None]
         batch["has_id"], batch["weak"], batch["exchange"] = ~no_id, weak, exchange
@@ -359,7 +359,10 @@ class Trainer:
         clean, scores = batch["source"], {}
         for name, level in (("val", 1.0), ("val_no_source", 0.0)):
             cover = torch.randn(clean.shape, generator=generator)
-            batch["source"], batch["level"] = weaken(clean, level, cover), torch.full((len(picks), 1, 1, 1), level)
+            batch["source"], batch["level"] = (
+                noise_augment(clean, level, cover),
+                torch.full((len(picks), 1, 1, 1), level),
+            )
             scores[name] = round(self.losses(batch, False)[0].item(), 4)
         return scores
 
@@ -369,7 +372,7 @@ class Trainer:
     ) -> Tensor:
         """DDIM from noise, as the product does it; scaled latents (B, 32, 32, 32). `level` is (B, 1, 1, 1)."""
         shape, embedding = batch["source"].shape, batch["embedding"]
-        source = weaken(batch["source"], level, torch.randn(shape, generator=generator))
+        source = noise_augment(batch["source"], level, torch.randn(shape, generator=generator))
         x = here(torch.randn(shape, generator=generator))
         prompts = [""] * len(x) + [PROMPTS[s][0] for s in batch["styles"]]
         self.scheduler.set_timesteps(steps)
