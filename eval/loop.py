@@ -170,7 +170,9 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
                 break
     else:
         curves = studio.stylizer.curves(cell.style).chosen(judges)
-        policy = Policy(curves, knobs, gate, until=arm.rpartition(" ")[2], fitted=studio.stylizer.recipe.fitted)
+        policy = Policy(
+            curves, knobs, gate, until=arm.rpartition(" ")[2], fitted=studio.stylizer.recipe.with_enough_steps
+        )
         chosen: Knobs | None = knobs
         while chosen is not None:
             made, verdict = attempt(chosen)

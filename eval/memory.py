@@ -135,7 +135,7 @@ def measured(
     box = np.array([-2, -2.5, 2, 2.5], np.float32) * eye + size / 2
     face = Face(bbox=box, kps=kps, det_score=0.9)
     who = rng.normal(size=512).astype(np.float32)
-    knobs = recipe.fitted(recipe.knobs_at(0.5))
+    knobs = recipe.with_enough_steps(recipe.knobs_at(0.5))
     conditions = generator.prepare(photo, who / np.linalg.norm(who), "oil painting, portrait of a person", "", face)
     loaded = time.perf_counter() - start
     rows = []

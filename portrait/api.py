@@ -13,7 +13,8 @@ from portrait.errors import FaceError
 from portrait.images import Photo, as_photo
 from portrait.loop.stylizer import Stylizer
 from portrait.records import RgbImage
-from portrait.settings import Settings, check_names
+from portrait.settings import Settings
+from portrait.validation import check_names
 
 Picture = str | Path | Image.Image | RgbImage | Photo
 """A photo: a file's path, a PIL image, a (H, W, 3) uint8 RGB array, or what `read_photo` returned."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from portrait.errors import SettingsError
 from portrait.records import Keep, Knobs
+from portrait.validation import check_names, parse_toml, read_text
 
 
 def _setting(
@@ -183,14 +182,6 @@ def flags_of(settings: Settings) -> list[str]:
     return found
 
 
-def check_names(names: Iterable[str], where: str, known: Collection[str]) -> None:
-    """Raises SettingsError for a name that is not known; says which was probably meant."""
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            raise SettingsError(f"{where}: unknown setting {name!r}" + (f"; did you mean {close[0]}?" if close else ""))
-
-
 def settings_from(flags: Mapping[str, Any], file: Path | None = None) -> Settings:
     """Flag over file over default.
 
@@ -204,12 +195,7 @@ def settings_from(flags: Mapping[str, Any], file: Path | None = None) -> Setting
     known = {f.name for f in fields(Settings)}
     values: dict[str, Any] = {}
     if file is not None:
-        try:
-            values = tomllib.loads(file.read_text("utf-8"))
-        except OSError as error:
-            raise SettingsError(f"cannot read {file}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{file} is not TOML: {error}") from None
+        values = parse_toml(read_text(file), str(file))
     check_names(values, str(file), known)
     values |= {key: value for key, value in flags.items() if key in known}
     for name in ("style", "keep", "lora"):

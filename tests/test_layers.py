@@ -11,7 +11,7 @@ import portrait
 
 PACKAGE = Path(portrait.__file__).parent
 LAYERS = [
-    {"errors", "records", "settings"},
+    {"errors", "records", "settings", "validation", "file_model"},
     {"images", "paths", "intervals", "hub"},
     {"faces", "recipes"},
     {"generate", "judge"},

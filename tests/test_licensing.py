@@ -20,7 +20,8 @@ from portrait.errors import LicenseError, SettingsError, WeightsError
 from portrait.hub import files as weights
 from portrait.hub import store
 from portrait.recipes.licensing import FACE_FILES, license_chain, nearest_allowed, not_for_business, require_commercial
-from portrait.recipes.load import customised, load_recipe, recipe_names
+from portrait.recipes.load import load_recipe, recipe_names
+from portrait.recipes.override import with_overrides
 from portrait.settings import settings_from
 
 
@@ -60,10 +61,10 @@ def test_a_refusal_names_the_part_and_the_nearest_recipe(name: str, because: str
 def test_unknown_and_conditional_parts_are_refused_too(tmp_path: Path) -> None:
     lora = tmp_path / "mine.safetensors"
     lora.write_bytes(b"x")
-    recipe = customised(load_recipe("sd15-plus-face"), loras=[f"{lora}:0.5"])
+    recipe = with_overrides(load_recipe("sd15-plus-face"), loras=[f"{lora}:0.5"])
     with pytest.raises(LicenseError, match=r"mine\.safetensors \(unknown: unknown\)"):
         require_commercial(recipe)
-    turbo = customised(load_recipe("sdxl-plus-face"), base="sdxl-turbo")
+    turbo = with_overrides(load_recipe("sdxl-plus-face"), base="sdxl-turbo")
     with pytest.raises(LicenseError, match="sdxl-turbo .conditional: Stability AI Community"):
         require_commercial(turbo)
 
@@ -93,7 +94,7 @@ def test_a_lora_of_ones_own_is_unknown_until_its_licence_is_stated(tmp_path: Pat
 
 def test_a_part_that_is_no_checkpoint_is_no_base() -> None:
     with pytest.raises(SettingsError, match="--base faceid_sd15 is not one checkpoint"):
-        customised(load_recipe("sd15-plus-face"), base="faceid_sd15")
+        with_overrides(load_recipe("sd15-plus-face"), base="faceid_sd15")
 
 
 def test_the_chain_has_the_tools_that_judge_and_for_business_only_free_ones() -> None:
@@ -179,7 +180,7 @@ def test_a_style_of_ones_own_works_with_every_public_recipe(config: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('[noir]\ntitle = "x"\n', "an entry needs title and prompt"),
+        ('[noir]\ntitle = "x"\n', r"\[noir\] lacks: prompt"),
         ('[noir]\ntitle = "x"\nprompt = "y"\nweight = "z"\n', "unknown key 'weight'"),
         ("[noir\n", "is not TOML"),
     ],
@@ -200,13 +201,13 @@ def test_a_style_that_does_not_fit_says_where(config: Path, text: str, says: str
         ('extends = "sd15-faceid"\n[parts]\nbrain = "sd15"\n', "unknown role 'brain'"),
         ('extends = "sd15-faceid"\n[[loras]]\nweight = 1.0\n', "has a weight and either part or file"),
         ('extends = "sd15-faceid"\ncontrol = "keypoints2"\n', "control 'keypoints2' is not one of"),
-        ('extends = "sd15-faceid"\nmin_steps = "4"\n', "min_steps must be int"),
-        ('extends = "sd15-faceid"\nresolution = inf\n', "a value is of the wrong kind"),
+        ('extends = "sd15-faceid"\nmin_steps = "4"\n', "min_steps must be a whole number, got '4'"),
+        ('extends = "sd15-faceid"\nresolution = inf\n', "resolution must be a whole number, got inf"),
         ('extends = "sd15-faceid"\nmemory = [5.0]\n', "GiB for the tiers full, offload and sequential; got"),
         ('extends = "sd15-faceid"\nmemory = [5.0, 3.5, -1]\n', "GiB for the tiers full, offload and sequential; got"),
         ('extends = "sd15-faceid"\nparts = 3\n', "parts must be a table"),
         ('extends = "sd15-faceid"\nbase = "."\n[parts]\nbase = "sd15"\n', "names its base twice"),
-        ('extends = "sd15-faceid"\nlicenses = [3]\n', "entry has part, license and commercial"),
+        ('extends = "sd15-faceid"\nlicenses = [3]\n', r"\[\[licenses\]\] 1 must be a table, got 3"),
         ('extends = "sd15-faceid"\n[[loras]]\nweight = nan\nfile = "x.safetensors"\n', "outside -4 to 4"),
         ("x = " + "[" * 5000, "is not TOML"),
     ],
@@ -231,11 +232,11 @@ def test_an_unknown_part_is_named(tmp_path: Path) -> None:
 def test_another_base_replaces_the_licence_of_the_old_one(tmp_path: Path) -> None:
     file = tmp_path / "style.safetensors"
     file.write_bytes(b"x")
-    recipe = customised(load_recipe("sd15-plus-face"), base=str(file))
+    recipe = with_overrides(load_recipe("sd15-plus-face"), base=str(file))
     chain = {link["part"]: link["commercial"] for link in recipe.licenses}
     assert chain["style.safetensors"] == "unknown"
     assert "sd15" not in chain
-    part = customised(load_recipe("sd15-plus-face"), base="dreamshaper-8-single")
+    part = with_overrides(load_recipe("sd15-plus-face"), base="dreamshaper-8-single")
     assert "dreamshaper-8-single" in part.part_names
     assert not not_for_business(part)
 
@@ -250,12 +251,12 @@ def test_another_base_replaces_the_licence_of_the_old_one(tmp_path: Path) -> Non
 )
 def test_a_base_or_lora_that_is_not_there_is_named(base: str, loras: list[str], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
-        customised(load_recipe("sd15-faceid"), base, loras)
+        with_overrides(load_recipe("sd15-faceid"), base, loras)
 
 
 def test_mini_takes_no_other_base() -> None:
     with pytest.raises(SettingsError, match="recipe mini is one small model of its own"):
-        customised(load_recipe("mini"), base="sd15-single")
+        with_overrides(load_recipe("mini"), base="sd15-single")
 
 
 def test_flags_and_files_set_the_new_settings(tmp_path: Path) -> None:

@@ -28,8 +28,9 @@ from portrait.hub.files import sha256_of
 from portrait.hub.manifest import find_part, manifest
 from portrait.images import Photo
 from portrait.loop.stylizer import Stylizer
-from portrait.recipes.load import customised, load_recipe, recipe_names
-from portrait.recipes.locate import located
+from portrait.recipes.load import load_recipe, recipe_names
+from portrait.recipes.locate import resolve_files
+from portrait.recipes.override import with_overrides
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Knobs, RgbImage
 from portrait.settings import Settings
@@ -59,7 +60,7 @@ def small(name: str) -> Recipe:
     """The recipe fetched and located, at 64 px and without a claim on memory."""
     recipe = load_recipe(name)
     fetch([find_part(part) for part in recipe.part_names])
-    return replace(located(recipe), resolution=SIZE, memory=())
+    return replace(resolve_files(recipe), resolution=SIZE, memory=())
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def distance(a: RgbImage, b: RgbImage) -> float:
 
 def knobs_of(recipe: Recipe, **change: Any) -> Knobs:
     steps = {} if recipe.min_steps > 1 else {"num_inference_steps": 4, "strength": 0.8}
-    return recipe.fitted(replace(recipe.knobs_at(0.5), **(steps | change)))
+    return recipe.with_enough_steps(replace(recipe.knobs_at(0.5), **(steps | change)))
 
 
 @pytest.mark.parametrize("control", ["canny", "lineart", "tile"])
@@ -170,7 +171,7 @@ def test_a_recipe_whose_models_are_not_here_names_the_command(tmp_path: Path, hu
         with pytest.raises(
             WeightsMissingError, match=r"sd15-faceid needs sd15, .*run: portrait weights fetch sd15-faceid"
         ):
-            located(load_recipe("sd15-faceid"))
+            resolve_files(load_recipe("sd15-faceid"))
 
 
 # ---- adapters
@@ -307,7 +308,7 @@ def test_a_distilled_model_never_runs_fewer_steps_than_it_was_made_for(name: str
     for balance in np.linspace(0, 1, 21):
         for strength in (None, 0.3, 0.35, 0.7, 1.0):
             knobs = recipe.knobs_at(float(balance))
-            knobs = recipe.fitted(knobs if strength is None else replace(knobs, strength=strength))
+            knobs = recipe.with_enough_steps(knobs if strength is None else replace(knobs, strength=strength))
             assert knobs.steps >= recipe.min_steps
 
 
@@ -324,11 +325,11 @@ def test_lcm_is_never_asked_for_more_steps_than_it_knows(
 ) -> None:
     generator = DiffusionGenerator(small("sd15-faceid-fast"), threads=1)
     knobs = replace(generator.recipe.knobs_at(0.5), strength=strength, num_inference_steps=steps)
-    knobs = generator.recipe.fitted(knobs)
+    knobs = generator.recipe.with_enough_steps(knobs)
     assert knobs.num_inference_steps in (50, 60)
     with pytest.raises(SettingsError, match=r"strength 0\.08"):
         draw(generator, picture, person(1), knobs)
-    least = generator.recipe.fitted(replace(knobs, strength=0.08, num_inference_steps=8))
+    least = generator.recipe.with_enough_steps(replace(knobs, strength=0.08, num_inference_steps=8))
     assert (least.num_inference_steps, least.steps) == (50, 4)
     draw(generator, picture, person(1), least)
 
@@ -433,9 +434,9 @@ def test_a_diffusers_folder_takes_the_place_of_the_base(hub: Hub, picture: RgbIm
     fetched = small(name)
     folder = tmp_path / "mine"
     shutil.copytree(fetched.base, folder)
-    recipe = customised(load_recipe(name), base=str(folder))
+    recipe = with_overrides(load_recipe(name), base=str(folder))
     assert {"part": "mine", "license": "unknown", "commercial": "unknown"} in recipe.licenses
-    own = replace(located(recipe), resolution=SIZE, memory=())
+    own = replace(resolve_files(recipe), resolution=SIZE, memory=())
     assert own.base == folder
     knobs = knobs_of(fetched)
     a, b = (draw(DiffusionGenerator(r, threads=1), picture, person(1), knobs) for r in (fetched, own))
@@ -449,7 +450,7 @@ def test_a_checkpoint_in_one_file_takes_the_place_of_the_base(
     fetched = small(name)
     file = tmp_path / "mine.safetensors"
     file.write_bytes(public.checkpoint(fetched.family))
-    recipe = customised(fetched, base=str(file))
+    recipe = with_overrides(fetched, base=str(file))
     generator = DiffusionGenerator(recipe, threads=1)
     assert generator.digests["mine.safetensors"] == sha256_of(file)
     knobs = knobs_of(recipe)
@@ -461,11 +462,11 @@ def test_a_checkpoint_in_one_file_takes_the_place_of_the_base(
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 def test_a_part_of_the_manifest_takes_the_place_of_the_base(hub: Hub, picture: RgbImage, family: str) -> None:
     fetched = small(f"{family}-plus-face")
-    recipe = customised(load_recipe(fetched.name), base=f"{family}-single")
+    recipe = with_overrides(load_recipe(fetched.name), base=f"{family}-single")
     with pytest.raises(WeightsMissingError, match=f"run: portrait weights fetch {family}-single$"):
-        located(recipe)
+        resolve_files(recipe)
     fetch([find_part(part) for part in recipe.part_names])
-    own = replace(located(recipe), resolution=SIZE, memory=())
+    own = replace(resolve_files(recipe), resolution=SIZE, memory=())
     assert {"part": f"{family}-single", "commercial": "yes"}.items() <= own.licenses[0].items()
     assert family not in [link["part"] for link in own.licenses]
     knobs = knobs_of(fetched)
@@ -479,9 +480,9 @@ def test_a_folder_that_wants_a_strange_library_is_refused(hub: Hub, tmp_path: Pa
     index = folder / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"text_encoder": ["evil", "Encoder"]}))
     (folder / "text_encoder" / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    recipe = customised(load_recipe("sd15-faceid"), base=str(folder))
+    recipe = with_overrides(load_recipe("sd15-faceid"), base=str(folder))
     with pytest.raises(WeightsCorruptError, match="wants text_encoder from the library 'evil'"):
-        DiffusionGenerator(replace(located(recipe), resolution=SIZE, memory=()), threads=1)
+        DiffusionGenerator(replace(resolve_files(recipe), resolution=SIZE, memory=()), threads=1)
     assert not (tmp_path / "ran").exists()
 
 
@@ -509,21 +510,21 @@ def test_a_file_that_is_no_checkpoint_is_refused(hub: Hub, tmp_path: Path) -> No
     file = tmp_path / "mine.safetensors"
     file.write_bytes(public.kohya_lora("sd15"))
     with pytest.raises(WeightsCorruptError, match="is not a checkpoint of the family sd15"):
-        DiffusionGenerator(customised(small("sd15-faceid"), base=str(file)), threads=1)
+        DiffusionGenerator(with_overrides(small("sd15-faceid"), base=str(file)), threads=1)
 
 
 def test_loras_of_ones_own_work_beside_the_adapters(hub: Hub, picture: RgbImage, tmp_path: Path) -> None:
     file = tmp_path / "style.safetensors"
     file.write_bytes(public.kohya_lora("sd15", seed=21))
     fetched = small("sd15-faceid")
-    recipe = customised(fetched, loras=[f"{file}:0.5"])
+    recipe = with_overrides(fetched, loras=[f"{file}:0.5"])
     generator = DiffusionGenerator(recipe, threads=1)
     assert generator.loras == {"faceid_0": 0.65, "lora_0": 0.5}
     knobs = knobs_of(recipe)
     plain = draw(DiffusionGenerator(fetched, threads=1), picture, person(1), knobs)
     assert distance(draw(generator, picture, person(1), knobs), plain) > 0
     with pytest.raises(WeightsCorruptError, match=r"style.safetensors .*(LoRA)"):
-        DiffusionGenerator(customised(small("sdxl-faceid"), loras=[str(file)]), threads=1)
+        DiffusionGenerator(with_overrides(small("sdxl-faceid"), loras=[str(file)]), threads=1)
 
 
 # ---- the whole road

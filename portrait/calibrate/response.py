@@ -73,8 +73,8 @@ def measure_curves(
         used[f"{path.parent.name}/{path.name}"] = photo.sha256
     if len(people) < LEAST_PEOPLE:
         raise TooFewPairsError(f"{len(people)} of {len(photos)} photos show a face; {LEAST_PEOPLE} or more are needed")
-    base = recipe.fitted(recipe.knobs_at(0.5))
-    along = [recipe.fitted(recipe.knobs_at(at)) for at in POSITIONS]
+    base = recipe.with_enough_steps(recipe.knobs_at(0.5))
+    along = [recipe.with_enough_steps(recipe.knobs_at(at)) for at in POSITIONS]
     sweeps = {knob: _sweep(stylizer, base, knob, values) for knob, values in _SWEEPS.items()}
     wanted = dict.fromkeys([*((k, SEEDS[0]) for k in along), *((base, s) for s in SEEDS)])
     wanted |= dict.fromkeys((k, SEEDS[0]) for points in sweeps.values() for _, k in points)
@@ -110,7 +110,7 @@ def _sweep(stylizer: Stylizer, base: Knobs, knob: str, values: Sequence[float]) 
     """The points of one knob's curve, those that leave the recipe a step to run; the base is always one."""
     low, high = RANGE[knob]
     points = sorted({v for v in values if low <= v <= high} | {float(getattr(base, knob))})
-    found = [stylizer.recipe.fitted(replace(base, **{knob: v})) for v in points]  # type: ignore[arg-type]
+    found = [stylizer.recipe.with_enough_steps(replace(base, **{knob: v})) for v in points]  # type: ignore[arg-type]
     return list({effective(k, knob): k for k in found if k.steps >= 1}.items())
 
 

@@ -351,7 +351,7 @@ def shared_ingredients(settings: Settings) -> dict[str, Any]:
 
 
 def _lora_weight(text: str) -> float:
-    """The weight in `FILE.safetensors:WEIGHT`, read as `recipes.load.customised` does: without one it is 1."""
+    """The weight in `FILE.safetensors:WEIGHT`, read as `recipes.override.with_overrides` does: without one it is 1."""
     name, colon, number = text.rpartition(":")
     with suppress(ValueError):
         return float(number) if colon and "." in name else 1.0

@@ -91,9 +91,10 @@ def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], r
     from portrait.images import read_photo
     from portrait.loop.limits import limits_for
     from portrait.recipes.licensing import license_chain
-    from portrait.recipes.load import customised, load_recipe
+    from portrait.recipes.load import load_recipe
+    from portrait.recipes.override import with_overrides
 
-    recipe = customised(load_recipe(settings.recipe), settings.base, settings.lora)
+    recipe = with_overrides(load_recipe(settings.recipe), settings.base, settings.lora)
     names = list(recipe.styles) if "all" in settings.style else [recipe.style(n).name for n in settings.style]
     for name in names:  # before the models are loaded
         file = Path(settings.thresholds) if settings.thresholds else None

@@ -154,7 +154,7 @@ class DiffusionGenerator:
     """Makes pictures by a recipe.
 
     Args:
-        recipe: Which models, which knobs; public models with their paths filled in (`recipes.locate.located`).
+        recipe: Which models, which knobs; public models with their paths filled in (`recipes.locate.resolve_files`).
         threads: torch threads; the bits of a picture depend on it, so the record names it.
         device: `auto`, cpu, cuda or mps. A recipe that states no memory needs (`mini`) stays on the CPU with auto.
         tier: `auto`, or a tier of `generate.memory`.

@@ -41,8 +41,9 @@ from portrait.loop.limits import limits_for, style_limit_of
 from portrait.loop.policy import Forecast, Policy
 from portrait.loop.response import STYLE, Curves, curves_for
 from portrait.recipes.licensing import require_commercial
-from portrait.recipes.load import customised, load_recipe
-from portrait.recipes.locate import located
+from portrait.recipes.load import load_recipe
+from portrait.recipes.locate import resolve_files
+from portrait.recipes.override import with_overrides
 from portrait.recipes.recipe import Recipe
 from portrait.recipes.style import Style
 from portrait.records import Attempt, Embedding, Face, Identity, Knobs, Preview, RgbImage
@@ -197,17 +198,17 @@ class Stylizer:
             threads: Processor threads, 0 for all cores.
             device: auto, cpu, cuda or mps.
             memory: auto, full, offload or sequential.
-            base: Another base model, as `recipes.load.customised` takes it.
+            base: Another base model, as `recipes.override.with_overrides` takes it.
             loras: More LoRAs, FILE.safetensors:WEIGHT each.
             commercial: Refuse a recipe that is not for commercial use, and use face tools that are.
 
         Raises:
             SettingsError, WeightsError: the recipe does not fit, or its files are not here.
         """
-        recipe = customised(load_recipe(name), base, loras)
+        recipe = with_overrides(load_recipe(name), base, loras)
         if commercial:
             require_commercial(recipe)
-        recipe = located(recipe)
+        recipe = resolve_files(recipe)
         from portrait.faces.dlib_analyzer import DlibAnalyzer
         from portrait.faces.dlib_recogniser import DlibRecogniser
         from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
@@ -408,7 +409,7 @@ class Stylizer:
         """
         if style_limit is None:
             style_limit = style_limit_of(self.recipe, style, self.generator.digests)
-        return self.recipe.fitted(self._dialled(self.curves(style), balance, style_limit))
+        return self.recipe.with_enough_steps(self._dialled(self.curves(style), balance, style_limit))
 
     def _dialled(self, curves: Curves, balance: float, style_limit: float) -> Knobs:
         return self.recipe.knobs_at(curves.position(balance, style_limit))
@@ -421,7 +422,7 @@ class Stylizer:
 
     def _fitted(self, knobs: Knobs, fixed: set[str]) -> Knobs:
         """As many steps as the recipe's model needs at this strength, unless the user set the steps."""
-        return knobs if "num_inference_steps" in fixed else self.recipe.fitted(knobs)
+        return knobs if "num_inference_steps" in fixed else self.recipe.with_enough_steps(knobs)
 
     def _kept(self, settings: Settings, subject: Subject, framed: Framed) -> Kept:
         """What must stay, found once for all styles and variants of a photo."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from portrait.errors import WeightsMissingError
@@ -16,47 +16,46 @@ from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.recipe import Recipe
 
 
-def located(recipe: Recipe) -> Recipe:
+def resolve_files(recipe: Recipe) -> Recipe:
     """The recipe with the path of every part filled in, each a folder or file whose bytes are verified.
 
     Raises:
         WeightsMissingError: parts are not on this machine; names the command that fetches them.
         WeightsCorruptError: a file is another one.
     """
-    missing: list[str] = []
     folders: dict[str, Path] = {}
     digests: dict[str, str] = {}
     for name in recipe.part_names:
-        try:
-            folders[name] = part_folder(find_part(name))
-            digests |= {f"{name}/{path}": digest for path, digest in verify_manifest(folders[name]).items()}
-        except WeightsMissingError:
-            missing.append(name)
-    if missing:
+        with suppress(WeightsMissingError):
+            folder = part_folder(find_part(name))
+            digests |= {f"{name}/{path}": digest for path, digest in verify_manifest(folder).items()}
+            folders[name] = folder
+    if missing := [name for name in recipe.part_names if name not in folders]:
         raise WeightsMissingError(
             f"recipe {recipe.name} needs {', '.join(missing)}, not (whole) on this machine; "
-            f"run: portrait weights fetch {_fetched_by(recipe, missing)}"
+            f"run: portrait weights fetch {_names_to_fetch(recipe, missing)}"
         )
-    places: dict[str, Any] = {
-        role: _place(folders[part], part) for role, part in recipe.parts.items() if role != "recogniser"
+    paths: dict[str, Any] = {
+        role: _entry_point(folders[part], part) for role, part in recipe.parts.items() if role != "recogniser"
     }
-    loras = tuple(replace(x, path=_place(folders[x.part], x.part)) if x.part else x for x in recipe.loras)
-    recogniser = recipe.parts.get("recogniser")
-    file = folders[recogniser] / f"{recipe.recogniser}.onnx" if recogniser else None
-    return replace(recipe, **places, loras=loras, recogniser_file=file, digests=digests)
+    loras = [replace(x, path=_entry_point(folders[x.part], x.part)) if x.part else x for x in recipe.loras]
+    if pack := recipe.parts.get("recogniser"):
+        paths["recogniser_file"] = folders[pack] / f"{recipe.recogniser}.onnx"
+    return replace(recipe, **paths, loras=tuple(loras), digests=digests)
 
 
-def _fetched_by(recipe: Recipe, missing: Sequence[str]) -> str:
-    """What to name to `portrait weights fetch`: the recipe if its name brings all that is missing, or else the parts."""
+def _names_to_fetch(recipe: Recipe, missing: Sequence[str]) -> str:
+    """What to name to `portrait weights fetch`: the recipe if that brings all that is missing, or else the parts."""
     if recipe.name in recipe_names() and set(missing) <= set(load_recipe(recipe.name).part_names):
         return recipe.name
     return " ".join(missing)
 
 
-def _place(folder: Path, part: str) -> Path:
+def _entry_point(folder: Path, part: str) -> Path:
     """What libraries open of a part: the folder with its (first) configuration file, or else its one file."""
     files = [file.path for file in find_part(part).files]
     for name in ("model_index.json", "config.json"):
-        if found := [path for path in files if os.path.basename(path) == name]:
-            return (folder / found[0]).parent
+        for path in files:
+            if PurePosixPath(path).name == name:
+                return (folder / path).parent
     return folder / files[0]

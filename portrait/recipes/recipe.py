@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field, fields, replace
 from math import ceil
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from portrait.errors import SettingsError
 from portrait.recipes.style import Style, styles
 from portrait.records import Knobs
+from portrait.validation import did_you_mean
 
 LCM_STEPS = 50
 """Steps that LCM was distilled from (`original_inference_steps` of diffusers' LCMScheduler); it can run no more."""
@@ -36,7 +36,7 @@ class Recipe:
     `bfloat16` where pictures may be computed in it (only processors that are fast at it do), or empty.
 
     Public models: `parts` maps a role of `ROLES` to a part of the weights manifest; the paths are filled in by
-    `located`. `recogniser` is the one whose embedding the adapter was trained with, empty where none is;
+    `resolve_files`. `recogniser` is the one whose embedding the adapter was trained with, empty where none is;
     `embedding` says whether it was fed at unit length or raw. `adapter_lora` is the weight of the LoRA inside the
     adapter's file. `min_steps` is the least number of denoising steps that a distilled model was made for.
     `thresholds` is `photo` for a recipe that was never calibrated. `prompts` says which of a style's two prompts
@@ -81,33 +81,35 @@ class Recipe:
         return list(dict.fromkeys([*self.parts.values(), *(lora.part for lora in self.loras if lora.part)]))
 
     @property
-    def most_steps(self) -> int:
-        """The most `num_inference_steps` that the sampler can be asked for."""
+    def max_steps(self) -> int:
+        """The largest `num_inference_steps` that the sampler can be asked for."""
         return LCM_STEPS if self.scheduler == "LCM" else 1000
 
-    def fitted(self, knobs: Knobs) -> Knobs:
-        """`knobs` with as many steps as leave `min_steps` of them to run at this strength, at most `most_steps`."""
+    def with_enough_steps(self, knobs: Knobs) -> Knobs:
+        """`knobs` with as many steps as leave `min_steps` of them to run at this strength, at most `max_steps`."""
         if self.min_steps <= 1 or knobs.steps >= self.min_steps:
             return knobs
         steps = ceil(round(self.min_steps / max(knobs.strength, 1e-3), 6))
-        steps += int(steps * knobs.strength) < self.min_steps  # 0.7 * 10 is 6.999...
-        return replace(knobs, num_inference_steps=min(steps, self.most_steps))
+        if int(steps * knobs.strength) < self.min_steps:  # 0.7 * 10 is 6.999...
+            steps += 1
+        return replace(knobs, num_inference_steps=min(steps, self.max_steps))
 
     def check_steps(self, knobs: Knobs) -> None:
         """Raises SettingsError when the model was not made for so many or so few steps; names what works."""
-        least, most = self.min_steps, self.most_steps
-        if knobs.num_inference_steps > most:
+        least_strength = f"{self.min_steps / self.max_steps:g}"
+        if knobs.num_inference_steps > self.max_steps:
             raise SettingsError(
-                f"recipe {self.name} takes at most {most} num_inference_steps, got {knobs.num_inference_steps}; "
-                f"the {least} that it needs then run from strength {least / most:g} on"
+                f"recipe {self.name} takes at most {self.max_steps} num_inference_steps, got "
+                f"{knobs.num_inference_steps}; the {self.min_steps} that it needs then run from strength "
+                f"{least_strength} on"
             )
-        if knobs.steps < least and least > 1:
-            better = self.fitted(knobs)
-            enough = better.steps >= least
-            use = f"{better.num_inference_steps} steps" if enough else f"strength {least / most:g}"
+        if knobs.steps < self.min_steps and self.min_steps > 1:
+            better = self.with_enough_steps(knobs)
+            is_enough = better.steps >= self.min_steps
+            use = f"{better.num_inference_steps} steps" if is_enough else f"strength {least_strength}"
             raise SettingsError(
                 f"strength {knobs.strength} of {knobs.num_inference_steps} steps runs {knobs.steps}, "
-                f"recipe {self.name} needs {least}; use {use} or more"
+                f"recipe {self.name} needs {self.min_steps}; use {use} or more"
             )
 
     def knobs_at(self, balance: float) -> Knobs:
@@ -118,19 +120,18 @@ class Recipe:
         """
         if not 0 <= balance <= 1:
             raise SettingsError(f"balance {balance} is outside 0 (like the person) to 1 (most stylized)")
-        places = [place for place, _ in self.balance]
-        values = {
-            field.name: float(np.interp(balance, places, [getattr(knobs, field.name) for _, knobs in self.balance]))
-            for field in fields(Knobs)
-        }
-        values = {name: round(value, 4) for name, value in values.items()}
-        return Knobs(**{**values, "num_inference_steps": round(values["num_inference_steps"])})  # type: ignore[arg-type]
+        positions = [position for position, _ in self.balance]
+        values = {}
+        for knob in fields(Knobs):
+            at_positions = [getattr(knobs, knob.name) for _, knobs in self.balance]
+            values[knob.name] = round(float(np.interp(balance, positions, at_positions)), 4)
+        steps = round(values.pop("num_inference_steps"))
+        return Knobs(**values, num_inference_steps=steps)
 
     def style(self, name: str) -> Style:
-        """Raises SettingsError for a style that this recipe does not know, and names the likely one."""
+        """Raises SettingsError for a style that this recipe does not have, and names the likely one."""
         if name not in self.styles:
-            close = difflib.get_close_matches(name, self.styles, 1)
-            hint = f"did you mean {close[0]}? " if close else ""
+            hint = did_you_mean(name, self.styles, "did you mean {}? ")
             raise SettingsError(
                 f"recipe {self.name} has no style {name!r}; {hint}styles: {', '.join(self.styles)}, all"
             )
@@ -139,3 +140,8 @@ class Recipe:
     def prompt_of(self, style: Style) -> str:
         """The style's prompt in the form that this model understands."""
         return style.rich_prompt or style.prompt if self.prompts == "rich" else style.prompt
+
+
+def unknown_license(part: str) -> dict[str, str]:
+    """The link of the chain for a file of the user's own, of which nobody has stated a licence."""
+    return {"part": part, "license": "unknown", "commercial": "unknown"}

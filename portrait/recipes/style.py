@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from pathlib import Path
 
-from portrait.errors import SettingsError
+from portrait.file_model import FileModel
 from portrait.paths import config_dir
-
-_KEYS = {"title", "prompt", "rich_prompt"}
+from portrait.validation import parse_toml, read_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,41 +21,29 @@ class Style:
     rich_prompt: str = ""
 
 
+class StyleEntry(FileModel):
+    """A table of `styles.toml`, under the style's name."""
+
+    title: str
+    prompt: str
+    rich_prompt: str = ""
+
+
 def styles() -> dict[str, Style]:
     """Every style of `styles.toml`, by name, in the file's order; then those of the user's own `styles.toml`.
 
     The user's file lies in the configuration folder and has the same form.
 
     Raises:
-        SettingsError: a file is not TOML, or an entry lacks a title or a prompt.
+        SettingsError: a file cannot be read, is not TOML, or an entry does not fit.
     """
-    own = config_dir() / "styles.toml"
-    ours = _read((resources.files("portrait.recipes") / "styles.toml").read_text("utf-8"), "styles.toml")
-    return ours | own_styles(own) if own.is_file() else dict(ours)
-
-
-def own_styles(file: Path) -> dict[str, Style]:
-    """The styles of a TOML file.
-
-    Raises:
-        SettingsError: it cannot be read, is not TOML, or an entry does not fit.
-    """
-    try:
-        return _read(file.read_text("utf-8"), str(file))
-    except OSError as error:
-        raise SettingsError(f"cannot read styles {file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{file} is not UTF-8 text") from None
+    shipped = _parse((resources.files("portrait.recipes") / "styles.toml").read_text("utf-8"), "styles.toml")
+    file = config_dir() / "styles.toml"
+    return shipped | _parse(read_text(file), str(file)) if file.is_file() else dict(shipped)
 
 
 @lru_cache(maxsize=8)
-def _read(text: str, source: str) -> dict[str, Style]:
-    try:
-        table = tomllib.loads(text)
-        if strange := [key for entry in table.values() for key in entry if key not in _KEYS]:
-            raise SettingsError(f"{source}: unknown key {strange[0]!r}; known: {', '.join(sorted(_KEYS))}")
-        return {n: Style(name=n, **{key: str(value) for key, value in v.items()}) for n, v in table.items()}
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{source} is not TOML: {error}") from None
-    except (TypeError, AttributeError) as error:
-        raise SettingsError(f"{source}: an entry needs title and prompt: {error}") from None
+def _parse(text: str, file: str) -> dict[str, Style]:
+    table = parse_toml(text, file)
+    entries = {name: StyleEntry.from_table(entry, f"{file}: [{name}]") for name, entry in table.items()}
+    return {name: Style(name=name, **entry.model_dump()) for name, entry in entries.items()}

@@ -19,12 +19,13 @@ from portrait.hub.manifest import find_part
 from portrait.hub.store import status
 from portrait.images import Photo, decode
 from portrait.recipes.load import load_recipe, recipe_names
-from portrait.recipes.locate import located
+from portrait.recipes.locate import resolve_files
 from portrait.recipes.recipe import Recipe
 from portrait.records import Face, RgbImage
-from portrait.settings import Settings, check_names
+from portrait.settings import Settings
 from portrait.studio import strings
 from portrait.studio.device_queue import Line
+from portrait.validation import check_names
 
 if TYPE_CHECKING:
     from portrait.loop.stylizer import Portrait, Stylizer, Subject
@@ -391,7 +392,7 @@ def require_installed(name: str) -> None:
     """Raises SettingsError for no such recipe, WeightsMissingError with the command that fetches what it lacks."""
     recipe = load_recipe(name)
     if not _is_installed(recipe):
-        located(recipe)
+        resolve_files(recipe)
 
 
 def _is_installed(recipe: Recipe) -> bool:

@@ -1,0 +1,72 @@
+"""A recipe with another base model, or with more LoRAs, as a caller asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from portrait.errors import SettingsError
+from portrait.hub.manifest import find_part, licenses_of, manifest
+from portrait.recipes.recipe import Lora, Recipe, unknown_license
+
+
+def with_overrides(recipe: Recipe, base: str = "", loras: Sequence[str] = ()) -> Recipe:
+    """The recipe with another base model of the same family, and with more LoRAs.
+
+    Args:
+        recipe: Of SD 1.5 or SDXL.
+        base: A `.safetensors` checkpoint (its configuration is taken from the recipe's own base), a diffusers
+            folder, or a part of the weights manifest that is one checkpoint.
+        loras: `FILE.safetensors:WEIGHT` each; without a weight it is 1.
+
+    Raises:
+        SettingsError: the recipe's model cannot be exchanged, or a file or weight does not fit.
+    """
+    if (base or loras) and recipe.structure == "source_latents":
+        raise SettingsError(f"recipe {recipe.name} is one small model of its own: it takes no --base and no --lora")
+    if base:
+        recipe = _replace_base(recipe, base)
+    for text in loras:
+        file, weight = parse_lora(text)
+        path = Path(file)
+        if not path.is_file() or not -4 <= weight <= 4:
+            raise SettingsError(
+                f"--lora {text!r} is not FILE.safetensors:WEIGHT with a file that exists, such as a.safetensors:0.6"
+            )
+        all_loras = (*recipe.loras, Lora(path=path.resolve(), weight=weight))
+        recipe = replace(recipe, loras=all_loras, licenses=(*recipe.licenses, unknown_license(path.name)))
+    return recipe
+
+
+def parse_lora(text: str) -> tuple[str, float]:
+    """File and weight of `FILE.safetensors:WEIGHT`; without a weight it is 1."""
+    file, colon, number = text.rpartition(":")
+    if colon and "." in file:  # C:\\ink is a file without a weight
+        with suppress(ValueError):
+            return file, float(number)
+    return text, 1.0
+
+
+def _replace_base(recipe: Recipe, base: str) -> Recipe:
+    path = Path(base)
+    old = recipe.parts.get("base", recipe.base.name)
+    licenses = tuple(link for link in recipe.licenses if link["part"] != old)
+    if base in manifest():
+        files = find_part(base).files
+        if len(files) != 1 or not files[0].path.endswith(".safetensors"):
+            raise SettingsError(
+                f"--base {base} is not one checkpoint; name a .safetensors file or a recipe that has it"
+            )
+        return replace(recipe, parts=recipe.parts | {"single_file": base}, licenses=(*licenses_of([base]), *licenses))
+    licenses = (unknown_license(path.resolve().name), *licenses)
+    if path.is_dir() and (path / "model_index.json").is_file():
+        parts = {role: part for role, part in recipe.parts.items() if role != "base"}
+        return replace(recipe, base=path.resolve(), parts=parts, licenses=licenses)
+    if path.is_file() and path.suffix == ".safetensors":
+        return replace(recipe, single_file=path.resolve(), licenses=licenses)
+    raise SettingsError(
+        f"--base {base!r} is no .safetensors file, no diffusers folder (with model_index.json) and no part of the "
+        "weights manifest"
+    )

@@ -1,0 +1,183 @@
+"""What a recipe file may say: keys, types and ranges, and which of them go together."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from portrait.file_model import Entries, FileModel
+from portrait.hub.manifest import find_part
+from portrait.recipes.style import styles
+from portrait.records import Knobs
+from portrait.validation import did_you_mean
+
+ROLES = ("base", "single_file", "vae", "adapter", "image_encoder", "controlnet", "recogniser")
+RECOGNISER_PACKS = {"w600k_mbf": "buffalo_sc", "w600k_r50": "buffalo_l", "glintr100": "antelopev2"}
+"""Recogniser -> the InsightFace pack that it comes from."""
+TRAINED_WITH = {
+    "faceid_sd15": ("w600k_r50", "unit"),
+    "faceid-plusv2_sd15": ("w600k_r50", "unit"),
+    "faceid_sdxl": ("w600k_r50", "unit"),
+    "faceid-plusv2_sdxl": ("w600k_r50", "unit"),
+    "instantid": ("glintr100", "raw"),
+}
+"""Adapter of the weights manifest -> the recogniser and the form of its embedding that it was trained with."""
+
+
+class BalancePoint(FileModel):
+    """A `[[balance]]` entry: the knobs at a position of the dial."""
+
+    at: float
+    strength: float
+    guidance_scale: float
+    ip_adapter_scale: float
+    controlnet_conditioning_scale: float
+    num_inference_steps: int
+
+    @property
+    def knobs(self) -> Knobs:
+        return Knobs(**self.model_dump(exclude={"at"}))
+
+
+class LoraEntry(FileModel):
+    """A `[[loras]]` entry: a part of the weights manifest, or a file seen from the recipe's folder."""
+
+    weight: float = Field(ge=-4, le=4)
+    part: str = ""
+    file: str = ""
+
+    @model_validator(mode="after")
+    def _check_source(self) -> LoraEntry:
+        if bool(self.part) == bool(self.file):
+            raise ValueError("has a weight and either part or file")
+        if self.part:
+            find_part(self.part)
+        return self
+
+
+class LicenseEntry(FileModel):
+    """A `[[licenses]]` entry: the licence of one file or part."""
+
+    part: str
+    license: str
+    commercial: Literal["yes", "no", "conditional", "unknown"]
+
+
+class RecipeFile(FileModel):
+    """A recipe file, with what it extends filled in. `recipes.recipe.Recipe` says what the values mean."""
+
+    name: str
+    title: str
+    base: str = ""
+    adapter: str = ""
+    structure: Literal["none", "source_latents", "controlnet"]
+    recogniser: str
+    resolution: int = Field(gt=0)
+    autocast: Literal["", "bfloat16"]
+    negative_prompt: str
+    styles: Entries[str]
+    balance: Entries[BalancePoint]
+    licenses: Entries[LicenseEntry] = ()
+    family: Literal["sd15", "sdxl"] = "sd15"
+    adapter_kind: Literal["faceid", "faceid-plusv2", "plus-face", "instantid"] = "faceid"
+    adapter_lora: float = 1.0
+    embedding: Literal["unit", "raw"] = "unit"
+    control: Literal["", "canny", "lineart", "tile", "keypoints"] = ""
+    scheduler: Literal["", "DDIM", "Euler", "DPM++", "LCM"] = ""
+    timestep_spacing: str = ""
+    min_steps: int = 1
+    thresholds: Literal["", "photo"] = ""
+    prompts: Literal["short", "rich"] = "short"
+    memory: Entries[float] = ()
+    parts: dict[str, str] = Field(default_factory=dict)
+    loras: Entries[LoraEntry] = ()
+
+    @field_validator("styles", mode="before")
+    @classmethod
+    def _any_style(cls, value: Any) -> Any:
+        return tuple(styles()) if value == "any" else value
+
+    @field_validator("styles")
+    @classmethod
+    def _check_styles(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(names) - styles().keys()):
+            raise ValueError(f"no such style: {', '.join(unknown)}{did_you_mean(unknown[0], styles())}")
+        return names
+
+    @field_validator("balance")
+    @classmethod
+    def _check_balance(cls, points: tuple[BalancePoint, ...]) -> tuple[BalancePoint, ...]:
+        positions = [point.at for point in points]
+        if not positions or positions != sorted(set(positions)):
+            raise ValueError("must rise in `at`, one or more points, got at {positions}")
+        return points
+
+    @field_validator("memory")
+    @classmethod
+    def _check_memory(cls, sizes: tuple[float, ...]) -> tuple[float, ...]:
+        if len(sizes) not in (0, 3) or not all(size > 0 and isfinite(size) for size in sizes):
+            raise ValueError(f"is empty, or GiB for the tiers full, offload and sequential; got {[*sizes]}")
+        return sizes
+
+    @field_validator("parts")
+    @classmethod
+    def _check_roles(cls, parts: dict[str, str]) -> dict[str, str]:
+        for role, part in parts.items():
+            if role not in ROLES:
+                raise ValueError(f"has an unknown role {role!r}{did_you_mean(role, ROLES)}; roles: {', '.join(ROLES)}")
+            find_part(part)
+        return parts
+
+    @model_validator(mode="after")
+    def _check_files(self) -> RecipeFile:
+        if not self.parts and not (self.base and self.adapter):
+            raise ValueError("lacks: base and adapter, as files or in [parts]")
+        if self.base and "base" in self.parts:
+            raise ValueError(f"names its base twice, as the folder {self.base} and in [parts]")
+        return self
+
+    @model_validator(mode="after")
+    def _check_structure(self) -> RecipeFile:
+        if self.structure == "controlnet" and not self.control:
+            raise ValueError("structure controlnet needs control: canny, lineart, tile or keypoints")
+        if self.structure != "controlnet" and self.control:
+            raise ValueError(f"control {self.control} goes with structure controlnet, not {self.structure}")
+        if self.adapter_kind == "instantid" and self.control != "keypoints":
+            raise ValueError("instantid needs structure controlnet with control keypoints")
+        return self
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> RecipeFile:
+        """Each role that the recipe's kind needs has a part, and no other has one."""
+        needed = {
+            "image_encoder": self.adapter_kind in ("faceid-plusv2", "plus-face"),
+            "controlnet": self.structure == "controlnet",
+            "recogniser": self.recogniser not in ("", "w600k_mbf"),
+        }
+        for role, is_needed in needed.items():
+            if is_needed != (role in self.parts):
+                raise ValueError(f"[parts] {'lacks' if is_needed else 'must not name'} {role}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_recogniser(self) -> RecipeFile:
+        """The recogniser is the one that the adapter was trained with, from its own pack."""
+        if self.recogniser == "":
+            if self.adapter_kind != "plus-face":
+                raise ValueError(f"adapter_kind {self.adapter_kind} needs a recogniser: {', '.join(RECOGNISER_PACKS)}")
+        elif self.recogniser not in RECOGNISER_PACKS:
+            raise ValueError(f"recogniser {self.recogniser!r} is not one of: {', '.join(RECOGNISER_PACKS)}")
+        else:
+            pack = RECOGNISER_PACKS[self.recogniser]
+            if self.parts.get("recogniser", pack) != pack:
+                raise ValueError(f"{self.recogniser} comes from the pack {pack}, not {self.parts['recogniser']}")
+        adapter = self.parts.get("adapter", "")
+        recogniser, embedding = TRAINED_WITH.get(adapter, (self.recogniser, self.embedding))
+        if (self.recogniser, self.embedding) != (recogniser, embedding):
+            raise ValueError(
+                f"{adapter} was trained with recogniser {recogniser} and embedding {embedding}, "
+                f"not {self.recogniser or 'none'} and {self.embedding}"
+            )
+        return self
