@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from portrait.campaign.ledger import FILE, Ledger
-from portrait.campaign.plan import Slot
+from portrait.campaign.plan import PlannedPicture
 from portrait.images import write_json
 from portrait.recipes.load import load_recipe
 
@@ -32,8 +32,8 @@ def attempt(n: int) -> dict[str, Any]:
 
 
 def fill(ledger: Ledger, styles: list[str]) -> None:
-    slots = [
-        Slot(subject=f"person {p:05}", recipe="mini", style=style, axes=(), variant=0)
+    pictures = [
+        PlannedPicture(subject=f"person {p:05}", recipe="mini", style=style, axes=(), variant=0)
         for p in range(PEOPLE)
         for style in styles
     ]
@@ -41,7 +41,7 @@ def fill(ledger: Ledger, styles: list[str]) -> None:
         ledger.put_subjects(
             (f"person {p:05}", [{"path": f"/photos/{p}.jpg", "sha256": "0" * 64}], {}) for p in range(PEOPLE)
         )
-        ledger.put_jobs((f"{n:064x}", slot) for n, slot in enumerate(slots))
+        ledger.put_jobs((f"{n:064x}", picture) for n, picture in enumerate(pictures))
     tries = [attempt(n) for n in range(ATTEMPTS)]
     record = {"status": "accepted", "attempts": tries, "filler": "x" * 4000}
     jobs = list(ledger.jobs())

@@ -133,6 +133,8 @@ def _what_is_wrong(problem: ErrorDetails, field: FieldInfo | None) -> str:
         if low is not None and high is not None:
             return f"{given!r} is outside {low:g} to {high:g}"
         return f"must be {limit} {bound:g}, got {given!r}"
+    if problem["type"] == "too_short":
+        return "must not be empty"
     for prefix, what in _KINDS.items():
         if problem["type"].startswith(prefix):
             return f"must be {what}, got {given!r}"

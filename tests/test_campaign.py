@@ -20,9 +20,11 @@ import pytest
 from portrait.campaign.engines import Batch, LocalEngine, Worker
 from portrait.campaign.enter import load_recipes
 from portrait.campaign.export import export_run, prune_run
+from portrait.campaign.keys import seed_of, shared_ingredients
 from portrait.campaign.ledger import _COUNT_REASONS, Counts, Ledger, pack
 from portrait.campaign.lock import exclusive_lock
-from portrait.campaign.plan import Slot, plan_from, read_plan, safe_name, seed_of, shared_ingredients, template
+from portrait.campaign.people import safe_name
+from portrait.campaign.plan import PlannedPicture, plan_from, read_plan, template
 from portrait.campaign.rates import _file as rates_file
 from portrait.campaign.rates import forecast, measured_rates, remember
 from portrait.campaign.run import Progress, run_campaign
@@ -80,8 +82,8 @@ def test_the_template_is_a_plan_and_names_every_key(tmp_path: Path) -> None:
         ({"settings": {"max_seconds": 10}}, "depend on the speed of the machine"),
         ({"settings": {"face": "each"}}, "not one person"),
         ({"sizes": ["sqare"]}, "did you mean square"),
-        ({"budget": {"hours": -1}}, "from 0, got -1"),
-        ({"variants": 0}, "variants 0 is not a number from 1"),
+        ({"budget": {"hours": -1}}, r"\[budget\] hours must be at least 0, got -1"),
+        ({"variants": 0}, "variants 0 is outside 1 to 64"),
         ({"axes": {"mood": ["sad", "Sad"]}}, "different texts"),
         ({"subjects": "nowhere"}, "is no folder"),
     ],
@@ -126,10 +128,10 @@ def test_no_name_leaves_its_folder(name: str) -> None:
 def test_the_matrix_is_ordered_so_that_models_and_faces_are_used_while_they_are_there(tmp_path: Path) -> None:
     plan = read_plan(write_campaign(tmp_path, people=3, styles=STYLES[:2]))
     recipes, _ = load_recipes(plan)
-    slots = list(plan.slots(recipes))
-    assert len(slots) == 6
-    assert [s.subject for s in slots] == ["p00", "p00", "p01", "p01", "p02", "p02"]
-    assert len({s.stem for s in slots}) == 6
+    pictures = list(plan.pictures(recipes))
+    assert len(pictures) == 6
+    assert [s.subject for s in pictures] == ["p00", "p00", "p01", "p01", "p02", "p02"]
+    assert len({s.stem for s in pictures}) == 6
 
 
 def test_axes_and_variants_multiply_and_reach_the_prompt(tmp_path: Path) -> None:
@@ -142,12 +144,12 @@ def test_axes_and_variants_multiply_and_reach_the_prompt(tmp_path: Path) -> None
     }
     plan = plan_from(table, tmp_path)
     recipes, _ = load_recipes(plan)
-    slots = list(plan.slots(recipes))
-    assert len(slots) == 8
-    prompts = {plan.settings_of(recipes["mini"], s.style, s.axes).prompt for s in slots}
+    pictures = list(plan.pictures(recipes))
+    assert len(pictures) == 8
+    prompts = {plan.settings_of(recipes["mini"], s.style, s.axes).prompt for s in pictures}
     assert len(prompts) == 4
     assert any(p.endswith(", in a garden, smiling") for p in prompts)
-    assert "p00/mini/oil_in-a-garden_smiling_2" in {s.stem for s in slots}
+    assert "p00/mini/oil_in-a-garden_smiling_2" in {s.stem for s in pictures}
 
 
 def test_the_forecast_is_that_of_a_trial_that_ends(tmp_path: Path) -> None:
@@ -422,7 +424,7 @@ def test_a_photo_that_was_moved_is_still_known(tmp_path: Path) -> None:
 def test_judges_of_another_recipe_do_not_forget_what_the_first_knew(tmp_path: Path) -> None:
     with Ledger.create(tmp_path) as ledger, ledger.transaction():
         ledger.put_subjects([("anna", [{"path": "a.jpg", "sha256": "0"}], {})])
-        ledger.put_jobs([("k", Slot(subject="anna", recipe="mini", style="oil", axes=(), variant=0))])
+        ledger.put_jobs([("k", PlannedPicture(subject="anna", recipe="mini", style="oil", axes=(), variant=0))])
         ledger.seen("anna", {"arcface": unit(1), "dlib": unit(0, 1)})
         ledger.seen("anna", {"dlib": unit(0, 0, 1)})
         ledger.seen("anna", {})
@@ -435,7 +437,7 @@ def test_two_pictures_never_share_a_file_or_a_key(tmp_path: Path) -> None:
     write_campaign(tmp_path, people=1)
     table = {"subjects": "people", "styles": ["oil"], "axes": {"a": ["", "red"], "b": ["plain-red", "red plain"]}}
     plan = plan_from({"settings": {"thresholds": "limits.json"}} | table, tmp_path)
-    stems = [slot.stem for slot in plan.slots(load_recipes(plan)[0])]
+    stems = [picture.stem for picture in plan.pictures(load_recipes(plan)[0])]
     assert len({stem.casefold() for stem in stems}) == len(stems) == 4
     table["axes"] = {"a": ["", "plain"]}
     plan = plan_from({"settings": {"thresholds": "limits.json"}} | table, tmp_path)
@@ -461,8 +463,8 @@ def test_long_texts_have_short_names_of_their_own(tmp_path: Path) -> None:
     assert len({name.replace("-rejected", "") for name in names}) == 6
     assert max(len(name.encode()) for name in names) < 220
     short = plan_from(table | {"axes": {"a": ["in a garden"], "b": ["川" * 20]}}, tmp_path)
-    (slot,) = short.slots(load_recipes(short)[0])
-    assert slot.stem == f"p00/mini/oil_in-a-garden_{'川' * 20}_1"
+    (picture,) = short.pictures(load_recipes(short)[0])
+    assert picture.stem == f"p00/mini/oil_in-a-garden_{'川' * 20}_1"
     with pytest.raises(SettingsError, match="different texts"):
         plan_from(table | {"axes": {"a": ["In a garden", "in a garden"]}}, tmp_path)
 
@@ -664,9 +666,9 @@ def test_a_portrait_that_is_more_like_somebody_else_of_the_campaign_is_swapped(
         for job in ledger.jobs():
             record, _, seen = ledger.result(job.id) or pytest.fail("no result")
             margins = {
-                name: min(float(known[j] @ seen[j]) - float(people[job.slot.subject][j] @ seen[j]) for j in seen)
+                name: min(float(known[j] @ seen[j]) - float(people[job.picture.subject][j] @ seen[j]) for j in seen)
                 for name, known in people.items()
-                if name != job.slot.subject
+                if name != job.picture.subject
             }
             assert (max(margins.values()) > 0.00005) == (job.stem in swapped), (job.stem, margins)
             assert json.loads((tmp_path / "run" / str(job.output)).with_suffix(".json").read_text()) == record
@@ -729,7 +731,7 @@ def test_swapped_goes_when_the_other_person_does(tmp_path: Path, monkeypatch: py
         job = next(job for job in ledger.jobs("rejected") if job.reasons == ("swapped",))
         record = (ledger.result(job.id) or pytest.fail("no result"))[0]
     like = int(record["campaign"]["swapped"]["subject"][1:])
-    stays = {job.slot.subject, "p00" if job.slot.subject > "p02" else "p05"}  # the farthest from it
+    stays = {job.picture.subject, "p00" if job.picture.subject > "p02" else "p05"}  # the farthest from it
     assert f"p{like:02}" not in stays
     for n in range(6):
         if f"p{n:02}" not in stays:
@@ -812,13 +814,13 @@ def test_the_tests_leave_the_cache_of_the_user_alone(cache: Path) -> None:
 
 def test_a_worker_of_other_weights_is_refused(tmp_path: Path) -> None:
     write_campaign(tmp_path)
-    batch = Batch(tasks=(), photos=(), weights={"unet": "0" * 64})
+    batch = Batch(items=(), photos=(), weights={"unet": "0" * 64})
 
     class OneTask:
         settings = read_plan(tmp_path / "campaign.toml").settings
 
     with pytest.raises(CampaignError, match="has other weights than the run began with: unet"):
-        list(Worker(Load()).work(Batch(tasks=(OneTask(),), photos=batch.photos, weights=batch.weights)))  # type: ignore[arg-type]
+        list(Worker(Load()).work(Batch(items=(OneTask(),), photos=batch.photos, weights=batch.weights)))  # type: ignore[arg-type]
 
 
 def test_the_memory_of_a_run_is_flat(tmp_path: Path) -> None:
@@ -901,7 +903,7 @@ def test_nothing_is_left_of_the_face_of_whoever_was_removed(tmp_path: Path, how:
     run(plan, tmp_path / "run")
     with Ledger.open(tmp_path / "run") as ledger:
         gone = next(person for person in ledger.subjects() if person["name"] == "p02")
-        job = next(job for job in ledger.jobs() if job.slot.subject == "p02")
+        job = next(job for job in ledger.jobs() if job.picture.subject == "p02")
         faces = [pack(gone["embeddings"]), pack(ledger.seen_in(job.id))]
     if how == "dropped":
         (tmp_path / "people" / "p02.png").unlink()

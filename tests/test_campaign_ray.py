@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from portrait.campaign.engines import Engine, RayEngine, places
+from portrait.campaign.engines import Engine, RayEngine, workers_per_node
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
 from portrait.campaign.run import Progress, run_campaign
@@ -38,7 +38,7 @@ def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_as_many_as_fit_is_what_each_machine_can_hold(has: dict[str, float], gpus: float, room: int) -> None:
-    assert places(has, gpus, threads=3) == room
+    assert workers_per_node(has, gpus, threads=3) == room
 
 
 def test_the_room_of_a_cluster_is_the_sum_over_its_machines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def test_a_job_that_kills_every_worker_fails_and_the_run_goes_on(cluster: None, 
     assert counts.pending == 0
     with Ledger.open(tmp_path / "ray") as ledger:
         (job, _) = list(ledger.jobs("failed"))
-        assert job.slot.subject == "p03"
+        assert job.picture.subject == "p03"
         assert "3 workers died making it" in job.reasons[0]
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from portrait.campaign.plan import Slot
+from portrait.campaign.plan import PlannedPicture
 from portrait.errors import CampaignError, FaceError, InputError, PortraitError, SettingsError
 from portrait.images import Photo, decode, encode_picture, resized
 from portrait.judge.appearance import appearance_features
@@ -34,21 +34,21 @@ from portrait.settings import Settings
 
 log = logging.getLogger(__name__)
 
-BEFORE_SIDE = 640
+MAX_BEFORE_SIDE = 640
 """The framed photo is kept beside the pictures at no more than this many pixels, for the reports."""
-MOST_DEATHS = 3
+MAX_WORKER_DEATHS = 3
 """A batch under which so many workers died is given up: its jobs fail, and the run goes on."""
 START_SECONDS = 300.0
 """A Ray worker that does not answer within so long is given up: its machine may never come back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class WorkItem:
     """One job as a worker gets it. `settings` are whole: recipe, style, prompt and seed of this job."""
 
     id: int
     key: str
-    slot: Slot
+    picture: PlannedPicture
     settings: Settings
 
 
@@ -65,22 +65,22 @@ class PhotoFile:
 class Batch:
     """Jobs of one recipe and one person. `weights` is what the worker's models must be: file -> SHA-256."""
 
-    tasks: tuple[Task, ...]
+    items: tuple[WorkItem, ...]
     photos: tuple[PhotoFile, ...]
     weights: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Made:
-    """What came of one task. `record` None: nothing could be made, `failure` says why. `fault` is the kind of an error
+class WorkResult:
+    """What came of one item. `record` None: nothing could be made, `failure` says why. `fault` is the kind of an error
     that may lie with the machine or the models and not with the photo.
 
-    `picture` is the encoded file, `before` the framed photo as JPEG, `identity` what the judges know of the photos.
+    `encoded` is the picture's file, `before` the framed photo as JPEG, `identity` what the judges know of the photos.
     """
 
-    task: Task
+    item: WorkItem
     record: dict[str, Any] | None = None
-    picture: bytes = b""
+    encoded: bytes = b""
     before: bytes = b""
     look: dict[str, float] = field(default_factory=dict)
     embeddings: dict[str, Embedding] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class Engine(Protocol):
 
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint: ...
 
-    def work(self, batches: Iterator[Batch]) -> Iterator[Made]: ...
+    def work(self, batches: Iterator[Batch]) -> Iterator[WorkResult]: ...
 
     def close(self) -> None: ...
 
@@ -156,18 +156,18 @@ class Worker:
         }
         return Fingerprint(recipe=own | {"styles": entries}, environment=environment)
 
-    def work(self, batch: Batch) -> Iterator[Made]:
-        """Make a batch, one result per task, in order; an error of one photo or picture is a result too, whatever it is.
+    def work(self, batch: Batch) -> Iterator[WorkResult]:
+        """Make a batch, one result per item, in order; an error of one photo or picture is a result too, whatever it is.
 
         Raises:
             CampaignError: the models here are not those of the run, or cannot be loaded.
         """
         try:
-            stylizer = self.stylizer(batch.tasks[0].settings)
+            stylizer = self.stylizer(batch.items[0].settings)
         except PortraitError:
             raise
         except Exception as error:
-            recipe = batch.tasks[0].settings.recipe
+            recipe = batch.items[0].settings.recipe
             raise CampaignError(f"{platform.node()} cannot load {recipe}: {type(error).__name__}: {error}") from error
         if wrong := [name for name, digest in batch.weights.items() if stylizer.digests.get(name) != digest]:
             raise CampaignError(f"{platform.node()} has other weights than the run began with: {', '.join(wrong)}")
@@ -176,38 +176,38 @@ class Worker:
                 Photo(pixels=decode(p.data, Path(p.path).name), path=Path(p.path), sha256=p.sha256)
                 for p in batch.photos
             ]
-            (subject,) = stylizer.subjects(first, batch.tasks[0].settings.face, more)
+            (subject,) = stylizer.subjects(first, batch.items[0].settings.face, more)
         except Exception as error:
-            for task in batch.tasks:
-                yield _failed(task, error, photo=True)
+            for item in batch.items:
+                yield _failed(item, error, photo=True)
             return
-        for n, task in enumerate(batch.tasks):
+        for n, item in enumerate(batch.items):
             try:
-                made = stylizer.stylize(subject, task.slot.style, task.settings)
-                result = Made(
-                    task=task,
+                made = stylizer.stylize(subject, item.picture.style, item.settings)
+                result = WorkResult(
+                    item=item,
                     record=made.record,
-                    picture=encode_picture(made.picture, task.settings.format, parameters=parameters_text(made.record)),
+                    encoded=encode_picture(made.picture, item.settings.format, parameters=parameters_text(made.record)),
                     before=_before(made.before) if n == 0 else b"",
                     look=appearance_features(made.picture),
                     embeddings=made.embeddings,
                     identity=subject.identity.embeddings,
                 )
             except Exception as error:
-                result = _failed(task, error, identity=subject.identity.embeddings)
+                result = _failed(item, error, identity=subject.identity.embeddings)
             yield result
 
 
 def _failed(
-    task: Task, error: Exception, *, photo: bool = False, identity: Mapping[str, Embedding] | None = None
-) -> Made:
-    """The result of a task that an error ended; `photo`: it was met before any picture was begun."""
+    item: WorkItem, error: Exception, *, photo: bool = False, identity: Mapping[str, Embedding] | None = None
+) -> WorkResult:
+    """The result of a item that an error ended; `photo`: it was met before any picture was begun."""
     own = isinstance(error, InputError | FaceError)
     if not own:
-        log.info("%s: %s", task.slot.stem, error, exc_info=error)
+        log.info("%s: %s", item.picture.stem, error, exc_info=error)
     why = str(error) if isinstance(error, PortraitError) else f"{type(error).__name__}: {_line(error)}"
     fault = "" if own else type(error).__name__
-    return Made(task=task, failure=why, fault=fault, no_face=photo and own, identity=dict(identity or {}))
+    return WorkResult(item=item, failure=why, fault=fault, no_face=photo and own, identity=dict(identity or {}))
 
 
 def _statistics(limits: Thresholds) -> str:
@@ -234,7 +234,7 @@ def _plain(recipe: Recipe) -> dict[str, Any]:
 
 
 def _before(image: RgbImage) -> bytes:
-    scale = min(1.0, BEFORE_SIDE / max(image.shape[:2]))
+    scale = min(1.0, MAX_BEFORE_SIDE / max(image.shape[:2]))
     small = resized(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(small)).save(buffer, "JPEG", quality=88)
@@ -253,7 +253,7 @@ class LocalEngine:
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
         return self._worker.describe(settings, styles)
 
-    def work(self, batches: Iterator[Batch]) -> Iterator[Made]:
+    def work(self, batches: Iterator[Batch]) -> Iterator[WorkResult]:
         for batch in batches:
             yield from self._worker.work(batch)
 
@@ -273,7 +273,7 @@ class _RayWorker:
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
         return self._worker.describe(settings, styles)
 
-    def work(self, batch: Batch) -> list[Made]:
+    def work(self, batch: Batch) -> list[WorkResult]:
         return list(self._worker.work(batch))
 
 
@@ -329,7 +329,7 @@ class RayEngine:
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise CampaignError(f"no Ray cluster at {address or 'this machine'}: {error}") from None
         has = ray.cluster_resources()
-        room = sum(places(node["Resources"], gpus, threads) for node in ray.nodes() if node["Alive"])
+        room = sum(workers_per_node(node["Resources"], gpus, threads) for node in ray.nodes() if node["Alive"])
         self.workers = workers or room
         if room < max(1, workers):
             what = f"{gpus:g} GPU(s)" if gpus else f"{threads} CPU(s)"
@@ -384,7 +384,7 @@ class RayEngine:
             log.warning("the workers differ in libraries or processor: their pictures may differ by rounding")
         return found[0]
 
-    def work(self, batches: Iterator[Batch]) -> Iterator[Made]:
+    def work(self, batches: Iterator[Batch]) -> Iterator[WorkResult]:
         ray = self._ray
         free, again = deque(self._actors), deque[tuple[Batch, int]]()
         running: dict[Any, tuple[Any, Batch, int]] = {}
@@ -406,15 +406,15 @@ class RayEngine:
                     results = ray.get(reference)
                     free.append(actor)
                 except self._lost as error:
-                    log.warning("a worker died (%s); its %d jobs are made again", _line(error), len(batch.tasks))
+                    log.warning("a worker died (%s); its %d jobs are made again", _line(error), len(batch.items))
                     self._actors.remove(actor)
                     self._start()
                     results = []
-                    if deaths + 1 < MOST_DEATHS:
+                    if deaths + 1 < MAX_WORKER_DEATHS:
                         again.append((batch, deaths + 1))
                     else:
-                        why = f"{MOST_DEATHS} workers died making it, the last one so: {_line(error)}"
-                        results = [Made(task=task, failure=why, fault="death of workers") for task in batch.tasks]
+                        why = f"{MAX_WORKER_DEATHS} workers died making it, the last one so: {_line(error)}"
+                        results = [WorkResult(item=item, failure=why, fault="death of workers") for item in batch.items]
                 yield from results
         if not free:
             log.warning("no Ray worker is left and none could be started; what is not made stays pending")
@@ -426,7 +426,7 @@ class RayEngine:
             self._ray.shutdown()
 
 
-def places(has: Mapping[str, float], gpus: float, threads: int) -> int:
+def workers_per_node(has: Mapping[str, float], gpus: float, threads: int) -> int:
     """How many actors one machine holds. An actor lies on one machine, and a part of a GPU on one GPU.
 
     Args:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from portrait.campaign.files import is_there
+from portrait.campaign.keys import job_key, shared_ingredients
 from portrait.campaign.ledger import Ledger
-from portrait.campaign.plan import Plan, Slot, job_key, read_plan, shared_ingredients
+from portrait.campaign.plan import Plan, PlannedPicture, read_plan
 from portrait.campaign.settle import judge_against_everyone
 from portrait.errors import CampaignError, PlanChangedError, SettingsError
 from portrait.recipes.load import load_recipe
@@ -60,7 +61,10 @@ def enter_plan(
     photos = {person.name: [_photo_digest(path) for path in person.photos] for person in plan.people}
     _require_different(photos)
     shared = shared_ingredients(plan.settings)
-    jobs = [(job_key(slot, shared, found[slot.recipe], photos[slot.subject]), slot) for slot in plan.slots(recipes)]
+    jobs = [
+        (job_key(picture, shared, found[picture.recipe], photos[picture.subject]), picture)
+        for picture in plan.pictures(recipes)
+    ]
     _require_own_files(jobs)
     snapshot = {
         "settings": shared,
@@ -150,19 +154,19 @@ def _require_different(photos: Mapping[str, list[str]]) -> None:
             raise SettingsError(f"{name} and {other} are the same photo; name each person once")
 
 
-def _require_own_files(jobs: Iterable[tuple[str, Slot]]) -> None:
+def _require_own_files(jobs: Iterable[tuple[str, PlannedPicture]]) -> None:
     """No two jobs may be one in the ledger, or write to one file, also where a disk takes A for a."""
-    taken: dict[str, Slot] = {}
-    for key, slot in jobs:
-        for name, what in ((key, "are the same picture"), (slot.stem.casefold(), "would be written to one file")):
-            if (other := taken.setdefault(name, slot)) is not slot:
+    taken: dict[str, PlannedPicture] = {}
+    for key, picture in jobs:
+        for name, what in ((key, "are the same picture"), (picture.stem.casefold(), "would be written to one file")):
+            if (other := taken.setdefault(name, picture)) is not picture:
                 raise SettingsError(
-                    f"{_in_words(other)} and {_in_words(slot)} {what}; rename one, or leave it out of the plan"
+                    f"{_in_words(other)} and {_in_words(picture)} {what}; rename one, or leave it out of the plan"
                 )
 
 
-def _in_words(slot: Slot) -> str:
-    return ", ".join([slot.subject, slot.recipe, slot.style, *(repr(text) for _, text in slot.axes)])
+def _in_words(picture: PlannedPicture) -> str:
+    return ", ".join([picture.subject, picture.recipe, picture.style, *(repr(text) for _, text in picture.axes)])
 
 
 def requeue(ledger: Ledger, retry: Collection[str]) -> None:

@@ -69,7 +69,7 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> Exported:
                 raise SettingsError(f"no size {name!r}; sizes: {', '.join(SIZES)}")
         columns = sorted({column for person in ledger.subjects() for column in person["columns"]} - set(_COLUMNS))
         groups = {person["name"]: person["columns"] for person in ledger.subjects()}
-        several = len({job.slot.recipe for job in ledger.jobs()}) > 1
+        several = len({job.picture.recipe for job in ledger.jobs()}) > 1
         rows, pictures, enlarged = [], 0, 0
         for job in ledger.jobs("accepted"):
             done = ledger.result(job.id)
@@ -78,7 +78,7 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> Exported:
             record, source = done[0], run / job.output
             picture = read_photo(source).pixels
             pictures += 1
-            stem = Path(job.stem).name if not several else f"{job.slot.recipe}_{Path(job.stem).name}"
+            stem = Path(job.stem).name if not several else f"{job.picture.recipe}_{Path(job.stem).name}"
             for name in wanted:
                 size, scale, padded = SIZES[name], 1.0, False
                 if size is None:
@@ -88,10 +88,18 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> Exported:
                     data, suffix, crop = encode_size(picture, size, face_box(record))
                     width, height, scale, padded = size.width, size.height, crop.scale, crop.padded
                 enlarged += scale > 1
-                path = f"{job.slot.subject}/{stem}{'' if name == 'original' else '-' + name}.{suffix}"
+                path = f"{job.picture.subject}/{stem}{'' if name == 'original' else '-' + name}.{suffix}"
                 write_bytes(folder / path, data)
-                own = [groups[job.slot.subject].get(column, "") for column in columns]
-                facts = [job.slot.subject, job.slot.recipe, job.slot.style, job.slot.variant + 1, name, width, height]
+                own = [groups[job.picture.subject].get(column, "") for column in columns]
+                facts = [
+                    job.picture.subject,
+                    job.picture.recipe,
+                    job.picture.style,
+                    job.picture.variant + 1,
+                    name,
+                    width,
+                    height,
+                ]
                 rows.append(
                     [path, *facts, scale if scale > 1 else "", "yes" if padded else "", record["seed"], job.key, *own]
                 )
@@ -151,7 +159,7 @@ def prune_run(
         for job in ledger.jobs():
             if job.output and not (rejected and job.state == "rejected"):
                 keep |= {run / job.output, (run / job.output).with_suffix(".json")}
-            keep.add(run / before_file(job.slot.subject, job.slot.recipe))
+            keep.add(run / before_file(job.picture.subject, job.picture.recipe))
         files = [
             p for place in (PICTURES, BEFORE) for p in sorted((run / place).rglob("*")) if p.is_file() and p not in keep
         ]
@@ -168,7 +176,7 @@ def prune_run(
         gone = ledger.delete_dropped()
         if embeddings:
             known = {person["name"]: person["embeddings"] for person in ledger.subjects()}
-            made = ((job.slot.subject, ledger.seen_in(job.id)) for job in ledger.jobs("accepted", "rejected"))
+            made = ((job.picture.subject, ledger.seen_in(job.id)) for job in ledger.jobs("accepted", "rejected"))
             if found := genuine_impostor_gap(known, made):
                 ledger.set("separation", found)
             gone += ledger.forget()

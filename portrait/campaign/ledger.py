@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from portrait.campaign.files import make_folder
-from portrait.campaign.plan import Slot
+from portrait.campaign.plan import PlannedPicture
 from portrait.errors import CampaignError
 from portrait.records import Embedding
 
@@ -64,14 +64,14 @@ _COUNT_REASONS = "SELECT {}, count(*) FROM attempts WHERE accepted = 0 GROUP BY 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class LedgerJob:
     """A row of `jobs`. `state` is pending, accepted, rejected or failed; `place` its place in the plan's order, and -1
     when the plan no longer has it."""
 
     id: int
     key: str
     place: int
-    slot: Slot
+    picture: PlannedPicture
     stem: str
     state: str
     round: int
@@ -211,7 +211,7 @@ class Ledger:
             ((name, json.dumps(photos), json.dumps(columns)) for name, photos, columns in subjects),
         )
 
-    def put_jobs(self, jobs: Iterable[tuple[str, Slot]]) -> None:
+    def put_jobs(self, jobs: Iterable[tuple[str, PlannedPicture]]) -> None:
         """The plan's jobs in their order. Known keys keep their state; jobs that are no longer named are dropped.
 
         A job that had left the plan, or whose files get another name, begins again: another job may have written over
@@ -237,7 +237,7 @@ class Ledger:
         rows = self._db.execute("SELECT key, stem, state FROM jobs WHERE place >= 0")
         return {row["key"]: (row["stem"], row["state"]) for row in rows}
 
-    def next_batch(self, after: int, most: int) -> list[Job]:
+    def next_batch(self, after: int, most: int) -> list[LedgerJob]:
         """Pending jobs of one recipe and subject, in the plan's order, the first of them behind place `after`."""
         first = self._db.execute(
             "SELECT recipe, subject FROM jobs WHERE state = 'pending' AND place > ? ORDER BY place LIMIT 1", (after,)
@@ -247,18 +247,18 @@ class Ledger:
         where = "recipe = ? AND subject = ? AND state = 'pending' AND place > ? ORDER BY place LIMIT ?"
         return list(self._jobs(where, *first, after, most))
 
-    def ended(self, after: int, most: int) -> list[Job]:
+    def ended(self, after: int, most: int) -> list[LedgerJob]:
         """Jobs that have a verdict, in the plan's order, the first of them behind place `after`."""
         return list(self._jobs("state IN ('accepted', 'rejected') AND place > ? ORDER BY place LIMIT ?", after, most))
 
-    def jobs(self, *states: str) -> Iterator[Job]:
+    def jobs(self, *states: str) -> Iterator[LedgerJob]:
         """Jobs of these states in the plan's order; all that are in the plan if none is named."""
         wanted = states or ("pending", "accepted", "rejected", "failed")
         yield from self._jobs(f"state IN ({','.join('?' * len(wanted))}) AND place >= 0 ORDER BY place", *wanted)
 
-    def _jobs(self, where: str, *values: Any) -> Iterator[Job]:
+    def _jobs(self, where: str, *values: Any) -> Iterator[LedgerJob]:
         for row in self._db.execute(f"SELECT * FROM jobs WHERE {where}", values):
-            yield Job(
+            yield LedgerJob(
                 id=row["id"],
                 key=row["key"],
                 place=row["place"],
@@ -269,7 +269,7 @@ class Ledger:
                 seconds=row["seconds"],
                 reasons=tuple(json.loads(row["reasons"])),
                 output=row["output"],
-                slot=Slot(
+                picture=PlannedPicture(
                     subject=row["subject"],
                     recipe=row["recipe"],
                     style=row["style"],
@@ -298,7 +298,7 @@ class Ledger:
 
     def end(
         self,
-        job: Job,
+        job: LedgerJob,
         state: str,
         *,
         record: Mapping[str, Any] | None = None,
@@ -333,7 +333,7 @@ class Ledger:
                 (state, json.dumps(list(reasons)), output, job.id),
             )
 
-    def judge(self, job: Job, record: Mapping[str, Any]) -> None:
+    def judge(self, job: LedgerJob, record: Mapping[str, Any]) -> None:
         """Write another verdict on a picture that is there: state, reasons and output are the record's."""
         with self.transaction():
             self._db.execute("UPDATE results SET record = ? WHERE job = ?", (json.dumps(record), job.id))

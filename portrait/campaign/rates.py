@@ -51,8 +51,8 @@ def forecast(plan: Plan, recipes: Mapping[str, Recipe], measured: Mapping[str, A
     """
     most, found = plan.settings.max_attempts, []
     per_style: dict[tuple[str, str], int] = {}
-    for slot in plan.slots(recipes):
-        per_style[slot.recipe, slot.style] = per_style.get((slot.recipe, slot.style), 0) + 1
+    for picture in plan.pictures(recipes):
+        per_style[picture.recipe, picture.style] = per_style.get((picture.recipe, picture.style), 0) + 1
     for (recipe, style), jobs in per_style.items():
         accept, source = _rate(recipe, style, plan, measured)
         value, low, high = (_expected(p, most) for p in accept)
@@ -115,19 +115,19 @@ def remember(ledger: Ledger, seconds_per_attempt: Mapping[str, float]) -> None:
     seen: dict[str, int] = {}
     kind = "png"
     for job in ledger.jobs("accepted", "rejected") if seconds_per_attempt else ():
-        seen[job.slot.recipe] = seen.get(job.slot.recipe, 0) + 1
-        if job.slot.recipe not in seconds_per_attempt or seen[job.slot.recipe] > _MOST:
+        seen[job.picture.recipe] = seen.get(job.picture.recipe, 0) + 1
+        if job.picture.recipe not in seconds_per_attempt or seen[job.picture.recipe] > _MOST:
             continue
         attempts, done = ledger.attempts(job.id), ledger.result(job.id)
         if not attempts or not done or not settings:
             continue
-        entry = first.setdefault((job.slot.recipe, _key(job.slot.style, settings)), [0, 0])
+        entry = first.setdefault((job.picture.recipe, _key(job.picture.style, settings)), [0, 0])
         entry[0] += bool(attempts[0]["accepted"])
         entry[1] += 1
         path = ledger.folder / str(job.output)
         with suppress(OSError):  # pictures and records may be gone
-            if len(sizes.setdefault(job.slot.recipe, [])) < 200:
-                sizes[job.slot.recipe].append(path.stat().st_size + path.with_suffix(".json").stat().st_size)
+            if len(sizes.setdefault(job.picture.recipe, [])) < 200:
+                sizes[job.picture.recipe].append(path.stat().st_size + path.with_suffix(".json").stat().st_size)
                 kind = path.suffix[1:]
     table = measured_rates()
     for recipe, seconds in seconds_per_attempt.items():

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from portrait.campaign.engines import Batch, Engine, Made, PhotoFile, Task
+from portrait.campaign.engines import Batch, Engine, PhotoFile, WorkItem, WorkResult
 from portrait.campaign.enter import MISSING, enter_plan, load_recipes, note_environment, requeue, requeue_lost
 from portrait.campaign.files import PLAN, before_file, is_there, make_folder, output_file
-from portrait.campaign.ledger import Counts, Job, Ledger
+from portrait.campaign.keys import seed_of
+from portrait.campaign.ledger import Counts, Ledger, LedgerJob
 from portrait.campaign.lock import exclusive_lock
-from portrait.campaign.plan import Plan, seed_of
+from portrait.campaign.plan import Plan
 from portrait.campaign.rates import remember
 from portrait.campaign.settle import finalize
 from portrait.errors import CampaignError
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 8
 """Jobs of one person that are handed to a worker at once; Ctrl-C waits for a batch, kill -9 costs at most one."""
-MOST_FAULTS = 5
+MAX_FAULTS = 5
 """Errors that need not be the photo's are one person's bad luck; met by so many people in a row they stop the run."""
 
 
@@ -90,7 +91,7 @@ def run_campaign(
 
     Raises:
         PlanChangedError: the plan would make other pictures than the run was begun with; says which.
-        CampaignError: another process works on the folder; or `MOST_FAULTS` people in a row met an error that is not
+        CampaignError: another process works on the folder; or `MAX_FAULTS` people in a row met an error that is not
             their photo's, a broken model or a full disk say: their jobs are left pending. Who meets one a second time
             has failed, and no longer stops the others.
         InputError: the folder cannot be made, or a file of it cannot be written.
@@ -135,7 +136,7 @@ def _drive(
 ) -> None:
     begun = last = time.perf_counter()
     made = 0
-    jobs: dict[int, Job] = {}
+    jobs: dict[int, LedgerJob] = {}
     spent: dict[str, list[float]] = {}  # recipe -> seconds, attempts
     faults: dict[int, str] = {}  # job -> subject, of the faults since the last picture
     again = set(ledger.get("faulted") or [])  # who met one before: it is theirs, and stops nobody else
@@ -158,38 +159,38 @@ def _drive(
                 if fault:
                     met(found, failure)
                 else:
-                    ledger.seen(found[0].slot.subject, {}, failure)
+                    ledger.seen(found[0].picture.subject, {}, failure)
                 continue
             jobs.update({job.id: job for job in found})
             yield Batch(
-                tasks=tuple(_task(plan, recipes, sources, job) for job in found),
+                items=tuple(_task(plan, recipes, sources, job) for job in found),
                 photos=photos,
-                weights=weights[found[0].slot.recipe],
+                weights=weights[found[0].picture.recipe],
             )
 
-    def report(job: Job) -> None:
+    def report(job: LedgerJob) -> None:
         nonlocal made
         made += 1
         spent = time.perf_counter() - begun
         on_progress(Progress(counts=ledger.counts(), made=made, seconds=spent, last=job.stem))
 
-    def met(them: Sequence[Job], why: str) -> None:
+    def met(them: Sequence[LedgerJob], why: str) -> None:
         """An error that need not be the photo's; of too many people in a row it stops the run."""
-        faults.update({job.id: job.slot.subject for job in them if job.id not in again})
-        if len(set(faults.values())) >= MOST_FAULTS:
+        faults.update({job.id: job.picture.subject for job in them if job.id not in again})
+        if len(set(faults.values())) >= MAX_FAULTS:
             ledger.set("faulted", sorted(again | faults.keys()))
             ledger.requeue(ids=list(faults))
             raise CampaignError(
-                f"{MOST_FAULTS} people in a row met an error that need not be their photo's, the last of them this: "
+                f"{MAX_FAULTS} people in a row met an error that need not be their photo's, the last of them this: "
                 f"{why}. Their jobs are left pending; mend the cause, and start the same command again"
             )
 
     on_progress(Progress(counts=ledger.counts(), made=0, seconds=0.0))
     for result in machine.work(batches()):
-        job = jobs.pop(result.task.id)
+        job = jobs.pop(result.item.id)
         attempts = _write(ledger, job, result, plan.settings.format)
         report(job)
-        now, of = time.perf_counter(), spent.setdefault(job.slot.recipe, [0.0, 0])
+        now, of = time.perf_counter(), spent.setdefault(job.picture.recipe, [0.0, 0])
         of[0], of[1], last = of[0] + now - last, of[1] + attempts, now
         if result.record is not None:
             faults.clear()
@@ -198,11 +199,11 @@ def _drive(
     remember(ledger, {recipe: s * machine.workers / tried for recipe, (s, tried) in spent.items() if tried >= 5})
 
 
-def _photos(ledger: Ledger, job: Job) -> tuple[tuple[PhotoFile, ...], str, bool]:
+def _photos(ledger: Ledger, job: LedgerJob) -> tuple[tuple[PhotoFile, ...], str, bool]:
     """The bytes that the key was made from, or why they are not to be had; and whether that may lie with the disk: a
     photo could be read when the run was started, and cannot now."""
     found = []
-    for photo in ledger.photos(job.slot.subject):
+    for photo in ledger.photos(job.picture.subject):
         path = Path(photo["path"])
         try:
             data = path.read_bytes()
@@ -217,26 +218,28 @@ def _photos(ledger: Ledger, job: Job) -> tuple[tuple[PhotoFile, ...], str, bool]
     return tuple(found), "", False
 
 
-def _task(plan: Plan, recipes: Mapping[str, Recipe], sources: Mapping[str, str], job: Job) -> Task:
-    slot = job.slot
-    settings = plan.settings_of(recipes[slot.recipe], slot.style, slot.axes)
+def _task(plan: Plan, recipes: Mapping[str, Recipe], sources: Mapping[str, str], job: LedgerJob) -> WorkItem:
+    picture = job.picture
+    settings = plan.settings_of(recipes[picture.recipe], picture.style, picture.axes)
     seed = seed_of(job.key, job.round)
-    return Task(id=job.id, key=job.key, slot=slot, settings=replace(settings, recipe=sources[slot.recipe], seed=seed))
+    return WorkItem(
+        id=job.id, key=job.key, picture=picture, settings=replace(settings, recipe=sources[picture.recipe], seed=seed)
+    )
 
 
-def _write(ledger: Ledger, job: Job, made: Made, kind: str) -> int:
+def _write(ledger: Ledger, job: LedgerJob, made: WorkResult, kind: str) -> int:
     """Files first, each atomically, then the ledger; returns the number of attempts."""
-    slot = job.slot
+    picture = job.picture
     if made.record is None:
         _fail(ledger, job, made.failure)
-        ledger.seen(slot.subject, made.identity, made.failure if made.no_face else None)
+        ledger.seen(picture.subject, made.identity, made.failure if made.no_face else None)
         return 0
     record, folder = made.record, ledger.folder
     state = str(record["status"])
     old = ledger.result(job.id)
     if made.before:
-        write_bytes(folder / before_file(slot.subject, slot.recipe), made.before)
-    ledger.seen(slot.subject, made.identity)
+        write_bytes(folder / before_file(picture.subject, picture.recipe), made.before)
+    ledger.seen(picture.subject, made.identity)
     if (
         old
         and is_there(ledger.folder, job.output)
@@ -248,9 +251,9 @@ def _write(ledger: Ledger, job: Job, made: Made, kind: str) -> int:
         return len(record["attempts"])
     output = record["output"] = output_file(job.stem, state, f".{kind}")
     record["campaign"] = {
-        "key": job.key, "subject": slot.subject, "variant": slot.variant, "axes": dict(slot.axes), "round": job.round
+        "key": job.key, "subject": picture.subject, "variant": picture.variant, "axes": dict(picture.axes), "round": job.round
     }  # fmt: skip
-    write_bytes(folder / output, made.picture)
+    write_bytes(folder / output, made.encoded)
     write_json((folder / output).with_suffix(".json"), record)
     ledger.end(
         job,
@@ -265,7 +268,7 @@ def _write(ledger: Ledger, job: Job, made: Made, kind: str) -> int:
     return len(record["attempts"])
 
 
-def _fail(ledger: Ledger, job: Job, why: str) -> None:
+def _fail(ledger: Ledger, job: LedgerJob, why: str) -> None:
     """End a job of which nothing came. A picture that an earlier round left keeps its verdict."""
     old = ledger.result(job.id)
     if old and is_there(ledger.folder, job.output):

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from portrait.campaign.files import output_file
-from portrait.campaign.ledger import Job, Ledger
+from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.lock import exclusive_lock
 from portrait.errors import CampaignError, InputError
 from portrait.images import write_bytes, write_json
@@ -56,7 +56,7 @@ def judge_against_everyone(ledger: Ledger) -> None:
     place = -1
     while jobs := ledger.ended(place, _CHUNK):
         place = jobs[-1].place
-        found = gallery.nearest([(job.slot.subject, ledger.seen_in(job.id)) for job in jobs])
+        found = gallery.nearest([(job.picture.subject, ledger.seen_in(job.id)) for job in jobs])
         for job, nearest in zip(jobs, found, strict=True):
             output = job.output
             if nearest is not None and (nearest.margin > 0 or "swapped" in job.reasons):
@@ -81,7 +81,7 @@ def judge_against_everyone(ledger: Ledger) -> None:
         )
 
 
-def _judge_again(ledger: Ledger, job: Job, nearest: Nearest) -> str:
+def _judge_again(ledger: Ledger, job: LedgerJob, nearest: Nearest) -> str:
     """Put `swapped` into a verdict, or take it out; returns the output. Files first, then the ledger."""
     done = ledger.result(job.id)
     assert done is not None and job.output, job.stem  # noqa: PT018

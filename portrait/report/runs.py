@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from portrait.campaign.ledger import Job, Ledger
+from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.settle import finalize_run
 from portrait.errors import EvaluationError, SettingsError
 from portrait.judge.gallery import genuine_impostor_gap
@@ -50,7 +50,7 @@ def read_run(folder: Path) -> Run:
         rates: set[float] = set()
         for job in ledger.jobs("accepted", "rejected", "failed"):
             done = ledger.result(job.id)
-            jobs.append(_entry(job, photos[job.slot.subject], done[0] if done else None, ledger.attempts(job.id)))
+            jobs.append(_entry(job, photos[job.picture.subject], done[0] if done else None, ledger.attempts(job.id)))
             if done:
                 licenses |= {part["part"]: part for part in done[0]["licenses"]}
                 rates |= {limit["far"] for limit in done[0]["thresholds"].values()}
@@ -105,11 +105,13 @@ def read_baseline(path: Path) -> Run:
         raise SettingsError(f"baseline {path} is neither a run's folder nor the JSON of a report: {error!r}") from None
 
 
-def _entry(job: Job, photo: str, record: dict[str, Any] | None, attempts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    slot = job.slot
+def _entry(
+    job: LedgerJob, photo: str, record: dict[str, Any] | None, attempts: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    picture = job.picture
     entry: dict[str, Any] = {
-        "subject": slot.subject, "recipe": slot.recipe, "style": slot.style, "axes": dict(slot.axes),
-        "variant": slot.variant, "photo": photo, "state": job.state, "reasons": list(job.reasons),
+        "subject": picture.subject, "recipe": picture.recipe, "style": picture.style, "axes": dict(picture.axes),
+        "variant": picture.variant, "photo": photo, "state": job.state, "reasons": list(job.reasons),
         "attempts": len(attempts), "seconds": round(sum(float(a["seconds"]) for a in attempts), 3), "output": job.output,
         "first": None, "quoted": {}, "delivered": None, "thresholds": {}, "seed": None,
     }  # fmt: skip

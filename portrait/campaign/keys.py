@@ -1,0 +1,84 @@
+"""Under which key each picture of a campaign is known: everything that determines it, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import portrait
+from portrait.campaign.plan import PlannedPicture
+from portrait.errors import SettingsError
+from portrait.faces.identity import FaceChoice
+from portrait.recipes.override import parse_lora
+from portrait.settings import Settings
+
+_NOT_IN_KEYS = (
+    "recipe",
+    "style",
+    "variants",
+    "max_seconds",
+    "threads",
+    "device",
+    "memory",
+    "thresholds",
+    "curves",
+    "base",
+)
+"""Settings that are no part of a job's key as they stand: it names them in another way, or they move only rounding."""
+
+
+def shared_ingredients(settings: Settings) -> dict[str, Any]:
+    """What all jobs of a plan have in common and what moves pixels or verdicts; files stand for their contents."""
+    values = {name: value for name, value in asdict(settings).items() if name not in _NOT_IN_KEYS}
+    values["keep"] = [f"mask:{_sha256(keep.file)}" if keep.file else keep.name for keep in settings.keeps()]
+    values["lora"] = [parse_lora(text)[1] for text in settings.lora]  # the file itself is among the weights
+    choice = FaceChoice.parse(settings.face)
+    if choice.kind == "like":
+        values["face"] = f"like:{_sha256(Path(choice.reference))}"
+    return values | {"portrait": portrait.__version__}
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from None
+
+
+def job_key(
+    picture: PlannedPicture, shared: Mapping[str, Any], recipe: Mapping[str, Any], photos: Sequence[str]
+) -> str:
+    """SHA-256 of everything that determines the picture, and nothing else.
+
+    In it: portrait's version, the settings, the recipe (knobs, and the digest of each file of weights, the judges'
+    too, since they choose among the attempts), the style's prompts, thresholds and curves, which the retries follow,
+    the texts of the axes, the variant, and the bytes of the photos in their order. Not in it: the person's name and
+    the photo's path, which no pixel depends on; and device, memory tier, threads and the versions of libraries, which
+    move pictures by rounding. A run holds on to the threads that it began with, and says when the libraries are no
+    longer the same.
+
+    Args:
+        picture: Its place in the plan.
+        shared: As `shared_ingredients`.
+        recipe: As `engines.Fingerprint.recipe` says it, with the entry of each style under `styles`.
+        photos: SHA-256 of each photo's bytes.
+    """
+    ingredients = {
+        "shared": shared,
+        "recipe": {name: value for name, value in recipe.items() if name != "styles"},
+        "style": [picture.style, recipe["styles"][picture.style]],
+        "axes": picture.axes,
+        "variant": picture.variant,
+        "photos": list(photos),
+    }
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def seed_of(key: str, round_: int = 0) -> int:
+    """The first seed of a job, from its key alone; each further round (`campaign retry`) has seeds of its own."""
+    digest = hashlib.sha256(f"{key}:{round_}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % (2**31 - 10_000)
