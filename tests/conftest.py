@@ -18,6 +18,16 @@ from portrait.records import RgbImage
 from tests.fakes import a_photo
 
 
+MODELS = {"analyzer", "referee", "mini"}
+"""Fixtures that load a real model: whoever uses one is marked `weights`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and MODELS.intersection(item.fixturenames):
+            item.add_marker("weights")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache of the tests' own, shared by all: what fakes take for a picture shall predict no campaign of the user's."""

@@ -1,0 +1,315 @@
+"""The tables of measurements in README.md, docs/ and the model card, written from the results of eval/.
+
+    python eval/tables.py            # rewrites every table between its markers
+    python eval/tables.py --check    # changes nothing; exits with 1 if a table is not that of the results
+
+A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`, where NAME is a key of `TABLES`. Nobody types a
+measured number: run the script that measures it, then this one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from groups import labels
+from groups import table as groups_table
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "weights" / "mini" / "README.md"]
+_MARKED = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end of table -->)", re.S)
+
+
+def results(name: str) -> dict[str, Any]:
+    """What `eval/NAME.py` wrote."""
+    content: dict[str, Any] = json.loads((HERE / f"{name}.json").read_text("utf-8"))
+    return content
+
+
+def shipped_thresholds() -> dict[str, Any]:
+    """The calibration of `mini` that is part of the package."""
+    path = ROOT / "portrait" / "recipes" / "mini.thresholds.json"
+    content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return content
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(cells) + " |\n" for cells in (header, *rows)]
+    lines.insert(1, "|---" * len(header) + "|\n")
+    return "".join(lines)
+
+
+def interval(low: float, high: float) -> str:
+    """Two shares as percentages."""
+    return f"{low:.0%} to {high:.0%}"
+
+
+def held_out() -> str:
+    """Per style: likeness to oneself and to others, and how many portraits were accepted."""
+    styles = results("held_out")["styles"]
+    calibrated = shipped_thresholds()["styles"]
+    rows = []
+    for style, row in styles.items():
+        judges = calibrated[style]["recognisers"]
+        first = calibrated[style]["first_attempt_accepted"]["0.001"]["rate"]
+        rows.append(
+            [
+                style,
+                f"{judges['arcface']['genuine_mean']:.2f} / {judges['arcface']['impostor_mean']:.2f}",
+                f"{judges['dlib']['genuine_mean']:.3f} / {judges['dlib']['impostor_mean']:.3f}",
+                f"{row['first attempt']} of {row['portraits']} ({interval(*row['first attempt, wilson'])})",
+                f"{row['accepted']} of {row['portraits']} ({interval(*row['accepted, wilson'])})",
+                f"{first:.0%}",
+                f"{row['style_on_face, median']:.2f}",
+            ]
+        )
+    header = [
+        "style",
+        "ArcFace own / others",
+        "dlib own / others",
+        "first attempt, FAR 0.01",
+        "within three attempts, FAR 0.01",
+        "first attempt, FAR 0.001",
+        "style on face, median",
+    ]
+    return markdown(header, rows)
+
+
+def held_out_summary() -> str:
+    """All styles together, in one sentence."""
+    total = results("held_out")["all"]
+    low, high = total["accepted, wilson"]
+    return (
+        f"{total['people']} people that training never saw, in every style: {total['first attempt']} of "
+        f"{total['portraits']} portraits are accepted at the first attempt and {total['accepted']} within three\n"
+        f"({interval(low, high)}), at a false accept rate of 0.01 and {total['seconds per accepted']:.1f} s per accepted "
+        "portrait on one core with AVX-512.\n"
+    )
+
+
+def groups() -> str:
+    """The held-out results by group of people."""
+    return groups_table(results("held_out")["rows"], labels())
+
+
+def ablation() -> str:
+    """What each part of `mini` is worth; in brackets the paired difference from the default."""
+    names = {
+        "default": "default",
+        "no adapter": "without the adapter",
+        "no structure": "without structure",
+        "no guidance": "without guidance",
+        "plain img2img": "plain img2img: no adapter, no structure, strength 0.5",
+        "filter": "the classical filter alone",
+    }
+    formats = {"arcface": ".3f", "dlib": ".4f", "style_on_face": ".3f"}
+    parts = results("ablation")["parts"]
+    rows = []
+    for part, title in names.items():
+        cells = [title]
+        for measure, digits in formats.items():
+            value = parts[part][measure]
+            gap = value.get("against default")
+            change = "" if gap is None or part == "default" else f" ({gap[1]:+{digits}} to {gap[2]:+{digits}})"
+            cells.append(f"{value['mean']:{digits}}{change}")
+        cells.append(f"{parts[part]['accepted']['mean']:.0%}")
+        cells.append(f"{parts[part]['seconds']['mean']:.2f}")
+        rows.append(cells)
+    return markdown(["", "ArcFace", "dlib", "style on face", "accepted", "seconds, one core"], rows)
+
+
+def robustness() -> str:
+    """How `mini` takes photos that were degraded in ordinary ways."""
+    rows = []
+    for photo, row in results("robustness")["photos"].items():
+        rows.append(
+            [
+                photo,
+                f"{row['accepted']} of {row['pictures']} ({interval(*row['wilson'])})",
+                f"{row['arcface']:.2f}",
+                f"{row['arcface against the clean photo']:.2f}",
+            ]
+        )
+    header = ["photo", "first attempts accepted, FAR 0.01", "ArcFace to the degraded photo", "to the good one"]
+    return markdown(header, rows)
+
+
+def loop(setting: str) -> str:
+    """The closed loop against its baselines in one setting of `eval/loop.py`."""
+    rows = []
+    for arm, row in results("loop")["settings"][setting]["arms"].items():
+        accepted, low, high = row["accepted"]
+        rows.append(
+            [
+                arm,
+                f"{accepted:.0%} ({interval(low, high)})",
+                f"{row['style_of_accepted']:.3f}",
+                f"{row['arcface']:.3f}",
+                f"{row['dlib']:.4f}",
+                f"{row['passes_per_accepted']:.1f}",
+                f"{row['seconds_per_accepted']:.1f}",
+            ]
+        )
+    header = ["", "accepted", "style of accepted", "ArcFace", "dlib", "UNet passes per accepted", "seconds, one core"]
+    return markdown(header, rows)
+
+
+def loop_gain(setting: str) -> str:
+    """The loop minus each baseline, paired by person, style and seed."""
+    rows = []
+    for arm, baselines in results("loop")["settings"][setting]["loop_minus"].items():
+        for baseline, gains in baselines.items():
+            accepted, style, passes = gains["accepted"], gains["style"], gains["passes"]
+            rows.append(
+                [
+                    f"{arm}, minus {baseline}",
+                    f"{accepted[0]:+.0%} ({accepted[1]:+.0%} to {accepted[2]:+.0%})",
+                    f"{style[0]:+.3f} ({style[1]:+.3f} to {style[2]:+.3f})",
+                    f"{passes[0]:+.1f} ({passes[1]:+.1f} to {passes[2]:+.1f})",
+                ]
+            )
+    return markdown(["", "accepted", "style, rejected counting as 0", "UNet passes"], rows)
+
+
+def one_judge(setting: str) -> str:
+    """How often the judge that did not decide accepts what the other one chose."""
+    rows = []
+    for arm, row in results("loop")["settings"][setting]["arms"].items():
+        other, low, high = row["accepted_also_by_the_other_judge"]
+        rows.append([arm, f"{row['accepted'][0]:.0%}", f"{other:.0%} ({interval(low, high)})"])
+    return markdown(["", "accepted by the judge that decides", "by the other judge too"], rows)
+
+
+def thresholds() -> str:
+    """Photo-to-photo thresholds beside calibrated ones at the same false accept rate."""
+    rows = []
+    for style, judges in results("thresholds")["styles"].items():
+        for judge in ("arcface", "dlib"):
+            photo, calibrated = judges[judge]["photo"], judges[judge]["calibrated"]
+            rows.append(
+                [
+                    style,
+                    judge,
+                    f"{photo['threshold']:.3f}",
+                    f"{photo['tar']:.0%}",
+                    f"{photo['far']:.2%}",
+                    f"{calibrated['threshold']:.3f}",
+                    f"{calibrated['tar']:.0%}",
+                    f"{calibrated['far']:.2%}",
+                ]
+            )
+    header = ["style", "judge", "photo threshold", "TAR", "FAR", "calibrated threshold", "TAR", "FAR"]
+    return markdown(header, rows)
+
+
+def adapter() -> str:
+    """Likeness against the identity adapter's scale, with the photo's structure at 0.5."""
+    rows = []
+    for name, scores in results("adapter")["likeness"].items():
+        rows.append([name, f"{scores['arcface']:.3f}", f"{scores['dlib']:.4f}"])
+    return markdown(["identity adapter", "ArcFace", "dlib"], rows)
+
+
+def studio() -> str:
+    """How long a visitor of the studio page waits, in seconds."""
+    timings = results("studio")
+    visits = [timings["first_visit"], *timings["later_visits"]]
+    steps = {
+        "faces": "faces are marked",
+        "first_picture": "first portrait",
+        "slider": "slider moved",
+        "style": "another style",
+        "another_one": "another one",
+    }
+    rows = [[title, *(f"{visit[step]:.1f}" for visit in visits)] for step, title in steps.items()]
+    later = [f"visit {number}" for number in range(2, len(visits) + 1)]
+    return markdown(["seconds until", "first visit, models loading", *later], rows)
+
+
+def ledger() -> str:
+    """Queries of the campaign ledger at full size, in milliseconds."""
+    timings = results("ledger")
+    rows = [[name, f"{value:.2f}"] for name, value in timings["milliseconds"].items()]
+    return markdown([f"{timings['attempts']:,} attempts, {timings['jobs']:,} jobs", "ms"], rows)
+
+
+def campaign() -> str:
+    """What `eval/campaign.py` found, in one sentence a line."""
+    found = results("campaign")
+    verdicts = found["verdicts"]
+    differing = len(found["pictures_that_differ"])
+    ledgers = "equal" if found["ledgers_equal"] else "NOT equal"
+    return (
+        f"- {found['people']} people, {len(found['styles'])} styles, {found['jobs']} jobs; killed {found['kills']} times "
+        f"with SIGKILL: {differing} of {found['pictures']} pictures differ from the undisturbed run, ledgers {ledgers}.\n"
+        f"- The same plan from other seeds: **{verdicts['seeds']['verdict']}**.\n"
+        f"- The same plan with the dial at 1 (a planted change): **{verdicts['planted']['verdict']}**.\n"
+    )
+
+
+_SETTINGS = {
+    "loop-far-0001": "balance 0.5, FAR 0.001",
+    "loop-far-001": "balance 0.5, FAR 0.01",
+    "loop-balance-08": "balance 0.8, FAR 0.001",
+}
+TABLES: dict[str, Callable[[], str]] = {
+    "held-out": held_out,
+    "held-out-summary": held_out_summary,
+    "groups": groups,
+    "ablation": ablation,
+    "robustness": robustness,
+    "thresholds": thresholds,
+    "adapter": adapter,
+    "studio": studio,
+    "ledger": ledger,
+    "campaign": campaign,
+    "loop-gain": lambda: loop_gain("balance 0.5, FAR 0.001"),
+    "loop-arcface-decides": lambda: one_judge("balance 0.8, FAR 0.001, ArcFace decides"),
+    "loop-dlib-decides": lambda: one_judge("balance 0.8, FAR 0.001, dlib decides"),
+    **{name: lambda setting=setting: loop(setting) for name, setting in _SETTINGS.items()},  # type: ignore[misc]
+}
+"""Name of a marker -> its table."""
+
+
+def filled(text: str) -> str:
+    """A page with each table between its markers written from the results.
+
+    Raises:
+        SystemExit: a marker names a table that does not exist, or has no end.
+    """
+    if text.count("<!-- table: ") != len(_MARKED.findall(text)):
+        raise SystemExit("a table lacks its <!-- end of table -->")
+
+    def fill(match: re.Match[str]) -> str:
+        if match["name"] not in TABLES:
+            raise SystemExit(f"there is no table {match['name']!r}; tables: {', '.join(TABLES)}")
+        return match[1] + "\n" + TABLES[match["name"]]() + "\n" + match[4]
+
+    return _MARKED.sub(fill, text)
+
+
+def main() -> int:
+    """Rewrite the pages, or say which would change."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a table is out of date")
+    args = parser.parse_args()
+    outdated = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        if filled(text) == text:
+            continue
+        outdated.append(page)
+        if not args.check:
+            page.write_text(filled(text), "utf-8")
+        print(f"{page.relative_to(ROOT)}: {'out of date' if args.check else 'written'}")
+    return 1 if args.check and outdated else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
