@@ -11,15 +11,17 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
 from portrait.campaign import engines
 from portrait.campaign.engines import Engine, LocalEngine
-from portrait.campaign.ledger import Ledger
+from portrait.campaign.ledger import FILE, Ledger
 from portrait.cli.main import main as command_line
 from portrait.errors import CampaignError
 from portrait.images import write_picture
@@ -122,6 +124,29 @@ def done(folder: Path) -> int:
         with Ledger.open(folder) as ledger:
             return ledger.counts().done
     except (CampaignError, sqlite3.Error):
+        return 0
+
+
+@contextmanager
+def database(run: Path) -> Iterator[sqlite3.Connection]:
+    """The file of a run's ledger, opened by SQLite itself: to damage a run, or to look at it as another program would."""
+    with closing(sqlite3.connect(run / FILE)) as connection, connection:
+        yield connection
+
+
+class CountingConnection(sqlite3.Connection):
+    """Counts what SQLite's virtual machine does, in hundreds of instructions; `opened` are all that were made."""
+
+    opened: ClassVar[list[CountingConnection]] = []
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.hundreds = 0
+        self.set_progress_handler(self._count, 100)
+        self.opened.append(self)
+
+    def _count(self) -> int:
+        self.hundreds += 1
         return 0
 
 

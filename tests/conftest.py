@@ -17,7 +17,6 @@ from portrait.loop.stylizer import Stylizer
 from portrait.records import RgbImage
 from tests.fakes import a_photo
 
-
 MODELS = {"analyzer", "referee", "mini"}
 """Fixtures that load a real model: whoever uses one is marked `weights`."""
 

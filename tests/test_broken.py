@@ -25,19 +25,43 @@ from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
 from portrait.settings import Settings
 from tests.fakes import FakeGenerator
+from tests.proofs import missing
 
 CHECKS = {
-    "no_face": "test_broken: grey, painted over; test_loop: a_picture_without_a_face_is_a_rejection",
-    "identity_low": "test_broken: swapped faces, painted over; test_loop: one_judge_is_not_enough",
-    "not_stylized": "test_broken: the photo, a_face_that_is_not_drawn_in_the_style; test_judge: a_copy_of_the_photo",
-    "burned": "test_broken: a_glowing_picture; test_judge: burned_counts_what_the_photo_did_not_have",
-    "swapped": "test_broken: swapped faces; test_loop: a_portrait_that_is_more_like_somebody_else",
-    "broken_keep": "test_keep: a_broken_promise_is_a_rejection, a_head_that_moved",
+    "no_face": [
+        "test_broken.py::test_a_grey_picture_has_no_face",
+        "test_broken.py::test_a_face_that_is_painted_over_is_not_the_person",
+        "test_loop.py::test_a_picture_without_a_face_is_a_rejection_and_is_counted",
+    ],
+    "identity_low": [
+        "test_broken.py::test_a_face_of_somebody_else_is_low_in_identity_and_swapped_when_known",
+        "test_broken.py::test_a_face_that_is_painted_over_is_not_the_person",
+        "test_loop.py::test_one_judge_is_not_enough",
+    ],
+    "not_stylized": [
+        "test_broken.py::test_the_photo_itself_is_not_stylized_however_alike",
+        "test_broken.py::test_a_face_that_is_not_drawn_in_the_style_is_rejected_and_one_that_is_passes",
+        "test_judge.py::test_a_copy_of_the_photo_is_not_a_style",
+    ],
+    "burned": [
+        "test_broken.py::test_a_glowing_picture_is_burned",
+        "test_judge.py::test_burned_counts_what_the_photo_did_not_have",
+    ],
+    "swapped": [
+        "test_broken.py::test_a_face_of_somebody_else_is_low_in_identity_and_swapped_when_known",
+        "test_loop.py::test_a_portrait_that_is_more_like_somebody_else_is_swapped",
+    ],
+    "broken_keep": [
+        "test_keep.py::test_a_broken_promise_is_a_rejection_with_its_reason",
+        "test_keep.py::test_a_head_that_moved_is_rejected_when_the_pose_must_stay",
+    ],
 }
+"""Reason -> the tests that show a picture which must be rejected for it, and one which must not."""
 
 
-def test_every_reason_has_its_tests() -> None:
+def test_every_reason_has_tests_that_exist() -> None:
     assert CHECKS.keys() == REASONS.keys()
+    assert {reason: missing(tests) for reason, tests in CHECKS.items() if not tests or missing(tests)} == {}
 
 
 def drawn(photo: RgbImage) -> RgbImage:

@@ -34,6 +34,7 @@ from portrait.settings import Settings
 from tests.fakes import RECIPE, SIZE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_photo, calibrate_people, restyled
 
 
+@pytest.mark.slow
 def test_a_threshold_accepts_no_more_impostors_than_its_rate(people: list[Path]) -> None:
     table, generator = calibrate_people(lambda photo, knobs, seed: restyled(photo), people)
     assert len(generator.calls) == 2 * 12  # once as asked, once at an end of the dial
@@ -49,6 +50,7 @@ def test_a_threshold_accepts_no_more_impostors_than_its_rate(people: list[Path])
         assert max(above) <= 0.1
 
 
+@pytest.mark.slow
 def test_the_judge_reads_the_table_that_calibration_writes(people: list[Path], tmp_path: Path) -> None:
     table, _ = calibrate_people(lambda photo, knobs, seed: restyled(photo), people)
     path = tmp_path / "table.json"
@@ -59,6 +61,7 @@ def test_the_judge_reads_the_table_that_calibration_writes(people: list[Path], t
         thresholds_for("mini", "oil", 0.01, path)
 
 
+@pytest.mark.slow
 def test_a_recipe_that_returns_the_photo_has_nothing_accepted(people: list[Path]) -> None:
     table, _ = calibrate_people(lambda photo, knobs, seed: photo, people)
     assert table["styles"]["oil"]["first_attempt_accepted"]["0.1"]["rate"] == 0
@@ -74,12 +77,14 @@ def test_too_few_people_are_refused_before_anything_is_made(people: list[Path]) 
     assert not generator.calls
 
 
+@pytest.mark.slow
 def test_photos_of_other_people_make_more_impostor_pairs(people: list[Path]) -> None:
     table, generator = calibrate_people(lambda photo, knobs, seed: restyled(photo), people[:6], impostors=people[6:])
     assert len(generator.calls) == 2 * 6
     assert table["styles"]["oil"]["recognisers"]["dlib"]["impostor_pairs"] == 6 * 11
 
 
+@pytest.mark.slow
 def test_a_photo_without_a_face_is_counted_and_not_scored(people: list[Path]) -> None:
     class Blind(FakeAnalyzer):
         def candidates(self, image: RgbImage) -> list[Face]:
@@ -93,6 +98,7 @@ def test_a_photo_without_a_face_is_counted_and_not_scored(people: list[Path]) ->
     assert len(table["people"]) == 11
 
 
+@pytest.mark.slow
 def test_every_picture_is_made_with_the_seed_and_balance_asked_for(people: list[Path]) -> None:
     seen: list[tuple[Knobs, int]] = []
 
@@ -131,6 +137,7 @@ def test_the_style_s_statistics_reject_other_styles_and_few_of_their_own() -> No
     assert np.mean([style_distance(x, limits) > limits.limit for x in new]) <= 0.05  # the stated 2 %, and chance
 
 
+@pytest.mark.slow
 def test_the_judge_reads_the_statistics_that_calibration_writes(
     people: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +154,7 @@ def test_the_judge_reads_the_statistics_that_calibration_writes(
     assert limits.style == "oil"
 
 
+@pytest.mark.slow
 def test_a_style_check_that_other_styles_pass_is_named_to_the_evaluator_and_the_creator(
     people: list[Path],
     tmp_path: Path,

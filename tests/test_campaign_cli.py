@@ -19,7 +19,7 @@ from portrait.campaign.engines import LocalEngine
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.sizes import SIZES, crop_for, encode_size, face_box
 from portrait.cli.main import main
-from tests.campaigns import Load, done, pictures, start, write_campaign
+from tests.campaigns import Load, database, done, pictures, start, write_campaign
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,7 @@ def plan(tmp_path: Path) -> Path:
     return write_campaign(tmp_path, people=6, max_attempts=1)
 
 
+@pytest.mark.slow
 def test_new_plan_run_status_retry_export_prune(plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     assert main(["campaign", "plan", str(plan)]) == 0
@@ -81,8 +82,8 @@ def test_an_export_removes_what_it_had_written_and_no_longer_lists(
     (out / "note.txt").write_text("of the client")
     manifest = (out / "manifest.csv").read_text("utf-8-sig")
     (out / "manifest.csv").write_text(manifest + manifest.splitlines()[1].replace(listed[0], "../campaign.toml") + "\n")
-    with Ledger.open(run) as ledger:
-        ledger._db.execute("UPDATE jobs SET state = 'rejected' WHERE subject = ?", (listed[0].split("/")[0],))
+    with database(run) as ledger:
+        ledger.execute("UPDATE jobs SET state = 'rejected' WHERE subject = ?", (listed[0].split("/")[0],))
     assert main(["campaign", "export", str(run), "-o", str(out)]) == 0
     gone = [name for name in listed if name.split("/")[0] == listed[0].split("/")[0]]
     assert f"{len(gone)} files of the export before" in capsys.readouterr().out
@@ -139,6 +140,7 @@ def test_a_changed_plan_ends_with_two(plan: Path, tmp_path: Path, capsys: pytest
     assert main([*argv, "--accept-changes"]) == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_batch_and_says_how_to_go_on(tmp_path: Path) -> None:
     plan = write_campaign(tmp_path, people=12)
     process = start(plan, tmp_path / "run", pause=150)
@@ -158,6 +160,7 @@ def test_ctrl_c_ends_the_batch_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert done(tmp_path / "run") == 24
 
 
+@pytest.mark.slow
 def test_what_is_said_after_an_interrupted_retry_goes_on_with_it(
     plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

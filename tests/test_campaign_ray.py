@@ -18,6 +18,8 @@ from portrait.campaign.run import Progress, run_campaign
 from portrait.errors import CampaignError, SettingsError
 from tests.campaigns import Load, local, pictures, write_campaign
 
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
 
 def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)

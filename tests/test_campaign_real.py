@@ -27,6 +27,8 @@ from portrait.report.page import drift_page
 from portrait.report.runs import read_run
 from tests.campaigns import ROOT, done, pictures
 
+pytestmark = [pytest.mark.weights, pytest.mark.slow]
+
 
 @pytest.fixture(scope="module")
 def plan(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

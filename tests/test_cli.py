@@ -59,6 +59,7 @@ def test_help_teaches_by_example() -> None:
     assert "exit codes" in text
 
 
+@pytest.mark.weights
 def test_pictures_records_before_after_and_sheet_are_written(done: Path) -> None:
     names = {p.name for p in (done / "out").iterdir()}
     assert "contact-sheet.jpg" in names
@@ -92,6 +93,7 @@ def test_the_parameters_text_is_there(done: Path) -> None:
     assert f"Seed: {record['seed']}" in text
 
 
+@pytest.mark.weights
 def test_a_record_replays_to_the_identical_picture(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in sorted((done / "out").glob("*.json")):
         assert main(["replay", str(path), "-o", str(done / "again.png")]) == 0
@@ -116,6 +118,7 @@ def test_replay_refuses_another_photo_other_weights_and_what_is_no_record(
     assert "is not a record of portrait" in capsys.readouterr().err
 
 
+@pytest.mark.weights
 def test_bad_photos_are_one_line_each_and_the_good_one_is_made(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +150,7 @@ def test_a_photo_that_allows_no_choice_is_refused_clearly(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.weights
 def test_an_impossible_threshold_ends_in_a_marked_rejection(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,6 +171,7 @@ def test_an_impossible_threshold_ends_in_a_marked_rejection(
     assert len(record["attempts"]) == 2
 
 
+@pytest.mark.weights
 def test_of_two_photos_the_refused_one_does_not_stop_the_other(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,6 +183,7 @@ def test_of_two_photos_the_refused_one_does_not_stop_the_other(
     assert [json.loads(line)["status"] == "failed" for line in captured.out.splitlines()] == [True, False]
 
 
+@pytest.mark.weights
 def test_photos_of_one_name_do_not_overwrite_each_other(photos: Path, tmp_path: Path) -> None:
     given = []
     for folder in ("a", "b"):
@@ -189,6 +195,7 @@ def test_photos_of_one_name_do_not_overwrite_each_other(photos: Path, tmp_path: 
     assert len(list(out.glob("*.json"))) == 2
 
 
+@pytest.mark.weights
 def test_full_is_set_back_into_the_photo(photos: Path, tmp_path: Path) -> None:
     argv = ["stylize", str(photos / "t1.png"), "--face", "0", "--frame", "full", "--format", "jpg", "--style", "oil"]
     main([*argv, "-o", str(tmp_path), "--quiet", "--max-attempts", "1", *FAST])
@@ -202,12 +209,14 @@ def test_full_is_set_back_into_the_photo(photos: Path, tmp_path: Path) -> None:
     assert np.abs(made - photo)[~outside].mean() > 8
 
 
+@pytest.mark.weights
 def test_quiet_prints_nothing(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["stylize", str(photos / "astronaut.png"), "-o", str(tmp_path), "--quiet", "--max-attempts", "1", *FAST])
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
 
 
+@pytest.mark.weights
 def test_faces_lists_and_draws(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["faces", str(photos / "t1.png"), "--draw", str(tmp_path / "faces.png")]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -219,6 +228,7 @@ def test_faces_lists_and_draws(photos: Path, tmp_path: Path, capsys: pytest.Capt
     assert json.loads(capsys.readouterr().out)["faces"] == []
 
 
+@pytest.mark.weights
 def test_compare_decides_by_both_judges(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flipped = tmp_path / "flipped.png"
     Image.open(photos / "astronaut.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(flipped)

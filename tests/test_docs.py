@@ -31,13 +31,18 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    lines = [line for page in PAGES for block in blocks(page, "bash|sh") for line in block.replace("\\\n", " ").splitlines()]
+    lines = [
+        line for page in PAGES for block in blocks(page, "bash|sh") for line in block.replace("\\\n", " ").splitlines()
+    ]
     return sorted({line.split(" #")[0].strip() for line in lines if line.strip().startswith("portrait ")})
 
 
 def test_the_readme_is_one_screen_and_shows_commands() -> None:
     assert (ROOT / "README.md").stat().st_size <= 7 * 1024
-    assert sum(line.startswith("portrait ") for block in blocks(ROOT / "README.md", "bash") for line in block.splitlines()) >= 3
+    assert (
+        sum(line.startswith("portrait ") for block in blocks(ROOT / "README.md", "bash") for line in block.splitlines())
+        >= 3
+    )
 
 
 @pytest.mark.parametrize("command", commands())

@@ -40,7 +40,7 @@ from portrait.report.summary import MOST_GROUPS, protected_groups
 from portrait.report.table import flat
 from portrait.report.verification import _far_interval, error_curve
 from portrait.report.words import summary_lines
-from tests.campaigns import STYLES, local, person, write_campaign
+from tests.campaigns import STYLES, database, local, person, write_campaign
 
 # --- intervals
 
@@ -233,6 +233,7 @@ def test_a_person_who_is_lost_keeps_a_run_from_being_stable() -> None:
     assert "could not be acquired" in lost["why"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_finished_is_never_stable(made: Path, tmp_path: Path) -> None:
     current, baseline = a_run(40, seed=1), a_run(40, seed=2)
     for side in (current, baseline):
@@ -413,8 +414,8 @@ def test_the_interval_of_a_share_of_pairs_covers_it_about_as_often_as_it_says() 
 
 def test_a_report_stands_though_a_person_s_embedding_is_gone(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "run", tmp_path / "run")
-    with Ledger.open(tmp_path / "run") as ledger:
-        ledger._db.execute("UPDATE subjects SET embeddings = NULL WHERE name = 'p03'")
+    with database(tmp_path / "run") as ledger:
+        ledger.execute("UPDATE subjects SET embeddings = NULL WHERE name = 'p03'")
     report = measure(read_run(tmp_path / "run"))
     assert {entry["genuine_pairs"] for entry in report["verification"]} == {15}
     assert len(report["same_person"]["people"]) == 16
@@ -427,6 +428,7 @@ def test_the_same_plan_with_other_seeds_has_not_drifted(made: Path) -> None:
     assert {row["measure"] for row in report["comparison"]["rows"]} == {"likeness", "style_on_face", "accepted"}
 
 
+@pytest.mark.slow
 def test_a_planted_change_of_a_knob_is_drift_and_ends_with_three(made: Path) -> None:
     plan = made / "planted.toml"
     plan.write_text((made / "campaign.toml").read_text() + "ip_adapter_scale = 0.0\n")
@@ -484,6 +486,7 @@ def test_every_number_of_the_json_is_in_the_csv(made: Path) -> None:
     assert len(set(places)) == len(places)
 
 
+@pytest.mark.slow
 def test_json_csv_and_summary_carry_the_same_numbers_and_follow_the_schema(made: Path, capsys: Any) -> None:
     out = made / "out"
     argv = ["drift", str(made / "again"), "--baseline", str(made / "run"), "--html", str(out / "x.html")]
@@ -531,6 +534,7 @@ def follows(value: Any, schema: dict[str, Any], place: str = "report") -> None:
             follows(inner, schema["items"], f"{place}[{n}]")
 
 
+@pytest.mark.slow
 def test_a_kept_json_is_as_good_a_baseline_as_the_run(made: Path) -> None:
     out = made / "kept.json"
     main(
@@ -594,6 +598,7 @@ def test_without_embeddings_the_rest_of_the_report_stands(made: Path, tmp_path: 
 # --- the page
 
 
+@pytest.mark.slow
 def test_the_page_loads_nothing_and_holds_every_picture(made: Path) -> None:
     page = drift_page(made / "again", made / "run")
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
@@ -608,24 +613,26 @@ def test_the_page_loads_nothing_and_holds_every_picture(made: Path) -> None:
     assert page.count('<svg class="plot"') >= 7
 
 
+@pytest.mark.slow
 def test_beside_a_picture_stands_that_of_the_same_recipe_and_photo(made: Path, tmp_path: Path) -> None:
     """A baseline of two recipes has two pictures of each place, and another photo's is none of it."""
     shutil.copytree(made / "run", tmp_path / "two")
-    with Ledger.open(tmp_path / "two") as ledger:
+    with database(tmp_path / "two") as ledger:
         columns = "subject, style, axes, variant, stem, state, round, attempts, seconds, reasons, output"
-        ledger._db.execute(
+        ledger.execute(
             f"INSERT INTO jobs(key, place, recipe, {columns}) SELECT 'other' || key, place + 100, 'other', {columns} "
             "FROM jobs WHERE subject = 'p00'"
         )
-        ledger._db.execute("UPDATE jobs SET output = 'gone.png' WHERE recipe = 'other'")
+        ledger.execute("UPDATE jobs SET output = 'gone.png' WHERE recipe = 'other'")
         photos = json.dumps([{"path": "x.png", "sha256": "0" * 64}])
-        ledger._db.execute("UPDATE subjects SET photos = ? WHERE name = 'p01'", (photos,))
+        ledger.execute("UPDATE subjects SET photos = ? WHERE name = 'p01'", (photos,))
     page = drift_page(made / "again", tmp_path / "two")
     cards = page.split('<li class="card')[1:]
     beside = [re.findall(r'aria-label="(p\d\d),', card)[0] for card in cards if '<img class="old"' in card]
     assert sorted(beside) == [f"p{n:02}" for n in range(16) if n != 1 for _ in STYLES[:2]]
 
 
+@pytest.mark.slow
 def test_plots_hide_no_reason_and_no_open_end(made: Path) -> None:
     report = measure(read_run(made / "run"))
     style = report["styles"][0]
@@ -639,6 +646,7 @@ def test_plots_hide_no_reason_and_no_open_end(made: Path) -> None:
     assert drawn["effort"].count("<use") == plots(report)["effort"].count("<use") + 1  # an arrow where there is no end
 
 
+@pytest.mark.slow
 def test_names_from_outside_are_text_and_no_markup(tmp_path: Path) -> None:
     """Of groups, columns, the run and people; a plan's people have names of files, so one comes in another way."""
     plan = write_campaign(tmp_path, people=12, styles=("oil",))
@@ -648,9 +656,9 @@ def test_names_from_outside_are_text_and_no_markup(tmp_path: Path) -> None:
     text = plan.read_text().replace('subjects = "people"', 'subjects = "people.csv"')
     plan.write_text(text.replace('name = "test"', 'name = "<img src=x onerror=alert(1)>"'))
     run_campaign(read_plan(plan), tmp_path / "run", local())
-    with Ledger.open(tmp_path / "run") as ledger:
+    with database(tmp_path / "run") as ledger:
         for table, column in (("subjects", "name"), ("jobs", "subject")):
-            ledger._db.execute(f"UPDATE {table} SET {column} = '\"><img src=y>' WHERE {column} = 'p1'")
+            ledger.execute(f"UPDATE {table} SET {column} = '\"><img src=y>' WHERE {column} = 'p1'")
     page = drift_page(tmp_path / "run")
     for markup in ("<script>x", "<b>team", "<img src="):
         assert markup not in page

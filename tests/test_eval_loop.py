@@ -136,6 +136,7 @@ def test_an_attempt_that_the_passes_left_do_not_pay_for_is_not_made(
     assert result["passes"] <= 8  # two unguided pictures; a guided one would be 8 more after the first
 
 
+@pytest.mark.slow
 def test_nobody_has_a_part_in_their_own_limits(people: list[Path]) -> None:
     """A portrait as like all other people as its own person sets the limit, for everybody but that person."""
 

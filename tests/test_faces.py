@@ -151,6 +151,7 @@ def test_photos_of_two_people_are_not_averaged(
         identify([(pixels, f) for f in faces], analyzer, [referee])
 
 
+@pytest.mark.slow
 def test_dlib_alone_notices_two_people_too(photos: Path, astronaut: Photo) -> None:
     free = DlibAnalyzer()
     several = read_photo(photos / "t1.png").pixels

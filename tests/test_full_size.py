@@ -108,6 +108,7 @@ def test_the_pinned_length_of_a_pickle_is_that_of_its_tensors_and_little_more(
     assert 0 < more < 400 * len(shapes), "a name, a shape and a place in the archive for each tensor, and no more"
 
 
+@pytest.mark.slow
 def test_what_a_recipe_says_it_needs_is_more_than_its_weights(full: ModuleType) -> None:
     for name in (name for name in recipe_names() if name.startswith(("sd15-", "sdxl-"))):
         recipe = load_recipe(name)
@@ -120,6 +121,7 @@ def test_what_a_recipe_says_it_needs_is_more_than_its_weights(full: ModuleType) 
         assert recipe.memory[1] > full.data_bytes(full.tensors(f"{recipe.family}-unet")) / 2**30, name
 
 
+@pytest.mark.slow
 def test_the_memory_benchmark_runs_at_small_size(full: ModuleType, tmp_path: Path) -> None:
     script, out = Path(__file__).parents[1] / "eval" / "memory.py", tmp_path / "memory.json"
     argv = [

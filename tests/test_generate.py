@@ -45,6 +45,7 @@ def distance(a: RgbImage, b: RgbImage) -> float:
     return float(np.abs(a.astype(int) - b).mean())
 
 
+@pytest.mark.slow
 def test_an_sd15_layout_with_a_faceid_file_loads_and_draws(
     tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding
 ) -> None:
@@ -54,6 +55,7 @@ def test_an_sd15_layout_with_a_faceid_file_loads_and_draws(
     assert made.dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_a_seed_is_a_picture(tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding) -> None:
     conditions = tiny.prepare(picture, anna, "a portrait")
     (one,), (again,), (other,) = (tiny.generate(conditions, KNOBS, [seed]) for seed in (1, 1, 2))
@@ -61,6 +63,7 @@ def test_a_seed_is_a_picture(tiny: DiffusionGenerator, picture: RgbImage, anna: 
     assert distance(one, other) > 0.1
 
 
+@pytest.mark.slow
 def test_a_picture_does_not_depend_on_its_batch(tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding) -> None:
     conditions = tiny.prepare(picture, anna, "a portrait")
     batch = tiny.generate(conditions, KNOBS, [5, 6, 7])
@@ -68,6 +71,7 @@ def test_a_picture_does_not_depend_on_its_batch(tiny: DiffusionGenerator, pictur
     assert np.abs(batch[1].astype(int) - alone).max() <= 1
 
 
+@pytest.mark.slow
 def test_the_identity_moves_the_picture_and_scale_zero_stops_it(
     tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding, berta: Embedding
 ) -> None:

@@ -154,6 +154,7 @@ def test_only_the_hub_that_was_named_is_asked_and_no_token_leaves_it(
         assert {path.split("/")[1] for path in hub.paths("GET")} <= {"someone", "cdn"}  # no telemetry, no registry
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["cut", "stall"])
 def test_a_download_that_breaks_or_hangs_half_way_is_resumed(
     hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch, fault: str
@@ -170,6 +171,7 @@ def test_a_download_that_breaks_or_hangs_half_way_is_resumed(
     assert verify_part(tiny)["unet/weights.safetensors"] == sha(LARGE)
 
 
+@pytest.mark.slow
 def test_a_hub_slower_than_a_kilobyte_a_second_is_given_up_and_gone_on_with_later(
     hub: Hub, tiny: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +197,7 @@ def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("kind", ["hub", "archive"])
 def test_ctrl_c_leaves_what_arrived_and_the_same_command_goes_on(hub: Hub, tmp_path: Path, kind: str) -> None:
@@ -222,6 +225,7 @@ def test_ctrl_c_leaves_what_arrived_and_the_same_command_goes_on(hub: Hub, tmp_p
     assert LARGE in [p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()]
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_download_each_file_once(hub: Hub, tmp_path: Path) -> None:
     hub.faults["unet/weights.safetensors"] = "stall"
     env = {**os.environ, **environment(hub, tmp_path)}
@@ -383,6 +387,7 @@ def test_what_is_no_beginning_of_an_unknown_size_is_downloaded_anew(hub: Hub, tm
     assert pins() == {f"{REPO}@{REVISION}/unet/config.json": sha(SMALL)}
 
 
+@pytest.mark.slow
 def test_a_hub_that_lets_a_download_begin_again_and_again_is_given_up(
     hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -636,6 +641,7 @@ def test_insightfaces_own_nested_folder_is_found_and_not_downloaded(hub: Hub, tm
 # ---- the command
 
 
+@pytest.mark.slow
 def test_the_command_fetches_in_a_process_of_its_own(hub: Hub, tmp_path: Path) -> None:
     env = {**os.environ, **environment(hub, tmp_path)}
 

@@ -309,6 +309,7 @@ def test_thresholds_for_business_name_dlib_alone(tmp_path: Path) -> None:
     assert thresholds_for("mini", "oil", 0.01, judges=("dlib",)).identity.keys() == {"dlib"}
 
 
+@pytest.mark.slow
 def test_compare_takes_provisional_thresholds_and_says_so(
     photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

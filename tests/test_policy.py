@@ -270,6 +270,7 @@ def test_noise_does_not_turn_the_dial_back() -> None:
 # ---- measuring and reading
 
 
+@pytest.mark.slow
 def test_measured_curves_read_back_what_the_pictures_showed(people: list[Path], tmp_path: Path) -> None:
     """A generator whose likeness falls with guidance, and with nothing else."""
 

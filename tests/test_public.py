@@ -38,6 +38,8 @@ from tests import public
 from tests.fakes import FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face
 from tests.hub_server import Hub, serving, use
 
+pytestmark = pytest.mark.slow
+
 PUBLIC = [name for name in recipe_names() if name.startswith(("sd15-", "sdxl-"))]
 SIZE = 64
 

