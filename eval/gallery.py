@@ -38,10 +38,10 @@ def main() -> None:
             made = stylizer.stylize(subject, style, Settings(balance=args.balance))
             if n == 0:
                 cells.append((thumbnail(made.before, SIDE), "the photo", None))
-            attempt = made.record["attempts"][made.record["chosen"]]
-            scores = "  ".join(f"{judge} {value:.2f}" for judge, value in attempt["similarity"].items())
-            cells.append((thumbnail(made.picture, SIDE), f"{style}: {made.record['status']}\n{scores}", made.accepted))
-            print(subject.photo.path.name, style, made.record["status"], made.record["reasons"], attempt, flush=True)
+            attempt = made.record.chosen_attempt
+            scores = "  ".join(f"{judge} {value:.2f}" for judge, value in attempt.similarity.items())
+            cells.append((thumbnail(made.picture, SIDE), f"{style}: {made.record.status}\n{scores}", made.accepted))
+            print(subject.photo.path.name, style, made.record.status, made.record.reasons, attempt, flush=True)
     write_picture(args.output, contact_sheet(cells, columns=1 + len(stylizer.recipe.styles), side=SIDE), quality=85)
     print(args.output)
 

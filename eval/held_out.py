@@ -22,6 +22,7 @@ from people import data_argument, held_out, left_out, name_of, spread, subjects
 from portrait.images import write_json, write_picture
 from portrait.intervals import wilson_people
 from portrait.loop.stylizer import Portrait, Stylizer
+from portrait.records.portrait import PortraitRecord
 from portrait.report.sheet import contact_sheet, thumbnail
 from portrait.settings import Settings
 
@@ -31,23 +32,22 @@ SIDE = 288
 def margin(made: Portrait) -> float:
     """By how much the chosen picture passes the judge that likes it least; rejected pictures come first."""
     record = made.record
-    chosen = record["attempts"][record["chosen"]]
-    least = min(chosen["similarity"][judge] - t["value"] for judge, t in record["thresholds"].items())
+    similarity = record.chosen_attempt.similarity
+    least = min(similarity[judge] - threshold.value for judge, threshold in record.thresholds.items())
     return least - (0.0 if made.accepted else 10.0)
 
 
-def summary(records: list[dict]) -> dict[str, object]:
-    whose = np.array([r["input"]["sha256"] for r in records])
+def summary(records: list[PortraitRecord]) -> dict[str, object]:
+    whose = np.array([r.input.sha256 for r in records])
     first, passed = (
-        np.array(values)
-        for values in ([r["attempts"][0]["accepted"] for r in records], [r["status"] == "accepted" for r in records])
+        np.array(values) for values in ([r.attempts[0].accepted for r in records], [r.accepted for r in records])
     )
     accepted = int(passed.sum())
-    chosen = [r["attempts"][r["chosen"]] for r in records]
+    chosen = [r.chosen_attempt for r in records]
     reasons: dict[str, int] = {}
-    for reason in (reason for r in records for a in r["attempts"] for reason in a["reasons"]):
+    for reason in (reason for r in records for a in r.attempts for reason in a.reasons):
         reasons[reason] = reasons.get(reason, 0) + 1
-    seconds = sum(r["seconds"] for r in records)
+    seconds = sum(r.seconds for r in records)
     return {
         "people": len(set(whose)),
         "portraits": len(records),
@@ -55,21 +55,21 @@ def summary(records: list[dict]) -> dict[str, object]:
         "first attempt, wilson": [round(v, 4) for v in wilson_people(first, whose)],
         "accepted": accepted,
         "accepted, wilson": [round(v, 4) for v in wilson_people(passed, whose)],
-        "attempts": round(float(np.mean([len(r["attempts"]) for r in records])), 3),
+        "attempts": round(float(np.mean([len(r.attempts) for r in records])), 3),
         "seconds per accepted": round(seconds / max(1, accepted), 2),
-        "arcface": round(float(np.mean([c["similarity"]["arcface"] for c in chosen])), 4),
-        "dlib": round(float(np.mean([c["similarity"]["dlib"] for c in chosen])), 4),
-        "style_on_face, median": round(float(np.median([c["style_on_face"] for c in chosen])), 4),
+        "arcface": round(float(np.mean([c.similarity["arcface"] for c in chosen])), 4),
+        "dlib": round(float(np.mean([c.similarity["dlib"] for c in chosen])), 4),
+        "style_on_face, median": round(float(np.median([c.style_on_face for c in chosen])), 4),
         "reasons of rejected attempts": reasons,
     }
 
 
-def row_of(person: str, record: dict) -> dict[str, object]:
+def row_of(person: str, record: PortraitRecord) -> dict[str, object]:
     """One person in one style: what became of the first attempt, and of all of them."""
-    first = record["attempts"][0]
-    row = {"person": person, "style": record["style"], "first_accepted": first["accepted"]}
-    row |= {"first_reasons": first["reasons"], "accepted": record["status"] == "accepted", "reasons": record["reasons"]}
-    return row | first["similarity"]
+    first = record.attempts[0]
+    row = {"person": person, "style": record.style, "first_accepted": first.accepted}
+    row |= {"first_reasons": first.reasons, "accepted": record.accepted, "reasons": record.reasons}
+    return row | first.similarity
 
 
 def main() -> None:
@@ -85,7 +85,7 @@ def main() -> None:
     stylizer = Stylizer.from_recipe("mini")
     settings = Settings(balance=args.balance, max_attempts=args.attempts)
     files, rows = left_out(stylizer, args.data), []
-    records: dict[str, list[dict]] = {style: [] for style in stylizer.recipe.styles}
+    records: dict[str, list[PortraitRecord]] = {style: [] for style in stylizer.recipe.styles}
     worst: list[tuple[float, Portrait]] = []
     for n, who in enumerate(subjects(stylizer, spread(held_out(args.data), args.people))):
         for style in stylizer.recipe.styles:
@@ -104,13 +104,11 @@ def main() -> None:
     cells = []
     for _, made in worst:
         record = made.record
-        chosen = record["attempts"][record["chosen"]]
-        scores = "  ".join(
-            f"{j} {v:.2f} ({record['thresholds'][j]['value']:.2f})" for j, v in chosen["similarity"].items()
-        )
+        similarity = record.chosen_attempt.similarity
+        scores = "  ".join(f"{j} {v:.2f} ({record.thresholds[j].value:.2f})" for j, v in similarity.items())
         cells.append((thumbnail(made.before, SIDE), "the photo", None))
-        said = record["reasons"][0] if record["reasons"] else record["status"]
-        cells.append((thumbnail(made.picture, SIDE), f"{record['style']}: {said}\n{scores}", made.accepted))
+        said = record.reasons[0] if record.reasons else record.status
+        cells.append((thumbnail(made.picture, SIDE), f"{record.style}: {said}\n{scores}", made.accepted))
     print(write_picture(args.sheet, contact_sheet(cells, columns=4, side=SIDE), quality=85))
     print(write_json(args.output, result | {"rows": rows}))
 

@@ -11,24 +11,24 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from portrait.campaign.ledger import FILE, Ledger
 from portrait.campaign.plan import PlannedPicture
 from portrait.images import write_json
 from portrait.recipes.load import load_recipe
+from portrait.records.portrait import AttemptRecord, read_portrait
+from portrait.records.reasons import Reason
 
 PEOPLE, ATTEMPTS = 6250, 4
 
 
-def attempt(n: int) -> dict[str, Any]:
-    """As large as a real one."""
-    knobs = {"strength": 1.0, "guidance_scale": 1.5, "ip_adapter_scale": 1.0, "controlnet_conditioning_scale": 0.65}
-    return {
-        "knobs": knobs | {"num_inference_steps": 4}, "seed": n, "similarity": {"arcface": 0.7134, "dlib": 0.9712},
-        "style_on_face": 0.6123, "face_found": True, "accepted": n % 4 == 3, "seconds": 1.234, "burned": 0.00123,
-        "reasons": [] if n % 4 == 3 else ["identity_low:dlib"], "kept": {}, "batch": [n],
-    }  # fmt: skip
+RECORD = read_portrait((Path(__file__).parents[1] / "tests" / "golden" / "accepted.json").read_bytes())
+
+
+def attempt(n: int) -> AttemptRecord:
+    accepted = n % 4 == 3
+    changes = {"accepted": accepted, "reasons": () if accepted else (Reason("identity_low:dlib"),)}
+    return RECORD.chosen_attempt.model_copy(update=changes | {"seed": n, "batch": (n,)})
 
 
 def fill(ledger: Ledger, styles: list[str]) -> None:
@@ -42,8 +42,8 @@ def fill(ledger: Ledger, styles: list[str]) -> None:
             (f"person {p:05}", [{"path": f"/photos/{p}.jpg", "sha256": "0" * 64}], {}) for p in range(PEOPLE)
         )
         ledger.put_jobs((f"{n:064x}", picture) for n, picture in enumerate(pictures))
-    tries = [attempt(n) for n in range(ATTEMPTS)]
-    record = {"status": "accepted", "attempts": tries, "filler": "x" * 4000}
+    tries = tuple(attempt(n) for n in range(ATTEMPTS))
+    record = RECORD.model_copy(update={"attempts": tries})
     jobs = list(ledger.jobs())
     ledger._db.execute("PRAGMA synchronous=OFF")  # only while it is filled
     for job in jobs[: -len(styles)]:

@@ -37,9 +37,7 @@ def main() -> None:
     for style in styles:
         result = stylizer.stylize(photo, style, balance=args.balance, frame="head")
         path = write_picture(folder / f"{style}.webp", resized(np.asarray(result.image), SIDE, SIDE), quality=80)
-        print(
-            f"{path}: {result.record['status']} {', '.join(result.reasons)} ({path.stat().st_size} bytes)", flush=True
-        )
+        print(f"{path}: {result.record.status} {', '.join(result.reasons)} ({path.stat().st_size} bytes)", flush=True)
     write_json(folder / "weights.json", stylizer.stylizer.generator.digests)
     for old in folder.glob("*.webp"):
         if old.stem not in styles:

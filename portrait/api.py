@@ -13,6 +13,8 @@ from portrait.errors import FaceError
 from portrait.images import Photo, as_photo
 from portrait.loop.stylizer import Stylizer
 from portrait.records import RgbImage
+from portrait.records.portrait import AttemptRecord, PortraitRecord
+from portrait.records.reasons import Reason
 from portrait.settings import Settings
 from portrait.validation import check_names
 
@@ -32,21 +34,21 @@ class Result:
 
     image: Image.Image
     before: Image.Image
-    record: dict[str, Any]
+    record: PortraitRecord
 
     @property
     def accepted(self) -> bool:
-        return bool(self.record["status"] == "accepted")
+        return self.record.accepted
 
     @property
-    def reasons(self) -> tuple[str, ...]:
+    def reasons(self) -> tuple[Reason, ...]:
         """Why it was rejected, as codes of `judge.verdict.REASONS`; empty when accepted."""
-        return tuple(self.record["reasons"])
+        return self.record.reasons
 
     @property
-    def attempts(self) -> list[dict[str, Any]]:
+    def attempts(self) -> list[AttemptRecord]:
         """Every attempt: knobs, seed, similarity by each judge, reasons, seconds."""
-        return list(self.record["attempts"])
+        return list(self.record.attempts)
 
 
 class PortraitStylizer:

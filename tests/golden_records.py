@@ -26,6 +26,7 @@ from portrait.images import write_picture
 from portrait.loop.stylizer import Stylizer
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
+from portrait.records.portrait import PortraitRecord, read_portrait
 from portrait.settings import Settings
 from tests.campaigns import faces, local, paint, person, write_campaign, write_limits
 from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeRecogniser
@@ -156,6 +157,11 @@ def golden_text(name: str) -> str:
         folder = Path(made).resolve()
         text = MAKERS[name](folder).replace(str(folder), "/photos")
     return json.dumps(same_everywhere(json.loads(text)), indent=1) + "\n"
+
+
+def golden_portrait(name: str = "accepted") -> PortraitRecord:
+    """A golden record as its type, for tests that change something of it."""
+    return read_portrait((GOLDEN / f"{name}.json").read_bytes(), name)
 
 
 if __name__ == "__main__":

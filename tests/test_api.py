@@ -68,11 +68,11 @@ def test_one_call_makes_one_judged_picture(stylizer: PortraitStylizer, limits: s
     )
     assert isinstance(result, Result)
     assert result.image.size == (SIZE, SIZE)
-    assert result.accepted is (result.record["status"] == "accepted")
-    assert result.reasons == tuple(result.record["reasons"])
-    assert result.attempts == result.record["attempts"]
-    assert (result.record["style"], result.record["balance"]) == ("oil", 0.3)
-    assert result.attempts[0]["seed"] == 4
+    assert result.accepted is (result.record.status == "accepted")
+    assert result.reasons == result.record.reasons
+    assert result.attempts == list(result.record.attempts)
+    assert (result.record.style, result.record.balance) == ("oil", 0.3)
+    assert result.attempts[0].seed == 4
 
 
 def test_a_path_an_image_and_an_array_are_the_same_photo(
@@ -84,7 +84,7 @@ def test_a_path_an_image_and_an_array_are_the_same_photo(
         stylizer.stylize(photo, thresholds=limits) for photo in (str(file), file, Image.fromarray(pixels), pixels)
     ]
     assert len({pixels_sha256(np.asarray(result.image)) for result in results}) == 1
-    assert Path(results[0].record["input"]["path"]).name == "anna.png"
+    assert Path(results[0].record.input.path).name == "anna.png"
 
 
 def test_what_is_not_a_photo_is_said_so(stylizer: PortraitStylizer, tmp_path: Path) -> None:
@@ -114,4 +114,4 @@ def test_mini_keeps_the_astronaut(mini: object, photos: Path) -> None:
     result = PortraitStylizer(mini).stylize(photos / "astronaut.png", style="watercolor", balance=0.5)  # type: ignore[arg-type]
     assert result.accepted, result.reasons
     assert result.image.size == (512, 512)
-    assert set(result.attempts[0]["similarity"]) == {"arcface", "dlib"}
+    assert set(result.attempts[0].similarity) == {"arcface", "dlib"}

@@ -107,8 +107,8 @@ def judged(analyzer: InsightFaceAnalyzer, referee: DlibRecogniser, anna: Subject
         stylizer = Stylizer(load_recipe("mini"), generator, analyzer, [referee])
         others = [p.identity for p in people] if known else []
         made = stylizer.stylize(anna, "comic", Settings(max_attempts=1), others=others)
-        print(made.record["attempts"][0])
-        return list(made.record["reasons"])
+        print(made.record.attempts[0])
+        return list(made.record.reasons)
 
     return run
 

@@ -177,7 +177,7 @@ def test_a_style_check_that_other_styles_pass_is_named_to_the_evaluator_and_the_
     stylizer = Stylizer(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
     (subject,) = stylizer.subjects(a_photo())
     record = stylizer.stylize(subject, "oil", Settings(thresholds=str(path), far=0.1)).record
-    assert record["limits"]["styles_not_told_apart"] == weak_checks(table)["oil"]
+    assert record.limits.styles_not_told_apart == weak_checks(table)["oil"]
     assert "says little about which style it is: " in explain(record)
     assert "of watercolor portraits would pass too" in explain(record)
     strong = table["styles"]["oil"]["style_statistics"] | {"other_styles_rejected": {"watercolor": 0.5}}

@@ -244,14 +244,15 @@ def test_a_run_leaves_pictures_records_and_every_attempt(tmp_path: Path) -> None
     with Ledger.open(tmp_path / "run") as ledger:
         total = 0
         for job in ledger.jobs():
-            record, look, embeddings = ledger.result(job.id) or pytest.fail("no result")
-            assert json.loads((tmp_path / "run" / job.output).with_suffix(".json").read_text()) == record
-            assert record["attempts"] == ledger.attempts(job.id)
-            assert record["campaign"]["key"] == job.key
-            assert record["attempts"][0]["seed"] == seed_of(job.key)
+            done = ledger.result(job.id) or pytest.fail("no result")
+            record, look, embeddings = done.record, done.look, done.embeddings
+            assert (tmp_path / "run" / job.output).with_suffix(".json").read_bytes() == record.file_bytes()
+            assert list(record.attempts) == ledger.attempts(job.id)
+            assert record.campaign.key == job.key
+            assert record.attempts[0].seed == seed_of(job.key)
             assert set(embeddings) == {"arcface", "dlib"}
             assert look["lightness"] > 0
-            total += len(record["attempts"])
+            total += len(record.attempts)
             assert ("-rejected" in job.output) == (job.state == "rejected")
         assert counts.attempts == total > 12
     assert len(list((tmp_path / "run" / "before").iterdir())) == 6
@@ -372,7 +373,7 @@ def test_retry_makes_new_pictures_and_never_a_worse_one(tmp_path: Path) -> None:
             if job.id in old:
                 attempts = ledger.attempts(job.id)
                 assert len(attempts) == 2
-                assert attempts[0]["seed"] != attempts[1]["seed"]
+                assert attempts[0].seed != attempts[1].seed
         assert kept <= {job.output for job in ledger.jobs("accepted")}
     assert not [
         p
@@ -419,10 +420,10 @@ def test_a_plan_that_comes_back_has_its_own_pictures_again(tmp_path: Path) -> No
     run(plan, tmp_path / "run", accept_changes=True)
     with Ledger.open(tmp_path / "run") as ledger:
         for job in ledger.jobs():
-            record = (ledger.result(job.id) or pytest.fail("no result"))[0]
+            record = (ledger.result(job.id) or pytest.fail("no result")).record
             pixels = read_photo(tmp_path / "run" / str(job.output)).pixels
-            assert pixels_sha256(pixels) == record["picture"]["pixels_sha256"], job.stem
-            assert record["campaign"]["key"] == job.key
+            assert pixels_sha256(pixels) == record.picture.pixels_sha256, job.stem
+            assert record.campaign.key == job.key
     assert len(pictures(tmp_path / "run")) == 12  # and nothing of B is left
 
 
@@ -687,17 +688,18 @@ def test_a_portrait_that_is_more_like_somebody_else_of_the_campaign_is_swapped(
     with Ledger.open(tmp_path / "run") as ledger:
         people = {p["name"]: p["embeddings"] for p in ledger.subjects()}
         for job in ledger.jobs():
-            record, _, seen = ledger.result(job.id) or pytest.fail("no result")
+            done = ledger.result(job.id) or pytest.fail("no result")
+            record, seen = done.record, done.embeddings
             margins = {
                 name: min(float(known[j] @ seen[j]) - float(people[job.picture.subject][j] @ seen[j]) for j in seen)
                 for name, known in people.items()
                 if name != job.picture.subject
             }
             assert (max(margins.values()) > 0.00005) == (job.stem in swapped), (job.stem, margins)
-            assert json.loads((tmp_path / "run" / str(job.output)).with_suffix(".json").read_text()) == record
-            assert (record["status"], tuple(record["reasons"])) == (job.state, job.reasons)
+            assert (tmp_path / "run" / str(job.output)).with_suffix(".json").read_bytes() == record.file_bytes()
+            assert (record.status, record.reasons) == (job.state, job.reasons)
             if job.stem in swapped:
-                assert record["campaign"]["swapped"]["subject"] == max(margins, key=lambda name: margins[name])
+                assert record.campaign.swapped.subject == max(margins, key=lambda name: margins[name])
         assert sum(row["pictures"] for row in ledger.swapped()) == len(swapped)
     assert len(pictures(tmp_path / "run")) == 24
     for limit in (1, 5, 30):
@@ -754,8 +756,8 @@ def test_swapped_goes_when_the_other_person_does(tmp_path: Path, monkeypatch: py
     run(plan, tmp_path / "run", load=load)
     with Ledger.open(tmp_path / "run") as ledger:
         job = next(job for job in ledger.jobs("rejected") if job.reasons == ("swapped",))
-        record = (ledger.result(job.id) or pytest.fail("no result"))[0]
-    like = int(record["campaign"]["swapped"]["subject"][1:])
+        record = (ledger.result(job.id) or pytest.fail("no result")).record
+    like = int(record.campaign.swapped.subject[1:])
     stays = {job.picture.subject, "p00" if job.picture.subject > "p02" else "p05"}  # the farthest from it
     assert f"p{like:02}" not in stays
     for n in range(6):
@@ -1032,7 +1034,7 @@ def test_the_reasons_of_all_attempts_are_counted_without_a_look_at_accepted_ones
 ) -> None:
     run(write_campaign(tmp_path, people=6), tmp_path / "run")
     with Ledger.open(tmp_path / "run") as ledger:
-        found = Counter(r for job in ledger.jobs() for a in ledger.attempts(job.id) for r in a["reasons"])
+        found = Counter(r for job in ledger.jobs() for a in ledger.attempts(job.id) for r in a.reasons)
         assert ledger.reasons() == dict(found) != {}
     asked = [counting(tmp_path / "run", Ledger.reasons)]
     with database(tmp_path / "run") as connection:

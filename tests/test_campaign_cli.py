@@ -19,7 +19,9 @@ from portrait.campaign.engines import LocalEngine
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.sizes import SIZES, crop_for, encode_size, face_box
 from portrait.cli.main import main
+from portrait.records.portrait import read_portrait
 from tests.campaigns import Load, database, done, pictures, start, write_campaign
+from tests.golden_records import golden_portrait
 
 
 @pytest.fixture(autouse=True)
@@ -220,12 +222,12 @@ def test_a_crop_is_only_padded_where_no_crop_of_that_shape_could_hold_the_face()
 
 
 def test_the_face_is_found_in_the_picture_and_in_the_whole_photo() -> None:
-    record = {
-        "input": {"face": {"bbox": [200, 100, 300, 220]}}, "frame": "bust", "box": [100, 50, 256],
-        "picture": {"size": [512, 512]},
-    }  # fmt: skip
-    assert face_box(record) == (200, 100, 400, 340)
-    assert face_box(record | {"frame": "full"}) == (200, 100, 300, 220)
+    record = json.loads(golden_portrait().to_json())
+    record["input"]["face"]["bbox"] = [200, 100, 300, 220]
+    record |= {"frame": "bust", "box": [100, 50, 256]}
+    record["picture"]["size"] = [512, 512]
+    assert face_box(read_portrait(json.dumps(record))) == (200, 100, 400, 340)
+    assert face_box(read_portrait(json.dumps(record | {"frame": "full"}))) == (200, 100, 300, 220)
 
 
 def test_a_gate_without_a_baseline_is_refused_and_not_green(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,8 @@ from portrait.intervals import (
     wilson_people,
 )
 from portrait.judge.gallery import genuine_impostor_gap
+from portrait.records.portrait import AttemptRecord
+from portrait.records.reasons import Reason
 from portrait.report.compare import _detectable, _row_verdict, compare, people_needed
 from portrait.report.drift import measure
 from portrait.report.page import drift_page
@@ -41,6 +43,7 @@ from portrait.report.table import flat
 from portrait.report.verification import _far_interval, error_curve
 from portrait.report.words import summary_lines
 from tests.campaigns import STYLES, database, local, person, write_campaign
+from tests.golden_records import golden_portrait
 
 # --- intervals
 
@@ -111,8 +114,12 @@ def test_no_change_among_few_people_is_no_certainty_of_yes_and_no() -> None:
 # --- the winner's curse
 
 
-def attempt(a: float, d: float, *reasons: str) -> dict[str, Any]:
-    return {"similarity": {"arcface": a, "dlib": d}, "reasons": list(reasons)}
+_ATTEMPT = golden_portrait().attempts[0]
+
+
+def attempt(a: float, d: float, *reasons: str) -> AttemptRecord:
+    changes = {"similarity": {"arcface": a, "dlib": d}, "reasons": tuple(map(Reason, reasons))}
+    return _ATTEMPT.model_copy(update=changes)
 
 
 def test_a_judge_is_quoted_where_the_other_one_chose() -> None:
@@ -132,11 +139,12 @@ def test_the_quoted_likeness_is_not_inflated_by_trying_more_often() -> None:
     limits = {"arcface": 1.0, "dlib": 1.0}
     chosen, honest = [], []
     for _ in range(2000):
-        tried = [attempt(*rng.normal(0, 1, 2)) for _ in range(8)]
-        for one in tried:
-            one["reasons"] = [f"identity_low:{j}" for j in limits if one["similarity"][j] < 1]
-        best = max(tried, key=lambda one: min(one["similarity"].values()))
-        chosen.append(best["similarity"]["dlib"])
+        tried = []
+        for likeness in rng.normal(0, 1, (8, 2)):
+            low = [judge for judge, value in zip(limits, likeness, strict=True) if value < 1]
+            tried.append(attempt(*likeness, *(f"identity_low:{judge}" for judge in low)))
+        best = max(tried, key=lambda one: min(one.similarity.values()))
+        chosen.append(best.similarity["dlib"])
         honest.append(quoted(tried, limits, "dlib"))
     assert np.mean(chosen) > 0.5
     assert abs(np.mean(honest)) < 0.08

@@ -74,8 +74,8 @@ def test_a_region_stays_at_full_resolution_when_the_portrait_is_set_back(limits:
     made, _ = run_loop(lambda image, knobs, seed: restyled(image), limits, keep=keep, frame="full", max_attempts=1)
     assert (made.picture[100:116, 20:50] == photo.pixels[100:116, 20:50]).all()
     assert not (made.picture == photo.pixels).all()
-    assert made.record["attempts"][0]["kept"] == {"region:20,100,30,16": 100.0}
-    assert made.record["limits"]["kept"] == {"region:20,100,30,16": 100.0}
+    assert made.record.attempts[0].kept == {"region:20,100,30,16": 100.0}
+    assert made.record.limits.kept == {"region:20,100,30,16": 100.0}
 
 
 def test_a_mask_keeps_what_is_white(tmp_path: Path) -> None:
@@ -203,9 +203,9 @@ def test_a_head_that_moved_is_rejected_when_the_pose_must_stay(limits: str) -> N
     stylizer = Stylizer(RECIPE, FakeGenerator(paint), Nodding(), [FakeRecogniser()])
     (subject,) = stylizer.subjects(photo)
     made = stylizer.stylize(subject, "oil", Settings(thresholds=limits, keep=("pose",), max_attempts=2))
-    assert "broken_keep:pose" in made.record["reasons"]
+    assert "broken_keep:pose" in made.record.reasons
     free = stylizer.stylize(subject, "oil", Settings(thresholds=limits, max_attempts=2))
-    assert "broken_keep:pose" not in free.record["reasons"]
+    assert "broken_keep:pose" not in free.record.reasons
 
 
 def test_one_pixel_that_did_not_stay_breaks_the_promise() -> None:
@@ -228,7 +228,7 @@ def test_mini_keeps_background_and_region_and_the_record_replays(mini: Stylizer,
     (subject,) = mini.subjects(astronaut)
     settings = Settings(keep=("background", "region:150,200,60,60", "pose", "colors"), max_attempts=1)
     made = mini.stylize(subject, "oil", settings)
-    kept = made.record["attempts"][0]["kept"]
+    kept = made.record.attempts[0].kept
     assert kept["background"] == kept["region:150,200,60,60"] == 100
     assert kept["pose"] < 0.1
     assert kept["colors"] < 8

@@ -13,6 +13,7 @@ from portrait.judge.verification import same_person
 from portrait.loop.policy import next_knobs
 from portrait.loop.stylizer import Stylizer
 from portrait.records import Face, Knobs, RgbImage
+from portrait.records.portrait import read_record
 from portrait.settings import Settings
 from tests.fakes import KNOBS, RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face, a_photo, restyled, run_loop
 
@@ -21,14 +22,14 @@ def test_a_good_first_picture_ends_the_loop(limits: str) -> None:
     result, generator = run_loop(lambda photo, knobs, seed: restyled(photo), limits)
     assert result.accepted
     assert len(generator.calls) == 1
-    assert result.record["status"] == "accepted"
-    assert result.record["attempts"][0]["similarity"]["arcface"] == pytest.approx(1, abs=0.01)
+    assert result.record.status == "accepted"
+    assert result.record.attempts[0].similarity["arcface"] == pytest.approx(1, abs=0.01)
 
 
 def test_the_photo_itself_is_rejected_as_not_stylized(limits: str) -> None:
     result, generator = run_loop(lambda photo, knobs, seed: photo, limits, max_attempts=3)
     assert not result.accepted
-    assert result.record["reasons"] == ["not_stylized"]
+    assert result.record.reasons == ("not_stylized",)
     strengths = [knobs.strength for knobs, _ in generator.calls]
     assert strengths == sorted(strengths)
     assert strengths[-1] > strengths[0]
@@ -36,7 +37,7 @@ def test_the_photo_itself_is_rejected_as_not_stylized(limits: str) -> None:
 
 def test_somebody_else_is_rejected_by_both_judges_and_the_knobs_move_towards_likeness(limits: str) -> None:
     result, generator = run_loop(lambda photo, knobs, seed: restyled(photo, 150), limits, max_attempts=3)
-    assert result.record["reasons"] == ["identity_low:arcface", "identity_low:dlib"]
+    assert result.record.reasons == ("identity_low:arcface", "identity_low:dlib")
     first, last = generator.calls[0][0], generator.calls[-1][0]
     assert last.ip_adapter_scale > first.ip_adapter_scale
     assert last.strength < first.strength
@@ -47,7 +48,7 @@ def test_a_retry_rescues_what_the_first_attempt_missed(limits: str) -> None:
         lambda photo, knobs, seed: restyled(photo, 0 if knobs.ip_adapter_scale > 0.9 else 150), limits
     )
     assert result.accepted
-    assert result.record["chosen"] == len(generator.calls) - 1 >= 1
+    assert result.record.chosen == len(generator.calls) - 1 >= 1
 
 
 def test_a_portrait_that_is_more_like_somebody_else_is_swapped(limits: str) -> None:
@@ -61,12 +62,12 @@ def test_a_portrait_that_is_more_like_somebody_else_is_swapped(limits: str) -> N
     settings = Settings(thresholds=limits, max_attempts=1)
     together = replace(anna, bystanders=(bea.identity,))
     made = stylizer.stylize(together, "oil", settings)
-    assert made.record["reasons"][0] == "swapped"
-    assert made.record["attempts"][0]["swap"] > 0
-    assert stylizer.stylize(anna, "oil", settings, others=[bea.identity]).record["reasons"][0] == "swapped"
+    assert made.record.reasons[0] == "swapped"
+    assert (made.record.attempts[0].swap or 0) > 0
+    assert stylizer.stylize(anna, "oil", settings, others=[bea.identity]).record.reasons[0] == "swapped"
     alone = stylizer.stylize(anna, "oil", settings)
     assert alone.accepted  # by the thresholds alone it would pass
-    assert "swap" not in alone.record["attempts"][0]
+    assert alone.record.attempts[0].swap is None
 
 
 def test_the_same_person_twice_in_a_photo_is_nobody_else(limits: str) -> None:
@@ -80,7 +81,7 @@ def test_the_same_person_twice_in_a_photo_is_nobody_else(limits: str) -> None:
     made = stylizer.stylize(
         replace(anna, bystanders=(nearer.identity,)), "oil", Settings(thresholds=limits, max_attempts=1)
     )
-    assert "swap" not in made.record["attempts"][0]
+    assert made.record.attempts[0].swap is None
     assert made.accepted
 
 
@@ -102,7 +103,7 @@ def test_one_judge_is_not_enough(limits: str) -> None:
         return out.clip(0, 255).astype(np.uint8)
 
     result, _ = run_loop(paint, limits, max_attempts=1)
-    assert result.record["reasons"] == ["identity_low:dlib"]
+    assert result.record.reasons == ("identity_low:dlib",)
     with pytest.raises(SettingsError, match="only judge"):
         Stylizer(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [])
 
@@ -112,11 +113,11 @@ def test_a_picture_without_a_face_is_a_rejection_and_is_counted(limits: str) -> 
         return [a_face()] if image[..., 2].std() < 1 else []  # only the photo's blue is flat
 
     result, _ = run_loop(lambda p, k, s: restyled(p, 150), limits, FakeAnalyzer(faces), max_attempts=2)
-    assert result.record["reasons"][0] == "no_face"
-    assert [a["face_found"] for a in result.record["attempts"]] == [False, False]
+    assert result.record.reasons[0] == "no_face"
+    assert [a.face_found for a in result.record.attempts] == [False, False]
     kept, _ = run_loop(lambda p, k, s: restyled(p), limits, FakeAnalyzer(faces), max_attempts=1)
     assert kept.accepted  # both judges know the person at the photo's landmarks
-    assert kept.record["attempts"][0]["face_found"] is False  # and the record says how
+    assert kept.record.attempts[0].face_found is False  # and the record says how
 
 
 def test_the_face_that_is_judged_is_the_one_where_the_photos_face_was(limits: str) -> None:
@@ -137,14 +138,14 @@ def test_the_face_that_is_judged_is_the_one_where_the_photos_face_was(limits: st
 def test_the_budget_in_attempts_is_kept_also_with_batches(limits: str) -> None:
     result, generator = run_loop(lambda photo, knobs, seed: photo, limits, max_attempts=5, batch=2)
     assert [len(seeds) for _, seeds in generator.calls] == [2, 2, 1]
-    assert len(result.record["attempts"]) == 5
-    assert [a["seed"] for a in result.record["attempts"]] == [1, 2, 3, 4, 5]
+    assert len(result.record.attempts) == 5
+    assert [a.seed for a in result.record.attempts] == [1, 2, 3, 4, 5]
 
 
 def test_the_budget_in_seconds_is_kept(limits: str) -> None:
     result, generator = run_loop(lambda photo, knobs, seed: photo, limits, max_attempts=50, max_seconds=0)
     assert len(generator.calls) == 1
-    assert result.record["status"] == "rejected"
+    assert result.record.status == "rejected"
 
 
 def test_everything_constant_is_computed_once(limits: str) -> None:
@@ -155,8 +156,8 @@ def test_everything_constant_is_computed_once(limits: str) -> None:
 
 def test_of_the_rejected_the_closest_is_kept(limits: str) -> None:
     result, _ = run_loop(lambda p, k, seed: restyled(p, {1: 160, 2: 110, 3: 170}[seed]), limits, max_attempts=3)
-    assert result.record["chosen"] == 1
-    assert result.record["status"] == "rejected"
+    assert result.record.chosen == 1
+    assert result.record.status == "rejected"
 
 
 def test_the_record_holds_what_design_promises(limits: str) -> None:
@@ -165,12 +166,11 @@ def test_the_record_holds_what_design_promises(limits: str) -> None:
         "version status reasons output input recipe style balance seed frame size thresholds attempts chosen seconds "
         "weights licenses versions"
     )
-    assert set(promised.split()) <= result.record.keys()
-    attempt = result.record["attempts"][0]
-    assert (
-        set(["knobs", "similarity", "style_on_face", "face_found", "accepted", "reasons", "seconds"]) <= attempt.keys()
-    )
-    assert json.loads(json.dumps(result.record)) == result.record
+    written = json.loads(result.record.to_json())
+    assert set(promised.split()) <= written.keys()
+    promised = "knobs similarity style_on_face face_found accepted reasons seconds"
+    assert set(promised.split()) <= written["attempts"][0].keys()
+    assert read_record(result.record.to_json()) == result.record
 
 
 # ---- policy

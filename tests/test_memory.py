@@ -177,7 +177,7 @@ def test_a_batch_that_is_too_large_is_made_in_parts_and_the_record_says_which(
     monkeypatch.setattr(FakeGenerator, "max_batch_size", 2)
     made, generator = run_loop(lambda photo, knobs, seed: photo, limits, batch=8, max_attempts=5)
     assert [len(seeds) for _, seeds in generator.calls] == [2, 2, 1]
-    assert [attempt["batch"] for attempt in made.record["attempts"]] == [[1, 2], [1, 2], [3, 4], [3, 4], [5]]
+    assert [attempt.batch for attempt in made.record.attempts] == [(1, 2), (1, 2), (3, 4), (3, 4), (5,)]
 
 
 def test_the_record_names_the_device_and_the_tier_that_was_used_in_the_end(
@@ -189,7 +189,7 @@ def test_the_record_names_the_device_and_the_tier_that_was_used_in_the_end(
         return photo
 
     made, _ = run_loop(paint, limits, max_attempts=1)
-    assert (made.record["device"], made.record["memory_tier"]) == ("cpu", "offload")
+    assert (made.record.device, made.record.memory_tier) == ("cpu", "offload")
     assert "Made on cpu, memory tier offload, in float32 by Fake." in explain(made.record)
 
 

@@ -36,6 +36,8 @@ from portrait.judge.verdict import describe_reason
 from portrait.loop.stylizer import VARIANT_STRIDE, Portrait, Stylizer
 from portrait.recipes.load import load_recipe
 from portrait.records import Preview, RgbImage
+from portrait.records.portrait import Status, read_portrait
+from portrait.records.reasons import Reason
 from portrait.settings import Settings, flags_of, settings_from
 from portrait.studio import downloads, page, serve, strings
 from portrait.studio import sessions as registry
@@ -333,9 +335,9 @@ def test_a_public_recipe_is_listed_when_it_is_installed_and_says_how_to_when_not
     assert made.picture.shape == (128, 128, 3)
     session.add(made, settings, made.picture, astronaut, named=True)
     shown = page.result_html(session)
-    assert made.record["status"] == "rejected"  # random weights keep nobody's likeness
-    assert all(describe_reason(reason) in unescape(shown) for reason in made.record["reasons"])
-    assert made.record["provisional_thresholds"] in unescape(shown)
+    assert made.record.status == "rejected"  # random weights keep nobody's likeness
+    assert all(describe_reason(reason) in unescape(shown) for reason in made.record.reasons)
+    assert made.record.provisional_thresholds in unescape(shown)
     assert f"--recipe {public_recipe}" in shown
 
 
@@ -432,14 +434,14 @@ def test_the_verdict_has_words_numbers_thresholds_and_reasons(tmp_path: Path) ->
     session = a_session(tmp_path, a_shop(tmp_path))
     record = session.shots[0].portrait.record
     shown = page.result_html(session)
-    attempt = record["attempts"][record["chosen"]]
-    for judge, value in attempt["similarity"].items():
-        assert f"{value:.2f}, needs {record['thresholds'][judge]['value']:.2f}" in shown
-    burned = f"{attempt['burned']:.1%}, at most {record['limits']['burned']:.1%}"
+    attempt = record.chosen_attempt
+    for judge, value in attempt.similarity.items():
+        assert f"{value:.2f}, needs {record.thresholds[judge].value:.2f}" in shown
+    burned = f"{attempt.burned:.1%}, at most {record.limits.burned:.1%}"
     assert f"{strings.BURNED}<span>{burned}</span>" in shown
     assert strings.BURNED_WORDS[True] in shown
     assert strings.DISTANCE_WORDS[True] not in shown  # this calibration has no statistics of styles
-    rejected = json.loads(json.dumps(record)) | {"status": "rejected", "reasons": ["identity_low:dlib"]}
+    rejected = record.model_copy(update={"status": Status.REJECTED, "reasons": (Reason("identity_low:dlib"),)})
     portrait = Portrait(picture=person(1), before=person(1), record=rejected, embeddings={})
     session.shots[0] = replace(session.shots[0], portrait=portrait)
     assert "it does not look enough like the person (dlib)" in page.result_html(session)
@@ -447,12 +449,13 @@ def test_the_verdict_has_words_numbers_thresholds_and_reasons(tmp_path: Path) ->
 
 def test_what_burned_or_missed_the_style_is_shown_with_its_limit(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path), keep=["pose", "background"])
-    record = json.loads(json.dumps(session.shots[0].portrait.record))
+    record = json.loads(session.shots[0].portrait.record.to_json())
     chosen = record["attempts"][record["chosen"]]
     record["limits"] |= {"style_distance": 1.5, "burned": 0.02}
     chosen |= {"style_distance": 2.25, "burned": 0.034, "reasons": ["broken_keep:pose"]}
     chosen["kept"] |= {"pose": 0.25}
-    portrait = Portrait(picture=person(1), before=person(1), record=record, embeddings={})
+    changed = read_portrait(json.dumps(record))
+    portrait = Portrait(picture=person(1), before=person(1), record=changed, embeddings={})
     session.shots[0] = replace(session.shots[0], portrait=portrait)
     shown = page.result_html(session)
     for label, numbers, words in (

@@ -29,7 +29,7 @@ from portrait.loop.stylizer import Stylizer, library_versions
 from portrait.paths import cpu_threads
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, RgbImage
-from portrait.records.parameters import parameters_text
+from portrait.records.portrait import PortraitRecord
 from portrait.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class WorkResult:
     """
 
     item: WorkItem
-    record: dict[str, Any] | None = None
+    record: PortraitRecord | None = None
     encoded: bytes = b""
     before: bytes = b""
     look: dict[str, float] = field(default_factory=dict)
@@ -187,7 +187,9 @@ class Worker:
                 result = WorkResult(
                     item=item,
                     record=made.record,
-                    encoded=encode_picture(made.picture, item.settings.format, parameters=parameters_text(made.record)),
+                    encoded=encode_picture(
+                        made.picture, item.settings.format, parameters=made.record.parameters_text()
+                    ),
                     before=_before(made.before) if n == 0 else b"",
                     look=appearance_features(made.picture),
                     embeddings=made.embeddings,

@@ -75,7 +75,7 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> Exported:
             done = ledger.result(job.id)
             if done is None or job.output is None:
                 continue
-            record, source = done[0], run / job.output
+            record, source = done.record, run / job.output
             picture = read_photo(source).pixels
             pictures += 1
             stem = Path(job.stem).name if not several else f"{job.picture.recipe}_{Path(job.stem).name}"
@@ -101,7 +101,7 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> Exported:
                     height,
                 ]
                 rows.append(
-                    [path, *facts, scale if scale > 1 else "", "yes" if padded else "", record["seed"], job.key, *own]
+                    [path, *facts, scale if scale > 1 else "", "yes" if padded else "", record.seed, job.key, *own]
                 )
     text = io.StringIO(newline="")
     writer = csv.writer(text)

@@ -19,6 +19,7 @@ from portrait.campaign.files import make_folder
 from portrait.campaign.plan import PlannedPicture
 from portrait.errors import CampaignError
 from portrait.records import Embedding
+from portrait.records.portrait import AttemptRecord, PortraitRecord, read_portrait
 
 FILE = "ledger.sqlite"
 SCHEMA = 1
@@ -61,6 +62,15 @@ _REASONS = (
 )
 _HAS_REASONS = "SELECT 1 FROM pragma_table_info('attempts') WHERE name = 'reasons'"
 _COUNT_REASONS = "SELECT {}, count(*) FROM attempts WHERE accepted = 0 GROUP BY 1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class JobResult:
+    """What is known of a job's picture: its record, how it looks (`measure_look`), what each judge sees in it."""
+
+    record: PortraitRecord
+    look: dict[str, float]
+    embeddings: dict[str, Embedding]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,8 +311,8 @@ class Ledger:
         job: LedgerJob,
         state: str,
         *,
-        record: Mapping[str, Any] | None = None,
-        attempts: Sequence[Mapping[str, Any]] = (),
+        record: PortraitRecord | None = None,
+        attempts: Sequence[AttemptRecord] = (),
         reasons: Sequence[str] = (),
         output: str | None = None,
         look: Mapping[str, float] | None = None,
@@ -317,14 +327,14 @@ class Ledger:
             self._db.executemany(
                 "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, json_extract(?7, '$.reasons'))",
                 (
-                    (job.id, job.round, n, now, int(a["accepted"]), float(a["seconds"]), json.dumps(a))
-                    for n, a in enumerate(attempts)
+                    (job.id, job.round, n, now, int(attempt.accepted), attempt.seconds, attempt.model_dump_json())
+                    for n, attempt in enumerate(attempts)
                 ),
             )
             if record is not None:
                 self._db.execute(
                     "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?)",
-                    (job.id, json.dumps(record), json.dumps(look), pack(embeddings)),
+                    (job.id, record.model_dump_json(), json.dumps(look), pack(embeddings)),
                 )
             self._db.execute(
                 "UPDATE jobs SET state = ?, reasons = ?, output = COALESCE(?, output), "
@@ -333,13 +343,13 @@ class Ledger:
                 (state, json.dumps(list(reasons)), output, job.id),
             )
 
-    def judge(self, job: LedgerJob, record: Mapping[str, Any]) -> None:
+    def judge(self, job: LedgerJob, record: PortraitRecord) -> None:
         """Write another verdict on a picture that is there: state, reasons and output are the record's."""
         with self.transaction():
-            self._db.execute("UPDATE results SET record = ? WHERE job = ?", (json.dumps(record), job.id))
+            self._db.execute("UPDATE results SET record = ? WHERE job = ?", (record.model_dump_json(), job.id))
             self._db.execute(
                 "UPDATE jobs SET state = ?, reasons = ?, output = ? WHERE id = ?",
-                (record["status"], json.dumps(record["reasons"]), record["output"], job.id),
+                (str(record.status), json.dumps(record.reasons), record.output, job.id),
             )
 
     def seen(self, subject: str, embeddings: Mapping[str, Embedding], failure: str | None = None) -> None:
@@ -408,15 +418,18 @@ class Ledger:
         )
         return [{"subject": subject, "other": other, "pictures": count} for subject, other, count in rows]
 
-    def attempts(self, job: int) -> list[dict[str, Any]]:
+    def attempts(self, job: int) -> list[AttemptRecord]:
         """Every attempt at a job, of all rounds, in the order in which they were made."""
         rows = self._db.execute("SELECT entry FROM attempts WHERE job = ? ORDER BY round, number", (job,))
-        return [json.loads(row[0]) for row in rows]
+        return [AttemptRecord.model_validate_json(row[0], extra="allow") for row in rows]
 
-    def result(self, job: int) -> tuple[dict[str, Any], dict[str, float], dict[str, Embedding]] | None:
-        """Record, style statistics and embeddings of a job's picture; None while there is none."""
+    def result(self, job: int) -> JobResult | None:
+        """What is known of a job's picture; None while there is none."""
         row = self._db.execute("SELECT record, look, embeddings FROM results WHERE job = ?", (job,)).fetchone()
-        return None if row is None else (json.loads(row[0]), json.loads(row[1] or "{}"), unpack(row[2]))
+        if row is None:
+            return None
+        record = read_portrait(row["record"], f"job {job}")
+        return JobResult(record=record, look=json.loads(row["look"] or "{}"), embeddings=unpack(row["embeddings"]))
 
     def seen_in(self, job: int) -> dict[str, Embedding]:
         """Embeddings of a job's picture, without its record; none while there is no picture."""

@@ -122,7 +122,7 @@ def remember(ledger: Ledger, seconds_per_attempt: Mapping[str, float]) -> None:
         if not attempts or not done or not settings:
             continue
         entry = first.setdefault((job.picture.recipe, _key(job.picture.style, settings)), [0, 0])
-        entry[0] += bool(attempts[0]["accepted"])
+        entry[0] += bool(attempts[0].accepted)
         entry[1] += 1
         path = ledger.folder / str(job.output)
         with suppress(OSError):  # pictures and records may be gone

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from portrait.campaign.engines import Batch, Engine, PhotoFile, WorkItem, WorkResult
 from portrait.campaign.enter import MISSING, enter_plan, load_recipes, note_environment, requeue, requeue_lost
@@ -20,9 +19,10 @@ from portrait.campaign.plan import Plan
 from portrait.campaign.rates import remember
 from portrait.campaign.settle import finalize
 from portrait.errors import CampaignError
-from portrait.images import write_bytes, write_json
+from portrait.images import write_bytes
 from portrait.paths import cpu_threads
 from portrait.recipes.recipe import Recipe
+from portrait.records.portrait import CampaignInfo, PortraitRecord
 
 log = logging.getLogger(__name__)
 
@@ -235,7 +235,6 @@ def _write(ledger: Ledger, job: LedgerJob, made: WorkResult, kind: str) -> int:
         ledger.seen(picture.subject, made.identity, made.failure if made.no_face else None)
         return 0
     record, folder = made.record, ledger.folder
-    state = str(record["status"])
     old = ledger.result(job.id)
     if made.before:
         write_bytes(folder / before_file(picture.subject, picture.recipe), made.before)
@@ -243,29 +242,30 @@ def _write(ledger: Ledger, job: LedgerJob, made: WorkResult, kind: str) -> int:
     if (
         old
         and is_there(ledger.folder, job.output)
-        and state == "rejected"
+        and not record.accepted
         and job.round
-        and closeness(old[0]) >= closeness(record)
+        and closeness(old.record) >= closeness(record)
     ):
-        ledger.end(job, "rejected", attempts=record["attempts"], reasons=old[0]["reasons"])  # the earlier one is nearer
-        return len(record["attempts"])
-    output = record["output"] = output_file(job.stem, state, f".{kind}")
-    record["campaign"] = {
-        "key": job.key, "subject": picture.subject, "variant": picture.variant, "axes": dict(picture.axes), "round": job.round
-    }  # fmt: skip
+        ledger.end(job, "rejected", attempts=record.attempts, reasons=old.record.reasons)  # the earlier one is nearer
+        return len(record.attempts)
+    output = output_file(job.stem, record.status, f".{kind}")
+    campaign = CampaignInfo(
+        key=job.key, subject=picture.subject, variant=picture.variant, axes=dict(picture.axes), round=job.round
+    )
+    record = record.model_copy(update={"output": output, "campaign": campaign})
     write_bytes(folder / output, made.encoded)
-    write_json((folder / output).with_suffix(".json"), record)
+    write_bytes((folder / output).with_suffix(".json"), record.file_bytes())
     ledger.end(
         job,
-        state,
+        record.status,
         record=record,
-        attempts=record["attempts"],
-        reasons=record["reasons"],
+        attempts=record.attempts,
+        reasons=record.reasons,
         output=output,
         look=made.look,
         embeddings=made.embeddings,
     )
-    return len(record["attempts"])
+    return len(record.attempts)
 
 
 def _fail(ledger: Ledger, job: LedgerJob, why: str) -> None:
@@ -273,13 +273,13 @@ def _fail(ledger: Ledger, job: LedgerJob, why: str) -> None:
     old = ledger.result(job.id)
     if old and is_there(ledger.folder, job.output):
         log.warning("%s could not be made again (%s); the earlier picture stays", job.stem, why)
-        ledger.end(job, str(old[0]["status"]), reasons=old[0]["reasons"])
+        ledger.end(job, old.record.status, reasons=old.record.reasons)
     else:
         ledger.end(job, "failed", reasons=[why])
 
 
-def closeness(record: Mapping[str, Any]) -> tuple[int, float]:
+def closeness(record: PortraitRecord) -> tuple[int, float]:
     """How near a rejected picture came: fewer reasons first, then the worst of its margins to the judges' limits."""
-    attempt = record["attempts"][record["chosen"]]
-    margins = (attempt["similarity"][name] - limit["value"] for name, limit in record["thresholds"].items())
-    return -len(record["reasons"]), min(margins, default=0.0)
+    similarity = record.chosen_attempt.similarity
+    margins = (similarity[judge] - threshold.value for judge, threshold in record.thresholds.items())
+    return -len(record.reasons), min(margins, default=0.0)

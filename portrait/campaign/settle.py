@@ -10,8 +10,10 @@ from portrait.campaign.files import output_file
 from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.lock import exclusive_lock
 from portrait.errors import CampaignError, InputError
-from portrait.images import write_bytes, write_json
+from portrait.images import write_bytes
 from portrait.judge.gallery import Gallery, Nearest
+from portrait.records.portrait import Status, SwappedRecord
+from portrait.records.reasons import Reason
 
 log = logging.getLogger(__name__)
 
@@ -84,23 +86,27 @@ def judge_against_everyone(ledger: Ledger) -> None:
 def _judge_again(ledger: Ledger, job: LedgerJob, nearest: Nearest) -> str:
     """Put `swapped` into a verdict, or take it out; returns the output. Files first, then the ledger."""
     done = ledger.result(job.id)
-    assert done is not None and job.output, job.stem  # noqa: PT018
-    record, old = done[0], ledger.folder / job.output
-    own = record["attempts"][record["chosen"]]["reasons"]
-    reasons = ["swapped", *own] if nearest.margin > 0 and "swapped" not in own else list(own)
-    who = {"subject": nearest.subject, "margin": nearest.margin} if nearest.margin > 0 else None
-    if (list(job.reasons), record["campaign"].get("swapped")) != (reasons, who):
-        record["status"] = "rejected" if reasons else "accepted"
-        record["reasons"] = reasons
-        record["output"] = output_file(job.stem, record["status"], old.suffix)
-        if record["status"] == "accepted" and not old.is_file():  # pruned while it was rejected
-            ledger.requeue(ids=[job.id])
-            return job.output
-        record["campaign"].pop("swapped", None)
-        if who:
-            record["campaign"]["swapped"] = who
-        if record["output"] != job.output and old.is_file():
-            write_bytes(ledger.folder / record["output"], old.read_bytes())
-        write_json((ledger.folder / record["output"]).with_suffix(".json"), record)
-        ledger.judge(job, record)
-    return str(record["output"])
+    assert done is not None  # only what has a picture is judged
+    assert job.output
+    assert done.record.campaign
+    reasons = done.record.chosen_attempt.reasons
+    swapped = None
+    if nearest.margin > 0:
+        swapped = SwappedRecord(subject=nearest.subject, margin=nearest.margin)
+        reasons = reasons if "swapped" in reasons else (Reason("swapped"), *reasons)
+    if (job.reasons, done.record.campaign.swapped) == (reasons, swapped):
+        return job.output
+    status = Status.REJECTED if reasons else Status.ACCEPTED
+    old = ledger.folder / job.output
+    if status == Status.ACCEPTED and not old.is_file():  # pruned while it was rejected
+        ledger.requeue(ids=[job.id])
+        return job.output
+    output = output_file(job.stem, status, old.suffix)
+    campaign = done.record.campaign.model_copy(update={"swapped": swapped})
+    changes = {"status": status, "reasons": reasons, "output": output, "campaign": campaign}
+    record = done.record.model_copy(update=changes)
+    if output != job.output and old.is_file():
+        write_bytes(ledger.folder / output, old.read_bytes())
+    write_bytes((ledger.folder / output).with_suffix(".json"), record.file_bytes())
+    ledger.judge(job, record)
+    return output

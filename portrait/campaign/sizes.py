@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
 from portrait.records import RgbImage
+from portrait.records.portrait import PortraitRecord
 
 Box = tuple[float, float, float, float]
 """(x1, y1, x2, y2) in pixels."""
@@ -58,16 +58,16 @@ class Crop:
     padded: bool
 
 
-def face_box(record: dict[str, Any]) -> Box:
+def face_box(record: PortraitRecord) -> Box:
     """Where the face is in the picture of a record, in pixels of that picture.
 
     The generated square keeps the layout of the photo's, so it is the photo's face carried over.
     """
-    x1, y1, x2, y2 = (float(v) for v in record["input"]["face"]["bbox"])
-    if record["frame"] == "full":
+    x1, y1, x2, y2 = record.input.face.bbox
+    if record.frame == "full":
         return x1, y1, x2, y2
-    left, top, side = record["box"]
-    scale = record["picture"]["size"][0] / side
+    left, top, side = record.box
+    scale = record.picture.size[0] / side
     return (x1 - left) * scale, (y1 - top) * scale, (x2 - left) * scale, (y2 - top) * scale
 
 

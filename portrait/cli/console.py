@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from portrait.errors import PortraitError
 
 if TYPE_CHECKING:
+    from portrait.records.portrait import FailureRecord
     from portrait.report.save import SavedPortrait
 
 
@@ -18,9 +19,18 @@ def complain(error: PortraitError) -> None:
     print(f"portrait: {error}", file=sys.stderr)
 
 
-def failure_record(path: Path, error: PortraitError) -> dict[str, Any]:
+def failure_record(
+    path: Path, error: PortraitError, recipe: str = "", licenses: Sequence[Mapping[str, str]] = ()
+) -> FailureRecord:
     """What `--json` prints of a photo of which nothing came."""
-    return {"version": 1, "status": "failed", "reasons": [str(error)], "output": None, "input": {"path": str(path)}}
+    from portrait.records.portrait import FailedInput, FailureRecord, LicenseLink
+
+    return FailureRecord(
+        reasons=(str(error),),
+        input=FailedInput(path=str(path)),
+        recipe=recipe,
+        licenses=tuple(LicenseLink(**link) for link in licenses),
+    )
 
 
 class Console:
@@ -67,7 +77,7 @@ class Console:
         from portrait.judge.verdict import describe_reason
 
         if not row.accepted:
-            why = "; ".join(describe_reason(reason) for reason in row.record["reasons"])
+            why = "; ".join(describe_reason(reason) for reason in row.record.reasons)
             self.out.print(f"[red]rejected[/] {escape(str(row.path))}: {why}", soft_wrap=True)
 
     def _print_whole(self, table: Any) -> None:
@@ -104,7 +114,7 @@ class Console:
         from rich.markup import escape
         from rich.table import Table
 
-        judges = list(rows[0].record["thresholds"])
+        judges = list(rows[0].record.thresholds)
         table = Table(box=None, pad_edge=False)
         for name in ("style", "verdict", *judges, "attempts", "seconds", "file"):
             table.add_column(
@@ -112,13 +122,13 @@ class Console:
             )
         for row in rows:
             record = row.record
-            attempt = record["attempts"][record["chosen"]]
-            scores = [f"{attempt['similarity'][j]:.3f} (>= {record['thresholds'][j]['value']:.3f})" for j in judges]
+            similarity = record.chosen_attempt.similarity
+            scores = [f"{similarity[judge]:.3f} (>= {record.thresholds[judge].value:.3f})" for judge in judges]
             verdict = "[green]accepted[/]" if row.accepted else "[red]rejected[/]"
-            count, seconds = str(len(record["attempts"])), f"{record['seconds']:.1f}"
-            table.add_row(record["style"], verdict, *scores, count, seconds, escape(str(row.path)))
+            count, seconds = str(len(record.attempts)), f"{record.seconds:.1f}"
+            table.add_row(record.style, verdict, *scores, count, seconds, escape(str(row.path)))
         self._print_whole(table)
-        if note := rows[0].record.get("provisional_thresholds"):
+        if note := rows[0].record.provisional_thresholds:
             self.out.print(f"Note: {note}.", soft_wrap=True)
         accepted = sum(row.accepted for row in rows)
         folder = escape(str(sheets[0].parent))

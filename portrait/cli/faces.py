@@ -64,7 +64,7 @@ def _faces(args: argparse.Namespace) -> int:
         except PortraitError as error:
             complain(error)
             if args.json:
-                print(json.dumps(failure_record(path, error)))
+                print(failure_record(path, error).to_json())
             worst = max(worst, error.exit_code)
             continue
         found = analyzer.detect(photo.pixels)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from portrait.errors import SettingsError
-from portrait.settings import settings_from
+from portrait.settings import Settings
 
 if TYPE_CHECKING:
     from portrait.images import Photo
-    from portrait.loop.stylizer import Stylizer
+    from portrait.records.portrait import PortraitRecord
 
 
 def add(commands: Any) -> None:
@@ -51,48 +52,55 @@ def add(commands: Any) -> None:
 def _replay(args: argparse.Namespace) -> int:
     from portrait.images import pixels_sha256, write_picture
     from portrait.loop.stylizer import Stylizer, library_versions
-    from portrait.records.parameters import parameters_text
+    from portrait.records.portrait import read_portrait
 
-    try:
-        record = json.loads(args.record.read_text("utf-8"))
-        source, wanted = record["input"], str(record["picture"]["pixels_sha256"])
-        threads, digests = min(max(int(record["threads"]), 1), 1024), dict(record["weights"])
-        settings = settings_from(dict(record["settings"]) | {"threads": threads})
-        text, then = parameters_text(record), dict(record["versions"])
-        photo = _same_photo(args.photo or _beside(args.record, source["path"]), str(source["sha256"]))
-        known = list(source["references"])
-        if args.reference and len(args.reference) != len(known):
-            raise SettingsError(f"the record has {len(known)} reference photo(s), {len(args.reference)} were given")
-        places = args.reference or [_beside(args.record, r["path"]) for r in known]
-        more = [_same_photo(place, str(r["sha256"])) for place, r in zip(places, known, strict=True)]
-        for mask in source.get("masks", []):  # where they lie now
-            place = _beside(args.record, mask["path"]).resolve()
-            record["settings"]["keep"] = [
-                f"mask:{place}" if text.startswith("mask:") and Path(text[5:]).name == place.name else text
-                for text in record["settings"]["keep"]
-            ]
-    except OSError as error:
-        raise SettingsError(f"cannot read {args.record}: {error.strerror}") from None
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise SettingsError(f"{args.record} is not a record of portrait: {str(error)[:200]!r}") from None
-    stylizer: Stylizer = Stylizer.from_settings(settings)
-    changed = [str(name) for name, digest in digests.items() if stylizer.digests.get(name) != digest]
+    record = read_portrait(_read(args.record), args.record)
+    record = record.model_copy(update={"settings": _with_moved_masks(record, args.record)})
+    photo = _same_photo(args.photo or _beside(args.record, record.input.path), record.input.sha256)
+    references = record.input.references
+    if args.reference and len(args.reference) != len(references):
+        raise SettingsError(f"the record has {len(references)} reference photo(s), {len(args.reference)} were given")
+    places = args.reference or [_beside(args.record, reference.path) for reference in references]
+    more = [_same_photo(place, reference.sha256) for place, reference in zip(places, references, strict=True)]
+    threads = min(max(record.threads, 1), 1024)
+    stylizer = Stylizer.from_settings(replace(record.settings, threads=threads))
+    changed = [name for name, digest in record.weights.items() if stylizer.digests.get(name) != digest]
     if changed:
         raise SettingsError(
             f"the weights are not those of the record, so the picture would be another: {', '.join(changed)}"
         )
     picture = stylizer.replay(record, photo, more)
-    same = pixels_sha256(picture) == wanted
+    digest = pixels_sha256(picture)
+    same = digest == record.picture.pixels_sha256
     output = args.output or args.record.with_name(f"{args.record.stem}-replay.png")
-    write_picture(output, picture, parameters=text)
+    write_picture(output, picture, parameters=record.parameters_text())
     if args.json:
-        print(json.dumps({"identical": same, "output": str(output), "pixels_sha256": pixels_sha256(picture)}))
+        print(json.dumps({"identical": same, "output": str(output), "pixels_sha256": digest}))
     elif same:
         print(f"identical, pixel for pixel: {output}")
     else:
-        other = ", ".join(f"{k} {then.get(k)} then, {v} now" for k, v in library_versions().items() if then.get(k) != v)
+        now, then = library_versions(), record.versions
+        other = ", ".join(f"{k} {then.get(k)} then, {v} now" for k, v in now.items() if then.get(k) != v)
         print(f"not identical ({other or 'same versions: another processor?'}): {output}")
     return 0 if same else 1
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _with_moved_masks(record: PortraitRecord, file: Path) -> Settings:
+    """The record's settings, with each mask where it lies now."""
+    keep = list(record.settings.keep)
+    for mask in record.input.masks:
+        place = _beside(file, mask.path).resolve()
+        keep = [
+            f"mask:{place}" if text.startswith("mask:") and Path(text[5:]).name == place.name else text for text in keep
+        ]
+    return replace(record.settings, keep=tuple(keep))
 
 
 def _beside(record: Path, path: str) -> Path:
@@ -113,13 +121,8 @@ def _same_photo(path: Path, sha256: str) -> Photo:
 
 
 def _explain(args: argparse.Namespace) -> int:
+    from portrait.records.portrait import read_record
     from portrait.report.explain import explain
 
-    try:
-        record = json.loads(args.record.read_text("utf-8"))
-    except OSError as error:
-        raise SettingsError(f"cannot read {args.record}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise SettingsError(f"{args.record} is not a record of portrait: {str(error)[:200]!r}") from None
-    print(explain(record))
+    print(explain(read_record(_read(args.record), args.record)))
     return 0

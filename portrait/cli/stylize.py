@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,15 +128,14 @@ def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], r
                         rows.append(save_portrait(made, args.output, f"{stem}-{style}-{variant + 1}", settings.format))
                         console.result(rows[-1])
                         if args.json:
-                            print(json.dumps(made.record), flush=True)
+                            print(rows[-1].record.to_json(), flush=True)
         except (SettingsError, WeightsError):
             raise  # not this photo's fault, and the same for all
         except PortraitError as error:
             complain(error)
             if args.json:
                 chain = license_chain(recipe, commercial=settings.commercial)
-                about = {"recipe": recipe.name, "licenses": chain}
-                print(json.dumps(failure_record(path, error) | about), flush=True)
+                print(failure_record(path, error, recipe.name, chain).to_json(), flush=True)
             worst = max(worst, error.exit_code)
     if not rows:
         return worst

@@ -69,10 +69,6 @@ class Thresholds:
         """What `style_on_face` must reach: more than a copy, and what the style's own pictures reach."""
         return max(self.style_on_face, 0.0 if self.statistics is None else self.statistics.least)
 
-    def as_record(self) -> dict[str, Any]:
-        """The record's form: recogniser -> value and FAR."""
-        return {name: {"value": round(value, 4), "far": self.far} for name, value in self.identity.items()}
-
 
 @cache
 def _table(recipe: str) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from math import ceil
 
@@ -12,6 +12,7 @@ import numpy as np
 from portrait.judge.thresholds import Thresholds
 from portrait.loop.response import KNOBS, RANGE, STEP, STYLE, Curves, effective
 from portrait.records import Knobs
+from portrait.records.portrait import Forecast
 
 ACCEPTANCE = 1.0
 """What an accepted picture is worth beside its style, in lengths of the dial."""
@@ -66,14 +67,6 @@ def _wishes(reasons: Sequence[str]) -> dict[str, float]:
     if "burned" in codes:
         wish["guidance_scale"] = -1
     return wish
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """What the model expects of an attempt before it is made: the chance that it passes, and its style."""
-
-    accepted: float
-    style_on_face: float
 
 
 class Policy:

@@ -6,7 +6,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from math import ceil
 from pathlib import Path
@@ -38,16 +38,30 @@ from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import KEEP_LIMITS, Measurement, Verdict, decide
 from portrait.judge.verification import similarities, swap_margin
 from portrait.loop.limits import limits_for, style_limit_of
-from portrait.loop.policy import Forecast, Policy
+from portrait.loop.policy import Policy
 from portrait.loop.response import STYLE, Curves, curves_for
 from portrait.recipes.licensing import require_commercial
 from portrait.recipes.load import load_recipe
 from portrait.recipes.locate import resolve_files
 from portrait.recipes.override import with_overrides
 from portrait.recipes.recipe import Recipe
-from portrait.recipes.style import Style
-from portrait.records import Attempt, Embedding, Face, Identity, Knobs, Preview, RgbImage
-from portrait.settings import Settings, settings_from
+from portrait.records import Embedding, Face, Identity, Knobs, Preview, RgbImage
+from portrait.records.portrait import (
+    AttemptRecord,
+    FaceRecord,
+    FileRecord,
+    Forecast,
+    InputRecord,
+    JudgeThreshold,
+    LicenseLink,
+    Limits,
+    PictureRecord,
+    PolicyRecord,
+    PortraitRecord,
+    Status,
+)
+from portrait.records.reasons import Reason
+from portrait.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -117,20 +131,23 @@ class Portrait:
 
     picture: RgbImage
     before: RgbImage
-    record: dict[str, Any]
+    record: PortraitRecord
     embeddings: dict[str, Embedding] = field(default_factory=dict)
 
     @property
     def accepted(self) -> bool:
-        return bool(self.record["status"] == "accepted")
+        return self.record.accepted
+
+    def named(self, path: str) -> Portrait:
+        """The same with another name for the photo in its record."""
+        return replace(self, record=self.record.with_input_path(path))
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Try:
-    attempt: Attempt
+    attempt: AttemptRecord
     verdict: Verdict
     image: RgbImage
-    batch: tuple[int, ...]
     embeddings: dict[str, Embedding]
     learned: dict[str, float]
 
@@ -312,7 +329,7 @@ class Stylizer:
                 one, (S, S, 3) uint8, of the first of a batch. It costs a decoding each, and changes nothing.
 
         Returns:
-            The best picture with its record; `record["status"]` is accepted or rejected.
+            The best picture with its record, whose `status` is accepted or rejected.
         """
         start = time.perf_counter()
         chosen_style = self.recipe.style(style)
@@ -368,17 +385,19 @@ class Stylizer:
         best = self._best(tries)
         picture = tries[best].image
         before = subject.photo.pixels if settings.frame == "full" else framed.image
-        prompts = (prompt, negative)
-        record = self._record(job, chosen_style, prompts, variant, tries, best)
-        record["policy"] = {
-            "until": settings.until,
-            "prior": "measured curves" if curves.measured else "guesses",
-            "ended": ended,
-        }
-        if provisional:
-            record["provisional_thresholds"] = provisional
-        record["picture"] = {"pixels_sha256": pixels_sha256(picture), "size": [picture.shape[1], picture.shape[0]]}
-        record["seconds"] = round(time.perf_counter() - start, 3)
+        prior = "measured curves" if curves.measured else "guesses"
+        record = self._record(
+            job,
+            [t.attempt for t in tries],
+            best,
+            picture=picture,
+            style=chosen_style.name,
+            prompts=(prompt, negative),
+            variant=variant,
+            policy=PolicyRecord(until=settings.until, prior=prior, ended=ended),
+            provisional=provisional,
+            seconds=time.perf_counter() - start,
+        )
         return Portrait(picture=picture, before=before, record=record, embeddings=tries[best].embeddings)
 
     def forget(self) -> None:
@@ -457,53 +476,43 @@ class Stylizer:
             delivered, judged = _delivered(picture, job.subject.photo, job.framed, job.kept, job.settings.frame)
             measured, seen = self._measure(job, judged, delivered)
             verdict, learned = decide(measured, job.thresholds), measured.similarity | {STYLE: measured.style_on_face}
-            attempt = Attempt(
+            attempt = AttemptRecord(
                 knobs=knobs,
                 seed=seed,
-                similarity={name: round(value, 4) for name, value in measured.similarity.items()},
-                style_on_face=round(measured.style_on_face, 4),
+                similarity=measured.similarity,
+                style_on_face=measured.style_on_face,
                 face_found=measured.face_found,
                 accepted=verdict.accepted,
-                reasons=verdict.reasons,
-                seconds=round(made + time.perf_counter() - start, 3),
-                measures={"burned": round(measured.burned, 5)}
-                | ({} if measured.swap is None else {"swap": round(measured.swap, 4)})
-                | ({} if measured.style_distance is None else {"style_distance": round(measured.style_distance, 3)}),
-                forecast=asdict(forecast),
-                kept={name: round(value, 4) for name, value in measured.kept.items()},
+                reasons=tuple(map(Reason, verdict.reasons)),
+                seconds=made + time.perf_counter() - start,
+                kept=measured.kept,
+                forecast=forecast,
+                burned=measured.burned,
+                swap=measured.swap,
+                style_distance=measured.style_distance,
+                batch=seeds,
             )
-            results.append(
-                _Try(attempt=attempt, verdict=verdict, image=delivered, batch=seeds, embeddings=seen, learned=learned)
-            )
+            results.append(_Try(attempt=attempt, verdict=verdict, image=delivered, embeddings=seen, learned=learned))
         return results
 
-    def replay(self, record: dict[str, Any], photo: Photo, references: Sequence[Photo] = ()) -> RgbImage:
+    def replay(self, record: PortraitRecord, photo: Photo, references: Sequence[Photo] = ()) -> RgbImage:
         """Make the chosen picture of a record again: the same batch, knobs, seeds and frame.
 
         On the same machine, with the record's versions and threads, it is the same bit for bit.
 
         Raises:
-            SettingsError: the record is of another recipe or lacks what is needed.
+            SettingsError: the record is of another recipe, or of another mask.
         """
-        try:
-            settings = settings_from(dict(record["settings"]))
-            chosen = record["attempts"][record["chosen"]]
-            knobs, seeds = Knobs(**chosen["knobs"]), [int(seed) for seed in chosen["batch"]]
-            if not 1 <= len(seeds) <= 64 or not all(0 <= seed < 2**40 for seed in seeds):
-                raise ValueError(f"a batch of {len(seeds)} seeds")
-            subject = self.subjects(photo, str(record["input"]["face"]["index"]), references)[0]
-            framed = frame_portrait(photo.pixels, subject.face, settings.frame, self.recipe.resolution)
-            kept = self._kept(settings, subject, framed)
-            if [digest for _, digest in kept.files] != [mask["sha256"] for mask in record["input"].get("masks", [])]:
-                raise SettingsError("a mask is not the one of the record")
-            embedding = self.conditioning(subject.identity)
-            conditions = self.generator.prepare(
-                framed.image, embedding, record["prompt"], record["negative_prompt"], framed.face
-            )
-            picture = self.generator.generate(conditions, knobs, seeds)[seeds.index(chosen["seed"])]
-        except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
-            raise SettingsError(f"the record cannot be replayed: {error!r}") from None
-        return _delivered(picture, photo, framed, kept, settings.frame)[0]
+        frame, chosen = record.settings.frame, record.chosen_attempt
+        subject = self.subjects(photo, str(record.input.face.index), references)[0]
+        framed = frame_portrait(photo.pixels, subject.face, frame, self.recipe.resolution)
+        kept = self._kept(record.settings, subject, framed)
+        if [digest for _, digest in kept.files] != [mask.sha256 for mask in record.input.masks]:
+            raise SettingsError("a mask is not the one of the record")
+        embedding = self.conditioning(subject.identity)
+        conditions = self.generator.prepare(framed.image, embedding, record.prompt, record.negative_prompt, framed.face)
+        pictures = self.generator.generate(conditions, chosen.knobs, chosen.batch)
+        return _delivered(pictures[chosen.batch.index(chosen.seed)], photo, framed, kept, frame)[0]
 
     def _measure(self, job: _Job, picture: RgbImage, delivered: RgbImage) -> tuple[Measurement, dict[str, Embedding]]:
         """Measure a generated square picture against the framed photo, the person and what must stay.
@@ -577,69 +586,56 @@ class Stylizer:
         return max(range(len(tries)), key=lambda i: (-len(tries[i].verdict.reasons), tries[i].verdict.margin))
 
     def _record(
-        self, job: _Job, style: Style, prompts: tuple[str, str], variant: int, tries: Sequence[_Try], best: int
-    ) -> dict[str, Any]:
-        subject, settings, framed, thresholds = job.subject, job.settings, job.framed, job.thresholds
-        chosen = tries[best]
-        attempts = []
-        for t in tries:
-            entry = asdict(t.attempt)
-            entry["reasons"] = list(t.attempt.reasons)
-            entry |= entry.pop("measures")
-            attempts.append(entry | {"batch": list(t.batch)})
-        return {
-            "version": 1,
-            "status": "accepted" if chosen.verdict.accepted else "rejected",
-            "reasons": list(chosen.verdict.reasons),
-            "output": None,
-            "input": {
-                "path": str(subject.photo.path.resolve()),
-                "sha256": subject.photo.sha256,
-                "face": {
-                    "index": subject.index,
-                    "bbox": [round(float(v), 2) for v in subject.face.bbox],
-                    "kps": [[round(float(x), 2), round(float(y), 2)] for x, y in subject.face.kps],
-                    "det_score": round(subject.face.det_score, 4),
-                },
-                "references": [{"path": str(p.path.resolve()), "sha256": p.sha256} for p in subject.references],
-                "masks": [{"path": path, "sha256": digest} for path, digest in job.kept.files],
+        self,
+        job: _Job,
+        attempts: Sequence[AttemptRecord],
+        best: int,
+        *,
+        picture: RgbImage,
+        style: str,
+        prompts: tuple[str, str],
+        variant: int,
+        policy: PolicyRecord,
+        provisional: str,
+        seconds: float,
+    ) -> PortraitRecord:
+        chosen, settings = attempts[best], job.settings
+        return PortraitRecord(
+            status=Status.ACCEPTED if chosen.accepted else Status.REJECTED,
+            reasons=chosen.reasons,
+            input=_input_record(job.subject, job.kept),
+            recipe=self.recipe.name,
+            style=style,
+            prompt=prompts[0],
+            negative_prompt=prompts[1],
+            balance=settings.balance,
+            seed=chosen.seed,
+            variant=variant,
+            frame=settings.frame,
+            box=job.framed.box,
+            size=(self.recipe.resolution, self.recipe.resolution),
+            thresholds={
+                judge: JudgeThreshold(value=value, far=job.thresholds.far)
+                for judge, value in job.thresholds.identity.items()
             },
-            "recipe": self.recipe.name,
-            "style": style.name,
-            "prompt": prompts[0],
-            "negative_prompt": prompts[1],
-            "balance": settings.balance,
-            "seed": chosen.attempt.seed,
-            "variant": variant,
-            "frame": settings.frame,
-            "box": list(framed.box),
-            "size": [self.recipe.resolution, self.recipe.resolution],
-            "thresholds": thresholds.as_record(),
-            "limits": {
-                "style_on_face": thresholds.style_on_face,
-                "style_on_face_of_style": round(thresholds.required_style_on_face, 4),
-                "burned": thresholds.burned,
-                "style_distance": None if thresholds.statistics is None else round(thresholds.statistics.limit, 3),
-                "styles_not_told_apart": {}
-                if thresholds.statistics is None
-                else confusable_styles(thresholds.statistics.other_styles_rejected),
-                "kept": {keep.name: KEEP_LIMITS[keep.kind][1] for keep in settings.keeps()},
-            },
-            "kept_share": {name: round(float(mask.mean()), 4) for name, mask in job.kept.masks.items()},
-            "attempts": attempts,
-            "chosen": best,
-            "seconds": 0.0,
-            "settings": asdict(settings)
-            | {"style": list(settings.style), "keep": list(settings.keep), "lora": list(settings.lora)},
-            "weights": self.digests,
-            "licenses": self.licenses(),
-            "threads": self.generator.threads,
-            "device": str(self.generator.device),
-            "memory_tier": self.generator.tier,
-            "dtype": self.generator.dtype,
-            "sampler": self.generator.sampler,
-            "versions": library_versions(),
-        }
+            limits=_limits_record(job.thresholds, settings),
+            kept_share={name: float(mask.mean()) for name, mask in job.kept.masks.items()},
+            attempts=tuple(attempts),
+            chosen=best,
+            seconds=seconds,
+            settings=settings,
+            weights=self.digests,
+            licenses=tuple(LicenseLink(**link) for link in self.licenses()),
+            threads=self.generator.threads,
+            device=str(self.generator.device),
+            memory_tier=self.generator.tier,
+            dtype=self.generator.dtype,
+            sampler=self.generator.sampler,
+            versions=library_versions(),
+            policy=policy,
+            provisional_thresholds=provisional,
+            picture=PictureRecord(pixels_sha256=pixels_sha256(picture), size=(picture.shape[1], picture.shape[0])),
+        )
 
     def licenses(self) -> list[dict[str, str]]:
         """The licence of every part of the chain: part, license, commercial (yes, no, unknown)."""
@@ -703,6 +699,36 @@ def _face_in_place(faces: Sequence[Face], expected: Face) -> Face | None:
 
     nearest = min(faces, key=distance, default=None)
     return nearest if nearest is not None and distance(nearest) <= 0.5 * expected.size else None
+
+
+def _input_record(subject: Subject, kept: Kept) -> InputRecord:
+    x1, y1, x2, y2 = (float(value) for value in subject.face.bbox)
+    return InputRecord(
+        path=str(subject.photo.path.resolve()),
+        sha256=subject.photo.sha256,
+        face=FaceRecord(
+            index=subject.index,
+            bbox=(x1, y1, x2, y2),
+            kps=tuple((float(x), float(y)) for x, y in subject.face.kps),
+            det_score=subject.face.det_score,
+        ),
+        references=tuple(
+            FileRecord(path=str(photo.path.resolve()), sha256=photo.sha256) for photo in subject.references
+        ),
+        masks=tuple(FileRecord(path=path, sha256=digest) for path, digest in kept.files),
+    )
+
+
+def _limits_record(thresholds: Thresholds, settings: Settings) -> Limits:
+    statistics = thresholds.statistics
+    return Limits(
+        style_on_face=thresholds.style_on_face,
+        style_on_face_of_style=thresholds.required_style_on_face,
+        burned=thresholds.burned,
+        style_distance=None if statistics is None else statistics.limit,
+        styles_not_told_apart={} if statistics is None else confusable_styles(statistics.other_styles_rejected),
+        kept={keep.name: KEEP_LIMITS[keep.kind][1] for keep in settings.keeps()},
+    )
 
 
 def library_versions() -> dict[str, str]:

@@ -2,11 +2,10 @@
 
 from portrait.records.arrays import Embedding, Points, RgbImage
 from portrait.records.face import Face, Identity
-from portrait.records.knobs import KEEP_KINDS, Attempt, Keep, Knobs, Preview
+from portrait.records.knobs import KEEP_KINDS, Keep, Knobs, Preview
 
 __all__ = [
     "KEEP_KINDS",
-    "Attempt",
     "Embedding",
     "Face",
     "Identity",

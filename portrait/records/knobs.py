@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from portrait.errors import SettingsError
@@ -71,26 +71,6 @@ class Keep:
 
 
 KEEP_KINDS = ("face", "pose", "composition", "colors", "background")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """One generated picture and what was said of it. `similarity`, `style_on_face` and `kept` as in `judge`.
-
-    `forecast` is what the policy expected of it: `accepted` (a chance) and `style_on_face`.
-    """
-
-    knobs: Knobs
-    seed: int
-    similarity: dict[str, float]
-    style_on_face: float
-    face_found: bool
-    accepted: bool
-    reasons: tuple[str, ...] = ()
-    seconds: float = 0.0
-    measures: dict[str, float] = field(default_factory=dict)
-    kept: dict[str, float] = field(default_factory=dict)
-    forecast: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -36,6 +36,9 @@ Point = tuple[Rounded2, Rounded2]
 """(x, y) in pixels of the photo."""
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**40)]
+
+
 class Status(StrEnum):
     """What a portrait ended in."""
 
@@ -45,7 +48,7 @@ class Status(StrEnum):
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FaceRecord(_Record):
@@ -122,7 +125,7 @@ class AttemptRecord(_Record):
     burned: Rounded5
     swap: Rounded4 | None = Field(default=None, exclude_if=_absent)
     style_distance: Rounded3 | None = Field(default=None, exclude_if=_absent)
-    batch: tuple[int, ...]
+    batch: tuple[Seed, ...] = Field(min_length=1, max_length=64)
 
 
 class LicenseLink(_Record):
@@ -175,6 +178,10 @@ class _AnyRecord(_Record):
         """The JSON text, byte for byte as Python's `json.dumps` writes it."""
         return json.dumps(self.model_dump(mode="json"), indent=indent)
 
+    def file_bytes(self) -> bytes:
+        """What the file beside the picture holds."""
+        return (self.to_json(indent=1) + "\n").encode()
+
 
 class FailedInput(_Record):
     """The photo of which nothing was made."""
@@ -208,7 +215,7 @@ class PortraitRecord(_AnyRecord):
     style: str
     prompt: str
     negative_prompt: str
-    balance: float
+    balance: float = Field(ge=0, le=1)
     seed: int
     variant: int
     frame: str
@@ -242,6 +249,8 @@ class PortraitRecord(_AnyRecord):
         for attempt in self.attempts:
             if attempt.similarity.keys() != self.thresholds.keys():
                 raise ValueError(f"judges {list(attempt.similarity)} are not those of the thresholds")
+            if attempt.seed not in attempt.batch:
+                raise ValueError(f"seed {attempt.seed} is not in its batch")
             if not attempt.kept.keys() <= self.limits.kept.keys():
                 raise ValueError(f"kept {list(attempt.kept)} has no limits")
         return self
@@ -260,6 +269,10 @@ class PortraitRecord(_AnyRecord):
     def far(self) -> float:
         """The false accept rate of the thresholds, the same for every judge."""
         return next(iter(self.thresholds.values())).far
+
+    def with_input_path(self, path: str) -> Self:
+        """The same with another name for the photo."""
+        return self.model_copy(update={"input": self.input.model_copy(update={"path": path})})
 
     def parameters_text(self) -> str:
         """The `parameters` text of AUTOMATIC1111's web UI, which other tools read."""
@@ -302,7 +315,20 @@ def read_record(text: str | bytes, source: object = "this") -> PortraitRecord | 
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"] if part not in set(Status))
-        why = f"{place}: {first['msg']}" if place else first["msg"]
+        message = first["msg"].removeprefix("Value error, ")
+        why = f"{place}: {message}" if place else message
     except SettingsError as error:  # a setting that is out of range
         why = str(error)
     raise SettingsError(f"{source} is not a record of portrait: {why[:200]}")
+
+
+def read_portrait(text: str | bytes, source: object = "this") -> PortraitRecord:
+    """`read_record` where a picture was made.
+
+    Raises:
+        SettingsError: it is no record, or that of a failure.
+    """
+    record = read_record(text, source)
+    if isinstance(record, FailureRecord):
+        raise SettingsError(f"{source} is the record of a failure; nothing was made")
+    return record

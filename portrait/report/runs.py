@@ -13,6 +13,7 @@ from portrait.campaign.settle import finalize_run
 from portrait.errors import EvaluationError, SettingsError
 from portrait.judge.gallery import genuine_impostor_gap
 from portrait.records import Embedding
+from portrait.records.portrait import AttemptRecord, PortraitRecord
 
 SCHEMA = 1
 
@@ -50,12 +51,14 @@ def read_run(folder: Path) -> Run:
         rates: set[float] = set()
         for job in ledger.jobs("accepted", "rejected", "failed"):
             done = ledger.result(job.id)
-            jobs.append(_entry(job, photos[job.picture.subject], done[0] if done else None, ledger.attempts(job.id)))
+            jobs.append(
+                _entry(job, photos[job.picture.subject], done.record if done else None, ledger.attempts(job.id))
+            )
             if done:
-                licenses |= {part["part"]: part for part in done[0]["licenses"]}
-                rates |= {limit["far"] for limit in done[0]["thresholds"].values()}
-            looks.append(done[1] if done else {})
-            embeddings.append(done[2] if done else {})
+                licenses |= {link.part: link.model_dump() for link in done.record.licenses}
+                rates.add(done.record.far)
+            looks.append(done.look if done else {})
+            embeddings.append(done.embeddings if done else {})
         name, pending = str(ledger.get("name") or folder.name), ledger.counts().pending
         kept = ledger.get("separation") or {}  # of before the embeddings were pruned
     if not jobs:
@@ -106,33 +109,39 @@ def read_baseline(path: Path) -> Run:
 
 
 def _entry(
-    job: LedgerJob, photo: str, record: dict[str, Any] | None, attempts: Sequence[dict[str, Any]]
+    job: LedgerJob, photo: str, record: PortraitRecord | None, attempts: Sequence[AttemptRecord]
 ) -> dict[str, Any]:
     picture = job.picture
     entry: dict[str, Any] = {
         "subject": picture.subject, "recipe": picture.recipe, "style": picture.style, "axes": dict(picture.axes),
         "variant": picture.variant, "photo": photo, "state": job.state, "reasons": list(job.reasons),
-        "attempts": len(attempts), "seconds": round(sum(float(a["seconds"]) for a in attempts), 3), "output": job.output,
+        "attempts": len(attempts), "seconds": round(sum(attempt.seconds for attempt in attempts), 3), "output": job.output,
         "first": None, "quoted": {}, "delivered": None, "thresholds": {}, "seed": None,
     }  # fmt: skip
     if record is None or not attempts or job.state == "failed":
         return entry
-    limits = {name: float(limit["value"]) for name, limit in record["thresholds"].items()}
-    chosen = record["attempts"][record["chosen"]]
-    entry["thresholds"], entry["seed"] = limits, record["seed"]
+    limits = {judge: threshold.value for judge, threshold in record.thresholds.items()}
+    chosen = record.chosen_attempt
+    entry["thresholds"], entry["seed"] = limits, record.seed
     entry["first"], entry["delivered"] = _measures(attempts[0]), _measures(chosen)
-    if attempts[0]["seed"] == chosen["seed"]:  # what the run as a whole said of it, `swapped`, is said of this attempt
+    if attempts[0].seed == chosen.seed:  # what the run as a whole said of it, `swapped`, is said of this attempt
         entry["first"]["accepted"] = job.state == "accepted"
     entry["quoted"] = {judge: quoted(attempts, limits, judge) for judge in limits}
     return entry
 
 
-def _measures(attempt: Mapping[str, Any]) -> dict[str, Any]:
-    keys = ("accepted", "face_found", "similarity", "style_on_face", "burned", "reasons")
-    return {key: attempt[key] for key in keys if key in attempt}
+def _measures(attempt: AttemptRecord) -> dict[str, Any]:
+    return {
+        "accepted": attempt.accepted,
+        "face_found": attempt.face_found,
+        "similarity": attempt.similarity,
+        "style_on_face": attempt.style_on_face,
+        "burned": attempt.burned,
+        "reasons": list(attempt.reasons),
+    }
 
 
-def quoted(attempts: Sequence[Mapping[str, Any]], limits: Mapping[str, float], judge: str) -> float:
+def quoted(attempts: Sequence[AttemptRecord], limits: Mapping[str, float], judge: str) -> float:
     """What `judge` says of the attempt that the *other* judges alone would have chosen: free of the winner's curse.
 
     A picture that is taken because a judge likes it has, on average, too high a score with that judge. So here the
@@ -141,15 +150,15 @@ def quoted(attempts: Sequence[Mapping[str, Any]], limits: Mapping[str, float], j
     """
     others = [name for name in limits if name != judge]
     if not others:
-        return float(attempts[0]["similarity"][judge])
+        return attempts[0].similarity[judge]
 
-    def margin(attempt: Mapping[str, Any]) -> float:
-        return min(attempt["similarity"][name] - limits[name] for name in others)
+    def margin(attempt: AttemptRecord) -> float:
+        return min(attempt.similarity[name] - limits[name] for name in others)
 
     for attempt in attempts:
-        if margin(attempt) >= 0 and all(reason == f"identity_low:{judge}" for reason in attempt["reasons"]):
-            return float(attempt["similarity"][judge])
-    return float(max(attempts, key=margin)["similarity"][judge])
+        if margin(attempt) >= 0 and all(reason == f"identity_low:{judge}" for reason in attempt.reasons):
+            return attempt.similarity[judge]
+    return max(attempts, key=margin).similarity[judge]
 
 
 def _with_pictures(run: Run) -> list[int]:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from portrait.images import write_json, write_picture
+from portrait.images import write_bytes, write_picture
 from portrait.loop.stylizer import Portrait
 from portrait.records import RgbImage
-from portrait.records.parameters import parameters_text
+from portrait.records.portrait import PortraitRecord
 from portrait.report.explain import chain_in_words
 from portrait.report.sheet import before_after, contact_sheet, thumbnail
 
@@ -20,14 +19,14 @@ from portrait.report.sheet import before_after, contact_sheet, thumbnail
 class SavedPortrait:
     """What is kept of a finished portrait: its record, where it lies, and small pictures for the sheet."""
 
-    record: dict[str, Any]
+    record: PortraitRecord
     path: Path
     thumbnail: RgbImage
     before: RgbImage
 
     @property
     def accepted(self) -> bool:
-        return bool(self.record["status"] == "accepted")
+        return self.record.accepted
 
 
 def save_portrait(result: Portrait, folder: Path, stem: str, kind: str) -> SavedPortrait:
@@ -36,17 +35,15 @@ def save_portrait(result: Portrait, folder: Path, stem: str, kind: str) -> Saved
     A rejection of an earlier run goes when the picture is now accepted; an accepted picture is never deleted.
     """
     name = stem if result.accepted else f"{stem}-rejected"
-    path = write_picture(folder / f"{name}.{kind}", result.picture, parameters=parameters_text(result.record))
-    result.record["output"] = str(path)
-    write_json(folder / f"{name}.json", result.record)
+    path = write_picture(folder / f"{name}.{kind}", result.picture, parameters=result.record.parameters_text())
+    record = result.record.model_copy(update={"output": str(path)})
+    write_bytes(folder / f"{name}.json", record.file_bytes())
     write_picture(folder / f"{name}-before-after.jpg", before_after(result.before, result.picture))
     if result.accepted:
         for stale in (f"-rejected.{kind}", "-rejected.json", "-rejected-before-after.jpg"):
             with suppress(OSError):
                 (folder / f"{stem}{stale}").unlink(missing_ok=True)
-    return SavedPortrait(
-        record=result.record, path=path, thumbnail=thumbnail(result.picture), before=thumbnail(result.before)
-    )
+    return SavedPortrait(record=record, path=path, thumbnail=thumbnail(result.picture), before=thumbnail(result.before))
 
 
 def save_contact_sheets(rows: Sequence[SavedPortrait], folder: Path) -> list[Path]:
@@ -55,16 +52,15 @@ def save_contact_sheets(rows: Sequence[SavedPortrait], folder: Path) -> list[Pat
     last = None
     for row in rows:
         record = row.record
-        source = (record["input"]["path"], record["input"]["face"]["index"])
+        source = (record.input.path, record.input.face.index)
         if source != last:
-            cells.append((row.before, f"{Path(record['input']['path']).name}\nthe photo", None))
+            cells.append((row.before, f"{Path(record.input.path).name}\nthe photo", None))
             last = source
-        attempt = record["attempts"][record["chosen"]]
-        scores = "  ".join(f"{name} {value:.2f}" for name, value in attempt["similarity"].items())
-        cells.append((row.thumbnail, f"{record['style']}: {record['status']}\n{scores}", row.accepted))
+        scores = "  ".join(f"{name} {value:.2f}" for name, value in record.chosen_attempt.similarity.items())
+        cells.append((row.thumbnail, f"{record.style}: {record.status}\n{scores}", row.accepted))
     pages = [cells[i : i + 100] for i in range(0, len(cells), 100)]
     names = ["contact-sheet.jpg", *(f"contact-sheet-{n}.jpg" for n in range(2, len(pages) + 1))]
-    footer = chain_in_words(rows[0].record["recipe"], rows[0].record["licenses"])
+    footer = chain_in_words(rows[0].record.recipe, rows[0].record.licenses)
     return [write_picture(folder / n, contact_sheet(page, footer=footer)) for n, page in zip(names, pages, strict=True)]
 
 

@@ -423,7 +423,7 @@ class Studio:
 
     @staticmethod
     def _keep(session: Session, portrait: Any, settings: Settings, photo: Any, named: bool, job: Job) -> None:
-        portrait.record["input"]["path"] = photo.path.name  # the name that the visitor knows
+        portrait = portrait.named(photo.path.name)  # the name that the visitor knows
         small = thumbnail(square(portrait), page.SMALL * 2)
         with session.lock:
             if session.job is not job:  # forgotten, or a newer wish

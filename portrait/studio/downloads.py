@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import secrets
 import zipfile
 from pathlib import Path
@@ -15,7 +14,6 @@ from portrait.errors import InputError
 from portrait.images import write_bytes, write_picture
 from portrait.loop.stylizer import Portrait
 from portrait.records import RgbImage
-from portrait.records.parameters import parameters_text
 
 AVATARS = {name: size for name, size in SIZES.items() if size and name.partition("-")[0] in ("avatar", "round")}
 
@@ -23,9 +21,9 @@ AVATARS = {name: size for name, size in SIZES.items() if size and name.partition
 def square(portrait: Portrait) -> RgbImage:
     """The square around the person: the picture itself, or of `--frame full` the part where the portrait is."""
     picture = portrait.picture
-    if portrait.record["frame"] != "full":
+    if portrait.record.frame != "full":
         return picture
-    left, top, side = portrait.record["box"]
+    left, top, side = portrait.record.box
     return RgbImage(np.ascontiguousarray(picture[top : top + side, left : left + side]))
 
 
@@ -39,7 +37,7 @@ def write_downloads(portrait: Portrait, stem: str, folder: Path) -> tuple[Path, 
     if Path(stem).name != stem:
         raise InputError(f"{stem!r} is no file name")
     folder = folder / secrets.token_urlsafe(16)
-    text = parameters_text(portrait.record)
+    text = portrait.record.parameters_text()
     picture = write_picture(folder / f"{stem}.png", portrait.picture, parameters=text)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:  # PNG does not get smaller
@@ -48,5 +46,5 @@ def write_downloads(portrait: Portrait, stem: str, folder: Path) -> tuple[Path, 
         for name, size in AVATARS.items():
             data, suffix, _ = encode_size(portrait.picture, size, face)
             archive.writestr(f"{stem}-{name}.{suffix}", data)
-        archive.writestr(f"{stem}.json", json.dumps(portrait.record, indent=1) + "\n")
+        archive.writestr(f"{stem}.json", portrait.record.file_bytes())
     return picture, write_bytes(folder / f"{stem}.zip", buffer.getvalue())

@@ -202,7 +202,7 @@ def result_html(session: Session, *, problem: str = "", said: str = "") -> str:
     record = shot.portrait.record
     verdict = strings.VERDICTS[shot.portrait.accepted]
     note = f'<p class="note" data-announce>{escape(said)}</p>' if said else ""
-    alt = strings.RESULT_ALT.format(n=shot.number, style=_title(record["style"]), verdict=verdict)
+    alt = strings.RESULT_ALT.format(n=shot.number, style=_title(record.style), verdict=verdict)
     announced = "" if said or problem else f' data-announce="{escape(alt)}"'
     return (
         f'{alert(problem)}{note}<div class="result"{announced}>{_compare(session, shot, alt)}'
@@ -241,29 +241,30 @@ def likeness(margin: float) -> str:
 
 def _verdict(shot: Shot) -> str:
     record = shot.portrait.record
-    attempt = record["attempts"][record["chosen"]]
-    judges = attempt["similarity"]
+    attempt, limits = record.chosen_attempt, record.limits
+    judges = attempt.similarity
     if shot.portrait.accepted:
         head, tone = strings.ACCEPTED if len(judges) > 1 else strings.ACCEPTED_ONE, "good"
         how = ""
     else:
-        why = "; ".join(describe_reason(reason) for reason in record["reasons"])
+        why = "; ".join(describe_reason(reason) for reason in record.reasons)
         head, tone = strings.REJECTED.format(why=why), "bad"
         how = f'<p class="note">{strings.REJECTED_HOW}</p>'
     rows = []
     for judge, value in judges.items():
-        least = record["thresholds"][judge]["value"]
+        least = record.thresholds[judge].value
         rows.append(_meter(strings.JUDGES.get(judge, judge), likeness(value - least), value, least))
-    limits, value = record["limits"], attempt["style_on_face"]
-    least = limits.get("style_on_face_of_style", limits["style_on_face"])
+    value, least = attempt.style_on_face, limits.style_on_face_of_style
     rows.append(_meter(strings.STYLE_ON_FACE, strings.STYLE_WORDS[value >= least], value, least))
-    far, most = attempt.get("style_distance"), limits.get("style_distance")
-    if far is not None and most is not None:
-        rows.append(_meter(_title(record["style"]), strings.DISTANCE_WORDS[far <= most], far, most, at_most=True))
-    burned, most = attempt["burned"], limits["burned"]
+    distance, most = attempt.style_distance, limits.style_distance
+    if distance is not None and most is not None:
+        rows.append(
+            _meter(_title(record.style), strings.DISTANCE_WORDS[distance <= most], distance, most, at_most=True)
+        )
+    burned, most = attempt.burned, limits.burned
     rows.append(_meter(strings.BURNED, strings.BURNED_WORDS[burned <= most], burned, most, at_most=True, form=".1%"))
-    for name, value in attempt.get("kept", {}).items():
-        broken = f"broken_keep:{name}" in attempt["reasons"]
+    for name, value in attempt.kept.items():
+        broken = f"broken_keep:{name}" in attempt.reasons
         side, limit = KEEP_LIMITS[name.partition(":")[0]]
         words = strings.BROKEN if broken else strings.KEPT
         numbers = _numbers(value, limit, side == "at most", "g")
@@ -271,10 +272,9 @@ def _verdict(shot: Shot) -> str:
             f'<div class="meter"><dt>{escape(strings.KEPT_LABEL.format(name=name))}<span>{numbers}</span></dt><dd>'
             f'<b class="{"bad" if broken else "good"}">{words}</b></dd></div>'
         )
-    far = next(iter(record["thresholds"].values()))["far"]
-    notes = [strings.STRANGERS.format(n=1 / far)] if far else []
-    if provisional := record.get("provisional_thresholds"):
-        notes.append(strings.PROVISIONAL.format(note=provisional))
+    notes = [strings.STRANGERS.format(n=1 / record.far)] if record.far else []
+    if record.provisional_thresholds:
+        notes.append(strings.PROVISIONAL.format(note=record.provisional_thresholds))
     return (
         f'<p class="verdict {tone}">{escape(head)}</p>{how}<dl>{"".join(rows)}</dl>'
         f'<p class="note">{escape(" ".join(notes))}</p>'
@@ -317,8 +317,8 @@ def _history(session: Session) -> str:
         current = ' aria-current="true"' if shot.number == session.shown else ""
         verdict, mark = strings.VERDICTS[shot.portrait.accepted], "✓" if shot.portrait.accepted else "✕"
         record = shot.portrait.record
-        label = strings.RESULT_ALT.format(n=shot.number, style=_title(record["style"]), verdict=verdict)
-        label = strings.HISTORY_LABEL.format(picture=label, balance=record["balance"])
+        label = strings.RESULT_ALT.format(n=shot.number, style=_title(record.style), verdict=verdict)
+        label = strings.HISTORY_LABEL.format(picture=label, balance=record.balance)
         small = data_uri(shot.thumbnail, quality=80)
         items.append(
             f'<li><button type="button" data-show="{shot.number}" data-key="show-{shot.number}"{current} '

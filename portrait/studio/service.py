@@ -72,11 +72,11 @@ class Service:
             try:
                 for event in job.events(PULSE):
                     if event.portrait is not None:
-                        event.portrait.record["input"]["path"] = image.path.name
+                        portrait = event.portrait.named(image.path.name)
                         stem = file_stem(image.path.stem, chosen.style[0])
-                        file, _ = write_downloads(event.portrait, stem, self.folder)
+                        file, _ = write_downloads(portrait, stem, self.folder)
                         # As text: Gradio's client takes every dict with a `path` for a file of the server.
-                        yield FileData(path=str(file), orig_name=file.name), json.dumps(event.portrait.record)
+                        yield FileData(path=str(file), orig_name=file.name), portrait.record.to_json()
                         return
                     if event.kind in ("failed", "cancelled"):
                         raise SettingsError(event.sentence or strings.CANCELLED)
