@@ -29,6 +29,8 @@ SCHEMA = 1
 # power; what FULL costs is one flush a job, milliseconds beside the seconds that a picture takes.
 _OPEN = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=10000;"
 
+# Records lie in a table of their own, and reasons in a column of their own (no index covers a generated one): counting
+# then reads an index of a few megabytes, and no record.
 _TABLES = """
 CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE subjects(
@@ -45,23 +47,14 @@ CREATE INDEX jobs_next ON jobs(state, place);
 CREATE INDEX jobs_of ON jobs(recipe, subject, state, place);
 CREATE TABLE attempts(
   job INTEGER NOT NULL REFERENCES jobs(id) ON DELETE CASCADE, round INTEGER NOT NULL, number INTEGER NOT NULL,
-  ended REAL NOT NULL, accepted INTEGER NOT NULL, seconds REAL NOT NULL, entry TEXT NOT NULL,
+  ended REAL NOT NULL, accepted INTEGER NOT NULL, seconds REAL NOT NULL, entry TEXT NOT NULL, reasons TEXT NOT NULL,
   PRIMARY KEY(job, round, number)
 ) WITHOUT ROWID;
+CREATE INDEX attempts_reasons ON attempts(accepted, reasons);
 CREATE TABLE results(
   job INTEGER PRIMARY KEY REFERENCES jobs(id) ON DELETE CASCADE, record TEXT NOT NULL, look TEXT, embeddings TEXT
 );
 """
-# Records lie in a table of their own, and reasons in a column of their own (no index covers a generated one): counting
-# then reads an index of a few megabytes, and no record. Ledgers of before get the column when they are gone on with.
-_REASONS = (
-    "ALTER TABLE attempts ADD COLUMN reasons TEXT",
-    "UPDATE attempts SET reasons = json_extract(entry, '$.reasons')",
-    "DROP INDEX IF EXISTS attempts_reasons",
-    "CREATE INDEX attempts_reasons ON attempts(accepted, reasons)",
-)
-_HAS_REASONS = "SELECT 1 FROM pragma_table_info('attempts') WHERE name = 'reasons'"
-_COUNT_REASONS = "SELECT {}, count(*) FROM attempts WHERE accepted = 0 GROUP BY 1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -135,9 +128,6 @@ class Ledger:
                     ledger._db.execute(statement)
                 ledger.set("schema", SCHEMA)
         ledger._check()
-        with ledger.transaction():
-            for statement in () if ledger._db.execute(_HAS_REASONS).fetchone() else _REASONS:
-                ledger._db.execute(statement)
         return ledger
 
     @classmethod
@@ -403,9 +393,8 @@ class Ledger:
     def reasons(self) -> dict[str, int]:
         """How many attempts failed for each reason, the most frequent first."""
         total: Counter[str] = Counter()
-        own = self._db.execute(_HAS_REASONS).fetchone()
-        column = "reasons" if own else "json_extract(entry, '$.reasons')"
-        for reasons, count in self._db.execute(_COUNT_REASONS.format(column)):
+        query = "SELECT reasons, count(*) FROM attempts WHERE accepted = 0 GROUP BY reasons"
+        for reasons, count in self._db.execute(query):
             total.update(dict.fromkeys(json.loads(reasons), count))
         return dict(total.most_common())
 
