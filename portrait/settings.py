@@ -4,19 +4,47 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from portrait.errors import SettingsError
 from portrait.records import Keep, Knobs
 from portrait.validation import check_names, parse_toml, read_text
 
+T = TypeVar("T")
+
 
 def _setting(
-    default: Any, text: str, kind: type, *, low: float | None = None, high: float | None = None, **more: Any
-) -> Any:
-    return field(default=default, metadata={"help": text, "kind": kind, "low": low, "high": high, **more})
+    default: T,
+    text: str,
+    kind: type,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    many: bool = False,
+    knob: bool = False,
+    flag: str = "",
+    words: Mapping[str, str] = MappingProxyType({}),
+) -> T:
+    """A field of `Settings`.
+
+    Args:
+        default: Its value where nothing is said.
+        text: Help of its flag.
+        kind: Type of the value, or of each one of `many`.
+        low: Least value.
+        high: Largest value.
+        choices: Values that it may have; empty for any.
+        many: Whether it may be given several times.
+        knob: Whether it is one of `Knobs`; None then leaves it to the balance.
+        flag: What a user calls it, where records keep an older name; empty for the field's name.
+        words: What a user says -> the value, where records keep older words.
+    """
+    rule = {"help": text, "kind": kind, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata={**rule, "many": many, "knob": knob, "flag": flag, "words": words})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +64,7 @@ class Settings:
     seed: int = _setting(1, "first seed; the same seed gives the same picture", int, low=0, high=2**31)
     frame: str = _setting(
         "bust",
-        "head, bust, or full: a bust that is set back into the whole photo",
+        "head, bust, or full: a bust that is pasted back into the whole photo",
         str,
         choices=("head", "bust", "full"),
     )
@@ -48,26 +76,28 @@ class Settings:
     )
     keep: tuple[str, ...] = _setting(
         (),
-        "what must stay besides the face, may be given several times: pose, composition, colors, background, "
+        "what is preserved besides the face, may be given several times: pose, composition, colors, background, "
         "region:x,y,width,height in pixels of the photo, mask:FILE (white stays)",
         str,
         many=True,
     )
     far: float = _setting(0.01, "accept a picture at this false accept rate of other people", float, low=0, high=1)
-    max_attempts: int = _setting(4, "give up after so many pictures", int, low=1, high=1000)
-    max_seconds: float = _setting(120.0, "start no further attempt after so many seconds", float, low=0, high=86400)
+    max_attempts: int = _setting(4, "pictures that are tried at most", int, low=1, high=1000)
+    max_seconds: float = _setting(120.0, "start no attempt after this many seconds", float, low=0, high=86400)
     until: str = _setting(
         "accepted",
-        "accepted: stop at the first accepted picture; best: use the budget for a more stylized one "
+        "first: stop at the first accepted picture; best: use the budget for a more stylized one "
         "for as long as one is to be expected",
         str,
         choices=("accepted", "best"),
+        flag="stop",
+        words=MappingProxyType({"first": "accepted", "best": "best"}),
     )
-    batch: int = _setting(1, "attempts that are made at once", int, low=1, high=64)
+    batch: int = _setting(1, "attempts per batch", int, low=1, high=64)
     format: str = _setting("png", "png, jpg or webp", str, choices=("png", "jpg", "webp"))
     prompt: str = _setting("", "text in place of the style's own", str)
     negative_prompt: str = _setting("", "text that guidance moves away from", str)
-    strength: float | None = _setting(None, "share of the denoising that is done anew", float, low=0, high=1, knob=True)
+    strength: float | None = _setting(None, "share of the denoising that is redone", float, low=0, high=1, knob=True)
     guidance_scale: float | None = _setting(None, "weight of prompt and identity", float, low=0, high=30, knob=True)
     ip_adapter_scale: float | None = _setting(None, "weight of the identity", float, low=0, high=3, knob=True)
     controlnet_conditioning_scale: float | None = _setting(
@@ -103,11 +133,11 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            value = getattr(self, f.name)
-            for item in value if f.metadata.get("many") else (value,):
-                _check(f.name, item, f.metadata)
-        exact = [k.kind for k in self.keeps() if k.kind in ("background", "region", "mask")]
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            for item in value if setting.metadata["many"] else (value,):
+                _check(setting, item)
+        exact = [keep.kind for keep in self.keeps() if keep.kind in ("background", "region", "mask")]
         if exact and self.format != "png":
             raise SettingsError(f"keep {exact[0]} needs format png: {self.format} changes every pixel")
 
@@ -117,50 +147,81 @@ class Settings:
 
     def knobs(self, base: Knobs) -> Knobs:
         """`base` with the knobs that were set explicitly; 0 counts as set."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("knob")}
-        return replace(base, **{name: value for name, value in own.items() if value is not None})
+        return replace(base, **{name: getattr(self, name) for name in self.fixed_knobs()})
 
     def fixed_knobs(self) -> set[str]:
         """Names of the knobs that were set explicitly, which no retry may move."""
-        return {f.name for f in fields(self) if f.metadata.get("knob") and getattr(self, f.name) is not None}
+        return {name for name in KNOB_SETTINGS if getattr(self, name) is not None}
 
 
-def _check(name: str, value: Any, rule: Mapping[str, Any]) -> None:
-    if value is None and rule.get("knob"):
+KNOB_SETTINGS = tuple(setting.name for setting in fields(Settings) if setting.metadata["knob"])
+
+
+def setting_names() -> list[str]:
+    """Every name that a user may give: the fields of `Settings`, and the flags that are called otherwise."""
+    flags = [setting.metadata["flag"] for setting in fields(Settings) if setting.metadata["flag"]]
+    return [*(setting.name for setting in fields(Settings)), *flags]
+
+
+def _check(setting: Field[Any], value: object) -> None:
+    rule = setting.metadata
+    if value is None and rule["knob"]:
         return
-    kind, low, high = rule["kind"], rule["low"], rule["high"]
-    fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
-    if not fits or (isinstance(value, bool) and kind is not bool):
+    name, kind = rule["flag"] or setting.name, rule["kind"]
+    is_of_kind = isinstance(value, kind) or (kind is float and isinstance(value, int))
+    if not is_of_kind or (isinstance(value, bool) and kind is not bool):
         raise SettingsError(f"{name} must be {kind.__name__}, got {value!r}")
-    if low is not None and not low <= value <= high:
-        raise SettingsError(f"{name} {value} is outside {low} to {high}")
-    if rule.get("choices") and value not in rule["choices"]:
-        raise SettingsError(f"{name} {value!r} is not one of: {', '.join(rule['choices'])}")
+    if rule["low"] is not None and not rule["low"] <= value <= rule["high"]:
+        raise SettingsError(f"{name} {value} is outside {rule['low']} to {rule['high']}")
+    if rule["choices"] and value not in rule["choices"]:
+        raise SettingsError(f"{name} {value!r} is not one of: {', '.join(rule['words'] or rule['choices'])}")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add a flag per setting; a flag that is not given stays absent, so that files and defaults count."""
     common = parser.add_argument_group("what to make")
     knobs = parser.add_argument_group("knobs, under the names of diffusers (default: from --balance)")
-    for f in fields(Settings):
-        rule = f.metadata
-        if rule["kind"] is bool:
-            flag = "--" + f.name.replace("_", "-")
-            common.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=rule["help"])
-            continue
-        default: Any = f.default
-        shown = " ".join(default) if rule.get("many") else default
-        text = rule["help"] if rule.get("knob") or shown in ("", 0) else f"{rule['help']} (default: {shown})"
-        (knobs if rule.get("knob") else common).add_argument(
-            "--" + f.name.replace("_", "-"),
-            dest=f.name,
-            type=rule["kind"],
-            action="append" if rule.get("many") else "store",
-            choices=rule.get("choices"),
-            default=argparse.SUPPRESS,
-            help=text.replace("%", "%%"),
-            metavar=None if rule.get("choices") else {int: "N", float: "X", str: "TEXT"}[rule["kind"]],
-        )
+    for setting in fields(Settings):
+        rule = setting.metadata
+        group = knobs if rule["knob"] else common
+        options = _flag_options(setting)
+        group.add_argument(_flag(setting), **options)
+        if rule["flag"]:  # under the name in records too, though help does not say so
+            hidden = {"choices": rule["choices"], "help": argparse.SUPPRESS}
+            group.add_argument("--" + setting.name.replace("_", "-"), **(options | hidden))
+
+
+def _flag(setting: Field[Any]) -> str:
+    return "--" + (setting.metadata["flag"] or setting.name).replace("_", "-")
+
+
+def _flag_options(setting: Field[Any]) -> dict[str, Any]:
+    """What `add_argument` is given for a setting."""
+    rule = setting.metadata
+    options: dict[str, Any] = {
+        "dest": setting.name,
+        "default": argparse.SUPPRESS,
+        "help": rule["help"].replace("%", "%%"),
+    }
+    if rule["kind"] is bool:
+        return options | {"action": "store_true"}
+    choices = rule["words"] or rule["choices"] or None
+    default: Any = _word(setting, setting.default)
+    if rule["many"]:
+        default = " ".join(default)
+    if not rule["knob"] and default not in ("", 0):
+        options["help"] += f" (default: {default})"
+    return options | {
+        "type": rule["kind"],
+        "action": "append" if rule["many"] else "store",
+        "choices": choices,
+        "metavar": None if choices else {int: "N", float: "X", str: "TEXT"}[rule["kind"]],
+    }
+
+
+def _word(setting: Field[Any], value: T) -> T | str:
+    """What a user calls a value."""
+    return next((word for word, meaning in setting.metadata["words"].items() if meaning == value), value)
 
 
 def flags_of(settings: Settings) -> list[str]:
@@ -168,18 +229,18 @@ def flags_of(settings: Settings) -> list[str]:
 
     `portrait stylize PHOTO` with them makes the same pictures; for `shlex.join`.
     """
-    found: list[str] = []
-    for f in fields(Settings):
-        value, flag = getattr(settings, f.name), "--" + f.name.replace("_", "-")
-        if value == f.default and f.name != "style":
+    words: list[str] = []
+    for setting in fields(Settings):
+        value, flag = getattr(settings, setting.name), _flag(setting)
+        if value == setting.default and setting.name != "style":
             continue
-        if f.metadata["kind"] is bool:
-            found.append(flag)
+        if setting.metadata["kind"] is bool:
+            words.append(flag)
             continue
-        for item in value if f.metadata.get("many") else (value,):
+        for item in value if setting.metadata["many"] else (_word(setting, value),):
             text = repr(item) if isinstance(item, float) else str(item)
-            found += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
-    return found
+            words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+    return words
 
 
 def settings_from(flags: Mapping[str, Any], file: Path | None = None) -> Settings:
@@ -192,17 +253,24 @@ def settings_from(flags: Mapping[str, Any], file: Path | None = None) -> Setting
     Raises:
         SettingsError: the file cannot be read, an unknown key (says which was probably meant), a bad value.
     """
-    known = {f.name for f in fields(Settings)}
-    values: dict[str, Any] = {}
-    if file is not None:
-        values = parse_toml(read_text(file), str(file))
-    check_names(values, str(file), known)
-    values |= {key: value for key, value in flags.items() if key in known}
-    for name in ("style", "keep", "lora"):
-        if isinstance(values.get(name), str):
-            values[name] = (values[name],)
-        if name in values:
-            if not isinstance(values[name], list | tuple) or (name == "style" and not values[name]):
-                raise SettingsError(f"{name} must be one or more texts, got {values[name]!r}")
-            values[name] = tuple(values[name])
+    names = setting_names()
+    values = {} if file is None else parse_toml(read_text(file), str(file))
+    check_names(values, str(file), names)
+    values |= {name: value for name, value in flags.items() if name in names}
+    for setting in fields(Settings):
+        name, rule = setting.name, setting.metadata
+        if rule["flag"] in values:
+            values[name] = values.pop(rule["flag"])
+        if name in values and rule["many"]:
+            values[name] = _texts(name, values[name])
+        if name in values and rule["words"]:
+            values[name] = rule["words"].get(values[name], values[name])
     return Settings(**values)
+
+
+def _texts(name: str, value: object) -> tuple[str, ...]:
+    """One text, or a list of them, as a tuple."""
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or (name == "style" and not texts):
+        raise SettingsError(f"{name} must be one or more texts, got {value!r}")
+    return tuple(texts)

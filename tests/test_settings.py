@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from portrait.errors import SettingsError, WeightsMissingError
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs
-from portrait.settings import Settings, settings_from
+from portrait.settings import Settings, add_flags, flags_of, settings_from
 from tests.tiny import RECIPE
 
 
@@ -39,11 +41,28 @@ def test_an_unknown_key_says_which_was_meant(tmp_path: Path) -> None:
         ({"seed": "x"}, "seed must be int, got 'x'"),
         ({"balance": True}, "balance must be float, got True"),
         ({"strength": -0.1}, "strength -0.1 is outside"),
+        ({"stop": "later"}, "stop 'later' is not one of: first, best"),
+        ({"keep": 3}, "keep must be one or more texts, got 3"),
     ],
 )
 def test_bad_values_are_named(values: dict[str, object], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         settings_from(values)
+
+
+@pytest.mark.parametrize(("said", "recorded"), [("first", "accepted"), ("best", "best")])
+def test_stop_is_recorded_under_its_older_name(said: str, recorded: str, tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    assert settings_from(vars(parser.parse_args(["--stop", said]))).until == recorded
+    assert settings_from(vars(parser.parse_args(["--until", recorded]))).until == recorded
+    file = tmp_path / "s.toml"
+    file.write_text(f'stop = "{said}"\n')
+    assert settings_from({}, file).until == recorded
+    assert settings_from(asdict(settings_from({}, file))).until == recorded  # a record is read back
+    flags = flags_of(settings_from({"until": recorded}))
+    assert flags == ["--style", "watercolor", *(["--stop", "best"] if said == "best" else [])]
+    assert "--until" not in parser.format_help()
 
 
 def test_a_knob_of_zero_replaces_the_recipes() -> None:

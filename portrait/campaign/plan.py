@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ from portrait.errors import SettingsError
 from portrait.faces.identity import FaceChoice
 from portrait.file_model import Entries, FileModel
 from portrait.recipes.recipe import Recipe
-from portrait.settings import Settings, settings_from
+from portrait.settings import Settings, setting_names, settings_from
 from portrait.validation import check_names, did_you_mean, parse_toml, read_text
 
 _MAX_WORD_BYTES = 60
@@ -30,7 +30,7 @@ _MAX_NAME_BYTES = 200
 _ABOVE_THE_TABLES = {"style": "styles", "recipe": "recipes", "variants": "variants"}
 """Setting that a plan names above its tables -> the key that names it."""
 _ELSEWHERE = {
-    **{setting.name: "it goes into the table [settings]" for setting in fields(Settings)},
+    **dict.fromkeys(setting_names(), "it goes into the table [settings]"),
     **{setting: f"did you mean {key}?" for setting, key in _ABOVE_THE_TABLES.items()},
 }
 """Top-level key that belongs somewhere else -> what to say of it."""
@@ -198,7 +198,7 @@ def _settings_from(table: Mapping[str, Any], folder: Path) -> Settings:
             "[settings] max_seconds would let a picture depend on the speed of the machine; "
             "use max_attempts, or hours in [budget] for the whole run"
         )
-    check_names(table, "[settings]", [setting.name for setting in fields(Settings)], "key")
+    check_names(table, "[settings]", setting_names(), "key")
     settings = settings_from({**table, "max_seconds": 86400.0})
     if FaceChoice.parse(settings.face).kind == "each":
         raise SettingsError("face each is not one person; name each person in a CSV of subjects")

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ from portrait.intervals import wilson
 from portrait.judge.thresholds import calibration_table
 from portrait.paths import cache_dir
 from portrait.recipes.recipe import Recipe
-from portrait.settings import Settings
+from portrait.settings import KNOB_SETTINGS, Settings
 
 _LEAST = 20
 """So many jobs of a style make its measured rate count before the calibration's."""
 _MOST = 2000
 """So many jobs of a recipe are looked at."""
-_ALSO = ("frame", "prompt", "negative_prompt", *(f.name for f in fields(Settings) if f.metadata.get("knob")))
+_ALSO = ("frame", "prompt", "negative_prompt", *KNOB_SETTINGS)
 """Settings besides the dial and `far` that move the first attempt at a picture."""
 _UNSEEN = (0.7, 0.05, 0.98)
 """A style that nobody measured: a rate, and how little is known of it."""
