@@ -106,7 +106,7 @@ def kept(folder: Path) -> str:
     mask[:24, :24] = 255
     write_picture(folder / "logo.png", mask)
     keeps = [f"--keep={keep}" for keep in ("pose", "colors", "region:90,100,30,20", f"mask:{folder / 'logo.png'}")]
-    return stylize(folder, person(2), *keeps, "--frame", "full", "--balance", "0.25", "--until", "best")
+    return stylize(folder, person(2), *keeps, "--frame", "full", "--balance", "0.25", "--stop", "best")
 
 
 def swapped(folder: Path) -> str:
