@@ -34,7 +34,8 @@ from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import write_json
 from portrait.intervals import bootstrap_mean
 from portrait.judge.thresholds import thresholds_for
-from portrait.loop.stylizer import Stylizer, Subject
+from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.types import Subject
 from portrait.records import Knobs, RgbImage
 
 PARTS = {
@@ -52,7 +53,9 @@ PARTS = {
 SCORES = ("arcface", "dlib", "style_on_face", "accepted", "seconds")
 
 
-def draw(stylizer: Stylizer, who: Subject, framed: Framed, style: str, base: Knobs, part: str, seed: int) -> RgbImage:
+def draw(
+    stylizer: AttemptLoop, who: Subject, framed: Framed, style: str, base: Knobs, part: str, seed: int
+) -> RgbImage:
     if part == "filter":
         painter = importlib.import_module("styles").PAINTERS[style]
         painting = painter(framed.image.astype(np.float32) / 255, np.random.default_rng(seed))
@@ -85,7 +88,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "ablation.json")
     args = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parents[1] / "weights" / "training"))
-    stylizer = Stylizer.from_recipe("mini")
+    stylizer = AttemptLoop.from_recipe("mini")
     people = subjects(stylizer, spread(held_out(args.data), args.people))
     files, base = left_out(stylizer, args.data), stylizer.recipe.knobs_at(0.5)
     styles = args.styles.split(",") if args.styles else list(stylizer.recipe.styles)

@@ -23,7 +23,7 @@ from portrait.generate.framing import frame_portrait
 from portrait.images import write_json
 from portrait.intervals import bootstrap_mean
 from portrait.judge.verification import similarity
-from portrait.loop.stylizer import Stylizer
+from portrait.loop.stylizer import AttemptLoop
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--styles", default="watercolor,oil")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "adapter.json")
     args = parser.parse_args()
-    stylizer = Stylizer.from_recipe("mini")
+    stylizer = AttemptLoop.from_recipe("mini")
     people = subjects(stylizer, spread(held_out(args.data), args.people))
     if len(people) < 20:
         raise SystemExit(f"{len(people)} people are too few; the claim is about 20 or more")
@@ -54,7 +54,7 @@ def main() -> None:
                     base, ip_adapter_scale=scale, controlnet_conditioning_scale=args.structure, strength=1.0
                 )
                 picture = stylizer.draw(framed, who.identity, style, knobs, 1)
-                _, embeddings = stylizer.look(picture, framed.face)
+                _, embeddings = stylizer.judges.detect_and_embed(picture, framed.face)
                 for judge, vector in embeddings.items():
                     scores[name][judge].append(similarity(person.identity.embeddings[judge], vector))
     result: dict = {"people": len(people), "styles": args.styles, "structure": args.structure, "scales": settings}

@@ -21,7 +21,8 @@ from people import data_argument, held_out, left_out, name_of, spread, subjects
 
 from portrait.images import write_json, write_picture
 from portrait.intervals import wilson_people
-from portrait.loop.stylizer import Portrait, Stylizer
+from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.types import StylizedPortrait
 from portrait.records.portrait import PortraitRecord
 from portrait.report.sheet import contact_sheet, thumbnail
 from portrait.settings import Settings
@@ -29,7 +30,7 @@ from portrait.settings import Settings
 SIDE = 288
 
 
-def margin(made: Portrait) -> float:
+def margin(made: StylizedPortrait) -> float:
     """By how much the chosen picture passes the judge that likes it least; rejected pictures come first."""
     record = made.record
     similarity = record.chosen_attempt.similarity
@@ -82,11 +83,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "held_out.json")
     parser.add_argument("--sheet", type=Path, default=Path(__file__).parents[1] / "weights" / "mini" / "failures.jpg")
     args = parser.parse_args()
-    stylizer = Stylizer.from_recipe("mini")
+    stylizer = AttemptLoop.from_recipe("mini")
     settings = Settings(balance=args.balance, max_attempts=args.attempts)
     files, rows = left_out(stylizer, args.data), []
     records: dict[str, list[PortraitRecord]] = {style: [] for style in stylizer.recipe.styles}
-    worst: list[tuple[float, Portrait]] = []
+    worst: list[tuple[float, StylizedPortrait]] = []
     for n, who in enumerate(subjects(stylizer, spread(held_out(args.data), args.people))):
         for style in stylizer.recipe.styles:
             person = name_of(who.photo.path)

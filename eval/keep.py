@@ -21,7 +21,8 @@ from portrait.generate.keep import hold_colors
 from portrait.images import write_json
 from portrait.judge.checks import color_distance, edge_agreement, point_displacement
 from portrait.judge.verdict import KEEP_LIMITS
-from portrait.loop.stylizer import NO_FACE_DISPLACEMENT, Stylizer
+from portrait.loop.scoring import NO_FACE_DISPLACEMENT
+from portrait.loop.stylizer import AttemptLoop
 
 
 def main() -> None:
@@ -31,16 +32,16 @@ def main() -> None:
     parser.add_argument("--balance", type=float, default=0.5)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "keep.json")
     args = parser.parse_args()
-    stylizer = Stylizer.from_recipe("mini")
+    stylizer = AttemptLoop.from_recipe("mini")
     people = subjects(stylizer, spread(held_out(args.data), args.people))
     framed = [frame_portrait(s.photo.pixels, s.face, "bust", stylizer.recipe.resolution) for s in people]
     table: dict[str, dict[str, list[float]]] = {}
     for style in stylizer.recipe.styles:
-        knobs = stylizer.dialled(style, args.balance)
+        knobs = stylizer.knobs_for_balance(style, args.balance)
         pictures = [stylizer.draw(f, s.identity, style, knobs, 1) for s, f in zip(people, framed, strict=True)]
         values: dict[str, list[float]] = {}
         for i, (frame, picture) in enumerate(zip(framed, pictures, strict=True)):
-            face, _ = stylizer.look(picture, frame.face)
+            face, _ = stylizer.judges.detect_and_embed(picture, frame.face)
             moved = point_displacement(frame.face.kps, face.kps) if face else NO_FACE_DISPLACEMENT
             other = pictures[(i + len(pictures) // 2) % len(pictures)]
             for name, value in {

@@ -49,7 +49,8 @@ from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.judge.verdict import Measurement, Verdict, decide
 from portrait.loop.policy import Policy
 from portrait.loop.response import STYLE
-from portrait.loop.stylizer import Stylizer, face_features
+from portrait.loop.scoring import face_features
+from portrait.loop.stylizer import AttemptLoop
 from portrait.records import Knobs
 
 SETTINGS = {  # name -> balance, FAR, judges that decide
@@ -77,7 +78,7 @@ class Studio:
     """Makes attempts, or remembers them."""
 
     def __init__(self, folder: Path, data: Path, threads: int) -> None:
-        self.stylizer = Stylizer.from_recipe("mini", threads=threads)
+        self.stylizer = AttemptLoop.from_recipe("mini", threads=threads)
         self.files = left_out(self.stylizer, data)
         self._limits: dict[tuple[Path, str, float], Thresholds] = {}
         self.file = folder / "attempts.jsonl"
@@ -131,7 +132,7 @@ class Studio:
         identity, framed = self._ready[1]
         start = time.perf_counter()
         picture = s.draw(framed, identity, style, knobs, seed)
-        measured = s.measure(framed, identity, picture)[0]
+        measured = s.judges.score_picture(framed, identity, picture).measurement
         features = [round(float(v), 4) for v in face_features(framed, picture)]
         return {"measured": asdict(measured), "features": features, "seconds": round(time.perf_counter() - start, 3)}
 
@@ -152,7 +153,7 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
     balance, far, judges = SETTINGS[cell.setting]
     full, shipped = studio.limits(cell.photo, cell.style, far), thresholds_for("mini", cell.style, far)
     gate, shipped_gate = (replace(t, identity={name: t.identity[name] for name in judges}) for t in (full, shipped))
-    knobs, passes = studio.stylizer.dialled(cell.style, balance), studio.stylizer.generator.passes
+    knobs, passes = studio.stylizer.knobs_for_balance(cell.style, balance), studio.stylizer.generator.passes
     tries: list[tuple[Made, Verdict]] = []
 
     def attempt(knobs: Knobs) -> tuple[Made, Verdict]:

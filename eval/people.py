@@ -19,7 +19,8 @@ from portrait.images import read_photo, write_bytes, write_json
 from portrait.judge import checks, thresholds
 from portrait.judge.thresholds import Thresholds, calibration_table
 from portrait.judge.verdict import decide
-from portrait.loop.stylizer import Stylizer, Subject
+from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.types import Subject
 from portrait.records import Embedding, Knobs, RgbImage
 
 HELD_OUT = Path(__file__).parents[1] / "weights" / "training" / "held_out.txt"
@@ -44,7 +45,7 @@ def name_of(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def subjects(stylizer: Stylizer, paths: list[Path]) -> list[Subject]:
+def subjects(stylizer: AttemptLoop, paths: list[Path]) -> list[Subject]:
     return [stylizer.subjects(read_photo(path), "largest")[0] for path in paths]
 
 
@@ -55,17 +56,18 @@ def spread(paths: list[Path], count: int) -> list[Path]:
 
 
 def judged(
-    stylizer: Stylizer, framed: Framed, subject: Subject, picture: RgbImage, limits: Thresholds
+    stylizer: AttemptLoop, framed: Framed, subject: Subject, picture: RgbImage, limits: Thresholds
 ) -> tuple[dict[str, float | bool | list[str]], dict[str, Embedding]]:
     """A picture's likeness to the subject by each judge, its style, and the verdict that the loop would give.
 
     The second value is what each judge sees in the picture.
     """
-    measured, _, seen = stylizer.measure(framed, subject.identity, picture, limits.statistics)
+    score = stylizer.judges.score_picture(framed, subject.identity, picture, limits.statistics)
+    measured = score.measurement
     verdict = decide(measured, limits)
     row: dict[str, float | bool | list[str]] = {name: round(v, 4) for name, v in measured.similarity.items()}
     row |= {"style_on_face": round(measured.style_on_face, 4), "face_found": measured.face_found}
-    return row | {"accepted": verdict.accepted, "reasons": list(verdict.reasons)}, seen
+    return row | {"accepted": verdict.accepted, "reasons": list(verdict.reasons)}, score.embeddings
 
 
 def data_argument(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +94,7 @@ def for_verdicts(data: Path, recipe: str = "mini") -> list[Path]:
 # ---- limits that a person has no part in
 
 
-def left_out(stylizer: Stylizer, data: Path) -> dict[str, Path]:
+def left_out(stylizer: AttemptLoop, data: Path) -> dict[str, Path]:
     """Person -> a file of thresholds in which that person has no part.
 
     Each held-out person's limits (likeness, copies, style statistics, burned) are read off the photos and portraits of
@@ -108,7 +110,7 @@ def left_out(stylizer: Stylizer, data: Path) -> dict[str, Path]:
     return files
 
 
-def calibration_sample(stylizer: Stylizer, data: Path) -> Sample:
+def calibration_sample(stylizer: AttemptLoop, data: Path) -> Sample:
     """What `portrait calibrate` measures on the held-out people, all others being impostors; the scripts share it."""
     path = _work(stylizer, data) / "sample.json"
     if not path.is_file():
@@ -144,10 +146,10 @@ def calibrated_rates() -> list[float]:
     return [float(rate) for rate in first["thresholds"]]
 
 
-def _work(stylizer: Stylizer, data: Path) -> Path:
+def _work(stylizer: AttemptLoop, data: Path) -> Path:
     """A folder below work/ for these photos, these weights, this dial, these rates and this code of calibration."""
     photos = {name_of(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in everyone(data)}
-    dial = {style: asdict(stylizer.dialled(style, 0.5)) for style in stylizer.recipe.styles}
+    dial = {style: asdict(stylizer.knobs_for_balance(style, 0.5)) for style in stylizer.recipe.styles}
     code = [Path(module.__file__).read_text("utf-8") for module in (calibration, checks, thresholds)]
     known = json.dumps([photos, stylizer.generator.digests, dial, calibrated_rates(), code], sort_keys=True)
     return WORK / f"calibration-{hashlib.sha256(known.encode()).hexdigest()[:12]}"

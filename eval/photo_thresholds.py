@@ -16,7 +16,7 @@ from people import data_argument, everyone, subjects
 from portrait.calibrate.thresholds import round_up
 from portrait.images import write_json
 from portrait.judge.thresholds import threshold_at_far
-from portrait.loop.stylizer import Stylizer
+from portrait.loop.stylizer import AttemptLoop
 
 FAR = 0.001
 OUTPUT = Path(__file__).parents[1] / "portrait" / "recipes" / "photo.thresholds.json"
@@ -27,7 +27,7 @@ def main() -> None:
     data_argument(parser)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args()
-    stylizer = Stylizer.from_recipe("mini")
+    stylizer = AttemptLoop.from_recipe("mini")
     people = subjects(stylizer, everyone(args.data))
     table = {}
     for name in ("arcface", "dlib"):

@@ -25,7 +25,7 @@ from portrait.generate.framing import frame_portrait
 from portrait.images import Photo, read_photo, write_json, write_picture
 from portrait.intervals import wilson_people
 from portrait.judge.thresholds import thresholds_for
-from portrait.loop.stylizer import Stylizer
+from portrait.loop.stylizer import AttemptLoop
 from portrait.records import Face, RgbImage
 
 Spoil = Callable[[RgbImage, Face], RgbImage]
@@ -116,9 +116,9 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="folder for pictures: people across, spoiled photos down")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "robustness.json")
     args = parser.parse_args()
-    stylizer = Stylizer.from_recipe("mini")
+    stylizer = AttemptLoop.from_recipe("mini")
     styles = args.styles.split(",") if args.styles else list(stylizer.recipe.styles)
-    knobs = {style: stylizer.dialled(style, 0.5) for style in styles}
+    knobs = {style: stylizer.knobs_for_balance(style, 0.5) for style in styles}
     files = left_out(stylizer, args.data)
     photos = [read_photo(path) for path in spread(held_out(args.data), args.people)]
     clean = [stylizer.subjects(photo, "largest")[0] for photo in photos]

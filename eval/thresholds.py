@@ -33,7 +33,8 @@ from portrait.intervals import wilson
 from portrait.judge.checks import format_confusable, style_distance
 from portrait.judge.thresholds import photo_thresholds, thresholds_for
 from portrait.judge.verdict import decide
-from portrait.loop.stylizer import Stylizer, face_features
+from portrait.loop.scoring import face_features
+from portrait.loop.stylizer import AttemptLoop
 from portrait.records import RgbImage
 
 
@@ -61,7 +62,9 @@ SPOILED = {
 """Photos spoiled beyond what calibration counts as a copy: no portraits, though somebody may call some of them a style."""
 
 
-def spoiled_accepted(stylizer: Stylizer, data: Path, files: dict[str, Path], far: float) -> dict[str, dict[str, float]]:
+def spoiled_accepted(
+    stylizer: AttemptLoop, data: Path, files: dict[str, Path], far: float
+) -> dict[str, dict[str, float]]:
     """Style -> kind of `SPOILED` -> the share of held-out people whose spoiled photo the whole gate accepts."""
     people = subjects(stylizer, held_out(data))
     found: dict[str, dict[str, list[bool]]] = {
@@ -71,7 +74,7 @@ def spoiled_accepted(stylizer: Stylizer, data: Path, files: dict[str, Path], far
         framed = frame_portrait(subject.photo.pixels, subject.face, "bust", stylizer.recipe.resolution)
         for kind, spoil in SPOILED.items():
             picture = np.ascontiguousarray(spoil(framed.image))
-            measured, _, _ = stylizer.measure(framed, subject.identity, picture)
+            measured = stylizer.judges.score_picture(framed, subject.identity, picture).measurement
             features = face_features(framed, picture)
             for style, kinds in found.items():
                 limits = thresholds_for("mini", style, far, files[name_of(subject.photo.path)])
@@ -128,7 +131,7 @@ def main() -> None:
     data_argument(parser)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "thresholds.json")
     args = parser.parse_args()
-    stylizer = Stylizer.from_recipe("mini")
+    stylizer = AttemptLoop.from_recipe("mini")
     sample, files, photo = calibration_sample(stylizer, args.data), left_out(stylizer, args.data), photo_thresholds()
     spoiled = spoiled_accepted(stylizer, args.data, files, 0.01)
     folders = np.array([name.split("/")[0] for name in (*sample.people, *sample.impostors)])

@@ -11,7 +11,7 @@ from PIL import Image
 
 from portrait.errors import FaceError
 from portrait.images import Photo, as_photo
-from portrait.loop.stylizer import Stylizer
+from portrait.loop.stylizer import AttemptLoop
 from portrait.records import RgbImage
 from portrait.records.portrait import AttemptRecord, PortraitRecord
 from portrait.records.reasons import Reason
@@ -59,10 +59,10 @@ class PortraitStylizer:
         if result.accepted:
             result.image.save("anna-watercolor.png")
 
-    A thin layer over `portrait.loop.stylizer.Stylizer`, which is `self.stylizer`.
+    A thin layer over `portrait.loop.stylizer.AttemptLoop`, which is `self.stylizer`.
     """
 
-    def __init__(self, stylizer: Stylizer, settings: Settings | None = None) -> None:
+    def __init__(self, stylizer: AttemptLoop, settings: Settings | None = None) -> None:
         self.stylizer = stylizer
         self._settings = settings or Settings(recipe=stylizer.recipe.name)
 
@@ -81,7 +81,7 @@ class PortraitStylizer:
         if isinstance(loading.get("lora"), list):
             loading["lora"] = tuple(loading["lora"])
         settings = Settings(recipe=name, **loading)
-        return cls(Stylizer.from_settings(settings), settings)
+        return cls(AttemptLoop.from_settings(settings), settings)
 
     def stylize(
         self,

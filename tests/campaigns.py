@@ -25,7 +25,7 @@ from portrait.campaign.ledger import FILE, Ledger
 from portrait.cli.main import main as command_line
 from portrait.errors import CampaignError
 from portrait.images import write_picture
-from portrait.loop.stylizer import Stylizer
+from portrait.loop.stylizer import AttemptLoop
 from portrait.recipes.load import load_recipe
 from portrait.records import Face, Knobs, RgbImage
 from portrait.settings import Settings
@@ -64,12 +64,12 @@ def faces(image: RgbImage) -> list[Face]:
 
 
 class Load:
-    """Makes the fake Stylizer; picklable, so that a Ray actor can call it. `die_at` ends the process at a picture."""
+    """Makes the fake AttemptLoop; picklable, so that a Ray actor can call it. `die_at` ends the process at a picture."""
 
     def __init__(self, pause: float = 0.0, die_once: str = "") -> None:
         self.pause, self.die_once = pause, die_once
 
-    def __call__(self, settings: Settings) -> Stylizer:
+    def __call__(self, settings: Settings) -> AttemptLoop:
         def slow(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
             time.sleep(self.pause)
             if self.die_once and seed % 5 == 0 and not Path(self.die_once).exists():
@@ -78,7 +78,7 @@ class Load:
             return paint(photo, knobs, seed)
 
         recipe = replace(load_recipe("mini"), resolution=SIZE)
-        return Stylizer(recipe, FakeGenerator(slow), FakeAnalyzer(faces), [FakeRecogniser()])
+        return AttemptLoop(recipe, FakeGenerator(slow), FakeAnalyzer(faces), [FakeRecogniser()])
 
 
 def write_limits(path: Path, value: float = 0.98) -> Path:
@@ -100,7 +100,7 @@ def write_campaign(folder: Path, people: int = 4, styles: tuple[str, ...] = STYL
     return folder / "campaign.toml"
 
 
-def local(load: Callable[[Settings], Stylizer] | None = None) -> Callable[[int], Engine]:
+def local(load: Callable[[Settings], AttemptLoop] | None = None) -> Callable[[int], Engine]:
     return lambda threads: LocalEngine(load or Load())
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from portrait.calibrate.thresholds import calibrate
 from portrait.images import Photo
 from portrait.judge.thresholds import Thresholds
-from portrait.loop.stylizer import Portrait, Stylizer
+from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.types import StylizedPortrait
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Face, Knobs, Points, Preview, RgbImage
 from portrait.settings import Settings
@@ -139,10 +140,10 @@ def restyled(photo: RgbImage, drift: int = 0) -> RgbImage:
 
 def run_loop(
     paint: Any, limits: str, analyzer: FakeAnalyzer | None = None, **settings: Any
-) -> tuple[Portrait, FakeGenerator]:
+) -> tuple[StylizedPortrait, FakeGenerator]:
     """Stylize one photo with a generator that paints so; return the portrait and the generator with its calls."""
     generator = FakeGenerator(paint)
-    stylizer = Stylizer(RECIPE, generator, analyzer or FakeAnalyzer(), [FakeRecogniser()])
+    stylizer = AttemptLoop(RECIPE, generator, analyzer or FakeAnalyzer(), [FakeRecogniser()])
     (subject,) = stylizer.subjects(a_photo())
     return stylizer.stylize(subject, "watercolor", Settings(thresholds=limits, **settings)), generator
 
@@ -150,5 +151,5 @@ def run_loop(
 def calibrate_people(paint: Any, people: list[Path], **arguments: Any) -> tuple[dict[str, Any], FakeGenerator]:
     """Calibrate style `oil` at FAR 0.1 on these photos; return the table and the generator with its calls."""
     generator = FakeGenerator(paint)
-    stylizer = Stylizer(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
+    stylizer = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
     return calibrate(stylizer, people, **({"styles": ["oil"], "rates": [0.1]} | arguments)), generator

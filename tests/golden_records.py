@@ -23,7 +23,7 @@ from portrait.campaign.plan import read_plan
 from portrait.campaign.run import run_campaign
 from portrait.cli.main import main
 from portrait.images import write_picture
-from portrait.loop.stylizer import Stylizer
+from portrait.loop.stylizer import AttemptLoop
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.records.portrait import PortraitRecord, read_portrait
@@ -46,9 +46,9 @@ class LoadRecipe:
     def __init__(self, draw: Callable[[RgbImage, Knobs, int], RgbImage] = paint) -> None:
         self.draw = draw
 
-    def __call__(self, settings: Settings) -> Stylizer:
+    def __call__(self, settings: Settings) -> AttemptLoop:
         recipe = replace(load_recipe(settings.recipe), resolution=SIZE, balance=((0.0, CLOSE), (1.0, STYLIZED)))
-        return Stylizer(recipe, FakeGenerator(self.draw), FakeAnalyzer(faces), [FakeRecogniser()])
+        return AttemptLoop(recipe, FakeGenerator(self.draw), FakeAnalyzer(faces), [FakeRecogniser()])
 
 
 def stray(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
@@ -78,7 +78,7 @@ def stylize(folder: Path, photo: RgbImage, *flags: str, limits: bool = True) -> 
     arguments = ["stylize", str(folder / "anna.png"), "--json", "--threads", "1", "-o", str(folder / "out")]
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
-        patch.setattr(Stylizer, "from_settings", staticmethod(LoadRecipe()))
+        patch.setattr(AttemptLoop, "from_settings", staticmethod(LoadRecipe()))
         main([*arguments, *given, *flags])
     return next(line for line in printed.getvalue().splitlines() if line.startswith("{"))
 

@@ -20,7 +20,9 @@ from portrait.images import Photo, read_photo
 from portrait.judge.checks import StyleStatistics, leave_one_person_out_distances, style_distance
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import REASONS, Measurement, decide
-from portrait.loop.stylizer import Stylizer, Subject, face_features
+from portrait.loop.scoring import face_features
+from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.types import Subject
 from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
 from portrait.settings import Settings
@@ -85,13 +87,13 @@ def grey(photo: RgbImage) -> RgbImage:
 
 @pytest.fixture(scope="module")
 def people(photos: Path, analyzer: InsightFaceAnalyzer, referee: DlibRecogniser) -> list[Subject]:
-    stylizer = Stylizer(load_recipe("mini"), FakeGenerator(lambda *_: np.zeros(0)), analyzer, [referee])
+    stylizer = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda *_: np.zeros(0)), analyzer, [referee])
     return stylizer.subjects(read_photo(photos / "t1.png"), "each")
 
 
 @pytest.fixture(scope="module")
 def anna(astronaut: Photo, analyzer: InsightFaceAnalyzer, referee: DlibRecogniser) -> Subject:
-    stylizer = Stylizer(load_recipe("mini"), FakeGenerator(lambda *_: np.zeros(0)), analyzer, [referee])
+    stylizer = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda *_: np.zeros(0)), analyzer, [referee])
     return stylizer.subjects(astronaut)[0]
 
 
@@ -104,7 +106,7 @@ def judged(analyzer: InsightFaceAnalyzer, referee: DlibRecogniser, anna: Subject
 
     def run(paint: Callable[[RgbImage], RgbImage], known: bool = False) -> list[str]:
         generator = FakeGenerator(lambda photo, knobs, seed: paint(photo))
-        stylizer = Stylizer(load_recipe("mini"), generator, analyzer, [referee])
+        stylizer = AttemptLoop(load_recipe("mini"), generator, analyzer, [referee])
         others = [p.identity for p in people] if known else []
         made = stylizer.stylize(anna, "comic", Settings(max_attempts=1), others=others)
         print(made.record.attempts[0])

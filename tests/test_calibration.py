@@ -27,7 +27,7 @@ from portrait.images import Photo, write_picture
 from portrait.intervals import bootstrap_mean, bootstrap_pairs, wilson
 from portrait.judge.checks import StyleStatistics, format_confusable, style_distance
 from portrait.judge.thresholds import thresholds_for
-from portrait.loop.stylizer import Stylizer
+from portrait.loop.stylizer import AttemptLoop
 from portrait.records import Face, Knobs, RgbImage
 from portrait.report.explain import explain
 from portrait.settings import Settings
@@ -69,7 +69,7 @@ def test_a_recipe_that_returns_the_photo_has_nothing_accepted(people: list[Path]
 
 def test_too_few_people_are_refused_before_anything_is_made(people: list[Path]) -> None:
     generator = FakeGenerator(lambda photo, knobs, seed: photo)
-    stylizer = Stylizer(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
+    stylizer = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
     with pytest.raises(TooFewPairsError, match="132 impostor pairs; a FAR of 0.01 needs 500"):
         calibrate(stylizer, people, styles=["oil"], rates=[0.01])
     with pytest.raises(SettingsError, match="1.5 is not between 0 and 1"):
@@ -92,7 +92,7 @@ def test_a_photo_without_a_face_is_counted_and_not_scored(people: list[Path]) ->
 
         detect = candidates
 
-    stylizer = Stylizer(RECIPE, FakeGenerator(lambda photo, knobs, seed: photo), Blind(), [FakeRecogniser()])
+    stylizer = AttemptLoop(RECIPE, FakeGenerator(lambda photo, knobs, seed: photo), Blind(), [FakeRecogniser()])
     table = calibrate(stylizer, people, styles=["oil"], rates=[0.1])
     assert table["failure_to_acquire"] == ["11.png"]
     assert len(table["people"]) == 11
@@ -174,7 +174,7 @@ def test_a_style_check_that_other_styles_pass_is_named_to_the_evaluator_and_the_
     assert "oil: its style check is weak" in capsys.readouterr().out
     path = tmp_path / "table.json"
     path.write_text(json.dumps(table))
-    stylizer = Stylizer(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
+    stylizer = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
     (subject,) = stylizer.subjects(a_photo())
     record = stylizer.stylize(subject, "oil", Settings(thresholds=str(path), far=0.1)).record
     assert record.limits.styles_not_told_apart == weak_checks(table)["oil"]
@@ -229,7 +229,7 @@ def test_copies_are_pictures_of_the_photo_s_size() -> None:
 
 
 def test_portrait_calibrate_measures_mini_on_the_six_faces(
-    photos: Path, mini: Stylizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path, mini: AttemptLoop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from portrait.images import read_photo
 

@@ -36,7 +36,8 @@ from portrait.campaign.run import Progress, run_campaign
 from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
 from portrait.images import Photo, pixels_sha256, read_photo, write_picture
 from portrait.judge.gallery import Gallery
-from portrait.loop.stylizer import Stylizer, Subject
+from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.types import Subject
 from portrait.records import Knobs, RgbImage
 from portrait.report.compare import compare
 from portrait.report.drift import measure
@@ -510,7 +511,7 @@ class Fragile(Load):
         super().__init__()
         self.error, self.people = error, people
 
-    def __call__(self, settings: Settings) -> Stylizer:
+    def __call__(self, settings: Settings) -> AttemptLoop:
         stylizer = super().__call__(settings)
         find, make = stylizer.subjects, stylizer.stylize
 
@@ -649,7 +650,7 @@ def separate(monkeypatch: pytest.MonkeyPatch, limit: float = 0.99999) -> None:
 class Straying(Load):
     """Pictures that stray along the colours by which people differ, here and there to the next person."""
 
-    def __call__(self, settings: Settings) -> Stylizer:
+    def __call__(self, settings: Settings) -> AttemptLoop:
         stylizer = super().__call__(settings)
 
         def stray(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:

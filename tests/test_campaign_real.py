@@ -19,7 +19,7 @@ from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
 from portrait.campaign.run import run_campaign
 from portrait.images import read_photo, write_picture
-from portrait.loop.stylizer import Stylizer
+from portrait.loop.stylizer import AttemptLoop
 from portrait.paths import cpu_threads
 from portrait.recipes.load import load_recipe
 from portrait.report.drift import measure
@@ -44,7 +44,7 @@ def plan(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(plan: Path, mini: Stylizer) -> Path:
+def whole(plan: Path, mini: AttemptLoop) -> Path:
     """The undisturbed run."""
     counts = run_campaign(read_plan(plan), plan.parent / "whole", lambda threads: LocalEngine(lambda settings: mini))
     assert (counts.jobs, counts.failed) == (6, 2)
@@ -80,7 +80,7 @@ def test_ray_with_mini_makes_the_same_pictures(plan: Path, whole: Path) -> None:
     assert pictures(plan.parent / "ray") == pictures(whole)
 
 
-def test_a_campaign_picture_replays(plan: Path, whole: Path, mini: Stylizer) -> None:
+def test_a_campaign_picture_replays(plan: Path, whole: Path, mini: AttemptLoop) -> None:
     record = json.loads(next((whole / "pictures").rglob("astronaut/**/*.json")).read_text())
     again = mini.replay(record, read_photo(plan.parent / "people" / "astronaut.png"))
     assert (again == read_photo(whole / record["output"]).pixels).all()
@@ -97,7 +97,7 @@ def test_the_report_of_a_real_run_is_one_page(whole: Path) -> None:
 
 
 def test_the_styles_of_a_photo_share_its_latents_and_the_people_of_a_style_its_prompt(
-    mini: Stylizer, monkeypatch: pytest.MonkeyPatch
+    mini: AttemptLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator, calls = mini.generator, list[str]()
     pipe = generator.pipe  # type: ignore[attr-defined]

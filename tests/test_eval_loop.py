@@ -15,7 +15,7 @@ from portrait.calibrate.thresholds import measure, read_off
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import Measurement
 from portrait.loop.response import default_curves
-from portrait.loop.stylizer import Stylizer
+from portrait.loop.stylizer import AttemptLoop
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, restyled
@@ -46,7 +46,7 @@ class Remembered:
                 def passes(knobs: Knobs) -> int:
                     return knobs.steps * (2 if knobs.guidance_scale > 1 else 1)
 
-            def dialled(self, style: str, balance: float) -> Knobs:
+            def knobs_for_balance(self, style: str, balance: float) -> Knobs:
                 return recipe.knobs_at(balance)
 
             def curves(self, style: str) -> Any:
@@ -130,7 +130,7 @@ def test_an_attempt_that_the_passes_left_do_not_pay_for_is_not_made(
 ) -> None:
     studio = Remembered(bench)
     unguided = replace(load_recipe("mini").knobs_at(0.8), guidance_scale=1.0)
-    monkeypatch.setattr(studio.stylizer, "dialled", lambda style, balance: unguided)
+    monkeypatch.setattr(studio.stylizer, "knobs_for_balance", lambda style, balance: unguided)
     cell = bench.Cell(photo=Path("a"), style="popart", seed=1, setting="balance 0.8, FAR 0.001", budget=2)
     result = bench.run(studio, cell, "loop, until best")
     assert result["passes"] <= 8  # two unguided pictures; a guided one would be 8 more after the first
@@ -143,7 +143,7 @@ def test_nobody_has_a_part_in_their_own_limits(people: list[Path]) -> None:
     def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
         return restyled(photo)
 
-    stylizer = Stylizer(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
+    stylizer = AttemptLoop(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
     sample = measure(stylizer, people, styles=["oil"], rates=[0.1])
     seen, name = sample.styles["oil"], list(sample.people)[3]
     scores = {judge: values.copy() for judge, values in seen.scores.items()}
@@ -185,7 +185,7 @@ def test_a_broken_off_line_is_made_again_and_the_rest_is_kept(
             def passes(knobs: Knobs) -> int:
                 return 8
 
-    monkeypatch.setattr(bench.Stylizer, "from_recipe", lambda *_, **__: Quiet())
+    monkeypatch.setattr(bench.AttemptLoop, "from_recipe", lambda *_, **__: Quiet())
     monkeypatch.setattr(bench, "left_out", lambda *_: {})
     values = {"similarity": {"arcface": 0.5}, "face_found": True, "style_on_face": 0.3, "burned": 0.0}
     row = {"measured": values, "features": [0.0], "seconds": 1.0}

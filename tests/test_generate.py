@@ -17,7 +17,7 @@ from portrait.generate.diffusion import Conditions, DiffusionGenerator
 from portrait.generate.framing import FRAMES, frame_portrait, paste_back
 from portrait.generate.structure import condition_on_source, noise_augment
 from portrait.images import Photo
-from portrait.loop.stylizer import Stylizer
+from portrait.loop.stylizer import AttemptLoop
 from portrait.recipes.load import load_recipe
 from portrait.records import Embedding, Face, RgbImage
 from tests.fakes import a_face
@@ -195,14 +195,14 @@ def test_a_pickle_that_runs_code_is_not_run(tiny_recipe: Path, tmp_path: Path) -
 # ---- mini
 
 
-def mini_conditions(mini: Stylizer, astronaut: Photo, style: str = "watercolor") -> tuple[Conditions, RgbImage]:
+def mini_conditions(mini: AttemptLoop, astronaut: Photo, style: str = "watercolor") -> tuple[Conditions, RgbImage]:
     (subject,) = mini.subjects(astronaut)
     framed = frame_portrait(astronaut.pixels, subject.face, "bust", mini.recipe.resolution)
     prompt = mini.recipe.style(style).prompt
     return mini.generator.prepare(framed.image, subject.identity.embeddings["arcface"], prompt), framed.image
 
 
-def test_mini_draws_each_style_differently(mini: Stylizer, astronaut: Photo) -> None:
+def test_mini_draws_each_style_differently(mini: AttemptLoop, astronaut: Photo) -> None:
     pictures = {}
     for style in mini.recipe.styles:
         conditions, photo = mini_conditions(mini, astronaut, style)
@@ -214,14 +214,14 @@ def test_mini_draws_each_style_differently(mini: Stylizer, astronaut: Photo) -> 
             assert distance(pictures[a], pictures[b]) > 8, (a, b)
 
 
-def test_mini_is_the_same_bit_for_bit(mini: Stylizer, astronaut: Photo) -> None:
+def test_mini_is_the_same_bit_for_bit(mini: AttemptLoop, astronaut: Photo) -> None:
     conditions, _ = mini_conditions(mini, astronaut)
     knobs = mini.recipe.knobs_at(0.5)
     first, second = (mini.generator.generate(conditions, knobs, [3])[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
-def test_minis_adapter_file_has_the_keys_of_the_original_repository(mini: Stylizer) -> None:
+def test_minis_adapter_file_has_the_keys_of_the_original_repository(mini: AttemptLoop) -> None:
     keys = set(load_file(mini.recipe.adapter))
     assert {"image_proj.proj.0.weight", "image_proj.proj.2.bias", "image_proj.norm.weight"} <= keys
     assert {"ip_adapter.1.to_k_ip.weight", "ip_adapter.1.to_v_ip.weight"} <= keys
@@ -237,7 +237,7 @@ def test_weakened_latents_keep_unit_variance() -> None:
     assert float(noise_augment(source, 0.5, noise).std()) == pytest.approx(1, abs=0.02)
 
 
-def test_the_source_is_let_go_after_the_block(mini: Stylizer) -> None:
+def test_the_source_is_let_go_after_the_block(mini: AttemptLoop) -> None:
     pipe = mini.generator.pipe  # type: ignore[attr-defined]
     unet, latents, photo = pipe.unet, torch.zeros(1, 32, 32, 32), torch.zeros(1, 3, 512, 512)
     with pytest.raises(RuntimeError), condition_on_source(pipe, latents, photo, 1.0, [torch.Generator()]):

@@ -15,7 +15,7 @@ from portrait.images import Photo, read_photo, write_picture
 from portrait.judge.checks import color_distance, edge_agreement, point_displacement, psnr_inside
 from portrait.judge.verdict import KEEP_LIMITS, Measurement, decide
 from portrait.loop.policy import next_knobs
-from portrait.loop.stylizer import Stylizer
+from portrait.loop.stylizer import AttemptLoop
 from portrait.records import Face, Keep, RgbImage
 from portrait.settings import Settings, settings_from
 from tests.fakes import (
@@ -200,7 +200,7 @@ def test_a_head_that_moved_is_rejected_when_the_pose_must_stay(limits: str) -> N
 
     photo = a_photo()
     photo.pixels[::2, :, 2] = 140
-    stylizer = Stylizer(RECIPE, FakeGenerator(paint), Nodding(), [FakeRecogniser()])
+    stylizer = AttemptLoop(RECIPE, FakeGenerator(paint), Nodding(), [FakeRecogniser()])
     (subject,) = stylizer.subjects(photo)
     made = stylizer.stylize(subject, "oil", Settings(thresholds=limits, keep=("pose",), max_attempts=2))
     assert "broken_keep:pose" in made.record.reasons
@@ -224,7 +224,7 @@ def test_nothing_to_keep_changes_nothing() -> None:
     assert Kept(before=255 - picture, masks={}).hold(picture) is picture  # no copy either
 
 
-def test_mini_keeps_background_and_region_and_the_record_replays(mini: Stylizer, astronaut: Photo) -> None:
+def test_mini_keeps_background_and_region_and_the_record_replays(mini: AttemptLoop, astronaut: Photo) -> None:
     (subject,) = mini.subjects(astronaut)
     settings = Settings(keep=("background", "region:150,200,60,60", "pose", "colors"), max_attempts=1)
     made = mini.stylize(subject, "oil", settings)

@@ -295,17 +295,17 @@ def test_dlib_alone_finds_and_places_the_face_as_insightface_does(photos: Path) 
 
 def test_thresholds_for_business_name_dlib_alone(tmp_path: Path) -> None:
     from portrait.judge.thresholds import thresholds_for
-    from portrait.loop.limits import limits_for
+    from portrait.loop.limits import resolve_thresholds
 
     style = {"recognisers": {"dlib": {"thresholds": {"0.01": 0.9}}}, "style_on_face": {"limit": 0.2}}
     file = tmp_path / "mine.json"
     file.write_text(json.dumps({"styles": {"oil": style}, "burned": {"limit": 0.05}}))
     recipe = load_recipe("sd15-plus-face")
-    assert limits_for(recipe, "oil", 0.01, file, judges=("dlib",))[0].identity == {"dlib": 0.9}
+    assert resolve_thresholds(recipe, "oil", 0.01, file, judges=("dlib",))[0].identity == {"dlib": 0.9}
     with pytest.raises(SettingsError, match="two are needed"):
-        limits_for(recipe, "oil", 0.01, file)
+        resolve_thresholds(recipe, "oil", 0.01, file)
     with pytest.raises(SettingsError, match="are those of dlib, not of arcface"):
-        limits_for(recipe, "oil", 0.01, file, judges=("arcface", "dlib"))
+        resolve_thresholds(recipe, "oil", 0.01, file, judges=("arcface", "dlib"))
     assert thresholds_for("mini", "oil", 0.01, judges=("dlib",)).identity.keys() == {"dlib"}
 
 

@@ -11,7 +11,7 @@ import pytest
 from portrait.errors import SettingsError
 from portrait.judge.verification import same_person
 from portrait.loop.policy import next_knobs
-from portrait.loop.stylizer import Stylizer
+from portrait.loop.stylizer import AttemptLoop
 from portrait.records import Face, Knobs, RgbImage
 from portrait.records.portrait import read_record
 from portrait.settings import Settings
@@ -52,7 +52,7 @@ def test_a_retry_rescues_what_the_first_attempt_missed(limits: str) -> None:
 
 
 def test_a_portrait_that_is_more_like_somebody_else_is_swapped(limits: str) -> None:
-    stylizer = Stylizer(
+    stylizer = AttemptLoop(
         RECIPE, FakeGenerator(lambda photo, knobs, seed: restyled(photo, 40)), FakeAnalyzer(), [FakeRecogniser()]
     )
     (anna,) = stylizer.subjects(a_photo())
@@ -72,7 +72,7 @@ def test_a_portrait_that_is_more_like_somebody_else_is_swapped(limits: str) -> N
 
 def test_the_same_person_twice_in_a_photo_is_nobody_else(limits: str) -> None:
     """A passport sheet: every judge takes its faces for one person, so a portrait may be more like any of them."""
-    stylizer = Stylizer(
+    stylizer = AttemptLoop(
         RECIPE, FakeGenerator(lambda *_: restyled(a_photo().pixels)), FakeAnalyzer(), [FakeRecogniser()]
     )
     (anna,) = stylizer.subjects(a_photo())
@@ -90,7 +90,7 @@ def test_the_others_of_a_photo_are_known_whoever_is_chosen() -> None:
         one = a_face(image.shape[0])
         return [one, one.moved(0.7, 5, 5), one.moved(0.5, 60, 60)]
 
-    stylizer = Stylizer(RECIPE, FakeGenerator(lambda *_: a_photo().pixels), FakeAnalyzer(three), [FakeRecogniser()])
+    stylizer = AttemptLoop(RECIPE, FakeGenerator(lambda *_: a_photo().pixels), FakeAnalyzer(three), [FakeRecogniser()])
     (chosen,) = stylizer.subjects(a_photo(), "1")
     assert len(chosen.bystanders) == 2
     assert [len(s.bystanders) for s in stylizer.subjects(a_photo(), "each")] == [2, 2, 2]
@@ -105,7 +105,7 @@ def test_one_judge_is_not_enough(limits: str) -> None:
     result, _ = run_loop(paint, limits, max_attempts=1)
     assert result.record.reasons == ("identity_low:dlib",)
     with pytest.raises(SettingsError, match="only judge"):
-        Stylizer(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [])
+        AttemptLoop(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [])
 
 
 def test_a_picture_without_a_face_is_a_rejection_and_is_counted(limits: str) -> None:

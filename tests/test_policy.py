@@ -17,7 +17,7 @@ from portrait.hub.files import mini_folder, verify_manifest
 from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.loop.policy import Policy
 from portrait.loop.response import KNOBS, STYLE, Curves, as_table, base_table, curves_for, default_curves
-from portrait.loop.stylizer import Stylizer
+from portrait.loop.stylizer import AttemptLoop
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.report.explain import explain
@@ -273,7 +273,7 @@ def test_measured_curves_read_back_what_the_pictures_showed(people: list[Path], 
     def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
         return restyled(photo, int(20 * (knobs.guidance_scale - 1)) + seed % 3)
 
-    stylizer = Stylizer(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
+    stylizer = AttemptLoop(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
     table = measure_curves(stylizer, people[3:9], styles=["oil"])
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(table))

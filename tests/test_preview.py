@@ -11,19 +11,19 @@ import pytest
 from portrait.generate.diffusion import Conditions, DiffusionGenerator
 from portrait.generate.framing import frame_portrait
 from portrait.images import Photo
-from portrait.loop.stylizer import Stylizer
+from portrait.loop.stylizer import AttemptLoop
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, Preview, RgbImage
 
 
-def mini_conditions(mini: Stylizer, astronaut: Photo, style: str = "watercolor") -> Conditions:
+def mini_conditions(mini: AttemptLoop, astronaut: Photo, style: str = "watercolor") -> Conditions:
     (subject,) = mini.subjects(astronaut)
     framed = frame_portrait(astronaut.pixels, subject.face, "bust", mini.recipe.resolution)
     prompt = mini.recipe.style(style).prompt
     return mini.generator.prepare(framed.image, subject.identity.embeddings["arcface"], prompt)
 
 
-def test_looking_does_not_change_the_picture_and_comes_close_to_it(mini: Stylizer, astronaut: Photo) -> None:
+def test_looking_does_not_change_the_picture_and_comes_close_to_it(mini: AttemptLoop, astronaut: Photo) -> None:
     conditions = mini_conditions(mini, astronaut)
     knobs = mini.recipe.knobs_at(0.5)
     estimates = dict[int, RgbImage]()
@@ -42,7 +42,7 @@ def test_looking_does_not_change_the_picture_and_comes_close_to_it(mini: Stylize
 
 
 def test_an_error_between_the_steps_ends_the_denoising_and_leaves_the_pipeline_as_it_was(
-    mini: Stylizer, astronaut: Photo
+    mini: AttemptLoop, astronaut: Photo
 ) -> None:
     class CancelledError(Exception):
         pass

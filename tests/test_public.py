@@ -27,7 +27,7 @@ from portrait.hub.download import fetch
 from portrait.hub.files import sha256_of
 from portrait.hub.manifest import find_part, manifest
 from portrait.images import Photo
-from portrait.loop.stylizer import Stylizer
+from portrait.loop.stylizer import AttemptLoop
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.locate import resolve_files
 from portrait.recipes.override import with_overrides
@@ -407,7 +407,7 @@ def test_the_generator_is_fed_the_embedding_of_the_adapters_own_recogniser(
 
     conditioner = ConditioningRecogniser(recipe.recogniser_file, recipe.embedding, threads=1)
     generator = Listening(lambda photo, knobs, seed: photo)
-    stylizer = Stylizer(recipe, generator, FakeAnalyzer(), [FakeRecogniser()], conditioner)
+    stylizer = AttemptLoop(recipe, generator, FakeAnalyzer(), [FakeRecogniser()], conditioner)
     photo = Photo(pixels=picture, path=Path("anna.png"), sha256="0" * 64)
     (subject,) = stylizer.subjects(photo)
     made = stylizer.stylize(subject, "oil", Settings(max_attempts=1))

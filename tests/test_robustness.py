@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from portrait.images import Photo
-from portrait.loop.stylizer import Stylizer
+from portrait.loop.stylizer import AttemptLoop
 from portrait.records import RgbImage
 from portrait.settings import Settings
 
@@ -51,7 +51,7 @@ def tight(image: RgbImage) -> RgbImage:
 
 @pytest.mark.parametrize("spoil", [grey, faded, dark, jpeg, blurred, small, tight], ids=lambda f: f.__name__)
 def test_a_spoiled_photo_becomes_an_accepted_portrait(
-    spoil: Callable[[RgbImage], RgbImage], astronaut: Photo, mini: Stylizer
+    spoil: Callable[[RgbImage], RgbImage], astronaut: Photo, mini: AttemptLoop
 ) -> None:
     photo = Photo(path=Path(f"{spoil.__name__}.png"), pixels=spoil(astronaut.pixels), sha256=spoil.__name__)
     (subject,) = mini.subjects(photo, "largest")

@@ -33,7 +33,8 @@ from portrait.hub.files import verify_manifest
 from portrait.hub.manifest import find_part
 from portrait.images import Photo, pixels_sha256, write_picture
 from portrait.judge.verdict import describe_reason
-from portrait.loop.stylizer import VARIANT_STRIDE, Portrait, Stylizer
+from portrait.loop.stylizer import VARIANT_STRIDE, AttemptLoop
+from portrait.loop.types import StylizedPortrait
 from portrait.recipes.load import load_recipe
 from portrait.records import Preview, RgbImage
 from portrait.records.portrait import Status, read_portrait
@@ -89,9 +90,9 @@ def gate() -> Iterator[threading.Semaphore]:
 def a_shop(tmp_path: Path, generator: FakeGenerator | None = None, **settings: Any) -> Workshop:
     """A workshop on the fakes, with thresholds that most pictures pass."""
 
-    def load(chosen: Settings) -> Stylizer:
+    def load(chosen: Settings) -> AttemptLoop:
         recipe = replace(load_recipe("mini"), resolution=SIZE)
-        return Stylizer(recipe, generator or SteppingGenerator(), FakeAnalyzer(faces), [FakeRecogniser()])
+        return AttemptLoop(recipe, generator or SteppingGenerator(), FakeAnalyzer(faces), [FakeRecogniser()])
 
     base = Settings(thresholds=str(write_limits(tmp_path / "limits.json")), **settings)
     return Workshop(base, load, lambda: FakeAnalyzer(faces))
@@ -160,7 +161,7 @@ def test_a_job_tells_of_every_step_and_preview_and_ends_in_a_portrait(tmp_path: 
     assert events[-1].kind == "portrait"
 
 
-def test_looking_at_the_picture_as_it_forms_does_not_change_it(mini: Stylizer, astronaut: Photo) -> None:
+def test_looking_at_the_picture_as_it_forms_does_not_change_it(mini: AttemptLoop, astronaut: Photo) -> None:
     subject, seen = mini.subjects(astronaut)[0], list[RgbImage]()
     settings = Settings(max_attempts=1)
     plain = mini.stylize(subject, "watercolor", settings)
@@ -442,7 +443,7 @@ def test_the_verdict_has_words_numbers_thresholds_and_reasons(tmp_path: Path) ->
     assert strings.BURNED_WORDS[True] in shown
     assert strings.DISTANCE_WORDS[True] not in shown  # this calibration has no statistics of styles
     rejected = record.model_copy(update={"status": Status.REJECTED, "reasons": (Reason("identity_low:dlib"),)})
-    portrait = Portrait(picture=person(1), before=person(1), record=rejected, embeddings={})
+    portrait = StylizedPortrait(picture=person(1), before=person(1), record=rejected, embeddings={})
     session.shots[0] = replace(session.shots[0], portrait=portrait)
     assert "it does not look enough like the person (dlib)" in page.result_html(session)
 
@@ -455,7 +456,7 @@ def test_what_burned_or_missed_the_style_is_shown_with_its_limit(tmp_path: Path)
     chosen |= {"style_distance": 2.25, "burned": 0.034, "reasons": ["broken_keep:pose"]}
     chosen["kept"] |= {"pose": 0.25}
     changed = read_portrait(json.dumps(record))
-    portrait = Portrait(picture=person(1), before=person(1), record=changed, embeddings={})
+    portrait = StylizedPortrait(picture=person(1), before=person(1), record=changed, embeddings={})
     session.shots[0] = replace(session.shots[0], portrait=portrait)
     shown = page.result_html(session)
     for label, numbers, words in (
@@ -886,7 +887,7 @@ def test_every_string_of_the_page_is_in_one_place() -> None:
 
 
 def test_a_name_cannot_lead_a_download_out_of_its_folder(tmp_path: Path) -> None:
-    portrait = Portrait(picture=np.zeros((8, 8, 3), np.uint8), before=np.zeros((8, 8, 3), np.uint8), record={})
+    portrait = StylizedPortrait(picture=np.zeros((8, 8, 3), np.uint8), before=np.zeros((8, 8, 3), np.uint8), record={})
     with pytest.raises(InputError, match="is no file name"):
         downloads.write_downloads(portrait, "anna-x/../../victim", tmp_path / "private")
     assert not list(tmp_path.rglob("*victim*"))

@@ -18,8 +18,10 @@ from portrait.errors import FaceError, SettingsError, TooFewPairsError
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import read_photo
 from portrait.judge.verification import similarities
+from portrait.loop.record import library_versions
 from portrait.loop.response import RANGE, STYLE, Curves, as_table, base_table, effective
-from portrait.loop.stylizer import Stylizer, face_style, library_versions
+from portrait.loop.scoring import face_style
+from portrait.loop.stylizer import AttemptLoop
 from portrait.records import Identity, Knobs
 
 LEAST_PEOPLE = 4
@@ -36,7 +38,7 @@ _SWEEPS = {
 
 
 def measure_curves(
-    stylizer: Stylizer,
+    stylizer: AttemptLoop,
     photos: Sequence[Path],
     *,
     styles: Sequence[str],
@@ -85,7 +87,7 @@ def measure_curves(
         for identity, framed in people:
             for knobs, seed in wanted:
                 picture = stylizer.draw(framed, identity, style, knobs, seed)
-                values = similarities(identity, stylizer.look(picture, framed.face)[1])
+                values = similarities(identity, stylizer.judges.detect_and_embed(picture, framed.face)[1])
                 values[STYLE] = face_style(framed, picture)
                 outputs = tuple(values)
                 seen[knobs, seed].append(list(values.values()))
@@ -106,7 +108,7 @@ def measure_curves(
     }
 
 
-def _sweep(stylizer: Stylizer, base: Knobs, knob: str, values: Sequence[float]) -> list[tuple[float, Knobs]]:
+def _sweep(stylizer: AttemptLoop, base: Knobs, knob: str, values: Sequence[float]) -> list[tuple[float, Knobs]]:
     """The points of one knob's curve, those that leave the recipe a step to run; the base is always one."""
     low, high = RANGE[knob]
     points = sorted({v for v in values if low <= v <= high} | {float(getattr(base, knob))})

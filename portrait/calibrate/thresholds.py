@@ -33,7 +33,9 @@ from portrait.judge.checks import (
     style_distance,
 )
 from portrait.judge.thresholds import MIN_EXPECTED_ACCEPTS, order_statistic, photo_thresholds, threshold_at_far
-from portrait.loop.stylizer import Stylizer, face_features, face_style, library_versions
+from portrait.loop.record import library_versions
+from portrait.loop.scoring import face_features, face_style
+from portrait.loop.stylizer import AttemptLoop
 from portrait.records import Identity, Knobs, RgbImage
 
 log = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ BURNED_QUANTILE, BURNED_LEAST, BURNED_MOST = 0.95, 0.02, 0.25
 
 
 def calibrate(
-    stylizer: Stylizer,
+    stylizer: AttemptLoop,
     photos: Sequence[Path],
     *,
     styles: Sequence[str],
@@ -159,7 +161,7 @@ class Sample:
 
 
 def measure(
-    stylizer: Stylizer,
+    stylizer: AttemptLoop,
     photos: Sequence[Path],
     *,
     styles: Sequence[str],
@@ -181,8 +183,8 @@ def measure(
     found = {}
     total, made = 2 * len(styles) * len(people), 0
     for style in styles:
-        knobs = stylizer.dialled(style, balance, limit)
-        ends = [stylizer.dialled(style, end, limit) for end in (0.0, 1.0)]
+        knobs = stylizer.knobs_for_balance(style, balance, limit)
+        ends = [stylizer.knobs_for_balance(style, end, limit) for end in (0.0, 1.0)]
         # Each once as asked, then once more: the style is what it is all along the dial, and for every photo.
         plain = [(p, p.framed, knobs) for p in people]
         spoiled = [
@@ -192,9 +194,10 @@ def measure(
         rows = []
         for person, frame, chosen in (*plain, *spoiled):
             picture = stylizer.draw(frame, person.identity, style, chosen, seed)
-            seen, face, embeddings = stylizer.measure(frame, person.identity, picture)
-            row = (face is None, seen.style_on_face, seen.burned, face_features(frame, picture))
-            rows.append((*row, embeddings, seen.similarity))
+            score = stylizer.judges.score_picture(frame, person.identity, picture)
+            measured = score.measurement
+            row = (score.face is None, measured.style_on_face, measured.burned, face_features(frame, picture))
+            rows.append((*row, score.embeddings, measured.similarity))
             made += 1
             if on_picture is not None:
                 on_picture(style, made, total, picture)
@@ -357,7 +360,7 @@ def weak_checks(table: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {style: weak for style, weak in found.items() if weak}
 
 
-def copies_measured(stylizer: Stylizer, framed: Sequence[Framed]) -> dict[str, list[float]]:
+def copies_measured(stylizer: AttemptLoop, framed: Sequence[Framed]) -> dict[str, list[float]]:
     """`style_on_face` of what somebody might offer in place of a stylized picture: kind -> a value per photo."""
     rng, found = np.random.default_rng(0), dict[str, list[float]]()
     for frame in framed:
@@ -367,7 +370,7 @@ def copies_measured(stylizer: Stylizer, framed: Sequence[Framed]) -> dict[str, l
             offered["autoencoder alone"] = reconstruct(frame.image)
         for kind, picture in offered.items():
             picture = RgbImage(np.ascontiguousarray(picture))
-            face = stylizer.find(picture, frame.face)
+            face = stylizer.judges.find_face(picture, frame.face)
             # Where no face is, the copy is no candidate: whatever its style, it is rejected as `no_face`.
             found.setdefault(kind, []).append(0.0 if face is None else face_style(frame, picture, face))
     return found
@@ -518,7 +521,7 @@ class _Person:
     framed: Framed
 
 
-def _people(stylizer: Stylizer, photos: Sequence[Path]) -> tuple[list[_Person], list[Path]]:
+def _people(stylizer: AttemptLoop, photos: Sequence[Path]) -> tuple[list[_Person], list[Path]]:
     """The people, and the photos in which no face was found: these are not scored, and counted."""
     found, unseen, names = [], [], set[str]()
     for path in photos:

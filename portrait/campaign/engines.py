@@ -23,9 +23,10 @@ from portrait.errors import CampaignError, FaceError, InputError, PortraitError,
 from portrait.images import Photo, decode, encode_picture, resized
 from portrait.judge.appearance import appearance_features
 from portrait.judge.thresholds import Thresholds
-from portrait.loop.limits import limits_for
+from portrait.loop.limits import resolve_thresholds
+from portrait.loop.record import library_versions
 from portrait.loop.response import as_table
-from portrait.loop.stylizer import Stylizer, library_versions
+from portrait.loop.stylizer import AttemptLoop
 from portrait.paths import cpu_threads
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, RgbImage
@@ -115,11 +116,11 @@ class Engine(Protocol):
 class Worker:
     """Makes pictures with one recipe's models at a time, loaded once."""
 
-    def __init__(self, load: Callable[[Settings], Stylizer] = Stylizer.from_settings) -> None:
+    def __init__(self, load: Callable[[Settings], AttemptLoop] = AttemptLoop.from_settings) -> None:
         self._load = load
-        self._loaded: tuple[Any, Stylizer] | None = None
+        self._loaded: tuple[Any, AttemptLoop] | None = None
 
-    def stylizer(self, settings: Settings) -> Stylizer:
+    def stylizer(self, settings: Settings) -> AttemptLoop:
         names = ("recipe", "threads", "device", "memory", "base", "lora", "commercial")
         key = tuple(getattr(settings, name) for name in names)
         if self._loaded is None or self._loaded[0] != key:
@@ -131,11 +132,11 @@ class Worker:
         """Load a recipe and say what it is, with the thresholds of these styles."""
         stylizer = self.stylizer(settings)
         generator, recipe = stylizer.generator, stylizer.recipe
-        judges = {stylizer.analyzer.name, *(referee.name for referee in stylizer.referees)}
+        judges = set(stylizer.judges.names)
         custom = Path(settings.thresholds) if settings.thresholds else None
         entries = {}
         for style in styles:
-            limits, _ = limits_for(recipe, style, settings.far, custom, generator.digests, judges)
+            limits, _ = resolve_thresholds(recipe, style, settings.far, custom, generator.digests, judges)
             entries[style] = {
                 "prompt": recipe.prompt_of(recipe.style(style)),
                 "identity": limits.identity,
@@ -249,7 +250,7 @@ class LocalEngine:
     name = "local"
     workers = 1
 
-    def __init__(self, load: Callable[[Settings], Stylizer] = Stylizer.from_settings) -> None:
+    def __init__(self, load: Callable[[Settings], AttemptLoop] = AttemptLoop.from_settings) -> None:
         self._worker = Worker(load)
 
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
@@ -266,7 +267,7 @@ class LocalEngine:
 class _RayWorker:
     """A worker as a Ray actor; a batch is a list here, since a dead actor's half of one is of no use."""
 
-    def __init__(self, load: Callable[[Settings], Stylizer]) -> None:
+    def __init__(self, load: Callable[[Settings], AttemptLoop]) -> None:
         self._worker = Worker(load)
 
     def ready(self) -> None:
@@ -291,7 +292,7 @@ class RayEngine:
         workers: Actors; 0 for as many as the CPUs or GPUs of each machine hold.
         gpus: GPUs per actor, also a fraction such as 0.5: two actors then share one.
         threads: Processor threads per actor, which is also how many CPUs Ray counts for it.
-        load: Makes the Stylizer, on the actor.
+        load: Makes the AttemptLoop, on the actor.
 
     Raises:
         SettingsError: Ray is not installed; the cluster has no room for one actor.
@@ -307,7 +308,7 @@ class RayEngine:
         workers: int = 0,
         gpus: float = 0.0,
         threads: int = 0,
-        load: Callable[[Settings], Stylizer] = Stylizer.from_settings,
+        load: Callable[[Settings], AttemptLoop] = AttemptLoop.from_settings,
     ) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         try:

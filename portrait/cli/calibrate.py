@@ -63,7 +63,7 @@ def add(commands: Any) -> None:
 def _calibrate(args: argparse.Namespace) -> int:
     from portrait.calibrate.thresholds import calibrate
     from portrait.images import photos_below, write_json, write_picture
-    from portrait.loop.stylizer import Stylizer
+    from portrait.loop.stylizer import AttemptLoop
     from portrait.recipes.load import load_recipe
     from portrait.report.sheet import contact_sheet, thumbnail
 
@@ -83,7 +83,7 @@ def _calibrate(args: argparse.Namespace) -> int:
     console = Console(quiet=args.quiet)
     cells: list[tuple[RgbImage, str, bool | None]] = []
     with console.status("loading models"):
-        stylizer = Stylizer.from_recipe(args.recipe, commercial=args.commercial)
+        stylizer = AttemptLoop.from_recipe(args.recipe, commercial=args.commercial)
     with console.attempts(f"{len(photos)} people, {len(others)} further faces", unit="") as on_step:
 
         def on_picture(style: str, made: int, total: int, picture: RgbImage) -> None:

@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
 def _curves(args: argparse.Namespace) -> int:
     from portrait.calibrate.response import measure_curves, merged
     from portrait.images import photos_below, write_json
-    from portrait.loop.stylizer import Stylizer
+    from portrait.loop.stylizer import AttemptLoop
     from portrait.recipes.load import load_recipe
 
     recipe = load_recipe(args.recipe)
@@ -65,7 +65,7 @@ def _curves(args: argparse.Namespace) -> int:
         old = json.loads(path.read_text("utf-8")) if path.is_file() and len(styles) < len(recipe.styles) else None
     except (OSError, ValueError) as error:
         raise SettingsError(f"cannot read {path}: {error}") from None
-    stylizer = Stylizer.from_recipe(args.recipe, threads=args.threads, commercial=args.commercial)
+    stylizer = AttemptLoop.from_recipe(args.recipe, threads=args.threads, commercial=args.commercial)
     show = not args.quiet and sys.stderr.isatty()
 
     def on_picture(style: str, made: int, total: int) -> None:

@@ -124,7 +124,7 @@ def _compare(args: argparse.Namespace) -> int:
     from portrait.images import read_photo
     from portrait.judge.thresholds import photo_thresholds
     from portrait.judge.verification import similarities
-    from portrait.loop.limits import limits_for
+    from portrait.loop.limits import resolve_thresholds
     from portrait.recipes.load import load_recipe
 
     choice = FaceChoice.parse(args.face)
@@ -139,7 +139,7 @@ def _compare(args: argparse.Namespace) -> int:
     if args.style:
         recipe = load_recipe(args.recipe)
         recipe.style(args.style)
-        found, note = limits_for(recipe, args.style, 0.01 if args.far is None else args.far, judges=judges)
+        found, note = resolve_thresholds(recipe, args.style, 0.01 if args.far is None else args.far, judges=judges)
         limits, far, kind = found.identity, found.far, f"{recipe.name} / {args.style}"
     else:
         table = photo_thresholds()

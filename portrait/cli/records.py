@@ -51,7 +51,8 @@ def add(commands: Any) -> None:
 
 def _replay(args: argparse.Namespace) -> int:
     from portrait.images import pixels_sha256, write_picture
-    from portrait.loop.stylizer import Stylizer, library_versions
+    from portrait.loop.record import library_versions
+    from portrait.loop.stylizer import AttemptLoop
     from portrait.records.portrait import read_portrait
 
     record = read_portrait(_read(args.record), args.record)
@@ -63,7 +64,7 @@ def _replay(args: argparse.Namespace) -> int:
     places = args.reference or [_beside(args.record, reference.path) for reference in references]
     more = [_same_photo(place, reference.sha256) for place, reference in zip(places, references, strict=True)]
     threads = min(max(record.threads, 1), 1024)
-    stylizer = Stylizer.from_settings(replace(record.settings, threads=threads))
+    stylizer = AttemptLoop.from_settings(replace(record.settings, threads=threads))
     changed = [name for name, digest in record.weights.items() if stylizer.digests.get(name) != digest]
     if changed:
         raise SettingsError(

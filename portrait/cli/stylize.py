@@ -12,7 +12,7 @@ from portrait.errors import PortraitError, SettingsError, WeightsError
 from portrait.settings import Settings, add_flags, settings_from
 
 if TYPE_CHECKING:
-    from portrait.loop.stylizer import Stylizer
+    from portrait.loop.stylizer import AttemptLoop
     from portrait.report.save import SavedPortrait
 
 _EPILOG = """examples:
@@ -88,7 +88,7 @@ def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], r
     """Stylize every photo in every style; one bad photo is one line and does not stop the others."""
     from portrait.faces.identity import FaceChoice
     from portrait.images import read_photo
-    from portrait.loop.limits import limits_for
+    from portrait.loop.limits import resolve_thresholds
     from portrait.recipes.licensing import license_chain
     from portrait.recipes.load import load_recipe
     from portrait.recipes.override import with_overrides
@@ -97,18 +97,18 @@ def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], r
     names = list(recipe.styles) if "all" in settings.style else [recipe.style(n).name for n in settings.style]
     for name in names:  # before the models are loaded
         file = Path(settings.thresholds) if settings.thresholds else None
-        limits_for(recipe, name, settings.far, file, judges=("dlib",) if settings.commercial else ())
+        resolve_thresholds(recipe, name, settings.far, file, judges=("dlib",) if settings.commercial else ())
     choice = FaceChoice.parse(settings.face)
     if choice.kind == "each" and references:
         raise SettingsError("--face each takes no --reference: references are photos of one person")
     if choice.kind == "like":
         read_photo(choice.reference)
     more = [read_photo(path) for path in references]
-    from portrait.loop.stylizer import Stylizer
+    from portrait.loop.stylizer import AttemptLoop
     from portrait.report.save import free_stem, save_contact_sheets, save_portrait
 
     console = Console(quiet=args.quiet or args.json)
-    stylizer: Stylizer | None = None
+    stylizer: AttemptLoop | None = None
     rows: list[SavedPortrait] = []
     taken: set[str] = set()
     worst = 0
@@ -117,7 +117,7 @@ def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], r
             photo = read_photo(path)
             if stylizer is None:
                 with console.status("loading models"):
-                    stylizer = Stylizer.from_settings(settings)
+                    stylizer = AttemptLoop.from_settings(settings)
             subjects = stylizer.subjects(photo, settings.face, more)
             for subject in subjects:
                 stem = free_stem(photo.path.stem + (f"-face{subject.index}" if len(subjects) > 1 else ""), taken)

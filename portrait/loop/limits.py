@@ -10,13 +10,13 @@ from portrait.errors import SettingsError
 from portrait.judge.thresholds import Thresholds, photo_thresholds, thresholds_for
 from portrait.recipes.recipe import Recipe
 
-NOTE = (
+UNCALIBRATED_NOTE = (
     "this recipe is not calibrated: judged by photo-to-photo thresholds, which are usually stricter than its own "
     "would be; the false accept rate is that of photos. portrait calibrate measures its own"
 )
 
 
-def limits_for(
+def resolve_thresholds(
     recipe: Recipe,
     style: str,
     far: float,
@@ -45,12 +45,12 @@ def limits_for(
         far=float(table["far"]),
         style=style,
         statistics=None,  # those are how mini draws
-    ), NOTE
+    ), UNCALIBRATED_NOTE
 
 
-def style_limit_of(recipe: Recipe, style: str, weights: Mapping[str, str]) -> float:
+def style_limit(recipe: Recipe, style: str, weights: Mapping[str, str]) -> float:
     """The calibrated limit of `style_on_face`, whatever the rate; 0 where there is none for these weights."""
     try:
-        return limits_for(recipe, style, 0.01, weights=weights)[0].style_on_face
+        return resolve_thresholds(recipe, style, 0.01, weights=weights)[0].style_on_face
     except SettingsError:
         return 0.0

@@ -77,6 +77,11 @@ class Curves:
     dial: tuple[np.ndarray, np.ndarray]
     measured: bool
 
+    @property
+    def origin(self) -> str:
+        """Where they come from, in the record's words."""
+        return "measured curves" if self.measured else "guesses"
+
     def changes(self, knobs: Sequence[Knobs]) -> np.ndarray:
         """(K, knobs, m): what each knob, at its value there, changes of `level`."""
         found = np.zeros((len(knobs), len(KNOBS), len(self.outputs)))

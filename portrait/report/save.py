@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portrait.images import write_bytes, write_picture
-from portrait.loop.stylizer import Portrait
+from portrait.loop.types import StylizedPortrait
 from portrait.records import RgbImage
 from portrait.records.portrait import PortraitRecord
 from portrait.report.explain import chain_in_words
@@ -29,7 +29,7 @@ class SavedPortrait:
         return self.record.accepted
 
 
-def save_portrait(result: Portrait, folder: Path, stem: str, kind: str) -> SavedPortrait:
+def save_portrait(result: StylizedPortrait, folder: Path, stem: str, kind: str) -> SavedPortrait:
     """Write picture, record and before/after; the name says when it was rejected.
 
     A rejection of an earlier run goes when the picture is now accepted; an accepted picture is never deleted.

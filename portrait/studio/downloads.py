@@ -12,13 +12,13 @@ import numpy as np
 from portrait.campaign.sizes import SIZES, encode_size, face_box
 from portrait.errors import InputError
 from portrait.images import write_bytes, write_picture
-from portrait.loop.stylizer import Portrait
+from portrait.loop.types import StylizedPortrait
 from portrait.records import RgbImage
 
 AVATARS = {name: size for name, size in SIZES.items() if size and name.partition("-")[0] in ("avatar", "round")}
 
 
-def square(portrait: Portrait) -> RgbImage:
+def square(portrait: StylizedPortrait) -> RgbImage:
     """The square around the person: the picture itself, or of `--frame full` the part where the portrait is."""
     picture = portrait.picture
     if portrait.record.frame != "full":
@@ -32,7 +32,7 @@ def file_stem(photo: str, end: str, most: int = 80) -> str:
     return f"{photo.encode()[:most].decode(errors='ignore')}-{end}"
 
 
-def write_downloads(portrait: Portrait, stem: str, folder: Path) -> tuple[Path, Path]:
+def write_downloads(portrait: StylizedPortrait, stem: str, folder: Path) -> tuple[Path, Path]:
     """Write the picture as PNG and a ZIP of it, its avatar sizes and the record, under a path nobody can guess."""
     if Path(stem).name != stem:
         raise InputError(f"{stem!r} is no file name")

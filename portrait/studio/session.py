@@ -15,7 +15,7 @@ from portrait.records import Face, RgbImage
 from portrait.settings import Settings, flags_of
 
 if TYPE_CHECKING:
-    from portrait.loop.stylizer import Portrait, Subject
+    from portrait.loop.types import StylizedPortrait, Subject
     from portrait.studio.work import Job
 
 MOST_SHOTS = 60
@@ -32,7 +32,7 @@ class Shot:
     """
 
     number: int
-    portrait: Portrait
+    portrait: StylizedPortrait
     settings: Settings
     photo: str
     named: bool
@@ -113,7 +113,9 @@ class Session:
             if self.photo is subject.photo:  # a visitor who has moved on gets nothing remembered
                 self._subjects = {(recipe, face): subject}
 
-    def add(self, portrait: Portrait, settings: Settings, thumbnail: RgbImage, photo: Photo, *, named: bool) -> Shot:
+    def add(
+        self, portrait: StylizedPortrait, settings: Settings, thumbnail: RgbImage, photo: Photo, *, named: bool
+    ) -> Shot:
         """Remember a finished picture and show it."""
         with self.lock:
             self._numbered += 1

@@ -28,7 +28,8 @@ from portrait.studio.device_queue import Line
 from portrait.validation import check_names
 
 if TYPE_CHECKING:
-    from portrait.loop.stylizer import Portrait, Stylizer, Subject
+    from portrait.loop.stylizer import AttemptLoop
+    from portrait.loop.types import StylizedPortrait, Subject
 
 MAX_PIXELS = 64_000_000
 """A photo with more is refused: several visitors' photos must fit into memory."""
@@ -58,7 +59,7 @@ class Event:
     step: int = 0
     total: int = 0
     preview: RgbImage | None = None
-    portrait: Portrait | None = None
+    portrait: StylizedPortrait | None = None
     settings: Settings | None = None
     sentence: str = ""
 
@@ -132,14 +133,14 @@ class Workshop:
 
     Args:
         settings: recipe, device, memory, threads, commercial, base, lora and thresholds of every job come from here.
-        load: Loads a Stylizer; tests give their own.
+        load: Loads a AttemptLoop; tests give their own.
         analyzer: Makes the detector that looks at photos as they arrive; tests give their own.
     """
 
     def __init__(
         self,
         settings: Settings,
-        load: Callable[[Settings], Stylizer] | None = None,
+        load: Callable[[Settings], AttemptLoop] | None = None,
         analyzer: Callable[[], FaceAnalyzer] | None = None,
     ) -> None:
         self.settings = settings
@@ -149,7 +150,7 @@ class Workshop:
         self._analyzer: FaceAnalyzer | None = None
         self._looking = threading.Lock()
         self._loading = threading.Lock()
-        self._loaded: tuple[str, Stylizer] | None = None
+        self._loaded: tuple[str, AttemptLoop] | None = None
         self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
         self._starting = threading.Lock()
         self._closed = False
@@ -198,7 +199,7 @@ class Workshop:
                 return faces, None
         return faces, index
 
-    def stylizer(self, recipe: str) -> Stylizer:
+    def stylizer(self, recipe: str) -> AttemptLoop:
         """The models of a recipe, loaded when they are not those in memory."""
         with self._loading:
             if self._loaded is None or self._loaded[0] != recipe:
@@ -213,7 +214,7 @@ class Workshop:
         """Let go of what the models remember of the last photo."""
         loaded = self._loaded  # another recipe may just be loaded
         if loaded is not None:
-            loaded[1].forget()
+            loaded[1].clear_cache()
 
     def close(self) -> None:
         """Cancel everything that waits or works, or will, and wait for the step that is being done."""
@@ -269,7 +270,7 @@ class Workshop:
                         self._make(job, stylizer, subject, settings, variant)
                 finally:
                     if job.private or on_subject is None:
-                        stylizer.forget()
+                        stylizer.clear_cache()
 
         with self._starting:
             job = Job(work, cancelled=self._closed)
@@ -277,7 +278,7 @@ class Workshop:
         return job
 
     @staticmethod
-    def _make(job: Job, stylizer: Stylizer, subject: Subject, settings: Settings, variant: int) -> None:
+    def _make(job: Job, stylizer: AttemptLoop, subject: Subject, settings: Settings, variant: int) -> None:
         from portrait.loop.stylizer import VARIANT_STRIDE
 
         alone = replace(settings, variants=1, seed=settings.seed + VARIANT_STRIDE * variant)
@@ -311,10 +312,10 @@ def read_upload(data: bytes, name: str) -> Photo:
     return Photo(pixels=pixels, path=Path(name), sha256=hashlib.sha256(data).hexdigest())
 
 
-def _load(settings: Settings) -> Stylizer:
-    from portrait.loop.stylizer import Stylizer
+def _load(settings: Settings) -> AttemptLoop:
+    from portrait.loop.stylizer import AttemptLoop
 
-    return Stylizer.from_settings(settings)
+    return AttemptLoop.from_settings(settings)
 
 
 WEB_SETTINGS = [

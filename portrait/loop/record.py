@@ -1,0 +1,149 @@
+"""The record of a portrait: what was asked, what was tried, and with which models and versions."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+import portrait
+from portrait.images import Photo, pixels_sha256
+from portrait.judge.checks import confusable_styles
+from portrait.judge.thresholds import Thresholds
+from portrait.judge.verdict import KEEP_LIMITS
+from portrait.loop.types import Candidate, PortraitGenerator, StylizeContext, Subject
+from portrait.recipes.recipe import Recipe
+from portrait.records.portrait import (
+    FaceRecord,
+    FileRecord,
+    InputRecord,
+    JudgeThreshold,
+    LicenseLink,
+    Limits,
+    PictureRecord,
+    PolicyRecord,
+    PortraitRecord,
+    Status,
+)
+from portrait.settings import Settings
+
+_LIBRARIES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "insightface",
+    "onnxruntime",
+    "dlib-bin",
+    "opencv-python",
+    "Pillow",
+)
+
+
+def portrait_record(
+    context: StylizeContext,
+    candidates: Sequence[Candidate],
+    chosen: int,
+    *,
+    recipe: Recipe,
+    generator: PortraitGenerator,
+    weights: dict[str, str],
+    licenses: Sequence[dict[str, str]],
+    policy: PolicyRecord,
+    seconds: float,
+) -> PortraitRecord:
+    """The record of a portrait.
+
+    Args:
+        context: What was asked, and what did not change between the attempts.
+        candidates: Every attempt, in order.
+        chosen: Index of the one that is delivered.
+        recipe: The recipe that was run.
+        generator: What made the pictures, and on which device.
+        weights: File name -> SHA-256 of every model that had a part.
+        licenses: Part, license and commercial of every part of the chain.
+        policy: How the knobs were chosen, and why no more was tried.
+        seconds: From the photo to the record.
+    """
+    settings = context.settings
+    delivered = candidates[chosen]
+    height, width = delivered.image.shape[:2]
+    return PortraitRecord(
+        status=Status.ACCEPTED if delivered.verdict.accepted else Status.REJECTED,
+        reasons=delivered.attempt.reasons,
+        input=_input_record(context.subject, context.kept.files),
+        recipe=recipe.name,
+        style=context.style,
+        prompt=context.prompt,
+        negative_prompt=context.negative_prompt,
+        balance=settings.balance,
+        seed=delivered.attempt.seed,
+        variant=context.variant,
+        frame=settings.frame,
+        box=context.framed.box,
+        size=(recipe.resolution, recipe.resolution),
+        thresholds={
+            judge: JudgeThreshold(value=value, far=context.thresholds.far)
+            for judge, value in context.thresholds.identity.items()
+        },
+        limits=_limits(context.thresholds, settings),
+        kept_share={name: float(mask.mean()) for name, mask in context.kept.masks.items()},
+        attempts=tuple(candidate.attempt for candidate in candidates),
+        chosen=chosen,
+        seconds=seconds,
+        settings=settings,
+        weights=weights,
+        licenses=tuple(LicenseLink(**link) for link in licenses),
+        threads=generator.threads,
+        device=str(generator.device),
+        memory_tier=generator.tier,
+        dtype=generator.dtype,
+        sampler=generator.sampler,
+        versions=library_versions(),
+        policy=policy,
+        provisional_thresholds=context.uncalibrated,
+        picture=PictureRecord(pixels_sha256=pixels_sha256(delivered.image), size=(width, height)),
+    )
+
+
+def _input_record(subject: Subject, mask_files: Sequence[tuple[str, str]]) -> InputRecord:
+    left, top, right, bottom = (float(value) for value in subject.face.bbox)
+    face = FaceRecord(
+        index=subject.index,
+        bbox=(left, top, right, bottom),
+        kps=tuple((float(x), float(y)) for x, y in subject.face.kps),
+        det_score=subject.face.det_score,
+    )
+    return InputRecord(
+        path=str(subject.photo.path.resolve()),
+        sha256=subject.photo.sha256,
+        face=face,
+        references=tuple(_file_record(photo) for photo in subject.references),
+        masks=tuple(FileRecord(path=path, sha256=digest) for path, digest in mask_files),
+    )
+
+
+def _file_record(photo: Photo) -> FileRecord:
+    return FileRecord(path=str(photo.path.resolve()), sha256=photo.sha256)
+
+
+def _limits(thresholds: Thresholds, settings: Settings) -> Limits:
+    statistics = thresholds.statistics
+    return Limits(
+        style_on_face=thresholds.style_on_face,
+        style_on_face_of_style=thresholds.required_style_on_face,
+        burned=thresholds.burned,
+        style_distance=None if statistics is None else statistics.limit,
+        styles_not_told_apart={} if statistics is None else confusable_styles(statistics.other_styles_rejected),
+        kept={keep.name: KEEP_LIMITS[keep.kind][1] for keep in settings.keeps()},
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of everything that has a say in the pixels."""
+    versions = {"portrait": portrait.__version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions

@@ -1,0 +1,207 @@
+"""How a generated picture is measured: pure functions of the picture, the photo and the recognisers that judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from portrait.faces.alignment import align_face
+from portrait.faces.identity import FaceAnalyzer, Recogniser, identify
+from portrait.generate.framing import Framed, paste_back
+from portrait.generate.keep import Kept, hold_colors
+from portrait.images import Photo, resized
+from portrait.judge.checks import (
+    StyleStatistics,
+    burned_share,
+    color_distance,
+    edge_agreement,
+    face_style_features,
+    point_displacement,
+    psnr_inside,
+    style_distance,
+    style_on_face,
+)
+from portrait.judge.verdict import Measurement
+from portrait.judge.verification import similarities, swap_margin
+from portrait.loop.types import StylizeContext
+from portrait.records import Embedding, Face, Identity, Keep, RgbImage
+
+STYLE_CROP = 224
+"""Side of the aligned face, in pixels, on which style is measured."""
+NO_FACE_DISPLACEMENT = 10.0
+"""What `pose` is measured as when the picture has no face: far beyond any limit."""
+MOVED_FACE = 0.1
+"""A face whose points lie so far from the photo's, in inter-eye distances, was moved and not only drawn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PictureScore:
+    """What the judges see in one picture: the measurement, the face (None: not found), and recogniser -> embedding."""
+
+    measurement: Measurement
+    face: Face | None
+    embeddings: dict[str, Embedding]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judges:
+    """The recognisers that decide whether a picture shows the person.
+
+    Args:
+        analyzer: Detects faces; its embedding is the first judge.
+        recognisers: Further judges, each of which must accept as well.
+    """
+
+    analyzer: FaceAnalyzer
+    recognisers: tuple[Recogniser, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The analyzer's name first."""
+        return [self.analyzer.name, *(recogniser.name for recogniser in self.recognisers)]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """File name -> SHA-256 of the models that judge."""
+        digests: dict[str, str] = {}
+        for judge in (self.analyzer, *self.recognisers):
+            digests |= getattr(judge, "digests", {})
+        return digests
+
+    @property
+    def licenses(self) -> list[dict[str, str]]:
+        """Part, license and commercial (yes, no, unknown) of each model file that judges."""
+        files = [file for judge in (self.analyzer, *self.recognisers) for file in getattr(judge, "licenses", ())]
+        return [{"part": file.name, "license": file.license, "commercial": file.commercial} for file in files]
+
+    def identify(self, views: Sequence[tuple[RgbImage, Face]]) -> Identity:
+        """Who the person of these photos and faces is to every judge."""
+        return identify(views, self.analyzer, self.recognisers)
+
+    def find_face(self, picture: RgbImage, expected: Face) -> Face | None:
+        """The face of a picture of the framed square where it should be; None where the detector sees none.
+
+        It is the one whose center is nearest to the expected one, within half of the expected face's size: not
+        necessarily the largest.
+        """
+
+        def distance(face: Face) -> float:
+            return float(np.hypot(*(np.array(face.center) - np.array(expected.center))))
+
+        nearest = min(self.analyzer.detect(picture), key=distance, default=None)
+        return nearest if nearest is not None and distance(nearest) <= 0.5 * expected.size else None
+
+    def detect_and_embed(self, picture: RgbImage, expected: Face) -> tuple[Face | None, dict[str, Embedding]]:
+        """Find the face of a generated picture where it should be, and embed it with every recogniser.
+
+        Returns:
+            The face, or None when the detector sees none there; and recogniser -> embedding, taken at
+            `expected`'s landmarks in that case.
+        """
+        face = self.find_face(picture, expected)
+        embedded = face or expected
+        embeddings = {self.analyzer.name: self.analyzer.embed(picture, embedded.kps)}
+        for recogniser in self.recognisers:
+            embeddings[recogniser.name] = recogniser.embed(picture, embedded)
+        return face, embeddings
+
+    def score_picture(
+        self, framed: Framed, identity: Identity, picture: RgbImage, statistics: StyleStatistics | None = None
+    ) -> PictureScore:
+        """Measure a picture of the framed square, whatever else must stay and whoever else is known.
+
+        Args:
+            framed: The photo's square.
+            identity: Whom the picture is to show.
+            picture: (S, S, 3) uint8, RGB.
+            statistics: Of the style, for `style_distance`.
+        """
+        face, embeddings = self.detect_and_embed(picture, framed.face)
+        distance = None if statistics is None else style_distance(face_features(framed, picture), statistics)
+        measurement = Measurement(
+            similarity=similarities(identity, embeddings),
+            face_found=face is not None,
+            style_on_face=face_style(framed, picture, face),
+            style_distance=distance,
+            burned=burned_share(framed.image, picture),
+        )
+        return PictureScore(measurement=measurement, face=face, embeddings=embeddings)
+
+
+def score_attempt(judges: Judges, context: StylizeContext, square: RgbImage, output: RgbImage) -> PictureScore:
+    """Measure a picture against the photo, the person, everybody else who is known, and what must stay.
+
+    Args:
+        judges: Who looks at it.
+        context: The portrait that is being made.
+        square: (S, S, 3) uint8, the square that is judged, from `compose_output`.
+        output: What the user gets; what stays pixel by pixel is measured there.
+    """
+    framed = context.framed
+    if context.settings.frame == "full":
+        left, top, side = framed.box
+        output = RgbImage(output[top : top + side, left : left + side])
+    score = judges.score_picture(framed, context.subject.identity, square, context.thresholds.statistics)
+    keeps = context.settings.keeps()
+    kept = {keep.name: _measure_keep(keep, context, square, output, score.face) for keep in keeps}
+    swap = swap_margin(context.subject.identity, score.embeddings, context.others)
+    return replace(score, measurement=replace(score.measurement, kept=kept, swap=swap))
+
+
+def _measure_keep(keep: Keep, context: StylizeContext, square: RgbImage, output: RgbImage, face: Face | None) -> float:
+    """How well one thing stayed, in the unit of `judge.verdict.KEEP_LIMITS`."""
+    photo = context.framed.image
+    if keep.kind == "pose":
+        return NO_FACE_DISPLACEMENT if face is None else point_displacement(context.framed.face.kps, face.kps)
+    if keep.kind == "composition":
+        return edge_agreement(photo, square)
+    if keep.kind == "colors":
+        return color_distance(photo, square)
+    return psnr_inside(context.kept.before, output, context.kept.masks[keep.name])
+
+
+def compose_output(
+    picture: RgbImage, photo: Photo, framed: Framed, kept: Kept, frame: str
+) -> tuple[RgbImage, RgbImage]:
+    """What the user gets of a generated square, and the square that is judged: the part of it that they will see.
+
+    Args:
+        picture: (S, S, 3) uint8, as the generator made it.
+        photo: The whole photo.
+        framed: The square of the photo that was drawn.
+        kept: What of it must stay.
+        frame: head, bust or full; full sets the square back into the photo.
+
+    Returns:
+        The output, (S, S, 3) or of the photo's size, and the judged square, (S, S, 3); both uint8.
+    """
+    if kept.colors:
+        picture = hold_colors(framed.image, picture)
+    if frame != "full":
+        held = kept.hold(picture)
+        return held, held
+    left, top, side = framed.box
+    whole = paste_back(photo.pixels, picture, framed.box)
+    square = RgbImage(whole[top : top + side, left : left + side])
+    square[...] = kept.hold(square)
+    return whole, resized(square, picture.shape[1], picture.shape[0])
+
+
+def face_style(framed: Framed, picture: RgbImage, face: Face | None = None) -> float:
+    """`judge.checks.style_on_face` of a picture of the framed square, at the photo's landmarks.
+
+    Where `face`, the picture's own, lies elsewhere, it is compared at its landmarks too, and the smaller value counts.
+    """
+    photo = align_face(framed.image, framed.face.kps, STYLE_CROP)
+    landmarks = [framed.face.kps]
+    if face is not None and point_displacement(framed.face.kps, face.kps) > MOVED_FACE:
+        landmarks.append(face.kps)
+    return min(style_on_face(photo, align_face(picture, kps, STYLE_CROP)) for kps in landmarks)
+
+
+def face_features(framed: Framed, picture: RgbImage) -> np.ndarray:
+    """`judge.checks.face_style_features` of a picture of the framed square, at the photo's landmarks."""
+    photo, drawn = (align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture))
+    return face_style_features(photo, drawn)

@@ -1,0 +1,121 @@
+"""What the loop takes and returns: the generator's seam, a person in a photo, and the portrait that was made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from portrait.generate.framing import Framed
+from portrait.generate.keep import Kept
+from portrait.images import Photo
+from portrait.judge.thresholds import Thresholds
+from portrait.judge.verdict import Verdict
+from portrait.records import Embedding, Face, Identity, Knobs, Preview, RgbImage
+from portrait.records.portrait import AttemptRecord, PortraitRecord
+from portrait.settings import Settings
+
+
+class PortraitGenerator(Protocol):
+    """Identity and photo -> pictures; `generate.diffusion.DiffusionGenerator` is the real one.
+
+    `device` reads as text such as cpu or cuda; `tier` is that of `generate.memory`, lower after memory ran out.
+    """
+
+    digests: dict[str, str]
+    threads: int
+    device: Any
+    tier: str
+    dtype: str
+    sampler: str
+    max_batch_size: int
+
+    def prepare(
+        self,
+        image: RgbImage,
+        embedding: Embedding,
+        prompt: str,
+        negative_prompt: str = "",
+        face: Face | None = None,
+    ) -> Any: ...
+
+    def generate(
+        self,
+        conditions: Any,
+        knobs: Knobs,
+        seeds: Sequence[int],
+        on_step: Callable[[int, int], None] | None = None,
+        preview: Preview | None = None,
+    ) -> list[RgbImage]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Subject:
+    """One person in one photo: which face, who that is to every recogniser, and who else is in the photo."""
+
+    photo: Photo
+    index: int
+    face: Face
+    identity: Identity
+    references: tuple[Photo, ...] = ()
+    bystanders: tuple[Identity, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StylizedPortrait:
+    """What one stylization ended in: the best picture, the framed photo beside it, and the record.
+
+    `picture` is the accepted picture with most style, or the rejected one that came closest; `embeddings` are what
+    each recogniser sees in it, for comparisons with other people. They are biometric data and stay out of the record.
+    """
+
+    picture: RgbImage
+    before: RgbImage
+    record: PortraitRecord
+    embeddings: dict[str, Embedding] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the picture passed every check."""
+        return self.record.accepted
+
+    def named(self, path: str) -> StylizedPortrait:
+        """The same with another name for the photo in its record."""
+        return replace(self, record=self.record.with_input_path(path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StylizeContext:
+    """Everything that does not change between the attempts at one portrait.
+
+    `others` are the people whom the portrait must not look like; `uncalibrated` is the note on thresholds that are not
+    the recipe's own, else empty; `conditions` are whatever the generator prepared.
+    """
+
+    subject: Subject
+    style: str
+    settings: Settings
+    variant: int
+    others: tuple[Identity, ...]
+    thresholds: Thresholds
+    uncalibrated: str
+    framed: Framed
+    kept: Kept
+    prompt: str
+    negative_prompt: str
+    conditions: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Candidate:
+    """One picture that was made and judged.
+
+    `image` is what the user would get, `embeddings` are what each recogniser sees in it, and `outputs` what the policy
+    learns from: each judge's likeness and `style_on_face`, not rounded.
+    """
+
+    attempt: AttemptRecord
+    verdict: Verdict
+    image: RgbImage
+    embeddings: dict[str, Embedding]
+    outputs: dict[str, float]
