@@ -7,18 +7,19 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from portrait.errors import FaceError
 from portrait.images import Photo, as_photo
 from portrait.loop.stylizer import AttemptLoop
-from portrait.records import RgbImage
 from portrait.records.portrait import AttemptRecord, PortraitRecord
 from portrait.records.reasons import Reason
 from portrait.settings import Settings
 from portrait.validation import check_names
 
-Picture = str | Path | Image.Image | RgbImage | Photo
+Picture = str | Path | Image.Image | NDArray[np.uint8] | Photo
 """A photo: a file's path, a PIL image, a (H, W, 3) uint8 RGB array, or what `read_photo` returned."""
 
 LOADING = ("recipe", "threads", "device", "memory", "base", "lora", "commercial")
@@ -38,6 +39,7 @@ class Result:
 
     @property
     def accepted(self) -> bool:
+        """Whether every judge and check passed."""
         return self.record.accepted
 
     @property
@@ -63,6 +65,7 @@ class PortraitStylizer:
     """
 
     def __init__(self, stylizer: AttemptLoop, settings: Settings | None = None) -> None:
+        """Take a loop that is loaded already; `from_recipe` loads one."""
         self.stylizer = stylizer
         self._settings = settings or Settings(recipe=stylizer.recipe.name)
 

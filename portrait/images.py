@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
@@ -88,7 +89,7 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> RgbImage:
             raise ImageReadError(f"{name} is damaged or truncated: {_line(error)}") from None
 
 
-def as_photo(picture: str | Path | Image.Image | RgbImage | Photo, name: str = "photo") -> Photo:
+def as_photo(picture: str | Path | Image.Image | NDArray[np.uint8] | Photo, name: str = "photo") -> Photo:
     """A photo of whatever the caller has; `name` stands for what is no file, whose `sha256` is that of its pixels.
 
     Raises:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from portrait.errors import SettingsError
-from portrait.records.portrait import FaceRecord, PortraitRecord, Status, read_record
+from portrait.records.portrait import FaceRecord, FailureRecord, PortraitRecord, Status, read_portrait, read_record
 from portrait.records.reasons import Reason
 from tests.golden_records import GOLDEN, MAKERS, golden_text
 
@@ -75,6 +75,13 @@ def test_what_does_not_fit_is_refused_with_its_place(change: dict[str, Any], say
 def test_what_is_no_record_is_said_so(text: str) -> None:
     with pytest.raises(SettingsError, match=r"anna\.json is not a record of portrait"):
         read_record(text, "anna.json")
+
+
+def test_the_record_of_a_failure_is_no_portrait() -> None:
+    text = (GOLDEN / "failed.json").read_text()
+    assert isinstance(read_record(text), FailureRecord)
+    with pytest.raises(SettingsError, match=r"anna\.json is the record of a failure; nothing was made"):
+        read_portrait(text, "anna.json")
 
 
 def test_a_reason_is_its_text_and_knows_its_parts() -> None:

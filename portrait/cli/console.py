@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def complain(error: PortraitError) -> None:
+    """Say an error on stderr, in one line."""
     print(f"portrait: {error}", file=sys.stderr)
 
 
@@ -37,6 +38,7 @@ class Console:
     """Everything that stylize prints: bars on stderr while it works, lines and a table on stdout."""
 
     def __init__(self, *, quiet: bool) -> None:
+        """Print nothing at all if `quiet`."""
         from rich.console import Console
 
         self.quiet = quiet
@@ -45,11 +47,13 @@ class Console:
 
     @contextmanager
     def status(self, text: str) -> Iterator[None]:
+        """Show a spinner with `text` while the block runs."""
         with self.err.status(text):
             yield
 
     @contextmanager
     def attempts(self, text: str, unit: str = "attempt") -> Iterator[Any]:
+        """Show a bar while the block runs; yields what moves it: (attempt from 1, steps done, steps in all)."""
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (
@@ -72,6 +76,7 @@ class Console:
             yield on_step
 
     def result(self, row: SavedPortrait) -> None:
+        """Say why a portrait was rejected; of an accepted one the summary says enough."""
         from rich.markup import escape
 
         from portrait.judge.verdict import describe_reason
@@ -89,6 +94,7 @@ class Console:
         self.out.print(table)
 
     def calibration(self, table: dict[str, Any], path: Path) -> None:
+        """Print the thresholds that were measured, and where the style check is weak."""
         from rich.markup import escape
         from rich.table import Table
 
@@ -111,6 +117,7 @@ class Console:
         self.out.print(f"Written to {escape(str(path))}; use it with --thresholds.", soft_wrap=True)
 
     def summary(self, rows: Sequence[SavedPortrait], sheets: Sequence[Path]) -> None:
+        """Print a table with a line per portrait, and where the files are."""
         from rich.markup import escape
         from rich.table import Table
 

@@ -19,10 +19,12 @@ class Face:
 
     @property
     def width(self) -> float:
+        """Of the box, pixels."""
         return float(self.bbox[2] - self.bbox[0])
 
     @property
     def height(self) -> float:
+        """Of the box, pixels."""
         return float(self.bbox[3] - self.bbox[1])
 
     @property
@@ -32,6 +34,7 @@ class Face:
 
     @property
     def center(self) -> tuple[float, float]:
+        """(x, y) of the box, pixels."""
         return float(self.bbox[0] + self.bbox[2]) / 2, float(self.bbox[1] + self.bbox[3]) / 2
 
     def moved(self, scale: float, dx: float, dy: float) -> Face:

@@ -26,6 +26,7 @@ class SavedPortrait:
 
     @property
     def accepted(self) -> bool:
+        """Whether every judge and check passed."""
         return self.record.accepted
 
 
