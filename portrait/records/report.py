@@ -1,0 +1,512 @@
+"""A drift report: what a run did to identity and style, and whether that differs from a baseline."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA = 2
+"""Of the report's JSON. Keys may be added; none is renamed or removed within a number."""
+
+Outcome = Literal["stable", "drifted", "inconclusive"]
+Measure = Literal["likeness", "style_on_face", "accepted"]
+Interval = tuple[float | None, float | None]
+"""Lower and upper end; an end that is not finite is null."""
+
+_KEYS = {
+    "schema_version": "schema",
+    "selection_free": "quoted",
+    "genuine_impostor_gap": "separation",
+    "duplicate_identities": "alike",
+    "appearance": "look",
+    "recognized": "recognised",
+    "start": "from",
+    "end": "to",
+}
+"""Fields that are called otherwise in the JSON."""
+
+
+class Model(BaseModel):
+    """Frozen; a field that was never given is not written either."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=lambda name: _KEYS.get(name, name),
+        validate_by_name=True,
+        validate_by_alias=True,
+        use_attribute_docstrings=True,
+    )
+
+    def dump(self) -> dict[str, Any]:
+        """The JSON values, with the keys of the file."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+    def items(self) -> list[tuple[str, Any]]:
+        """(key of the JSON, value) of every field that was given, in the order of the class."""
+        return [(_KEYS.get(n, n), getattr(self, n)) for n in type(self).model_fields if n in self.model_fields_set]
+
+
+class Rate(Model):
+    """A share of pictures or people, with its 95 % interval."""
+
+    rate: float | None
+    """In [0, 1]; null of nothing."""
+    interval: Interval
+    count: int
+    of: int
+
+    @property
+    def number(self) -> float | None:
+        return self.rate
+
+
+class Mean(Model):
+    """A mean over pictures; its 95 % interval draws people."""
+
+    mean: float
+    interval: Interval
+    of: int
+    """Pictures."""
+
+    @property
+    def number(self) -> float | None:
+        return self.mean
+
+
+class Ratio(Model):
+    """A sum over another; its 95 % interval draws people."""
+
+    value: float | None
+    """Null when nothing was accepted."""
+    interval: Interval
+
+    @property
+    def number(self) -> float | None:
+        return self.value
+
+
+class RunInfo(Model):
+    """What was measured."""
+
+    name: str
+    people: int
+    """In the plan."""
+    pictures: int
+    """Jobs that ended."""
+    pending: int
+    """Jobs that have not ended; they are in no figure."""
+    settled: bool
+    """Every picture was judged against everybody of the run; false while another process works on it."""
+    judges: tuple[str, ...]
+    """Recognizers; the first also conditions the pictures."""
+
+
+class License(Model):
+    """One part of the chain of models."""
+
+    part: str
+    license: str
+    commercial: str
+    """yes, no, conditional or unknown."""
+
+
+class NotAcquired(Model):
+    """A person whose photo could not be used."""
+
+    subject: str
+    why: str
+
+
+class AcquisitionFailures(Rate):
+    """People whose photo could not be used."""
+
+    people: tuple[NotAcquired, ...]
+
+
+class Likeness(Model):
+    """Three views of a judge's similarity to the photo."""
+
+    selection_free: Mean
+    """Of the attempt that the other judges alone would have chosen: free of the winner's curse."""
+    first: Mean
+    """Of the first attempt."""
+    delivered: Mean
+    """Of the picture delivered: flattered by having been chosen."""
+    threshold: float | None
+    """Least similarity that is accepted; null where styles differ."""
+
+
+class Summary(Model):
+    """Rates and means of some pictures. What follows `failed` is absent where no picture was judged."""
+
+    people: int
+    """With at least one judged picture."""
+    pictures: int
+    """Judged pictures."""
+    not_acquired: int
+    """Jobs without a picture because of the photo; in no rate."""
+    failed: int
+    """Jobs without a picture though the photo could be used; in no rate."""
+    accepted: Rate | None = None
+    """In the end; Wilson's interval with the effective sample size over people."""
+    first_attempt_accepted: Rate | None = None
+    no_face_in_portrait: Rate | None = None
+    """Portraits in which no face was detected."""
+    attempts: int | None = None
+    """At all of these pictures, in all rounds."""
+    attempts_per_accepted: Ratio | None = None
+    seconds_per_accepted: Ratio | None = None
+    """Seconds of compute."""
+    likeness: dict[str, Likeness] = {}
+    """By judge."""
+    style_on_face: Mean | None = None
+    """How differently the delivered face is drawn, in [0, 1]."""
+    reasons: dict[str, int] = {}
+    """Reason code -> rejected pictures with it, the most frequent first."""
+
+
+class _OfStyle(Model):
+    recipe: str
+    style: str
+
+
+class StyleSummary(Summary, _OfStyle):
+    """The pictures of one recipe and style."""
+
+
+class _OfGroup(Model):
+    group: str
+    acquired_of: int
+    """People of the group in the plan."""
+
+
+class GroupSummary(Summary, _OfGroup):
+    """The pictures of one group of people; small groups are merged."""
+
+
+class Histogram(Model):
+    """Counts in equal bins from `start` to `end`; not in the CSV."""
+
+    start: float
+    end: float
+    counts: tuple[int, ...]
+
+
+class VerificationEntry(_OfStyle):
+    """Portraits against photos, of one recipe and style by one judge."""
+
+    judge: str
+    threshold: float
+    genuine_pairs: int
+    """Portrait and photo of the same person."""
+    impostor_pairs: int
+    """Portrait and another person's photo."""
+    genuine_mean: float
+    impostor_mean: float
+    eer: float
+    """Equal error rate."""
+    far_at_threshold: float
+    """Share of impostor pairs that pass this judge."""
+    far_interval: tuple[float, float] | None
+    """95 %, drawing people; null with fewer than three."""
+    det: tuple[tuple[float, float, float], ...]
+    """Threshold, false accept rate, false reject rate; not in the CSV."""
+    genuine: Histogram
+    impostor: Histogram
+
+
+class DuplicateIdentity(Model):
+    """Two names whose photos every judge takes for one person; their portraits are not judged against each other."""
+
+    subjects: tuple[str, str]
+    similarity: dict[str, float]
+    """Judge -> cosine of the photos."""
+
+
+class StyleConsistency(_OfStyle):
+    """How alike the pictures of one recipe and style look."""
+
+    pictures: int
+    limit: float
+    """A picture further from the middle of the style than this is odd."""
+    odd: int
+    """Odd pictures."""
+    recognized: Rate | None
+    """Nearer to the middle of their own style than of any other."""
+    spread: float | None
+    """Mean distance within the style over that between styles."""
+
+
+class PairSimilarity(Model):
+    """Over the pairs of a person's portraits."""
+
+    mean: float
+    least: float
+
+
+class PictureReference(_OfStyle):
+    """Names one picture of a person."""
+
+    variant: int
+    output: str | None
+
+
+class PersonConsistency(Model):
+    """Whether a person's portraits show one person."""
+
+    subject: str
+    pictures: int
+    likeness: dict[str, PairSimilarity]
+    """By judge."""
+    same: bool
+    """No pair below a limit."""
+    odd_one_out: PictureReference
+    """The portrait that fits the others and the photo least."""
+
+
+class SamePerson(Model):
+    """Whether everybody is one person over all styles."""
+
+    limits: dict[str, float | None]
+    """Judge -> where 1 in 100 pairs of different people's portraits would pass; null with too few pairs."""
+    same: Rate | None
+    """People of whom no two portraits fall below a limit."""
+    people: tuple[PersonConsistency, ...]
+    """The least alike first."""
+
+
+class Unpaired(Model):
+    """Who and what is not compared."""
+
+    only_current: int
+    """People."""
+    only_baseline: int
+    """People."""
+    other_photo: tuple[str, ...]
+    no_longer_acquired: tuple[str, ...]
+    newly_acquired: tuple[str, ...]
+    pictures_only_baseline: int
+    """Pictures of the baseline, of people in both runs, that this run does not have."""
+    styles_only_baseline: tuple[str, ...]
+    """Styles of which no picture is in both runs."""
+    failed_current: int
+    """Pictures that failed in this run though the photo could be used."""
+    failed_baseline: int
+    pending_current: int
+    """Jobs of this run that have not ended."""
+    pending_baseline: int
+
+
+class ComparisonRow(Model):
+    """One measure, over all styles or in one."""
+
+    measure: Measure
+    judge: str | None
+    """Of likeness."""
+    style: str | None
+    """Null: over all styles."""
+    tolerance: float
+    """In the measure's own unit."""
+    baseline: float
+    current: float
+    difference: float
+    """Current minus baseline, mean over people."""
+    interval: tuple[float, float]
+    """95 %, simultaneous over all rows."""
+    people: int
+    detectable: float
+    """The least true difference that is called drifted with a probability of 80 %."""
+    verdict: Outcome
+
+    @property
+    def number(self) -> float | None:
+        return self.difference
+
+    @property
+    def of(self) -> int:
+        return self.people
+
+
+class Comparison(Model):
+    """This run against a baseline, person by person."""
+
+    baseline: str
+    people: int
+    """In both runs with the same photo."""
+    pairs: int
+    """Pictures in each run."""
+    not_paired: Unpaired
+    tolerance: float
+    """A difference that matters, as a share."""
+    rows: tuple[ComparisonRow, ...]
+
+
+class PowerRow(Model):
+    """What the sample could have shown of one measure."""
+
+    measure: Measure
+    judge: str | None
+    style: str | None
+    detectable: float
+    tolerance: float
+
+    @classmethod
+    def of_row(cls, row: ComparisonRow) -> Self:
+        return cls(**{name: getattr(row, name) for name in cls.model_fields})
+
+
+class Power(Model):
+    """What the sample could have shown."""
+
+    people: int
+    rows: tuple[PowerRow, ...]
+
+
+class Verdict(Model):
+    """Of the comparison."""
+
+    verdict: Outcome
+    why: str
+    """A sentence."""
+    power: Power | None
+    """Null with too few people."""
+
+
+class ReportPerson(Model):
+    """Somebody in the plan."""
+
+    subject: str
+    columns: dict[str, str]
+    """Of the subjects' table."""
+    failure: str | None
+    """Why the photo could not be used."""
+
+
+class AttemptScores(Model):
+    """What the judges said of one attempt."""
+
+    accepted: bool
+    """By every judge and check."""
+    face_found: bool
+    similarity: dict[str, float]
+    """Judge -> cosine."""
+    style_on_face: float
+    """In [0, 1]."""
+    burned: float | None = None
+    """Share of pixels."""
+    reasons: tuple[str, ...]
+
+
+class Appearance(Model):
+    """How far a picture lies from the middle of its style."""
+
+    distance: float
+    """In robust deviations."""
+    odd: bool
+    why: str | None = None
+    """The statistic of an odd picture that is furthest off, in words."""
+
+
+class NearestOther(Model):
+    """Who else of the run a portrait is most like."""
+
+    subject: str
+    margin: float
+    """By how much more than the right person, the least over the judges; above 0 every judge takes it for them."""
+
+
+class ReportJob(Model):
+    """A job that ended: what a later comparison needs."""
+
+    subject: str
+    recipe: str
+    style: str
+    axes: dict[str, str]
+    """Axis -> text."""
+    variant: int
+    """From 0."""
+    photo: str
+    """SHA-256."""
+    state: Literal["accepted", "rejected", "failed"]
+    reasons: tuple[str, ...]
+    attempts: int
+    """Of all rounds."""
+    seconds: float
+    """Of compute."""
+    output: str | None
+    """File, below the run's folder."""
+    first: AttemptScores | None
+    """Null where nothing was judged, as are `delivered` and `seed`."""
+    selection_free: dict[str, float]
+    """Judge -> similarity of the attempt that the other judges alone would have chosen."""
+    delivered: AttemptScores | None
+    thresholds: dict[str, float]
+    """Judge -> least similarity that is accepted."""
+    seed: int | None
+    appearance: Appearance | None = None
+    nearest: NearestOther | None = None
+
+
+class DriftReport(Model):
+    """What `portrait drift` measures of a run."""
+
+    schema_version: Literal[2]
+    portrait: str
+    """Version of the program."""
+    created: str
+    """ISO 8601, UTC."""
+    run: RunInfo
+    far: float | None
+    """False accept rate of every threshold; null where they differ."""
+    licenses: tuple[License, ...]
+    failure_to_acquire: AcquisitionFailures
+    overall: Summary
+    styles: tuple[StyleSummary, ...]
+    groups: dict[str, tuple[GroupSummary, ...]]
+    """By column of the subjects' table."""
+    columns_not_shown: tuple[str, ...]
+    """Columns of the subjects' table without two groups of enough people."""
+    verification: tuple[VerificationEntry, ...]
+    """Empty without embeddings."""
+    genuine_impostor_gap: dict[str, float]
+    """Judge -> genuine mean minus impostor mean over all pictures."""
+    duplicate_identities: tuple[DuplicateIdentity, ...]
+    consistency: tuple[StyleConsistency, ...]
+    same_person: SamePerson | None
+    """Null without embeddings."""
+    comparison: Comparison | None
+    """Null without a baseline, as is `verdict`."""
+    verdict: Verdict | None
+    people: tuple[ReportPerson, ...]
+    jobs: tuple[ReportJob, ...]
+
+
+class CsvRow(Model):
+    """A row of the CSV: every number of the report, but for the points of curves and the bins of histograms."""
+
+    section: str
+    """run, failure_to_acquire, overall, style, group, verification, separation, alike, consistency, same_person,
+    comparison, verdict or picture: the key of the JSON that it is from."""
+    recipe: str = ""
+    """Empty over all."""
+    style: str = ""
+    """Empty over all."""
+    column: str = ""
+    """Of the subjects' table, in section group; subject where `group` is a person."""
+    group: str = ""
+    """Of that column, or the person's name."""
+    measure: str = ""
+    """Path of keys below the section, joined by dots, as in likeness.dlib.quoted. Behind it stand, of a picture, /TEXT of
+    each axis and /VARIANT from 1; the measures of its delivered attempt stand without `similarity`."""
+    value: float | str | None = None
+    """Rate, mean, number, 1 or 0 for yes and no; a word for verdicts; how many names for lists of people."""
+    low: float | None = None
+    """Lower end of the interval."""
+    high: float | None = None
+    """Upper end of the interval."""
+    count: int | None = None
+    """How many, of a rate."""
+    of: int | None = None
+    """Of how many pictures or people."""
