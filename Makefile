@@ -17,6 +17,8 @@ test: $(VENV)/.installed
 # Writes the golden records in tests/golden again: only after a change that means to change what a record holds.
 golden: $(VENV)/.installed
 	$(BIN)/python -m tests.golden_records
+	$(BIN)/python -m tests.test_report_files
+	$(BIN)/python -m portrait.report.schema docs/drift.schema.json
 
 # The studio and a report in a real Chromium (Debian: apt install chromium; PORTRAIT_CHROMIUM names another).
 browser: $(VENV)/.installed

@@ -59,14 +59,14 @@ def main() -> int:
             return 1
     whole, killed = pictures(runs["whole"]), pictures(runs["killed"])
     base = read_run(runs["whole"])
-    verdicts = {name: compare(read_run(runs[name]), base)["verdict"] for name in ("seeds", "planted")}
+    verdicts = {name: compare(read_run(runs[name]), base)[1] for name in ("seeds", "planted")}
     found = {
         "people": len(people), "styles": styles, "most_attempts": args.attempts,
         "jobs": len(base.jobs) + base.pending, "pending": base.pending, "pictures": len(whole),
         "kills": len(kills), "jobs_ended_at_each_kill": kills,
         "pictures_that_differ": sorted(name for name in whole.keys() | killed.keys() if whole.get(name) != killed.get(name)),
         "ledgers_equal": ledger(runs["whole"]) == ledger(runs["killed"]),
-        "verdicts": {name: {key: verdict[key] for key in ("verdict", "why")} for name, verdict in verdicts.items()},
+        "verdicts": {name: {"verdict": v.verdict, "why": v.why} for name, v in verdicts.items()},
     }  # fmt: skip
     print(json.dumps(found, indent=1))
     write_json(args.output, found)
@@ -75,8 +75,8 @@ def main() -> int:
         and not base.pending
         and whole == killed
         and found["ledgers_equal"]
-        and verdicts["seeds"]["verdict"] != "drifted"
-        and verdicts["planted"]["verdict"] == "drifted"
+        and verdicts["seeds"].verdict != "drifted"
+        and verdicts["planted"].verdict == "drifted"
     )
     return 0 if good else 1
 

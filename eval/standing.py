@@ -5,7 +5,7 @@
     python eval/standing.py --accept                 # keep this run as the accepted result, after a look at its page
 
 The exit code is 3 if anything drifted, if likeness or style over all styles is not known to be stable, or if anything is
-missing. One style alone may be too few to say for 7 people, on another processor than the accepted one. The run lies in
+missing. One style alone may be inconclusive with 7 people, on another processor than the accepted one. The run lies in
 work/standing-...; what is there already is not made again while weights, thresholds and photos are the same.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from people import held_out
 from PIL import Image
@@ -24,6 +23,7 @@ from portrait.campaign.plan import Plan, plan_from
 from portrait.campaign.run import run_campaign
 from portrait.images import write_bytes, write_json
 from portrait.recipes.load import load_recipe
+from portrait.records.report import Comparison, Verdict
 from portrait.report.words import summary_lines
 from portrait.report.write import write_report
 
@@ -73,16 +73,16 @@ def main() -> int:
     report = write_report(folder, None if args.accept else accepted, html=page, json_file=numbers)
     print(*summary_lines(report), f"page: {page}", sep="\n")
     if args.accept:
-        print("accepted:", write_json(accepted, report))
-    return 0 if args.accept or as_accepted(report) else 3
+        print("accepted:", write_json(accepted, report.dump()))
+    accepted_again = report.comparison and report.verdict and as_accepted(report.comparison, report.verdict)
+    return 0 if args.accept or accepted_again else 3
 
 
-def as_accepted(report: dict[str, Any]) -> bool:
+def as_accepted(comparison: Comparison, verdict: Verdict) -> bool:
     """Nothing drifted, nothing is missing, and over all styles every measure but the accept rate is stable."""
-    found = report["comparison"]
-    pooled = [row["verdict"] for row in found["rows"] if row["style"] is None and row["measure"] != "accepted"]
-    complete = bool(pooled) and not any(found["not_paired"].values())
-    return complete and set(pooled) == {"stable"} and report["verdict"]["verdict"] != "drifted"
+    pooled = {row.verdict for row in comparison.rows if row.style is None and row.measure != "accepted"}
+    complete = not any(value for _, value in comparison.not_paired.items())
+    return complete and pooled == {"stable"} and verdict.verdict != "drifted"
 
 
 if __name__ == "__main__":

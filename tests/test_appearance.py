@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from portrait.judge.appearance import appearance_features
-from portrait.report.drift import _LOOK_WORDS
+from portrait.report.words import APPEARANCE_WORDS
 
 
 def noise(scale: int) -> np.ndarray:
@@ -37,4 +37,4 @@ def test_size_hardly_matters_and_every_statistic_has_words() -> None:
         appearance_features(cv2.resize(noise(32), (300, 300), interpolation=cv2.INTER_AREA)),
     )
     assert abs(a["lightness"] - b["lightness"]) < 1
-    assert a.keys() == _LOOK_WORDS.keys()
+    assert a.keys() == APPEARANCE_WORDS.keys()

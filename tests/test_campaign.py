@@ -40,7 +40,7 @@ from portrait.loop.stylizer import AttemptLoop
 from portrait.loop.types import Subject
 from portrait.records import Knobs, RgbImage
 from portrait.report.compare import compare
-from portrait.report.drift import measure
+from portrait.report.drift import compute_report
 from portrait.report.runs import read_run
 from portrait.settings import Settings
 from tests.campaigns import (
@@ -436,8 +436,8 @@ def test_a_photo_that_was_moved_is_still_known(tmp_path: Path) -> None:
     made: list[Progress] = []
     run(plan, tmp_path / "run", on_progress=made.append)
     assert [p.made for p in made] == [0]
-    report = measure(read_run(tmp_path / "run"))
-    assert report["verification"][0]["impostor_pairs"] == 4 * 3
+    report = compute_report(read_run(tmp_path / "run"))
+    assert report.verification[0].impostor_pairs == 4 * 3
 
 
 def test_judges_of_another_recipe_do_not_forget_what_the_first_knew(tmp_path: Path) -> None:
@@ -539,8 +539,8 @@ def test_whatever_one_photo_does_the_others_are_made(tmp_path: Path, error: Exce
     assert (counts.failed, counts.pending, counts.accepted + counts.rejected) == (6, 0, 10)
     with Ledger.open(tmp_path / "run") as ledger:
         assert type(error).__name__ in next(ledger.jobs("failed")).reasons[0]
-    report = measure(read_run(tmp_path / "run"))
-    assert (report["overall"]["failed"], report["overall"]["not_acquired"]) == (6, 0)  # it is not known to be the photo
+    report = compute_report(read_run(tmp_path / "run"))
+    assert (report.overall.failed, report.overall.not_acquired) == (6, 0)  # it is not known to be the photo
     assert run(plan, tmp_path / "run", retry=["failed"]).failed == 0
 
 
@@ -604,12 +604,12 @@ def test_a_retry_that_meets_an_error_leaves_the_picture_and_its_verdict(
         if stem.split("/")[0] in odd:
             assert after[stem] == was
             assert f"{stem} could not be made again (RuntimeError: lost the GPU)" in caplog.text or was[0] == "accepted"
-    report = measure(read_run(tmp_path / "run"))
-    assert (report["overall"]["failed"], report["overall"]["accepted"]["count"]) == (0, second.accepted)
+    report = compute_report(read_run(tmp_path / "run"))
+    assert (report.overall.failed, report.overall.accepted.count) == (0, second.accepted)
     with database(tmp_path / "run") as ledger:  # one that has failed all the same is no picture that was delivered
         ledger.execute("UPDATE jobs SET state = 'failed' WHERE place = 0")
-    report = measure(read_run(tmp_path / "run"))
-    assert (report["overall"]["failed"], report["overall"]["accepted"]["of"]) == (1, first.done - 1)
+    report = compute_report(read_run(tmp_path / "run"))
+    assert (report.overall.failed, report.overall.accepted.of) == (1, first.done - 1)
 
 
 @pytest.mark.slow
@@ -736,7 +736,7 @@ def test_a_run_killed_before_it_judged_everybody_is_judged_before_anybody_sees_i
         exported = export_run(killed, tmp_path / "delivery")
         now = read_run(killed)
         assert not exported.settled
-        assert "were not judged against everybody" in compare(now, now)["verdict"]["why"]
+        assert "were not judged against everybody" in compare(now, now)[1].why
     if door == "export":
         again = export_run(killed, tmp_path / "delivery")
         assert again.settled
@@ -744,7 +744,7 @@ def test_a_run_killed_before_it_judged_everybody_is_judged_before_anybody_sees_i
         kept = {str(p.relative_to(tmp_path / "delivery")) for p in (tmp_path / "delivery").rglob("*.png")}
         assert len(kept) == sum(state == "accepted" for state, *_ in found.values())
     elif door == "drift":
-        assert measure(read_run(killed))["run"]["settled"]
+        assert compute_report(read_run(killed)).run.settled
     else:
         prune_run(killed, embeddings=True)
     assert states(killed) == found
@@ -784,7 +784,7 @@ def test_one_person_under_two_names_is_said_and_not_silently_rejected(
     with Ledger.open(tmp_path / "run") as ledger:
         assert ledger.get("alike") == [["p01", "q"]]
         assert not any({row["subject"], row["other"]} == {"p01", "q"} for row in ledger.swapped())
-    assert measure(read_run(tmp_path / "run"))["alike"][0]["subjects"] == ["p01", "q"]
+    assert compute_report(read_run(tmp_path / "run")).duplicate_identities[0].subjects == ("p01", "q")
 
 
 def test_hundreds_of_people_are_one_product(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from portrait.images import read_photo, write_picture
 from portrait.loop.stylizer import AttemptLoop
 from portrait.paths import cpu_threads
 from portrait.recipes.load import load_recipe
-from portrait.report.drift import measure
+from portrait.report.drift import compute_report
 from portrait.report.page import drift_page
 from portrait.report.runs import read_run
 from tests.campaigns import ROOT, done, pictures
@@ -87,9 +87,9 @@ def test_a_campaign_picture_replays(plan: Path, whole: Path, mini: AttemptLoop) 
 
 
 def test_the_report_of_a_real_run_is_one_page(whole: Path) -> None:
-    report = measure(read_run(whole))
-    assert report["failure_to_acquire"]["count"] == 1
-    assert report["overall"]["pictures"] == 4
+    report = compute_report(read_run(whole))
+    assert report.failure_to_acquire.count == 1
+    assert report.overall.pictures == 4
     page = drift_page(whole)
     assert page.count("data:image/webp") >= 6  # four portraits and two photos
     assert 'src="http' not in page

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -33,14 +34,16 @@ from portrait.intervals import (
 from portrait.judge.gallery import genuine_impostor_gap
 from portrait.records.portrait import AttemptRecord
 from portrait.records.reasons import Reason
-from portrait.report.compare import _detectable, _row_verdict, compare, people_needed
-from portrait.report.drift import measure
+from portrait.records.report import DriftReport, DuplicateIdentity, Ratio, ReportJob, ReportPerson, Verdict
+from portrait.report.compare import compare, detectable_drift, people_needed, row_verdict
+from portrait.report.drift import compute_report
 from portrait.report.page import drift_page
-from portrait.report.plots import plots
-from portrait.report.runs import Run, quoted, read_baseline, read_run
-from portrait.report.summary import MOST_GROUPS, protected_groups
-from portrait.report.table import flat
-from portrait.report.verification import _far_interval, error_curve
+from portrait.report.plots import draw_plots
+from portrait.report.runs import Run, read_baseline, read_run, selection_free_similarity
+from portrait.report.schema import report_schema
+from portrait.report.summary import MAX_GROUPS, merge_small_groups
+from portrait.report.table import csv_rows
+from portrait.report.verification import error_curve, far_interval
 from portrait.report.words import summary_lines
 from tests.campaigns import STYLES, database, local, person, write_campaign
 from tests.golden_records import golden_portrait
@@ -125,12 +128,16 @@ def attempt(a: float, d: float, *reasons: str) -> AttemptRecord:
 def test_a_judge_is_quoted_where_the_other_one_chose() -> None:
     limits = {"arcface": 0.5, "dlib": 0.9}
     tried = [attempt(0.6, 0.80, "identity_low:dlib"), attempt(0.4, 0.95, "identity_low:arcface"), attempt(0.7, 0.97)]
-    assert quoted(tried, limits, "dlib") == 0.80  # arcface alone would have taken the first
-    assert quoted(tried, limits, "arcface") == 0.4  # dlib alone the second
+    assert selection_free_similarity(tried, limits, "dlib") == 0.80  # arcface alone would have taken the first
+    assert selection_free_similarity(tried, limits, "arcface") == 0.4  # dlib alone the second
     faulty = [attempt(0.9, 0.99, "not_stylized"), attempt(0.8, 0.95)]
-    assert quoted(faulty, limits, "dlib") == 0.95  # another fault would have been seen by anybody
-    assert quoted([attempt(0.3, 0.7, "x"), attempt(0.4, 0.6, "x")], limits, "dlib") == 0.6  # nobody passes: the nearest
-    assert quoted(tried, {"dlib": 0.9}, "dlib") == 0.80  # a judge alone: the attempt that nobody chose
+    assert selection_free_similarity(faulty, limits, "dlib") == 0.95  # another fault would have been seen by anybody
+    assert (
+        selection_free_similarity([attempt(0.3, 0.7, "x"), attempt(0.4, 0.6, "x")], limits, "dlib") == 0.6
+    )  # nobody passes: the nearest
+    assert (
+        selection_free_similarity(tried, {"dlib": 0.9}, "dlib") == 0.80
+    )  # a judge alone: the attempt that nobody chose
 
 
 def test_the_quoted_likeness_is_not_inflated_by_trying_more_often() -> None:
@@ -145,7 +152,7 @@ def test_the_quoted_likeness_is_not_inflated_by_trying_more_often() -> None:
             tried.append(attempt(*likeness, *(f"identity_low:{judge}" for judge in low)))
         best = max(tried, key=lambda one: min(one.similarity.values()))
         chosen.append(best.similarity["dlib"])
-        honest.append(quoted(tried, limits, "dlib"))
+        honest.append(selection_free_similarity(tried, limits, "dlib"))
     assert np.mean(chosen) > 0.5
     assert abs(np.mean(honest)) < 0.08
 
@@ -180,107 +187,114 @@ def a_run(people: int, shift: float = 0.0, seed: int = 0, *, accept: float = 0.9
                     "quoted": {"arcface": a, "dlib": d}, "thresholds": {"arcface": 0.35, "dlib": 0.945},
                 }
             )  # fmt: skip
-    listed = [{"subject": f"p{n}", "columns": {}, "failure": None} for n in range(people)]
-    return Run(name="x", jobs=jobs, people=listed, separation={"arcface": 0.62, "dlib": 0.13})
+    listed = [ReportPerson(subject=f"p{n}", columns={}, failure=None) for n in range(people)]
+    validated = [ReportJob.model_validate(job) for job in jobs]
+    return Run(name="x", jobs=validated, people=listed, genuine_impostor_gap={"arcface": 0.62, "dlib": 0.13})
 
 
-def verdict(current: Run, baseline: Run) -> dict[str, Any]:
-    return compare(current, baseline)["verdict"]
+def verdict(current: Run, baseline: Run) -> Verdict:
+    return compare(current, baseline)[1]
+
+
+def failed(job: ReportJob) -> ReportJob:
+    return job.model_copy(update={"delivered": None, "state": "failed"})
+
+
+def lost(person: ReportPerson) -> ReportPerson:
+    return person.model_copy(update={"failure": "no face"})
 
 
 def test_other_seeds_are_stable_and_a_planted_change_is_drifted() -> None:
-    assert verdict(a_run(40, seed=1), a_run(40, seed=2))["verdict"] == "stable"
+    assert verdict(a_run(40, seed=1), a_run(40, seed=2)).verdict == "stable"
     moved = verdict(a_run(40, -0.06, seed=1), a_run(40, seed=2))
-    assert moved["verdict"] == "drifted"
-    assert "likeness by" in moved["why"]
-    assert verdict(a_run(40, style_shift=0.1, seed=1), a_run(40, seed=2))["verdict"] == "drifted"
-    assert verdict(a_run(40, accept=0.3, seed=1), a_run(40, seed=2))["verdict"] == "drifted"
+    assert moved.verdict == "drifted"
+    assert "likeness by" in moved.why
+    assert verdict(a_run(40, style_shift=0.1, seed=1), a_run(40, seed=2)).verdict == "drifted"
+    assert verdict(a_run(40, accept=0.3, seed=1), a_run(40, seed=2)).verdict == "drifted"
 
 
 def test_other_seeds_are_hardly_ever_called_drifted() -> None:
     false_alarms = sum(
-        verdict(a_run(20, seed=2 * n), a_run(20, seed=2 * n + 1))["verdict"] == "drifted" for n in range(60)
+        verdict(a_run(20, seed=2 * n), a_run(20, seed=2 * n + 1)).verdict == "drifted" for n in range(60)
     )
     assert false_alarms <= 2  # a true change of nothing must also reach the tolerance
 
 
 def test_a_small_change_that_is_certain_is_not_called_drift() -> None:
     """With very many people every difference is seen; one below the tolerance is still no drift."""
-    assert verdict(a_run(600, -0.01, seed=1), a_run(600, seed=2))["verdict"] == "stable"
+    assert verdict(a_run(600, -0.01, seed=1), a_run(600, seed=2)).verdict == "stable"
 
 
 def test_few_people_are_too_few_and_it_is_said_how_many_would_do() -> None:
     few = verdict(a_run(4, seed=1), a_run(4, seed=2))
-    assert few["verdict"] == "too few to say"
-    assert "4 people" in few["why"]
+    assert few.verdict == "inconclusive"
+    assert "4 people" in few.why
     some = verdict(a_run(9, seed=1), a_run(9, seed=2))
-    assert some["verdict"] == "too few to say"
-    assert "people would do" in some["why"]
-    assert people_needed({"people": 10, "interval": [-0.2, 0.2], "tolerance": 0.1}) == 40
+    assert some.verdict == "inconclusive"
+    assert "people would do" in some.why
+    row = compare(a_run(9, seed=1), a_run(9, seed=2))[0].rows[0]
+    assert people_needed(row.model_copy(update={"people": 10, "interval": (-0.2, 0.2), "tolerance": 0.1})) == 40
 
 
 def test_only_the_same_photo_of_the_same_person_is_a_pair() -> None:
     current, baseline = a_run(12, seed=1), a_run(12, seed=2)
-    current.jobs[0]["photo"] = "another"
-    for job in current.jobs[4:6]:
-        job["delivered"], job["state"] = None, "failed"
-    current.people[2]["failure"] = "no face"
-    found = compare(current, baseline)["comparison"]
-    assert found["people"] == 11  # one photo of two styles was exchanged, one person is not acquired
-    assert found["not_paired"]["other_photo"] == ["p0"]
-    assert found["not_paired"]["no_longer_acquired"] == ["p2"]
+    current.jobs[0] = current.jobs[0].model_copy(update={"photo": "another"})
+    current.jobs[4:6] = map(failed, current.jobs[4:6])
+    current.people[2] = lost(current.people[2])
+    found, _ = compare(current, baseline)
+    assert found.people == 11  # one photo of two styles was exchanged, one person is not acquired
+    assert found.not_paired.other_photo == ("p0",)
+    assert found.not_paired.no_longer_acquired == ("p2",)
 
 
 def test_a_person_who_is_lost_keeps_a_run_from_being_stable() -> None:
     current = a_run(40, seed=1)
-    for job in current.jobs[:2]:
-        job["delivered"], job["state"] = None, "failed"
-    current.people[0]["failure"] = "no face"
-    lost = verdict(current, a_run(40, seed=2))
-    assert lost["verdict"] == "too few to say"
-    assert "could not be acquired" in lost["why"]
+    current.jobs[:2] = map(failed, current.jobs[:2])
+    current.people[0] = lost(current.people[0])
+    said = verdict(current, a_run(40, seed=2))
+    assert said.verdict == "inconclusive"
+    assert "could not be acquired" in said.why
 
 
 @pytest.mark.slow
 def test_a_run_that_is_not_finished_is_never_stable(made: Path, tmp_path: Path) -> None:
     current, baseline = a_run(40, seed=1), a_run(40, seed=2)
     for side in (current, baseline):
-        said = compare(replace(side, pending=3), baseline if side is current else current)["verdict"]
-        assert said["verdict"] == "too few to say"
-    assert "3 pictures of this run are not made yet" in verdict(replace(current, pending=3), baseline)["why"]
-    assert verdict(replace(a_run(40, -0.06, seed=1), pending=3), baseline)["verdict"] == "drifted"
+        said = compare(replace(side, pending=3), baseline if side is current else current)[1]
+        assert said.verdict == "inconclusive"
+    assert "3 pictures of this run are not made yet" in verdict(replace(current, pending=3), baseline).why
+    assert verdict(replace(a_run(40, -0.06, seed=1), pending=3), baseline).verdict == "drifted"
     run_campaign(read_plan(made / "campaign.toml"), tmp_path / "half", local(), limit=20)
-    report = measure(read_run(tmp_path / "half"))
-    assert report["run"]["pending"] == 34 - 20
+    report = compute_report(read_run(tmp_path / "half"))
+    assert report.run.pending == 34 - 20
     assert "14 pictures are not made yet" in drift_page(tmp_path / "half")
     assert "not made yet, and in no figure: 14 pictures" in summary_lines(report)
 
 
 def test_a_style_or_a_picture_that_was_dropped_keeps_a_run_from_being_stable() -> None:
     current, baseline = a_run(40, seed=1), a_run(40, seed=2)
-    assert verdict(current, baseline)["verdict"] == "stable"
-    no_comic = replace(current, jobs=[job for job in current.jobs if job["style"] == "oil"])
+    assert verdict(current, baseline).verdict == "stable"
+    no_comic = replace(current, jobs=[job for job in current.jobs if job.style == "oil"])
     said = verdict(no_comic, baseline)
-    assert said["verdict"] == "too few to say"
-    assert said["why"] == "40 pictures of the baseline are not in this run, all of comic among them"
-    assert verdict(baseline, no_comic)["verdict"] == "stable"  # a new style is compared with nothing
+    assert said.verdict == "inconclusive"
+    assert said.why == "40 pictures of the baseline are not in this run, all of comic among them"
+    assert verdict(baseline, no_comic).verdict == "stable"  # a new style is compared with nothing
     less = replace(current, jobs=current.jobs[:-1])
-    assert "1 pictures of the baseline are not in this run" in verdict(less, baseline)["why"]
-    one = replace(current, jobs=[job for job in current.jobs if job["style"] == "oil" or job["subject"] == "p3"])
-    few = replace(baseline, jobs=[job for job in baseline.jobs if job["style"] == "oil" or job["subject"] == "p3"])
-    assert verdict(one, few)["why"] == "only one person is in both runs in comic"
+    assert "1 pictures of the baseline are not in this run" in verdict(less, baseline).why
+    one = replace(current, jobs=[job for job in current.jobs if job.style == "oil" or job.subject == "p3"])
+    few = replace(baseline, jobs=[job for job in baseline.jobs if job.style == "oil" or job.subject == "p3"])
+    assert verdict(one, few).why == "only one person is in both runs in comic"
     more = a_run(50, seed=2)  # other people are another sample, and no reason
-    assert verdict(current, more)["verdict"] == "stable"
+    assert verdict(current, more).verdict == "stable"
 
 
 def test_a_failure_that_is_not_the_photo_s_is_no_failure_to_acquire() -> None:
     current = a_run(40, seed=1)
-    for job in current.jobs[:2]:
-        job["delivered"], job["state"] = None, "failed"
-    left = compare(current, a_run(40, seed=2))
-    assert left["comparison"]["not_paired"]["no_longer_acquired"] == []
-    assert left["comparison"]["not_paired"]["failed_current"] == 2
-    assert left["verdict"]["why"] == "2 pictures of this run failed"
+    current.jobs[:2] = map(failed, current.jobs[:2])
+    left, said = compare(current, a_run(40, seed=2))
+    assert left.not_paired.no_longer_acquired == ()
+    assert left.not_paired.failed_current == 2
+    assert said.why == "2 pictures of this run failed"
 
 
 def test_a_tolerance_outlives_the_embeddings_it_was_measured_by(made: Path, tmp_path: Path) -> None:
@@ -292,17 +306,19 @@ def test_a_tolerance_outlives_the_embeddings_it_was_measured_by(made: Path, tmp_
         prune_run(tmp_path / name, embeddings=True)
     pruned = [read_run(tmp_path / name) for name in ("again", "run")]
     assert not pruned[1].identities
-    assert pruned[1].separation == pytest.approx(baseline.separation, abs=1e-5)
-    before, after = compare(current, baseline)["comparison"]["rows"], compare(*pruned)["comparison"]["rows"]
-    assert [row["tolerance"] for row in after] == pytest.approx([row["tolerance"] for row in before], abs=2e-5)
+    assert pruned[1].genuine_impostor_gap == pytest.approx(baseline.genuine_impostor_gap, abs=1e-5)
+    before, after = compare(current, baseline)[0].rows, compare(*pruned)[0].rows
+    assert [row.tolerance for row in after] == pytest.approx([row.tolerance for row in before], abs=2e-5)
     a, b = a_run(40, seed=1), a_run(40, seed=2)
-    assert verdict(replace(a, separation={}), replace(b, separation={}))["why"].startswith("how far a stranger is")
-    tolerances = [row["tolerance"] for row in compare(a, b)["comparison"]["rows"]]
-    one = compare(a, replace(b, separation={}))
-    assert [row["tolerance"] for row in one["comparison"]["rows"]] == tolerances
+    assert verdict(replace(a, genuine_impostor_gap={}), replace(b, genuine_impostor_gap={})).why.startswith(
+        "how far a stranger is"
+    )
+    tolerances = [row.tolerance for row in compare(a, b)[0].rows]
+    one, _ = compare(a, replace(b, genuine_impostor_gap={}))
+    assert [row.tolerance for row in one.rows] == tolerances
     moved = a_run(40, -0.08, seed=1)  # of dlib by 0.016: more than 5 % of 0.13, less than 5 % of 0.5
-    found = compare(moved, replace(b, separation={}))["comparison"]["rows"]
-    assert next(row for row in found if row["judge"] == "dlib")["verdict"] == "drifted"
+    found = compare(moved, replace(b, genuine_impostor_gap={}))[0].rows
+    assert next(row for row in found if row.judge == "dlib").verdict == "drifted"
 
 
 def test_the_separation_is_the_mean_of_all_own_pairs_minus_that_of_all_others() -> None:
@@ -320,8 +336,8 @@ def test_the_separation_is_the_mean_of_all_own_pairs_minus_that_of_all_others() 
 
 def test_more_groups_than_can_be_shown_are_put_together_and_not_dropped() -> None:
     values = {f"{chr(97 + n)}{i}": chr(97 + n) for n in range(20) for i in range(6 + n)}
-    named = protected_groups(values)
-    assert len(set(named.values())) == MOST_GROUPS
+    named = merge_small_groups(values)
+    assert len(set(named.values())) == MAX_GROUPS
     assert named["a0"] == "(others: 9 groups)"
     assert named["t0"] == "t"
     assert named.keys() == values.keys()
@@ -329,11 +345,11 @@ def test_more_groups_than_can_be_shown_are_put_together_and_not_dropped() -> Non
 
 def test_no_group_is_shown_that_is_too_small_or_could_be_found_by_subtraction() -> None:
     values = {f"a{n}": "art" for n in range(8)} | {f"b{n}": "law" for n in range(6)} | {"c": "board"}
-    named = protected_groups(values)
+    named = merge_small_groups(values)
     assert set(named.values()) == {"art", "(others: 2 groups)"}  # law joins, or board would be all minus the rest
     values |= {f"c{n}": "it" for n in range(4)}
-    assert set(protected_groups(values).values()) == {"art", "law", "(others: 2 groups)"}
-    assert set(protected_groups({"a": "x"}).values()) == {"(x)"}
+    assert set(merge_small_groups(values).values()) == {"art", "law", "(others: 2 groups)"}
+    assert set(merge_small_groups({"a": "x"}).values()) == {"(x)"}
 
 
 # --- a run on the fakes
@@ -355,29 +371,29 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_report_counts_failures_and_drops_none(made: Path) -> None:
-    report = measure(read_run(made / "run"))
-    missing = report["failure_to_acquire"]
-    assert (missing["count"], missing["of"]) == (1, 17)
-    assert missing["people"][0]["subject"] == "nobody"
-    assert report["overall"]["pictures"] == 32
-    assert report["overall"]["accepted"]["of"] == 32
-    assert report["overall"]["not_acquired"] == 2
+    report = compute_report(read_run(made / "run"))
+    missing = report.failure_to_acquire
+    assert (missing.count, missing.of) == (1, 17)
+    assert missing.people[0].subject == "nobody"
+    assert report.overall.pictures == 32
+    assert report.overall.accepted.of == 32
+    assert report.overall.not_acquired == 2
     with Ledger.open(made / "run") as ledger:
         counts = ledger.counts()
-    assert report["overall"]["attempts"] == counts.attempts
-    assert report["overall"]["accepted"]["count"] == counts.accepted
-    assert [g["group"] for g in report["groups"]["department"]] == ["art", "law"]
-    assert sum(g["pictures"] for g in report["groups"]["department"]) == 32
+    assert report.overall.attempts == counts.attempts
+    assert report.overall.accepted.count == counts.accepted
+    assert [g.group for g in report.groups["department"]] == ["art", "law"]
+    assert sum(g.pictures for g in report.groups["department"]) == 32
 
 
 def test_genuine_and_impostor_pairs_are_all_of_the_run(made: Path) -> None:
-    report = measure(read_run(made / "run"))
-    for entry in report["verification"]:
-        assert entry["genuine_pairs"] == 16
-        assert entry["impostor_pairs"] == 16 * 15
-        assert sum(entry["genuine"]["counts"]) == 16
-        assert sum(entry["impostor"]["counts"]) == 16 * 15
-        far, frr = [p[1] for p in entry["det"]], [p[2] for p in entry["det"]]
+    report = compute_report(read_run(made / "run"))
+    for entry in report.verification:
+        assert entry.genuine_pairs == 16
+        assert entry.impostor_pairs == 16 * 15
+        assert sum(entry.genuine.counts) == 16
+        assert sum(entry.impostor.counts) == 16 * 15
+        far, frr = [p[1] for p in entry.det], [p[2] for p in entry.det]
         assert far == sorted(far, reverse=True)
         assert frr == sorted(frr)
         assert (far[0], frr[0], far[-1], frr[-1]) == (1, 0, 0, 1)
@@ -402,11 +418,11 @@ def test_the_interval_of_false_accepts_is_over_people_with_all_their_pictures() 
     passed = np.zeros((12, 24), bool)
     passed[:, 12:] = np.random.default_rng(0).random((12, 12)) < 0.3
     passed[np.arange(12), np.arange(12)] = passed[np.arange(12), 12 + np.arange(12)] = True  # their own, never counted
-    low, high = _far_interval(people, people + people, passed) or pytest.fail("no interval")
+    low, high = far_interval(people, people + people, passed) or pytest.fail("no interval")
     own = np.array(people)[:, None] == np.array(people + people)
     assert 0 < low < passed[~own].mean() < high < 0.3
-    assert _far_interval(people, people, np.eye(12, dtype=bool)) == [0, round(wilson(0, 12)[1], 5)]
-    assert _far_interval(people, ["p0", "p1"], np.ones((12, 2), bool)) is None
+    assert far_interval(people, people, np.eye(12, dtype=bool)) == (0, round(wilson(0, 12)[1], 5))
+    assert far_interval(people, ["p0", "p1"], np.ones((12, 2), bool)) is None
 
 
 def test_the_interval_of_a_share_of_pairs_covers_it_about_as_often_as_it_says() -> None:
@@ -424,16 +440,16 @@ def test_a_report_stands_though_a_person_s_embedding_is_gone(made: Path, tmp_pat
     shutil.copytree(made / "run", tmp_path / "run")
     with database(tmp_path / "run") as ledger:
         ledger.execute("UPDATE subjects SET embeddings = NULL WHERE name = 'p03'")
-    report = measure(read_run(tmp_path / "run"))
-    assert {entry["genuine_pairs"] for entry in report["verification"]} == {15}
-    assert len(report["same_person"]["people"]) == 16
+    report = compute_report(read_run(tmp_path / "run"))
+    assert {entry.genuine_pairs for entry in report.verification} == {15}
+    assert len(report.same_person.people) == 16
 
 
 def test_the_same_plan_with_other_seeds_has_not_drifted(made: Path) -> None:
-    report = measure(read_run(made / "again"), read_run(made / "run"))
-    assert report["verdict"]["verdict"] != "drifted"
-    assert report["comparison"]["people"] == 16
-    assert {row["measure"] for row in report["comparison"]["rows"]} == {"likeness", "style_on_face", "accepted"}
+    report = compute_report(read_run(made / "again"), read_run(made / "run"))
+    assert report.verdict.verdict != "drifted"
+    assert report.comparison.people == 16
+    assert {row.measure for row in report.comparison.rows} == {"likeness", "style_on_face", "accepted"}
 
 
 @pytest.mark.slow
@@ -452,25 +468,26 @@ def test_a_planted_change_of_a_knob_is_drift_and_ends_with_three(made: Path) -> 
 
 def test_odd_pictures_and_people_come_first(made: Path) -> None:
     run = read_run(made / "run")
-    chosen = [n for n, job in enumerate(run.jobs) if job["style"] == "oil"]
+    chosen = [n for n, job in enumerate(run.jobs) if job.style == "oil"]
     run.looks[chosen[3]] = {name: value + 30 for name, value in run.looks[chosen[3]].items()}
     swapped = chosen[5]
     run.embeddings[swapped] = {"arcface": -run.embeddings[swapped]["arcface"], "dlib": -run.embeddings[swapped]["dlib"]}
-    report = measure(run)
-    (oil,) = [entry for entry in report["consistency"] if entry["style"] == "oil"]
-    assert oil["odd"] >= 1
-    assert max(run.jobs, key=lambda j: j.get("look", {}).get("distance", 0)) is run.jobs[chosen[3]]
-    first = report["same_person"]["people"][0]
-    assert first["subject"] == run.jobs[swapped]["subject"]
-    assert first["odd_one_out"]["style"] == "oil"
+    report = compute_report(run)
+    (oil,) = [entry for entry in report.consistency if entry.style == "oil"]
+    assert oil.odd >= 1
+    odd = max(report.jobs, key=lambda job: job.appearance.distance if job.appearance else 0)
+    assert odd == report.jobs[chosen[3]]
+    first = report.same_person.people[0]
+    assert first.subject == run.jobs[swapped].subject
+    assert first.odd_one_out.style == "oil"
 
 
 def test_every_number_of_the_json_is_in_the_csv(made: Path) -> None:
     """Each number of the report in turn becomes one that there is only once, and must come up in a cell. What names a
     row is a number too, and points of curves and bins of histograms are excepted, as the schema says."""
-    run = read_run(made / "again")
-    report = measure(run, read_run(made / "run"))
-    report["alike"] = [{"subjects": ["p01", "p02"], "similarity": {"dlib": 0.97}}]
+    report = compute_report(read_run(made / "again"), read_run(made / "run"))
+    duplicate = DuplicateIdentity(subjects=("p01", "p02"), similarity={"dlib": 0.97})
+    report = report.model_copy(update={"duplicate_identities": (duplicate,)})
     given: dict[float, str] = {}
 
     def mark(value: Any, place: str) -> Any:
@@ -482,15 +499,14 @@ def test_every_number_of_the_json_is_in_the_csv(made: Path) -> None:
             return [mark(inner, place) for inner in value]
         if isinstance(value, bool) or not isinstance(value, int | float):
             return value
-        given[float(len(given)) + 0.5] = place
-        return float(len(given)) - 0.5
+        given[float(len(given)) + 1.0] = place
+        return len(given)
 
-    cells = {cell for row in flat(mark(report, "report")) for cell in row if isinstance(cell, float)}
+    marked = DriftReport.model_validate(mark(report.dump(), "report"))
+    cells = {cell for row in csv_rows(marked) for cell in (row.value, row.low, row.high, row.count, row.of)}
     assert {place for number, place in given.items() if number not in cells} == set()
     assert len(given) > 1000
-    schema = json.loads((Path(page_module.__file__).parent / "drift.schema.json").read_text("utf-8"))
-    assert flat(report)[0] == list(schema["$defs"]["csv_row"]["properties"])
-    places = [tuple(row[:6]) for row in flat(report)]
+    places = [(row.section, row.recipe, row.style, row.column, row.group, row.measure) for row in csv_rows(report)]
     assert len(set(places)) == len(places)
 
 
@@ -503,7 +519,7 @@ def test_json_csv_and_summary_carry_the_same_numbers_and_follow_the_schema(made:
     report = json.loads((out / "x.json").read_text())
     assert report["verdict"]["verdict"].upper() in printed
     rows = list(csv.DictReader((out / "x.csv").read_text("utf-8-sig").splitlines()))
-    assert len(rows) == len(flat(report)) - 1
+    assert len(rows) == len(csv_rows(DriftReport.model_validate(report)))
     (accepted,) = [r for r in rows if (r["section"], r["measure"]) == ("overall", "accepted")]
     assert float(accepted["value"]) == report["overall"]["accepted"]["rate"]
     assert float(accepted["low"]) == report["overall"]["accepted"]["interval"][0]
@@ -512,34 +528,7 @@ def test_json_csv_and_summary_carry_the_same_numbers_and_follow_the_schema(made:
             r for r in rows if (r["section"], r["style"], r["measure"]) == ("style", style["style"], "style_on_face")
         ]
         assert float(row["value"]) == style["style_on_face"]["mean"]
-    follows(report, json.loads((Path(__file__).parents[1] / "portrait" / "report" / "drift.schema.json").read_text()))
-
-
-def follows(value: Any, schema: dict[str, Any], place: str = "report") -> None:
-    """The part of JSON Schema that drift.schema.json uses; every key of an object must be described."""
-    kinds = {
-        "object": dict,
-        "array": list,
-        "string": str,
-        "number": (int, float),
-        "integer": int,
-        "boolean": bool,
-        "null": type(None),
-    }
-    allowed = schema.get("type", list(kinds))
-    names = [allowed] if isinstance(allowed, str) else allowed
-    assert any(isinstance(value, kinds[name]) for name in names), f"{place}: {value!r} is no {names}"
-    if isinstance(value, dict):
-        assert set(schema.get("required", ())) <= value.keys(), (
-            f"{place} lacks {set(schema['required']) - value.keys()}"
-        )
-        for key, inner in value.items():
-            rule = schema.get("properties", {}).get(key, schema.get("additionalProperties"))
-            assert rule is not None, f"{place}.{key} is not described"
-            follows(inner, rule, f"{place}.{key}")
-    elif isinstance(value, list) and "items" in schema:
-        for n, inner in enumerate(value):
-            follows(inner, schema["items"], f"{place}[{n}]")
+    jsonschema.Draft202012Validator(report_schema()).validate(report)
 
 
 @pytest.mark.slow
@@ -560,24 +549,24 @@ def test_a_kept_json_is_as_good_a_baseline_as_the_run(made: Path) -> None:
     )
     current = read_run(made / "again")
     a, b = compare(current, read_baseline(out)), compare(current, read_baseline(made / "run"))
-    assert a["verdict"]["verdict"] == b["verdict"]["verdict"]
-    for x, y in zip(a["comparison"]["rows"], b["comparison"]["rows"], strict=True):
-        assert x["difference"] == pytest.approx(y["difference"], abs=1e-4)
+    assert a[1].verdict == b[1].verdict
+    for x, y in zip(a[0].rows, b[0].rows, strict=True):
+        assert x.difference == pytest.approx(y.difference, abs=1e-4)
     assert "embedding" not in out.read_text()
 
 
 def test_drift_ends_with_three(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import portrait.report.write as write
 
-    report = measure(read_run(made / "run"))
+    report = compute_report(read_run(made / "run"))
     for verdict_, fail_on, code in (
         ("drifted", "drifted", 3),
         ("drifted", None, 0),
-        ("too few to say", "drifted", 0),
-        ("too few to say", "unclear", 3),
+        ("inconclusive", "drifted", 0),
+        ("inconclusive", "unclear", 3),
         ("stable", "unclear", 0),
     ):
-        said = report | {"verdict": {"verdict": verdict_, "why": "", "power": None}}
+        said = report.model_copy(update={"verdict": Verdict(verdict=verdict_, why="", power=None)})
         monkeypatch.setattr(write, "write_report", lambda *a, said=said, **k: said)
         baseline = ["--baseline", str(made / "again")]
         assert main(["drift", str(made / "run"), *baseline, *(["--fail-on", fail_on] if fail_on else [])]) == code
@@ -597,10 +586,10 @@ def test_without_embeddings_the_rest_of_the_report_stands(made: Path, tmp_path: 
     shutil.copytree(made / "run", tmp_path / "run")
     with Ledger.open(tmp_path / "run") as ledger:
         assert ledger.forget() > 0
-    report = measure(read_run(tmp_path / "run"))
-    assert report["verification"] == []
-    assert report["same_person"] is None
-    assert report["overall"]["accepted"]["of"] == 32
+    report = compute_report(read_run(tmp_path / "run"))
+    assert report.verification == ()
+    assert report.same_person is None
+    assert report.overall.accepted.of == 32
 
 
 # --- the page
@@ -616,8 +605,8 @@ def test_the_page_loads_nothing_and_holds_every_picture(made: Path) -> None:
     assert len(re.findall(r'id="([^"]+)"', page)) == len(set(re.findall(r'id="([^"]+)"', page)))
     for heading in ("Against the baseline", "By style", "Pictures", "Likeness", "One look", "Groups", "Method"):
         assert f"<h2>{heading}</h2>" in page
-    report = measure(read_run(made / "again"), read_run(made / "run"))
-    assert report["verdict"]["verdict"] in page
+    report = compute_report(read_run(made / "again"), read_run(made / "run"))
+    assert report.verdict.verdict in page
     assert page.count('<svg class="plot"') >= 7
 
 
@@ -642,16 +631,20 @@ def test_beside_a_picture_stands_that_of_the_same_recipe_and_photo(made: Path, t
 
 @pytest.mark.slow
 def test_plots_hide_no_reason_and_no_open_end(made: Path) -> None:
-    report = measure(read_run(made / "run"))
-    style = report["styles"][0]
-    style["reasons"] = {f"reason_{n}": 20 - n for n in range(11)}
-    style["attempts_per_accepted"] = {"value": 3.0, "interval": [1.5, None]}
-    drawn = plots(report)
-    assert "reason 6" in drawn["reasons"]
-    assert "reason 7" not in drawn["reasons"]
-    assert "4 rarer reasons" in drawn["reasons"] or "5 rarer reasons" in drawn["reasons"]
-    style["attempts_per_accepted"] = {"value": 3.0, "interval": [1.5, 3.0]}
-    assert drawn["effort"].count("<use") == plots(report)["effort"].count("<use") + 1  # an arrow where there is no end
+    report = compute_report(read_run(made / "run"))
+
+    def drawn(interval: tuple[float, float | None]) -> dict[str, str]:
+        cost = Ratio(value=3.0, interval=interval)
+        reasons = {f"reason_{n}": 20 - n for n in range(11)}
+        style = report.styles[0].model_copy(update={"reasons": reasons, "attempts_per_accepted": cost})
+        return draw_plots(report.model_copy(update={"styles": (style, *report.styles[1:])}))
+
+    plots = drawn((1.5, None))
+    assert "reason 6" in plots["reasons"]
+    assert "reason 7" not in plots["reasons"]
+    assert "4 rarer reasons" in plots["reasons"] or "5 rarer reasons" in plots["reasons"]
+    closed = drawn((1.5, 3.0))["effort"]
+    assert plots["effort"].count("<use") == closed.count("<use") + 1  # an arrow where there is no end
 
 
 @pytest.mark.slow
@@ -684,21 +677,25 @@ def test_a_page_of_a_thousand_pictures_stays_below_25_megabytes(
 ) -> None:
     """Noise is the worst that can be compressed. All pictures are links to one, which is made small only once here."""
     drawn = functools.cache(page_module._thumbnail)
-    monkeypatch.setattr(page_module, "_thumbnail", lambda path, side, share: drawn(path.resolve(), side, share))
+    monkeypatch.setattr(
+        page_module,
+        "_thumbnail",
+        lambda folder, file, *size: drawn(tmp_path, (folder / file).resolve(), *size),
+    )
     noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
     write_picture(tmp_path / "noise.png", noise)
     run = a_run(500)
+    run.jobs[:] = [job.model_copy(update={"output": "noise.png"}) for job in run.jobs]
     for job in run.jobs:
-        job["output"] = "noise.png"
-        before = tmp_path / before_file(job["subject"], job["recipe"])
+        before = tmp_path / before_file(job.subject, job.recipe)
         if not before.exists():
             before.parent.mkdir(parents=True)
             before.symlink_to(tmp_path / "noise.png")
-    page = page_module.render_page(measure(run), tmp_path)
+    page = page_module.render_page(compute_report(run), tmp_path)
     assert page.count('<li class="card') == page.count("<img loading") == 1000
     assert len(page) < 25 * 2**20
     assert page.count("{background-image:url(data:") == 500
-    assert drawn(tmp_path / "gone.png", 128, 7000) == ""
+    assert drawn(tmp_path, "gone.png", 128, 7000) == ""
 
 
 def test_the_stated_power_clears_the_tolerance_as_well() -> None:
@@ -708,14 +705,9 @@ def test_the_stated_power_clears_the_tolerance_as_well() -> None:
     noise = rng.normal(0, spread, (400, 40))
     for row in noise:
         (result,) = simultaneous_differences(row[:, None], np.array([False]), rounds=400, seed=1)
-        moved = _detectable(result, tolerance)
-        entry = {
-            "people": 40,
-            "difference": result.mean + moved,
-            "interval": [result.low + moved, result.high + moved],
-            "tolerance": tolerance,
-        }
-        seen.append(_row_verdict(entry) == "drifted")
+        moved = detectable_drift(result, tolerance)
+        interval = (result.low + moved, result.high + moved)
+        seen.append(row_verdict(result.mean + moved, interval, tolerance, people=40) == "drifted")
     assert 0.7 < np.mean(seen) < 0.9, np.mean(seen)
 
 

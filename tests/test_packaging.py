@@ -39,7 +39,6 @@ def test_the_wheel_carries_mini_and_the_tables(tmp_path: Path) -> None:
         "recipes/mini.curves.json",
         "recipes/photo.thresholds.json",
         "campaign/campaign.toml",
-        "report/drift.schema.json",
         "report/templates/drift.html",
         "report/templates/drift.css",
         "report/templates/drift.js",

@@ -75,10 +75,10 @@ def test_filters_keys_and_the_slider_do_what_they_say(page: Any, report: Path) -
     page.locator("[name=style]").select_option("oil")
     assert count.inner_text() == "16 of 32 pictures"
     assert {cards.nth(n).get_attribute("data-style") for n in range(cards.count())} == {"oil"}
-    reason = next(job["reasons"][0] for job in jobs if job["reasons"])
+    reason = next(job.reasons[0] for job in jobs if job.reasons)
     page.locator("[name=style]").select_option("")
     page.locator("[name=reason]").select_option(reason)
-    assert cards.count() == sum(reason in job["reasons"] for job in jobs) > 0
+    assert cards.count() == sum(reason in job.reasons for job in jobs) > 0
     page.locator("[name=reason]").select_option("")
 
     page.locator("h1").click()

@@ -11,13 +11,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
 from portrait.images import write_bytes, write_json
-from portrait.report.drift import _LOOK_WORDS, measure
+from portrait.records.portrait import LicenseLink
+from portrait.records.report import DriftReport, ReportJob, ReportPerson
+from portrait.report.drift import compute_report
 from portrait.report.runs import Run
-from portrait.report.table import flat
+from portrait.report.schema import report_schema
+from portrait.report.words import APPEARANCE_WORDS
+from portrait.report.write import csv_text
 
 GOLDEN = Path(__file__).parent / "golden" / "reports"
 STYLES = ("oil", "comic")
@@ -66,38 +71,32 @@ def golden_run(name: str, seed: int, likeness: float) -> Run:
                 "output": f"pictures/{subject}/{style}.png", "first": first, "quoted": first["similarity"],
                 "delivered": delivered, "thresholds": THRESHOLDS, "seed": len(jobs),
             }  # fmt: skip
-            looks[-1] = {key: float(rng.normal(STYLES.index(style), 0.1)) for key in _LOOK_WORDS}
+            looks[-1] = {key: float(rng.normal(STYLES.index(style), 0.1)) for key in APPEARANCE_WORDS}
             embeddings[-1] = seen
     looks[0]["chroma"] += 5.0
     people = [
-        {"subject": subject, "columns": {"department": "art" if n < 7 else "law"}, "failure": None}
+        ReportPerson(subject=subject, columns={"department": "art" if n < 7 else "law"}, failure=None)
         for n, subject in enumerate(identities)
     ]
-    people.append({"subject": "nobody", "columns": {"department": "law"}, "failure": "no face in it"})
+    people.append(ReportPerson(subject="nobody", columns={"department": "law"}, failure="no face in it"))
     return Run(
         name=name,
-        jobs=jobs,
+        jobs=[ReportJob.model_validate(job) for job in jobs],
         people=people,
-        separation={"arcface": 0.61234, "dlib": 0.51234},
+        genuine_impostor_gap={"arcface": 0.61234, "dlib": 0.51234},
         looks=looks,
         embeddings=embeddings,
         identities=identities,
-        licenses=[{"part": "mini", "license": "Apache-2.0", "commercial": "yes"}],
+        licenses=[LicenseLink(part="mini", license="Apache-2.0", commercial="yes")],
         far=0.01,
         pending=1,
     )
 
 
-def golden_report(name: str) -> dict[str, Any]:
+def golden_report(name: str) -> DriftReport:
     current, baseline = golden_run("spring", 1, 1.0), golden_run("winter", 2, 1.6)
-    report = measure(current, baseline if name == "comparison" else None)
-    return report | {"portrait": "0.1.0", "created": "2026-01-01T00:00:00+00:00"}
-
-
-def table(report: dict[str, Any]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(flat(report))
-    return text.getvalue()
+    report = compute_report(current, baseline if name == "comparison" else None)
+    return report.model_copy(update={"portrait": "0.1.0", "created": "2026-01-01T00:00:00+00:00"})
 
 
 def close(value: object, golden: object) -> None:
@@ -121,9 +120,9 @@ def close(value: object, golden: object) -> None:
 @pytest.mark.parametrize("name", ["report", "comparison"])
 def test_the_files_of_a_report_are_what_they_were(name: str) -> None:
     report = golden_report(name)
-    close(json.loads(json.dumps(report)), json.loads((GOLDEN / f"{name}.json").read_text()))
+    close(report.dump(), json.loads((GOLDEN / f"{name}.json").read_text()))
     rows, golden = (
-        list(csv.reader(io.StringIO(text))) for text in (table(report), (GOLDEN / f"{name}.csv").read_text())
+        list(csv.reader(io.StringIO(text))) for text in (csv_text(report), (GOLDEN / f"{name}.csv").read_text())
     )
     assert [row[:6] for row in rows] == [row[:6] for row in golden]
     for row, other in zip(rows[1:], golden[1:], strict=True):
@@ -132,7 +131,30 @@ def test_the_files_of_a_report_are_what_they_were(name: str) -> None:
             assert (float(cell) == pytest.approx(float(expected), abs=2e-4)) if numeric else cell == expected
 
 
+@pytest.mark.parametrize("name", ["report", "comparison"])
+def test_a_report_that_is_read_and_written_is_the_same_file(name: str) -> None:
+    text = (GOLDEN / f"{name}.json").read_text()
+    report = DriftReport.model_validate_json(text)
+    assert json.dumps(report.dump(), indent=1) + "\n" == text
+
+
+def test_the_schema_in_docs_is_that_of_the_types_and_the_golden_reports_follow_it() -> None:
+    """`make golden` writes it."""
+    schema = json.loads((Path(__file__).parents[1] / "docs" / "drift.schema.json").read_text())
+    assert schema == report_schema()
+    for name in ("report", "comparison"):
+        validator = jsonschema.Draft202012Validator(schema)
+        report = json.loads((GOLDEN / f"{name}.json").read_text())
+        validator.validate(report)
+        for wrong in (
+            report | {"schema": 1},
+            report | {"stranger": 1},
+            report | {"jobs": [report["jobs"][0] | {"seed": "x"}]},
+        ):
+            assert not validator.is_valid(wrong)
+
+
 if __name__ == "__main__":
     for which in ("report", "comparison"):
-        write_json(GOLDEN / f"{which}.json", golden_report(which))
-        write_bytes(GOLDEN / f"{which}.csv", table(golden_report(which)).encode())
+        write_json(GOLDEN / f"{which}.json", golden_report(which).dump())
+        write_bytes(GOLDEN / f"{which}.csv", csv_text(golden_report(which)).encode())

@@ -41,7 +41,7 @@ _DRIFT_EPILOG = """examples:
   portrait drift run --json accepted.json                   a baseline to keep
   portrait drift run --baseline accepted.json --fail-on drifted
 
-exit codes: 0 done, 2 something given cannot be used, 3 drifted (with --fail-on drifted), or too few to say (with
+exit codes: 0 done, 2 something given cannot be used, 3 drifted (with --fail-on drifted), or inconclusive (with
 --fail-on unclear, which also fails on drift)
 """
 
@@ -139,7 +139,7 @@ def add(commands: Any) -> None:
         "drift",
         help="report on a run: did identity drift",
         description="Measure a run, alone or against a baseline, and write one self-contained HTML page, JSON and CSV. "
-        "Two runs are compared person by person; the verdict is stable, drifted, or too few to say.",
+        "Two runs are compared person by person; the verdict is stable, drifted or inconclusive.",
         epilog=_DRIFT_EPILOG,
         formatter_class=raw,
     )
@@ -411,8 +411,8 @@ def _drift(args: argparse.Namespace) -> int:
         for line in summary_lines(report):
             print(line)
         print(f"page: {html}; the same numbers: {numbers}, {table}")
-    verdict = report["verdict"]["verdict"] if report["verdict"] else ""
-    failing = {"drifted": ("drifted",), "unclear": ("drifted", "too few to say")}.get(args.fail_on, ())
+    verdict = report.verdict.verdict if report.verdict else ""
+    failing = {"drifted": ("drifted",), "unclear": ("drifted", "inconclusive")}.get(args.fail_on, ())
     return 3 if verdict in failing else 0
 
 

@@ -6,13 +6,16 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA = 2
+from portrait.records.portrait import LicenseLink
+
+SCHEMA: Literal[2] = 2
 """Of the report's JSON. Keys may be added; none is renamed or removed within a number."""
 
 Outcome = Literal["stable", "drifted", "inconclusive"]
+JobState = Literal["accepted", "rejected", "failed"]
 Measure = Literal["likeness", "style_on_face", "accepted"]
-Interval = tuple[float | None, float | None]
-"""Lower and upper end; an end that is not finite is null."""
+Interval = tuple[float, float]
+"""Lower and upper end."""
 
 _KEYS = {
     "schema_version": "schema",
@@ -43,9 +46,13 @@ class Model(BaseModel):
         """The JSON values, with the keys of the file."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
+    def given(self) -> dict[str, Any]:
+        """Every field that was given, by its name here, in the order of the class."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+
     def items(self) -> list[tuple[str, Any]]:
-        """(key of the JSON, value) of every field that was given, in the order of the class."""
-        return [(_KEYS.get(n, n), getattr(self, n)) for n in type(self).model_fields if n in self.model_fields_set]
+        """The same by the keys of the JSON."""
+        return [(_KEYS.get(name, name), value) for name, value in self.given().items()]
 
 
 class Rate(Model):
@@ -59,6 +66,7 @@ class Rate(Model):
 
     @property
     def number(self) -> float | None:
+        """What the interval is of."""
         return self.rate
 
 
@@ -72,6 +80,7 @@ class Mean(Model):
 
     @property
     def number(self) -> float | None:
+        """What the interval is of."""
         return self.mean
 
 
@@ -80,10 +89,12 @@ class Ratio(Model):
 
     value: float | None
     """Null when nothing was accepted."""
-    interval: Interval
+    interval: tuple[float | None, float | None]
+    """An end that is not finite is null."""
 
     @property
     def number(self) -> float | None:
+        """What the interval is of."""
         return self.value
 
 
@@ -101,15 +112,6 @@ class RunInfo(Model):
     """Every picture was judged against everybody of the run; false while another process works on it."""
     judges: tuple[str, ...]
     """Recognizers; the first also conditions the pictures."""
-
-
-class License(Model):
-    """One part of the chain of models."""
-
-    part: str
-    license: str
-    commercial: str
-    """yes, no, conditional or unknown."""
 
 
 class NotAcquired(Model):
@@ -209,7 +211,7 @@ class VerificationEntry(_OfStyle):
     """Equal error rate."""
     far_at_threshold: float
     """Share of impostor pairs that pass this judge."""
-    far_interval: tuple[float, float] | None
+    far_interval: Interval | None
     """95 %, drawing people; null with fewer than three."""
     det: tuple[tuple[float, float, float], ...]
     """Threshold, false accept rate, false reject rate; not in the CSV."""
@@ -313,7 +315,7 @@ class ComparisonRow(Model):
     current: float
     difference: float
     """Current minus baseline, mean over people."""
-    interval: tuple[float, float]
+    interval: Interval
     """95 %, simultaneous over all rows."""
     people: int
     detectable: float
@@ -322,10 +324,12 @@ class ComparisonRow(Model):
 
     @property
     def number(self) -> float | None:
+        """What the interval is of."""
         return self.difference
 
     @property
     def of(self) -> int:
+        """Of how many people."""
         return self.people
 
 
@@ -354,6 +358,7 @@ class PowerRow(Model):
 
     @classmethod
     def of_row(cls, row: ComparisonRow) -> Self:
+        """The same of a row of the comparison."""
         return cls(**{name: getattr(row, name) for name in cls.model_fields})
 
 
@@ -429,7 +434,7 @@ class ReportJob(Model):
     """From 0."""
     photo: str
     """SHA-256."""
-    state: Literal["accepted", "rejected", "failed"]
+    state: JobState
     reasons: tuple[str, ...]
     attempts: int
     """Of all rounds."""
@@ -460,7 +465,7 @@ class DriftReport(Model):
     run: RunInfo
     far: float | None
     """False accept rate of every threshold; null where they differ."""
-    licenses: tuple[License, ...]
+    licenses: tuple[LicenseLink, ...]
     failure_to_acquire: AcquisitionFailures
     overall: Summary
     styles: tuple[StyleSummary, ...]

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image, ImageOps
 
 from portrait.campaign.files import before_file
-from portrait.report.compare import STYLE_TOLERANCE, TOLERANCE, pairing
-from portrait.report.drift import measure
-from portrait.report.plots import plots
+from portrait.records.report import DriftReport, ReportJob
+from portrait.report.compare import STYLE_TOLERANCE, TOLERANCE, Place, place_function
+from portrait.report.drift import compute_report
+from portrait.report.plots import draw_plots
 from portrait.report.runs import read_baseline, read_run
-from portrait.report.words import in_words, reason_label
+from portrait.report.words import measure_label, reason_label
 
-MOST_PICTURES = 1000
+MAX_PICTURES = 1000
 """So many pictures are shown, the worst ones; the numbers are of all."""
 _BUDGET = 14e6
 """Bytes of thumbnails on a page, before base64 makes them a third larger; no thumbnail takes more than its share."""
@@ -27,93 +28,120 @@ _SIDES = ((384, 21e3), (320, 15e3), (256, 10e3), (208, 7e3), (160, 4.6e3), (128,
 _QUALITIES = (82, 72, 60, 45, 30, 15, 1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """A picture on the page.
+
+    `reasons` is what is wrong with it, `margin` what is missing to the judges' thresholds as a share of the way from the
+    person to a stranger; `picture` and `old` are data URIs, empty if the file was removed.
+    """
+
+    job: ReportJob
+    style: str
+    texts: str
+    reasons: tuple[str, ...]
+    margin: float
+    before: str
+    picture: str = ""
+    old: str = ""
+
+
 def drift_page(run: Path, baseline: Path | None = None) -> str:
     """The page of a run's folder as HTML text, against a baseline (a run or a report's JSON) if there is one.
 
     Raises:
-        CampaignError, EvaluationError, SettingsError: as `runs.read_run`, `measure` and `read_baseline`.
+        CampaignError, EvaluationError, SettingsError: as `read_run`, `compute_report` and `read_baseline`.
     """
-    report = measure(read_run(run), read_baseline(baseline) if baseline else None)
+    report = compute_report(read_run(run), read_baseline(baseline) if baseline else None)
     return render_page(report, run, baseline if baseline and baseline.is_dir() else None)
 
 
-def render_page(report: Mapping[str, Any], run: Path, baseline: Path | None = None) -> str:
-    """The page of a report that `drift.measure` made.
+def render_page(report: DriftReport, run: Path, baseline: Path | None = None) -> str:
+    """The page of a report.
 
     Args:
         report: The numbers.
         run: The run's folder, for the pictures; those that are not there any more are shown as empty frames.
         baseline: The folder of the baseline, if it is one: its picture can be put beside each.
     """
-    cards = _cards(report)
-    shown = cards[:MOST_PICTURES]
-    befores = {card["before"] for card in shown}
-    others = len(shown) if baseline else 0
-    share = _BUDGET / max(1, len(shown) + len(befores) + others)
+    all_cards = _cards(report)
+    cards = all_cards[:MAX_PICTURES]
+    befores = sorted({card.before for card in cards})
+    share = _BUDGET / max(1, len(cards) * (2 if baseline else 1) + len(befores))
     side = next(side for side, least in _SIDES if share >= least)
-    earlier = read_run(baseline).jobs if baseline else []
-    place = pairing(report["jobs"], earlier)
-    old = {(*place(job), job["photo"]): job["output"] for job in earlier if job["output"]}
-    for card in shown:
-        before = old.get((*place(card["job"]), card["job"]["photo"]))
-        card["picture"] = _thumbnail(run / card["job"]["output"], side, share) if card["job"]["output"] else ""
-        card["old"] = _thumbnail(baseline / before, side, share) if baseline and before else ""
+    old_file = _baseline_files(report, baseline)
+    cards = [
+        replace(
+            card,
+            picture=_thumbnail(run, card.job.output, side, share),
+            old=_thumbnail(baseline, old_file(card.job), side, share) if baseline else "",
+        )
+        for card in cards
+    ]
     environment = Environment(
         loader=PackageLoader("portrait.report", "templates"),
         autoescape=select_autoescape(),
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"pct": _percent, "num": _number, "words": in_words, "reason": reason_label}
-    keys = sorted(befores)
+    environment.filters |= {"pct": _percent, "num": _number, "reason": reason_label}
     return environment.get_template("drift.html").render(
         report=report,
-        cards=shown,
-        hidden=len(cards) - len(shown),
-        before_class={key: f"b{n}" for n, key in enumerate(keys)},
-        befores={f"b{n}": _thumbnail(run / key, side, share) for n, key in enumerate(keys)},
-        plots=plots(report),
-        styles=list(dict.fromkeys(card["style"] for card in shown)),
-        reasons=list(dict.fromkeys(reason for card in shown for reason in card["reasons"])),
+        cards=cards,
+        hidden=len(all_cards) - len(cards),
+        before_class={key: f"b{n}" for n, key in enumerate(befores)},
+        befores={f"b{n}": _thumbnail(run, key, side, share) for n, key in enumerate(befores)},
+        plots=draw_plots(report),
+        measure_label=measure_label,
+        styles=list(dict.fromkeys(card.style for card in cards)),
+        reasons=list(dict.fromkeys(reason for card in cards for reason in card.reasons)),
         tolerance=TOLERANCE,
         style_tolerance=STYLE_TOLERANCE,
         side=side,
     )
 
 
-def _cards(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A dictionary per picture, the worst first: rejected ones, then by what is missing to the judges' limits."""
-    several = len({job["recipe"] for job in report["jobs"]}) > 1
+def _baseline_files(report: DriftReport, baseline: Path | None) -> Callable[[ReportJob], str | None]:
+    """A function of a job: the file in the baseline's folder of the same picture of the same photo."""
+    jobs = read_run(baseline).jobs if baseline else []
+    place = place_function(report.jobs, jobs)
+    files: dict[tuple[Place, str], str | None] = {(place(job), job.photo): job.output for job in jobs}
+    return lambda job: files.get((place(job), job.photo))
+
+
+def _cards(report: DriftReport) -> list[Card]:
+    """A card per picture, the worst first: rejected ones, then by what is missing to the judges' thresholds."""
+    several = len({job.recipe for job in report.jobs}) > 1
     cards = []
-    for job in report["jobs"]:
-        if not job["delivered"]:
+    for job in report.jobs:
+        if not job.delivered:
             continue
-        scores = job["delivered"]["similarity"]
-        separation = report["separation"]
-        margins = {j: (scores[j] - limit) / separation.get(j, 1.0) for j, limit in job["thresholds"].items()}
         flags = []
-        if job.get("look", {}).get("odd"):
+        if job.appearance and job.appearance.odd:
             flags.append("odd in its style")
-        if job.get("nearest", {}).get("margin", -1.0) > 0 and "swapped" not in job["reasons"]:
+        if job.nearest and job.nearest.margin > 0 and "swapped" not in job.reasons:
             flags.append("more like somebody else")
+        scores = job.delivered.similarity
+        gaps = report.genuine_impostor_gap
         cards.append(
-            {
-                "job": job,
-                "style": f"{job['style']} · {job['recipe']}" if several else job["style"],
-                "texts": ", ".join(text for text in job["axes"].values() if text),
-                "reasons": [*job["reasons"], *flags],
-                "margin": min(margins.values()),
-                "before": before_file(job["subject"], job["recipe"]),
-            }
+            Card(
+                job=job,
+                style=f"{job.style} · {job.recipe}" if several else job.style,
+                texts=", ".join(text for text in job.axes.values() if text),
+                reasons=(*job.reasons, *flags),
+                margin=min((scores[j] - least) / gaps.get(j, 1.0) for j, least in job.thresholds.items()),
+                before=before_file(job.subject, job.recipe),
+            )
         )
-    cards.sort(key=lambda card: (card["job"]["state"] == "accepted", not card["reasons"], card["margin"]))
-    return cards
+    return sorted(cards, key=lambda card: (card.job.state == "accepted", not card.reasons, card.margin))
 
 
-def _thumbnail(path: Path, side: int, share: float) -> str:
-    """A small WebP of at most `share` bytes as a data URI; empty when the picture cannot be read."""
+def _thumbnail(folder: Path, file: str | None, side: int, share: float) -> str:
+    """A small WebP of at most `share` bytes as a data URI; empty when there is no picture, or none that can be read."""
+    if not file:
+        return ""
     try:
-        with Image.open(path) as image:
+        with Image.open(folder / file) as image:
             image.draft("RGB", (side, side))
             small = ImageOps.contain(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
     except OSError:

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import norm
 
-from portrait.report.words import reason_label
+from portrait.records.report import (
+    Comparison,
+    ComparisonRow,
+    DriftReport,
+    Outcome,
+    Rate,
+    Ratio,
+    StyleSummary,
+    VerificationEntry,
+)
+from portrait.report.words import measure_label, reason_label
 
 INK, MUTED, GRID = "#101112", "#707172", "#d0d1d2"
 ACCENT, SECOND, RED, GREEN = "#0f5b63", "#c46a2b", "#b3362b", "#2d6a4f"
@@ -51,20 +63,21 @@ _LOOK: Any = {
 }
 
 
-def plots(report: Mapping[str, Any]) -> dict[str, str]:
+def draw_plots(report: DriftReport) -> dict[str, str]:
     """Name -> inline SVG of every plot that this report has the numbers for."""
+    styles = [style for style in report.styles if style.pictures]
     with mpl.rc_context(_LOOK):
-        found = {"accepted": _accepted(report), "effort": _effort(report)}
-        if any(style.get("reasons") for style in report["styles"]):
-            found["reasons"] = _reasons(report)
-        for judge in dict.fromkeys(entry["judge"] for entry in report["verification"]):
-            own = [entry for entry in report["verification"] if entry["judge"] == judge]
-            found[f"likeness {judge}"] = _likeness(judge, own)
-            found[f"roc {judge}"] = _roc(judge, own)
-            found[f"det {judge}"] = _det(judge, own)
-        if report["comparison"] and report["comparison"]["rows"]:
-            found["differences"] = _differences(report["comparison"])
-    return found
+        plots = {"accepted": _accepted(styles), "effort": _effort(styles)}
+        if any(style.reasons for style in styles):
+            plots["reasons"] = _reasons(styles)
+        for judge in dict.fromkeys(entry.judge for entry in report.verification):
+            entries = [entry for entry in report.verification if entry.judge == judge]
+            plots[f"likeness {judge}"] = _likeness(judge, entries)
+            plots[f"roc {judge}"] = _roc(judge, entries)
+            plots[f"det {judge}"] = _det(judge, entries)
+        if report.comparison and report.comparison.rows:
+            plots["differences"] = _differences(report.comparison)
+    return plots
 
 
 def _figure(height: float, width: float = _WIDTH) -> Figure:
@@ -93,13 +106,13 @@ def _svg(figure: Figure, name: str) -> str:
     return re.sub(r"\n\s*", "\n", text)
 
 
-def _names(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    several = len({entry["recipe"] for entry in entries}) > 1
-    return [f"{entry['style']} · {entry['recipe']}" if several else entry["style"] for entry in entries]
+def _names(entries: Sequence[StyleSummary | VerificationEntry]) -> list[str]:
+    several = len({entry.recipe for entry in entries}) > 1
+    return [f"{entry.style} · {entry.recipe}" if several else entry.style for entry in entries]
 
 
-def _rows(axes: Any, names: Sequence[str]) -> np.ndarray:
-    """Rows from the top, one name each."""
+def _rows(axes: Axes, names: Sequence[str]) -> np.ndarray:
+    """Rows from the top, one name each; returns where they are."""
     places = np.arange(len(names))[::-1]
     axes.set_yticks(places, names)
     axes.set_ylim(-0.6, len(names) - 0.4)
@@ -110,64 +123,71 @@ def _rows(axes: Any, names: Sequence[str]) -> np.ndarray:
     return places
 
 
-def _accepted(report: Mapping[str, Any]) -> str:
-    styles = [style for style in report["styles"] if style["pictures"]]
+def _accepted(styles: Sequence[StyleSummary]) -> str:
     figure = _figure(0.75 + 0.3 * len(styles))
     axes = figure.subplots()
     places = _rows(axes, _names(styles))
-    for key, color, shift, label in (
-        ("first_attempt_accepted", MUTED, -0.16, "first attempt"),
-        ("accepted", ACCENT, 0.16, "in the end"),
-    ):
-        for n, (place, style) in enumerate(zip(places, styles, strict=True)):
-            low, high = style[key]["interval"]
-            axes.plot([low, high], [place + shift] * 2, color=color, lw=1.4, solid_capstyle="round")
-            axes.plot(style[key]["rate"], place + shift, "o", color=color, ms=5, label=label if n == 0 else None)
+    first = [style.first_attempt_accepted for style in styles]
+    final = [style.accepted for style in styles]
+    _draw_rates(axes, places - 0.16, first, MUTED, "first attempt")
+    _draw_rates(axes, places + 0.16, final, ACCENT, "in the end")
     axes.set_xlim(-0.02, 1.02)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100 %"])
     figure.legend(loc="outside upper left", ncols=2, handletextpad=0.3, columnspacing=1.2)
     return _svg(figure, "accept rate by style")
 
 
-def _effort(report: Mapping[str, Any]) -> str:
-    styles = [style for style in report["styles"] if style["pictures"] and style["attempts_per_accepted"]["value"]]
+def _draw_rates(axes: Axes, places: np.ndarray, rates: Sequence[Rate | None], color: str, label: str) -> None:
+    for place, rate in zip(places, rates, strict=True):
+        if rate and rate.rate is not None:
+            axes.plot(rate.interval, [place] * 2, color=color, lw=1.4, solid_capstyle="round")
+            axes.plot(rate.rate, place, "o", color=color, ms=5)
+    axes.plot([], [], "o", color=color, ms=5, label=label)
+
+
+def _effort(styles: Sequence[StyleSummary]) -> str:
+    styles = [style for style in styles if style.attempts_per_accepted and style.attempts_per_accepted.value]
     figure = _figure(0.75 + 0.3 * max(1, len(styles)))
     left, right = figure.subplots(1, 2, sharey=True)
-    for axes, key, color, title in (
-        (left, "attempts_per_accepted", ACCENT, "attempts"),
-        (right, "seconds_per_accepted", SECOND, "seconds"),
-    ):
-        places = _rows(axes, _names(styles))
-        ends = [end for style in styles for end in (style[key]["value"], style[key]["interval"][1]) if end is not None]
-        right_end = 1.12 * max(ends, default=1.0)
-        for place, style in zip(places, styles, strict=True):
-            low, high = style[key]["interval"]
-            value = style[key]["value"]
-            axes.plot([low, right_end if high is None else high], [place] * 2, color=color, lw=1.4)
-            if high is None:  # the interval has no upper end: some draws of people have nothing accepted
-                axes.plot(right_end, place, ">", color=color, ms=5, clip_on=False)
-            axes.plot(value, place, "o", color=color, ms=5)
-        axes.set_title(title)
-        axes.set_xlim(0, right_end)
+    _draw_ratios(left, styles, [style.attempts_per_accepted for style in styles], ACCENT, "attempts")
+    _draw_ratios(right, styles, [style.seconds_per_accepted for style in styles], SECOND, "seconds")
     return _svg(figure, "attempts and seconds per accepted picture")
 
 
-def _reasons(report: Mapping[str, Any]) -> str:
-    styles = [style for style in report["styles"] if style["pictures"]]
-    total: dict[str, int] = {}
+def _draw_ratios(
+    axes: Axes, styles: Sequence[StyleSummary], ratios: Sequence[Ratio | None], color: str, title: str
+) -> None:
+    places = _rows(axes, _names(styles))
+    ends = [end for ratio in ratios if ratio for end in (ratio.value, ratio.interval[1]) if end is not None]
+    right_end = 1.12 * max(ends, default=1.0)
+    for place, ratio in zip(places, ratios, strict=True):
+        if ratio is None or ratio.value is None:
+            continue
+        low, high = ratio.interval
+        axes.plot([low or 0.0, right_end if high is None else high], [place] * 2, color=color, lw=1.4)
+        if high is None:  # the interval has no upper end: some draws of people have nothing accepted
+            axes.plot(right_end, place, ">", color=color, ms=5, clip_on=False)
+        axes.plot(ratio.value, place, "o", color=color, ms=5)
+    axes.set_title(title)
+    axes.set_xlim(0, right_end)
+
+
+def _reasons(styles: Sequence[StyleSummary]) -> str:
+    total: Counter[str] = Counter()
     for style in styles:
-        for reason, count in style["reasons"].items():
-            total[reason] = total.get(reason, 0) + count
-    reasons = sorted(total, key=lambda reason: -total[reason])
-    rest = reasons[len(_STYLES) - 1 :] if len(reasons) > len(_STYLES) else []
-    reasons = [*reasons[: len(reasons) - len(rest)], *([""] if rest else [])]  # "": the rarer ones together
-    figure = _figure(0.6 + 0.3 * len(styles) + 0.2 * len(reasons))
+        total.update(style.reasons)
+    by_count = [reason for reason, _ in total.most_common()]
+    shown = by_count if len(by_count) <= len(_STYLES) else by_count[: len(_STYLES) - 1]
+    rare = by_count[len(shown) :]
+    bars = [(reason_label(reason), [reason]) for reason in shown]
+    if rare:
+        bars.append((f"{len(rare)} rarer reasons", rare))
+    figure = _figure(0.6 + 0.3 * len(styles) + 0.2 * len(bars))
     axes = figure.subplots()
     places = _rows(axes, _names(styles))
     start = np.zeros(len(styles))
-    for color, reason in zip(_STYLES, reasons, strict=False):
-        counts = np.array([sum(style["reasons"].get(r, 0) for r in ([reason] if reason else rest)) for style in styles])
-        label = reason_label(reason) if reason else f"{len(rest)} rarer reasons"
+    for color, (label, reasons) in zip(_STYLES, bars, strict=False):
+        counts = np.array([sum(style.reasons.get(reason, 0) for reason in reasons) for style in styles])
         axes.barh(places, counts, left=start, height=0.55, color=color, label=label)
         start += counts
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -176,20 +196,19 @@ def _reasons(report: Mapping[str, Any]) -> str:
     return _svg(figure, "reasons of rejection by style")
 
 
-def _likeness(judge: str, entries: Sequence[Mapping[str, Any]]) -> str:
+def _likeness(judge: str, entries: Sequence[VerificationEntry]) -> str:
     figure = _figure(0.8 + 0.52 * len(entries))
     axes = figure.subplots()
     places = _rows(axes, _names(entries))
     for place, entry in zip(places, entries, strict=True):
-        for key, color in (("impostor", MUTED), ("genuine", ACCENT)):
-            histogram = entry[key]
-            counts = np.array(histogram["counts"], float)
-            edges = np.linspace(histogram["from"], histogram["to"], len(counts) + 1)
+        for histogram, color in ((entry.impostor, MUTED), (entry.genuine, ACCENT)):
+            counts = np.array(histogram.counts, float)
+            edges = np.linspace(histogram.start, histogram.end, len(counts) + 1)
             smooth = np.convolve(counts, [0.25, 0.5, 0.25], "same")
             height = 0.78 * smooth / max(smooth.max(), 1e-9)
             middle = (edges[1:] + edges[:-1]) / 2
             axes.fill_between(middle, place - 0.35, place - 0.35 + height, color=color, alpha=0.55, lw=0)
-        axes.plot([entry["threshold"]] * 2, [place - 0.4, place + 0.45], color=RED, lw=1.4)
+        axes.plot([entry.threshold] * 2, [place - 0.4, place + 0.45], color=RED, lw=1.4)
     axes.plot([], [], color=ACCENT, lw=6, alpha=0.6, label="the person")
     axes.plot([], [], color=MUTED, lw=6, alpha=0.6, label="others")
     axes.plot([], [], color=RED, label="threshold")
@@ -199,15 +218,15 @@ def _likeness(judge: str, entries: Sequence[Mapping[str, Any]]) -> str:
     return _svg(figure, f"similarities by {judge}")
 
 
-def _roc(judge: str, entries: Sequence[Mapping[str, Any]]) -> str:
+def _roc(judge: str, entries: Sequence[VerificationEntry]) -> str:
     figure = _figure(3.0)
     axes = figure.subplots()
     axes.set_xscale("log")
     for color, entry, name in zip(_STYLES * 9, entries, _names(entries), strict=False):
-        points = np.array(entry["det"])
-        far = np.maximum(points[:, 1], 0.3 / entry["impostor_pairs"])
+        points = np.array(entry.det)
+        far = np.maximum(points[:, 1], 0.3 / entry.impostor_pairs)
         axes.plot(far, 1 - points[:, 2], color=color, label=name, lw=1.3)
-    axes.set_xlim(min(0.3 / entry["impostor_pairs"] for entry in entries), 1.0)
+    axes.set_xlim(min(0.3 / entry.impostor_pairs for entry in entries), 1.0)
     axes.set_ylim(-0.03, 1.03)
     axes.grid()
     axes.set_xlabel("false accept rate (others that pass)")
@@ -217,19 +236,22 @@ def _roc(judge: str, entries: Sequence[Mapping[str, Any]]) -> str:
     return _svg(figure, f"ROC by {judge}")
 
 
-def _det(judge: str, entries: Sequence[Mapping[str, Any]]) -> str:
+def _det(judge: str, entries: Sequence[VerificationEntry]) -> str:
     figure = _figure(3.0)
     axes = figure.subplots()
     ticks = np.array([0.001, 0.01, 0.05, 0.2, 0.5, 0.9])
+    labels = [f"{tick:g}" for tick in ticks]
+    ends = norm.ppf([0.0004, 0.93])
     for color, entry, name in zip(_STYLES * 9, entries, _names(entries), strict=False):
-        points = np.array(entry["det"])
-        far = np.clip(points[:, 1], 0.3 / entry["impostor_pairs"], 1 - 1e-4)
-        frr = np.clip(points[:, 2], 0.3 / entry["genuine_pairs"], 1 - 1e-4)
+        points = np.array(entry.det)
+        far = np.clip(points[:, 1], 0.3 / entry.impostor_pairs, 1 - 1e-4)
+        frr = np.clip(points[:, 2], 0.3 / entry.genuine_pairs, 1 - 1e-4)
         axes.plot(norm.ppf(far), norm.ppf(frr), color=color, label=name, lw=1.3)
-    for axis, setter in ((axes.set_xticks, axes.set_xlim), (axes.set_yticks, axes.set_ylim)):
-        axis(norm.ppf(ticks), [f"{tick:g}" for tick in ticks])
-        setter(norm.ppf(0.0004), norm.ppf(0.93))
-    axes.plot(norm.ppf([0.0004, 0.93]), norm.ppf([0.0004, 0.93]), color=GRID, lw=0.8)
+    axes.set_xticks(norm.ppf(ticks), labels)
+    axes.set_yticks(norm.ppf(ticks), labels)
+    axes.set_xlim(*ends)
+    axes.set_ylim(*ends)
+    axes.plot(ends, ends, color=GRID, lw=0.8)
     axes.grid()
     axes.set_xlabel("false accept rate")
     axes.set_ylabel("false reject rate")
@@ -238,49 +260,40 @@ def _det(judge: str, entries: Sequence[Mapping[str, Any]]) -> str:
     return _svg(figure, f"DET by {judge}")
 
 
-def _legend(figure: Figure, entries: Sequence[Mapping[str, Any]]) -> None:
+def _legend(figure: Figure, entries: Sequence[VerificationEntry]) -> None:
     if len(entries) <= 12:
         figure.legend(loc="outside lower left", ncols=4 if len(entries) > 3 else 3, handlelength=1.0, columnspacing=0.9)
 
 
-def _differences(comparison: Mapping[str, Any]) -> str:
+def _differences(comparison: Comparison) -> str:
     """Each measure and style in units of its tolerance, so that all can stand on one axis."""
-    rows = comparison["rows"]
-    measures = list(dict.fromkeys((row["measure"], row["judge"]) for row in rows))
-    styles = list(dict.fromkeys(row["style"] for row in rows))
+    rows = _by_measure(comparison.rows)
+    measures = {(row.measure, row.judge) for row in rows}
     figure = _figure(0.9 + 0.19 * len(rows) + 0.2 * len(measures), width=_WIDTH)
     axes = figure.subplots()
-    names, values = [], []
-    for measure, judge in measures:
-        title = {"likeness": f"likeness, {judge}", "style_on_face": "style on the face", "accepted": "accept rate"}[
-            measure
-        ]
-        own = [
-            row
-            for style in styles
-            for row in rows
-            if (row["measure"], row["judge"], row["style"]) == (measure, judge, style)
-        ]
-        for row in own:
-            names.append(title if row["style"] is None else f"{row['style']}")
-            values.append(row)
     axes.axvspan(-1, 1, color=GRID, alpha=0.45, lw=0)
     axes.axvline(0, color=MUTED, lw=0.8)
-    places = _rows(axes, names)
-    colors = {"stable": GREEN, "drifted": RED, "too few to say": MUTED}
+    places = _rows(axes, [row.style or measure_label(row.measure, row.judge) for row in rows])
+    colors: dict[Outcome, str] = {"stable": GREEN, "drifted": RED, "inconclusive": MUTED}
     reach = 1.6
-    for place, row in zip(places, values, strict=True):
-        low, high = (end / row["tolerance"] for end in row["interval"])
-        color = colors[row["verdict"]]
+    for place, row in zip(places, rows, strict=True):
+        low, high = (end / row.tolerance for end in row.interval)
+        color = colors[row.verdict]
         axes.plot([low, high], [place] * 2, color=color, lw=1.5, solid_capstyle="round")
-        axes.plot(row["difference"] / row["tolerance"], place, "o", color=color, ms=5 if row["style"] is None else 3.5)
+        axes.plot(row.difference / row.tolerance, place, "o", color=color, ms=3.5 if row.style else 5)
         reach = max(reach, min(8.0, max(abs(low), abs(high)) * 1.05))
-    for label, row in zip(axes.get_yticklabels(), values, strict=True):
-        label.set_fontweight("bold" if row["style"] is None else "normal")
-        label.set_color(INK if row["style"] is None else MUTED)
+    for label, row in zip(axes.get_yticklabels(), rows, strict=True):
+        label.set_fontweight("normal" if row.style else "bold")
+        label.set_color(MUTED if row.style else INK)
     axes.set_xlim(-reach, reach)
-    axes.set_xlabel("difference, in tolerances (grey band)")
+    axes.set_xlabel("difference, in tolerances (gray band)")
     for name, color in colors.items():
         axes.plot([], [], "o-", color=color, ms=4, label=name)
     figure.legend(loc="outside upper left", ncols=3, handlelength=1.2, columnspacing=1.0)
     return _svg(figure, "differences to the baseline")
+
+
+def _by_measure(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
+    """The rows of each measure together, the one over all styles first."""
+    measures = list(dict.fromkeys((row.measure, row.judge) for row in rows))
+    return sorted(rows, key=lambda row: measures.index((row.measure, row.judge)))

@@ -2,130 +2,165 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from portrait.intervals import bootstrap_mean, bootstrap_ratio, wilson_people
-from portrait.report.runs import Run, _unseen
+from portrait.records.report import (
+    AcquisitionFailures,
+    GroupSummary,
+    Likeness,
+    Mean,
+    NotAcquired,
+    Rate,
+    Ratio,
+    ReportJob,
+    StyleSummary,
+    Summary,
+)
+from portrait.report.runs import Run
 
-SMALLEST_GROUP = 5
-"""Groups of fewer people are put together: too few for a rate, and nobody shall be found out by their row."""
+MIN_GROUP_SIZE = 5
+"""Groups of fewer people are merged: too few for a rate, and nobody shall be found out by their row."""
 
-MOST_GROUPS = 12
+MAX_GROUPS = 12
 
 
-def _rate(passed: np.ndarray, people: np.ndarray) -> dict[str, Any]:
+def rate_of(passed: np.ndarray, people: np.ndarray) -> Rate:
+    """The share of True, with Wilson's interval over people.
+
+    Args:
+        passed: (N,) bool, one per picture.
+        people: (N,) whose picture each is.
+    """
     low, high = wilson_people(passed, people)
-    share = float(np.mean(passed)) if len(passed) else None
-    return {
-        "rate": None if share is None else round(share, 4),
-        "interval": [round(low, 4), round(high, 4)],
-        "count": int(np.sum(passed)),
-        "of": len(passed),
-    }
+    return Rate(
+        rate=round(float(np.mean(passed)), 4) if len(passed) else None,
+        interval=(round(low, 4), round(high, 4)),
+        count=int(np.sum(passed)),
+        of=len(passed),
+    )
 
 
-def _mean(values: Sequence[float], people: Sequence[str]) -> dict[str, Any]:
+def mean_of(values: Sequence[float], people: Sequence[str]) -> Mean:
+    """The mean of one value per picture, with an interval that draws people."""
     low, high = bootstrap_mean(np.array(values), np.array(people))
-    return {"mean": round(float(np.mean(values)), 4), "interval": [round(low, 4), round(high, 4)], "of": len(values)}
+    return Mean(mean=round(float(np.mean(values)), 4), interval=(round(low, 4), round(high, 4)), of=len(values))
 
 
-def _summary(run: Run, jobs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Rates and means of some jobs. Failed inputs are counted in `not_acquired`, other failures in `failed`, and neither
-    in any rate; portraits without a face are rejections and in every rate."""
-    judged = [job for job in jobs if job["delivered"]]
-    unseen = _unseen(run)
-    nothing = [job["subject"] in unseen for job in jobs if not job["delivered"]]
-    people = np.array([job["subject"] for job in judged])
-    found: dict[str, Any] = {
-        "people": len(set(people)),
-        "pictures": len(judged),
-        "not_acquired": sum(nothing),
-        "failed": len(nothing) - sum(nothing),
-    }
-    if not judged:
-        return found
-    accepted = np.array([job["state"] == "accepted" for job in judged])
-    attempts = np.array([job["attempts"] for job in judged])
-    seconds = np.array([job["seconds"] for job in judged])
-    first = np.array([bool(job["first"]["accepted"]) for job in judged])
-    faceless = np.array([not job["delivered"]["face_found"] for job in judged])
-    judges = list(judged[0]["thresholds"])
-    reasons: dict[str, int] = {}
-    for job in judged:
-        for reason in job["reasons"] if job["state"] == "rejected" else ():
-            reasons[reason] = reasons.get(reason, 0) + 1
-    names = people.tolist()
-    return found | {
-        "accepted": _rate(accepted, people),
-        "first_attempt_accepted": _rate(first, people),
-        "no_face_in_portrait": _rate(faceless, people),
-        "attempts": int(attempts.sum()),
-        "attempts_per_accepted": _ratio(attempts, accepted, people),
-        "seconds_per_accepted": _ratio(seconds, accepted, people),
-        "likeness": {
-            judge: {
-                "quoted": _mean([job["quoted"][judge] for job in judged], names),
-                "first": _mean([job["first"]["similarity"][judge] for job in judged], names),
-                "delivered": _mean([job["delivered"]["similarity"][judge] for job in judged], names),
-                "threshold": judged[0]["thresholds"][judge]
-                if len({j["thresholds"][judge] for j in judged}) == 1
-                else None,
-            }
-            for judge in judges
-        },
-        "style_on_face": _mean([job["delivered"]["style_on_face"] for job in judged], names),
-        "reasons": dict(sorted(reasons.items(), key=lambda item: -item[1])),
-    }
-
-
-def _ratio(above: np.ndarray, below: np.ndarray, people: np.ndarray) -> dict[str, Any]:
+def ratio_of(above: np.ndarray, below: np.ndarray, people: np.ndarray) -> Ratio:
+    """sum(above) / sum(below), one value of each per picture, with an interval that draws people."""
     if not below.sum():
-        return {"value": None, "interval": [None, None]}
-    ends = bootstrap_ratio(above, below, people)
-    return {
-        "value": round(float(above.sum() / below.sum()), 3),
-        "interval": [round(e, 3) if np.isfinite(e) else None for e in ends],
-    }
+        return Ratio(value=None, interval=(None, None))
+    low, high = (round(end, 3) if np.isfinite(end) else None for end in bootstrap_ratio(above, below, people))
+    return Ratio(value=round(float(above.sum() / below.sum()), 3), interval=(low, high))
 
 
-def _groups(run: Run) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
-    """Per column of the subjects' table and group in it: rates and likeness; and the columns without two groups that can
-    be shown, names say."""
-    own = {p["subject"]: p["columns"] for p in run.people}
-    found: dict[str, list[dict[str, Any]]] = {}
-    not_shown = []
-    for column in dict.fromkeys(c for columns in own.values() for c in columns):
-        values = {subject: columns.get(column) or "(empty)" for subject, columns in own.items()}
-        named = protected_groups(values)
-        if len(set(named.values())) < 2:
-            not_shown.append(column)
+def summarize(run: Run, jobs: Sequence[ReportJob]) -> Summary:
+    """Rates and means of some jobs of a run.
+
+    Failed inputs are counted in `not_acquired`, other failures in `failed`, and neither in any rate. Portraits without a
+    face are rejections and in every rate.
+    """
+    judged = [job for job in jobs if job.delivered]
+    not_acquired = [job.subject in run.not_acquired for job in jobs if not job.delivered]
+    names = [job.subject for job in judged]
+    counts = Summary(
+        people=len(set(names)),
+        pictures=len(judged),
+        not_acquired=sum(not_acquired),
+        failed=len(not_acquired) - sum(not_acquired),
+    )
+    if not judged:
+        return counts
+    people = np.array(names)
+    first = [job.first for job in judged if job.first]
+    delivered = [job.delivered for job in judged if job.delivered]
+    accepted = np.array([job.state == "accepted" for job in judged])
+    attempts = np.array([job.attempts for job in judged])
+    reasons = Counter(reason for job in judged if job.state == "rejected" for reason in job.reasons)
+    return counts.model_copy(
+        update={
+            "accepted": rate_of(accepted, people),
+            "first_attempt_accepted": rate_of(np.array([scores.accepted for scores in first]), people),
+            "no_face_in_portrait": rate_of(np.array([not scores.face_found for scores in delivered]), people),
+            "attempts": int(attempts.sum()),
+            "attempts_per_accepted": ratio_of(attempts, accepted, people),
+            "seconds_per_accepted": ratio_of(np.array([job.seconds for job in judged]), accepted, people),
+            "likeness": {judge: _likeness(judged, judge) for judge in judged[0].thresholds},
+            "style_on_face": mean_of([scores.style_on_face for scores in delivered], names),
+            "reasons": dict(reasons.most_common()),
+        }
+    )
+
+
+def _likeness(judged: Sequence[ReportJob], judge: str) -> Likeness:
+    names = [job.subject for job in judged]
+    thresholds = {job.thresholds[judge] for job in judged}
+    return Likeness(
+        selection_free=mean_of([job.selection_free[judge] for job in judged], names),
+        first=mean_of([job.first.similarity[judge] for job in judged if job.first], names),
+        delivered=mean_of([job.delivered.similarity[judge] for job in judged if job.delivered], names),
+        threshold=thresholds.pop() if len(thresholds) == 1 else None,
+    )
+
+
+def summarize_styles(run: Run) -> list[StyleSummary]:
+    """A summary of each recipe and style, in the order in which they come."""
+    summaries = []
+    for recipe, style in dict.fromkeys((job.recipe, job.style) for job in run.jobs):
+        summary = summarize(run, [job for job in run.jobs if (job.recipe, job.style) == (recipe, style)])
+        summaries.append(StyleSummary(recipe=recipe, style=style, **summary.given()))
+    return summaries
+
+
+def acquisition_failures(run: Run) -> AcquisitionFailures:
+    """The people whose photo could not be used, and their share."""
+    failed = np.array([bool(person.failure) for person in run.people])
+    rate = rate_of(failed, np.array([person.subject for person in run.people]))
+    people = tuple(NotAcquired(subject=p.subject, why=p.failure) for p in run.people if p.failure)
+    return AcquisitionFailures(**rate.given(), people=people)
+
+
+def summarize_groups(run: Run) -> tuple[dict[str, tuple[GroupSummary, ...]], list[str]]:
+    """Column of the subjects' table -> its groups; and the columns that have no two groups that can be shown."""
+    groups: dict[str, tuple[GroupSummary, ...]] = {}
+    columns_not_shown = []
+    for column in dict.fromkeys(column for person in run.people for column in person.columns):
+        group_of = merge_small_groups({p.subject: p.columns.get(column) or "(empty)" for p in run.people})
+        sizes = Counter(group_of.values())
+        if len(sizes) < 2:
+            columns_not_shown.append(column)
             continue
-        rows = []
-        for group in sorted(set(named.values()), key=lambda g: (g.startswith("("), g)):
-            inside = [job for job in run.jobs if named[job["subject"]] == group]
-            size = sum(v == group for v in named.values())
-            rows.append({"group": group, "acquired_of": size} | _summary(run, inside))
-        found[column] = rows
-    return found, not_shown
+        groups[column] = tuple(
+            GroupSummary(
+                group=group,
+                acquired_of=sizes[group],
+                **summarize(run, [job for job in run.jobs if group_of[job.subject] == group]).given(),
+            )
+            for group in sorted(sizes, key=lambda name: (name.startswith("("), name))
+        )
+    return groups, columns_not_shown
 
 
-def protected_groups(values: Mapping[str, str]) -> dict[str, str]:
-    """Person -> group, with groups of fewer than `SMALLEST_GROUP` people put together; if together they are still too
-    few, the smallest of the others joins them, or they could be found by subtraction. So do the smallest of more than
-    `MOST_GROUPS`."""
-    sizes: dict[str, int] = {}
-    for value in values.values():
-        sizes[value] = sizes.get(value, 0) + 1
+def merge_small_groups(values: Mapping[str, str]) -> dict[str, str]:
+    """Person -> group, with groups of fewer than `MIN_GROUP_SIZE` people merged.
+
+    If they are still too few together, the smallest of the others joins them, or they could be found by subtraction. So
+    do the smallest of more than `MAX_GROUPS`.
+    """
+    sizes = Counter(values.values())
     by_size = sorted(sizes, key=lambda group: (sizes[group], group))
-    small = [group for group in by_size if sizes[group] < SMALLEST_GROUP]
-    if len(sizes) - len(small) + bool(small) > MOST_GROUPS:
-        small = by_size[: len(sizes) - MOST_GROUPS + 1]
-    for group in by_size[len(small) :]:
-        if not small or sum(sizes[g] for g in small) >= SMALLEST_GROUP:
+    merged = [group for group in by_size if sizes[group] < MIN_GROUP_SIZE]
+    if len(sizes) - len(merged) + bool(merged) > MAX_GROUPS:
+        merged = by_size[: len(sizes) - MAX_GROUPS + 1]
+    for group in by_size[len(merged) :]:
+        if not merged or sum(sizes[name] for name in merged) >= MIN_GROUP_SIZE:
             break
-        small.append(group)
-    name = f"(others: {len(small)} groups)" if len(small) > 1 else f"({small[0]})" if small else ""
-    return {person: name if value in small else value for person, value in values.items()}
+        merged.append(group)
+    if not merged:
+        return dict(values)
+    name = f"(others: {len(merged)} groups)" if len(merged) > 1 else f"({merged[0]})"
+    return {person: name if value in merged else value for person, value in values.items()}

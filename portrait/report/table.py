@@ -2,88 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-
-def flat(report: Mapping[str, Any]) -> list[list[Any]]:
-    """Every number of the report as rows of the CSV, but for the points of curves and histograms, and the verdicts.
-
-    `$defs` of `drift.schema.json` says what the columns are. yes and no are 1 and 0.
-    """
-    rows: list[list[Any]] = [
-        ["section", "recipe", "style", "column", "group", "measure", "value", "low", "high", "count", "of"]
-    ]
-    nowhere = ("", "", "", "")
-
-    def add(section: str, place: Sequence[Any], name: str, value: Any, end: str = "") -> None:
-        if isinstance(value, Mapping) and "interval" in value:
-            number = next((value[k] for k in ("rate", "mean", "value", "difference") if k in value), None)
-            ends = value["interval"] or (None, None)
-            rows.append([section, *place, name + end, number, *ends, value.get("count"), value.get("of")])
-        elif isinstance(value, Mapping):
-            for key, inner in value.items():
-                add(section, place, f"{name}.{key}" if name else key, inner, end)
-        elif isinstance(value, int | float):
-            rows.append([section, *place, name + end, value + 0, None, None, None, None])
-
-    add("run", nowhere, "", report["run"] | {"far": report["far"]})
-    add("failure_to_acquire", nowhere, "failure_to_acquire", report["failure_to_acquire"])
-    add("overall", nowhere, "pending", report["run"]["pending"])
-    add("overall", nowhere, "", report["overall"])
-    for entry in report["styles"]:
-        add("style", (entry["recipe"], entry["style"], "", ""), "", entry)
-    for column, groups in report["groups"].items():
-        for entry in groups:
-            add("group", ("", "", column, entry["group"]), "", entry)
-    for entry in report["verification"]:
-        share = {"rate": entry["far_at_threshold"], "interval": entry["far_interval"]}
-        said = {key: value for key, value in entry.items() if key not in ("genuine", "impostor")}
-        add(
-            "verification",
-            (entry["recipe"], entry["style"], "", ""),
-            entry["judge"],
-            said | {"far_at_threshold": share},
-        )
-    add("separation", nowhere, "", report["separation"])
-    for pair in report["alike"]:
-        add("alike", ("", "", "subject", " and ".join(pair["subjects"])), "similarity", pair["similarity"])
-    for entry in report["consistency"]:
-        add("consistency", (entry["recipe"], entry["style"], "", ""), "", entry)
-    if same := report["same_person"]:
-        add("same_person", nowhere, "", same)
-        for person in same["people"]:
-            add("same_person", ("", "", "subject", person["subject"]), "", person)
-    compared, said = report["comparison"] or {}, report["verdict"] or {}
-    left_out = {k: len(v) if isinstance(v, list) else v for k, v in compared.get("not_paired", {}).items()}
-    add("comparison", nowhere, "", compared | {"not_paired": left_out})
-    for row in compared.get("rows", ()):
-        add("comparison", *_where(row), row | {"of": row["people"]})
-        place, name = _where(row)
-        for key in ("baseline", "current", "tolerance", "detectable"):
-            add("comparison", place, f"{name}.{key}", row[key])
-        rows.append(["comparison", *place, f"{name}.verdict", row["verdict"], None, None, None, row["people"]])
-    if said:
-        rows.append(["verdict", *nowhere, "verdict", said["verdict"], None, None, None, None])
-    add("verdict", nowhere, "power", said.get("power"))
-    for row in (said.get("power") or {}).get("rows", ()):
-        place, name = _where(row)
-        add("verdict", place, f"power.{name}", {key: row[key] for key in ("detectable", "tolerance")})
-    for job in report["jobs"]:
-        where = (job["recipe"], job["style"], "subject", job["subject"])
-        end = "".join(f"/{text}" for text in job["axes"].values()) + f"/{job['variant'] + 1}"
-        add("picture", where, "accepted", job["state"] == "accepted", end)
-        for key in ("attempts", "seconds", "seed", "quoted", "thresholds", "look", "nearest"):
-            add("picture", where, key, job.get(key), end)
-        for name in ("first", "delivered"):
-            if attempt := job[name]:
-                others = {key: value for key, value in attempt.items() if key not in ("similarity", "style_on_face")}
-                add("picture", where, name, attempt["similarity"] | others, end)
-                style = "style_on_face" if name == "delivered" else f"{name}.style_on_face"
-                add("picture", where, style, attempt["style_on_face"], end)
-    return rows
+from portrait.records.report import (
+    ComparisonRow,
+    CsvRow,
+    DriftReport,
+    Histogram,
+    Mean,
+    Model,
+    Rate,
+    Ratio,
+    ReportJob,
+    Unpaired,
+    VerificationEntry,
+)
 
 
-def _where(row: Mapping[str, Any]) -> tuple[tuple[str, str, str, str], str]:
-    """Place and measure of a row of the comparison, as the CSV has them."""
-    return ("", row["style"] or "", "", ""), row["measure"] + (f".{row['judge']}" if row["judge"] else "")
+def csv_rows(report: DriftReport) -> list[CsvRow]:
+    """Every number of the report, but for the points of curves and the bins of histograms, and the verdicts."""
+    return list(_sections(report))
+
+
+def _sections(report: DriftReport) -> Iterator[CsvRow]:
+    yield from _walk(CsvRow(section="run"), report.run)
+    yield from _walk(CsvRow(section="run", measure="far"), report.far)
+    yield from _walk(CsvRow(section="failure_to_acquire", measure="failure_to_acquire"), report.failure_to_acquire)
+    yield from _walk(CsvRow(section="overall", measure="pending"), report.run.pending)
+    yield from _walk(CsvRow(section="overall"), report.overall)
+    for style in report.styles:
+        yield from _walk(CsvRow(section="style", recipe=style.recipe, style=style.style), style)
+    for column, groups in report.groups.items():
+        for group in groups:
+            yield from _walk(CsvRow(section="group", column=column, group=group.group), group)
+    for entry in report.verification:
+        yield from _verification(entry)
+    yield from _walk(CsvRow(section="separation"), report.genuine_impostor_gap)
+    for pair in report.duplicate_identities:
+        place = CsvRow(section="alike", column="subject", group=" and ".join(pair.subjects), measure="similarity")
+        yield from _walk(place, pair.similarity)
+    for consistency in report.consistency:
+        place = CsvRow(section="consistency", recipe=consistency.recipe, style=consistency.style)
+        yield from _walk(place, consistency)
+    yield from _walk(CsvRow(section="same_person"), report.same_person)
+    for person in report.same_person.people if report.same_person else ():
+        yield from _walk(CsvRow(section="same_person", column="subject", group=person.subject), person)
+    yield from _comparison(report)
+    for job in report.jobs:
+        yield from _picture(job)
+
+
+def _walk(place: CsvRow, value: object, suffix: str = "") -> Iterator[CsvRow]:
+    """A row for every number in `value`, named by the keys on the way to it; lists and texts are left out."""
+    if isinstance(value, Rate | Mean | Ratio | ComparisonRow):
+        low, high = value.interval
+        numbers: dict[str, Any] = {"value": value.number, "low": low, "high": high}
+        numbers |= {"count": getattr(value, "count", None), "of": getattr(value, "of", None)}
+        yield place.model_copy(update=numbers | {"measure": place.measure + suffix})
+    elif isinstance(value, Model | Mapping) and not isinstance(value, Histogram):
+        for key, inner in value.items():
+            if isinstance(value, Unpaired) and isinstance(inner, tuple):
+                inner = len(inner)
+            measure = f"{place.measure}.{key}" if place.measure else key
+            yield from _walk(place.model_copy(update={"measure": measure}), inner, suffix)
+    elif isinstance(value, int | float):
+        yield place.model_copy(update={"value": value + 0, "measure": place.measure + suffix})
+
+
+def _verification(entry: VerificationEntry) -> Iterator[CsvRow]:
+    place = CsvRow(section="verification", recipe=entry.recipe, style=entry.style, measure=entry.judge)
+    for row in _walk(place, entry):
+        if row.measure == f"{entry.judge}.far_at_threshold" and entry.far_interval:
+            low, high = entry.far_interval
+            yield row.model_copy(update={"low": low, "high": high})
+        else:
+            yield row
+
+
+def _comparison(report: DriftReport) -> Iterator[CsvRow]:
+    yield from _walk(CsvRow(section="comparison"), report.comparison)
+    for row in report.comparison.rows if report.comparison else ():
+        name = row.measure + (f".{row.judge}" if row.judge else "")
+        place = CsvRow(section="comparison", style=row.style or "", measure=name)
+        yield from _walk(place, row)
+        numbers = {key: getattr(row, key) for key in ("baseline", "current", "tolerance", "detectable")}
+        yield from _walk(place, numbers)
+        yield place.model_copy(update={"measure": f"{name}.verdict", "value": row.verdict, "of": row.people})
+    if not report.verdict:
+        return
+    yield CsvRow(section="verdict", measure="verdict", value=report.verdict.verdict)
+    yield from _walk(CsvRow(section="verdict", measure="power"), report.verdict.power)
+    for power in report.verdict.power.rows if report.verdict.power else ():
+        name = power.measure + (f".{power.judge}" if power.judge else "")
+        yield from _walk(CsvRow(section="verdict", style=power.style or "", measure=f"power.{name}"), power)
+
+
+def _picture(job: ReportJob) -> Iterator[CsvRow]:
+    place = CsvRow(section="picture", recipe=job.recipe, style=job.style, column="subject", group=job.subject)
+    suffix = "".join(f"/{text}" for text in job.axes.values()) + f"/{job.variant + 1}"
+    values = dict(job.items())
+    numbers: dict[str, Any] = {"accepted": job.state == "accepted"}
+    numbers |= {
+        key: values.get(key) for key in ("attempts", "seconds", "seed", "quoted", "thresholds", "look", "nearest")
+    }
+    for key, scores in (("first", job.first), ("delivered", job.delivered)):
+        if scores:
+            others = {name: value for name, value in scores.items() if name not in ("similarity", "style_on_face")}
+            numbers[key] = scores.similarity | others
+            numbers["style_on_face" if key == "delivered" else f"{key}.style_on_face"] = scores.style_on_face
+    yield from _walk(place, numbers, suffix)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import Any
 
 from portrait.campaign.export import plain_cell
 from portrait.images import write_bytes, write_json
-from portrait.report.drift import measure
+from portrait.records.report import CsvRow, DriftReport
+from portrait.report.drift import compute_report
 from portrait.report.page import render_page
 from portrait.report.runs import read_baseline, read_run
-from portrait.report.table import flat
+from portrait.report.table import csv_rows
 
 
 def write_report(
@@ -22,7 +22,7 @@ def write_report(
     html: Path | None = None,
     json_file: Path | None = None,
     csv_file: Path | None = None,
-) -> dict[str, Any]:
+) -> DriftReport:
     """Measure a run, against a baseline if there is one, and write what is asked for; returns the report.
 
     Args:
@@ -33,16 +33,24 @@ def write_report(
         csv_file: The numbers as a table.
 
     Raises:
-        CampaignError, EvaluationError, SettingsError: as `read_run`, `measure` and `read_baseline`.
+        CampaignError, EvaluationError, SettingsError: as `read_run`, `compute_report` and `read_baseline`.
     """
-    run = read_run(folder)
-    report = measure(run, read_baseline(baseline) if baseline else None)
+    report = compute_report(read_run(folder), read_baseline(baseline) if baseline else None)
     if json_file:
-        write_json(json_file, report)
+        write_json(json_file, report.dump())
     if csv_file:
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows([plain_cell(v) for v in row] for row in flat(report))
-        write_bytes(csv_file, text.getvalue().encode("utf-8-sig"))
+        write_bytes(csv_file, csv_text(report).encode("utf-8-sig"))
     if html:
-        write_bytes(html, render_page(report, folder, baseline if baseline and baseline.is_dir() else None).encode())
+        page = render_page(report, folder, baseline if baseline and baseline.is_dir() else None)
+        write_bytes(html, page.encode())
     return report
+
+
+def csv_text(report: DriftReport) -> str:
+    """The CSV of a report; no cell is a formula."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    columns = list(CsvRow.model_fields)
+    writer.writerow(columns)
+    writer.writerows([plain_cell(getattr(row, column)) for column in columns] for row in csv_rows(report))
+    return text.getvalue()

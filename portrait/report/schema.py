@@ -1,0 +1,22 @@
+"""The JSON Schema of a report: `python -m portrait.report.schema FILE` writes it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from portrait.images import write_json
+from portrait.records.report import CsvRow, DriftReport
+
+
+def report_schema() -> dict[str, Any]:
+    """The schema of the JSON, made from its types; `$defs` says too what the columns of the CSV are."""
+    schema = DriftReport.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["$defs"]["CsvRow"] = CsvRow.model_json_schema()
+    return schema
+
+
+if __name__ == "__main__":
+    write_json(Path(sys.argv[1]), report_schema())
