@@ -56,9 +56,20 @@ def test_the_public_calls_take_these_names() -> None:
     assert {"accepted", "attempts", "reasons"} <= set(dir(Result))
 
 
-def test_a_type_checker_sees_the_annotations() -> None:
+@pytest.mark.slow
+def test_a_type_checker_of_a_user_sees_the_annotations(tmp_path: Path) -> None:
     """Without `py.typed` every annotation of an installed package counts as Any."""
     assert (Path(portrait.__file__).parent / "py.typed").is_file()
+    (tmp_path / "user.py").write_text(
+        "import numpy as np\n"
+        "from portrait import PortraitStylizer\n"
+        "result = PortraitStylizer.from_recipe('mini').stylize(np.zeros((9, 9, 3), np.uint8))\n"
+        "reveal_type(result.attempts[0].similarity)\n"
+    )
+    command = [sys.executable, "-m", "mypy", "user.py"]
+    checked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert 'Revealed type is "dict[str, float]"' in checked.stdout, checked.stdout + checked.stderr
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_one_call_makes_one_judged_picture(stylizer: PortraitStylizer, limits: str) -> None:
