@@ -2,7 +2,7 @@
 
     python eval/knobs.py      # reads portrait/recipes/mini.curves.json, writes weights/mini/knobs.png
 
-The numbers are those of `portrait curves`: means over the people that it lists, all other knobs at the middle of
+The numbers are those of `portrait calibrate`: means over the people that it lists, all other knobs at the middle of
 the dial. Likeness by ArcFace, which conditions the pictures, and by dlib, which does not.
 """
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from portrait.calibrate import degrade, sample, statistics
 from portrait.calibrate import thresholds as calibration
-from portrait.calibrate.thresholds import Pictures, Sample, measure, read_off
+from portrait.calibrate.sample import Sample, StylePictures, measure_sample
+from portrait.calibrate.thresholds import thresholds_from
 from portrait.generate.framing import Framed
 from portrait.images import read_photo, write_bytes, write_json
 from portrait.judge import checks, thresholds
@@ -101,11 +103,13 @@ def left_out(stylizer: AttemptLoop, data: Path) -> dict[str, Path]:
     all others. So nobody is judged by limits that their own pictures have set, and 35 people with 144 more impostors
     still make 6,230 pairs a style, enough for a false accept rate of 0.001; with a fixed part of the 36 they would not.
     """
-    sample, folder, rates = calibration_sample(stylizer, data), _work(stylizer, data), calibrated_rates()
-    files = {person: folder / person.replace("/", "-").replace(".jpg", ".json") for person in sample.people}
+    measured = calibration_sample(stylizer, data)
+    folder = _work(stylizer, data)
+    rates = calibrated_rates()
+    files = {person: folder / person.replace("/", "-").replace(".jpg", ".json") for person in measured.people}
     for person, path in files.items():
         if not path.is_file():
-            limits = read_off(sample.without(person), rates, intervals=False)
+            limits = thresholds_from(measured.without(person), rates, intervals=False)
             write_json(path, {"weights": stylizer.generator.digests} | limits)
     return files
 
@@ -118,8 +122,8 @@ def calibration_sample(stylizer: AttemptLoop, data: Path) -> Sample:
         others = [p for p in everyone(data) if p not in people]
         print("measuring the calibration sample, once", flush=True)
         styles, rates = list(stylizer.recipe.styles), calibrated_rates()
-        sample = measure(stylizer, people, styles=styles, rates=rates, impostors=others)
-        write_bytes(path, json.dumps(asdict(sample), default=np.ndarray.tolist).encode())
+        measured = measure_sample(stylizer, people, styles=styles, rates=rates, impostors=others)
+        write_bytes(path, json.dumps(asdict(measured), default=np.ndarray.tolist).encode())
     return _sample(json.loads(path.read_text("utf-8")))
 
 
@@ -134,7 +138,7 @@ def _sample(table: dict[str, Any]) -> Sample:
     styles = {}
     for style, seen in table["styles"].items():
         own = {"knobs": Knobs(**seen.pop("knobs")), "scores": arrays(seen.pop("scores"), np.float32)}
-        styles[style] = Pictures(**own, **{name: arrays(value) for name, value in seen.items()})
+        styles[style] = StylePictures(**own, **{name: arrays(value) for name, value in seen.items()})
     return Sample(**table | {"copies": arrays(table["copies"]), "styles": styles})
 
 
@@ -150,6 +154,9 @@ def _work(stylizer: AttemptLoop, data: Path) -> Path:
     """A folder below work/ for these photos, these weights, this dial, these rates and this code of calibration."""
     photos = {name_of(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in everyone(data)}
     dial = {style: asdict(stylizer.knobs_for_balance(style, 0.5)) for style in stylizer.recipe.styles}
-    code = [Path(module.__file__).read_text("utf-8") for module in (calibration, checks, thresholds)]
+    code = [
+        Path(module.__file__).read_text("utf-8")
+        for module in (calibration, sample, statistics, degrade, checks, thresholds)
+    ]
     known = json.dumps([photos, stylizer.generator.digests, dial, calibrated_rates(), code], sort_keys=True)
     return WORK / f"calibration-{hashlib.sha256(known.encode()).hexdigest()[:12]}"

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 from people import data_argument, everyone, subjects
 
-from portrait.calibrate.thresholds import round_up
 from portrait.images import write_json
-from portrait.judge.thresholds import threshold_at_far
+from portrait.judge.thresholds import round_up, threshold_at_far
 from portrait.loop.stylizer import AttemptLoop
 
 FAR = 0.001

@@ -26,7 +26,8 @@ import cv2
 import numpy as np
 from people import calibrated_rates, calibration_sample, data_argument, held_out, left_out, name_of, subjects
 
-from portrait.calibrate.thresholds import read_off, weak_checks
+from portrait.calibrate.statistics import weak_checks
+from portrait.calibrate.thresholds import thresholds_from
 from portrait.generate.framing import frame_portrait
 from portrait.images import write_json
 from portrait.intervals import wilson
@@ -136,7 +137,7 @@ def main() -> None:
     spoiled = spoiled_accepted(stylizer, args.data, files, 0.01)
     folders = np.array([name.split("/")[0] for name in (*sample.people, *sample.impostors)])
     same_group = folders[:, None] == folders[: len(sample.people)]
-    weak = weak_checks(read_off(sample, calibrated_rates(), intervals=False))
+    weak = weak_checks(thresholds_from(sample, calibrated_rates(), intervals=False))
     table: dict[str, dict[str, Any]] = {}
     for style, seen in sample.styles.items():
         limits = [thresholds_for("mini", style, photo["far"], files[person]).identity for person in sample.people]

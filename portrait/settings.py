@@ -105,7 +105,7 @@ class Settings:
     )
     num_inference_steps: int | None = _setting(None, "denoising steps at strength 1", int, low=1, high=1000, knob=True)
     thresholds: str = _setting("", "a calibration file in place of the recipe's own", str)
-    curves: str = _setting("", "a file of portrait curves in place of the recipe's own", str)
+    curves: str = _setting("", "curves that portrait calibrate measured, in place of the recipe's own", str)
     threads: int = _setting(0, "processor threads, 0 for all cores", int, low=0, high=1024)
     device: str = _setting(
         "auto",

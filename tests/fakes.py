@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from portrait.calibrate.thresholds import calibrate
+from portrait.calibrate.thresholds import calibrate_thresholds
 from portrait.images import Photo
 from portrait.judge.thresholds import Thresholds
 from portrait.loop.stylizer import AttemptLoop
@@ -148,8 +148,10 @@ def run_loop(
     return stylizer.stylize(subject, "watercolor", Settings(thresholds=limits, **settings)), generator
 
 
-def calibrate_people(paint: Any, people: list[Path], **arguments: Any) -> tuple[dict[str, Any], FakeGenerator]:
+def calibrate_people(
+    paint: Any, people: list[Path], recipe: Recipe = RECIPE, **arguments: Any
+) -> tuple[dict[str, Any], FakeGenerator]:
     """Calibrate style `oil` at FAR 0.1 on these photos; return the table and the generator with its calls."""
     generator = FakeGenerator(paint)
-    stylizer = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
-    return calibrate(stylizer, people, **({"styles": ["oil"], "rates": [0.1]} | arguments)), generator
+    stylizer = AttemptLoop(recipe, generator, FakeAnalyzer(), [FakeRecogniser()])
+    return calibrate_thresholds(stylizer, people, **({"styles": ["oil"], "rates": [0.1]} | arguments)), generator

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from portrait.calibrate.thresholds import (
-    ORDINARY,
-    STYLE_REJECTED,
-    _Drawn,
-    _statistics,
-    calibrate,
-    copies,
-    equal_error_rate,
-    ordinary,
-    weak_checks,
-)
+from portrait.calibrate.degrade import DEGRADATIONS, copies, degrade
+from portrait.calibrate.statistics import STYLE_REJECTED, AcceptedPictures, style_statistics, weak_checks
+from portrait.calibrate.thresholds import calibrate_thresholds
 from portrait.cli.console import Console
 from portrait.cli.main import main
 from portrait.errors import SettingsError, TooFewPairsError
 from portrait.images import Photo, write_picture
 from portrait.intervals import bootstrap_mean, bootstrap_pairs, wilson
 from portrait.judge.checks import StyleStatistics, format_confusable, style_distance
-from portrait.judge.thresholds import thresholds_for
+from portrait.judge.thresholds import equal_error_rate, thresholds_for
 from portrait.loop.stylizer import AttemptLoop
 from portrait.records import Face, Knobs, RgbImage
 from portrait.report.explain import explain
 from portrait.settings import Settings
-from tests.fakes import RECIPE, SIZE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_photo, calibrate_people, restyled
+from tests.fakes import (
+    KNOBS,
+    RECIPE,
+    SIZE,
+    FakeAnalyzer,
+    FakeGenerator,
+    FakeRecogniser,
+    a_photo,
+    calibrate_people,
+    restyled,
+)
 
 
 @pytest.mark.slow
@@ -71,9 +74,9 @@ def test_too_few_people_are_refused_before_anything_is_made(people: list[Path]) 
     generator = FakeGenerator(lambda photo, knobs, seed: photo)
     stylizer = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
     with pytest.raises(TooFewPairsError, match="132 impostor pairs; a FAR of 0.01 needs 500"):
-        calibrate(stylizer, people, styles=["oil"], rates=[0.01])
+        calibrate_thresholds(stylizer, people, styles=["oil"], rates=[0.01])
     with pytest.raises(SettingsError, match="1.5 is not between 0 and 1"):
-        calibrate(stylizer, people, styles=["oil"], rates=[1.5])
+        calibrate_thresholds(stylizer, people, styles=["oil"], rates=[1.5])
     assert not generator.calls
 
 
@@ -93,21 +96,28 @@ def test_a_photo_without_a_face_is_counted_and_not_scored(people: list[Path]) ->
         detect = candidates
 
     stylizer = AttemptLoop(RECIPE, FakeGenerator(lambda photo, knobs, seed: photo), Blind(), [FakeRecogniser()])
-    table = calibrate(stylizer, people, styles=["oil"], rates=[0.1])
+    table = calibrate_thresholds(stylizer, people, styles=["oil"], rates=[0.1])
     assert table["failure_to_acquire"] == ["11.png"]
     assert len(table["people"]) == 11
 
 
 @pytest.mark.slow
 def test_every_picture_is_made_with_the_seed_and_balance_asked_for(people: list[Path]) -> None:
-    seen: list[tuple[Knobs, int]] = []
+    """The first of each person at the balance, the second at one of the dial's ends, in turn over the degradations."""
+    dial = replace(RECIPE, balance=((0.0, replace(KNOBS, strength=0.3)), (1.0, replace(KNOBS, strength=0.7))))
+    drawn: list[tuple[Knobs, int]] = []
 
     def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
-        seen.append((knobs, seed))
+        drawn.append((knobs, seed))
         return restyled(photo)
 
-    table, _ = calibrate_people(paint, people, seed=7)
-    assert {seed for _, seed in seen} == {table["seed"]} == {7}
+    table, _ = calibrate_people(paint, people, recipe=dial, seed=7, balance=0.25)
+    assert {seed for _, seed in drawn} == {table["seed"]} == {7}
+    strengths = [round(knobs.strength, 6) for knobs, _ in drawn]
+    assert strengths[:12] == [0.4] * 12
+    assert strengths[12:] == [0.3] * len(DEGRADATIONS) + [0.7] * (12 - len(DEGRADATIONS))
+    assert table["balance"] == 0.25
+    assert table["styles"]["oil"]["knobs"]["strength"] == pytest.approx(0.4)
 
 
 def test_one_photo_for_two_people_is_refused(people: list[Path]) -> None:
@@ -120,13 +130,13 @@ def test_one_photo_for_two_people_is_refused(people: list[Path]) -> None:
 def test_the_style_s_statistics_reject_other_styles_and_few_of_their_own() -> None:
     rng = np.random.default_rng(0)
     own, new = rng.normal(size=(2, 60, 12))
-    whose = [i // 2 for i in range(60)]
+    whose = np.arange(60) // 2
     drawn = {
-        "oil": _Drawn(features=own, styled=[0.3 + 0.001 * i for i in range(60)], people=whose),
-        "popart": _Drawn(features=own + 3.0, styled=[0.4] * len(whose), people=whose),
-        "sketch": _Drawn(features=own[:10], styled=[0.3] * 10, people=whose[:10]),
+        "oil": AcceptedPictures(features=own, styled=0.3 + 0.001 * np.arange(60), people=whose),
+        "popart": AcceptedPictures(features=own + 3.0, styled=np.full(60, 0.4), people=whose),
+        "sketch": AcceptedPictures(features=own[:10], styled=np.full(10, 0.3), people=whose[:10]),
     }
-    found = _statistics(drawn)
+    found = style_statistics(drawn)
     assert found["sketch"] is None  # ten pictures say nothing of a style
     oil = found["oil"]
     assert oil is not None
@@ -141,8 +151,8 @@ def test_the_style_s_statistics_reject_other_styles_and_few_of_their_own() -> No
 def test_the_judge_reads_the_statistics_that_calibration_writes(
     people: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for kind in ORDINARY:  # to the fakes a person is a colour: in another light it would be somebody else
-        monkeypatch.setitem(ORDINARY, kind, lambda photo: photo)
+    for kind in DEGRADATIONS:  # to the fakes a person is a colour: in another light it would be somebody else
+        monkeypatch.setitem(DEGRADATIONS, kind, lambda photo: photo)
     table, _ = calibrate_people(lambda photo, knobs, seed: restyled(photo, seed), people)
     entry = table["styles"]["oil"]["style_statistics"]
     assert entry["pictures"] == 24
@@ -163,14 +173,14 @@ def test_a_style_check_that_other_styles_pass_is_named_to_the_evaluator_and_the_
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A generator that draws watercolor as it draws oil: the check of neither can tell."""
-    for kind in ORDINARY:
-        monkeypatch.setitem(ORDINARY, kind, lambda photo: photo)
+    for kind in DEGRADATIONS:
+        monkeypatch.setitem(DEGRADATIONS, kind, lambda photo: photo)
     table, generator = calibrate_people(
         lambda photo, knobs, seed: restyled(photo, seed), people, styles=["oil", "watercolor"]
     )
     assert list(weak_checks(table)["oil"]) == ["watercolor"]
     assert "oil: the check of the style is weak: " in caplog.text
-    Console(quiet=False).calibration(table, tmp_path / "table.json")
+    Console(quiet=False).calibration(table, tmp_path / "table.json", tmp_path / "curves.json")
     assert "oil: its style check is weak" in capsys.readouterr().out
     path = tmp_path / "table.json"
     path.write_text(json.dumps(table))
@@ -241,26 +251,69 @@ def test_portrait_calibrate_measures_mini_on_the_six_faces(
         crop = t1.pixels[top : int(y2 + grow), left : int(x2 + grow)]
         write_picture(tmp_path / "people" / f"{subject.index}.png", np.ascontiguousarray(crop))
     output = tmp_path / "table.json"
+    curves = tmp_path / "curves.json"
     command = ["calibrate", "--subjects", str(tmp_path / "people"), "--style", "sketch", "--far", "0.2"]
+    command += ["--curve-people", "4", "--curves", str(curves)]
     assert main([*command, "-o", str(output)]) == 0
     printed = capsys.readouterr().out
-    assert "sketch" in printed
-    assert str(output) in printed
+    assert "sketch: along the dial arcface, dlib, style_on_face" in printed
+    assert f"--thresholds {output} --curves {curves}" in printed
     table = json.loads(output.read_text())
     assert table["weights"] == mini.generator.digests
     assert thresholds_for("mini", "sketch", 0.2, output, mini.generator.digests).identity.keys() == {"arcface", "dlib"}
+    measured = json.loads(curves.read_text())
+    assert len(measured["people"]) == 4
+    limit = table["styles"]["sketch"]["style_on_face"]["limit"]
+    assert table["styles"]["sketch"]["knobs"] == asdict(mini.knobs_for_balance("sketch", 0.5, limit, str(curves)))
     assert main([*command, "--only", str(tmp_path / "none.txt")]) == 2
     assert "none.txt" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", range(len(ORDINARY)), ids=list(ORDINARY))
+def test_curves_come_first_and_what_was_measured_before_is_not_measured_again(
+    people: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = FakeGenerator(lambda photo, knobs, seed: restyled(photo))
+    stylizer = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
+    monkeypatch.setattr(AttemptLoop, "from_recipe", staticmethod(lambda *_, **__: stylizer))
+    curves = tmp_path / "curves.json"
+    command = ["calibrate", "--subjects", str(people[0].parent), "--style", "oil", "--far", "0.1"]
+    command += ["--curves", str(curves), "-o", str(tmp_path / "thresholds.json"), "--curve-people", "4"]
+    assert main(command) == 0
+    first = len(generator.calls)
+    assert first > 2 * 12
+    assert "oil: along the dial" in capsys.readouterr().out
+    assert main(command) == 0
+    assert len(generator.calls) - first == 2 * 12
+    assert f"oil: curves as measured before, in {curves}" in capsys.readouterr().out
+    curves.write_text(json.dumps(json.loads(curves.read_text()) | {"weights": {"unet": "0"}}))
+    assert main(command) == 2
+    assert "other weights" in capsys.readouterr().err
+
+
+def test_what_cannot_be_calibrated_is_refused_before_anything_is_loaded(
+    people: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AttemptLoop, "from_recipe", staticmethod(lambda *_, **__: pytest.fail("models were loaded")))
+    command = ["calibrate", "--subjects", str(people[0].parent)]
+    for flags, code, message in (
+        (["--curve-people", "0"], 2, "--curve-people 0 is below 1"),
+        (["--style", "oill"], 2, "did you mean oil"),
+        (["--far", "0.01"], 1, "132 impostor pairs; a FAR of 0.01 needs 500"),
+        (["--far", "low"], 2, "is not a list of numbers"),
+        (["--seed", "-1"], 2, "--seed -1 is outside"),
+    ):
+        assert main([*command, *flags]) == code
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", range(len(DEGRADATIONS)), ids=list(DEGRADATIONS))
 def test_an_ordinary_photo_is_the_same_picture_in_another_light(kind: int) -> None:
     photo = np.random.default_rng(0).integers(0, 256, (48, 48, 3)).astype(np.uint8)
     photo = cv2.GaussianBlur(photo, (0, 0), 6)
     photo = np.interp(photo, (photo.min(), photo.max()), (20, 230)).astype(np.uint8)
-    spoiled = ordinary(photo, kind)
+    spoiled = degrade(photo, kind)
     assert spoiled.shape == photo.shape
     assert spoiled.dtype == np.uint8
     assert np.corrcoef(photo.mean(-1).ravel(), spoiled.mean(-1).ravel())[0, 1] > 0.95
     assert (kind == 0) == np.array_equal(spoiled, photo)
-    assert np.array_equal(spoiled, ordinary(photo, kind + len(ORDINARY)))
+    assert np.array_equal(spoiled, degrade(photo, kind + len(DEGRADATIONS)))

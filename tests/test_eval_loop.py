@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from portrait.calibrate.thresholds import measure, read_off
+from portrait.calibrate.sample import measure_sample
+from portrait.calibrate.thresholds import thresholds_from
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import Measurement
 from portrait.loop.response import default_curves
@@ -144,7 +145,7 @@ def test_nobody_has_a_part_in_their_own_limits(people: list[Path]) -> None:
         return restyled(photo)
 
     stylizer = AttemptLoop(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
-    sample = measure(stylizer, people, styles=["oil"], rates=[0.1])
+    sample = measure_sample(stylizer, people, styles=["oil"], rates=[0.1])
     seen, name = sample.styles["oil"], list(sample.people)[3]
     scores = {judge: values.copy() for judge, values in seen.scores.items()}
     for values in scores.values():
@@ -154,13 +155,13 @@ def test_nobody_has_a_part_in_their_own_limits(people: list[Path]) -> None:
     )
     for values in odd.copies.values():
         values[3] = 0.9
-    limits = [read_off(s.without(name), [0.1], intervals=False) for s in (sample, odd)]
+    limits = [thresholds_from(s.without(name), [0.1], intervals=False) for s in (sample, odd)]
     assert json.dumps(limits[0]) == json.dumps(limits[1])
-    assert read_off(odd, [0.1])["styles"]["oil"]["recognisers"]["dlib"]["thresholds"]["0.1"] > 0.9999
+    assert thresholds_from(odd, [0.1])["styles"]["oil"]["recognisers"]["dlib"]["thresholds"]["0.1"] > 0.9999
     assert limits[0]["styles"]["oil"]["recognisers"]["dlib"]["impostor_pairs"] == 11 * 10
     assert name not in sample.without(name).people
     read = script("people")._sample(json.loads(json.dumps(asdict(sample), default=np.ndarray.tolist)))
-    assert json.dumps(read_off(read.without(name), [0.1], intervals=False)) == json.dumps(limits[0])
+    assert json.dumps(thresholds_from(read.without(name), [0.1], intervals=False)) == json.dumps(limits[0])
 
 
 def test_people_for_verdicts_are_held_out_and_not_of_the_curves(tmp_path: Path) -> None:

@@ -115,8 +115,17 @@ def test_stylize_refuses_before_anything_is_loaded(
     assert len(printed.splitlines()) == 1
 
 
-def test_curves_refuses_too(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["curves", "--subjects", str(photos), "--commercial", "-o", str(tmp_path / "curves.json")]
+def test_calibrate_refuses_too(people: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [
+        "calibrate",
+        "--subjects",
+        str(people[0].parent),
+        "--far",
+        "0.1",
+        "--commercial",
+        "-o",
+        str(tmp_path / "t.json"),
+    ]
     assert main(argv) == 2
     assert "recipe mini is not for commercial use because of" in capsys.readouterr().err
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from portrait.calibrate.response import measure_curves, merged
-from portrait.cli.main import main
+from portrait.calibrate.response import check_curves, measure_curves, merge_curves
 from portrait.errors import SettingsError, TooFewPairsError
 from portrait.hub.files import mini_folder, verify_manifest
 from portrait.judge.thresholds import Thresholds, thresholds_for
@@ -292,10 +291,11 @@ def test_measured_curves_read_back_what_the_pictures_showed(people: list[Path], 
         curves_for(RECIPE, "oil", ["dlib"], {"unet": "0"}, path)
     with pytest.raises(TooFewPairsError, match="3 people are too few"):
         measure_curves(stylizer, people[:3], styles=["oil"])
-    again = merged(table, table | {"styles": {"watercolor": table["styles"]["oil"]}})
+    check_curves(table, stylizer)
+    again = merge_curves(table, table | {"styles": {"watercolor": table["styles"]["oil"]}})
     assert set(again["styles"]) == {"oil", "watercolor"}
     with pytest.raises(SettingsError, match="other weights"):
-        merged(table | {"weights": {"unet": "0"}}, table)
+        check_curves(table | {"weights": {"unet": "0"}}, stylizer)
 
 
 def test_damaged_curves_are_one_error(tmp_path: Path) -> None:
@@ -332,10 +332,3 @@ def test_shipped_curves_are_of_the_shipped_weights() -> None:
     steps = table["base"]["num_inference_steps"]
     for entry in table["styles"].values():  # strengths as they act, not as they were asked for
         assert all(float(v * steps).is_integer() for v in entry["knobs"]["strength"]["at"])
-
-
-def test_portrait_curves_needs_enough_people(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["curves", "--subjects", str(photos), "--people", "99"]) == 2
-    assert "--people 99 is outside 1 to 4" in capsys.readouterr().err
-    assert main(["curves", "--subjects", str(photos), "--style", "oill"]) == 2
-    assert "did you mean oil" in capsys.readouterr().err

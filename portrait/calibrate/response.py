@@ -1,4 +1,4 @@
-"""Measure what the knobs do: the curves of a recipe, per style, on people that it was not trained on.
+"""Measure what the knobs do: the response curves of a recipe, per style, on people that it was not trained on.
 
 Per person and style: the recipe's path of `[[balance]]` points at five positions; from the middle one, each knob
 moved alone over the policy's range; and the middle again with two more seeds. From these come the means, how
@@ -7,24 +7,24 @@ people differ, how seeds differ, and how differently the knobs work on different
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from portrait.errors import FaceError, SettingsError, TooFewPairsError
-from portrait.generate.framing import Framed, frame_portrait
-from portrait.images import read_photo
+from portrait.calibrate.sample import Person, read_people
+from portrait.errors import SettingsError, TooFewPairsError
 from portrait.judge.verification import similarities
 from portrait.loop.record import library_versions
 from portrait.loop.response import RANGE, STYLE, Curves, as_table, base_table, effective
 from portrait.loop.scoring import face_style
 from portrait.loop.stylizer import AttemptLoop
-from portrait.records import Identity, Knobs
+from portrait.recipes.recipe import Recipe
+from portrait.records import Knobs
 
-LEAST_PEOPLE = 4
+MIN_PEOPLE = 4
 """Fewer people say nothing of how people differ."""
 POSITIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = (1, 2, 3)
@@ -35,6 +35,34 @@ _SWEEPS = {
     "guidance_scale": (1.0, 2.5, 4.0),
     "ip_adapter_scale": (0.0, 1.4),
 }
+
+Sweep = list[tuple[float, Knobs]]
+"""A knob's values, as `effective` has them, and the knobs there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Design:
+    """At which knobs people are drawn: the middle `base`, `along` the dial, and each knob moved alone."""
+
+    base: Knobs
+    along: tuple[Knobs, ...]
+    sweeps: dict[str, Sweep]
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> _Design:
+        base = recipe.with_enough_steps(recipe.knobs_at(0.5))
+        return cls(
+            base=base,
+            along=tuple(recipe.with_enough_steps(recipe.knobs_at(at)) for at in POSITIONS),
+            sweeps={knob: _sweep(recipe, base, knob, values) for knob, values in _SWEEPS.items()},
+        )
+
+    def pictures(self) -> list[tuple[Knobs, int]]:
+        """Knobs and seed of every picture of one person, each once."""
+        pictures = [(knobs, SEEDS[0]) for knobs in self.along]
+        pictures += [(self.base, seed) for seed in SEEDS]
+        pictures += [(knobs, SEEDS[0]) for sweep in self.sweeps.values() for _, knobs in sweep]
+        return list(dict.fromkeys(pictures))
 
 
 def measure_curves(
@@ -48,128 +76,135 @@ def measure_curves(
 
     Args:
         stylizer: The recipe with its judges.
-        photos: One photo for each of at least `LEAST_PEOPLE` people that the recipe was not trained on.
+        photos: One photo for each of at least `MIN_PEOPLE` people that the recipe was not trained on.
         styles: Styles of the recipe.
         on_picture: Called with (style, number from 1, number of all pictures).
 
     Returns:
-        The table that `curves.curves_for` reads, with the people and what is needed to repeat it.
+        The table that `loop.response.curves_for` reads, with the people and what is needed to repeat it.
 
     Raises:
         TooFewPairsError: fewer people, or faces, than that.
         ImageReadError: a photo cannot be read.
     """
-    if len(photos) < LEAST_PEOPLE:
-        raise TooFewPairsError(f"{len(photos)} people are too few for curves; give {LEAST_PEOPLE} or more")
-    recipe = stylizer.recipe
-    people: list[tuple[Identity, Framed]] = []
-    used, unseen = {}, []
-    for path in photos:
-        photo = read_photo(path)
-        try:
-            (subject,) = stylizer.subjects(photo, "largest")
-        except FaceError:
-            unseen.append(path.name)
-            continue
-        people.append((subject.identity, frame_portrait(photo.pixels, subject.face, "bust", recipe.resolution)))
-        used[f"{path.parent.name}/{path.name}"] = photo.sha256
-    if len(people) < LEAST_PEOPLE:
-        raise TooFewPairsError(f"{len(people)} of {len(photos)} photos show a face; {LEAST_PEOPLE} or more are needed")
-    base = recipe.with_enough_steps(recipe.knobs_at(0.5))
-    along = [recipe.with_enough_steps(recipe.knobs_at(at)) for at in POSITIONS]
-    sweeps = {knob: _sweep(stylizer, base, knob, values) for knob, values in _SWEEPS.items()}
-    wanted = dict.fromkeys([*((k, SEEDS[0]) for k in along), *((base, s) for s in SEEDS)])
-    wanted |= dict.fromkeys((k, SEEDS[0]) for points in sweeps.values() for _, k in points)
-    total, made, table = len(wanted) * len(people) * len(styles), 0, {}
+    if len(photos) < MIN_PEOPLE:
+        raise TooFewPairsError(f"{len(photos)} people are too few for curves; give {MIN_PEOPLE} or more")
+    people, unseen = read_people(stylizer, photos)
+    if len(people) < MIN_PEOPLE:
+        raise TooFewPairsError(f"{len(people)} of {len(photos)} photos show a face; {MIN_PEOPLE} or more are needed")
+    design = _Design.of(stylizer.recipe)
+    total = len(design.pictures()) * len(people) * len(styles)
+    made = 0
+    table = {}
     for style in styles:
-        outputs: tuple[str, ...] = ()
-        seen: dict[tuple[Knobs, int], list[list[float]]] = {key: [] for key in wanted}
-        for identity, framed in people:
-            for knobs, seed in wanted:
-                picture = stylizer.draw(framed, identity, style, knobs, seed)
-                values = similarities(identity, stylizer.judges.detect_and_embed(picture, framed.face)[1])
-                values[STYLE] = face_style(framed, picture)
-                outputs = tuple(values)
-                seen[knobs, seed].append(list(values.values()))
+        rows: dict[tuple[Knobs, int], list[dict[str, float]]] = {}
+        for person in people:
+            for knobs, seed in design.pictures():
+                rows.setdefault((knobs, seed), []).append(_outputs(stylizer, person, style, knobs, seed))
                 made += 1
                 if on_picture is not None:
                     on_picture(style, made, total)
-        measured = {key: np.array(rows) for key, rows in seen.items()}
-        table[style] = as_table(_curves(outputs, base, along, sweeps, measured))
+        table[style] = as_table(_curves(design, rows))
     return {
-        "recipe": recipe.name,
-        "base": base_table(base),
+        "recipe": stylizer.recipe.name,
+        "base": base_table(design.base),
         "styles": table,
         "seeds": list(SEEDS),
-        "failure_to_acquire": unseen,
-        "people": used,
+        "failure_to_acquire": [path.name for path in unseen],
+        "people": {person.name: person.sha256 for person in people},
         "weights": stylizer.generator.digests,
         "versions": library_versions(),
     }
 
 
-def _sweep(stylizer: AttemptLoop, base: Knobs, knob: str, values: Sequence[float]) -> list[tuple[float, Knobs]]:
+def _outputs(stylizer: AttemptLoop, person: Person, style: str, knobs: Knobs, seed: int) -> dict[str, float]:
+    """Likeness by each judge, then `style_on_face`, of one picture."""
+    picture = stylizer.draw(person.framed, person.identity, style, knobs, seed)
+    _, embeddings = stylizer.judges.detect_and_embed(picture, person.framed.face)
+    return similarities(person.identity, embeddings) | {STYLE: face_style(person.framed, picture)}
+
+
+def _sweep(recipe: Recipe, base: Knobs, knob: str, values: Sequence[float]) -> Sweep:
     """The points of one knob's curve, those that leave the recipe a step to run; the base is always one."""
     low, high = RANGE[knob]
-    points = sorted({v for v in values if low <= v <= high} | {float(getattr(base, knob))})
-    found = [stylizer.recipe.with_enough_steps(replace(base, **{knob: v})) for v in points]  # type: ignore[arg-type]
-    return list({effective(k, knob): k for k in found if k.steps >= 1}.items())
+    points = sorted({value for value in values if low <= value <= high} | {float(getattr(base, knob))})
+    sweep: dict[float, Knobs] = {}
+    for value in points:
+        knobs = recipe.with_enough_steps(replace(base, **{knob: value}))  # type: ignore[arg-type]
+        if knobs.steps >= 1:
+            sweep[effective(knobs, knob)] = knobs
+    return list(sweep.items())
 
 
-def _curves(
-    outputs: tuple[str, ...],
-    base: Knobs,
-    along: Sequence[Knobs],
-    sweeps: dict[str, list[tuple[float, Knobs]]],
-    measured: dict[tuple[Knobs, int], np.ndarray],
-) -> Curves:
-    first = SEEDS[0]
-    repeats = np.stack([measured[base, seed] for seed in SEEDS])  # (seeds, people, m)
-    own = repeats.mean(0)
-    rest = (repeats - own).reshape(-1, len(outputs))
-    residual = rest.T @ rest / (len(SEEDS) - 1) / len(own)
-    people = np.cov(own.T) - residual / len(SEEDS)
-    level = own.mean(0)
-    effects, spreads = {}, []
-    for knob, points in sweeps.items():
-        gone = np.stack([measured[k, first] - measured[base, first] for _, k in points])  # (n, people, m): paired
-        mean = gone.mean(1)
-        effects[knob] = np.array([v for v, _ in points]), mean
-        noise = 2 * np.diag(residual)
-        big = np.abs(mean) > 2 * np.sqrt(noise)  # where a knob does something, how much does it differ by person
-        spreads += list(np.sqrt(np.maximum(gone.var(1, ddof=1) - noise, 0))[big] / np.abs(mean)[big])
+def _curves(design: _Design, rows: Mapping[tuple[Knobs, int], Sequence[Mapping[str, float]]]) -> Curves:
+    """The curves of what was measured; `rows` maps knobs and seed to each person's outputs."""
+    outputs = tuple(next(iter(rows.values()))[0])
+    measured = {key: np.array([list(row.values()) for row in people]) for key, people in rows.items()}
+    seed = SEEDS[0]
+    at_base = measured[design.base, seed]
+    repeats = np.stack([measured[design.base, other] for other in SEEDS])  # (seeds, people, outputs)
+    means = repeats.mean(0)  # of each person
+    deviations = (repeats - means).reshape(-1, len(outputs))
+    residual = deviations.T @ deviations / (len(SEEDS) - 1) / len(means)
+    between_people = np.cov(means.T) - residual / len(SEEDS)
+    effects: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    spreads: list[float] = []
+    for knob, sweep in design.sweeps.items():
+        changes = np.stack([measured[knobs, seed] - at_base for _, knobs in sweep])  # (n, people, outputs): paired
+        effects[knob] = np.array([value for value, _ in sweep]), changes.mean(1)
+        spreads += _slope_spreads(changes, 2 * np.diag(residual))
     return Curves(
         outputs=outputs,
-        base=base,
-        level=level,
+        base=design.base,
+        level=means.mean(0),
         effects=effects,
-        people=_steady(people, residual),
-        residual=_steady(residual, residual),
+        people=_regularize_covariance(between_people, residual),
+        residual=_regularize_covariance(residual, residual),
         slope_spread=float(np.clip(np.median(spreads) if spreads else 0.5, 0.1, 1.0)),
-        dial=(np.array(POSITIONS), np.stack([measured[k, first].mean(0) for k in along])),
+        dial=(np.array(POSITIONS), np.stack([measured[knobs, seed].mean(0) for knobs in design.along])),
         measured=True,
     )
 
 
-def _steady(covariance: np.ndarray, residual: np.ndarray) -> np.ndarray:
+def _slope_spreads(changes: np.ndarray, noise: np.ndarray) -> list[float]:
+    """How much a knob's effect differs by person, as a share of it, wherever the knob does something.
+
+    Args:
+        changes: (n, people, outputs) from the base.
+        noise: (outputs,) variance of a difference of two pictures of one person.
+    """
+    mean = changes.mean(1)
+    acts = np.abs(mean) > 2 * np.sqrt(noise)
+    deviation = np.sqrt(np.maximum(changes.var(1, ddof=1) - noise, 0))
+    return list(deviation[acts] / np.abs(mean)[acts])
+
+
+def _regularize_covariance(covariance: np.ndarray, residual: np.ndarray) -> np.ndarray:
     """Correlations shrunk, no variance below a tenth of the seeds': always a covariance."""
     variances = np.maximum(np.diag(covariance), 0.1 * np.diag(residual) + 1e-8)
-    scale = np.sqrt(variances)
-    correlation = np.clip(covariance / np.outer(scale, scale), -1, 1) * (1 - _SHRINK)
+    scale = np.outer(np.sqrt(variances), np.sqrt(variances))
+    correlation = np.clip(covariance / scale, -1, 1) * (1 - _SHRINK)
     np.fill_diagonal(correlation, 1.0)
     values, vectors = np.linalg.eigh(correlation)
-    steady = vectors @ np.diag(np.maximum(values, 0.01)) @ vectors.T
-    return steady * np.outer(scale, scale)
+    positive = vectors @ np.diag(np.maximum(values, 0.01)) @ vectors.T
+    return positive * scale
 
 
-def merged(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
-    """`new`, with the styles of `old` that were not measured again.
+def check_curves(table: Mapping[str, Any], stylizer: AttemptLoop) -> None:
+    """Whether further styles may be added to a file of curves.
 
     Raises:
-        SettingsError: `old` is of another recipe, other weights or other knobs; name another file.
+        SettingsError: they are of another recipe, other weights or other knobs; name another file.
     """
-    if old is None:
-        return new
-    if any(old.get(key) != new[key] for key in ("recipe", "weights", "base")):
-        raise SettingsError("the file holds curves of another recipe, other weights or other knobs; name another file")
-    return new | {"styles": old["styles"] | new["styles"]}
+    recipe = stylizer.recipe
+    base = base_table(recipe.with_enough_steps(recipe.knobs_at(0.5)))
+    expected = {"recipe": recipe.name, "weights": stylizer.generator.digests, "base": base}
+    if any(table.get(key) != value for key, value in expected.items()) or not isinstance(table.get("styles"), dict):
+        raise SettingsError(
+            "the file holds curves of another recipe, other weights or other knobs; delete it or name another file"
+        )
+
+
+def merge_curves(old: Mapping[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
+    """`new`, with the styles of `old` that were not measured again."""
+    return new if old is None else new | {"styles": old["styles"] | new["styles"]}

@@ -1,108 +1,208 @@
-"""`portrait calibrate`."""
+"""`portrait calibrate`: what a recipe's knobs do, then its acceptance thresholds, on people of your own."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from portrait.cli.console import Console
+from portrait.cli.console import Commands, Console
 from portrait.errors import SettingsError
 
 if TYPE_CHECKING:
+    from portrait.loop.stylizer import AttemptLoop
+    from portrait.recipes.recipe import Recipe
     from portrait.records import RgbImage
 
-_EPILOG = """Each person is drawn twice a style: as asked, and at one of the dial's ends, for the statistics of the style. The dial
-follows the recipe's curves, so measure those first (portrait curves).
+_SHEET_SIDE = 160
+_EPILOG = """1. Curves: up to --curve-people people are drawn at several settings of each knob. They say where the positions of
+   the balance lie and what retries expect of each knob. Styles that the file of curves has already are not measured
+   again, so that a stopped run goes on; delete the file to begin anew.
+2. Thresholds: each person is drawn twice a style along these curves: as asked, and at one of the balance's ends, for
+   the statistics of the style.
 
 examples:
   portrait calibrate --subjects people/ --impostors strangers/ --far 0.01,0.001
-  portrait stylize anna.jpg --style oil --far 0.001 --thresholds mini.thresholds.json
+  portrait calibrate --subjects people/ --style oil --curves mine.curves.json -o mine.thresholds.json
+  portrait stylize anna.jpg --style oil --far 0.001 --curves mini.curves.json --thresholds mini.thresholds.json
 """
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add `calibrate` to the command line."""
-    raw = argparse.RawDescriptionHelpFormatter
-    calibrate = commands.add_parser(
+    parser = commands.add_parser(
         "calibrate",
-        help="measure a recipe's acceptance thresholds",
-        description="Stylize people in every style and read the thresholds of acceptance off the impostor pairs: every "
-        "photo against every other person's portrait, by each judge. Give one photo a person, of people that the "
-        "recipe was not trained on; 23 people are enough for a false accept rate of 0.01, 72 for 0.001.",
+        help="measure a recipe's knobs and acceptance thresholds",
+        description="Stylize people of your own in every style: measure what the recipe's knobs do, then read the "
+        "thresholds of acceptance off the impostor pairs, which are every photo against every other person's portrait, "
+        "by each judge. Give one photo a person, of people that the recipe was not trained on; 23 people are enough for "
+        "a false accept rate of 0.01, 72 for 0.001.",
         epilog=_EPILOG,
-        formatter_class=raw,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    calibrate.add_argument(
+    parser.add_argument(
         "--subjects", type=Path, required=True, metavar="FOLDER", help="photos, one a person, also in folders below"
     )
-    calibrate.add_argument(
+    parser.add_argument(
         "--only", type=Path, metavar="FILE", help="a text file that names the photos to take, a line each"
     )
-    calibrate.add_argument(
+    parser.add_argument(
         "--impostors", type=Path, metavar="FOLDER", help="photos of other people, compared only: allows lower rates"
     )
-    calibrate.add_argument("--recipe", default="mini", metavar="TEXT", help="what is calibrated (default: mini)")
-    calibrate.add_argument("--style", action="append", metavar="TEXT", help="a style, may be repeated (default: all)")
-    calibrate.add_argument(
+    parser.add_argument(
+        "--curve-people",
+        type=int,
+        default=12,
+        metavar="N",
+        help="people whom the curves are measured on, evenly spread over the subjects (default: 12)",
+    )
+    parser.add_argument("--people", type=int, dest="curve_people", help=argparse.SUPPRESS)
+    parser.add_argument("--recipe", default="mini", metavar="TEXT", help="what is calibrated (default: mini)")
+    parser.add_argument("--style", action="append", metavar="TEXT", help="a style, may be repeated (default: all)")
+    parser.add_argument(
         "--far", default="0.05,0.02,0.01", metavar="X,X", help="false accept rates (default: 0.05,0.02,0.01)"
     )
-    calibrate.add_argument("--balance", type=float, default=0.5, metavar="X", help="of the portraits (default: 0.5)")
-    calibrate.add_argument("--seed", type=int, default=1, metavar="N", help="of each portrait (default: 1)")
-    calibrate.add_argument("--sheet", type=Path, metavar="FILE", help="also write a contact sheet of the portraits")
-    calibrate.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="the table (default: RECIPE.thresholds.json)"
+    parser.add_argument("--balance", type=float, default=0.5, metavar="X", help="of the portraits (default: 0.5)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of each portrait (default: 1)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads, 0 for all cores")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="also write a contact sheet of the portraits")
+    parser.add_argument("--curves", type=Path, metavar="FILE", help="the curves (default: RECIPE.curves.json)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="the thresholds (default: RECIPE.thresholds.json)"
     )
-    calibrate.add_argument(
+    parser.add_argument(
         "--commercial", action="store_true", help="as in stylize: thresholds for dlib alone, without InsightFace"
     )
-    calibrate.add_argument("--quiet", action="store_true", help="print errors only")
-    calibrate.set_defaults(run=_calibrate)
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.set_defaults(run=run)
 
 
-def _calibrate(args: argparse.Namespace) -> int:
-    from portrait.calibrate.thresholds import calibrate
-    from portrait.images import photos_below, write_json, write_picture
+def run(args: argparse.Namespace) -> int:
+    """Measure the curves that are missing, then the thresholds."""
+    from portrait.calibrate.statistics import require_pairs
+    from portrait.images import photos_below, write_json
     from portrait.loop.stylizer import AttemptLoop
     from portrait.recipes.load import load_recipe
-    from portrait.report.sheet import contact_sheet, thumbnail
 
     recipe = load_recipe(args.recipe)
-    chosen = args.style or ["all"]
-    styles = list(recipe.styles) if "all" in chosen else [recipe.style(name).name for name in chosen]
+    styles = _styles(recipe, args.style)
+    rates = _rates(args.far)
     recipe.knobs_at(args.balance)
     if not 0 <= args.seed < 2**31:
         raise SettingsError(f"--seed {args.seed} is outside 0 to {2**31}")
-    try:
-        rates = sorted({float(rate) for rate in args.far.split(",")}, reverse=True)
-    except ValueError:
-        raise SettingsError(f"--far {args.far!r} is not a list of numbers such as 0.01,0.001") from None
     photos = photos_below(args.subjects, args.only)
-    known = {path.resolve() for path in photos}
-    others = [p for p in photos_below(args.impostors) if p.resolve() not in known] if args.impostors else []
+    subjects = {path.resolve() for path in photos}
+    impostors = photos_below(args.impostors) if args.impostors else []
+    impostors = [path for path in impostors if path.resolve() not in subjects]
+    curve_photos = _spread(photos, args.curve_people)
+    require_pairs(len(photos), len(photos) + len(impostors), rates)  # before hours of curves
+    curves_file = args.curves or Path(f"{recipe.name}.curves.json")
+    curves = _read_curves(curves_file)
+
     console = Console(quiet=args.quiet)
-    cells: list[tuple[RgbImage, str, bool | None]] = []
     with console.status("loading models"):
-        stylizer = AttemptLoop.from_recipe(args.recipe, commercial=args.commercial)
-    with console.attempts(f"{len(photos)} people, {len(others)} further faces", unit="") as on_step:
+        stylizer = AttemptLoop.from_recipe(args.recipe, threads=args.threads, commercial=args.commercial)
+    _measure_curves(stylizer, curve_photos, styles, curves_file, curves, console)
+    table = _measure_thresholds(stylizer, photos, impostors, styles, rates, curves_file, args, console)
+    path = write_json(args.output or Path(f"{recipe.name}.thresholds.json"), table)
+    console.calibration(table, path, curves_file)
+    return 0
+
+
+def _styles(recipe: Recipe, names: list[str] | None) -> list[str]:
+    if names is None or "all" in names:
+        return list(recipe.styles)
+    return [recipe.style(name).name for name in names]
+
+
+def _rates(text: str) -> list[float]:
+    """The false accept rates of `--far`, the loosest first."""
+    try:
+        return sorted({float(rate) for rate in text.split(",")}, reverse=True)
+    except ValueError:
+        raise SettingsError(f"--far {text!r} is not a list of numbers such as 0.01,0.001") from None
+
+
+def _spread(photos: list[Path], count: int) -> list[Path]:
+    """At most `count` of the photos, evenly spread."""
+    if count < 1:
+        raise SettingsError(f"--curve-people {count} is below 1")
+    count = min(count, len(photos))
+    return [photos[i * len(photos) // count] for i in range(count)]
+
+
+def _read_curves(file: Path) -> dict[str, Any] | None:
+    """The curves that were measured before, or None."""
+    try:
+        return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else None
+    except (OSError, ValueError, TypeError) as error:
+        raise SettingsError(f"cannot read {file}: {error}") from None
+
+
+def _measure_curves(
+    stylizer: AttemptLoop,
+    photos: list[Path],
+    styles: list[str],
+    file: Path,
+    table: dict[str, Any] | None,
+    console: Console,
+) -> None:
+    """Measure the styles that `table`, what `file` holds, lacks, and write each as soon as it is measured."""
+    from portrait.calibrate.response import check_curves, measure_curves, merge_curves
+    from portrait.images import write_json
+
+    if table is not None:
+        check_curves(table, stylizer)
+    for style in styles:
+        if table is not None and style in table["styles"]:
+            console.line(f"{style}: curves as measured before, in {file}")
+            continue
+        with console.attempts(f"curves of {style}, {len(photos)} people", unit="") as on_step:
+
+            def on_picture(style: str, made: int, total: int) -> None:
+                on_step(made, made, total)
+
+            measured = measure_curves(stylizer, photos, styles=[style], on_picture=on_picture)
+        table = merge_curves(table, measured)
+        write_json(file, table)
+        console.curves(style, table["styles"][style])
+
+
+def _measure_thresholds(
+    stylizer: AttemptLoop,
+    photos: list[Path],
+    impostors: list[Path],
+    styles: list[str],
+    rates: list[float],
+    curves_file: Path,
+    args: argparse.Namespace,
+    console: Console,
+) -> dict[str, Any]:
+    from portrait.calibrate.thresholds import calibrate_thresholds
+    from portrait.images import write_picture
+    from portrait.report.sheet import contact_sheet, thumbnail
+
+    cells: list[tuple[RgbImage, str, bool | None]] = []
+    with console.attempts(f"{len(photos)} people, {len(impostors)} further faces", unit="") as on_step:
 
         def on_picture(style: str, made: int, total: int, picture: RgbImage) -> None:
             on_step(made, made, total)
             if args.sheet:
-                cells.append((thumbnail(picture, 160), style, None))
+                cells.append((thumbnail(picture, _SHEET_SIDE), style, None))
 
-        table = calibrate(
+        table = calibrate_thresholds(
             stylizer,
             photos,
             styles=styles,
             rates=rates,
             balance=args.balance,
             seed=args.seed,
-            impostors=others,
+            impostors=impostors,
+            curves=str(curves_file),
             on_picture=on_picture,
         )
-    path = write_json(args.output or Path(f"{args.recipe}.thresholds.json"), table)
     if args.sheet:
-        write_picture(args.sheet, contact_sheet(cells, columns=max(12, round(len(cells) ** 0.5)), side=160), quality=85)
-    console.calibration(table, path)
-    return 0
+        columns = max(12, round(len(cells) ** 0.5))
+        write_picture(args.sheet, contact_sheet(cells, columns=columns, side=_SHEET_SIDE), quality=85)
+    return table

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from portrait.errors import PortraitError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from portrait.records.portrait import FailureRecord
     from portrait.report.save import SavedPortrait
 
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""What `add_subparsers` returns: a command is added with `add_parser`."""
+
 
 def complain(error: PortraitError) -> None:
-    """Say an error on stderr, in one line."""
+    """Say what went wrong, in one line on stderr."""
     print(f"portrait: {error}", file=sys.stderr)
 
 
@@ -35,25 +41,28 @@ def failure_record(
 
 
 class Console:
-    """Everything that stylize prints: bars on stderr while it works, lines and a table on stdout."""
+    """Everything that stylize and calibrate print; nothing but errors where `quiet`."""
 
     def __init__(self, *, quiet: bool) -> None:
-        """Print nothing at all if `quiet`."""
         from rich.console import Console
 
         self.quiet = quiet
         self.out = Console(quiet=quiet, highlight=False)
         self.err = Console(stderr=True, quiet=quiet)
 
+    def line(self, text: str) -> None:
+        """Print text that may hold brackets, such as a file's name, and is never wrapped."""
+        self.out.print(text, markup=False, soft_wrap=True)
+
     @contextmanager
     def status(self, text: str) -> Iterator[None]:
-        """Show a spinner with `text` while the block runs."""
+        """Say on stderr what is being done."""
         with self.err.status(text):
             yield
 
     @contextmanager
-    def attempts(self, text: str, unit: str = "attempt") -> Iterator[Any]:
-        """Show a bar while the block runs; yields what moves it: (attempt from 1, steps done, steps in all)."""
+    def attempts(self, text: str, unit: str = "attempt") -> Iterator[Callable[[int, int, int], None]]:
+        """A bar on stderr; what it gives is called with (attempt from 1, steps done, steps in all)."""
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (
@@ -66,17 +75,13 @@ class Console:
             task = progress.add_task(text, total=1, note="")
 
             def on_step(attempt: int, step: int, total: int) -> None:
-                progress.update(
-                    task,
-                    total=total,
-                    completed=step,
-                    note=f"{unit} {attempt}, step {step}/{total}" if unit else f"{step}/{total}",
-                )
+                note = f"{unit} {attempt}, step {step}/{total}" if unit else f"{step}/{total}"
+                progress.update(task, total=total, completed=step, note=note)
 
             yield on_step
 
     def result(self, row: SavedPortrait) -> None:
-        """Say why a portrait was rejected; of an accepted one the summary says enough."""
+        """Why a portrait was rejected; nothing of an accepted one."""
         from rich.markup import escape
 
         from portrait.judge.verdict import describe_reason
@@ -85,7 +90,56 @@ class Console:
             why = "; ".join(describe_reason(reason) for reason in row.record.reasons)
             self.out.print(f"[red]rejected[/] {escape(str(row.path))}: {why}", soft_wrap=True)
 
-    def _print_whole(self, table: Any) -> None:
+    def summary(self, rows: Sequence[SavedPortrait], sheets: Sequence[Path]) -> None:
+        """A table of all portraits, and where they are."""
+        from rich.markup import escape
+
+        judges = list(rows[0].record.thresholds)
+        numbers = (*judges, "attempts", "seconds")
+        table = _table("style", "verdict", *numbers, "file", numbers=numbers)
+        for row in rows:
+            record = row.record
+            similarity = record.chosen_attempt.similarity
+            scores = [f"{similarity[judge]:.3f} (>= {record.thresholds[judge].value:.3f})" for judge in judges]
+            verdict = "[green]accepted[/]" if row.accepted else "[red]rejected[/]"
+            attempts = str(len(record.attempts))
+            table.add_row(record.style, verdict, *scores, attempts, f"{record.seconds:.1f}", escape(str(row.path)))
+        self._print_whole(table)
+        if note := rows[0].record.provisional_thresholds:
+            self.line(f"Note: {note}.")
+        accepted = sum(row.accepted for row in rows)
+        self.line(
+            f"{accepted} of {len(rows)} accepted. Pictures, before/after strips (*-before-after.jpg) and records (.json): "
+            f"{sheets[0].parent}; contact sheet: {', '.join(map(str, sheets))}"
+        )
+
+    def curves(self, style: str, entry: Mapping[str, Any]) -> None:
+        """Likeness and style along the dial, of one style's curves."""
+        self.line(f"{style}: along the dial " + ", ".join(entry["outputs"]))
+        for position, means in zip(entry["dial"]["at"], entry["dial"]["mean"], strict=True):
+            self.line(f"  {position:.2f}  " + "  ".join(f"{value:.3f}" for value in means))
+
+    def calibration(self, table: Mapping[str, Any], path: Path, curves: Path) -> None:
+        """The thresholds of every style and judge, and how to use them."""
+        from portrait.calibrate.statistics import weak_checks
+        from portrait.judge.checks import format_confusable
+
+        rows = _table("style", "judge", "FAR", "threshold", "95 % interval", "own portraits accepted", "first attempts")
+        for style, entry in table["styles"].items():
+            for judge, recogniser in entry["recognisers"].items():
+                for rate, threshold in recogniser["thresholds"].items():
+                    low, high = recogniser["threshold_intervals"][rate]
+                    tar = recogniser["tar"][rate]
+                    first = entry["first_attempt_accepted"][rate]["rate"]
+                    interval = f"{low:.3f} to {high:.3f}"
+                    accepted = f"{tar['rate']:.0%} of {tar['of']}"
+                    rows.add_row(style, judge, rate, f"{threshold:.3f}", interval, accepted, f"{first:.0%}")
+        self._print_whole(rows)
+        for style, weak in weak_checks(table).items():
+            self.out.print(f"[yellow]{style}: its style check is weak[/]: {format_confusable(weak)} pass it too")
+        self.line(f"Written to {path} and {curves}; use them with --thresholds {path} --curves {curves}.")
+
+    def _print_whole(self, table: Table) -> None:
         """Print a table at its own width: no name is cut, however narrow the terminal."""
         from rich.measure import Measurement
 
@@ -93,54 +147,12 @@ class Console:
         self.out.width = max(self.out.width, width)
         self.out.print(table)
 
-    def calibration(self, table: dict[str, Any], path: Path) -> None:
-        """Print the thresholds that were measured, and where the style check is weak."""
-        from rich.markup import escape
-        from rich.table import Table
 
-        from portrait.calibrate.thresholds import weak_checks
-        from portrait.judge.checks import format_confusable
+def _table(*names: str, numbers: Sequence[str] = ()) -> Table:
+    """A table without lines, its columns as wide as they need; those of `numbers` are aligned to the right."""
+    from rich.table import Table
 
-        shown = Table(box=None, pad_edge=False)
-        for name in ("style", "judge", "FAR", "threshold", "95 % interval", "own portraits accepted", "first attempts"):
-            shown.add_column(name, no_wrap=True)
-        for style, entry in table["styles"].items():
-            for judge, found in entry["recognisers"].items():
-                for rate, value in found["thresholds"].items():
-                    low, high = found["threshold_intervals"][rate]
-                    tar, first = found["tar"][rate], entry["first_attempt_accepted"][rate]
-                    cells = (f"{value:.3f}", f"{low:.3f} to {high:.3f}", f"{tar['rate']:.0%} of {tar['of']}")
-                    shown.add_row(style, judge, rate, *cells, f"{first['rate']:.0%}")
-        self._print_whole(shown)
-        for style, weak in weak_checks(table).items():
-            self.out.print(f"[yellow]{style}: its style check is weak[/]: {format_confusable(weak)} pass it too")
-        self.out.print(f"Written to {escape(str(path))}; use it with --thresholds.", soft_wrap=True)
-
-    def summary(self, rows: Sequence[SavedPortrait], sheets: Sequence[Path]) -> None:
-        """Print a table with a line per portrait, and where the files are."""
-        from rich.markup import escape
-        from rich.table import Table
-
-        judges = list(rows[0].record.thresholds)
-        table = Table(box=None, pad_edge=False)
-        for name in ("style", "verdict", *judges, "attempts", "seconds", "file"):
-            table.add_column(
-                name, justify="right" if name in (*judges, "attempts", "seconds") else "left", no_wrap=True
-            )
-        for row in rows:
-            record = row.record
-            similarity = record.chosen_attempt.similarity
-            scores = [f"{similarity[judge]:.3f} (>= {record.thresholds[judge].value:.3f})" for judge in judges]
-            verdict = "[green]accepted[/]" if row.accepted else "[red]rejected[/]"
-            count, seconds = str(len(record.attempts)), f"{record.seconds:.1f}"
-            table.add_row(record.style, verdict, *scores, count, seconds, escape(str(row.path)))
-        self._print_whole(table)
-        if note := rows[0].record.provisional_thresholds:
-            self.out.print(f"Note: {note}.", soft_wrap=True)
-        accepted = sum(row.accepted for row in rows)
-        folder = escape(str(sheets[0].parent))
-        self.out.print(
-            f"{accepted} of {len(rows)} accepted. Pictures, before/after strips (*-before-after.jpg) and records (.json): "
-            f"{folder}; contact sheet: {escape(', '.join(map(str, sheets)))}",
-            soft_wrap=True,
-        )
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
+    return table

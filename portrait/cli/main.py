@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import portrait
-from portrait.cli import calibrate, campaign, curves, doctor, faces, recipes, records, studio, stylize, weights
+from portrait.cli import calibrate, campaign, doctor, faces, recipes, records, studio, stylize, weights
 from portrait.cli.console import complain
 from portrait.errors import PortraitError
 
@@ -24,8 +24,7 @@ _EPILOG = """examples:
   portrait compare anna.jpg out/anna-watercolor-1.png      is it the same person, by two judges
   portrait replay out/anna-watercolor-1.json               the same picture again, bit for bit
   portrait explain out/anna-watercolor-1.json              what was tried, and why it ended so
-  portrait curves --subjects people/                       what the knobs do, on people of your own
-  portrait calibrate --subjects people/                    thresholds from people of your own
+  portrait calibrate --subjects people/                    curves and thresholds from people of your own
   portrait studio                                          the same as a web page on this computer
   portrait campaign run campaign.toml -o run               many people, resumable
   portrait drift run --baseline last-month                 did identity drift: a report
@@ -46,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"portrait {portrait.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    for module in (stylize, faces, records, calibrate, curves, recipes, weights, doctor, studio, campaign):
+    for module in (stylize, faces, records, calibrate, recipes, weights, doctor, studio, campaign):
         module.add(commands)
     return parser
 

@@ -49,6 +49,20 @@ def order_statistic(impostors: Sequence[float] | np.ndarray, far: float) -> floa
     return float(np.nextafter(np.partition(scores, len(scores) - 1 - allowed)[len(scores) - 1 - allowed], np.inf))
 
 
+def equal_error_rate(genuine: np.ndarray, impostor: np.ndarray) -> float:
+    """The rate at which false accepts and false rejects are equal, as a share."""
+    steps = np.sort(np.concatenate([genuine, impostor]))
+    far = 1 - np.searchsorted(np.sort(impostor), steps) / len(impostor)
+    frr = np.searchsorted(np.sort(genuine), steps) / len(genuine)
+    nearest = int(np.argmin(np.abs(far - frr)))
+    return float((far[nearest] + frr[nearest]) / 2)
+
+
+def round_up(value: float) -> float:
+    """To four places, never down: a threshold rounded down would accept more than its rate."""
+    return float(np.ceil(value * 1e4) / 1e4)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
     """What a picture of one recipe and style must reach. `identity` maps recogniser -> least similarity.

@@ -1,6 +1,6 @@
 """What the knobs do to likeness and style, measured per recipe x style: the dial's map and the policy's prior.
 
-`portrait curves` (`calibrate/response.py`) writes `NAME.curves.json` beside the recipe; this file reads it. A recipe that
+`portrait calibrate` (`calibrate/response.py`) writes `NAME.curves.json` beside the recipe; this file reads it. A recipe that
 was never measured gets `default_curves`: guesses with wide deviations, which a run's own attempts soon outweigh.
 """
 
@@ -126,7 +126,9 @@ class Curves:
             SettingsError: one of them was not measured.
         """
         if missing := set(judges) - set(self.outputs):
-            raise SettingsError(f"the curves were measured without {', '.join(sorted(missing))}; run portrait curves")
+            raise SettingsError(
+                f"the curves were measured without {', '.join(sorted(missing))}; run portrait calibrate"
+            )
         keep = [i for i, name in enumerate(self.outputs) if name in judges or name == STYLE]
         return replace(
             self,
@@ -204,7 +206,7 @@ def curves_for(
         raise SettingsError(f"curves {file or recipe.name} are damaged: {error!r}") from None
     why = "do not have this style" if fits else "were measured with other weights"
     if file:
-        raise SettingsError(f"the curves {file} {why}; run portrait curves")
+        raise SettingsError(f"the curves {file} {why}; run portrait calibrate")
     log.info("the curves of %s %s; the policy starts from guesses", recipe.name, why)
     return default_curves(recipe.knobs_at(0.5), judges)
 

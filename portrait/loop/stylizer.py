@@ -431,17 +431,18 @@ class AttemptLoop:
         """What the knobs do in a style of the recipe, as `curves_for` finds it."""
         return curves_for(self.recipe, style, self.judges.names, self.generator.digests, Path(file) if file else None)
 
-    def knobs_for_balance(self, style: str, balance: float, limit: float | None = None) -> Knobs:
+    def knobs_for_balance(self, style: str, balance: float, limit: float | None = None, curves: str = "") -> Knobs:
         """The knobs at a balance: along the measured curves of the style, or the recipe's own points.
 
         Args:
             style: A style of the recipe.
             balance: In [0, 1].
             limit: What `style_on_face` must safely reach; from the recipe's calibration unless given.
+            curves: A file of curves, in place of the recipe's own.
         """
         if limit is None:
             limit = style_limit(self.recipe, style, self.generator.digests)
-        return self.recipe.with_enough_steps(self.recipe.knobs_at(self.curves(style).position(balance, limit)))
+        return self.recipe.with_enough_steps(self.recipe.knobs_at(self.curves(style, curves).position(balance, limit)))
 
     def conditioning_embedding(self, identity: Identity) -> Embedding:
         """What the generator is fed of an identity: the conditioner's embedding, or the analyzer's without one."""

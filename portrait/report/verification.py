@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from portrait.calibrate.thresholds import equal_error_rate
 from portrait.errors import TooFewPairsError
 from portrait.intervals import bootstrap_share_of_pairs, wilson
 from portrait.judge.gallery import Gallery
-from portrait.judge.thresholds import threshold_at_far
+from portrait.judge.thresholds import equal_error_rate, threshold_at_far
 from portrait.records.report import (
     DuplicateIdentity,
     Histogram,

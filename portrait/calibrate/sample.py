@@ -1,0 +1,248 @@
+"""Make the pictures that thresholds are read off, and measure them: a recipe's portraits of people of your own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from portrait.calibrate.degrade import DEGRADATIONS, copies, degrade
+from portrait.calibrate.statistics import copy_limit, require_pairs
+from portrait.errors import FaceError, SettingsError
+from portrait.generate.framing import Framed, frame_portrait
+from portrait.images import read_photo
+from portrait.judge.thresholds import photo_thresholds
+from portrait.judge.verdict import Measurement
+from portrait.loop.scoring import face_features, face_style
+from portrait.loop.stylizer import AttemptLoop
+from portrait.records import Embedding, Identity, Knobs, RgbImage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StylePictures:
+    """What was measured on the P people's portraits in one style.
+
+    `scores` is judge -> (P + impostors, P) likeness of each photo to each portrait, the candidates' own photos first.
+    `features` are (P, F) `face_style_features`; all else is (P,). `degraded_...` are those of the second portraits,
+    from degraded photos.
+    """
+
+    knobs: Knobs
+    scores: dict[str, np.ndarray]
+    missed: np.ndarray
+    styled: np.ndarray
+    burned: np.ndarray
+    features: np.ndarray
+    degraded_likeness: dict[str, np.ndarray]
+    degraded_styled: np.ndarray
+    degraded_features: np.ndarray
+
+    def without(self, person: int, impostors: int) -> StylePictures:
+        """The same without one of the people; `impostors` is the number of further photos."""
+        people = len(self.styled)
+        columns = np.arange(people) != person
+        rows = np.concatenate([columns, np.ones(impostors, bool)])
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays = {name: value[columns] for name, value in values.items() if isinstance(value, np.ndarray)}
+        return replace(
+            self,
+            **arrays,
+            scores={judge: scores[np.ix_(rows, columns)] for judge, scores in self.scores.items()},
+            degraded_likeness={judge: likeness[columns] for judge, likeness in self.degraded_likeness.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    """All that calibration measures, before a limit is read off it.
+
+    `people` and `impostors` map name to SHA-256; `unseen` are photos without a face; `copies` maps a kind of copy to
+    (P,) `style_on_face`.
+    """
+
+    people: dict[str, str]
+    impostors: dict[str, str]
+    unseen: list[str]
+    copies: dict[str, np.ndarray]
+    styles: dict[str, StylePictures]
+
+    def without(self, person: str) -> Sample:
+        """The same without one person: neither photo nor portraits nor copies are in any limit that is read off it."""
+        index = list(self.people).index(person)
+        return replace(
+            self,
+            people={name: digest for name, digest in self.people.items() if name != person},
+            copies={kind: np.delete(values, index) for kind, values in self.copies.items()},
+            styles={style: pictures.without(index, len(self.impostors)) for style, pictures in self.styles.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Person:
+    """What is kept of a photo: who it is and the framed square, not all of its pixels."""
+
+    name: str
+    sha256: str
+    identity: Identity
+    framed: Framed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Scored:
+    measurement: Measurement
+    missed: bool
+    features: np.ndarray
+    embeddings: dict[str, Embedding]
+
+
+def measure_sample(
+    stylizer: AttemptLoop,
+    photos: Sequence[Path],
+    *,
+    styles: Sequence[str],
+    rates: Sequence[float],
+    balance: float = 0.5,
+    seed: int = 1,
+    impostors: Sequence[Path] = (),
+    curves: str = "",
+    on_picture: Callable[[str, int, int, RgbImage], None] | None = None,
+) -> Sample:
+    """Make the portraits that thresholds are read off; arguments and errors are those of `calibrate_thresholds`."""
+    stylizer.recipe.knobs_at(balance)  # refused before anything is made
+    require_pairs(len(photos), len(photos) + len(impostors), rates)
+    people, unseen = read_people(stylizer, photos)
+    others, unseen_others = read_people(stylizer, impostors)
+    require_pairs(len(people), len(people) + len(others), rates)
+    _require_different([*people, *others])
+    copied = measure_copies(stylizer, [person.framed for person in people])
+    limit = copy_limit(copied)
+    total = 2 * len(styles) * len(people)
+    made = 0
+    measured: dict[str, StylePictures] = {}
+    for style in styles:
+
+        def knobs_at(position: float, style: str = style) -> Knobs:
+            return stylizer.knobs_for_balance(style, position, limit, curves)
+
+        rows = []
+        for person, framed, knobs in _sittings(people, knobs_at(balance), (knobs_at(0.0), knobs_at(1.0))):
+            picture = stylizer.draw(framed, person.identity, style, knobs, seed)
+            rows.append(_score(stylizer, person, framed, picture))
+            made += 1
+            if on_picture is not None:
+                on_picture(style, made, total, picture)
+        measured[style] = _style_pictures(knobs_at(balance), rows, people, others)
+    return Sample(
+        people={person.name: person.sha256 for person in people},
+        impostors={person.name: person.sha256 for person in others},
+        unseen=[path.name for path in (*unseen, *unseen_others)],
+        copies=copied,
+        styles=measured,
+    )
+
+
+def _sittings(people: Sequence[Person], knobs: Knobs, ends: tuple[Knobs, Knobs]) -> list[tuple[Person, Framed, Knobs]]:
+    """Each person once as asked, then once more from a degraded photo at an end of the dial.
+
+    The style is what it is all along the dial, and for every photo.
+    """
+    plain = [(person, person.framed, knobs) for person in people]
+    degraded = []
+    for i, person in enumerate(people):
+        framed = replace(person.framed, image=degrade(person.framed.image, i))
+        degraded.append((person, framed, ends[i // len(DEGRADATIONS) % 2]))
+    return [*plain, *degraded]
+
+
+def _score(stylizer: AttemptLoop, person: Person, framed: Framed, picture: RgbImage) -> _Scored:
+    score = stylizer.judges.score_picture(framed, person.identity, picture)
+    return _Scored(
+        measurement=score.measurement,
+        missed=score.face is None,
+        features=face_features(framed, picture),
+        embeddings=score.embeddings,
+    )
+
+
+def _style_pictures(
+    knobs: Knobs, rows: Sequence[_Scored], people: Sequence[Person], others: Sequence[Person]
+) -> StylePictures:
+    plain = rows[: len(people)]
+    degraded = rows[len(people) :]
+    judges = list(rows[0].measurement.similarity)
+    scores = {}
+    for judge in judges:
+        references = np.stack([person.identity.embeddings[judge] for person in (*people, *others)])
+        candidates = np.stack([row.embeddings[judge] for row in plain])
+        scores[judge] = references @ candidates.T
+    return StylePictures(
+        knobs=knobs,
+        scores=scores,
+        missed=np.array([row.missed for row in plain]),
+        styled=np.array([row.measurement.style_on_face for row in plain]),
+        burned=np.array([row.measurement.burned for row in plain]),
+        features=np.array([row.features for row in plain]),
+        degraded_likeness={j: np.array([row.measurement.similarity[j] for row in degraded]) for j in judges},
+        degraded_styled=np.array([row.measurement.style_on_face for row in degraded]),
+        degraded_features=np.array([row.features for row in degraded]),
+    )
+
+
+def measure_copies(stylizer: AttemptLoop, framed: Sequence[Framed]) -> dict[str, np.ndarray]:
+    """`style_on_face` of what somebody might offer in place of a stylized picture: kind -> a value per photo."""
+    rng = np.random.default_rng(0)
+    reconstruct = getattr(stylizer.generator, "reconstruct", None)
+    values: dict[str, list[float]] = {}
+    for frame in framed:
+        offered = copies(frame.image, rng)
+        if reconstruct is not None:
+            offered["autoencoder alone"] = RgbImage(np.ascontiguousarray(reconstruct(frame.image)))
+        for kind, picture in offered.items():
+            face = stylizer.judges.find_face(picture, frame.face)
+            # Where no face is, the copy is no candidate: whatever its style, it is rejected as `no_face`.
+            styled = 0.0 if face is None else face_style(frame, picture, face)
+            values.setdefault(kind, []).append(styled)
+    return {kind: np.array(styled) for kind, styled in values.items()}
+
+
+def read_people(stylizer: AttemptLoop, photos: Sequence[Path]) -> tuple[list[Person], list[Path]]:
+    """The people, and the photos in which no face was found: these are not scored, and counted."""
+    people: list[Person] = []
+    unseen: list[Path] = []
+    names: set[str] = set()
+    for path in photos:
+        photo = read_photo(path)
+        try:
+            (subject,) = stylizer.subjects(photo, "largest")
+        except FaceError:
+            unseen.append(path)
+            continue
+        framed = frame_portrait(photo.pixels, subject.face, "bust", stylizer.recipe.resolution)
+        name = f"{path.parent.name}/{path.name}"
+        name = path.as_posix() if name in names else name
+        names.add(name)
+        people.append(Person(name=name, sha256=photo.sha256, identity=subject.identity, framed=framed))
+    return people, unseen
+
+
+def _require_different(people: Sequence[Person]) -> None:
+    """A photo that stands for two people would be an impostor of itself and lift every threshold."""
+    first: dict[str, str] = {}
+    for person in people:
+        if person.sha256 in first:
+            raise SettingsError(f"{person.name} and {first[person.sha256]} are the same photo; give each person once")
+        first[person.sha256] = person.name
+    limits = photo_thresholds()["recognisers"]
+    for judge in people[0].identity.embeddings if people else ():
+        if judge not in limits:
+            continue
+        embeddings = np.stack([person.identity.embeddings[judge] for person in people])
+        alike = np.triu(embeddings @ embeddings.T, 1) >= limits[judge]["threshold"]
+        for a, b in zip(*np.nonzero(alike), strict=True):
+            names = people[a].name, people[b].name
+            log.warning("%s: %s and %s look like one person; give each person once", judge, *names)

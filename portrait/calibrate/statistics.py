@@ -1,0 +1,212 @@
+"""The statistics of calibration: thresholds and rates of one recogniser, and how the faces of a style are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from portrait.errors import SettingsError, TooFewPairsError
+from portrait.intervals import bootstrap_pairs, wilson
+from portrait.judge.checks import (
+    FACE_STYLE_FEATURES,
+    MIN_PICTURES_FOR_STATISTICS,
+    StyleStatistics,
+    confusable_styles,
+    leave_one_person_out_distances,
+    style_distance,
+)
+from portrait.judge.thresholds import (
+    MIN_EXPECTED_ACCEPTS,
+    equal_error_rate,
+    order_statistic,
+    round_up,
+    threshold_at_far,
+)
+
+COPY_QUANTILE = 0.95
+"""`style_on_face` must reach this quantile of the kind of copy that reaches furthest."""
+STYLE_REJECTED = 0.02
+"""So many of a style's own right pictures may be farther from its statistics than the limit."""
+BURNED_QUANTILE = 0.95
+BURNED_MIN = 0.02
+BURNED_MAX = 0.25
+"""The limit of `burned` is twice this quantile of the portraits' own shares, kept between the two ends."""
+_DET_POINTS = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AcceptedPictures:
+    """`face_style_features` (N, F) and `style_on_face` (N,) of the accepted pictures of one style, and whose they are."""
+
+    features: np.ndarray
+    styled: np.ndarray
+    people: np.ndarray
+
+
+def require_pairs(candidates: int, references: int, rates: Sequence[float]) -> None:
+    """Refuse rates that so many people cannot show.
+
+    Args:
+        candidates: People who are drawn.
+        references: These, and further people whose photos are only compared.
+        rates: False accept rates.
+
+    Raises:
+        SettingsError: a rate is not in (0, 1).
+        TooFewPairsError: fewer than `MIN_EXPECTED_ACCEPTS` false accepts are to be expected.
+    """
+    pairs = candidates * (references - 1)
+    for rate in rates:
+        if not 0 < rate < 1:
+            raise SettingsError(f"a false accept rate of {rate} is not between 0 and 1")
+        if rate * pairs < MIN_EXPECTED_ACCEPTS:
+            needed = int(np.ceil(MIN_EXPECTED_ACCEPTS / rate))
+            raise TooFewPairsError(
+                f"{candidates} people and {references - candidates} further faces make {pairs} impostor pairs; a FAR of "
+                f"{rate:g} needs {needed}: give more people or --impostors"
+            )
+
+
+def recogniser_table(
+    scores: np.ndarray, rates: Sequence[float], *, intervals: bool
+) -> tuple[dict[str, Any], dict[float, np.ndarray]]:
+    """What one recogniser does in one style.
+
+    Args:
+        scores: (references, candidates) likeness; the first references are the candidates' own people.
+        rates: False accept rates.
+        intervals: Whether the thresholds' 95 % intervals, which resample people, are wanted.
+
+    Returns:
+        The table's entry, and rate -> (candidates,) whether the genuine pair is accepted.
+    """
+    rows, columns = scores.shape
+    is_genuine = np.arange(rows)[:, None] == np.arange(columns)
+    genuine = scores[is_genuine]
+    impostor = scores[~is_genuine]
+    thresholds = {rate: round_up(threshold_at_far(impostor, rate)) for rate in rates}
+    accepted = {rate: genuine >= threshold for rate, threshold in thresholds.items()}
+    spread = {}
+    if intervals:
+        impostors_only = np.where(is_genuine, np.nan, scores)
+        spread = {rate: bootstrap_pairs(impostors_only, partial(order_statistic, far=rate)) for rate in rates}
+    entry = {
+        "thresholds": {f"{rate:g}": threshold for rate, threshold in thresholds.items()},
+        "threshold_intervals": {f"{rate:g}": [round(v, 4) for v in ends] for rate, ends in spread.items()},
+        "tar": {f"{rate:g}": share_entry(values) for rate, values in accepted.items()},
+        "impostor_pairs": impostor.size,
+        "genuine_pairs": genuine.size,
+        "genuine_mean": round(float(genuine.mean()), 4),
+        "impostor_mean": round(float(impostor.mean()), 4),
+        "eer": round(equal_error_rate(genuine, impostor), 4),
+        "det": _det_points(genuine, impostor),
+    }
+    return entry, accepted
+
+
+def _det_points(genuine: np.ndarray, impostor: np.ndarray) -> list[list[float]]:
+    """Threshold, false accept rate and false reject rate along the curve of detection error trade-off."""
+    points = []
+    for rate in np.geomspace(1 / impostor.size, 0.9, _DET_POINTS):
+        threshold = order_statistic(impostor, rate)
+        far = float((impostor >= threshold).mean())
+        frr = float((genuine < threshold).mean())
+        points.append([round(threshold, 4), round(far, 5), round(frr, 5)])
+    return points
+
+
+def share_entry(passed: np.ndarray) -> dict[str, Any]:
+    """The share of (N,) bool that is True, with its 95 % interval and its count."""
+    low, high = wilson(int(passed.sum()), len(passed))
+    return {"rate": round(float(passed.mean()), 4), "interval": [round(low, 4), round(high, 4)], "of": len(passed)}
+
+
+def percentiles(values: np.ndarray) -> list[float]:
+    """The 5th, 50th and 95th percentile, to four places."""
+    return [round(float(value), 4) for value in np.quantile(values, [0.05, 0.5, 0.95])]
+
+
+def copy_quantiles(copied: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Kind of copy -> the `style_on_face` that all but a few of them stay below."""
+    return {kind: float(np.quantile(values, COPY_QUANTILE, method="higher")) for kind, values in copied.items()}
+
+
+def copy_limit(copied: Mapping[str, np.ndarray]) -> float:
+    """What `style_on_face` must reach: more than all but a few copies of the kind that reaches furthest."""
+    return round_up(max(copy_quantiles(copied).values()))
+
+
+def burned_entry(burned: np.ndarray) -> dict[str, float]:
+    """The limit of `burned`, from the (N,) shares of all portraits."""
+    usual = float(np.quantile(burned, BURNED_QUANTILE))
+    return {
+        "limit": round(min(BURNED_MAX, max(BURNED_MIN, 2 * usual)), 4),
+        "percentile_95": round(usual, 4),
+        "largest_seen": round(float(burned.max()), 4),
+    }
+
+
+def style_statistics(pictures: Mapping[str, AcceptedPictures]) -> dict[str, dict[str, Any] | None]:
+    """Per style: how its faces are drawn, and the limit of the distance from that; None for too few pictures.
+
+    The limit is the order statistic of the distances of each picture from the other people's that lets all but
+    `STYLE_REJECTED` of new right pictures pass (the jackknife of conformal prediction), or the largest distance
+    where there are too few pictures for that rate; `right_pictures_rejected` is the rate that it stands for. `least` is
+    the same for `style_on_face`, from below; the two may reject different pictures, so up to twice the rate.
+    `other_styles_rejected` is the share of each other style's right pictures that this style's limits reject: what the
+    check is worth against a model that draws the wrong style. Likeness has no part in it.
+
+    Reference:
+        Vovk et al. 2005, "Algorithmic Learning in a Random World".
+    """
+    return {
+        style: None if len(accepted.features) < MIN_PICTURES_FOR_STATISTICS else _statistics_entry(style, pictures)
+        for style, accepted in pictures.items()
+    }
+
+
+def _statistics_entry(style: str, pictures: Mapping[str, AcceptedPictures]) -> dict[str, Any]:
+    accepted = pictures[style]
+    count = len(accepted.features)
+    distances = np.sort(leave_one_person_out_distances(accepted.features, accepted.people.tolist()))
+    rank = min(count, int(np.ceil((count + 1) * (1 - STYLE_REJECTED))))
+    rank_from_below = max(1, int((count + 1) * STYLE_REJECTED))
+    limit = round_up(float(distances[rank - 1]))
+    least = float(np.floor(np.sort(accepted.styled)[rank_from_below - 1] * 1e4) / 1e4)
+    statistics = StyleStatistics.of(accepted.features, limit, least)
+    others = {other: p for other, p in pictures.items() if other != style and len(p.features)}
+    return {
+        "limit": statistics.limit,
+        "least": statistics.least,
+        "right_pictures_rejected": round(max(1 - rank / (count + 1), 0.0), 4),
+        "pictures": count,
+        "percentiles_5_50_95": percentiles(distances),
+        "other_styles_rejected": {other: _share_rejected(p, statistics) for other, p in others.items()},
+        "features": list(FACE_STYLE_FEATURES),
+        "mean": [round(float(value), 5) for value in statistics.mean],
+        "precision": [[round(float(value), 5) for value in row] for row in statistics.precision],
+    }
+
+
+def _share_rejected(pictures: AcceptedPictures, statistics: StyleStatistics) -> float:
+    """The share of another style's pictures that fail the check."""
+    distances = np.array([style_distance(features, statistics) for features in pictures.features])
+    rejected = (distances > statistics.limit) | (pictures.styled < statistics.least)
+    return round(float(rejected.mean()), 4)
+
+
+def weak_checks(table: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The styles of a calibration's table whose check lets most pictures of other styles pass.
+
+    Returns:
+        Style -> other style -> the share of its pictures that the check rejects.
+    """
+    weak = {}
+    for style, entry in table["styles"].items():
+        statistics = entry["style_statistics"] or {}
+        weak[style] = confusable_styles(statistics.get("other_styles_rejected", {}))
+    return {style: others for style, others in weak.items() if others}
