@@ -75,3 +75,8 @@ class PlanChangedError(CampaignError):
     """The plan is not the one that this run was started with."""
 
     exit_code = 2
+
+
+def one_line(error: BaseException, limit: int = 120) -> str:
+    """What another library says went wrong, on one line of at most `limit` characters; its class if it says nothing."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__

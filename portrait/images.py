@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
-from portrait.errors import ImageReadError, InputError, SettingsError, ShapeError
+from portrait.errors import ImageReadError, InputError, SettingsError, ShapeError, one_line
 from portrait.records import RgbImage
 
 register_heif_opener(thumbnails=False)
@@ -76,7 +76,7 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> RgbImage:
         except Image.DecompressionBombError:
             raise ImageReadError(_too_large(name, "far too many", max_pixels)) from None
         except Exception as error:
-            raise ImageReadError(f"{name} is damaged: {_line(error)}") from None
+            raise ImageReadError(f"{name} is damaged: {one_line(error)}") from None
         if image.width * image.height > max_pixels:
             raise ImageReadError(_too_large(name, f"{image.width} x {image.height}", max_pixels))
         try:
@@ -86,7 +86,7 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> RgbImage:
         except MemoryError:
             raise ImageReadError(f"{name} needs more memory than there is; use a smaller copy") from None
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-            raise ImageReadError(f"{name} is damaged or truncated: {_line(error)}") from None
+            raise ImageReadError(f"{name} is damaged or truncated: {one_line(error)}") from None
 
 
 def as_photo(picture: str | Path | Image.Image | NDArray[np.uint8] | Photo, name: str = "photo") -> Photo:
@@ -104,7 +104,7 @@ def as_photo(picture: str | Path | Image.Image | NDArray[np.uint8] | Photo, name
         try:
             pixels = _to_srgb(picture)
         except Exception as error:  # it may be read from a file only now
-            raise ImageReadError(f"{name} is damaged or truncated: {_line(error)}") from None
+            raise ImageReadError(f"{name} is damaged or truncated: {one_line(error)}") from None
     else:
         pixels = RgbImage(np.asarray(picture))
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
@@ -114,10 +114,6 @@ def as_photo(picture: str | Path | Image.Image | NDArray[np.uint8] | Photo, name
 
 def _too_large(name: str, size: str, limit: int) -> str:
     return f"{name} has {size} pixels: more than the limit of {limit / 1e6:.0f} million; use a smaller copy"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _to_srgb(image: Image.Image) -> RgbImage:
@@ -217,7 +213,7 @@ def encode_picture(image: RgbImage, kind: str, *, parameters: str | None = None,
     try:
         Image.fromarray(image).save(buffer, WRITE_FORMATS[kind], **options)
     except (OSError, ValueError) as error:  # more than 65,500 px in JPEG, 16,383 px in WebP
-        raise InputError(f"{image.shape[1]} x {image.shape[0]} px: {_line(error)}; use png") from None
+        raise InputError(f"{image.shape[1]} x {image.shape[0]} px: {one_line(error)}; use png") from None
     return buffer.getvalue()
 
 

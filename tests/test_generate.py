@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from portrait.errors import SettingsError, WeightsCorruptError, WeightsMissingError
-from portrait.generate.adapters import identity_adapter, identity_embeds, load_faceid
+from portrait.generate.adapters import identity_adapter, identity_embeds
 from portrait.generate.diffusion import Conditions, DiffusionGenerator
 from portrait.generate.framing import FRAMES, frame_portrait, paste_back
 from portrait.generate.structure import condition_on_source, noise_augment
@@ -174,8 +174,6 @@ def test_a_recipe_without_its_adapter_or_with_another_models_is_refused(tiny_rec
     adapter.unlink()
     with pytest.raises(WeightsMissingError, match="no IP-Adapter file"):
         DiffusionGenerator(recipe)
-    with pytest.raises(WeightsMissingError):
-        load_faceid(generator.pipe, adapter)
 
 
 def test_a_pickle_that_runs_code_is_not_run(tiny_recipe: Path, tmp_path: Path) -> None:

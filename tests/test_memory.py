@@ -11,7 +11,7 @@ import torch
 
 from portrait.errors import MemoryLimitError, SettingsError
 from portrait.generate import memory
-from portrait.generate.diffusion import DiffusionGenerator, PortraitPipeline
+from portrait.generate.diffusion import DiffusionGenerator
 from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
 from portrait.report.explain import explain
@@ -130,14 +130,14 @@ def test_memory_that_runs_out_while_the_photo_is_encoded_or_the_model_placed_is_
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize("where", ["_load_pipeline", "load_ip_adapter"])
+@pytest.mark.parametrize("step", ["load.load_pipeline", "pipelines.PortraitPipeline.load_ip_adapter"])
 def test_memory_that_runs_out_while_a_model_is_loaded_is_not_taken_for_a_damaged_file(
-    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     def full(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 5135149760 bytes.")
 
-    monkeypatch.setattr(DiffusionGenerator if where == "_load_pipeline" else PortraitPipeline, where, full)
+    monkeypatch.setattr(f"portrait.generate.{step}", full)
     with pytest.raises(
         MemoryLimitError, match=r"out of memory while .* was loaded .*not enough memory.*portrait doctor"
     ):

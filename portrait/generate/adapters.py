@@ -33,7 +33,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from portrait.errors import MemoryLimitError, WeightsCorruptError, WeightsError, WeightsMissingError
+from portrait.errors import MemoryLimitError, WeightsCorruptError, WeightsError, WeightsMissingError, one_line
 from portrait.generate import memory
 from portrait.hub.files import sha256_of
 from portrait.paths import cache_dir
@@ -54,11 +54,6 @@ _PROJECTIONS: dict[str, Any] = {
     "plus-face": IPAdapterPlusImageProjection,
     "instantid": IPAdapterPlusImageProjection,
 }
-
-
-def load_faceid(pipe: Any, path: Path) -> None:
-    """Load a plain FaceID adapter; see `load_adapter`."""
-    load_adapter(pipe, path, "faceid")
 
 
 def load_adapter(pipe: Any, path: Path, kind: str, lora_weight: float = 1.0, clip_width: int = 0) -> dict[str, float]:
@@ -127,8 +122,7 @@ def as_safetensors(path: Path) -> Path:
         flat = {f"{top}.{key}": value.contiguous().clone() for top, t in state.items() for key, value in t.items()}
     except Exception as error:  # pickle, zipfile and torch each raise their own
         memory.raise_if_oom(error, path.name)
-        why = " ".join(str(error).split())[:120]
-        raise WeightsCorruptError(f"{path} is not an adapter of plain tensors: {why}") from None
+        raise WeightsCorruptError(f"{path} is not an adapter of plain tensors: {one_line(error)}") from None
     staging = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +136,7 @@ def as_safetensors(path: Path) -> Path:
             Path(staging).unlink(missing_ok=True)
         size = sum(tensor.nbytes for tensor in flat.values()) / 2**30
         raise WeightsError(
-            f"cannot keep {path.name} as safetensors in {target.parent} ({size:.1f} GiB): {' '.join(str(error).split())[:120]}; "
+            f"cannot keep {path.name} as safetensors in {target.parent} ({size:.1f} GiB): {one_line(error)}; "
             "free some space, or set PORTRAIT_CACHE to another disk"
         ) from None
     return target
@@ -205,8 +199,7 @@ def load_loras(pipe: Any, files: Sequence[tuple[Path, float]], active: Mapping[s
                 )
         except Exception as error:  # diffusers and peft raise many kinds here
             memory.raise_if_oom(error, path.name)
-            why = " ".join(str(error).split())[:200]
-            raise WeightsCorruptError(f"{path} is not a LoRA for this model: {why}") from error
+            raise WeightsCorruptError(f"{path} is not a LoRA for this model: {one_line(error, 200)}") from error
         if name not in {n for names in pipe.get_list_adapters().values() for n in names}:
             raise WeightsCorruptError(f"{path} changes nothing in this model; is it a LoRA for another one?")
         weights[name] = weight

@@ -11,13 +11,17 @@ What a recipe needs in each is estimated from file sizes, not measured.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import torch
 
-from portrait.errors import MemoryLimitError, SettingsError
+from portrait.errors import MemoryLimitError, SettingsError, one_line
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 TIERS = ("full", "offload", "sequential")
 _SIGNS = (
@@ -34,12 +38,15 @@ def choose_device(wanted: str = "auto") -> torch.device:
     Raises:
         SettingsError: a device was named that is not here.
     """
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
     if wanted == "auto":
-        return torch.device(next(name for name, found in here.items() if found))
-    if not here.get(wanted):
-        names = ", ".join(name for name, found in here.items() if found)
-        raise SettingsError(f"device {wanted!r} is not here; this machine has: {names}")
+        return torch.device(available[0])
+    if wanted not in available:
+        raise SettingsError(f"device {wanted!r} is not here; this machine has: {', '.join(available)}")
     return torch.device(wanted)
 
 
@@ -117,9 +124,10 @@ def place(pipe: Any, tier: str, device: torch.device) -> None:
 
 def save_vae_memory(vae: Any, *, tiles: bool) -> None:
     """Decode one picture at a time, and with `tiles` one part of it at a time; where the VAE can."""
-    for name in ("enable_slicing", *(["enable_tiling"] if tiles else [])):
-        if hasattr(vae, name):
-            getattr(vae, name)()
+    if hasattr(vae, "enable_slicing"):
+        vae.enable_slicing()
+    if tiles and hasattr(vae, "enable_tiling"):
+        vae.enable_tiling()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -133,10 +141,49 @@ def is_out_of_memory(error: BaseException) -> bool:
 def raise_if_oom(error: BaseException, what: str) -> None:
     """Raises MemoryLimitError if an error met while `what` was loaded means that memory ran out."""
     if is_out_of_memory(error):
-        why = " ".join(str(error).split())[:120] or type(error).__name__
         raise MemoryLimitError(
-            f"out of memory while {what} was loaded ({why}); close other programs, or use a smaller recipe "
+            f"out of memory while {what} was loaded ({one_line(error)}); close other programs, or use a smaller recipe "
             "(portrait doctor lists them)"
+        ) from None
+
+
+class Shrinkable(Protocol):
+    """A model on a device, of which less can be kept there."""
+
+    device: torch.device
+    tier: str
+
+    def shrink(self, tier: str) -> None: ...
+
+
+def retry_on_oom(model: Shrinkable, work: Callable[[], T], again: Callable[[], T] | None = None) -> T:
+    """Do `work`; when memory runs out, shrink the model and do `again`, or the same work, once.
+
+    Args:
+        model: Goes down a tier, where its device knows a smaller one.
+        work: What may run out of memory.
+        again: The same with less memory, such as one picture at a time.
+
+    Raises:
+        MemoryLimitError: memory runs out the second time too.
+    """
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        why = one_line(error)
+    tier = smaller_tier(model.tier, model.device.type)
+    log.warning("out of memory (%s); trying again with one picture at a time, memory tier %s", why, tier)
+    try:
+        model.shrink(tier)
+        return (again or work)()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryLimitError(
+            f"out of memory on {model.device.type}, also one picture at a time with the memory tier {model.tier}; close "
+            "other programs, use --batch 1, --memory sequential, or a smaller recipe (portrait doctor lists them)"
         ) from None
 
 

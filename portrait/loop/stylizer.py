@@ -458,7 +458,7 @@ class AttemptLoop:
         """Let go of what is remembered of photos between calls: embeddings of `like:FILE`, pixels that stay."""
         self._like_embeddings.clear()
         self._last_kept = None
-        forget = getattr(self.generator, "forget", None)
+        forget = getattr(self.generator, "clear_cache", None)
         if forget is not None:
             forget()
 

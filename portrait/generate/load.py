@@ -1,0 +1,216 @@
+"""From a recipe to networks in memory: the pipeline with its adapter, LoRAs and sampler, checked before it is used."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, UNet2DConditionModel
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.utils import logging as diffusers_logging
+from transformers import CLIPVisionModelWithProjection
+from transformers.utils import logging as transformers_logging
+
+from portrait.errors import SettingsError, WeightsCorruptError, one_line
+from portrait.generate import memory
+from portrait.generate.adapters import load_adapter, load_loras
+from portrait.generate.autoencoder import PatchAutoencoder
+from portrait.generate.control import IdentityNet
+from portrait.generate.pipelines import pipeline_class, recipe_scheduler
+from portrait.generate.structure import SourceUNet
+from portrait.hub.files import sha256_of, verify_manifest
+from portrait.recipes.recipe import Recipe
+
+_UNETS: dict[str, Any] = {"UNet2DConditionModel": UNet2DConditionModel, "SourceUNet": SourceUNet}
+_VAES: dict[str, Any] = {
+    "AutoencoderKL": AutoencoderKL,
+    "AutoencoderTiny": AutoencoderTiny,
+    "PatchAutoencoder": PatchAutoencoder,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """In which numbers a model computes: `dtype` is float32, bfloat16 or float16, `weights` what its weights are kept in."""
+
+    dtype: str
+    weights: torch.dtype
+
+    @classmethod
+    def choose(cls, recipe: Recipe, device: torch.device) -> Precision:
+        """float16 for public models on a GPU; on the CPU float32, or bfloat16 where the recipe and the CPU allow it."""
+        if device.type != "cpu":
+            return cls("float16", torch.float16) if recipe.memory else cls("float32", torch.float32)
+        # Without AVX-512 torch computes bfloat16 convolutions far slower than float32.
+        fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return cls("bfloat16" if recipe.autocast == "bfloat16" and fast else "float32", torch.float32)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Within the block torch computes in `dtype`."""
+        return torch.autocast("cpu", torch.bfloat16) if self.dtype == "bfloat16" else contextlib.nullcontext()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A recipe's networks, still on the CPU.
+
+    `image_encoder` is None for adapters that do not look through CLIP. `loras` are the active LoRAs by name with their
+    weights; `digests` maps every file of the model to its SHA-256.
+    """
+
+    pipe: Any
+    image_encoder: Any
+    loras: Mapping[str, float]
+    digests: Mapping[str, str]
+
+
+def load_model(recipe: Recipe, weights: torch.dtype) -> LoadedModel:
+    """Load a recipe's networks.
+
+    Args:
+        recipe: Public models have their paths filled in (`recipes.locate.resolve_files`).
+        weights: The type in which weights are kept.
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: a file is gone, differs from the manifest, or is not what the recipe says.
+        SettingsError: the recipe's resolution does not fit its autoencoder.
+        MemoryLimitError: memory ran out.
+    """
+    digests = dict(recipe.digests) or verify_manifest(recipe.base)
+    with _quiet_libraries(), _readable_errors(recipe):
+        pipe = load_pipeline(recipe, weights)
+        image_encoder = _load_image_encoder(recipe, weights)
+    clip_width = 0 if image_encoder is None else int(image_encoder.config.hidden_size)
+    adapter_loras = load_adapter(pipe, recipe.adapter, recipe.adapter_kind, recipe.adapter_lora, clip_width)
+    loras = load_loras(pipe, [(lora.path, lora.weight) for lora in recipe.loras], adapter_loras)
+    pipe.scheduler = recipe_scheduler(recipe, pipe.scheduler)
+    _check_fit(recipe, pipe)
+    _set_up(pipe)
+    return LoadedModel(
+        pipe=pipe, image_encoder=image_encoder, loras=loras, digests=digests | _unlisted_digests(recipe, digests)
+    )
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _readable_errors(recipe: Recipe) -> Iterator[None]:
+    """Whatever goes wrong while a model's files are read becomes one sentence that names them."""
+    try:
+        yield
+    except WeightsCorruptError:
+        raise
+    except Exception as error:  # json, safetensors, transformers and diffusers each raise their own
+        memory.raise_if_oom(error, f"the model of recipe {recipe.name}")
+        where = recipe.single_file or recipe.base
+        what = f"a checkpoint of the family {recipe.family}" if recipe.single_file else "a diffusers folder"
+        raise WeightsCorruptError(f"{where} is not {what} that loads: {one_line(error, 300)}") from error
+
+
+def load_pipeline(recipe: Recipe, weights: torch.dtype) -> Any:
+    """The diffusers pipeline of a recipe, without adapter and LoRAs."""
+    _check_libraries(recipe.base)
+    pipeline = pipeline_class(recipe)
+    options: dict[str, Any] = {
+        "dtype": weights,
+        "local_files_only": True,
+        "feature_extractor": None,
+        "image_encoder": None,
+    }
+    if recipe.family == "sd15":
+        options |= {"safety_checker": None, "requires_safety_checker": False}
+    else:
+        options |= {"add_watermarker": False}
+    if recipe.controlnet is not None:
+        net = IdentityNet if recipe.adapter_kind == "instantid" else ControlNetModel
+        options["controlnet"] = _load_part(recipe.controlnet, {"ControlNetModel": net}, weights)
+    if recipe.vae is not None:
+        options["vae"] = _load_part(recipe.vae, _VAES, weights)
+    if recipe.single_file is not None:
+        return pipeline.from_single_file(str(recipe.single_file), config=str(recipe.base), **options)
+    if recipe.vae is None:
+        options["vae"] = _load_part(recipe.base / "vae", _VAES, weights)
+    options["unet"] = _load_part(recipe.base / "unet", _UNETS, weights)
+    variant = "fp16" if any((recipe.base / "unet").glob("*.fp16.safetensors")) else None
+    return pipeline.from_pretrained(str(recipe.base), variant=variant, use_safetensors=True, **options)
+
+
+def _check_libraries(folder: Path) -> None:
+    """Raises ValueError if a diffusers folder would have a library imported that no model usually needs."""
+    usual = (None, "diffusers", "transformers", "stable_diffusion")
+    for name, value in json.loads((folder / "model_index.json").read_text("utf-8")).items():
+        if isinstance(value, list) and value and value[0] not in usual:
+            raise ValueError(f"its model_index.json wants {name} from the library {str(value[0])[:60]!r}")
+
+
+def _load_part(folder: Path, classes: Mapping[str, Any], weights: torch.dtype) -> Any:
+    name = json.loads((folder / "config.json").read_text("utf-8"))["_class_name"]
+    if name not in classes:
+        raise ValueError(f"{folder} holds a {name}; known are {', '.join(classes)}")
+    variant = "fp16" if any(folder.glob("*.fp16.safetensors")) else None
+    safe = any(folder.glob("*.safetensors"))  # otherwise a pickle, which diffusers reads with `weights_only`
+    return classes[name].from_pretrained(
+        str(folder), local_files_only=True, dtype=weights, variant=variant, use_safetensors=safe
+    )
+
+
+def _load_image_encoder(recipe: Recipe, weights: torch.dtype) -> Any:
+    if recipe.image_encoder is None:
+        return None
+    encoder = CLIPVisionModelWithProjection.from_pretrained(
+        str(recipe.image_encoder), local_files_only=True, dtype=weights, use_safetensors=True
+    )
+    return encoder.eval().requires_grad_(False)
+
+
+def _check_fit(recipe: Recipe, pipe: Any) -> None:
+    factor = pipe.vae_scale_factor
+    if recipe.resolution < 64 or recipe.resolution % factor:
+        raise SettingsError(f"recipe {recipe.name}: resolution {recipe.resolution} is not a multiple of {factor}")
+    if recipe.structure == "source_latents" and not isinstance(pipe.unet, SourceUNet):
+        raise WeightsCorruptError(f"recipe {recipe.name} holds source latents, but its unet takes none")
+
+
+def _set_up(pipe: Any) -> None:
+    """For inference alone: no gradients, channels last, no progress bar, and IdentityNet knows the adapter's tokens."""
+    pipe.set_progress_bar_config(disable=True)
+    for network in (pipe.unet, pipe.vae):
+        network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    if isinstance(net := getattr(pipe, "controlnet", None), IdentityNet):
+        net.read_identity(pipe.unet.encoder_hid_proj.image_projection_layers[0])
+    pipe.image_processor = VaeImageProcessor(
+        vae_scale_factor=pipe.vae_scale_factor, vae_latent_channels=int(pipe.unet.config.out_channels)
+    )
+
+
+def _unlisted_digests(recipe: Recipe, listed: Mapping[str, str]) -> dict[str, str]:
+    """The SHA-256 of files that no manifest lists: the user's own adapter, LoRAs, checkpoint or base folder."""
+    digests: dict[str, str] = {}
+    if "adapter" not in recipe.parts:
+        inside = recipe.adapter.is_relative_to(recipe.base)
+        name = recipe.adapter.relative_to(recipe.base).as_posix() if inside else recipe.adapter.name
+        if name not in listed:
+            digests[name] = sha256_of(recipe.adapter)
+    files = [lora.path for lora in recipe.loras if not lora.part]
+    if recipe.single_file is not None and "single_file" not in recipe.parts:
+        files.append(recipe.single_file)
+    digests |= {file.name: sha256_of(file) for file in files if file.is_file()}
+    if recipe.parts and "base" not in recipe.parts:
+        for name, digest in verify_manifest(recipe.base).items():
+            digests[f"{recipe.base.name}/{name}"] = digest
+    return digests

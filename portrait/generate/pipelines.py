@@ -1,0 +1,105 @@
+"""diffusers' img2img pipelines, taught to take what `prepare` computed as it is, and their samplers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    StableDiffusionControlNetImg2ImgPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionXLControlNetImg2ImgPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+)
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from portrait.recipes.recipe import Recipe
+
+SCHEDULERS: dict[str, Any] = {
+    "DDIM": DDIMScheduler,
+    "Euler": EulerDiscreteScheduler,
+    "DPM++": DPMSolverMultistepScheduler,
+    "LCM": LCMScheduler,
+}
+
+
+class _GivenConditions:
+    """Two steps of diffusers' img2img, replaced.
+
+    `image` is always latents (the original tells latents by their 4 channels, and would encode ours again), and
+    identity embeddings are taken per picture, as given (the original repeats all of them for every picture, which
+    mixes people in a batch).
+    """
+
+    scheduler: Any
+
+    def prepare_latents(
+        self,
+        image: Tensor,
+        timestep: Tensor,
+        batch_size: int,
+        num_images_per_prompt: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        generator: Any = None,
+        add_noise: bool = True,
+    ) -> Any:
+        image = image.to(device=device, dtype=dtype)
+        noise = randn_tensor(image.shape, generator=generator, device=device, dtype=dtype)
+        return self.scheduler.add_noise(image, noise, timestep)
+
+    def prepare_ip_adapter_image_embeds(
+        self,
+        ip_adapter_image: object,
+        ip_adapter_image_embeds: list[Tensor],
+        device: torch.device,
+        num_images_per_prompt: int,
+        do_classifier_free_guidance: bool,
+    ) -> list[Tensor]:
+        return [embeds.to(device) for embeds in ip_adapter_image_embeds]
+
+
+class PortraitPipeline(_GivenConditions, StableDiffusionImg2ImgPipeline):
+    """SD 1.5 and `mini`."""
+
+
+class PortraitControlPipeline(_GivenConditions, StableDiffusionControlNetImg2ImgPipeline):
+    """SD 1.5 with a ControlNet."""
+
+
+class PortraitXLPipeline(_GivenConditions, StableDiffusionXLImg2ImgPipeline):
+    """SDXL."""
+
+
+class PortraitXLControlPipeline(_GivenConditions, StableDiffusionXLControlNetImg2ImgPipeline):
+    """SDXL with a ControlNet."""
+
+
+_PIPELINES: dict[tuple[str, bool], Any] = {
+    ("sd15", False): PortraitPipeline,
+    ("sd15", True): PortraitControlPipeline,
+    ("sdxl", False): PortraitXLPipeline,
+    ("sdxl", True): PortraitXLControlPipeline,
+}
+
+
+def pipeline_class(recipe: Recipe) -> Any:
+    """The pipeline class of a recipe's family, with a ControlNet where its structure is one."""
+    return _PIPELINES[recipe.family, recipe.structure == "controlnet"]
+
+
+def recipe_scheduler(recipe: Recipe, current: Any) -> Any:
+    """The sampler that the recipe names, on the noise schedule of the pipeline's `current` one; that if it names none."""
+    if not recipe.scheduler:
+        return current
+    options: dict[str, Any] = {}
+    if recipe.timestep_spacing:
+        options["timestep_spacing"] = recipe.timestep_spacing
+    if recipe.scheduler in ("DDIM", "LCM"):
+        options["clip_sample"] = False  # latents are not pixels; DDIM clips them unless told otherwise
+    return SCHEDULERS[recipe.scheduler].from_config(current.config, **options)
