@@ -23,11 +23,14 @@ def similarity_transform(source: NDArray[np.floating], target: NDArray[np.floati
     Reference:
         Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns".
     """
-    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    source = np.asarray(source, np.float64)
+    target = np.asarray(target, np.float64)
     if source.ndim != 2 or source.shape != target.shape or source.shape[1] != 2:
         raise ShapeError(f"points must be two (N, 2) arrays, got {source.shape} and {target.shape}")
-    mean_s, mean_t = source.mean(0), target.mean(0)
-    centered_s, centered_t = source - mean_s, target - mean_t
+    mean_s = source.mean(0)
+    mean_t = target.mean(0)
+    centered_s = source - mean_s
+    centered_t = target - mean_t
     variance = (centered_s**2).sum() / len(source)
     if variance < 1e-9:
         raise ShapeError("the points of the face lie on one spot, so no alignment exists")

@@ -47,6 +47,6 @@ class ConditioningRecogniser:
         crops = [np.ascontiguousarray(align_face(image, face.kps)[:, :, ::-1]) for image, face in views]
         features = np.stack([self._network.get_feat([crop])[0] for crop in crops]).astype(np.float32)
         if self.form == "raw":
-            return features.mean(0)
+            return Embedding(features.mean(0))
         mean = (features / np.linalg.norm(features, axis=1, keepdims=True)).mean(0)
-        return (mean / np.linalg.norm(mean)).astype(np.float32)
+        return Embedding((mean / np.linalg.norm(mean)).astype(np.float32))

@@ -1,4 +1,4 @@
-"""dlib's ResNet: a second recogniser of another family, the judge that did not condition the picture."""
+"""dlib's ResNet: a recogniser of another family, for the judge that did not condition the picture."""
 
 from __future__ import annotations
 

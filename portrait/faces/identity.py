@@ -8,6 +8,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from portrait.errors import FaceError, ManyFacesError, NoFaceError, SettingsError
 from portrait.faces.alignment import align_face
@@ -35,7 +36,7 @@ class FaceAnalyzer(Protocol):
 
 
 class Recogniser(Protocol):
-    """An independent judge of likeness."""
+    """A network that embeds a face for a judge of likeness: the cosine of two embeddings says how alike they are."""
 
     name: str
 
@@ -83,12 +84,12 @@ def choose_faces(
         choice: The user's policy. `auto` takes the only face, or one that is clearly the largest.
         analyzer: Detector and embedder.
         reference: The embedding that `like` compares with.
-        faces: What the analyzer detects in `image`, where that is known already.
+        faces: What the analyzer detects in `image`, if that was done already.
 
     Raises:
         NoFaceError: nothing above the detector's threshold; names the best score seen.
         ManyFacesError: `auto` and a second face of similar size; names the faces and the options.
-        FaceError: the index does not exist, or nobody is like the reference.
+        FaceError: the index does not exist, or no face matches the reference.
     """
     faces = analyzer.detect(image) if faces is None else faces
     if not faces:
@@ -112,11 +113,13 @@ def choose_faces(
         scores = [float(analyzer.embed(image, face.kps) @ reference) for face in faces]
         best_index = int(np.argmax(scores))
         if scores[best_index] < analyzer.same_person_threshold:
-            raise FaceError(f"nobody in {name} looks like the reference (best similarity {scores[best_index]:.2f})")
+            raise FaceError(f"no face in {name} matches the reference (best similarity {scores[best_index]:.2f})")
         return [numbered[best_index]]
     by_size = sorted(numbered, key=lambda pair: -pair[1].size)
     if choice.kind == "auto" and len(faces) > 1 and by_size[1][1].size >= SIMILAR_SIZE * by_size[0][1].size:
-        listed = "; ".join(f"{i}: {f.width:.0f} x {f.height:.0f} px at x {f.center[0]:.0f}" for i, f in numbered)
+        listed = "; ".join(
+            f"{index}: {face.width:.0f} x {face.height:.0f} px at x {face.center[0]:.0f}" for index, face in numbered
+        )
         raise ManyFacesError(
             f"{name} has {len(faces)} faces of similar size ({listed}); say which one is meant: "
             "--face INDEX, --face largest, --face each or --face like:REFERENCE.jpg"
@@ -136,24 +139,25 @@ def identify(
     """
     if not views:
         raise FaceError("an identity needs at least one photo with a face")
-    first = np.stack([analyzer.embed(image, face.kps) for image, face in views])
+    vectors = np.stack([analyzer.embed(image, face.kps) for image, face in views])
     if len(views) > 1:
-        alike = first @ first.T
-        worst = np.unravel_index(int(alike.argmin()), alike.shape)
-        if alike[worst] < analyzer.same_person_threshold:
+        similarities = vectors @ vectors.T
+        a, b = np.unravel_index(int(similarities.argmin()), similarities.shape)
+        if similarities[a, b] < analyzer.same_person_threshold:
             raise FaceError(
-                f"photos {worst[0] + 1} and {worst[1] + 1} do not look like one person "
-                f"(similarity {alike[worst]:.2f}); give photos of one person, or name the face with --face"
+                f"photos {a + 1} and {b + 1} do not look like one person "
+                f"(similarity {similarities[a, b]:.2f}); give photos of one person, or name the face with --face"
             )
-    embeddings = {analyzer.name: _mean_direction(first)}
+    embeddings = {analyzer.name: _mean_direction(vectors)}
     for recogniser in recognisers:
-        embeddings[recogniser.name] = _mean_direction(np.stack([recogniser.embed(i, f) for i, f in views]))
+        vectors = np.stack([recogniser.embed(image, face) for image, face in views])
+        embeddings[recogniser.name] = _mean_direction(vectors)
     return Identity(embeddings=embeddings, photos=len(views))
 
 
-def _mean_direction(vectors: np.ndarray) -> Embedding:
+def _mean_direction(vectors: NDArray[np.float32]) -> Embedding:
     mean = vectors.mean(0)
-    return (mean / np.linalg.norm(mean)).astype(np.float32)
+    return Embedding((mean / np.linalg.norm(mean)).astype(np.float32))
 
 
 def face_warnings(image: RgbImage, face: Face) -> list[str]:
@@ -162,21 +166,21 @@ def face_warnings(image: RgbImage, face: Face) -> list[str]:
     Sharpness is the variance of the Laplacian of the aligned 112 px grey crop (Pech-Pacheco et al. 2000),
     turning the nose's offset from the middle of the eyes in eye distances.
     """
-    found = []
+    warnings = []
     if face.size < 60:
-        found.append(f"small ({face.size:.0f} px, 60 or more is better)")
+        warnings.append(f"small ({face.size:.0f} px, 60 or more is better)")
     crop = cv2.cvtColor(align_face(image, face.kps), cv2.COLOR_RGB2GRAY)
     sharpness = float(cv2.Laplacian(crop, cv2.CV_64F).var())
     if sharpness < 60:
-        found.append(f"blurred (sharpness {sharpness:.0f}, 60 or more is better)")
+        warnings.append(f"blurred (sharpness {sharpness:.0f}, 60 or more is better)")
     left, right, nose = face.kps[:3]
     eyes = right - left
     distance = max(float(np.linalg.norm(eyes)), 1e-3)
     turned = abs(float((nose - (left + right) / 2) @ eyes)) / distance**2
     if turned > 0.35:
-        found.append(f"turned away ({turned:.2f} eye distances, below 0.35 is better)")
+        warnings.append(f"turned away ({turned:.2f} eye distances, below 0.35 is better)")
     height, width = image.shape[:2]
     x1, y1, x2, y2 = face.bbox
     if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
-        found.append("cut by the border")
-    return found
+        warnings.append("cut by the border")
+    return warnings

@@ -13,9 +13,11 @@ import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.alignment import align_face
@@ -124,19 +126,20 @@ class InsightFaceAnalyzer:
         Args:
             image: (H, W, 3) uint8, RGB.
         """
-        found = [f for f in self.candidates(image) if f.det_score >= self.det_threshold]
-        return sorted(found, key=lambda f: f.center[0])
+        accepted = [face for face in self.candidates(image) if face.det_score >= self.det_threshold]
+        return sorted(accepted, key=lambda face: face.center[0])
 
     def embed(self, image: RgbImage, kps: Points) -> Embedding:
         """The (512,) float32 unit ArcFace embedding of the face whose five points are `kps`."""
-        return self.embed_crops([align_face(image, kps)])[0]
+        return Embedding(self.embed_crops([align_face(image, kps)])[0])
 
-    def embed_crops(self, crops: Sequence[RgbImage]) -> np.ndarray:
+    def embed_crops(self, crops: Sequence[RgbImage]) -> NDArray[np.float32]:
         """(N, 512) float32 unit embeddings of N aligned (112, 112, 3) uint8 RGB crops."""
-        features = self._recogniser.get_feat([np.ascontiguousarray(c[:, :, ::-1]) for c in crops])
+        bgr_crops = [np.ascontiguousarray(crop[:, :, ::-1]) for crop in crops]
+        features = np.asarray(self._recogniser.get_feat(bgr_crops), np.float32)
         return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
 
-    def _pass(self, bgr: np.ndarray, size: int, margin: float = 0.0) -> list[Face]:
+    def _pass(self, bgr: NDArray[Any], size: int, margin: float = 0.0) -> list[Face]:
         """Detect at `size`, with a black margin of `margin` times the longer side on each side."""
         scale = min(1.0, size / max(bgr.shape[:2]))  # shrink first: the margin must not cost memory
         if min(bgr.shape[:2]) * scale < 8:
@@ -146,14 +149,14 @@ class InsightFaceAnalyzer:
         pad = round(margin * max(bgr.shape[:2]))
         if pad:
             bgr = cv2.copyMakeBorder(bgr, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-        boxes, points = self._detector.detect(bgr, input_size=(size, size), det_thresh=_SHOWN_THRESHOLD)
+        detections, points = self._detector.detect(bgr, input_size=(size, size), det_thresh=_SHOWN_THRESHOLD)
         return [
             Face(
-                bbox=((b[:4] - pad) / scale).astype(np.float32),
-                kps=((k - pad) / scale).astype(np.float32),
-                det_score=float(b[4]),
+                bbox=((detection[:4] - pad) / scale).astype(np.float32),
+                kps=Points(((kps - pad) / scale).astype(np.float32)),
+                det_score=float(detection[4]),
             )
-            for b, k in zip(boxes, points, strict=True)
+            for detection, kps in zip(detections, points, strict=True)
         ]
 
 
@@ -164,14 +167,18 @@ def _without_overlaps(faces: list[Face]) -> list[Face]:
     """
     faces = sorted(faces, key=lambda f: -f.det_score)
     boxes = np.array([face.bbox for face in faces], np.float32).reshape(-1, 4)
-    left, kept = np.arange(len(faces)), []
-    while left.size:
-        kept.append(faces[left[0]])
-        left = left[1:][_iou(boxes[left[0]], boxes[left[1:]]) < 0.4]
+    remaining = np.arange(len(faces))
+    kept = []
+    while remaining.size:
+        best, others = remaining[0], remaining[1:]
+        kept.append(faces[best])
+        remaining = others[_iou(boxes[best], boxes[others]) < 0.4]
     return kept
 
 
-def _iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _iou(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intersection over union of one (4,) box with each of (N, 4) others."""
     overlap = np.clip(np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]), 0, None).prod(-1)
     areas = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(-1)
-    return overlap / np.maximum(areas - overlap, 1e-6)
+    iou: NDArray[np.float32] = overlap / np.maximum(areas - overlap, 1e-6)
+    return iou

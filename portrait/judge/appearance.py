@@ -23,8 +23,9 @@ def appearance_features(picture: RgbImage) -> dict[str, float]:
     """
     small = cv2.resize(picture, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)
-    light, chroma = lab[..., 0], np.hypot(lab[..., 1], lab[..., 2])
-    found = {
+    light = lab[..., 0]
+    chroma = np.hypot(lab[..., 1], lab[..., 2])
+    features = {
         "lightness": float(light.mean()),
         "contrast": float(light.std()),
         "green_red": float(lab[..., 1].mean()),
@@ -36,11 +37,14 @@ def appearance_features(picture: RgbImage) -> dict[str, float]:
     for octave in range(_SCALES):
         below = cv2.pyrDown(level)
         detail = level - cv2.pyrUp(below, dstsize=level.shape[::-1])
-        found[f"detail_{_SIDE >> octave}"] = float(np.log(0.1 + np.sqrt(np.mean(detail * detail))))
+        features[f"detail_{_SIDE >> octave}"] = float(np.log(0.1 + np.sqrt(np.mean(detail * detail))))
         level = below
-    dx, dy = cv2.Sobel(light, cv2.CV_32F, 1, 0), cv2.Sobel(light, cv2.CV_32F, 0, 1)
-    found["flat"] = float((np.hypot(dx, dy) < 4).mean())
-    xx, yy, xy = (cv2.GaussianBlur(x, (0, 0), 3.0) for x in (dx * dx, dy * dy, dx * dy))
+    dx = cv2.Sobel(light, cv2.CV_32F, 1, 0)
+    dy = cv2.Sobel(light, cv2.CV_32F, 0, 1)
+    features["flat"] = float((np.hypot(dx, dy) < 4).mean())
+    xx = cv2.GaussianBlur(dx * dx, (0, 0), 3.0)
+    yy = cv2.GaussianBlur(dy * dy, (0, 0), 3.0)
+    xy = cv2.GaussianBlur(dx * dy, (0, 0), 3.0)
     coherence = np.sqrt((xx - yy) ** 2 + 4 * xy * xy) / (xx + yy + 1.0)
-    found["coherence"] = float(coherence.mean())
-    return {name: round(value, 4) for name, value in found.items()}
+    features["coherence"] = float(coherence.mean())
+    return {name: round(value, 4) for name, value in features.items()}

@@ -58,12 +58,14 @@ def _laid_over(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] 
         small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (_LAID, _LAID), interpolation=cv2.INTER_AREA)
         return cv2.GaussianBlur(small.astype(np.float32), (0, 0), 1.5)
 
-    target, seen = coarse(photo), coarse(picture)
-    if (target * seen[:, ::-1]).sum() > (target * seen).sum():  # the correlations' order: mean and deviation are equal
+    target = coarse(photo)
+    moving = coarse(picture)
+    # Mirroring leaves mean and deviation as they are, so the larger sum is the larger correlation.
+    if (target * moving[:, ::-1]).sum() > (target * moving).sum():
         picture = RgbImage(np.ascontiguousarray(picture[:, ::-1]))
-        seen = np.ascontiguousarray(seen[:, ::-1])
+        moving = np.ascontiguousarray(moving[:, ::-1])
     try:
-        _, affine = cv2.findTransformECC(target, seen, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, _LAID_STEPS)
+        _, affine = cv2.findTransformECC(target, moving, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, _LAID_STEPS)
     except cv2.error:  # nothing in common, or nothing to see
         return None
     height, width = photo.shape[:2]
@@ -84,11 +86,13 @@ def _drawn_anew(photo: RgbImage, picture: RgbImage) -> float:
     inside = (photo.max(-1) > 0) | (picture.max(-1) > 0)
     if not inside.any():
         return 0.0
-    a, b = _soft_lab(photo), _soft_lab(picture)
+    a = _soft_lab(photo)
+    b = _soft_lab(picture)
     terms = np.concatenate([a, np.full_like(a[..., :1], 100.0)], -1)
     affine, *_ = np.linalg.lstsq(terms[inside], b[inside], rcond=None)
     a = (terms @ affine).astype(np.float32)
-    mean_a, mean_b = _window(a), _window(b)
+    mean_a = _window(a)
+    mean_b = _window(b)
     covariance = (_window(a * b) - mean_a * mean_b).sum(-1)
     variances = (_window(a * a) - mean_a * mean_a + _window(b * b) - mean_b * mean_b).sum(-1)
     structure = (2 * covariance + _FLAT) / (variances + _FLAT)
@@ -147,7 +151,8 @@ def face_style_features(photo: RgbImage, picture: RgbImage) -> np.ndarray:
     """
     if photo.shape != picture.shape:
         raise ShapeError(f"crops differ: {photo.shape} and {picture.shape}")
-    a, b = _drawing(photo), _drawing(picture)
+    a = _drawing(photo)
+    b = _drawing(picture)
     ratios = np.log((b[:4] + 0.05) / (a[:4] + 0.05))
     edges, fine, middle, contrast = ratios
     strong, flat = b[4:6] - a[4:6]
@@ -159,9 +164,11 @@ def face_style_features(photo: RgbImage, picture: RgbImage) -> np.ndarray:
 
 def _drawing(crop: RgbImage) -> np.ndarray:
     lab = cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    light, chroma = lab[..., 0], np.hypot(lab[..., 1], lab[..., 2])
+    light = lab[..., 0]
+    chroma = np.hypot(lab[..., 1], lab[..., 2])
     slope = np.hypot(cv2.Sobel(light, cv2.CV_32F, 1, 0), cv2.Sobel(light, cv2.CV_32F, 0, 1)) / 8
-    soft, softer = (cv2.GaussianBlur(light, (0, 0), s) for s in (1.5, 5.0))
+    soft = cv2.GaussianBlur(light, (0, 0), 1.5)
+    softer = cv2.GaussianBlur(light, (0, 0), 5.0)
     cells = np.floor(lab / 12).astype(int).reshape(-1, 3) @ np.array([1, 100, 10000])
     shares = np.unique(cells, return_counts=True)[1] / cells.size
     return np.array(
@@ -231,10 +238,12 @@ def format_confusable(weak: Mapping[str, float]) -> str:
 
 def leave_one_person_out_distances(features: np.ndarray, people: Sequence[int]) -> np.ndarray:
     """(N,) distance of each picture from the statistics of all other people's pictures."""
-    whose = np.asarray(people)
-    return np.array(
-        [style_distance(x, StyleStatistics.of(features[whose != who])) for x, who in zip(features, whose, strict=True)]
-    )
+    owners = np.asarray(people)
+    distances = []
+    for vector, owner in zip(features, owners, strict=True):
+        others = StyleStatistics.of(features[owners != owner])
+        distances.append(style_distance(vector, others))
+    return np.array(distances)
 
 
 def burned_share(photo: RgbImage, picture: RgbImage) -> float:
@@ -245,7 +254,8 @@ def burned_share(photo: RgbImage, picture: RgbImage) -> float:
     """
 
     def extreme(image: RgbImage) -> np.ndarray:
-        low, high = image.min(-1), image.max(-1)
+        low = image.min(-1)
+        high = image.max(-1)
         return (low > 253) | (high < 2) | ((high > 250) & (low < 5))
 
     return float((extreme(picture) & ~extreme(photo)).mean())
@@ -277,8 +287,10 @@ def edge_agreement(photo: RgbImage, picture: RgbImage, side: int = 96) -> float:
         size = np.hypot(cv2.Sobel(light, cv2.CV_32F, 1, 0), cv2.Sobel(light, cv2.CV_32F, 0, 1))
         return cv2.GaussianBlur(np.sqrt(size), (0, 0), 1.0).ravel()
 
-    a, b = edges(photo), edges(picture)
-    a, b = a - a.mean(), b - b.mean()
+    a = edges(photo)
+    a -= a.mean()
+    b = edges(picture)
+    b -= b.mean()
     return float(a @ b / max(1e-6, float(np.linalg.norm(a) * np.linalg.norm(b))))
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from portrait.judge.thresholds import photo_thresholds
 from portrait.records import Embedding
+
+_ROWS = 1000  # people who are compared with all others at once: thousands squared are no longer small in float64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,19 @@ class DuplicateIdentity:
     similarity: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Panel:
+    """The people whom the same judges all know.
+
+    `embeddings` is (N, D) float64 per judge, in the order of `names`; `alike` is (N, N), True where every judge takes
+    two photos for one person.
+    """
+
+    names: list[str]
+    embeddings: dict[str, NDArray[np.float64]]
+    alike: NDArray[np.bool_]
+
+
 class Gallery:
     """People by name, each with the embedding of their photos per judge.
 
@@ -37,60 +54,84 @@ class Gallery:
 
     def __init__(self, people: Mapping[str, Mapping[str, Embedding]]) -> None:
         self._people = {name: people[name] for name in sorted(people) if people[name]}
-        self._sides: dict[tuple[str, ...], tuple[list[str], dict[str, np.ndarray], np.ndarray]] = {}
+        self._panels: dict[tuple[str, ...], _Panel] = {}
 
-    def _side(self, judges: tuple[str, ...]) -> tuple[list[str], dict[str, np.ndarray], np.ndarray]:
-        """Names of those whom all these judges know, their embeddings per judge, and (N, N) who are alike."""
-        if judges not in self._sides:
-            names = [name for name, known in self._people.items() if known.keys() >= set(judges)]
-            table = {judge: np.array([self._people[name][judge] for name in names], np.float64) for judge in judges}
-            limits = {judge: entry["threshold"] for judge, entry in photo_thresholds()["recognisers"].items()}
-            asked = [judge for judge in judges if judge in limits] if names else []
-            alike = np.full((len(names), len(names)), bool(asked))
-            for judge in asked:
-                for row in range(0, len(names), 1000):  # thousands of people squared are no longer small in float64
-                    alike[row : row + 1000] &= table[judge][row : row + 1000] @ table[judge].T >= limits[judge]
-            self._sides[judges] = names, table, alike
-        return self._sides[judges]
+    def _panel(self, judges: tuple[str, ...]) -> _Panel:
+        if judges not in self._panels:
+            names = [name for name, embeddings in self._people.items() if embeddings.keys() >= set(judges)]
+            embeddings = {
+                judge: np.array([self._people[name][judge] for name in names], np.float64) for judge in judges
+            }
+            self._panels[judges] = _Panel(names=names, embeddings=embeddings, alike=_alike(embeddings, len(names)))
+        return self._panels[judges]
 
     def duplicate_identities(self) -> list[DuplicateIdentity]:
         """Pairs of people whom every judge takes for one, by `photo_thresholds`: one person under two names, or twins."""
-        found = []
-        for judges in sorted({tuple(sorted(known)) for known in self._people.values()}):
-            names, table, alike = self._side(judges)
-            for a, b in zip(*np.nonzero(np.triu(alike, 1)), strict=True):
-                if self._people[names[a]].keys() & self._people[names[b]].keys() == set(judges):  # all that both have
-                    scores = {judge: round(float(table[judge][a] @ table[judge][b]), 4) for judge in judges}
-                    found.append(DuplicateIdentity(subjects=(names[a], names[b]), similarity=scores))
-        return found
+        duplicates = []
+        for judges in sorted({tuple(sorted(embeddings)) for embeddings in self._people.values()}):
+            panel = self._panel(judges)
+            for a, b in zip(*np.nonzero(np.triu(panel.alike, 1)), strict=True):
+                first = panel.names[a]
+                second = panel.names[b]
+                shared = self._people[first].keys() & self._people[second].keys()
+                if shared != set(judges):  # another set of judges, the one that both have, decides
+                    continue
+                scores = {
+                    judge: round(float(panel.embeddings[judge][a] @ panel.embeddings[judge][b]), 4) for judge in judges
+                }
+                duplicates.append(DuplicateIdentity(subjects=(first, second), similarity=scores))
+        return duplicates
 
     def nearest(self, portraits: Sequence[tuple[str, Mapping[str, Embedding]]]) -> list[Nearest | None]:
         """For each (own person, embeddings of the portrait) who else is nearest; None where nobody can be asked.
 
         People who are alike as photos are not asked about each other: no judge could tell whose portrait it is.
         """
-        found: list[Nearest | None] = [None] * len(portraits)
-        groups: dict[tuple[str, ...], list[int]] = {}
-        for n, (_, embeddings) in enumerate(portraits):
-            groups.setdefault(tuple(sorted(embeddings)), []).append(n)
-        for judges, all_members in groups.items():
-            names, table, alike = self._side(judges)
-            place = {name: row for row, name in enumerate(names)}
-            members = [n for n in all_members if portraits[n][0] in place]
-            if not judges or not members or len(names) < 2:
+        results: list[Nearest | None] = [None] * len(portraits)
+        by_judges: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+        for index, (_, embeddings) in enumerate(portraits):
+            by_judges[tuple(sorted(embeddings))].append(index)
+        for judges, indices in by_judges.items():
+            panel = self._panel(judges)
+            people = set(panel.names)
+            members = [index for index in indices if portraits[index][0] in people]
+            if not judges or not members or len(panel.names) < 2:
                 continue
-            own, columns = np.array([place[portraits[n][0]] for n in members]), np.arange(len(members))
-            margins = np.full((len(names), len(members)), np.inf)
-            for judge in judges:
-                scores = table[judge] @ np.array([portraits[n][1][judge] for n in members], np.float64).T
-                margins = np.minimum(margins, scores - scores[own, columns])
-            margins[alike[:, own]] = -np.inf
-            margins[own, columns] = -np.inf
-            margins = margins.round(4)
-            for n, row, margin in zip(members, margins.argmax(0), margins.max(0), strict=True):
-                if np.isfinite(margin):
-                    found[n] = Nearest(subject=names[row], margin=float(margin))
-        return found
+            for index, nearest in zip(members, _nearest_in(panel, [portraits[i] for i in members]), strict=True):
+                results[index] = nearest
+        return results
+
+
+def _alike(embeddings: Mapping[str, NDArray[np.float64]], count: int) -> NDArray[np.bool_]:
+    """(N, N): who are one person to every judge that has a photo-to-photo threshold; nobody where no judge has one."""
+    entries = photo_thresholds()["recognisers"]
+    judges = [judge for judge in embeddings if judge in entries] if count else []
+    alike = np.full((count, count), bool(judges))
+    for judge in judges:
+        vectors = embeddings[judge]
+        for row in range(0, count, _ROWS):
+            rows = slice(row, row + _ROWS)
+            alike[rows] &= vectors[rows] @ vectors.T >= entries[judge]["threshold"]
+    return alike
+
+
+def _nearest_in(panel: _Panel, portraits: Sequence[tuple[str, Mapping[str, Embedding]]]) -> list[Nearest | None]:
+    """The nearest other person of each portrait; all are of people of the panel."""
+    rows = {name: row for row, name in enumerate(panel.names)}
+    own = np.array([rows[name] for name, _ in portraits])
+    columns = np.arange(len(portraits))
+    margins = np.full((len(panel.names), len(portraits)), np.inf)  # of each person over the portrait's own
+    for judge, vectors in panel.embeddings.items():
+        scores = vectors @ np.array([embeddings[judge] for _, embeddings in portraits], np.float64).T
+        margins = np.minimum(margins, scores - scores[own, columns])
+    margins[panel.alike[:, own]] = -np.inf
+    margins[own, columns] = -np.inf
+    margins = margins.round(4)
+    best = margins.argmax(0)
+    return [
+        Nearest(subject=panel.names[row], margin=float(margin)) if np.isfinite(margin) else None
+        for row, margin in zip(best, margins.max(0), strict=True)
+    ]
 
 
 def genuine_impostor_gap(
@@ -106,24 +147,34 @@ def genuine_impostor_gap(
     Returns:
         The judges that know every other portrait and its person; empty with fewer than two people.
     """
-    own: dict[str, float] = {}
-    total: dict[str, float] = {}
-    sums = {
-        judge: np.sum([known[judge] for known in people.values() if judge in known], 0, np.float64)
-        for judge in {judge for known in people.values() for judge in known}
-    }
-    count, judges = 0, set(sums)
-    for name, seen in portraits:
-        if not seen or not people.get(name):
+    sums, sizes = _sums_of_people(people)
+    judges = set(sums)
+    genuine: defaultdict[str, float] = defaultdict(float)
+    everybody: defaultdict[str, float] = defaultdict(float)  # the genuine person included
+    count = 0
+    for name, embeddings in portraits:
+        if not embeddings or not people.get(name):
             continue
         count += 1
-        judges &= seen.keys() & people[name].keys()
+        judges &= embeddings.keys() & people[name].keys()
         for judge in judges:
-            own[judge] = own.get(judge, 0.0) + float(people[name][judge] @ seen[judge].astype(np.float64))
-            total[judge] = total.get(judge, 0.0) + float(sums[judge] @ seen[judge])
-    sizes = {judge: sum(judge in known for known in people.values()) for judge in judges}
-    return {
-        judge: round(own[judge] / count - (total[judge] - own[judge]) / (count * (sizes[judge] - 1)), 5)
-        for judge in sorted(judges)
-        if count and sizes[judge] > 1
-    }
+            genuine[judge] += float(people[name][judge] @ embeddings[judge].astype(np.float64))
+            everybody[judge] += float(sums[judge] @ embeddings[judge])
+    gaps = {}
+    for judge in sorted(judges):
+        if count and sizes[judge] > 1:
+            impostors = (everybody[judge] - genuine[judge]) / (count * (sizes[judge] - 1))
+            gaps[judge] = round(genuine[judge] / count - impostors, 5)
+    return gaps
+
+
+def _sums_of_people(
+    people: Mapping[str, Mapping[str, Embedding]],
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
+    """Per judge the sum of all people's embeddings, which scores a portrait against everybody at once, and their number."""
+    vectors: defaultdict[str, list[Embedding]] = defaultdict(list)
+    for embeddings in people.values():
+        for judge, embedding in embeddings.items():
+            vectors[judge].append(embedding)
+    sums = {judge: np.sum(np.array(rows, np.float64), 0) for judge, rows in vectors.items()}
+    return sums, {judge: len(rows) for judge, rows in vectors.items()}

@@ -37,16 +37,20 @@ def swap_margin(reference: Identity, candidate: Mapping[str, Embedding], others:
     agree; the largest of these counts. Others who are the same person already as photos (twice on a passport sheet,
     in a mirror) are not asked. Cosine units, in [-2, 2]; None without others.
     """
-    own = similarities(reference, candidate)
-    asked = [other for other in others if not same_person(reference, other)]
-    margins = [min(value - own[name] for name, value in similarities(o, candidate).items()) for o in asked]
+    to_reference = similarities(reference, candidate)
+    margins = []
+    for other in others:
+        if same_person(reference, other):
+            continue
+        to_other = similarities(other, candidate)
+        margins.append(min(to_other[name] - to_reference[name] for name in to_other))
     return max(margins, default=None)
 
 
 def same_person(one: Identity, other: Identity) -> bool:
     """Whether every recogniser that has a photo-to-photo threshold takes two photos for one person; False without any."""
     limits = {name: entry["threshold"] for name, entry in photo_thresholds()["recognisers"].items()}
-    known = [name for name in one.embeddings if name in limits and name in other.embeddings]
-    return bool(known) and all(
-        similarity(one.embeddings[name], other.embeddings[name]) >= limits[name] for name in known
+    shared = [name for name in one.embeddings if name in limits and name in other.embeddings]
+    return bool(shared) and all(
+        similarity(one.embeddings[name], other.embeddings[name]) >= limits[name] for name in shared
     )
