@@ -1,4 +1,4 @@
-"""The studio without a browser: sessions, the line, jobs, what visitors may ask for, what is left behind."""
+"""The studio without a browser: sessions, the queue, jobs, what visitors may ask for, what is left behind."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from html import unescape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,10 +29,10 @@ import pytest
 
 from portrait.cli.main import build_parser, main
 from portrait.cli.studio import credentials, is_loopback
-from portrait.errors import CampaignError, ImageReadError, InputError, SettingsError, WeightsMissingError
+from portrait.errors import CampaignError, ImageReadError, InputError, PortraitError, SettingsError, WeightsMissingError
 from portrait.hub.files import verify_manifest
 from portrait.hub.manifest import find_part
-from portrait.images import Photo, pixels_sha256, write_picture
+from portrait.images import Photo, encode_picture, pixels_sha256, write_picture
 from portrait.judge.verdict import describe_reason
 from portrait.loop.stylizer import VARIANT_STRIDE, AttemptLoop
 from portrait.loop.types import StylizedPortrait
@@ -40,14 +41,17 @@ from portrait.records import Preview, RgbImage
 from portrait.records.portrait import Status, read_portrait
 from portrait.records.reasons import Reason
 from portrait.settings import Settings, flags_of, settings_from
-from portrait.studio import downloads, page, serve, strings
+from portrait.studio import downloads, guard, page, serve, strings
 from portrait.studio import sessions as registry
-from portrait.studio.device_queue import Line, LineFullError
+from portrait.studio.device_queue import DeviceQueue, QueueFullError
 from portrait.studio.downloads import write_downloads
+from portrait.studio.jobs import JobEvent
+from portrait.studio.model_host import ModelHost
 from portrait.studio.reports import Reports
 from portrait.studio.serve import private_folder
-from portrait.studio.session import MOST_SHOTS, Session
-from portrait.studio.work import Event, Workshop, installed_recipes, read_upload, web_settings
+from portrait.studio.session import MAX_HISTORY, Session
+from portrait.studio.uploads import read_upload
+from portrait.studio.web_settings import installed_recipes, web_settings
 from tests import public
 from tests.campaigns import faces, paint, person, write_campaign, write_limits
 from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face
@@ -87,65 +91,65 @@ def gate() -> Iterator[threading.Semaphore]:
     gate.release(1000)
 
 
-def a_shop(tmp_path: Path, generator: FakeGenerator | None = None, **settings: Any) -> Workshop:
-    """A workshop on the fakes, with thresholds that most pictures pass."""
+def a_shop(tmp_path: Path, generator: FakeGenerator | None = None, **settings: Any) -> ModelHost:
+    """A host of the fakes, with thresholds that most pictures pass."""
 
     def load(chosen: Settings) -> AttemptLoop:
         recipe = replace(load_recipe("mini"), resolution=SIZE)
         return AttemptLoop(recipe, generator or SteppingGenerator(), FakeAnalyzer(faces), [FakeRecogniser()])
 
     base = Settings(thresholds=str(write_limits(tmp_path / "limits.json")), **settings)
-    return Workshop(base, load, lambda: FakeAnalyzer(faces))
+    return ModelHost(base, load, lambda: FakeAnalyzer(faces))
 
 
 def a_photo(n: int = 1, name: str = "anna.png") -> Photo:
     return Photo(pixels=person(n), path=Path(name), sha256=pixels_sha256(person(n)))
 
 
-def wishes(shop: Workshop, **more: Any) -> Settings:
+def requested(shop: ModelHost, **more: Any) -> Settings:
     return web_settings(shop.settings, {"style": "oil"} | more)
 
 
-def finished(shop: Workshop, settings: Settings, photo: Photo | None = None) -> list[Event]:
+def finished(shop: ModelHost, settings: Settings, photo: Photo | None = None) -> list[JobEvent]:
     return [event for event in shop.start(photo or a_photo(), settings).events() if event.kind == "portrait"]
 
 
-def a_session(tmp_path: Path, shop: Workshop, count: int = 1, name: str = "anna.png", **more: Any) -> Session:
+def a_session(tmp_path: Path, shop: ModelHost, count: int = 1, name: str = "anna.png", **more: Any) -> Session:
     """A session with so many pictures."""
     session = Session(tmp_path / "files")
     photo = a_photo(name=name)
-    session.open(photo, faces(photo.pixels), named=True, face=0)
+    session.open(photo, faces(photo.pixels), has_file=True, face=0)
     for n in range(count):
-        (event,) = finished(shop, wishes(shop, seed=1 + VARIANT_STRIDE * n, **more), photo)
+        (event,) = finished(shop, requested(shop, seed=1 + VARIANT_STRIDE * n, **more), photo)
         assert event.portrait is not None
         assert event.settings is not None
-        session.add(event.portrait, event.settings, event.portrait.picture, photo, named=True)
+        session.add(event.portrait, event.settings, event.portrait.picture, photo, has_file=True)
     return session
 
 
-# --- the line
+# --- the queue
 
 
-def test_the_line_serves_in_order_and_tells_each_their_place() -> None:
-    line = Line()
-    first, second, third = line.join(), line.join(), line.join()
-    assert [p.before for p in (first, second, third)] == [0, 1, 2]
+def test_the_queue_serves_in_order_and_tells_each_their_position() -> None:
+    queue = DeviceQueue()
+    first, second, third = queue.join(), queue.join(), queue.join()
+    assert [ticket.ahead for ticket in (first, second, third)] == [0, 1, 2]
     assert first.wait(0)
     assert not third.wait(0)
     with second:
         pass  # gives up
-    assert third.before == 1
+    assert third.ahead == 1
     with first:
         pass
     assert third.wait(0)
 
 
-def test_a_line_that_is_too_long_is_refused() -> None:
-    line = Line(longest=2)
+def test_a_queue_that_is_too_long_is_refused() -> None:
+    queue = DeviceQueue(max_waiting=2)
     for _ in range(3):
-        line.join()
-    with pytest.raises(LineFullError, match="2 people are waiting"):
-        line.join()
+        queue.join()
+    with pytest.raises(QueueFullError, match="2 people are already waiting"):
+        queue.join()
 
 
 # --- jobs
@@ -153,7 +157,7 @@ def test_a_line_that_is_too_long_is_refused() -> None:
 
 def test_a_job_tells_of_every_step_and_preview_and_ends_in_a_portrait(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
-    events = list(shop.start(a_photo(), wishes(shop, max_attempts=1)).events())
+    events = list(shop.start(a_photo(), requested(shop, max_attempts=1)).events())
     assert events[0].kind == "loading"
     assert [e.step for e in events if e.kind == "step" and e.preview is None] == [1, 2, 3, 4]
     previews = [e.preview for e in events if e.preview is not None]
@@ -175,7 +179,7 @@ def test_looking_at_the_picture_as_it_forms_does_not_change_it(mini: AttemptLoop
 def test_cancel_ends_between_two_steps(tmp_path: Path, gate: threading.Semaphore) -> None:
     generator = SteppingGenerator(gate.acquire)
     shop = a_shop(tmp_path, generator)
-    job = shop.start(a_photo(), wishes(shop))
+    job = shop.start(a_photo(), requested(shop))
     gate.release()
     kinds = []
     for event in job.events():
@@ -185,18 +189,18 @@ def test_cancel_ends_between_two_steps(tmp_path: Path, gate: threading.Semaphore
             gate.release()
     assert kinds[-1] == "cancelled"
     assert generator.finished == 0
-    assert shop.line.join().before == 0  # the place is free again
+    assert shop.queue.join().ahead == 0  # the place is free again
 
 
 def test_the_second_visitor_waits_and_knows_their_place(tmp_path: Path, gate: threading.Semaphore) -> None:
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
-    first = shop.start(a_photo(), wishes(shop, max_attempts=1))
+    first = shop.start(a_photo(), requested(shop, max_attempts=1))
     while not shop.is_loaded("mini"):
         time.sleep(0.01)
-    second = shop.start(a_photo(2), wishes(shop, max_attempts=1))
+    second = shop.start(a_photo(2), requested(shop, max_attempts=1))
     events = second.events()
     waiting = next(events)
-    assert (waiting.kind, waiting.place) == ("waiting", 2)
+    assert (waiting.kind, waiting.position) == ("waiting", 2)
     for _ in range(2 * STEPS):
         gate.release()
     assert [e.kind for e in first.events()][-1] == "portrait"
@@ -206,10 +210,10 @@ def test_the_second_visitor_waits_and_knows_their_place(tmp_path: Path, gate: th
 @pytest.mark.slow
 def test_a_visitor_who_waits_can_leave_the_line(tmp_path: Path, gate: threading.Semaphore) -> None:
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
-    first = shop.start(a_photo(), wishes(shop, max_attempts=1))
+    first = shop.start(a_photo(), requested(shop, max_attempts=1))
     while not shop.is_loaded("mini"):
         time.sleep(0.01)
-    second = shop.start(a_photo(2), wishes(shop))
+    second = shop.start(a_photo(2), requested(shop))
     assert next(second.events()).kind == "waiting"
     second.cancel()
     assert [e.kind for e in second.events()] == ["cancelled"]
@@ -223,19 +227,19 @@ def test_ones_own_last_wish_that_is_ending_is_not_somebody_in_the_line(
 ) -> None:
     generator = SteppingGenerator(gate.acquire)
     shop = a_shop(tmp_path, generator)
-    first = shop.start(a_photo(), wishes(shop))
+    first = shop.start(a_photo(), requested(shop))
     assert generator.started.wait(60)
     first.cancel()  # and is in the middle of a step
-    waiting = next(shop.start(a_photo(), wishes(shop)).events())
-    assert (waiting.kind, waiting.place) == ("waiting", 1)
+    waiting = next(shop.start(a_photo(), requested(shop)).events())
+    assert (waiting.kind, waiting.position) == ("waiting", 1)
     assert strings.NEXT in page.working_html(waiting, 1, "", "")
-    assert strings.IN_LINE.format(place=2) in page.working_html(replace(waiting, place=2), 1, "", "")
+    assert strings.IN_LINE.format(place=2) in page.working_html(replace(waiting, position=2), 1, "", "")
     gate.release(10 * STEPS)
 
 
 def test_variants_are_pictures_that_the_command_line_makes_one_by_one(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
-    made = finished(shop, wishes(shop, variants=3, seed=7))
+    made = finished(shop, requested(shop, variants=3, seed=7))
     assert [e.settings.seed for e in made if e.settings] == [7, 7 + VARIANT_STRIDE, 7 + 2 * VARIANT_STRIDE]
     for event in made:
         assert event.settings is not None
@@ -248,7 +252,7 @@ def test_variants_are_pictures_that_the_command_line_makes_one_by_one(tmp_path: 
 def test_an_error_is_the_sentence_of_the_command_line(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
     nobody = Photo(pixels=np.full((SIZE, SIZE, 3), 255, np.uint8), path=Path("cat.png"), sha256="0")
-    (event,) = [e for e in shop.start(nobody, wishes(shop)).events() if e.kind == "failed"]
+    (event,) = [e for e in shop.start(nobody, requested(shop)).events() if e.kind == "failed"]
     assert event.sentence.startswith("no face above det_threshold 0.5 in cat.png")
 
 
@@ -257,20 +261,20 @@ def test_a_bug_is_told_and_does_not_block_the_line(tmp_path: Path) -> None:
         raise ZeroDivisionError("oops")
 
     shop = a_shop(tmp_path, SteppingGenerator(broken))
-    assert "ZeroDivisionError" in [e.sentence for e in shop.start(a_photo(), wishes(shop)).events()][-1]
-    assert shop.line.join().before == 0
+    assert "ZeroDivisionError" in [e.sentence for e in shop.start(a_photo(), requested(shop)).events()][-1]
+    assert shop.queue.join().ahead == 0
 
 
 def test_who_it_is_is_found_once(tmp_path: Path) -> None:
     shop, session = a_shop(tmp_path), Session(tmp_path / "files")
     photo = a_photo()
-    session.open(photo, faces(photo.pixels), named=True, face=0)
-    settings = wishes(shop)
-    list(shop.start(photo, settings, on_subject=lambda s: session.keep_subject("mini", 0, s)).events())
+    session.open(photo, faces(photo.pixels), has_file=True, face=0)
+    settings = requested(shop)
+    list(shop.start(photo, settings, on_subject=lambda s: session.remember_subject("mini", 0, s)).events())
     known = session.subject("mini", 0)
     assert known is not None
     assert session.subject("other", 0) is None
-    session.open(a_photo(2), [a_face()], named=True, face=0)
+    session.open(a_photo(2), [a_face()], has_file=True, face=0)
     assert session.subject("mini", 0) is None
 
 
@@ -280,9 +284,9 @@ def test_who_it_is_is_found_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wish", "says"),
     [
-        ({"keep": ["mask:/etc/passwd"]}, "no file of its own computer"),
-        ({"face": "like:/etc/passwd"}, "no file of its own computer"),
-        ({"face": "each"}, "one face at a time"),
+        ({"keep": ["mask:/etc/passwd"]}, "mask:FILE, like:FILE and each are not available"),
+        ({"face": "like:/etc/passwd"}, "mask:FILE, like:FILE and each are not available"),
+        ({"face": "each"}, "mask:FILE, like:FILE and each are not available"),
         ({"thresholds": "/etc/passwd"}, "unknown setting 'thresholds'"),
         ({"lora": ["x.safetensors:1"]}, "unknown setting 'lora'"),
         ({"recipe": "/tmp/mine.toml"}, "no recipe '/tmp/mine.toml' here; installed are: mini"),
@@ -293,7 +297,7 @@ def test_who_it_is_is_found_once(tmp_path: Path) -> None:
 )
 def test_a_visitor_may_not_name_files_or_nonsense(tmp_path: Path, wish: dict[str, Any], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
-        wishes(a_shop(tmp_path), **wish)
+        requested(a_shop(tmp_path), **wish)
 
 
 @pytest.fixture
@@ -315,11 +319,11 @@ def public_recipe(tmp_path: Path) -> Iterator[str]:
 def test_a_public_recipe_is_listed_when_it_is_installed_and_says_how_to_when_not(
     public_recipe: str, astronaut: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shop = Workshop(Settings(device="cpu", memory="full", threads=1))
+    shop = ModelHost(Settings(device="cpu", memory="full", threads=1))
     for name in (public_recipe, "sd15-faceid-fast"):
         assert name not in installed_recipes()
         with pytest.raises(WeightsMissingError, match=f"run: portrait weights fetch {name}$"):
-            wishes(shop, recipe=name)
+            requested(shop, recipe=name)
         assert main(["studio", "--recipe", name]) == 1
         assert f"run: portrait weights fetch {name}" in capsys.readouterr().err
     assert main(["weights", "fetch", public_recipe, "--quiet"]) == 0
@@ -327,14 +331,14 @@ def test_a_public_recipe_is_listed_when_it_is_installed_and_says_how_to_when_not
     assert strings.NO_SAMPLE in page.styles_html(load_recipe(public_recipe), "oil")
 
     session = Session(tmp_path / "files")
-    session.open(astronaut, shop.look(astronaut)[0], named=True, face=0)
-    events = list(shop.start(astronaut, wishes(shop, recipe=public_recipe, max_attempts=1)).events())
+    session.open(astronaut, shop.detect_faces(astronaut)[0], has_file=True, face=0)
+    events = list(shop.start(astronaut, requested(shop, recipe=public_recipe, max_attempts=1)).events())
     assert [event.kind for event in events if event.kind != "step"][-1] == "portrait", events[-1].sentence
     made, settings = events[-1].portrait, events[-1].settings
     assert made is not None
     assert settings is not None
     assert made.picture.shape == (128, 128, 3)
-    session.add(made, settings, made.picture, astronaut, named=True)
+    session.add(made, settings, made.picture, astronaut, has_file=True)
     shown = page.result_html(session)
     assert made.record.status == "rejected"  # random weights keep nobody's likeness
     assert all(describe_reason(reason) in unescape(shown) for reason in made.record.reasons)
@@ -357,41 +361,41 @@ def test_a_photo_of_a_hundred_megapixels_gets_a_sentence(tmp_path: Path) -> None
 
 def test_undo_goes_back_and_the_history_stays(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path), 3)
-    assert session.shown == 3
+    assert session.current == 3
     assert [session.undo().number, session.undo().number] == [2, 1]  # type: ignore[union-attr]
     assert session.undo() is None
-    assert len(session.shots) == 3
+    assert len(session.history) == 3
     session.compare(3)
-    assert session.against == 3
+    assert session.compared == 3
     session.compare(1)  # the one that is shown
-    assert session.against is None
+    assert session.compared is None
 
 
 def test_forget_lets_go_of_everything(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path))
-    (shot,) = session.shots
-    session.with_files(shot, write_downloads(shot.portrait, "anna-oil-1", session.folder))
+    (entry,) = session.history
+    session.attach_files(entry, write_downloads(entry.portrait, "anna-oil-1", session.folder))
     assert session.folder.exists()
     session.forget()
     assert not session.folder.exists()
-    assert (session.photo, session.faces, session.shots, session._subjects) == (None, [], [], {})
+    assert (session.photo, session.faces, session.history, session._subjects) == (None, [], [], {})
 
 
 def test_the_oldest_pictures_go_first(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path))
-    (shot,) = session.shots
-    for _ in range(MOST_SHOTS + 3):
-        session.add(shot.portrait, shot.settings, shot.thumbnail, a_photo(), named=True)
-    assert len(session.shots) == MOST_SHOTS
-    assert session.shots[-1].number == MOST_SHOTS + 4
+    (entry,) = session.history
+    for _ in range(MAX_HISTORY + 3):
+        session.add(entry.portrait, entry.settings, entry.thumbnail, a_photo(), has_file=True)
+    assert len(session.history) == MAX_HISTORY
+    assert session.history[-1].number == MAX_HISTORY + 4
 
 
 def test_the_models_forget_the_last_photo(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
-    list(shop.start(a_photo(), wishes(shop, keep=["background"]), on_subject=lambda subject: None).events())
+    list(shop.start(a_photo(), requested(shop, keep=["background"]), on_subject=lambda subject: None).events())
     stylizer = shop.stylizer("mini")
     assert stylizer._last_kept is not None
-    shop.forget()
+    shop.clear_cache()
     assert stylizer._last_kept is None
 
 
@@ -414,7 +418,7 @@ def test_the_flags_of_settings_read_as_the_same_settings(settings: Settings) -> 
 
 def test_the_command_names_photo_style_and_what_is_not_default(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path), name="anna's photo.png", balance=0.3)
-    command = session.shots[0].command()
+    command = session.history[0].command()
     assert shlex.split(command)[:3] == ["portrait", "stylize", "anna's photo.png"]
     assert "--style oil --balance 0.3" in command
     assert "--far" not in command
@@ -433,7 +437,7 @@ def test_a_name_with_markup_is_shown_as_it_is(tmp_path: Path) -> None:
 
 def test_the_verdict_has_words_numbers_thresholds_and_reasons(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path))
-    record = session.shots[0].portrait.record
+    record = session.history[0].portrait.record
     shown = page.result_html(session)
     attempt = record.chosen_attempt
     for judge, value in attempt.similarity.items():
@@ -444,26 +448,26 @@ def test_the_verdict_has_words_numbers_thresholds_and_reasons(tmp_path: Path) ->
     assert strings.DISTANCE_WORDS[True] not in shown  # this calibration has no statistics of styles
     rejected = record.model_copy(update={"status": Status.REJECTED, "reasons": (Reason("identity_low:dlib"),)})
     portrait = StylizedPortrait(picture=person(1), before=person(1), record=rejected, embeddings={})
-    session.shots[0] = replace(session.shots[0], portrait=portrait)
+    session.history[0] = replace(session.history[0], portrait=portrait)
     assert "it does not look enough like the person (dlib)" in page.result_html(session)
 
 
 def test_what_burned_or_missed_the_style_is_shown_with_its_limit(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path), keep=["pose", "background"])
-    record = json.loads(session.shots[0].portrait.record.to_json())
+    record = json.loads(session.history[0].portrait.record.to_json())
     chosen = record["attempts"][record["chosen"]]
     record["limits"] |= {"style_distance": 1.5, "burned": 0.02}
     chosen |= {"style_distance": 2.25, "burned": 0.034, "reasons": ["broken_keep:pose"]}
     chosen["kept"] |= {"pose": 0.25}
     changed = read_portrait(json.dumps(record))
     portrait = StylizedPortrait(picture=person(1), before=person(1), record=changed, embeddings={})
-    session.shots[0] = replace(session.shots[0], portrait=portrait)
+    session.history[0] = replace(session.history[0], portrait=portrait)
     shown = page.result_html(session)
     for label, numbers, words in (
         ("Oil painting", "2.25, at most 1.50", strings.DISTANCE_WORDS[False]),
         (strings.BURNED, "3.4%, at most 2.0%", strings.BURNED_WORDS[False]),
-        ("pose must stay", "0.25, at most 0.1", strings.BROKEN),
-        ("background must stay", "100, needs 100", strings.KEPT),
+        ("Keep pose", "0.25, at most 0.1", strings.BROKEN),
+        ("Keep background", "100, needs 100", strings.KEPT),
     ):
         tone = "good" if words == strings.KEPT else "bad"
         assert f'<dt>{label}<span>{numbers}</span></dt><dd><b class="{tone}">{words}</b>' in shown
@@ -485,7 +489,7 @@ def test_every_style_of_mini_has_a_sample_and_another_recipe_says_that_it_has_no
 
 def test_who_is_not_known_has_to_be_clicked(tmp_path: Path) -> None:
     session = Session(tmp_path)
-    session.open(a_photo(), [a_face(), a_face(), a_face()], named=True, face=None)
+    session.open(a_photo(), [a_face(), a_face(), a_face()], has_file=True, face=None)
     shown = page.photo_html(session)
     assert strings.CHOOSE_FACE in shown
     assert shown.count('aria-pressed="false" aria-label="Face') == 3
@@ -497,11 +501,11 @@ def test_who_is_not_known_has_to_be_clicked(tmp_path: Path) -> None:
 
 def test_the_zip_has_the_picture_the_avatars_and_the_record(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path))
-    picture, archive = write_downloads(session.shots[0].portrait, "anna-oil-1", tmp_path / "x")
+    picture, archive = write_downloads(session.history[0].portrait, "anna-oil-1", tmp_path / "x")
     names = set(zipfile.ZipFile(archive).namelist())
     assert {"anna-oil-1.png", "anna-oil-1.json", "anna-oil-1-avatar-256.jpg", "anna-oil-1-round-256.png"} <= names
     assert (
-        picture.parent.name != write_downloads(session.shots[0].portrait, "anna-oil-1", tmp_path / "x")[0].parent.name
+        picture.parent.name != write_downloads(session.history[0].portrait, "anna-oil-1", tmp_path / "x")[0].parent.name
     )
 
 
@@ -615,12 +619,12 @@ def test_of_folders_without_a_lock_only_old_ones_of_ones_own_are_deleted(
 
 
 @contextmanager
-def serving(tmp_path: Path, shop: Workshop) -> Iterator[tuple[str, Path, Any]]:
+def serving(tmp_path: Path, shop: ModelHost) -> Iterator[tuple[str, Path, Any]]:
     """The page's address, the folder with everything written, and Gradio's blocks."""
     pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait-stylizer[studio]'")
     with (
         private_folder() as folder,
-        serve.running(shop.settings, folder, runs=tmp_path, workshop=shop) as (url, blocks),
+        serve.running(shop.settings, folder, runs=tmp_path, models=shop) as (url, blocks),
     ):
         yield url, folder, blocks
 
@@ -686,7 +690,7 @@ def test_python_and_http_make_the_same_picture_as_the_loop(served: Any, tmp_path
         api_name="/stylize",
     )
     shop = a_shop(tmp_path)
-    (event,) = finished(shop, wishes(shop, balance=0.3, max_attempts=1))
+    (event,) = finished(shop, requested(shop, balance=0.3, max_attempts=1))
     assert event.portrait is not None
     np.testing.assert_array_equal(np.asarray(Image.open(file)), event.portrait.picture)
     record = json.loads(text)
@@ -711,7 +715,7 @@ def test_a_caller_who_cancels_stops_the_work_and_leaves_the_line(
     write_picture(tmp_path / "anna.png", person(1))
     with serving(tmp_path, shop) as (url, _, _blocks), ExitStack() as before:
         if waits:
-            before.enter_context(shop.line.join())
+            before.enter_context(shop.queue.join())
         client = caller(url, tmp_path)
         job = client.submit(handle_file(str(tmp_path / "anna.png")), style="oil", api_name="/stylize")
         if not waits:
@@ -720,7 +724,7 @@ def test_a_caller_who_cancels_stops_the_work_and_leaves_the_line(
         until(lambda: told in [(said["status"], told[1], said.get(told[1])) for said in map(json.loads, texts(job))])
         job.cancel()
         gate.release()
-        until(lambda: len(shop.line._places) == (1 if waits else 0))
+        until(lambda: len(shop.queue) == (1 if waits else 0))
         assert generator.finished == 0
         before.close()
         for _ in range(STEPS):
@@ -751,7 +755,7 @@ def test_a_caller_whose_connection_breaks_stops_the_work(
         listening.close()
         until(lambda: begun[0].cancelled)
         gate.release()
-        until(lambda: not shop.line._places)
+        until(lambda: len(shop.queue) == 0)
         assert generator.finished == 0
 
 
@@ -781,7 +785,7 @@ def test_of_a_call_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.Mon
         assert list(folder.rglob("*.png"))  # it may be fetched again for a while
         send(url, b"an upload that nobody used")
         assert client.session_hash in blocks.state_holder.session_data
-        monkeypatch.setattr(registry, "LEFT_SECONDS", 0.0)
+        monkeypatch.setattr(registry, "ORPHAN_SECONDS", 0.0)
         until(lambda: not [name for _, _, names in os.walk(folder) for name in names if name != ".lock"])
         until(lambda: client.session_hash not in blocks.state_holder.session_data)
 
@@ -791,16 +795,16 @@ def test_who_was_idle_for_long_or_left_is_forgotten_by_everything(tmp_path: Path
 
     generator = SteppingGenerator(gate.acquire)
     shop = a_shop(tmp_path, generator)
-    here = registry.Visitors(tmp_path / "files", "oil", shop.forget)
+    here = registry.Sessions(tmp_path / "files", "oil", shop.clear_cache)
     here.states = StateHolder()
     sessions = {}
     for name in ("idle", "left", "busy", "here"):
         session = sessions[name] = here.session(SimpleNamespace(session_hash=name))  # type: ignore[arg-type]
-        session.open(a_photo(), [a_face()], named=True, face=0)
+        session.open(a_photo(), [a_face()], has_file=True, face=0)
         session._subjects = {("mini", 0): object()}  # type: ignore[dict-item]
         session.folder.mkdir(parents=True)
         here.states.session_data[name] = object()
-    job = shop.start(a_photo(), wishes(shop))
+    job = shop.start(a_photo(), requested(shop))
     assert generator.started.wait(60)  # it waits in its first step, and changes nothing
     shop.stylizer("mini")._last_kept = ("a photo", "its pixels")  # type: ignore[assignment]
     sessions["busy"].job = job
@@ -821,11 +825,11 @@ def test_a_photo_is_forgotten_also_when_its_visitor_leaves_while_it_is_worked_on
     tmp_path: Path, gate: threading.Semaphore
 ) -> None:
     shop, session = a_shop(tmp_path, SteppingGenerator(gate.acquire)), Session(tmp_path / "files")
-    session.job = job = shop.start(a_photo(), wishes(shop, keep=["background"]), on_subject=lambda subject: None)
+    session.job = job = shop.start(a_photo(), requested(shop, keep=["background"]), on_subject=lambda subject: None)
     gate.release()
     assert next(event for event in job.events() if event.preview is not None)  # after it, only the gate
     session.forget()
-    shop.forget()
+    shop.clear_cache()
     shop.stylizer("mini")._last_kept = ("a photo", "its pixels")  # type: ignore[assignment]  # the thread is not done yet
     gate.release()
     assert [event.kind for event in job.events()][-1] == "cancelled"
@@ -834,7 +838,7 @@ def test_a_photo_is_forgotten_also_when_its_visitor_leaves_while_it_is_worked_on
 
 def test_callers_without_a_name_share_no_session(tmp_path: Path) -> None:
 
-    here = registry.Visitors(tmp_path, "oil", lambda: None)
+    here = registry.Sessions(tmp_path, "oil", lambda: None)
     nameless = SimpleNamespace(session_hash=None)
     assert here.session(nameless) is not here.session(nameless)  # type: ignore[arg-type]
 
@@ -899,12 +903,12 @@ def test_a_long_name_is_shortened_by_bytes_and_keeps_its_end() -> None:
     assert len(stem.encode()) <= 90
 
 
-def a_studio(tmp_path: Path, shop: Workshop) -> Any:
+def a_studio(tmp_path: Path, shop: ModelHost) -> Any:
     """The page's handlers without a server."""
     pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait-stylizer[studio]'")
-    from portrait.studio.app import Studio
+    from portrait.studio.app import StudioPage
 
-    studio = Studio(shop, tmp_path / "files", Reports(tmp_path))
+    studio = StudioPage(shop, tmp_path / "files", Reports(tmp_path))
     studio.build()
     return studio
 
@@ -915,34 +919,34 @@ def test_a_picture_that_comes_after_reset_is_not_kept(tmp_path: Path, monkeypatc
     shop = a_shop(tmp_path)
     studio, photo = a_studio(tmp_path, shop), a_photo()
     session = Session(tmp_path / "files" / "anna")
-    session.open(photo, [a_face()], named=True, face=0)
-    job = session.job = shop.start(photo, wishes(shop, max_attempts=1))
+    session.open(photo, [a_face()], has_file=True, face=0)
+    job = session.job = shop.start(photo, requested(shop, max_attempts=1))
     event = list(job.events())[-1]
-    came = (session, event.portrait, event.settings, photo, True, job)
-    studio._keep(*came)
-    assert [len(shot.files) for shot in session.shots] == [2]
+    came = (session, event, app.Render(job=job, photo=photo, has_file=True, variants=1))
+    studio._add_to_history(*came)
+    assert [len(entry.files) for entry in session.history] == [2]
 
     def slowly(*args: Any) -> tuple[Path, Path]:
         session.forget()
         return write_downloads(*args)
 
     monkeypatch.setattr(app, "write_downloads", slowly)
-    studio._keep(*came)  # reset while its files are written
-    studio._keep(*came)  # and before it came
-    assert session.shots == []
+    studio._add_to_history(*came)  # reset while its files are written
+    studio._add_to_history(*came)  # and before it came
+    assert session.history == []
     assert [path for path in (tmp_path / "files").rglob("*") if path.is_file()] == []
 
 
 def test_what_goes_wrong_while_faces_are_looked_for_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = a_shop(tmp_path)
     studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
-    monkeypatch.setattr(shop, "look", lambda photo: 1 / 0)
+    monkeypatch.setattr(shop, "detect_faces", lambda photo: 1 / 0)
     for handle, part in ((studio._on_photo, studio.photo), (studio._on_same_look, studio.result)):
         upload = write_picture(tmp_path / "files" / "anna.png", person(1))
         looking, told, _ = handle(request, SimpleNamespace(_data={"path": str(upload), "name": "anna.png"}))
         assert strings.LOOKING in looking[studio.photo]
         assert "data-file" in looking[studio.photo]  # another photo may come meanwhile
-        assert "this should not happen: ZeroDivisionError" in told[part]
+        assert "Unexpected error: ZeroDivisionError" in told[part]
 
 
 def test_a_wish_that_was_replaced_shows_nothing_at_its_end(tmp_path: Path, gate: threading.Semaphore) -> None:
@@ -950,8 +954,8 @@ def test_a_wish_that_was_replaced_shows_nothing_at_its_end(tmp_path: Path, gate:
 
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
     studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
-    session = studio.visitors.session(request)
-    session.open(a_photo(), [a_face()], named=True, face=0)
+    session = studio.sessions.get(request)
+    session.open(a_photo(), [a_face()], has_file=True, face=0)
     values = [part.value for part in (studio.balance, studio.variants, studio.keep, studio.region, studio.recipe)]
     values += [part.value for part in studio.advanced.values()]
     replaced = studio._on_make(request, *values)
@@ -971,20 +975,20 @@ def test_a_tab_that_was_taken_for_closed_is_told_that_its_photo_is_forgotten(
 ) -> None:
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
     studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
-    session = studio.visitors.session(request)
-    session.open(a_photo(), [a_face()], named=True, face=0)
-    updates = studio._make(request, session, wishes(shop))
+    session = studio.sessions.get(request)
+    session.open(a_photo(), [a_face()], has_file=True, face=0)
+    updates = studio._make(request, session, requested(shop))
     gate.release()
     while "step 1 of" not in next(updates).get(studio.result, ""):
         pass
-    studio.visitors.leave(request)  # the connection broke
+    studio.sessions.end(request)  # the connection broke
     if anew:  # and has chosen a photo since
-        studio.visitors.session(request).next_turn()
+        studio.sessions.get(request).begin_upload()
     gate.release(100)
     told = [update for update in updates if strings.FORGOTTEN in update.get(studio.result, "")]
     assert len(told) == (0 if anew else 1)
     assert all(strings.DROP in update[studio.photo] for update in told)
-    assert session.shots == []
+    assert session.history == []
 
 
 def test_a_tab_that_is_back_while_faces_are_looked_for_is_told_that_its_photo_is_forgotten(
@@ -992,8 +996,8 @@ def test_a_tab_that_is_back_while_faces_are_looked_for_is_told_that_its_photo_is
 ) -> None:
     shop = a_shop(tmp_path)
     studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
-    look = shop.look
-    monkeypatch.setattr(shop, "look", lambda photo: studio.visitors.leave(request) or look(photo))
+    look = shop.detect_faces
+    monkeypatch.setattr(shop, "detect_faces", lambda photo: studio.sessions.end(request) or look(photo))
     upload = write_picture(tmp_path / "files" / "anna.png", person(1))
     updates = list(studio._on_photo(request, SimpleNamespace(_data={"path": str(upload), "name": "anna.png"})))
     assert strings.FORGOTTEN in updates[-2][studio.result]
@@ -1004,11 +1008,11 @@ def test_a_tab_that_is_back_while_faces_are_looked_for_is_told_that_its_photo_is
 def test_a_bug_while_a_picture_is_kept_leaves_no_page_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = a_shop(tmp_path)
     studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
-    session = studio.visitors.session(request)
-    session.open(a_photo(), [a_face()], named=True, face=0)
-    monkeypatch.setattr(studio, "_keep", lambda *args: 1 / 0)
-    last = list(studio._make(request, session, wishes(shop, max_attempts=1)))[-1]
-    assert "this should not happen: ZeroDivisionError" in last[studio.result]
+    session = studio.sessions.get(request)
+    session.open(a_photo(), [a_face()], has_file=True, face=0)
+    monkeypatch.setattr(studio, "_add_to_history", lambda *args: 1 / 0)
+    last = list(studio._make(request, session, requested(shop, max_attempts=1)))[-1]
+    assert "Unexpected error: ZeroDivisionError" in last[studio.result]
     assert (last[studio.make]["visible"], last[studio.cancel]["visible"]) == (True, False)
     assert session.job is None
 
@@ -1018,7 +1022,7 @@ def test_of_photos_that_come_at_once_only_the_last_is_read(tmp_path: Path, monke
     from portrait.studio import app
 
     studio, request = a_studio(tmp_path, a_shop(tmp_path)), SimpleNamespace(session_hash="anna")
-    session, read = studio.visitors.session(request), []
+    session, read = studio.sessions.get(request), []
     monkeypatch.setattr(app, "read_upload", lambda data, name: read.append(name) or read_upload(data, name))
     handlers = []
     for name in ("first.png", "second.png"):
@@ -1038,9 +1042,9 @@ def test_a_studio_that_ends_stops_the_work_and_forgets(tmp_path: Path, gate: thr
     generator = SteppingGenerator(gate.acquire)
     shop = a_shop(tmp_path, generator)
     studio = a_studio(tmp_path, shop)
-    session = studio.visitors.session(SimpleNamespace(session_hash="anna"))
-    session.open(a_photo(), [a_face()], named=True, face=0)
-    works, waits = shop.start(a_photo(), wishes(shop)), shop.start(a_photo(2), wishes(shop))
+    session = studio.sessions.get(SimpleNamespace(session_hash="anna"))
+    session.open(a_photo(), [a_face()], has_file=True, face=0)
+    works, waits = shop.start(a_photo(), requested(shop)), shop.start(a_photo(2), requested(shop))
     assert generator.started.wait(60)
     closing = threading.Thread(target=studio.close)
     closing.start()
@@ -1048,7 +1052,7 @@ def test_a_studio_that_ends_stops_the_work_and_forgets(tmp_path: Path, gate: thr
     gate.release(100)
     closing.join()
     assert session.photo is None
-    for job in (works, waits, shop.start(a_photo(3), wishes(shop))):
+    for job in (works, waits, shop.start(a_photo(3), requested(shop))):
         assert [event.kind for event in job.events()][-1] == "cancelled"
     assert generator.finished == 0
 
@@ -1061,9 +1065,71 @@ def test_one_visitor_cannot_take_the_machine_for_a_day(name: str, value: float) 
         web_settings(Settings(), {"style": "oil", name: value})
 
 
-def test_the_studio_fetches_nothing_that_a_caller_names() -> None:
-    with pytest.raises(InputError, match="fetches nothing from other computers"):
-        asyncio.run(serve._refuse_address("http://example.com/x.png", ""))
+@contextmanager
+def another_server() -> Iterator[tuple[str, list[str]]]:
+    """A server on this computer that serves a picture; its address, and the paths that it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(encode_picture(person(1), "png"))
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("function", ["stylize", "faces"])
+def test_a_photo_that_a_caller_names_by_its_address_is_not_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    processing_utils = pytest.importorskip("gradio.processing_utils", reason="the studio needs gradio")
+    # Gradio trusts these hosts as if they were public ones, so it would fetch from them.
+    monkeypatch.setattr(processing_utils, "PUBLIC_HOSTNAME_WHITELIST", ["127.0.0.1"])
+    with another_server() as (address, asked):
+        fetched = asyncio.run(processing_utils.async_ssrf_protected_download(f"{address}/gradio.png", str(tmp_path)))
+        assert Path(fetched).is_file()
+        assert asked == ["/gradio.png"]  # so it does without the studio
+        with serving(tmp_path, a_shop(tmp_path)) as (url, folder, _):
+            photo = {"path": f"{address}/anna.png", "meta": {"_type": "gradio.FileData"}}
+            arguments = [photo, "oil", 0.5, 1, "auto", "bust", [], {}] if function == "stylize" else [photo]
+            body = json.dumps({"data": arguments}).encode()
+            event = json.loads(ask(url, f"call/{function}", body).read())["event_id"]
+            answer = ask(url, f"call/{function}/{event}").read().decode()
+            assert answer.startswith("event: error")
+            assert "a studio fetches nothing from other computers" in answer
+            assert not list(folder.rglob("*.png"))
+        assert asked == ["/gradio.png"]
+
+
+def test_gradio_is_itself_again_after_the_studio() -> None:
+    processing_utils = pytest.importorskip("gradio.processing_utils", reason="the studio needs gradio")
+    route_utils = pytest.importorskip("gradio.route_utils", reason="the studio needs gradio")
+    before = processing_utils.async_ssrf_protected_download, route_utils.GradioUploadFile
+    with guard.guarded_gradio():
+        assert processing_utils.async_ssrf_protected_download is guard.refuse_address
+        assert route_utils.GradioUploadFile is not before[1]
+    assert (processing_utils.async_ssrf_protected_download, route_utils.GradioUploadFile) == before
+
+
+@pytest.mark.parametrize("name", ["processing_utils.async_ssrf_protected_download", "route_utils.GradioUploadFile"])
+def test_a_gradio_without_what_the_studio_replaces_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait-stylizer[studio]'")
+    monkeypatch.delattr(f"gradio.{name}")
+    with pytest.raises(PortraitError, match=rf"has no .*{name}, which protects"), serving(tmp_path, a_shop(tmp_path)):
+        pass
 
 
 @pytest.mark.slow
@@ -1107,19 +1173,19 @@ def test_an_upload_of_many_files_is_limited_as_a_whole(served: Any) -> None:
 
 def test_a_photo_that_was_slow_does_not_come_back_after_reset_or_over_a_newer_one(tmp_path: Path) -> None:
     session = Session(tmp_path / "files")
-    slow = session.next_turn()
-    newer = session.next_turn()
-    assert session.open(a_photo(2), [a_face()], named=True, face=0, turn=newer)
-    assert not session.open(a_photo(1), [a_face()], named=True, face=0, turn=slow)
-    late = session.next_turn()
+    slow = session.begin_upload()
+    newer = session.begin_upload()
+    assert session.open(a_photo(2), [a_face()], has_file=True, face=0, generation=newer)
+    assert not session.open(a_photo(1), [a_face()], has_file=True, face=0, generation=slow)
+    late = session.begin_upload()
     session.forget()
-    assert not session.open(a_photo(1), [a_face()], named=True, face=0, turn=late)
+    assert not session.open(a_photo(1), [a_face()], has_file=True, face=0, generation=late)
     assert session.photo is None
 
 
 def test_large_pictures_leave_the_history_by_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from portrait.studio import session as of_session
 
-    monkeypatch.setattr(of_session, "MOST_BYTES", 5 * SIZE * SIZE * 3)  # each has a picture and a photo
+    monkeypatch.setattr(of_session, "MAX_HISTORY_BYTES", 5 * SIZE * SIZE * 3)  # each has a picture and a photo
     session = a_session(tmp_path, a_shop(tmp_path), count=4)
-    assert [shot.number for shot in session.shots] == [3, 4]
+    assert [entry.number for entry in session.history] == [3, 4]

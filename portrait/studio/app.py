@@ -1,4 +1,4 @@
-"""The page: Gradio blocks, wired to sessions and jobs. `strings` has its words, `page` its HTML, `work` its work."""
+"""The page: Gradio blocks, wired to sessions and jobs. `strings` has its words, `page` its HTML."""
 
 from __future__ import annotations
 
@@ -6,75 +6,98 @@ import functools
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from portrait.errors import PortraitError, SettingsError
+from portrait.images import Photo
 from portrait.loop.stylizer import VARIANT_STRIDE
 from portrait.recipes.load import load_recipe
+from portrait.records import RgbImage
 from portrait.report.sheet import thumbnail
 from portrait.settings import Settings
 from portrait.studio import page, strings
-from portrait.studio.controls import ADVANCED, control, text_of, value_of
-from portrait.studio.downloads import file_stem, square, write_downloads
+from portrait.studio.controls import ADVANCED, make_control, parse_value, to_text
+from portrait.studio.downloads import file_stem, portrait_square, write_downloads
+from portrait.studio.jobs import JobEvent, RenderJob, to_user_error
+from portrait.studio.model_host import ModelHost
 from portrait.studio.reports import Reports
 from portrait.studio.service import Service
 from portrait.studio.session import Session
-from portrait.studio.sessions import Visitors, take_upload
-from portrait.studio.work import Job, Workshop, as_told, installed_recipes, read_upload, web_settings
+from portrait.studio.sessions import Sessions
+from portrait.studio.uploads import read_upload, take_upload
+from portrait.studio.web_settings import installed_recipes, web_settings
 
-PAUSE = 0.35
+SLIDER_PAUSE = 0.35
 """Seconds without a further move before the slider acts."""
-STEP = 0.15
+BALANCE_STEP = 0.15
 """How far “more like me” and “more style” move the balance."""
 PREVIEW_SIDE = 384
+CAPTURE_NAMES = ("camera.png", "image.png")
+"""What browsers call a picture from the camera or the clipboard, which is not a file."""
 
 Updates = dict[Any, Any]
-"""Component -> what becomes of it."""
+"""Component -> its new value or properties."""
 
 
-def _settled(handler: Callable[..., Iterator[Updates]]) -> Callable[..., Iterator[Updates]]:
-    """A handler that ends with an update of nothing.
+@dataclass(slots=True, kw_only=True)
+class Render:
+    """A job, what it was started with, and what to tell the visitor at its end."""
 
-    Gradio sends the last update of a generator once more when it ends: that of a wish which the visitor has replaced
-    would come after those of the newer one.
+    job: RenderJob
+    photo: Photo
+    has_file: bool
+    variants: int
+    problem: str = ""
+    message: str = ""
+
+
+def _ends_with_skip(handler: Callable[..., Iterator[Updates]]) -> Callable[..., Iterator[Updates]]:
+    """A handler whose last update changes nothing.
+
+    Gradio sends the last update of a generator once more when it ends: that of a request which the visitor has
+    replaced would come after those of the newer one.
     """
 
     @functools.wraps(handler)
-    def settled(self: Studio, *args: Any) -> Iterator[Updates]:
+    def handle(self: StudioPage, *args: Any) -> Iterator[Updates]:
         yield from handler(self, *args)
         yield {self.photo: gr.skip()}
 
-    return settled
+    return handle
 
 
-class Studio:
+def _small_uri(image: RgbImage) -> str:
+    return page.data_uri(thumbnail(image, PREVIEW_SIDE), quality=75)
+
+
+class StudioPage:
     """The page and everything behind it.
 
     Args:
-        workshop: Models and the line in front of them.
+        models: The models of one device, and the queue for it.
         folder: Where files for download lie; the caller deletes it at the end.
         reports: The run folders that the viewer may open.
         local: Whether only this computer can reach the page.
     """
 
-    def __init__(self, workshop: Workshop, folder: Path, reports: Reports, *, local: bool = True) -> None:
-        self.workshop = workshop
+    def __init__(self, models: ModelHost, folder: Path, reports: Reports, *, local: bool = True) -> None:
+        self.models = models
         self.folder = folder
         self.reports = reports
         self.local = local
-        self.visitors = Visitors(folder, self._styles(workshop.settings.recipe)[0], workshop.forget)
-        self.service = Service(workshop, folder)
+        self.sessions = Sessions(folder, self._styles(models.settings.recipe)[0], models.clear_cache)
+        self.service = Service(models, folder)
 
     def close(self) -> None:
         """Stop all work and forget everybody."""
         try:
-            self.visitors.close()
+            self.sessions.close()
         finally:
-            self.workshop.close()
+            self.models.close()
 
     @staticmethod
     def _styles(recipe: str) -> tuple[str, ...]:
@@ -114,7 +137,7 @@ class Studio:
         )
 
     def _build_controls(self) -> None:
-        base = self.workshop.settings
+        base = self.models.settings
         first = load_recipe(base.recipe)
         self.photo = self._part("photo", page.photo_html(None, local=self.local))
         self.styles = self._part("styles", page.styles_html(first, first.styles[0]))
@@ -136,7 +159,7 @@ class Studio:
             self.recipe = gr.Dropdown(
                 recipes, value=base.recipe, label=strings.RECIPE, interactive=True, elem_id="recipe"
             )
-            self.advanced = {name: control(name, base) for name in ADVANCED}
+            self.advanced = {name: make_control(name, base) for name in ADVANCED}
 
     def _build_reports(self) -> None:
         names = self.reports.names()
@@ -178,20 +201,20 @@ class Studio:
         chosen = free | {"trigger_mode": "always_last", "concurrency_limit": 2}
         gr.on([self.run.input, self.baseline.input], self._on_run, [self.run, self.baseline], [self.report], **chosen)
         self.run.focus(self._on_runs, None, [self.run, self.baseline], **free)
-        blocks.unload(self.visitors.leave)
+        blocks.unload(self.sessions.end)
 
     # What visitors do ----------------------------------------------------------------------------------------
 
-    @_settled
+    @_ends_with_skip
     def _on_photo(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
-        """A photo begins at once, when it is clear who is meant: nobody has to look for a button first."""
-        session = self.visitors.session(request)
+        """A photo begins at once, when it is clear who is meant, without a button."""
+        session = self.sessions.get(request)
         session.cancel()
-        turn = session.next_turn()
+        generation = session.begin_upload()
         yield {self.photo: page.photo_html(session, looking=True)}
         try:
-            if not self._open(session, event, turn):
-                yield from self._lost(request, session)
+            if not self._open(session, event, generation):
+                yield from self._reset_lost_tab(request, session)
                 return
         except PortraitError as error:
             yield {self.photo: page.photo_html(session, problem=str(error), local=self.local)}
@@ -199,31 +222,30 @@ class Studio:
         yield {
             self.photo: page.photo_html(session, local=self.local),
             self.region: "",
-            self.result: self._result(session),
+            self.result: page.result_html(session),
         }
         balance, variants, keep, _, *more = values  # the region was one of the photo before
         yield from self._on_adjust(request, balance, variants, keep, "", *more)
 
-    def _open(self, session: Session, event: gr.EventData, turn: int) -> bool:
-        """Read the uploaded photo and take it; False if meanwhile the visitor wanted another one, or none."""
+    def _open(self, session: Session, event: gr.EventData, generation: int) -> bool:
+        """Read the uploaded photo and take it; False if meanwhile the visitor chose another one, or none."""
         try:
             with session.reading:
                 data, name = take_upload(event._data or {}, self.folder)
-                if session.turn != turn:
+                if session.upload_generation != generation:
                     return False
                 photo = read_upload(data, name)
-                faces, meant = self.workshop.look(photo)
+                faces, face = self.models.detect_faces(photo)
         except Exception as error:
-            told = as_told(error)
-            if session.turn != turn:
+            user_error = to_user_error(error)
+            if session.upload_generation != generation:
                 return False
-            raise told from None
-        named = name not in ("camera.png", "image.png")  # what browsers call a picture that is no file
-        return session.open(photo, faces, named=named, face=meant, turn=turn)
+            raise user_error from None
+        return session.open(photo, faces, has_file=name not in CAPTURE_NAMES, face=face, generation=generation)
 
-    @_settled
+    @_ends_with_skip
     def _on_face(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
-        session = self.visitors.session(request)
+        session = self.sessions.get(request)
         before = session.face
         session.choose(int(event._data["face"]))
         if session.face != before:
@@ -233,124 +255,130 @@ class Studio:
         region = event._data.get("region")
         return ",".join(str(int(v)) for v in region) if region else ""
 
-    @_settled
+    @_ends_with_skip
     def _on_style(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
-        self.visitors.session(request).style = str(event._data["style"])
+        self.sessions.get(request).style = str(event._data["style"])
         yield from self._on_adjust(request, *values)
 
-    @_settled
+    @_ends_with_skip
     def _on_balance(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
-        session = self.visitors.session(request)
-        session.moves = mine = session.moves + 1
-        time.sleep(PAUSE)
-        if session.moves == mine:
+        session = self.sessions.get(request)
+        session.slider_moves += 1
+        moves = session.slider_moves
+        time.sleep(SLIDER_PAUSE)
+        if session.slider_moves == moves:
             yield from self._on_adjust(request, *values)
 
     def _on_adjust(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
         """Style and slider act at once, as soon as it is clear who is meant."""
-        if self.visitors.session(request).face is not None:
+        if self.sessions.get(request).face is not None:
             yield from self._on_make(request, *values)
 
     def _on_recipe(self, request: gr.Request, recipe: str) -> str:
-        session = self.visitors.session(request)
-        offered = self._styles(recipe)
-        if session.style not in offered:
-            session.style = offered[0]
+        session = self.sessions.get(request)
+        styles = self._styles(recipe)
+        if session.style not in styles:
+            session.style = styles[0]
         return page.styles_html(load_recipe(recipe), session.style)
 
-    @_settled
+    @_ends_with_skip
     def _on_make(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
-        session = self.visitors.session(request)
+        session = self.sessions.get(request)
         try:
             settings = self._settings(session, values)
         except PortraitError as error:
-            yield self._refused(session, error)
+            yield self._show_error(session, error)
             return
         yield from self._make(request, session, settings)
 
-    @_settled
+    @_ends_with_skip
     def _on_more(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
         """More like me, more style, another one: from the picture that is shown."""
-        session = self.visitors.session(request)
-        shot, act = session.find(session.shown), event._data["act"]
+        session = self.sessions.get(request)
+        entry = session.find(session.current)
+        act = event._data["act"]
         try:
             now = self._settings(session, values)
-            if shot is None:
+            if entry is None:
                 raise SettingsError(strings.NEED_PHOTO)
-            settings = replace(shot.settings, variants=now.variants)
+            settings = replace(entry.settings, variants=now.variants)
             if act == "another":
                 settings = replace(settings, seed=self._fresh_seed(session))
             else:
-                step = -STEP if act == "like" else STEP
+                step = -BALANCE_STEP if act == "like" else BALANCE_STEP
                 settings = replace(settings, balance=round(min(1.0, max(0.0, settings.balance + step)), 2))
         except PortraitError as error:
-            yield self._refused(session, error)
+            yield self._show_error(session, error)
             return
-        yield self._look(session, settings)
+        yield self._restore_controls(session, settings)
         yield from self._make(request, session, settings)
 
     @staticmethod
     def _fresh_seed(session: Session) -> int:
         """A seed whose attempts no picture of this session has seen."""
-        used = max((shot.settings.seed for shot in session.shots), default=1 - VARIANT_STRIDE)
+        used = max((entry.settings.seed for entry in session.history), default=1 - VARIANT_STRIDE)
         return (used + VARIANT_STRIDE) % 2**31
 
-    @_settled
+    @_ends_with_skip
     def _on_same_look(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
         """Another photo with everything else as it is."""
-        session = self.visitors.session(request)
-        shot = session.find(session.shown)
-        turn = session.next_turn()
+        session = self.sessions.get(request)
+        entry = session.find(session.current)
+        generation = session.begin_upload()
         yield {self.photo: page.photo_html(session, looking=True)}
         try:
-            if not self._open(session, event, turn):
-                yield from self._lost(request, session)
+            if not self._open(session, event, generation):
+                yield from self._reset_lost_tab(request, session)
                 return
         except PortraitError as error:
             yield {
                 self.photo: page.photo_html(session, local=self.local),
-                self.result: self._result(session, problem=str(error)),
+                self.result: page.result_html(session, problem=str(error)),
             }
             return
         yield {self.photo: page.photo_html(session, local=self.local), self.region: ""}
-        if shot is None:
+        if entry is None:
             return
-        kept = tuple(name for name in shot.settings.keep if not name.startswith("region:"))
-        settings = replace(shot.settings, keep=kept)
-        yield self._look(session, settings)
+        kept = tuple(name for name in entry.settings.keep if not name.startswith("region:"))
+        settings = replace(entry.settings, keep=kept)
+        yield self._restore_controls(session, settings)
         if session.face is None:  # the click on a face goes on from here
-            yield {self.result: self._result(session, said=strings.NEED_FACE)}
+            yield {self.result: page.result_html(session, message=strings.NEED_FACE)}
             return
         yield from self._make(request, session, settings)
 
     def _on_history(self, request: gr.Request, event: gr.EventData) -> Updates:
-        session, wish = self.visitors.session(request), event._data
-        if "compare" in wish:
-            session.compare(wish["compare"])
-            return {self.result: self._result(session)}
-        shot = session.undo() if wish.get("undo") else session.show(int(wish["show"]))
-        if shot is None:
-            return {self.result: self._result(session)}
-        return {self.result: self._result(session), **self._look(session, shot.settings)}
+        session = self.sessions.get(request)
+        action = event._data
+        if "compare" in action:
+            session.compare(action["compare"])
+            return {self.result: page.result_html(session)}
+        entry = session.undo() if action.get("undo") else session.show(int(action["show"]))
+        if entry is None:
+            return {self.result: page.result_html(session)}
+        return {self.result: page.result_html(session), **self._restore_controls(session, entry.settings)}
 
     def _on_cancel(self, request: gr.Request) -> None:
-        self.visitors.session(request).cancel()
+        self.sessions.get(request).cancel()
 
     def _on_reset(self, request: gr.Request) -> Updates:
-        session = self.visitors.session(request)
+        session = self.sessions.get(request)
         session.forget()
-        self.workshop.forget()
-        return self._forgotten()
+        self.models.clear_cache()
+        return self._forgotten_page()
 
-    def _lost(self, request: gr.Request, session: Session) -> Iterator[Updates]:
-        """For a tab whose connection broke, so that it was taken for closed, and which has not begun anew since."""
-        if session.left and self.visitors.session(request).turn == 0:
-            yield self._forgotten()
+    def _reset_lost_tab(self, request: gr.Request, session: Session) -> Iterator[Updates]:
+        """Tell a tab that its photo is forgotten: its connection broke, so that it was taken for closed.
 
-    def _forgotten(self) -> Updates:
+        A tab that has a new photo by now keeps it.
+        """
+        if session.closed and self.sessions.get(request).upload_generation == 0:
+            yield self._forgotten_page()
+
+    def _forgotten_page(self) -> Updates:
         return {
             self.photo: page.photo_html(None, local=self.local),
-            self.result: page.empty_html(said=strings.FORGOTTEN),
+            self.result: page.empty_html(message=strings.FORGOTTEN),
             self.region: "",
             **self._idle(),
         }
@@ -364,91 +392,101 @@ class Studio:
         if session.face is None:
             raise SettingsError(strings.NEED_FACE)
         balance, variants, keep, region, recipe, *advanced = values
-        wishes = {name: value_of(name, text) for name, text in zip(self.advanced, advanced, strict=True)}
+        requested = {name: parse_value(name, text) for name, text in zip(self.advanced, advanced, strict=True)}
         region = "".join((region or "").split())
         keeps = [*keep, *([f"region:{region}"] if region else [])]
-        wishes |= {"balance": balance, "variants": variants, "keep": keeps, "recipe": recipe, "style": session.style}
-        return web_settings(self.workshop.settings, wishes)
+        requested |= {"balance": balance, "variants": variants, "keep": keeps, "recipe": recipe, "style": session.style}
+        return web_settings(self.models.settings, requested)
 
     def _make(self, request: gr.Request, session: Session, settings: Settings) -> Iterator[Updates]:
-        """Start a job in place of the visitor's last one, for the face that is chosen, and show what becomes of it."""
-        with session.lock:
-            photo, named, face = session.photo, session.named, session.face
-            if photo is None or face is None:
-                return
-            session.cancel()
-            settings = replace(settings, face="auto" if len(session.faces) == 1 else str(face))
-            known = session.subject(settings.recipe, face)
-            job = self.workshop.start(
-                photo,
-                settings,
-                known=known,
-                on_subject=lambda subject: session.keep_subject(settings.recipe, face, subject),
-            )
-            session.job = job
-        problem = said = preview = ""
+        """Start a job in place of the visitor's last one, for the chosen face, and show what becomes of it."""
+        render = self._start(session, settings)
+        if render is None:
+            return
         try:
             yield self._busy()
-            shot = session.find(session.shown)
-            before = page.data_uri(thumbnail(shot.portrait.picture if shot else photo.pixels, PREVIEW_SIDE), quality=75)
-            for event in job.events():
-                if session.job is not job:  # a newer wish has taken the stage
-                    continue
-                if event.portrait is not None and event.settings is not None:
-                    try:
-                        self._keep(session, event.portrait, event.settings, photo, named, job)
-                    except PortraitError as error:  # a full disk, say: the picture is shown, its files are not there
-                        problem = str(error)
-                elif event.kind == "failed":
-                    problem = event.sentence
-                elif event.kind == "cancelled":
-                    said = strings.CANCELLED
-                else:
-                    if event.preview is not None:
-                        preview = page.data_uri(thumbnail(event.preview, PREVIEW_SIDE), quality=75)
-                    shown = page.working_html(event, settings.variants, preview, before)
-                    yield {self.result: shown, **self._busy()}  # the job before may have come to its end meanwhile
+            yield from self._follow(session, render)
         except Exception as error:
-            problem = str(as_told(error))
+            render.problem = str(to_user_error(error))
         finally:  # also when Gradio closes this, because nobody is there to see more
-            job.cancel()
-            with session.lock:
-                newest = session.job is job
-                session.job = None if newest else session.job
-                session.seen = time.monotonic()  # the wait was long perhaps
-        if newest:
-            yield {self.result: self._result(session, problem=problem, said=said), **self._idle()}
+            render.job.cancel()
+            is_newest = session.end_job(render.job)
+        if is_newest:
+            result = page.result_html(session, problem=render.problem, message=render.message)
+            yield {self.result: result, **self._idle()}
         else:
-            yield from self._lost(request, session)
+            yield from self._reset_lost_tab(request, session)
+
+    def _start(self, session: Session, settings: Settings) -> Render | None:
+        """Start a job for the chosen face; None if the session was reset meanwhile."""
+        with session.lock:
+            photo = session.photo
+            face = session.face
+            if photo is None or face is None:
+                return None
+            session.cancel()
+            settings = replace(settings, face="auto" if len(session.faces) == 1 else str(face))
+            session.job = self.models.start(
+                photo,
+                settings,
+                subject=session.subject(settings.recipe, face),
+                on_subject=lambda subject: session.remember_subject(settings.recipe, face, subject),
+            )
+            return Render(job=session.job, photo=photo, has_file=session.has_file, variants=settings.variants)
+
+    def _follow(self, session: Session, render: Render) -> Iterator[Updates]:
+        """Show what happens to a job, for as long as the visitor requests nothing else."""
+        entry = session.find(session.current)
+        placeholder = _small_uri(render.photo.pixels if entry is None else entry.portrait.picture)
+        preview = ""
+        for event in render.job.events():
+            if session.job is not render.job:  # a newer request has replaced it
+                continue
+            if event.kind == "portrait":
+                try:
+                    self._add_to_history(session, event, render)
+                except PortraitError as error:  # a full disk, say: the picture is shown, without its files
+                    render.problem = str(error)
+            elif event.kind == "failed":
+                render.problem = event.sentence
+            elif event.kind == "cancelled":
+                render.message = strings.CANCELLED
+            else:
+                if event.preview is not None:
+                    preview = _small_uri(event.preview)
+                shown = page.working_html(event, render.variants, preview, placeholder)
+                yield {self.result: shown, **self._busy()}  # an earlier job may just have shown the idle buttons
 
     @staticmethod
-    def _keep(session: Session, portrait: Any, settings: Settings, photo: Any, named: bool, job: Job) -> None:
-        portrait = portrait.named(photo.path.name)  # the name that the visitor knows
-        small = thumbnail(square(portrait), page.SMALL * 2)
+    def _add_to_history(session: Session, event: JobEvent, render: Render) -> None:
+        """Add a finished picture to the history, then its files for download."""
+        if event.portrait is None or event.settings is None:
+            return
+        portrait = event.portrait.named(render.photo.path.name)  # the name that the visitor knows
+        small = thumbnail(portrait_square(portrait), page.SMALL * 2)
         with session.lock:
-            if session.job is not job:  # forgotten, or a newer wish
+            if session.job is not render.job:  # the session was reset, or a newer request has replaced it
                 return
-            shot = session.add(portrait, settings, small, photo, named=named)
-        stem = file_stem(photo.path.stem, f"{settings.style[0]}-{shot.number}")
+            entry = session.add(portrait, event.settings, small, render.photo, has_file=render.has_file)
+        stem = file_stem(render.photo.path.stem, f"{event.settings.style[0]}-{entry.number}")
         try:
             files = write_downloads(portrait, stem, session.folder)
         except OSError:
-            if session.find(shot.number) is None:  # forgotten while they were written
+            if session.find(entry.number) is None:  # the session was reset while they were written
                 return
             raise
         with session.lock:
-            if session.find(shot.number) is not None:
-                session.with_files(shot, files)
+            if session.find(entry.number) is not None:
+                session.attach_files(entry, files)
             else:
                 shutil.rmtree(files[0].parent, ignore_errors=True)
 
-    def _refused(self, session: Session, error: PortraitError) -> Updates:
-        """The complaint; whoever was forgotten meanwhile is shown the place for a photo again."""
-        gone = {} if session.photo is not None else {self.photo: page.photo_html(None, local=self.local)}
-        return {self.result: self._result(session, problem=str(error)), **gone}
-
-    def _result(self, session: Session, *, problem: str = "", said: str = "") -> str:
-        return page.result_html(session, problem=problem, said=said)
+    def _show_error(self, session: Session, error: PortraitError) -> Updates:
+        """The error; a session without a photo, perhaps forgotten meanwhile, also gets the place for one again."""
+        updates: Updates = {self.result: page.result_html(session, problem=str(error))}
+        if session.photo is None:
+            updates[self.photo] = page.photo_html(None, local=self.local)
+        return updates
 
     def _busy(self) -> Updates:
         return {self.make: gr.update(visible=False), self.cancel: gr.update(visible=True)}
@@ -456,8 +494,8 @@ class Studio:
     def _idle(self) -> Updates:
         return {self.make: gr.update(visible=True), self.cancel: gr.update(visible=False)}
 
-    def _look(self, session: Session, settings: Settings) -> Updates:
-        """The style and the controls as they were for a picture."""
+    def _restore_controls(self, session: Session, settings: Settings) -> Updates:
+        """Set style and controls to what they were for a picture."""
         session.style = settings.style[0]
         regions = [name.partition(":")[2] for name in settings.keep if name.startswith("region:")]
         return {
@@ -466,7 +504,7 @@ class Studio:
             self.keep: [name for name in settings.keep if name in strings.KEEPS],
             self.region: regions[0] if regions else "",
             self.recipe: settings.recipe,
-            **{one: text_of(getattr(settings, name)) for name, one in self.advanced.items()},
+            **{component: to_text(getattr(settings, name)) for name, component in self.advanced.items()},
         }
 
     # Reports -------------------------------------------------------------------------------------------------
@@ -479,7 +517,7 @@ class Studio:
         try:
             yield page.report_html(self.reports.page(name, baseline or ""), name)
         except Exception as error:
-            yield page.alert(str(as_told(error)))
+            yield page.alert(str(to_user_error(error)))
 
     def _on_runs(self) -> tuple[Any, Any]:
         names = self.reports.names()

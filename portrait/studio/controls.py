@@ -26,26 +26,28 @@ ADVANCED = [
 ]
 
 
-def control(name: str, base: Settings) -> Any:
-    """The control of one setting.
+def make_control(name: str, base: Settings) -> Any:
+    """Make the control of one setting.
 
     Numbers are texts: Gradio's own field makes 0 of an empty one, and 0 counts.
     """
-    rule, value = _rule(name), text_of(getattr(base, name))
+    rule = _rule(name)
+    value = to_text(getattr(base, name))
     common = {"label": name, "info": rule["help"], "elem_id": f"advanced-{name}", "interactive": True}
     if rule.get("choices"):
         return gr.Radio(list(rule["choices"]), value=value, **common)
     return gr.Textbox(value, placeholder=strings.FROM_BALANCE if rule.get("knob") else None, **common)
 
 
-def text_of(value: Any) -> str:
+def to_text(value: Any) -> str:
     """What a control shows of a value."""
     return "" if value is None else str(value)
 
 
-def value_of(name: str, text: str | None) -> Any:
-    """What a control says: None for an empty one; what is no number stays a text, which `Settings` complains of."""
-    kind, text = _rule(name)["kind"], (text or "").strip()
+def parse_value(name: str, text: str | None) -> Any:
+    """The value of a control: None for an empty one; what is not a number stays a text, which `Settings` refuses."""
+    kind = _rule(name)["kind"]
+    text = (text or "").strip()
     if kind is str or not text:
         return text or None
     try:

@@ -1,4 +1,4 @@
-"""The line in front of a device: one works, the others know their place."""
+"""The queue for a device: one job works, the others know their position."""
 
 from __future__ import annotations
 
@@ -10,59 +10,67 @@ from portrait.errors import PortraitError
 from portrait.studio import strings
 
 
-class LineFullError(PortraitError):
+class QueueFullError(PortraitError):
     """More are waiting than make sense."""
 
 
-class Line:
-    """First come, first served. `join` returns a place, which is used in a `with` block."""
+class DeviceQueue:
+    """First come, first served.
 
-    def __init__(self, longest: int = 16) -> None:
-        self.longest = longest
-        self._moved = threading.Condition()
-        self._places: list[Place] = []
+    Args:
+        max_waiting: How many may wait behind the one that is served.
+    """
 
-    def join(self, leaving: Callable[[], bool] = lambda: False) -> Place:
-        """A place at the end; who is `leaving` does not count as somebody for those behind.
+    def __init__(self, max_waiting: int = 16) -> None:
+        self.max_waiting = max_waiting
+        self._changed = threading.Condition()
+        self._tickets: list[Ticket] = []
+
+    def __len__(self) -> int:
+        """How many are served or wait."""
+        return len(self._tickets)
+
+    def join(self, is_leaving: Callable[[], bool] = lambda: False) -> Ticket:
+        """A ticket at the end of the queue, to be used in a `with` block; the others do not count one that is leaving.
 
         Raises:
-            LineFullError: `longest` wait already.
+            QueueFullError: `max_waiting` wait already.
         """
-        with self._moved:
-            if len(self._places) > self.longest:
-                raise LineFullError(strings.LINE_FULL.format(n=self.longest))
-            place = Place(self, leaving)
-            self._places.append(place)
-            return place
+        with self._changed:
+            if len(self._tickets) > self.max_waiting:
+                raise QueueFullError(strings.QUEUE_FULL.format(n=self.max_waiting))
+            ticket = Ticket(self, is_leaving)
+            self._tickets.append(ticket)
+            return ticket
 
 
-class Place:
-    """One place in a line; leaving the `with` block gives it up, whether it was served or not."""
+class Ticket:
+    """A position in a queue; leaving the `with` block gives it up, whether it was served or not."""
 
-    def __init__(self, line: Line, leaving: Callable[[], bool]) -> None:
-        self._line = line
-        self._leaving = leaving
+    def __init__(self, queue: DeviceQueue, is_leaving: Callable[[], bool]) -> None:
+        self._queue = queue
+        self._is_leaving = is_leaving
 
     @property
-    def before(self) -> int:
-        """How many come first; 0 when it is this one's turn, or will be in a moment."""
-        with self._line._moved:
-            places = self._line._places
-            return sum(not place._leaving() for place in places[: places.index(self)])
+    def ahead(self) -> int:
+        """How many are served first; 0 when it is this one's turn, or will be in a moment."""
+        with self._queue._changed:
+            tickets = self._queue._tickets
+            return sum(not ticket._is_leaving() for ticket in tickets[: tickets.index(self)])
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the line moves, or so long; True when it is this one's turn."""
-        with self._line._moved:
-            if self._line._places[0] is not self:
-                self._line._moved.wait(seconds)
-            return self._line._places[0] is self
+        """Wait until the queue moves, at most so long; returns whether it is this one's turn."""
+        with self._queue._changed:
+            if self._queue._tickets[0] is not self:
+                self._queue._changed.wait(seconds)
+            return self._queue._tickets[0] is self
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> Ticket:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._line._moved:
-            self._line._places.remove(self)
-            self._line._moved.notify_all()
+        with self._queue._changed:
+            self._queue._tickets.remove(self)
+            self._queue._changed.notify_all()

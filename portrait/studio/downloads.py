@@ -1,4 +1,4 @@
-"""What a visitor takes along: the picture, the avatar sizes, the record."""
+"""What a visitor can download: the picture, the avatar sizes, the record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from portrait.records import RgbImage
 AVATARS = {name: size for name, size in SIZES.items() if size and name.partition("-")[0] in ("avatar", "round")}
 
 
-def square(portrait: StylizedPortrait) -> RgbImage:
+def portrait_square(portrait: StylizedPortrait) -> RgbImage:
     """The square around the person: the picture itself, or of `--frame full` the part where the portrait is."""
     picture = portrait.picture
     if portrait.record.frame != "full":
@@ -27,9 +27,9 @@ def square(portrait: StylizedPortrait) -> RgbImage:
     return RgbImage(np.ascontiguousarray(picture[top : top + side, left : left + side]))
 
 
-def file_stem(photo: str, end: str, most: int = 80) -> str:
-    """A file name without its suffix: at most `most` bytes of the photo's name, and `end`."""
-    return f"{photo.encode()[:most].decode(errors='ignore')}-{end}"
+def file_stem(photo: str, suffix: str, max_bytes: int = 80) -> str:
+    """A file name without extension: at most `max_bytes` of the photo's name, and `suffix`."""
+    return f"{photo.encode()[:max_bytes].decode(errors='ignore')}-{suffix}"
 
 
 def write_downloads(portrait: StylizedPortrait, stem: str, folder: Path) -> tuple[Path, Path]:

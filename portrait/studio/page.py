@@ -20,8 +20,9 @@ from portrait.records import RgbImage
 from portrait.report.explain import explain
 from portrait.report.sheet import thumbnail
 from portrait.studio import strings
-from portrait.studio.session import Session, Shot
-from portrait.studio.work import MAX_UPLOAD_MB, Event
+from portrait.studio.jobs import JobEvent
+from portrait.studio.session import HistoryEntry, Session
+from portrait.studio.uploads import MAX_UPLOAD_MB
 
 SHOWN = 1100
 """The longer side of pictures on the page, pixels; the files for download are whole."""
@@ -158,9 +159,9 @@ def sample_of(recipe: str, style: str) -> str:
 # The result ------------------------------------------------------------------------------------------------------
 
 
-def empty_html(problem: str = "", said: str = "") -> str:
+def empty_html(problem: str = "", message: str = "") -> str:
     """The place for the portrait, before there is one."""
-    note = f'<p class="note" data-announce>{escape(said)}</p>' if said else ""
+    note = f'<p class="note" data-announce>{escape(message)}</p>' if message else ""
     return (
         f'{alert(problem)}{note}<div class="empty"><svg viewBox="0 0 48 48" aria-hidden="true"><circle cx="24" cy="18" r="8"/>'
         f'<path d="M8 44c1-10 7-15 16-15s15 5 16 15"/></svg><strong>{strings.EMPTY}</strong>'
@@ -168,10 +169,10 @@ def empty_html(problem: str = "", said: str = "") -> str:
     )
 
 
-def working_html(event: Event, variants: int, preview: str, before: str) -> str:
+def working_html(event: JobEvent, variants: int, preview: str, before: str) -> str:
     """What is shown while it works: where it stands, and the picture as it forms."""
     if event.kind == "waiting":
-        said, done = strings.IN_LINE.format(place=event.place) if event.place > 1 else strings.NEXT, ""
+        said, done = strings.IN_LINE.format(place=event.position) if event.position > 1 else strings.NEXT, ""
     elif event.kind == "step":
         text = strings.WORKING_VARIANT if variants > 1 else strings.WORKING
         said = text.format(
@@ -181,7 +182,7 @@ def working_html(event: Event, variants: int, preview: str, before: str) -> str:
     else:
         said, done = strings.LOADING, ""
     # Screen readers hear of attempts, not of every step.
-    spoken = f"{event.kind} {event.place} {event.variant} {event.attempt}"
+    spoken = f"{event.kind} {event.position} {event.variant} {event.attempt}"
     picture = preview or before
     shown = (
         f'<img class="forming{"" if preview else " waits"}" src="{picture}" alt="{strings.FORMING_ALT}">'
@@ -194,36 +195,36 @@ def working_html(event: Event, variants: int, preview: str, before: str) -> str:
     )
 
 
-def result_html(session: Session, *, problem: str = "", said: str = "") -> str:
+def result_html(session: Session, *, problem: str = "", message: str = "") -> str:
     """The picture that is shown, before and after, with its verdict, what to do next, and the history."""
-    shot = session.find(session.shown)
-    if shot is None:
-        return empty_html(problem, said)
-    record = shot.portrait.record
-    verdict = strings.VERDICTS[shot.portrait.accepted]
-    note = f'<p class="note" data-announce>{escape(said)}</p>' if said else ""
-    alt = strings.RESULT_ALT.format(n=shot.number, style=_title(record.style), verdict=verdict)
-    announced = "" if said or problem else f' data-announce="{escape(alt)}"'
+    entry = session.find(session.current)
+    if entry is None:
+        return empty_html(problem, message)
+    record = entry.portrait.record
+    verdict = strings.VERDICTS[entry.portrait.accepted]
+    note = f'<p class="note" data-announce>{escape(message)}</p>' if message else ""
+    alt = strings.RESULT_ALT.format(n=entry.number, style=_title(record.style), verdict=verdict)
+    announced = "" if message or problem else f' data-announce="{escape(alt)}"'
     return (
-        f'{alert(problem)}{note}<div class="result"{announced}>{_compare(session, shot, alt)}'
-        f'<div class="facts">{_verdict(shot)}{_next()}</div></div>{_history(session)}{_takeaway(shot)}'
+        f'{alert(problem)}{note}<div class="result"{announced}>{_compare(session, entry, alt)}'
+        f'<div class="facts">{_verdict(entry)}{_next()}</div></div>{_history(session)}{_takeaway(entry)}'
     )
 
 
-def _compare(session: Session, shot: Shot, alt: str) -> str:
-    other = session.find(session.against)
-    before = shot.portrait.before if other is None else other.portrait.picture
+def _compare(session: Session, entry: HistoryEntry, alt: str) -> str:
+    other = session.find(session.compared)
+    before = entry.portrait.before if other is None else other.portrait.picture
     left = strings.BEFORE if other is None else strings.PICTURE_N.format(n=other.number).capitalize()
-    height, width = shot.portrait.picture.shape[:2]
+    height, width = entry.portrait.picture.shape[:2]
     options = "".join(
         f'<option value="{one.number}"{" selected" if other is one else ""}>{strings.PICTURE_N.format(n=one.number)}</option>'
-        for one in session.shots
-        if one is not shot
+        for one in session.history
+        if one is not entry
     )
     return (
         f'<figure class="compare"><div class="pair" style="--cut:50%;aspect-ratio:{width}/{height}">'
         f'<img class="before" src="{_shown(before)}" alt="{escape(left)}">'
-        f'<img class="after" src="{_shown(shot.portrait.picture)}" alt="{escape(alt)}">'
+        f'<img class="after" src="{_shown(entry.portrait.picture)}" alt="{escape(alt)}">'
         f'<span class="tag left" aria-hidden="true">{escape(left)}</span>'
         f'<span class="tag right" aria-hidden="true">{strings.AFTER}</span><i aria-hidden="true"></i>'
         f'<input type="range" min="0" max="100" value="50" data-key="cut" aria-label="{strings.COMPARE}"></div>'
@@ -239,11 +240,12 @@ def likeness(margin: float) -> str:
     return next(words for least, words in strings.LIKENESS if margin >= least)
 
 
-def _verdict(shot: Shot) -> str:
-    record = shot.portrait.record
-    attempt, limits = record.chosen_attempt, record.limits
+def _verdict(entry: HistoryEntry) -> str:
+    record = entry.portrait.record
+    attempt = record.chosen_attempt
+    limits = record.limits
     judges = attempt.similarity
-    if shot.portrait.accepted:
+    if entry.portrait.accepted:
         head, tone = strings.ACCEPTED if len(judges) > 1 else strings.ACCEPTED_ONE, "good"
         how = ""
     else:
@@ -313,20 +315,20 @@ def _next() -> str:
 
 def _history(session: Session) -> str:
     items = []
-    for shot in session.shots:
-        current = ' aria-current="true"' if shot.number == session.shown else ""
-        verdict, mark = strings.VERDICTS[shot.portrait.accepted], "✓" if shot.portrait.accepted else "✕"
-        record = shot.portrait.record
-        label = strings.RESULT_ALT.format(n=shot.number, style=_title(record.style), verdict=verdict)
+    for entry in session.history:
+        current = ' aria-current="true"' if entry.number == session.current else ""
+        verdict, mark = strings.VERDICTS[entry.portrait.accepted], "✓" if entry.portrait.accepted else "✕"
+        record = entry.portrait.record
+        label = strings.RESULT_ALT.format(n=entry.number, style=_title(record.style), verdict=verdict)
         label = strings.HISTORY_LABEL.format(picture=label, balance=record.balance)
-        small = data_uri(shot.thumbnail, quality=80)
+        small = data_uri(entry.thumbnail, quality=80)
         items.append(
-            f'<li><button type="button" data-show="{shot.number}" data-key="show-{shot.number}"{current} '
+            f'<li><button type="button" data-show="{entry.number}" data-key="show-{entry.number}"{current} '
             f'aria-label="{escape(label)}" title="{escape(label)}"><img src="{small}" alt="" width="{SMALL}" height="{SMALL}">'
-            f'<span class="{"good" if shot.portrait.accepted else "bad"}" aria-hidden="true">{mark} {shot.number}</span>'
+            f'<span class="{"good" if entry.portrait.accepted else "bad"}" aria-hidden="true">{mark} {entry.number}</span>'
             f"</button></li>"
         )
-    earlier = any(session.shown is not None and shot.number < session.shown for shot in session.shots)
+    earlier = any(session.current is not None and entry.number < session.current for entry in session.history)
     return (
         f'<section class="history" aria-label="{strings.HISTORY}"><h2>{strings.HISTORY}</h2><ol>{"".join(items)}</ol>'
         f'<div class="row"><button type="button" class="quiet" data-act="undo" data-key="undo"{"" if earlier else " disabled"}>'
@@ -335,19 +337,19 @@ def _history(session: Session) -> str:
     )
 
 
-def _takeaway(shot: Shot) -> str:
+def _takeaway(entry: HistoryEntry) -> str:
     links = "".join(
         f'<a class="button" href="{_url(file)}" download="{escape(file.name)}">{text}</a>'
-        for file, text in zip(shot.files, (strings.DOWNLOAD_PICTURE, strings.DOWNLOAD_ALL), strict=False)
+        for file, text in zip(entry.files, (strings.DOWNLOAD_PICTURE, strings.DOWNLOAD_ALL), strict=False)
     )
-    unsaved = "" if shot.named else f'<p class="note">{strings.COMMAND_PHOTO}</p>'
+    unsaved = "" if entry.has_file else f'<p class="note">{strings.COMMAND_PHOTO}</p>'
     return (
         f'<section class="takeaway" aria-label="{strings.DOWNLOADS}"><div class="row">{links}</div>'
         f"<details><summary>{strings.COMMAND}</summary><p>{strings.COMMAND_INFO}</p>{unsaved}"
-        f'<pre tabindex="0"><code>{escape(shot.command())}</code></pre><button type="button" class="quiet" data-act="copy" '
+        f'<pre tabindex="0"><code>{escape(entry.command())}</code></pre><button type="button" class="quiet" data-act="copy" '
         f'data-copied="{strings.COPIED}">{strings.COPY}</button></details>'
         f"<details><summary>{strings.ATTEMPTS}</summary>"
-        f'<pre tabindex="0">{escape(explain(shot.portrait.record))}</pre></details></section>'
+        f'<pre tabindex="0">{escape(explain(entry.portrait.record))}</pre></details></section>'
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from portrait.campaign.ledger import FILE
 from portrait.errors import CampaignError
 
-_DEPTH = 3
+_MAX_DEPTH = 3
 _PAGE = "report/index.html"
 
 
@@ -20,14 +20,17 @@ class Reports:
 
     def names(self) -> list[str]:
         """Run folders, relative to the root, the one that was worked on last first."""
-        found = []
-        for folder, below, files in os.walk(self.root):
-            place = Path(folder)
-            below[:] = [] if len(place.relative_to(self.root).parts) >= _DEPTH else [n for n in below if n[0] != "."]
+        runs = []
+        for path, subfolders, files in os.walk(self.root):
+            folder = Path(path)
+            name = folder.relative_to(self.root)
             if FILE in files:
-                found.append(((place / FILE).stat().st_mtime, place.relative_to(self.root).as_posix()))
-                below.clear()
-        return [name for _, name in sorted(found, reverse=True)]
+                runs.append(((folder / FILE).stat().st_mtime, name.as_posix()))
+            if FILE in files or len(name.parts) >= _MAX_DEPTH:
+                subfolders.clear()  # os.walk goes no deeper
+            else:
+                subfolders[:] = [subfolder for subfolder in subfolders if not subfolder.startswith(".")]
+        return [name for _, name in sorted(runs, reverse=True)]
 
     def page(self, name: str, baseline: str = "") -> str:
         """The drift report of a run as one self-contained HTML page, against another run if one is named.
@@ -38,10 +41,10 @@ class Reports:
             CampaignError: it is not one of `names`.
             EvaluationError, SettingsError: as `report.page.drift_page`.
         """
-        known = self.names()
-        for one in filter(None, (name, baseline)):
-            if one not in known:
-                raise CampaignError(f"no run {one!r} below {self.root}")
+        names = self.names()
+        for run in filter(None, (name, baseline)):
+            if run not in names:
+                raise CampaignError(f"no run {run!r} below {self.root}")
         folder = self.root / name
         written = folder / _PAGE
         if not baseline and written.is_file() and written.stat().st_mtime >= (folder / FILE).stat().st_mtime:

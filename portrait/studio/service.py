@@ -16,23 +16,25 @@ from portrait.images import Photo
 from portrait.recipes.load import load_recipe
 from portrait.studio import strings
 from portrait.studio.downloads import file_stem, write_downloads
-from portrait.studio.sessions import take_upload
-from portrait.studio.work import Event, Workshop, installed_recipes, read_upload, web_settings
+from portrait.studio.jobs import JobEvent
+from portrait.studio.model_host import ModelHost
+from portrait.studio.uploads import read_upload, take_upload
+from portrait.studio.web_settings import installed_recipes, web_settings
 
 PULSE = 0.5
-"""Seconds within which a caller who is gone is noticed, also while nothing happens."""
+"""Seconds within which a caller who hung up is noticed, also while nothing happens."""
 
 
 class Service:
     """What callers without a page may ask for.
 
     Args:
-        workshop: Models and the line in front of them.
+        models: The models of one device, and the queue for it.
         folder: Where uploads and files for download lie.
     """
 
-    def __init__(self, workshop: Workshop, folder: Path) -> None:
-        self.workshop = workshop
+    def __init__(self, models: ModelHost, folder: Path) -> None:
+        self.models = models
         self.folder = folder
 
     def build(self) -> None:
@@ -50,16 +52,16 @@ class Service:
         face: str = "auto",
         frame: str = "bust",
         keep: list[str] | None = None,
-        settings: dict | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> Iterator[tuple[FileData | None, str]]:
         """Make one portrait: the picture (PNG) and its record as JSON text.
 
         The names are those of `portrait stylize`; `settings` takes any other that the page has, such as {"strength": 0.6}.
-        Until it is done, there is no picture, and the text says how far it is. Who cancels or is gone has it stopped.
+        Until it is done there is no picture, and the text says how far it is. It is stopped when the caller cancels or hangs up.
         """
         try:
             image = self._photo(photo)
-            wishes = {
+            requested = {
                 "style": style,
                 "balance": balance,
                 "seed": seed,
@@ -67,8 +69,9 @@ class Service:
                 "frame": frame,
                 "keep": keep or [],
             }
-            chosen = web_settings(self.workshop.settings, wishes | (settings or {}))
-            job, progress = self.workshop.start(image, replace(chosen, variants=1)), ""
+            chosen = web_settings(self.models.settings, requested | (settings or {}))
+            job = self.models.start(image, replace(chosen, variants=1))
+            progress = ""
             try:
                 for event in job.events(PULSE):
                     if event.portrait is not None:
@@ -88,10 +91,10 @@ class Service:
         except PortraitError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    def faces(self, photo: FileData) -> list[dict]:
+    def faces(self, photo: FileData) -> list[dict[str, Any]]:
         """The faces of a photo from left to right: index, bbox, kps, det_score."""
         try:
-            faces, _ = self.workshop.look(self._photo(photo))
+            faces, _ = self.models.detect_faces(self._photo(photo))
         except PortraitError as error:
             raise gr.Error(str(error), print_exception=False) from None
         return [
@@ -104,7 +107,7 @@ class Service:
             for i, face in enumerate(faces)
         ]
 
-    def recipes(self) -> dict:
+    def recipes(self) -> dict[str, Any]:
         """The recipes that are installed, and the styles of each."""
         return {name: list(load_recipe(name).styles) for name in installed_recipes()}
 
@@ -113,6 +116,6 @@ class Service:
         return read_upload(*take_upload({"path": data.get("path"), "name": data.get("orig_name")}, self.folder))
 
 
-def _progress(event: Event) -> str:
-    told = {"place": event.place, "attempt": event.attempt, "step": event.step, "total": event.total}
-    return json.dumps({"status": event.kind} | {name: value for name, value in told.items() if value})
+def _progress(event: JobEvent) -> str:
+    numbers = {"place": event.position, "attempt": event.attempt, "step": event.step, "total": event.total}
+    return json.dumps({"status": event.kind} | {name: value for name, value in numbers.items() if value})

@@ -1,4 +1,4 @@
-"""One visitor: photo, faces, pictures and the way back. In memory; `forget` lets go of all of it."""
+"""One tab: photo, faces, pictures and the way back. All of it is in memory, and `forget` drops it."""
 
 from __future__ import annotations
 
@@ -16,37 +16,42 @@ from portrait.settings import Settings, flags_of
 
 if TYPE_CHECKING:
     from portrait.loop.types import StylizedPortrait, Subject
-    from portrait.studio.work import Job
+    from portrait.studio.jobs import RenderJob
 
-MOST_SHOTS = 60
-"""So many pictures of a session are remembered; the oldest go first."""
-MOST_BYTES = 500_000_000
-"""So much memory their pixels may take; the last one is kept whatever it takes."""
+MAX_HISTORY = 60
+"""How many pictures of a session are kept; the oldest are dropped first."""
+MAX_HISTORY_BYTES = 500_000_000
+"""How much memory their pixels may take; the last one is kept whatever it takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Shot:
-    """One finished picture: what came of it, and the settings that make it again, alone.
+class HistoryEntry:
+    """One finished picture, and the settings that make it again, alone.
 
-    `named` says whether the photo came as a file with a name; `thumbnail` is small, for the history.
+    `photo` is the photo's name, and `has_file` says whether it came as a file of that name; `thumbnail` is small, for
+    the history.
     """
 
     number: int
     portrait: StylizedPortrait
     settings: Settings
     photo: str
-    named: bool
+    has_file: bool
     thumbnail: RgbImage
     files: tuple[Path, ...] = ()
 
     def command(self) -> str:
-        """The line for a shell that makes this picture, pixel for pixel, on this machine."""
+        """The shell command that makes this picture, pixel for pixel, on this computer."""
         photo = f"./{self.photo}" if self.photo.startswith("-") else self.photo
         return shlex.join(["portrait", "stylize", photo, *flags_of(self.settings)])
 
 
 class Session:
-    """What one browser tab knows.
+    """What belongs to one browser tab.
+
+    `style`, `face` and the controls' values are what the next picture is made from. `upload_generation` counts the
+    photos that were chosen, so that one which is read too slowly is not taken; `slider_moves` does the same for the
+    slider. `closed` says that the tab is taken for closed: nothing that comes later belongs to this session.
 
     Args:
         folder: Where files for download go; made when needed, removed by `forget`.
@@ -56,119 +61,124 @@ class Session:
         self.folder = folder
         self.lock = threading.RLock()
         self.reading = threading.Lock()
-        """Held while a photo is read and looked at: one at a time of each visitor is in memory."""
-        self.job: Job | None = None
-        self.seen = time.monotonic()
+        """Held while a photo is read and its faces are detected, so that each session has one such photo in memory."""
+        self.job: RenderJob | None = None
+        self.last_used = time.monotonic()
         self.style = ""
-        self.moves = 0
-        self.turn = 0
-        self.left = False
-        """Whether the tab is taken for closed; nothing that comes later belongs to this session."""
+        self.slider_moves = 0
+        self.upload_generation = 0
+        self.closed = False
         self._clear()
 
     def _clear(self) -> None:
         self.photo: Photo | None = None
-        self.named = False
+        self.has_file = False
         self.faces: list[Face] = []
         self.face: int | None = None
-        self.shots: list[Shot] = []
-        self.shown: int | None = None
-        self.against: int | None = None
+        self.history: list[HistoryEntry] = []
+        self.current: int | None = None
+        self.compared: int | None = None
         self._numbered = 0
         self._subjects: dict[tuple[str, int], Subject] = {}
 
-    def next_turn(self) -> int:
-        """The visitor chose a photo: whichever was chosen before and is still being read is no longer wanted."""
+    def begin_upload(self) -> int:
+        """The visitor chose a photo: one that was chosen earlier and is still being read is no longer wanted."""
         with self.lock:
-            self.turn += 1
-            return self.turn
+            self.upload_generation += 1
+            return self.upload_generation
 
-    def open(self, photo: Photo, faces: list[Face], *, named: bool, face: int | None, turn: int | None = None) -> bool:
+    def open(
+        self, photo: Photo, faces: list[Face], *, has_file: bool, face: int | None, generation: int | None = None
+    ) -> bool:
         """Take a photo; `face` is the one that is meant, None if the visitor has to say so.
 
         The pictures made so far stay in the history.
 
         Returns:
-            False, and nothing is taken, if the visitor chose another photo, reset the page or left after `turn`.
+            False, and nothing is taken, if the visitor chose another photo, reset the page or left since `generation`.
         """
         with self.lock:
-            if self.left or turn not in (None, self.turn):
+            if self.closed or generation not in (None, self.upload_generation):
                 return False
             self.cancel()
-            self.photo, self.faces, self.face, self.named = photo, faces, face, named
+            self.photo = photo
+            self.has_file = has_file
+            self.faces = faces
+            self.face = face
             self._subjects.clear()
             return True
 
     def choose(self, face: int) -> None:
+        """Choose a face by its index; nothing happens where there is none."""
         with self.lock:
             if 0 <= face < len(self.faces):
                 self.face = face
 
     def subject(self, recipe: str, face: int) -> Subject | None:
-        """Who was found before, if the photo and the models are the same."""
+        """Who the face is, if an earlier job with the same photo and models found out."""
         return self._subjects.get((recipe, face))
 
-    def keep_subject(self, recipe: str, face: int, subject: Subject) -> None:
+    def remember_subject(self, recipe: str, face: int, subject: Subject) -> None:
+        """Keep who the face is for the next job."""
         with self.lock:
-            if self.photo is subject.photo:  # a visitor who has moved on gets nothing remembered
+            if self.photo is subject.photo:  # not if the visitor has another photo by now
                 self._subjects = {(recipe, face): subject}
 
     def add(
-        self, portrait: StylizedPortrait, settings: Settings, thumbnail: RgbImage, photo: Photo, *, named: bool
-    ) -> Shot:
+        self, portrait: StylizedPortrait, settings: Settings, thumbnail: RgbImage, photo: Photo, *, has_file: bool
+    ) -> HistoryEntry:
         """Remember a finished picture and show it."""
         with self.lock:
             self._numbered += 1
-            shot = Shot(
+            entry = HistoryEntry(
                 number=self._numbered,
                 portrait=portrait,
                 settings=settings,
                 photo=photo.path.name,
-                named=named,
+                has_file=has_file,
                 thumbnail=thumbnail,
             )
-            self.shots.append(shot)
-            while len(self.shots) > MOST_SHOTS or (len(self.shots) > 1 and self._bytes() > MOST_BYTES):
-                self._remove(self.shots.pop(0))
-            self.shown, self.against = shot.number, None
-            return shot
+            self.history.append(entry)
+            while self._is_history_full():
+                for file in self.history.pop(0).files:
+                    file.unlink(missing_ok=True)
+            self.current = entry.number
+            self.compared = None
+            return entry
 
-    def with_files(self, shot: Shot, files: tuple[Path, ...]) -> Shot:
-        """`shot` with its files for download, which go with the session."""
+    def attach_files(self, entry: HistoryEntry, files: tuple[Path, ...]) -> HistoryEntry:
+        """`entry` with its files for download, which are deleted with the session."""
         with self.lock:
-            fuller = replace(shot, files=files)
-            self.shots = [fuller if one is shot else one for one in self.shots]
-            return fuller
+            with_files = replace(entry, files=files)
+            self.history[self.history.index(entry)] = with_files
+            return with_files
 
-    def _bytes(self) -> int:
-        return sum(shot.portrait.picture.nbytes + shot.portrait.before.nbytes for shot in self.shots)
+    def _is_history_full(self) -> bool:
+        pixels = sum(entry.portrait.picture.nbytes + entry.portrait.before.nbytes for entry in self.history)
+        return len(self.history) > MAX_HISTORY or (len(self.history) > 1 and pixels > MAX_HISTORY_BYTES)
 
-    @staticmethod
-    def _remove(shot: Shot) -> None:
-        for file in shot.files:
-            file.unlink(missing_ok=True)
+    def find(self, number: int | None) -> HistoryEntry | None:
+        """The picture of this number; None if it was dropped, or there never was one."""
+        return next((entry for entry in self.history if entry.number == number), None)
 
-    def find(self, number: int | None) -> Shot | None:
-        return next((shot for shot in self.shots if shot.number == number), None)
-
-    def show(self, number: int) -> Shot | None:
+    def show(self, number: int) -> HistoryEntry | None:
         """Show one of the pictures again."""
         with self.lock:
-            shot = self.find(number)
-            if shot is not None:
-                self.shown = number
-                self.against = None if self.against == number else self.against
-            return shot
+            entry = self.find(number)
+            if entry is not None:
+                self.current = number
+                self.compared = None if self.compared == number else self.compared
+            return entry
 
     def compare(self, number: int | None) -> None:
         """Put another picture, or with None the photo, on the other side of the slider."""
         with self.lock:
-            self.against = number if self.find(number) is not None and number != self.shown else None
+            self.compared = number if self.find(number) is not None and number != self.current else None
 
-    def undo(self) -> Shot | None:
+    def undo(self) -> HistoryEntry | None:
         """Go back to the picture made before the one that is shown; None if there is none."""
         with self.lock:
-            earlier = [shot for shot in self.shots if self.shown is not None and shot.number < self.shown]
+            earlier = [entry for entry in self.history if self.current is not None and entry.number < self.current]
             return self.show(earlier[-1].number) if earlier else None
 
     def cancel(self) -> None:
@@ -176,13 +186,22 @@ class Session:
         if self.job is not None:
             self.job.cancel()
 
+    def end_job(self, job: RenderJob) -> bool:
+        """Note that a job has ended; returns whether it was the session's newest."""
+        with self.lock:
+            is_newest = self.job is job
+            if is_newest:
+                self.job = None
+            self.last_used = time.monotonic()  # the wait was long perhaps
+            return is_newest
+
     def forget(self) -> None:
-        """Let go of photos, pictures, embeddings and files."""
+        """Drop photos, pictures, embeddings and files."""
         with self.lock:
             if self.job is not None:
                 self.job.private = True
             self.cancel()
             self.job = None
-            self.turn += 1
+            self.upload_generation += 1
             self._clear()
             shutil.rmtree(self.folder, ignore_errors=True)

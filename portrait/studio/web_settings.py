@@ -1,0 +1,110 @@
+"""What a visitor may set: which settings, up to which values, and which recipes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from portrait.errors import PortraitError, SettingsError
+from portrait.faces.identity import FaceChoice
+from portrait.hub.manifest import find_part
+from portrait.hub.store import status
+from portrait.recipes.load import load_recipe, recipe_names
+from portrait.recipes.locate import resolve_files
+from portrait.recipes.recipe import Recipe
+from portrait.settings import Settings
+from portrait.validation import check_names
+
+WEB_SETTINGS = [
+    "recipe",
+    "style",
+    "balance",
+    "variants",
+    "seed",
+    "frame",
+    "face",
+    "keep",
+    "far",
+    "max_attempts",
+    "max_seconds",
+    "until",
+    "prompt",
+    "negative_prompt",
+    "strength",
+    "guidance_scale",
+    "ip_adapter_scale",
+    "controlnet_conditioning_scale",
+    "num_inference_steps",
+]
+"""What a visitor may set. The rest names files or devices, and belongs to whoever started the studio."""
+
+MAX_VALUES = {"max_attempts": 32, "max_seconds": 3600.0, "num_inference_steps": 100}
+"""How much one request may take of a computer that others wait for."""
+
+
+def web_settings(base: Settings, requested: Mapping[str, Any]) -> Settings:
+    """`base` with what a visitor requested; None stands for nothing requested.
+
+    Raises:
+        SettingsError: an unknown name, a value that does not fit, no such recipe, or a file of this computer
+            (mask:FILE, like:FILE), which a visitor may not name.
+        WeightsMissingError: the recipe is not installed; says how to.
+    """
+    check_names(requested, "studio", WEB_SETTINGS)
+    values = {name: value for name, value in requested.items() if value is not None}
+    for name in ("style", "keep"):
+        if name in values:
+            texts = values[name]
+            values[name] = (texts,) if isinstance(texts, str) else tuple(texts)
+    settings = replace(base, **values)
+    _check_no_files(settings)
+    _check_budget(settings)
+    if len(settings.style) != 1:
+        raise SettingsError(f"a studio makes one style at a time, got {', '.join(settings.style) or 'none'}")
+    if settings.recipe != base.recipe:
+        if settings.recipe not in recipe_names():
+            raise SettingsError(f"no recipe {settings.recipe!r} here; installed are: {', '.join(installed_recipes())}")
+        require_installed(settings.recipe)
+    load_recipe(settings.recipe).style(settings.style[0])
+    return settings
+
+
+def _check_no_files(settings: Settings) -> None:
+    names_mask = any(keep.kind == "mask" for keep in settings.keeps())
+    if names_mask or FaceChoice.parse(settings.face).kind in ("like", "each"):
+        raise SettingsError("mask:FILE, like:FILE and each are not available in the studio")
+
+
+def _check_budget(settings: Settings) -> None:
+    for name, limit in MAX_VALUES.items():
+        value = getattr(settings, name)
+        if value is not None and value > limit:
+            raise SettingsError(f"{name} {value:g} is more than a studio gives one visitor: {limit:g}")
+
+
+def installed_recipes() -> list[str]:
+    """Recipes whose every file is on this machine."""
+    installed = []
+    for name in recipe_names():
+        with contextlib.suppress(PortraitError):
+            if _is_installed(load_recipe(name)):
+                installed.append(name)
+    return installed
+
+
+def require_installed(name: str) -> None:
+    """Check that every file of a recipe is on this machine.
+
+    Raises:
+        SettingsError: no such recipe.
+        WeightsMissingError: a file is missing; says which command fetches it.
+    """
+    recipe = load_recipe(name)
+    if not _is_installed(recipe):
+        resolve_files(recipe)
+
+
+def _is_installed(recipe: Recipe) -> bool:
+    return all(status(find_part(part)).complete for part in recipe.part_names)
