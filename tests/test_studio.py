@@ -799,7 +799,7 @@ def test_who_was_idle_for_long_or_left_is_forgotten_by_everything(tmp_path: Path
     here.states = StateHolder()
     sessions = {}
     for name in ("idle", "left", "busy", "here"):
-        session = sessions[name] = here.session(SimpleNamespace(session_hash=name))  # type: ignore[arg-type]
+        session = sessions[name] = here.get(SimpleNamespace(session_hash=name))  # type: ignore[arg-type]
         session.open(a_photo(), [a_face()], has_file=True, face=0)
         session._subjects = {("mini", 0): object()}  # type: ignore[dict-item]
         session.folder.mkdir(parents=True)
@@ -809,10 +809,10 @@ def test_who_was_idle_for_long_or_left_is_forgotten_by_everything(tmp_path: Path
     shop.stylizer("mini")._last_kept = ("a photo", "its pixels")  # type: ignore[assignment]
     sessions["busy"].job = job
     for name in ("idle", "busy"):
-        sessions[name].seen -= registry.IDLE_SECONDS + 1
+        sessions[name].last_used -= registry.IDLE_SECONDS + 1
     here.sweep()
     assert shop.stylizer("mini")._last_kept is None
-    here.leave(SimpleNamespace(session_hash="left"))  # type: ignore[arg-type]
+    here.end(SimpleNamespace(session_hash="left"))  # type: ignore[arg-type]
     for name, stays in {"idle": False, "left": False, "busy": True, "here": True}.items():
         session = sessions[name]
         assert (session.photo is not None, bool(session._subjects), session.folder.exists()) == (stays,) * 3, name
@@ -840,7 +840,7 @@ def test_callers_without_a_name_share_no_session(tmp_path: Path) -> None:
 
     here = registry.Sessions(tmp_path, "oil", lambda: None)
     nameless = SimpleNamespace(session_hash=None)
-    assert here.session(nameless) is not here.session(nameless)  # type: ignore[arg-type]
+    assert here.get(nameless) is not here.get(nameless)  # type: ignore[arg-type]
 
 
 def test_the_page_lets_the_browser_reach_nobody_else(served: Any) -> None:

@@ -230,7 +230,7 @@ def test_a_photo_becomes_a_portrait_and_every_adjustment_another(visit: Open, se
     made(page, 1)
     words = page.inner_text("#result .facts")
     assert ("Accepted" in words) or ("Rejected" in words)
-    for label in ("ArcFace", "dlib", "needs", "Face drawn anew", "Watercolor", "Burned-out colours", "at most"):
+    for label in ("ArcFace", "dlib", "needs", "Face is redrawn", "Watercolor", "Blown-out colors", "at most"):
         assert label in words
 
     page.focus("#balance input[type=range]")
@@ -359,7 +359,7 @@ def test_cancel_ends_between_two_steps_and_keeps_what_there_was(visit: Open, pho
     with_photo(page, photos / "astronaut.png")
     page.wait_for_selector(".working:has-text('of 100')", timeout=LONG)
     page.click("#cancel")
-    page.wait_for_selector("#result .note:has-text('Cancelled')", timeout=LONG)
+    page.wait_for_selector("#result .note:has-text('Canceled')", timeout=LONG)
     assert page.locator(".history li").count() == 0
     assert page.is_visible("#make")
 
@@ -376,7 +376,7 @@ def test_a_second_visitor_sees_their_place_and_is_served_next(visit: Open, photo
     keep_picture(second, "10-in-line")
     first.click("#cancel")
     made(second, 1)
-    first.wait_for_selector("#result .note:has-text('Cancelled')", timeout=LONG)
+    first.wait_for_selector("#result .note:has-text('Canceled')", timeout=LONG)
     assert first.locator(".history li").count() == 1  # the picture before is still there
 
 
@@ -420,7 +420,7 @@ def test_a_region_is_drawn_by_hand(visit: Open, photos: Path) -> None:
     assert page.get_attribute("[data-act=draw]", "aria-pressed") == "false"
     page.click("#make")
     made(page, 2)
-    assert f"region:{x},{y},{width},{height} must stay" in page.inner_text("#result .facts")
+    assert f"Keep region:{x},{y},{width},{height}" in page.inner_text("#result .facts")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

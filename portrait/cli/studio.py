@@ -68,7 +68,15 @@ def _studio(args: argparse.Namespace) -> int:
         raise SettingsError("the studio needs gradio; run: pip install 'portrait-stylizer[studio]'")
     from portrait.studio.serve import serve
 
-    return serve(settings, host=args.host, port=args.port, auth=auth, runs=args.runs, local=local)
+    return serve(
+        settings,
+        host=args.host,
+        port=args.port,
+        auth=auth,
+        runs=args.runs,
+        local=local,
+        announce=lambda sentence: print(sentence, flush=True),
+    )
 
 
 def credentials(text: str) -> tuple[str, str] | None:

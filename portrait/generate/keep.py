@@ -1,6 +1,6 @@
 """Keep what must stay: the mechanism. `judge.checks` measures whether it did.
 
-Background, regions and masks are the photo's own pixels, with a feathered rim outside of them. Colours are
+Background, regions and masks are the photo's own pixels, with a feathered rim outside of them. Colors are
 the photo's chroma, coarsely, under the picture's own lightness. Pose and composition are held by the
 structure that the generator sees, and only measured.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from portrait.errors import InputError
 from portrait.generate.framing import STRIP
@@ -35,8 +36,8 @@ class Kept:
     """
 
     before: RgbImage
-    masks: dict[str, np.ndarray]
-    alpha: np.ndarray | None = None
+    masks: dict[str, NDArray[np.bool_]]
+    alpha: NDArray[np.float32] | None = None
     colors: bool = False
     files: tuple[tuple[str, str], ...] = ()
 
@@ -44,7 +45,7 @@ class Kept:
         """The square with everything put back that stays pixel by pixel."""
         if self.alpha is None:
             return square
-        held = np.empty_like(self.before)
+        held = RgbImage(np.empty_like(self.before))
         for first in range(0, len(held), STRIP):
             rows = slice(first, first + STRIP)
             before, alpha = self.before[rows], self.alpha[rows]
@@ -72,26 +73,11 @@ def prepare_keeps(
     """
     height, width = photo.shape[:2]
     left, top, side = box
-    masks, files = {}, []
+    masks: dict[str, NDArray[np.bool_]] = {}
+    files: list[tuple[str, str]] = []
     for keep in keeps:
-        stays = np.zeros((height, width), bool)
-        if keep.box is not None:
-            x, y, box_width, box_height = keep.box
-            if x + box_width > width or y + box_height > height:
-                raise InputError(f"keep {keep.name} reaches beyond the photo, which is {width} x {height} pixels")
-            stays[y : y + box_height, x : x + box_width] = True
-        elif keep.file is not None:
-            mask = read_photo(keep.file)
-            files.append((str(keep.file.resolve()), mask.sha256))
-            if mask.pixels.shape[:2] != (height, width):
-                seen = f"{mask.pixels.shape[1]} x {mask.pixels.shape[0]}"
-                raise InputError(f"mask {keep.file} is {seen}; the photo is {width} x {height}")
-            stays = mask.pixels[..., 1] > 127
-            if stays.all():
-                raise InputError(f"mask {keep.file} is white all over, so nothing could change; black is what may")
-        elif keep.kind == "background":
-            stays = ~_person_near(photo, face, box)
-        else:
+        stays = _stays(keep, photo, face, box, files)
+        if stays is None:
             continue
         shown = stays[top : top + side, left : left + side]
         if not shown.any() and keep.kind != "background" and not (whole and stays.any()):
@@ -114,12 +100,42 @@ def prepare_keeps(
     )
 
 
-def _feathered(exact: np.ndarray) -> np.ndarray:
+def _stays(
+    keep: Keep, photo: RgbImage, face: Face, box: tuple[int, int, int], files: list[tuple[str, str]]
+) -> NDArray[np.bool_] | None:
+    """(H, W) bool, True where every pixel of the photo stays; None for what is held without a mask.
+
+    A mask file that is read is added to `files`.
+    """
+    height, width = photo.shape[:2]
+    if keep.box is not None:
+        x, y, box_width, box_height = keep.box
+        if x + box_width > width or y + box_height > height:
+            raise InputError(f"keep {keep.name} reaches beyond the photo, which is {width} x {height} pixels")
+        stays = np.zeros((height, width), bool)
+        stays[y : y + box_height, x : x + box_width] = True
+        return stays
+    if keep.file is not None:
+        mask = read_photo(keep.file)
+        files.append((str(keep.file.resolve()), mask.sha256))
+        mask_height, mask_width = mask.pixels.shape[:2]
+        if (mask_height, mask_width) != (height, width):
+            raise InputError(f"mask {keep.file} is {mask_width} x {mask_height}; the photo is {width} x {height}")
+        stays = mask.pixels[..., 1] > 127
+        if stays.all():
+            raise InputError(f"mask {keep.file} is white all over, so nothing could change; black is what may")
+        return stays
+    if keep.kind == "background":
+        return np.logical_not(_person_near(photo, face, box))
+    return None
+
+
+def _feathered(exact: NDArray[np.bool_]) -> NDArray[np.float32]:
     """(S, S) bool -> (S, S, 1) float32: 1 inside, falling to 0 over the rim outside."""
     if not exact.any():
         return np.zeros((*exact.shape, 1), np.float32)
     distance = cv2.distanceTransform((~exact).astype(np.uint8), cv2.DIST_L2, 5)
-    ramp = np.clip(1 - distance / max(2.0, RIM * len(exact)), 0, 1)
+    ramp = np.clip(1 - np.asarray(distance) / max(2.0, RIM * len(exact)), 0, 1)
     return (ramp * ramp * (3 - 2 * ramp))[..., None].astype(np.float32)
 
 
@@ -136,8 +152,9 @@ def _person_near(photo: RgbImage, face: Face, box: tuple[int, int, int]) -> np.n
 
 
 def hold_colors(photo: RgbImage, picture: RgbImage) -> RgbImage:
-    """The picture with the photo's coarse chroma; its lightness, and fine differences of colour, stay its own."""
-    a, b = (cv2.cvtColor(x.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for x in (photo, picture))
+    """The picture with the photo's coarse chroma; its lightness and fine differences of color stay its own."""
+    a = cv2.cvtColor(photo.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    b = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     sigma = COARSE_CHROMA * max(picture.shape[:2])
     b[..., 1:] += np.asarray(cv2.GaussianBlur(a[..., 1:] - b[..., 1:], (0, 0), sigma), np.float32)
     return RgbImage((cv2.cvtColor(b, cv2.COLOR_LAB2RGB).clip(0, 1) * 255 + 0.5).astype(np.uint8))

@@ -47,8 +47,9 @@ def style_on_face(photo: RgbImage, picture: RgbImage) -> float:
 
 
 def _laid_over(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] | None:
-    """The picture moved onto the photo by an affine map, mirrored if it lies nearer so, and the photo; black where only
-    one of them shows something. None where no such map is found.
+    """The photo and the picture, moved onto it by an affine map and mirrored if it lies nearer so.
+
+    Both are black where only one of them shows something. None where no such map is found.
 
     Reference:
         Evangelidis & Psarakis 2008, "Parametric image alignment using enhanced correlation coefficient maximization".

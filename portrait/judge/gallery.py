@@ -17,8 +17,11 @@ _ROWS = 1000  # people who are compared with all others at once: thousands squar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nearest:
-    """The other person that a portrait is most like. `margin` is by how much more than its own person, the least over
-    the judges, in cosine units; above 0 every judge takes the portrait for the other one."""
+    """The other person that a portrait is most like.
+
+    `margin` is by how much more than its own person, the least over the judges, in cosine units; above 0 every judge
+    takes the portrait for the other one.
+    """
 
     subject: str
     margin: float

@@ -17,6 +17,7 @@ from portrait.paths import config_dir
 from portrait.recipes.recipe import Recipe
 from portrait.recipes.style import styles
 from portrait.records import RgbImage
+from portrait.records.portrait import PortraitRecord
 from portrait.report.explain import explain
 from portrait.report.sheet import thumbnail
 from portrait.studio import strings
@@ -47,30 +48,23 @@ def asset(name: str) -> str:
 def photo_html(session: Session | None, *, problem: str = "", looking: bool = False, local: bool = True) -> str:
     """The place for the photo: a drop zone, or the photo with its faces as buttons."""
     if looking:
-        return (  # who sees that it is the wrong one need not wait
+        return (  # with an input, for whoever sees that it is the wrong photo
             f'<label class="drop busy">{_file_input("photo")}<strong data-announce>{strings.LOOKING}</strong></label>'
         )
     if session is None or session.photo is None:
-        stays = strings.PHOTO_STAYS if local else strings.PHOTO_STAYS_HOST
-        return (
-            f'{alert(problem)}<label class="drop">{_file_input("photo")}'
-            f'<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 18v1a1 1 0 0 0 1 1h14a1 1 0 0 0 1-1v-1M12 15V4m0 0L8 '
-            f'8m4-4 4 4"/></svg><strong class="mouse">{strings.DROP}</strong>'
-            f'<span class="mouse">{strings.DROP_HOW}</span><strong class="touch">{strings.CHOOSE}</strong></label>'
-            f'<div class="row"><button type="button" class="quiet" data-act="camera" data-key="camera">{strings.CAMERA}</button></div>'
-            f'<p class="note">{escape(stays)}</p>{_camera()}'
-        )
+        return _drop_zone(problem, local)
     photo = session.photo
     height, width = photo.pixels.shape[:2]
     count = len(session.faces)
-    found = strings.FACES.get(count) or strings.FACES_MANY.format(n=count)
-    if count > 1:
-        chosen = session.face
-        hint = strings.CHOOSE_FACE if chosen is None else strings.CHOSEN_FACE.format(n=chosen + 1)
+    faces = strings.FACES.get(count) or strings.FACES_MANY.format(n=count)
+    if count < 2:
+        hint = f"{faces.capitalize()}."
+    elif session.face is None:
+        hint = strings.CHOOSE_FACE
     else:
-        hint = found.capitalize() + "."
-    alt = strings.PHOTO_ALT.format(faces=found)
-    buttons = "".join(_face_button(session, i, width, height) for i in range(count))
+        hint = strings.CHOSEN_FACE.format(n=session.face + 1)
+    alt = strings.PHOTO_ALT.format(faces=faces)
+    buttons = "".join(_face_button(session, index, width, height) for index in range(count))
     return (
         f'{alert(problem)}<div class="stage" data-width="{width}" data-height="{height}"><img src="{_shown(photo.pixels)}" '
         f'alt="{escape(alt)}" width="{width}" height="{height}" draggable="false">{buttons}<div class="region" hidden></div>'
@@ -79,6 +73,18 @@ def photo_html(session: Session | None, *, problem: str = "", looking: bool = Fa
         f'<button type="button" class="quiet" data-act="draw" data-key="draw" aria-pressed="false" data-help="{escape(strings.DRAW_HELP)}" '
         f'data-done="{escape(strings.DRAW_DONE)}">'
         f"{strings.DRAW}</button></div>"
+    )
+
+
+def _drop_zone(problem: str, local: bool) -> str:
+    privacy = strings.PHOTO_STAYS if local else strings.PHOTO_STAYS_HOST
+    return (
+        f'{alert(problem)}<label class="drop">{_file_input("photo")}'
+        f'<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 18v1a1 1 0 0 0 1 1h14a1 1 0 0 0 1-1v-1M12 15V4m0 0L8 '
+        f'8m4-4 4 4"/></svg><strong class="mouse">{strings.DROP}</strong>'
+        f'<span class="mouse">{strings.DROP_HOW}</span><strong class="touch">{strings.CHOOSE}</strong></label>'
+        f'<div class="row"><button type="button" class="quiet" data-act="camera" data-key="camera">{strings.CAMERA}</button></div>'
+        f'<p class="note">{escape(privacy)}</p>{_camera()}'
     )
 
 
@@ -170,28 +176,33 @@ def empty_html(problem: str = "", message: str = "") -> str:
 
 
 def working_html(event: JobEvent, variants: int, preview: str, before: str) -> str:
-    """What is shown while it works: where it stands, and the picture as it forms."""
+    """What is shown while a job works: how far it is, and the picture as it forms.
+
+    Args:
+        event: What happened last.
+        variants: How many pictures the job makes.
+        preview: The picture as it forms, as a data URI; empty before there is one.
+        before: What is shown until then.
+    """
+    progress = ""
     if event.kind == "waiting":
-        said, done = strings.IN_LINE.format(place=event.position) if event.position > 1 else strings.NEXT, ""
+        text = strings.IN_LINE.format(place=event.position) if event.position > 1 else strings.NEXT
     elif event.kind == "step":
-        text = strings.WORKING_VARIANT if variants > 1 else strings.WORKING
-        said = text.format(
+        form = strings.WORKING_VARIANT if variants > 1 else strings.WORKING
+        text = form.format(
             attempt=event.attempt, step=event.step, total=event.total, variant=event.variant, variants=variants
         )
-        done = f' value="{event.step}" max="{event.total}"'
+        progress = f' value="{event.step}" max="{event.total}"'
     else:
-        said, done = strings.LOADING, ""
-    # Screen readers hear of attempts, not of every step.
-    spoken = f"{event.kind} {event.position} {event.variant} {event.attempt}"
-    picture = preview or before
-    shown = (
-        f'<img class="forming{"" if preview else " waits"}" src="{picture}" alt="{strings.FORMING_ALT}">'
-        if picture
-        else ""
-    )
+        text = strings.LOADING
+    announced = f"{event.kind} {event.position} {event.variant} {event.attempt}"  # not every step, to screen readers
+    image = ""
+    if preview or before:
+        waits = "" if preview else " waits"
+        image = f'<img class="forming{waits}" src="{preview or before}" alt="{strings.FORMING_ALT}">'
     return (
-        f'<div class="working">{shown}<p data-announce="{escape(spoken)}">{escape(said)}</p>'
-        f'<progress aria-label="{escape(said)}"{done}></progress></div>'
+        f'<div class="working">{image}<p data-announce="{escape(announced)}">{escape(text)}</p>'
+        f'<progress aria-label="{escape(text)}"{progress}></progress></div>'
     )
 
 
@@ -237,50 +248,62 @@ def _compare(session: Session, entry: HistoryEntry, alt: str) -> str:
 
 def likeness(margin: float) -> str:
     """How far above or below its threshold a judge's score is, in words."""
-    return next(words for least, words in strings.LIKENESS if margin >= least)
+    return next(words for min_margin, words in strings.LIKENESS if margin >= min_margin)
 
 
 def _verdict(entry: HistoryEntry) -> str:
+    """Accepted or not and why, every measurement beside its limit, and what the thresholds stand for."""
     record = entry.portrait.record
-    attempt = record.chosen_attempt
-    limits = record.limits
-    judges = attempt.similarity
+    judges = record.chosen_attempt.similarity
+    advice = ""
     if entry.portrait.accepted:
-        head, tone = strings.ACCEPTED if len(judges) > 1 else strings.ACCEPTED_ONE, "good"
-        how = ""
+        tone = "good"
+        verdict = strings.ACCEPTED if len(judges) > 1 else strings.ACCEPTED_ONE
     else:
-        why = "; ".join(describe_reason(reason) for reason in record.reasons)
-        head, tone = strings.REJECTED.format(why=why), "bad"
-        how = f'<p class="note">{strings.REJECTED_HOW}</p>'
-    rows = []
-    for judge, value in judges.items():
-        least = record.thresholds[judge].value
-        rows.append(_meter(strings.JUDGES.get(judge, judge), likeness(value - least), value, least))
-    value, least = attempt.style_on_face, limits.style_on_face_of_style
-    rows.append(_meter(strings.STYLE_ON_FACE, strings.STYLE_WORDS[value >= least], value, least))
-    distance, most = attempt.style_distance, limits.style_distance
-    if distance is not None and most is not None:
-        rows.append(
-            _meter(_title(record.style), strings.DISTANCE_WORDS[distance <= most], distance, most, at_most=True)
-        )
-    burned, most = attempt.burned, limits.burned
-    rows.append(_meter(strings.BURNED, strings.BURNED_WORDS[burned <= most], burned, most, at_most=True, form=".1%"))
-    for name, value in attempt.kept.items():
-        broken = f"broken_keep:{name}" in attempt.reasons
-        side, limit = KEEP_LIMITS[name.partition(":")[0]]
-        words = strings.BROKEN if broken else strings.KEPT
-        numbers = _numbers(value, limit, side == "at most", "g")
-        rows.append(
-            f'<div class="meter"><dt>{escape(strings.KEPT_LABEL.format(name=name))}<span>{numbers}</span></dt><dd>'
-            f'<b class="{"bad" if broken else "good"}">{words}</b></dd></div>'
-        )
-    notes = [strings.STRANGERS.format(n=1 / record.far)] if record.far else []
+        tone = "bad"
+        verdict = strings.REJECTED.format(why="; ".join(describe_reason(reason) for reason in record.reasons))
+        advice = f'<p class="note">{strings.REJECTED_HOW}</p>'
+    notes = []
+    if record.far:
+        notes.append(strings.STRANGERS.format(n=1 / record.far))
     if record.provisional_thresholds:
         notes.append(strings.PROVISIONAL.format(note=record.provisional_thresholds))
     return (
-        f'<p class="verdict {tone}">{escape(head)}</p>{how}<dl>{"".join(rows)}</dl>'
+        f'<p class="verdict {tone}">{escape(verdict)}</p>{advice}<dl>{_measurements(record)}</dl>'
         f'<p class="note">{escape(" ".join(notes))}</p>'
     )
+
+
+def _measurements(record: PortraitRecord) -> str:
+    """Likeness by each judge, style, burned-out colors and what had to be kept, each beside its limit."""
+    attempt = record.chosen_attempt
+    limits = record.limits
+    rows = []
+    for judge, similarity in attempt.similarity.items():
+        threshold = record.thresholds[judge].value
+        rows.append(_meter(strings.JUDGES.get(judge, judge), likeness(similarity - threshold), similarity, threshold))
+    style = attempt.style_on_face
+    min_style = limits.style_on_face_of_style
+    rows.append(_meter(strings.STYLE_ON_FACE, strings.STYLE_WORDS[style >= min_style], style, min_style))
+    distance = attempt.style_distance
+    max_distance = limits.style_distance
+    if distance is not None and max_distance is not None:
+        words = strings.DISTANCE_WORDS[distance <= max_distance]
+        rows.append(_meter(_title(record.style), words, distance, max_distance, at_most=True))
+    words = strings.BURNED_WORDS[attempt.burned <= limits.burned]
+    rows.append(_meter(strings.BURNED, words, attempt.burned, limits.burned, at_most=True, form=".1%"))
+    rows += [_kept(name, value, f"broken_keep:{name}" in attempt.reasons) for name, value in attempt.kept.items()]
+    return "".join(rows)
+
+
+def _kept(name: str, value: float, broken: bool) -> str:
+    """What had to be kept, and whether it was."""
+    side, limit = KEEP_LIMITS[name.partition(":")[0]]
+    label = escape(strings.KEPT_LABEL.format(name=name))
+    tone = "bad" if broken else "good"
+    words = strings.BROKEN if broken else strings.KEPT
+    numbers = _numbers(value, limit, side == "at most", "g")
+    return f'<div class="meter"><dt>{label}<span>{numbers}</span></dt><dd><b class="{tone}">{words}</b></dd></div>'
 
 
 def _meter(name: str, words: str, value: float, limit: float, *, at_most: bool = False, form: str = ".2f") -> str:
@@ -317,7 +340,8 @@ def _history(session: Session) -> str:
     items = []
     for entry in session.history:
         current = ' aria-current="true"' if entry.number == session.current else ""
-        verdict, mark = strings.VERDICTS[entry.portrait.accepted], "✓" if entry.portrait.accepted else "✕"
+        verdict = strings.VERDICTS[entry.portrait.accepted]
+        mark = "✓" if entry.portrait.accepted else "✕"
         record = entry.portrait.record
         label = strings.RESULT_ALT.format(n=entry.number, style=_title(record.style), verdict=verdict)
         label = strings.HISTORY_LABEL.format(picture=label, balance=record.balance)

@@ -10,7 +10,7 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,28 @@ def _is_abandoned(folder: Path) -> bool:
 
 
 def serve(
-    settings: Settings, *, host: str, port: int | None, auth: tuple[str, str] | None, runs: Path, local: bool
+    settings: Settings,
+    *,
+    host: str,
+    port: int | None,
+    auth: tuple[str, str] | None,
+    runs: Path,
+    local: bool,
+    announce: Callable[[str], None],
 ) -> int:
     """Show the page until Ctrl+C or SIGTERM; the folder with everything written is then deleted.
+
+    Args:
+        settings: What every job starts from.
+        host: The address to listen on.
+        port: The port to listen on; None for the first free one from 7860.
+        auth: Name and password that the page asks for.
+        runs: Whose run folders the viewer opens.
+        local: Whether only this computer can reach the page.
+        announce: Called with a sentence that has the page's address.
+
+    Returns:
+        The exit code, 0.
 
     Raises:
         SettingsError: the recipe does not exist, or the port is taken.
@@ -83,7 +102,7 @@ def serve(
         private_folder() as folder,
         running(settings, folder, host=host, port=port, auth=auth, runs=runs, local=local) as (url, _),
     ):
-        print(f"portrait studio: {url} (Ctrl+C ends it)", flush=True)
+        announce(f"portrait studio: {url} (Ctrl+C ends it)")
         while not stop.wait(0.5):  # a wait without end would not see signals on Windows
             pass
     return 0
