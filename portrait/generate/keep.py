@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 
 from portrait.errors import InputError
 from portrait.generate.framing import STRIP
+from portrait.generate.matte import subject_matte
 from portrait.images import COARSE_CHROMA, read_photo, resized
 from portrait.records import Face, Keep, RgbImage
 
+PERSON_SHARE = 0.25
+"""Of a pixel that shows more of the person than this, the background does not hold the photo's color."""
 RIM = 0.025
 """Width of the feathered rim over the side of the portrait's square."""
 
@@ -147,7 +150,8 @@ def _person_near(photo: RgbImage, face: Face, box: tuple[int, int, int]) -> np.n
     x0, y0 = max(0, left - margin), max(0, top - margin)
     x1, y1 = min(width, left + side + margin), min(height, top + side + margin)
     person = np.zeros((height, width), bool)
-    person[y0:y1, x0:x1] = person_mask(RgbImage(photo[y0:y1, x0:x1]), face.moved(1, -x0, -y0))
+    near = subject_matte(RgbImage(photo[y0:y1, x0:x1]), face.moved(1, -x0, -y0))
+    person[y0:y1, x0:x1] = near > PERSON_SHARE
     return person
 
 
@@ -158,46 +162,3 @@ def hold_colors(photo: RgbImage, picture: RgbImage) -> RgbImage:
     sigma = COARSE_CHROMA * max(picture.shape[:2])
     b[..., 1:] += np.asarray(cv2.GaussianBlur(a[..., 1:] - b[..., 1:], (0, 0), sigma), np.float32)
     return RgbImage((cv2.cvtColor(b, cv2.COLOR_LAB2RGB).clip(0, 1) * 255 + 0.5).astype(np.uint8))
-
-
-def person_mask(photo: RgbImage, face: Face, side: int = 256) -> np.ndarray:
-    """Where the person is: (H, W) bool, by GrabCut seeded from the face; everywhere if the face fills the photo.
-
-    The inner face is surely person; head, hair and the trunk below it are likely; a border of the photo
-    above the shoulders is surely background. Works on a copy of at most `side` pixels.
-
-    Reference:
-        Rother et al. 2004, "GrabCut: interactive foreground extraction using iterated graph cuts".
-    """
-    height, width = photo.shape[:2]
-    scale = min(1.0, side / max(height, width))
-    h, w = max(8, round(height * scale)), max(8, round(width * scale))
-    small = resized(photo, w, h)
-    x, y = (v * scale for v in face.center)
-    fw, fh = face.width * scale, face.height * scale
-    seeds = np.full((h, w), cv2.GC_BGD, np.uint8)
-
-    def ellipse(cx: float, cy: float, rx: float, ry: float, value: int) -> None:
-        cv2.ellipse(seeds, ((cx, cy), (2 * rx, 2 * ry), 0.0), value, -1)
-
-    ellipse(x, y + 0.1 * fh, 2.1 * fw, 2.1 * fh, cv2.GC_PR_BGD)
-    seeds[int(min(h - 1, y + 0.5 * fh)) :] = cv2.GC_PR_BGD
-    ellipse(x, y - 0.05 * fh, 0.8 * fw, 0.85 * fh, cv2.GC_PR_FGD)  # with hair
-    trunk = np.array([[x - 0.45 * fw, y], [x + 0.45 * fw, y], [x + 1.5 * fw, h], [x - 1.5 * fw, h]]).astype(np.int32)
-    cv2.fillConvexPoly(seeds, trunk, cv2.GC_PR_FGD)
-    ellipse(x, y, 0.42 * fw, 0.45 * fh, cv2.GC_FGD)
-    if not ((seeds == cv2.GC_BGD) | (seeds == cv2.GC_PR_BGD)).any():
-        return np.ones((height, width), bool)
-    background, person_model = np.zeros((1, 65)), np.zeros((1, 65))
-    bgr = np.ascontiguousarray(small[:, :, ::-1])
-    cv2.setRNGSeed(0)
-    cv2.grabCut(bgr, seeds, (0, 0, 0, 0), background, person_model, 4, cv2.GC_INIT_WITH_MASK)
-    found = ((seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD)).astype(np.uint8)
-    _, labels = cv2.connectedComponents(found)
-    label = labels[int(np.clip(y, 0, h - 1)), int(np.clip(x, 0, w - 1))]
-    person = ((labels == label) & (found > 0)).astype(np.float32)
-    _, gaps = cv2.connectedComponents((person == 0).astype(np.uint8))  # a gap that no side or top reaches is clothing
-    open_gaps = np.unique(np.concatenate([gaps[0], gaps[:, 0], gaps[:, -1]]))
-    person[~np.isin(gaps, open_gaps)] = 1
-    person = cv2.dilate(person, np.ones((3, 3), np.uint8))
-    return cv2.resize(person, (width, height), interpolation=cv2.INTER_LINEAR) > 0.3

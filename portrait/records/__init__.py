@@ -1,11 +1,13 @@
 """Values that travel between the stations: arrays, faces, identities, knobs. The record of a portrait is in `portrait`."""
 
 from portrait.records.arrays import Embedding, Points, RgbImage
+from portrait.records.background import Background
 from portrait.records.face import Face, Identity
 from portrait.records.knobs import KEEP_KINDS, Keep, Knobs, Preview
 
 __all__ = [
     "KEEP_KINDS",
+    "Background",
     "Embedding",
     "Face",
     "Identity",

@@ -151,6 +151,15 @@ class PictureRecord(_Record):
     size: tuple[int, int]
 
 
+class BackgroundRecord(_Record):
+    """What was set behind the person: `kind` and `value` as in `Background`, SHA-256 of the file and of the matte network."""
+
+    kind: str
+    value: str
+    sha256: str = Field(default="", exclude_if=_absent)
+    matte: str
+
+
 class SwappedRecord(_Record):
     """Another person of the campaign whom every judge finds more alike, by `margin` of cosine similarity."""
 
@@ -239,6 +248,7 @@ class PortraitRecord(_AnyRecord):
     policy: PolicyRecord
     provisional_thresholds: str = Field(default="", exclude_if=_absent)
     picture: PictureRecord
+    background: BackgroundRecord | None = Field(default=None, exclude_if=_absent)
     campaign: CampaignInfo | None = Field(default=None, exclude_if=_absent)
 
     @model_validator(mode="after")

@@ -44,6 +44,22 @@ def bare_unet(trained: SourceUNet) -> SourceUNet:
     return bare
 
 
+def write_manifest(folder: Path) -> dict[str, dict[str, str | int]]:
+    """List SHA-256 and size of every file; returns those of the model.
+
+    The matte has an entry of its own: it has no say in the model's pictures, so curves and thresholds outlive it.
+    """
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix in (".json", ".safetensors", ".txt")):
+        if path.name != "manifest.json":
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            files[path.relative_to(folder).as_posix()] = {"sha256": digest, "bytes": path.stat().st_size}
+    matte = {name: files.pop(name) for name in ("matte.safetensors",) if name in files}
+    manifest = {"name": "mini", "files": files} | ({"matte": matte} if matte else {})
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    return files
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="work folder of the training")
@@ -68,12 +84,7 @@ def main() -> None:
     for path in args.to.rglob("config.json"):  # diffusers notes where a part was loaded from: nobody's business
         kept = {k: v for k, v in json.loads(path.read_text()).items() if k != "_name_or_path"}
         path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
-    files = {}
-    for path in sorted(p for p in args.to.rglob("*") if p.is_file() and p.suffix in (".json", ".safetensors", ".txt")):
-        if path.name != "manifest.json":
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            files[path.relative_to(args.to).as_posix()] = {"sha256": digest, "bytes": path.stat().st_size}
-    (args.to / "manifest.json").write_text(json.dumps({"name": "mini", "files": files}, indent=1) + "\n")
+    files = write_manifest(args.to)
     print(f"{sum(f['bytes'] for f in files.values()) / 2**20:.1f} MiB in {args.to}")
 
 

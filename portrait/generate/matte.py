@@ -1,0 +1,152 @@
+"""The person in a photo: `mini`'s own matte network, and the guided filter that carries its edges to the photo's size."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+
+from portrait.errors import WeightsCorruptError
+from portrait.generate.framing import paste_back
+from portrait.hub.files import mini_folder
+from portrait.records.arrays import RgbImage
+from portrait.records.face import Face
+
+SIDE = 256
+"""The network sees every photo as SIDE x SIDE pixels, whatever its proportions."""
+SOFT_RADIUS = 6
+"""Pixels of SIDE within which a soft edge has the sure person on one side and the sure background on the other."""
+REFINED_SIDE = 2048
+"""Larger photos get the matte of a copy whose longer side is this, enlarged."""
+FILTER_RADIUS, FILTER_EPSILON = 1 / 128, 1e-4
+"""Of the guided filter: the window's half width over the longer side; the variance that counts as flat."""
+
+
+def matte_sha256() -> str:
+    """SHA-256 of the shipped matte, as `weights/mini/manifest.json` has it."""
+    manifest = mini_folder() / "manifest.json"
+    try:
+        return str(json.loads(manifest.read_text("utf-8"))["matte"]["matte.safetensors"]["sha256"])
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsCorruptError(f"{manifest} does not list matte.safetensors: {error!r}") from None
+
+
+def person_matte(photo: RgbImage) -> np.ndarray:
+    """How much of each pixel belongs to a person.
+
+    Everybody in the photo counts as a person. Edges, hair included, follow the photo at its own size.
+
+    Args:
+        photo: (H, W, 3) uint8, RGB.
+
+    Returns:
+        (H, W) float32 in [0, 1].
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: the shipped network is not there as it was made.
+
+    Reference:
+        He et al. 2010, "Guided image filtering", for the refinement.
+    """
+    from portrait.generate.matte_net import load_matte
+
+    height, width = photo.shape[:2]
+    small = RgbImage(np.asarray(cv2.resize(photo, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8))
+    coarse = settled(load_matte(mini_folder() / "matte.safetensors", matte_sha256())(small))
+    return refined_matte(photo, coarse) if max(height, width) > SIDE else _fitted(coarse, width, height)
+
+
+def settled(matte: np.ndarray) -> np.ndarray:
+    """A matte (h, w) float32 that is soft only between a person and a background that are sure.
+
+    Where the network doubts a whole region, say a helmet in an arm, half of it would show through.
+    """
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * SOFT_RADIUS + 1, 2 * SOFT_RADIUS + 1))
+    person_near, background_near = cv2.dilate(matte, disk), 1 - cv2.erode(matte, disk)
+    share, rest = (
+        cv2.blur(np.clip((near - 0.5) / 0.35, 0, 1), (5, 5), borderType=cv2.BORDER_REFLECT)
+        for near in (person_near, background_near)
+    )
+    return np.asarray(1 - (1 - matte * share) * rest, np.float32)
+
+
+def subject_matte(photo: RgbImage, face: Face, box: tuple[int, int, int] | None = None) -> np.ndarray:
+    """`person_matte` of one person: whoever the face belongs to, and who touches them.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        face: The person's, in `photo`; its inner part always counts as the person.
+        box: (left, top, side) of a square around the person, which is then looked at for itself: in a large photo
+            the network sees too little of them.
+    """
+    matte = person_matte(photo)
+    height, width = matte.shape
+    if box is not None and box[2] < 0.75 * max(height, width):
+        left, top, side = box
+        closer = person_matte(RgbImage(photo[top : top + side, left : left + side]))
+        far, close = (RgbImage(np.repeat((m[..., None] * 255 + 0.5).astype(np.uint8), 3, 2)) for m in (matte, closer))
+        matte = (paste_back(far, close, box)[..., 0] / 255).astype(np.float32)
+    x, y = face.center
+    inner = np.zeros((height, width), np.uint8)
+    cv2.ellipse(inner, ((x, y), (0.84 * face.width, 0.9 * face.height), 0.0), 1, -1)
+    matte[inner > 0] = 1
+    scale = min(1.0, 2 * SIDE / max(height, width))
+    small = cv2.resize(
+        matte, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
+    )
+    _, labels = cv2.connectedComponents((small > 0.1).astype(np.uint8))
+    own = labels == labels[min(int(y * scale), labels.shape[0] - 1), min(int(x * scale), labels.shape[1] - 1)]
+    near = cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8))  # the outermost pixels are the faintest
+    matte[cv2.resize(near, (width, height), interpolation=cv2.INTER_NEAREST) == 0] = 0
+    return matte
+
+
+def refined_matte(photo: RgbImage, coarse: np.ndarray) -> np.ndarray:
+    """A coarse matte (h, w) float32 at the photo's size, (H, W) float32, with edges where the photo has them."""
+    height, width = photo.shape[:2]
+    scale = min(1.0, REFINED_SIDE / max(height, width))
+    w, h = round(width * scale), round(height * scale)
+    guide = cv2.resize(photo, (w, h), interpolation=cv2.INTER_AREA) if scale < 1 else photo
+    radius = max(1, round(FILTER_RADIUS * max(w, h)))
+    filtered = guided_filter(guide.astype(np.float32) / 255, _fitted(coarse, w, h), radius, FILTER_EPSILON)
+    return _fitted(np.clip((filtered - 0.04) / 0.92, 0, 1), width, height)  # what is nearly sure is sure
+
+
+def _fitted(matte: np.ndarray, width: int, height: int) -> np.ndarray:
+    return np.clip(cv2.resize(matte, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1).astype(np.float32)
+
+
+def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
+    """`values` as a locally linear function of the guide's colors.
+
+    Args:
+        guide: (H, W, 3) float32 in [0, 1].
+        values: (H, W) float32.
+        radius: Half width of the square windows, pixels.
+        epsilon: Variance of color below which a window counts as flat.
+
+    Reference:
+        He et al. 2010, "Guided image filtering", section 3.4 (color guides).
+    """
+
+    def mean(x: np.ndarray) -> np.ndarray:
+        return np.asarray(cv2.blur(x, (2 * radius + 1, 2 * radius + 1), borderType=cv2.BORDER_REFLECT))
+
+    colors, level = mean(guide), mean(values)
+    r, g, b = (guide[..., c] for c in range(3))
+    mr, mg, mb = (colors[..., c] for c in range(3))
+    rr, gg, bb = (mean(x * x) - m * m + epsilon for x, m in ((r, mr), (g, mg), (b, mb)))
+    rg, rb, gb = mean(r * g) - mr * mg, mean(r * b) - mr * mb, mean(g * b) - mg * mb
+    cr, cg, cb = (mean(guide[..., c] * values) - colors[..., c] * level for c in range(3))
+    # The symmetric 3 x 3 system of each pixel by its adjugate.
+    irr, igg, ibb = gg * bb - gb * gb, rr * bb - rb * rb, rr * gg - rg * rg
+    irg, irb, igb = gb * rb - rg * bb, rg * gb - gg * rb, rb * rg - rr * gb
+    determinant = irr * rr + irg * rg + irb * rb
+    slopes = [
+        (irr * cr + irg * cg + irb * cb) / determinant,
+        (irg * cr + igg * cg + igb * cb) / determinant,
+        (irb * cr + igb * cg + ibb * cb) / determinant,
+    ]
+    offset = level - slopes[0] * mr - slopes[1] * mg - slopes[2] * mb
+    return mean(slopes[0]) * r + mean(slopes[1]) * g + mean(slopes[2]) * b + mean(offset)

@@ -1,0 +1,112 @@
+"""The network behind `generate.matte`, in a file of its own because it needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from portrait.hub.files import verify
+from portrait.records.arrays import RgbImage
+
+WIDTHS = (16, 24, 48, 80, 124)
+"""Channels at 1/2, 1/4, ... 1/32 of the picture's side."""
+
+
+class _Unit(nn.Sequential):
+    """Convolution, batch norm, hard swish."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.Hardswish(),
+        )
+
+
+class _Block(nn.Module):
+    """Inverted residual (MobileNetV2): widen, 5 x 5 depthwise, narrow, add."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(_Unit(width, 2 * width, 1), _Unit(2 * width, 2 * width, 5, groups=2 * width))
+        self.outer = nn.Sequential(nn.Conv2d(2 * width, width, 1, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        added: Tensor = x + self.outer(self.inner(x))
+        return added
+
+
+class _Scene(nn.Module):
+    """What the whole picture says about each channel: mean and maximum over all places, through a gate."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(nn.Linear(2 * width, width // 2), nn.Hardswish(), nn.Linear(width // 2, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
+        gated: Tensor = x * torch.sigmoid(self.gate(pooled))[:, :, None, None]
+        return gated
+
+
+class MatteNet(nn.Module):
+    """A small U-Net: (B, 3, H, W) RGB in [0, 1], sides multiples of 32 -> (B, 1, H, W) logits of the matte."""
+
+    def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(_Unit(3, widths[0], 3, 2), _Unit(widths[0], widths[0], 3))
+        pairs = list(pairwise(widths))
+        self.down = nn.ModuleList(
+            nn.Sequential(_Unit(narrow, wide, 3, 2), *(_Block(wide) for _ in range(1 + (wide > 32))))
+            for narrow, wide in pairs
+        )
+        self.scene = _Scene(widths[-1])
+        self.narrow = nn.ModuleList(_Unit(wide, narrow, 1) for narrow, wide in pairs)
+        self.up = nn.ModuleList(
+            _Block(narrow) if narrow > widths[0] else _Unit(narrow, narrow, 3) for narrow, _ in pairs
+        )
+        self.out = nn.Sequential(_Unit(widths[0] + 3, widths[0], 3), nn.Conv2d(widths[0], 1, 3, padding=1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        image = 2 * image - 1
+        levels = [self.stem(image)]
+        for down in self.down:
+            levels.append(down(levels[-1]))
+        x = self.scene(levels.pop())
+        for narrow, up, level in zip(reversed(self.narrow), reversed(self.up), reversed(levels), strict=True):
+            x = up(level + _doubled(narrow(x)))
+        logits: Tensor = self.out(torch.cat([_doubled(x), image], 1))
+        return logits
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+@lru_cache(maxsize=1)
+def load_matte(path: Path, sha256: str) -> Callable[[RgbImage], np.ndarray]:
+    """The shipped network, verified; read once: (S, S, 3) uint8 -> (S, S) float32 in [0, 1].
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: the file is gone, or is another one.
+    """
+    net = MatteNet().eval()
+    state = {name: tensor.float() for name, tensor in load_file(verify(path, sha256)).items()}
+    net.load_state_dict(net.state_dict() | state)
+    net.requires_grad_(False)
+
+    def matte(photo: RgbImage) -> np.ndarray:
+        with torch.inference_mode():
+            pixels = torch.from_numpy(photo.astype(np.float32) / 255).permute(2, 0, 1)[None]
+            both = torch.sigmoid(net(torch.cat([pixels, pixels.flip(3)])))  # two looks are steadier than one
+            return (0.5 * (both[0, 0] + both[1, 0].flip(1))).numpy()
+
+    return matte
