@@ -28,7 +28,8 @@ LOADING = ("recipe", "threads", "device", "memory", "base", "lora", "commercial"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Result:
-    """One portrait. `image` is the accepted picture, or the rejected one that came closest: see `accepted`.
+    """One portrait. `image` is the accepted picture, or the rejected one that came closest: see `accepted`; it is RGBA
+    where a transparent background was asked for, else RGB.
 
     `before` is the photo in the same frame, `record` what the command line writes beside a picture.
     """
@@ -105,7 +106,7 @@ class PortraitStylizer:
             variant: Which of several pictures of the same photo and style, from 0.
             on_step: Called with (attempt from 1, steps done, steps in all).
             settings: Any other setting of the command line, under its name in `Settings`: balance, seed, face,
-                frame, keep, far, max_attempts, strength, ...
+                frame, keep, background, far, max_attempts, strength, ...
 
         Raises:
             SettingsError: an unknown name (says which was probably meant) or a bad value.
@@ -122,4 +123,4 @@ class PortraitStylizer:
         if len(found) > 1:
             raise FaceError(f"face {chosen.face!r} means {len(found)} people; a call makes one portrait: name an index")
         made = self.stylizer.stylize(found[0], style, chosen, variant=variant, on_step=on_step)
-        return Result(image=Image.fromarray(made.picture), before=Image.fromarray(made.before), record=made.record)
+        return Result(image=Image.fromarray(made.pixels), before=Image.fromarray(made.before), record=made.record)

@@ -156,17 +156,22 @@ def resized(image: RgbImage, width: int, height: int) -> RgbImage:
     return RgbImage(np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)))
 
 
-def pixels_sha256(image: RgbImage) -> str:
+def with_alpha(picture: RgbImage, alpha: np.ndarray | None) -> np.ndarray:
+    """The picture, or picture and alpha, (H, W) uint8, as one (H, W, 4) array."""
+    return picture if alpha is None else np.dstack([picture, alpha])
+
+
+def pixels_sha256(image: np.ndarray) -> str:
     """SHA-256 of the shape and the pixels, so that two pictures can be compared across file formats."""
     return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
-def write_picture(path: str | Path, image: RgbImage, *, parameters: str | None = None, quality: int = 95) -> Path:
+def write_picture(path: str | Path, image: np.ndarray, *, parameters: str | None = None, quality: int = 95) -> Path:
     """Write PNG, JPEG or WebP by suffix, whole or not at all.
 
     Args:
         path: Suffix .png, .jpg, .jpeg or .webp.
-        image: (H, W, 3) uint8, RGB.
+        image: (H, W, 3) uint8, RGB; or (H, W, 4) with alpha, not in JPEG.
         parameters: The text that other tools read: PNG chunk `parameters`, else EXIF UserComment
             (the convention of AUTOMATIC1111's web UI).
         quality: Of JPEG and WebP, 1 to 100.
@@ -186,15 +191,17 @@ def write_picture(path: str | Path, image: RgbImage, *, parameters: str | None =
     return write_bytes(path, data)
 
 
-def encode_picture(image: RgbImage, kind: str, *, parameters: str | None = None, quality: int = 95) -> bytes:
+def encode_picture(image: np.ndarray, kind: str, *, parameters: str | None = None, quality: int = 95) -> bytes:
     """The bytes of a picture file; `kind` is a key of `WRITE_FORMATS`, the rest as in `write_picture`.
 
     Raises:
         ShapeError: the array is no picture.
-        InputError: it is too large for the kind.
+        InputError: it is too large for the kind, or has alpha and the kind has none.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ShapeError(f"a picture is (H, W, 3) uint8, got {image.shape} {image.dtype}")
+    if image.ndim != 3 or image.shape[2] not in (3, 4) or image.dtype != np.uint8:
+        raise ShapeError(f"a picture is (H, W, 3) or (H, W, 4) uint8, got {image.shape} {image.dtype}")
+    if kind == "jpg" and image.shape[2] == 4:
+        raise InputError("JPEG has no transparency; use png or webp")
     options: dict[str, object] = {}
     if kind == "png":
         info = PngImagePlugin.PngInfo()

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from portrait.errors import SettingsError
-from portrait.records import Keep, Knobs
+from portrait.records import Background, Keep, Knobs
 from portrait.validation import check_names, parse_toml, read_text
 
 T = TypeVar("T")
@@ -81,6 +81,12 @@ class Settings:
         str,
         many=True,
     )
+    background: str = _setting(
+        "",
+        "what stands behind the person in the finished picture: keep (the photo's own), paper, blur, transparent (png "
+        "or webp), '#rrggbb', 'gradient:#rrggbb,#rrggbb' (top, bottom), or a picture's file; without it, what the model drew",
+        str,
+    )
     far: float = _setting(0.01, "accept a picture at this false accept rate of other people", float, low=0, high=1)
     max_attempts: int = _setting(4, "pictures that are tried at most", int, low=1, high=1000)
     max_seconds: float = _setting(120.0, "start no attempt after this many seconds", float, low=0, high=86400)
@@ -140,6 +146,19 @@ class Settings:
         exact = [keep.kind for keep in self.keeps() if keep.kind in ("background", "region", "mask")]
         if exact and self.format != "png":
             raise SettingsError(f"keep {exact[0]} needs format png: {self.format} changes every pixel")
+
+        if self.background:
+            background = Background.parse(self.background)
+            if background.kind == "transparent" and self.format == "jpg":
+                raise SettingsError("background transparent needs format png or webp: jpg has no transparency")
+            if exact:
+                raise SettingsError(
+                    f"background {self.background} and keep {exact[0]} contradict each other: leave out one"
+                )
+
+    def backdrop(self) -> Background | None:
+        """`background`, read; None leaves what the model drew."""
+        return Background.parse(self.background) if self.background else None
 
     def keeps(self) -> list[Keep]:
         """`keep`, read; without the face, which always stays."""

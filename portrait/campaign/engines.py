@@ -188,9 +188,7 @@ class Worker:
                 result = WorkResult(
                     item=item,
                     record=made.record,
-                    encoded=encode_picture(
-                        made.picture, item.settings.format, parameters=made.record.parameters_text()
-                    ),
+                    encoded=encode_picture(made.pixels, item.settings.format, parameters=made.record.parameters_text()),
                     before=_before(made.before) if n == 0 else b"",
                     look=appearance_features(made.picture),
                     embeddings=made.embeddings,

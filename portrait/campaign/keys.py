@@ -13,6 +13,7 @@ import portrait
 from portrait.campaign.plan import PlannedPicture
 from portrait.errors import SettingsError
 from portrait.faces.identity import FaceChoice
+from portrait.generate.matte import matte_sha256
 from portrait.recipes.override import parse_lora
 from portrait.settings import Settings
 
@@ -35,6 +36,13 @@ def shared_ingredients(settings: Settings) -> dict[str, Any]:
     """What all jobs of a plan have in common and what moves pixels or verdicts; files stand for their contents."""
     values = {name: value for name, value in asdict(settings).items() if name not in _NOT_IN_KEYS}
     values["keep"] = [f"mask:{_sha256(keep.file)}" if keep.file else keep.name for keep in settings.keeps()]
+    background = settings.backdrop()
+    if background is None:
+        del values["background"]  # a plan without one keeps the keys that it had before there were backgrounds
+    elif background.file is not None:
+        values["background"] = f"file:{_sha256(background.file)}"
+    if background is not None or "background" in settings.keep:
+        values["matte"] = matte_sha256()
     values["lora"] = [parse_lora(text)[1] for text in settings.lora]  # the file itself is among the weights
     choice = FaceChoice.parse(settings.face)
     if choice.kind == "like":

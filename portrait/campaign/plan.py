@@ -202,12 +202,14 @@ def _settings_from(table: Mapping[str, Any], folder: Path) -> Settings:
     settings = settings_from({**table, "max_seconds": 86400.0})
     if FaceChoice.parse(settings.face).kind == "each":
         raise SettingsError("face each is not one person; name each person in a CSV of subjects")
+    background = settings.backdrop()
     return replace(
         settings,
         thresholds=_from_folder(folder, settings.thresholds),
         curves=_from_folder(folder, settings.curves),
         base=_from_folder(folder, settings.base),
         keep=tuple(_option_from_folder(folder, text, "mask:") for text in settings.keep),
+        background=_from_folder(folder, background.value) if background and background.file else settings.background,
         face=_option_from_folder(folder, settings.face, "like:"),
         lora=tuple(str((folder / text).resolve()) for text in settings.lora),
     )

@@ -56,7 +56,7 @@ def _replay(args: argparse.Namespace) -> int:
     from portrait.records.portrait import read_portrait
 
     record = read_portrait(_read(args.record), args.record)
-    record = record.model_copy(update={"settings": _with_moved_masks(record, args.record)})
+    record = record.model_copy(update={"settings": _with_moved_files(record, args.record)})
     photo = _same_photo(args.photo or _beside(args.record, record.input.path), record.input.sha256)
     references = record.input.references
     if args.reference and len(args.reference) != len(references):
@@ -93,15 +93,18 @@ def _read(path: Path) -> bytes:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _with_moved_masks(record: PortraitRecord, file: Path) -> Settings:
-    """The record's settings, with each mask where it lies now."""
+def _with_moved_files(record: PortraitRecord, file: Path) -> Settings:
+    """The record's settings, with each mask and the background's file where they lie now."""
     keep = list(record.settings.keep)
     for mask in record.input.masks:
         place = _beside(file, mask.path).resolve()
         keep = [
             f"mask:{place}" if text.startswith("mask:") and Path(text[5:]).name == place.name else text for text in keep
         ]
-    return replace(record.settings, keep=tuple(keep))
+    background = record.settings.background
+    if record.background is not None and record.background.sha256:
+        background = str(_beside(file, background).resolve())
+    return replace(record.settings, keep=tuple(keep), background=background)
 
 
 def _beside(record: Path, path: str) -> Path:

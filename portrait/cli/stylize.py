@@ -20,6 +20,8 @@ _EPILOG = """examples:
   portrait stylize *.jpg --style oil --style sketch --variants 3
   portrait stylize anna.jpg --reference anna2.jpg --reference anna3.jpg --style popart
   portrait stylize team.jpg --face like:anna.jpg --frame full --style oil
+  portrait stylize anna.jpg --style popart --background '#ffd23f'
+  portrait stylize anna.jpg --style oil --background transparent
   portrait stylize anna.jpg --style comic --ip-adapter-scale 1.2 --seed 7 --json
 
 Beside each picture lies a .json record of settings, seeds, every attempt and every score. A portrait that
@@ -103,6 +105,9 @@ def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], r
         raise SettingsError("--face each takes no --reference: references are photos of one person")
     if choice.kind == "like":
         read_photo(choice.reference)
+    background = settings.backdrop()
+    if background is not None and background.file is not None:
+        read_photo(background.file)
     more = [read_photo(path) for path in references]
     from portrait.loop.stylizer import AttemptLoop
     from portrait.report.save import free_stem, save_contact_sheets, save_portrait

@@ -6,6 +6,8 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
+import numpy as np
+
 import portrait
 from portrait.images import Photo, pixels_sha256
 from portrait.judge.checks import confusable_styles
@@ -50,6 +52,7 @@ def portrait_record(
     licenses: Sequence[dict[str, str]],
     policy: PolicyRecord,
     seconds: float,
+    pixels: np.ndarray,
 ) -> PortraitRecord:
     """The record of a portrait.
 
@@ -63,10 +66,11 @@ def portrait_record(
         licenses: Part, license and commercial of every part of the chain.
         policy: How the knobs were chosen, and why no more was tried.
         seconds: From the photo to the record.
+        pixels: The picture as it is written, (H, W, 3) or (H, W, 4) uint8, with its background.
     """
     settings = context.settings
     delivered = candidates[chosen]
-    height, width = delivered.image.shape[:2]
+    height, width = pixels.shape[:2]
     return PortraitRecord(
         status=Status.ACCEPTED if delivered.verdict.accepted else Status.REJECTED,
         reasons=delivered.attempt.reasons,
@@ -101,7 +105,8 @@ def portrait_record(
         versions=library_versions(),
         policy=policy,
         provisional_thresholds=context.uncalibrated,
-        picture=PictureRecord(pixels_sha256=pixels_sha256(delivered.image), size=(width, height)),
+        picture=PictureRecord(pixels_sha256=pixels_sha256(pixels), size=(width, height)),
+        background=None if context.backdrop is None else context.backdrop.as_record(),
     )
 
 

@@ -10,12 +10,15 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from portrait.errors import SettingsError
 from portrait.faces.conditioning_recogniser import ConditioningRecogniser
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose_faces
+from portrait.generate.background import Backdrop, prepare_background
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.generate.keep import Kept, prepare_keeps
-from portrait.images import Photo, read_photo
+from portrait.images import Photo, read_photo, with_alpha
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import decide
 from portrait.loop.limits import resolve_thresholds, style_limit
@@ -74,6 +77,7 @@ class AttemptLoop:
         self.digests: dict[str, str] = dict(generator.digests) | self.judges.digests
         self._like_embeddings: dict[str, Embedding] = {}
         self._last_kept: tuple[object, Kept] | None = None
+        self._last_backdrop: tuple[object, Backdrop] | None = None
 
     @classmethod
     def from_recipe(
@@ -222,6 +226,7 @@ class AttemptLoop:
         # 2. Frame: the square of the photo that is drawn, and what of it must stay.
         framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, self.recipe.resolution)
         kept = self._prepare_keeps(settings, subject, framed)
+        backdrop = self._prepare_backdrop(settings, subject, framed)
 
         # 3. Condition: what the generator is fed of photo, person and style, the same for every attempt.
         prompt, negative_prompt = self._prompts(style, settings)
@@ -235,6 +240,7 @@ class AttemptLoop:
             uncalibrated=uncalibrated,
             framed=framed,
             kept=kept,
+            backdrop=backdrop,
             prompt=prompt,
             negative_prompt=negative_prompt,
             conditions=self._conditions(framed, subject.identity, prompt, negative_prompt),
@@ -261,13 +267,17 @@ class AttemptLoop:
             knobs, forecast = proposal
             log.info("attempt %d: %s", len(candidates), ", ".join(candidates[-1].verdict.reasons) or "accepted")
 
-        # 7. Record: the best picture, and everything that led to it.
+        # 7. Record: the best picture before its background, and everything that led to it.
         best = best_candidate(candidates)
-        choice = PolicyRecord(until=settings.until, prior=policy.curves.origin, ended=ended)
-        record = self._record(context, candidates, best, choice, time.perf_counter() - start)
-        before = subject.photo.pixels if settings.frame == "full" else framed.image
         delivered = candidates[best]
-        return StylizedPortrait(picture=delivered.image, before=before, record=record, embeddings=delivered.embeddings)
+        picture, alpha = (delivered.image, None) if backdrop is None else backdrop.behind(delivered.image)
+        choice = PolicyRecord(until=settings.until, prior=policy.curves.origin, ended=ended)
+        seconds = time.perf_counter() - start
+        record = self._record(context, candidates, best, choice, seconds, with_alpha(picture, alpha))
+        before = subject.photo.pixels if settings.frame == "full" else framed.image
+        return StylizedPortrait(
+            picture=picture, before=before, record=record, embeddings=delivered.embeddings, alpha=alpha
+        )
 
     def _prompts(self, style: str, settings: Settings) -> tuple[str, str]:
         """The user's own prompt and negative prompt, or else the style's and the recipe's."""
@@ -281,6 +291,7 @@ class AttemptLoop:
         best: int,
         policy: PolicyRecord,
         seconds: float,
+        pixels: np.ndarray,
     ) -> PortraitRecord:
         return portrait_record(
             context,
@@ -292,6 +303,7 @@ class AttemptLoop:
             licenses=self.licenses(),
             policy=policy,
             seconds=seconds,
+            pixels=pixels,
         )
 
     def _thresholds(self, style: str, settings: Settings) -> tuple[Thresholds, str]:
@@ -315,6 +327,21 @@ class AttemptLoop:
             photo = subject.photo.pixels
             kept = prepare_keeps(settings.keeps(), photo, subject.face, framed.box, size, whole=whole)
             self._last_kept = last = key, kept
+        return last[1]
+
+    def _prepare_backdrop(self, settings: Settings, subject: Subject, framed: Framed) -> Backdrop | None:
+        """What comes behind the person, prepared once for all styles and variants of a photo."""
+        background = settings.backdrop()
+        if background is None:
+            return None
+        key = (background, subject.photo.sha256, subject.index, settings.frame)
+        last = self._last_backdrop
+        if last is None or last[0] != key:
+            if settings.frame == "full":
+                backdrop = prepare_background(background, subject.photo.pixels, subject.face, framed.box)
+            else:
+                backdrop = prepare_background(background, framed.image, framed.face)
+            self._last_backdrop = last = key, backdrop
         return last[1]
 
     def _conditions(self, framed: Framed, identity: Identity, prompt: str, negative_prompt: str) -> Any:
@@ -408,13 +435,16 @@ class AttemptLoop:
         conditions = self._conditions(framed, identity, prompt, self.recipe.negative_prompt)
         return self.generator.generate(conditions, knobs, [seed])[0]
 
-    def replay(self, record: PortraitRecord, photo: Photo, references: Sequence[Photo] = ()) -> RgbImage:
-        """Make the chosen picture of a record again: the same batch, knobs, seeds and frame.
+    def replay(self, record: PortraitRecord, photo: Photo, references: Sequence[Photo] = ()) -> np.ndarray:
+        """Make the chosen picture of a record again: the same batch, knobs, seeds, frame and background.
 
         On the same machine, with the record's versions and threads, it is the same bit for bit.
 
+        Returns:
+            What was written: (H, W, 3) uint8, or (H, W, 4) where the background is transparent.
+
         Raises:
-            SettingsError: the record is of another recipe, or of another mask.
+            SettingsError: the record is of another recipe, or of another mask or background.
         """
         frame = record.settings.frame
         chosen = record.chosen_attempt
@@ -423,9 +453,13 @@ class AttemptLoop:
         kept = self._prepare_keeps(record.settings, subject, framed)
         if [digest for _, digest in kept.files] != [mask.sha256 for mask in record.input.masks]:
             raise SettingsError("a mask is not the one of the record")
+        backdrop = self._prepare_backdrop(record.settings, subject, framed)
+        if backdrop is not None and not backdrop.same_as(record.background):
+            raise SettingsError("the background's file, or the matte network, is not the one of the record")
         conditions = self._conditions(framed, subject.identity, record.prompt, record.negative_prompt)
         pictures = self.generator.generate(conditions, chosen.knobs, chosen.batch)
-        return compose_output(pictures[chosen.batch.index(chosen.seed)], photo, framed, kept, frame)[0]
+        picture = compose_output(pictures[chosen.batch.index(chosen.seed)], photo, framed, kept, frame)[0]
+        return picture if backdrop is None else with_alpha(*backdrop.behind(picture))
 
     def curves(self, style: str, file: str = "") -> Curves:
         """What the knobs do in a style of the recipe, as `curves_for` finds it."""
@@ -457,7 +491,7 @@ class AttemptLoop:
     def clear_cache(self) -> None:
         """Let go of what is remembered of photos between calls: embeddings of `like:FILE`, pixels that stay."""
         self._like_embeddings.clear()
-        self._last_kept = None
+        self._last_kept = self._last_backdrop = None
         forget = getattr(self.generator, "clear_cache", None)
         if forget is not None:
             forget()

@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import numpy as np
+
+from portrait.generate.background import Backdrop
 from portrait.generate.framing import Framed
 from portrait.generate.keep import Kept
-from portrait.images import Photo
+from portrait.images import Photo, with_alpha
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import Verdict
 from portrait.records import Embedding, Face, Identity, Knobs, Preview, RgbImage
@@ -65,14 +68,21 @@ class Subject:
 class StylizedPortrait:
     """What one stylization ended in: the best picture, the framed photo beside it, and the record.
 
-    `picture` is the accepted picture with most style, or the rejected one that came closest; `embeddings` are what
-    each recogniser sees in it, for comparisons with other people. They are biometric data and stay out of the record.
+    `picture` is the accepted picture with most style, or the rejected one that came closest; `alpha`, (H, W) uint8, is
+    there where its background is transparent (the picture is white there). `embeddings` are what each recogniser
+    sees in it, for comparisons with other people. They are biometric data and stay out of the record.
     """
 
     picture: RgbImage
     before: RgbImage
     record: PortraitRecord
     embeddings: dict[str, Embedding] = field(default_factory=dict)
+    alpha: np.ndarray | None = None
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """What is written: the picture, (H, W, 3) uint8, or (H, W, 4) where its background is transparent."""
+        return with_alpha(self.picture, self.alpha)
 
     @property
     def accepted(self) -> bool:
@@ -89,7 +99,8 @@ class StylizeContext:
     """Everything that does not change between the attempts at one portrait.
 
     `others` are the people whom the portrait must not look like; `uncalibrated` is the note on thresholds that are not
-    the recipe's own, else empty; `conditions` are whatever the generator prepared.
+    the recipe's own, else empty; `conditions` are whatever the generator prepared; `backdrop` is what comes behind the
+    person when all is judged, None for what the model drew.
     """
 
     subject: Subject
@@ -101,6 +112,7 @@ class StylizeContext:
     uncalibrated: str
     framed: Framed
     kept: Kept
+    backdrop: Backdrop | None
     prompt: str
     negative_prompt: str
     conditions: Any

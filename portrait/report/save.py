@@ -36,7 +36,7 @@ def save_portrait(result: StylizedPortrait, folder: Path, stem: str, kind: str) 
     A rejection of an earlier run goes when the picture is now accepted; an accepted picture is never deleted.
     """
     name = stem if result.accepted else f"{stem}-rejected"
-    path = write_picture(folder / f"{name}.{kind}", result.picture, parameters=result.record.parameters_text())
+    path = write_picture(folder / f"{name}.{kind}", result.pixels, parameters=result.record.parameters_text())
     record = result.record.model_copy(update={"output": str(path)})
     write_bytes(folder / f"{name}.json", record.file_bytes())
     write_picture(folder / f"{name}-before-after.jpg", before_after(result.before, result.picture))

@@ -38,7 +38,7 @@ def write_downloads(portrait: StylizedPortrait, stem: str, folder: Path) -> tupl
         raise InputError(f"{stem!r} is no file name")
     folder = folder / secrets.token_urlsafe(16)
     text = portrait.record.parameters_text()
-    picture = write_picture(folder / f"{stem}.png", portrait.picture, parameters=text)
+    picture = write_picture(folder / f"{stem}.png", portrait.pixels, parameters=text)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:  # PNG does not get smaller
         archive.write(picture, picture.name)
