@@ -24,9 +24,10 @@ class Hub:
     once), gone (404), norev (404 of the revision), norepo (401), gated (403), error (500), wrong (other bytes of the
     same length), long (more bytes than stated), tag (a tag that climbs out of the cache), commit (another commit),
     huge (states 10 TB), elsewhere (redirects to `elsewhere`), turn (promises one thing and sends another, under another
-    tag), sametag (one tag for every file), drip (half of it, then a byte now and then), endless (an error whose body
+    tag), drip (half of it, then a byte now and then), endless (an error whose body
     never ends), loop (a redirect to itself), spin (the same, of the download alone), again (breaks off half-way and
-    then knows no such byte, over and over), unsized (states neither size nor hash, and knows no byte to go on from).
+    then knows no such byte, over and over), unsized (states neither size nor hash, and knows no byte to go on from),
+    fat302 and the like (a redirect of that code with a body that never ends), gzip and br (a body in that coding).
     Large files are redirected to /cdn as the hub does; a small file's tag is git's, as the hub's is.
     """
 
@@ -37,6 +38,10 @@ class Hub:
     url: str = ""
     elsewhere: str = ""
     large: int = 2048
+    slow: float = 0.0
+    """Seconds before each kilobyte of a body."""
+    sent: int = 0
+    """Bytes of bodies that never end."""
 
     def paths(self, method: str) -> list[str]:
         return [path for verb, path, _ in self.requests if verb == method]
@@ -93,9 +98,10 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 tag = "../../../../evil"
             if fault == "turn" and body:
                 data = data[::-1]
-            if fault in ("sametag", "unsized"):
+            if fault == "unsized":
                 tag = "one-for-all"
             if fault == "endless" and body:
+                self.send_response(500)
                 self.endless()
                 return
             about = {"X-Repo-Commit": "f" * 40 if fault == "commit" else revision, "ETag": f'"{tag}"'}
@@ -104,27 +110,32 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             elif fault == "elsewhere":
                 self.redirect(f"{hub.elsewhere}/cdn{self.path}", about, tag, len(data))
             elif big and not cdn:
-                self.redirect(f"/cdn{self.path}", about, tag, len(data))
+                self.redirect(f"/cdn{self.path}", about, tag, len(data), fault)
             else:
                 if fault == "wrong":
                     data = bytes(len(data))
                 self.send(data, about, name, body=body)
 
         def endless(self) -> None:
-            self.send_response(500)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
+            self.close_connection = True
             with suppress(OSError):
                 while True:
                     self.wfile.write(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
+                    hub.sent += 0x4000
 
-        def redirect(self, target: str, about: dict[str, str], tag: str, size: int) -> None:
-            self.send_response(302)
+        def redirect(self, target: str, about: dict[str, str], tag: str, size: int, fault: str = "") -> None:
+            self.send_response(int(fault.removeprefix("fat")) if fault.startswith("fat") else 302)
             for key, value in about.items():
                 self.send_header(key, value)
             self.send_header("X-Linked-Etag", f'"{tag}"')
             self.send_header("X-Linked-Size", str(size))
             self.send_header("Location", target)
+            if fault.startswith("fat") and self.command == "GET":
+                self.send_header("Content-Encoding", "br")
+                self.endless()
+                return
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -141,6 +152,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             for key, value in about.items():
                 self.send_header(key, value)
             self.send_header("Accept-Ranges", "bytes")
+            if fault in ("gzip", "br"):
+                self.send_header("Content-Encoding", fault)
             if asked:
                 self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
             if fault == "long" and body:
@@ -173,7 +186,11 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 self.connection.close()
                 return
-            self.wfile.write(part)
+            for block in range(0, len(part), 1024) if hub.slow else ():
+                time.sleep(hub.slow)
+                self.wfile.write(part[block : block + 1024])
+            if not hub.slow:
+                self.wfile.write(part)
 
     return Handler
 

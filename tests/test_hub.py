@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,10 +22,10 @@ import pytest
 
 from portrait.cli.main import main
 from portrait.errors import PortraitError, WeightsCorruptError, WeightsError, WeightsMissingError
-from portrait.hub import download, store, stream
+from portrait.hub import store, stream
 from portrait.hub.download import fetch
 from portrait.hub.manifest import Part, find_part, manifest, manifest_file
-from portrait.hub.pins import pins
+from portrait.hub.pins import read_lock
 from portrait.hub.store import part_folder, status, verify_part
 from tests.hub_server import Hub, environment, serving, use
 
@@ -86,24 +87,36 @@ def test_what_is_not_for_business_says_so() -> None:
 )
 def test_a_path_that_would_leave_its_folder_is_refused(hub: Hub, tmp_path: Path, path: str) -> None:
     (tmp_path / "manifest.toml").write_text(entry("bad", {path: b"x"}))
-    with pytest.raises(WeightsError, match=r"bad: path|not TOML"):
+    with pytest.raises(WeightsError, match=r"part 'bad': \[\[files\]\] 1 path must be a relative path inside|not TOML"):
         manifest()
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ((REVISION, "main"), "revision a full commit, got 'someone/tiny' at 'main'"),
-        ((REPO, "../x"), "repo must be owner/name"),
-        (('commercial = "yes"', 'commercial = "maybe"'), "commercial 'maybe' is not one of"),
-        (("license =", "licence ="), "unknown key 'licence'"),
-        ((sha(LARGE), "1234"), "is not 64 hex digits"),
-        (("unet/config.json", "manifest.json"), "would take the place of our own list"),
+        ((REVISION, "main"), "revision must be a full commit, got 'main'"),
+        ((REPO, "../x"), "repo must be owner/name, got '../x'"),
+        ((REVISION, "../../evil"), "revision must be a plain name, got '../../evil'"),
+        (("[tiny]", '["../evil"]'), "name must be a plain name, got '../evil'"),
+        ((f'repo = "{REPO}"', 'archive = "../evil.zip"'), "archive must be a plain file name, got '../evil.zip'"),
+        ((f'repo = "{REPO}"', 'archive = "a.zip"'), "an archive needs its sha256 and its bytes"),
+        ((f'repo = "{REPO}"', ""), "needs either repo or archive"),
+        (
+            ('commercial = "yes"', 'commercial = "maybe"'),
+            "commercial 'maybe' is not one of: yes, no, conditional, unknown",
+        ),
+        (("license =", "licence ="), "unknown key 'licence'; did you mean license?"),
+        ((sha(LARGE), "1234"), "[[files]] 1 sha256 must be 64 hex digits, got '1234'"),
+        ((f"bytes = {len(LARGE)}", 'bytes = "many"'), "[[files]] 1 bytes must be a whole number, got 'many'"),
+        ((f"bytes = {len(LARGE)}", "bytes = -1"), "[[files]] 1 bytes must be at least 0, got -1"),
+        (('title = "tiny"', r'title = "\u001b[2J"'), r"title must be printable text on one line, got '\x1b[2J'"),
+        (("unet/config.json", "manifest.json"), "[[files]] 2 path must not be manifest.json"),
+        (("unet/config.json", "Unet/Weights.safetensors"), "a file is listed twice"),
     ],
 )
 def test_an_entry_that_does_not_fit_is_named(hub: Hub, tmp_path: Path, change: tuple[str, str], says: str) -> None:
     (tmp_path / "manifest.toml").write_text(entry("tiny", FILES).replace(*change))
-    with pytest.raises(WeightsError, match=says):
+    with pytest.raises(WeightsError, match=re.escape(says)):
         manifest()
 
 
@@ -175,19 +188,24 @@ def test_a_download_that_breaks_or_hangs_half_way_is_resumed(
 def test_a_hub_slower_than_a_kilobyte_a_second_is_given_up_and_gone_on_with_later(
     hub: Hub, tiny: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "_PATIENCE", 0.2)
-    monkeypatch.setattr(stream, "_RETRIES", 1)
+    monkeypatch.setattr(stream, "_RATE_WINDOW", 0.2)
+    monkeypatch.setattr(stream, "_MAX_FAILURES", 1)
     hub.faults["unet/weights.safetensors"] = "drip"
-    with pytest.raises(WeightsMissingError, match=r"fewer than 1024 bytes a second came\); what arrived is kept"):
+    with pytest.raises(WeightsMissingError, match=r"fewer than 1024 bytes a second came\); what has arrived is kept"):
         fetch([tiny])
-    (partial,) = tmp_path.rglob("*.incomplete")
+    (partial,) = partials(tmp_path)
     have = partial.stat().st_size
     assert len(LARGE) // 2 <= have < len(LARGE)
     hub.faults.clear()
     hub.requests.clear()
     fetch([tiny])
     assert next(h["range"] for verb, _, h in hub.requests if verb == "GET" and "range" in h) == f"bytes={have}-"
-    assert not list(tmp_path.rglob("*.incomplete"))
+    assert not partials(tmp_path)
+
+
+def partials(folder: Path) -> list[Path]:
+    """Files that are being downloaded, or were."""
+    return list(folder.glob("cache/downloads/*"))
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
@@ -199,8 +217,8 @@ def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize("kind", ["hub", "archive"])
-def test_ctrl_c_leaves_what_arrived_and_the_same_command_goes_on(hub: Hub, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "by"), [("hub", "INT"), ("archive", "INT"), ("hub", "TERM"), ("hub", "HUP")])
+def test_ctrl_c_leaves_what_arrived_and_the_same_command_goes_on(hub: Hub, tmp_path: Path, kind: str, by: str) -> None:
     name, slow = "tiny", "unet/weights.safetensors"
     if kind == "archive":
         name, slow = "antelopev2", "antelopev2.zip"
@@ -209,11 +227,11 @@ def test_ctrl_c_leaves_what_arrived_and_the_same_command_goes_on(hub: Hub, tmp_p
     command = [sys.executable, "-m", "portrait", "weights", "fetch", name]
     env = {**os.environ, **environment(hub, tmp_path)}
     running = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    wait_for(lambda: sum(p.stat().st_size for p in tmp_path.rglob("*.incomplete")) > len(LARGE) // 3)
-    running.send_signal(signal.SIGINT)
+    wait_for(lambda: sum(p.stat().st_size for p in partials(tmp_path)) > len(LARGE) // 3)
+    running.send_signal(signal.Signals[f"SIG{by}"])
     out, err = running.communicate(timeout=60)
     assert running.returncode == 130, err
-    assert "interrupted; what arrived is kept, and the same command goes on from there" in err
+    assert "interrupted; run the same command again to resume the download" in err
     assert "Traceback" not in err + out
     assert LARGE not in [p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()]
     hub.faults.clear()
@@ -225,23 +243,74 @@ def test_ctrl_c_leaves_what_arrived_and_the_same_command_goes_on(hub: Hub, tmp_p
     assert LARGE in [p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()]
 
 
+NO_LOCKS = (
+    "import fcntl, sys; fcntl.flock = lambda *a: None; from portrait.cli.main import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
 @pytest.mark.slow
-def test_two_processes_at_once_download_each_file_once(hub: Hub, tmp_path: Path) -> None:
-    hub.faults["unet/weights.safetensors"] = "stall"
+@pytest.mark.skipif(os.name == "nt", reason="flock of POSIX")
+@pytest.mark.parametrize("code", [("-m", "portrait"), ("-c", NO_LOCKS)], ids=["locks", "no locks"])
+@pytest.mark.parametrize("handed_on", [0, 40_000])
+def test_two_processes_at_once_both_succeed(
+    hub: Hub, tmp_path: Path, code: tuple[str, str], handed_on: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "manifest.toml").write_text(entry("tiny", FILES, unpinned=("unet/config.json",)))
+    if handed_on:  # by an interrupted run: one of the two takes it over
+        downloads = tmp_path / "cache" / "downloads"
+        downloads.mkdir(parents=True)
+        (downloads / f"{sha(LARGE)}.part").write_bytes(LARGE[:handed_on])
+    hub.slow = 0.05
+    command = [sys.executable, *code, "weights", "fetch", "tiny"]
     env = {**os.environ, **environment(hub, tmp_path)}
-    command = [sys.executable, "-m", "portrait", "weights", "fetch", "tiny"]
     both = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for one in both:
         _, err = one.communicate(timeout=120)
         assert one.returncode == 0, err
-    whole = [h for verb, p, h in hub.requests if verb == "GET" and p.startswith("/cdn") and "range" not in h]
-    assert len(whole) == 1
-    assert len(blobs(tmp_path)) == 2
+    resumed = [h["range"] for verb, _, h in hub.requests if verb == "GET" and "range" in h]
+    assert set(resumed) == ({f"bytes={handed_on}-"} if handed_on else set())
+    assert sorted(p.read_bytes() for p in blobs(tmp_path)) == sorted(FILES.values())
+    assert not partials(tmp_path)
+    use(monkeypatch, hub, tmp_path)
+    assert read_lock() == {f"{REPO}@{REVISION}/unet/config.json": sha(SMALL)}
+
+
+def test_a_process_that_is_downloading_keeps_its_file_and_that_of_a_dead_one_is_taken_over(
+    hub: Hub, tiny: Part, tmp_path: Path
+) -> None:
+    downloads = tmp_path / "cache" / "downloads"
+    downloads.mkdir(parents=True)
+    live = downloads / f"{sha(LARGE)}.0123.live"
+    live.write_bytes(LARGE[:1000])
+    fetch([tiny])
+    assert live.read_bytes() == LARGE[:1000]
+    assert not [h for _, _, h in hub.requests if "range" in h]
+    long_ago = time.time() - 2 * stream.ABANDONED
+    os.utime(live, (long_ago, long_ago))
+    fetch([tiny], force=True)
+    assert {h["range"] for _, _, h in hub.requests if "range" in h} == {"bytes=1000-"}
+    assert not partials(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links of POSIX")
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_partial_file_that_is_a_link_is_not_written_to(
+    hub: Hub, tiny: Part, tmp_path: Path, link: Callable[[Path, Path], None]
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(LARGE[:1000])
+    downloads = tmp_path / "cache" / "downloads"
+    downloads.mkdir(parents=True)
+    link(victim, downloads / f"{sha(LARGE)}.part")
+    fetch([tiny])
+    assert victim.read_bytes() == LARGE[:1000]
+    assert all(not p.is_symlink() for p in blobs(tmp_path))
+    assert (part_folder(tiny) / "unet/weights.safetensors").read_bytes() == LARGE
 
 
 def test_a_file_that_is_gone_is_named_and_the_others_stay(hub: Hub, tiny: Part) -> None:
     hub.faults["unet/config.json"] = "gone"
-    with pytest.raises(WeightsMissingError, match=r"no such file any more: unet/config\.json of someone/tiny@0123"):
+    with pytest.raises(WeightsMissingError, match=r"no longer has the file unet/config\.json of someone/tiny@0123"):
         fetch([tiny])
     del hub.faults["unet/config.json"]
     fetch([tiny])
@@ -253,7 +322,7 @@ def test_a_file_that_is_gone_is_named_and_the_others_stay(hub: Hub, tiny: Part) 
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ("norev", "has no such revision any more"),
+        ("norev", "no longer has the revision of unet/weights"),
         ("norepo", "has no repository someone/tiny, or it needs a token: set HF_TOKEN"),
         ("gated", "is gated: accept its terms at http://127"),
         ("error", "answered 500"),
@@ -278,7 +347,6 @@ def test_a_hub_that_cannot_be_reached_is_one_line(hub: Hub, tiny: Part, monkeypa
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ("tag", "is no hash; nothing was downloaded"),
         ("commit", "it is of commit 'ffff"),
         ("huge", "10000000000000 bytes, pinned are 102400 bytes"),
     ],
@@ -301,8 +369,16 @@ def test_other_weights_under_the_same_name_are_refused_before_they_are_downloade
 
 
 def blobs(folder: Path) -> list[Path]:
-    """The files of huggingface_hub's cache, without what is still being downloaded."""
-    return [p for p in folder.rglob("blobs/*") if not p.name.endswith(".incomplete")]
+    """The verified files of the store."""
+    return list(folder.glob("cache/blobs/*"))
+
+
+def test_a_tag_of_the_hub_never_names_a_file(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "manifest.toml").write_text(entry("tiny", FILES, unpinned=tuple(FILES)))
+    hub.faults = dict.fromkeys(FILES, "tag")
+    fetch([find_part("tiny")])
+    assert not list(tmp_path.rglob("*evil*"))
+    assert sorted(p.name for p in blobs(tmp_path)) == sorted(map(sha, FILES.values()))
 
 
 def test_wrong_bytes_never_enter_the_cache(hub: Hub, tiny: Part, tmp_path: Path) -> None:
@@ -310,7 +386,7 @@ def test_wrong_bytes_never_enter_the_cache(hub: Hub, tiny: Part, tmp_path: Path)
     with pytest.raises(WeightsCorruptError, match=r"sent another unet/weights\.safetensors .* nothing of it was kept"):
         fetch([tiny])
     assert store.find_file(tiny, tiny.files[0]) is None
-    assert not list(tmp_path.rglob(f"{sha(LARGE)}*.incomplete"))  # going on with wrong bytes would never end well
+    assert not partials(tmp_path)  # resuming wrong bytes would never end well
     hub.faults.clear()
     fetch([tiny])
     assert (part_folder(tiny) / "unet/weights.safetensors").read_bytes() == LARGE
@@ -323,7 +399,7 @@ def test_a_hub_that_sends_something_else_than_it_promised_is_refused(hub: Hub, t
     hub.faults = {path: "turn"}  # nothing is pinned: all there is to go by is the hub's first answer
     with pytest.raises(WeightsCorruptError, match=f"sent another {path} .* nothing of it was kept"):
         fetch([part])
-    assert path not in "".join(pins())
+    assert path not in "".join(read_lock())
     assert not list(tmp_path.rglob("evil*"))
     hub.faults = {}
     fetch([part])
@@ -331,27 +407,43 @@ def test_a_hub_that_sends_something_else_than_it_promised_is_refused(hub: Hub, t
     assert len(asked) == 2  # one question a run
 
 
-def test_a_wrong_file_of_another_program_is_left_and_replaced_on_demand(hub: Hub, tiny: Part) -> None:
+def in_hub_cache(folder: Path, files: dict[str, bytes]) -> dict[Path, bytes]:
+    """Lay files out as huggingface_hub does; returns what lies in its cache."""
+    repository = folder / "hf" / "hub" / f"models--{REPO.replace('/', '--')}"
+    for path, data in files.items():
+        blob = repository / "blobs" / sha(data)
+        pointer = repository / "snapshots" / REVISION / path
+        for each in (blob, pointer):
+            each.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_bytes(data)
+        pointer.symlink_to(blob)
+    return contents(folder / "hf")
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_files_of_huggingface_hub_are_used_where_they_lie(hub: Hub, tiny: Part, tmp_path: Path) -> None:
+    cached = in_hub_cache(tmp_path, FILES)
     fetch([tiny])
-    place = store.find_file(tiny, tiny.files[0])
-    assert place is not None
-    place.resolve().unlink()
-    place.resolve().write_bytes(bytes(len(LARGE)))
+    folder = part_folder(tiny)
+    assert (folder / "unet/weights.safetensors").read_bytes() == LARGE
+    assert hub.requests == []
+    assert not blobs(tmp_path)
+    store.prune([], everything=True)
+    assert contents(tmp_path / "hf") == cached
+
+
+def test_a_wrong_file_of_another_program_is_left_and_replaced_on_demand(hub: Hub, tiny: Part, tmp_path: Path) -> None:
+    cached = in_hub_cache(tmp_path, FILES | {"unet/weights.safetensors": bytes(len(LARGE))})
     with pytest.raises(
         WeightsCorruptError, match="left as it is. To download it again: portrait weights fetch --force tiny"
     ):
         part_folder(tiny)
-    assert place.read_bytes() == bytes(len(LARGE))
     fetch([tiny], force=True)
+    assert contents(tmp_path / "hf") == cached
     assert (part_folder(tiny) / "unet/weights.safetensors").read_bytes() == LARGE
-
-
-def test_a_tag_that_names_another_file_does_not_take_its_place(hub: Hub, tiny: Part, tmp_path: Path) -> None:
-    hub.faults = dict.fromkeys(FILES, "sametag")
-    hub.large = 10**9  # so that both files come under that one tag
-    fetch([tiny], jobs=1)
-    assert sorted(p.read_bytes() for p in blobs(tmp_path)) == sorted(FILES.values())
-    assert verify_part(tiny)
 
 
 @pytest.mark.parametrize("fault", ["loop", "spin"])
@@ -362,7 +454,7 @@ def test_a_redirect_in_a_circle_is_an_error(hub: Hub, tiny: Part, fault: str) ->
 
 
 def test_an_error_with_an_endless_body_is_an_error(hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "_RETRIES", 0)
+    monkeypatch.setattr(stream, "_MAX_FAILURES", 0)
     hub.faults["unet/config.json"] = "endless"
     with pytest.raises(WeightsMissingError, match="answered 500"):
         fetch([tiny])
@@ -375,23 +467,49 @@ def test_a_stream_without_end_is_cut_off_at_the_pinned_size(hub: Hub, tiny: Part
     assert all(p.stat().st_size <= len(LARGE) for p in tmp_path.rglob("*") if p.is_file())
 
 
-def test_what_is_no_beginning_of_an_unknown_size_is_downloaded_anew(hub: Hub, tmp_path: Path) -> None:
-    (tmp_path / "manifest.toml").write_text(entry("tiny", FILES, unpinned=("unet/config.json",)))
+@pytest.mark.parametrize("code", [302, 307, 308])
+def test_the_body_of_a_redirect_is_never_read(hub: Hub, tiny: Part, code: int) -> None:
+    hub.faults["unet/weights.safetensors"] = f"fat{code}"
+    fetch([tiny])
+    assert (part_folder(tiny) / "unet/weights.safetensors").read_bytes() == LARGE
+    assert hub.sent < 4 * 2**20  # of a body without end, what fits into the sockets' buffers
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br"])
+def test_a_compressed_body_is_refused_and_not_decoded(hub: Hub, tiny: Part, coding: str) -> None:
+    hub.faults["unet/weights.safetensors"] = coding
+    with pytest.raises(WeightsMissingError, match="sent a compressed body for unet/weights"):
+        fetch([tiny])
+    asked = [headers for verb, path, headers in hub.requests if verb == "GET" and "weights.safetensors" in path]
+    assert {headers["accept-encoding"] for headers in asked} == {"identity"}
+    assert len(asked) == 2  # the hub and its CDN, once: trying again would not help
+
+
+def test_a_file_of_unknown_size_that_the_hub_cannot_resume_is_downloaded_anew(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "manifest.toml").write_text(entry("tiny", FILES, unpinned=tuple(FILES)))
     part = find_part("tiny")
-    hub.faults["unet/config.json"] = "unsized"
-    job = download._offered(part, part.files[1])
-    assert job.size == 0
-    job.partial.parent.mkdir(parents=True)
-    job.partial.write_bytes(b"of another run")
+    hub.large, hub.slow = 10**9, 0.002
+    hub.faults["unet/weights.safetensors"] = "unsized"
+
+    def interrupt(name: str, done: int, total: int) -> None:
+        assert total == 0 or "config" in name
+        if done > 50_000:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(WeightsError, match="Input/output error"):
+        fetch([part], report=interrupt)
+    (partial,) = partials(tmp_path)
+    assert partial.stat().st_size > 10_000
     fetch([part])
-    assert pins() == {f"{REPO}@{REVISION}/unet/config.json": sha(SMALL)}
+    assert [h["range"] for verb, _, h in hub.requests if verb == "GET" and "range" in h]
+    assert read_lock()[f"{REPO}@{REVISION}/unet/weights.safetensors"] == sha(LARGE)
 
 
 @pytest.mark.slow
 def test_a_hub_that_lets_a_download_begin_again_and_again_is_given_up(
     hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "_RETRIES", 2)
+    monkeypatch.setattr(stream, "_MAX_FAILURES", 2)
     monkeypatch.setattr(stream, "_PROGRESS", 1024)  # so that each beginning counts as progress
     hub.faults["unet/weights.safetensors"] = "again"
     with pytest.raises(WeightsMissingError, match="there is no byte"):
@@ -405,13 +523,13 @@ def test_a_file_without_a_hash_is_pinned_on_first_use_and_held_to_it(hub: Hub, t
     (tmp_path / "manifest.toml").write_text(entry("tiny", FILES, unpinned=("unet/config.json",)))
     part = find_part("tiny")
     fetch([part])
-    assert pins() == {f"{REPO}@{REVISION}/unet/config.json": sha(SMALL)}
-    shutil.rmtree(tmp_path / "hf")  # a new machine that brought its lock file along
+    assert read_lock() == {f"{REPO}@{REVISION}/unet/config.json": sha(SMALL)}
+    shutil.rmtree(tmp_path / "cache")  # a new machine that brought its lock file along
     hub.files[REPO, REVISION, "unet/config.json"] = b'{"a": 2}\n'
     for _ in range(2):  # also with --force, and also the second time
         with pytest.raises(WeightsCorruptError, match="expected"):
             fetch([part], force=True)
-        assert pins() == {f"{REPO}@{REVISION}/unet/config.json": sha(SMALL)}
+        assert read_lock() == {f"{REPO}@{REVISION}/unet/config.json": sha(SMALL)}
         assert store.find_file(part, part.files[1]) is None
     hub.files[REPO, REVISION, "unet/config.json"] = SMALL
     fetch([part])
@@ -536,7 +654,7 @@ def test_an_archive_is_unpacked_flat_and_only_what_is_listed(hub: Hub, tmp_path:
     folder = part_folder(part)
     assert sorted(p.name for p in folder.iterdir()) == ["glintr100.onnx", "manifest.json"]
     assert not list(tmp_path.rglob("evil.onnx"))
-    assert not list(tmp_path.rglob("*.incomplete"))
+    assert not partials(tmp_path)
 
 
 def test_the_fetched_detector_and_recogniser_are_those_that_find_faces(hub: Hub, tmp_path: Path) -> None:
@@ -556,7 +674,7 @@ def test_an_archive_is_resumed_by_the_next_run(hub: Hub, tmp_path: Path, monkeyp
     downloads = tmp_path / "cache" / "downloads"
     downloads.mkdir(parents=True)
     data = hub.archives["/releases/v0.7/antelopev2.zip"]
-    (downloads / f"antelopev2.zip-{sha(data)[:12]}.incomplete").write_bytes(data[:50_000])
+    (downloads / f"{sha(data)}.part").write_bytes(data[:50_000])
     fetch([part])
     assert [h.get("range") for verb, _, h in hub.requests if verb == "GET"] == ["bytes=50000-"]
 
@@ -622,9 +740,11 @@ def test_a_damaged_file_of_a_pack_is_replaced_by_a_forced_fetch_and_a_lost_one_b
     file = part_folder(part) / "glintr100.onnx"
     file.write_bytes(LARGE[::-1])
     fetch([part], force=True)
+    assert part_folder(part) / "glintr100.onnx" == file
     assert file.read_bytes() == LARGE
     file.unlink()
     fetch([part])
+    assert part_folder(part) / "glintr100.onnx" == file
     assert file.read_bytes() == LARGE
 
 
@@ -665,27 +785,26 @@ def test_list_verify_and_prune_say_what_is_here(
     assert main(["weights", "list", "tiny"]) == 0
     assert "here: here" in capsys.readouterr().out
     folder = part_folder(tiny)
-    old = tmp_path / "cache" / "models" / "tiny-000000000000"
-    old.mkdir()
-    partial = next(tmp_path.rglob("blobs")) / f"abc{store.PARTIAL}"
-    partial.write_bytes(b"half of it")
-    stranger = partial.with_name("abc.12345678.incomplete")  # huggingface_hub's own
-    stranger.write_bytes(b"half of it")
-    adapter = tmp_path / "cache" / "adapters" / "faceid.safetensors"
+    cache = tmp_path / "cache"
+    unneeded = [cache / "models" / "tiny-000000000000", cache / "blobs" / sha(b"old"), cache / "downloads" / "abc.part"]
+    unneeded[0].mkdir()
+    for file in unneeded[1:]:
+        file.write_bytes(b"old")
+    live = cache / "downloads" / "abc.0123.live"
+    live.write_bytes(b"being downloaded")
+    adapter = cache / "adapters" / "faceid.safetensors"
     adapter.parent.mkdir()
     adapter.write_bytes(b"of a pickle")
     assert main(["weights", "prune", "--dry-run", "--all"]) == 0
-    assert f"would remove {adapter}" in capsys.readouterr().out
+    printed = capsys.readouterr().out.splitlines()
+    in_use = [folder, adapter, *(cache / "blobs" / sha(data) for data in FILES.values())]
+    assert sorted(printed) == sorted(f"would remove {path}" for path in [*unneeded, *in_use])
     assert main(["weights", "prune", "--dry-run"]) == 0
-    printed = capsys.readouterr().out
-    assert "adapters" not in printed
-    assert f"would remove {old}" in printed
-    assert f"would remove {partial}" in printed
+    assert sorted(capsys.readouterr().out.splitlines()) == sorted(f"would remove {path}" for path in unneeded)
     assert main(["weights", "prune"]) == 0
-    assert not old.exists()
-    assert not partial.exists()
-    assert stranger.exists()
-    assert folder.exists()
+    assert not any(path.exists() for path in unneeded)
+    assert all(path.exists() for path in [live, *in_use])
+    capsys.readouterr()
     assert main(["weights", "verify"]) == 0
     assert "tiny: 2 files as pinned" in capsys.readouterr().out
     (folder / "unet/config.json").write_bytes(b"changed")

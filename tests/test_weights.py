@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -37,7 +38,8 @@ def test_a_pack_is_built_once_and_repaired_when_a_file_is_damaged(
     monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("INSIGHTFACE_HOME", str(tmp_path / "none"))
     pack = find_pack()
-    assert sorted(p.name for p in pack.iterdir()) == ["scrfd_500m_bnkps.onnx", "w600k_mbf.onnx"]
+    assert sorted(p.name for p in pack.iterdir()) == ["manifest.json", "scrfd_500m_bnkps.onnx", "w600k_mbf.onnx"]
+    assert weights.verify_manifest(pack)["w600k_mbf.onnx"] == weights.W600K_MBF.sha256
     assert find_pack() == pack
     (pack / "w600k_mbf.onnx").unlink()
     (pack / "w600k_mbf.onnx").write_bytes(b"cut short")
@@ -88,8 +90,8 @@ def test_an_explicit_folder_without_models_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_is_whole_stays_for_whoever_is_loading_it(tmp_path: Path) -> None:
     folder = tmp_path / "pack"
 
-    def build(text: str, **more: bool) -> int:
-        with weights.whole_folder(folder, (folder / "a").is_file, **more) as staging:
+    def build(text: str) -> int:
+        with weights.atomic_directory(folder, (folder / "a").is_file) as staging:
             (staging / "a").write_text(text)
         assert [p.name for p in tmp_path.iterdir()] == ["pack"]
         return folder.stat().st_ino
@@ -97,11 +99,10 @@ def test_a_folder_that_is_whole_stays_for_whoever_is_loading_it(tmp_path: Path) 
     first = build("first")
     assert build("second") == first
     assert (folder / "a").read_text() == "first"
-    build("third", replace=True)
-    assert (folder / "a").read_text() == "third"
     (folder / "a").rename(folder / "b")  # not whole any more
-    build("fourth")
+    build("third")
     assert [p.name for p in folder.iterdir()] == ["a"]
+    assert (folder / "a").read_text() == "third"
 
 
 def test_a_missing_package_says_what_to_install() -> None:
@@ -126,6 +127,29 @@ def test_a_manifest_notices_a_changed_byte(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"evil")
     with pytest.raises(WeightsCorruptError, match=r"a\.safetensors"):
         weights.verify_manifest(tmp_path)
+
+
+def test_a_manifest_names_nothing_outside_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"not yours")
+    (tmp_path / "model").mkdir()
+    listed = {"../secret": {"sha256": weights.sha256_of(tmp_path / "secret")}}
+    (tmp_path / "model" / "manifest.json").write_text(json.dumps({"files": listed}))
+    with pytest.raises(WeightsCorruptError, match="not a path inside its folder"):
+        weights.verify_manifest(tmp_path / "model")
+
+
+def test_a_link_is_not_hashed_again_and_a_change_in_place_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_bytes(b"first")
+    os.utime(file, ns=(0, 0))  # long ago
+    digest = weights.sha256_of(file)
+    os.link(file, link)
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", None)
+        assert weights.sha256_of(link) == digest
+    for text in (b"other", b"third"):  # of one size, perhaps within one tick of the file system's clock
+        link.write_bytes(text)
+        assert weights.sha256_of(file) == hashlib.sha256(text).hexdigest()
 
 
 def test_the_shipped_model_is_whole_and_small() -> None:

@@ -54,8 +54,7 @@ def diagnose(device: str = "auto") -> dict[str, Any]:
     free = memory.free_memory(chosen) if memory else None
     faces = _faces()
     problems += dict.fromkeys(state for state in faces.values() if state != "here")
-    place = next(p for p in (store.hub_cache(), *store.hub_cache().parents) if p.exists())
-    disk = shutil.disk_usage(place).free
+    disk = store.free_bytes()
     recipes = {}
     for name in recipe_names():
         try:
@@ -70,7 +69,7 @@ def diagnose(device: str = "auto") -> dict[str, Any]:
         "packages": packages,
         "device": _device_name(chosen) if chosen else "unknown",
         "memory_free_gib": None if free is None else round(free, 1),
-        "disk": {"folder": str(store.hub_cache()), "free_gib": round(disk / 2**30, 1)},
+        "disk": {"folder": str(cache_dir()), "free_gib": round(disk / 2**30, 1)},
         "cache": str(cache_dir()),
         "lock_file": str(pins.lock_file()),
         "endpoint": download.endpoint(),
@@ -127,8 +126,8 @@ def _recipe(recipe: Recipe, device: str, free: float | None, disk: int, lacks: s
             do = do or str(error)
     if missing and missing + store.RESERVE > disk:
         do = do or (
-            f"{missing / 2**30:.1f} GiB are missing and {disk / 2**30:.1f} GiB of disk are free in {store.hub_cache()}; "
-            "free some space, or set HF_HOME to another disk"
+            f"{missing / 2**30:.1f} GiB are missing and {disk / 2**30:.1f} GiB of disk are free in {cache_dir()}; "
+            "free some space, or set PORTRAIT_CACHE to a folder on another disk"
         )
     here = all(s.complete for s in states)
     return {

@@ -50,7 +50,7 @@ def find_pack(folder: str | Path | None = None) -> Path:
     if status(part).complete:
         return part_folder(part)
     files = {Path(f.path).name: locate(f) for f in (SCRFD_500M, W600K_MBF)}
-    return build_folder("buffalo_sc-vectron", files)
+    return build_folder("packs", "buffalo_sc-vectron", files)
 
 
 class InsightFaceAnalyzer:

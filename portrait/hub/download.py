@@ -1,13 +1,9 @@
-"""Fetch the parts of the manifest, check every byte against its pin, and lay them out as libraries expect them.
+"""Fetch the parts of the manifest from a hub or a release page, and verify every byte before anything uses it.
 
-Hub files go through huggingface_hub: its cache, its mirrors and tokens (`HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`,
-`HF_HUB_OFFLINE`, `HF_TOKEN`). InsightFace archives come from their release page, or from the address in
-`PORTRAIT_INSIGHTFACE_URL`. What is loaded later is a folder of links to verified files and nothing else, so a file
-that another program put into the cache is never loaded by accident.
-
-The bytes themselves are streamed here and not by `hf_hub_download`: it asks the hub a second time and believes the
-second answer, throws away what arrived when it is interrupted, and puts a file into the shared cache before anybody
-has checked it. Here a file is resumed in the next run too, and enters the cache verified or not at all.
+The hub is asked through huggingface_hub (`HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`), InsightFace's archives come
+from their release page or from `PORTRAIT_INSIGHTFACE_URL`. Unlike `hf_hub_download`, a file that was interrupted is
+resumed by the next run, the hub's first answer is the one that counts, and a file enters the store verified or not at
+all.
 """
 
 from __future__ import annotations
@@ -25,20 +21,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portrait.errors import WeightsCorruptError, WeightsMissingError
-from portrait.hub.archives import fetch_archive
-from portrait.hub.files import sha256_of
-from portrait.hub.manifest import Part, PartFile
-from portrait.hub.pins import SHA256, pin, pinned
-from portrait.hub.store import PARTIAL, assembled, check_disk, disk_error, find_file, hub_cache, status, verify_part
-from portrait.hub.stream import Meter, Report, TooLongError, locked, short, stream
+from portrait.hub.archives import archive_url, fetch_archive
+from portrait.hub.files import folder_for, sha256_of
+from portrait.hub.manifest import SHA256, Part, PartFile
+from portrait.hub.pins import expected_digests, extend_lock
+from portrait.hub.store import add_blob, check_disk, disk_error, downloads, find_file, hub_cache, status, verify_part
+from portrait.hub.stream import AnswerError, Meter, Report, TooLongError, download, partial_file
 from portrait.paths import cache_dir
 
 log = logging.getLogger(__name__)
 
-_UNPINNED_LIMITS = {".safetensors": 16 * 2**30, ".bin": 8 * 2**30}  # a file of unknown size may not be larger
-_TEXT_LIMIT = 64 * 2**20
-_GIT = re.compile(r"[0-9a-f]{40}")
-_ETAG = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_MAX_WEIGHTS, _MAX_TEXT = 16 * 2**30, 64 * 2**20  # bytes of a file whose size is not pinned
 
 
 def offline() -> bool:
@@ -55,22 +48,39 @@ def endpoint() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """A hub file to download: how many bytes it has (0: unknown), and the hub's tag for it."""
+class HubDownload:
+    """A file to download from the hub, as the hub describes it.
+
+    Args:
+        part: It belongs to.
+        file: The file.
+        url: Its address.
+        size: Bytes; 0 if unknown.
+        tag: The hub's: the SHA-256 of a large file, git's SHA-1 of a small one, or anything.
+        sha256: The file must have: its pin, else the hub's word, else empty.
+    """
 
     part: Part
     file: PartFile
+    url: str
     size: int
     tag: str
+    sha256: str
 
     @property
-    def partial(self) -> Path:
-        """Where its bytes are gathered: beside huggingface_hub's blobs, so that moving it costs nothing."""
-        return _repository(self.part) / "blobs" / f"{self.tag}{PARTIAL}"
+    def key(self) -> str:
+        """Name of the partial file: the content's hash, or one of its origin."""
+        origin = f"{endpoint()}\0{self.part.pin_name(self.file)}\0{self.tag}"
+        return self.sha256 or hashlib.sha256(origin.encode()).hexdigest()
 
-    @property
-    def left(self) -> int:
-        return max(0, self.size - (self.partial.stat().st_size if self.partial.is_file() else 0))
+    def is_expected(self, path: Path, digest: str) -> bool:
+        """Whether a file is what was pinned or, without a pin, what the hub announced."""
+        if self.sha256:
+            return digest == self.sha256
+        if not re.fullmatch(r"[0-9a-f]{40}", self.tag):
+            return True
+        content = path.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == self.tag
 
 
 def fetch(
@@ -78,8 +88,9 @@ def fetch(
 ) -> dict[str, dict[str, str]]:
     """Bring parts to this machine and verify them.
 
-    What is here already is only verified. The sizes that the hub states are compared with the pins, and the free
-    disk with their sum, before the first byte. Files that arrived stay when another one fails.
+    What is here already is only verified. Before the first byte, the sizes that the hub states are compared with the
+    pins, and their sum with the free disk. Files that arrived stay when another one fails, and so does what arrived of
+    an interrupted file: the next run resumes it.
 
     Args:
         parts: From the manifest.
@@ -95,161 +106,149 @@ def fetch(
         WeightsCorruptError: the hub offers or sent other bytes than are pinned.
         WeightsError: not enough disk.
     """
-    stop = threading.Event()
-    wanted = [(p, f) for p in parts if not p.archive for f in p.files if force or find_file(p, f) is None]
-    archives = [p for p in parts if p.archive and (force or not status(p).complete)]
-    if (wanted or archives) and offline():
-        first = wanted[0][0] if wanted else archives[0]
+    hub_parts = [part for part in parts if not part.archive]
+    missing = [(part, file) for part in hub_parts for file in part.files if force or find_file(part, file) is None]
+    archives = [part for part in parts if part.archive and (force or not status(part).complete)]
+    if offline() and (missing or archives):
+        first = missing[0][0] if missing else archives[0]
         raise WeightsMissingError(
-            f"{first.name} is not on this machine and HF_HUB_OFFLINE is set; unset it, or copy the cache "
+            f"{first.name} is not on this machine and HF_HUB_OFFLINE is set; unset it, or copy {cache_dir()} or "
             f"{hub_cache()} from a machine that has it"
         )
+    stop = threading.Event()
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
-        todo = list(pool.map(lambda pair: _offered(*pair), wanted))
-        ours = sum(2 * part.bytes for part in archives)  # the archive, and what is unpacked of it
-        ours += sum(job.size for job in todo if job.file.path.endswith(".bin"))  # is kept as safetensors too
-        check_disk({hub_cache(): sum(job.left for job in todo), cache_dir(): ours})
-        waiting = [pool.submit(_download, job, force, report, stop) for job in todo]
-        waiting += [pool.submit(fetch_archive, part, force, report, stop) for part in archives]
+        todo = list(pool.map(lambda pair: _describe(*pair), missing))
+        check_disk(_room_for(todo, archives))
+        futures = [pool.submit(_fetch_file, job, report, stop) for job in todo]
+        futures += [pool.submit(_fetch_archive, part, report, stop) for part in archives]
         try:
-            for one in as_completed(waiting):
-                one.result()
-        except BaseException:  # also Ctrl-C: what runs stops at its next block
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:  # also Ctrl-C: running downloads stop at their next block
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    if force:  # the folders of links are ours; a damaged link would hide the new file
-        for stale in [folder for part in parts if not part.archive and (folder := assembled(part)) is not None]:
-            shutil.rmtree(stale, ignore_errors=True)
+    if force:  # a damaged copy would come before the new file
+        for part in parts:
+            shutil.rmtree(folder_for("models", part.name, expected_digests(part)), ignore_errors=True)
     return {part.name: verify_part(part) for part in parts}
 
 
-def _offered(part: Part, file: PartFile) -> _Job:
-    """Ask the hub for a file's size and tag, and check what it says about itself. It is asked only once."""
+def _room_for(todo: Sequence[HubDownload], archives: Sequence[Part]) -> int:
+    """Bytes that downloads still need on the disk."""
+    arrived = sum(path.stat().st_size for job in todo for path in downloads().glob(f"{job.key}.part"))
+    converted = sum(job.size for job in todo if job.file.path.endswith(".bin"))  # kept as safetensors too
+    unpacked = sum(part.bytes + part.size for part in archives)
+    return max(0, sum(job.size for job in todo) - arrived) + converted + unpacked
+
+
+def _describe(part: Part, file: PartFile) -> HubDownload:
+    """Ask the hub, once, for a file's size and tag, and refuse what does not fit the pins."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     url = hf_hub_url(part.repo, file.path, revision=part.revision, endpoint=endpoint())
-    with _hub_errors(part, file):
-        about = get_hf_file_metadata(url, endpoint=endpoint())
-    what = f"{endpoint()} offers another {file.path} of {part.origin}"
-    if about.commit_hash != part.revision:
-        raise WeightsCorruptError(f"{what}: it is of commit {about.commit_hash!r}; nothing was downloaded")
-    if about.etag is None or not _ETAG.fullmatch(about.etag):  # huggingface_hub takes it for a file name
-        raise WeightsCorruptError(f"{what}: its tag {str(about.etag)[:60]!r} is no hash; nothing was downloaded")
-    wanted = pinned(part, file)
-    if wanted and SHA256.fullmatch(about.etag) and about.etag != wanted:
+    with _network_errors(f"{file.path} of {part.origin}", endpoint(), "HF_ENDPOINT"), _hub_errors(part, file):
+        metadata = get_hf_file_metadata(url, endpoint=endpoint())
+    offered = f"{endpoint()} offers another {file.path} of {part.origin}"
+    if metadata.commit_hash != part.revision:
+        raise WeightsCorruptError(f"{offered}: it is of commit {metadata.commit_hash!r}; nothing was downloaded")
+    size, tag = metadata.size or 0, metadata.etag or ""
+    announced = tag if re.fullmatch(SHA256, tag) else ""
+    pinned = expected_digests(part)[file.path]
+    if pinned and announced and announced != pinned:
         raise WeightsCorruptError(
-            f"{what}: SHA-256 {about.etag[:16]}..., pinned is {wanted[:16]}...; nothing was downloaded"
+            f"{offered}: SHA-256 {announced[:16]}..., pinned is {pinned[:16]}...; nothing was downloaded"
         )
-    if file.bytes and about.size and about.size != file.bytes:
-        raise WeightsCorruptError(f"{what}: {about.size} bytes, pinned are {file.bytes} bytes; nothing was downloaded")
-    if about.size and about.size > _limit(file):
-        raise WeightsCorruptError(f"{what}: {about.size} bytes are too many for such a file; nothing was downloaded")
-    return _Job(part=part, file=file, size=int(about.size or file.bytes), tag=about.etag)
+    if file.bytes and size and size != file.bytes:
+        raise WeightsCorruptError(f"{offered}: {size} bytes, pinned are {file.bytes} bytes; nothing was downloaded")
+    if not 0 <= size <= _limit(file):
+        raise WeightsCorruptError(f"{offered}: {size} bytes are too many for such a file; nothing was downloaded")
+    return HubDownload(part=part, file=file, url=url, size=size or file.bytes, tag=tag, sha256=pinned or announced)
 
 
 def _limit(file: PartFile) -> int:
-    return file.bytes or _UNPINNED_LIMITS.get(Path(file.path).suffix, _TEXT_LIMIT)
+    return file.bytes or (_MAX_WEIGHTS if file.path.endswith((".safetensors", ".bin")) else _MAX_TEXT)
 
 
-def _repository(part: Part) -> Path:
-    from huggingface_hub.file_download import repo_folder_name
+def _fetch_file(job: HubDownload, report: Report | None, stop: threading.Event) -> None:
+    from huggingface_hub import constants, get_token
 
-    return hub_cache() / repo_folder_name(repo_id=part.repo, repo_type="model")
-
-
-def _download(job: _Job, force: bool, report: Report | None, stop: threading.Event) -> None:
-    """Bring one hub file into huggingface_hub's cache, verified before it enters."""
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers
-
-    part, file, partial = job.part, job.file, job.partial
-    url = hf_hub_url(part.repo, file.path, revision=part.revision, endpoint=endpoint())
-    with _hub_errors(part, file):
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        with locked(hub_cache() / ".locks" / partial.parents[1].name / f"{job.tag}.lock", stop):
-            if not force and find_file(part, file) is not None:
-                return  # another process was first
-            meter = Meter(f"{part.name}/{file.path}", job.size, _limit(file), report, stop)
-            stream(url, partial, job.size, build_hf_headers(), meter)
-            digest = sha256_of(partial)
-            wanted = pinned(part, file)
-            if digest != wanted if wanted else not _is_tagged(partial, digest, job.tag):
-                partial.unlink()
-                raise WeightsCorruptError(
-                    f"{endpoint()} sent another {file.path} of {part.origin}: SHA-256 {digest[:16]}..., expected "
-                    f"{(wanted or job.tag)[:16]}...; nothing of it was kept. Try again, or name a mirror in HF_ENDPOINT"
-                )
-            if not wanted:
-                pin({part.pin_name(file): digest})
-                log.info("%s: %s pinned on first use", part.name, file.path)
-            _store(job, digest)
+    part, file = job.part, job.file
+    token = "" if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token() or ""
+    meter = Meter(name=f"{part.name}/{file.path}", size=job.size, limit=_limit(file), report=report, stop=stop)
+    what = f"{file.path} of {part.origin}"
+    with _network_errors(what, endpoint(), "HF_ENDPOINT"), partial_file(downloads(), job.key) as path:
+        download(job.url, path, meter, token)
+        digest = sha256_of(path)
+        if not job.is_expected(path, digest):
+            path.unlink()
+            raise WeightsCorruptError(
+                f"{endpoint()} sent another {what}: SHA-256 {digest[:16]}..., expected "
+                f"{(job.sha256 or job.tag)[:16]}...; nothing of it was kept. Try again, or name a mirror in HF_ENDPOINT"
+            )
+        if not expected_digests(part)[file.path]:
+            extend_lock({part.pin_name(file): digest})
+            log.info("%s: %s pinned on first use", part.name, file.path)
+        add_blob(path, digest)
 
 
-def _is_tagged(path: Path, digest: str, tag: str) -> bool:
-    """Whether a file is the one of the hub's tag: its SHA-256, or git's SHA-1 of it; other tags say nothing."""
-    if SHA256.fullmatch(tag):
-        return digest == tag
-    if _GIT.fullmatch(tag):
-        data = path.read_bytes()
-        return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == tag
-    return True
+def _fetch_archive(part: Part, report: Report | None, stop: threading.Event) -> None:
+    meter = Meter(name=f"{part.name}/{part.archive}", size=part.bytes, limit=part.bytes, report=report, stop=stop)
+    with _network_errors(part.archive, archive_url(part), "PORTRAIT_INSIGHTFACE_URL"):
+        fetch_archive(part, meter)
 
 
-def _store(job: _Job, digest: str) -> None:
-    """Move a verified file to where huggingface_hub looks for it: blobs/TAG, and a link to it in snapshots/COMMIT."""
-    pointer = _repository(job.part) / "snapshots" / job.part.revision / job.file.path
-    blob = job.partial.with_name(job.tag)
-    if blob.exists() and job.tag != digest and sha256_of(blob) != digest:
-        blob = blob.with_name(digest)  # the tag is no hash, and is taken by another file: that one stays
-    os.replace(job.partial, blob)
-    pointer.parent.mkdir(parents=True, exist_ok=True)
-    staging = pointer.with_name(f".{pointer.name}.{os.getpid()}")
-    staging.unlink(missing_ok=True)
+@contextlib.contextmanager
+def _network_errors(what: str, host: str, mirror: str) -> Iterator[None]:
+    """Word what can go wrong between the first connection and the last byte.
+
+    Args:
+        what: Is downloaded.
+        host: It is downloaded from.
+        mirror: Variable in which another host can be named.
+    """
+    import httpx2
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
     try:
-        os.symlink(os.path.relpath(blob, pointer.parent), staging)
-        os.replace(staging, pointer)
-    except OSError:  # a system without links: huggingface_hub keeps the file itself there
-        staging.unlink(missing_ok=True)
-        os.replace(blob, pointer)
+        yield
+    except AnswerError as error:
+        raise WeightsMissingError(f"{host} {error} for {what}; try again later, or name a mirror in {mirror}") from None
+    except (OfflineModeIsEnabled, httpx2.RequestError, httpx2.InvalidURL) as error:
+        reason = "".join(c if c.isprintable() else " " for c in f"{type(error).__name__} {error}")[:120].strip()
+        raise WeightsMissingError(
+            f"cannot reach {host} for {what} ({reason}); what has arrived is kept: check the network, then run the same "
+            f"command again, or name a mirror in {mirror}"
+        ) from None
+    except TooLongError as error:
+        raise WeightsCorruptError(
+            f"{host}: {error} for {what}; the download was stopped, and nothing was kept"
+        ) from None
+    except OSError as error:
+        raise disk_error(error, cache_dir(), what) from None
 
 
 @contextlib.contextmanager
 def _hub_errors(part: Part, file: PartFile) -> Iterator[None]:
-    """Say what happened, where, and what to do: the door through which huggingface_hub's errors come."""
-    import httpx2
+    """Word the hub's refusals, and what can be done about each."""
     from huggingface_hub import errors
 
     what = f"{file.path} of {part.origin}"
     try:
         yield
+        return
     except errors.GatedRepoError:
-        raise WeightsMissingError(
+        message = (
             f"{what} is gated: accept its terms at {endpoint()}/{part.repo}, then set HF_TOKEN or run: hf auth login"
-        ) from None
+        )
     except errors.RepositoryNotFoundError:
-        raise WeightsMissingError(
-            f"{endpoint()} has no repository {part.repo}, or it needs a token: set HF_TOKEN, or name a mirror in HF_ENDPOINT"
-        ) from None
-    except (errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError) as error:
-        missing = "revision" if isinstance(error, errors.RevisionNotFoundError) else "file"
-        raise WeightsMissingError(
-            f"{endpoint()} has no such {missing} any more: {what}; try a mirror in HF_ENDPOINT"
-        ) from None
-    except (errors.OfflineModeIsEnabled, httpx2.RequestError, httpx2.InvalidURL) as error:
-        raise WeightsMissingError(
-            f"cannot reach {endpoint()} for {what} ({short(error)}); what arrived is kept: check the network, "
-            "then run the same command again, or name a mirror in HF_ENDPOINT"
-        ) from None
+        message = f"{endpoint()} has no repository {part.repo}, or it needs a token: set HF_TOKEN, or name a mirror in HF_ENDPOINT"
+    except errors.RevisionNotFoundError:
+        message = f"{endpoint()} no longer has the revision of {what}; try a mirror in HF_ENDPOINT"
+    except errors.RemoteEntryNotFoundError:
+        message = f"{endpoint()} no longer has the file {what}; try a mirror in HF_ENDPOINT"
     except errors.HfHubHTTPError as error:
-        raise WeightsMissingError(
-            f"{endpoint()} answered {error.response.status_code} for {what}; try again later, or a mirror in HF_ENDPOINT"
-        ) from None
-    except errors.FileMetadataError as error:
-        raise WeightsMissingError(f"{endpoint()} does not speak the hub's protocol for {what}: {error}") from None
-    except TooLongError as error:
-        raise WeightsCorruptError(f"{what}: {error}; the download was stopped and nothing was kept") from None
-    except OSError as error:
-        raise disk_error(error, hub_cache(), what) from None
-    except ValueError as error:  # huggingface_hub's checks of names and paths
+        message = f"{endpoint()} answered {error.response.status_code} for {what}; try again later, or a mirror in HF_ENDPOINT"
+    except ValueError as error:  # huggingface_hub's checks of what the server sent
         raise WeightsCorruptError(f"{what} cannot be fetched: {error}") from None
+    raise WeightsMissingError(message)

@@ -1,6 +1,6 @@
-"""Find model files, verify them by SHA-256, and build the folders that libraries expect of them.
+"""Find model files, verify them by SHA-256, and build the folders that libraries expect.
 
-Nothing here imports the packages that carry the files: they are located by their spec.
+Packages that carry model files are located by their spec and never imported.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from portrait.errors import WeightsCorruptError, WeightsError, WeightsMissingError
 from portrait.paths import cache_dir
+
+_RACY_NS = 50_000_000  # a file changed this recently may change again without another modification time
+_digests: dict[tuple[int, int, int, int], str] = {}  # (device, inode, size, time) -> SHA-256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,19 +75,28 @@ DLIB_LANDMARKS = WeightFile(
 )
 
 
+def is_plain_path(path: str) -> bool:
+    """Whether a relative path with forward slashes stays inside the folder it is taken from, on every platform."""
+    parts = PurePosixPath(path).parts
+    plain = path == "/".join(parts) and path.isprintable() and not set(path) & set('\\:*?"<>|')
+    return bool(parts) and plain and not path.startswith("/") and ".." not in parts
+
+
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hex. Hashed again only when its size, time or inode changed."""
+    """SHA-256 of a file, hex. Links to one file are hashed once, until its size, time or inode changes.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     stat = path.stat()
-    return _sha256(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
-
-
-@lru_cache(maxsize=256)
-def _sha256(path: Path, size: int, mtime_ns: int, inode: int) -> str:
-    digest = hashlib.sha256()
+    identity = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    if identity in _digests:
+        return _digests[identity]
     with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if time.time_ns() - stat.st_mtime_ns > _RACY_NS:
+        _digests[identity] = digest
+    return digest
 
 
 def verify(path: Path, sha256: str) -> Path:
@@ -96,21 +108,21 @@ def verify(path: Path, sha256: str) -> Path:
     """
     if not path.is_file():
         raise WeightsMissingError(f"no file {path}; reinstall the package or folder that should hold it")
-    seen = sha256_of(path)
-    if seen != sha256:
+    digest = sha256_of(path)
+    if digest != sha256:
         raise WeightsCorruptError(
-            f"{path} has SHA-256 {seen[:16]}..., expected {sha256[:16]}...; it was left as it is: "
+            f"{path} has SHA-256 {digest[:16]}..., expected {sha256[:16]}...; it was left as it is: "
             "reinstall the package that brought it, or name another folder"
         )
     return path
 
 
 def locate(file: WeightFile) -> Path:
-    """The verified path of a pinned file inside its package, found without importing the package.
+    """The verified path of a pinned file inside its package, which is not imported.
 
     Raises:
         WeightsMissingError: the package is not installed, or lacks the file.
-        WeightsCorruptError: the file is another one.
+        WeightsCorruptError: the file has other content.
     """
     spec = importlib.util.find_spec(file.package)
     if spec is None or not spec.submodule_search_locations:
@@ -118,52 +130,79 @@ def locate(file: WeightFile) -> Path:
     return verify(Path(spec.submodule_search_locations[0]) / file.path, file.sha256)
 
 
-def build_folder(name: str, files: Mapping[str, Path]) -> Path:
-    """Return a cached folder that holds exactly `files` (file name -> source), by link or copy.
+def build_folder(kind: str, name: str, sources: Mapping[str, Path]) -> Path:
+    """Return a cached folder that holds exactly `sources` and a `manifest.json` of their hashes.
 
-    The folder's name carries the digests, so another version of a file never meets an old folder.
-    It appears whole or not at all.
+    The files are links where the file system has them, so they take no room twice. The folder's name carries the
+    hashes, so another version of a file never meets an old folder. It appears whole or not at all; one that was
+    damaged is built again.
+
+    Args:
+        kind: Subfolder of the cache.
+        name: Beginning of the folder's name.
+        sources: Path inside the folder, with forward slashes -> the verified file.
+
+    Raises:
+        WeightsError: the cache cannot be written to.
+        OSError: a file can be neither linked nor copied, such as on a full disk.
     """
-    digest = hashlib.sha256("".join(f"{n}{sha256_of(p)}" for n, p in sorted(files.items())).encode()).hexdigest()
-    folder = cache_dir() / "packs" / f"{name}-{digest[:12]}"
-    if all(_same(folder / n, p) for n, p in files.items()):
+    digests = {inner: sha256_of(source) for inner, source in sources.items()}
+    folder = folder_for(kind, name, digests)
+
+    def is_complete() -> bool:
+        return (folder / "manifest.json").is_file() and all(_same(folder / n, p) for n, p in sources.items())
+
+    if is_complete():
         return folder
-    with whole_folder(folder, lambda: all(_same(folder / n, p) for n, p in files.items())) as staging:
-        for n, source in files.items():
-            try:
-                os.link(source, staging / n)
-            except OSError:
-                shutil.copyfile(source, staging / n)
+    with atomic_directory(folder, is_complete) as staging:
+        for inner, source in sources.items():
+            (staging / inner).parent.mkdir(parents=True, exist_ok=True)
+            _link(source.resolve(), staging / inner)
+        listing = {"part": name, "files": {inner: {"sha256": digest} for inner, digest in digests.items()}}
+        (staging / "manifest.json").write_text(json.dumps(listing, indent=1), "utf-8")
     return folder
 
 
+def folder_for(kind: str, name: str, digests: Mapping[str, str]) -> Path:
+    """Where `build_folder` puts files with these hashes."""
+    listing = "".join(f"{inner}\0{digest}\n" for inner, digest in sorted(digests.items()))
+    return cache_dir() / kind / f"{name}-{hashlib.sha256(listing.encode()).hexdigest()[:12]}"
+
+
+def _link(source: Path, target: Path) -> None:
+    for method in (os.link, os.symlink):
+        with contextlib.suppress(OSError):
+            method(source, target)
+            return
+    shutil.copyfile(source, target)
+
+
 @contextlib.contextmanager
-def whole_folder(folder: Path, is_whole: Callable[[], bool], *, replace: bool = False) -> Iterator[Path]:
-    """A folder to fill, beside `folder`, that takes its place when the block ends well.
+def atomic_directory(folder: Path, is_complete: Callable[[], bool]) -> Iterator[Path]:
+    """A directory to fill, beside `folder`, that takes its place when the block ends without an error.
 
     Args:
         folder: What is to appear, whole or not at all.
-        is_whole: Whether it is there already; then it stays, for whoever put it there may be loading it.
-        replace: It goes all the same.
+        is_complete: Whether it is there already; then it stays, since whoever put it there may be loading it.
 
     Raises:
-        WeightsError: the folder above cannot be written to.
+        WeightsError: the directory above cannot be written to.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
         raise WeightsError(
-            f"cannot write to the cache {folder.parent} ({error.strerror}); set PORTRAIT_CACHE to a folder that can be"
+            f"cannot write to the cache {folder.parent} ({error.strerror}); set PORTRAIT_CACHE to another folder"
         ) from None
     try:
         yield staging
-        if folder.exists() and (replace or not is_whole()):
+        if folder.exists() and not is_complete():
             shutil.rmtree(folder)
         try:
             os.rename(staging, folder)
-        except OSError:  # it is there
-            if not is_whole():
+        except OSError:  # another process was first
+            if not is_complete():
                 raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -186,15 +225,16 @@ def verify_manifest(folder: Path) -> dict[str, str]:
     A folder without a manifest (a user's own model) is hashed as it is.
 
     Raises:
-        WeightsMissingError, WeightsCorruptError: a listed file is gone or is another one.
+        WeightsMissingError, WeightsCorruptError: a listed file is gone or has other content.
     """
     manifest = folder / "manifest.json"
     if not manifest.is_file():
         return {p.relative_to(folder).as_posix(): sha256_of(p) for p in sorted(folder.rglob("*.safetensors"))}
     try:
-        listed = {
-            str(name): str(entry["sha256"]) for name, entry in json.loads(manifest.read_text("utf-8"))["files"].items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        entries = json.loads(manifest.read_text("utf-8"))["files"].items()
+        digests = {str(name): str(entry["sha256"]) for name, entry in entries}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsCorruptError(f"{manifest} is not a manifest: {error!r}") from None
-    return {name: sha256_of(verify(folder / name, digest)) for name, digest in listed.items()}
+    if strange := [name for name in digests if not is_plain_path(name)]:
+        raise WeightsCorruptError(f"{manifest} lists {strange[0]!r}, which is not a path inside its folder")
+    return {name: sha256_of(verify(folder / name, digest)) for name, digest in digests.items()}

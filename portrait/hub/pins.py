@@ -1,7 +1,8 @@
-"""The lock file: hashes of files that the manifest has none for, as seen on first use."""
+"""The lock file: hashes of files for which the manifest states none, recorded when they are first fetched."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,66 +12,74 @@ from pathlib import Path
 import platformdirs
 
 from portrait.errors import WeightsCorruptError, WeightsError
-from portrait.hub.manifest import Part, PartFile
-
-SHA256 = re.compile(r"[0-9a-f]{64}")
+from portrait.hub.manifest import SHA256, Part
 
 
 def lock_file() -> Path:
-    """Where hashes seen on first use are kept: `PORTRAIT_LOCK`, or weights.lock.json in the user's data folder."""
-    own = os.environ.get("PORTRAIT_LOCK")
-    return Path(own) if own else Path(platformdirs.user_data_dir("portrait", appauthor=False)) / "weights.lock.json"
+    """The lock file's path: `PORTRAIT_LOCK`, or weights.lock.json in the user's data folder."""
+    override = os.environ.get("PORTRAIT_LOCK")
+    return (
+        Path(override)
+        if override
+        else Path(platformdirs.user_data_dir("portrait", appauthor=False)) / "weights.lock.json"
+    )
 
 
-def pins() -> dict[str, str]:
-    """Pin name -> SHA-256 of the lock file; empty when there is none.
+def read_lock() -> dict[str, str]:
+    """Name of a pin -> SHA-256; empty if there is no lock file.
 
     Raises:
         WeightsCorruptError: the file is damaged; it is left as it is.
     """
     path = lock_file()
     try:
-        found = json.loads(path.read_text("utf-8"))["files"]
-        if not all(isinstance(k, str) and SHA256.fullmatch(v) for k, v in found.items()):
+        digests = json.loads(path.read_text("utf-8"))["files"]
+        if not all(re.fullmatch(SHA256, digest) for digest in digests.values()):
             raise ValueError("an entry is not a SHA-256")
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsCorruptError(
             f"the lock file {path} cannot be used ({error!r}); restore it, or move it away to pin anew"
         ) from None
-    return dict(found)
+    return dict(digests)
 
 
-def pinned(part: Part, file: PartFile) -> str:
-    """The SHA-256 that a file must have: the manifest's, else the lock file's, else empty."""
-    return file.sha256 or pins().get(part.pin_name(file), "")
+def expected_digests(part: Part) -> dict[str, str]:
+    """Path of each file of a part -> the SHA-256 it must have: the manifest's, else the lock file's, else empty."""
+    locked = {} if all(file.sha256 for file in part.files) else read_lock()
+    return {file.path: file.sha256 or locked.get(part.pin_name(file), "") for file in part.files}
 
 
-def pin(digests: dict[str, str]) -> None:
-    """Add pins to the lock file, whole or not at all; what is pinned already is never changed.
+def extend_lock(digests: dict[str, str]) -> None:
+    """Add pins to the lock file, all of them or none; a pin is never changed.
+
+    Processes take turns where the file system has locks. Where it has none, a pin of two that are added at the same
+    moment may be lost, and is recorded again by the next verification.
 
     Raises:
         WeightsCorruptError: a name is pinned to another hash.
         WeightsError: the lock file cannot be written.
     """
-    from huggingface_hub.utils import WeakFileLock
+    from filelock import FileLock
 
     path = lock_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with WeakFileLock(path.with_name(f".{path.name}.lock")):
-            known = pins()
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(NotImplementedError):
+                stack.enter_context(FileLock(path.with_name(f".{path.name}.lock")))
+            locked = read_lock()
             for name, digest in digests.items():
-                if known.setdefault(name, digest) != digest:
+                if locked.setdefault(name, digest) != digest:
                     raise WeightsCorruptError(
-                        f"{name} has SHA-256 {digest[:16]}..., but {known[name][:16]}... was pinned on first use in {path}"
+                        f"{name} has SHA-256 {digest[:16]}..., but {locked[name][:16]}... was pinned on first use in {path}"
                     )
             handle, staging = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
             with os.fdopen(handle, "w", encoding="utf-8") as out:
-                json.dump({"version": 1, "files": dict(sorted(known.items()))}, out, indent=1)
+                json.dump({"version": 1, "files": dict(sorted(locked.items()))}, out, indent=1)
             os.replace(staging, path)
     except OSError as error:
         raise WeightsError(
-            f"cannot write the lock file {path} ({error.strerror}); set PORTRAIT_LOCK to a file that can be written"
+            f"cannot write the lock file {path} ({error.strerror}); set PORTRAIT_LOCK to a writable file"
         ) from None

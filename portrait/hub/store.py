@@ -1,11 +1,13 @@
-"""What is on this machine: find files, check them against their pins, lay them out, remove what is not needed."""
+"""What is on this machine: find files, verify them against their pins, lay them out, remove what nothing needs.
+
+Verified files lie in `blobs` of portrait's cache, each under its SHA-256. Files in huggingface_hub's cache and in
+InsightFace's folder are used where they lie and never changed. What is loaded is a folder of links to verified files
+and nothing else, so a file that another program put beside them is never loaded by accident.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -14,32 +16,45 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portrait.errors import WeightsCorruptError, WeightsError, WeightsMissingError
-from portrait.hub.files import sha256_of, whole_folder
+from portrait.hub.files import build_folder, folder_for, sha256_of
 from portrait.hub.manifest import Part, PartFile
-from portrait.hub.pins import pin, pinned, pins
+from portrait.hub.pins import expected_digests, extend_lock
+from portrait.hub.stream import is_abandoned
 from portrait.paths import cache_dir
 
 log = logging.getLogger(__name__)
 
 RESERVE = 512 * 2**20
 """Free bytes that a download leaves on the disk."""
-PARTIAL = ".portrait.incomplete"
 
 
 def hub_cache() -> Path:
-    """huggingface_hub's cache folder, by `HF_HUB_CACHE` or `HF_HOME`."""
+    """huggingface_hub's cache folder, by `HF_HUB_CACHE` or `HF_HOME`; it is only read."""
     from huggingface_hub import constants
 
-    if own := os.environ.get("HF_HUB_CACHE"):
-        return Path(own).expanduser()
+    if override := os.environ.get("HF_HUB_CACHE"):
+        return Path(override).expanduser()
     if home := os.environ.get("HF_HOME"):
         return Path(home).expanduser() / "hub"
     return Path(constants.HF_HUB_CACHE)
 
 
+def blobs() -> Path:
+    """The folder of verified files, each under its SHA-256."""
+    return cache_dir() / "blobs"
+
+
+def downloads() -> Path:
+    """The folder of partial files."""
+    return cache_dir() / "downloads"
+
+
+# ---- find
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """How much of a part is on this machine: files that are here, files in all, bytes that are here."""
+    """How much of a part is on this machine: number of files, and their bytes."""
 
     part: Part
     here: int
@@ -47,45 +62,47 @@ class Status:
 
     @property
     def complete(self) -> bool:
+        """Whether every file is."""
         return self.here == len(self.part.files)
 
 
 def status(part: Part) -> Status:
     """Look for a part's files without hashing them."""
-    found = [path for file in part.files if (path := find_file(part, file)) is not None]
-    return Status(part=part, here=len(found), bytes=sum(path.stat().st_size for path in found))
+    paths = _find_files(part).values()
+    return Status(part=part, here=len(paths), bytes=sum(path.stat().st_size for path in paths))
 
 
 def find_file(part: Part, file: PartFile) -> Path | None:
     """Where a file of a part lies on this machine, not verified; None if it does not."""
-    folder = assembled(part)
-    if folder is not None and (folder / file.path).is_file():
-        return folder / file.path
+    return _find_files(part).get(file.path)
+
+
+def _find_files(part: Part) -> dict[str, Path]:
+    digests = expected_digests(part)
+    candidates = {path: _candidates(part, path, digests) for path in digests}
+    places = {path: next(filter(Path.is_file, paths), None) for path, paths in candidates.items()}
+    return {path: place for path, place in places.items() if place is not None}
+
+
+def _candidates(part: Part, path: str, digests: dict[str, str]) -> Iterator[Path]:
+    """Where a file may lie, best first."""
+    if digests[path]:
+        yield blobs() / digests[path]
+    if all(digests.values()):
+        yield folder_for("models", part.name, digests) / path
     if part.archive:
         root = Path(os.environ.get("INSIGHTFACE_HOME", "~/.insightface")).expanduser() / "models" / part.name
-        places = [root / file.path, root / part.name / file.path]  # antelopev2 unpacks into a folder of its own name
-        return next((place for place in places if place.is_file()), None)
+        yield root / path
+        yield root / part.name / path  # antelopev2 unpacks into a folder of its own name
+        return
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(part.repo, file.path, cache_dir=hub_cache(), revision=part.revision)
-    return Path(found) if isinstance(found, str) else None
+    cached = try_to_load_from_cache(part.repo, path, cache_dir=hub_cache(), revision=part.revision)
+    if isinstance(cached, str):
+        yield Path(cached)
 
 
-def assembled(part: Part) -> Path | None:
-    """The folder of verified links, if every hash is known and the folder was built; its name carries the hashes."""
-    known = pins() if any(not file.sha256 for file in part.files) else {}
-    digests = {file.path: file.sha256 or known.get(part.pin_name(file), "") for file in part.files}
-    folder = folder_of(part, digests)
-    return folder if all(digests.values()) and (folder / "manifest.json").is_file() else None
-
-
-def _is_whole(part: Part, folder: Path) -> bool:
-    return all((folder / name).is_file() for name in ("manifest.json", *(file.path for file in part.files)))
-
-
-def folder_of(part: Part, digests: dict[str, str]) -> Path:
-    mark = hashlib.sha256("".join(f"{n}\0{d}\n" for n, d in sorted(digests.items())).encode()).hexdigest()
-    return cache_dir() / "models" / f"{part.name}-{mark[:12]}"
+# ---- verify and lay out
 
 
 def verify_part(part: Part) -> dict[str, str]:
@@ -96,137 +113,126 @@ def verify_part(part: Part) -> dict[str, str]:
 
     Raises:
         WeightsMissingError: files are not on this machine; says how to get them.
-        WeightsCorruptError: a file is another one. Nothing is deleted.
+        WeightsCorruptError: a file has other content. Nothing is deleted.
     """
-    places = {file: find_file(part, file) for file in part.files}
-    if missing := [file for file, place in places.items() if place is None]:
-        raise WeightsMissingError(
-            f"{part.name}: {len(missing)} of {len(part.files)} files are not on this machine, such as "
-            f"{missing[0].path}{_size_note(missing)}; run: portrait weights fetch {part.name}"
-        )
-    return _checked(part, {file: place for file, place in places.items() if place is not None})
-
-
-def _checked(part: Part, places: dict[PartFile, Path]) -> dict[str, str]:
-    digests, first_seen = {}, {}
-    for file, place in places.items():
-        digests[file.path] = seen = sha256_of(place.resolve())
-        wanted = pinned(part, file)
-        if wanted and seen != wanted:
-            raise WeightsCorruptError(
-                f"{place} has SHA-256 {seen[:16]}..., expected {wanted[:16]}... for {part.origin}; it was left as it "
-                f"is. To download it again: portrait weights fetch --force {part.name}"
-            )
-        if not wanted:
-            first_seen[part.pin_name(file)] = seen
-    if first_seen:
-        pin(first_seen)
-        log.info("%s: %d file(s) pinned on first use", part.name, len(first_seen))
-    return digests
+    return {path: sha256_of(place.resolve()) for path, place in _verified(part).items()}
 
 
 def part_folder(part: Part) -> Path:
     """Return a folder that holds exactly the verified files of a part, under their own paths, and `manifest.json`.
 
-    The files are links where the file system has them, so they take no room twice.
-
     Raises:
         WeightsMissingError, WeightsCorruptError: as `verify_part`.
+        WeightsError: the folder cannot be written.
     """
-    digests = verify_part(part)
-    folder = folder_of(part, digests)
-    if _is_whole(part, folder):
-        return folder
-    with staged(part, folder) as staging:
-        for file in part.files:
-            source = find_file(part, file)
-            if source is None:
-                raise WeightsMissingError(f"{part.name}: {file.path} went away while it was used; try again")
-            target = staging / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _link(source.resolve(), target)
-        write_list(part, digests, staging)
-    return folder
-
-
-def write_list(part: Part, digests: dict[str, str], folder: Path) -> None:
-    listed = {name: {"sha256": digest} for name, digest in digests.items()}
-    (folder / "manifest.json").write_text(json.dumps({"part": part.name, "files": listed}, indent=1), "utf-8")
-
-
-@contextlib.contextmanager
-def staged(part: Part, folder: Path, *, replace: bool = False) -> Iterator[Path]:
-    """`weights.whole_folder` for a part's files and `manifest.json`; a full disk is said as such."""
+    places = _verified(part)
     try:
-        with whole_folder(folder, lambda: _is_whole(part, folder), replace=replace) as staging:
-            yield staging
+        return build_folder("models", part.name, places)
     except OSError as error:
-        raise disk_error(error, folder.parent) from None
+        raise disk_error(error, cache_dir()) from None
 
 
-def _link(source: Path, target: Path) -> None:
-    for way in (os.link, os.symlink, shutil.copyfile):
-        with contextlib.suppress(OSError):
-            way(source, target)
-            return
-    raise OSError(errno.EIO, f"cannot link or copy {source}")
+def _verified(part: Part) -> dict[str, Path]:
+    places = _find_files(part)
+    if missing := [file for file in part.files if file.path not in places]:
+        size = sum(file.bytes for file in missing)
+        raise WeightsMissingError(
+            f"{part.name}: {len(missing)} of {len(part.files)} files are not on this machine, such as "
+            f"{missing[0].path}{f' ({format_size(size)})' if size else ''}; run: portrait weights fetch {part.name}"
+        )
+    expected = expected_digests(part)
+    first_seen = {}
+    for file in part.files:
+        place, wanted = places[file.path], expected[file.path]
+        digest = sha256_of(place.resolve())
+        if not wanted:
+            first_seen[part.pin_name(file)] = digest
+        elif digest != wanted:
+            raise WeightsCorruptError(
+                f"{file.path} has SHA-256 {digest[:16]}..., expected {wanted[:16]}... for {part.origin}; {place} was left "
+                f"as it is. To download it again: portrait weights fetch --force {part.name}"
+            )
+    if first_seen:
+        extend_lock(first_seen)
+        log.info("%s: %d file(s) pinned on first use", part.name, len(first_seen))
+    return places
+
+
+def add_blob(path: Path, digest: str) -> None:
+    """Move a verified file into the store."""
+    blobs().mkdir(parents=True, exist_ok=True)
+    try:
+        os.replace(path, blobs() / digest)
+    except OSError:  # another process may have been first, or may have it open
+        if not (blobs() / digest).is_file() or sha256_of(blobs() / digest) != digest:
+            raise
+
+
+# ---- the disk
+
+
+def free_bytes() -> int:
+    """Free bytes on the disk of the cache, which need not exist yet."""
+    return shutil.disk_usage(next(p for p in (cache_dir(), *cache_dir().absolute().parents) if p.exists())).free
+
+
+def check_disk(needed: int) -> None:
+    """Refuse a download for which the disk of the cache has too little room.
+
+    Raises:
+        WeightsError: says how many bytes are needed and free.
+    """
+    free = free_bytes()
+    if needed and needed + RESERVE > free:
+        raise WeightsError(
+            f"{format_size(needed)} are needed in {cache_dir()}, {format_size(free)} are free (and {format_size(RESERVE)} "
+            "stay free); free some space, or set PORTRAIT_CACHE to a folder on another disk"
+        )
 
 
 def disk_error(error: OSError, folder: Path, what: str = "") -> WeightsError:
-    about = f" for {what}" if what else ""
+    """The error to raise for one of the disk."""
+    purpose = f" for {what}" if what else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return WeightsError(
-            f"the disk of {folder} is full{about}; free some space, or set HF_HOME or PORTRAIT_CACHE to another disk, "
-            "then run the same command again: it goes on where this one ended"
+            f"the disk of {folder} is full{purpose}; free some space, or set PORTRAIT_CACHE to a folder on another disk, "
+            "then run the same command again: it resumes where this one ended"
         )
-    return WeightsError(f"cannot write to {folder}{about}: {error.strerror or error}")
+    return WeightsError(f"cannot write to {folder}{purpose}: {error.strerror or error}")
 
 
-def check_disk(needed: dict[Path, int]) -> None:
-    """Raises WeightsError if a disk has too little room for what comes to the folders on it."""
-    disks: dict[int, list[Path]] = {}
-    for folder in needed:
-        place = next(p for p in (folder, *folder.parents) if p.exists())
-        disks.setdefault(place.stat().st_dev, []).append(folder)
-    for folders in disks.values():
-        total = sum(needed[folder] for folder in folders)
-        free = shutil.disk_usage(next(p for p in (folders[0], *folders[0].parents) if p.exists())).free
-        if total and total + RESERVE > free:
-            raise WeightsError(
-                f"{_gib(total)} are needed in {' and '.join(map(str, folders))}, {_gib(free)} are free (and "
-                f"{_gib(RESERVE)} stay free); free some space, or set HF_HOME or PORTRAIT_CACHE to another disk"
-            )
-
-
-def _gib(size: int) -> str:
+def format_size(size: int) -> str:
+    """Bytes in MiB or GiB."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**29 else f"{size / 2**20:.1f} MiB"
 
 
-def _size_note(files: Iterable[PartFile]) -> str:
-    size = sum(file.bytes for file in files)
-    return f" ({_gib(size)})" if size else ""
+# ---- prune
 
 
 def leftovers(parts: Iterable[Part], *, everything: bool = False) -> list[Path]:
-    """What of our own cache no part needs any more: broken-off downloads and folders of other versions.
+    """What nothing in portrait's cache needs: interrupted downloads, and files and folders of other versions.
 
     Args:
-        parts: The parts that are kept.
-        everything: Also the folders that are in use, and every pickled adapter's copy as safetensors; they are built
-            anew from the hub's cache, archives are downloaded again.
+        parts: Parts to keep.
+        everything: Keep none, nor the copies of pickled adapters; they are downloaded and converted again.
 
     Returns:
-        Files and folders under `cache_dir()`, and what broken-off downloads of ours left in huggingface_hub's cache;
-        nothing else of that cache, which is shared with other programs.
+        Files and folders under `cache_dir()`. A file that is being downloaded is not among them.
     """
-    keep = set() if everything else {folder for part in parts if (folder := assembled(part)) is not None}
-    found = []
-    for place in (cache_dir() / "models", cache_dir() / "downloads", cache_dir() / "adapters"):
-        if not place.is_dir():
-            continue
-        whole = place.name == "adapters" and not everything
-        found += [path for path in sorted(place.iterdir()) if path not in keep and not whole]
-    return found + sorted(hub_cache().glob(f"models--*/blobs/*{PARTIAL}"))
+    keep: set[Path] = set()
+    for part in () if everything else parts:
+        digests = expected_digests(part)
+        keep |= {blobs() / digest for digest in digests.values()} | {folder_for("models", part.name, digests)}
+    places = [*_entries(cache_dir() / "models"), *_entries(blobs())]
+    if everything:
+        places += _entries(cache_dir() / "adapters")
+    return [path for path in places if path not in keep] + [
+        path for path in _entries(downloads()) if is_abandoned(path)
+    ]
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def prune(parts: Iterable[Part], *, everything: bool = False) -> list[Path]:

@@ -1,23 +1,53 @@
-"""Download one address into one file: resumed, counted, limited, and stopped on demand."""
+"""Download one address into a file of this process's own: resumed, counted, limited, and stopped on demand.
+
+Interrupted downloads are resumed, within a run and by the next one. A run that fails hands its partial file on as
+`KEY.part`, and the next run takes it over by renaming it; the file of a process that was killed is taken over when
+nothing was written to it for five minutes. Since a rename is atomic and every process writes to a file of its own,
+processes that fetch the same file at once need no locks, which some file systems only pretend to have; each of them
+downloads the file.
+
+The server is not trusted: bodies of redirects and of errors are never read, nothing is decompressed, and a body that
+is longer than its pin, or that drips, is cut off.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import stat
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from httpx2 import Response
 
 log = logging.getLogger(__name__)
 
-_RETRIES, _PROGRESS = 5, 2**16  # so many connections in a row may bring fewer bytes than this
-_SLOWEST, _PATIENCE = 1024, 30.0  # bytes a second over so many seconds: below, the connection is given up
-_BUSY = (408, 429, 500, 502, 503, 504)
+ABANDONED = 300.0
+"""Seconds without a write after which a partial file belongs to nobody; a live download never pauses that long."""
+_MAX_FAILURES = 5  # connections in a row that bring fewer than _PROGRESS bytes
+_PROGRESS = 2**16
+_MIN_RATE, _RATE_WINDOW = 1024, 30.0  # bytes a second, over so many seconds: slower connections are closed
+_MAX_REDIRECTS = 20
+_TRANSIENT = (408, 429, 500, 502, 503, 504)
 
 Report = Callable[[str, int, int], None]
-"""Called with (file, bytes done, bytes in all); from several threads."""
+"""Called with (file, bytes done, bytes in all or 0); from several threads."""
+
+
+class AnswerError(Exception):
+    """The server answered, but not with the file; the text follows the name of the server."""
+
+    def __init__(self, text: str, *, transient: bool = False) -> None:
+        """Keep the text, and whether another try may help."""
+        super().__init__(text)
+        self.transient = transient
 
 
 class TooLongError(Exception):
@@ -25,121 +55,199 @@ class TooLongError(Exception):
 
 
 class StoppedError(Exception):
-    """Another download failed, or the user stopped them."""
+    """Another download failed, or the user stopped all of them."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Meter:
-    """Counts bytes: reports them, and stops a download that grows beyond `limit`, or on demand."""
+    """Counts the bytes of one download.
 
-    def __init__(self, name: str, total: int, limit: int, report: Report | None, stop: threading.Event) -> None:
-        self.name, self.total, self.limit, self.report, self.stop = name, total, limit, report, stop
+    Args:
+        name: Of the file, for reports.
+        size: Bytes in all; 0 if nobody knows.
+        limit: Bytes that may come at most.
+        report: Progress.
+        stop: Set to stop the download.
+    """
 
-    def at(self, done: int) -> None:
+    name: str
+    size: int
+    limit: int
+    report: Report | None
+    stop: threading.Event
+
+    def update(self, done: int) -> None:
+        """Report `done` bytes.
+
+        Raises:
+            TooLongError, StoppedError: the download must end here.
+        """
         if done > self.limit:
             raise TooLongError(f"more than {self.limit} bytes came")
         if self.stop.is_set():
             raise StoppedError
         if self.report is not None:
-            self.report(self.name, done, self.total)
+            self.report(self.name, done, self.size)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but not longer than until the download is stopped.
+
+        Raises:
+            StoppedError: it was.
+        """
+        if self.stop.wait(seconds):
+            raise StoppedError
 
 
-def stream(url: str, partial: Path, size: int, headers: dict[str, str], meter: Meter) -> None:
-    """Download `url` into `partial`, going on where it ends; what arrived stays when it fails.
-
-    Args:
-        url: Asked anew for each connection, since the addresses it redirects to expire.
-        partial: What arrived before, or nothing.
-        size: Bytes in all; 0 if nobody knows.
-        headers: Of each request; the authorization does not follow a redirect to another host.
-        meter: Called with the bytes so far as they come.
-
-    Raises:
-        httpx2.HTTPError, HfHubHTTPError: after `_RETRIES` connections in a row that brought next to nothing, or as
-            many that began anew, whatever came in between.
-        TooLongError: the file was removed.
-    """
-    import httpx2
-    from huggingface_hub import constants
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils import get_session, hf_raise_for_status
-
-    failures = restarts = 0
-    with partial.open("ab") as out:
-        if size and out.tell() > size:
-            _empty(out)
-        while not size or out.tell() < size:
-            have = out.tell()
-            ask = headers | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-            try:
-                with get_session().stream(
-                    "GET", url, headers=ask, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, follow_redirects=True
-                ) as answer:
-                    if answer.status_code == 416:  # what is here is not the beginning of what is there
-                        restarts += 1
-                        _empty(out)
-                        raise httpx2.RemoteProtocolError(f"there is no byte {have}")
-                    if answer.is_error:  # without its body, which may be endless
-                        about = {k: v for k, v in answer.headers.items() if k.startswith("x-error")}
-                        hf_raise_for_status(
-                            httpx2.Response(answer.status_code, headers=about, content=b"", request=answer.request)
-                        )
-                    if have and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                        restarts += 1
-                        _empty(out)
-                    _receive(answer, out, meter)
-                if not size or out.tell() >= size:
-                    return
-                raise httpx2.RemoteProtocolError("the connection ended too early")
-            except (httpx2.TransportError, HfHubHTTPError) as error:
-                failures = 0 if out.tell() - have >= _PROGRESS else failures + 1
-                busy = not isinstance(error, HfHubHTTPError) or error.response.status_code in _BUSY
-                if not busy or max(failures, restarts) > _RETRIES:
-                    raise
-                log.info("%s: %s; going on at byte %d", url, error, out.tell())
-                if meter.stop.wait(min(8.0, 0.25 * 2**failures)):
-                    raise StoppedError from None
-            except TooLongError:
-                _empty(out)
-                raise
-
-
-def _empty(out: Any) -> None:
-    out.seek(0)
-    out.truncate()
-
-
-def _receive(answer: Any, out: Any, meter: Meter) -> None:
-    """Write what comes, as it comes. A connection slower than `_SLOWEST` is a broken one."""
-    import httpx2
-
-    since, mark = time.monotonic(), out.tell()
-    for block in answer.iter_bytes():
-        meter.at(out.tell() + len(block))
-        out.write(block)
-        if (now := time.monotonic()) - since >= _PATIENCE:
-            if out.tell() - mark < _SLOWEST * _PATIENCE:
-                raise httpx2.ReadTimeout(f"fewer than {_SLOWEST} bytes a second came")
-            since, mark = now, out.tell()
+# ---- the partial file
 
 
 @contextlib.contextmanager
-def locked(path: Path, stop: threading.Event) -> Iterator[None]:
-    """One process at a time, by huggingface_hub's own lock; waiting ends on demand."""
-    from filelock import Timeout
-    from huggingface_hub.utils import WeakFileLock
+def partial_file(folder: Path, key: str) -> Iterator[Path]:
+    """A path for this process alone, at which an earlier run's partial file lies if there is one.
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as held:
-        while True:
+    When the block fails, what lies there is left for the next run; when it ends well, it is removed.
+
+    Args:
+        folder: Where partial files are kept.
+        key: Name of the content; plain characters.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, handed_on = folder / f"{key}.{uuid.uuid4().hex}.live", folder / f"{key}.part"
+    for leftover in [handed_on, *(live for live in folder.glob(f"{key}.*.live") if is_abandoned(live))]:
+        with contextlib.suppress(OSError):  # another process was first
+            os.rename(leftover, path)
+            break
+    try:
+        yield path
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if path.lstat().st_size:
+                os.replace(path, handed_on)
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether no process writes to a partial file any more."""
+    try:
+        return path.suffix != ".live" or time.time() - path.lstat().st_mtime > ABANDONED
+    except OSError:
+        return False
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a partial file, which is never a link: a link would write to somebody else's file."""
+    with contextlib.suppress(FileNotFoundError):
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            path.unlink()
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "r+b")
+
+
+# ---- the download
+
+
+def download(url: str, path: Path, meter: Meter, token: str = "") -> None:
+    """Download `url` into `path`, resuming where the file ends.
+
+    Args:
+        url: Requested anew for each connection, since the addresses it redirects to expire.
+        path: From `partial_file`.
+        meter: Called as bytes arrive.
+        token: Of the hub; it does not follow a redirect to another host.
+
+    Raises:
+        httpx2.RequestError, httpx2.InvalidURL, AnswerError: the file cannot be had, or too many connections in a row
+            broke off before they got further than those before.
+        TooLongError: more came than `meter` allows; nothing is kept.
+        StoppedError: on demand.
+        OSError: the file cannot be written.
+    """
+    import httpx2
+
+    furthest = failures = 0
+    with _open(path) as out:
+        start = out.seek(0, os.SEEK_END)
+        while start < meter.size or not meter.size:
             try:
-                held.enter_context(WeakFileLock(path, timeout=0.5))
-                break
-            except Timeout:
-                if stop.is_set():
-                    raise StoppedError from None
-        yield
+                os.utime(path)  # a sign of life while nothing comes
+                _append(url, out, start, meter, token)
+                return
+            except (httpx2.TransportError, AnswerError) as error:
+                start = out.seek(0, os.SEEK_END)
+                failures = 0 if start >= furthest + _PROGRESS else failures + 1
+                furthest = max(furthest, start)
+                hopeless = isinstance(error, AnswerError) and not error.transient
+                if hopeless or failures > _MAX_FAILURES:
+                    raise
+                log.info("%s: %s; resuming at byte %d", url, error, start)
+                meter.wait(min(8.0, 0.25 * 2**failures))
+            except TooLongError:
+                out.truncate(0)
+                raise
 
 
-def short(error: BaseException) -> str:
-    """An error of the network in a few words, on one line."""
-    return " ".join(f"{type(error).__name__} {error}".split())[:120]
+def _append(url: str, out: BinaryIO, start: int, meter: Meter, token: str) -> None:
+    """Append what one connection brings to the first `start` bytes.
+
+    Raises:
+        httpx2.TransportError: it ended too early.
+    """
+    import httpx2
+
+    headers = {"Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    with _request(url, headers) as response:
+        if response.status_code not in (200, 206, 416):
+            raise AnswerError(f"answered {response.status_code}", transient=response.status_code in _TRANSIENT)
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise AnswerError("sent a compressed body")
+        if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            out.truncate(out.seek(0))  # what is here is not the beginning of that file, or the server cannot resume
+        if response.status_code == 416:
+            raise httpx2.RemoteProtocolError(f"there is no byte {start}")
+        _receive(response, out, meter)
+    if out.tell() < meter.size:
+        raise httpx2.RemoteProtocolError("the connection ended too early")
+
+
+def _receive(response: Response, out: BinaryIO, meter: Meter) -> None:
+    """Write the body as it comes, not decoded."""
+    import httpx2
+
+    window_start, window_bytes = time.monotonic(), 0
+    for block in response.iter_raw():
+        meter.update(out.tell() + len(block))
+        out.write(block)
+        window_bytes += len(block)
+        if (now := time.monotonic()) - window_start >= _RATE_WINDOW:
+            if window_bytes < _MIN_RATE * _RATE_WINDOW:
+                raise httpx2.ReadTimeout(f"fewer than {_MIN_RATE} bytes a second came")
+            window_start, window_bytes = now, 0
+
+
+@contextlib.contextmanager
+def _request(url: str, headers: dict[str, str]) -> Iterator[Response]:
+    """Send a GET request; its body has not been read yet, and those of redirects never are."""
+    import httpx2
+    from huggingface_hub import constants, get_session
+
+    for _ in range(_MAX_REDIRECTS):
+        with get_session().stream(
+            "GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, follow_redirects=False
+        ) as response:
+            if not response.has_redirect_location:
+                yield response
+                return
+            target = response.url.join(response.headers["Location"])
+            if (target.scheme, target.host, target.port) != (response.url.scheme, response.url.host, response.url.port):
+                headers = {name: value for name, value in headers.items() if name != "Authorization"}
+        url = str(target)
+    raise httpx2.TooManyRedirects(f"more than {_MAX_REDIRECTS} redirects")
