@@ -77,7 +77,7 @@ def main() -> None:
                     "open": timed(lambda: Ledger.open(Path(folder)).close()),
                     "counts (after each job)": timed(ledger.counts),
                     "counts by style (status)": timed(ledger.counts_by_style),
-                    "reasons of all attempts (status)": timed(ledger.reasons, 3),
+                    "reasons of all attempts (status)": timed(ledger.count_reasons, 3),
                     "next batch of a run": timed(lambda: ledger.next_batch(-1, 8)),
                     "write a job with its attempts": timed(lambda: ledger.end(last, "pending", attempts=tries)),
                     "attempts of one job": timed(lambda: ledger.attempts(last.id)),

@@ -114,8 +114,9 @@ def _heading(name: str, field: FieldInfo | None) -> str:
     return f"[{name}]" if _model_in(field.annotation) or get_origin(field.annotation) is dict else name
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if hasattr(annotation, "model_fields"):
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    """The model in an annotation such as `tuple[Model, ...]`, if there is one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_model_in, get_args(annotation))), None)
 

@@ -22,17 +22,18 @@ import cv2
 import numpy as np
 import pytest
 
-from portrait.campaign.engines import Batch, LocalEngine, Worker
+from portrait.campaign.engines import LocalEngine
 from portrait.campaign.enter import load_recipes
-from portrait.campaign.export import export_run, prune_run
+from portrait.campaign.export import export_run
 from portrait.campaign.keys import seed_of, shared_ingredients
-from portrait.campaign.ledger import Counts, Ledger, pack
+from portrait.campaign.ledger import Counts, Ledger, pack_embeddings
 from portrait.campaign.lock import exclusive_lock
 from portrait.campaign.people import safe_name
 from portrait.campaign.plan import PlannedPicture, plan_from, read_plan, template
-from portrait.campaign.rates import _file as rates_file
-from portrait.campaign.rates import forecast, measured_rates, remember
+from portrait.campaign.prune import prune_run
+from portrait.campaign.rates import forecast, measured_rates, rates_file, remember
 from portrait.campaign.run import Progress, run_campaign
+from portrait.campaign.worker import Batch, Worker
 from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
 from portrait.images import Photo, pixels_sha256, read_photo, write_picture
 from portrait.judge.gallery import Gallery
@@ -273,7 +274,7 @@ def test_a_failed_photo_never_stops_the_run(tmp_path: Path) -> None:
     assert counts.failed == 6
     assert counts.accepted + counts.rejected == 4
     with Ledger.open(tmp_path / "run") as ledger:
-        why = {p["name"]: p["failure"] for p in ledger.subjects()}
+        why = {p.name: p.failure for p in ledger.subjects()}
     assert why["p00"] is None
     assert "no face above" in why["nobody"]
     assert "not a picture that can be read" in why["broken"]
@@ -444,9 +445,9 @@ def test_judges_of_another_recipe_do_not_forget_what_the_first_knew(tmp_path: Pa
     with Ledger.create(tmp_path) as ledger, ledger.transaction():
         ledger.put_subjects([("anna", [{"path": "a.jpg", "sha256": "0"}], {})])
         ledger.put_jobs([("k", PlannedPicture(subject="anna", recipe="mini", style="oil", axes=(), variant=0))])
-        ledger.seen("anna", {"arcface": unit(1), "dlib": unit(0, 1)})
-        ledger.seen("anna", {"dlib": unit(0, 0, 1)})
-        ledger.seen("anna", {})
+        ledger.put_faces("anna", {"arcface": unit(1), "dlib": unit(0, 1)})
+        ledger.put_faces("anna", {"dlib": unit(0, 0, 1)})
+        ledger.put_faces("anna", {})
         (anna,) = ledger.subjects()
     assert anna["embeddings"]["arcface"][0] == 1
     assert anna["embeddings"]["dlib"][2] == 1
@@ -582,7 +583,7 @@ def test_a_share_of_photos_that_goes_away_stops_the_run_and_costs_nobody_anythin
     away.rename(photos)
     with Ledger.open(tmp_path / "run") as ledger:
         assert (ledger.counts().done, ledger.counts().failed, ledger.counts().pending) == (4, 0, 20)
-        assert not any(person["failure"] for person in ledger.subjects())
+        assert not any(person.failure for person in ledger.subjects())
     counts = run(plan, tmp_path / "run")
     assert (counts.failed, counts.pending, counts.done) == (0, 0, 24)
 
@@ -687,7 +688,7 @@ def test_a_portrait_that_is_more_like_somebody_else_of_the_campaign_is_swapped(
     swapped = {stem for stem, (_, reasons, _) in found.items() if "swapped" in reasons}  # type: ignore[operator]
     assert 0 < len(swapped) < 24
     with Ledger.open(tmp_path / "run") as ledger:
-        people = {p["name"]: p["embeddings"] for p in ledger.subjects()}
+        people = {p.name: p.embeddings for p in ledger.subjects()}
         for job in ledger.jobs():
             done = ledger.result(job.id) or pytest.fail("no result")
             record, seen = done.record, done.embeddings
@@ -735,11 +736,11 @@ def test_a_run_killed_before_it_judged_everybody_is_judged_before_anybody_sees_i
     with exclusive_lock(killed):  # somebody works on it: it is said, and nothing is written
         exported = export_run(killed, tmp_path / "delivery")
         now = read_run(killed)
-        assert not exported.settled
+        assert not exported.finalized
         assert "were not judged against everybody" in compare(now, now)[1].why
     if door == "export":
         again = export_run(killed, tmp_path / "delivery")
-        assert again.settled
+        assert again.finalized
         assert again.removed == exported.files - again.files > 0
         kept = {str(p.relative_to(tmp_path / "delivery")) for p in (tmp_path / "delivery").rglob("*.png")}
         assert len(kept) == sum(state == "accepted" for state, *_ in found.values())
@@ -942,9 +943,9 @@ def test_nothing_is_left_of_the_face_of_whoever_was_removed(tmp_path: Path, how:
     plan = write_campaign(tmp_path, people=3, styles=("oil",), max_attempts=1)
     run(plan, tmp_path / "run")
     with Ledger.open(tmp_path / "run") as ledger:
-        gone = next(person for person in ledger.subjects() if person["name"] == "p02")
+        gone = next(person for person in ledger.subjects() if person.name == "p02")
         job = next(job for job in ledger.jobs() if job.picture.subject == "p02")
-        faces = [pack(gone["embeddings"]), pack(ledger.seen_in(job.id))]
+        faces = [pack_embeddings(gone.embeddings), pack_embeddings(ledger.embeddings_of(job.id))]
     if how == "dropped":
         (tmp_path / "people" / "p02.png").unlink()
         run(plan, tmp_path / "run", accept_changes=True)
@@ -1036,8 +1037,8 @@ def test_the_reasons_of_all_attempts_are_counted_without_a_look_at_accepted_ones
     run(write_campaign(tmp_path, people=6), tmp_path / "run")
     with Ledger.open(tmp_path / "run") as ledger:
         found = Counter(r for job in ledger.jobs() for a in ledger.attempts(job.id) for r in a.reasons)
-        assert ledger.reasons() == dict(found) != {}
-    asked = [counting(tmp_path / "run", Ledger.reasons)]
+        assert ledger.count_reasons() == dict(found) != {}
+    asked = [counting(tmp_path / "run", Ledger.count_reasons)]
     with database(tmp_path / "run") as connection:
         for n in range(1000):
             connection.execute(
@@ -1045,10 +1046,10 @@ def test_the_reasons_of_all_attempts_are_counted_without_a_look_at_accepted_ones
                 "FROM attempts WHERE accepted = 1 LIMIT 1",
                 (100 + n,),
             )
-    asked.append(counting(tmp_path / "run", Ledger.reasons))
+    asked.append(counting(tmp_path / "run", Ledger.count_reasons))
     assert asked[1] <= asked[0] + 1, asked
     with Ledger.open(tmp_path / "run") as ledger:
-        assert ledger.reasons() == dict(found)
+        assert ledger.count_reasons() == dict(found)
 
 
 def test_pictures_can_be_read_back(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 import portrait.report.page as page_module
-from portrait.campaign.export import plain_cell, prune_run
+from portrait.campaign.export import plain_cell
 from portrait.campaign.files import before_file
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
+from portrait.campaign.prune import prune_run
 from portrait.campaign.run import run_campaign
 from portrait.cli.main import main
 from portrait.errors import CampaignError, EvaluationError, SettingsError, TooFewPairsError
@@ -585,7 +586,7 @@ def test_what_is_no_run_is_said_so(tmp_path: Path) -> None:
 def test_without_embeddings_the_rest_of_the_report_stands(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "run", tmp_path / "run")
     with Ledger.open(tmp_path / "run") as ledger:
-        assert ledger.forget() > 0
+        assert ledger.clear_embeddings() > 0
     report = compute_report(read_run(tmp_path / "run"))
     assert report.verification == ()
     assert report.same_person is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 MISSING = "missing:"
 """Begins what stands for the SHA-256 of a photo that cannot be read."""
+_MAX_CHANGES = 6
+"""So many changes of a plan are named in a message."""
 
 
 def load_recipes(plan: Plan) -> tuple[dict[str, Recipe], dict[str, str]]:
@@ -42,135 +44,147 @@ def plan_of(folder: Path) -> Plan:
     return read_plan(Path(source))
 
 
-def note_environment(ledger: Ledger, now: dict[str, Any]) -> None:
+def note_environment(ledger: Ledger, environment: dict[str, Any]) -> None:
+    """Keep what a run's pictures are made with, and warn where it is no longer what the run was begun with."""
     before = ledger.get("environment")
     if before is None:
-        ledger.set("environment", now)
-    elif before != now:
+        ledger.set("environment", environment)
+    elif before != environment:
         log.warning(
-            "this run was begun with other libraries or another processor; pictures made from now on may differ from the "
-            "earlier ones by rounding: %s",
-            ", ".join(_differences(before, now)),
+            "this run was begun with other libraries or another processor; pictures made from now on may differ from "
+            "the earlier ones by rounding: %s",
+            ", ".join(_differences(before, environment)),
         )
 
 
 def enter_plan(
-    plan: Plan, recipes: Mapping[str, Recipe], found: Mapping[str, Any], ledger: Ledger, accept_changes: bool
+    plan: Plan, recipes: Mapping[str, Recipe], ingredients: Mapping[str, Any], ledger: Ledger, *, accept_changes: bool
 ) -> None:
-    """Put the plan's people and jobs into the ledger; refuse a plan that would change what was begun."""
+    """Put the plan's people and jobs into the ledger; refuse a plan that would change what was begun.
+
+    Args:
+        plan: Of the run.
+        recipes: The plan's recipes by name.
+        ingredients: Recipe name -> what moves its pictures, as `worker.Fingerprint.recipe` says it.
+        ledger: Of the run.
+        accept_changes: Drop what the plan no longer names.
+
+    Raises:
+        SettingsError: two people are one photo, or two jobs one picture or one file.
+        PlanChangedError: the plan would drop or change jobs of the run.
+    """
     photos = {person.name: [_photo_digest(path) for path in person.photos] for person in plan.people}
-    _require_different(photos)
+    _require_different_photos(photos)
     shared = shared_ingredients(plan.settings)
     jobs = [
-        (job_key(picture, shared, found[picture.recipe], photos[picture.subject]), picture)
+        (job_key(picture, shared, ingredients[picture.recipe], photos[picture.subject]), picture)
         for picture in plan.pictures(recipes)
     ]
-    _require_own_files(jobs)
+    _require_different_files(jobs)
     snapshot = {
         "settings": shared,
-        "recipes": dict(found),
+        "recipes": dict(ingredients),
         "photos": photos,
         "variants": plan.variants,
         "axes": plan.axes,
     }
-    known = ledger.keys()
-    gone = {key: stem for key, (stem, state) in known.items() if state != "failed"} if known else {}
-    for key, _ in jobs:
-        gone.pop(key, None)
-    if gone and not accept_changes:
-        raise PlanChangedError(_explain(ledger, snapshot, known, gone))
+    if not accept_changes:
+        _require_same_jobs(ledger, {key for key, _ in jobs}, snapshot)
     with ledger.transaction():
         ledger.put_subjects(
-            (
-                person.name,
-                [
-                    {"path": str(p.resolve()), "sha256": d}
-                    for p, d in zip(person.photos, photos[person.name], strict=True)
-                ],
-                person.columns,
-            )
-            for person in plan.people
+            (person.name, _photo_entries(person.photos, photos[person.name]), person.columns) for person in plan.people
         )
         ledger.put_jobs(jobs)
-        ledger.set("settled", False)
+        ledger.set("finalized", False)
         ledger.set("snapshot", snapshot)
         ledger.set("name", plan.name)
         ledger.set("plan_path", str(plan.path.resolve()) if plan.path else "")
         ledger.set("sizes", list(plan.sizes))
 
 
-def _explain(
-    ledger: Ledger, snapshot: dict[str, Any], known: Mapping[str, tuple[str, str]], gone: Mapping[str, str]
-) -> str:
-    now = json.loads(json.dumps(snapshot))
-    changes = _differences(ledger.get("snapshot") or {}, now)
-    made = sum(known[key][1] in ("accepted", "rejected") for key in gone)
-    shown = "; ".join(changes[:6]) + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
-    return (
-        f"the plan is not the one that {ledger.folder} was begun with: {shown or 'fewer people, styles or variants'}. "
-        f"{len(gone)} of {len(known)} jobs would be dropped or other pictures, {made} of them are made. Name another "
+def _photo_entries(paths: Sequence[Path], digests: Sequence[str]) -> list[dict[str, str]]:
+    return [{"path": str(path.resolve()), "sha256": digest} for path, digest in zip(paths, digests, strict=True)]
+
+
+def _require_same_jobs(ledger: Ledger, keys: Collection[str], snapshot: Mapping[str, Any]) -> None:
+    """Every job of the run that did not fail is still one of the plan's."""
+    jobs = ledger.keys()
+    dropped = {key: state for key, (_, state) in jobs.items() if state != "failed" and key not in keys}
+    if not dropped:
+        return
+    changes = _differences(ledger.get("snapshot") or {}, json.loads(json.dumps(snapshot)))
+    text = "; ".join(changes[:_MAX_CHANGES]) or "fewer people, styles or variants"
+    if len(changes) > _MAX_CHANGES:
+        text += f"; and {len(changes) - _MAX_CHANGES} more"
+    made = sum(state in ("accepted", "rejected") for state in dropped.values())
+    raise PlanChangedError(
+        f"the plan is not the one that {ledger.folder} was begun with: {text}. "
+        f"{len(dropped)} of {len(jobs)} jobs would be dropped or other pictures, {made} of them are made. Name another "
         "folder with -o for a run of its own, or go on with --accept-changes"
     )
 
 
-def _differences(before: Any, now: Any, name: str = "") -> list[str]:
+def _differences(before: object, now: object, name: str = "") -> list[str]:
     """What differs between two nested values, as `name: before -> now`."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        found = []
-        for key in sorted({*before, *now}):
-            path = f"{name} {key}".strip()
-            if key not in now:
-                found.append(f"{path}: gone")
-            elif key not in before:
-                found.append(f"{path}: new")
-            else:
-                found += _differences(before[key], now[key], path)
-        return found
-    return [] if before == now else [f"{name}: {_short(before)} -> {_short(now)}"]
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return [] if before == now else [f"{name}: {_short(before)} -> {_short(now)}"]
+    differences = []
+    for key in sorted({*before, *now}):
+        path = f"{name} {key}".strip()
+        if key not in now:
+            differences.append(f"{path}: gone")
+        elif key not in before:
+            differences.append(f"{path}: new")
+        else:
+            differences += _differences(before[key], now[key], path)
+    return differences
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 40 else text[:12] + "..."
 
 
 def _photo_digest(path: Path) -> str:
     """SHA-256 of a photo's bytes; `MISSING` and its place for one that cannot be read, which fails when its turn comes."""
-    digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return f"{MISSING}{path.resolve()}"
-    return digest.hexdigest()
 
 
-def _require_different(photos: Mapping[str, list[str]]) -> None:
+def _require_different_photos(photos: Mapping[str, list[str]]) -> None:
     """One photo under two names would make one person an impostor of themselves."""
-    first: dict[str, str] = {}
-    for name, digests in photos.items():
-        if (other := first.setdefault(digests[0], name)) != name and not digests[0].startswith(MISSING):
+    names: dict[str, str] = {}
+    for name, (digest, *_) in photos.items():
+        other = names.setdefault(digest, name)
+        if other != name and not digest.startswith(MISSING):
             raise SettingsError(f"{name} and {other} are the same photo; name each person once")
 
 
-def _require_own_files(jobs: Iterable[tuple[str, PlannedPicture]]) -> None:
+def _require_different_files(jobs: Iterable[tuple[str, PlannedPicture]]) -> None:
     """No two jobs may be one in the ledger, or write to one file, also where a disk takes A for a."""
-    taken: dict[str, PlannedPicture] = {}
+    by_key: dict[str, PlannedPicture] = {}
+    by_file: dict[str, PlannedPicture] = {}
     for key, picture in jobs:
-        for name, what in ((key, "are the same picture"), (picture.stem.casefold(), "would be written to one file")):
-            if (other := taken.setdefault(name, picture)) is not picture:
+        for other, problem in (
+            (by_key.setdefault(key, picture), "are the same picture"),
+            (by_file.setdefault(picture.stem.casefold(), picture), "would be written to one file"),
+        ):
+            if other is not picture:
                 raise SettingsError(
-                    f"{_in_words(other)} and {_in_words(picture)} {what}; rename one, or leave it out of the plan"
+                    f"{_describe(other)} and {_describe(picture)} {problem}; rename one, or leave it out of the plan"
                 )
 
 
-def _in_words(picture: PlannedPicture) -> str:
+def _describe(picture: PlannedPicture) -> str:
     return ", ".join([picture.subject, picture.recipe, picture.style, *(repr(text) for _, text in picture.axes)])
 
 
 def requeue(ledger: Ledger, retry: Collection[str]) -> None:
-    if retry and (left := ledger.retrying()):
+    """Make jobs that ended `rejected` (from new seeds) or `failed` pending again, unless an earlier retry is not done."""
+    if retry and (left := ledger.count_retries()):
         log.warning("an earlier retry has %d jobs to make; these are made now, and no others are added", left)
         return
     if "rejected" in retry:

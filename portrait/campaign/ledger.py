@@ -19,7 +19,7 @@ from portrait.campaign.files import make_folder
 from portrait.campaign.plan import PlannedPicture
 from portrait.errors import CampaignError
 from portrait.records import Embedding
-from portrait.records.portrait import AttemptRecord, PortraitRecord, read_portrait
+from portrait.records.portrait import AttemptRecord, FileRecord, PortraitRecord, read_portrait
 
 FILE = "ledger.sqlite"
 SCHEMA = 1
@@ -59,7 +59,7 @@ CREATE TABLE results(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JobResult:
-    """What is known of a job's picture: its record, how it looks (`measure_look`), what each judge sees in it."""
+    """What is known of a job's picture: its record, its `appearance_features`, what each judge sees in it."""
 
     record: PortraitRecord
     look: dict[str, float]
@@ -68,8 +68,11 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerJob:
-    """A row of `jobs`. `state` is pending, accepted, rejected or failed; `place` its place in the plan's order, and -1
-    when the plan no longer has it."""
+    """A row of `jobs`.
+
+    `state` is pending, accepted, rejected or failed; `place` its place in the plan's order, and -1 when the plan no
+    longer has it; `round` counts its retries.
+    """
 
     id: int
     key: str
@@ -82,6 +85,20 @@ class LedgerJob:
     seconds: float
     reasons: tuple[str, ...]
     output: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LedgerSubject:
+    """A person of the plan: photos, columns of the plan's CSV, what each judge sees in the photos.
+
+    `failure` is why no face could be used, and None if one could or nothing was tried yet.
+    """
+
+    name: str
+    photos: tuple[FileRecord, ...]
+    columns: dict[str, str]
+    failure: str | None
+    embeddings: dict[str, Embedding]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,15 +114,17 @@ class Counts:
 
     @property
     def done(self) -> int:
+        """Jobs that have ended."""
         return self.accepted + self.rejected + self.failed
 
     @property
     def jobs(self) -> int:
+        """All jobs of the plan."""
         return self.done + self.pending
 
 
 class Ledger:
-    """Open with `create` or `open`; close it, or use it in a `with`."""
+    """The jobs, attempts and people of one run. Open it with `create` or `open`; close it, or use it in a `with`."""
 
     def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
         self.folder = folder
@@ -166,6 +185,7 @@ class Ledger:
             raise CampaignError(f"{self.folder / FILE} has schema {version}; this version of portrait reads {SCHEMA}")
 
     def close(self) -> None:
+        """Let go of the file."""
         self._db.close()
 
     def __enter__(self) -> Ledger:
@@ -192,16 +212,20 @@ class Ledger:
             raise
 
     def get(self, name: str) -> Any:
+        """What `set` wrote under a name; None if nothing."""
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return json.loads(row[0]) if row else None
 
-    def set(self, name: str, value: Any) -> None:
+    def set(self, name: str, value: object) -> None:
+        """Keep a JSON value of the whole run."""
         with self.transaction():
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
 
     def put_subjects(self, subjects: Iterable[tuple[str, Sequence[Mapping[str, str]], Mapping[str, str]]]) -> None:
-        """(name, photos as path and sha256, columns) each; what is known of their faces stays if the photos stay the
-        same bytes, wherever they lie."""
+        """Put in the people of a plan: name, photos as path and sha256, columns.
+
+        What is known of their faces stays if the photos stay the same bytes, wherever they lie.
+        """
         digests = "(SELECT json_group_array(json_extract(value, '$.sha256')) FROM json_each({}.photos))"
         same = f"{digests.format('subjects')} = {digests.format('excluded')}"
         self._db.executemany(
@@ -226,8 +250,8 @@ class Ledger:
             "state = CASE WHEN stem = excluded.stem THEN state ELSE 'pending' END, "
             "output = CASE WHEN stem = excluded.stem THEN output END",
             (
-                (key, place, s.subject, s.recipe, s.style, json.dumps(s.axes), s.variant, s.stem)
-                for place, (key, s) in enumerate(jobs)
+                (key, place, p.subject, p.recipe, p.style, json.dumps(p.axes), p.variant, p.stem)
+                for place, (key, p) in enumerate(jobs)
             ),
         )
         self._db.execute("DELETE FROM results WHERE job IN (SELECT id FROM jobs WHERE output IS NULL)")
@@ -237,7 +261,7 @@ class Ledger:
         rows = self._db.execute("SELECT key, stem, state FROM jobs WHERE place >= 0")
         return {row["key"]: (row["stem"], row["state"]) for row in rows}
 
-    def next_batch(self, after: int, most: int) -> list[LedgerJob]:
+    def next_batch(self, after: int, limit: int) -> list[LedgerJob]:
         """Pending jobs of one recipe and subject, in the plan's order, the first of them behind place `after`."""
         first = self._db.execute(
             "SELECT recipe, subject FROM jobs WHERE state = 'pending' AND place > ? ORDER BY place LIMIT 1", (after,)
@@ -245,18 +269,18 @@ class Ledger:
         if first is None:
             return []
         where = "recipe = ? AND subject = ? AND state = 'pending' AND place > ? ORDER BY place LIMIT ?"
-        return list(self._jobs(where, *first, after, most))
+        return list(self._jobs(where, *first, after, limit))
 
-    def ended(self, after: int, most: int) -> list[LedgerJob]:
+    def judged_jobs(self, after: int, limit: int) -> list[LedgerJob]:
         """Jobs that have a verdict, in the plan's order, the first of them behind place `after`."""
-        return list(self._jobs("state IN ('accepted', 'rejected') AND place > ? ORDER BY place LIMIT ?", after, most))
+        return list(self._jobs("state IN ('accepted', 'rejected') AND place > ? ORDER BY place LIMIT ?", after, limit))
 
     def jobs(self, *states: str) -> Iterator[LedgerJob]:
         """Jobs of these states in the plan's order; all that are in the plan if none is named."""
-        wanted = states or ("pending", "accepted", "rejected", "failed")
-        yield from self._jobs(f"state IN ({','.join('?' * len(wanted))}) AND place >= 0 ORDER BY place", *wanted)
+        states = states or ("pending", "accepted", "rejected", "failed")
+        yield from self._jobs(f"state IN ({_marks(states)}) AND place >= 0 ORDER BY place", *states)
 
-    def _jobs(self, where: str, *values: Any) -> Iterator[LedgerJob]:
+    def _jobs(self, where: str, *values: str | int) -> Iterator[LedgerJob]:
         for row in self._db.execute(f"SELECT * FROM jobs WHERE {where}", values):
             yield LedgerJob(
                 id=row["id"],
@@ -278,23 +302,23 @@ class Ledger:
                 ),
             )
 
-    def photos(self, subject: str) -> list[dict[str, str]]:
-        return list(
-            json.loads(self._db.execute("SELECT photos FROM subjects WHERE name = ?", (subject,)).fetchone()[0])
-        )
+    def photos(self, subject: str) -> tuple[FileRecord, ...]:
+        """The photos of a person of the plan, the first of which is stylized."""
+        row = self._db.execute("SELECT photos FROM subjects WHERE name = ?", (subject,)).fetchone()
+        return _photos(row["photos"])
 
-    def subjects(self) -> Iterator[dict[str, Any]]:
-        """name, photos, columns, failure (None, or why no face could be used) and embeddings of everyone in the plan."""
+    def subjects(self) -> Iterator[LedgerSubject]:
+        """Everyone in the plan, by name."""
         for row in self._db.execute(
             "SELECT * FROM subjects WHERE name IN (SELECT subject FROM jobs WHERE place >= 0) ORDER BY name"
         ):
-            yield {
-                "name": row["name"],
-                "photos": json.loads(row["photos"]),
-                "columns": json.loads(row["columns"]),
-                "failure": row["failure"],
-                "embeddings": unpack(row["embeddings"]),
-            }
+            yield LedgerSubject(
+                name=row["name"],
+                photos=_photos(row["photos"]),
+                columns=json.loads(row["columns"]),
+                failure=row["failure"],
+                embeddings=unpack_embeddings(row["embeddings"]),
+            )
 
     def end(
         self,
@@ -324,7 +348,7 @@ class Ledger:
             if record is not None:
                 self._db.execute(
                     "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?)",
-                    (job.id, record.model_dump_json(), json.dumps(look), pack(embeddings)),
+                    (job.id, record.model_dump_json(), json.dumps(look), pack_embeddings(embeddings)),
                 )
             self._db.execute(
                 "UPDATE jobs SET state = ?, reasons = ?, output = COALESCE(?, output), "
@@ -342,55 +366,51 @@ class Ledger:
                 (str(record.status), json.dumps(record.reasons), record.output, job.id),
             )
 
-    def seen(self, subject: str, embeddings: Mapping[str, Embedding], failure: str | None = None) -> None:
-        """What the faces of a subject's photos are to the judges, or why they cannot be used. Judges that are not named
-        keep what they know: recipes may have different ones."""
+    def put_faces(self, subject: str, embeddings: Mapping[str, Embedding], failure: str | None = None) -> None:
+        """Write what the faces of a subject's photos are to the judges, or why they cannot be used.
+
+        Judges that are not named keep what they know: recipes may have different ones.
+        """
         with self.transaction():
             self._db.execute(
                 "UPDATE subjects SET embeddings = COALESCE(json_patch(COALESCE(embeddings, '{}'), ?), embeddings), "
                 "failure = ? WHERE name = ?",
-                (pack(embeddings), failure, subject),
+                (pack_embeddings(embeddings), failure, subject),
             )
 
     def requeue(self, *, states: Sequence[str] = (), ids: Sequence[int] = (), new_round: bool = False) -> int:
         """Make jobs pending again, by state or by id; with `new_round` from other seeds. Returns how many."""
-        wanted = f"(state IN ({','.join('?' * len(states))}) OR id IN ({','.join('?' * len(ids))})) AND place >= 0"
         with self.transaction():
-            done = self._db.execute(
-                f"UPDATE jobs SET state = 'pending', round = round + ? WHERE {wanted}", (int(new_round), *states, *ids)
+            cursor = self._db.execute(
+                "UPDATE jobs SET state = 'pending', round = round + ? "
+                f"WHERE (state IN ({_marks(states)}) OR id IN ({_marks(ids)})) AND place >= 0",
+                (int(new_round), *states, *ids),
             )
-        return done.rowcount
+        return cursor.rowcount
 
-    def retrying(self) -> int:
+    def count_retries(self) -> int:
         """How many jobs of a retry are still to be made."""
         query = "SELECT count(*) FROM jobs WHERE state = 'pending' AND place >= 0 AND round > 0"
         return int(self._db.execute(query).fetchone()[0])
 
     def counts(self) -> Counts:
+        """How far the run is."""
         rows = self._db.execute(
             "SELECT state, count(*), sum(attempts), sum(seconds) FROM jobs WHERE place >= 0 GROUP BY state"
-        ).fetchall()
-        return Counts(
-            **{state: count for state, count, _, _ in rows},
-            attempts=sum(row[2] for row in rows),
-            seconds=sum(row[3] for row in rows),
         )
+        return _counts_from(rows.fetchall())
 
     def counts_by_style(self) -> list[tuple[str, str, Counts]]:
-        """(recipe, style, counts) each."""
-        rows = self._db.execute(
+        """How far each style is, in the plan's order: (recipe, style, counts)."""
+        rows_of: dict[tuple[str, str], list[list[Any]]] = {}
+        for recipe, style, *row in self._db.execute(
             "SELECT recipe, style, state, count(*), sum(attempts), sum(seconds) FROM jobs WHERE place >= 0 "
             "GROUP BY recipe, style, state ORDER BY min(place)"
-        ).fetchall()
-        found = []
-        for recipe, style in dict.fromkeys((row[0], row[1]) for row in rows):
-            own = [row for row in rows if (row[0], row[1]) == (recipe, style)]
-            numbers = {row[2]: row[3] for row in own}
-            total = Counts(**numbers, attempts=sum(r[4] for r in own), seconds=sum(r[5] for r in own))
-            found.append((recipe, style, total))
-        return found
+        ):
+            rows_of.setdefault((recipe, style), []).append(row)
+        return [(recipe, style, _counts_from(rows)) for (recipe, style), rows in rows_of.items()]
 
-    def reasons(self) -> dict[str, int]:
+    def count_reasons(self) -> dict[str, int]:
         """How many attempts failed for each reason, the most frequent first."""
         total: Counter[str] = Counter()
         query = "SELECT reasons, count(*) FROM attempts WHERE accepted = 0 GROUP BY reasons"
@@ -399,7 +419,7 @@ class Ledger:
         return dict(total.most_common())
 
     def swapped(self) -> list[dict[str, Any]]:
-        """subject, other and pictures: how many portraits of a subject are taken for another one."""
+        """How many portraits of a `subject` are taken for an `other` one: `pictures`."""
         rows = self._db.execute(
             "SELECT j.subject, json_extract(r.record, '$.campaign.swapped.subject') AS other, count(*) FROM jobs j "
             "JOIN results r ON r.job = j.id WHERE j.state = 'rejected' AND j.place >= 0 AND other IS NOT NULL "
@@ -418,33 +438,30 @@ class Ledger:
         if row is None:
             return None
         record = read_portrait(row["record"], f"job {job}")
-        return JobResult(record=record, look=json.loads(row["look"] or "{}"), embeddings=unpack(row["embeddings"]))
+        return JobResult(
+            record=record, look=json.loads(row["look"] or "{}"), embeddings=unpack_embeddings(row["embeddings"])
+        )
 
-    def seen_in(self, job: int) -> dict[str, Embedding]:
+    def embeddings_of(self, job: int) -> dict[str, Embedding]:
         """Embeddings of a job's picture, without its record; none while there is no picture."""
         row = self._db.execute("SELECT embeddings FROM results WHERE job = ?", (job,)).fetchone()
-        return unpack(row[0]) if row else {}
+        return unpack_embeddings(row[0]) if row else {}
 
-    def forget(self, subjects: Sequence[str] | None = None) -> int:
-        """Remove embeddings, which are biometric data; of everyone, or of some. Returns how many rows held any."""
-        some = "" if subjects is None else f" AND subject IN ({','.join('?' * len(subjects))})"
-        names = tuple(subjects or ())
+    def clear_embeddings(self) -> int:
+        """Remove everyone's embeddings, which are biometric data; returns how many rows held any."""
         with self.transaction():
-            people = self._db.execute(
-                "UPDATE subjects SET embeddings = NULL WHERE embeddings IS NOT NULL" + some.replace("subject", "name"),
-                names,
-            )
-            jobs = self._db.execute(
-                "UPDATE results SET embeddings = NULL WHERE embeddings IS NOT NULL AND job IN "
-                f"(SELECT id FROM jobs WHERE 1{some})",
-                names,
-            )
+            rows = [
+                self._db.execute(f"UPDATE {table} SET embeddings = NULL WHERE embeddings IS NOT NULL").rowcount
+                for table in ("subjects", "results")
+            ]
         self._wipe()
-        return people.rowcount + jobs.rowcount
+        return sum(rows)
 
     def delete_dropped(self) -> int:
-        """Remove jobs that are no longer in the plan, with their attempts, and the people of whom no job is left, with
-        their embeddings; returns how many jobs."""
+        """Remove jobs that are no longer in the plan, and people of whom no job is left, with all that belongs to them.
+
+        Returns how many jobs.
+        """
         with self.transaction():
             jobs = self._db.execute("DELETE FROM jobs WHERE place < 0").rowcount
             people = self._db.execute("DELETE FROM subjects WHERE name NOT IN (SELECT subject FROM jobs)").rowcount
@@ -461,15 +478,33 @@ class Ledger:
             raise CampaignError(f"cannot write {self.folder / FILE}: {error}") from None
 
 
-def pack(embeddings: Mapping[str, Embedding] | None) -> str | None:
+def _marks(values: Sequence[object]) -> str:
+    """The parameters of an SQL list."""
+    return ",".join("?" * len(values))
+
+
+def _photos(text: str) -> tuple[FileRecord, ...]:
+    return tuple(FileRecord(**photo) for photo in json.loads(text))
+
+
+def _counts_from(rows: Sequence[Sequence[Any]]) -> Counts:
+    """Of rows of (state, jobs, attempts, seconds)."""
+    return Counts(
+        **{state: jobs for state, jobs, _, _ in rows},
+        attempts=sum(attempts for _, _, attempts, _ in rows),
+        seconds=sum(seconds for *_, seconds in rows),
+    )
+
+
+def pack_embeddings(embeddings: Mapping[str, Embedding] | None) -> str | None:
     """Embeddings as text: recogniser -> base64 of float32, little-endian."""
     if not embeddings:
         return None
     return json.dumps({k: base64.b64encode(np.asarray(v, "<f4").tobytes()).decode() for k, v in embeddings.items()})
 
 
-def unpack(text: str | None) -> dict[str, Embedding]:
-    """The embeddings that `pack` wrote; none of None."""
+def unpack_embeddings(text: str | None) -> dict[str, Embedding]:
+    """The embeddings that `pack_embeddings` wrote; none of None."""
     values = json.loads(text) if text else {}
     arrays = {name: np.frombuffer(base64.b64decode(value), "<f4") for name, value in values.items()}
     return {name: Embedding(array.astype(np.float32)) for name, array in arrays.items()}

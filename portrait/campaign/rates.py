@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +21,32 @@ from portrait.paths import cache_dir
 from portrait.recipes.recipe import Recipe
 from portrait.settings import KNOB_SETTINGS, Settings
 
-_LEAST = 20
+_MIN_JOBS = 20
 """So many jobs of a style make its measured rate count before the calibration's."""
-_MOST = 2000
+_MAX_JOBS = 2000
 """So many jobs of a recipe are looked at."""
-_ALSO = ("frame", "prompt", "negative_prompt", *KNOB_SETTINGS)
-"""Settings besides the dial and `far` that move the first attempt at a picture."""
-_UNSEEN = (0.7, 0.05, 0.98)
-"""A style that nobody measured: a rate, and how little is known of it."""
+_MAX_FILES = 200
+"""So many pictures of a recipe are asked for their size."""
+_MOVE_FIRST_ATTEMPTS = ("frame", "prompt", "negative_prompt", *KNOB_SETTINGS)
+"""Settings besides the balance and `far` that move the first attempt at a picture."""
+_UNKNOWN_RATE = (0.7, 0.05, 0.98)
+"""Of a style that nobody measured: a rate, and how little is known of it."""
+
+Estimate = tuple[float, float, float]
+"""Value, low, high."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """One recipe and style. `accept` is the share of first attempts that pass, (value, low, high); `source` says where it
-    comes from. `attempts` are per picture, in the same form."""
+    """One recipe and style. `accept` is the share of first attempts that pass, and `source` says where it comes from;
+    `attempts` are per picture.
+    """
 
     recipe: str
     style: str
     jobs: int
-    accept: tuple[float, float, float]
-    attempts: tuple[float, float, float]
+    accept: Estimate
+    attempts: Estimate
     source: str
 
 
@@ -48,94 +55,127 @@ def forecast(plan: Plan, recipes: Mapping[str, Recipe], measured: Mapping[str, A
 
     The rate of first attempts is that of the runs measured on this machine, or the calibration's at the plan's FAR.
     Retries move the knobs towards what was missing, so the true number is a little lower.
+
+    Args:
+        plan: What will be made.
+        recipes: The plan's recipes by name.
+        measured: As `measured_rates` gives it.
     """
-    most, found = plan.settings.max_attempts, []
-    per_style: dict[tuple[str, str], int] = {}
-    for picture in plan.pictures(recipes):
-        per_style[picture.recipe, picture.style] = per_style.get((picture.recipe, picture.style), 0) + 1
-    for (recipe, style), jobs in per_style.items():
-        accept, source = _rate(recipe, style, plan, measured)
-        value, low, high = (_expected(p, most) for p in accept)
-        found.append(
-            Forecast(recipe=recipe, style=style, jobs=jobs, accept=accept, attempts=(value, high, low), source=source)
+    jobs = Counter((picture.recipe, picture.style) for picture in plan.pictures(recipes))
+    forecasts = []
+    for (recipe, style), count in jobs.items():
+        accept, source = _first_attempt_rate(recipe, style, plan, measured)
+        value, most, least = (_expected_attempts(rate, plan.settings.max_attempts) for rate in accept)
+        forecasts.append(
+            Forecast(
+                recipe=recipe, style=style, jobs=count, accept=accept, attempts=(value, least, most), source=source
+            )
         )
-    return found
+    return forecasts
 
 
-def _expected(p: float, most: int) -> float:
-    return most if p <= 0 else (1 - (1 - p) ** most) / p
+def _expected_attempts(rate: float, max_attempts: int) -> float:
+    return max_attempts if rate <= 0 else (1 - (1 - rate) ** max_attempts) / rate
 
 
-def _rate(recipe: str, style: str, plan: Plan, measured: Mapping[str, Any]) -> tuple[tuple[float, float, float], str]:
-    counts = measured.get(recipe, {}).get("first_attempts", {}).get(_key(style, asdict(plan.settings)))
-    if counts and counts[1] >= _LEAST:
-        return (counts[0] / counts[1], *wilson(*counts)), "measured here"
+def _first_attempt_rate(recipe: str, style: str, plan: Plan, measured: Mapping[str, Any]) -> tuple[Estimate, str]:
+    """The share of first attempts that are accepted, and where it comes from."""
+    counts = measured.get(recipe, {}).get("first_attempts", {}).get(_rate_key(style, asdict(plan.settings)))
+    if counts and counts[1] >= _MIN_JOBS:
+        accepted, jobs = counts
+        return (accepted / jobs, *wilson(accepted, jobs)), "measured here"
     custom = Path(plan.settings.thresholds) if plan.settings.thresholds else None
     with suppress(KeyError, TypeError, SettingsError):
         table = calibration_table(recipe, custom) or {}
         rate = table["styles"][style]["first_attempt_accepted"][f"{plan.settings.far:g}"]
         return (rate["rate"], *rate["interval"]), "calibration"
-    return _UNSEEN, "a guess: nothing was measured"
+    return _UNKNOWN_RATE, "a guess: nothing was measured"
 
 
-def _key(style: str, settings: Mapping[str, Any]) -> str:
-    """What a rate of first attempts is one of: the style, the false accept rate, the dial, and whatever else was set
-    that moves a first attempt, as a digest."""
-    usual = Settings()
-    own = {name: settings[name] for name in _ALSO if settings[name] != getattr(usual, name)}
-    more = f", {hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]}" if own else ""
-    return f"{style} at {settings['far']:g}, balance {settings['balance']:g}{more}"
+def _rate_key(style: str, settings: Mapping[str, Any]) -> str:
+    """What a rate of first attempts is one of.
+
+    The style, the false accept rate, the balance, and as a digest whatever else was set that moves a first attempt.
+    """
+    default = Settings()
+    changed = {name: settings[name] for name in _MOVE_FIRST_ATTEMPTS if settings[name] != getattr(default, name)}
+    key = f"{style} at {settings['far']:g}, balance {settings['balance']:g}"
+    if not changed:
+        return key
+    return f"{key}, {hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
-def picture_bytes(recipe: Recipe, kind: str, measured: Mapping[str, Any]) -> float:
-    """Bytes of one picture with its record: as measured here, else of a busy picture of that size and kind."""
-    known = measured.get(recipe.name, {}).get("bytes", {}).get(kind)
-    per_pixel = {"png": 1.9, "jpg": 0.6, "webp": 0.35}[kind]
-    return float(known or recipe.resolution**2 * per_pixel + 12_000)
+def picture_bytes(recipe: Recipe, suffix: str, measured: Mapping[str, Any]) -> float:
+    """Bytes of one picture with its record: as measured here, else of a busy picture of that size and format."""
+    measured_bytes = measured.get(recipe.name, {}).get("bytes", {}).get(suffix)
+    bytes_per_pixel = {"png": 1.9, "jpg": 0.6, "webp": 0.35}[suffix]
+    return float(measured_bytes or recipe.resolution**2 * bytes_per_pixel + 12_000)
 
 
-def _file() -> Path:
+def rates_file() -> Path:
+    """Where the rates that were measured on this machine lie."""
     return cache_dir() / "rates.json"
 
 
 def measured_rates() -> dict[str, Any]:
     """Recipe -> seconds per attempt and worker, first attempts that passed per style, bytes per picture."""
     try:
-        table = json.loads(_file().read_text("utf-8"))
+        table = json.loads(rates_file().read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return table if isinstance(table, dict) else {}
 
 
+@dataclass(slots=True)
+class _Measured:
+    """What a run showed of one recipe; `first_attempts` maps a key to how many were accepted, of how many."""
+
+    jobs: int = 0
+    first_attempts: dict[str, list[int]] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=list)
+    suffix: str = "png"
+
+    def add_attempt(self, key: str, *, accepted: bool) -> None:
+        counts = self.first_attempts.setdefault(key, [0, 0])
+        counts[0] += accepted
+        counts[1] += 1
+
+    def add_file(self, picture: Path) -> None:
+        if len(self.sizes) < _MAX_FILES:
+            with suppress(OSError):  # pictures and records may be gone
+                self.sizes.append(picture.stat().st_size + picture.with_suffix(".json").stat().st_size)
+                self.suffix = picture.suffix[1:]
+
+
 def remember(ledger: Ledger, seconds_per_attempt: Mapping[str, float]) -> None:
     """Keep what a run measured of some recipes, for the plans after it. A cache that cannot be written is no error."""
-    settings = (ledger.get("snapshot") or {}).get("settings")
-    first: dict[tuple[str, str], list[int]] = {}
-    sizes: dict[str, list[int]] = {}
-    seen: dict[str, int] = {}
-    kind = "png"
-    for job in ledger.jobs("accepted", "rejected") if seconds_per_attempt else ():
-        seen[job.picture.recipe] = seen.get(job.picture.recipe, 0) + 1
-        if job.picture.recipe not in seconds_per_attempt or seen[job.picture.recipe] > _MOST:
-            continue
-        attempts, done = ledger.attempts(job.id), ledger.result(job.id)
-        if not attempts or not done or not settings:
-            continue
-        entry = first.setdefault((job.picture.recipe, _key(job.picture.style, settings)), [0, 0])
-        entry[0] += bool(attempts[0].accepted)
-        entry[1] += 1
-        path = ledger.folder / str(job.output)
-        with suppress(OSError):  # pictures and records may be gone
-            if len(sizes.setdefault(job.picture.recipe, [])) < 200:
-                sizes[job.picture.recipe].append(path.stat().st_size + path.with_suffix(".json").stat().st_size)
-                kind = path.suffix[1:]
+    if not seconds_per_attempt:
+        return
+    measured = _measure(ledger, seconds_per_attempt)
     table = measured_rates()
     for recipe, seconds in seconds_per_attempt.items():
-        entry_of = table.setdefault(recipe, {})
-        entry_of["seconds_per_attempt"] = round(seconds, 4)
-        rates = entry_of.setdefault("first_attempts", {})
-        rates |= {key: counts for (name, key), counts in first.items() if name == recipe}
-        if sizes.get(recipe):
-            entry_of.setdefault("bytes", {})[kind] = round(sum(sizes[recipe]) / len(sizes[recipe]))
+        entry = table.setdefault(recipe, {})
+        entry["seconds_per_attempt"] = round(seconds, 4)
+        entry.setdefault("first_attempts", {}).update(measured[recipe].first_attempts)
+        if sizes := measured[recipe].sizes:
+            entry.setdefault("bytes", {})[measured[recipe].suffix] = round(sum(sizes) / len(sizes))
     with suppress(InputError, OSError):
-        write_json(_file(), table)
+        write_json(rates_file(), table)
+
+
+def _measure(ledger: Ledger, recipes: Mapping[str, float]) -> dict[str, _Measured]:
+    """First attempts and sizes of a run's pictures, by recipe."""
+    settings = (ledger.get("snapshot") or {}).get("settings")
+    measured = {recipe: _Measured() for recipe in recipes}
+    if not settings:
+        return measured
+    for job in ledger.jobs("accepted", "rejected"):
+        numbers = measured.get(job.picture.recipe)
+        if numbers is None or numbers.jobs >= _MAX_JOBS:
+            continue
+        numbers.jobs += 1
+        attempts = ledger.attempts(job.id)
+        if attempts and job.output:
+            numbers.add_attempt(_rate_key(job.picture.style, settings), accepted=attempts[0].accepted)
+            numbers.add_file(ledger.folder / job.output)
+    return measured

@@ -5,31 +5,35 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from portrait.campaign.engines import Batch, Engine, PhotoFile, WorkItem, WorkResult
+from portrait.campaign.engines import Engine
 from portrait.campaign.enter import MISSING, enter_plan, load_recipes, note_environment, requeue, requeue_lost
-from portrait.campaign.files import PLAN, before_file, is_there, make_folder, output_file
+from portrait.campaign.files import PLAN, make_folder
 from portrait.campaign.keys import seed_of
 from portrait.campaign.ledger import Counts, Ledger, LedgerJob
 from portrait.campaign.lock import exclusive_lock
 from portrait.campaign.plan import Plan
 from portrait.campaign.rates import remember
 from portrait.campaign.settle import finalize
+from portrait.campaign.worker import Batch, PhotoFile, WorkItem
+from portrait.campaign.write import write_failure, write_result
 from portrait.errors import CampaignError
 from portrait.images import write_bytes
 from portrait.paths import cpu_threads
 from portrait.recipes.recipe import Recipe
-from portrait.records.portrait import CampaignInfo, PortraitRecord
 
 log = logging.getLogger(__name__)
 
-BATCH = 8
+BATCH_SIZE = 8
 """Jobs of one person that are handed to a worker at once; Ctrl-C waits for a batch, kill -9 costs at most one."""
 MAX_FAULTS = 5
-"""Errors that need not be the photo's are one person's bad luck; met by so many people in a row they stop the run."""
+"""Consecutive subjects that fail for a reason other than their photo before the run aborts."""
+_MIN_ATTEMPTS_TIMED = 5
+"""So many attempts of a recipe make its speed worth remembering."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +63,12 @@ class Progress:
 def run_campaign(
     plan: Plan,
     folder: Path,
-    engine: Callable[[int], Engine],
+    start_engine: Callable[[int], Engine],
     *,
     accept_changes: bool = False,
     retry: Collection[str] = (),
     limit: int = 0,
-    batch: int = BATCH,
+    batch: int = BATCH_SIZE,
     stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Counts:
@@ -77,7 +81,7 @@ def run_campaign(
     Args:
         plan: What to make.
         folder: Of the run; made if it is not there.
-        engine: Makes the engine, given the threads that each worker shall use.
+        start_engine: Makes the engine, given the threads that each worker shall use.
         accept_changes: Go on although the plan is another one than before; what it no longer names is dropped.
         retry: Make again what is `rejected` (from new seeds) or `failed` (as it was). While an earlier retry has jobs to
             make, these are made and no others are added.
@@ -103,183 +107,186 @@ def run_campaign(
     with exclusive_lock(folder), Ledger.create(folder) as ledger:
         threads = plan.settings.threads or (ledger.get("environment") or {}).get("threads") or cpu_threads()
         plan = replace(plan, settings=replace(plan.settings, threads=threads))
-        machine = engine(threads)
+        engine = start_engine(threads)
         try:
-            found = {  # the first recipe last, so that its models are the ones that stay loaded
-                name: machine.describe(replace(plan.settings, recipe=sources[name]), styles[name])
+            fingerprints = {  # the first recipe last, so that its models are the ones that stay loaded
+                name: engine.describe(replace(plan.settings, recipe=sources[name]), styles[name])
                 for name in reversed(recipes)
             }
-            weights = {name: found[name].recipe["weights"] for name in recipes}
-            note_environment(ledger, next(iter(found.values())).environment)
-            enter_plan(plan, recipes, {name: found[name].recipe for name in recipes}, ledger, accept_changes)
+            ingredients = {name: fingerprints[name].recipe for name in recipes}
+            note_environment(ledger, next(iter(fingerprints.values())).environment)
+            enter_plan(plan, recipes, ingredients, ledger, accept_changes=accept_changes)
             write_bytes(folder / PLAN, (plan.text or "# this run was started from Python\n").encode())
             requeue(ledger, retry)
             requeue_lost(ledger)
-            _drive(plan, recipes, sources, weights, ledger, machine, limit, batch, stop, on_progress)
+            driver = Driver(
+                plan=plan,
+                recipes={
+                    name: RunRecipe(recipe=recipe, source=sources[name], weights=ingredients[name]["weights"])
+                    for name, recipe in recipes.items()
+                },
+                ledger=ledger,
+                batch_size=batch,
+                limit=limit,
+                stop=stop,
+                on_progress=on_progress,
+            )
+            driver.run(engine)
         finally:
-            machine.close()
+            engine.close()
         finalize(ledger)
         return ledger.counts()
 
 
-def _drive(
-    plan: Plan,
-    recipes: Mapping[str, Recipe],
-    sources: Mapping[str, str],
-    weights: Mapping[str, Mapping[str, str]],
-    ledger: Ledger,
-    machine: Engine,
-    limit: int,
-    size: int,
-    stop: Callable[[], bool],
-    on_progress: Callable[[Progress], None],
-) -> None:
-    begun = last = time.perf_counter()
-    made = 0
-    jobs: dict[int, LedgerJob] = {}
-    spent: dict[str, list[float]] = {}  # recipe -> seconds, attempts
-    faults: dict[int, str] = {}  # job -> subject, of the faults since the last picture
-    again = set(ledger.get("faulted") or [])  # who met one before: it is theirs, and stops nobody else
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecipe:
+    """A recipe of a run: `source` is what the plan calls it, `weights` file -> SHA-256 of the models that were loaded."""
 
-    def batches() -> Iterator[Batch]:
-        place, given = -1, 0
-        while not stop() and not (plan.budget.hours and time.perf_counter() - begun >= 3600 * plan.budget.hours):
-            if plan.budget.attempts and ledger.counts().attempts >= plan.budget.attempts:
+    recipe: Recipe
+    source: str
+    weights: Mapping[str, str]
+
+
+@dataclass(kw_only=True, eq=False)
+class Driver:
+    """Hands the pending jobs of a run to an engine, and writes what comes back. Recipes are by their names."""
+
+    plan: Plan
+    recipes: Mapping[str, RunRecipe]
+    ledger: Ledger
+    batch_size: int
+    limit: int
+    stop: Callable[[], bool]
+    on_progress: Callable[[Progress], None]
+
+    def __post_init__(self) -> None:
+        self._started = time.perf_counter()
+        self._made = 0
+        self._jobs_in_flight: dict[int, LedgerJob] = {}
+        self._faults = Faults(self.ledger)
+
+    def run(self, engine: Engine) -> None:
+        """Until no job is left, or as many were made as the budget, the limit or `stop` allow."""
+        seconds: defaultdict[str, float] = defaultdict(float)
+        attempts: defaultdict[str, int] = defaultdict(int)
+        self.on_progress(Progress(counts=self.ledger.counts(), made=0, seconds=0.0))
+        last_result = time.perf_counter()
+        for result in engine.work(self._batches()):
+            job = self._jobs_in_flight.pop(result.item.id)
+            attempts[job.picture.recipe] += write_result(self.ledger, job, result, self.plan.settings.format)
+            self._report(job)
+            now = time.perf_counter()
+            seconds[job.picture.recipe] += now - last_result
+            last_result = now
+            if result.record is not None:
+                self._faults.clear()
+            elif result.fault:
+                self._faults.add([job], result.failure)
+        remember(
+            self.ledger,
+            {
+                recipe: seconds[recipe] * engine.workers / count
+                for recipe, count in attempts.items()
+                if count >= _MIN_ATTEMPTS_TIMED
+            },
+        )
+
+    def _batches(self) -> Iterator[Batch]:
+        """Batches of pending jobs in the plan's order; those whose photo cannot be read are failed on the way."""
+        place, count = -1, 0
+        while not self._is_over():
+            size = min(self.batch_size, self.limit - count) if self.limit else self.batch_size
+            jobs = self.ledger.next_batch(place, size) if size > 0 else []
+            if not jobs:
                 return
-            most = min(size, limit - given) if limit else size
-            found = ledger.next_batch(place, most) if most > 0 else []
-            if not found:
-                return
-            place, given = found[-1].place, given + len(found)
-            photos, failure, fault = _photos(ledger, found[0])
-            if failure:
-                for job in found:
-                    _fail(ledger, job, failure)
-                    report(job)
-                if fault:
-                    met(found, failure)
-                else:
-                    ledger.seen(found[0].picture.subject, {}, failure)
+            place = jobs[-1].place
+            count += len(jobs)
+            try:
+                photos = _read_photos(self.ledger, jobs[0].picture.subject)
+            except PhotoError as error:
+                self._fail(jobs, error)
                 continue
-            jobs.update({job.id: job for job in found})
-            yield Batch(
-                items=tuple(_task(plan, recipes, sources, job) for job in found),
-                photos=photos,
-                weights=weights[found[0].picture.recipe],
-            )
+            self._jobs_in_flight.update({job.id: job for job in jobs})
+            weights = self.recipes[jobs[0].picture.recipe].weights
+            yield Batch(items=tuple(map(self._item, jobs)), photos=photos, weights=weights)
 
-    def report(job: LedgerJob) -> None:
-        nonlocal made
-        made += 1
-        spent = time.perf_counter() - begun
-        on_progress(Progress(counts=ledger.counts(), made=made, seconds=spent, last=job.stem))
+    def _is_over(self) -> bool:
+        budget = self.plan.budget
+        if self.stop() or (budget.hours and time.perf_counter() - self._started >= 3600 * budget.hours):
+            return True
+        return bool(budget.attempts) and self.ledger.counts().attempts >= budget.attempts
 
-    def met(them: Sequence[LedgerJob], why: str) -> None:
-        """An error that need not be the photo's; of too many people in a row it stops the run."""
-        faults.update({job.id: job.picture.subject for job in them if job.id not in again})
-        if len(set(faults.values())) >= MAX_FAULTS:
-            ledger.set("faulted", sorted(again | faults.keys()))
-            ledger.requeue(ids=list(faults))
-            raise CampaignError(
-                f"{MAX_FAULTS} people in a row met an error that need not be their photo's, the last of them this: "
-                f"{why}. Their jobs are left pending; mend the cause, and start the same command again"
-            )
+    def _item(self, job: LedgerJob) -> WorkItem:
+        picture = job.picture
+        run_recipe = self.recipes[picture.recipe]
+        settings = self.plan.settings_of(run_recipe.recipe, picture.style, picture.axes)
+        settings = replace(settings, recipe=run_recipe.source, seed=seed_of(job.key, job.round))
+        return WorkItem(id=job.id, key=job.key, picture=picture, settings=settings)
 
-    on_progress(Progress(counts=ledger.counts(), made=0, seconds=0.0))
-    for result in machine.work(batches()):
-        job = jobs.pop(result.item.id)
-        attempts = _write(ledger, job, result, plan.settings.format)
-        report(job)
-        now, of = time.perf_counter(), spent.setdefault(job.picture.recipe, [0.0, 0])
-        of[0], of[1], last = of[0] + now - last, of[1] + attempts, now
-        if result.record is not None:
-            faults.clear()
-        elif result.fault:
-            met([job], result.failure)
-    remember(ledger, {recipe: s * machine.workers / tried for recipe, (s, tried) in spent.items() if tried >= 5})
+    def _fail(self, jobs: Sequence[LedgerJob], error: PhotoError) -> None:
+        for job in jobs:
+            write_failure(self.ledger, job, str(error))
+            self._report(job)
+        if error.is_fault:
+            self._faults.add(jobs, str(error))
+        else:
+            self.ledger.put_faces(jobs[0].picture.subject, {}, str(error))
+
+    def _report(self, job: LedgerJob) -> None:
+        self._made += 1
+        seconds = time.perf_counter() - self._started
+        self.on_progress(Progress(counts=self.ledger.counts(), made=self._made, seconds=seconds, last=job.stem))
 
 
-def _photos(ledger: Ledger, job: LedgerJob) -> tuple[tuple[PhotoFile, ...], str, bool]:
-    """The bytes that the key was made from, or why they are not to be had; and whether that may lie with the disk: a
-    photo could be read when the run was started, and cannot now."""
-    found = []
-    for photo in ledger.photos(job.picture.subject):
-        path = Path(photo["path"])
+class Faults:
+    """Errors since the last picture that need not be the photo's; of too many people in a row they stop the run.
+
+    Who met one in an earlier run is excused: it is theirs, and stops nobody else.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._excused = set(ledger.get("faulted") or [])
+        self._subjects: dict[int, str] = {}
+
+    def clear(self) -> None:
+        """A picture was made, so the machine works."""
+        self._subjects.clear()
+
+    def add(self, jobs: Sequence[LedgerJob], why: str) -> None:
+        """Raises CampaignError when this was one person too many; their jobs are then pending again."""
+        self._subjects |= {job.id: job.picture.subject for job in jobs if job.id not in self._excused}
+        if len(set(self._subjects.values())) < MAX_FAULTS:
+            return
+        self._ledger.set("faulted", sorted(self._excused | self._subjects.keys()))
+        self._ledger.requeue(ids=list(self._subjects))
+        raise CampaignError(
+            f"{MAX_FAULTS} people in a row met an error that need not be their photo's, the last of them this: "
+            f"{why}. Their jobs are left pending; mend the cause, and start the same command again"
+        )
+
+
+class PhotoError(Exception):
+    """A photo's bytes are not those of its key. `is_fault`: that may lie with the disk, and not with the photo."""
+
+    def __init__(self, message: str, *, is_fault: bool = False) -> None:
+        super().__init__(message)
+        self.is_fault = is_fault
+
+
+def _read_photos(ledger: Ledger, subject: str) -> tuple[PhotoFile, ...]:
+    """The bytes that the keys of a subject's jobs were made from."""
+    photos = []
+    for photo in ledger.photos(subject):
+        path, sha256 = Path(photo.path), photo.sha256
         try:
             data = path.read_bytes()
-        except OSError as error:
-            fault = not photo["sha256"].startswith(MISSING)
-            return (), f"cannot read {path}: {error.strerror or error}", fault
+        except OSError as error:  # a fault if it could be read when the run was started
+            is_fault = not sha256.startswith(MISSING)
+            raise PhotoError(f"cannot read {path}: {error.strerror or error}", is_fault=is_fault) from None
         except MemoryError:
-            return (), f"{path} is larger than the memory; use a smaller photo", False
-        if hashlib.sha256(data).hexdigest() != photo["sha256"]:
-            return (), f"{path} has changed since this run was started; start the run again", False
-        found.append(PhotoFile(path=str(path), sha256=photo["sha256"], data=data))
-    return tuple(found), "", False
-
-
-def _task(plan: Plan, recipes: Mapping[str, Recipe], sources: Mapping[str, str], job: LedgerJob) -> WorkItem:
-    picture = job.picture
-    settings = plan.settings_of(recipes[picture.recipe], picture.style, picture.axes)
-    seed = seed_of(job.key, job.round)
-    return WorkItem(
-        id=job.id, key=job.key, picture=picture, settings=replace(settings, recipe=sources[picture.recipe], seed=seed)
-    )
-
-
-def _write(ledger: Ledger, job: LedgerJob, made: WorkResult, kind: str) -> int:
-    """Files first, each atomically, then the ledger; returns the number of attempts."""
-    picture = job.picture
-    if made.record is None:
-        _fail(ledger, job, made.failure)
-        ledger.seen(picture.subject, made.identity, made.failure if made.no_face else None)
-        return 0
-    record, folder = made.record, ledger.folder
-    old = ledger.result(job.id)
-    if made.before:
-        write_bytes(folder / before_file(picture.subject, picture.recipe), made.before)
-    ledger.seen(picture.subject, made.identity)
-    if (
-        old
-        and is_there(ledger.folder, job.output)
-        and not record.accepted
-        and job.round
-        and closeness(old.record) >= closeness(record)
-    ):
-        ledger.end(job, "rejected", attempts=record.attempts, reasons=old.record.reasons)  # the earlier one is nearer
-        return len(record.attempts)
-    output = output_file(job.stem, record.status, f".{kind}")
-    campaign = CampaignInfo(
-        key=job.key, subject=picture.subject, variant=picture.variant, axes=dict(picture.axes), round=job.round
-    )
-    record = record.model_copy(update={"output": output, "campaign": campaign})
-    write_bytes(folder / output, made.encoded)
-    write_bytes((folder / output).with_suffix(".json"), record.file_bytes())
-    ledger.end(
-        job,
-        record.status,
-        record=record,
-        attempts=record.attempts,
-        reasons=record.reasons,
-        output=output,
-        look=made.look,
-        embeddings=made.embeddings,
-    )
-    return len(record.attempts)
-
-
-def _fail(ledger: Ledger, job: LedgerJob, why: str) -> None:
-    """End a job of which nothing came. A picture that an earlier round left keeps its verdict."""
-    old = ledger.result(job.id)
-    if old and is_there(ledger.folder, job.output):
-        log.warning("%s could not be made again (%s); the earlier picture stays", job.stem, why)
-        ledger.end(job, old.record.status, reasons=old.record.reasons)
-    else:
-        ledger.end(job, "failed", reasons=[why])
-
-
-def closeness(record: PortraitRecord) -> tuple[int, float]:
-    """How near a rejected picture came: fewer reasons first, then the worst of its margins to the judges' limits."""
-    similarity = record.chosen_attempt.similarity
-    margins = (similarity[judge] - threshold.value for judge, threshold in record.thresholds.items())
-    return -len(record.reasons), min(margins, default=0.0)
+            raise PhotoError(f"{path} is larger than the memory; use a smaller photo") from None
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise PhotoError(f"{path} has changed since this run was started; start the run again")
+        photos.append(PhotoFile(path=str(path), sha256=sha256, data=data))
+    return tuple(photos)

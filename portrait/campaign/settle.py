@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,9 +24,9 @@ _CHUNK = 500
 
 def finalize(ledger: Ledger) -> None:
     """Judge the pictures of a run against everybody of it, if that was not done since a run last began."""
-    if not ledger.get("settled"):
+    if not ledger.get("finalized"):
         judge_against_everyone(ledger)
-        ledger.set("settled", True)
+        ledger.set("finalized", True)
 
 
 def finalize_run(folder: Path) -> bool:
@@ -37,13 +38,13 @@ def finalize_run(folder: Path) -> bool:
         CampaignError: the folder is no run.
     """
     with Ledger.open(folder) as ledger:
-        if ledger.get("settled"):
+        if ledger.get("finalized"):
             return True
     try:
         with exclusive_lock(folder), Ledger.open(folder) as ledger:
             finalize(ledger)
     except (CampaignError, InputError) as error:
-        log.info("%s is not settled: %s", folder, error)
+        log.info("%s is not finalized: %s", folder, error)
         return False
     return True
 
@@ -54,47 +55,56 @@ def judge_against_everyone(ledger: Ledger) -> None:
     Here, and not while a picture is made, because everybody must be known, and because a picture shall depend on its own
     photo alone. It can be done again at any time.
     """
-    gallery = Gallery({person["name"]: person["embeddings"] for person in ledger.subjects()})
+    gallery = Gallery({person.name: person.embeddings for person in ledger.subjects()})
     place = -1
-    while jobs := ledger.ended(place, _CHUNK):
+    while jobs := ledger.judged_jobs(place, _CHUNK):
         place = jobs[-1].place
-        found = gallery.nearest([(job.picture.subject, ledger.seen_in(job.id)) for job in jobs])
-        for job, nearest in zip(jobs, found, strict=True):
+        portraits = [(job.picture.subject, ledger.embeddings_of(job.id)) for job in jobs]
+        for job, nearest in zip(jobs, gallery.nearest(portraits), strict=True):
             output = job.output
             if nearest is not None and (nearest.margin > 0 or "swapped" in job.reasons):
                 output = _judge_again(ledger, job, nearest)
-            for state in ("accepted", "rejected") if output else ():
-                stale = ledger.folder / output_file(job.stem, state, Path(str(output)).suffix)
-                if stale != ledger.folder / str(output):
-                    with suppress(OSError):
-                        stale.unlink(missing_ok=True)
-                        stale.with_suffix(".json").unlink(missing_ok=True)
-    alike = gallery.duplicate_identities()
-    if [list(pair.subjects) for pair in alike] != (ledger.get("alike") or []):
-        ledger.set("alike", [pair.subjects for pair in alike])
-        if not alike:
-            return
-        shown = ", ".join(" and ".join(pair.subjects) for pair in alike[:3]) + (" and more" if alike[3:] else "")
+            if output:
+                _remove_stale_files(ledger.folder, job, output)
+    _note_duplicates(ledger, [pair.subjects for pair in gallery.duplicate_identities()])
+
+
+def _remove_stale_files(folder: Path, job: LedgerJob, output: str) -> None:
+    """Remove the picture that a job had under another verdict."""
+    for state in ("accepted", "rejected"):
+        stale = output_file(job.stem, state, Path(output).suffix)
+        if stale != output:
+            with suppress(OSError):
+                (folder / stale).unlink(missing_ok=True)
+                (folder / stale).with_suffix(".json").unlink(missing_ok=True)
+
+
+def _note_duplicates(ledger: Ledger, pairs: Sequence[tuple[str, str]]) -> None:
+    """Keep the pairs of people whom no judge tells apart, and warn where they are others than before."""
+    if [list(pair) for pair in pairs] == (ledger.get("alike") or []):
+        return
+    ledger.set("alike", pairs)
+    if pairs:
         log.warning(
             "%d pairs of people look like one person to every judge, and their portraits are not judged against each "
             "other: %s; if they are one person, name them as one subject",
-            len(alike),
-            shown,
+            len(pairs),
+            ", ".join(" and ".join(pair) for pair in pairs[:3]) + (" and more" if pairs[3:] else ""),
         )
 
 
 def _judge_again(ledger: Ledger, job: LedgerJob, nearest: Nearest) -> str:
     """Put `swapped` into a verdict, or take it out; returns the output. Files first, then the ledger."""
-    done = ledger.result(job.id)
-    assert done is not None  # only what has a picture is judged
-    assert job.output
-    assert done.record.campaign
-    reasons = done.record.chosen_attempt.reasons
+    result = ledger.result(job.id)
+    if result is None or result.record.campaign is None or job.output is None:
+        raise CampaignError(f"{ledger.folder}: the ledger has no picture of {job.stem}; start the run again")
+    record, campaign = result.record, result.record.campaign
+    reasons = record.chosen_attempt.reasons
     swapped = None
     if nearest.margin > 0:
         swapped = SwappedRecord(subject=nearest.subject, margin=nearest.margin)
         reasons = reasons if "swapped" in reasons else (Reason("swapped"), *reasons)
-    if (job.reasons, done.record.campaign.swapped) == (reasons, swapped):
+    if (job.reasons, campaign.swapped) == (reasons, swapped):
         return job.output
     status = Status.REJECTED if reasons else Status.ACCEPTED
     old = ledger.folder / job.output
@@ -102,9 +112,8 @@ def _judge_again(ledger: Ledger, job: LedgerJob, nearest: Nearest) -> str:
         ledger.requeue(ids=[job.id])
         return job.output
     output = output_file(job.stem, status, old.suffix)
-    campaign = done.record.campaign.model_copy(update={"swapped": swapped})
-    changes = {"status": status, "reasons": reasons, "output": output, "campaign": campaign}
-    record = done.record.model_copy(update=changes)
+    campaign = campaign.model_copy(update={"swapped": swapped})
+    record = record.model_copy(update={"status": status, "reasons": reasons, "output": output, "campaign": campaign})
     if output != job.output and old.is_file():
         write_bytes(ledger.folder / output, old.read_bytes())
     write_bytes((ledger.folder / output).with_suffix(".json"), record.file_bytes())

@@ -331,8 +331,8 @@ def _status(args: argparse.Namespace) -> int:
     from portrait.judge.verdict import describe_reason
 
     with Ledger.open(args.folder) as ledger:
-        counts, styles, reasons = ledger.counts(), ledger.counts_by_style(), ledger.reasons()
-        failed = [(person["name"], person["failure"]) for person in ledger.subjects() if person["failure"]]
+        counts, styles, reasons = ledger.counts(), ledger.counts_by_style(), ledger.count_reasons()
+        failed = [(person.name, person.failure) for person in ledger.subjects() if person.failure]
         swapped, alike = ledger.swapped(), ledger.get("alike") or []
     if args.json:
         keys = ("pending", "accepted", "rejected", "failed", "attempts", "seconds")
@@ -373,7 +373,7 @@ def _export(args: argparse.Namespace) -> int:
         )
     if done.removed:
         print(f"{done.removed} files of the export before, which are no longer accepted or asked for, are removed")
-    if not done.settled:
+    if not done.finalized:
         print(
             f"{args.folder} is being worked on, or cannot be written to: its last portraits were not judged against "
             "everybody of the run yet; export it again when it has ended"
@@ -385,7 +385,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _prune(args: argparse.Namespace) -> int:
-    from portrait.campaign.export import prune_run
+    from portrait.campaign.prune import prune_run
 
     files, rows = prune_run(args.folder, rejected=args.rejected, embeddings=args.embeddings, dry_run=args.dry_run)
     for path in files if args.dry_run else ():

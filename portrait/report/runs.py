@@ -59,7 +59,7 @@ def read_run(folder: Path) -> Run:
     settled = finalize_run(folder)
     with Ledger.open(folder) as ledger:
         subjects = list(ledger.subjects())
-        photos = {subject["name"]: subject["photos"][0]["sha256"] for subject in subjects}
+        photos = {subject.name: subject.photos[0].sha256 for subject in subjects}
         jobs: list[ReportJob] = []
         looks: list[dict[str, float]] = []
         embeddings: list[dict[str, Embedding]] = []
@@ -82,10 +82,10 @@ def read_run(folder: Path) -> Run:
     run = Run(
         name=name,
         jobs=jobs,
-        people=[ReportPerson(subject=s["name"], columns=s["columns"], failure=s["failure"]) for s in subjects],
+        people=[ReportPerson(subject=s.name, columns=s.columns, failure=s.failure) for s in subjects],
         looks=looks,
         embeddings=embeddings,
-        identities={s["name"]: s["embeddings"] for s in subjects if s["embeddings"]},
+        identities={s.name: s.embeddings for s in subjects if s.embeddings},
         licenses=list(licenses.values()),
         far=rates.pop() if len(rates) == 1 else None,
         pending=pending,

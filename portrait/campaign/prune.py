@@ -1,0 +1,72 @@
+"""Remove from a run what it does not need any more: files, jobs, embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from portrait.campaign.files import BEFORE, PICTURES, before_file
+from portrait.campaign.ledger import Ledger
+from portrait.campaign.lock import exclusive_lock
+from portrait.campaign.settle import finalize
+from portrait.judge.gallery import genuine_impostor_gap
+
+
+def prune_run(
+    run: Path, *, rejected: bool = False, embeddings: bool = False, dry_run: bool = False
+) -> tuple[list[Path], int]:
+    """Remove what a run does not need any more; returns the files, and how many rows of embeddings or jobs went.
+
+    Always: files that no job of the plan refers to, and jobs that the plan no longer names.
+
+    Args:
+        run: A run's folder.
+        rejected: Also the pictures that were not accepted; their rows and scores stay.
+        embeddings: Also the faces' embeddings, which are biometric data. What is measured between people (impostors,
+            one person over the styles) can then no longer be, but for the way from the person to a stranger, which
+            stays in the ledger: the tolerance of every later comparison is a share of it.
+        dry_run: Remove nothing.
+    """
+    with exclusive_lock(run), Ledger.open(run) as ledger:
+        if not dry_run:
+            finalize(ledger)
+        needed = _needed_files(ledger, rejected=rejected)
+        places = (run / PICTURES, run / BEFORE)
+        files = [path for place in places for path in sorted(place.rglob("*")) if path.is_file() and path not in needed]
+        if dry_run:
+            return files, 0
+        if rejected:
+            ledger.set("pruned", True)
+        for path in files:
+            path.unlink(missing_ok=True)
+        for place in places:
+            _remove_empty_folders(place)
+        rows = ledger.delete_dropped()
+        if embeddings:
+            rows += _clear_embeddings(ledger)
+        return files, rows
+
+
+def _needed_files(ledger: Ledger, *, rejected: bool) -> set[Path]:
+    """The files that jobs refer to; with `rejected` not those of rejected ones."""
+    files: set[Path] = set()
+    for job in ledger.jobs():
+        files.add(ledger.folder / before_file(job.picture.subject, job.picture.recipe))
+        if job.output and not (rejected and job.state == "rejected"):
+            picture = ledger.folder / job.output
+            files |= {picture, picture.with_suffix(".json")}
+    return files
+
+
+def _remove_empty_folders(top: Path) -> None:
+    for folder in sorted(top.rglob("*"), reverse=True):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _clear_embeddings(ledger: Ledger) -> int:
+    """Remove the embeddings, but for what every later comparison needs of them; returns how many rows."""
+    people = {person.name: person.embeddings for person in ledger.subjects()}
+    portraits = ((job.picture.subject, ledger.embeddings_of(job.id)) for job in ledger.jobs("accepted", "rejected"))
+    if gap := genuine_impostor_gap(people, portraits):
+        ledger.set("separation", gap)
+    return ledger.clear_embeddings()

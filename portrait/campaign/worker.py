@@ -1,0 +1,257 @@
+"""A worker of a campaign: gets batches of one person and one recipe, gives back pictures with their records."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from portrait.campaign.plan import PlannedPicture
+from portrait.errors import CampaignError, FaceError, InputError, PortraitError
+from portrait.images import Photo, decode, encode_picture, resized
+from portrait.judge.appearance import appearance_features
+from portrait.judge.thresholds import Thresholds
+from portrait.loop.limits import resolve_thresholds
+from portrait.loop.record import library_versions
+from portrait.loop.response import as_table
+from portrait.loop.stylizer import AttemptLoop
+from portrait.recipes.recipe import Recipe
+from portrait.records import Embedding, RgbImage
+from portrait.records.portrait import PortraitRecord
+from portrait.settings import Settings
+
+log = logging.getLogger(__name__)
+
+MAX_BEFORE_SIDE = 640
+"""The framed photo is kept beside the pictures at no more than this many pixels, for the reports."""
+_LOADING = ("recipe", "threads", "device", "memory", "base", "lora", "commercial")
+"""Settings that say which models are loaded, and how."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkItem:
+    """One job as a worker gets it. `settings` are whole: recipe, style, prompt and seed of this job."""
+
+    id: int
+    key: str
+    picture: PlannedPicture
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhotoFile:
+    """A photo's bytes, so that no worker needs the driver's disk."""
+
+    path: str
+    sha256: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Jobs of one recipe and one person. `weights` is what the worker's models must be: file -> SHA-256."""
+
+    items: tuple[WorkItem, ...]
+    photos: tuple[PhotoFile, ...]
+    weights: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WorkResult:
+    """What came of one item. `record` None: nothing could be made, `failure` says why.
+
+    `fault` is the kind of an error that may lie with the machine or the models and not with the photo; `no_face` says
+    that the photo could not be used. `encoded` is the picture's file, `before` the framed photo as JPEG, `look` the
+    picture's `appearance_features`, `embeddings` what the judges see in it, `identity` what they see in the photos.
+    """
+
+    item: WorkItem
+    record: PortraitRecord | None = None
+    encoded: bytes = b""
+    before: bytes = b""
+    look: dict[str, float] = field(default_factory=dict)
+    embeddings: dict[str, Embedding] = field(default_factory=dict)
+    identity: dict[str, Embedding] = field(default_factory=dict)
+    failure: str = ""
+    fault: str = ""
+    no_face: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """A loaded recipe, as far as it moves pictures.
+
+    `recipe` has the knobs, prompts, thresholds and the digest of each weights file; `environment` what moves pictures by
+    rounding (threads, dtype, versions).
+    """
+
+    recipe: dict[str, Any]
+    environment: dict[str, Any]
+
+
+class Worker:
+    """Makes pictures with one recipe's models at a time, loaded once."""
+
+    def __init__(self, load: Callable[[Settings], AttemptLoop] = AttemptLoop.from_settings) -> None:
+        self._load = load
+        self._loaded: tuple[Any, AttemptLoop] | None = None
+
+    def stylizer(self, settings: Settings) -> AttemptLoop:
+        """The stylizer of a recipe; its models are loaded if they are not."""
+        key = tuple(getattr(settings, name) for name in _LOADING)
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # the old models go before the new ones come
+            self._loaded = key, self._load(settings)
+        return self._loaded[1]
+
+    def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
+        """Load a recipe and say what it is, with the thresholds of these styles."""
+        stylizer = self.stylizer(settings)
+        generator = stylizer.generator
+        recipe = _fingerprint_fields(stylizer.recipe) | {
+            "weights": dict(sorted(stylizer.digests.items())),
+            "judges": sorted(stylizer.judges.names),
+            "styles": {style: _fingerprint_of_style(stylizer, style, settings) for style in styles},
+        }
+        environment = {
+            "threads": generator.threads,
+            "dtype": generator.dtype,
+            "machine": platform.machine(),
+            "versions": library_versions(),
+        }
+        return Fingerprint(recipe=recipe, environment=environment)
+
+    def work(self, batch: Batch) -> Iterator[WorkResult]:
+        """Make a batch, one result per item, in order; an error of one photo or picture is a result too, whatever it is.
+
+        Raises:
+            CampaignError: the models here are not those of the run, or cannot be loaded.
+        """
+        settings = batch.items[0].settings
+        stylizer = self._checked_stylizer(settings, batch.weights)
+        try:
+            photos = [
+                Photo(pixels=decode(file.data, Path(file.path).name), path=Path(file.path), sha256=file.sha256)
+                for file in batch.photos
+            ]
+            (subject,) = stylizer.subjects(photos[0], settings.face, photos[1:])
+        except Exception as error:
+            for item in batch.items:
+                yield _failed(item, error, before_any_picture=True)
+            return
+        before_is_sent = False
+        for item in batch.items:
+            try:
+                portrait = stylizer.stylize(subject, item.picture.style, item.settings)
+                parameters = portrait.record.parameters_text()
+                result = WorkResult(
+                    item=item,
+                    record=portrait.record,
+                    encoded=encode_picture(portrait.pixels, item.settings.format, parameters=parameters),
+                    before=b"" if before_is_sent else _small_jpeg(portrait.before),
+                    look=appearance_features(portrait.picture),
+                    embeddings=portrait.embeddings,
+                    identity=subject.identity.embeddings,
+                )
+                before_is_sent = True
+            except Exception as error:
+                result = _failed(item, error, identity=subject.identity.embeddings)
+            yield result
+
+    def _checked_stylizer(self, settings: Settings, weights: Mapping[str, str]) -> AttemptLoop:
+        """The stylizer, if its models are those of the run."""
+        node = platform.node()
+        try:
+            stylizer = self.stylizer(settings)
+        except PortraitError:
+            raise
+        except Exception as error:
+            raise CampaignError(f"{node} cannot load {settings.recipe}: {type(error).__name__}: {error}") from error
+        if different := [name for name, digest in weights.items() if stylizer.digests.get(name) != digest]:
+            raise CampaignError(f"{node} has other weights than the run began with: {', '.join(different)}")
+        return stylizer
+
+
+def _failed(
+    item: WorkItem,
+    error: Exception,
+    *,
+    before_any_picture: bool = False,
+    identity: Mapping[str, Embedding] | None = None,
+) -> WorkResult:
+    """The result of an item that an error ended."""
+    is_photos = isinstance(error, InputError | FaceError)
+    if not is_photos:
+        log.info("%s: %s", item.picture.stem, error, exc_info=error)
+    why = str(error) if isinstance(error, PortraitError) else f"{type(error).__name__}: {one_line(error)}"
+    return WorkResult(
+        item=item,
+        failure=why,
+        fault="" if is_photos else type(error).__name__,
+        no_face=before_any_picture and is_photos,
+        identity=dict(identity or {}),
+    )
+
+
+def one_line(error: Exception) -> str:
+    """An error's text on one line, cut to 200 characters."""
+    return " ".join(str(error).split())[:200]
+
+
+def _fingerprint_of_style(stylizer: AttemptLoop, style: str, settings: Settings) -> dict[str, Any]:
+    """What moves the pictures of one style: its prompt, thresholds and curves."""
+    recipe = stylizer.recipe
+    custom = Path(settings.thresholds) if settings.thresholds else None
+    limits, _ = resolve_thresholds(
+        recipe, style, settings.far, custom, stylizer.generator.digests, stylizer.judges.names
+    )
+    return {
+        "prompt": recipe.prompt_of(recipe.style(style)),
+        "identity": limits.identity,
+        "style_on_face": limits.style_on_face,
+        "burned": limits.burned,
+        "statistics": _statistics_digest(limits),
+        "curves": _digest(as_table(stylizer.curves(style, settings.curves))),
+    }
+
+
+def _statistics_digest(limits: Thresholds) -> str:
+    statistics = limits.statistics
+    if statistics is None:
+        return ""
+    return _digest([statistics.mean.tolist(), statistics.precision.tolist(), statistics.limit])
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _fingerprint_fields(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's values that move pictures; its files are named by their digests elsewhere."""
+    values: dict[str, Any] = {}
+    for entry in fields(recipe):
+        value = getattr(recipe, entry.name)
+        if entry.name == "balance":
+            values[entry.name] = [[at, [getattr(knobs, knob.name) for knob in fields(knobs)]] for at, knobs in value]
+        elif entry.name == "loras":
+            values[entry.name] = [[lora.part or Path(lora.path).name, lora.weight] for lora in value]
+        elif entry.name != "title" and isinstance(value, str | int | float):
+            values[entry.name] = value
+    return values
+
+
+def _small_jpeg(image: RgbImage) -> bytes:
+    scale = min(1.0, MAX_BEFORE_SIDE / max(image.shape[:2]))
+    small = resized(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(small)).save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
