@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test golden browser check clean
+.PHONY: demo test quick versions golden browser docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/portrait demo -o out
@@ -13,6 +13,18 @@ test: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# Under a minute, for while one works: what loads no real model, starts no Ray and no browser, and does not take long.
+quick: $(VENV)/.installed
+	$(BIN)/pytest -m "not (weights or slow or ray or browser or gpu or network)"
+
+# The lowest releases that are allowed, and each Python that is here; installs some gigabytes below work/.
+versions:
+	.ci/versions
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[docs]"
+	$(BIN)/mkdocs build --strict
 
 # Writes the golden records in tests/golden again: only after a change that means to change what a record holds.
 golden: $(VENV)/.installed

@@ -68,7 +68,7 @@ def main() -> None:
             low, high = bootstrap_mean(gap, whose)
             result["difference"][f"{title}, {judge}"] = [round(float(gap.mean()), 4), round(low, 4), round(high, 4)]
     print(json.dumps(result, indent=1))
-    print(write_json(args.output, result))
+    print(write_json(args.output, result | {"weights": stylizer.generator.digests}))
 
 
 if __name__ == "__main__":

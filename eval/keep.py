@@ -56,7 +56,7 @@ def main() -> None:
         print(style, json.dumps(table[style]), flush=True)
     limits = {name: list(limit) for name, limit in KEEP_LIMITS.items()}
     result = {"people": len(people), "balance": args.balance, "percentiles_5_50_95": table, "limits": limits}
-    print(write_json(args.output, result))
+    print(write_json(args.output, result | {"weights": stylizer.generator.digests}))
 
 
 if __name__ == "__main__":

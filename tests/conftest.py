@@ -17,14 +17,15 @@ from portrait.loop.stylizer import AttemptLoop
 from portrait.records import RgbImage
 from tests.fakes import a_photo
 
-MODELS = {"analyzer", "referee", "mini"}
-"""Fixtures that load a real model: whoever uses one is marked `weights`."""
+FIXTURE_MARKS = {"analyzer": "weights", "referee": "weights", "mini": "weights", "cluster": "ray"}
+"""Fixture -> the mark of every test that uses it: what it loads or starts."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if isinstance(item, pytest.Function) and MODELS.intersection(item.fixturenames):
-            item.add_marker("weights")
+        for fixture in getattr(item, "fixturenames", ()):
+            if fixture in FIXTURE_MARKS:
+                item.add_marker(FIXTURE_MARKS[fixture])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -178,6 +178,7 @@ def snapshot_keys(folder: Path) -> dict[str, str]:
         return {stem: key for key, (stem, _) in ledger.keys().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "value", "changes"),
     [
@@ -201,6 +202,7 @@ def test_the_key_holds_what_determines_the_picture_and_nothing_else(
     assert (a != b) == changes
 
 
+@pytest.mark.slow
 def test_thresholds_and_photo_bytes_are_in_the_key_and_names_are_not(tmp_path: Path) -> None:
     run(write_campaign(tmp_path / "a", people=1, styles=("oil",)), tmp_path / "run-a")
     plan = write_campaign(tmp_path / "b", people=1, styles=("oil",))
@@ -312,6 +314,7 @@ def test_stop_ends_after_the_batch_in_flight_and_the_next_call_goes_on(tmp_path:
     assert run(plan, tmp_path / "run").pending == 0
 
 
+@pytest.mark.slow
 def test_a_limit_and_budgets_start_no_more_jobs(tmp_path: Path) -> None:
     plan = write_campaign(tmp_path, people=5)
     assert run(plan, tmp_path / "run", limit=3).done == 3
@@ -336,6 +339,7 @@ def test_a_changed_plan_is_refused_and_explained(tmp_path: Path) -> None:
         run(plan, tmp_path / "run", accept_changes=False)
 
 
+@pytest.mark.slow
 def test_more_people_and_styles_are_no_change(tmp_path: Path) -> None:
     plan = write_campaign(tmp_path, people=2, styles=("oil",))
     run(plan, tmp_path / "run")
@@ -399,6 +403,7 @@ def test_a_retry_that_was_interrupted_goes_on_and_repeats_nothing(tmp_path: Path
         assert ledger.counts().attempts == whole.attempts == first.attempts + first.rejected
 
 
+@pytest.mark.slow
 def test_a_retry_of_a_plan_that_is_refused_changes_nothing(tmp_path: Path) -> None:
     plan = write_campaign(tmp_path, people=6, max_attempts=1)
     first = run(plan, tmp_path / "run")
@@ -588,6 +593,7 @@ def test_a_share_of_photos_that_goes_away_stops_the_run_and_costs_nobody_anythin
     assert (counts.failed, counts.pending, counts.done) == (0, 0, 24)
 
 
+@pytest.mark.slow
 def test_a_retry_that_meets_an_error_leaves_the_picture_and_its_verdict(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -772,6 +778,7 @@ def test_swapped_goes_when_the_other_person_does(tmp_path: Path, monkeypatch: py
     assert (tmp_path / "run" / str(output)).is_file()
 
 
+@pytest.mark.slow
 def test_one_person_under_two_names_is_said_and_not_silently_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -813,6 +820,7 @@ def test_hundreds_of_people_are_one_product(monkeypatch: pytest.MonkeyPatch) -> 
 # --- rates
 
 
+@pytest.mark.slow
 def test_seconds_are_those_of_each_recipe_and_a_missing_record_is_no_crash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -908,6 +916,7 @@ def test_a_run_killed_ten_times_equals_an_undisturbed_one(tmp_path: Path) -> Non
         assert [(j.key, j.state, j.reasons) for j in a.jobs()] == [(j.key, j.state, j.reasons) for j in b.jobs()]
 
 
+@pytest.mark.slow
 def test_a_kill_between_picture_and_ledger_makes_the_same_picture_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ def test_new_plan_run_status_retry_export_prune(plan: Path, tmp_path: Path, caps
     assert len(pictures(run)) == accepted
 
 
+@pytest.mark.slow
 def test_an_export_removes_what_it_had_written_and_no_longer_lists(
     plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +134,7 @@ def test_ray_that_is_not_there_is_said_at_once(
     assert 'pip install "portrait-stylizer[ray]"' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_changed_plan_ends_with_two(plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["campaign", "run", str(plan), "-o", str(tmp_path / "run"), "--quiet"]
     assert main([*argv, "--limit", "2"]) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,8 +16,6 @@ from portrait.campaign.plan import read_plan
 from portrait.campaign.run import Progress, run_campaign
 from portrait.errors import CampaignError, SettingsError
 from tests.campaigns import Load, local, pictures, write_campaign
-
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,9 +168,7 @@ def test_a_worker_that_cannot_be_replaced_hangs_nothing(
         return engines[0]
 
     engines: list[RayEngine] = []
-    begun = time.monotonic()
     counts = run_campaign(read_plan(plan), tmp_path / "ray", engine, on_progress=killer(engines))
-    assert time.monotonic() - begun < 240
     assert counts.failed == 0
     assert (counts.pending == 0) == (workers == 2)
     if workers == 1:

@@ -72,6 +72,7 @@ def test_attempts_per_accepted_has_an_interval_over_people() -> None:
     assert bootstrap_ratio(np.array([3.0, 3.0]), np.array([1, 1]), np.array([0, 1])) == (3, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("people", "heavy_tails"), [(8, False), (24, False), (24, True)])
 def test_simultaneous_intervals_cover_all_their_means_at_once(people: int, heavy_tails: bool) -> None:
     """Nothing differs, in 12 columns, 300 times: some interval misses 0 in about 5 % of the times, not in 12 x 5 %."""
@@ -673,6 +674,7 @@ def test_names_from_outside_are_text_and_no_markup(tmp_path: Path) -> None:
         assert text in page
 
 
+@pytest.mark.slow
 def test_a_page_of_a_thousand_pictures_stays_below_25_megabytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,7 @@ PT = {"format": "pt"}
 IDS = {"text": "text_model.embeddings.position_ids", "clip": "vision_model.embeddings.position_ids"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "path", "name", "dtype"),
     [

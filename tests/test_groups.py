@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from portrait.records.portrait import read_record
 from tests.scripts import script
+
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def a_row(person: str, first: bool, accepted: bool = True) -> dict[str, object]:
@@ -46,8 +51,12 @@ def test_a_person_without_labels_is_named() -> None:
 
 
 def test_a_row_keeps_the_first_attempt_and_the_verdict() -> None:
-    first = {"accepted": False, "reasons": ["identity_low:dlib"], "similarity": {"arcface": 0.6, "dlib": 0.9}}
-    record = {"style": "oil", "status": "accepted", "reasons": [], "attempts": [first, first | {"accepted": True}]}
-    row = script("held_out").row_of("male/0.jpg", record)
+    record = read_record((GOLDEN / "accepted.json").read_text("utf-8"))
+    rejected = record.attempts[0].model_copy(
+        update={"accepted": False, "reasons": ("identity_low:dlib",), "similarity": {"arcface": 0.6, "dlib": 0.9}}
+    )
+    row = script("held_out").row_of(
+        "male/0.jpg", record.model_copy(update={"attempts": (rejected, *record.attempts[1:])})
+    )
     assert (row["first_accepted"], row["accepted"], row["dlib"]) == (False, True, 0.9)
-    assert row["first_reasons"] == ["identity_low:dlib"]
+    assert list(row["first_reasons"]) == ["identity_low:dlib"]

@@ -132,6 +132,7 @@ def test_the_background_stays_and_the_person_changes(astronaut: Photo, analyzer:
     assert (held[top:bottom, left:right] == 255 - astronaut.pixels[top:bottom, left:right]).all()
 
 
+@pytest.mark.slow
 def test_colors_are_held_under_the_picture_s_own_lightness(astronaut: Photo) -> None:
     photo, limit = astronaut.pixels, KEEP_LIMITS["colors"][1]
     grey = np.repeat(photo.mean(-1, keepdims=True).astype(np.uint8), 3, 2)

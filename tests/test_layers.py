@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import portrait
@@ -43,6 +44,40 @@ def test_every_file_imports_only_from_its_own_layer_or_below() -> None:
             assert RANK[other] <= RANK[station], f"{path.relative_to(PACKAGE)} imports portrait.{other}"
             beside = RANK[other] == RANK[station] and other != station and station in ("faces", "generate", "judge")
             assert not beside, f"{path.relative_to(PACKAGE)} imports its neighbour portrait.{other}"
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules(path: Path, modules: set[str]) -> set[str]:
+    """The files of the package that a file imports, at its top or within a function; not those for annotations alone."""
+    tree = ast.parse(path.read_text("utf-8"))
+    annotations = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    names = set()
+    for node in ast.walk(tree):
+        if node in annotations:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inside = {f"{node.module}.{alias.name}" for alias in node.names} & modules
+            names |= inside or {node.module}
+    return names & modules
+
+
+def test_no_import_comes_back_to_where_it_began() -> None:
+    """File by file, deferred imports counted. `portrait` itself, which hands out the public names, is left out."""
+    paths = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+    del paths["portrait"]
+    graph = {name: imported_modules(path, paths.keys() - {name}) for name, path in paths.items()}
+    assert sum(map(len, graph.values())) > 100
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
 def test_importing_the_command_line_loads_no_heavy_library() -> None:

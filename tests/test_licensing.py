@@ -282,6 +282,7 @@ def test_flags_and_files_set_the_new_settings(tmp_path: Path) -> None:
 # ---- faces without InsightFace
 
 
+@pytest.mark.slow
 def test_dlib_alone_finds_and_places_the_face_as_insightface_does(photos: Path) -> None:
     from portrait.faces.dlib_analyzer import DlibAnalyzer
     from portrait.faces.insightface_analyzer import InsightFaceAnalyzer

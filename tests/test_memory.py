@@ -70,6 +70,7 @@ class _Fails:
         return self.forward(sample, *args, **kwargs)
 
 
+@pytest.mark.slow
 def test_out_of_memory_is_retried_once_with_one_picture_at_a_time(
     tiny_recipe: Path,
     picture: RgbImage,
@@ -193,6 +194,7 @@ def test_the_record_names_the_device_and_the_tier_that_was_used_in_the_end(
     assert "Made on cpu, memory tier offload, in float32 by Fake." in explain(made.record)
 
 
+@pytest.mark.slow
 def test_another_error_of_torch_is_not_taken_for_memory(
     tiny_recipe: Path,
     picture: RgbImage,

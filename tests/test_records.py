@@ -14,6 +14,7 @@ from portrait.records.reasons import Reason
 from tests.golden_records import GOLDEN, MAKERS, golden_text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_program_writes_each_golden_record_byte_for_byte(name: str) -> None:
     assert golden_text(name) == (GOLDEN / f"{name}.json").read_text()

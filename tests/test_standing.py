@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 ACCEPTED = ROOT / "eval" / "accepted" / "small.json"
 
 
+@pytest.mark.weights
+@pytest.mark.slow
 def test_the_shipped_model_is_stable_against_the_accepted_result(tmp_path: Path) -> None:
     """If a change of weights, thresholds or loop is meant to move pictures: look at the page, then
     `python eval/standing.py --accept`."""

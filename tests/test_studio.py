@@ -192,6 +192,7 @@ def test_cancel_ends_between_two_steps(tmp_path: Path, gate: threading.Semaphore
     assert shop.queue.join().ahead == 0  # the place is free again
 
 
+@pytest.mark.slow
 def test_the_second_visitor_waits_and_knows_their_place(tmp_path: Path, gate: threading.Semaphore) -> None:
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
     first = shop.start(a_photo(), requested(shop, max_attempts=1))
@@ -222,6 +223,7 @@ def test_a_visitor_who_waits_can_leave_the_line(tmp_path: Path, gate: threading.
     assert [e.kind for e in first.events()][-1] == "portrait"
 
 
+@pytest.mark.slow
 def test_ones_own_last_wish_that_is_ending_is_not_somebody_in_the_line(
     tmp_path: Path, gate: threading.Semaphore
 ) -> None:
@@ -560,6 +562,7 @@ def test_without_gradio_the_message_says_how_to_install_it(
     assert "pip install 'portrait-stylizer[studio]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_a_killed_studio_left_behind_is_deleted_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -759,6 +762,7 @@ def test_a_caller_whose_connection_breaks_stops_the_work(
         assert generator.finished == 0
 
 
+@pytest.mark.slow
 def test_two_visitors_with_the_same_photo_share_no_file(served: Any, tmp_path: Path) -> None:
     url, _ = served
     data = write_picture(tmp_path / "anna.png", person(1)).read_bytes()
