@@ -156,11 +156,6 @@ def resized(image: RgbImage, width: int, height: int) -> RgbImage:
     return RgbImage(np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)))
 
 
-def with_alpha(picture: RgbImage, alpha: np.ndarray | None) -> np.ndarray:
-    """The picture, or picture and alpha, (H, W) uint8, as one (H, W, 4) array."""
-    return picture if alpha is None else np.dstack([picture, alpha])
-
-
 def pixels_sha256(image: np.ndarray) -> str:
     """SHA-256 of the shape and the pixels, so that two pictures can be compared across file formats."""
     return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()

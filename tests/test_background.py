@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from portrait.api import PortraitStylizer
+from portrait.campaign.keys import shared_ingredients
+from portrait.campaign.plan import read_plan
 from portrait.cli.main import main
 from portrait.errors import ImageReadError, InputError, SettingsError
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
@@ -82,16 +84,16 @@ def painted(astronaut: Photo) -> RgbImage:
 
 
 def behind(text: str, astronaut: Photo, face: Face, painted: RgbImage) -> tuple[np.ndarray, np.ndarray | None]:
-    picture, alpha = prepare_background(Background.parse(text), astronaut.pixels, face).behind(painted)
+    picture, cutout = prepare_background(Background.parse(text), astronaut.pixels, face).behind(painted)
     assert picture.shape == painted.shape
+    assert (cutout is not None) == (text == "transparent")
     for part in (FACE, SUIT):
         assert np.abs(picture[part].astype(int) - painted[part]).max() <= 2
-    return picture, alpha
+    return picture, cutout
 
 
 def test_a_color_is_all_that_is_left_of_the_background(astronaut: Photo, face: Face, painted: RgbImage) -> None:
-    picture, alpha = behind("#ffd23f", astronaut, face, painted)
-    assert alpha is None
+    picture, _ = behind("#ffd23f", astronaut, face, painted)
     for part in (WALL, SHUTTLE):
         assert np.abs(picture[part].astype(int) - (255, 210, 63)).mean() < 2
 
@@ -145,12 +147,15 @@ def test_another_picture_is_cut_to_the_shape(
 
 
 def test_transparent_has_alpha_and_the_person_s_own_colors(astronaut: Photo, face: Face, painted: RgbImage) -> None:
-    picture, alpha = behind("transparent", astronaut, face, painted)
-    assert alpha is not None
-    assert alpha.dtype == np.uint8
+    picture, cutout = behind("transparent", astronaut, face, painted)
+    assert cutout is not None
+    assert cutout.dtype == np.uint8
+    alpha = cutout[..., 3]
     assert alpha[FACE].min() == 255
     assert alpha[WALL].mean() < 2
     assert (picture[alpha == 0] == 255).all()
+    over_white = np.asarray(Image.alpha_composite(Image.new("RGBA", (512, 512), "white"), Image.fromarray(cutout)))
+    assert np.abs(over_white[..., :3].astype(int) - picture).max() <= 1
     soft = (alpha > 20) & (alpha < 235)
     assert 0.002 < soft.mean() < 0.08  # feathered at the edge, and only there
 
@@ -183,10 +188,10 @@ def test_a_picture_of_another_size_than_the_photo_gets_the_same_background(
     astronaut: Photo, face: Face, painted: RgbImage
 ) -> None:
     backdrop = prepare_background(Background.parse("transparent"), astronaut.pixels, face)
-    small, alpha = backdrop.behind(RgbImage(painted[::2, ::2]))
-    assert alpha is not None
+    small, cutout = backdrop.behind(RgbImage(painted[::2, ::2]))
+    assert cutout is not None
     assert small.shape == (256, 256, 3)
-    assert alpha[40:75, 98:127].min() == 255
+    assert cutout[40:75, 98:127, 3].min() == 255
 
 
 # ---- through the loop
@@ -232,10 +237,10 @@ def test_a_whole_photo_can_be_cut_out(mini: AttemptLoop, astronaut: Photo) -> No
     (subject,) = mini.subjects(photo)
     made = mini.stylize(subject, "oil", Settings(background="transparent", frame="full", max_attempts=1))
     assert made.pixels.shape == (700, 1200, 4)
-    assert made.alpha is not None
-    assert made.alpha[:, :250].max() == 0
-    assert made.alpha[:, 900:].max() == 0
-    assert made.alpha[188:, 300:812][SUIT].mean() > 250
+    alpha = made.pixels[..., 3]
+    assert alpha[:, :250].max() == 0
+    assert alpha[:, 900:].max() == 0
+    assert alpha[188:, 300:812][SUIT].mean() > 250
 
 
 def test_another_file_of_the_same_name_is_not_replayed(mini: AttemptLoop, astronaut: Photo, tmp_path: Path) -> None:
@@ -293,6 +298,27 @@ def test_a_wrong_value_and_a_missing_file_end_with_a_message(
     assert main([*stylize, "--background", str(tmp_path / "gone.png")]) != 0
     assert "gone.png" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_s_background_lies_beside_it_and_its_content_is_in_the_keys(tmp_path: Path) -> None:
+    def ingredients(background: str) -> dict[str, object]:
+        (tmp_path / "plan.toml").write_text(
+            f'subjects = ["anna.png"]\nstyles = ["oil"]\n[settings]\nbackground = "{background}"\n'
+        )
+        return shared_ingredients(read_plan(tmp_path / "plan.toml").settings)
+
+    write_picture(tmp_path / "anna.png", np.zeros((8, 8, 3), np.uint8))
+    write_picture(tmp_path / "wall.png", np.zeros((8, 8, 3), np.uint8))
+    one = ingredients("wall.png")
+    assert read_plan(tmp_path / "plan.toml").settings.background == str(tmp_path / "wall.png")
+    write_picture(tmp_path / "wall.png", np.ones((8, 8, 3), np.uint8))
+    other, paper_sheet, none = ingredients("wall.png"), ingredients("paper"), ingredients("")
+    assert len({str(value["background"]) for value in (one, other, paper_sheet)}) == 3
+    assert one["matte"] == other["matte"]
+    assert "background" not in none
+    assert "matte" not in none
+    with pytest.raises(SettingsError, match="background 'sand' is not one of"):
+        ingredients("sand")
 
 
 def test_the_library_returns_an_image_with_alpha(mini: AttemptLoop, astronaut: Photo) -> None:

@@ -45,15 +45,16 @@ class Backdrop:
             picture: (H, W, 3) uint8, a stylized `photo`.
 
         Returns:
-            (H, W, 3) uint8, and alpha, (H, W) uint8, where the background is transparent: then the colors are
-            the person's own, on white where nobody is.
+            (H, W, 3) uint8; and, where the background is transparent, the person's own colors and alpha,
+            (H, W, 4) uint8: the picture then has white behind the person.
         """
         height, width = picture.shape[:2]
         matte = cv2.resize(self.matte, (width, height), interpolation=cv2.INTER_LINEAR)
         person = _own_colors(picture, matte)
         if self.background.kind == "transparent":
             person[matte == 0] = 255
-            return person, matte
+            white = gradient((255, 255, 255), (255, 255, 255), width, height)
+            return _over(person, matte, white), np.dstack([person, matte])
         return _over(person, matte, self._pixels(picture, matte)), None
 
     def as_record(self) -> BackgroundRecord:

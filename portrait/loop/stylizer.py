@@ -18,7 +18,7 @@ from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose
 from portrait.generate.background import Backdrop, prepare_background
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.generate.keep import Kept, prepare_keeps
-from portrait.images import Photo, read_photo, with_alpha
+from portrait.images import Photo, read_photo
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import decide
 from portrait.loop.limits import resolve_thresholds, style_limit
@@ -270,13 +270,13 @@ class AttemptLoop:
         # 7. Record: the best picture before its background, and everything that led to it.
         best = best_candidate(candidates)
         delivered = candidates[best]
-        picture, alpha = (delivered.image, None) if backdrop is None else backdrop.behind(delivered.image)
+        picture, cutout = (delivered.image, None) if backdrop is None else backdrop.behind(delivered.image)
         choice = PolicyRecord(until=settings.until, prior=policy.curves.origin, ended=ended)
         seconds = time.perf_counter() - start
-        record = self._record(context, candidates, best, choice, seconds, with_alpha(picture, alpha))
+        record = self._record(context, candidates, best, choice, seconds, picture if cutout is None else cutout)
         before = subject.photo.pixels if settings.frame == "full" else framed.image
         return StylizedPortrait(
-            picture=picture, before=before, record=record, embeddings=delivered.embeddings, alpha=alpha
+            picture=picture, before=before, record=record, embeddings=delivered.embeddings, cutout=cutout
         )
 
     def _prompts(self, style: str, settings: Settings) -> tuple[str, str]:
@@ -459,7 +459,10 @@ class AttemptLoop:
         conditions = self._conditions(framed, subject.identity, record.prompt, record.negative_prompt)
         pictures = self.generator.generate(conditions, chosen.knobs, chosen.batch)
         picture = compose_output(pictures[chosen.batch.index(chosen.seed)], photo, framed, kept, frame)[0]
-        return picture if backdrop is None else with_alpha(*backdrop.behind(picture))
+        if backdrop is None:
+            return picture
+        picture, cutout = backdrop.behind(picture)
+        return picture if cutout is None else cutout
 
     def curves(self, style: str, file: str = "") -> Curves:
         """What the knobs do in a style of the recipe, as `curves_for` finds it."""

@@ -11,7 +11,7 @@ import numpy as np
 from portrait.generate.background import Backdrop
 from portrait.generate.framing import Framed
 from portrait.generate.keep import Kept
-from portrait.images import Photo, with_alpha
+from portrait.images import Photo
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import Verdict
 from portrait.records import Embedding, Face, Identity, Knobs, Preview, RgbImage
@@ -68,21 +68,21 @@ class Subject:
 class StylizedPortrait:
     """What one stylization ended in: the best picture, the framed photo beside it, and the record.
 
-    `picture` is the accepted picture with most style, or the rejected one that came closest; `alpha`, (H, W) uint8, is
-    there where its background is transparent (the picture is white there). `embeddings` are what each recogniser
-    sees in it, for comparisons with other people. They are biometric data and stay out of the record.
+    `picture` is the accepted picture with most style, or the rejected one that came closest; `cutout`, (H, W, 4)
+    uint8 with alpha, is there where its background is transparent (the picture has white there). `embeddings` are what each
+    recogniser sees in it, for comparisons with other people. They are biometric data and stay out of the record.
     """
 
     picture: RgbImage
     before: RgbImage
     record: PortraitRecord
     embeddings: dict[str, Embedding] = field(default_factory=dict)
-    alpha: np.ndarray | None = None
+    cutout: np.ndarray | None = None
 
     @property
     def pixels(self) -> np.ndarray:
         """What is written: the picture, (H, W, 3) uint8, or (H, W, 4) where its background is transparent."""
-        return with_alpha(self.picture, self.alpha)
+        return self.picture if self.cutout is None else self.cutout
 
     @property
     def accepted(self) -> bool:
