@@ -22,6 +22,7 @@ from portrait.images import read_photo, write_picture
 from portrait.loop.stylizer import AttemptLoop
 from portrait.paths import cpu_threads
 from portrait.recipes.load import load_recipe
+from portrait.records.portrait import read_portrait
 from portrait.report.drift import compute_report
 from portrait.report.page import drift_page
 from portrait.report.runs import read_run
@@ -81,9 +82,9 @@ def test_ray_with_mini_makes_the_same_pictures(plan: Path, whole: Path) -> None:
 
 
 def test_a_campaign_picture_replays(plan: Path, whole: Path, mini: AttemptLoop) -> None:
-    record = json.loads(next((whole / "pictures").rglob("astronaut/**/*.json")).read_text())
+    record = read_portrait(next((whole / "pictures").rglob("astronaut/**/*.json")).read_bytes())
     again = mini.replay(record, read_photo(plan.parent / "people" / "astronaut.png"))
-    assert (again == read_photo(whole / record["output"]).pixels).all()
+    assert (again == read_photo(whole / str(record.output)).pixels).all()
 
 
 def test_the_report_of_a_real_run_is_one_page(whole: Path) -> None:

@@ -106,6 +106,8 @@ def _drawn(image: RgbImage, faces: Sequence[Any]) -> RgbImage:
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
+    from portrait.records import RgbImage
+
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     width = max(2, max(image.shape[:2]) // 400)
