@@ -19,7 +19,13 @@ from portrait.cli.main import main
 from portrait.errors import LicenseError, SettingsError, WeightsError
 from portrait.hub import files as weights
 from portrait.hub import store
-from portrait.recipes.licensing import FACE_FILES, license_chain, nearest_allowed, not_for_business, require_commercial
+from portrait.recipes.licensing import (
+    FACE_FILES,
+    license_chain,
+    nearest_commercial_recipe,
+    noncommercial_links,
+    require_commercial,
+)
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.override import with_overrides
 from portrait.settings import settings_from
@@ -37,7 +43,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_exactly_the_plus_face_recipes_are_for_business() -> None:
-    allowed = {name for name in recipe_names() if not not_for_business(load_recipe(name))}
+    allowed = {name for name in recipe_names() if not noncommercial_links(load_recipe(name))}
     assert allowed == {f"{base}-plus-face{speed}" for base in ("sd15", "sdxl") for speed in ("", "-fast")}
 
 
@@ -55,7 +61,7 @@ def test_a_refusal_names_the_part_and_the_nearest_recipe(name: str, because: str
     with pytest.raises(LicenseError, match=because) as caught:
         require_commercial(load_recipe(name))
     assert str(caught.value).endswith(f"the nearest recipe that is allowed is {nearest}")
-    assert nearest_allowed(load_recipe(name)) == nearest
+    assert nearest_commercial_recipe(load_recipe(name)) == nearest
 
 
 def test_unknown_and_conditional_parts_are_refused_too(tmp_path: Path) -> None:
@@ -247,7 +253,7 @@ def test_another_base_replaces_the_licence_of_the_old_one(tmp_path: Path) -> Non
     assert "sd15" not in chain
     part = with_overrides(load_recipe("sd15-plus-face"), base="dreamshaper-8-single")
     assert "dreamshaper-8-single" in part.part_names
-    assert not not_for_business(part)
+    assert not noncommercial_links(part)
 
 
 @pytest.mark.parametrize(

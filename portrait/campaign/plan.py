@@ -36,11 +36,12 @@ _ELSEWHERE = {
 """Top-level key that belongs somewhere else -> what to say of it."""
 
 
-def _unique_texts(value: Any) -> Any:
+def _unique_texts(value: object) -> object:
     """One text as a list of one; of a list each text once."""
     values = [value] if isinstance(value, str) else value
-    is_texts = isinstance(values, list) and all(isinstance(item, str) for item in values)
-    return tuple(dict.fromkeys(values)) if is_texts else value
+    if isinstance(values, list) and all(isinstance(item, str) for item in values):
+        return tuple(dict.fromkeys(values))
+    return value
 
 
 Texts = Annotated[Entries[str], BeforeValidator(_unique_texts)]
@@ -68,8 +69,8 @@ class PlanFile(FileModel):
 
     @field_validator("subjects", mode="plain")
     @classmethod
-    def _check_subjects(cls, value: Any) -> str | tuple[str, ...]:
-        subjects: Any = value if isinstance(value, str) else _unique_texts(value)
+    def _check_subjects(cls, value: object) -> str | tuple[str, ...]:
+        subjects = value if isinstance(value, str) else _unique_texts(value)
         if not isinstance(subjects, str | tuple):
             raise ValueError(f"must be a folder, a .csv or .txt file or a list of photos, got {value!r}")
         return subjects

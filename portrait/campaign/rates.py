@@ -38,8 +38,9 @@ Estimate = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """One recipe and style. `accept` is the share of first attempts that pass, and `source` says where it comes from;
-    `attempts` are per picture.
+    """What one recipe and style will come to.
+
+    `accept` is the share of first attempts that pass, and `source` says where it comes from; `attempts` are per picture.
     """
 
     recipe: str

@@ -15,7 +15,7 @@ from portrait.hub import download, pins, store
 from portrait.hub import files as weights
 from portrait.hub.manifest import find_part
 from portrait.paths import cache_dir, cpu_threads
-from portrait.recipes.licensing import FACE_FILES, face_tools, not_for_business
+from portrait.recipes.licensing import FACE_FILES, face_tools, noncommercial_links
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.recipe import Recipe
 
@@ -138,7 +138,7 @@ def _recipe(recipe: Recipe, device: str, free: float | None, disk: int, lacks: s
         "device": where,
         "tier": tier,
         "memory_gib": dict(zip(memory.TIERS, recipe.memory, strict=False)) if memory else {},
-        "commercial": not not_for_business(recipe),
+        "commercial": not noncommercial_links(recipe),
         "do": do or ("" if here else f"portrait weights fetch {recipe.name}"),
     }
 

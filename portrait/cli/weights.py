@@ -284,17 +284,17 @@ def _prune(args: argparse.Namespace) -> int:
 
 
 def _licenses(args: argparse.Namespace) -> int:
-    from portrait.recipes.licensing import license_chain, nearest_allowed, not_for_business
+    from portrait.recipes.licensing import license_chain, nearest_commercial_recipe, noncommercial_links
     from portrait.recipes.load import load_recipe, recipe_names
 
     verdicts: dict[str, Any] = {}
     for name in args.names or recipe_names():
         recipe = load_recipe(name)
-        refused = [link["part"] for link in not_for_business(recipe)]
+        refused = [link["part"] for link in noncommercial_links(recipe)]
         verdicts[name] = {
             "allowed": not refused,
             "because_of": refused,
-            "nearest_allowed": nearest_allowed(recipe) if refused else name,
+            "nearest_commercial_recipe": nearest_commercial_recipe(recipe) if refused else name,
             "licenses": license_chain(recipe, commercial=args.commercial),
         }
     allowed = all(entry["allowed"] for entry in verdicts.values())
@@ -303,7 +303,7 @@ def _licenses(args: argparse.Namespace) -> int:
     else:
         for name, entry in verdicts.items():
             verdict = "allowed" if entry["allowed"] else f"not allowed because of {', '.join(entry['because_of'])}"
-            nearest = entry["nearest_allowed"]
+            nearest = entry["nearest_commercial_recipe"]
             hint = f"; nearest that is: {nearest}" if nearest and not entry["allowed"] else ""
             print(f"{name}: commercial use {verdict}{hint}")
             for link in entry["licenses"]:

@@ -1,4 +1,4 @@
-"""The chain of licences of a recipe, and whether a business may use it."""
+"""The chain of licenses of a recipe, and whether it is licensed for commercial use."""
 
 from __future__ import annotations
 
@@ -28,24 +28,27 @@ def license_chain(recipe: Recipe, *, commercial: bool = False) -> list[dict[str,
     return [*recipe.licenses, *({"part": f.name, "license": f.license, "commercial": f.commercial} for f in files)]
 
 
-def not_for_business(recipe: Recipe) -> list[dict[str, str]]:
-    """The links of the chain, with the freest face tools, whose licence does not plainly allow commercial use."""
+def noncommercial_links(recipe: Recipe) -> list[dict[str, str]]:
+    """The links of the chain, with the freest face tools, whose license does not plainly allow commercial use."""
     return [link for link in license_chain(recipe, commercial=True) if link["commercial"] != "yes"]
 
 
 def require_commercial(recipe: Recipe) -> None:
-    """Raises LicenseError if a part is non-commercial, conditional or unknown: names each, and the nearest recipe that
-    is allowed.
+    """Refuse a recipe that is not wholly licensed for commercial use.
+
+    Raises:
+        LicenseError: a part is non-commercial, conditional or unknown; names each, and the nearest recipe that is allowed.
     """
-    if not (refused := not_for_business(recipe)):
+    links = noncommercial_links(recipe)
+    if not links:
         return
-    named = "; ".join(f"{link['part']} ({link['commercial']}: {link['license']})" for link in refused)
-    near = nearest_allowed(recipe)
-    hint = f"; the nearest recipe that is allowed is {near}" if near else "; no recipe here is allowed"
-    raise LicenseError(f"recipe {recipe.name} is not for commercial use because of {named}{hint}")
+    parts = "; ".join(f"{link['part']} ({link['commercial']}: {link['license']})" for link in links)
+    nearest = nearest_commercial_recipe(recipe)
+    hint = f"the nearest recipe that is allowed is {nearest}" if nearest else "no recipe here is allowed"
+    raise LicenseError(f"recipe {recipe.name} is not for commercial use because of {parts}; {hint}")
 
 
-def nearest_allowed(recipe: Recipe) -> str | None:
+def nearest_commercial_recipe(recipe: Recipe) -> str | None:
     """The recipe whose whole chain allows commercial use and that is most like this one: family first, then speed."""
     allowed = []
     for name in recipe_names():
@@ -53,11 +56,12 @@ def nearest_allowed(recipe: Recipe) -> str | None:
             other = load_recipe(name)
         except PortraitError:
             continue  # a recipe of the user's own that does not fit is no proposal
-        if not not_for_business(other):
+        if not noncommercial_links(other):
             allowed.append(other)
 
     def distance(other: Recipe) -> tuple[bool, bool, bool, str]:
-        differs = other.name.partition("-")[0] != recipe.name.partition("-")[0]
-        return differs, other.family != recipe.family, (other.min_steps > 1) != (recipe.min_steps > 1), other.name
+        is_other_base = other.name.partition("-")[0] != recipe.name.partition("-")[0]
+        is_other_speed = (other.min_steps > 1) != (recipe.min_steps > 1)
+        return is_other_base, other.family != recipe.family, is_other_speed, other.name
 
     return min(allowed, key=distance).name if allowed else None

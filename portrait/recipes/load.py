@@ -59,7 +59,7 @@ def _recipe_from(file: RecipeFile, name: str, folder: Path) -> Recipe:
 
 
 def _declared_licenses(file: RecipeFile, base: Path) -> tuple[dict[str, str], ...]:
-    """The licences that a recipe states of its own files: model folder, adapter, LoRAs. Others are unknown."""
+    """The licenses that a recipe states of its own files: model folder, adapter, LoRAs. Others are unknown."""
     stated = tuple(entry.model_dump() for entry in file.licenses)
     files = [] if "base" in file.parts else [base.resolve()]
     adapter = base / file.adapter
@@ -102,7 +102,7 @@ def _read_text(name: str) -> tuple[str, Path]:
 
 
 def _merge(name: str, parent: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's table over that of the recipe which it extends; parts, LoRAs and licences are added to its."""
+    """A recipe's table over that of the recipe which it extends; parts, LoRAs and licenses are added to its."""
     parent_parts, parts = parent.get("parts", {}), table.get("parts", {})
     if not isinstance(parent_parts, dict) or not isinstance(parts, dict):
         raise SettingsError(f"recipe {name}: parts must be a table of roles")
@@ -114,12 +114,12 @@ def _merge(name: str, parent: dict[str, Any], table: dict[str, Any]) -> dict[str
     return merged
 
 
-def _merge_lists(name: str, key: str, inherited: Any, entries: Any) -> list[Any]:
+def _merge_lists(name: str, key: str, inherited: object, entries: object) -> list[Any]:
     """What is inherited, then a recipe's entries; one that names the same part or file takes the other's place."""
     if not isinstance(inherited, list) or not isinstance(entries, list):
         raise SettingsError(f"recipe {name}: {key} must be a list of tables, [[{key}]]")
 
-    def subject(entry: Any) -> Any:
+    def subject(entry: object) -> object:
         return (entry.get("part"), entry.get("file")) if isinstance(entry, dict) else entry
 
     replaced = [subject(entry) for entry in entries]

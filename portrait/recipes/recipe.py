@@ -1,4 +1,4 @@
-"""A recipe: which models make the picture, the knobs along the balance dial, the licence of every part."""
+"""A recipe: which models make the picture, the knobs along the balance dial, the license of every part."""
 
 from __future__ import annotations
 
@@ -143,5 +143,5 @@ class Recipe:
 
 
 def unknown_license(part: str) -> dict[str, str]:
-    """The link of the chain for a file of the user's own, of which nobody has stated a licence."""
+    """The link of the chain for a file of the user's own, of which nobody has stated a license."""
     return {"part": part, "license": "unknown", "commercial": "unknown"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -58,7 +58,7 @@ class LoraEntry(FileModel):
 
 
 class LicenseEntry(FileModel):
-    """A `[[licenses]]` entry: the licence of one file or part."""
+    """A `[[licenses]]` entry: the license of one file or part."""
 
     part: str
     license: str
@@ -96,7 +96,7 @@ class RecipeFile(FileModel):
 
     @field_validator("styles", mode="before")
     @classmethod
-    def _any_style(cls, value: Any) -> Any:
+    def _any_style(cls, value: object) -> object:
         return tuple(styles()) if value == "any" else value
 
     @field_validator("styles")
