@@ -253,6 +253,18 @@ def campaign() -> str:
     )
 
 
+def matte() -> str:
+    """How well the person is told from the background, by the matte and by GrabCut."""
+    measured = results("matte")
+    rows = []
+    for scenes in ("photos", "other backgrounds"):
+        for method, title in (("matte", "matte"), ("grabcut", "GrabCut")):
+            scores = measured[scenes][method]
+            means = [f"{mean:.3f} ({low:.3f} to {high:.3f})" for mean, low, high in scores.values()]
+            rows.append([f"{scenes}: {title}", *means])
+    return markdown(["", "IoU", "boundary F", "mean error", "mean error at the outline"], rows)
+
+
 _SETTINGS = {
     "loop-far-0001": "balance 0.5, FAR 0.001",
     "loop-far-001": "balance 0.5, FAR 0.01",
@@ -269,6 +281,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "studio": studio,
     "ledger": ledger,
     "campaign": campaign,
+    "matte": matte,
     "loop-gain": lambda: loop_gain("balance 0.5, FAR 0.001"),
     "loop-arcface-decides": lambda: one_judge("balance 0.8, FAR 0.001, ArcFace decides"),
     "loop-dlib-decides": lambda: one_judge("balance 0.8, FAR 0.001, dlib decides"),

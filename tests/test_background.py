@@ -258,6 +258,7 @@ def test_another_file_of_the_same_name_is_not_replayed(mini: AttemptLoop, astron
 # ---- at the doors
 
 
+@pytest.mark.weights
 def test_the_command_line_writes_alpha_and_replays_it(photos: Path, tmp_path: Path) -> None:
     arguments = [str(photos / "astronaut.png"), "--style", "oil", "--max-attempts", "1", "--quiet", "-o", str(tmp_path)]
     main(["stylize", *arguments, "--background", "transparent"])
@@ -276,6 +277,7 @@ def test_the_command_line_writes_alpha_and_replays_it(photos: Path, tmp_path: Pa
     assert Image.open(record.with_name(f"{record.stem}-replay.png")).mode == "RGBA"
 
 
+@pytest.mark.weights
 def test_a_record_and_its_background_may_move_together(photos: Path, tmp_path: Path) -> None:
     sea = write_picture(tmp_path / "sea.png", read_photo(photos / "coffee.png").pixels)
     arguments = [str(photos / "astronaut.png"), "--style", "oil", "--max-attempts", "1", "--quiet", "-o", str(tmp_path)]

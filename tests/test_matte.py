@@ -12,11 +12,13 @@ import pytest
 from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.generate import matte as module
-from portrait.generate.matte import guided_filter, person_matte, refined_matte, subject_matte
+from portrait.generate.matte import guided_filter, matte_sha256, person_matte, refined_matte, subject_matte
 from portrait.hub.files import mini_folder
 from portrait.images import Photo, resized
 from portrait.records import RgbImage
 from tests.fakes import a_face
+
+pytestmark = pytest.mark.weights
 
 
 def test_the_shipped_matte_is_small_and_pinned_apart_from_the_model() -> None:
@@ -24,6 +26,15 @@ def test_the_shipped_matte_is_small_and_pinned_apart_from_the_model() -> None:
     assert (mini_folder() / "matte.safetensors").stat().st_size == manifest["matte"]["matte.safetensors"]["bytes"]
     assert manifest["matte"]["matte.safetensors"]["bytes"] <= 1_000_000
     assert "matte.safetensors" not in manifest["files"]  # thresholds and curves are those of the files listed there
+
+
+def test_the_measured_matte_is_the_shipped_one() -> None:
+    measured = json.loads((Path(__file__).parents[1] / "eval" / "matte.json").read_text())
+    assert measured["matte_sha256"] == matte_sha256()  # else run eval/matte.py
+    for scenes in ("photos", "other backgrounds"):
+        better, worse = measured[scenes]["matte"], measured[scenes]["grabcut"]
+        assert better["iou"][0] > worse["iou"][0]
+        assert better["boundary_f"][1] > worse["boundary_f"][2]  # the intervals do not meet
 
 
 def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: Photo) -> None:
