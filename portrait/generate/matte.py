@@ -149,4 +149,4 @@ def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: f
         (irb * cr + igb * cg + ibb * cb) / determinant,
     ]
     offset = level - slopes[0] * mr - slopes[1] * mg - slopes[2] * mb
-    return mean(slopes[0]) * r + mean(slopes[1]) * g + mean(slopes[2]) * b + mean(offset)
+    return np.asarray(mean(slopes[0]) * r + mean(slopes[1]) * g + mean(slopes[2]) * b + mean(offset))

@@ -61,6 +61,7 @@ class MatteNet(nn.Module):
     """A small U-Net: (B, 3, H, W) RGB in [0, 1], sides multiples of 32 -> (B, 1, H, W) logits of the matte."""
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
+        """Take the channels at 1/2, 1/4, ... of the picture's side."""
         super().__init__()
         self.stem = nn.Sequential(_Unit(3, widths[0], 3, 2), _Unit(widths[0], widths[0], 3))
         pairs = list(pairwise(widths))
@@ -76,6 +77,7 @@ class MatteNet(nn.Module):
         self.out = nn.Sequential(_Unit(widths[0] + 3, widths[0], 3), nn.Conv2d(widths[0], 1, 3, padding=1))
 
     def forward(self, image: Tensor) -> Tensor:
+        """Return the logits."""
         image = 2 * image - 1
         levels = [self.stem(image)]
         for down in self.down:
@@ -93,7 +95,7 @@ def _doubled(x: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def load_matte(path: Path, sha256: str) -> Callable[[RgbImage], np.ndarray]:
-    """The shipped network, verified; read once: (S, S, 3) uint8 -> (S, S) float32 in [0, 1].
+    """Load the shipped network, verified, once: (S, S, 3) uint8 -> (S, S) float32 in [0, 1].
 
     Raises:
         WeightsMissingError, WeightsCorruptError: the file is gone, or is another one.
@@ -107,6 +109,6 @@ def load_matte(path: Path, sha256: str) -> Callable[[RgbImage], np.ndarray]:
         with torch.inference_mode():
             pixels = torch.from_numpy(photo.astype(np.float32) / 255).permute(2, 0, 1)[None]
             both = torch.sigmoid(net(torch.cat([pixels, pixels.flip(3)])))  # two looks are steadier than one
-            return (0.5 * (both[0, 0] + both[1, 0].flip(1))).numpy()
+            return np.asarray((0.5 * (both[0, 0] + both[1, 0].flip(1))).numpy())
 
     return matte
