@@ -15,9 +15,9 @@ from portrait.records.portrait import PortraitRecord
 Box = tuple[float, float, float, float]
 """(x1, y1, x2, y2) in pixels."""
 
-_ROOM = 0.15
+_MARGIN = 0.15
 """Hair and chin: the crop holds the face's box and this share of it on every side."""
-_EYE_LINE = 0.45
+_FACE_HEIGHT = 0.45
 """The middle of the face comes to this share of the crop's height, where the picture allows."""
 
 
@@ -81,22 +81,23 @@ def crop_for(size: Size, width: int, height: int, face: Box) -> Crop:
         face: Its face.
     """
     aspect = size.width / size.height
-    crop_w = min(width, height * aspect)
     x1, y1, x2, y2 = face
-    need_w, need_h = (x2 - x1) * (1 + 2 * _ROOM), (y2 - y1) * (1 + 2 * _ROOM)
+    face_width, face_height = x2 - x1, y2 - y1
+    needed_width = face_width * (1 + 2 * _MARGIN)
+    needed_height = face_height * (1 + 2 * _MARGIN)
     if size.round_mask:  # the circle cuts the corners of the face's box
-        need_w = need_h = float(np.hypot(x2 - x1, y2 - y1)) * (1 + _ROOM)
-    crop_w = max(crop_w, need_w, need_h * aspect)
-    crop_h = crop_w / aspect
-    left = _placed((x1 + x2) / 2 - crop_w / 2, crop_w, width)
-    top = _placed((y1 + y2) / 2 - crop_h * _EYE_LINE, crop_h, height)
-    box = (round(left), round(top), round(left + crop_w), round(top + crop_h))
-    padded = box[0] < 0 or box[1] < 0 or box[2] > width or box[3] > height
-    return Crop(box=box, scale=round(size.width / crop_w, 3), padded=padded)
+        needed_width = needed_height = float(np.hypot(face_width, face_height)) * (1 + _MARGIN)
+    crop_width = max(min(width, height * aspect), needed_width, needed_height * aspect)
+    crop_height = crop_width / aspect
+    left = _fit((x1 + x2) / 2 - crop_width / 2, crop_width, width)
+    top = _fit((y1 + y2) / 2 - crop_height * _FACE_HEIGHT, crop_height, height)
+    box = (round(left), round(top), round(left + crop_width), round(top + crop_height))
+    is_padded = box[0] < 0 or box[1] < 0 or box[2] > width or box[3] > height
+    return Crop(box=box, scale=round(size.width / crop_width, 3), padded=is_padded)
 
 
-def _placed(start: float, length: float, limit: int) -> float:
-    """Inside of the picture if it fits, else with the picture in its middle."""
+def _fit(start: float, length: float, limit: int) -> float:
+    """Where a stretch starts that lies inside of the picture if it fits, and else has the picture in its middle."""
     return float(np.clip(start, 0, limit - length)) if length <= limit else (limit - length) / 2
 
 
@@ -116,15 +117,18 @@ def encode_size(picture: RgbImage, size: Size, face: Box) -> tuple[bytes, str, C
 
 
 def _cut(picture: RgbImage, box: tuple[int, int, int, int]) -> RgbImage:
+    """The box of a picture; what lies outside is the picture's own border, mirrored and blurred."""
     x1, y1, x2, y2 = box
     height, width = picture.shape[:2]
     inside = picture[max(0, y1) : min(height, y2), max(0, x1) : min(width, x2)]
-    if inside.shape[:2] == (y2 - y1, x2 - x1):
+    rows, columns = inside.shape[:2]
+    if (rows, columns) == (y2 - y1, x2 - x1):
         return RgbImage(inside)
-    rim = (max(0, -y1), max(0, y2 - height), max(0, -x1), max(0, x2 - width))
-    filled = cv2.copyMakeBorder(
-        inside, *rim, cv2.BORDER_REFLECT_101 if min(inside.shape[:2]) > max(rim) else cv2.BORDER_REPLICATE
-    )
-    soft = cv2.GaussianBlur(filled, (0, 0), max(2.0, max(rim) / 4))
-    soft[rim[0] : rim[0] + inside.shape[0], rim[2] : rim[2] + inside.shape[1]] = inside
-    return RgbImage(np.ascontiguousarray(soft, np.uint8))
+    top, bottom, left, right = max(0, -y1), max(0, y2 - height), max(0, -x1), max(0, x2 - width)
+    widest = max(top, bottom, left, right)
+    can_mirror = min(rows, columns) > widest
+    mode = cv2.BORDER_REFLECT_101 if can_mirror else cv2.BORDER_REPLICATE
+    padded = cv2.copyMakeBorder(inside, top, bottom, left, right, mode)
+    blurred = cv2.GaussianBlur(padded, (0, 0), max(2.0, widest / 4))
+    blurred[top : top + rows, left : left + columns] = inside
+    return RgbImage(np.ascontiguousarray(blurred, np.uint8))

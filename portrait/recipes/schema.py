@@ -132,8 +132,9 @@ class RecipeFile(FileModel):
 
     @model_validator(mode="after")
     def _check_files(self) -> RecipeFile:
-        if not self.parts and not (self.base and self.adapter):
-            raise ValueError("lacks: base and adapter, as files or in [parts]")
+        for role in ("base", "adapter"):
+            if not getattr(self, role) and role not in self.parts:
+                raise ValueError(f"lacks: {role}, as a file or in [parts]")
         if self.base and "base" in self.parts:
             raise ValueError(f"names its base twice, as the folder {self.base} and in [parts]")
         return self
