@@ -1,0 +1,151 @@
+"""What a picture made of marks consists of: maps at a quarter of the picture's side, and one value each for the whole.
+
+All values lie in [0, 1]. Maps that need more than a quarter of the resolution are kept as 2 x 2 pixels a cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+CELL = 4
+"""Pixels a cell of the maps has at 512 px."""
+
+FULL_SIZE = 512
+"""The side at which one unit of length of the rasterizer is one pixel."""
+
+GLAZES = 4
+
+FINE_MAPS = {"shape": GLAZES, "line": 1}
+"""Maps with 2 x 2 pixels a cell: the outlines of the glazes, and ink lines."""
+
+COARSE_MAPS = {
+    "paper": 3,  # RGB of the sheet, or of whatever lies behind everything
+    "glaze": 3 * GLAZES,  # RGB of each glaze
+    "color": 3,  # RGB that strokes and facets take at their center
+    "direction": 2,  # 0.5 + 0.5 (cos 2a, sin 2a) of the form's direction a
+    "stroke": 3,  # share of the places at which a large, a middle, a small brush stroke lies
+    "facet": 1,  # coverage of flat facets
+    "hatch": 4,  # darkness of hatching in four directions
+    "groove": 1,  # darkness of cuts that follow the form
+    "grain": 1,  # darkness of a dry medium that the grain of the sheet breaks up
+    "dot": 1,  # size of dots, as the share of the sheet that they cover
+    "dot_color": 3,
+    "light": 1,  # coverage of white chalk, or of gouache
+    "detail": 1,  # 1: marks as fine as they come; 0: as bold
+}
+
+GLOBALS = (
+    "soft",  # width of a glaze's edge
+    "wobble",  # how far its edge wanders
+    "wet",  # darkening along it
+    "multiply",  # 1: glazes are transparent, 0: opaque
+    "pigment",  # granulation
+    "shift",  # misregistration of the glazes
+    "bristle",  # streaks within a brush stroke
+    "relief",  # thickness of paint, lit from the upper left
+    "dry",  # how far the sheet's grain breaks a stroke
+    "length",  # of strokes, over their width
+    "width",  # of strokes
+    "hatch_period",
+    "hatch_dark",
+    "groove_period",
+    "dot_pitch",
+    "dot_jitter",
+    "dot_dark",
+    "line_dark",
+    "line_rough",  # how far the sheet's grain breaks lines
+    "tooth",  # visible grain of the sheet
+    "facet_size",
+    "splash",
+    "grain_dark",
+    "grain_stroke",  # 0: the grain is the sheet's alone; 1: it comes in strokes
+    "ink_r",
+    "ink_g",
+    "ink_b",
+    "light_r",
+    "light_g",
+    "light_b",
+)
+
+
+def _slices() -> dict[str, slice]:
+    table: dict[str, slice] = {}
+    start = 0
+    for name, channels in FINE_MAPS.items():
+        table[name] = slice(start, start + 4 * channels)
+        start += 4 * channels
+    for name, channels in COARSE_MAPS.items():
+        table[name] = slice(start, start + channels)
+        start += channels
+    return table
+
+
+SLICES = _slices()
+"""Where each map lies among the channels."""
+
+CHANNELS = max(s.stop for s in SLICES.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Marks:
+    """One picture as marks.
+
+    Attributes:
+        maps: (CHANNELS, h, w) float32 in [0, 1], in the order of `SLICES`.
+        values: (len(GLOBALS),) float32 in [0, 1].
+    """
+
+    maps: NDArray[np.float32]
+    values: NDArray[np.float32]
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        """A map, (channels, h, w), fine ones at twice the resolution; or (1,) for a global value."""
+        if name in GLOBALS:
+            position = GLOBALS.index(name)
+            return self.values[position : position + 1]
+        channels = self.maps[SLICES[name]]
+        if name not in FINE_MAPS:
+            return channels
+        quads, height, width = channels.shape
+        pixels = channels.reshape(quads // 4, 2, 2, height, width)
+        return pixels.transpose(0, 3, 1, 4, 2).reshape(quads // 4, 2 * height, 2 * width)
+
+    def value(self, name: str) -> float:
+        return float(self.values[GLOBALS.index(name)])
+
+    def rgb(self, name: str) -> NDArray[np.float32]:
+        """The global color `ink` or `light`, (3,)."""
+        start = GLOBALS.index(f"{name}_r")
+        return self.values[start : start + 3]
+
+
+def pack(maps: dict[str, NDArray[np.float32]], values: dict[str, float], cells: int) -> Marks:
+    """Marks from maps at any resolution and named values; what is not given is 0.
+
+    Args:
+        maps: (H, W) or (channels, H, W) in [0, 1]; shrunk by averaging to `cells` (fine maps to twice that).
+        values: By the names of `GLOBALS`.
+        cells: Side of the maps.
+
+    Raises:
+        KeyError: a name that is none of ours.
+    """
+    import cv2
+
+    stack = np.zeros((CHANNELS, cells, cells), np.float32)
+    for name, given in maps.items():
+        planes = given[None] if given.ndim == 2 else given
+        side = 2 * cells if name in FINE_MAPS else cells
+        small = [cv2.resize(np.ascontiguousarray(p, np.float32), (side, side), interpolation=cv2.INTER_AREA) for p in planes]
+        block = np.stack(small)
+        if name in FINE_MAPS:
+            count = len(block)
+            block = block.reshape(count, cells, 2, cells, 2).transpose(0, 2, 4, 1, 3).reshape(4 * count, cells, cells)
+        stack[SLICES[name]][: len(block)] = block
+    vector = np.zeros(len(GLOBALS), np.float32)
+    for name, value in values.items():
+        vector[GLOBALS.index(name)] = value
+    return Marks(maps=np.clip(stack, 0, 1), values=np.clip(vector, 0, 1))

@@ -1,0 +1,432 @@
+"""Draw marks: glazes, facets, brush strokes, grain, hatching, cuts, dots, lines and lights, from the sheet upward.
+
+The maps say what lies where; the seed says where each single mark falls. Everything is measured in units of
+1/512 of the side, so the same marks can be drawn at 512, 768 or 1024 px, each crisp.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from portrait.generate.marks.fields import Field, follow, grain_noise, smooth_noise, streak_tile
+from portrait.generate.marks.layout import FULL_SIZE, Marks
+
+Canvas = NDArray[np.float32]  # (S, S, 3) RGB in [0, 1]
+
+SHAPE_REACH = 8.0
+"""A glaze's outline map is 0.5 on the outline and 0 or 1 this many units outside or inside."""
+
+NEGLIGIBLE = 0.02
+"""A layer of which no cell reaches this is not drawn."""
+
+
+class Sheet:
+    """The canvas while it is drawn on: size, random fields, and the maps at the picture's size."""
+
+    def __init__(self, marks: Marks, size: int, seed: int) -> None:
+        self.marks = marks
+        self.size = size
+        self.unit = size / FULL_SIZE
+        self.seed = seed
+        self.grain = grain_noise(size, self.rng("grain"))
+        self.canvas: Canvas = self.map("paper").copy()
+        self.height: Field = np.zeros((size, size), np.float32)
+        ys, xs = np.mgrid[0:size, 0:size].astype(np.float32)
+        self.xs = xs
+        self.ys = ys
+
+    def rng(self, layer: str) -> np.random.Generator:
+        """One generator a layer: a layer that is left out does not change the others."""
+        return np.random.default_rng([self.seed, *layer.encode()])
+
+    def used(self, name: str) -> bool:
+        return float(self.marks[name].max()) > NEGLIGIBLE
+
+    def map(self, name: str) -> Field:
+        """(S, S) or (S, S, channels) of a map, enlarged smoothly."""
+        planes = self.marks[name]
+        enlarged = [self.enlarge(plane) for plane in planes]
+        return enlarged[0] if len(enlarged) == 1 else np.stack(enlarged, -1)
+
+    def enlarge(self, plane: Field) -> Field:
+        return np.clip(cv2.resize(plane, (self.size, self.size), interpolation=cv2.INTER_CUBIC), 0, 1)
+
+    def tangent(self) -> tuple[Field, Field]:
+        """The form's direction as a unit vector; smooth noise decides where there is none."""
+        direction = self.map("direction")
+        noise = smooth_noise(self.size, self.rng("tangent"), 5, 2)
+        c = 2 * direction[..., 0] - 1 + 0.12 * np.cos(2 * noise)
+        s = 2 * direction[..., 1] - 1 + 0.12 * np.sin(2 * noise)
+        angle = 0.5 * np.arctan2(s, c)
+        return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+
+    def cover(self, coverage: Field, color: Canvas | NDArray[np.float32]) -> None:
+        """Lay a color over the canvas, opaque where coverage is 1."""
+        c = coverage[..., None]
+        self.canvas = self.canvas * (1 - c) + c * color
+
+
+def draw(marks: Marks, size: int, seed: int) -> Canvas:
+    """The picture, (size, size, 3) float32 RGB in [0, 1]."""
+    sheet = Sheet(marks, size, seed)
+    draw_glazes(sheet)
+    if sheet.used("facet"):
+        draw_facets(sheet)
+    if sheet.used("stroke"):
+        draw_strokes(sheet)
+    if sheet.used("grain"):
+        draw_grain(sheet)
+    if sheet.used("hatch"):
+        draw_hatching(sheet)
+    if sheet.used("groove"):
+        draw_grooves(sheet)
+    if sheet.used("dot"):
+        draw_dots(sheet)
+    if sheet.used("line"):
+        draw_lines(sheet)
+    if sheet.used("light"):
+        draw_lights(sheet)
+    if marks.value("splash") > NEGLIGIBLE:
+        draw_splashes(sheet)
+    finish(sheet)
+    return np.clip(sheet.canvas, 0, 1)
+
+
+def step(value: Field, width: float) -> Field:
+    """0 below -width/2, 1 above width/2, smooth between."""
+    t = np.clip(value / width + 0.5, 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def draw_glazes(sheet: Sheet) -> None:
+    """Flat areas with an outline: washes of watercolor, cels, cut paper, screen-printed inks."""
+    marks = sheet.marks
+    unit = sheet.unit
+    soft = (0.9 + 14 * marks.value("soft")) * unit
+    wobble = 7 * marks.value("wobble") * unit
+    wet = marks.value("wet")
+    transparent = marks.value("multiply")
+    colors = sheet.marks["glaze"]
+    rng = sheet.rng("glazes")
+    for k, plane in enumerate(marks["shape"]):
+        if plane.max() <= NEGLIGIBLE:
+            continue
+        distance = (cv2.resize(plane, (sheet.size, sheet.size), interpolation=cv2.INTER_CUBIC) - 0.5) * 2 * SHAPE_REACH * unit
+        color = np.stack([sheet.enlarge(c) for c in colors[3 * k : 3 * k + 3]], -1)
+        if wobble > 0.2:
+            distance += wobble * smooth_noise(sheet.size, rng, 14, 3)
+        shift = 5 * marks.value("shift") * unit
+        if shift > 0.2:
+            angle = rng.uniform(0, 2 * np.pi)
+            matrix = np.array([[1, 0, shift * np.cos(angle)], [0, 1, shift * np.sin(angle)]], np.float32)
+            distance = cv2.warpAffine(distance, matrix, (sheet.size, sheet.size), borderMode=cv2.BORDER_REPLICATE)
+        coverage = step(distance, soft)
+        density = coverage
+        if wet > 0:
+            rim = np.exp(-np.square((distance - 1.6 * unit) / (2.2 * unit))) * (distance > -0.5)
+            density = coverage + 0.9 * wet * rim
+        if marks.value("pigment") > 0:
+            pooled = 0.5 * smooth_noise(sheet.size, rng, 6, 4) + 0.35 * sheet.grain
+            density = density * np.clip(1 + 0.6 * marks.value("pigment") * pooled, 0.2, 2.0)
+        if transparent > 0.5:
+            sheet.canvas = sheet.canvas * np.power(np.clip(color, 0.02, 1), density[..., None])
+        else:
+            sheet.cover(np.clip(density, 0, 1), color)
+
+
+def draw_facets(sheet: Sheet) -> None:
+    """Flat triangles over seeded points, denser where the detail map asks for it (Delaunay triangulation)."""
+    size = sheet.size
+    unit = sheet.unit
+    rng = sheet.rng("facets")
+    detail = sheet.marks["detail"][0]
+    cells = detail.shape[0]
+    scale = 0.6 + 1.2 * sheet.marks.value("facet_size")
+    points: list[tuple[float, float]] = []
+    for spacing, low in ((46, -1.0), (24, 0.2), (13, 0.45), (8, 0.68), (5, 0.86)):
+        gap = spacing * scale
+        count = int(np.ceil(FULL_SIZE / gap)) + 1
+        grid = (np.mgrid[0:count, 0:count].reshape(2, -1).T + rng.uniform(0.1, 0.9, (count * count, 2))) * gap
+        for y, x in grid:
+            row = min(int(y * cells / FULL_SIZE), cells - 1)
+            column = min(int(x * cells / FULL_SIZE), cells - 1)
+            if y < FULL_SIZE and x < FULL_SIZE and detail[row, column] > low:
+                points.append((x, y))
+    side = np.linspace(0, FULL_SIZE - 1.5, 9)
+    points += [(v, 0.0) for v in side] + [(v, FULL_SIZE - 1.5) for v in side]
+    points += [(0.0, v) for v in side] + [(FULL_SIZE - 1.5, v) for v in side]
+    mesh = cv2.Subdiv2D((0, 0, FULL_SIZE, FULL_SIZE))
+    for x, y in points:
+        mesh.insert((float(x), float(y)))
+    color = np.ascontiguousarray(sheet.marks["color"].transpose(1, 2, 0))
+    layer = sheet.canvas.copy()
+    for triangle in mesh.getTriangleList().reshape(-1, 3, 2):
+        if (triangle < -1).any() or (triangle > FULL_SIZE).any():
+            continue
+        weights = np.array([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4]], np.float32)
+        samples = (weights @ triangle / weights.sum(1, keepdims=True)) * (cells / FULL_SIZE)
+        rows = samples[:, 1].astype(int).clip(0, cells - 1)
+        columns = samples[:, 0].astype(int).clip(0, cells - 1)
+        shade = color[rows, columns].mean(0) * (1 + 0.03 * rng.standard_normal())
+        corners = np.round(triangle * unit * 16).astype(np.int32)
+        cv2.fillConvexPoly(layer, corners, tuple(float(v) for v in shade), cv2.LINE_AA, 4)
+    coverage = step(sheet.map("facet") - 0.5, 0.1)
+    sheet.cover(coverage, layer)
+
+
+def draw_strokes(sheet: Sheet) -> None:
+    """Three passes of brush strokes, large to small, each along the form and in one color.
+
+    Places lie on a jittered grid. A pixel belongs to the topmost stroke that reaches it; as strokes are bounded,
+    only those of the neighboring cells have to be asked (as in the cellular texture of Worley 1996).
+    """
+    marks = sheet.marks
+    dx, dy = sheet.tangent()
+    color = sheet.map("color")
+    coverage = sheet.map("stroke")
+    detail = sheet.map("detail")
+    for k, spacing in enumerate((19.0, 9.0, 4.4)):
+        if marks["stroke"][k].max() <= NEGLIGIBLE:
+            continue
+        rng = sheet.rng(f"strokes{k}")
+        _stroke_pass(sheet, rng, spacing * (0.7 + 0.9 * marks.value("width")), coverage[..., k], dx, dy, color, detail)
+
+
+def _stroke_pass(
+    sheet: Sheet, rng: np.random.Generator, spacing: float, coverage: Field, dx: Field, dy: Field, color: Canvas, detail: Field
+) -> None:
+    marks = sheet.marks
+    size = sheet.size
+    gap = spacing * sheet.unit
+    margin = 3
+    count = int(np.ceil(size / gap)) + 2 * margin
+    ax = (np.arange(count)[None] - margin + rng.uniform(0, 1, (count, count))) * gap
+    ay = (np.arange(count)[:, None] - margin + rng.uniform(0, 1, (count, count))) * gap
+    column = np.clip(ax, 0, size - 1).astype(int)
+    row = np.clip(ay, 0, size - 1).astype(int)
+    fine = detail[row, column]
+    angle = np.arctan2(dy[row, column], dx[row, column]) + rng.normal(0, 0.18, (count, count)) * (1.1 - 0.7 * fine)
+    half_width = 0.62 * gap * rng.uniform(0.75, 1.15, (count, count)) * (1.1 - 0.35 * fine)
+    half_length = half_width * (1.4 + 3.2 * marks.value("length")) * rng.uniform(0.7, 1.3, (count, count))
+    half_length = np.minimum(half_length, 2.3 * gap)
+    bend = rng.normal(0, 0.05, (count, count)) / gap
+    priority = rng.uniform(0.01, 1, (count, count))
+    laid = rng.uniform(0, 1, (count, count)) < coverage[row, column]
+    priority = np.where(laid, priority, 0).astype(np.float32)
+    cosine = np.cos(angle).astype(np.float32)
+    sine = np.sin(angle).astype(np.float32)
+    shade = color[row, column]
+    jitter = rng.normal(0, 1, (count, count, 1)) * 0.035 + rng.normal(0, 1, (count, count, 3)) * 0.012
+    shade = np.clip(shade * (1 + jitter * (1.2 - 1.0 * fine[..., None])), 0, 1).astype(np.float32)
+    tile = streak_tile(np.random.default_rng(7))
+    start = rng.integers(0, 256, (count, count, 2))
+
+    cell_x = np.floor(sheet.xs / gap).astype(np.int32) + margin
+    cell_y = np.floor(sheet.ys / gap).astype(np.int32) + margin
+    best = np.zeros((size, size), np.float32)
+    owner = np.full((size, size), -1, np.int32)
+    along = np.zeros((size, size), np.float32)
+    across = np.zeros((size, size), np.float32)
+    flat = {
+        name: np.ascontiguousarray(a, np.float32).ravel()
+        for name, a in {
+            "x": ax, "y": ay, "c": cosine, "s": sine, "l": half_length, "w": half_width, "b": bend, "p": priority,
+        }.items()
+    }
+    for oy in range(-2, 3):
+        for ox in range(-2, 3):
+            index = (cell_y + oy) * count + cell_x + ox
+            p = flat["p"][index]
+            if not p.any():
+                continue
+            px = sheet.xs - flat["x"][index]
+            py = sheet.ys - flat["y"][index]
+            c = flat["c"][index]
+            s = flat["s"][index]
+            u = px * c + py * s
+            v = py * c - px * s + flat["b"][index] * u * u
+            u /= flat["l"][index]
+            v /= flat["w"][index]
+            inside = (np.abs(v) < 1 - 0.35 * u * u) & (np.abs(u) < 1) & (p > best)
+            best = np.where(inside, p, best)
+            owner = np.where(inside, index, owner)
+            along = np.where(inside, u, along)
+            across = np.where(inside, v, across)
+    painted = owner >= 0
+    owner = np.where(painted, owner, 0)
+    offset = start.reshape(-1, 2)[owner]
+    length = flat["l"][owner] / sheet.unit
+    width = flat["w"][owner] / sheet.unit
+    rows = (across * width * 0.9 + offset[..., 0]).astype(np.int32) % 256
+    columns = (along * length + offset[..., 1]).astype(np.int32) % 256
+    streak = tile[rows, columns]
+    bristle = marks.value("bristle")
+    dry = marks.value("dry")
+    ends = 1 - np.abs(along) + 0.16 * streak
+    sides = 1 - 0.35 * along * along - np.abs(across) + 0.12 * streak
+    opacity = np.clip(ends * length / 2.2, 0, 1) * np.clip(sides * width / 1.2 + 0.3, 0, 1)
+    if dry > NEGLIGIBLE:
+        opacity *= step(0.85 - 0.9 * dry + 0.30 * sheet.grain + 0.22 * streak, 0.9)
+    opacity *= painted
+    calm = 1 - 0.6 * fine.astype(np.float32).ravel()[owner]
+    tint = shade.reshape(-1, 3)[owner] * (1 + 0.16 * bristle * calm * streak)[..., None]
+    sheet.cover(opacity, tint)
+    ridge = 0.55 + calm * (0.3 * streak * bristle + 0.3 * np.abs(across) ** 3)
+    sheet.height = sheet.height * (1 - opacity) + opacity * (ridge + 0.25 * calm * best)
+
+
+def draw_grain(sheet: Sheet) -> None:
+    """A dry medium, charcoal or chalk: dark where tone and the sheet's grain together pass a limit."""
+    marks = sheet.marks
+    tone = sheet.map("grain")
+    strokes = np.zeros_like(tone)
+    if marks.value("grain_stroke") > NEGLIGIBLE:
+        fine = grain_noise(sheet.size, sheet.rng("grain strokes"), 400)
+        dx, dy = np.full_like(tone, 0.62), np.full_like(tone, -0.78)
+        strokes = follow(fine, dx, dy, 10, sheet.unit)
+    mixed = 0.34 * sheet.grain + 0.42 * marks.value("grain_stroke") * strokes
+    coverage = step(tone * 1.25 - 0.66 + 0.34 * mixed, 1.15)
+    coverage = np.clip(coverage + 0.30 * tone * tone, 0, 1) * marks.value("grain_dark")
+    sheet.cover(coverage, marks.rgb("ink"))
+
+
+HATCH_ANGLES = (0.9, 0.35, -0.75, 1.62)
+
+
+def draw_hatching(sheet: Sheet) -> None:
+    """Pen lines in up to four directions; their width is the tone, and they break as a hand breaks them."""
+    marks = sheet.marks
+    unit = sheet.unit
+    period = (3.6 + 7 * marks.value("hatch_period")) * unit
+    rng = sheet.rng("hatching")
+    for k, (angle, darkness) in enumerate(zip(HATCH_ANGLES, marks["hatch"], strict=True)):
+        if darkness.max() <= NEGLIGIBLE:
+            continue
+        tone = sheet.enlarge(darkness)
+        warp = 0.5 * period * smooth_noise(sheet.size, rng, 7, 2)
+        across = -sheet.xs * np.sin(angle) + sheet.ys * np.cos(angle) + warp
+        along = sheet.xs * np.cos(angle) + sheet.ys * np.sin(angle)
+        line = np.floor(across / period).astype(np.int32)
+        phase = np.abs(across / period - line - 0.5) * period
+        length = 46 * unit
+        break_at = np.random.default_rng([sheet.seed, k]).uniform(0, 1, 4096).astype(np.float32)
+        position = along / length + break_at[line % 4096]
+        piece = np.floor(position).astype(np.int32)
+        pressure = break_at[(line * 31 + piece * 17) % 4096]
+        taper = np.clip(np.minimum(position - piece, piece + 1 - position) * length / (7 * unit), 0, 1)
+        width = period * (0.16 + 0.62 * tone) * (0.75 + 0.4 * pressure) * taper
+        visible = step(tone - 0.10 - 0.16 * pressure, 0.10)
+        coverage = np.clip((width / 2 - phase) + 0.5, 0, 1) * visible
+        sheet.cover(coverage * (0.35 + 0.65 * marks.value("hatch_dark")), marks.rgb("ink"))
+
+
+def draw_grooves(sheet: Sheet) -> None:
+    """Cuts of a block: threads of noise along the form, thick where the tone is dark."""
+    marks = sheet.marks
+    tone = sheet.map("groove")
+    dx, dy = sheet.tangent()
+    cells = int(170 - 90 * marks.value("groove_period"))
+    seedling = cv2.resize(
+        sheet.rng("grooves").standard_normal((cells, cells), dtype=np.float32),
+        (sheet.size, sheet.size),
+        interpolation=cv2.INTER_CUBIC,
+    )
+    threads = follow(seedling, dx, dy, 14, 1.3 * sheet.unit)
+    coverage = step(0.62 * threads + (tone - 0.5) * 4.2, 0.5)
+    coverage *= step(tone - 0.04, 0.06)
+    sheet.cover(coverage, marks.rgb("ink"))
+
+
+def draw_dots(sheet: Sheet) -> None:
+    """Dots on a turned grid; each is round, and as large as the tone at its center asks for."""
+    marks = sheet.marks
+    size = sheet.size
+    pitch = (3.0 + 9 * marks.value("dot_pitch")) * sheet.unit
+    jitter = 0.45 * marks.value("dot_jitter")
+    rng = sheet.rng("dots")
+    angle = 0.46
+    c, s = np.cos(angle), np.sin(angle)
+    u = (sheet.xs * c + sheet.ys * s) / pitch
+    v = (sheet.ys * c - sheet.xs * s) / (pitch * 0.866)
+    table = rng.uniform(-jitter, jitter, (2, 512, 512)).astype(np.float32)
+    row0 = np.floor(v).astype(np.int32)
+    share = sheet.marks["dot"][0]
+    cells = share.shape[0]
+    coverage = np.zeros((size, size), np.float32)
+    for oy in (-1, 0, 1):
+        row = row0 + oy
+        column0 = np.floor(u - 0.5 * (row & 1)).astype(np.int32)
+        for ox in (-1, 0, 1):
+            column = column0 + ox
+            cu = column + 0.5 + 0.5 * (row & 1) + table[0, row % 512, column % 512]
+            cv = row + 0.5 + table[1, row % 512, column % 512]
+            x = (cu * c * pitch - cv * s * pitch * 0.866)
+            y = (cu * s * pitch + cv * c * pitch * 0.866)
+            at_x = (x * cells / size - 0.5).astype(np.float32)
+            at_y = (y * cells / size - 0.5).astype(np.float32)
+            tone = cv2.remap(share, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            radius = pitch * 0.60 * np.sqrt(np.clip(tone, 0, 1))
+            distance = np.hypot(sheet.xs - x, sheet.ys - y)
+            coverage = np.maximum(coverage, np.clip(radius - distance + 0.5, 0, 1) * (tone > 0.03))
+    sheet.cover(coverage * (0.2 + 0.8 * marks.value("dot_dark")), sheet.map("dot_color"))
+
+
+def draw_lines(sheet: Sheet) -> None:
+    """Ink lines that swell: a threshold of the line map, with a hand's tremor and the grain of the sheet."""
+    marks = sheet.marks
+    line = cv2.resize(marks["line"][0], (sheet.size, sheet.size), interpolation=cv2.INTER_CUBIC)
+    rng = sheet.rng("lines")
+    tremor = 0.8 * sheet.unit
+    x = sheet.xs + tremor * smooth_noise(sheet.size, rng, 40, 2)
+    y = sheet.ys + tremor * smooth_noise(sheet.size, rng, 40, 2)
+    line = cv2.remap(line, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    rough = marks.value("line_rough")
+    limit = 0.34 + 0.16 * rough * sheet.grain
+    coverage = step(line - limit, 0.12 + 0.35 * rough)
+    sheet.cover(coverage * marks.value("line_dark"), marks.rgb("ink"))
+
+
+def draw_lights(sheet: Sheet) -> None:
+    """White chalk or gouache, broken by the grain as far as the medium is dry."""
+    marks = sheet.marks
+    light = sheet.map("light")
+    rough = marks.value("line_rough")
+    coverage = step(light - 0.5 + 0.22 * rough * sheet.grain, 0.16 + 0.5 * rough)
+    sheet.cover(coverage * 0.92, marks.rgb("light"))
+
+
+def draw_splashes(sheet: Sheet) -> None:
+    """A few drops beside the figure, in its colors."""
+    rng = sheet.rng("splashes")
+    color = sheet.marks["glaze"][:3].reshape(3, -1)
+    cells = sheet.marks["detail"].shape[-1]
+    layer = np.zeros((sheet.size, sheet.size), np.float32)
+    tint = np.ones_like(sheet.canvas)
+    for _ in range(int(40 * sheet.marks.value("splash"))):
+        x, y = rng.uniform(0, FULL_SIZE, 2)
+        radius = float(rng.gamma(1.6, 1.1) + 0.6)
+        lightness = sheet.canvas[int(y * sheet.unit), int(x * sheet.unit)].min()
+        if lightness < 0.82:
+            continue
+        one = np.zeros_like(layer)
+        center = (int(x * sheet.unit * 16), int(y * sheet.unit * 16))
+        cv2.circle(one, center, int(radius * sheet.unit * 16), float(rng.uniform(0.3, 0.8)), -1, cv2.LINE_AA, 4)
+        pick = color[:, int(rng.integers(cells * cells))]
+        tint = np.where(one[..., None] > 0, pick, tint)
+        layer = np.maximum(layer, one)
+    sheet.canvas = sheet.canvas * (1 - layer[..., None] * (1 - tint))
+
+
+def finish(sheet: Sheet) -> None:
+    """Light on thick paint, and the tooth of the sheet."""
+    marks = sheet.marks
+    relief = marks.value("relief")
+    if relief > NEGLIGIBLE and sheet.height.any():
+        surface = cv2.GaussianBlur(sheet.height, (0, 0), 0.8 * sheet.unit)
+        slope = cv2.Sobel(surface, cv2.CV_32F, 1, 0, scale=0.25) + cv2.Sobel(surface, cv2.CV_32F, 0, 1, scale=0.25)
+        sheet.canvas = sheet.canvas * (1 + 0.3 * relief * np.tanh(-2.2 * slope))[..., None]
+    tooth = marks.value("tooth")
+    if tooth > 0:
+        sheet.canvas = sheet.canvas * (1 - 0.05 * tooth * (0.5 + 0.5 * np.tanh(sheet.grain)))[..., None]

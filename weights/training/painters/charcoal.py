@@ -1,0 +1,38 @@
+"""Charcoal and white chalk on toned paper: smudged masses, grainy strokes, lights, edges that fade into the sheet."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from painters.common import channels, drawn_tone, flat
+from painters.palettes import palette
+from painters.scene import Scene, blur, smoothstep
+from portrait.generate.marks.layout import Marks, pack
+
+COAL = np.array([0.10, 0.095, 0.10], np.float32)
+
+
+def paint(scene: Scene, coarse: float, name: str = "gray", cells: int = 128) -> Marks:
+    (sheet,) = palette("charcoal", name)
+    tone = drawn_tone(scene, 0.4 + 0.6 * coarse, 0.35)
+    shade = 0.92 * np.clip(1.0 - tone, 0, 1) ** 1.1 * scene.fade(0.66, 1.0)
+    smudge = blur(shade, 5 + 7 * coarse) * smoothstep(blur(scene.matte, 6), 0.1, 0.8)
+    line = scene.ink_lines(0.5 + 0.5 * coarse, 1.1) * scene.fade(0.72, 0.98)
+    lights = smoothstep(scene.relative(blur(scene.lightness, 1.6 + coarse), 0.1), 0.84, 0.95) * scene.skin
+    maps = {
+        "paper": flat(sheet),
+        "grain": np.clip(0.62 * shade + 0.38 * smudge, 0, 1),
+        "line": line,
+        "light": 0.8 * lights * (1 - 0.4 * scene.mouth),
+        "detail": scene.detail(coarse),
+    }
+    values = {
+        "grain_dark": 0.92,
+        "grain_stroke": 0.35 + 0.55 * coarse,
+        "line_dark": 0.85,
+        "line_rough": 0.7,
+        "tooth": 0.8,
+        **channels("ink", COAL),
+        **channels("light", np.array([0.97, 0.96, 0.93], np.float32)),
+    }
+    return pack(maps, values, cells)

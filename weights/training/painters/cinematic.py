@@ -1,0 +1,68 @@
+"""Cinematic, painted like a film's key frame: one key light with a soft shadow side, a rim light, a dark room out of focus."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from painters.common import channels, planes
+from painters.palettes import palette
+from painters.scene import SIZE, Scene, blur, from_lab, smoothstep, to_lab
+from portrait.generate.marks.layout import Marks, pack
+
+
+def paint(scene: Scene, coarse: float, name: str = "amber", cells: int = 128) -> Marks:
+    glow_color, room = (to_lab(c[None, None])[0, 0] for c in palette("cinematic", name))
+    side = lit_side(scene)
+    lab = to_lab(scene.simplified(0.1 + 0.5 * coarse))
+    x = np.linspace(-1, 1, SIZE, dtype=np.float32)[None, :] * np.ones((SIZE, 1), np.float32)
+    y = np.linspace(-1, 1, SIZE, dtype=np.float32)[:, None] * np.ones((1, SIZE), np.float32)
+    center = scene.mesh.mean(0) / SIZE * 2 - 1
+    across = (x - center[0]) * side / (2.0 * scene.span / SIZE)
+    key = 1 / (1 + np.exp(-2.2 * (0.35 - across)))
+    figure = smoothstep(scene.matte, 0.3, 0.7)
+    middle = float(scene.skin_lab[0])
+    lightness = middle + 1.12 * (lab[..., 0] - middle)
+    lightness = lightness * (0.50 + 0.56 * key)
+    inner = blur(figure, 5)
+    rim = np.clip(figure * (1 - inner) * 2.6, 0, 1) * smoothstep(across, 0.1, 0.9) * smoothstep(-y, -0.75, 0.0)
+    lightness = lightness + 34 * rim
+    shadow = (1 - key)[..., None]
+    color = lab.copy()
+    color[..., 0] = np.clip(lightness, 2, 97)
+    color[..., 1:] = lab[..., 1:] * 1.08 + shadow * 0.35 * room[1:] + (1 - shadow) * 0.14 * glow_color[1:]
+    color[..., 1:] += 0.6 * rim[..., None] * glow_color[1:]
+    glow = np.exp(-(((x + 0.55 * side) / 0.6) ** 2 + ((y + 0.35) / 0.6) ** 2))
+    spread = 0.62 * glow[..., None]
+    back = 0.10 * to_lab(scene.background(46)) + 0.90 * ((1 - spread) * room + spread * glow_color)
+    back[..., 0] *= 0.9
+    mixed = from_lab((color * figure[..., None] + back * (1 - figure[..., None])).astype(np.float32))
+    detail = scene.detail(coarse)
+    maps = {
+        "paper": planes(np.clip(blur(mixed, 2.0), 0, 1)),
+        "color": planes(mixed),
+        "direction": scene.direction(4.0 + 4 * coarse),
+        "stroke": np.stack([
+            np.clip(0.9 - figure, 0, 1),
+            np.clip(0.95 * figure - 0.5 * blur(scene.face, 3) * (1 - coarse), 0, 1),
+            np.clip(0.9 * blur(scene.face, 3) + 0.3 * figure - 0.25 * coarse, 0, 1),
+        ]),
+        "line": 0.62 * blur(scene.feature_ink, 0.7),
+        "detail": detail,
+    }  # fmt: skip
+    values = {
+        "bristle": 0.28,
+        "relief": 0.18,
+        "length": 0.45,
+        "width": 0.02 + 0.6 * coarse,
+        "line_dark": 0.6,
+        "tooth": 0.5,
+        **channels("ink", np.array([0.05, 0.04, 0.05], np.float32)),
+    }
+    return pack(maps, values, cells)
+
+
+def lit_side(scene: Scene) -> float:
+    """1 when the light on the face comes from the left of the picture, else -1: the key light follows the photo's."""
+    columns = np.arange(SIZE, dtype=np.float32)[None, :] - scene.mesh[:, 0].mean()
+    weights = scene.face * scene.lightness
+    return 1.0 if float((weights * columns).sum()) <= float((scene.face * columns).sum() * scene.lightness[scene.face > 0.5].mean()) else -1.0

@@ -1,0 +1,57 @@
+"""Oil, alla prima: bristle strokes along the form, large to small, relief lit from the upper left, a muted broad ground."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from painters.common import channels, planes
+from painters.palettes import palette
+from painters.scene import SIZE, Scene, blur, from_lab, smoothstep, to_lab
+from portrait.generate.marks.fields import smooth_noise
+from portrait.generate.marks.layout import Marks, pack
+
+
+def graded(scene: Scene, coarse: float, name: str) -> np.ndarray:
+    """The colors of the strokes: a little more contrast and chroma than the photo, and a ground instead of the room."""
+    simple = scene.simplified(0.15 + 0.6 * coarse)
+    lab = to_lab(simple)
+    middle = float(scene.skin_lab[0])
+    lab[..., 0] = np.clip(middle + 1.10 * (lab[..., 0] - middle), 3, 98)
+    lab[..., 1:] *= 1.2
+    ground, tint = (to_lab(c[None, None])[0, 0] for c in palette("oil", name))
+    shadow = np.clip((middle - lab[..., 0]) / 35, 0, 1)[..., None]
+    lab[..., 1:] += 0.45 * shadow * (tint[1:] - 0.5 * lab[..., 1:])
+    mottled = smooth_noise(SIZE, np.random.default_rng(len(name)), 4, 3)
+    behind = to_lab(scene.background(36))
+    back = 0.30 * behind + 0.70 * ground
+    y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE
+    back[..., 0] = np.clip(0.5 * back[..., 0] + 0.5 * ground[0] + 6 * mottled + 16 * (0.5 - x), 8, 80)
+    back[..., 1:] += 3 * mottled[..., None]
+    amount = smoothstep(scene.matte, 0.3, 0.7)[..., None]
+    return from_lab((lab * amount + back * (1 - amount)).astype(np.float32))
+
+
+def paint(scene: Scene, coarse: float, name: str = "umber", cells: int = 128) -> Marks:
+    color = graded(scene, coarse, name)
+    detail = scene.detail(coarse)
+    figure = smoothstep(scene.matte, 0.3, 0.7)
+    edge = np.clip(4 * blur(figure, 2.5) * (1 - blur(figure, 2.5)), 0, 1)
+    large = np.clip(1.0 - 0.9 * blur(scene.face, 4) * (1 - 0.5 * coarse), 0, 1)
+    middle = np.clip(0.04 + 0.9 * figure + 0.4 * edge - 0.45 * scene.features * (1 - 0.6 * coarse), 0, 1)
+    small = np.clip(1.6 * np.maximum(detail, 0.9 * scene.features * (1 - 0.35 * coarse)) - 0.22 - 0.3 * coarse + 0.35 * edge * (1 - coarse), 0, 1)
+    maps = {
+        "paper": planes(np.clip(blur(color, 4), 0, 1)),
+        "color": planes(color),
+        "direction": scene.direction(4.5 + 4 * coarse),
+        "stroke": np.stack([large, middle, small]),
+        "detail": detail,
+    }
+    values = {
+        "bristle": 0.55,
+        "relief": 0.45,
+        "length": 0.5,
+        "width": 0.12 + 0.6 * coarse,
+        "tooth": 0.2,
+        **channels("ink", np.array([0.1, 0.08, 0.08], np.float32)),
+    }
+    return pack(maps, values, cells)

@@ -1,0 +1,29 @@
+"""Cut paper: four tones of the figure on a split background, crisp borders, the features in finer ones."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from painters.common import channels, flat
+from painters.palettes import palette
+from painters.scene import SIZE, Scene, outline_map, smoothstep, tone_outline
+from painters.tones import poster_tone
+from portrait.generate.marks.layout import Marks, pack
+
+
+def paint(scene: Scene, coarse: float, name: str = "red", cells: int = 128) -> Marks:
+    dark, strong, middle, light = palette("poster", name)
+    tone = poster_tone(scene, coarse)
+    present = smoothstep(scene.matte, 0.4, 0.6)
+    darkness = (1 - tone) * present
+    shapes = [outline_map(scene.matte > 0.62), *(tone_outline(darkness, limit) for limit in (0.30, 0.54, 0.76))]
+    columns = np.arange(SIZE)[None, :] < scene.mesh[:, 0].mean()
+    paper = np.where(np.broadcast_to(columns, (SIZE, SIZE))[None], flat(strong), flat(middle)).astype(np.float32)
+    maps = {
+        "paper": paper,
+        "shape": np.stack(shapes),
+        "glaze": np.concatenate([flat(light), flat(middle), flat(strong), flat(dark)]),
+        "detail": scene.detail(coarse),
+    }
+    values = {"soft": 0.01, "wobble": 0.01 + 0.05 * coarse, "tooth": 0.3, **channels("ink", dark)}
+    return pack(maps, values, cells)

@@ -1,0 +1,324 @@
+"""What every painter looks at: the photo at 512 px, who is in it, where the features lie, how light falls on the form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from portrait.generate.marks.fields import smooth_noise
+
+Plane = NDArray[np.float32]
+Picture = NDArray[np.float32]
+
+SIZE = 512
+
+# Points of MediaPipe's face mesh; left and right as in the picture.
+OVAL = [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149,
+        150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]  # fmt: skip
+JAW = [323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132, 93]
+UPPER_LIDS = ([33, 246, 161, 160, 159, 158, 157, 173, 133], [362, 398, 384, 385, 386, 387, 388, 466, 263])
+LOWER_LIDS = ([33, 7, 163, 144, 145, 153, 154, 155, 133], [362, 382, 381, 380, 374, 373, 390, 249, 263])
+CREASES = ([226, 247, 30, 29, 27, 28, 56, 190], [414, 286, 258, 257, 259, 260, 467, 446])
+BROWS = ([70, 63, 105, 66, 107, 55, 65, 52, 53, 46], [336, 296, 334, 293, 300, 276, 283, 282, 295, 285])
+LIPS = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185]
+MOUTH_TOP = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308]
+MOUTH_BOTTOM = [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308]
+UPPER_LIP = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291]
+LOWER_LIP = [146, 91, 181, 84, 17, 314, 405, 321, 375]
+NOSE_BASE = [98, 97, 2, 326, 327]
+NOSTRILS = ([48, 64, 98], [278, 294, 327])
+NOSE = [168, 6, 197, 195, 5, 4, 1, 19, 94, 2, 98, 327, 129, 358, 49, 279, 48, 278]
+
+
+def blur(plane: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    return cv2.GaussianBlur(plane, (0, 0), sigma)
+
+
+def to_lab(picture: Picture) -> Picture:
+    """L in [0, 100], a and b in about [-100, 100]."""
+    return cv2.cvtColor(np.clip(picture, 0, 1).astype(np.float32), cv2.COLOR_RGB2LAB)
+
+
+def from_lab(lab: Picture) -> Picture:
+    return np.clip(cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_LAB2RGB), 0, 1)
+
+
+def smoothstep(value: Plane, low: float, high: float) -> Plane:
+    t = np.clip((value - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def outline_map(mask: NDArray[np.bool_] | Plane, reach: float = 8.0) -> Plane:
+    """A glaze's outline: 0.5 on the border of the mask, 1 `reach` pixels inside, 0 as far outside."""
+    inside = (mask > 0.5).astype(np.uint8)
+    if not inside.any():
+        return np.zeros(mask.shape, np.float32)
+    within = cv2.distanceTransform(inside, cv2.DIST_L2, 5)
+    beyond = cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)
+    return np.clip(0.5 + (within - beyond) / (2 * reach), 0, 1).astype(np.float32)
+
+
+def tone_outline(darkness: Plane, limit: float, steepest: float = 0.035) -> Plane:
+    """The same for the area where `darkness` passes a limit; the slope of the tone gives the distance."""
+    darkness = darkness.astype(np.float32)
+    gx = cv2.Sobel(darkness, cv2.CV_32F, 1, 0, scale=1 / 8)
+    gy = cv2.Sobel(darkness, cv2.CV_32F, 0, 1, scale=1 / 8)
+    slope = blur(np.hypot(gx, gy), 2.0)
+    distance = (darkness - limit) / np.clip(slope, 0.006, steepest)
+    return np.clip(0.5 + distance / 16, 0, 1).astype(np.float32)
+
+
+@dataclass(eq=False)
+class Scene:
+    """One photo to be painted, with everything computed once that several painters need.
+
+    Attributes:
+        photo: (512, 512, 3) float32 RGB in [0, 1].
+        matte: (512, 512) float32 in [0, 1], 1 on the person.
+        mesh: (468, 2) float32 pixels, the face mesh.
+    """
+
+    photo: Picture
+    matte: Plane
+    mesh: NDArray[np.float32]
+
+    def polygon(self, points: list[int], grow: float = 0.0, soft: float = 0.0) -> Plane:
+        """Soft mask of a closed outline of mesh points."""
+        mask = np.zeros((SIZE, SIZE), np.float32)
+        cv2.fillPoly(mask, [np.round(self.mesh[points] * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
+        if grow > 0:
+            side = 2 * max(1, round(grow * self.span)) + 1
+            mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+        return blur(mask, soft * self.span) if soft > 0 else mask
+
+    def polyline(self, canvas: Plane, points: list[int], width: float, value: float = 1.0) -> None:
+        """Draw a line through mesh points; its width in pixels."""
+        curve = np.round(self.mesh[points] * 16).astype(np.int32).reshape(-1, 1, 2)
+        cv2.polylines(canvas, [curve], False, value, max(1, round(width)), cv2.LINE_AA, 4)
+
+    @cached_property
+    def span(self) -> float:
+        """Distance of the outer corners of the eyes, in pixels: the unit of the face."""
+        return max(float(np.linalg.norm(self.mesh[263] - self.mesh[33])), 20.0)
+
+    @cached_property
+    def lab(self) -> Picture:
+        return to_lab(self.photo)
+
+    @cached_property
+    def lightness(self) -> Plane:
+        """CIELAB L over 100."""
+        return self.lab[..., 0] / 100
+
+    @cached_property
+    def face(self) -> Plane:
+        return self.polygon(OVAL, soft=0.03)
+
+    @cached_property
+    def eyes(self) -> Plane:
+        return np.maximum.reduce([self.polygon(u + lo[::-1], grow=0.09, soft=0.05)
+                                  for u, lo in zip(UPPER_LIDS, LOWER_LIDS, strict=True)])  # fmt: skip
+
+    @cached_property
+    def brows(self) -> Plane:
+        return np.maximum.reduce([self.polygon(b, grow=0.05, soft=0.04) for b in BROWS])
+
+    @cached_property
+    def mouth(self) -> Plane:
+        return self.polygon(LIPS, grow=0.04, soft=0.04)
+
+    def polygon_lips(self) -> Plane:
+        """The lips without the mouth's opening."""
+        lips = self.polygon(LIPS)
+        inner = self.polygon(MOUTH_TOP + MOUTH_BOTTOM[::-1])
+        return np.clip(lips - inner, 0, 1)
+
+    @cached_property
+    def nose(self) -> Plane:
+        mask = np.zeros((SIZE, SIZE), np.float32)
+        for chain in (NOSE_BASE, *NOSTRILS):
+            self.polyline(mask, chain, 0.16 * self.span)
+        return np.clip(blur(mask, 0.05 * self.span), 0, 1)
+
+    @cached_property
+    def features(self) -> Plane:
+        return np.clip(np.maximum.reduce([self.eyes, self.brows, self.mouth, self.nose]), 0, 1)
+
+    @cached_property
+    def glabella(self) -> Plane:
+        """Between the brows: shadow there must never join them."""
+        corners = [9, 107, 55, 193, 168, 417, 285, 336]
+        return self.polygon(corners, soft=0.05) * (1 - 0.9 * self.brows)
+
+    @cached_property
+    def light(self) -> Plane:
+        """Lightness, with the shadows between the brows and below the eyes taken back by half and more."""
+        skin_light = float(self.skin_lab[0]) / 100
+        below = np.maximum.reduce([self.polygon(lower, grow=0.22, soft=0.08) for lower in LOWER_LIDS])
+        below = below * (1 - np.clip(1.3 * self.eyes, 0, 1)) * self.face
+        lift = np.clip(skin_light - self.lightness, 0, 0.3)
+        return (self.lightness + lift * np.clip(0.8 * self.glabella + 0.4 * below, 0, 0.85)).astype(np.float32)
+
+    @cached_property
+    def feature_ink(self) -> Plane:
+        """What is dark in eyes, brows, nostrils and the line of the mouth, at full resolution, in [0, 1]."""
+        ink = np.zeros((SIZE, SIZE), np.float32)
+        light = self.lightness
+        skin_light = float(self.skin_lab[0]) / 100
+        for upper, lower in zip(UPPER_LIDS, LOWER_LIDS, strict=True):
+            opening = self.polygon(upper + lower[::-1], grow=0.02, soft=0.012)
+            inside = opening > 0.5
+            if inside.sum() < 12:
+                continue
+            dark, bright = np.quantile(light[inside], [0.08, 0.85])
+            level = (light - dark) / max(float(bright - dark), 0.08)
+            ink = np.maximum(ink, opening * smoothstep(0.42 - level, -0.10, 0.14))
+        for brow in BROWS:
+            region = self.polygon(brow, grow=0.035, soft=0.025)
+            inside = region > 0.5
+            if inside.sum() < 12:
+                continue
+            dark = float(np.quantile(light[inside], 0.12))
+            contrast = np.clip((skin_light - dark) / 0.22, 0, 1)
+            level = (light - dark) / max(skin_light - dark, 0.06)
+            ink = np.maximum(ink, contrast * region * smoothstep(0.50 - level, -0.12, 0.14))
+        local = blur(light, 0.09 * self.span)
+        base = np.maximum.reduce([self.polygon_around(NOSE_BASE, 0.10), *(self.polygon_around(n, 0.09) for n in NOSTRILS)])
+        ink = np.maximum(ink, base * smoothstep(local - light - 0.055, -0.02, 0.05))
+        gap = self.polygon(MOUTH_TOP + MOUTH_BOTTOM[::-1], grow=0.025, soft=0.015)
+        dark_mouth = smoothstep(0.52 * skin_light - light, -0.04, 0.05)  # teeth are no ink
+        return np.maximum(ink, gap * dark_mouth).astype(np.float32)
+
+    def polygon_around(self, points: list[int], width: float) -> Plane:
+        """A soft band along a chain of mesh points; its width in spans."""
+        mask = np.zeros((SIZE, SIZE), np.float32)
+        self.polyline(mask, points, width * self.span)
+        return np.clip(blur(mask, 0.02 * self.span), 0, 1)
+
+    @cached_property
+    def glasses(self) -> Plane:
+        """Around the eyes, where the rims of glasses would be."""
+        ring = np.maximum.reduce([self.polygon(u + lo[::-1], grow=0.3, soft=0.06)
+                                  for u, lo in zip(UPPER_LIDS, LOWER_LIDS, strict=True)])  # fmt: skip
+        return np.clip(ring, 0, 1)
+
+    @cached_property
+    def skin_lab(self) -> NDArray[np.float32]:
+        """Median color of the cheeks, forehead and nose."""
+        inside = (self.face > 0.9) & (self.features < 0.1)
+        return np.median(self.lab[inside], 0) if inside.sum() > 50 else np.array([60, 12, 15], np.float32)
+
+    @cached_property
+    def skin(self) -> Plane:
+        """Skin of face and neck, soft."""
+        distance = self.lab - self.skin_lab
+        like = np.exp(-(distance[..., 0] / 34) ** 2 - (np.hypot(distance[..., 1], distance[..., 2]) / 11) ** 2)
+        return np.clip(np.maximum(self.face, blur(like.astype(np.float32), 2) * (blur(self.face, 0.8 * self.span) > 0.02)), 0, 1) * self.matte
+
+    @cached_property
+    def quantiles(self) -> NDArray[np.float32]:
+        """Lightness of the face's skin that 3, 15, 35, 50, 65, 85 and 97 % of it do not reach."""
+        inside = (self.face > 0.9) & (self.eyes < 0.2) & (self.brows < 0.2)
+        values = blur(self.lightness, 1.2)[inside]
+        if len(values) < 50:
+            values = self.lightness.ravel()
+        return np.quantile(values, [0.03, 0.15, 0.35, 0.5, 0.65, 0.85, 0.97]).astype(np.float32)
+
+    def relative(self, lightness: Plane, absolute: float = 0.25) -> Plane:
+        """Lightness on this face's own scale, about [0, 1]; a share of it stays absolute, so dark skin stays dark."""
+        low, middle, high = self.quantiles[0], self.quantiles[3], self.quantiles[6]
+        below = 0.15 + 0.45 * (lightness - low) / max(middle - low, 0.10)
+        above = 0.60 + 0.32 * (lightness - middle) / max(high - middle, 0.10)
+        own_scale = np.where(lightness < middle, below, above)
+        own_scale = np.where(own_scale < 0.15, 0.15 * np.clip(lightness / max(low, 0.05), 0, 1), own_scale)
+        return np.clip((1 - absolute) * np.clip(own_scale, 0, 1) + absolute * lightness, 0, 1).astype(np.float32)
+
+    def detail(self, coarse: float) -> Plane:
+        """Where fine marks belong: features most, then the face, then the figure, the background least."""
+        wide = np.clip(blur(self.features, 0.05 * self.span) * 1.15, 0, 1)
+        fine = np.maximum(wide, 0.5 * blur(self.face, 0.1 * self.span))
+        fine = np.maximum(fine, 0.24 * self.matte)
+        return np.clip(fine * (1.05 - 0.55 * coarse), 0, 1)
+
+    def simplified(self, coarse: float, photo: Picture | None = None) -> Picture:
+        """The photo in fewer, calmer areas: fine at the features, broad on cloth and hair (mean shift, bilateral)."""
+        source = self.photo if photo is None else photo
+        eight_bit = np.round(np.clip(source, 0, 1) * 255).astype(np.uint8)
+        fine = cv2.bilateralFilter(eight_bit, 7, 26, 4)
+        middle = cv2.bilateralFilter(cv2.bilateralFilter(eight_bit, 11, 40, 6), 11, 36, 6)
+        half = cv2.resize(eight_bit, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        half = cv2.pyrMeanShiftFiltering(half, 5 + 5 * coarse, 22 + 14 * coarse, maxLevel=2)
+        broad = cv2.resize(half, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+        wide = np.clip(blur(self.features, 0.04 * self.span) * (1.25 - 0.5 * coarse), 0, 1)[..., None]
+        face = np.clip(blur(self.face, 0.06 * self.span), 0, 1)[..., None] * (1 - wide)
+        rest = 1 - wide - face
+        mixed = wide * fine + face * middle + rest * (0.75 * broad + 0.25 * cv2.GaussianBlur(eight_bit, (0, 0), 3 + 2 * coarse))
+        return (mixed / 255).astype(np.float32)
+
+    def background(self, sigma: float = 30.0) -> Picture:
+        """What lies behind the person, blurred, the person left out of the mean."""
+        behind = np.clip(1 - self.matte, 0, 1) + 1e-3
+        return blur(self.photo * behind[..., None], sigma) / blur(behind, sigma)[..., None]
+
+    def direction(self, sigma: float = 5.0) -> Plane:
+        """(2, 512, 512): 0.5 + 0.5 (cos 2a, sin 2a), weaker where the form has no direction (structure tensor)."""
+        smooth = blur(self.lightness, 1.5)
+        gx = cv2.Scharr(smooth, cv2.CV_32F, 1, 0)
+        gy = cv2.Scharr(smooth, cv2.CV_32F, 0, 1)
+        xx, xy, yy = (blur(p, sigma) for p in (gx * gx, gx * gy, gy * gy))
+        # The tangent is at a right angle to the gradient, so the double angle turns around.
+        energy = xx + yy + 0.02
+        return np.stack([0.5 - 0.5 * (xx - yy) / energy, 0.5 - xy / energy]).astype(np.float32)
+
+    def ink_lines(self, coarse: float, strength: float = 1.0) -> Plane:
+        """Where a pen would draw a line, (512, 512) in [0, 1], lines about 2 px wide and soft.
+
+        Dark edges count at the features and along outlines; on skin they must be far stronger, so that soft
+        shadows and creases of expression stay what they are. Lids, mouth, nose and jaw are drawn by the mesh.
+        """
+        gray = cv2.bilateralFilter(self.lightness, 7, 0.10, 4)
+        sigma = 1.15 + 0.65 * coarse
+        difference = blur(gray, 1.6 * sigma) - blur(gray, sigma)
+        local = np.sqrt(blur(np.square(gray - blur(gray, 14)), 14)) + 0.05
+        ridge = np.clip(difference / local, 0, None)
+        open_skin = self.skin * (1 - self.features)
+        limit = 0.13 + 0.05 * coarse + 0.20 * np.clip(open_skin - 0.55 * self.glasses, 0, 1)
+        cloth = self.matte * (1 - np.clip(blur(self.skin, 3), 0, 1))
+        limit = limit + 0.05 * cloth * coarse
+        edges = smoothstep(ridge * strength - limit, -0.03, 0.06) * smoothstep(self.matte, 0.25, 0.6)
+        drawn = np.zeros((SIZE, SIZE), np.float32)
+        width = max(1.0, 0.022 * self.span)
+        for chain in UPPER_LIDS:
+            self.polyline(drawn, chain, 1.1 * width, 0.85)
+        for chain in LOWER_LIDS:
+            self.polyline(drawn, chain[2:-2], 0.6 * width, 0.4)
+        gap = float(np.linalg.norm(self.mesh[13] - self.mesh[14])) / self.span
+        closed = 1 - float(smoothstep(np.float32(gap), 0.03, 0.08))
+        self.polyline(drawn, MOUTH_TOP, width, 0.45 + 0.45 * closed)
+        if gap > 0.05:
+            self.polyline(drawn, MOUTH_BOTTOM, 0.6 * width, 0.5)
+        self.polyline(drawn, LOWER_LIP[2:-2], 0.7 * width, 0.45)
+        self.polyline(drawn, NOSE_BASE, 0.8 * width, 0.55)
+        for chain in NOSTRILS:
+            self.polyline(drawn, chain, 0.8 * width, 0.6)
+        self.polyline(drawn, JAW, 0.7 * width, 0.38)
+        border = self.matte > 0.5
+        outline = cv2.morphologyEx(border.astype(np.float32), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+        outline[-3:] = 0
+        edges = edges * (1 - 0.85 * self.glabella)
+        heavy = 0.65 + 1.3 * coarse  # bold lines are broad
+        gain = 1.2 + 1.5 * coarse
+        soft = np.clip(gain * blur(np.maximum(edges, 0.75 * outline), heavy), 0, 1)
+        drawn = np.clip((0.85 + 1.1 * coarse) * blur(drawn, 0.9 + 0.7 * coarse), 0, 1)
+        ink = np.clip((1 + 0.9 * coarse) * blur(self.feature_ink, 0.7 + 0.9 * coarse), 0, 1)
+        return np.maximum.reduce([soft, drawn, ink])
+
+    def fade(self, start: float = 0.80, end: float = 1.02) -> Plane:
+        """1 on the upper part, falling to 0 towards the bottom along a ragged line: painters let the figure run out."""
+        rows = np.linspace(0, 1, SIZE, dtype=np.float32)[:, None] * np.ones((1, SIZE), np.float32)
+        rows = rows + 0.035 * smooth_noise(SIZE, np.random.default_rng(round(1000 * start)), 6, 4)
+        return 1 - smoothstep(rows, start, end)
