@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from denoiser import CONFIG as DENOISER
-from denoiser import Trainer
+from denoiser import Trainer, level_of
 from device import autocast, here
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from muon import Muon
@@ -44,11 +44,12 @@ def draw(trainer: Trainer) -> dict:
     picks = np.where(morph, rng.choice(pairs.morphs, size), rng.integers(len(pairs.pairs), size=size))
     exchange = morph & (rng.random(size) < CONFIG["exchange"])
     batch = pairs.get(picks.tolist(), exchange)
-    level = torch.from_numpy(rng.uniform(*CONFIG["levels"], size).astype(np.float32))[:, None, None, None]
+    level = np.clip(level_of(pairs.bold[picks]) + rng.uniform(-0.1, 0.05, size), 0, 1).astype(np.float32)
+    level = torch.from_numpy(level)[:, None, None, None]
     batch["source"] = noise_augment(batch["source"], level, torch.randn_like(batch["source"]))
     batch["level"] = level.expand(-1, 1, *batch["source"].shape[2:])
     batch["detail"] = (2 * level - 1).clamp(min=0) * torch.from_numpy(~exchange)[:, None, None, None]
-    batch["prompts"] = [draw_prompt(s, rng, 0.0) for s in batch["styles"]]
+    batch["prompts"] = [draw_prompt(s, p, rng) for s, p in zip(batch["styles"], batch["palettes"], strict=True)]
     batch["has_id"], batch["weak"], batch["exchange"] = np.ones(size, bool), np.ones(size, bool), exchange
     batch["t"] = torch.from_numpy((999 - 700 * rng.random(size) ** 2.5).astype(np.int64))
     batch["noise"] = torch.randn_like(batch["target"])
@@ -60,7 +61,8 @@ def likeness(trainer: Trainer, count: int = 18, level: float = 0.5) -> dict[str,
     """Mean ArcFace of sampled held-out people to themselves: own embedding, another person's, adapter off."""
     pairs = trainer.held_out
     batch = pairs.get([i * (len(pairs.pairs) // count) for i in range(count)])
-    own, found = batch["embedding"], {}
+    own = batch["embedding"]
+    means = {}
     processors = [p for p in trainer.unet.attn_processors.values() if isinstance(p, IPAdapterAttnProcessor2_0)]
     for name, embedding, scale in (("own", own, 1.0), ("swapped", own.roll(count // 2, 0), 1.0), ("off", own, 0.0)):
         for processor in processors:
@@ -72,15 +74,14 @@ def likeness(trainer: Trainer, count: int = 18, level: float = 0.5) -> dict[str,
             levels = torch.full((len(part["source"]), 1, 1, 1), level)
             z = trainer.denoise(part, levels, torch.Generator().manual_seed(start))
             with autocast():
-                pictures = trainer.vae.decode(z / trainer.vae.config.scaling_factor).sample.float().clamp(-1, 1)
-            seen = trainer.recogniser(
-                F.grid_sample(pictures, here(alignment_grid(part["kps"], 512)), align_corners=False)
-            )
-            scores.append((seen.cpu() * own[start : start + 6]).sum(1))
-        found[name] = round(float(torch.cat(scores).mean()), 4)
+                pictures = trainer.vae.decode(z).sample.float().clamp(-1, 1)
+            grid = here(alignment_grid(part["kps"], 512))
+            embedded = trainer.recogniser(F.grid_sample(pictures, grid, align_corners=False))
+            scores.append((embedded.cpu() * own[start : start + 6]).sum(1))
+        means[name] = round(float(torch.cat(scores).mean()), 4)
     for processor in processors:
         processor.scale = [1.0]
-    return found
+    return means
 
 
 def main() -> None:

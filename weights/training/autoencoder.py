@@ -1,10 +1,10 @@
-"""Stage 2: train the autoencoder on photos and styled targets, half of the time with the photo in sight.
+"""Stage 2: train the autoencoder on marks and photos, half of the time with the photo in sight.
 
     python weights/training/autoencoder.py --out work [--minutes 28] [--resume]
 
-Writes OUT/vae (a diffusers folder), OUT/autoencoder.csv and OUT/autoencoder.png (rows: held-out
-pictures, their reconstructions without and with the photo). The last line gives PSNR on people that training never sees, whole
-and around the eyes.
+Writes OUT/vae (a diffusers folder), OUT/autoencoder.csv and OUT/autoencoder.jpg (held-out people: the painter's marks
+drawn, and the decoder's without and with the photo in sight). The last line gives the mean error of each map on people
+that training never sees.
 """
 
 from __future__ import annotations
@@ -17,209 +17,186 @@ import cv2
 import numpy as np
 import torch
 from device import DEVICE, autocast, here
+from examples import CELLS, Index, flat_photo, relevance, to_tensor
 from muon import Muon
 from stage import Stage, arguments
 from torch import Tensor
 from torch.nn import functional as F
 
-from portrait.generate.autoencoder import PATCH, PatchAutoencoder
+from portrait.generate.marks.autoencoder import CELLS_PER_LATENT, MarkAutoencoder
+from portrait.generate.marks.layout import CELL, SLICES, Marks
+from portrait.generate.marks.rasterize import draw
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["autoencoder"]
 
-
-class Pictures:
-    """The pictures of stage 1, kept as JPEG bytes in memory, decoded when drawn."""
-
-    def __init__(self, out: Path, validation: bool) -> None:
-        index = np.load(out / "index.npz")
-        rows = np.flatnonzero(index["validation"] == validation)
-        self.bytes: list[np.ndarray] = []
-        self.kps: list[np.ndarray] = []
-        self.names: list[str] = []
-        self.photo: list[int] = []  # index of the photo that each picture was painted from
-        for r in rows:
-            photo = len(self.bytes)
-            for style in ["photo", *(s for s in str(index["styles"][r]).split(",") if s in ALL["styles"])]:
-                path = out / "pictures" / f"{index['id'][r]:05d}-{style}.jpg"
-                self.bytes.append(np.fromfile(path, np.uint8))
-                self.kps.append(index["kps"][r])
-                self.names.append(style)
-                self.photo.append(photo)
-
-    def __len__(self) -> int:
-        return len(self.bytes)
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        return cv2.cvtColor(cv2.imdecode(self.bytes[i], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+Batch = dict[str, Tensor]
 
 
-def to_tensor(images: list[np.ndarray]) -> Tensor:
-    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return batch.contiguous(memory_format=torch.channels_last)
-
-
-def draw_batch(pictures: Pictures, rng: np.random.Generator, batch: int, crop: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures, the photos behind them and loss weights: (B, 3 | 3 | 1, crop, crop); eyes, nose and mouth count more."""
-    images, photos, masks = [], [], []
-    for _ in range(batch):
-        i = int(rng.integers(len(pictures)))
-        image, photo, kps = pictures[i], pictures[pictures.photo[i]], pictures.kps[i]
-        size = image.shape[0]
-        side = int(rng.choice([crop, crop, int(crop * 1.5)]))
-        if rng.random() < 0.6:
-            x, y = kps.mean(0) - side / 2 + rng.uniform(-side / 4, side / 4, 2)
+def draw_batch(index: Index, rng: np.random.Generator, size: int, cells: int) -> Batch:
+    """Crops of marks with their photo: maps, values, photo, weight, and which of them are plain photos."""
+    maps = []
+    values = []
+    photos = []
+    weights = []
+    plain = []
+    for _ in range(size):
+        target = index.targets[int(rng.integers(len(index.targets)))]
+        photo = index.photo(target.row)
+        weight = index.weight(target.row)
+        center = index.kps[target.row].mean(0) / CELL + rng.uniform(-cells / 3, cells / 3, 2)
+        if rng.random() < 0.4:
+            center = rng.uniform(0, CELLS, 2)
+        x, y = (int(v) for v in (np.clip(center - cells / 2, 0, CELLS - cells) // CELLS_PER_LATENT) * CELLS_PER_LATENT)
+        is_photo = rng.random() < CONFIG["photo_share"]
+        if is_photo:
+            own_maps, own_values = flat_photo(photo)
         else:
-            x, y = rng.uniform(0, size - side, 2)
-        x, y = int(np.clip(x, 0, size - side)), int(np.clip(y, 0, size - side))
-        mask = np.ones((size, size), np.float32)
-        radius = float(np.linalg.norm(kps[1] - kps[0]))
-        for point, r in zip(kps, (0.35, 0.35, 0.2, 0.3, 0.3), strict=True):
-            cv2.circle(mask, tuple(int(v) for v in point), int(r * radius) + 1, 3.0, -1)
-        three = [a[y : y + side, x : x + side] for a in (image, photo, mask)]
-        if side != crop:
-            three = [cv2.resize(a, (crop, crop), interpolation=cv2.INTER_AREA) for a in three]
-        if rng.random() < 0.5:
-            three = [a[:, ::-1] for a in three]
-        for kept, a in zip((images, photos, masks), three, strict=True):
-            kept.append(np.ascontiguousarray(a))
-    return to_tensor(images), to_tensor(photos), torch.from_numpy(np.stack(masks))[:, None]
+            own_maps = index.maps(target)
+            own_values = target.values
+        window = np.s_[y : y + cells, x : x + cells]
+        maps.append(torch.from_numpy(np.ascontiguousarray(own_maps[:, *window])))
+        values.append(torch.from_numpy(np.ascontiguousarray(own_values, np.float32)))
+        photos.append(np.ascontiguousarray(photo[CELL * y : CELL * (y + cells), CELL * x : CELL * (x + cells)]))
+        weights.append(torch.from_numpy(weight[window].copy()))
+        plain.append(is_photo)
+    return {
+        "maps": torch.stack(maps).float() / 255,
+        "values": torch.stack(values),
+        "photo": to_tensor(photos),
+        "weight": torch.stack(weights)[:, None],
+        "plain": torch.tensor(plain),
+    }
 
 
-def reconstruction_loss(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Weighted L1 of values and of gradients at three scales: sharp edges without an adversary."""
-    loss = output.new_zeros(())
-    for _ in range(3):
-        difference = output - target
-        loss = loss + (weight * difference.abs()).mean()
-        across, down = difference.diff(dim=3).abs(), difference.diff(dim=2).abs()
-        loss = loss + 0.8 * (weight[..., 1:] * across).mean() + 0.8 * (weight[:, :, 1:] * down).mean()
-        output, target, weight = (F.avg_pool2d(x, 2) for x in (output, target, weight))
-    return loss
+def maps_loss(logits: Tensor, maps: Tensor, weight: Tensor) -> Tensor:
+    """Weighted L1 of the maps, and of the slopes of those that hold outlines."""
+    predicted = logits.sigmoid()
+    full = relevance(maps) * weight
+    loss = (full * (predicted - maps).abs()).mean()
+    fine = slice(SLICES["shape"].start, SLICES["line"].stop)
+    outlines = F.pixel_shuffle(predicted[:, fine], 2)
+    wanted = F.pixel_shuffle(maps[:, fine], 2)
+    large = F.interpolate(weight, scale_factor=2)
+    across = (outlines.diff(dim=3) - wanted.diff(dim=3)).abs()
+    down = (outlines.diff(dim=2) - wanted.diff(dim=2)).abs()
+    return loss + 0.4 * (large[..., 1:] * across).mean() + 0.4 * (large[:, :, 1:] * down).mean()
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of two uint8 pictures, dB."""
-    return float(10 * np.log10(255**2 / max(np.mean((a.astype(float) - b) ** 2), 1e-9)))
+def values_loss(logits: Tensor, values: Tensor) -> Tensor:
+    return (logits.sigmoid() - values).abs().mean()
+
+
+def decode(vae: MarkAutoencoder, latents: Tensor, photo: Tensor | None, level: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Float32 logits of maps and values."""
+    with autocast():
+        vae.source = photo
+        vae.source_level = level
+        maps, values = vae.decode_marks(latents.contiguous(memory_format=torch.channels_last))
+        vae.source = None
+        vae.source_level = 1.0
+    return maps.float(), values.float()
 
 
 @torch.no_grad()
-def validate(vae: PatchAutoencoder, pictures: Pictures, sheet: Path | None = None) -> dict[str, float]:
-    whole: dict[str, list[float]] = {}
-    eyes, rows = [], []
-    for i in range(0, len(pictures), 7):
-        image, styled = pictures[i], pictures.photo[i] != i
+def validate(vae: MarkAutoencoder, index: Index, sheet: Path | None, count: int = 60) -> dict[str, float]:
+    """Mean absolute error of each map where it matters, with the photo in sight; draws a sheet of eight."""
+    errors: dict[str, list[float]] = {}
+    columns = []
+    picks = np.linspace(0, len(index.targets) - 1, count).astype(int)
+    shown = set(picks[:: max(1, count // 8)][:8].tolist())
+    for i in picks:
+        target = index.targets[i]
+        maps = torch.from_numpy(index.maps(target).copy())[None].float() / 255
+        values = torch.from_numpy(target.values)[None]
+        photo = to_tensor([index.photo(target.row)])
         with autocast():
-            x = here(to_tensor([image]))
-            alone = vae(x).float()[0]
-            vae.source = here(to_tensor([pictures[pictures.photo[i]]])) if styled else None
-            out = vae(x).float()[0]
-            vae.source = None
-        alone, out = (
-            ((o.permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy() for o in (alone, out)
-        )
-        whole.setdefault(pictures.names[i], []).append(psnr(image, out))
-        whole.setdefault("no source", []).append(psnr(image, alone))
-        radius = int(0.3 * np.linalg.norm(pictures.kps[i][1] - pictures.kps[i][0])) + 4
-        for x, y in pictures.kps[i][:2].astype(int):
-            box = np.s_[max(y - radius, 0) : y + radius, max(x - radius, 0) : x + radius]
-            eyes.append(psnr(image[box], out[box]))
-        if len(rows) < 12:
-            rows.append(np.concatenate([image, alone, out], 0))
+            latents = vae.encode_marks(here(maps), here(values)).float()
+        logits, value_logits = decode(vae, latents, here(photo), 1.0)
+        error = (logits.sigmoid().cpu() - maps).abs()
+        weight = relevance(maps)
+        for name, where in SLICES.items():
+            errors.setdefault(name, []).append(float((error[:, where] * weight[:, where]).sum() / weight[:, where].sum()))
+        errors.setdefault("values", []).append(float((value_logits.sigmoid().cpu() - values).abs().mean()))
+        if sheet is not None and int(i) in shown:
+            blind, blind_values = decode(vae, latents, None, 1.0)
+            drawn = [
+                draw(Marks(maps=m[0].cpu().numpy(), values=v[0].cpu().numpy()), 512, 1)
+                for m, v in (
+                    (maps, values),
+                    (blind.sigmoid(), blind_values.sigmoid()),
+                    (logits.sigmoid(), value_logits.sigmoid()),
+                )
+            ]
+            columns.append(np.concatenate(drawn, 0))
     if sheet is not None:
-        picture = np.concatenate([np.concatenate(rows[:6], 1), np.concatenate(rows[6:12], 1)], 0)
-        cv2.imwrite(str(sheet), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    result = {name: float(np.mean(v)) for name, v in sorted(whole.items())}
-    result["eyes"] = float(np.mean(eyes))
-    return {k: round(v, 2) for k, v in result.items()}
-
-
-def set_scale(vae: PatchAutoencoder, pictures: Pictures) -> None:
-    """Make `scaling_factor` bring the latents of the training pictures to unit variance."""
-    with torch.no_grad():
-        chosen = [pictures[i] for i in range(0, len(pictures), max(1, len(pictures) // 64))]
-        latents = torch.cat([vae.encode(here(to_tensor([image]))).latents for image in chosen])
-    vae.register_to_config(scaling_factor=float(1 / latents.std()))
+        picture = (np.concatenate(columns, 1)[:, :, ::-1] * 255).astype(np.uint8)
+        cv2.imwrite(str(sheet), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    return {name: round(float(np.mean(v)), 4) for name, v in errors.items()}
 
 
 def main() -> None:
     parser = arguments(__doc__, CONFIG["minutes"])
     parser.add_argument("--validate", action="store_true", help="only measure OUT/vae on the held-out people")
     args = parser.parse_args()
+    held_out = Index(args.out, True)
     if args.validate:
-        vae = PatchAutoencoder.from_pretrained(args.out / "vae").to(DEVICE)
-        print("held out:", json.dumps(validate(vae, Pictures(args.out, True), args.out / "autoencoder.png")))
+        vae = MarkAutoencoder.from_pretrained(args.out / "vae").to(DEVICE)
+        print("held out:", json.dumps(validate(vae, held_out, args.out / "autoencoder.jpg")))
         return
     torch.manual_seed(ALL["seed"])
-    rng = np.random.default_rng(ALL["seed"])
-    train, held_out = Pictures(args.out, False), Pictures(args.out, True)
-    vae = PatchAutoencoder()
-    if not args.resume:
-        patches = []
-        for image in (train[int(i)] for i in rng.choice(len(train), 400)):
-            for y, x in rng.integers(0, 512 - PATCH, (40, 2)):
-                patches.append(image[y : y + PATCH, x : x + PATCH].transpose(2, 0, 1).ravel())
-        kept = vae.start_from_pca(torch.from_numpy(np.stack(patches)).float() / 127.5 - 1)
-        print(f"PCA keeps {kept:.4f} of the variance", flush=True)
-    vae.to(DEVICE, memory_format=torch.channels_last)
+    train = Index(args.out, False)
+    vae = MarkAutoencoder().to(DEVICE, memory_format=torch.channels_last)
     parameters = list(vae.parameters())
-    print(f"{sum(p.numel() for p in parameters) / 1e6:.2f} M parameters, {len(train)} pictures", flush=True)
-    linear = [p for name, p in vae.named_parameters() if name.startswith("linear_")]
-    learned = [p for name, p in vae.named_parameters() if not name.startswith("linear_")]
-    vectors = [p for p in learned if p.ndim < 2]
+    print(f"{sum(p.numel() for p in parameters) / 1e6:.2f} M parameters, {len(train.targets)} paintings", flush=True)
     optimizers = [
-        Muon([p for p in learned if p.ndim >= 2], lr=CONFIG["lr"]),
+        Muon([p for p in parameters if p.ndim >= 2], lr=CONFIG["lr"]),
         torch.optim.AdamW(
-            [{"params": vectors, "share": 1.0}, {"params": linear, "share": CONFIG["linear_share"]}],
-            lr=CONFIG["lr"],
-            betas=(0.9, 0.98),
-            weight_decay=1e-4,
-            fused=True,
+            [p for p in parameters if p.ndim < 2], lr=CONFIG["lr"], betas=(0.9, 0.98), weight_decay=0.0, fused=True
         ),
     ]
     log = (args.out / "autoencoder.csv").open("a" if args.resume else "w")
-    stage = Stage(
-        args.out / "autoencoder.checkpoint", args.minutes, dict(vae.named_parameters()), optimizers, args.resume
-    )
+    named = dict(vae.named_parameters())
+    stage = Stage(args.out / "autoencoder.checkpoint", args.minutes, named, optimizers, args.resume)
     rng = stage.rng(ALL["seed"])
     losses: list[float] = []
     while (progress := stage.progress) < 1:
-        rate = float(min(1, (stage.step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03))
+        rate = float(min(1, (stage.step + 1) / 60) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03))
         for group in (g for o in optimizers for g in o.param_groups):
-            group["lr"] = CONFIG["lr"] * group.get("share", 1.0) * rate
-        x, photo, weight = map(here, draw_batch(train, rng, CONFIG["batch"], CONFIG["crop"]))
-        level = rng.random(len(x)) * (rng.random(len(x)) < 0.75)
-        level = np.where(rng.random(len(x)) < 0.6, np.ceil(level), level)  # mostly in full sight, or out of it
-        level[((photo - x).abs().amax((1, 2, 3)) == 0).cpu().numpy()] = 0  # a photo may not look at itself
+            group["lr"] = CONFIG["lr"] * rate
+        batch = {name: here(v) for name, v in draw_batch(train, rng, CONFIG["batch"], CONFIG["cells"]).items()}
+        count = len(batch["maps"])
+        level = rng.random(count) * (rng.random(count) < 0.7)
+        level = np.where(rng.random(count) < 0.6, np.ceil(level), level)  # mostly in full sight, or out of it
+        level[batch["plain"].cpu().numpy()] = 0  # a photo may not look at itself
         with autocast():
-            latents = vae.encode(x).latents.float()
-            amount = CONFIG["latent_noise"] * torch.rand(len(x), 1, 1, 1, device=DEVICE) * latents.detach().std()
-            vae.source, vae.source_level = photo, here(torch.from_numpy(level).float()[:, None, None, None])
-            output = vae.decode(latents + amount * torch.randn_like(latents)).sample
-            vae.source, vae.source_level = None, 1.0
-        loss = reconstruction_loss(output.float(), x, weight) + 1e-5 * latents.square().mean()
+            latents = vae.encode_marks(batch["maps"], batch["values"]).float()
+        amount = CONFIG["latent_noise"] * torch.rand(count, 1, 1, 1, device=DEVICE)
+        noisy = latents + amount * torch.randn_like(latents)
+        logits, value_logits = decode(vae, noisy, batch["photo"], here(torch.from_numpy(level).float().view(-1, 1, 1, 1)))
+        spread = latents.transpose(0, 1).flatten(1)
+        unit = spread.mean(1).square().mean() + (spread.std(1) - 1).square().mean()
+        loss = maps_loss(logits, batch["maps"], batch["weight"]) + values_loss(value_logits, batch["values"]) + 0.01 * unit
         for optimizer in optimizers:
             optimizer.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for optimizer in optimizers:
             optimizer.step()
         losses.append(loss.item())
         stage.step += 1
+        if stage.step % 50 == 0:
+            print(json.dumps({"step": stage.step, "seconds": int(stage.seconds), "loss": round(float(np.mean(losses[-50:])), 4)}), flush=True)
         if stage.step % 400 == 0 or stage.step == 100:
-            scores = validate(vae, held_out, args.out / "autoencoder.png")
-            row = {
-                "step": stage.step,
-                "seconds": int(stage.seconds),
-                "loss": round(np.mean(losses[-100:]), 4),
-                **scores,
-            }
+            scores = validate(vae, held_out, args.out / "autoencoder.jpg")
+            row = {"step": stage.step, "seconds": int(stage.seconds), "loss": round(float(np.mean(losses[-100:])), 4), **scores}
             print(json.dumps(row), flush=True)
             log.write(json.dumps(row) + "\n")
             log.flush()
             stage.save()
-    set_scale(vae, train)
+    stage.save()
     vae.save_pretrained(args.out / "vae")
-    print("held out:", json.dumps(validate(vae, held_out, args.out / "autoencoder.png")), vae.config.scaling_factor)
+    print("held out:", json.dumps(validate(vae, held_out, args.out / "autoencoder.jpg")))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Stage 1: portraits -> photo variants, their styled targets and their ArcFace embeddings.
+"""Stage 1: portraits -> photo variants, their styles as marks, and their ArcFace embeddings.
 
-    python weights/training/dataset.py --data FACES --out WORK
+    python weights/training/dataset.py --data FACES --mattes MATTES --teachers TEACHERS --out WORK
 
-Writes OUT/pictures/{id:05d}-{photo|own|style}.jpg and OUT/index.npz. 180 portraits are few, so each
-training person is multiplied by crops, light, colour and camera faults, and new identities are made by
-setting the inner face of one person, matched in pose and skin colour, into the head of another. Of these
-the same crop with its own face is kept too (`own`): the two differ in nothing but the identity.
+Writes OUT/pictures/{id:05d}-{photo|own}.jpg, OUT/marks/{id:05d}-{style}.npy, (channels, 128, 128) uint8, and
+OUT/index.npz. 180 portraits are few, so each training person is multiplied by crops, light, color and camera
+faults, and new identities are made by setting the inner face of one person, matched in pose and skin color, into the
+head of another. Of these the same crop with its own face is kept too (`own`): the two differ in nothing but the
+identity. Each target has its palette and its coarseness, from fine marks (0) to bold ones (1).
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import cv2
 import numpy as np
 from faces import fetch_all
-from styles import PAINTERS
+from painters.palettes import PALETTES
+from painters.registry import PAINTERS
+from painters.scene import Scene
+from teachers import FaceMesh
 
 from portrait.faces.alignment import similarity_transform
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
@@ -52,7 +56,7 @@ def read(path: Path) -> np.ndarray:
 
 
 def crop_face(image: np.ndarray, face: Face, fraction: float, shift: tuple[float, float] = (0, 0)) -> np.ndarray:
-    """Square crop, (SIZE, SIZE, 3) uint8, in which the face is `fraction` of the height where the photo allows."""
+    """Square crop, (SIZE, SIZE[, 3]) uint8, in which the face is `fraction` of the height where the photo allows."""
     height, width = image.shape[:2]
     side = int(min(face.height / fraction, height, width))
     x, y = face.center
@@ -140,6 +144,18 @@ def damage(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 _ANALYZER: InsightFaceAnalyzer | None = None
+_MESH: FaceMesh | None = None
+
+
+def mesh_of(image: np.ndarray, kps: np.ndarray, teachers: Path) -> np.ndarray | None:
+    """The face mesh, (468, 2); None where it does not fit the five points."""
+    global _MESH
+    if _MESH is None:
+        _MESH = FaceMesh(teachers)
+    points = _MESH.points(image, kps)
+    corners = np.stack([(points[33] + points[133]) / 2, (points[362] + points[263]) / 2, points[61], points[291]])
+    misfit = np.abs(corners - kps[[0, 1, 3, 4]]).max()
+    return points if misfit < 0.3 * np.linalg.norm(kps[1] - kps[0]) + 4 else None
 
 
 def analyzer() -> InsightFaceAnalyzer:
@@ -174,8 +190,11 @@ def make_one(job: dict) -> dict | None:
         own = image
         image = set_face(image, job["face"], read(job["donor"]), job["donor_face"], rng.uniform(0.75, 1.0))
     data = CONFIG["data"]
+    matte = cv2.imread(str(job["matte"]), cv2.IMREAD_GRAYSCALE)
+    matte = cv2.resize(matte, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     if job["plain"]:
         clean = photo = crop_face(image, job["face"], 0.45)
+        matte = crop_face(matte, job["face"], 0.45)
     else:
         fraction, shift = rng.uniform(*data["face_fraction"]), rng.uniform(-0.07, 0.07, 2)
         mirror, light, camera = rng.random() < 0.5, *rng.spawn(2)
@@ -188,35 +207,48 @@ def make_one(job: dict) -> dict | None:
             own = shoot(own, copy.deepcopy(light))
         clean = shoot(image, light)
         photo = damage(clean, camera)
+        matte = crop_face(matte, job["face"], fraction, shift)
+        matte = np.ascontiguousarray(matte[:, ::-1]) if mirror else matte
     face = main_face(photo)
-    if face is None:
+    mesh = None if face is None else mesh_of(clean, face.kps, job["teachers"])
+    if face is None or mesh is None:
         return None
     stem = f"{job['out']}/pictures/{job['id']:05d}"
     jpeg = [cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     cv2.imwrite(f"{stem}-photo.jpg", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR), jpeg)
     if own is not None:
         cv2.imwrite(f"{stem}-own.jpg", cv2.cvtColor(own, cv2.COLOR_RGB2BGR), jpeg)
-    styles = CONFIG["styles"]
+    styles = list(PAINTERS)
     if not job["plain"]:
-        first = job["id"] + job["id"] // len(styles)
-        styles = [styles[(first + 2 * k) % len(styles)] for k in range(data["styles_per_variant"])]
-    for style in styles:
-        target = PAINTERS[style](clean.astype(np.float32) / 255, rng)
-        target = (np.clip(target, 0, 1) * 255 + 0.5).astype(np.uint8)
-        cv2.imwrite(f"{stem}-{style}.jpg", cv2.cvtColor(target, cv2.COLOR_RGB2BGR), jpeg)
+        styles = rng.choice(styles, data["styles_per_variant"], replace=False).tolist()
+    palettes = [str(rng.choice(list(PALETTES[style]))) for style in styles]
+    # Bold and fine are what the dial is for: both ends are met more often than the middle.
+    coarse = rng.beta(0.8, 0.9, len(styles)).astype(np.float32)
+    scene = Scene(clean.astype(np.float32) / 255, matte.astype(np.float32) / 255, mesh)
+    values = []
+    for style, name, boldness in zip(styles, palettes, coarse, strict=True):
+        marks = PAINTERS[style](scene, float(boldness), name)
+        maps = np.round(marks.maps * 255).astype(np.uint8)
+        np.save(f"{job['out']}/marks/{job['id']:05d}-{style}.npy", maps)
+        values.append(marks.values)
+    room = len(PAINTERS) - len(styles)
     return {
         "id": job["id"],
         "person": job["person"],
         "validation": job["validation"],
         "morph": job["donor"] is not None,
         "styles": ",".join(styles),
+        "palettes": ",".join(palettes),
+        "coarse": np.pad(coarse, (0, room)),
+        "values": np.pad(np.stack(values), ((0, room), (0, 0))),
+        "mesh": mesh,
         "embedding": analyzer().embed(photo, face.kps),
         "kps": face.kps,
         "bbox": face.bbox,
     }
 
 
-def plan(data: Path, out: Path) -> list[dict]:
+def plan(data: Path, mattes: Path, teachers: Path, out: Path) -> list[dict]:
     """All jobs, in a fixed order; validation people get one plain crop each."""
     entries = people(data)
     faces = [main_face(read(data / name)) for name, _ in entries]
@@ -230,6 +262,8 @@ def plan(data: Path, out: Path) -> list[dict]:
                 "id": len(jobs),
                 "person": name,
                 "path": data / name,
+                "matte": (mattes / name).with_suffix(".png"),
+                "teachers": teachers,
                 "face": faces[i],
                 "donor": None if donor is None else data / entries[donor][0],
                 "donor_face": None if donor is None else faces[donor],
@@ -260,13 +294,17 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, help="folder with female/*.jpg and male/*.jpg (default: fetched to OUT/faces)"
     )
+    parser.add_argument("--mattes", type=Path, required=True, help="folder that matte_teacher.py wrote")
+    parser.add_argument("--teachers", type=Path, required=True, help="folder that teachers.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="work folder")
     args = parser.parse_args()
-    (args.out / "pictures").mkdir(parents=True, exist_ok=True)
+    for folder in ("pictures", "marks"):
+        (args.out / folder).mkdir(parents=True, exist_ok=True)
     if args.data is None:
         args.data = args.out / "faces"
         fetch_all(args.data)
-    start, jobs = time.time(), plan(args.data, args.out)
+    start = time.time()
+    jobs = plan(args.data, args.mattes, args.teachers, args.out)
     rows: list[dict] = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for n, row in enumerate(pool.map(make_one, jobs, chunksize=4), 1):

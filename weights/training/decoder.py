@@ -2,13 +2,12 @@
 
     python weights/training/decoder.py --out work [--minutes 18]
 
-The denoiser's few steps leave its latents smoother than a painting's. Here the decoder, which sees the
-photo beside them, learns to draw the painting from what it will really get: latents sampled as the
-product samples them, at all structure levels. The encoder and so the latents stay as they are. Texture
-that no decoder could place is asked for by its local energy, not pixel by pixel.
+The denoiser's few steps leave its latents smoother than a painter's. Here the decoder, which sees the photo beside
+them, learns to ask for the painter's marks from what it will really get: latents sampled as the product samples
+them, each at the structure that its coarseness comes with. The encoder and so the latents stay as they are.
 
-Writes OUT/estimates-DIGEST.npz once per denoiser, OUT/vae (the earlier one is kept as OUT/vae-before) and OUT/decoder.png
-(rows: a held-out photo, its painting, decoded before and after).
+Writes OUT/estimates-DIGEST.npz once per denoiser, OUT/vae (the earlier one is kept as OUT/vae-before) and OUT/decoder.jpg
+(rows: a held-out photo, its painter's marks, drawn from estimates before and after).
 """
 
 from __future__ import annotations
@@ -23,131 +22,108 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from autoencoder import reconstruction_loss, to_tensor
-from denoiser import GRID, Examples, Trainer
-from device import autocast, here
+from autoencoder import decode, maps_loss, values_loss
+from denoiser import GRID, Examples, Trainer, level_of
+from device import here
+from examples import flat_photo, to_tensor
 from muon import Muon
 from stage import Stage, arguments
 from torch import Tensor
-from torch.nn import functional as F
 
-from portrait.generate.autoencoder import PATCH, PatchAutoencoder
+from portrait.generate.marks.autoencoder import CELLS_PER_LATENT, MarkAutoencoder
+from portrait.generate.marks.layout import CELL, Marks
+from portrait.generate.marks.rasterize import draw
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["decoder"]
 
 
 def sample_estimates(trainer: Trainer, examples: Examples, count: int, seed: int) -> dict[str, np.ndarray]:
-    """Latents as the product samples them: pick (N,), level (N,), latents (N, 32, 32, 32) float16, unscaled."""
-    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    picks = rng.choice(len(examples.pairs), count, replace=False)
-    kind = rng.random(count)
-    level = np.where(kind < CONFIG["full_share"], 1.0, rng.uniform(CONFIG["least_level"], 1.0, count)).astype(
-        np.float32
-    )
-    found, start = [], time.time()
-    for i in range(0, count, 12):
+    """Latents as the product samples them: pick (N,), level (N,), latents (N, 32, 32, 32) float16."""
+    rng = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(seed)
+    picks = rng.choice(len(examples.pairs), min(count, len(examples.pairs)), replace=False)
+    level = np.clip(level_of(examples.bold[picks]) + rng.uniform(-0.05, 0.05, len(picks)), 0, 1).astype(np.float32)
+    chunks = []
+    start = time.time()
+    for i in range(0, len(picks), 12):
         batch = examples.get(picks[i : i + 12].tolist())
         levels = torch.from_numpy(level[i : i + 12])[:, None, None, None]
         guidance = float(rng.uniform(*CONFIG["guidance"]))
-        latents = trainer.denoise(batch, levels, generator, guidance=guidance) / examples.scale
-        found.append(latents.half().cpu().numpy())
+        chunks.append(trainer.denoise(batch, levels, generator, guidance=guidance).half().cpu().numpy())
         if i % 120 == 0:
-            print(f"sampled {i}/{count}, {time.time() - start:.0f} s", flush=True)
-    return {"pick": picks, "level": level, "latents": np.concatenate(found)}
+            print(f"sampled {i}/{len(picks)}, {time.time() - start:.0f} s", flush=True)
+    return {"pick": picks, "level": level, "latents": np.concatenate(chunks)}
 
 
 class Estimates:
-    """Estimated latents with the painting that was meant, the photo and the face, cropped to the latents' grid."""
+    """Estimated latents with the marks that were meant, the photo and the face, cropped to the latents' grid."""
 
     def __init__(self, examples: Examples, table: dict[str, np.ndarray]) -> None:
         self.examples = examples
-        self.pick, self.level, self.latents = table["pick"], table["level"], table["latents"]
+        self.pick = table["pick"]
+        self.level = table["level"]
+        self.latents = table["latents"]
 
-    def jpeg(self, row: int) -> np.ndarray:
-        path = self.examples.folder / f"{self.examples.names[row]}.jpg"
-        return cv2.imread(str(path))[:, :, ::-1]
-
-    def draw(self, rng: np.random.Generator, size: int, cells: int) -> tuple[Tensor, ...]:
-        """A batch of crops of cells x cells latents.
-
-        Returns:
-            Latents (B, 32, cells, cells), level and weight (B, 1, 1, 1), painting and photo (B, 3, S, S) with
-            S = 16 cells. Some latents are the painting's own, some a photo's that is to come back as it is.
-        """
-        latents, levels, weights, paintings, photos = [], [], [], [], []
+    def draw(self, rng: np.random.Generator, size: int, cells: int) -> dict[str, Tensor]:
+        """A batch of crops of cells x cells latents. Some are the painter's own, some a photo's that is to come back."""
+        index = self.examples.index
+        columns: dict[str, list[Tensor]] = {}
+        photos = []
         for i in rng.integers(len(self.pick), size=size):
-            variant, photo, _, target = self.examples.pairs[self.pick[i]]
+            target = self.examples.pairs[self.pick[i]]
             x, y = rng.integers(0, GRID - cells + 1, 2)
             if rng.random() < 0.6:
-                x, y = self.examples.kps[variant].mean(0) / PATCH - cells / 2 + rng.uniform(-cells / 4, cells / 4, 2)
-                x, y = (int(np.clip(round(v), 0, GRID - cells)) for v in (x, y))
-            z, level, kind = self.latents[i].astype(np.float32), float(self.level[i]), rng.random()
-            weight = level  # a weak source leaves the painting's shapes open
+                center = index.kps[target.row].mean(0) / 16 - cells / 2 + rng.uniform(-cells / 4, cells / 4, 2)
+                x, y = (int(np.clip(round(v), 0, GRID - cells)) for v in center)
+            latent = self.latents[i].astype(np.float32)
+            level = float(self.level[i])
+            maps = index.maps(target)
+            values = target.values
+            photo = index.photo(target.row)
+            kind = rng.random()
             if kind < CONFIG["true_share"] + CONFIG["photo_share"]:
-                if kind >= CONFIG["true_share"]:
-                    target, level = photo, 0.0
-                z, weight = self.examples.latents[target].astype(np.float32), 1.0
-                z = z + rng.uniform(0, 0.3) * z.std() * rng.standard_normal(z.shape, np.float32)
-            window = np.s_[PATCH * y : PATCH * (y + cells), PATCH * x : PATCH * (x + cells)]
-            latents.append(torch.from_numpy(np.ascontiguousarray(z[:, y : y + cells, x : x + cells])))
-            levels.append(level)
-            weights.append(weight)
-            paintings.append(np.ascontiguousarray(self.jpeg(target)[window]))
-            photos.append(np.ascontiguousarray(self.jpeg(photo)[window]))
-        column = (torch.tensor(v).view(-1, 1, 1, 1) for v in (levels, weights))
-        return torch.stack(latents), *column, to_tensor(paintings), to_tensor(photos)
+                if kind < CONFIG["true_share"]:
+                    latent = self.examples.latent(target.row, target.style).astype(np.float32)
+                else:
+                    latent = self.examples.latent(target.row, "photo").astype(np.float32)
+                    maps, values = flat_photo(photo)
+                    level = 0.0
+                latent = latent + rng.uniform(0, 0.3) * rng.standard_normal(latent.shape, np.float32)
+            fine = CELLS_PER_LATENT
+            window = np.s_[fine * y : fine * (y + cells), fine * x : fine * (x + cells)]
+            row = {
+                "latents": torch.from_numpy(np.ascontiguousarray(latent[:, y : y + cells, x : x + cells])),
+                "level": torch.tensor([[[max(0.0, 2 * level - 1)]]]),
+                "maps": torch.from_numpy(np.ascontiguousarray(maps[:, *window])).float() / 255,
+                "values": torch.from_numpy(np.ascontiguousarray(values, np.float32)),
+                "weight": torch.from_numpy(index.weight(target.row)[window].copy())[None],
+            }
+            for name, value in row.items():
+                columns.setdefault(name, []).append(value)
+            side = CELL * CELLS_PER_LATENT
+            photos.append(np.ascontiguousarray(photo[side * y : side * (y + cells), side * x : side * (x + cells)]))
+        return {name: torch.stack(v) for name, v in columns.items()} | {"photo": to_tensor(photos)}
 
 
-def decode(vae: PatchAutoencoder, latents: Tensor, level: Tensor, photo: Tensor) -> Tensor:
-    latents, level, photo = map(here, (latents, level, photo))
-    with autocast():
-        vae.source, vae.source_level = photo, (2 * level - 1).clamp(min=0)
-        out = vae.decode(latents.contiguous(memory_format=torch.channels_last)).sample
-        vae.source, vae.source_level = None, 1.0
-    return out.float()
-
-
-def texture_loss(output: Tensor, target: Tensor) -> Tensor:
-    """How the local energy of oriented differences differs, at two scales: strokes and grain, wherever they lie.
-
-    A small cousin of the constraints of Portilla & Simoncelli 2000, "A parametric texture model based on
-    joint statistics of complex wavelet coefficients".
-    """
-
-    def energies(x: Tensor) -> list[Tensor]:
-        found = []
-        for _ in range(2):
-            right, down = x[..., :-1, 1:] - x[..., :-1, :-1], x[..., 1:, :-1] - x[..., :-1, :-1]
-            slash, back = x[..., 1:, 1:] - x[..., :-1, :-1], x[..., 1:, :-1] - x[..., :-1, 1:]
-            for d in (right, down, slash, back):
-                found.append((F.avg_pool2d(d.square(), 8, 4) + 1e-4).sqrt())
-            x = F.avg_pool2d(x, 2)
-        return found
-
-    return torch.stack([(a - b).abs().mean() for a, b in zip(energies(output), energies(target), strict=True)]).sum()
-
-
-def loss_of(vae: PatchAutoencoder, batch: tuple[Tensor, ...]) -> Tensor:
-    latents, level, weight, painting, photo = map(here, batch)
-    output = decode(vae, latents, level, photo)
-    exact = reconstruction_loss(output, painting, weight.expand(-1, 1, *painting.shape[2:]))
-    return exact + CONFIG["texture_weight"] * texture_loss(output, painting)
+def loss_of(vae: MarkAutoencoder, batch: dict[str, Tensor]) -> Tensor:
+    batch = {name: here(v) for name, v in batch.items()}
+    logits, values = decode(vae, batch["latents"], batch["photo"], batch["level"])
+    return maps_loss(logits, batch["maps"], batch["weight"]) + values_loss(values, batch["values"])
 
 
 @torch.no_grad()
-def pictures(vae: PatchAutoencoder, held_out: Estimates) -> list[np.ndarray]:
-    """Decoded held-out pictures, eight of them at most."""
-    found = []
+def pictures(vae: MarkAutoencoder, held_out: Estimates) -> list[np.ndarray]:
+    """Held-out pictures drawn from estimates, eight of them at most."""
+    drawn = []
     for i in range(min(8, len(held_out.pick))):
-        _, photo, _, _ = held_out.examples.pairs[held_out.pick[i]]
-        z, level = (
-            torch.from_numpy(held_out.latents[i].astype(np.float32))[None],
-            torch.tensor(float(held_out.level[i])),
-        )
-        out = decode(vae, z, level.view(1, 1, 1, 1), to_tensor([held_out.jpeg(photo).copy()]))[0]
-        found.append(((out.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy())
-    return found
+        target = held_out.examples.pairs[held_out.pick[i]]
+        latents = here(torch.from_numpy(held_out.latents[i].astype(np.float32))[None])
+        photo = here(to_tensor([held_out.examples.index.photo(target.row)]))
+        maps, values = decode(vae, latents, photo, max(0.0, 2 * float(held_out.level[i]) - 1))
+        marks = Marks(maps=maps.sigmoid()[0].cpu().numpy(), values=values.sigmoid()[0].cpu().numpy())
+        drawn.append((draw(marks, 512, i) * 255).astype(np.uint8))
+    return drawn
 
 
 def main() -> None:
@@ -171,23 +147,17 @@ def main() -> None:
     held_out = Estimates(trainer.held_out, {k: stored[f"held_out_{k}"] for k in keys})
     vae = trainer.vae
     earlier = pictures(vae, held_out)
-    named = [(n, p) for n, p in vae.named_parameters() if n.split(".")[0] not in ("encoder", "linear_encoder")]
+    named = [(n, p) for n, p in vae.named_parameters() if not n.startswith("encoder")]
     for _, p in named:
         p.requires_grad_(True)
-    linear = [p for n, p in named if n.startswith("linear")]
-    learned = [p for n, p in named if not n.startswith("linear")]
-    groups = [
-        {"params": [p for p in learned if p.ndim < 2], "share": 1.0},
-        {"params": linear, "share": CONFIG["linear_share"]},
-    ]
     optimizers = [
-        Muon([p for p in learned if p.ndim >= 2], lr=CONFIG["lr"]),
-        torch.optim.AdamW(groups, lr=CONFIG["lr"], weight_decay=0.0, fused=True),
+        Muon([p for _, p in named if p.ndim >= 2], lr=CONFIG["lr"]),
+        torch.optim.AdamW([p for _, p in named if p.ndim < 2], lr=CONFIG["lr"], weight_decay=0.0, fused=True),
     ]
     stage = Stage(args.out / "decoder.checkpoint", args.minutes, dict(named), optimizers, args.resume)
     rng = stage.rng(ALL["seed"])
     fixed = np.random.default_rng(3)
-    check = [held_out.draw(fixed, CONFIG["batch"], CONFIG["cells"]) for _ in range(4)]
+    check = [held_out.draw(fixed, CONFIG["batch"], CONFIG["cells"]) for _ in range(6)]
     losses: list[float] = []
     while (progress := stage.progress) < 1:
         if stage.step % 200 == 0:
@@ -198,7 +168,7 @@ def main() -> None:
             stage.save()
         rate = float(min(1, (stage.step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03))
         for group in (g for o in optimizers for g in o.param_groups):
-            group["lr"] = CONFIG["lr"] * group.get("share", 1.0) * rate
+            group["lr"] = CONFIG["lr"] * rate
         loss = loss_of(vae, train.draw(rng, CONFIG["batch"], CONFIG["cells"]))
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -210,10 +180,13 @@ def main() -> None:
     stage.save()
     vae.save_pretrained(args.out / "vae")
     rows = []
-    for i, (a, b) in enumerate(zip(earlier, pictures(vae, held_out), strict=True)):
-        _, photo, _, target = held_out.examples.pairs[held_out.pick[i]]
-        rows.append(np.concatenate([held_out.jpeg(photo), held_out.jpeg(target), a, b], 0))
-    cv2.imwrite(str(args.out / "decoder.png"), np.concatenate(rows, 1)[:, :, ::-1])
+    for i, (before, after) in enumerate(zip(earlier, pictures(vae, held_out), strict=True)):
+        target = held_out.examples.pairs[held_out.pick[i]]
+        index = held_out.examples.index
+        marks = Marks(maps=index.maps(target).astype(np.float32) / 255, values=target.values)
+        meant = (draw(marks, 512, i) * 255).astype(np.uint8)
+        rows.append(np.concatenate([index.photo(target.row), meant, before, after], 0))
+    cv2.imwrite(str(args.out / "decoder.jpg"), np.concatenate(rows, 1)[:, :, ::-1])
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
     python weights/training/denoiser.py --out work [--minutes 65] [--resume]
 
-Reads OUT/vae and stage 1's pictures; writes OUT/latents.npy once, then OUT/denoiser.checkpoint (to resume),
-OUT/ema.safetensors (what export.py takes), OUT/denoiser.csv and sample sheets OUT/samples.png of people
+Reads OUT/vae and what stage 1 wrote; writes OUT/latents.npy once, then OUT/denoiser.checkpoint (to resume),
+OUT/ema.safetensors (what export.py takes), OUT/denoiser.csv and sample sheets OUT/samples.jpg of people
 that training never sees.
+
+The coarseness of a target is tied to how much of the source is seen: bold marks come with a source that is largely
+covered with noise, fine marks with one in full sight. So one dial means both.
 
 The source is covered with noise in most samples: otherwise its pixels carry the identity and the
 adapter learns nothing. Where it is covered heavily, morphs often come with the face they replaced as
@@ -22,27 +25,28 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from autoencoder import to_tensor
 from device import DEVICE, autocast, here
 from diffusers import DDIMScheduler
 from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import IPAdapterFaceIDImageProjection, MultiIPAdapterImageProjection
+from examples import Index, Target, to_tensor
 from muon import Muon
+from proxy import from_afar
 from recogniser import OnnxRecogniser, alignment_grid
 from safetensors.torch import load_file, save_file
 from stage import Stage, arguments
-from text import LENGTH, PROMPTS, WIDTH, build_text_encoder, build_tokenizer, draw_prompt
+from text import LENGTH, PROMPTS, WIDTH, all_prompts, build_text_encoder, build_tokenizer, draw_prompt, name_palette
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from portrait.faces.insightface_analyzer import find_pack
-from portrait.generate.autoencoder import PatchAutoencoder
+from portrait.generate.marks.autoencoder import MarkAutoencoder
 from portrait.generate.structure import NOISE_SCHEDULE, SourceUNet, noise_augment
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["denoiser"]
-STYLES = ALL["styles"]
+STYLES = list(PROMPTS)
 CHANNELS = (80, 144, 208)
 LATENT, GRID, ID_TOKENS = 32, 32, 4
 OUTER = ("conv_in", "conv_out", "embeddings", "time_embedding")  # left to AdamW, as Muon's authors advise
@@ -112,61 +116,58 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
-class Examples:
-    """Latents of photos and styled targets, with embeddings and faces, by person set."""
+def level_of(coarse: np.ndarray) -> np.ndarray:
+    """How much of the source is seen with marks of this coarseness: 1 for the finest, `bold_level` for the boldest."""
+    return 1 - (1 - CONFIG["bold_level"]) * coarse
 
-    def __init__(self, out: Path, vae: PatchAutoencoder, validation: bool) -> None:
-        index = np.load(out / "index.npz")
-        names = [
-            [
-                f"{index['id'][r]:05d}-{s}"
-                for s in ("photo", *(["own"] if index["morph"][r] else []), *str(index["styles"][r]).split(","))
-            ]
-            for r in range(len(index["id"]))
-        ]
-        if not (out / "latents.npy").exists():
-            encode_all(out, vae, [n for row in names for n in row])
-        self.names, self.folder = [n for row in names for n in row], out / "pictures"
+
+class Examples:
+    """Latents of photos and of their paintings, with embeddings and faces, by person set."""
+
+    def __init__(self, out: Path, vae: MarkAutoencoder, validation: bool) -> None:
+        self.index = Index(out, validation)
+        everybody = [Index(out, False), Index(out, True)] if not (out / "latents.npy").exists() else []
+        if everybody:
+            encode_all(out, vae, everybody)
+        table = json.loads((out / "latents.json").read_text())
+        self.place = {name: row for row, name in enumerate(table)}
         self.latents = np.load(out / "latents.npy", mmap_mode="r")
-        self.scale = vae.config.scaling_factor
-        self.embeddings, self.kps, self.bbox = index["embedding"], index["kps"], index["bbox"]
-        self.pairs: list[tuple[int, int, str, int]] = []  # variant, photo row, style, target row
-        self.morphs: list[int] = []  # the pairs whose photo is followed by the same crop with its own face
-        row = 0
-        for r, group in enumerate(names):
-            if bool(index["validation"][r]) == validation:
-                for k, name in enumerate(group):
-                    style = name.split("-")[1]
-                    if style in STYLES:
-                        self.morphs += [len(self.pairs)] if index["morph"][r] else []
-                        self.pairs.append((r, row, style, row + k))
-            row += len(group)
+        self.pairs: list[Target] = self.index.targets
+        self.morphs = np.array([i for i, t in enumerate(self.pairs) if self.index.morph[t.row]], int)
+        self.bold = np.array([t.coarse for t in self.pairs])
+
+    def latent(self, row: int, kind: str) -> np.ndarray:
+        return self.latents[self.place[f"{row}-{kind}"]]
 
     def get(self, picks: list[int], exchange: np.ndarray | None = None) -> dict[str, Tensor | np.ndarray | list[str]]:
         """The pairs `picks`; where `exchange` (bool, for morphs alone), the source shows the face that was replaced."""
-        variants, photos, styles, targets = zip(*(self.pairs[i] for i in picks), strict=True)
-        sources = np.array(photos) + (0 if exchange is None else exchange.astype(int))
-        weight = np.ones((len(picks), 1, GRID, GRID), np.float32)
-        inside = np.zeros_like(weight)
-        for k, v in enumerate(variants):
-            x1, y1, x2, y2 = (np.clip(self.bbox[v] / 512, 0, 1) * GRID).round().astype(int)
+        targets = [self.pairs[i] for i in picks]
+        rows = [t.row for t in targets]
+        kinds = ["own" if exchange is not None and exchange[k] else "photo" for k in range(len(picks))]
+        sources = np.stack([self.latent(row, kind) for row, kind in zip(rows, kinds, strict=True)])
+        paintings = np.stack([self.latent(t.row, t.style) for t in targets])
+        inside = np.zeros((len(picks), 1, GRID, GRID), np.float32)
+        for k, row in enumerate(rows):
+            x1, y1, x2, y2 = (np.clip(self.index.bbox[row] / 512, 0, 1) * GRID).round().astype(int)
             inside[k, 0, y1:y2, x1:x2] = 1
         return {
-            "source": torch.from_numpy(self.latents[sources].astype(np.float32)) * self.scale,
-            "target": torch.from_numpy(self.latents[list(targets)].astype(np.float32)) * self.scale,
-            "embedding": torch.from_numpy(self.embeddings[list(variants)]),
-            "kps": self.kps[list(variants)],
+            "source": torch.from_numpy(sources.astype(np.float32)),
+            "target": torch.from_numpy(paintings.astype(np.float32)),
+            "embedding": torch.from_numpy(self.index.embedding[rows]),
+            "kps": self.index.kps[rows],
             "face": torch.from_numpy(inside),
-            "weight": torch.from_numpy(weight + CONFIG["face_weight"] * inside),
-            "styles": list(styles),
-            "photos": list(photos),
+            "weight": torch.from_numpy(1 + CONFIG["face_weight"] * inside),
+            "styles": [t.style for t in targets],
+            "palettes": [t.palette for t in targets],
+            "coarse": np.array([t.coarse for t in targets], np.float32),
+            "photos": rows,
         }
 
     def statistics(self, out: Path) -> dict[str, list[float]]:
-        """Per-channel variance of the scaled photo latents and of the change that the styles make to them."""
+        """Per-channel variance of the photo latents and of the change that the styles make to them."""
         path = out / "statistics.json"
         if not path.exists():
-            picks = np.random.default_rng(0).choice(len(self.pairs), 600)
+            picks = np.random.default_rng(0).choice(len(self.pairs), min(600, len(self.pairs)), replace=False)
             batch = self.get(picks.tolist())
             change = (batch["target"] - batch["source"]).square().mean((0, 2, 3))
             variance = batch["source"].square().mean((0, 2, 3))
@@ -176,23 +177,31 @@ class Examples:
 
     def pictures(self, rows: list[int]) -> Tensor:
         """(B, 3, 512, 512) photos in [-1, 1], for the decoder's skip connections."""
-        images = [cv2.imread(str(self.folder / f"{self.names[r]}.jpg"))[:, :, ::-1] for r in rows]
-        return to_tensor(images)
+        return to_tensor([self.index.photo(row) for row in rows])
 
 
 @torch.no_grad()
-def encode_all(out: Path, vae: PatchAutoencoder, names: list[str]) -> None:
-    """Encode every picture once; (N, 32, 32, 32) float16, unscaled."""
-    start, chunks = time.time(), []
-    for i in range(0, len(names), 16):
-        images = [cv2.imread(str(out / "pictures" / f"{n}.jpg"))[:, :, ::-1] for n in names[i : i + 16]]
-        x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
-        with autocast():
-            chunks.append(
-                vae.encode(here(x).contiguous(memory_format=torch.channels_last)).latents.half().cpu().numpy()
-            )
-        if i % 1600 == 0:
-            print(f"encoded {i}/{len(names)}, {time.time() - start:.0f} s", flush=True)
+def encode_all(out: Path, vae: MarkAutoencoder, people: list[Index]) -> None:
+    """Encode every photo and painting once: OUT/latents.npy, (N, 32, 32, 32) float16, and their names beside it."""
+    start = time.time()
+    names: list[str] = []
+    chunks: list[np.ndarray] = []
+    for index in people:
+        paintings: dict[int, list[Target]] = {}
+        for target in index.targets:
+            paintings.setdefault(target.row, []).append(target)
+        for row, targets in paintings.items():
+            kinds = ["photo", "own"] if index.morph[row] else ["photo"]
+            photos = here(to_tensor([index.photo(row, kind) for kind in kinds]))
+            maps = here(torch.from_numpy(np.stack([index.maps(t) for t in targets])).float() / 255)
+            values = here(torch.from_numpy(np.stack([t.values for t in targets])))
+            with autocast():
+                chunks.append(vae.encode(photos).latents.half().cpu().numpy())
+                chunks.append(vae.encode_marks(maps, values).half().cpu().numpy())
+            names += [f"{row}-{kind}" for kind in kinds] + [f"{row}-{t.style}" for t in targets]
+            if len(names) % 500 < len(kinds) + len(targets):
+                print(f"encoded {len(names)}, {time.time() - start:.0f} s", flush=True)
+    (out / "latents.json").write_text(json.dumps(names))
     np.save(out / "latents.partial.npy", np.concatenate(chunks))
     (out / "latents.partial.npy").rename(out / "latents.npy")
 
@@ -202,7 +211,7 @@ class Trainer:
         self.out = out
         self.rng = np.random.default_rng(ALL["seed"])
         torch.manual_seed(ALL["seed"])
-        self.vae = PatchAutoencoder.from_pretrained(out / "vae").eval().requires_grad_(False)
+        self.vae = MarkAutoencoder.from_pretrained(out / "vae").eval().requires_grad_(False)
         self.vae.to(DEVICE, memory_format=torch.channels_last)
         self.train, self.held_out = Examples(out, self.vae, False), Examples(out, self.vae, True)
         self.tokenizer = build_tokenizer(out / "tokenizer")
@@ -211,7 +220,7 @@ class Trainer:
         self.scheduler = build_scheduler()
         self.alphas = here(self.scheduler.alphas_cumprod)
         self.recogniser = OnnxRecogniser(find_pack() / "w600k_mbf.onnx", DEVICE)
-        self.prompts = ["", *(p for style in STYLES for p in PROMPTS[style])]
+        self.prompts = ["", *all_prompts()]
         tokens = self.tokenizer(
             self.prompts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
         ).input_ids
@@ -247,28 +256,29 @@ class Trainer:
 
     def draw(self) -> dict:
         """One training batch with everything random in it."""
-        rng, size = self.rng, CONFIG["batch"]
-        kind, u = rng.random(size), rng.random(size)
-        covered = kind < CONFIG["drop_structure"] + CONFIG["weaken_structure"]
-        middle = CONFIG["weak_level"]
-        low = CONFIG["least_level"] + 2 * u * (middle - CONFIG["least_level"])
-        level = np.where(covered, np.where(u < 0.5, low, middle + (2 * u - 1) * (1 - middle)), 1.0)
-        level[kind < CONFIG["drop_structure"]] = 0
-        weak = level < middle
-        morph = weak & (rng.random(size) < CONFIG["weak_morphs"])
-        picks = np.where(morph, rng.choice(self.train.morphs, size), rng.integers(len(self.train.pairs), size=size))
-        exchange = morph & (rng.random(size) < CONFIG["exchange"])
+        rng = self.rng
+        size = CONFIG["batch"]
+        picks = rng.integers(len(self.train.pairs), size=size)
+        morph = rng.random(size) < CONFIG["morph_share"]
+        picks = np.where(morph, rng.choice(self.train.morphs, size), picks)
+        bold = self.train.bold[picks]
+        # Where the source is covered heavily, morphs often show the face that was replaced in its place.
+        exchange = morph & (rng.random(size) < CONFIG["exchange"] * np.clip(2 * bold, 0, 1))
         batch = self.train.get(picks.tolist(), exchange)
+        level = np.clip(level_of(bold) + rng.uniform(-0.06, 0.06, size), 0, 1)
+        level[rng.random(size) < CONFIG["drop_structure"]] = 0
+        weak = level < CONFIG["weak_level"]
         drop = rng.random(size)
         no_text = drop < 0.10
         no_id = ((drop < 0.07) | ((drop > 0.10) & (drop < 0.14))) & ~exchange
         batch["prompts"] = [
-            draw_prompt(s, rng, 1.0 if n else 0.0) for s, n in zip(batch["styles"], no_text, strict=True)
+            "" if without else draw_prompt(style, palette, rng)
+            for style, palette, without in zip(batch["styles"], batch["palettes"], no_text, strict=True)
         ]
         batch["embedding"] = batch["embedding"] * torch.from_numpy(~no_id).float()[:, None]
         level = torch.from_numpy(level.astype(np.float32))[:, None, None, None]
         only_face = (
-            torch.from_numpy(rng.random(size) < np.where(weak, CONFIG["only_face"], CONFIG["only_face_above"])).float()[
+            torch.from_numpy(rng.random(size) < CONFIG["only_face"]).float()[
                 :, None, None, None
             ]
             * batch["face"].clone()
@@ -295,6 +305,7 @@ class Trainer:
         denoising = (weight * (out - v).square()).mean()
         if not identity:
             return denoising, torch.zeros((), device=DEVICE)
+        batch["detail"] = batch["detail"].float()
         eyes = np.linalg.norm(batch["kps"][:, 1] - batch["kps"][:, 0], axis=1)
         fits = batch["has_id"] & (eyes < 90)
         picks = np.flatnonzero(fits)
@@ -316,14 +327,15 @@ class Trainer:
             ]
         )
         with autocast():
-            crops = crops.contiguous(memory_format=torch.channels_last)
             self.vae.source = seen.contiguous(memory_format=torch.channels_last)
             self.vae.source_level = batch["detail"][picks]
-            faces = self.vae.decode(crops / self.vae.config.scaling_factor).sample.float().clamp(-1.2, 1.2)
-            grid = here(alignment_grid(batch["kps"][picks] - corners[:, None] * 16, cells * 16))
+            maps, values = self.vae.decode_marks(crops.contiguous(memory_format=torch.channels_last))
             self.vae.source = None
-            found = self.recogniser(F.grid_sample(faces, grid, align_corners=False))
-        likeness = (found * batch["embedding"][picks]).sum(1)
+        faces = from_afar(maps.float().sigmoid(), values.float().sigmoid()) * 2 - 1
+        grid = here(alignment_grid(batch["kps"][picks] - corners[:, None] * 16, cells * 16))
+        with autocast():
+            embedded = self.recogniser(F.grid_sample(faces, grid, align_corners=False))
+        likeness = (embedded * batch["embedding"][picks]).sum(1)
         return ((1 - likeness) * self.alphas[batch["t"][picks]].sqrt().clamp(min=0.3)).mean()
 
     def update(self, step: int, progress: float) -> tuple[float, float]:
@@ -351,20 +363,28 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """Denoising loss on people that training never sees, full source and no source."""
         generator = torch.Generator().manual_seed(1)
-        picks = list(range(0, len(self.held_out.pairs), 7))
+        picks = list(range(0, len(self.held_out.pairs), 5))
         batch = self.held_out.get(picks)
         batch["t"] = torch.linspace(CONFIG["least_t"], 999, len(picks)).long()
         batch["noise"] = torch.randn(batch["target"].shape, generator=generator)
-        batch["prompts"] = [PROMPTS[s][0] for s in batch["styles"]]
-        clean, scores = batch["source"], {}
-        for name, level in (("val", 1.0), ("val_no_source", 0.0)):
-            cover = torch.randn(clean.shape, generator=generator)
-            batch["source"], batch["level"] = (
-                noise_augment(clean, level, cover),
-                torch.full((len(picks), 1, 1, 1), level),
-            )
-            scores[name] = round(self.losses(batch, False)[0].item(), 4)
+        batch["prompts"] = self.named_prompts(batch)
+        cover = torch.randn(batch["source"].shape, generator=generator)
+        level = torch.from_numpy(level_of(batch["coarse"])).view(-1, 1, 1, 1)
+        batch["source"] = noise_augment(batch["source"], level, cover)
+        batch["level"] = level
+        fine = torch.from_numpy(batch["coarse"] < 0.5)
+        scores = {"val": round(self.losses(batch, False)[0].item(), 4)}
+        for name, chosen in (("val_fine", fine), ("val_bold", ~fine)):
+            part = {
+                k: v[chosen] if isinstance(v, Tensor) else [x for x, c in zip(v, chosen, strict=True) if c]
+                for k, v in batch.items()
+            }
+            scores[name] = round(self.losses(part, False)[0].item(), 4)
         return scores
+
+    @staticmethod
+    def named_prompts(batch: dict) -> list[str]:
+        return [name_palette(PROMPTS[s][0], p) for s, p in zip(batch["styles"], batch["palettes"], strict=True)]
 
     @torch.no_grad()
     def denoise(
@@ -374,7 +394,7 @@ class Trainer:
         shape, embedding = batch["source"].shape, batch["embedding"]
         source = noise_augment(batch["source"], level, torch.randn(shape, generator=generator))
         x = here(torch.randn(shape, generator=generator))
-        prompts = [""] * len(x) + [PROMPTS[s][0] for s in batch["styles"]]
+        prompts = [""] * len(x) + self.named_prompts(batch)
         self.scheduler.set_timesteps(steps)
         for t in self.scheduler.timesteps:
             both = torch.cat([x, x]), source, level, t.expand(2 * len(x))
@@ -383,34 +403,34 @@ class Trainer:
         return x
 
     @torch.no_grad()
-    def sample(self, batch: dict, level: float, steps: int = 4, guidance: float = 1.5) -> np.ndarray:
+    def sample(self, batch: dict, level: float, steps: int = 4, guidance: float = 1.5, seed: int = 0) -> np.ndarray:
         """Pictures of held-out people, (B, 512, 512, 3) uint8 RGB."""
         levels = torch.full((len(batch["source"]), 1, 1, 1), level)
-        x = self.denoise(batch, levels, torch.Generator().manual_seed(0), steps, guidance)
+        x = self.denoise(batch, levels, torch.Generator().manual_seed(seed), steps, guidance)
         with autocast():
-            self.vae.source, self.vae.source_level = (
-                here(self.held_out.pictures(batch["photos"])),
-                max(0, 2 * level - 1),
-            )
-            image = self.vae.decode(x / self.vae.config.scaling_factor).sample.float()
+            self.vae.source = here(self.held_out.pictures(batch["photos"]))
+            self.vae.source_level = max(0, 2 * level - 1)
+            self.vae.seeds = [seed] * len(x)
+            image = self.vae.decode(x).sample.float()
             self.vae.source = None
+            self.vae.seeds = None
         return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
     def sheet(self) -> None:
-        """Rows: three held-out people; columns: the styles, then watercolor with a weak source, own and swapped identity."""
+        """Rows: three held-out people, fine, then bold with their own and with a swapped identity; columns: the styles."""
         rows = []
         n = len(STYLES)
         people = [p * n for p in (2, 17, 30)]
         for p, start in enumerate(people):
             batch = self.held_out.get(list(range(start, start + n)))
-            full = self.sample(batch, 1.0)
-            one = self.held_out.get([start, start])
+            photo = self.held_out.index.photo(batch["photos"][0])
             other = self.held_out.get([people[(p + 1) % 3]])["embedding"]
-            one["embedding"] = torch.cat([one["embedding"][:1], other])
-            weak = self.sample(one, 0.5)
-            rows.append(np.concatenate([*full, *weak], 1))
+            own = batch["embedding"]
+            for level, embedding in ((0.9, own), (CONFIG["bold_level"] + 0.1, own), (CONFIG["bold_level"] + 0.1, other)):
+                batch["embedding"] = embedding.expand(len(own), -1)
+                rows.append(np.concatenate([photo, *self.sample(batch, level)], 1))
         picture = cv2.resize(np.concatenate(rows, 0), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        cv2.imwrite(str(self.out / "samples.png"), picture[:, :, ::-1])
+        cv2.imwrite(str(self.out / "samples.jpg"), picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
 
     def start_from(self, path: Path) -> None:
         """Take the averaged weights of an earlier training, where names and shapes agree."""
@@ -424,7 +444,7 @@ class Trainer:
 
 def unpack(chain: Path, out: Path) -> Path:
     """Take an exported chain (weights/mini) apart into OUT/vae, OUT/statistics.json and named weights to start from."""
-    PatchAutoencoder.from_pretrained(chain / "vae").float().save_pretrained(out / "vae")
+    MarkAutoencoder.from_pretrained(chain / "vae").float().save_pretrained(out / "vae")
     own = {k: v.float() for k, v in load_file(chain / "unet" / "diffusion_pytorch_model.safetensors").items()}
     statistics = {n: own.pop(n).flatten().tolist() for n in ("source_variance", "change_variance")}
     (out / "statistics.json").write_text(json.dumps(statistics))

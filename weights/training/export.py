@@ -18,7 +18,7 @@ from denoiser import STYLES, adapter_state, build_scheduler, build_unet
 from safetensors.torch import load_file, save_file
 from text import build_text_encoder, build_tokenizer
 
-from portrait.generate.autoencoder import PatchAutoencoder
+from portrait.generate.marks.autoencoder import MarkAutoencoder
 from portrait.generate.structure import SourceUNet
 
 MODEL_INDEX = {
@@ -73,7 +73,7 @@ def main() -> None:
     text = build_text_encoder(tokenizer)
     text.load_state_dict({k.removeprefix("text."): v for k, v in weights.items() if k.startswith("text.")})
     bare_unet(unet).half().save_pretrained(args.to / "unet")
-    PatchAutoencoder.from_pretrained(args.out / "vae").half().save_pretrained(args.to / "vae")
+    MarkAutoencoder.from_pretrained(args.out / "vae").half().save_pretrained(args.to / "vae")
     text.half().save_pretrained(args.to / "text_encoder")
     tokenizer.save_pretrained(args.to / "tokenizer")
     build_scheduler().save_pretrained(args.to / "scheduler")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from painters.palettes import PALETTES
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 WIDTH = 128
@@ -14,14 +15,30 @@ LENGTH = 16
 PROMPTS = {
     "watercolor": ["watercolor portrait", "watercolor painting of a person", "a watercolor"],
     "oil": ["oil painting portrait", "oil painting of a person", "a painting in oil"],
-    "sketch": ["pencil sketch portrait", "graphite drawing of a person", "a pencil sketch"],
+    "sketch": ["pen sketch portrait", "ink drawing of a person", "a pen and ink sketch"],
+    "charcoal": ["charcoal portrait", "charcoal drawing of a person", "a charcoal drawing"],
     "comic": ["comic portrait", "comic book drawing of a person", "a comic with ink lines"],
     "popart": ["pop art portrait", "pop art screen print of a person", "a pop art poster"],
-    "pastel": ["pastel portrait", "chalk pastel drawing of a person", "a soft pastel"],
-    "cinematic": ["cinematic portrait", "film still of a person", "a cinematic film grade"],
+    "poster": ["cut paper poster portrait", "poster print of a person", "a cut paper poster"],
     "woodcut": ["woodcut portrait", "woodcut print of a person", "a carved woodcut"],
+    "stipple": ["stipple portrait", "stipple drawing of a person", "a stipple in ink dots"],
+    "lowpoly": ["low poly portrait", "low poly illustration of a person", "a low poly picture"],
+    "pastel": ["pastel portrait", "chalk pastel drawing of a person", "a soft pastel"],
+    "cinematic": ["cinematic portrait", "film still of a person", "a cinematic film still"],
 }
-WORDS = sorted({word for prompts in PROMPTS.values() for prompt in prompts for word in prompt.split()})
+
+
+def name_palette(prompt: str, palette: str) -> str:
+    """The prompt with a palette named, as users write it."""
+    return f"{prompt}, {palette}"
+
+
+def all_prompts() -> list[str]:
+    """Every prompt of training: each style's sentences with each of its palettes."""
+    return [name_palette(p, c) for style, prompts in PROMPTS.items() for p in prompts for c in PALETTES[style]]
+
+
+WORDS = sorted({word for prompt in all_prompts() for word in prompt.replace(",", " ,").split()})
 
 
 def _byte_alphabet() -> list[str]:
@@ -77,6 +94,6 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     return CLIPTextModel(config)
 
 
-def draw_prompt(style: str, rng: np.random.Generator, drop: float) -> str:
-    """A prompt for the style, or the empty prompt with probability `drop` (classifier-free guidance)."""
-    return "" if rng.random() < drop else str(rng.choice(PROMPTS[style]))
+def draw_prompt(style: str, palette: str, rng: np.random.Generator) -> str:
+    """One of the style's sentences, with the palette named."""
+    return name_palette(str(rng.choice(PROMPTS[style])), palette)

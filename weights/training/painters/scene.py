@@ -155,13 +155,22 @@ class Scene:
         return self.polygon(corners, soft=0.05) * (1 - 0.9 * self.brows)
 
     @cached_property
+    def teeth(self) -> Plane:
+        """Teeth of an open mouth: light and nearly gray, between the lips."""
+        opening = self.polygon(MOUTH_TOP + MOUTH_BOTTOM[::-1], soft=0.01)
+        chroma = np.hypot(self.lab[..., 1] - 0.35 * self.skin_lab[1], self.lab[..., 2] - 0.35 * self.skin_lab[2])
+        bright = smoothstep(self.lightness - 0.55 * float(self.skin_lab[0]) / 100, -0.05, 0.08)
+        return blur(opening * bright * (1 - smoothstep(chroma, 9, 20)), 0.7)
+
+    @cached_property
     def light(self) -> Plane:
         """Lightness, with the shadows between the brows and below the eyes taken back by half and more."""
         skin_light = float(self.skin_lab[0]) / 100
         below = np.maximum.reduce([self.polygon(lower, grow=0.22, soft=0.08) for lower in LOWER_LIDS])
         below = below * (1 - np.clip(1.3 * self.eyes, 0, 1)) * self.face
         lift = np.clip(skin_light - self.lightness, 0, 0.3)
-        return (self.lightness + lift * np.clip(0.8 * self.glabella + 0.4 * below, 0, 0.85)).astype(np.float32)
+        lifted = self.lightness + lift * np.clip(0.8 * self.glabella + 0.4 * below, 0, 0.85)
+        return (lifted + self.teeth * np.clip(0.92 - lifted, 0, 0.6)).astype(np.float32)
 
     @cached_property
     def feature_ink(self) -> Plane:
@@ -177,15 +186,20 @@ class Scene:
             dark, bright = np.quantile(light[inside], [0.08, 0.85])
             level = (light - dark) / max(float(bright - dark), 0.08)
             ink = np.maximum(ink, opening * smoothstep(0.42 - level, -0.10, 0.14))
-        for brow in BROWS:
-            region = self.polygon(brow, grow=0.035, soft=0.025)
-            inside = region > 0.5
+        brows = [(region, region > 0.5) for region in (self.polygon(b, grow=0.03, soft=0.025) for b in BROWS)]
+        brow_ink = np.zeros((SIZE, SIZE), np.float32)
+        contrasts: list[float] = []
+        for region, inside in brows:
             if inside.sum() < 12:
                 continue
             dark = float(np.quantile(light[inside], 0.12))
-            contrast = np.clip((skin_light - dark) / 0.22, 0, 1)
-            level = (light - dark) / max(skin_light - dark, 0.06)
-            ink = np.maximum(ink, contrast * region * smoothstep(0.50 - level, -0.12, 0.14))
+            wider = cv2.dilate(region, np.ones((9, 9), np.uint8)) > 0.5
+            around = float(np.median(light[wider & ~inside])) if (wider & ~inside).any() else skin_light
+            contrasts.append(float(np.clip((around - dark - 0.07) / 0.20, 0, 1)))  # fair brows stay fair
+            level = (light - dark) / max(around - dark, 0.06)
+            brow_ink = np.maximum(brow_ink, region * smoothstep(0.50 - level, -0.12, 0.14))
+        # Light from one side must not blacken one brow: both get the fainter one's contrast.
+        ink = np.maximum(ink, (0.85 * min(contrasts) if contrasts else 0.0) * brow_ink)
         local = blur(light, 0.09 * self.span)
         base = np.maximum.reduce([self.polygon_around(NOSE_BASE, 0.10), *(self.polygon_around(n, 0.09) for n in NOSTRILS)])
         ink = np.maximum(ink, base * smoothstep(local - light - 0.055, -0.02, 0.05))
@@ -315,7 +329,7 @@ class Scene:
         soft = np.clip(gain * blur(np.maximum(edges, 0.75 * outline), heavy), 0, 1)
         drawn = np.clip((0.85 + 1.1 * coarse) * blur(drawn, 0.9 + 0.7 * coarse), 0, 1)
         ink = np.clip((1 + 0.9 * coarse) * blur(self.feature_ink, 0.7 + 0.9 * coarse), 0, 1)
-        return np.maximum.reduce([soft, drawn, ink])
+        return np.maximum.reduce([soft, drawn, ink]) * (1 - 0.9 * self.teeth)
 
     def fade(self, start: float = 0.80, end: float = 1.02) -> Plane:
         """1 on the upper part, falling to 0 towards the bottom along a ragged line: painters let the figure run out."""

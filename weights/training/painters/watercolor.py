@@ -35,7 +35,7 @@ def paint(scene: Scene, coarse: float, name: str = "warm", cells: int = 128) -> 
     for limit, share in ((0.10, 0.55), (0.36, 0.5), (0.56, 0.7), (0.76, 0.95)):
         shapes.append(tone_outline(darkness, limit))
         strength = share * (0.45 + 0.95 * absolute)
-        mixed = pigment_toward(pigment, shade, (limit > 0.3) * (0.45 - 0.27 * blur(scene.skin, 2)))
+        mixed = pigment_toward(pigment, shade, (limit > 0.3) * (0.45 - 0.38 * blur(scene.skin, 2)))
         colors.append(planes(np.power(mixed, strength[..., None])))
     # A loose wash behind, of the colors around the person and of cloth, heavier on one side.
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE

@@ -1,0 +1,185 @@
+"""`mini`'s autoencoder: photos and marks to latents at 1/16 of the side, latents to marks, and marks to pixels.
+
+Its decoder never writes a pixel. It says which marks lie where, and the rasterizer draws them from a seed, so every
+stroke is crisp at any size, two seeds are two drawings, and the photo's own texture cannot shine through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
+from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from portrait.generate.marks.layout import CHANNELS, GLOBALS, SLICES, Marks
+from portrait.generate.marks.rasterize import draw
+
+CELLS_PER_LATENT = 4
+TONE_LIMITS = (0.75, 0.55, 0.38, 0.22)
+"""Where a photo's lightness is cut when it is read as four outlines."""
+
+
+class ResidualBlock(nn.Module):
+    """GroupNorm, SiLU, 3x3, SiLU, 3x3, added to the input; the last convolution starts at zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.silu(self.conv1(F.silu(self.norm(x)))))
+
+
+def read_photo(photo: Tensor) -> Tensor:
+    """A photo in the language of marks, so that one encoder serves both.
+
+    Args:
+        photo: (B, 3, H, W) in [-1, 1]; H and W are multiples of 4.
+
+    Returns:
+        (B, CHANNELS, H/4, W/4): its colors, outlines of its tones, its dark lines and their direction. The maps that
+        say which medium it is are 0.
+    """
+    rgb = (photo.float() + 1) / 2
+    small = F.avg_pool2d(rgb, 4)
+    half = F.avg_pool2d(rgb, 2)
+    gray = (half * half.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    near = _smooth(gray, 1)
+    far = _smooth(near, 2)
+    out = rgb.new_zeros(len(rgb), CHANNELS, *small.shape[2:])
+    out[:, SLICES["paper"]] = small
+    out[:, SLICES["color"]] = small
+    outlines = torch.cat([(0.5 + 3 * (limit - near)).clamp(0, 1) for limit in TONE_LIMITS], 1)
+    out[:, SLICES["shape"]] = F.pixel_unshuffle(outlines, 2)
+    out[:, SLICES["line"]] = F.pixel_unshuffle((8 * (far - near)).clamp(0, 1), 2)
+    across = F.pad(near[..., 1:] - near[..., :-1], (0, 1, 0, 0))
+    down = F.pad(near[:, :, 1:] - near[:, :, :-1], (0, 0, 0, 1))
+    xx, xy, yy = (F.avg_pool2d(p, 2) for p in (across * across, across * down, down * down))
+    energy = xx + yy + 1e-3
+    direction = torch.cat([0.5 - 0.5 * (xx - yy) / energy, 0.5 - xy / energy], 1)
+    out[:, SLICES["direction"]] = direction
+    return out
+
+
+def _smooth(x: Tensor, radius: int) -> Tensor:
+    side = 2 * radius + 1
+    return F.avg_pool2d(F.pad(x, (radius,) * 4, mode="replicate"), side, 1)
+
+
+class MarkAutoencoder(ModelMixin, ConfigMixin):
+    """Deterministic autoencoder with the interface of diffusers' `AutoencoderTiny`, over marks.
+
+    Args:
+        latent_channels: Channels of the latents at 1/16 of the picture's sides.
+        encoder_channels: Widths at 1/8 and 1/16.
+        decoder_channels: Widths at 1/16, 1/8 and 1/4.
+        encoder_blocks: Residual blocks at 1/8 and 1/16.
+        decoder_blocks: Residual blocks at 1/16, 1/8 and 1/4.
+        map_channels: Channels of the maps; another number than today's layout has is refused.
+        global_values: Values that hold for the whole picture.
+        scaling_factor: Latents times this have unit variance, as in every diffusers autoencoder.
+    """
+
+    source: Tensor | None = None
+    """(B, 3, H, W) photos in [-1, 1] that `decode` looks at for fine outlines, or None."""
+    source_level: Tensor | float = 1.0
+    """What the skip's features are multiplied with, in [0, 1]."""
+    seeds: Sequence[int] | None = None
+    """One a picture, for the places of the single marks; None: 0 for all."""
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 32,
+        encoder_channels: tuple[int, int] = (96, 160),
+        decoder_channels: tuple[int, int, int] = (208, 120, 64),
+        encoder_blocks: tuple[int, int] = (1, 2),
+        decoder_blocks: tuple[int, int, int] = (2, 2, 1),
+        map_channels: int = CHANNELS,
+        global_values: int = len(GLOBALS),
+        scaling_factor: float = 1.0,
+        block_out_channels: tuple[int, ...] = (1, 1, 1, 1, 1),  # its length tells pipelines the factor, 2 ** 4
+    ) -> None:
+        super().__init__()
+        if (map_channels, global_values) != (CHANNELS, len(GLOBALS)):
+            raise ValueError(
+                f"these weights know {map_channels} maps and {global_values} values; this version draws "
+                f"{CHANNELS} and {len(GLOBALS)}"
+            )
+        e8, e16 = encoder_channels
+        d16, d8, d4 = decoder_channels
+        self.encoder = nn.Sequential(
+            nn.Conv2d(map_channels + global_values, e8, 4, stride=2, padding=1),
+            *(ResidualBlock(e8) for _ in range(encoder_blocks[0])),
+            nn.Conv2d(e8, e16, 4, stride=2, padding=1),
+            *(ResidualBlock(e16) for _ in range(encoder_blocks[1])),
+            nn.Conv2d(e16, latent_channels, 3, padding=1),
+        )
+        self.stage16 = nn.Sequential(
+            nn.Conv2d(latent_channels, d16, 3, padding=1), *(ResidualBlock(d16) for _ in range(decoder_blocks[0]))
+        )
+        self.grow16 = nn.Sequential(nn.Conv2d(d16, d8 * 4, 1), nn.PixelShuffle(2))
+        self.values = nn.Linear(d16, global_values)
+        self.skip8 = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * map_channels, d8, 1))
+        self.stage8 = nn.Sequential(
+            *(ResidualBlock(d8) for _ in range(decoder_blocks[1])), nn.Conv2d(d8, d4 * 4, 1), nn.PixelShuffle(2)
+        )
+        self.skip4 = nn.Conv2d(map_channels, d4, 3, padding=1)
+        self.stage4 = nn.Sequential(
+            *(ResidualBlock(d4) for _ in range(decoder_blocks[2])), nn.SiLU(), nn.Conv2d(d4, map_channels, 3, padding=1)
+        )
+
+    def encode_marks(self, maps: Tensor, values: Tensor) -> Tensor:
+        """(B, CHANNELS, h, w) and (B, len(GLOBALS)) in [0, 1] -> latents (B, C, h/4, w/4), unscaled."""
+        planes = values[:, :, None, None].expand(-1, -1, *maps.shape[2:])
+        return self.encoder(2 * torch.cat([maps, planes], 1) - 1)
+
+    def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderTinyOutput | tuple[Tensor]:
+        """(B, 3, H, W) photos in [-1, 1] -> latents (B, C, H/16, W/16), unscaled. H and W are multiples of 16."""
+        maps = read_photo(x).to(x.dtype)
+        values = maps.new_zeros(len(x), self.config.global_values)
+        latents = self.encode_marks(maps, values)
+        return AutoencoderTinyOutput(latents=latents) if return_dict else (latents,)
+
+    def decode_marks(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents, unscaled -> logits of the maps (B, CHANNELS, 4h, 4w) and of the values (B, len(GLOBALS))."""
+        x = self.stage16(z)
+        values = self.values(x.mean((2, 3)))
+        x = self.grow16(x)
+        seen = None if self.source is None else 2 * read_photo(self.source).to(z.dtype) - 1
+        if seen is not None:
+            x = x + self.source_level * self.skip8(seen)
+        x = self.stage8(x)
+        if seen is not None:
+            x = x + self.source_level * self.skip4(seen)
+        return self.stage4(x), values
+
+    def decode(
+        self, z: Tensor, generator: torch.Generator | None = None, return_dict: bool = True
+    ) -> DecoderOutput | tuple[Tensor]:
+        """Latents (B, C, h, w), unscaled -> pictures (B, 3, 16h, 16w) in [-1, 1], drawn on the CPU."""
+        maps, values = self.decode_marks(z)
+        pictures = [
+            draw(Marks(maps=m, values=v), 4 * m.shape[-1], seed)
+            for m, v, seed in zip(
+                maps.float().sigmoid().cpu().numpy(),
+                values.float().sigmoid().cpu().numpy(),
+                self.seeds if self.seeds is not None else [0] * len(z),
+                strict=True,
+            )
+        ]
+        sample = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(z) * 2 - 1
+        return DecoderOutput(sample=sample) if return_dict else (sample,)
+
+    def forward(self, sample: Tensor) -> Tensor:
+        return self.decode(self.encode(sample, return_dict=False)[0], return_dict=False)[0]

@@ -1,0 +1,50 @@
+"""What marks look like from afar, differentiable: the rasterizer's layers with every single mark replaced by its mean.
+
+The identity loss looks at it; the product never does.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from portrait.generate.marks.layout import GLOBALS, GLAZES, SLICES
+
+
+def from_afar(maps: Tensor, values: Tensor) -> Tensor:
+    """(B, CHANNELS, h, w) and (B, len(GLOBALS)) in [0, 1] -> (B, 3, 2h, 2w) in [0, 1]."""
+
+    def coarse(name: str) -> Tensor:
+        return F.interpolate(maps[:, SLICES[name]], scale_factor=2, mode="bilinear")
+
+    def value(name: str) -> Tensor:
+        return values[:, GLOBALS.index(name)].view(-1, 1, 1, 1)
+
+    def color(name: str) -> Tensor:
+        start = GLOBALS.index(f"{name}_r")
+        return values[:, start : start + 3].view(-1, 3, 1, 1)
+
+    picture = coarse("paper")
+    outlines = F.pixel_shuffle(maps[:, SLICES["shape"]], 2)
+    glazes = coarse("glaze")
+    transparent = (12 * (value("multiply") - 0.5)).sigmoid()
+    for k in range(GLAZES):
+        coverage = (16 * (outlines[:, k : k + 1] - 0.5)).sigmoid()
+        tint = glazes[:, 3 * k : 3 * k + 3].clamp(0.02, 1)
+        glazed = picture * torch.pow(tint, coverage)
+        covered = picture + coverage * (tint - picture)
+        picture = transparent * glazed + (1 - transparent) * covered
+    facet = (20 * (coarse("facet") - 0.5)).sigmoid() * (coarse("facet") > 0.02)
+    painted = 1 - (1 - coarse("stroke")).prod(1, keepdim=True) * (1 - facet)
+    picture = picture + painted * (coarse("color") - picture)
+    hatched = 1 - (1 - 0.5 * coarse("hatch")).prod(1, keepdim=True)
+    cut = (8 * (coarse("groove") - 0.5)).sigmoid() * (coarse("groove") > 0.04)
+    grain = coarse("grain") * value("grain_dark")
+    for darkness in (0.9 * grain, hatched, cut):
+        picture = picture + darkness * (color("ink") - picture)
+    dots = 1.1 * coarse("dot") * (0.2 + 0.8 * value("dot_dark"))
+    picture = picture + dots.clamp(max=1) * (coarse("dot_color") - picture)
+    line = (14 * (F.pixel_shuffle(maps[:, SLICES["line"]], 2) - 0.38)).sigmoid() * value("line_dark")
+    picture = picture + line * (color("ink") - picture)
+    light = (12 * (coarse("light") - 0.5)).sigmoid() * (coarse("light") > 0.02)
+    return (picture + 0.9 * light * (color("light") - picture)).clamp(0, 1)
