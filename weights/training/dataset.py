@@ -297,6 +297,7 @@ def main() -> None:
     parser.add_argument("--mattes", type=Path, required=True, help="folder that matte_teacher.py wrote")
     parser.add_argument("--teachers", type=Path, required=True, help="folder that teachers.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="work folder")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long with what there is")
     args = parser.parse_args()
     for folder in ("pictures", "marks"):
         (args.out / folder).mkdir(parents=True, exist_ok=True)
@@ -306,14 +307,20 @@ def main() -> None:
     start = time.time()
     jobs = plan(args.data, args.mattes, args.teachers, args.out)
     rows: list[dict] = []
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for n, row in enumerate(pool.map(make_one, jobs, chunksize=4), 1):
-            if row is not None:
-                rows.append(row)
-            if n % 100 == 0 or n == len(jobs):
-                print(f"{n}/{len(jobs)} variants, {time.time() - start:.0f} s", flush=True)
+    pool = ProcessPoolExecutor(os.cpu_count())
+    pending = [pool.submit(make_one, job) for job in jobs]
+    for n, task in enumerate(pending, 1):
+        row = task.result()
+        if row is not None:
+            rows.append(row)
+        if n % 100 == 0 or n == len(jobs):
+            print(f"{n}/{len(jobs)} variants, {time.time() - start:.0f} s", flush=True)
+        if time.time() - start > 60 * args.minutes:
+            print(f"{args.minutes} minutes are over: {n} of {len(jobs)} variants", flush=True)
+            break
+    pool.shutdown(cancel_futures=True)
     np.savez(args.out / "index.npz", **{key: np.stack([row[key] for row in rows]) for key in rows[0]})
-    print(f"{len(rows)} of {len(jobs)} variants kept (the rest lost the face)")
+    print(f"{len(rows)} variants kept, of {len(jobs)} planned; a variant that lost the face is left out")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from painters.palettes import PALETTES
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import AddedToken, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 WIDTH = 128
 LENGTH = 16
@@ -49,32 +49,30 @@ def _byte_alphabet() -> list[str]:
 
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Write and load a CLIPTokenizer in which each training word is one token."""
+    """Write and load a CLIPTokenizer in which each training word is one token.
+
+    The words are added tokens, matched as whole words before byte pairs are: with merges of their own they would
+    break each other (`or` of orange is merged before `po` of portrait).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     alphabet = _byte_alphabet()
     vocabulary = {c: i for i, c in enumerate([*alphabet, *(c + "</w>" for c in alphabet)])}
-    merges: list[tuple[str, str]] = []
-    for word in WORDS:
-        parts = [*word[:-1], word[-1] + "</w>"]
-        whole = parts[0]
-        for part in parts[1:]:
-            if (whole, part) not in merges:
-                merges.append((whole, part))
-            whole += part
-            vocabulary.setdefault(whole, len(vocabulary))
     for special in ("<|startoftext|>", "<|endoftext|>"):
         vocabulary[special] = len(vocabulary)
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
-    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return CLIPTokenizer.from_pretrained(
-        folder,
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    tokenizer = CLIPTokenizer(
+        vocab=str(folder / "vocab.json"),
+        merges=str(folder / "merges.txt"),
         model_max_length=LENGTH,
         bos_token="<|startoftext|>",
         eos_token="<|endoftext|>",
         unk_token="<|endoftext|>",
         pad_token="<|endoftext|>",
     )
+    tokenizer.add_tokens([AddedToken(word, single_word=True) for word in WORDS if len(word) > 1])
+    tokenizer.save_pretrained(folder)
+    return tokenizer
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:

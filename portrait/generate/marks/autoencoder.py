@@ -129,7 +129,7 @@ class MarkAutoencoder(ModelMixin, ConfigMixin):
             nn.Conv2d(latent_channels, d16, 3, padding=1), *(ResidualBlock(d16) for _ in range(decoder_blocks[0]))
         )
         self.grow16 = nn.Sequential(nn.Conv2d(d16, d8 * 4, 1), nn.PixelShuffle(2))
-        self.values = nn.Linear(d16, global_values)
+        self.global_head = nn.Linear(d16, global_values)
         self.skip8 = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * map_channels, d8, 1))
         self.stage8 = nn.Sequential(
             *(ResidualBlock(d8) for _ in range(decoder_blocks[1])), nn.Conv2d(d8, d4 * 4, 1), nn.PixelShuffle(2)
@@ -154,7 +154,7 @@ class MarkAutoencoder(ModelMixin, ConfigMixin):
     def decode_marks(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Latents, unscaled -> logits of the maps (B, CHANNELS, 4h, 4w) and of the values (B, len(GLOBALS))."""
         x = self.stage16(z)
-        values = self.values(x.mean((2, 3)))
+        values = self.global_head(x.mean((2, 3)))
         x = self.grow16(x)
         seen = None if self.source is None else 2 * read_photo(self.source).to(z.dtype) - 1
         if seen is not None:

@@ -348,8 +348,9 @@ def draw_dots(sheet: Sheet) -> None:
     rng = sheet.rng("dots")
     angle = 0.46
     c, s = np.cos(angle), np.sin(angle)
-    u = (sheet.xs * c + sheet.ys * s) / pitch
-    v = (sheet.ys * c - sheet.xs * s) / (pitch * 0.866)
+    start_u, start_v = rng.uniform(0, 2, 2).astype(np.float32)
+    u = (sheet.xs * c + sheet.ys * s) / pitch + start_u
+    v = (sheet.ys * c - sheet.xs * s) / (pitch * 0.866) + start_v
     table = rng.uniform(-jitter, jitter, (2, 512, 512)).astype(np.float32)
     row0 = np.floor(v).astype(np.int32)
     share = sheet.marks["dot"][0]
@@ -362,8 +363,10 @@ def draw_dots(sheet: Sheet) -> None:
             column = column0 + ox
             cu = column + 0.5 + 0.5 * (row & 1) + table[0, row % 512, column % 512]
             cv = row + 0.5 + table[1, row % 512, column % 512]
-            x = (cu * c * pitch - cv * s * pitch * 0.866)
-            y = (cu * s * pitch + cv * c * pitch * 0.866)
+            along = (cu - start_u) * pitch
+            down = (cv - start_v) * pitch * 0.866
+            x = along * c - down * s
+            y = along * s + down * c
             at_x = (x * cells / size - 0.5).astype(np.float32)
             at_y = (y * cells / size - 0.5).astype(np.float32)
             tone = cv2.remap(share, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -1,0 +1,125 @@
+"""The blind sheet: pictures of people that training never saw, under random names, for a reader who knows no key.
+
+    python eval/blind.py --data FACES --out work/blind [--count 64] [--seed 1]     # pictures/, answers.csv, key.json
+    python eval/blind.py --out work/blind --score                                  # after answers.csv was filled in
+
+The reader opens each picture at full size, names its style from the list, gives 1 (a photo filter) to 5 (made by
+hand), and ticks faults: age, skin, invented, broken, grid, halo. `--score` prints how many styles were named right, the
+mean, the share of pictures with a fault, each by style, and writes them to OUT/score.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from people import held_out, name_of
+
+from portrait import PortraitStylizer
+from portrait.errors import FaceError
+from portrait.images import write_json
+
+FAULTS = ("age", "skin", "invented", "broken", "grid", "halo")
+COLUMNS = ("picture", "style", "score", "faults")
+
+
+def make(data: Path, out: Path, count: int, seed: int) -> None:
+    """Draw `count` portraits, every style as often as another, at balances from fine to bold."""
+    rng = np.random.default_rng(seed)
+    stylizer = PortraitStylizer.from_recipe("mini")
+    styles = list(stylizer.stylizer.recipe.styles)
+    people = held_out(data)
+    order = [people[i] for i in rng.permutation(len(people))]
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    numbers = rng.permutation(count)
+    key = {}
+    for i in range(count):
+        style = styles[i % len(styles)]
+        person = order[i % len(order)]
+        balance = round(float(rng.uniform(0.1, 0.9)), 2)
+        name = f"{numbers[i]:03d}.png"
+        try:
+            result = stylizer.stylize(person, style=style, balance=balance, seed=int(rng.integers(1000)), max_attempts=1)
+        except FaceError as error:
+            print(f"{name_of(person)}: {error}")
+            continue
+        result.image.save(out / "pictures" / name)
+        key[name] = {"style": style, "person": name_of(person), "balance": balance, "accepted": result.accepted}
+        print(f"{i + 1}/{count}", flush=True)
+    write_json(out / "key.json", {"styles": styles, "pictures": key})
+    with (out / "answers.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows([name, "", "", ""] for name in sorted(key))
+    print(f"{len(key)} pictures in {out / 'pictures'}; styles: {', '.join(styles)}; faults: {', '.join(FAULTS)}")
+
+
+def score(out: Path) -> dict[str, object]:
+    """What the answers come to.
+
+    Raises:
+        SystemExit: an answer is missing, or is none of those that can be given.
+    """
+    key = json.loads((out / "key.json").read_text("utf-8"))
+    with (out / "answers.csv").open(newline="", encoding="utf-8") as file:
+        answers = {row["picture"]: row for row in csv.DictReader(file)}
+    if missing := sorted(set(key["pictures"]) - set(answers)):
+        raise SystemExit(f"answers.csv lacks {missing[0]} and {len(missing) - 1} more")
+    rows: dict[str, list[tuple[bool, float, bool]]] = {}
+    confusions: Counter[str] = Counter()
+    faults: Counter[str] = Counter()
+    for name, truth in key["pictures"].items():
+        answer = answers[name]
+        given = answer["style"].strip()
+        if given not in key["styles"] or answer["score"].strip() not in set("12345"):
+            raise SystemExit(f"{name}: style {given!r}, score {answer['score']!r}; a style of the list and 1 to 5 are wanted")
+        ticked = [fault for fault in answer["faults"].replace(";", " ").split() if fault]
+        if unknown := [fault for fault in ticked if fault not in FAULTS]:
+            raise SystemExit(f"{name}: no fault is called {unknown[0]!r}; {', '.join(FAULTS)}")
+        faults.update(ticked)
+        if given != truth["style"]:
+            confusions[f"{truth['style']} as {given}"] += 1
+        rows.setdefault(truth["style"], []).append((given == truth["style"], float(answer["score"]), bool(ticked)))
+
+    def summary(entries: list[tuple[bool, float, bool]]) -> dict[str, float | int]:
+        right, scores, faulty = zip(*entries, strict=True)
+        return {
+            "pictures": len(entries),
+            "named_right": round(float(np.mean(right)), 3),
+            "mean": round(float(np.mean(scores)), 2),
+            "with_fault": round(float(np.mean(faulty)), 3),
+        }
+
+    everything = [entry for entries in rows.values() for entry in entries]
+    return {
+        "all": summary(everything),
+        "styles": {style: summary(entries) for style, entries in sorted(rows.items())},
+        "confusions": dict(confusions.most_common()),
+        "faults": dict(faults.most_common()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with female/*.jpg and male/*.jpg (the CC0 portraits)")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--score", action="store_true", help="read OUT/answers.csv")
+    args = parser.parse_args()
+    if args.score:
+        result = score(args.out)
+        write_json(args.out / "score.json", result)
+        print(json.dumps(result, indent=1))
+    elif args.data is None:
+        parser.error("--data is needed to draw the pictures")
+    else:
+        make(args.data, args.out, args.count, args.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Marks: the maps that `mini` decodes to, and the rasterizer that draws them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from portrait.generate.marks.autoencoder import MarkAutoencoder, read_photo
+from portrait.generate.marks.layout import CHANNELS, GLOBALS, SLICES, Marks, pack
+from portrait.generate.marks.rasterize import draw
+
+CELLS = 32  # a quarter of 128 px: enough for every layer
+
+
+def disc(radius: float) -> np.ndarray:
+    """An outline map of a disc in the middle, at 128 px; its slope is that of `SHAPE_REACH`."""
+    y, x = np.mgrid[0:128, 0:128] + 0.5
+    distance = radius - np.hypot(x - 64, y - 64)
+    return np.clip(0.5 + distance * 4 / 16, 0, 1).astype(np.float32)
+
+
+def plane(value: float) -> np.ndarray:
+    return np.full((128, 128), value, np.float32)
+
+
+def colors(*rgb: float) -> np.ndarray:
+    return np.stack([plane(v) for v in rgb])
+
+
+WHITE = colors(1, 1, 1)
+
+
+def with_layer(**maps: np.ndarray) -> Marks:
+    values = {"line_dark": 1.0, "hatch_dark": 1.0, "dot_dark": 1.0, "grain_dark": 1.0, "light_r": 1.0}
+    return pack({"paper": WHITE, **maps}, values, CELLS)
+
+
+def test_nothing_but_paper_is_the_paper() -> None:
+    assert np.allclose(draw(with_layer(), 128, 1), 1.0)
+
+
+def test_an_opaque_glaze_covers_its_disc_and_nothing_else() -> None:
+    picture = draw(with_layer(shape=disc(30)[None], glaze=colors(1, 0, 0)), 128, 1)
+    assert np.allclose(picture[64, 64], (1, 0, 0), atol=1e-3)
+    assert np.allclose(picture[4, 4], 1.0)
+    covered = float((picture[..., 1] < 0.5).mean())
+    assert covered == pytest.approx(np.pi * 30**2 / 128**2, rel=0.05)
+
+
+@pytest.mark.parametrize("size", [128, 192, 256])
+def test_an_outline_is_as_sharp_at_every_size(size: int) -> None:
+    picture = draw(with_layer(shape=disc(30)[None], glaze=colors(0, 0, 0)), size, 1)
+    row = picture[size // 2, :, 0]
+    between = int(((row > 0.05) & (row < 0.95)).sum())
+    assert between <= 2 * max(1, round(2 * size / 128))
+
+
+LAYERS = {
+    "stroke": {"stroke": np.stack([plane(1)] * 3), "color": colors(0.2, 0.5, 0.3), "direction": np.stack([plane(1), plane(0.5)])},
+    "hatch": {"hatch": np.stack([plane(0.6), plane(0), plane(0), plane(0)])},
+    "groove": {"groove": plane(0.5), "direction": np.stack([plane(1), plane(0.5)])},
+    "dot": {"dot": plane(0.4), "dot_color": colors(0, 0, 0)},
+    "grain": {"grain": plane(0.5)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_another_seed_lays_the_marks_elsewhere_and_as_many(layer: str) -> None:
+    marks = with_layer(**LAYERS[layer])
+    one, again, other = (draw(marks, 256, seed) for seed in (1, 1, 2))
+    assert np.array_equal(one, again)
+    assert float(np.abs(one - other).mean()) > 0.01
+    assert float(one.mean()) == pytest.approx(float(other.mean()), abs=0.03)
+
+
+@pytest.mark.parametrize("layer", ["hatch", "groove", "dot", "grain"])
+def test_darker_tone_means_more_ink(layer: str) -> None:
+    name = layer
+    lightness = []
+    for tone in (0.2, 0.5, 0.8):
+        maps = {**LAYERS[layer], name: np.where(LAYERS[layer][name] > 0, tone, 0).astype(np.float32)}
+        lightness.append(float(draw(with_layer(**maps), 256, 1).mean()))
+    assert lightness[0] > lightness[1] + 0.03 > lightness[2] + 0.06
+
+
+def test_leaving_out_a_layer_does_not_move_the_others() -> None:
+    both = draw(with_layer(**LAYERS["dot"], line=disc(10)), 128, 3)
+    dots = draw(with_layer(**LAYERS["dot"]), 128, 3)
+    outside = np.hypot(*(np.mgrid[0:128, 0:128] - 63.5)) > 20
+    assert np.array_equal(both[outside], dots[outside])
+
+
+def test_strokes_follow_the_form() -> None:
+    maps = {**LAYERS["stroke"], "stroke": np.stack([plane(0), plane(0.35), plane(0)])}
+    marks = with_layer(**maps)
+    marks.values[GLOBALS.index("length")] = 0.9
+    gray = cv2.GaussianBlur(draw(marks, 256, 1).mean(-1), (0, 0), 1.0)
+    across = float(np.abs(np.diff(gray, axis=1)).mean())
+    down = float(np.abs(np.diff(gray, axis=0)).mean())
+    assert down > 1.3 * across  # the direction map says: along the rows
+
+
+def test_pack_and_read_give_every_map_back() -> None:
+    rng = np.random.default_rng(0)
+    small = {name: rng.random((s.stop - s.start, CELLS, CELLS), np.float32) for name, s in SLICES.items() if name not in ("shape", "line")}
+    fine = {"shape": rng.random((4, 2 * CELLS, 2 * CELLS), np.float32), "line": rng.random((1, 2 * CELLS, 2 * CELLS), np.float32)}
+    marks = pack({**small, **fine}, {"wet": 0.25}, CELLS)
+    for name, given in (small | fine).items():
+        assert np.allclose(marks[name], given), name
+    assert marks.value("wet") == 0.25
+
+
+def test_a_name_that_is_no_map_is_refused() -> None:
+    with pytest.raises(KeyError, match="stippling"):
+        pack({"stippling": plane(1)}, {}, CELLS)
+
+
+def test_a_photo_read_as_marks_says_nothing_of_a_medium() -> None:
+    photo = torch.rand(1, 3, 64, 64) * 2 - 1
+    maps = read_photo(photo)
+    assert maps.shape == (1, CHANNELS, 16, 16)
+    for medium in ("stroke", "facet", "hatch", "groove", "grain", "dot", "glaze", "light"):
+        assert not maps[:, SLICES[medium]].any()
+    assert torch.allclose(maps[:, SLICES["paper"]], torch.nn.functional.avg_pool2d((photo + 1) / 2, 4), atol=1e-6)
+
+
+def test_the_decoder_draws_each_picture_with_its_own_seed() -> None:
+    torch.manual_seed(0)
+    vae = MarkAutoencoder(encoder_channels=(16, 16), decoder_channels=(16, 16, 16)).eval()
+    latents = torch.randn(1, 32, 4, 4).repeat(3, 1, 1, 1)
+    vae.seeds = [1, 1, 2]
+    with torch.inference_mode():
+        one, again, other = vae.decode(latents).sample
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert one.shape == (3, 64, 64)
+
+
+def test_weights_of_another_layout_are_refused() -> None:
+    with pytest.raises(ValueError, match="these weights know 3 maps"):
+        MarkAutoencoder(map_channels=3)
