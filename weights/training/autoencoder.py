@@ -19,6 +19,7 @@ import torch
 from device import DEVICE, autocast, here
 from examples import CELLS, Index, flat_photo, relevance, to_tensor
 from muon import Muon
+from proxy import from_afar
 from stage import Stage, arguments
 from torch import Tensor
 from torch.nn import functional as F
@@ -83,8 +84,14 @@ def maps_loss(logits: Tensor, maps: Tensor, weight: Tensor) -> Tensor:
     return loss + 0.4 * (large[..., 1:] * across).mean() + 0.4 * (large[:, :, 1:] * down).mean()
 
 
-def values_loss(logits: Tensor, values: Tensor) -> Tensor:
-    return (logits.sigmoid() - values).abs().mean()
+def marks_loss(logits: Tensor, value_logits: Tensor, batch: Batch) -> Tensor:
+    """How far marks are from those that were meant: map by map, value by value, and in what they look like from afar."""
+    predicted = from_afar(logits.sigmoid(), value_logits.sigmoid())
+    wanted = from_afar(batch["maps"], batch["values"])
+    weight = F.interpolate(batch["weight"], scale_factor=2)
+    seen = (weight * (predicted - wanted).abs()).mean()
+    values = (value_logits.sigmoid() - batch["values"]).abs().mean()
+    return maps_loss(logits, batch["maps"], batch["weight"]) + values + CONFIG["afar_weight"] * seen
 
 
 def decode(vae: MarkAutoencoder, latents: Tensor, photo: Tensor | None, level: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -176,7 +183,7 @@ def main() -> None:
         logits, value_logits = decode(vae, noisy, batch["photo"], here(torch.from_numpy(level).float().view(-1, 1, 1, 1)))
         spread = latents.transpose(0, 1).flatten(1)
         unit = spread.mean(1).square().mean() + (spread.std(1) - 1).square().mean()
-        loss = maps_loss(logits, batch["maps"], batch["weight"]) + values_loss(value_logits, batch["values"]) + 0.01 * unit
+        loss = marks_loss(logits, value_logits, batch) + 0.01 * unit
         for optimizer in optimizers:
             optimizer.zero_grad()
         loss.backward()

@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from autoencoder import decode, maps_loss, values_loss
+from autoencoder import decode, marks_loss
 from denoiser import GRID, Examples, Trainer, level_of
 from device import here
 from examples import flat_photo, to_tensor
@@ -109,7 +109,7 @@ class Estimates:
 def loss_of(vae: MarkAutoencoder, batch: dict[str, Tensor]) -> Tensor:
     batch = {name: here(v) for name, v in batch.items()}
     logits, values = decode(vae, batch["latents"], batch["photo"], batch["level"])
-    return maps_loss(logits, batch["maps"], batch["weight"]) + values_loss(values, batch["values"])
+    return marks_loss(logits, values, batch)
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ def from_afar(maps: Tensor, values: Tensor) -> Tensor:
     for k in range(GLAZES):
         coverage = (16 * (outlines[:, k : k + 1] - 0.5)).sigmoid()
         tint = glazes[:, 3 * k : 3 * k + 3].clamp(0.02, 1)
-        glazed = picture * torch.pow(tint, coverage)
+        glazed = picture * tint.pow(coverage)
         covered = picture + coverage * (tint - picture)
         picture = transparent * glazed + (1 - transparent) * covered
     facet = (20 * (coarse("facet") - 0.5)).sigmoid() * (coarse("facet") > 0.02)
