@@ -48,7 +48,7 @@ GLOBALS = (
     "relief",  # thickness of paint, lit from the upper left
     "dry",  # how far the sheet's grain breaks a stroke
     "length",  # of strokes, over their width
-    "width",  # of strokes
+    "width",  # of strokes, of a brush or of charcoal
     "hatch_period",
     "hatch_dark",
     "groove_period",

@@ -283,9 +283,10 @@ def draw_grain(sheet: Sheet) -> None:
     tone = sheet.map("grain")
     strokes = np.zeros_like(tone)
     if marks.value("grain_stroke") > NEGLIGIBLE:
-        fine = grain_noise(sheet.size, sheet.rng("grain strokes"), 400)
+        broad = marks.value("width")
+        fine = grain_noise(sheet.size, sheet.rng("grain strokes"), int(400 - 260 * broad))
         dx, dy = np.full_like(tone, 0.62), np.full_like(tone, -0.78)
-        strokes = follow(fine, dx, dy, 10, sheet.unit)
+        strokes = follow(fine, dx, dy, int(10 + 10 * broad), sheet.unit)
     mixed = 0.34 * sheet.grain + 0.42 * marks.value("grain_stroke") * strokes
     coverage = step(tone * 1.25 - 0.66 + 0.34 * mixed, 1.15)
     coverage = np.clip(coverage + 0.30 * tone * tone, 0, 1) * marks.value("grain_dark")

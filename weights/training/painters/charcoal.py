@@ -28,7 +28,8 @@ def paint(scene: Scene, coarse: float, name: str = "gray", cells: int = 128) -> 
     }
     values = {
         "grain_dark": 0.92,
-        "grain_stroke": 0.35 + 0.55 * coarse,
+        "grain_stroke": 0.3 + 0.7 * coarse,
+        "width": coarse,
         "line_dark": 0.85,
         "line_rough": 0.7,
         "tooth": 0.8,
