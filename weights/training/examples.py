@@ -35,7 +35,8 @@ class Index:
     """
 
     def __init__(self, out: Path, validation: bool) -> None:
-        table = np.load(out / "index.npz")
+        with np.load(out / "index.npz") as file:
+            table = {name: file[name] for name in file.files}  # each access to the file reads it anew
         self.out = out
         self.rows = np.flatnonzero(table["validation"] == validation)
         self.ids = table["id"]
