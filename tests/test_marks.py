@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from portrait.generate.marks.autoencoder import MarkAutoencoder, read_photo
-from portrait.generate.marks.layout import CHANNELS, GLOBALS, SLICES, Marks, pack
+from portrait.generate.marks.layout import CHANNELS, GLOBALS, SLICES, Marks, pack, without_haze
 from portrait.generate.marks.rasterize import draw
 
 CELLS = 32  # a quarter of 128 px: enough for every layer
@@ -141,3 +141,19 @@ def test_the_decoder_draws_each_picture_with_its_own_seed() -> None:
 def test_weights_of_another_layout_are_refused() -> None:
     with pytest.raises(ValueError, match="these weights know 3 maps"):
         MarkAutoencoder(map_channels=3)
+
+
+def test_the_haze_of_a_network_is_no_mark() -> None:
+    haze = with_layer(**LAYERS["dot"], line=plane(0.04)).maps.copy()
+    haze[SLICES["dot"]] = 0.04
+    assert np.allclose(draw(Marks(maps=without_haze(haze), values=with_layer().values), 128, 1), 1.0)
+    strong = np.where(haze > 0.2, haze, 0).astype(np.float32)
+    assert np.array_equal(without_haze(strong), strong)
+
+
+def test_a_size_of_its_own_is_drawn_and_not_enlarged() -> None:
+    torch.manual_seed(0)
+    vae = MarkAutoencoder(encoder_channels=(16, 16), decoder_channels=(16, 16, 16)).eval()
+    vae.size = 128
+    with torch.inference_mode():
+        assert vae.decode(torch.randn(1, 32, 4, 4)).sample.shape == (1, 3, 128, 128)

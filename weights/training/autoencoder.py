@@ -24,7 +24,7 @@ from stage import Stage, arguments
 from torch import Tensor
 from torch.nn import functional as F
 
-from portrait.generate.marks.autoencoder import CELLS_PER_LATENT, MarkAutoencoder
+from portrait.generate.marks.autoencoder import CELLS_PER_LATENT, MarkAutoencoder, marks_from
 from portrait.generate.marks.layout import CELL, SLICES, Marks
 from portrait.generate.marks.rasterize import draw
 
@@ -127,15 +127,9 @@ def validate(vae: MarkAutoencoder, index: Index, sheet: Path | None, count: int 
         errors.setdefault("values", []).append(float((value_logits.sigmoid().cpu() - values).abs().mean()))
         if sheet is not None and int(i) in shown:
             blind, blind_values = decode(vae, latents, None, 1.0)
-            drawn = [
-                draw(Marks(maps=m[0].cpu().numpy(), values=v[0].cpu().numpy()), 512, 1)
-                for m, v in (
-                    (maps, values),
-                    (blind.sigmoid(), blind_values.sigmoid()),
-                    (logits.sigmoid(), value_logits.sigmoid()),
-                )
-            ]
-            columns.append(np.concatenate(drawn, 0))
+            meant = Marks(maps=maps[0].numpy(), values=values[0].numpy())
+            decoded = [*marks_from(blind, blind_values), *marks_from(logits, value_logits)]
+            columns.append(np.concatenate([draw(marks, 512, 1) for marks in (meant, *decoded)], 0))
     if sheet is not None:
         picture = (np.concatenate(columns, 1)[:, :, ::-1] * 255).astype(np.uint8)
         cv2.imwrite(str(sheet), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])

@@ -30,7 +30,7 @@ from muon import Muon
 from stage import Stage, arguments
 from torch import Tensor
 
-from portrait.generate.marks.autoencoder import CELLS_PER_LATENT, MarkAutoencoder
+from portrait.generate.marks.autoencoder import CELLS_PER_LATENT, MarkAutoencoder, marks_from
 from portrait.generate.marks.layout import CELL, Marks
 from portrait.generate.marks.rasterize import draw
 
@@ -121,7 +121,7 @@ def pictures(vae: MarkAutoencoder, held_out: Estimates) -> list[np.ndarray]:
         latents = here(torch.from_numpy(held_out.latents[i].astype(np.float32))[None])
         photo = here(to_tensor([held_out.examples.index.photo(target.row)]))
         maps, values = decode(vae, latents, photo, max(0.0, 2 * float(held_out.level[i]) - 1))
-        marks = Marks(maps=maps.sigmoid()[0].cpu().numpy(), values=values.sigmoid()[0].cpu().numpy())
+        (marks,) = marks_from(maps, values)
         drawn.append((draw(marks, 512, i) * 255).astype(np.uint8))
     return drawn
 

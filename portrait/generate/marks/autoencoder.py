@@ -17,7 +17,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from portrait.generate.marks.layout import CHANNELS, GLOBALS, SLICES, Marks
+from portrait.generate.marks.layout import CHANNELS, GLOBALS, SLICES, Marks, without_haze
 from portrait.generate.marks.rasterize import draw
 
 CELLS_PER_LATENT = 4
@@ -71,6 +71,13 @@ def read_photo(photo: Tensor) -> Tensor:
     return out
 
 
+def marks_from(map_logits: Tensor, value_logits: Tensor) -> list[Marks]:
+    """What `MarkAutoencoder.decode_marks` returned, as marks to draw, one a picture."""
+    maps = map_logits.float().sigmoid().cpu().numpy()
+    values = value_logits.float().sigmoid().cpu().numpy()
+    return [Marks(maps=without_haze(m), values=v) for m, v in zip(maps, values, strict=True)]
+
+
 def _smooth(x: Tensor, radius: int) -> Tensor:
     side = 2 * radius + 1
     return F.avg_pool2d(F.pad(x, (radius,) * 4, mode="replicate"), side, 1)
@@ -96,6 +103,8 @@ class MarkAutoencoder(ModelMixin, ConfigMixin):
     """What the skip's features are multiplied with, in [0, 1]."""
     seeds: Sequence[int] | None = None
     """One a picture, for the places of the single marks; None: 0 for all."""
+    size: int | None = None
+    """Side of the pictures that `decode` draws; None: 16 pixels a latent."""
 
     @register_to_config
     def __init__(
@@ -167,17 +176,10 @@ class MarkAutoencoder(ModelMixin, ConfigMixin):
     def decode(
         self, z: Tensor, generator: torch.Generator | None = None, return_dict: bool = True
     ) -> DecoderOutput | tuple[Tensor]:
-        """Latents (B, C, h, w), unscaled -> pictures (B, 3, 16h, 16w) in [-1, 1], drawn on the CPU."""
-        maps, values = self.decode_marks(z)
-        pictures = [
-            draw(Marks(maps=m, values=v), 4 * m.shape[-1], seed)
-            for m, v, seed in zip(
-                maps.float().sigmoid().cpu().numpy(),
-                values.float().sigmoid().cpu().numpy(),
-                self.seeds if self.seeds is not None else [0] * len(z),
-                strict=True,
-            )
-        ]
+        """Latents (B, C, h, w), unscaled -> pictures (B, 3, size, size) in [-1, 1], drawn on the CPU."""
+        size = self.size or 16 * z.shape[-1]
+        seeds = [0] * len(z) if self.seeds is None else self.seeds
+        pictures = [draw(marks, size, seed) for marks, seed in zip(marks_from(*self.decode_marks(z)), seeds, strict=True)]
         sample = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(z) * 2 - 1
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 

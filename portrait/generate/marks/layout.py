@@ -71,6 +71,13 @@ GLOBALS = (
 )
 
 
+COVERAGES = ("line", "stroke", "facet", "hatch", "groove", "grain", "dot", "light")
+"""Maps that say how much of a mark there is; a network's faint haze in them is no mark."""
+
+HAZE = (0.05, 0.14)
+"""A coverage below the first is none; above the second it is what it says."""
+
+
 def _slices() -> dict[str, slice]:
     table: dict[str, slice] = {}
     start = 0
@@ -120,6 +127,16 @@ class Marks:
         """The global color `ink` or `light`, (3,)."""
         start = GLOBALS.index(f"{name}_r")
         return self.values[start : start + 3]
+
+
+def without_haze(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The maps, (CHANNELS, h, w), with faint coverages taken for none."""
+    low, high = HAZE
+    clean = maps.copy()
+    for name in COVERAGES:
+        channels = maps[SLICES[name]]
+        clean[SLICES[name]] = channels * np.clip((channels - low) / (high - low), 0, 1)
+    return clean
 
 
 def pack(maps: dict[str, NDArray[np.float32]], values: dict[str, float], cells: int) -> Marks:
