@@ -1,4 +1,4 @@
-"""What each part of `mini` is worth: the same people, styles and seeds without it, and two things that are not it.
+"""What each part of `mini` is worth: the same people, styles and seeds without it, and one thing that is not it.
 
     python eval/ablation.py --data FACES [--people 8]     # writes eval/ablation.json, prints the table
 
@@ -9,20 +9,16 @@ Conditions, one attempt a picture, all else at the defaults of balance 0.5:
     no structure   controlnet_conditioning_scale 0: nothing of the photo but the person's embedding
     no guidance    guidance_scale 1
     plain img2img  no adapter, no structure: noise over the photo's latents at strength 0.5, and style words
-    filter         the classical painter that made the training targets, applied to the photo; no model at all
 
 Likeness by both judges, style on the face, share accepted at FAR 0.01 by limits in which the person has no part
 (`people.left_out`), seconds; people that training never saw, three seeds. Differences from the default are paired;
-intervals resample people. Trained pictures are to resemble the filter's: what the model adds is that it obeys words,
-knobs and seeds, and is judged like the rest.
+intervals resample people.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -56,10 +52,6 @@ SCORES = ("arcface", "dlib", "style_on_face", "accepted", "seconds")
 def draw(
     stylizer: AttemptLoop, who: Subject, framed: Framed, style: str, base: Knobs, part: str, seed: int
 ) -> RgbImage:
-    if part == "filter":
-        painter = importlib.import_module("styles").PAINTERS[style]
-        painting = painter(framed.image.astype(np.float32) / 255, np.random.default_rng(seed))
-        return (np.clip(painting, 0, 1) * 255 + 0.5).astype(np.uint8)
     return stylizer.draw(framed, who.identity, style, replace(base, **PARTS[part]), seed)
 
 
@@ -87,7 +79,6 @@ def main() -> None:
     parser.add_argument("--styles", default="", help="such as oil,comic (default: all of the recipe)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "ablation.json")
     args = parser.parse_args()
-    sys.path.insert(0, str(Path(__file__).parents[1] / "weights" / "training"))
     stylizer = AttemptLoop.from_recipe("mini")
     people = subjects(stylizer, spread(held_out(args.data), args.people))
     files, base = left_out(stylizer, args.data), stylizer.recipe.knobs_at(0.5)
@@ -97,7 +88,7 @@ def main() -> None:
         framed = frame_portrait(who.photo.pixels, who.face, "bust", stylizer.recipe.resolution)
         for style in styles:
             thresholds = thresholds_for("mini", style, 0.01, files[name_of(who.photo.path)])
-            for part in (*PARTS, "filter"):
+            for part in PARTS:
                 for seed in range(1, args.seeds + 1):
                     start = time.perf_counter()
                     picture = draw(stylizer, who, framed, style, base, part, seed)
@@ -109,7 +100,7 @@ def main() -> None:
     result = {"people": len(people), "styles": styles, "seeds": args.seeds, "far": 0.01}
     result |= {
         "weights": stylizer.generator.digests,
-        "parts": {part: summary(rows, part) for part in (*PARTS, "filter")},
+        "parts": {part: summary(rows, part) for part in PARTS},
     }
     result["styles of the default"] = {
         style: {

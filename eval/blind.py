@@ -43,7 +43,9 @@ def make(data: Path, out: Path, count: int, seed: int) -> None:
         balance = round(float(rng.uniform(0.1, 0.9)), 2)
         name = f"{numbers[i]:03d}.png"
         try:
-            result = stylizer.stylize(person, style=style, balance=balance, seed=int(rng.integers(1000)), max_attempts=1)
+            result = stylizer.stylize(
+                person, style=style, balance=balance, seed=int(rng.integers(1000)), max_attempts=1
+            )
         except FaceError as error:
             print(f"{name_of(person)}: {error}")
             continue
@@ -76,7 +78,9 @@ def score(out: Path) -> dict[str, object]:
         answer = answers[name]
         given = answer["style"].strip()
         if given not in key["styles"] or answer["score"].strip() not in set("12345"):
-            raise SystemExit(f"{name}: style {given!r}, score {answer['score']!r}; a style of the list and 1 to 5 are wanted")
+            raise SystemExit(
+                f"{name}: style {given!r}, score {answer['score']!r}; a style of the list and 1 to 5 are wanted"
+            )
         ticked = [fault for fault in answer["faults"].replace(";", " ").split() if fault]
         if unknown := [fault for fault in ticked if fault not in FAULTS]:
             raise SystemExit(f"{name}: no fault is called {unknown[0]!r}; {', '.join(FAULTS)}")

@@ -104,8 +104,15 @@ def test_strokes_follow_the_form() -> None:
 
 def test_pack_and_read_give_every_map_back() -> None:
     rng = np.random.default_rng(0)
-    small = {name: rng.random((s.stop - s.start, CELLS, CELLS), np.float32) for name, s in SLICES.items() if name not in ("shape", "line")}
-    fine = {"shape": rng.random((4, 2 * CELLS, 2 * CELLS), np.float32), "line": rng.random((1, 2 * CELLS, 2 * CELLS), np.float32)}
+    small = {
+        name: rng.random((s.stop - s.start, CELLS, CELLS), np.float32)
+        for name, s in SLICES.items()
+        if name not in ("shape", "line")
+    }
+    fine = {
+        "shape": rng.random((4, 2 * CELLS, 2 * CELLS), np.float32),
+        "line": rng.random((1, 2 * CELLS, 2 * CELLS), np.float32),
+    }
     marks = pack({**small, **fine}, {"wet": 0.25}, CELLS)
     for name, given in (small | fine).items():
         assert np.allclose(marks[name], given), name

@@ -48,7 +48,16 @@ def figure_of(mesh: np.ndarray) -> np.ndarray:
     matte = np.zeros((512, 512), np.float32)
     center = mesh.mean(0)
     height = float(np.ptp(mesh[:, 1]))
-    cv2.ellipse(matte, (int(center[0]), int(center[1] - 0.1 * height)), (int(0.62 * height), int(0.85 * height)), 0, 0, 360, 1.0, -1)
+    cv2.ellipse(
+        matte,
+        (int(center[0]), int(center[1] - 0.1 * height)),
+        (int(0.62 * height), int(0.85 * height)),
+        0,
+        0,
+        360,
+        1.0,
+        -1,
+    )
     cv2.ellipse(matte, (int(center[0]), 560), (int(1.3 * height), int(0.8 * height)), 0, 0, 360, 1.0, -1)
     return cv2.GaussianBlur(matte, (0, 0), 2)
 

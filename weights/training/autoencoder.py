@@ -123,7 +123,9 @@ def validate(vae: MarkAutoencoder, index: Index, sheet: Path | None, count: int 
         error = (logits.sigmoid().cpu() - maps).abs()
         weight = relevance(maps)
         for name, where in SLICES.items():
-            errors.setdefault(name, []).append(float((error[:, where] * weight[:, where]).sum() / weight[:, where].sum()))
+            errors.setdefault(name, []).append(
+                float((error[:, where] * weight[:, where]).sum() / weight[:, where].sum())
+            )
         errors.setdefault("values", []).append(float((value_logits.sigmoid().cpu() - values).abs().mean()))
         if sheet is not None and int(i) in shown:
             blind, blind_values = decode(vae, latents, None, 1.0)
@@ -174,7 +176,9 @@ def main() -> None:
             latents = vae.encode_marks(batch["maps"], batch["values"]).float()
         amount = CONFIG["latent_noise"] * torch.rand(count, 1, 1, 1, device=DEVICE)
         noisy = latents + amount * torch.randn_like(latents)
-        logits, value_logits = decode(vae, noisy, batch["photo"], here(torch.from_numpy(level).float().view(-1, 1, 1, 1)))
+        logits, value_logits = decode(
+            vae, noisy, batch["photo"], here(torch.from_numpy(level).float().view(-1, 1, 1, 1))
+        )
         spread = latents.transpose(0, 1).flatten(1)
         unit = spread.mean(1).square().mean() + (spread.std(1) - 1).square().mean()
         loss = marks_loss(logits, value_logits, batch) + 0.01 * unit
@@ -187,10 +191,20 @@ def main() -> None:
         losses.append(loss.item())
         stage.step += 1
         if stage.step % 50 == 0:
-            print(json.dumps({"step": stage.step, "seconds": int(stage.seconds), "loss": round(float(np.mean(losses[-50:])), 4)}), flush=True)
+            print(
+                json.dumps(
+                    {"step": stage.step, "seconds": int(stage.seconds), "loss": round(float(np.mean(losses[-50:])), 4)}
+                ),
+                flush=True,
+            )
         if stage.step % 400 == 0 or stage.step == 100:
             scores = validate(vae, held_out, args.out / "autoencoder.jpg")
-            row = {"step": stage.step, "seconds": int(stage.seconds), "loss": round(float(np.mean(losses[-100:])), 4), **scores}
+            row = {
+                "step": stage.step,
+                "seconds": int(stage.seconds),
+                "loss": round(float(np.mean(losses[-100:])), 4),
+                **scores,
+            }
             print(json.dumps(row), flush=True)
             log.write(json.dumps(row) + "\n")
             log.flush()

@@ -278,9 +278,7 @@ class Trainer:
         batch["embedding"] = batch["embedding"] * torch.from_numpy(~no_id).float()[:, None]
         level = torch.from_numpy(level.astype(np.float32))[:, None, None, None]
         only_face = (
-            torch.from_numpy(rng.random(size) < CONFIG["only_face"]).float()[
-                :, None, None, None
-            ]
+            torch.from_numpy(rng.random(size) < CONFIG["only_face"]).float()[:, None, None, None]
             * batch["face"].clone()
         )
         only_face = torch.where(only_face.amax((1, 2, 3), keepdim=True) > 0, only_face, torch.ones(()))
@@ -426,7 +424,11 @@ class Trainer:
             photo = self.held_out.index.photo(batch["photos"][0])
             other = self.held_out.get([people[(p + 1) % 3]])["embedding"]
             own = batch["embedding"]
-            for level, embedding in ((0.9, own), (CONFIG["bold_level"] + 0.1, own), (CONFIG["bold_level"] + 0.1, other)):
+            for level, embedding in (
+                (0.9, own),
+                (CONFIG["bold_level"] + 0.1, own),
+                (CONFIG["bold_level"] + 0.1, other),
+            ):
                 batch["embedding"] = embedding.expand(len(own), -1)
                 rows.append(np.concatenate([photo, *self.sample(batch, level)], 1))
         picture = cv2.resize(np.concatenate(rows, 0), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)

@@ -1,6 +1,6 @@
 """A sheet of held-out people in every style, fine and bold, drawn by the trained parts: OUT/samples.jpg.
 
-    python weights/training/sheet.py --out WORK
+python weights/training/sheet.py --out WORK
 """
 
 from __future__ import annotations

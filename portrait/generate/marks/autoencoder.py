@@ -179,7 +179,9 @@ class MarkAutoencoder(ModelMixin, ConfigMixin):
         """Latents (B, C, h, w), unscaled -> pictures (B, 3, size, size) in [-1, 1], drawn on the CPU."""
         size = self.size or 16 * z.shape[-1]
         seeds = [0] * len(z) if self.seeds is None else self.seeds
-        pictures = [draw(marks, size, seed) for marks, seed in zip(marks_from(*self.decode_marks(z)), seeds, strict=True)]
+        pictures = [
+            draw(marks, size, seed) for marks, seed in zip(marks_from(*self.decode_marks(z)), seeds, strict=True)
+        ]
         sample = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(z) * 2 - 1
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 

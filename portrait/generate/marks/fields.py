@@ -21,7 +21,9 @@ def smooth_noise(size: int, rng: np.random.Generator, base: int, octaves: int) -
 
 def grain_noise(size: int, rng: np.random.Generator, cells: int = 330) -> Field:
     """The grain of a sheet, (size, size), mean 0, deviation 1: two octaves of fine noise."""
-    fine = cv2.resize(rng.standard_normal((cells, cells), dtype=np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    fine = cv2.resize(
+        rng.standard_normal((cells, cells), dtype=np.float32), (size, size), interpolation=cv2.INTER_CUBIC
+    )
     half = cells // 2
     broad = cv2.resize(rng.standard_normal((half, half), dtype=np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     total = fine + 0.8 * broad

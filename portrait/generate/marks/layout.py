@@ -156,7 +156,9 @@ def pack(maps: dict[str, NDArray[np.float32]], values: dict[str, float], cells: 
     for name, given in maps.items():
         planes = given[None] if given.ndim == 2 else given
         side = 2 * cells if name in FINE_MAPS else cells
-        small = [cv2.resize(np.ascontiguousarray(p, np.float32), (side, side), interpolation=cv2.INTER_AREA) for p in planes]
+        small = [
+            cv2.resize(np.ascontiguousarray(p, np.float32), (side, side), interpolation=cv2.INTER_AREA) for p in planes
+        ]
         block = np.stack(small)
         if name in FINE_MAPS:
             count = len(block)

@@ -113,7 +113,9 @@ def draw_glazes(sheet: Sheet) -> None:
     for k, plane in enumerate(marks["shape"]):
         if plane.max() <= NEGLIGIBLE:
             continue
-        distance = (cv2.resize(plane, (sheet.size, sheet.size), interpolation=cv2.INTER_CUBIC) - 0.5) * 2 * SHAPE_REACH * unit
+        distance = (
+            (cv2.resize(plane, (sheet.size, sheet.size), interpolation=cv2.INTER_CUBIC) - 0.5) * 2 * SHAPE_REACH * unit
+        )
         color = np.stack([sheet.enlarge(c) for c in colors[3 * k : 3 * k + 3]], -1)
         if wobble > 0.2:
             distance += wobble * smooth_noise(sheet.size, rng, 14, 3)
@@ -138,7 +140,6 @@ def draw_glazes(sheet: Sheet) -> None:
 
 def draw_facets(sheet: Sheet) -> None:
     """Flat triangles over seeded points, denser where the detail map asks for it (Delaunay triangulation)."""
-    size = sheet.size
     unit = sheet.unit
     rng = sheet.rng("facets")
     detail = sheet.marks["detail"][0]
@@ -195,7 +196,14 @@ def draw_strokes(sheet: Sheet) -> None:
 
 
 def _stroke_pass(
-    sheet: Sheet, rng: np.random.Generator, spacing: float, coverage: Field, dx: Field, dy: Field, color: Canvas, detail: Field
+    sheet: Sheet,
+    rng: np.random.Generator,
+    spacing: float,
+    coverage: Field,
+    dx: Field,
+    dy: Field,
+    color: Canvas,
+    detail: Field,
 ) -> None:
     marks = sheet.marks
     size = sheet.size
@@ -232,7 +240,14 @@ def _stroke_pass(
     flat = {
         name: np.ascontiguousarray(a, np.float32).ravel()
         for name, a in {
-            "x": ax, "y": ay, "c": cosine, "s": sine, "l": half_length, "w": half_width, "b": bend, "p": priority,
+            "x": ax,
+            "y": ay,
+            "c": cosine,
+            "s": sine,
+            "l": half_length,
+            "w": half_width,
+            "b": bend,
+            "p": priority,
         }.items()
     }
     for oy in range(-2, 3):

@@ -65,4 +65,9 @@ def lit_side(scene: Scene) -> float:
     """1 when the light on the face comes from the left of the picture, else -1: the key light follows the photo's."""
     columns = np.arange(SIZE, dtype=np.float32)[None, :] - scene.mesh[:, 0].mean()
     weights = scene.face * scene.lightness
-    return 1.0 if float((weights * columns).sum()) <= float((scene.face * columns).sum() * scene.lightness[scene.face > 0.5].mean()) else -1.0
+    return (
+        1.0
+        if float((weights * columns).sum())
+        <= float((scene.face * columns).sum() * scene.lightness[scene.face > 0.5].mean())
+        else -1.0
+    )

@@ -48,7 +48,14 @@ def paint(scene: Scene, coarse: float, name: str = "blue", cells: int = 128) -> 
     maps = {
         "paper": flat(back),
         "shape": np.stack([figure, shade, gleam, black]),
-        "glaze": np.concatenate([planes(flat_color), planes(from_lab(shadow.astype(np.float32))), planes(from_lab(bright.astype(np.float32))), flat(INK)]),
+        "glaze": np.concatenate(
+            [
+                planes(flat_color),
+                planes(from_lab(shadow.astype(np.float32))),
+                planes(from_lab(bright.astype(np.float32))),
+                flat(INK),
+            ]
+        ),
         "line": scene.ink_lines(0.3 + 0.7 * coarse, 1.0) * (0.85 + 0.15 * coarse),
         "dot": dots,
         "dot_color": planes(dot_color),

@@ -24,7 +24,7 @@ def graded(scene: Scene, coarse: float, name: str) -> np.ndarray:
     mottled = smooth_noise(SIZE, np.random.default_rng(len(name)), 4, 3)
     behind = to_lab(scene.background(36))
     back = 0.30 * behind + 0.70 * ground
-    y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE
+    x = np.linspace(0, 1, SIZE, dtype=np.float32)[None, :]
     back[..., 0] = np.clip(0.5 * back[..., 0] + 0.5 * ground[0] + 6 * mottled + 16 * (0.5 - x), 8, 80)
     back[..., 1:] += 3 * mottled[..., None]
     amount = smoothstep(scene.matte, 0.3, 0.7)[..., None]
@@ -38,7 +38,14 @@ def paint(scene: Scene, coarse: float, name: str = "umber", cells: int = 128) ->
     edge = np.clip(4 * blur(figure, 2.5) * (1 - blur(figure, 2.5)), 0, 1)
     large = np.clip(1.0 - 0.9 * blur(scene.face, 4) * (1 - 0.5 * coarse), 0, 1)
     middle = np.clip(0.04 + 0.9 * figure + 0.4 * edge - 0.45 * scene.features * (1 - 0.6 * coarse), 0, 1)
-    small = np.clip(1.6 * np.maximum(detail, 0.9 * scene.features * (1 - 0.35 * coarse)) - 0.22 - 0.3 * coarse + 0.35 * edge * (1 - coarse), 0, 1)
+    small = np.clip(
+        1.6 * np.maximum(detail, 0.9 * scene.features * (1 - 0.35 * coarse))
+        - 0.22
+        - 0.3 * coarse
+        + 0.35 * edge * (1 - coarse),
+        0,
+        1,
+    )
     maps = {
         "paper": planes(np.clip(blur(color, 4), 0, 1)),
         "color": planes(color),

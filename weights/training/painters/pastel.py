@@ -35,9 +35,14 @@ def paint(scene: Scene, coarse: float, name: str = "rose", cells: int = 128) -> 
     maps = {
         "paper": planes(paper.astype(np.float32)),
         "color": planes(color),
-        "direction": 0.5 + 0.5 * (scene.direction(6.0) - 0.5) + 0.5 * (flat(np.array([0.35, 0.1, 0.0], np.float32))[:2] - 0.5),
+        "direction": 0.5
+        + 0.5 * (scene.direction(6.0) - 0.5)
+        + 0.5 * (flat(np.array([0.35, 0.1, 0.0], np.float32))[:2] - 0.5),
         "stroke": np.stack([large, medium, small]),
-        "line": 0.75 * scene.ink_lines(0.6 + 0.4 * coarse, 0.8) * np.clip(0.25 + blur(scene.features, 3) * 1.2, 0, 1) * fade,
+        "line": 0.75
+        * scene.ink_lines(0.6 + 0.4 * coarse, 0.8)
+        * np.clip(0.25 + blur(scene.features, 3) * 1.2, 0, 1)
+        * fade,
         "light": 0.75 * lights,
         "detail": scene.detail(coarse),
     }

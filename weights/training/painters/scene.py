@@ -201,7 +201,9 @@ class Scene:
         # Light from one side must not blacken one brow: both get the fainter one's contrast.
         ink = np.maximum(ink, (0.85 * min(contrasts) if contrasts else 0.0) * brow_ink)
         local = blur(light, 0.09 * self.span)
-        base = np.maximum.reduce([self.polygon_around(NOSE_BASE, 0.10), *(self.polygon_around(n, 0.09) for n in NOSTRILS)])
+        base = np.maximum.reduce(
+            [self.polygon_around(NOSE_BASE, 0.10), *(self.polygon_around(n, 0.09) for n in NOSTRILS)]
+        )
         ink = np.maximum(ink, base * smoothstep(local - light - 0.055, -0.02, 0.05))
         gap = self.polygon(MOUTH_TOP + MOUTH_BOTTOM[::-1], grow=0.025, soft=0.015)
         dark_mouth = smoothstep(0.52 * skin_light - light, -0.04, 0.05)  # teeth are no ink
@@ -230,8 +232,15 @@ class Scene:
     def skin(self) -> Plane:
         """Skin of face and neck, soft."""
         distance = self.lab - self.skin_lab
-        like = np.exp(-(distance[..., 0] / 34) ** 2 - (np.hypot(distance[..., 1], distance[..., 2]) / 11) ** 2)
-        return np.clip(np.maximum(self.face, blur(like.astype(np.float32), 2) * (blur(self.face, 0.8 * self.span) > 0.02)), 0, 1) * self.matte
+        like = np.exp(-((distance[..., 0] / 34) ** 2) - (np.hypot(distance[..., 1], distance[..., 2]) / 11) ** 2)
+        return (
+            np.clip(
+                np.maximum(self.face, blur(like.astype(np.float32), 2) * (blur(self.face, 0.8 * self.span) > 0.02)),
+                0,
+                1,
+            )
+            * self.matte
+        )
 
     @cached_property
     def quantiles(self) -> NDArray[np.float32]:
@@ -270,7 +279,11 @@ class Scene:
         wide = np.clip(blur(self.features, 0.04 * self.span) * (1.25 - 0.5 * coarse), 0, 1)[..., None]
         face = np.clip(blur(self.face, 0.06 * self.span), 0, 1)[..., None] * (1 - wide)
         rest = 1 - wide - face
-        mixed = wide * fine + face * middle + rest * (0.75 * broad + 0.25 * cv2.GaussianBlur(eight_bit, (0, 0), 3 + 2 * coarse))
+        mixed = (
+            wide * fine
+            + face * middle
+            + rest * (0.75 * broad + 0.25 * cv2.GaussianBlur(eight_bit, (0, 0), 3 + 2 * coarse))
+        )
         return (mixed / 255).astype(np.float32)
 
     def background(self, sigma: float = 30.0) -> Picture:

@@ -50,7 +50,9 @@ def paint(scene: Scene, coarse: float, name: str = "warm", cells: int = 128) -> 
         "paper": planes(paper.astype(np.float32)),
         "shape": np.stack(shapes),
         "glaze": np.concatenate(colors),
-        "line": scene.ink_lines(0.3 + 0.7 * coarse, 0.85) * present * (0.35 + 0.65 * np.clip(blur(scene.features, 3) * 1.3, 0, 1)),
+        "line": scene.ink_lines(0.3 + 0.7 * coarse, 0.85)
+        * present
+        * (0.35 + 0.65 * np.clip(blur(scene.features, 3) * 1.3, 0, 1)),
         "detail": scene.detail(coarse),
     }
     values = {
