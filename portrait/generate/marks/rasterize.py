@@ -6,6 +6,8 @@ The maps say what lies where; the seed says where each single mark falls. Everyt
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from portrait.generate.marks.fields import Field, follow, grain_noise, smooth_noise, streak_tile
 from portrait.generate.marks.layout import FULL_SIZE, Marks
 
-Canvas = NDArray[np.float32]  # (S, S, 3) RGB in [0, 1]
+Canvas = NDArray[np.floating[Any]]  # (S, S, 3) RGB in [0, 1]
 
 SHAPE_REACH = 8.0
 """A glaze's outline map is 0.5 on the outline and 0 or 1 this many units outside or inside."""
@@ -62,7 +64,7 @@ class Sheet:
         angle = 0.5 * np.arctan2(s, c)
         return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
 
-    def cover(self, coverage: Field, color: Canvas | NDArray[np.float32]) -> None:
+    def cover(self, coverage: Field, color: Canvas) -> None:
         """Lay a color over the canvas, opaque where coverage is 1."""
         c = coverage[..., None]
         self.canvas = self.canvas * (1 - c) + c * color
@@ -163,7 +165,7 @@ def draw_facets(sheet: Sheet) -> None:
         mesh.insert((float(x), float(y)))
     color = np.ascontiguousarray(sheet.marks["color"].transpose(1, 2, 0))
     layer = sheet.canvas.copy()
-    for triangle in mesh.getTriangleList().reshape(-1, 3, 2):
+    for triangle in np.asarray(mesh.getTriangleList()).reshape(-1, 3, 2):
         if (triangle < -1).any() or (triangle > FULL_SIZE).any():
             continue
         weights = np.array([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4]], np.float32)
@@ -344,12 +346,9 @@ def draw_grooves(sheet: Sheet) -> None:
     tone = sheet.map("groove")
     dx, dy = sheet.tangent()
     cells = int(170 - 90 * marks.value("groove_period"))
-    seedling = cv2.resize(
-        sheet.rng("grooves").standard_normal((cells, cells), dtype=np.float32),
-        (sheet.size, sheet.size),
-        interpolation=cv2.INTER_CUBIC,
-    )
-    threads = follow(seedling, dx, dy, 14, 1.3 * sheet.unit)
+    seedling = sheet.rng("grooves").standard_normal((cells, cells), dtype=np.float32)
+    enlarged = cv2.resize(seedling, (sheet.size, sheet.size), interpolation=cv2.INTER_CUBIC)
+    threads = follow(np.asarray(enlarged, np.float32), dx, dy, 14, 1.3 * sheet.unit)
     coverage = step(0.62 * threads + (tone - 0.5) * 4.2, 0.5)
     coverage *= step(tone - 0.04, 0.06)
     sheet.cover(coverage, marks.rgb("ink"))
