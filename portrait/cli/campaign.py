@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from portrait.cli.console import Commands
 from portrait.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _EPILOG = """examples:
   portrait campaign prune run --rejected
   portrait drift run --baseline last-month
 
-exit codes: 0 every job has ended, 1 stopped before that, or nothing was accepted, 2 something given cannot be used
+exit codes: 0 every job has ended, 1 stopped before that, or nothing was accepted, 2 invalid input
 """
 _DRIFT_EPILOG = """examples:
   portrait drift run                                        writes run/report/index.html, report.json, report.csv
@@ -41,12 +42,12 @@ _DRIFT_EPILOG = """examples:
   portrait drift run --json accepted.json                   a baseline to keep
   portrait drift run --baseline accepted.json --fail-on drifted
 
-exit codes: 0 done, 2 something given cannot be used, 3 drifted (with --fail-on drifted), or inconclusive (with
+exit codes: 0 done, 2 invalid input, 3 drifted (with --fail-on drifted), or inconclusive (with
 --fail-on unclear, which also fails on drift)
 """
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add `campaign` and `drift` to the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     campaign = commands.add_parser(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+
+from portrait.cli.console import Commands
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add `doctor` to the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     doctor = commands.add_parser(

@@ -5,35 +5,39 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from portrait.cli.console import complain, failure_record
+from portrait.cli.console import Commands, complain, failure_record
 from portrait.errors import PortraitError, SettingsError
+from portrait.records import RgbImage
 
 if TYPE_CHECKING:
-    from portrait.records import RgbImage
+    from portrait.faces.identity import FaceAnalyzer, Recogniser
+    from portrait.images import Photo
+    from portrait.records import Face, Identity
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add `faces` and `compare` to the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     faces = commands.add_parser(
         "faces",
         help="list the faces of a photo",
-        description="List the faces of photos from left to right: index, box, score, size, and what may make one hard to keep.",
+        description="List the faces of photos from left to right: index, box, score, size, and what may cost likeness.",
         epilog="example:\n  portrait faces team.jpg --draw faces.png",
         formatter_class=raw,
     )
     faces.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
     faces.add_argument("--draw", type=Path, metavar="FILE", help="write the photo with numbered boxes (one photo only)")
-    faces.add_argument("--commercial", action="store_true", help="look with dlib, which a business may use")
+    faces.add_argument("--commercial", action="store_true", help="detect with dlib, licensed for commercial use")
     faces.add_argument("--json", action="store_true", help="one JSON object per photo and line")
     faces.set_defaults(run=_faces)
 
     compare = commands.add_parser(
         "compare",
-        help="do two pictures show the same person",
+        help="check whether two pictures show the same person",
         description="Compare the faces of two pictures by both recognisers. Two photos are judged at photo-to-photo "
         "thresholds; for a stylized picture name its --style, since photo thresholds do not hold there.",
         epilog="examples:\n  portrait compare a.jpg b.jpg\n  portrait compare anna.jpg out/anna-oil-1.png --style oil",
@@ -45,19 +49,18 @@ def add(commands: Any) -> None:
     compare.add_argument("--recipe", default="mini", help="the recipe that made B (default: mini)")
     compare.add_argument("--far", type=float, metavar="X", help="false accept rate, with --style (default: 0.01)")
     compare.add_argument("--face", default="largest", metavar="TEXT", help="as in stylize (default: largest)")
-    compare.add_argument("--commercial", action="store_true", help="judge by dlib alone, which a business may use")
+    compare.add_argument("--commercial", action="store_true", help="judge by dlib alone, licensed for commercial use")
     compare.add_argument("--json", action="store_true", help="one JSON object")
     compare.set_defaults(run=_compare)
 
 
 def _faces(args: argparse.Namespace) -> int:
-    from portrait.faces.identity import face_warnings
-    from portrait.faces.insightface_analyzer import DET_THRESHOLD
     from portrait.images import read_photo, write_picture
 
     if args.draw and len(args.photos) > 1:
         raise SettingsError(f"--draw writes one picture, but {len(args.photos)} photos were given")
-    (analyzer, _), worst = _face_tools(commercial=args.commercial), 0
+    analyzer, _ = _face_tools(commercial=args.commercial)
+    worst = 0
     for path in args.photos:
         try:
             photo = read_photo(path)
@@ -67,42 +70,53 @@ def _faces(args: argparse.Namespace) -> int:
                 print(failure_record(path, error).to_json())
             worst = max(worst, error.exit_code)
             continue
-        found = analyzer.detect(photo.pixels)
-        notes = [face_warnings(photo.pixels, face) for face in found]
-        best = max((f.det_score for f in analyzer.candidates(photo.pixels)), default=0.0)
+        faces = analyzer.detect(photo.pixels)
+        best = max((face.det_score for face in analyzer.candidates(photo.pixels)), default=0.0)
         if args.json:
-            listed = [
-                {
-                    "index": i,
-                    "bbox": [round(float(v), 1) for v in face.bbox],
-                    "kps": [[round(float(x), 1), round(float(y), 1)] for x, y in face.kps],
-                    "det_score": round(face.det_score, 4),
-                    "size": round(face.size, 1),
-                    "warnings": note,
-                }
-                for i, (face, note) in enumerate(zip(found, notes, strict=True))
-            ]
-            print(json.dumps({"path": str(path), "faces": listed, "best_score": round(best, 4)}))
+            print(json.dumps(_faces_entry(photo, faces, best)))
         else:
-            size = f"{photo.pixels.shape[1]} x {photo.pixels.shape[0]}"
-            print(
-                f"{path} ({size}): {len(found)} face(s)"
-                + ("" if found else f", best score {best:.2f} of {DET_THRESHOLD}")
-            )
-            for i, (face, note) in enumerate(zip(found, notes, strict=True)):
-                x1, y1, x2, y2 = (round(float(v)) for v in face.bbox)
-                warning = "  warning: " + ", ".join(note) if note else ""
-                print(
-                    f"  {i}: box {x1},{y1} to {x2},{y2}  score {face.det_score:.2f}  size {face.size:.0f} px{warning}"
-                )
-        if not found:
-            worst = max(worst, 1)
+            _print_faces(photo, faces, best)
         if args.draw:
-            write_picture(args.draw, _drawn(photo.pixels, found))
+            write_picture(args.draw, _draw_boxes(photo.pixels, faces))
+        if not faces:
+            worst = max(worst, 1)
     return worst
 
 
-def _drawn(image: RgbImage, faces: Sequence[Any]) -> RgbImage:
+def _faces_entry(photo: Photo, faces: Sequence[Face], best_score: float) -> dict[str, Any]:
+    from portrait.faces.identity import face_warnings
+
+    entries = [
+        {
+            "index": index,
+            "bbox": [round(float(value), 1) for value in face.bbox],
+            "kps": [[round(float(x), 1), round(float(y), 1)] for x, y in face.kps],
+            "det_score": round(face.det_score, 4),
+            "size": round(face.size, 1),
+            "warnings": face_warnings(photo.pixels, face),
+        }
+        for index, face in enumerate(faces)
+    ]
+    return {"path": str(photo.path), "faces": entries, "best_score": round(best_score, 4)}
+
+
+def _print_faces(photo: Photo, faces: Sequence[Face], best_score: float) -> None:
+    from portrait.faces.identity import face_warnings
+    from portrait.faces.insightface_analyzer import DET_THRESHOLD
+
+    height, width = photo.pixels.shape[:2]
+    missed = "" if faces else f", best score {best_score:.2f} of {DET_THRESHOLD}"
+    print(f"{photo.path} ({width} x {height}): {len(faces)} face(s){missed}")
+    for index, face in enumerate(faces):
+        left, top, right, bottom = (round(float(value)) for value in face.bbox)
+        warnings = face_warnings(photo.pixels, face)
+        warning = f"  warning: {', '.join(warnings)}" if warnings else ""
+        box = f"box {left},{top} to {right},{bottom}"
+        print(f"  {index}: {box}  score {face.det_score:.2f}  size {face.size:.0f} px{warning}")
+
+
+def _draw_boxes(image: RgbImage, faces: Sequence[Face]) -> RgbImage:
+    """The photo with a numbered box and five points for each face."""
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
@@ -110,71 +124,98 @@ def _drawn(image: RgbImage, faces: Sequence[Any]) -> RgbImage:
 
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
-    width = max(2, max(image.shape[:2]) // 400)
-    for i, face in enumerate(faces):
-        draw.rectangle([float(v) for v in face.bbox], outline=(0, 220, 90), width=width)
-        for x, y in face.kps:
-            draw.ellipse([float(x) - width, float(y) - width, float(x) + width, float(y) + width], fill=(255, 60, 60))
-        label, font = str(i), ImageFont.load_default(max(14, int(face.size / 5)))
-        place = (float(face.bbox[0]) + width, float(face.bbox[1]) + width)
-        draw.text(place, label, font=font, fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0))
+    line = max(2, max(image.shape[:2]) // 400)
+    for index, face in enumerate(faces):
+        left, top, right, bottom = (float(value) for value in face.bbox)
+        draw.rectangle([left, top, right, bottom], outline=(0, 220, 90), width=line)
+        for x, y in face.kps.tolist():
+            draw.ellipse([x - line, y - line, x + line, y + line], fill=(255, 60, 60))
+        font = ImageFont.load_default(max(14, int(face.size / 5)))
+        corner = (left + line, top + line)
+        draw.text(corner, str(index), font=font, fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0))
     return RgbImage(np.asarray(picture))
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from portrait.faces.identity import FaceChoice, choose_faces, identify
-    from portrait.images import read_photo
-    from portrait.judge.thresholds import photo_thresholds
     from portrait.judge.verification import similarities
+
+    limits = _comparison_limits(args)
+    reference, candidate = _identities(args)
+    scores = similarities(reference, candidate.embeddings)
+    passed = {judge: scores[judge] >= least for judge, least in limits.thresholds.items()}
+    decision = "undecided"
+    if all(passed.values()):
+        decision = "same person"
+    elif not any(passed.values()):
+        decision = "not the same person"
+    if args.json:
+        result: dict[str, Any] = {"similarity": {judge: round(score, 4) for judge, score in scores.items()}}
+        result |= {"thresholds": limits.thresholds, "far": limits.far, "kind": limits.kind, "decision": decision}
+        print(json.dumps(result | ({"provisional_thresholds": limits.note} if limits.note else {})))
+    else:
+        for judge, score in scores.items():
+            print(f"{judge:8} {score:.3f} {'>=' if passed[judge] else '<'} {limits.thresholds[judge]:.3f}")
+        agree = "" if args.commercial else "; both judges must agree"
+        print(f"{decision} (thresholds: {limits.kind}, false accept rate {limits.far:g}{agree})")
+        if limits.note:
+            print(f"Note: {limits.note}.")
+    return 0 if decision == "same person" else 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ComparisonLimits:
+    """Judge -> least similarity, their false accept rate, where they come from, and a note where they are borrowed."""
+
+    thresholds: dict[str, float]
+    far: float
+    kind: str
+    note: str = ""
+
+
+def _comparison_limits(args: argparse.Namespace) -> _ComparisonLimits:
+    from portrait.judge.thresholds import photo_thresholds
     from portrait.loop.limits import resolve_thresholds
     from portrait.recipes.load import load_recipe
 
-    choice = FaceChoice.parse(args.face)
-    if choice.kind not in ("auto", "largest", "index"):
-        raise SettingsError(f"--face {args.face} does not name one face; use largest, auto or an index")
     if args.far is not None and not args.style:
         raise SettingsError(
             "--far goes with --style: two photos are judged at the one rate that was calibrated for photos"
         )
     judges = ("dlib",) if args.commercial else ()
-    note = ""
     if args.style:
         recipe = load_recipe(args.recipe)
         recipe.style(args.style)
-        found, note = resolve_thresholds(recipe, args.style, 0.01 if args.far is None else args.far, judges=judges)
-        limits, far, kind = found.identity, found.far, f"{recipe.name} / {args.style}"
-    else:
-        table = photo_thresholds()
-        limits = {n: value["threshold"] for n, value in table["recognisers"].items() if not judges or n in judges}
-        far, kind = table["far"], "photo to photo"
-    analyzer, referees = _face_tools(commercial=args.commercial)
-    people = []
-    for path in (args.a, args.b):
+        far = 0.01 if args.far is None else args.far
+        limits, note = resolve_thresholds(recipe, args.style, far, judges=judges)
+        kind = f"{recipe.name} / {args.style}"
+        return _ComparisonLimits(thresholds=limits.identity, far=limits.far, kind=kind, note=note)
+    table = photo_thresholds()
+    thresholds = {
+        judge: entry["threshold"] for judge, entry in table["recognisers"].items() if not judges or judge in judges
+    }
+    return _ComparisonLimits(thresholds=thresholds, far=table["far"], kind="photo to photo")
+
+
+def _identities(args: argparse.Namespace) -> tuple[Identity, Identity]:
+    """Who is in A and B, to each judge."""
+    from portrait.faces.identity import FaceChoice, choose_faces, identify
+    from portrait.images import read_photo
+
+    choice = FaceChoice.parse(args.face)
+    if choice.kind not in ("auto", "largest", "index"):
+        raise SettingsError(f"--face {args.face} does not name one face; use largest, auto or an index")
+    analyzer, recognisers = _face_tools(commercial=args.commercial)
+
+    def identity(path: Path) -> Identity:
         photo = read_photo(path)
         _, face = choose_faces(photo.pixels, str(path), choice, analyzer)[0]
-        people.append(identify([(photo.pixels, face)], analyzer, referees))
-    scores = similarities(people[0], people[1].embeddings)
-    passed = {name: scores[name] >= limits[name] for name in limits}
-    decision = (
-        "same person" if all(passed.values()) else "not the same person" if not any(passed.values()) else "undecided"
-    )
-    if args.json:
-        result = {"similarity": {k: round(v, 4) for k, v in scores.items()}, "thresholds": limits, "far": far}
-        extra = {"provisional_thresholds": note} if note else {}
-        print(json.dumps(result | {"kind": kind, "decision": decision} | extra))
-    else:
-        for name, value in scores.items():
-            sign = ">=" if passed[name] else "<"
-            print(f"{name:8} {value:.3f} {sign} {limits[name]:.3f}")
-        agree = "" if args.commercial else "; both judges must agree"
-        print(
-            f"{decision} (thresholds: {kind}, false accept rate {far:g}{agree})" + (f"\nNote: {note}." if note else "")
-        )
-    return 0 if decision == "same person" else 1
+        return identify([(photo.pixels, face)], analyzer, recognisers)
+
+    return identity(args.a), identity(args.b)
 
 
-def _face_tools(*, commercial: bool) -> tuple[Any, list[Any]]:
-    """What finds faces and judges first, and the further judges; for a business dlib alone."""
+def _face_tools(*, commercial: bool) -> tuple[FaceAnalyzer, list[Recogniser]]:
+    """What finds faces and judges first, and the further judges; licensed for commercial use, dlib alone."""
     if commercial:
         from portrait.faces.dlib_analyzer import DlibAnalyzer
 

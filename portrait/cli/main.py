@@ -29,15 +29,16 @@ _EPILOG = """examples:
   portrait campaign run campaign.toml -o run               many people, resumable
   portrait drift run --baseline last-month                 did identity drift: a report
 
-exit codes: 0 done, 1 nothing accepted or failed, 2 something given cannot be used, 3 drifted (portrait drift)
+exit codes: 0 done, 1 nothing accepted or failed, 2 invalid input, 3 drifted (portrait drift)
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command. Each command's `run` takes the parsed arguments and returns the exit code."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="portrait",
-        description="Turn a photo into a stylized portrait in which the same person is still recognised, "
+        description="Turn a photo into a stylized portrait in which the same person is still recognized, "
         "checked by two independent judges.",
         epilog=_EPILOG,
         formatter_class=raw,

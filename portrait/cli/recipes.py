@@ -6,8 +6,10 @@ import argparse
 import json
 from typing import Any
 
+from portrait.cli.console import Commands
 
-def add(commands: Any) -> None:
+
+def add(commands: Commands) -> None:
     """Add `recipes` to the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     recipes = commands.add_parser(

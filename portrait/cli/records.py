@@ -6,8 +6,9 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from portrait.cli.console import Commands
 from portrait.errors import SettingsError
 from portrait.settings import Settings
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from portrait.records.portrait import PortraitRecord
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add `replay` and `explain` to the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     replay = commands.add_parser(
@@ -40,7 +41,7 @@ def add(commands: Any) -> None:
 
     explain = commands.add_parser(
         "explain",
-        help="tell the story of a record",
+        help="explain how a portrait was made",
         description="Say in sentences what a record holds: every attempt, what the judges said, what was changed and why.",
         epilog="example:\n  portrait explain out/anna-oil-1.json",
         formatter_class=raw,
@@ -95,16 +96,18 @@ def _read(path: Path) -> bytes:
 
 def _with_moved_files(record: PortraitRecord, file: Path) -> Settings:
     """The record's settings, with each mask and the background's file where they lie now."""
-    keep = list(record.settings.keep)
-    for mask in record.input.masks:
-        place = _beside(file, mask.path).resolve()
-        keep = [
-            f"mask:{place}" if text.startswith("mask:") and Path(text[5:]).name == place.name else text for text in keep
-        ]
+    masks = {Path(mask.path).name: _beside(file, mask.path).resolve() for mask in record.input.masks}
+
+    def moved(keep: str) -> str:
+        kind, _, path = keep.partition(":")
+        name = Path(path).name
+        return f"mask:{masks[name]}" if kind == "mask" and name in masks else keep
+
     background = record.settings.background
     if record.background is not None and record.background.sha256:
         background = str(_beside(file, background).resolve())
-    return replace(record.settings, keep=tuple(keep), background=background)
+    keep = tuple(moved(keep) for keep in record.settings.keep)
+    return replace(record.settings, keep=keep, background=background)
 
 
 def _beside(record: Path, path: str) -> Path:

@@ -7,8 +7,8 @@ import ipaddress
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
+from portrait.cli.console import Commands
 from portrait.errors import SettingsError
 from portrait.settings import Settings
 
@@ -21,7 +21,7 @@ Photos and embeddings stay in memory, files for download in a temporary folder t
 """
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add `studio` to the command line."""
     studio = commands.add_parser(
         "studio",
@@ -46,7 +46,9 @@ def add(commands: Any) -> None:
         "--memory", default="auto", choices=("auto", "full", "offload", "sequential"), help="as in stylize"
     )
     studio.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads, 0 for all cores")
-    studio.add_argument("--commercial", action="store_true", help="only what a business may use, as in stylize")
+    studio.add_argument(
+        "--commercial", action="store_true", help="only what is licensed for commercial use, as in stylize"
+    )
     studio.set_defaults(run=_studio)
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from portrait.cli.console import Console, complain, failure_record
+from portrait.cli.console import Commands, Console, complain, failure_record
 from portrait.errors import PortraitError, SettingsError, WeightsError
 from portrait.settings import Settings, add_flags, settings_from
 
 if TYPE_CHECKING:
+    from portrait.images import Photo
     from portrait.loop.stylizer import AttemptLoop
+    from portrait.recipes.recipe import Recipe
     from portrait.report.save import SavedPortrait
 
 _EPILOG = """examples:
@@ -29,7 +32,7 @@ no attempt brought past both judges is written as NAME-rejected.png; the exit co
 """
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add `stylize` and `demo` to the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     stylize = commands.add_parser(
@@ -71,7 +74,7 @@ def _output_flags(parser: argparse.ArgumentParser) -> None:
 
 def _stylize(args: argparse.Namespace) -> int:
     settings = settings_from(vars(args), args.settings)
-    return _run(args, settings, args.photos, args.reference)
+    return _stylize_photos(args, settings, args.photos, args.reference)
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -83,23 +86,64 @@ def _demo(args: argparse.Namespace) -> int:
     except ImportError:
         raise SettingsError("the demo photo comes with scikit-image; run: pip install scikit-image") from None
     photo = write_picture(args.output / "astronaut.png", astronaut())
-    return _run(args, settings, [photo], [])
+    return _stylize_photos(args, settings, [photo], [])
 
 
-def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], references: Sequence[Path]) -> int:
+def _stylize_photos(
+    args: argparse.Namespace, settings: Settings, photos: Sequence[Path], reference_files: Sequence[Path]
+) -> int:
     """Stylize every photo in every style; one bad photo is one line and does not stop the others."""
-    from portrait.faces.identity import FaceChoice
     from portrait.images import read_photo
-    from portrait.loop.limits import resolve_thresholds
     from portrait.recipes.licensing import license_chain
     from portrait.recipes.load import load_recipe
     from portrait.recipes.override import with_overrides
+    from portrait.report.save import save_contact_sheets
 
     recipe = with_overrides(load_recipe(settings.recipe), settings.base, settings.lora)
-    names = list(recipe.styles) if "all" in settings.style else [recipe.style(n).name for n in settings.style]
-    for name in names:  # before the models are loaded
-        file = Path(settings.thresholds) if settings.thresholds else None
-        resolve_thresholds(recipe, name, settings.far, file, judges=("dlib",) if settings.commercial else ())
+    styles = _checked_styles(recipe, settings)
+    _check_files(settings, reference_files)
+    references = [read_photo(path) for path in reference_files]
+    batch = _Batch(settings, styles, references, args.output, Console(quiet=args.quiet or args.json))
+    rows: list[SavedPortrait] = []
+    worst = 0
+    for path in photos:
+        try:
+            for row in batch.portraits(path):
+                rows.append(row)
+                if args.json:
+                    print(row.record.to_json(), flush=True)
+        except (SettingsError, WeightsError):
+            raise  # not this photo's fault, and the same for all
+        except PortraitError as error:
+            complain(error)
+            if args.json:
+                licenses = license_chain(recipe, commercial=settings.commercial)
+                print(failure_record(path, error, recipe.name, licenses).to_json(), flush=True)
+            worst = max(worst, error.exit_code)
+    if not rows:
+        return worst
+    batch.console.summary(rows, save_contact_sheets(rows, args.output))
+    return max(worst, 0 if any(row.accepted for row in rows) else 1)
+
+
+def _checked_styles(recipe: Recipe, settings: Settings) -> list[str]:
+    """The styles that are meant; what they lack is said before the models are loaded."""
+    from portrait.loop.limits import resolve_thresholds
+
+    everything = "all" in settings.style
+    styles = list(recipe.styles) if everything else [recipe.style(name).name for name in settings.style]
+    file = Path(settings.thresholds) if settings.thresholds else None
+    judges = ("dlib",) if settings.commercial else ()
+    for style in styles:
+        resolve_thresholds(recipe, style, settings.far, file, judges=judges)
+    return styles
+
+
+def _check_files(settings: Settings, references: Sequence[Path]) -> None:
+    """Say what is wrong with the files of `--face` and `--background` before the models are loaded."""
+    from portrait.faces.identity import FaceChoice
+    from portrait.images import read_photo
+
     choice = FaceChoice.parse(settings.face)
     if choice.kind == "each" and references:
         raise SettingsError("--face each takes no --reference: references are photos of one person")
@@ -108,41 +152,44 @@ def _run(args: argparse.Namespace, settings: Settings, photos: Sequence[Path], r
     background = settings.backdrop()
     if background is not None and background.file is not None:
         read_photo(background.file)
-    more = [read_photo(path) for path in references]
-    from portrait.loop.stylizer import AttemptLoop
-    from portrait.report.save import free_stem, save_contact_sheets, save_portrait
 
-    console = Console(quiet=args.quiet or args.json)
-    stylizer: AttemptLoop | None = None
-    rows: list[SavedPortrait] = []
-    taken: set[str] = set()
-    worst = 0
-    for path in photos:
-        try:
-            photo = read_photo(path)
-            if stylizer is None:
-                with console.status("loading models"):
-                    stylizer = AttemptLoop.from_settings(settings)
-            subjects = stylizer.subjects(photo, settings.face, more)
-            for subject in subjects:
-                stem = free_stem(photo.path.stem + (f"-face{subject.index}" if len(subjects) > 1 else ""), taken)
-                for style in names:
-                    for variant in range(settings.variants):
-                        with console.attempts(f"{stem} {style}") as on_step:
-                            made = stylizer.stylize(subject, style, settings, variant=variant, on_step=on_step)
-                        rows.append(save_portrait(made, args.output, f"{stem}-{style}-{variant + 1}", settings.format))
-                        console.result(rows[-1])
-                        if args.json:
-                            print(rows[-1].record.to_json(), flush=True)
-        except (SettingsError, WeightsError):
-            raise  # not this photo's fault, and the same for all
-        except PortraitError as error:
-            complain(error)
-            if args.json:
-                chain = license_chain(recipe, commercial=settings.commercial)
-                print(failure_record(path, error, recipe.name, chain).to_json(), flush=True)
-            worst = max(worst, error.exit_code)
-    if not rows:
-        return worst
-    console.summary(rows, save_contact_sheets(rows, args.output))
-    return max(worst, 0 if any(row.accepted for row in rows) else 1)
+
+class _Batch:
+    """The photos of one call: the models, loaded for the first that can be read, and the names that are taken."""
+
+    def __init__(
+        self, settings: Settings, styles: Sequence[str], references: Sequence[Photo], folder: Path, console: Console
+    ) -> None:
+        self.settings = settings
+        self.styles = styles
+        self.references = references
+        self.folder = folder
+        self.console = console
+        self._stylizer: AttemptLoop | None = None
+        self._stems: set[str] = set()
+
+    def portraits(self, path: Path) -> Iterator[SavedPortrait]:
+        """Make and write every portrait of a photo: each face that is meant, each style, each variant."""
+        from portrait.images import read_photo
+        from portrait.report.save import free_stem, save_portrait
+
+        photo = read_photo(path)
+        stylizer = self._load()
+        subjects = stylizer.subjects(photo, self.settings.face, self.references)
+        for subject in subjects:
+            face = f"-face{subject.index}" if len(subjects) > 1 else ""
+            stem = free_stem(photo.path.stem + face, self._stems)
+            for style, variant in product(self.styles, range(self.settings.variants)):
+                with self.console.attempts(f"{stem} {style}") as on_step:
+                    portrait = stylizer.stylize(subject, style, self.settings, variant=variant, on_step=on_step)
+                row = save_portrait(portrait, self.folder, f"{stem}-{style}-{variant + 1}", self.settings.format)
+                self.console.result(row)
+                yield row
+
+    def _load(self) -> AttemptLoop:
+        from portrait.loop.stylizer import AttemptLoop
+
+        if self._stylizer is None:
+            with self.console.status("loading models"):
+                self._stylizer = AttemptLoop.from_settings(self.settings)
+        return self._stylizer
