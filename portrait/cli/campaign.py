@@ -1,4 +1,4 @@
-"""`portrait campaign` (new, plan, run, status, retry, export, prune) and `portrait drift`."""
+"""`portrait campaign`: new, plan, run, status, retry, export, prune."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,19 @@ from portrait.cli.console import Commands
 from portrait.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from portrait.campaign.engines import Engine
     from portrait.campaign.ledger import Counts
     from portrait.campaign.plan import Plan
+    from portrait.campaign.rates import Forecast
     from portrait.campaign.run import Progress
 
 _EPILOG = """examples:
   portrait campaign new                                     writes campaign.toml, a commented plan
   portrait campaign plan campaign.toml                      the matrix, attempts, disk and time
-  portrait campaign run campaign.toml -o run                make it; the same line goes on after a stop of any kind
+  portrait campaign run campaign.toml -o run                run it; the same command resumes after any interruption
   portrait campaign run campaign.toml -o run --engine ray --gpus 0.5
   portrait campaign status run
   portrait campaign retry run --rejected                    once more, from other seeds
@@ -36,25 +41,16 @@ _EPILOG = """examples:
 
 exit codes: 0 every job has ended, 1 stopped before that, or nothing was accepted, 2 invalid input
 """
-_DRIFT_EPILOG = """examples:
-  portrait drift run                                        writes run/report/index.html, report.json, report.csv
-  portrait drift run --baseline last-month --html report.html
-  portrait drift run --json accepted.json                   a baseline to keep
-  portrait drift run --baseline accepted.json --fail-on drifted
-
-exit codes: 0 done, 2 invalid input, 3 drifted (with --fail-on drifted), or inconclusive (with
---fail-on unclear, which also fails on drift)
-"""
 
 
 def add(commands: Commands) -> None:
-    """Add `campaign` and `drift` to the command line."""
+    """Add `campaign` to the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     campaign = commands.add_parser(
         "campaign",
         help="many people, many styles: resumable",
-        description="Make portraits of many people from a plan. A run survives being killed at any moment and goes on "
-        "where it was; each picture's seed comes from what determines the picture, so it is the same on any worker.",
+        description="Make portraits of many people from a plan. A run survives being killed at any moment and resumes "
+        "where it stopped; each picture's seed comes from what determines the picture, so it is the same on any worker.",
         epilog=_EPILOG,
         formatter_class=raw,
     )
@@ -66,7 +62,7 @@ def add(commands: Commands) -> None:
 
     plan = actions.add_parser(
         "plan",
-        help="what a plan comes to",
+        help="preview jobs, time and disk",
         description="Print the matrix of a plan, and the attempts, disk and time that it will take. The rates are those "
         "measured by runs on this machine, or else the recipe's calibration; time needs one measured run.",
     )
@@ -75,16 +71,16 @@ def add(commands: Commands) -> None:
     plan.add_argument("--json", action="store_true", help="one JSON object")
     plan.set_defaults(run=_plan)
 
-    run = actions.add_parser("run", help="make what is not made yet")
+    run = actions.add_parser("run", help="make what is missing")
     run.add_argument("plan", type=Path, metavar="PLAN.toml")
     run.add_argument("-o", "--output", type=Path, default=Path("run"), metavar="RUN", help="folder (default: run)")
     _engine_flags(run)
     run.add_argument(
-        "--accept-changes", action="store_true", help="go on although the plan was changed since the start"
+        "--accept-changes", action="store_true", help="resume although the plan was changed since the start"
     )
     run.set_defaults(run=_run)
 
-    status = actions.add_parser("status", help="how far a run is")
+    status = actions.add_parser("status", help="show the progress of a run")
     status.add_argument("folder", type=Path, metavar="RUN")
     status.add_argument("--json", action="store_true", help="one JSON object")
     status.set_defaults(run=_status)
@@ -136,25 +132,6 @@ def add(commands: Commands) -> None:
     prune.add_argument("--dry-run", action="store_true", help="only say what would go")
     prune.set_defaults(run=_prune)
 
-    drift = commands.add_parser(
-        "drift",
-        help="report on a run: did identity drift",
-        description="Measure a run, alone or against a baseline, and write one self-contained HTML page, JSON and CSV. "
-        "Two runs are compared person by person; the verdict is stable, drifted or inconclusive.",
-        epilog=_DRIFT_EPILOG,
-        formatter_class=raw,
-    )
-    drift.add_argument("folder", type=Path, metavar="RUN")
-    drift.add_argument(
-        "--baseline", type=Path, metavar="RUN|FILE.json", help="an earlier run, or the JSON of its report"
-    )
-    drift.add_argument("--html", type=Path, metavar="FILE", help="the page (default: RUN/report/index.html)")
-    drift.add_argument("--json", type=Path, metavar="FILE", help="the numbers (default: RUN/report/report.json)")
-    drift.add_argument("--csv", type=Path, metavar="FILE", help="the numbers (default: RUN/report/report.csv)")
-    drift.add_argument("--fail-on", choices=("drifted", "unclear"), help="exit with 3 if the verdict is this, or worse")
-    drift.add_argument("--quiet", action="store_true", help="print errors only")
-    drift.set_defaults(run=_drift)
-
 
 def _engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: local)")
@@ -182,7 +159,6 @@ def _new(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace) -> int:
     from portrait.campaign.enter import load_recipes
-    from portrait.campaign.files import free_bytes
     from portrait.campaign.plan import read_plan
     from portrait.campaign.rates import forecast, measured_rates, picture_bytes
 
@@ -190,57 +166,96 @@ def _plan(args: argparse.Namespace) -> int:
     recipes, _ = load_recipes(plan)
     measured = measured_rates()
     rows = forecast(plan, recipes, measured)
-    jobs = sum(row.jobs for row in rows)
-    disk = sum(row.jobs * picture_bytes(recipes[row.recipe], plan.settings.format, measured) for row in rows)
-    attempts = [sum(row.jobs * row.attempts[i] for row in rows) for i in range(3)]
-    seconds: list[float | None] = []
-    for i in range(3):
-        total = 0.0
-        for row in rows:
-            each = measured.get(row.recipe, {}).get("seconds_per_attempt")
-            total = total + row.jobs * row.attempts[i] * each if each is not None else float("nan")
-        seconds.append(None if total != total else total / max(1, args.workers))
-    missing = [str(path) for person in plan.people for path in person.photos if not path.is_file()]
-    found = {
-        "name": plan.name, "people": len(plan.people), "jobs": jobs, "attempts": attempts, "bytes": round(disk),
-        "seconds": seconds, "missing_photos": missing,
-        "styles": [
-            {"recipe": r.recipe, "style": r.style, "jobs": r.jobs, "accept": r.accept, "attempts": r.attempts, "source": r.source}
-            for r in rows
-        ],
-    }  # fmt: skip
-    if args.json:
-        print(json.dumps(found))
-        return 0
-    several = sum(len(person.photos) > 1 for person in plan.people)
-    texts = "".join(f" x {len(values)} {axis}" for axis, values in plan.axes)
-    people = f"{len(plan.people)} people" + (f" ({several} with several photos)" if several else "")
-    print(f"{plan.name}: {people} x {len(rows)} styles{texts} x {plan.variants} variant(s) = {jobs} pictures")
-    table = _table("recipe", "style", "pictures", "first attempts accepted", "attempts per picture", "rate from")
-    for row in rows:
-        accept, low, high = row.accept
-        share = f"{accept:.0%} ({low:.0%} to {high:.0%})" if row.source[0] != "a" else "unknown"
-        tries = f"{row.attempts[0]:.2f} ({row.attempts[1]:.2f} to {row.attempts[2]:.2f})"
-        table.add_row(row.recipe, row.style, str(row.jobs), share, tries, row.source)
-    _console().print(table)
-    print(
-        f"attempts: about {attempts[0]:.0f} ({attempts[1]:.0f} to {attempts[2]:.0f}), at most {plan.settings.max_attempts} a picture"
+    preview = _Preview(
+        plan=plan,
+        rows=rows,
+        jobs=sum(row.jobs for row in rows),
+        bytes=sum(row.jobs * picture_bytes(recipes[row.recipe], plan.settings.format, measured) for row in rows),
+        attempts=[sum(row.jobs * row.attempts[i] for row in rows) for i in range(3)],
+        seconds=_forecast_seconds(rows, measured, max(1, args.workers)),
+        missing_photos=[str(photo) for person in plan.people for photo in person.photos if not photo.is_file()],
     )
+    if args.json:
+        print(json.dumps(preview.entry()))
+    else:
+        _print_preview(preview, args.workers)
+    return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Preview:
+    """What a plan will take. `attempts` and `seconds` are expected, least and most; seconds are None if not measured."""
+
+    plan: Plan
+    rows: list[Forecast]
+    jobs: int
+    bytes: float
+    attempts: list[float]
+    seconds: list[float] | None
+    missing_photos: list[str]
+
+    def entry(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        keys = ("recipe", "style", "jobs", "accept", "attempts", "source")
+        return {
+            "name": self.plan.name,
+            "people": len(self.plan.people),
+            "jobs": self.jobs,
+            "attempts": self.attempts,
+            "bytes": round(self.bytes),
+            "seconds": [None] * 3 if self.seconds is None else self.seconds,
+            "missing_photos": self.missing_photos,
+            "styles": [{key: getattr(row, key) for key in keys} for row in self.rows],
+        }
+
+
+def _forecast_seconds(rows: Sequence[Forecast], measured: Mapping[str, Any], workers: int) -> list[float] | None:
+    """Expected, least and most; None where the time of a recipe's attempt was never measured."""
+    totals = [0.0, 0.0, 0.0]
+    for row in rows:
+        seconds = measured.get(row.recipe, {}).get("seconds_per_attempt")
+        if seconds is None:
+            return None
+        for i, attempts in enumerate(row.attempts):
+            totals[i] += row.jobs * attempts * seconds
+    return [total / workers for total in totals]
+
+
+def _print_preview(preview: _Preview, workers: int) -> None:
+    from portrait.campaign.files import free_bytes
+
+    plan = preview.plan
+    several = sum(len(person.photos) > 1 for person in plan.people)
+    people = f"{len(plan.people)} people" + (f" ({several} with several photos)" if several else "")
+    axes = "".join(f" x {len(values)} {axis}" for axis, values in plan.axes)
+    matrix = f"{people} x {len(preview.rows)} styles{axes} x {plan.variants} variant(s)"
+    print(f"{plan.name}: {matrix} = {preview.jobs} pictures")
+    table = _table("recipe", "style", "pictures", "first attempts accepted", "attempts per picture", "rate from")
+    for row in preview.rows:
+        accept, low, high = row.accept
+        expected, least, most = row.attempts
+        share = "unknown" if row.source.startswith("a") else f"{accept:.0%} ({low:.0%} to {high:.0%})"
+        table.add_row(
+            row.recipe, row.style, str(row.jobs), share, f"{expected:.2f} ({least:.2f} to {most:.2f})", row.source
+        )
+    _console().print(table)
+    expected, least, most = preview.attempts
+    limit = plan.settings.max_attempts
+    print(f"attempts: about {expected:.0f} ({least:.0f} to {most:.0f}), at most {limit} a picture")
     free = free_bytes(Path.cwd())
-    print(f"disk: about {_size(disk)}; free here: {_size(free)}" + ("  TOO LITTLE" if disk > free else ""))
-    if seconds[0] is None:
+    warning = "  TOO LITTLE" if preview.bytes > free else ""
+    print(f"disk: about {_size(preview.bytes)}; free here: {_size(free)}{warning}")
+    if preview.seconds is None:
         print("time: nothing was measured on this machine yet; portrait campaign run PLAN --limit 10 measures it")
     else:
-        low_s, high_s = (_duration(s) for s in (seconds[1] or 0.0, seconds[2] or 0.0))
-        workers = f" with {args.workers} workers" if args.workers > 1 else ""
-        print(f"time: about {_duration(seconds[0])} ({low_s} to {high_s}){workers}, as measured on this machine")
-    if missing:
-        print(
-            f"{len(missing)} photo(s) are not there and will fail: {', '.join(missing[:3])}{' ...' if missing[3:] else ''}"
-        )
+        expected_time, least_time, most_time = (_duration(seconds) for seconds in preview.seconds)
+        shared = f" with {workers} workers" if workers > 1 else ""
+        print(f"time: about {expected_time} ({least_time} to {most_time}){shared}, as measured on this machine")
+    if missing := preview.missing_photos:
+        more = " ..." if len(missing) > 3 else ""
+        print(f"{len(missing)} photo(s) are not there and will fail: {', '.join(missing[:3])}{more}")
     if "mini" in plan.recipes and (plan.axes or plan.settings.prompt):
         print("note: mini knows only its styles; texts of [axes] and prompt move its pictures at random")
-    return 0
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -300,16 +315,18 @@ def _make(
             on_progress=show,
         )
     if not args.quiet:
-        _say(counts, folder)
+        _print_counts(counts, folder)
         if counts.pending:
-            again = shlex.join(["portrait", "campaign", "run", str(plan.path), "-o", str(folder), *_engine_words(args)])
+            again = shlex.join(
+                ["portrait", "campaign", "run", str(plan.path), "-o", str(folder), *_engine_flags_given(args)]
+            )
             print(f"{counts.pending} jobs are left; nothing is lost. To go on: {again}")
         else:
             print(f"Next: portrait drift {folder}; portrait campaign export {folder} -o export")
     return 1 if counts.pending or not counts.accepted else 0
 
 
-def _engine_words(args: argparse.Namespace) -> list[str]:
+def _engine_flags_given(args: argparse.Namespace) -> list[str]:
     """The flags of the engine as they were given, for the same command again."""
     if args.engine == "local":
         return []
@@ -317,7 +334,7 @@ def _engine_words(args: argparse.Namespace) -> list[str]:
     return ["--engine", args.engine, *(word for flag, value in given.items() if value for word in (flag, f"{value}"))]
 
 
-def _say(counts: Counts, folder: Path) -> None:
+def _print_counts(counts: Counts, folder: Path) -> None:
     judged = counts.accepted + counts.rejected
     rate = f" ({counts.accepted / judged:.0%} of those judged)" if judged else ""
     failed = f", {counts.failed} failed" if counts.failed else ""
@@ -329,37 +346,53 @@ def _say(counts: Counts, folder: Path) -> None:
 
 def _status(args: argparse.Namespace) -> int:
     from portrait.campaign.ledger import Ledger
-    from portrait.judge.verdict import describe_reason
 
     with Ledger.open(args.folder) as ledger:
-        counts, styles, reasons = ledger.counts(), ledger.counts_by_style(), ledger.count_reasons()
-        failed = [(person.name, person.failure) for person in ledger.subjects() if person.failure]
-        swapped, alike = ledger.swapped(), ledger.get("alike") or []
+        counts = ledger.counts()
+        styles = ledger.counts_by_style()
+        reasons = ledger.count_reasons()
+        failed = {person.name: person.failure for person in ledger.subjects() if person.failure}
+        swapped = ledger.swapped()
+        alike = ledger.get("alike") or []
     if args.json:
         keys = ("pending", "accepted", "rejected", "failed", "attempts", "seconds")
-        rows = [{"recipe": r, "style": s} | {k: getattr(c, k) for k in keys} for r, s, c in styles]
-        total = {k: getattr(counts, k) for k in keys}
-        more = {"swapped": swapped, "alike": alike}
-        print(json.dumps(total | {"styles": rows, "reasons": reasons, "failed_photos": dict(failed)} | more))
+        entry: dict[str, Any] = {key: getattr(counts, key) for key in keys}
+        entry["styles"] = [
+            {"recipe": recipe, "style": style} | {key: getattr(count, key) for key in keys}
+            for recipe, style, count in styles
+        ]
+        print(json.dumps(entry | {"reasons": reasons, "failed_photos": failed, "swapped": swapped, "alike": alike}))
         return 0
-    _say(counts, args.folder)
+    _print_counts(counts, args.folder)
     table = _table("recipe", "style", "done", "accepted", "rejected", "failed", "attempts")
-    for recipe, style, c in styles:
-        cells = (f"{c.done} of {c.jobs}", c.accepted, c.rejected, c.failed, c.attempts)
+    for recipe, style, count in styles:
+        cells = (f"{count.done} of {count.jobs}", count.accepted, count.rejected, count.failed, count.attempts)
         table.add_row(recipe, style, *map(str, cells))
     _console().print(table)
+    _print_findings(reasons, failed, swapped, alike)
+    return 0
+
+
+def _print_findings(
+    reasons: Mapping[str, int],
+    failed: Mapping[str, str],
+    swapped: Sequence[Mapping[str, Any]],
+    alike: Sequence[Sequence[str]],
+) -> None:
+    """The first few of what went wrong, and of people who may be one person."""
+    from portrait.judge.verdict import describe_reason
+
     for reason, count in list(reasons.items())[:6]:
         print(f"  {count} attempts: {describe_reason(reason)}")
-    for name, failure in failed[:10]:
+    for name, failure in list(failed.items())[:10]:
         print(f"  {name} failed: {failure}")
-    for one in swapped[:6]:
+    for pair in swapped[:6]:
         print(
-            f"  {one['pictures']} portraits of {one['subject']} look more like {one['other']}; if they are one person, "
+            f"  {pair['pictures']} portraits of {pair['subject']} look more like {pair['other']}; if they are one person, "
             "name them as one subject"
         )
-    for a, b in alike[:6]:
-        print(f"  {a} and {b} look like one person to every judge; if they are, name them as one subject")
-    return 0
+    for first, second in alike[:6]:
+        print(f"  {first} and {second} look like one person to every judge; if they are, name them as one subject")
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -393,28 +426,6 @@ def _prune(args: argparse.Namespace) -> int:
         print(path)
     print(f"{len(files)} files {'would go' if args.dry_run else 'and ' + str(rows) + ' rows of the ledger removed'}")
     return 0
-
-
-def _drift(args: argparse.Namespace) -> int:
-    from portrait.report.words import summary_lines
-    from portrait.report.write import write_report
-
-    place = args.folder / "report"
-    html, numbers, table = (
-        args.html or place / "index.html",
-        args.json or place / "report.json",
-        args.csv or place / "report.csv",
-    )
-    if args.fail_on and not args.baseline:
-        raise SettingsError("--fail-on needs --baseline: without another run there is nothing to have drifted from")
-    report = write_report(args.folder, args.baseline, html=html, json_file=numbers, csv_file=table)
-    if not args.quiet:
-        for line in summary_lines(report):
-            print(line)
-        print(f"page: {html}; the same numbers: {numbers}, {table}")
-    verdict = report.verdict.verdict if report.verdict else ""
-    failing = {"drifted": ("drifted",), "unclear": ("drifted", "inconclusive")}.get(args.fail_on, ())
-    return 3 if verdict in failing else 0
 
 
 @contextmanager
@@ -466,7 +477,7 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
-def _console() -> Any:
+def _console() -> Console:
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -474,7 +485,7 @@ def _console() -> Any:
     return console
 
 
-def _table(*names: str) -> Any:
+def _table(*names: str) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)

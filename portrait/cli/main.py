@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import portrait
-from portrait.cli import calibrate, campaign, doctor, faces, recipes, records, studio, stylize, weights
+from portrait.cli import calibrate, campaign, doctor, drift, faces, recipes, records, studio, stylize, weights
 from portrait.cli.console import complain
 from portrait.errors import PortraitError
 
@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"portrait {portrait.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    for module in (stylize, faces, records, calibrate, recipes, weights, doctor, studio, campaign):
+    for module in (stylize, faces, records, calibrate, recipes, weights, doctor, studio, campaign, drift):
         module.add(commands)
     return parser
 
