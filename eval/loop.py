@@ -172,7 +172,11 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
     else:
         curves = studio.stylizer.curves(cell.style).chosen(judges)
         policy = Policy(
-            curves, knobs, gate, until=arm.rpartition(" ")[2], fitted=studio.stylizer.recipe.with_enough_steps
+            curves,
+            knobs,
+            gate,
+            until=arm.rpartition(" ")[2],
+            with_enough_steps=studio.stylizer.recipe.with_enough_steps,
         )
         chosen: Knobs | None = knobs
         while chosen is not None:

@@ -170,7 +170,10 @@ def test_the_shipped_curves_keep_bold_styles_from_one_step() -> None:
     for style in ("sketch", "popart"):
         curves = curves_for(recipe, style, ["arcface", "dlib"], verify_manifest(mini_folder()))
         policy = Policy(
-            curves, recipe.knobs_at(0.5), thresholds_for("mini", style, 0.01), fitted=recipe.with_enough_steps
+            curves,
+            recipe.knobs_at(0.5),
+            thresholds_for("mini", style, 0.01),
+            with_enough_steps=recipe.with_enough_steps,
         )
         assert min(k.steps for k in policy._candidates) >= 2
 

@@ -367,7 +367,7 @@ class AttemptLoop:
             context.thresholds,
             fixed=immovable,
             until=settings.until,
-            fitted=with_enough_steps,
+            with_enough_steps=with_enough_steps,
         )
 
     def _next_seeds(self, context: StylizeContext, done: int) -> tuple[int, ...]:
