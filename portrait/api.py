@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from portrait.images import Photo, as_photo
 from portrait.loop.stylizer import AttemptLoop
 from portrait.records.portrait import AttemptRecord, PortraitRecord
 from portrait.records.reasons import Reason
-from portrait.settings import Settings
+from portrait.settings import Settings, setting_names, settings_from
 from portrait.validation import check_names
 
 Picture = str | Path | Image.Image | NDArray[np.uint8] | Photo
@@ -106,19 +106,17 @@ class PortraitStylizer:
             variant: Which of several pictures of the same photo and style, from 0.
             on_step: Called with (attempt from 1, steps done, steps in all).
             settings: Any other setting of the command line, under its name in `Settings`: balance, seed, face,
-                frame, keep, background, far, max_attempts, strength, ...
+                frame, keep, background, far, max_attempts, stop, strength, ...
 
         Raises:
             SettingsError: an unknown name (says which was probably meant) or a bad value.
             ImageReadError, ShapeError: the photo cannot be read.
             FaceError: no face, or several and no `face` that names one.
         """
-        names = [f.name for f in fields(Settings) if f.name not in (*LOADING, "style", "variants")]
+        names = [name for name in setting_names() if name not in (*LOADING, "style", "variants")]
         check_names(settings, "stylize", names)
-        if isinstance(keep := settings.get("keep", ()), str | list):
-            settings["keep"] = (keep,) if isinstance(keep, str) else tuple(keep)
         loaded = {name: value for name, value in asdict(self._settings).items() if name in LOADING}
-        chosen = Settings(**(loaded | settings | {"style": (style,)}))
+        chosen = settings_from(loaded | settings | {"style": style})
         found = self.stylizer.subjects(as_photo(photo), chosen.face, [as_photo(one) for one in references])
         if len(found) > 1:
             raise FaceError(f"face {chosen.face!r} means {len(found)} people; a call makes one portrait: name an index")

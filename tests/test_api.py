@@ -114,6 +114,11 @@ def test_an_unknown_name_says_which_was_meant(stylizer: PortraitStylizer) -> Non
         PortraitStylizer.from_recipe("mini", balance=0.5)
 
 
+def test_a_setting_has_the_name_and_the_words_of_its_flag(stylizer: PortraitStylizer, limits: str) -> None:
+    record = stylizer.stylize(person(2), thresholds=limits, stop="best", max_attempts=1, keep="pose").record
+    assert (record.settings.until, record.settings.keep) == ("best", ("pose",))
+
+
 def test_each_means_several_people_and_a_call_makes_one_portrait(limits: str) -> None:
     made = Load()(Settings())
     made.analyzer._faces = lambda image: [a_face(SIZE), a_face(SIZE)]
