@@ -21,6 +21,7 @@ _EPILOG = """examples:
   portrait weights list                        every part: its size, its license, and whether it is here
   portrait weights fetch sd15-plus-face        download and verify every part of a recipe
   portrait weights fetch clip-vit-h            download and verify one part
+  portrait weights fetch judges                the face detector and recogniser of the OpenCV Zoo
   portrait weights verify                      hash everything that is here
   portrait weights path sd15                   print the folder of verified files, for other programs
   portrait weights licenses sd15-plus-face     print the license of every part of a recipe
@@ -44,7 +45,7 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = weights.add_subparsers(dest="action", metavar="ACTION", required=True)
-    many = {"nargs": "*", "metavar": "NAME", "help": "a recipe or a part"}
+    many = {"nargs": "*", "metavar": "NAME", "help": "a recipe, a part, or judges"}
 
     listing = actions.add_parser(
         "list",
@@ -120,12 +121,15 @@ def _parts(names: Sequence[str]) -> list[Part]:
     Prints that there is nothing to fetch for a recipe without parts, such as mini.
     """
     from portrait.hub.files import mini_folder
-    from portrait.hub.manifest import find_part, manifest
+    from portrait.hub.manifest import GROUPS, find_part, manifest
     from portrait.recipes.load import load_recipe, recipe_names
 
     recipes = recipe_names()
     parts: dict[str, Part] = {}
     for name in names:
+        if name in GROUPS:
+            parts |= {part: find_part(part) for part in GROUPS[name]}
+            continue
         if name not in recipes and not name.endswith(".toml"):
             parts[name] = find_part(name, recipes)
             continue

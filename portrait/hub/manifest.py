@@ -21,6 +21,8 @@ from portrait.validation import did_you_mean, parse_toml, read_text
 
 Commercial = Literal["yes", "no", "conditional", "unknown"]
 COMMERCIAL: tuple[str, ...] = get_args(Commercial)
+GROUPS = {"judges": ("yunet", "sface")}
+"""Name of several parts that are fetched together -> the parts."""
 SHA256 = r"[0-9a-f]{64}"
 
 
@@ -149,7 +151,7 @@ def find_part(name: str, recipes: Collection[str] = ()) -> Part:
     """
     parts = manifest()
     if name not in parts:
-        hint = did_you_mean(name, [*recipes, *parts], "did you mean {}? ")
+        hint = did_you_mean(name, [*recipes, *GROUPS, *parts], "did you mean {}? ")
         what = f"no recipe and no part {name!r}" if recipes else f"no part {name!r} in the weights manifest"
         raise WeightsError(f"{what}; {hint}portrait weights list shows all parts")
     return parts[name]

@@ -1,0 +1,156 @@
+"""YuNet and SFace of the OpenCV Zoo: a detector and a recogniser that their publishers allow for commercial use.
+
+Both are fetched by `portrait weights fetch judges` and run by OpenCV. Embeddings depend on the detector that placed the
+face: a threshold holds for one pair of detector and recogniser only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from portrait.errors import WeightsCorruptError
+from portrait.faces.alignment import ARCFACE_TEMPLATE, align_face, similarity_transform
+from portrait.hub.files import sha256_of
+from portrait.hub.manifest import find_part
+from portrait.hub.store import part_folder
+from portrait.records import Embedding, Face, Points, RgbImage
+
+DET_THRESHOLD = 0.6
+_SHOWN_THRESHOLD = 0.1  # below the acceptance threshold, so that "no face" can name the best score seen
+_OVERLAP, _MAX_CANDIDATES = 0.3, 5000
+_SIDES = (640, 1280, 2048)  # pixels of the longer side; the next one where a face is missing, or too small to place
+_MIN_SIDE, _SMALL_FACE = 16, 48  # pixels
+_UPRIGHT_SIDE, _LOOKS = 448, 3  # of heads tilted by 40 degrees, the points are then within .04 eye distances
+_UPRIGHT_TEMPLATE = (2 * (ARCFACE_TEMPLATE - 56) + _UPRIGHT_SIDE / 2).astype(np.float32)
+
+
+class YuNetDetector:
+    """Faces with five points (Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector").
+
+    Args:
+        file: The ONNX file; None for the pinned one.
+        det_threshold: Scores below are no faces.
+
+    Raises:
+        WeightsMissingError: the model has not been fetched.
+        WeightsCorruptError: the file is not YuNet, or differs from its pin.
+    """
+
+    name = "yunet"
+
+    def __init__(self, file: str | Path | None = None, *, det_threshold: float = DET_THRESHOLD) -> None:
+        path = _model_file("yunet", file)
+        with _loading(path):
+            self._detector = cv2.FaceDetectorYN.create(
+                str(path), "", (320, 320), _SHOWN_THRESHOLD, _OVERLAP, _MAX_CANDIDATES
+            )
+        self.det_threshold = det_threshold
+        self.digests = {path.stem: sha256_of(path)}
+
+    def candidates(self, image: RgbImage) -> list[Face]:
+        """Every face seen above a low score, best first.
+
+        Args:
+            image: (H, W, 3) uint8, RGB.
+        """
+        faces: list[Face] = []
+        for side in _SIDES:
+            scale = min(1.0, side / max(image.shape[:2]))
+            faces = self._pass(image, scale) or faces
+            sizes = [face.size * scale for face in faces if face.det_score >= self.det_threshold]
+            if scale == 1 or (sizes and min(sizes) >= _SMALL_FACE):
+                break
+        return sorted(faces, key=lambda face: -face.det_score)
+
+    def detect(self, image: RgbImage) -> list[Face]:
+        """Faces with `det_score >= det_threshold`, from left to right."""
+        accepted = [self._upright(image, f) for f in self.candidates(image) if f.det_score >= self.det_threshold]
+        return sorted(accepted, key=lambda face: face.center[0])
+
+    def _upright(self, image: RgbImage, face: Face) -> Face:
+        """The face with points from further looks at it, turned upright: YuNet turns those of a tilted head too little."""
+        for _ in range(_LOOKS):
+            matrix = similarity_transform(face.kps, _UPRIGHT_TEMPLATE)
+            crop = cv2.warpAffine(image, matrix, (_UPRIGHT_SIDE, _UPRIGHT_SIDE), flags=cv2.INTER_AREA)
+            faces = self._pass(RgbImage(np.asarray(crop, np.uint8)), 1.0)
+            faces = [candidate for candidate in faces if candidate.det_score >= self.det_threshold]
+            if not faces:
+                break
+            nearest = min(faces, key=lambda candidate: float(np.linalg.norm(candidate.kps.mean(0) - _UPRIGHT_SIDE / 2)))
+            kps = (nearest.kps - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+            face = Face(bbox=face.bbox, kps=Points(kps.astype(np.float32)), det_score=face.det_score)
+        return face
+
+    def _pass(self, image: RgbImage, scale: float) -> list[Face]:
+        bgr = np.ascontiguousarray(image[:, :, ::-1])
+        if scale < 1:
+            bgr = np.asarray(cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+        if min(bgr.shape[:2]) < _MIN_SIDE:
+            return []
+        self._detector.setInputSize((bgr.shape[1], bgr.shape[0]))
+        _, rows = self._detector.detect(bgr)
+        return [] if rows is None else [_face(np.asarray(row, np.float32), scale) for row in rows]
+
+
+class SFaceRecogniser:
+    """(128,) unit embeddings by SFace (Zhong et al. 2021, "SFace: Sigmoid-Constrained Hypersphere Loss").
+
+    Args:
+        file: The ONNX file; None for the pinned one.
+
+    Raises:
+        WeightsMissingError: the model has not been fetched.
+        WeightsCorruptError: the file is not SFace, or differs from its pin.
+    """
+
+    name = "sface"
+
+    def __init__(self, file: str | Path | None = None) -> None:
+        path = _model_file("sface", file)
+        with _loading(path):
+            self._network = cv2.FaceRecognizerSF.create(str(path), "")
+            shape = np.shape(self._network.feature(np.zeros((112, 112, 3), np.uint8)))
+        if shape != (1, 128):
+            raise WeightsCorruptError(f"{path} is not SFace: its embedding has the shape {shape}, not (1, 128)")
+        self.digests = {path.stem: sha256_of(path)}
+
+    def embed(self, image: RgbImage, face: Face) -> Embedding:
+        """The embedding of `face` in an (H, W, 3) uint8 RGB picture; the face is placed by its five points."""
+        bgr = np.ascontiguousarray(align_face(image, face.kps)[:, :, ::-1])
+        vector = np.asarray(self._network.feature(bgr), np.float32)[0]
+        return Embedding(vector / np.linalg.norm(vector))
+
+
+def _model_file(part_name: str, file: str | Path | None) -> Path:
+    if file is not None:
+        return Path(file)
+    part = find_part(part_name)
+    return part_folder(part) / part.files[0].path
+
+
+@contextlib.contextmanager
+def _loading(path: Path) -> Iterator[None]:
+    """Keep OpenCV's warnings about its own backends off the terminal, and word its errors."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    try:
+        yield
+    except cv2.error as error:
+        raise WeightsCorruptError(f"OpenCV cannot load {path}: {str(error).splitlines()[0]}") from None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def _face(row: np.ndarray[tuple[int], np.dtype[np.float32]], scale: float) -> Face:
+    """A face of YuNet's row: x, y, width, height, five points from left to right in the picture, score."""
+    x, y, width, height = row[:4] / scale
+    return Face(
+        bbox=np.array([x, y, x + width, y + height], np.float32),
+        kps=Points((row[4:14].reshape(5, 2) / scale).astype(np.float32)),
+        det_score=float(row[14]),
+    )

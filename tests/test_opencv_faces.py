@@ -1,0 +1,119 @@
+"""YuNet and SFace: the real files, fetched by their pins, find and tell apart real faces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from portrait.cli.main import main
+from portrait.errors import WeightsCorruptError, WeightsMissingError
+from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
+from portrait.faces.opencv import SFaceRecogniser, YuNetDetector
+from portrait.hub.manifest import GROUPS, find_part
+from portrait.images import Photo, read_photo
+from portrait.records import RgbImage
+from tests.hub_server import serving, use
+from tests.wheel_files import wheel_file
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Both models, fetched by the command from a hub on loopback, by the pins that are shipped."""
+    with serving() as hub, pytest.MonkeyPatch.context() as patch:
+        use(patch, hub, tmp_path_factory.mktemp("judges"))
+        patch.delenv("PORTRAIT_MANIFEST")
+        for part in map(find_part, GROUPS["judges"]):
+            for file in part.files:
+                hub.files[part.repo, part.revision, file.path] = wheel_file(file.path).read_bytes()
+        with pytest.raises(WeightsMissingError, match="run: portrait weights fetch yunet"):
+            YuNetDetector()
+        assert main(["weights", "fetch", "judges", "--quiet"]) == 0
+        yield
+
+
+@pytest.fixture(scope="module")
+def yunet(fetched: None) -> YuNetDetector:
+    return YuNetDetector()
+
+
+@pytest.fixture(scope="module")
+def sface(fetched: None) -> SFaceRecogniser:
+    return SFaceRecogniser()
+
+
+def test_the_files_are_those_of_the_pins(yunet: YuNetDetector, sface: SFaceRecogniser) -> None:
+    for model, part in ((yunet, find_part("yunet")), (sface, find_part("sface"))):
+        assert [*model.digests.values()] == [part.files[0].sha256]
+        assert part.commercial == "yes"
+        assert part.note
+
+
+def test_yunet_sees_the_faces_that_scrfd_sees(
+    yunet: YuNetDetector, analyzer: InsightFaceAnalyzer, photos: Path
+) -> None:
+    for name, count in (("astronaut", 1), ("t1", 6), ("chelsea", 0), ("coffee", 0)):
+        image = read_photo(photos / f"{name}.png").pixels
+        faces = yunet.detect(image)
+        assert len(faces) == count, name
+        for face, other in zip(faces, analyzer.detect(image), strict=True):
+            distance = np.linalg.norm(face.kps - other.kps, axis=1).mean()
+            eyes = np.linalg.norm(other.kps[1] - other.kps[0])
+            assert distance < 0.2 * eyes, name
+
+
+@pytest.mark.parametrize("angle", [-40, 25, 40])
+def test_the_points_of_a_tilted_head_turn_with_it(yunet: YuNetDetector, astronaut: Photo, angle: float) -> None:
+    matrix = cv2.getRotationMatrix2D((220, 110), angle, 0.8)
+    (face,) = yunet.detect(RgbImage(cv2.warpAffine(astronaut.pixels, matrix, (512, 512))))
+    (upright,) = yunet.detect(astronaut.pixels)
+    expected = upright.kps @ matrix[:, :2].T + matrix[:, 2]
+    eyes = np.linalg.norm(expected[1] - expected[0])
+    assert np.linalg.norm(face.kps - expected, axis=1).mean() < 0.05 * eyes
+
+
+def test_a_large_photo_and_a_tiny_one_are_looked_at(yunet: YuNetDetector, astronaut: Photo) -> None:
+    large = np.zeros((2400, 3200, 3), np.uint8)
+    large[100:612, 2000:2512] = astronaut.pixels
+    (face,) = yunet.detect(RgbImage(large))
+    (expected,) = yunet.detect(astronaut.pixels)
+    assert np.abs(face.kps - (expected.kps + np.array([2000, 100]))).max() < 12
+    assert yunet.detect(RgbImage(np.zeros((8, 3000, 3), np.uint8))) == []
+
+
+def test_sface_tells_people_apart(yunet: YuNetDetector, sface: SFaceRecogniser, photos: Path, astronaut: Photo) -> None:
+    crowd = read_photo(photos / "t1.png").pixels
+    people = [sface.embed(crowd, face) for face in yunet.detect(crowd)]
+    assert all(vector.shape == (128,) and np.isclose(np.linalg.norm(vector), 1) for vector in people)
+    assert max(float(a @ b) for a, b in combinations(people, 2)) < 0.45
+    turned = cv2.warpAffine(astronaut.pixels, cv2.getRotationMatrix2D((220, 110), 12, 0.9), (512, 512))
+    one, other = (sface.embed(RgbImage(p), yunet.detect(RgbImage(p))[0]) for p in (astronaut.pixels, turned))
+    assert float(one @ other) > 0.8
+    assert max(float(one @ person) for person in people) < 0.45
+
+
+def test_sface_is_what_opencv_computes_itself(yunet: YuNetDetector, sface: SFaceRecogniser, astronaut: Photo) -> None:
+    """Our alignment and channel order are those of OpenCV's own `alignCrop` and `feature`."""
+    (face,) = yunet.detect(astronaut.pixels)
+    bgr = np.ascontiguousarray(astronaut.pixels[:, :, ::-1])
+    network = cv2.FaceRecognizerSF.create(str(wheel_file("face_recognition_sface_2021dec.onnx")), "")
+    row = np.concatenate([face.bbox[:2], face.bbox[2:] - face.bbox[:2], face.kps.ravel(), [face.det_score]])
+    expected = network.feature(network.alignCrop(bgr, row.astype(np.float32)))[0]
+    assert float(sface.embed(astronaut.pixels, face) @ expected) / np.linalg.norm(expected) > 0.999
+
+
+@pytest.mark.parametrize("model", [YuNetDetector, SFaceRecogniser])
+def test_a_file_that_is_no_such_model_is_one_line(
+    tmp_path: Path, model: type[YuNetDetector] | type[SFaceRecogniser]
+) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(WeightsCorruptError, match="OpenCV cannot load") as caught:
+        model(file)
+    assert "\n" not in str(caught.value)
