@@ -119,6 +119,13 @@ def test_pack_and_read_give_every_map_back() -> None:
     assert marks.value("wet") == 0.25
 
 
+def test_a_layer_that_the_medium_does_not_use_is_not_drawn() -> None:
+    marks = with_layer(**LAYERS["dot"])
+    assert marks.value("use_dot") == 1
+    marks.values[GLOBALS.index("use_dot")] = 0.3
+    assert np.allclose(draw(marks, 128, 1), 1.0)
+
+
 def test_a_name_that_is_no_map_is_refused() -> None:
     with pytest.raises(KeyError, match="stippling"):
         pack({"stippling": plane(1)}, {}, CELLS)
@@ -153,7 +160,9 @@ def test_weights_of_another_layout_are_refused() -> None:
 def test_the_haze_of_a_network_is_no_mark() -> None:
     haze = with_layer(**LAYERS["dot"], line=plane(0.04)).maps.copy()
     haze[SLICES["dot"]] = 0.04
-    assert np.allclose(draw(Marks(maps=without_haze(haze), values=with_layer().values), 128, 1), 1.0)
+    values = with_layer(**LAYERS["dot"], line=plane(1)).values
+    assert np.allclose(draw(Marks(maps=without_haze(haze), values=values), 128, 1), 1.0)
+    assert not np.allclose(draw(Marks(maps=haze, values=values), 128, 1), 1.0)
     strong = np.where(haze > 0.2, haze, 0).astype(np.float32)
     assert np.array_equal(without_haze(strong), strong)
 

@@ -25,13 +25,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from portrait.generate.marks.autoencoder import CELLS_PER_LATENT, MarkAutoencoder, marks_from
-from portrait.generate.marks.layout import CELL, SLICES, Marks
+from portrait.generate.marks.layout import CELL, LAYERS, SLICES, Marks
 from portrait.generate.marks.rasterize import draw
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["autoencoder"]
 
 Batch = dict[str, Tensor]
+GATES = slice(0, len(LAYERS))
+"""Where among the values it stands which layers are used."""
 
 
 def draw_batch(index: Index, rng: np.random.Generator, size: int, cells: int) -> Batch:
@@ -70,15 +72,17 @@ def draw_batch(index: Index, rng: np.random.Generator, size: int, cells: int) ->
     }
 
 
-def maps_loss(logits: Tensor, maps: Tensor, weight: Tensor) -> Tensor:
+def maps_loss(logits: Tensor, maps: Tensor, values: Tensor, weight: Tensor) -> Tensor:
     """Weighted L1 of the maps, and of the slopes of those that hold outlines."""
     predicted = logits.sigmoid()
-    full = relevance(maps) * weight
+    relevant = relevance(maps, values)
+    full = relevant * weight
     loss = (full * (predicted - maps).abs()).mean()
     fine = slice(SLICES["shape"].start, SLICES["line"].stop)
     outlines = F.pixel_shuffle(predicted[:, fine], 2)
     wanted = F.pixel_shuffle(maps[:, fine], 2)
     large = F.interpolate(weight, scale_factor=2)
+    large = large * F.pixel_shuffle(relevant[:, fine], 2).clamp(max=1)
     across = (outlines.diff(dim=3) - wanted.diff(dim=3)).abs()
     down = (outlines.diff(dim=2) - wanted.diff(dim=2)).abs()
     return loss + 0.4 * (large[..., 1:] * across).mean() + 0.4 * (large[:, :, 1:] * down).mean()
@@ -90,8 +94,10 @@ def marks_loss(logits: Tensor, value_logits: Tensor, batch: Batch) -> Tensor:
     wanted = from_afar(batch["maps"], batch["values"])
     weight = F.interpolate(batch["weight"], scale_factor=2)
     seen = (weight * (predicted - wanted).abs()).mean()
-    values = (value_logits.sigmoid() - batch["values"]).abs().mean()
-    return maps_loss(logits, batch["maps"], batch["weight"]) + values + CONFIG["afar_weight"] * seen
+    # A medium is named by its layers: a wrong one is a wrong picture.
+    values = 2 * (value_logits.sigmoid() - batch["values"]).abs().mean()
+    values = values + 0.2 * F.binary_cross_entropy_with_logits(value_logits[:, GATES], batch["values"][:, GATES])
+    return maps_loss(logits, batch["maps"], batch["values"], batch["weight"]) + values + CONFIG["afar_weight"] * seen
 
 
 def decode(vae: MarkAutoencoder, latents: Tensor, photo: Tensor | None, level: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -121,7 +127,7 @@ def validate(vae: MarkAutoencoder, index: Index, sheet: Path | None, count: int 
             latents = vae.encode_marks(here(maps), here(values)).float()
         logits, value_logits = decode(vae, latents, here(photo), 1.0)
         error = (logits.sigmoid().cpu() - maps).abs()
-        weight = relevance(maps)
+        weight = relevance(maps, values)
         for name, where in SLICES.items():
             errors.setdefault(name, []).append(
                 float((error[:, where] * weight[:, where]).sum() / weight[:, where].sum())
@@ -138,8 +144,18 @@ def validate(vae: MarkAutoencoder, index: Index, sheet: Path | None, count: int 
     return {name: round(float(np.mean(v)), 4) for name, v in errors.items()}
 
 
+def start_from(named: dict[str, torch.nn.Parameter], checkpoint: Path) -> None:
+    """Take the parameters of an earlier training, where names and shapes agree."""
+    earlier = torch.load(checkpoint, weights_only=True, map_location=DEVICE)["tensors"]
+    with torch.no_grad():
+        for name, parameter in named.items():
+            if name in earlier and earlier[name].shape == parameter.shape:
+                parameter.copy_(earlier[name])
+
+
 def main() -> None:
     parser = arguments(__doc__, CONFIG["minutes"])
+    parser.add_argument("--init", type=Path, help="an earlier checkpoint to start from, where shapes agree")
     parser.add_argument("--validate", action="store_true", help="only measure OUT/vae on the held-out people")
     args = parser.parse_args()
     held_out = Index(args.out, True)
@@ -160,6 +176,8 @@ def main() -> None:
     ]
     log = (args.out / "autoencoder.csv").open("a" if args.resume else "w")
     named = dict(vae.named_parameters())
+    if args.init:
+        start_from(named, args.init)
     stage = Stage(args.out / "autoencoder.checkpoint", args.minutes, named, optimizers, args.resume)
     rng = stage.rng(ALL["seed"])
     losses: list[float] = []

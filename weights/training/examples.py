@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from portrait.generate.marks.layout import CELL, CHANNELS, GLOBALS, SLICES
+from portrait.generate.marks.layout import CELL, CHANNELS, GLOBALS, LAYERS, SLICES
 
 CELLS = 128
 
@@ -88,22 +88,27 @@ def flat_photo(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return maps, np.zeros(len(GLOBALS), np.float32)
 
 
-def relevance(maps: Tensor) -> Tensor:
-    """How much each channel matters at each place, (B, CHANNELS, h, w): a color of what is not drawn does not."""
+def relevance(maps: Tensor, values: Tensor) -> Tensor:
+    """How much each channel matters at each place, (B, CHANNELS, h, w): what is not drawn does not."""
+    least = 0.03
     weight = torch.ones_like(maps)
 
-    def strongest(*names: str) -> Tensor:
-        return torch.cat([maps[:, SLICES[n]] for n in names], 1).amax(1, keepdim=True).clamp(0, 1)
+    def use(*layers: str) -> Tensor:
+        gates = torch.stack([values[:, GLOBALS.index(f"use_{layer}")] for layer in layers])
+        return gates.amax(0).view(-1, 1, 1, 1)
 
-    least = 0.04
+    for layer in LAYERS:
+        weight[:, SLICES[layer]] = least + use(layer)
     shapes = maps[:, SLICES["shape"]].unflatten(1, (-1, 4)).amax(2)
     start = SLICES["glaze"].start
     for k in range(shapes.shape[1]):
         inside = ((shapes[:, k : k + 1] - 0.25) / 0.3).clamp(0, 1)
-        weight[:, start + 3 * k : start + 3 * k + 3] = least + inside
-    for name, needed in (("color", ("stroke", "facet")), ("direction", ("stroke", "groove")), ("dot_color", ("dot",))):
-        weight[:, SLICES[name]] = least + (4 * strongest(*needed)).clamp(0, 1)
+        weight[:, start + 3 * k : start + 3 * k + 3] = least + use("shape") * inside
+    painted = torch.cat([maps[:, SLICES[layer]] * use(layer) for layer in ("stroke", "facet")], 1)
+    weight[:, SLICES["color"]] = 2 * (least + (4 * painted.amax(1, keepdim=True)).clamp(0, 1))
+    weight[:, SLICES["direction"]] = least + use("stroke", "groove")
+    weight[:, SLICES["detail"]] = least + use("stroke", "facet")
+    weight[:, SLICES["dot_color"]] = least + use("dot") * (4 * maps[:, SLICES["dot"]]).clamp(0, 1)
     weight[:, SLICES["shape"]] *= 1.6
     weight[:, SLICES["line"]] *= 3.0
-    weight[:, SLICES["color"]] *= 2.0
     return weight

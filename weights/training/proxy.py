@@ -20,6 +20,9 @@ def from_afar(maps: Tensor, values: Tensor) -> Tensor:
     def value(name: str) -> Tensor:
         return values[:, GLOBALS.index(name)].view(-1, 1, 1, 1)
 
+    def use(layer: str) -> Tensor:
+        return (12 * (value(f"use_{layer}") - 0.5)).sigmoid()
+
     def color(name: str) -> Tensor:
         start = GLOBALS.index(f"{name}_r")
         return values[:, start : start + 3].view(-1, 3, 1, 1)
@@ -29,22 +32,22 @@ def from_afar(maps: Tensor, values: Tensor) -> Tensor:
     glazes = coarse("glaze")
     transparent = (12 * (value("multiply") - 0.5)).sigmoid()
     for k in range(GLAZES):
-        coverage = (16 * (outlines[:, k : k + 1] - 0.5)).sigmoid()
+        coverage = use("shape") * (16 * (outlines[:, k : k + 1] - 0.5)).sigmoid()
         tint = glazes[:, 3 * k : 3 * k + 3].clamp(0.02, 1)
         glazed = picture * tint.pow(coverage)
         covered = picture + coverage * (tint - picture)
         picture = transparent * glazed + (1 - transparent) * covered
-    facet = (20 * (coarse("facet") - 0.5)).sigmoid() * (coarse("facet") > 0.02)
-    painted = 1 - (1 - coarse("stroke")).prod(1, keepdim=True) * (1 - facet)
+    facet = use("facet") * (20 * (coarse("facet") - 0.5)).sigmoid()
+    painted = 1 - (1 - use("stroke") * coarse("stroke")).prod(1, keepdim=True) * (1 - facet)
     picture = picture + painted * (coarse("color") - picture)
-    hatched = 1 - (1 - 0.5 * coarse("hatch")).prod(1, keepdim=True)
-    cut = (8 * (coarse("groove") - 0.5)).sigmoid() * (coarse("groove") > 0.04)
-    grain = coarse("grain") * value("grain_dark")
+    hatched = 1 - (1 - 0.5 * use("hatch") * coarse("hatch")).prod(1, keepdim=True)
+    cut = use("groove") * (8 * (coarse("groove") - 0.5)).sigmoid()
+    grain = use("grain") * coarse("grain") * value("grain_dark")
     for darkness in (0.9 * grain, hatched, cut):
         picture = picture + darkness * (color("ink") - picture)
-    dots = 1.1 * coarse("dot") * (0.2 + 0.8 * value("dot_dark"))
+    dots = 1.1 * use("dot") * coarse("dot") * (0.2 + 0.8 * value("dot_dark"))
     picture = picture + dots.clamp(max=1) * (coarse("dot_color") - picture)
-    line = (14 * (F.pixel_shuffle(maps[:, SLICES["line"]], 2) - 0.38)).sigmoid() * value("line_dark")
+    line = (14 * (F.pixel_shuffle(maps[:, SLICES["line"]], 2) - 0.38)).sigmoid() * value("line_dark") * use("line")
     picture = picture + line * (color("ink") - picture)
-    light = (12 * (coarse("light") - 0.5)).sigmoid() * (coarse("light") > 0.02)
+    light = use("light") * (12 * (coarse("light") - 0.5)).sigmoid()
     return (picture + 0.9 * light * (color("light") - picture)).clamp(0, 1)

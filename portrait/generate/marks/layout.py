@@ -37,7 +37,11 @@ COARSE_MAPS = {
     "detail": 1,  # 1: marks as fine as they come; 0: as bold
 }
 
+LAYERS = ("shape", "facet", "stroke", "grain", "hatch", "groove", "dot", "line", "light")
+"""What a picture may be made of, from the sheet upward; a medium uses a few of them."""
+
 GLOBALS = (
+    *(f"use_{layer}" for layer in LAYERS),  # 1: the medium uses this layer, 0: the layer's maps say nothing
     "soft",  # width of a glaze's edge
     "wobble",  # how far its edge wanders
     "wet",  # darkening along it
@@ -73,6 +77,9 @@ GLOBALS = (
 
 COVERAGES = ("line", "stroke", "facet", "hatch", "groove", "grain", "dot", "light")
 """Maps that say how much of a mark there is; a network's faint haze in them is no mark."""
+
+NEGLIGIBLE = 0.02
+"""A layer of which no cell reaches this is empty."""
 
 HAZE = (0.05, 0.14)
 """A coverage below the first is none; above the second it is what it says."""
@@ -142,6 +149,8 @@ def without_haze(maps: NDArray[np.float32]) -> NDArray[np.float32]:
 def pack(maps: dict[str, NDArray[np.float32]], values: dict[str, float], cells: int) -> Marks:
     """Marks from maps at any resolution and named values; what is not given is 0.
 
+    A layer is used when its map is given and not empty.
+
     Args:
         maps: (H, W) or (channels, H, W) in [0, 1]; shrunk by averaging to `cells` (fine maps to twice that).
         values: By the names of `GLOBALS`.
@@ -165,6 +174,8 @@ def pack(maps: dict[str, NDArray[np.float32]], values: dict[str, float], cells: 
             block = block.reshape(count, cells, 2, cells, 2).transpose(0, 2, 4, 1, 3).reshape(4 * count, cells, cells)
         stack[SLICES[name]][: len(block)] = block
     vector = np.zeros(len(GLOBALS), np.float32)
+    for layer in LAYERS:
+        vector[GLOBALS.index(f"use_{layer}")] = float(stack[SLICES[layer]].max() > NEGLIGIBLE)
     for name, value in values.items():
         vector[GLOBALS.index(name)] = value
     return Marks(maps=np.clip(stack, 0, 1), values=np.clip(vector, 0, 1))

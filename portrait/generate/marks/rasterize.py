@@ -13,15 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from portrait.generate.marks.fields import Field, follow, grain_noise, smooth_noise, streak_tile
-from portrait.generate.marks.layout import FULL_SIZE, Marks
+from portrait.generate.marks.layout import FULL_SIZE, NEGLIGIBLE, Marks
 
 Canvas = NDArray[np.floating[Any]]  # (S, S, 3) RGB in [0, 1]
 
 SHAPE_REACH = 8.0
 """A glaze's outline map is 0.5 on the outline and 0 or 1 this many units outside or inside."""
-
-NEGLIGIBLE = 0.02
-"""A layer of which no cell reaches this is not drawn."""
 
 
 class Sheet:
@@ -43,8 +40,8 @@ class Sheet:
         """One generator a layer: a layer that is left out does not change the others."""
         return np.random.default_rng([self.seed, *layer.encode()])
 
-    def used(self, name: str) -> bool:
-        return float(self.marks[name].max()) > NEGLIGIBLE
+    def used(self, layer: str) -> bool:
+        return self.marks.value(f"use_{layer}") > 0.5 and float(self.marks[layer].max()) > NEGLIGIBLE
 
     def map(self, name: str) -> Field:
         """(S, S) or (S, S, channels) of a map, enlarged smoothly."""
@@ -73,7 +70,8 @@ class Sheet:
 def draw(marks: Marks, size: int, seed: int) -> Canvas:
     """The picture, (size, size, 3) float32 RGB in [0, 1]."""
     sheet = Sheet(marks, size, seed)
-    draw_glazes(sheet)
+    if sheet.used("shape"):
+        draw_glazes(sheet)
     if sheet.used("facet"):
         draw_facets(sheet)
     if sheet.used("stroke"):
