@@ -17,7 +17,7 @@ from portrait.loop.stylizer import AttemptLoop
 from portrait.records import RgbImage
 from tests.fakes import a_photo
 
-FIXTURE_MARKS = {"analyzer": "weights", "referee": "weights", "mini": "weights", "cluster": "ray"}
+FIXTURE_MARKS = {"analyzer": "weights", "dlib_recogniser": "weights", "mini": "weights", "cluster": "ray"}
 """Fixture -> the mark of every test that uses it: what it loads or starts."""
 
 
@@ -43,7 +43,7 @@ def analyzer() -> InsightFaceAnalyzer:
 
 
 @pytest.fixture(scope="session")
-def referee() -> DlibRecogniser:
+def dlib_recogniser() -> DlibRecogniser:
     return DlibRecogniser()
 
 

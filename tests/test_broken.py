@@ -86,14 +86,14 @@ def grey(photo: RgbImage) -> RgbImage:
 
 
 @pytest.fixture(scope="module")
-def people(photos: Path, analyzer: InsightFaceAnalyzer, referee: DlibRecogniser) -> list[Subject]:
-    stylizer = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda *_: np.zeros(0)), analyzer, [referee])
+def people(photos: Path, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser) -> list[Subject]:
+    stylizer = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda *_: np.zeros(0)), analyzer, [dlib_recogniser])
     return stylizer.subjects(read_photo(photos / "t1.png"), "each")
 
 
 @pytest.fixture(scope="module")
-def anna(astronaut: Photo, analyzer: InsightFaceAnalyzer, referee: DlibRecogniser) -> Subject:
-    stylizer = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda *_: np.zeros(0)), analyzer, [referee])
+def anna(astronaut: Photo, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser) -> Subject:
+    stylizer = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda *_: np.zeros(0)), analyzer, [dlib_recogniser])
     return stylizer.subjects(astronaut)[0]
 
 
@@ -101,12 +101,14 @@ Judged = Callable[..., list[str]]
 
 
 @pytest.fixture(scope="module")
-def judged(analyzer: InsightFaceAnalyzer, referee: DlibRecogniser, anna: Subject, people: list[Subject]) -> Judged:
+def judged(
+    analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser, anna: Subject, people: list[Subject]
+) -> Judged:
     """Runs a generator that paints so, and returns the reasons of its one attempt."""
 
     def run(paint: Callable[[RgbImage], RgbImage], known: bool = False) -> list[str]:
         generator = FakeGenerator(lambda photo, knobs, seed: paint(photo))
-        stylizer = AttemptLoop(load_recipe("mini"), generator, analyzer, [referee])
+        stylizer = AttemptLoop(load_recipe("mini"), generator, analyzer, [dlib_recogniser])
         others = [p.identity for p in people] if known else []
         made = stylizer.stylize(anna, "comic", Settings(max_attempts=1), others=others)
         print(made.record.attempts[0])

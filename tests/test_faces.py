@@ -113,15 +113,15 @@ def test_alignment_refuses_what_is_not_a_face() -> None:
 
 
 def test_both_judges_tell_people_apart(
-    photos: Path, astronaut: Photo, analyzer: InsightFaceAnalyzer, referee: DlibRecogniser
+    photos: Path, astronaut: Photo, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser
 ) -> None:
     (face,) = analyzer.detect(astronaut.pixels)
     flipped = np.ascontiguousarray(astronaut.pixels[:, ::-1])
     (mirror,) = analyzer.detect(flipped)
     others = read_photo(photos / "t1.png").pixels
-    me = identify([(astronaut.pixels, face)], analyzer, [referee])
-    me_again = identify([(flipped, mirror)], analyzer, [referee])
-    strangers = [identify([(others, f)], analyzer, [referee]) for f in analyzer.detect(others)]
+    me = identify([(astronaut.pixels, face)], analyzer, [dlib_recogniser])
+    me_again = identify([(flipped, mirror)], analyzer, [dlib_recogniser])
+    strangers = [identify([(others, f)], analyzer, [dlib_recogniser]) for f in analyzer.detect(others)]
     for name in ("arcface", "dlib"):
         own = float(me.embeddings[name] @ me_again.embeddings[name])
         foreign = max(float(me.embeddings[name] @ s.embeddings[name]) for s in strangers)
@@ -131,24 +131,24 @@ def test_both_judges_tell_people_apart(
 
 
 def test_several_photos_average_into_one_identity(
-    astronaut: Photo, analyzer: InsightFaceAnalyzer, referee: DlibRecogniser
+    astronaut: Photo, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser
 ) -> None:
     darker = (astronaut.pixels * 0.6).astype(np.uint8)
     views = [(image, analyzer.detect(image)[0]) for image in (astronaut.pixels, darker)]
-    alone = [identify([view], analyzer, [referee]).embeddings["arcface"] for view in views]
-    both = identify(views, analyzer, [referee])
+    alone = [identify([view], analyzer, [dlib_recogniser]).embeddings["arcface"] for view in views]
+    both = identify(views, analyzer, [dlib_recogniser])
     assert both.photos == 2
     mean = alone[0] + alone[1]
     np.testing.assert_allclose(both.embeddings["arcface"], mean / np.linalg.norm(mean), atol=1e-5)
 
 
 def test_photos_of_two_people_are_not_averaged(
-    photos: Path, analyzer: InsightFaceAnalyzer, referee: DlibRecogniser
+    photos: Path, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser
 ) -> None:
     pixels = read_photo(photos / "t1.png").pixels
     faces = analyzer.detect(pixels)
     with pytest.raises(FaceError, match="do not look like one person"):
-        identify([(pixels, f) for f in faces], analyzer, [referee])
+        identify([(pixels, f) for f in faces], analyzer, [dlib_recogniser])
 
 
 @pytest.mark.slow

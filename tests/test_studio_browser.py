@@ -313,7 +313,7 @@ def test_of_six_faces_one_is_chosen_by_click_or_key(visit: Open, photos: Path) -
     assert page.locator("#photo .face").count() == 6
     assert page.locator("#photo .face[aria-pressed=true]").count() == 0
     page.click("#make")
-    page.wait_for_selector("#result .alert:has-text('click the one')")
+    page.wait_for_selector("#result .alert:has-text('click the right one')")
     keep_picture(page, "7-six-faces")
     page.click("#photo .face >> nth=2")
     assert page.locator("#photo .face >> nth=2").get_attribute("aria-pressed") == "true"
@@ -507,7 +507,7 @@ def test_the_same_look_is_given_to_another_photo(visit: Open, photos: Path, tmp_
     page.click("summary >> nth=0")
     assert page.inner_text("pre code").startswith("portrait stylize mirrored.png --style oil --balance 0.35")
     page.set_input_files("#result input[data-file=same-look]", photos / "t1.png")
-    page.wait_for_selector("#result .note:has-text('click the one')", timeout=LONG)
+    page.wait_for_selector("#result .note:has-text('click the right one')", timeout=LONG)
     page.click("#photo .face >> nth=1")
     made(page, 5)
     page.click("summary >> nth=0")

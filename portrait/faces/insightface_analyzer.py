@@ -54,7 +54,7 @@ def find_pack(folder: str | Path | None = None) -> Path:
 
 
 class InsightFaceAnalyzer:
-    """Detector and conditioner: faces with five points, and the ArcFace embedding of each.
+    """Detector and conditioning recogniser: faces with five points, and the ArcFace embedding of each.
 
     Args:
         folder: Pack folder, see `find_pack`.
@@ -137,7 +137,7 @@ class InsightFaceAnalyzer:
         """(N, 512) float32 unit embeddings of N aligned (112, 112, 3) uint8 RGB crops."""
         bgr_crops = [np.ascontiguousarray(crop[:, :, ::-1]) for crop in crops]
         features = np.asarray(self._recogniser.get_feat(bgr_crops), np.float32)
-        return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
+        return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True), np.float32)
 
     def _pass(self, bgr: NDArray[Any], size: int, margin: float = 0.0) -> list[Face]:
         """Detect at `size`, with a black margin of `margin` times the longer side on each side."""

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 from diffusers import ControlNetModel
+from numpy.typing import NDArray
 from torch import Tensor
 
 from portrait.errors import SettingsError
@@ -46,26 +47,26 @@ def control_image(kind: str, image: RgbImage, face: Face | None) -> RgbImage:
     return draw_keypoints(face.kps, image.shape[0], image.shape[1])
 
 
-def _gray(lines: np.ndarray) -> RgbImage:
+def _gray(lines: NDArray[np.uint8]) -> RgbImage:
     return RgbImage(np.repeat(lines[..., None], 3, -1))
 
 
-def _edges(image: RgbImage) -> np.ndarray:
+def _edges(image: RgbImage) -> NDArray[np.uint8]:
     """Canny at 100 and 200, as in the training of control_v11p_sd15_canny and controlnet-canny-sdxl."""
-    return cv2.Canny(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 100, 200)
+    return np.asarray(cv2.Canny(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 100, 200), np.uint8)
 
 
-def _lines(image: RgbImage) -> np.ndarray:
+def _lines(image: RgbImage) -> NDArray[np.uint8]:
     """Lines without a network: where a pixel is darker than its blurred surroundings.
 
     Reference:
         "lineart standard" of controlnet_aux (Gaussian of sigma 6, contrast by the median of what is above 8).
     """
     x = image.astype(np.float32)
-    dark = (cv2.GaussianBlur(x, (0, 0), 6.0) - x).min(-1).clip(0, 255)
+    dark = np.asarray(cv2.GaussianBlur(x, (0, 0), 6.0) - x).min(-1).clip(0, 255)
     strong = dark[dark > 8]
-    dark = dark / max(16.0, float(np.median(strong)) if strong.size else 16.0) * 127
-    return dark.clip(0, 255).astype(np.uint8)
+    contrast = max(16.0, float(np.median(strong))) if strong.size else 16.0
+    return np.asarray((dark / contrast * 127).clip(0, 255), np.uint8)
 
 
 def draw_keypoints(kps: Points, height: int, width: int) -> RgbImage:

@@ -124,12 +124,12 @@ def _stays(
         mask_height, mask_width = mask.pixels.shape[:2]
         if (mask_height, mask_width) != (height, width):
             raise InputError(f"mask {keep.file} is {mask_width} x {mask_height}; the photo is {width} x {height}")
-        stays = mask.pixels[..., 1] > 127
+        stays = np.asarray(mask.pixels[..., 1] > 127)
         if stays.all():
             raise InputError(f"mask {keep.file} is white all over, so nothing could change; black is what may")
         return stays
     if keep.kind == "background":
-        return np.logical_not(_person_near(photo, face, box))
+        return np.asarray(~_person_near(photo, face, box))
     return None
 
 
@@ -139,7 +139,7 @@ def _feathered(exact: NDArray[np.bool_]) -> NDArray[np.float32]:
         return np.zeros((*exact.shape, 1), np.float32)
     distance = cv2.distanceTransform((~exact).astype(np.uint8), cv2.DIST_L2, 5)
     ramp = np.clip(1 - np.asarray(distance) / max(2.0, RIM * len(exact)), 0, 1)
-    return (ramp * ramp * (3 - 2 * ramp))[..., None].astype(np.float32)
+    return np.asarray((ramp * ramp * (3 - 2 * ramp))[..., None], np.float32)
 
 
 def _person_near(photo: RgbImage, face: Face, box: tuple[int, int, int]) -> np.ndarray:

@@ -53,9 +53,10 @@ def choose_device(wanted: str = "auto") -> torch.device:
 def free_memory(device: torch.device) -> float:
     """GiB that are free on the device; of the CPU, those that the system calls available."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] / 2**30
+        free_bytes, _ = torch.cuda.mem_get_info(device)
+        return float(free_bytes) / 2**30
     if device.type == "mps":
-        return (torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()) / 2**30
+        return float(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()) / 2**30
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             kib = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from portrait.errors import ShapeError
 from portrait.images import COARSE_CHROMA
@@ -15,18 +17,18 @@ from portrait.records import Points, RgbImage
 _WINDOW = 3.0  # deviation of the Gaussian window, pixels at 224
 _CHROMA = 3.0  # chroma is compared at this smoothness, as eyes and codecs do
 _FLAT = 9.0  # 3 units of CIE Lab, squared: below this contrast a window says nothing
-_LAID = 112  # side, pixels, at which crops are laid over each other
-_LAID_STEPS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
+_ALIGN_SIDE = 112  # pixels, at which crops are laid over each other
+_ALIGN_CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
 
 
 def style_on_face(photo: RgbImage, picture: RgbImage) -> float:
-    """How differently the picture is drawn on the face, in [0, 1]; 0 for a copy, also a re-coloured or moved one.
+    """How differently the picture is drawn on the face, in [0, 1]; 0 for a copy, also a re-colored or moved one.
 
     It is compared as it lies and laid over the photo, and the smaller value counts: a photo that was shifted, turned,
-    zoomed, sheared or mirrored is a copy too. The photo's CIE Lab colours are first carried to the picture's by the best
+    zoomed, sheared or mirrored is a copy too. The photo's CIE Lab colors are first carried to the picture's by the best
     affine map (least squares over the crop), so exposure, contrast, tint and fading count as nothing. What is left is
     compared by the contrast-structure term of SSIM, its variances and covariances summed over L, a and b; the result is
-    one minus its mean. It counts edges and shading that are drawn anew, and colours that no affine map of the photo's
+    one minus its mean. It counts edges and shading that are drawn anew, and colors that no affine map of the photo's
     gives: a palette. `portrait calibrate` measures what copies reach, and sets the limit above it. Where both crops are
     black, outside of a picture, nothing is counted.
 
@@ -42,11 +44,12 @@ def style_on_face(photo: RgbImage, picture: RgbImage) -> float:
     """
     if photo.shape != picture.shape:
         raise ShapeError(f"crops differ: {photo.shape} and {picture.shape}")
-    laid = _laid_over(photo, picture)
-    return min(_drawn_anew(photo, picture), 1.0 if laid is None else _drawn_anew(*laid))
+    share = _redrawn_share(photo, picture)
+    overlay = _overlay(photo, picture)
+    return share if overlay is None else min(share, _redrawn_share(*overlay))
 
 
-def _laid_over(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] | None:
+def _overlay(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] | None:
     """The photo and the picture, moved onto it by an affine map and mirrored if it lies nearer so.
 
     Both are black where only one of them shows something. None where no such map is found.
@@ -55,8 +58,10 @@ def _laid_over(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] 
         Evangelidis & Psarakis 2008, "Parametric image alignment using enhanced correlation coefficient maximization".
     """
 
-    def coarse(image: RgbImage) -> np.ndarray:
-        small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (_LAID, _LAID), interpolation=cv2.INTER_AREA)
+    def coarse(image: RgbImage) -> NDArray[Any]:
+        small = cv2.resize(
+            cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (_ALIGN_SIDE, _ALIGN_SIDE), interpolation=cv2.INTER_AREA
+        )
         return cv2.GaussianBlur(small.astype(np.float32), (0, 0), 1.5)
 
     target = coarse(photo)
@@ -66,11 +71,13 @@ def _laid_over(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] 
         picture = RgbImage(np.ascontiguousarray(picture[:, ::-1]))
         moving = np.ascontiguousarray(moving[:, ::-1])
     try:
-        _, affine = cv2.findTransformECC(target, moving, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, _LAID_STEPS)
+        _, affine = cv2.findTransformECC(
+            target, moving, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, _ALIGN_CRITERIA
+        )
     except cv2.error:  # nothing in common, or nothing to see
         return None
     height, width = photo.shape[:2]
-    scale = np.array([width, height], np.float32) / _LAID
+    scale = np.array([width, height], np.float32) / _ALIGN_SIDE
     linear = affine[:, :2] * scale[:, None] / scale  # the centre of the first pixel lies at half a pixel, in both sizes
     affine = np.concatenate([linear, (scale * (affine[:, 2] + 0.5) - 0.5 + linear @ (0.5 - scale / 2))[:, None]], 1)
     flags = cv2.WARP_INVERSE_MAP
@@ -82,7 +89,7 @@ def _laid_over(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] 
     return RgbImage(np.where(inside, photo, 0).astype(np.uint8)), RgbImage(np.where(inside, moved, 0).astype(np.uint8))
 
 
-def _drawn_anew(photo: RgbImage, picture: RgbImage) -> float:
+def _redrawn_share(photo: RgbImage, picture: RgbImage) -> float:
     """One minus the mean contrast-structure term of SSIM, as `style_on_face` says, of two crops as they lie."""
     inside = (photo.max(-1) > 0) | (picture.max(-1) > 0)
     if not inside.any():
@@ -100,14 +107,14 @@ def _drawn_anew(photo: RgbImage, picture: RgbImage) -> float:
     return float(np.clip(1 - structure[inside].mean(), 0, 1))
 
 
-def _soft_lab(image: RgbImage) -> np.ndarray:
+def _soft_lab(image: RgbImage) -> NDArray[Any]:
     """CIE Lab, float32, with smoothed chroma."""
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     lab[..., 1:] = cv2.GaussianBlur(lab, (0, 0), _CHROMA)[..., 1:]
     return lab
 
 
-def _window(x: np.ndarray) -> np.ndarray:
+def _window(x: NDArray[Any]) -> NDArray[Any]:
     return cv2.GaussianBlur(x, (0, 0), _WINDOW)
 
 
@@ -131,13 +138,13 @@ MIN_PICTURES_FOR_STATISTICS = 20
 """Fewer pictures say nothing of a style."""
 
 
-def face_style_features(photo: RgbImage, picture: RgbImage) -> np.ndarray:
+def face_style_features(photo: RgbImage, picture: RgbImage) -> NDArray[Any]:
     """How a face is drawn, in the order of `FACE_STYLE_FEATURES`; mostly against the photo, so that people count little.
 
     On CIE Lab: logarithms of the ratios, picture over photo, of mean gradient, of the energy finer than 1.5 px and
     between 1.5 and 5 px, and of the deviation of lightness; the shares of pixels with a strong (above 8 units a
     pixel) and with hardly any gradient (below 0.8), each minus the photo's; differences of mean lightness, mean
-    chroma, deviation of chroma, mean a and mean b, in units of Lab / 10; and the logarithm of the number of colours
+    chroma, deviation of chroma, mean a and mean b, in units of Lab / 10; and the logarithm of the number of colors
     in use, exp of the entropy over cells of 12 units.
 
     Args:
@@ -163,7 +170,7 @@ def face_style_features(photo: RgbImage, picture: RgbImage) -> np.ndarray:
     )
 
 
-def _drawing(crop: RgbImage) -> np.ndarray:
+def _drawing(crop: RgbImage) -> NDArray[Any]:
     lab = cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     light = lab[..., 0]
     chroma = np.hypot(lab[..., 1], lab[..., 2])
@@ -200,14 +207,14 @@ class StyleStatistics:
     right pictures passes it. `other_styles_rejected` is the share of each other style's right pictures that they reject.
     """
 
-    mean: np.ndarray
-    precision: np.ndarray
+    mean: NDArray[Any]
+    precision: NDArray[Any]
     limit: float
     least: float = 0.0
     other_styles_rejected: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, features: np.ndarray, limit: float = np.inf, least: float = 0.0) -> StyleStatistics:
+    def of(cls, features: NDArray[Any], limit: float = np.inf, least: float = 0.0) -> StyleStatistics:
         """Statistics of (N, F) pictures; the covariance is shrunk towards its diagonal."""
         covariance = np.atleast_2d(np.cov(features.T))
         diagonal = np.diag(np.diag(covariance)) + 1e-4 * np.eye(len(covariance))
@@ -215,7 +222,7 @@ class StyleStatistics:
         return cls(mean=features.mean(0), precision=np.linalg.inv(covariance), limit=limit, least=least)
 
 
-def style_distance(features: np.ndarray, statistics: StyleStatistics) -> float:
+def style_distance(features: NDArray[Any], statistics: StyleStatistics) -> float:
     """How far a face is from how the style is drawn, in deviations: about 1 is usual, 0 is the mean face.
 
     The Mahalanobis distance of `face_style_features`, divided by the root of their number.
@@ -237,7 +244,7 @@ def format_confusable(weak: Mapping[str, float]) -> str:
     return ", ".join(f"{1 - share:.0%} of {other}" for other, share in weak.items()) + " portraits"
 
 
-def leave_one_person_out_distances(features: np.ndarray, people: Sequence[int]) -> np.ndarray:
+def leave_one_person_out_distances(features: NDArray[Any], people: Sequence[int]) -> NDArray[Any]:
     """(N,) distance of each picture from the statistics of all other people's pictures."""
     owners = np.asarray(people)
     distances = []
@@ -250,14 +257,14 @@ def leave_one_person_out_distances(features: np.ndarray, people: Sequence[int]) 
 def burned_share(photo: RgbImage, picture: RgbImage) -> float:
     """The share of the picture's pixels, in [0, 1], that are burned out and were not so in the photo.
 
-    Burned is: white or black in all channels (above 253, below 2), or a fully saturated colour (one
+    Burned is: white or black in all channels (above 253, below 2), or a fully saturated color (one
     channel above 250 while another is below 5). Paper and ink of a style are not that extreme.
     """
 
-    def extreme(image: RgbImage) -> np.ndarray:
+    def extreme(image: RgbImage) -> NDArray[np.bool_]:
         low = image.min(-1)
         high = image.max(-1)
-        return (low > 253) | (high < 2) | ((high > 250) & (low < 5))
+        return np.asarray((low > 253) | (high < 2) | ((high > 250) & (low < 5)))
 
     return float((extreme(picture) & ~extreme(photo)).mean())
 
@@ -282,7 +289,7 @@ def edge_agreement(photo: RgbImage, picture: RgbImage, side: int = 96) -> float:
     if photo.shape != picture.shape:
         raise ShapeError(f"pictures differ: {photo.shape} and {picture.shape}")
 
-    def edges(image: RgbImage) -> np.ndarray:
+    def edges(image: RgbImage) -> NDArray[Any]:
         small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
         light = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)[..., 0]
         size = np.hypot(cv2.Sobel(light, cv2.CV_32F, 1, 0), cv2.Sobel(light, cv2.CV_32F, 0, 1))
@@ -313,7 +320,7 @@ def color_distance(photo: RgbImage, picture: RgbImage) -> float:
     return float(np.linalg.norm(a - b, axis=-1).mean())
 
 
-def psnr_inside(photo: RgbImage, picture: RgbImage, mask: np.ndarray) -> float:
+def psnr_inside(photo: RgbImage, picture: RgbImage, mask: NDArray[Any]) -> float:
     """Peak signal-to-noise ratio where `mask` is True, dB; 100 when not a pixel differs.
 
     Args:

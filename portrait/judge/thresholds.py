@@ -99,9 +99,10 @@ def calibration_table(recipe: str, file: Path | None = None) -> dict[str, Any] |
     if file is None:
         return _table(recipe)
     try:
-        return json.loads(file.read_text("utf-8"))
+        table: dict[str, Any] = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"cannot read thresholds {file}: {error}") from None
+    return table
 
 
 def thresholds_for(
@@ -185,4 +186,6 @@ def _select(
 @cache
 def photo_thresholds() -> dict[str, Any]:
     """Photo-to-photo thresholds, for `portrait compare` alone: recogniser -> value, FAR and counts."""
-    return json.loads((resources.files("portrait.recipes") / "photo.thresholds.json").read_text("utf-8"))
+    text = (resources.files("portrait.recipes") / "photo.thresholds.json").read_text("utf-8")
+    table: dict[str, Any] = json.loads(text)
+    return table

@@ -56,7 +56,7 @@ class AttemptLoop:
         analyzer: Detects faces; its embedding conditions the generator and is the first judge.
         recognisers: Further judges, each of which must accept as well; at least one, unless no recogniser
             conditions the pictures.
-        conditioner: The recogniser that conditions the generator, where that is not the analyzer's.
+        conditioning_recogniser: The recogniser that conditions the generator, where that is not the analyzer's.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class AttemptLoop:
         generator: PortraitGenerator,
         analyzer: FaceAnalyzer,
         recognisers: Sequence[Recogniser],
-        conditioner: ConditioningRecogniser | None = None,
+        conditioning_recogniser: ConditioningRecogniser | None = None,
     ) -> None:
         if not recognisers and recipe.recogniser:
             raise SettingsError("the conditioning recogniser may not be the only judge: give a second one")
@@ -73,7 +73,7 @@ class AttemptLoop:
         self.generator = generator
         self.analyzer = analyzer
         self.judges = Judges(analyzer, tuple(recognisers))
-        self.conditioner = conditioner
+        self.conditioning_recogniser = conditioning_recogniser
         self.digests: dict[str, str] = dict(generator.digests) | self.judges.digests
         self._like_embeddings: dict[str, Embedding] = {}
         self._last_kept: tuple[object, Kept] | None = None
@@ -116,11 +116,13 @@ class AttemptLoop:
 
         analyzer: FaceAnalyzer = DlibAnalyzer() if commercial else InsightFaceAnalyzer(threads=threads or None)
         recognisers: list[Recogniser] = [] if commercial else [DlibRecogniser()]
-        conditioner = None
+        conditioning_recogniser = None
         if recipe.recogniser_file is not None:
-            conditioner = ConditioningRecogniser(recipe.recogniser_file, recipe.embedding, threads=threads or None)
+            conditioning_recogniser = ConditioningRecogniser(
+                recipe.recogniser_file, recipe.embedding, threads=threads or None
+            )
         generator = DiffusionGenerator(recipe, threads=threads or None, device=device, tier=memory)
-        return cls(recipe, generator, analyzer, recognisers, conditioner)
+        return cls(recipe, generator, analyzer, recognisers, conditioning_recogniser)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> AttemptLoop:
@@ -179,8 +181,8 @@ class AttemptLoop:
                 match = choose_faces(reference.pixels, str(reference.path), FaceChoice("like"), self.analyzer, person)
                 views.append((reference.pixels, match[0][1]))
         identity = self.judges.identify(views) if references or alone is None else alone
-        if self.conditioner is not None:
-            identity = replace(identity, conditioning=self.conditioner.embed(views))
+        if self.conditioning_recogniser is not None:
+            identity = replace(identity, conditioning=self.conditioning_recogniser.embed(views))
         return identity
 
     def _like_embedding(self, path: str) -> Embedding:
@@ -482,7 +484,7 @@ class AttemptLoop:
         return self.recipe.with_enough_steps(self.recipe.knobs_at(self.curves(style, curves).position(balance, limit)))
 
     def conditioning_embedding(self, identity: Identity) -> Embedding:
-        """What the generator is fed of an identity: the conditioner's embedding, or the analyzer's without one."""
+        """What the generator is fed of an identity: the conditioning recogniser's embedding, or the analyzer's without one."""
         if identity.conditioning is not None:
             return identity.conditioning
         return identity.embeddings[self.analyzer.name]
