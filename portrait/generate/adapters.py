@@ -85,10 +85,10 @@ def load_adapter(pipe: Any, path: Path, kind: str, lora_weight: float = 1.0, cli
         )
         projection = pipe.unet.encoder_hid_proj.image_projection_layers[0]
         _check_kind(path, projection, kind, clip_width)
-        inside = FACEID_LORA in {name for names in pipe.get_list_adapters().values() for name in names}
-        if inside:
-            pipe.set_adapters([FACEID_LORA], [lora_weight])
-        return {FACEID_LORA: lora_weight} if inside else {}
+        if FACEID_LORA not in _loaded_loras(pipe):
+            return {}
+        pipe.set_adapters([FACEID_LORA], [lora_weight])
+        return {FACEID_LORA: lora_weight}
     except (WeightsError, MemoryLimitError):
         _unload(pipe)
         raise
@@ -116,25 +116,20 @@ def as_safetensors(path: Path) -> Path:
         if json.loads(note.read_text("utf-8"))["sha256"] == sha256_of(target):
             return target
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        flat = {f"{top}.{key}": value.contiguous().clone() for top, t in state.items() for key, value in t.items()}
-    except Exception as error:  # pickle, zipfile and torch each raise their own
-        memory.raise_if_oom(error, path.name)
-        raise WeightsCorruptError(f"{path} is not an adapter of plain tensors: {one_line(error)}") from None
+        pass  # there is no copy, or it is not whole
+    tensors = _read_pickle(path)
     staging = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, staging = tempfile.mkstemp(prefix=f".{path.stem}-", dir=target.parent)
         os.close(handle)
-        save_file(flat, staging)
+        save_file(tensors, staging)
         os.replace(staging, target)
         note.write_text(json.dumps({"sha256": sha256_of(target), "from": path.name}), "utf-8")
     except (OSError, SafetensorError) as error:
         if staging is not None:
             Path(staging).unlink(missing_ok=True)
-        size = sum(tensor.nbytes for tensor in flat.values()) / 2**30
+        size = sum(tensor.nbytes for tensor in tensors.values()) / 2**30
         raise WeightsError(
             f"cannot keep {path.name} as safetensors in {target.parent} ({size:.1f} GiB): {one_line(error)}; "
             "free some space, or set PORTRAIT_CACHE to another disk"
@@ -142,37 +137,67 @@ def as_safetensors(path: Path) -> Path:
     return target
 
 
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    """The tensors of an adapter's pickle, named as in a `.safetensors` file: TABLE.KEY."""
+    try:
+        tables = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = {}
+        for table, entries in tables.items():
+            for key, tensor in entries.items():
+                tensors[f"{table}.{key}"] = tensor.contiguous().clone()
+    except Exception as error:  # pickle, zipfile and torch each raise their own
+        memory.raise_if_oom(error, path.name)
+        raise WeightsCorruptError(f"{path} is not an adapter of plain tensors: {one_line(error)}") from None
+    return tensors
+
+
 def _check_width(path: Path, safe: Path, wanted: int) -> None:
     """Raises WeightsCorruptError if the file's header says that it was made for another cross-attention width."""
     with safe_open(safe, "pt") as file:
         names = set(file.keys())
         for name in ("image_proj.norm.weight", "image_proj.norm_out.weight"):
-            if name in names and (width := int(file.get_slice(name).get_shape()[0])) != wanted:
+            if name not in names:
+                continue
+            width = int(file.get_slice(name).get_shape()[0])
+            if width != wanted:
                 raise WeightsCorruptError(
                     f"{path} is made for a cross-attention width of {width}, the model has {wanted}"
                 )
 
 
 def _check_kind(path: Path, projection: Any, kind: str, clip_width: int) -> None:
-    name = type(projection).__name__
+    """Check that the projection which diffusers made of the file is that of the kind, for these embeddings.
+
+    diffusers cannot tell PlusV2 from Plus, so what makes it PlusV2 is set here.
+    """
     if not isinstance(projection, _PROJECTIONS[kind]):
         what = "a plain FaceID adapter" if kind == "faceid" else f"an {_TITLES[kind]}"
-        raise WeightsCorruptError(f"{path} is a {name}, not {what}")
-    ids = {
-        "faceid": lambda: projection.ff.net[0].proj.in_features,
-        "faceid-plusv2": lambda: projection.proj.net[0].proj.in_features,
-        "instantid": lambda: projection.proj_in.in_features,
-    }
-    if kind in ids and (width := ids[kind]()) != EMBEDDING:
-        raise WeightsCorruptError(f"{path} takes identities of {width} numbers, the recogniser gives {EMBEDDING}")
-    if (
-        kind in ("faceid-plusv2", "plus-face")
-        and clip_width
-        and (width := projection.proj_in.in_features) != clip_width
-    ):
-        raise WeightsCorruptError(f"{path} is made for an image encoder of width {width}, this one has {clip_width}")
+        raise WeightsCorruptError(f"{path} is a {type(projection).__name__}, not {what}")
+    identity_width = _identity_width(projection, kind)
+    if identity_width != EMBEDDING:
+        raise WeightsCorruptError(
+            f"{path} takes identities of {identity_width} numbers, the recogniser gives {EMBEDDING}"
+        )
+    if kind in ("faceid-plusv2", "plus-face") and clip_width:
+        width = projection.proj_in.in_features
+        if width != clip_width:
+            raise WeightsCorruptError(
+                f"{path} is made for an image encoder of width {width}, this one has {clip_width}"
+            )
     if kind == "faceid-plusv2":
-        projection.shortcut, projection.shortcut_scale = True, 1.0  # PlusV2 and Plus have the same keys
+        projection.shortcut = True
+        projection.shortcut_scale = 1.0
+
+
+def _identity_width(projection: Any, kind: str) -> int:
+    """How many numbers of an identity the projection takes; `EMBEDDING` for plus-face, which takes none."""
+    if kind == "faceid":
+        return int(projection.ff.net[0].proj.in_features)
+    if kind == "faceid-plusv2":
+        return int(projection.proj.net[0].proj.in_features)
+    if kind == "instantid":
+        return int(projection.proj_in.in_features)
+    return EMBEDDING
 
 
 def load_loras(pipe: Any, files: Sequence[tuple[Path, float]], active: Mapping[str, float]) -> dict[str, float]:
@@ -200,12 +225,17 @@ def load_loras(pipe: Any, files: Sequence[tuple[Path, float]], active: Mapping[s
         except Exception as error:  # diffusers and peft raise many kinds here
             memory.raise_if_oom(error, path.name)
             raise WeightsCorruptError(f"{path} is not a LoRA for this model: {one_line(error, 200)}") from error
-        if name not in {n for names in pipe.get_list_adapters().values() for n in names}:
+        if name not in _loaded_loras(pipe):
             raise WeightsCorruptError(f"{path} changes nothing in this model; is it a LoRA for another one?")
         weights[name] = weight
     if weights:
         pipe.set_adapters(list(weights), list(weights.values()))
     return weights
+
+
+def _loaded_loras(pipe: Any) -> set[str]:
+    """Names of the LoRAs in any part of the pipeline."""
+    return {name for names in pipe.get_list_adapters().values() for name in names}
 
 
 def _unload(pipe: Any) -> None:
@@ -240,16 +270,18 @@ def adapter_inputs(
     Returns:
         The tensor for `ip_adapter_image_embeds`, and the one for the projection's `clip_embeds` or None.
     """
-    seen = None
+    clip_embeds = None
     if clip is not None:
         halves = [clip[0], clip[1]] if guided else [clip[1]]
-        seen = torch.cat([half[None, None].expand(count, -1, -1, -1) for half in halves])
+        clip_embeds = torch.cat([half[None, None].expand(count, -1, -1, -1) for half in halves])
     if kind == "plus-face":
-        if seen is None:
+        if clip_embeds is None:
             raise ValueError("plus-face needs the image encoder's view of the face")
-        return seen, None
+        return clip_embeds, None
     (identity,) = identity_embeds(embedding, count, guided)
-    return (identity[:, :, None] if kind == "instantid" else identity), seen
+    if kind == "instantid":
+        identity = identity[:, :, None]
+    return identity, clip_embeds
 
 
 @contextmanager
@@ -258,22 +290,22 @@ def identity_adapter(pipe: Any, scale: float, loras: Mapping[str, float] | None 
 
     `loras` are all that are active, by name with their weights; those that are not the adapter's own stay on.
     """
-    processors = [p for p in pipe.unet.attn_processors.values() if hasattr(p, "scale")]
-    before = [list(p.scale) for p in processors]
+    processors = [processor for processor in pipe.unet.attn_processors.values() if hasattr(processor, "scale")]
+    scales = [list(processor.scale) for processor in processors]
     others = {name: weight for name, weight in (loras or {}).items() if name != FACEID_LORA}
-    own = bool(pipe.get_list_adapters()) if loras is None else FACEID_LORA in loras
-    silent = scale == 0 and own  # a FaceID LoRA would stay on at scale 0
+    has_lora = bool(pipe.get_list_adapters()) if loras is None else FACEID_LORA in loras
+    must_mute = scale == 0 and has_lora  # a FaceID LoRA would stay on at scale 0
     pipe.set_ip_adapter_scale(scale)
-    if silent and others:
+    if must_mute and others:
         pipe.set_adapters(list(others), list(others.values()))
-    elif silent:
+    elif must_mute:
         pipe.disable_lora()
     try:
         yield pipe
     finally:
-        if silent and others and loras:
+        if must_mute and others and loras:
             pipe.set_adapters(list(loras), list(loras.values()))
-        elif silent:
+        elif must_mute:
             pipe.enable_lora()
-        for processor, old in zip(processors, before, strict=True):
-            processor.scale = old
+        for processor, scale_before in zip(processors, scales, strict=True):
+            processor.scale = scale_before

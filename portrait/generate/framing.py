@@ -1,4 +1,4 @@
-"""Frame the photo as a portrait around the face, and set a stylized frame back into the photo."""
+"""Frame the photo as a portrait around the face, and paste a stylized frame back into the photo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portrait.images import resized
 from portrait.records import Face, RgbImage
 
 FRAMES = {"head": 0.62, "bust": 0.42, "full": 0.42}
-"""Face height over the side of the square; `full` is a bust that is set back into the whole photo."""
+"""Face height over the side of the square; `full` is a bust that is pasted back into the whole photo."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -22,19 +22,23 @@ def clean_estimates(pipe: Any) -> Iterator[Estimates]:
 
     DDIM, Euler and LCM return the estimate beside the next sample; DPM++ keeps it as its newest model output.
     """
-    found, scheduler = Estimates(), pipe.scheduler
+    estimates = Estimates()
+    scheduler = pipe.scheduler
     step = scheduler.step
 
     @functools.wraps(step)  # pipelines read the signature to know whether `step` takes eta and generator
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    def watched_step(*args: Any, **kwargs: Any) -> Any:
         result = step(*args, **kwargs)
         values = result if isinstance(result, tuple) else tuple(result.values())
-        outputs = getattr(scheduler, "model_outputs", None)
-        found.latest = values[1] if len(values) > 1 else outputs[-1] if outputs else None
+        model_outputs = getattr(scheduler, "model_outputs", None)
+        if len(values) > 1:
+            estimates.latest = values[1]
+        else:
+            estimates.latest = model_outputs[-1] if model_outputs else None
         return result
 
-    scheduler.step = watched
+    scheduler.step = watched_step
     try:
-        yield found
+        yield estimates
     finally:
         del scheduler.step  # the instance's own; the class's comes back

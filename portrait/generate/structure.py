@@ -22,7 +22,7 @@ from portrait.generate.autoencoder import PatchAutoencoder
 
 
 def noise_augment(source: Tensor, level: Tensor | float, noise: Tensor) -> Tensor:
-    """Cover unit-variance source latents with noise, keeping the variance at one.
+    """Mix noise into unit-variance source latents, keeping the variance at one.
 
     Args:
         source: (B, C, h, w) scaled latents of the photo.
@@ -52,7 +52,7 @@ def _alphas_cumprod() -> Tensor:
 class SourceUNet(UNet2DConditionModel):
     """A v-prediction UNet that sees source latents, and learns only what their statistics do not tell.
 
-    Let x0 be the wanted latents and y the covered source, y = L z + sqrt(1 - L^2) n with signal level L.
+    Let x0 be the wanted latents and y the noisy source, y = L z + sqrt(1 - L^2) n with signal level L.
     If z has variance `source_variance` and x0 - z has `change_variance`, buffers per channel, then x0
     given y is normal with a known mean m and variance R^2, and so is v given the noisy latents x. The
     network's output, scaled to the deviation that is left, is added to that closed form: an untrained
@@ -83,15 +83,16 @@ class SourceUNet(UNet2DConditionModel):
         y = self.source.to(sample).repeat(copies, 1, 1, 1)
         level = self.level.to(sample).expand(-1, 1, *sample.shape[2:]).repeat(copies, 1, 1, 1)
         alpha = _alphas_cumprod().to(sample)[timestep.long()].view(-1, 1, 1, 1)
-        a, s = alpha.sqrt(), (1 - alpha).sqrt()
-        seen = level.square() * self.source_variance + 1 - level.square()
-        mean = level * self.source_variance / seen * y
-        variance = (1 - level.square()) * self.source_variance / seen + self.change_variance
+        a = alpha.sqrt()
+        s = (1 - alpha).sqrt()
+        y_variance = level.square() * self.source_variance + 1 - level.square()
+        mean = level * self.source_variance / y_variance * y
+        variance = (1 - level.square()) * self.source_variance / y_variance + self.change_variance
         total = a.square() * variance + s.square()
-        known = a * s * (1 - variance) / total * (sample - a * mean) - s * mean
+        expected_v = a * s * (1 - variance) / total * (sample - a * mean) - s * mean
         inputs = torch.cat([sample, y, level], 1).contiguous(memory_format=torch.channels_last)
         rest = super().forward(inputs, timestep, *args, return_dict=False, **kwargs)[0]
-        v = known + (variance / total).sqrt() * rest
+        v = expected_v + (variance / total).sqrt() * rest
         return UNet2DConditionOutput(sample=v) if return_dict else (v,)
 
 
@@ -101,7 +102,7 @@ def condition_on_source(
 ) -> Iterator[None]:
     """Let the pipeline's unet and decoder see the photo at a signal level; afterwards they are as they were.
 
-    Each picture's generator draws the noise that covers its source, so a picture does not depend on
+    Each picture's generator draws the noise that is mixed into its source, so a picture does not depend on
     the batch it was made in. Parts that take no source are left alone.
 
     Args:
@@ -115,13 +116,16 @@ def condition_on_source(
         noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(latents)
         pipe.unet.source = noise_augment(latents, level, noise)
         pipe.unet.level = torch.full((len(latents), 1, 1, 1), level)
-    detail = max(0.0, 2 * level - 1)  # gone at half level: clean detail must not shine through covered latents
+    detail = max(0.0, 2 * level - 1)  # none at half level: clean detail must not shine through noisy latents
     if isinstance(pipe.vae, PatchAutoencoder) and detail > 0:
-        pipe.vae.source, pipe.vae.source_level = picture, detail
+        pipe.vae.source = picture
+        pipe.vae.source_level = detail
     try:
         yield
     finally:
         if isinstance(pipe.unet, SourceUNet):
-            pipe.unet.source = pipe.unet.level = None
+            pipe.unet.source = None
+            pipe.unet.level = None
         if isinstance(pipe.vae, PatchAutoencoder):
-            pipe.vae.source, pipe.vae.source_level = None, 1.0
+            pipe.vae.source = None
+            pipe.vae.source_level = 1.0
