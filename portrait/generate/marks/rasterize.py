@@ -6,6 +6,7 @@ The maps say what lies where; the seed says where each single mark falls. Everyt
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from portrait.generate.marks.fields import Field, follow, grain_noise, smooth_noise, streak_tile
-from portrait.generate.marks.layout import FULL_SIZE, NEGLIGIBLE, Marks
+from portrait.generate.marks.layout import FULL_SIZE, LAYERS, NEGLIGIBLE, Marks
 
 Canvas = NDArray[np.floating[Any]]  # (S, S, 3) RGB in [0, 1]
 
@@ -70,26 +71,10 @@ class Sheet:
 def draw(marks: Marks, size: int, seed: int) -> Canvas:
     """The picture, (size, size, 3) float32 RGB in [0, 1]."""
     sheet = Sheet(marks, size, seed)
-    if sheet.used("shape"):
-        draw_glazes(sheet)
-    if sheet.used("facet"):
-        draw_facets(sheet)
-    if sheet.used("stroke"):
-        draw_strokes(sheet)
-    if sheet.used("grain"):
-        draw_grain(sheet)
-    if sheet.used("hatch"):
-        draw_hatching(sheet)
-    if sheet.used("groove"):
-        draw_grooves(sheet)
-    if sheet.used("dot"):
-        draw_dots(sheet)
-    if sheet.used("line"):
-        draw_lines(sheet)
-    if sheet.used("light"):
-        draw_lights(sheet)
-    if marks.value("splash") > NEGLIGIBLE:
-        draw_splashes(sheet)
+    for layer in LAYERS:
+        if sheet.used(layer):
+            DRAWERS[layer](sheet)
+    draw_splashes(sheet)
     finish(sheet)
     return np.clip(sheet.canvas, 0, 1)
 
@@ -415,6 +400,8 @@ def draw_lights(sheet: Sheet) -> None:
 
 def draw_splashes(sheet: Sheet) -> None:
     """A few drops beside the figure, in its colors."""
+    if sheet.marks.value("splash") <= NEGLIGIBLE:
+        return
     rng = sheet.rng("splashes")
     color = sheet.marks["glaze"][:3].reshape(3, -1)
     cells = sheet.marks["detail"].shape[-1]
@@ -446,3 +433,17 @@ def finish(sheet: Sheet) -> None:
     tooth = marks.value("tooth")
     if tooth > 0:
         sheet.canvas = sheet.canvas * (1 - 0.05 * tooth * (0.5 + 0.5 * np.tanh(sheet.grain)))[..., None]
+
+
+DRAWERS: dict[str, Callable[[Sheet], None]] = {
+    "shape": draw_glazes,
+    "facet": draw_facets,
+    "stroke": draw_strokes,
+    "grain": draw_grain,
+    "hatch": draw_hatching,
+    "groove": draw_grooves,
+    "dot": draw_dots,
+    "line": draw_lines,
+    "light": draw_lights,
+}
+"""What draws each layer of `LAYERS`."""
