@@ -28,8 +28,10 @@ LOADING = ("recipe", "threads", "device", "memory", "base", "lora", "commercial"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Result:
-    """One portrait. `image` is the accepted picture, or the rejected one that came closest: see `accepted`; it is RGBA
-    where a transparent background was asked for, else RGB.
+    """One portrait.
+
+    `image` is the accepted picture, or the rejected one that came closest: see `accepted`. It is RGBA where a
+    transparent background was asked for, else RGB.
 
     `before` is the photo in the same frame, `record` what the command line writes beside a picture.
     """

@@ -76,8 +76,11 @@ def bootstrap_ratio(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A mean difference with its simultaneous interval. `detectable` is the smallest true difference that a sample like
-    this one would have told from none with a probability of 80 %."""
+    """A mean difference with its simultaneous interval.
+
+    `detectable` is the smallest true difference that a sample like this one would have told from none with a
+    probability of 80 %.
+    """
 
     mean: float
     low: float

@@ -73,8 +73,9 @@ def _directions(reasons: Sequence[str]) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Outlook:
-    """What is expected of K knobs: the chance to pass (K,), the mean style (K,), `draws` of the outputs (K, DRAWS, m)
-    and which of them pass (K, DRAWS).
+    """What is expected of K knobs.
+
+    `chance` to pass (K,), mean `style` (K,), `draws` of the outputs (K, DRAWS, m), and which of them `passed` (K, DRAWS).
     """
 
     chance: np.ndarray

@@ -271,4 +271,5 @@ def as_table(curves: Curves) -> dict[str, Any]:
 
 
 def base_table(base: Knobs) -> dict[str, Any]:
+    """The knobs as a table of a curves file."""
     return asdict(base)

@@ -391,6 +391,7 @@ def report_html(page: str, run: str) -> str:
 
 
 def notice(text: str) -> str:
+    """A quiet sentence between the controls."""
     return f'<p class="note">{escape(text)}</p>'
 
 
