@@ -841,7 +841,6 @@ def test_a_photo_is_forgotten_also_when_its_visitor_leaves_while_it_is_worked_on
 
 
 def test_callers_without_a_name_share_no_session(tmp_path: Path) -> None:
-
     here = registry.Sessions(tmp_path, "oil", lambda: None)
     nameless = SimpleNamespace(session_hash=None)
     assert here.get(nameless) is not here.get(nameless)  # type: ignore[arg-type]

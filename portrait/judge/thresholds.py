@@ -144,8 +144,8 @@ def _select(
             f"the thresholds of {recipe} were calibrated for other weights; run portrait calibrate, or name --thresholds"
         )
     if style not in table["styles"]:
-        known = ", ".join(table["styles"])
-        raise SettingsError(f"no thresholds are calibrated for {recipe} / {style}; calibrated styles: {known}")
+        calibrated = ", ".join(table["styles"])
+        raise SettingsError(f"no thresholds are calibrated for {recipe} / {style}; calibrated styles: {calibrated}")
     entry = table["styles"][style]
     values = {}
     for name, recogniser in entry["recognisers"].items():

@@ -497,9 +497,9 @@ class AttemptLoop:
         """Let go of what is remembered of photos between calls: embeddings of `like:FILE`, pixels that stay."""
         self._like_embeddings.clear()
         self._last_kept = self._last_backdrop = None
-        forget = getattr(self.generator, "clear_cache", None)
-        if forget is not None:
-            forget()
+        clear_cache = getattr(self.generator, "clear_cache", None)
+        if clear_cache is not None:
+            clear_cache()
 
 
 def best_candidate(candidates: Sequence[Candidate]) -> int:
