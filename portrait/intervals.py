@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from portrait.errors import TooFewPairsError
 
@@ -78,76 +79,209 @@ def bootstrap_ratio(
 class Difference:
     """A mean difference with its simultaneous interval.
 
-    `detectable` is the smallest true difference that a sample like this one would have told from none with a
-    probability of 80 %.
+    `error` is the standard error, `detectable` the smallest true difference that a sample like this one would have told
+    from none with a probability of 80 %.
     """
 
     mean: float
     low: float
     high: float
     people: int
+    error: float
     detectable: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SimultaneousDifferences:
+    """Mean differences whose intervals hold all at once.
+
+    `tail` is the probability that each interval alone misses its mean, `correlation` (columns, columns) that of the
+    people's differences, shrunken.
+    """
+
+    columns: list[Difference]
+    tail: float
+    correlation: NDArray[np.float64]
+
+    def people_for_stability(
+        self, tolerances: Sequence[float], asked: Sequence[int], power: float = 0.8, seed: int = 0
+    ) -> int:
+        """How many people would show with probability `power` that nothing moved, if truly nothing did.
+
+        That is: every interval of the columns that are asked lies within its tolerance. Spreads and correlations are
+        taken from this sample; that they are estimated anew from the people of the next one is counted in.
+
+        Args:
+            tolerances: Of each column, above 0.
+            asked: Which columns must be shown to be stable together.
+            power: In (0, 1).
+            seed: Of the draws.
+        """
+        from scipy.stats import t as student
+
+        chosen = [c for c in asked if self.columns[c].error > _NO_SPREAD]
+        if not chosen:
+            return max((self.columns[c].people for c in asked), default=0)
+        spread = np.array([self.columns[c].error * np.sqrt(self.columns[c].people) for c in chosen])
+        tolerance = np.array([tolerances[c] for c in chosen])
+        share = np.array([self.columns[c].people for c in chosen]) / max(self.columns[c].people for c in asked)
+        rng = np.random.default_rng(seed)
+        normal = rng.normal(size=(_POWER_DRAWS, len(chosen))) @ _root(self.correlation[np.ix_(chosen, chosen)]).T
+        uniform = rng.uniform(size=normal.shape)
+
+        def shown(people: int) -> float:
+            n = np.maximum(people * share, 2.0)
+            error = spread / np.sqrt(n)
+            critical = student.isf(self.tail / 2, n - 1)
+            half = critical * error * _chi(uniform, n - 1)
+            return float((np.abs(normal) * error + half < tolerance).all(1).mean())
+
+        return smallest_number(lambda people: shown(people) >= power, least=3)
+
+
+_NO_SPREAD = 1e-12
+_POWER_DRAWS = 4000
+
+
+def smallest_number(holds: Callable[[int], bool], least: int, most: int = 10_000_000) -> int:
+    """The smallest number from `least` on at which `holds`, which once true stays true; `most` if none does."""
+    above = least
+    while above < most and not holds(above):
+        above *= 2
+    above, below = min(above, most), max(least, above // 2)
+    while below < above:
+        middle = (below + above) // 2
+        if holds(middle):
+            above = middle
+        else:
+            below = middle + 1
+    return above
+
+
+def _chi(uniform: NDArray[np.float64], freedom: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Draws of an estimated over a true standard deviation, by Wilson and Hilferty's cube."""
+    from scipy.stats import norm
+
+    spread = 2 / (9 * freedom)
+    cube = np.maximum(1 - spread + norm.ppf(uniform) * np.sqrt(spread), 0.0)
+    return np.asarray(cube**1.5)
+
+
 def simultaneous_differences(
-    differences: np.ndarray, binary: np.ndarray, rounds: int = 4000, seed: int = 0, level: float = 0.95
-) -> list[Difference]:
+    differences: NDArray[np.float64],
+    steps: NDArray[np.float64],
+    rounds: int = 4000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> SimultaneousDifferences:
     """Intervals of many mean differences over the same people, all of which hold at once with probability `level`.
 
-    People are drawn with replacement, with all their differences. The largest standardised deviation over the columns
-    says how far a mean may stray anywhere (max-t); so looking at many styles and measures does not make false alarms
-    more frequent, and what they share is not paid for twice. That quantile is carried from the normal to Student's
-    distribution, since the spread is itself known from few people only. Differences of two runs of one kind are
-    symmetric around 0, also where the measure itself is skewed; for strongly skewed columns the coverage is lower.
+    Each interval is Student's, at a level that makes all of them hold together. To find it, samples of as many people are
+    drawn from a normal distribution with the correlations of this one, and in each draw every mean is divided by the
+    spread that is estimated anew from that draw (studentized max-t). So looking at many styles and measures does not
+    make false alarms more frequent, and what they share is not paid for twice. Few people say little about correlations:
+    these are shrunk towards none by what they would be by chance.
+
+    Differences of two runs of one kind are symmetric around 0, also where the measure itself is skewed. For differences
+    that are skewed themselves the coverage is lower.
 
     Args:
         differences: (people, columns), current minus baseline; NaN where a person has no pair.
-        binary: (columns,) True where the differences are of yes and no. A pair of opposite differences is added there,
-            so that no change among few people is not taken for certainty.
-        rounds: Bootstrap rounds.
-        seed: Of the bootstrap.
+        steps: (columns,) the least by which a person's value of yes and no can change: 1, or 1 over the number of their
+            pictures where it is a mean; 0 for other measures. A pair of such opposite differences is added, so that no
+            change among few people is not taken for certainty, and the interval stays within -1 and 1.
+        rounds: Draws.
+        seed: Of the draws.
         level: Joint coverage.
 
     Raises:
         TooFewPairsError: a column has fewer than two people.
 
     Reference:
-        Westfall & Young 1993; Hothorn, Bretz & Westfall 2008 (max-t). Pairs added: Bonett & Price 2012, "Adjusted Wald
-        confidence interval for a difference of binomial proportions based on paired data".
+        Westfall & Young 1993; Hothorn, Bretz & Westfall 2008 (max-t); Schaefer & Strimmer 2005 (shrinkage). Pairs added:
+        Bonett & Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions based on paired
+        data".
     """
-    from scipy.stats import norm
     from scipy.stats import t as student
 
-    here = ~np.isnan(differences)
-    people = here.sum(0)
+    is_present = ~np.isnan(differences)
+    people = is_present.sum(0)
     if not people.size or people.min() < 2:
         raise TooFewPairsError("a difference needs at least two people that are in both runs")
-    filled = np.where(here, differences, 0.0)
-    mean = filled.sum(0) / people
-    spread = np.sqrt(np.maximum((filled * filled).sum(0) / people - mean * mean, 0.0))
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(filled), np.full(len(filled), 1 / len(filled)), size=rounds).astype(np.float64)
-    means = weights @ filled / np.maximum(weights @ here, 1e-12)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        strayed = np.where(spread > 1e-12, np.abs(means - mean) * np.sqrt(people) / spread, 0.0)
-    joint = max(float(np.quantile(strayed.max(1), level)), float(norm.ppf((1 + level) / 2)))
-    found = []
+    mean = np.where(is_present, differences, 0.0).sum(0) / people
+    residuals = np.where(is_present, differences - mean, 0.0)
+    correlation = _shrunken_correlation(residuals)
+    varies = np.flatnonzero((residuals**2).sum(0) > _NO_SPREAD)
+    tail = 1 - level
+    if varies.size:
+        smallest = _smallest_tails(
+            correlation[np.ix_(varies, varies)], is_present[:, varies], rounds, np.random.default_rng(seed)
+        )
+        tail = min(float(np.quantile(smallest, 1 - level)), 1 - level)
+    columns = []
     for c, n in enumerate(people):
-        middle, error = float(mean[c]), float(spread[c] / np.sqrt(n - 1))
-        if binary[c]:
-            own = np.concatenate([filled[here[:, c], c], [1.0, -1.0]])
-            middle, error = float(own.mean()), float(own.std(ddof=1) / np.sqrt(len(own)))
-        critical = float(student.isf(norm.sf(joint), n - 1))
-        found.append(
+        values = differences[is_present[:, c], c]
+        if steps[c]:
+            values = np.concatenate([values, [steps[c], -steps[c]]])
+        middle, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+        critical = float(student.isf(tail / 2, n - 1))
+        bound = 1.0 if steps[c] else np.inf
+        columns.append(
             Difference(
                 mean=float(mean[c]),
-                low=middle - critical * error,
-                high=middle + critical * error,
+                low=max(middle - critical * error, -bound),
+                high=min(middle + critical * error, bound),
                 people=int(n),
+                error=error,
                 detectable=(critical + float(student.ppf(0.8, n - 1))) * error,
             )
         )
-    return found
+    return SimultaneousDifferences(columns=columns, tail=tail, correlation=correlation)
+
+
+def _shrunken_correlation(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(columns, columns); shrunk towards none by the variance of the estimates over their size."""
+    unit = residuals / np.maximum(np.linalg.norm(residuals, axis=0), _NO_SPREAD)
+    raw = unit.T @ unit
+    off_diagonal = raw[~np.eye(len(raw), dtype=bool)]
+    size = float((off_diagonal**2).sum())
+    variance = float(((1 - off_diagonal**2) ** 2).sum()) / (len(residuals) - 1)
+    shrinkage = min(1.0, variance / size) if size else 1.0
+    shrunken = (1 - shrinkage) * raw
+    np.fill_diagonal(shrunken, 1.0)
+    return np.asarray(shrunken)
+
+
+def _root(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
+    values, vectors = np.linalg.eigh(correlation)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+
+
+def _smallest_tails(
+    correlation: NDArray[np.float64], is_present: NDArray[np.bool_], rounds: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """(rounds,) in each draw of people without any difference, the smallest two-sided tail of a column's t.
+
+    Args:
+        correlation: (columns, columns).
+        is_present: (people, columns) bool; others are left out of the draws too.
+        rounds: Draws.
+        rng: What draws.
+    """
+    from scipy.stats import t as student
+
+    root = _root(correlation)
+    people = is_present.sum(0)
+    smallest = []
+    chunk = max(1, 20_000_000 // is_present.size)  # 160 MB
+    for start in range(0, rounds, chunk):
+        drawn = rng.normal(size=(min(chunk, rounds - start), *is_present.shape)) @ root.T
+        drawn *= is_present
+        means = drawn.sum(1) / people
+        variances = ((drawn**2).sum(1) / people - means**2) * people / (people - 1)
+        t = np.abs(means) * np.sqrt(people / np.maximum(variances, _NO_SPREAD))
+        smallest.append(2 * student.sf(t, people - 1).min(1))
+    return np.concatenate(smallest)
 
 
 def bootstrap_mean(

@@ -434,7 +434,8 @@ def test_a_plan_that_comes_back_has_its_own_pictures_again(tmp_path: Path) -> No
     assert len(pictures(tmp_path / "run")) == 12  # and nothing of B is left
 
 
-def test_a_photo_that_was_moved_is_still_known(tmp_path: Path) -> None:
+def test_a_photo_that_was_moved_is_still_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    separate(monkeypatch)
     plan = write_campaign(tmp_path, people=4)
     run(plan, tmp_path / "run")
     (tmp_path / "people").rename(tmp_path / "elsewhere")

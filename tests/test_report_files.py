@@ -138,6 +138,13 @@ def test_a_report_that_is_read_and_written_is_the_same_file(name: str) -> None:
     assert json.dumps(report.dump(), indent=1) + "\n" == text
 
 
+def test_people_who_look_alike_as_photos_are_no_impostors_of_each_other() -> None:
+    report = golden_report("report")
+    assert [pair.subjects for pair in report.duplicate_identities] == [("p11", "p12")]
+    pairs = {entry.style: entry.impostor_pairs for entry in report.verification}
+    assert pairs == {"oil": 13 * 12 - 2, "comic": 12 * 12 - 2}  # p03's comic picture failed
+
+
 def test_the_schema_in_docs_is_that_of_the_types_and_the_golden_reports_follow_it() -> None:
     """`make golden` writes it."""
     schema = json.loads((Path(__file__).parents[1] / "docs" / "drift.schema.json").read_text())

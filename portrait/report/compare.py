@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,8 +30,8 @@ impostor mean); of the accept rate, so much outright."""
 STYLE_TOLERANCE = 0.1
 """The same for style on the face: this share of the baseline's mean."""
 
-MIN_PEOPLE = 6
-"""With fewer people in both runs nothing is said."""
+MIN_PEOPLE = 7
+"""With fewer people in both runs nothing is said: their intervals hold less often than they promise (eval/intervals.py)."""
 
 _UNKNOWN_GAP = 0.5
 """Stands for the way from the person to a stranger where neither run knows it."""
@@ -69,6 +70,14 @@ class _Matched:
     @property
     def people(self) -> list[str]:
         return sorted({new.subject for _, new in self.pairs})
+
+    @property
+    def identical(self) -> bool:
+        """Whether every picture has the same scores in both runs."""
+        return all(
+            (old.delivered, old.selection_free, old.state) == (new.delivered, new.selection_free, new.state)
+            for old, new in self.pairs
+        )
 
     @property
     def judges(self) -> list[str]:
@@ -120,10 +129,11 @@ def compare(current: Run, baseline: Run) -> tuple[Comparison, Verdict]:
     enough = [c for c in range(len(all_columns)) if (~np.isnan(differences[:, c])).sum() >= 2]
     columns = [all_columns[c] for c in enough]
     alone = {str(column.style) for column in all_columns if column not in columns}
-    results = simultaneous_differences(
-        differences[:, enough], np.array([column.measure == "accepted" for column in columns])
-    )
-    rows = [_row(column, result) for column, result in zip(columns, results, strict=True)]
+    steps = np.array([_step(matched.pairs, column) for column in columns])
+    results = simultaneous_differences(differences[:, enough], steps)
+    rows = [_row(column, result) for column, result in zip(columns, results.columns, strict=True)]
+    asked = [c for c, column in enumerate(columns) if column.measure != "accepted"]
+    people_needed = results.people_for_stability([column.tolerance for column in columns], asked)
     gaps_in_evidence = [
         *_unsettled(current, baseline),
         *_not_compared(unpaired),
@@ -135,7 +145,10 @@ def compare(current: Run, baseline: Run) -> tuple[Comparison, Verdict]:
             if not gap
         ),
     ]
-    return _comparison(baseline, matched, unpaired, rows), _verdict(rows, len(people), gaps_in_evidence)
+    verdict = _verdict(rows, len(people), max(people_needed, len(people) + 1), gaps_in_evidence)
+    if verdict.verdict == "stable" and matched.identical:
+        verdict = verdict.model_copy(update={"why": f"all {len(matched.pairs)} pictures have the very same scores"})
+    return _comparison(baseline, matched, unpaired, rows), verdict
 
 
 def _match(current: Run, baseline: Run) -> _Matched:
@@ -281,6 +294,13 @@ def _differences(pairs: Iterable[Pair], people: Sequence[str], columns: Sequence
         return np.where(counts > 0, sums / counts, np.nan)
 
 
+def _step(pairs: Sequence[Pair], column: _Column) -> float:
+    """The least by which a person's share of accepted pictures changes; 0 for measures that are no share."""
+    if column.measure != "accepted":
+        return 0.0
+    return 1 / float(np.median(list(Counter(new.subject for _, new in pairs if column.includes(new)).values())))
+
+
 def _row(column: _Column, result: Difference) -> ComparisonRow:
     difference = round(result.mean, 5)
     interval = (round(result.low, 5), round(result.high, 5))
@@ -315,7 +335,9 @@ def row_verdict(difference: float, interval: tuple[float, float], tolerance: flo
     return "stable" if -tolerance < low and high < tolerance else "inconclusive"
 
 
-def _verdict(rows: Sequence[ComparisonRow], people: int, gaps_in_evidence: Sequence[str]) -> Verdict:
+def _verdict(
+    rows: Sequence[ComparisonRow], people: int, people_needed: int, gaps_in_evidence: Sequence[str]
+) -> Verdict:
     asked = [row for row in rows if row.measure != "accepted"]
     drifted = [row for row in rows if row.verdict == "drifted"]
     unclear = [row for row in asked if row.verdict == "inconclusive"]
@@ -330,7 +352,8 @@ def _verdict(rows: Sequence[ComparisonRow], people: int, gaps_in_evidence: Seque
         worst = max(unclear, key=lambda row: row.detectable / row.tolerance)
         why = (
             f"nothing was shown to move, but {len(unclear)} of {len(asked)} measures are not known well enough to call "
-            f"them stable; least of all {row_sentence(worst)}. About {people_needed(worst)} people would do"
+            f"them stable; least of all {row_sentence(worst)}. If truly nothing moved, about {people_needed} people would show it with a "
+            "probability of 80 %"
         )
     else:
         outcome = "stable"
@@ -343,9 +366,3 @@ def _verdict(rows: Sequence[ComparisonRow], people: int, gaps_in_evidence: Seque
             )
     power = Power(people=people, rows=tuple(PowerRow.of_row(row) for row in rows))
     return Verdict(verdict=outcome, why=why, power=power)
-
-
-def people_needed(row: ComparisonRow) -> int:
-    """How many people would bring the half width of a row's interval to its tolerance, if it is at 0."""
-    half = (row.interval[1] - row.interval[0]) / 2
-    return max(row.people + 1, int(np.ceil(row.people * (half / row.tolerance) ** 2)))

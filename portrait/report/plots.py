@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from scipy.stats import norm
 
 from portrait.records.report import (
@@ -33,6 +33,7 @@ _VARIABLES = {
     INK: "ink", MUTED: "muted", GRID: "line", ACCENT: "accent", SECOND: "second", RED: "bad", GREEN: "good",
 }  # fmt: skip
 _STYLES = ("#0f5b64", "#c46a2c", "#7a4e9e", "#4f7f3a", "#b0405f", "#3a6ea5", "#8a6d1d", "#5f6b73")
+_LINEAR_REACH = 8.0  # tolerances; a chart that reaches further is logarithmic beyond 2
 _WIDTH = 4.0  # inches; the page shows it at 340 to 460 pixels
 
 _LOOK: Any = {
@@ -224,9 +225,9 @@ def _roc(judge: str, entries: Sequence[VerificationEntry]) -> str:
     axes.set_xscale("log")
     for color, entry, name in zip(_STYLES * 9, entries, _names(entries), strict=False):
         points = np.array(entry.det)
-        far = np.maximum(points[:, 1], 0.3 / entry.impostor_pairs)
-        axes.plot(far, 1 - points[:, 2], color=color, label=name, lw=1.3)
-    axes.set_xlim(min(0.3 / entry.impostor_pairs for entry in entries), 1.0)
+        points = points[points[:, 1] > 0]  # no false accept at all has no place on a logarithmic axis
+        axes.plot(points[:, 1], 1 - points[:, 2], color=color, label=name, lw=1.3)
+    axes.set_xlim(min(0.8 / entry.impostor_pairs for entry in entries), 1.0)
     axes.set_ylim(-0.03, 1.03)
     axes.grid()
     axes.set_xlabel("false accept rate (others that pass)")
@@ -243,10 +244,10 @@ def _det(judge: str, entries: Sequence[VerificationEntry]) -> str:
     labels = [f"{tick:g}" for tick in ticks]
     ends = norm.ppf([0.0004, 0.93])
     for color, entry, name in zip(_STYLES * 9, entries, _names(entries), strict=False):
-        points = np.array(entry.det)
-        far = np.clip(points[:, 1], 0.3 / entry.impostor_pairs, 1 - 1e-4)
-        frr = np.clip(points[:, 2], 0.3 / entry.genuine_pairs, 1 - 1e-4)
-        axes.plot(norm.ppf(far), norm.ppf(frr), color=color, label=name, lw=1.3)
+        rates = np.array(entry.det)[:, 1:]
+        rates = rates[((rates > 0) & (rates < 1)).all(1)]  # none seen is not a rate of 0: the curve ends before it
+        label = name if len(rates) else f"{name} (no errors)"
+        axes.plot(*norm.ppf(rates).T, color=color, label=label, lw=1.3)
     axes.set_xticks(norm.ppf(ticks), labels)
     axes.set_yticks(norm.ppf(ticks), labels)
     axes.set_xlim(*ends)
@@ -275,16 +276,19 @@ def _differences(comparison: Comparison) -> str:
     axes.axvline(0, color=MUTED, lw=0.8)
     places = _rows(axes, [row.style or measure_label(row.measure, row.judge) for row in rows])
     colors: dict[Outcome, str] = {"stable": GREEN, "drifted": RED, "inconclusive": MUTED}
-    reach = 1.6
     for place, row in zip(places, rows, strict=True):
         low, high = (end / row.tolerance for end in row.interval)
         color = colors[row.verdict]
         axes.plot([low, high], [place] * 2, color=color, lw=1.5, solid_capstyle="round")
         axes.plot(row.difference / row.tolerance, place, "o", color=color, ms=3.5 if row.style else 5)
-        reach = max(reach, min(8.0, max(abs(low), abs(high)) * 1.05))
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_fontweight("normal" if row.style else "bold")
         label.set_color(MUTED if row.style else INK)
+    reach = max(1.6, 1.05 * max(abs(end) / row.tolerance for row in rows for end in row.interval))
+    if reach > _LINEAR_REACH:  # else the small ones could not be told apart; nothing is cut off
+        axes.set_xscale("symlog", linthresh=2, linscale=2)
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        reach *= 1.3
     axes.set_xlim(-reach, reach)
     axes.set_xlabel("difference, in tolerances (gray band)")
     for name, color in colors.items():

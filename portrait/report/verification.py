@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,14 +31,20 @@ _MAX_SAMPLE = 1500
 """Portraits whose pairs are enough for that limit."""
 
 
-def verify(run: Run) -> list[VerificationEntry]:
-    """Per recipe, style and judge: portraits against the photos of their own people and of all others."""
+def verify(run: Run, duplicates: Sequence[DuplicateIdentity]) -> list[VerificationEntry]:
+    """Per recipe, style and judge: portraits against the photos of their own people and of all others.
+
+    Args:
+        run: A run with embeddings; nothing is said of one without.
+        duplicates: People who look like one already as photos; they are not put against each other.
+    """
+    alike = {frozenset(pair.subjects) for pair in duplicates}
     comparable = _comparable(run)
     entries = []
     for recipe, style in dict.fromkeys((run.jobs[i].recipe, run.jobs[i].style) for i in comparable):
         portraits = [i for i in comparable if (run.jobs[i].recipe, run.jobs[i].style) == (recipe, style)]
         for judge in run.jobs[portraits[0]].thresholds:
-            entry = _verify_style(run, judge, portraits)
+            entry = _verify_style(run, judge, portraits, alike)
             if entry is not None:
                 entries.append(entry)
     return entries
@@ -49,8 +55,10 @@ def _comparable(run: Run) -> list[int]:
     return [i for i in run.with_embeddings() if run.identities.get(run.jobs[i].subject)]
 
 
-def _verify_style(run: Run, judge: str, portraits: Sequence[int]) -> VerificationEntry | None:
-    """None where a judge has fewer than two people, or lacks one of the portraits."""
+def _verify_style(
+    run: Run, judge: str, portraits: Sequence[int], alike: Collection[frozenset[str]]
+) -> VerificationEntry | None:
+    """None where a judge has no two people to tell apart, or lacks one of the portraits."""
     people = [name for name, embeddings in run.identities.items() if judge in embeddings]
     if len(people) < 2 or not all(judge in run.embeddings[i] for i in portraits):
         return None
@@ -58,7 +66,11 @@ def _verify_style(run: Run, judge: str, portraits: Sequence[int]) -> Verificatio
     scores = references @ np.stack([run.embeddings[i][judge] for i in portraits]).T
     subjects = [run.jobs[i].subject for i in portraits]
     is_genuine = np.array(people)[:, None] == np.array(subjects)
-    genuine, impostor = scores[is_genuine], scores[~is_genuine]
+    is_alike = np.array([[frozenset((name, subject)) in alike for subject in subjects] for name in people])
+    is_impostor = ~is_genuine & ~is_alike
+    genuine, impostor = scores[is_genuine], scores[is_impostor]
+    if not impostor.size:
+        return None
     job = run.jobs[portraits[0]]
     threshold = job.thresholds[judge]
     low, high = float(scores.min()) - 1e-3, float(scores.max()) + 1e-3
@@ -73,7 +85,7 @@ def _verify_style(run: Run, judge: str, portraits: Sequence[int]) -> Verificatio
         impostor_mean=round(float(impostor.mean()), 4),
         eer=round(equal_error_rate(genuine, impostor), 4),
         far_at_threshold=round(float((impostor >= threshold).mean()), 5),
-        far_interval=far_interval(people, subjects, scores >= threshold),
+        far_interval=far_interval(people, subjects, scores >= threshold, is_impostor),
         det=tuple(error_curve(genuine, impostor)),
         genuine=_histogram(genuine, low, high),
         impostor=_histogram(impostor, low, high),
@@ -104,7 +116,7 @@ def _histogram(values: np.ndarray, low: float, high: float) -> Histogram:
 
 
 def far_interval(
-    people: Sequence[str], subjects: Sequence[str], passed: NDArray[np.bool_]
+    people: Sequence[str], subjects: Sequence[str], passed: NDArray[np.bool_], is_impostor: NDArray[np.bool_]
 ) -> tuple[float, float] | None:
     """95 % interval of the share of impostors that pass, drawing people with all their pictures.
 
@@ -115,6 +127,7 @@ def far_interval(
         people: Whose photos are the rows.
         subjects: Whose portraits are the columns.
         passed: (people, portraits) bool.
+        is_impostor: (people, portraits) bool; other pairs are not counted.
 
     Returns:
         None with portraits of fewer than three people.
@@ -124,10 +137,8 @@ def far_interval(
         return None
     portraits = np.zeros((len(subjects), len(people)))
     portraits[np.arange(len(subjects)), [row_of[name] for name in subjects]] = 1
-    above = passed @ portraits
-    pairs = np.tile(portraits.sum(0), (len(people), 1))
-    np.fill_diagonal(above, 0)
-    np.fill_diagonal(pairs, 0)
+    above = (passed & is_impostor) @ portraits
+    pairs = is_impostor @ portraits
     low, high = bootstrap_share_of_pairs(above, pairs)
     if not above.any():
         high = wilson(0, len(set(subjects)))[1]
