@@ -170,7 +170,7 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
             if attempt(knobs)[1].accepted and arm == "naive retry":
                 break
     else:
-        curves = studio.stylizer.curves(cell.style).chosen(judges)
+        curves = studio.stylizer.curves(cell.style).for_judges(judges)
         policy = Policy(
             curves,
             knobs,

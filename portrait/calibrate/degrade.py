@@ -15,7 +15,8 @@ def _tone(photo: np.ndarray, grey: float, contrast: float, paper: Sequence[float
     luma = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[..., None]
     tint = np.array(paper, np.float32)
     faded = grey * luma * tint / tint.max() + (1 - grey) * photo
-    return contrast * faded + (1 - contrast) * tint
+    toned: np.ndarray = contrast * faded + (1 - contrast) * tint
+    return toned
 
 
 def _jpeg(bgr: np.ndarray, quality: int) -> np.ndarray:

@@ -186,8 +186,8 @@ def _regularize_covariance(covariance: np.ndarray, residual: np.ndarray) -> np.n
     correlation = np.clip(covariance / scale, -1, 1) * (1 - _SHRINK)
     np.fill_diagonal(correlation, 1.0)
     values, vectors = np.linalg.eigh(correlation)
-    positive = vectors @ np.diag(np.maximum(values, 0.01)) @ vectors.T
-    return positive * scale
+    positive: np.ndarray = vectors @ np.diag(np.maximum(values, 0.01)) @ vectors.T
+    return np.asarray(positive * scale)
 
 
 def check_curves(table: Mapping[str, Any], stylizer: AttemptLoop) -> None:

@@ -458,17 +458,17 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     columns = (BarColumn(), MofNCompleteColumn(), TaskProgressColumn(), TextColumn("{task.fields[note]}"))
     with Bar(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("", total=None, note="loading models")
-        said = 0.0
+        last_line = 0.0
 
         def show(now: Progress) -> None:
-            nonlocal said
+            nonlocal last_line
             rate = f"{now.rate:.1f} pictures/min" if now.rate else ""
             share = f"{now.accept_rate:.0%} accepted" if now.accept_rate is not None else ""
             left = f"{_duration(now.left)} left" if now.left and now.counts.pending else ""
             note = ", ".join(filter(None, (rate, share, left)))
             bar.update(task, total=now.counts.jobs, completed=now.counts.done, note=note)
-            if not quiet and not console.is_terminal and time.monotonic() - said > 30:
-                said = time.monotonic()
+            if not quiet and not console.is_terminal and time.monotonic() - last_line > 30:
+                last_line = time.monotonic()
                 print(
                     f"{now.counts.done} of {now.counts.jobs}; {note}" if note else f"{now.counts.jobs} jobs",
                     file=sys.stderr,

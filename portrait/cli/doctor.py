@@ -29,6 +29,6 @@ def add(commands: Commands) -> None:
 def _doctor(args: argparse.Namespace) -> int:
     from portrait.cli.diagnosis import diagnose, in_lines
 
-    found = diagnose(args.device)
-    print(json.dumps(found) if args.json else "\n".join(in_lines(found)))
-    return 0 if any(recipe["runs"] for recipe in found["recipes"].values()) else 1
+    report = diagnose(args.device)
+    print(json.dumps(report) if args.json else "\n".join(in_lines(report)))
+    return 0 if any(recipe["runs"] for recipe in report["recipes"].values()) else 1

@@ -14,8 +14,8 @@ def add(commands: Commands) -> None:
     raw = argparse.RawDescriptionHelpFormatter
     recipes = commands.add_parser(
         "recipes",
-        help="list recipes, styles and licences",
-        description="List the recipes, the styles of each, and the licence of every part of the chain.",
+        help="list recipes, styles and licenses",
+        description="List the recipes, the styles of each, and the license of every part of the chain.",
         formatter_class=raw,
     )
     recipes.add_argument("--json", action="store_true", help="one JSON object")
@@ -27,18 +27,18 @@ def _recipes(args: argparse.Namespace) -> int:
     from portrait.recipes.load import load_recipe, recipe_names
     from portrait.recipes.style import styles
 
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for name in recipe_names():
         recipe = load_recipe(name)
-        found[name] = {
+        entries[name] = {
             "title": recipe.title,
             "styles": {s: styles()[s].title for s in recipe.styles},
             "licenses": license_chain(recipe),
         }
     if args.json:
-        print(json.dumps(found))
+        print(json.dumps(entries))
         return 0
-    for name, entry in found.items():
+    for name, entry in entries.items():
         print(f"{name}: {entry['title']}")
         print("  styles: " + ", ".join(f"{s} ({title})" for s, title in entry["styles"].items()))
         for part in entry["licenses"]:

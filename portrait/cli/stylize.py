@@ -85,7 +85,7 @@ def _demo(args: argparse.Namespace) -> int:
         from skimage.data import astronaut
     except ImportError:
         raise SettingsError("the demo photo comes with scikit-image; run: pip install scikit-image") from None
-    photo = write_picture(args.output / "astronaut.png", astronaut())
+    photo = write_picture(args.output / "astronaut.png", astronaut())  # type: ignore[no-untyped-call,unused-ignore]
     return _stylize_photos(args, settings, [photo], [])
 
 

@@ -24,12 +24,22 @@ def resolve_thresholds(
     weights: Mapping[str, str] | None = None,
     judges: Collection[str] = (),
 ) -> tuple[Thresholds, str]:
-    """The thresholds, and a note if they are provisional (else empty).
+    """The thresholds that pictures of a recipe and style are judged by.
 
     A recipe that says `thresholds = "photo"` was never calibrated. Two photos of one person are more alike than a
-    photo and a drawing, so photo-to-photo thresholds reject more than needed; `far` is then not the caller's but that
-    of the photo thresholds. The limits on copies and burned colours are those of `mini`: what a copied photo reaches
-    does not depend on the recipe. `judges` names the recognisers that judge, if not all do. A calibration file of the user's own counts before.
+    photo and a drawing, so photo-to-photo thresholds reject more than needed. The limits on copies and burned colors
+    are those of `mini`: what a copied photo reaches does not depend on the recipe.
+
+    Args:
+        recipe: The recipe.
+        style: A style of it.
+        far: False accept rate; an uncalibrated recipe is judged at that of the photo thresholds instead.
+        file: A calibration of the user's own, which counts before everything else.
+        weights: File name -> SHA-256 of the model that is judged.
+        judges: Names of the recognisers that judge, if not all do.
+
+    Returns:
+        The thresholds, and a note where they are not the recipe's own, else empty.
 
     Raises:
         SettingsError: as `thresholds_for`.

@@ -84,13 +84,14 @@ class Curves:
 
     def changes(self, knobs: Sequence[Knobs]) -> np.ndarray:
         """(K, knobs, m): what each knob, at its value there, changes of `level`."""
-        found = np.zeros((len(knobs), len(KNOBS), len(self.outputs)))
+        changes = np.zeros((len(knobs), len(KNOBS), len(self.outputs)))
         for j, name in enumerate(KNOBS):
-            if name in self.effects:
-                at, change = self.effects[name]
-                values = [effective(k, name) for k in knobs]
-                found[:, j] = np.stack([np.interp(values, at, column) for column in change.T], 1)
-        return found
+            if name not in self.effects:
+                continue
+            measured_at, effect = self.effects[name]
+            values = [effective(one, name) for one in knobs]
+            changes[:, j] = np.stack([np.interp(values, measured_at, column) for column in effect.T], 1)
+        return changes
 
     def position(self, balance: float, style_limit: float = 0.0) -> float:
         """Where on the recipe's path of `[[balance]]` points the dial's `balance` stands, in [0, 1].
@@ -104,22 +105,21 @@ class Curves:
             balance: In [0, 1].
             style_limit: What `style_on_face` must reach.
         """
-        at, mean = self.dial
-        if len(at) < 2:
+        positions, mean = self.dial
+        if len(positions) < 2:
             return balance
-        style = mean[:, self.outputs.index(STYLE)]
         s = self.outputs.index(STYLE)
         deviation = float(np.sqrt(self.people[s, s] + self.residual[s, s]))
-        fine = np.linspace(at[0], at[-1], 201)
-        safe = np.nonzero(np.interp(fine, at, style) - _SURE * deviation >= style_limit)[0]
-        fine = fine[int(safe[0]) if len(safe) else 0 :]
-        ways = [_way(np.interp(fine, at, style))]
-        falls = [_way(-np.interp(fine, at, column)) for o, column in enumerate(mean.T) if o != s]
-        ways += [np.mean(falls, 0)] if falls else []
-        trade = np.mean(ways, 0)
+        fine = np.linspace(positions[0], positions[-1], 201)
+        is_safe = np.interp(fine, positions, mean[:, s]) - _SURE * deviation >= style_limit
+        fine = fine[int(np.argmax(is_safe)) :]  # from the first safe one; from the start where none is
+        rise = _normalized_rise(np.interp(fine, positions, mean[:, s]))
+        judges = [column for output, column in enumerate(mean.T) if output != s]
+        falls = [_normalized_rise(-np.interp(fine, positions, column)) for column in judges]
+        trade = np.mean([rise, np.mean(falls, 0)], 0) if falls else rise
         return float(np.interp(balance, trade, fine)) if trade[-1] > 0 else balance
 
-    def chosen(self, judges: Collection[str]) -> Curves:
+    def for_judges(self, judges: Collection[str]) -> Curves:
         """The same of these judges alone.
 
         Raises:
@@ -146,7 +146,7 @@ def effective(knobs: Knobs, name: str) -> float:
     return knobs.steps / knobs.num_inference_steps if name == "strength" else float(getattr(knobs, name))
 
 
-def _way(values: np.ndarray) -> np.ndarray:
+def _normalized_rise(values: np.ndarray) -> np.ndarray:
     """From 0 to 1 along a curve, never falling: noise of the measurement does not turn the dial back."""
     rising = np.maximum.accumulate(values) - values[0]
     return rising / rising[-1] if rising[-1] > 0 else np.linspace(0, 1, len(values))
@@ -195,20 +195,21 @@ def curves_for(
     Raises:
         SettingsError: `file` cannot be read, is of other weights, or lacks the style.
     """
+    guesses = default_curves(recipe.knobs_at(0.5), judges)
     table = _read(file) if file else _shipped(recipe.name)
     if table is None:
-        return default_curves(recipe.knobs_at(0.5), judges)
+        return guesses
     try:
-        fits = dict(table["weights"]) == dict(weights)
-        if fits and style in table["styles"]:
-            return _parse(table["styles"][style], Knobs(**table["base"])).chosen(judges)
+        has_weights = dict(table["weights"]) == dict(weights)
+        if has_weights and style in table["styles"]:
+            return _parse(table["styles"][style], Knobs(**table["base"])).for_judges(judges)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise SettingsError(f"curves {file or recipe.name} are damaged: {error!r}") from None
-    why = "do not have this style" if fits else "were measured with other weights"
+    why = "do not have this style" if has_weights else "were measured with other weights"
     if file:
         raise SettingsError(f"the curves {file} {why}; run portrait calibrate")
     log.info("the curves of %s %s; the policy starts from guesses", recipe.name, why)
-    return default_curves(recipe.knobs_at(0.5), judges)
+    return guesses
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -226,16 +227,23 @@ def _shipped(recipe: str) -> dict[str, Any] | None:
 def _parse(entry: dict[str, Any], base: Knobs) -> Curves:
     outputs = tuple(str(name) for name in entry["outputs"])
     level = np.array(entry["level"], float)
-    at, means = np.array(entry["dial"]["at"], float), np.array(entry["dial"]["mean"], float)
-    effects = {
-        str(knob): (np.array(sweep["at"], float), np.array(sweep["mean"], float) - level)
-        for knob, sweep in entry["knobs"].items()
-    }
-    m = len(outputs)
-    people, residual = np.array(entry["people"], float), np.array(entry["residual"], float)
-    shapes = [level.shape == (m,), people.shape == residual.shape == (m, m), means.shape == (len(at), m)]
-    shapes += [change.shape == (len(values), m) for values, change in effects.values()]
-    if not all(shapes) or not all(np.isfinite(x).all() for x in (level, means, people, residual)):
+    people = np.array(entry["people"], float)
+    residual = np.array(entry["residual"], float)
+    positions = np.array(entry["dial"]["at"], float)
+    means = np.array(entry["dial"]["mean"], float)
+    effects = {}
+    for knob, sweep in entry["knobs"].items():
+        effects[str(knob)] = np.array(sweep["at"], float), np.array(sweep["mean"], float) - level
+    count = len(outputs)
+    shapes = [
+        (level, (count,)),
+        (people, (count, count)),
+        (residual, (count, count)),
+        (means, (len(positions), count)),
+        *((effect, (len(at), count)) for at, effect in effects.values()),
+    ]
+    finite = all(np.isfinite(values).all() for values in (level, means, people, residual))
+    if not finite or any(values.shape != expected for values, expected in shapes):
         raise ValueError("a table does not have a column per output")
     return Curves(
         outputs=outputs,
@@ -245,7 +253,7 @@ def _parse(entry: dict[str, Any], base: Knobs) -> Curves:
         people=people,
         residual=residual,
         slope_spread=float(entry["slope_spread"]),
-        dial=(at, means),
+        dial=(positions, means),
         measured=True,
     )
 
@@ -253,8 +261,8 @@ def _parse(entry: dict[str, Any], base: Knobs) -> Curves:
 def as_table(curves: Curves) -> dict[str, Any]:
     """What `curves_for` reads again, of one style."""
 
-    def rounded(x: np.ndarray, digits: int = 5) -> Any:
-        return np.round(x, digits).tolist()
+    def rounded(values: np.ndarray, digits: int = 5) -> list[Any]:
+        return list(np.round(values, digits).tolist())
 
     return {
         "outputs": list(curves.outputs),

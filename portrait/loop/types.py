@@ -40,7 +40,9 @@ class PortraitGenerator(Protocol):
         prompt: str,
         negative_prompt: str = "",
         face: Face | None = None,
-    ) -> Any: ...
+    ) -> Any:
+        """Everything that the pictures of one person in one style share; `generate` is given it."""
+        ...
 
     def generate(
         self,
@@ -49,7 +51,9 @@ class PortraitGenerator(Protocol):
         seeds: Sequence[int],
         on_step: Callable[[int, int], None] | None = None,
         preview: Preview | None = None,
-    ) -> list[RgbImage]: ...
+    ) -> list[RgbImage]:
+        """One picture per seed, (S, S, 3) uint8; `on_step` is called with (steps done, steps in all)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
