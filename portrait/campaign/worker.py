@@ -17,7 +17,7 @@ from PIL import Image
 
 from portrait.campaign.plan import PlannedPicture
 from portrait.errors import CampaignError, FaceError, InputError, PortraitError
-from portrait.images import Photo, decode, encode_picture, resized
+from portrait.images import decode_photo, encode_picture, resized
 from portrait.judge.appearance import appearance_features
 from portrait.judge.thresholds import Thresholds
 from portrait.loop.limits import resolve_thresholds
@@ -139,10 +139,7 @@ class Worker:
         settings = batch.items[0].settings
         stylizer = self._checked_stylizer(settings, batch.weights)
         try:
-            photos = [
-                Photo(pixels=decode(file.data, Path(file.path).name), path=Path(file.path), sha256=file.sha256)
-                for file in batch.photos
-            ]
+            photos = [decode_photo(file.data, file.path, name=Path(file.path).name) for file in batch.photos]
             (subject,) = stylizer.subjects(photos[0], settings.face, photos[1:])
         except Exception as error:
             for item in batch.items:

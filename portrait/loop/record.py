@@ -124,6 +124,7 @@ def _input_record(subject: Subject, mask_files: Sequence[tuple[str, str]]) -> In
         face=face,
         references=tuple(_file_record(photo) for photo in subject.references),
         masks=tuple(FileRecord(path=path, sha256=digest) for path, digest in mask_files),
+        notes=subject.photo.notes,
     )
 
 

@@ -68,11 +68,15 @@ class FileRecord(_Record):
 
 
 class InputRecord(FileRecord):
-    """The photo, the face of it, further photos of the same person, and masks of what must stay."""
+    """The photo, the face of it, further photos of the same person, and masks of what must stay.
+
+    `notes` say what decoding did beyond the usual, such as HDR that was tone-mapped, and by which method.
+    """
 
     face: FaceRecord
     references: tuple[FileRecord, ...] = ()
     masks: tuple[FileRecord, ...] = ()
+    notes: tuple[str, ...] = Field(default=(), exclude_if=_absent)
 
 
 class JudgeThreshold(_Record):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from portrait.errors import ImageReadError, InputError
-from portrait.images import Photo, decode
+from portrait.errors import InputError
+from portrait.images import Photo, decode_photo
 from portrait.studio import strings
 
 MAX_PIXELS = 64_000_000
@@ -42,7 +41,4 @@ def read_upload(data: bytes, name: str) -> Photo:
     Raises:
         ImageReadError: as `images.read_photo`; or it has more pixels than a studio takes.
     """
-    if not data:
-        raise ImageReadError(f"{name} is empty (0 bytes)")
-    pixels = decode(data, name, max_pixels=MAX_PIXELS)
-    return Photo(pixels=pixels, path=Path(name), sha256=hashlib.sha256(data).hexdigest())
+    return decode_photo(data, name, max_pixels=MAX_PIXELS)

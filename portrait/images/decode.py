@@ -1,0 +1,262 @@
+"""Read photos of any kind into sRGB pixels."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from pillow_heif import open_heif, register_heif_opener
+
+import portrait.images.tiff as tiff
+from portrait.errors import ImageReadError, ShapeError, one_line
+from portrait.images.color import TONE_MAPPING, apply_profile, deep_to_srgb, signal_to_srgb
+from portrait.images.signals import ColorSignal, heif_signal, png_signal
+from portrait.images.write import pixels_sha256
+from portrait.records import RgbImage
+
+register_heif_opener(thumbnails=False)
+
+MAX_PIXELS = 120_000_000
+"""Larger pictures are refused before they are decoded (a 108-megapixel phone still passes)."""
+READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "GIF", "BMP")
+_ORIENTATIONS: dict[int, Callable[[NDArray[np.uint16]], NDArray[np.uint16]]] = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, -1)[:, ::-1],
+    8: lambda a: np.rot90(a),
+}
+"""EXIF orientation -> what makes an array upright."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Photo:
+    """A photo as it was read: (H, W, 3) uint8 sRGB pixels, its path, and the SHA-256 of the file.
+
+    `notes` say what decoding did beyond the usual: colors that were converted, HDR that was tone-mapped.
+    """
+
+    pixels: RgbImage
+    path: Path
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+
+def read_photo(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Read a photo: orientation applied, colors in sRGB, alpha over white, first frame of an animation.
+
+    Raises:
+        ImageReadError: missing, empty, truncated, not a picture, of a kind that is not read, or larger
+            than `max_pixels`. The message is one line that names the file.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except IsADirectoryError:
+        raise ImageReadError(f"{path} is a folder; name the photos in it, for example {path}/*.jpg") from None
+    except OSError as error:
+        raise ImageReadError(f"cannot read {path}: {error.strerror or error}") from None
+    return decode_photo(data, path, max_pixels=max_pixels)
+
+
+def decode_photo(data: bytes, path: str | Path, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Photo:
+    """The photo that the bytes of a file are; `name` is for messages, where it is not the path.
+
+    Raises:
+        ImageReadError: as `read_photo`.
+    """
+    name = name or str(path)
+    if not data:
+        raise ImageReadError(f"{name} is empty (0 bytes)")
+    pixels, notes = decode(data, name, max_pixels=max_pixels)
+    return Photo(pixels=pixels, path=Path(path), sha256=hashlib.sha256(data).hexdigest(), notes=notes)
+
+
+def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> tuple[RgbImage, tuple[str, ...]]:
+    """The pixels of a picture file, and what decoding did beyond the usual, for the record.
+
+    Raises:
+        ImageReadError: as `read_photo`.
+    """
+    if kind := tiff.raw_kind(data):
+        raise ImageReadError(
+            f"{name} is a camera raw file ({kind}), which is not read: develop it in a photo program "
+            "(darktable, RawTherapee, the camera's own) and export a JPEG or TIFF"
+        )
+    pages = tiff.read_pages(data) if tiff.is_tiff(data) else []
+    page = tiff.photo_page(pages)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if pages and (tiff.needs_decoder(pages[page]) or data[:4] == b"MM\0+"):
+                _check_size(name, tiff.first(pages[page], tiff.WIDTH), tiff.first(pages[page], tiff.HEIGHT), max_pixels)
+                return _decode_tiff_page(data, page, pages[page], name)
+            image = _opened(data, name, max_pixels)
+            _check_size(name, image.width, image.height, max_pixels)
+            if image.format != "HEIF":  # where the primary item is selected already, wherever it stands
+                image.seek(page)
+                _check_size(name, image.width, image.height, max_pixels)
+            image.load()
+            return _picture_to_srgb(image, data)
+        except ImageReadError:
+            raise
+        except MemoryError:
+            raise ImageReadError(f"{name} needs more memory than there is; use a smaller copy") from None
+        except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
+            raise ImageReadError(f"{name} is damaged or truncated: {one_line(error)}") from None
+
+
+def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=READ_FORMATS)
+    except UnidentifiedImageError:
+        if tiff.is_tiff(data) and tiff.read_pages(data):
+            raise ImageReadError(f"{name} is a kind of TIFF that is not read; save it as 8-bit RGB") from None
+        kinds = "JPEG, PNG, WebP, TIFF, AVIF, HEIC, GIF, BMP"
+        raise ImageReadError(f"{name} is not a picture that can be read ({kinds}), whatever its name says") from None
+    except Image.DecompressionBombError:
+        raise ImageReadError(_too_large(name, "far too many", max_pixels)) from None
+    except Exception as error:
+        raise ImageReadError(f"{name} is damaged: {one_line(error)}") from None
+
+
+def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageReadError(_too_large(name, f"{width} x {height}", max_pixels))
+
+
+def _too_large(name: str, size: str, limit: int) -> str:
+    return f"{name} has {size} pixels: more than the limit of {limit / 1e6:.0f} million; use a smaller copy"
+
+
+def as_photo(picture: str | Path | Image.Image | NDArray[np.uint8] | Photo, name: str = "photo") -> Photo:
+    """A photo of whatever the caller has; `name` stands for what is no file, whose `sha256` is that of its pixels.
+
+    Raises:
+        ImageReadError: as `read_photo`, or a PIL image that cannot be loaded.
+        ShapeError: an array that is not (H, W, 3) uint8.
+    """
+    if isinstance(picture, Photo):
+        return picture
+    if isinstance(picture, str | Path):
+        return read_photo(picture)
+    if isinstance(picture, Image.Image):
+        try:
+            pixels, _ = _picture_to_srgb(picture, b"")
+        except Exception as error:  # it may be read from a file only now
+            raise ImageReadError(f"{name} is damaged or truncated: {one_line(error)}") from None
+    else:
+        pixels = RgbImage(np.asarray(picture))
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+            raise ShapeError(f"a photo is (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}")
+    return Photo(pixels=pixels, path=Path(name), sha256=pixels_sha256(pixels))
+
+
+def _picture_to_srgb(image: Image.Image, data: bytes) -> tuple[RgbImage, tuple[str, ...]]:
+    """Orientation, bit depth, colors, transparency: everything to (H, W, 3) uint8 sRGB, with the notes.
+
+    Args:
+        image: An open picture.
+        data: The file that it comes from; empty where there is none.
+    """
+    signal, profile = _signal_of(image, data), image.info.get("icc_profile")
+    if signal is not None and (signal.before_profile or not profile):
+        deep = _deep_values(image, data)
+        profile = None
+    else:
+        signal = deep = None
+    orientation = image.getexif().get(0x0112, 1) if deep is not None else 1
+    tags = getattr(image, "tag_v2", {})
+    with contextlib.suppress(Exception):  # a damaged EXIF block does not make the pixels any worse
+        image = ImageOps.exif_transpose(image)
+    alpha = None
+    if image.mode.startswith(("I", "F")):
+        gray = _deep_gray(image, tags)
+        if signal is None:
+            return deep_to_srgb(gray, profile), ()
+        deep = np.repeat(gray[..., None], 3, axis=2)
+    else:
+        if image.mode == "P" or "transparency" in image.info:
+            image = image.convert("RGBA")
+        alpha = image.getchannel("A") if image.mode in ("RGBA", "LA", "PA") else None
+        if alpha is not None:
+            image = image.getchannel("L") if image.mode == "LA" else image.convert("RGB")
+        if deep is not None:
+            deep = np.ascontiguousarray(_ORIENTATIONS.get(orientation, np.asarray)(deep))
+    if signal is not None:
+        values = deep if deep is not None else np.asarray(image.convert("RGB"), np.uint8)
+        pixels, peak = signal_to_srgb(values, signal)
+        return _over_white(pixels, alpha), _notes(signal, peak)
+    image = apply_profile(image, profile) if profile else image
+    return _over_white(RgbImage(np.asarray(image.convert("RGB"), np.uint8)), alpha), ()
+
+
+def _signal_of(image: Image.Image, data: bytes) -> ColorSignal | None:
+    """The colors that the file states without a profile; None where they are sRGB, or the file says nothing."""
+    if not data:
+        return None
+    signal = (
+        png_signal(data) if image.format == "PNG" else heif_signal(data) if image.format in ("HEIF", "AVIF") else None
+    )
+    return None if signal is None or (signal.is_srgb and not signal.before_profile) else signal
+
+
+def _deep_values(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
+    """(H, W, 3) uint16 of a picture of more than 8 bits, of which Pillow keeps 8; None for another."""
+    if image.format == "HEIF" and image.info.get("bit_depth", 8) > 8:
+        heif = open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+        values = np.asarray(heif[heif.primary_index])
+        bits = int(image.info["bit_depth"])
+        return tiff.to_16_bits(values[..., :3] >> (16 - bits), bits) if values.ndim == 3 else None
+    if image.format == "PNG" and data[24] == 16 and data[25] in (2, 6):
+        import cv2
+
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if bgr is not None and bgr.dtype == np.uint16 and bgr.ndim == 3:
+            return np.asarray(bgr[..., 2::-1], np.uint16)
+    return None
+
+
+def _deep_gray(image: Image.Image, tags: Mapping[int, Any]) -> NDArray[np.uint16]:
+    """(H, W) uint16 of a gray picture of more than 8 bits, positive also where 0 means white by a TIFF's `tags`."""
+    values = np.asarray(image)
+    bits = int((tags.get(tiff.BITS) or (0,))[0])
+    if image.mode == "F":
+        deep = tiff.to_16_bits(values.astype(np.float32), 32)
+    else:
+        bits = bits or (16 if ";16" in image.mode or values.max(initial=0) > 255 else 8)
+        deep = tiff.to_16_bits(np.clip(values, 0, None).astype(np.uint32), bits)
+    return 65535 - deep if tags.get(tiff.PHOTOMETRIC) == 0 else deep
+
+
+def _decode_tiff_page(data: bytes, index: int, page: tiff.Tags, name: str) -> tuple[RgbImage, tuple[str, ...]]:
+    values, alpha, profile = tiff.decode_page(data, index, page, name)
+    upright = _ORIENTATIONS.get(tiff.first(page, tiff.ORIENTATION), np.asarray)
+    pixels = deep_to_srgb(np.ascontiguousarray(upright(values)), profile)
+    mask = None if alpha is None else Image.fromarray((upright(alpha) >> 8).astype(np.uint8))
+    return _over_white(pixels, mask), ()
+
+
+def _over_white(pixels: RgbImage, alpha: Image.Image | None) -> RgbImage:
+    if alpha is None:
+        return RgbImage(pixels.copy())
+    image = Image.fromarray(pixels)
+    return RgbImage(np.asarray(Image.composite(image, Image.new("RGB", image.size, "white"), alpha)).copy())
+
+
+def _notes(signal: ColorSignal, peak: float) -> tuple[str, ...]:
+    if signal.is_srgb:
+        return ()
+    toned = f", HDR of {peak:.0f} cd/m² tone-mapped to SDR by {TONE_MAPPING}" if peak else ""
+    return (f"colors converted to sRGB: {signal.source}{toned}",)

@@ -1,0 +1,208 @@
+"""TIFF beyond what Pillow reads rightly, which of its pages is the photo, and camera raw told from its bytes."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from portrait.errors import ImageReadError
+
+Tags = dict[int, tuple[int, ...]]
+"""The whole-number tags of one page."""
+
+SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, MAKE = 254, 256, 257, 258, 259, 262, 271
+ORIENTATION, SAMPLES, PLANAR, SUB_PAGES, EXTRA_SAMPLES, SAMPLE_FORMAT = 274, 277, 284, 330, 338, 339
+_TIFF_EP, _DNG_VERSION = 37398, 50706
+_COLOR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
+_TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
+_MAX_PAGES, _MAX_VALUES, _MAX_BYTES = 1000, 4096, 2_000_000_000
+_RAW_STARTS = {
+    b"FUJIFILMCCD-RAW": "RAF",
+    b"IIU\0": "RW2",
+    b"IIRO": "ORF",
+    b"IIRS": "ORF",
+    b"MMOR": "ORF",
+    b"FOVb": "X3F",
+    b"\0MRM": "MRW",
+}
+_RAW_MAKES = {b"NIKON": "NEF", b"SONY": "ARW", b"Canon": "CR2", b"PENTAX": "PEF", b"SAMSUNG": "SRW", b"EPSON": "ERF"}
+
+
+def is_tiff(data: bytes) -> bool:
+    """By the first bytes; BigTIFF too."""
+    return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def read_pages(data: bytes) -> list[Tags]:
+    """The pages of a TIFF in order, at most 1000; none if it is damaged."""
+    first = _first_offset(data)
+    return list(_chain(data, first, set())) if first else []
+
+
+def _first_offset(data: bytes) -> int:
+    order, is_big = _layout(data)
+    try:
+        return int(struct.unpack_from(order + ("Q" if is_big else "I"), data, 8 if is_big else 4)[0])
+    except struct.error:
+        return 0
+
+
+def _layout(data: bytes) -> tuple[str, bool]:
+    return "<" if data[:2] == b"II" else ">", b"+" in data[2:4]
+
+
+def _chain(data: bytes, offset: int, visited: set[int]) -> Iterator[Tags]:
+    order, is_big = _layout(data)
+    count_format, value_format, entry_size = ("Q", "Q", 20) if is_big else ("H", "I", 12)
+    try:
+        while offset and offset not in visited and len(visited) < _MAX_PAGES:
+            visited.add(offset)
+            count = struct.unpack_from(order + count_format, data, offset)[0]
+            start = offset + struct.calcsize("=" + count_format)
+            if count > _MAX_VALUES:
+                return
+            tags = dict(_entry(data, start + entry_size * i, order, value_format) for i in range(count))
+            yield {tag: values for tag, values in tags.items() if values}
+            offset = struct.unpack_from(order + value_format, data, start + entry_size * count)[0]
+    except struct.error:
+        return
+
+
+def _entry(data: bytes, at: int, order: str, value_format: str) -> tuple[int, tuple[int, ...]]:
+    tag, kind = struct.unpack_from(order + "HH", data, at)
+    count = struct.unpack_from(order + value_format, data, at + 4)[0]
+    size = struct.calcsize("=" + value_format)
+    code = _TYPES.get(kind)
+    if code is None or count > _MAX_VALUES:
+        return tag, ()
+    place = at + 4 + size
+    if count * struct.calcsize("=" + code) > size:
+        place = struct.unpack_from(order + value_format, data, place)[0]
+    try:
+        return tag, struct.unpack_from(f"{order}{count}{code}", data, place)
+    except struct.error:
+        return tag, ()
+
+
+def raw_kind(data: bytes) -> str | None:
+    """The kind of a camera raw file, such as "NEF"; None for anything else, told from the bytes alone."""
+    for start, kind in _RAW_STARTS.items():
+        if data.startswith(start):
+            return kind
+    if data[4:12] == b"ftypcrx ":
+        return "CR3"
+    if data[6:14] == b"HEAPCCDR":
+        return "CRW"
+    if not is_tiff(data):
+        return None
+    if data[8:10] == b"CR":
+        return "CR2"
+    visited: set[int] = set()
+    pages = list(_chain(data, _first_offset(data), visited))
+    pages += [sub for page in pages for at in page.get(SUB_PAGES, ())[:16] for sub in _chain(data, at, visited)]
+    if any(_DNG_VERSION in page for page in pages):
+        return "DNG"
+    has_sensor_values = any(
+        first(page, PHOTOMETRIC) in (_COLOR_FILTER_ARRAY, _LINEAR_RAW) or first(page, COMPRESSION) in (34713, 32767)
+        for page in pages
+    )
+    if not has_sensor_values and not any(_TIFF_EP in page for page in pages):
+        return None
+    make = bytes(v for v in pages[0].get(MAKE, ()) if 0 < v < 256)
+    return next((kind for start, kind in _RAW_MAKES.items() if make.startswith(start)), "raw")
+
+
+def first(page: Tags, tag: int, default: int = 1) -> int:
+    """The tag's first value."""
+    return page.get(tag, (default,))[0]
+
+
+def photo_page(pages: list[Tags]) -> int:
+    """The page that is the photo: the first that is no thumbnail, preview or mask.
+
+    Thumbnails are marked, or else less than half as wide as the widest page.
+    """
+    full = [i for i, page in enumerate(pages) if not first(page, SUBFILE, 0) & 0b101 and first(page, 255, 0) != 2]
+    full = full or list(range(len(pages)))
+    widest = max((first(pages[i], WIDTH) for i in full), default=0)
+    return next((i for i in full if 2 * first(pages[i], WIDTH) >= widest), 0)
+
+
+def needs_decoder(page: Tags) -> bool:
+    """Whether Pillow misreads the page or does not read it: deep samples in planes, floats of color, deep gray + alpha."""
+    samples, bits = first(page, SAMPLES), max(page.get(BITS, (1,)))
+    is_deep = bits > 8
+    return (
+        (is_deep and samples > 1 and (first(page, PLANAR) == 2 or first(page, SAMPLE_FORMAT) != 1 or bits != 16))
+        or (is_deep and samples == 2)
+        or bits == 64
+        or (is_deep and samples == 1 and first(page, SAMPLE_FORMAT) == 2)
+    )
+
+
+def decode_page(
+    data: bytes, index: int, page: Tags, name: str
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None, bytes | None]:
+    """Gray or color of a page as (H, W) or (H, W, 3) uint16, its alpha (H, W) or None, and its ICC profile.
+
+    Color that was multiplied with its alpha is divided by it.
+
+    Raises:
+        ImageReadError: a kind of TIFF that is not read.
+    """
+    import tifffile
+
+    photometric, samples = first(page, PHOTOMETRIC), first(page, SAMPLES)
+    size = first(page, WIDTH) * first(page, HEIGHT) * samples * max(page.get(BITS, (1,))) // 8
+    if size > _MAX_BYTES:
+        raise ImageReadError(
+            f"{name} holds {size / 1e9:.0f} GB of samples, more than is read; save it with 8 or 16 bits"
+        )
+    colors = {0: 1, 1: 1, 2: 3}.get(photometric)
+    if colors is None or not colors <= samples <= 8:
+        raise ImageReadError(
+            _not_read(name, f"photometric {photometric} with {samples} samples of {page.get(BITS)} bits")
+        )
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            tiff_page = file.pages[index]
+            if not isinstance(tiff_page, tifffile.TiffPage):
+                raise ImageReadError(_not_read(name, "a page without tags"))
+            values = np.asarray(tiff_page.asarray(maxworkers=1))
+            icc = tiff_page.tags.get(34675)
+    except (ValueError, ImportError) as error:  # a compression that is not built in
+        if "imagecodecs" in str(error):
+            raise ImageReadError(f"{_not_read(name, 'compressed deep samples')}; or pip install imagecodecs") from None
+        raise
+    if samples > 1 and first(page, PLANAR) == 2:
+        values = np.moveaxis(values, 0, -1)
+    values = values.reshape(first(page, HEIGHT), first(page, WIDTH), samples)
+    deep = to_16_bits(values[..., :colors], max(page.get(BITS, (1,))))
+    if photometric == 0:
+        deep = 65535 - deep
+    alpha = None
+    if samples > colors and (kind := first(page, EXTRA_SAMPLES, 0)) in (1, 2):
+        alpha = to_16_bits(values[..., colors], max(page.get(BITS, (1,))))
+        if kind == 1:
+            deep = np.minimum(deep / np.maximum(alpha[..., None] / 65535, 1e-4), 65535).astype(np.uint16)
+    return (deep[..., 0] if colors == 1 else deep), alpha, bytes(icc.value) if icc else None
+
+
+def to_16_bits(values: NDArray[np.generic], bits: int) -> NDArray[np.uint16]:
+    """Samples of any type from 0 to 65535; floats have the first of the ranges 1, 255 and 65535 that holds them all."""
+    if values.dtype.kind == "f":
+        number = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        largest = float(number.max(initial=0.0))
+        top = next((limit for limit in (1.0, 255.0, 65535.0) if largest <= limit), largest)
+    else:
+        number = values.astype(np.float64 if bits > 16 else np.float32)
+        top = float(2 ** (bits - (values.dtype.kind == "i")) - 1)
+    return (np.clip(number / top, 0, 1) * 65535 + 0.5).astype(np.uint16)
+
+
+def _not_read(name: str, what: str) -> str:
+    return f"{name} is a kind of TIFF that is not read ({what}); save it as 8-bit RGB"

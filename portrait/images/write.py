@@ -1,0 +1,126 @@
+"""Write pictures and files atomically, with nothing of the source's metadata; sizes and digests of pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from portrait.errors import InputError, ShapeError, one_line
+from portrait.records import RgbImage
+
+WRITE_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+COARSE_CHROMA = 1 / 48
+"""Deviation of the Gaussian that leaves a picture's coarse chroma, over its larger side: what `colors` holds and judges."""
+_USER_COMMENT, _EXIF_IFD = 0x9286, 0x8769
+
+
+def resized(image: RgbImage, width: int, height: int) -> RgbImage:
+    """`image` at another size; antialiased when it shrinks, bicubic when it grows."""
+    if image.shape[:2] == (height, width):
+        return image
+    return RgbImage(np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)))
+
+
+def pixels_sha256(image: np.ndarray) -> str:
+    """SHA-256 of the shape and the pixels, so that two pictures can be compared across file formats."""
+    return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def write_picture(path: str | Path, image: np.ndarray, *, parameters: str | None = None, quality: int = 95) -> Path:
+    """Write PNG, JPEG or WebP by suffix, whole or not at all.
+
+    Args:
+        path: Suffix .png, .jpg, .jpeg or .webp.
+        image: (H, W, 3) uint8, RGB; or (H, W, 4) with alpha, not in JPEG.
+        parameters: The text that other tools read: PNG chunk `parameters`, else EXIF UserComment
+            (the convention of AUTOMATIC1111's web UI).
+        quality: Of JPEG and WebP, 1 to 100.
+
+    Raises:
+        InputError: the suffix is none of these, or the folder cannot be written to.
+        ShapeError: the array is no picture.
+    """
+    path = Path(path)
+    kind = {"jpeg": "jpg"}.get(path.suffix[1:].lower(), path.suffix[1:].lower())
+    if kind not in WRITE_FORMATS:
+        raise InputError(f"cannot write {path}: the suffix must be one of .png, .jpg, .webp")
+    try:
+        data = encode_picture(image, kind, parameters=parameters, quality=quality)
+    except InputError as error:
+        raise type(error)(f"cannot write {path}: {error}") from None
+    return write_bytes(path, data)
+
+
+def encode_picture(image: np.ndarray, kind: str, *, parameters: str | None = None, quality: int = 95) -> bytes:
+    """The bytes of a picture file; `kind` is a key of `WRITE_FORMATS`, the rest as in `write_picture`.
+
+    Raises:
+        ShapeError: the array is no picture.
+        InputError: it is too large for the kind, or has alpha and the kind has none.
+    """
+    if image.ndim != 3 or image.shape[2] not in (3, 4) or image.dtype != np.uint8:
+        raise ShapeError(f"a picture is (H, W, 3) or (H, W, 4) uint8, got {image.shape} {image.dtype}")
+    if kind == "jpg" and image.shape[2] == 4:
+        raise InputError("JPEG has no transparency; use png or webp")
+    options: dict[str, object] = {}
+    if kind == "png":
+        info = PngImagePlugin.PngInfo()
+        if parameters:
+            info.add_text("parameters", parameters) if parameters.isascii() else info.add_itxt("parameters", parameters)
+        options["pnginfo"] = info
+    else:
+        options["quality"] = quality
+        if kind == "jpg":
+            options["subsampling"] = 0
+        if parameters:
+            exif = Image.Exif()
+            exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + parameters.encode("utf-16-be")
+            options["exif"] = exif
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(image).save(buffer, WRITE_FORMATS[kind], **options)
+    except (OSError, ValueError) as error:  # more than 65,500 px in JPEG, 16,383 px in WebP
+        raise InputError(f"{image.shape[1]} x {image.shape[0]} px: {one_line(error)}; use png") from None
+    return buffer.getvalue()
+
+
+def write_json(path: str | Path, value: object) -> Path:
+    """Write JSON, whole or not at all."""
+    return write_bytes(Path(path), (json.dumps(value, indent=1) + "\n").encode())
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write a file atomically: a temporary file beside it, flushed to disk, then renamed over it.
+
+    Raises:
+        InputError: the folder cannot be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
