@@ -455,8 +455,8 @@ def test_judges_of_another_recipe_do_not_forget_what_the_first_knew(tmp_path: Pa
         ledger.put_faces("anna", {"dlib": unit(0, 0, 1)})
         ledger.put_faces("anna", {})
         (anna,) = ledger.subjects()
-    assert anna["embeddings"]["arcface"][0] == 1
-    assert anna["embeddings"]["dlib"][2] == 1
+    assert anna.embeddings["arcface"][0] == 1
+    assert anna.embeddings["dlib"][2] == 1
 
 
 def test_two_pictures_never_share_a_file_or_a_key(tmp_path: Path) -> None:
