@@ -171,9 +171,9 @@ def test_half_a_style_is_no_copy_and_not_the_style_either() -> None:
     assert decide(replace(half, style_on_face=0.28), limits).accepted
 
 
-def test_a_missed_detection_passes_only_if_both_judges_know_the_person_at_the_photos_landmarks() -> None:
-    assert decide(measured(face=False), LIMITS).accepted
-    assert decide(measured(face=False, dlib=0.5), LIMITS).reasons[0] == "no_face"
+def test_a_picture_without_a_face_is_rejected_however_alike_it_is_at_the_photos_landmarks() -> None:
+    assert decide(measured(face=False, arcface=0.99, dlib=0.99), LIMITS).reasons == ("no_face",)
+    assert decide(measured(face=False, dlib=0.5), LIMITS).reasons == ("no_face", "identity_low:dlib")
 
 
 def test_shipped_thresholds_name_counts_and_cover_every_style() -> None:

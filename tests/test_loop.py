@@ -115,9 +115,28 @@ def test_a_picture_without_a_face_is_a_rejection_and_is_counted(limits: str) -> 
     result, _ = run_loop(lambda p, k, s: restyled(p, 150), limits, FakeAnalyzer(faces), max_attempts=2)
     assert result.record.reasons[0] == "no_face"
     assert [a.face_found for a in result.record.attempts] == [False, False]
-    kept, _ = run_loop(lambda p, k, s: restyled(p), limits, FakeAnalyzer(faces), max_attempts=1)
-    assert kept.accepted  # both judges know the person at the photo's landmarks
-    assert kept.record.attempts[0].face_found is False  # and the record says how
+    alike, _ = run_loop(lambda p, k, s: restyled(p), limits, FakeAnalyzer(faces), max_attempts=1)
+    assert alike.record.reasons == ("no_face",)  # although both judges know the person at the photo's landmarks
+
+
+def test_a_face_that_only_the_second_detector_sees_is_a_face(limits: str) -> None:
+    def faces(image: RgbImage) -> list[Face]:
+        return [a_face()] if image[..., 2].std() < 1 else []  # only the photo's blue is flat
+
+    stylizer = AttemptLoop(
+        RECIPE,
+        FakeGenerator(lambda photo, knobs, seed: restyled(photo)),
+        FakeAnalyzer(faces),
+        [FakeRecogniser()],
+        second_opinion=FakeAnalyzer(),
+    )
+    (subject,) = stylizer.subjects(a_photo())
+    made = stylizer.stylize(subject, "watercolor", Settings(thresholds=limits, max_attempts=1))
+    assert made.accepted
+    assert made.record.attempts[0].face_found
+    stylizer.judges = replace(stylizer.judges, second_opinion=FakeAnalyzer(lambda image: [a_face().moved(1, 200, 0)]))
+    elsewhere = stylizer.stylize(subject, "watercolor", Settings(thresholds=limits, max_attempts=1))
+    assert elsewhere.record.reasons == ("no_face",)
 
 
 def test_the_face_that_is_judged_is_the_one_where_the_photos_face_was(limits: str) -> None:

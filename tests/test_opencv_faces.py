@@ -13,7 +13,7 @@ import pytest
 from portrait.cli.main import main
 from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
-from portrait.faces.opencv import SFaceRecogniser, YuNetDetector
+from portrait.faces.opencv import SFaceRecogniser, YuNetDetector, second_detector
 from portrait.hub.manifest import GROUPS, find_part
 from portrait.images import Photo, read_photo
 from portrait.records import RgbImage
@@ -66,6 +66,15 @@ def test_yunet_sees_the_faces_that_scrfd_sees(
             distance = np.linalg.norm(face.kps - other.kps, axis=1).mean()
             eyes = np.linalg.norm(other.kps[1] - other.kps[0])
             assert distance < 0.2 * eyes, name
+
+
+def test_the_second_opinion_is_yunet_where_it_was_fetched(
+    yunet: YuNetDetector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(second_detector(), YuNetDetector)
+    assert [part.commercial for part in yunet.licenses] == ["yes"]
+    monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path))
+    assert second_detector() is None
 
 
 @pytest.mark.parametrize("angle", [-40, 25, 40])

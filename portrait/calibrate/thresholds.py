@@ -134,7 +134,7 @@ def _style_entry(
     pictures: StylePictures, rates: Sequence[float], limit: float, *, intervals: bool
 ) -> tuple[dict[str, Any], np.ndarray]:
     """The entry of one style, and (P,) which portraits pass at the loosest rate."""
-    passed = {rate: pictures.styled >= limit for rate in rates}
+    passed = {rate: (pictures.styled >= limit) & ~pictures.missed for rate in rates}
     recognisers = {}
     for judge, scores in pictures.scores.items():
         recognisers[judge], accepted = recogniser_table(scores, rates, intervals=intervals)

@@ -35,6 +35,12 @@ class FaceAnalyzer(Protocol):
     def embed(self, image: RgbImage, kps: Points) -> Embedding: ...
 
 
+class Detector(Protocol):
+    """Finds faces and nothing else: a second opinion on whether a picture shows one."""
+
+    def detect(self, image: RgbImage) -> list[Face]: ...
+
+
 class Recogniser(Protocol):
     """A network that embeds a face for a judge of likeness: the cosine of two embeddings says how alike they are."""
 

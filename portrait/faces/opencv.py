@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from portrait.errors import WeightsCorruptError
+from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.alignment import ARCFACE_TEMPLATE, align_face, similarity_transform
 from portrait.hub.files import sha256_of
 from portrait.hub.manifest import find_part
@@ -50,6 +50,7 @@ class YuNetDetector:
                 str(path), "", (320, 320), _SHOWN_THRESHOLD, _OVERLAP, _MAX_CANDIDATES
             )
         self.det_threshold = det_threshold
+        self.licenses = (find_part("yunet"),)
         self.digests = {path.stem: sha256_of(path)}
 
     def candidates(self, image: RgbImage) -> list[Face]:
@@ -117,6 +118,7 @@ class SFaceRecogniser:
             shape = np.shape(self._network.feature(np.zeros((112, 112, 3), np.uint8)))
         if shape != (1, 128):
             raise WeightsCorruptError(f"{path} is not SFace: its embedding has the shape {shape}, not (1, 128)")
+        self.licenses = (find_part("sface"),)
         self.digests = {path.stem: sha256_of(path)}
 
     def embed(self, image: RgbImage, face: Face) -> Embedding:
@@ -124,6 +126,14 @@ class SFaceRecogniser:
         bgr = np.ascontiguousarray(align_face(image, face.kps)[:, :, ::-1])
         vector = np.asarray(self._network.feature(bgr), np.float32)[0]
         return Embedding(vector / np.linalg.norm(vector))
+
+
+def second_detector() -> YuNetDetector | None:
+    """YuNet, to look again where another detector sees no face; None where it has not been fetched."""
+    try:
+        return YuNetDetector()
+    except WeightsMissingError:
+        return None
 
 
 def _model_file(part_name: str, file: str | Path | None) -> Path:

@@ -3,7 +3,7 @@
 | reason | what is measured | unit | limit |
 |---|---|---|---|
 | identity_low:JUDGE | `verification.similarity` to the person | cosine, larger is more alike | least, from a false accept rate |
-| no_face | detector finds no face in place, and a judge does not know the person at the photo's landmarks | - | - |
+| no_face | no detector finds a face in place | - | - |
 | not_stylized | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, above what copies reach |
 | not_stylized:STYLE | `checks.style_distance` | deviations of the style's own faces | most, by a rate of right pictures |
 | the same | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, by a rate of right pictures |
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from portrait.judge.thresholds import Thresholds
 
 REASONS = {
-    "no_face": "no face was found in the picture, and at the photo's landmarks it is not this person",
+    "no_face": "no face was found in the picture",
     "identity_low": "it does not look enough like the person",
     "not_stylized": "the face is still the photo",
     "burned": "colours are burned out",
@@ -47,8 +47,8 @@ KEEP_LIMITS: dict[str, tuple[str, float]] = {
 class Measurement:
     """What was measured on one picture.
 
-    `similarity` per recogniser; when `face_found` is False the detector saw no face in the picture and
-    the photo's landmarks were used to align it (img2img keeps the layout). `kept` is the name of each keep
+    `similarity` per recogniser; when `face_found` is False no detector saw a face in the picture, and the photo's
+    landmarks were used to align it (img2img keeps the layout): such a picture is rejected, whatever it is like. `kept` is the name of each keep
     and its measure: inter-eye distances for pose, edge correlation for composition, CIE Lab units for
     colors, dB for what stays pixel by pixel. `style_distance` is how far the face is from the style's statistics,
     in deviations; None where there are none. `swap` is by how much another known person is more alike than
@@ -79,12 +79,12 @@ class Verdict:
 def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
     """Accept when every recogniser passes its own threshold and no other check fails.
 
-    A picture without a detectable face passes only if both judges recognise the person at the photo's
-    landmarks; otherwise the missing face is the first reason.
+    A picture without a detectable face is rejected, even if every judge recognises the person at the photo's landmarks:
+    a blur in the photo's layout is no portrait. The missing face is then the first reason.
     """
     margins = {name: measured.similarity[name] - least for name, least in thresholds.identity.items()}
     reasons = [f"identity_low:{name}" for name, margin in margins.items() if margin < 0]
-    if reasons and not measured.face_found:
+    if not measured.face_found:
         reasons.insert(0, "no_face")
     if measured.style_on_face < thresholds.style_on_face:
         reasons.append("not_stylized")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from portrait.faces.alignment import align_face
-from portrait.faces.identity import FaceAnalyzer, Recogniser, identify
+from portrait.faces.identity import Detector, FaceAnalyzer, Recogniser, identify
 from portrait.generate.framing import Framed, paste_back
 from portrait.generate.keep import Kept, hold_colors
 from portrait.images import Photo, resized
@@ -52,10 +52,12 @@ class Judges:
     Args:
         analyzer: Detects faces; its embedding is the first judge.
         recognisers: Further judges, each of which must accept as well.
+        second_opinion: Looks for a face in a picture where the analyzer sees none; None for no second look.
     """
 
     analyzer: FaceAnalyzer
     recognisers: tuple[Recogniser, ...] = ()
+    second_opinion: Detector | None = None
 
     @property
     def names(self) -> list[str]:
@@ -66,42 +68,42 @@ class Judges:
     def digests(self) -> dict[str, str]:
         """File name -> SHA-256 of the models that judge."""
         digests: dict[str, str] = {}
-        for judge in (self.analyzer, *self.recognisers):
-            digests |= getattr(judge, "digests", {})
+        for part in self._parts:
+            digests |= getattr(part, "digests", {})
         return digests
 
     @property
     def licenses(self) -> list[dict[str, str]]:
         """Part, license and commercial (yes, no, unknown) of each model file that judges."""
-        files = [file for judge in (self.analyzer, *self.recognisers) for file in getattr(judge, "licenses", ())]
+        files = [file for part in self._parts for file in getattr(part, "licenses", ())]
         return [{"part": file.name, "license": file.license, "commercial": file.commercial} for file in files]
+
+    @property
+    def _parts(self) -> list[object]:
+        """Everything that is loaded to judge."""
+        return [self.analyzer, *self.recognisers, *([] if self.second_opinion is None else [self.second_opinion])]
 
     def identify(self, views: Sequence[tuple[RgbImage, Face]]) -> Identity:
         """Who the person of these photos and faces is to every judge."""
         return identify(views, self.analyzer, self.recognisers)
 
     def find_face(self, picture: RgbImage, expected: Face) -> Face | None:
-        """The face of a picture of the framed square where it should be; None where the detector sees none.
+        """The face of a picture of the framed square where it should be; None where no detector sees one."""
+        return _nearest_face(self.analyzer, picture, expected) or self._second_look(picture, expected)
 
-        It is the one whose center is nearest to the expected one, within half of the expected face's size: not
-        necessarily the largest.
-        """
-
-        def distance(face: Face) -> float:
-            return float(np.hypot(*(np.array(face.center) - np.array(expected.center))))
-
-        nearest = min(self.analyzer.detect(picture), key=distance, default=None)
-        return nearest if nearest is not None and distance(nearest) <= 0.5 * expected.size else None
+    def _second_look(self, picture: RgbImage, expected: Face) -> Face | None:
+        return None if self.second_opinion is None else _nearest_face(self.second_opinion, picture, expected)
 
     def detect_and_embed(self, picture: RgbImage, expected: Face) -> tuple[Face | None, dict[str, Embedding]]:
         """Find the face of a generated picture where it should be, and embed it with every recogniser.
 
         Returns:
-            The face, or None when the detector sees none there; and recogniser -> embedding, taken at
-            `expected`'s landmarks in that case.
+            The face, or None when no detector sees one there; and recogniser -> embedding, taken at `expected`'s
+            landmarks where the analyzer sees none: thresholds hold for the points of one detector.
         """
-        face = self.find_face(picture, expected)
+        face = _nearest_face(self.analyzer, picture, expected)
         embedded = face or expected
+        face = face or self._second_look(picture, expected)
         embeddings = {self.analyzer.name: self.analyzer.embed(picture, embedded.kps)}
         for recogniser in self.recognisers:
             embeddings[recogniser.name] = recogniser.embed(picture, embedded)
@@ -128,6 +130,19 @@ class Judges:
             burned=burned_share(framed.image, picture),
         )
         return PictureScore(measurement=measurement, face=face, embeddings=embeddings)
+
+
+def _nearest_face(detector: Detector, picture: RgbImage, expected: Face) -> Face | None:
+    """The face whose center is nearest to the expected one, within half of the expected face's size.
+
+    That is not necessarily the largest.
+    """
+
+    def distance(face: Face) -> float:
+        return float(np.hypot(*(np.array(face.center) - np.array(expected.center))))
+
+    nearest = min(detector.detect(picture), key=distance, default=None)
+    return nearest if nearest is not None and distance(nearest) <= 0.5 * expected.size else None
 
 
 def score_attempt(judges: Judges, context: StylizeContext, square: RgbImage, output: RgbImage) -> PictureScore:

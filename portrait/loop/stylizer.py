@@ -14,7 +14,7 @@ import numpy as np
 
 from portrait.errors import SettingsError
 from portrait.faces.conditioning_recogniser import ConditioningRecogniser
-from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose_faces
+from portrait.faces.identity import Detector, FaceAnalyzer, FaceChoice, Recogniser, choose_faces
 from portrait.generate.background import Backdrop, prepare_background
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.generate.keep import Kept, prepare_keeps
@@ -57,6 +57,7 @@ class AttemptLoop:
         recognisers: Further judges, each of which must accept as well; at least one, unless no recogniser
             conditions the pictures.
         conditioning_recogniser: The recogniser that conditions the generator, where that is not the analyzer's.
+        second_opinion: Another detector, for pictures in which the analyzer sees no face.
     """
 
     def __init__(
@@ -66,13 +67,14 @@ class AttemptLoop:
         analyzer: FaceAnalyzer,
         recognisers: Sequence[Recogniser],
         conditioning_recogniser: ConditioningRecogniser | None = None,
+        second_opinion: Detector | None = None,
     ) -> None:
         if not recognisers and recipe.recogniser:
             raise SettingsError("the conditioning recogniser may not be the only judge: give a second one")
         self.recipe = recipe
         self.generator = generator
         self.analyzer = analyzer
-        self.judges = Judges(analyzer, tuple(recognisers))
+        self.judges = Judges(analyzer, tuple(recognisers), second_opinion)
         self.conditioning_recogniser = conditioning_recogniser
         self.digests: dict[str, str] = dict(generator.digests) | self.judges.digests
         self._like_embeddings: dict[str, Embedding] = {}
@@ -112,6 +114,7 @@ class AttemptLoop:
         from portrait.faces.dlib_analyzer import DlibAnalyzer
         from portrait.faces.dlib_recogniser import DlibRecogniser
         from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
+        from portrait.faces.opencv import second_detector
         from portrait.generate.diffusion import DiffusionGenerator
 
         analyzer: FaceAnalyzer = DlibAnalyzer() if commercial else InsightFaceAnalyzer(threads=threads or None)
@@ -122,7 +125,7 @@ class AttemptLoop:
                 recipe.recogniser_file, recipe.embedding, threads=threads or None
             )
         generator = DiffusionGenerator(recipe, threads=threads or None, device=device, tier=memory)
-        return cls(recipe, generator, analyzer, recognisers, conditioning_recogniser)
+        return cls(recipe, generator, analyzer, recognisers, conditioning_recogniser, second_detector())
 
     @classmethod
     def from_settings(cls, settings: Settings) -> AttemptLoop:

@@ -134,7 +134,7 @@ def _scores(record: PortraitRecord, attempt: AttemptRecord) -> list[str]:
         low = f"identity_low:{judge}" in attempt.reasons
         lines.append(f"  likeness by {judge}: {value:.3f}, {_against(value, record.thresholds[judge].value, low)}")
     if not attempt.face_found:
-        lines.append("  no face was detected in it; it was judged where the photo's face is")
+        lines.append("  no face was detected in it; likeness was measured where the photo's face is")
     lines += _style(record.style, limits, attempt)
     if "burned" in attempt.reasons:
         lines.append(f"  burned: {attempt.burned:.1%} of the pixels, at most {limits.burned:.1%} may be")
