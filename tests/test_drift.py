@@ -324,6 +324,16 @@ def test_the_same_pictures_are_called_the_same() -> None:
     assert (same.verdict, same.why) == ("stable", "all 80 pictures have the very same scores")
 
 
+def test_other_conditions_are_named() -> None:
+    """Those that both runs name; a report of before names none."""
+    old = replace(a_run(40, seed=2), conditions={"setting far": "0.01", "device": "cpu", "version of dlib": "20.0"})
+    new = replace(a_run(40, seed=1), conditions={"setting far": "0.001", "device": "cpu"})
+    assert compare(new, old)[0].differing_conditions == ("setting far: 0.001, before 0.01",)
+    report = compute_report(new, old)
+    assert "not made under the same conditions; setting far: 0.001, before 0.01" in summary_lines(report)
+    assert compare(new, replace(old, conditions={}))[0].differing_conditions == ()
+
+
 def test_a_failure_that_is_not_the_photo_s_is_no_failure_to_acquire() -> None:
     current = a_run(40, seed=1)
     current.jobs[:2] = map(failed, current.jobs[:2])
@@ -502,7 +512,10 @@ def test_a_planted_change_of_a_knob_is_drift_and_ends_with_three(made: Path) -> 
     argv = ["drift", str(made / "planted"), "--baseline", str(made / "run"), "--quiet", "--fail-on", "drifted"]
     argv += ["--html", str(out / "x.html"), "--json", str(out / "x.json"), "--csv", str(out / "x.csv")]
     assert main(argv) == 3
-    verdict_ = json.loads((out / "x.json").read_text())["verdict"]
+    report = json.loads((out / "x.json").read_text())
+    assert report["comparison"]["differing_conditions"] == ["setting ip_adapter_scale: 0.0, before None"]
+    assert "setting ip_adapter_scale: 0.0, before None" in (out / "x.html").read_text()
+    verdict_ = report["verdict"]
     assert "likeness" in verdict_["why"]
     assert ": -" in verdict_["why"]  # away from the person
 

@@ -112,6 +112,8 @@ class RunInfo(Model):
     """Every picture was judged against everybody of the run; false while another process works on it."""
     judges: tuple[str, ...]
     """Recognizers; the first also conditions the pictures."""
+    conditions: dict[str, str] = {}
+    """Settings, weights, versions, thresholds and device that the pictures were made and judged with."""
 
 
 class NotAcquired(Model):
@@ -345,6 +347,8 @@ class Comparison(Model):
     tolerance: float
     """A difference that matters, as a share."""
     rows: tuple[ComparisonRow, ...]
+    differing_conditions: tuple[str, ...] = ()
+    """In words, of the conditions that both runs name."""
 
 
 class PowerRow(Model):

@@ -119,7 +119,9 @@ def compare(current: Run, baseline: Run) -> tuple[Comparison, Verdict]:
     unpaired = _unpaired(current, baseline, matched)
     if len(people) < MIN_PEOPLE:
         why = f"{len(people)} people are in both runs with the same photo; fewer than {MIN_PEOPLE} say nothing"
-        return _comparison(baseline, matched, unpaired, []), Verdict(verdict="inconclusive", why=why, power=None)
+        return _comparison(current, baseline, matched, unpaired, []), Verdict(
+            verdict="inconclusive", why=why, power=None
+        )
     gaps = {
         judge: baseline.genuine_impostor_gap.get(judge) or current.genuine_impostor_gap.get(judge)
         for judge in matched.judges
@@ -148,7 +150,7 @@ def compare(current: Run, baseline: Run) -> tuple[Comparison, Verdict]:
     verdict = _verdict(rows, len(people), max(people_needed, len(people) + 1), gaps_in_evidence)
     if verdict.verdict == "stable" and matched.identical:
         verdict = verdict.model_copy(update={"why": f"all {len(matched.pairs)} pictures have the very same scores"})
-    return _comparison(baseline, matched, unpaired, rows), verdict
+    return _comparison(current, baseline, matched, unpaired, rows), verdict
 
 
 def _match(current: Run, baseline: Run) -> _Matched:
@@ -200,7 +202,9 @@ def _unpaired(current: Run, baseline: Run, matched: _Matched) -> Unpaired:
     )
 
 
-def _comparison(baseline: Run, matched: _Matched, unpaired: Unpaired, rows: Sequence[ComparisonRow]) -> Comparison:
+def _comparison(
+    current: Run, baseline: Run, matched: _Matched, unpaired: Unpaired, rows: Sequence[ComparisonRow]
+) -> Comparison:
     return Comparison(
         baseline=baseline.name,
         people=len(matched.people),
@@ -208,7 +212,14 @@ def _comparison(baseline: Run, matched: _Matched, unpaired: Unpaired, rows: Sequ
         not_paired=unpaired,
         tolerance=TOLERANCE,
         rows=tuple(rows),
+        differing_conditions=tuple(_differing_conditions(current.conditions, baseline.conditions)),
     )
+
+
+def _differing_conditions(current: Mapping[str, str], baseline: Mapping[str, str]) -> list[str]:
+    """What both runs say of themselves and is not the same."""
+    shared = [name for name in current if name in baseline]
+    return [f"{name}: {current[name]}, before {baseline[name]}" for name in shared if current[name] != baseline[name]]
 
 
 def _unsettled(current: Run, baseline: Run) -> list[str]:

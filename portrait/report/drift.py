@@ -51,6 +51,7 @@ def compute_report(run: Run, baseline: Run | None = None) -> DriftReport:
             pending=run.pending,
             settled=run.settled,
             judges=tuple(judged[0].thresholds),
+            conditions=run.conditions,
         ),
         far=run.far,
         licenses=tuple(run.licenses),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +17,11 @@ from portrait.judge.gallery import genuine_impostor_gap
 from portrait.records import Embedding
 from portrait.records.portrait import AttemptRecord, LicenseLink, PortraitRecord
 from portrait.records.report import SCHEMA, AttemptScores, DriftReport, JobState, ReportJob, ReportPerson
+
+_NO_CONDITIONS = {
+    "recipe", "style", "variants", "seed", "face", "keep", "background", "thresholds", "curves", "threads", "lora", "format",
+}  # fmt: skip
+"""Settings that are of a picture, are meant to differ, or name files, whose contents are compared instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,6 +43,7 @@ class Run:
     far: float | None = None
     pending: int = 0
     settled: bool = True
+    conditions: dict[str, str] = field(default_factory=dict)
 
     @property
     def not_acquired(self) -> set[str]:
@@ -65,6 +71,7 @@ def read_run(folder: Path) -> Run:
         embeddings: list[dict[str, Embedding]] = []
         licenses: dict[str, LicenseLink] = {}
         rates: set[float] = set()
+        conditions: dict[str, set[str]] = {}
         for job in ledger.jobs("accepted", "rejected", "failed"):
             result = ledger.result(job.id)
             record = result.record if result else None
@@ -74,6 +81,8 @@ def read_run(folder: Path) -> Run:
             if record:
                 licenses |= {link.part: link for link in record.licenses}
                 rates.add(record.far)
+                for name, value in _conditions(record).items():
+                    conditions.setdefault(name, set()).add(value)
         name = str(ledger.get("name") or folder.name)
         pending = ledger.counts().pending
         gap_before_pruning = ledger.get("separation") or {}
@@ -90,6 +99,7 @@ def read_run(folder: Path) -> Run:
         far=rates.pop() if len(rates) == 1 else None,
         pending=pending,
         settled=settled,
+        conditions={name: ", ".join(sorted(values)) for name, values in sorted(conditions.items())},
     )
     portraits = ((jobs[i].subject, embeddings[i]) for i in run.with_embeddings())
     run.genuine_impostor_gap.update(genuine_impostor_gap(run.identities, portraits) or gap_before_pruning)
@@ -124,7 +134,20 @@ def read_baseline(path: Path) -> Run:
         genuine_impostor_gap=dict(report.genuine_impostor_gap),
         pending=report.run.pending,
         settled=report.run.settled,
+        conditions=dict(report.run.conditions),
     )
+
+
+def _conditions(record: PortraitRecord) -> dict[str, str]:
+    """What may move pictures or verdicts though people and styles are the same; no path is in it."""
+    conditions = {"device": record.device, "dtype": record.dtype}
+    conditions |= {f"weights {name}": digest[:12] for name, digest in record.weights.items()}
+    conditions |= {f"version of {name}": version for name, version in record.versions.items()}
+    for judge, threshold in record.thresholds.items():
+        conditions[f"threshold of {judge} in {record.recipe}, {record.style}"] = str(threshold.value)
+    names = [field.name for field in fields(record.settings) if field.name not in _NO_CONDITIONS]
+    conditions |= {f"setting {name}": str(getattr(record.settings, name)) for name in names}
+    return conditions
 
 
 def _report_job(

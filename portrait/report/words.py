@@ -61,6 +61,8 @@ def summary_lines(report: DriftReport) -> list[str]:
     lines = []
     if report.verdict:
         lines.append(f"{report.verdict.verdict.upper()}: {report.verdict.why}")
+    if report.comparison and report.comparison.differing_conditions:
+        lines.append(f"not made under the same conditions; {'; '.join(report.comparison.differing_conditions)}")
     return [*lines, *_figure_lines(report), *_warning_lines(report)]
 
 
