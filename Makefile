@@ -12,6 +12,7 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd eval && ../$(BIN)/mypy --config-file ../.ci/mypy.ini *.py
 	$(BIN)/pytest
 
 # Under a minute, for while one works: what loads no real model, starts no Ray and no browser, and does not take long.

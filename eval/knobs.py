@@ -32,7 +32,7 @@ def draw(curves: dict) -> Figure:
     """A grid of plots: outputs down, knobs across, one line a style."""
     figure = Figure(figsize=(11, 7.2), dpi=110, layout="constrained")
     grid = figure.subplots(len(OUTPUTS), len(KNOBS), sharex="col", sharey="row")
-    colours = colormaps["tab10"].colors
+    colors = [colormaps["tab10"](n) for n in range(10)]
     for n, (style, entry) in enumerate(curves["styles"].items()):
         for column, knob in enumerate(KNOBS):
             measured = entry["knobs"].get(knob)
@@ -40,7 +40,7 @@ def draw(curves: dict) -> Figure:
                 axes = grid[row][column]
                 if measured:
                     values = [mean[entry["outputs"].index(output)] for mean in measured["mean"]]
-                    axes.plot(measured["at"], values, color=colours[n], marker="o", markersize=3, label=style)
+                    axes.plot(measured["at"], values, color=colors[n], marker="o", markersize=3, label=style)
                 axes.grid(alpha=0.3)
                 if column == 0:
                     axes.set_ylabel(OUTPUTS[output])
