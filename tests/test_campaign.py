@@ -36,6 +36,7 @@ from portrait.campaign.run import Progress, run_campaign
 from portrait.campaign.worker import Batch, Worker
 from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
 from portrait.images import Photo, pixels_sha256, read_photo, write_picture
+from portrait.images.search import describe
 from portrait.judge.gallery import Gallery
 from portrait.loop.stylizer import AttemptLoop
 from portrait.loop.types import Subject
@@ -121,8 +122,56 @@ def test_people_come_from_folders_lists_and_tables(tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("name,file\na,b\n")
     with pytest.raises(SettingsError, match="lacks the column photo; its columns: name, file"):
         plan_from({"subjects": "bad.csv"}, tmp_path)
-    with pytest.raises(SettingsError, match="are both called anna"):
-        plan_from({"subjects": ["people/anna.png", "other/ANNA.png".lower()]}, tmp_path)
+    two = plan_from({"subjects": ["people/anna.png", "other/Anna.png"]}, tmp_path).people
+    assert [p.name for p in two] == ["anna", "Anna-2"]
+
+
+def test_every_kind_of_photo_is_taken_and_the_rest_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "people"
+    picture = Path(write_picture(folder / "p_png.png", person(1))).read_bytes()
+    for suffix in ("jfif", "jpe", "heif", "HIF", "mpo", "bmp", "gif"):
+        (folder / f"p_{suffix}.{suffix}").write_bytes(picture)
+    for name in ("noext", "fay/IMG_1.HIF", "IMG.2024"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(picture)
+    for name in ("notes.txt", "x.nef", "README", "empty/.keep", ".DS_Store"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"no picture")
+    plan = plan_from({"subjects": "people"}, tmp_path)
+    assert len(plan.people) == 11
+    assert {(item.path.name, item.reason) for item in plan.passed_over} == {
+        ("notes.txt", ".txt is not a kind of picture that is read"),
+        ("x.nef", "camera raw; export a JPEG or TIFF"),
+        ("README", "no suffix, and no picture inside"),
+        ("empty", "a folder without photos"),
+    }
+    line = describe(plan.passed_over)
+    assert line.startswith("passed over 4 files: ")
+    assert "x.nef (camera raw; export a JPEG or TIFF)" in line
+
+
+def test_a_table_follows_the_rules_of_csv_alone(tmp_path: Path) -> None:
+    rows = 'sep=;\r\nsubject;photo;note\r\nAnna;a.png;"two\r\nlines"\r\n;;\r\nBo;b.png;one\u2028line\r\n\r\n'
+    (tmp_path / "table.csv").write_bytes(rows.encode())
+    people = plan_from({"subjects": "table.csv"}, tmp_path).people
+    assert [(p.name, p.columns["note"]) for p in people] == [("Anna", "two\nlines"), ("Bo", "one\u2028line")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\u0939\u093f\u0928\u094d\u0926\u0940",
+        "\u0e2a\u0e21\u0e28\u0e31\u0e01\u0e14\u0e34\u0e4c",
+        "Zo\u00eb",
+        "\U0001f469\u200d\U0001f3a8 Ann",
+    ],
+)
+def test_letters_and_marks_of_every_script_survive(name: str) -> None:
+    assert safe_name(name) == name
+
+
+def test_names_that_differ_only_where_they_are_cut_stay_apart() -> None:
+    assert safe_name("x" * 300 + "a") != safe_name("x" * 300 + "b")
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b\\c", "con", "...", "x" * 300, "tab\there"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -10,9 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from portrait.errors import SettingsError
+from portrait.images import PHOTO_SUFFIXES, PassedOver, photos_in
+from portrait.images.search import describe
 from portrait.validation import read_text
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif", ".heic")
+_MAX_NAME_BYTES = 80  # file systems take 255; pictures and temporary files add to it
+_JOINERS = "\u200c\u200d"  # of letters in Persian and Hindi, of the parts of an emoji
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,16 +29,17 @@ class Person:
     columns: dict[str, str] = field(default_factory=dict)
 
 
-def read_people(subjects: str | tuple[str, ...], folder: Path) -> tuple[Person, ...]:
-    """The people whom a plan names.
+def read_people(subjects: str | tuple[str, ...], folder: Path) -> tuple[tuple[Person, ...], tuple[PassedOver, ...]]:
+    """The people whom a plan names, and what a folder holds beside their photos.
 
     Args:
         subjects: A folder, a .csv or .txt file, or a list of photos.
         folder: Where relative paths start.
 
     Raises:
-        SettingsError: it cannot be read, holds nobody, or two people of one name.
+        SettingsError: it cannot be read, or holds nobody.
     """
+    passed_over: list[PassedOver] = []
     if isinstance(subjects, tuple):
         people = _from_paths(subjects, folder)
     else:
@@ -43,21 +49,24 @@ def read_people(subjects: str | tuple[str, ...], folder: Path) -> tuple[Person, 
         elif path.suffix.lower() == ".txt":
             people = _from_list(path)
         elif path.is_dir():
-            people = _from_folder(path)
+            people, passed_over = _from_folder(path)
         else:
             raise SettingsError(f"subjects {path} is no folder, no .csv and no .txt file")
     if not people:
-        raise SettingsError(f"no photos in subjects {subjects!r} ({', '.join(PHOTO_SUFFIXES)})")
-    return _with_safe_names(people)
+        why = describe(passed_over) or f"read are {', '.join(sorted(PHOTO_SUFFIXES))}"
+        raise SettingsError(f"no photos in subjects {subjects!r}; {why}")
+    return _with_safe_names(people), tuple(passed_over)
 
 
 def _with_safe_names(people: Iterable[Person]) -> tuple[Person, ...]:
-    """The people under names that are folders of their own, also where a disk takes A for a."""
+    """The people under names that are folders of their own, also where a disk takes A for a; a second one is numbered."""
     by_name: dict[str, Person] = {}
     for person in people:
-        name = safe_name(person.name)
-        if other := by_name.get(name.casefold()):
-            raise SettingsError(f"{other.photos[0]} and {person.photos[0]} are both called {name}; rename one")
+        base = name = safe_name(person.name)
+        number = 1
+        while name.casefold() in by_name:
+            number += 1
+            name = f"{base}-{number}"
         by_name[name.casefold()] = replace(person, name=name)
     return tuple(by_name.values())
 
@@ -71,17 +80,21 @@ def _from_list(file: Path) -> list[Person]:
     return _from_paths([line for line in lines if line and not line.startswith("#")], file.parent)
 
 
-def _from_folder(folder: Path) -> list[Person]:
+def _from_folder(folder: Path) -> tuple[list[Person], list[PassedOver]]:
     """A picture is a person; so is a folder of pictures, of which the first by name is stylized."""
-    people = [Person(name=path.stem, photos=(path,)) for path in _photos_in(folder)]
-    for subfolder in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if photos := _photos_in(subfolder):
-            people.append(Person(name=subfolder.name, photos=photos))
-    return people
-
-
-def _photos_in(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file()))
+    photos, passed_over = photos_in(folder)
+    people = [Person(name=path.stem, photos=(path,)) for path in photos]
+    for subfolder in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        photos, others = photos_in(subfolder)
+        passed_over += others
+        passed_over += [
+            PassedOver(path, "a folder in a person's folder") for path in subfolder.iterdir() if path.is_dir()
+        ]
+        if photos:
+            people.append(Person(name=subfolder.name, photos=tuple(photos)))
+        elif not others:
+            passed_over.append(PassedOver(subfolder, "a folder without photos"))
+    return people, passed_over
 
 
 def _from_csv(file: Path) -> list[Person]:
@@ -89,16 +102,21 @@ def _from_csv(file: Path) -> list[Person]:
 
     Several rows of one subject are several photos of the same person.
     """
-    lines = read_text(file).splitlines()
-    header = lines[0] if lines else ""
-    rows = csv.DictReader(lines, delimiter=max(",;\t", key=header.count))
+    header, _, below = read_text(file).partition("\n")
+    text, delimiter = f"{header}\n{below}", max(",;\t", key=header.count)
+    if excel := re.fullmatch(r"sep=(.)\r?", header):
+        text, delimiter = below, excel[1]
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     headings = {str(heading).strip().lower(): heading for heading in rows.fieldnames or ()}
     photo_heading = headings.get("photo") or headings.get("photos")
     if not photo_heading:
         raise SettingsError(f"{file} lacks the column photo; its columns: {', '.join(headings) or 'none'}")
     subject_heading = headings.get("subject") or headings.get("name")
     people: dict[str, Person] = {}
-    for number, row in enumerate(rows, 2):
+    for row in rows:
+        number = rows.line_num + (excel is not None)
+        if not any(cell for cell in row.values()):
+            continue
         if None in row:  # where DictReader puts what has no heading
             raise SettingsError(f"{file} line {number}: more cells than columns")
         cells = {heading.strip(): (cell or "").strip() for heading, cell in row.items() if heading}
@@ -121,7 +139,21 @@ def _from_csv(file: Path) -> list[Person]:
 
 
 def safe_name(text: str) -> str:
-    """A name that every file system takes as one folder: letters, digits, space, dot, hyphen, underscore."""
-    text = "".join(c if c.isalnum() or c in " .-_" else "-" for c in unicodedata.normalize("NFC", text))
-    text = text.strip(" .-")[:80] or "unnamed"
-    return f"{text}-" if re.fullmatch(r"(?i)con|prn|aux|nul|(com|lpt)\d", text) else text
+    """A name that every file system takes as one folder: letters and marks of every script, digits, emoji."""
+    text = "".join(c if _is_safe(c) else "-" for c in unicodedata.normalize("NFC", text))
+    text = text.strip(" .-" + _JOINERS) or "unnamed"
+    text = f"{text}-" if re.fullmatch(r"(?i)con|prn|aux|nul|(com|lpt)\d", text) else text
+    return shorten_name(text, _MAX_NAME_BYTES, text)
+
+
+def _is_safe(char: str) -> bool:
+    category = unicodedata.category(char)
+    return category[0] in "LMN" or (category in ("So", "Sk") and char not in "^`") or char in " .-_" + _JOINERS
+
+
+def shorten_name(name: str, max_bytes: int, whole: str) -> str:
+    """A name of at most so many bytes; one that was cut ends in six digits of the SHA-256 of what it stands for."""
+    if len(name.encode()) <= max_bytes:
+        return name
+    digits = hashlib.sha256(whole.encode()).hexdigest()[:6]
+    return f"{name.encode()[: max_bytes - 7].decode(errors='ignore').rstrip('-_')}-{digits}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +12,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from portrait.campaign.people import Person, read_people
+from portrait.campaign.people import Person, read_people, shorten_name
 from portrait.campaign.sizes import SIZES
 from portrait.errors import SettingsError
 from portrait.faces.identity import FaceChoice
 from portrait.file_model import Entries, FileModel
+from portrait.images import PassedOver
 from portrait.recipes.recipe import Recipe
 from portrait.settings import Settings, setting_names, settings_from
 from portrait.validation import check_names, did_you_mean, parse_toml, read_text
@@ -107,7 +107,7 @@ class PlannedPicture:
     def stem(self) -> str:
         """Path of its files below `pictures/`, without suffix. No text of an axis has the `_` that joins them."""
         words = "_".join([self.style, *(_slug(text) or "plain" for _, text in self.axes), str(self.variant + 1)])
-        return f"{self.subject}/{self.recipe}/{_shorten(words, _MAX_NAME_BYTES, words)}"
+        return f"{self.subject}/{self.recipe}/{shorten_name(words, _MAX_NAME_BYTES, words)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +128,7 @@ class Plan:
     settings: Settings = field(default_factory=Settings)
     text: str = ""
     path: Path | None = None
+    passed_over: tuple[PassedOver, ...] = ()
 
     def styles_of(self, recipe: Recipe) -> list[str]:
         """Names of the plan's styles in this recipe; raises SettingsError for one that it lacks."""
@@ -167,13 +168,14 @@ def plan_from(table: Mapping[str, Any], folder: Path, name: str = "plan") -> Pla
     """As `read_plan`, from what the TOML holds."""
     file = PlanFile.from_table(table, name, _ELSEWHERE)
     try:
-        people = read_people(file.subjects, folder)
+        people, passed_over = read_people(file.subjects, folder)
         settings = _settings_from(file.settings, folder)
     except SettingsError as error:
         raise SettingsError(f"{name}: {error}") from None
     return Plan(
         name=file.name or folder.resolve().name,
         people=people,
+        passed_over=passed_over,
         recipes=tuple(_from_folder(folder, text) if text.endswith(".toml") else text for text in file.recipes),
         styles=file.styles,
         variants=file.variants,
@@ -232,12 +234,4 @@ def _slug(text: str) -> str:
 
     Two texts that differ have two words, but for case and punctuation of short ones.
     """
-    return _shorten(re.sub(r"[\W_]+", "-", text.lower()).strip("-"), _MAX_WORD_BYTES, text)
-
-
-def _shorten(name: str, max_bytes: int, whole: str) -> str:
-    """A name of at most so many bytes; one that was cut ends in six digits of the SHA-256 of what it stands for."""
-    if len(name.encode()) <= max_bytes:
-        return name
-    digits = hashlib.sha256(whole.encode()).hexdigest()[:6]
-    return f"{name.encode()[: max_bytes - 7].decode(errors='ignore').rstrip('-_')}-{digits}"
+    return shorten_name(re.sub(r"[\W_]+", "-", text.lower()).strip("-"), _MAX_WORD_BYTES, text)

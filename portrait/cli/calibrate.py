@@ -82,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure the curves that are missing, then the thresholds."""
     from portrait.calibrate.statistics import require_pairs
     from portrait.images import photos_below, write_json
+    from portrait.images.search import describe
     from portrait.loop.stylizer import AttemptLoop
     from portrait.recipes.load import load_recipe
 
@@ -91,16 +92,18 @@ def run(args: argparse.Namespace) -> int:
     recipe.knobs_at(args.balance)
     if not 0 <= args.seed < 2**31:
         raise SettingsError(f"--seed {args.seed} is outside 0 to {2**31}")
-    photos = photos_below(args.subjects, args.only)
+    photos, passed_over = photos_below(args.subjects, args.only)
     subjects = {path.resolve() for path in photos}
-    impostors = photos_below(args.impostors) if args.impostors else []
-    impostors = [path for path in impostors if path.resolve() not in subjects]
+    others, others_passed_over = photos_below(args.impostors) if args.impostors else ([], [])
+    impostors = [path for path in others if path.resolve() not in subjects]
     curve_photos = _spread(photos, args.curve_people)
     require_pairs(len(photos), len(photos) + len(impostors), rates)  # before hours of curves
     curves_file = args.curves or Path(f"{recipe.name}.curves.json")
     curves = _read_curves(curves_file)
 
     console = Console(quiet=args.quiet)
+    if passed_over or others_passed_over:
+        console.line(describe([*passed_over, *others_passed_over]))
     with console.status("loading models"):
         stylizer = AttemptLoop.from_recipe(args.recipe, threads=args.threads, commercial=args.commercial)
     _measure_curves(stylizer, curve_photos, styles, curves_file, curves, console)

@@ -205,6 +205,7 @@ class _Preview:
             "bytes": round(self.bytes),
             "seconds": [None] * 3 if self.seconds is None else self.seconds,
             "missing_photos": self.missing_photos,
+            "passed_over": [{"path": str(item.path), "reason": item.reason} for item in self.plan.passed_over],
             "styles": [{key: getattr(row, key) for key in keys} for row in self.rows],
         }
 
@@ -223,6 +224,7 @@ def _forecast_seconds(rows: Sequence[Forecast], measured: Mapping[str, Any], wor
 
 def _print_preview(preview: _Preview, workers: int) -> None:
     from portrait.campaign.files import free_bytes
+    from portrait.images.search import describe
 
     plan = preview.plan
     several = sum(len(person.photos) > 1 for person in plan.people)
@@ -254,14 +256,20 @@ def _print_preview(preview: _Preview, workers: int) -> None:
     if missing := preview.missing_photos:
         more = " ..." if len(missing) > 3 else ""
         print(f"{len(missing)} photo(s) are not there and will fail: {', '.join(missing[:3])}{more}")
+    if plan.passed_over:
+        print(describe(plan.passed_over))
     if "mini" in plan.recipes and (plan.axes or plan.settings.prompt):
         print("note: mini knows only its styles; texts of [axes] and prompt move its pictures at random")
 
 
 def _run(args: argparse.Namespace) -> int:
     from portrait.campaign.plan import read_plan
+    from portrait.images.search import describe
 
-    return _make(read_plan(args.plan), args.output, args, accept_changes=args.accept_changes)
+    plan = read_plan(args.plan)
+    if plan.passed_over and not args.quiet:
+        print(describe(plan.passed_over), file=sys.stderr)
+    return _make(plan, args.output, args, accept_changes=args.accept_changes)
 
 
 def _retry(args: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """Photos of any kind into sRGB pixels, pictures out, and the photos of a folder."""
 
 from portrait.images.decode import MAX_PIXELS, Photo, as_photo, decode, decode_photo, read_photo
-from portrait.images.search import photos_below
+from portrait.images.search import PHOTO_SUFFIXES, PassedOver, photos_below, photos_in
 from portrait.images.write import (
     COARSE_CHROMA,
     WRITE_FORMATS,
@@ -16,13 +16,16 @@ from portrait.images.write import (
 __all__ = [
     "COARSE_CHROMA",
     "MAX_PIXELS",
+    "PHOTO_SUFFIXES",
     "WRITE_FORMATS",
+    "PassedOver",
     "Photo",
     "as_photo",
     "decode",
     "decode_photo",
     "encode_picture",
     "photos_below",
+    "photos_in",
     "pixels_sha256",
     "read_photo",
     "resized",

@@ -131,7 +131,8 @@ _M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392
 
 def _pq_to_nits(value: NDArray[np.floating]) -> NDArray[np.floating]:
     power = np.maximum(value, 0) ** (1 / _M2)
-    return 10_000 * (np.maximum(power - _C1, 0) / (_C2 - _C3 * power)) ** (1 / _M1)
+    nits: NDArray[np.floating] = 10_000 * (np.maximum(power - _C1, 0) / (_C2 - _C3 * power)) ** (1 / _M1)
+    return nits
 
 
 def _nits_to_pq(nits: NDArray[np.floating] | float) -> NDArray[np.floating]:

@@ -2,29 +2,139 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from portrait.errors import SettingsError
+from portrait.images.decode import READ_FORMATS
+
+_RAW_SUFFIXES = frozenset(
+    [
+        ".3fr",
+        ".arw",
+        ".cr2",
+        ".cr3",
+        ".crw",
+        ".dng",
+        ".erf",
+        ".iiq",
+        ".kdc",
+        ".mrw",
+        ".nef",
+        ".nrw",
+        ".orf",
+        ".pef",
+        ".raf",
+        ".raw",
+        ".rw2",
+        ".sr2",
+        ".srw",
+        ".x3f",
+    ]
+)
+PHOTO_SUFFIXES = frozenset(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".apng",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".bmp",
+        ".dib",
+        ".gif",
+    ]
+)
+"""The suffixes of what `read_photo` reads, in small letters. Files without a suffix are looked into."""
 
 
-def photos_below(folder: Path, only: Path | None = None) -> list[Path]:
-    """The picture files of a folder and the folders below it, or those that a list names.
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A file or folder that was not taken, and why: "camera raw; export a JPEG or TIFF"."""
+
+    path: Path
+    reason: str
+
+
+def photos_in(folder: Path) -> tuple[list[Path], list[PassedOver]]:
+    """The picture files of a folder by name, not of those below it, and the other files; hidden ones are not mentioned."""
+    return _sorted_out(path for path in folder.iterdir() if path.is_file())
+
+
+def photos_below(folder: Path, only: Path | None = None) -> tuple[list[Path], list[PassedOver]]:
+    """The picture files of a folder and the folders below it, or those that a list names; and the other files.
 
     Raises:
-        SettingsError: there are none, or one that the list names is not there.
+        SettingsError: there are no photos, or one that the list names is not there.
     """
     if only is not None:
         try:
             lines = [line.strip() for line in only.read_text("utf-8").splitlines()]
         except (OSError, ValueError) as error:
             raise SettingsError(f"cannot read --only {only}: {error}") from None
-        found = [folder / line for line in lines if line and not line.startswith("#")]
-        for path in found:
+        photos = [folder / line for line in lines if line and not line.startswith("#")]
+        for path in photos:
             if not path.is_file():
                 raise SettingsError(f"{only} names {path}, which is not there")
+        passed_over: list[PassedOver] = []
     else:
-        kinds = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif", ".heic"}
-        found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in kinds and p.is_file())
-    if not found:
-        raise SettingsError(f"no photos in {folder}")
-    return found
+        photos, passed_over = _sorted_out(path for path in folder.rglob("*") if path.is_file())
+    if not photos:
+        raise SettingsError(f"no photos in {folder}" + (f"; {describe(passed_over)}" if passed_over else ""))
+    return photos, passed_over
+
+
+def describe(passed_over: Iterable[PassedOver]) -> str:
+    """One line that names all: "passed over 2 files: a.nef, b.nef (camera raw; export a JPEG or TIFF)"; empty for none."""
+    by_reason: dict[str, list[str]] = {}
+    for item in passed_over:
+        by_reason.setdefault(item.reason, []).append(item.path.name)
+    count = sum(map(len, by_reason.values()))
+    listed = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+    return f"passed over {count} file{'s' * (count > 1)}: {listed}" if count else ""
+
+
+def _sorted_out(paths: Iterable[Path]) -> tuple[list[Path], list[PassedOver]]:
+    photos, passed_over = [], []
+    for path in sorted(paths):
+        if path.name.startswith(".") or path.name.lower() in ("thumbs.db", "desktop.ini"):
+            continue
+        if reason := _why_not(path):
+            passed_over.append(PassedOver(path, reason))
+        else:
+            photos.append(path)
+    return photos, passed_over
+
+
+def _why_not(path: Path) -> str:
+    """Why a file is not taken for a photo; empty if it is one."""
+    suffix = path.suffix.lower()
+    if suffix in PHOTO_SUFFIXES:
+        return ""
+    if suffix in _RAW_SUFFIXES:
+        return "camera raw; export a JPEG or TIFF"
+    if suffix and not suffix[1:].isdecimal():  # IMG.2024 has no suffix that says a kind
+        return f"{suffix} is not a kind of picture that is read"
+    return "" if _is_picture(path) else "no suffix, and no picture inside"
+
+
+def _is_picture(path: Path) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path, formats=READ_FORMATS):
+                return True
+        except Exception:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
+            return False

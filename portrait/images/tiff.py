@@ -201,7 +201,8 @@ def to_16_bits(values: NDArray[np.generic], bits: int) -> NDArray[np.uint16]:
     else:
         number = values.astype(np.float64 if bits > 16 else np.float32)
         top = float(2 ** (bits - (values.dtype.kind == "i")) - 1)
-    return (np.clip(number / top, 0, 1) * 65535 + 0.5).astype(np.uint16)
+    deep: NDArray[np.uint16] = (np.clip(number / top, 0, 1) * 65535 + 0.5).astype(np.uint16)
+    return deep
 
 
 def _not_read(name: str, what: str) -> str:

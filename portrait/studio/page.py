@@ -94,7 +94,7 @@ def _shown(pixels: RgbImage) -> str:
 
 def _file_input(what: str) -> str:
     return (
-        f'<input type="file" class="sr" data-file="{what}" data-key="{what}" accept="image/*,.heic,.heif,.avif,.tif,.tiff" '
+        f'<input type="file" class="sr" data-file="{what}" data-key="{what}" accept="image/*,.heic,.heif,.hif,.avif,.tif,.tiff,.jfif,.mpo" '
         f'data-limit="{MAX_UPLOAD_MB}" data-too-large="{escape(strings.TOO_LARGE_UPLOAD)}" '
         f'data-failed="{escape(strings.UPLOAD_FAILED)}" data-nothing="{escape(strings.NOT_A_PICTURE)}">'
     )
