@@ -30,7 +30,7 @@ from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import write_json
 from portrait.intervals import bootstrap_mean
 from portrait.judge.thresholds import thresholds_for
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.types import Subject
 from portrait.records import Knobs, RgbImage
 

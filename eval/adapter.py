@@ -23,7 +23,7 @@ from portrait.generate.framing import frame_portrait
 from portrait.images import write_json
 from portrait.intervals import bootstrap_mean
 from portrait.judge.verification import similarity
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 
 
 def main() -> None:

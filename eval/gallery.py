@@ -14,7 +14,7 @@ import numpy as np
 from people import data_argument, held_out, subjects
 
 from portrait.images import write_picture
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.report.sheet import contact_sheet, thumbnail
 from portrait.settings import Settings
 

@@ -21,7 +21,7 @@ from people import data_argument, held_out, left_out, name_of, spread, subjects
 
 from portrait.images import write_json, write_picture
 from portrait.intervals import wilson_people
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.types import StylizedPortrait
 from portrait.records.portrait import PortraitRecord
 from portrait.report.sheet import contact_sheet, thumbnail

@@ -21,8 +21,8 @@ from portrait.generate.keep import hold_colors
 from portrait.images import write_json
 from portrait.judge.checks import color_distance, edge_agreement, point_displacement
 from portrait.judge.verdict import KEEP_LIMITS
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.scoring import NO_FACE_DISPLACEMENT
-from portrait.loop.stylizer import AttemptLoop
 
 
 def main() -> None:

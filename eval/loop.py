@@ -47,10 +47,10 @@ from portrait.intervals import bootstrap_mean
 from portrait.judge.checks import style_distance
 from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.judge.verdict import Measurement, Verdict, decide
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.policy import Policy
 from portrait.loop.response import STYLE
 from portrait.loop.scoring import face_features
-from portrait.loop.stylizer import AttemptLoop
 from portrait.records import Knobs
 
 SETTINGS = {  # name -> balance, FAR, judges that decide

@@ -21,7 +21,7 @@ from portrait.images import read_photo, write_bytes, write_json
 from portrait.judge import checks, thresholds
 from portrait.judge.thresholds import Thresholds, calibration_table
 from portrait.judge.verdict import decide
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.types import Subject
 from portrait.records import Embedding, Knobs, RgbImage
 

@@ -15,7 +15,7 @@ from people import data_argument, everyone, subjects
 
 from portrait.images import write_json
 from portrait.judge.thresholds import round_up, threshold_at_far
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 
 FAR = 0.001
 OUTPUT = Path(__file__).parents[1] / "portrait" / "recipes" / "photo.thresholds.json"

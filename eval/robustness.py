@@ -25,7 +25,7 @@ from portrait.generate.framing import frame_portrait
 from portrait.images import Photo, read_photo, write_json, write_picture
 from portrait.intervals import wilson_people
 from portrait.judge.thresholds import thresholds_for
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.records import Face, RgbImage
 
 Spoil = Callable[[RgbImage, Face], RgbImage]

@@ -34,8 +34,8 @@ from portrait.intervals import wilson
 from portrait.judge.checks import format_confusable, style_distance
 from portrait.judge.thresholds import photo_thresholds, thresholds_for
 from portrait.judge.verdict import decide
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.scoring import face_features
-from portrait.loop.stylizer import AttemptLoop
 from portrait.records import RgbImage
 
 

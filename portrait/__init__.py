@@ -1,7 +1,7 @@
 """portrait: identity-preserving portrait stylization, measured rather than hoped.
 
 A photo goes in; a stylized portrait comes out in which the same person is still recognised.
-`portrait.PortraitStylizer` is one call for one picture, `portrait.loop.stylizer.AttemptLoop` the road as an object;
+`portrait.PortraitStylizer` is one call for one picture, `portrait.loop.attempt_loop.AttemptLoop` the road as an object;
 `portrait --help` is the road as a command.
 """
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from portrait.errors import FaceError
 from portrait.images import Photo, as_photo
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.records.portrait import AttemptRecord, PortraitRecord
 from portrait.records.reasons import Reason
 from portrait.settings import Settings, setting_names, settings_from
@@ -64,7 +64,7 @@ class PortraitStylizer:
         if result.accepted:
             result.image.save("anna-watercolor.png")
 
-    A thin layer over `portrait.loop.stylizer.AttemptLoop`, which is `self.stylizer`.
+    A thin layer over `portrait.loop.attempt_loop.AttemptLoop`, which is `self.stylizer`.
     """
 
     def __init__(self, stylizer: AttemptLoop, settings: Settings | None = None) -> None:

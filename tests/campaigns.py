@@ -25,7 +25,7 @@ from portrait.campaign.ledger import FILE, Ledger
 from portrait.cli.main import main as command_line
 from portrait.errors import CampaignError
 from portrait.images import write_picture
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe
 from portrait.records import Face, Knobs, RgbImage
 from portrait.settings import Settings

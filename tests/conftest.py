@@ -13,7 +13,7 @@ import portrait  # noqa: F401  (sets the telemetry switches before any of the li
 from portrait.faces.dlib_recogniser import DlibRecogniser
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.images import Photo, read_photo, write_picture
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.records import RgbImage
 from tests.fakes import a_photo
 

@@ -11,7 +11,7 @@ import numpy as np
 from portrait.calibrate.thresholds import calibrate_thresholds
 from portrait.images import Photo
 from portrait.judge.thresholds import Thresholds
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.types import StylizedPortrait
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Face, Knobs, Points, Preview, RgbImage

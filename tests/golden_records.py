@@ -23,7 +23,7 @@ from portrait.campaign.plan import read_plan
 from portrait.campaign.run import run_campaign
 from portrait.cli.main import main
 from portrait.images import write_picture
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.records.portrait import PortraitRecord, read_portrait

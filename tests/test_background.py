@@ -19,7 +19,7 @@ from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.generate.background import covering, filled_in, gradient, paper, prepare_background, unmixed
 from portrait.generate.framing import frame_portrait
 from portrait.images import Photo, encode_picture, pixels_sha256, read_photo, write_picture
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.records import Background, Face, RgbImage
 from portrait.records.portrait import PortraitRecord, read_record
 from portrait.settings import Settings, settings_from

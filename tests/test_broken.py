@@ -20,8 +20,8 @@ from portrait.images import Photo, read_photo
 from portrait.judge.checks import StyleStatistics, leave_one_person_out_distances, style_distance
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import REASONS, Measurement, decide
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.scoring import face_features
-from portrait.loop.stylizer import AttemptLoop
 from portrait.loop.types import Subject
 from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage

@@ -20,7 +20,7 @@ from portrait.images import Photo, write_picture
 from portrait.intervals import bootstrap_mean, bootstrap_pairs, wilson
 from portrait.judge.checks import StyleStatistics, format_confusable, style_distance
 from portrait.judge.thresholds import equal_error_rate, thresholds_for
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.records import Face, Knobs, RgbImage
 from portrait.report.explain import explain
 from portrait.settings import Settings

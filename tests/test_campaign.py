@@ -38,7 +38,7 @@ from portrait.errors import CampaignError, InputError, PlanChangedError, Setting
 from portrait.images import Photo, pixels_sha256, read_photo, write_picture
 from portrait.images.search import describe
 from portrait.judge.gallery import Gallery
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.types import Subject
 from portrait.records import Knobs, RgbImage
 from portrait.report.compare import compare

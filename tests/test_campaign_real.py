@@ -19,7 +19,7 @@ from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
 from portrait.campaign.run import run_campaign
 from portrait.images import read_photo, write_picture
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.paths import cpu_threads
 from portrait.recipes.load import load_recipe
 from portrait.records.portrait import read_portrait

@@ -15,8 +15,8 @@ from portrait.calibrate.sample import measure_sample
 from portrait.calibrate.thresholds import thresholds_from
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import Measurement
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.response import default_curves
-from portrait.loop.stylizer import AttemptLoop
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, restyled

@@ -17,7 +17,7 @@ from portrait.generate.diffusion import Conditions, DiffusionGenerator
 from portrait.generate.framing import FRAMES, frame_portrait, paste_back
 from portrait.generate.structure import condition_on_source, noise_augment
 from portrait.images import Photo
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe
 from portrait.records import Embedding, Face, RgbImage
 from tests.fakes import a_face

@@ -10,8 +10,8 @@ import pytest
 
 from portrait.errors import SettingsError
 from portrait.judge.verification import same_person
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.policy import next_knobs
-from portrait.loop.stylizer import AttemptLoop
 from portrait.records import Face, Knobs, RgbImage
 from portrait.records.portrait import read_record
 from portrait.settings import Settings

@@ -14,9 +14,9 @@ from portrait.calibrate.response import check_curves, measure_curves, merge_curv
 from portrait.errors import SettingsError, TooFewPairsError
 from portrait.hub.files import mini_folder, verify_manifest
 from portrait.judge.thresholds import Thresholds, thresholds_for
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.policy import Policy
 from portrait.loop.response import KNOBS, STYLE, Curves, as_table, base_table, curves_for, default_curves
-from portrait.loop.stylizer import AttemptLoop
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.report.explain import explain

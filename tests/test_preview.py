@@ -11,7 +11,7 @@ import pytest
 from portrait.generate.diffusion import Conditions, DiffusionGenerator
 from portrait.generate.framing import frame_portrait
 from portrait.images import Photo
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, Preview, RgbImage
 

@@ -27,7 +27,7 @@ from portrait.hub.download import fetch
 from portrait.hub.files import sha256_of
 from portrait.hub.manifest import find_part, manifest
 from portrait.images import Photo
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.locate import resolve_files
 from portrait.recipes.override import with_overrides

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from portrait.images import Photo
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.records import RgbImage
 from portrait.settings import Settings
 

@@ -34,7 +34,7 @@ from portrait.hub.files import verify_manifest
 from portrait.hub.manifest import find_part
 from portrait.images import Photo, encode_picture, pixels_sha256, write_picture
 from portrait.judge.verdict import describe_reason
-from portrait.loop.stylizer import VARIANT_STRIDE, AttemptLoop
+from portrait.loop.attempt_loop import VARIANT_STRIDE, AttemptLoop
 from portrait.loop.types import StylizedPortrait
 from portrait.recipes.load import load_recipe
 from portrait.records import Preview, RgbImage

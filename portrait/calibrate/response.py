@@ -17,10 +17,10 @@ import numpy as np
 from portrait.calibrate.sample import Person, read_people
 from portrait.errors import SettingsError, TooFewPairsError
 from portrait.judge.verification import similarities
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.record import library_versions
 from portrait.loop.response import RANGE, STYLE, Curves, as_table, base_table, effective
 from portrait.loop.scoring import face_style
-from portrait.loop.stylizer import AttemptLoop
 from portrait.recipes.recipe import Recipe
 from portrait.records import Knobs
 

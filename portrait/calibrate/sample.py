@@ -16,8 +16,8 @@ from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import read_photo
 from portrait.judge.thresholds import photo_thresholds
 from portrait.judge.verdict import Measurement
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.scoring import face_features, face_style
-from portrait.loop.stylizer import AttemptLoop
 from portrait.records import Embedding, Identity, Knobs, RgbImage
 
 log = logging.getLogger(__name__)

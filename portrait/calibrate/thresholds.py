@@ -31,8 +31,8 @@ from portrait.calibrate.statistics import (
     weak_checks,
 )
 from portrait.judge.checks import format_confusable
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.record import library_versions
-from portrait.loop.stylizer import AttemptLoop
 from portrait.records import RgbImage
 
 log = logging.getLogger(__name__)

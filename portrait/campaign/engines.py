@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from portrait.campaign.worker import Batch, Fingerprint, Worker, WorkResult, one_line
 from portrait.errors import CampaignError, SettingsError
-from portrait.loop.stylizer import AttemptLoop
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.paths import cpu_threads
 from portrait.settings import Settings
 

@@ -20,10 +20,10 @@ from portrait.errors import CampaignError, FaceError, InputError, PortraitError
 from portrait.images import decode_photo, encode_picture, resized
 from portrait.judge.appearance import appearance_features
 from portrait.judge.thresholds import Thresholds
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.limits import resolve_thresholds
 from portrait.loop.record import library_versions
 from portrait.loop.response import as_table
-from portrait.loop.stylizer import AttemptLoop
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, RgbImage
 from portrait.records.portrait import PortraitRecord

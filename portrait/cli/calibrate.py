@@ -11,7 +11,7 @@ from portrait.cli.console import Commands, Console
 from portrait.errors import SettingsError
 
 if TYPE_CHECKING:
-    from portrait.loop.stylizer import AttemptLoop
+    from portrait.loop.attempt_loop import AttemptLoop
     from portrait.recipes.recipe import Recipe
     from portrait.records import RgbImage
 
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     from portrait.calibrate.statistics import require_pairs
     from portrait.images import photos_below, write_json
     from portrait.images.search import describe
-    from portrait.loop.stylizer import AttemptLoop
+    from portrait.loop.attempt_loop import AttemptLoop
     from portrait.recipes.load import load_recipe
 
     recipe = load_recipe(args.recipe)

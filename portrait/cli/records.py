@@ -52,8 +52,8 @@ def add(commands: Commands) -> None:
 
 def _replay(args: argparse.Namespace) -> int:
     from portrait.images import pixels_sha256, write_picture
+    from portrait.loop.attempt_loop import AttemptLoop
     from portrait.loop.record import library_versions
-    from portrait.loop.stylizer import AttemptLoop
     from portrait.records.portrait import read_portrait
 
     record = read_portrait(_read(args.record), args.record)

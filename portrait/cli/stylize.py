@@ -14,7 +14,7 @@ from portrait.settings import Settings, add_flags, settings_from
 
 if TYPE_CHECKING:
     from portrait.images import Photo
-    from portrait.loop.stylizer import AttemptLoop
+    from portrait.loop.attempt_loop import AttemptLoop
     from portrait.recipes.recipe import Recipe
     from portrait.report.save import SavedPortrait
 
@@ -187,7 +187,7 @@ class _Batch:
                 yield row
 
     def _load(self) -> AttemptLoop:
-        from portrait.loop.stylizer import AttemptLoop
+        from portrait.loop.attempt_loop import AttemptLoop
 
         if self._stylizer is None:
             with self.console.status("loading models"):

@@ -14,7 +14,7 @@ import gradio as gr
 
 from portrait.errors import PortraitError, SettingsError
 from portrait.images import Photo
-from portrait.loop.stylizer import VARIANT_STRIDE
+from portrait.loop.attempt_loop import VARIANT_STRIDE
 from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
 from portrait.report.sheet import thumbnail

@@ -18,7 +18,7 @@ from portrait.studio.device_queue import DeviceQueue, Ticket
 from portrait.studio.jobs import RenderJob
 
 if TYPE_CHECKING:
-    from portrait.loop.stylizer import AttemptLoop
+    from portrait.loop.attempt_loop import AttemptLoop
     from portrait.loop.types import Subject
 
 CLOSE_SECONDS = 5.0
@@ -185,7 +185,7 @@ def _wait_for_turn(job: RenderJob, ticket: Ticket) -> None:
 
 
 def _make_variant(job: RenderJob, stylizer: AttemptLoop, subject: Subject, settings: Settings, variant: int) -> None:
-    from portrait.loop.stylizer import VARIANT_STRIDE
+    from portrait.loop.attempt_loop import VARIANT_STRIDE
 
     alone = replace(settings, variants=1, seed=settings.seed + VARIANT_STRIDE * variant)
     progress = {"variant": variant + 1, "attempt": 1, "step": 0, "total": 0}
@@ -206,6 +206,6 @@ def _make_variant(job: RenderJob, stylizer: AttemptLoop, subject: Subject, setti
 
 
 def _load(settings: Settings) -> AttemptLoop:
-    from portrait.loop.stylizer import AttemptLoop
+    from portrait.loop.attempt_loop import AttemptLoop
 
     return AttemptLoop.from_settings(settings)
