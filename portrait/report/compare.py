@@ -118,7 +118,8 @@ def compare(current: Run, baseline: Run) -> tuple[Comparison, Verdict]:
     people = matched.people
     unpaired = _unpaired(current, baseline, matched)
     if len(people) < MIN_PEOPLE:
-        why = f"{len(people)} people are in both runs with the same photo; fewer than {MIN_PEOPLE} say nothing"
+        too_few = f"{len(people)} people are in both runs with the same photo; fewer than {MIN_PEOPLE} say nothing"
+        why = "; ".join([*_unsettled(current, baseline), too_few])
         return _comparison(current, baseline, matched, unpaired, []), Verdict(
             verdict="inconclusive", why=why, power=None
         )
