@@ -44,6 +44,25 @@ def test_a_small_face_in_a_large_photo_is_found(astronaut: Photo, analyzer: Insi
     assert found.size < 70
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "side"), [(3000, 2000, 60), (8000, 5400, 100)], ids=["6 megapixels", "43 megapixels in tiles"]
+)
+def test_small_faces_are_found_beside_a_large_one(
+    astronaut: Photo, analyzer: InsightFaceAnalyzer, width: int, height: int, side: int
+) -> None:
+    face = astronaut.pixels[20:240, 110:330]  # its face is 93 px
+    small = cv2.resize(face, None, fx=side / 93, fy=side / 93, interpolation=cv2.INTER_CUBIC)
+    photo = np.full((height, width, 3), 128, np.uint8)
+    for i in range(16):
+        top, left = i // 4 * height // 4, i % 4 * width // 8
+        photo[top : top + len(small), left : left + len(small)] = small
+    photo[:, -(width // 2) :] = cv2.resize(face, (height, height))[:, : width // 2]
+    sizes = sorted(found.size for found in analyzer.detect(photo))
+    assert len(sizes) == 17
+    assert sizes[0] > 0.75 * side
+    assert sizes[15] < 1.4 * side < sizes[16]
+
+
 def test_six_faces_are_not_guessed_between(photos: Path, analyzer: InsightFaceAnalyzer) -> None:
     pixels = read_photo(photos / "t1.png").pixels
     with pytest.raises(ManyFacesError, match=r"6 faces of similar size .*0: .*5: .*--face INDEX") as caught:
@@ -92,6 +111,7 @@ def test_alignment_puts_the_five_points_on_the_template() -> None:
     np.testing.assert_allclose(kps @ back[:, :2].T + back[:, 2], ARCFACE_TEMPLATE, atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:.estimate. is deprecated:FutureWarning")  # in insightface's own code
 def test_alignment_equals_insightface(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
     from insightface.utils import face_align
 

@@ -28,6 +28,10 @@ from portrait.paths import cpu_threads
 from portrait.records import Embedding, Face, Points, RgbImage
 
 DET_THRESHOLD = 0.5
+_SURE, _LARGE, _WELL_SEEN = 0.6, 0.6, 20
+"""Score of a sure face; share of the shorter side above which SCRFD may miss one; pixels at 640 that place the points well."""
+_TILED_FROM = 6144  # pixels of the longer side; above, a face of 100 px is less than 33 px at 2048
+_TILE = 2176
 _SHOWN_THRESHOLD = 0.02  # below the acceptance threshold, so that "no face" can name the best score seen
 
 
@@ -103,22 +107,20 @@ class InsightFaceAnalyzer:
     def candidates(self, image: RgbImage) -> list[Face]:
         """Every face seen above a very low score, best first; `detect` is what most callers want.
 
-        Detection runs at 640 px; once more with a margin of half the picture around it when the best
-        face is weak, absent, or fills the frame (SCRFD's anchors end at 512 px); and at 1280 and 2048 px
-        when a large picture still shows none.
+        The whole picture is looked at with a longer side of 640 px, and of 1280 and 2048 px where it is that large; very
+        large ones at 4096 px too, in tiles. So small faces are found whatever larger face is beside them, in bounded time
+        and memory. A further pass has a margin of half the picture around it, unless a face of a portrait's usual size
+        is sure: SCRFD's anchors end at 512 px, so it misses what fills the frame.
         """
         bgr = np.ascontiguousarray(image[:, :, ::-1])
-        faces = self._pass(bgr, 640)
-        best = max((f.det_score for f in faces), default=0.0)
-        largest = max((f.size for f in faces if f.det_score >= self.det_threshold), default=0.0)
-        short = min(image.shape[:2])
-        if best < 0.6 or largest > 0.6 * short:
-            faces += self._pass(bgr, 640, margin=0.5)
-        for size in (1280, 2048):
-            best = max((f.det_score for f in faces), default=0.0)
-            if best < self.det_threshold and max(image.shape[:2]) > 0.7 * size:
-                faces += self._pass(bgr, size)
-        return _without_overlaps(faces)
+        longest, shortest = max(image.shape[:2]), min(image.shape[:2])
+        passes = [self._pass(bgr, 640)]
+        if not any(_is_plain_portrait(face, shortest) for face in passes[0]):
+            passes.append(self._pass(bgr, 640, margin=0.5))
+        passes += [self._pass(bgr, size) for size in (1280, 2048) if longest > 0.7 * size]
+        if longest > _TILED_FROM:
+            passes.append(self._tiles(bgr))
+        return _merged(passes, smallest=_WELL_SEEN * longest / 640, largest=_LARGE * shortest)
 
     def detect(self, image: RgbImage) -> list[Face]:
         """Faces with `det_score >= det_threshold`, from left to right.
@@ -138,6 +140,22 @@ class InsightFaceAnalyzer:
         bgr_crops = [np.ascontiguousarray(crop[:, :, ::-1]) for crop in crops]
         features = np.asarray(self._recogniser.get_feat(bgr_crops), np.float32)
         return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True), np.float32)
+
+    def _tiles(self, bgr: NDArray[Any]) -> list[Face]:
+        """Detect with a longer side of 4096 px, in tiles that overlap; parts of faces at the inner edges are left out."""
+        scale = 4096 / max(bgr.shape[:2])
+        large = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        height, width = large.shape[:2]
+        faces = []
+        for top, bottom in _tile_spans(height):
+            for left, right in _tile_spans(width):
+                inner_edges = (left > 0, top > 0, right < width, bottom < height)
+                for face in self._pass(large[top:bottom, left:right], _TILE):
+                    x1, y1, x2, y2 = face.bbox
+                    gaps = (x1, y1, right - left - x2, bottom - top - y2)
+                    if not any(is_inner and gap < 2 for is_inner, gap in zip(inner_edges, gaps, strict=True)):
+                        faces.append(face.moved(1.0, left, top).moved(1 / scale, 0.0, 0.0))
+        return faces
 
     def _pass(self, bgr: NDArray[Any], size: int, margin: float = 0.0) -> list[Face]:
         """Detect at `size`, with a black margin of `margin` times the longer side on each side."""
@@ -160,12 +178,50 @@ class InsightFaceAnalyzer:
         ]
 
 
+def _is_plain_portrait(face: Face, shortest: int) -> bool:
+    return face.det_score >= _SURE and 0.25 * shortest <= face.size <= _LARGE * shortest
+
+
+def _tile_spans(length: int) -> list[tuple[int, int]]:
+    """One side of the large picture, at most 4096 px, in spans of at most `_TILE` px, which overlap by 256."""
+    if length <= _TILE:
+        return [(0, length)]
+    middle = length // 2
+    return [(0, middle + 128), (middle - 128, length)]
+
+
+def _merged(passes: list[list[Face]], smallest: float, largest: float) -> list[Face]:
+    """One list of the faces of several passes, best first.
+
+    A face that the first pass saw surely and well, between `smallest` and `largest` pixels, keeps that pass's box and
+    points; of any other the best score counts. What lies within a larger, surer face is dropped: at a fine scale an eye or
+    an ear may look like a face.
+    """
+
+    def is_well_seen(face: Face) -> bool:
+        return face.det_score >= _SURE and smallest <= face.size <= largest
+
+    first = sorted(filter(is_well_seen, passes[0]), key=lambda face: -face.det_score)
+    others = [face for face in passes[0] if not is_well_seen(face)] + [face for faces in passes[1:] for face in faces]
+    faces = _without_overlaps(first + sorted(others, key=lambda face: -face.det_score))
+    faces.sort(key=lambda face: -face.det_score)
+    boxes = np.array([face.bbox for face in faces], np.float32).reshape(-1, 4)
+    return [face for i, face in enumerate(faces) if not _is_within(boxes[i], boxes[:i])]
+
+
+def _is_within(box: NDArray[np.float32], others: NDArray[np.float32]) -> bool:
+    """Whether most of a (4,) box lies in one of (N, 4) others of at least twice its size."""
+    overlap = np.clip(np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]), 0, None).prod(-1)
+    area = (box[2:] - box[:2]).prod()
+    is_larger = (others[:, 2:] - others[:, :2]).prod(-1) >= 4 * area
+    return bool((is_larger & (overlap > 0.8 * area)).any())
+
+
 def _without_overlaps(faces: list[Face]) -> list[Face]:
-    """Non-maximum suppression over several passes, at the detector's own IoU of 0.4.
+    """Non-maximum suppression at the detector's own IoU of 0.4; of faces that overlap the first in the list stays.
 
     In arrays: a picture of noise has thousands of weak candidates, and pairs of Python objects would take minutes.
     """
-    faces = sorted(faces, key=lambda f: -f.det_score)
     boxes = np.array([face.bbox for face in faces], np.float32).reshape(-1, 4)
     remaining = np.arange(len(faces))
     kept = []
