@@ -13,12 +13,14 @@ import pytest
 from portrait.calibrate.response import check_curves, measure_curves, merge_curves
 from portrait.errors import SettingsError, TooFewPairsError
 from portrait.hub.files import mini_folder, verify_manifest
+from portrait.images import write_json
 from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.policy import Policy
-from portrait.loop.response import KNOBS, STYLE, Curves, as_table, base_table, curves_for, default_curves
+from portrait.loop.response import KNOBS, STYLE, Curves, as_table, curves_for, default_curves, read_curves
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
+from portrait.records.curves import CurvesFile
 from portrait.report.explain import explain
 from tests.fakes import KNOBS as FIRST
 from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, restyled, run_loop
@@ -278,7 +280,8 @@ def test_measured_curves_read_back_what_the_pictures_showed(people: list[Path], 
     stylizer = AttemptLoop(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
     table = measure_curves(stylizer, people[3:9], styles=["oil"])
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps(table))
+    write_json(path, table.model_dump())
+    assert read_curves(path) == table
     curves = curves_for(RECIPE, "oil", ["arcface", "dlib"], {}, path)
     assert curves.measured
     assert curves.outputs == ("arcface", "dlib", STYLE)
@@ -295,15 +298,27 @@ def test_measured_curves_read_back_what_the_pictures_showed(people: list[Path], 
     with pytest.raises(TooFewPairsError, match="3 people are too few"):
         measure_curves(stylizer, people[:3], styles=["oil"])
     check_curves(table, stylizer)
-    again = merge_curves(table, table | {"styles": {"watercolor": table["styles"]["oil"]}})
-    assert set(again["styles"]) == {"oil", "watercolor"}
+    again = merge_curves(table, table.model_copy(update={"styles": {"watercolor": table.styles["oil"]}}))
+    assert set(again.styles) == {"oil", "watercolor"}
     with pytest.raises(SettingsError, match="other weights"):
-        check_curves(table | {"weights": {"unet": "0"}}, stylizer)
+        check_curves(table.model_copy(update={"weights": {"unet": "0"}}), stylizer)
 
 
 def test_damaged_curves_are_one_error(tmp_path: Path) -> None:
-    table = {"base": base_table(START), "weights": {}, "styles": {"oil": as_table(a_world())}}
+    whole = CurvesFile(
+        recipe=RECIPE.name,
+        base=START,
+        styles={"oil": as_table(a_world())},
+        seeds=(1,),
+        failure_to_acquire=(),
+        people={},
+        weights={},
+        versions={},
+    )
+    table = whole.model_dump()
     path = tmp_path / "c.json"
+    path.write_text(json.dumps(table))
+    assert curves_for(RECIPE, "oil", ["arcface"], {}, path).measured
     for broken in ("{", "[]", json.dumps(table | {"base": {}}), json.dumps(table | {"styles": {"oil": {}}})):
         path.write_text(broken)
         with pytest.raises(SettingsError, match="curves"):
@@ -323,6 +338,11 @@ def test_a_recipe_that_was_not_measured_starts_from_guesses() -> None:
     assert change[1] == pytest.approx(0.003)
     assert change[2] == pytest.approx(-0.01)
     assert curves.position(0.3) == 0.3
+
+
+def test_the_shipped_curves_are_written_again_byte_for_byte(tmp_path: Path) -> None:
+    path = Path(__file__).parents[1] / "portrait" / "recipes" / "mini.curves.json"
+    assert write_json(tmp_path / "again.json", read_curves(path).model_dump()).read_bytes() == path.read_bytes()
 
 
 def test_shipped_curves_are_of_the_shipped_weights() -> None:

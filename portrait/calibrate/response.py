@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,10 +18,11 @@ from portrait.errors import SettingsError, TooFewPairsError
 from portrait.judge.verification import similarities
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.record import library_versions
-from portrait.loop.response import RANGE, STYLE, Curves, as_table, base_table, effective
+from portrait.loop.response import RANGE, STYLE, Curves, as_table, effective
 from portrait.loop.scoring import face_style
 from portrait.recipes.recipe import Recipe
 from portrait.records import Knobs
+from portrait.records.curves import CurvesFile
 
 MIN_PEOPLE = 4
 """Fewer people say nothing of how people differ."""
@@ -71,7 +71,7 @@ def measure_curves(
     *,
     styles: Sequence[str],
     on_picture: Callable[[str, int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> CurvesFile:
     """Make the pictures and read the curves off them.
 
     Args:
@@ -105,16 +105,16 @@ def measure_curves(
                 if on_picture is not None:
                     on_picture(style, made, total)
         table[style] = as_table(_curves(design, rows))
-    return {
-        "recipe": stylizer.recipe.name,
-        "base": base_table(design.base),
-        "styles": table,
-        "seeds": list(SEEDS),
-        "failure_to_acquire": [path.name for path in unseen],
-        "people": {person.name: person.sha256 for person in people},
-        "weights": stylizer.generator.digests,
-        "versions": library_versions(),
-    }
+    return CurvesFile(
+        recipe=stylizer.recipe.name,
+        base=design.base,
+        styles=table,
+        seeds=SEEDS,
+        failure_to_acquire=tuple(path.name for path in unseen),
+        people={person.name: person.sha256 for person in people},
+        weights=dict(stylizer.generator.digests),
+        versions=library_versions(),
+    )
 
 
 def _outputs(stylizer: AttemptLoop, person: Person, style: str, knobs: Knobs, seed: int) -> dict[str, float]:
@@ -190,21 +190,20 @@ def _regularize_covariance(covariance: np.ndarray, residual: np.ndarray) -> np.n
     return np.asarray(positive * scale)
 
 
-def check_curves(table: Mapping[str, Any], stylizer: AttemptLoop) -> None:
+def check_curves(table: CurvesFile, stylizer: AttemptLoop) -> None:
     """Whether further styles may be added to a file of curves.
 
     Raises:
         SettingsError: they are of another recipe, other weights or other knobs; name another file.
     """
     recipe = stylizer.recipe
-    base = base_table(recipe.with_enough_steps(recipe.knobs_at(0.5)))
-    expected = {"recipe": recipe.name, "weights": stylizer.generator.digests, "base": base}
-    if any(table.get(key) != value for key, value in expected.items()) or not isinstance(table.get("styles"), dict):
+    base = recipe.with_enough_steps(recipe.knobs_at(0.5))
+    if (table.recipe, table.weights, table.base) != (recipe.name, stylizer.generator.digests, base):
         raise SettingsError(
             "the file holds curves of another recipe, other weights or other knobs; delete it or name another file"
         )
 
 
-def merge_curves(old: Mapping[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
+def merge_curves(old: CurvesFile | None, new: CurvesFile) -> CurvesFile:
     """`new`, with the styles of `old` that were not measured again."""
-    return new if old is None else new | {"styles": old["styles"] | new["styles"]}
+    return new if old is None else new.model_copy(update={"styles": old.styles | new.styles})

@@ -217,7 +217,7 @@ def _fingerprint_of_style(stylizer: AttemptLoop, style: str, settings: Settings)
         "style_on_face": limits.style_on_face,
         "burned": limits.burned,
         "statistics": _statistics_digest(limits),
-        "curves": _digest(as_table(stylizer.curves(style, settings.curves))),
+        "curves": _digest(as_table(stylizer.curves(style, settings.curves)).model_dump()),
     }
 
 

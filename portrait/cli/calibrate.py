@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from portrait.loop.attempt_loop import AttemptLoop
     from portrait.recipes.recipe import Recipe
     from portrait.records import RgbImage
+    from portrait.records.curves import CurvesFile
 
 _SHEET_SIDE = 160
 _EPILOG = """1. Curves: up to --curve-people people are drawn at several settings of each knob. They say where the positions of
@@ -84,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     from portrait.images import photos_below, write_json
     from portrait.images.search import describe
     from portrait.loop.attempt_loop import AttemptLoop
+    from portrait.loop.response import read_curves
     from portrait.recipes.load import load_recipe
 
     recipe = load_recipe(args.recipe)
@@ -99,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     curve_photos = _spread(photos, args.curve_people)
     require_pairs(len(photos), len(photos) + len(impostors), rates)  # before hours of curves
     curves_file = args.curves or Path(f"{recipe.name}.curves.json")
-    curves = _read_curves(curves_file)
+    curves = read_curves(curves_file) if curves_file.is_file() else None
 
     console = Console(quiet=args.quiet)
     if passed_over or others_passed_over:
@@ -135,20 +136,12 @@ def _spread(photos: list[Path], count: int) -> list[Path]:
     return [photos[i * len(photos) // count] for i in range(count)]
 
 
-def _read_curves(file: Path) -> dict[str, Any] | None:
-    """The curves that were measured before, or None."""
-    try:
-        return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else None
-    except (OSError, ValueError, TypeError) as error:
-        raise SettingsError(f"cannot read {file}: {error}") from None
-
-
 def _measure_curves(
     stylizer: AttemptLoop,
     photos: list[Path],
     styles: list[str],
     file: Path,
-    table: dict[str, Any] | None,
+    table: CurvesFile | None,
     console: Console,
 ) -> None:
     """Measure the styles that `table`, what `file` holds, lacks, and write each as soon as it is measured."""
@@ -158,7 +151,7 @@ def _measure_curves(
     if table is not None:
         check_curves(table, stylizer)
     for style in styles:
-        if table is not None and style in table["styles"]:
+        if table is not None and style in table.styles:
             console.line(f"{style}: curves as measured before, in {file}")
             continue
         with console.attempts(f"curves of {style}, {len(photos)} people", unit="") as on_step:
@@ -168,8 +161,8 @@ def _measure_curves(
 
             measured = measure_curves(stylizer, photos, styles=[style], on_picture=on_picture)
         table = merge_curves(table, measured)
-        write_json(file, table)
-        console.curves(style, table["styles"][style])
+        write_json(file, table.model_dump())
+        console.curves(style, table.styles[style])
 
 
 def _measure_thresholds(

@@ -14,6 +14,7 @@ from portrait.errors import PortraitError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from portrait.records.curves import StyleCurves
     from portrait.records.portrait import FailureRecord
     from portrait.report.save import SavedPortrait
 
@@ -113,10 +114,10 @@ class Console:
             f"{sheets[0].parent}; contact sheet: {', '.join(map(str, sheets))}"
         )
 
-    def curves(self, style: str, entry: Mapping[str, Any]) -> None:
+    def curves(self, style: str, curves: StyleCurves) -> None:
         """Likeness and style along the dial, of one style's curves."""
-        self.line(f"{style}: along the dial " + ", ".join(entry["outputs"]))
-        for position, means in zip(entry["dial"]["at"], entry["dial"]["mean"], strict=True):
+        self.line(f"{style}: along the dial " + ", ".join(curves.outputs))
+        for position, means in zip(curves.dial.at, curves.dial.mean, strict=True):
             self.line(f"  {position:.2f}  " + "  ".join(f"{value:.3f}" for value in means))
 
     def calibration(self, table: Mapping[str, Any], path: Path, curves: Path) -> None:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from portrait.errors import SettingsError
+from portrait.file_model import errors_from
 from portrait.recipes.recipe import Recipe
 from portrait.records import Knobs
+from portrait.records.curves import CurvesFile, StyleCurves, SweepTable
 
 log = logging.getLogger(__name__)
 
@@ -196,15 +198,12 @@ def curves_for(
         SettingsError: `file` cannot be read, is of other weights, or lacks the style.
     """
     guesses = default_curves(recipe.knobs_at(0.5), judges)
-    table = _read(file) if file else _shipped(recipe.name)
+    table = read_curves(file) if file else _shipped(recipe.name)
     if table is None:
         return guesses
-    try:
-        has_weights = dict(table["weights"]) == dict(weights)
-        if has_weights and style in table["styles"]:
-            return _parse(table["styles"][style], Knobs(**table["base"])).for_judges(judges)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise SettingsError(f"curves {file or recipe.name} are damaged: {error!r}") from None
+    has_weights = table.weights == dict(weights)
+    if has_weights and style in table.styles:
+        return _from_table(table.styles[style], table.base).for_judges(judges)
     why = "do not have this style" if has_weights else "were measured with other weights"
     if file:
         raise SettingsError(f"the curves {file} {why}; run portrait calibrate")
@@ -212,72 +211,56 @@ def curves_for(
     return guesses
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_curves(file: Path) -> CurvesFile:
+    """Read a file of curves.
+
+    Raises:
+        SettingsError: it cannot be read, or is damaged.
+    """
     try:
-        return dict(json.loads(file.read_text("utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        table = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"cannot read curves {file}: {error}") from None
+    try:
+        return CurvesFile.model_validate(table)
+    except ValidationError as error:
+        raise errors_from(error, f"the curves {file} are damaged", CurvesFile) from None
 
 
-def _shipped(recipe: str) -> dict[str, Any] | None:
+def _shipped(recipe: str) -> CurvesFile | None:
     path = resources.files("portrait.recipes") / f"{recipe}.curves.json"
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+    return CurvesFile.model_validate_json(path.read_bytes()) if path.is_file() else None
 
 
-def _parse(entry: dict[str, Any], base: Knobs) -> Curves:
-    outputs = tuple(str(name) for name in entry["outputs"])
-    level = np.array(entry["level"], float)
-    people = np.array(entry["people"], float)
-    residual = np.array(entry["residual"], float)
-    positions = np.array(entry["dial"]["at"], float)
-    means = np.array(entry["dial"]["mean"], float)
-    effects = {}
-    for knob, sweep in entry["knobs"].items():
-        effects[str(knob)] = np.array(sweep["at"], float), np.array(sweep["mean"], float) - level
-    count = len(outputs)
-    shapes = [
-        (level, (count,)),
-        (people, (count, count)),
-        (residual, (count, count)),
-        (means, (len(positions), count)),
-        *((effect, (len(at), count)) for at, effect in effects.values()),
-    ]
-    finite = all(np.isfinite(values).all() for values in (level, means, people, residual))
-    if not finite or any(values.shape != expected for values, expected in shapes):
-        raise ValueError("a table does not have a column per output")
+def _from_table(table: StyleCurves, base: Knobs) -> Curves:
+    level = np.array(table.level)
+    effects = {knob: (np.array(sweep.at), np.array(sweep.mean) - level) for knob, sweep in table.knobs.items()}
+    positions = np.array(table.dial.at)
     return Curves(
-        outputs=outputs,
+        outputs=table.outputs,
         base=base,
         level=level,
         effects=effects,
-        people=people,
-        residual=residual,
-        slope_spread=float(entry["slope_spread"]),
-        dial=(positions, means),
+        people=np.array(table.people),
+        residual=np.array(table.residual),
+        slope_spread=table.slope_spread,
+        dial=(positions, np.reshape(table.dial.mean, (len(positions), len(level)))),
         measured=True,
     )
 
 
-def as_table(curves: Curves) -> dict[str, Any]:
-    """What `curves_for` reads again, of one style."""
+def as_table(curves: Curves) -> StyleCurves:
+    """The curves of one style, rounded, as they stand in a file."""
 
-    def rounded(values: np.ndarray, digits: int = 5) -> list[Any]:
-        return list(np.round(values, digits).tolist())
+    def sweep(at: np.ndarray, mean: np.ndarray) -> SweepTable:
+        return SweepTable(at=at.round(5).tolist(), mean=mean.round(5).tolist())
 
-    return {
-        "outputs": list(curves.outputs),
-        "level": rounded(curves.level),
-        "dial": {"at": rounded(curves.dial[0]), "mean": rounded(curves.dial[1])},
-        "knobs": {
-            name: {"at": rounded(at), "mean": rounded(change + curves.level)}
-            for name, (at, change) in curves.effects.items()
-        },
-        "people": rounded(curves.people, 8),
-        "residual": rounded(curves.residual, 8),
-        "slope_spread": round(curves.slope_spread, 4),
-    }
-
-
-def base_table(base: Knobs) -> dict[str, Any]:
-    """The knobs as a table of a curves file."""
-    return asdict(base)
+    return StyleCurves(
+        outputs=curves.outputs,
+        level=curves.level.round(5).tolist(),
+        dial=sweep(*curves.dial),
+        knobs={name: sweep(at, change + curves.level) for name, (at, change) in curves.effects.items()},
+        people=curves.people.round(8).tolist(),
+        residual=curves.residual.round(8).tolist(),
+        slope_spread=round(curves.slope_spread, 4),
+    )
