@@ -105,8 +105,8 @@ def test_a_part_that_is_no_checkpoint_is_no_base() -> None:
 
 def test_the_chain_has_the_tools_that_judge_and_for_business_only_free_ones() -> None:
     recipe = load_recipe("sd15-plus-face")
-    usual = {link["part"] for link in license_chain(recipe)}
-    free = {link["part"] for link in license_chain(recipe, commercial=True)}
+    usual = {link.part for link in license_chain(recipe)}
+    free = {link.part for link in license_chain(recipe, commercial=True)}
     assert {"w600k_mbf", "scrfd_500m_bnkps"} <= usual
     assert free == set(recipe.part_names) | {weights.DLIB_RESNET.name, weights.DLIB_LANDMARKS.name}
 
@@ -248,7 +248,7 @@ def test_another_base_replaces_the_licence_of_the_old_one(tmp_path: Path) -> Non
     file = tmp_path / "style.safetensors"
     file.write_bytes(b"x")
     recipe = with_overrides(load_recipe("sd15-plus-face"), base=str(file))
-    chain = {link["part"]: link["commercial"] for link in recipe.licenses}
+    chain = {link.part: link.commercial for link in recipe.licenses}
     assert chain["style.safetensors"] == "unknown"
     assert "sd15" not in chain
     part = with_overrides(load_recipe("sd15-plus-face"), base="dreamshaper-8-single")

@@ -33,6 +33,7 @@ from portrait.recipes.locate import resolve_files
 from portrait.recipes.override import with_overrides
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Knobs, RgbImage
+from portrait.records.portrait import LicenseLink
 from portrait.settings import Settings
 from tests import public
 from tests.fakes import FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face
@@ -424,7 +425,7 @@ def test_the_generator_is_fed_the_embedding_of_the_adapters_own_recogniser(
 def test_every_shipped_recipe_names_parts_of_the_manifest_and_their_licences() -> None:
     for name in PUBLIC:
         recipe = load_recipe(name)
-        assert [part["part"] for part in recipe.licenses] == recipe.part_names
+        assert [part.part for part in recipe.licenses] == recipe.part_names
         assert set(recipe.part_names) <= manifest().keys()
 
 
@@ -437,7 +438,7 @@ def test_a_diffusers_folder_takes_the_place_of_the_base(hub: Hub, picture: RgbIm
     folder = tmp_path / "mine"
     shutil.copytree(fetched.base, folder)
     recipe = with_overrides(load_recipe(name), base=str(folder))
-    assert {"part": "mine", "license": "unknown", "commercial": "unknown"} in recipe.licenses
+    assert LicenseLink(part="mine", license="unknown", commercial="unknown") in recipe.licenses
     own = replace(resolve_files(recipe), resolution=SIZE, memory=())
     assert own.base == folder
     knobs = knobs_of(fetched)
@@ -469,8 +470,8 @@ def test_a_part_of_the_manifest_takes_the_place_of_the_base(hub: Hub, picture: R
         resolve_files(recipe)
     fetch([find_part(part) for part in recipe.part_names])
     own = replace(resolve_files(recipe), resolution=SIZE, memory=())
-    assert {"part": f"{family}-single", "commercial": "yes"}.items() <= own.licenses[0].items()
-    assert family not in [link["part"] for link in own.licenses]
+    assert (own.licenses[0].part, own.licenses[0].commercial) == (f"{family}-single", "yes")
+    assert family not in [link.part for link in own.licenses]
     knobs = knobs_of(fetched)
     a, b = (draw(DiffusionGenerator(r, threads=1), picture, person(1), knobs) for r in (fetched, own))
     assert np.abs(a.astype(int) - b).max() <= 2

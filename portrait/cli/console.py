@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from portrait.records.curves import StyleCurves
-    from portrait.records.portrait import FailureRecord
+    from portrait.records.portrait import FailureRecord, LicenseLink
     from portrait.report.save import SavedPortrait
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -28,17 +28,23 @@ def complain(error: PortraitError) -> None:
 
 
 def failure_record(
-    path: Path, error: PortraitError, recipe: str = "", licenses: Sequence[Mapping[str, str]] = ()
+    path: Path, error: PortraitError, recipe: str = "", licenses: Sequence[LicenseLink] = ()
 ) -> FailureRecord:
     """What `--json` prints of a photo of which nothing came."""
-    from portrait.records.portrait import FailedInput, FailureRecord, LicenseLink
+    from portrait.records.portrait import FailedInput, FailureRecord
 
     return FailureRecord(
         reasons=(str(error),),
         input=FailedInput(path=str(path)),
         recipe=recipe,
-        licenses=tuple(LicenseLink(**link) for link in licenses),
+        licenses=tuple(licenses),
     )
+
+
+def print_licenses(chain: Sequence[LicenseLink]) -> None:
+    """Print a recipe's chain of licenses, a line each."""
+    for link in chain:
+        print(f"  {link.part}: {link.license}; commercial use: {link.commercial}")
 
 
 class Console:

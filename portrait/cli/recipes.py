@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
-from portrait.cli.console import Commands
+from portrait.cli.console import Commands, print_licenses
 
 
 def add(commands: Commands) -> None:
@@ -27,20 +26,21 @@ def _recipes(args: argparse.Namespace) -> int:
     from portrait.recipes.load import load_recipe, recipe_names
     from portrait.recipes.style import styles
 
-    entries: dict[str, Any] = {}
-    for name in recipe_names():
-        recipe = load_recipe(name)
-        entries[name] = {
-            "title": recipe.title,
-            "styles": {s: styles()[s].title for s in recipe.styles},
-            "licenses": license_chain(recipe),
-        }
+    recipes = [load_recipe(name) for name in recipe_names()]
+    titles = {name: style.title for name, style in styles().items()}
     if args.json:
+        entries = {
+            recipe.name: {
+                "title": recipe.title,
+                "styles": {style: titles[style] for style in recipe.styles},
+                "licenses": [link.model_dump() for link in license_chain(recipe)],
+            }
+            for recipe in recipes
+        }
         print(json.dumps(entries))
         return 0
-    for name, entry in entries.items():
-        print(f"{name}: {entry['title']}")
-        print("  styles: " + ", ".join(f"{s} ({title})" for s, title in entry["styles"].items()))
-        for part in entry["licenses"]:
-            print(f"  {part['part']}: {part['license']}; commercial use: {part['commercial']}")
+    for recipe in recipes:
+        print(f"{recipe.name}: {recipe.title}")
+        print("  styles: " + ", ".join(f"{style} ({titles[style]})" for style in recipe.styles))
+        print_licenses(license_chain(recipe))
     return 0

@@ -9,13 +9,18 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
+from portrait.cli.console import print_licenses
 from portrait.errors import PortraitError
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from portrait.hub.manifest import Part
     from portrait.hub.stream import Report
+    from portrait.records.portrait import LicenseLink
 
 _EPILOG = """examples:
   portrait weights list                        every part: its size, its license, and whether it is here
@@ -231,7 +236,7 @@ def _bars(*, quiet: bool) -> Iterator[Report]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    tasks: dict[str, Any] = {}
+    tasks: dict[str, TaskID] = {}
     lock = threading.Lock()
     with Progress(*columns, console=Console(stderr=True, quiet=quiet), transient=True, disable=quiet) as progress:
 
@@ -291,25 +296,42 @@ def _licenses(args: argparse.Namespace) -> int:
     from portrait.recipes.licensing import license_chain, nearest_commercial_recipe, noncommercial_links
     from portrait.recipes.load import load_recipe, recipe_names
 
-    verdicts: dict[str, Any] = {}
+    verdicts: dict[str, _Verdict] = {}
     for name in args.names or recipe_names():
         recipe = load_recipe(name)
-        refused = [link["part"] for link in noncommercial_links(recipe)]
-        verdicts[name] = {
-            "allowed": not refused,
-            "because_of": refused,
-            "nearest_commercial_recipe": nearest_commercial_recipe(recipe) if refused else name,
-            "licenses": license_chain(recipe, commercial=args.commercial),
-        }
-    allowed = all(entry["allowed"] for entry in verdicts.values())
+        refused = [link.part for link in noncommercial_links(recipe)]
+        verdicts[name] = _Verdict(
+            allowed=not refused,
+            because_of=refused,
+            nearest_commercial_recipe=nearest_commercial_recipe(recipe) if refused else name,
+            licenses=license_chain(recipe, commercial=args.commercial),
+        )
     if args.json:
-        print(json.dumps(verdicts))
+        print(json.dumps({name: verdict.entry() for name, verdict in verdicts.items()}))
     else:
-        for name, entry in verdicts.items():
-            verdict = "allowed" if entry["allowed"] else f"not allowed because of {', '.join(entry['because_of'])}"
-            nearest = entry["nearest_commercial_recipe"]
-            hint = f"; nearest that is: {nearest}" if nearest and not entry["allowed"] else ""
-            print(f"{name}: commercial use {verdict}{hint}")
-            for link in entry["licenses"]:
-                print(f"  {link['part']}: {link['license']}; commercial use: {link['commercial']}")
+        for name, verdict in verdicts.items():
+            print(f"{name}: commercial use {verdict.in_words()}")
+            print_licenses(verdict.licenses)
+    allowed = all(verdict.allowed for verdict in verdicts.values())
     return 2 if args.commercial and args.names and not allowed else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verdict:
+    """Whether a recipe is licensed for commercial use, the parts because of which it is not, and what is near it."""
+
+    allowed: bool
+    because_of: list[str]
+    nearest_commercial_recipe: str | None
+    licenses: list[LicenseLink]
+
+    def entry(self) -> dict[str, object]:
+        """What `--json` prints."""
+        return asdict(self) | {"licenses": [link.model_dump() for link in self.licenses]}
+
+    def in_words(self) -> str:
+        if self.allowed:
+            return "allowed"
+        nearest = self.nearest_commercial_recipe
+        hint = f"; nearest that is: {nearest}" if nearest else ""
+        return f"not allowed because of {', '.join(self.because_of)}{hint}"

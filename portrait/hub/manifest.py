@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, model_validator
 from portrait.errors import WeightsError
 from portrait.file_model import Entries, FileModel
 from portrait.hub.files import is_plain_path
+from portrait.records.portrait import LicenseLink
 from portrait.validation import did_you_mean, parse_toml, read_text
 
 Commercial = Literal["yes", "no", "conditional", "unknown"]
@@ -157,10 +158,10 @@ def find_part(name: str, recipes: Collection[str] = ()) -> Part:
     return parts[name]
 
 
-def licenses_of(names: Iterable[str]) -> list[dict[str, str]]:
-    """The license of each part: part, license, commercial, in the form that records carry."""
+def licenses_of(names: Iterable[str]) -> list[LicenseLink]:
+    """The license of each part, in the form that records carry."""
     parts = [find_part(name) for name in names]
-    return [{"part": p.name, "license": p.license, "commercial": p.commercial} for p in parts]
+    return [LicenseLink(part=part.name, license=part.license, commercial=part.commercial) for part in parts]
 
 
 @lru_cache(maxsize=1)

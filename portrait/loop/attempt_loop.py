@@ -33,7 +33,7 @@ from portrait.recipes.locate import resolve_files
 from portrait.recipes.override import with_overrides
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Face, Identity, Knobs, Preview, RgbImage
-from portrait.records.portrait import AttemptRecord, Forecast, PolicyRecord, PortraitRecord
+from portrait.records.portrait import AttemptRecord, Forecast, LicenseLink, PolicyRecord, PortraitRecord
 from portrait.records.reasons import Reason
 from portrait.settings import Settings
 
@@ -492,8 +492,8 @@ class AttemptLoop:
             return identity.conditioning
         return identity.embeddings[self.analyzer.name]
 
-    def licenses(self) -> list[dict[str, str]]:
-        """The license of every part of the chain: part, license, commercial (yes, no, unknown)."""
+    def licenses(self) -> list[LicenseLink]:
+        """The license of every part of the chain."""
         return [*self.recipe.licenses, *self.judges.licenses]
 
     def clear_cache(self) -> None:

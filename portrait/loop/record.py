@@ -49,7 +49,7 @@ def portrait_record(
     recipe: Recipe,
     generator: PortraitGenerator,
     weights: dict[str, str],
-    licenses: Sequence[dict[str, str]],
+    licenses: Sequence[LicenseLink],
     policy: PolicyRecord,
     seconds: float,
     pixels: np.ndarray,
@@ -63,7 +63,7 @@ def portrait_record(
         recipe: The recipe that was run.
         generator: What made the pictures, and on which device.
         weights: File name -> SHA-256 of every model that had a part.
-        licenses: Part, license and commercial of every part of the chain.
+        licenses: Of every part of the chain.
         policy: How the knobs were chosen, and why no more was tried.
         seconds: From the photo to the record.
         pixels: The picture as it is written, (H, W, 3) or (H, W, 4) uint8, with its background.
@@ -96,7 +96,7 @@ def portrait_record(
         seconds=seconds,
         settings=settings,
         weights=weights,
-        licenses=tuple(LicenseLink(**link) for link in licenses),
+        licenses=tuple(licenses),
         threads=generator.threads,
         device=str(generator.device),
         memory_tier=generator.tier,

@@ -27,6 +27,7 @@ from portrait.judge.verdict import Measurement
 from portrait.judge.verification import similarities, swap_margin
 from portrait.loop.types import StylizeContext
 from portrait.records import Embedding, Face, Identity, Keep, RgbImage
+from portrait.records.portrait import LicenseLink
 
 STYLE_CROP = 224
 """Side of the aligned face, in pixels, on which style is measured."""
@@ -73,10 +74,10 @@ class Judges:
         return digests
 
     @property
-    def licenses(self) -> list[dict[str, str]]:
-        """Part, license and commercial (yes, no, unknown) of each model file that judges."""
+    def licenses(self) -> list[LicenseLink]:
+        """The license of each model file that judges."""
         files = [file for part in self._parts for file in getattr(part, "licenses", ())]
-        return [{"part": file.name, "license": file.license, "commercial": file.commercial} for file in files]
+        return [LicenseLink(part=file.name, license=file.license, commercial=file.commercial) for file in files]
 
     @property
     def _parts(self) -> list[object]:

@@ -6,6 +6,7 @@ from portrait.errors import LicenseError, PortraitError
 from portrait.hub.files import DLIB_LANDMARKS, DLIB_RESNET, SCRFD_500M, W600K_MBF
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.recipe import Recipe
+from portrait.records.portrait import LicenseLink
 
 FACE_FILES = {
     "insightface": (SCRFD_500M, W600K_MBF, DLIB_RESNET, DLIB_LANDMARKS),
@@ -22,15 +23,16 @@ def face_tools(recipe: Recipe, *, commercial: bool = False) -> str:
     return "dlib" if commercial and not recipe.recogniser else "insightface"
 
 
-def license_chain(recipe: Recipe, *, commercial: bool = False) -> list[dict[str, str]]:
-    """Part, license and commercial (yes, no, conditional, unknown) of every model that has a say in the picture."""
+def license_chain(recipe: Recipe, *, commercial: bool = False) -> list[LicenseLink]:
+    """The license of every model that has a say in the picture."""
     files = FACE_FILES[face_tools(recipe, commercial=commercial)]
-    return [*recipe.licenses, *({"part": f.name, "license": f.license, "commercial": f.commercial} for f in files)]
+    links = [LicenseLink(part=file.name, license=file.license, commercial=file.commercial) for file in files]
+    return [*recipe.licenses, *links]
 
 
-def noncommercial_links(recipe: Recipe) -> list[dict[str, str]]:
+def noncommercial_links(recipe: Recipe) -> list[LicenseLink]:
     """The links of the chain, with the freest face tools, whose license does not plainly allow commercial use."""
-    return [link for link in license_chain(recipe, commercial=True) if link["commercial"] != "yes"]
+    return [link for link in license_chain(recipe, commercial=True) if link.commercial != "yes"]
 
 
 def require_commercial(recipe: Recipe) -> None:
@@ -42,7 +44,7 @@ def require_commercial(recipe: Recipe) -> None:
     links = noncommercial_links(recipe)
     if not links:
         return
-    parts = "; ".join(f"{link['part']} ({link['commercial']}: {link['license']})" for link in links)
+    parts = "; ".join(f"{link.part} ({link.commercial}: {link.license})" for link in links)
     nearest = nearest_commercial_recipe(recipe)
     hint = f"the nearest recipe that is allowed is {nearest}" if nearest else "no recipe here is allowed"
     raise LicenseError(f"recipe {recipe.name} is not for commercial use because of {parts}; {hint}")

@@ -13,6 +13,7 @@ from portrait.hub.manifest import licenses_of
 from portrait.paths import config_dir
 from portrait.recipes.recipe import Lora, Recipe, unknown_license
 from portrait.recipes.schema import RecipeFile
+from portrait.records.portrait import LicenseLink
 from portrait.validation import did_you_mean, parse_toml, read_text
 
 
@@ -58,15 +59,15 @@ def _recipe_from(file: RecipeFile, name: str, folder: Path) -> Recipe:
     return replace(recipe, licenses=(*recipe.licenses, *licenses_of(recipe.part_names)))
 
 
-def _declared_licenses(file: RecipeFile, base: Path) -> tuple[dict[str, str], ...]:
+def _declared_licenses(file: RecipeFile, base: Path) -> tuple[LicenseLink, ...]:
     """The licenses that a recipe states of its own files: model folder, adapter, LoRAs. Others are unknown."""
-    stated = tuple(entry.model_dump() for entry in file.licenses)
+    stated = tuple(LicenseLink(**entry.model_dump()) for entry in file.licenses)
     files = [] if "base" in file.parts else [base.resolve()]
     adapter = base / file.adapter
     if "adapter" not in file.parts and not adapter.resolve().is_relative_to(base.resolve()):
         files.append(adapter)
     files += [Path(entry.file) for entry in file.loras if entry.file]
-    names = {link["part"] for link in stated}
+    names = {link.part for link in stated}
     return (*stated, *(unknown_license(path.name) for path in files if path.name not in names))
 
 

@@ -52,7 +52,7 @@ def parse_lora(text: str) -> tuple[str, float]:
 def _replace_base(recipe: Recipe, base: str) -> Recipe:
     path = Path(base)
     old = recipe.parts.get("base", recipe.base.name)
-    licenses = tuple(link for link in recipe.licenses if link["part"] != old)
+    licenses = tuple(link for link in recipe.licenses if link.part != old)
     if base in manifest():
         files = find_part(base).files
         if len(files) != 1 or not files[0].path.endswith(".safetensors"):

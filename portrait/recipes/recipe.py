@@ -11,6 +11,7 @@ import numpy as np
 from portrait.errors import SettingsError
 from portrait.recipes.style import Style, styles
 from portrait.records import Knobs
+from portrait.records.portrait import LicenseLink
 from portrait.validation import did_you_mean
 
 LCM_STEPS = 50
@@ -54,7 +55,7 @@ class Recipe:
     negative_prompt: str
     styles: tuple[str, ...]
     balance: tuple[tuple[float, Knobs], ...]
-    licenses: tuple[dict[str, str], ...]
+    licenses: tuple[LicenseLink, ...]
     family: str = "sd15"
     adapter_kind: str = "faceid"
     adapter_lora: float = 1.0
@@ -142,6 +143,6 @@ class Recipe:
         return style.rich_prompt or style.prompt if self.prompts == "rich" else style.prompt
 
 
-def unknown_license(part: str) -> dict[str, str]:
+def unknown_license(part: str) -> LicenseLink:
     """The link of the chain for a file of the user's own, of which nobody has stated a license."""
-    return {"part": part, "license": "unknown", "commercial": "unknown"}
+    return LicenseLink(part=part, license="unknown", commercial="unknown")
