@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -382,24 +381,22 @@ def test_doctor_lets_nothing_run_that_lacks_a_package_a_face_model_or_disk(
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: Disk(free=2**30))
     names = [file.name for file in FACE_FILES["insightface"]]
 
-    def found(name: str, package: str = "", faces: Sequence[str] = names) -> Any:
+    def found(name: str, package: str = "", faces: Sequence[str] = names) -> doctor.RecipeState:
         """What is said of a recipe, where one package is missing and only these face models are here."""
         with monkeypatch.context() as patch:
             patch.setattr(doctor, "_version", lambda each: "" if each == package else "1")
             patch.setattr(doctor, "_faces", lambda: {n: "here" if n in faces else f"no {n}" for n in names})
-            return doctor.diagnose("cpu")["recipes"][name]
+            return doctor.diagnose("cpu").recipes[name]
 
-    assert "GiB are missing and 1.0 GiB of disk are free" in found("sdxl-plus-face")["do"]
+    assert "GiB are missing and 1.0 GiB of disk are free" in found("sdxl-plus-face").do
     whole = partial(store.Status, bytes=0)
     monkeypatch.setattr(store, "status", lambda part: whole(part=part, here=len(part.files)))
-    assert all(found(name)["runs"] for name in ("mini", "sd15-plus-face", "sd15-faceid"))
-    assert found("mini", package="peft")["do"] == "peft not installed; run: pip install peft"
-    assert (
-        found("sd15-faceid", package="insightface")["do"] == "insightface not installed; run: pip install insightface"
-    )
-    assert found("sd15-faceid", faces=names[2:])["do"] == f"no {names[0]}"
-    assert found("sd15-plus-face", package="insightface", faces=names[2:])["runs"]  # dlib alone, for business
-    assert not found("sd15-plus-face", faces=names[:3])["runs"]
+    assert all(found(name).runs for name in ("mini", "sd15-plus-face", "sd15-faceid"))
+    assert found("mini", package="peft").do == "peft not installed; run: pip install peft"
+    assert found("sd15-faceid", package="insightface").do == "insightface not installed; run: pip install insightface"
+    assert found("sd15-faceid", faces=names[2:]).do == f"no {names[0]}"
+    assert found("sd15-plus-face", package="insightface", faces=names[2:]).runs  # dlib alone, for business
+    assert not found("sd15-plus-face", faces=names[:3]).runs
 
 
 def test_doctor_says_what_runs_and_what_to_do(

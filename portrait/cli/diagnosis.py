@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,57 +28,103 @@ _INSIGHTFACE = ("insightface", "onnxruntime")  # not needed where dlib alone fin
 _PYTHON = (3, 11)
 
 
-def diagnose(device: str = "auto") -> dict[str, Any]:
-    """Everything that `portrait doctor` prints, as plain values.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeState:
+    """Whether a recipe can run on this machine now, with --commercial where that is allowed.
 
-    Returns:
-        python, packages, device, memory, disk, faces: what is here (device and memory are "unknown" and None without
-        torch); recipes: name -> runs (whether it can run now, with --commercial where that is allowed), tier,
-        memory_gib (per tier), missing_bytes (to fetch; some sizes are not known), commercial, and do, what to do if it
-        does not run; problems: sentences.
+    `missing_bytes` are to be fetched (some sizes are not known), `memory_gib` is what each memory tier needs, and `do`
+    says what to do if it does not run.
+    """
+
+    title: str = ""
+    runs: bool = False
+    here: bool = False
+    missing_bytes: int = 0
+    device: str = ""
+    tier: str = ""
+    memory_gib: dict[str, float] = field(default_factory=dict)
+    commercial: bool = False
+    do: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """Where weights are stored, and how much room there is."""
+
+    folder: str
+    free_gib: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """Everything that `portrait doctor` prints; `problems` are sentences.
+
+    Without torch `device` is "unknown" and `memory_free_gib` None; that is None too where a device does not say.
+    """
+
+    python: str
+    system: str
+    packages: dict[str, str]
+    device: str
+    memory_free_gib: float | None
+    disk: Disk
+    cache: str
+    lock_file: str
+    endpoint: str
+    offline: bool
+    faces: dict[str, str]
+    recipes: dict[str, RecipeState]
+    problems: list[str]
+
+
+def diagnose(device: str = "auto") -> Diagnosis:
+    """Look at this machine.
 
     Raises:
         SettingsError: `device` is not here.
     """
-    problems = []
-    if sys.version_info[:2] < _PYTHON:
-        problems.append(f"Python {platform.python_version()} is too old; 3.11 or newer is needed")
     packages = {name: _version(name) for name in _PACKAGES}
-    problems += [f"{name} is not installed; run: pip install {name}" for name, found in packages.items() if not found]
     memory = _memory()
     chosen = memory.choose_device(device) if memory else None
-    if chosen and chosen.type == "cpu" and shutil.which("nvidia-smi"):
-        problems.append(
-            "there seems to be an NVIDIA GPU, but torch does not see one; if pip show torch says +cpu, run: "
-            "pip install --force-reinstall torch, and otherwise look at the driver (nvidia-smi)"
-        )
     free = memory.free_memory(chosen) if memory else None
     faces = _faces()
-    problems += dict.fromkeys(state for state in faces.values() if state != "here")
     disk = store.free_bytes()
     recipes = {}
     for name in recipe_names():
         try:
             recipe = load_recipe(name)
             lacks = _lacks(recipe, packages, faces)
-            recipes[name] = _recipe(recipe, chosen.type if chosen else "unknown", free, disk, lacks)
+            recipes[name] = _recipe_state(recipe, chosen.type if chosen else "unknown", free, disk, lacks)
         except PortraitError as error:
-            recipes[name] = {"runs": False, "do": str(error)}
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}, {cpu_threads()} processor threads",
-        "packages": packages,
-        "device": _device_name(chosen) if chosen else "unknown",
-        "memory_free_gib": None if free is None else round(free, 1),
-        "disk": {"folder": str(cache_dir()), "free_gib": round(disk / 2**30, 1)},
-        "cache": str(cache_dir()),
-        "lock_file": str(pins.lock_file()),
-        "endpoint": download.endpoint(),
-        "offline": download.offline(),
-        "faces": faces,
-        "recipes": recipes,
-        "problems": problems,
-    }
+            recipes[name] = RecipeState(do=str(error))
+    return Diagnosis(
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}, {cpu_threads()} processor threads",
+        packages=packages,
+        device=_device_name(chosen) if chosen else "unknown",
+        memory_free_gib=None if free is None else round(free, 1),
+        disk=Disk(folder=str(cache_dir()), free_gib=round(disk / 2**30, 1)),
+        cache=str(cache_dir()),
+        lock_file=str(pins.lock_file()),
+        endpoint=download.endpoint(),
+        offline=download.offline(),
+        faces=faces,
+        recipes=recipes,
+        problems=_problems(packages, faces, chosen),
+    )
+
+
+def _problems(packages: Mapping[str, str], faces: Mapping[str, str], device: Any) -> list[str]:
+    problems = []
+    if sys.version_info[:2] < _PYTHON:
+        problems.append(f"Python {platform.python_version()} is too old; 3.11 or newer is needed")
+    problems += [f"{name} is not installed; run: pip install {name}" for name, number in packages.items() if not number]
+    if device and device.type == "cpu" and shutil.which("nvidia-smi"):
+        problems.append(
+            "there seems to be an NVIDIA GPU, but torch does not see one; if pip show torch says +cpu, run: "
+            "pip install --force-reinstall torch, and otherwise look at the driver (nvidia-smi)"
+        )
+    return [*problems, *dict.fromkeys(state for state in faces.values() if state != "here")]
 
 
 def _memory() -> Any:
@@ -100,20 +147,22 @@ def _faces() -> dict[str, str]:
             return str(error)
         return "here"
 
-    found = dict.fromkeys((weights.SCRFD_500M.name, weights.W600K_MBF.name), state(find_pack))
-    return found | {file.name: state(weights.locate, file) for file in (weights.DLIB_RESNET, weights.DLIB_LANDMARKS)}
+    states = dict.fromkeys((weights.SCRFD_500M.name, weights.W600K_MBF.name), state(find_pack))
+    return states | {file.name: state(weights.locate, file) for file in (weights.DLIB_RESNET, weights.DLIB_LANDMARKS)}
 
 
 def _lacks(recipe: Recipe, packages: dict[str, str], faces: dict[str, str]) -> str:
     """Which package or face model a recipe lacks, and what to do; empty if none. For a business dlib's are enough."""
     tools = face_tools(recipe, commercial=True)
-    missing = [name for name, found in packages.items() if not found and (tools != "dlib" or name not in _INSIGHTFACE)]
+    missing = [
+        name for name, number in packages.items() if not number and (tools != "dlib" or name not in _INSIGHTFACE)
+    ]
     if missing:
         return f"{', '.join(missing)} not installed; run: pip install {' '.join(missing)}"
     return next((faces[file.name] for file in FACE_FILES[tools] if faces[file.name] != "here"), "")
 
 
-def _recipe(recipe: Recipe, device: str, free: float | None, disk: int, lacks: str) -> dict[str, Any]:
+def _recipe_state(recipe: Recipe, device: str, free: float | None, disk: int, lacks: str) -> RecipeState:
     memory = _memory()
     states = [store.status(find_part(name)) for name in recipe.part_names]
     missing = sum(max(0, s.part.size - s.bytes) for s in states if not s.complete)
@@ -130,17 +179,17 @@ def _recipe(recipe: Recipe, device: str, free: float | None, disk: int, lacks: s
             "free some space, or set PORTRAIT_CACHE to a folder on another disk"
         )
     here = all(s.complete for s in states)
-    return {
-        "title": recipe.title,
-        "runs": here and not do,
-        "here": here,
-        "missing_bytes": missing,
-        "device": where,
-        "tier": tier,
-        "memory_gib": dict(zip(memory.TIERS, recipe.memory, strict=False)) if memory else {},
-        "commercial": not noncommercial_links(recipe),
-        "do": do or ("" if here else f"portrait weights fetch {recipe.name}"),
-    }
+    return RecipeState(
+        title=recipe.title,
+        runs=here and not do,
+        here=here,
+        missing_bytes=missing,
+        device=where,
+        tier=tier,
+        memory_gib=dict(zip(memory.TIERS, recipe.memory, strict=False)) if memory else {},
+        commercial=not noncommercial_links(recipe),
+        do=do or ("" if here else f"portrait weights fetch {recipe.name}"),
+    )
 
 
 def _device_name(device: Any) -> str:
@@ -158,30 +207,33 @@ def _version(name: str) -> str:
         return ""
 
 
-def in_lines(found: dict[str, Any]) -> list[str]:
+def in_lines(machine: Diagnosis) -> list[str]:
     """The diagnosis for a terminal."""
+    memory = "" if machine.memory_free_gib is None else f", {machine.memory_free_gib} GiB free"
+    offline = " (HF_HUB_OFFLINE is set)" if machine.offline else ""
+    pinned = "" if Path(machine.lock_file).exists() else " (none yet)"
+    faces = (f"{name} {'here' if state == 'here' else 'MISSING'}" for name, state in machine.faces.items())
     lines = [
-        f"Python {found['python']}, {found['system']}",
-        ", ".join(f"{name} {number or 'MISSING'}" for name, number in found["packages"].items()),
-        f"device: {found['device']}"
-        + ("" if found["memory_free_gib"] is None else f", {found['memory_free_gib']} GiB free"),
-        f"disk: {found['disk']['free_gib']} GiB free in {found['disk']['folder']}",
-        f"hub: {found['endpoint']}" + (" (HF_HUB_OFFLINE is set)" if found["offline"] else ""),
-        f"pins of first use: {found['lock_file']}" + ("" if Path(found["lock_file"]).exists() else " (none yet)"),
-        "face models: " + ", ".join(f"{k} {'here' if v == 'here' else 'MISSING'}" for k, v in found["faces"].items()),
+        f"Python {machine.python}, {machine.system}",
+        ", ".join(f"{name} {number or 'MISSING'}" for name, number in machine.packages.items()),
+        f"device: {machine.device}{memory}",
+        f"disk: {machine.disk.free_gib} GiB free in {machine.disk.folder}",
+        f"hub: {machine.endpoint}{offline}",
+        f"pins of first use: {machine.lock_file}{pinned}",
+        f"face models: {', '.join(faces)}",
         "",
     ]
-    width = max(len(name) for name in found["recipes"])
-    for name, recipe in found["recipes"].items():
-        if recipe["runs"]:
-            state = f"runs on {recipe['device']}, memory tier {recipe['tier']}"
+    width = max(len(name) for name in machine.recipes)
+    for name, recipe in machine.recipes.items():
+        if recipe.runs:
+            state = f"runs on {recipe.device}, memory tier {recipe.tier}"
         else:
-            state = recipe["do"].partition(";")[0]
+            state = recipe.do.partition(";")[0]
             if state.startswith("portrait weights fetch"):
-                state += f"   (at least {recipe['missing_bytes'] / 2**30:.1f} GiB)"
-        needs = "/".join(f"{gib:g}" for gib in recipe.get("memory_gib", {}).values())
+                state += f"   (at least {recipe.missing_bytes / 2**30:.1f} GiB)"
+        needs = "/".join(f"{gib:g}" for gib in recipe.memory_gib.values())
         lines.append(f"{name:{width}}  {f'{needs} GiB' if needs else '':>16}  {state}")
     lines += ["", "GiB: estimates for the memory tiers full/offload/sequential on a GPU; on a CPU twice the first."]
-    if found["device"].startswith("cpu"):
+    if machine.device.startswith("cpu"):
         lines.append("No GPU is used: public models take minutes a picture on a processor; mini is made for it.")
-    return lines + [f"problem: {text}" for text in found["problems"]]
+    return lines + [f"problem: {text}" for text in machine.problems]

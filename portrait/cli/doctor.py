@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 
 from portrait.cli.console import Commands
 
@@ -29,6 +30,6 @@ def add(commands: Commands) -> None:
 def _doctor(args: argparse.Namespace) -> int:
     from portrait.cli.diagnosis import diagnose, in_lines
 
-    report = diagnose(args.device)
-    print(json.dumps(report) if args.json else "\n".join(in_lines(report)))
-    return 0 if any(recipe["runs"] for recipe in report["recipes"].values()) else 1
+    machine = diagnose(args.device)
+    print(json.dumps(asdict(machine)) if args.json else "\n".join(in_lines(machine)))
+    return 0 if any(recipe.runs for recipe in machine.recipes.values()) else 1

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import print_licenses
+from portrait.cli.console import Commands, print_licenses
 from portrait.errors import PortraitError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ a mirror of the InsightFace releases. A file whose hash is not in the manifest i
 """
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add `weights` to the command line."""
     weights = commands.add_parser(
         "weights",
