@@ -758,7 +758,7 @@ def test_a_portrait_that_is_more_like_somebody_else_of_the_campaign_is_swapped(
             assert (record.status, record.reasons) == (job.state, job.reasons)
             if job.stem in swapped:
                 assert record.campaign.swapped.subject == max(margins, key=lambda name: margins[name])
-        assert sum(row["pictures"] for row in ledger.swapped()) == len(swapped)
+        assert sum(pair.pictures for pair in ledger.swapped()) == len(swapped)
     assert len(pictures(tmp_path / "run")) == 24
     for limit in (1, 5, 30):
         run(plan, tmp_path / "pieces", load=load, limit=limit)
@@ -881,9 +881,9 @@ def test_seconds_are_those_of_each_recipe_and_a_missing_record_is_no_crash(
     with Ledger.open(tmp_path / "run") as ledger:
         remember(ledger, {"mini": 2.0, "other": 40.0})
     after = measured_rates()
-    assert after["mini"]["seconds_per_attempt"] == 2
-    assert after["other"]["seconds_per_attempt"] == 40
-    assert after["mini"]["first_attempts"] == before["mini"]["first_attempts"]
+    assert after["mini"].seconds_per_attempt == 2
+    assert after["other"].seconds_per_attempt == 40
+    assert after["mini"].first_attempts == before["mini"].first_attempts
 
 
 @pytest.mark.slow
@@ -895,7 +895,7 @@ def test_a_run_predicts_its_own_style_and_settings_and_forgets_no_other(
         (("oil", {}), ("comic", {}), ("oil", {"balance": 1.0}), ("oil", {"strength": 0.4}))
     ):
         run(write_campaign(tmp_path / str(n), people=21, styles=(style,), max_attempts=1, **more), tmp_path / f"run{n}")
-    table = measured_rates()["mini"]["first_attempts"]
+    table = measured_rates()["mini"].first_attempts
     assert list(table)[:3] == ["oil at 0.01, balance 0.5", "comic at 0.01, balance 0.5", "oil at 0.01, balance 1"]
     assert len(table) == 4
     assert all(of == 21 for _, of in table.values())

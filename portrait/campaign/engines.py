@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from portrait.campaign.worker import Batch, Fingerprint, Worker, WorkResult, one_line
+from portrait.campaign.keys import Fingerprint
+from portrait.campaign.worker import Batch, Worker, WorkResult, one_line
 from portrait.errors import CampaignError, SettingsError
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.paths import cpu_threads

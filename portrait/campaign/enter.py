@@ -7,10 +7,9 @@ import json
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from portrait.campaign.files import is_there
-from portrait.campaign.keys import job_key, shared_ingredients
+from portrait.campaign.keys import Fingerprint, job_key, shared_ingredients
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import Plan, PlannedPicture, read_plan
 from portrait.campaign.settle import judge_against_everyone
@@ -44,7 +43,7 @@ def plan_of(folder: Path) -> Plan:
     return read_plan(Path(source))
 
 
-def note_environment(ledger: Ledger, environment: dict[str, Any]) -> None:
+def note_environment(ledger: Ledger, environment: Mapping[str, object]) -> None:
     """Keep what a run's pictures are made with, and warn where it is no longer what the run was begun with."""
     before = ledger.get("environment")
     if before is None:
@@ -58,14 +57,19 @@ def note_environment(ledger: Ledger, environment: dict[str, Any]) -> None:
 
 
 def enter_plan(
-    plan: Plan, recipes: Mapping[str, Recipe], ingredients: Mapping[str, Any], ledger: Ledger, *, accept_changes: bool
+    plan: Plan,
+    recipes: Mapping[str, Recipe],
+    fingerprints: Mapping[str, Fingerprint],
+    ledger: Ledger,
+    *,
+    accept_changes: bool,
 ) -> None:
     """Put the plan's people and jobs into the ledger; refuse a plan that would change what was begun.
 
     Args:
         plan: Of the run.
         recipes: The plan's recipes by name.
-        ingredients: Recipe name -> what moves its pictures, as `worker.Fingerprint.recipe` says it.
+        fingerprints: Of the recipes, by name.
         ledger: Of the run.
         accept_changes: Drop what the plan no longer names.
 
@@ -77,13 +81,13 @@ def enter_plan(
     _require_different_photos(photos)
     shared = shared_ingredients(plan.settings)
     jobs = [
-        (job_key(picture, shared, ingredients[picture.recipe], photos[picture.subject]), picture)
+        (job_key(picture, shared, fingerprints[picture.recipe], photos[picture.subject]), picture)
         for picture in plan.pictures(recipes)
     ]
     _require_different_files(jobs)
     snapshot = {
         "settings": shared,
-        "recipes": dict(ingredients),
+        "recipes": {name: fingerprints[name].recipe() | {"styles": fingerprints[name].styles} for name in recipes},
         "photos": photos,
         "variants": plan.variants,
         "axes": plan.axes,
@@ -106,7 +110,7 @@ def _photo_entries(paths: Sequence[Path], digests: Sequence[str]) -> list[dict[s
     return [{"path": str(path.resolve()), "sha256": digest} for path, digest in zip(paths, digests, strict=True)]
 
 
-def _require_same_jobs(ledger: Ledger, keys: Collection[str], snapshot: Mapping[str, Any]) -> None:
+def _require_same_jobs(ledger: Ledger, keys: Collection[str], snapshot: Mapping[str, object]) -> None:
     """Every job of the run that did not fail is still one of the plan's."""
     jobs = ledger.keys()
     dropped = {key: state for key, (_, state) in jobs.items() if state != "failed" and key not in keys}

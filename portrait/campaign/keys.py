@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import portrait
 from portrait.campaign.plan import PlannedPicture
@@ -32,9 +31,28 @@ _NOT_IN_KEYS = (
 """Settings that are no part of a job's key as they stand: it names them in another way, or they move only rounding."""
 
 
-def shared_ingredients(settings: Settings) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """A loaded recipe, as far as it moves pictures; what is in it is written and compared, never read.
+
+    `values` has the recipe's knobs, `weights` the digest of each of its files, and `styles` the prompt, thresholds and
+    curves of each style; `environment` is what moves pictures by rounding (threads, dtype, versions).
+    """
+
+    values: dict[str, object]
+    weights: dict[str, str]
+    judges: list[str]
+    styles: dict[str, dict[str, object]]
+    environment: dict[str, object]
+
+    def recipe(self) -> dict[str, object]:
+        """What moves the pictures of every style."""
+        return self.values | {"weights": self.weights, "judges": self.judges}
+
+
+def shared_ingredients(settings: Settings) -> dict[str, object]:
     """What all jobs of a plan have in common and what moves pixels or verdicts; files stand for their contents."""
-    values = {name: value for name, value in asdict(settings).items() if name not in _NOT_IN_KEYS}
+    values: dict[str, object] = {name: value for name, value in asdict(settings).items() if name not in _NOT_IN_KEYS}
     values["keep"] = [f"mask:{_sha256(keep.file)}" if keep.file else keep.name for keep in settings.keeps()]
     background = settings.backdrop()
     if background is None:
@@ -58,7 +76,7 @@ def _sha256(path: Path) -> str:
 
 
 def job_key(
-    picture: PlannedPicture, shared: Mapping[str, Any], recipe: Mapping[str, Any], photos: Sequence[str]
+    picture: PlannedPicture, shared: Mapping[str, object], fingerprint: Fingerprint, photos: Sequence[str]
 ) -> str:
     """SHA-256 of everything that determines the picture, and nothing else.
 
@@ -72,13 +90,13 @@ def job_key(
     Args:
         picture: Its place in the plan.
         shared: As `shared_ingredients`.
-        recipe: As `engines.Fingerprint.recipe` says it, with the entry of each style under `styles`.
+        fingerprint: Of the picture's recipe.
         photos: SHA-256 of each photo's bytes.
     """
     ingredients = {
         "shared": shared,
-        "recipe": {name: value for name, value in recipe.items() if name != "styles"},
-        "style": [picture.style, recipe["styles"][picture.style]],
+        "recipe": fingerprint.recipe(),
+        "style": [picture.style, fingerprint.styles[picture.style]],
         "axes": picture.axes,
         "variant": picture.variant,
         "photos": list(photos),

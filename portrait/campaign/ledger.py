@@ -102,6 +102,15 @@ class LedgerSubject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Swapped:
+    """How many portraits of `subject` look more like `other`."""
+
+    subject: str
+    other: str
+    pictures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """How far a run is: jobs by state, attempts and seconds of compute so far."""
 
@@ -418,14 +427,14 @@ class Ledger:
             total.update(dict.fromkeys(json.loads(reasons), count))
         return dict(total.most_common())
 
-    def swapped(self) -> list[dict[str, Any]]:
-        """How many portraits of a `subject` are taken for an `other` one: `pictures`."""
+    def swapped(self) -> list[Swapped]:
+        """Whose portraits are taken for somebody else, the most frequent first."""
         rows = self._db.execute(
             "SELECT j.subject, json_extract(r.record, '$.campaign.swapped.subject') AS other, count(*) FROM jobs j "
             "JOIN results r ON r.job = j.id WHERE j.state = 'rejected' AND j.place >= 0 AND other IS NOT NULL "
             "GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
         )
-        return [{"subject": subject, "other": other, "pictures": count} for subject, other, count in rows]
+        return [Swapped(subject=subject, other=other, pictures=count) for subject, other, count in rows]
 
     def attempts(self, job: int) -> list[AttemptRecord]:
         """Every attempt at a job, of all rounds, in the order in which they were made."""

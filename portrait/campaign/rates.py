@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import Plan
 from portrait.errors import InputError, SettingsError
@@ -51,7 +53,24 @@ class Forecast:
     source: str
 
 
-def forecast(plan: Plan, recipes: Mapping[str, Recipe], measured: Mapping[str, Any]) -> list[Forecast]:
+class MeasuredRates(BaseModel):
+    """What runs showed of a recipe on this machine.
+
+    `seconds_per_attempt` are a worker's; `first_attempts` maps what a rate is one of (`_rate_key`) to how many passed,
+    of how many; `bytes` maps a format to the size of a picture with its record.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    seconds_per_attempt: float
+    first_attempts: dict[str, tuple[int, int]] = {}
+    bytes: dict[str, int] = {}
+
+
+_RATES_FILE = TypeAdapter(dict[str, MeasuredRates])
+
+
+def forecast(plan: Plan, recipes: Mapping[str, Recipe], measured: Mapping[str, MeasuredRates]) -> list[Forecast]:
     """Expected attempts per style: those of a geometric trial that ends at `max_attempts`.
 
     The rate of first attempts is that of the runs measured on this machine, or the calibration's at the plan's FAR.
@@ -79,9 +98,12 @@ def _expected_attempts(rate: float, max_attempts: int) -> float:
     return max_attempts if rate <= 0 else (1 - (1 - rate) ** max_attempts) / rate
 
 
-def _first_attempt_rate(recipe: str, style: str, plan: Plan, measured: Mapping[str, Any]) -> tuple[Estimate, str]:
+def _first_attempt_rate(
+    recipe: str, style: str, plan: Plan, measured: Mapping[str, MeasuredRates]
+) -> tuple[Estimate, str]:
     """The share of first attempts that are accepted, and where it comes from."""
-    counts = measured.get(recipe, {}).get("first_attempts", {}).get(_rate_key(style, asdict(plan.settings)))
+    rates = measured.get(recipe)
+    counts = rates and rates.first_attempts.get(_rate_key(style, asdict(plan.settings)))
     if counts and counts[1] >= _MIN_JOBS:
         accepted, jobs = counts
         return (accepted / jobs, *wilson(accepted, jobs)), "measured here"
@@ -106,9 +128,10 @@ def _rate_key(style: str, settings: Mapping[str, Any]) -> str:
     return f"{key}, {hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
-def picture_bytes(recipe: Recipe, suffix: str, measured: Mapping[str, Any]) -> float:
+def picture_bytes(recipe: Recipe, suffix: str, measured: Mapping[str, MeasuredRates]) -> float:
     """Bytes of one picture with its record: as measured here, else of a busy picture of that size and format."""
-    measured_bytes = measured.get(recipe.name, {}).get("bytes", {}).get(suffix)
+    rates = measured.get(recipe.name)
+    measured_bytes = rates and rates.bytes.get(suffix)
     bytes_per_pixel = {"png": 1.9, "jpg": 0.6, "webp": 0.35}[suffix]
     return float(measured_bytes or recipe.resolution**2 * bytes_per_pixel + 12_000)
 
@@ -118,13 +141,12 @@ def rates_file() -> Path:
     return cache_dir() / "rates.json"
 
 
-def measured_rates() -> dict[str, Any]:
-    """Recipe -> seconds per attempt and worker, first attempts that passed per style, bytes per picture."""
+def measured_rates() -> dict[str, MeasuredRates]:
+    """What was measured on this machine, by recipe; nothing where the file is missing or damaged."""
     try:
-        table = json.loads(rates_file().read_text("utf-8"))
+        return _RATES_FILE.validate_json(rates_file().read_bytes())
     except (OSError, ValueError):
         return {}
-    return table if isinstance(table, dict) else {}
 
 
 @dataclass(slots=True)
@@ -132,20 +154,23 @@ class _Measured:
     """What a run showed of one recipe; `first_attempts` maps a key to how many were accepted, of how many."""
 
     jobs: int = 0
-    first_attempts: dict[str, list[int]] = field(default_factory=dict)
+    first_attempts: dict[str, tuple[int, int]] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
     suffix: str = "png"
 
     def add_attempt(self, key: str, *, accepted: bool) -> None:
-        counts = self.first_attempts.setdefault(key, [0, 0])
-        counts[0] += accepted
-        counts[1] += 1
+        before, count = self.first_attempts.get(key, (0, 0))
+        self.first_attempts[key] = before + accepted, count + 1
 
     def add_file(self, picture: Path) -> None:
         if len(self.sizes) < _MAX_FILES:
             with suppress(OSError):  # pictures and records may be gone
                 self.sizes.append(picture.stat().st_size + picture.with_suffix(".json").stat().st_size)
                 self.suffix = picture.suffix[1:]
+
+    def bytes_per_picture(self) -> dict[str, int]:
+        """Their mean, by the pictures' format; empty where no file is left."""
+        return {self.suffix: round(sum(self.sizes) / len(self.sizes))} if self.sizes else {}
 
 
 def remember(ledger: Ledger, seconds_per_attempt: Mapping[str, float]) -> None:
@@ -155,13 +180,15 @@ def remember(ledger: Ledger, seconds_per_attempt: Mapping[str, float]) -> None:
     measured = _measure(ledger, seconds_per_attempt)
     table = measured_rates()
     for recipe, seconds in seconds_per_attempt.items():
-        entry = table.setdefault(recipe, {})
-        entry["seconds_per_attempt"] = round(seconds, 4)
-        entry.setdefault("first_attempts", {}).update(measured[recipe].first_attempts)
-        if sizes := measured[recipe].sizes:
-            entry.setdefault("bytes", {})[measured[recipe].suffix] = round(sum(sizes) / len(sizes))
+        run = measured[recipe]
+        before = table.get(recipe)
+        table[recipe] = MeasuredRates(
+            seconds_per_attempt=round(seconds, 4),
+            first_attempts=(before.first_attempts if before else {}) | run.first_attempts,
+            bytes=(before.bytes if before else {}) | run.bytes_per_picture(),
+        )
     with suppress(InputError, OSError):
-        write_json(rates_file(), table)
+        write_json(rates_file(), _RATES_FILE.dump_python(table))
 
 
 def _measure(ledger: Ledger, recipes: Mapping[str, float]) -> dict[str, _Measured]:

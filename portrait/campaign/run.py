@@ -113,16 +113,15 @@ def run_campaign(
                 name: engine.describe(replace(plan.settings, recipe=sources[name]), styles[name])
                 for name in reversed(recipes)
             }
-            ingredients = {name: fingerprints[name].recipe for name in recipes}
             note_environment(ledger, next(iter(fingerprints.values())).environment)
-            enter_plan(plan, recipes, ingredients, ledger, accept_changes=accept_changes)
+            enter_plan(plan, recipes, fingerprints, ledger, accept_changes=accept_changes)
             write_bytes(folder / PLAN, (plan.text or "# this run was started from Python\n").encode())
             requeue(ledger, retry)
             requeue_lost(ledger)
             driver = Driver(
                 plan=plan,
                 recipes={
-                    name: RunRecipe(recipe=recipe, source=sources[name], weights=ingredients[name]["weights"])
+                    name: RunRecipe(recipe=recipe, source=sources[name], weights=fingerprints[name].weights)
                     for name, recipe in recipes.items()
                 },
                 ledger=ledger,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from portrait.campaign.keys import Fingerprint
 from portrait.campaign.plan import PlannedPicture
 from portrait.errors import CampaignError, FaceError, InputError, PortraitError
 from portrait.images import decode_photo, encode_picture, resized
@@ -86,18 +87,6 @@ class WorkResult:
     no_face: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fingerprint:
-    """A loaded recipe, as far as it moves pictures.
-
-    `recipe` has the knobs, prompts, thresholds and the digest of each weights file; `environment` what moves pictures by
-    rounding (threads, dtype, versions).
-    """
-
-    recipe: dict[str, Any]
-    environment: dict[str, Any]
-
-
 class Worker:
     """Makes pictures with one recipe's models at a time, loaded once."""
 
@@ -117,18 +106,18 @@ class Worker:
         """Load a recipe and say what it is, with the thresholds of these styles."""
         stylizer = self.stylizer(settings)
         generator = stylizer.generator
-        recipe = _fingerprint_fields(stylizer.recipe) | {
-            "weights": dict(sorted(stylizer.digests.items())),
-            "judges": sorted(stylizer.judges.names),
-            "styles": {style: _fingerprint_of_style(stylizer, style, settings) for style in styles},
-        }
-        environment = {
-            "threads": generator.threads,
-            "dtype": generator.dtype,
-            "machine": platform.machine(),
-            "versions": library_versions(),
-        }
-        return Fingerprint(recipe=recipe, environment=environment)
+        return Fingerprint(
+            values=_fingerprint_values(stylizer.recipe),
+            weights=dict(sorted(stylizer.digests.items())),
+            judges=sorted(stylizer.judges.names),
+            styles={style: _fingerprint_of_style(stylizer, style, settings) for style in styles},
+            environment={
+                "threads": generator.threads,
+                "dtype": generator.dtype,
+                "machine": platform.machine(),
+                "versions": library_versions(),
+            },
+        )
 
     def work(self, batch: Batch) -> Iterator[WorkResult]:
         """Make a batch, one result per item, in order; an error of one photo or picture is a result too, whatever it is.
@@ -204,7 +193,7 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _fingerprint_of_style(stylizer: AttemptLoop, style: str, settings: Settings) -> dict[str, Any]:
+def _fingerprint_of_style(stylizer: AttemptLoop, style: str, settings: Settings) -> dict[str, object]:
     """What moves the pictures of one style: its prompt, thresholds and curves."""
     recipe = stylizer.recipe
     custom = Path(settings.thresholds) if settings.thresholds else None
@@ -232,9 +221,9 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _fingerprint_fields(recipe: Recipe) -> dict[str, Any]:
+def _fingerprint_values(recipe: Recipe) -> dict[str, object]:
     """The recipe's values that move pictures; its files are named by their digests elsewhere."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for entry in fields(recipe):
         value = getattr(recipe, entry.name)
         if entry.name == "balance":

@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from portrait.cli.console import Commands
 from portrait.errors import InputError, SettingsError
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from portrait.campaign.engines import Engine
-    from portrait.campaign.ledger import Counts
+    from portrait.campaign.ledger import Counts, Swapped
     from portrait.campaign.plan import Plan
-    from portrait.campaign.rates import Forecast
+    from portrait.campaign.rates import Forecast, MeasuredRates
     from portrait.campaign.run import Progress
 
 _EPILOG = """examples:
@@ -194,7 +194,7 @@ class _Preview:
     seconds: list[float] | None
     missing_photos: list[str]
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> dict[str, object]:
         """What `--json` prints."""
         keys = ("recipe", "style", "jobs", "accept", "attempts", "source")
         return {
@@ -210,13 +210,15 @@ class _Preview:
         }
 
 
-def _forecast_seconds(rows: Sequence[Forecast], measured: Mapping[str, Any], workers: int) -> list[float] | None:
+def _forecast_seconds(
+    rows: Sequence[Forecast], measured: Mapping[str, MeasuredRates], workers: int
+) -> list[float] | None:
     """Expected, least and most; None where the time of a recipe's attempt was never measured."""
     totals = [0.0, 0.0, 0.0]
     for row in rows:
-        seconds = measured.get(row.recipe, {}).get("seconds_per_attempt")
-        if seconds is None:
+        if row.recipe not in measured:
             return None
+        seconds = measured[row.recipe].seconds_per_attempt
         for i, attempts in enumerate(row.attempts):
             totals[i] += row.jobs * attempts * seconds
     return [total / workers for total in totals]
@@ -364,12 +366,13 @@ def _status(args: argparse.Namespace) -> int:
         alike = ledger.get("alike") or []
     if args.json:
         keys = ("pending", "accepted", "rejected", "failed", "attempts", "seconds")
-        entry: dict[str, Any] = {key: getattr(counts, key) for key in keys}
+        entry: dict[str, object] = {key: getattr(counts, key) for key in keys}
         entry["styles"] = [
             {"recipe": recipe, "style": style} | {key: getattr(count, key) for key in keys}
             for recipe, style, count in styles
         ]
-        print(json.dumps(entry | {"reasons": reasons, "failed_photos": failed, "swapped": swapped, "alike": alike}))
+        entry |= {"reasons": reasons, "failed_photos": failed, "swapped": [asdict(pair) for pair in swapped]}
+        print(json.dumps(entry | {"alike": alike}))
         return 0
     _print_counts(counts, args.folder)
     table = _table("recipe", "style", "done", "accepted", "rejected", "failed", "attempts")
@@ -384,7 +387,7 @@ def _status(args: argparse.Namespace) -> int:
 def _print_findings(
     reasons: Mapping[str, int],
     failed: Mapping[str, str],
-    swapped: Sequence[Mapping[str, Any]],
+    swapped: Sequence[Swapped],
     alike: Sequence[Sequence[str]],
 ) -> None:
     """The first few of what went wrong, and of people who may be one person."""
@@ -396,7 +399,7 @@ def _print_findings(
         print(f"  {name} failed: {failure}")
     for pair in swapped[:6]:
         print(
-            f"  {pair['pictures']} portraits of {pair['subject']} look more like {pair['other']}; if they are one person, "
+            f"  {pair.pictures} portraits of {pair.subject} look more like {pair.other}; if they are one person, "
             "name them as one subject"
         )
     for first, second in alike[:6]:
