@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -44,7 +44,7 @@ class FileModel(BaseModel):
     @classmethod
     def from_table(
         cls,
-        table: Mapping[str, Any],
+        table: Mapping[str, object],
         file: str,
         elsewhere: Mapping[str, str] = {},
         kind: type[PortraitError] = SettingsError,

@@ -262,7 +262,7 @@ def flags_of(settings: Settings) -> list[str]:
     return words
 
 
-def settings_from(flags: Mapping[str, Any], file: Path | None = None) -> Settings:
+def settings_from(flags: Mapping[str, object], file: Path | None = None) -> Settings:
     """Flag over file over default.
 
     Args:

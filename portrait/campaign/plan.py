@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -64,7 +64,7 @@ class PlanFile(FileModel):
     variants: int = Field(default=1, ge=1, le=64)
     sizes: Texts = ()
     axes: dict[str, Texts] = Field(default_factory=dict)
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, object] = Field(default_factory=dict)
     budget: Budget = Field(default_factory=Budget)
 
     @field_validator("subjects", mode="plain")
@@ -164,7 +164,7 @@ def read_plan(path: Path) -> Plan:
     return replace(plan_from(parse_toml(text, str(path)), path.parent, str(path)), text=text, path=path)
 
 
-def plan_from(table: Mapping[str, Any], folder: Path, name: str = "plan") -> Plan:
+def plan_from(table: Mapping[str, object], folder: Path, name: str = "plan") -> Plan:
     """As `read_plan`, from what the TOML holds."""
     file = PlanFile.from_table(table, name, _ELSEWHERE)
     try:
@@ -191,7 +191,7 @@ def template() -> str:
     return (resources.files("portrait.campaign") / "campaign.toml").read_text("utf-8")
 
 
-def _settings_from(table: Mapping[str, Any], folder: Path) -> Settings:
+def _settings_from(table: Mapping[str, object], folder: Path) -> Settings:
     """The `[settings]` of a plan, with files seen from its folder."""
     for setting, key in _ABOVE_THE_TABLES.items():
         if setting in table:

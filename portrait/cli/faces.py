@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from portrait.cli.console import Commands, complain, failure_record
 from portrait.errors import PortraitError, SettingsError
@@ -83,18 +83,11 @@ def _faces(args: argparse.Namespace) -> int:
     return worst
 
 
-def _faces_entry(photo: Photo, faces: Sequence[Face], best_score: float) -> dict[str, Any]:
+def _faces_entry(photo: Photo, faces: Sequence[Face], best_score: float) -> dict[str, object]:
     from portrait.faces.identity import face_warnings
 
     entries = [
-        {
-            "index": index,
-            "bbox": [round(float(value), 1) for value in face.bbox],
-            "kps": [[round(float(x), 1), round(float(y), 1)] for x, y in face.kps],
-            "det_score": round(face.det_score, 4),
-            "size": round(face.size, 1),
-            "warnings": face_warnings(photo.pixels, face),
-        }
+        face.entry(index) | {"size": round(face.size, 1), "warnings": face_warnings(photo.pixels, face)}
         for index, face in enumerate(faces)
     ]
     return {"path": str(photo.path), "faces": entries, "best_score": round(best_score, 4)}
@@ -149,7 +142,7 @@ def _compare(args: argparse.Namespace) -> int:
     elif not any(passed.values()):
         decision = "not the same person"
     if args.json:
-        result: dict[str, Any] = {"similarity": {judge: round(score, 4) for judge, score in scores.items()}}
+        result: dict[str, object] = {"similarity": {judge: round(score, 4) for judge, score in scores.items()}}
         result |= {"thresholds": limits.thresholds, "far": limits.far, "kind": limits.kind, "decision": decision}
         print(json.dumps(result | ({"provisional_thresholds": limits.note} if limits.note else {})))
     else:

@@ -48,7 +48,7 @@ _TITLES = {
     "plus-face": "IP-Adapter plus-face",
     "instantid": "InstantID adapter",
 }
-_PROJECTIONS: dict[str, Any] = {
+_PROJECTIONS = {
     "faceid": IPAdapterFaceIDImageProjection,
     "faceid-plusv2": IPAdapterFaceIDPlusImageProjection,
     "plus-face": IPAdapterPlusImageProjection,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
-from typing import Any, TypeVar
+from typing import TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -51,6 +51,15 @@ class Conditions:
     pooled: tuple[Tensor, Tensor] | None = None
     clip: Tensor | None = None
     control: Tensor | None = None
+
+
+class FamilyInputs(TypedDict, total=False):
+    """What only the pipelines of a ControlNet or of SDXL take, under diffusers' names."""
+
+    control_image: Tensor
+    controlnet_conditioning_scale: float
+    pooled_prompt_embeds: Tensor
+    negative_pooled_prompt_embeds: Tensor | None
 
 
 class DiffusionGenerator:
@@ -272,10 +281,10 @@ class DiffusionGenerator:
         on_step: Callable[[int, int], None] | None,
         preview: Preview | None,
         estimates: Estimates,
-    ) -> Callable[[object, int, object, dict[str, Any]], dict[str, Any]]:
+    ) -> Callable[[object, int, object, dict[str, object]], dict[str, object]]:
         """What diffusers calls after each denoising step."""
 
-        def report(pipe: object, step: int, timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
+        def report(pipe: object, step: int, timestep: object, kwargs: dict[str, object]) -> dict[str, object]:
             done = step + 1
             if on_step is not None:
                 on_step(done, total)
@@ -319,9 +328,8 @@ class DiffusionGenerator:
             net.identity = embeds
         return embeds
 
-    def _family_inputs(self, conditions: Conditions, knobs: Knobs, count: int, guided: bool) -> Mapping[str, Any]:
-        """What only a ControlNet or SDXL takes."""
-        inputs: dict[str, Any] = {}
+    def _family_inputs(self, conditions: Conditions, knobs: Knobs, count: int, guided: bool) -> FamilyInputs:
+        inputs = FamilyInputs()
         if conditions.control is not None:
             inputs["control_image"] = conditions.control
             inputs["controlnet_conditioning_scale"] = knobs.controlnet_conditioning_scale

@@ -27,8 +27,8 @@ from portrait.generate.structure import SourceUNet
 from portrait.hub.files import sha256_of, verify_manifest
 from portrait.recipes.recipe import Recipe
 
-_UNETS: dict[str, Any] = {"UNet2DConditionModel": UNet2DConditionModel, "SourceUNet": SourceUNet}
-_VAES: dict[str, Any] = {
+_UNETS = {"UNet2DConditionModel": UNet2DConditionModel, "SourceUNet": SourceUNet}
+_VAES = {
     "AutoencoderKL": AutoencoderKL,
     "AutoencoderTiny": AutoencoderTiny,
     "PatchAutoencoder": PatchAutoencoder,
@@ -126,7 +126,7 @@ def load_pipeline(recipe: Recipe, weights: torch.dtype) -> Any:
     """The diffusers pipeline of a recipe, without adapter and LoRAs."""
     _check_libraries(recipe.base)
     pipeline = pipeline_class(recipe)
-    options: dict[str, Any] = {
+    options: dict[str, object] = {
         "dtype": weights,
         "local_files_only": True,
         "feature_extractor": None,

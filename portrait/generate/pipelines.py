@@ -20,7 +20,7 @@ from torch import Tensor
 
 from portrait.recipes.recipe import Recipe
 
-SCHEDULERS: dict[str, Any] = {
+SCHEDULERS = {
     "DDIM": DDIMScheduler,
     "Euler": EulerDiscreteScheduler,
     "DPM++": DPMSolverMultistepScheduler,
@@ -97,7 +97,7 @@ def recipe_scheduler(recipe: Recipe, current: Any) -> Any:
     """The sampler that the recipe names, on the noise schedule of the pipeline's `current` one; that if it names none."""
     if not recipe.scheduler:
         return current
-    options: dict[str, Any] = {}
+    options: dict[str, str | bool] = {}
     if recipe.timestep_spacing:
         options["timestep_spacing"] = recipe.timestep_spacing
     if recipe.scheduler in ("DDIM", "LCM"):

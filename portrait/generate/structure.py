@@ -33,7 +33,7 @@ def noise_augment(source: Tensor, level: Tensor | float, noise: Tensor) -> Tenso
     return level * source + (1 - level.square()).clamp(min=0).sqrt() * noise
 
 
-NOISE_SCHEDULE: dict[str, Any] = {
+NOISE_SCHEDULE = {
     "num_train_timesteps": 1000,
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,

@@ -71,7 +71,7 @@ def _declared_licenses(file: RecipeFile, base: Path) -> tuple[LicenseLink, ...]:
     return (*stated, *(unknown_license(path.name) for path in files if path.name not in names))
 
 
-def _read_table(name: str, extended: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
+def _read_table(name: str, extended: tuple[str, ...]) -> tuple[dict[str, object], Path]:
     """A recipe's table with what it extends filled in, and the folder that its paths start from."""
     text, folder = _read_text(name)
     table = parse_toml(text, f"recipe {name}")
@@ -102,7 +102,7 @@ def _read_text(name: str) -> tuple[str, Path]:
     return (resources.files("portrait.recipes") / f"{name}.toml").read_text("utf-8"), mini_folder().parent
 
 
-def _merge(name: str, parent: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+def _merge(name: str, parent: dict[str, object], table: dict[str, object]) -> dict[str, object]:
     """A recipe's table over that of the recipe which it extends; parts, LoRAs and licenses are added to its."""
     parent_parts, parts = parent.get("parts", {}), table.get("parts", {})
     if not isinstance(parent_parts, dict) or not isinstance(parts, dict):

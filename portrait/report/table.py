@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from portrait.records.report import (
     ComparisonRow,
@@ -57,7 +56,7 @@ def _walk(place: CsvRow, value: object, suffix: str = "") -> Iterator[CsvRow]:
     """A row for every number in `value`, named by the keys on the way to it; lists and texts are left out."""
     if isinstance(value, Rate | Mean | Ratio | ComparisonRow):
         low, high = value.interval
-        numbers: dict[str, Any] = {"value": value.number, "low": low, "high": high}
+        numbers: dict[str, object] = {"value": value.number, "low": low, "high": high}
         numbers |= {"count": getattr(value, "count", None), "of": getattr(value, "of", None)}
         yield place.model_copy(update=numbers | {"measure": place.measure + suffix})
     elif isinstance(value, Model | Mapping) and not isinstance(value, Histogram):
@@ -102,7 +101,7 @@ def _picture(job: ReportJob) -> Iterator[CsvRow]:
     place = CsvRow(section="picture", recipe=job.recipe, style=job.style, column="subject", group=job.subject)
     suffix = "".join(f"/{text}" for text in job.axes.values()) + f"/{job.variant + 1}"
     values = dict(job.items())
-    numbers: dict[str, Any] = {"accepted": job.state == "accepted"}
+    numbers: dict[str, object] = {"accepted": job.state == "accepted"}
     numbers |= {
         key: values.get(key) for key in ("attempts", "seconds", "seed", "quoted", "thresholds", "look", "nearest")
     }

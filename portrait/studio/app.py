@@ -178,7 +178,7 @@ class StudioPage:
 
     def _wire(self, blocks: gr.Blocks) -> None:
         # A visitor who changes their mind is not held up by what is still being made.
-        free: dict[str, Any] = {
+        free: dict[str, object] = {
             "show_progress": "hidden",
             "concurrency_limit": None,
             "api_visibility": "private",

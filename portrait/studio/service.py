@@ -52,7 +52,7 @@ class Service:
         face: str = "auto",
         frame: str = "bust",
         keep: list[str] | None = None,
-        settings: dict[str, Any] | None = None,
+        settings: dict[str, object] | None = None,
     ) -> Iterator[tuple[FileData | None, str]]:
         """Make one portrait: the picture (PNG) and its record as JSON text.
 
@@ -91,23 +91,15 @@ class Service:
         except PortraitError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    def faces(self, photo: FileData) -> list[dict[str, Any]]:
+    def faces(self, photo: FileData) -> list[dict[str, object]]:
         """The faces of a photo from left to right: index, bbox, kps, det_score."""
         try:
             faces, _ = self.models.detect_faces(self._photo(photo))
         except PortraitError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        return [
-            {
-                "index": i,
-                "bbox": [round(float(v), 1) for v in face.bbox],
-                "kps": [[round(float(x), 1), round(float(y), 1)] for x, y in face.kps],
-                "det_score": round(face.det_score, 4),
-            }
-            for i, face in enumerate(faces)
-        ]
+        return [face.entry(index) for index, face in enumerate(faces)]
 
-    def recipes(self) -> dict[str, Any]:
+    def recipes(self) -> dict[str, list[str]]:
         """The recipes that are installed, and the styles of each."""
         return {name: list(load_recipe(name).styles) for name in installed_recipes()}
 

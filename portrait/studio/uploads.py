@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from portrait.errors import InputError
 from portrait.images import Photo, decode_photo
@@ -15,7 +14,7 @@ MAX_PIXELS = 64_000_000
 MAX_UPLOAD_MB = 100
 
 
-def take_upload(data: Mapping[str, Any], folder: Path) -> tuple[bytes, str]:
+def take_upload(data: Mapping[str, object], folder: Path) -> tuple[bytes, str]:
     """The bytes of an upload and the name of the file; the file itself is deleted at once.
 
     Args:
