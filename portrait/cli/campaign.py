@@ -15,13 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands
+from portrait.cli.console import Commands, format_size, plain_table, print_table
 from portrait.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from portrait.campaign.engines import Engine
     from portrait.campaign.ledger import Counts, Swapped
     from portrait.campaign.plan import Plan
@@ -234,7 +231,7 @@ def _print_preview(preview: _Preview, workers: int) -> None:
     axes = "".join(f" x {len(values)} {axis}" for axis, values in plan.axes)
     matrix = f"{people} x {len(preview.rows)} styles{axes} x {plan.variants} variant(s)"
     print(f"{plan.name}: {matrix} = {preview.jobs} pictures")
-    table = _table("recipe", "style", "pictures", "first attempts accepted", "attempts per picture", "rate from")
+    table = plain_table("recipe", "style", "pictures", "first attempts accepted", "attempts per picture", "rate from")
     for row in preview.rows:
         accept, low, high = row.accept
         expected, least, most = row.attempts
@@ -242,13 +239,13 @@ def _print_preview(preview: _Preview, workers: int) -> None:
         table.add_row(
             row.recipe, row.style, str(row.jobs), share, f"{expected:.2f} ({least:.2f} to {most:.2f})", row.source
         )
-    _console().print(table)
+    print_table(table)
     expected, least, most = preview.attempts
     limit = plan.settings.max_attempts
     print(f"attempts: about {expected:.0f} ({least:.0f} to {most:.0f}), at most {limit} a picture")
     free = free_bytes(Path.cwd())
     warning = "  TOO LITTLE" if preview.bytes > free else ""
-    print(f"disk: about {_size(preview.bytes)}; free here: {_size(free)}{warning}")
+    print(f"disk: about {format_size(preview.bytes)}; free here: {format_size(free)}{warning}")
     if preview.seconds is None:
         print("time: nothing was measured on this machine yet; portrait campaign run PLAN --limit 10 measures it")
     else:
@@ -375,11 +372,11 @@ def _status(args: argparse.Namespace) -> int:
         print(json.dumps(entry | {"alike": alike}))
         return 0
     _print_counts(counts, args.folder)
-    table = _table("recipe", "style", "done", "accepted", "rejected", "failed", "attempts")
+    table = plain_table("recipe", "style", "done", "accepted", "rejected", "failed", "attempts")
     for recipe, style, count in styles:
         cells = (f"{count.done} of {count.jobs}", count.accepted, count.rejected, count.failed, count.attempts)
         table.add_row(recipe, style, *map(str, cells))
-    _console().print(table)
+    print_table(table)
     _print_findings(reasons, failed, swapped, alike)
     return 0
 
@@ -488,30 +485,9 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    console.width = max(console.width, 120)
-    return console
-
-
-def _table(*names: str) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for name in names:
-        table.add_column(name, no_wrap=True)
-    return table
-
-
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def _size(count: float) -> str:
-    return f"{count / 2**30:.2f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"

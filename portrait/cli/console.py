@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from portrait.errors import PortraitError
 
 if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
     from rich.table import Table
 
     from portrait.records.curves import StyleCurves
@@ -45,6 +46,11 @@ def print_licenses(chain: Sequence[LicenseLink]) -> None:
     """Print a recipe's chain of licenses, a line each."""
     for link in chain:
         print(f"  {link.part}: {link.license}; commercial use: {link.commercial}")
+
+
+def format_size(count: float) -> str:
+    """Bytes in MiB or GiB."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"
 
 
 class Console:
@@ -103,7 +109,7 @@ class Console:
 
         judges = list(rows[0].record.thresholds)
         numbers = (*judges, "attempts", "seconds")
-        table = _table("style", "verdict", *numbers, "file", numbers=numbers)
+        table = plain_table("style", "verdict", *numbers, "file", numbers=numbers)
         for row in rows:
             record = row.record
             similarity = record.chosen_attempt.similarity
@@ -111,7 +117,7 @@ class Console:
             verdict = "[green]accepted[/]" if row.accepted else "[red]rejected[/]"
             attempts = str(len(record.attempts))
             table.add_row(record.style, verdict, *scores, attempts, f"{record.seconds:.1f}", escape(str(row.path)))
-        self._print_whole(table)
+        print_table(table, self.out)
         if note := rows[0].record.provisional_thresholds:
             self.line(f"Note: {note}.")
         accepted = sum(row.accepted for row in rows)
@@ -131,7 +137,9 @@ class Console:
         from portrait.calibrate.statistics import weak_checks
         from portrait.judge.checks import format_confusable
 
-        rows = _table("style", "judge", "FAR", "threshold", "95 % interval", "own portraits accepted", "first attempts")
+        rows = plain_table(
+            "style", "judge", "FAR", "threshold", "95 % interval", "own portraits accepted", "first attempts"
+        )
         for style, entry in table["styles"].items():
             for judge, recogniser in entry["recognisers"].items():
                 for rate, threshold in recogniser["thresholds"].items():
@@ -141,21 +149,24 @@ class Console:
                     interval = f"{low:.3f} to {high:.3f}"
                     accepted = f"{tar['rate']:.0%} of {tar['of']}"
                     rows.add_row(style, judge, rate, f"{threshold:.3f}", interval, accepted, f"{first:.0%}")
-        self._print_whole(rows)
+        print_table(rows, self.out)
         for style, weak in weak_checks(table).items():
             self.out.print(f"[yellow]{style}: its style check is weak[/]: {format_confusable(weak)} pass it too")
         self.line(f"Written to {path} and {curves}; use them with --thresholds {path} --curves {curves}.")
 
-    def _print_whole(self, table: Table) -> None:
-        """Print a table at its own width: no name is cut, however narrow the terminal."""
-        from rich.measure import Measurement
 
-        width = Measurement.get(self.out, self.out.options.update(max_width=1000), table).maximum
-        self.out.width = max(self.out.width, width)
-        self.out.print(table)
+def print_table(table: Table, console: RichConsole | None = None) -> None:
+    """Print a table at its own width: no name is cut, however narrow the terminal."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    out = console or Console(highlight=False)
+    width = Measurement.get(out, out.options.update(max_width=1000), table).maximum
+    out.width = max(out.width, width)
+    out.print(table)
 
 
-def _table(*names: str, numbers: Sequence[str] = ()) -> Table:
+def plain_table(*names: str, numbers: Sequence[str] = ()) -> Table:
     """A table without lines, its columns as wide as they need; those of `numbers` are aligned to the right."""
     from rich.table import Table
 

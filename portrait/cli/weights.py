@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, print_licenses
+from portrait.cli.console import Commands, format_size, print_licenses
 from portrait.errors import PortraitError
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ def add(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = weights.add_subparsers(dest="action", metavar="ACTION", required=True)
-    many = {"nargs": "*", "metavar": "NAME", "help": "a recipe, a part, or judges"}
 
     listing = actions.add_parser(
         "list",
@@ -59,7 +58,7 @@ def add(commands: Commands) -> None:
         "file is unknown), whether it is licensed for commercial use, how many of its files are here, and what it is. "
         "--json adds revisions, licenses, and how many public sources state each hash.",
     )
-    listing.add_argument("names", **many)
+    _add_names(listing, "*")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     listing.set_defaults(run=_list)
 
@@ -69,7 +68,7 @@ def add(commands: Commands) -> None:
         description="Download parts and verify every byte before anything uses it. Files that are here already are only "
         "verified. Interrupted downloads are resumed by running the same command.",
     )
-    fetch.add_argument("names", **(many | {"nargs": "+"}))
+    _add_names(fetch, "+")
     fetch.add_argument("--force", action="store_true", help="download files again that are here, after a wrong hash")
     fetch.add_argument("--jobs", type=int, default=4, metavar="N", help="files to download at once (default: 4)")
     fetch.add_argument("--quiet", action="store_true", help="print errors only")
@@ -81,7 +80,7 @@ def add(commands: Commands) -> None:
         description="Hash files and compare them with their pins: those of the given recipes and parts, or all that are "
         "here. The exit code is 1 if a file differs; nothing is deleted.",
     )
-    verify.add_argument("names", **many)
+    _add_names(verify, "*")
     verify.add_argument("--json", action="store_true", help="print one JSON object")
     verify.set_defaults(run=_verify)
 
@@ -90,7 +89,7 @@ def add(commands: Commands) -> None:
         help="print the folder of a part's verified files",
         description="Print, for each part, a folder that holds its verified files and nothing else, for other programs.",
     )
-    path.add_argument("names", **(many | {"nargs": "+"}))
+    _add_names(path, "+")
     path.set_defaults(run=_path)
 
     licenses = actions.add_parser(
@@ -118,6 +117,10 @@ def add(commands: Commands) -> None:
     )
     prune.add_argument("--dry-run", action="store_true", help="print what would be removed, and remove nothing")
     prune.set_defaults(run=_prune)
+
+
+def _add_names(parser: argparse.ArgumentParser, nargs: str) -> None:
+    parser.add_argument("names", nargs=nargs, metavar="NAME", help="a recipe, a part, or judges")
 
 
 def _parts(names: Sequence[str]) -> list[Part]:
@@ -149,11 +152,7 @@ def _parts(names: Sequence[str]) -> list[Part]:
 def _part_size(part: Part) -> str:
     """The size of a part, followed by + where that of a large file is unknown; ? where no other is stated."""
     unknown = any(not file.bytes and file.path.endswith((".safetensors", ".bin")) for file in part.files)
-    return "? " if unknown and part.size < 2**20 else _size(part.size) + ("+" if unknown else " ")
-
-
-def _size(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB" if size >= 2**29 else f"{size / 2**20:.1f} MiB"
+    return "? " if unknown and part.size < 2**20 else format_size(part.size) + ("+" if unknown else " ")
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -201,7 +200,7 @@ def _fetch(args: argparse.Namespace) -> int:
         return 130
     if not args.quiet:
         for part in parts:
-            size = _size(status(part).bytes)
+            size = format_size(status(part).bytes)
             note = "" if part.commercial == "yes" else f" (commercial use: {part.commercial})"
             print(f"{part.name}: {len(part.files)} files, {size}, verified; {part.license}{note}")
     return 0

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -21,7 +21,6 @@ from portrait.records.portrait import LicenseLink
 from portrait.validation import did_you_mean, parse_toml, read_text
 
 Commercial = Literal["yes", "no", "conditional", "unknown"]
-COMMERCIAL: tuple[str, ...] = get_args(Commercial)
 GROUPS = {"judges": ("yunet", "sface")}
 """Name of several parts that are fetched together -> the parts."""
 SHA256 = r"[0-9a-f]{64}"
