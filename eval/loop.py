@@ -15,7 +15,7 @@ of a default picture on one portrait (a cell: person x style x seed), in at most
 
 The gate is both judges at FAR 0.01 and 0.001 at balance 0.5, and at 0.001 at balance 0.8; and, at FAR 0.001, one
 judge alone, so that the other one, which did not decide, tells what became of likeness (best-of-N by a judge
-inflates that judge). A portrait that is not accepted counts as zero style and as not recognised; nothing is left
+inflates that judge). A portrait that is not accepted counts as zero style and as not recognized; nothing is left
 out of a mean. Differences are paired by cell; intervals resample people.
 
 The people are unseen by training and by the curves. Each is judged by limits calibrated on all other held-out people

@@ -66,7 +66,7 @@ def motion(image: RgbImage, face: Face, share: float) -> RgbImage:
 
 
 def flash(image: RgbImage, face: Face) -> RgbImage:
-    """Hard frontal light that falls off towards the sides of the face."""
+    """Hard frontal light that falls off toward the sides of the face."""
     y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]].astype(np.float32)
     far = np.hypot(x - face.center[0], y - face.center[1]) / face.height
     return _bytes(_float(image) * (1.75 * np.exp(-0.7 * far * far) + 0.12)[..., None])

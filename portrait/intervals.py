@@ -180,7 +180,7 @@ def simultaneous_differences(
     drawn from a normal distribution with the correlations of this one, and in each draw every mean is divided by the
     spread that is estimated anew from that draw (studentized max-t). So looking at many styles and measures does not
     make false alarms more frequent, and what they share is not paid for twice. Few people say little about correlations:
-    these are shrunk towards none by what they would be by chance.
+    these are shrunk toward none by what they would be by chance.
 
     Differences of two runs of one kind are symmetric around 0, also where the measure itself is skewed. For differences
     that are skewed themselves the coverage is lower.
@@ -240,7 +240,7 @@ def simultaneous_differences(
 
 
 def _shrunken_correlation(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(columns, columns); shrunk towards none by the variance of the estimates over their size."""
+    """(columns, columns); shrunk toward none by the variance of the estimates over their size."""
     unit = residuals / np.maximum(np.linalg.norm(residuals, axis=0), _NO_SPREAD)
     raw = unit.T @ unit
     off_diagonal = raw[~np.eye(len(raw), dtype=bool)]

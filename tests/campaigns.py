@@ -49,7 +49,7 @@ def person(n: int, blue: int = 60) -> RgbImage:
 
 
 def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
-    """Drawn anew, of the person's colours; one seed of three misses the likeness, less so the more adapter there is."""
+    """Drawn anew, of the person's colors; one seed of three misses the likeness, less so the more adapter there is."""
     y, x = np.mgrid[0:SIZE, 0:SIZE]
     pattern = 40 * np.sin(y / 5 + seed % 7)
     out = np.stack([pattern, pattern, 20 * np.sin(x / 9)], -1)

@@ -94,10 +94,10 @@ def limits(tmp_path: Path) -> str:
 def people(tmp_path: Path) -> list[Path]:
     """Twelve photos whose mean red and green, and so whose identity to the fakes, differ."""
     base = a_photo().pixels.astype(int)
-    colours = [np.array([10 * i - 60, 60 - 10 * i, 0]) for i in range(12)]
+    colors = [np.array([10 * i - 60, 60 - 10 * i, 0]) for i in range(12)]
     return [
         write_picture(tmp_path / f"{i:02d}.png", np.clip(base + c, 0, 255).astype(np.uint8))
-        for i, c in enumerate(colours)
+        for i, c in enumerate(colors)
     ]
 
 

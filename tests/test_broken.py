@@ -67,7 +67,7 @@ def test_every_reason_has_tests_that_exist() -> None:
 
 
 def drawn(photo: RgbImage) -> RgbImage:
-    """A right picture: a drawing by filters, in flat warm colours with dark lines. It passes every check."""
+    """A right picture: a drawing by filters, in flat warm colors with dark lines. It passes every check."""
     smooth = cv2.bilateralFilter(photo, 9, 60, 9)
     for _ in range(3):
         smooth = cv2.bilateralFilter(smooth, 9, 60, 9)

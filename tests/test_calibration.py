@@ -151,7 +151,7 @@ def test_the_style_s_statistics_reject_other_styles_and_few_of_their_own() -> No
 def test_the_judge_reads_the_statistics_that_calibration_writes(
     people: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for kind in DEGRADATIONS:  # to the fakes a person is a colour: in another light it would be somebody else
+    for kind in DEGRADATIONS:  # to the fakes a person is a color: in another light it would be somebody else
         monkeypatch.setitem(DEGRADATIONS, kind, lambda photo: photo)
     table, _ = calibrate_people(lambda photo, knobs, seed: restyled(photo, seed), people)
     entry = table["styles"]["oil"]["style_statistics"]

@@ -699,13 +699,13 @@ def test_a_full_disk_stops_the_run_with_its_name(tmp_path: Path, monkeypatch: py
 
 
 def separate(monkeypatch: pytest.MonkeyPatch, limit: float = 0.99999) -> None:
-    """The people of the fakes differ by a few colours: photos this much alike are one person."""
+    """The people of the fakes differ by a few colors: photos this much alike are one person."""
     table = {"recognisers": {judge: {"threshold": limit} for judge in ("arcface", "dlib")}}
     monkeypatch.setattr("portrait.judge.gallery.photo_thresholds", lambda: table)
 
 
 class Straying(Load):
-    """Pictures that stray along the colours by which people differ, here and there to the next person."""
+    """Pictures that stray along the colors by which people differ, here and there to the next person."""
 
     def __call__(self, settings: Settings) -> AttemptLoop:
         stylizer = super().__call__(settings)

@@ -1,4 +1,4 @@
-"""Licences, recipes and styles of one's own, other base models: what is read and refused before a model is loaded."""
+"""Licenses, recipes and styles of one's own, other base models: what is read and refused before a model is loaded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-# ---- licences
+# ---- licenses
 
 
 def test_exactly_the_plus_face_recipes_are_for_business() -> None:

@@ -10,11 +10,11 @@ import numpy as np
 from portrait.records import RgbImage
 
 
-def _tone(photo: np.ndarray, grey: float, contrast: float, paper: Sequence[float]) -> np.ndarray:
-    """`photo` in [0, 1], part of its color gone, its contrast shrunk towards the color of the paper."""
+def _tone(photo: np.ndarray, gray: float, contrast: float, paper: Sequence[float]) -> np.ndarray:
+    """`photo` in [0, 1], part of its color gone, its contrast shrunk toward the color of the paper."""
     luma = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[..., None]
     tint = np.array(paper, np.float32)
-    faded = grey * luma * tint / tint.max() + (1 - grey) * photo
+    faded = gray * luma * tint / tint.max() + (1 - gray) * photo
     toned: np.ndarray = contrast * faded + (1 - contrast) * tint
     return toned
 
@@ -71,7 +71,7 @@ def copies(photo: RgbImage, rng: np.random.Generator) -> dict[str, RgbImage]:
     Returns:
         Kind of copy -> (H, W, 3) uint8.
     """
-    grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[..., None]
+    gray = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[..., None]
     height, width = photo.shape[:2]
 
     def smaller(n: int) -> np.ndarray:
@@ -92,8 +92,8 @@ def copies(photo: RgbImage, rng: np.random.Generator) -> dict[str, RgbImage]:
         "mirrored": photo[:, ::-1],
         "gamma 1.5": (255 * (photo / 255) ** 1.5).astype(np.uint8),
         "contrast 1.4": np.clip((photo.astype(float) - 128) * 1.4 + 128, 0, 255).astype(np.uint8),
-        "sepia": np.clip(grey * np.array([1.05, 0.95, 0.8]), 0, 255).astype(np.uint8),
-        "duotone": (grey / 255 * np.array([200, 60, 90]) + np.array([40, 20, 120])).astype(np.uint8),
+        "sepia": np.clip(gray * np.array([1.05, 0.95, 0.8]), 0, 255).astype(np.uint8),
+        "duotone": (gray / 255 * np.array([200, 60, 90]) + np.array([40, 20, 120])).astype(np.uint8),
         "noise 10": np.clip(photo + rng.normal(0, 10, photo.shape), 0, 255).astype(np.uint8),
         "half size": smaller(2),
         "third size": smaller(3),

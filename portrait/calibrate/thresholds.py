@@ -4,7 +4,7 @@ Impostors are stylized portraits of other people in the same style: every photo 
 other person's portrait. Genuine pairs are a photo and its own portrait, first attempt; they do not move
 the thresholds, they tell what acceptance costs. The limit of `style_on_face` comes from copies of the
 photos, that of `burned` from the portraits themselves, and so do the statistics of each style, for which every
-person is drawn once more at one of the dial's ends, from a photo as people have them: grey, faded, dark, small.
+person is drawn once more at one of the dial's ends, from a photo as people have them: gray, faded, dark, small.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def forecast(plan: Plan, recipes: Mapping[str, Recipe], measured: Mapping[str, M
     """Expected attempts per style: those of a geometric trial that ends at `max_attempts`.
 
     The rate of first attempts is that of the runs measured on this machine, or the calibration's at the plan's FAR.
-    Retries move the knobs towards what was missing, so the true number is a little lower.
+    Retries move the knobs toward what was missing, so the true number is a little lower.
 
     Args:
         plan: What will be made.

@@ -169,7 +169,7 @@ def _mean_direction(vectors: NDArray[np.float32]) -> Embedding:
 def face_warnings(image: RgbImage, face: Face) -> list[str]:
     """What may make this face hard to keep: small, blurred, turned away, cut by the border.
 
-    Sharpness is the variance of the Laplacian of the aligned 112 px grey crop (Pech-Pacheco et al. 2000),
+    Sharpness is the variance of the Laplacian of the aligned 112 px gray crop (Pech-Pacheco et al. 2000),
     turning the nose's offset from the middle of the eyes in eye distances.
     """
     warnings = []

@@ -70,7 +70,7 @@ def _lines(image: RgbImage) -> NDArray[np.uint8]:
 
 
 def draw_keypoints(kps: Points, height: int, width: int) -> RgbImage:
-    """Five coloured points and the limbs that join them to the nose, on black.
+    """Five colored points and the limbs that join them to the nose, on black.
 
     Reference:
         Wang et al. 2024, InstantID, `draw_kps`; sizes are for about 1024 px there and scaled here.

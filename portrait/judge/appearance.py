@@ -1,4 +1,4 @@
-"""The look of one picture in numbers: colour and texture, so that pictures of one style can be compared."""
+"""The look of one picture in numbers: color and texture, so that pictures of one style can be compared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SCALES = 4
 
 
 def appearance_features(picture: RgbImage) -> dict[str, float]:
-    """Statistics of colour and texture, of the picture brought to 256 pixels; name -> value.
+    """Statistics of color and texture, of the picture brought to 256 pixels; name -> value.
 
     In CIE Lab: mean and spread of lightness, mean of a and b, mean and spread of chroma. Texture: the logarithm of the
     energy in four octaves of lightness (a Laplacian pyramid), which tells washes from lines and dots; the share of the

@@ -78,7 +78,7 @@ def _overlay(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] | 
         return None
     height, width = photo.shape[:2]
     scale = np.array([width, height], np.float32) / _ALIGN_SIDE
-    linear = affine[:, :2] * scale[:, None] / scale  # the centre of the first pixel lies at half a pixel, in both sizes
+    linear = affine[:, :2] * scale[:, None] / scale  # the center of the first pixel lies at half a pixel, in both sizes
     affine = np.concatenate([linear, (scale * (affine[:, 2] + 0.5) - 0.5 + linear @ (0.5 - scale / 2))[:, None]], 1)
     flags = cv2.WARP_INVERSE_MAP
     shown = cv2.warpAffine(np.ones((height, width), np.uint8), affine, (width, height), flags=flags) > 0
@@ -215,7 +215,7 @@ class StyleStatistics:
 
     @classmethod
     def of(cls, features: NDArray[Any], limit: float = np.inf, least: float = 0.0) -> StyleStatistics:
-        """Statistics of (N, F) pictures; the covariance is shrunk towards its diagonal."""
+        """Statistics of (N, F) pictures; the covariance is shrunk toward its diagonal."""
         covariance = np.atleast_2d(np.cov(features.T))
         diagonal = np.diag(np.diag(covariance)) + 1e-4 * np.eye(len(covariance))
         covariance = (1 - _SHRINK) * covariance + _SHRINK * diagonal

@@ -25,7 +25,7 @@ REASONS = {
     "no_face": "no face was found in the picture",
     "identity_low": "it does not look enough like the person",
     "not_stylized": "the face is still the photo",
-    "burned": "colours are burned out",
+    "burned": "colors are burned out",
     "swapped": "it looks more like another person of the photo or the campaign",
     "broken_keep": "what was to stay has changed",
 }

@@ -102,7 +102,7 @@ class Policy:
     these forbid knobs that are not at least one step further away (`next_knobs`).
 
     **The choice.** An accepted picture is worth `ACCEPTANCE` plus its style in lengths of the dial. With n attempts
-    left the knobs maximise p * (worth) + (1 - p) * V, where V is the value of n - 1 attempts less the price of waiting
+    left the knobs maximize p * (worth) + (1 - p) * V, where V is the value of n - 1 attempts less the price of waiting
     for one: bold first, safe last.
     With `until="accepted"` style beyond what the dial asked for counts nothing, for the user asked for no more; with
     `until="best"` it counts, and after an accepted picture the expected improvement decides.

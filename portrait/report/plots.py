@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG that takes its colours and its font from the page."""
+"""The plots of a report, as SVG that takes its colors and its font from the page."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _figure(height: float, width: float = _WIDTH) -> Figure:
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """Inline SVG: colours as the page's variables, ids of its own, no size but its shape."""
+    """Inline SVG: colors as the page's variables, ids of its own, no size but its shape."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()

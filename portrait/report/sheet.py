@@ -39,7 +39,7 @@ def contact_sheet(
             may have two lines.
         columns: Pictures a row; fewer when there are fewer.
         side: The longer side of a picture in the sheet, pixels.
-        footer: A sentence under all of them, wrapped; the licences, say.
+        footer: A sentence under all of them, wrapped; the licenses, say.
 
     Returns:
         (H, W, 3) uint8.
