@@ -119,8 +119,12 @@ class PortraitStylizer:
         check_names(settings, "stylize", names)
         loaded = {name: value for name, value in asdict(self._settings).items() if name in LOADING}
         chosen = settings_from(loaded | settings | {"style": style})
-        found = self.stylizer.subjects(as_photo(photo), chosen.face, [as_photo(one) for one in references])
-        if len(found) > 1:
-            raise FaceError(f"face {chosen.face!r} means {len(found)} people; a call makes one portrait: name an index")
-        made = self.stylizer.stylize(found[0], style, chosen, variant=variant, on_step=on_step)
-        return Result(image=Image.fromarray(made.pixels), before=Image.fromarray(made.before), record=made.record)
+        subjects = self.stylizer.subjects(as_photo(photo), chosen.face, [as_photo(one) for one in references])
+        if len(subjects) > 1:
+            raise FaceError(
+                f"face {chosen.face!r} means {len(subjects)} people; a call makes one portrait: name an index"
+            )
+        stylized = self.stylizer.stylize(subjects[0], style, chosen, variant=variant, on_step=on_step)
+        return Result(
+            image=Image.fromarray(stylized.pixels), before=Image.fromarray(stylized.before), record=stylized.record
+        )

@@ -82,8 +82,8 @@ def errors_from(
     where = f"{file}: {place}" if place else file
     if first["type"] == "extra_forbidden":
         hint = elsewhere.get(str(name), "") if table is model else ""
-        known = [] if table is None else [*table.model_fields]
-        return kind(f"{where}: unknown key {name!r}{f'; {hint}' if hint else did_you_mean(str(name), known)}")
+        keys = [] if table is None else [*table.model_fields]
+        return kind(f"{where}: unknown key {name!r}{f'; {hint}' if hint else did_you_mean(str(name), keys)}")
     if first["type"] == "missing":
         missing = [str(problem["loc"][-1]) for problem in problems if problem["type"] == "missing"]
         return kind(f"{where} lacks: {', '.join(missing)}")

@@ -350,14 +350,14 @@ def bootstrap_pairs(
     """
     rng = np.random.default_rng(seed)
     rows, columns = len(scores), len(scores[0])
-    found = []
+    values = []
     for _ in range(rounds):
         drawn = rng.integers(columns, size=columns)
         others = columns + rng.integers(rows - columns, size=rows - columns) if rows > columns else drawn[:0]
         sample = scores[np.ix_(np.concatenate([drawn, others]), drawn)].ravel()
         sample = sample[~np.isnan(sample)]
         if sample.size:  # else one person was drawn every time
-            found.append(statistic(sample))
-    if not found:
+            values.append(statistic(sample))
+    if not values:
         raise TooFewPairsError(f"{columns} people are too few for an interval")
-    return float(np.quantile(found, (1 - level) / 2)), float(np.quantile(found, (1 + level) / 2))
+    return float(np.quantile(values, (1 - level) / 2)), float(np.quantile(values, (1 + level) / 2))

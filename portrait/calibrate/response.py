@@ -94,16 +94,16 @@ def measure_curves(
         raise TooFewPairsError(f"{len(people)} of {len(photos)} photos show a face; {MIN_PEOPLE} or more are needed")
     design = _Design.of(stylizer.recipe)
     total = len(design.pictures()) * len(people) * len(styles)
-    made = 0
+    number = 0
     table = {}
     for style in styles:
         rows: dict[tuple[Knobs, int], list[dict[str, float]]] = {}
         for person in people:
             for knobs, seed in design.pictures():
                 rows.setdefault((knobs, seed), []).append(_outputs(stylizer, person, style, knobs, seed))
-                made += 1
+                number += 1
                 if on_picture is not None:
-                    on_picture(style, made, total)
+                    on_picture(style, number, total)
         table[style] = as_table(_curves(design, rows))
     return CurvesFile(
         recipe=stylizer.recipe.name,

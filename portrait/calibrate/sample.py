@@ -122,7 +122,7 @@ def measure_sample(
     copied = measure_copies(stylizer, [person.framed for person in people])
     limit = copy_limit(copied)
     total = 2 * len(styles) * len(people)
-    made = 0
+    number = 0
     measured: dict[str, StylePictures] = {}
     for style in styles:
 
@@ -133,9 +133,9 @@ def measure_sample(
         for person, framed, knobs in _sittings(people, knobs_at(balance), (knobs_at(0.0), knobs_at(1.0))):
             picture = stylizer.draw(framed, person.identity, style, knobs, seed)
             rows.append(_score(stylizer, person, framed, picture))
-            made += 1
+            number += 1
             if on_picture is not None:
-                on_picture(style, made, total, picture)
+                on_picture(style, number, total, picture)
         measured[style] = _style_pictures(knobs_at(balance), rows, people, others)
     return Sample(
         people={person.name: person.sha256 for person in people},

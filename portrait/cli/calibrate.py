@@ -156,8 +156,8 @@ def _measure_curves(
             continue
         with console.attempts(f"curves of {style}, {len(photos)} people", unit="") as on_step:
 
-            def on_picture(style: str, made: int, total: int) -> None:
-                on_step(made, made, total)
+            def on_picture(style: str, number: int, total: int) -> None:
+                on_step(number, number, total)
 
             measured = measure_curves(stylizer, photos, styles=[style], on_picture=on_picture)
         table = merge_curves(table, measured)
@@ -182,8 +182,8 @@ def _measure_thresholds(
     cells: list[tuple[RgbImage, str, bool | None]] = []
     with console.attempts(f"{len(photos)} people, {len(impostors)} further faces", unit="") as on_step:
 
-        def on_picture(style: str, made: int, total: int, picture: RgbImage) -> None:
-            on_step(made, made, total)
+        def on_picture(style: str, number: int, total: int, picture: RgbImage) -> None:
+            on_step(number, number, total)
             if args.sheet:
                 cells.append((thumbnail(picture, _SHEET_SIDE), style, None))
 

@@ -151,7 +151,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _check_width(path: Path, safe: Path, wanted: int) -> None:
+def _check_width(path: Path, safe: Path, expected: int) -> None:
     """Raises WeightsCorruptError if the file's header says that it was made for another cross-attention width."""
     with safe_open(safe, "pt") as file:
         names = set(file.keys())
@@ -159,9 +159,9 @@ def _check_width(path: Path, safe: Path, wanted: int) -> None:
             if name not in names:
                 continue
             width = int(file.get_slice(name).get_shape()[0])
-            if width != wanted:
+            if width != expected:
                 raise WeightsCorruptError(
-                    f"{path} is made for a cross-attention width of {width}, the model has {wanted}"
+                    f"{path} is made for a cross-attention width of {width}, the model has {expected}"
                 )
 
 

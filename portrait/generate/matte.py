@@ -96,8 +96,8 @@ def subject_matte(photo: RgbImage, face: Face, box: tuple[int, int, int] | None 
         matte, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
     )
     _, labels = cv2.connectedComponents((small > 0.1).astype(np.uint8))
-    own = labels == labels[min(int(y * scale), labels.shape[0] - 1), min(int(x * scale), labels.shape[1] - 1)]
-    near = cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8))  # the outermost pixels are the faintest
+    figure = labels == labels[min(int(y * scale), labels.shape[0] - 1), min(int(x * scale), labels.shape[1] - 1)]
+    near = cv2.dilate(figure.astype(np.uint8), np.ones((3, 3), np.uint8))  # the outermost pixels are the faintest
     matte[cv2.resize(near, (width, height), interpolation=cv2.INTER_NEAREST) == 0] = 0
     return matte
 

@@ -32,7 +32,7 @@ _SIGNS = (
 )
 
 
-def choose_device(wanted: str = "auto") -> torch.device:
+def choose_device(name: str = "auto") -> torch.device:
     """`auto` is CUDA, else Apple's MPS, else the CPU.
 
     Raises:
@@ -43,11 +43,11 @@ def choose_device(wanted: str = "auto") -> torch.device:
         available.insert(0, "mps")
     if torch.cuda.is_available():
         available.insert(0, "cuda")
-    if wanted == "auto":
+    if name == "auto":
         return torch.device(available[0])
-    if wanted not in available:
-        raise SettingsError(f"device {wanted!r} is not here; this machine has: {', '.join(available)}")
-    return torch.device(wanted)
+    if name not in available:
+        raise SettingsError(f"device {name!r} is not here; this machine has: {', '.join(available)}")
+    return torch.device(name)
 
 
 def free_memory(device: torch.device) -> float:
@@ -66,7 +66,7 @@ def free_memory(device: torch.device) -> float:
         return pages / 2**30 if pages > 0 else float("inf")
 
 
-def choose_tier(wanted: str, needs: Sequence[float], free: float, device: str) -> str:
+def choose_tier(name: str, needs: Sequence[float], free: float, device: str) -> str:
     """The first tier whose need is met; the recipe's needs are GiB in the order of `TIERS`.
 
     The CPU (at twice the bytes, float32) and MPS know only `full`: offloading moves models off a CUDA device.
@@ -75,10 +75,10 @@ def choose_tier(wanted: str, needs: Sequence[float], free: float, device: str) -
         SettingsError: not even the smallest tier fits, or the tier does not exist on this device.
     """
     usable = TIERS if device == "cuda" else TIERS[:1]
-    if wanted != "auto":
-        if wanted not in usable:
-            raise SettingsError(f"memory {wanted!r} needs a CUDA device; on {device} there is: {', '.join(usable)}")
-        return wanted
+    if name != "auto":
+        if name not in usable:
+            raise SettingsError(f"memory {name!r} needs a CUDA device; on {device} there is: {', '.join(usable)}")
+        return name
     factor = 2.0 if device == "cpu" else 1.0
     for tier, need in zip(usable, needs or [0.0], strict=False):
         if need * factor <= free:

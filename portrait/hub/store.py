@@ -143,13 +143,14 @@ def _verified(part: Part) -> dict[str, Path]:
     expected = expected_digests(part)
     first_seen = {}
     for file in part.files:
-        place, wanted = places[file.path], expected[file.path]
+        place = places[file.path]
+        pinned = expected[file.path]
         digest = sha256_of(place.resolve())
-        if not wanted:
+        if not pinned:
             first_seen[part.pin_name(file)] = digest
-        elif digest != wanted:
+        elif digest != pinned:
             raise WeightsCorruptError(
-                f"{file.path} has SHA-256 {digest[:16]}..., expected {wanted[:16]}... for {part.origin}; {place} was left "
+                f"{file.path} has SHA-256 {digest[:16]}..., expected {pinned[:16]}... for {part.origin}; {place} was left "
                 f"as it is. To download it again: portrait weights fetch --force {part.name}"
             )
     if first_seen:

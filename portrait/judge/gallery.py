@@ -121,14 +121,14 @@ def _alike(embeddings: Mapping[str, NDArray[np.float64]], count: int) -> NDArray
 def _nearest_in(panel: _Panel, portraits: Sequence[tuple[str, Mapping[str, Embedding]]]) -> list[Nearest | None]:
     """The nearest other person of each portrait; all are of people of the panel."""
     rows = {name: row for row, name in enumerate(panel.names)}
-    own = np.array([rows[name] for name, _ in portraits])
+    person = np.array([rows[name] for name, _ in portraits])
     columns = np.arange(len(portraits))
     margins = np.full((len(panel.names), len(portraits)), np.inf)  # of each person over the portrait's own
     for judge, vectors in panel.embeddings.items():
         scores = vectors @ np.array([embeddings[judge] for _, embeddings in portraits], np.float64).T
-        margins = np.minimum(margins, scores - scores[own, columns])
-    margins[panel.alike[:, own]] = -np.inf
-    margins[own, columns] = -np.inf
+        margins = np.minimum(margins, scores - scores[person, columns])
+    margins[panel.alike[:, person]] = -np.inf
+    margins[person, columns] = -np.inf
     margins = margins.round(4)
     best = margins.argmax(0)
     return [

@@ -55,8 +55,8 @@ class Keep:
             return cls(text)
         if kind == "mask" and rest:
             return cls(kind, file=Path(rest))
-        if kind == "region" and (found := re.fullmatch(r"(\d{1,6}),(\d{1,6}),([1-9]\d{0,5}),([1-9]\d{0,5})", rest)):
-            x, y, width, height = (int(v) for v in found.groups())
+        if kind == "region" and (match := re.fullmatch(r"(\d{1,6}),(\d{1,6}),([1-9]\d{0,5}),([1-9]\d{0,5})", rest)):
+            x, y, width, height = (int(v) for v in match.groups())
             return cls(kind, box=(x, y, width, height))
         raise SettingsError(
             f"keep {text!r} is not one of: {', '.join(KEEP_KINDS)}, region:x,y,width,height (pixels of the photo), mask:FILE"
