@@ -31,6 +31,7 @@ from portrait.images import write_json
 from portrait.intervals import bootstrap_mean
 from portrait.judge.thresholds import thresholds_for
 from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.load import load_loop
 from portrait.loop.types import Subject
 from portrait.records import Knobs, RgbImage
 
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("--styles", default="", help="such as oil,comic (default: all of the recipe)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "ablation.json")
     args = parser.parse_args()
-    stylizer = AttemptLoop.from_recipe("mini")
+    stylizer = load_loop("mini")
     people = subjects(stylizer, spread(held_out(args.data), args.people))
     files, base = left_out(stylizer, args.data), stylizer.recipe.knobs_at(0.5)
     styles = args.styles.split(",") if args.styles else list(stylizer.recipe.styles)

@@ -23,7 +23,7 @@ from portrait.generate.framing import frame_portrait
 from portrait.images import write_json
 from portrait.intervals import bootstrap_mean
 from portrait.judge.verification import similarity
-from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.load import load_loop
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--styles", default="watercolor,oil")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "adapter.json")
     args = parser.parse_args()
-    stylizer = AttemptLoop.from_recipe("mini")
+    stylizer = load_loop("mini")
     people = subjects(stylizer, spread(held_out(args.data), args.people))
     if len(people) < 20:
         raise SystemExit(f"{len(people)} people are too few; the claim is about 20 or more")

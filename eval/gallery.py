@@ -14,7 +14,7 @@ import numpy as np
 from people import data_argument, held_out, subjects
 
 from portrait.images import write_picture
-from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.load import load_loop
 from portrait.report.sheet import contact_sheet, thumbnail
 from portrait.settings import Settings
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--balance", type=float, default=0.5)
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "weights" / "mini" / "examples.jpg")
     args = parser.parse_args()
-    stylizer = AttemptLoop.from_recipe("mini")
+    stylizer = load_loop("mini")
     paths = held_out(args.data)
     picks = np.linspace(args.first, len(paths) - 1, args.people).round().astype(int)
     cells = []

@@ -21,7 +21,7 @@ from people import data_argument, held_out, left_out, name_of, spread, subjects
 
 from portrait.images import write_json, write_picture
 from portrait.intervals import wilson_people
-from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.load import load_loop
 from portrait.loop.types import StylizedPortrait
 from portrait.records.portrait import PortraitRecord
 from portrait.report.sheet import contact_sheet, thumbnail
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "held_out.json")
     parser.add_argument("--sheet", type=Path, default=Path(__file__).parents[1] / "weights" / "mini" / "failures.jpg")
     args = parser.parse_args()
-    stylizer = AttemptLoop.from_recipe("mini")
+    stylizer = load_loop("mini")
     settings = Settings(balance=args.balance, max_attempts=args.attempts)
     files, rows = left_out(stylizer, args.data), []
     records: dict[str, list[PortraitRecord]] = {style: [] for style in stylizer.recipe.styles}

@@ -21,7 +21,7 @@ from portrait.generate.keep import hold_colors
 from portrait.images import write_json
 from portrait.judge.checks import color_distance, edge_agreement, point_displacement
 from portrait.judge.verdict import KEEP_LIMITS
-from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.load import load_loop
 from portrait.loop.scoring import NO_FACE_DISPLACEMENT
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--balance", type=float, default=0.5)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "keep.json")
     args = parser.parse_args()
-    stylizer = AttemptLoop.from_recipe("mini")
+    stylizer = load_loop("mini")
     people = subjects(stylizer, spread(held_out(args.data), args.people))
     framed = [frame_portrait(s.photo.pixels, s.face, "bust", stylizer.recipe.resolution) for s in people]
     table: dict[str, dict[str, list[float]]] = {}

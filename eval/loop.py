@@ -47,7 +47,7 @@ from portrait.intervals import bootstrap_mean
 from portrait.judge.checks import style_distance
 from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.judge.verdict import Measurement, Verdict, decide
-from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.load import load_loop
 from portrait.loop.policy import Policy
 from portrait.loop.response import STYLE
 from portrait.loop.scoring import face_features
@@ -78,7 +78,7 @@ class Studio:
     """Makes attempts, or remembers them."""
 
     def __init__(self, folder: Path, data: Path, threads: int) -> None:
-        self.stylizer = AttemptLoop.from_recipe("mini", threads=threads)
+        self.stylizer = load_loop("mini", threads=threads)
         self.files = left_out(self.stylizer, data)
         self._limits: dict[tuple[Path, str, float], Thresholds] = {}
         self.file = folder / "attempts.jsonl"

@@ -15,7 +15,7 @@ from people import data_argument, everyone, subjects
 
 from portrait.images import write_json
 from portrait.judge.thresholds import round_up, threshold_at_far
-from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.load import load_loop
 
 FAR = 0.001
 OUTPUT = Path(__file__).parents[1] / "portrait" / "recipes" / "photo.thresholds.json"
@@ -26,7 +26,7 @@ def main() -> None:
     data_argument(parser)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args()
-    stylizer = AttemptLoop.from_recipe("mini")
+    stylizer = load_loop("mini")
     people = subjects(stylizer, everyone(args.data))
     table = {}
     for name in ("arcface", "dlib"):

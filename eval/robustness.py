@@ -25,7 +25,7 @@ from portrait.generate.framing import frame_portrait
 from portrait.images import Photo, read_photo, write_json, write_picture
 from portrait.intervals import wilson_people
 from portrait.judge.thresholds import thresholds_for
-from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.load import load_loop
 from portrait.records import Face, RgbImage
 
 Spoil = Callable[[RgbImage, Face], RgbImage]
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="folder for pictures: people across, spoiled photos down")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "robustness.json")
     args = parser.parse_args()
-    stylizer = AttemptLoop.from_recipe("mini")
+    stylizer = load_loop("mini")
     styles = args.styles.split(",") if args.styles else list(stylizer.recipe.styles)
     knobs = {style: stylizer.knobs_for_balance(style, 0.5) for style in styles}
     files = left_out(stylizer, args.data)

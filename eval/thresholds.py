@@ -35,6 +35,7 @@ from portrait.judge.checks import format_confusable, style_distance
 from portrait.judge.thresholds import photo_thresholds, thresholds_for
 from portrait.judge.verdict import decide
 from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.load import load_loop
 from portrait.loop.scoring import face_features
 from portrait.records import RgbImage
 
@@ -132,7 +133,7 @@ def main() -> None:
     data_argument(parser)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "thresholds.json")
     args = parser.parse_args()
-    stylizer = AttemptLoop.from_recipe("mini")
+    stylizer = load_loop("mini")
     sample, files, photo = calibration_sample(stylizer, args.data), left_out(stylizer, args.data), photo_thresholds()
     spoiled = spoiled_accepted(stylizer, args.data, files, 0.01)
     folders = np.array([name.split("/")[0] for name in (*sample.people, *sample.impostors)])

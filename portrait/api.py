@@ -14,6 +14,7 @@ from PIL import Image
 from portrait.errors import FaceError
 from portrait.images import Photo, as_photo
 from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.load import load_loop_for
 from portrait.records.portrait import AttemptRecord, PortraitRecord
 from portrait.records.reasons import Reason
 from portrait.settings import Settings, setting_names, settings_from
@@ -87,7 +88,7 @@ class PortraitStylizer:
         if isinstance(loading.get("lora"), list):
             loading["lora"] = tuple(loading["lora"])
         settings = Settings(recipe=name, **loading)
-        return cls(AttemptLoop.from_settings(settings), settings)
+        return cls(load_loop_for(settings), settings)
 
     def stylize(
         self,

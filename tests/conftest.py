@@ -14,6 +14,7 @@ from portrait.faces.dlib_recogniser import DlibRecogniser
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.images import Photo, read_photo, write_picture
 from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.load import load_loop
 from portrait.records import RgbImage
 from tests.fakes import a_photo
 
@@ -49,7 +50,7 @@ def dlib_recogniser() -> DlibRecogniser:
 
 @pytest.fixture(scope="session")
 def mini() -> AttemptLoop:
-    return AttemptLoop.from_recipe("mini")
+    return load_loop("mini")
 
 
 @pytest.fixture(scope="session")

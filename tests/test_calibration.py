@@ -274,7 +274,7 @@ def test_curves_come_first_and_what_was_measured_before_is_not_measured_again(
 ) -> None:
     generator = FakeGenerator(lambda photo, knobs, seed: restyled(photo))
     stylizer = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
-    monkeypatch.setattr(AttemptLoop, "from_recipe", staticmethod(lambda *_, **__: stylizer))
+    monkeypatch.setattr("portrait.loop.load.load_loop", lambda *_, **__: stylizer)
     curves = tmp_path / "curves.json"
     command = ["calibrate", "--subjects", str(people[0].parent), "--style", "oil", "--far", "0.1"]
     command += ["--curves", str(curves), "-o", str(tmp_path / "thresholds.json"), "--curve-people", "4"]
@@ -293,7 +293,7 @@ def test_curves_come_first_and_what_was_measured_before_is_not_measured_again(
 def test_what_cannot_be_calibrated_is_refused_before_anything_is_loaded(
     people: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(AttemptLoop, "from_recipe", staticmethod(lambda *_, **__: pytest.fail("models were loaded")))
+    monkeypatch.setattr("portrait.loop.load.load_loop", lambda *_, **__: pytest.fail("models were loaded"))
     command = ["calibrate", "--subjects", str(people[0].parent)]
     for flags, code, message in (
         (["--curve-people", "0"], 2, "--curve-people 0 is below 1"),

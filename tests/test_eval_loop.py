@@ -186,7 +186,7 @@ def test_a_broken_off_line_is_made_again_and_the_rest_is_kept(
             def passes(knobs: Knobs) -> int:
                 return 8
 
-    monkeypatch.setattr(bench.AttemptLoop, "from_recipe", lambda *_, **__: Quiet())
+    monkeypatch.setattr(bench, "load_loop", lambda *_, **__: Quiet())
     monkeypatch.setattr(bench, "left_out", lambda *_: {})
     values = {"similarity": {"arcface": 0.5}, "face_found": True, "style_on_face": 0.3, "burned": 0.0}
     row = {"measured": values, "features": [0.0], "seconds": 1.0}

@@ -13,6 +13,7 @@ from portrait.campaign.keys import Fingerprint
 from portrait.campaign.worker import Batch, Worker, WorkResult, one_line
 from portrait.errors import CampaignError, SettingsError
 from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.load import load_loop_for
 from portrait.paths import cpu_threads
 from portrait.settings import Settings
 
@@ -46,7 +47,7 @@ class LocalEngine:
     name = "local"
     workers = 1
 
-    def __init__(self, load: Callable[[Settings], AttemptLoop] = AttemptLoop.from_settings) -> None:
+    def __init__(self, load: Callable[[Settings], AttemptLoop] = load_loop_for) -> None:
         self._worker = Worker(load)
 
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
@@ -106,7 +107,7 @@ class RayEngine:
         workers: int = 0,
         gpus: float = 0.0,
         threads: int = 0,
-        load: Callable[[Settings], AttemptLoop] = AttemptLoop.from_settings,
+        load: Callable[[Settings], AttemptLoop] = load_loop_for,
     ) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         try:

@@ -23,6 +23,7 @@ from portrait.judge.appearance import appearance_features
 from portrait.judge.thresholds import Thresholds
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.limits import resolve_thresholds
+from portrait.loop.load import load_loop_for
 from portrait.loop.record import library_versions
 from portrait.loop.response import as_table
 from portrait.recipes.recipe import Recipe
@@ -90,7 +91,7 @@ class WorkResult:
 class Worker:
     """Makes pictures with one recipe's models at a time, loaded once."""
 
-    def __init__(self, load: Callable[[Settings], AttemptLoop] = AttemptLoop.from_settings) -> None:
+    def __init__(self, load: Callable[[Settings], AttemptLoop] = load_loop_for) -> None:
         self._load = load
         self._loaded: tuple[Any, AttemptLoop] | None = None
 

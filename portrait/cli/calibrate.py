@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     from portrait.calibrate.statistics import require_pairs
     from portrait.images import photos_below, write_json
     from portrait.images.search import describe
-    from portrait.loop.attempt_loop import AttemptLoop
+    from portrait.loop.load import load_loop
     from portrait.loop.response import read_curves
     from portrait.recipes.load import load_recipe
 
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     if passed_over or others_passed_over:
         console.line(describe([*passed_over, *others_passed_over]))
     with console.status("loading models"):
-        stylizer = AttemptLoop.from_recipe(args.recipe, threads=args.threads, commercial=args.commercial)
+        stylizer = load_loop(args.recipe, threads=args.threads, commercial=args.commercial)
     _measure_curves(stylizer, curve_photos, styles, curves_file, curves, console)
     table = _measure_thresholds(stylizer, photos, impostors, styles, rates, curves_file, args, console)
     path = write_json(args.output or Path(f"{recipe.name}.thresholds.json"), table)

@@ -52,7 +52,7 @@ def add(commands: Commands) -> None:
 
 def _replay(args: argparse.Namespace) -> int:
     from portrait.images import pixels_sha256, write_picture
-    from portrait.loop.attempt_loop import AttemptLoop
+    from portrait.loop.load import load_loop_for
     from portrait.loop.record import library_versions
     from portrait.records.portrait import read_portrait
 
@@ -65,7 +65,7 @@ def _replay(args: argparse.Namespace) -> int:
     places = args.reference or [_beside(args.record, reference.path) for reference in references]
     more = [_same_photo(place, reference.sha256) for place, reference in zip(places, references, strict=True)]
     threads = min(max(record.threads, 1), 1024)
-    stylizer = AttemptLoop.from_settings(replace(record.settings, threads=threads))
+    stylizer = load_loop_for(replace(record.settings, threads=threads))
     changed = [name for name, digest in record.weights.items() if stylizer.digests.get(name) != digest]
     if changed:
         raise SettingsError(

@@ -187,9 +187,9 @@ class _Batch:
                 yield row
 
     def _load(self) -> AttemptLoop:
-        from portrait.loop.attempt_loop import AttemptLoop
+        from portrait.loop.load import load_loop_for
 
         if self._stylizer is None:
             with self.console.status("loading models"):
-                self._stylizer = AttemptLoop.from_settings(self.settings)
+                self._stylizer = load_loop_for(self.settings)
         return self._stylizer

@@ -27,10 +27,6 @@ from portrait.loop.record import portrait_record
 from portrait.loop.response import STYLE, Curves, curves_for
 from portrait.loop.scoring import Judges, compose_output, score_attempt
 from portrait.loop.types import Candidate, PortraitGenerator, StylizeContext, StylizedPortrait, Subject
-from portrait.recipes.licensing import require_commercial
-from portrait.recipes.load import load_recipe
-from portrait.recipes.locate import resolve_files
-from portrait.recipes.override import with_overrides
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Face, Identity, Knobs, Preview, RgbImage
 from portrait.records.portrait import AttemptRecord, Forecast, LicenseLink, PolicyRecord, PortraitRecord
@@ -80,65 +76,6 @@ class AttemptLoop:
         self._like_embeddings: dict[str, Embedding] = {}
         self._last_kept: tuple[object, Kept] | None = None
         self._last_backdrop: tuple[object, Backdrop] | None = None
-
-    @classmethod
-    def from_recipe(
-        cls,
-        name: str = "mini",
-        *,
-        threads: int = 0,
-        device: str = "auto",
-        memory: str = "auto",
-        base: str = "",
-        loras: Sequence[str] = (),
-        commercial: bool = False,
-    ) -> AttemptLoop:
-        """Load the real models of a recipe.
-
-        Args:
-            name: A recipe's name or TOML file.
-            threads: Processor threads, 0 for all cores.
-            device: auto, cpu, cuda or mps.
-            memory: auto, full, offload or sequential.
-            base: Another base model, as `recipes.override.with_overrides` takes it.
-            loras: More LoRAs, FILE.safetensors:WEIGHT each.
-            commercial: Refuse a recipe that is not for commercial use, and use face tools that are.
-
-        Raises:
-            SettingsError, WeightsError: the recipe does not fit, or its files are not here.
-        """
-        recipe = with_overrides(load_recipe(name), base, loras)
-        if commercial:
-            require_commercial(recipe)
-        recipe = resolve_files(recipe)
-        from portrait.faces.dlib_analyzer import DlibAnalyzer
-        from portrait.faces.dlib_recogniser import DlibRecogniser
-        from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
-        from portrait.faces.opencv import second_detector
-        from portrait.generate.diffusion import DiffusionGenerator
-
-        analyzer: FaceAnalyzer = DlibAnalyzer() if commercial else InsightFaceAnalyzer(threads=threads or None)
-        recognisers: list[Recogniser] = [] if commercial else [DlibRecogniser()]
-        conditioning_recogniser = None
-        if recipe.recogniser_file is not None:
-            conditioning_recogniser = ConditioningRecogniser(
-                recipe.recogniser_file, recipe.embedding, threads=threads or None
-            )
-        generator = DiffusionGenerator(recipe, threads=threads or None, device=device, tier=memory)
-        return cls(recipe, generator, analyzer, recognisers, conditioning_recogniser, second_detector())
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> AttemptLoop:
-        """Load what `settings` name; raises as `from_recipe`."""
-        return cls.from_recipe(
-            settings.recipe,
-            threads=settings.threads,
-            device=settings.device,
-            memory=settings.memory,
-            base=settings.base,
-            loras=settings.lora,
-            commercial=settings.commercial,
-        )
 
     def subjects(self, photo: Photo, face: str = "auto", references: Sequence[Photo] = ()) -> list[Subject]:
         """The people of `photo` that are meant.

@@ -206,6 +206,6 @@ def _make_variant(job: RenderJob, stylizer: AttemptLoop, subject: Subject, setti
 
 
 def _load(settings: Settings) -> AttemptLoop:
-    from portrait.loop.attempt_loop import AttemptLoop
+    from portrait.loop.load import load_loop_for
 
-    return AttemptLoop.from_settings(settings)
+    return load_loop_for(settings)

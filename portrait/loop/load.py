@@ -1,0 +1,72 @@
+"""Loads the models of a recipe and the judges, and makes an `AttemptLoop` of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from portrait.faces.conditioning_recogniser import ConditioningRecogniser
+from portrait.faces.identity import FaceAnalyzer, Recogniser
+from portrait.loop.attempt_loop import AttemptLoop
+from portrait.recipes.licensing import require_commercial
+from portrait.recipes.load import load_recipe
+from portrait.recipes.locate import resolve_files
+from portrait.recipes.override import with_overrides
+from portrait.settings import Settings
+
+
+def load_loop(
+    name: str = "mini",
+    *,
+    threads: int = 0,
+    device: str = "auto",
+    memory: str = "auto",
+    base: str = "",
+    loras: Sequence[str] = (),
+    commercial: bool = False,
+) -> AttemptLoop:
+    """Load the real models of a recipe.
+
+    Args:
+        name: A recipe's name or TOML file.
+        threads: Processor threads, 0 for all cores.
+        device: auto, cpu, cuda or mps.
+        memory: auto, full, offload or sequential.
+        base: Another base model, as `recipes.override.with_overrides` takes it.
+        loras: More LoRAs, FILE.safetensors:WEIGHT each.
+        commercial: Refuse a recipe that is not for commercial use, and use face tools that are.
+
+    Raises:
+        SettingsError, WeightsError: the recipe does not fit, or its files are not here.
+    """
+    recipe = with_overrides(load_recipe(name), base, loras)
+    if commercial:
+        require_commercial(recipe)
+    recipe = resolve_files(recipe)
+    from portrait.faces.dlib_analyzer import DlibAnalyzer
+    from portrait.faces.dlib_recogniser import DlibRecogniser
+    from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
+    from portrait.faces.opencv import second_detector
+    from portrait.generate.diffusion import DiffusionGenerator
+
+    analyzer: FaceAnalyzer = DlibAnalyzer() if commercial else InsightFaceAnalyzer(threads=threads or None)
+    recognisers: list[Recogniser] = [] if commercial else [DlibRecogniser()]
+    conditioning_recogniser = None
+    if recipe.recogniser_file is not None:
+        conditioning_recogniser = ConditioningRecogniser(
+            recipe.recogniser_file, recipe.embedding, threads=threads or None
+        )
+    generator = DiffusionGenerator(recipe, threads=threads or None, device=device, tier=memory)
+    return AttemptLoop(recipe, generator, analyzer, recognisers, conditioning_recogniser, second_detector())
+
+
+def load_loop_for(settings: Settings) -> AttemptLoop:
+    """Load what `settings` name; raises as `load_loop`."""
+    return load_loop(
+        settings.recipe,
+        threads=settings.threads,
+        device=settings.device,
+        memory=settings.memory,
+        base=settings.base,
+        loras=settings.lora,
+        commercial=settings.commercial,
+    )
