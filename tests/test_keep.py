@@ -15,7 +15,7 @@ from portrait.images import Photo, read_photo, write_picture
 from portrait.judge.checks import color_distance, edge_agreement, point_displacement, psnr_inside
 from portrait.judge.verdict import KEEP_LIMITS, Measurement, decide
 from portrait.loop.attempt_loop import AttemptLoop
-from portrait.loop.policy import next_knobs
+from portrait.loop.directions import next_knobs
 from portrait.records import Face, Keep, RgbImage
 from portrait.settings import Settings, settings_from
 from tests.fakes import (

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from portrait.errors import SettingsError
+from portrait.judge.thresholds import Thresholds
+from portrait.judge.verdict import Measurement, decide
 from portrait.judge.verification import same_person
 from portrait.loop.attempt_loop import AttemptLoop
-from portrait.loop.policy import next_knobs
+from portrait.loop.directions import next_knobs
+from portrait.loop.response import STEP
 from portrait.records import Face, Knobs, RgbImage
 from portrait.records.portrait import read_record
 from portrait.settings import Settings
@@ -49,6 +52,15 @@ def test_a_retry_rescues_what_the_first_attempt_missed(limits: str) -> None:
     )
     assert result.accepted
     assert result.record.chosen == len(generator.calls) - 1 >= 1
+
+
+def test_a_missing_face_is_the_first_reason_whatever_else_is_wrong() -> None:
+    measured = Measurement(
+        similarity={"arcface": 0.0, "dlib": 0.0}, face_found=False, style_on_face=0.3, burned=0.9, swap=0.2
+    )
+    limits = Thresholds(identity={"arcface": 0.4, "dlib": 0.9}, far=0.01, style_on_face=0.1, burned=0.1)
+    reasons = decide(measured, limits).reasons
+    assert reasons == ("no_face", "swapped", "identity_low:arcface", "identity_low:dlib", "burned")
 
 
 def test_a_portrait_that_is_more_like_somebody_else_is_swapped(limits: str) -> None:
@@ -227,6 +239,19 @@ def test_a_knob_that_the_user_set_is_not_moved() -> None:
     moved = next_knobs(KNOBS, ["identity_low:arcface"], fixed={"ip_adapter_scale"})
     assert moved.ip_adapter_scale == KNOBS.ip_adapter_scale
     assert moved.strength < KNOBS.strength
+
+
+def test_no_knob_moves_more_than_one_step_however_many_reasons_ask_for_it() -> None:
+    moved = next_knobs(KNOBS, ["identity_low:arcface", "swapped", "broken_keep:pose", "burned"])
+    for name, step in STEP.items():
+        assert abs(getattr(moved, name) - getattr(KNOBS, name)) <= step + 1e-9, name
+    assert moved.controlnet_conditioning_scale > KNOBS.controlnet_conditioning_scale
+
+
+@pytest.mark.parametrize("closer", [["burned"], ["identity_low:dlib", "broken_keep:pose"], ["no_face", "burned"]])
+def test_opposite_wishes_cancel_however_many_stand_on_one_side(closer: list[str]) -> None:
+    moved = next_knobs(KNOBS, ["not_stylized", *closer])
+    assert moved.guidance_scale == KNOBS.guidance_scale
 
 
 def test_opposite_wishes_leave_the_structure_and_the_strength() -> None:

@@ -204,8 +204,8 @@ def test_the_posterior_is_that_of_bayesian_linear_regression() -> None:
     world = a_world(effects={}, people=np.diag([0.04, 1e-9]), residual=np.diag([0.01, 1e-9]))
     policy = Policy(world, START, LIMITS)
     policy.learn(START, {"arcface": 0.5 + 0.1, STYLE: 0.3}, [])
-    assert policy._mean[0] == pytest.approx(0.1 * 0.04 / 0.05)
-    assert policy._cov[0, 0] == pytest.approx(0.04 * 0.01 / 0.05)
+    assert policy._regression._mean[0] == pytest.approx(0.1 * 0.04 / 0.05)
+    assert policy._regression._cov[0, 0] == pytest.approx(0.04 * 0.01 / 0.05)
 
 
 def test_the_choice_does_not_depend_on_chance() -> None:
@@ -217,7 +217,7 @@ def test_the_whole_trail_is_in_the_record_and_is_told(limits: str) -> None:
     assert made.record.policy.model_dump() == {"until": "best", "prior": "guesses", "ended": "attempts"}
     assert 0 <= made.record.attempts[1].forecast.accepted <= 1
     text = explain(made.record)
-    assert "expected before: " in text
+    assert "predicted: a chance of " in text
     assert "chosen by guesses and what each attempt showed; it ended with the last attempt" in text
 
 

@@ -97,7 +97,7 @@ def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
     if measured.burned > thresholds.burned:
         reasons.append("burned")
     if measured.swap is not None and measured.swap > 0:
-        reasons.insert(0, "swapped")
+        reasons.insert(0 if measured.face_found else 1, "swapped")
     for name, value in measured.kept.items():
         side, limit = KEEP_LIMITS[name.partition(":")[0]]
         if value > limit if side == "at most" else value < limit:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
-from math import ceil
+from dataclasses import dataclass
 
 import numpy as np
 
 from portrait.judge.thresholds import Thresholds
-from portrait.loop.response import KNOBS, RANGE, STEP, STYLE, Curves, effective
+from portrait.loop.candidates import Bounds, KnobGrid
+from portrait.loop.directions import directions, next_knobs
+from portrait.loop.regression import Regression
+from portrait.loop.response import KNOBS, STEP, STYLE, Curves
 from portrait.records import Knobs
 from portrait.records.portrait import Forecast
 
@@ -22,53 +23,7 @@ DRAWS = 256
 _HOPELESS = 0.02
 _PATIENCE = {"accepted": 0.15, "best": 0.02}
 """What one more attempt costs, in lengths of the dial: whoever wants the first accepted picture is waiting for it."""
-_NEARLY_ALL = 2.0
-"""Deviations: a knob's value at which not even 2 % of people reach the style's limit is not tried."""
 _CAREFUL = 2.5  # steps that a knob may move at once while the curves are guesses
-_GRID = {"controlnet_conditioning_scale": 10}  # values of a knob that are considered; 5 of the others
-
-
-def next_knobs(knobs: Knobs, reasons: Sequence[str], fixed: Collection[str] = ()) -> Knobs:
-    """The knobs one careful step further, after a picture was rejected for `reasons`.
-
-    identity_low, no_face, swapped: more adapter, more structure, less strength, less guidance. not_stylized:
-    less structure, more strength, more guidance. broken_keep: more structure, less strength, less guidance.
-    burned: less guidance. Opposite directions cancel out. Knobs in `fixed` never move.
-    """
-    directions = _directions(reasons)
-    moved = {}
-    for name, direction in directions.items():
-        if name in fixed:
-            continue
-        low, high = RANGE[name]
-        value = getattr(knobs, name)
-        low, high = min(low, value), max(high, value)  # a user's own value is never pulled back into the range
-        moved[name] = round(min(max(value + direction * STEP[name], low), high), 4)
-    if "strength" in moved:
-        moved["strength"] = max(moved["strength"], ceil(100 / knobs.num_inference_steps) / 100)
-    return replace(knobs, **moved)
-
-
-def _directions(reasons: Sequence[str]) -> dict[str, float]:
-    """Knob -> where it should go after these reasons: above 0 up, below 0 down."""
-    directions = dict.fromkeys(STEP, 0.0)
-    codes = {reason.partition(":")[0] for reason in reasons}
-    if codes & {"identity_low", "no_face", "swapped"}:
-        directions["ip_adapter_scale"] += 1
-        directions["controlnet_conditioning_scale"] += 1
-        directions["strength"] -= 1
-        directions["guidance_scale"] -= 1
-    if "not_stylized" in codes:
-        directions["controlnet_conditioning_scale"] -= 1
-        directions["strength"] += 1
-        directions["guidance_scale"] += 1
-    if "broken_keep" in codes:
-        directions["controlnet_conditioning_scale"] += 1
-        directions["strength"] -= 1
-        directions["guidance_scale"] -= 1
-    if "burned" in codes:
-        directions["guidance_scale"] = -1
-    return directions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,11 +45,7 @@ class _Outlook:
 class Policy:
     """Chooses the knobs of each attempt at one portrait; learns from each.
 
-    **The model.** Let y be likeness by each judge and style on the face. For knobs k,
-    y = level + a + sum_j c_j * effect_j(k) + e. `effect_j` are the measured curves of the recipe and style
-    (`response.Curves`), a is what this person adds, c_j how strongly knob j works here, e the seed's noise. A priori
-    a ~ N(0, between-people covariance), c ~ N(1, slope spread), e ~ N(0, residual covariance). That is a Bayesian
-    linear regression with the curves as features; its posterior is exact and updated attempt by attempt.
+    **The model** is `regression.Regression`: likeness and style at any knobs, as this person's attempts show them.
 
     **The reasons.** After a rejection no knob goes the wrong way: less like the person after identity_low, closer to
     the photo after not_stylized; so opposite rejections bracket what passes. How far to go is the model's affair, but
@@ -135,67 +86,26 @@ class Policy:
         self.over = ""
         """Why `choose` wants no further attempt; empty while it does."""
         self._last = first
-        self._with_enough_steps = with_enough_steps
         self._limits = np.array([thresholds.identity.get(o, thresholds.required_style_on_face) for o in curves.outputs])
         self._style = curves.outputs.index(STYLE)
         self._fixed = set(fixed)
         self._movable = [name for name in KNOBS if name not in fixed]
-        self._bounds = {name: [-np.inf, np.inf] for name in KNOBS}
+        self._bounds = Bounds(self._movable)
+        self._regression = Regression(curves)
         self._best: float | None = None  # style of the best accepted picture
-        # The prior of the regression's coefficients: a level per output, then a slope per knob and output.
-        outputs = len(curves.outputs)
-        slopes = len(KNOBS) * outputs
-        self._mean = np.concatenate([np.zeros(outputs), np.ones(slopes)])
-        self._cov = np.zeros((outputs + slopes, outputs + slopes))
-        self._cov[:outputs, :outputs] = curves.people
-        self._cov[outputs:, outputs:] = curves.slope_spread**2 * np.eye(slopes)
-        self._draws = np.random.default_rng(0).standard_normal((DRAWS, outputs))
+        self._draws = np.random.default_rng(0).standard_normal((DRAWS, len(curves.outputs)))
         # Style in lengths of the dial: 0 where it starts, 1 where it ends.
         along_dial = curves.dial[1][:, self._style] if len(curves.dial[0]) else self._limits[[self._style]]
         lowest = float(along_dial.min())
         self._scale = lowest, max(float(along_dial.max()) - lowest, 0.1)
         self._target = float((curves.level + curves.changes([first])[0].sum(0))[self._style])
-        self._candidates = self._grid()
-
-    def _grid(self) -> list[Knobs]:
-        """Every combination of values of the movable knobs that may be worth trying."""
-        axes = [self._axis(name) for name in self._movable]
-        combinations = [dict(zip(self._movable, values, strict=True)) for values in product(*axes)]
-        return [self._with_enough_steps(replace(self.first, **values)) for values in combinations]  # type: ignore[arg-type]
-
-    def _axis(self, name: str) -> list[float]:
-        """The values of one knob, its first one always among them."""
-        low, high = RANGE[name]
-        first: float = getattr(self.first, name)
-        if name in self.curves.effects:
-            measured_at, changes = self.curves.effects[name]
-            if np.ptp(changes, axis=0).max() == 0:  # it does nothing
-                return [first]
-            if name == "guidance_scale":  # no further than was measured
-                high = min(high, float(measured_at[-1]))
-        if name == "guidance_scale":
-            high = max(first, high)
-        values = [round(float(value), 3) for value in np.linspace(low, high, _GRID.get(name, 5))]
-        # Few steps run at few different strengths: of those that act alike, one.
-        acting: dict[float, tuple[float, Knobs]] = {}
-        for value in values:
-            knobs = self._with_enough_steps(replace(self.first, **{name: value}))  # type: ignore[arg-type]
-            if knobs.steps >= 1:
-                acting[effective(knobs, name)] = value, knobs
-        return sorted({value for value, knobs in acting.values() if self._may_be_stylized(knobs, name)} | {first})
-
-    def _may_be_stylized(self, knobs: Knobs, name: str) -> bool:
-        """Whether measurement leaves a chance that knob `name`, at its value there, gives a picture of the style at all.
-
-        False where the measured style at that value, the other knobs being as they were then, is so far below the limit
-        that nearly nobody reaches it. The regression alone would try it on a hard person, for it holds slopes uncertain.
-        """
-        if not self.curves.measured:
-            return True
-        s = self._style
-        style = self.curves.level[s] + self.curves.changes([knobs])[0, KNOBS.index(name), s]
-        deviation = float(np.sqrt(self.curves.people[s, s] + self.curves.residual[s, s]))
-        return bool(style + _NEARLY_ALL * deviation >= self._limits[s])
+        self._candidates = KnobGrid(
+            curves=curves,
+            first=first,
+            movable=self._movable,
+            required_style=float(self._limits[self._style]),
+            with_enough_steps=with_enough_steps,
+        ).combinations()
 
     def learn(self, knobs: Knobs, outputs: Mapping[str, float], reasons: Sequence[str]) -> None:
         """Take in one attempt.
@@ -205,36 +115,18 @@ class Policy:
             outputs: Name -> what was measured.
             reasons: Of its rejection; empty when it was accepted.
         """
-        features = self._features([knobs])[0]
-        y = np.array([outputs[name] for name in self.curves.outputs]) - self.curves.level
-        # The Kalman update of a linear regression: exact, one attempt at a time.
-        innovation_cov = features @ self._cov @ features.T + self.curves.residual
-        gain = np.linalg.solve(innovation_cov, features @ self._cov).T
-        self._mean = self._mean + gain @ (y - features @ self._mean)
-        self._cov = self._cov - gain @ features @ self._cov
-        self._cov = (self._cov + self._cov.T) / 2
+        self._regression.learn(knobs, outputs)
         self._last = knobs
         if not reasons:
             style = outputs[STYLE]
             self._best = style if self._best is None else max(style, self._best)
-        # Off the style's statistics means too far, or not far enough.
-        too_far = outputs[STYLE] >= self._target
-        reasons = ["broken_keep" if r.startswith("not_stylized:") and too_far else r for r in reasons]
-        self._bound(knobs, _directions(reasons))
+        overdrawn = outputs[STYLE] >= self._target
+        self._bounds.narrow(knobs, directions(reasons, overdrawn=overdrawn))
         # The regression knows nothing of these reasons: at least one step further away.
         unmodeled = [r for r in reasons if r != "not_stylized" and r.partition(":")[0] != "identity_low"]
         if unmodeled:
-            self._bound(next_knobs(knobs, unmodeled, self._fixed), _directions(unmodeled))
-
-    def _bound(self, knobs: Knobs, directions: Mapping[str, float]) -> None:
-        """From now on no knob is on the wrong side of `knobs`."""
-        for name in self._movable:
-            value = getattr(knobs, name)
-            bounds = self._bounds[name]
-            if directions[name] > 0:
-                bounds[0] = max(bounds[0], value)
-            elif directions[name] < 0:
-                bounds[1] = min(bounds[1], value)
+            further = next_knobs(knobs, unmodeled, self._fixed, overdrawn=overdrawn)
+            self._bounds.narrow(further, directions(unmodeled, overdrawn=overdrawn))
 
     def choose(self, left: int) -> tuple[Knobs, Forecast] | None:
         """The knobs of the next attempt with what is expected of it, or None when none is worth making.
@@ -263,7 +155,11 @@ class Policy:
         return best if gain[best] >= WORTH_TRYING else None
 
     def _safest(self, outlook: _Outlook, moved: np.ndarray, left: int) -> int:
-        """Before anything is accepted: the best first of `left` attempts, bold at first and safe at last."""
+        """Before anything is accepted: the best first of `left` attempts, bold at first and safe at last.
+
+        V_1 = max_k E[passed_k worth_k], and with n attempts left
+        V_n = max_k (E[passed_k worth_k] + (1 - p_k) max(0, V_(n-1) - price)); the knobs k of V_left are the next ones.
+        """
         style = outlook.draws[..., self._style]
         if self.until != "best":
             style = np.minimum(style, self._target)  # the user asked for no more
@@ -289,23 +185,11 @@ class Policy:
         near = self._candidates
         if not self.curves.measured:  # guesses are not followed far
             near = [k for k in near if all(self._steps_to(k, name) <= _CAREFUL for name in self._movable)] or near
-        inside = [knobs for knobs in near if self._is_inside(knobs)]
+        inside = [knobs for knobs in near if self._bounds.allow(knobs)]
         if not inside and near is not self._candidates:
-            inside = [knobs for knobs in self._candidates if self._is_inside(knobs)]
+            inside = [knobs for knobs in self._candidates if self._bounds.allow(knobs)]
         # Opposite reasons, or a bound between two candidates: nearest to the bounds instead.
-        return inside or [min(near, key=self._outside)]
-
-    def _is_inside(self, knobs: Knobs) -> bool:
-        bounds = {name: self._bounds[name] for name in self._movable}
-        return all(low - 1e-6 <= getattr(knobs, name) <= high + 1e-6 for name, (low, high) in bounds.items())
-
-    def _outside(self, knobs: Knobs) -> float:
-        total = 0.0
-        for name in self._movable:
-            low, high = self._bounds[name]
-            value = getattr(knobs, name)
-            total += max(0.0, low - value, value - high) / STEP[name]
-        return total
+        return inside or [min(near, key=self._bounds.steps_outside)]
 
     def _steps_to(self, knobs: Knobs, name: str) -> float:
         return abs(float(getattr(knobs, name)) - float(getattr(self._last, name))) / STEP[name]
@@ -318,21 +202,8 @@ class Policy:
         lowest, length = self._scale
         return (style - lowest) / length
 
-    def _features(self, knobs: Sequence[Knobs]) -> np.ndarray:
-        """(K, m, m + m d): what each coefficient (levels, then knob by knob) adds to each output."""
-        changes = self.curves.changes(knobs)
-        count, d, m = changes.shape
-        features = np.zeros((count, m, m + m * d))
-        diagonal = np.arange(m)
-        features[:, diagonal, diagonal] = 1
-        for j in range(d):
-            features[:, diagonal, m + j * m + diagonal] = changes[:, j]
-        return features
-
     def _outlook(self, knobs: Sequence[Knobs]) -> _Outlook:
-        features = self._features(knobs)
-        mean = self.curves.level + features @ self._mean
-        cov = features @ self._cov @ features.transpose(0, 2, 1) + self.curves.residual
+        mean, cov = self._regression.predict(knobs)
         jitter = 1e-9 * np.eye(cov.shape[1])
         draws = mean[:, None] + self._draws @ np.linalg.cholesky(cov + jitter).transpose(0, 2, 1)
         passed = (draws >= self._limits).all(-1)

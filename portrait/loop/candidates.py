@@ -1,0 +1,103 @@
+"""Which knobs an attempt may have: a grid of their values, and the bounds that rejections set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+from portrait.loop.response import KNOBS, RANGE, STEP, STYLE, Curves, effective
+from portrait.records import Knobs
+
+_NEARLY_ALL = 2.0
+"""Deviations: a knob's value at which not even 2 % of people reach the style's limit is not tried."""
+_GRID = {"controlnet_conditioning_scale": 10}  # values of a knob that are considered; 5 of the others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KnobGrid:
+    """The values of the knobs that may be worth trying.
+
+    Args:
+        curves: What the knobs do.
+        first: Knobs of the first attempt; those that do not move stay as they are there.
+        movable: The knobs that may move.
+        required_style: What `style_on_face` must reach.
+        with_enough_steps: Brings knobs to what the recipe can run.
+    """
+
+    curves: Curves
+    first: Knobs
+    movable: Sequence[str]
+    required_style: float
+    with_enough_steps: Callable[[Knobs], Knobs]
+
+    def combinations(self) -> list[Knobs]:
+        """Every combination of values of the movable knobs, the others as they are at first."""
+        axes = [self._axis(name) for name in self.movable]
+        combinations = [dict(zip(self.movable, values, strict=True)) for values in product(*axes)]
+        return [self.with_enough_steps(replace(self.first, **values)) for values in combinations]  # type: ignore[arg-type]
+
+    def _axis(self, name: str) -> list[float]:
+        """The values of one knob, its first one always among them."""
+        low, high = RANGE[name]
+        first: float = getattr(self.first, name)
+        if name in self.curves.effects:
+            measured_at, changes = self.curves.effects[name]
+            if np.ptp(changes, axis=0).max() == 0:  # it does nothing
+                return [first]
+            if name == "guidance_scale":  # no further than was measured
+                high = min(high, float(measured_at[-1]))
+        if name == "guidance_scale":
+            high = max(first, high)
+        values = [round(float(value), 3) for value in np.linspace(low, high, _GRID.get(name, 5))]
+        # Few steps run at few different strengths: of those that act alike, one.
+        acting: dict[float, tuple[float, Knobs]] = {}
+        for value in values:
+            knobs = self.with_enough_steps(replace(self.first, **{name: value}))  # type: ignore[arg-type]
+            if knobs.steps >= 1:
+                acting[effective(knobs, name)] = value, knobs
+        return sorted({value for value, knobs in acting.values() if self._may_be_stylized(knobs, name)} | {first})
+
+    def _may_be_stylized(self, knobs: Knobs, name: str) -> bool:
+        """Whether measurement leaves a chance that knob `name`, at its value there, gives a picture of the style at all.
+
+        False where the measured style at that value, the other knobs being as they were then, is so far below the limit
+        that nearly nobody reaches it. The regression alone would try it on a hard person, for it holds slopes uncertain.
+        """
+        if not self.curves.measured:
+            return True
+        s = self.curves.outputs.index(STYLE)
+        style = self.curves.level[s] + self.curves.changes([knobs])[0, KNOBS.index(name), s]
+        deviation = float(np.sqrt(self.curves.people[s, s] + self.curves.residual[s, s]))
+        return bool(style + _NEARLY_ALL * deviation >= self.required_style)
+
+
+class Bounds:
+    """Between which values each movable knob may lie; every rejection narrows them."""
+
+    def __init__(self, movable: Sequence[str]) -> None:
+        self._bounds = {name: [-np.inf, np.inf] for name in movable}
+
+    def narrow(self, knobs: Knobs, directions: Mapping[str, int]) -> None:
+        """From now on no knob is on the wrong side of `knobs`, for the directions that it should go."""
+        for name, bounds in self._bounds.items():
+            value = getattr(knobs, name)
+            if directions[name] > 0:
+                bounds[0] = max(bounds[0], value)
+            elif directions[name] < 0:
+                bounds[1] = min(bounds[1], value)
+
+    def allow(self, knobs: Knobs) -> bool:
+        """Whether every knob is within its bounds."""
+        return all(low - 1e-6 <= getattr(knobs, name) <= high + 1e-6 for name, (low, high) in self._bounds.items())
+
+    def steps_outside(self, knobs: Knobs) -> float:
+        """By how many `STEP`s the knobs lie outside, all together."""
+        total = 0.0
+        for name, (low, high) in self._bounds.items():
+            value = getattr(knobs, name)
+            total += max(0.0, low - value, value - high) / STEP[name]
+        return total
