@@ -64,7 +64,7 @@ class Settings:
     seed: int = _setting(1, "first seed; the same seed gives the same picture", int, low=0, high=2**31)
     frame: str = _setting(
         "bust",
-        "head, bust, or full: a bust that is pasted back into the whole photo",
+        "what is shown: head, bust, or full, the whole photo with the bust drawn into it",
         str,
         choices=("head", "bust", "full"),
     )
@@ -196,14 +196,19 @@ def _check(setting: Field[Any], value: object) -> None:
         raise SettingsError(f"{name} {value!r} is not one of: {', '.join(rule['words'] or rule['choices'])}")
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add a flag per setting; a flag that is not given stays absent, so that files and defaults count."""
+def add_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Add a flag per setting; a flag that is not given stays absent, so that files and defaults count.
+
+    Args:
+        parser: Of the command.
+        defaults: Setting -> default, where the command has another one than `Settings`; for the help text alone.
+    """
     common = parser.add_argument_group("what to make")
     knobs = parser.add_argument_group("knobs, under the names of diffusers (default: from --balance)")
     for setting in fields(Settings):
         rule = setting.metadata
         group = knobs if rule["knob"] else common
-        options = _flag_options(setting)
+        options = _flag_options(setting, defaults)
         group.add_argument(_flag(setting), **options)
         if rule["flag"]:  # under the name in records too, though help does not say so
             hidden = {"choices": rule["choices"], "help": argparse.SUPPRESS}
@@ -214,8 +219,8 @@ def _flag(setting: Field[Any]) -> str:
     return "--" + (setting.metadata["flag"] or setting.name).replace("_", "-")
 
 
-def _flag_options(setting: Field[Any]) -> dict[str, Any]:
-    """What `add_argument` is given for a setting."""
+def _flag_options(setting: Field[Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What `add_argument` is given for a setting; its help names the default."""
     rule = setting.metadata
     options: dict[str, Any] = {
         "dest": setting.name,
@@ -225,7 +230,7 @@ def _flag_options(setting: Field[Any]) -> dict[str, Any]:
     if rule["kind"] is bool:
         return options | {"action": "store_true"}
     choices = rule["words"] or rule["choices"] or None
-    default: Any = _word(setting, setting.default)
+    default: Any = _word(setting, defaults.get(setting.name, setting.default))
     if rule["many"]:
         default = " ".join(default)
     if not rule["knob"] and default not in ("", 0):

@@ -50,6 +50,22 @@ def test_each_example_command_is_understood(command: str) -> None:
     build_parser().parse_args(shlex.split(command)[1:])
 
 
+def test_each_example_that_compares_a_portrait_names_its_style() -> None:
+    printed = re.findall(r"^ *(portrait compare (?:\S+ \S+)(?: --\S+ \S+)*)", build_parser().format_help(), re.M)
+    comparisons = [command for command in [*commands(), *printed] if command.startswith("portrait compare ")]
+    parsed = [build_parser().parse_args(shlex.split(command)[1:]) for command in comparisons]
+    assert printed
+    assert [args.b for args in parsed if args.b.parent.name == "out" and not args.style] == []
+
+
+def test_the_help_of_each_command_names_the_default_that_the_command_has(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, default in (("demo", "all"), ("stylize", "watercolor")):
+        with pytest.raises(SystemExit):
+            build_parser().parse_args([command, "--help"])
+        printed = " ".join(capsys.readouterr().out.split())
+        assert re.search(rf"for every style of the recipe \(default: {default}\)", printed)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_each_toml_and_python_example_is_well_formed(page: Path) -> None:
     for text in blocks(page, "toml"):

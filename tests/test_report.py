@@ -25,7 +25,7 @@ def test_explain_tells_attempts_verdicts_and_changes(limits: str) -> None:
     assert "BELOW the limit 0.900" in text
     assert "changed because it does not look enough like the person (arcface); it does not" in text
     assert "identity adapter 0.6 -> " in text
-    assert "expected before: " in text
+    assert "predicted: a chance of " in text
     assert "it ended with the first accepted picture, as asked" in text
     assert text.count("<- this is the picture") == 1
 
@@ -86,7 +86,7 @@ def test_explain_and_the_contact_sheet_carry_the_chain_of_licences(limits: str) 
     assert "not for commercial use, or not known to be: style.safetensors." in text
     assert "  sd15: CreativeML OpenRAIL-M" in text
     free = explain(made.record.model_copy(update={"licenses": chain[:1]}))
-    assert "Recipe mini: each of the 1 parts allows commercial use." in free
+    assert "Recipe mini: every part is licensed for commercial use." in free
     cell = (np.zeros((64, 64, 3), np.uint8), "oil", None)
     plain, footed = contact_sheet([cell]), contact_sheet([cell], footer="not for commercial use: " + "a part, " * 20)
     assert footed.shape[0] > plain.shape[0] + 40  # several lines

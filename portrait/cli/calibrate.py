@@ -63,7 +63,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--far", default="0.05,0.02,0.01", metavar="X,X", help="false accept rates (default: 0.05,0.02,0.01)"
     )
-    parser.add_argument("--balance", type=float, default=0.5, metavar="X", help="of the portraits (default: 0.5)")
+    parser.add_argument("--balance", type=float, default=0.5, metavar="X", help="as in stylize (default: 0.5)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of each portrait (default: 1)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads, 0 for all cores")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="also write a contact sheet of the portraits")

@@ -16,18 +16,18 @@ from portrait.cli.console import complain
 from portrait.errors import PortraitError
 
 _EPILOG = """examples:
-  portrait demo -o out/                                    the demo photo in every style
+  portrait demo -o out/                                      the demo photo in every style
   portrait stylize anna.jpg --style watercolor -o out/
-  portrait stylize anna.jpg --style all --balance 0.3      closer to the person
-  portrait stylize team.jpg --face each --style comic      every face of a group photo
-  portrait faces team.jpg --draw faces.png                 which faces are seen, and their index
-  portrait compare anna.jpg out/anna-watercolor-1.png      is it the same person, by two judges
-  portrait replay out/anna-watercolor-1.json               the same picture again, bit for bit
-  portrait explain out/anna-watercolor-1.json              what was tried, and why it ended so
-  portrait calibrate --subjects people/                    curves and thresholds from people of your own
-  portrait studio                                          the same as a web page on this computer
-  portrait campaign run campaign.toml -o run               many people, resumable
-  portrait drift run --baseline last-month                 did identity drift: a report
+  portrait stylize anna.jpg --style all --balance 0.3        closer to the person
+  portrait stylize team.jpg --face each --style comic        every face of a group photo
+  portrait faces team.jpg --draw faces.png                   which faces are seen, and their index
+  portrait compare anna.jpg out/anna-oil-1.png --style oil  is it the same person, by two judges
+  portrait replay out/anna-watercolor-1.json                 the same picture again, bit for bit
+  portrait explain out/anna-watercolor-1.json                what was tried, and why it ended so
+  portrait calibrate --subjects people/                      curves and thresholds from people of your own
+  portrait studio                                            the same as a web page on this computer
+  portrait campaign run campaign.toml -o run                 many people, resumable
+  portrait drift run --baseline last-month                   did identity drift: a report
 
 exit codes: 0 done, 1 nothing accepted or failed, 2 invalid input, 3 drifted (portrait drift)
 """
@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="portrait",
         description="Turn a photo into a stylized portrait in which the same person is still recognized, "
-        "checked by two independent judges.",
+        "checked by two face recognizers of different families.",
         epilog=_EPILOG,
         formatter_class=raw,
     )

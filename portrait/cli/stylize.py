@@ -31,6 +31,8 @@ Beside each picture lies a .json record of settings, seeds, every attempt and ev
 no attempt brought past both judges is written as NAME-rejected.png; the exit code is 1 when nothing was accepted.
 """
 
+_DEMO_DEFAULTS = {"style": ("all",)}
+
 
 def add(commands: Commands) -> None:
     """Add `stylize` and `demo` to the command line."""
@@ -59,7 +61,7 @@ def add(commands: Commands) -> None:
         formatter_class=raw,
     )
     _output_flags(demo)
-    add_flags(demo)
+    add_flags(demo, _DEMO_DEFAULTS)
     demo.set_defaults(run=_demo)
 
 
@@ -80,7 +82,7 @@ def _stylize(args: argparse.Namespace) -> int:
 def _demo(args: argparse.Namespace) -> int:
     from portrait.images import write_picture
 
-    settings = settings_from({"style": ("all",)} | vars(args))
+    settings = settings_from(_DEMO_DEFAULTS | vars(args))
     try:
         from skimage.data import astronaut
     except ImportError:

@@ -111,7 +111,7 @@ class RecipeFile(FileModel):
     def _check_balance(cls, points: tuple[BalancePoint, ...]) -> tuple[BalancePoint, ...]:
         positions = [point.at for point in points]
         if not positions or positions != sorted(set(positions)):
-            raise ValueError("must rise in `at`, one or more points, got at {positions}")
+            raise ValueError(f"must rise in `at`, one or more points; got {positions}")
         return points
 
     @field_validator("memory")

@@ -77,7 +77,7 @@ def chain_in_words(recipe: str, chain: Sequence[LicenseLink]) -> str:
     """Whether every part of a chain of licenses allows commercial use, in a sentence that names those that do not."""
     refused = [link.part for link in chain if link.commercial != "yes"]
     if not refused:
-        return f"Recipe {recipe}: each of the {len(chain)} parts allows commercial use."
+        return f"Recipe {recipe}: every part is licensed for commercial use."
     return f"Recipe {recipe}: not for commercial use, or not known to be: {', '.join(refused)}."
 
 
@@ -127,7 +127,7 @@ def _moved(before: Knobs, after: Knobs, reasons: Sequence[Reason]) -> str:
 def _scores(record: PortraitRecord, attempt: AttemptRecord) -> list[str]:
     limits = record.limits
     lines = [
-        f"  expected before: {attempt.forecast.accepted:.0%} to be like the person and stylized, "
+        f"  predicted: a chance of {attempt.forecast.accepted:.0%} to pass on likeness and style, "
         f"style on the face {attempt.forecast.style_on_face:.3f}"
     ]
     for judge, value in attempt.similarity.items():
