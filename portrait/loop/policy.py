@@ -206,5 +206,5 @@ class Policy:
         mean, cov = self._regression.predict(knobs)
         jitter = 1e-9 * np.eye(cov.shape[1])
         draws = mean[:, None] + self._draws @ np.linalg.cholesky(cov + jitter).transpose(0, 2, 1)
-        passed = (draws >= self._limits).all(-1)
+        passed = np.asarray((draws >= self._limits).all(-1))
         return _Outlook(chance=passed.mean(1), style=mean[:, self._style], draws=draws, passed=passed)
