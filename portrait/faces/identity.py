@@ -20,7 +20,7 @@ SIMILAR_SIZE = 0.6
 
 
 class FaceAnalyzer(Protocol):
-    """Detects faces and embeds them with the recogniser that conditions the generator.
+    """Detects faces and embeds them with the recogniser that judges first, and that conditions most recipes.
 
     `same_person_threshold` is the similarity of its own embeddings below which two photos are clearly not of one person.
     """

@@ -1,4 +1,4 @@
-"""Checks on pixels: is the face stylized, does it look like the style, is the picture burned, did stay what had to."""
+"""Checks on pixels: is the face stylized, does it look like the style, is the picture burned, did the parts that must stay do so."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def _overlay(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] | 
     height, width = photo.shape[:2]
     scale = np.array([width, height], np.float32) / _ALIGN_SIDE
     linear = affine[:, :2] * scale[:, None] / scale  # the center of the first pixel lies at half a pixel, in both sizes
-    affine = np.concatenate([linear, (scale * (affine[:, 2] + 0.5) - 0.5 + linear @ (0.5 - scale / 2))[:, None]], 1)
+    offset = scale * (affine[:, 2] + 0.5) - 0.5 + linear @ (0.5 - scale / 2)
+    affine = np.concatenate([linear, offset[:, None]], 1)
     flags = cv2.WARP_INVERSE_MAP
     shown = cv2.warpAffine(np.ones((height, width), np.uint8), affine, (width, height), flags=flags) > 0
     if shown.mean() < 0.5:

@@ -185,7 +185,7 @@ def _select(
 
 @cache
 def photo_thresholds() -> dict[str, Any]:
-    """Photo-to-photo thresholds, for `portrait compare` alone: recogniser -> value, FAR and counts."""
+    """Photo-to-photo thresholds, for two photos and for recipes without a calibration: recogniser -> value, FAR, counts."""
     text = (resources.files("portrait.recipes") / "photo.thresholds.json").read_text("utf-8")
     table: dict[str, Any] = json.loads(text)
     return table

@@ -49,7 +49,7 @@ class AttemptLoop:
     Args:
         recipe: Which models, which knobs.
         generator: Makes pictures.
-        analyzer: Detects faces; its embedding conditions the generator and is the first judge.
+        analyzer: Detects faces; its embedding is the first judge, and conditions the generator unless another recogniser does.
         recognisers: Further judges, each of which must accept as well; at least one, unless no recogniser
             conditions the pictures.
         conditioning_recogniser: The recogniser that conditions the generator, where that is not the analyzer's.

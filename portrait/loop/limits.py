@@ -15,6 +15,10 @@ UNCALIBRATED_NOTE = (
     "would be; the false accept rate is that of photos. portrait calibrate measures its own"
 )
 
+_BORROWED = ("mini", "watercolor", 0.01)
+"""Recipe, style and rate of the calibration that an uncalibrated recipe borrows its limits on copies and burned colors
+from: measured on copies of photos, they are the same for each style and rate."""
+
 
 def resolve_thresholds(
     recipe: Recipe,
@@ -50,7 +54,7 @@ def resolve_thresholds(
     identity = {name: float(entry["threshold"]) for name, entry in table["recognisers"].items()}
     identity = {name: value for name, value in identity.items() if not judges or name in judges}
     return replace(
-        thresholds_for("mini", "watercolor", 0.01),
+        thresholds_for(*_BORROWED),
         identity=identity,
         far=float(table["far"]),
         style=style,

@@ -102,13 +102,12 @@ class Judges:
             The face, or None when no detector sees one there; and recogniser -> embedding, taken at `expected`'s
             landmarks where the analyzer sees none: thresholds hold for the points of one detector.
         """
-        face = _nearest_face(self.analyzer, picture, expected)
-        embedded = face or expected
-        face = face or self._second_look(picture, expected)
+        analyzed = _nearest_face(self.analyzer, picture, expected)
+        embedded = analyzed or expected
         embeddings = {self.analyzer.name: self.analyzer.embed(picture, embedded.kps)}
         for recogniser in self.recognisers:
             embeddings[recogniser.name] = recogniser.embed(picture, embedded)
-        return face, embeddings
+        return analyzed or self._second_look(picture, expected), embeddings
 
     def score_picture(
         self, framed: Framed, identity: Identity, picture: RgbImage, statistics: StyleStatistics | None = None

@@ -133,7 +133,7 @@ class AttemptRecord(_Record):
 
 
 class LicenseLink(_Record):
-    """The license of one part of the chain; `commercial` is yes, no or unknown."""
+    """The license of one part of the chain; `commercial` is yes, no, conditional or unknown."""
 
     part: str
     license: str
