@@ -17,14 +17,11 @@ from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop_for
 from portrait.records.portrait import AttemptRecord, PortraitRecord
 from portrait.records.reasons import Reason
-from portrait.settings import Settings, setting_names, settings_from
+from portrait.settings import LOADING, Settings, setting_names, settings_from
 from portrait.validation import check_names
 
 Picture = str | Path | Image.Image | NDArray[np.uint8] | Photo
 """A photo: a file's path, a PIL image, a (H, W, 3) uint8 RGB array, or what `read_photo` returned."""
-
-LOADING = ("recipe", "threads", "device", "memory", "base", "lora", "commercial")
-"""The settings that `from_recipe` takes: they say which models are loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

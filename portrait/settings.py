@@ -175,6 +175,9 @@ class Settings:
 
 KNOB_SETTINGS = tuple(setting.name for setting in fields(Settings) if setting.metadata["knob"])
 
+LOADING = ("recipe", "threads", "device", "memory", "base", "lora", "commercial")
+"""The settings that say which models are loaded, and how."""
+
 
 def setting_names() -> list[str]:
     """Every name that a user may give: the fields of `Settings`, and the flags that are called otherwise."""

@@ -262,10 +262,3 @@ def test_wrong_settings_are_one_line_and_exit_two(
     captured = capsys.readouterr()
     assert says in captured.err
     assert len(captured.err.splitlines()) == 1
-
-
-def test_recipes_lists_styles_and_licences(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["recipes"]) == 0
-    printed = capsys.readouterr().out
-    assert "watercolor" in printed
-    assert "non-commercial research only; commercial use: no" in printed

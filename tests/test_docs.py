@@ -12,7 +12,6 @@ import pytest
 
 from portrait.cli.main import build_parser
 from portrait.hub.files import mini_folder
-from portrait.recipes.load import load_recipe
 from tests.scripts import script
 
 ROOT = Path(__file__).parents[1]
@@ -121,8 +120,3 @@ def test_every_result_that_names_weights_names_the_shipped_ones(path: Path) -> N
         pytest.skip("it names no weights")
     manifest = json.loads((mini_folder() / "manifest.json").read_text("utf-8"))
     assert measured.items() >= {file: entry["sha256"] for file, entry in manifest["files"].items()}.items()
-
-
-def test_the_documented_styles_are_those_of_mini() -> None:
-    text = (ROOT / "docs" / "guide-creator.md").read_text("utf-8")
-    assert all(style in text for style in load_recipe("mini").styles)

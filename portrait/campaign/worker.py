@@ -29,14 +29,12 @@ from portrait.loop.response import as_table
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, RgbImage
 from portrait.records.portrait import PortraitRecord
-from portrait.settings import Settings
+from portrait.settings import LOADING, Settings
 
 log = logging.getLogger(__name__)
 
 MAX_BEFORE_SIDE = 640
 """The framed photo is kept beside the pictures at no more than this many pixels, for the reports."""
-_LOADING = ("recipe", "threads", "device", "memory", "base", "lora", "commercial")
-"""Settings that say which models are loaded, and how."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +95,7 @@ class Worker:
 
     def stylizer(self, settings: Settings) -> AttemptLoop:
         """The stylizer of a recipe; its models are loaded if they are not."""
-        key = tuple(getattr(settings, name) for name in _LOADING)
+        key = tuple(getattr(settings, name) for name in LOADING)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # the old models go before the new ones come
             self._loaded = key, self._load(settings)

@@ -1,9 +1,12 @@
-"""What the commands print: bars on stderr while they work, lines and tables on stdout."""
+"""What the commands print: bars on stderr while they work (lines without a terminal), lines and tables on stdout."""
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from portrait.errors import PortraitError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from rich.console import Console as RichConsole
     from rich.table import Table
 
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What `add_subparsers` returns: a command is added with `add_parser`."""
+SECONDS_BETWEEN_LINES = 5.0
+"""Without a terminal, progress is a line so often at most."""
 
 
 def complain(error: PortraitError) -> None:
@@ -53,6 +60,23 @@ def format_size(count: float) -> str:
     return f"{count / 2**30:.2f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"
 
 
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that what was finished is still reported."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set a handler
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Console:
     """Everything that stylize and calibrate print; nothing but errors where `quiet`."""
 
@@ -62,6 +86,7 @@ class Console:
         self.quiet = quiet
         self.out = Console(quiet=quiet, highlight=False)
         self.err = Console(stderr=True, quiet=quiet)
+        self._last_line = time.monotonic()
 
     def line(self, text: str) -> None:
         """Print text that may hold brackets, such as a file's name, and is never wrapped."""
@@ -70,14 +95,32 @@ class Console:
     @contextmanager
     def status(self, text: str) -> Iterator[None]:
         """Say on stderr what is being done."""
+        if not self.err.is_terminal:
+            self._progress_line(text)
+            yield
+            return
         with self.err.status(text):
             yield
 
     @contextmanager
     def attempts(self, text: str, unit: str = "attempt") -> Iterator[Callable[[int, int, int], None]]:
-        """A bar on stderr; what it gives is called with (attempt from 1, steps done, steps in all)."""
+        """A bar on stderr; what it gives is called with (attempt from 1, steps done, steps in all).
+
+        Without a terminal it is a line every `SECONDS_BETWEEN_LINES`, counted over all bars.
+        """
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+        def note(attempt: int, step: int, total: int) -> str:
+            return f"{unit} {attempt}, step {step}/{total}" if unit else f"{step}/{total}"
+
+        if not self.err.is_terminal:
+
+            def on_step_line(attempt: int, step: int, total: int) -> None:
+                if time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+                    self._progress_line(f"{text}: {note(attempt, step, total)}")
+
+            yield on_step_line
+            return
         columns = (
             TextColumn("{task.description}", markup=False),  # a file name may hold brackets
             BarColumn(),
@@ -88,10 +131,13 @@ class Console:
             task = progress.add_task(text, total=1, note="")
 
             def on_step(attempt: int, step: int, total: int) -> None:
-                note = f"{unit} {attempt}, step {step}/{total}" if unit else f"{step}/{total}"
-                progress.update(task, total=total, completed=step, note=note)
+                progress.update(task, total=total, completed=step, note=note(attempt, step, total))
 
             yield on_step
+
+    def _progress_line(self, text: str) -> None:
+        self.err.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._last_line = time.monotonic()
 
     def result(self, row: SavedPortrait) -> None:
         """Why a portrait was rejected; nothing of an accepted one."""

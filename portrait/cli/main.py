@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import portrait
 from portrait.cli import calibrate, campaign, doctor, drift, faces, recipes, records, studio, stylize, weights
@@ -17,6 +18,7 @@ from portrait.errors import PortraitError
 
 _EPILOG = """examples:
   portrait demo -o out/                                      the demo photo in every style
+  portrait styles                                            what a portrait can look like
   portrait stylize anna.jpg --style watercolor -o out/
   portrait stylize anna.jpg --style all --balance 0.3        closer to the person
   portrait stylize team.jpg --face each --style comic        every face of a group photo
@@ -33,10 +35,19 @@ exit codes: 0 done, 1 nothing accepted or failed, 2 invalid input, 3 drifted (po
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line; subcommands get the same."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where help is, and exit with 2."""
+        message = message.replace("the following arguments are required:", "missing")
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every command. Each command's `run` takes the parsed arguments and returns the exit code."""
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="portrait",
         description="Turn a photo into a stylized portrait in which the same person is still recognized, "
         "checked by two face recognizers of different families.",
@@ -57,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     args = build_parser().parse_args(argv)
-    if hasattr(args, "photos"):
-        args.photos = [match for path in args.photos for match in _expanded(path)]
+    for files in {"photos", "records"} & vars(args).keys():
+        setattr(args, files, [match for path in getattr(args, files) for match in _expanded(path)])
     level = logging.INFO if getattr(args, "verbose", False) else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     try:

@@ -1,46 +1,144 @@
-"""`portrait recipes`."""
+"""`portrait styles` and `portrait recipes`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from portrait.cli.console import Commands, print_licenses
+from portrait.errors import SettingsError
+
+if TYPE_CHECKING:
+    from portrait.recipes.recipe import Recipe
+    from portrait.recipes.style import Style
 
 
 def add(commands: Commands) -> None:
-    """Add `recipes` to the command line."""
+    """Add `styles` and `recipes` to the command line."""
     raw = argparse.RawDescriptionHelpFormatter
-    recipes = commands.add_parser(
-        "recipes",
-        help="list recipes, styles and licenses",
-        description="List the recipes, the styles of each, and the license of every part of the chain.",
+    styles = commands.add_parser(
+        "styles",
+        help="list the styles of a recipe",
+        description="List the styles of a recipe, one a line: the name for --style, and what it looks like.",
+        epilog="examples:\n  portrait styles\n  portrait styles --sheet styles.jpg",
         formatter_class=raw,
     )
-    recipes.add_argument("--json", action="store_true", help="one JSON object")
+    styles.add_argument("--recipe", default="mini", metavar="TEXT", help="whose styles (default: mini)")
+    styles.add_argument("--sheet", type=Path, metavar="FILE", help="write a picture with a sample of each style")
+    styles.add_argument("--json", action="store_true", help="one JSON object")
+    styles.set_defaults(run=_styles)
+
+    recipes = commands.add_parser(
+        "recipes",
+        help="list the recipes, or show one with its licenses",
+        description="List the recipes, one a line. With a name: its styles, and the license of every part it uses.",
+        epilog="examples:\n  portrait recipes\n  portrait recipes mini",
+        formatter_class=raw,
+    )
+    recipes.add_argument("names", nargs="*", metavar="NAME", help="show these recipes in detail")
+    recipes.add_argument("--json", action="store_true", help="one JSON object, with every detail")
     recipes.set_defaults(run=_recipes)
 
 
-def _recipes(args: argparse.Namespace) -> int:
-    from portrait.recipes.licensing import license_chain
-    from portrait.recipes.load import load_recipe, recipe_names
-    from portrait.recipes.style import styles
+def _styles(args: argparse.Namespace) -> int:
+    from portrait.recipes.load import load_recipe
 
-    recipes = [load_recipe(name) for name in recipe_names()]
-    titles = {name: style.title for name, style in styles().items()}
+    recipe = load_recipe(args.recipe)
+    styles = [recipe.style(name) for name in recipe.styles]
     if args.json:
-        entries = {
-            recipe.name: {
-                "title": recipe.title,
-                "styles": {style: titles[style] for style in recipe.styles},
-                "licenses": [link.model_dump() for link in license_chain(recipe)],
-            }
-            for recipe in recipes
-        }
-        print(json.dumps(entries))
-        return 0
-    for recipe in recipes:
-        print(f"{recipe.name}: {recipe.title}")
-        print("  styles: " + ", ".join(f"{style} ({titles[style]})" for style in recipe.styles))
-        print_licenses(license_chain(recipe))
+        print(json.dumps({style.name: {"title": style.title, "looks": _looks(style)} for style in styles}))
+    else:
+        longest = max(len(style.name) for style in styles)
+        for style in styles:
+            print(_fitted(f"{style.name:{longest}}  {style.title}: {_looks(style)}"))
+    if args.sheet:
+        missing = _write_sheet(args.sheet, recipe, styles)
+        if not args.json:
+            print(f"written to {args.sheet}" + (f"; no sample of {', '.join(missing)}" if missing else ""))
     return 0
+
+
+def _fitted(line: str) -> str:
+    """`line`, cut where the terminal ends; whole where the output is no terminal."""
+    width = shutil.get_terminal_size().columns
+    return line[: width - 3] + "..." if sys.stdout.isatty() and len(line) > width else line
+
+
+def _looks(style: Style) -> str:
+    """What a style looks like: the phrases of its prompt that do not merely say "portrait"."""
+    phrases = (style.rich_prompt or style.prompt).split(", ")
+    return ", ".join(p for p in phrases if "portrait" not in p and p != style.title.lower()) or style.prompt
+
+
+def _write_sheet(file: Path, recipe: Recipe, styles: list[Style]) -> list[str]:
+    """Write a captioned sample of each style; return the names of styles that have none."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from portrait.images import write_picture
+    from portrait.recipes.samples import sample_file
+    from portrait.records import RgbImage
+    from portrait.report.sheet import contact_sheet
+
+    samples = {style: sample_file(recipe.name, style.name) for style in styles}
+    cells: list[tuple[RgbImage, str, bool | None]] = []
+    for style, sample in samples.items():
+        if sample is not None:
+            with Image.open(io.BytesIO(sample.read_bytes())) as picture:
+                cells.append((RgbImage(np.asarray(picture.convert("RGB"))), f"{style.name}\n{style.title}", None))
+    if not cells:
+        raise SettingsError(f"there are no sample pictures for recipe {recipe.name}; only mini comes with them")
+    write_picture(file, contact_sheet(cells, side=240))
+    return [style.name for style, sample in samples.items() if sample is None]
+
+
+def _recipes(args: argparse.Namespace) -> int:
+    from portrait.recipes.load import load_recipe, recipe_names
+
+    recipes = [load_recipe(name) for name in args.names or recipe_names()]
+    if args.json:
+        print(json.dumps({recipe.name: _details(recipe) for recipe in recipes}))
+    elif args.names:
+        for recipe in recipes:
+            _print_details(recipe)
+    else:
+        _print_list(recipes)
+    return 0
+
+
+def _details(recipe: Recipe) -> dict[str, Any]:
+    from portrait.recipes.licensing import license_chain
+
+    return {
+        "title": recipe.title,
+        "styles": {name: recipe.style(name).title for name in recipe.styles},
+        "licenses": [link.model_dump() for link in license_chain(recipe)],
+    }
+
+
+def _print_details(recipe: Recipe) -> None:
+    from portrait.recipes.licensing import license_chain
+
+    print(f"{recipe.name}: {recipe.title}")
+    print("  styles: " + ", ".join(f"{name} ({recipe.style(name).title})" for name in recipe.styles))
+    print_licenses(license_chain(recipe))
+
+
+def _print_list(recipes: list[Recipe]) -> None:
+    """A line per recipe; `commercial` is whether --commercial takes it, so that a title need not say so."""
+    from portrait.recipes.licensing import noncommercial_links
+
+    longest = max(len(recipe.name) for recipe in recipes)
+    print(f"{'recipe':{longest}}  commercial  models")
+    for recipe in recipes:
+        commercial = "no" if noncommercial_links(recipe) else "yes"
+        title = textwrap.shorten(recipe.title.partition(" (")[0], 79 - longest - 14, placeholder=" ...")
+        print(f"{recipe.name:{longest}}  {commercial:10}  {title}")
+    print("Licenses and styles of one: portrait recipes NAME")

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands
-from portrait.errors import SettingsError
-from portrait.settings import Settings
+from portrait.cli.console import Commands, complain
+from portrait.errors import PortraitError, SettingsError
+from portrait.settings import LOADING, Settings
 
 if TYPE_CHECKING:
     from portrait.images import Photo
+    from portrait.loop.attempt_loop import AttemptLoop
     from portrait.records.portrait import PortraitRecord
 
 
@@ -22,21 +23,25 @@ def add(commands: Commands) -> None:
     raw = argparse.RawDescriptionHelpFormatter
     replay = commands.add_parser(
         "replay",
-        help="make the picture of a record again",
-        description="Make the chosen picture of a record again and compare it pixel by pixel with the one recorded.",
-        epilog="examples:\n  portrait replay out/anna-oil-1.json\n"
+        help="make the pictures of records again",
+        description="Make the chosen picture of each record again and compare it pixel by pixel with the one recorded.",
+        epilog="examples:\n  portrait replay out/anna-oil-1.json\n  portrait replay out/*.json -o again/\n"
         "  portrait replay anna-oil-1.json --photo elsewhere/anna.jpg -o again.png",
         formatter_class=raw,
     )
-    replay.add_argument("record", type=Path, metavar="RECORD.json")
-    replay.add_argument("--photo", type=Path, help="the photo, if it lies elsewhere now")
+    replay.add_argument("records", nargs="+", type=Path, metavar="RECORD.json")
+    replay.add_argument("--photo", type=Path, help="the photo, if it lies elsewhere now (one record only)")
     replay.add_argument(
         "--reference", type=Path, action="append", default=[], metavar="PHOTO", help="the same for each reference photo"
     )
     replay.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="where to write it (default: NAME-replay.png)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="PATH",
+        help="where to write it: a file, or a folder for several records (default: NAME-replay.png beside the record)",
     )
-    replay.add_argument("--json", action="store_true", help="one JSON object")
+    replay.add_argument("--json", action="store_true", help="one JSON object per record and line")
     replay.set_defaults(run=_replay)
 
     explain = commands.add_parser(
@@ -51,21 +56,52 @@ def add(commands: Commands) -> None:
 
 
 def _replay(args: argparse.Namespace) -> int:
+    """Replay every record; one that cannot be replayed is one line and does not stop the others."""
+    if len(args.records) > 1 and (args.photo or args.reference):
+        raise SettingsError("--photo and --reference go with one record")
+    models = _Models()
+    worst = 0
+    for path in args.records:
+        try:
+            worst = max(worst, _replay_one(path, args, models))
+        except PortraitError as error:
+            complain(error)
+            worst = max(worst, error.exit_code)
+    return worst
+
+
+class _Models:
+    """The models of the last record, kept for the next ones that were made with the same."""
+
+    def __init__(self) -> None:
+        self._stylizer: AttemptLoop | None = None
+        self._loaded: Settings | None = None
+
+    def load(self, settings: Settings) -> AttemptLoop:
+        from portrait.loop.load import load_loop_for
+
+        wanted = Settings(**{name: getattr(settings, name) for name in LOADING})
+        if self._stylizer is None or self._loaded != wanted:
+            self._stylizer = load_loop_for(wanted)
+            self._loaded = wanted
+        return self._stylizer
+
+
+def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     from portrait.images import pixels_sha256, write_picture
-    from portrait.loop.load import load_loop_for
     from portrait.loop.record import library_versions
     from portrait.records.portrait import read_portrait
 
-    record = read_portrait(_read(args.record), args.record)
-    record = record.model_copy(update={"settings": _with_moved_files(record, args.record)})
-    photo = _same_photo(args.photo or _beside(args.record, record.input.path), record.input.sha256)
+    record = read_portrait(_read(path), path)
+    record = record.model_copy(update={"settings": _with_moved_files(record, path)})
+    photo = _same_photo(args.photo or _beside(path, record.input.path), record.input.sha256)
     references = record.input.references
     if args.reference and len(args.reference) != len(references):
         raise SettingsError(f"the record has {len(references)} reference photo(s), {len(args.reference)} were given")
-    places = args.reference or [_beside(args.record, reference.path) for reference in references]
+    places = args.reference or [_beside(path, reference.path) for reference in references]
     more = [_same_photo(place, reference.sha256) for place, reference in zip(places, references, strict=True)]
     threads = min(max(record.threads, 1), 1024)
-    stylizer = load_loop_for(replace(record.settings, threads=threads))
+    stylizer = models.load(replace(record.settings, threads=threads))
     changed = [name for name, digest in record.weights.items() if stylizer.digests.get(name) != digest]
     if changed:
         raise SettingsError(
@@ -74,10 +110,13 @@ def _replay(args: argparse.Namespace) -> int:
     picture = stylizer.replay(record, photo, more)
     digest = pixels_sha256(picture)
     same = digest == record.picture.pixels_sha256
-    output = args.output or args.record.with_name(f"{args.record.stem}-replay.png")
+    output = path.with_name(f"{path.stem}-replay.png") if args.output is None else args.output
+    if args.output is not None and (len(args.records) > 1 or args.output.is_dir()):
+        output = args.output / f"{path.stem}-replay.png"
     write_picture(output, picture, parameters=record.parameters_text())
     if args.json:
-        print(json.dumps({"identical": same, "output": str(output), "pixels_sha256": digest}))
+        result = {"identical": same, "record": str(path), "output": str(output), "pixels_sha256": digest}
+        print(json.dumps(result), flush=True)
     elif same:
         print(f"identical, pixel for pixel: {output}")
     else:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
+from portrait.errors import InputError
 from portrait.images import write_bytes, write_picture
 from portrait.loop.types import StylizedPortrait
 from portrait.records import RgbImage
@@ -48,7 +50,11 @@ def save_portrait(result: StylizedPortrait, folder: Path, stem: str, kind: str) 
 
 
 def save_contact_sheets(rows: Sequence[SavedPortrait], folder: Path) -> list[Path]:
-    """Contact sheets of at most 100 pictures: contact-sheet.jpg, contact-sheet-2.jpg, ..."""
+    """Contact sheets of at most 100 pictures, each under the first free name: contact-sheet.jpg, contact-sheet-2.jpg, ...
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
     cells: list[tuple[RgbImage, str, bool | None]] = []
     last = None
     for row in rows:
@@ -60,9 +66,22 @@ def save_contact_sheets(rows: Sequence[SavedPortrait], folder: Path) -> list[Pat
         scores = "  ".join(f"{name} {value:.2f}" for name, value in record.chosen_attempt.similarity.items())
         cells.append((row.thumbnail, f"{record.style}: {record.status}\n{scores}", row.accepted))
     pages = [cells[i : i + 100] for i in range(0, len(cells), 100)]
-    names = ["contact-sheet.jpg", *(f"contact-sheet-{n}.jpg" for n in range(2, len(pages) + 1))]
     footer = chain_in_words(rows[0].record.recipe, rows[0].record.licenses)
-    return [write_picture(folder / n, contact_sheet(page, footer=footer)) for n, page in zip(names, pages, strict=True)]
+    return [write_picture(_new_file(folder, "contact-sheet", ".jpg"), contact_sheet(p, footer=footer)) for p in pages]
+
+
+def _new_file(folder: Path, stem: str, suffix: str) -> Path:
+    """An empty file under the first name that is free, taken at once so that no other run picks it too."""
+    for number in count(1):
+        path = folder / f"{stem}{f'-{number}' if number > 1 else ''}{suffix}"
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+        return path
+    raise AssertionError("counting has no end")
 
 
 def free_stem(stem: str, taken: set[str]) -> str:

@@ -13,8 +13,8 @@ from urllib.parse import quote
 from PIL import Image
 
 from portrait.judge.verdict import KEEP_LIMITS, describe_reason
-from portrait.paths import config_dir
 from portrait.recipes.recipe import Recipe
+from portrait.recipes.samples import sample_file
 from portrait.recipes.style import styles
 from portrait.records import RgbImage
 from portrait.records.portrait import PortraitRecord
@@ -150,16 +150,9 @@ def styles_html(recipe: Recipe, chosen: str) -> str:
 
 @lru_cache(maxsize=64)
 def sample_of(recipe: str, style: str) -> str:
-    """The sample of a style as a data URI; empty if there is none.
-
-    Samples ship with the package for `mini`; `eval/style_samples.py` makes them, also for recipes and styles of
-    one's own, into `samples/` of the configuration folder.
-    """
-    for folder in (config_dir() / "samples", resources.files("portrait.studio") / "samples"):
-        file = folder / recipe / f"{style}.webp"
-        if file.is_file():
-            return "data:image/webp;base64," + base64.b64encode(file.read_bytes()).decode()
-    return ""
+    """The sample of a style as a data URI; empty if there is none."""
+    file = sample_file(recipe, style)
+    return "" if file is None else "data:image/webp;base64," + base64.b64encode(file.read_bytes()).decode()
 
 
 # The result ------------------------------------------------------------------------------------------------------

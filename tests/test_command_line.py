@@ -1,0 +1,217 @@
+"""What the commands print and keep, on fakes and without a model: tables, sheets, lists, progress, one-line errors."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rich.console
+from PIL import Image
+
+from portrait.cli import console
+from portrait.cli.console import Console
+from portrait.cli.main import build_parser, main
+from portrait.images import write_picture
+from portrait.loop.attempt_loop import AttemptLoop
+from portrait.recipes.load import load_recipe, recipe_names
+from portrait.recipes.samples import sample_file
+from portrait.records import Knobs, RgbImage
+from portrait.settings import settings_from
+from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_photo, restyled
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    return write_picture(tmp_path / "anna.png", a_photo().pixels)
+
+
+def use_fakes(monkeypatch: pytest.MonkeyPatch, paint: Any = lambda image, knobs, seed: restyled(image)) -> list[str]:
+    """Let the commands load fakes; return the list of what they loaded, one recipe's name each time."""
+    loads: list[str] = []
+
+    def load(settings: Any) -> AttemptLoop:
+        loads.append(settings.recipe)
+        return AttemptLoop(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
+
+    monkeypatch.setattr("portrait.loop.load.load_loop_for", load)
+    return loads
+
+
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGTERM), "interrupted"),
+        (lambda: signal.raise_signal(signal.SIGINT), "inter"),
+    ],
+    ids=["SIGTERM", "Ctrl-C"],
+)
+def test_an_interrupted_run_still_prints_the_table_and_the_sheet_of_what_was_finished(
+    photo: Path, limits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], end: Any, says: str
+) -> None:
+    pictures: list[int] = []
+
+    def paint(image: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
+        pictures.append(seed)
+        if len(pictures) == 2:
+            end()
+        return restyled(image)
+
+    use_fakes(monkeypatch, paint)
+    out = photo.parent / "out"
+    styles = ["--style", "watercolor", "--style", "oil"]
+    assert main(["stylize", str(photo), *styles, "--thresholds", limits, "-o", str(out)]) == 130
+    captured = capsys.readouterr()
+    assert "1 of 1 accepted" in captured.out
+    assert "anna-watercolor-1.png" in captured.out
+    assert says in captured.err
+    assert (out / "contact-sheet.jpg").stat().st_size > 0
+
+
+def test_a_contact_sheet_is_never_overwritten(photo: Path, limits: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_fakes(monkeypatch)
+    out = photo.parent / "out"
+    out.mkdir()
+    (out / "contact-sheet.jpg").write_text("somebody's")
+    for _ in range(2):
+        assert main(["stylize", str(photo), "--thresholds", limits, "-o", str(out), "--quiet"]) == 0
+    assert (out / "contact-sheet.jpg").read_text() == "somebody's"
+    for name in ("contact-sheet-2.jpg", "contact-sheet-3.jpg"):
+        with Image.open(out / name) as sheet:
+            sheet.load()
+
+
+def test_without_a_terminal_progress_is_a_line_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
+    printed = Console(quiet=False)
+    printed.err = rich.console.Console(file=io.StringIO(), force_terminal=False)
+    for picture in ("a[1] oil", "a[1] comic"):  # the clock goes on from one picture to the next
+        with printed.attempts(picture) as on_step:
+            for step in range(4):
+                clock[0] += 2
+                on_step(1, step + 1, 4)
+    lines = printed.err.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines == ["a[1] oil: attempt 1, step 3/4", "a[1] comic: attempt 1, step 2/4"]
+
+
+def test_quiet_has_no_progress_lines_either(capsys: pytest.CaptureFixture[str]) -> None:
+    with Console(quiet=True).status("loading models"):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["stylize"], "portrait stylize: missing PHOTO; see portrait stylize --help"),
+        (["campaign"], "portrait campaign: missing"),
+        ([], "portrait: missing COMMAND; see portrait --help"),
+        (["stylize", "a.jpg", "--frame", "foot"], "portrait stylize: argument --frame: invalid choice: 'foot'"),
+        (["stylize", "a.jpg", "--colour"], "portrait: unrecognized arguments: --colour; see portrait --help"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(capsys: pytest.CaptureFixture[str], argv: list[str], says: str) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        build_parser().parse_args(argv)
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(says)
+
+
+def test_the_list_of_recipes_fits_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(recipe_names()) + 2 <= 24
+    assert max(map(len, lines)) < 80
+    commercial = {line.split()[0]: line.split()[1] for line in lines[1:-1]}
+    assert commercial["mini"] == "no"
+    assert commercial["sd15-plus-face"] == "yes"
+
+
+def test_a_recipe_shows_its_styles_and_licenses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "mini"]) == 0
+    printed = capsys.readouterr().out
+    assert "watercolor (Watercolor)" in printed
+    assert "non-commercial research only; commercial use: no" in printed
+    assert "sdxl" not in printed
+    assert main(["recipes", "mini", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["mini"]
+
+
+def test_each_style_is_a_line_and_has_a_picture_in_the_sheet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["styles", "--sheet", str(tmp_path / "styles.jpg")]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    styles = load_recipe("mini").styles
+    assert [line.split()[0] for line in lines] == list(styles)
+    with_sample = [style for style in styles if sample_file("mini", style)]
+    missing = [style for style in styles if style not in with_sample]
+    assert last == f"written to {tmp_path / 'styles.jpg'}" + (f"; no sample of {', '.join(missing)}" if missing else "")
+    with Image.open(tmp_path / "styles.jpg") as sheet:
+        pixels = np.asarray(sheet)
+    paper = pixels[0, 0].astype(int)
+    first_row = pixels[12:252].astype(int)
+    assert pixels.shape[1] > 4 * 240 or len(with_sample) < 4
+    for column in range(min(4, len(with_sample))):
+        cell = first_row[:, 12 + column * 252 : 252 + column * 252]
+        assert (np.abs(cell - paper).max(-1) > 20).mean() > 0.2
+
+
+def test_styles_without_samples_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["styles", "--recipe", "sd15-faceid", "--sheet", str(tmp_path / "s.jpg")]) == 2
+    assert "no sample pictures for recipe sd15-faceid" in capsys.readouterr().err
+
+
+def test_replay_takes_many_records_loads_once_and_goes_on_after_a_bad_one(
+    photo: Path, limits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loads = use_fakes(monkeypatch)
+    out = photo.parent / "out"
+    styles = ["--style", "watercolor", "--style", "oil"]
+    assert main(["stylize", str(photo), *styles, "--thresholds", limits, "-o", str(out), "--quiet"]) == 0
+    (out / "bad.json").write_text("[1]")
+    loads.clear()
+    assert main(["replay", str(out / "*.json"), "-o", str(photo.parent / "again"), "--json"]) == 2
+    captured = capsys.readouterr()
+    replayed = [json.loads(line) for line in captured.out.splitlines()]
+    assert [(Path(r["record"]).name, r["identical"]) for r in replayed] == [
+        ("anna-oil-1.json", True),
+        ("anna-watercolor-1.json", True),
+    ]
+    assert all(Path(r["output"]).is_file() for r in replayed)
+    assert {Path(r["output"]).parent.name for r in replayed} == {"again"}
+    assert captured.err.count("\n") == 1
+    assert "is not a record of portrait" in captured.err
+    assert loads == ["mini"]
+
+
+def test_replay_of_many_takes_no_photo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", "a.json", "b.json", "--photo", "c.jpg"]) == 2
+    assert "--photo and --reference go with one record" in capsys.readouterr().err
+
+
+def test_the_demo_tries_more_often_unless_told_otherwise(
+    tmp_path: Path, limits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A photo that is a close call passes sooner or later; what passes never is still called rejected."""
+    default = settings_from({}).max_attempts
+    pictures: list[int] = []
+
+    def paint(image: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
+        pictures.append(seed)
+        return restyled(image, drift=0 if len(pictures) > default + 1 else 120)
+
+    use_fakes(monkeypatch, paint)
+    flags = ["--style", "watercolor", "--thresholds", limits]
+    assert main(["demo", *flags, "-o", str(tmp_path / "many")]) == 0
+    pictures.clear()
+    assert main(["demo", *flags, "-o", str(tmp_path / "few"), "--max-attempts", "2"]) == 1
+    assert "rejected" in capsys.readouterr().out
+    assert len(pictures) == 2
