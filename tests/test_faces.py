@@ -112,7 +112,6 @@ def test_alignment_puts_the_five_points_on_the_template() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.estimate. is deprecated:FutureWarning")  # in insightface's own code
-@pytest.mark.filterwarnings("ignore:`estimate` is deprecated:FutureWarning")  # within insightface
 def test_alignment_equals_insightface(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
     from insightface.utils import face_align
 
