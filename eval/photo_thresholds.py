@@ -29,7 +29,7 @@ def main() -> None:
     stylizer = load_loop("mini")
     people = subjects(stylizer, everyone(args.data))
     table = {}
-    for name in ("arcface", "dlib"):
+    for name in stylizer.judges.names:
         vectors = np.stack([s.identity.embeddings[name] for s in people])
         scores = (vectors @ vectors.T)[np.triu_indices(len(people), 1)]
         value = round_up(threshold_at_far(scores, FAR))

@@ -18,8 +18,9 @@ from portrait.cli.main import main
 from portrait.errors import LicenseError, SettingsError, WeightsError
 from portrait.hub import files as weights
 from portrait.hub import store
+from portrait.hub.judges import FACE_TOOLS, JUDGES, SECOND_DETECTOR, face_files
+from portrait.hub.manifest import find_part
 from portrait.recipes.licensing import (
-    FACE_FILES,
     license_chain,
     nearest_commercial_recipe,
     noncommercial_links,
@@ -284,6 +285,39 @@ def test_flags_and_files_set_the_new_settings(tmp_path: Path) -> None:
         settings_from({"commercial": 1})
 
 
+# ---- the judges
+
+
+@pytest.mark.parametrize("tools", FACE_TOOLS)
+def test_each_judge_is_one_entry_from_which_its_classes_and_licenses_follow(tools: str) -> None:
+    first, *further = [JUDGES[name] for name in FACE_TOOLS[tools]]
+    for judge, path in [(first, first.analyzer), *((judge, judge.recognizer) for judge in further)]:
+        module, _, name = path.partition(":")
+        loaded = getattr(importlib.import_module(module), name)
+        assert (loaded.name, loaded.licenses) == (judge.name, judge.files)
+
+
+def test_a_second_detector_is_in_the_chain_and_in_doctor_once_it_was_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def parts() -> list[str]:
+        return [link.part for link in license_chain(load_recipe("mini"))]
+
+    assert SECOND_DETECTOR not in parts()
+    assert any(
+        "none; yunet comes with: portrait weights fetch judges" in line
+        for line in doctor.in_lines(doctor.diagnose("cpu"))
+    )
+    part = find_part(SECOND_DETECTOR)
+    whole = store.Status(part=part, here=len(part.files), bytes=part.size)
+    monkeypatch.setattr(store, "status", lambda asked, status=store.status: whole if asked is part else status(asked))
+    assert parts()[-1] == SECOND_DETECTOR
+    assert any(line.endswith("no face is seen: yunet") for line in doctor.in_lines(doctor.diagnose("cpu")))
+
+
 # ---- faces without InsightFace
 
 
@@ -379,7 +413,7 @@ def test_doctor_lets_nothing_run_that_lacks_a_package_a_face_model_or_disk(
     monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("portrait.generate.memory.free_memory", lambda device: 100.0)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: Disk(free=2**30))
-    names = [file.name for file in FACE_FILES["insightface"]]
+    names = [file.name for file in face_files("insightface")]
 
     def found(name: str, package: str = "", faces: Sequence[str] = names) -> doctor.RecipeState:
         """What is said of a recipe, where one package is missing and only these face models are here."""

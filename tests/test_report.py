@@ -87,6 +87,9 @@ def test_explain_and_the_contact_sheet_carry_the_chain_of_licences(limits: str) 
     assert "  sd15: CreativeML OpenRAIL-M" in text
     free = explain(made.record.model_copy(update={"licenses": chain[:1]}))
     assert "Recipe mini: every part is licensed for commercial use." in free
+    assert "One detector looked for faces" in free
+    second = LicenseLink(part="yunet", license="MIT", commercial="yes")
+    assert "yunet looked again" in explain(made.record.model_copy(update={"licenses": (*chain, second)}))
     cell = (np.zeros((64, 64, 3), np.uint8), "oil", None)
     plain, footed = contact_sheet([cell]), contact_sheet([cell], footer="not for commercial use: " + "a part, " * 20)
     assert footed.shape[0] > plain.shape[0] + 40  # several lines

@@ -14,9 +14,10 @@ from typing import Any
 from portrait.errors import PortraitError, SettingsError
 from portrait.hub import download, pins, store
 from portrait.hub import files as weights
+from portrait.hub.judges import SECOND_DETECTOR, face_files, second_detector_part
 from portrait.hub.manifest import find_part
 from portrait.paths import cache_dir, cpu_threads
-from portrait.recipes.licensing import FACE_FILES, face_tools, noncommercial_links
+from portrait.recipes.licensing import face_tools, noncommercial_links
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.recipe import Recipe
 
@@ -59,6 +60,7 @@ class Disk:
 class Diagnosis:
     """Everything that `portrait doctor` prints; `problems` are sentences.
 
+    `second_detector` is what looks for a face where the first detector sees none; empty where it has not been fetched.
     Without torch `device` is "unknown" and `memory_free_gib` None; that is None too where a device does not say.
     """
 
@@ -73,6 +75,7 @@ class Diagnosis:
     endpoint: str
     offline: bool
     faces: dict[str, str]
+    second_detector: str
     recipes: dict[str, RecipeState]
     problems: list[str]
 
@@ -109,6 +112,7 @@ def diagnose(device: str = "auto") -> Diagnosis:
         endpoint=download.endpoint(),
         offline=download.offline(),
         faces=faces,
+        second_detector="" if second_detector_part() is None else SECOND_DETECTOR,
         recipes=recipes,
         problems=_problems(packages, faces, chosen),
     )
@@ -159,7 +163,7 @@ def _lacks(recipe: Recipe, packages: dict[str, str], faces: dict[str, str]) -> s
     ]
     if missing:
         return f"{', '.join(missing)} not installed; run: pip install {' '.join(missing)}"
-    return next((faces[file.name] for file in FACE_FILES[tools] if faces[file.name] != "here"), "")
+    return next((faces[file.name] for file in face_files(tools) if faces[file.name] != "here"), "")
 
 
 def _recipe_state(recipe: Recipe, device: str, free: float | None, disk: int, lacks: str) -> RecipeState:
@@ -213,6 +217,7 @@ def in_lines(machine: Diagnosis) -> list[str]:
     offline = " (HF_HUB_OFFLINE is set)" if machine.offline else ""
     pinned = "" if Path(machine.lock_file).exists() else " (none yet)"
     faces = (f"{name} {'here' if state == 'here' else 'MISSING'}" for name, state in machine.faces.items())
+    second = machine.second_detector or f"none; {SECOND_DETECTOR} comes with: portrait weights fetch judges"
     lines = [
         f"Python {machine.python}, {machine.system}",
         ", ".join(f"{name} {number or 'MISSING'}" for name, number in machine.packages.items()),
@@ -221,6 +226,7 @@ def in_lines(machine: Diagnosis) -> list[str]:
         f"hub: {machine.endpoint}{offline}",
         f"pins of first use: {machine.lock_file}{pinned}",
         f"face models: {', '.join(faces)}",
+        f"a second look where no face is seen: {second}",
         "",
     ]
     width = max(len(name) for name in machine.recipes)

@@ -14,7 +14,6 @@ from portrait.errors import PortraitError, SettingsError
 from portrait.records import RgbImage
 
 if TYPE_CHECKING:
-    from portrait.faces.identity import FaceAnalyzer, Recogniser
     from portrait.images import Photo
     from portrait.records import Face, Identity
 
@@ -55,11 +54,12 @@ def add(commands: Commands) -> None:
 
 
 def _faces(args: argparse.Namespace) -> int:
+    from portrait.faces.load import load_analyzer
     from portrait.images import read_photo, write_picture
 
     if args.draw and len(args.photos) > 1:
         raise SettingsError(f"--draw writes one picture, but {len(args.photos)} photos were given")
-    analyzer, _ = _face_tools(commercial=args.commercial)
+    analyzer = load_analyzer(commercial=args.commercial)
     worst = 0
     for path in args.photos:
         try:
@@ -166,6 +166,7 @@ class _ComparisonLimits:
 
 
 def _comparison_limits(args: argparse.Namespace) -> _ComparisonLimits:
+    from portrait.hub.judges import FACE_TOOLS, tools_for
     from portrait.judge.thresholds import photo_thresholds
     from portrait.loop.limits import resolve_thresholds
     from portrait.recipes.load import load_recipe
@@ -174,7 +175,7 @@ def _comparison_limits(args: argparse.Namespace) -> _ComparisonLimits:
         raise SettingsError(
             "--far goes with --style: two photos are judged at the one rate that was calibrated for photos"
         )
-    judges = ("dlib",) if args.commercial else ()
+    judges = FACE_TOOLS[tools_for(commercial=args.commercial)]
     if args.style:
         recipe = load_recipe(args.recipe)
         recipe.style(args.style)
@@ -192,12 +193,13 @@ def _comparison_limits(args: argparse.Namespace) -> _ComparisonLimits:
 def _identities(args: argparse.Namespace) -> tuple[Identity, Identity]:
     """Who is in A and B, to each judge."""
     from portrait.faces.identity import FaceChoice, choose_faces, identify
+    from portrait.faces.load import load_face_tools
     from portrait.images import read_photo
 
     choice = FaceChoice.parse(args.face)
     if choice.kind not in ("auto", "largest", "index"):
         raise SettingsError(f"--face {args.face} does not name one face; use largest, auto or an index")
-    analyzer, recognisers = _face_tools(commercial=args.commercial)
+    analyzer, recognisers = load_face_tools(commercial=args.commercial)
 
     def identity(path: Path) -> Identity:
         photo = read_photo(path)
@@ -205,15 +207,3 @@ def _identities(args: argparse.Namespace) -> tuple[Identity, Identity]:
         return identify([(photo.pixels, face)], analyzer, recognisers)
 
     return identity(args.a), identity(args.b)
-
-
-def _face_tools(*, commercial: bool) -> tuple[FaceAnalyzer, list[Recogniser]]:
-    """What finds faces and judges first, and the further judges; licensed for commercial use, dlib alone."""
-    if commercial:
-        from portrait.faces.dlib_analyzer import DlibAnalyzer
-
-        return DlibAnalyzer(), []
-    from portrait.faces.dlib_recogniser import DlibRecogniser
-    from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
-
-    return InsightFaceAnalyzer(), [DlibRecogniser()]

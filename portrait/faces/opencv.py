@@ -13,9 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from portrait.errors import WeightsCorruptError, WeightsMissingError
+from portrait.errors import WeightsCorruptError
 from portrait.faces.alignment import ARCFACE_TEMPLATE, align_face, similarity_transform
 from portrait.hub.files import sha256_of
+from portrait.hub.judges import second_detector_part
 from portrait.hub.manifest import find_part
 from portrait.hub.store import part_folder
 from portrait.records import Embedding, Face, Points, RgbImage
@@ -130,10 +131,7 @@ class SFaceRecogniser:
 
 def second_detector() -> YuNetDetector | None:
     """YuNet, to look again where another detector sees no face; None where it has not been fetched."""
-    try:
-        return YuNetDetector()
-    except WeightsMissingError:
-        return None
+    return None if second_detector_part() is None else YuNetDetector()
 
 
 def _model_file(part_name: str, file: str | Path | None) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from portrait.faces.conditioning_recogniser import ConditioningRecogniser
-from portrait.faces.identity import FaceAnalyzer, Recogniser
+from portrait.faces.load import load_face_tools
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.licensing import require_commercial
 from portrait.recipes.load import load_recipe
@@ -42,14 +42,10 @@ def load_loop(
     if commercial:
         require_commercial(recipe)
     recipe = resolve_files(recipe)
-    from portrait.faces.dlib_analyzer import DlibAnalyzer
-    from portrait.faces.dlib_recogniser import DlibRecogniser
-    from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
     from portrait.faces.opencv import second_detector
     from portrait.generate.diffusion import DiffusionGenerator
 
-    analyzer: FaceAnalyzer = DlibAnalyzer() if commercial else InsightFaceAnalyzer(threads=threads or None)
-    recognisers: list[Recogniser] = [] if commercial else [DlibRecogniser()]
+    analyzer, recognisers = load_face_tools(commercial=commercial, threads=threads)
     conditioning_recogniser = None
     if recipe.recogniser_file is not None:
         conditioning_recogniser = ConditioningRecogniser(

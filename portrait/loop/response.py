@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from portrait.errors import SettingsError
 from portrait.file_model import errors_from
+from portrait.hub.judges import JUDGES
 from portrait.recipes.recipe import Recipe
 from portrait.records import Knobs
 from portrait.records.curves import CurvesFile, StyleCurves, SweepTable
@@ -42,9 +43,8 @@ _GUESS = {  # knob -> (likeness, style) of one STEP upwards, the order of size t
     "strength": (-0.03, 0.02),
     "guidance_scale": (-0.02, 0.01),
 }
-_SCALE = {"dlib": 0.1}
-"""A judge's unit of likeness over ArcFace's: dlib's cosines of faces crowd near 1."""
-_GUESSED_LEVEL = {"dlib": (0.95, 0.03), STYLE: (0.25, 0.1)}  # others: (0.5, 0.2); mean and deviation
+_UNIT = {judge.name: judge.unit for judge in JUDGES.values()}
+_GUESSED_LEVEL = {judge.name: judge.guessed_level for judge in JUDGES.values()} | {STYLE: (0.25, 0.1)}
 _SURE = 1.0
 """The dial starts where the mean style is this many deviations above the limit of `not_stylized`."""
 
@@ -166,7 +166,7 @@ def default_curves(base: Knobs, judges: Sequence[str]) -> Curves:
     effects = {}
     for knob, (likeness, style) in _GUESS.items():
         at = np.array(RANGE[knob])
-        slope = np.array([style if name == STYLE else likeness * _SCALE.get(name, 1.0) for name in outputs])
+        slope = np.array([style if name == STYLE else likeness * _UNIT.get(name, 1.0) for name in outputs])
         effects[knob] = at, (at - getattr(base, knob))[:, None] / STEP[knob] * slope
     deviations = np.array([deviation for _, deviation in levels])
     return Curves(

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from portrait.errors import LicenseError, PortraitError
-from portrait.hub.files import DLIB_LANDMARKS, DLIB_RESNET, SCRFD_500M, W600K_MBF
+from portrait.hub.files import WeightFile
+from portrait.hub.judges import face_files, second_detector_part, tools_for
+from portrait.hub.manifest import Part
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.recipe import Recipe
 from portrait.records.portrait import LicenseLink
-
-FACE_FILES = {
-    "insightface": (SCRFD_500M, W600K_MBF, DLIB_RESNET, DLIB_LANDMARKS),
-    "dlib": (DLIB_RESNET, DLIB_LANDMARKS),
-}
-"""Face tools -> the model files that they are."""
 
 
 def face_tools(recipe: Recipe, *, commercial: bool = False) -> str:
@@ -20,13 +16,17 @@ def face_tools(recipe: Recipe, *, commercial: bool = False) -> str:
 
     InsightFace's models are for research only. A recipe that no recogniser conditions can do without them.
     """
-    return "dlib" if commercial and not recipe.recogniser else "insightface"
+    return tools_for(commercial=commercial and not recipe.recogniser)
 
 
 def license_chain(recipe: Recipe, *, commercial: bool = False) -> list[LicenseLink]:
     """The license of every model that has a say in the picture."""
-    files = FACE_FILES[face_tools(recipe, commercial=commercial)]
-    links = [LicenseLink(part=file.name, license=file.license, commercial=file.commercial) for file in files]
+    second = second_detector_part()
+    models: list[WeightFile | Part] = [
+        *face_files(face_tools(recipe, commercial=commercial)),
+        *([] if second is None else [second]),
+    ]
+    links = [LicenseLink(part=model.name, license=model.license, commercial=model.commercial) for model in models]
     return [*recipe.licenses, *links]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from portrait.hub.judges import SECOND_DETECTOR
 from portrait.judge.checks import format_confusable
 from portrait.judge.verdict import describe_reason
 from portrait.records import Knobs
@@ -57,6 +58,7 @@ def _lines(record: PortraitRecord) -> list[str]:
         _ending(record.policy),
         "",
         f"Made on {record.device}, memory tier {record.memory_tier}, in {record.dtype} by {record.sampler}.",
+        _detectors(record),
         "",
         chain_in_words(record.recipe, record.licenses),
         *(f"  {link.part}: {link.license}" for link in record.licenses),
@@ -71,6 +73,13 @@ def _request(record: PortraitRecord) -> str:
         f"{record.style} portrait of {who}; recipe {record.recipe}, balance {record.balance:g}, "
         f"frame {record.frame}, false accept rate {record.far:g} for each judge."
     )
+
+
+def _detectors(record: PortraitRecord) -> str:
+    """Whether a second detector was there: pictures that it saw a face in are rejected without it."""
+    if any(link.part == SECOND_DETECTOR for link in record.licenses):
+        return f"Where the first detector saw no face, {SECOND_DETECTOR} looked again."
+    return "One detector looked for faces; where it saw none, nothing looked again."
 
 
 def chain_in_words(recipe: str, chain: Sequence[LicenseLink]) -> str:

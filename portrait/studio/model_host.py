@@ -55,13 +55,9 @@ class ModelHost:
         self._closed = False
 
     def _default_analyzer(self) -> FaceAnalyzer:
-        if self.settings.commercial:
-            from portrait.faces.dlib_analyzer import DlibAnalyzer
+        from portrait.faces.load import load_analyzer
 
-            return DlibAnalyzer()
-        from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
-
-        return InsightFaceAnalyzer(threads=self.settings.threads or None)
+        return load_analyzer(commercial=self.settings.commercial, threads=self.settings.threads)
 
     def warm_up(self) -> threading.Thread:
         """Load the models in the background, so that the first visitor need not wait for them."""

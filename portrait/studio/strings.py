@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from portrait.hub.judges import JUDGES as _JUDGES
+
 TITLE = "portrait studio"
 TAGLINE = "The same person in another style, checked by two judges."
 TAB_STUDIO = "Studio"
@@ -70,7 +72,7 @@ ACCEPTED = "Accepted: both judges recognize the person."
 ACCEPTED_ONE = "Accepted: the judge recognizes the person."
 REJECTED = "Rejected: {why}."
 REJECTED_HOW = "This is the closest attempt. Try “More like me”."
-JUDGES = {"arcface": "ArcFace", "dlib": "dlib"}
+JUDGES = {judge.name: judge.title for judge in _JUDGES.values()}
 LIKENESS = (
     (0.1, "clearly the same person"),
     (0.0, "the same person"),

@@ -1,0 +1,85 @@
+"""The one list of the recognizers that can judge likeness, and which of them judge together.
+
+A new judge is an entry of `JUDGES`, its class, and its name in `FACE_TOOLS`; licenses, loading, commands, the studio page
+and the guesses of a recipe without curves follow from the entry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from portrait.hub.files import DLIB_LANDMARKS, DLIB_RESNET, SCRFD_500M, W600K_MBF, WeightFile
+
+if TYPE_CHECKING:
+    from portrait.hub.manifest import Part
+
+SECOND_DETECTOR = "yunet"
+"""The part of the weights manifest that looks for a face where the first detector sees none, once it has been fetched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """A recognizer that judges likeness.
+
+    Args:
+        name: What records and tables of thresholds call it.
+        title: What a page calls it.
+        files: Its model files, with their licenses; those of the detector too where it has one of its own.
+        analyzer: MODULE:CLASS of a `FaceAnalyzer` that also finds faces; empty where there is none.
+        recognizer: MODULE:CLASS of a `Recogniser` that judges the faces of another detector; empty where there is none.
+        threaded: Whether the analyzer is told how many threads it may use.
+        unit: What a difference of likeness is to it, where ArcFace sees a difference of 1.
+        guessed_level: Mean and deviation of its likeness of a portrait, where no curves were measured.
+    """
+
+    name: str
+    title: str
+    files: tuple[WeightFile, ...]
+    analyzer: str = ""
+    recognizer: str = ""
+    threaded: bool = False
+    unit: float = 1.0
+    guessed_level: tuple[float, float] = (0.5, 0.2)
+
+
+_JUDGES = (
+    Judge(
+        name="arcface",
+        title="ArcFace",
+        files=(SCRFD_500M, W600K_MBF),
+        analyzer="portrait.faces.insightface_analyzer:InsightFaceAnalyzer",
+        threaded=True,
+    ),
+    Judge(
+        name="dlib",
+        title="dlib",
+        files=(DLIB_RESNET, DLIB_LANDMARKS),
+        analyzer="portrait.faces.dlib_analyzer:DlibAnalyzer",
+        recognizer="portrait.faces.dlib_recogniser:DlibRecogniser",
+        unit=0.1,  # cosines of faces crowd near 1
+        guessed_level=(0.95, 0.03),
+    ),
+)
+JUDGES = {judge.name: judge for judge in _JUDGES}
+FACE_TOOLS = {"insightface": ("arcface", "dlib"), "dlib": ("dlib",)}
+"""Name of a set of face tools -> its judges; the first one also finds the faces."""
+
+
+def tools_for(*, commercial: bool) -> str:
+    """The set of face tools that is used: for commercial use, one whose every license allows that."""
+    return "dlib" if commercial else "insightface"
+
+
+def face_files(tools: str) -> tuple[WeightFile, ...]:
+    """The model files of a set of face tools."""
+    return tuple(file for name in FACE_TOOLS[tools] for file in JUDGES[name].files)
+
+
+def second_detector_part() -> Part | None:
+    """The second detector's part where it has been fetched, else None."""
+    from portrait.hub.manifest import find_part
+    from portrait.hub.store import status
+
+    state = status(find_part(SECOND_DETECTOR))
+    return state.part if state.complete else None
