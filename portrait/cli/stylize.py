@@ -103,12 +103,14 @@ def _stylize_photos(
 ) -> int:
     """Stylize every photo in every style; one bad photo is one line and does not stop the others."""
     from portrait.images import read_photo
-    from portrait.recipes.licensing import license_chain
+    from portrait.recipes.licensing import license_chain, require_commercial
     from portrait.recipes.load import load_recipe
     from portrait.recipes.override import with_overrides
     from portrait.report.save import save_contact_sheets
 
     recipe = with_overrides(load_recipe(settings.recipe), settings.base, settings.lora)
+    if settings.commercial:
+        require_commercial(recipe)
     styles = checked_styles(recipe, settings)
     check_files(settings, reference_files)
     references = [read_photo(path) for path in reference_files]
