@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +70,7 @@ class PortraitStylizer:
         self._settings = settings or Settings(recipe=stylizer.recipe.name)
 
     @classmethod
-    def from_recipe(cls, name: str = "mini", **loading: Any) -> PortraitStylizer:
+    def from_recipe(cls, name: str = "mini", **loading: object) -> PortraitStylizer:
         """Load a recipe's models and judges.
 
         Args:
@@ -82,9 +81,7 @@ class PortraitStylizer:
             SettingsError, WeightsError: an unknown name, or its files are not here.
         """
         check_names(loading, "from_recipe", LOADING)
-        if isinstance(loading.get("lora"), list):
-            loading["lora"] = tuple(loading["lora"])
-        settings = Settings(recipe=name, **loading)
+        settings = settings_from(loading | {"recipe": name})
         return cls(load_loop_for(settings), settings)
 
     def stylize(
@@ -95,7 +92,7 @@ class PortraitStylizer:
         references: Sequence[Picture] = (),
         variant: int = 0,
         on_step: Callable[[int, int, int], None] | None = None,
-        **settings: Any,
+        **settings: object,
     ) -> Result:
         """Make one portrait: pictures are drawn and judged until one is accepted or the budget ends.
 

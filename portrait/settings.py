@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
+from math import inf
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -16,26 +17,14 @@ from portrait.validation import check_names, parse_toml, read_text
 T = TypeVar("T")
 
 
-def _setting(
-    default: T,
-    text: str,
-    kind: type,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    many: bool = False,
-    knob: bool = False,
-    flag: str = "",
-    words: Mapping[str, str] = MappingProxyType({}),
-) -> T:
-    """A field of `Settings`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What is said of a setting besides its default.
 
     Args:
-        default: Its value where nothing is said.
-        text: Help of its flag.
+        help: Of its flag.
         kind: Type of the value, or of each one of `many`.
-        low: Least value.
+        low: Least value; None for any.
         high: Largest value.
         choices: Values that it may have; empty for any.
         many: Whether it may be given several times.
@@ -43,8 +32,34 @@ def _setting(
         flag: What a user calls it, where records keep an older name; empty for the field's name.
         words: What a user says -> the value, where records keep older words.
     """
-    rule = {"help": text, "kind": kind, "low": low, "high": high, "choices": choices}
-    return field(default=default, metadata={**rule, "many": many, "knob": knob, "flag": flag, "words": words})
+
+    help: str
+    kind: type
+    low: float | None
+    high: float
+    choices: tuple[str, ...]
+    many: bool
+    knob: bool
+    flag: str
+    words: Mapping[str, str]
+
+
+def _setting(
+    default: T,
+    text: str,
+    kind: type,
+    *,
+    low: float | None = None,
+    high: float = inf,
+    choices: tuple[str, ...] = (),
+    many: bool = False,
+    knob: bool = False,
+    flag: str = "",
+    words: Mapping[str, str] = MappingProxyType({}),
+) -> T:
+    """A field of `Settings`, with its `Rule`."""
+    rule = Rule(help=text, kind=kind, low=low, high=high, choices=choices, many=many, knob=knob, flag=flag, words=words)
+    return field(default=default, metadata={"rule": rule})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +156,7 @@ class Settings:
     def __post_init__(self) -> None:
         for setting in fields(self):
             value = getattr(self, setting.name)
-            for item in value if setting.metadata["many"] else (value,):
+            for item in value if RULES[setting.name].many else (value,):
                 _check(setting, item)
         exact = [keep.kind for keep in self.keeps() if keep.kind in ("background", "region", "mask")]
         if exact and self.format != "png":
@@ -173,7 +188,8 @@ class Settings:
         return {name for name in KNOB_SETTINGS if getattr(self, name) is not None}
 
 
-KNOB_SETTINGS = tuple(setting.name for setting in fields(Settings) if setting.metadata["knob"])
+RULES: dict[str, Rule] = {setting.name: setting.metadata["rule"] for setting in fields(Settings)}
+KNOB_SETTINGS = tuple(name for name, rule in RULES.items() if rule.knob)
 
 LOADING = ("recipe", "threads", "device", "memory", "base", "lora", "commercial")
 """The settings that say which models are loaded, and how."""
@@ -181,22 +197,21 @@ LOADING = ("recipe", "threads", "device", "memory", "base", "lora", "commercial"
 
 def setting_names() -> list[str]:
     """Every name that a user may give: the fields of `Settings`, and the flags that are called otherwise."""
-    flags = [setting.metadata["flag"] for setting in fields(Settings) if setting.metadata["flag"]]
-    return [*(setting.name for setting in fields(Settings)), *flags]
+    return [*RULES, *(rule.flag for rule in RULES.values() if rule.flag)]
 
 
 def _check(setting: Field[Any], value: object) -> None:
-    rule = setting.metadata
-    if value is None and rule["knob"]:
+    rule = RULES[setting.name]
+    if value is None and rule.knob:
         return
-    name, kind = rule["flag"] or setting.name, rule["kind"]
+    name, kind = rule.flag or setting.name, rule.kind
     is_of_kind = isinstance(value, kind) or (kind is float and isinstance(value, int))
     if not is_of_kind or (isinstance(value, bool) and kind is not bool):
         raise SettingsError(f"{name} must be {kind.__name__}, got {value!r}")
-    if rule["low"] is not None and not rule["low"] <= value <= rule["high"]:
-        raise SettingsError(f"{name} {value} is outside {rule['low']} to {rule['high']}")
-    if rule["choices"] and value not in rule["choices"]:
-        raise SettingsError(f"{name} {value!r} is not one of: {', '.join(rule['words'] or rule['choices'])}")
+    if isinstance(value, int | float) and rule.low is not None and not rule.low <= value <= rule.high:
+        raise SettingsError(f"{name} {value} is outside {rule.low} to {rule.high}")
+    if rule.choices and value not in rule.choices:
+        raise SettingsError(f"{name} {value!r} is not one of: {', '.join(rule.words or rule.choices)}")
 
 
 def add_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, Any] = MappingProxyType({})) -> None:
@@ -209,46 +224,46 @@ def add_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, Any] = Map
     common = parser.add_argument_group("what to make")
     knobs = parser.add_argument_group("knobs, under the names of diffusers (default: from --balance)")
     for setting in fields(Settings):
-        rule = setting.metadata
-        group = knobs if rule["knob"] else common
+        rule = RULES[setting.name]
+        group = knobs if rule.knob else common
         options = _flag_options(setting, defaults)
         group.add_argument(_flag(setting), **options)
-        if rule["flag"]:  # under the name in records too, though help does not say so
-            hidden = {"choices": rule["choices"], "help": argparse.SUPPRESS}
+        if rule.flag:  # under the name in records too, though help does not say so
+            hidden = {"choices": rule.choices, "help": argparse.SUPPRESS}
             group.add_argument("--" + setting.name.replace("_", "-"), **(options | hidden))
 
 
 def _flag(setting: Field[Any]) -> str:
-    return "--" + (setting.metadata["flag"] or setting.name).replace("_", "-")
+    return "--" + (RULES[setting.name].flag or setting.name).replace("_", "-")
 
 
 def _flag_options(setting: Field[Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """What `add_argument` is given for a setting; its help names the default."""
-    rule = setting.metadata
+    rule = RULES[setting.name]
     options: dict[str, Any] = {
         "dest": setting.name,
         "default": argparse.SUPPRESS,
-        "help": rule["help"].replace("%", "%%"),
+        "help": rule.help.replace("%", "%%"),
     }
-    if rule["kind"] is bool:
+    if rule.kind is bool:
         return options | {"action": "store_true"}
-    choices = rule["words"] or rule["choices"] or None
+    choices = rule.words or rule.choices or None
     default: Any = _word(setting, defaults.get(setting.name, setting.default))
-    if rule["many"]:
+    if rule.many:
         default = " ".join(default)
-    if not rule["knob"] and default not in ("", 0):
+    if not rule.knob and default not in ("", 0):
         options["help"] += f" (default: {default})"
     return options | {
-        "type": rule["kind"],
-        "action": "append" if rule["many"] else "store",
+        "type": rule.kind,
+        "action": "append" if rule.many else "store",
         "choices": choices,
-        "metavar": None if choices else {int: "N", float: "X", str: "TEXT"}[rule["kind"]],
+        "metavar": None if choices else {int: "N", float: "X", str: "TEXT"}[rule.kind],
     }
 
 
 def _word(setting: Field[Any], value: T) -> T | str:
     """What a user calls a value."""
-    return next((word for word, meaning in setting.metadata["words"].items() if meaning == value), value)
+    return next((word for word, meaning in RULES[setting.name].words.items() if meaning == value), value)
 
 
 def flags_of(settings: Settings) -> list[str]:
@@ -261,10 +276,10 @@ def flags_of(settings: Settings) -> list[str]:
         value, flag = getattr(settings, setting.name), _flag(setting)
         if value == setting.default and setting.name != "style":
             continue
-        if setting.metadata["kind"] is bool:
+        if RULES[setting.name].kind is bool:
             words.append(flag)
             continue
-        for item in value if setting.metadata["many"] else (_word(setting, value),):
+        for item in value if RULES[setting.name].many else (_word(setting, value),):
             text = repr(item) if isinstance(item, float) else str(item)
             words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
     return words
@@ -284,14 +299,13 @@ def settings_from(flags: Mapping[str, object], file: Path | None = None) -> Sett
     values = {} if file is None else parse_toml(read_text(file), str(file))
     check_names(values, str(file), names)
     values |= {name: value for name, value in flags.items() if name in names}
-    for setting in fields(Settings):
-        name, rule = setting.name, setting.metadata
-        if rule["flag"] in values:
-            values[name] = values.pop(rule["flag"])
-        if name in values and rule["many"]:
+    for name, rule in RULES.items():
+        if rule.flag in values:
+            values[name] = values.pop(rule.flag)
+        if name in values and rule.many:
             values[name] = _texts(name, values[name])
-        if name in values and rule["words"]:
-            values[name] = rule["words"].get(values[name], values[name])
+        if name in values and rule.words:
+            values[name] = rule.words.get(values[name], values[name])
     return Settings(**values)
 
 

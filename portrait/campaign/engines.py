@@ -235,7 +235,7 @@ class RayEngine:
         if not free:
             log.warning("no Ray worker is left and none could be started; what is not made stays pending")
 
-    def _replace(self, actor: Any, batch: Batch, error: Exception) -> None:
+    def _replace(self, actor: object, batch: Batch, error: Exception) -> None:
         """Start another actor in place of one that died."""
         log.warning("a worker died (%s); its %d jobs are made again", one_line(error), len(batch.items))
         self._actors.remove(actor)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from portrait.errors import PortraitError, SettingsError
 from portrait.hub import download, pins, store
@@ -20,6 +21,9 @@ from portrait.paths import cache_dir, cpu_threads
 from portrait.recipes.licensing import face_tools, noncommercial_links
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
 
 _PACKAGES = (
     "torch", "diffusers", "transformers", "accelerate", "peft", "huggingface_hub", "insightface", "onnxruntime",
@@ -118,7 +122,7 @@ def diagnose(device: str = "auto") -> Diagnosis:
     )
 
 
-def _problems(packages: Mapping[str, str], faces: Mapping[str, str], device: Any) -> list[str]:
+def _problems(packages: Mapping[str, str], faces: Mapping[str, str], device: torch.device | None) -> list[str]:
     problems = []
     if sys.version_info[:2] < _PYTHON:
         problems.append(f"Python {platform.python_version()} is too old; 3.11 or newer is needed")
@@ -131,7 +135,7 @@ def _problems(packages: Mapping[str, str], faces: Mapping[str, str], device: Any
     return [*problems, *dict.fromkeys(state for state in faces.values() if state != "here")]
 
 
-def _memory() -> Any:
+def _memory() -> ModuleType | None:
     """The module `generate.memory`, or None where torch cannot be imported."""
     try:
         from portrait.generate import memory
@@ -196,7 +200,7 @@ def _recipe_state(recipe: Recipe, device: str, free: float | None, disk: int, la
     )
 
 
-def _device_name(device: Any) -> str:
+def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         import torch
 

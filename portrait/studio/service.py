@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData
@@ -103,7 +102,7 @@ class Service:
         """The recipes that are installed, and the styles of each."""
         return {name: list(load_recipe(name).styles) for name in installed_recipes()}
 
-    def _photo(self, photo: Any) -> Photo:
+    def _photo(self, photo: FileData | dict[str, object]) -> Photo:
         data = photo if isinstance(photo, dict) else photo.model_dump()
         return read_upload(*take_upload({"path": data.get("path"), "name": data.get("orig_name")}, self.folder))
 

@@ -18,7 +18,7 @@ def smooth_noise(size: int, rng: np.random.Generator, base: int, octaves: int) -
         cells = base * 2**octave
         grid = rng.standard_normal((cells, cells), dtype=np.float32)
         total += 0.6**octave * cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
-    return (total - total.mean()) / (total.std() + 1e-6)
+    return _standardized(total)
 
 
 def grain_noise(size: int, rng: np.random.Generator, cells: int = 330) -> Field:
@@ -29,7 +29,7 @@ def grain_noise(size: int, rng: np.random.Generator, cells: int = 330) -> Field:
     half = cells // 2
     broad = cv2.resize(rng.standard_normal((half, half), dtype=np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     total = fine + 0.8 * broad
-    return (total - total.mean()) / (total.std() + 1e-6)
+    return _standardized(total)
 
 
 def streak_tile(rng: np.random.Generator, side: int = 256, stretch: float = 24.0) -> Field:
@@ -38,7 +38,7 @@ def streak_tile(rng: np.random.Generator, side: int = 256, stretch: float = 24.0
     frequency = np.fft.fftfreq(side)[:, None] ** 2 * 2.0 + (np.fft.fftfreq(side)[None] * stretch) ** 2
     spectrum = np.fft.fft2(noise) * np.exp(-40.0 * frequency * 0.25)
     tile = np.fft.ifft2(spectrum).real
-    return ((tile - tile.mean()) / tile.std()).astype(np.float32)
+    return np.asarray((tile - tile.mean()) / tile.std(), np.float32)
 
 
 def follow(field: Field, dx: Field, dy: Field, steps: int, step: float) -> Field:
@@ -68,4 +68,9 @@ def follow(field: Field, dx: Field, dy: Field, steps: int, step: float) -> Field
             turn = np.where(nx * px + ny * py < 0, -step, step).astype(np.float32)
             px, py = nx * turn, ny * turn
             total += cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    return (total - total.mean()) / (total.std() + 1e-6)
+    return _standardized(total)
+
+
+def _standardized(total: Field) -> Field:
+    result: Field = (total - total.mean()) / (total.std() + 1e-6)
+    return result

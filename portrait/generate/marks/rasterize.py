@@ -81,8 +81,9 @@ def draw(marks: Marks, size: int, seed: int) -> Canvas:
 
 def step(value: Field, width: float) -> Field:
     """0 below -width/2, 1 above width/2, smooth between."""
-    t = np.clip(value / width + 0.5, 0, 1)
-    return t * t * (3 - 2 * t)
+    t: Field = np.clip(value / width + 0.5, 0, 1)
+    smooth: Field = t * t * (3 - 2 * t)
+    return smooth
 
 
 def draw_glazes(sheet: Sheet) -> None:
