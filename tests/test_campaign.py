@@ -379,7 +379,7 @@ def test_a_changed_plan_is_refused_and_explained(tmp_path: Path) -> None:
     run(plan, tmp_path / "run")
     text = plan.read_text()
     plan.write_text(text.replace("balance = 0.5", "balance = 0.7"))
-    with pytest.raises(PlanChangedError, match=r"settings balance: 0.5 -> 0.7\. 6 of 6 jobs .* 6 of them are made"):
+    with pytest.raises(PlanChangedError, match=r"settings balance: 0.5 -> 0.7\. 6 of 6 jobs .* 6 of them finished"):
         run(plan, tmp_path / "run")
     assert run(plan, tmp_path / "run", accept_changes=True).done == 6
     plan.write_text(text)

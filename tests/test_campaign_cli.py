@@ -155,7 +155,7 @@ def test_ctrl_c_ends_the_batch_and_says_how_to_go_on(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "finishing the batches in flight" in err.decode()
-    assert f"To go on: portrait campaign run {plan} -o {tmp_path / 'run'}" in " ".join(out.decode().split("\n"))
+    assert f"To continue: portrait campaign run {plan} -o {tmp_path / 'run'}" in " ".join(out.decode().split("\n"))
     ended = done(tmp_path / "run")
     assert 3 <= ended < 24
     assert ended % 2 == 0  # whole batches of one person
@@ -174,8 +174,8 @@ def test_what_is_said_after_an_interrupted_retry_goes_on_with_it(
         before = ledger.counts()
     assert before.rejected > 1
     assert main(["campaign", "retry", str(run), "--rejected", "--limit", "1"]) == 1
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "To go on: portrait " in line]
-    assert main(shlex.split(line.partition("To go on: portrait ")[2])) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "To continue: portrait " in line]
+    assert main(shlex.split(line.partition("To continue: portrait ")[2])) == 0
     with Ledger.open(run) as ledger:
         assert ledger.counts().attempts == before.attempts + before.rejected
     assert main(["campaign", "retry", str(run), "--failed"]) == 0
@@ -190,7 +190,7 @@ def test_to_go_on_is_said_with_the_engine_that_was_asked_for(
     ray = ["--engine", "ray", "--address", "auto", "--gpus", "0.5"]
     assert main([*run, *ray, "--limit", "1"]) == 1
     said = " ".join(capsys.readouterr().out.split())
-    assert said.endswith(f"To go on: {shlex.join(['portrait', *run, *ray])}")
+    assert said.endswith(f"To continue: {shlex.join(['portrait', *run, *ray])}")
 
 
 # --- sizes

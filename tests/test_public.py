@@ -484,7 +484,7 @@ def test_a_folder_that_wants_a_strange_library_is_refused(hub: Hub, tmp_path: Pa
     index.write_text(json.dumps(json.loads(index.read_text()) | {"text_encoder": ["evil", "Encoder"]}))
     (folder / "text_encoder" / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     recipe = with_overrides(load_recipe("sd15-faceid"), base=str(folder))
-    with pytest.raises(WeightsCorruptError, match="wants text_encoder from the library 'evil'"):
+    with pytest.raises(WeightsCorruptError, match="asks for text_encoder from the library 'evil'"):
         DiffusionGenerator(replace(resolve_files(recipe), resolution=SIZE, memory=()), threads=1)
     assert not (tmp_path / "ran").exists()
 

@@ -237,7 +237,7 @@ class RayEngine:
 
     def _replace(self, actor: object, batch: Batch, error: Exception) -> None:
         """Start another actor in place of one that died."""
-        log.warning("a worker died (%s); its %d jobs are made again", one_line(error), len(batch.items))
+        log.warning("a worker died (%s); its %d jobs will be run again", one_line(error), len(batch.items))
         self._actors.remove(actor)
         self._start()
 

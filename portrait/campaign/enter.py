@@ -50,8 +50,8 @@ def note_environment(ledger: Ledger, environment: Mapping[str, object]) -> None:
         ledger.set("environment", environment)
     elif before != environment:
         log.warning(
-            "this run was begun with other libraries or another processor; pictures made from now on may differ from "
-            "the earlier ones by rounding: %s",
+            "this run was started with other libraries or another processor; new pictures may differ from the earlier "
+            "ones by rounding: %s",
             ", ".join(_differences(before, environment)),
         )
 
@@ -120,11 +120,11 @@ def _require_same_jobs(ledger: Ledger, keys: Collection[str], snapshot: Mapping[
     text = "; ".join(changes[:_MAX_CHANGES]) or "fewer people, styles or variants"
     if len(changes) > _MAX_CHANGES:
         text += f"; and {len(changes) - _MAX_CHANGES} more"
-    made = sum(state in ("accepted", "rejected") for state in dropped.values())
+    finished = sum(state in ("accepted", "rejected") for state in dropped.values())
     raise PlanChangedError(
-        f"the plan is not the one that {ledger.folder} was begun with: {text}. "
-        f"{len(dropped)} of {len(jobs)} jobs would be dropped or other pictures, {made} of them are made. Name another "
-        "folder with -o for a run of its own, or go on with --accept-changes"
+        f"the plan differs from the one that {ledger.folder} was started with: {text}. {len(dropped)} of {len(jobs)} "
+        f"jobs would be dropped or become other pictures, {finished} of them finished. Start a separate run with -o, or "
+        "continue with --accept-changes"
     )
 
 
@@ -189,7 +189,7 @@ def _describe(picture: PlannedPicture) -> str:
 def requeue(ledger: Ledger, retry: Collection[str]) -> None:
     """Make jobs that ended `rejected` (from new seeds) or `failed` pending again, unless an earlier retry is not done."""
     if retry and (left := ledger.count_retries()):
-        log.warning("an earlier retry has %d jobs to make; these are made now, and no others are added", left)
+        log.warning("an earlier retry still has %d jobs to do; they are done now, and no others are added", left)
         return
     if "rejected" in retry:
         judge_against_everyone(ledger)  # a run that was killed may not have judged everybody
@@ -204,5 +204,5 @@ def requeue_lost(ledger: Ledger) -> None:
     states = ("accepted",) if ledger.get("pruned") else ("accepted", "rejected")
     lost = [job.id for job in ledger.jobs(*states) if not is_there(ledger.folder, job.output)]
     if lost:
-        log.warning("%d pictures of this run are no longer there and are made again", len(lost))
+        log.warning("%d pictures of this run are missing and will be made again", len(lost))
         ledger.requeue(ids=lost)

@@ -195,7 +195,7 @@ def _settings_from(table: Mapping[str, object], folder: Path) -> Settings:
     """The `[settings]` of a plan, with files seen from its folder."""
     for setting, key in _ABOVE_THE_TABLES.items():
         if setting in table:
-            raise SettingsError(f"[settings] {setting} is said above the tables, as {key} = ...")
+            raise SettingsError(f"[settings] {setting} belongs above the tables, as {key} = ...")
     if "max_seconds" in table:
         raise SettingsError(
             "[settings] max_seconds would let a picture depend on the speed of the machine; "

@@ -90,7 +90,7 @@ def add(commands: Commands) -> None:
     )
     retry.add_argument("folder", type=Path, metavar="RUN")
     retry.add_argument("--rejected", action="store_true", help="pictures that were not accepted")
-    retry.add_argument("--failed", action="store_true", help="jobs of which nothing came")
+    retry.add_argument("--failed", action="store_true", help="jobs that failed")
     retry.add_argument("--plan", type=Path, metavar="PLAN.toml", help="the plan, if it lies elsewhere now")
     _engine_flags(retry)
     retry.set_defaults(run=_retry)
@@ -327,7 +327,7 @@ def _make(
             again = shlex.join(
                 ["portrait", "campaign", "run", str(plan.path), "-o", str(folder), *_engine_flags_given(args)]
             )
-            print(f"{counts.pending} jobs are left; nothing is lost. To go on: {again}")
+            print(f"{counts.pending} jobs are left; nothing is lost. To continue: {again}")
         else:
             print(f"Next: portrait drift {folder}; portrait campaign export {folder} -o export")
     return 1 if counts.pending or not counts.accepted else 0

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from portrait.report.write import write_report
 
     if args.fail_on and not args.baseline:
-        raise SettingsError("--fail-on needs --baseline: without another run there is nothing to have drifted from")
+        raise SettingsError("--fail-on needs --baseline: drift is measured against another run")
     folder = args.folder / "report"
     html = args.html or folder / "index.html"
     numbers = args.json or folder / "report.json"

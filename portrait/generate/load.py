@@ -155,7 +155,7 @@ def _check_libraries(folder: Path) -> None:
     usual = (None, "diffusers", "transformers", "stable_diffusion")
     for name, value in json.loads((folder / "model_index.json").read_text("utf-8")).items():
         if isinstance(value, list) and value and value[0] not in usual:
-            raise ValueError(f"its model_index.json wants {name} from the library {str(value[0])[:60]!r}")
+            raise ValueError(f"its model_index.json asks for {name} from the library {str(value[0])[:60]!r}")
 
 
 def _load_part(folder: Path, classes: Mapping[str, Any], weights: torch.dtype) -> Any:
