@@ -31,7 +31,7 @@ from portrait.campaign.lock import exclusive_lock
 from portrait.campaign.people import safe_name
 from portrait.campaign.plan import PlannedPicture, plan_from, read_plan, template
 from portrait.campaign.prune import prune_run
-from portrait.campaign.rates import forecast, measured_rates, rates_file, remember
+from portrait.campaign.rates import MeasuredRates, forecast, measured_rates, rates_file, remember
 from portrait.campaign.run import Progress, run_campaign
 from portrait.campaign.worker import Batch, Worker
 from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
@@ -212,7 +212,7 @@ def test_axes_and_variants_multiply_and_reach_the_prompt(tmp_path: Path) -> None
 
 def test_the_forecast_is_that_of_a_trial_that_ends(tmp_path: Path) -> None:
     plan = read_plan(write_campaign(tmp_path, people=2, styles=("oil",), max_attempts=3))
-    measured = {"mini": {"first_attempts": {"oil at 0.01, balance 0.5": [50, 100]}}}
+    measured = {"mini": MeasuredRates(seconds_per_attempt=1, first_attempts={"oil at 0.01, balance 0.5": (50, 100)})}
     (row,) = forecast(plan, load_recipes(plan)[0], measured)
     assert row.attempts[0] == pytest.approx(1 + 0.5 + 0.25)
     assert row.attempts[1] < row.attempts[0] < row.attempts[2]
