@@ -1,4 +1,4 @@
-"""The folders for caches and the user's own configuration, and how many cores there are."""
+"""Folders of the user, names of files that come from elsewhere, and how many cores there are."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import os
 from pathlib import Path
 
 import platformdirs
+
+from portrait.errors import InputError
+
+MAX_NAME_BYTES = 80
+"""Of a name that becomes a folder, or a part of a file's name; file systems take 255."""
+_JOINERS = "\u200c\u200d"
+"""Of letters in Persian and Hindi, and of the parts of an emoji."""
 
 
 def cache_dir() -> Path:
@@ -24,3 +31,38 @@ def cpu_threads() -> int:
     """Cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return max(1, len(affinity(0)) if affinity else os.cpu_count() or 1)
+
+
+def is_file_name(text: str, max_bytes: int = MAX_NAME_BYTES) -> bool:
+    """Whether a text is the name of one file or folder everywhere: no separator, no `..`, nothing that does not print."""
+    return (
+        0 < len(text.encode(errors="replace")) <= max_bytes
+        and not text.startswith(".")
+        and all(char.isprintable() or char in _JOINERS for char in text)
+        and not any(char in '/\\:*?"<>|' for char in text)
+    )
+
+
+def below(root: Path, name: str) -> Path:
+    """A file or folder below `root`, whether it is there or not.
+
+    Whatever a file of somebody else names in a folder is opened, written and removed by the path that this returns.
+
+    Args:
+        root: A folder that the user named.
+        name: Relative, with `/` between its parts.
+
+    Raises:
+        InputError: it leads elsewhere, by its parts or by a link.
+    """
+    parts = name.split("/")
+    if not all(is_file_name(part, 255) for part in parts):
+        raise InputError(f"{name[:200]!r} is no name of a file in {root}")
+    path = root.joinpath(*parts)
+    try:
+        top, target = root.resolve(), path.resolve()
+    except (OSError, RuntimeError):  # a circle of links
+        raise InputError(f"{path} cannot be followed to a file in {root}") from None
+    if not target.is_relative_to(top):
+        raise InputError(f"{path} is a link out of {root}, to {target}; remove it")
+    return path

@@ -52,6 +52,8 @@ def read_text(path: Path, name: str = "", kind: type[PortraitError] = SettingsEr
         raise kind(f"cannot read {name or path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise kind(f"{name or path} is not UTF-8 text") from None
+    except ValueError:  # a zero byte
+        raise kind(f"{str(path)!r} is no name of a file") from None
 
 
 def parse_toml(text: str, name: str, kind: type[PortraitError] = SettingsError) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -154,8 +155,8 @@ def _photo_digest(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return f"{MISSING}{path.resolve()}"
+    except (OSError, ValueError):
+        return f"{MISSING}{os.path.abspath(path)}"
 
 
 def _require_different_photos(photos: Mapping[str, list[str]]) -> None:

@@ -14,6 +14,7 @@ from portrait.campaign.settle import finalize_run
 from portrait.campaign.sizes import SIZES, encode_size, face_box
 from portrait.errors import SettingsError
 from portrait.images import read_photo, write_bytes
+from portrait.paths import below
 from portrait.records import RgbImage
 from portrait.records.portrait import PortraitRecord
 from portrait.validation import did_you_mean
@@ -87,12 +88,13 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> ExportResu
             if several_recipes:
                 stem = f"{job.picture.recipe}_{stem}"
             own_columns = [columns_of[job.picture.subject].get(column, "") for column in more_columns]
-            picture = read_photo(run / job.output).pixels
+            source = below(run, job.output)
+            picture = read_photo(source).pixels
             for name in names:
-                copy = _copy_in_size(run / job.output, picture, result.record, name)
+                copy = _copy_in_size(source, picture, result.record, name)
                 enlarged += copy.scale > 1
                 path = f"{job.picture.subject}/{stem}{'' if name == 'original' else '-' + name}.{copy.suffix}"
-                write_bytes(folder / path, copy.data)
+                write_bytes(below(folder, path), copy.data)
                 rows.append([path, *_cells(job, name, copy, result.record.seed), *own_columns])
     earlier_files = _listed_files(folder)
     manifest = _write_manifest(folder, [[*COLUMNS, *more_columns], *rows])

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from portrait.errors import InputError
+from portrait.paths import below
 
 PICTURES, BEFORE, PLAN = "pictures", "before", "campaign.toml"
 
@@ -34,7 +35,7 @@ def before_file(subject: str, recipe: str) -> str:
 
 def is_there(folder: Path, output: str | None) -> bool:
     """Whether a run has the picture that its ledger names."""
-    return bool(output) and (folder / str(output)).is_file()
+    return bool(output) and below(folder, str(output)).is_file()
 
 
 def free_bytes(folder: Path) -> int:

@@ -11,23 +11,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
 
-from portrait.campaign.files import make_folder
+from portrait.campaign.files import make_folder, output_file
 from portrait.campaign.plan import PlannedPicture
 from portrait.errors import CampaignError
+from portrait.paths import below, is_file_name
 from portrait.records import Embedding
 from portrait.records.portrait import AttemptRecord, FileRecord, PortraitRecord, read_portrait
 
+_T = TypeVar("_T")
+
 FILE = "ledger.sqlite"
+STATES = ("pending", "accepted", "rejected", "failed")
+"""Of a job."""
 SCHEMA = 1
 
 # WAL: readers (status, drift) never wait for the run, nor the run for them. synchronous FULL: a commit is on the disk
 # when it returns, so that a loss of power takes no more than kill -9 does. NORMAL would lose the last commits with the
 # power; what FULL costs is one flush a job, milliseconds beside the seconds that a picture takes.
-_OPEN = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=10000;"
+_OPEN = "PRAGMA trusted_schema=OFF; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=10000;"
 
 # Records lie in a table of their own, and reasons in a column of their own (no index covers a generated one): counting
 # then reads an index of a few megabytes, and no record.
@@ -55,6 +61,29 @@ CREATE TABLE results(
   job INTEGER PRIMARY KEY REFERENCES jobs(id) ON DELETE CASCADE, record TEXT NOT NULL, look TEXT, embeddings TEXT
 );
 """
+
+
+_TEXTS = TypeAdapter(tuple[str, ...])
+_AXES = TypeAdapter(tuple[tuple[str, str], ...])
+_COLUMNS = TypeAdapter(dict[str, str])
+_NUMBERS = TypeAdapter(dict[str, Annotated[float, Field(allow_inf_nan=False)]])
+_PHOTOS = TypeAdapter(Annotated[tuple[FileRecord, ...], Field(min_length=1)])
+_ATTEMPT = TypeAdapter(AttemptRecord)
+_ANYTHING = TypeAdapter[Any](Any)
+_META: dict[str, TypeAdapter[Any]] = {
+    "schema": TypeAdapter(int),
+    "finalized": TypeAdapter(bool),
+    "pruned": TypeAdapter(bool),
+    "name": TypeAdapter(str),
+    "plan_path": TypeAdapter(str),
+    "sizes": TypeAdapter(list[str]),
+    "faulted": TypeAdapter(list[int]),
+    "alike": TypeAdapter(list[list[str]]),
+    "separation": _NUMBERS,
+    "environment": TypeAdapter(dict[str, Any]),
+    "snapshot": TypeAdapter(dict[str, Any]),
+}
+"""What `set` keeps of a run -> its kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -173,12 +202,14 @@ class Ledger:
         try:
             ledger._check()
         except sqlite3.DatabaseError as error:
-            raise CampaignError(f"{folder / FILE} is damaged: {error}") from None
+            raise ledger._damaged(str(error)) from None
         return ledger
 
     @classmethod
     def _connected(cls, folder: Path) -> Ledger:
         try:
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                below(folder, FILE + suffix)
             ledger = cls(sqlite3.connect(folder / FILE, isolation_level=None), folder)
             ledger._db.executescript(_OPEN)
         except sqlite3.OperationalError as error:
@@ -192,6 +223,9 @@ class Ledger:
     def _check(self) -> None:
         if (version := self.get("schema")) != SCHEMA:
             raise CampaignError(f"{self.folder / FILE} has schema {version}; this version of portrait reads {SCHEMA}")
+        query = "SELECT subject FROM jobs WHERE place >= 0 AND subject NOT IN (SELECT name FROM subjects) LIMIT 1"
+        if row := self._db.execute(query).fetchone():
+            raise self._damaged(f"it has a job of {row[0]!r}, who is none of its people")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -200,8 +234,36 @@ class Ledger:
     def __enter__(self) -> Ledger:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        """Closes the file; what SQLite met in a damaged one is said in our words.
+
+        Raises:
+            CampaignError: the file is damaged.
+        """
         self.close()
+        if isinstance(error, sqlite3.OperationalError):
+            raise CampaignError(f"cannot read {self.folder / FILE}: {error}") from None
+        if isinstance(error, sqlite3.DatabaseError):
+            raise self._damaged(str(error)) from None
+
+    def _damaged(self, why: str) -> CampaignError:
+        return CampaignError(
+            f"{self.folder / FILE} is damaged ({why[:200]}); put back a copy of it, or recover what can be read with: "
+            f"sqlite3 {FILE} .recover | sqlite3 new.sqlite"
+        )
+
+    def _parse(self, kind: TypeAdapter[_T], text: str | None, what: str) -> _T:
+        """The value of a JSON text of the file, of the kind that this program writes."""
+        try:
+            return kind.validate_json(text or "", extra="allow")
+        except ValidationError as error:
+            raise self._damaged(f"{what}: {error.errors(include_url=False)[0]['msg']}") from None
+
+    def _embeddings(self, text: str | None) -> dict[str, Embedding]:
+        try:
+            return unpack_embeddings(text)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise self._damaged(f"embeddings: {error}") from None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -223,7 +285,7 @@ class Ledger:
     def get(self, name: str) -> Any:
         """What `set` wrote under a name; None if nothing."""
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return json.loads(row[0]) if row else None
+        return self._parse(_META.get(name, _ANYTHING), row[0], name) if row else None
 
     def set(self, name: str, value: object) -> None:
         """Keep a JSON value of the whole run."""
@@ -286,11 +348,12 @@ class Ledger:
 
     def jobs(self, *states: str) -> Iterator[LedgerJob]:
         """Jobs of these states in the plan's order; all that are in the plan if none is named."""
-        states = states or ("pending", "accepted", "rejected", "failed")
+        states = states or STATES
         yield from self._jobs(f"state IN ({_marks(states)}) AND place >= 0 ORDER BY place", *states)
 
     def _jobs(self, where: str, *values: str | int) -> Iterator[LedgerJob]:
         for row in self._db.execute(f"SELECT * FROM jobs WHERE {where}", values):
+            self._check_names(row)
             yield LedgerJob(
                 id=row["id"],
                 key=row["key"],
@@ -300,21 +363,32 @@ class Ledger:
                 round=row["round"],
                 attempts=row["attempts"],
                 seconds=row["seconds"],
-                reasons=tuple(json.loads(row["reasons"])),
+                reasons=self._parse(_TEXTS, row["reasons"], "reasons"),
                 output=row["output"],
                 picture=PlannedPicture(
                     subject=row["subject"],
                     recipe=row["recipe"],
                     style=row["style"],
-                    axes=tuple((axis, text) for axis, text in json.loads(row["axes"])),
+                    axes=self._parse(_AXES, row["axes"], "axes"),
                     variant=row["variant"],
                 ),
+            )
+
+    def _check_names(self, row: sqlite3.Row) -> None:
+        """Files are made, shown and removed by these names, so none may lead out of the run's folder."""
+        stem, output, suffix = row["stem"], row["output"], Path(row["output"] or "").suffix
+        names = [row["subject"], row["recipe"], row["style"], *stem.split("/")]
+        outputs = [output_file(stem, state, suffix) for state in ("accepted", "rejected")]
+        if not all(is_file_name(name, 255) for name in names) or (output is not None and output not in outputs):
+            raise CampaignError(
+                f"{self.folder / FILE} names files that no run makes: {(output or stem)[:200]!r} of "
+                f"{row['subject'][:80]!r}; do not use this run"
             )
 
     def photos(self, subject: str) -> tuple[FileRecord, ...]:
         """The photos of a person of the plan, the first of which is stylized."""
         row = self._db.execute("SELECT photos FROM subjects WHERE name = ?", (subject,)).fetchone()
-        return _photos(row["photos"])
+        return self._parse(_PHOTOS, row["photos"], "photos")
 
     def subjects(self) -> Iterator[LedgerSubject]:
         """Everyone in the plan, by name."""
@@ -323,10 +397,10 @@ class Ledger:
         ):
             yield LedgerSubject(
                 name=row["name"],
-                photos=_photos(row["photos"]),
-                columns=json.loads(row["columns"]),
+                photos=self._parse(_PHOTOS, row["photos"], "photos"),
+                columns=self._parse(_COLUMNS, row["columns"], "columns"),
                 failure=row["failure"],
-                embeddings=unpack_embeddings(row["embeddings"]),
+                embeddings=self._embeddings(row["embeddings"]),
             )
 
     def end(
@@ -424,7 +498,8 @@ class Ledger:
         total: Counter[str] = Counter()
         query = "SELECT reasons, count(*) FROM attempts WHERE accepted = 0 GROUP BY reasons"
         for reasons, count in self._db.execute(query):
-            total.update(dict.fromkeys(json.loads(reasons), count))
+            for reason in self._parse(_TEXTS, reasons, "reasons"):
+                total[reason] += count
         return dict(total.most_common())
 
     def swapped(self) -> list[Swapped]:
@@ -439,22 +514,23 @@ class Ledger:
     def attempts(self, job: int) -> list[AttemptRecord]:
         """Every attempt at a job, of all rounds, in the order in which they were made."""
         rows = self._db.execute("SELECT entry FROM attempts WHERE job = ? ORDER BY round, number", (job,))
-        return [AttemptRecord.model_validate_json(row[0], extra="allow") for row in rows]
+        return [self._parse(_ATTEMPT, row[0], "an attempt") for row in rows]
 
     def result(self, job: int) -> JobResult | None:
         """What is known of a job's picture; None while there is none."""
         row = self._db.execute("SELECT record, look, embeddings FROM results WHERE job = ?", (job,)).fetchone()
         if row is None:
             return None
-        record = read_portrait(row["record"], f"job {job}")
         return JobResult(
-            record=record, look=json.loads(row["look"] or "{}"), embeddings=unpack_embeddings(row["embeddings"])
+            record=read_portrait(row["record"], f"job {job} of {self.folder / FILE}"),
+            look=self._parse(_NUMBERS, row["look"] or "{}", "look"),
+            embeddings=self._embeddings(row["embeddings"]),
         )
 
     def embeddings_of(self, job: int) -> dict[str, Embedding]:
         """Embeddings of a job's picture, without its record; none while there is no picture."""
         row = self._db.execute("SELECT embeddings FROM results WHERE job = ?", (job,)).fetchone()
-        return unpack_embeddings(row[0]) if row else {}
+        return self._embeddings(row[0]) if row else {}
 
     def clear_embeddings(self) -> int:
         """Remove everyone's embeddings, which are biometric data; returns how many rows held any."""
@@ -492,14 +568,10 @@ def _marks(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
 
 
-def _photos(text: str) -> tuple[FileRecord, ...]:
-    return tuple(FileRecord(**photo) for photo in json.loads(text))
-
-
 def _counts_from(rows: Sequence[Sequence[Any]]) -> Counts:
     """Of rows of (state, jobs, attempts, seconds)."""
     return Counts(
-        **{state: jobs for state, jobs, _, _ in rows},
+        **{state: jobs for state, jobs, _, _ in rows if state in STATES},
         attempts=sum(attempts for _, _, attempts, _ in rows),
         seconds=sum(seconds for *_, seconds in rows),
     )

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from portrait.errors import CampaignError
+from portrait.paths import below
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         raise CampaignError(f"{folder} is no campaign run: there is no such folder")
     with ExitStack() as stack:
         try:
-            lock = sqlite3.connect(folder / "lock.sqlite", timeout=0, isolation_level=None)
+            lock = sqlite3.connect(below(folder, "lock.sqlite"), timeout=0, isolation_level=None)
             stack.callback(lock.close)
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:

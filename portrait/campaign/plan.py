@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from portrait.campaign.people import Person, read_people, shorten_name
 from portrait.campaign.sizes import SIZES
-from portrait.errors import SettingsError
+from portrait.errors import SettingsError, one_line
 from portrait.faces.identity import FaceChoice
 from portrait.file_model import Entries, FileModel
 from portrait.images import PassedOver
@@ -172,6 +173,8 @@ def plan_from(table: Mapping[str, object], folder: Path, name: str = "plan") -> 
         settings = _settings_from(file.settings, folder)
     except SettingsError as error:
         raise SettingsError(f"{name}: {error}") from None
+    except (OSError, ValueError) as error:  # a text that is no name of a file, by its length or a zero byte
+        raise SettingsError(f"{name}: {one_line(error)}") from None
     return Plan(
         name=file.name or folder.resolve().name,
         people=people,
@@ -221,7 +224,7 @@ def _settings_from(table: Mapping[str, object], folder: Path) -> Settings:
 def _from_folder(folder: Path, text: str) -> str:
     """A file or folder seen from the plan's folder, if it is there; any other name as it stands."""
     path = folder / text
-    return str(path.resolve()) if text and path.exists() else text
+    return str(path.resolve()) if text and os.path.exists(path) else text
 
 
 def _option_from_folder(folder: Path, text: str, prefix: str) -> str:

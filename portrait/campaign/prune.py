@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from portrait.campaign.files import BEFORE, PICTURES, before_file
@@ -9,6 +10,7 @@ from portrait.campaign.ledger import Ledger
 from portrait.campaign.lock import exclusive_lock
 from portrait.campaign.settle import finalize
 from portrait.judge.gallery import genuine_impostor_gap
+from portrait.paths import below
 
 
 def prune_run(
@@ -30,8 +32,8 @@ def prune_run(
         if not dry_run:
             finalize(ledger)
         needed = _needed_files(ledger, rejected=rejected)
-        places = (run / PICTURES, run / BEFORE)
-        files = [path for place in places for path in sorted(place.rglob("*")) if path.is_file() and path not in needed]
+        places = (below(run, PICTURES), below(run, BEFORE))
+        files = [path for place in places for path in _files_below(place) if path not in needed]
         if dry_run:
             return files, 0
         if rejected:
@@ -50,17 +52,23 @@ def _needed_files(ledger: Ledger, *, rejected: bool) -> set[Path]:
     """The files that jobs refer to; with `rejected` not those of rejected ones."""
     files: set[Path] = set()
     for job in ledger.jobs():
-        files.add(ledger.folder / before_file(job.picture.subject, job.picture.recipe))
+        files.add(below(ledger.folder, before_file(job.picture.subject, job.picture.recipe)))
         if job.output and not (rejected and job.state == "rejected"):
-            picture = ledger.folder / job.output
+            picture = below(ledger.folder, job.output)
             files |= {picture, picture.with_suffix(".json")}
     return files
 
 
+def _files_below(top: Path) -> list[Path]:
+    """Files and links; no link is followed."""
+    paths = (Path(folder, name) for folder, folders, names in os.walk(top) for name in (*folders, *names))
+    return sorted(path for path in paths if path.is_symlink() or path.is_file())
+
+
 def _remove_empty_folders(top: Path) -> None:
-    for folder in sorted(top.rglob("*"), reverse=True):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+    for folder, _, _ in os.walk(top, topdown=False):
+        if Path(folder) != top and not os.listdir(folder):
+            Path(folder).rmdir()
 
 
 def _clear_embeddings(ledger: Ledger) -> int:

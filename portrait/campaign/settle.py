@@ -13,6 +13,7 @@ from portrait.campaign.lock import exclusive_lock
 from portrait.errors import CampaignError, InputError
 from portrait.images import write_bytes
 from portrait.judge.gallery import Gallery, Nearest
+from portrait.paths import below
 from portrait.records.portrait import Status, SwappedRecord
 from portrait.records.reasons import Reason
 
@@ -75,8 +76,9 @@ def _remove_stale_files(folder: Path, job: LedgerJob, output: str) -> None:
         stale = output_file(job.stem, state, Path(output).suffix)
         if stale != output:
             with suppress(OSError):
-                (folder / stale).unlink(missing_ok=True)
-                (folder / stale).with_suffix(".json").unlink(missing_ok=True)
+                file = below(folder, stale)
+                file.unlink(missing_ok=True)
+                file.with_suffix(".json").unlink(missing_ok=True)
 
 
 def _note_duplicates(ledger: Ledger, pairs: Sequence[tuple[str, str]]) -> None:
@@ -107,15 +109,16 @@ def _judge_again(ledger: Ledger, job: LedgerJob, nearest: Nearest) -> str:
     if (job.reasons, campaign.swapped) == (reasons, swapped):
         return job.output
     status = Status.REJECTED if reasons else Status.ACCEPTED
-    old = ledger.folder / job.output
+    old = below(ledger.folder, job.output)
     if status == Status.ACCEPTED and not old.is_file():  # pruned while it was rejected
         ledger.requeue(ids=[job.id])
         return job.output
     output = output_file(job.stem, status, old.suffix)
     campaign = campaign.model_copy(update={"swapped": swapped})
     record = record.model_copy(update={"status": status, "reasons": reasons, "output": output, "campaign": campaign})
+    new = below(ledger.folder, output)
     if output != job.output and old.is_file():
-        write_bytes(ledger.folder / output, old.read_bytes())
-    write_bytes((ledger.folder / output).with_suffix(".json"), record.file_bytes())
+        write_bytes(new, old.read_bytes())
+    write_bytes(new.with_suffix(".json"), record.file_bytes())
     ledger.judge(job, record)
     return output

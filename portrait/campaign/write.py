@@ -8,6 +8,7 @@ from portrait.campaign.files import before_file, is_there, output_file
 from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.worker import WorkResult
 from portrait.images import write_bytes
+from portrait.paths import below
 from portrait.records.portrait import CampaignInfo, PortraitRecord
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ def write_result(ledger: Ledger, job: LedgerJob, result: WorkResult, suffix: str
         ledger.put_faces(subject, result.identity, result.failure if result.no_face else None)
         return 0
     if result.before:
-        write_bytes(ledger.folder / before_file(subject, recipe), result.before)
+        write_bytes(below(ledger.folder, before_file(subject, recipe)), result.before)
     ledger.put_faces(subject, result.identity)
     if not _keep_earlier(ledger, job, result.record):
         _write_picture(ledger, job, result, result.record, suffix)
@@ -46,7 +47,7 @@ def _write_picture(ledger: Ledger, job: LedgerJob, result: WorkResult, record: P
         key=job.key, subject=picture.subject, variant=picture.variant, axes=dict(picture.axes), round=job.round
     )
     record = record.model_copy(update={"output": output, "campaign": campaign})
-    path = ledger.folder / output
+    path = below(ledger.folder, output)
     write_bytes(path, result.encoded)
     write_bytes(path.with_suffix(".json"), record.file_bytes())
     ledger.end(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from portrait.cli.console import Commands
 from portrait.errors import SettingsError
+from portrait.paths import below
 
 _EPILOG = """examples:
   portrait drift run                                        writes run/report/index.html, report.json, report.csv
@@ -53,10 +54,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.fail_on and not args.baseline:
         raise SettingsError("--fail-on needs --baseline: drift is measured against another run")
-    folder = args.folder / "report"
-    html = args.html or folder / "index.html"
-    numbers = args.json or folder / "report.json"
-    table = args.csv or folder / "report.csv"
+    html = args.html or below(args.folder, "report/index.html")
+    numbers = args.json or below(args.folder, "report/report.json")
+    table = args.csv or below(args.folder, "report/report.csv")
     report = write_report(args.folder, args.baseline, html=html, json_file=numbers, csv_file=table)
     if not args.quiet:
         for line in summary_lines(report):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from portrait.errors import SettingsError, WeightsMissingError
+from portrait.errors import SettingsError, WeightsMissingError, one_line
 from portrait.hub.files import mini_folder
 from portrait.hub.manifest import licenses_of
 from portrait.paths import config_dir
@@ -38,13 +39,16 @@ def load_recipe(name: str) -> Recipe:
         WeightsError: it names a part that the weights manifest does not have.
         WeightsMissingError: the recipe's own model folder is not on this machine.
     """
-    table, folder = _read_table(name, ())
-    return _recipe_from(RecipeFile.from_table(table, f"recipe {name}"), name, folder)
+    try:
+        table, folder = _read_table(name, ())
+        return _recipe_from(RecipeFile.from_table(table, f"recipe {name}"), name, folder)
+    except (OSError, ValueError) as error:  # a text that is no name of a file, by its length or a zero byte
+        raise SettingsError(f"recipe {name[:200]!r}: {one_line(error)}") from None
 
 
 def _recipe_from(file: RecipeFile, name: str, folder: Path) -> Recipe:
     base = folder / file.base
-    if "base" not in file.parts and not base.is_dir():
+    if "base" not in file.parts and not os.path.isdir(base):
         raise WeightsMissingError(f"the model of recipe {name} is not at {base}")
     loras = tuple(Lora(weight=entry.weight, part=entry.part, path=Path(entry.file)) for entry in file.loras)
     converted = {"base", "adapter", "balance", "loras", "licenses"}
@@ -93,7 +97,7 @@ def _read_table(name: str, extended: tuple[str, ...]) -> tuple[dict[str, object]
 def _read_text(name: str) -> tuple[str, Path]:
     """The TOML text of a recipe, and the folder that its paths start from."""
     path = _user_recipes().get(name, Path(name))
-    if path.suffix == ".toml" or path.is_file():
+    if path.suffix == ".toml" or os.path.isfile(path):
         return read_text(path, f"recipe {name}"), path.parent
     names = recipe_names()
     if name not in names:

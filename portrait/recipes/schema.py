@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from portrait.file_model import Entries, FileModel
 from portrait.hub.manifest import find_part
+from portrait.paths import MAX_NAME_BYTES, is_file_name
 from portrait.recipes.style import styles
 from portrait.records import Knobs
 from portrait.validation import did_you_mean
@@ -93,6 +94,16 @@ class RecipeFile(FileModel):
     memory: Entries[float] = ()
     parts: dict[str, str] = Field(default_factory=dict)
     loras: Entries[LoraEntry] = ()
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        """Pictures, thresholds and curves are named after the recipe."""
+        if not is_file_name(name):
+            raise ValueError(
+                f"must be a name that a file can have, of at most {MAX_NAME_BYTES} bytes, got {name[:200]!r}"
+            )
+        return name
 
     @field_validator("styles", mode="before")
     @classmethod

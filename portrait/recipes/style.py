@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
+from portrait.errors import SettingsError
 from portrait.file_model import FileModel
-from portrait.paths import config_dir
+from portrait.paths import MAX_NAME_BYTES, config_dir, is_file_name
 from portrait.validation import parse_toml, read_text
 
 
@@ -45,5 +46,10 @@ def styles() -> dict[str, Style]:
 @lru_cache(maxsize=8)
 def _parse(text: str, file: str) -> dict[str, Style]:
     table = parse_toml(text, file)
+    for name in table:
+        if not is_file_name(name):
+            raise SettingsError(
+                f"{file}: [{name[:200]!r}] must be a name that a file can have, of at most {MAX_NAME_BYTES} bytes"
+            )
     entries = {name: StyleEntry.from_table(entry, f"{file}: [{name}]") for name, entry in table.items()}
     return {name: Style(name=name, **entry.model_dump()) for name, entry in entries.items()}

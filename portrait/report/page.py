@@ -12,6 +12,8 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image, ImageOps
 
 from portrait.campaign.files import before_file
+from portrait.errors import InputError
+from portrait.paths import below
 from portrait.records.report import DriftReport, ReportJob
 from portrait.report.compare import STYLE_TOLERANCE, TOLERANCE, Place, place_function
 from portrait.report.drift import compute_report
@@ -141,10 +143,10 @@ def _thumbnail(folder: Path, file: str | None, side: int, share: float) -> str:
     if not file:
         return ""
     try:
-        with Image.open(folder / file) as image:
+        with Image.open(below(folder, file)) as image:
             image.draft("RGB", (side, side))
             small = ImageOps.contain(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
-    except OSError:
+    except (OSError, InputError):
         return ""
     for quality in _QUALITIES:
         buffer = io.BytesIO()

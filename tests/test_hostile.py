@@ -1,0 +1,343 @@
+"""Files from somebody else: whatever they name, only the folders that the user named are read, written and cleared."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portrait.campaign.export import export_run
+from portrait.campaign.ledger import FILE, Ledger
+from portrait.campaign.plan import read_plan
+from portrait.campaign.prune import prune_run
+from portrait.campaign.run import run_campaign
+from portrait.cli.main import main
+from portrait.errors import CampaignError, InputError, PortraitError, SettingsError
+from portrait.images import write_picture
+from portrait.judge.thresholds import thresholds_for
+from portrait.loop.response import as_table, base_table, curves_for, default_curves
+from portrait.paths import below, is_file_name
+from portrait.recipes.load import load_recipe
+from portrait.recipes.style import styles
+from portrait.records.portrait import PortraitRecord, read_record
+from portrait.report.drift import compute_report
+from portrait.report.explain import explain
+from portrait.report.page import drift_page, render_page
+from portrait.report.runs import read_baseline, read_run
+from tests.campaigns import database, local, person, write_campaign, write_limits
+
+OUTSIDE = "outside"
+"""Folder beside every folder that a test names to the program."""
+
+_watched: list[tuple[Path, list[str]]] = []
+_EVENTS = ("open", "os.", "shutil.", "sqlite3.connect", "pathlib.", "glob.", "tempfile.")
+
+
+def _watch(event: str, arguments: tuple[object, ...]) -> None:
+    if _watched and event.startswith(_EVENTS):
+        for value in arguments:
+            if isinstance(value, str | bytes | Path):
+                for folder, touched in _watched:
+                    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+                    with suppress(ValueError, OSError, RuntimeError):
+                        if text and "\0" not in text and Path(text).resolve().is_relative_to(folder):
+                            touched.append(f"{event} {text}")
+
+
+sys.addaudithook(_watch)  # it can never be removed, so it watches only inside `untouched`
+
+
+@contextmanager
+def untouched(folder: Path, *, may_read: bool = False) -> Iterator[None]:
+    """Nothing in a folder is made, changed or removed in the block; nor opened or listed, unless it may be read."""
+    files = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    touched: list[str] = []
+    _watched.append((folder.resolve(), touched))
+    try:
+        yield
+    finally:
+        _watched.pop()
+    assert touched == [] or may_read
+    assert {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()} == files
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder of somebody's own files, with the names that an attack would hit."""
+    folder = tmp_path / OUTSIDE
+    for name in ("x.png", "x.json", "x-rejected.png", "x-rejected.json", "x/mini.jpg", "x.toml"):
+        write_picture(folder / f"{name}.png", person(1)).rename(folder / name)
+    return folder
+
+
+def names(outside: Path) -> list[str]:
+    """Names that lead to `outside`, however deep the folder that they are put below, and names that are none."""
+    up = [f"{'../' * depth}{OUTSIDE}/x{suffix}" for depth in range(1, 6) for suffix in ("", ".png")]
+    return [*up, str(outside / "x"), str(outside / "x.png"), "..", ".", "", "a\0b", "a\x1b[2Jb", "a\nb", "x" * 5000]
+
+
+def strings(value: object, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The place of every text in a JSON value; of lists the first entry stands for all."""
+    if isinstance(value, str):
+        yield place
+    for key, inner in (
+        value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    ):
+        yield from strings(inner, (*place, key))
+
+
+def replaced(value: Any, place: tuple[str | int, ...], text: str) -> Any:
+    """A copy of a JSON value with another text at a place."""
+    value = inner = copy.deepcopy(value)
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = text
+    return value
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a plan, its photos and a whole run of it."""
+    folder = tmp_path_factory.mktemp("made")
+    plan = write_campaign(folder, people=2, styles=("oil",))
+    run_campaign(read_plan(plan), folder / "run", local())
+    return folder
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made / "run", tmp_path / "run"))
+
+
+# --- names
+
+
+def test_a_file_name_is_one_name(outside: Path) -> None:
+    assert [name for name in names(outside) if is_file_name(name)] == []
+    for name in ("anna", "Anna Ö", "李娜", "na\u200cme", "x" * 80, "a..b", "v1.5"):
+        assert is_file_name(name)
+
+
+def test_what_lies_below_a_folder_stays_below_it(tmp_path: Path, outside: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "link").symlink_to(outside)
+    (tmp_path / "run" / "circle").symlink_to("circle")
+    for name in (*names(outside), "link/x.png", "link", "circle/x", "a//b", "a/./b", "C:/x", "a\\b"):
+        if name != "x" * 5000:  # no name of the file system either
+            with pytest.raises(InputError):
+                below(tmp_path / "run", name)
+    assert below(tmp_path / "run", "a/b.png") == tmp_path / "run" / "a" / "b.png"
+
+
+# --- a run's folder
+
+
+def use(run: Path, export: Path) -> list[str]:
+    """Everything that is done with a run that was made; what each said against it."""
+    complaints = []
+    actions: list[Callable[[], object]] = [
+        lambda: drift_page(run),
+        lambda: export_run(run, export),
+        lambda: prune_run(run, rejected=True),
+    ]
+    for action in actions:
+        try:
+            action()
+        except PortraitError as error:
+            complaints.append(str(error))
+    return complaints
+
+
+JOB_TEXTS = ("subject", "recipe", "style", "stem", "output", "key", "state", "axes")
+
+
+@pytest.mark.parametrize("column", JOB_TEXTS)
+def test_no_text_of_a_job_leads_out_of_the_run(run: Path, tmp_path: Path, outside: Path, column: str) -> None:
+    for name in names(outside)[2::3]:
+        with database(run) as connection:
+            before = connection.execute(f"SELECT id, {column} FROM jobs").fetchall()
+            connection.execute(f"UPDATE OR IGNORE jobs SET {column} = ?", (name,))
+            connection.execute("UPDATE meta SET value = 'false' WHERE name = 'finalized'")
+        with untouched(outside):
+            use(run, tmp_path / "export")
+        with database(run) as connection:
+            connection.executemany(f"UPDATE jobs SET {column} = ?2 WHERE id = ?1", before)
+
+
+@pytest.mark.parametrize("column", ["name", "photos", "columns", "failure", "embeddings"])
+def test_no_text_of_a_person_leads_out_of_the_run(run: Path, tmp_path: Path, outside: Path, column: str) -> None:
+    for name in names(outside)[2::3]:
+        text = json.dumps([{"path": name, "sha256": "0"}]) if column == "photos" else name
+        with database(run) as connection:
+            before = connection.execute(
+                f"SELECT rowid, * FROM (SELECT name, {column} FROM subjects LIMIT 1)"
+            ).fetchone()
+            connection.execute(f"UPDATE subjects SET {column} = ? WHERE name = ?", (text, before[1]))
+        with untouched(outside):
+            use(run, tmp_path / "export")
+        with database(run) as connection:
+            now = name if column == "name" else before[1]
+            connection.execute(f"UPDATE subjects SET {column} = ? WHERE name = ?", (before[2], now))
+
+
+def test_no_text_of_a_picture_s_record_leads_out_of_the_run(run: Path, tmp_path: Path, outside: Path) -> None:
+    with database(run) as connection:
+        job, text = connection.execute("SELECT job, record FROM results LIMIT 1").fetchone()
+    record = json.loads(text)
+    for place in strings(record):
+        for name in names(outside)[3:4]:
+            with database(run) as connection:
+                connection.execute(
+                    "UPDATE results SET record = ? WHERE job = ?", (json.dumps(replaced(record, place, name)), job)
+                )
+            with untouched(outside), suppress(PortraitError):
+                read_run(run)
+                export_run(run, tmp_path / "export")
+
+
+@pytest.mark.parametrize("link", ["pictures", "before", "report", FILE, f"{FILE}-wal", "lock.sqlite", "pictures/p00"])
+def test_no_link_leads_out_of_the_run(run: Path, tmp_path: Path, outside: Path, link: str) -> None:
+    place = run / link
+    if place.is_dir():
+        shutil.rmtree(place)
+    place.unlink(missing_ok=True)
+    place.symlink_to(outside if "sqlite" not in link else outside / "x.png")
+    with untouched(outside):
+        use(run, tmp_path / "export")
+        assert main(["drift", str(run), "--quiet"]) in (0, 1, 2)
+
+
+def test_a_ledger_that_names_files_elsewhere_is_refused_in_one_line(
+    run: Path, outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with database(run) as connection:
+        connection.execute("UPDATE jobs SET stem = '../../outside/x'")
+    with pytest.raises(CampaignError, match="names files that no run makes"), untouched(outside):
+        read_run(run)
+    assert main(["drift", str(run)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+# --- recipes, styles, plans
+
+
+def test_no_text_of_a_recipe_leads_out_of_its_folder(tmp_path: Path, outside: Path) -> None:
+    (tmp_path / "base").mkdir()
+    table = {
+        "extends": "mini", "name": "own", "title": "t", "base": "base", "adapter": "a.safetensors", "structure": "none",
+        "recogniser": "w600k_mbf", "negative_prompt": "", "styles": ["oil"], "family": "sd15", "control": "",
+        "scheduler": "", "timestep_spacing": "", "prompts": "short",
+    }  # fmt: skip
+    (tmp_path / "own.toml").write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items()))
+    assert load_recipe(str(tmp_path / "own.toml")).name == "own"
+    for place in strings(table):
+        for name in names(outside):
+            text = "\n".join(f"{key} = {json.dumps(value)}" for key, value in replaced(table, place, name).items())
+            (tmp_path / "own.toml").write_text(text)
+            with untouched(outside, may_read=place == ("extends",)):
+                try:
+                    recipe = load_recipe(str(tmp_path / "own.toml"))
+                except PortraitError:
+                    continue
+            assert is_file_name(recipe.name)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a\x1bb", "x" * 300, ""])
+def test_no_style_is_named_like_a_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    monkeypatch.setenv("PORTRAIT_CONFIG", str(tmp_path))
+    (tmp_path / "styles.toml").write_text(f'[{json.dumps(name)}]\ntitle = "x"\nprompt = "x"\n')
+    with pytest.raises(SettingsError, match="must be a name that a file can have"):
+        styles()
+
+
+FILES_OF_A_PLAN = ("subjects", "recipes", "thresholds", "curves", "base", "keep", "background", "face", "lora")
+"""What a plan names to be read, wherever it lies."""
+
+
+def test_no_text_of_a_plan_is_written_to(tmp_path: Path, outside: Path) -> None:
+    for n in range(2):
+        write_picture(tmp_path / "people" / f"p{n}.png", person(n))
+    write_limits(tmp_path / "limits.json")
+    settings = {"threads": 1, "max_attempts": 1, "thresholds": "limits.json", "prompt": "p", "format": "png"}
+    table = {
+        "name": "n", "subjects": "people", "recipes": ["mini"], "styles": ["oil"], "sizes": ["square"],
+        "axes": {"mood": ["calm"]}, "settings": settings,
+    }  # fmt: skip
+    for place in strings(table):
+        for name in [n for n in names(outside) if place[0] != "axes" or len(n) < 99][
+            :: 1 if place[0] != "subjects" else 3
+        ]:
+            changed = replaced(table, place, name)
+            changed["axes"] = {"mood": changed["axes"]["mood"]}
+            lines = [
+                f"{key} = {json.dumps(changed[key])}" for key in ("name", "subjects", "recipes", "styles", "sizes")
+            ]
+            for section in ("axes", "settings"):
+                lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in changed[section].items())]
+            (tmp_path / "campaign.toml").write_text("\n".join(lines))
+            files = sorted(path for path in tmp_path.iterdir())
+            may_read = place[-1] in FILES_OF_A_PLAN or place[0] in FILES_OF_A_PLAN
+            with untouched(outside, may_read=may_read), suppress(PortraitError):
+                run_campaign(read_plan(tmp_path / "campaign.toml"), tmp_path / "run", local(), accept_changes=True)
+            shutil.rmtree(tmp_path / "run", ignore_errors=True)
+            assert sorted(path for path in tmp_path.iterdir()) == [p for p in files if p.name != "run"]
+
+
+# --- records, reports, thresholds, curves
+
+
+def test_no_text_of_a_record_is_opened(made: Path, outside: Path) -> None:
+    file = next((made / "run" / "pictures").rglob("*.json"))
+    record = json.loads(file.read_text())
+    for place in strings(record):
+        for name in names(outside):
+            with untouched(outside), suppress(PortraitError):
+                read = read_record(json.dumps(replaced(record, place, name)), "it")
+                assert "\x1b" not in explain(read)
+                if isinstance(read, PortraitRecord):
+                    read.parameters_text()
+
+
+def test_no_text_of_a_baseline_is_opened(made: Path, tmp_path: Path, outside: Path) -> None:
+    run = read_run(made / "run")
+    values = compute_report(run).dump()
+    own = {key: values[key] for key in ("run", "licenses", "people", "jobs", "verification")}
+    for place in strings(own):
+        for name in names(outside)[3:4]:
+            (tmp_path / "baseline.json").write_text(json.dumps(values | replaced(own, place, name)))
+            with untouched(outside), suppress(PortraitError):
+                render_page(compute_report(run, read_baseline(tmp_path / "baseline.json")), made / "run")
+
+
+def test_no_text_of_thresholds_and_curves_is_opened(tmp_path: Path, outside: Path) -> None:
+    recipe = load_recipe("mini")
+    curves = as_table(default_curves(recipe.knobs_at(0.5), ["arcface", "dlib"]))
+    weights = {"unet": "0"}
+    tables = {
+        "thresholds": json.loads(write_limits(tmp_path / "limits.json").read_text()) | {"weights": weights},
+        "curves": {"weights": weights, "base": base_table(recipe.knobs_at(0.5)), "styles": {"oil": curves}},
+    }
+    for kind, table in tables.items():
+        for place in strings(table):
+            for name in names(outside):
+                file = tmp_path / f"{kind}.json"
+                file.write_text(json.dumps(replaced(table, place, name)))
+                with untouched(outside), suppress(PortraitError):
+                    if kind == "thresholds":
+                        thresholds_for("mini", "oil", 0.001, file, weights)
+                    else:
+                        curves_for(recipe, "oil", ["arcface", "dlib"], weights, file)
+                with untouched(outside), suppress(PortraitError):
+                    thresholds_for("mini", name, 0.001, file)
+
+
+def test_the_ledger_of_a_run_opens_as_before(run: Path) -> None:
+    with Ledger.open(run) as ledger:
+        assert ledger.counts().done == 2
