@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from portrait.cli.main import main
 from portrait.errors import CampaignError, InputError, PortraitError, SettingsError
 from portrait.images import write_picture
 from portrait.judge.thresholds import thresholds_for
-from portrait.loop.response import as_table, base_table, curves_for, default_curves
+from portrait.loop.response import as_table, curves_for, default_curves
 from portrait.paths import below, is_file_name
 from portrait.recipes.load import load_recipe
 from portrait.recipes.style import styles
@@ -318,11 +319,11 @@ def test_no_text_of_a_baseline_is_opened(made: Path, tmp_path: Path, outside: Pa
 
 def test_no_text_of_thresholds_and_curves_is_opened(tmp_path: Path, outside: Path) -> None:
     recipe = load_recipe("mini")
-    curves = as_table(default_curves(recipe.knobs_at(0.5), ["arcface", "dlib"]))
+    curves = as_table(default_curves(recipe.knobs_at(0.5), ["arcface", "dlib"])).model_dump(mode="json")
     weights = {"unet": "0"}
     tables = {
         "thresholds": json.loads(write_limits(tmp_path / "limits.json").read_text()) | {"weights": weights},
-        "curves": {"weights": weights, "base": base_table(recipe.knobs_at(0.5)), "styles": {"oil": curves}},
+        "curves": {"weights": weights, "base": asdict(recipe.knobs_at(0.5)), "styles": {"oil": curves}},
     }
     for kind, table in tables.items():
         for place in strings(table):
