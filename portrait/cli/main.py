@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import portrait
-from portrait.cli import calibrate, campaign, doctor, drift, faces, recipes, records, studio, stylize, weights
+from portrait.cli import calibrate, campaign, doctor, drift, faces, recipes, records, studio, stylize, watch, weights
 from portrait.cli.console import complain
 from portrait.errors import PortraitError
 
@@ -27,6 +27,7 @@ _EPILOG = """examples:
   portrait replay out/anna-watercolor-1.json                 the same picture again, bit for bit
   portrait explain out/anna-watercolor-1.json                what was tried, and why it ended so
   portrait calibrate --subjects people/                      curves and thresholds from people of your own
+  portrait watch incoming/ -o out/ --style comic             every photo that arrives in a folder
   portrait studio                                            the same as a web page on this computer
   portrait campaign run campaign.toml -o run                 many people, resumable
   portrait drift run --baseline last-month                   did identity drift: a report
@@ -57,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"portrait {portrait.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    for module in (stylize, faces, records, calibrate, recipes, weights, doctor, studio, campaign, drift):
+    for module in (stylize, watch, faces, records, calibrate, recipes, weights, doctor, studio, campaign, drift):
         module.add(commands)
     return parser
 

@@ -1,0 +1,140 @@
+"""The memory of `portrait watch`: which files of a folder have arrived, and what became of each photo."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from portrait.errors import InputError
+from portrait.images.search import PassedOver, photos_in
+
+Signature = tuple[int, int]
+"""Size and time of change of a file: if both stay, nobody is writing to it."""
+
+
+class Inbox:
+    """The files that arrive in a folder, not in those below it.
+
+    A file has arrived once its size and time have not changed between two looks, so that one that is still being
+    copied is left alone. A file that changes after it was taken arrives again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._signatures: dict[Path, Signature] = {}
+        self._taken: dict[Path, Signature] = {}
+
+    def look(self) -> tuple[list[Path], list[PassedOver]]:
+        """The photos that have arrived and were not taken, the oldest first; and other files that have arrived.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        photos, passed_over = photos_in(self.folder)
+        before = self._signatures
+        self._signatures = {}
+        for path in [*photos, *(item.path for item in passed_over)]:
+            with suppress(OSError):  # it has gone in the meantime
+                self._signatures[path] = _signature(path)
+        arrived = {
+            path
+            for path, signature in self._signatures.items()
+            if before.get(path) == signature != self._taken.get(path)
+        }
+        oldest_first = sorted(arrived.intersection(photos), key=lambda path: (self._signatures[path][1], path))
+        return oldest_first, [item for item in passed_over if item.path in arrived]
+
+    def take(self, path: Path) -> None:
+        """Do not give this file again until it changes."""
+        self._taken[path] = self._signatures[path]
+
+    def is_unchanged(self, path: Path) -> bool:
+        """Whether the file is still as it was at the last look."""
+        with suppress(OSError):
+            return _signature(path) == self._signatures.get(path)
+        return False
+
+
+def _signature(path: Path) -> Signature:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+class Journal:
+    """What became of each photo: a line of JSON per event, flushed to disk, so that a restart goes on from there.
+
+    A photo is known by the SHA-256 of its bytes, whatever its name, together with a `job`: the settings that its
+    pictures were made with. Its `stem` is what their names begin with. A last line that a crash cut short is ignored.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._photos: dict[tuple[str, str], dict[str, Any]] = {}
+        self._styles: set[tuple[str, str, str]] = set()
+        self._failures: dict[tuple[str, str], dict[str, Any]] = {}
+        try:
+            lines = file.read_bytes().splitlines() if file.exists() else []
+        except OSError as error:
+            raise InputError(f"cannot read {file}: {error.strerror or error}") from None
+        for line in lines:
+            with suppress(ValueError, KeyError, TypeError):
+                self._learn(json.loads(line))
+
+    def _learn(self, event: dict[str, Any]) -> None:
+        photo = event["sha256"], event["job"]
+        if event["event"] == "photo":
+            self._photos[photo] = event
+        elif event["event"] == "style":
+            self._styles.add((*photo, event["style"]))
+        elif event["event"] == "failed":
+            self._failures[photo] = event
+
+    def _append(self, event: dict[str, Any]) -> None:
+        try:
+            with self._file.open("a+b") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":  # a crash cut the last line short
+                        file.write(b"\n")
+                file.write(json.dumps(event).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise InputError(f"cannot write {self._file}: {error.strerror or error}") from None
+        self._learn(event)
+
+    def name_of(self, sha256: str, job: str) -> str:
+        """The file's name under which a photo first came; empty for a new one."""
+        event = self._photos.get((sha256, job)) or self._failures.get((sha256, job), {})
+        return str(event.get("name", ""))
+
+    def stem_of(self, sha256: str, job: str) -> str:
+        """What the names of a photo's pictures begin with; empty for a new one."""
+        return str(self._photos.get((sha256, job), {}).get("stem", ""))
+
+    def is_taken(self, stem: str) -> bool:
+        """Whether another photo's pictures begin with `stem`; file systems may not tell cases apart."""
+        return any(event["stem"].casefold() == stem.casefold() for event in self._photos.values())
+
+    def has(self, sha256: str, job: str, style: str) -> bool:
+        """Whether a photo was finished in a style."""
+        return (sha256, job, style) in self._styles
+
+    def failure(self, sha256: str, job: str) -> str:
+        """Why nothing came of a photo; empty if something did, or it is new."""
+        return str(self._failures.get((sha256, job), {}).get("reason", ""))
+
+    def begin(self, sha256: str, job: str, *, name: str, stem: str) -> None:
+        """Remember a photo's file name, and what its pictures are called."""
+        self._append({"event": "photo", "sha256": sha256, "job": job, "name": name, "stem": stem})
+
+    def finish(self, sha256: str, job: str, style: str, files: list[str]) -> None:
+        """Remember that a photo was finished in a style, with the names of its pictures."""
+        self._append({"event": "style", "sha256": sha256, "job": job, "style": style, "files": files})
+
+    def fail(self, sha256: str, job: str, *, name: str, reason: str) -> None:
+        """Remember that nothing came of a photo, and why."""
+        self._append({"event": "failed", "sha256": sha256, "job": job, "name": name, "reason": reason})

@@ -1,0 +1,223 @@
+"""`portrait watch`."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from portrait.cli.console import Commands, Console, complain, failure_record, sigterm_interrupts
+from portrait.cli.stylize import Batch, check_files, checked_styles, output_flags
+from portrait.errors import (
+    FaceError,
+    ImageReadError,
+    InputError,
+    PortraitError,
+    SettingsError,
+    ShapeError,
+    WeightsError,
+)
+from portrait.settings import Settings, add_flags, flags_of, settings_from
+
+if TYPE_CHECKING:
+    from portrait.cli.inbox import Inbox, Journal
+
+_EPILOG = """examples:
+  portrait watch incoming/ -o portraits/ --style comic
+  portrait watch incoming/ -o portraits/ --style all --background paper --every 5
+
+Photos that are already there count as new. Each photo is turned into portraits once, whatever it is called:
+OUT/watch.jsonl remembers it by its content, so you can stop with Ctrl-C and start again. A file that is still being
+copied is left alone until it is whole. A photo that cannot be used is named once, and tried again when it changes.
+With other settings, every photo is new again.
+"""
+JOURNAL = "watch.jsonl"
+SECONDS_AFTER_TROUBLE = 30.0
+"""How long to wait after trouble that is not a photo's fault, such as a full disk, before trying again."""
+
+
+def add(commands: Commands) -> None:
+    """Add `watch` to the command line."""
+    watch = commands.add_parser(
+        "watch",
+        help="make portraits of every photo that arrives in a folder",
+        description="Watch a folder, and make portraits of every photo that arrives in it, until you press Ctrl-C.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    watch.add_argument("folder", type=Path, metavar="IN", help="the folder to watch, without those below it")
+    watch.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="time between looks (default: 2)")
+    watch.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file with any of the settings below")
+    output_flags(watch)
+    add_flags(watch)
+    watch.set_defaults(run=_watch)
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from portrait.campaign.lock import exclusive_lock
+    from portrait.cli.inbox import Inbox, Journal
+    from portrait.recipes.load import load_recipe
+    from portrait.recipes.override import with_overrides
+
+    settings = settings_from(vars(args), args.settings)
+    _check_arguments(args)
+    recipe = with_overrides(load_recipe(settings.recipe), settings.base, settings.lora)
+    styles = checked_styles(recipe, settings)
+    check_files(settings, [])
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make {args.output}: {error.strerror or error}") from None
+    console = Console(quiet=args.quiet or args.json)
+    with sigterm_interrupts(), exclusive_lock(args.output):
+        batch = Batch(settings, styles, [], args.output, console)
+        watcher = Watcher(Inbox(args.folder), Journal(args.output / JOURNAL), batch, json=args.json)
+        try:
+            batch.load()
+            console.line(f"watching {args.folder}; stop with Ctrl-C")
+            while True:
+                is_well = watcher.look()
+                time.sleep(args.every if is_well else SECONDS_AFTER_TROUBLE)
+        except KeyboardInterrupt:
+            console.line(f"stopped; photos: {watcher.photos}, portraits: {watcher.portraits}")
+    return 0
+
+
+def _check_arguments(args: argparse.Namespace) -> None:
+    if not args.folder.is_dir():
+        raise SettingsError(f"{args.folder} is not a folder")
+    if args.output.resolve() == args.folder.resolve():
+        raise SettingsError("-o must not be the folder that is watched: its pictures would be taken for new photos")
+    if not 0.1 <= args.every <= 3600:
+        raise SettingsError(f"--every {args.every:g} is outside 0.1 to 3600")
+
+
+class Watcher:
+    """Turns the photos that arrive into portraits, each once.
+
+    `photos` and `portraits` count what was finished since the start.
+    """
+
+    def __init__(self, inbox: Inbox, journal: Journal, batch: Batch, *, json: bool = False) -> None:
+        self.inbox = inbox
+        self.journal = journal
+        self.batch = batch
+        self.json = json
+        self.photos = 0
+        self.portraits = 0
+        self._job = _job_of(batch.settings)
+        self._trouble = ""
+        self._unreadable: set[Path] = set()
+
+    def look(self) -> bool:
+        """Make the portraits of all photos that have arrived; False after trouble that is not a photo's fault.
+
+        Raises:
+            WeightsError: the models cannot be used.
+        """
+        try:
+            photos, passed_over = self.inbox.look()
+            for item in passed_over:
+                self.inbox.take(item.path)
+                self.batch.console.line(f"{item.path.name}: passed over ({item.reason})")
+            for path in photos:
+                self._turn(path)
+        except WeightsError:
+            raise
+        except PortraitError as error:
+            return self._troubled(error)
+        except OSError as error:  # a network folder that is gone for a while, say
+            return self._troubled(InputError(f"cannot read {self.inbox.folder}: {error.strerror or error}"))
+        self._trouble = ""
+        return True
+
+    def _troubled(self, error: PortraitError) -> bool:
+        if str(error) != self._trouble:
+            complain(error)
+        self._trouble = str(error)
+        return False
+
+    def _turn(self, path: Path) -> None:
+        """Make the portraits of one photo that are not there yet; say in one line if nothing can come of it."""
+        try:
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            if path not in self._unreadable and path.exists():
+                complain(InputError(f"cannot read {path}: {error.strerror or error}; tried again until it can be read"))
+                self._unreadable.add(path)
+            return
+        self._unreadable.discard(path)
+        if reason := self.journal.failure(sha256, self._job):
+            self._say_if_copy(path, sha256, f"nothing came of it: {reason}")
+            self.inbox.take(path)
+            return
+        missing = [style for style in self.batch.styles if not self.journal.has(sha256, self._job, style)]
+        if not missing:
+            self._say_if_copy(path, sha256, "already done")
+            self.inbox.take(path)
+            return
+        try:
+            self._make(path, sha256, missing)
+        except (ImageReadError, ShapeError, FaceError, SettingsError) as error:
+            if not self.inbox.is_unchanged(path):
+                return  # it was still being written, or is gone: the next look knows
+            complain(error)
+            if self.json:
+                print(failure_record(path, error, self.batch.settings.recipe).to_json(), flush=True)
+            self.journal.fail(sha256, self._job, name=path.name, reason=str(error))
+        self.inbox.take(path)
+
+    def _make(self, path: Path, sha256: str, styles: Sequence[str]) -> None:
+        from portrait.images import read_photo
+
+        photo = read_photo(path)
+        if photo.sha256 != sha256:
+            raise ImageReadError(f"{path} changed while it was read")
+        subjects = self.batch.subjects(photo)
+        stem = self._begin(path, sha256)
+        for style in styles:
+            files = []
+            for face, subject in subjects:
+                for row in self.batch.variants(subject, style, stem + face):
+                    self.portraits += 1
+                    files.append(row.path.name)
+                    if self.json:
+                        print(row.record.to_json(), flush=True)
+                    elif row.accepted:
+                        self.batch.console.line(f"accepted {row.path}")
+            self.journal.finish(sha256, self._job, style, files)
+        self.photos += 1
+
+    def _begin(self, path: Path, sha256: str) -> str:
+        """What a photo's pictures are called: as before a restart, or else a name that no other photo has."""
+        if stem := self.journal.stem_of(sha256, self._job):
+            return stem
+        for number in count(1):
+            stem = path.stem if number == 1 else f"{path.stem}-{number}"
+            if not self.journal.is_taken(stem) and not self._has_pictures(stem):
+                break
+        self.journal.begin(sha256, self._job, name=path.name, stem=stem)
+        return stem
+
+    def _has_pictures(self, stem: str) -> bool:
+        """Whether pictures of that name lie in the folder that another photo or command has put there."""
+        faces = ("", "-face*")
+        patterns = (f"{glob.escape(stem)}{face}-{style}-*" for style in self.batch.styles for face in faces)
+        return any(next(self.batch.folder.glob(pattern), None) for pattern in patterns)
+
+    def _say_if_copy(self, path: Path, sha256: str, what: str) -> None:
+        first = self.journal.name_of(sha256, self._job)
+        if first != path.name:
+            self.batch.console.line(f"{path.name}: the same photo as {first}, {what}")
+
+
+def _job_of(settings: Settings) -> str:
+    """A digest of what decides a photo's pictures, but for the style: of the settings, without where they are computed."""
+    flags = flags_of(replace(settings, style=("any",), threads=0, device="auto", memory="auto"))
+    return hashlib.sha256("\0".join(flags).encode()).hexdigest()[:16]
