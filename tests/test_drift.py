@@ -278,6 +278,26 @@ def test_only_the_same_photo_of_the_same_person_is_a_pair() -> None:
     assert found.not_paired.no_longer_acquired == ("p2",)
 
 
+def test_photos_exchanged_between_people_are_named_and_never_stable() -> None:
+    current, baseline = a_run(600, seed=1), a_run(600, seed=2)
+    owner = {"0": "1", "1": "0"}
+    current.jobs[:] = [job.model_copy(update={"photo": owner.get(job.photo, job.photo)}) for job in current.jobs]
+    exchanged, of_all = compare(current, baseline)
+    assert exchanged.not_paired.exchanged == (("p0", "p1"), ("p1", "p0"))
+    assert of_all.verdict == "inconclusive"
+    assert "p0 has the photo of p1, p1 has the photo of p0" in of_all.why
+
+
+def test_a_renamed_person_is_named_and_no_reason_against_stable() -> None:
+    current, baseline = a_run(600, seed=1), a_run(600, seed=2)
+    current.jobs[:] = [
+        job.model_copy(update={"subject": "anna"}) if job.subject == "p0" else job for job in current.jobs
+    ]
+    comparison, of_all = compare(current, baseline)
+    assert comparison.not_paired.renamed == (("anna", "p0"),)
+    assert of_all.verdict == "stable"
+
+
 def test_a_person_who_is_lost_keeps_a_run_from_being_stable() -> None:
     current = a_run(40, seed=1)
     current.jobs[:2] = map(failed, current.jobs[:2])

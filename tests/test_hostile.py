@@ -20,7 +20,7 @@ from portrait.campaign.plan import read_plan
 from portrait.campaign.prune import prune_run
 from portrait.campaign.run import run_campaign
 from portrait.cli.main import main
-from portrait.errors import CampaignError, InputError, PortraitError, SettingsError
+from portrait.errors import CampaignError, InputError, PlanChangedError, PortraitError, SettingsError
 from portrait.images import write_picture
 from portrait.judge.thresholds import thresholds_for
 from portrait.loop.response import as_table, curves_for, default_curves
@@ -341,4 +341,45 @@ def test_no_text_of_thresholds_and_curves_is_opened(tmp_path: Path, outside: Pat
 
 def test_the_ledger_of_a_run_opens_as_before(run: Path) -> None:
     with Ledger.open(run) as ledger:
+        assert ledger.counts().done == 2
+
+
+# --- photos that change hands, and photos that are not there
+
+
+def swap(folder: Path, first: str, second: str) -> None:
+    (folder / first).rename(folder / "swap")
+    (folder / second).rename(folder / first)
+    (folder / "swap").rename(folder / second)
+
+
+def test_photos_exchanged_between_two_people_are_noticed(made: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "copy"))
+    plan = folder / "campaign.toml"
+    run_campaign(read_plan(plan), folder / "run", local())
+    swap(folder / "people", "p00.png", "p01.png")
+    with pytest.raises(PlanChangedError, match="p00 has the photo that p01 had, p01 has the photo that p00 had"):
+        run_campaign(read_plan(plan), folder / "run", local())
+    swap(folder / "people", "p00.png", "p01.png")
+    run_campaign(read_plan(plan), folder / "run", local())
+
+
+def test_a_renamed_person_is_said(made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "copy"))
+    run_campaign(read_plan(folder / "campaign.toml"), folder / "run", local(), accept_changes=True)
+    (folder / "people" / "p00.png").rename(folder / "people" / "anna.png")
+    run_campaign(read_plan(folder / "campaign.toml"), folder / "run", local())
+    assert "anna has the photo that p00 had" in caplog.text
+
+
+def test_photos_that_are_not_there_at_a_resume_are_counted_and_nothing_is_dropped(made: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "copy"))
+    plan = folder / "campaign.toml"
+    run_campaign(read_plan(plan), folder / "run", local(), accept_changes=True)
+    (folder / "people" / "p00.png").rename(tmp_path / "p00.png")
+    with pytest.raises(CampaignError, match="1 photos of .* are not there: .*p00.png") as error:
+        run_campaign(read_plan(plan), folder / "run", local())
+    assert "accept-changes" not in str(error.value)
+    (tmp_path / "p00.png").rename(folder / "people" / "p00.png")
+    with Ledger.open(folder / "run") as ledger:
         assert ledger.counts().done == 2

@@ -12,6 +12,7 @@ from pathlib import Path
 from portrait.campaign.files import is_there
 from portrait.campaign.keys import Fingerprint, job_key, shared_ingredients
 from portrait.campaign.ledger import Ledger
+from portrait.campaign.people import moved_photos
 from portrait.campaign.plan import Plan, PlannedPicture, read_plan
 from portrait.campaign.settle import judge_against_everyone
 from portrait.errors import CampaignError, PlanChangedError, SettingsError
@@ -94,6 +95,8 @@ def enter_plan(
         "axes": plan.axes,
     }
     if not accept_changes:
+        _require_photos(ledger, {digest for digests in photos.values() for digest in digests})
+        _require_same_owners(ledger, photos)
         _require_same_jobs(ledger, {key for key, _ in jobs}, snapshot)
     with ledger.transaction():
         ledger.put_subjects(
@@ -109,6 +112,39 @@ def enter_plan(
 
 def _photo_entries(paths: Sequence[Path], digests: Sequence[str]) -> list[dict[str, str]]:
     return [{"path": str(path.resolve()), "sha256": digest} for path, digest in zip(paths, digests, strict=True)]
+
+
+def _require_photos(ledger: Ledger, digests: Collection[str]) -> None:
+    """Every photo that the run was begun with is there, or another file with the same bytes."""
+    lost = [
+        photo.path
+        for person in ledger.subjects()
+        for photo in person.photos
+        if not photo.sha256.startswith(MISSING) and photo.sha256 not in digests and not os.path.isfile(photo.path)
+    ]
+    if lost:
+        more = " and others" if len(lost) > 3 else ""
+        raise CampaignError(
+            f"{len(lost)} photos of {ledger.folder} are not there: {', '.join(lost[:3])}{more}; mount their folder or put "
+            "them back, and start the same command again"
+        )
+
+
+def _require_same_owners(ledger: Ledger, photos: Mapping[str, Sequence[str]]) -> None:
+    """Nobody has the photo that another person of the run had; who is only called otherwise is said."""
+    before = {person.name: person.photos[0].sha256 for person in ledger.subjects()}
+    moved = moved_photos(before, {name: digests[0] for name, digests in photos.items()})
+    exchanged = [(name, old) for name, old in moved if name in before or old in photos]
+    if exchanged:
+        changes = ", ".join(f"{name} has the photo that {old} had" for name, old in exchanged[:_MAX_CHANGES])
+        raise PlanChangedError(
+            f"photos are other people's than when {ledger.folder} was started: {changes}; put them back, or continue with "
+            "--accept-changes, which makes their pictures again"
+        )
+    for name, old in moved:
+        log.warning(
+            "%s has the photo that %s had: it is taken for the same person, and the pictures are made again", name, old
+        )
 
 
 def _require_same_jobs(ledger: Ledger, keys: Collection[str], snapshot: Mapping[str, object]) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -136,6 +136,18 @@ def _from_csv(file: Path) -> list[Person]:
             person = replace(first, photos=first.photos + photos)
         people[person.name] = person
     return list(people.values())
+
+
+def moved_photos(before: Mapping[str, str], now: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Photos that are called otherwise than before: (name now, name before) each, by name.
+
+    Args:
+        before: Name -> SHA-256 of the photo.
+        now: The same of a later time.
+    """
+    owners = {digest: name for name, digest in before.items()}
+    moved = ((name, owners[digest]) for name, digest in now.items() if digest in owners and before.get(name) != digest)
+    return sorted(moved)
 
 
 def safe_name(text: str) -> str:

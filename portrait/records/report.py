@@ -289,6 +289,10 @@ class Unpaired(Model):
     only_baseline: int
     """People."""
     other_photo: tuple[str, ...]
+    exchanged: tuple[tuple[str, str], ...] = ()
+    """Photos that another person has: name in this run, name in the baseline; absent where there are none."""
+    renamed: tuple[tuple[str, str], ...] = ()
+    """The same of people of whom only the name is another."""
     no_longer_acquired: tuple[str, ...]
     newly_acquired: tuple[str, ...]
     pictures_only_baseline: int

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from portrait.campaign.people import moved_photos
 from portrait.intervals import Difference, simultaneous_differences
 from portrait.records.report import (
     Comparison,
@@ -32,6 +33,9 @@ STYLE_TOLERANCE = 0.1
 
 MIN_PEOPLE = 7
 """With fewer people in both runs nothing is said: their intervals hold less often than they promise (eval/intervals.py)."""
+
+_MAX_NAMED = 6
+"""So many people are named in a sentence."""
 
 _UNKNOWN_GAP = 0.5
 """Stands for the way from the person to a stranger where neither run knows it."""
@@ -188,7 +192,12 @@ def _unpaired(current: Run, baseline: Run, matched: _Matched) -> Unpaired:
     ]
     current_people = {job.subject for job in current.jobs}
     baseline_people = {job.subject for job in baseline.jobs}
+    moved = moved_photos(*({job.subject: job.photo for job in run.jobs} for run in (baseline, current)))
+    exchanged = tuple(pair for pair in moved if pair[0] in baseline_people or pair[1] in current_people)
+    renamed = tuple(pair for pair in moved if pair not in exchanged)
     return Unpaired(
+        **({"exchanged": exchanged} if exchanged else {}),
+        **({"renamed": renamed} if renamed else {}),
         only_current=len(current_people - baseline_people),
         only_baseline=len(baseline_people - current_people),
         other_photo=tuple(sorted(matched.other_photo)),
@@ -242,6 +251,9 @@ def _not_compared(unpaired: Unpaired) -> list[str]:
         (len(unpaired.no_longer_acquired), "people of the baseline could not be acquired any more"),
     )
     sentences = [f"{count} {what}" for count, what in counts if count]
+    if unpaired.exchanged:
+        people = ", ".join(f"{name} has the photo of {old}" for name, old in unpaired.exchanged[:_MAX_NAMED])
+        sentences.append(f"photos were exchanged between people: {people}")
     if unpaired.pictures_only_baseline and not unpaired.pending_current:
         styles = ", ".join(unpaired.styles_only_baseline)
         where = f", all of {styles} among them" if styles else ""
