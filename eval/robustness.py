@@ -2,7 +2,7 @@
 
     python eval/robustness.py --data FACES [--people 8] [--sheet DIR]    # writes eval/robustness.json
 
-Each spoiled photo goes the whole road: detected, embedded, framed, drawn once at balance 0.5, judged at FAR 0.01
+Each spoiled photo goes through the whole pipeline: detected, embedded, framed, drawn once at balance 0.5, judged at FAR 0.01
 against the face of the spoiled photo, by limits in which the person has no part (`people.left_out`). "against the clean
 photo" is the likeness to the person's own good photo, which nothing in the run has seen. People that training never saw;
 intervals are for people with several pictures each. With --sheet a picture of every spoiled photo with one style is

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,15 +89,16 @@ def held_out_summary() -> str:
     total = result["all"]
     low, high = total["accepted, wilson"]
     unmeasured = [row for row in result["rows"] if row["person"] not in measured_on()]
-    return (
+    text = (
         f"{total['people']} people that training never saw, in every style: {total['first attempt']} of "
-        f"{total['portraits']} portraits are accepted at the first attempt and {total['accepted']} within three\n"
+        f"{total['portraits']} portraits are accepted at the first attempt and {total['accepted']} within three "
         f"({interval(low, high)}: Wilson's 95 % interval over people), at a false accept rate of 0.01 and "
-        f"{total['seconds per accepted']:.1f} s per accepted portrait on one core with AVX-512.\n"
+        f"{total['seconds per accepted']:.1f} s per accepted portrait on one core with AVX-512. "
         f"The curves that move the knobs were measured on {len(measured_on())} of these people; of the portraits of the others "
-        f"{sum(row['first_accepted'] for row in unmeasured)} of {len(unmeasured)} are accepted at first,\n"
-        f"{sum(row['accepted'] for row in unmeasured)} within three.\n"
+        f"{sum(row['first_accepted'] for row in unmeasured)} of {len(unmeasured)} are accepted at first, "
+        f"{sum(row['accepted'] for row in unmeasured)} within three. The default allows four attempts."
     )
+    return textwrap.fill(text, 120) + "\n"
 
 
 def groups() -> str:

@@ -1,8 +1,8 @@
 """portrait: identity-preserving portrait stylization, measured rather than hoped.
 
 A photo goes in; a stylized portrait comes out in which the same person is still recognized.
-`portrait.PortraitStylizer` is one call for one picture, `portrait.loop.attempt_loop.AttemptLoop` the road as an object;
-`portrait --help` is the road as a command.
+`portrait.PortraitStylizer` is one call for one picture, `portrait.loop.attempt_loop.AttemptLoop` the pipeline as an object;
+`portrait --help` is the pipeline as a command.
 """
 
 import os

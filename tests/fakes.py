@@ -1,4 +1,4 @@
-"""One fake for each seam, exact and fast, and the loop around them. The real parts run elsewhere in the suite."""
+"""One fake for each interface, exact and fast, and the loop around them. The real parts run elsewhere in the suite."""
 
 from __future__ import annotations
 

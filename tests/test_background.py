@@ -1,4 +1,4 @@
-"""`--background`: what stands behind the person, on a real photo with the shipped matte, and through every door."""
+"""`--background`: what stands behind the person, on a real photo with the shipped matte, and through every entry point."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def test_another_file_of_the_same_name_is_not_replayed(mini: AttemptLoop, astron
         mini.replay(made.record, astronaut)
 
 
-# ---- at the doors
+# ---- at the entry points
 
 
 @pytest.mark.weights

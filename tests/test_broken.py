@@ -1,4 +1,4 @@
-"""Deliberately broken generators at the seam, judged by the real judges: each is rejected with the right reason.
+"""Deliberately broken generators, judged by the real judges: each is rejected with the right reason.
 
 And each check of the judge with a picture that must fail it and one that must pass. Where a check has its own
 tests elsewhere they are named here: `CHECKS` is the list of `judge.verdict.REASONS`.

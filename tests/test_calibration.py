@@ -1,4 +1,4 @@
-"""Thresholds from impostors: exact with the fakes of the seams, and once for real."""
+"""Thresholds from impostors: exact with the fakes, and once for real."""
 
 from __future__ import annotations
 

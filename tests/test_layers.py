@@ -1,4 +1,4 @@
-"""Imports go one way, file by file, those inside functions counted: words <- tools <- stations <- loop <- uses <- doors."""
+"""Imports go one way, file by file, those inside functions counted: base types first, entry points last."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import portrait
 
 PACKAGE = Path(portrait.__file__).parent
 LAYERS = [
-    {"errors", "records", "settings", "validation", "file_model"},  # words
-    {"images", "paths", "intervals", "hub"},  # tools
+    {"errors", "records", "settings", "validation", "file_model"},  # base types
+    {"images", "paths", "intervals", "hub"},  # utilities
     {"faces", "recipes"},
     {"generate", "judge"},
     {"loop"},
     {"calibrate", "campaign"},
     {"report"},
     {"api"},
-    {"cli", "studio", "__main__"},  # doors
+    {"cli", "studio", "__main__"},  # entry points
 ]
 """A file or folder may import what stands above it in this list, and files of its own folder."""
 SIDE_BY_SIDE = [{"faces", "recipes"}, {"generate", "judge"}, {"calibrate", "campaign"}]
@@ -55,25 +55,25 @@ GRAPH = {name: {target for target in imports(path) if target} for name, path in 
 ARROWS = [(name, target) for name, targets in GRAPH.items() for target in sorted(targets)]
 
 
-def station(name: str) -> str:
+def folder(name: str) -> str:
     return name.partition(".")[0]
 
 
 def test_every_import_is_of_a_file_that_is_there_and_every_file_has_its_layer() -> None:
     assert {target for _, target in ARROWS} <= FILES.keys()
-    assert {station(name) for name in FILES} == RANK.keys()
+    assert {folder(name) for name in FILES} == RANK.keys()
 
 
 def test_every_file_imports_only_from_its_own_layer_or_below() -> None:
-    upwards = [f"{a} imports {b}" for a, b in ARROWS if RANK[station(b)] > RANK[station(a)]]
+    upwards = [f"{a} imports {b}" for a, b in ARROWS if RANK[folder(b)] > RANK[folder(a)]]
     assert upwards == []
 
 
-def test_stations_side_by_side_do_not_import_each_other() -> None:
+def test_folders_side_by_side_do_not_import_each_other() -> None:
     across = [
         f"{a} imports {b}"
         for a, b in ARROWS
-        if station(a) != station(b) and any({station(a), station(b)} <= pair for pair in SIDE_BY_SIDE)
+        if folder(a) != folder(b) and any({folder(a), folder(b)} <= pair for pair in SIDE_BY_SIDE)
     ]
     assert across == []
 

@@ -1,4 +1,4 @@
-"""The loop and the policy, exactly, with the fakes of the three seams."""
+"""The loop and the policy, exactly, with the fakes of the three interfaces."""
 
 from __future__ import annotations
 

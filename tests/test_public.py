@@ -530,7 +530,7 @@ def test_loras_of_ones_own_work_beside_the_adapters(hub: Hub, picture: RgbImage,
         DiffusionGenerator(with_overrides(small("sdxl-faceid"), loras=[str(file)]), threads=1)
 
 
-# ---- the whole road
+# ---- the whole pipeline
 
 
 def test_two_commands_lead_to_a_picture_and_its_record(

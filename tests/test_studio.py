@@ -42,7 +42,7 @@ from portrait.records.portrait import Status, read_portrait
 from portrait.records.reasons import Reason
 from portrait.settings import Settings, flags_of, settings_from
 from portrait.studio import downloads, guard, page, serve, strings
-from portrait.studio import sessions as registry
+from portrait.studio import session_registry as registry
 from portrait.studio.device_queue import DeviceQueue, QueueFullError
 from portrait.studio.downloads import write_downloads
 from portrait.studio.jobs import JobEvent

@@ -214,8 +214,18 @@ class AttemptLoop:
         delivered = candidates[best]
         picture, cutout = (delivered.image, None) if backdrop is None else backdrop.behind(delivered.image)
         choice = PolicyRecord(until=settings.until, prior=policy.curves.origin, ended=ended)
-        seconds = time.perf_counter() - start
-        record = self._record(context, candidates, best, choice, seconds, picture if cutout is None else cutout)
+        record = portrait_record(
+            context,
+            candidates,
+            best,
+            recipe=self.recipe,
+            generator=self.generator,
+            weights=self.digests,
+            licenses=self.licenses(),
+            policy=choice,
+            seconds=time.perf_counter() - start,
+            pixels=picture if cutout is None else cutout,
+        )
         before = subject.photo.pixels if settings.frame == "full" else framed.image
         return StylizedPortrait(
             picture=picture, before=before, record=record, embeddings=delivered.embeddings, cutout=cutout
@@ -225,28 +235,6 @@ class AttemptLoop:
         """The user's own prompt and negative prompt, or else the style's and the recipe's."""
         prompt = settings.prompt or self.recipe.prompt_of(self.recipe.style(style))
         return prompt, settings.negative_prompt or self.recipe.negative_prompt
-
-    def _record(
-        self,
-        context: StylizeContext,
-        candidates: Sequence[Candidate],
-        best: int,
-        policy: PolicyRecord,
-        seconds: float,
-        pixels: np.ndarray,
-    ) -> PortraitRecord:
-        return portrait_record(
-            context,
-            candidates,
-            best,
-            recipe=self.recipe,
-            generator=self.generator,
-            weights=self.digests,
-            licenses=self.licenses(),
-            policy=policy,
-            seconds=seconds,
-            pixels=pixels,
-        )
 
     def _thresholds(self, style: str, settings: Settings) -> tuple[Thresholds, str]:
         """The thresholds of every judge, and a note where they are not the recipe's own."""

@@ -1,4 +1,4 @@
-"""What the loop takes and returns: the generator's seam, a person in a photo, and the portrait that was made."""
+"""What the loop takes and returns: the generator's interface, a person in a photo, and the portrait that was made."""
 
 from __future__ import annotations
 

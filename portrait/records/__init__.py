@@ -1,4 +1,4 @@
-"""Values that travel between the stations: arrays, faces, identities, knobs. The record of a portrait is in `portrait`."""
+"""Values that are passed between the folders: arrays, faces, identities, knobs. The record of a portrait is in `portrait`."""
 
 from portrait.records.arrays import Embedding, Points, RgbImage
 from portrait.records.background import Background

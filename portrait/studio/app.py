@@ -27,7 +27,7 @@ from portrait.studio.model_host import ModelHost
 from portrait.studio.reports import Reports
 from portrait.studio.service import Service
 from portrait.studio.session import Session
-from portrait.studio.sessions import Sessions
+from portrait.studio.session_registry import Sessions
 from portrait.studio.uploads import read_upload, take_upload
 from portrait.studio.web_settings import ADVANCED, installed_recipes, web_settings
 

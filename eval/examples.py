@@ -1,6 +1,6 @@
 """The picture in the README and the model card: held-out people in every style, with the judges' verdicts.
 
-    python eval/gallery.py --data FACES          # writes weights/mini/examples.jpg
+    python eval/examples.py --data FACES          # writes weights/mini/examples.jpg
 
 The people are spread evenly over the held-out list; nothing is picked by its result.
 """
