@@ -30,7 +30,7 @@ class DlibAnalyzer:
     """
 
     name = "dlib"
-    same_person_threshold = 0.92  # different people score 0.74 to 0.92, one person 0.93 and more, see `DlibRecogniser`
+    same_person_threshold = 0.92  # similarities are compressed, see `DlibRecogniser`
     licenses = (DLIB_RESNET, DLIB_LANDMARKS)
 
     def __init__(self) -> None:

@@ -3,16 +3,16 @@
 | reason | what is measured | unit | limit |
 |---|---|---|---|
 | identity_low:JUDGE | `verification.similarity` to the person | cosine, larger is more alike | least, from a false accept rate |
-| no_face | no detector finds a face in place | - | - |
+| no_face | whether any detector finds a face where the photo has it | yes or no | yes |
 | not_stylized | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, above what copies reach |
 | not_stylized:STYLE | `checks.style_distance` | deviations of the style's own faces | most, by a rate of right pictures |
-| the same | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, by a rate of right pictures |
+| not_stylized:STYLE | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, by a rate of right pictures |
 | burned | `checks.burned_share` | share of pixels, 0 to 1 | most, twice what portraits usually show |
 | swapped | `verification.swap_margin` to other known people | cosine | 0: more like another by every judge |
 | broken_keep:NAME | `checks.point_displacement`, `edge_agreement`, `color_distance`, `psnr_inside` | `KEEP_LIMITS` | `KEEP_LIMITS` |
 
-The first, third, fourth and fifth limit come from `portrait calibrate`, those of `KEEP_LIMITS` from `eval/keep.py`. The
-tests of each are listed in `tests/test_broken.py`.
+The limits of identity_low, not_stylized and burned come from `portrait calibrate`, those of `KEEP_LIMITS` from
+`eval/keep.py`. The tests of each are listed in `tests/test_broken.py`.
 """
 
 from __future__ import annotations
