@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import platformdirs
-
 from portrait.errors import InputError
 
 MAX_NAME_BYTES = 80
@@ -17,12 +15,16 @@ _JOINERS = "\u200c\u200d"
 
 def cache_dir() -> Path:
     """The folder for what can be built again; `PORTRAIT_CACHE` overrides the platform's own."""
+    import platformdirs
+
     override = os.environ.get("PORTRAIT_CACHE")
     return Path(override) if override else Path(platformdirs.user_cache_dir("portrait", appauthor=False))
 
 
 def config_dir() -> Path:
     """The folder for the user's own recipes and styles; `PORTRAIT_CONFIG` overrides the platform's own."""
+    import platformdirs
+
     override = os.environ.get("PORTRAIT_CONFIG")
     return Path(override) if override else Path(platformdirs.user_config_dir("portrait", appauthor=False))
 
