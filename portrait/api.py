@@ -114,7 +114,8 @@ class PortraitStylizer:
         check_names(settings, "stylize", names)
         loaded = {name: value for name, value in asdict(self._settings).items() if name in LOADING}
         chosen = settings_from(loaded | settings | {"style": style})
-        subjects = self.stylizer.subjects(as_photo(photo), chosen.face, [as_photo(one) for one in references])
+        others = [as_photo(one) for one in references]
+        subjects = self.stylizer.subjects(as_photo(photo), chosen.face, others, upright=chosen.upright)
         if len(subjects) > 1:
             raise FaceError(
                 f"face {chosen.face!r} means {len(subjects)} people; a call makes one portrait: name an index"

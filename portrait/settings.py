@@ -89,6 +89,12 @@ class Settings:
         "an index from the left such as 0, or like:REFERENCE.jpg",
         str,
     )
+    upright: str = _setting(
+        "auto",
+        "auto turns a photo whose faces lie on their side or stand on their head; off leaves it as it is",
+        str,
+        choices=("auto", "off"),
+    )
     keep: tuple[str, ...] = _setting(
         (),
         "what is preserved besides the face, may be given several times: pose, composition, colors, background, "

@@ -13,9 +13,17 @@ from portrait.errors import FaceError, ManyFacesError, NoFaceError, SettingsErro
 from portrait.faces.alignment import ARCFACE_TEMPLATE, align_face, similarity_transform
 from portrait.faces.dlib_analyzer import DlibAnalyzer
 from portrait.faces.dlib_recogniser import DlibRecogniser
-from portrait.faces.identity import FaceChoice, choose_faces, face_warnings, identify
+from portrait.faces.identity import (
+    SMALLEST_FACE,
+    FaceChoice,
+    choose_faces,
+    face_warnings,
+    identify,
+    require_large_enough,
+)
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
-from portrait.images import Photo, read_photo
+from portrait.faces.upright import degrees_to_upright, upright_photo
+from portrait.images import Photo, read_photo, turned
 
 
 def test_one_face_is_found_where_it_is(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
@@ -61,6 +69,35 @@ def test_small_faces_are_found_beside_a_large_one(
     assert len(sizes) == 17
     assert sizes[0] > 0.75 * side
     assert sizes[15] < 1.4 * side < sizes[16]
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize("name", ["astronaut", "t1"])
+def test_a_photo_on_its_side_or_head_is_turned(
+    photos: Path, analyzer: InsightFaceAnalyzer, name: str, degrees: int
+) -> None:
+    photo = read_photo(photos / f"{name}.png")
+    lying = turned(photo, -degrees)
+    upright = upright_photo(lying, analyzer)
+    np.testing.assert_array_equal(upright.pixels, photo.pixels)
+    assert (upright.turned - lying.turned) % 360 == degrees
+
+
+def test_a_photo_without_faces_is_left_as_it_is(photos: Path, analyzer: InsightFaceAnalyzer) -> None:
+    assert degrees_to_upright(read_photo(photos / "coffee.png").pixels, analyzer) == 0
+
+
+def test_a_face_too_small_to_tell_people_apart_is_refused(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
+    (face,) = analyzer.detect(astronaut.pixels)
+    require_large_enough(face, "anna.jpg")
+    with pytest.raises(FaceError, match=r"the face in anna\.jpg is \d px; .* use a larger photo"):
+        require_large_enough(face.moved(0.8 * SMALLEST_FACE / face.size, 0, 0), "anna.jpg")
+
+
+def test_a_dark_face_is_warned_of(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
+    (face,) = analyzer.detect(astronaut.pixels)
+    assert not [warning for warning in face_warnings(astronaut.pixels, face) if "dark" in warning]
+    assert "dark" in " ".join(face_warnings((astronaut.pixels * 0.2).astype(np.uint8), face))
 
 
 def test_six_faces_are_not_guessed_between(photos: Path, analyzer: InsightFaceAnalyzer) -> None:

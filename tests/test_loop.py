@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from portrait.errors import SettingsError
+from portrait.errors import NoFaceError, SettingsError
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import Measurement, decide
 from portrait.judge.verification import same_person
@@ -18,7 +18,18 @@ from portrait.loop.response import STEP
 from portrait.records import Face, Knobs, RgbImage
 from portrait.records.portrait import read_record
 from portrait.settings import Settings
-from tests.fakes import KNOBS, RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face, a_photo, restyled, run_loop
+from tests.fakes import (
+    KNOBS,
+    RECIPE,
+    SIZE,
+    FakeAnalyzer,
+    FakeGenerator,
+    FakeRecogniser,
+    a_face,
+    a_photo,
+    restyled,
+    run_loop,
+)
 
 
 def test_a_good_first_picture_ends_the_loop(limits: str) -> None:
@@ -258,3 +269,19 @@ def test_opposite_wishes_leave_the_structure_and_the_strength() -> None:
     moved = next_knobs(KNOBS, ["identity_low:arcface", "not_stylized"])
     assert moved.strength == KNOBS.strength
     assert moved.controlnet_conditioning_scale == KNOBS.controlnet_conditioning_scale
+
+
+def test_a_photo_on_its_side_is_turned_and_the_record_says_so() -> None:
+    """The fake finds the face in high pictures alone, so the wide one is turned."""
+
+    def upright_alone(image: RgbImage) -> list[Face]:
+        return [a_face(image.shape[1])] if image.shape[0] > image.shape[1] else []
+
+    wide = replace(a_photo(), pixels=RgbImage(np.full((SIZE, 2 * SIZE, 3), 90, np.uint8)))
+    generator = FakeGenerator(lambda photo, knobs, seed: restyled(photo))
+    stylizer = AttemptLoop(RECIPE, generator, FakeAnalyzer(upright_alone), [FakeRecogniser()])
+    (subject,) = stylizer.subjects(wide)
+    assert subject.photo.turned == 90
+    assert subject.photo.pixels.shape == (2 * SIZE, SIZE, 3)
+    with pytest.raises(NoFaceError):
+        stylizer.subjects(wide, upright="off")

@@ -53,6 +53,8 @@ class Fingerprint:
 def shared_ingredients(settings: Settings) -> dict[str, object]:
     """What all jobs of a plan have in common and what moves pixels or verdicts; files stand for their contents."""
     values: dict[str, object] = {name: value for name, value in asdict(settings).items() if name not in _NOT_IN_KEYS}
+    if settings.upright == "auto":
+        del values["upright"]  # a plan that does not say it keeps the keys that it had before photos were turned
     values["keep"] = [f"mask:{_sha256(keep.file)}" if keep.file else keep.name for keep in settings.keeps()]
     background = settings.backdrop()
     if background is None:

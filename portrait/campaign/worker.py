@@ -128,7 +128,7 @@ class Worker:
         stylizer = self._checked_stylizer(settings, batch.weights)
         try:
             photos = [decode_photo(file.data, file.path, name=Path(file.path).name) for file in batch.photos]
-            (subject,) = stylizer.subjects(photos[0], settings.face, photos[1:])
+            (subject,) = stylizer.subjects(photos[0], settings.face, photos[1:], upright=settings.upright)
         except Exception as error:
             for item in batch.items:
                 yield _failed(item, error, before_any_picture=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.table import Table
 
+    from portrait.loop.types import Subject
     from portrait.records.curves import StyleCurves
     from portrait.records.portrait import FailureRecord, LicenseLink
     from portrait.report.save import SavedPortrait
@@ -101,6 +102,20 @@ class Console:
             return
         with self.err.status(text):
             yield
+
+    def notes(self, subject: Subject) -> None:
+        """What is to be known of a photo before anything is made of it, on stderr."""
+        photo = subject.photo
+        notes = list(photo.notes)
+        if photo.turned:
+            notes.append(
+                f"turned by {photo.turned} degrees clockwise, as its faces say; --upright off leaves it as it is"
+            )
+        if subject.warnings:
+            notes.append(f"the face may be hard to keep: {', '.join(subject.warnings)}")
+        if not self.quiet:
+            for note in notes:
+                self.err.print(f"{photo.path}: {note}", markup=False, soft_wrap=True)
 
     @contextmanager
     def attempts(self, text: str, unit: str = "attempt") -> Iterator[Callable[[int, int, int], None]]:

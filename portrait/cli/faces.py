@@ -30,6 +30,7 @@ def add(commands: Commands) -> None:
     )
     faces.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
     faces.add_argument("--draw", type=Path, metavar="FILE", help="write the photo with numbered boxes (one photo only)")
+    _upright_flag(faces)
     faces.add_argument("--commercial", action="store_true", help="detect with dlib, licensed for commercial use")
     faces.add_argument("--json", action="store_true", help="one JSON object per photo and line")
     faces.set_defaults(run=_faces)
@@ -48,13 +49,21 @@ def add(commands: Commands) -> None:
     compare.add_argument("--recipe", default="mini", help="the recipe that made B (default: mini)")
     compare.add_argument("--far", type=float, metavar="X", help="false accept rate, with --style (default: 0.01)")
     compare.add_argument("--face", default="largest", metavar="TEXT", help="as in stylize (default: largest)")
+    _upright_flag(compare)
     compare.add_argument("--commercial", action="store_true", help="judge by dlib alone, licensed for commercial use")
     compare.add_argument("--json", action="store_true", help="one JSON object")
     compare.set_defaults(run=_compare)
 
 
+def _upright_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--upright", choices=("auto", "off"), default="auto", help="auto turns a photo whose faces lie on their side"
+    )
+
+
 def _faces(args: argparse.Namespace) -> int:
     from portrait.faces.load import load_analyzer
+    from portrait.faces.upright import upright_photo
     from portrait.images import read_photo, write_picture
 
     if args.draw and len(args.photos) > 1:
@@ -70,6 +79,7 @@ def _faces(args: argparse.Namespace) -> int:
                 print(failure_record(path, error).to_json())
             worst = max(worst, error.exit_code)
             continue
+        photo = upright_photo(photo, analyzer) if args.upright == "auto" else photo
         faces = analyzer.detect(photo.pixels)
         best = max((face.det_score for face in analyzer.candidates(photo.pixels)), default=0.0)
         if args.json:
@@ -90,7 +100,8 @@ def _faces_entry(photo: Photo, faces: Sequence[Face], best_score: float) -> dict
         face.entry(index) | {"size": round(face.size, 1), "warnings": face_warnings(photo.pixels, face)}
         for index, face in enumerate(faces)
     ]
-    return {"path": str(photo.path), "faces": entries, "best_score": round(best_score, 4)}
+    entry = {"path": str(photo.path), "faces": entries, "best_score": round(best_score, 4)}
+    return entry | ({"turned": photo.turned} if photo.turned else {}) | ({"notes": photo.notes} if photo.notes else {})
 
 
 def _print_faces(photo: Photo, faces: Sequence[Face], best_score: float) -> None:
@@ -100,6 +111,10 @@ def _print_faces(photo: Photo, faces: Sequence[Face], best_score: float) -> None
     height, width = photo.pixels.shape[:2]
     missed = "" if faces else f", best score {best_score:.2f} of {DET_THRESHOLD}"
     print(f"{photo.path} ({width} x {height}): {len(faces)} face(s){missed}")
+    for note in photo.notes:
+        print(f"  {note}")
+    if photo.turned:
+        print(f"  turned by {photo.turned} degrees clockwise, as its faces say; --upright off leaves it as it is")
     for index, face in enumerate(faces):
         left, top, right, bottom = (round(float(value)) for value in face.bbox)
         warnings = face_warnings(photo.pixels, face)
@@ -194,6 +209,7 @@ def _identities(args: argparse.Namespace) -> tuple[Identity, Identity]:
     """Who is in A and B, to each judge."""
     from portrait.faces.identity import FaceChoice, choose_faces, identify
     from portrait.faces.load import load_face_tools
+    from portrait.faces.upright import upright_photo
     from portrait.images import read_photo
 
     choice = FaceChoice.parse(args.face)
@@ -203,6 +219,7 @@ def _identities(args: argparse.Namespace) -> tuple[Identity, Identity]:
 
     def identity(path: Path) -> Identity:
         photo = read_photo(path)
+        photo = upright_photo(photo, analyzer) if args.upright == "auto" else photo
         _, face = choose_faces(photo.pixels, str(path), choice, analyzer)[0]
         return identify([(photo.pixels, face)], analyzer, recognisers)
 

@@ -188,13 +188,14 @@ class Batch:
 
         photo = read_photo(path)
         for face, subject in self.subjects(photo):
+            self.console.notes(subject)
             stem = free_stem(photo.path.stem + face, self._stems)
             for style in self.styles:
                 yield from self.variants(subject, style, stem)
 
     def subjects(self, photo: Photo) -> list[tuple[str, Subject]]:
         """The people of a photo that are meant, each with what its pictures' names say of the face."""
-        subjects = self.load().subjects(photo, self.settings.face, self.references)
+        subjects = self.load().subjects(photo, self.settings.face, self.references, upright=self.settings.upright)
         return [(f"-face{subject.index}" if len(subjects) > 1 else "", subject) for subject in subjects]
 
     def variants(self, subject: Subject, style: str, stem: str) -> Iterator[SavedPortrait]:

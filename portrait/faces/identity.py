@@ -19,6 +19,10 @@ SIMILAR_SIZE = 0.6
 """A second face at least this share of the largest one's size makes the choice a guess."""
 
 
+SMALLEST_FACE = 10.0
+"""Pixels; of smaller faces neither judge knows half of the people again, even in the same photo (`eval/face_floor.py`)."""
+
+
 class FaceAnalyzer(Protocol):
     """Detects faces and embeds them with the recogniser that judges first, and that conditions most recipes.
 
@@ -166,8 +170,17 @@ def _mean_direction(vectors: NDArray[np.float32]) -> Embedding:
     return Embedding((mean / np.linalg.norm(mean)).astype(np.float32))
 
 
+def require_large_enough(face: Face, name: str) -> None:
+    """Raises FaceError for a face of which neither judge could say whose it is."""
+    if face.size < SMALLEST_FACE:
+        raise FaceError(
+            f"the face in {name} is {face.size:.0f} px; below {SMALLEST_FACE:.0f} px nobody can be told apart from others: "
+            "use a larger photo"
+        )
+
+
 def face_warnings(image: RgbImage, face: Face) -> list[str]:
-    """What may make this face hard to keep: small, blurred, turned away, cut by the border.
+    """What may make this face hard to keep: small, blurred, dark, turned away, cut by the border.
 
     Sharpness is the variance of the Laplacian of the aligned 112 px gray crop (Pech-Pacheco et al. 2000),
     turning the nose's offset from the middle of the eyes in eye distances.
@@ -179,6 +192,9 @@ def face_warnings(image: RgbImage, face: Face) -> list[str]:
     sharpness = float(cv2.Laplacian(crop, cv2.CV_64F).var())
     if sharpness < 60:
         warnings.append(f"blurred (sharpness {sharpness:.0f}, 60 or more is better)")
+    lightness = float(crop[28:100, 24:88].mean())
+    if lightness < 40:
+        warnings.append(f"dark (lightness {lightness:.0f} of 255, 40 or more is better)")
     left, right, nose = face.kps[:3]
     eyes = right - left
     distance = max(float(np.linalg.norm(eyes)), 1e-3)

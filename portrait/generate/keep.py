@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from portrait.errors import InputError
 from portrait.generate.framing import STRIP
 from portrait.generate.matte import subject_matte
-from portrait.images import COARSE_CHROMA, read_photo, resized
+from portrait.images import COARSE_CHROMA, read_photo, resized, turned
 from portrait.records import Face, Keep, RgbImage
 
 PERSON_SHARE = 0.25
@@ -58,7 +58,14 @@ class Kept:
 
 
 def prepare_keeps(
-    keeps: Sequence[Keep], photo: RgbImage, face: Face, box: tuple[int, int, int], size: int, *, whole: bool
+    keeps: Sequence[Keep],
+    photo: RgbImage,
+    face: Face,
+    box: tuple[int, int, int],
+    size: int,
+    *,
+    whole: bool,
+    photo_turned: int = 0,
 ) -> Kept:
     """Find out which pixels must stay.
 
@@ -69,6 +76,7 @@ def prepare_keeps(
         box: (left, top, side) of the portrait's square in the photo.
         size: Side of the square as it is delivered.
         whole: Whether the rest of the photo is delivered too, untouched, so that a region may lie there.
+        photo_turned: Degrees clockwise by which the photo was turned; masks are of the photo as it was.
 
     Raises:
         InputError: a region or mask does not fit this photo, or keeps nothing of what is shown, or all of it.
@@ -79,7 +87,7 @@ def prepare_keeps(
     masks: dict[str, NDArray[np.bool_]] = {}
     files: list[tuple[str, str]] = []
     for keep in keeps:
-        stays = _stays(keep, photo, face, box, files)
+        stays = _stays(keep, photo, face, box, files, photo_turned)
         if stays is None:
             continue
         shown = stays[top : top + side, left : left + side]
@@ -104,7 +112,12 @@ def prepare_keeps(
 
 
 def _stays(
-    keep: Keep, photo: RgbImage, face: Face, box: tuple[int, int, int], files: list[tuple[str, str]]
+    keep: Keep,
+    photo: RgbImage,
+    face: Face,
+    box: tuple[int, int, int],
+    files: list[tuple[str, str]],
+    photo_turned: int,
 ) -> NDArray[np.bool_] | None:
     """(H, W) bool, True where every pixel of the photo stays; None for what is held without a mask.
 
@@ -119,7 +132,7 @@ def _stays(
         stays[y : y + box_height, x : x + box_width] = True
         return stays
     if keep.file is not None:
-        mask = read_photo(keep.file)
+        mask = turned(read_photo(keep.file), photo_turned)
         files.append((str(keep.file.resolve()), mask.sha256))
         mask_height, mask_width = mask.pixels.shape[:2]
         if (mask_height, mask_width) != (height, width):

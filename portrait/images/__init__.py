@@ -1,6 +1,6 @@
 """Photos of any kind into sRGB pixels, pictures out, and the photos of a folder."""
 
-from portrait.images.decode import MAX_PIXELS, Photo, as_photo, decode, decode_photo, read_photo
+from portrait.images.decode import MAX_PIXELS, Photo, as_photo, decode, decode_photo, read_photo, turned
 from portrait.images.search import PHOTO_SUFFIXES, PassedOver, photos_below, photos_in
 from portrait.images.write import (
     COARSE_CHROMA,
@@ -29,6 +29,7 @@ __all__ = [
     "pixels_sha256",
     "read_photo",
     "resized",
+    "turned",
     "write_bytes",
     "write_json",
     "write_picture",

@@ -7,7 +7,7 @@ import hashlib
 import io
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,15 @@ _ORIENTATIONS: dict[int, Callable[[NDArray[np.uint16]], NDArray[np.uint16]]] = {
 class Photo:
     """A photo as it was read: (H, W, 3) uint8 sRGB pixels, its path, and the SHA-256 of the file.
 
-    `notes` say what decoding did beyond the usual: colors that were converted, HDR that was tone-mapped.
+    `notes` say what decoding did beyond the usual: colors that were converted, HDR that was tone-mapped. `turned` is by
+    how many degrees clockwise it was turned after it was read.
     """
 
     pixels: RgbImage
     path: Path
     sha256: str
     notes: tuple[str, ...] = ()
+    turned: int = 0
 
 
 def read_photo(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -138,6 +140,14 @@ def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
 
 def _too_large(name: str, size: str, limit: int) -> str:
     return f"{name} has {size} pixels: more than the limit of {limit / 1e6:.0f} million; use a smaller copy"
+
+
+def turned(photo: Photo, degrees: int) -> Photo:
+    """The photo turned clockwise by a multiple of 90 degrees."""
+    if not degrees % 360:
+        return photo
+    pixels = np.ascontiguousarray(np.rot90(photo.pixels, -degrees // 90))
+    return replace(photo, pixels=RgbImage(pixels), turned=(photo.turned + degrees) % 360)
 
 
 def as_photo(picture: str | Path | Image.Image | NDArray[np.uint8] | Photo, name: str = "photo") -> Photo:

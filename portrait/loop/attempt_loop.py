@@ -14,11 +14,20 @@ import numpy as np
 
 from portrait.errors import SettingsError
 from portrait.faces.conditioning_recogniser import ConditioningRecogniser
-from portrait.faces.identity import Detector, FaceAnalyzer, FaceChoice, Recogniser, choose_faces
+from portrait.faces.identity import (
+    Detector,
+    FaceAnalyzer,
+    FaceChoice,
+    Recogniser,
+    choose_faces,
+    face_warnings,
+    require_large_enough,
+)
+from portrait.faces.upright import upright_photo
 from portrait.generate.background import Backdrop, prepare_background
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.generate.keep import Kept, prepare_keeps
-from portrait.images import Photo, read_photo
+from portrait.images import Photo, read_photo, turned
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import decide
 from portrait.loop.limits import resolve_thresholds, style_limit
@@ -77,21 +86,28 @@ class AttemptLoop:
         self._last_kept: tuple[object, Kept] | None = None
         self._last_backdrop: tuple[object, Backdrop] | None = None
 
-    def subjects(self, photo: Photo, face: str = "auto", references: Sequence[Photo] = ()) -> list[Subject]:
+    def subjects(
+        self, photo: Photo, face: str = "auto", references: Sequence[Photo] = (), *, upright: str = "auto"
+    ) -> list[Subject]:
         """The people of `photo` that are meant.
 
         Args:
             photo: The photo to stylize.
             face: A policy as `FaceChoice.parse` reads it; `like:FILE` reads that file.
             references: More photos of the same person; their identity is averaged with this one's.
+            upright: "auto" turns photos whose faces lie on their side or stand on their head, "off" leaves them.
 
         Raises:
-            FaceError: none, too many, or references that show somebody else.
+            FaceError: none, too many, one that is too small, or references that show somebody else.
         """
         choice = FaceChoice.parse(face)
+        if upright == "auto":
+            photo, references = self._upright(photo), [self._upright(reference) for reference in references]
         like = self._like_embedding(choice.reference) if choice.kind == "like" else None
         faces = self.analyzer.detect(photo.pixels)
         chosen = choose_faces(photo.pixels, str(photo.path), choice, self.analyzer, like, faces)
+        for _, chosen_face in chosen:
+            require_large_enough(chosen_face, str(photo.path))
         identities = self._identities(photo, faces)
         return [
             Subject(
@@ -101,9 +117,14 @@ class AttemptLoop:
                 identity=self._identity(photo, chosen_face, references, identities.get(index)),
                 references=tuple(references),
                 bystanders=tuple(identity for other, identity in identities.items() if other != index),
+                warnings=tuple(face_warnings(photo.pixels, chosen_face)),
             )
             for index, chosen_face in chosen
         ]
+
+    def _upright(self, photo: Photo) -> Photo:
+        """The photo turned so that its faces stand upright."""
+        return upright_photo(photo, self.analyzer)
 
     def _identities(self, photo: Photo, faces: Sequence[Face]) -> dict[int, Identity]:
         """Index -> identity of the largest faces of a photo of several people, by size; empty for one person."""
@@ -128,7 +149,7 @@ class AttemptLoop:
     def _like_embedding(self, path: str) -> Embedding:
         """The embedding of the one face of a `like:FILE`, read once."""
         if path not in self._like_embeddings:
-            reference = read_photo(path)
+            reference = self._upright(read_photo(path))
             _, face = choose_faces(reference.pixels, path, FaceChoice("auto"), self.analyzer)[0]
             self._like_embeddings[path] = self.analyzer.embed(reference.pixels, face.kps)
         return self._like_embeddings[path]
@@ -250,12 +271,19 @@ class AttemptLoop:
     def _prepare_keeps(self, settings: Settings, subject: Subject, framed: Framed) -> Kept:
         """What must stay, prepared once for all styles and variants of a photo."""
         whole = settings.frame == "full"
-        key = (settings.keep, subject.photo.sha256, subject.index, settings.frame)
+        key = (settings.keep, subject.photo.sha256, subject.photo.turned, subject.index, settings.frame)
         last = self._last_kept
         if last is None or last[0] != key:
             size = framed.box[2] if whole else framed.image.shape[0]
-            photo = subject.photo.pixels
-            kept = prepare_keeps(settings.keeps(), photo, subject.face, framed.box, size, whole=whole)
+            kept = prepare_keeps(
+                settings.keeps(),
+                subject.photo.pixels,
+                subject.face,
+                framed.box,
+                size,
+                whole=whole,
+                photo_turned=subject.photo.turned,
+            )
             self._last_kept = last = key, kept
         return last[1]
 
@@ -264,7 +292,7 @@ class AttemptLoop:
         background = settings.backdrop()
         if background is None:
             return None
-        key = (background, subject.photo.sha256, subject.index, settings.frame)
+        key = (background, subject.photo.sha256, subject.photo.turned, subject.index, settings.frame)
         last = self._last_backdrop
         if last is None or last[0] != key:
             if settings.frame == "full":
@@ -378,7 +406,10 @@ class AttemptLoop:
         """
         frame = record.settings.frame
         chosen = record.chosen_attempt
-        subject = self.subjects(photo, str(record.input.face.index), references)[0]
+        photo = turned(photo, record.input.turned)
+        if record.settings.upright == "auto":
+            references = [self._upright(reference) for reference in references]
+        subject = self.subjects(photo, str(record.input.face.index), references, upright="off")[0]
         framed = frame_portrait(photo.pixels, subject.face, frame, self.recipe.resolution)
         kept = self._prepare_keeps(record.settings, subject, framed)
         if [digest for _, digest in kept.files] != [mask.sha256 for mask in record.input.masks]:

@@ -125,6 +125,8 @@ def _input_record(subject: Subject, mask_files: Sequence[tuple[str, str]]) -> In
         references=tuple(_file_record(photo) for photo in subject.references),
         masks=tuple(FileRecord(path=path, sha256=digest) for path, digest in mask_files),
         notes=subject.photo.notes,
+        turned=subject.photo.turned,
+        warnings=subject.warnings,
     )
 
 

@@ -58,7 +58,10 @@ class PortraitGenerator(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Subject:
-    """One person in one photo: which face, who that is to every recogniser, and who else is in the photo."""
+    """One person in one photo: which face, who that is to every recogniser, and who else is in the photo.
+
+    `warnings` say what may make the face hard to keep.
+    """
 
     photo: Photo
     index: int
@@ -66,6 +69,7 @@ class Subject:
     identity: Identity
     references: tuple[Photo, ...] = ()
     bystanders: tuple[Identity, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

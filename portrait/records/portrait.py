@@ -28,6 +28,10 @@ def _absent(value: object) -> bool:
     return value is None or value in ("", ())
 
 
+def _is_zero(value: object) -> bool:
+    return value == 0
+
+
 Rounded2 = Annotated[float, _rounded(2)]
 Rounded3 = Annotated[float, _rounded(3)]
 Rounded4 = Annotated[float, _rounded(4)]
@@ -70,13 +74,17 @@ class FileRecord(_Record):
 class InputRecord(FileRecord):
     """The photo, the face of it, further photos of the same person, and masks of what must stay.
 
-    `notes` say what decoding did beyond the usual, such as HDR that was tone-mapped, and by which method.
+    `notes` say what decoding did beyond the usual, such as HDR that was tone-mapped, and by which method;
+    `turned` by how many degrees clockwise the photo was turned, so that its faces stand upright (`face` is in the turned
+    one); `warnings` what may make the face hard to keep.
     """
 
     face: FaceRecord
     references: tuple[FileRecord, ...] = ()
     masks: tuple[FileRecord, ...] = ()
     notes: tuple[str, ...] = Field(default=(), exclude_if=_absent)
+    turned: int = Field(default=0, ge=0, le=270, multiple_of=90, exclude_if=_is_zero)
+    warnings: tuple[str, ...] = Field(default=(), exclude_if=_absent)
 
 
 class JudgeThreshold(_Record):

@@ -234,7 +234,7 @@ class StudioPage:
                 data, name = take_upload(event._data or {}, self.folder)
                 if session.upload_generation != generation:
                     return False
-                photo = read_upload(data, name)
+                photo = self.models.upright(read_upload(data, name))
                 faces, face = self.models.detect_faces(photo)
         except Exception as error:
             user_error = to_user_error(error)

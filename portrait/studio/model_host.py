@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from portrait.errors import ManyFacesError, PortraitError
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, choose_faces
+from portrait.faces.upright import upright_photo
 from portrait.images import Photo
 from portrait.records import Face, RgbImage
 from portrait.settings import Settings
@@ -78,6 +79,13 @@ class ModelHost:
         if self._analyzer is None:
             self._analyzer = self._make_analyzer()
         return self._analyzer
+
+    def upright(self, photo: Photo) -> Photo:
+        """The photo as it should be looked at: turned if its faces lie on their side, unless the studio was told not to."""
+        if self.settings.upright == "off":
+            return photo
+        with self._detect_lock:
+            return upright_photo(photo, self._detector())
 
     def detect_faces(self, photo: Photo) -> tuple[list[Face], int | None]:
         """The faces of a photo from left to right, and the index of the one that is meant without asking, if any.
@@ -153,7 +161,7 @@ class ModelHost:
                 stylizer = self.stylizer(settings.recipe)
                 try:
                     job.check()
-                    person = subject or stylizer.subjects(photo, settings.face, references)[0]
+                    person = subject or stylizer.subjects(photo, settings.face, references, upright=settings.upright)[0]
                     if on_subject is not None:
                         on_subject(person)
                     for variant in range(settings.variants):

@@ -93,7 +93,7 @@ class Service:
     def faces(self, photo: FileData) -> list[dict[str, object]]:
         """The faces of a photo from left to right: index, bbox, kps, det_score."""
         try:
-            faces, _ = self.models.detect_faces(self._photo(photo))
+            faces, _ = self.models.detect_faces(self.models.upright(self._photo(photo)))
         except PortraitError as error:
             raise gr.Error(str(error), print_exception=False) from None
         return [face.entry(index) for index, face in enumerate(faces)]
