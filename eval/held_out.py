@@ -35,6 +35,8 @@ def margin(made: StylizedPortrait) -> float:
     record = made.record
     similarity = record.chosen_attempt.similarity
     least = min(similarity[judge] - threshold.value for judge, threshold in record.thresholds.items())
+    if record.gate is not None and record.chosen_attempt.evidence is not None:
+        least = min(least, record.chosen_attempt.evidence - record.gate.least)
     return least - (0.0 if made.accepted else 10.0)
 
 

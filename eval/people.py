@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from portrait.calibrate import degrade, sample, statistics
+from portrait.calibrate import degrade, gate, sample, statistics
 from portrait.calibrate import thresholds as calibration
 from portrait.calibrate.sample import Sample, StylePictures, measure_sample
 from portrait.calibrate.thresholds import thresholds_from
@@ -156,7 +156,7 @@ def _work(stylizer: AttemptLoop, data: Path) -> Path:
     dial = {style: asdict(stylizer.knobs_for_balance(style, 0.5)) for style in stylizer.recipe.styles}
     code = [
         Path(module.__file__).read_text("utf-8")
-        for module in (calibration, sample, statistics, degrade, checks, thresholds)
+        for module in (calibration, sample, statistics, gate, degrade, checks, thresholds)
     ]
     known = json.dumps([photos, stylizer.generator.digests, dial, calibrated_rates(), code], sort_keys=True)
     return WORK / f"calibration-{hashlib.sha256(known.encode()).hexdigest()[:12]}"

@@ -59,7 +59,13 @@ def test_the_judge_reads_the_table_that_calibration_writes(people: list[Path], t
     path = tmp_path / "table.json"
     path.write_text(json.dumps(table))
     limits = thresholds_for("mini", "oil", 0.1, path)
-    assert limits.identity["arcface"] == table["styles"]["oil"]["recognisers"]["arcface"]["thresholds"]["0.1"]
+    gate = table["styles"]["oil"]["gates"][0]
+    assert limits.identity == gate["floors"]
+    assert limits.gate is not None
+    assert limits.gate.least == gate["rates"]["0.1"]["least"]
+    alone = thresholds_for("mini", "oil", 0.1, path, judges=["dlib"]).gate
+    assert alone is not None
+    assert alone.floors.keys() == alone.weights.keys() == {"dlib"}
     with pytest.raises(SettingsError, match="FAR 0.01 is not calibrated for mini / oil; calibrated: 0.1"):
         thresholds_for("mini", "oil", 0.01, path)
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
 from portrait.calibrate.degrade import DEGRADATIONS, copies, degrade
+from portrait.calibrate.journal import Journal, Key
 from portrait.calibrate.statistics import copy_limit, require_pairs
 from portrait.errors import FaceError, SettingsError
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import read_photo
 from portrait.judge.thresholds import photo_thresholds
-from portrait.judge.verdict import Measurement
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.scoring import face_features, face_style
-from portrait.records import Embedding, Identity, Knobs, RgbImage
+from portrait.records import Identity, Knobs, RgbImage
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ class StylePictures:
 
     `scores` is judge -> (P + impostors, P) likeness of each photo to each portrait, the candidates' own photos first.
     `features` are (P, F) `face_style_features`; all else is (P,). `degraded_...` are those of the second portraits,
-    from degraded photos.
+    from degraded photos. `missed` and `degraded_missed` are those in which no detector saw a face.
     """
 
     knobs: Knobs
@@ -41,6 +43,7 @@ class StylePictures:
     degraded_likeness: dict[str, np.ndarray]
     degraded_styled: np.ndarray
     degraded_features: np.ndarray
+    degraded_missed: np.ndarray
 
     def without(self, person: int, impostors: int) -> StylePictures:
         """The same without one of the people; `impostors` is the number of further photos."""
@@ -94,10 +97,34 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Scored:
-    measurement: Measurement
+    """One portrait: likeness of each reference photo to it by judge, (R,), and what else was measured."""
+
+    likeness: dict[str, np.ndarray]
     missed: bool
+    styled: float
+    burned: float
     features: np.ndarray
-    embeddings: dict[str, Embedding]
+
+    def as_row(self) -> dict[str, Any]:
+        """For the journal."""
+        return {
+            "likeness": {judge: values.astype(float).tolist() for judge, values in self.likeness.items()},
+            "missed": self.missed,
+            "styled": self.styled,
+            "burned": self.burned,
+            "features": self.features.astype(float).tolist(),
+        }
+
+    @classmethod
+    def of_row(cls, row: dict[str, Any]) -> Self:
+        """From the journal."""
+        return cls(
+            likeness={judge: np.array(values, np.float32) for judge, values in row["likeness"].items()},
+            missed=row["missed"],
+            styled=row["styled"],
+            burned=row["burned"],
+            features=np.array(row["features"]),
+        )
 
 
 def measure_sample(
@@ -110,7 +137,8 @@ def measure_sample(
     seed: int = 1,
     impostors: Sequence[Path] = (),
     curves: str = "",
-    on_picture: Callable[[str, int, int, RgbImage], None] | None = None,
+    on_picture: Callable[[str, int, int, RgbImage | None], None] | None = None,
+    journal: Path | None = None,
 ) -> Sample:
     """Make the portraits that thresholds are read off; arguments and errors are those of `calibrate_thresholds`."""
     stylizer.recipe.knobs_at(balance)  # refused before anything is made
@@ -122,21 +150,33 @@ def measure_sample(
     copied = measure_copies(stylizer, [person.framed for person in people])
     limit = copy_limit(copied)
     total = 2 * len(styles) * len(people)
-    number = 0
+    made = 0
+    references = {judge: _embeddings(judge, [*people, *others]) for judge in stylizer.judges.names}
+    earlier = None if journal is None else Journal(journal, _header(stylizer, people, others, seed))
     measured: dict[str, StylePictures] = {}
     for style in styles:
 
         def knobs_at(position: float, style: str = style) -> Knobs:
             return stylizer.knobs_for_balance(style, position, limit, curves)
 
-        rows = []
-        for person, framed, knobs in _sittings(people, knobs_at(balance), (knobs_at(0.0), knobs_at(1.0))):
-            picture = stylizer.draw(framed, person.identity, style, knobs, seed)
-            rows.append(_score(stylizer, person, framed, picture))
-            number += 1
+        rows: list[_Scored] = []
+        sittings = _sittings(people, knobs_at(balance), (knobs_at(0.0), knobs_at(1.0)))
+        for number, (person, framed, knobs) in enumerate(sittings):
+            degraded, index = divmod(number, len(people))
+            key: Key = (style, index, bool(degraded), json.dumps(asdict(knobs)))
+            row = earlier.get(key) if earlier is not None else None
+            picture: RgbImage | None = None
+            if row is None:
+                picture = stylizer.draw(framed, person.identity, style, knobs, seed)
+                rows.append(_score(stylizer, person, framed, picture, references))
+                if earlier is not None:
+                    earlier.put(key, rows[-1].as_row())
+            else:
+                rows.append(_Scored.of_row(row))
+            made += 1
             if on_picture is not None:
-                on_picture(style, number, total, picture)
-        measured[style] = _style_pictures(knobs_at(balance), rows, people, others)
+                on_picture(style, made, total, picture)
+        measured[style] = _style_pictures(knobs_at(balance), rows, len(people))
     return Sample(
         people={person.name: person.sha256 for person in people},
         impostors={person.name: person.sha256 for person in others},
@@ -159,37 +199,51 @@ def _sittings(people: Sequence[Person], knobs: Knobs, ends: tuple[Knobs, Knobs])
     return [*plain, *degraded]
 
 
-def _score(stylizer: AttemptLoop, person: Person, framed: Framed, picture: RgbImage) -> _Scored:
+def _header(stylizer: AttemptLoop, people: Sequence[Person], others: Sequence[Person], seed: int) -> dict[str, Any]:
+    """What the pictures of a journal are of."""
+    return {
+        "recipe": stylizer.recipe.name,
+        "seed": seed,
+        "models": stylizer.digests,
+        "judges": stylizer.judges.names,
+        "people": [person.sha256 for person in people],
+        "impostors": [person.sha256 for person in others],
+    }
+
+
+def _embeddings(judge: str, people: Sequence[Person]) -> np.ndarray:
+    return np.stack([person.identity.embeddings[judge] for person in people])
+
+
+def _score(
+    stylizer: AttemptLoop, person: Person, framed: Framed, picture: RgbImage, references: dict[str, np.ndarray]
+) -> _Scored:
     score = stylizer.judges.score_picture(framed, person.identity, picture)
     return _Scored(
-        measurement=score.measurement,
+        likeness={judge: references[judge] @ embedding for judge, embedding in score.embeddings.items()},
         missed=score.face is None,
+        styled=score.measurement.style_on_face,
+        burned=score.measurement.burned,
         features=face_features(framed, picture),
-        embeddings=score.embeddings,
     )
 
 
-def _style_pictures(
-    knobs: Knobs, rows: Sequence[_Scored], people: Sequence[Person], others: Sequence[Person]
-) -> StylePictures:
-    plain = rows[: len(people)]
-    degraded = rows[len(people) :]
-    judges = list(rows[0].measurement.similarity)
-    scores = {}
-    for judge in judges:
-        references = np.stack([person.identity.embeddings[judge] for person in (*people, *others)])
-        candidates = np.stack([row.embeddings[judge] for row in plain])
-        scores[judge] = references @ candidates.T
+def _style_pictures(knobs: Knobs, rows: Sequence[_Scored], people: int) -> StylePictures:
+    plain, degraded = rows[:people], rows[people:]
+    judges = list(rows[0].likeness)
     return StylePictures(
         knobs=knobs,
-        scores=scores,
+        scores={judge: np.stack([row.likeness[judge] for row in plain], 1) for judge in judges},
         missed=np.array([row.missed for row in plain]),
-        styled=np.array([row.measurement.style_on_face for row in plain]),
-        burned=np.array([row.measurement.burned for row in plain]),
+        styled=np.array([row.styled for row in plain]),
+        burned=np.array([row.burned for row in plain]),
         features=np.array([row.features for row in plain]),
-        degraded_likeness={j: np.array([row.measurement.similarity[j] for row in degraded]) for j in judges},
-        degraded_styled=np.array([row.measurement.style_on_face for row in degraded]),
+        degraded_likeness={
+            judge: np.array([row.likeness[judge][index] for index, row in enumerate(degraded)]) for judge in judges
+        },
+        degraded_styled=np.array([row.styled for row in degraded]),
         degraded_features=np.array([row.features for row in degraded]),
+        degraded_missed=np.array([row.missed for row in degraded]),
     )
 
 

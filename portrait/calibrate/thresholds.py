@@ -1,4 +1,4 @@
-"""Calibrate the judge: thresholds at false accept rates, per recogniser x style, on a recipe's own pictures.
+"""Calibrate the judge: limits at false accept rates, of all judges together and of each, per style, on a recipe's own pictures.
 
 Impostors are stylized portraits of other people in the same style: every photo is compared with every
 other person's portrait. Genuine pairs are a photo and its own portrait, first attempt; they do not move
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from portrait.calibrate.gate import fused_gate, gates_table, passes
 from portrait.calibrate.sample import Sample, StylePictures, measure_sample
 from portrait.calibrate.statistics import (
     COPY_QUANTILE,
@@ -31,6 +32,7 @@ from portrait.calibrate.statistics import (
     weak_checks,
 )
 from portrait.judge.checks import format_confusable
+from portrait.judge.thresholds import Gate
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.record import library_versions
 from portrait.records import RgbImage
@@ -48,7 +50,10 @@ def calibrate_thresholds(
     seed: int = 1,
     impostors: Sequence[Path] = (),
     curves: str = "",
-    on_picture: Callable[[str, int, int, RgbImage], None] | None = None,
+    on_picture: Callable[[str, int, int, RgbImage | None], None] | None = None,
+    journal: Path | None = None,
+    groups: Mapping[str, Mapping[str, str]] | None = None,
+    source: str = "",
 ) -> dict[str, Any]:
     """Stylize every person in every style and read the thresholds off the impostor pairs.
 
@@ -56,17 +61,21 @@ def calibrate_thresholds(
         stylizer: The recipe with its judges.
         photos: One photo for each of at least two people that the recipe was not trained on.
         styles: Styles of the recipe.
-        rates: False accept rates, each in (0, 1).
+        rates: False accept rates of all judges together, each in (0, 1).
         balance: Of the portraits, in [0, 1].
         seed: Of each portrait.
         impostors: Photos of still other people, one each; only their faces are compared, which makes more
             impostor pairs and so lower rates possible.
         curves: A file of curves that the dial follows, in place of the recipe's own.
-        on_picture: Called with (style, number from 1, number of all pictures, picture).
+        on_picture: Called with (style, number from 1, number of all pictures, picture; None where it was measured before).
+        journal: A file of what was measured so far: a run that was stopped goes on with it.
+        groups: Person -> kind of group, such as sex -> the person's; rates within groups are then told too.
+        source: Where the people came from, in words.
 
     Returns:
-        The table that `judge.thresholds.thresholds_for` reads, with counts, 95 % intervals that resample
-        people, EER, TAR, points of the DET curve, and what is needed to repeat it.
+        The table that `judge.thresholds.thresholds_for` reads: gates for every choice of judges and what each judge does
+        alone, with counts, 95 % intervals that resample people, EER, TAR, points of the DET curve, and what is needed
+        to repeat it. It holds no embedding.
 
     Raises:
         TooFewPairsError: there are too few people for a rate. Said before anything is generated.
@@ -83,13 +92,16 @@ def calibrate_thresholds(
         impostors=impostors,
         curves=curves,
         on_picture=on_picture,
+        journal=journal,
     )
-    limits = thresholds_from(sample, rates)
+    limits = thresholds_from(sample, rates, groups=groups)
     for style, weak in weak_checks(limits).items():
         log.warning("%s: the check of the style is weak: %s pass it too", style, format_confusable(weak))
     return {
         "recipe": stylizer.recipe.name,
         **limits,
+        "source": source,
+        "detector": stylizer.judges.detector,
         "balance": balance,
         "seed": seed,
         "failure_to_acquire": sample.unseen,
@@ -100,13 +112,20 @@ def calibrate_thresholds(
     }
 
 
-def thresholds_from(sample: Sample, rates: Sequence[float], *, intervals: bool = True) -> dict[str, Any]:
+def thresholds_from(
+    sample: Sample,
+    rates: Sequence[float],
+    *,
+    intervals: bool = True,
+    groups: Mapping[str, Mapping[str, str]] | None = None,
+) -> dict[str, Any]:
     """The limits that a sample gives, as `thresholds_for` reads them.
 
     Args:
         sample: From `measure_sample`.
         rates: False accept rates, each in (0, 1).
         intervals: Whether the thresholds' intervals are wanted; they take most of the time.
+        groups: Person -> kind of group -> the person's.
 
     Raises:
         TooFewPairsError: there are too few people for a rate.
@@ -114,9 +133,10 @@ def thresholds_from(sample: Sample, rates: Sequence[float], *, intervals: bool =
     limit = copy_limit(sample.copies)
     table: dict[str, dict[str, Any]] = {}
     accepted: dict[str, AcceptedPictures] = {}
+    members = _members([*sample.people, *sample.impostors], groups or {})
     for style, pictures in sample.styles.items():
-        table[style], passed = _style_entry(pictures, rates, limit, intervals=intervals)
-        accepted[style] = _accepted_pictures(pictures, passed, table[style]["recognisers"], max(rates), limit)
+        table[style], passed = _style_entry(pictures, rates, limit, members, intervals=intervals)
+        accepted[style] = _accepted_pictures(pictures, passed, fused_gate(pictures.scores, max(rates)), limit)
     for style, statistics in style_statistics(accepted).items():
         table[style]["style_statistics"] = statistics
     reached = copy_quantiles(sample.copies)
@@ -130,18 +150,32 @@ def thresholds_from(sample: Sample, rates: Sequence[float], *, intervals: bool =
     }
 
 
+def _members(people: Sequence[str], groups: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
+    """Kind of group -> the group of each of the people; empty text where it is not known."""
+    kinds = dict.fromkeys(kind for known in groups.values() for kind in known)
+    return {kind: [groups.get(person, {}).get(kind, "") for person in people] for kind in kinds}
+
+
 def _style_entry(
-    pictures: StylePictures, rates: Sequence[float], limit: float, *, intervals: bool
+    pictures: StylePictures,
+    rates: Sequence[float],
+    limit: float,
+    groups: Mapping[str, Sequence[str]],
+    *,
+    intervals: bool,
 ) -> tuple[dict[str, Any], np.ndarray]:
     """The entry of one style, and (P,) which portraits pass at the loosest rate."""
-    passed = {rate: (pictures.styled >= limit) & ~pictures.missed for rate in rates}
-    recognisers = {}
-    for judge, scores in pictures.scores.items():
-        recognisers[judge], accepted = recogniser_table(scores, rates, intervals=intervals)
-        passed = {rate: passed[rate] & accepted[rate] for rate in rates}
+    people = range(len(pictures.styled))
+    passed = {}
+    for rate in rates:
+        genuine = passes(fused_gate(pictures.scores, rate), pictures.scores)[people, people]
+        passed[rate] = genuine & (pictures.styled >= limit) & ~pictures.missed
     entry = {
         "knobs": asdict(pictures.knobs),
-        "recognisers": recognisers,
+        "gates": gates_table(pictures.scores, rates, groups, intervals=intervals),
+        "recognisers": {
+            judge: recogniser_table(scores, rates, intervals=intervals)[0] for judge, scores in pictures.scores.items()
+        },
         "faces_missed": int(pictures.missed.sum()),
         "first_attempt_accepted": {f"{rate:g}": share_entry(values) for rate, values in passed.items()},
         "style_on_face": {"limit": limit, "percentiles_5_50_95": percentiles(pictures.styled)},
@@ -149,13 +183,10 @@ def _style_entry(
     return entry, passed[max(rates)]
 
 
-def _accepted_pictures(
-    pictures: StylePictures, passed: np.ndarray, recognisers: Mapping[str, Any], rate: float, limit: float
-) -> AcceptedPictures:
-    """Those portraits, from good and from degraded photos, that would be accepted at `rate`."""
-    degraded_passed = pictures.degraded_styled >= limit
-    for judge, likeness in pictures.degraded_likeness.items():
-        degraded_passed &= likeness >= recognisers[judge]["thresholds"][f"{rate:g}"]
+def _accepted_pictures(pictures: StylePictures, passed: np.ndarray, gate: Gate, limit: float) -> AcceptedPictures:
+    """Those portraits, from good and from degraded photos, that would be accepted."""
+    alike = passes(gate, pictures.degraded_likeness)
+    degraded_passed = alike & (pictures.degraded_styled >= limit) & ~pictures.degraded_missed
     people = np.arange(len(passed))
     return AcceptedPictures(
         features=np.concatenate([pictures.features[passed], pictures.degraded_features[degraded_passed]]),

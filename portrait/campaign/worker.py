@@ -8,7 +8,7 @@ import json
 import logging
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -197,11 +197,18 @@ def _fingerprint_of_style(stylizer: AttemptLoop, style: str, settings: Settings)
     recipe = stylizer.recipe
     custom = Path(settings.thresholds) if settings.thresholds else None
     limits, _ = resolve_thresholds(
-        recipe, style, settings.far, custom, stylizer.generator.digests, stylizer.judges.names
+        recipe,
+        style,
+        settings.far,
+        custom,
+        stylizer.generator.digests,
+        stylizer.judges.names,
+        stylizer.judges.detector,
     )
     return {
         "prompt": recipe.prompt_of(recipe.style(style)),
         "identity": limits.identity,
+        **({} if limits.gate is None else {"gate": asdict(limits.gate)}),
         "style_on_face": limits.style_on_face,
         "burned": limits.burned,
         "statistics": _statistics_digest(limits),

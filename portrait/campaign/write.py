@@ -75,5 +75,7 @@ def write_failure(ledger: Ledger, job: LedgerJob, why: str) -> None:
 def closeness(record: PortraitRecord) -> tuple[int, float]:
     """How near a rejected picture came: fewer reasons first, then the worst of its margins to the judges' limits."""
     similarity = record.chosen_attempt.similarity
-    margins = (similarity[judge] - threshold.value for judge, threshold in record.thresholds.items())
+    margins = [similarity[judge] - threshold.value for judge, threshold in record.thresholds.items()]
+    if record.gate is not None and record.chosen_attempt.evidence is not None:
+        margins.append(record.chosen_attempt.evidence - record.gate.least)
     return -len(record.reasons), min(margins, default=0.0)

@@ -20,11 +20,15 @@ _EPILOG = """1. Curves: up to --curve-people people are drawn at several setting
    the balance lie and what retries expect of each knob. Styles that the file of curves has already are not measured
    again, so that a stopped run goes on; delete the file to begin anew.
 2. Thresholds: each person is drawn twice a style along these curves: as asked, and at one of the balance's ends, for
-   the statistics of the style.
+   the statistics of the style. What was measured is kept in OUTPUT.measured.jsonl until the table is written, so that a
+   stopped run goes on; it holds similarities and no embedding.
+Rates are those of the whole gate: of strangers whom all judges together accept.
 
 examples:
   portrait calibrate --subjects people/ --impostors strangers/ --far 0.01,0.001
   portrait calibrate --subjects people/ --style oil --curves mine.curves.json -o mine.thresholds.json
+  portrait calibrate --subjects people/ --groups people.csv --source "staff photos, 2026" -o staff.json
+  portrait calibrate --combine real-people.json mini.thresholds.json -o combined.json
   portrait stylize anna.jpg --style oil --far 0.001 --curves mini.curves.json --thresholds mini.thresholds.json
 """
 
@@ -35,14 +39,26 @@ def add(commands: Commands) -> None:
         "calibrate",
         help="measure a recipe's knobs and acceptance thresholds",
         description="Stylize people of your own in every style: measure what the recipe's knobs do, then read the "
-        "thresholds of acceptance off the impostor pairs, which are every photo against every other person's portrait, "
-        "by each judge. Give one photo a person, of people that the recipe was not trained on; 23 people are enough for "
+        "limits of acceptance off the impostor pairs, which are every photo against every other person's portrait, for "
+        "all judges together. Give one photo a person, of people that the recipe was not trained on; 23 people are enough for "
         "a false accept rate of 0.01, 72 for 0.001.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--subjects", type=Path, metavar="FOLDER", help="photos, one a person, also in folders below")
     parser.add_argument(
-        "--subjects", type=Path, required=True, metavar="FOLDER", help="photos, one a person, also in folders below"
+        "--combine",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="measure nothing: combine tables of several sources, those named first first, such as figures of real people",
+    )
+    parser.add_argument("--source", default="", metavar="TEXT", help="where the people came from, kept in the table")
+    parser.add_argument(
+        "--groups",
+        type=Path,
+        metavar="FILE.csv",
+        help="a column person (FOLDER/NAME.jpg), and one each for sex, age, skin or others: tells the rates within them",
     )
     parser.add_argument(
         "--only", type=Path, metavar="FILE", help="a text file that names the photos to take, a line each"
@@ -79,7 +95,11 @@ def add(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure the curves that are missing, then the thresholds."""
+    """Measure the curves that are missing, then the thresholds; or combine tables."""
+    if args.combine:
+        return _combine(args)
+    if args.subjects is None:
+        raise SettingsError("name the photos with --subjects FOLDER, or tables with --combine FILE FILE")
     from portrait.calibrate.statistics import require_pairs
     from portrait.images import photos_below, write_json
     from portrait.images.search import describe
@@ -98,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
     others, others_passed_over = photos_below(args.impostors) if args.impostors else ([], [])
     impostors = [path for path in others if path.resolve() not in subjects]
     curve_photos = _spread(photos, args.curve_people)
+    groups = _groups(args.groups) if args.groups else {}
     require_pairs(len(photos), len(photos) + len(impostors), rates)  # before hours of curves
     curves_file = args.curves or Path(f"{recipe.name}.curves.json")
     curves = read_curves(curves_file) if curves_file.is_file() else None
@@ -108,10 +129,38 @@ def run(args: argparse.Namespace) -> int:
     with console.status("loading models"):
         stylizer = load_loop(args.recipe, threads=args.threads, commercial=args.commercial)
     _measure_curves(stylizer, curve_photos, styles, curves_file, curves, console)
-    table = _measure_thresholds(stylizer, photos, impostors, styles, rates, curves_file, args, console)
-    path = write_json(args.output or Path(f"{recipe.name}.thresholds.json"), table)
+    output = args.output or Path(f"{recipe.name}.thresholds.json")
+    journal = output.with_name(f"{output.stem}.measured.jsonl")
+    table = _measure_thresholds(stylizer, photos, impostors, styles, rates, curves_file, journal, groups, args, console)
+    path = write_json(output, table)
+    journal.unlink(missing_ok=True)
     console.calibration(table, path, curves_file)
     return 0
+
+
+def _combine(args: argparse.Namespace) -> int:
+    from portrait.calibrate.combine import combine_tables
+    from portrait.images import write_json
+    from portrait.judge.thresholds import calibration_table
+
+    if args.output is None:
+        raise SettingsError("name the combined table with -o FILE")
+    tables = [calibration_table("", file) or {} for file in args.combine]
+    print(write_json(args.output, combine_tables(tables)))
+    return 0
+
+
+def _groups(file: Path) -> dict[str, dict[str, str]]:
+    """Person -> kind of group -> the person's, of a CSV file with a column `person`."""
+    import csv
+
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            return {
+                row.pop("person"): {kind: value or "" for kind, value in row.items()} for row in csv.DictReader(lines)
+            }
+    except (OSError, KeyError, ValueError, AttributeError) as error:
+        raise SettingsError(f"{file} is no CSV file with a column person: {error}") from None
 
 
 def _styles(recipe: Recipe, names: list[str] | None) -> list[str]:
@@ -172,6 +221,8 @@ def _measure_thresholds(
     styles: list[str],
     rates: list[float],
     curves_file: Path,
+    journal: Path,
+    groups: dict[str, dict[str, str]],
     args: argparse.Namespace,
     console: Console,
 ) -> dict[str, Any]:
@@ -182,9 +233,9 @@ def _measure_thresholds(
     cells: list[tuple[RgbImage, str, bool | None]] = []
     with console.attempts(f"{len(photos)} people, {len(impostors)} further faces", unit="") as on_step:
 
-        def on_picture(style: str, number: int, total: int, picture: RgbImage) -> None:
-            on_step(number, number, total)
-            if args.sheet:
+        def on_picture(style: str, made: int, total: int, picture: RgbImage | None) -> None:
+            on_step(made, made, total)
+            if args.sheet and picture is not None:
                 cells.append((thumbnail(picture, _SHEET_SIDE), style, None))
 
         table = calibrate_thresholds(
@@ -197,6 +248,9 @@ def _measure_thresholds(
             impostors=impostors,
             curves=str(curves_file),
             on_picture=on_picture,
+            journal=journal,
+            groups=groups,
+            source=args.source,
         )
     if args.sheet:
         columns = max(12, round(len(cells) ** 0.5))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from portrait.loop.types import Subject
     from portrait.records.curves import StyleCurves
-    from portrait.records.portrait import FailureRecord, LicenseLink
+    from portrait.records.portrait import FailureRecord, LicenseLink, PortraitRecord
     from portrait.report.save import SavedPortrait
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -81,9 +81,10 @@ def sigterm_interrupts() -> Iterator[None]:
 class Console:
     """Everything that stylize and calibrate print; nothing but errors where `quiet`."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, verbose: bool = False) -> None:
         from rich.console import Console
 
+        self.verbose = verbose
         self.quiet = quiet
         self.out = Console(quiet=quiet, highlight=False)
         self.err = Console(stderr=True, quiet=quiet)
@@ -173,12 +174,15 @@ class Console:
         table = plain_table("style", "verdict", *numbers, "file", numbers=numbers)
         for row in rows:
             record = row.record
-            similarity = record.chosen_attempt.similarity
-            scores = [f"{similarity[judge]:.3f} (>= {record.thresholds[judge].value:.3f})" for judge in judges]
+            scores = [_score(record, judge, verbose=self.verbose) for judge in judges]
             verdict = "[green]accepted[/]" if row.accepted else "[red]rejected[/]"
             attempts = str(len(record.attempts))
             table.add_row(record.style, verdict, *scores, attempts, f"{record.seconds:.1f}", escape(str(row.path)))
         print_table(table, self.out)
+        if any(row.record.chosen_attempt.strangers for row in rows):
+            self.line(
+                "Of 1,000 strangers, so many would look as much like the photo to each judge; --verbose tells cosines."
+            )
         if note := rows[0].record.provisional_thresholds:
             self.line(f"Note: {note}.")
         accepted = sum(row.accepted for row in rows)
@@ -199,17 +203,19 @@ class Console:
         from portrait.judge.checks import format_confusable
 
         rows = plain_table(
-            "style", "judge", "FAR", "threshold", "95 % interval", "own portraits accepted", "first attempts"
+            "style", "judges", "FAR asked for", "measured", "95 % interval", "own portraits accepted", "first"
         )
         for style, entry in table["styles"].items():
-            for judge, recogniser in entry["recognisers"].items():
-                for rate, threshold in recogniser["thresholds"].items():
-                    low, high = recogniser["threshold_intervals"][rate]
-                    tar = recogniser["tar"][rate]
-                    first = entry["first_attempt_accepted"][rate]["rate"]
-                    interval = f"{low:.3f} to {high:.3f}"
+            for gate in entry["gates"]:
+                for rate, limits in gate["rates"].items():
+                    low, high = limits["far_interval"]
+                    tar = limits["tar"]
+                    whole = len(gate["judges"]) == len(entry["recognisers"])
+                    first = f"{entry['first_attempt_accepted'][rate]['rate']:.0%}" if whole else ""
                     accepted = f"{tar['rate']:.0%} of {tar['of']}"
-                    rows.add_row(style, judge, rate, f"{threshold:.3f}", interval, accepted, f"{first:.0%}")
+                    interval = f"{low:.4f} to {high:.4f}"
+                    judges = " + ".join(gate["judges"])
+                    rows.add_row(style, judges, rate, f"{limits['far']:.4f}", interval, accepted, first)
         print_table(rows, self.out)
         for style, weak in weak_checks(table).items():
             self.out.print(f"[yellow]{style}: its style check is weak[/]: {format_confusable(weak)} pass it too")
@@ -225,6 +231,17 @@ def print_table(table: Table, console: RichConsole | None = None) -> None:
     width = Measurement.get(out, out.options.update(max_width=1000), table).maximum
     out.width = max(out.width, width)
     out.print(table)
+
+
+def _score(record: PortraitRecord, judge: str, *, verbose: bool) -> str:
+    """How many of 1,000 strangers would be as alike to a judge; its cosine where that is not known, or asked for."""
+    attempt = record.chosen_attempt
+    cosine = f"{attempt.similarity[judge]:.3f} (>= {record.thresholds[judge].value:.3f})"
+    share = attempt.strangers.get(judge)
+    if share is None:
+        return cosine
+    count = "< 1" if share < 0.001 else f"{1000 * share:.0f}"
+    return f"{count} in 1,000" + (f", {cosine}" if verbose else "")
 
 
 def plain_table(*names: str, numbers: Sequence[str] = ()) -> Table:

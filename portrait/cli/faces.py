@@ -15,6 +15,7 @@ from portrait.records import RgbImage
 
 if TYPE_CHECKING:
     from portrait.images import Photo
+    from portrait.judge.thresholds import Gate, Thresholds
     from portrait.records import Face, Identity
 
 
@@ -51,6 +52,7 @@ def add(commands: Commands) -> None:
     compare.add_argument("--face", default="largest", metavar="TEXT", help="as in stylize (default: largest)")
     _upright_flag(compare)
     compare.add_argument("--commercial", action="store_true", help="judge by dlib alone, licensed for commercial use")
+    compare.add_argument("--verbose", action="store_true", help="also cosine similarities, where strangers are counted")
     compare.add_argument("--json", action="store_true", help="one JSON object")
     compare.set_defaults(run=_compare)
 
@@ -145,24 +147,37 @@ def _draw_boxes(image: RgbImage, faces: Sequence[Face]) -> RgbImage:
 
 
 def _compare(args: argparse.Namespace) -> int:
+    from portrait.judge.verdict import describe_strangers
     from portrait.judge.verification import similarities
 
     limits = _comparison_limits(args)
     reference, candidate = _identities(args)
     scores = similarities(reference, candidate.embeddings)
+    strangers = {} if limits.calibrated is None else limits.calibrated.strangers_like(scores)
     passed = {judge: scores[judge] >= least for judge, least in limits.thresholds.items()}
+    evidence = None if limits.gate is None or not limits.gate.weights else limits.gate.evidence(scores)
+    together = evidence is None or limits.gate is None or evidence >= limits.gate.least
     decision = "undecided"
-    if all(passed.values()):
+    if all(passed.values()) and together:
         decision = "same person"
     elif not any(passed.values()):
         decision = "not the same person"
     if args.json:
         result: dict[str, object] = {"similarity": {judge: round(score, 4) for judge, score in scores.items()}}
+        if evidence is not None and limits.gate is not None:
+            result |= {"evidence": round(evidence, 4), "least_evidence": limits.gate.least}
         result |= {"thresholds": limits.thresholds, "far": limits.far, "kind": limits.kind, "decision": decision}
+        if strangers:
+            result["strangers"] = {judge: round(share, 5) for judge, share in strangers.items()}
         print(json.dumps(result | ({"provisional_thresholds": limits.note} if limits.note else {})))
     else:
         for judge, score in scores.items():
-            print(f"{judge:8} {score:.3f} {'>=' if passed[judge] else '<'} {limits.thresholds[judge]:.3f}")
+            cosine = f"{score:.3f} {'>=' if passed[judge] else '<'} {limits.thresholds[judge]:.3f}"
+            share = strangers.get(judge)
+            shown = cosine if share is None else describe_strangers(share) + (f" ({cosine})" if args.verbose else "")
+            print(f"{judge:8} {shown}")
+        if evidence is not None and limits.gate is not None:
+            print(f"together {evidence:.3f} {'>=' if together else '<'} {limits.gate.least:.3f}")
         agree = "" if args.commercial else "; both judges must agree"
         print(f"{decision} (thresholds: {limits.kind}, false accept rate {limits.far:g}{agree})")
         if limits.note:
@@ -172,12 +187,17 @@ def _compare(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ComparisonLimits:
-    """Judge -> least similarity, their false accept rate, where they come from, and a note where they are borrowed."""
+    """Judge -> least similarity, their false accept rate, where they come from, and a note where they are borrowed.
+
+    With a `gate` the similarities are its floors, and the rate is that of all judges together.
+    """
 
     thresholds: dict[str, float]
     far: float
     kind: str
     note: str = ""
+    gate: Gate | None = None
+    calibrated: Thresholds | None = None
 
 
 def _comparison_limits(args: argparse.Namespace) -> _ComparisonLimits:
@@ -197,7 +217,9 @@ def _comparison_limits(args: argparse.Namespace) -> _ComparisonLimits:
         far = 0.01 if args.far is None else args.far
         limits, note = resolve_thresholds(recipe, args.style, far, judges=judges)
         kind = f"{recipe.name} / {args.style}"
-        return _ComparisonLimits(thresholds=limits.identity, far=limits.far, kind=kind, note=note)
+        return _ComparisonLimits(
+            thresholds=limits.identity, far=limits.far, kind=kind, note=note, gate=limits.gate, calibrated=limits
+        )
     table = photo_thresholds()
     thresholds = {
         judge: entry["threshold"] for judge, entry in table["recognisers"].items() if not judges or judge in judges

@@ -52,6 +52,7 @@ def add(commands: Commands) -> None:
         formatter_class=raw,
     )
     explain.add_argument("record", type=Path, metavar="RECORD.json")
+    explain.add_argument("--verbose", action="store_true", help="also cosine similarities and their limits")
     explain.set_defaults(run=_explain)
 
 
@@ -170,5 +171,5 @@ def _explain(args: argparse.Namespace) -> int:
     from portrait.records.portrait import read_record
     from portrait.report.explain import explain
 
-    print(explain(read_record(_read(args.record), args.record)))
+    print(explain(read_record(_read(args.record), args.record), verbose=args.verbose))
     return 0

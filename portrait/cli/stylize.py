@@ -76,7 +76,7 @@ def output_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON record per picture and line, nothing else")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
-    parser.add_argument("--verbose", action="store_true", help="log what the loop does")
+    parser.add_argument("--verbose", action="store_true", help="log what the loop does, and show cosine similarities")
 
 
 def _stylize(args: argparse.Namespace) -> int:
@@ -114,7 +114,9 @@ def _stylize_photos(
     styles = checked_styles(recipe, settings)
     check_files(settings, reference_files)
     references = [read_photo(path) for path in reference_files]
-    batch = Batch(settings, styles, references, args.output, Console(quiet=args.quiet or args.json))
+    batch = Batch(
+        settings, styles, references, args.output, Console(quiet=args.quiet or args.json, verbose=args.verbose)
+    )
     rows: list[SavedPortrait] = []
     worst = 0
     try:

@@ -30,6 +30,7 @@ class DlibAnalyzer:
     """
 
     name = "dlib"
+    detector = "dlib_hog"
     same_person_threshold = 0.92  # similarities are compressed, see `DlibRecogniser`
     licenses = (DLIB_RESNET, DLIB_LANDMARKS)
 

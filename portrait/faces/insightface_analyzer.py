@@ -96,6 +96,7 @@ class InsightFaceAnalyzer:
         if "recognition" not in app.models:
             raise WeightsMissingError(f"the pack in {self.pack} has no recogniser (an ArcFace *.onnx)")
         self._detector = app.det_model
+        self.detector = Path(app.det_model.model_file).stem
         self._recogniser = app.models["recognition"]
         self.digests = {Path(m.model_file).stem: sha256_of(Path(m.model_file)) for m in app.models.values()}
         if self.digests.get("w600k_mbf") != W600K_MBF.sha256:

@@ -129,6 +129,44 @@ class SFaceRecogniser:
         return Embedding(vector / np.linalg.norm(vector))
 
 
+class YuNetAnalyzer:
+    """YuNet finds the faces and SFace judges first: everything that is needed without InsightFace.
+
+    It conditions nothing: only recipes that no recogniser conditions can run on it.
+
+    Args:
+        detector: The ONNX file of YuNet; None for the pinned one.
+        recogniser: That of SFace; None for the pinned one.
+
+    Raises:
+        WeightsMissingError: a model has not been fetched.
+        WeightsCorruptError: a file is not the model, or differs from its pin.
+    """
+
+    name = "sface"
+    detector = "yunet"
+    same_person_threshold = 0.363  # OpenCV's own, for photos: https://docs.opencv.org/4.x/d0/dd4/tutorial_dnn_face.html
+
+    def __init__(self, detector: str | Path | None = None, recogniser: str | Path | None = None) -> None:
+        self._detector = YuNetDetector(detector)
+        self._recogniser = SFaceRecogniser(recogniser)
+        self.licenses = (*self._detector.licenses, *self._recogniser.licenses)
+        self.digests = self._detector.digests | self._recogniser.digests
+
+    def candidates(self, image: RgbImage) -> list[Face]:
+        """Every face seen above a low score, best first."""
+        return self._detector.candidates(image)
+
+    def detect(self, image: RgbImage) -> list[Face]:
+        """Faces that are accepted, from left to right."""
+        return self._detector.detect(image)
+
+    def embed(self, image: RgbImage, kps: Points) -> Embedding:
+        """The (128,) float32 unit embedding of the face whose five points are `kps`."""
+        bbox = np.concatenate([kps.min(0), kps.max(0)])
+        return self._recogniser.embed(image, Face(bbox=bbox, kps=kps, det_score=1.0))
+
+
 def second_detector() -> YuNetDetector | None:
     """YuNet, to look again where another detector sees no face; None where it has not been fetched."""
     return None if second_detector_part() is None else YuNetDetector()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,8 @@ import numpy as np
 from portrait.errors import SettingsError, TooFewPairsError
 from portrait.judge.checks import StyleStatistics
 
+DEFAULT_DETECTOR = "det_500m"
+"""What placed the faces of a calibration that does not say."""
 MIN_EXPECTED_ACCEPTS = 5.0
 """A rate r needs at least this many expected false accepts, r * pairs, or it is noise."""
 
@@ -64,11 +66,33 @@ def round_up(value: float) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What all judges together ask of a picture at one false accept rate, which is that of the whole gate.
+
+    A picture passes where each judge's similarity reaches its floor and the judges' evidence, the sum of
+    `weights[judge] * similarity[judge]` and `offset`, reaches `least`. That sum is a log-likelihood ratio: 0 where a
+    picture is as likely one of the person as one of a stranger. Without weights the floors alone decide.
+    """
+
+    floors: dict[str, float]
+    far: float
+    weights: dict[str, float] = field(default_factory=dict)
+    offset: float = 0.0
+    least: float = 0.0
+
+    def evidence(self, similarity: Mapping[str, float]) -> float:
+        """The log-likelihood ratio, in nats; 0 without weights."""
+        return sum(weight * similarity[judge] for judge, weight in self.weights.items()) + self.offset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
     """What a picture of one recipe and style must reach. `identity` maps recogniser -> least similarity.
 
     `statistics` is how faces of the style are drawn, with the limit of the distance from it; None where the recipe
-    was not calibrated, and then nothing is checked.
+    was not calibrated, and then nothing is checked. Where `gate` is there, the judges were calibrated together: `far` is
+    then the rate of the whole gate, and `identity` has its floors. `strangers` is recogniser -> (similarity, share of
+    strangers who reach it), similarities rising; empty where it was not measured.
     """
 
     identity: dict[str, float]
@@ -77,11 +101,34 @@ class Thresholds:
     burned: float
     style: str = ""
     statistics: StyleStatistics | None = None
+    gate: Gate | None = None
+    strangers: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
 
     @property
     def required_style_on_face(self) -> float:
         """What `style_on_face` must reach: more than a copy, and what the style's own pictures reach."""
         return max(self.style_on_face, 0.0 if self.statistics is None else self.statistics.least)
+
+    def strangers_like(self, similarity: Mapping[str, float]) -> dict[str, float]:
+        """Judge -> the share of strangers who reach this similarity; the judges of whom that is known.
+
+        Beyond the stranger who is most alike it is the share of that one alone: the least that could be seen.
+        """
+        return {
+            judge: _share_above(self.strangers[judge], s) for judge, s in similarity.items() if judge in self.strangers
+        }
+
+    def evidence(self, similarity: Mapping[str, float]) -> float | None:
+        """What all judges together say, in nats; None where they were not calibrated together."""
+        return None if self.gate is None or not self.gate.weights else self.gate.evidence(similarity)
+
+
+def _share_above(points: Sequence[tuple[float, float]], score: float) -> float:
+    """The share at a score, between the points in the logarithm of the share."""
+    at, shares = np.array(points, float).T
+    if score < at[0]:
+        return 1.0
+    return float(np.exp(np.interp(score, at, np.log(np.maximum(shares, shares[shares > 0].min())))))
 
 
 @cache
@@ -112,6 +159,7 @@ def thresholds_for(
     file: Path | None = None,
     weights: Mapping[str, str] | None = None,
     judges: Collection[str] = (),
+    detector: str = "",
 ) -> Thresholds:
     """Look up the calibrated thresholds.
 
@@ -122,48 +170,46 @@ def thresholds_for(
         file: A calibration file instead of the shipped one.
         weights: File name -> SHA-256 of the model that is judged. A calibration of other weights is refused.
         judges: The recognisers that judge, if not all that are calibrated.
+        detector: What places the faces; a calibration with another detector is refused.
 
     Raises:
-        SettingsError: nothing is calibrated for this recipe, style, rate, these weights or judges; says what is.
+        SettingsError: nothing is calibrated for this recipe, style, rate, detector, these weights or judges; says what is.
     """
     table = calibration_table(recipe, file)
     if table is None:
         raise SettingsError(f"recipe {recipe} has no calibrated thresholds; name a file with --thresholds FILE.json")
     try:
-        return _select(table, recipe, style, far, weights, judges)
+        return _select(table, recipe, style, far, weights, judges, detector)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SettingsError(f"thresholds {file or recipe} are damaged: {error!r}") from None
 
 
 def _select(
-    table: Any, recipe: str, style: str, far: float, weights: Mapping[str, str] | None, judges: Collection[str]
+    table: Any,
+    recipe: str,
+    style: str,
+    far: float,
+    weights: Mapping[str, str] | None,
+    judges: Collection[str],
+    detector: str,
 ) -> Thresholds:
     made_for = table.get("weights")
     if weights and made_for and any(weights.get(name) != digest for name, digest in made_for.items()):
         raise SettingsError(
             f"the thresholds of {recipe} were calibrated for other weights; run portrait calibrate, or name --thresholds"
         )
-    if style not in table["styles"]:
-        calibrated = ", ".join(table["styles"])
-        raise SettingsError(f"no thresholds are calibrated for {recipe} / {style}; calibrated styles: {calibrated}")
-    entry = table["styles"][style]
-    values = {}
-    for name, recogniser in entry["recognisers"].items():
-        rates = {float(rate): float(value) for rate, value in recogniser["thresholds"].items()}
-        if far not in rates:
-            raise SettingsError(
-                f"FAR {far:g} is not calibrated for {recipe} / {style}; calibrated: "
-                + ", ".join(f"{rate:g}" for rate in sorted(rates))
-            )
-        values[name] = rates[far]
-    if missing := set(judges) - values.keys():
+    placed_by = table.get("detector") or DEFAULT_DETECTOR
+    if detector and detector != placed_by:
         raise SettingsError(
-            f"the thresholds of {recipe} / {style} are those of {', '.join(values)}, not of {', '.join(sorted(missing))}"
+            f"the thresholds of {recipe} hold for faces placed by {placed_by}, not by {detector}; run portrait calibrate"
         )
-    if judges:
-        values = {name: value for name, value in values.items() if name in judges}
-    elif len(values) < 2:
-        raise SettingsError(f"thresholds of {recipe} / {style} name {len(values)} judge(s); two are needed")
+    if style not in table["styles"]:
+        known = ", ".join(table["styles"])
+        raise SettingsError(f"no thresholds are calibrated for {recipe} / {style}; calibrated styles: {known}")
+    entry = table["styles"][style]
+    where = f"{recipe} / {style}"
+    gate = _gate_of(entry["gates"], where, far, judges) if entry.get("gates") else None
+    values = _limits_by_judge(entry["recognisers"], where, far, judges) if gate is None else gate.floors
     drawn = entry.get("style_statistics")
     return Thresholds(
         identity=values,
@@ -180,7 +226,67 @@ def _select(
             least=float(drawn["least"]),
             other_styles_rejected={o: float(share) for o, share in drawn.get("other_styles_rejected", {}).items()},
         ),
+        gate=gate,
+        strangers={
+            name: tuple(sorted((float(point[0]), float(point[1])) for point in recogniser["det"]))
+            for name, recogniser in entry.get("recognisers", {}).items()
+            if name in values and recogniser.get("det")
+        },
     )
+
+
+def _limits_by_judge(
+    recognisers: Mapping[str, Any], where: str, far: float, judges: Collection[str]
+) -> dict[str, float]:
+    """The limit of each judge at a rate of its own: a calibration that did not take the judges together."""
+    values = {}
+    for name, recogniser in recognisers.items():
+        values[name] = float(_at_rate(recogniser["thresholds"], where, far))
+    if missing := set(judges) - values.keys():
+        raise SettingsError(
+            f"the thresholds of {where} are those of {', '.join(values)}, not of {', '.join(sorted(missing))}"
+        )
+    if judges:
+        return {name: value for name, value in values.items() if name in judges}
+    if len(values) < 2:
+        raise SettingsError(f"thresholds of {where} name {len(values)} judge(s); two are needed")
+    return values
+
+
+def _gate_of(gates: Sequence[Any], where: str, far: float, judges: Collection[str]) -> Gate:
+    """The gate of these judges, or of most judges where none are named."""
+    chosen = max(
+        (gate for gate in gates if not judges or set(gate["judges"]) == set(judges)),
+        key=lambda gate: len(gate["judges"]),
+        default=None,
+    )
+    if chosen is None:
+        choices = "; ".join(" + ".join(gate["judges"]) for gate in gates)
+        raise SettingsError(f"the thresholds of {where} are those of {choices}, not of {' + '.join(sorted(judges))}")
+    if not judges and len(chosen["judges"]) < 2:
+        raise SettingsError(f"thresholds of {where} name {len(chosen['judges'])} judge(s); two are needed")
+    at_rate = _at_rate(chosen["rates"], where, far)
+    floors = {name: float(value) for name, value in at_rate.get("floors", chosen.get("floors", {})).items()}
+    if floors.keys() != set(chosen["judges"]):
+        raise ValueError(f"a gate of {', '.join(chosen['judges'])} has the floors of {', '.join(floors)}")
+    weights = {name: float(value) for name, value in chosen.get("weights", {}).items()}
+    if weights and (weights.keys() != floors.keys() or min(weights.values()) < 0):
+        raise ValueError("a gate has a weight of at least 0 for each of its judges")
+    return Gate(
+        floors=floors,
+        far=far,
+        weights=weights,
+        offset=float(chosen.get("offset", 0.0)),
+        least=float(at_rate["least"]) if weights else 0.0,
+    )
+
+
+def _at_rate(rates: Mapping[str, Any], where: str, far: float) -> Any:
+    values = {float(rate): value for rate, value in rates.items()}
+    if far not in values:
+        calibrated = ", ".join(f"{rate:g}" for rate in sorted(values))
+        raise SettingsError(f"FAR {far:g} is not calibrated for {where}; calibrated: {calibrated}")
+    return values[far]
 
 
 @cache

@@ -3,6 +3,7 @@
 | reason | what is measured | unit | limit |
 |---|---|---|---|
 | identity_low:JUDGE | `verification.similarity` to the person | cosine, larger is more alike | least, from a false accept rate |
+| identity_low:together | `thresholds.Gate.evidence` of all judges | nats, a log-likelihood ratio | least, from a false accept rate |
 | no_face | whether any detector finds a face where the photo has it | yes or no | yes |
 | not_stylized | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, above what copies reach |
 | not_stylized:STYLE | `checks.style_distance` | deviations of the style's own faces | most, by a rate of right pictures |
@@ -21,6 +22,8 @@ from dataclasses import dataclass, field
 
 from portrait.judge.thresholds import Thresholds
 
+TOGETHER = "together"
+"""What `identity_low` is about where each judge reaches its floor and all of them together do not reach their limit."""
 REASONS = {
     "no_face": "no face was found in the picture",
     "identity_low": "it does not look enough like the person",
@@ -68,7 +71,8 @@ class Measurement:
 class Verdict:
     """`reasons` are codes of `REASONS`, `identity_low:RECOGNISER` per judge; empty when accepted.
 
-    `margin` is the worst of (similarity - threshold) over the judges, for ordering rejected attempts.
+    `margin` is the worst of (similarity - threshold) over the judges, and of what all together lack, for ordering
+    rejected attempts.
     """
 
     accepted: bool
@@ -77,13 +81,17 @@ class Verdict:
 
 
 def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
-    """Accept when every recogniser passes its own threshold and no other check fails.
+    """Accept when every recogniser passes its own threshold, all together pass the gate's, and no other check fails.
 
     A picture without a detectable face is rejected, even if every judge recognises the person at the photo's landmarks:
     a blur in the photo's layout is no portrait. The missing face is then the first reason.
     """
     margins = {name: measured.similarity[name] - least for name, least in thresholds.identity.items()}
     reasons = [f"identity_low:{name}" for name, margin in margins.items() if margin < 0]
+    if thresholds.gate is not None and thresholds.gate.weights:
+        margins[TOGETHER] = thresholds.gate.evidence(measured.similarity) - thresholds.gate.least
+        if margins[TOGETHER] < 0 and not reasons:
+            reasons.append(f"identity_low:{TOGETHER}")
     if not measured.face_found:
         reasons.insert(0, "no_face")
     if measured.style_on_face < thresholds.style_on_face:
@@ -110,4 +118,13 @@ def describe_reason(reason: str) -> str:
     code, _, judge = reason.partition(":")
     if code == "not_stylized" and judge:
         return f"the face is not drawn in the style {judge}"
+    if judge == TOGETHER:
+        judge = "all judges together"
     return REASONS.get(code, code) + (f" ({judge})" if judge else "")
+
+
+def describe_strangers(share: float) -> str:
+    """A judge's score as a person would say it: how many strangers would look this much like the photo."""
+    count = 1000 * share
+    number = "fewer than 1" if count < 1 else "more than 900" if count > 900 else f"{count:.0f}"
+    return f"of 1,000 strangers, {number} would look this much like the photo"

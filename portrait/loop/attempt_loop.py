@@ -262,7 +262,7 @@ class AttemptLoop:
         file = Path(settings.thresholds) if settings.thresholds else None
         judges = self.judges.names
         thresholds, uncalibrated = resolve_thresholds(
-            self.recipe, style, settings.far, file, self.generator.digests, judges
+            self.recipe, style, settings.far, file, self.generator.digests, judges, self.judges.detector
         )
         if set(judges) != thresholds.identity.keys():
             raise SettingsError(f"thresholds are for {', '.join(thresholds.identity)}; the judges: {', '.join(judges)}")
@@ -382,6 +382,8 @@ class AttemptLoop:
             burned=measured.burned,
             swap=measured.swap,
             style_distance=measured.style_distance,
+            evidence=context.thresholds.evidence(measured.similarity),
+            strangers=context.thresholds.strangers_like(measured.similarity),
             batch=batch,
         )
         outputs = measured.similarity | {STYLE: measured.style_on_face}

@@ -27,6 +27,7 @@ def resolve_thresholds(
     file: Path | None = None,
     weights: Mapping[str, str] | None = None,
     judges: Collection[str] = (),
+    detector: str = "",
 ) -> tuple[Thresholds, str]:
     """The thresholds that pictures of a recipe and style are judged by.
 
@@ -41,6 +42,7 @@ def resolve_thresholds(
         file: A calibration of the user's own, which counts before everything else.
         weights: File name -> SHA-256 of the model that is judged.
         judges: Names of the recognisers that judge, if not all do.
+        detector: What places the faces; empty where that is not known yet.
 
     Returns:
         The thresholds, and a note where they are not the recipe's own, else empty.
@@ -49,7 +51,7 @@ def resolve_thresholds(
         SettingsError: as `thresholds_for`.
     """
     if file is not None or recipe.thresholds != "photo":
-        return thresholds_for(recipe.name, style, far, file, weights, judges), ""
+        return thresholds_for(recipe.name, style, far, file, weights, judges, detector), ""
     table = photo_thresholds()
     identity = {name: float(entry["threshold"]) for name, entry in table["recognisers"].items()}
     identity = {name: value for name, value in identity.items() if not judges or name in judges}
@@ -59,6 +61,8 @@ def resolve_thresholds(
         far=float(table["far"]),
         style=style,
         statistics=None,  # those are how mini draws
+        gate=None,
+        strangers={},
     ), UNCALIBRATED_NOTE
 
 

@@ -87,6 +87,7 @@ class Policy:
         """Why `choose` wants no further attempt; empty while it does."""
         self._last = first
         self._limits = np.array([thresholds.identity.get(o, thresholds.required_style_on_face) for o in curves.outputs])
+        self._gate = thresholds.gate if thresholds.gate is not None and thresholds.gate.weights else None
         self._style = curves.outputs.index(STYLE)
         self._fixed = set(fixed)
         self._movable = [name for name in KNOBS if name not in fixed]
@@ -174,6 +175,9 @@ class Policy:
         # Nothing is likely to pass: go where the worst of the limits comes closest.
         draws = outlook.draws
         worst = ((draws.mean(1) - self._limits) / draws.std(1)).min(1)
+        if self._gate is not None:
+            evidence = self._evidence(draws)
+            worst = np.minimum(worst, (evidence.mean(1) - self._gate.least) / (evidence.std(1) + 1e-9))
         return int(np.argmax(worst - 1e-3 * moved))
 
     def forecast(self, knobs: Knobs) -> Forecast:
@@ -207,4 +211,13 @@ class Policy:
         jitter = 1e-9 * np.eye(cov.shape[1])
         draws = mean[:, None] + self._draws @ np.linalg.cholesky(cov + jitter).transpose(0, 2, 1)
         passed = np.asarray((draws >= self._limits).all(-1))
+        if self._gate is not None:
+            passed &= self._evidence(draws) >= self._gate.least
         return _Outlook(chance=passed.mean(1), style=mean[:, self._style], draws=draws, passed=passed)
+
+    def _evidence(self, draws: np.ndarray) -> np.ndarray:
+        """What all judges together say of draws (..., m) of the outputs."""
+        if self._gate is None:
+            return np.zeros(draws.shape[:-1])
+        weights = np.array([self._gate.weights.get(output, 0.0) for output in self.curves.outputs])
+        return np.asarray(draws @ weights + self._gate.offset)

@@ -18,6 +18,7 @@ from portrait.recipes.recipe import Recipe
 from portrait.records.portrait import (
     FaceRecord,
     FileRecord,
+    GateRecord,
     InputRecord,
     JudgeThreshold,
     LicenseLink,
@@ -89,6 +90,7 @@ def portrait_record(
             judge: JudgeThreshold(value=value, far=context.thresholds.far)
             for judge, value in context.thresholds.identity.items()
         },
+        gate=_gate(context.thresholds),
         limits=_limits(context.thresholds, settings),
         kept_share={name: float(mask.mean()) for name, mask in context.kept.masks.items()},
         attempts=tuple(candidate.attempt for candidate in candidates),
@@ -132,6 +134,13 @@ def _input_record(subject: Subject, mask_files: Sequence[tuple[str, str]]) -> In
 
 def _file_record(photo: Photo) -> FileRecord:
     return FileRecord(path=str(photo.path.resolve()), sha256=photo.sha256)
+
+
+def _gate(thresholds: Thresholds) -> GateRecord | None:
+    gate = thresholds.gate
+    if gate is None or not gate.weights:
+        return None
+    return GateRecord(weights=gate.weights, offset=gate.offset, least=gate.least, far=gate.far)
 
 
 def _limits(thresholds: Thresholds, settings: Settings) -> Limits:

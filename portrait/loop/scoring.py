@@ -66,6 +66,11 @@ class Judges:
         return [self.analyzer.name, *(recogniser.name for recogniser in self.recognisers)]
 
     @property
+    def detector(self) -> str:
+        """What places the faces, as calibrations name it; empty for one that has no name."""
+        return str(getattr(self.analyzer, "detector", ""))
+
+    @property
     def digests(self) -> dict[str, str]:
         """File name -> SHA-256 of the models that judge."""
         digests: dict[str, str] = {}

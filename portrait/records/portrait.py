@@ -25,7 +25,7 @@ def _rounded(digits: int) -> AfterValidator:
 
 def _absent(value: object) -> bool:
     """Whether a key is left out of the JSON: nothing was measured or said."""
-    return value is None or value in ("", ())
+    return value is None or value in ("", (), {})
 
 
 def _is_zero(value: object) -> bool:
@@ -94,6 +94,18 @@ class JudgeThreshold(_Record):
     far: float
 
 
+class GateRecord(_Record):
+    """What all judges together must reach: the sum of weights times similarities, and `offset`, at least `least` nats.
+
+    `far` is the false accept rate of the whole gate; the judges' own thresholds are then its floors.
+    """
+
+    weights: dict[str, float]
+    offset: float
+    least: float
+    far: float
+
+
 class Limits(_Record):
     """What the other checks asked for: the least `style_on_face`, the most `burned` (both shares, 0 to 1) and so on.
 
@@ -119,7 +131,8 @@ class Forecast(_Record):
 class AttemptRecord(_Record):
     """One generated picture and what was measured on it.
 
-    `similarity` is the cosine to the person by each judge, `kept` the measure of each thing that must stay, `swap` by
+    `similarity` is the cosine to the person by each judge, `evidence` what all of them say together (None: they were not
+    calibrated together), `strangers` the share of strangers who would be as alike, by each judge that was calibrated, `kept` the measure of each thing that must stay, `swap` by
     how much another person is more alike (None: nobody else is known), `style_distance` how far the face is from the
     style's own, in deviations (None: not calibrated), `batch` the seeds that were drawn together with this one.
     """
@@ -137,6 +150,8 @@ class AttemptRecord(_Record):
     burned: Rounded5
     swap: Rounded4 | None = Field(default=None, exclude_if=_absent)
     style_distance: Rounded3 | None = Field(default=None, exclude_if=_absent)
+    evidence: Rounded4 | None = Field(default=None, exclude_if=_absent)
+    strangers: dict[str, Rounded5] = Field(default_factory=dict, exclude_if=_absent)
     batch: tuple[Seed, ...] = Field(min_length=1, max_length=64)
 
 
@@ -243,6 +258,7 @@ class PortraitRecord(_AnyRecord):
     box: tuple[int, int, int]
     size: tuple[int, int]
     thresholds: dict[str, JudgeThreshold]
+    gate: GateRecord | None = Field(default=None, exclude_if=_absent)
     limits: Limits
     kept_share: dict[str, Rounded4]
     attempts: tuple[AttemptRecord, ...] = Field(min_length=1)
@@ -289,7 +305,7 @@ class PortraitRecord(_AnyRecord):
 
     @property
     def far(self) -> float:
-        """The false accept rate of the thresholds, the same for every judge."""
+        """The false accept rate that was asked for: of the gate where there is one, else the same for every judge."""
         return next(iter(self.thresholds.values())).far
 
     def with_input_path(self, path: str) -> Self:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from portrait.hub.judges import SECOND_DETECTOR
 from portrait.judge.checks import format_confusable
-from portrait.judge.verdict import describe_reason
+from portrait.judge.verdict import TOGETHER, describe_reason, describe_strangers
 from portrait.records import Knobs
 from portrait.records.portrait import (
     AttemptRecord,
@@ -34,9 +34,14 @@ _ENDINGS = {
 }
 
 
-def explain(record: PortraitRecord | FailureRecord) -> str:
-    """The record of one portrait as text, a line per fact; nothing in it can steer a terminal."""
-    lines = _failed(record) if isinstance(record, FailureRecord) else _lines(record)
+def explain(record: PortraitRecord | FailureRecord, *, verbose: bool = False) -> str:
+    """The record of one portrait as text, a line per fact; nothing in it can steer a terminal.
+
+    Args:
+        record: What is told.
+        verbose: Whether cosine similarities stand beside what they mean.
+    """
+    lines = _failed(record) if isinstance(record, FailureRecord) else _lines(record, verbose=verbose)
     return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
 
 
@@ -44,14 +49,14 @@ def _failed(record: FailureRecord) -> list[str]:
     return [f"{record.input.path}: nothing was made.", *(f"  {reason}" for reason in record.reasons)]
 
 
-def _lines(record: PortraitRecord) -> list[str]:
+def _lines(record: PortraitRecord, *, verbose: bool) -> list[str]:
     lines = [_request(record), _outcome(record)]
     if record.campaign and (swapped := record.campaign.swapped):
         lines.append(
             f"Both judges find it more like {swapped.subject}, another person of the campaign, by {swapped.margin:.3f}."
         )
     for number, attempt in enumerate(record.attempts):
-        lines += ["", _headline(number, record), *_scores(record, attempt), *_change(record, number)]
+        lines += ["", _headline(number, record), *_scores(record, attempt, verbose=verbose), *_change(record, number)]
     return [
         *lines,
         "",
@@ -69,9 +74,10 @@ def _request(record: PortraitRecord) -> str:
     who = f"face {record.input.face.index} of {Path(record.input.path).name}"
     if references := record.input.references:
         who += f" and {len(references)} more of the same person"
+    whom = "each judge" if record.gate is None else "all judges together"
     return (
         f"{record.style} portrait of {who}; recipe {record.recipe}, balance {record.balance:g}, "
-        f"frame {record.frame}, false accept rate {record.far:g} for each judge."
+        f"frame {record.frame}, false accept rate {record.far:g} for {whom}."
     )
 
 
@@ -133,15 +139,19 @@ def _moved(before: Knobs, after: Knobs, reasons: Sequence[Reason]) -> str:
     return f"  changed because {why}: {what}" if why else f"  changed: {what}"
 
 
-def _scores(record: PortraitRecord, attempt: AttemptRecord) -> list[str]:
+def _scores(record: PortraitRecord, attempt: AttemptRecord, *, verbose: bool) -> list[str]:
     limits = record.limits
     lines = [
         f"  predicted: a chance of {attempt.forecast.accepted:.0%} to pass on likeness and style, "
         f"style on the face {attempt.forecast.style_on_face:.3f}"
     ]
-    for judge, value in attempt.similarity.items():
-        low = f"identity_low:{judge}" in attempt.reasons
-        lines.append(f"  likeness by {judge}: {value:.3f}, {_against(value, record.thresholds[judge].value, low)}")
+    for judge in attempt.similarity:
+        lines.append(f"  likeness by {judge}: {_likeness(record, attempt, judge, verbose=verbose)}")
+    if record.gate is not None and attempt.evidence is not None:
+        low = f"identity_low:{TOGETHER}" in attempt.reasons
+        lines.append(
+            f"  all judges together: {attempt.evidence:.3f}, {_against(attempt.evidence, record.gate.least, low)}"
+        )
     if not attempt.face_found:
         lines.append("  no face was detected in it; likeness was measured where the photo's face is")
     lines += _style(record.style, limits, attempt)
@@ -153,6 +163,17 @@ def _scores(record: PortraitRecord, attempt: AttemptRecord) -> list[str]:
         verdict = "BROKEN" if f"broken_keep:{name}" in attempt.reasons else "kept"
         lines.append(f"  to stay, {name}: {value:g}, limit {limits.kept[name]:g}: {verdict}")
     return lines
+
+
+def _likeness(record: PortraitRecord, attempt: AttemptRecord, judge: str, *, verbose: bool) -> str:
+    """What a judge says: how many strangers would be as alike, where that is known, else its cosine."""
+    low = f"identity_low:{judge}" in attempt.reasons
+    value = attempt.similarity[judge]
+    cosine = f"{value:.3f}, {_against(value, record.thresholds[judge].value, low)}"
+    share = attempt.strangers.get(judge)
+    if share is None:
+        return cosine
+    return describe_strangers(share) + (", TOO MANY" if low else "") + (f" (cosine {cosine})" if verbose else "")
 
 
 def _style(style: str, limits: Limits, attempt: AttemptRecord) -> list[str]:

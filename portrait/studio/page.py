@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from portrait.judge.verdict import KEEP_LIMITS, describe_reason
+from portrait.judge.verdict import KEEP_LIMITS, describe_reason, describe_strangers
 from portrait.recipes.recipe import Recipe
 from portrait.recipes.samples import sample_file
 from portrait.recipes.style import styles
@@ -274,7 +274,10 @@ def _measurements(record: PortraitRecord) -> str:
     rows = []
     for judge, similarity in attempt.similarity.items():
         threshold = record.thresholds[judge].value
-        rows.append(_meter(strings.JUDGES.get(judge, judge), likeness(similarity - threshold), similarity, threshold))
+        words = likeness(similarity - threshold)
+        if judge in attempt.strangers:
+            words += f": {describe_strangers(attempt.strangers[judge])}"
+        rows.append(_meter(strings.JUDGES.get(judge, judge), words, similarity, threshold))
     style = attempt.style_on_face
     min_style = limits.style_on_face_of_style
     rows.append(_meter(strings.STYLE_ON_FACE, strings.STYLE_WORDS[style >= min_style], style, min_style))

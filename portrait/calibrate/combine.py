@@ -1,0 +1,74 @@
+"""Combine calibrations of several sources: tables that were measured, and limits that were handed over as figures.
+
+Synthetic faces resemble each other more than people do, so limits of real people count first, and what they lack comes
+from the next table. A table of figures needs no more than this:
+
+    {"recipe": "mini", "source": "300 people of ...", "detector": "det_500m",
+     "styles": {"sketch": {"gates": [
+       {"judges": ["arcface", "dlib"], "floors": {"arcface": 0.05, "dlib": 0.86},
+        "weights": {"arcface": 12.5, "dlib": 30.1}, "offset": -29.0, "rates": {"0.01": {"least": 1.9}}},
+       {"judges": ["dlib"], "rates": {"0.01": {"floors": {"dlib": 0.94}}}}]}}}
+
+A gate without weights has floors alone; a rate may have floors of its own. See `judge.thresholds.Gate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from portrait.errors import SettingsError
+
+
+def combine_tables(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One table of several, the first ones first: style by style, gate by gate, judge by judge.
+
+    Raises:
+        SettingsError: they are not of one recipe, of the same weights and of one detector, or none of them has the
+            limits of a style that are not about likeness.
+    """
+    for key in ("recipe", "weights", "detector"):
+        values = [table[key] for table in tables if table.get(key)]
+        if any(value != values[0] for value in values):
+            raise SettingsError(f"the tables are of different {key}: {_listed(values)}")
+    merged: dict[str, Any] = {}
+    for table in tables:
+        for key, value in table.items():
+            merged.setdefault(key, value)
+    names = list(dict.fromkeys(style for table in tables for style in table.get("styles", {})))
+    try:
+        merged["styles"] = {name: _merged_style(name, tables) for name in names}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SettingsError(f"a table is damaged: {error!r}") from None
+    merged["sources"] = [entry for table in tables for entry in _sources(table)]
+    return merged
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return " and ".join(str(value) for value in values) if all(isinstance(v, str) for v in values) else "see the files"
+
+
+def _merged_style(name: str, tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    gates: dict[frozenset[str], dict[str, Any]] = {}
+    recognisers: dict[str, Any] = {}
+    for table in tables:
+        own = table.get("styles", {}).get(name, {})
+        for gate in own.get("gates", ()):
+            gates.setdefault(frozenset(gate["judges"]), {"source": table.get("source", ""), **gate})
+        for judge, measured in own.get("recognisers", {}).items():
+            recognisers.setdefault(judge, measured)
+        for key, value in own.items():
+            entry.setdefault(key, value)
+    if "style_on_face" not in entry:
+        raise SettingsError(f"no table has the limit of style_on_face of {name}; add one that portrait calibrate wrote")
+    return entry | {"recognisers": recognisers} | ({"gates": list(gates.values())} if gates else {})
+
+
+def _sources(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where a table's people came from, and how many there are."""
+    listed = table.get("sources")
+    if isinstance(listed, list) and listed:
+        return list(listed)
+    people = len(table.get("people", {}))
+    return [{"source": table.get("source", ""), "people": people, "impostors": len(table.get("impostors", {}))}]

@@ -1,0 +1,204 @@
+"""Limits for all judges together: the rate that was asked for is the rate of strangers who pass the whole gate.
+
+Two judges that each let one stranger in a hundred pass let far fewer pass together, and where one of them is weak on a
+style, equal rates reject most right pictures. So the judges' evidence is added, with a floor for each of them, and the
+limit is that of the sum. `eval/joint.py` compares this with limits moved apart, on people without a part in the limits.
+
+Scores are (references, candidates) arrays of one shape, the candidates' own photos first, so that genuine pairs lie on
+the diagonal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from portrait.intervals import bootstrap_pairs, wilson
+from portrait.judge.thresholds import Gate, order_statistic, round_up, threshold_at_far
+
+FLOOR_FAR = 0.8
+"""However sure the others are, no judge may find a picture less alike than four in five strangers are."""
+_SHRINK = 0.1  # of the correlations; 36 genuine pairs show them badly
+_NO_VARIANCE = 1e-8
+_POINTS = 40  # of the distribution of strangers
+
+Scores = Mapping[str, NDArray[np.floating]]
+"""Judge -> (references, candidates) likeness."""
+
+
+def split_pairs(scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The genuine pairs, (candidates, judges), and the impostor pairs, (pairs, judges)."""
+    stacked = np.stack([np.asarray(values, np.float64) for values in scores.values()], -1)
+    rows, columns = stacked.shape[:2]
+    is_genuine = np.arange(rows)[:, None] == np.arange(columns)
+    return stacked[is_genuine], stacked[~is_genuine]
+
+
+def llr_weights(genuine: NDArray[np.float64], impostor: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Weights (judges,) and offset of the log-likelihood ratio of two normal distributions with one covariance.
+
+    Weights below 0 are not allowed: being more alike to a judge never counts against a picture. A judge that would get
+    one adds nothing to the others and gets 0.
+
+    Reference:
+        Brummer & du Preez 2006, "Application-independent evaluation of speaker detection"; Fisher 1936 for the weights.
+    """
+    gap = genuine.mean(0) - impostor.mean(0)
+    covariance = (np.atleast_2d(np.cov(genuine.T)) + np.atleast_2d(np.cov(impostor.T))) / 2
+    covariance = (1 - _SHRINK) * covariance + _SHRINK * np.diag(np.diag(covariance))
+    covariance += _NO_VARIANCE * np.eye(len(gap))
+    used = gap > 0
+    weights = np.zeros(len(gap))
+    while used.any():
+        weights[:] = 0
+        weights[used] = np.linalg.solve(covariance[np.ix_(used, used)], gap[used])
+        if (weights >= 0).all():
+            break
+        used &= weights > 0
+    return weights, float(-weights @ (genuine.mean(0) + impostor.mean(0)) / 2)
+
+
+def fused_gate(scores: Scores, far: float, floor_far: float = FLOOR_FAR) -> Gate:
+    """The gate that adds the judges' log-likelihood ratios, at a rate of all of it.
+
+    Args:
+        scores: Of the judges that decide.
+        far: The rate of impostor pairs that pass the whole gate, in (0, 1).
+        floor_far: The rate of impostor pairs that pass each judge's floor.
+
+    Raises:
+        TooFewPairsError: there are too few people for the rate.
+    """
+    genuine, impostor = split_pairs(scores)
+    floors = np.array([round_up(order_statistic(column, floor_far)) for column in impostor.T])
+    weights, offset = llr_weights(genuine, impostor)
+    evidence = np.where((impostor >= floors).all(1), impostor @ weights + offset, -1e6)  # below: the floors decide
+    names = list(scores)
+    return Gate(
+        floors=dict(zip(names, floors.tolist(), strict=True)),
+        weights=dict(zip(names, weights.tolist(), strict=True)),
+        offset=offset,
+        least=round_up(threshold_at_far(evidence, far)),
+        far=far,
+    )
+
+
+def passes(gate: Gate, scores: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+    """Which pairs pass, in the shape of the scores."""
+    passed = np.logical_and.reduce([np.asarray(scores[judge]) >= least for judge, least in gate.floors.items()])
+    if gate.weights:
+        passed &= _evidence(gate, scores) >= gate.least
+    return np.asarray(passed, bool)
+
+
+def _evidence(gate: Gate, scores: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    weighted = [weight * np.asarray(scores[judge], np.float64) for judge, weight in gate.weights.items()]
+    return np.asarray(np.sum(weighted, axis=0) + gate.offset, np.float64)
+
+
+def gates_table(
+    scores: Scores,
+    rates: Sequence[float],
+    groups: Mapping[str, Sequence[str]] | None = None,
+    *,
+    intervals: bool,
+) -> list[dict[str, Any]]:
+    """The entry `gates` of a style: a gate for every choice of judges, as `judge.thresholds` reads it.
+
+    Args:
+        scores: Of all judges.
+        rates: False accept rates of the gate.
+        groups: Kind of group -> the group of each reference, in their order; empty text where it is not known.
+        intervals: Whether 95 % intervals of the rates, which resample people, are wanted.
+
+    Raises:
+        TooFewPairsError: there are too few people for a rate.
+    """
+    return [
+        _gate_entry({judge: scores[judge] for judge in judges}, rates, groups or {}, intervals=intervals)
+        for judges in subsets(list(scores))
+    ]
+
+
+def _gate_entry(
+    scores: Scores, rates: Sequence[float], groups: Mapping[str, Sequence[str]], *, intervals: bool
+) -> dict[str, Any]:
+    rows, columns = next(iter(scores.values())).shape
+    is_impostor = np.arange(rows)[:, None] != np.arange(columns)
+    entries = {}
+    for rate in rates:
+        gate = fused_gate(scores, rate)
+        passed = passes(gate, scores)
+        genuine = passed[~is_impostor]
+        low, high = wilson(int(genuine.sum()), len(genuine))
+        entry: dict[str, Any] = {
+            "least": gate.least,
+            **_far_entry(passed, is_impostor, intervals=intervals),
+            "tar": {
+                "rate": round(float(genuine.mean()), 4),
+                "interval": [round(low, 4), round(high, 4)],
+                "of": len(genuine),
+            },
+        }
+        if groups:
+            entry["within"] = _within_groups(passed, is_impostor, groups, intervals=intervals)
+        entries[f"{rate:g}"] = entry
+    return {
+        "judges": list(scores),
+        "floors": gate.floors,
+        "weights": {judge: round(weight, 6) for judge, weight in gate.weights.items()},
+        "offset": round(gate.offset, 6),
+        "rates": entries,
+        "strangers": stranger_points(_evidence(gate, scores)[is_impostor]),
+    }
+
+
+def _far_entry(passed: NDArray[np.bool_], counted: NDArray[np.bool_], *, intervals: bool) -> dict[str, Any]:
+    """The share of the counted pairs that pass, its interval over people, and the number of pairs."""
+    entry: dict[str, Any] = {
+        "far": round(float(passed[counted].mean()), 5),
+        "pairs": int(counted.sum()),
+    }
+    if intervals:
+        low, high = bootstrap_pairs(np.where(counted, passed, np.nan), lambda pairs: float(pairs.mean()))
+        entry["far_interval"] = [round(low, 5), round(high, 5)]
+    return entry
+
+
+def _within_groups(
+    passed: NDArray[np.bool_],
+    is_impostor: NDArray[np.bool_],
+    groups: Mapping[str, Sequence[str]],
+    *,
+    intervals: bool,
+) -> dict[str, dict[str, Any]]:
+    """Kind -> group -> the rate among strangers of that group, and `same`: of any one group of the kind."""
+    within: dict[str, dict[str, Any]] = {}
+    for kind, names in groups.items():
+        group = np.array(list(names))
+        same = (group[:, None] == group[: passed.shape[1]]) & (group[:, None] != "") & is_impostor
+        counted = {"same": same} | {name: same & (group[:, None] == name) for name in sorted(set(group) - {""})}
+        within[kind] = {
+            name: _far_entry(passed, pairs, intervals=intervals) for name, pairs in counted.items() if pairs.any()
+        }
+    return within
+
+
+def stranger_points(impostor: NDArray[np.floating[Any]]) -> list[list[float]]:
+    """(score, share of strangers who reach it) along the distribution, scores rising: no pair can be told from it."""
+    shares = np.geomspace(0.99, 1 / impostor.size, _POINTS)
+    limits = [round(order_statistic(impostor, float(share)), 4) for share in shares]
+    return [[limit, round(float((impostor >= limit).mean()), 6)] for limit in limits]
+
+
+def subsets(judges: Sequence[str]) -> list[tuple[str, ...]]:
+    """Every choice of at least one judge, the largest first."""
+    chosen = [
+        tuple(judge for judge, used in zip(judges, mask, strict=True) if used)
+        for mask in product((True, False), repeat=len(judges))
+    ]
+    return sorted((names for names in chosen if names), key=lambda names: -len(names))

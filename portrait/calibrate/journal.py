@@ -1,0 +1,68 @@
+"""What was measured so far, picture by picture, so that a stopped calibration goes on.
+
+It holds similarities and statistics, and no embedding: nothing that a person could be recognised by.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from portrait.errors import SettingsError
+
+Key = tuple[str, int, bool, str]
+"""Style, number of the person, whether the photo was degraded, and the knobs as JSON."""
+
+
+class Journal:
+    """A file of JSON lines: what the pictures are of, then a line for each.
+
+    Args:
+        path: The file; begun where it is not there.
+        header: What the pictures are of: people, weights, seed.
+
+    Raises:
+        SettingsError: the file is of other people, weights or settings, or cannot be read.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
+        self.path = path
+        self._rows: dict[Key, dict[str, Any]] = {}
+        begun = json.loads(json.dumps(header))
+        lines = self._read()
+        if lines and lines[0] != begun:
+            raise SettingsError(f"{path} is of other people, models or settings; delete it to begin anew")
+        for row in lines[1:]:
+            style, person, degraded, knobs = row["key"]
+            self._rows[style, person, degraded, knobs] = row
+        # A line that was cut off is not written again: what is whole is kept, and the rest is measured anew.
+        text = "".join(json.dumps(line) + "\n" for line in [begun, *lines[1:]])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+
+    def _read(self) -> list[Any]:
+        if not self.path.is_file():
+            return []
+        try:
+            text = self.path.read_text("utf-8")
+            whole = text[: text.rfind("\n") + 1]
+            return [json.loads(line) for line in whole.splitlines()]
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"cannot read {self.path}: {error}; delete it to begin anew") from None
+
+    def get(self, key: Key) -> dict[str, Any] | None:
+        """What was measured of a picture, or None."""
+        return self._rows.get(key)
+
+    def put(self, key: Key, row: Mapping[str, Any]) -> None:
+        """Add a picture."""
+        whole = {"key": list(key), **row}
+        self._rows[key] = whole
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(whole) + "\n")
+
+    def discard(self) -> None:
+        """The table is written: the journal is not needed any more."""
+        self.path.unlink(missing_ok=True)
