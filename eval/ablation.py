@@ -11,7 +11,7 @@ Conditions, one attempt a picture, all else at the defaults of balance 0.5:
     plain img2img  no adapter, no structure: noise over the photo's latents at strength 0.5, and style words
 
 Likeness by both judges, style on the face, share accepted at FAR 0.01 by limits in which the person has no part
-(`people.left_out`), seconds; people that training never saw, three seeds. Differences from the default are paired;
+(`held_out_people.left_out`), seconds; people that training never saw, three seeds. Differences from the default are paired;
 intervals resample people.
 """
 
@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from people import data_argument, held_out, judged, left_out, name_of, spread, subjects
+from held_out_people import data_argument, held_out, judged, left_out, name_of, spread, subjects
 
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import write_json

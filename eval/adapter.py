@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from people import data_argument, held_out, spread, subjects
+from held_out_people import data_argument, held_out, spread, subjects
 
 from portrait.generate.framing import frame_portrait
 from portrait.images import write_json

@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from people import held_out, name_of
+from held_out_people import held_out, name_of
 
 from portrait import PortraitStylizer
 from portrait.errors import FaceError

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from people import data_argument, held_out
+from held_out_people import data_argument, held_out
 
 from portrait.campaign.ledger import Ledger
 from portrait.errors import CampaignError

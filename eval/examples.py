@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from people import data_argument, held_out, subjects
+from held_out_people import data_argument, held_out, subjects
 
 from portrait.images import write_picture
 from portrait.loop.load import load_loop

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from people import WORK, held_out, name_of
+from held_out_people import WORK, held_out, name_of
 
 from portrait.images import read_photo, write_bytes, write_picture
 from portrait.intervals import wilson_people

@@ -4,7 +4,7 @@
 
 Per style: accepted at the first attempt and within the budget (both judges at FAR 0.01, style on the face,
 nothing burned), with Wilson intervals over people; likeness, style and seconds per accepted portrait. Everybody is
-judged by limits in which their own pictures have no part (`people.left_out`). `rows` keeps each person and style, with
+judged by limits in which their own pictures have no part (`held_out_people.left_out`). `rows` keeps each person and style, with
 the likeness of the first attempt, for `eval/groups.py`. The picture shows the worst: rejected pictures first, then the
 smallest margins over the thresholds.
 """
@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from people import data_argument, held_out, left_out, name_of, spread, subjects
+from held_out_people import data_argument, held_out, left_out, name_of, spread, subjects
 
 from portrait.images import write_json, write_picture
 from portrait.intervals import wilson_people

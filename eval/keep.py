@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from people import data_argument, held_out, spread, subjects
+from held_out_people import data_argument, held_out, spread, subjects
 
 from portrait.generate.framing import frame_portrait
 from portrait.generate.keep import hold_colors

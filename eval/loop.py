@@ -19,7 +19,7 @@ inflates that judge). A portrait that is not accepted counts as zero style and a
 out of a mean. Differences are paired by cell; intervals resample people.
 
 The people are unseen by training and by the curves. Each is judged by limits calibrated on all other held-out people
-(`people.left_out`), so nobody's own photo or portraits have a part in them; what the shipped limits would have said of
+(`held_out_people.left_out`), so nobody's own photo or portraits have a part in them; what the shipped limits would have said of
 the first shots stands beside. To have all 28 people within half an hour each pair of them gets every second style, in turn.
 
 An attempt is known by person, style, knobs and seed. What it measured is written to attempts.jsonl as it ends, and
@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from people import calibrated_rates, for_verdicts, left_out, name_of
+from held_out_people import calibrated_rates, for_verdicts, left_out, name_of
 
 from portrait.generate.framing import frame_portrait
 from portrait.images import read_photo, write_json

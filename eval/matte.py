@@ -21,7 +21,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from people import data_argument, held_out, name_of
+from held_out_people import data_argument, held_out, name_of
 
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.generate.background import filled_in, unmixed

@@ -1,162 +1,298 @@
-"""The people that training never saw, how their photos become subjects, limits without them, and one picture judged."""
+"""How well portraits by anybody are recognized: every person's photos against every portrait, per style and judge.
+
+    python eval/people.py --photos PHOTOS --portraits PORTRAITS [--far 0.01] [--output people.json]
+
+PHOTOS/PERSON/*.jpg: a folder per person, two photos or more each. PORTRAITS/STYLE/PERSON.png, or PORTRAITS/STYLE/PERSON/*.png:
+drawn by people, by `portrait stylize`, by whatever. The first photo of a person, by name, is the one that was stylized;
+where `portrait stylize` left a record beside a portrait, the photo that it names. The second is another one: likeness to the
+first is partly its pixels, and the second is the honest measure. Without --portraits the photos are compared alone.
+
+Per style, photo (`first`, `second`) and judge: TAR at the FAR that is asked for with the limit read off these very impostors,
+EER, and rank-1 (how often the right person's photo is the nearest), with 95 % intervals over people. `gate` is the verdict of
+all judges at the limits of a recipe, for styles that are calibrated: its TAR, and its FAR on these people. A portrait in
+which no face is found counts as not recognized; a photo without a face is not scored, and counted.
+"""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-from dataclasses import asdict
-from itertools import zip_longest
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from portrait.calibrate import degrade, gate, sample, statistics
-from portrait.calibrate import thresholds as calibration
-from portrait.calibrate.sample import Sample, StylePictures, measure_sample
-from portrait.calibrate.thresholds import thresholds_from
-from portrait.generate.framing import Framed
-from portrait.images import read_photo, write_bytes, write_json
-from portrait.judge import checks, thresholds
-from portrait.judge.thresholds import Thresholds, calibration_table
-from portrait.judge.verdict import decide
-from portrait.loop.attempt_loop import AttemptLoop
-from portrait.loop.types import Subject
-from portrait.records import Embedding, Knobs, RgbImage
+from portrait.calibrate.gate import passes
+from portrait.errors import FaceError, PortraitError, SettingsError
+from portrait.faces.dlib_recogniser import DlibRecogniser
+from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose_faces, identify
+from portrait.images import photos_below, photos_in, read_photo, write_json
+from portrait.intervals import bootstrap_share_of_pairs, wilson_people
+from portrait.judge.thresholds import Gate, equal_error_rate, threshold_at_far, thresholds_for
+from portrait.records import Embedding
+from portrait.records.portrait import read_portrait
 
-HELD_OUT = Path(__file__).parents[1] / "weights" / "training" / "held_out.txt"
-WORK = Path(__file__).parents[1] / "work"
-
-
-def held_out(data: Path) -> list[Path]:
-    """The people that training never sees: 36 of the 180, 18 women and 18 men."""
-    names = [line for line in HELD_OUT.read_text("utf-8").splitlines() if line and not line.startswith("#")]
-    missing = [name for name in names if not (data / name).is_file()]
-    if missing:
-        raise SystemExit(f"{data} lacks {missing[0]} and {len(missing) - 1} more; it should hold the CC0 portraits")
-    return [data / name for name in names]
+ROUNDS = 200
+"""Of the bootstrap of the EER."""
+NOT_SEEN = -1.0
+"""The likeness of a portrait in which no face is found."""
 
 
-def everyone(data: Path) -> list[Path]:
-    return sorted(data.glob("*/*.jpg"))
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pictures:
+    """What the judges see in N pictures: whose they are, and judge -> (N, D) unit embeddings; zeros where no face is."""
+
+    people: np.ndarray
+    embeddings: dict[str, np.ndarray]
+    seen: np.ndarray
 
 
-def name_of(path: Path) -> str:
-    """A person's name in lists and tables, such as female/5.jpg."""
-    return f"{path.parent.name}/{path.name}"
+def look_at(paths: Sequence[tuple[str, Path]], analyzer: FaceAnalyzer, recognisers: Sequence[Recogniser]) -> Pictures:
+    """Embed the largest face of each picture."""
+    rows: list[dict[str, Embedding] | None] = []
+    for _, path in paths:
+        try:
+            photo = read_photo(path)
+            _, face = choose_faces(photo.pixels, str(path), FaceChoice("largest"), analyzer)[0]
+            rows.append(dict(identify([(photo.pixels, face)], analyzer, recognisers).embeddings))
+        except FaceError:
+            rows.append(None)
+    seen = np.array([row is not None for row in rows], bool)
+    known = [row for row in rows if row is not None]
+    embeddings = {}
+    for judge in known[0] if known else ():
+        vectors = np.zeros((len(rows), len(known[0][judge])), np.float32)
+        vectors[seen] = np.stack([row[judge] for row in known])
+        embeddings[judge] = vectors
+    return Pictures(people=np.array([person for person, _ in paths]), embeddings=embeddings, seen=seen)
 
 
-def subjects(stylizer: AttemptLoop, paths: list[Path]) -> list[Subject]:
-    return [stylizer.subjects(read_photo(path), "largest")[0] for path in paths]
+def likeness(references: Pictures, candidates: Pictures) -> dict[str, np.ndarray]:
+    """Judge -> (references, candidates) cosine similarity; `NOT_SEEN` for candidates without a face."""
+    scores = {}
+    for judge, vectors in references.embeddings.items():
+        values = vectors @ candidates.embeddings[judge].T if candidates.embeddings else np.zeros((len(vectors), 0))
+        scores[judge] = np.where(candidates.seen, values, NOT_SEEN)
+    return scores
 
 
-def spread(paths: list[Path], count: int) -> list[Path]:
-    """`count` of the paths, evenly over the list: nobody is picked by a result."""
-    picks = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
-    return [paths[i] for i in picks]
+def rates(scores: np.ndarray, references: np.ndarray, candidates: np.ndarray, far: float) -> dict[str, Any]:
+    """What one judge does.
 
+    Args:
+        scores: (R, C) likeness.
+        references: (R,) whose photos they are, each person once.
+        candidates: (C,) whose portraits they are.
+        far: The rate at which the TAR is told.
 
-def judged(
-    stylizer: AttemptLoop, framed: Framed, subject: Subject, picture: RgbImage, limits: Thresholds
-) -> tuple[dict[str, float | bool | list[str]], dict[str, Embedding]]:
-    """A picture's likeness to the subject by each judge, its style, and the verdict that the loop would give.
-
-    The second value is what each judge sees in the picture.
+    Raises:
+        TooFewPairsError: there are too few impostor pairs for the rate.
     """
-    score = stylizer.judges.score_picture(framed, subject.identity, picture, limits.statistics)
-    measured = score.measurement
-    verdict = decide(measured, limits)
-    row: dict[str, float | bool | list[str]] = {name: round(v, 4) for name, v in measured.similarity.items()}
-    row |= {"style_on_face": round(measured.style_on_face, 4), "face_found": measured.face_found}
-    return row | {"accepted": verdict.accepted, "reasons": list(verdict.reasons)}, score.embeddings
+    own = references[:, None] == candidates
+    genuine, impostor = scores[own], scores[~own]
+    whose = np.broadcast_to(candidates, scores.shape)[own]
+    limit = threshold_at_far(impostor, far)
+    nearest = references[scores.argmax(0)] == candidates
+    nearest = nearest & (scores.max(0) > NOT_SEEN)
+    counted = np.isin(candidates, references)
+    return {
+        "limit": round(limit, 4),
+        "tar": _share(genuine >= limit, whose),
+        "eer": {
+            "rate": round(equal_error_rate(genuine, impostor), 4),
+            "interval": _over_people(scores, references, candidates, equal_error_rate),
+        },
+        "rank_1": _share(nearest[counted], candidates[counted]),
+        "genuine_mean": round(float(genuine.mean()), 4),
+        "impostor_mean": round(float(impostor.mean()), 4),
+        "impostor_pairs": int(impostor.size),
+    }
 
 
-def data_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder with female/*.jpg and male/*.jpg (the CC0 portraits)"
-    )
+def gate_rates(passed: np.ndarray, references: np.ndarray, candidates: np.ndarray) -> dict[str, Any]:
+    """TAR and FAR of a verdict, (R, C) bool, with intervals over people."""
+    own = references[:, None] == candidates
+    whose = np.broadcast_to(candidates, passed.shape)[own]
+    names = np.unique(np.concatenate([references, candidates]))
+    row, column = np.searchsorted(names, references), np.searchsorted(names, candidates)
+    above, pairs = np.zeros((len(names), len(names))), np.zeros((len(names), len(names)))
+    places = np.ix_(row, column)
+    np.add.at(above, places, passed & ~own)
+    np.add.at(pairs, places, (~own).astype(float))
+    low, high = bootstrap_share_of_pairs(above, pairs)
+    far = {"rate": round(float(passed[~own].mean()), 5), "interval": [round(low, 5), round(high, 5)]}
+    return {"tar": _share(passed[own], whose), "far": far | {"of": int((~own).sum())}}
 
 
-def measured_on(recipe: str = "mini") -> set[str]:
-    """Names of the people that the recipe's curves were measured on: they are not for verdicts."""
-    path = Path(__file__).parents[1] / "portrait" / "recipes" / f"{recipe}.curves.json"
-    return set(json.loads(path.read_text("utf-8"))["people"]) if path.is_file() else set()
+def _share(passed: np.ndarray, people: np.ndarray) -> dict[str, Any]:
+    low, high = wilson_people(passed, people)
+    rate = round(float(passed.mean()), 4) if len(passed) else None
+    return {"rate": rate, "interval": [round(low, 4), round(high, 4)], "of": len(passed)}
 
 
-def for_verdicts(data: Path, recipe: str = "mini") -> list[Path]:
-    """The held-out people that neither training nor the curves saw; women and men in turn, so that the first few do."""
-    seen, folders = measured_on(recipe), dict[str, list[Path]]()
-    for path in held_out(data):
-        if name_of(path) not in seen:
-            folders.setdefault(path.parent.name, []).append(path)
-    return [path for row in zip_longest(*folders.values()) for path in row if path is not None]
+def _over_people(
+    scores: np.ndarray,
+    references: np.ndarray,
+    candidates: np.ndarray,
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+) -> list[float]:
+    """The 95 % interval of a statistic of genuine and impostor scores, people drawn anew in both of their roles."""
+    rng = np.random.default_rng(0)
+    names = np.unique(references)
+    values = []
+    for _ in range(ROUNDS):
+        drawn = rng.choice(names, len(names))
+        rows = np.concatenate([np.nonzero(references == name)[0] for name in drawn])
+        columns = np.concatenate([np.nonzero(candidates == name)[0] for name in drawn])
+        own = references[rows][:, None] == candidates[columns]
+        sample = scores[np.ix_(rows, columns)]
+        if own.any() and not own.all():
+            values.append(statistic(sample[own], sample[~own]))
+    return [round(float(value), 4) for value in np.quantile(values, [0.025, 0.975])]
 
 
-# ---- limits that a person has no part in
+def photos_of_people(folder: Path) -> dict[str, list[Path]]:
+    """Person -> photos, by name."""
+    people = {path.name: photos_in(path)[0] for path in sorted(folder.iterdir()) if path.is_dir()}
+    people = {name: photos for name, photos in people.items() if photos}
+    if len(people) < 2:
+        raise SettingsError(f"{folder} holds photos of {len(people)} people; it needs a folder per person, two or more")
+    return people
 
 
-def left_out(stylizer: AttemptLoop, data: Path) -> dict[str, Path]:
-    """Person -> a file of thresholds in which that person has no part.
-
-    Each held-out person's limits (likeness, copies, style statistics, burned) are read off the photos and portraits of
-    all others. So nobody is judged by limits that their own pictures have set, and 35 people with 144 more impostors
-    still make 6,230 pairs a style, enough for a false accept rate of 0.001; with a fixed part of the 36 they would not.
-    """
-    measured = calibration_sample(stylizer, data)
-    folder = _work(stylizer, data)
-    rates = calibrated_rates()
-    files = {person: folder / person.replace("/", "-").replace(".jpg", ".json") for person in measured.people}
-    for person, path in files.items():
-        if not path.is_file():
-            limits = thresholds_from(measured.without(person), rates, intervals=False)
-            write_json(path, {"weights": stylizer.generator.digests} | limits)
-    return files
-
-
-def calibration_sample(stylizer: AttemptLoop, data: Path) -> Sample:
-    """What `portrait calibrate` measures on the held-out people, all others being impostors; the scripts share it."""
-    path = _work(stylizer, data) / "sample.json"
-    if not path.is_file():
-        people = held_out(data)
-        others = [p for p in everyone(data) if p not in people]
-        print("measuring the calibration sample, once", flush=True)
-        styles, rates = list(stylizer.recipe.styles), calibrated_rates()
-        measured = measure_sample(stylizer, people, styles=styles, rates=rates, impostors=others)
-        write_bytes(path, json.dumps(asdict(measured), default=np.ndarray.tolist).encode())
-    return _sample(json.loads(path.read_text("utf-8")))
-
-
-def _sample(table: dict[str, Any]) -> Sample:
-    """What `json` made of a sample, as it was."""
-
-    def arrays(value: Any, kind: Any = None) -> Any:
-        if isinstance(value, dict):
-            return {name: np.array(v, kind) for name, v in value.items()}
-        return np.array(value)
-
+def portraits_of_people(folder: Path, people: Mapping[str, Sequence[Path]]) -> dict[str, list[tuple[str, Path]]]:
+    """Style -> whose portrait, and its file."""
     styles = {}
-    for style, seen in table["styles"].items():
-        own = {"knobs": Knobs(**seen.pop("knobs")), "scores": arrays(seen.pop("scores"), np.float32)}
-        styles[style] = StylePictures(**own, **{name: arrays(value) for name, value in seen.items()})
-    return Sample(**table | {"copies": arrays(table["copies"]), "styles": styles})
+    for style in sorted(path for path in folder.iterdir() if path.is_dir()):
+        listed = []
+        for path in photos_below(style)[0]:
+            person = path.stem if path.parent == style else path.relative_to(style).parts[0]
+            if person not in people:
+                raise SettingsError(f"{path} is of nobody in the photos: there is no folder {person}")
+            listed.append((person, path))
+        if listed:
+            styles[style.name] = listed
+    if not styles:
+        raise SettingsError(f"{folder} holds no portraits; put them into STYLE/PERSON.png or STYLE/PERSON/")
+    return styles
 
 
-def calibrated_rates() -> list[float]:
-    """The false accept rates of the shipped calibration of `mini`."""
-    table = calibration_table("mini")
-    assert table is not None  # it is shipped
-    first = next(iter(table["styles"].values()))["recognisers"]["arcface"]
-    return [float(rate) for rate in first["thresholds"]]
+def in_order(photos: Sequence[Path], portrait: Path | None) -> list[Path]:
+    """A person's photos, the one that was stylized first, if a record beside the portrait names it."""
+    record = None if portrait is None else portrait.with_suffix(".json")
+    if record is None or not record.is_file():
+        return list(photos)
+    try:
+        name = Path(read_portrait(record.read_bytes(), record).input.path).name
+    except PortraitError:
+        return list(photos)
+    return sorted(photos, key=lambda path: path.name != name)
 
 
-def _work(stylizer: AttemptLoop, data: Path) -> Path:
-    """A folder below work/ for these photos, these weights, this dial, these rates and this code of calibration."""
-    photos = {name_of(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in everyone(data)}
-    dial = {style: asdict(stylizer.knobs_for_balance(style, 0.5)) for style in stylizer.recipe.styles}
-    code = [
-        Path(module.__file__).read_text("utf-8")
-        for module in (calibration, sample, statistics, gate, degrade, checks, thresholds)
+def shipped_gate(recipe: str, style: str, far: float, judges: Sequence[str]) -> Gate | None:
+    """The limits of a recipe's calibration as a gate; None where the style is not calibrated for two of the judges."""
+    for chosen in (judges, judges[:2]):
+        try:
+            limits = thresholds_for(recipe, style, far, judges=chosen)
+        except SettingsError:
+            continue
+        return limits.gate or Gate(floors=limits.identity, far=far)
+    return None
+
+
+def measure(
+    photos: Mapping[str, Sequence[Path]],
+    portraits: Mapping[str, Sequence[tuple[str, Path]]],
+    analyzer: FaceAnalyzer,
+    recognisers: Sequence[Recogniser],
+    far: float,
+    recipe: str = "mini",
+) -> dict[str, Any]:
+    """The whole table: style -> first and second photo -> judge -> rates."""
+    judges = [analyzer.name, *(recogniser.name for recogniser in recognisers)]
+    table: dict[str, Any] = {}
+    unseen: dict[str, int] = {}
+    for style, drawn in (portraits or {"photos": []}).items():
+        by_person = {person: path for person, path in reversed(drawn)}
+        ordered = {person: in_order(paths, by_person.get(person)) for person, paths in photos.items()}
+        entry: dict[str, Any] = {}
+        first = [(person, paths[0]) for person, paths in ordered.items()]
+        second = [(person, paths[1]) for person, paths in ordered.items() if len(paths) > 1]
+        candidates = look_at(drawn or second, analyzer, recognisers)
+        for name, listed in (("first", first), ("second", second if drawn else [])):
+            if not listed:
+                continue
+            references = look_at(listed, analyzer, recognisers)
+            unseen[f"{style}, {name}"] = int((~references.seen).sum())
+            kept = references.seen
+            whose = references.people[kept]
+            scores = {judge: values[kept] for judge, values in likeness(references, candidates).items()}
+            entry[name] = {judge: rates(values, whose, candidates.people, far) for judge, values in scores.items()}
+            gate = shipped_gate(recipe, style, far, judges) if drawn else None
+            if gate is not None:
+                entry[name]["gate"] = gate_rates(passes(gate, scores) & candidates.seen, whose, candidates.people)
+        table[style] = entry | {"pictures": len(candidates.people), "no_face": int((~candidates.seen).sum())}
+    return {"far": far, "people": len(photos), "photos_without_a_face": unseen, "styles": table}
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """A line per style, photo and judge."""
+    lines = [
+        f"| style | photo | judge | TAR at FAR {result['far']:g} | EER | rank-1 | FAR |",
+        "|---|---|---|---|---|---|---|",
     ]
-    known = json.dumps([photos, stylizer.generator.digests, dial, calibrated_rates(), code], sort_keys=True)
-    return WORK / f"calibration-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
+
+    def cell(entry: Mapping[str, Any] | None) -> str:
+        if entry is None or entry["rate"] is None:
+            return ""
+        low, high = entry["interval"]
+        return f"{entry['rate']:.1%} ({low:.1%} to {high:.1%})"
+
+    for style, entry in result["styles"].items():
+        for photo in ("first", "second"):
+            for judge, row in entry.get(photo, {}).items():
+                cells = [cell(row["tar"]), cell(row.get("eer")), cell(row.get("rank_1")), cell(row.get("far"))]
+                lines.append(f"| {style} | {photo} | {judge} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def face_tools(*, commercial: bool) -> tuple[FaceAnalyzer, list[Recogniser]]:
+    """The judges: ArcFace, dlib, and SFace where it was fetched; YuNet, SFace and dlib for commercial use."""
+    from portrait.errors import WeightsError
+    from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
+    from portrait.faces.opencv import SFaceRecogniser, YuNetAnalyzer
+
+    if commercial:
+        return YuNetAnalyzer(), [DlibRecogniser()]
+    recognisers: list[Recogniser] = [DlibRecogniser()]
+    try:
+        recognisers.append(SFaceRecogniser())
+    except WeightsError as error:
+        print(f"without SFace: {error}")
+    return InsightFaceAnalyzer(), recognisers
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True, help="a folder per person")
+    parser.add_argument("--portraits", type=Path, help="a folder per style")
+    parser.add_argument("--far", type=float, default=0.01)
+    parser.add_argument("--recipe", default="mini", help="whose calibration the gate is")
+    parser.add_argument("--commercial", action="store_true", help="judge by YuNet, SFace and dlib, without InsightFace")
+    parser.add_argument("--output", type=Path, help="also write the table as JSON")
+    args = parser.parse_args()
+    try:
+        photos = photos_of_people(args.photos)
+        portraits = portraits_of_people(args.portraits, photos) if args.portraits else {}
+        result = measure(photos, portraits, *face_tools(commercial=args.commercial), args.far, args.recipe)
+    except PortraitError as error:
+        raise SystemExit(str(error)) from None
+    print(markdown(result))
+    print("photos without a face, not scored:", result["photos_without_a_face"])
+    if args.output is not None:
+        print(write_json(args.output, result))
+
+
+if __name__ == "__main__":
+    main()

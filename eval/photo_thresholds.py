@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from people import data_argument, everyone, subjects
+from held_out_people import data_argument, everyone, subjects
 
 from portrait.images import write_json
 from portrait.judge.thresholds import round_up, threshold_at_far

@@ -3,7 +3,7 @@
     python eval/robustness.py --data FACES [--people 8] [--sheet DIR]    # writes eval/robustness.json
 
 Each spoiled photo goes through the whole pipeline: detected, embedded, framed, drawn once at balance 0.5, judged at FAR 0.01
-against the face of the spoiled photo, by limits in which the person has no part (`people.left_out`). "against the clean
+against the face of the spoiled photo, by limits in which the person has no part (`held_out_people.left_out`). "against the clean
 photo" is the likeness to the person's own good photo, which nothing in the run has seen. People that training never saw;
 intervals are for people with several pictures each. With --sheet a picture of every spoiled photo with one style is
 written.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from people import data_argument, held_out, judged, left_out, name_of, spread
+from held_out_people import data_argument, held_out, judged, left_out, name_of, spread
 
 from portrait.errors import FaceError
 from portrait.generate.framing import frame_portrait

@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from people import held_out
+from held_out_people import held_out
 from PIL import Image
 
 from portrait.campaign.engines import LocalEngine

@@ -19,7 +19,7 @@ from typing import Any
 
 from groups import labels
 from groups import table as groups_table
-from people import measured_on
+from held_out_people import measured_on
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

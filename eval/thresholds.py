@@ -5,7 +5,7 @@
 Held-out people, each stylized once per style at balance 0.5. Per style and judge: the share of own portraits
 accepted (TAR, with Wilson's interval) and of other people's (FAR), with the threshold that photos give at a FAR of
 0.001 (`portrait compare` uses it for photos), and with the calibrated one at the same rate. Each person's calibrated
-threshold is read off all other people (`people.left_out`); the photo thresholds were measured on everybody.
+threshold is read off all other people (`held_out_people.left_out`); the photo thresholds were measured on everybody.
 
 Impostors are everybody else, women and men; `far_same_group` counts those pairs alone whose photos lie in the same
 folder, so of the same sex: the harder ones.
@@ -24,7 +24,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from people import calibrated_rates, calibration_sample, data_argument, held_out, left_out, name_of, subjects
+from held_out_people import calibrated_rates, calibration_sample, data_argument, held_out, left_out, name_of, subjects
 
 from portrait.calibrate.statistics import weak_checks
 from portrait.calibrate.thresholds import thresholds_from

@@ -160,12 +160,12 @@ def test_nobody_has_a_part_in_their_own_limits(people: list[Path]) -> None:
     assert thresholds_from(odd, [0.1])["styles"]["oil"]["recognisers"]["dlib"]["thresholds"]["0.1"] > 0.9999
     assert limits[0]["styles"]["oil"]["recognisers"]["dlib"]["impostor_pairs"] == 11 * 10
     assert name not in sample.without(name).people
-    read = script("people")._sample(json.loads(json.dumps(asdict(sample), default=np.ndarray.tolist)))
+    read = script("held_out_people")._sample(json.loads(json.dumps(asdict(sample), default=np.ndarray.tolist)))
     assert json.dumps(thresholds_from(read.without(name), [0.1], intervals=False)) == json.dumps(limits[0])
 
 
 def test_people_for_verdicts_are_held_out_and_not_of_the_curves(tmp_path: Path) -> None:
-    who = script("people")
+    who = script("held_out_people")
     names = [line for line in who.HELD_OUT.read_text().splitlines() if line.endswith(".jpg")]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)

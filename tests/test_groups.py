@@ -19,7 +19,7 @@ def a_row(person: str, first: bool, accepted: bool = True) -> dict[str, object]:
 
 
 def test_everybody_held_out_has_labels_and_nobody_else() -> None:
-    bench, people = script("groups"), script("people")
+    bench, people = script("groups"), script("held_out_people")
     names = {line for line in people.HELD_OUT.read_text().splitlines() if line.endswith(".jpg")}
     read = bench.labels()
     assert read.keys() == names

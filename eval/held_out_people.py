@@ -1,0 +1,162 @@
+"""The people that training never saw, how their photos become subjects, limits without them, and one picture judged."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from dataclasses import asdict
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from portrait.calibrate import degrade, gate, sample, statistics
+from portrait.calibrate import thresholds as calibration
+from portrait.calibrate.sample import Sample, StylePictures, measure_sample
+from portrait.calibrate.thresholds import thresholds_from
+from portrait.generate.framing import Framed
+from portrait.images import read_photo, write_bytes, write_json
+from portrait.judge import checks, thresholds
+from portrait.judge.thresholds import Thresholds, calibration_table
+from portrait.judge.verdict import decide
+from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.types import Subject
+from portrait.records import Embedding, Knobs, RgbImage
+
+HELD_OUT = Path(__file__).parents[1] / "weights" / "training" / "held_out.txt"
+WORK = Path(__file__).parents[1] / "work"
+
+
+def held_out(data: Path) -> list[Path]:
+    """The people that training never sees: 36 of the 180, 18 women and 18 men."""
+    names = [line for line in HELD_OUT.read_text("utf-8").splitlines() if line and not line.startswith("#")]
+    missing = [name for name in names if not (data / name).is_file()]
+    if missing:
+        raise SystemExit(f"{data} lacks {missing[0]} and {len(missing) - 1} more; it should hold the CC0 portraits")
+    return [data / name for name in names]
+
+
+def everyone(data: Path) -> list[Path]:
+    return sorted(data.glob("*/*.jpg"))
+
+
+def name_of(path: Path) -> str:
+    """A person's name in lists and tables, such as female/5.jpg."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def subjects(stylizer: AttemptLoop, paths: list[Path]) -> list[Subject]:
+    return [stylizer.subjects(read_photo(path), "largest")[0] for path in paths]
+
+
+def spread(paths: list[Path], count: int) -> list[Path]:
+    """`count` of the paths, evenly over the list: nobody is picked by a result."""
+    picks = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
+    return [paths[i] for i in picks]
+
+
+def judged(
+    stylizer: AttemptLoop, framed: Framed, subject: Subject, picture: RgbImage, limits: Thresholds
+) -> tuple[dict[str, float | bool | list[str]], dict[str, Embedding]]:
+    """A picture's likeness to the subject by each judge, its style, and the verdict that the loop would give.
+
+    The second value is what each judge sees in the picture.
+    """
+    score = stylizer.judges.score_picture(framed, subject.identity, picture, limits.statistics)
+    measured = score.measurement
+    verdict = decide(measured, limits)
+    row: dict[str, float | bool | list[str]] = {name: round(v, 4) for name, v in measured.similarity.items()}
+    row |= {"style_on_face": round(measured.style_on_face, 4), "face_found": measured.face_found}
+    return row | {"accepted": verdict.accepted, "reasons": list(verdict.reasons)}, score.embeddings
+
+
+def data_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with female/*.jpg and male/*.jpg (the CC0 portraits)"
+    )
+
+
+def measured_on(recipe: str = "mini") -> set[str]:
+    """Names of the people that the recipe's curves were measured on: they are not for verdicts."""
+    path = Path(__file__).parents[1] / "portrait" / "recipes" / f"{recipe}.curves.json"
+    return set(json.loads(path.read_text("utf-8"))["people"]) if path.is_file() else set()
+
+
+def for_verdicts(data: Path, recipe: str = "mini") -> list[Path]:
+    """The held-out people that neither training nor the curves saw; women and men in turn, so that the first few do."""
+    seen, folders = measured_on(recipe), dict[str, list[Path]]()
+    for path in held_out(data):
+        if name_of(path) not in seen:
+            folders.setdefault(path.parent.name, []).append(path)
+    return [path for row in zip_longest(*folders.values()) for path in row if path is not None]
+
+
+# ---- limits that a person has no part in
+
+
+def left_out(stylizer: AttemptLoop, data: Path) -> dict[str, Path]:
+    """Person -> a file of thresholds in which that person has no part.
+
+    Each held-out person's limits (likeness, copies, style statistics, burned) are read off the photos and portraits of
+    all others. So nobody is judged by limits that their own pictures have set, and 35 people with 144 more impostors
+    still make 6,230 pairs a style, enough for a false accept rate of 0.001; with a fixed part of the 36 they would not.
+    """
+    measured = calibration_sample(stylizer, data)
+    folder = _work(stylizer, data)
+    rates = calibrated_rates()
+    files = {person: folder / person.replace("/", "-").replace(".jpg", ".json") for person in measured.people}
+    for person, path in files.items():
+        if not path.is_file():
+            limits = thresholds_from(measured.without(person), rates, intervals=False)
+            write_json(path, {"weights": stylizer.generator.digests} | limits)
+    return files
+
+
+def calibration_sample(stylizer: AttemptLoop, data: Path) -> Sample:
+    """What `portrait calibrate` measures on the held-out people, all others being impostors; the scripts share it."""
+    path = _work(stylizer, data) / "sample.json"
+    if not path.is_file():
+        people = held_out(data)
+        others = [p for p in everyone(data) if p not in people]
+        print("measuring the calibration sample, once", flush=True)
+        styles, rates = list(stylizer.recipe.styles), calibrated_rates()
+        measured = measure_sample(stylizer, people, styles=styles, rates=rates, impostors=others)
+        write_bytes(path, json.dumps(asdict(measured), default=np.ndarray.tolist).encode())
+    return _sample(json.loads(path.read_text("utf-8")))
+
+
+def _sample(table: dict[str, Any]) -> Sample:
+    """What `json` made of a sample, as it was."""
+
+    def arrays(value: Any, kind: Any = None) -> Any:
+        if isinstance(value, dict):
+            return {name: np.array(v, kind) for name, v in value.items()}
+        return np.array(value)
+
+    styles = {}
+    for style, seen in table["styles"].items():
+        own = {"knobs": Knobs(**seen.pop("knobs")), "scores": arrays(seen.pop("scores"), np.float32)}
+        styles[style] = StylePictures(**own, **{name: arrays(value) for name, value in seen.items()})
+    return Sample(**table | {"copies": arrays(table["copies"]), "styles": styles})
+
+
+def calibrated_rates() -> list[float]:
+    """The false accept rates of the shipped calibration of `mini`."""
+    table = calibration_table("mini")
+    assert table is not None  # it is shipped
+    first = next(iter(table["styles"].values()))["recognisers"]["arcface"]
+    return [float(rate) for rate in first["thresholds"]]
+
+
+def _work(stylizer: AttemptLoop, data: Path) -> Path:
+    """A folder below work/ for these photos, these weights, this dial, these rates and this code of calibration."""
+    photos = {name_of(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in everyone(data)}
+    dial = {style: asdict(stylizer.knobs_for_balance(style, 0.5)) for style in stylizer.recipe.styles}
+    code = [
+        Path(module.__file__).read_text("utf-8")
+        for module in (calibration, sample, statistics, gate, degrade, checks, thresholds)
+    ]
+    known = json.dumps([photos, stylizer.generator.digests, dial, calibrated_rates(), code], sort_keys=True)
+    return WORK / f"calibration-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
