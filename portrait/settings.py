@@ -164,6 +164,10 @@ class Settings:
             value = getattr(self, setting.name)
             for item in value if RULES[setting.name].many else (value,):
                 _check(setting, item)
+        self._check_pixels()
+
+    def _check_pixels(self) -> None:
+        """What must stay to the last bit, or be transparent, fits the format."""
         exact = [keep.kind for keep in self.keeps() if keep.kind in ("background", "region", "mask")]
         if exact and self.format != "png":
             raise SettingsError(f"keep {exact[0]} needs format png: {self.format} changes every pixel")
@@ -211,13 +215,19 @@ def _check(setting: Field[Any], value: object) -> None:
     if value is None and rule.knob:
         return
     name, kind = rule.flag or setting.name, rule.kind
-    is_of_kind = isinstance(value, kind) or (kind is float and isinstance(value, int))
-    if not is_of_kind or (isinstance(value, bool) and kind is not bool):
+    if not _is_of_kind(value, kind):
         raise SettingsError(f"{name} must be {kind.__name__}, got {value!r}")
-    if isinstance(value, int | float) and rule.low is not None and not rule.low <= value <= rule.high:
+    if rule.low is not None and isinstance(value, int | float) and not rule.low <= value <= rule.high:
         raise SettingsError(f"{name} {value} is outside {rule.low} to {rule.high}")
     if rule.choices and value not in rule.choices:
         raise SettingsError(f"{name} {value!r} is not one of: {', '.join(rule.words or rule.choices)}")
+
+
+def _is_of_kind(value: object, kind: type) -> bool:
+    """Whether a value is of a type; True is no number, and a whole number is a float too."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, kind) or (kind is float and isinstance(value, int))
 
 
 def add_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, Any] = MappingProxyType({})) -> None:

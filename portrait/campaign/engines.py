@@ -223,15 +223,14 @@ class RayEngine:
             for reference in running.keys() & set(done):
                 actor, batch, deaths = running.pop(reference)
                 try:
-                    results = self._ray.get(reference)
+                    yield from self._ray.get(reference)
+                    free.append(actor)
                 except self._death as error:
                     self._replace(actor, batch, error)
-                    results = _given_up(batch, error) if deaths + 1 >= MAX_WORKER_DEATHS else []
-                    if not results:
+                    if deaths + 1 >= MAX_WORKER_DEATHS:
+                        yield from _given_up(batch, error)
+                    else:
                         again.append((batch, deaths + 1))
-                else:
-                    free.append(actor)
-                yield from results
         if not free:
             log.warning("no Ray worker is left and none could be started; what is not made stays pending")
 

@@ -70,32 +70,27 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> ExportResu
     finalized = finalize_run(run)
     with Ledger.open(run) as ledger:
         names = list(sizes) or ledger.get("sizes") or ["original"]
-        for name in names:
-            if name not in SIZES:
-                hint = did_you_mean(name, SIZES, "did you mean {}? ")
-                raise SettingsError(f"no size {name!r}; {hint}sizes: {', '.join(SIZES)}")
+        _check_sizes(names)
         columns_of = {person.name: person.columns for person in ledger.subjects()}
         more_columns = sorted({column for columns in columns_of.values() for column in columns} - set(COLUMNS))
         several_recipes = len({job.picture.recipe for job in ledger.jobs()}) > 1
         rows: list[list[object]] = []
-        pictures = enlarged = 0
+        pictures = 0
+        enlarged = 0
         for job in ledger.jobs("accepted"):
             result = ledger.result(job.id)
             if result is None or job.output is None:
                 continue
             pictures += 1
-            stem = Path(job.stem).name
-            if several_recipes:
-                stem = f"{job.picture.recipe}_{stem}"
-            own_columns = [columns_of[job.picture.subject].get(column, "") for column in more_columns]
+            more_cells = [columns_of[job.picture.subject].get(column, "") for column in more_columns]
             source = below(run, job.output)
             picture = read_photo(source).pixels
             for name in names:
                 copy = _copy_in_size(source, picture, result.record, name)
                 enlarged += copy.scale > 1
-                path = f"{job.picture.subject}/{stem}{'' if name == 'original' else '-' + name}.{copy.suffix}"
+                path = f"{_export_stem(job, name, several_recipes)}.{copy.suffix}"
                 write_bytes(below(folder, path), copy.data)
-                rows.append([path, *_cells(job, name, copy, result.record.seed), *own_columns])
+                rows.append([path, *_cells(job, name, copy, result.record.seed), *more_cells])
     earlier_files = _listed_files(folder)
     manifest = _write_manifest(folder, [[*COLUMNS, *more_columns], *rows])
     files = {str(row[0]).casefold() for row in rows}
@@ -103,6 +98,20 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> ExportResu
     return ExportResult(
         files=len(rows), pictures=pictures, enlarged=enlarged, removed=removed, finalized=finalized, manifest=manifest
     )
+
+
+def _check_sizes(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in SIZES:
+            hint = did_you_mean(name, SIZES, "did you mean {}? ")
+            raise SettingsError(f"no size {name!r}; {hint}sizes: {', '.join(SIZES)}")
+
+
+def _export_stem(job: LedgerJob, size: str, several_recipes: bool) -> str:
+    """Where a picture goes in the folder of the export, without its suffix."""
+    recipe = f"{job.picture.recipe}_" if several_recipes else ""
+    end = "" if size == "original" else f"-{size}"
+    return f"{job.picture.subject}/{recipe}{Path(job.stem).name}{end}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,11 +102,7 @@ def _from_csv(file: Path) -> list[Person]:
 
     Several rows of one subject are several photos of the same person.
     """
-    header, _, below = read_text(file).partition("\n")
-    text, delimiter = f"{header}\n{below}", max(",;\t", key=header.count)
-    if excel := re.fullmatch(r"sep=(.)\r?", header):
-        text, delimiter = below, excel[1]
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows, lines_above = _open_csv(file)
     headings = {str(heading).strip().lower(): heading for heading in rows.fieldnames or ()}
     photo_heading = headings.get("photo") or headings.get("photos")
     if not photo_heading:
@@ -114,28 +110,43 @@ def _from_csv(file: Path) -> list[Person]:
     subject_heading = headings.get("subject") or headings.get("name")
     people: dict[str, Person] = {}
     for row in rows:
-        number = rows.line_num + (excel is not None)
-        if not any(cell for cell in row.values()):
+        if not any(row.values()):
             continue
-        if None in row:  # where DictReader puts what has no heading
-            raise SettingsError(f"{file} line {number}: more cells than columns")
-        cells = {heading.strip(): (cell or "").strip() for heading, cell in row.items() if heading}
-        photos = tuple(
-            file.parent / path.strip() for path in cells.pop(photo_heading.strip()).split("|") if path.strip()
-        )
-        if not photos:
-            raise SettingsError(f"{file} line {number}: no photo")
+        where = f"{file} line {rows.line_num + lines_above}"
+        cells = _cells(row, where)
+        photos = _photos_in(cells.pop(photo_heading.strip()), file.parent, where)
         subject = cells.pop(subject_heading.strip()) if subject_heading else ""
-        person = Person(name=subject or photos[0].stem, photos=photos, columns=cells)
-        if person.name in people:
-            if not subject:
-                raise SettingsError(
-                    f"{file} line {number}: a second {person.name}; add a column subject with their names"
-                )
-            first = people[subject]
-            person = replace(first, photos=first.photos + photos)
-        people[person.name] = person
+        name = subject or photos[0].stem
+        if name not in people:
+            people[name] = Person(name=name, photos=photos, columns=cells)
+        elif subject:
+            people[name] = replace(people[name], photos=people[name].photos + photos)
+        else:
+            raise SettingsError(f"{where}: a second {name}; add a column subject with their names")
     return list(people.values())
+
+
+def _open_csv(file: Path) -> tuple[csv.DictReader[str], int]:
+    """The rows of a CSV with whatever delimiter, and how many lines stand above its header: Excel's `sep=;`."""
+    text = read_text(file)
+    header, _, below = text.partition("\n")
+    if excel := re.fullmatch(r"sep=(.)\r?", header):
+        return csv.DictReader(io.StringIO(below, newline=""), delimiter=excel[1]), 1
+    return csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count)), 0
+
+
+def _cells(row: dict[str, str], where: str) -> dict[str, str]:
+    """A row's cells by heading, stripped."""
+    if None in row:  # where DictReader puts what has no heading
+        raise SettingsError(f"{where}: more cells than columns")
+    return {heading.strip(): (cell or "").strip() for heading, cell in row.items() if heading}
+
+
+def _photos_in(cell: str, folder: Path, where: str) -> tuple[Path, ...]:
+    photos = tuple(folder / path.strip() for path in cell.split("|") if path.strip())
+    if not photos:
+        raise SettingsError(f"{where}: no photo")
+    return photos
 
 
 def moved_photos(before: Mapping[str, str], now: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -231,27 +231,14 @@ def _print_preview(preview: _Preview, workers: int) -> None:
     axes = "".join(f" x {len(values)} {axis}" for axis, values in plan.axes)
     matrix = f"{people} x {len(preview.rows)} styles{axes} x {plan.variants} variant(s)"
     print(f"{plan.name}: {matrix} = {preview.jobs} pictures")
-    table = plain_table("recipe", "style", "pictures", "first attempts accepted", "attempts per picture", "rate from")
-    for row in preview.rows:
-        accept, low, high = row.accept
-        expected, least, most = row.attempts
-        share = "unknown" if row.source.startswith("a") else f"{accept:.0%} ({low:.0%} to {high:.0%})"
-        table.add_row(
-            row.recipe, row.style, str(row.jobs), share, f"{expected:.2f} ({least:.2f} to {most:.2f})", row.source
-        )
-    print_table(table)
+    _print_forecast(preview.rows)
     expected, least, most = preview.attempts
     limit = plan.settings.max_attempts
     print(f"attempts: about {expected:.0f} ({least:.0f} to {most:.0f}), at most {limit} a picture")
     free = free_bytes(Path.cwd())
     warning = "  TOO LITTLE" if preview.bytes > free else ""
     print(f"disk: about {format_size(preview.bytes)}; free here: {format_size(free)}{warning}")
-    if preview.seconds is None:
-        print("time: nothing was measured on this machine yet; portrait campaign run PLAN --limit 10 measures it")
-    else:
-        expected_time, least_time, most_time = (_duration(seconds) for seconds in preview.seconds)
-        shared = f" with {workers} workers" if workers > 1 else ""
-        print(f"time: about {expected_time} ({least_time} to {most_time}){shared}, as measured on this machine")
+    _print_time(preview.seconds, workers)
     if missing := preview.missing_photos:
         more = " ..." if len(missing) > 3 else ""
         print(f"{len(missing)} photo(s) are not there and will fail: {', '.join(missing[:3])}{more}")
@@ -259,6 +246,27 @@ def _print_preview(preview: _Preview, workers: int) -> None:
         print(describe(plan.passed_over))
     if "mini" in plan.recipes and (plan.axes or plan.settings.prompt):
         print("note: mini knows only its styles; texts of [axes] and prompt move its pictures at random")
+
+
+def _print_forecast(rows: Sequence[Forecast]) -> None:
+    table = plain_table("recipe", "style", "pictures", "first attempts accepted", "attempts per picture", "rate from")
+    for row in rows:
+        accept, low, high = row.accept
+        expected, least, most = row.attempts
+        share = "unknown" if row.source.startswith("a") else f"{accept:.0%} ({low:.0%} to {high:.0%})"
+        table.add_row(
+            row.recipe, row.style, str(row.jobs), share, f"{expected:.2f} ({least:.2f} to {most:.2f})", row.source
+        )
+    print_table(table)
+
+
+def _print_time(seconds: Sequence[float] | None, workers: int) -> None:
+    if seconds is None:
+        print("time: nothing was measured on this machine yet; portrait campaign run PLAN --limit 10 measures it")
+        return
+    expected, least, most = (_duration(value) for value in seconds)
+    shared = f" with {workers} workers" if workers > 1 else ""
+    print(f"time: about {expected} ({least} to {most}){shared}, as measured on this machine")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -294,13 +302,7 @@ def _make(
     from portrait.campaign.engines import LocalEngine, RayEngine
     from portrait.campaign.run import run_campaign
 
-    for name in ("workers", "limit", "gpus"):
-        if getattr(args, name) < 0:
-            raise SettingsError(f"--{name} {getattr(args, name)} is below 0")
-    if args.batch < 1:
-        raise SettingsError(f"--batch {args.batch} is below 1")
-    if args.engine == "local" and (args.workers > 1 or args.gpus or args.address):
-        raise SettingsError("--workers, --gpus and --address go with --engine ray")
+    _check_engine_flags(args)
 
     def engine(threads: int) -> Engine:
         if args.engine == "local":
@@ -323,14 +325,27 @@ def _make(
         )
     if not args.quiet:
         _print_counts(counts, folder)
-        if counts.pending:
-            again = shlex.join(
-                ["portrait", "campaign", "run", str(plan.path), "-o", str(folder), *_engine_flags_given(args)]
-            )
-            print(f"{counts.pending} jobs are left; nothing is lost. To continue: {again}")
-        else:
-            print(f"Next: portrait drift {folder}; portrait campaign export {folder} -o export")
+        _print_next(counts, plan, folder, args)
     return 1 if counts.pending or not counts.accepted else 0
+
+
+def _check_engine_flags(args: argparse.Namespace) -> None:
+    for name in ("workers", "limit", "gpus"):
+        if getattr(args, name) < 0:
+            raise SettingsError(f"--{name} {getattr(args, name)} is below 0")
+    if args.batch < 1:
+        raise SettingsError(f"--batch {args.batch} is below 1")
+    if args.engine == "local" and (args.workers > 1 or args.gpus or args.address):
+        raise SettingsError("--workers, --gpus and --address go with --engine ray")
+
+
+def _print_next(counts: Counts, plan: Plan, folder: Path, args: argparse.Namespace) -> None:
+    if counts.pending:
+        flags = _engine_flags_given(args)
+        again = shlex.join(["portrait", "campaign", "run", str(plan.path), "-o", str(folder), *flags])
+        print(f"{counts.pending} jobs are left; nothing is lost. To continue: {again}")
+    else:
+        print(f"Next: portrait drift {folder}; portrait campaign export {folder} -o export")
 
 
 def _engine_flags_given(args: argparse.Namespace) -> list[str]:

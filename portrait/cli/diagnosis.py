@@ -175,17 +175,14 @@ def _recipe_state(recipe: Recipe, device: str, free: float | None, disk: int, la
     states = [store.status(find_part(name)) for name in recipe.part_names]
     missing = sum(max(0, s.part.size - s.bytes) for s in states if not s.complete)
     where = device if recipe.memory else "cpu"
-    tier, do = "", lacks
+    tier = ""
+    too_small = ""
     if memory is not None:
         try:
             tier = memory.choose_tier("auto", recipe.memory, free if recipe.memory else float("inf"), where)
         except SettingsError as error:  # said before anything large is downloaded
-            do = do or str(error)
-    if missing and missing + store.RESERVE > disk:
-        do = do or (
-            f"{missing / 2**30:.1f} GiB are missing and {disk / 2**30:.1f} GiB of disk are free in {cache_dir()}; "
-            "free some space, or set PORTRAIT_CACHE to a folder on another disk"
-        )
+            too_small = str(error)
+    do = lacks or too_small or _lacks_disk(missing, disk)
     here = all(s.complete for s in states)
     return RecipeState(
         title=recipe.title,
@@ -197,6 +194,15 @@ def _recipe_state(recipe: Recipe, device: str, free: float | None, disk: int, la
         memory_gib=dict(zip(memory.TIERS, recipe.memory, strict=False)) if memory else {},
         commercial=not noncommercial_links(recipe),
         do=do or ("" if here else f"portrait weights fetch {recipe.name}"),
+    )
+
+
+def _lacks_disk(missing: int, free: int) -> str:
+    if not missing or missing + store.RESERVE <= free:
+        return ""
+    return (
+        f"{missing / 2**30:.1f} GiB are missing and {free / 2**30:.1f} GiB of disk are free in {cache_dir()}; "
+        "free some space, or set PORTRAIT_CACHE to a folder on another disk"
     )
 
 
@@ -234,16 +240,19 @@ def in_lines(machine: Diagnosis) -> list[str]:
         "",
     ]
     width = max(len(name) for name in machine.recipes)
-    for name, recipe in machine.recipes.items():
-        if recipe.runs:
-            state = f"runs on {recipe.device}, memory tier {recipe.tier}"
-        else:
-            state = recipe.do.partition(";")[0]
-            if state.startswith("portrait weights fetch"):
-                state += f"   (at least {recipe.missing_bytes / 2**30:.1f} GiB)"
-        needs = "/".join(f"{gib:g}" for gib in recipe.memory_gib.values())
-        lines.append(f"{name:{width}}  {f'{needs} GiB' if needs else '':>16}  {state}")
+    lines += [f"{name:{width}}  {_in_line(recipe)}" for name, recipe in machine.recipes.items()]
     lines += ["", "GiB: estimates for the memory tiers full/offload/sequential on a GPU; on a CPU twice the first."]
     if machine.device.startswith("cpu"):
         lines.append("No GPU is used: public models take minutes a picture on a processor; mini is made for it.")
     return lines + [f"problem: {text}" for text in machine.problems]
+
+
+def _in_line(recipe: RecipeState) -> str:
+    """The memory that a recipe needs, and whether it runs or what to do."""
+    state = f"runs on {recipe.device}, memory tier {recipe.tier}"
+    if not recipe.runs:
+        state = recipe.do.partition(";")[0]
+        if state.startswith("portrait weights fetch"):
+            state += f"   (at least {recipe.missing_bytes / 2**30:.1f} GiB)"
+    needs = "/".join(f"{gib:g}" for gib in recipe.memory_gib.values())
+    return f"{f'{needs} GiB' if needs else '':>16}  {state}"

@@ -90,17 +90,12 @@ class _Models:
 
 def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     from portrait.images import pixels_sha256, write_picture
-    from portrait.loop.record import library_versions
     from portrait.records.portrait import read_portrait
 
     record = read_portrait(_read(path), path)
     record = record.model_copy(update={"settings": _with_moved_files(record, path)})
     photo = _same_photo(args.photo or _beside(path, record.input.path), record.input.sha256)
-    references = record.input.references
-    if args.reference and len(args.reference) != len(references):
-        raise SettingsError(f"the record has {len(references)} reference photo(s), {len(args.reference)} were given")
-    places = args.reference or [_beside(path, reference.path) for reference in references]
-    more = [_same_photo(place, reference.sha256) for place, reference in zip(places, references, strict=True)]
+    references = _reference_photos(path, args.reference, record)
     threads = min(max(record.threads, 1), 1024)
     stylizer = models.load(replace(record.settings, threads=threads))
     changed = [name for name, digest in record.weights.items() if stylizer.digests.get(name) != digest]
@@ -108,7 +103,7 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
         raise SettingsError(
             f"the weights are not those of the record, so the picture would be another: {', '.join(changed)}"
         )
-    picture = stylizer.replay(record, photo, more)
+    picture = stylizer.replay(record, photo, references)
     digest = pixels_sha256(picture)
     same = digest == record.picture.pixels_sha256
     output = path.with_name(f"{path.stem}-replay.png") if args.output is None else args.output
@@ -121,10 +116,23 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     elif same:
         print(f"identical, pixel for pixel: {output}")
     else:
-        now, then = library_versions(), record.versions
-        other = ", ".join(f"{k} {then.get(k)} then, {v} now" for k, v in now.items() if then.get(k) != v)
-        print(f"not identical ({other or 'same versions: another processor?'}): {output}")
+        print(f"not identical ({_other_versions(record) or 'same versions: another processor?'}): {output}")
     return 0 if same else 1
+
+
+def _reference_photos(path: Path, files: list[Path], record: PortraitRecord) -> list[Photo]:
+    references = record.input.references
+    if files and len(files) != len(references):
+        raise SettingsError(f"the record has {len(references)} reference photo(s), {len(files)} were given")
+    places = files or [_beside(path, reference.path) for reference in references]
+    return [_same_photo(place, reference.sha256) for place, reference in zip(places, references, strict=True)]
+
+
+def _other_versions(record: PortraitRecord) -> str:
+    from portrait.loop.record import library_versions
+
+    then = record.versions
+    return ", ".join(f"{k} {then.get(k)} then, {v} now" for k, v in library_versions().items() if then.get(k) != v)
 
 
 def _read(path: Path) -> bytes:

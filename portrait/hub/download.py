@@ -109,12 +109,7 @@ def fetch(
     hub_parts = [part for part in parts if not part.archive]
     missing = [(part, file) for part in hub_parts for file in part.files if force or find_file(part, file) is None]
     archives = [part for part in parts if part.archive and (force or not status(part).complete)]
-    if offline() and (missing or archives):
-        first = missing[0][0] if missing else archives[0]
-        raise WeightsMissingError(
-            f"{first.name} is not on this machine and HF_HUB_OFFLINE is set; unset it, or copy {cache_dir()} or "
-            f"{hub_cache()} from a machine that has it"
-        )
+    _require_online([*(part for part, _ in missing), *archives])
     stop = threading.Event()
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
         todo = list(pool.map(lambda pair: _describe(*pair), missing))
@@ -140,6 +135,14 @@ def _room_for(todo: Sequence[HubDownload], archives: Sequence[Part]) -> int:
     converted = sum(job.size for job in todo if job.file.path.endswith(".bin"))  # kept as safetensors too
     unpacked = sum(part.bytes + part.size for part in archives)
     return max(0, sum(job.size for job in todo) - arrived) + converted + unpacked
+
+
+def _require_online(parts: Sequence[Part]) -> None:
+    if offline() and parts:
+        raise WeightsMissingError(
+            f"{parts[0].name} is not on this machine and HF_HUB_OFFLINE is set; unset it, or copy {cache_dir()} or "
+            f"{hub_cache()} from a machine that has it"
+        )
 
 
 def _describe(part: Part, file: PartFile) -> HubDownload:

@@ -92,13 +92,17 @@ class Part(FileModel):
     note: _Text = ""
 
     @model_validator(mode="after")
-    def _fully_pinned(self) -> Part:
+    def _check_source(self) -> Part:
         if bool(self.repo) == bool(self.archive):
             raise ValueError("needs either repo or archive")
-        if self.repo and not (len(self.revision) == 40 and set(self.revision) <= set("0123456789abcdef")):
+        if self.repo and not re.fullmatch(r"[0-9a-f]{40}", self.revision):
             raise ValueError(f"revision must be a full commit, got {self.revision!r}")
         if self.archive and not (self.sha256 and self.bytes):
             raise ValueError("an archive needs its sha256 and its bytes")
+        return self
+
+    @model_validator(mode="after")
+    def _check_files(self) -> Part:
         if self.archive and not all(file.sha256 and file.bytes for file in self.files):
             raise ValueError("every file of an archive needs sha256 and bytes")
         if len({file.path.casefold() for file in self.files}) != len(self.files):

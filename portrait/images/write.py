@@ -69,26 +69,31 @@ def encode_picture(image: np.ndarray, kind: str, *, parameters: str | None = Non
         raise ShapeError(f"a picture is (H, W, 3) or (H, W, 4) uint8, got {image.shape} {image.dtype}")
     if kind == "jpg" and image.shape[2] == 4:
         raise InputError("JPEG has no transparency; use png or webp")
-    options: dict[str, object] = {}
-    if kind == "png":
-        info = PngImagePlugin.PngInfo()
-        if parameters:
-            info.add_text("parameters", parameters) if parameters.isascii() else info.add_itxt("parameters", parameters)
-        options["pnginfo"] = info
-    else:
-        options["quality"] = quality
-        if kind == "jpg":
-            options["subsampling"] = 0
-        if parameters:
-            exif = Image.Exif()
-            exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + parameters.encode("utf-16-be")
-            options["exif"] = exif
+    options = _png_options(parameters) if kind == "png" else _lossy_options(kind, parameters, quality)
     buffer = io.BytesIO()
     try:
         Image.fromarray(image).save(buffer, WRITE_FORMATS[kind], **options)
     except (OSError, ValueError) as error:  # more than 65,500 px in JPEG, 16,383 px in WebP
         raise InputError(f"{image.shape[1]} x {image.shape[0]} px: {one_line(error)}; use png") from None
     return buffer.getvalue()
+
+
+def _png_options(parameters: str | None) -> dict[str, object]:
+    info = PngImagePlugin.PngInfo()
+    if parameters:
+        info.add_text("parameters", parameters) if parameters.isascii() else info.add_itxt("parameters", parameters)
+    return {"pnginfo": info}
+
+
+def _lossy_options(kind: str, parameters: str | None, quality: int) -> dict[str, object]:
+    options: dict[str, object] = {"quality": quality}
+    if kind == "jpg":
+        options["subsampling"] = 0
+    if parameters:
+        exif = Image.Exif()
+        exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + parameters.encode("utf-16-be")
+        options["exif"] = exif
+    return options
 
 
 def write_json(path: str | Path, value: object) -> Path:

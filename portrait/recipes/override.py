@@ -54,11 +54,7 @@ def _replace_base(recipe: Recipe, base: str) -> Recipe:
     old = recipe.parts.get("base", recipe.base.name)
     licenses = tuple(link for link in recipe.licenses if link.part != old)
     if base in manifest():
-        files = find_part(base).files
-        if len(files) != 1 or not files[0].path.endswith(".safetensors"):
-            raise SettingsError(
-                f"--base {base} is not one checkpoint; name a .safetensors file or a recipe that has it"
-            )
+        _check_is_checkpoint(base)
         return replace(recipe, parts=recipe.parts | {"single_file": base}, licenses=(*licenses_of([base]), *licenses))
     licenses = (unknown_license(path.resolve().name), *licenses)
     if path.is_dir() and (path / "model_index.json").is_file():
@@ -70,3 +66,9 @@ def _replace_base(recipe: Recipe, base: str) -> Recipe:
         f"--base {base!r} is no .safetensors file, no diffusers folder (with model_index.json) and no part of the "
         "weights manifest"
     )
+
+
+def _check_is_checkpoint(part: str) -> None:
+    files = find_part(part).files
+    if len(files) != 1 or not files[0].path.endswith(".safetensors"):
+        raise SettingsError(f"--base {part} is not one checkpoint; name a .safetensors file or a recipe that has it")
