@@ -103,19 +103,15 @@ def _from_csv(file: Path) -> list[Person]:
     Several rows of one subject are several photos of the same person.
     """
     rows, lines_above = _open_csv(file)
-    headings = {str(heading).strip().lower(): heading for heading in rows.fieldnames or ()}
-    photo_heading = headings.get("photo") or headings.get("photos")
-    if not photo_heading:
-        raise SettingsError(f"{file} lacks the column photo; its columns: {', '.join(headings) or 'none'}")
-    subject_heading = headings.get("subject") or headings.get("name")
+    photo_heading, subject_heading = _headings(rows.fieldnames or (), file)
     people: dict[str, Person] = {}
     for row in rows:
         if not any(row.values()):
             continue
         where = f"{file} line {rows.line_num + lines_above}"
         cells = _cells(row, where)
-        photos = _photos_in(cells.pop(photo_heading.strip()), file.parent, where)
-        subject = cells.pop(subject_heading.strip()) if subject_heading else ""
+        photos = _photos_in(cells.pop(photo_heading), file.parent, where)
+        subject = cells.pop(subject_heading) if subject_heading else ""
         name = subject or photos[0].stem
         if name not in people:
             people[name] = Person(name=name, photos=photos, columns=cells)
@@ -133,6 +129,15 @@ def _open_csv(file: Path) -> tuple[csv.DictReader[str], int]:
     if excel := re.fullmatch(r"sep=(.)\r?", header):
         return csv.DictReader(io.StringIO(below, newline=""), delimiter=excel[1]), 1
     return csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count)), 0
+
+
+def _headings(headings: Iterable[str], file: Path) -> tuple[str, str]:
+    """What the columns of photo and subject are called, stripped; the second is empty where there is none."""
+    by_word = {heading.strip().lower(): heading.strip() for heading in map(str, headings)}
+    photo = by_word.get("photo") or by_word.get("photos")
+    if not photo:
+        raise SettingsError(f"{file} lacks the column photo; its columns: {', '.join(by_word) or 'none'}")
+    return photo, by_word.get("subject") or by_word.get("name") or ""
 
 
 def _cells(row: dict[str, str], where: str) -> dict[str, str]:

@@ -101,11 +101,10 @@ def _judge_again(ledger: Ledger, job: LedgerJob, nearest: Nearest) -> str:
     if result is None or result.record.campaign is None or job.output is None:
         raise CampaignError(f"{ledger.folder}: the ledger has no picture of {job.stem}; start the run again")
     record, campaign = result.record, result.record.campaign
+    swapped = SwappedRecord(subject=nearest.subject, margin=nearest.margin) if nearest.margin > 0 else None
     reasons = record.chosen_attempt.reasons
-    swapped = None
-    if nearest.margin > 0:
-        swapped = SwappedRecord(subject=nearest.subject, margin=nearest.margin)
-        reasons = reasons if "swapped" in reasons else (Reason("swapped"), *reasons)
+    if swapped and "swapped" not in reasons:
+        reasons = (Reason("swapped"), *reasons)
     if (job.reasons, campaign.swapped) == (reasons, swapped):
         return job.output
     status = Status.REJECTED if reasons else Status.ACCEPTED

@@ -175,13 +175,7 @@ def _recipe_state(recipe: Recipe, device: str, free: float | None, disk: int, la
     states = [store.status(find_part(name)) for name in recipe.part_names]
     missing = sum(max(0, s.part.size - s.bytes) for s in states if not s.complete)
     where = device if recipe.memory else "cpu"
-    tier = ""
-    too_small = ""
-    if memory is not None:
-        try:
-            tier = memory.choose_tier("auto", recipe.memory, free if recipe.memory else float("inf"), where)
-        except SettingsError as error:  # said before anything large is downloaded
-            too_small = str(error)
+    tier, too_small = _tier(recipe, where, free)
     do = lacks or too_small or _lacks_disk(missing, disk)
     here = all(s.complete for s in states)
     return RecipeState(
@@ -195,6 +189,17 @@ def _recipe_state(recipe: Recipe, device: str, free: float | None, disk: int, la
         commercial=not noncommercial_links(recipe),
         do=do or ("" if here else f"portrait weights fetch {recipe.name}"),
     )
+
+
+def _tier(recipe: Recipe, device: str, free: float | None) -> tuple[str, str]:
+    """The memory tier that fits, and what to do where none does: said before anything large is downloaded."""
+    memory = _memory()
+    if memory is None:
+        return "", ""
+    try:
+        return memory.choose_tier("auto", recipe.memory, free if recipe.memory else float("inf"), device), ""
+    except SettingsError as error:
+        return "", str(error)
 
 
 def _lacks_disk(missing: int, free: int) -> str:
@@ -226,7 +231,7 @@ def in_lines(machine: Diagnosis) -> list[str]:
     memory = "" if machine.memory_free_gib is None else f", {machine.memory_free_gib} GiB free"
     offline = " (HF_HUB_OFFLINE is set)" if machine.offline else ""
     pinned = "" if Path(machine.lock_file).exists() else " (none yet)"
-    faces = (f"{name} {'here' if state == 'here' else 'MISSING'}" for name, state in machine.faces.items())
+    faces = (f"{name} {_present(state == 'here')}" for name, state in machine.faces.items())
     second = machine.second_detector or f"none; {SECOND_DETECTOR} comes with: portrait weights fetch judges"
     lines = [
         f"Python {machine.python}, {machine.system}",
@@ -256,3 +261,7 @@ def _in_line(recipe: RecipeState) -> str:
             state += f"   (at least {recipe.missing_bytes / 2**30:.1f} GiB)"
     needs = "/".join(f"{gib:g}" for gib in recipe.memory_gib.values())
     return f"{f'{needs} GiB' if needs else '':>16}  {state}"
+
+
+def _present(is_here: bool) -> str:
+    return "here" if is_here else "MISSING"

@@ -292,19 +292,10 @@ def _prune(args: argparse.Namespace) -> int:
 
 
 def _licenses(args: argparse.Namespace) -> int:
-    from portrait.recipes.licensing import license_chain, nearest_commercial_recipe, noncommercial_links
-    from portrait.recipes.load import load_recipe, recipe_names
+    from portrait.recipes.load import recipe_names
 
-    verdicts: dict[str, _Verdict] = {}
-    for name in args.names or recipe_names():
-        recipe = load_recipe(name)
-        refused = [link.part for link in noncommercial_links(recipe)]
-        verdicts[name] = _Verdict(
-            allowed=not refused,
-            because_of=refused,
-            nearest_commercial_recipe=nearest_commercial_recipe(recipe) if refused else name,
-            licenses=license_chain(recipe, commercial=args.commercial),
-        )
+    names = args.names or recipe_names()
+    verdicts = {name: _verdict(name, commercial=args.commercial) for name in names}
     if args.json:
         print(json.dumps({name: verdict.entry() for name, verdict in verdicts.items()}))
     else:
@@ -334,3 +325,17 @@ class _Verdict:
         nearest = self.nearest_commercial_recipe
         hint = f"; nearest that is: {nearest}" if nearest else ""
         return f"not allowed because of {', '.join(self.because_of)}{hint}"
+
+
+def _verdict(name: str, *, commercial: bool) -> _Verdict:
+    from portrait.recipes.licensing import license_chain, nearest_commercial_recipe, noncommercial_links
+    from portrait.recipes.load import load_recipe
+
+    recipe = load_recipe(name)
+    refused = [link.part for link in noncommercial_links(recipe)]
+    return _Verdict(
+        allowed=not refused,
+        because_of=refused,
+        nearest_commercial_recipe=nearest_commercial_recipe(recipe) if refused else name,
+        licenses=license_chain(recipe, commercial=commercial),
+    )

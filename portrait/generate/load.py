@@ -198,14 +198,19 @@ def _set_up(pipe: Any) -> None:
     )
 
 
+def _adapter_name(recipe: Recipe) -> str:
+    """The adapter's path in the recipe's base folder; its name where it lies elsewhere."""
+    if recipe.adapter.is_relative_to(recipe.base):
+        return recipe.adapter.relative_to(recipe.base).as_posix()
+    return recipe.adapter.name
+
+
 def _unlisted_digests(recipe: Recipe, listed: Mapping[str, str]) -> dict[str, str]:
     """The SHA-256 of files that no manifest lists: the user's own adapter, LoRAs, checkpoint or base folder."""
     digests: dict[str, str] = {}
-    if "adapter" not in recipe.parts:
-        inside = recipe.adapter.is_relative_to(recipe.base)
-        name = recipe.adapter.relative_to(recipe.base).as_posix() if inside else recipe.adapter.name
-        if name not in listed:
-            digests[name] = sha256_of(recipe.adapter)
+    name = _adapter_name(recipe)
+    if "adapter" not in recipe.parts and name not in listed:
+        digests[name] = sha256_of(recipe.adapter)
     files = [lora.path for lora in recipe.loras if not lora.part]
     if recipe.single_file is not None and "single_file" not in recipe.parts:
         files.append(recipe.single_file)

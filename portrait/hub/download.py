@@ -15,8 +15,8 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,13 +116,7 @@ def fetch(
         check_disk(_room_for(todo, archives))
         futures = [pool.submit(_fetch_file, job, report, stop) for job in todo]
         futures += [pool.submit(_fetch_archive, part, report, stop) for part in archives]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:  # also Ctrl-C: running downloads stop at their next block
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        _finish(futures, pool, stop)
     if force:  # a damaged copy would come before the new file
         for part in parts:
             shutil.rmtree(folder_for("models", part.name, expected_digests(part)), ignore_errors=True)
@@ -135,6 +129,16 @@ def _room_for(todo: Sequence[HubDownload], archives: Sequence[Part]) -> int:
     converted = sum(job.size for job in todo if job.file.path.endswith(".bin"))  # kept as safetensors too
     unpacked = sum(part.bytes + part.size for part in archives)
     return max(0, sum(job.size for job in todo) - arrived) + converted + unpacked
+
+
+def _finish(futures: Iterable[Future[None]], pool: ThreadPoolExecutor, stop: threading.Event) -> None:
+    try:
+        for future in as_completed(futures):
+            future.result()
+    except BaseException:  # also Ctrl-C: running downloads stop at their next block
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 def _require_online(parts: Sequence[Part]) -> None:
@@ -152,21 +156,26 @@ def _describe(part: Part, file: PartFile) -> HubDownload:
     url = hf_hub_url(part.repo, file.path, revision=part.revision, endpoint=endpoint())
     with _network_errors(f"{file.path} of {part.origin}", endpoint(), "HF_ENDPOINT"), _hub_errors(part, file):
         metadata = get_hf_file_metadata(url, endpoint=endpoint())
+    size = metadata.size or 0
+    tag = metadata.etag or ""
+    announced = tag if re.fullmatch(SHA256, tag) else ""
+    pinned = expected_digests(part)[file.path]
     offered = f"{endpoint()} offers another {file.path} of {part.origin}"
     if metadata.commit_hash != part.revision:
         raise WeightsCorruptError(f"{offered}: it is of commit {metadata.commit_hash!r}; nothing was downloaded")
-    size, tag = metadata.size or 0, metadata.etag or ""
-    announced = tag if re.fullmatch(SHA256, tag) else ""
-    pinned = expected_digests(part)[file.path]
     if pinned and announced and announced != pinned:
         raise WeightsCorruptError(
             f"{offered}: SHA-256 {announced[:16]}..., pinned is {pinned[:16]}...; nothing was downloaded"
         )
+    _check_size(file, size, offered)
+    return HubDownload(part=part, file=file, url=url, size=size or file.bytes, tag=tag, sha256=pinned or announced)
+
+
+def _check_size(file: PartFile, size: int, offered: str) -> None:
     if file.bytes and size and size != file.bytes:
         raise WeightsCorruptError(f"{offered}: {size} bytes, pinned are {file.bytes} bytes; nothing was downloaded")
     if not 0 <= size <= _limit(file):
         raise WeightsCorruptError(f"{offered}: {size} bytes are too many for such a file; nothing was downloaded")
-    return HubDownload(part=part, file=file, url=url, size=size or file.bytes, tag=tag, sha256=pinned or announced)
 
 
 def _limit(file: PartFile) -> int:

@@ -79,21 +79,27 @@ def photos_below(folder: Path, only: Path | None = None) -> tuple[list[Path], li
     Raises:
         SettingsError: there are no photos, or one that the list names is not there.
     """
+    passed_over: list[PassedOver] = []
     if only is not None:
-        try:
-            lines = [line.strip() for line in only.read_text("utf-8").splitlines()]
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"cannot read --only {only}: {error}") from None
-        photos = [folder / line for line in lines if line and not line.startswith("#")]
-        for path in photos:
-            if not path.is_file():
-                raise SettingsError(f"{only} names {path}, which is not there")
-        passed_over: list[PassedOver] = []
+        photos = _listed(only, folder)
     else:
         photos, passed_over = _sorted_out(path for path in folder.rglob("*") if path.is_file())
     if not photos:
         raise SettingsError(f"no photos in {folder}" + (f"; {describe(passed_over)}" if passed_over else ""))
     return photos, passed_over
+
+
+def _listed(only: Path, folder: Path) -> list[Path]:
+    """The photos of a folder that a text file names, a line each."""
+    try:
+        lines = [line.strip() for line in only.read_text("utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"cannot read --only {only}: {error}") from None
+    photos = [folder / line for line in lines if line and not line.startswith("#")]
+    for path in photos:
+        if not path.is_file():
+            raise SettingsError(f"{only} names {path}, which is not there")
+    return photos
 
 
 def describe(passed_over: Iterable[PassedOver]) -> str:

@@ -79,9 +79,7 @@ def _read_table(name: str, extended: tuple[str, ...]) -> tuple[dict[str, object]
     """A recipe's table with what it extends filled in, and the folder that its paths start from."""
     text, folder = _read_text(name)
     table = parse_toml(text, f"recipe {name}")
-    for lora in table["loras"] if isinstance(table.get("loras"), list) else ():
-        if isinstance(lora, dict) and isinstance(lora.get("file"), str):
-            lora["file"] = str((folder / lora["file"]).absolute())  # a recipe that extends this one may lie elsewhere
+    _resolve_loras(table.get("loras"), folder)
     parent = table.pop("extends", None)
     if parent is None:
         return table, folder
@@ -92,6 +90,13 @@ def _read_table(name: str, extended: tuple[str, ...]) -> tuple[dict[str, object]
     parent_table, parent_folder = _read_table(parent, (*extended, name))
     base_is_parents = "base" in parent_table and "base" not in table
     return _merge(name, parent_table, table), parent_folder if base_is_parents else folder
+
+
+def _resolve_loras(loras: object, folder: Path) -> None:
+    """Make the files of a table's LoRAs absolute: a recipe that extends it may lie elsewhere."""
+    for lora in loras if isinstance(loras, list) else ():
+        if isinstance(lora, dict) and isinstance(lora.get("file"), str):
+            lora["file"] = str((folder / lora["file"]).absolute())
 
 
 def _read_text(name: str) -> tuple[str, Path]:
