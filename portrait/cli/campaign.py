@@ -226,11 +226,7 @@ def _print_preview(preview: _Preview, workers: int) -> None:
     from portrait.images.search import describe
 
     plan = preview.plan
-    several = sum(len(person.photos) > 1 for person in plan.people)
-    people = f"{len(plan.people)} people" + (f" ({several} with several photos)" if several else "")
-    axes = "".join(f" x {len(values)} {axis}" for axis, values in plan.axes)
-    matrix = f"{people} x {len(preview.rows)} styles{axes} x {plan.variants} variant(s)"
-    print(f"{plan.name}: {matrix} = {preview.jobs} pictures")
+    print(f"{plan.name}: {_matrix(plan, len(preview.rows))} = {preview.jobs} pictures")
     _print_forecast(preview.rows)
     expected, least, most = preview.attempts
     limit = plan.settings.max_attempts
@@ -246,6 +242,13 @@ def _print_preview(preview: _Preview, workers: int) -> None:
         print(describe(plan.passed_over))
     if "mini" in plan.recipes and (plan.axes or plan.settings.prompt):
         print("note: mini knows only its styles; texts of [axes] and prompt move its pictures at random")
+
+
+def _matrix(plan: Plan, styles: int) -> str:
+    several = sum(len(person.photos) > 1 for person in plan.people)
+    people = f"{len(plan.people)} people" + (f" ({several} with several photos)" if several else "")
+    axes = "".join(f" x {len(values)} {axis}" for axis, values in plan.axes)
+    return f"{people} x {styles} styles{axes} x {plan.variants} variant(s)"
 
 
 def _print_forecast(rows: Sequence[Forecast]) -> None:

@@ -228,7 +228,6 @@ def _version(name: str) -> str:
 
 def in_lines(machine: Diagnosis) -> list[str]:
     """The diagnosis for a terminal."""
-    memory = "" if machine.memory_free_gib is None else f", {machine.memory_free_gib} GiB free"
     offline = " (HF_HUB_OFFLINE is set)" if machine.offline else ""
     pinned = "" if Path(machine.lock_file).exists() else " (none yet)"
     faces = (f"{name} {_present(state == 'here')}" for name, state in machine.faces.items())
@@ -236,7 +235,7 @@ def in_lines(machine: Diagnosis) -> list[str]:
     lines = [
         f"Python {machine.python}, {machine.system}",
         ", ".join(f"{name} {number or 'MISSING'}" for name, number in machine.packages.items()),
-        f"device: {machine.device}{memory}",
+        f"device: {machine.device}{_free_memory(machine)}",
         f"disk: {machine.disk.free_gib} GiB free in {machine.disk.folder}",
         f"hub: {machine.endpoint}{offline}",
         f"pins of first use: {machine.lock_file}{pinned}",
@@ -261,6 +260,10 @@ def _in_line(recipe: RecipeState) -> str:
             state += f"   (at least {recipe.missing_bytes / 2**30:.1f} GiB)"
     needs = "/".join(f"{gib:g}" for gib in recipe.memory_gib.values())
     return f"{f'{needs} GiB' if needs else '':>16}  {state}"
+
+
+def _free_memory(machine: Diagnosis) -> str:
+    return "" if machine.memory_free_gib is None else f", {machine.memory_free_gib} GiB free"
 
 
 def _present(is_here: bool) -> str:

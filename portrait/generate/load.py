@@ -205,16 +205,21 @@ def _adapter_name(recipe: Recipe) -> str:
     return recipe.adapter.name
 
 
+def _own_files(recipe: Recipe) -> list[Path]:
+    """LoRAs and checkpoint that are no parts of the manifest."""
+    files = [lora.path for lora in recipe.loras if not lora.part]
+    if recipe.single_file is not None and "single_file" not in recipe.parts:
+        files.append(recipe.single_file)
+    return files
+
+
 def _unlisted_digests(recipe: Recipe, listed: Mapping[str, str]) -> dict[str, str]:
     """The SHA-256 of files that no manifest lists: the user's own adapter, LoRAs, checkpoint or base folder."""
     digests: dict[str, str] = {}
     name = _adapter_name(recipe)
     if "adapter" not in recipe.parts and name not in listed:
         digests[name] = sha256_of(recipe.adapter)
-    files = [lora.path for lora in recipe.loras if not lora.part]
-    if recipe.single_file is not None and "single_file" not in recipe.parts:
-        files.append(recipe.single_file)
-    digests |= {file.name: sha256_of(file) for file in files if file.is_file()}
+    digests |= {file.name: sha256_of(file) for file in _own_files(recipe) if file.is_file()}
     if recipe.parts and "base" not in recipe.parts:
         for name, digest in verify_manifest(recipe.base).items():
             digests[f"{recipe.base.name}/{name}"] = digest

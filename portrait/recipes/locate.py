@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -30,11 +30,7 @@ def resolve_files(recipe: Recipe) -> Recipe:
             folder = part_folder(find_part(name))
             digests |= {f"{name}/{path}": digest for path, digest in verify_manifest(folder).items()}
             folders[name] = folder
-    if missing := [name for name in recipe.part_names if name not in folders]:
-        raise WeightsMissingError(
-            f"recipe {recipe.name} needs {', '.join(missing)}, not (whole) on this machine; "
-            f"run: portrait weights fetch {_names_to_fetch(recipe, missing)}"
-        )
+    _require_parts(recipe, folders)
     paths: dict[str, Any] = {
         role: _entry_point(folders[part], part) for role, part in recipe.parts.items() if role != "recogniser"
     }
@@ -42,6 +38,14 @@ def resolve_files(recipe: Recipe) -> Recipe:
     if pack := recipe.parts.get("recogniser"):
         paths["recogniser_file"] = folders[pack] / f"{recipe.recogniser}.onnx"
     return replace(recipe, **paths, loras=tuple(loras), digests=digests)
+
+
+def _require_parts(recipe: Recipe, folders: Mapping[str, Path]) -> None:
+    if missing := [name for name in recipe.part_names if name not in folders]:
+        raise WeightsMissingError(
+            f"recipe {recipe.name} needs {', '.join(missing)}, not (whole) on this machine; "
+            f"run: portrait weights fetch {_names_to_fetch(recipe, missing)}"
+        )
 
 
 def _names_to_fetch(recipe: Recipe, missing: Sequence[str]) -> str:

@@ -71,6 +71,20 @@ class _Matched:
     failed_current: list[ReportJob] = field(default_factory=list)
     failed_baseline: list[ReportJob] = field(default_factory=list)
 
+    def add_lost(self, job: ReportJob, current: Run) -> None:
+        """Count a job of the current run that only the baseline has a portrait of."""
+        if job.subject in current.not_acquired:
+            self.no_longer_acquired.add(job.subject)
+        else:
+            self.failed_current.append(job)
+
+    def add_gained(self, job: ReportJob, baseline: Run) -> None:
+        """Count a job of the baseline that only the current run has a portrait of."""
+        if job.subject in baseline.not_acquired:
+            self.newly_acquired.add(job.subject)
+        else:
+            self.failed_baseline.append(job)
+
     @property
     def people(self) -> list[str]:
         return sorted({new.subject for _, new in self.pairs})
@@ -171,15 +185,9 @@ def _match(current: Run, baseline: Run) -> _Matched:
         elif old.delivered and new.delivered:
             matched.pairs.append((old, new))
         elif old.delivered:
-            if new.subject in current.not_acquired:
-                matched.no_longer_acquired.add(new.subject)
-            else:
-                matched.failed_current.append(new)
+            matched.add_lost(new, current)
         elif new.delivered:
-            if new.subject in baseline.not_acquired:
-                matched.newly_acquired.add(new.subject)
-            else:
-                matched.failed_baseline.append(old)
+            matched.add_gained(old, baseline)
     return matched
 
 

@@ -100,12 +100,11 @@ def measure_consistency(run: Run) -> tuple[dict[int, Appearance], list[StyleCons
         for n, distance, odd in zip(members, to_own.tolist(), is_odd.tolist(), strict=True):
             appearance = Appearance(distance=round(distance, 3), odd=odd)
             if odd:
-                deviations = (values[n] - middles[k]) / scale
-                worst = int(np.abs(deviations).argmax())
-                why = appearance_label(features[worst], high=bool(deviations[worst] > 0))
+                why = _most_unusual(features, (values[n] - middles[k]) / scale)
                 appearance = appearance.model_copy(update={"why": why})
             appearances[pictures[n]] = appearance
-        recognized, spread = None, None
+        recognized = None
+        spread = None
         if len(styles) > 1 and len(members) > 1:
             to_others = np.delete(distances[members], k, 1)
             left_out = to_own * len(members) / (len(members) - 1)  # its own part in its middle taken away
@@ -124,6 +123,12 @@ def measure_consistency(run: Run) -> tuple[dict[int, Appearance], list[StyleCons
             )
         )
     return appearances, entries
+
+
+def _most_unusual(features: list[str], deviations: np.ndarray) -> str:
+    """The feature in which a picture deviates most from its style, in words."""
+    worst = int(np.abs(deviations).argmax())
+    return appearance_label(features[worst], high=bool(deviations[worst] > 0))
 
 
 def _odd_limit(distances: np.ndarray) -> float:

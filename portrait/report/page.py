@@ -118,11 +118,6 @@ def _cards(report: DriftReport) -> list[Card]:
     for job in report.jobs:
         if not job.delivered:
             continue
-        flags = []
-        if job.appearance and job.appearance.odd:
-            flags.append("odd in its style")
-        if job.nearest and job.nearest.margin > 0 and "swapped" not in job.reasons:
-            flags.append("more like somebody else")
         scores = job.delivered.similarity
         gaps = report.genuine_impostor_gap
         cards.append(
@@ -130,12 +125,22 @@ def _cards(report: DriftReport) -> list[Card]:
                 job=job,
                 style=f"{job.style} · {job.recipe}" if several else job.style,
                 texts=", ".join(text for text in job.axes.values() if text),
-                reasons=(*job.reasons, *flags),
+                reasons=(*job.reasons, *_flags(job)),
                 margin=min((scores[j] - least) / gaps.get(j, 1.0) for j, least in job.thresholds.items()),
                 before=before_file(job.subject, job.recipe),
             )
         )
     return sorted(cards, key=lambda card: (card.job.state == "accepted", not card.reasons, card.margin))
+
+
+def _flags(job: ReportJob) -> list[str]:
+    """What is remarkable about a picture besides its verdict."""
+    flags = []
+    if job.appearance and job.appearance.odd:
+        flags.append("odd in its style")
+    if job.nearest and job.nearest.margin > 0 and "swapped" not in job.reasons:
+        flags.append("more like somebody else")
+    return flags
 
 
 def _thumbnail(folder: Path, file: str | None, side: int, share: float) -> str:

@@ -71,8 +71,10 @@ def draw_plots(report: DriftReport) -> dict[str, str]:
         plots = {"accepted": _accepted(styles), "effort": _effort(styles)}
         if any(style.reasons for style in styles):
             plots["reasons"] = _reasons(styles)
-        for judge in dict.fromkeys(entry.judge for entry in report.verification):
-            entries = [entry for entry in report.verification if entry.judge == judge]
+        by_judge: dict[str, list[VerificationEntry]] = {}
+        for entry in report.verification:
+            by_judge.setdefault(entry.judge, []).append(entry)
+        for judge, entries in by_judge.items():
             plots[f"likeness {judge}"] = _likeness(judge, entries)
             plots[f"roc {judge}"] = _roc(judge, entries)
             plots[f"det {judge}"] = _det(judge, entries)
@@ -155,12 +157,17 @@ def _effort(styles: Sequence[StyleSummary]) -> str:
     return _svg(figure, "attempts and seconds per accepted picture")
 
 
+def _right_end(ratios: Sequence[Ratio | None]) -> float:
+    """Where an axis ends on which every value and upper end has room."""
+    ends = [end for ratio in ratios if ratio for end in (ratio.value, ratio.interval[1]) if end is not None]
+    return 1.12 * max(ends, default=1.0)
+
+
 def _draw_ratios(
     axes: Axes, styles: Sequence[StyleSummary], ratios: Sequence[Ratio | None], color: str, title: str
 ) -> None:
     places = _rows(axes, _names(styles))
-    ends = [end for ratio in ratios if ratio for end in (ratio.value, ratio.interval[1]) if end is not None]
-    right_end = 1.12 * max(ends, default=1.0)
+    right_end = _right_end(ratios)
     for place, ratio in zip(places, ratios, strict=True):
         if ratio is None or ratio.value is None:
             continue

@@ -55,6 +55,30 @@ class Run:
         return [i for i, job in enumerate(self.jobs) if job.delivered and self.embeddings and self.embeddings[i]]
 
 
+class _MadeWith:
+    """What the portraits of a run were made and judged with, all of them together."""
+
+    def __init__(self) -> None:
+        self.licenses: dict[str, LicenseLink] = {}
+        self._rates: set[float] = set()
+        self._conditions: dict[str, set[str]] = {}
+
+    def add(self, record: PortraitRecord) -> None:
+        self.licenses |= {link.part: link for link in record.licenses}
+        self._rates.add(record.far)
+        for name, value in _conditions(record).items():
+            self._conditions.setdefault(name, set()).add(value)
+
+    @property
+    def far(self) -> float | None:
+        """The false accept rate; None where it is not the same for all."""
+        return next(iter(self._rates)) if len(self._rates) == 1 else None
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        return {name: ", ".join(sorted(values)) for name, values in sorted(self._conditions.items())}
+
+
 def read_run(folder: Path) -> Run:
     """Read a campaign's ledger. A run that was killed before its end is judged first, if no other process works on it.
 
@@ -69,9 +93,7 @@ def read_run(folder: Path) -> Run:
         jobs: list[ReportJob] = []
         looks: list[dict[str, float]] = []
         embeddings: list[dict[str, Embedding]] = []
-        licenses: dict[str, LicenseLink] = {}
-        rates: set[float] = set()
-        conditions: dict[str, set[str]] = {}
+        made_with = _MadeWith()
         for job in ledger.jobs("accepted", "rejected", "failed"):
             result = ledger.result(job.id)
             record = result.record if result else None
@@ -79,10 +101,7 @@ def read_run(folder: Path) -> Run:
             looks.append(result.look if result else {})
             embeddings.append(result.embeddings if result else {})
             if record:
-                licenses |= {link.part: link for link in record.licenses}
-                rates.add(record.far)
-                for name, value in _conditions(record).items():
-                    conditions.setdefault(name, set()).add(value)
+                made_with.add(record)
         name = str(ledger.get("name") or folder.name)
         pending = ledger.counts().pending
         gap_before_pruning = ledger.get("separation") or {}
@@ -95,11 +114,11 @@ def read_run(folder: Path) -> Run:
         looks=looks,
         embeddings=embeddings,
         identities={s.name: s.embeddings for s in subjects if s.embeddings},
-        licenses=list(licenses.values()),
-        far=rates.pop() if len(rates) == 1 else None,
+        licenses=list(made_with.licenses.values()),
+        far=made_with.far,
         pending=pending,
         settled=settled,
-        conditions={name: ", ".join(sorted(values)) for name, values in sorted(conditions.items())},
+        conditions=made_with.conditions,
     )
     portraits = ((jobs[i].subject, embeddings[i]) for i in run.with_embeddings())
     run.genuine_impostor_gap.update(genuine_impostor_gap(run.identities, portraits) or gap_before_pruning)

@@ -76,24 +76,36 @@ def summarize(run: Run, jobs: Sequence[ReportJob]) -> Summary:
     if not judged:
         return counts
     people = np.array(names)
-    first = [job.first for job in judged if job.first]
-    delivered = [job.delivered for job in judged if job.delivered]
     accepted = np.array([job.state == "accepted" for job in judged])
     attempts = np.array([job.attempts for job in judged])
-    reasons = Counter(reason for job in judged if job.state == "rejected" for reason in job.reasons)
+    seconds = np.array([job.seconds for job in judged])
     return counts.model_copy(
         update={
             "accepted": rate_of(accepted, people),
-            "first_attempt_accepted": rate_of(np.array([scores.accepted for scores in first]), people),
-            "no_face_in_portrait": rate_of(np.array([not scores.face_found for scores in delivered]), people),
+            **_portrait_rates(judged, people),
             "attempts": int(attempts.sum()),
             "attempts_per_accepted": ratio_of(attempts, accepted, people),
-            "seconds_per_accepted": ratio_of(np.array([job.seconds for job in judged]), accepted, people),
+            "seconds_per_accepted": ratio_of(seconds, accepted, people),
             "likeness": {judge: _likeness(judged, judge) for judge in judged[0].thresholds},
-            "style_on_face": mean_of([scores.style_on_face for scores in delivered], names),
-            "reasons": dict(reasons.most_common()),
+            "style_on_face": mean_of([job.delivered.style_on_face for job in judged if job.delivered], names),
+            "reasons": _count_reasons(judged),
         }
     )
+
+
+def _portrait_rates(judged: Sequence[ReportJob], people: np.ndarray) -> dict[str, Rate]:
+    first = [job.first.accepted for job in judged if job.first]
+    faceless = [not job.delivered.face_found for job in judged if job.delivered]
+    return {
+        "first_attempt_accepted": rate_of(np.array(first), people),
+        "no_face_in_portrait": rate_of(np.array(faceless), people),
+    }
+
+
+def _count_reasons(judged: Sequence[ReportJob]) -> dict[str, int]:
+    """Reason -> rejected portraits, the most frequent first."""
+    rejected = (job for job in judged if job.state == "rejected")
+    return dict(Counter(reason for job in rejected for reason in job.reasons).most_common())
 
 
 def _likeness(judged: Sequence[ReportJob], judge: str) -> Likeness:
@@ -151,7 +163,14 @@ def merge_small_groups(values: Mapping[str, str]) -> dict[str, str]:
     If they are still too few together, the smallest of the others joins them, or they could be found by subtraction. So
     do the smallest of more than `MAX_GROUPS`.
     """
-    sizes = Counter(values.values())
+    merged = _groups_to_merge(Counter(values.values()))
+    if not merged:
+        return dict(values)
+    name = f"(others: {len(merged)} groups)" if len(merged) > 1 else f"({merged[0]})"
+    return {person: name if value in merged else value for person, value in values.items()}
+
+
+def _groups_to_merge(sizes: Mapping[str, int]) -> list[str]:
     by_size = sorted(sizes, key=lambda group: (sizes[group], group))
     merged = [group for group in by_size if sizes[group] < MIN_GROUP_SIZE]
     if len(sizes) - len(merged) + bool(merged) > MAX_GROUPS:
@@ -160,7 +179,4 @@ def merge_small_groups(values: Mapping[str, str]) -> dict[str, str]:
         if not merged or sum(sizes[name] for name in merged) >= MIN_GROUP_SIZE:
             break
         merged.append(group)
-    if not merged:
-        return dict(values)
-    name = f"(others: {len(merged)} groups)" if len(merged) > 1 else f"({merged[0]})"
-    return {person: name if value in merged else value for person, value in values.items()}
+    return merged

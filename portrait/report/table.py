@@ -11,6 +11,7 @@ from portrait.records.report import (
     Histogram,
     Mean,
     Model,
+    PowerRow,
     Rate,
     Ratio,
     ReportJob,
@@ -82,7 +83,7 @@ def _verification(entry: VerificationEntry) -> Iterator[CsvRow]:
 def _comparison(report: DriftReport) -> Iterator[CsvRow]:
     yield from _walk(CsvRow(section="comparison"), report.comparison)
     for row in report.comparison.rows if report.comparison else ():
-        name = row.measure + (f".{row.judge}" if row.judge else "")
+        name = _measure_name(row)
         place = CsvRow(section="comparison", style=row.style or "", measure=name)
         yield from _walk(place, row)
         numbers = {key: getattr(row, key) for key in ("baseline", "current", "tolerance", "detectable")}
@@ -93,8 +94,12 @@ def _comparison(report: DriftReport) -> Iterator[CsvRow]:
     yield CsvRow(section="verdict", measure="verdict", value=report.verdict.verdict)
     yield from _walk(CsvRow(section="verdict", measure="power"), report.verdict.power)
     for power in report.verdict.power.rows if report.verdict.power else ():
-        name = power.measure + (f".{power.judge}" if power.judge else "")
-        yield from _walk(CsvRow(section="verdict", style=power.style or "", measure=f"power.{name}"), power)
+        place = CsvRow(section="verdict", style=power.style or "", measure=f"power.{_measure_name(power)}")
+        yield from _walk(place, power)
+
+
+def _measure_name(row: ComparisonRow | PowerRow) -> str:
+    return f"{row.measure}.{row.judge}" if row.judge else row.measure
 
 
 def _picture(job: ReportJob) -> Iterator[CsvRow]:
