@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 from portrait.errors import InputError
 
 MAX_NAME_BYTES = 80
 """Of a name that becomes a folder, or a part of a file's name; file systems take 255."""
+MAX_PHOTO_BYTES = 2 * 10**9
+"""Of a photo's file: more than the largest picture that is decoded takes without compression."""
 _JOINERS = "\u200c\u200d"
 """Of letters in Persian and Hindi, and of the parts of an emoji."""
 
@@ -33,6 +37,21 @@ def cpu_threads() -> int:
     """Cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return max(1, len(affinity(0)) if affinity else os.cpu_count() or 1)
+
+
+def require_regular_file(path: Path, max_bytes: int = MAX_PHOTO_BYTES) -> None:
+    """Refuse what never ends or never answers when it is read: a device, a pipe, a file beyond every photo.
+
+    Raises:
+        OSError: `strerror` says which; also where there is no such file.
+    """
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is a device or a pipe, no file", str(path))
+    if status.st_size > max_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {max_bytes / 1e9:.1f} GB", str(path))
 
 
 def is_file_name(text: str, max_bytes: int = MAX_NAME_BYTES) -> bool:

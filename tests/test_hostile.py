@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -20,8 +22,8 @@ from portrait.campaign.plan import read_plan
 from portrait.campaign.prune import prune_run
 from portrait.campaign.run import run_campaign
 from portrait.cli.main import main
-from portrait.errors import CampaignError, InputError, PlanChangedError, PortraitError, SettingsError
-from portrait.images import write_picture
+from portrait.errors import CampaignError, ImageReadError, InputError, PlanChangedError, PortraitError, SettingsError
+from portrait.images import read_photo, write_picture
 from portrait.judge.thresholds import thresholds_for
 from portrait.loop.response import as_table, curves_for, default_curves
 from portrait.paths import below, is_file_name
@@ -383,3 +385,65 @@ def test_photos_that_are_not_there_at_a_resume_are_counted_and_nothing_is_droppe
     (tmp_path / "p00.png").rename(folder / "people" / "p00.png")
     with Ledger.open(folder / "run") as ledger:
         assert ledger.counts().done == 2
+
+
+# --- exports
+
+
+def test_an_export_never_replaces_that_of_another_run_or_a_file_of_the_user(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "export"
+    exported = export_run(run, out)
+    assert export_run(run, out).files == exported.files
+    files = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with database(run) as connection:
+        connection.execute("UPDATE meta SET value = '\"another\"' WHERE name = 'id'")
+    with pytest.raises(SettingsError, match="not of this run; name another folder"):
+        export_run(run, out)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "manifest.csv").write_text("file,price\nletter.txt,3\n")
+    (tmp_path / "mine" / "letter.txt").write_text("mine")
+    with pytest.raises(SettingsError, match="not of this run"):
+        export_run(run, tmp_path / "mine")
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "mine"
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == files
+
+
+def test_columns_of_the_subjects_that_are_named_like_ours_stand_beside_ours(run: Path, tmp_path: Path) -> None:
+    columns = {"seed": "theirs", "=1+1": "\n=cmd()", "team": "＝x"}
+    with database(run) as connection:
+        connection.execute("UPDATE subjects SET columns = ?", (json.dumps(columns),))
+    manifest = export_run(run, tmp_path / "export").manifest
+    with manifest.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["seed (of the subjects)"] for row in rows} == {"theirs"}
+    assert all(row["seed"].isdigit() for row in rows)
+    assert {row["'=1+1"] for row in rows} == {"'\n=cmd()"}
+    assert {row["team"] for row in rows} == {"'＝x"}
+
+
+# --- files that are none, numbers that are none, words that steer a terminal
+
+
+def test_devices_and_pipes_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (Path("/dev/zero"), Path("/dev/null"), tmp_path / "pipe.jpg"):
+        with pytest.raises(ImageReadError, match="a device or a pipe"):
+            read_photo(path)
+    with (tmp_path / "hole.jpg").open("wb") as file:
+        file.truncate(3 * 10**9)
+    with pytest.raises(ImageReadError, match="more than 2.0 GB"):
+        read_photo(tmp_path / "hole.jpg")
+
+
+@pytest.mark.parametrize("hours", ["inf", "nan", "-inf"])
+def test_a_budget_that_is_no_number_is_refused(made: Path, tmp_path: Path, hours: str) -> None:
+    plan = tmp_path / "campaign.toml"
+    people = json.dumps(str(made / "people"))
+    plan.write_text(f"subjects = {people}\n[budget]\nhours = {hours}\n")
+    with pytest.raises(SettingsError, match=r"\[budget\] hours must be a"):
+        read_plan(plan)
+
+
+def test_a_message_is_one_line_that_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "no\x1b[2J\nsuch\x07file"]) == 2
+    assert capsys.readouterr().err == "portrait: cannot read no\\x1b[2J\\nsuch\\x07file: No such file or directory\n"

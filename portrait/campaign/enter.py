@@ -16,6 +16,7 @@ from portrait.campaign.people import moved_photos
 from portrait.campaign.plan import Plan, PlannedPicture, read_plan
 from portrait.campaign.settle import judge_against_everyone
 from portrait.errors import CampaignError, PlanChangedError, SettingsError
+from portrait.paths import require_regular_file
 from portrait.recipes.load import load_recipe
 from portrait.recipes.recipe import Recipe
 
@@ -189,6 +190,7 @@ def _short(value: object) -> str:
 def _photo_digest(path: Path) -> str:
     """SHA-256 of a photo's bytes; `MISSING` and its place for one that cannot be read, which fails when its turn comes."""
     try:
+        require_regular_file(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError):

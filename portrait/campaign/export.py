@@ -33,6 +33,7 @@ COLUMNS = (
     "padded",
     "seed",
     "key",
+    "run",
 )
 """Of the manifest, before the columns that the plan's CSV gave its people."""
 
@@ -65,14 +66,16 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> ExportResu
         sizes: Names of `SIZES`; those of the plan if there are none, or else the original.
 
     Raises:
-        SettingsError: an unknown size.
+        SettingsError: an unknown size; the folder holds the export of another run, or a manifest of something else.
     """
     finalized = finalize_run(run)
     with Ledger.open(run) as ledger:
         names = list(sizes) or ledger.get("sizes") or ["original"]
         _check_sizes(names)
         columns_of = {person.name: person.columns for person in ledger.subjects()}
-        more_columns = sorted({column for columns in columns_of.values() for column in columns} - set(COLUMNS))
+        more_columns = sorted({column for columns in columns_of.values() for column in columns})
+        run_id = str(ledger.get("id") or "")
+        earlier_files = _listed_files(folder, run_id)
         several_recipes = len({job.picture.recipe for job in ledger.jobs()}) > 1
         rows: list[list[object]] = []
         pictures = 0
@@ -90,9 +93,9 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> ExportResu
                 enlarged += copy.scale > 1
                 path = f"{_export_stem(job, name, several_recipes)}.{copy.suffix}"
                 write_bytes(below(folder, path), copy.data)
-                rows.append([path, *_cells(job, name, copy, result.record.seed), *more_cells])
-    earlier_files = _listed_files(folder)
-    manifest = _write_manifest(folder, [[*COLUMNS, *more_columns], *rows])
+                rows.append([path, *_cells(job, name, copy, result.record.seed), run_id, *more_cells])
+    headings = [f"{column} (of the subjects)" if column in COLUMNS else column for column in more_columns]
+    manifest = _write_manifest(folder, [[*COLUMNS, *headings], *rows])
     files = {str(row[0]).casefold() for row in rows}
     removed = _remove(folder, (file for file in earlier_files if file.casefold() not in files))
     return ExportResult(
@@ -136,7 +139,7 @@ def _copy_in_size(file: Path, picture: RgbImage, record: PortraitRecord, name: s
 
 
 def _cells(job: LedgerJob, size: str, copy: _Copy, seed: int) -> list[object]:
-    """The cells of `COLUMNS` behind the file."""
+    """The cells of `COLUMNS` between the file and the run."""
     picture = job.picture
     return [
         picture.subject,
@@ -159,13 +162,27 @@ def _write_manifest(folder: Path, rows: Iterable[Sequence[object]]) -> Path:
     return write_bytes(folder / MANIFEST, text.getvalue().encode("utf-8-sig"))
 
 
-def _listed_files(folder: Path) -> set[str]:
-    """The files that the manifest in a folder lists; none if there is no such manifest."""
-    try:
-        with (folder / MANIFEST).open(encoding="utf-8-sig", newline="") as file:
-            return {row["file"] for row in csv.DictReader(file) if row.get("file")}
-    except (OSError, ValueError, csv.Error):
+def _listed_files(folder: Path, run_id: str) -> set[str]:
+    """The files that an earlier export of this run wrote into a folder; none where there is no manifest.
+
+    Raises:
+        SettingsError: the manifest is of another run, or of something else.
+    """
+    file = folder / MANIFEST
+    if not file.is_file():
         return set()
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            rows = csv.DictReader(text)
+            is_ours = {"file", "run"} <= set(rows.fieldnames or ())
+            listed = [(row["file"], row["run"]) for row in rows] if is_ours else []
+    except (OSError, ValueError, csv.Error):
+        is_ours = False
+    if not is_ours or any(run != run_id for _, run in listed):
+        raise SettingsError(
+            f"{file} is not of this run; name another folder with -o, so that nothing of it is replaced"
+        )
+    return {name for name, _ in listed if name}
 
 
 def _remove(folder: Path, files: Iterable[str]) -> int:
@@ -183,4 +200,4 @@ def _remove(folder: Path, files: Iterable[str]) -> int:
 
 def plain_cell(value: object) -> object:
     """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe before it."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r\n＝＋－＠") else value

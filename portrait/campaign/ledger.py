@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import sqlite3
 import time
 from collections import Counter
@@ -74,6 +75,7 @@ _META: dict[str, TypeAdapter[Any]] = {
     "schema": TypeAdapter(int),
     "finalized": TypeAdapter(bool),
     "pruned": TypeAdapter(bool),
+    "id": TypeAdapter(str),
     "name": TypeAdapter(str),
     "plan_path": TypeAdapter(str),
     "sizes": TypeAdapter(list[str]),
@@ -184,6 +186,7 @@ class Ledger:
                 for statement in _TABLES.split(";\n"):
                     ledger._db.execute(statement)
                 ledger.set("schema", SCHEMA)
+                ledger.set("id", secrets.token_hex(8))
         ledger._check()
         return ledger
 

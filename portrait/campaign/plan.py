@@ -51,7 +51,7 @@ Texts = Annotated[Entries[str], BeforeValidator(_unique_texts)]
 class Budget(FileModel):
     """When no further job is started: after so many hours of this run, or attempts in the whole run. 0 is no limit."""
 
-    hours: float = Field(default=0.0, ge=0)
+    hours: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     attempts: int = Field(default=0, ge=0)
 
 

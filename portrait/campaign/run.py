@@ -23,7 +23,7 @@ from portrait.campaign.worker import Batch, PhotoFile, WorkItem
 from portrait.campaign.write import write_failure, write_result
 from portrait.errors import CampaignError
 from portrait.images import write_bytes
-from portrait.paths import cpu_threads
+from portrait.paths import cpu_threads, require_regular_file
 from portrait.recipes.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -279,6 +279,7 @@ def _read_photos(ledger: Ledger, subject: str) -> tuple[PhotoFile, ...]:
     for photo in ledger.photos(subject):
         path, sha256 = Path(photo.path), photo.sha256
         try:
+            require_regular_file(path)
             data = path.read_bytes()
         except OSError as error:  # a fault if it could be read when the run was started
             is_fault = not sha256.startswith(MISSING)

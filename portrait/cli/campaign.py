@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, format_size, plain_table, print_table
+from portrait.cli.console import Commands, format_size, plain_table, print_table, printable
 from portrait.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
@@ -409,9 +409,9 @@ def _print_findings(
     from portrait.judge.verdict import describe_reason
 
     for reason, count in list(reasons.items())[:6]:
-        print(f"  {count} attempts: {describe_reason(reason)}")
+        print(printable(f"  {count} attempts: {describe_reason(reason)}"))
     for name, failure in list(failed.items())[:10]:
-        print(f"  {name} failed: {failure}")
+        print(printable(f"  {name} failed: {failure}"))
     for pair in swapped[:6]:
         print(
             f"  {pair.pictures} portraits of {pair.subject} look more like {pair.other}; if they are one person, "

@@ -33,7 +33,12 @@ SECONDS_BETWEEN_LINES = 5.0
 
 def complain(error: PortraitError) -> None:
     """Say what went wrong, in one line on stderr."""
-    print(f"portrait: {error}", file=sys.stderr)
+    print(f"portrait: {printable(str(error))}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """A text on one line that cannot steer a terminal: what does not print is written as an escape."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def failure_record(

@@ -21,6 +21,7 @@ from portrait.errors import ImageReadError, ShapeError, one_line
 from portrait.images.color import TONE_MAPPING, apply_profile, deep_to_srgb, signal_to_srgb
 from portrait.images.signals import ColorSignal, heif_signal, png_signal
 from portrait.images.write import pixels_sha256
+from portrait.paths import require_regular_file
 from portrait.records import RgbImage
 
 register_heif_opener(thumbnails=False)
@@ -64,11 +65,14 @@ def read_photo(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
     """
     path = Path(path)
     try:
+        require_regular_file(path)
         data = path.read_bytes()
     except IsADirectoryError:
         raise ImageReadError(f"{path} is a folder; name the photos in it, for example {path}/*.jpg") from None
     except OSError as error:
         raise ImageReadError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError:  # a zero byte
+        raise ImageReadError(f"{str(path)!r} is no name of a file") from None
     return decode_photo(data, path, max_pixels=max_pixels)
 
 
