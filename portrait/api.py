@@ -14,6 +14,8 @@ from portrait.errors import FaceError
 from portrait.images import Photo, as_photo
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop_for
+from portrait.provenance.credentials import Signer
+from portrait.provenance.files import write_portrait
 from portrait.records.portrait import AttemptRecord, PortraitRecord
 from portrait.records.reasons import Reason
 from portrait.settings import LOADING, Settings, setting_names, settings_from
@@ -52,6 +54,22 @@ class Result:
         """Every attempt: knobs, seed, similarity by each judge, reasons, seconds."""
         return list(self.record.attempts)
 
+    def save(self, path: str | Path, *, sign: tuple[str | Path, str | Path] | None = None) -> Path:
+        """Write the picture as the command line does: marked as generated, with its parameters.
+
+        `image.save` of Pillow writes the pixels alone, without that mark.
+
+        Args:
+            path: Suffix .png, .jpg, .webp or .tif.
+            sign: Files of a certificate chain and its key, both PEM, to sign it with Content Credentials.
+
+        Raises:
+            InputError: the suffix is none of these, or the folder cannot be written to.
+            SettingsError: it cannot be signed.
+        """
+        signer = None if sign is None else Signer.from_files(Path(sign[0]), Path(sign[1]))
+        return write_portrait(Path(path), np.asarray(self.image), self.record, signer=signer)
+
 
 class PortraitStylizer:
     """A recipe, loaded once; `stylize` makes one portrait of one photo.
@@ -59,7 +77,7 @@ class PortraitStylizer:
         stylizer = PortraitStylizer.from_recipe("mini")
         result = stylizer.stylize("anna.jpg", style="watercolor", balance=0.5)
         if result.accepted:
-            result.image.save("anna-watercolor.png")
+            result.save("anna-watercolor.png")
 
     A thin layer over `portrait.loop.attempt_loop.AttemptLoop`, which is `self.stylizer`.
     """

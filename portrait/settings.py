@@ -122,6 +122,12 @@ class Settings:
     )
     batch: int = _setting(1, "attempts per batch", int, low=1, high=64)
     format: str = _setting("png", "png, jpg or webp", str, choices=("png", "jpg", "webp"))
+    no_metadata: bool = _setting(
+        False,
+        "leave the parameters (prompt, seed, knobs) and the tool's name out of the picture; the mark that it is "
+        "generated stays, because the law of the EU requires one; the .json beside it stays too",
+        bool,
+    )
     prompt: str = _setting("", "text in place of the style's own", str)
     negative_prompt: str = _setting("", "text that guidance moves away from", str)
     strength: float | None = _setting(None, "share of the denoising that is redone", float, low=0, high=1, knob=True)

@@ -14,7 +14,7 @@ import portrait
 PACKAGE = Path(portrait.__file__).parent
 LAYERS = [
     {"errors", "records", "settings", "validation", "file_model"},  # base types
-    {"images", "paths", "intervals", "hub"},  # utilities
+    {"images", "paths", "intervals", "hub", "provenance"},  # utilities
     {"faces", "recipes"},
     {"generate", "judge"},
     {"loop"},

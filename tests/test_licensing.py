@@ -141,6 +141,10 @@ def test_the_command_lists_chains_and_says_no(capsys: pytest.CaptureFixture[str]
     assert "sd15-plus-face: commercial use allowed" in capsys.readouterr().out
     assert main(["weights", "licenses", "sd15-faceid", "--commercial"]) == 2
     assert "nearest that is: sd15-plus-face" in capsys.readouterr().out
+    assert main(["weights", "licenses"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("FLUX.1-dev", "FLUX.1-Kontext-dev", "PuLID (for FLUX)", "InfiniteYou"):
+        assert f"  {name}: " in shown
     assert main(["weights", "licenses", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found) == set(recipe_names())

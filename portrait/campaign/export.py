@@ -15,6 +15,7 @@ from portrait.campaign.sizes import SIZES, encode_size, face_box
 from portrait.errors import SettingsError
 from portrait.images import read_photo, write_bytes
 from portrait.paths import below
+from portrait.provenance.credentials import CROP_ACTIONS, Signer
 from portrait.records import RgbImage
 from portrait.records.portrait import PortraitRecord
 from portrait.validation import did_you_mean
@@ -54,7 +55,7 @@ class ExportResult:
     manifest: Path
 
 
-def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> ExportResult:
+def export_run(run: Path, folder: Path, sizes: Sequence[str] = (), *, signer: Signer | None = None) -> ExportResult:
     """Write every accepted picture as `SUBJECT/STYLE...-SIZE.suffix`, and a manifest CSV with a line each.
 
     A run that was killed before its end is judged first (`finalize_run`), so that nobody gets a portrait of somebody
@@ -64,6 +65,7 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> ExportResu
         run: A run's folder.
         folder: Where to. What its manifest lists of an earlier export is replaced, and removed if it is no longer in it.
         sizes: Names of `SIZES`; those of the plan if there are none, or else the original.
+        signer: Who signs each file with Content Credentials; None leaves them unsigned.
 
     Raises:
         SettingsError: an unknown size; the folder holds the export of another run, or a manifest of something else.
@@ -89,7 +91,7 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = ()) -> ExportResu
             source = below(run, job.output)
             picture = read_photo(source).pixels
             for name in names:
-                copy = _copy_in_size(source, picture, result.record, name)
+                copy = _copy_in_size(source, picture, result.record, name, signer)
                 enlarged += copy.scale > 1
                 path = f"{_export_stem(job, name, several_recipes)}.{copy.suffix}"
                 write_bytes(below(folder, path), copy.data)
@@ -129,12 +131,16 @@ class _Copy:
     padded: bool = False
 
 
-def _copy_in_size(file: Path, picture: RgbImage, record: PortraitRecord, name: str) -> _Copy:
+def _copy_in_size(file: Path, picture: RgbImage, record: PortraitRecord, name: str, signer: Signer | None) -> _Copy:
     size = SIZES[name]
     if size is None:
         height, width = picture.shape[:2]
-        return _Copy(data=file.read_bytes(), suffix=file.suffix[1:], width=width, height=height)
-    data, suffix, crop = encode_size(picture, size, face_box(record))
+        data, suffix = file.read_bytes(), file.suffix[1:]
+        signed = data if signer is None else signer.sign(data, suffix, record)
+        return _Copy(data=signed, suffix=suffix, width=width, height=height)
+    data, suffix, crop = encode_size(picture, size, face_box(record), tool=not record.settings.no_metadata)
+    if signer is not None:
+        data = signer.sign(data, suffix, record, edits=CROP_ACTIONS)
     return _Copy(data=data, suffix=suffix, width=size.width, height=size.height, scale=crop.scale, padded=crop.padded)
 
 

@@ -63,6 +63,8 @@ def shared_ingredients(settings: Settings) -> dict[str, object]:
         values["background"] = f"file:{_sha256(background.file)}"
     if background is not None or "background" in settings.keep:
         values["matte"] = matte_sha256()
+    if not settings.no_metadata:
+        del values["no_metadata"]  # as with the background
     values["lora"] = [parse_lora(text)[1] for text in settings.lora]  # the file itself is among the weights
     choice = FaceChoice.parse(settings.face)
     if choice.kind == "like":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from portrait.images import encode_picture
+from portrait.provenance.mark import xmp_mark
 from portrait.records import RgbImage
 from portrait.records.portrait import PortraitRecord
 
@@ -101,19 +102,20 @@ def _fit(start: float, length: float, limit: int) -> float:
     return float(np.clip(start, 0, limit - length)) if length <= limit else (limit - length) / 2
 
 
-def encode_size(picture: RgbImage, size: Size, face: Box) -> tuple[bytes, str, Crop]:
-    """Cut and encode: the file's bytes, its suffix (jpg, or png where it has a mask), and what was done."""
+def encode_size(picture: RgbImage, size: Size, face: Box, *, tool: bool = True) -> tuple[bytes, str, Crop]:
+    """Cut and encode: the file's bytes, its suffix (jpg, or png where it has a mask), and what was done.
+
+    It is marked as generated; `tool` False leaves out the tool's name.
+    """
     crop = crop_for(size, picture.shape[1], picture.shape[0], face)
     image = Image.fromarray(_cut(picture, crop.box)).resize((size.width, size.height), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
+    xmp = xmp_mark(tool=tool)
     if not size.round_mask:
-        image.save(buffer, "JPEG", quality=93, subsampling=0)
-        return buffer.getvalue(), "jpg", crop
+        return encode_picture(np.asarray(image), "jpg", xmp=xmp, quality=93), "jpg", crop
     big = Image.new("L", (size.width * 4, size.height * 4), 0)
     ImageDraw.Draw(big).ellipse((0, 0, big.width - 1, big.height - 1), fill=255)
     image.putalpha(big.resize(image.size, Image.Resampling.LANCZOS))
-    image.save(buffer, "PNG")
-    return buffer.getvalue(), "png", crop
+    return encode_picture(np.asarray(image), "png", xmp=xmp), "png", crop
 
 
 def _cut(picture: RgbImage, box: tuple[int, int, int, int]) -> RgbImage:

@@ -18,7 +18,7 @@ from PIL import Image
 from portrait.campaign.keys import Fingerprint
 from portrait.campaign.plan import PlannedPicture
 from portrait.errors import CampaignError, FaceError, InputError, PortraitError
-from portrait.images import decode_photo, encode_picture, resized
+from portrait.images import decode_photo, resized
 from portrait.judge.appearance import appearance_features
 from portrait.judge.thresholds import Thresholds
 from portrait.loop.attempt_loop import AttemptLoop
@@ -26,6 +26,7 @@ from portrait.loop.limits import resolve_thresholds
 from portrait.loop.load import load_loop_for
 from portrait.loop.record import library_versions
 from portrait.loop.response import as_table
+from portrait.provenance.files import encode_portrait
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, RgbImage
 from portrait.records.portrait import PortraitRecord
@@ -137,11 +138,10 @@ class Worker:
         for item in batch.items:
             try:
                 portrait = stylizer.stylize(subject, item.picture.style, item.settings)
-                parameters = portrait.record.parameters_text()
                 result = WorkResult(
                     item=item,
                     record=portrait.record,
-                    encoded=encode_picture(portrait.pixels, item.settings.format, parameters=parameters),
+                    encoded=encode_portrait(portrait.pixels, item.settings.format, portrait.record),
                     before=b"" if before_is_sent else _small_jpeg(portrait.before),
                     look=appearance_features(portrait.picture),
                     embeddings=portrait.embeddings,

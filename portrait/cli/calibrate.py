@@ -228,6 +228,7 @@ def _measure_thresholds(
 ) -> dict[str, Any]:
     from portrait.calibrate.thresholds import calibrate_thresholds
     from portrait.images import write_picture
+    from portrait.provenance.mark import xmp_mark
     from portrait.report.sheet import contact_sheet, thumbnail
 
     cells: list[tuple[RgbImage, str, bool | None]] = []
@@ -254,5 +255,5 @@ def _measure_thresholds(
         )
     if args.sheet:
         columns = max(12, round(len(cells) ** 0.5))
-        write_picture(args.sheet, contact_sheet(cells, columns=columns, side=_SHEET_SIDE), quality=85)
+        write_picture(args.sheet, contact_sheet(cells, columns=columns, side=_SHEET_SIDE), xmp=xmp_mark(), quality=85)
     return table

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from portrait.cli.console import Commands, format_size, plain_table, print_table, printable
+from portrait.cli.signing import add_sign_flag, signer_of
 from portrait.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _EPILOG = """examples:
   portrait campaign status run
   portrait campaign retry run --rejected                    once more, from other seeds
   portrait campaign export run -o delivery --size square --size round-512
+  portrait campaign export run -o delivery --sign chain.pem key.pem
   portrait campaign prune run --rejected
   portrait drift run --baseline last-month
 
@@ -110,6 +112,7 @@ def add(commands: Commands) -> None:
         help="original, square, portrait, wide, story, avatar-512, avatar-256, avatar-128, round-512, round-256; may be "
         "repeated (default: those of the plan)",
     )
+    add_sign_flag(export)
     export.set_defaults(run=_export)
 
     prune = actions.add_parser(
@@ -425,7 +428,7 @@ def _export(args: argparse.Namespace) -> int:
     from portrait.campaign.export import export_run
     from portrait.campaign.ledger import Ledger
 
-    done = export_run(args.folder, args.output, args.size)
+    done = export_run(args.folder, args.output, args.size, signer=signer_of(args))
     print(f"{done.files} files of {done.pictures} accepted pictures in {args.output}; list: {done.manifest}")
     if done.enlarged:
         print(

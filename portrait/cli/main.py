@@ -12,7 +12,20 @@ from pathlib import Path
 from typing import NoReturn
 
 import portrait
-from portrait.cli import calibrate, campaign, doctor, drift, faces, recipes, records, studio, stylize, watch, weights
+from portrait.cli import (
+    calibrate,
+    campaign,
+    doctor,
+    drift,
+    faces,
+    inspect,
+    recipes,
+    records,
+    studio,
+    stylize,
+    watch,
+    weights,
+)
 from portrait.cli.console import complain
 from portrait.errors import PortraitError
 
@@ -26,6 +39,7 @@ _EPILOG = """examples:
   portrait compare anna.jpg out/anna-oil-1.png --style oil  is it the same person, by two judges
   portrait replay out/anna-watercolor-1.json                 the same picture again, bit for bit
   portrait explain out/anna-watercolor-1.json                what was tried, and why it ended so
+  portrait inspect out/anna-watercolor-1.png                 what a picture says of itself: AI mark, signature
   portrait calibrate --subjects people/                      curves and thresholds from people of your own
   portrait watch incoming/ -o out/ --style comic             every photo that arrives in a folder
   portrait studio                                            the same as a web page on this computer
@@ -58,7 +72,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"portrait {portrait.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    for module in (stylize, watch, faces, records, calibrate, recipes, weights, doctor, studio, campaign, drift):
+    for module in (
+        stylize,
+        watch,
+        faces,
+        records,
+        inspect,
+        calibrate,
+        recipes,
+        weights,
+        doctor,
+        studio,
+        campaign,
+        drift,
+    ):
         module.add(commands)
     return parser
 

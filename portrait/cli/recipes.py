@@ -83,6 +83,7 @@ def _write_sheet(file: Path, recipe: Recipe, styles: list[Style]) -> list[str]:
     from PIL import Image
 
     from portrait.images import write_picture
+    from portrait.provenance.mark import xmp_mark
     from portrait.recipes.samples import sample_file
     from portrait.records import RgbImage
     from portrait.report.sheet import contact_sheet
@@ -95,7 +96,7 @@ def _write_sheet(file: Path, recipe: Recipe, styles: list[Style]) -> list[str]:
                 cells.append((RgbImage(np.asarray(picture.convert("RGB"))), f"{style.name}\n{style.title}", None))
     if not cells:
         raise SettingsError(f"there are no sample pictures for recipe {recipe.name}; only mini comes with them")
-    write_picture(file, contact_sheet(cells, side=240))
+    write_picture(file, contact_sheet(cells, side=240), xmp=xmp_mark())
     return [style.name for style, sample in samples.items() if sample is None]
 
 

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from portrait.cli.console import Commands
+from portrait.cli.signing import add_sign_flag, signer_of
 from portrait.errors import SettingsError
 from portrait.settings import Settings
 
@@ -49,6 +50,8 @@ def add(commands: Commands) -> None:
     studio.add_argument(
         "--commercial", action="store_true", help="only what is licensed for commercial use, as in stylize"
     )
+    studio.add_argument("--no-metadata", action="store_true", help="as in stylize, for the files for download")
+    add_sign_flag(studio)
     studio.set_defaults(run=_studio)
 
 
@@ -64,7 +67,12 @@ def _studio(args: argparse.Namespace) -> int:
     if not args.runs.is_dir():
         raise SettingsError(f"--runs {args.runs} is no folder")
     settings = Settings(
-        recipe=args.recipe, device=args.device, memory=args.memory, threads=args.threads, commercial=args.commercial
+        recipe=args.recipe,
+        device=args.device,
+        memory=args.memory,
+        threads=args.threads,
+        commercial=args.commercial,
+        no_metadata=args.no_metadata,
     )
     if find_spec("gradio") is None:
         raise SettingsError("the studio needs gradio; run: pip install 'portrait-stylizer[studio]'")
@@ -77,6 +85,7 @@ def _studio(args: argparse.Namespace) -> int:
         auth=auth,
         runs=args.runs,
         local=local,
+        signer=signer_of(args),
         announce=lambda sentence: print(sentence, flush=True),
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from portrait.cli.console import Commands, Console, complain, failure_record, sigterm_interrupts
+from portrait.cli.signing import add_sign_flag, signer_of
 from portrait.errors import PortraitError, SettingsError, WeightsError
 from portrait.settings import Settings, add_flags, settings_from
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from portrait.images import Photo
     from portrait.loop.attempt_loop import AttemptLoop
     from portrait.loop.types import Subject
+    from portrait.provenance.credentials import Signer
     from portrait.recipes.recipe import Recipe
     from portrait.report.save import SavedPortrait
 
@@ -74,6 +76,7 @@ def output_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("out"), metavar="FOLDER", help="folder (default: out)"
     )
+    add_sign_flag(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON record per picture and line, nothing else")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     parser.add_argument("--verbose", action="store_true", help="log what the loop does, and show cosine similarities")
@@ -114,9 +117,14 @@ def _stylize_photos(
     styles = checked_styles(recipe, settings)
     check_files(settings, reference_files)
     references = [read_photo(path) for path in reference_files]
-    batch = Batch(
-        settings, styles, references, args.output, Console(quiet=args.quiet or args.json, verbose=args.verbose)
-    )
+    signer = signer_of(args)
+    console = Console(quiet=args.quiet or args.json, verbose=args.verbose)
+    batch = Batch(settings, styles, references, args.output, console, signer)
+    if settings.no_metadata:
+        batch.console.line(
+            "--no-metadata: the pictures say only that they are generated (XMP DigitalSourceType); prompt, seed and knobs "
+            "are in the .json records alone"
+        )
     rows: list[SavedPortrait] = []
     worst = 0
     try:
@@ -173,13 +181,20 @@ class Batch:
     """The portraits of one call: the models, loaded once they are needed, and the names that are taken."""
 
     def __init__(
-        self, settings: Settings, styles: Sequence[str], references: Sequence[Photo], folder: Path, console: Console
+        self,
+        settings: Settings,
+        styles: Sequence[str],
+        references: Sequence[Photo],
+        folder: Path,
+        console: Console,
+        signer: Signer | None = None,
     ) -> None:
         self.settings = settings
         self.styles = styles
         self.references = references
         self.folder = folder
         self.console = console
+        self.signer = signer
         self._stylizer: AttemptLoop | None = None
         self._stems: set[str] = set()
 
@@ -207,7 +222,8 @@ class Batch:
         for variant in range(self.settings.variants):
             with self.console.attempts(f"{stem} {style}") as on_step:
                 portrait = self.load().stylize(subject, style, self.settings, variant=variant, on_step=on_step)
-            row = save_portrait(portrait, self.folder, f"{stem}-{style}-{variant + 1}", self.settings.format)
+            name = f"{stem}-{style}-{variant + 1}"
+            row = save_portrait(portrait, self.folder, name, self.settings.format, signer=self.signer)
             self.console.result(row)
             yield row
 

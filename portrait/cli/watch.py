@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from portrait.cli.console import Commands, Console, complain, failure_record, sigterm_interrupts
+from portrait.cli.signing import signer_of
 from portrait.cli.stylize import Batch, check_files, checked_styles, output_flags
 from portrait.errors import (
     FaceError,
@@ -76,7 +77,7 @@ def _watch(args: argparse.Namespace) -> int:
         raise InputError(f"cannot make {args.output}: {error.strerror or error}") from None
     console = Console(quiet=args.quiet or args.json)
     with sigterm_interrupts(), exclusive_lock(args.output):
-        batch = Batch(settings, styles, [], args.output, console)
+        batch = Batch(settings, styles, [], args.output, console, signer_of(args))
         watcher = Watcher(Inbox(args.folder), Journal(args.output / JOURNAL), batch, json=args.json)
         try:
             batch.load()

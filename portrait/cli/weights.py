@@ -292,6 +292,7 @@ def _prune(args: argparse.Namespace) -> int:
 
 
 def _licenses(args: argparse.Namespace) -> int:
+    from portrait.recipes.licensing import NOT_OFFERED
     from portrait.recipes.load import recipe_names
 
     names = args.names or recipe_names()
@@ -302,6 +303,10 @@ def _licenses(args: argparse.Namespace) -> int:
         for name, verdict in verdicts.items():
             print(f"{name}: commercial use {verdict.in_words()}")
             print_licenses(verdict.licenses)
+        if not args.names:
+            print("not offered as recipes, because of their licenses:")
+            for model in NOT_OFFERED:
+                print(f"  {model.name}: {model.license}; {model.reason}")
     allowed = all(verdict.allowed for verdict in verdicts.values())
     return 2 if args.commercial and args.names and not allowed else 0
 

@@ -15,10 +15,10 @@ from PIL import Image, PngImagePlugin
 from portrait.errors import InputError, ShapeError, one_line
 from portrait.records import RgbImage
 
-WRITE_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+WRITE_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF"}
 COARSE_CHROMA = 1 / 48
 """Deviation of the Gaussian that leaves a picture's coarse chroma, over its larger side: what `colors` holds and judges."""
-_USER_COMMENT, _EXIF_IFD = 0x9286, 0x8769
+_USER_COMMENT, _EXIF_IFD, _IMAGE_DESCRIPTION, _XMP = 0x9286, 0x8769, 270, 700
 
 
 def resized(image: RgbImage, width: int, height: int) -> RgbImage:
@@ -33,14 +33,30 @@ def pixels_sha256(image: np.ndarray) -> str:
     return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
-def write_picture(path: str | Path, image: np.ndarray, *, parameters: str | None = None, quality: int = 95) -> Path:
-    """Write PNG, JPEG or WebP by suffix, whole or not at all.
+def kind_of(path: str | Path) -> str:
+    """The key of `WRITE_FORMATS` that a file's suffix means.
+
+    Raises:
+        InputError: it means none.
+    """
+    suffix = Path(path).suffix[1:].lower()
+    kind = {"jpeg": "jpg", "tiff": "tif"}.get(suffix, suffix)
+    if kind not in WRITE_FORMATS:
+        raise InputError(f"cannot write {path}: the suffix must be one of .png, .jpg, .webp, .tif")
+    return kind
+
+
+def write_picture(
+    path: str | Path, image: np.ndarray, *, parameters: str | None = None, xmp: str | None = None, quality: int = 95
+) -> Path:
+    """Write PNG, JPEG, WebP or TIFF by suffix, whole or not at all.
 
     Args:
-        path: Suffix .png, .jpg, .jpeg or .webp.
+        path: Suffix .png, .jpg, .jpeg, .webp, .tif or .tiff.
         image: (H, W, 3) uint8, RGB; or (H, W, 4) with alpha, not in JPEG.
         parameters: The text that other tools read: PNG chunk `parameters`, else EXIF UserComment
-            (the convention of AUTOMATIC1111's web UI).
+            (the convention of AUTOMATIC1111's web UI), and ImageDescription in TIFF.
+        xmp: An XMP packet.
         quality: Of JPEG and WebP, 1 to 100.
 
     Raises:
@@ -48,17 +64,17 @@ def write_picture(path: str | Path, image: np.ndarray, *, parameters: str | None
         ShapeError: the array is no picture.
     """
     path = Path(path)
-    kind = {"jpeg": "jpg"}.get(path.suffix[1:].lower(), path.suffix[1:].lower())
-    if kind not in WRITE_FORMATS:
-        raise InputError(f"cannot write {path}: the suffix must be one of .png, .jpg, .webp")
+    kind = kind_of(path)
     try:
-        data = encode_picture(image, kind, parameters=parameters, quality=quality)
+        data = encode_picture(image, kind, parameters=parameters, xmp=xmp, quality=quality)
     except InputError as error:
         raise type(error)(f"cannot write {path}: {error}") from None
     return write_bytes(path, data)
 
 
-def encode_picture(image: np.ndarray, kind: str, *, parameters: str | None = None, quality: int = 95) -> bytes:
+def encode_picture(
+    image: np.ndarray, kind: str, *, parameters: str | None = None, xmp: str | None = None, quality: int = 95
+) -> bytes:
     """The bytes of a picture file; `kind` is a key of `WRITE_FORMATS`, the rest as in `write_picture`.
 
     Raises:
@@ -69,30 +85,43 @@ def encode_picture(image: np.ndarray, kind: str, *, parameters: str | None = Non
         raise ShapeError(f"a picture is (H, W, 3) or (H, W, 4) uint8, got {image.shape} {image.dtype}")
     if kind == "jpg" and image.shape[2] == 4:
         raise InputError("JPEG has no transparency; use png or webp")
-    options = _png_options(parameters) if kind == "png" else _lossy_options(kind, parameters, quality)
+    texts = _png_texts(parameters, xmp) if kind == "png" else _exif_and_xmp(kind, parameters, xmp)
+    compression: dict[str, dict[str, object]] = {
+        "png": {},
+        "jpg": {"quality": quality, "subsampling": 0},
+        "webp": {"quality": quality},
+        "tif": {"compression": "tiff_adobe_deflate"},
+    }
     buffer = io.BytesIO()
     try:
-        Image.fromarray(image).save(buffer, WRITE_FORMATS[kind], **options)
+        Image.fromarray(image).save(buffer, WRITE_FORMATS[kind], **compression[kind], **texts)
     except (OSError, ValueError) as error:  # more than 65,500 px in JPEG, 16,383 px in WebP
         raise InputError(f"{image.shape[1]} x {image.shape[0]} px: {one_line(error)}; use png") from None
     return buffer.getvalue()
 
 
-def _png_options(parameters: str | None) -> dict[str, object]:
+def _png_texts(parameters: str | None, xmp: str | None) -> dict[str, object]:
     info = PngImagePlugin.PngInfo()
     if parameters:
         info.add_text("parameters", parameters) if parameters.isascii() else info.add_itxt("parameters", parameters)
+    if xmp:
+        info.add_itxt("XML:com.adobe.xmp", xmp)
     return {"pnginfo": info}
 
 
-def _lossy_options(kind: str, parameters: str | None, quality: int) -> dict[str, object]:
-    options: dict[str, object] = {"quality": quality}
-    if kind == "jpg":
-        options["subsampling"] = 0
-    if parameters:
-        exif = Image.Exif()
-        exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + parameters.encode("utf-16-be")
+def _exif_and_xmp(kind: str, parameters: str | None, xmp: str | None) -> dict[str, object]:
+    options: dict[str, object] = {}
+    exif = Image.Exif()
+    if parameters or kind == "tif":
         options["exif"] = exif
+    if parameters and kind == "tif":
+        exif[_IMAGE_DESCRIPTION] = parameters.encode()  # as text, Pillow would write `?` for what is not ASCII
+    elif parameters:
+        exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + parameters.encode("utf-16-be")
+    if xmp and kind == "tif":
+        exif[_XMP] = xmp.encode()
+    elif xmp:
+        options["xmp"] = xmp.encode()
     return options
 
 

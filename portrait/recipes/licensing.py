@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from portrait.errors import LicenseError, PortraitError
 from portrait.hub.files import WeightFile
 from portrait.hub.judges import face_files, second_detector_part, tools_for
@@ -9,6 +11,40 @@ from portrait.hub.manifest import Part
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.recipe import Recipe
 from portrait.records.portrait import LicenseLink
+
+
+@dataclass(frozen=True, slots=True)
+class NotOffered:
+    """A model that people ask for and that is no recipe: under which license it is, and why that decides it."""
+
+    name: str
+    license: str
+    reason: str
+
+
+NOT_OFFERED = (
+    NotOffered(
+        "FLUX.1-dev",
+        "FLUX.1 [dev] Non-Commercial License",
+        "the base model is for non-commercial use, and so is every public IP-Adapter for it",
+    ),
+    NotOffered(
+        "FLUX.1-Kontext-dev",
+        "FLUX.1 [dev] Non-Commercial License",
+        "it edits a photo by instruction, under the same license as FLUX.1-dev",
+    ),
+    NotOffered(
+        "PuLID (for FLUX)",
+        "Apache-2.0 on the hub, which covers its own weights alone",
+        "it needs FLUX.1-dev and InsightFace's antelopev2, both non-commercial, and diffusers cannot load it",
+    ),
+    NotOffered(
+        "InfiniteYou",
+        "CC BY-NC 4.0",
+        "its own weights are for non-commercial use, it needs FLUX.1-dev, and diffusers cannot load it",
+    ),
+)
+"""Named in `portrait weights licenses`. As public sources say it; the model cards themselves decide."""
 
 
 def face_tools(recipe: Recipe, *, commercial: bool = False) -> str:

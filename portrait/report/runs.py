@@ -20,6 +20,7 @@ from portrait.records.report import SCHEMA, AttemptScores, DriftReport, JobState
 
 _NO_CONDITIONS = {
     "recipe", "style", "variants", "seed", "face", "keep", "background", "thresholds", "curves", "threads", "lora", "format",
+    "no_metadata",
 }  # fmt: skip
 """Settings that are of a picture, are meant to differ, or name files, whose contents are compared instead."""
 

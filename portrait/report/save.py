@@ -11,6 +11,9 @@ from pathlib import Path
 from portrait.errors import InputError
 from portrait.images import write_bytes, write_picture
 from portrait.loop.types import StylizedPortrait
+from portrait.provenance.credentials import Signer
+from portrait.provenance.files import write_portrait
+from portrait.provenance.mark import xmp_mark
 from portrait.records import RgbImage
 from portrait.records.portrait import PortraitRecord
 from portrait.report.explain import chain_in_words
@@ -32,16 +35,20 @@ class SavedPortrait:
         return self.record.accepted
 
 
-def save_portrait(result: StylizedPortrait, folder: Path, stem: str, kind: str) -> SavedPortrait:
+def save_portrait(
+    result: StylizedPortrait, folder: Path, stem: str, kind: str, *, signer: Signer | None = None
+) -> SavedPortrait:
     """Write picture, record and before/after; the name says when it was rejected.
 
+    The picture is signed where there is a signer, and the before/after strip is marked as generated only.
     A rejection of an earlier run goes when the picture is now accepted; an accepted picture is never deleted.
     """
     name = stem if result.accepted else f"{stem}-rejected"
-    path = write_picture(folder / f"{name}.{kind}", result.pixels, parameters=result.record.parameters_text())
+    path = write_portrait(folder / f"{name}.{kind}", result.pixels, result.record, signer=signer)
     record = result.record.model_copy(update={"output": str(path)})
     write_bytes(folder / f"{name}.json", record.file_bytes())
-    write_picture(folder / f"{name}-before-after.jpg", before_after(result.before, result.picture))
+    mark = xmp_mark(tool=not record.settings.no_metadata)
+    write_picture(folder / f"{name}-before-after.jpg", before_after(result.before, result.picture), xmp=mark)
     if result.accepted:
         for stale in (f"-rejected.{kind}", "-rejected.json", "-rejected-before-after.jpg"):
             with suppress(OSError):
@@ -67,7 +74,11 @@ def save_contact_sheets(rows: Sequence[SavedPortrait], folder: Path) -> list[Pat
         cells.append((row.thumbnail, f"{record.style}: {record.status}\n{scores}", row.accepted))
     pages = [cells[i : i + 100] for i in range(0, len(cells), 100)]
     footer = chain_in_words(rows[0].record.recipe, rows[0].record.licenses)
-    return [write_picture(_new_file(folder, "contact-sheet", ".jpg"), contact_sheet(p, footer=footer)) for p in pages]
+    mark = xmp_mark(tool=not rows[0].record.settings.no_metadata)
+    return [
+        write_picture(_new_file(folder, "contact-sheet", ".jpg"), contact_sheet(page, footer=footer), xmp=mark)
+        for page in pages
+    ]
 
 
 def _new_file(folder: Path, stem: str, suffix: str) -> Path:

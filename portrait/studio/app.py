@@ -15,6 +15,7 @@ import gradio as gr
 from portrait.errors import PortraitError, SettingsError
 from portrait.images import Photo
 from portrait.loop.attempt_loop import VARIANT_STRIDE
+from portrait.provenance.credentials import Signer
 from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
 from portrait.report.sheet import thumbnail
@@ -82,15 +83,19 @@ class StudioPage:
         folder: Where files for download lie; the caller deletes it at the end.
         reports: The run folders that the viewer may open.
         local: Whether only this computer can reach the page.
+        signer: Who signs files for download with Content Credentials; None leaves them unsigned.
     """
 
-    def __init__(self, models: ModelHost, folder: Path, reports: Reports, *, local: bool = True) -> None:
+    def __init__(
+        self, models: ModelHost, folder: Path, reports: Reports, *, local: bool = True, signer: Signer | None = None
+    ) -> None:
         self.models = models
         self.folder = folder
         self.reports = reports
         self.local = local
+        self.signer = signer
         self.sessions = Sessions(folder, self._styles(models.settings.recipe)[0], models.clear_cache)
-        self.service = Service(models, folder)
+        self.service = Service(models, folder, signer)
 
     def close(self) -> None:
         """Stop all work and forget everybody."""
@@ -457,8 +462,7 @@ class StudioPage:
                 shown = page.working_html(event, render.variants, preview, placeholder)
                 yield {self.result: shown, **self._busy()}  # an earlier job may just have shown the idle buttons
 
-    @staticmethod
-    def _add_to_history(session: Session, event: JobEvent, render: Render) -> None:
+    def _add_to_history(self, session: Session, event: JobEvent, render: Render) -> None:
         """Add a finished picture to the history, then its files for download."""
         if event.portrait is None or event.settings is None:
             return
@@ -470,7 +474,7 @@ class StudioPage:
             entry = session.add(portrait, event.settings, small, render.photo, has_file=render.has_file)
         stem = file_stem(render.photo.path.stem, f"{event.settings.style[0]}-{entry.number}")
         try:
-            files = write_downloads(portrait, stem, session.folder)
+            files = write_downloads(portrait, stem, session.folder, self.signer)
         except OSError:
             if session.find(entry.number) is None:  # the session was reset while they were written
                 return

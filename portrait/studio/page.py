@@ -13,6 +13,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from portrait.judge.verdict import KEEP_LIMITS, describe_reason, describe_strangers
+from portrait.provenance.mark import xmp_mark
 from portrait.recipes.recipe import Recipe
 from portrait.recipes.samples import sample_file
 from portrait.recipes.style import styles
@@ -30,10 +31,11 @@ SHOWN = 1100
 SMALL = 132
 
 
-def data_uri(image: RgbImage, *, quality: int = 90) -> str:
-    """A picture inside of the page: nothing of it is written to disk."""
+def data_uri(image: RgbImage, *, quality: int = 90, generated: bool = False) -> str:
+    """A picture inside of the page: nothing of it is written to disk. A generated one is marked as such."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "WEBP", quality=quality, method=2)
+    xmp = xmp_mark().encode() if generated else b""
+    Image.fromarray(image).save(buffer, "WEBP", quality=quality, method=2, xmp=xmp)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -88,8 +90,8 @@ def _drop_zone(problem: str, local: bool) -> str:
     )
 
 
-def _shown(pixels: RgbImage) -> str:
-    return data_uri(thumbnail(pixels, SHOWN), quality=85)
+def _shown(pixels: RgbImage, *, generated: bool = False) -> str:
+    return data_uri(thumbnail(pixels, SHOWN), quality=85, generated=generated)
 
 
 def _file_input(what: str) -> str:
@@ -228,7 +230,7 @@ def _compare(session: Session, entry: HistoryEntry, alt: str) -> str:
     return (
         f'<figure class="compare"><div class="pair" style="--cut:50%;aspect-ratio:{width}/{height}">'
         f'<img class="before" src="{_shown(before)}" alt="{escape(left)}">'
-        f'<img class="after" src="{_shown(entry.portrait.picture)}" alt="{escape(alt)}">'
+        f'<img class="after" src="{_shown(entry.portrait.picture, generated=True)}" alt="{escape(alt)}">'
         f'<span class="tag left" aria-hidden="true">{escape(left)}</span>'
         f'<span class="tag right" aria-hidden="true">{strings.AFTER}</span><i aria-hidden="true"></i>'
         f'<input type="range" min="0" max="100" value="50" data-key="cut" aria-label="{strings.COMPARE}"></div>'
@@ -341,7 +343,7 @@ def _history(session: Session) -> str:
         record = entry.portrait.record
         label = strings.RESULT_ALT.format(n=entry.number, style=_title(record.style), verdict=verdict)
         label = strings.HISTORY_LABEL.format(picture=label, balance=record.balance)
-        small = data_uri(entry.thumbnail, quality=80)
+        small = data_uri(entry.thumbnail, quality=80, generated=True)
         items.append(
             f'<li><button type="button" data-show="{entry.number}" data-key="show-{entry.number}"{current} '
             f'aria-label="{escape(label)}" title="{escape(label)}"><img src="{small}" alt="" width="{SMALL}" height="{SMALL}">'

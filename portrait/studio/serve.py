@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock
 
 from portrait.errors import SettingsError
+from portrait.provenance.credentials import Signer
 from portrait.settings import Settings
 from portrait.studio.guard import RequestGuard, SecurityHeaders, guarded_gradio
 
@@ -72,6 +73,7 @@ def serve(
     auth: tuple[str, str] | None,
     runs: Path,
     local: bool,
+    signer: Signer | None,
     announce: Callable[[str], None],
 ) -> int:
     """Show the page until Ctrl+C or SIGTERM; the folder with everything written is then deleted.
@@ -83,6 +85,7 @@ def serve(
         auth: Name and password that the page asks for.
         runs: Whose run folders the viewer opens.
         local: Whether only this computer can reach the page.
+        signer: Who signs files for download; None leaves them unsigned.
         announce: Called with a sentence that has the page's address.
 
     Returns:
@@ -100,7 +103,7 @@ def serve(
         signal.signal(number, lambda *_: stop.set())
     with (
         private_folder() as folder,
-        running(settings, folder, host=host, port=port, auth=auth, runs=runs, local=local) as (url, _),
+        running(settings, folder, host=host, port=port, auth=auth, runs=runs, local=local, signer=signer) as (url, _),
     ):
         announce(f"portrait studio: {url} (Ctrl+C ends it)")
         while not stop.wait(0.5):  # a wait without end would not see signals on Windows
@@ -118,6 +121,7 @@ def running(
     auth: tuple[str, str] | None = None,
     runs: Path = Path("."),
     local: bool = True,
+    signer: Signer | None = None,
     models: Any = None,
 ) -> Iterator[tuple[str, Any]]:
     """The server in the background; at the end all work stops.
@@ -130,6 +134,7 @@ def running(
         auth: Name and password that the page asks for.
         runs: Whose run folders the viewer opens.
         local: Whether only this computer can reach the page.
+        signer: Who signs files for download; None leaves them unsigned.
         models: A `ModelHost` of one's own, in place of one for `settings`.
 
     Yields:
@@ -142,7 +147,7 @@ def running(
     from portrait.studio.reports import Reports
 
     models = models or ModelHost(settings)
-    studio = StudioPage(models, folder, Reports(runs), local=local)
+    studio = StudioPage(models, folder, Reports(runs), local=local, signer=signer)
     with guarded_gradio():
         blocks = studio.build()
         url = _launch(blocks, host=host, port=port, auth=auth, local=local)

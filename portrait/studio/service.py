@@ -12,6 +12,7 @@ from gradio.data_classes import FileData
 
 from portrait.errors import PortraitError, SettingsError
 from portrait.images import Photo
+from portrait.provenance.credentials import Signer
 from portrait.recipes.load import load_recipe
 from portrait.studio import strings
 from portrait.studio.downloads import file_stem, write_downloads
@@ -32,9 +33,10 @@ class Service:
         folder: Where uploads and files for download lie.
     """
 
-    def __init__(self, models: ModelHost, folder: Path) -> None:
+    def __init__(self, models: ModelHost, folder: Path, signer: Signer | None = None) -> None:
         self.models = models
         self.folder = folder
+        self.signer = signer
 
     def build(self) -> None:
         """Add the functions to the blocks that are being built."""
@@ -76,7 +78,7 @@ class Service:
                     if event.portrait is not None:
                         portrait = event.portrait.named(image.path.name)
                         stem = file_stem(image.path.stem, chosen.style[0])
-                        file, _ = write_downloads(portrait, stem, self.folder)
+                        file, _ = write_downloads(portrait, stem, self.folder, self.signer)
                         # As text: Gradio's client takes every dict with a `path` for a file of the server.
                         yield FileData(path=str(file), orig_name=file.name), portrait.record.to_json()
                         return

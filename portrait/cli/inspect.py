@@ -1,0 +1,108 @@
+"""`portrait inspect`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from portrait.cli.console import Commands
+from portrait.errors import SettingsError
+
+if TYPE_CHECKING:
+    from portrait.provenance.credentials import Credentials
+    from portrait.provenance.inspect import Inspection
+
+_EPILOG = """examples:
+  portrait inspect out/anna-oil-1.png
+  portrait inspect download.jpg --json
+  portrait inspect delivery/anna/oil.png --trust root.pem      who may issue the certificates of signers
+
+Works for pictures of any tool. That a picture says nothing proves nothing: metadata is easily lost.
+exit codes: 0 read, 1 its Content Credentials are invalid, 2 not a picture
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add `inspect` to the command line."""
+    inspect = commands.add_parser(
+        "inspect",
+        help="what a picture says of itself: AI mark, parameters, signature",
+        description="Show a picture's XMP, the parameters that generators write, and its Content Credentials (C2PA), which "
+        "are verified. Nothing is fetched from the network.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    inspect.add_argument("picture", type=Path, metavar="PICTURE", help="JPEG, PNG, WebP, TIFF, AVIF or HEIC")
+    inspect.add_argument(
+        "--trust", type=Path, metavar="PEM", help="certificates that are trusted to issue signers (default: none)"
+    )
+    inspect.add_argument("--json", action="store_true", help="one JSON object")
+    inspect.set_defaults(run=_inspect)
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from portrait.provenance.inspect import inspect_picture
+
+    try:
+        anchors = args.trust.read_bytes() if args.trust else b""
+    except OSError as error:
+        raise SettingsError(f"cannot read {args.trust}: {error.strerror}") from None
+    inspection = inspect_picture(args.picture, anchors=anchors)
+    if args.json:
+        print(json.dumps(inspection.as_json()))
+    else:
+        _print(inspection)
+    return 1 if inspection.credentials is not None and inspection.credentials.state == "invalid" else 0
+
+
+def _print(inspection: Inspection) -> None:
+    from portrait.provenance.inspect import SOURCES
+
+    print(f"{inspection.path}: {inspection.format}, {inspection.size[0]} x {inspection.size[1]} pixels")
+    for code in inspection.source_types:
+        print(f"It says that it is {SOURCES.get(code, code)} ({code}).")
+    if not inspection.source_types:
+        print("It does not say how it was made; that proves nothing.")
+    _print_entries("XMP", inspection.xmp)
+    if inspection.parameters:
+        print("Parameters:")
+        print("\n".join(f"  {line}" for line in _plain(inspection.parameters).splitlines()))
+    _print_entries("Texts", {name: text[:500] for name, text in inspection.texts.items()})
+    if inspection.credentials is not None:
+        _print_credentials(inspection.credentials)
+    for what in inspection.unread:
+        print(f"Not read: {_plain(what)}")
+
+
+def _print_entries(title: str, entries: dict[str, str]) -> None:
+    if entries:
+        print(f"{title}:")
+    for name, value in entries.items():
+        print(f"  {_plain(name)}: {_plain(value)}")
+
+
+_STATES = {
+    "trusted": "verified; the signer's certificate is issued by one that you trust",
+    "intact": "nothing was changed since it was signed; nobody vouches for the signer (see --trust)",
+    "invalid": "INVALID",
+}
+
+
+def _print_credentials(credentials: Credentials) -> None:
+    print(f"Content Credentials: {_STATES[credentials.state]}")
+    if credentials.signer:
+        print(f"  signed by: {_plain(credentials.signer)}")
+    for failure in credentials.failures:
+        print(f"  {_plain(failure)}")
+    for action in credentials.actions:
+        print(f"  action: {_plain(str(action.get('action', '?')))} {_plain(str(action.get('digitalSourceType', '')))}")
+    for ingredient in credentials.manifest.get("ingredients", ()):
+        title, identity = ingredient.get("title", "?"), ingredient.get("instance_id", "")
+        print(f"  made from: {_plain(str(title))} {_plain(str(identity))}")
+
+
+def _plain(text: str) -> str:
+    """Text of a stranger's file without what would control the terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
