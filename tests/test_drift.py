@@ -694,7 +694,10 @@ def test_beside_a_picture_stands_that_of_the_same_recipe_and_photo(made: Path, t
             f"INSERT INTO jobs(key, place, recipe, {columns}) SELECT 'other' || key, place + 100, 'other', {columns} "
             "FROM jobs WHERE subject = 'p00'"
         )
-        ledger.execute("UPDATE jobs SET output = 'gone.png' WHERE recipe = 'other'")
+        elsewhere = (
+            "stem = replace(stem, 'mini', 'other'), output = replace(output, 'mini', 'other')"  # files that are gone
+        )
+        ledger.execute(f"UPDATE jobs SET {elsewhere} WHERE recipe = 'other'")
         photos = json.dumps([{"path": "x.png", "sha256": "0" * 64}])
         ledger.execute("UPDATE subjects SET photos = ? WHERE name = 'p01'", (photos,))
     page = drift_page(made / "again", tmp_path / "two")
