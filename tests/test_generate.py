@@ -238,7 +238,7 @@ def test_weakened_latents_keep_unit_variance() -> None:
 def test_the_source_is_let_go_after_the_block(mini: AttemptLoop) -> None:
     pipe = mini.generator.pipe  # type: ignore[attr-defined]
     unet, latents, photo = pipe.unet, torch.zeros(1, 32, 32, 32), torch.zeros(1, 3, 512, 512)
-    with pytest.raises(RuntimeError), condition_on_source(pipe, latents, photo, 1.0, [torch.Generator()]):
+    with pytest.raises(RuntimeError), condition_on_source(pipe, latents, photo, 1.0, [1], 64):
         assert unet.source is not None
         assert pipe.vae.source is not None
         raise RuntimeError

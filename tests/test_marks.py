@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from portrait.generate.marks.autoencoder import MarkAutoencoder, read_photo
 from portrait.generate.marks.layout import CHANNELS, GLOBALS, SLICES, Marks, pack, without_haze
 from portrait.generate.marks.rasterize import draw
+from portrait.generate.structure import MarkUNet, condition_on_source
 
 CELLS = 32  # a quarter of 128 px: enough for every layer
 
@@ -173,3 +176,40 @@ def test_a_size_of_its_own_is_drawn_and_not_enlarged() -> None:
     vae.size = 128
     with torch.inference_mode():
         assert vae.decode(torch.randn(1, 32, 4, 4)).sample.shape == (1, 3, 128, 128)
+
+
+def tiny_unet() -> MarkUNet:
+    torch.manual_seed(0)
+    return MarkUNet(
+        sample_size=4,
+        in_channels=9,
+        out_channels=4,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=8,
+        attention_head_dim=4,
+        norm_num_groups=4,
+    ).eval()
+
+
+def test_the_photo_is_seen_within_the_block_and_nothing_is_left_behind() -> None:
+    pipe = SimpleNamespace(
+        unet=tiny_unet(), vae=MarkAutoencoder(encoder_channels=(16, 16), decoder_channels=(16, 16, 16))
+    )
+    latents = torch.randn(1, 4, 4, 4)
+    photo = torch.rand(1, 3, 64, 64) * 2 - 1
+    noise = torch.randn(1, 4, 4, 4)
+    text = torch.randn(1, 3, 8)
+    seen = []
+    with torch.inference_mode():
+        for level in (1.0, 0.5):
+            with condition_on_source(pipe, latents, photo, level, [7], 96):
+                assert (pipe.vae.seeds, pipe.vae.size) == ((7,), 96)
+                assert (pipe.vae.source is not None) == (level > 0.5)
+                seen.append(pipe.unet(noise, torch.tensor([500]), encoder_hidden_states=text).sample)
+    assert not torch.equal(*seen)
+    assert pipe.unet.source is pipe.unet.level is pipe.vae.source is pipe.vae.seeds is pipe.vae.size is None
+    with pytest.raises(ValueError, match="condition_on_source"):
+        pipe.unet(noise, torch.tensor([500]), encoder_hidden_states=text)

@@ -148,9 +148,17 @@ class Plan:
                     yield PlannedPicture(subject=person.name, recipe=name, style=style, axes=axes, variant=variant)
 
     def settings_of(self, recipe: Recipe, style: str, axes: Sequence[tuple[str, str]]) -> Settings:
-        """The settings of a style's jobs: its prompt, with the texts of the axes behind it."""
-        prompt = self.settings.prompt or recipe.prompt_of(recipe.style(style))
-        words = ", ".join([prompt, *(text for _, text in axes if text)])
+        """The settings of a style's jobs: its prompt, with the texts of the axes behind it.
+
+        Without an axis a campaign has one look: the style's first palette, unless the plan names another.
+        """
+        texts = [text for _, text in axes if text]
+        chosen = recipe.style(style)
+        first = next(iter(recipe.palettes_of(chosen)), "")
+        palette = "" if texts else recipe.palette_for(chosen, self.settings.palette or first, 0)
+        prompt = self.settings.prompt or recipe.prompt_of(chosen, palette)
+        words = ", ".join([prompt, *texts])
+        recipe.check_prompt(words, chosen)
         return replace(self.settings, recipe=recipe.name, style=(style,), prompt=words)
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from math import ceil
 from typing import TypedDict, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -37,13 +38,15 @@ MAX_PROMPTS = 64
 class Conditions:
     """All that does not change between the attempts at one portrait, computed once.
 
-    `picture` is the photo, (1, 3, S, S) in [-1, 1]; `latents` are (1, C, h, w), scaled; `prompt` and
+    `picture` is the photo at the recipe's resolution, (1, 3, S, S) in [-1, 1]; `size` is the side of the pictures to
+    be made, which is larger where the decoder draws marks; `latents` are (1, C, h, w), scaled; `prompt` and
     `negative` (1, T, D) text embeddings, `pooled` the (1, P) ones of SDXL, (positive, negative). `clip` are the image
     encoder's (2, T, W) hidden states of an empty picture and of the face, `control` is what the ControlNet sees,
     (1, 3, S, S) in [0, 1].
     """
 
     picture: Tensor
+    size: int
     latents: Tensor
     prompt: Tensor
     negative: Tensor
@@ -111,7 +114,7 @@ class DiffusionGenerator:
         """Encode photo, prompt and identity once.
 
         Args:
-            image: (S, S, 3) uint8 RGB at the recipe's resolution.
+            image: (S, S, 3) uint8 RGB; S is the recipe's resolution, or another of its sizes.
             embedding: Embedding by the recipe's recogniser, unit or raw as the recipe says.
             prompt: What the style says.
             negative_prompt: What guidance moves away from.
@@ -127,6 +130,10 @@ class DiffusionGenerator:
     def _prepare(
         self, image: RgbImage, embedding: Embedding, prompt: str, negative_prompt: str, face: Face | None
     ) -> Conditions:
+        size = image.shape[0]
+        if size != self.recipe.resolution:
+            side = self.recipe.resolution
+            image = RgbImage(np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), np.uint8))
         picture = self._as_batch(image)
         control = None
         if self.recipe.structure == "controlnet":
@@ -138,6 +145,7 @@ class DiffusionGenerator:
             clip = None if self._image_encoder is None else self._encode_face_crop(image, face)
         return Conditions(
             picture=picture,
+            size=size,
             latents=latents.float() * self.pipe.vae.config.scaling_factor,
             prompt=texts[0].float(),
             negative=texts[1].float(),
@@ -252,12 +260,10 @@ class DiffusionGenerator:
         latents = conditions.latents.repeat(count, 1, 1, 1)
         photos = conditions.picture.repeat(count, 1, 1, 1)
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        # The source's noise must not be the sample's noise, and must not depend on the batch.
-        source_generators = [torch.Generator("cpu").manual_seed(seed ^ 0x5EED) for seed in seeds]
         with (
             self._precision.autocast(),
             identity_adapter(self.pipe, knobs.ip_adapter_scale, self.loras) as pipe,
-            condition_on_source(pipe, latents, photos, knobs.controlnet_conditioning_scale, source_generators),
+            condition_on_source(pipe, latents, photos, knobs.controlnet_conditioning_scale, seeds, conditions.size),
             clean_estimates(pipe) as estimates,
         ):
             output = pipe(

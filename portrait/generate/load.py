@@ -22,16 +22,18 @@ from portrait.generate import memory
 from portrait.generate.adapters import load_adapter, load_loras
 from portrait.generate.autoencoder import PatchAutoencoder
 from portrait.generate.control import IdentityNet
+from portrait.generate.marks.autoencoder import MarkAutoencoder
 from portrait.generate.pipelines import pipeline_class, recipe_scheduler
-from portrait.generate.structure import SourceUNet
+from portrait.generate.structure import MarkUNet, SourceUNet
 from portrait.hub.files import sha256_of, verify_manifest
 from portrait.recipes.recipe import Recipe
 
-_UNETS = {"UNet2DConditionModel": UNet2DConditionModel, "SourceUNet": SourceUNet}
+_UNETS = {"UNet2DConditionModel": UNet2DConditionModel, "SourceUNet": SourceUNet, "MarkUNet": MarkUNet}
 _VAES = {
     "AutoencoderKL": AutoencoderKL,
     "AutoencoderTiny": AutoencoderTiny,
     "PatchAutoencoder": PatchAutoencoder,
+    "MarkAutoencoder": MarkAutoencoder,
 }
 
 

@@ -19,6 +19,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor
 
 from portrait.generate.autoencoder import PatchAutoencoder
+from portrait.generate.marks.autoencoder import MarkAutoencoder
 
 
 def noise_augment(source: Tensor, level: Tensor | float, noise: Tensor) -> Tensor:
@@ -96,36 +97,75 @@ class SourceUNet(UNet2DConditionModel):
         return UNet2DConditionOutput(sample=v) if return_dict else (v,)
 
 
+class MarkUNet(UNet2DConditionModel):
+    """A v-prediction UNet over latents of marks that sees the photo's latents beside the noise.
+
+    A medium changes nearly everything, so the photo is no estimate of the painting: it is only looked at. `source` and
+    `level` are those of `SourceUNet`; `in_channels` of the config counts both latents and the level.
+    """
+
+    source: Tensor | None = None
+    level: Tensor | None = None
+
+    def forward(self, sample: Tensor, timestep: Tensor, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
+        """The predicted v, as `UNet2DConditionModel.forward`.
+
+        Raises:
+            ValueError: called outside of `condition_on_source`.
+        """
+        if self.source is None or self.level is None:
+            raise ValueError("MarkUNet needs source latents: call it inside `condition_on_source`")
+        copies = sample.shape[0] // self.source.shape[0]
+        source = self.source.to(sample).repeat(copies, 1, 1, 1)
+        level = self.level.to(sample).expand(-1, 1, *sample.shape[2:]).repeat(copies, 1, 1, 1)
+        inputs = torch.cat([sample, source, level], 1).contiguous(memory_format=torch.channels_last)
+        v = super().forward(inputs, timestep, *args, return_dict=False, **kwargs)[0]
+        return UNet2DConditionOutput(sample=v) if return_dict else (v,)
+
+
 @contextmanager
 def condition_on_source(
-    pipe: Any, latents: Tensor, picture: Tensor, level: float, generators: Sequence[torch.Generator]
+    pipe: Any, latents: Tensor, picture: Tensor, level: float, seeds: Sequence[int], size: int
 ) -> Iterator[None]:
     """Let the pipeline's unet and decoder see the photo at a signal level; afterwards they are as they were.
 
-    Each picture's generator draws the noise that is mixed into its source, so a picture does not depend on
+    Each picture's seed draws the noise that is mixed into its source, and places its marks, so a picture does not depend on
     the batch it was made in. Parts that take no source are left alone.
 
     Args:
-        pipe: Its `unet` may be a `SourceUNet`, its `vae` a `PatchAutoencoder`.
+        pipe: Its `unet` may be a `SourceUNet` or a `MarkUNet`, its `vae` a `PatchAutoencoder`
+            or a `MarkAutoencoder`.
         latents: (B, C, h, w) scaled latents of the photo.
         picture: (B, 3, H, W) the photo in [-1, 1].
         level: In [0, 1]; 1 is full sight.
-        generators: One per picture.
+        seeds: One per picture.
+        size: Side of the pictures in pixels, where the decoder draws marks.
     """
-    if isinstance(pipe.unet, SourceUNet):
+    sees_source = isinstance(pipe.unet, SourceUNet | MarkUNet)
+    if sees_source:
+        # The source's noise must not be the sample's noise, and must not depend on the batch.
+        generators = [torch.Generator("cpu").manual_seed(seed ^ 0x5EED) for seed in seeds]
         noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(latents)
         pipe.unet.source = noise_augment(latents, level, noise)
         pipe.unet.level = torch.full((len(latents), 1, 1, 1), level)
+    looks_at_photo = isinstance(pipe.vae, PatchAutoencoder | MarkAutoencoder)
     detail = max(0.0, 2 * level - 1)  # none at half level: clean detail must not shine through noisy latents
-    if isinstance(pipe.vae, PatchAutoencoder) and detail > 0:
+    if looks_at_photo and detail > 0:
         pipe.vae.source = picture
         pipe.vae.source_level = detail
+    draws_marks = isinstance(pipe.vae, MarkAutoencoder)
+    if draws_marks:
+        pipe.vae.seeds = tuple(seeds)
+        pipe.vae.size = size
     try:
         yield
     finally:
-        if isinstance(pipe.unet, SourceUNet):
+        if sees_source:
             pipe.unet.source = None
             pipe.unet.level = None
-        if isinstance(pipe.vae, PatchAutoencoder):
+        if looks_at_photo:
             pipe.vae.source = None
             pipe.vae.source_level = 1.0
+        if draws_marks:
+            pipe.vae.seeds = None
+            pipe.vae.size = None

@@ -187,12 +187,13 @@ class AttemptLoop:
         thresholds, uncalibrated = self._thresholds(style, settings)
 
         # 2. Frame: the square of the photo that is drawn, and what of it must stay.
-        framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, self.recipe.resolution)
+        size = self.recipe.size_for(settings.size)
+        framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, size)
         kept = self._prepare_keeps(settings, subject, framed)
         backdrop = self._prepare_backdrop(settings, subject, framed)
 
         # 3. Condition: what the generator is fed of photo, person and style, the same for every attempt.
-        prompt, negative_prompt = self._prompts(style, settings)
+        prompt, negative_prompt = self._prompts(style, settings, variant)
         context = StylizeContext(
             subject=subject,
             style=style,
@@ -252,9 +253,14 @@ class AttemptLoop:
             picture=picture, before=before, record=record, embeddings=delivered.embeddings, cutout=cutout
         )
 
-    def _prompts(self, style: str, settings: Settings) -> tuple[str, str]:
-        """The user's own prompt and negative prompt, or else the style's and the recipe's."""
-        prompt = settings.prompt or self.recipe.prompt_of(self.recipe.style(style))
+    def _prompts(self, style: str, settings: Settings, variant: int) -> tuple[str, str]:
+        """The user's own prompt and negative prompt, or else the style's, with its palette, and the recipe's."""
+        chosen = self.recipe.style(style)
+        palette = self.recipe.palette_for(chosen, settings.palette, settings.seed + variant)
+        prompt = settings.prompt or self.recipe.prompt_of(chosen, palette)
+        self.recipe.check_prompt(prompt, chosen)
+        if prompt == chosen.prompt:
+            prompt = self.recipe.prompt_of(chosen, palette)
         return prompt, settings.negative_prompt or self.recipe.negative_prompt
 
     def _thresholds(self, style: str, settings: Settings) -> tuple[Thresholds, str]:
@@ -271,7 +277,9 @@ class AttemptLoop:
     def _prepare_keeps(self, settings: Settings, subject: Subject, framed: Framed) -> Kept:
         """What must stay, prepared once for all styles and variants of a photo."""
         whole = settings.frame == "full"
-        key = (settings.keep, subject.photo.sha256, subject.photo.turned, subject.index, settings.frame)
+        photo = subject.photo
+        side = framed.image.shape[0]
+        key = (settings.keep, photo.sha256, photo.turned, subject.index, settings.frame, side)
         last = self._last_kept
         if last is None or last[0] != key:
             size = framed.box[2] if whole else framed.image.shape[0]
@@ -391,7 +399,8 @@ class AttemptLoop:
 
     def draw(self, framed: Framed, identity: Identity, style: str, knobs: Knobs, seed: int) -> RgbImage:
         """One picture in a style of the recipe, not judged: what calibration and benchmarks measure."""
-        prompt = self.recipe.prompt_of(self.recipe.style(style))
+        chosen = self.recipe.style(style)
+        prompt = self.recipe.prompt_of(chosen, self.recipe.palette_for(chosen, "", seed))
         conditions = self._conditions(framed, identity, prompt, self.recipe.negative_prompt)
         return self.generator.generate(conditions, knobs, [seed])[0]
 
@@ -412,7 +421,7 @@ class AttemptLoop:
         if record.settings.upright == "auto":
             references = [self._upright(reference) for reference in references]
         subject = self.subjects(photo, str(record.input.face.index), references, upright="off")[0]
-        framed = frame_portrait(photo.pixels, subject.face, frame, self.recipe.resolution)
+        framed = frame_portrait(photo.pixels, subject.face, frame, record.size[0])
         kept = self._prepare_keeps(record.settings, subject, framed)
         if [digest for _, digest in kept.files] != [mask.sha256 for mask in record.input.masks]:
             raise SettingsError("a mask is not the one of the record")

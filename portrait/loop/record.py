@@ -85,7 +85,7 @@ def portrait_record(
         variant=context.variant,
         frame=settings.frame,
         box=context.framed.box,
-        size=(recipe.resolution, recipe.resolution),
+        size=(context.framed.image.shape[1], context.framed.image.shape[0]),
         thresholds={
             judge: JudgeThreshold(value=value, far=context.thresholds.far)
             for judge, value in context.thresholds.identity.items()

@@ -41,7 +41,7 @@ class Recipe:
     `embedding` says whether it was fed at unit length or raw. `adapter_lora` is the weight of the LoRA inside the
     adapter's file. `min_steps` is the least number of denoising steps that a distilled model was made for.
     `thresholds` is `photo` for a recipe that was never calibrated. `prompts` says which of a style's two prompts
-    the model understands, `short` or `rich`. `memory` are GiB that the tiers full, offload and sequential need.
+    the model understands, `short` or `rich`. `sizes` are the sides that its decoder can draw beside `resolution`. `memory` are GiB that the tiers full, offload and sequential need.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Recipe:
     memory: tuple[float, ...] = ()
     parts: dict[str, str] = field(default_factory=dict)
     loras: tuple[Lora, ...] = ()
+    sizes: tuple[int, ...] = ()
     vae: Path | None = None
     image_encoder: Path | None = None
     controlnet: Path | None = None
@@ -129,6 +130,17 @@ class Recipe:
         steps = round(values.pop("num_inference_steps"))
         return Knobs(**values, num_inference_steps=steps)
 
+    def size_for(self, side: int) -> int:
+        """The side of a portrait in pixels: the one that is asked for, or `resolution` for 0.
+
+        Raises:
+            SettingsError: the recipe cannot draw at that size.
+        """
+        sizes = sorted({self.resolution, *self.sizes})
+        if side and side not in sizes:
+            raise SettingsError(f"recipe {self.name} draws at {', '.join(map(str, sizes))} px, not at {side}")
+        return side or self.resolution
+
     def style(self, name: str) -> Style:
         """Raises SettingsError for a style that this recipe does not have, and names the likely one."""
         if name not in self.styles:
@@ -138,9 +150,45 @@ class Recipe:
             )
         return styles()[name]
 
-    def prompt_of(self, style: Style) -> str:
-        """The style's prompt in the form that this model understands."""
-        return style.rich_prompt or style.prompt if self.prompts == "rich" else style.prompt
+    def prompt_of(self, style: Style, palette: str = "") -> str:
+        """The style's prompt in the form that this model understands, with a palette named behind it if there is one."""
+        if self.prompts == "rich":
+            return style.rich_prompt or style.prompt
+        return f"{style.prompt}, {palette}" if palette else style.prompt
+
+    def palettes_of(self, style: Style) -> tuple[str, ...]:
+        """The palettes that this model knows in a style; none for a model that reads sentences."""
+        return () if self.prompts == "rich" else style.palettes
+
+    def palette_for(self, style: Style, name: str, seed: int) -> str:
+        """The palette that is named, or the seed's where none is; empty where the style has none.
+
+        Raises:
+            SettingsError: the style has no palette of that name.
+        """
+        palettes = self.palettes_of(style)
+        if not name:
+            return palettes[seed % len(palettes)] if palettes else ""
+        if name not in palettes:
+            have = f"it has {', '.join(palettes)}" if palettes else f"recipe {self.name} has no palettes in it"
+            raise SettingsError(f"style {style.name} has no palette {name!r}; {have}")
+        return name
+
+    def check_prompt(self, prompt: str, style: Style) -> None:
+        """Refuse a prompt that the model was not trained with, where it knows nothing but its styles.
+
+        Raises:
+            SettingsError: names what it knows.
+        """
+        if self.prompts == "rich" or not style.palettes:
+            return
+        prompts = [style.prompt, *(self.prompt_of(style, palette) for palette in style.palettes)]
+        if prompt not in prompts:
+            raise SettingsError(
+                f"recipe {self.name} cannot follow the prompt {prompt!r}: it knows its styles and palettes only; "
+                f"for {style.name}: {'; '.join(repr(known) for known in prompts)}. Other texts need a public recipe "
+                "(portrait recipes)"
+            )
 
 
 def unknown_license(part: str) -> LicenseLink:

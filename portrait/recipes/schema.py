@@ -76,6 +76,7 @@ class RecipeFile(FileModel):
     structure: Literal["none", "source_latents", "controlnet"]
     recogniser: str
     resolution: int = Field(gt=0)
+    sizes: Entries[int] = ()
     autocast: Literal["", "bfloat16"]
     negative_prompt: str
     styles: Entries[str]

@@ -7,19 +7,23 @@ from functools import lru_cache
 from importlib import resources
 
 from portrait.errors import SettingsError
-from portrait.file_model import FileModel
+from portrait.file_model import Entries, FileModel
 from portrait.paths import MAX_NAME_BYTES, config_dir, is_file_name
 from portrait.validation import parse_toml, read_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """`prompt` are the few words that `mini` knows; `rich_prompt` is for models that read whole sentences."""
+    """`prompt` are the few words that `mini` knows; `rich_prompt` is for models that read whole sentences.
+
+    `palettes` are the names that `mini` was trained with behind the style's words, as in "pop art portrait, turquoise".
+    """
 
     name: str
     title: str
     prompt: str
     rich_prompt: str = ""
+    palettes: tuple[str, ...] = ()
 
 
 class StyleEntry(FileModel):
@@ -28,6 +32,7 @@ class StyleEntry(FileModel):
     title: str
     prompt: str
     rich_prompt: str = ""
+    palettes: Entries[str] = ()
 
 
 def styles() -> dict[str, Style]:

@@ -24,7 +24,7 @@ from stage import Stage, arguments
 from torch import Tensor
 from torch.nn import functional as F
 
-from portrait.generate.marks.autoencoder import CELLS_PER_LATENT, MarkAutoencoder, marks_from
+from portrait.generate.marks.autoencoder import CELLS_PER_LATENT, MarkAutoencoder, marks_from, read_photo
 from portrait.generate.marks.layout import CELL, LAYERS, SLICES, Marks
 from portrait.generate.marks.rasterize import draw
 
@@ -144,6 +144,12 @@ def validate(vae: MarkAutoencoder, index: Index, sheet: Path | None, count: int 
     return {name: round(float(np.mean(v)), 4) for name, v in errors.items()}
 
 
+def off_unit(latents: Tensor) -> Tensor:
+    """How far the channels of latents are from mean 0 and deviation 1; photos and paintings are each held to that."""
+    spread = latents.transpose(0, 1).flatten(1)
+    return spread.mean(1).square().mean() + (spread.std(1) - 1).square().mean()
+
+
 def start_from(named: dict[str, torch.nn.Parameter], checkpoint: Path) -> None:
     """Take the parameters of an earlier training, where names and shapes agree."""
     earlier = torch.load(checkpoint, weights_only=True, map_location=DEVICE)["tensors"]
@@ -190,16 +196,20 @@ def main() -> None:
         level = rng.random(count) * (rng.random(count) < 0.7)
         level = np.where(rng.random(count) < 0.6, np.ceil(level), level)  # mostly in full sight, or out of it
         level[batch["plain"].cpu().numpy()] = 0  # a photo may not look at itself
+        # A photo is encoded as the product encodes it, and comes back as a sheet in its colors.
+        plain = batch["plain"].view(-1, 1, 1, 1)
+        inputs = torch.where(plain, read_photo(batch["photo"]), batch["maps"])
         with autocast():
-            latents = vae.encode_marks(batch["maps"], batch["values"]).float()
+            latents = vae.encode_marks(inputs, batch["values"]).float()
         amount = CONFIG["latent_noise"] * torch.rand(count, 1, 1, 1, device=DEVICE)
         noisy = latents + amount * torch.randn_like(latents)
         logits, value_logits = decode(
             vae, noisy, batch["photo"], here(torch.from_numpy(level).float().view(-1, 1, 1, 1))
         )
-        spread = latents.transpose(0, 1).flatten(1)
-        unit = spread.mean(1).square().mean() + (spread.std(1) - 1).square().mean()
-        loss = marks_loss(logits, value_logits, batch) + 0.01 * unit
+        unit = torch.stack(
+            [off_unit(part) for part in (latents[batch["plain"]], latents[~batch["plain"]]) if len(part)]
+        )
+        loss = marks_loss(logits, value_logits, batch) + CONFIG["unit_weight"] * unit.sum()
         for optimizer in optimizers:
             optimizer.zero_grad()
         loss.backward()

@@ -42,7 +42,7 @@ from transformers import CLIPTokenizer
 
 from portrait.faces.insightface_analyzer import find_pack
 from portrait.generate.marks.autoencoder import MarkAutoencoder
-from portrait.generate.structure import NOISE_SCHEDULE, SourceUNet, noise_augment
+from portrait.generate.structure import NOISE_SCHEDULE, MarkUNet, noise_augment
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["denoiser"]
@@ -52,9 +52,9 @@ LATENT, GRID, ID_TOKENS = 32, 32, 4
 OUTER = ("conv_in", "conv_out", "embeddings", "time_embedding")  # left to AdamW, as Muon's authors advise
 
 
-def build_unet(statistics: dict[str, list[float]]) -> SourceUNet:
+def build_unet() -> MarkUNet:
     """A v-prediction UNet over 32 x 32 x 32 latents with a FaceID adapter, as diffusers would load it."""
-    unet = SourceUNet(
+    unet = MarkUNet(
         sample_size=GRID,
         in_channels=2 * LATENT + 1,
         out_channels=LATENT,
@@ -68,8 +68,6 @@ def build_unet(statistics: dict[str, list[float]]) -> SourceUNet:
         addition_embed_type="text",  # the style reaches every block with the time embedding: far faster to learn
         addition_embed_type_num_heads=4,
     )
-    for name, values in statistics.items():
-        getattr(unet, name).copy_(torch.tensor(values).view(1, -1, 1, 1))
     projection = IPAdapterFaceIDImageProjection(
         image_embed_dim=512, cross_attention_dim=WIDTH, mult=2, num_tokens=ID_TOKENS
     )
@@ -90,7 +88,7 @@ def build_unet(statistics: dict[str, list[float]]) -> SourceUNet:
     return unet
 
 
-def adapter_state(unet: SourceUNet) -> dict[str, torch.Tensor]:
+def adapter_state(unet: MarkUNet) -> dict[str, torch.Tensor]:
     """The FaceID part of a trained unet, under the keys of the original IP-Adapter repository."""
     projection = unet.encoder_hid_proj.image_projection_layers[0].state_dict()
     names = {"ff.net.0.proj": "proj.0", "ff.net.2": "proj.2", "norm": "norm"}
@@ -163,18 +161,6 @@ class Examples:
             "photos": rows,
         }
 
-    def statistics(self, out: Path) -> dict[str, list[float]]:
-        """Per-channel variance of the photo latents and of the change that the styles make to them."""
-        path = out / "statistics.json"
-        if not path.exists():
-            picks = np.random.default_rng(0).choice(len(self.pairs), min(600, len(self.pairs)), replace=False)
-            batch = self.get(picks.tolist())
-            change = (batch["target"] - batch["source"]).square().mean((0, 2, 3))
-            variance = batch["source"].square().mean((0, 2, 3))
-            table = {"source_variance": variance.tolist(), "change_variance": change.tolist()}
-            path.write_text(json.dumps({k: [round(x, 5) for x in v] for k, v in table.items()}))
-        return json.loads(path.read_text())
-
     def pictures(self, rows: list[int]) -> Tensor:
         """(B, 3, 512, 512) photos in [-1, 1], for the decoder's skip connections."""
         return to_tensor([self.index.photo(row) for row in rows])
@@ -216,7 +202,7 @@ class Trainer:
         self.train, self.held_out = Examples(out, self.vae, False), Examples(out, self.vae, True)
         self.tokenizer = build_tokenizer(out / "tokenizer")
         self.text = build_text_encoder(self.tokenizer).to(DEVICE)
-        self.unet = build_unet(self.train.statistics(out)).to(DEVICE, memory_format=torch.channels_last)
+        self.unet = build_unet().to(DEVICE, memory_format=torch.channels_last)
         self.scheduler = build_scheduler()
         self.alphas = here(self.scheduler.alphas_cumprod)
         self.recogniser = OnnxRecogniser(find_pack() / "w600k_mbf.onnx", DEVICE)
@@ -445,12 +431,10 @@ class Trainer:
 
 
 def unpack(chain: Path, out: Path) -> Path:
-    """Take an exported chain (weights/mini) apart into OUT/vae, OUT/statistics.json and named weights to start from."""
+    """Take an exported chain (weights/mini) apart into OUT/vae and named weights to start from."""
     MarkAutoencoder.from_pretrained(chain / "vae").float().save_pretrained(out / "vae")
     own = {k: v.float() for k, v in load_file(chain / "unet" / "diffusion_pytorch_model.safetensors").items()}
-    statistics = {n: own.pop(n).flatten().tolist() for n in ("source_variance", "change_variance")}
-    (out / "statistics.json").write_text(json.dumps(statistics))
-    unet = build_unet(statistics)
+    unet = build_unet()
     adapter = load_file(chain / "faceid" / "ip-adapter-faceid_mini.safetensors")
     for key, value in adapter_state(unet).items():
         value.data.copy_(adapter[key].float())

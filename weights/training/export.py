@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from text import build_text_encoder, build_tokenizer
 
 from portrait.generate.marks.autoencoder import MarkAutoencoder
-from portrait.generate.structure import SourceUNet
+from portrait.generate.structure import MarkUNet
 
 MODEL_INDEX = {
     "_class_name": "StableDiffusionImg2ImgPipeline",
@@ -36,10 +36,10 @@ MODEL_INDEX = {
 }
 
 
-def bare_unet(trained: SourceUNet) -> SourceUNet:
+def bare_unet(trained: MarkUNet) -> MarkUNet:
     """The unet without its adapter, as a base checkpoint is stored."""
     config = {k: v for k, v in trained.config.items() if not k.startswith("_")} | {"encoder_hid_dim_type": None}
-    bare = SourceUNet(**config)
+    bare = MarkUNet(**config)
     bare.load_state_dict({k: v for k, v in trained.state_dict().items() if k in bare.state_dict()})
     return bare
 
@@ -66,9 +66,9 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path(__file__).parents[1] / "mini")
     args = parser.parse_args()
     weights = load_file(args.out / "ema.safetensors")
-    unet = build_unet(json.loads((args.out / "statistics.json").read_text()))
+    unet = build_unet()
     own = {k.removeprefix("unet."): v for k, v in weights.items() if k.startswith("unet.")}
-    unet.load_state_dict(unet.state_dict() | own)  # the two statistics are buffers, set by build_unet
+    unet.load_state_dict(unet.state_dict() | own)
     tokenizer = build_tokenizer(args.out / "tokenizer")
     text = build_text_encoder(tokenizer)
     text.load_state_dict({k.removeprefix("text."): v for k, v in weights.items() if k.startswith("text.")})
