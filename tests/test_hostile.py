@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import math
 import os
+import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +20,7 @@ import pytest
 
 from portrait.campaign.export import export_run
 from portrait.campaign.ledger import FILE, Ledger
-from portrait.campaign.plan import read_plan
+from portrait.campaign.plan import plan_from, read_plan
 from portrait.campaign.prune import prune_run
 from portrait.campaign.run import run_campaign
 from portrait.cli.main import main
@@ -34,8 +36,11 @@ from portrait.report.drift import compute_report
 from portrait.report.explain import explain
 from portrait.report.page import drift_page, render_page
 from portrait.report.runs import read_baseline, read_run
+from portrait.settings import Settings
 from tests.campaigns import database, local, person, write_campaign, write_limits
 
+NOT_IN_PLANS = ("recipe", "style", "variants", "max_seconds")
+"""Settings that a plan says above its tables, or not at all."""
 OUTSIDE = "outside"
 """Folder beside every folder that a test names to the program."""
 
@@ -447,3 +452,114 @@ def test_a_budget_that_is_no_number_is_refused(made: Path, tmp_path: Path, hours
 def test_a_message_is_one_line_that_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "no\x1b[2J\nsuch\x07file"]) == 2
     assert capsys.readouterr().err == "portrait: cannot read no\\x1b[2J\\nsuch\\x07file: No such file or directory\n"
+
+
+# --- any mutation of a file is one line
+
+
+def mutated(value: Any, rng: random.Random) -> Any:
+    """A copy of a JSON value of which one entry, wherever, is another value or gone."""
+    value = copy.deepcopy(value)
+    holder = value
+    while True:
+        keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+        key = rng.choice(keys)
+        inner = holder[key]
+        if isinstance(inner, dict | list) and inner and rng.random() < 0.85:
+            holder = inner
+        elif rng.random() < 0.2:
+            del holder[key]
+            return value
+        else:
+            holder[key] = rng.choice(
+                [None, "", "x" * 999, "\x1b\n\0", -1, 0, 2**70, 1e308, -0.5, math.nan, True, [], {}, [[]]]
+            )
+            return value
+
+
+def outcomes(texts: list[Any], read: Callable[[Any], object]) -> tuple[int, list[str]]:
+    """How many texts were refused in one line, and what else was raised of the others."""
+    refused, tracebacks = 0, []
+    for text in texts:
+        try:
+            read(text)
+        except PortraitError:
+            refused += 1
+        except Exception as error:
+            tracebacks.append(f"{type(error).__name__}: {error}"[:200])
+    return refused, tracebacks
+
+
+def test_no_mutation_of_a_json_is_a_traceback(made: Path, tmp_path: Path) -> None:
+    rng, file = random.Random(7), tmp_path / "file.json"
+    run = read_run(made / "run")
+    recipe, weights = load_recipe("mini"), {"unet": "0"}
+    curves = as_table(default_curves(recipe.knobs_at(0.5), ["arcface", "dlib"])).model_dump(mode="json")
+    report = compute_report(run).dump()
+
+    def in_file(read: Callable[[], object]) -> Callable[[str], object]:
+        def write_and_read(text: str) -> object:
+            file.write_text(text)
+            return read()
+
+        return write_and_read
+
+    kinds: list[tuple[dict[str, Any], Callable[[str], object]]] = [
+        (
+            json.loads(next((made / "run" / "pictures").rglob("*.json")).read_text()),
+            lambda text: explain(read_record(text)),
+        ),
+        (report, in_file(lambda: compute_report(run, read_baseline(file)))),
+        (
+            json.loads(write_limits(tmp_path / "limits.json").read_text()) | {"weights": weights},
+            in_file(lambda: thresholds_for("mini", "oil", 0.01, file, weights)),
+        ),
+        (
+            {"weights": weights, "base": asdict(recipe.knobs_at(0.5)), "styles": {"oil": curves}},
+            in_file(lambda: curves_for(recipe, "oil", ["arcface", "dlib"], weights, file)),
+        ),
+    ]
+    for value, read in kinds:
+        texts = [json.dumps(mutated(value, rng)) for _ in range(60)]
+        whole = json.dumps(value)
+        texts += [whole[: rng.randrange(len(whole))] for _ in range(5)]
+        texts += ["", "[]", "null", "{}", "[" * 100_000, '{"a":' * 100_000, "\ud800".encode(errors="replace").decode()]
+        refused, tracebacks = outcomes(texts, read)
+        assert tracebacks == []
+        assert refused > 10
+
+
+def test_no_mutation_of_a_plan_is_a_traceback(made: Path) -> None:
+    rng = random.Random(7)
+    table = {
+        "name": "n", "subjects": "people", "recipes": ["mini"], "styles": ["oil"], "variants": 1, "sizes": ["square"],
+        "axes": {"mood": ["calm"]}, "budget": {"hours": 1.0, "attempts": 3},
+        "settings": {name: value for name, value in asdict(Settings()).items() if name not in NOT_IN_PLANS},
+    }  # fmt: skip
+    table["settings"] = {name: list(v) if isinstance(v, tuple) else v for name, v in table["settings"].items()}
+    assert plan_from(copy.deepcopy(table), made).name == "n"
+    tables = [mutated(table, rng) for _ in range(300)]
+    refused, tracebacks = outcomes(tables, lambda changed: plan_from(changed, made))
+    assert tracebacks == []
+    assert refused > 50
+
+
+def test_a_damaged_page_of_a_ledger_is_one_line_with_a_way_out(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with database(run) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    whole = (run / FILE).read_bytes()
+    size, said = int.from_bytes(whole[16:18], "big"), []
+    for page in range(1, len(whole) // size):
+        (run / FILE).write_bytes(whole[: page * size] + b"\xff" * size + whole[(page + 1) * size :])
+        for command in (
+            ["status", str(run)],
+            ["export", str(run), "-o", str(tmp_path / "export")],
+            ["prune", str(run)],
+        ):
+            code = main(["campaign", *command])
+            errors = capsys.readouterr().err
+            assert errors.count("\n") == (1 if code else 0)
+            said.append(errors)
+    assert any("is damaged" in error and ".recover" in error for error in said)

@@ -145,7 +145,7 @@ def read_baseline(path: Path) -> Run:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise SettingsError(f"baseline {path} is not the JSON of a report: {place}: {first['msg']}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SettingsError(f"baseline {path} is neither a run's folder nor the JSON of a report: {error!r}") from None
     return Run(
         name=report.run.name,
