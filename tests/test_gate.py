@@ -14,11 +14,11 @@ from portrait.calibrate.combine import combine_tables
 from portrait.calibrate.gate import fused_gate, gates_table, llr_weights, passes, subsets
 from portrait.calibrate.thresholds import calibrate_thresholds
 from portrait.errors import SettingsError, TooFewPairsError
-from portrait.judge.thresholds import Gate, thresholds_for
+from portrait.judge.thresholds import Gate, calibrated_together, thresholds_for
 from portrait.judge.verdict import Measurement, decide, describe_reason, describe_strangers
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.policy import Policy
-from portrait.loop.response import default_curves
+from portrait.loop.response import default_curves, measured_judges
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.records.portrait import read_record
@@ -220,6 +220,22 @@ def test_figures_of_real_people_count_before_what_was_measured_on_others(gated: 
         combine_tables([figures])
     with pytest.raises(SettingsError, match="different detector: det_500m and yunet"):
         combine_tables([rest | {"detector": "det_500m"}, rest | {"detector": "yunet"}])
+
+
+def test_sface_judges_beside_the_others_only_where_limits_and_curves_know_it(
+    gated: Callable[..., Path], tmp_path: Path
+) -> None:
+    judges = ["arcface", "dlib", "sface"]
+    assert not calibrated_together("mini", judges)  # what is shipped was calibrated without it
+    assert not calibrated_together("mini", judges, gated())
+    assert calibrated_together("mini", ["dlib", "arcface"], gated())
+    table = json.loads(json.dumps(GATED))
+    table["styles"]["oil"]["gates"].append({"judges": judges, "rates": {}})
+    assert calibrated_together("mini", judges, gated(table))
+    table["styles"]["sketch"] = GATED["styles"]["oil"]
+    assert not calibrated_together("mini", judges, gated(table))  # not in every style
+    assert measured_judges("mini") == {"arcface", "dlib"}
+    assert measured_judges("sd15-faceid") == set()
 
 
 def test_a_score_is_told_as_the_number_of_strangers_who_would_be_as_alike(gated: Callable[..., Path]) -> None:

@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
     if passed_over or others_passed_over:
         console.line(describe([*passed_over, *others_passed_over]))
     with console.status("loading models"):
-        stylizer = load_loop(args.recipe, threads=args.threads, commercial=args.commercial)
+        stylizer = load_loop(args.recipe, threads=args.threads, commercial=args.commercial, every_judge=True)
     _measure_curves(stylizer, curve_photos, styles, curves_file, curves, console)
     output = args.output or Path(f"{recipe.name}.thresholds.json")
     journal = output.with_name(f"{output.stem}.measured.jsonl")

@@ -56,9 +56,12 @@ def failure_record(
 
 
 def print_licenses(chain: Sequence[LicenseLink]) -> None:
-    """Print a recipe's chain of licenses, a line each."""
+    """Print a recipe's chain of licenses, a line each, with what is known of the photos that face models were trained on."""
+    from portrait.recipes.licensing import TRAINING_NOTES
+
     for link in chain:
-        print(f"  {link.part}: {link.license}; commercial use: {link.commercial}")
+        note = f" (note: {TRAINING_NOTES[link.part]})" if link.part in TRAINING_NOTES else ""
+        print(f"  {link.part}: {link.license}; commercial use: {link.commercial}{note}")
 
 
 def format_size(count: float) -> str:

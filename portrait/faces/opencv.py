@@ -172,6 +172,16 @@ def second_detector() -> YuNetDetector | None:
     return None if second_detector_part() is None else YuNetDetector()
 
 
+def third_judge() -> list[SFaceRecogniser]:
+    """SFace, to judge beside ArcFace and dlib; empty where it has not been fetched."""
+    try:
+        return [SFaceRecogniser()]
+    except WeightsCorruptError:
+        raise
+    except WeightsError:  # not fetched, or not in a manifest of the user's own
+        return []
+
+
 def _model_file(part_name: str, file: str | Path | None) -> Path:
     if file is not None:
         return Path(file)

@@ -152,6 +152,22 @@ def calibration_table(recipe: str, file: Path | None = None) -> dict[str, Any] |
     return table
 
 
+def calibrated_together(recipe: str, judges: Collection[str], file: Path | None = None) -> bool:
+    """Whether every style of a calibration has a gate of exactly these judges.
+
+    Args:
+        recipe: Whose shipped calibration is meant.
+        judges: Their names.
+        file: A calibration file instead of the shipped one.
+    """
+    table = calibration_table(recipe, file) or {}
+    try:
+        gates = [{frozenset(gate["judges"]) for gate in entry.get("gates", ())} for entry in table["styles"].values()]
+    except (KeyError, TypeError, AttributeError):
+        return False  # said when its limits are asked for
+    return bool(gates) and all(frozenset(judges) in choices for choices in gates)
+
+
 def thresholds_for(
     recipe: str,
     style: str,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from portrait.faces.conditioning_recogniser import ConditioningRecogniser
 from portrait.faces.load import load_face_tools
+from portrait.judge.thresholds import calibrated_together
 from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.response import measured_judges
 from portrait.recipes.licensing import require_commercial
 from portrait.recipes.load import load_recipe
 from portrait.recipes.locate import resolve_files
@@ -23,8 +26,13 @@ def load_loop(
     base: str = "",
     loras: Sequence[str] = (),
     commercial: bool = False,
+    thresholds: str = "",
+    curves: str = "",
+    every_judge: bool = False,
 ) -> AttemptLoop:
     """Load the real models of a recipe.
+
+    SFace judges as well where the calibration and the curves know it and it has been fetched.
 
     Args:
         name: A recipe's name or TOML file.
@@ -34,6 +42,9 @@ def load_loop(
         base: Another base model, as `recipes.override.with_overrides` takes it.
         loras: More LoRAs, FILE.safetensors:WEIGHT each.
         commercial: Refuse a recipe that is not for commercial use, and use face tools that are.
+        thresholds: A calibration file in place of the recipe's own.
+        curves: A file of curves in place of the recipe's own.
+        every_judge: Whether SFace judges wherever it has been fetched: what a calibration measures.
 
     Raises:
         SettingsError, WeightsError: the recipe does not fit, or its files are not here.
@@ -42,10 +53,12 @@ def load_loop(
     if commercial:
         require_commercial(recipe)
     recipe = resolve_files(recipe)
-    from portrait.faces.opencv import second_detector
+    from portrait.faces.opencv import second_detector, third_judge
     from portrait.generate.diffusion import DiffusionGenerator
 
     analyzer, recognisers = load_face_tools(commercial=commercial, threads=threads)
+    if not commercial and (every_judge or _knows_sface(recipe.name, thresholds, curves)):
+        recognisers += third_judge()
     conditioning_recogniser = None
     if recipe.recogniser_file is not None:
         conditioning_recogniser = ConditioningRecogniser(
@@ -53,6 +66,13 @@ def load_loop(
         )
     generator = DiffusionGenerator(recipe, threads=threads or None, device=device, tier=memory)
     return AttemptLoop(recipe, generator, analyzer, recognisers, conditioning_recogniser, second_detector())
+
+
+def _knows_sface(recipe: str, thresholds: str, curves: str) -> bool:
+    """Whether the limits and the curves that will be used hold for ArcFace, dlib and SFace together."""
+    judges = {"arcface", "dlib", "sface"}
+    together = calibrated_together(recipe, judges, Path(thresholds) if thresholds else None)
+    return together and judges <= measured_judges(recipe, Path(curves) if curves else None)
 
 
 def load_loop_for(settings: Settings) -> AttemptLoop:
@@ -65,4 +85,6 @@ def load_loop_for(settings: Settings) -> AttemptLoop:
         base=settings.base,
         loras=settings.lora,
         commercial=settings.commercial,
+        thresholds=settings.thresholds,
+        curves=settings.curves,
     )

@@ -211,6 +211,19 @@ def curves_for(
     return guesses
 
 
+def measured_judges(recipe: str, file: Path | None = None) -> set[str]:
+    """The judges of whom the curves of every style tell; empty where nothing was measured.
+
+    Args:
+        recipe: Whose shipped curves are meant.
+        file: Curves of the user's own, in place of the shipped ones.
+    """
+    table = read_curves(file) if file else _shipped(recipe)
+    if table is None or not table.styles:
+        return set()
+    return set.intersection(*(set(curves.outputs) for curves in table.styles.values())) - {STYLE}
+
+
 def read_curves(file: Path) -> CurvesFile:
     """Read a file of curves.
 

@@ -12,6 +12,13 @@ from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.recipe import Recipe
 from portrait.records.portrait import LicenseLink
 
+TRAINING_NOTES = {
+    "yunet": "trained on WIDER FACE, whose photos are for non-commercial use",
+    "sface": "the publisher does not say which photos it was trained on",
+    DLIB_RESNET.name: "trained on FaceScrub, VGG and photos from the web, whose terms are not settled",
+}
+"""Model -> what is known of its training photos. Its publisher allows commercial use of the model; that is what is told."""
+
 
 @dataclass(frozen=True, slots=True)
 class NotOffered:
