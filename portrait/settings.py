@@ -166,7 +166,7 @@ class Settings:
         (), "a LoRA and its weight, as FILE.safetensors:0.6; may be given several times", str, many=True
     )
     commercial: bool = _setting(
-        False, "refuse a recipe of which any part does not plainly allow commercial use; judge with dlib alone", bool
+        False, "refuse a recipe of which any part does not plainly allow commercial use; judge by SFace and dlib", bool
     )
 
     def __post_init__(self) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from portrait.errors import FaceError, ManyFacesError, NoFaceError, SettingsError, ShapeError
 from portrait.faces.alignment import ARCFACE_TEMPLATE, align_face, similarity_transform
-from portrait.faces.dlib_analyzer import DlibAnalyzer
 from portrait.faces.dlib_recogniser import DlibRecogniser
 from portrait.faces.identity import (
     SMALLEST_FACE,
@@ -206,22 +205,6 @@ def test_photos_of_two_people_are_not_averaged(
     faces = analyzer.detect(pixels)
     with pytest.raises(FaceError, match="do not look like one person"):
         identify([(pixels, f) for f in faces], analyzer, [dlib_recogniser])
-
-
-@pytest.mark.slow
-def test_dlib_alone_notices_two_people_too(photos: Path, astronaut: Photo) -> None:
-    free = DlibAnalyzer()
-    several = read_photo(photos / "t1.png").pixels
-    strangers = free.detect(several)
-    (face,) = free.detect(astronaut.pixels)
-    with pytest.raises(FaceError, match="do not look like one person"):
-        identify([(astronaut.pixels, face), (several, strangers[0])], free, [])
-    with pytest.raises(FaceError, match="no face in t1 matches the reference"):
-        choose_faces(several, "t1", FaceChoice("like"), free, free.embed(astronaut.pixels, face.kps))
-    darker = (astronaut.pixels * 0.6).astype(np.uint8)
-    assert identify([(astronaut.pixels, face), (darker, free.detect(darker)[0])], free, []).photos == 2
-    wanted = free.embed(several, strangers[2].kps)
-    assert choose_faces(several, "t1", FaceChoice("like"), free, wanted)[0][0] == 2
 
 
 def test_warnings_name_what_makes_a_face_hard(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -11,9 +14,10 @@ import numpy as np
 import pytest
 
 from portrait.cli.main import main
-from portrait.errors import WeightsCorruptError, WeightsMissingError
+from portrait.errors import FaceError, WeightsCorruptError, WeightsMissingError
+from portrait.faces.identity import identify
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
-from portrait.faces.opencv import SFaceRecogniser, YuNetDetector, second_detector, third_judge
+from portrait.faces.opencv import SFaceRecogniser, YuNetAnalyzer, YuNetDetector, second_detector, third_judge
 from portrait.hub.manifest import GROUPS, find_part
 from portrait.images import Photo, read_photo
 from portrait.records import RgbImage
@@ -128,3 +132,38 @@ def test_a_file_that_is_no_such_model_is_one_line(
     with pytest.raises(WeightsCorruptError, match="OpenCV cannot load") as caught:
         model(file)
     assert "\n" not in str(caught.value)
+
+
+def test_yunet_and_sface_notice_two_people(fetched: None, photos: Path, astronaut: Photo) -> None:
+    free = YuNetAnalyzer()
+    assert (free.name, free.detector) == ("sface", "yunet")
+    assert [part.name for part in free.licenses] == ["yunet", "sface"]
+    several = read_photo(photos / "t1.png").pixels
+    (face,) = free.detect(astronaut.pixels)
+    darker = RgbImage((astronaut.pixels * 0.6).astype(np.uint8))
+    assert identify([(astronaut.pixels, face), (darker, free.detect(darker)[0])], free, []).photos == 2
+    with pytest.raises(FaceError, match="do not look like one person"):
+        identify([(astronaut.pixels, face), (several, free.detect(several)[0])], free, [])
+
+
+COMMERCIAL = """
+import json, sys
+from portrait.cli.main import main
+photo = sys.argv[1]
+assert main(["faces", photo, "--commercial", "--json"]) == 0
+assert main(["compare", photo, photo, "--commercial", "--json"]) == 0
+assert main(["compare", photo, photo, "--recipe", "sd15-plus-face", "--style", "oil", "--commercial", "--json"]) == 0
+loaded = [name for name in sys.modules if name.partition(".")[0] == "insightface"]
+assert not loaded, loaded
+"""
+
+
+def test_for_business_insightface_is_never_imported(fetched: None, photos: Path) -> None:
+    command = [sys.executable, "-c", COMMERCIAL, str(photos / "astronaut.png")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    faces, compared, styled = (json.loads(line) for line in run.stdout.splitlines())
+    assert len(faces["faces"]) == 1
+    assert compared["thresholds"].keys() == compared["similarity"].keys() == {"sface", "dlib"}
+    assert compared["decision"] == styled["decision"] == "same person"
+    assert "not calibrated" in styled["provisional_thresholds"]

@@ -25,7 +25,7 @@ from portrait.generate.diffusion import DiffusionGenerator
 from portrait.generate.framing import frame_portrait
 from portrait.hub.download import fetch
 from portrait.hub.files import sha256_of
-from portrait.hub.manifest import find_part, manifest
+from portrait.hub.manifest import GROUPS, find_part, manifest
 from portrait.images import Photo
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe, recipe_names
@@ -38,6 +38,7 @@ from portrait.settings import Settings
 from tests import public
 from tests.fakes import FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face
 from tests.hub_server import Hub, serving, use
+from tests.wheel_files import wheel_file
 
 pytestmark = pytest.mark.slow
 
@@ -557,17 +558,22 @@ def test_two_commands_lead_to_a_picture_and_its_record(
     assert "identical, pixel for pixel" in capsys.readouterr().out
 
 
-def test_for_business_dlib_alone_finds_and_judges(
+def test_for_business_yunet_finds_and_sface_and_dlib_judge(
     hub: Hub, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for part in map(find_part, GROUPS["judges"]):
+        for file in part.files:
+            hub.files[part.repo, part.revision, file.path] = wheel_file(file.path).read_bytes()
+    assert main(["weights", "fetch", "judges", "--quiet"]) == 0
     own = tmp_path / "small.toml"
     own.write_text('extends = "sd15-plus-face-fast"\nresolution = 128\n')
     assert main(["weights", "fetch", str(own), "--quiet"]) == 0
     argv = ["stylize", str(photos / "astronaut.png"), "--recipe", str(own), "--commercial", "-o", str(tmp_path)]
     assert main([*argv, "--max-attempts", "1", "--memory", "full", "--device", "cpu", "--json"]) == 1
     record = json.loads(capsys.readouterr().out)
-    assert list(record["thresholds"]) == ["dlib"]
+    assert list(record["thresholds"]) == ["sface", "dlib"]
     assert all(part["commercial"] == "yes" for part in record["licenses"])
+    assert {"face_detection_yunet_2023mar", "face_recognition_sface_2021dec"} <= record["weights"].keys()
     assert not {"w600k_mbf", "scrfd_500m_bnkps"} & record["weights"].keys()
     knobs = record["attempts"][0]["knobs"]
     assert int(knobs["strength"] * knobs["num_inference_steps"]) >= 4

@@ -88,7 +88,7 @@ def add(commands: Commands) -> None:
         "-o", "--output", type=Path, metavar="FILE", help="the thresholds (default: RECIPE.thresholds.json)"
     )
     parser.add_argument(
-        "--commercial", action="store_true", help="as in stylize: thresholds for dlib alone, without InsightFace"
+        "--commercial", action="store_true", help="as in stylize: thresholds for SFace and dlib, without InsightFace"
     )
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     parser.set_defaults(run=run)

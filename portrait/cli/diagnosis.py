@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from portrait.errors import PortraitError, SettingsError
 from portrait.hub import download, pins, store
 from portrait.hub import files as weights
-from portrait.hub.judges import SECOND_DETECTOR, face_files, second_detector_part
+from portrait.hub.judges import SECOND_DETECTOR, face_files, face_parts, second_detector_part
 from portrait.hub.manifest import find_part
 from portrait.paths import cache_dir, cpu_threads
 from portrait.recipes.licensing import face_tools, noncommercial_links
@@ -29,7 +29,7 @@ _PACKAGES = (
     "torch", "diffusers", "transformers", "accelerate", "peft", "huggingface_hub", "insightface", "onnxruntime",
     "dlib-bin",
 )  # fmt: skip
-_INSIGHTFACE = ("insightface", "onnxruntime")  # not needed where dlib alone finds and judges faces
+_INSIGHTFACE = ("insightface", "onnxruntime")  # not needed for commercial use: YuNet, SFace and dlib do
 _PYTHON = (3, 11)
 
 
@@ -160,14 +160,25 @@ def _faces() -> dict[str, str]:
 
 
 def _lacks(recipe: Recipe, packages: dict[str, str], faces: dict[str, str]) -> str:
-    """Which package or face model a recipe lacks, and what to do; empty if none. For a business dlib's are enough."""
-    tools = face_tools(recipe, commercial=True)
+    """Which package or face model a recipe lacks, and what to do; empty if none.
+
+    A recipe for commercial use needs no InsightFace where YuNet and SFace are here.
+    """
+    lacking = _tools_lacking("insightface", packages, faces)
+    if not lacking or face_tools(recipe, commercial=True) == "insightface":
+        return lacking
+    return _tools_lacking("opencv", packages, faces)
+
+
+def _tools_lacking(tools: str, packages: dict[str, str], faces: dict[str, str]) -> str:
     missing = [
-        name for name, number in packages.items() if not number and (tools != "dlib" or name not in _INSIGHTFACE)
+        name for name, number in packages.items() if not number and (tools != "opencv" or name not in _INSIGHTFACE)
     ]
     if missing:
         return f"{', '.join(missing)} not installed; run: pip install {' '.join(missing)}"
-    return next((faces[file.name] for file in face_files(tools) if faces[file.name] != "here"), "")
+    lacking = next((faces[file.name] for file in face_files(tools) if faces[file.name] != "here"), "")
+    absent = [part.name for part in face_parts(tools) if not store.status(part).complete]
+    return lacking or (f"{', '.join(absent)} not fetched; run: portrait weights fetch judges" if absent else "")
 
 
 def _recipe_state(recipe: Recipe, device: str, free: float | None, disk: int, lacks: str) -> RecipeState:

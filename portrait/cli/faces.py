@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
     faces.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
     faces.add_argument("--draw", type=Path, metavar="FILE", help="write the photo with numbered boxes (one photo only)")
     _upright_flag(faces)
-    faces.add_argument("--commercial", action="store_true", help="detect with dlib, licensed for commercial use")
+    faces.add_argument("--commercial", action="store_true", help="detect with YuNet, licensed for commercial use")
     faces.add_argument("--json", action="store_true", help="one JSON object per photo and line")
     faces.set_defaults(run=_faces)
 
@@ -51,7 +51,9 @@ def add(commands: Commands) -> None:
     compare.add_argument("--far", type=float, metavar="X", help="false accept rate, with --style (default: 0.01)")
     compare.add_argument("--face", default="largest", metavar="TEXT", help="as in stylize (default: largest)")
     _upright_flag(compare)
-    compare.add_argument("--commercial", action="store_true", help="judge by dlib alone, licensed for commercial use")
+    compare.add_argument(
+        "--commercial", action="store_true", help="judge by SFace and dlib, licensed for commercial use"
+    )
     compare.add_argument("--verbose", action="store_true", help="also cosine similarities, where strangers are counted")
     compare.add_argument("--json", action="store_true", help="one JSON object")
     compare.set_defaults(run=_compare)
@@ -178,7 +180,7 @@ def _compare(args: argparse.Namespace) -> int:
             print(f"{judge:8} {shown}")
         if evidence is not None and limits.gate is not None:
             print(f"together {evidence:.3f} {'>=' if together else '<'} {limits.gate.least:.3f}")
-        agree = "" if args.commercial else "; both judges must agree"
+        agree = "; both judges must agree"
         print(f"{decision} (thresholds: {limits.kind}, false accept rate {limits.far:g}{agree})")
         if limits.note:
             print(f"Note: {limits.note}.")
@@ -201,7 +203,7 @@ class _ComparisonLimits:
 
 
 def _comparison_limits(args: argparse.Namespace) -> _ComparisonLimits:
-    from portrait.hub.judges import FACE_TOOLS, tools_for
+    from portrait.hub.judges import DETECTORS, FACE_TOOLS, tools_for
     from portrait.judge.thresholds import photo_thresholds
     from portrait.loop.limits import resolve_thresholds
     from portrait.recipes.load import load_recipe
@@ -210,17 +212,18 @@ def _comparison_limits(args: argparse.Namespace) -> _ComparisonLimits:
         raise SettingsError(
             "--far goes with --style: two photos are judged at the one rate that was calibrated for photos"
         )
-    judges = FACE_TOOLS[tools_for(commercial=args.commercial)]
+    tools = tools_for(commercial=args.commercial)
+    judges, detector = FACE_TOOLS[tools], DETECTORS[tools]
     if args.style:
         recipe = load_recipe(args.recipe)
         recipe.style(args.style)
         far = 0.01 if args.far is None else args.far
-        limits, note = resolve_thresholds(recipe, args.style, far, judges=judges)
+        limits, note = resolve_thresholds(recipe, args.style, far, judges=judges, detector=detector)
         kind = f"{recipe.name} / {args.style}"
         return _ComparisonLimits(
             thresholds=limits.identity, far=limits.far, kind=kind, note=note, gate=limits.gate, calibrated=limits
         )
-    table = photo_thresholds()
+    table = photo_thresholds(detector)
     thresholds = {
         judge: entry["threshold"] for judge, entry in table["recognisers"].items() if not judges or judge in judges
     }

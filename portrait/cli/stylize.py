@@ -150,15 +150,16 @@ def _stylize_photos(
 
 def checked_styles(recipe: Recipe, settings: Settings) -> list[str]:
     """The styles that are meant; what they lack is said before the models are loaded."""
-    from portrait.hub.judges import FACE_TOOLS, tools_for
+    from portrait.hub.judges import DETECTORS, FACE_TOOLS, tools_for
     from portrait.loop.limits import resolve_thresholds
 
     everything = "all" in settings.style
     styles = list(recipe.styles) if everything else [recipe.style(name).name for name in settings.style]
     file = Path(settings.thresholds) if settings.thresholds else None
-    judges = FACE_TOOLS[tools_for(commercial=settings.commercial)]
+    tools = tools_for(commercial=settings.commercial)
+    judges = FACE_TOOLS[tools]
     for style in styles:
-        resolve_thresholds(recipe, style, settings.far, file, judges=judges)
+        resolve_thresholds(recipe, style, settings.far, file, judges=judges, detector=DETECTORS[tools])
     return styles
 
 

@@ -96,7 +96,7 @@ def add(commands: Commands) -> None:
         "licenses",
         help="print the license of every part of a recipe",
         description="Print the licenses of recipes: base model, adapter, encoders, and the tools that find and judge "
-        "faces. With --commercial the face tools are dlib's, and the exit code is 2 if a named recipe is not licensed "
+        "faces. With --commercial the face tools are YuNet, SFace and dlib, and the exit code is 2 if a named recipe is not licensed "
         "for commercial use.",
     )
     licenses.add_argument("names", nargs="*", metavar="RECIPE", help="recipes (default: all)")

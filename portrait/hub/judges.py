@@ -28,6 +28,7 @@ class Judge:
         files: Its model files, with their licenses; those of the detector too where it has one of its own.
         analyzer: MODULE:CLASS of a `FaceAnalyzer` that also finds faces; empty where there is none.
         recognizer: MODULE:CLASS of a `Recogniser` that judges the faces of another detector; empty where there is none.
+        parts: Parts of the weights manifest that it needs, its detector's among them; fetched, not installed.
         threaded: Whether the analyzer is told how many threads it may use.
         unit: What a difference of likeness is to it, where ArcFace sees a difference of 1.
         guessed_level: Mean and deviation of its likeness of a portrait, where no curves were measured.
@@ -35,7 +36,8 @@ class Judge:
 
     name: str
     title: str
-    files: tuple[WeightFile, ...]
+    files: tuple[WeightFile, ...] = ()
+    parts: tuple[str, ...] = ()
     analyzer: str = ""
     recognizer: str = ""
     threaded: bool = False
@@ -55,25 +57,40 @@ _JUDGES = (
         name="dlib",
         title="dlib",
         files=(DLIB_RESNET, DLIB_LANDMARKS),
-        analyzer="portrait.faces.dlib_analyzer:DlibAnalyzer",
         recognizer="portrait.faces.dlib_recogniser:DlibRecogniser",
         unit=0.1,  # cosines of faces crowd near 1
         guessed_level=(0.95, 0.03),
     ),
+    Judge(
+        name="sface",
+        title="SFace",
+        parts=("yunet", "sface"),
+        analyzer="portrait.faces.opencv:YuNetAnalyzer",
+        recognizer="portrait.faces.opencv:SFaceRecogniser",
+    ),
 )
 JUDGES = {judge.name: judge for judge in _JUDGES}
-FACE_TOOLS = {"insightface": ("arcface", "dlib"), "dlib": ("dlib",)}
+FACE_TOOLS = {"insightface": ("arcface", "dlib"), "opencv": ("sface", "dlib")}
 """Name of a set of face tools -> its judges; the first one also finds the faces."""
+DETECTORS = {"insightface": "det_500m", "opencv": "yunet"}
+"""Name of a set of face tools -> what places the faces, as calibrations name it."""
 
 
 def tools_for(*, commercial: bool) -> str:
     """The set of face tools that is used: for commercial use, one whose every license allows that."""
-    return "dlib" if commercial else "insightface"
+    return "opencv" if commercial else "insightface"
 
 
 def face_files(tools: str) -> tuple[WeightFile, ...]:
     """The model files of a set of face tools."""
     return tuple(file for name in FACE_TOOLS[tools] for file in JUDGES[name].files)
+
+
+def face_parts(tools: str) -> list[Part]:
+    """The parts of the weights manifest that a set of face tools needs."""
+    from portrait.hub.manifest import find_part
+
+    return [find_part(part) for name in FACE_TOOLS[tools] for part in JUDGES[name].parts]
 
 
 def second_detector_part() -> Part | None:

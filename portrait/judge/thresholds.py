@@ -306,8 +306,13 @@ def _at_rate(rates: Mapping[str, Any], where: str, far: float) -> Any:
 
 
 @cache
-def photo_thresholds() -> dict[str, Any]:
-    """Photo-to-photo thresholds, for two photos and for recipes without a calibration: recogniser -> value, FAR, counts."""
+def photo_thresholds(detector: str = DEFAULT_DETECTOR) -> dict[str, Any]:
+    """Photo-to-photo thresholds, for two photos and for recipes without a calibration: recogniser -> value, FAR, counts.
+
+    Args:
+        detector: What places the faces; those of `DEFAULT_DETECTOR` where nothing was measured with it.
+    """
     text = (resources.files("portrait.recipes") / "photo.thresholds.json").read_text("utf-8")
     table: dict[str, Any] = json.loads(text)
-    return table
+    measured: dict[str, Any] = table["detectors"].get(detector, table)
+    return measured

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from portrait.errors import ShapeError
-from portrait.judge.thresholds import photo_thresholds
+from portrait.judge.thresholds import DEFAULT_DETECTOR, photo_thresholds
 from portrait.records import Embedding, Identity
 
 
@@ -49,7 +49,8 @@ def swap_margin(reference: Identity, candidate: Mapping[str, Embedding], others:
 
 def same_person(one: Identity, other: Identity) -> bool:
     """Whether every recogniser that has a photo-to-photo threshold takes two photos for one person; False without any."""
-    limits = {name: entry["threshold"] for name, entry in photo_thresholds()["recognisers"].items()}
+    entries = photo_thresholds(DEFAULT_DETECTOR if "arcface" in one.embeddings else "yunet")["recognisers"]
+    limits = {name: entry["threshold"] for name, entry in entries.items()}
     shared = [name for name in one.embeddings if name in limits and name in other.embeddings]
     return bool(shared) and all(
         similarity(one.embeddings[name], other.embeddings[name]) >= limits[name] for name in shared

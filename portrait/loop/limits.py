@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from portrait.errors import SettingsError
-from portrait.judge.thresholds import Thresholds, photo_thresholds, thresholds_for
+from portrait.judge.thresholds import DEFAULT_DETECTOR, Thresholds, photo_thresholds, thresholds_for
 from portrait.recipes.recipe import Recipe
 
 UNCALIBRATED_NOTE = (
@@ -52,7 +52,7 @@ def resolve_thresholds(
     """
     if file is not None or recipe.thresholds != "photo":
         return thresholds_for(recipe.name, style, far, file, weights, judges, detector), ""
-    table = photo_thresholds()
+    table = photo_thresholds(detector or DEFAULT_DETECTOR)
     identity = {name: float(entry["threshold"]) for name, entry in table["recognisers"].items()}
     identity = {name: value for name, value in identity.items() if not judges or name in judges}
     return replace(

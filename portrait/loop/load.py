@@ -65,7 +65,8 @@ def load_loop(
             recipe.recogniser_file, recipe.embedding, threads=threads or None
         )
     generator = DiffusionGenerator(recipe, threads=threads or None, device=device, tier=memory)
-    return AttemptLoop(recipe, generator, analyzer, recognisers, conditioning_recogniser, second_detector())
+    second_opinion = None if commercial else second_detector()  # where YuNet comes first there is no other
+    return AttemptLoop(recipe, generator, analyzer, recognisers, conditioning_recogniser, second_opinion)
 
 
 def _knows_sface(recipe: str, thresholds: str, curves: str) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from portrait.errors import LicenseError, PortraitError
-from portrait.hub.files import WeightFile
-from portrait.hub.judges import face_files, second_detector_part, tools_for
+from portrait.hub.files import DLIB_RESNET, WeightFile
+from portrait.hub.judges import face_files, face_parts, second_detector_part, tools_for
 from portrait.hub.manifest import Part
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.recipe import Recipe
@@ -55,7 +55,7 @@ NOT_OFFERED = (
 
 
 def face_tools(recipe: Recipe, *, commercial: bool = False) -> str:
-    """Which tools find and judge faces: `insightface` (and dlib beside it), or `dlib` alone.
+    """Which tools find and judge faces: `insightface` (and dlib beside it), or `opencv`: YuNet, SFace and dlib.
 
     InsightFace's models are for research only. A recipe that no recogniser conditions can do without them.
     """
@@ -64,11 +64,11 @@ def face_tools(recipe: Recipe, *, commercial: bool = False) -> str:
 
 def license_chain(recipe: Recipe, *, commercial: bool = False) -> list[LicenseLink]:
     """The license of every model that has a say in the picture."""
+    tools = face_tools(recipe, commercial=commercial)
+    models: list[WeightFile | Part] = [*face_parts(tools), *face_files(tools)]
     second = second_detector_part()
-    models: list[WeightFile | Part] = [
-        *face_files(face_tools(recipe, commercial=commercial)),
-        *([] if second is None else [second]),
-    ]
+    if second is not None and second not in models:
+        models.append(second)
     links = [LicenseLink(part=model.name, license=model.license, commercial=model.commercial) for model in models]
     return [*recipe.licenses, *links]
 
