@@ -563,3 +563,13 @@ def test_a_damaged_page_of_a_ledger_is_one_line_with_a_way_out(
             assert errors.count("\n") == (1 if code else 0)
             said.append(errors)
     assert any("is damaged" in error and ".recover" in error for error in said)
+
+
+def test_prune_removes_what_killed_runs_left(run: Path) -> None:
+    files = sorted(path for path in run.rglob("*") if path.is_file())
+    left = [run / ".campaign.toml.x1", run / "pictures/p00/mini/.oil_1.png.x1", run / "before/p00/.mini.jpg.x1"]
+    for path in left:
+        path.write_bytes(b"half")
+    removed, _ = prune_run(run)
+    assert sorted(removed) == sorted(left)
+    assert set(files) <= {path for path in run.rglob("*") if path.is_file()} - set(left)
