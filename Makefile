@@ -12,6 +12,7 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file .ci/mypy.ini tests
 	cd eval && ../$(BIN)/mypy --config-file ../.ci/mypy.ini *.py
 	$(BIN)/pytest
 

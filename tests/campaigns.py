@@ -41,11 +41,8 @@ def person(n: int, blue: int = 60) -> RgbImage:
     """(SIZE, SIZE, 3) uint8: stripes whose mean red and green are the n-th person's alone."""
     y, x = np.mgrid[0:SIZE, 0:SIZE]
     stripes = 40 * np.sin(x / 4 + n) + 20 * np.sin(y / 3)
-    return (
-        np.stack([stripes + 60 + 4 * n % 120, stripes + 180 - 3 * n % 110, 0 * x + blue], -1)
-        .clip(0, 255)
-        .astype(np.uint8)
-    )
+    channels = np.stack([stripes + 60 + 4 * n % 120, stripes + 180 - 3 * n % 110, 0 * x + blue], -1)
+    return RgbImage(channels.clip(0, 255).astype(np.uint8))
 
 
 def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
@@ -56,7 +53,7 @@ def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
     noise = np.random.default_rng(seed).normal(0, 4)
     miss = (60 if seed % 3 == 0 else 0) + 20 * max(0.0, 1 - knobs.ip_adapter_scale) + noise
     out += photo.reshape(-1, 3).mean(0) - out.reshape(-1, 3).mean(0) + np.array([miss, miss, 0])
-    return out.clip(0, 255).astype(np.uint8)
+    return RgbImage(out.clip(0, 255).astype(np.uint8))
 
 
 def faces(image: RgbImage) -> list[Face]:

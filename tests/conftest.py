@@ -106,4 +106,4 @@ def people(tmp_path: Path) -> list[Path]:
 def picture() -> RgbImage:
     """(128, 128, 3) uint8: red grows to the right, green downwards."""
     y, x = np.mgrid[0:128, 0:128]
-    return np.stack([x * 2, y * 2, 128 + 0 * x], -1).astype(np.uint8)
+    return RgbImage(np.stack([x * 2, y * 2, 128 + 0 * x], -1).astype(np.uint8))

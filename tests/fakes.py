@@ -28,10 +28,18 @@ RECIPE = Recipe(
 LIMITS = Thresholds(identity={"arcface": 0.4, "dlib": 0.9}, far=0.01, style_on_face=0.15, burned=0.05)
 
 
+def rgb(pixels: np.ndarray) -> RgbImage:
+    """The array as a picture, itself; refuses what is none."""
+    assert pixels.dtype == np.uint8
+    assert pixels.ndim == 3
+    assert pixels.shape[2] == 3
+    return RgbImage(pixels)
+
+
 def unit(*values: float) -> Embedding:
     vector = np.zeros(8, np.float32)
     vector[: len(values)] = values
-    return vector / np.linalg.norm(vector)
+    return Embedding(vector / np.linalg.norm(vector))
 
 
 def a_face(size: int = SIZE, score: float = 0.9) -> Face:
@@ -40,7 +48,9 @@ def a_face(size: int = SIZE, score: float = 0.9) -> Face:
     half = size * 0.21
     kps = np.array([[-0.2, -0.15], [0.2, -0.15], [0, 0.05], [-0.15, 0.22], [0.15, 0.22]], np.float32) * size + c
     return Face(
-        bbox=np.array([c - half * 0.8, c - half, c + half * 0.8, c + half], np.float32), kps=kps, det_score=score
+        bbox=np.array([c - half * 0.8, c - half, c + half * 0.8, c + half], np.float32),
+        kps=Points(kps),
+        det_score=score,
     )
 
 
@@ -126,7 +136,7 @@ def a_photo() -> Photo:
     y, x = np.mgrid[0:SIZE, 0:SIZE]
     stripes = 90 + 60 * np.sin(x / 4) + 30 * np.sin(y / 3)
     pixels = np.stack([stripes, stripes, 0 * x + 60], -1).clip(0, 255).astype(np.uint8)
-    return Photo(pixels=pixels, path=Path("anna.png"), sha256="0" * 64)
+    return Photo(pixels=RgbImage(pixels), path=Path("anna.png"), sha256="0" * 64)
 
 
 def restyled(photo: RgbImage, drift: int = 0) -> RgbImage:
@@ -135,7 +145,7 @@ def restyled(photo: RgbImage, drift: int = 0) -> RgbImage:
     pattern = 60 * np.sin(y / 5)
     out = np.stack([pattern, pattern, 20 * np.sin(x / 9)], -1)
     out += photo.reshape(-1, 3).mean(0) - out.reshape(-1, 3).mean(0) + np.array([drift, drift, 0])
-    return out.clip(0, 255).astype(np.uint8)
+    return RgbImage(out.clip(0, 255).astype(np.uint8))
 
 
 def run_loop(
@@ -154,4 +164,5 @@ def calibrate_people(
     """Calibrate style `oil` at FAR 0.1 on these photos; return the table and the generator with its calls."""
     generator = FakeGenerator(paint)
     stylizer = AttemptLoop(recipe, generator, FakeAnalyzer(), [FakeRecogniser()])
-    return calibrate_thresholds(stylizer, people, **({"styles": ["oil"], "rates": [0.1]} | arguments)), generator
+    chosen: dict[str, Any] = {"styles": ["oil"], "rates": [0.1]} | arguments
+    return calibrate_thresholds(stylizer, people, **chosen), generator

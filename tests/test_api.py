@@ -19,7 +19,7 @@ from portrait.errors import FaceError, ImageReadError, SettingsError, ShapeError
 from portrait.images import pixels_sha256, write_picture
 from portrait.settings import Settings
 from tests.campaigns import Load, person, write_limits
-from tests.fakes import SIZE, a_face
+from tests.fakes import SIZE, FakeAnalyzer, a_face
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ def test_a_type_checker_of_a_user_sees_the_annotations(tmp_path: Path) -> None:
         "result = PortraitStylizer.from_recipe('mini').stylize(np.zeros((9, 9, 3), np.uint8))\n"
         "reveal_type(result.attempts[0].similarity)\n"
     )
-    others = ("torch", "diffusers", "transformers", "gradio", "cv2", "scipy", "matplotlib", "skimage", "ray", "PIL")
-    others += ("huggingface_hub", "onnxruntime", "pydantic", "rich")  # large, and of no interest here
+    others = ["torch", "diffusers", "transformers", "gradio", "cv2", "scipy", "matplotlib", "skimage", "ray", "PIL"]
+    others += ["huggingface_hub", "onnxruntime", "pydantic", "rich"]  # large, and of no interest here
     skipped = ",".join(f"{name}.*" for name in others)
     (tmp_path / "mypy.ini").write_text(
         f"[mypy]\nignore_missing_imports = true\n[mypy-{skipped}]\nfollow_imports = skip\n"
@@ -127,7 +127,7 @@ def test_a_setting_has_the_name_and_the_words_of_its_flag(stylizer: PortraitStyl
 
 def test_each_means_several_people_and_a_call_makes_one_portrait(limits: str) -> None:
     made = Load()(Settings())
-    made.analyzer._faces = lambda image: [a_face(SIZE), a_face(SIZE)]
+    made.analyzer = FakeAnalyzer(lambda image: [a_face(SIZE), a_face(SIZE)])
     with pytest.raises(FaceError, match="name an index"):
         PortraitStylizer(made).stylize(person(1), face="each", thresholds=limits)
 

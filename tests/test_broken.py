@@ -26,7 +26,7 @@ from portrait.loop.types import Subject
 from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
 from portrait.settings import Settings
-from tests.fakes import FakeGenerator
+from tests.fakes import FakeGenerator, rgb
 from tests.proofs import missing
 
 CHECKS = {
@@ -78,7 +78,7 @@ def drawn(photo: RgbImage) -> RgbImage:
 
 
 def blurred(photo: RgbImage) -> RgbImage:
-    return cv2.GaussianBlur(photo, (0, 0), 18)
+    return rgb(cv2.GaussianBlur(photo, (0, 0), 18))
 
 
 def grey(photo: RgbImage) -> RgbImage:
@@ -87,13 +87,13 @@ def grey(photo: RgbImage) -> RgbImage:
 
 @pytest.fixture(scope="module")
 def people(photos: Path, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser) -> list[Subject]:
-    stylizer = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda *_: np.zeros(0)), analyzer, [dlib_recogniser])
+    stylizer = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda photo, *_: photo), analyzer, [dlib_recogniser])
     return stylizer.subjects(read_photo(photos / "t1.png"), "each")
 
 
 @pytest.fixture(scope="module")
 def anna(astronaut: Photo, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser) -> Subject:
-    stylizer = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda *_: np.zeros(0)), analyzer, [dlib_recogniser])
+    stylizer = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda photo, *_: photo), analyzer, [dlib_recogniser])
     return stylizer.subjects(astronaut)[0]
 
 
@@ -206,7 +206,7 @@ def test_a_face_that_is_not_drawn_in_the_style_is_rejected_and_one_that_is_passe
     rng = np.random.default_rng(0)
     frames = [frame_portrait(s.photo.pixels, s.face, "bust", 512) for s in people]
     shaken = [
-        (i, np.clip(f.image * rng.uniform(0.8, 1.15, 3), 0, 255).astype(np.uint8))
+        (i, RgbImage(np.clip(f.image * rng.uniform(0.8, 1.15, 3), 0, 255).astype(np.uint8)))
         for i, f in enumerate(frames)
         for _ in range(5)
     ]

@@ -34,6 +34,7 @@ from tests.fakes import (
     a_photo,
     calibrate_people,
     restyled,
+    rgb,
 )
 
 
@@ -314,9 +315,9 @@ def test_what_cannot_be_calibrated_is_refused_before_anything_is_loaded(
 
 @pytest.mark.parametrize("kind", range(len(DEGRADATIONS)), ids=list(DEGRADATIONS))
 def test_an_ordinary_photo_is_the_same_picture_in_another_light(kind: int) -> None:
-    photo = np.random.default_rng(0).integers(0, 256, (48, 48, 3)).astype(np.uint8)
-    photo = cv2.GaussianBlur(photo, (0, 0), 6)
-    photo = np.interp(photo, (photo.min(), photo.max()), (20, 230)).astype(np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3)).astype(np.uint8)
+    soft = cv2.GaussianBlur(noise, (0, 0), 6)
+    photo = rgb(np.interp(soft, (soft.min(), soft.max()), (20, 230)).astype(np.uint8))
     spoiled = degrade(photo, kind)
     assert spoiled.shape == photo.shape
     assert spoiled.dtype == np.uint8

@@ -242,7 +242,7 @@ def snapshot_keys(folder: Path) -> dict[str, str]:
     ],
 )
 def test_the_key_holds_what_determines_the_picture_and_nothing_else(
-    tmp_path: Path, setting: str, value: object, changes: bool
+    tmp_path: Path, setting: str, value: Any, changes: bool
 ) -> None:
     run(write_campaign(tmp_path / "a", people=1), tmp_path / "run-a")
     run(write_campaign(tmp_path / "b", people=1, **{setting: value}), tmp_path / "run-b")
@@ -299,14 +299,15 @@ def test_a_run_leaves_pictures_records_and_every_attempt(tmp_path: Path) -> None
         for job in ledger.jobs():
             done = ledger.result(job.id) or pytest.fail("no result")
             record, look, embeddings = done.record, done.look, done.embeddings
-            assert (tmp_path / "run" / job.output).with_suffix(".json").read_bytes() == record.file_bytes()
+            assert (tmp_path / "run" / str(job.output)).with_suffix(".json").read_bytes() == record.file_bytes()
             assert list(record.attempts) == ledger.attempts(job.id)
+            assert record.campaign is not None
             assert record.campaign.key == job.key
             assert record.attempts[0].seed == seed_of(job.key)
             assert set(embeddings) == {"arcface", "dlib"}
             assert look["lightness"] > 0
             total += len(record.attempts)
-            assert ("-rejected" in job.output) == (job.state == "rejected")
+            assert ("-rejected" in str(job.output)) == (job.state == "rejected")
         assert counts.attempts == total > 12
     assert len(list((tmp_path / "run" / "before").iterdir())) == 6
 
@@ -327,9 +328,9 @@ def test_a_failed_photo_never_stops_the_run(tmp_path: Path) -> None:
     with Ledger.open(tmp_path / "run") as ledger:
         why = {p.name: p.failure for p in ledger.subjects()}
     assert why["p00"] is None
-    assert "no face above" in why["nobody"]
-    assert "not a picture that can be read" in why["broken"]
-    assert "cannot read" in why["gone"]
+    assert "no face above" in str(why["nobody"])
+    assert "not a picture that can be read" in str(why["broken"])
+    assert "cannot read" in str(why["gone"])
     write_picture(tmp_path / "not-there.png", person(9))  # mended: the same plan goes on with it
     assert run(plan, tmp_path / "run").failed == 4
 
@@ -479,6 +480,7 @@ def test_a_plan_that_comes_back_has_its_own_pictures_again(tmp_path: Path) -> No
             record = (ledger.result(job.id) or pytest.fail("no result")).record
             pixels = read_photo(tmp_path / "run" / str(job.output)).pixels
             assert pixels_sha256(pixels) == record.picture.pixels_sha256, job.stem
+            assert record.campaign is not None
             assert record.campaign.key == job.key
     assert len(pictures(tmp_path / "run")) == 12  # and nothing of B is left
 
@@ -662,10 +664,12 @@ def test_a_retry_that_meets_an_error_leaves_the_picture_and_its_verdict(
             assert after[stem] == was
             assert f"{stem} could not be made again (RuntimeError: lost the GPU)" in caplog.text or was[0] == "accepted"
     report = compute_report(read_run(tmp_path / "run"))
+    assert report.overall.accepted is not None
     assert (report.overall.failed, report.overall.accepted.count) == (0, second.accepted)
     with database(tmp_path / "run") as ledger:  # one that has failed all the same is no picture that was delivered
         ledger.execute("UPDATE jobs SET state = 'failed' WHERE place = 0")
     report = compute_report(read_run(tmp_path / "run"))
+    assert report.overall.accepted is not None
     assert (report.overall.failed, report.overall.accepted.of) == (1, first.done - 1)
 
 
@@ -712,7 +716,8 @@ class Straying(Load):
 
         def stray(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
             shift = np.array([20, -15, 0]) * np.random.default_rng(seed).normal(0, 0.5)
-            return (paint(photo, replace(knobs, ip_adapter_scale=1.0), 1) + shift).clip(0, 255).astype(np.uint8)
+            shifted = paint(photo, replace(knobs, ip_adapter_scale=1.0), 1) + shift
+            return RgbImage(shifted.clip(0, 255).astype(np.uint8))
 
         stylizer.generator = FakeGenerator(stray)
         return stylizer
@@ -757,6 +762,8 @@ def test_a_portrait_that_is_more_like_somebody_else_of_the_campaign_is_swapped(
             assert (tmp_path / "run" / str(job.output)).with_suffix(".json").read_bytes() == record.file_bytes()
             assert (record.status, record.reasons) == (job.state, job.reasons)
             if job.stem in swapped:
+                assert record.campaign is not None
+                assert record.campaign.swapped is not None
                 assert record.campaign.swapped.subject == max(margins, key=lambda name: margins[name])
         assert sum(pair.pictures for pair in ledger.swapped()) == len(swapped)
     assert len(pictures(tmp_path / "run")) == 24
@@ -815,6 +822,8 @@ def test_swapped_goes_when_the_other_person_does(tmp_path: Path, monkeypatch: py
     with Ledger.open(tmp_path / "run") as ledger:
         job = next(job for job in ledger.jobs("rejected") if job.reasons == ("swapped",))
         record = (ledger.result(job.id) or pytest.fail("no result")).record
+    assert record.campaign is not None
+    assert record.campaign.swapped is not None
     like = int(record.campaign.swapped.subject[1:])
     stays = {job.picture.subject, "p00" if job.picture.subject > "p02" else "p05"}  # the farthest from it
     assert f"p{like:02}" not in stays

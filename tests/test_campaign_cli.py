@@ -21,6 +21,7 @@ from portrait.campaign.sizes import SIZES, crop_for, encode_size, face_box
 from portrait.cli.main import main
 from portrait.records.portrait import read_portrait
 from tests.campaigns import Load, database, done, pictures, start, write_campaign
+from tests.fakes import rgb
 from tests.golden_records import golden_portrait
 
 
@@ -208,7 +209,7 @@ def test_every_size_keeps_the_face(name: str, face: tuple[float, float, float, f
     assert x2 >= face[2]
     assert y2 >= face[3]
     assert (x2 - x1) / (y2 - y1) == pytest.approx(size.width / size.height, rel=0.01)
-    picture = np.random.default_rng(0).integers(0, 255, (512, 512, 3), np.uint8)
+    picture = rgb(np.random.default_rng(0).integers(0, 255, (512, 512, 3), np.uint8))
     data, suffix, _ = encode_size(picture, size, face)
     assert suffix == ("png" if size.round_mask else "jpg")
     assert len(data) > 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,10 @@ from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
 from portrait.campaign.run import Progress, run_campaign
 from portrait.errors import CampaignError, SettingsError
+from portrait.images import Photo
+from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.types import Subject
+from portrait.settings import Settings
 from tests.campaigns import Load, local, pictures, write_campaign
 
 
@@ -125,14 +129,14 @@ def test_a_worker_killed_from_outside_costs_nothing(cluster: None, plan: Path, t
 
 def test_a_job_that_kills_every_worker_fails_and_the_run_goes_on(cluster: None, plan: Path, tmp_path: Path) -> None:
     class Poison(Load):
-        def __call__(self, settings: object) -> object:
-            stylizer = super().__call__(settings)  # type: ignore[arg-type]
+        def __call__(self, settings: Settings) -> AttemptLoop:
+            stylizer = super().__call__(settings)
             subjects = stylizer.subjects
 
-            def fatal(photo: object, *args: object) -> object:
-                if Path(photo.path).stem == "p03":  # type: ignore[attr-defined]
+            def fatal(photo: Photo, face: str = "auto", references: Sequence[Photo] = ()) -> list[Subject]:
+                if photo.path.stem == "p03":
                     os._exit(1)
-                return subjects(photo, *args)  # type: ignore[arg-type]
+                return subjects(photo, face, references)
 
             stylizer.subjects = fatal  # type: ignore[method-assign]
             return stylizer

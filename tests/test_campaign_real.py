@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from portrait.images import read_photo, write_picture
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.paths import cpu_threads
 from portrait.recipes.load import load_recipe
+from portrait.records import Embedding, RgbImage
 from portrait.records.portrait import read_portrait
 from portrait.report.drift import compute_report
 from portrait.report.page import drift_page
@@ -103,12 +106,20 @@ def test_the_styles_of_a_photo_share_its_latents_and_the_people_of_a_style_its_p
     generator, calls = mini.generator, list[str]()
     pipe = generator.pipe  # type: ignore[attr-defined]
     encode, say = pipe.vae.encode, pipe.encode_prompt
-    monkeypatch.setattr(pipe.vae, "encode", lambda x: calls.append("photo") or encode(x))
-    monkeypatch.setattr(pipe, "encode_prompt", lambda *a, **k: calls.append("prompt") or say(*a, **k))
+
+    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*args: Any, **kwargs: Any) -> Any:
+            calls.append(name)
+            return call(*args, **kwargs)
+
+        return count
+
+    monkeypatch.setattr(pipe.vae, "encode", counted("photo", encode))
+    monkeypatch.setattr(pipe, "encode_prompt", counted("prompt", say))
     generator._prompts.clear()  # type: ignore[attr-defined]
     rng = np.random.default_rng(1)
-    anna, bo = (rng.integers(0, 255, (512, 512, 3), np.uint8) for _ in range(2))
-    embedding = np.eye(1, 512, dtype=np.float32)[0]
+    anna, bo = (RgbImage(rng.integers(0, 255, (512, 512, 3), np.uint8)) for _ in range(2))
+    embedding = Embedding(np.eye(1, 512, dtype=np.float32)[0])
     first = generator.prepare(anna, embedding, "oil")
     generator.prepare(anna, embedding, "comic")
     generator.prepare(bo, embedding, "comic")

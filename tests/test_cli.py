@@ -91,7 +91,7 @@ def test_nothing_of_the_photos_metadata_leaks(done: Path) -> None:
 
 def test_the_parameters_text_is_there(done: Path) -> None:
     record = records(done)[0]
-    text = Image.open(record["output"]).text["parameters"]
+    text = Image.open(record["output"]).info["parameters"]
     assert text.startswith(record["prompt"])
     assert f"Steps: {record['attempts'][record['chosen']]['knobs']['num_inference_steps']}" in text
     assert f"Seed: {record['seed']}" in text

@@ -442,6 +442,7 @@ def test_the_report_counts_failures_and_drops_none(made: Path) -> None:
     assert (missing.count, missing.of) == (1, 17)
     assert missing.people[0].subject == "nobody"
     assert report.overall.pictures == 32
+    assert report.overall.accepted is not None
     assert report.overall.accepted.of == 32
     assert report.overall.not_acquired == 2
     with Ledger.open(made / "run") as ledger:
@@ -513,11 +514,14 @@ def test_a_report_stands_though_a_person_s_embedding_is_gone(made: Path, tmp_pat
         ledger.execute("UPDATE subjects SET embeddings = NULL WHERE name = 'p03'")
     report = compute_report(read_run(tmp_path / "run"))
     assert {entry.genuine_pairs for entry in report.verification} == {15}
+    assert report.same_person is not None
     assert len(report.same_person.people) == 16
 
 
 def test_the_same_plan_with_other_seeds_has_not_drifted(made: Path) -> None:
     report = compute_report(read_run(made / "again"), read_run(made / "run"))
+    assert report.verdict is not None
+    assert report.comparison is not None
     assert report.verdict.verdict != "drifted"
     assert report.comparison.people == 16
     assert {row.measure for row in report.comparison.rows} == {"likeness", "style_on_face", "accepted"}
@@ -551,6 +555,7 @@ def test_odd_pictures_and_people_come_first(made: Path) -> None:
     assert oil.odd >= 1
     odd = max(report.jobs, key=lambda job: job.appearance.distance if job.appearance else 0)
     assert odd == report.jobs[chosen[3]]
+    assert report.same_person is not None
     first = report.same_person.people[0]
     assert first.subject == run.jobs[swapped].subject
     assert first.odd_one_out.style == "oil"
@@ -633,14 +638,17 @@ def test_drift_ends_with_three(made: Path, monkeypatch: pytest.MonkeyPatch) -> N
     import portrait.report.write as write
 
     report = compute_report(read_run(made / "run"))
-    for verdict_, fail_on, code in (
-        ("drifted", "drifted", 3),
-        ("drifted", None, 0),
-        ("inconclusive", "drifted", 0),
-        ("inconclusive", "unclear", 3),
-        ("stable", "unclear", 0),
+    drifted = Verdict(verdict="drifted", why="", power=None)
+    inconclusive = Verdict(verdict="inconclusive", why="", power=None)
+    stable = Verdict(verdict="stable", why="", power=None)
+    for verdict, fail_on, code in (
+        (drifted, "drifted", 3),
+        (drifted, None, 0),
+        (inconclusive, "drifted", 0),
+        (inconclusive, "unclear", 3),
+        (stable, "unclear", 0),
     ):
-        said = report.model_copy(update={"verdict": Verdict(verdict=verdict_, why="", power=None)})
+        said = report.model_copy(update={"verdict": verdict})
         monkeypatch.setattr(write, "write_report", lambda *a, said=said, **k: said)
         baseline = ["--baseline", str(made / "again")]
         assert main(["drift", str(made / "run"), *baseline, *(["--fail-on", fail_on] if fail_on else [])]) == code
@@ -663,6 +671,7 @@ def test_without_embeddings_the_rest_of_the_report_stands(made: Path, tmp_path: 
     report = compute_report(read_run(tmp_path / "run"))
     assert report.verification == ()
     assert report.same_person is None
+    assert report.overall.accepted is not None
     assert report.overall.accepted.of == 32
 
 
@@ -680,6 +689,7 @@ def test_the_page_loads_nothing_and_holds_every_picture(made: Path) -> None:
     for heading in ("Against the baseline", "By style", "Pictures", "Likeness", "One look", "Groups", "Method"):
         assert f"<h2>{heading}</h2>" in page
     report = compute_report(read_run(made / "again"), read_run(made / "run"))
+    assert report.verdict is not None
     assert report.verdict.verdict in page
     assert page.count('<svg class="plot"') >= 7
 

@@ -23,6 +23,8 @@ from portrait.faces.identity import (
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.faces.upright import degrees_to_upright, upright_photo
 from portrait.images import Photo, read_photo, turned
+from portrait.records import Points, RgbImage
+from tests.fakes import rgb
 
 
 def test_one_face_is_found_where_it_is(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
@@ -37,13 +39,13 @@ def test_one_face_is_found_where_it_is(astronaut: Photo, analyzer: InsightFaceAn
 def test_a_face_that_fills_the_frame_is_found(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
     (face,) = analyzer.detect(astronaut.pixels)
     x1, y1, x2, y2 = face.bbox.round().astype(int)
-    crop = cv2.resize(astronaut.pixels[y1 : y2 + 1, x1 : x2 + 1], (1500, 1960), interpolation=cv2.INTER_CUBIC)
+    crop = rgb(cv2.resize(astronaut.pixels[y1 : y2 + 1, x1 : x2 + 1], (1500, 1960), interpolation=cv2.INTER_CUBIC))
     (found,) = analyzer.detect(crop)
     assert found.height > 0.7 * crop.shape[0]
 
 
 def test_a_small_face_in_a_large_photo_is_found(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
-    large = np.full((3000, 4000, 3), 180, np.uint8)
+    large = RgbImage(np.full((3000, 4000, 3), 180, np.uint8))
     small = cv2.resize(astronaut.pixels, (256, 256), interpolation=cv2.INTER_AREA)
     large[1200:1456, 3000:3256] = small
     (found,) = analyzer.detect(large)
@@ -116,7 +118,7 @@ def test_each_policy_chooses_as_it_says(photos: Path, analyzer: InsightFaceAnaly
     ((third, _),) = choose_faces(pixels, "t1", FaceChoice("index", index=3), analyzer)
     assert third == 3
     wanted = analyzer.embed(pixels, everyone[4][1].kps)
-    mirrored = np.ascontiguousarray(pixels[:, ::-1])  # another picture of the same six
+    mirrored = RgbImage(np.ascontiguousarray(pixels[:, ::-1]))  # another picture of the same six
     ((alike, _),) = choose_faces(mirrored, "t1", FaceChoice("like"), analyzer, wanted)
     assert alike == 1
     stranger = np.roll(wanted, 100)
@@ -157,22 +159,22 @@ def test_alignment_equals_insightface(astronaut: Photo, analyzer: InsightFaceAna
 
 
 def test_alignment_refuses_what_is_not_a_face() -> None:
-    image = np.zeros((64, 64, 3), np.uint8)
+    image, template = RgbImage(np.zeros((64, 64, 3), np.uint8)), Points(ARCFACE_TEMPLATE)
     with pytest.raises(ShapeError, match=r"kps must be \(5, 2\)"):
-        align_face(image, np.zeros((4, 2)))
+        align_face(image, Points(np.zeros((4, 2), np.float32)))
     with pytest.raises(ShapeError, match="multiple of 112"):
-        align_face(image, ARCFACE_TEMPLATE, 100)
+        align_face(image, template, 100)
     with pytest.raises(ShapeError, match="uint8"):
-        align_face(image.astype(np.float32), ARCFACE_TEMPLATE)
+        align_face(image.astype(np.float32), template)  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="one spot"):
-        align_face(image, np.full((5, 2), 7.0))
+        align_face(image, Points(np.full((5, 2), 7.0, np.float32)))
 
 
 def test_both_judges_tell_people_apart(
     photos: Path, astronaut: Photo, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser
 ) -> None:
     (face,) = analyzer.detect(astronaut.pixels)
-    flipped = np.ascontiguousarray(astronaut.pixels[:, ::-1])
+    flipped = RgbImage(np.ascontiguousarray(astronaut.pixels[:, ::-1]))
     (mirror,) = analyzer.detect(flipped)
     others = read_photo(photos / "t1.png").pixels
     me = identify([(astronaut.pixels, face)], analyzer, [dlib_recogniser])
@@ -189,7 +191,7 @@ def test_both_judges_tell_people_apart(
 def test_several_photos_average_into_one_identity(
     astronaut: Photo, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser
 ) -> None:
-    darker = (astronaut.pixels * 0.6).astype(np.uint8)
+    darker = RgbImage((astronaut.pixels * 0.6).astype(np.uint8))
     views = [(image, analyzer.detect(image)[0]) for image in (astronaut.pixels, darker)]
     alone = [identify([view], analyzer, [dlib_recogniser]).embeddings["arcface"] for view in views]
     both = identify(views, analyzer, [dlib_recogniser])
@@ -210,15 +212,15 @@ def test_photos_of_two_people_are_not_averaged(
 def test_warnings_name_what_makes_a_face_hard(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
     (face,) = analyzer.detect(astronaut.pixels)
     assert face_warnings(astronaut.pixels, face) == []
-    blurred = cv2.GaussianBlur(astronaut.pixels, (0, 0), 6)
+    blurred = rgb(cv2.GaussianBlur(astronaut.pixels, (0, 0), 6))
     assert any("blurred" in w for w in face_warnings(blurred, face))
-    tiny = cv2.resize(astronaut.pixels, (128, 128), interpolation=cv2.INTER_AREA)
+    tiny = rgb(cv2.resize(astronaut.pixels, (128, 128), interpolation=cv2.INTER_AREA))
     assert any("small" in w for w in face_warnings(tiny, face.moved(0.25, 0, 0)))
 
 
 def test_a_picture_of_noise_is_searched_in_seconds(analyzer: InsightFaceAnalyzer) -> None:
     """It has thousands of weak candidates, each of which overlaps many others."""
-    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
+    noise = rgb(np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8))
     start = time.process_time()
     analyzer.candidates(noise)
     assert time.process_time() - start < 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from portrait.images import Photo
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe
 from portrait.records import Embedding, Face, RgbImage
-from tests.fakes import a_face
+from tests.fakes import a_face, rgb
 from tests.tiny import KNOBS, faceid_state
 
 
@@ -32,13 +33,13 @@ def tiny(tiny_recipe: Path) -> DiffusionGenerator:
 @pytest.fixture(scope="module")
 def anna() -> Embedding:
     vector = np.random.default_rng(0).normal(size=512).astype(np.float32)
-    return vector / np.linalg.norm(vector)
+    return Embedding(vector / np.linalg.norm(vector))
 
 
 @pytest.fixture(scope="module")
 def berta() -> Embedding:
     vector = np.random.default_rng(1).normal(size=512).astype(np.float32)
-    return vector / np.linalg.norm(vector)
+    return Embedding(vector / np.linalg.norm(vector))
 
 
 def distance(a: RgbImage, b: RgbImage) -> float:
@@ -137,7 +138,7 @@ def test_without_guidance_it_still_draws(tiny: DiffusionGenerator, picture: RgbI
     ],
 )
 def test_impossible_knobs_are_named(
-    tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding, knobs: dict[str, float], says: str
+    tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding, knobs: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(SettingsError, match=says):
         tiny.generate(tiny.prepare(picture, anna, "x"), replace(KNOBS, **knobs), [1])
@@ -145,7 +146,7 @@ def test_impossible_knobs_are_named(
 
 def test_an_embedding_that_is_not_finite_is_refused(tiny: DiffusionGenerator, picture: RgbImage) -> None:
     with pytest.raises(SettingsError, match="not finite"):
-        tiny.prepare(picture, np.full(512, np.nan, np.float32), "x")
+        tiny.prepare(picture, Embedding(np.full(512, np.nan, np.float32)), "x")
 
 
 def test_the_adapters_scale_is_given_back(tiny: DiffusionGenerator) -> None:
@@ -251,7 +252,7 @@ def test_the_source_is_let_go_after_the_block(mini: AttemptLoop) -> None:
 @pytest.mark.parametrize("frame", list(FRAMES))
 @pytest.mark.parametrize("shape", [(300, 200), (200, 300), (64, 64), (1200, 1600)])
 def test_a_frame_never_leaves_the_photo(frame: str, shape: tuple[int, int]) -> None:
-    photo = np.zeros((*shape, 3), np.uint8)
+    photo = RgbImage(np.zeros((*shape, 3), np.uint8))
     face = a_face(64).moved(1, shape[1] - 64, 0)
     framed = frame_portrait(photo, face, frame, 128)
     left, top, side = framed.box
@@ -266,12 +267,12 @@ def test_a_frame_never_leaves_the_photo(frame: str, shape: tuple[int, int]) -> N
 def test_an_unknown_frame_is_named() -> None:
     face: Face = a_face()
     with pytest.raises(SettingsError, match="'knee' is not one of: head, bust, full"):
-        frame_portrait(np.zeros((128, 128, 3), np.uint8), face, "knee", 128)
+        frame_portrait(RgbImage(np.zeros((128, 128, 3), np.uint8)), face, "knee", 128)
 
 
 def test_full_leaves_the_photo_outside_the_frame_untouched() -> None:
-    photo = np.random.default_rng(0).integers(0, 255, (200, 300, 3), np.uint8)
-    stylized = np.full((128, 128, 3), 255, np.uint8)
+    photo = rgb(np.random.default_rng(0).integers(0, 255, (200, 300, 3), np.uint8))
+    stylized = RgbImage(np.full((128, 128, 3), 255, np.uint8))
     result = paste_back(photo, stylized, (100, 0, 120))
     outside = np.ones((200, 300), bool)
     outside[0:120, 100:220] = False
@@ -283,9 +284,9 @@ def test_full_leaves_the_photo_outside_the_frame_untouched() -> None:
 def test_setting_a_portrait_back_needs_little_more_memory_than_the_photo() -> None:
     import tracemalloc
 
-    photo = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
+    photo = rgb(np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8))
     tracemalloc.start()
-    paste_back(photo, np.zeros((64, 64, 3), np.uint8), (300, 0, 1500))
+    paste_back(photo, RgbImage(np.zeros((64, 64, 3), np.uint8)), (300, 0, 1500))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     print("peak in photos:", round(peak / photo.nbytes, 2))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from portrait.records.portrait import read_record
+from portrait.records.portrait import read_portrait
 from tests.scripts import script
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -51,7 +51,7 @@ def test_a_person_without_labels_is_named() -> None:
 
 
 def test_a_row_keeps_the_first_attempt_and_the_verdict() -> None:
-    record = read_record((GOLDEN / "accepted.json").read_text("utf-8"))
+    record = read_portrait((GOLDEN / "accepted.json").read_text("utf-8"))
     rejected = record.attempts[0].model_copy(
         update={"accepted": False, "reasons": ("identity_low:dlib",), "similarity": {"arcface": 0.6, "dlib": 0.9}}
     )

@@ -53,6 +53,7 @@ def test_a_colour_profile_is_converted_to_srgb(tmp_path: Path) -> None:
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     srgb = ImageCms.createProfile("sRGB")
     in_lab = ImageCms.profileToProfile(two_halves(), srgb, lab, outputMode="LAB")
+    assert in_lab is not None
     in_lab.save(tmp_path / "lab.tif", icc_profile=lab.tobytes())
     pixels = read_photo(tmp_path / "lab.tif").pixels
     np.testing.assert_allclose(pixels[16, 8].astype(int), RED, atol=6)
@@ -155,7 +156,7 @@ def test_parameters_travel_in_the_picture_as_other_tools_read_them(tmp_path: Pat
     path = write_picture(tmp_path / f"p.{suffix}", np.full((16, 16, 3), 90, np.uint8), parameters=text)
     image = Image.open(path)
     if suffix == "png":
-        assert image.text["parameters"] == text
+        assert image.info["parameters"] == text
     else:
         comment = image.getexif().get_ifd(0x8769)[0x9286]
         assert comment.removeprefix(b"UNICODE\0").decode("utf-16-be") == text

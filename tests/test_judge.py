@@ -22,8 +22,8 @@ from portrait.judge.thresholds import photo_thresholds, threshold_at_far, thresh
 from portrait.judge.verdict import Measurement, decide, describe_reason
 from portrait.judge.verification import similarity
 from portrait.recipes.load import load_recipe
-from portrait.records import RgbImage
-from tests.fakes import LIMITS
+from portrait.records import Embedding, RgbImage
+from tests.fakes import LIMITS, rgb
 
 
 def measured(
@@ -64,7 +64,7 @@ def test_similarity_of_a_picture_with_itself_survives_the_codecs(
     ):
         buffer = io.BytesIO()
         Image.fromarray(astronaut.pixels).save(buffer, kind, **options)
-        again = np.asarray(Image.open(buffer).convert("RGB"))
+        again = RgbImage(np.asarray(Image.open(buffer).convert("RGB")))
         (found,) = analyzer.detect(again)
         value = similarity(reference, analyzer.embed(again, found.kps))
         print(kind, round(value, 5))
@@ -73,9 +73,9 @@ def test_similarity_of_a_picture_with_itself_survives_the_codecs(
 
 def test_similarity_refuses_raw_embeddings() -> None:
     with pytest.raises(ShapeError, match="length 5"):
-        similarity(np.array([3.0, 4.0]), np.array([1.0, 0.0]))
+        similarity(Embedding(np.array([3, 4], np.float32)), Embedding(np.array([1, 0], np.float32)))
     with pytest.raises(ShapeError, match="not of one recogniser"):
-        similarity(np.ones(2), np.ones(3))
+        similarity(Embedding(np.ones(2, np.float32)), Embedding(np.ones(3, np.float32)))
 
 
 @pytest.fixture(scope="module")
@@ -85,27 +85,29 @@ def crop(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> RgbImage:
 
 
 def copies(crop: RgbImage) -> dict[str, RgbImage]:
-    jpeg = cv2.imdecode(cv2.imencode(".jpg", crop[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 40])[1], 1)[:, :, ::-1]
+    jpeg = cv2.imdecode(cv2.imencode(".jpg", crop[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 40])[1], 1)
+    assert jpeg is not None
     grey = np.repeat(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
 
     def moved(degrees: float, zoom: float, shift: float) -> RgbImage:
         affine = cv2.getRotationMatrix2D((112, 112), degrees, zoom) + np.array([[0, 0, shift], [0, 0, shift]])
-        return cv2.warpAffine(crop, affine, (224, 224), borderMode=cv2.BORDER_REFLECT)
+        return rgb(cv2.warpAffine(crop, affine, (224, 224), borderMode=cv2.BORDER_REFLECT))
 
-    return {
+    pictures: dict[str, np.ndarray] = {
         "shifted": moved(0, 1, 4),
         "turned": moved(4, 1, 0),
         "zoomed": moved(0, 1.05, 0),
         "mirrored": np.ascontiguousarray(crop[:, ::-1]),
         "mirrored, shifted, grey": np.ascontiguousarray(np.roll(grey, 5, 1)[:, ::-1]),
         "the photo": crop,
-        "jpeg": jpeg,
+        "jpeg": jpeg[:, :, ::-1],
         "darker": (255 * (crop / 255) ** 1.5).astype(np.uint8),
         "contrast": np.clip((crop.astype(float) - 128) * 1.4 + 128, 0, 255).astype(np.uint8),
         "sepia": np.clip(grey * np.array([1.05, 0.95, 0.8]), 0, 255).astype(np.uint8),
         "duotone": (grey / 255 * np.array([200, 60, 90]) + np.array([40, 20, 120])).astype(np.uint8),
         "grain": np.clip(crop + np.random.default_rng(0).normal(0, 8, crop.shape), 0, 255).astype(np.uint8),
     }
+    return {name: rgb(pixels) for name, pixels in pictures.items()}
 
 
 def test_a_copy_of_the_photo_is_not_a_style(crop: RgbImage) -> None:
@@ -115,15 +117,15 @@ def test_a_copy_of_the_photo_is_not_a_style(crop: RgbImage) -> None:
         print(name, round(value, 3))
         assert value < limit, name
     drawing = cv2.adaptiveThreshold(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), 255, cv2.ADAPTIVE_THRESH_MEAN_C, 0, 15, 4)
-    assert style_on_face(crop, np.repeat(drawing[..., None], 3, 2)) > limit
+    assert style_on_face(crop, rgb(np.repeat(drawing[..., None], 3, 2))) > limit
     inks = np.array([[33, 13, 82], [191, 18, 122], [252, 107, 66], [255, 204, 51], [255, 247, 199]], np.uint8)
     printed = inks[np.digitize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), [50, 100, 150, 200])]
-    assert style_on_face(crop, printed) > limit
+    assert style_on_face(crop, rgb(printed)) > limit
 
 
 def test_style_on_face_needs_crops_of_one_shape(crop: RgbImage) -> None:
     with pytest.raises(ShapeError):
-        style_on_face(crop, crop[:100])
+        style_on_face(crop, RgbImage(crop[:100]))
 
 
 def test_burned_counts_what_the_photo_did_not_have(crop: RgbImage) -> None:

@@ -16,7 +16,7 @@ from portrait.judge.checks import color_distance, edge_agreement, point_displace
 from portrait.judge.verdict import KEEP_LIMITS, Measurement, decide
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.directions import next_knobs
-from portrait.records import Face, Keep, RgbImage
+from portrait.records import Face, Keep, Points, RgbImage
 from portrait.settings import Settings, settings_from
 from tests.fakes import (
     KNOBS,
@@ -29,6 +29,7 @@ from tests.fakes import (
     a_face,
     a_photo,
     restyled,
+    rgb,
     run_loop,
 )
 
@@ -56,9 +57,9 @@ def test_pixels_that_stay_need_a_lossless_format() -> None:
 
 
 def test_a_region_stays_pixel_by_pixel_with_a_rim_outside_of_it() -> None:
-    photo = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+    photo = rgb(np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8))
     kept = prepare_keeps([Keep.parse("region:30,40,20,10")], photo, a_face(100), (0, 0, 100), 100, whole=False)
-    painted = np.full_like(photo, 200)
+    painted = RgbImage(np.full_like(photo, 200))
     held = kept.hold(painted)
     assert (held[40:50, 30:50] == photo[40:50, 30:50]).all()
     assert (held[:36] == 200).all()
@@ -135,7 +136,7 @@ def test_the_background_stays_and_the_person_changes(astronaut: Photo, analyzer:
 @pytest.mark.slow
 def test_colors_are_held_under_the_picture_s_own_lightness(astronaut: Photo) -> None:
     photo, limit = astronaut.pixels, KEEP_LIMITS["colors"][1]
-    grey = np.repeat(photo.mean(-1, keepdims=True).astype(np.uint8), 3, 2)
+    grey = rgb(np.repeat(photo.mean(-1, keepdims=True).astype(np.uint8), 3, 2))
     held = hold_colors(photo, grey)
     assert color_distance(photo, grey) > limit
     assert color_distance(photo, held) < limit
@@ -146,18 +147,19 @@ def test_point_displacement_by_hand() -> None:
     kps = a_face().kps
     assert point_displacement(kps, kps) == 0
     eyes = float(np.linalg.norm(kps[1] - kps[0]))
-    assert point_displacement(kps, kps + np.float32([0.2 * eyes, 0])) == pytest.approx(0.2, abs=1e-5)
+    moved = Points(kps + np.array([0.2 * eyes, 0], np.float32))
+    assert point_displacement(kps, moved) == pytest.approx(0.2, abs=1e-5)
 
 
 def test_edges_agree_with_a_copy_and_not_with_another_photo(astronaut: Photo, photos: Path) -> None:
-    cat = read_photo(photos / "chelsea.png").pixels[:300, :300]
-    own = astronaut.pixels[:300, :300]
-    darker = (255 * (own / 255) ** 1.7).astype(np.uint8)
+    cat = RgbImage(read_photo(photos / "chelsea.png").pixels[:300, :300])
+    own = RgbImage(astronaut.pixels[:300, :300])
+    darker = RgbImage((255 * (own / 255) ** 1.7).astype(np.uint8))
     least = KEEP_LIMITS["composition"][1]
     assert edge_agreement(own, own) == pytest.approx(1, abs=1e-5)
     assert edge_agreement(own, darker) > least
     assert edge_agreement(own, cat) < least
-    assert edge_agreement(own, np.zeros_like(own)) == 0
+    assert edge_agreement(own, RgbImage(np.zeros_like(own))) == 0
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_a_head_that_moved_is_rejected_when_the_pose_must_stay(limits: str) -> N
     class Nodding(FakeAnalyzer):
         def candidates(self, image: RgbImage) -> list[Face]:
             face = a_face(image.shape[0])
-            moved = replace(face, kps=face.kps + np.float32([0, 12]))
+            moved = replace(face, kps=Points(face.kps + np.array([0, 12], np.float32)))
             return [moved if image[..., 2].std() < 20 else face]
 
         detect = candidates
@@ -218,7 +220,7 @@ def test_one_pixel_that_did_not_stay_breaks_the_promise() -> None:
 
 def test_nothing_to_keep_changes_nothing() -> None:
     picture = a_photo().pixels
-    assert Kept(before=255 - picture, masks={}).hold(picture) is picture  # no copy either
+    assert Kept(before=RgbImage(255 - picture), masks={}).hold(picture) is picture  # no copy either
 
 
 def test_mini_keeps_background_and_region_and_the_record_replays(mini: AttemptLoop, astronaut: Photo) -> None:

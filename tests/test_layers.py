@@ -83,8 +83,8 @@ def test_no_files_import_each_other_in_a_circle() -> None:
 
 
 def test_importing_the_command_line_loads_no_heavy_library() -> None:
-    heavy = ("torch", "diffusers", "transformers", "onnxruntime", "insightface", "dlib", "cv2", "rich", "skimage")
-    heavy += ("ray", "matplotlib", "jinja2", "scipy", "gradio", "pydantic", "PIL", "huggingface_hub")
+    heavy = ["torch", "diffusers", "transformers", "onnxruntime", "insightface", "dlib", "cv2", "rich", "skimage"]
+    heavy += ["ray", "matplotlib", "jinja2", "scipy", "gradio", "pydantic", "PIL", "huggingface_hub"]
     code = "import sys, portrait.cli.main; portrait.cli.main.build_parser();"
     code += f"print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

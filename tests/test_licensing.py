@@ -450,6 +450,6 @@ def test_doctor_says_what_runs_and_what_to_do(
     assert set(public["memory_gib"]) == {"full", "offload", "sequential"}
     assert all(state == "here" for state in found["faces"].values())
     assert main(["doctor", "--device", "cpu"]) == 0
-    lines = capsys.readouterr().out
-    assert "mini" in lines
-    assert "portrait weights fetch sd15-faceid" in lines
+    text = capsys.readouterr().out
+    assert "mini" in text
+    assert "portrait weights fetch sd15-faceid" in text

@@ -15,7 +15,7 @@ from portrait.judge.verification import same_person
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.directions import next_knobs
 from portrait.loop.response import STEP
-from portrait.records import Face, Knobs, RgbImage
+from portrait.records import Embedding, Face, Knobs, Points, RgbImage
 from portrait.records.portrait import read_record
 from portrait.settings import Settings
 from tests.fakes import (
@@ -123,7 +123,7 @@ def test_one_judge_is_not_enough(limits: str) -> None:
     def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
         out = restyled(photo).astype(int)
         out[..., 1] += 150  # the second judge looks at green
-        return out.clip(0, 255).astype(np.uint8)
+        return RgbImage(out.clip(0, 255).astype(np.uint8))
 
     result, _ = run_loop(paint, limits, max_attempts=1)
     assert result.record.reasons == ("identity_low:dlib",)
@@ -169,9 +169,9 @@ def test_the_face_that_is_judged_is_the_one_where_the_photos_face_was(limits: st
         return [a_face()] if image[..., 2].std() < 1 else [stranger, a_face()]
 
     class KnowsPlaces(FakeAnalyzer):
-        def embed(self, image: RgbImage, kps: np.ndarray) -> np.ndarray:
+        def embed(self, image: RgbImage, kps: Points) -> Embedding:
             right = super().embed(image, kps)
-            return right if kps.mean() > 30 else np.roll(right, 3)
+            return right if kps.mean() > 30 else Embedding(np.roll(right, 3))
 
     result, _ = run_loop(lambda p, k, s: restyled(p), limits, KnowsPlaces(faces))
     assert result.accepted

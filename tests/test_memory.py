@@ -13,7 +13,7 @@ from portrait.errors import MemoryLimitError, SettingsError
 from portrait.generate import memory
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.recipes.load import load_recipe
-from portrait.records import RgbImage
+from portrait.records import Embedding, RgbImage
 from portrait.report.explain import explain
 from tests.fakes import FakeGenerator, run_loop
 from tests.tiny import KNOBS
@@ -56,11 +56,15 @@ def test_the_next_smaller_tier_exists_on_cuda_only() -> None:
     assert memory.smaller_tier("full", "cpu") == "full"
 
 
+WHO = Embedding(np.full(512, 512**-0.5, np.float32))
+
+
 class _Fails:
     """Stands before the UNet and runs out of memory for the first `times` calls with more than `most` pictures."""
 
     def __init__(self, forward: Any, times: int, most: int = 0) -> None:
-        self.forward, self.left, self.most, self.batches = forward, times, most, []
+        self.forward, self.left, self.most = forward, times, most
+        self.batches: list[int] = []
 
     def __call__(self, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         self.batches.append(len(sample))
@@ -77,8 +81,7 @@ def test_out_of_memory_is_retried_once_with_one_picture_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     generator = DiffusionGenerator(load_recipe(str(tiny_recipe)), threads=1)
-    who = np.full(512, 512**-0.5, np.float32)
-    conditions = generator.prepare(picture, who, "x")
+    conditions = generator.prepare(picture, WHO, "x")
     wanted = [generator.generate(conditions, KNOBS, [seed])[0] for seed in (1, 2, 3)]
     gate = _Fails(generator.pipe.unet.forward, times=1)
     monkeypatch.setattr(generator.pipe.unet, "forward", gate)
@@ -95,7 +98,7 @@ def test_out_of_memory_twice_is_an_error_that_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     generator = DiffusionGenerator(load_recipe(str(tiny_recipe)), threads=1)
-    conditions = generator.prepare(picture, np.full(512, 512**-0.5, np.float32), "x")
+    conditions = generator.prepare(picture, WHO, "x")
     monkeypatch.setattr(generator.pipe.unet, "forward", _Fails(generator.pipe.unet.forward, times=99))
     with pytest.raises(MemoryLimitError, match="also one picture at a time.*--memory sequential"):
         generator.generate(conditions, KNOBS, [1, 2])
@@ -127,7 +130,7 @@ def test_memory_that_runs_out_while_the_photo_is_encoded_or_the_model_placed_is_
         return encode(*args, **kwargs)
 
     monkeypatch.setattr(generator.pipe.vae, "encode", fails_once)
-    assert generator.prepare(picture, np.full(512, 512**-0.5, np.float32), "x").latents.isfinite().all()
+    assert generator.prepare(picture, WHO, "x").latents.isfinite().all()
     assert len(calls) == 2
 
 
@@ -201,7 +204,7 @@ def test_another_error_of_torch_is_not_taken_for_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     generator = DiffusionGenerator(load_recipe(str(tiny_recipe)), threads=1)
-    conditions = generator.prepare(picture, np.full(512, 512**-0.5, np.float32), "x")
+    conditions = generator.prepare(picture, WHO, "x")
 
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")

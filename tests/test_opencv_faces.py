@@ -21,6 +21,7 @@ from portrait.faces.opencv import SFaceRecogniser, YuNetAnalyzer, YuNetDetector,
 from portrait.hub.manifest import GROUPS, find_part
 from portrait.images import Photo, read_photo
 from portrait.records import RgbImage
+from tests.fakes import rgb
 from tests.hub_server import serving, use
 from tests.wheel_files import wheel_file
 
@@ -86,7 +87,7 @@ def test_the_second_opinion_is_yunet_where_it_was_fetched(
 @pytest.mark.parametrize("angle", [-40, 25, 40])
 def test_the_points_of_a_tilted_head_turn_with_it(yunet: YuNetDetector, astronaut: Photo, angle: float) -> None:
     matrix = cv2.getRotationMatrix2D((220, 110), angle, 0.8)
-    (face,) = yunet.detect(RgbImage(cv2.warpAffine(astronaut.pixels, matrix, (512, 512))))
+    (face,) = yunet.detect(rgb(cv2.warpAffine(astronaut.pixels, matrix, (512, 512))))
     (upright,) = yunet.detect(astronaut.pixels)
     expected = upright.kps @ matrix[:, :2].T + matrix[:, 2]
     eyes = np.linalg.norm(expected[1] - expected[0])
@@ -107,8 +108,8 @@ def test_sface_tells_people_apart(yunet: YuNetDetector, sface: SFaceRecogniser, 
     people = [sface.embed(crowd, face) for face in yunet.detect(crowd)]
     assert all(vector.shape == (128,) and np.isclose(np.linalg.norm(vector), 1) for vector in people)
     assert max(float(a @ b) for a, b in combinations(people, 2)) < 0.45
-    turned = cv2.warpAffine(astronaut.pixels, cv2.getRotationMatrix2D((220, 110), 12, 0.9), (512, 512))
-    one, other = (sface.embed(RgbImage(p), yunet.detect(RgbImage(p))[0]) for p in (astronaut.pixels, turned))
+    turned = rgb(cv2.warpAffine(astronaut.pixels, cv2.getRotationMatrix2D((220, 110), 12, 0.9), (512, 512)))
+    one, other = (sface.embed(p, yunet.detect(p)[0]) for p in (astronaut.pixels, turned))
     assert float(one @ other) > 0.8
     assert max(float(one @ person) for person in people) < 0.45
 

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pillow_heif
@@ -247,7 +248,7 @@ def test_heic_primary_item_is_read_wherever_it_stands(tmp_path: Path) -> None:
     assert abs(int(read_photo(tmp_path / "two.heic").pixels[9, 9, 0]) - 200) < 4
 
 
-def tiff(values: np.ndarray, **options: object) -> bytes:
+def tiff(values: np.ndarray, **options: Any) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, values, **options)
     return buffer.getvalue()

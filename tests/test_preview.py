@@ -13,7 +13,7 @@ from portrait.generate.framing import frame_portrait
 from portrait.images import Photo
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe
-from portrait.records import Knobs, Preview, RgbImage
+from portrait.records import Embedding, Knobs, Preview, RgbImage
 
 
 def mini_conditions(mini: AttemptLoop, astronaut: Photo, style: str = "watercolor") -> Conditions:
@@ -65,8 +65,8 @@ def test_an_error_between_the_steps_ends_the_denoising_and_leaves_the_pipeline_a
 @pytest.mark.parametrize("scheduler", ["DDIM", "Euler", "DPM++", "LCM"])
 def test_every_scheduler_gives_an_estimate(tiny_recipe: Path, scheduler: str) -> None:
     generator = DiffusionGenerator(replace(load_recipe(str(tiny_recipe)), scheduler=scheduler))
-    picture = np.full((generator.recipe.resolution,) * 2 + (3,), 90, np.uint8)
-    face = np.full(512, 512**-0.5, np.float32)
+    picture = RgbImage(np.full((generator.recipe.resolution,) * 2 + (3,), 90, np.uint8))
+    face = Embedding(np.full(512, 512**-0.5, np.float32))
     conditions = generator.prepare(picture, face, "oil")
     estimates: list[RgbImage] = []
     knobs = Knobs(

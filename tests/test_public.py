@@ -72,12 +72,12 @@ def picture() -> RgbImage:
     y, x = np.mgrid[0:SIZE, 0:SIZE]
     image = np.stack([x * 4, y * 4, 128 + 0 * x], -1).astype(np.uint8)
     image[20:44, 24:40] = (217, 173, 140)
-    return image
+    return RgbImage(image)
 
 
 def person(seed: int, length: float = 1.0) -> Embedding:
     vector = np.random.default_rng(seed).normal(size=512).astype(np.float32)
-    return vector / np.linalg.norm(vector) * length
+    return Embedding((vector / np.linalg.norm(vector) * length).astype(np.float32))
 
 
 def draw(generator: DiffusionGenerator, image: RgbImage, who: Embedding, knobs: Knobs, seed: int = 1) -> RgbImage:
@@ -109,7 +109,7 @@ def test_a_controlnet_holds_edges_lines_or_tiles(hub: Hub, picture: RgbImage, tm
 
 
 def test_controls_are_drawn_as_their_networks_were_trained() -> None:
-    step = np.full((64, 64, 3), 230, np.uint8)
+    step = RgbImage(np.full((64, 64, 3), 230, np.uint8))
     step[:, 32:34] = 40  # a dark line on light paper
     canny, lines = control_image("canny", step, None), control_image("lineart", step, None)
     assert set(np.unique(canny)) == {0, 255}
@@ -117,7 +117,7 @@ def test_controls_are_drawn_as_their_networks_were_trained() -> None:
     assert not canny[:, :24].any()
     assert lines[:, 32:34].min() > 100
     assert lines[:, :16].max() < 10
-    assert control_image("lineart", np.full((64, 64, 3), 128, np.uint8), None).max() == 0
+    assert control_image("lineart", RgbImage(np.full((64, 64, 3), 128, np.uint8)), None).max() == 0
     tile = control_image("tile", step, None)
     assert (tile == step).all()
     assert tile is not step
@@ -386,7 +386,7 @@ def test_another_recogniser_or_form_than_the_adapter_was_trained_with_is_refused
 def test_the_conditioner_gives_unit_or_raw_embeddings_and_averages_photos(hub: Hub, picture: RgbImage) -> None:
     file = small("sdxl-instantid").recogniser_file
     assert file is not None
-    views = [(picture, a_face(SIZE)), (picture[::-1].copy(), a_face(SIZE))]
+    views = [(picture, a_face(SIZE)), (RgbImage(picture[::-1].copy()), a_face(SIZE))]
     raw, unit = ConditioningRecogniser(file, "raw", threads=1), ConditioningRecogniser(file, "unit", threads=1)
     one, two = (raw.embed([view]) for view in views)
     assert np.linalg.norm(one) != pytest.approx(1, abs=0.01)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from portrait.cli.main import main
+from portrait.records import RgbImage
 from portrait.records.portrait import FailedInput, FailureRecord, LicenseLink
 from portrait.report.explain import explain
 from portrait.report.sheet import contact_sheet
@@ -39,7 +41,12 @@ def test_explain_says_which_rejected_attempt_came_closest(limits: str) -> None:
 
 
 def test_explain_says_when_only_the_seed_changed(limits: str) -> None:
-    fixed = {"strength": 0.6, "guidance_scale": 3.0, "ip_adapter_scale": 0.6, "controlnet_conditioning_scale": 0.7}
+    fixed: dict[str, Any] = {
+        "strength": 0.6,
+        "guidance_scale": 3.0,
+        "ip_adapter_scale": 0.6,
+        "controlnet_conditioning_scale": 0.7,
+    }
     made, _ = run_loop(lambda photo, knobs, seed: photo, limits, max_attempts=2, **fixed)
     assert "another seed only" in explain(made.record)
 
@@ -56,7 +63,8 @@ def test_explain_on_the_command_line(limits: str, tmp_path: Path, capsys: pytest
     assert main(["explain", str(tmp_path / "none.json")]) == 2
     capsys.readouterr()
     written = json.loads(made.record.to_json())
-    for broken in ({"thresholds": {}}, {"balance": 10**400}, {"attempts": [1]}):
+    damages: list[dict[str, object]] = [{"thresholds": {}}, {"balance": 10**400}, {"attempts": [1]}]
+    for broken in damages:
         path.write_text(json.dumps(written | broken))
         assert main(["explain", str(path)]) == 2, broken
     path.write_text(json.dumps(written | {"style": "\x1b]0;owned\x07"}))
@@ -90,7 +98,7 @@ def test_explain_and_the_contact_sheet_carry_the_chain_of_licences(limits: str) 
     assert "One detector looked for faces" in free
     second = LicenseLink(part="yunet", license="MIT", commercial="yes")
     assert "yunet looked again" in explain(made.record.model_copy(update={"licenses": (*chain, second)}))
-    cell = (np.zeros((64, 64, 3), np.uint8), "oil", None)
+    cell = (RgbImage(np.zeros((64, 64, 3), np.uint8)), "oil", None)
     plain, footed = contact_sheet([cell]), contact_sheet([cell], footer="not for commercial use: " + "a part, " * 20)
     assert footed.shape[0] > plain.shape[0] + 40  # several lines
     assert (footed[: plain.shape[0] - 12] == plain[: plain.shape[0] - 12]).all()

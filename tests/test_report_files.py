@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from portrait.images import write_bytes, write_json
+from portrait.records import Embedding
 from portrait.records.portrait import LicenseLink
 from portrait.records.report import DriftReport, ReportJob, ReportPerson
 from portrait.report.drift import compute_report
@@ -29,8 +30,8 @@ STYLES = ("oil", "comic")
 THRESHOLDS = {"arcface": 0.35, "dlib": 0.9}
 
 
-def unit(vector: np.ndarray) -> np.ndarray:
-    return (vector / np.linalg.norm(vector)).astype(np.float32)
+def unit(vector: np.ndarray) -> Embedding:
+    return Embedding((vector / np.linalg.norm(vector)).astype(np.float32))
 
 
 def golden_run(name: str, seed: int, likeness: float) -> Run:
@@ -40,7 +41,7 @@ def golden_run(name: str, seed: int, likeness: float) -> Run:
     identities["p12"] = {judge: unit(vector + 0.01) for judge, vector in identities["p11"].items()}
     jobs: list[dict[str, Any]] = []
     looks: list[dict[str, float]] = []
-    embeddings: list[dict[str, np.ndarray]] = []
+    embeddings: list[dict[str, Embedding]] = []
     for subject in (*identities, "nobody"):
         for style in STYLES:
             job: dict[str, Any] = {

@@ -16,37 +16,40 @@ from portrait.images import Photo
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.records import RgbImage
 from portrait.settings import Settings
+from tests.fakes import rgb
 
 
 def grey(image: RgbImage) -> RgbImage:
-    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return rgb(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
 
 
 def faded(image: RgbImage) -> RgbImage:
-    return (0.5 * image + 0.3 * np.array([255, 235, 200])).astype(np.uint8)
+    return RgbImage((0.5 * image + 0.3 * np.array([255, 235, 200])).astype(np.uint8))
 
 
 def dark(image: RgbImage) -> RgbImage:
-    return (255 * (image / 255.0) ** 2.0).astype(np.uint8)
+    return RgbImage((255 * (image / 255.0) ** 2.0).astype(np.uint8))
 
 
 def jpeg(image: RgbImage) -> RgbImage:
     coded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 20])[1]
-    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[:, :, ::-1])
+    decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return rgb(np.ascontiguousarray(decoded[:, :, ::-1]))
 
 
 def blurred(image: RgbImage) -> RgbImage:
-    return cv2.filter2D(image, -1, np.eye(7, dtype=np.float32) / 7)
+    return rgb(cv2.filter2D(image, -1, np.eye(7, dtype=np.float32) / 7))
 
 
 def small(image: RgbImage) -> RgbImage:
     """250 px, as small as photos get that are still worth a portrait."""
-    return cv2.resize(image, (250, 250), interpolation=cv2.INTER_AREA)
+    return rgb(cv2.resize(image, (250, 250), interpolation=cv2.INTER_AREA))
 
 
 def tight(image: RgbImage) -> RgbImage:
     """Little more than the face."""
-    return np.ascontiguousarray(image[40:220, 140:310])
+    return RgbImage(np.ascontiguousarray(image[40:220, 140:310]))
 
 
 @pytest.mark.parametrize("spoil", [grey, faded, dark, jpeg, blurred, small, tight], ids=lambda f: f.__name__)

@@ -55,6 +55,7 @@ from portrait.studio.web_settings import installed_recipes, web_settings
 from tests import public
 from tests.campaigns import faces, paint, person, write_campaign, write_limits
 from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face
+from tests.golden_records import golden_portrait
 from tests.hub_server import serving as serving_hub
 from tests.hub_server import use
 
@@ -79,7 +80,7 @@ class SteppingGenerator(FakeGenerator):
             if on_step:
                 on_step(step, STEPS)
             if preview and step in preview.steps:
-                preview.show(step, [np.full((SIZE, SIZE, 3), step, np.uint8)])
+                preview.show(step, [RgbImage(np.full((SIZE, SIZE, 3), step, np.uint8))])
         self.finished += 1
 
 
@@ -253,7 +254,7 @@ def test_variants_are_pictures_that_the_command_line_makes_one_by_one(tmp_path: 
 
 def test_an_error_is_the_sentence_of_the_command_line(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
-    nobody = Photo(pixels=np.full((SIZE, SIZE, 3), 255, np.uint8), path=Path("cat.png"), sha256="0")
+    nobody = Photo(pixels=RgbImage(np.full((SIZE, SIZE, 3), 255, np.uint8)), path=Path("cat.png"), sha256="0")
     (event,) = [e for e in shop.start(nobody, requested(shop)).events() if e.kind == "failed"]
     assert event.sentence.startswith("no face above det_threshold 0.5 in cat.png")
 
@@ -517,7 +518,7 @@ def test_the_zip_has_the_picture_the_avatars_and_the_record(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_the_viewer_opens_runs_below_its_folder_and_nothing_else(tmp_path: Path) -> None:
     plan = write_campaign(tmp_path / "plan", people=3)
-    run = ["campaign", "run", plan, "-o", tmp_path / "runs" / "june", "--quiet"]
+    run: list[str | Path] = ["campaign", "run", plan, "-o", tmp_path / "runs" / "june", "--quiet"]
     subprocess.run([sys.executable, "-m", "tests.campaigns", "0", *run], check=True)
     reports = Reports(tmp_path / "runs")
     assert reports.names() == ["june"]
@@ -745,7 +746,12 @@ def test_a_caller_whose_connection_breaks_stops_the_work(
     generator = SteppingGenerator(gate.acquire)
     shop, begun = a_shop(tmp_path, generator), []
     start = shop.start
-    monkeypatch.setattr(shop, "start", lambda *a, **k: begun.append(start(*a, **k)) or begun[-1])
+
+    def remember(*args: Any, **kwargs: Any) -> Any:
+        begun.append(start(*args, **kwargs))
+        return begun[-1]
+
+    monkeypatch.setattr(shop, "start", remember)
     with serving(tmp_path, shop) as (url, _, _blocks):
         path = send(url, write_picture(tmp_path / "anna.png", person(1)).read_bytes())
         photo = {"path": path, "meta": {"_type": "gradio.FileData"}}
@@ -894,7 +900,8 @@ def test_every_string_of_the_page_is_in_one_place() -> None:
 
 
 def test_a_name_cannot_lead_a_download_out_of_its_folder(tmp_path: Path) -> None:
-    portrait = StylizedPortrait(picture=np.zeros((8, 8, 3), np.uint8), before=np.zeros((8, 8, 3), np.uint8), record={})
+    black = RgbImage(np.zeros((8, 8, 3), np.uint8))
+    portrait = StylizedPortrait(picture=black, before=black, record=golden_portrait())
     with pytest.raises(InputError, match="is no file name"):
         downloads.write_downloads(portrait, "anna-x/../../victim", tmp_path / "private")
     assert not list(tmp_path.rglob("*victim*"))
@@ -1026,7 +1033,12 @@ def test_of_photos_that_come_at_once_only_the_last_is_read(tmp_path: Path, monke
 
     studio, request = a_studio(tmp_path, a_shop(tmp_path)), SimpleNamespace(session_hash="anna")
     session, read = studio.sessions.get(request), []
-    monkeypatch.setattr(app, "read_upload", lambda data, name: read.append(name) or read_upload(data, name))
+
+    def remember(data: bytes, name: str) -> Photo:
+        read.append(name)
+        return read_upload(data, name)
+
+    monkeypatch.setattr(app, "read_upload", remember)
     handlers = []
     for name in ("first.png", "second.png"):
         upload = write_picture(tmp_path / "files" / name, person(1))

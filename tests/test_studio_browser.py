@@ -613,7 +613,14 @@ def test_sigterm_leaves_nothing_behind(browser: Any, photos: Path, tmp_path: Pat
 
 
 def test_a_run_is_opened_and_its_report_shown_in_a_frame_of_its_own(visit: Open, server: Server) -> None:
-    run = ["campaign", "run", write_campaign(server.folder / "plan"), "-o", server.folder / "june", "--quiet"]
+    run: list[str | Path] = [
+        "campaign",
+        "run",
+        write_campaign(server.folder / "plan"),
+        "-o",
+        server.folder / "june",
+        "--quiet",
+    ]
     subprocess.run([sys.executable, "-m", "tests.campaigns", "0", *run], check=True, cwd=Path(__file__).parents[1])
     page = visit()
     page.click("button[role=tab]:has-text('Reports')")

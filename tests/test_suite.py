@@ -15,9 +15,10 @@ MODULES = sorted(TESTS.glob("*.py"))
 def test_no_file_imports_a_test_module(path: Path) -> None:
     """What several modules share lives in conftest.py, fakes.py or another helper, so that each can be run alone."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        names = []
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
+        else:
+            continue
         assert not [name for name in names if name.startswith("tests.test_")], (path.name, node.lineno)

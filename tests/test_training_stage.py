@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def stage() -> ModuleType:
     return module
 
 
-def train(stage: ModuleType, path: Path, steps: int, resume: bool) -> tuple[torch.Tensor, object]:
+def train(stage: ModuleType, path: Path, steps: int, resume: bool) -> tuple[torch.Tensor, Any]:
     """A line fitted by AdamW, whose next step depends on the moments of all before."""
     weight = torch.zeros(3, requires_grad=True)
     optimizer = torch.optim.AdamW([weight], lr=0.1)

@@ -15,6 +15,7 @@ from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.images import Photo, read_photo, resized, write_picture
 from portrait.judge.thresholds import photo_thresholds
 from portrait.judge.verification import similarity
+from portrait.records import RgbImage
 from tests.fakes import calibrate_people, restyled, run_loop
 from tests.proofs import ROOT, missing
 
@@ -71,9 +72,9 @@ def test_a_lost_face_lowers_the_accept_rate_of_the_calibration(people: list[Path
     lost = {0, 2, 4, 6, 8, 10}
     order: list[int] = []
 
-    def paint(photo: np.ndarray, knobs: object, seed: int) -> np.ndarray:
+    def paint(photo: RgbImage, knobs: object, seed: int) -> RgbImage:
         order.append(len(order))
-        return restyled(photo) if order[-1] % 12 not in lost else np.zeros_like(photo)
+        return restyled(photo) if order[-1] % 12 not in lost else RgbImage(np.zeros_like(photo))
 
     table, _ = calibrate_people(paint, people)
     entry = table["styles"]["oil"]
@@ -109,7 +110,7 @@ def test_the_best_of_many_looks_better_to_the_judge_that_chose_than_to_another()
 def test_the_loop_does_not_choose_by_likeness(limits: str) -> None:
     """Of the accepted pictures the most stylized one is taken, so no judge of likeness is inflated by the choice."""
 
-    def paint(photo: np.ndarray, knobs: object, seed: int) -> np.ndarray:
+    def paint(photo: RgbImage, knobs: object, seed: int) -> RgbImage:
         return restyled(photo, 6 * (seed - 1))  # each seed is less alike than the one before; all pass
 
     made, _ = run_loop(paint, limits, max_attempts=3, batch=3)
