@@ -512,7 +512,11 @@ def test_judges_of_another_recipe_do_not_forget_what_the_first_knew(tmp_path: Pa
 
 def test_two_pictures_never_share_a_file_or_a_key(tmp_path: Path) -> None:
     write_campaign(tmp_path, people=1)
-    table = {"subjects": "people", "styles": ["oil"], "axes": {"a": ["", "red"], "b": ["plain-red", "red plain"]}}
+    table: dict[str, Any] = {
+        "subjects": "people",
+        "styles": ["oil"],
+        "axes": {"a": ["", "red"], "b": ["plain-red", "red plain"]},
+    }
     plan = plan_from({"settings": {"thresholds": "limits.json"}} | table, tmp_path)
     stems = [picture.stem for picture in plan.pictures(load_recipes(plan)[0])]
     assert len({stem.casefold() for stem in stems}) == len(stems) == 4
@@ -850,7 +854,7 @@ def test_one_person_under_two_names_is_said_and_not_silently_rejected(
     assert "p01 and q; if they are one person, name them as one subject" in caplog.text
     with Ledger.open(tmp_path / "run") as ledger:
         assert ledger.get("alike") == [["p01", "q"]]
-        assert not any({row["subject"], row["other"]} == {"p01", "q"} for row in ledger.swapped())
+        assert not any({row.subject, row.other} == {"p01", "q"} for row in ledger.swapped())
     assert compute_report(read_run(tmp_path / "run")).duplicate_identities[0].subjects == ("p01", "q")
 
 

@@ -61,7 +61,7 @@ def test_small_faces_are_found_beside_a_large_one(
 ) -> None:
     face = astronaut.pixels[20:240, 110:330]  # its face is 93 px
     small = cv2.resize(face, None, fx=side / 93, fy=side / 93, interpolation=cv2.INTER_CUBIC)
-    photo = np.full((height, width, 3), 128, np.uint8)
+    photo = RgbImage(np.full((height, width, 3), 128, np.uint8))
     for i in range(16):
         top, left = i // 4 * height // 4, i % 4 * width // 8
         photo[top : top + len(small), left : left + len(small)] = small
