@@ -14,6 +14,7 @@ test: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/mypy --config-file .ci/mypy.ini tests
 	cd eval && ../$(BIN)/mypy --config-file ../.ci/mypy.ini *.py
+	cd weights/training && ../../$(BIN)/mypy --config-file ../../.ci/mypy.ini *.py painters/*.py
 	$(BIN)/pytest
 
 # Under a minute, for while one works: what loads no real model, starts no Ray and no browser, and does not take long.

@@ -18,6 +18,7 @@ import time
 import tomllib
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -31,7 +32,7 @@ from teachers import FaceMesh
 
 from portrait.faces.alignment import similarity_transform
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
-from portrait.records import Face
+from portrait.records import Face, RgbImage
 
 CONFIG = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 SIZE = CONFIG["data"]["size"]
@@ -51,11 +52,24 @@ def people(data: Path) -> list[tuple[str, bool]]:
     return found
 
 
-def read(path: Path) -> np.ndarray:
-    return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+def read(path: Path) -> RgbImage:
+    bgr = cv2.imread(str(path))
+    if bgr is None:
+        raise OSError(f"{path} is no picture that can be read")
+    return RgbImage(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False))
 
 
-def crop_face(image: np.ndarray, face: Face, fraction: float, shift: tuple[float, float] = (0, 0)) -> np.ndarray:
+def read_matte(path: Path) -> np.ndarray:
+    """(H, W) uint8, 255 on the person."""
+    matte = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if matte is None:
+        raise OSError(f"{path} is no picture that can be read")
+    return matte
+
+
+def crop_face(
+    image: np.ndarray, face: Face, fraction: float, shift: tuple[float, float] | np.ndarray = (0, 0)
+) -> np.ndarray:
     """Square crop, (SIZE, SIZE[, 3]) uint8, in which the face is `fraction` of the height where the photo allows."""
     height, width = image.shape[:2]
     side = int(min(face.height / fraction, height, width))
@@ -77,7 +91,7 @@ def set_face(image: np.ndarray, face: Face, donor: np.ndarray, donor_face: Face,
     angle = np.degrees(np.arctan2(axis[1], axis[0])) - 90
     long, wide = 1.25 * np.linalg.norm(axis), 1.12 * np.linalg.norm(face.kps[1] - face.kps[0])
     mask = np.zeros((height, width), np.float32)
-    cv2.ellipse(mask, (tuple(center.tolist()), (2 * wide, 2 * long), float(angle)), 1.0, -1)
+    cv2.ellipse(mask, (tuple(center.tolist()), (float(2 * wide), float(2 * long)), float(angle)), 1.0, -1)
     inside = mask > 0.5
     a = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
     b = cv2.cvtColor(warped, cv2.COLOR_RGB2LAB).astype(np.float32)
@@ -85,7 +99,7 @@ def set_face(image: np.ndarray, face: Face, donor: np.ndarray, donor_face: Face,
         ratio = np.clip(a[inside, c].std() / (b[inside, c].std() + 1e-3), 0.7, 1.4)
         b[..., c] = (b[..., c] - b[inside, c].mean()) * ratio + a[inside, c].mean()
     warped = cv2.cvtColor(np.clip(b, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
-    soft = cv2.GaussianBlur(mask, (0, 0), 0.16 * wide)[..., None] * amount
+    soft = cv2.GaussianBlur(mask, (0, 0), float(0.16 * wide))[..., None] * amount
     return (image * (1 - soft) + warped * soft + 0.5).astype(np.uint8)
 
 
@@ -139,7 +153,9 @@ def damage(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         x = np.clip(x + rng.normal(0, rng.uniform(2, 14), x.shape), 0, 255).astype(np.uint8)
     if rng.random() < 0.35:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 85))]
-        x = cv2.imdecode(cv2.imencode(".jpg", x, quality)[1], cv2.IMREAD_COLOR)
+        decoded = cv2.imdecode(cv2.imencode(".jpg", x, quality)[1], cv2.IMREAD_COLOR)
+        assert decoded is not None
+        x = decoded
     return x
 
 
@@ -166,11 +182,11 @@ def analyzer() -> InsightFaceAnalyzer:
     return _ANALYZER
 
 
-def main_face(image: np.ndarray) -> Face | None:
+def main_face(image: RgbImage) -> Face | None:
     return max(analyzer().detect(image), key=lambda f: f.size, default=None)
 
 
-def like_poses(faces: list[Face], pool: list[int], i: int, count: int) -> list[int]:
+def like_poses(faces: dict[int, Face], pool: list[int], i: int, count: int) -> list[int]:
     """The people of `pool` whose five points fit those of person i best."""
 
     def misfit(j: int) -> float:
@@ -184,16 +200,17 @@ def like_poses(faces: list[Face], pool: list[int], i: int, count: int) -> list[i
 def make_one(job: dict) -> dict | None:
     """Render one variant and its styles; None when the face cannot be found in it."""
     rng = np.random.default_rng(job["seed"])
-    image = read(job["path"])
+    image: np.ndarray = read(job["path"])
     own = None
     if job["donor"] is not None:
         own = image
         image = set_face(image, job["face"], read(job["donor"]), job["donor_face"], rng.uniform(0.75, 1.0))
     data = CONFIG["data"]
-    matte = cv2.imread(str(job["matte"]), cv2.IMREAD_GRAYSCALE)
+    matte: np.ndarray = read_matte(job["matte"])
     matte = cv2.resize(matte, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     if job["plain"]:
-        clean = photo = crop_face(image, job["face"], 0.45)
+        clean = crop_face(image, job["face"], 0.45)
+        photo = RgbImage(clean)
         matte = crop_face(matte, job["face"], 0.45)
     else:
         fraction, shift = rng.uniform(*data["face_fraction"]), rng.uniform(-0.07, 0.07, 2)
@@ -206,7 +223,7 @@ def make_one(job: dict) -> dict | None:
         if own is not None:
             own = shoot(own, copy.deepcopy(light))
         clean = shoot(image, light)
-        photo = damage(clean, camera)
+        photo = RgbImage(damage(clean, camera))
         matte = crop_face(matte, job["face"], fraction, shift)
         matte = np.ascontiguousarray(matte[:, ::-1]) if mirror else matte
     face = main_face(photo)
@@ -224,7 +241,7 @@ def make_one(job: dict) -> dict | None:
     palettes = [str(rng.choice(list(PALETTES[style]))) for style in styles]
     # Bold and fine are what the dial is for: both ends are met more often than the middle.
     coarse = rng.beta(0.8, 0.9, len(styles)).astype(np.float32)
-    scene = Scene(clean.astype(np.float32) / 255, matte.astype(np.float32) / 255, mesh)
+    scene = Scene(clean.astype(np.float32) / np.float32(255), matte.astype(np.float32) / np.float32(255), mesh)
     values = []
     for style, name, boldness in zip(styles, palettes, coarse, strict=True):
         marks = PAINTERS[style](scene, float(boldness), name)
@@ -251,7 +268,8 @@ def make_one(job: dict) -> dict | None:
 def plan(data: Path, mattes: Path, teachers: Path, out: Path) -> list[dict]:
     """All jobs, in a fixed order; validation people get one plain crop each."""
     entries = people(data)
-    faces = [main_face(read(data / name)) for name, _ in entries]
+    candidates = [main_face(read(data / name)) for name, _ in entries]
+    faces = {i: face for i, face in enumerate(candidates) if face is not None}
     seed = np.random.SeedSequence(CONFIG["seed"])
     jobs: list[dict] = []
 
@@ -274,9 +292,8 @@ def plan(data: Path, mattes: Path, teachers: Path, out: Path) -> list[dict]:
             }
         )
 
-    usable = [i for i, face in enumerate(faces) if face is not None]
-    training = [i for i in usable if not entries[i][1]]
-    for i in usable:
+    training = [i for i in faces if not entries[i][1]]
+    for i in faces:
         add(i, plain=True)
     rng = np.random.default_rng(CONFIG["seed"])
     near = {i: like_poses(faces, training, i, 18) for i in training}
@@ -319,7 +336,8 @@ def main() -> None:
             print(f"{args.minutes} minutes are over: {n} of {len(jobs)} variants", flush=True)
             break
     pool.shutdown(cancel_futures=True)
-    np.savez(args.out / "index.npz", **{key: np.stack([row[key] for row in rows]) for key in rows[0]})
+    table: dict[str, Any] = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+    np.savez(args.out / "index.npz", **table)
     print(f"{len(rows)} variants kept, of {len(jobs)} planned; a variant that lost the face is left out")
 
 

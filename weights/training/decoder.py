@@ -18,6 +18,7 @@ import shutil
 import time
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -140,7 +141,8 @@ def main() -> None:
     if not path.exists():
         table = sample_estimates(trainer, trainer.train, CONFIG["estimates"], 1)
         unseen = sample_estimates(trainer, trainer.held_out, 48, 2)
-        np.savez(path, **table, **{f"held_out_{k}": v for k, v in unseen.items()})
+        estimates: dict[str, Any] = table | {f"held_out_{k}": v for k, v in unseen.items()}
+        np.savez(path, **estimates)
     stored = np.load(path)
     keys = ("pick", "level", "latents")
     train = Estimates(trainer.train, {k: stored[k] for k in keys})
@@ -162,8 +164,8 @@ def main() -> None:
     while (progress := stage.progress) < 1:
         if stage.step % 200 == 0:
             with torch.no_grad():
-                unseen = float(np.mean([loss_of(vae, batch).item() for batch in check]))
-            row = {"step": stage.step, "seconds": int(stage.seconds), "held_out": round(unseen, 4)}
+                check_loss = float(np.mean([loss_of(vae, batch).item() for batch in check]))
+            row = {"step": stage.step, "seconds": int(stage.seconds), "held_out": round(check_loss, 4)}
             print(json.dumps(row | {"loss": round(float(np.mean(losses[-200:] or [0])), 4)}), flush=True)
             stage.save()
         rate = float(min(1, (stage.step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03))
@@ -183,7 +185,7 @@ def main() -> None:
     for i, (before, after) in enumerate(zip(earlier, pictures(vae, held_out), strict=True)):
         target = held_out.examples.pairs[held_out.pick[i]]
         index = held_out.examples.index
-        marks = Marks(maps=index.maps(target).astype(np.float32) / 255, values=target.values)
+        marks = Marks(maps=index.maps(target).astype(np.float32) / np.float32(255), values=target.values)
         meant = (draw(marks, 512, i) * 255).astype(np.uint8)
         rows.append(np.concatenate([index.photo(target.row), meant, before, after], 0))
     cv2.imwrite(str(args.out / "decoder.jpg"), np.concatenate(rows, 1)[:, :, ::-1])

@@ -21,6 +21,7 @@ import json
 import time
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -137,7 +138,7 @@ class Examples:
     def latent(self, row: int, kind: str) -> np.ndarray:
         return self.latents[self.place[f"{row}-{kind}"]]
 
-    def get(self, picks: list[int], exchange: np.ndarray | None = None) -> dict[str, Tensor | np.ndarray | list[str]]:
+    def get(self, picks: list[int], exchange: np.ndarray | None = None) -> dict[str, Any]:
         """The pairs `picks`; where `exchange` (bool, for morphs alone), the source shows the face that was replaced."""
         targets = [self.pairs[i] for i in picks]
         rows = [t.row for t in targets]
@@ -182,7 +183,9 @@ def encode_all(out: Path, vae: MarkAutoencoder, people: list[Index]) -> None:
             maps = here(torch.from_numpy(np.stack([index.maps(t) for t in targets])).float() / 255)
             values = here(torch.from_numpy(np.stack([t.values for t in targets])))
             with autocast():
-                chunks.append(vae.encode(photos).latents.half().cpu().numpy())
+                encoded = vae.encode(photos)
+                assert not isinstance(encoded, tuple)  # it is one on demand alone
+                chunks.append(encoded.latents.half().cpu().numpy())
                 chunks.append(vae.encode_marks(maps, values).half().cpu().numpy())
             names += [f"{row}-{kind}" for kind in kinds] + [f"{row}-{t.style}" for t in targets]
             if len(names) % 500 < len(kinds) + len(targets):

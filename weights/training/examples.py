@@ -55,7 +55,10 @@ class Index:
     def photo(self, row: int, kind: str = "photo") -> np.ndarray:
         """(512, 512, 3) uint8 RGB; `own` is the same crop with its own face, for morphs."""
         path = self.out / "pictures" / f"{self.ids[row]:05d}-{kind}.jpg"
-        return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        bgr = cv2.imread(str(path))
+        if bgr is None:
+            raise OSError(f"{path} is no picture that can be read")
+        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
     def maps(self, target: Target) -> np.ndarray:
         """(CHANNELS, 128, 128) uint8, mapped from the disk."""

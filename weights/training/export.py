@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 from pathlib import Path
+from typing import TypedDict
 
 from denoiser import STYLES, adapter_state, build_scheduler, build_unet
 from safetensors.torch import load_file, save_file
@@ -44,12 +45,19 @@ def bare_unet(trained: MarkUNet) -> MarkUNet:
     return bare
 
 
-def write_manifest(folder: Path) -> dict[str, dict[str, str | int]]:
+class FileEntry(TypedDict):
+    """What the manifest says of a file."""
+
+    sha256: str
+    bytes: int
+
+
+def write_manifest(folder: Path) -> dict[str, FileEntry]:
     """List SHA-256 and size of every file; returns those of the model.
 
     The matte has an entry of its own: it has no say in the model's pictures, so curves and thresholds outlive it.
     """
-    files = {}
+    files: dict[str, FileEntry] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix in (".json", ".safetensors", ".txt")):
         if path.name != "manifest.json":
             digest = hashlib.sha256(path.read_bytes()).hexdigest()

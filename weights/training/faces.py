@@ -61,7 +61,7 @@ def fetch_all(out: Path, source: str = SOURCE, workers: int = 8) -> int:
     """All portraits; returns how many had to be fetched."""
     wanted = pins()
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda item: fetch(*item, out, source), wanted.items())
+        found = pool.map(lambda name: fetch(name, wanted[name], out, source), wanted)
         return sum(tqdm(found, total=len(wanted), desc="portraits", unit="file"))
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from dataset import people, read
+from dataset import people, read, read_matte
 from device import DEVICE, autocast, here
 from export import write_manifest
 from matte_scenes import Scenes, load_person, stored_pictures
@@ -101,7 +101,7 @@ def held_out_pairs(data: Path, mattes: Path) -> list[tuple[np.ndarray, np.ndarra
     for name, validation in people(data):
         if validation:
             photo = cv2.resize(read(data / name), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-            matte = np.asarray(cv2.imread(str((mattes / name).with_suffix(".png")), cv2.IMREAD_GRAYSCALE))
+            matte = read_matte((mattes / name).with_suffix(".png"))
             matte = cv2.resize(matte, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
             pairs.append((photo.astype(np.float32) / 255, matte.astype(np.float32) / 255))
     return pairs

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from dataset import read
+from dataset import read, read_matte
 
 from portrait.generate.background import filled_in, unmixed
+from portrait.records import RgbImage
 
 SIZE = 512
 PICTURES = ("brick", "coffee", "chelsea", "coins", "grass", "gravel", "rocket", "motorcycle_left", "hubble_deep_field")
@@ -37,8 +38,9 @@ class Person:
 
 
 def load_person(photo_file: Path, matte_file: Path) -> Person:
-    photo = cv2.resize(read(photo_file), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-    matte = cv2.imread(str(matte_file), cv2.IMREAD_GRAYSCALE)
+    small = cv2.resize(read(photo_file), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    photo = RgbImage(small.astype(np.uint8, copy=False))
+    matte = read_matte(matte_file)
     alpha = matte.astype(np.float32) / 255
     colors, _ = unmixed(photo, alpha)
     near = cv2.dilate(matte, np.ones((13, 13), np.uint8)) > 8
@@ -51,7 +53,7 @@ def load_person(photo_file: Path, matte_file: Path) -> Person:
 
 
 def stored_pictures() -> list[np.ndarray]:
-    pictures = []
+    pictures: list[np.ndarray] = []
     for name in PICTURES:
         for suffix in (".png", ".jpg"):
             source = files("skimage.data") / f"{name}{suffix}"
@@ -176,7 +178,7 @@ class Scenes:
         side = int(min(height, width) * rng.uniform(0.4, 1))
         top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
         part = picture[top : top + side, left : left + side]
-        part = np.rot90(part, rng.integers(4)) if rng.random() < 0.15 else part[:, :: rng.choice([-1, 1])]
+        part = np.rot90(part, int(rng.integers(4))) if rng.random() < 0.15 else part[:, :: rng.choice([-1, 1])]
         shape = (self.size, self.size)
         shrink = cv2.INTER_AREA if side > self.size else cv2.INTER_LINEAR
         return cv2.resize(np.ascontiguousarray(part), shape, interpolation=shrink).astype(np.float32) / 255
@@ -191,8 +193,8 @@ class Scenes:
         total = np.zeros((self.size, self.size, 3), np.float32)
         for cells in (3, 6, 12, 24, 48, 96):
             grain = rng.normal(0, 1, (cells, cells, 3 if rng.random() < 0.5 else 1)).astype(np.float32)
-            grain = cv2.resize(grain, (self.size, self.size), interpolation=cv2.INTER_CUBIC)
-            total += rng.uniform(0, 1) * grain.reshape(self.size, self.size, -1)
+            enlarged = cv2.resize(grain, (self.size, self.size), interpolation=cv2.INTER_CUBIC)
+            total += rng.uniform(0, 1) * enlarged.reshape(self.size, self.size, -1)
         return (color(rng) + rng.uniform(0.03, 0.2) * total).astype(np.float32)
 
     def _with_things(self, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -247,5 +249,7 @@ def badly_taken(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         encoded = cv2.imencode(
             ".jpg", (x * 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 85))]
         )
-        x = cv2.imdecode(encoded[1], cv2.IMREAD_COLOR) / 255
+        decoded = cv2.imdecode(encoded[1], cv2.IMREAD_COLOR)
+        assert decoded is not None
+        x = np.divide(decoded, 255)
     return x.astype(np.float32)

@@ -85,7 +85,7 @@ PALETTES: dict[str, dict[str, tuple[str, ...]]] = {
 
 def rgb(code: str) -> NDArray[np.float32]:
     """(3,) float32 in [0, 1] of a "#rrggbb"."""
-    return np.array([int(code[i : i + 2], 16) for i in (1, 3, 5)], np.float32) / 255
+    return np.array([int(code[i : i + 2], 16) for i in (1, 3, 5)], np.float32) / np.float32(255)
 
 
 def palette(style: str, name: str) -> list[NDArray[np.float32]]:

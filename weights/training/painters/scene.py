@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,19 +36,20 @@ NOSE = [168, 6, 197, 195, 5, 4, 1, 19, 94, 2, 98, 327, 129, 358, 49, 279, 48, 27
 
 
 def blur(plane: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    return cv2.GaussianBlur(plane, (0, 0), sigma)
+    return cv2.GaussianBlur(plane, (0, 0), sigma).astype(plane.dtype, copy=False)
 
 
 def to_lab(picture: Picture) -> Picture:
     """L in [0, 100], a and b in about [-100, 100]."""
-    return cv2.cvtColor(np.clip(picture, 0, 1).astype(np.float32), cv2.COLOR_RGB2LAB)
+    lab = cv2.cvtColor(np.clip(picture, 0, 1).astype(np.float32), cv2.COLOR_RGB2LAB)
+    return lab.astype(np.float32, copy=False)
 
 
 def from_lab(lab: Picture) -> Picture:
     return np.clip(cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_LAB2RGB), 0, 1)
 
 
-def smoothstep(value: Plane, low: float, high: float) -> Plane:
+def smoothstep(value: NDArray[np.floating[Any]] | np.floating[Any], low: float, high: float) -> Plane:
     t = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
@@ -92,7 +94,8 @@ class Scene:
         cv2.fillPoly(mask, [np.round(self.mesh[points] * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
         if grow > 0:
             side = 2 * max(1, round(grow * self.span)) + 1
-            mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+            disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+            mask = cv2.dilate(mask, disk).astype(np.float32, copy=False)
         return blur(mask, soft * self.span) if soft > 0 else mask
 
     def polyline(self, canvas: Plane, points: list[int], width: float, value: float = 1.0) -> None:
@@ -112,7 +115,7 @@ class Scene:
     @cached_property
     def lightness(self) -> Plane:
         """CIELAB L over 100."""
-        return self.lab[..., 0] / 100
+        return self.lab[..., 0] / np.float32(100)
 
     @cached_property
     def face(self) -> Plane:
@@ -307,7 +310,7 @@ class Scene:
         Dark edges count at the features and along outlines; on skin they must be far stronger, so that soft
         shadows and creases of expression stay what they are. Lids, mouth, nose and jaw are drawn by the mesh.
         """
-        gray = cv2.bilateralFilter(self.lightness, 7, 0.10, 4)
+        gray = cv2.bilateralFilter(self.lightness, 7, 0.10, 4).astype(np.float32, copy=False)
         sigma = 1.15 + 0.65 * coarse
         difference = blur(gray, 1.6 * sigma) - blur(gray, sigma)
         local = np.sqrt(blur(np.square(gray - blur(gray, 14)), 14)) + 0.05
