@@ -98,7 +98,7 @@ def test_a_face_too_small_to_tell_people_apart_is_refused(astronaut: Photo, anal
 def test_a_dark_face_is_warned_of(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
     (face,) = analyzer.detect(astronaut.pixels)
     assert not [warning for warning in face_warnings(astronaut.pixels, face) if "dark" in warning]
-    assert "dark" in " ".join(face_warnings((astronaut.pixels * 0.2).astype(np.uint8), face))
+    assert "dark" in " ".join(face_warnings(rgb((astronaut.pixels * 0.2).astype(np.uint8)), face))
 
 
 def test_six_faces_are_not_guessed_between(photos: Path, analyzer: InsightFaceAnalyzer) -> None:

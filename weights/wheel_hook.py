@@ -8,6 +8,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class ModelHook(BuildHookInterface):
+    """Adds the files; hatchling finds it by pyproject.toml."""
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version != "editable":
             build_data["force_include"]["weights/mini"] = "portrait/weights_data/mini"

@@ -159,6 +159,21 @@ def start_from(named: dict[str, torch.nn.Parameter], checkpoint: Path) -> None:
                 parameter.copy_(earlier[name])
 
 
+def loss_of(vae: MarkAutoencoder, batch: Batch, level: Tensor) -> Tensor:
+    """Marks that are decoded from noisy latents against the painter's; the latents themselves are kept near unit size."""
+    # A photo is encoded as the product encodes it, and comes back as a sheet in its colors.
+    plain = batch["plain"].view(-1, 1, 1, 1)
+    inputs = torch.where(plain, read_photo(batch["photo"]), batch["maps"])
+    with autocast():
+        latents = vae.encode_marks(inputs, batch["values"]).float()
+    amount = CONFIG["latent_noise"] * torch.rand(len(latents), 1, 1, 1, device=DEVICE)
+    noisy = latents + amount * torch.randn_like(latents)
+    logits, value_logits = decode(vae, noisy, batch["photo"], level)
+    parts = (latents[batch["plain"]], latents[~batch["plain"]])
+    unit = torch.stack([off_unit(part) for part in parts if len(part)])
+    return marks_loss(logits, value_logits, batch) + CONFIG["unit_weight"] * unit.sum()
+
+
 def main() -> None:
     parser = arguments(__doc__, CONFIG["minutes"])
     parser.add_argument("--init", type=Path, help="an earlier checkpoint to start from, where shapes agree")
@@ -196,20 +211,7 @@ def main() -> None:
         level = rng.random(count) * (rng.random(count) < 0.7)
         level = np.where(rng.random(count) < 0.6, np.ceil(level), level)  # mostly in full sight, or out of it
         level[batch["plain"].cpu().numpy()] = 0  # a photo may not look at itself
-        # A photo is encoded as the product encodes it, and comes back as a sheet in its colors.
-        plain = batch["plain"].view(-1, 1, 1, 1)
-        inputs = torch.where(plain, read_photo(batch["photo"]), batch["maps"])
-        with autocast():
-            latents = vae.encode_marks(inputs, batch["values"]).float()
-        amount = CONFIG["latent_noise"] * torch.rand(count, 1, 1, 1, device=DEVICE)
-        noisy = latents + amount * torch.randn_like(latents)
-        logits, value_logits = decode(
-            vae, noisy, batch["photo"], here(torch.from_numpy(level).float().view(-1, 1, 1, 1))
-        )
-        unit = torch.stack(
-            [off_unit(part) for part in (latents[batch["plain"]], latents[~batch["plain"]]) if len(part)]
-        )
-        loss = marks_loss(logits, value_logits, batch) + CONFIG["unit_weight"] * unit.sum()
+        loss = loss_of(vae, batch, here(torch.from_numpy(level).float().view(-1, 1, 1, 1)))
         for optimizer in optimizers:
             optimizer.zero_grad()
         loss.backward()

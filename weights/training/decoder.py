@@ -127,6 +127,18 @@ def pictures(vae: MarkAutoencoder, held_out: Estimates) -> list[np.ndarray]:
     return drawn
 
 
+def comparison(held_out: Estimates, earlier: list[np.ndarray], later: list[np.ndarray]) -> np.ndarray:
+    """(H, W, 3) uint8, RGB. Rows: photo, the painter's marks, drawn from estimates before and after; a column each."""
+    columns = []
+    for i, (before, after) in enumerate(zip(earlier, later, strict=True)):
+        target = held_out.examples.pairs[held_out.pick[i]]
+        index = held_out.examples.index
+        marks = Marks(maps=index.maps(target).astype(np.float32) / np.float32(255), values=target.values)
+        meant = (draw(marks, 512, i) * 255).astype(np.uint8)
+        columns.append(np.concatenate([index.photo(target.row), meant, before, after], 0))
+    return np.concatenate(columns, 1)
+
+
 def main() -> None:
     args = arguments(__doc__, CONFIG["minutes"]).parse_args()
     if (args.out / "vae-before").exists():  # always from what stage 2 trained; a checkpoint goes over it
@@ -181,14 +193,7 @@ def main() -> None:
         stage.step += 1
     stage.save()
     vae.save_pretrained(args.out / "vae")
-    rows = []
-    for i, (before, after) in enumerate(zip(earlier, pictures(vae, held_out), strict=True)):
-        target = held_out.examples.pairs[held_out.pick[i]]
-        index = held_out.examples.index
-        marks = Marks(maps=index.maps(target).astype(np.float32) / np.float32(255), values=target.values)
-        meant = (draw(marks, 512, i) * 255).astype(np.uint8)
-        rows.append(np.concatenate([index.photo(target.row), meant, before, after], 0))
-    cv2.imwrite(str(args.out / "decoder.jpg"), np.concatenate(rows, 1)[:, :, ::-1])
+    cv2.imwrite(str(args.out / "decoder.jpg"), comparison(held_out, earlier, pictures(vae, held_out))[:, :, ::-1])
 
 
 if __name__ == "__main__":

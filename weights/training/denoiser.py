@@ -196,6 +196,8 @@ def encode_all(out: Path, vae: MarkAutoencoder, people: list[Index]) -> None:
 
 
 class Trainer:
+    """The denoiser, its text encoder and their moving averages, with what trains, checks and samples them."""
+
     def __init__(self, out: Path) -> None:
         self.out = out
         self.rng = np.random.default_rng(ALL["seed"])

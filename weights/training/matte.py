@@ -107,6 +107,18 @@ def held_out_pairs(data: Path, mattes: Path) -> list[tuple[np.ndarray, np.ndarra
     return pairs
 
 
+def take_step(net: MatteNet, optimizer: torch.optim.Optimizer, picture: Tensor, matte: Tensor) -> float:
+    """One step of the optimizer; returns the loss before it."""
+    with autocast():
+        logits = net(picture.contiguous(memory_format=torch.channels_last))
+    loss = matte_loss(logits, matte)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    optimizer.step()
+    return float(loss.detach())
+
+
 def main() -> None:
     parser = arguments(__doc__, CONFIG["minutes"])
     parser.add_argument("--data", type=Path, required=True, help="folder with female/*.jpg and male/*.jpg")
@@ -150,15 +162,8 @@ def main() -> None:
         picture, matte = (
             here(torch.from_numpy(x).permute(0, 3, 1, 2)) for x in scenes.batch(CONFIG["batch"][0 if small else 1], rng)
         )
-        with autocast():
-            logits = net(picture.contiguous(memory_format=torch.channels_last))
-        loss = matte_loss(logits, matte)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
+        losses.append(take_step(net, optimizer, picture, matte))
         average.update()
-        losses.append(float(loss.detach()))
         stage.step += 1
         if stage.step % 250 == 0 or stage.progress >= 1:
             overlap, error, shown = score(average.averaged(), pairs)

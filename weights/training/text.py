@@ -11,6 +11,7 @@ from transformers import AddedToken, CLIPTextConfig, CLIPTextModel, CLIPTokenize
 
 WIDTH = 128
 LENGTH = 16
+START, END = "<|startoftext|>", "<|endoftext|>"
 
 PROMPTS = {
     "watercolor": ["watercolor portrait", "watercolor painting of a person", "a watercolor"],
@@ -57,7 +58,7 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     alphabet = _byte_alphabet()
     vocabulary = {c: i for i, c in enumerate([*alphabet, *(c + "</w>" for c in alphabet)])}
-    for special in ("<|startoftext|>", "<|endoftext|>"):
+    for special in (START, END):
         vocabulary[special] = len(vocabulary)
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
@@ -65,10 +66,10 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
         vocab=str(folder / "vocab.json"),
         merges=str(folder / "merges.txt"),
         model_max_length=LENGTH,
-        bos_token="<|startoftext|>",
-        eos_token="<|endoftext|>",
-        unk_token="<|endoftext|>",
-        pad_token="<|endoftext|>",
+        bos_token=START,
+        eos_token=END,
+        unk_token=END,
+        pad_token=END,
     )
     tokenizer.add_tokens([AddedToken(word, single_word=True) for word in WORDS if len(word) > 1])
     tokenizer.save_pretrained(folder)

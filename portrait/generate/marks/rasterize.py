@@ -7,6 +7,7 @@ The maps say what lies where; the seed says where each single mark falls. Everyt
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -181,23 +182,41 @@ def draw_strokes(sheet: Sheet) -> None:
         _stroke_pass(sheet, rng, spacing * (0.7 + 0.9 * marks.value("width")), coverage[..., k], dx, dy, color, detail)
 
 
-def _stroke_pass(
+MARGIN = 3
+"""Cells beyond each border, whose strokes reach in."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Strokes:
+    """One stroke to each cell of a jittered grid, `count` cells across and `gap` pixels wide.
+
+    `flat` maps x, y (where it lies), c, s (cosine and sine of its angle), l, w (half length and width), b (bend) and
+    p (priority: the highest lies on top, 0 is no stroke) to (count * count,) float32.
+    """
+
+    count: int
+    gap: float
+    flat: dict[str, Field]
+    shade: Canvas
+    fine: Field
+    start: NDArray[np.int64]
+
+
+def _scattered_strokes(
     sheet: Sheet,
     rng: np.random.Generator,
-    spacing: float,
+    gap: float,
     coverage: Field,
     dx: Field,
     dy: Field,
     color: Canvas,
     detail: Field,
-) -> None:
+) -> _Strokes:
     marks = sheet.marks
     size = sheet.size
-    gap = spacing * sheet.unit
-    margin = 3
-    count = int(np.ceil(size / gap)) + 2 * margin
-    ax = (np.arange(count)[None] - margin + rng.uniform(0, 1, (count, count))) * gap
-    ay = (np.arange(count)[:, None] - margin + rng.uniform(0, 1, (count, count))) * gap
+    count = int(np.ceil(size / gap)) + 2 * MARGIN
+    ax = (np.arange(count)[None] - MARGIN + rng.uniform(0, 1, (count, count))) * gap
+    ay = (np.arange(count)[:, None] - MARGIN + rng.uniform(0, 1, (count, count))) * gap
     column = np.clip(ax, 0, size - 1).astype(int)
     row = np.clip(ay, 0, size - 1).astype(int)
     fine = detail[row, column]
@@ -214,15 +233,7 @@ def _stroke_pass(
     shade = color[row, column]
     jitter = rng.normal(0, 1, (count, count, 1)) * 0.035 + rng.normal(0, 1, (count, count, 3)) * 0.012
     shade = np.clip(shade * (1 + jitter * (1.2 - 1.0 * fine[..., None])), 0, 1).astype(np.float32)
-    tile = streak_tile(np.random.default_rng(7))
     start = rng.integers(0, 256, (count, count, 2))
-
-    cell_x = np.floor(sheet.xs / gap).astype(np.int32) + margin
-    cell_y = np.floor(sheet.ys / gap).astype(np.int32) + margin
-    best = np.zeros((size, size), np.float32)
-    owner = np.full((size, size), -1, np.int32)
-    along = np.zeros((size, size), np.float32)
-    across = np.zeros((size, size), np.float32)
     flat = {
         name: np.ascontiguousarray(a, np.float32).ravel()
         for name, a in {
@@ -236,9 +247,22 @@ def _stroke_pass(
             "p": priority,
         }.items()
     }
+    return _Strokes(count, gap, flat, shade, fine, start)
+
+
+def _topmost(sheet: Sheet, strokes: _Strokes) -> tuple[NDArray[Any], Field, Field, Field]:
+    """At each pixel: the stroke that is seen (-1 is none), where on it, along and across from -1 to 1, its priority."""
+    size = sheet.size
+    flat = strokes.flat
+    cell_x = np.floor(sheet.xs / strokes.gap).astype(np.int32) + MARGIN
+    cell_y = np.floor(sheet.ys / strokes.gap).astype(np.int32) + MARGIN
+    best = np.zeros((size, size), np.float32)
+    owner = np.full((size, size), -1, np.int32)
+    along = np.zeros((size, size), np.float32)
+    across = np.zeros((size, size), np.float32)
     for oy in range(-2, 3):
         for ox in range(-2, 3):
-            index = (cell_y + oy) * count + cell_x + ox
+            index = (cell_y + oy) * strokes.count + cell_x + ox
             p = flat["p"][index]
             if not p.any():
                 continue
@@ -255,14 +279,30 @@ def _stroke_pass(
             owner = np.where(inside, index, owner)
             along = np.where(inside, u, along)
             across = np.where(inside, v, across)
+    return owner, along, across, best
+
+
+def _stroke_pass(
+    sheet: Sheet,
+    rng: np.random.Generator,
+    spacing: float,
+    coverage: Field,
+    dx: Field,
+    dy: Field,
+    color: Canvas,
+    detail: Field,
+) -> None:
+    marks = sheet.marks
+    strokes = _scattered_strokes(sheet, rng, spacing * sheet.unit, coverage, dx, dy, color, detail)
+    owner, along, across, priority = _topmost(sheet, strokes)
     painted = owner >= 0
     owner = np.where(painted, owner, 0)
-    offset = start.reshape(-1, 2)[owner]
-    length = flat["l"][owner] / sheet.unit
-    width = flat["w"][owner] / sheet.unit
+    offset = strokes.start.reshape(-1, 2)[owner]
+    length = strokes.flat["l"][owner] / sheet.unit
+    width = strokes.flat["w"][owner] / sheet.unit
     rows = (across * width * 0.9 + offset[..., 0]).astype(np.int32) % 256
     columns = (along * length + offset[..., 1]).astype(np.int32) % 256
-    streak = tile[rows, columns]
+    streak = streak_tile(np.random.default_rng(7))[rows, columns]
     bristle = marks.value("bristle")
     dry = marks.value("dry")
     ends = 1 - np.abs(along) + 0.16 * streak
@@ -271,11 +311,11 @@ def _stroke_pass(
     if dry > NEGLIGIBLE:
         opacity *= step(0.85 - 0.9 * dry + 0.30 * sheet.grain + 0.22 * streak, 0.9)
     opacity *= painted
-    calm = 1 - 0.6 * fine.astype(np.float32).ravel()[owner]
-    tint = shade.reshape(-1, 3)[owner] * (1 + 0.16 * bristle * calm * streak)[..., None]
+    calm = 1 - 0.6 * strokes.fine.astype(np.float32).ravel()[owner]
+    tint = strokes.shade.reshape(-1, 3)[owner] * (1 + 0.16 * bristle * calm * streak)[..., None]
     sheet.cover(opacity, tint)
     ridge = 0.55 + calm * (0.3 * streak * bristle + 0.3 * np.abs(across) ** 3)
-    sheet.height = sheet.height * (1 - opacity) + opacity * (ridge + 0.25 * calm * best)
+    sheet.height = sheet.height * (1 - opacity) + opacity * (ridge + 0.25 * calm * priority)
 
 
 def draw_grain(sheet: Sheet) -> None:
