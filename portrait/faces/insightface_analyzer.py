@@ -57,6 +57,10 @@ def find_pack(folder: str | Path | None = None) -> Path:
     return build_folder("packs", "buffalo_sc-vectron", files)
 
 
+DETECTOR_ALIASES = {"scrfd_500m_bnkps": "det_500m"}
+"""Other names under which SCRFD-500M is published, and the one that tables of thresholds use."""
+
+
 class InsightFaceAnalyzer:
     """Detector and conditioning recogniser: faces with five points, and the ArcFace embedding of each.
 
@@ -96,7 +100,8 @@ class InsightFaceAnalyzer:
         if "recognition" not in app.models:
             raise WeightsMissingError(f"the pack in {self.pack} has no recogniser (an ArcFace *.onnx)")
         self._detector = app.det_model
-        self.detector = Path(app.det_model.model_file).stem
+        stem = Path(app.det_model.model_file).stem
+        self.detector = DETECTOR_ALIASES.get(stem, stem)
         self._recogniser = app.models["recognition"]
         self.digests = {Path(m.model_file).stem: sha256_of(Path(m.model_file)) for m in app.models.values()}
         if self.digests.get("w600k_mbf") != W600K_MBF.sha256:
