@@ -22,6 +22,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from held_out_people import data_argument, held_out, judged, left_out, name_of, spread, subjects
@@ -35,7 +36,7 @@ from portrait.loop.load import load_loop
 from portrait.loop.types import Subject
 from portrait.records import Knobs, RgbImage
 
-PARTS = {
+PARTS: dict[str, dict[str, Any]] = {
     "default": {},
     "no adapter": {"ip_adapter_scale": 0.0},
     "no structure": {"controlnet_conditioning_scale": 0.0},

@@ -15,6 +15,7 @@ from held_out_people import data_argument, held_out, subjects
 
 from portrait.images import write_picture
 from portrait.loop.load import load_loop
+from portrait.records import RgbImage
 from portrait.report.sheet import contact_sheet, thumbnail
 from portrait.settings import Settings
 
@@ -32,7 +33,7 @@ def main() -> None:
     stylizer = load_loop("mini")
     paths = held_out(args.data)
     picks = np.linspace(args.first, len(paths) - 1, args.people).round().astype(int)
-    cells = []
+    cells: list[tuple[RgbImage, str, bool | None]] = []
     for subject in subjects(stylizer, [paths[i] for i in picks]):
         for n, style in enumerate(stylizer.recipe.styles):
             made = stylizer.stylize(subject, style, Settings(balance=args.balance))

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from people import everyone, spread
+from held_out_people import everyone, spread
 
 from portrait.faces.dlib_recogniser import DlibRecogniser
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer

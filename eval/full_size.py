@@ -182,7 +182,7 @@ def adapter(kind: str, family: str, *, dtype: str = "F16", tiny: bool = False) -
         if kind == "faceid-plusv2":
             inside = _resampler(seen, cross, 0, cross, max(1, cross // 64))
             proj |= {f"perceiver_resampler.{key}": shape for key, shape in inside.items()}
-    layers = {}
+    layers: dict[str, tuple[int, ...]] = {}
     for i, name in enumerate(net.attn_processors):
         width, is_cross = _width(net, name), name.endswith("attn2.processor")
         if is_cross:

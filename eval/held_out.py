@@ -23,6 +23,7 @@ from portrait.images import write_json, write_picture
 from portrait.intervals import wilson_people
 from portrait.loop.load import load_loop
 from portrait.loop.types import StylizedPortrait
+from portrait.records import RgbImage
 from portrait.records.portrait import PortraitRecord
 from portrait.report.sheet import contact_sheet, thumbnail
 from portrait.settings import Settings
@@ -104,7 +105,7 @@ def main() -> None:
     result |= {"all": summary(every), "styles": {style: summary(some) for style, some in records.items()}}
     for style, row in {**result["styles"], "all": result["all"]}.items():
         print(style, json.dumps(row))
-    cells = []
+    cells: list[tuple[RgbImage, str, bool | None]] = []
     for _, made in worst:
         record = made.record
         similarity = record.chosen_attempt.similarity

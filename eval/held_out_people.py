@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import inspect
 import json
 from dataclasses import asdict
 from itertools import zip_longest
@@ -155,8 +156,7 @@ def _work(stylizer: AttemptLoop, data: Path) -> Path:
     photos = {name_of(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in everyone(data)}
     dial = {style: asdict(stylizer.knobs_for_balance(style, 0.5)) for style in stylizer.recipe.styles}
     code = [
-        Path(module.__file__).read_text("utf-8")
-        for module in (calibration, sample, statistics, gate, degrade, checks, thresholds)
+        inspect.getsource(module) for module in (calibration, sample, statistics, gate, degrade, checks, thresholds)
     ]
     known = json.dumps([photos, stylizer.generator.digests, dial, calibrated_rates(), code], sort_keys=True)
     return WORK / f"calibration-{hashlib.sha256(known.encode()).hexdigest()[:12]}"

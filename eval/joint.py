@@ -54,8 +54,8 @@ def equal_gate(scores: Scores, far: float) -> Gate:
         rate = float(np.sqrt(low * high))
         limits = np.array([order_statistic(column, rate) for column in impostor.T])
         low, high = (rate, high) if (impostor >= limits).all(1).mean() <= far else (low, rate)
-    limits = [order_statistic(column, low) for column in impostor.T]
-    return Gate(floors=dict(zip(scores, limits, strict=True)), far=far)
+    floors = [order_statistic(column, low) for column in impostor.T]
+    return Gate(floors=dict(zip(scores, floors, strict=True)), far=far)
 
 
 def cut_gate(scores: Scores, far: float) -> Gate:
@@ -97,7 +97,7 @@ def compare(people: int, rounds: int, far: float, pictures: tuple, judges: tuple
             own = np.eye(len(passed), dtype=bool)
             outcomes[name].append((float(passed[~own].mean()), float(passed[own].mean())))
     return {
-        name: [*np.round(np.mean(rows, 0), 4).tolist(), round(float(np.std(np.array(rows)[:, 1])), 4)]
+        name: [*np.array(rows).mean(0).round(4).tolist(), round(float(np.std(np.array(rows)[:, 1])), 4)]
         for name, rows in outcomes.items()
     }
 

@@ -36,7 +36,7 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from held_out_people import calibrated_rates, for_verdicts, left_out, name_of
@@ -51,7 +51,11 @@ from portrait.loop.load import load_loop
 from portrait.loop.policy import Policy
 from portrait.loop.response import STYLE
 from portrait.loop.scoring import face_features
+from portrait.loop.types import PortraitGenerator
 from portrait.records import Knobs
+
+if TYPE_CHECKING:
+    from portrait.generate.diffusion import DiffusionGenerator
 
 SETTINGS = {  # name -> balance, FAR, judges that decide
     "balance 0.5, FAR 0.01": (0.5, 0.01, ("arcface", "dlib")),
@@ -72,6 +76,11 @@ class Made:
     features: list[float]
     passes: int
     seconds: float
+
+
+def passes_of(generator: PortraitGenerator, knobs: Knobs) -> int:
+    """UNet passes of a picture: `mini`, which is all that is measured here, draws by diffusion."""
+    return cast("DiffusionGenerator", generator).passes(knobs)
 
 
 class Studio:
@@ -112,7 +121,7 @@ class Studio:
         return Made(
             measured=Measurement(**row["measured"]),
             features=row["features"],
-            passes=self.stylizer.generator.passes(knobs),
+            passes=passes_of(self.stylizer.generator, knobs),
             seconds=row["seconds"],
         )
 
@@ -153,7 +162,7 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
     balance, far, judges = SETTINGS[cell.setting]
     full, shipped = studio.limits(cell.photo, cell.style, far), thresholds_for("mini", cell.style, far)
     gate, shipped_gate = (replace(t, identity={name: t.identity[name] for name in judges}) for t in (full, shipped))
-    knobs, passes = studio.stylizer.knobs_for_balance(cell.style, balance), studio.stylizer.generator.passes
+    knobs, generator = studio.stylizer.knobs_for_balance(cell.style, balance), studio.stylizer.generator
     tries: list[tuple[Made, Verdict]] = []
 
     def attempt(knobs: Knobs) -> tuple[Made, Verdict]:
@@ -183,8 +192,8 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
             made, verdict = attempt(chosen)
             policy.learn(chosen, made.measured.similarity | {STYLE: made.measured.style_on_face}, verdict.reasons)
             proposed = policy.choose(cell.budget - len(tries)) if len(tries) < cell.budget else None
-            left = cell.budget * passes(knobs) - sum(m.passes for m, _ in tries)
-            chosen = proposed[0] if proposed and passes(proposed[0]) <= left else None
+            left = cell.budget * passes_of(generator, knobs) - sum(m.passes for m, _ in tries)
+            chosen = proposed[0] if proposed and passes_of(generator, proposed[0]) <= left else None
     passed = [(made, verdict) for made, verdict in tries if verdict.accepted]
     best = max(passed, key=lambda t: t[0].measured.style_on_face)[0] if passed else None
     cost = {

@@ -36,7 +36,7 @@ from portrait.generate.diffusion import DiffusionGenerator
 from portrait.images import write_json
 from portrait.recipes.load import load_recipe
 from portrait.recipes.recipe import Lora, Recipe
-from portrait.records import Face
+from portrait.records import Face, Points
 
 RECIPES = (
     "sd15-faceid",
@@ -98,7 +98,7 @@ def built(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
         (base / "scheduler").mkdir()
         (base / "scheduler" / "scheduler_config.json").write_text(full_size.scheduler_text(family), "utf-8")
         (base / "model_index.json").write_text(full_size.index_text(family), "utf-8")
-    places = {"vae": folder / "vae", "controlnet": folder / f"{family}-controlnet"}
+    places: dict[str, Any] = {"vae": folder / "vae", "controlnet": folder / f"{family}-controlnet"}
     if not places["vae"].exists():
         write_model(places["vae"], "vae", "diffusion_pytorch_model.safetensors", tiny=tiny)
     if not places["controlnet"].exists():
@@ -133,7 +133,7 @@ def measured(
     eye = size * 0.08
     kps = np.array([[-1, -1], [1, -1], [0, 0], [-0.8, 1.2], [0.8, 1.2]], np.float32) * eye + size / 2
     box = np.array([-2, -2.5, 2, 2.5], np.float32) * eye + size / 2
-    face = Face(bbox=box, kps=kps, det_score=0.9)
+    face = Face(bbox=box, kps=Points(kps.astype(np.float32)), det_score=0.9)
     who = rng.normal(size=512).astype(np.float32)
     knobs = recipe.with_enough_steps(recipe.knobs_at(0.5))
     conditions = generator.prepare(photo, who / np.linalg.norm(who), "oil painting, portrait of a person", "", face)

@@ -36,25 +36,26 @@ def _float(image: RgbImage) -> np.ndarray:
 
 
 def _bytes(image: np.ndarray) -> RgbImage:
-    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return RgbImage((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
 def small(image: RgbImage, face: Face, height: int) -> RgbImage:
     """The photo made so small that the face is `height` pixels high."""
     scale = min(1.0, height / face.height)
-    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return RgbImage(np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8))
 
 
 def crop(image: RgbImage, face: Face, fraction: float) -> RgbImage:
     side = face.height / fraction
     x, y = face.center
     left, top = (int(max(0, v)) for v in (x - side / 2, y - side * 0.47))
-    return np.ascontiguousarray(image[top : top + int(side), left : left + int(side)])
+    return RgbImage(np.ascontiguousarray(image[top : top + int(side), left : left + int(side)]))
 
 
 def jpeg(image: RgbImage, quality: int) -> RgbImage:
     coded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[:, :, ::-1])
+    decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+    return RgbImage(np.ascontiguousarray(decoded[:, :, ::-1]))
 
 
 def motion(image: RgbImage, face: Face, share: float) -> RgbImage:
@@ -62,7 +63,7 @@ def motion(image: RgbImage, face: Face, share: float) -> RgbImage:
     length = max(3, int(face.height * share))
     kernel = np.zeros((length, length), np.float32)
     cv2.line(kernel, (0, length - 1), (length - 1, length // 3), 1.0, 1)
-    return cv2.filter2D(image, -1, kernel / kernel.sum())
+    return RgbImage(np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.uint8))
 
 
 def flash(image: RgbImage, face: Face) -> RgbImage:
@@ -77,12 +78,20 @@ def noise(image: RgbImage, deviation: float) -> RgbImage:
 
 
 def grey(image: RgbImage) -> RgbImage:
-    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    flat = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return RgbImage(np.asarray(cv2.cvtColor(flat, cv2.COLOR_GRAY2RGB), np.uint8))
 
 
 def faded(image: RgbImage) -> RgbImage:
     tint = np.array([0.98, 0.9, 0.74], np.float32)
     return _bytes((0.35 * _float(image) + 0.65 * _float(grey(image))) * 0.55 * tint + 0.32 * tint)
+
+
+def turned(image: RgbImage, face: Face, degrees: float) -> RgbImage:
+    """The photo turned about the middle of the face."""
+    matrix = cv2.getRotationMatrix2D((float(face.center[0]), float(face.center[1])), degrees, 1)
+    whole = cv2.warpAffine(image, matrix, image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    return RgbImage(np.asarray(whole, np.uint8))
 
 
 SPOILS: dict[str, Spoil] = {
@@ -98,13 +107,8 @@ SPOILS: dict[str, Spoil] = {
     "face 200 px": lambda image, face: small(image, face, 200),
     "face 100 px": lambda image, face: small(image, face, 100),
     "tight crop": lambda image, face: crop(image, face, 0.85),
-    "mirrored": lambda image, face: np.ascontiguousarray(image[:, ::-1]),
-    "turned 15 degrees": lambda image, face: cv2.warpAffine(
-        image,
-        cv2.getRotationMatrix2D(tuple(map(float, face.center)), 15, 1),
-        image.shape[1::-1],
-        borderMode=cv2.BORDER_REPLICATE,
-    ),
+    "mirrored": lambda image, face: RgbImage(np.ascontiguousarray(image[:, ::-1])),
+    "turned 15 degrees": lambda image, face: turned(image, face, 15),
 }
 
 

@@ -18,6 +18,7 @@ from skimage.data import astronaut
 from portrait import PortraitStylizer
 from portrait.images import resized, write_json, write_picture
 from portrait.paths import config_dir
+from portrait.records import RgbImage
 
 PACKAGE = Path(__file__).parents[1] / "portrait" / "studio" / "samples"
 SIDE = 256
@@ -36,7 +37,8 @@ def main() -> None:
     styles = stylizer.stylizer.recipe.styles
     for style in styles:
         result = stylizer.stylize(photo, style, balance=args.balance, frame="head")
-        path = write_picture(folder / f"{style}.webp", resized(np.asarray(result.image), SIDE, SIDE), quality=80)
+        pixels = RgbImage(np.asarray(result.image, np.uint8))
+        path = write_picture(folder / f"{style}.webp", resized(pixels, SIDE, SIDE), quality=80)
         print(f"{path}: {result.record.status} {', '.join(result.reasons)} ({path.stat().st_size} bytes)", flush=True)
     write_json(folder / "weights.json", stylizer.stylizer.generator.digests)
     for old in folder.glob("*.webp"):

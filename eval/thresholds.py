@@ -41,18 +41,19 @@ from portrait.records import RgbImage
 
 
 def _jpeg(photo: RgbImage) -> RgbImage:
-    return cv2.imdecode(cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, 5])[1], 1)
+    coded = cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, 5])[1]
+    return RgbImage(np.asarray(cv2.imdecode(coded, 1), np.uint8))
 
 
 def _pixels(photo: RgbImage) -> RgbImage:
     small = cv2.resize(photo, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, photo.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    return RgbImage(np.asarray(cv2.resize(small, photo.shape[1::-1], interpolation=cv2.INTER_NEAREST), np.uint8))
 
 
 def _equalized(photo: RgbImage) -> RgbImage:
     lab = cv2.cvtColor(photo, cv2.COLOR_RGB2LAB)
     lab[..., 0] = cv2.createCLAHE(4, (8, 8)).apply(lab[..., 0])
-    return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
+    return RgbImage(np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), np.uint8))
 
 
 SPOILED = {
@@ -75,7 +76,7 @@ def spoiled_accepted(
     for subject in people:
         framed = frame_portrait(subject.photo.pixels, subject.face, "bust", stylizer.recipe.resolution)
         for kind, spoil in SPOILED.items():
-            picture = np.ascontiguousarray(spoil(framed.image))
+            picture = RgbImage(np.ascontiguousarray(spoil(framed.image), np.uint8))
             measured = stylizer.judges.score_picture(framed, subject.identity, picture).measurement
             features = face_features(framed, picture)
             for style, kinds in found.items():
