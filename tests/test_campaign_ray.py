@@ -138,7 +138,7 @@ def test_a_job_that_kills_every_worker_fails_and_the_run_goes_on(cluster: None, 
                     os._exit(1)
                 return subjects(photo, face, references)
 
-            stylizer.subjects = fatal  # type: ignore[method-assign]
+            stylizer.subjects = fatal  # type: ignore[method-assign,assignment]
             return stylizer
 
     counts = run_campaign(

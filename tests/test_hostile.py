@@ -531,7 +531,7 @@ def test_no_mutation_of_a_json_is_a_traceback(made: Path, tmp_path: Path) -> Non
 
 def test_no_mutation_of_a_plan_is_a_traceback(made: Path) -> None:
     rng = random.Random(7)
-    table = {
+    table: dict[str, Any] = {
         "name": "n", "subjects": "people", "recipes": ["mini"], "styles": ["oil"], "variants": 1, "sizes": ["square"],
         "axes": {"mood": ["calm"]}, "budget": {"hours": 1.0, "attempts": 3},
         "settings": {name: value for name, value in asdict(Settings()).items() if name not in NOT_IN_PLANS},
