@@ -385,7 +385,7 @@ def test_a_changed_plan_is_refused_and_explained(tmp_path: Path) -> None:
     assert run(plan, tmp_path / "run", accept_changes=True).done == 6
     plan.write_text(text)
     (tmp_path / "people" / "p00.png").unlink()
-    with pytest.raises(PlanChangedError, match="photos p00: gone"):
+    with pytest.raises(CampaignError, match=r"1 photo of .* not there: .*p00\.png; mount the folder or put them back"):
         run(plan, tmp_path / "run", accept_changes=False)
 
 
@@ -577,10 +577,10 @@ class Fragile(Load):
         stylizer = super().__call__(settings)
         find, make = stylizer.subjects, stylizer.stylize
 
-        def subjects(photo: Photo, *more: object) -> list[Subject]:
+        def subjects(photo: Photo, *more: object, **settings: object) -> list[Subject]:
             if self.people and Path(str(photo.path)).stem in self.people:
                 raise self.error
-            return find(photo, *more)  # type: ignore[arg-type]
+            return find(photo, *more, **settings)  # type: ignore[arg-type]
 
         def stylize(*given: object) -> object:
             if self.people is None:

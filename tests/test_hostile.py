@@ -384,7 +384,7 @@ def test_photos_that_are_not_there_at_a_resume_are_counted_and_nothing_is_droppe
     plan = folder / "campaign.toml"
     run_campaign(read_plan(plan), folder / "run", local(), accept_changes=True)
     (folder / "people" / "p00.png").rename(tmp_path / "p00.png")
-    with pytest.raises(CampaignError, match="1 photos of .* are not there: .*p00.png") as error:
+    with pytest.raises(CampaignError, match="1 photo of .* not there: .*p00.png") as error:
         run_campaign(read_plan(plan), folder / "run", local())
     assert "accept-changes" not in str(error.value)
     (tmp_path / "p00.png").rename(folder / "people" / "p00.png")

@@ -197,7 +197,7 @@ class RayEngine:
         except self._death as error:
             raise CampaignError(f"a Ray worker died while it loaded {settings.recipe}: {one_line(error)}") from None
         first = fingerprints[0]
-        if any(other.recipe != first.recipe for other in fingerprints):
+        if any(other.recipe() != first.recipe() for other in fingerprints):
             raise CampaignError(f"the workers have different weights or thresholds for recipe {settings.recipe}")
         if any(other.environment != first.environment for other in fingerprints):
             log.warning("the workers differ in libraries or processor: their pictures may differ by rounding")

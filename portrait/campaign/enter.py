@@ -125,9 +125,10 @@ def _require_photos(ledger: Ledger, digests: Collection[str]) -> None:
     ]
     if lost:
         more = " and others" if len(lost) > 3 else ""
+        count = "1 photo" if len(lost) == 1 else f"{len(lost)} photos"
         raise CampaignError(
-            f"{len(lost)} photos of {ledger.folder} are not there: {', '.join(lost[:3])}{more}; mount their folder or put "
-            "them back, and start the same command again"
+            f"{count} of {ledger.folder} not there: {', '.join(lost[:3])}{more}; mount the folder or put them back, and "
+            "start the same command again"
         )
 
 

@@ -55,6 +55,9 @@ def shared_ingredients(settings: Settings) -> dict[str, object]:
     values: dict[str, object] = {name: value for name, value in asdict(settings).items() if name not in _NOT_IN_KEYS}
     if settings.upright == "auto":
         del values["upright"]  # a plan that does not say it keeps the keys that it had before photos were turned
+    for name in ("palette", "size"):
+        if not values[name]:
+            del values[name]  # the recipe's own: the keys stay those of before there was a choice
     values["keep"] = [f"mask:{_sha256(keep.file)}" if keep.file else keep.name for keep in settings.keeps()]
     background = settings.backdrop()
     if background is None:
