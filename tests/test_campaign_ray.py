@@ -133,10 +133,12 @@ def test_a_job_that_kills_every_worker_fails_and_the_run_goes_on(cluster: None, 
             stylizer = super().__call__(settings)
             subjects = stylizer.subjects
 
-            def fatal(photo: Photo, face: str = "auto", references: Sequence[Photo] = ()) -> list[Subject]:
+            def fatal(
+                photo: Photo, face: str = "auto", references: Sequence[Photo] = (), *, upright: str = "auto"
+            ) -> list[Subject]:
                 if photo.path.stem == "p03":
                     os._exit(1)
-                return subjects(photo, face, references)
+                return subjects(photo, face, references, upright=upright)
 
             stylizer.subjects = fatal  # type: ignore[method-assign,assignment]
             return stylizer
