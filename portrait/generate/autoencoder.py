@@ -18,24 +18,10 @@ from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
 from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from portrait.generate.marks.autoencoder import ResidualBlock
 
 PATCH = 16
-
-
-class ResidualBlock(nn.Module):
-    """GroupNorm, SiLU, 3x3, SiLU, 3x3, added to the input; the last convolution starts at zero."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(8, channels)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.silu(self.conv1(F.silu(self.norm(x)))))
 
 
 class PatchAutoencoder(ModelMixin, ConfigMixin):
@@ -117,33 +103,3 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
 
     def forward(self, sample: Tensor) -> Tensor:
         return self.decode(self.encode(sample, return_dict=False)[0], return_dict=False)[0]
-
-    @torch.no_grad()
-    def start_from_pca(self, patches: Tensor) -> float:
-        """Set the linear part to the PCA of (N, 768) patches, channel-major, in [-1, 1].
-
-        The components are scaled by the square root of their deviation: coarse ones stay larger, so
-        noise hides fine detail first. The learned part ends in near zeros, so at first the whole
-        autoencoder is this transform.
-
-        Returns:
-            The share of the variance that the components keep.
-        """
-        channels = self.config.latent_channels
-        mean = patches.mean(0)
-        _, deviation, basis = torch.linalg.svd(patches - mean, full_matrices=False)
-        deviation = deviation / len(patches) ** 0.5
-        scale = deviation[:channels].sqrt()
-        kept = float(deviation[:channels].square().sum() / deviation.square().sum())
-        basis = basis[:channels]
-        self.linear_encoder.weight.copy_((basis / scale[:, None]).view(channels, 3, PATCH, PATCH))
-        self.linear_encoder.bias.copy_(-(basis @ mean) / scale)
-        middle = slice(PATCH // 2, -(PATCH // 2))
-        self.linear_decoder.weight.zero_()
-        self.linear_decoder.weight[..., middle, middle] = (basis * scale[:, None]).view(channels, 3, PATCH, PATCH)
-        self.linear_decoder.bias.copy_(mean.view(3, -1).mean(1))
-        for net in (self.encoder, self.stage4):
-            last = [m for m in net if isinstance(m, nn.Conv2d)][-1]
-            last.weight.mul_(0.05)
-            last.bias.zero_()
-        return kept
