@@ -19,13 +19,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from playwright.sync_api import Page, sync_playwright
 from skimage.data import astronaut
 
 from portrait.images import write_json, write_picture
 from portrait.paths import cpu_threads
+
+if TYPE_CHECKING:  # in the extra `browser`: the script explains itself without it
+    from playwright.sync_api import Page
 
 
 def main() -> None:
@@ -34,6 +36,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7899)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
+    from playwright.sync_api import sync_playwright
+
     chromium = os.environ.get("PORTRAIT_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         photo = write_picture(Path(folder) / "astronaut.png", astronaut())
