@@ -102,6 +102,19 @@ def test_a_mask_keeps_what_is_white(tmp_path: Path) -> None:
         prepare()
 
 
+@pytest.mark.parametrize("color", [(0, 0, 0, 255), (255, 0, 0, 255), (0, 255, 0, 255), (255, 255, 255, 0)])
+def test_neither_a_color_nor_what_is_transparent_is_white(tmp_path: Path, color: tuple[int, int, int, int]) -> None:
+    photo = a_photo().pixels
+    mask = np.full((*photo.shape[:2], 4), color, np.uint8)
+    path = write_picture(tmp_path / "logo.png", mask)
+    keeps = [Keep.parse(f"mask:{path}")]
+    with pytest.raises(InputError, match="logo.png has nothing white"):
+        prepare_keeps(keeps, photo, a_face(), (0, 0, SIZE), SIZE, whole=False)
+    mask[:20, :20] = 255
+    write_picture(path, mask)
+    assert prepare_keeps(keeps, photo, a_face(), (0, 0, SIZE), SIZE, whole=False).masks[f"mask:{path}"].sum() == 400
+
+
 def test_a_region_that_is_not_shown_is_an_error_and_not_a_promise() -> None:
     keeps, photo = [Keep.parse("region:0,0,10,10")], a_photo().pixels
     with pytest.raises(InputError, match="lies outside of what is shown: 50 x 50 pixels from .50, 50."):

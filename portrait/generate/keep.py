@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from portrait.errors import InputError
 from portrait.generate.framing import STRIP
 from portrait.generate.matte import subject_matte
-from portrait.images import COARSE_CHROMA, read_photo, resized, turned
+from portrait.images import COARSE_CHROMA, Photo, read_photo, resized, turned
 from portrait.records import Face, Keep, RgbImage
 
 PERSON_SHARE = 0.25
@@ -132,18 +132,25 @@ def _stays(
         stays[y : y + box_height, x : x + box_width] = True
         return stays
     if keep.file is not None:
-        mask = turned(read_photo(keep.file), photo_turned)
+        mask = turned(read_photo(keep.file, backdrop=0), photo_turned)
         files.append((str(keep.file.resolve()), mask.sha256))
-        mask_height, mask_width = mask.pixels.shape[:2]
-        if (mask_height, mask_width) != (height, width):
-            raise InputError(f"mask {keep.file} is {mask_width} x {mask_height}; the photo is {width} x {height}")
-        stays = np.asarray(mask.pixels[..., 1] > 127)
-        if stays.all():
-            raise InputError(f"mask {keep.file} is white all over, so nothing could change; black is what may")
-        return stays
+        return _white_of(mask, (width, height))
     if keep.kind == "background":
         return np.asarray(~_person_near(photo, face, box))
     return None
+
+
+def _white_of(mask: Photo, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """(H, W) bool, True where the mask of a photo of `size` (width, height) is white; transparent is not white."""
+    height, width = mask.pixels.shape[:2]
+    if (width, height) != size:
+        raise InputError(f"mask {mask.path} is {width} x {height}; the photo is {size[0]} x {size[1]}")
+    white = np.asarray(mask.pixels.min(axis=-1) > 127)
+    if not white.any():
+        raise InputError(f"mask {mask.path} has nothing white, so it keeps nothing; white is what stays")
+    if white.all():
+        raise InputError(f"mask {mask.path} is white all over, so nothing could change; black is what may")
+    return white
 
 
 def _feathered(exact: NDArray[np.bool_]) -> NDArray[np.float32]:

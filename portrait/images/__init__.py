@@ -1,6 +1,6 @@
 """Photos of any kind into sRGB pixels, pictures out, and the photos of a folder."""
 
-from portrait.images.decode import MAX_PIXELS, Photo, as_photo, decode, decode_photo, read_photo, turned
+from portrait.images.decode import MAX_PIXELS, Photo, as_photo, decode_photo, read_photo, turned
 from portrait.images.search import PHOTO_SUFFIXES, PassedOver, photos_below, photos_in
 from portrait.images.write import (
     COARSE_CHROMA,
@@ -22,7 +22,6 @@ __all__ = [
     "PassedOver",
     "Photo",
     "as_photo",
-    "decode",
     "decode_photo",
     "encode_picture",
     "kind_of",

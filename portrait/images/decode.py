@@ -56,8 +56,31 @@ class Photo:
     turned: int = 0
 
 
-def read_photo(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Read a photo: orientation applied, colors in sRGB, alpha over white, first frame of an animation.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Decoded:
+    """(H, W, 3) uint8 sRGB pixels, how opaque they are (None: all are), and what decoding did beyond the usual."""
+
+    pixels: RgbImage
+    alpha: Image.Image | None = None
+    notes: tuple[str, ...] = ()
+
+    def over(self, gray: int) -> RgbImage:
+        """The pixels over a gray, where they are not opaque."""
+        if self.alpha is None:
+            return RgbImage(self.pixels.copy())
+        image = Image.fromarray(self.pixels)
+        return RgbImage(
+            np.asarray(Image.composite(image, Image.new("RGB", image.size, (gray,) * 3), self.alpha)).copy()
+        )
+
+
+def read_photo(path: str | Path, *, max_pixels: int = MAX_PIXELS, backdrop: int = 255) -> Photo:
+    """Read a photo: orientation applied, colors in sRGB, first frame of an animation, transparency over `backdrop`.
+
+    Args:
+        path: Of the file.
+        max_pixels: Larger pictures are refused before they are decoded.
+        backdrop: A gray, 0 to 255; white unless a mask is read, of which nothing transparent is white.
 
     Raises:
         ImageReadError: missing, empty, truncated, not a picture, of a kind that is not read, or larger
@@ -73,10 +96,12 @@ def read_photo(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
         raise ImageReadError(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError:  # a zero byte
         raise ImageReadError(f"{str(path)!r} is no name of a file") from None
-    return decode_photo(data, path, max_pixels=max_pixels)
+    return decode_photo(data, path, max_pixels=max_pixels, backdrop=backdrop)
 
 
-def decode_photo(data: bytes, path: str | Path, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Photo:
+def decode_photo(
+    data: bytes, path: str | Path, *, name: str = "", max_pixels: int = MAX_PIXELS, backdrop: int = 255
+) -> Photo:
     """The photo that the bytes of a file are; `name` is for messages, where it is not the path.
 
     Raises:
@@ -85,16 +110,12 @@ def decode_photo(data: bytes, path: str | Path, *, name: str = "", max_pixels: i
     name = name or str(path)
     if not data:
         raise ImageReadError(f"{name} is empty (0 bytes)")
-    pixels, notes = decode(data, name, max_pixels=max_pixels)
-    return Photo(pixels=pixels, path=Path(path), sha256=hashlib.sha256(data).hexdigest(), notes=notes)
+    decoded = _decode(data, name, max_pixels)
+    digest = hashlib.sha256(data).hexdigest()
+    return Photo(pixels=decoded.over(backdrop), path=Path(path), sha256=digest, notes=decoded.notes)
 
 
-def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> tuple[RgbImage, tuple[str, ...]]:
-    """The pixels of a picture file, and what decoding did beyond the usual, for the record.
-
-    Raises:
-        ImageReadError: as `read_photo`.
-    """
+def _decode(data: bytes, name: str, max_pixels: int) -> _Decoded:
     if kind := tiff.raw_kind(data):
         raise ImageReadError(
             f"{name} is a camera raw file ({kind}), which is not read: develop it in a photo program "
@@ -167,7 +188,7 @@ def as_photo(picture: str | Path | Image.Image | NDArray[np.uint8] | Photo, name
         return read_photo(picture)
     if isinstance(picture, Image.Image):
         try:
-            pixels, _ = _picture_to_srgb(picture, b"")
+            pixels = _picture_to_srgb(picture, b"").over(255)
         except Exception as error:  # it may be read from a file only now
             raise ImageReadError(f"{name} is damaged or truncated: {one_line(error)}") from None
     else:
@@ -177,8 +198,8 @@ def as_photo(picture: str | Path | Image.Image | NDArray[np.uint8] | Photo, name
     return Photo(pixels=pixels, path=Path(name), sha256=pixels_sha256(pixels))
 
 
-def _picture_to_srgb(image: Image.Image, data: bytes) -> tuple[RgbImage, tuple[str, ...]]:
-    """Orientation, bit depth, colors, transparency: everything to (H, W, 3) uint8 sRGB, with the notes.
+def _picture_to_srgb(image: Image.Image, data: bytes) -> _Decoded:
+    """Orientation, bit depth, colors: everything to 8-bit sRGB.
 
     Args:
         image: An open picture.
@@ -186,34 +207,49 @@ def _picture_to_srgb(image: Image.Image, data: bytes) -> tuple[RgbImage, tuple[s
     """
     signal, profile = _signal_of(image, data), image.info.get("icc_profile")
     if signal is not None and (signal.before_profile or not profile):
-        deep = _deep_values(image, data)
-        profile = None
-    else:
-        signal = deep = None
+        return _converted(image, data, signal)
+    tags = getattr(image, "tag_v2", {})
+    image = _upright(image)
+    if image.mode.startswith(("I", "F")):
+        return _Decoded(deep_to_srgb(_deep_gray(image, tags), profile))
+    image, alpha = _without_alpha(image)
+    image = apply_profile(image, profile) if profile else image
+    return _Decoded(RgbImage(np.asarray(image.convert("RGB"), np.uint8)), alpha)
+
+
+def _converted(image: Image.Image, data: bytes, signal: ColorSignal) -> _Decoded:
+    """The colors that the file states without a profile, in sRGB."""
+    deep = _deep_values(image, data)
     orientation = image.getexif().get(0x0112, 1) if deep is not None else 1
     tags = getattr(image, "tag_v2", {})
-    with contextlib.suppress(Exception):  # a damaged EXIF block does not make the pixels any worse
-        image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     alpha = None
     if image.mode.startswith(("I", "F")):
-        gray = _deep_gray(image, tags)
-        if signal is None:
-            return deep_to_srgb(gray, profile), ()
-        deep = np.repeat(gray[..., None], 3, axis=2)
+        values: NDArray[Any] = np.repeat(_deep_gray(image, tags)[..., None], 3, axis=2)
     else:
-        if image.mode == "P" or "transparency" in image.info:
-            image = image.convert("RGBA")
-        alpha = image.getchannel("A") if image.mode in ("RGBA", "LA", "PA") else None
-        if alpha is not None:
-            image = image.getchannel("L") if image.mode == "LA" else image.convert("RGB")
+        image, alpha = _without_alpha(image)
         if deep is not None:
-            deep = np.ascontiguousarray(_ORIENTATIONS.get(orientation, np.asarray)(deep))
-    if signal is not None:
-        values = deep if deep is not None else np.asarray(image.convert("RGB"), np.uint8)
-        pixels, peak = signal_to_srgb(values, signal)
-        return _over_white(pixels, alpha), _notes(signal, peak)
-    image = apply_profile(image, profile) if profile else image
-    return _over_white(RgbImage(np.asarray(image.convert("RGB"), np.uint8)), alpha), ()
+            values = np.ascontiguousarray(_ORIENTATIONS.get(orientation, np.asarray)(deep))
+        else:
+            values = np.asarray(image.convert("RGB"), np.uint8)
+    pixels, peak = signal_to_srgb(values, signal)
+    return _Decoded(pixels, alpha, _notes(signal, peak))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As EXIF says; a damaged EXIF block does not make the pixels any worse."""
+    with contextlib.suppress(Exception):
+        return ImageOps.exif_transpose(image)
+    return image
+
+
+def _without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """The colors alone, and how opaque they are; None where all are."""
+    if image.mode == "P" or "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode not in ("RGBA", "LA", "PA"):
+        return image, None
+    return image.getchannel("L") if image.mode == "LA" else image.convert("RGB"), image.getchannel("A")
 
 
 def _signal_of(image: Image.Image, data: bytes) -> ColorSignal | None:
@@ -254,19 +290,11 @@ def _deep_gray(image: Image.Image, tags: Mapping[int, Any]) -> NDArray[np.uint16
     return 65535 - deep if tags.get(tiff.PHOTOMETRIC) == 0 else deep
 
 
-def _decode_tiff_page(data: bytes, index: int, page: tiff.Tags, name: str) -> tuple[RgbImage, tuple[str, ...]]:
+def _decode_tiff_page(data: bytes, index: int, page: tiff.Tags, name: str) -> _Decoded:
     values, alpha, profile = tiff.decode_page(data, index, page, name)
     upright = _ORIENTATIONS.get(tiff.first(page, tiff.ORIENTATION), np.asarray)
     pixels = deep_to_srgb(np.ascontiguousarray(upright(values)), profile)
-    mask = None if alpha is None else Image.fromarray((upright(alpha) >> 8).astype(np.uint8))
-    return _over_white(pixels, mask), ()
-
-
-def _over_white(pixels: RgbImage, alpha: Image.Image | None) -> RgbImage:
-    if alpha is None:
-        return RgbImage(pixels.copy())
-    image = Image.fromarray(pixels)
-    return RgbImage(np.asarray(Image.composite(image, Image.new("RGB", image.size, "white"), alpha)).copy())
+    return _Decoded(pixels, None if alpha is None else Image.fromarray((upright(alpha) >> 8).astype(np.uint8)))
 
 
 def _notes(signal: ColorSignal, peak: float) -> tuple[str, ...]:
