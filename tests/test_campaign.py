@@ -157,6 +157,29 @@ def test_a_table_follows_the_rules_of_csv_alone(tmp_path: Path) -> None:
     assert [(p.name, p.columns["note"]) for p in people] == [("Anna", "two\nlines"), ("Bo", "one\u2028line")]
 
 
+@pytest.mark.parametrize("first", ["", "\n\n", "sep=;\r", '"SEP=;"\n'])
+def test_empty_rows_and_columns_of_a_table_are_nobody(tmp_path: Path, first: str) -> None:
+    (tmp_path / "table.csv").write_text(f"{first}photo;subject;;\na.png;Anna;;\n ; ;\nb.png;Bo\n;;;;;;\n", "utf-8-sig")
+    people = plan_from({"subjects": "table.csv"}, tmp_path).people
+    assert [(p.name, p.photos[0].name, p.columns) for p in people] == [("Anna", "a.png", {}), ("Bo", "b.png", {})]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ('photo,subject\na.png,"Anna\nb.png,Bo\n', "table.csv line 3: unexpected end of data"),
+        ("photo,subject\na.png,Anna,x\n", "table.csv line 2: more cells than columns"),
+        ("photo,subject,\na.png,Anna,x\n", "table.csv line 2: more cells than columns"),
+        ("photo,name,Photo\na.png,Anna,b.png\n", "two columns of one name; its columns: photo, name, Photo"),
+        ("photo\n" + 200_000 * "x", "table.csv line 2: field larger than field limit"),
+    ],
+)
+def test_a_table_that_says_two_things_is_refused(tmp_path: Path, rows: str, says: str) -> None:
+    (tmp_path / "table.csv").write_text(rows)
+    with pytest.raises(SettingsError, match=says):
+        plan_from({"subjects": "table.csv"}, tmp_path)
+
+
 @pytest.mark.parametrize(
     "name",
     [

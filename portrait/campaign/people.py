@@ -7,8 +7,9 @@ import hashlib
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 
 from portrait.errors import SettingsError
@@ -76,7 +77,7 @@ def _from_paths(paths: Iterable[str], folder: Path) -> list[Person]:
 
 
 def _from_list(file: Path) -> list[Person]:
-    lines = [line.strip() for line in read_text(file).splitlines()]
+    lines = [line.strip() for line in read_text(file).split("\n")]
     return _from_paths([line for line in lines if line and not line.startswith("#")], file.parent)
 
 
@@ -102,14 +103,12 @@ def _from_csv(file: Path) -> list[Person]:
 
     Several rows of one subject are several photos of the same person.
     """
-    rows, lines_above = _open_csv(file)
-    photo_heading, subject_heading = _headings(rows.fieldnames or (), file)
+    rows = _csv_rows(file)
+    headings = next(rows, (file, []))[1]
+    photo_heading, subject_heading = _photo_and_subject(headings, file)
     people: dict[str, Person] = {}
-    for row in rows:
-        if not any(row.values()):
-            continue
-        where = f"{file} line {rows.line_num + lines_above}"
-        cells = _cells(row, where)
+    for where, row in rows:
+        cells = _by_heading(row, headings, where)
         photos = _photos_in(cells.pop(photo_heading), file.parent, where)
         subject = cells.pop(subject_heading) if subject_heading else ""
         name = subject or photos[0].stem
@@ -122,29 +121,44 @@ def _from_csv(file: Path) -> list[Person]:
     return list(people.values())
 
 
-def _open_csv(file: Path) -> tuple[csv.DictReader[str], int]:
-    """The rows of a CSV with whatever delimiter, and how many lines stand above its header: Excel's `sep=;`."""
+def _csv_rows(file: Path) -> Iterator[tuple[str, list[str]]]:
+    """Where a row stands and its cells, stripped, of every row with anything in it; the first holds the headings.
+
+    The delimiter is what Excel's first line `sep=;` says, or else what the headings have most of.
+    """
     text = read_text(file)
-    header, _, below = text.partition("\n")
-    if excel := re.fullmatch(r"sep=(.)\r?", header):
-        return csv.DictReader(io.StringIO(below, newline=""), delimiter=excel[1]), 1
-    return csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count)), 0
+    lines_above = 0
+    if excel := re.match(r'(?i)"?sep=(.)"?(\n|$)', text):
+        text, delimiter, lines_above = text[excel.end() :], excel[1], 1
+    else:
+        delimiter = max(",;\t", key=text.lstrip("\n").partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                yield f"{file} line {reader.line_num + lines_above}", cells
+    except csv.Error as error:
+        raise SettingsError(f"{file} line {reader.line_num + lines_above}: {error}") from None
 
 
-def _headings(headings: Iterable[str], file: Path) -> tuple[str, str]:
-    """What the columns of photo and subject are called, stripped; the second is empty where there is none."""
-    by_word = {heading.strip().lower(): heading.strip() for heading in map(str, headings)}
+def _photo_and_subject(headings: Sequence[str], file: Path) -> tuple[str, str]:
+    """What the columns of photo and subject are called; the second is empty where there is none."""
+    by_word = {heading.lower(): heading for heading in headings if heading}
+    if len(by_word) < sum(map(bool, headings)):
+        raise SettingsError(f"{file} has two columns of one name; its columns: {', '.join(headings)}")
     photo = by_word.get("photo") or by_word.get("photos")
     if not photo:
         raise SettingsError(f"{file} lacks the column photo; its columns: {', '.join(by_word) or 'none'}")
     return photo, by_word.get("subject") or by_word.get("name") or ""
 
 
-def _cells(row: dict[str, str], where: str) -> dict[str, str]:
-    """A row's cells by heading, stripped."""
-    if None in row:  # where DictReader puts what has no heading
+def _by_heading(row: Sequence[str], headings: Sequence[str], where: str) -> dict[str, str]:
+    """A row's cells by heading; cells that it lacks are empty, and those without a heading must be."""
+    pairs = list(zip_longest(headings, row, fillvalue=""))
+    if any(cell and not heading for heading, cell in pairs):
         raise SettingsError(f"{where}: more cells than columns")
-    return {heading.strip(): (cell or "").strip() for heading, cell in row.items() if heading}
+    return {heading: cell for heading, cell in pairs if heading}
 
 
 def _photos_in(cell: str, folder: Path, where: str) -> tuple[Path, ...]:

@@ -92,7 +92,7 @@ def photos_below(folder: Path, only: Path | None = None) -> tuple[list[Path], li
 def _listed(only: Path, folder: Path) -> list[Path]:
     """The photos of a folder that a text file names, a line each."""
     try:
-        lines = [line.strip() for line in only.read_text("utf-8").splitlines()]
+        lines = [line.strip() for line in only.read_text("utf-8-sig").split("\n")]
     except (OSError, ValueError) as error:
         raise SettingsError(f"cannot read --only {only}: {error}") from None
     photos = [folder / line for line in lines if line and not line.startswith("#")]
