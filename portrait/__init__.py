@@ -33,6 +33,11 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns of what it lacks while it is imported
 
+# Threads that wait at a barrier sleep. They spin unless told otherwise, and beside another busy process they then wait for
+# threads that cannot run because of them. OpenMP reads this once, when torch is loaded; whoever sets one of the three decides.
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
 __version__ = "0.1.0"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from portrait.errors import WeightsCorruptError
 from portrait.faces.alignment import align_face
-from portrait.paths import cpu_threads
+from portrait.faces.onnx_session import session_options
 from portrait.records import Embedding, Face, RgbImage
 
 
@@ -29,9 +29,7 @@ class ConditioningRecogniser:
         import onnxruntime
         from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or cpu_threads()
-        options.log_severity_level = 3
+        options = session_options(threads)
         self.form = form
         try:
             session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.alignment import align_face
+from portrait.faces.onnx_session import session_options
 from portrait.hub.files import SCRFD_500M, W600K_MBF, build_folder, locate, sha256_of
 from portrait.hub.manifest import find_part
 from portrait.hub.store import part_folder, status
-from portrait.paths import cpu_threads
 from portrait.records import Embedding, Face, Points, RgbImage
 
 DET_THRESHOLD = 0.5
@@ -77,14 +77,11 @@ class InsightFaceAnalyzer:
     def __init__(
         self, folder: str | Path | None = None, *, det_threshold: float = DET_THRESHOLD, threads: int | None = None
     ) -> None:
-        import onnxruntime
         from insightface.app import FaceAnalysis
 
         self.pack = find_pack(folder)
         self.det_threshold = det_threshold
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or cpu_threads()
-        options.log_severity_level = 3
+        options = session_options(threads)
         try:
             with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
