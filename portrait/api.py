@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from portrait.records.portrait import AttemptRecord, PortraitRecord
 from portrait.records.reasons import Reason
 from portrait.settings import LOADING, Settings, setting_names, settings_from
 from portrait.validation import check_names
+
+log = logging.getLogger(__name__)
 
 Picture = str | Path | Image.Image | NDArray[np.uint8] | Photo
 """A photo: a file's path, a PIL image, a (H, W, 3) uint8 RGB array, or what `read_photo` returned."""
@@ -138,6 +141,8 @@ class PortraitStylizer:
             raise FaceError(
                 f"face {chosen.face!r} means {len(subjects)} people; a call makes one portrait: name an index"
             )
+        for warning in self.stylizer.warnings(style, chosen, variant):
+            log.warning("%s", warning)
         stylized = self.stylizer.stylize(subjects[0], style, chosen, variant=variant, on_step=on_step)
         return Result(
             image=Image.fromarray(stylized.pixels), before=Image.fromarray(stylized.before), record=stylized.record

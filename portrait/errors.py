@@ -55,6 +55,10 @@ class WeightsCorruptError(WeightsError):
     """A model file is not the one whose SHA-256 is pinned."""
 
 
+class BrokenModelError(WeightsError):
+    """A model computes no picture: values that are not numbers, or one value everywhere."""
+
+
 class MemoryLimitError(PortraitError):
     """The device's memory is too small, also after one retry with less."""
 

@@ -76,7 +76,14 @@ class Settings:
     )
     balance: float = _setting(0.5, "0 stays closest to the person, 1 is the most stylized", float, low=0, high=1)
     variants: int = _setting(1, "pictures per photo and style, each from its own seeds", int, low=1, high=64)
-    seed: int = _setting(1, "first seed; the same seed gives the same picture", int, low=0, high=2**31)
+    seed: int = _setting(
+        1,
+        "first seed; on one machine the same seed gives the same pixels, on a CPU in any batch and with any number of "
+        "threads, on a GPU in a batch of the same seeds",
+        int,
+        low=0,
+        high=2**31,
+    )
     palette: str = _setting("", "a palette of the style (portrait styles lists them); by seed where none is named", str)
     size: int = _setting(
         0, "side of the portrait in pixels, such as 1024; 0 for the recipe's own", int, low=0, high=4096

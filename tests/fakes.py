@@ -113,6 +113,9 @@ class FakeGenerator:
         self.prepared += 1
         return image
 
+    def warnings(self, prompt: str, negative_prompt: str = "") -> tuple[str, ...]:
+        return ()
+
     def generate(
         self,
         conditions: Any,

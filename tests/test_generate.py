@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from portrait.errors import SettingsError, WeightsCorruptError, WeightsMissingError
+from portrait.errors import BrokenModelError, SettingsError, WeightsCorruptError, WeightsMissingError
 from portrait.generate.adapters import identity_adapter, identity_embeds
 from portrait.generate.diffusion import Conditions, DiffusionGenerator
 from portrait.generate.framing import FRAMES, frame_portrait, paste_back
@@ -20,6 +20,7 @@ from portrait.generate.structure import condition_on_source, noise_augment
 from portrait.images import Photo
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe
+from portrait.recipes.override import with_overrides
 from portrait.records import Embedding, Face, RgbImage
 from tests.fakes import a_face, rgb
 from tests.tiny import KNOBS, faceid_state
@@ -67,9 +68,85 @@ def test_a_seed_is_a_picture(tiny: DiffusionGenerator, picture: RgbImage, anna: 
 @pytest.mark.slow
 def test_a_picture_does_not_depend_on_its_batch(tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding) -> None:
     conditions = tiny.prepare(picture, anna, "a portrait")
-    batch = tiny.generate(conditions, KNOBS, [5, 6, 7])
+    steps: list[tuple[int, int]] = []
+    batch = tiny.generate(conditions, KNOBS, [5, 6, 7], lambda step, total: steps.append((step, total)))
     (alone,) = tiny.generate(conditions, KNOBS, [6])
-    assert np.abs(batch[1].astype(int) - alone).max() <= 1
+    np.testing.assert_array_equal(batch[1], alone)
+    assert steps == [(step + 1, 3 * KNOBS.steps) for step in range(3 * KNOBS.steps)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "lost"),
+    [
+        ("a" * 73 + " bb", ""),
+        ("a" * 73 + " bb c", "c"),
+        ("a" * 73 + "  bbb, \n Rain", "bbb, \n Rain"),
+        ("a" * 80 + " b", "a" * 80 + " b"),
+    ],
+)
+def test_words_that_a_text_encoder_does_not_read_are_quoted(tiny: DiffusionGenerator, prompt: str, lost: str) -> None:
+    """The miniature has a token for each letter, and reads 77 with the two that it adds."""
+    said = f'the prompt is longer than the 77 tokens that the model reads; not used: "{lost}"'
+    assert tiny.warnings(prompt, "blurry") == ((said,) if lost else ())
+    assert tiny.warnings("oil", prompt) == ((said.replace("the prompt", "the negative prompt"),) if lost else ())
+
+
+def test_what_is_quoted_as_lost_moves_nothing(tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding) -> None:
+    start = "a" * 73 + " bb"
+    one, two, other = (tiny.prepare(picture, anna, start + end).prompt for end in (" in the rain", " on the moon", ""))
+    assert torch.equal(one, two)
+    assert torch.equal(one, other)
+
+
+def test_no_style_of_mini_is_cut(mini: AttemptLoop) -> None:
+    for style in map(mini.recipe.style, mini.recipe.styles):
+        for palette in mini.recipe.palettes_of(style) or [""]:
+            assert mini.generator.warnings(mini.recipe.prompt_of(style, palette)) == ()
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "says"),
+    [
+        ("unet", float("nan"), "is not a number in 100% of its values"),
+        ("unet", float("inf"), "is not a number"),
+        ("vae", float("nan"), "is not a number in 100% of its values"),
+        ("vae", 0.3, "has one value everywhere"),
+    ],
+)
+def test_a_model_that_computes_no_picture_is_broken_and_ends_at_once(
+    tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding, monkeypatch: pytest.MonkeyPatch,
+    part: str, value: float, says: str,
+) -> None:  # fmt: skip
+    conditions = tiny.prepare(picture, anna, "a portrait")
+    network, name = (tiny.pipe.unet, "forward") if part == "unet" else (tiny.pipe.vae, "decode")
+    compute, steps = getattr(network, name), []
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        return (torch.full_like(compute(*args, **kwargs)[0], value),)
+
+    monkeypatch.setattr(network, name, broken)
+    with pytest.raises(BrokenModelError, match=f"broken_model: what recipe tiny computes on cpu in float32 {says}"):
+        tiny.generate(conditions, KNOBS, [1], lambda step, total: steps.append(step))
+    assert len(steps) == (0 if part == "unet" else KNOBS.steps)
+
+
+def test_layers_of_a_lora_that_match_nothing_are_counted(tiny_recipe: Path, tmp_path: Path) -> None:
+    network = DiffusionGenerator(load_recipe(str(tiny_recipe))).pipe.unet
+    tensors = {}
+    for name, module in network.named_modules():
+        if name.endswith("attn1.to_q"):
+            tensors[f"unet.{name}.lora_A.weight"] = torch.randn(4, module.in_features)
+            tensors[f"unet.{name}.lora_B.weight"] = torch.randn(module.out_features, 4)
+    whole, part = tmp_path / "whole.safetensors", tmp_path / "part.safetensors"
+    save_file(tensors, whole)
+    layers = len(tensors) // 2
+    save_file(
+        {key if i < 4 else key.replace("unet.", "unet.nowhere."): tensors[key] for i, key in enumerate(tensors)}, part
+    )
+    recipe = load_recipe(str(tiny_recipe))
+    assert DiffusionGenerator(with_overrides(recipe, loras=[f"{whole}:0.5"])).warnings("x") == ()
+    (said,) = DiffusionGenerator(with_overrides(recipe, loras=[f"{part}:0.5"])).warnings("x")
+    assert said.startswith(f"{layers - 2} of the {layers} layers that part.safetensors changes are not in this model")
 
 
 @pytest.mark.slow
@@ -218,6 +295,20 @@ def test_mini_is_the_same_bit_for_bit(mini: AttemptLoop, astronaut: Photo) -> No
     knobs = mini.recipe.knobs_at(0.5)
     first, second = (mini.generator.generate(conditions, knobs, [3])[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def test_no_pixel_of_mini_depends_on_batch_or_threads(mini: AttemptLoop, astronaut: Photo) -> None:
+    conditions, _ = mini_conditions(mini, astronaut)
+    knobs, before = mini.recipe.knobs_at(0.5), torch.get_num_threads()
+    pictures = []
+    try:
+        for threads, seeds in ((1, [3]), (2, [3]), (2, [1, 2, 3]), (3, [2, 3])):
+            torch.set_num_threads(threads)
+            pictures.append(mini.generator.generate(conditions, knobs, seeds)[-1])
+    finally:
+        torch.set_num_threads(before)
+    for other in pictures[1:]:
+        np.testing.assert_array_equal(other, pictures[0])
 
 
 def test_minis_adapter_file_has_the_keys_of_the_original_repository(mini: AttemptLoop) -> None:

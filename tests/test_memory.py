@@ -83,6 +83,7 @@ def test_out_of_memory_is_retried_once_with_one_picture_at_a_time(
     generator = DiffusionGenerator(load_recipe(str(tiny_recipe)), threads=1)
     conditions = generator.prepare(picture, WHO, "x")
     wanted = [generator.generate(conditions, KNOBS, [seed])[0] for seed in (1, 2, 3)]
+    generator.draws_together = True
     gate = _Fails(generator.pipe.unet.forward, times=1)
     monkeypatch.setattr(generator.pipe.unet, "forward", gate)
     made = generator.generate(conditions, KNOBS, [1, 2, 3])

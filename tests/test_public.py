@@ -288,6 +288,7 @@ def test_a_picture_of_a_batch_is_the_picture_alone(hub: Hub, picture: RgbImage) 
         recipe = small(name)
         generator = DiffusionGenerator(recipe, threads=1)
         conditions = generator.prepare(picture, person(1), "oil", "", a_face(SIZE))
+        generator.draws_together = True
         batch = generator.generate(conditions, knobs_of(recipe), [5, 6])
         (alone,) = generator.generate(conditions, knobs_of(recipe), [6])
         assert np.abs(batch[1].astype(int) - alone).max() <= 1
@@ -527,8 +528,21 @@ def test_loras_of_ones_own_work_beside_the_adapters(hub: Hub, picture: RgbImage,
     knobs = knobs_of(recipe)
     plain = draw(DiffusionGenerator(fetched, threads=1), picture, person(1), knobs)
     assert distance(draw(generator, picture, person(1), knobs), plain) > 0
+    assert generator.warnings("oil") == ()
     with pytest.raises(WeightsCorruptError, match=r"style.safetensors .*(LoRA)"):
         DiffusionGenerator(with_overrides(small("sdxl-faceid"), loras=[str(file)]), threads=1)
+
+
+def test_each_text_encoder_of_sdxl_says_what_it_does_not_read(hub: Hub) -> None:
+    generator = DiffusionGenerator(small("sdxl-faceid"), threads=1)
+    text = "a" * 73 + " bb cc"
+    assert generator.warnings(text)[0] == (
+        'the prompt is longer than the 77 tokens that the model reads; not used: "cc"'
+    )
+    generator.pipe.tokenizer_2.model_max_length = 20
+    assert generator.warnings("oil " + "b" * 18)[0] == (
+        f'the prompt is longer than the 20 tokens that text encoder 2 of 2 reads; not used: "{"b" * 18}"'
+    )
 
 
 # ---- the whole pipeline

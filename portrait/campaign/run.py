@@ -25,6 +25,7 @@ from portrait.errors import CampaignError
 from portrait.images import write_bytes
 from portrait.paths import cpu_threads, require_regular_file
 from portrait.recipes.recipe import Recipe
+from portrait.records.portrait import PortraitRecord
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +164,7 @@ class Driver:
         self._made = 0
         self._jobs_in_flight: dict[int, LedgerJob] = {}
         self._faults = Faults(self.ledger)
+        self._warned: set[str] = set()
 
     def run(self, engine: Engine) -> None:
         """Until no job is left, or as many were made as the budget, the limit or `stop` allow."""
@@ -179,6 +181,7 @@ class Driver:
             last_result = now
             if result.record is not None:
                 self._faults.clear()
+                self._warn(result.record)
             elif result.fault:
                 self._faults.add([job], result.failure)
         remember(
@@ -189,6 +192,13 @@ class Driver:
                 if count >= _MIN_ATTEMPTS_TIMED
             },
         )
+
+    def _warn(self, record: PortraitRecord) -> None:
+        """What was not used of texts and models, each once."""
+        for warning in record.warnings:
+            if warning not in self._warned:
+                self._warned.add(warning)
+                log.warning("%s, %s: %s", record.recipe, record.style, warning)
 
     def _batches(self) -> Iterator[Batch]:
         """Batches of pending jobs in the plan's order; those whose photo cannot be read are failed on the way."""

@@ -97,6 +97,7 @@ class Console:
         self.out = Console(quiet=quiet, highlight=False)
         self.err = Console(stderr=True, quiet=quiet)
         self._last_line = time.monotonic()
+        self._noted: set[str] = set()
 
     def line(self, text: str) -> None:
         """Print text that may hold brackets, such as a file's name, and is never wrapped."""
@@ -122,9 +123,14 @@ class Console:
             )
         if subject.warnings:
             notes.append(f"the face may be hard to keep: {', '.join(subject.warnings)}")
-        if not self.quiet:
-            for note in notes:
-                self.err.print(f"{photo.path}: {note}", markup=False, soft_wrap=True)
+        for note in notes:
+            self.note(f"{photo.path}: {note}")
+
+    def note(self, text: str) -> None:
+        """What is to be known before anything is made, on stderr; each text once."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self.err.print(printable(text), markup=False, soft_wrap=True)
 
     @contextmanager
     def attempts(self, text: str, unit: str = "attempt") -> Iterator[Callable[[int, int, int], None]]:

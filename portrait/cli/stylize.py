@@ -134,13 +134,13 @@ def _stylize_photos(
                     rows.append(row)
                     if args.json:
                         print(row.record.to_json(), flush=True)
-            except (SettingsError, WeightsError):
-                raise  # not this photo's fault, and the same for all
             except PortraitError as error:
-                complain(error)
                 if args.json:
                     licenses = license_chain(recipe, commercial=settings.commercial)
                     print(failure_record(path, error, recipe.name, licenses).to_json(), flush=True)
+                if isinstance(error, SettingsError | WeightsError):
+                    raise  # not this photo's fault, and the same for all
+                complain(error)
                 worst = max(worst, error.exit_code)
     finally:  # also of a run that was interrupted
         if rows:
@@ -221,6 +221,8 @@ class Batch:
         from portrait.report.save import save_portrait
 
         for variant in range(self.settings.variants):
+            for warning in self.load().warnings(style, self.settings, variant):
+                self.console.note(f"{style}: {warning}")
             with self.console.attempts(f"{stem} {style}") as on_step:
                 portrait = self.load().stylize(subject, style, self.settings, variant=variant, on_step=on_step)
             name = f"{stem}-{style}-{variant + 1}"

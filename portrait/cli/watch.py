@@ -181,6 +181,8 @@ class Watcher:
         if photo.sha256 != sha256:
             raise ImageReadError(f"{path} changed while it was read")
         subjects = self.batch.subjects(photo)
+        for _, subject in subjects:
+            self.batch.console.notes(subject)
         stem = self._begin(path, sha256)
         for style in styles:
             files = []

@@ -200,16 +200,22 @@ def _identity_width(projection: Any, kind: str) -> int:
     return EMBEDDING
 
 
-def load_loras(pipe: Any, files: Sequence[tuple[Path, float]], active: Mapping[str, float]) -> dict[str, float]:
-    """Load LoRA files beside those that are `active` and set every weight; returns all by name.
+def load_loras(
+    pipe: Any, files: Sequence[tuple[Path, float]], active: Mapping[str, float]
+) -> tuple[dict[str, float], list[str]]:
+    """Load LoRA files beside those that are `active` and set every weight.
 
     diffusers leaves only the last loaded one active, so the weights are set for all at the end.
+
+    Returns:
+        The weights of all by name, and a sentence for each file of which a part is not used.
 
     Raises:
         WeightsMissingError: no such file.
         WeightsCorruptError: not a LoRA, or one that changes nothing in this model.
     """
     weights = dict(active)
+    notes = []
     for number, (path, weight) in enumerate(files):
         if not path.is_file():
             raise WeightsMissingError(f"no LoRA file at {path}")
@@ -228,9 +234,29 @@ def load_loras(pipe: Any, files: Sequence[tuple[Path, float]], active: Mapping[s
         if name not in _loaded_loras(pipe):
             raise WeightsCorruptError(f"{path} changes nothing in this model; is it a LoRA for another one?")
         weights[name] = weight
+        notes += _unused_parts(pipe, path, name)
     if weights:
         pipe.set_adapters(list(weights), list(weights.values()))
-    return weights
+    return weights, notes
+
+
+def _unused_parts(pipe: Any, path: Path, name: str) -> list[str]:
+    """What a LoRA changes that the model does not have, in a sentence; diffusers passes over it."""
+    tensors = pipe.lora_state_dict(
+        str(path.parent), weight_name=path.name, local_files_only=True, unet_config=pipe.unet.config
+    )[0]
+    parts = {key.partition(".lora")[0] for key in tensors if ".lora" in key}
+    networks = [network for network in pipe.components.values() if isinstance(network, torch.nn.Module)]
+    modules = [module for network in networks for module in network.modules()]
+    used = sum(
+        name in getattr(module, "lora_A", ()) or name in getattr(module, "lora_embedding_A", ()) for module in modules
+    )
+    if used >= len(parts):
+        return []
+    return [
+        f"{len(parts) - used} of the {len(parts)} layers that {path.name} changes are not in this model and are not used; "
+        "the LoRA may be made for another one"
+    ]
 
 
 def _loaded_loras(pipe: Any) -> set[str]:

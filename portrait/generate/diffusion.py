@@ -14,13 +14,14 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessor
 
-from portrait.errors import SettingsError
+from portrait.errors import BrokenModelError, SettingsError
 from portrait.faces.alignment import align_face
 from portrait.generate import memory
 from portrait.generate.adapters import adapter_inputs, identity_adapter
 from portrait.generate.control import IdentityNet, control_image
 from portrait.generate.load import Precision, load_model
 from portrait.generate.preview import Estimates, clean_estimates
+from portrait.generate.prompts import prompt_warnings
 from portrait.generate.structure import condition_on_source
 from portrait.images import pixels_sha256
 from portrait.paths import cpu_threads
@@ -70,7 +71,7 @@ class DiffusionGenerator:
 
     Args:
         recipe: Which models, which knobs; public models with their paths filled in (`recipes.locate.resolve_files`).
-        threads: torch threads; the bits of a picture depend on it, so the record names it.
+        threads: torch threads; no pixel depends on them.
         device: `auto`, cpu, cuda or mps. A recipe that states no memory needs (`mini`) stays on the CPU with auto.
         tier: `auto`, or a tier of `generate.memory`.
 
@@ -98,6 +99,9 @@ class DiffusionGenerator:
         self.pipe = model.pipe
         self.loras = dict(model.loras)
         self.digests = dict(model.digests)
+        self.draws_together = self.device.type != "cpu"
+        """Whether the pictures of a batch are computed at once; a CPU may round them otherwise than one alone."""
+        self._notes = model.notes
         self.sampler = type(self.pipe.scheduler).__name__.removesuffix("Scheduler")
         self._image_encoder = model.image_encoder
         memory.retry_on_oom(self, lambda: memory.place(self.pipe, self.tier, self.device), lambda: None)
@@ -126,6 +130,13 @@ class DiffusionGenerator:
         if not np.isfinite(embedding).all():
             raise SettingsError("the identity embedding is not finite; the photo's face cannot be used")
         return memory.retry_on_oom(self, lambda: self._prepare(image, embedding, prompt, negative_prompt, face))
+
+    def warnings(self, prompt: str, negative_prompt: str = "") -> tuple[str, ...]:
+        """What is not used of these texts, which are too long, and of the model's files, which do not fit; a sentence each."""
+        tokenizers = [
+            tokenizer for name in ("tokenizer", "tokenizer_2") if (tokenizer := getattr(self.pipe, name, None))
+        ]
+        return (*self._notes, *prompt_warnings(tokenizers, prompt, negative_prompt or self.recipe.negative_prompt))
 
     def _prepare(
         self, image: RgbImage, embedding: Embedding, prompt: str, negative_prompt: str, face: Face | None
@@ -214,7 +225,9 @@ class DiffusionGenerator:
         on_step: Callable[[int, int], None] | None = None,
         preview: Preview | None = None,
     ) -> list[RgbImage]:
-        """Make one picture per seed, as a batch; each seed has its own CPU generator.
+        """Make one picture per seed; each seed has its own CPU generator.
+
+        On a CPU they are computed one after the other, so that no pixel depends on the batch; elsewhere at once.
 
         Args:
             conditions: From `prepare`.
@@ -228,14 +241,22 @@ class DiffusionGenerator:
 
         Raises:
             SettingsError: the knobs leave no denoising step, are out of range, or not what the model was made for.
+            BrokenModelError: what comes out is no picture.
         """
         self.recipe.check_steps(knobs)
         check_knobs(knobs)
-        return memory.retry_on_oom(
-            self,
-            lambda: self._generate(conditions, knobs, seeds, on_step, preview),
-            lambda: [self._generate(conditions, knobs, [seed], on_step, preview)[0] for seed in seeds],
-        )
+
+        def one_by_one() -> list[RgbImage]:
+            pictures = []
+            for number, seed in enumerate(seeds):
+                report = None if on_step is None else _part_of(on_step, number, len(seeds))
+                pictures += self._generate(conditions, knobs, [seed], report, None if number else preview)
+            return pictures
+
+        def together() -> list[RgbImage]:
+            return self._generate(conditions, knobs, seeds, on_step, preview)
+
+        return memory.retry_on_oom(self, together if self.draws_together else one_by_one, one_by_one)
 
     def shrink(self, tier: str) -> None:
         """Go down to `tier`, and decode one part of a picture at a time, because memory ran out."""
@@ -279,7 +300,30 @@ class DiffusionGenerator:
                 callback_on_step_end=self._step_callback(knobs.steps, on_step, preview, estimates),
                 **self._family_inputs(conditions, knobs, count, guided),
             ).images
+        self._require_picture(output)
         return _as_pictures(output)
+
+    def _require_picture(self, values: Tensor) -> None:
+        """Raises BrokenModelError where one of a batch is not finite, or has one value everywhere."""
+        of_each = values.flatten(1)
+        finite = of_each.isfinite()
+        if not finite.all():
+            what = f"is not a number in {1 - float(finite.float().mean()):.0%} of its values"
+        elif (of_each.amax(1) == of_each.amin(1)).any():
+            what = "has one value everywhere"
+        else:
+            return
+        half = self.dtype != "float32" and self.device.type != "cpu"
+        advice = [
+            *(["leave out the LoRAs, one at a time"] if self.recipe.loras else []),
+            *(["compute in float32 with --device cpu"] if half else []),
+            "check the files with portrait weights verify",
+            "use another --base or --recipe",
+        ]
+        raise BrokenModelError(
+            f"broken_model: what recipe {self.recipe.name} computes on {self.device} in {self.dtype} {what}, so it is no "
+            f"picture. Try: {'; '.join(advice)}"
+        )
 
     def _step_callback(
         self,
@@ -287,11 +331,12 @@ class DiffusionGenerator:
         on_step: Callable[[int, int], None] | None,
         preview: Preview | None,
         estimates: Estimates,
-    ) -> Callable[[object, int, object, dict[str, object]], dict[str, object]]:
+    ) -> Callable[[object, int, object, dict[str, Tensor]], dict[str, Tensor]]:
         """What diffusers calls after each denoising step."""
 
-        def report(pipe: object, step: int, timestep: object, kwargs: dict[str, object]) -> dict[str, object]:
+        def report(pipe: object, step: int, timestep: object, kwargs: dict[str, Tensor]) -> dict[str, Tensor]:
             done = step + 1
+            self._require_picture(kwargs["latents"])
             if on_step is not None:
                 on_step(done, total)
             if preview is not None and done in preview.steps and estimates.latest is not None:
@@ -359,6 +404,11 @@ def _as_pictures(output: Tensor) -> list[RgbImage]:
     """(B, 3, S, S) in [0, 1] -> (S, S, 3) uint8 each."""
     pixels = (output.float().clamp(0, 1) * 255).round().to(torch.uint8)
     return list(pixels.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def _part_of(on_step: Callable[[int, int], None], number: int, count: int) -> Callable[[int, int], None]:
+    """`on_step` for picture `number` of so many: it is told the steps of all."""
+    return lambda step, total: on_step(number * total + step, count * total)
 
 
 def check_knobs(knobs: Knobs) -> None:

@@ -63,13 +63,14 @@ class LoadedModel:
     """A recipe's networks, still on the CPU.
 
     `image_encoder` is None for adapters that do not look through CLIP. `loras` are the active LoRAs by name with their
-    weights; `digests` maps every file of the model to its SHA-256.
+    weights; `digests` maps every file of the model to its SHA-256; `notes` say what of the files is not used.
     """
 
     pipe: Any
     image_encoder: Any
     loras: Mapping[str, float]
     digests: Mapping[str, str]
+    notes: tuple[str, ...]
 
 
 def load_model(recipe: Recipe, weights: torch.dtype) -> LoadedModel:
@@ -90,12 +91,16 @@ def load_model(recipe: Recipe, weights: torch.dtype) -> LoadedModel:
         image_encoder = _load_image_encoder(recipe, weights)
     clip_width = 0 if image_encoder is None else int(image_encoder.config.hidden_size)
     adapter_loras = load_adapter(pipe, recipe.adapter, recipe.adapter_kind, recipe.adapter_lora, clip_width)
-    loras = load_loras(pipe, [(lora.path, lora.weight) for lora in recipe.loras], adapter_loras)
+    loras, notes = load_loras(pipe, [(lora.path, lora.weight) for lora in recipe.loras], adapter_loras)
     pipe.scheduler = recipe_scheduler(recipe, pipe.scheduler)
     _check_fit(recipe, pipe)
     _set_up(pipe)
     return LoadedModel(
-        pipe=pipe, image_encoder=image_encoder, loras=loras, digests=digests | _unlisted_digests(recipe, digests)
+        pipe=pipe,
+        image_encoder=image_encoder,
+        loras=loras,
+        digests=digests | _unlisted_digests(recipe, digests),
+        notes=tuple(notes),
     )
 
 
@@ -193,11 +198,19 @@ def _set_up(pipe: Any) -> None:
     pipe.set_progress_bar_config(disable=True)
     for network in (pipe.unet, pipe.vae):
         network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        for module in network.modules():
+            if isinstance(module, torch.nn.GroupNorm):
+                module.register_forward_pre_hook(_sum_by_group)
     if isinstance(net := getattr(pipe, "controlnet", None), IdentityNet):
         net.read_identity(pipe.unet.encoder_hid_proj.image_projection_layers[0])
     pipe.image_processor = VaeImageProcessor(
         vae_scale_factor=pipe.vae_scale_factor, vae_latent_channels=int(pipe.unet.config.out_channels)
     )
+
+
+def _sum_by_group(norm: torch.nn.GroupNorm, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """On the CPU, channels last, torch sums a group in as many parts as there are threads, and rounding differs."""
+    return tuple(x.contiguous() if x.device.type == "cpu" else x for x in inputs)
 
 
 def _adapter_name(recipe: Recipe) -> str:

@@ -207,6 +207,7 @@ class AttemptLoop:
             backdrop=backdrop,
             prompt=prompt,
             negative_prompt=negative_prompt,
+            warnings=self.generator.warnings(prompt, negative_prompt),
             conditions=self._conditions(framed, subject.identity, prompt, negative_prompt),
         )
         policy = self._policy(context)
@@ -252,6 +253,10 @@ class AttemptLoop:
         return StylizedPortrait(
             picture=picture, before=before, record=record, embeddings=delivered.embeddings, cutout=cutout
         )
+
+    def warnings(self, style: str, settings: Settings, variant: int = 0) -> tuple[str, ...]:
+        """What will not be used of the texts and the model's files; the record says it too."""
+        return self.generator.warnings(*self._prompts(style, settings, variant))
 
     def _prompts(self, style: str, settings: Settings, variant: int) -> tuple[str, str]:
         """The user's own prompt and negative prompt, or else the style's, with its palette, and the recipe's."""

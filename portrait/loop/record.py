@@ -107,6 +107,7 @@ def portrait_record(
         versions=library_versions(),
         policy=policy,
         provisional_thresholds=context.uncalibrated,
+        warnings=context.warnings,
         picture=PictureRecord(pixels_sha256=pixels_sha256(pixels), size=(width, height)),
         background=None if context.backdrop is None else context.backdrop.as_record(),
     )

@@ -44,6 +44,10 @@ class PortraitGenerator(Protocol):
         """Everything that the pictures of one person in one style share; `generate` is given it."""
         ...
 
+    def warnings(self, prompt: str, negative_prompt: str = "") -> tuple[str, ...]:
+        """What is not used of these texts and of the model's files, a sentence each."""
+        ...
+
     def generate(
         self,
         conditions: Any,
@@ -107,7 +111,7 @@ class StylizeContext:
     """Everything that does not change between the attempts at one portrait.
 
     `others` are the people whom the portrait must not look like; `uncalibrated` is the note on thresholds that are not
-    the recipe's own, else empty; `conditions` are whatever the generator prepared; `backdrop` is what comes behind the
+    the recipe's own, else empty; `warnings` say what is not used of texts and model; `conditions` are whatever the generator prepared; `backdrop` is what comes behind the
     person when all is judged, None for what the model drew.
     """
 
@@ -123,6 +127,7 @@ class StylizeContext:
     backdrop: Backdrop | None
     prompt: str
     negative_prompt: str
+    warnings: tuple[str, ...]
     conditions: Any
 
 

@@ -240,7 +240,8 @@ class PortraitRecord(_AnyRecord):
     """One portrait, accepted or rejected.
 
     `box` is (left, top, side) of the square of the photo that was drawn, `chosen` the index of the delivered attempt,
-    `reasons` why it was rejected, `weights` file name -> SHA-256, `kept_share` the share of the square that must stay.
+    `reasons` why it was rejected, `weights` file name -> SHA-256, `kept_share` the share of the square that must stay,
+    `warnings` what was not used of the texts and the model's files.
     """
 
     status: Literal[Status.ACCEPTED, Status.REJECTED]
@@ -275,6 +276,7 @@ class PortraitRecord(_AnyRecord):
     versions: dict[str, str]
     policy: PolicyRecord
     provisional_thresholds: str = Field(default="", exclude_if=_absent)
+    warnings: tuple[str, ...] = Field(default=(), exclude_if=_absent)
     picture: PictureRecord
     background: BackgroundRecord | None = Field(default=None, exclude_if=_absent)
     campaign: CampaignInfo | None = Field(default=None, exclude_if=_absent)

@@ -13,6 +13,7 @@ from portrait.records import Knobs
 from portrait.records.portrait import (
     AttemptRecord,
     FailureRecord,
+    InputRecord,
     LicenseLink,
     Limits,
     PolicyRecord,
@@ -51,6 +52,7 @@ def _failed(record: FailureRecord) -> list[str]:
 
 def _lines(record: PortraitRecord, *, verbose: bool) -> list[str]:
     lines = [_request(record), _outcome(record)]
+    lines += [f"Note: {note}." for note in (*record.warnings, *_photo_notes(record.input))]
     if record.campaign and (swapped := record.campaign.swapped):
         lines.append(
             f"Both judges find it more like {swapped.subject}, another person of the campaign, by {swapped.margin:.3f}."
@@ -79,6 +81,16 @@ def _request(record: PortraitRecord) -> str:
         f"{record.style} portrait of {who}; recipe {record.recipe}, balance {record.balance:g}, "
         f"frame {record.frame}, false accept rate {record.far:g} for {whom}."
     )
+
+
+def _photo_notes(photo: InputRecord) -> list[str]:
+    """What was done to the photo, and what may make its face hard to keep."""
+    notes = list(photo.notes)
+    if photo.turned:
+        notes.append(f"the photo was turned by {photo.turned} degrees clockwise, as its faces say")
+    if photo.warnings:
+        notes.append(f"the face may be hard to keep: {', '.join(photo.warnings)}")
+    return notes
 
 
 def _detectors(record: PortraitRecord) -> str:

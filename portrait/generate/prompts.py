@@ -1,0 +1,34 @@
+"""What of a text its encoders do not read: they take so many tokens, and diffusers cuts off the rest."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+
+def cut_words(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The end of a text that its encoder does not read, from the first word that is not read whole; empty if all is."""
+
+    def tokens(end: int) -> int:
+        return len(tokenizer(text[:end]).input_ids)
+
+    if tokens(len(text)) <= tokenizer.model_max_length:
+        return ""
+    ends = [0, *(word.end() for word in re.finditer(r"\S+", text))]
+    return text[ends[bisect_right(ends, tokenizer.model_max_length, key=tokens) - 1] :].strip()
+
+
+def prompt_warnings(tokenizers: Sequence[PreTrainedTokenizerBase], prompt: str, negative_prompt: str) -> list[str]:
+    """A sentence for each text that is longer than some encoder reads, with the words that are lost."""
+    warnings = []
+    for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
+        lost = [cut_words(tokenizer, text) for tokenizer in tokenizers]
+        longest = max(lost, key=len)
+        if longest:
+            limit = tokenizers[lost.index(longest)].model_max_length
+            who = "the model" if all(lost) else f"text encoder {lost.index(longest) + 1} of {len(lost)}"
+            warnings.append(f'the {name} is longer than the {limit} tokens that {who} reads; not used: "{longest}"')
+    return warnings
