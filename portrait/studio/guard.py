@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,11 +20,24 @@ _POLICY = (
     "form-action 'self'; frame-ancestors 'self'"
 )
 """The browser itself refuses every request to another server, whatever Gradio's page asks for."""
+MAX_BODY_BYTES = 1_000_000
+"""Of a request that is no upload: the values of the controls, a preset."""
+FIRST_LOGIN_SECONDS, MAX_LOGIN_SECONDS = 0.5, 16.0
+"""How long the answer to a wrong password is held back: doubled with each, up to the second."""
+MAX_LOGINS = 8
+"""How many answers are held back for one address at a time."""
+MAX_ADDRESSES = 1000
+"""How many addresses with wrong passwords are remembered."""
+_sleep = asyncio.sleep
 
 
 async def refuse_address(url: str, cache_dir: str) -> str:
     """In place of Gradio's download of what a caller names by its address: the studio never fetches anything."""
     raise InputError(f"a studio fetches nothing from other computers; upload the photo instead of {url[:80]}")
+
+
+_received: ContextVar[list[Path]] = ContextVar("_received")
+"""The files that Gradio opens for the request that is being answered."""
 
 
 def salted_upload(upload: Any) -> Any:
@@ -31,6 +47,7 @@ def salted_upload(upload: Any) -> Any:
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             self.sha.update(secrets.token_bytes(32))
+            _received.get([]).append(Path(self.file.name))
 
     return SaltedUpload
 
@@ -74,6 +91,18 @@ def require_attributes(thing: Any, *names: str) -> None:
             )
 
 
+def require_route(app: Any, end: str) -> Any:
+    """The route of Gradio's whose path ends so.
+
+    Raises:
+        PortraitError: there is none; says which Gradio this is.
+    """
+    for route in app.routes:
+        if getattr(route, "path", "").endswith(end):
+            return route
+    raise PortraitError(f"gradio {version('gradio')} has no route {end}; run: pip install 'portrait-stylizer[studio]'")
+
+
 class SecurityHeaders:
     """Adds the content security policy, and forbids caches to keep pictures."""
 
@@ -91,7 +120,7 @@ class SecurityHeaders:
                     (b"referrer-policy", b"no-referrer"),
                     (b"x-content-type-options", b"nosniff"),
                 ]
-                if "/file=" in scope.get("path", ""):
+                if re.search(r"/file=|^/studio/", scope.get("path", "")):
                     message["headers"].append((b"cache-control", b"no-store"))
             await send(message)
 
@@ -99,10 +128,11 @@ class SecurityHeaders:
 
 
 class RequestGuard:
-    """Refuses what a page of another origin asks for, addresses in place of files, and uploads that do not end.
+    """Refuses what a page of another origin asks for, addresses in place of files, and bodies that are too long.
 
-    Gradio fetches `file=https://...` for whoever asks, lets pages of other local servers in, and limits each file of
-    an upload, but not their number.
+    Gradio fetches `file=https://...` for whoever asks, lets pages of other local servers in, reads a body of any length
+    before it asks who sent it, limits each file of an upload, but not their number, keeps the files of uploads that were
+    broken off, and lets passwords be tried as fast as they come.
 
     Args:
         app: The ASGI application behind it.
@@ -112,6 +142,7 @@ class RequestGuard:
     def __init__(self, app: Any, max_upload_bytes: int) -> None:
         self.app = app
         self.max_upload_bytes = max_upload_bytes
+        self.logins = FailedLogins()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one ASGI request, or pass it on."""
@@ -122,26 +153,92 @@ class RequestGuard:
         path = scope.get("path", "")
         origin = headers.get(b"origin")
         is_upload = path.endswith("/upload")
+        limit = self.max_upload_bytes if is_upload else MAX_BODY_BYTES
         if origin is not None and urlsplit(origin).netloc != headers.get(b"host", ""):
             await _refuse(send, 403, "this page belongs to another address")
         elif re.search(r"file=\w+:/", path):
             await _refuse(send, 403, "a studio fetches nothing")
-        elif is_upload and int(headers.get(b"content-length", "0")) > self.max_upload_bytes:
-            await _refuse(send, 413, "too large")
+        elif int(headers.get(b"content-length", "0")) > limit:
+            await _refuse(send, 413, _too_long(limit))
+        elif path.rstrip("/") == "/login":
+            await self.logins.answer(self.app, scope, _limited(receive, limit), send)
+        elif is_upload:
+            await self._take_upload(scope, _limited(receive, limit), send)
         else:
-            await self.app(scope, self._limited(receive) if is_upload else receive, send)
+            await self.app(scope, _limited(receive, limit), send)
 
-    def _limited(self, receive: Any) -> Any:
-        """`receive` that hangs up after `max_upload_bytes`, whatever length the request announced."""
-        received = 0
+    async def _take_upload(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass an upload on; of one that is broken off or refused no file stays, not for a minute."""
+        files: list[Path] = []
+        token = _received.set(files)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            _received.reset(token)
+            for file in files:  # those of an upload that was taken have moved on
+                file.unlink(missing_ok=True)
 
-        async def limited() -> Any:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            return message if received <= self.max_upload_bytes else {"type": "http.disconnect"}
 
-        return limited
+class FailedLogins:
+    """Makes whoever gives a wrong password wait for the answer, longer each time, whoever else logs in meanwhile.
+
+    Counted by address; a right password ends it.
+    """
+
+    def __init__(self) -> None:
+        self._failures: dict[str, int] = {}
+        self._open: dict[str, int] = {}
+
+    async def answer(self, app: Any, scope: Any, receive: Any, send: Any) -> None:
+        """Pass one request to log in on, and hold the answer back if the password was wrong."""
+        address = str((scope.get("client") or ("",))[0])
+        if self._open.get(address, 0) >= MAX_LOGINS:
+            await _refuse(send, 429, "too many passwords are being tried from this address; wait a minute")
+            return
+
+        async def send_later(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                await _sleep(self._wait(address, failed=message["status"] >= 400))
+            await send(message)
+
+        self._open[address] = self._open.get(address, 0) + 1
+        try:
+            await app(scope, receive, send_later)
+        finally:
+            self._open[address] -= 1
+            if not self._open[address]:
+                del self._open[address]
+
+    def _wait(self, address: str, *, failed: bool) -> float:
+        """Seconds to hold an answer back."""
+        failures = self._failures.pop(address, 0)
+        if not failed:
+            return 0.0
+        if len(self._failures) >= MAX_ADDRESSES:
+            self._failures.pop(next(iter(self._failures)))  # the one that failed longest ago
+        self._failures[address] = failures + 1
+        return float(min(MAX_LOGIN_SECONDS, FIRST_LOGIN_SECONDS * 2**failures))
+
+
+def _limited(receive: Any, limit: int) -> Any:
+    """`receive` that refuses more than `limit` bytes, whatever length the request announced."""
+    received = 0
+
+    async def limited() -> Any:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            from starlette.exceptions import HTTPException
+
+            raise HTTPException(413, _too_long(limit))
+        return message
+
+    return limited
+
+
+def _too_long(limit: int) -> str:
+    return f"more than the {limit / 1e6:g} MB that may be sent here"
 
 
 async def _refuse(send: Any, status: int, text: str) -> None:

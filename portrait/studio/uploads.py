@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from portrait.studio import strings
 MAX_PIXELS = 64_000_000
 """A photo with more is refused: several visitors' photos must fit into memory."""
 MAX_UPLOAD_MB = 100
+_decoding = threading.Lock()
+"""Held while a picture is decoded, which takes several times the memory of its pixels."""
 
 
 def take_upload(data: Mapping[str, object], folder: Path) -> tuple[bytes, str]:
@@ -35,9 +38,10 @@ def take_upload(data: Mapping[str, object], folder: Path) -> tuple[bytes, str]:
 
 
 def read_upload(data: bytes, name: str) -> Photo:
-    """Read what a visitor uploaded, under the name that it had on their computer.
+    """Read what a visitor uploaded, under the name that it had on their computer; one at a time, over all visitors.
 
     Raises:
         ImageReadError: as `images.read_photo`; or it has more pixels than a studio takes.
     """
-    return decode_photo(data, name, max_pixels=MAX_PIXELS)
+    with _decoding:
+        return decode_photo(data, name, max_pixels=MAX_PIXELS)
