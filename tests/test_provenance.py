@@ -39,7 +39,9 @@ from portrait.provenance.files import encode_portrait
 from portrait.provenance.inspect import inspect_picture, read_xmp
 from portrait.provenance.mark import GENERATED, xmp_mark
 from portrait.records.portrait import PortraitRecord, read_portrait
-from portrait.studio.downloads import write_downloads
+from portrait.studio import downloads
+from portrait.studio.downloads import file_of
+from portrait.studio.session import HistoryEntry
 from tests.campaigns import Load, person, write_campaign, write_limits
 from tests.golden_records import golden_portrait
 
@@ -377,7 +379,7 @@ def test_a_campaign_marks_its_pictures_and_signs_what_it_hands_over(
 
 
 def test_every_file_of_a_studio_download_is_marked_and_signed(
-    stylizer: Callable[..., Any], signer: Signer, tmp_path: Path
+    stylizer: Callable[..., Any], signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from portrait.loop.types import StylizedPortrait
     from portrait.settings import Settings
@@ -386,11 +388,19 @@ def test_every_file_of_a_studio_download_is_marked_and_signed(
     from portrait.images import as_photo
 
     (subject,) = loop.subjects(as_photo(person(1)), "auto", ())
-    settings = Settings(thresholds=str(tmp_path / "limits.json"), max_attempts=1)
+    settings = Settings(thresholds=str(tmp_path / "limits.json"), max_attempts=1, style=("oil",))
     finished: StylizedPortrait = loop.stylize(subject, "oil", settings)
-    picture, archive = write_downloads(finished, "anna-oil-1", tmp_path / "x", signer)
-    manifest_of(picture.read_bytes(), "image/png")
-    with zipfile.ZipFile(archive) as bundle:
+    entry = HistoryEntry(
+        number=1, portrait=finished, settings=settings, photo="anna.png", has_file=True, thumbnail=finished.picture
+    )
+    monkeypatch.setattr(
+        downloads, "CUTS", {name: downloads.CUTS[name] for name in ("story", "avatar-256", "round-256")}
+    )
+    picture, archive = (file_of(entry, f"anna-oil-1.{suffix}", signer) for suffix in ("png", "zip"))
+    assert picture is not None
+    assert archive is not None
+    manifest_of(picture, "image/png")
+    with zipfile.ZipFile(io.BytesIO(archive)) as bundle:
         names = [name for name in bundle.namelist() if not name.endswith(".json")]
         assert len(names) >= 4
         for name in names:

@@ -37,11 +37,8 @@ SIZES: dict[str, Size | None] = {
     "portrait": Size(width=1080, height=1350),
     "wide": Size(width=1920, height=1080),
     "story": Size(width=1080, height=1920),
-    "avatar-512": Size(width=512, height=512),
-    "avatar-256": Size(width=256, height=256),
-    "avatar-128": Size(width=128, height=128),
-    "round-512": Size(width=512, height=512, round_mask=True),
-    "round-256": Size(width=256, height=256, round_mask=True),
+    **{f"avatar-{side}": Size(width=side, height=side) for side in (1024, 800, 512, 400, 256, 128)},
+    **{f"round-{side}": Size(width=side, height=side, round_mask=True) for side in (1024, 800, 512, 400, 256)},
 }
 """Name -> size; None is the picture as it was made."""
 

@@ -109,8 +109,8 @@ def add(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="original, square, portrait, wide, story, avatar-512, avatar-256, avatar-128, round-512, round-256; may be "
-        "repeated (default: those of the plan)",
+        help="original, square, portrait, wide, story, avatar-N (1024, 800, 512, 400, 256, 128) or round-N (the same but "
+        "128); may be repeated (default: those of the plan)",
     )
     add_sign_flag(export)
     export.set_defaults(run=_export)

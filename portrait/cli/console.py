@@ -115,16 +115,12 @@ class Console:
 
     def notes(self, subject: Subject) -> None:
         """What is to be known of a photo before anything is made of it, on stderr."""
+        from portrait.faces.identity import photo_notes
+
         photo = subject.photo
-        notes = list(photo.notes)
-        if photo.turned:
-            notes.append(
-                f"turned by {photo.turned} degrees clockwise, as its faces say; --upright off leaves it as it is"
-            )
-        if subject.warnings:
-            notes.append(f"the face may be hard to keep: {', '.join(subject.warnings)}")
-        for note in notes:
-            self.note(f"{photo.path}: {note}")
+        for note in photo_notes(photo, subject.warnings):
+            hint = "; --upright off leaves it as it is" if note.startswith("turned by") else ""
+            self.note(f"{photo.path}: {note}{hint}")
 
     def note(self, text: str) -> None:
         """What is to be known before anything is made, on stderr; each text once."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from portrait.errors import FaceError, ManyFacesError, NoFaceError, SettingsError
 from portrait.faces.alignment import align_face
 from portrait.faces.insightface_analyzer import DET_THRESHOLD
+from portrait.images import Photo
 from portrait.records import Embedding, Face, Identity, Points, RgbImage
 
 SIMILAR_SIZE = 0.6
@@ -206,3 +207,13 @@ def face_warnings(image: RgbImage, face: Face) -> list[str]:
     if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
         warnings.append("cut by the border")
     return warnings
+
+
+def photo_notes(photo: Photo, warnings: Sequence[str]) -> list[str]:
+    """What is to be known of a photo before anything is made of it, a sentence each; `warnings` are `face_warnings`."""
+    notes = list(photo.notes)
+    if photo.turned:
+        notes.append(f"turned by {photo.turned} degrees clockwise, as its faces say")
+    if warnings:
+        notes.append(f"the face may be hard to keep: {', '.join(warnings)}")
+    return notes

@@ -402,12 +402,20 @@ class AttemptLoop:
         outputs = measured.similarity | {STYLE: measured.style_on_face}
         return Candidate(attempt=attempt, verdict=verdict, image=image, embeddings=score.embeddings, outputs=outputs)
 
-    def draw(self, framed: Framed, identity: Identity, style: str, knobs: Knobs, seed: int) -> RgbImage:
-        """One picture in a style of the recipe, not judged: what calibration and benchmarks measure."""
+    def draw(
+        self,
+        framed: Framed,
+        identity: Identity,
+        style: str,
+        knobs: Knobs,
+        seed: int,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> RgbImage:
+        """One picture in a style of the recipe, not judged: what calibration and benchmarks measure, and previews show."""
         chosen = self.recipe.style(style)
         prompt = self.recipe.prompt_of(chosen, self.recipe.palette_for(chosen, "", seed))
         conditions = self._conditions(framed, identity, prompt, self.recipe.negative_prompt)
-        return self.generator.generate(conditions, knobs, [seed])[0]
+        return self.generator.generate(conditions, knobs, [seed], on_step)[0]
 
     def replay(self, record: PortraitRecord, photo: Photo, references: Sequence[Photo] = ()) -> np.ndarray:
         """Make the chosen picture of a record again: the same batch, knobs, seeds, frame and background.

@@ -174,13 +174,17 @@ class Recipe:
             raise SettingsError(f"style {style.name} has no palette {name!r}; {have}")
         return name
 
+    def reads_prompts(self, style: Style) -> bool:
+        """Whether the model follows texts of one's own in place of the style's."""
+        return self.prompts == "rich" or not style.palettes
+
     def check_prompt(self, prompt: str, style: Style) -> None:
         """Refuse a prompt that the model was not trained with, where it knows nothing but its styles.
 
         Raises:
             SettingsError: names what it knows.
         """
-        if self.prompts == "rich" or not style.palettes:
+        if self.reads_prompts(style):
             return
         prompts = [style.prompt, *(self.prompt_of(style, palette) for palette in style.palettes)]
         if prompt not in prompts:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import gradio as gr
 from portrait.errors import PortraitError, SettingsError
 from portrait.images import Photo
 from portrait.loop.attempt_loop import VARIANT_STRIDE
+from portrait.loop.types import StylizedPortrait
 from portrait.provenance.credentials import Signer
 from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
@@ -22,8 +22,8 @@ from portrait.report.sheet import thumbnail
 from portrait.settings import Settings
 from portrait.studio import page, strings
 from portrait.studio.controls import make_control, parse_value, to_text
-from portrait.studio.downloads import file_stem, portrait_square, write_downloads
-from portrait.studio.jobs import JobEvent, RenderJob, to_user_error
+from portrait.studio.downloads import portrait_square
+from portrait.studio.jobs import RenderJob, to_user_error
 from portrait.studio.model_host import ModelHost
 from portrait.studio.reports import Reports
 from portrait.studio.service import Service
@@ -50,7 +50,6 @@ class Render:
 
     job: RenderJob
     photo: Photo
-    has_file: bool
     variants: int
     problem: str = ""
     message: str = ""
@@ -413,10 +412,7 @@ class StudioPage:
             yield from self._follow(session, render)
         except Exception as error:
             render.problem = str(to_user_error(error))
-        finally:  # also when Gradio closes this, because nobody is there to see more
-            render.job.cancel()
-            is_newest = session.end_job(render.job)
-        if is_newest:
+        if session.job is render.job:
             result = page.result_html(session, problem=render.problem, message=render.message)
             yield {self.result: result, **self._idle()}
         else:
@@ -431,13 +427,19 @@ class StudioPage:
                 return None
             session.cancel()
             settings = replace(settings, face="auto" if len(session.faces) == 1 else str(face))
-            session.job = self.models.start(
+            has_file = session.has_file
+
+            def keep(portrait: StylizedPortrait, alone: Settings) -> None:
+                self._add_to_history(session, job, portrait, alone, photo, has_file)
+
+            session.job = job = self.models.start(
                 photo,
                 settings,
                 subject=session.subject(settings.recipe, face),
                 on_subject=lambda subject: session.remember_subject(settings.recipe, face, subject),
+                on_portrait=keep,
             )
-            return Render(job=session.job, photo=photo, has_file=session.has_file, variants=settings.variants)
+            return Render(job=job, photo=photo, variants=settings.variants)
 
     def _follow(self, session: Session, render: Render) -> Iterator[Updates]:
         """Show what happens to a job, for as long as the visitor requests nothing else."""
@@ -447,12 +449,7 @@ class StudioPage:
         for event in render.job.events():
             if session.job is not render.job:  # a newer request has replaced it
                 continue
-            if event.kind == "portrait":
-                try:
-                    self._add_to_history(session, event, render)
-                except PortraitError as error:  # a full disk, say: the picture is shown, without its files
-                    render.problem = str(error)
-            elif event.kind == "failed":
+            if event.kind == "portrait" or event.kind == "failed":
                 render.problem = event.sentence
             elif event.kind == "cancelled":
                 render.message = strings.CANCELLED
@@ -462,28 +459,20 @@ class StudioPage:
                 shown = page.working_html(event, render.variants, preview, placeholder)
                 yield {self.result: shown, **self._busy()}  # an earlier job may just have shown the idle buttons
 
-    def _add_to_history(self, session: Session, event: JobEvent, render: Render) -> None:
-        """Add a finished picture to the history, then its files for download."""
-        if event.portrait is None or event.settings is None:
-            return
-        portrait = event.portrait.named(render.photo.path.name)  # the name that the visitor knows
+    def _add_to_history(
+        self,
+        session: Session,
+        job: RenderJob,
+        portrait: StylizedPortrait,
+        settings: Settings,
+        photo: Photo,
+        has_file: bool,
+    ) -> None:
+        """Add a finished picture to the history, unless the session was reset, or a newer request has replaced it."""
         small = thumbnail(portrait_square(portrait), page.SMALL * 2)
         with session.lock:
-            if session.job is not render.job:  # the session was reset, or a newer request has replaced it
-                return
-            entry = session.add(portrait, event.settings, small, render.photo, has_file=render.has_file)
-        stem = file_stem(render.photo.path.stem, f"{event.settings.style[0]}-{entry.number}")
-        try:
-            files = write_downloads(portrait, stem, session.folder, self.signer)
-        except OSError:
-            if session.find(entry.number) is None:  # the session was reset while they were written
-                return
-            raise
-        with session.lock:
-            if session.find(entry.number) is not None:
-                session.attach_files(entry, files)
-            else:
-                shutil.rmtree(files[0].parent, ignore_errors=True)
+            if session.job is job:
+                session.add(portrait, settings, small, photo, has_file=has_file)
 
     def _show_error(self, session: Session, error: PortraitError) -> Updates:
         """The error; a session without a photo, perhaps forgotten meanwhile, also gets the place for one again."""

@@ -1,23 +1,60 @@
-"""What a visitor can download: the picture, the avatar sizes, the record."""
+"""What a visitor can take away of a picture, made in memory when it is asked for: the picture, its sizes, the record."""
 
 from __future__ import annotations
 
 import io
-import secrets
 import zipfile
-from pathlib import Path
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
+from starlette.responses import Response
 
-from portrait.campaign.sizes import SIZES, encode_size, face_box
-from portrait.errors import InputError
-from portrait.images import write_bytes
+from portrait.campaign.sizes import SIZES, Size, crop_for, encode_size, face_box
+from portrait.errors import PortraitError
 from portrait.loop.types import StylizedPortrait
 from portrait.provenance.credentials import CROP_ACTIONS, Signer
-from portrait.provenance.files import write_portrait
+from portrait.provenance.files import encode_portrait
 from portrait.records import RgbImage
+from portrait.studio.guard import require_route
+from portrait.studio.session import HistoryEntry, Session
 
-AVATARS = {name: size for name, size in SIZES.items() if size and name.partition("-")[0] in ("avatar", "round")}
+if TYPE_CHECKING:
+    from portrait.studio.session_registry import Sessions
+
+CUTS: dict[str, Size] = {name: size for name, size in SIZES.items() if size is not None}
+"""Name -> size: those of a campaign's exports."""
+_MEDIA = {"png": "image/png", "jpg": "image/jpeg", "json": "application/json", "zip": "application/zip"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """Where a file is fetched, relative to the page, and its name."""
+
+    href: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeLink(Link):
+    """A picture cut to `size`, a name of `CUTS`; `is_enlarged` where the portrait has fewer pixels."""
+
+    size: str
+    width: int
+    height: int
+    is_round: bool
+    is_enlarged: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """The files of a picture: itself as PNG, a ZIP of everything, the record, and each of its sizes."""
+
+    picture: Link
+    archive: Link
+    record: Link
+    sizes: tuple[SizeLink, ...]
 
 
 def portrait_square(portrait: StylizedPortrait) -> RgbImage:
@@ -29,28 +66,85 @@ def portrait_square(portrait: StylizedPortrait) -> RgbImage:
     return RgbImage(np.ascontiguousarray(picture[top : top + side, left : left + side]))
 
 
-def file_stem(photo: str, suffix: str, max_bytes: int = 80) -> str:
-    """A file name without extension: at most `max_bytes` of the photo's name, and `suffix`."""
-    return f"{photo.encode()[:max_bytes].decode(errors='ignore')}-{suffix}"
+def links(session: Session, entry: HistoryEntry) -> Links:
+    """Where the files of a picture are; nothing is made yet."""
+
+    def link(name: str) -> dict[str, str]:
+        return {"href": f"studio/{session.key}/{entry.number}/{quote(name)}", "name": name}
+
+    height, width = entry.portrait.picture.shape[:2]
+    face = face_box(entry.portrait.record)
+    return Links(
+        picture=Link(**link(f"{entry.stem}.png")),
+        archive=Link(**link(f"{entry.stem}.zip")),
+        record=Link(**link(f"{entry.stem}.json")),
+        sizes=tuple(
+            SizeLink(
+                **link(_name(entry, name, size)),
+                size=name,
+                width=size.width,
+                height=size.height,
+                is_round=size.round_mask,
+                is_enlarged=crop_for(size, width, height, face).scale > 1,
+            )
+            for name, size in CUTS.items()
+        ),
+    )
 
 
-def write_downloads(
-    portrait: StylizedPortrait, stem: str, folder: Path, signer: Signer | None = None
-) -> tuple[Path, Path]:
-    """Write the picture as PNG and a ZIP of it, its avatar sizes and the record, under a path nobody can guess."""
-    if Path(stem).name != stem:
-        raise InputError(f"{stem!r} is no file name")
-    folder = folder / secrets.token_urlsafe(16)
+def _name(entry: HistoryEntry, name: str, size: Size) -> str:
+    return f"{entry.stem}-{name}.{'png' if size.round_mask else 'jpg'}"
+
+
+def file_of(entry: HistoryEntry, name: str, signer: Signer | None = None) -> bytes | None:
+    """The bytes of one of a picture's files by its name; None if it has no such file."""
+    if name == f"{entry.stem}.png":
+        return encode_portrait(entry.portrait.pixels, "png", entry.portrait.record, signer=signer)
+    if name == f"{entry.stem}.json":
+        return entry.portrait.record.file_bytes()
+    if name == f"{entry.stem}.zip":
+        return _archive(entry, signer)
+    cut = next((size for size in CUTS if name == _name(entry, size, CUTS[size])), None)
+    return None if cut is None else _cut(entry.portrait, CUTS[cut], signer)
+
+
+def _cut(portrait: StylizedPortrait, size: Size, signer: Signer | None) -> bytes:
     record = portrait.record
-    picture = write_portrait(folder / f"{stem}.png", portrait.pixels, record, signer=signer)
+    data, suffix, _ = encode_size(portrait.picture, size, face_box(record), tool=not record.settings.no_metadata)
+    return data if signer is None else signer.sign(data, suffix, record, edits=CROP_ACTIONS)
+
+
+def _archive(entry: HistoryEntry, signer: Signer | None) -> bytes:
+    names = [f"{entry.stem}.png", *(_name(entry, *cut) for cut in CUTS.items()), f"{entry.stem}.json"]
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:  # PNG does not get smaller
-        archive.write(picture, picture.name)
-        face = face_box(record)
-        for name, size in AVATARS.items():
-            data, suffix, _ = encode_size(portrait.picture, size, face, tool=not record.settings.no_metadata)
-            if signer is not None:
-                data = signer.sign(data, suffix, record, edits=CROP_ACTIONS)
-            archive.writestr(f"{stem}-{name}.{suffix}", data)
-        archive.writestr(f"{stem}.json", record.file_bytes())
-    return picture, write_bytes(folder / f"{stem}.zip", buffer.getvalue())
+    with zipfile.ZipFile(buffer, "w") as archive:  # pictures do not get smaller
+        for name in names:
+            data = file_of(entry, name, signer)
+            if data is not None:
+                archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def add_route(app: Any, sessions: Sessions, signer: Signer | None) -> None:
+    """Serve the files of every session's pictures at the addresses of `links`, to whoever Gradio serves its own files.
+
+    Args:
+        app: Gradio's.
+        sessions: Whose pictures.
+        signer: Who signs them; None leaves them unsigned.
+    """
+
+    def serve(key: str, number: int, name: str) -> Response:
+        session = sessions.find(key)
+        entry = None if session is None else session.find(number)
+        try:
+            data = None if entry is None else file_of(entry, name, signer)
+        except PortraitError as error:
+            return Response(str(error), status_code=500, media_type="text/plain")
+        if data is None:
+            return Response("this picture is not there any more", status_code=404, media_type="text/plain")
+        return Response(data, media_type=_MEDIA[name.rpartition(".")[2]])
+
+    login = require_route(app, "/config").dependencies
+    app.add_api_route("/studio/{key}/{number}/{name}", serve, methods=["GET", "HEAD"], dependencies=login)
+    app.router.routes.insert(0, app.router.routes.pop())  # before Gradio's, which take every address

@@ -6,8 +6,9 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from portrait.errors import PortraitError
 from portrait.records import RgbImage
@@ -32,7 +33,8 @@ class JobEvent:
         waiting: `position` in the queue; 1 is being served.
         loading: the models of the recipe.
         step: `variant`, `attempt`, `step` and `total`, and `preview`, the picture as it forms, once there is one.
-        portrait: `portrait`, and `settings`, which alone make it again.
+        portrait: `portrait`, and `settings`, which alone make it again; `sentence` where it could not be kept.
+        preview: of `style` at `balance`, small, in `preview`.
         failed: `sentence` says why.
         cancelled: nothing more follows.
         still: nothing has happened for a while.
@@ -47,11 +49,16 @@ class JobEvent:
     preview: RgbImage | None = None
     portrait: StylizedPortrait | None = None
     settings: Settings | None = None
+    style: str = ""
+    balance: float = 0.0
     sentence: str = ""
 
 
+_Events: TypeAlias = "queue.SimpleQueue[JobEvent | None]"
+
+
 class RenderJob:
-    """One request of one visitor: `settings.variants` pictures.
+    """One request of one visitor: `settings.variants` pictures, or the previews of a photo.
 
     When it ends and is `private`, the models' caches of the photo are cleared.
 
@@ -61,7 +68,12 @@ class RenderJob:
     """
 
     def __init__(self, work: Callable[[RenderJob], None], *, cancelled: bool = False) -> None:
-        self._events: queue.SimpleQueue[JobEvent | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._unread: _Events | None = queue.SimpleQueue()
+        """What happens before anybody follows."""
+        self._followers: list[_Events] = [self._unread]
+        self._newest: JobEvent | None = None
+        self._is_over = False
         self._stop = threading.Event()
         if cancelled:
             self._stop.set()
@@ -77,11 +89,18 @@ class RenderJob:
         except Exception as error:
             self.emit("failed", sentence=str(to_user_error(error)))
         finally:
-            self._events.put(None)
+            with self._lock:
+                self._is_over = True
+                for follower in self._followers:
+                    follower.put(None)
 
     def emit(self, kind: str, **fields: Any) -> None:
         """Add an event; see `JobEvent` for its fields."""
-        self._events.put(JobEvent(kind=kind, **fields))
+        event = JobEvent(kind=kind, **fields)
+        with self._lock:
+            self._newest = event
+            for follower in self._followers:
+                follower.put(event)
 
     def cancel(self) -> None:
         """Ask it to end at the next step."""
@@ -91,6 +110,11 @@ class RenderJob:
     def cancelled(self) -> bool:
         """Whether it was asked to end."""
         return self._stop.is_set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self._is_over
 
     def wait(self, seconds: float) -> None:
         """Wait until it has ended, at most so long."""
@@ -102,15 +126,37 @@ class RenderJob:
             raise Cancelled
 
     def events(self, pulse: float | None = None) -> Iterator[JobEvent]:
-        """Everything that happens, until it ends; with `pulse` also a still event after so many seconds without one."""
-        while True:
-            try:
-                event = self._events.get(timeout=pulse)
-            except queue.Empty:
-                event = JobEvent(kind="still")
-            if event is None:
-                return
-            yield event
+        """What happens, until it ends; with `pulse` also a still event after so many seconds without one.
+
+        Whoever follows first is told everything; one who comes later, what happened last and everything after it.
+        """
+        events = self._follow()
+        try:
+            while True:
+                try:
+                    event = events.get(timeout=pulse)
+                except queue.Empty:
+                    event = JobEvent(kind="still")
+                if event is None:
+                    return
+                yield event
+        finally:
+            with self._lock, suppress(ValueError):
+                self._followers.remove(events)
+
+    def _follow(self) -> _Events:
+        with self._lock:
+            if self._unread is not None:
+                events, self._unread = self._unread, None
+                return events
+            events = queue.SimpleQueue()
+            if self._newest is not None:
+                events.put(self._newest)
+            if self._is_over:
+                events.put(None)
+            else:
+                self._followers.append(events)
+            return events
 
 
 def to_user_error(error: Exception) -> PortraitError:

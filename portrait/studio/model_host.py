@@ -6,6 +6,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,14 @@ from portrait.images import Photo
 from portrait.records import Face, RgbImage
 from portrait.settings import Settings
 from portrait.studio.device_queue import DeviceQueue, Ticket
-from portrait.studio.jobs import RenderJob
+from portrait.studio.jobs import Cancelled, RenderJob, to_user_error
 
 if TYPE_CHECKING:
     from portrait.loop.attempt_loop import AttemptLoop
-    from portrait.loop.types import Subject
+    from portrait.loop.types import StylizedPortrait, Subject
 
+PREVIEW_SIDE = 256
+"""Of the pictures of `start_previews`, pixels."""
 CLOSE_SECONDS = 5.0
 """How long a studio that ends waits for a step of the denoising."""
 
@@ -139,6 +142,7 @@ class ModelHost:
         references: Sequence[Photo] = (),
         subject: Subject | None = None,
         on_subject: Callable[[Subject], None] | None = None,
+        on_portrait: Callable[[StylizedPortrait, Settings], None] | None = None,
     ) -> RenderJob:
         """Begin to make `settings.variants` pictures in `settings.style`.
 
@@ -148,6 +152,8 @@ class ModelHost:
             references: More photos of the same person.
             subject: Who that is, if an earlier job has found out.
             on_subject: Called with who it is, for the next job; without it the job is private.
+            on_portrait: Called with each finished picture and the settings that alone make it again, in the job's thread,
+                whether anybody follows the job or not. What it raises is the sentence of the picture's event.
 
         Returns:
             The job, which waits in the queue or works already.
@@ -165,11 +171,56 @@ class ModelHost:
                     if on_subject is not None:
                         on_subject(person)
                     for variant in range(settings.variants):
-                        _make_variant(job, stylizer, person, settings, variant)
+                        _make_variant(job, stylizer, person, settings, variant, on_portrait)
                 finally:
                     if job.private or on_subject is None:
                         stylizer.clear_cache()
 
+        return self._begin(work)
+
+    def start_previews(
+        self,
+        photo: Photo,
+        settings: Settings,
+        wishes: Sequence[tuple[str, float]],
+        *,
+        references: Sequence[Photo] = (),
+        subject: Subject | None = None,
+        on_subject: Callable[[Subject], None] = lambda subject: None,
+    ) -> RenderJob:
+        """Begin to make a small picture of a photo for each (style, balance): few steps, one attempt, not judged.
+
+        It works while nobody else does: whoever asks for a portrait is served within a step, and what was begun for them is
+        begun again afterwards. Another recipe's models are never unloaded for it.
+
+        Args:
+            photo: The photo.
+            settings: `recipe`, `frame`, `seed` and the one `face`; the rest does not count.
+            wishes: What to make, in this order.
+            references: More photos of the same person.
+            subject: Who that is, if an earlier job has found out.
+            on_subject: Called with who it is, for the next job.
+        """
+
+        def work(job: RenderJob) -> None:
+            person = subject
+            for style, balance in wishes:
+                picture = None
+                while picture is None:
+                    with self.queue.join(patient=True) as ticket, suppress(_GiveWay):
+                        _wait_patiently(job, ticket)
+                        if self._loaded is not None and not self.is_loaded(settings.recipe):
+                            raise Cancelled
+                        loop = self.stylizer(settings.recipe)
+                        if person is None:
+                            (person, *_) = loop.subjects(photo, settings.face, references, upright=settings.upright)
+                            on_subject(person)
+                        picture = _draw_preview(job, ticket, loop, person, settings, style, balance)
+                job.emit("preview", style=style, balance=balance, preview=picture)
+
+        return self._begin(work)
+
+    def _begin(self, work: Callable[[RenderJob], None]) -> RenderJob:
         with self._start_lock:
             job = RenderJob(work, cancelled=self._closed)
             self._jobs.add(job)
@@ -188,7 +239,49 @@ def _wait_for_turn(job: RenderJob, ticket: Ticket) -> None:
     job.check()
 
 
-def _make_variant(job: RenderJob, stylizer: AttemptLoop, subject: Subject, settings: Settings, variant: int) -> None:
+class _GiveWay(Exception):
+    """Raised in the middle of a preview, because somebody waits for a portrait."""
+
+
+def _wait_patiently(job: RenderJob, ticket: Ticket) -> None:
+    while not ticket.wait(0.5):
+        job.check()
+    job.check()
+
+
+def _draw_preview(
+    job: RenderJob,
+    ticket: Ticket,
+    loop: AttemptLoop,
+    subject: Subject,
+    settings: Settings,
+    style: str,
+    balance: float,
+) -> RgbImage:
+    from portrait.generate.framing import frame_portrait
+    from portrait.report.sheet import thumbnail
+
+    def on_step(step: int, total: int) -> None:
+        job.check()
+        if ticket.kept_waiting:
+            raise _GiveWay
+
+    on_step(0, 0)
+    framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, loop.recipe.resolution)
+    knobs = loop.knobs_for_balance(style, balance)
+    few = replace(knobs, num_inference_steps=max(2, knobs.num_inference_steps // 3))
+    picture = loop.draw(framed, subject.identity, style, loop.recipe.with_enough_steps(few), settings.seed, on_step)
+    return thumbnail(picture, PREVIEW_SIDE)
+
+
+def _make_variant(
+    job: RenderJob,
+    stylizer: AttemptLoop,
+    subject: Subject,
+    settings: Settings,
+    variant: int,
+    on_portrait: Callable[[StylizedPortrait, Settings], None] | None,
+) -> None:
     from portrait.loop.attempt_loop import VARIANT_STRIDE
 
     alone = replace(settings, variants=1, seed=settings.seed + VARIANT_STRIDE * variant)
@@ -206,7 +299,13 @@ def _make_variant(job: RenderJob, stylizer: AttemptLoop, subject: Subject, setti
     job.check()
     portrait = stylizer.stylize(subject, settings.style[0], alone, on_step=on_step, on_preview=on_preview)
     job.check()
-    job.emit("portrait", variant=variant + 1, portrait=portrait, settings=alone)
+    sentence = ""
+    if on_portrait is not None:
+        try:
+            on_portrait(portrait, alone)
+        except Exception as error:
+            sentence = str(to_user_error(error))
+    job.emit("portrait", variant=variant + 1, portrait=portrait, settings=alone, sentence=sentence)
 
 
 def _load(settings: Settings) -> AttemptLoop:

@@ -7,8 +7,6 @@ import io
 from functools import lru_cache
 from html import escape
 from importlib import resources
-from pathlib import Path
-from urllib.parse import quote
 
 from PIL import Image
 
@@ -21,7 +19,7 @@ from portrait.records import RgbImage
 from portrait.records.portrait import PortraitRecord
 from portrait.report.explain import explain
 from portrait.report.sheet import thumbnail
-from portrait.studio import strings
+from portrait.studio import downloads, strings
 from portrait.studio.jobs import JobEvent
 from portrait.studio.session import HistoryEntry, Session
 from portrait.studio.uploads import MAX_UPLOAD_MB
@@ -213,7 +211,7 @@ def result_html(session: Session, *, problem: str = "", message: str = "") -> st
     announced = "" if message or problem else f' data-announce="{escape(alt)}"'
     return (
         f'{alert(problem)}{note}<div class="result"{announced}>{_compare(session, entry, alt)}'
-        f'<div class="facts">{_verdict(entry)}{_next()}</div></div>{_history(session)}{_takeaway(entry)}'
+        f'<div class="facts">{_verdict(entry)}{_next()}</div></div>{_history(session)}{_takeaway(session, entry)}'
     )
 
 
@@ -359,10 +357,11 @@ def _history(session: Session) -> str:
     )
 
 
-def _takeaway(entry: HistoryEntry) -> str:
+def _takeaway(session: Session, entry: HistoryEntry) -> str:
+    files = downloads.links(session, entry)
     links = "".join(
-        f'<a class="button" href="{_url(file)}" download="{escape(file.name)}">{text}</a>'
-        for file, text in zip(entry.files, (strings.DOWNLOAD_PICTURE, strings.DOWNLOAD_ALL), strict=False)
+        f'<a class="button" href="{escape(file.href)}" download="{escape(file.name)}">{text}</a>'
+        for file, text in ((files.picture, strings.DOWNLOAD_PICTURE), (files.archive, strings.DOWNLOAD_ALL))
     )
     unsaved = "" if entry.has_file else f'<p class="note">{strings.COMMAND_PHOTO}</p>'
     return (
@@ -373,10 +372,6 @@ def _takeaway(entry: HistoryEntry) -> str:
         f"<details><summary>{strings.ATTEMPTS}</summary>"
         f'<pre tabindex="0">{escape(explain(entry.portrait.record))}</pre></details></section>'
     )
-
-
-def _url(file: Path) -> str:
-    return "gradio_api/file=" + quote(str(file))
 
 
 # The reports -----------------------------------------------------------------------------------------------------

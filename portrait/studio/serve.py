@@ -22,7 +22,7 @@ from portrait.provenance.credentials import Signer
 from portrait.settings import Settings
 from portrait.studio.guard import RequestGuard, SecurityHeaders, guarded_gradio
 
-SWEEP_SECONDS = 60.0
+SWEEP_SECONDS = 15.0
 """How often sessions that ended are looked for."""
 NEW_SECONDS = 60.0
 """A folder without a lock belongs to a studio that is starting, or, when it is older, to one that crashed while starting."""
@@ -143,6 +143,7 @@ def running(
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_RUN_HISTORY"] = "False"
     from portrait.studio.app import StudioPage
+    from portrait.studio.downloads import add_route
     from portrait.studio.model_host import ModelHost
     from portrait.studio.reports import Reports
 
@@ -150,7 +151,8 @@ def running(
     studio = StudioPage(models, folder, Reports(runs), local=local, signer=signer)
     with guarded_gradio():
         blocks = studio.build()
-        url = _launch(blocks, host=host, port=port, auth=auth, local=local)
+        app, url = _launch(blocks, host=host, port=port, auth=auth, local=local)
+        add_route(app, studio.sessions, signer)
         studio.sessions.states = blocks.state_holder
         models.warm_up()
         threading.Thread(target=_sweep_regularly, args=(studio, blocks, folder), daemon=True).start()
@@ -163,8 +165,8 @@ def running(
                 blocks.close(verbose=False)
 
 
-def _launch(blocks: Any, *, host: str, port: int | None, auth: tuple[str, str] | None, local: bool) -> str:
-    """Start Gradio's server; returns the page's address.
+def _launch(blocks: Any, *, host: str, port: int | None, auth: tuple[str, str] | None, local: bool) -> tuple[Any, str]:
+    """Start Gradio's server; returns its application and the page's address.
 
     Raises:
         SettingsError: the port is taken.
@@ -183,7 +185,7 @@ def _launch(blocks: Any, *, host: str, port: int | None, auth: tuple[str, str] |
     if local:  # another name that somebody made point at this computer is refused
         middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", host]))
     try:
-        _, url, _ = blocks.launch(
+        app, url, _ = blocks.launch(
             server_name=f"[{host}]" if ":" in host else host,
             server_port=port,
             auth=auth,
@@ -206,7 +208,7 @@ def _launch(blocks: Any, *, host: str, port: int | None, auth: tuple[str, str] |
         )
     except OSError as error:
         raise SettingsError(f"cannot listen on {host} port {port or 7860}: {error}; choose another --port") from None
-    return str(url)
+    return app, str(url)
 
 
 def _sweep_regularly(studio: Any, blocks: Any, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,9 @@ from gradio.data_classes import FileData
 from portrait.errors import PortraitError, SettingsError
 from portrait.images import Photo
 from portrait.provenance.credentials import Signer
+from portrait.provenance.files import write_portrait
 from portrait.recipes.load import load_recipe
 from portrait.studio import strings
-from portrait.studio.downloads import file_stem, write_downloads
 from portrait.studio.jobs import JobEvent
 from portrait.studio.model_host import ModelHost
 from portrait.studio.uploads import read_upload, take_upload
@@ -77,8 +78,9 @@ class Service:
                 for event in job.events(PULSE):
                     if event.portrait is not None:
                         portrait = event.portrait.named(image.path.name)
-                        stem = file_stem(image.path.stem, chosen.style[0])
-                        file, _ = write_downloads(portrait, stem, self.folder, self.signer)
+                        name = f"{image.path.stem.encode()[:80].decode(errors='ignore')}-{chosen.style[0]}.png"
+                        file = self.folder / secrets.token_urlsafe(16) / name
+                        write_portrait(file, portrait.pixels, portrait.record, signer=self.signer)
                         # As text: Gradio's client takes every dict with a `path` for a file of the server.
                         yield FileData(path=str(file), orig_name=file.name), portrait.record.to_json()
                         return

@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import shutil
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from portrait.images import Photo
-from portrait.records import Face, RgbImage
+import numpy as np
+
+from portrait.errors import InputError
+from portrait.faces.identity import face_warnings, photo_notes
+from portrait.generate.framing import frame_portrait
+from portrait.images import Photo, resized, write_bytes
+from portrait.paths import is_file_name
+from portrait.records import Background, Face, RgbImage
 from portrait.settings import Settings, flags_of
+from portrait.studio import strings
+from portrait.studio.uploads import read_upload
 
 if TYPE_CHECKING:
     from portrait.loop.types import StylizedPortrait, Subject
     from portrait.studio.jobs import RenderJob
 
 MAX_HISTORY = 60
-"""How many pictures of a session are kept; the oldest are dropped first."""
+"""How many pictures of a session are kept; the oldest without a star are dropped first."""
 MAX_HISTORY_BYTES = 500_000_000
 """How much memory their pixels may take; the last one is kept whatever it takes."""
+MAX_UNDO = 10
+"""How many steps can be undone; a picture that was deleted is kept for so long."""
+MAX_BACKDROP_BYTES = 200_000_000
+"""How much the backgrounds of one session may take on disk."""
+CROP_SIDE = 160
+"""Of a face beside the photo, pixels."""
+CROP_ROOM = 1.8
+"""Side of such a crop over the face's longer one: the head, with some room."""
+
+Wish: TypeAlias = tuple[str, float]
+"""A style and a balance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HistoryEntry:
     """One finished picture, and the settings that make it again, alone.
 
-    `photo` is the photo's name, and `has_file` says whether it came as a file of that name; `thumbnail` is small, for
-    the history.
+    `photo` and `references` are the photos' names, and `has_file` says whether the photo came as a file of that name;
+    `thumbnail` is small, for the history.
     """
 
     number: int
@@ -38,12 +59,52 @@ class HistoryEntry:
     photo: str
     has_file: bool
     thumbnail: RgbImage
-    files: tuple[Path, ...] = ()
+    references: tuple[str, ...] = ()
+    is_starred: bool = False
 
     def command(self) -> str:
         """The shell command that makes this picture, pixel for pixel, on this computer."""
-        photo = f"./{self.photo}" if self.photo.startswith("-") else self.photo
-        return shlex.join(["portrait", "stylize", photo, *flags_of(self.settings)])
+        words = ["portrait", "stylize", _as_argument(self.photo)]
+        for reference in self.references:
+            words += ["--reference", _as_argument(reference)]
+        return shlex.join([*words, *flags_of(named_background(self.settings))])
+
+    @property
+    def stem(self) -> str:
+        """Of the names of its files for download: at most 80 bytes of the photo's name, the style, the number."""
+        photo = Path(self.photo).stem.encode()[:80].decode(errors="ignore")
+        return f"{photo}-{self.settings.style[0]}-{self.number}"
+
+
+def _as_argument(name: str) -> str:
+    return f"./{name}" if name.startswith("-") else name
+
+
+def named_background(settings: Settings) -> Settings:
+    """The same with the name alone of a background's file, which lies on the visitor's computer under that name."""
+    background = settings.backdrop()
+    if background is None or background.file is None:
+        return settings
+    return replace(settings, background=_as_argument(background.file.name))
+
+
+def _named(portrait: StylizedPortrait, photo: str) -> StylizedPortrait:
+    """The same with the names that the visitor knows in its record, and no path of this computer."""
+    portrait = portrait.named(photo)
+    record = portrait.record
+    settings = named_background(record.settings)
+    changes: dict[str, object] = {"settings": settings}
+    if record.background is not None:
+        changes["background"] = record.background.model_copy(update={"value": settings.background})
+    return replace(portrait, record=record.model_copy(update=changes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """What `undo` restores: the picture that was shown, and, where one was starred or deleted, what it was before."""
+
+    current: int | None
+    entry: HistoryEntry | None = None
 
 
 class Session:
@@ -51,19 +112,25 @@ class Session:
 
     `style`, `face` and the controls' values are what the next picture is made from. `upload_generation` counts the
     photos that were chosen, so that one which is read too slowly is not taken; `slider_moves` does the same for the
-    slider. `closed` says that the tab is taken for closed: nothing that comes later belongs to this session.
+    slider. `job` is the newest, also when it is over. `closed` says that the session is forgotten: nothing that comes later belongs to it. `away_since` is when
+    its tab was closed or reloaded, None while it is open.
 
     Args:
-        folder: Where files for download go; made when needed, removed by `forget`.
+        folder: Where backgrounds lie; made when needed, removed by `forget`.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.key = secrets.token_urlsafe(16)
+        """What a reloaded tab is known by, and a part of the addresses of its files."""
         self.lock = threading.RLock()
         self.reading = threading.Lock()
         """Held while a photo is read and its faces are detected, so that each session has one such photo in memory."""
         self.job: RenderJob | None = None
+        self.preview_job: RenderJob | None = None
         self.last_used = time.monotonic()
+        self.away_since: float | None = None
+        self.is_away = threading.Event()
         self.style = ""
         self.slider_moves = 0
         self.upload_generation = 0
@@ -75,11 +142,38 @@ class Session:
         self.has_file = False
         self.faces: list[Face] = []
         self.face: int | None = None
+        self.references: tuple[Photo, ...] = ()
+        self.backdrop: Path | None = None
         self.history: list[HistoryEntry] = []
+        self.dropped = 0
+        """How many pictures had to leave the history, which was full."""
         self.current: int | None = None
         self.compared: int | None = None
         self._numbered = 0
+        self._steps: list[_Step] = []
+        self._forget_person()
+
+    def _forget_person(self) -> None:
+        """Drop what was found out of the face that was meant so far."""
+        self.cancel_previews()
+        self.previews: dict[tuple[str, str, str, float], RgbImage] = {}
         self._subjects: dict[tuple[str, int], Subject] = {}
+        self._advice: tuple[str, ...] | None = None
+
+    # The tab -------------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """The tab was closed or reloaded, or its connection broke."""
+        self.away_since = time.monotonic()
+        self.is_away.set()
+
+    def come_back(self) -> None:
+        """The tab is open."""
+        self.away_since = None
+        self.is_away.clear()
+        self.last_used = time.monotonic()
+
+    # The photo -----------------------------------------------------------------------------------------------
 
     def begin_upload(self) -> int:
         """The visitor chose a photo: one that was chosen earlier and is still being read is no longer wanted."""
@@ -92,7 +186,7 @@ class Session:
     ) -> bool:
         """Take a photo; `face` is the one that is meant, None if the visitor has to say so.
 
-        The pictures made so far stay in the history.
+        The pictures made so far stay in the history; further photos of the person before do not.
 
         Returns:
             False, and nothing is taken, if the visitor chose another photo, reset the page or left since `generation`.
@@ -105,24 +199,128 @@ class Session:
             self.has_file = has_file
             self.faces = faces
             self.face = face
-            self._subjects.clear()
+            self.references = ()
+            self._forget_person()
             return True
 
     def choose(self, face: int) -> None:
-        """Choose a face by its index; nothing happens where there is none."""
+        """Say who is meant, by the index from the left; one that is not there changes nothing."""
         with self.lock:
-            if 0 <= face < len(self.faces):
+            if 0 <= face < len(self.faces) and face != self.face:
                 self.face = face
+                self.references = ()
+                self._forget_person()
+
+    def add_reference(self, photo: Photo) -> None:
+        """Take one more photo of the person, whom `ModelHost.check_reference` has found in it."""
+        with self.lock:
+            self.references = (*self.references, photo)
+            self._forget_person()
+
+    def drop_reference(self, index: int) -> None:
+        """Take one of these photos away again."""
+        with self.lock:
+            self.references = tuple(photo for i, photo in enumerate(self.references) if i != index)
+            self._forget_person()
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What is to be known of the photo and the chosen face before anything is made; nothing while none is chosen."""
+        photo, face = self.photo, self.face
+        if photo is None or face is None:
+            return ()
+        if self._advice is None:
+            self._advice = tuple(photo_notes(photo, face_warnings(photo.pixels, self.faces[face])))
+        return self._advice
+
+    def crop(self, frame: str) -> tuple[int, int, int] | None:
+        """(left, top, side), in pixels of the photo, of what a frame draws of the chosen face; None while none is chosen."""
+        if self.photo is None or self.face is None:
+            return None
+        return frame_portrait(self.photo.pixels, self.faces[self.face], frame, 8).box
+
+    def face_crop(self, index: int) -> RgbImage:
+        """A face of the photo with some room, (CROP_SIDE, CROP_SIDE, 3) uint8.
+
+        Raises:
+            InputError: the photo has no such face.
+        """
+        with self.lock:
+            photo, faces = self.photo, self.faces
+        if photo is None or not 0 <= index < len(faces):
+            raise InputError(f"there is no face {index}")
+        height, width = photo.pixels.shape[:2]
+        side = max(1, int(min(CROP_ROOM * faces[index].size, height, width)))
+        x, y = faces[index].center
+        left, top = (int(np.clip(c - side / 2, 0, limit - side)) for c, limit in ((x, width), (y, height)))
+        crop = np.ascontiguousarray(photo.pixels[top : top + side, left : left + side])
+        return resized(RgbImage(crop), CROP_SIDE, CROP_SIDE)
+
+    def take_backdrop(self, data: bytes, name: str) -> None:
+        """Take a picture to stand behind the person; earlier ones stay, because pictures were made with them.
+
+        Args:
+            data: The file's bytes.
+            name: Its name on the visitor's computer.
+
+        Raises:
+            ImageReadError: it is no picture.
+            InputError: its name is no name for a file, it cannot be written, or the session has too many of them.
+        """
+        read_upload(data, name)
+        name = name if Path(name).suffix else f"{name}.png"
+        if not is_file_name(name):
+            raise InputError(strings.BAD_NAME.format(name=name[:80]))
+        taken = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+        if taken + len(data) > MAX_BACKDROP_BYTES:
+            raise InputError(strings.BACKDROPS_FULL)
+        file = write_bytes(self.folder / secrets.token_urlsafe(12) / name, data)
+        with self.lock:
+            self.backdrop = file
+
+    def background_value(self, settings: Settings) -> str:
+        """What the page's control of the background says for settings: "picture" for a file of this session."""
+        background = Background.parse(settings.background) if settings.background else None
+        return "picture" if background is not None and background.file is not None else settings.background
+
+    # Who it is, and previews ---------------------------------------------------------------------------------
 
     def subject(self, recipe: str, face: int) -> Subject | None:
-        """Who the face is, if an earlier job with the same photo and models found out."""
+        """Who a face is to the models of a recipe, if a job has found out."""
         return self._subjects.get((recipe, face))
 
     def remember_subject(self, recipe: str, face: int, subject: Subject) -> None:
-        """Keep who the face is for the next job."""
+        """Keep who a face is, unless the photo, or what is known of the person, was replaced meanwhile."""
         with self.lock:
-            if self.photo is subject.photo:  # not if the visitor has another photo by now
+            if subject.photo is self.photo and subject.references == self.references:
                 self._subjects = {(recipe, face): subject}
+
+    def missing_previews(self, recipe: str, frame: str, wishes: Sequence[Wish]) -> list[Wish]:
+        """Those of the wishes that no preview is there for."""
+        return [(style, balance) for style, balance in wishes if (recipe, style, frame, balance) not in self.previews]
+
+    def begin_previews(self, start: Callable[[], RenderJob]) -> RenderJob:
+        """Start a job of previews in place of the one before."""
+        with self.lock:
+            self.cancel_previews()
+            self.preview_job = start()
+            return self.preview_job
+
+    def keep_preview(self, job: RenderJob, key: tuple[str, str, str, float], picture: RgbImage) -> bool:
+        """Keep a preview under (recipe, style, frame, balance); False if the session has given up its job."""
+        with self.lock:
+            is_wanted = self.preview_job is job and not job.cancelled
+            if is_wanted:
+                self.previews[key] = picture
+            return is_wanted
+
+    def cancel_previews(self) -> None:
+        """Stop making previews."""
+        if self.preview_job is not None:
+            self.preview_job.cancel()
+        self.preview_job = None
+
+    # The history ---------------------------------------------------------------------------------------------
 
     def add(
         self, portrait: StylizedPortrait, settings: Settings, thumbnail: RgbImage, photo: Photo, *, has_file: bool
@@ -132,30 +330,37 @@ class Session:
             self._numbered += 1
             entry = HistoryEntry(
                 number=self._numbered,
-                portrait=portrait,
+                portrait=_named(portrait, photo.path.name),
                 settings=settings,
                 photo=photo.path.name,
                 has_file=has_file,
                 thumbnail=thumbnail,
+                references=tuple(reference.path.name for reference in self.references),
             )
+            self._remember_step()
+            self.last_used = time.monotonic()  # the wait was long perhaps
             self.history.append(entry)
-            while self._is_history_full():
-                for file in self.history.pop(0).files:
-                    file.unlink(missing_ok=True)
+            self._make_room()
             self.current = entry.number
             self.compared = None
             return entry
 
-    def attach_files(self, entry: HistoryEntry, files: tuple[Path, ...]) -> HistoryEntry:
-        """`entry` with its files for download, which are deleted with the session."""
-        with self.lock:
-            with_files = replace(entry, files=files)
-            self.history[self.history.index(entry)] = with_files
-            return with_files
+    def _make_room(self) -> None:
+        """Let go of what was deleted, then of the oldest pictures without a star, then of the oldest."""
+        while self._is_history_full():
+            deleted = [step for step in self._steps if step.entry and not self.find(step.entry.number)]
+            if deleted:
+                self._steps.remove(deleted[0])
+                continue
+            oldest = next((entry for entry in self.history[:-1] if not entry.is_starred), self.history[0])
+            self.history.remove(oldest)
+            self.dropped += 1
 
     def _is_history_full(self) -> bool:
-        pixels = sum(entry.portrait.picture.nbytes + entry.portrait.before.nbytes for entry in self.history)
-        return len(self.history) > MAX_HISTORY or (len(self.history) > 1 and pixels > MAX_HISTORY_BYTES)
+        kept = {entry.number: entry for step in self._steps if (entry := step.entry)}
+        kept |= {entry.number: entry for entry in self.history}
+        pixels = sum(entry.portrait.pixels.nbytes + entry.portrait.before.nbytes for entry in kept.values())
+        return len(self.history) > MAX_HISTORY or (len(kept) > 1 and pixels > MAX_HISTORY_BYTES)
 
     def find(self, number: int | None) -> HistoryEntry | None:
         """The picture of this number; None if it was dropped, or there never was one."""
@@ -165,41 +370,91 @@ class Session:
         """Show one of the pictures again."""
         with self.lock:
             entry = self.find(number)
-            if entry is not None:
-                self.current = number
-                self.compared = None if self.compared == number else self.compared
+            if entry is not None and number != self.current:
+                self._remember_step()
+                self._show(number)
             return entry
+
+    def _show(self, number: int | None) -> None:
+        self.current = number
+        self.compared = None if self.compared == number or self.find(self.compared) is None else self.compared
+
+    def star(self, number: int, is_starred: bool) -> HistoryEntry | None:
+        """Give a picture a star, or take it away; it is then the last to leave a history that is full."""
+        with self.lock:
+            entry = self.find(number)
+            if entry is not None and entry.is_starred != is_starred:
+                self._remember_step(entry)
+                self._put(replace(entry, is_starred=is_starred))
+            return self.find(number)
+
+    def delete(self, number: int) -> HistoryEntry | None:
+        """Take a picture out of the history; returns the one that is shown then, the next newer or else the newest."""
+        with self.lock:
+            entry = self.find(number)
+            if entry is not None:
+                self._remember_step(entry)
+                self.history.remove(entry)
+                if self.current == number:
+                    later = [other.number for other in self.history if other.number > number]
+                    newest = self.history[-1].number if self.history else None
+                    self._show(later[0] if later else newest)
+                else:
+                    self._show(self.current)
+            return self.find(self.current)
 
     def compare(self, number: int | None) -> None:
         """Put another picture, or with None the photo, on the other side of the slider."""
         with self.lock:
             self.compared = number if self.find(number) is not None and number != self.current else None
 
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is anything to undo."""
+        return bool(self._steps)
+
     def undo(self) -> HistoryEntry | None:
-        """Go back to the picture made before the one that is shown; None if there is none."""
+        """Take back the last of: a picture was made, shown, starred or deleted; returns the one that is shown then.
+
+        A picture that was made stays in the history.
+        """
         with self.lock:
-            earlier = [entry for entry in self.history if self.current is not None and entry.number < self.current]
-            return self.show(earlier[-1].number) if earlier else None
+            if not self._steps:
+                return None
+            step = self._steps.pop()
+            if step.entry is not None:
+                self._put(step.entry)
+            self._show(step.current if self.find(step.current) else self.current)
+            return self.find(self.current)
+
+    def _remember_step(self, entry: HistoryEntry | None = None) -> None:
+        if entry is None and self.current is None:
+            return  # the first picture
+        self._steps = [*self._steps, _Step(current=self.current, entry=entry)][-MAX_UNDO:]
+
+    def _put(self, entry: HistoryEntry) -> None:
+        """Put a picture at its place, instead of what is there under its number."""
+        others = [other for other in self.history if other.number != entry.number]
+        self.history = sorted([*others, entry], key=lambda other: other.number)
+
+    # Work ----------------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
         """Stop what is being made, between two steps of the denoising."""
         if self.job is not None:
             self.job.cancel()
 
-    def end_job(self, job: RenderJob) -> bool:
-        """Note that a job has ended; returns whether it was the session's newest."""
-        with self.lock:
-            is_newest = self.job is job
-            if is_newest:
-                self.job = None
-            self.last_used = time.monotonic()  # the wait was long perhaps
-            return is_newest
+    @property
+    def is_working(self) -> bool:
+        """Whether a picture is being made."""
+        return self.job is not None and not self.job.is_over
 
     def forget(self) -> None:
         """Drop photos, pictures, embeddings and files."""
         with self.lock:
-            if self.job is not None:
-                self.job.private = True
+            for job in (self.job, self.preview_job):
+                if job is not None:
+                    job.private = True
             self.cancel()
             self.job = None
             self.upload_generation += 1

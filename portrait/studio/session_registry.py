@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -18,8 +19,22 @@ from portrait.studio.session import Session
 
 IDLE_SECONDS = 3600.0
 """A session is forgotten after so long without activity."""
+GRACE_SECONDS = 600.0
+"""A session is forgotten so long after its tab was closed; a tab that is loaded anew finds everything until then."""
+AWAY_SECONDS = 30.0
+"""What is being made for a tab that was closed is stopped after so long."""
+RELOAD_SECONDS = 2.0
+"""How long a tab that is loaded anew waits for the end of its old connection; after it, another tab has the session."""
 ORPHAN_SECONDS = 600.0
-"""A file that belongs to no session is deleted after so long: an interrupted upload, the answer to a call."""
+"""A file that belongs to no session is deleted after so long: an upload that nobody used, the answer to a call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """What a tab that was loaded gets: its session, and whether the one that it had before is `lost`."""
+
+    session: Session
+    lost: bool
 
 
 class Sessions:
@@ -47,12 +62,41 @@ class Sessions:
                 self._sessions[name] = Session(self.folder / secrets.token_urlsafe(12))
                 self._sessions[name].style = self._style
             session = self._sessions[name]
-            session.last_used = time.monotonic()
+            session.come_back()
         return session
 
+    def find(self, key: str) -> Session | None:
+        """The session of a key, if it is not forgotten."""
+        with self._lock:
+            sessions = list(self._sessions.values())
+        return next((one for one in sessions if secrets.compare_digest(one.key.encode(), key.encode())), None)
+
+    def resume(self, request: gr.Request, key: str) -> Resumed:
+        """The session of a tab that was just loaded: the one that it had before, if `key` names one and no other tab has it.
+
+        Args:
+            request: Of the tab.
+            key: The `Session.key` that the tab remembers; empty for a new tab.
+        """
+        before = self.find(key)
+        if before is None:
+            return Resumed(session=self.get(request), lost=bool(key))
+        if before.is_away.wait(RELOAD_SECONDS):  # the connection of a tab that is reloaded ends now
+            with self._lock:
+                names = [name for name, one in self._sessions.items() if one is before and before.is_away.is_set()]
+                for name in names:
+                    self._sessions[request.session_hash or name] = self._sessions.pop(name)
+                    before.come_back()
+            if names:
+                return Resumed(session=before, lost=False)
+        return Resumed(session=self.get(request), lost=before.closed)
+
     def end(self, request: gr.Request) -> None:
-        """The tab was closed: cancel and forget."""
-        self._drop([str(request.session_hash)])
+        """The tab was closed, or is being loaded anew: its session waits for it for a while."""
+        with self._lock:
+            session = self._sessions.get(str(request.session_hash))
+            if session is not None:
+                session.leave()
 
     def close(self) -> None:
         """The studio ends: cancel and forget everybody."""
@@ -61,11 +105,15 @@ class Sessions:
         self._drop(names)
 
     def sweep(self) -> None:
-        """Forget sessions without activity, and delete what belongs to no session."""
-        oldest = time.monotonic() - IDLE_SECONDS
+        """Forget sessions without a tab or activity, stop work that nobody waits for, delete what belongs to no session."""
+        now = time.monotonic()
         with self._lock:
-            idle = [name for name, one in self._sessions.items() if one.last_used < oldest and one.job is None]
-        self._drop(idle)
+            sessions = dict(self._sessions)
+        for session in sessions.values():
+            if session.away_since is not None and now - session.away_since > AWAY_SECONDS:
+                session.cancel()
+                session.cancel_previews()
+        self._drop([name for name, session in sessions.items() if _is_over(session, now)])
         with self._lock:
             folders = {session.folder for session in self._sessions.values()}
             names = set(self._sessions)
@@ -97,3 +145,9 @@ class Sessions:
             for name in names:
                 self.states.session_data.pop(name, None)
                 self.states.time_last_used.pop(name, None)
+
+
+def _is_over(session: Session, now: float) -> bool:
+    if session.away_since is not None:
+        return now - session.away_since > GRACE_SECONDS
+    return not session.is_working and now - session.last_used > IDLE_SECONDS

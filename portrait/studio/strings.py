@@ -130,3 +130,8 @@ TOO_LARGE_UPLOAD = "The file is {size:.0f} MB, which is over the limit of {limit
 UPLOAD_FAILED = "The upload failed; try again"
 NO_CAMERA = "The browser does not allow access to a camera"
 NOT_A_PICTURE = "That is not a file"
+
+# Server
+BAD_NAME = "{name!r} cannot be the name of a file; rename it"
+BACKDROPS_FULL = "There are too many background pictures in this session; start over to add more"
+NEED_BACKDROP = "Add the picture that is to stand behind you first"

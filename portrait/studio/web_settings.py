@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from portrait.errors import PortraitError, SettingsError
@@ -14,7 +15,9 @@ from portrait.hub.store import status
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.locate import resolve_files
 from portrait.recipes.recipe import Recipe
+from portrait.records import Background
 from portrait.settings import Settings
+from portrait.studio import strings
 from portrait.validation import check_names
 
 ADVANCED = [
@@ -32,19 +35,60 @@ ADVANCED = [
     "negative_prompt",
 ]
 """What has a control of its own under Advanced, in this order."""
-WEB_SETTINGS = ["recipe", "style", "balance", "variants", "face", "keep", "max_seconds", *ADVANCED]
+WEB_SETTINGS = [
+    "recipe",
+    "style",
+    "balance",
+    "variants",
+    "face",
+    "keep",
+    "background",
+    "palette",
+    "size",
+    "max_seconds",
+    *ADVANCED,
+]
 """What a visitor may set. The rest names files or devices, and belongs to whoever started the studio."""
 
-MAX_VALUES = {"max_attempts": 32, "max_seconds": 3600.0, "num_inference_steps": 100}
+MAX_VALUES = {"max_attempts": 32, "max_seconds": 3600.0, "num_inference_steps": 100, "size": 1024}
 """How much one request may take of a computer that others wait for."""
 
 
-def web_settings(base: Settings, requested: Mapping[str, Any]) -> Settings:
-    """`base` with what a visitor requested; None stands for nothing requested.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What a recipe can do in a style: sides of portraits in pixels, palettes, and which of `ADVANCED` it knows."""
+
+    sizes: tuple[int, ...]
+    palettes: tuple[str, ...]
+    advanced: tuple[str, ...]
+
+
+def choices_for(recipe: Recipe, style: str) -> Choices:
+    """What there is to choose from.
 
     Raises:
-        SettingsError: an unknown name, a value that does not fit, no such recipe, or a file of this computer
-            (mask:FILE, like:FILE), which a visitor may not name.
+        SettingsError: the recipe has no such style.
+    """
+    chosen = recipe.style(style)
+    unknown = set() if recipe.reads_prompts(chosen) else {"prompt", "negative_prompt"}
+    return Choices(
+        sizes=tuple(sorted({recipe.resolution, *recipe.sizes})),
+        palettes=recipe.palettes_of(chosen),
+        advanced=tuple(name for name in ADVANCED if name not in unknown),
+    )
+
+
+def web_settings(base: Settings, requested: Mapping[str, Any], backdrop: Path | None = None) -> Settings:
+    """`base` with what a visitor requested; None stands for nothing requested.
+
+    Args:
+        base: What the studio was started with.
+        requested: Name -> value; `background` may be "picture".
+        backdrop: The file that stands for; None while the visitor has uploaded none.
+
+    Raises:
+        SettingsError: an unknown name, a value that does not fit the recipe, no such recipe, or a file of this computer
+            (mask:FILE, like:FILE, a background), which a visitor may not name.
         WeightsMissingError: the recipe is not installed; says how to.
     """
     check_names(requested, "studio", WEB_SETTINGS)
@@ -53,6 +97,8 @@ def web_settings(base: Settings, requested: Mapping[str, Any]) -> Settings:
         if name in values:
             texts = values[name]
             values[name] = (texts,) if isinstance(texts, str) else tuple(texts)
+    if values.get("background"):
+        values["background"] = _background(values["background"], backdrop)
     settings = replace(base, **values)
     _check_no_files(settings)
     _check_budget(settings)
@@ -62,8 +108,29 @@ def web_settings(base: Settings, requested: Mapping[str, Any]) -> Settings:
         if settings.recipe not in recipe_names():
             raise SettingsError(f"no recipe {settings.recipe!r} here; installed are: {', '.join(installed_recipes())}")
         require_installed(settings.recipe)
-    load_recipe(settings.recipe).style(settings.style[0])
+    _check_recipe_has(settings)
     return settings
+
+
+def _background(value: object, backdrop: Path | None) -> object:
+    """The background that a visitor requested; a file only if it is their own."""
+    if value == "picture":
+        if backdrop is None:
+            raise SettingsError(strings.NEED_BACKDROP)
+        return str(backdrop)
+    if isinstance(value, str) and Background.parse(value).file is not None:
+        raise SettingsError(f"background {value!r} is a file, which the studio does not read; upload it instead")
+    return value
+
+
+def _check_recipe_has(settings: Settings) -> None:
+    """Say now what the models would refuse in a minute: a style, a size, a palette or a text that they do not have."""
+    recipe = load_recipe(settings.recipe)
+    style = recipe.style(settings.style[0])
+    recipe.size_for(settings.size)
+    recipe.palette_for(style, settings.palette, settings.seed)
+    if settings.prompt:
+        recipe.check_prompt(settings.prompt, style)
 
 
 def _check_no_files(settings: Settings) -> None:
