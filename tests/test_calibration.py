@@ -297,6 +297,22 @@ def test_curves_come_first_and_what_was_measured_before_is_not_measured_again(
     assert "other weights" in capsys.readouterr().err
 
 
+def test_what_was_measured_is_kept_where_it_is_asked_for_and_makes_tables_at_other_rates(
+    people: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = FakeGenerator(lambda photo, knobs, seed: restyled(photo))
+    stylizer = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
+    monkeypatch.setattr("portrait.loop.load.load_loop", lambda *_, **__: stylizer)
+    output = tmp_path / "thresholds.json"
+    command = ["calibrate", "--subjects", str(people[0].parent), "--style", "oil", "--curve-people", "4", "--quiet"]
+    command += ["--curves", str(tmp_path / "curves.json"), "-o", str(output)]
+    assert main([*command, "--far", "0.1", "--measured", str(tmp_path / "oil.jsonl")]) == 0
+    drawn = len(generator.calls)
+    assert main([*command, "--far", "0.2", "--measured", str(tmp_path / "oil.jsonl")]) == 0
+    assert len(generator.calls) == drawn
+    assert json.loads(output.read_text())["styles"]["oil"]["first_attempt_accepted"].keys() == {"0.2"}
+
+
 def test_what_cannot_be_calibrated_is_refused_before_anything_is_loaded(
     people: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,8 @@ _EPILOG = """1. Curves: up to --curve-people people are drawn at several setting
    again, so that a stopped run goes on; delete the file to begin anew.
 2. Thresholds: each person is drawn twice a style along these curves: as asked, and at one of the balance's ends, for
    the statistics of the style. What was measured is kept in OUTPUT.measured.jsonl until the table is written, so that a
-   stopped run goes on; it holds similarities and no embedding.
+   stopped run goes on; it holds similarities and no embedding. A file that --measured names is kept for good: further
+   calls with it write tables at other rates or by other groups without drawing anything.
 Rates are those of the whole gate: of strangers whom all judges together accept.
 
 examples:
@@ -88,6 +89,12 @@ def add(commands: Commands) -> None:
         "-o", "--output", type=Path, metavar="FILE", help="the thresholds (default: RECIPE.thresholds.json)"
     )
     parser.add_argument(
+        "--measured",
+        type=Path,
+        metavar="FILE",
+        help="keep what was measured, and go on with it (default: a file until done)",
+    )
+    parser.add_argument(
         "--commercial", action="store_true", help="as in stylize: thresholds for SFace and dlib, without InsightFace"
     )
     parser.add_argument("--quiet", action="store_true", help="print errors only")
@@ -130,10 +137,11 @@ def run(args: argparse.Namespace) -> int:
         stylizer = load_loop(args.recipe, threads=args.threads, commercial=args.commercial, every_judge=True)
     _measure_curves(stylizer, curve_photos, styles, curves_file, curves, console)
     output = args.output or Path(f"{recipe.name}.thresholds.json")
-    journal = output.with_name(f"{output.stem}.measured.jsonl")
+    journal = args.measured or output.with_name(f"{output.stem}.measured.jsonl")
     table = _measure_thresholds(stylizer, photos, impostors, styles, rates, curves_file, journal, groups, args, console)
     path = write_json(output, table)
-    journal.unlink(missing_ok=True)
+    if args.measured is None:
+        journal.unlink(missing_ok=True)
     console.calibration(table, path, curves_file)
     return 0
 
