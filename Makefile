@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick versions golden browser docs clean
+.PHONY: demo test quick figures versions golden browser docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/portrait demo -o out
@@ -20,6 +20,12 @@ test: $(VENV)/.installed
 # Under a minute, for while one works: what loads no real model, starts no Ray and no browser, and does not take long.
 quick: $(VENV)/.installed
 	$(BIN)/pytest -m "not (weights or slow or ray or browser or gpu or network)"
+
+# After new weights: measures everything anew and writes every table; goes on where it stopped. FACES is the folder of the
+# CC0 portraits (python weights/training/faces.py --out work/faces); more options as in FIGURES="--jobs 2 --minutes 60".
+FACES ?= work/faces
+figures: $(VENV)/.installed
+	$(BIN)/python eval/refresh.py --data $(FACES) $(FIGURES)
 
 # The lowest releases that are allowed, and each Python that is here; installs some gigabytes below work/.
 versions:

@@ -34,6 +34,7 @@ from portrait.judge.thresholds import thresholds_for
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop
 from portrait.loop.types import Subject
+from portrait.paths import cpu_threads
 from portrait.records import Knobs, RgbImage
 
 PARTS: dict[str, dict[str, Any]] = {
@@ -100,6 +101,7 @@ def main() -> None:
                     rows.append(key | row)
         print(f"{i + 1}/{len(people)} people", flush=True)
     result = {"people": len(people), "styles": styles, "seeds": args.seeds, "far": 0.01}
+    result["cores"] = cpu_threads()
     result |= {
         "weights": stylizer.generator.digests,
         "parts": {part: summary(rows, part) for part in PARTS},

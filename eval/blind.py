@@ -1,6 +1,7 @@
 """The blind sheet: pictures of people that training never saw, under random names, for a reader who knows no key.
 
     python eval/blind.py --data FACES --out work/blind [--count 64] [--seed 1]     # pictures/, answers.csv, key.json
+    python eval/blind.py --photos DIR --out work/blind                             # ordinary photographs instead
     python eval/blind.py --out work/blind --score                                  # after answers.csv was filled in
 
 The reader opens each picture at full size, names its style from the list, gives 1 (a photo filter) to 5 (made by
@@ -17,27 +18,26 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from held_out_people import held_out, name_of
+from held_out_people import data_argument, held_out, name_of, progress
 
 from portrait import PortraitStylizer
 from portrait.errors import FaceError
-from portrait.images import write_json
+from portrait.images import photos_below, write_json
 
 FAULTS = ("age", "skin", "invented", "broken", "grid", "halo")
 COLUMNS = ("picture", "style", "score", "faults")
 
 
-def make(data: Path, out: Path, count: int, seed: int) -> None:
-    """Draw `count` portraits, every style as often as another, at balances from fine to bold."""
+def make(people: list[Path], out: Path, count: int, seed: int) -> None:
+    """Draw `count` portraits of the people in turn, every style as often as another, at balances from fine to bold."""
     rng = np.random.default_rng(seed)
     stylizer = PortraitStylizer.from_recipe("mini")
     styles = list(stylizer.stylizer.recipe.styles)
-    people = held_out(data)
     order = [people[i] for i in rng.permutation(len(people))]
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     numbers = rng.permutation(count)
     key = {}
-    for i in range(count):
+    for i in progress(range(count), "pictures"):
         style = styles[i % len(styles)]
         person = order[i % len(order)]
         balance = round(float(rng.uniform(0.1, 0.9)), 2)
@@ -51,7 +51,6 @@ def make(data: Path, out: Path, count: int, seed: int) -> None:
             continue
         result.image.save(out / "pictures" / name)
         key[name] = {"style": style, "person": name_of(person), "balance": balance, "accepted": result.accepted}
-        print(f"{i + 1}/{count}", flush=True)
     write_json(out / "key.json", {"styles": styles, "pictures": key})
     with (out / "answers.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -109,7 +108,8 @@ def score(out: Path) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder with female/*.jpg and male/*.jpg (the CC0 portraits)")
+    data_argument(parser)
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="photos of people, one each, instead of --data")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--seed", type=int, default=1)
@@ -119,10 +119,11 @@ def main() -> None:
         result = score(args.out)
         write_json(args.out / "score.json", result)
         print(json.dumps(result, indent=1))
-    elif args.data is None:
-        parser.error("--data is needed to draw the pictures")
-    else:
-        make(args.data, args.out, args.count, args.seed)
+        return
+    people = held_out(args.data) if args.photos is None else photos_below(args.photos)[0]
+    if not people:
+        parser.error(f"{args.photos} holds no photo")
+    make(people, args.out, args.count, args.seed)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from held_out_people import data_argument, held_out
+from held_out_people import data_argument, held_out, weights_today
 
 from portrait.campaign.ledger import Ledger
 from portrait.errors import CampaignError
@@ -69,7 +69,7 @@ def main() -> int:
         "verdicts": {name: {"verdict": v.verdict, "why": v.why} for name, v in verdicts.items()},
     }  # fmt: skip
     print(json.dumps(found, indent=1))
-    write_json(args.output, found)
+    write_json(args.output, found | {"weights": weights_today()})
     good = (
         len(kills) == args.kills
         and not base.pending

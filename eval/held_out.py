@@ -5,7 +5,8 @@
 Per style: accepted at the first attempt and within the budget (both judges at FAR 0.01, style on the face,
 nothing burned), with Wilson intervals over people; likeness, style and seconds per accepted portrait. Everybody is
 judged by limits in which their own pictures have no part (`held_out_people.left_out`). `rows` keeps each person and style, with
-the likeness of the first attempt, for `eval/groups.py`. The picture shows the worst: rejected pictures first, then the
+the likeness of the first attempt for `eval/groups.py`, and the lightness of the face in the photo and in the delivered
+portrait for `eval/skin.py`. The picture shows the worst: rejected pictures first, then the
 smallest margins over the thresholds.
 """
 
@@ -17,12 +18,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from held_out_people import data_argument, held_out, left_out, name_of, spread, subjects
+from held_out_people import data_argument, held_out, left_out, name_of, progress, spread, subjects
+from measures import face_lightness
 
+from portrait.generate.framing import frame_portrait
 from portrait.images import write_json, write_picture
 from portrait.intervals import wilson_people
 from portrait.loop.load import load_loop
 from portrait.loop.types import StylizedPortrait
+from portrait.paths import cpu_threads
 from portrait.records import RgbImage
 from portrait.records.portrait import PortraitRecord
 from portrait.report.sheet import contact_sheet, thumbnail
@@ -91,17 +95,19 @@ def main() -> None:
     files, rows = left_out(stylizer, args.data), []
     records: dict[str, list[PortraitRecord]] = {style: [] for style in stylizer.recipe.styles}
     worst: list[tuple[float, StylizedPortrait]] = []
-    for n, who in enumerate(subjects(stylizer, spread(held_out(args.data), args.people))):
+    for who in progress(subjects(stylizer, spread(held_out(args.data), args.people)), "people"):
+        framed = frame_portrait(who.photo.pixels, who.face, settings.frame, stylizer.recipe.size_for(settings.size))
         for style in stylizer.recipe.styles:
             person = name_of(who.photo.path)
             made = stylizer.stylize(who, style, replace(settings, thresholds=str(files[person])))
             records[style].append(made.record)
-            rows.append(row_of(person, made.record))
+            lightness = [round(face_lightness(p, framed.face.kps), 2) for p in (framed.image, made.picture)]
+            rows.append(row_of(person, made.record) | {"lightness": lightness})
             worst.append((margin(made), made))
         worst = sorted(worst, key=lambda item: item[0])[: args.worst]
-        print(f"{n + 1} people", flush=True)
     every = [record for some in records.values() for record in some]
     result = {"balance": args.balance, "attempts": args.attempts, "far": 0.01, "weights": stylizer.generator.digests}
+    result |= {"cores": cpu_threads()}
     result |= {"all": summary(every), "styles": {style: summary(some) for style, some in records.items()}}
     for style, row in {**result["styles"], "all": result["all"]}.items():
         print(style, json.dumps(row))

@@ -1,4 +1,7 @@
-"""The people that training never saw, how their photos become subjects, limits without them, and one picture judged."""
+"""The people that training never saw, how their photos become subjects, limits without them, and one picture judged.
+
+python eval/held_out_people.py --data FACES     # measures the limits without each of them, once for all scripts
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,40 @@ import argparse
 import hashlib
 import inspect
 import json
+import os
+import sys
+import time
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from tqdm import tqdm
 
 from portrait.calibrate import degrade, gate, sample, statistics
 from portrait.calibrate import thresholds as calibration
 from portrait.calibrate.sample import Sample, StylePictures, measure_sample
+from portrait.calibrate.statistics import MIN_EXPECTED_ACCEPTS
 from portrait.calibrate.thresholds import thresholds_from
 from portrait.generate.framing import Framed
+from portrait.hub.files import mini_folder
 from portrait.images import read_photo, write_bytes, write_json
 from portrait.judge import checks, thresholds
 from portrait.judge.thresholds import Thresholds, calibration_table
 from portrait.judge.verdict import decide
 from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.load import load_loop
 from portrait.loop.types import Subject
 from portrait.records import Embedding, Knobs, RgbImage
 
-HELD_OUT = Path(__file__).parents[1] / "weights" / "training" / "held_out.txt"
-WORK = Path(__file__).parents[1] / "work"
+ROOT = Path(__file__).parents[1]
+HELD_OUT = Path(os.environ.get("PORTRAIT_HELD_OUT", ROOT / "weights" / "training" / "held_out.txt"))
+"""The list of people; the variable is for a trial with a few of them."""
+WORK = ROOT / "work"
+FACES = WORK / "faces"
+Item = TypeVar("Item")
 
 
 def held_out(data: Path) -> list[Path]:
@@ -35,7 +50,9 @@ def held_out(data: Path) -> list[Path]:
     names = [line for line in HELD_OUT.read_text("utf-8").splitlines() if line and not line.startswith("#")]
     missing = [name for name in names if not (data / name).is_file()]
     if missing:
-        raise SystemExit(f"{data} lacks {missing[0]} and {len(missing) - 1} more; it should hold the CC0 portraits")
+        raise SystemExit(
+            f"{data} lacks {missing[0]} and {len(missing) - 1} more; python weights/training/faces.py --out {data} fetches them"
+        )
     return [data / name for name in names]
 
 
@@ -75,8 +92,19 @@ def judged(
 
 def data_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder with female/*.jpg and male/*.jpg (the CC0 portraits)"
+        "--data", type=Path, default=FACES, help="folder with female/*.jpg and male/*.jpg (default: work/faces)"
     )
+
+
+def progress(items: Collection[Item], unit: str) -> Iterator[Item]:
+    """The items, with a bar on a terminal and a line each elsewhere."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, unit=f" {unit}")
+        return
+    start = time.perf_counter()
+    for number, item in enumerate(items, 1):
+        yield item
+        print(f"{number}/{len(items)} {unit}, {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
 
 
 def measured_on(recipe: str = "mini") -> set[str]:
@@ -106,7 +134,8 @@ def left_out(stylizer: AttemptLoop, data: Path) -> dict[str, Path]:
     """
     measured = calibration_sample(stylizer, data)
     folder = _work(stylizer, data)
-    rates = calibrated_rates()
+    people = len(measured.people) - 1
+    rates = calibrated_rates(people * (people - 1 + len(measured.impostors)))
     files = {person: folder / person.replace("/", "-").replace(".jpg", ".json") for person in measured.people}
     for person, path in files.items():
         if not path.is_file():
@@ -122,8 +151,9 @@ def calibration_sample(stylizer: AttemptLoop, data: Path) -> Sample:
         people = held_out(data)
         others = [p for p in everyone(data) if p not in people]
         print("measuring the calibration sample, once", flush=True)
-        styles, rates = list(stylizer.recipe.styles), calibrated_rates()
-        measured = measure_sample(stylizer, people, styles=styles, rates=rates, impostors=others)
+        styles = list(stylizer.recipe.styles)
+        rates = calibrated_rates(len(people) * (len(people) + len(others) - 1))
+        measured = measure_sample(stylizer, people, styles=styles, rates=rates, impostors=others, journal=journal_of())
         write_bytes(path, json.dumps(asdict(measured), default=np.ndarray.tolist).encode())
     return _sample(json.loads(path.read_text("utf-8")))
 
@@ -143,12 +173,25 @@ def _sample(table: dict[str, Any]) -> Sample:
     return Sample(**table | {"copies": arrays(table["copies"]), "styles": styles})
 
 
-def calibrated_rates() -> list[float]:
-    """The false accept rates of the shipped calibration of `mini`."""
+def calibrated_rates(pairs: int | None = None) -> list[float]:
+    """The false accept rates of the shipped calibration of `mini`; those that so many impostor pairs can show."""
     table = calibration_table("mini")
     assert table is not None  # it is shipped
     first = next(iter(table["styles"].values()))["recognisers"]["arcface"]
-    return [float(rate) for rate in first["thresholds"]]
+    rates = [float(rate) for rate in first["thresholds"]]
+    return [rate for rate in rates if pairs is None or rate * pairs >= MIN_EXPECTED_ACCEPTS]
+
+
+def weights_today() -> dict[str, str]:
+    """File -> SHA-256 of the shipped model: what results name as the weights that they were measured with."""
+    manifest = json.loads((mini_folder() / "manifest.json").read_text("utf-8"))
+    return {file: entry["sha256"] for file, entry in manifest["files"].items()}
+
+
+def journal_of() -> Path:
+    """Where `portrait calibrate --measured` and the scripts share what was measured on the held-out people."""
+    known = json.dumps([weights_today(), HELD_OUT.read_text("utf-8")], sort_keys=True)
+    return WORK / f"measured-{hashlib.sha256(known.encode()).hexdigest()[:12]}.jsonl"
 
 
 def _work(stylizer: AttemptLoop, data: Path) -> Path:
@@ -160,3 +203,16 @@ def _work(stylizer: AttemptLoop, data: Path) -> Path:
     ]
     known = json.dumps([photos, stylizer.generator.digests, dial, calibrated_rates(), code], sort_keys=True)
     return WORK / f"calibration-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
+
+
+def main() -> None:
+    """Measure everybody's limits once, before scripts that need them run side by side."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data_argument(parser)
+    args = parser.parse_args()
+    stylizer = load_loop("mini")
+    print(f"limits of {len(left_out(stylizer, args.data))} people in {_work(stylizer, args.data)}")
+
+
+if __name__ == "__main__":
+    main()

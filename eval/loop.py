@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from held_out_people import calibrated_rates, for_verdicts, left_out, name_of
+from held_out_people import calibrated_rates, data_argument, for_verdicts, left_out, name_of
 
 from portrait.generate.framing import frame_portrait
 from portrait.images import read_photo, write_json
@@ -52,6 +52,7 @@ from portrait.loop.policy import Policy
 from portrait.loop.response import STYLE
 from portrait.loop.scoring import face_features
 from portrait.loop.types import PortraitGenerator
+from portrait.paths import cpu_threads
 from portrait.records import Knobs
 
 if TYPE_CHECKING:
@@ -335,7 +336,7 @@ def markdown(found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder with female/*.jpg and male/*.jpg (the CC0 portraits)")
+    data_argument(parser)
     parser.add_argument("--people", type=int, help="so many of them, women and men in turn (default: all)")
     parser.add_argument("--styles", default="", help="such as oil,comic (default: all of the recipe)")
     parser.add_argument("--every", type=int, default=2, help="each pair of people gets every so-many-th style, in turn")
@@ -351,8 +352,6 @@ def main() -> None:
     if args.table:
         print(markdown(json.loads((args.output / "loop.json").read_text("utf-8"))["settings"]))
         return
-    if args.data is None:
-        parser.error("--data is needed, unless --table")
     start, studio = time.perf_counter(), Studio(args.output, args.data, args.threads)
     photos = for_verdicts(args.data)[: args.people]
     names = [list(SETTINGS)[int(i) - 1] for i in args.settings.split(",")] if args.settings else list(SETTINGS)
@@ -378,6 +377,7 @@ def main() -> None:
         "budget": args.budget,
         "seeds": args.seeds,
         "every": args.every,
+        "cores": args.threads or cpu_threads(),
         "people": people,
         "limits_minus_shipped_mean_and_largest": against_shipped(studio.files, people, styles),
         "weights": studio.stylizer.generator.digests,

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from held_out_people import weights_today
 from skimage.data import astronaut
 
 from portrait.images import write_json, write_picture
@@ -59,7 +60,7 @@ def main() -> None:
             server.wait()
     found |= {"first_visit": visits[0], "later_visits": visits[1:]}
     print(json.dumps(found, indent=1))
-    write_json(args.output, found)
+    write_json(args.output, found | {"weights": weights_today()})
 
 
 def visit(page: Page, url: str, photo: Path) -> dict[str, Any]:

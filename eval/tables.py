@@ -17,9 +17,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from groups import labels
+from groups import gaps, labels
 from groups import table as groups_table
 from held_out_people import measured_on
+from skin import table as skin_table
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -31,6 +32,22 @@ def results(name: str) -> dict[str, Any]:
     """What `eval/NAME.py` wrote."""
     content: dict[str, Any] = json.loads((HERE / f"{name}.json").read_text("utf-8"))
     return content
+
+
+def measured(name: str) -> dict[str, Any] | None:
+    """What `eval/NAME.py` wrote; None where it was not run yet."""
+    return results(name) if (HERE / f"{name}.json").is_file() else None
+
+
+def not_measured(script: str) -> str:
+    """What stands in place of a table without a result."""
+    return f"*Not measured yet: `python eval/{script}.py`.*\n"
+
+
+def cores(result: dict[str, Any]) -> str:
+    """On what the seconds of a result were measured."""
+    count = result.get("cores", 1)
+    return "one core" if count == 1 else f"{count} cores"
 
 
 def shipped_thresholds() -> dict[str, Any]:
@@ -93,7 +110,7 @@ def held_out_summary() -> str:
         f"{total['people']} people that training never saw, in every style: {total['first attempt']} of "
         f"{total['portraits']} portraits are accepted at the first attempt and {total['accepted']} within three "
         f"({interval(low, high)}: Wilson's 95 % interval over people), at a false accept rate of 0.01 and "
-        f"{total['seconds per accepted']:.1f} s per accepted portrait on one core with AVX-512. "
+        f"{total['seconds per accepted']:.1f} s per accepted portrait on {cores(result)} with AVX-512. "
         f"The curves that move the knobs were measured on {len(measured_on())} of these people; of the portraits of the others "
         f"{sum(row['first_accepted'] for row in unmeasured)} of {len(unmeasured)} are accepted at first, "
         f"{sum(row['accepted'] for row in unmeasured)} within three. The default allows four attempts."
@@ -117,10 +134,11 @@ def ablation() -> str:
         "filter": "the classical filter alone",
     }
     formats = {"arcface": ".3f", "dlib": ".4f", "style_on_face": ".3f"}
-    parts = results("ablation")["parts"]
+    result = results("ablation")
+    parts = result["parts"]
     rows = []
-    for part, title in names.items():
-        cells = [title]
+    for part in parts:
+        cells = [names[part]]
         for measure, digits in formats.items():
             value = parts[part][measure]
             gap = value.get("against default")
@@ -129,7 +147,7 @@ def ablation() -> str:
         cells.append(f"{parts[part]['accepted']['mean']:.0%}")
         cells.append(f"{parts[part]['seconds']['mean']:.2f}")
         rows.append(cells)
-    return markdown(["", "ArcFace", "dlib", "style on face", "accepted", "seconds, one core"], rows)
+    return markdown(["", "ArcFace", "dlib", "style on face", "accepted", f"seconds, {cores(result)}"], rows)
 
 
 def robustness() -> str:
@@ -151,7 +169,8 @@ def robustness() -> str:
 def loop(setting: str) -> str:
     """The closed loop against its baselines in one setting of `eval/loop.py`."""
     rows = []
-    for arm, row in results("loop")["settings"][setting]["arms"].items():
+    result = results("loop")
+    for arm, row in result["settings"][setting]["arms"].items():
         accepted, low, high = row["accepted"]
         rows.append(
             [
@@ -164,7 +183,15 @@ def loop(setting: str) -> str:
                 f"{row['seconds_per_accepted']:.1f}",
             ]
         )
-    header = ["", "accepted", "style of accepted", "ArcFace", "dlib", "UNet passes per accepted", "seconds, one core"]
+    header = [
+        "",
+        "accepted",
+        "style of accepted",
+        "ArcFace",
+        "dlib",
+        "UNet passes per accepted",
+        f"seconds, {cores(result)}",
+    ]
     return markdown(header, rows)
 
 
@@ -216,12 +243,82 @@ def thresholds() -> str:
     return markdown(header, rows)
 
 
+_JUDGES = {"arcface": "ArcFace", "dlib": "dlib", "sface": "SFace"}
+
+
 def adapter() -> str:
-    """Likeness against the identity adapter's scale, with the photo's structure at 0.5."""
+    """Likeness against the identity adapter's scale, and the paired differences."""
+    result = results("adapter")
+    likeness, difference = result["likeness"], result["difference"]
+    judges = list(next(iter(likeness.values())))
+    titles = [_JUDGES[judge] for judge in judges]
+    rows = [[name, *(f"{scores[judge]:.4f}" for judge in judges)] for name, scores in likeness.items()]
+    text = markdown(["identity adapter", *titles], rows)
     rows = []
-    for name, scores in results("adapter")["likeness"].items():
-        rows.append([name, f"{scores['arcface']:.3f}", f"{scores['dlib']:.4f}"])
-    return markdown(["identity adapter", "ArcFace", "dlib"], rows)
+    for pair in dict.fromkeys(key.rpartition(", ")[0] for key in difference):
+        gaps = [difference[f"{pair}, {judge}"] for judge in judges]
+        rows.append([pair, *(f"{mean:+.4f} ({low:+.4f} to {high:+.4f})" for mean, low, high in gaps)])
+    return text + "\n" + markdown(["difference", *titles], rows)
+
+
+def dial() -> str:
+    """What the dial and the seed change on one face."""
+    result = measured("dial")
+    if result is None:
+        return not_measured("dial")
+    header = [
+        "style",
+        "balance 0 against 1",
+        "two seeds",
+        *(_JUDGES[j] for j in _JUDGES if j in _first(result["styles"])),
+        "accepted",
+    ]
+    rows = []
+    for style, row in result["styles"].items():
+        likeness = [f"{row[judge]:.3f}" for judge in _JUDGES if judge in row]
+        rows.append([style, f"{row['dial']:.1f}", f"{row['seeds']:.1f}", *likeness, "yes" if row["accepted"] else "no"])
+    for title, row in (("oil, comic, watercolor", result["named"]), ("all styles", result["all"])):
+        rows.append([f"**{title}**", f"{row['dial']:.1f}", f"{row['seeds']:.1f}", *[""] * (len(header) - 3)])
+    return markdown(header, rows)
+
+
+def _first(table: dict[str, Any]) -> Any:
+    return next(iter(table.values()))
+
+
+def skin() -> str:
+    """Whether the order of skin tones is kept."""
+    rows = results("held_out")["rows"]
+    return skin_table(rows, labels()) if "lightness" in rows[0] else not_measured("held_out")
+
+
+def grid() -> str:
+    """Whether the latents' cells can be seen in flat areas."""
+    result = measured("grid")
+    if result is None:
+        return not_measured("grid")
+    frequencies = list(_first(result["styles"])["pictures"])
+    rows = []
+    for style, row in result["styles"].items():
+        painters = row["painters"] or {}
+        cells = [
+            f"{row['pictures'][f]:.1f} / {painters[f]:.1f}" if painters else f"{row['pictures'][f]:.1f}"
+            for f in frequencies
+        ]
+        rows.append([style, *cells])
+    return markdown(["style", *(f"{f} cycles a pixel" for f in frequencies)], rows)
+
+
+def speed() -> str:
+    """Seconds and memory at every size."""
+    result = measured("speed")
+    if result is None:
+        return not_measured("speed")
+    rows = [
+        [f"{size} px", f"{row['draw']:.2f}", f"{row['judge']:.2f}", f"{row['peak_mib']:,}"]
+        for size, row in result["sizes"].items()
+    ]
+    return markdown(["size", f"seconds to draw, {cores(result)}", "seconds to judge", "peak memory, MiB"], rows)
 
 
 def studio() -> str:
@@ -282,10 +379,15 @@ TABLES: dict[str, Callable[[], str]] = {
     "held-out": held_out,
     "held-out-summary": held_out_summary,
     "groups": groups,
+    "group-gaps": lambda: gaps(results("held_out")["rows"], labels()),
     "ablation": ablation,
     "robustness": robustness,
     "thresholds": thresholds,
     "adapter": adapter,
+    "dial": dial,
+    "skin": skin,
+    "grid": grid,
+    "speed": speed,
     "studio": studio,
     "ledger": ledger,
     "campaign": campaign,

@@ -1,0 +1,86 @@
+"""What the scripts measure on pixels besides what the judges do: color and lightness of a face, and a grid."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from skimage.color import deltaE_ciede2000
+
+from portrait.faces.alignment import align_face
+from portrait.records import Points, RgbImage
+
+CROP = 112
+PERIOD = 16
+"""Pixels of a picture that one cell of `mini`'s latents stands for."""
+HARMONICS = (1, 2, 3, 4)
+_TILE = 64
+_NEAR = 2
+"""Bins of a tile's spectrum from a frequency to those that it is compared with; a Hann window smears one by one."""
+
+
+def _lab(picture: RgbImage) -> NDArray[np.float32]:
+    """(H, W, 3) CIE Lab, L in [0, 100]."""
+    return np.asarray(cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
+
+
+def color_change(a: RgbImage, b: RgbImage, kps: Points) -> float:
+    """Mean CIEDE2000 between two pictures of one framed photo, on the aligned face; 2.3 is just noticeable in a swatch."""
+    return float(deltaE_ciede2000(_lab(align_face(a, kps, CROP)), _lab(align_face(b, kps, CROP))).mean())
+
+
+def face_lightness(picture: RgbImage, kps: Points) -> float:
+    """Mean CIE L, 0 to 100, inside the face: an ellipse on the aligned crop that leaves out hair and background."""
+    inside = cv2.ellipse(np.zeros((CROP, CROP), np.uint8), (56, 64), (29, 37), 0, 0, 360, 1, -1) > 0
+    return float(_lab(align_face(picture, kps, CROP))[..., 0][inside].mean())
+
+
+def grid_energy(picture: RgbImage) -> dict[str, float]:
+    """How much the frequencies of the latents' cells stand out of their neighborhood, in the flat quarter of a picture.
+
+    Tiles of 64 px whose lightness, smoothed, varies least are looked at; their power spectra are averaged.
+
+    Args:
+        picture: (H, W, 3) uint8, RGB, 128 px or more.
+
+    Returns:
+        Cycles per pixel, such as "1/16", and its harmonics -> power along rows and columns over that of the frequencies
+        around it; 1 where there is no grid, 4 where the grid has twice the amplitude.
+    """
+    light = _lab(picture)[..., 0]
+    smooth = cv2.GaussianBlur(light, (0, 0), 4)
+    places = [
+        (y, x)
+        for y in range(0, light.shape[0] - _TILE + 1, _TILE // 2)
+        for x in range(0, light.shape[1] - _TILE + 1, _TILE // 2)
+    ]
+    places.sort(key=lambda at: float(smooth[at[0] : at[0] + _TILE, at[1] : at[1] + _TILE].std()))
+    window = np.outer(np.hanning(_TILE), np.hanning(_TILE))
+    power = np.zeros((_TILE, _TILE))
+    for y, x in places[: max(1, len(places) // 4)]:
+        tile = light[y : y + _TILE, x : x + _TILE]
+        power += np.abs(np.fft.fft2((tile - tile.mean()) * window)) ** 2
+    found = {}
+    for harmonic in HARMONICS:
+        bin_ = harmonic * _TILE // PERIOD
+        logs = [_above_neighbors(power, 0, bin_), _above_neighbors(power, bin_, 0)]
+        found[_fraction(harmonic)] = float(np.exp(np.mean(logs)))
+    return found
+
+
+def _above_neighbors(power: NDArray[np.float64], row: int, column: int) -> float:
+    """The logarithm of a frequency's power over the mean of those `_NEAR` bins around it."""
+    ring = [
+        power[(row + dy) % _TILE, (column + dx) % _TILE]
+        for dy in range(-_NEAR, _NEAR + 1)
+        for dx in range(-_NEAR, _NEAR + 1)
+        if max(abs(dy), abs(dx)) == _NEAR
+    ]
+    least = 1e-3  # of a flat picture, in which nothing stands out
+    return float(np.log(power[row, column] + least) - np.mean(np.log(np.array(ring) + least)))
+
+
+def _fraction(harmonic: int) -> str:
+    """Such as 1/8 for the second harmonic of cells of 16 px."""
+    divisor = int(np.gcd(harmonic, PERIOD))
+    return f"{harmonic // divisor}/{PERIOD // divisor}"

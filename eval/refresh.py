@@ -1,0 +1,492 @@
+"""Measure everything anew, in the right order, by one command: what to run after new weights.
+
+    python eval/refresh.py --data FACES --jobs 2         # `make figures` does this; goes on where it stopped
+    python eval/refresh.py --list                        # the steps: minutes, what each reads and writes, what is done
+    python eval/refresh.py --data FACES --only dial held-out
+    python eval/refresh.py --data FACES --quick          # a trial of every script with few people: writes below work/quick
+
+FACES is the folder of the CC0 portraits (`python weights/training/faces.py --out work/faces` fetches them; work/faces is
+the default). The steps run in the order of their importance, so that whatever stops the run leaves the most: --minutes
+begins none after so long. A step is skipped where its result names the weights of today and, if it ran here before, nothing
+that it reads has changed since; --again measures it all the same. With --jobs 2 two steps run side by side, each on
+its share of the cores. At the end the tables are written into README.md, docs/ and the model card. A step that fails takes those
+that read its result with it, and no others; each one's output is in work/refresh-.../NAME.log.
+
+Minutes are estimates: pictures that are drawn and judged, times --pace, the processor seconds of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from held_out_people import FACES, HELD_OUT, ROOT, WORK, journal_of, spread, weights_today
+
+from portrait.images import write_json
+from portrait.recipes.load import load_recipe
+
+RECIPES = "portrait/recipes"
+CURVES, THRESHOLDS = f"{RECIPES}/mini.curves.json", f"{RECIPES}/mini.thresholds.json"
+PACE = 0.45
+"""Processor seconds of a picture, drawn and judged by ArcFace and dlib, at 512 px on one core with AVX-512."""
+QUICK_PEOPLE, QUICK_STRANGERS = 8, 72
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One script, and what is known of it before it runs.
+
+    `command` and `quick` may hold {data}, {work}, {journal} and {curve_people}. `quick` is added for a trial with few people;
+    None leaves the step out of it. `pictures` are drawn for each style, `further` once. `install` maps a file that the step
+    wrote below {work} to its place, when all of it is there.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    writes: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    pictures: float = 0
+    further: float = 0
+    quick: tuple[str, ...] | None = None
+    install: Mapping[str, str] = field(default_factory=dict)
+
+
+def _script(name: str, *args: str) -> tuple[str, ...]:
+    return (sys.executable, f"eval/{name}.py", *args)
+
+
+def _people(name: str, *args: str) -> tuple[str, ...]:
+    return _script(name, "--data", "{data}", *args)
+
+
+def _trial(file: str, *args: str) -> tuple[str, ...]:
+    return ("--output", "{work}/" + file, *args)
+
+
+_LIMITS = (CURVES, THRESHOLDS)
+_CALIBRATE = (
+    *(sys.executable, "-m", "portrait", "calibrate", "--subjects", "{data}", "--only", "{held_out}"),
+    *("--impostors", "{data}", "--curve-people", "{curve_people}", "--far", "0.05,0.02,0.01,0.001"),
+    *("--curves", "{work}/mini.curves.json", "-o", "{work}/mini.thresholds.json", "--measured", "{journal}"),
+)
+STEPS = (
+    Step(
+        name="calibrate",
+        command=_CALIBRATE,
+        writes=_LIMITS,
+        install={"mini.curves.json": CURVES, "mini.thresholds.json": THRESHOLDS},
+        pictures=20 * 8 + 72,
+        further=150,
+        quick=("--far", "0.05", "--curve-people", "4", "--style", "oil", "--style", "comic"),
+    ),
+    Step(
+        name="samples",
+        command=_script("style_samples"),
+        writes=("portrait/studio/samples/mini/weights.json",),
+        reads=_LIMITS,
+        after=("calibrate",),
+        pictures=1.3,
+    ),
+    Step(
+        name="dial",
+        command=_script("dial"),
+        writes=("eval/dial.json",),
+        reads=_LIMITS,
+        after=("calibrate",),
+        pictures=5,
+        quick=_trial("dial.json", "--seeds", "2", "--sheet", "{work}/dial.jpg"),
+    ),
+    Step(
+        name="left-out",
+        command=_people("held_out_people"),
+        writes=(),
+        reads=_LIMITS,
+        after=("calibrate",),
+        pictures=30,
+        quick=(),
+    ),
+    Step(
+        name="held-out",
+        command=_people("held_out"),
+        writes=("eval/held_out.json", "weights/mini/failures.jpg"),
+        reads=_LIMITS,
+        after=("left-out",),
+        pictures=36 * 1.3,
+        quick=_trial("held_out.json", "--people", "2", "--sheet", "{work}/failures.jpg"),
+    ),
+    Step(
+        name="adapter",
+        command=_people("adapter", "--people", "20"),
+        writes=("eval/adapter.json",),
+        reads=_LIMITS,
+        after=("calibrate",),
+        further=300,
+    ),
+    Step(
+        name="examples",
+        command=_people("examples"),
+        writes=("weights/mini/examples.jpg",),
+        reads=_LIMITS,
+        after=("calibrate",),
+        pictures=6 * 1.3,
+        quick=_trial("examples.jpg", "--people", "1"),
+    ),
+    Step(
+        name="knobs",
+        command=_script("knobs"),
+        writes=("weights/mini/knobs.png",),
+        reads=(CURVES,),
+        after=("calibrate",),
+        quick=_trial("knobs.png"),
+    ),
+    Step(
+        name="grid",
+        command=_people("grid"),
+        writes=("eval/grid.json",),
+        reads=_LIMITS,
+        after=("calibrate",),
+        pictures=6,
+        quick=_trial("grid.json", "--people", "2"),
+    ),
+    Step(
+        name="standing-small",
+        command=_script("standing", "--accept"),
+        writes=("eval/accepted/small.json",),
+        reads=_LIMITS,
+        after=("calibrate",),
+        further=20,
+    ),
+    Step(
+        name="thresholds",
+        command=_people("thresholds"),
+        writes=("eval/thresholds.json",),
+        reads=_LIMITS,
+        after=("left-out",),
+        further=100,
+    ),
+    Step(
+        name="keep",
+        command=_people("keep"),
+        writes=("eval/keep.json",),
+        reads=_LIMITS,
+        after=("calibrate",),
+        pictures=12,
+        quick=_trial("keep.json", "--people", "2"),
+    ),
+    Step(
+        name="ablation",
+        command=_people("ablation", "--people", "8", "--seeds", "1"),
+        writes=("eval/ablation.json",),
+        reads=_LIMITS,
+        after=("left-out",),
+        pictures=40,
+        quick=_trial("ablation.json", "--people", "2", "--styles", "oil"),
+    ),
+    Step(
+        name="robustness",
+        command=_people("robustness", "--people", "8", "--styles", "watercolor,oil,comic,sketch"),
+        writes=("eval/robustness.json",),
+        reads=_LIMITS,
+        after=("left-out",),
+        further=8 * 14 * 4,
+        quick=_trial("robustness.json", "--people", "2", "--styles", "oil"),
+    ),
+    Step(
+        name="speed",
+        command=_script("speed"),
+        writes=("eval/speed.json",),
+        further=40,
+        quick=_trial("speed.json", "--pictures", "1"),
+    ),
+    Step(
+        name="standing-full",
+        command=_people("standing", "--accept"),
+        writes=("eval/accepted/full.json",),
+        reads=_LIMITS,
+        after=("calibrate",),
+        pictures=36 * 1.3,
+    ),
+    Step(
+        name="loop",
+        command=_people("loop", "--output", "{work}/loop", "--every", "4", "--accept"),
+        writes=("eval/loop.json",),
+        reads=_LIMITS,
+        after=("left-out",),
+        pictures=28 / 4 * 24,
+    ),
+    Step(
+        name="campaign",
+        command=_people("campaign", "--work", "{work}/campaign"),
+        writes=("eval/campaign.json",),
+        reads=_LIMITS,
+        after=("calibrate",),
+        further=600,
+    ),
+    Step(
+        name="studio",
+        command=_script("studio"),
+        writes=("eval/studio.json",),
+        reads=_LIMITS,
+        after=("calibrate",),
+        further=20,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Where a run reads and writes."""
+
+    data: Path
+    work: Path
+    held_out: Path
+    journal: Path
+    curve_people: int = 8
+    quick: bool = False
+
+    def command(self, step: Step) -> list[str]:
+        """The step's command line."""
+        words = [*step.command, *((step.quick or ()) if self.quick else ())]
+        places = {"data": self.data, "work": self.work, "held_out": self.held_out, "journal": self.journal}
+        return [word.format(curve_people=self.curve_people, **places) for word in words]
+
+    def stamp(self, step: Step) -> Path:
+        """The file that is written when a step has ended."""
+        return self.work / f"{step.name}.done.json"
+
+
+def state(step: Step, command: Sequence[str]) -> dict[str, object]:
+    """What a step's result depends on: weights, command line, and the content of what it reads."""
+    reads = {name: _sha256(ROOT / name) for name in step.reads}
+    return {"weights": weights_today(), "command": list(command[1:]), "reads": reads}
+
+
+def is_done(step: Step, run: Run) -> bool:
+    """Whether a step's results are those of today's weights and of what it reads."""
+    if not run.quick and not all((ROOT / name).is_file() for name in step.writes):
+        return False
+    stamp = run.stamp(step)
+    if stamp.is_file():
+        known = json.loads(stamp.read_text("utf-8"))
+        return {key: known.get(key) for key in ("weights", "command", "reads")} == state(step, run.command(step))
+    return not run.quick and any(_names_weights(ROOT / name) for name in step.writes)
+
+
+def _names_weights(path: Path) -> bool:
+    """Whether a result says that it was measured with the weights of today."""
+    if path.suffix != ".json":
+        return False
+    content = json.loads(path.read_text("utf-8"))
+    measured = content if path.name == "weights.json" else content.get("weights")
+    return isinstance(measured, dict) and measured.items() >= weights_today().items()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def execute(step: Step, run: Run, cores: Sequence[int]) -> str:
+    """Run one step on these cores; empty text, or what went wrong."""
+    begun = time.perf_counter()
+    log = run.work / f"{step.name}.log"
+    command = run.command(step)
+    environment = {**os.environ, "PORTRAIT_HELD_OUT": str(run.held_out), "OMP_NUM_THREADS": str(len(cores))}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH", "")]))
+    with log.open("a", encoding="utf-8") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        if hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(process.pid, cores)
+        code = process.wait()
+    if code != 0:
+        last = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()][-1:]
+        return f"exit {code}: {''.join(last)[:300]} ({log})"
+    if not run.quick:
+        for source, place in step.install.items():
+            _install(run.work / source, ROOT / place)
+    seconds = round(time.perf_counter() - begun, 1)
+    write_json(run.stamp(step), {"seconds": seconds, "cores": len(cores), **state(step, command)})
+    return ""
+
+
+def _install(source: Path, place: Path) -> None:
+    """Copy a file so that nobody reads half of it."""
+    part = place.with_name(f".{place.name}.part")
+    shutil.copyfile(source, part)
+    part.replace(place)
+
+
+class Schedule:
+    """Runs steps in order, `jobs` at a time on shares of the cores; `failed` is name -> what went wrong, or why not begun."""
+
+    def __init__(self, steps: Sequence[Step], run: Run, jobs: int, minutes: float) -> None:
+        cores = _cores()
+        self.failed: dict[str, str] = {}
+        self._run, self._minutes = run, minutes
+        self._shares: list[Sequence[int]] = [cores[slot::jobs] or cores for slot in range(jobs)]
+        self._waiting = list(steps)
+        self._running: dict[Future[str], tuple[Step, Sequence[int]]] = {}
+        self._begun = time.perf_counter()
+
+    def finish(self) -> None:
+        """Run all of them."""
+        with ThreadPoolExecutor(len(self._shares)) as pool:
+            while self._waiting or self._running:
+                self._drop_blocked()
+                self._drop_late()
+                self._start(pool)
+                self._collect()
+
+    def _drop_blocked(self) -> None:
+        for step in list(self._waiting):
+            if lacking := [name for name in step.after if name in self.failed]:
+                self._waiting.remove(step)
+                self.failed[step.name] = f"not begun: it needs {', '.join(lacking)}"
+
+    def _drop_late(self) -> None:
+        if time.perf_counter() - self._begun > 60 * self._minutes:
+            self.failed |= {step.name: f"not begun within {self._minutes:g} minutes" for step in self._waiting}
+            self._waiting.clear()
+
+    def _start(self, pool: ThreadPoolExecutor) -> None:
+        unfinished = {step.name for step in self._waiting} | {step.name for step, _ in self._running.values()}
+        for step in list(self._waiting):
+            if self._shares and not unfinished & set(step.after):
+                self._waiting.remove(step)
+                share = self._shares.pop(0)
+                self._say(f"{step.name}: begins")
+                self._running[pool.submit(execute, step, self._run, share)] = (step, share)
+
+    def _collect(self) -> None:
+        for future in wait(self._running, return_when=FIRST_COMPLETED).done:
+            step, share = self._running.pop(future)
+            self._shares.append(share)
+            if wrong := future.result():
+                self.failed[step.name] = wrong
+            self._say(f"{step.name}: {wrong or 'done'}")
+
+    def _say(self, text: str) -> None:
+        minutes, seconds = divmod(int(time.perf_counter() - self._begun), 60)
+        print(f"{minutes:3d}:{seconds:02d} {text}", flush=True)
+
+
+def _cores() -> list[int]:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
+
+
+def to_run(steps: Sequence[Step], run: Run, *, again: bool) -> list[Step]:
+    """The steps that are not done, and those after them, whose results will be out of date."""
+    pending: dict[str, Step] = {}
+    for step in steps:
+        if again or pending.keys() & set(step.after) or not is_done(step, run):
+            pending[step.name] = step
+    return list(pending.values())
+
+
+def listing(steps: Sequence[Step], run: Run, pace: float) -> str:
+    """A line per step, and the sum of what is left."""
+    styles = len(load_recipe("mini").styles)
+    lines = [f"{'step':15} {'done':5} {'pictures':>8} {'min':>5} {'last':>5}  reads -> writes"]
+    left = 0.0
+    for step in steps:
+        pictures = round(step.pictures * styles + step.further)
+        if step.name == "calibrate":
+            pictures += (run.curve_people - 8) * 20 * styles
+        done, minutes = is_done(step, run), pictures * pace / 60
+        left += 0 if done else minutes
+        stamp = run.stamp(step)
+        last = f"{json.loads(stamp.read_text('utf-8'))['seconds'] / 60:.1f}" if stamp.is_file() else "-"
+        files = f"{', '.join(map(_short, step.reads)) or '-'} -> {', '.join(map(_short, step.writes)) or 'work/'}"
+        lines.append(f"{step.name:15} {'yes' if done else 'no':5} {pictures:8d} {minutes:5.1f} {last:>5}  {files}")
+    return "\n".join([*lines, f"left: {left:.0f} processor minutes at {pace:g} s a picture"])
+
+
+def _short(name: str) -> str:
+    return name.removeprefix(f"{RECIPES}/").removeprefix("eval/")
+
+
+def trial(data: Path, work: Path) -> Run:
+    """A folder with few people and few strangers, evenly spread over all of them."""
+    names = [line for line in HELD_OUT.read_text("utf-8").splitlines() if line and not line.startswith("#")]
+    people = [data / name for name in names]
+    others = [path for path in sorted(data.glob("*/*.jpg")) if path not in people]
+    chosen = spread(people, QUICK_PEOPLE)
+    for path in [*chosen, *spread(others, QUICK_STRANGERS)]:
+        place = work / "faces" / path.parent.name / path.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.is_file():
+            shutil.copyfile(path, place)
+    listed = work / "held_out.txt"
+    listed.write_text("\n".join(f"{path.parent.name}/{path.name}" for path in chosen), "utf-8")
+    return Run(
+        data=work / "faces", work=work, held_out=listed, journal=work / "measured.jsonl", curve_people=4, quick=True
+    )
+
+
+def main() -> int:
+    """Run what is not done; 1 if anything failed or did not begin."""
+    args = _arguments()
+    journal = journal_of()
+    work = WORK / f"refresh-{journal.stem.removeprefix('measured-')}"
+    run = Run(data=args.data.resolve(), work=work, held_out=HELD_OUT, journal=journal, curve_people=args.curve_people)
+    steps = [step for step in STEPS if step.name in (args.only or _NAMES) and step.name not in args.without]
+    if args.list:
+        print(listing(steps, run, args.pace))
+        return 0
+    if args.quick:
+        run = trial(args.data.resolve(), WORK / "quick")
+        steps = [step for step in steps if step.quick is not None]
+    run.work.mkdir(parents=True, exist_ok=True)
+    pending = to_run(steps, run, again=args.again)
+    for step in steps:
+        if step not in pending:
+            print(f"{step.name}: as measured before")
+    schedule = Schedule(pending, run, args.jobs, args.minutes)
+    schedule.finish()
+    if not run.quick:
+        subprocess.run([sys.executable, "eval/tables.py"], cwd=ROOT, check=True)
+    for name, wrong in schedule.failed.items():
+        print(f"{name}: {wrong}", file=sys.stderr)
+    return 1 if schedule.failed else 0
+
+
+_NAMES = [step.name for step in STEPS]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=FACES, help="folder of the CC0 portraits (default: work/faces)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=_NAMES, help="these steps")
+    parser.add_argument(
+        "--without", nargs="+", metavar="NAME", choices=_NAMES, default=[], help="leave these steps out"
+    )
+    parser.add_argument("--again", action="store_true", help="also what is done")
+    parser.add_argument("--quick", action="store_true", help="few people, results below work/quick: a trial")
+    parser.add_argument("--jobs", type=int, default=1, help="steps at a time, each on its share of the cores")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no step after so long")
+    parser.add_argument("--curve-people", type=int, default=8, help="whom the curves are measured on (default: 8)")
+    parser.add_argument("--pace", type=float, default=PACE, help=f"processor seconds of a picture (default: {PACE})")
+    parser.add_argument("--list", action="store_true", help="print the steps, and end")
+    args = parser.parse_args()
+    if args.jobs < 1:
+        parser.error(f"--jobs {args.jobs} is below 1")
+    if not args.list and not (args.data / "female").is_dir():
+        parser.error(f"{args.data} holds no portraits; python weights/training/faces.py --out {args.data} fetches them")
+    return args
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
