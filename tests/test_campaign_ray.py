@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
+import stat
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
 
+import psutil
 import pytest
 
 from portrait.campaign.engines import Engine, RayEngine, workers_per_node
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
+from portrait.campaign.ray_cluster import connected, import_ray
 from portrait.campaign.run import Progress, run_campaign
 from portrait.errors import CampaignError, SettingsError
 from portrait.images import Photo
@@ -44,9 +52,19 @@ def test_as_many_as_fit_is_what_each_machine_can_hold(has: dict[str, float], gpu
     assert workers_per_node(has, gpus, threads=3) == room
 
 
-def test_the_room_of_a_cluster_is_the_sum_over_its_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    """Ray as a campaign imports it; what that sets for this process is taken back."""
+    if find_spec("ray") is None:
+        pytest.skip("needs portrait-stylizer[ray]")
+    before = dict(os.environ)
+    yield import_ray(of_this_machine=True)
+    os.environ.clear()
+    os.environ |= before
+
+
+def test_the_room_of_a_cluster_is_the_sum_over_its_machines(ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three machines of 2 CPUs hold no worker of 3, whatever they come to together; a dead one counts for nothing."""
-    ray = pytest.importorskip("ray")
     nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}] * 3 + [{"Alive": False, "Resources": {"CPU": 64.0}}]
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 6.0})
@@ -56,17 +74,67 @@ def test_the_room_of_a_cluster_is_the_sum_over_its_machines(monkeypatch: pytest.
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One local Ray for all tests of this file; engines find it running and leave it so."""
-    ray = pytest.importorskip("ray")
-    path = str(Path(__file__).parents[1])
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(
-        num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", object_store_memory=128 * 2**20,
-        log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}},
-    )  # fmt: skip
-    yield
-    ray.shutdown()
+def cluster(ray: Any) -> Iterator[None]:
+    """One Ray for all tests of this file, started as a campaign starts its own; engines find it running and leave it so."""
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
+    with connected(ray, "", cpus=2):
+        yield
+
+
+def test_a_cluster_of_our_own_listens_on_the_loopback_interface_alone(cluster: None) -> None:
+    processes = [process for process in psutil.Process().children(recursive=True) if process.is_running()]
+    listening = [
+        ipaddress.ip_address(at.laddr.ip)
+        for process in processes
+        for at in process.net_connections("tcp")
+        if at.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) >= 4
+    assert [str(ip) for ip in listening if not (getattr(ip, "ipv4_mapped", None) or ip).is_loopback] == []
+
+
+@pytest.mark.parametrize("token", ["", "of-somebody-else"])
+def test_a_client_without_the_token_is_refused(cluster: None, ray: Any, tmp_path: Path, token: str) -> None:
+    code = "import sys, ray._raylet as ray; print(ray.GcsClient(address=sys.argv[1]).internal_kv_keys(b'', b'fun'))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment["HOME"] = str(tmp_path)
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {}
+    address = ray.get_runtime_context().gcs_address
+    client = subprocess.run(
+        [sys.executable, "-c", code, address],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert client.returncode == 1
+    assert client.stdout == ""
+    assert "uthentication" in client.stderr
+
+
+def test_a_ray_that_everybody_would_reach_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is where a program imported Ray first."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    ended: list[bool] = []
+    open_to_all = SimpleNamespace(
+        init=lambda **options: None,
+        nodes=lambda: [{"NodeManagerAddress": "192.0.2.2"}],
+        shutdown=lambda: ended.append(True),
+        exceptions=SimpleNamespace(RayError=RuntimeError),
+    )
+    with (
+        pytest.raises(CampaignError, match=r"would listen at 192.0.2.2 to everybody"),
+        connected(cast(ModuleType, open_to_all), "", 1),
+    ):
+        pass
+    assert ended == [True]
+
+
+def test_only_this_user_reads_the_files_of_our_own_cluster(cluster: None, ray: Any) -> None:
+    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    assert session.is_dir()
+    assert stat.S_IMODE(session.parents[1].stat().st_mode) == 0o700
 
 
 @pytest.fixture

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 from portrait.campaign.keys import Fingerprint
+from portrait.campaign.ray_cluster import connected, import_ray
 from portrait.campaign.worker import Batch, Worker, WorkResult, one_line
 from portrait.errors import CampaignError, SettingsError
 from portrait.loop.attempt_loop import AttemptLoop
@@ -87,7 +88,7 @@ class RayEngine:
     come from their keys. If none can be started, the others go on; without any, the run ends with what it has.
 
     Args:
-        address: Of a running cluster, or `auto`; empty starts a local one on the loopback interface.
+        address: Of a running cluster, or `auto`; empty starts one that ends with the engine (`connected`), unless Ray runs here.
         workers: Actors; 0 for as many as the CPUs or GPUs of each machine hold.
         gpus: GPUs per actor, also a fraction such as 0.5: two actors then share one.
         threads: Processor threads per actor, which is also how many CPUs Ray counts for it.
@@ -95,7 +96,7 @@ class RayEngine:
 
     Raises:
         SettingsError: Ray is not installed; the cluster has no room for one actor.
-        CampaignError: there is no cluster at the address.
+        CampaignError: there is no cluster at the address; one of this machine could not be started, or not closed off.
     """
 
     name = "ray"
@@ -109,21 +110,19 @@ class RayEngine:
         threads: int = 0,
         load: Callable[[Settings], AttemptLoop] = load_loop_for,
     ) -> None:
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        try:
-            import ray
-        except ImportError:
-            raise SettingsError(
-                '--engine ray needs Ray, which is not installed; run: pip install "portrait-stylizer[ray]"'
-            ) from None
-        self._ray: Any = ray
+        ray = import_ray(of_this_machine=not address)
+        self._ray = ray
         self._load = load
         threads = threads or cpu_threads()
-        self._must_shut_down = not self._ray.is_initialized()
-        if self._must_shut_down:
-            self._connect(address)
-        self.workers = workers or self._room(gpus, threads)
-        self._require_room(workers, gpus, threads)
+        self._connection = ExitStack()
+        if not ray.is_initialized():
+            self._connection.enter_context(connected(ray, address, cpu_threads()))
+        try:
+            self.workers = workers or self._room(gpus, threads)
+            self._require_room(workers, gpus, threads)
+        except SettingsError:
+            self._connection.close()
+            raise
         errors = self._ray.exceptions
         self._death = (errors.RayActorError, errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError)
         self._options = {"num_cpus": 0 if gpus else threads, "num_gpus": gpus, "max_restarts": 0}
@@ -131,18 +130,6 @@ class RayEngine:
         self._starting: dict[Any, tuple[Any, float]] = {}
         for _ in range(self.workers):
             self._start()
-
-    def _connect(self, address: str) -> None:
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if address:
-            options["address"] = address
-        else:  # a cluster of one machine that nobody else reaches
-            options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "num_cpus": cpu_threads()}
-            options["object_store_memory"] = 256 * 2**20
-        try:
-            self._ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise CampaignError(f"no Ray cluster at {address or 'this machine'}: {error}") from None
 
     def _room(self, gpus: float, threads: int) -> int:
         """How many actors the cluster holds."""
@@ -244,8 +231,7 @@ class RayEngine:
         """End the actors, and Ray if it was started here."""
         for actor in (*self._actors, *(actor for actor, _ in self._starting.values())):
             self._ray.kill(actor)
-        if self._must_shut_down:
-            self._ray.shutdown()
+        self._connection.close()
 
 
 def _given_up(batch: Batch, error: Exception) -> list[WorkResult]:
