@@ -1,6 +1,6 @@
 """Do the intervals of a drift report cover, and do as many people as it names suffice?
 
-    python eval/intervals.py                         # both, some minutes; writes eval/intervals.json
+    python eval/intervals.py                         # both, three minutes of one core; writes eval/intervals.json
 
 Coverage: people's differences without any true change, of several shapes, `--trials` times each; how often all intervals
 of a comparison hold at once. They promise 95 %. Power: a pilot of 20 people says how many would show with 80 % that

@@ -370,6 +370,24 @@ def matte() -> str:
     return markdown(["", "IoU", "boundary F", "mean error", "mean error at the outline"], rows)
 
 
+def intervals() -> str:
+    """How often all intervals of a comparison hold at once, and how often the number of people that is told suffices."""
+    measured = results("intervals")
+    coverage, told = measured["coverage"], measured["stable_at_the_number_told"]
+    sizes = list(next(iter(coverage.values())))
+    rows = [
+        [
+            shape,
+            *(f"{shares[size]:.1%}" for size in sizes),
+            f"{told[shape]['people']:.0f}",
+            f"{told[shape]['stable']:.0%}",
+        ]
+        for shape, shares in coverage.items()
+    ]
+    header = ["differences", *(f"{size} people" for size in sizes), "people told for `stable`", "`stable` with so many"]
+    return markdown(header, rows) + f"\n{measured['trials']} simulated comparisons a cell.\n"
+
+
 _SETTINGS = {
     "loop-far-0001": "balance 0.5, FAR 0.001",
     "loop-far-001": "balance 0.5, FAR 0.01",
@@ -392,6 +410,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ledger": ledger,
     "campaign": campaign,
     "matte": matte,
+    "intervals": intervals,
     "loop-gain": lambda: loop_gain("balance 0.5, FAR 0.001"),
     "loop-arcface-decides": lambda: one_judge("balance 0.8, FAR 0.001, ArcFace decides"),
     "loop-dlib-decides": lambda: one_judge("balance 0.8, FAR 0.001, dlib decides"),
