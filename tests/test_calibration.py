@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from portrait.calibrate.degrade import DEGRADATIONS, copies, degrade
+from portrait.calibrate.sample import DIAL, Sample, measure_sample
 from portrait.calibrate.statistics import STYLE_REJECTED, AcceptedPictures, style_statistics, weak_checks
-from portrait.calibrate.thresholds import calibrate_thresholds
+from portrait.calibrate.thresholds import calibrate_thresholds, thresholds_from
 from portrait.cli.console import Console
 from portrait.cli.main import main
 from portrait.errors import SettingsError, TooFewPairsError
 from portrait.images import Photo, write_picture
 from portrait.intervals import bootstrap_mean, bootstrap_pairs, wilson
 from portrait.judge.checks import StyleStatistics, format_confusable, style_distance
-from portrait.judge.thresholds import equal_error_rate, thresholds_for
+from portrait.judge.thresholds import Thresholds, equal_error_rate, thresholds_for
+from portrait.judge.verdict import Measurement, decide
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.records import Face, Knobs, RgbImage
 from portrait.report.explain import explain
@@ -109,6 +113,24 @@ def test_a_photo_without_a_face_is_counted_and_not_scored(people: list[Path]) ->
 
 
 @pytest.mark.slow
+def test_the_people_are_spread_over_the_dial_and_every_style_has_others_at_its_ends(people: list[Path]) -> None:
+    dial = replace(RECIPE, balance=((0.0, replace(KNOBS, strength=0.2)), (1.0, replace(KNOBS, strength=0.6))))
+    drawn: list[float] = []
+
+    def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
+        drawn.append(knobs.strength)
+        return restyled(photo)
+
+    stylizer = AttemptLoop(dial, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
+    sample = measure_sample(stylizer, people, styles=["oil", "watercolor"], rates=[0.1])
+    expected = [round(0.2 + 0.4 * position, 4) for position in DIAL]
+    assert drawn[:12] == [expected[i % 5] for i in range(12)]
+    assert drawn[24:36] == [expected[(i + 1) % 5] for i in range(12)]
+    assert sample.styles["oil"].positions.tolist() == [DIAL[i % 5] for i in range(12)]
+    alone = sample.without(next(iter(sample.people)))
+    assert alone.styles["oil"].positions.tolist() == [DIAL[i % 5] for i in range(1, 12)]
+
+
 def test_every_picture_is_made_with_the_seed_and_balance_asked_for(people: list[Path]) -> None:
     """The first of each person at the balance, the second at one of the dial's ends, in turn over the degradations."""
     dial = replace(RECIPE, balance=((0.0, replace(KNOBS, strength=0.3)), (1.0, replace(KNOBS, strength=0.7))))
@@ -245,11 +267,28 @@ def test_copies_are_pictures_of_the_photo_s_size() -> None:
     assert all(c.shape == photo.shape == (SIZE, SIZE, 3) and c.dtype == np.uint8 for c in made.values())
 
 
+def passes_gate(scores: dict[str, np.ndarray], limits: Thresholds, photo: int, portrait: int) -> bool:
+    similarity = {judge: float(values[photo, portrait]) for judge, values in scores.items()}
+    return decide(Measurement(similarity=similarity, face_found=True, style_on_face=1.0, burned=0.0), limits).accepted
+
+
 def test_portrait_calibrate_measures_mini_on_the_six_faces(
-    photos: Path, mini: AttemptLoop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path,
+    mini: AttemptLoop,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """With real portraits by the real judges: the rate that the table names is that of what the loop decides by it."""
     from portrait.images import read_photo
 
+    samples: list[Sample] = []
+
+    def keep(sample: Sample, rates: Sequence[float], **options: Any) -> dict[str, Any]:
+        samples.append(sample)
+        return thresholds_from(sample, rates, **options)
+
+    monkeypatch.setattr("portrait.calibrate.thresholds.thresholds_from", keep)
     t1: Photo = read_photo(photos / "t1.png")
     for subject in mini.subjects(t1, "each"):
         x1, y1, x2, y2 = subject.face.bbox
@@ -268,6 +307,17 @@ def test_portrait_calibrate_measures_mini_on_the_six_faces(
     table = json.loads(output.read_text())
     assert table["weights"] == mini.generator.digests
     assert thresholds_for("mini", "sketch", 0.2, output, mini.generator.digests).identity.keys() == {"arcface", "dlib"}
+    gate = table["styles"]["sketch"]["gates"][0]
+    assert gate["judges"] == ["arcface", "dlib"]
+    assert set(gate["rates"]["0.2"]["along_dial"]) == {"0", "0.25", "0.5", "0.75", "1"}
+    limits = thresholds_for("mini", "sketch", 0.2, output, mini.generator.digests)
+    scores = samples[0].styles["sketch"].scores
+    passed = np.array([[passes_gate(scores, limits, photo, portrait) for portrait in range(6)] for photo in range(6)])
+    own = np.eye(6, dtype=bool)
+    print(scores, passed)
+    assert passed[~own].mean() == pytest.approx(gate["rates"]["0.2"]["far"], abs=1e-4)
+    assert 0 < passed[~own].mean() <= 0.2
+    assert passed[own].mean() == pytest.approx(gate["rates"]["0.2"]["tar"]["rate"], abs=1e-4)
     measured = json.loads(curves.read_text())
     assert len(measured["people"]) == 4
     limit = table["styles"]["sketch"]["style_on_face"]["limit"]

@@ -77,6 +77,18 @@ def test_no_judge_may_be_much_less_convinced_than_of_strangers() -> None:
     assert not passes(gate, sure)[0]
 
 
+def test_rates_are_told_along_the_dial_where_strangers_grow_alike() -> None:
+    """Bold portraits of anybody look a little like everybody: the limit holds for all of the dial, and says where not."""
+    scores = simulated(120, 0)
+    positions = np.arange(120) % 2
+    scores = {judge: values + 0.7 * positions for judge, values in scores.items()}
+    (limits,) = gates_table(scores, [0.02], positions=positions, intervals=False)[:1]
+    rate = limits["rates"]["0.02"]
+    assert rate["along_dial"]["1"]["far"] > 2 * rate["along_dial"]["0"]["far"]
+    assert np.mean([entry["far"] for entry in rate["along_dial"].values()]) == pytest.approx(rate["far"], abs=1e-5)
+    assert "along_dial" not in gates_table(scores, [0.02], positions=np.zeros(120), intervals=False)[0]["rates"]["0.02"]
+
+
 def test_more_likeness_never_counts_against_a_picture() -> None:
     """The second judge sees what the first one sees, with more noise: by itself the fit would give it a weight below 0."""
     rng = np.random.default_rng(0)

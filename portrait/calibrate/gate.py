@@ -105,6 +105,7 @@ def gates_table(
     rates: Sequence[float],
     groups: Mapping[str, Sequence[str]] | None = None,
     *,
+    positions: Sequence[float] | NDArray[np.floating[Any]] = (),
     intervals: bool,
 ) -> list[dict[str, Any]]:
     """The entry `gates` of a style: a gate for every choice of judges, as `judge.thresholds` reads it.
@@ -113,19 +114,31 @@ def gates_table(
         scores: Of all judges.
         rates: False accept rates of the gate.
         groups: Kind of group -> the group of each reference, in their order; empty text where it is not known.
+        positions: Where on the dial each portrait was drawn; rates along it are told where these differ.
         intervals: Whether 95 % intervals of the rates, which resample people, are wanted.
 
     Raises:
         TooFewPairsError: there are too few people for a rate.
     """
     return [
-        _gate_entry({judge: scores[judge] for judge in judges}, rates, groups or {}, intervals=intervals)
+        _gate_entry(
+            {judge: scores[judge] for judge in judges},
+            rates,
+            groups or {},
+            np.asarray(positions, float),
+            intervals=intervals,
+        )
         for judges in subsets(list(scores))
     ]
 
 
 def _gate_entry(
-    scores: Scores, rates: Sequence[float], groups: Mapping[str, Sequence[str]], *, intervals: bool
+    scores: Scores,
+    rates: Sequence[float],
+    groups: Mapping[str, Sequence[str]],
+    positions: NDArray[np.float64],
+    *,
+    intervals: bool,
 ) -> dict[str, Any]:
     rows, columns = next(iter(scores.values())).shape
     is_impostor = np.arange(rows)[:, None] != np.arange(columns)
@@ -146,6 +159,8 @@ def _gate_entry(
         }
         if groups:
             entry["within"] = _within_groups(passed, is_impostor, groups, intervals=intervals)
+        if len(set(positions)) > 1:
+            entry["along_dial"] = _along_dial(passed, is_impostor, positions)
         entries[f"{rate:g}"] = entry
     return {
         "judges": list(scores),
@@ -167,6 +182,24 @@ def _far_entry(passed: NDArray[np.bool_], counted: NDArray[np.bool_], *, interva
         low, high = bootstrap_pairs(np.where(counted, passed, np.nan), lambda pairs: float(pairs.mean()))
         entry["far_interval"] = [round(low, 5), round(high, 5)]
     return entry
+
+
+def _along_dial(
+    passed: NDArray[np.bool_], is_impostor: NDArray[np.bool_], positions: NDArray[np.float64]
+) -> dict[str, dict[str, Any]]:
+    """Position of the dial -> the rates of the portraits that were drawn there, and how many of each there are."""
+    along = {}
+    for position in sorted(set(positions.tolist())):
+        there = positions == position
+        impostor = passed[:, there][is_impostor[:, there]]
+        genuine = passed[:, there][~is_impostor[:, there]]
+        along[f"{position:g}"] = {
+            "far": round(float(impostor.mean()), 5),
+            "pairs": len(impostor),
+            "tar": round(float(genuine.mean()), 4),
+            "of": len(genuine),
+        }
+    return along
 
 
 def _within_groups(

@@ -24,17 +24,21 @@ from portrait.records import Identity, Knobs, RgbImage
 
 log = logging.getLogger(__name__)
 
+DIAL = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Positions of the dial on which portraits are drawn where limits are to hold for all of it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StylePictures:
     """What was measured on the P people's portraits in one style.
 
-    `scores` is judge -> (P + impostors, P) likeness of each photo to each portrait, the candidates' own photos first.
+    `positions` are (P,) where on the dial each was drawn, and `knobs` those of its middle. `scores` is judge -> (P + impostors, P) likeness of each photo to each portrait, the candidates' own photos first.
     `features` are (P, F) `face_style_features`; all else is (P,). `degraded_...` are those of the second portraits,
     from degraded photos. `missed` and `degraded_missed` are those in which no detector saw a face.
     """
 
     knobs: Knobs
+    positions: np.ndarray
     scores: dict[str, np.ndarray]
     missed: np.ndarray
     styled: np.ndarray
@@ -133,7 +137,7 @@ def measure_sample(
     *,
     styles: Sequence[str],
     rates: Sequence[float],
-    balance: float = 0.5,
+    balance: float | None = None,
     seed: int = 1,
     impostors: Sequence[Path] = (),
     curves: str = "",
@@ -141,7 +145,7 @@ def measure_sample(
     journal: Path | None = None,
 ) -> Sample:
     """Make the portraits that thresholds are read off; arguments and errors are those of `calibrate_thresholds`."""
-    stylizer.recipe.knobs_at(balance)  # refused before anything is made
+    stylizer.recipe.knobs_at(0.5 if balance is None else balance)  # refused before anything is made
     require_pairs(len(photos), len(photos) + len(impostors), rates)
     people, unseen = read_people(stylizer, photos)
     others, unseen_others = read_people(stylizer, impostors)
@@ -154,13 +158,14 @@ def measure_sample(
     references = {judge: _embeddings(judge, [*people, *others]) for judge in stylizer.judges.names}
     earlier = None if journal is None else Journal(journal, _header(stylizer, people, others, seed))
     measured: dict[str, StylePictures] = {}
-    for style in styles:
+    for number_of_style, style in enumerate(styles):
+        positions = dial_positions(len(people), number_of_style) if balance is None else [balance] * len(people)
 
         def knobs_at(position: float, style: str = style) -> Knobs:
             return stylizer.knobs_for_balance(style, position, limit, curves)
 
         rows: list[_Scored] = []
-        sittings = _sittings(people, knobs_at(balance), (knobs_at(0.0), knobs_at(1.0)))
+        sittings = _sittings(people, [knobs_at(p) for p in positions], (knobs_at(0.0), knobs_at(1.0)))
         for number, (person, framed, knobs) in enumerate(sittings):
             degraded, index = divmod(number, len(people))
             key: Key = (style, index, bool(degraded), json.dumps(asdict(knobs)))
@@ -176,7 +181,7 @@ def measure_sample(
             made += 1
             if on_picture is not None:
                 on_picture(style, made, total, picture)
-        measured[style] = _style_pictures(knobs_at(balance), rows, len(people))
+        measured[style] = _style_pictures(knobs_at(0.5 if balance is None else balance), positions, rows)
     return Sample(
         people={person.name: person.sha256 for person in people},
         impostors={person.name: person.sha256 for person in others},
@@ -186,12 +191,19 @@ def measure_sample(
     )
 
 
-def _sittings(people: Sequence[Person], knobs: Knobs, ends: tuple[Knobs, Knobs]) -> list[tuple[Person, Framed, Knobs]]:
-    """Each person once as asked, then once more from a degraded photo at an end of the dial.
+def dial_positions(people: int, turn: int) -> list[float]:
+    """Where on the dial each of the people is drawn: evenly over `DIAL`, in another order each turn."""
+    return [DIAL[(person + turn) % len(DIAL)] for person in range(people)]
+
+
+def _sittings(
+    people: Sequence[Person], knobs: Sequence[Knobs], ends: tuple[Knobs, Knobs]
+) -> list[tuple[Person, Framed, Knobs]]:
+    """Each person once with the own knobs, then once more from a degraded photo at an end of the dial.
 
     The style is what it is all along the dial, and for every photo.
     """
-    plain = [(person, person.framed, knobs) for person in people]
+    plain = [(person, person.framed, own) for person, own in zip(people, knobs, strict=True)]
     degraded = []
     for i, person in enumerate(people):
         framed = replace(person.framed, image=degrade(person.framed.image, i))
@@ -228,11 +240,12 @@ def _score(
     )
 
 
-def _style_pictures(knobs: Knobs, rows: Sequence[_Scored], people: int) -> StylePictures:
-    plain, degraded = rows[:people], rows[people:]
+def _style_pictures(knobs: Knobs, positions: Sequence[float], rows: Sequence[_Scored]) -> StylePictures:
+    plain, degraded = rows[: len(positions)], rows[len(positions) :]
     judges = list(rows[0].likeness)
     return StylePictures(
         knobs=knobs,
+        positions=np.array(positions),
         scores={judge: np.stack([row.likeness[judge] for row in plain], 1) for judge in judges},
         missed=np.array([row.missed for row in plain]),
         styled=np.array([row.styled for row in plain]),

@@ -4,7 +4,8 @@ Impostors are stylized portraits of other people in the same style: every photo 
 other person's portrait. Genuine pairs are a photo and its own portrait, first attempt; they do not move
 the thresholds, they tell what acceptance costs. The limit of `style_on_face` comes from copies of the
 photos, that of `burned` from the portraits themselves, and so do the statistics of each style, for which every
-person is drawn once more at one of the dial's ends, from a photo as people have them: gray, faded, dark, small.
+person is drawn once more at one of the dial's ends, from a photo as people have them: gray, faded, dark, small. The
+other portraits are spread over the dial, so the rates are those of the whole of it; how it is along it is told too.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def calibrate_thresholds(
     *,
     styles: Sequence[str],
     rates: Sequence[float],
-    balance: float = 0.5,
+    balance: float | None = None,
     seed: int = 1,
     impostors: Sequence[Path] = (),
     curves: str = "",
@@ -62,7 +63,7 @@ def calibrate_thresholds(
         photos: One photo for each of at least two people that the recipe was not trained on.
         styles: Styles of the recipe.
         rates: False accept rates of all judges together, each in (0, 1).
-        balance: Of the portraits, in [0, 1].
+        balance: Of the portraits, in [0, 1]; None: the people are spread over the whole dial, and so the limits hold for it.
         seed: Of each portrait.
         impostors: Photos of still other people, one each; only their faces are compared, which makes more
             impostor pairs and so lower rates possible.
@@ -172,7 +173,7 @@ def _style_entry(
         passed[rate] = genuine & (pictures.styled >= limit) & ~pictures.missed
     entry = {
         "knobs": asdict(pictures.knobs),
-        "gates": gates_table(pictures.scores, rates, groups, intervals=intervals),
+        "gates": gates_table(pictures.scores, rates, groups, positions=pictures.positions, intervals=intervals),
         "recognisers": {
             judge: recogniser_table(scores, rates, intervals=intervals)[0] for judge, scores in pictures.scores.items()
         },

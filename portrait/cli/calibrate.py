@@ -19,10 +19,11 @@ _SHEET_SIDE = 160
 _EPILOG = """1. Curves: up to --curve-people people are drawn at several settings of each knob. They say where the positions of
    the balance lie and what retries expect of each knob. Styles that the file of curves has already are not measured
    again, so that a stopped run goes on; delete the file to begin anew.
-2. Thresholds: each person is drawn twice a style along these curves: as asked, and at one of the balance's ends, for
-   the statistics of the style. What was measured is kept in OUTPUT.measured.jsonl until the table is written, so that a
-   stopped run goes on; it holds similarities and no embedding. A file that --measured names is kept for good: further
-   calls with it write tables at other rates or by other groups without drawing anything.
+2. Thresholds: each person is drawn twice a style along these curves: at one of five positions of the balance, so that
+   the limits hold for all of it, and from a spoiled photo at one of its ends, for the statistics of the style. What was
+   measured is kept in OUTPUT.measured.jsonl until the table is written, so that a stopped run goes on; it holds
+   similarities and no embedding. A file that --measured names is kept for good: further calls with it write tables at
+   other rates or by other groups without drawing anything.
 Rates are those of the whole gate: of strangers whom all judges together accept.
 
 examples:
@@ -80,7 +81,9 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--far", default="0.05,0.02,0.01", metavar="X,X", help="false accept rates (default: 0.05,0.02,0.01)"
     )
-    parser.add_argument("--balance", type=float, default=0.5, metavar="X", help="as in stylize (default: 0.5)")
+    parser.add_argument(
+        "--balance", type=float, metavar="X", help="limits for one position of the dial alone (default: for all of it)"
+    )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of each portrait (default: 1)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads, 0 for all cores")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="also write a contact sheet of the portraits")
@@ -117,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = load_recipe(args.recipe)
     styles = _styles(recipe, args.style)
     rates = _rates(args.far)
-    recipe.knobs_at(args.balance)
+    recipe.knobs_at(0.5 if args.balance is None else args.balance)
     if not 0 <= args.seed < 2**31:
         raise SettingsError(f"--seed {args.seed} is outside 0 to {2**31}")
     photos, passed_over = photos_below(args.subjects, args.only)
