@@ -82,7 +82,8 @@ def judged(
 
     The second value is what each judge sees in the picture.
     """
-    score = stylizer.judges.score_picture(framed, subject.identity, picture, limits.statistics)
+    limits = stylizer.judges.with_drawing(limits)
+    score = stylizer.judges.score_picture(framed, subject.identity, picture, limits)
     measured = score.measurement
     verdict = decide(measured, limits)
     row: dict[str, float | bool | list[str]] = {name: round(v, 4) for name, v in measured.similarity.items()}

@@ -130,7 +130,8 @@ class Studio:
         """What the person's portrait must reach, by limits in which the person has no part."""
         file = self.files[name_of(photo)]
         if (file, style, far) not in self._limits:
-            self._limits[file, style, far] = thresholds_for("mini", style, far, file)
+            limits = thresholds_for("mini", style, far, file)
+            self._limits[file, style, far] = self.stylizer.judges.with_drawing(limits)
         return self._limits[file, style, far]
 
     def _make(self, photo: Path, style: str, knobs: Knobs, seed: int) -> dict[str, Any]:
@@ -142,7 +143,8 @@ class Studio:
         identity, framed = self._ready[1]
         start = time.perf_counter()
         picture = s.draw(framed, identity, style, knobs, seed)
-        measured = s.judges.score_picture(framed, identity, picture).measurement
+        limits = self.limits(photo, style, 0.01)  # how it is drawn is judged alike at every rate
+        measured = s.judges.score_picture(framed, identity, picture, limits).measurement
         features = [round(float(v), 4) for v in face_features(framed, picture)]
         return {"measured": asdict(measured), "features": features, "seconds": round(time.perf_counter() - start, 3)}
 
@@ -161,7 +163,8 @@ class Cell:
 def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
     """One arm on one cell: what was accepted, how stylized, how alike, at which cost."""
     balance, far, judges = SETTINGS[cell.setting]
-    full, shipped = studio.limits(cell.photo, cell.style, far), thresholds_for("mini", cell.style, far)
+    full = studio.limits(cell.photo, cell.style, far)
+    shipped = replace(thresholds_for("mini", cell.style, far), drawing=full.drawing)
     gate, shipped_gate = (replace(t, identity={name: t.identity[name] for name in judges}) for t in (full, shipped))
     knobs, generator = studio.stylizer.knobs_for_balance(cell.style, balance), studio.stylizer.generator
     tries: list[tuple[Made, Verdict]] = []

@@ -31,12 +31,11 @@ from portrait.calibrate.thresholds import thresholds_from
 from portrait.generate.framing import frame_portrait
 from portrait.images import write_json
 from portrait.intervals import wilson
-from portrait.judge.checks import format_confusable, style_distance
+from portrait.judge.checks import format_confusable
 from portrait.judge.thresholds import calibration_table, photo_thresholds, thresholds_for
 from portrait.judge.verdict import decide
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop
-from portrait.loop.scoring import face_features
 from portrait.records import RgbImage
 
 
@@ -78,11 +77,11 @@ def spoiled_accepted(
         for kind, spoil in SPOILED.items():
             picture = RgbImage(np.ascontiguousarray(spoil(framed.image), np.uint8))
             measured = stylizer.judges.score_picture(framed, subject.identity, picture).measurement
-            features = face_features(framed, picture)
             for style, kinds in found.items():
                 limits = thresholds_for("mini", style, far, files[name_of(subject.photo.path)])
-                distance = None if limits.statistics is None else style_distance(features, limits.statistics)
-                kinds[kind].append(decide(replace(measured, style_distance=distance), limits).accepted)
+                limits = stylizer.judges.with_drawing(limits)
+                drawn = stylizer.judges.how_drawn(framed, picture, limits)
+                kinds[kind].append(decide(replace(measured, **drawn), limits).accepted)
     return {style: {k: round(float(np.mean(v)), 4) for k, v in kinds.items()} for style, kinds in found.items()}
 
 

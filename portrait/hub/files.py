@@ -215,8 +215,8 @@ def mini_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "weights" / "mini"
 
 
-def verify_manifest(folder: Path) -> dict[str, str]:
-    """Check every file that `folder/manifest.json` lists; return file name -> SHA-256.
+def verify_manifest(folder: Path, section: str = "files") -> dict[str, str]:
+    """Check every file that a section of `folder/manifest.json` lists; return file name -> SHA-256.
 
     A folder without a manifest (a user's own model) is hashed as it is.
 
@@ -227,7 +227,7 @@ def verify_manifest(folder: Path) -> dict[str, str]:
     if not manifest.is_file():
         return {p.relative_to(folder).as_posix(): sha256_of(p) for p in sorted(folder.rglob("*.safetensors"))}
     try:
-        entries = json.loads(manifest.read_text("utf-8"))["files"].items()
+        entries = json.loads(manifest.read_text("utf-8"))[section].items()
         digests = {str(name): str(entry["sha256"]) for name, entry in entries}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsCorruptError(f"{manifest} is not a manifest: {error!r}") from None

@@ -18,6 +18,7 @@ import numpy as np
 
 from portrait.errors import SettingsError, TooFewPairsError
 from portrait.judge.checks import StyleStatistics
+from portrait.judge.style_judge import StyleLimits
 
 DEFAULT_DETECTOR = "det_500m"
 """What placed the faces of a calibration that does not say."""
@@ -89,8 +90,8 @@ class Gate:
 class Thresholds:
     """What a picture of one recipe and style must reach. `identity` maps recogniser -> least similarity.
 
-    `statistics` is how faces of the style are drawn, with the limit of the distance from it; None where the recipe
-    was not calibrated, and then nothing is checked. Where `gate` is there, the judges were calibrated together: `far` is
+    `drawing` is what the style judge of the weights asks for. Where they have none, `statistics` is how faces of the style
+    are drawn, with the limit of the distance from it; None where the recipe was not calibrated, and then it is not checked. Where `gate` is there, the judges were calibrated together: `far` is
     then the rate of the whole gate, and `identity` has its floors. `strangers` is recogniser -> (similarity, share of
     strangers who reach it), similarities rising; empty where it was not measured.
     """
@@ -101,6 +102,7 @@ class Thresholds:
     burned: float
     style: str = ""
     statistics: StyleStatistics | None = None
+    drawing: StyleLimits | None = None
     gate: Gate | None = None
     strangers: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
 

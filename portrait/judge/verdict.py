@@ -6,14 +6,15 @@
 | identity_low:together | `thresholds.Gate.evidence` of all judges | nats, a log-likelihood ratio | least, from a false accept rate |
 | no_face | whether any detector finds a face where the photo has it | yes or no | yes |
 | not_stylized | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, above what copies reach |
+| not_stylized:STYLE | `style_judge.StyleJudge.probabilities` | probability, 0 to 1 | least, by a rate of right pictures |
 | not_stylized:STYLE | `checks.style_distance` | deviations of the style's own faces | most, by a rate of right pictures |
 | not_stylized:STYLE | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, by a rate of right pictures |
 | burned | `checks.burned_share` | share of pixels, 0 to 1 | most, twice what portraits usually show |
 | swapped | `verification.swap_margin` to other known people | cosine | 0: more like another by every judge |
 | broken_keep:NAME | `checks.point_displacement`, `edge_agreement`, `color_distance`, `psnr_inside` | `KEEP_LIMITS` | `KEEP_LIMITS` |
 
-The limits of identity_low, not_stylized and burned come from `portrait calibrate`, those of `KEEP_LIMITS` from
-`eval/keep.py`. The tests of each are listed in `tests/test_broken.py`.
+The limits of identity_low, not_stylized and burned come from `portrait calibrate`, those of the style judge from
+`weights/training/style_judge.py`, those of `KEEP_LIMITS` from `eval/keep.py`. Weights that have a style judge need no `style_distance`. The tests of each are listed in `tests/test_broken.py`.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Measurement:
     landmarks were used to align it (img2img keeps the layout): such a picture is rejected, whatever it is like. `kept` is the name of each keep
     and its measure: inter-eye distances for pose, edge correlation for composition, CIE Lab units for
     colors, dB for what stays pixel by pixel. `style_distance` is how far the face is from the style's statistics,
-    in deviations; None where there are none. `swap` is by how much another known person is more alike than
+    in deviations; None where there are none. `style_probability` is how sure the style judge is of the style that was
+    asked for; None without one. `swap` is by how much another known person is more alike than
     the right one, as `verification.swap_margin`; None when nobody else is known.
     """
 
@@ -65,6 +67,7 @@ class Measurement:
     kept: dict[str, float] = field(default_factory=dict)
     swap: float | None = None
     style_distance: float | None = None
+    style_probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +99,7 @@ def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
         reasons.insert(0, "no_face")
     if measured.style_on_face < thresholds.style_on_face:
         reasons.append("not_stylized")
-    elif measured.style_on_face < thresholds.required_style_on_face or (
-        thresholds.statistics is not None
-        and measured.style_distance is not None
-        and measured.style_distance > thresholds.statistics.limit
-    ):
+    elif not _drawn_as_asked(measured, thresholds):
         reasons.append(f"not_stylized:{thresholds.style}")
     if measured.burned > thresholds.burned:
         reasons.append("burned")
@@ -111,6 +110,16 @@ def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
         if value > limit if side == "at most" else value < limit:
             reasons.append(f"broken_keep:{name}")
     return Verdict(accepted=not reasons, reasons=tuple(reasons), margin=min(margins.values(), default=0.0))
+
+
+def _drawn_as_asked(measured: Measurement, thresholds: Thresholds) -> bool:
+    """Whether the face is drawn in the style that was asked for, as far as that can be told."""
+    if thresholds.drawing is not None and measured.style_probability is not None:
+        return measured.style_probability >= thresholds.drawing.probability
+    if measured.style_on_face < thresholds.required_style_on_face:
+        return False
+    statistics, distance = thresholds.statistics, measured.style_distance
+    return statistics is None or distance is None or distance <= statistics.limit
 
 
 def describe_reason(reason: str) -> str:

@@ -28,6 +28,7 @@ from portrait.generate.background import Backdrop, prepare_background
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.generate.keep import Kept, prepare_keeps
 from portrait.images import Photo, read_photo, turned
+from portrait.judge.style_judge import StyleJudge
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import decide
 from portrait.loop.limits import resolve_thresholds, style_limit
@@ -63,6 +64,7 @@ class AttemptLoop:
             conditions the pictures.
         conditioning_recogniser: The recogniser that conditions the generator, where that is not the analyzer's.
         second_opinion: Another detector, for pictures in which the analyzer sees no face.
+        style_judge: Knows how these weights draw each style.
     """
 
     def __init__(
@@ -73,13 +75,14 @@ class AttemptLoop:
         recognisers: Sequence[Recogniser],
         conditioning_recogniser: ConditioningRecogniser | None = None,
         second_opinion: Detector | None = None,
+        style_judge: StyleJudge | None = None,
     ) -> None:
         if not recognisers and recipe.recogniser:
             raise SettingsError("the conditioning recogniser may not be the only judge: give a second one")
         self.recipe = recipe
         self.generator = generator
         self.analyzer = analyzer
-        self.judges = Judges(analyzer, tuple(recognisers), second_opinion)
+        self.judges = Judges(analyzer, tuple(recognisers), second_opinion, style_judge)
         self.conditioning_recogniser = conditioning_recogniser
         self.digests: dict[str, str] = dict(generator.digests) | self.judges.digests
         self._like_embeddings: dict[str, Embedding] = {}
@@ -277,7 +280,7 @@ class AttemptLoop:
         )
         if set(judges) != thresholds.identity.keys():
             raise SettingsError(f"thresholds are for {', '.join(thresholds.identity)}; the judges: {', '.join(judges)}")
-        return thresholds, uncalibrated
+        return self.judges.with_drawing(thresholds), uncalibrated
 
     def _prepare_keeps(self, settings: Settings, subject: Subject, framed: Framed) -> Kept:
         """What must stay, prepared once for all styles and variants of a photo."""
@@ -395,6 +398,7 @@ class AttemptLoop:
             burned=measured.burned,
             swap=measured.swap,
             style_distance=measured.style_distance,
+            style_probability=measured.style_probability,
             evidence=context.thresholds.evidence(measured.similarity),
             strangers=context.thresholds.strangers_like(measured.similarity),
             batch=batch,

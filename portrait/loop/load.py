@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.conditioning_recogniser import ConditioningRecogniser
 from portrait.faces.load import load_face_tools
+from portrait.hub.files import sha256_of, verify_manifest
+from portrait.judge.style_judge import STYLE_JUDGE_FILES, StyleJudge
 from portrait.judge.thresholds import calibrated_together
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.response import measured_judges
@@ -14,6 +17,7 @@ from portrait.recipes.licensing import require_commercial
 from portrait.recipes.load import load_recipe
 from portrait.recipes.locate import resolve_files
 from portrait.recipes.override import with_overrides
+from portrait.recipes.recipe import Recipe
 from portrait.settings import Settings
 
 
@@ -66,7 +70,29 @@ def load_loop(
         )
     generator = DiffusionGenerator(recipe, threads=threads or None, device=device, tier=memory)
     second_opinion = None if commercial else second_detector()  # where YuNet comes first there is no other
-    return AttemptLoop(recipe, generator, analyzer, recognisers, conditioning_recogniser, second_opinion)
+    return AttemptLoop(
+        recipe, generator, analyzer, recognisers, conditioning_recogniser, second_opinion, style_judge_of(recipe)
+    )
+
+
+def style_judge_of(recipe: Recipe) -> StyleJudge | None:
+    """The style judge that belongs to a recipe's weights, verified; None where they have none.
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: a file is gone, is another one, or does not load.
+    """
+    if not recipe.judge:
+        return None
+    names = [f"{recipe.judge}/{name}" for name in STYLE_JUDGE_FILES]
+    if (recipe.base / "manifest.json").is_file():
+        digests = verify_manifest(recipe.base, "judge")
+        if digests.keys() != set(names):
+            raise WeightsCorruptError(f"{recipe.base / 'manifest.json'} does not list {', '.join(names)} as the judge")
+    elif missing := [name for name in names if not (recipe.base / name).is_file()]:
+        raise WeightsMissingError(f"recipe {recipe.name} names a judge, and {recipe.base} has no {missing[0]}")
+    else:
+        digests = {name: sha256_of(recipe.base / name) for name in names}
+    return StyleJudge(recipe.base / recipe.judge, digests)
 
 
 def _knows_sface(recipe: str, thresholds: str, curves: str) -> bool:

@@ -151,6 +151,7 @@ def _limits(thresholds: Thresholds, settings: Settings) -> Limits:
         style_on_face_of_style=thresholds.required_style_on_face,
         burned=thresholds.burned,
         style_distance=None if statistics is None else statistics.limit,
+        style_probability=None if thresholds.drawing is None else thresholds.drawing.probability,
         styles_not_told_apart={} if statistics is None else confusable_styles(statistics.other_styles_rejected),
         kept={keep.name: KEEP_LIMITS[keep.kind][1] for keep in settings.keeps()},
     )

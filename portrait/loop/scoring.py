@@ -13,7 +13,6 @@ from portrait.generate.framing import Framed, paste_back
 from portrait.generate.keep import Kept, hold_colors
 from portrait.images import Photo, resized
 from portrait.judge.checks import (
-    StyleStatistics,
     burned_share,
     color_distance,
     edge_agreement,
@@ -23,6 +22,8 @@ from portrait.judge.checks import (
     style_distance,
     style_on_face,
 )
+from portrait.judge.style_judge import StyleJudge
+from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import Measurement
 from portrait.judge.verification import similarities, swap_margin
 from portrait.loop.types import StylizeContext
@@ -48,17 +49,19 @@ class PictureScore:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judges:
-    """The recognisers that decide whether a picture shows the person.
+    """Everybody who looks at a picture: the recognisers decide whether it shows the person.
 
     Args:
         analyzer: Detects faces; its embedding is the first judge.
         recognisers: Further judges, each of which must accept as well.
         second_opinion: Looks for a face in a picture where the analyzer sees none; None for no second look.
+        style_judge: Knows how the recipe's weights draw each style; None where they have none that does.
     """
 
     analyzer: FaceAnalyzer
     recognisers: tuple[Recogniser, ...] = ()
     second_opinion: Detector | None = None
+    style_judge: StyleJudge | None = None
 
     @property
     def names(self) -> list[str]:
@@ -87,7 +90,13 @@ class Judges:
     @property
     def _parts(self) -> list[object]:
         """Everything that is loaded to judge."""
-        return [self.analyzer, *self.recognisers, *([] if self.second_opinion is None else [self.second_opinion])]
+        others = (self.second_opinion, self.style_judge)
+        return [self.analyzer, *self.recognisers, *(part for part in others if part is not None)]
+
+    def with_drawing(self, thresholds: Thresholds) -> Thresholds:
+        """The thresholds with what the style judge asks of the style, which takes the place of its statistics."""
+        limits = None if self.style_judge is None else self.style_judge.limits.get(thresholds.style)
+        return thresholds if limits is None else replace(thresholds, drawing=limits, statistics=None)
 
     def identify(self, views: Sequence[tuple[RgbImage, Face]]) -> Identity:
         """Who the person of these photos and faces is to every judge."""
@@ -115,7 +124,7 @@ class Judges:
         return analyzed or self._second_look(picture, expected), embeddings
 
     def score_picture(
-        self, framed: Framed, identity: Identity, picture: RgbImage, statistics: StyleStatistics | None = None
+        self, framed: Framed, identity: Identity, picture: RgbImage, thresholds: Thresholds | None = None
     ) -> PictureScore:
         """Measure a picture of the framed square, whatever else must stay and whoever else is known.
 
@@ -123,18 +132,26 @@ class Judges:
             framed: The photo's square.
             identity: Whom the picture is to show.
             picture: (S, S, 3) uint8, RGB.
-            statistics: Of the style, for `style_distance`.
+            thresholds: Of the style: whether it was drawn in it is measured as far as they have a limit.
         """
         face, embeddings = self.detect_and_embed(picture, framed.face)
-        distance = None if statistics is None else style_distance(face_features(framed, picture), statistics)
         measurement = Measurement(
             similarity=similarities(identity, embeddings),
             face_found=face is not None,
             style_on_face=face_style(framed, picture, face),
-            style_distance=distance,
             burned=burned_share(framed.image, picture),
+            **({} if thresholds is None else self.how_drawn(framed, picture, thresholds)),
         )
         return PictureScore(measurement=measurement, face=face, embeddings=embeddings)
+
+    def how_drawn(self, framed: Framed, picture: RgbImage, thresholds: Thresholds) -> dict[str, float]:
+        """How the face is drawn, as far as `thresholds` have limits for it: values of `Measurement` by their names."""
+        if thresholds.drawing is not None and self.style_judge is not None:
+            found = self.style_judge.probabilities(picture, framed.face.kps)
+            return {"style_probability": found[thresholds.style]}
+        if thresholds.statistics is not None:
+            return {"style_distance": style_distance(face_features(framed, picture), thresholds.statistics)}
+        return {}
 
 
 def _nearest_face(detector: Detector, picture: RgbImage, expected: Face) -> Face | None:
@@ -163,7 +180,7 @@ def score_attempt(judges: Judges, context: StylizeContext, square: RgbImage, out
     if context.settings.frame == "full":
         left, top, side = framed.box
         output = RgbImage(output[top : top + side, left : left + side])
-    score = judges.score_picture(framed, context.subject.identity, square, context.thresholds.statistics)
+    score = judges.score_picture(framed, context.subject.identity, square, context.thresholds)
     keeps = context.settings.keeps()
     kept = {keep.name: _measure_keep(keep, context, square, output, score.face) for keep in keeps}
     swap = swap_margin(context.subject.identity, score.embeddings, context.others)

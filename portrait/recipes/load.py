@@ -116,8 +116,9 @@ def _merge(name: str, parent: dict[str, object], table: dict[str, object]) -> di
     parent_parts, parts = parent.get("parts", {}), table.get("parts", {})
     if not isinstance(parent_parts, dict) or not isinstance(parts, dict):
         raise SettingsError(f"recipe {name}: parts must be a table of roles")
-    if "base" in table:  # the recipe's own folder takes the place of the part
+    if "base" in table:  # the recipe's own folder takes the place of the part, and has no judge that knows the other
         parent_parts = {role: part for role, part in parent_parts.items() if role != "base"}
+        parent = {key: value for key, value in parent.items() if key != "judge"}
     merged = parent | table | {"parts": parent_parts | parts}
     for key in ("loras", "licenses"):
         merged[key] = _merge_lists(name, key, parent.get(key, []), table.get(key, []))

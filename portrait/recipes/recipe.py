@@ -41,7 +41,9 @@ class Recipe:
     `embedding` says whether it was fed at unit length or raw. `adapter_lora` is the weight of the LoRA inside the
     adapter's file. `min_steps` is the least number of denoising steps that a distilled model was made for.
     `thresholds` is `photo` for a recipe that was never calibrated. `prompts` says which of a style's two prompts
-    the model understands, `short` or `rich`. `sizes` are the sides that its decoder can draw beside `resolution`. `memory` are GiB that the tiers full, offload and sequential need.
+    the model understands, `short` or `rich`. `sizes` are the sides that its decoder can draw beside `resolution`. `memory` are GiB that the tiers full, offload
+    and sequential need. `judge` is the folder inside `base` of the style judge that knows how this model draws; empty for
+    none, and then how a picture is drawn is judged by the calibration alone.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Recipe:
     parts: dict[str, str] = field(default_factory=dict)
     loras: tuple[Lora, ...] = ()
     sizes: tuple[int, ...] = ()
+    judge: str = ""
     vae: Path | None = None
     image_encoder: Path | None = None
     controlnet: Path | None = None

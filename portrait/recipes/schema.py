@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from portrait.file_model import Entries, FileModel
+from portrait.hub.files import is_plain_path
 from portrait.hub.manifest import find_part
 from portrait.paths import MAX_NAME_BYTES, is_file_name
 from portrait.recipes.style import styles
@@ -95,6 +96,7 @@ class RecipeFile(FileModel):
     memory: Entries[float] = ()
     parts: dict[str, str] = Field(default_factory=dict)
     loras: Entries[LoraEntry] = ()
+    judge: str = ""
 
     @field_validator("name")
     @classmethod
@@ -149,6 +151,12 @@ class RecipeFile(FileModel):
                 raise ValueError(f"lacks: {role}, as a file or in [parts]")
         if self.base and "base" in self.parts:
             raise ValueError(f"names its base twice, as the folder {self.base} and in [parts]")
+        return self
+
+    @model_validator(mode="after")
+    def _check_judge(self) -> RecipeFile:
+        if self.judge and (not self.base or not is_plain_path(self.judge)):
+            raise ValueError(f"judge {self.judge!r} must be a folder inside that of base")
         return self
 
     @model_validator(mode="after")

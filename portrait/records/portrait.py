@@ -110,13 +110,15 @@ class Limits(_Record):
     """What the other checks asked for: the least `style_on_face`, the most `burned` (both shares, 0 to 1) and so on.
 
     `style_on_face` is what copies of the photo stay below, `style_on_face_of_style` what the style's own pictures reach;
-    `styles_not_told_apart` maps other styles to the share of their pictures that this style's check lets through.
+    `style_probability` is the least
+    that the style judge must give the style, None for weights without one. `styles_not_told_apart` maps other styles to the share of their pictures that this style's check lets through.
     """
 
     style_on_face: float
     style_on_face_of_style: Rounded4
     burned: float
     style_distance: Rounded3 | None
+    style_probability: Rounded4 | None = Field(default=None, exclude_if=_absent)
     styles_not_told_apart: dict[str, float]
     kept: dict[str, float]
 
@@ -134,7 +136,8 @@ class AttemptRecord(_Record):
     `similarity` is the cosine to the person by each judge, `evidence` what all of them say together (None: they were not
     calibrated together), `strangers` the share of strangers who would be as alike, by each judge that was calibrated, `kept` the measure of each thing that must stay, `swap` by
     how much another person is more alike (None: nobody else is known), `style_distance` how far the face is from the
-    style's own, in deviations (None: not calibrated), `batch` the seeds that were drawn together with this one.
+    style's own, in deviations (None: not calibrated), `style_probability` how sure the style judge is of the style (None:
+    the weights have none), `batch` the seeds that were drawn together with this one.
     """
 
     knobs: Knobs
@@ -150,6 +153,7 @@ class AttemptRecord(_Record):
     burned: Rounded5
     swap: Rounded4 | None = Field(default=None, exclude_if=_absent)
     style_distance: Rounded3 | None = Field(default=None, exclude_if=_absent)
+    style_probability: Rounded4 | None = Field(default=None, exclude_if=_absent)
     evidence: Rounded4 | None = Field(default=None, exclude_if=_absent)
     strangers: dict[str, Rounded5] = Field(default_factory=dict, exclude_if=_absent)
     batch: tuple[Seed, ...] = Field(min_length=1, max_length=64)

@@ -192,6 +192,12 @@ def _style(style: str, limits: Limits, attempt: AttemptRecord) -> list[str]:
     least, value = limits.style_on_face_of_style, attempt.style_on_face
     low = "not_stylized" in attempt.reasons or value < least
     lines = [f"  style on the face: {value:.3f}, {_against(value, least, low)}"]
+    if limits.style_probability is not None and attempt.style_probability is not None:
+        low = attempt.style_probability < limits.style_probability
+        lines.append(
+            f"  drawn as {style} is, says the style judge: {attempt.style_probability:.1%} sure, "
+            f"{'BELOW' if low else 'not below'} the limit {limits.style_probability:.1%}"
+        )
     if limits.style_distance is None or attempt.style_distance is None:
         return lines
     comparison = "MORE" if attempt.style_distance > limits.style_distance else "not more"

@@ -286,6 +286,10 @@ def _measurements(record: PortraitRecord) -> str:
     if distance is not None and max_distance is not None:
         words = strings.DISTANCE_WORDS[distance <= max_distance]
         rows.append(_meter(_title(record.style), words, distance, max_distance, at_most=True))
+    sure = attempt.style_probability
+    least_sure = limits.style_probability
+    if sure is not None and least_sure is not None:
+        rows.append(_meter(_title(record.style), strings.DISTANCE_WORDS[sure >= least_sure], sure, least_sure))
     words = strings.BURNED_WORDS[attempt.burned <= limits.burned]
     rows.append(_meter(strings.BURNED, words, attempt.burned, limits.burned, at_most=True, form=".1%"))
     rows += [_kept(name, value, f"broken_keep:{name}" in attempt.reasons) for name, value in attempt.kept.items()]

@@ -1,0 +1,101 @@
+"""A network that says which of a model's styles a face is drawn in, or that it is a photograph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from portrait.errors import WeightsCorruptError, one_line
+from portrait.faces.onnx_session import session_options
+from portrait.images import resized
+from portrait.records import Points, RgbImage
+
+PHOTO = "photo"
+"""The class of all that is no style."""
+
+
+STYLE_JUDGE_FILES = ("config.json", "style.onnx")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StyleLimits:
+    """What the style judge asks of a picture in one style: `probability` is the least that it must give the style."""
+
+    probability: float
+
+
+class StyleJudge:
+    """Belongs to a set of weights, because it knows how these draw: `style.onnx` and `config.json` of one folder.
+
+    config.json has `classes` (the styles, and `PHOTO`), `least` (style -> the probability that a picture must reach, which
+    all but a stated share of right pictures do), `scale` (the side in pixels at which marks are as large as the network
+    knows them) and `side` (of the square around the face that it looks at).
+
+    Args:
+        folder: The two files, verified.
+        digests: Path of each inside the weights -> SHA-256.
+
+    Raises:
+        WeightsCorruptError: they cannot be loaded, or do not fit each other.
+    """
+
+    def __init__(self, folder: Path, digests: Mapping[str, str]) -> None:
+        import onnxruntime
+
+        try:
+            config = json.loads((folder / "config.json").read_text("utf-8"))
+            self.classes = tuple(str(name) for name in config["classes"])
+            self.limits = {str(k): StyleLimits(probability=float(v)) for k, v in config["least"].items()}
+            self._scale, self._side = int(config["scale"]), int(config["side"])
+            self._network = onnxruntime.InferenceSession(
+                str(folder / "style.onnx"), session_options(1), providers=["CPUExecutionProvider"]
+            )
+            outputs = int(self._network.get_outputs()[0].shape[-1])
+        except Exception as error:  # onnxruntime's own classes are private
+            raise WeightsCorruptError(f"the style judge {folder} cannot be loaded: {one_line(error, 300)}") from error
+        self.digests = dict(digests)
+        if outputs != len(self.classes) or not self.limits.keys() <= set(self.classes):
+            raise WeightsCorruptError(f"the style judge {folder} tells {outputs} classes apart, not {self.classes}")
+
+    def probabilities(self, picture: RgbImage, kps: Points) -> dict[str, float]:
+        """Style -> how probable it is that the face is drawn in it; `PHOTO` for no style. They add up to 1.
+
+        Args:
+            picture: (S, S, 3) uint8, the whole picture.
+            kps: (5, 2) where the face is in it.
+        """
+        window = face_window(picture, kps, self._scale, self._side)
+        return dict(zip(self.classes, self.classify(window[None])[0].tolist(), strict=True))
+
+    def classify(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, side, side, 3) uint8 windows -> (N, classes) float32 probabilities."""
+        batch = np.ascontiguousarray(windows.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+        return np.asarray(self._network.run(None, {self._network.get_inputs()[0].name: batch})[0], np.float32)
+
+
+def face_window(picture: RgbImage, kps: Points, scale: int, side: int) -> RgbImage:
+    """The square around the face, of a picture brought to a scale.
+
+    Args:
+        picture: (S, S, 3) uint8, the whole picture.
+        kps: (5, 2) the five points of the face in it.
+        scale: The side in pixels that the picture is brought to.
+        side: Of what is cut out of it.
+
+    Returns:
+        (side, side, 3) uint8; beyond the picture its border is repeated.
+    """
+    height, width = picture.shape[:2]
+    factor = scale / max(height, width)
+    if factor != 1:
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        picture = resized(picture, *size)
+    x, y = (int(v) for v in np.round(kps.mean(0) * factor) - side // 2)
+    rows = np.clip(np.arange(y, y + side), 0, picture.shape[0] - 1)
+    columns = np.clip(np.arange(x, x + side), 0, picture.shape[1] - 1)
+    return RgbImage(np.ascontiguousarray(picture[rows[:, None], columns]))

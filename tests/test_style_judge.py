@@ -1,0 +1,180 @@
+"""The judge that knows how a set of weights draws: what it looks at, what it rejects, which files it is made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from portrait.errors import SettingsError, WeightsCorruptError, WeightsMissingError
+from portrait.hub.files import sha256_of
+from portrait.judge.style_judge import PHOTO, StyleJudge, face_window
+from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.load import style_judge_of
+from portrait.recipes.load import load_recipe
+from portrait.records import Points, RgbImage
+from portrait.records.portrait import read_record
+from portrait.report.explain import explain
+from portrait.settings import Settings
+from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face, a_photo, restyled
+
+SIDE = 24
+BLUE = [[0.0, 0, 40], [0.0, 0, -40], [0.0, 0, 0]]
+"""Watercolor where the face is blue, oil where it is not."""
+
+
+def write_judge(folder: Path, classes: tuple[str, ...] = ("watercolor", "oil", PHOTO)) -> Path:
+    """A style judge by the mean color of the face: the logits are `BLUE` times it, less half for watercolor."""
+    weights = [
+        numpy_helper.from_array(np.array(BLUE, np.float32), "weight"),
+        numpy_helper.from_array(np.array([-12.0, 12, -30], np.float32), "bias"),
+    ]
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["faces"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weight", "bias"], ["logits"], transB=1),
+        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "colors",
+        [helper.make_tensor_value_info("faces", TensorProto.FLOAT, ["n", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3])],
+        weights,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(folder / "style.onnx"))
+    least = {"watercolor": 0.4, "oil": 0.5}
+    config = {"scale": 128, "side": SIDE, "classes": classes, "least": least}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> StyleJudge:
+    return StyleJudge(write_judge(tmp_path_factory.mktemp("judge")), {"judge/style.onnx": "0" * 64})
+
+
+def test_the_window_is_the_face_at_the_scale_of_the_marks() -> None:
+    picture = a_photo().pixels
+    kps = a_face().kps
+    window = face_window(picture, kps, 128, SIDE)
+    x, y = np.round(kps.mean(0)).astype(int) - SIDE // 2
+    assert np.array_equal(window, picture[y : y + SIDE, x : x + SIDE])
+    large = RgbImage(picture.repeat(2, 0).repeat(2, 1))
+    difference = face_window(large, a_face(256).kps, 128, SIDE).astype(int) - window
+    assert np.abs(difference).mean() < 6  # brought to the same scale
+    corner = face_window(picture, Points(kps - 60), 128, SIDE)
+    assert corner.shape == (SIDE, SIDE, 3)  # beyond the border too
+
+
+def test_probabilities_add_up_and_follow_the_face(judge: StyleJudge) -> None:
+    blue = np.zeros((128, 128, 3), np.uint8)
+    blue[40:90, 40:90, 2] = 255
+    found = judge.probabilities(RgbImage(blue), a_face().kps)
+    assert sum(found.values()) == pytest.approx(1)
+    assert found["watercolor"] > 0.99
+    blue[40:90, 40:90] = 0
+    blue[:30, :, 2] = 255  # blue elsewhere says nothing
+    assert judge.probabilities(RgbImage(blue), a_face().kps)["oil"] > 0.99
+
+
+def tinted(blue: int) -> Callable[..., RgbImage]:
+    def paint(photo: RgbImage, *_: object) -> RgbImage:
+        picture = restyled(photo)
+        return RgbImage(np.stack([picture[..., 0], picture[..., 1], np.full_like(picture[..., 2], blue)], -1))
+
+    return paint
+
+
+def looked_at(judge: StyleJudge | None, blue: int) -> AttemptLoop:
+    return AttemptLoop(RECIPE, FakeGenerator(tinted(blue)), FakeAnalyzer(), [FakeRecogniser()], style_judge=judge)
+
+
+@pytest.mark.parametrize(("blue", "reasons"), [(200, []), (20, ["not_stylized:watercolor"])])
+def test_a_face_in_another_style_is_rejected_by_what_the_weights_know(
+    judge: StyleJudge, limits: str, blue: int, reasons: list[str]
+) -> None:
+    loop = looked_at(judge, blue)
+    (subject,) = loop.subjects(a_photo())
+    record = loop.stylize(subject, "watercolor", Settings(thresholds=limits, max_attempts=1)).record
+    attempt = record.chosen_attempt
+    print(attempt)
+    assert list(record.reasons) == reasons
+    assert record.limits.style_probability == 0.4
+    assert record.weights["judge/style.onnx"] == "0" * 64  # another judge is another verdict
+    assert attempt.style_probability is not None
+    assert (attempt.style_probability < 0.4) == bool(reasons)
+    assert read_record(record.to_json()) == record
+    told = explain(record)
+    assert "drawn as watercolor is, says the style judge:" in told
+    assert ("BELOW the limit 40.0%" in told) == bool(reasons)
+
+
+def test_without_a_judge_nothing_is_said_of_it(limits: str) -> None:
+    loop = looked_at(None, 20)
+    (subject,) = loop.subjects(a_photo())
+    record = loop.stylize(subject, "watercolor", Settings(thresholds=limits, max_attempts=1)).record
+    assert record.accepted
+    assert "style_probability" not in record.to_json()
+
+
+def with_judge(base: Path) -> Path:
+    """A model folder with a judge and a manifest."""
+    write_judge(base / "judge")
+    files = {f"judge/{name}": {"sha256": sha256_of(base / "judge" / name)} for name in ("config.json", "style.onnx")}
+    (base / "manifest.json").write_text(json.dumps({"files": {}, "judge": files}))
+    return base
+
+
+def test_the_judge_of_a_set_of_weights_is_verified(tmp_path: Path) -> None:
+    base = with_judge(tmp_path)
+    recipe = replace(RECIPE, base=base, judge="judge")
+    loaded = style_judge_of(recipe)
+    assert loaded is not None
+    assert loaded.digests["judge/style.onnx"] == sha256_of(base / "judge/style.onnx")
+    assert style_judge_of(RECIPE) is None
+    network = base / "judge/style.onnx"
+    network.write_bytes(network.read_bytes()[:-1] + b"x")
+    with pytest.raises(WeightsCorruptError, match="expected"):
+        style_judge_of(recipe)
+    (base / "manifest.json").write_text(json.dumps({"files": {}, "judge": {}}))
+    with pytest.raises(WeightsCorruptError, match="does not list judge/config.json, judge/style.onnx"):
+        style_judge_of(recipe)
+    (base / "manifest.json").unlink()  # a user's own folder has none
+    network.unlink()
+    with pytest.raises(WeightsMissingError, match="names a judge, and .* has no judge/style.onnx"):
+        style_judge_of(recipe)
+
+
+def test_a_judge_whose_classes_are_not_those_of_its_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsCorruptError, match="tells 3 classes apart"):
+        StyleJudge(write_judge(tmp_path, ("watercolor", "oil", "comic", PHOTO)), {})
+    with pytest.raises(WeightsCorruptError, match="cannot be loaded"):
+        StyleJudge(tmp_path / "nowhere", {})
+
+
+def test_a_recipe_names_its_judge_inside_its_own_folder(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    shipped = (Path(__file__).parents[1] / "portrait/recipes/mini.toml").read_text()
+    for judge, is_fine in (("judge", True), ("../judge", False)):
+        file = tmp_path / "own.toml"
+        text = shipped.replace('base = "mini"', f'base = "own"\njudge = "{judge}"')
+        file.write_text(text)
+        if is_fine:
+            assert load_recipe(str(file)).judge == "judge"
+            child = tmp_path / "child.toml"
+            child.write_text('extends = "own.toml"\nname = "child"\nbase = "own"\n')
+            assert load_recipe(str(child)).judge == ""  # it draws otherwise
+            child.write_text('extends = "own.toml"\nname = "child"\n')
+            assert load_recipe(str(child)).judge == "judge"
+        else:
+            with pytest.raises(SettingsError, match="must be a folder inside that of base"):
+                load_recipe(str(file))
