@@ -9,7 +9,7 @@ FACES is the folder of the CC0 portraits (`python weights/training/faces.py --ou
 the default). The steps run in the order of their importance, so that whatever stops the run leaves the most: --minutes
 begins none after so long. A step is skipped where its result names the weights of today and, if it ran here before, nothing
 that it reads has changed since; --again measures it all the same. With --jobs 2 two steps run side by side, each on
-its share of the cores. At the end the tables are written into README.md, docs/ and the model card. A step that fails takes those
+its share of the cores; those that need all of them run alone. At the end the tables are written into README.md, docs/ and the model card. A step that fails takes those
 that read its result with it, and no others; each one's output is in work/refresh-.../NAME.log.
 
 Minutes are estimates: pictures that are drawn and judged, times --pace, the processor seconds of one.
@@ -18,27 +18,26 @@ Minutes are estimates: pictures that are drawn and judged, times --pace, the pro
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from held_out_people import FACES, HELD_OUT, ROOT, WORK, journal_of, spread, weights_today
+from processes import last_line, shares, start
 
 from portrait.images import write_json
 from portrait.recipes.load import load_recipe
 
 RECIPES = "portrait/recipes"
 CURVES, THRESHOLDS = f"{RECIPES}/mini.curves.json", f"{RECIPES}/mini.thresholds.json"
-PACE = 0.45
+PACE = 0.7
 """Processor seconds of a picture, drawn and judged by ArcFace and dlib, at 512 px on one core with AVX-512."""
 QUICK_PEOPLE, QUICK_STRANGERS = 8, 72
 
@@ -47,9 +46,9 @@ QUICK_PEOPLE, QUICK_STRANGERS = 8, 72
 class Step:
     """One script, and what is known of it before it runs.
 
-    `command` and `quick` may hold {data}, {work}, {journal} and {curve_people}. `quick` is added for a trial with few people;
-    None leaves the step out of it. `pictures` are drawn for each style, `further` once. `install` maps a file that the step
-    wrote below {work} to its place, when all of it is there.
+    `command` and `quick` may hold {data}, {work} and {curve_people}. `quick` is added for a trial with few people; None leaves
+    the step out of it. `pictures` are drawn for each style, `further` once. A step that is `alone` has all cores: it shares
+    them out itself, or measures seconds that are told.
     """
 
     name: str
@@ -60,7 +59,7 @@ class Step:
     pictures: float = 0
     further: float = 0
     quick: tuple[str, ...] | None = None
-    install: Mapping[str, str] = field(default_factory=dict)
+    alone: bool = False
 
 
 def _script(name: str, *args: str) -> tuple[str, ...]:
@@ -76,20 +75,15 @@ def _trial(file: str, *args: str) -> tuple[str, ...]:
 
 
 _LIMITS = (CURVES, THRESHOLDS)
-_CALIBRATE = (
-    *(sys.executable, "-m", "portrait", "calibrate", "--subjects", "{data}", "--only", "{held_out}"),
-    *("--impostors", "{data}", "--curve-people", "{curve_people}", "--far", "0.05,0.02,0.01,0.001"),
-    *("--curves", "{work}/mini.curves.json", "-o", "{work}/mini.thresholds.json", "--measured", "{journal}"),
-)
 STEPS = (
     Step(
         name="calibrate",
-        command=_CALIBRATE,
+        command=_people("calibrate", "--work", "{work}", "--curve-people", "{curve_people}"),
         writes=_LIMITS,
-        install={"mini.curves.json": CURVES, "mini.thresholds.json": THRESHOLDS},
+        alone=True,
         pictures=20 * 8 + 72,
         further=150,
-        quick=("--far", "0.05", "--curve-people", "4", "--style", "oil", "--style", "comic"),
+        quick=("--output", "{work}", "--far", "0.05", "--styles", "oil,comic"),
     ),
     Step(
         name="samples",
@@ -114,13 +108,14 @@ STEPS = (
         writes=(),
         reads=_LIMITS,
         after=("calibrate",),
-        pictures=30,
+        further=200,
         quick=(),
     ),
     Step(
         name="held-out",
         command=_people("held_out"),
         writes=("eval/held_out.json", "weights/mini/failures.jpg"),
+        alone=True,
         reads=_LIMITS,
         after=("left-out",),
         pictures=36 * 1.3,
@@ -207,6 +202,7 @@ STEPS = (
         name="speed",
         command=_script("speed"),
         writes=("eval/speed.json",),
+        alone=True,
         further=40,
         quick=_trial("speed.json", "--pictures", "1"),
     ),
@@ -220,11 +216,11 @@ STEPS = (
     ),
     Step(
         name="loop",
-        command=_people("loop", "--output", "{work}/loop", "--every", "4", "--accept"),
+        command=_people("loop", "--output", "{work}/loop", "--every", "6", "--accept"),
         writes=("eval/loop.json",),
         reads=_LIMITS,
         after=("left-out",),
-        pictures=28 / 4 * 24,
+        pictures=28 / 6 * 24,
     ),
     Step(
         name="campaign",
@@ -238,6 +234,7 @@ STEPS = (
         name="studio",
         command=_script("studio"),
         writes=("eval/studio.json",),
+        alone=True,
         reads=_LIMITS,
         after=("calibrate",),
         further=20,
@@ -252,15 +249,13 @@ class Run:
     data: Path
     work: Path
     held_out: Path
-    journal: Path
     curve_people: int = 8
     quick: bool = False
 
     def command(self, step: Step) -> list[str]:
         """The step's command line."""
         words = [*step.command, *((step.quick or ()) if self.quick else ())]
-        places = {"data": self.data, "work": self.work, "held_out": self.held_out, "journal": self.journal}
-        return [word.format(curve_people=self.curve_people, **places) for word in words]
+        return [word.format(data=self.data, work=self.work, curve_people=self.curve_people) for word in words]
 
     def stamp(self, step: Step) -> Path:
         """The file that is written when a step has ended."""
@@ -281,13 +276,12 @@ def is_done(step: Step, run: Run) -> bool:
     if stamp.is_file():
         known = json.loads(stamp.read_text("utf-8"))
         return {key: known.get(key) for key in ("weights", "command", "reads")} == state(step, run.command(step))
-    return not run.quick and any(_names_weights(ROOT / name) for name in step.writes)
+    results = [ROOT / name for name in step.writes if name.endswith(".json")]
+    return bool(results) and not run.quick and all(map(_names_weights, results))
 
 
 def _names_weights(path: Path) -> bool:
     """Whether a result says that it was measured with the weights of today."""
-    if path.suffix != ".json":
-        return False
     content = json.loads(path.read_text("utf-8"))
     measured = content if path.name == "weights.json" else content.get("weights")
     return isinstance(measured, dict) and measured.items() >= weights_today().items()
@@ -302,47 +296,27 @@ def execute(step: Step, run: Run, cores: Sequence[int]) -> str:
     begun = time.perf_counter()
     log = run.work / f"{step.name}.log"
     command = run.command(step)
-    environment = {**os.environ, "PORTRAIT_HELD_OUT": str(run.held_out), "OMP_NUM_THREADS": str(len(cores))}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH", "")]))
-    with log.open("a", encoding="utf-8") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
-        if hasattr(os, "sched_setaffinity"):
-            with contextlib.suppress(ProcessLookupError):
-                os.sched_setaffinity(process.pid, cores)
-        code = process.wait()
-    if code != 0:
-        last = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()][-1:]
-        return f"exit {code}: {''.join(last)[:300]} ({log})"
-    if not run.quick:
-        for source, place in step.install.items():
-            _install(run.work / source, ROOT / place)
+    if code := start(command, cores, log, ROOT, {"PORTRAIT_HELD_OUT": str(run.held_out)}).wait():
+        return f"exit {code}: {last_line(log)} ({log})"
     seconds = round(time.perf_counter() - begun, 1)
     write_json(run.stamp(step), {"seconds": seconds, "cores": len(cores), **state(step, command)})
     return ""
-
-
-def _install(source: Path, place: Path) -> None:
-    """Copy a file so that nobody reads half of it."""
-    part = place.with_name(f".{place.name}.part")
-    shutil.copyfile(source, part)
-    part.replace(place)
 
 
 class Schedule:
     """Runs steps in order, `jobs` at a time on shares of the cores; `failed` is name -> what went wrong, or why not begun."""
 
     def __init__(self, steps: Sequence[Step], run: Run, jobs: int, minutes: float) -> None:
-        cores = _cores()
         self.failed: dict[str, str] = {}
         self._run, self._minutes = run, minutes
-        self._shares: list[Sequence[int]] = [cores[slot::jobs] or cores for slot in range(jobs)]
+        self._jobs, self._free = jobs, shares(jobs)
         self._waiting = list(steps)
-        self._running: dict[Future[str], tuple[Step, Sequence[int]]] = {}
+        self._running: dict[Future[str], tuple[Step, list[list[int]]]] = {}
         self._begun = time.perf_counter()
 
     def finish(self) -> None:
         """Run all of them."""
-        with ThreadPoolExecutor(len(self._shares)) as pool:
+        with ThreadPoolExecutor(self._jobs) as pool:
             while self._waiting or self._running:
                 self._drop_blocked()
                 self._drop_late()
@@ -361,18 +335,21 @@ class Schedule:
             self._waiting.clear()
 
     def _start(self, pool: ThreadPoolExecutor) -> None:
+        """Begin the first steps that need nothing unfinished, until one has to wait for cores."""
         unfinished = {step.name for step in self._waiting} | {step.name for step, _ in self._running.values()}
-        for step in list(self._waiting):
-            if self._shares and not unfinished & set(step.after):
-                self._waiting.remove(step)
-                share = self._shares.pop(0)
-                self._say(f"{step.name}: begins")
-                self._running[pool.submit(execute, step, self._run, share)] = (step, share)
+        for step in [step for step in self._waiting if not unfinished & set(step.after)]:
+            if len(self._free) < (self._jobs if step.alone else 1):
+                return
+            taken = [self._free.pop(0) for _ in range(self._jobs if step.alone else 1)]
+            cores = sorted({core for share in taken for core in share})
+            self._waiting.remove(step)
+            self._say(f"{step.name}: begins")
+            self._running[pool.submit(execute, step, self._run, cores)] = (step, taken)
 
     def _collect(self) -> None:
         for future in wait(self._running, return_when=FIRST_COMPLETED).done:
-            step, share = self._running.pop(future)
-            self._shares.append(share)
+            step, taken = self._running.pop(future)
+            self._free += taken
             if wrong := future.result():
                 self.failed[step.name] = wrong
             self._say(f"{step.name}: {wrong or 'done'}")
@@ -380,11 +357,6 @@ class Schedule:
     def _say(self, text: str) -> None:
         minutes, seconds = divmod(int(time.perf_counter() - self._begun), 60)
         print(f"{minutes:3d}:{seconds:02d} {text}", flush=True)
-
-
-def _cores() -> list[int]:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
 
 
 def to_run(steps: Sequence[Step], run: Run, *, again: bool) -> list[Step]:
@@ -400,12 +372,12 @@ def listing(steps: Sequence[Step], run: Run, pace: float) -> str:
     """A line per step, and the sum of what is left."""
     styles = len(load_recipe("mini").styles)
     lines = [f"{'step':15} {'done':5} {'pictures':>8} {'min':>5} {'last':>5}  reads -> writes"]
-    left = 0.0
+    left, pending = 0.0, to_run(steps, run, again=False)
     for step in steps:
         pictures = round(step.pictures * styles + step.further)
         if step.name == "calibrate":
             pictures += (run.curve_people - 8) * 20 * styles
-        done, minutes = is_done(step, run), pictures * pace / 60
+        done, minutes = step not in pending, pictures * pace / 60
         left += 0 if done else minutes
         stamp = run.stamp(step)
         last = f"{json.loads(stamp.read_text('utf-8'))['seconds'] / 60:.1f}" if stamp.is_file() else "-"
@@ -431,17 +403,14 @@ def trial(data: Path, work: Path) -> Run:
             shutil.copyfile(path, place)
     listed = work / "held_out.txt"
     listed.write_text("\n".join(f"{path.parent.name}/{path.name}" for path in chosen), "utf-8")
-    return Run(
-        data=work / "faces", work=work, held_out=listed, journal=work / "measured.jsonl", curve_people=4, quick=True
-    )
+    return Run(data=work / "faces", work=work, held_out=listed, curve_people=4, quick=True)
 
 
 def main() -> int:
     """Run what is not done; 1 if anything failed or did not begin."""
     args = _arguments()
-    journal = journal_of()
-    work = WORK / f"refresh-{journal.stem.removeprefix('measured-')}"
-    run = Run(data=args.data.resolve(), work=work, held_out=HELD_OUT, journal=journal, curve_people=args.curve_people)
+    work = WORK / journal_of().stem.replace("measured", "refresh")
+    run = Run(data=args.data.resolve(), work=work, held_out=HELD_OUT, curve_people=args.curve_people)
     steps = [step for step in STEPS if step.name in (args.only or _NAMES) and step.name not in args.without]
     if args.list:
         print(listing(steps, run, args.pace))

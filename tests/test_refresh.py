@@ -26,7 +26,7 @@ def refresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def a_run(refresh: ModuleType, folder: Path) -> object:
     work = folder / "work"
     work.mkdir(exist_ok=True)
-    return refresh.Run(data=folder, work=work, held_out=folder / "list", journal=work / "measured.jsonl")
+    return refresh.Run(data=folder, work=work, held_out=folder / "list")
 
 
 def a_step(refresh: ModuleType, name: str, code: str, **more: object) -> object:
@@ -125,32 +125,55 @@ def test_a_step_begins_after_those_that_it_needs_and_no_step_after_the_time(
     assert set(late.failed.values()) == {"not begun within 0 minutes"}
 
 
-def test_curves_and_thresholds_take_the_place_of_the_old_ones_only_when_all_are_there(
-    refresh: ModuleType, tmp_path: Path
-) -> None:
+def test_a_step_that_is_alone_has_all_cores_and_nothing_beside_it(refresh: ModuleType, tmp_path: Path) -> None:
     run = a_run(refresh, tmp_path)
-    (tmp_path / "curves.json").write_text("old")
-    begin = write(str(tmp_path / "work" / "curves.json"), "new")
-    install = {"curves.json": "curves.json"}
-    stopped = a_step(refresh, "calibrate", begin + "; raise SystemExit(1)", writes=("curves.json",), install=install)
-    refresh.Schedule([stopped], run, 1, 10).finish()
-    assert (tmp_path / "curves.json").read_text() == "old"
-    whole = a_step(refresh, "calibrate", begin, writes=("curves.json",), install=install)
-    refresh.Schedule([whole], run, 1, 10).finish()
-    assert (tmp_path / "curves.json").read_text() == "new"
+    begin = "import time; from pathlib import Path; Path('{0}.begun').touch(); time.sleep(0.2); "
+    late = begin + "alone = not Path('{1}.begun').exists(); Path('{0}.json').write_text(str(int(alone)))"
+    cores = "; import os; Path('cores').write_text(str(len(os.sched_getaffinity(0))))"
+    steps = [
+        a_step(refresh, "a", late.replace("{0}", "a").replace("{1}", "b")),
+        a_step(refresh, "b", late.replace("{0}", "b").replace("{1}", "c") + cores, alone=True),
+        a_step(refresh, "c", write("c.json", "0").replace("import Path;", "import Path; Path('c.begun').touch();")),
+    ]
+    refresh.Schedule(steps, run, 2, 10).finish()
+    assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text() == "1"
+    assert int((tmp_path / "cores").read_text()) == len(script("processes").all_cores())
+
+
+def test_curves_and_measurements_of_parts_become_one(tmp_path: Path) -> None:
+    calibrate = script("calibrate")
+    curves = json.loads((ROOT / "portrait" / "recipes" / "mini.curves.json").read_text("utf-8"))
+    styles = list(curves["styles"])
+    parts = []
+    for number in range(2):
+        share = {style: curves["styles"][style] for style in styles[number::2]}
+        parts.append(tmp_path / f"{number}.json")
+        parts[-1].write_text(json.dumps(curves | {"styles": share}))
+    whole = json.loads(json.dumps(calibrate.join_curves(parts, styles).model_dump()))
+    assert whole == curves
+    assert list(whole["styles"]) == styles
+    for number in range(2):
+        (tmp_path / f"{number}.jsonl").write_text(f'{{"seed": 1}}\n{{"key": [{number}]}}\n')
+    lines = [tmp_path / "0.jsonl", tmp_path / "1.jsonl"]
+    calibrate.join_measurements(lines, tmp_path / "whole.jsonl")
+    assert (tmp_path / "whole.jsonl").read_text() == '{"seed": 1}\n{"key": [0]}\n{"key": [1]}\n'
+    lines[1].write_text('{"seed": 2}\n')
+    with pytest.raises(SystemExit, match="different people or weights"):
+        calibrate.join_measurements(lines, tmp_path / "whole.jsonl")
 
 
 def test_a_trial_writes_nothing_outside_of_its_folder() -> None:
     refresh = script("refresh")
     for step in refresh.STEPS:
-        if step.quick is not None and not step.install and step.writes:
-            assert "{work}" in " ".join(step.quick), step.name
-            assert len([word for word in step.quick if "{work}" in word]) >= len(step.writes), step.name
+        if step.quick is not None and step.writes:
+            assert "--output" in step.quick, step.name
+            assert step.quick[step.quick.index("--output") + 1].startswith("{work}"), step.name
+            assert all("{work}" in word for word in step.quick if "/" in word), step.name
 
 
 def test_the_list_says_what_is_left() -> None:
     refresh = script("refresh")
-    run = refresh.Run(data=Path("faces"), work=Path("none"), held_out=Path("none"), journal=Path("none"))
+    run = refresh.Run(data=Path("faces"), work=Path("none"), held_out=Path("none"))
     lines = refresh.listing(refresh.STEPS, run, 0.5).splitlines()
     assert len(lines) == len(refresh.STEPS) + 2
     assert "mini.curves.json, mini.thresholds.json -> dial.json" in "\n".join(lines)

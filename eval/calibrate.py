@@ -1,0 +1,108 @@
+"""Measure `mini`'s curves and thresholds anew: `portrait calibrate`, the styles side by side on all cores.
+
+    python eval/calibrate.py --data FACES [--curve-people 8]
+
+Writes portrait/recipes/mini.curves.json and mini.thresholds.json when all is measured, and not before. The styles are split
+over as many runs of `portrait calibrate` as there are cores; each keeps its curves and what it measured in --work, so that a
+stopped run goes on. Then curves and measurements are joined, and one more run, which draws nothing, reads the thresholds
+off all of them. The measurements stay in work/ for the scripts that judge everybody by limits without their own pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from held_out_people import HELD_OUT, ROOT, WORK, data_argument, journal_of
+from processes import last_line, shares, start
+
+from portrait.calibrate.response import merge_curves
+from portrait.images import write_bytes, write_json
+from portrait.loop.response import read_curves
+from portrait.recipes.load import load_recipe
+from portrait.records.curves import CurvesFile
+
+
+def command(args: argparse.Namespace, styles: Sequence[str], curves: Path, measured: Path, output: Path) -> list[str]:
+    """The command line of `portrait calibrate` for some styles."""
+    words = [sys.executable, "-m", "portrait", "calibrate", "--subjects", str(args.data), "--only", str(HELD_OUT)]
+    words += ["--impostors", str(args.data), "--far", args.far, "--curve-people", str(args.curve_people), "--quiet"]
+    words += [word for style in styles for word in ("--style", style)]
+    return [*words, "--curves", str(curves), "--measured", str(measured), "-o", str(output)]
+
+
+def join_measurements(parts: Sequence[Path], whole: Path) -> None:
+    """One file of measurements of several that are of the same people, weights and seed.
+
+    Raises:
+        SystemExit: they are not.
+    """
+    files = [part.read_text("utf-8").splitlines() for part in parts]
+    if len({lines[0] for lines in files}) != 1:
+        raise SystemExit(f"{', '.join(map(str, parts))} are of different people or weights; delete them to begin anew")
+    rows = [files[0][0], *(row for lines in files for row in lines[1:])]
+    write_bytes(whole, ("\n".join(rows) + "\n").encode())
+
+
+def join_curves(parts: Sequence[Path], styles: Sequence[str]) -> CurvesFile:
+    """The curves of all styles, in the recipe's order."""
+    whole: CurvesFile | None = None
+    for part in parts:
+        whole = merge_curves(whole, read_curves(part))
+    assert whole is not None
+    return whole.model_copy(update={"styles": {style: whole.styles[style] for style in styles}})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data_argument(parser)
+    parser.add_argument("--curve-people", type=int, default=8, help="whom the curves are measured on (default: 8)")
+    parser.add_argument("--far", default="0.05,0.02,0.01,0.001", help="false accept rates (default: %(default)s)")
+    parser.add_argument("--styles", default="", help="such as oil,comic (default: all of the recipe)")
+    parser.add_argument("--work", type=Path, help="where parts are kept (default: a folder of these weights in work/)")
+    parser.add_argument("--output", type=Path, default=ROOT / "portrait" / "recipes", help="folder of the two files")
+    args = parser.parse_args()
+    args.data = args.data.resolve()
+    journal = journal_of()
+    work: Path = (args.work or WORK / journal.stem.replace("measured", "refresh")).resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    styles = args.styles.split(",") if args.styles else list(load_recipe("mini").styles)
+    cores = shares(min(len(styles), len(shares(1)[0])))
+    curves = [work / f"part-{number}.curves.json" for number in range(len(cores))]
+    measured = [work / f"part-{number}.measured.jsonl" for number in range(len(cores))]
+    logs = [work / f"part-{number}.log" for number in range(len(cores))]
+    running = []
+    for number, share in enumerate(cores):
+        output = work / f"part-{number}.thresholds.json"
+        words = command(args, styles[number :: len(cores)], curves[number], measured[number], output)
+        running.append(start(words, share, logs[number], ROOT))
+    codes = [process.wait() for process in running]
+    if any(codes):
+        failed = next(log for log, code in zip(logs, codes, strict=True) if code)
+        raise SystemExit(f"portrait calibrate failed: {last_line(failed)} ({failed})")
+    whole = work / "mini.curves.json"
+    write_json(whole, join_curves(curves, styles).model_dump())
+    join_measurements(measured, journal)
+    log = work / "whole.log"
+    words = command(args, styles, whole, journal, work / "mini.thresholds.json")
+    if start(words, [core for share in cores for core in share], log, ROOT).wait():
+        raise SystemExit(f"portrait calibrate failed: {last_line(log)} ({log})")
+    for name in ("mini.curves.json", "mini.thresholds.json"):
+        install(work / name, args.output / name)
+
+
+def install(source: Path, place: Path) -> None:
+    """Copy a file so that nobody reads half of it."""
+    if source == place.resolve():
+        return
+    part = place.with_name(f".{place.name}.part")
+    shutil.copyfile(source, part)
+    part.replace(place)
+    print(place)
+
+
+if __name__ == "__main__":
+    main()
