@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from portrait.errors import InputError
@@ -87,3 +88,17 @@ def below(root: Path, name: str) -> Path:
     if not target.is_relative_to(top):
         raise InputError(f"{path} is a link out of {root}, to {target}; remove it")
     return path
+
+
+def is_within(path: Path, folders: Iterable[Path]) -> bool:
+    """Whether a path lies in one of the folders, by its name and by where its links lead.
+
+    What does not by its name is not looked at: on Windows, a look at another machine's folder signs in there.
+    """
+    absolute = Path(os.path.abspath(path))
+    tops = [(Path(os.path.abspath(folder)), folder.resolve()) for folder in folders]
+    named = any(absolute.is_relative_to(top) or absolute.is_relative_to(target) for top, target in tops)
+    try:
+        return named and any(path.resolve().is_relative_to(target) for _, target in tops)
+    except (OSError, RuntimeError, ValueError):  # a circle of links, a zero byte
+        return False

@@ -273,7 +273,7 @@ def test_the_command_line_writes_alpha_and_replays_it(photos: Path, tmp_path: Pa
     assert parsed.background.kind == "transparent"
     assert len(parsed.background.matte) == 64
     assert json.loads(parsed.to_json())["background"] == json.loads(record.read_text())["background"]
-    assert main(["replay", str(record)]) == 0
+    assert main(["replay", str(record), "--files", str(photos)]) == 0
     assert Image.open(record.with_name(f"{record.stem}-replay.png")).mode == "RGBA"
 
 
@@ -286,7 +286,7 @@ def test_a_record_and_its_background_may_move_together(photos: Path, tmp_path: P
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     sea.rename(folder / "sea.png")
-    assert main(["replay", str(record.rename(folder / record.name))]) == 0
+    assert main(["replay", str(record.rename(folder / record.name)), "--files", str(photos)]) == 0
 
 
 def test_a_wrong_value_and_a_missing_file_end_with_a_message(

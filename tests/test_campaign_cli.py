@@ -37,7 +37,9 @@ def plan(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_new_plan_run_status_retry_export_prune(plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_new_plan_run_status_retry_export_prune(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
     assert main(["campaign", "plan", str(plan)]) == 0
     said = capsys.readouterr().out
@@ -54,6 +56,7 @@ def test_new_plan_run_status_retry_export_prune(plan: Path, tmp_path: Path, caps
     assert main(["campaign", "status", str(run)]) == 0
     assert "watercolor" in capsys.readouterr().out
     assert status["rejected"] > 0
+    monkeypatch.chdir(tmp_path)
     assert main(["campaign", "retry", str(run), "--rejected"]) == 0
     assert f"{12 + status['rejected']} attempts" in capsys.readouterr().out
     with Ledger.open(run) as ledger:
@@ -167,8 +170,9 @@ def test_ctrl_c_ends_the_batch_and_says_how_to_go_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_is_said_after_an_interrupted_retry_goes_on_with_it(
-    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     run = tmp_path / "my run"
     assert main(["campaign", "run", str(plan), "-o", str(run), "--quiet"]) == 0
     with Ledger.open(run) as ledger:

@@ -100,7 +100,7 @@ def test_the_parameters_text_is_there(done: Path) -> None:
 @pytest.mark.weights
 def test_a_record_replays_to_the_identical_picture(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in sorted((done / "out").glob("*.json")):
-        assert main(["replay", str(path), "-o", str(done / "again.png")]) == 0
+        assert main(["replay", str(path), "--files", str(done), "-o", str(done / "again.png")]) == 0
         assert "identical, pixel for pixel" in capsys.readouterr().out
         again = read_photo(done / "again.png").pixels
         np.testing.assert_array_equal(again, read_photo(json.loads(path.read_text())["output"]).pixels)

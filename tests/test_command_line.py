@@ -178,7 +178,8 @@ def test_replay_takes_many_records_loads_once_and_goes_on_after_a_bad_one(
     assert main(["stylize", str(photo), *styles, "--thresholds", limits, "-o", str(out), "--quiet"]) == 0
     (out / "bad.json").write_text("[1]")
     loads.clear()
-    assert main(["replay", str(out / "*.json"), "-o", str(photo.parent / "again"), "--json"]) == 2
+    again = ["--files", str(photo.parent), "-o", str(photo.parent / "again"), "--json"]
+    assert main(["replay", str(out / "*.json"), *again]) == 2
     captured = capsys.readouterr()
     replayed = [json.loads(line) for line in captured.out.splitlines()]
     assert [(Path(r["record"]).name, r["identical"]) for r in replayed] == [

@@ -28,7 +28,7 @@ from portrait.errors import CampaignError, ImageReadError, InputError, PlanChang
 from portrait.images import read_photo, write_picture
 from portrait.judge.thresholds import thresholds_for
 from portrait.loop.response import as_table, curves_for, default_curves
-from portrait.paths import below, is_file_name
+from portrait.paths import below, is_file_name, is_within
 from portrait.recipes.load import load_recipe
 from portrait.recipes.style import styles
 from portrait.records.portrait import PortraitRecord, read_record
@@ -37,7 +37,7 @@ from portrait.report.explain import explain
 from portrait.report.page import drift_page, render_page
 from portrait.report.runs import read_baseline, read_run
 from portrait.settings import Settings
-from tests.campaigns import database, local, person, write_campaign, write_limits
+from tests.campaigns import Load, database, local, person, write_campaign, write_limits
 
 NOT_IN_PLANS = ("recipe", "style", "variants", "max_seconds")
 """Settings that a plan says above its tables, or not at all."""
@@ -142,6 +142,19 @@ def test_what_lies_below_a_folder_stays_below_it(tmp_path: Path, outside: Path) 
             with pytest.raises(InputError):
                 below(tmp_path / "run", name)
     assert below(tmp_path / "run", "a/b.png") == tmp_path / "run" / "a" / "b.png"
+
+
+def test_a_path_lies_within_a_folder_by_its_name_and_by_its_links(tmp_path: Path, outside: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "out").symlink_to(outside)
+    (mine / "circle").symlink_to("circle")
+    (tmp_path / "alias").symlink_to(mine)
+    for path in (mine / "a", mine / "a/../b", mine):
+        assert is_within(path, [outside, mine])
+    for path in (outside / "x.png", mine / "out", mine / "../outside", mine / "circle" / "x", mine / "a\0b", tmp_path):
+        assert not is_within(path, [mine])
+    assert is_within(mine / "a", [tmp_path / "alias"])
 
 
 # --- a run's folder
@@ -311,6 +324,39 @@ def test_no_text_of_a_record_is_opened(made: Path, outside: Path) -> None:
                 assert "\x1b" not in explain(read)
                 if isinstance(read, PortraitRecord):
                     read.parameters_text()
+
+
+def test_no_text_of_a_record_is_opened_to_replay_it(
+    made: Path, tmp_path: Path, outside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("portrait.loop.load.load_loop_for", Load())
+    file = Path(shutil.copy(next((made / "run" / "pictures").rglob("*.json")), tmp_path / "record.json"))
+    record = json.loads(file.read_text())
+    assert main(["replay", str(file)]) == 2
+    assert f"add: --files {made / 'people'}" in capsys.readouterr().err
+    assert main(["replay", str(file), "--files", str(made)]) == 0
+    record["input"]["references"] = record["input"]["masks"] = [{"path": "x", "sha256": "0"}]
+    record["settings"] |= {"keep": ["mask:x"], "background": "x.png", "base": "x.safetensors", "lora": ["x:1"]}
+    shutil.copy(made / "people" / "p00.png", tmp_path)
+    for place in strings(record):
+        for name in names(outside)[3:4]:
+            text = f"mask:{name}" if place == ("settings", "keep", 0) else name
+            file.write_text(json.dumps(replaced(record, place, text)))
+            with untouched(outside):
+                assert main(["replay", str(file)]) == 2
+            assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_no_plan_of_a_ledger_is_opened_to_retry_it(
+    made: Path, run: Path, outside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with database(run) as connection:
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'plan_path'", (json.dumps(str(outside / "x.toml")),))
+    with untouched(outside):
+        assert main(["campaign", "retry", str(run), "--failed"]) == 1
+    assert f"if it is yours, add: --plan {outside / 'x.toml'}" in capsys.readouterr().err
+    monkeypatch.setattr("portrait.campaign.engines.LocalEngine", lambda: local()(1))
+    assert main(["campaign", "retry", str(run), "--failed", "--plan", str(made / "campaign.toml"), "--quiet"]) == 0
 
 
 def test_no_text_of_a_baseline_is_opened(made: Path, tmp_path: Path, outside: Path) -> None:

@@ -568,7 +568,7 @@ def test_two_commands_lead_to_a_picture_and_its_record(
     assert chain["faceid_sd15"] == chain["buffalo_l"] == "no"
     assert chain["sd15"] == "yes"
     assert record["weights"]["faceid_sd15/ip-adapter-faceid_sd15.bin"]
-    assert main(["replay", str(Path(record["output"]).with_suffix(".json"))]) == 0
+    assert main(["replay", str(Path(record["output"]).with_suffix(".json")), "--files", str(photos)]) == 0
     assert "identical, pixel for pixel" in capsys.readouterr().out
 
 

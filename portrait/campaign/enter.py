@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from portrait.campaign.people import moved_photos
 from portrait.campaign.plan import Plan, PlannedPicture, read_plan
 from portrait.campaign.settle import judge_against_everyone
 from portrait.errors import CampaignError, PlanChangedError, SettingsError
-from portrait.paths import require_regular_file
+from portrait.paths import is_within, require_regular_file
 from portrait.recipes.load import load_recipe
 from portrait.recipes.recipe import Recipe
 
@@ -38,12 +39,23 @@ def load_recipes(plan: Plan) -> tuple[dict[str, Recipe], dict[str, str]]:
 
 
 def plan_of(folder: Path) -> Plan:
-    """The plan that a run was started with, its paths seen from where the plan file lay."""
+    """The plan that a run was started with, its paths seen from where the plan file lay.
+
+    Raises:
+        CampaignError: it is no longer there; or it is neither in the run nor below the current folder, so that only the
+            ledger names it, which may be somebody else's.
+    """
     with Ledger.open(folder) as ledger:
-        source = ledger.get("plan_path")
-    if not source or not Path(source).is_file():
-        raise CampaignError(f"the plan of {folder} is no longer at {source}; name the plan file, and the run with -o")
-    return read_plan(Path(source))
+        source = ledger.get("plan_path") or ""
+    path = Path(source)
+    if source and not is_within(path, (folder, Path.cwd())):
+        raise CampaignError(
+            f"the plan of {folder} is {source[:200]!r}, which is not below the current folder; if it is yours, add: "
+            f"--plan {shlex.quote(source)[:200]}"
+        )
+    if not path.is_file():
+        raise CampaignError(f"the plan of {folder} is no longer at {source!r}; name where it is now with --plan")
+    return read_plan(path)
 
 
 def note_environment(ledger: Ledger, environment: Mapping[str, object]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from portrait.cli.console import Commands, complain
 from portrait.errors import PortraitError, SettingsError
+from portrait.paths import is_within
 from portrait.settings import LOADING, Settings
 
 if TYPE_CHECKING:
@@ -24,8 +26,11 @@ def add(commands: Commands) -> None:
     replay = commands.add_parser(
         "replay",
         help="make the pictures of records again",
-        description="Make the chosen picture of each record again and compare it pixel by pixel with the one recorded.",
+        description="Make the chosen picture of each record again and compare it pixel by pixel with the one recorded. "
+        "Files that a record names (photos, masks, recipes, models) are opened only beside the record, below the current "
+        "folder, or below a folder of --files: the record may be somebody else's.",
         epilog="examples:\n  portrait replay out/anna-oil-1.json\n  portrait replay out/*.json -o again/\n"
+        "  portrait replay out/*.json --files ~/photos\n"
         "  portrait replay anna-oil-1.json --photo elsewhere/anna.jpg -o again.png",
         formatter_class=raw,
     )
@@ -33,6 +38,14 @@ def add(commands: Commands) -> None:
     replay.add_argument("--photo", type=Path, help="the photo, if it lies elsewhere now (one record only)")
     replay.add_argument(
         "--reference", type=Path, action="append", default=[], metavar="PHOTO", help="the same for each reference photo"
+    )
+    replay.add_argument(
+        "--files",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a folder whose files the records may name, with those below it; may be given several times",
     )
     replay.add_argument(
         "-o",
@@ -94,9 +107,10 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     from portrait.records.portrait import read_portrait
 
     record = read_portrait(_read(path), path)
-    record = record.model_copy(update={"settings": _with_moved_files(record, path)})
-    photo = _same_photo(args.photo or _beside(path, record.input.path), record.input.sha256)
-    references = _reference_photos(path, args.reference, record)
+    places = _Places(record=path, folders=(path.parent, Path.cwd(), *args.files))
+    record = record.model_copy(update={"settings": _with_found_files(record, places)})
+    photo = _same_photo(args.photo or places.find(record.input.path), record.input.sha256)
+    references = _reference_photos(places, args.reference, record)
     threads = min(max(record.threads, 1), 1024)
     stylizer = models.load(replace(record.settings, threads=threads))
     changed = [name for name, digest in record.weights.items() if stylizer.digests.get(name) != digest]
@@ -121,12 +135,12 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     return 0 if same else 1
 
 
-def _reference_photos(path: Path, files: list[Path], record: PortraitRecord) -> list[Photo]:
+def _reference_photos(places: _Places, files: list[Path], record: PortraitRecord) -> list[Photo]:
     references = record.input.references
     if files and len(files) != len(references):
         raise SettingsError(f"the record has {len(references)} reference photo(s), {len(files)} were given")
-    places = files or [_beside(path, reference.path) for reference in references]
-    return [_same_photo(place, reference.sha256) for place, reference in zip(places, references, strict=True)]
+    found = files or [places.find(reference.path) for reference in references]
+    return [_same_photo(file, reference.sha256) for file, reference in zip(found, references, strict=True)]
 
 
 def _other_versions(record: PortraitRecord) -> str:
@@ -143,26 +157,64 @@ def _read(path: Path) -> bytes:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _with_moved_files(record: PortraitRecord, file: Path) -> Settings:
-    """The record's settings, with each mask and the background's file where they lie now."""
-    masks = {Path(mask.path).name: _beside(file, mask.path).resolve() for mask in record.input.masks}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Places:
+    """The folders whose files a record may name; its own is the first."""
 
-    def moved(keep: str) -> str:
+    record: Path
+    folders: tuple[Path, ...]
+
+    def find(self, path: str) -> Path:
+        """Where a file that the record names lies now: there, or beside the record under its own name.
+
+        Raises:
+            SettingsError: that is in none of the folders.
+        """
+        file = Path(path)
+        beside = self.record.parent / file.name
+        allowed = [place for place in (file, beside) if is_within(place, self.folders)]
+        if found := next((place for place in allowed if place.exists()), None):
+            return found
+        if file not in allowed:
+            raise SettingsError(
+                f"{self.record} names {path[:200]!r}, which is neither beside it nor below the current folder; if it is "
+                f"your record, add: --files {shlex.quote(str(file.parent))[:200]}"
+            )
+        return file
+
+
+def _with_found_files(record: PortraitRecord, places: _Places) -> Settings:
+    """The record's settings, with every file that they name where it lies now."""
+    settings = record.settings
+    masks = {Path(mask.path).name: mask.path for mask in record.input.masks}
+
+    def found(keep: str) -> str:
         kind, _, path = keep.partition(":")
-        name = Path(path).name
-        return f"mask:{masks[name]}" if kind == "mask" and name in masks else keep
+        return f"mask:{places.find(masks.get(Path(path).name, path)).resolve()}" if kind == "mask" else keep
 
-    background = record.settings.background
-    if record.background is not None and record.background.sha256:
-        background = str(_beside(file, background).resolve())
-    keep = tuple(moved(keep) for keep in record.settings.keep)
-    return replace(record.settings, keep=keep, background=background)
+    backdrop = settings.backdrop()
+    return replace(
+        settings,
+        keep=tuple(map(found, settings.keep)),
+        background=str(places.find(settings.background).resolve())
+        if backdrop is not None and backdrop.file is not None
+        else settings.background,
+        **_found_models(settings, places),
+    )
 
 
-def _beside(record: Path, path: str) -> Path:
-    """The photo where the record says, or else beside the record, under its own name."""
-    place = Path(path)
-    return place if place.exists() or not (record.parent / place.name).exists() else record.parent / place.name
+def _found_models(settings: Settings, places: _Places) -> dict[str, Any]:
+    """The settings that name models, with files in place of paths; what is a name stays one."""
+    from portrait.hub.manifest import manifest
+    from portrait.recipes.load import recipe_names
+    from portrait.recipes.override import parse_lora
+
+    loras = ((places.find(file), weight) for file, weight in map(parse_lora, settings.lora))
+    return {
+        "recipe": settings.recipe if settings.recipe in recipe_names() else str(places.find(settings.recipe)),
+        "base": settings.base if settings.base in ("", *manifest()) else str(places.find(settings.base)),
+        "lora": tuple(f"{file}:{weight!r}" for file, weight in loras),
+    }
 
 
 def _same_photo(path: Path, sha256: str) -> Photo:
