@@ -281,7 +281,7 @@ def _flag_options(setting: Field[Any], defaults: Mapping[str, Any]) -> dict[str,
     if rule.kind is bool:
         return options | {"action": "store_true"}
     choices = rule.words or rule.choices or None
-    default: Any = _word(setting, defaults.get(setting.name, setting.default))
+    default: Any = word_of(setting.name, defaults.get(setting.name, setting.default))
     if rule.many:
         default = " ".join(default)
     if not rule.knob and default not in ("", 0):
@@ -294,9 +294,9 @@ def _flag_options(setting: Field[Any], defaults: Mapping[str, Any]) -> dict[str,
     }
 
 
-def _word(setting: Field[Any], value: T) -> T | str:
-    """What a user calls a value."""
-    return next((word for word, meaning in RULES[setting.name].words.items() if meaning == value), value)
+def word_of(name: str, value: T) -> T | str:
+    """What a user calls a value of a setting."""
+    return next((word for word, meaning in RULES[name].words.items() if meaning == value), value)
 
 
 def flags_of(settings: Settings) -> list[str]:
@@ -312,7 +312,7 @@ def flags_of(settings: Settings) -> list[str]:
         if RULES[setting.name].kind is bool:
             words.append(flag)
             continue
-        for item in value if RULES[setting.name].many else (_word(setting, value),):
+        for item in value if RULES[setting.name].many else (word_of(setting.name, value),):
             text = repr(item) if isinstance(item, float) else str(item)
             words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
     return words
@@ -330,8 +330,17 @@ def settings_from(flags: Mapping[str, object], file: Path | None = None) -> Sett
     """
     names = setting_names()
     values = {} if file is None else parse_toml(read_text(file), str(file))
-    check_names(values, str(file), names)
-    values |= {name: value for name, value in flags.items() if name in names}
+    return Settings(**values_of(values | {name: value for name, value in flags.items() if name in names}, str(file)))
+
+
+def values_of(table: Mapping[str, object], where: str) -> dict[str, Any]:
+    """The fields of `Settings` that a table of names that users give stands for; `where` it is from, for messages.
+
+    Raises:
+        SettingsError: an unknown name, or of several texts one that is none.
+    """
+    check_names(table, where, setting_names())
+    values: dict[str, Any] = dict(table)
     for name, rule in RULES.items():
         if rule.flag in values:
             values[name] = values.pop(rule.flag)
@@ -339,7 +348,7 @@ def settings_from(flags: Mapping[str, object], file: Path | None = None) -> Sett
             values[name] = _texts(name, values[name])
         if name in values and rule.words:
             values[name] = rule.words.get(values[name], values[name])
-    return Settings(**values)
+    return values
 
 
 def _texts(name: str, value: object) -> tuple[str, ...]:

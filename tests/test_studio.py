@@ -30,7 +30,16 @@ import pytest
 
 from portrait.cli.main import build_parser, main
 from portrait.cli.studio import credentials, is_loopback
-from portrait.errors import CampaignError, ImageReadError, InputError, PortraitError, SettingsError, WeightsMissingError
+from portrait.errors import (
+    CampaignError,
+    FaceError,
+    ImageReadError,
+    InputError,
+    NoFaceError,
+    PortraitError,
+    SettingsError,
+    WeightsMissingError,
+)
 from portrait.hub.files import verify_manifest
 from portrait.hub.manifest import find_part
 from portrait.images import Photo, encode_picture, pixels_sha256, write_picture
@@ -38,6 +47,7 @@ from portrait.judge.verdict import describe_reason
 from portrait.loop.attempt_loop import VARIANT_STRIDE, AttemptLoop
 from portrait.loop.types import StylizedPortrait
 from portrait.recipes.load import load_recipe
+from portrait.recipes.style import Style
 from portrait.records import Preview, RgbImage
 from portrait.records.portrait import Status, read_portrait
 from portrait.records.reasons import Reason
@@ -48,11 +58,12 @@ from portrait.studio.device_queue import DeviceQueue, QueueFullError
 from portrait.studio.downloads import file_of, links
 from portrait.studio.jobs import JobEvent, RenderJob
 from portrait.studio.model_host import ModelHost
+from portrait.studio.presets import preset_toml, read_preset
 from portrait.studio.reports import Reports
 from portrait.studio.serve import private_folder
 from portrait.studio.session import MAX_HISTORY, Session
 from portrait.studio.uploads import read_upload
-from portrait.studio.web_settings import installed_recipes, web_settings
+from portrait.studio.web_settings import choices_for, installed_recipes, web_settings
 from tests import public
 from tests.campaigns import faces, paint, person, write_campaign, write_limits
 from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face
@@ -217,7 +228,7 @@ def test_previews_are_small_and_come_in_order(tmp_path: Path) -> None:
     assert events[0].preview is not None
     assert max(events[0].preview.shape) <= 256
     assert len(generator.calls) == len(wishes)  # one attempt each
-    assert {knobs.num_inference_steps for knobs, _ in generator.calls} == {2}
+    assert {knobs.num_inference_steps for knobs, _ in generator.calls} == {1}  # of four
 
 
 @pytest.mark.slow
@@ -407,6 +418,122 @@ def test_who_it_is_is_found_once(tmp_path: Path) -> None:
 def test_a_visitor_may_not_name_files_or_nonsense(tmp_path: Path, wish: dict[str, Any], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         requested(a_shop(tmp_path), **wish)
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        ({"background": "/etc/passwd.png"}, "is a file, which the studio does not read"),
+        ({"background": "picture"}, strings.NEED_BACKDROP),
+        ({"background": "#12"}, "is not #rrggbb"),
+        ({"size": 2048}, "2048 is more than a studio gives one visitor"),
+        ({"size": 500}, "recipe mini draws at"),
+        ({"palette": "mud"}, "no palette 'mud'"),
+    ],
+)
+def test_background_size_and_palette_are_checked_before_anything_is_made(
+    tmp_path: Path, wish: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(SettingsError, match=says):
+        requested(a_shop(tmp_path), **wish)
+
+
+def test_only_what_the_recipe_knows_is_to_choose_from() -> None:
+    style = replace(Style(name="oil", title="Oil", prompt="oil"), palettes=("warm", "cold"))
+    recipe = replace(load_recipe("mini"), sizes=(512, 768, 1024))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("portrait.recipes.recipe.styles", lambda: {"oil": style})
+        knows = choices_for(recipe, "oil")
+        assert (knows.sizes, knows.palettes) == ((512, 768, 1024), ("warm", "cold"))
+        assert not {"prompt", "negative_prompt"} & set(knows.advanced)
+        rich = choices_for(replace(recipe, prompts="rich"), "oil")
+    assert rich.palettes == ()
+    assert {"prompt", "negative_prompt", "strength"} <= set(rich.advanced)
+
+
+# --- presets
+
+
+LOOKS = [
+    Settings(style=("oil",)),
+    Settings(style=("comic",), balance=0.3, seed=7, background="gradient:#ffe0b0,#7090c0", until="best", frame="head"),
+    Settings(style=("oil",), keep=("pose", "colors"), strength=0.0, negative_prompt='a "quoted" \\ \n \x7f \u5f71'),
+]
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_preset_is_what_page_and_command_line_read(tmp_path: Path, look: Settings) -> None:
+    text = preset_toml(look)
+    assert read_preset(text, Settings()) == look
+    (tmp_path / "look.toml").write_text(text)
+    assert settings_from({}, tmp_path / "look.toml") == look
+
+
+def test_a_preset_leaves_out_what_belongs_to_one_photo_and_says_so(tmp_path: Path) -> None:
+    regions = preset_toml(Settings(style=("oil",), face="2", keep=("pose", "region:1,2,3,4")))
+    assert read_preset(regions, Settings()) == Settings(style=("oil",), keep=("pose",))
+    assert "# left out: region:1,2,3,4\n" in regions
+    backdrop = preset_toml(Settings(style=("oil",), background=str(tmp_path / "beach.png")))
+    assert read_preset(backdrop, Settings()) == Settings(style=("oil",))
+    assert "# left out: the background beach.png\n" in backdrop
+    assert str(tmp_path) not in backdrop
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("style = ", "the preset is not TOML"),
+        ("stile = 'oil'", "the preset: unknown setting 'stile'; did you mean style"),
+        ("style = ['oil', 'comic']", "a studio makes one style at a time"),
+        ("thresholds = '/etc/passwd'", "unknown setting 'thresholds'"),
+        ("balance = true", "balance must be float"),
+        ("style = 'oil'\nbackground = '/etc/passwd.png'", "is a file"),
+    ],
+)
+def test_a_preset_that_does_not_fit_is_one_sentence(text: str, says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        read_preset(text, Settings())
+
+
+# --- more photos of one person
+
+
+def test_a_further_photo_must_show_the_same_person(tmp_path: Path) -> None:
+    def in_color(red: int, blue: int, name: str) -> Photo:  # who somebody is to the fake judge is how red they are
+        pixels = RgbImage(np.full((SIZE, SIZE, 3), (red, 0, blue), np.uint8))
+        return Photo(pixels=pixels, path=Path(name), sha256=pixels_sha256(pixels))
+
+    shop, anna = a_shop(tmp_path), in_color(0, 60, "anna.png")
+    shop.check_reference(anna, a_face(), in_color(40, 60, "anna2.png"))
+    with pytest.raises(FaceError, match=r"no face in ben.png matches the reference"):
+        shop.check_reference(anna, a_face(), in_color(255, 60, "ben.png"))
+    with pytest.raises(NoFaceError, match=r"in cat.png"):
+        shop.check_reference(anna, a_face(), in_color(0, 255, "cat.png"))
+
+
+def test_further_photos_are_in_record_and_command_and_go_with_the_person(tmp_path: Path) -> None:
+    shop, session = a_shop(tmp_path), Session(tmp_path / "files")
+    session.open(a_photo(), [a_face(), a_face()], has_file=True, face=0)
+    session.add_reference(a_photo(1, "-anna2.png"))
+    photo = session.photo
+    assert photo is not None
+    job = shop.start(
+        photo,
+        requested(shop, max_attempts=1),
+        references=session.references,
+        on_subject=lambda subject: session.remember_subject("mini", 0, subject),
+    )
+    *_, event = job.events()
+    assert event.portrait is not None
+    assert session.subject("mini", 0) is not None
+    entry = session.add(event.portrait, requested(shop), person(1), photo, has_file=True)
+    assert shlex.split(entry.command())[2:5] == ["anna.png", "--reference", "./-anna2.png"]
+    assert [file.path for file in entry.portrait.record.input.references] == ["-anna2.png"]
+    session.drop_reference(0)
+    assert session.subject("mini", 0) is None  # who it is was found with that photo
+    session.add_reference(a_photo(1, "anna2.png"))
+    session.choose(1)
+    assert session.references == ()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from math import ceil
 from typing import TYPE_CHECKING
 
 from portrait.errors import ManyFacesError, PortraitError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 PREVIEW_SIDE = 256
 """Of the pictures of `start_previews`, pixels."""
+PREVIEW_STEPS = 4
+"""They are drawn in one of so many denoising steps: `mini`'s one of four shows the style as well at that size."""
 CLOSE_SECONDS = 5.0
 """How long a studio that ends waits for a step of the denoising."""
 
@@ -104,6 +107,17 @@ class ModelHost:
             except ManyFacesError:
                 return faces, None
         return faces, index
+
+    def check_reference(self, photo: Photo, face: Face, reference: Photo) -> None:
+        """Check that a further photo shows the person of a face; the models then find the face in it again.
+
+        Raises:
+            NoFaceError, FaceError: it shows nobody, or nobody who looks like that person.
+        """
+        with self._detect_lock:
+            detector = self._detector()
+            person = detector.embed(photo.pixels, face.kps)
+            choose_faces(reference.pixels, reference.path.name, FaceChoice("like"), detector, person)
 
     def stylizer(self, recipe: str) -> AttemptLoop:
         """The models of a recipe, loaded unless they are those in memory."""
@@ -269,8 +283,9 @@ def _draw_preview(
     on_step(0, 0)
     framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, loop.recipe.resolution)
     knobs = loop.knobs_for_balance(style, balance)
-    few = replace(knobs, num_inference_steps=max(2, knobs.num_inference_steps // 3))
-    picture = loop.draw(framed, subject.identity, style, loop.recipe.with_enough_steps(few), settings.seed, on_step)
+    steps = max(knobs.num_inference_steps // PREVIEW_STEPS, ceil(1 / max(knobs.strength, 0.01)))
+    few = loop.recipe.with_enough_steps(replace(knobs, num_inference_steps=steps))
+    picture = loop.draw(framed, subject.identity, style, few, settings.seed, on_step)
     return thumbnail(picture, PREVIEW_SIDE)
 
 

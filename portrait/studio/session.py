@@ -93,7 +93,11 @@ def _named(portrait: StylizedPortrait, photo: str) -> StylizedPortrait:
     portrait = portrait.named(photo)
     record = portrait.record
     settings = named_background(record.settings)
-    changes: dict[str, object] = {"settings": settings}
+    references = [file.model_copy(update={"path": Path(file.path).name}) for file in record.input.references]
+    changes: dict[str, object] = {
+        "settings": settings,
+        "input": record.input.model_copy(update={"references": tuple(references)}),
+    }
     if record.background is not None:
         changes["background"] = record.background.model_copy(update={"value": settings.background})
     return replace(portrait, record=record.model_copy(update=changes))

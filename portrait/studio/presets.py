@@ -1,0 +1,56 @@
+"""A look as a TOML file: what a visitor saves, loads again, and `portrait stylize --settings FILE` reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+from portrait.settings import RULES, Settings, values_of, word_of
+from portrait.studio.web_settings import WEB_SETTINGS, web_settings
+from portrait.validation import parse_toml
+
+_OF_A_PHOTO = ("region:", "mask:")
+
+
+def preset_toml(settings: Settings) -> str:
+    """The TOML of a look: the recipe, the style and whatever is not the default, under the names of the flags.
+
+    What belongs to one photo or one computer (the face, regions, the file of a background) is left out, and a comment says so.
+    """
+    kept = replace(
+        settings, face="auto", keep=tuple(name for name in settings.keep if not name.startswith(_OF_A_PHOTO))
+    )
+    missing = [name for name in settings.keep if name not in kept.keep]
+    background = settings.backdrop()
+    if background is not None and background.file is not None:
+        kept = replace(kept, background="")
+        missing.append(f"the background {background.file.name}")
+    lines = ["# portrait stylize PHOTO --settings THIS_FILE, or the studio page"]
+    lines += [f"# left out: {_comment(name)}" for name in missing]
+    for setting in fields(Settings):
+        name, value = setting.name, getattr(kept, setting.name)
+        if name in WEB_SETTINGS and (value != setting.default or name in ("recipe", "style")):
+            lines.append(f"{RULES[name].flag or name} = {_toml(word_of(name, value))}")
+    return "\n".join(lines) + "\n"
+
+
+def read_preset(text: str, base: Settings, backdrop: Path | None = None) -> Settings:
+    """The settings that a preset, or any TOML file of `portrait stylize --settings`, says over `base`.
+
+    Raises:
+        SettingsError: it is not TOML, or as `web_settings`.
+        WeightsMissingError: its recipe is not installed.
+    """
+    return web_settings(base, values_of(parse_toml(text, "the preset"), "the preset"), backdrop)
+
+
+def _comment(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _toml(value: object) -> str:
+    """A value as TOML: a text is a basic string, which has the escapes of JSON's."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
