@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from portrait.generate.marks.autoencoder import MarkAutoencoder, read_photo
-from portrait.generate.marks.layout import CHANNELS, GLOBALS, SLICES, Marks, pack, without_haze
-from portrait.generate.marks.rasterize import draw
-from portrait.generate.structure import MarkUNet, condition_on_source
+from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder, read_photo
+from portrait.generate.families.mini.marks.layout import CHANNELS, GLOBALS, SLICES, Marks, pack, without_haze
+from portrait.generate.families.mini.marks.rasterize import draw
+from portrait.generate.families.mini.structure import MarkUNet, condition_on_source
 
 CELLS = 32  # a quarter of 128 px: enough for every layer
 

@@ -142,7 +142,7 @@ def test_memory_that_runs_out_while_a_model_is_loaded_is_not_taken_for_a_damaged
     def full(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 5135149760 bytes.")
 
-    monkeypatch.setattr(f"portrait.generate.{step}", full)
+    monkeypatch.setattr(f"portrait.generate.families.stable_diffusion.{step}", full)
     with pytest.raises(
         MemoryLimitError, match=r"out of memory while .* was loaded .*not enough memory.*portrait doctor"
     ):

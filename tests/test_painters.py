@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from portrait.generate.marks.layout import CHANNELS, SLICES, Marks
-from portrait.generate.marks.rasterize import draw
+from portrait.generate.families.mini.marks.layout import CHANNELS, SLICES, Marks
+from portrait.generate.families.mini.marks.rasterize import draw
 
 TRAINING = Path(__file__).parents[1] / "weights" / "training"
 MESH = Path(__file__).parent / "data" / "astronaut_mesh.npy"

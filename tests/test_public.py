@@ -20,8 +20,8 @@ import pytest
 from portrait.cli.main import main
 from portrait.errors import SettingsError, WeightsCorruptError, WeightsError, WeightsMissingError
 from portrait.faces.conditioning_recogniser import ConditioningRecogniser
-from portrait.generate.control import control_image
 from portrait.generate.diffusion import DiffusionGenerator
+from portrait.generate.families.stable_diffusion.control import control_image
 from portrait.generate.framing import frame_portrait
 from portrait.hub.download import fetch
 from portrait.hub.files import sha256_of
@@ -185,7 +185,7 @@ def test_a_pickled_adapter_is_kept_as_safetensors_and_equals_it(hub: Hub) -> Non
     import torch
     from safetensors.torch import load_file
 
-    from portrait.generate.adapters import as_safetensors
+    from portrait.generate.families.stable_diffusion.adapters import as_safetensors
 
     recipe = small("sd15-faceid")
     assert recipe.adapter.suffix == ".bin"
@@ -202,7 +202,7 @@ def test_a_pickled_adapter_is_kept_as_safetensors_and_equals_it(hub: Hub) -> Non
 def test_a_full_disk_while_an_adapter_is_kept_leaves_nothing_half(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from portrait.generate import adapters
+    from portrait.generate.families.stable_diffusion import adapters
 
     path = small("sd15-faceid").adapter
 

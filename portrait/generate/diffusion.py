@@ -17,12 +17,12 @@ from transformers import CLIPImageProcessor
 from portrait.errors import BrokenModelError, SettingsError
 from portrait.faces.alignment import align_face
 from portrait.generate import memory
-from portrait.generate.adapters import adapter_inputs, identity_adapter
-from portrait.generate.control import IdentityNet, control_image
-from portrait.generate.load import Precision, load_model
+from portrait.generate.families.mini.structure import condition_on_source
+from portrait.generate.families.stable_diffusion.adapters import adapter_inputs, identity_adapter
+from portrait.generate.families.stable_diffusion.control import IdentityNet, control_image
+from portrait.generate.families.stable_diffusion.load import Precision, load_model
 from portrait.generate.preview import Estimates, clean_estimates
 from portrait.generate.prompts import prompt_warnings
-from portrait.generate.structure import condition_on_source
 from portrait.images import pixels_sha256
 from portrait.paths import cpu_threads
 from portrait.recipes.recipe import Recipe

@@ -30,7 +30,7 @@ from stage import Stage, arguments
 from text import draw_prompt
 from torch.nn import functional as F
 
-from portrait.generate.structure import noise_augment
+from portrait.generate.families.mini.structure import noise_augment
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["adapter"]

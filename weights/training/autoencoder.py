@@ -24,9 +24,9 @@ from stage import Stage, arguments
 from torch import Tensor
 from torch.nn import functional as F
 
-from portrait.generate.marks.autoencoder import CELLS_PER_LATENT, MarkAutoencoder, marks_from, read_photo
-from portrait.generate.marks.layout import CELL, LAYERS, SLICES, Marks
-from portrait.generate.marks.rasterize import draw
+from portrait.generate.families.mini.marks.autoencoder import CELLS_PER_LATENT, MarkAutoencoder, marks_from, read_photo
+from portrait.generate.families.mini.marks.layout import CELL, LAYERS, SLICES, Marks
+from portrait.generate.families.mini.marks.rasterize import draw
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["autoencoder"]

@@ -31,9 +31,9 @@ from muon import Muon
 from stage import Stage, arguments
 from torch import Tensor
 
-from portrait.generate.marks.autoencoder import CELLS_PER_LATENT, MarkAutoencoder, marks_from
-from portrait.generate.marks.layout import CELL, Marks
-from portrait.generate.marks.rasterize import draw
+from portrait.generate.families.mini.marks.autoencoder import CELLS_PER_LATENT, MarkAutoencoder, marks_from
+from portrait.generate.families.mini.marks.layout import CELL, Marks
+from portrait.generate.families.mini.marks.rasterize import draw
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["decoder"]

@@ -42,8 +42,8 @@ from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from portrait.faces.insightface_analyzer import find_pack
-from portrait.generate.marks.autoencoder import MarkAutoencoder
-from portrait.generate.structure import NOISE_SCHEDULE, MarkUNet, noise_augment
+from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder
+from portrait.generate.families.mini.structure import NOISE_SCHEDULE, MarkUNet, noise_augment
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["denoiser"]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from portrait.generate.marks.layout import CELL, CHANNELS, GLOBALS, LAYERS, SLICES
+from portrait.generate.families.mini.marks.layout import CELL, CHANNELS, GLOBALS, LAYERS, SLICES
 
 CELLS = 128
 

@@ -19,8 +19,8 @@ from denoiser import STYLES, adapter_state, build_scheduler, build_unet
 from safetensors.torch import load_file, save_file
 from text import build_text_encoder, build_tokenizer
 
-from portrait.generate.marks.autoencoder import MarkAutoencoder
-from portrait.generate.structure import MarkUNet
+from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder
+from portrait.generate.families.mini.structure import MarkUNet
 
 MODEL_INDEX = {
     "_class_name": "StableDiffusionImg2ImgPipeline",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from portrait.generate.marks.layout import GLAZES, GLOBALS, SLICES
+from portrait.generate.families.mini.marks.layout import GLAZES, GLOBALS, SLICES
 
 
 def from_afar(maps: Tensor, values: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 from painters.common import channels, drawn_tone, flat
 from painters.palettes import palette
 from painters.scene import Scene, blur, smoothstep
-from portrait.generate.marks.layout import Marks, pack
+from portrait.generate.families.mini.marks.layout import Marks, pack
 
 COAL = np.array([0.10, 0.095, 0.10], np.float32)
 

@@ -7,8 +7,8 @@ import numpy as np
 from painters.common import channels, planes
 from painters.palettes import palette
 from painters.scene import SIZE, Scene, blur, from_lab, smoothstep, to_lab
-from portrait.generate.marks.fields import smooth_noise
-from portrait.generate.marks.layout import Marks, pack
+from portrait.generate.families.mini.marks.fields import smooth_noise
+from portrait.generate.families.mini.marks.layout import Marks, pack
 
 
 def graded(scene: Scene, coarse: float, name: str) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from painters.common import channels, flat, planes
 from painters.palettes import palette
 from painters.scene import Scene, blur, from_lab, smoothstep, to_lab
-from portrait.generate.marks.layout import Marks, pack
+from portrait.generate.families.mini.marks.layout import Marks, pack
 
 
 def paint(scene: Scene, coarse: float, name: str = "rose", cells: int = 128) -> Marks:

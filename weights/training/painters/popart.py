@@ -8,7 +8,7 @@ from painters.common import channels, flat, planes
 from painters.palettes import palette
 from painters.scene import Scene, blur, outline_map, smoothstep, tone_outline
 from painters.tones import poster_tone
-from portrait.generate.marks.layout import Marks, pack
+from portrait.generate.families.mini.marks.layout import Marks, pack
 
 
 def paint(scene: Scene, coarse: float, name: str = "pink", cells: int = 128) -> Marks:

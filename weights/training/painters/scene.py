@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from portrait.generate.marks.fields import smooth_noise
+from portrait.generate.families.mini.marks.fields import smooth_noise
 
 Plane = NDArray[np.float32]
 Picture = NDArray[np.float32]

@@ -7,8 +7,8 @@ import numpy as np
 from painters.common import channels, planes
 from painters.palettes import palette
 from painters.scene import SIZE, Scene, blur, from_lab, smoothstep, to_lab, tone_outline
-from portrait.generate.marks.fields import smooth_noise
-from portrait.generate.marks.layout import Marks, pack
+from portrait.generate.families.mini.marks.fields import smooth_noise
+from portrait.generate.families.mini.marks.layout import Marks, pack
 
 PAPER = np.array([0.985, 0.98, 0.96], np.float32)
 

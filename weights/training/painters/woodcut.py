@@ -7,7 +7,7 @@ import numpy as np
 from painters.common import channels, drawn_tone, flat
 from painters.palettes import palette
 from painters.scene import SIZE, Scene, blur, smoothstep
-from portrait.generate.marks.layout import Marks, pack
+from portrait.generate.families.mini.marks.layout import Marks, pack
 
 
 def paint(scene: Scene, coarse: float, name: str = "black", cells: int = 128) -> Marks:

@@ -17,8 +17,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from portrait.generate.marks.layout import CHANNELS, GLOBALS, SLICES, Marks, without_haze
-from portrait.generate.marks.rasterize import draw
+from portrait.generate.families.mini.marks.layout import CHANNELS, GLOBALS, SLICES, Marks, without_haze
+from portrait.generate.families.mini.marks.rasterize import draw
 
 CELLS_PER_LATENT = 4
 TONE_LIMITS = (0.75, 0.55, 0.38, 0.22)

@@ -18,8 +18,8 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor
 
-from portrait.generate.autoencoder import PatchAutoencoder
-from portrait.generate.marks.autoencoder import MarkAutoencoder
+from portrait.generate.families.mini.autoencoder import PatchAutoencoder
+from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder
 
 
 def noise_augment(source: Tensor, level: Tensor | float, noise: Tensor) -> Tensor:

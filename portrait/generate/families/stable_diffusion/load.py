@@ -19,12 +19,12 @@ from transformers.utils import logging as transformers_logging
 
 from portrait.errors import SettingsError, WeightsCorruptError, one_line
 from portrait.generate import memory
-from portrait.generate.adapters import load_adapter, load_loras
-from portrait.generate.autoencoder import PatchAutoencoder
-from portrait.generate.control import IdentityNet
-from portrait.generate.marks.autoencoder import MarkAutoencoder
-from portrait.generate.pipelines import pipeline_class, recipe_scheduler
-from portrait.generate.structure import MarkUNet, SourceUNet
+from portrait.generate.families.mini.autoencoder import PatchAutoencoder
+from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder
+from portrait.generate.families.mini.structure import MarkUNet, SourceUNet
+from portrait.generate.families.stable_diffusion.adapters import load_adapter, load_loras
+from portrait.generate.families.stable_diffusion.control import IdentityNet
+from portrait.generate.families.stable_diffusion.pipelines import pipeline_class, recipe_scheduler
 from portrait.hub.files import sha256_of, verify_manifest
 from portrait.recipes.recipe import Recipe
 

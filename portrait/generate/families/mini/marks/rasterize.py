@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from portrait.generate.marks.fields import Field, follow, grain_noise, smooth_noise, streak_tile
-from portrait.generate.marks.layout import FULL_SIZE, LAYERS, NEGLIGIBLE, Marks
+from portrait.generate.families.mini.marks.fields import Field, follow, grain_noise, smooth_noise, streak_tile
+from portrait.generate.families.mini.marks.layout import FULL_SIZE, LAYERS, NEGLIGIBLE, Marks
 
 Canvas = NDArray[np.floating[Any]]  # (S, S, 3) RGB in [0, 1]
 

@@ -19,7 +19,7 @@ from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from portrait.generate.marks.autoencoder import ResidualBlock
+from portrait.generate.families.mini.marks.autoencoder import ResidualBlock
 
 PATCH = 16
 

@@ -1,0 +1,1 @@
+"""The model families: a folder each, with how its networks are loaded, fed and run."""
