@@ -16,6 +16,7 @@ which no face is found counts as not recognized; a photo without a face is not s
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,8 @@ from portrait.calibrate.gate import passes
 from portrait.errors import FaceError, PortraitError, SettingsError
 from portrait.faces.dlib_recogniser import DlibRecogniser
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose_faces, identify
-from portrait.images import photos_below, photos_in, read_photo, write_json
+from portrait.images import PassedOver, photos_below, photos_in, read_photo, write_json
+from portrait.images.search import describe
 from portrait.intervals import bootstrap_share_of_pairs, wilson_people
 from portrait.judge.thresholds import Gate, equal_error_rate, threshold_at_far, thresholds_for
 from portrait.records import Embedding
@@ -154,11 +156,22 @@ def _over_people(
 
 def photos_of_people(folder: Path) -> dict[str, list[Path]]:
     """Person -> photos, by name."""
-    people = {path.name: photos_in(path)[0] for path in sorted(folder.iterdir()) if path.is_dir()}
-    people = {name: photos for name, photos in people.items() if photos}
+    people = {}
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        photos, passed_over = photos_in(path)
+        _say(path, passed_over)
+        if photos:
+            people[path.name] = photos
     if len(people) < 2:
         raise SettingsError(f"{folder} holds photos of {len(people)} people; it needs a folder per person, two or more")
     return people
+
+
+def _say(folder: Path, passed_over: Sequence[PassedOver]) -> None:
+    """Name the files that are no pictures; records beside portraits are meant to be there."""
+    others = [item for item in passed_over if item.path.suffix != ".json"]
+    if others:
+        print(f"{folder}: {describe(others)}", file=sys.stderr)
 
 
 def portraits_of_people(folder: Path, people: Mapping[str, Sequence[Path]]) -> dict[str, list[tuple[str, Path]]]:
@@ -166,7 +179,9 @@ def portraits_of_people(folder: Path, people: Mapping[str, Sequence[Path]]) -> d
     styles = {}
     for style in sorted(path for path in folder.iterdir() if path.is_dir()):
         listed = []
-        for path in photos_below(style)[0]:
+        portraits, passed_over = photos_below(style)
+        _say(style, passed_over)
+        for path in portraits:
             person = path.stem if path.parent == style else path.relative_to(style).parts[0]
             if person not in people:
                 raise SettingsError(f"{path} is of nobody in the photos: there is no folder {person}")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -63,6 +66,35 @@ def is_file_name(text: str, max_bytes: int = MAX_NAME_BYTES) -> bool:
         and all(char.isprintable() or char in _JOINERS for char in text)
         and not any(char in '/\\:*?"<>|' for char in text)
     )
+
+
+def shorten_name(name: str, max_bytes: int = MAX_NAME_BYTES, *, of: str = "") -> str:
+    """A name of at most so many bytes; one that is cut ends in six digits of the SHA-256 of all of it, or of `of`."""
+    data = os.fsencode(name)
+    if len(data) <= max_bytes:
+        return name
+    digits = hashlib.sha256(os.fsencode(of or name)).hexdigest()[:6]
+    return f"{data[: max_bytes - 7].decode(errors='ignore').rstrip('-_')}-{digits}"
+
+
+def prove_writable(folder: Path, room: float = 0) -> None:
+    """Make a folder, if it is not there, and find out whether files can be written to it and so many bytes are free.
+
+    Raises:
+        InputError: they cannot be written, or there is too little room.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"portrait")
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror or error}; name another folder with -o") from None
+    if free < room:
+        raise InputError(
+            f"{folder} has {free / 2**20:.0f} MiB free, and the pictures may need {room / 2**20:.0f} MiB; free some space, or "
+            "name another folder with -o"
+        )
 
 
 def below(root: Path, name: str) -> Path:

@@ -100,9 +100,9 @@ def test_the_parameters_text_is_there(done: Path) -> None:
 @pytest.mark.weights
 def test_a_record_replays_to_the_identical_picture(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in sorted((done / "out").glob("*.json")):
-        assert main(["replay", str(path), "--files", str(done), "-o", str(done / "again.png")]) == 0
+        assert main(["replay", str(path), "--files", str(done), "-o", str(done / f"again-{path.stem}.png")]) == 0
         assert "identical, pixel for pixel" in capsys.readouterr().out
-        again = read_photo(done / "again.png").pixels
+        again = read_photo(done / f"again-{path.stem}.png").pixels
         np.testing.assert_array_equal(again, read_photo(json.loads(path.read_text())["output"]).pixels)
 
 
@@ -226,9 +226,15 @@ def test_faces_lists_and_draws(photos: Path, tmp_path: Path, capsys: pytest.Capt
     assert main(["faces", str(photos / "t1.png"), "--draw", str(tmp_path / "faces.png")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "6 face(s)" in lines[0]
-    assert [line.split(":")[0].strip() for line in lines[1:]] == list("012345")
+    assert lines.pop() == f"drawn: {tmp_path / 'faces.png'}"
     drawn = read_photo(tmp_path / "faces.png").pixels
     assert (drawn != read_photo(photos / "t1.png").pixels).any()
+    assert [line.split(":")[0].strip() for line in lines[1:]] == list("012345")
+    own = tmp_path / "own.png"
+    own.write_bytes(photo := (photos / "astronaut.png").read_bytes())
+    assert main(["faces", str(own), "--draw", str(own)]) == 0
+    assert f"drawn: {tmp_path / 'own-2.png'}" in capsys.readouterr().out
+    assert own.read_bytes() == photo
     assert main(["faces", str(photos / "coffee.png"), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["faces"] == []
 

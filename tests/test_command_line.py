@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ from PIL import Image
 from portrait.cli import console
 from portrait.cli.console import Console
 from portrait.cli.main import build_parser, main
-from portrait.images import write_picture
+from portrait.errors import BrokenModelError
+from portrait.images import read_photo, write_picture
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.samples import sample_file
 from portrait.records import Knobs, RgbImage
+from portrait.records.reasons import Reason
 from portrait.settings import settings_from
 from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_photo, restyled
 
@@ -78,12 +81,107 @@ def test_a_contact_sheet_is_never_overwritten(photo: Path, limits: str, monkeypa
     out = photo.parent / "out"
     out.mkdir()
     (out / "contact-sheet.jpg").write_text("somebody's")
-    for _ in range(2):
-        assert main(["stylize", str(photo), "--thresholds", limits, "-o", str(out), "--quiet"]) == 0
+    for style in ("oil", "watercolor"):
+        argv = ["stylize", str(photo), "--style", style, "--thresholds", limits, "-o", str(out), "--quiet"]
+        assert main(argv) == 0
     assert (out / "contact-sheet.jpg").read_text() == "somebody's"
     for name in ("contact-sheet-2.jpg", "contact-sheet-3.jpg"):
         with Image.open(out / name) as sheet:
             sheet.load()
+
+
+def another(photo: Path, folder: str) -> Path:
+    """A photo of the same name in another folder."""
+    place = photo.parent / folder / photo.name
+    place.parent.mkdir()
+    pixels = read_photo(photo).pixels.copy()
+    pixels[0, 0] ^= 255
+    return write_picture(place, pixels)
+
+
+def test_no_picture_is_overwritten_unless_it_is_said(
+    photo: Path, limits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_fakes(monkeypatch)
+    out = photo.parent / "out"
+    fixed = ["--thresholds", limits, "-o", str(out), "--json"]
+    other = another(photo, "b")
+
+    def outputs(*argv: str) -> list[str]:
+        assert main(["stylize", *argv, *fixed]) == 0
+        return [Path(json.loads(line)["output"]).name for line in capsys.readouterr().out.splitlines()]
+
+    assert outputs(str(photo)) == ["anna-watercolor-1.png"]
+    first = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert outputs(str(other)) == ["anna-2-watercolor-1.png"]
+    assert outputs(str(photo), "--seed", "7", "--variants", "2") == [f"anna-3-watercolor-{n}.png" for n in (1, 2)]
+    assert outputs(str(photo), "--style", "oil") == ["anna-oil-1.png"]
+    assert {name: (out / name).read_bytes() for name in first} == first
+    assert outputs(str(other), "--overwrite") == ["anna-watercolor-1.png"]
+    assert (out / "anna-watercolor-1.json").read_bytes() != first["anna-watercolor-1.json"]
+
+
+@pytest.mark.parametrize("letter", ["y", "\u6f22", "\U0001f469"])
+def test_a_name_that_no_file_system_takes_with_our_endings_is_shortened(
+    photo: Path, limits: str, monkeypatch: pytest.MonkeyPatch, letter: str
+) -> None:
+    use_fakes(monkeypatch)
+    out, stem = photo.parent / "out", letter * (240 // len(letter.encode()))
+    photos = [photo.rename(photo.with_name(f"{stem}a.png")), photo.with_name(f"{stem}b.png")]
+    photos[1].write_bytes(photos[0].read_bytes())
+    assert main(["stylize", *map(str, photos), "--thresholds", limits, "-o", str(out), "--quiet"]) == 0
+    names = [path.name for path in out.glob("*-watercolor-1.png")]
+    assert len(set(names)) == 2
+    assert all(name.startswith(letter * 15) for name in names)
+    assert len(list(out.iterdir())) == 7
+
+
+def test_a_picture_is_kept_though_its_strip_cannot_be_written(
+    photo: Path, limits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_fakes(monkeypatch)
+    out = photo.parent / "out"
+    for name in ("anna-watercolor-1-before-after.jpg", "anna-watercolor-2.json"):
+        (out / name).mkdir(parents=True)
+    argv = ["stylize", str(photo), "--variants", "2", "--thresholds", limits, "-o", str(out), "--overwrite", "--json"]
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert [Path(json.loads(line)["output"]).is_file() for line in captured.out.splitlines()] == [True, True]
+    assert (out / "anna-watercolor-1.json").is_file()
+    assert "cannot write" in captured.err
+    assert "anna-watercolor-1-before-after.jpg: Is a directory" in captured.err
+    assert "anna-watercolor-2.json: Is a directory" in captured.err
+
+
+def test_a_folder_that_takes_no_files_is_said_before_anything_is_made(
+    photo: Path, limits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("portrait.loop.load.load_loop_for", lambda settings: pytest.fail("it is too late"))
+    argv = ["stylize", str(photo), "--thresholds", limits]
+    assert main([*argv, "-o", str(photo)]) == 2
+    assert f"cannot write to {photo}: File exists; name another folder with -o" in capsys.readouterr().err
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    assert main([*argv, "-o", str(photo.parent / "out")]) == 2
+    assert "out has 0 MiB free, and the pictures may need 1 MiB" in capsys.readouterr().err
+
+
+def test_a_broken_model_ends_the_call_and_is_a_reason_of_its_own(
+    photo: Path, limits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attempts: list[int] = []
+
+    def paint(image: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
+        attempts.append(seed)
+        raise BrokenModelError("broken_model: what recipe mini computes is not a number")
+
+    use_fakes(monkeypatch, paint)
+    two = [str(photo), str(another(photo, "b"))]
+    assert main(["stylize", *two, "--thresholds", limits, "-o", str(photo.parent / "out"), "--json"]) == 1
+    captured = capsys.readouterr()
+    (record,) = (json.loads(line) for line in captured.out.splitlines())
+    assert (record["status"], Reason(record["reasons"][0]).code) == ("failed", "broken_model")
+    assert captured.err.count("broken_model: what recipe mini computes is not a number") == 1
+    assert len(attempts) == 1
 
 
 def test_without_a_terminal_progress_is_a_line_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

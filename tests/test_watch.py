@@ -157,6 +157,16 @@ def test_no_portrait_is_overwritten(tmp_path: Path, start: Start) -> None:
     assert (tmp_path / "out" / "anna-oil-1.png").read_text() == "somebody's"
 
 
+def test_what_may_cost_likeness_is_said_before_anything_is_made(
+    tmp_path: Path, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path / "in" / "anna.png")
+    watcher = start()
+    watcher.look()
+    watcher.look()
+    assert capsys.readouterr().err.count("anna.png: the face may be hard to keep: small (") == 1
+
+
 def test_another_style_adds_to_the_portraits_under_the_same_name(
     tmp_path: Path, start: Start, drawn: list[int]
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import re
 import unicodedata
@@ -15,9 +14,9 @@ from pathlib import Path
 from portrait.errors import SettingsError
 from portrait.images import PHOTO_SUFFIXES, PassedOver, photos_in
 from portrait.images.search import describe
+from portrait.paths import shorten_name
 from portrait.validation import read_text
 
-_MAX_NAME_BYTES = 80  # file systems take 255; pictures and temporary files add to it
 _JOINERS = "\u200c\u200d"  # of letters in Persian and Hindi, of the parts of an emoji
 
 
@@ -185,17 +184,9 @@ def safe_name(text: str) -> str:
     text = "".join(c if _is_safe(c) else "-" for c in unicodedata.normalize("NFC", text))
     text = text.strip(" .-" + _JOINERS) or "unnamed"
     text = f"{text}-" if re.fullmatch(r"(?i)con|prn|aux|nul|(com|lpt)\d", text) else text
-    return shorten_name(text, _MAX_NAME_BYTES, text)
+    return shorten_name(text)
 
 
 def _is_safe(char: str) -> bool:
     category = unicodedata.category(char)
     return category[0] in "LMN" or (category in ("So", "Sk") and char not in "^`") or char in " .-_" + _JOINERS
-
-
-def shorten_name(name: str, max_bytes: int, whole: str) -> str:
-    """A name of at most so many bytes; one that was cut ends in six digits of the SHA-256 of what it stands for."""
-    if len(name.encode()) <= max_bytes:
-        return name
-    digits = hashlib.sha256(whole.encode()).hexdigest()[:6]
-    return f"{name.encode()[: max_bytes - 7].decode(errors='ignore').rstrip('-_')}-{digits}"

@@ -13,12 +13,13 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from portrait.campaign.people import Person, read_people, shorten_name
+from portrait.campaign.people import Person, read_people
 from portrait.campaign.sizes import SIZES
 from portrait.errors import SettingsError, one_line
 from portrait.faces.identity import FaceChoice
 from portrait.file_model import Entries, FileModel
 from portrait.images import PassedOver
+from portrait.paths import shorten_name
 from portrait.recipes.recipe import Recipe
 from portrait.settings import Settings, setting_names, settings_from
 from portrait.validation import check_names, did_you_mean, parse_toml, read_text
@@ -108,7 +109,7 @@ class PlannedPicture:
     def stem(self) -> str:
         """Path of its files below `pictures/`, without suffix. No text of an axis has the `_` that joins them."""
         words = "_".join([self.style, *(_slug(text) or "plain" for _, text in self.axes), str(self.variant + 1)])
-        return f"{self.subject}/{self.recipe}/{shorten_name(words, _MAX_NAME_BYTES, words)}"
+        return f"{self.subject}/{self.recipe}/{shorten_name(words, _MAX_NAME_BYTES)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,4 +246,4 @@ def _slug(text: str) -> str:
 
     Two texts that differ have two words, but for case and punctuation of short ones.
     """
-    return shorten_name(re.sub(r"[\W_]+", "-", text.lower()).strip("-"), _MAX_WORD_BYTES, text)
+    return shorten_name(re.sub(r"[\W_]+", "-", text.lower()).strip("-"), _MAX_WORD_BYTES, of=text)

@@ -31,9 +31,10 @@ SECONDS_BETWEEN_LINES = 5.0
 """Without a terminal, progress is a line so often at most."""
 
 
-def complain(error: PortraitError) -> None:
-    """Say what went wrong, in one line on stderr."""
+def complain(error: PortraitError) -> int:
+    """Say what went wrong, in one line on stderr; returns the exit code that it stands for."""
     print(f"portrait: {printable(str(error))}", file=sys.stderr)
+    return error.exit_code
 
 
 def printable(text: str) -> str:
@@ -198,7 +199,7 @@ class Console:
         accepted = sum(row.accepted for row in rows)
         self.line(
             f"{accepted} of {len(rows)} accepted. Pictures, before/after strips (*-before-after.jpg) and records (.json): "
-            f"{sheets[0].parent}; contact sheet: {', '.join(map(str, sheets))}"
+            f"{rows[0].path.parent}; contact sheet: {', '.join(map(str, sheets)) or 'none'}"
         )
 
     def curves(self, style: str, curves: StyleCurves) -> None:

@@ -30,7 +30,12 @@ def add(commands: Commands) -> None:
         formatter_class=raw,
     )
     faces.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
-    faces.add_argument("--draw", type=Path, metavar="FILE", help="write the photo with numbered boxes (one photo only)")
+    faces.add_argument(
+        "--draw",
+        type=Path,
+        metavar="FILE",
+        help="write the photo with numbered boxes (one photo only); no file is overwritten",
+    )
     _upright_flag(faces)
     faces.add_argument("--commercial", action="store_true", help="detect with YuNet, licensed for commercial use")
     faces.add_argument("--json", action="store_true", help="one JSON object per photo and line")
@@ -68,8 +73,10 @@ def _upright_flag(parser: argparse.ArgumentParser) -> None:
 def _faces(args: argparse.Namespace) -> int:
     from portrait.faces.load import load_analyzer
     from portrait.faces.upright import upright_photo
-    from portrait.images import read_photo, write_picture
+    from portrait.images import encode_picture, kind_of, read_photo, write_new
 
+    if args.draw:
+        kind_of(args.draw)
     if args.draw and len(args.photos) > 1:
         raise SettingsError(f"--draw writes one picture, but {len(args.photos)} photos were given")
     analyzer = load_analyzer(commercial=args.commercial)
@@ -91,7 +98,10 @@ def _faces(args: argparse.Namespace) -> int:
         else:
             _print_faces(photo, faces, best)
         if args.draw:
-            write_picture(args.draw, _draw_boxes(photo.pixels, faces))
+            drawn = encode_picture(_draw_boxes(photo.pixels, faces), kind_of(args.draw))
+            place = write_new(args.draw, drawn)
+            if not args.json:
+                print(f"drawn: {place}")
         if not faces:
             worst = max(worst, 1)
     return worst

@@ -57,9 +57,9 @@ def _styles(args: argparse.Namespace) -> int:
         for style in styles:
             print(_fitted(f"{style.name:{longest}}  {style.title}: {_looks(style)}"))
     if args.sheet:
-        missing = _write_sheet(args.sheet, recipe, styles)
+        place, missing = _write_sheet(args.sheet, recipe, styles)
         if not args.json:
-            print(f"written to {args.sheet}" + (f"; no sample of {', '.join(missing)}" if missing else ""))
+            print(f"written to {place}" + (f"; no sample of {', '.join(missing)}" if missing else ""))
     return 0
 
 
@@ -75,14 +75,14 @@ def _looks(style: Style) -> str:
     return ", ".join(p for p in phrases if "portrait" not in p and p != style.title.lower()) or style.prompt
 
 
-def _write_sheet(file: Path, recipe: Recipe, styles: list[Style]) -> list[str]:
-    """Write a captioned sample of each style; return the names of styles that have none."""
+def _write_sheet(file: Path, recipe: Recipe, styles: list[Style]) -> tuple[Path, list[str]]:
+    """Write a captioned sample of each style; return where it lies, and the names of styles that have none."""
     import io
 
     import numpy as np
     from PIL import Image
 
-    from portrait.images import write_picture
+    from portrait.images import encode_picture, kind_of, write_new
     from portrait.provenance.mark import xmp_mark
     from portrait.recipes.samples import sample_file
     from portrait.records import RgbImage
@@ -96,8 +96,8 @@ def _write_sheet(file: Path, recipe: Recipe, styles: list[Style]) -> list[str]:
                 cells.append((RgbImage(np.asarray(picture.convert("RGB"))), f"{style.name}\n{style.title}", None))
     if not cells:
         raise SettingsError(f"there are no sample pictures for recipe {recipe.name}; only mini comes with them")
-    write_picture(file, contact_sheet(cells, side=240), xmp=xmp_mark())
-    return [style.name for style, sample in samples.items() if sample is None]
+    place = write_new(file, encode_picture(contact_sheet(cells, side=240), kind_of(file), xmp=xmp_mark()))
+    return place, [style.name for style, sample in samples.items() if sample is None]
 
 
 def _recipes(args: argparse.Namespace) -> int:

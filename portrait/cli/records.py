@@ -102,8 +102,8 @@ class _Models:
 
 
 def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
-    from portrait.images import pixels_sha256
-    from portrait.provenance.files import write_portrait
+    from portrait.images import kind_of, pixels_sha256, write_new
+    from portrait.provenance.files import encode_portrait
     from portrait.records.portrait import read_portrait
 
     record = read_portrait(_read(path), path)
@@ -124,7 +124,7 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     output = path.with_name(f"{path.stem}-replay.png") if args.output is None else args.output
     if args.output is not None and (len(args.records) > 1 or args.output.is_dir()):
         output = args.output / f"{path.stem}-replay.png"
-    write_portrait(output, picture, record)
+    output = write_new(output, encode_portrait(picture, kind_of(output), record))
     if args.json:
         result = {"identical": same, "record": str(path), "output": str(output), "pixels_sha256": digest}
         print(json.dumps(result), flush=True)

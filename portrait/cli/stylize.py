@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from portrait.cli.console import Commands, Console, complain, failure_record, sigterm_interrupts
 from portrait.cli.signing import add_sign_flag, signer_of
 from portrait.errors import PortraitError, SettingsError, WeightsError
+from portrait.paths import prove_writable, shorten_name
 from portrait.settings import Settings, add_flags, settings_from
 
 if TYPE_CHECKING:
@@ -31,8 +34,11 @@ _EPILOG = """examples:
 
 Beside each picture lies a .json record of settings, seeds, every attempt and every score. A portrait that
 no attempt brought past both judges is written as NAME-rejected.png; the exit code is 1 when nothing was accepted.
+Nothing is overwritten: pictures of another anna.jpg, or of other settings, are called anna-2-oil-1.png and so on.
 """
 
+_BYTES_PER_PIXEL = 4
+"""Of a picture, its strip and its record, hardly compressed."""
 _DEMO_DEFAULTS: dict[str, Any] = {"style": ("all",), "max_attempts": 24, "max_seconds": 600.0}
 """The demo's own defaults. Its photo is a close call in some styles: whether an attempt passes then hangs on the last
 digits, which differ between processors (bfloat16 or float32), so it tries more often than `stylize` does."""
@@ -53,6 +59,7 @@ def add(commands: Commands) -> None:
         "--reference", action="append", type=Path, default=[], metavar="PHOTO", help="another photo of the same person"
     )
     stylize.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file with any of the settings below")
+    _overwrite_flag(stylize)
     output_flags(stylize)
     add_flags(stylize)
     stylize.set_defaults(run=_stylize)
@@ -66,9 +73,18 @@ def add(commands: Commands) -> None:
         epilog="example:\n  portrait demo -o out/ --balance 0.7",
         formatter_class=raw,
     )
+    _overwrite_flag(demo)
     output_flags(demo)
     add_flags(demo, _DEMO_DEFAULTS)
     demo.set_defaults(run=_demo)
+
+
+def _overwrite_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="write over pictures of the same names; otherwise names get a number, as in anna-2-oil-1.png",
+    )
 
 
 def output_flags(parser: argparse.ArgumentParser) -> None:
@@ -89,14 +105,15 @@ def _stylize(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from portrait.images import write_picture
+    from portrait.images import encode_picture, write_new
 
     settings = settings_from(_DEMO_DEFAULTS | vars(args))
     try:
         from skimage.data import astronaut
     except ImportError:
         raise SettingsError("the demo photo comes with scikit-image; run: pip install scikit-image") from None
-    photo = write_picture(args.output / "astronaut.png", astronaut())  # type: ignore[no-untyped-call,unused-ignore]
+    pixels = astronaut()  # type: ignore[no-untyped-call,unused-ignore]
+    photo = write_new(args.output / "astronaut.png", encode_picture(pixels, "png"))
     with sigterm_interrupts():
         return _stylize_photos(args, settings, [photo], [])
 
@@ -118,8 +135,10 @@ def _stylize_photos(
     check_files(settings, reference_files)
     references = [read_photo(path) for path in reference_files]
     signer = signer_of(args)
+    pictures = len(photos) * len(styles) * settings.variants
+    prove_writable(args.output, pictures * recipe.size_for(settings.size) ** 2 * _BYTES_PER_PIXEL)
     console = Console(quiet=args.quiet or args.json, verbose=args.verbose)
-    batch = Batch(settings, styles, references, args.output, console, signer)
+    batch = Batch(settings, styles, references, args.output, console, signer, overwrite=args.overwrite)
     if settings.no_metadata:
         batch.console.line(
             "--no-metadata: the pictures say only that they are generated (XMP DigitalSourceType); prompt, seed and knobs "
@@ -132,6 +151,7 @@ def _stylize_photos(
             try:
                 for row in batch.portraits(path):
                     rows.append(row)
+                    worst = max(worst, *map(complain, row.problems), 0)
                     if args.json:
                         print(row.record.to_json(), flush=True)
             except PortraitError as error:
@@ -140,11 +160,12 @@ def _stylize_photos(
                     print(failure_record(path, error, recipe.name, licenses).to_json(), flush=True)
                 if isinstance(error, SettingsError | WeightsError):
                     raise  # not this photo's fault, and the same for all
-                complain(error)
-                worst = max(worst, error.exit_code)
+                worst = max(worst, complain(error))
     finally:  # also of a run that was interrupted
         if rows:
-            batch.console.summary(rows, save_contact_sheets(rows, args.output))
+            sheets, problems = save_contact_sheets(rows, args.output)
+            worst = max(worst, *map(complain, problems), 0)
+            batch.console.summary(rows, sheets)
     return worst if any(row.accepted for row in rows) else max(worst, 1)
 
 
@@ -189,6 +210,8 @@ class Batch:
         folder: Path,
         console: Console,
         signer: Signer | None = None,
+        *,
+        overwrite: bool = False,
     ) -> None:
         self.settings = settings
         self.styles = styles
@@ -196,20 +219,41 @@ class Batch:
         self.folder = folder
         self.console = console
         self.signer = signer
+        self.overwrite = overwrite
         self._stylizer: AttemptLoop | None = None
         self._stems: set[str] = set()
 
     def portraits(self, path: Path) -> Iterator[SavedPortrait]:
         """Make and write every portrait of a photo: each face that is meant, each style, each variant."""
         from portrait.images import read_photo
-        from portrait.report.save import free_stem
 
         photo = read_photo(path)
-        for face, subject in self.subjects(photo):
+        subjects = self.subjects(photo)
+        stem = self.free_stem(path)
+        for face, subject in subjects:
             self.console.notes(subject)
-            stem = free_stem(photo.path.stem + face, self._stems)
             for style in self.styles:
-                yield from self.variants(subject, style, stem)
+                yield from self.variants(subject, style, stem + face)
+
+    def free_stem(self, path: Path, is_taken: Callable[[str], bool] = lambda stem: False) -> str:
+        """What the pictures of a photo are called: as the photo, shortened where file systems would not take it.
+
+        It is numbered where another photo of this call has the name (file systems may not tell cases apart), or pictures
+        lie in the folder that would be overwritten, or `is_taken` says so.
+        """
+        base = shorten_name(path.stem)
+        for number in count(1):
+            stem = base if number == 1 else f"{base}-{number}"
+            if stem.casefold() in self._stems or is_taken(stem) or (not self.overwrite and self._has_pictures(stem)):
+                continue
+            self._stems.add(stem.casefold())
+            return stem
+        raise AssertionError("counting has no end")
+
+    def _has_pictures(self, stem: str) -> bool:
+        """Whether pictures of that name lie in the folder, which another photo or command has put there."""
+        patterns = (f"{glob.escape(stem)}{face}-{style}-*" for style in self.styles for face in ("", "-face*"))
+        return any(next(self.folder.glob(pattern), None) for pattern in patterns)
 
     def subjects(self, photo: Photo) -> list[tuple[str, Subject]]:
         """The people of a photo that are meant, each with what its pictures' names say of the face."""

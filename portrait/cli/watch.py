@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +22,7 @@ from portrait.errors import (
     ShapeError,
     WeightsError,
 )
+from portrait.paths import prove_writable
 from portrait.settings import Settings, add_flags, flags_of, settings_from
 
 if TYPE_CHECKING:
@@ -71,10 +70,7 @@ def _watch(args: argparse.Namespace) -> int:
     recipe = with_overrides(load_recipe(settings.recipe), settings.base, settings.lora)
     styles = checked_styles(recipe, settings)
     check_files(settings, [])
-    try:
-        args.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make {args.output}: {error.strerror or error}") from None
+    prove_writable(args.output)
     console = Console(quiet=args.quiet or args.json)
     with sigterm_interrupts(), exclusive_lock(args.output):
         batch = Batch(settings, styles, [], args.output, console, signer_of(args))
@@ -189,6 +185,8 @@ class Watcher:
             for face, subject in subjects:
                 for row in self.batch.variants(subject, style, stem + face):
                     self.portraits += 1
+                    if row.problems:  # no room, say: it is made again when there is
+                        raise row.problems[0]
                     files.append(row.path.name)
                     if self.json:
                         print(row.record.to_json(), flush=True)
@@ -201,18 +199,9 @@ class Watcher:
         """What a photo's pictures are called: as before a restart, or else a name that no other photo has."""
         if stem := self.journal.stem_of(sha256, self._job):
             return stem
-        for number in count(1):
-            stem = path.stem if number == 1 else f"{path.stem}-{number}"
-            if not self.journal.is_taken(stem) and not self._has_pictures(stem):
-                break
+        stem = self.batch.free_stem(path, self.journal.is_taken)
         self.journal.begin(sha256, self._job, name=path.name, stem=stem)
         return stem
-
-    def _has_pictures(self, stem: str) -> bool:
-        """Whether pictures of that name lie in the folder that another photo or command has put there."""
-        faces = ("", "-face*")
-        patterns = (f"{glob.escape(stem)}{face}-{style}-*" for style in self.batch.styles for face in faces)
-        return any(next(self.batch.folder.glob(pattern), None) for pattern in patterns)
 
     def _say_if_copy(self, path: Path, sha256: str, what: str) -> None:
         first = self.journal.name_of(sha256, self._job)

@@ -11,6 +11,7 @@ from portrait.images.write import (
     resized,
     write_bytes,
     write_json,
+    write_new,
     write_picture,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "turned",
     "write_bytes",
     "write_json",
+    "write_new",
     "write_picture",
 ]

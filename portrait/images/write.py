@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tempfile
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,40 @@ def write_bytes(path: Path, data: bytes) -> Path:
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     return path
+
+
+def write_new(path: Path, data: bytes) -> Path:
+    """Write a file under its name, or, where a file with other content has it, under the next number that is free.
+
+    The name is taken at once, so that no other run picks it too.
+
+    Raises:
+        InputError: the folder cannot be made or written to.
+    """
+    for number in count(1):
+        place = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch(exist_ok=False)
+        except FileExistsError:
+            if _holds(place, data):
+                return place
+            continue
+        except OSError as error:
+            raise InputError(f"cannot write {place}: {error.strerror or error}") from None
+        try:
+            return write_bytes(place, data)
+        except BaseException:
+            place.unlink(missing_ok=True)
+            raise
+    raise AssertionError("counting has no end")
+
+
+def _holds(file: Path, data: bytes) -> bool:
+    try:
+        return file.is_file() and file.stat().st_size == len(data) and file.read_bytes() == data
+    except OSError:
+        return False
 
 
 def _umask() -> int:
