@@ -247,7 +247,7 @@ def _is_of_kind(value: object, kind: type) -> bool:
     return isinstance(value, kind) or (kind is float and isinstance(value, int))
 
 
-def add_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, Any] = MappingProxyType({})) -> None:
+def add_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, object] = MappingProxyType({})) -> None:
     """Add a flag per setting; a flag that is not given stays absent, so that files and defaults count.
 
     Args:
@@ -270,7 +270,7 @@ def _flag(setting: Field[Any]) -> str:
     return "--" + (RULES[setting.name].flag or setting.name).replace("_", "-")
 
 
-def _flag_options(setting: Field[Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _flag_options(setting: Field[Any], defaults: Mapping[str, object]) -> dict[str, Any]:
     """What `add_argument` is given for a setting; its help names the default."""
     rule = RULES[setting.name]
     options: dict[str, Any] = {

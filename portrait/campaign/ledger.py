@@ -82,8 +82,8 @@ _META: dict[str, TypeAdapter[Any]] = {
     "faulted": TypeAdapter(list[int]),
     "alike": TypeAdapter(list[list[str]]),
     "separation": _NUMBERS,
-    "environment": TypeAdapter(dict[str, Any]),
-    "snapshot": TypeAdapter(dict[str, Any]),
+    "environment": TypeAdapter(dict[str, object]),
+    "snapshot": TypeAdapter(dict[str, object]),
 }
 """What `set` keeps of a run -> its kind."""
 

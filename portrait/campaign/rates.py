@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
@@ -115,7 +114,7 @@ def _first_attempt_rate(
     return _UNKNOWN_RATE, "a guess: nothing was measured"
 
 
-def _rate_key(style: str, settings: Mapping[str, Any]) -> str:
+def _rate_key(style: str, settings: Mapping[str, object]) -> str:
     """What a rate of first attempts is one of.
 
     The style, the false accept rate, the balance, and as a digest whatever else was set that moves a first attempt.

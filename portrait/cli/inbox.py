@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from portrait.errors import InputError
 from portrait.images.search import PassedOver, photos_in
@@ -63,6 +66,43 @@ def _signature(path: Path) -> Signature:
     return status.st_size, status.st_mtime_ns
 
 
+class _Event(BaseModel):
+    """A line of the journal: what became of the photo of these bytes, with the settings of this `job`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str
+    job: str
+
+    @property
+    def photo(self) -> tuple[str, str]:
+        """What the event is about."""
+        return self.sha256, self.job
+
+
+class _Begun(_Event):
+    event: Literal["photo"] = "photo"
+    name: str
+    stem: str
+
+
+class _Finished(_Event):
+    event: Literal["style"] = "style"
+    style: str
+    files: tuple[str, ...]
+
+
+class _Failed(_Event):
+    event: Literal["failed"] = "failed"
+    name: str
+    reason: str
+
+
+_EVENT: TypeAdapter[_Begun | _Finished | _Failed] = TypeAdapter(
+    Annotated[_Begun | _Finished | _Failed, Field(discriminator="event")]
+)
+
+
 class Journal:
     """What became of each photo: a line of JSON per event, flushed to disk, so that a restart goes on from there.
 
@@ -72,34 +112,33 @@ class Journal:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._photos: dict[tuple[str, str], dict[str, Any]] = {}
+        self._photos: dict[tuple[str, str], _Begun] = {}
         self._styles: set[tuple[str, str, str]] = set()
-        self._failures: dict[tuple[str, str], dict[str, Any]] = {}
+        self._failures: dict[tuple[str, str], _Failed] = {}
         try:
             lines = file.read_bytes().splitlines() if file.exists() else []
         except OSError as error:
             raise InputError(f"cannot read {file}: {error.strerror or error}") from None
         for line in lines:
-            with suppress(ValueError, KeyError, TypeError):
-                self._learn(json.loads(line))
+            with suppress(ValueError):
+                self._learn(_EVENT.validate_json(line))
 
-    def _learn(self, event: dict[str, Any]) -> None:
-        photo = event["sha256"], event["job"]
-        if event["event"] == "photo":
-            self._photos[photo] = event
-        elif event["event"] == "style":
-            self._styles.add((*photo, event["style"]))
-        elif event["event"] == "failed":
-            self._failures[photo] = event
+    def _learn(self, event: _Begun | _Finished | _Failed) -> None:
+        if isinstance(event, _Begun):
+            self._photos[event.photo] = event
+        elif isinstance(event, _Finished):
+            self._styles.add((*event.photo, event.style))
+        else:
+            self._failures[event.photo] = event
 
-    def _append(self, event: dict[str, Any]) -> None:
+    def _append(self, event: _Begun | _Finished | _Failed) -> None:
         try:
             with self._file.open("a+b") as file:
                 if file.tell():
                     file.seek(-1, os.SEEK_END)
                     if file.read(1) != b"\n":  # a crash cut the last line short
                         file.write(b"\n")
-                file.write(json.dumps(event).encode() + b"\n")
+                file.write(json.dumps(event.model_dump()).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -108,16 +147,17 @@ class Journal:
 
     def name_of(self, sha256: str, job: str) -> str:
         """The file's name under which a photo first came; empty for a new one."""
-        event = self._photos.get((sha256, job)) or self._failures.get((sha256, job), {})
-        return str(event.get("name", ""))
+        event = self._photos.get((sha256, job)) or self._failures.get((sha256, job))
+        return event.name if event else ""
 
     def stem_of(self, sha256: str, job: str) -> str:
         """What the names of a photo's pictures begin with; empty for a new one."""
-        return str(self._photos.get((sha256, job), {}).get("stem", ""))
+        event = self._photos.get((sha256, job))
+        return event.stem if event else ""
 
     def is_taken(self, stem: str) -> bool:
         """Whether another photo's pictures begin with `stem`; file systems may not tell cases apart."""
-        return any(event["stem"].casefold() == stem.casefold() for event in self._photos.values())
+        return any(event.stem.casefold() == stem.casefold() for event in self._photos.values())
 
     def has(self, sha256: str, job: str, style: str) -> bool:
         """Whether a photo was finished in a style."""
@@ -125,16 +165,17 @@ class Journal:
 
     def failure(self, sha256: str, job: str) -> str:
         """Why nothing came of a photo; empty if something did, or it is new."""
-        return str(self._failures.get((sha256, job), {}).get("reason", ""))
+        event = self._failures.get((sha256, job))
+        return event.reason if event else ""
 
     def begin(self, sha256: str, job: str, *, name: str, stem: str) -> None:
         """Remember a photo's file name, and what its pictures are called."""
-        self._append({"event": "photo", "sha256": sha256, "job": job, "name": name, "stem": stem})
+        self._append(_Begun(sha256=sha256, job=job, name=name, stem=stem))
 
-    def finish(self, sha256: str, job: str, style: str, files: list[str]) -> None:
+    def finish(self, sha256: str, job: str, style: str, files: Sequence[str]) -> None:
         """Remember that a photo was finished in a style, with the names of its pictures."""
-        self._append({"event": "style", "sha256": sha256, "job": job, "style": style, "files": files})
+        self._append(_Finished(sha256=sha256, job=job, style=style, files=tuple(files)))
 
     def fail(self, sha256: str, job: str, *, name: str, reason: str) -> None:
         """Remember that nothing came of a photo, and why."""
-        self._append({"event": "failed", "sha256": sha256, "job": job, "name": name, "reason": reason})
+        self._append(_Failed(sha256=sha256, job=job, name=name, reason=reason))

@@ -8,7 +8,7 @@ import shutil
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from portrait.cli.console import Commands, print_licenses
 from portrait.errors import SettingsError
@@ -114,7 +114,7 @@ def _recipes(args: argparse.Namespace) -> int:
     return 0
 
 
-def _details(recipe: Recipe) -> dict[str, Any]:
+def _details(recipe: Recipe) -> dict[str, object]:
     from portrait.recipes.licensing import license_chain
 
     return {

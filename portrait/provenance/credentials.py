@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,7 +99,7 @@ class Signer:
         """
         return self.embed(data, kind, manifest(record, edits))
 
-    def embed(self, data: bytes, kind: str, statement: dict[str, Any]) -> bytes:
+    def embed(self, data: bytes, kind: str, statement: Mapping[str, object]) -> bytes:
         """Sign a manifest and put it into the file."""
         c2pa = _library()
         signed = io.BytesIO()
@@ -160,7 +160,7 @@ def _algorithm_of(private: PrivateKeyTypes) -> str:
 # What is stated ----------------------------------------------------------------------------------------------------
 
 
-def manifest(record: PortraitRecord, edits: Sequence[str] = ()) -> dict[str, Any]:
+def manifest(record: PortraitRecord, edits: Sequence[str] = ()) -> dict[str, object]:
     """The manifest that is signed: how the picture was made, by digests alone."""
     photos = [record.input, *record.input.references]
     labels = ["photo", *(f"reference-{n}" for n in range(1, len(photos)))]
@@ -190,7 +190,7 @@ def recipe_sha256(record: PortraitRecord) -> str:
     return hashlib.sha256(json.dumps(making, sort_keys=True).encode()).hexdigest()
 
 
-def _actions(ingredients: Sequence[str], edits: Sequence[str] = ()) -> dict[str, Any]:
+def _actions(ingredients: Sequence[str], edits: Sequence[str] = ()) -> dict[str, object]:
     created = {"action": "c2pa.created", "digitalSourceType": GENERATED, "softwareAgent": _generator()}
     if ingredients:
         created["parameters"] = {"ingredientIds": [*ingredients]}
@@ -237,7 +237,7 @@ def read_credentials(data: bytes, mime: str, *, anchors: bytes = b"") -> Credent
         SettingsError: c2pa-python is not installed, or `anchors` are no certificates.
     """
     c2pa = _library()
-    settings: dict[str, Any] = {**_OFFLINE}
+    settings: dict[str, object] = {**_OFFLINE}
     if anchors:
         settings["trust"] = {"trust_anchors": anchors.decode("ascii", "replace")}
     try:

@@ -8,7 +8,6 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -78,7 +77,7 @@ class Inspection:
         """Whether it says that a trained model had a part in it; that it does not say so proves nothing."""
         return any(code in GENERATED_SOURCES for code in self.source_types)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """The JSON object that `portrait inspect --json` prints."""
         return asdict(self) | {"source_types": list(self.source_types), "generated": self.generated}
 

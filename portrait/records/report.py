@@ -42,7 +42,7 @@ class Model(BaseModel):
         use_attribute_docstrings=True,
     )
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, object]:
         """The JSON values, with the keys of the file."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 

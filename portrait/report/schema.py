@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from portrait.images import write_json
 from portrait.records.report import CsvRow, DriftReport
 
 
-def report_schema() -> dict[str, Any]:
+def report_schema() -> dict[str, object]:
     """The schema of the JSON, made from its types; `$defs` says too what the columns of the CSV are."""
     schema = DriftReport.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
