@@ -198,7 +198,9 @@ def journal_of() -> Path:
 def _work(stylizer: AttemptLoop, data: Path) -> Path:
     """A folder below work/ for these photos, these weights, this dial, these rates and this code of calibration."""
     photos = {name_of(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in everyone(data)}
-    dial = {style: asdict(stylizer.knobs_for_balance(style, 0.5)) for style in stylizer.recipe.styles}
+    dial = {
+        style: [asdict(stylizer.knobs_for_balance(style, at)) for at in sample.DIAL] for style in stylizer.recipe.styles
+    }
     code = [
         inspect.getsource(module) for module in (calibration, sample, statistics, gate, degrade, checks, thresholds)
     ]

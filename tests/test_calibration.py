@@ -122,13 +122,15 @@ def test_the_people_are_spread_over_the_dial_and_every_style_has_others_at_its_e
         return restyled(photo)
 
     stylizer = AttemptLoop(dial, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
-    sample = measure_sample(stylizer, people, styles=["oil", "watercolor"], rates=[0.1])
+    sample = measure_sample(stylizer, people, styles=["watercolor", "oil"], rates=[0.1])
     expected = [round(0.2 + 0.4 * position, 4) for position in DIAL]
     assert drawn[:12] == [expected[i % 5] for i in range(12)]
     assert drawn[24:36] == [expected[(i + 1) % 5] for i in range(12)]
-    assert sample.styles["oil"].positions.tolist() == [DIAL[i % 5] for i in range(12)]
-    alone = sample.without(next(iter(sample.people)))
-    assert alone.styles["oil"].positions.tolist() == [DIAL[i % 5] for i in range(1, 12)]
+    assert sample.styles["watercolor"].positions.tolist() == [DIAL[i % 5] for i in range(12)]
+    without = sample.without(next(iter(sample.people)))
+    assert without.styles["watercolor"].positions.tolist() == [DIAL[i % 5] for i in range(1, 12)]
+    alone = measure_sample(stylizer, people, styles=["oil"], rates=[0.1])
+    assert alone.styles["oil"].positions.tolist() == sample.styles["oil"].positions.tolist()
 
 
 def test_every_picture_is_made_with_the_seed_and_balance_asked_for(people: list[Path]) -> None:

@@ -158,8 +158,9 @@ def measure_sample(
     references = {judge: _embeddings(judge, [*people, *others]) for judge in stylizer.judges.names}
     earlier = None if journal is None else Journal(journal, _header(stylizer, people, others, seed))
     measured: dict[str, StylePictures] = {}
-    for number_of_style, style in enumerate(styles):
-        positions = dial_positions(len(people), number_of_style) if balance is None else [balance] * len(people)
+    for style in styles:
+        turn = list(stylizer.recipe.styles).index(style)  # the same whichever styles are measured together
+        positions = dial_positions(len(people), turn) if balance is None else [balance] * len(people)
 
         def knobs_at(position: float, style: str = style) -> Knobs:
             return stylizer.knobs_for_balance(style, position, limit, curves)
