@@ -17,7 +17,7 @@ MAX_NAME_BYTES = 80
 """Of a name that becomes a folder, or a part of a file's name; file systems take 255."""
 MAX_PHOTO_BYTES = 2 * 10**9
 """Of a photo's file: more than the largest picture that is decoded takes without compression."""
-_JOINERS = "\u200c\u200d"
+JOINERS = "\u200c\u200d"
 """Of letters in Persian and Hindi, and of the parts of an emoji."""
 
 
@@ -63,7 +63,7 @@ def is_file_name(text: str, max_bytes: int = MAX_NAME_BYTES) -> bool:
     return (
         0 < len(text.encode(errors="replace")) <= max_bytes
         and not text.startswith(".")
-        and all(char.isprintable() or char in _JOINERS for char in text)
+        and all(char.isprintable() or char in JOINERS for char in text)
         and not any(char in '/\\:*?"<>|' for char in text)
     )
 

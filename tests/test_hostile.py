@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import logging
 import math
 import os
 import random
@@ -23,6 +24,7 @@ from portrait.campaign.ledger import FILE, Ledger
 from portrait.campaign.plan import plan_from, read_plan
 from portrait.campaign.prune import prune_run
 from portrait.campaign.run import run_campaign
+from portrait.cli.console import LogLines
 from portrait.cli.main import main
 from portrait.errors import CampaignError, ImageReadError, InputError, PlanChangedError, PortraitError, SettingsError
 from portrait.images import read_photo, write_picture
@@ -498,6 +500,27 @@ def test_a_budget_that_is_no_number_is_refused(made: Path, tmp_path: Path, hours
 def test_a_message_is_one_line_that_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "no\x1b[2J\nsuch\x07file"]) == 2
     assert capsys.readouterr().err == "portrait: cannot read no\\x1b[2J\\nsuch\\x07file: No such file or directory\n"
+
+
+def test_what_is_printed_of_a_stranger_s_run_cannot_steer_a_terminal(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "\x1b[2J[bold]\u202e"
+    with database(run) as connection:
+        connection.execute("UPDATE attempts SET accepted = 0, reasons = ?", (json.dumps([evil]),))
+        connection.execute("UPDATE jobs SET recipe = ?, style = ?", (evil, evil))
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('alike', ?)", (json.dumps([[evil, "b"]]),))
+        connection.execute("UPDATE subjects SET failure = ?", (evil,))
+    assert main(["campaign", "status", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("\\x1b[2J[bold]\\u202e") >= 5
+    assert "\x1b" not in said
+    assert "\u202e" not in said
+
+
+def test_lines_of_a_log_cannot_steer_a_terminal() -> None:
+    record = logging.LogRecord("x", logging.WARNING, "", 0, "%s has\na photo", ("\x1b[2J\x07",), None)
+    assert LogLines("%(message)s").format(record) == "\\x1b[2J\\x07 has\na photo"
 
 
 # --- any mutation of a file is one line

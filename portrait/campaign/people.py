@@ -14,10 +14,8 @@ from pathlib import Path
 from portrait.errors import SettingsError
 from portrait.images import PHOTO_SUFFIXES, PassedOver, photos_in
 from portrait.images.search import describe
-from portrait.paths import shorten_name
+from portrait.paths import JOINERS, shorten_name
 from portrait.validation import read_text
-
-_JOINERS = "\u200c\u200d"  # of letters in Persian and Hindi, of the parts of an emoji
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,11 +180,11 @@ def moved_photos(before: Mapping[str, str], now: Mapping[str, str]) -> list[tupl
 def safe_name(text: str) -> str:
     """A name that every file system takes as one folder: letters and marks of every script, digits, emoji."""
     text = "".join(c if _is_safe(c) else "-" for c in unicodedata.normalize("NFC", text))
-    text = text.strip(" .-" + _JOINERS) or "unnamed"
+    text = text.strip(" .-" + JOINERS) or "unnamed"
     text = f"{text}-" if re.fullmatch(r"(?i)con|prn|aux|nul|(com|lpt)\d", text) else text
     return shorten_name(text)
 
 
 def _is_safe(char: str) -> bool:
     category = unicodedata.category(char)
-    return category[0] in "LMN" or (category in ("So", "Sk") and char not in "^`") or char in " .-_" + _JOINERS
+    return category[0] in "LMN" or (category in ("So", "Sk") and char not in "^`") or char in " .-_" + JOINERS

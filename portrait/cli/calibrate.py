@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from portrait.cli.console import Commands, Console
+from portrait.cli.console import Commands, Console, say
 from portrait.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _combine(args: argparse.Namespace) -> int:
     if args.output is None:
         raise SettingsError("name the combined table with -o FILE")
     tables = [calibration_table("", file) or {} for file in args.combine]
-    print(write_json(args.output, combine_tables(tables)))
+    say(write_json(args.output, combine_tables(tables)))
     return 0
 
 

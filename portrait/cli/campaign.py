@@ -7,7 +7,6 @@ import json
 import logging
 import shlex
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, format_size, plain_table, print_table, printable
+from portrait.cli.console import Commands, as_cell, format_size, plain_table, print_table, say
 from portrait.cli.signing import add_sign_flag, signer_of
 from portrait.errors import InputError, SettingsError
 
@@ -153,7 +152,7 @@ def _new(args: argparse.Namespace) -> int:
     if args.plan.exists():
         raise InputError(f"{args.plan} is there already; name another file")
     write_bytes(args.plan, template().encode())
-    print(f"{args.plan} written. Next: edit it, then portrait campaign plan {args.plan}")
+    say(f"{args.plan} written. Next: edit it, then portrait campaign plan {args.plan}")
     return 0
 
 
@@ -176,7 +175,7 @@ def _plan(args: argparse.Namespace) -> int:
         missing_photos=[str(photo) for person in plan.people for photo in person.photos if not photo.is_file()],
     )
     if args.json:
-        print(json.dumps(preview.entry()))
+        say(json.dumps(preview.entry()))
     else:
         _print_preview(preview, args.workers)
     return 0
@@ -229,22 +228,22 @@ def _print_preview(preview: _Preview, workers: int) -> None:
     from portrait.images.search import describe
 
     plan = preview.plan
-    print(f"{plan.name}: {_matrix(plan, len(preview.rows))} = {preview.jobs} pictures")
+    say(f"{plan.name}: {_matrix(plan, len(preview.rows))} = {preview.jobs} pictures")
     _print_forecast(preview.rows)
     expected, least, most = preview.attempts
     limit = plan.settings.max_attempts
-    print(f"attempts: about {expected:.0f} ({least:.0f} to {most:.0f}), at most {limit} a picture")
+    say(f"attempts: about {expected:.0f} ({least:.0f} to {most:.0f}), at most {limit} a picture")
     free = free_bytes(Path.cwd())
     warning = "  TOO LITTLE" if preview.bytes > free else ""
-    print(f"disk: about {format_size(preview.bytes)}; free here: {format_size(free)}{warning}")
+    say(f"disk: about {format_size(preview.bytes)}; free here: {format_size(free)}{warning}")
     _print_time(preview.seconds, workers)
     if missing := preview.missing_photos:
         more = " ..." if len(missing) > 3 else ""
-        print(f"{len(missing)} photo(s) are not there and will fail: {', '.join(missing[:3])}{more}")
+        say(f"{len(missing)} photo(s) are not there and will fail: {', '.join(missing[:3])}{more}")
     if plan.passed_over:
-        print(describe(plan.passed_over))
+        say(describe(plan.passed_over))
     if "mini" in plan.recipes and (plan.axes or plan.settings.prompt):
-        print("note: mini knows only its styles; texts of [axes] and prompt move its pictures at random")
+        say("note: mini knows only its styles; texts of [axes] and prompt move its pictures at random")
 
 
 def _matrix(plan: Plan, styles: int) -> str:
@@ -260,19 +259,18 @@ def _print_forecast(rows: Sequence[Forecast]) -> None:
         accept, low, high = row.accept
         expected, least, most = row.attempts
         share = "unknown" if row.source.startswith("a") else f"{accept:.0%} ({low:.0%} to {high:.0%})"
-        table.add_row(
-            row.recipe, row.style, str(row.jobs), share, f"{expected:.2f} ({least:.2f} to {most:.2f})", row.source
-        )
+        attempts = f"{expected:.2f} ({least:.2f} to {most:.2f})"
+        table.add_row(*map(as_cell, (row.recipe, row.style, row.jobs, share, attempts, row.source)))
     print_table(table)
 
 
 def _print_time(seconds: Sequence[float] | None, workers: int) -> None:
     if seconds is None:
-        print("time: nothing was measured on this machine yet; portrait campaign run PLAN --limit 10 measures it")
+        say("time: nothing was measured on this machine yet; portrait campaign run PLAN --limit 10 measures it")
         return
     expected, least, most = (_duration(value) for value in seconds)
     shared = f" with {workers} workers" if workers > 1 else ""
-    print(f"time: about {expected} ({least} to {most}){shared}, as measured on this machine")
+    say(f"time: about {expected} ({least} to {most}){shared}, as measured on this machine")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -281,7 +279,7 @@ def _run(args: argparse.Namespace) -> int:
 
     plan = read_plan(args.plan)
     if plan.passed_over and not args.quiet:
-        print(describe(plan.passed_over), file=sys.stderr)
+        say(describe(plan.passed_over), error=True)
     return _make(plan, args.output, args, accept_changes=args.accept_changes)
 
 
@@ -297,7 +295,7 @@ def _retry(args: argparse.Namespace) -> int:
     with Ledger.open(args.folder) as ledger:
         counts = ledger.counts()
     if not counts.pending and not any(getattr(counts, state) for state in states):
-        print("nothing to try again")
+        say("nothing to try again")
         return 0
     return _make(plan, args.folder, args, retry=states)
 
@@ -349,9 +347,9 @@ def _print_next(counts: Counts, plan: Plan, folder: Path, args: argparse.Namespa
     if counts.pending:
         flags = _engine_flags_given(args)
         again = shlex.join(["portrait", "campaign", "run", str(plan.path), "-o", str(folder), *flags])
-        print(f"{counts.pending} jobs are left; nothing is lost. To continue: {again}")
+        say(f"{counts.pending} jobs are left; nothing is lost. To continue: {again}")
     else:
-        print(f"Next: portrait drift {folder}; portrait campaign export {folder} -o export")
+        say(f"Next: portrait drift {folder}; portrait campaign export {folder} -o export")
 
 
 def _engine_flags_given(args: argparse.Namespace) -> list[str]:
@@ -366,7 +364,7 @@ def _print_counts(counts: Counts, folder: Path) -> None:
     judged = counts.accepted + counts.rejected
     rate = f" ({counts.accepted / judged:.0%} of those judged)" if judged else ""
     failed = f", {counts.failed} failed" if counts.failed else ""
-    print(
+    say(
         f"{folder}: {counts.done} of {counts.jobs} jobs: {counts.accepted} accepted{rate}, {counts.rejected} rejected{failed}; "
         f"{counts.attempts} attempts"
     )
@@ -390,13 +388,13 @@ def _status(args: argparse.Namespace) -> int:
             for recipe, style, count in styles
         ]
         entry |= {"reasons": reasons, "failed_photos": failed, "swapped": [asdict(pair) for pair in swapped]}
-        print(json.dumps(entry | {"alike": alike}))
+        say(json.dumps(entry | {"alike": alike}))
         return 0
     _print_counts(counts, args.folder)
     table = plain_table("recipe", "style", "done", "accepted", "rejected", "failed", "attempts")
     for recipe, style, count in styles:
         cells = (f"{count.done} of {count.jobs}", count.accepted, count.rejected, count.failed, count.attempts)
-        table.add_row(recipe, style, *map(str, cells))
+        table.add_row(*map(as_cell, (recipe, style, *cells)))
     print_table(table)
     _print_findings(reasons, failed, swapped, alike)
     return 0
@@ -412,16 +410,16 @@ def _print_findings(
     from portrait.judge.verdict import describe_reason
 
     for reason, count in list(reasons.items())[:6]:
-        print(printable(f"  {count} attempts: {describe_reason(reason)}"))
+        say(f"  {count} attempts: {describe_reason(reason)}")
     for name, failure in list(failed.items())[:10]:
-        print(printable(f"  {name} failed: {failure}"))
+        say(f"  {name} failed: {failure}")
     for pair in swapped[:6]:
-        print(
+        say(
             f"  {pair.pictures} portraits of {pair.subject} look more like {pair.other}; if they are one person, "
             "name them as one subject"
         )
     for first, second in alike[:6]:
-        print(f"  {first} and {second} look like one person to every judge; if they are, name them as one subject")
+        say(f"  {first} and {second} look like one person to every judge; if they are, name them as one subject")
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -429,21 +427,19 @@ def _export(args: argparse.Namespace) -> int:
     from portrait.campaign.ledger import Ledger
 
     done = export_run(args.folder, args.output, args.size, signer=signer_of(args))
-    print(f"{done.files} files of {done.pictures} accepted pictures in {args.output}; list: {done.manifest}")
+    say(f"{done.files} files of {done.pictures} accepted pictures in {args.output}; list: {done.manifest}")
     if done.enlarged:
-        print(
-            f"{done.enlarged} of them had to be enlarged (column enlarged); a recipe of a higher resolution is sharper"
-        )
+        say(f"{done.enlarged} of them had to be enlarged (column enlarged); a recipe of a higher resolution is sharper")
     if done.removed:
-        print(f"{done.removed} files of the export before, which are no longer accepted or asked for, are removed")
+        say(f"{done.removed} files of the export before, which are no longer accepted or asked for, are removed")
     if not done.finalized:
-        print(
+        say(
             f"{args.folder} is being worked on, or cannot be written to: its last portraits were not judged against "
             "everybody of the run yet; export it again when it has ended"
         )
     with Ledger.open(args.folder) as ledger:
         if pending := ledger.counts().pending:
-            print(f"the run is not finished: {pending} jobs are left, and nobody was judged against those people yet")
+            say(f"the run is not finished: {pending} jobs are left, and nobody was judged against those people yet")
     return 0 if done.pictures else 1
 
 
@@ -452,8 +448,8 @@ def _prune(args: argparse.Namespace) -> int:
 
     files, rows = prune_run(args.folder, rejected=args.rejected, embeddings=args.embeddings, dry_run=args.dry_run)
     for path in files if args.dry_run else ():
-        print(path)
-    print(f"{len(files)} files {'would go' if args.dry_run else 'and ' + str(rows) + ' rows of the ledger removed'}")
+        say(path)
+    say(f"{len(files)} files {'would go' if args.dry_run else 'and ' + str(rows) + ' rows of the ledger removed'}")
     return 0
 
 
@@ -467,7 +463,7 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        print("\nfinishing the batches in flight; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+        say("\nfinishing the batches in flight; Ctrl-C again stops at once", error=True)
 
     old = signal.signal(signal.SIGINT, handle)
     try:
@@ -498,10 +494,8 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
             bar.update(task, total=now.counts.jobs, completed=now.counts.done, note=note)
             if not quiet and not console.is_terminal and time.monotonic() - last_line > 30:
                 last_line = time.monotonic()
-                print(
-                    f"{now.counts.done} of {now.counts.jobs}; {note}" if note else f"{now.counts.jobs} jobs",
-                    file=sys.stderr,
-                )
+                done = f"{now.counts.done} of {now.counts.jobs}; {note}" if note else f"{now.counts.jobs} jobs"
+                say(done, error=True)
 
         yield show
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from portrait.errors import PortraitError
+from portrait.paths import JOINERS
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -33,13 +35,33 @@ SECONDS_BETWEEN_LINES = 5.0
 
 def complain(error: PortraitError) -> int:
     """Say what went wrong, in one line on stderr; returns the exit code that it stands for."""
-    print(f"portrait: {printable(str(error))}", file=sys.stderr)
+    say(f"portrait: {printable(str(error))}", error=True)
     return error.exit_code
+
+
+def say(text: object, *, error: bool = False) -> None:
+    """Print lines of text at once, on stderr for an `error`; none of them can steer a terminal."""
+    print(printable_lines(str(text)), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def printable(text: str) -> str:
     """A text on one line that cannot steer a terminal: what does not print is written as an escape."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return "".join(
+        char if char.isprintable() or char in JOINERS else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def printable_lines(text: str) -> str:
+    """The same of a text whose line breaks are kept."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+class LogLines(logging.Formatter):
+    """Messages of the libraries, and what they quote, as `printable_lines`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message, and its traceback if it has one."""
+        return printable_lines(super().format(record))
 
 
 def failure_record(
@@ -62,7 +84,7 @@ def print_licenses(chain: Sequence[LicenseLink]) -> None:
 
     for link in chain:
         note = f" (note: {TRAINING_NOTES[link.part]})" if link.part in TRAINING_NOTES else ""
-        print(f"  {link.part}: {link.license}; commercial use: {link.commercial}{note}")
+        say(f"  {link.part}: {link.license}; commercial use: {link.commercial}{note}")
 
 
 def format_size(count: float) -> str:
@@ -102,7 +124,7 @@ class Console:
 
     def line(self, text: str) -> None:
         """Print text that may hold brackets, such as a file's name, and is never wrapped."""
-        self.out.print(text, markup=False, soft_wrap=True)
+        self.out.print(printable_lines(text), markup=False, soft_wrap=True)
 
     @contextmanager
     def status(self, text: str) -> Iterator[None]:
@@ -111,7 +133,7 @@ class Console:
             self._progress_line(text)
             yield
             return
-        with self.err.status(text):
+        with self.err.status(printable(text)):
             yield
 
     def notes(self, subject: Subject) -> None:
@@ -155,7 +177,7 @@ class Console:
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=self.err, transient=True, disable=self.quiet) as progress:
-            task = progress.add_task(text, total=1, note="")
+            task = progress.add_task(printable(text), total=1, note="")
 
             def on_step(attempt: int, step: int, total: int) -> None:
                 progress.update(task, total=total, completed=step, note=note(attempt, step, total))
@@ -163,23 +185,19 @@ class Console:
             yield on_step
 
     def _progress_line(self, text: str) -> None:
-        self.err.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.err.print(printable(text), markup=False, highlight=False, soft_wrap=True)
         self._last_line = time.monotonic()
 
     def result(self, row: SavedPortrait) -> None:
         """Why a portrait was rejected; nothing of an accepted one."""
-        from rich.markup import escape
-
         from portrait.judge.verdict import describe_reason
 
         if not row.accepted:
             why = "; ".join(describe_reason(reason) for reason in row.record.reasons)
-            self.out.print(f"[red]rejected[/] {escape(str(row.path))}: {why}", soft_wrap=True)
+            self.out.print(f"[red]rejected[/] {as_cell(f'{row.path}: {why}')}", soft_wrap=True)
 
     def summary(self, rows: Sequence[SavedPortrait], sheets: Sequence[Path]) -> None:
         """A table of all portraits, and where they are."""
-        from rich.markup import escape
-
         judges = list(rows[0].record.thresholds)
         numbers = (*judges, "attempts", "seconds")
         table = plain_table("style", "verdict", *numbers, "file", numbers=numbers)
@@ -188,7 +206,8 @@ class Console:
             scores = [_score(record, judge, verbose=self.verbose) for judge in judges]
             verdict = "[green]accepted[/]" if row.accepted else "[red]rejected[/]"
             attempts = str(len(record.attempts))
-            table.add_row(record.style, verdict, *scores, attempts, f"{record.seconds:.1f}", escape(str(row.path)))
+            numbers_of_row = (*scores, attempts, f"{record.seconds:.1f}")
+            table.add_row(as_cell(record.style), verdict, *numbers_of_row, as_cell(row.path))
         print_table(table, self.out)
         if any(row.record.chosen_attempt.strangers for row in rows):
             self.line(
@@ -226,11 +245,20 @@ class Console:
                     accepted = f"{tar['rate']:.0%} of {tar['of']}"
                     interval = f"{low:.4f} to {high:.4f}"
                     judges = " + ".join(gate["judges"])
-                    rows.add_row(style, judges, rate, f"{limits['far']:.4f}", interval, accepted, first)
+                    far = f"{limits['far']:.4f}"
+                    rows.add_row(*map(as_cell, (style, judges, rate, far, interval, accepted, first)))
         print_table(rows, self.out)
         for style, weak in weak_checks(table).items():
-            self.out.print(f"[yellow]{style}: its style check is weak[/]: {format_confusable(weak)} pass it too")
+            passing = as_cell(format_confusable(weak))
+            self.out.print(f"[yellow]{as_cell(style)}: its style check is weak[/]: {passing} pass it too")
         self.line(f"Written to {path} and {curves}; use them with --thresholds {path} --curves {curves}.")
+
+
+def as_cell(value: object) -> str:
+    """A value for a table: no markup, and nothing that steers a terminal."""
+    from rich.markup import escape
+
+    return escape(printable(str(value)))
 
 
 def print_table(table: Table, console: RichConsole | None = None) -> None:

@@ -6,7 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 
-from portrait.cli.console import Commands
+from portrait.cli.console import Commands, say
 
 
 def add(commands: Commands) -> None:
@@ -31,5 +31,5 @@ def _doctor(args: argparse.Namespace) -> int:
     from portrait.cli.diagnosis import diagnose, in_lines
 
     machine = diagnose(args.device)
-    print(json.dumps(asdict(machine)) if args.json else "\n".join(in_lines(machine)))
+    say(json.dumps(asdict(machine)) if args.json else "\n".join(in_lines(machine)))
     return 0 if any(recipe.runs for recipe in machine.recipes.values()) else 1

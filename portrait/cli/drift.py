@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from portrait.cli.console import Commands, printable
+from portrait.cli.console import Commands, say
 from portrait.errors import SettingsError
 from portrait.paths import below
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     report = write_report(args.folder, args.baseline, html=html, json_file=numbers, csv_file=table)
     if not args.quiet:
         for line in summary_lines(report):
-            print(printable(line))
-        print(f"page: {html}; the same numbers: {numbers}, {table}")
+            say(line)
+        say(f"page: {html}; the same numbers: {numbers}, {table}")
     verdict = report.verdict.verdict if report.verdict else ""
     return 3 if verdict in _FAILING.get(args.fail_on, ()) else 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, complain, failure_record
+from portrait.cli.console import Commands, complain, failure_record, say
 from portrait.errors import PortraitError, SettingsError
 from portrait.records import RgbImage
 
@@ -87,21 +87,21 @@ def _faces(args: argparse.Namespace) -> int:
         except PortraitError as error:
             complain(error)
             if args.json:
-                print(failure_record(path, error).to_json())
+                say(failure_record(path, error).to_json())
             worst = max(worst, error.exit_code)
             continue
         photo = upright_photo(photo, analyzer) if args.upright == "auto" else photo
         faces = analyzer.detect(photo.pixels)
         best = max((face.det_score for face in analyzer.candidates(photo.pixels)), default=0.0)
         if args.json:
-            print(json.dumps(_faces_entry(photo, faces, best)))
+            say(json.dumps(_faces_entry(photo, faces, best)))
         else:
             _print_faces(photo, faces, best)
         if args.draw:
             drawn = encode_picture(_draw_boxes(photo.pixels, faces), kind_of(args.draw))
             place = write_new(args.draw, drawn)
             if not args.json:
-                print(f"drawn: {place}")
+                say(f"drawn: {place}")
         if not faces:
             worst = max(worst, 1)
     return worst
@@ -124,17 +124,17 @@ def _print_faces(photo: Photo, faces: Sequence[Face], best_score: float) -> None
 
     height, width = photo.pixels.shape[:2]
     missed = "" if faces else f", best score {best_score:.2f} of {DET_THRESHOLD}"
-    print(f"{photo.path} ({width} x {height}): {len(faces)} face(s){missed}")
+    say(f"{photo.path} ({width} x {height}): {len(faces)} face(s){missed}")
     for note in photo.notes:
-        print(f"  {note}")
+        say(f"  {note}")
     if photo.turned:
-        print(f"  turned by {photo.turned} degrees clockwise, as its faces say; --upright off leaves it as it is")
+        say(f"  turned by {photo.turned} degrees clockwise, as its faces say; --upright off leaves it as it is")
     for index, face in enumerate(faces):
         left, top, right, bottom = (round(float(value)) for value in face.bbox)
         warnings = face_warnings(photo.pixels, face)
         warning = f"  warning: {', '.join(warnings)}" if warnings else ""
         box = f"box {left},{top} to {right},{bottom}"
-        print(f"  {index}: {box}  score {face.det_score:.2f}  size {face.size:.0f} px{warning}")
+        say(f"  {index}: {box}  score {face.det_score:.2f}  size {face.size:.0f} px{warning}")
 
 
 def _draw_boxes(image: RgbImage, faces: Sequence[Face]) -> RgbImage:
@@ -181,19 +181,19 @@ def _compare(args: argparse.Namespace) -> int:
         result |= {"thresholds": limits.thresholds, "far": limits.far, "kind": limits.kind, "decision": decision}
         if strangers:
             result["strangers"] = {judge: round(share, 5) for judge, share in strangers.items()}
-        print(json.dumps(result | ({"provisional_thresholds": limits.note} if limits.note else {})))
+        say(json.dumps(result | ({"provisional_thresholds": limits.note} if limits.note else {})))
     else:
         for judge, score in scores.items():
             cosine = f"{score:.3f} {'>=' if passed[judge] else '<'} {limits.thresholds[judge]:.3f}"
             share = strangers.get(judge)
             shown = cosine if share is None else describe_strangers(share) + (f" ({cosine})" if args.verbose else "")
-            print(f"{judge:8} {shown}")
+            say(f"{judge:8} {shown}")
         if evidence is not None and limits.gate is not None:
-            print(f"together {evidence:.3f} {'>=' if together else '<'} {limits.gate.least:.3f}")
+            say(f"together {evidence:.3f} {'>=' if together else '<'} {limits.gate.least:.3f}")
         agree = "; both judges must agree"
-        print(f"{decision} (thresholds: {limits.kind}, false accept rate {limits.far:g}{agree})")
+        say(f"{decision} (thresholds: {limits.kind}, false accept rate {limits.far:g}{agree})")
         if limits.note:
-            print(f"Note: {limits.note}.")
+            say(f"Note: {limits.note}.")
     return 0 if decision == "same person" else 1
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands
+from portrait.cli.console import Commands, printable, say
 from portrait.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _inspect(args: argparse.Namespace) -> int:
         raise SettingsError(f"cannot read {args.trust}: {error.strerror}") from None
     inspection = inspect_picture(args.picture, anchors=anchors)
     if args.json:
-        print(json.dumps(inspection.as_json()))
+        say(json.dumps(inspection.as_json()))
     else:
         _print(inspection)
     return 1 if inspection.credentials is not None and inspection.credentials.state == "invalid" else 0
@@ -60,27 +60,27 @@ def _inspect(args: argparse.Namespace) -> int:
 def _print(inspection: Inspection) -> None:
     from portrait.provenance.inspect import SOURCES
 
-    print(f"{inspection.path}: {inspection.format}, {inspection.size[0]} x {inspection.size[1]} pixels")
+    say(f"{inspection.path}: {inspection.format}, {inspection.size[0]} x {inspection.size[1]} pixels")
     for code in inspection.source_types:
-        print(f"It says that it is {SOURCES.get(code, code)} ({code}).")
+        say(f"It says that it is {SOURCES.get(code, code)} ({code}).")
     if not inspection.source_types:
-        print("It does not say how it was made; that proves nothing.")
+        say("It does not say how it was made; that proves nothing.")
     _print_entries("XMP", inspection.xmp)
     if inspection.parameters:
-        print("Parameters:")
-        print("\n".join(f"  {line}" for line in _plain(inspection.parameters).splitlines()))
+        say("Parameters:")
+        say("\n".join(f"  {line}" for line in inspection.parameters.splitlines()))
     _print_entries("Texts", {name: text[:500] for name, text in inspection.texts.items()})
     if inspection.credentials is not None:
         _print_credentials(inspection.credentials)
     for what in inspection.unread:
-        print(f"Not read: {_plain(what)}")
+        say(printable(f"Not read: {what}"))
 
 
 def _print_entries(title: str, entries: dict[str, str]) -> None:
     if entries:
-        print(f"{title}:")
+        say(f"{title}:")
     for name, value in entries.items():
-        print(f"  {_plain(name)}: {_plain(value)}")
+        say(printable(f"  {name}: {value}"))
 
 
 _STATES = {
@@ -91,18 +91,13 @@ _STATES = {
 
 
 def _print_credentials(credentials: Credentials) -> None:
-    print(f"Content Credentials: {_STATES[credentials.state]}")
+    say(f"Content Credentials: {_STATES[credentials.state]}")
     if credentials.signer:
-        print(f"  signed by: {_plain(credentials.signer)}")
+        say(printable(f"  signed by: {credentials.signer}"))
     for failure in credentials.failures:
-        print(f"  {_plain(failure)}")
+        say(printable(f"  {failure}"))
     for action in credentials.actions:
-        print(f"  action: {_plain(str(action.get('action', '?')))} {_plain(str(action.get('digitalSourceType', '')))}")
+        say(printable(f"  action: {action.get('action', '?')} {action.get('digitalSourceType', '')}"))
     for ingredient in credentials.manifest.get("ingredients", ()):
         title, identity = ingredient.get("title", "?"), ingredient.get("instance_id", "")
-        print(f"  made from: {_plain(str(title))} {_plain(str(identity))}")
-
-
-def _plain(text: str) -> str:
-    """Text of a stranger's file without what would control the terminal."""
-    return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
+        say(printable(f"  made from: {title} {identity}"))

@@ -26,7 +26,7 @@ from portrait.cli import (
     watch,
     weights,
 )
-from portrait.cli.console import complain
+from portrait.cli.console import LogLines, complain, printable, say
 from portrait.errors import PortraitError
 
 _EPILOG = """examples:
@@ -56,7 +56,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is, and exit with 2."""
         message = message.replace("the following arguments are required:", "missing")
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {printable(message)}; see {self.prog} --help\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -99,14 +99,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for files in {"photos", "records"} & vars(args).keys():
         setattr(args, files, [match for path in getattr(args, files) for match in _expanded(path)])
     level = logging.INFO if getattr(args, "verbose", False) else logging.ERROR
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogLines("%(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
     try:
         return int(args.run(args))
     except PortraitError as error:
         complain(error)
         return error.exit_code
     except KeyboardInterrupt:
-        print("portrait: interrupted; what was finished is written", file=sys.stderr)
+        say("portrait: interrupted; what was finished is written", error=True)
         return 130
     except BrokenPipeError:
         sys.stderr.close()

@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, print_licenses
+from portrait.cli.console import Commands, print_licenses, say
 from portrait.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -51,15 +51,15 @@ def _styles(args: argparse.Namespace) -> int:
     recipe = load_recipe(args.recipe)
     styles = [recipe.style(name) for name in recipe.styles]
     if args.json:
-        print(json.dumps({style.name: {"title": style.title, "looks": _looks(style)} for style in styles}))
+        say(json.dumps({style.name: {"title": style.title, "looks": _looks(style)} for style in styles}))
     else:
         longest = max(len(style.name) for style in styles)
         for style in styles:
-            print(_fitted(f"{style.name:{longest}}  {style.title}: {_looks(style)}"))
+            say(_fitted(f"{style.name:{longest}}  {style.title}: {_looks(style)}"))
     if args.sheet:
         place, missing = _write_sheet(args.sheet, recipe, styles)
         if not args.json:
-            print(f"written to {place}" + (f"; no sample of {', '.join(missing)}" if missing else ""))
+            say(f"written to {place}" + (f"; no sample of {', '.join(missing)}" if missing else ""))
     return 0
 
 
@@ -105,7 +105,7 @@ def _recipes(args: argparse.Namespace) -> int:
 
     recipes = [load_recipe(name) for name in args.names or recipe_names()]
     if args.json:
-        print(json.dumps({recipe.name: _details(recipe) for recipe in recipes}))
+        say(json.dumps({recipe.name: _details(recipe) for recipe in recipes}))
     elif args.names:
         for recipe in recipes:
             _print_details(recipe)
@@ -127,8 +127,8 @@ def _details(recipe: Recipe) -> dict[str, object]:
 def _print_details(recipe: Recipe) -> None:
     from portrait.recipes.licensing import license_chain
 
-    print(f"{recipe.name}: {recipe.title}")
-    print("  styles: " + ", ".join(f"{name} ({recipe.style(name).title})" for name in recipe.styles))
+    say(f"{recipe.name}: {recipe.title}")
+    say("  styles: " + ", ".join(f"{name} ({recipe.style(name).title})" for name in recipe.styles))
     print_licenses(license_chain(recipe))
 
 
@@ -137,9 +137,9 @@ def _print_list(recipes: list[Recipe]) -> None:
     from portrait.recipes.licensing import noncommercial_links
 
     longest = max(len(recipe.name) for recipe in recipes)
-    print(f"{'recipe':{longest}}  commercial  models")
+    say(f"{'recipe':{longest}}  commercial  models")
     for recipe in recipes:
         commercial = "no" if noncommercial_links(recipe) else "yes"
         title = textwrap.shorten(recipe.title.partition(" (")[0], 79 - longest - 14, placeholder=" ...")
-        print(f"{recipe.name:{longest}}  {commercial:10}  {title}")
-    print("Licenses and styles of one: portrait recipes NAME")
+        say(f"{recipe.name:{longest}}  {commercial:10}  {title}")
+    say("Licenses and styles of one: portrait recipes NAME")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from portrait.cli.console import Commands, complain
+from portrait.cli.console import Commands, complain, say
 from portrait.errors import PortraitError, SettingsError
 from portrait.paths import is_within
 from portrait.settings import LOADING, Settings
@@ -127,11 +127,11 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     output = write_new(output, encode_portrait(picture, kind_of(output), record))
     if args.json:
         result = {"identical": same, "record": str(path), "output": str(output), "pixels_sha256": digest}
-        print(json.dumps(result), flush=True)
+        say(json.dumps(result))
     elif same:
-        print(f"identical, pixel for pixel: {output}")
+        say(f"identical, pixel for pixel: {output}")
     else:
-        print(f"not identical ({_other_versions(record) or 'same versions: another processor?'}): {output}")
+        say(f"not identical ({_other_versions(record) or 'same versions: another processor?'}): {output}")
     return 0 if same else 1
 
 
@@ -232,5 +232,5 @@ def _explain(args: argparse.Namespace) -> int:
     from portrait.records.portrait import read_record
     from portrait.report.explain import explain
 
-    print(explain(read_record(_read(args.record), args.record), verbose=args.verbose))
+    say(explain(read_record(_read(args.record), args.record), verbose=args.verbose))
     return 0

@@ -8,7 +8,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from portrait.cli.console import Commands
+from portrait.cli.console import Commands, say
 from portrait.cli.signing import add_sign_flag, signer_of
 from portrait.errors import SettingsError
 from portrait.settings import Settings
@@ -86,7 +86,7 @@ def _studio(args: argparse.Namespace) -> int:
         runs=args.runs,
         local=local,
         signer=signer_of(args),
-        announce=lambda sentence: print(sentence, flush=True),
+        announce=say,
     )
 
 

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from portrait.cli.console import Commands, Console, complain, failure_record, sigterm_interrupts
+from portrait.cli.console import Commands, Console, complain, failure_record, say, sigterm_interrupts
 from portrait.cli.signing import add_sign_flag, signer_of
 from portrait.errors import PortraitError, SettingsError, WeightsError
 from portrait.paths import prove_writable, shorten_name
@@ -153,11 +153,11 @@ def _stylize_photos(
                     rows.append(row)
                     worst = max(worst, *map(complain, row.problems), 0)
                     if args.json:
-                        print(row.record.to_json(), flush=True)
+                        say(row.record.to_json())
             except PortraitError as error:
                 if args.json:
                     licenses = license_chain(recipe, commercial=settings.commercial)
-                    print(failure_record(path, error, recipe.name, licenses).to_json(), flush=True)
+                    say(failure_record(path, error, recipe.name, licenses).to_json())
                 if isinstance(error, SettingsError | WeightsError):
                     raise  # not this photo's fault, and the same for all
                 worst = max(worst, complain(error))

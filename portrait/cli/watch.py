@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, Console, complain, failure_record, sigterm_interrupts
+from portrait.cli.console import Commands, Console, complain, failure_record, say, sigterm_interrupts
 from portrait.cli.signing import signer_of
 from portrait.cli.stylize import Batch, check_files, checked_styles, output_flags
 from portrait.errors import (
@@ -166,7 +166,7 @@ class Watcher:
                 return  # it was still being written, or is gone: the next look knows
             complain(error)
             if self.json:
-                print(failure_record(path, error, self.batch.settings.recipe).to_json(), flush=True)
+                say(failure_record(path, error, self.batch.settings.recipe).to_json())
             self.journal.fail(sha256, self._job, name=path.name, reason=str(error))
         self.inbox.take(path)
 
@@ -189,7 +189,7 @@ class Watcher:
                         raise row.problems[0]
                     files.append(row.path.name)
                     if self.json:
-                        print(row.record.to_json(), flush=True)
+                        say(row.record.to_json())
                     elif row.accepted:
                         self.batch.console.line(f"accepted {row.path}")
             self.journal.finish(sha256, self._job, style, files)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, format_size, print_licenses
+from portrait.cli.console import Commands, format_size, print_licenses, say
 from portrait.errors import PortraitError
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ def _parts(names: Sequence[str]) -> list[Part]:
         parts |= {part: find_part(part) for part in recipe.part_names}
         if not recipe.part_names:
             where = "is shipped" if recipe.base == mini_folder() else f"is made of files in {recipe.base}"
-            print(f"{name} {where}: nothing to fetch", file=sys.stderr)
+            say(f"{name} {where}: nothing to fetch", error=True)
     return list(parts.values()) if names else list(manifest().values())
 
 
@@ -175,12 +174,12 @@ def _list(args: argparse.Namespace) -> int:
             }
             for row in rows
         }
-        print(json.dumps(parts))
+        say(json.dumps(parts))
         return 0
     width = max((len(row.part.name) for row in rows), default=0)
     for row in rows:
         here = "here" if row.complete else "no" if not row.here else f"{row.here} of {len(row.part.files)} files"
-        print(
+        say(
             f"{row.part.name:{width}}  {_part_size(row.part):>11} commercial: {row.part.commercial:11}  "
             f"here: {here:14}  {row.part.title}"
         )
@@ -196,13 +195,13 @@ def _fetch(args: argparse.Namespace) -> int:
         with _signals_as_ctrl_c(), _bars(quiet=args.quiet) as report:
             fetch(parts, force=args.force, jobs=args.jobs, report=report)
     except KeyboardInterrupt:
-        print("portrait: interrupted; run the same command again to resume the download", file=sys.stderr)
+        say("portrait: interrupted; run the same command again to resume the download", error=True)
         return 130
     if not args.quiet:
         for part in parts:
             size = format_size(status(part).bytes)
             note = "" if part.commercial == "yes" else f" (commercial use: {part.commercial})"
-            print(f"{part.name}: {len(part.files)} files, {size}, verified; {part.license}{note}")
+            say(f"{part.name}: {len(part.files)} files, {size}, verified; {part.license}{note}")
     return 0
 
 
@@ -263,11 +262,11 @@ def _verify(args: argparse.Namespace) -> int:
             results[part.name] = str(error)
             exit_code = max(exit_code, error.exit_code)
         if not args.json:
-            print(f"{part.name}: {results[part.name]}", flush=True)
+            say(f"{part.name}: {results[part.name]}")
     if args.json:
-        print(json.dumps({"ok": exit_code == 0, "parts": results}))
+        say(json.dumps({"ok": exit_code == 0, "parts": results}))
     elif not args.names and not parts:
-        print("no public model is on this machine")
+        say("no public model is on this machine")
     return exit_code
 
 
@@ -275,7 +274,7 @@ def _path(args: argparse.Namespace) -> int:
     from portrait.hub.store import part_folder
 
     for part in _parts(args.names):
-        print(part_folder(part))
+        say(part_folder(part))
     return 0
 
 
@@ -285,9 +284,9 @@ def _prune(args: argparse.Namespace) -> int:
     parts = _parts([])
     paths = leftovers(parts, everything=args.all) if args.dry_run else prune(parts, everything=args.all)
     for path in paths:
-        print(f"{'would remove' if args.dry_run else 'removed'} {path}")
+        say(f"{'would remove' if args.dry_run else 'removed'} {path}")
     if not paths:
-        print("nothing to remove")
+        say("nothing to remove")
     return 0
 
 
@@ -298,15 +297,15 @@ def _licenses(args: argparse.Namespace) -> int:
     names = args.names or recipe_names()
     verdicts = {name: _verdict(name, commercial=args.commercial) for name in names}
     if args.json:
-        print(json.dumps({name: verdict.entry() for name, verdict in verdicts.items()}))
+        say(json.dumps({name: verdict.entry() for name, verdict in verdicts.items()}))
     else:
         for name, verdict in verdicts.items():
-            print(f"{name}: commercial use {verdict.in_words()}")
+            say(f"{name}: commercial use {verdict.in_words()}")
             print_licenses(verdict.licenses)
         if not args.names:
-            print("not offered as recipes, because of their licenses:")
+            say("not offered as recipes, because of their licenses:")
             for model in NOT_OFFERED:
-                print(f"  {model.name}: {model.license}; {model.reason}")
+                say(f"  {model.name}: {model.license}; {model.reason}")
     allowed = all(verdict.allowed for verdict in verdicts.values())
     return 2 if args.commercial and args.names and not allowed else 0
 
