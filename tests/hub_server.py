@@ -27,7 +27,8 @@ class Hub:
     tag), drip (half of it, then a byte now and then), endless (an error whose body
     never ends), loop (a redirect to itself), spin (the same, of the download alone), again (breaks off half-way and
     then knows no such byte, over and over), unsized (states neither size nor hash, and knows no byte to go on from),
-    fat302 and the like (a redirect of that code with a body that never ends), gzip and br (a body in that coding).
+    fat302 and the like (a redirect of that code with a body that never ends), bomb-gzip and bomb-br (a redirect with
+    `bomb` in that coding), gzip and br (a body in that coding).
     Large files are redirected to /cdn as the hub does; a small file's tag is git's, as the hub's is.
     """
 
@@ -42,6 +43,7 @@ class Hub:
     """Seconds before each kilobyte of a body."""
     sent: int = 0
     """Bytes of bodies that never end."""
+    bomb: bytes = b""
 
     def paths(self, method: str) -> list[str]:
         return [path for verb, path, _ in self.requests if verb == method]
@@ -136,8 +138,12 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Encoding", "br")
                 self.endless()
                 return
-            self.send_header("Content-Length", "0")
+            if fault.startswith("bomb-"):
+                self.send_header("Content-Encoding", fault.removeprefix("bomb-"))
+            bomb = hub.bomb if fault.startswith("bomb-") and self.command == "GET" else b""
+            self.send_header("Content-Length", str(len(bomb)))
             self.end_headers()
+            self.wfile.write(bomb)
 
         def send(self, data: bytes, about: dict[str, str], name: str, *, body: bool) -> None:
             fault = hub.faults.get(name, "")

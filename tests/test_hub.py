@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import io
 import json
@@ -473,6 +474,29 @@ def test_the_body_of_a_redirect_is_never_read(hub: Hub, tiny: Part, code: int) -
     fetch([tiny])
     assert (part_folder(tiny) / "unet/weights.safetensors").read_bytes() == LARGE
     assert hub.sent < 4 * 2**20  # of a body without end, what fits into the sockets' buffers
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br"])
+def test_a_bomb_in_a_redirect_is_not_decoded(
+    hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch, coding: str
+) -> None:
+    import httpx2
+
+    plain = bytes(2**24)
+    hub.bomb = gzip.compress(plain) if coding == "gzip" else pytest.importorskip("brotli").compress(plain, quality=5)
+    assert len(hub.bomb) < 2**15
+    hub.faults["unet/weights.safetensors"] = f"bomb-{coding}"
+    decoded: list[tuple[str, int]] = []
+    decoder = httpx2.Response._get_content_decoder
+
+    def note(response: httpx2.Response) -> Any:
+        decoded.append((response.request.method, response.status_code))
+        return decoder(response)
+
+    monkeypatch.setattr(httpx2.Response, "_get_content_decoder", note)
+    fetch([tiny])
+    assert (part_folder(tiny) / "unet/weights.safetensors").read_bytes() == LARGE
+    assert ("GET", 302) not in decoded
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br"])
