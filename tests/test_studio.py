@@ -1168,11 +1168,11 @@ def tab(name: str) -> Any:
 
 def test_a_tab_that_is_loaded_anew_has_everything_again(tmp_path: Path) -> None:
     here = registry.Sessions(tmp_path, "oil", lambda: None)
-    session = here.resume(tab("a"), "").session
+    session = here.resume(tab("a"), "")
     session.open(a_photo(), [a_face()], has_file=True, face=0)
     here.end(tab("a"))
-    resumed = here.resume(tab("b"), session.key)
-    assert (resumed.session, resumed.lost) == (session, False)
+    assert here.resume(tab("b"), session.key) is session
+    assert not session.lost
     assert here.get(tab("b")) is session
     assert here.get(tab("a")) is not session
     assert session.away_since is None
@@ -1183,7 +1183,7 @@ def test_the_connection_of_a_tab_that_is_loaded_anew_may_end_late(tmp_path: Path
     session = here.get(tab("a"))
     late = threading.Timer(0.1, here.end, [tab("a")])
     late.start()
-    assert here.resume(tab("b"), session.key).session is session
+    assert here.resume(tab("b"), session.key) is session
     late.join()
 
 
@@ -1191,9 +1191,9 @@ def test_a_second_tab_gets_a_session_of_its_own(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(registry, "RELOAD_SECONDS", 0.0)
     here = registry.Sessions(tmp_path, "oil", lambda: None)
     session = here.get(tab("a"))
-    resumed = here.resume(tab("b"), session.key)
-    assert resumed.session is not session
-    assert not resumed.lost
+    second = here.resume(tab("b"), session.key)
+    assert second is not session
+    assert not second.lost
     assert here.get(tab("a")) is session
 
 
@@ -1201,6 +1201,7 @@ def test_a_tab_whose_session_is_gone_is_told_so(tmp_path: Path) -> None:
     before = registry.Sessions(tmp_path, "oil", lambda: None)
     key = before.get(tab("a")).key
     assert registry.Sessions(tmp_path, "oil", lambda: None).resume(tab("b"), key).lost  # the studio was restarted
+    assert registry.Sessions(tmp_path, "oil", lambda: None).get(tab("a")).lost  # and the tab is still open
     assert not before.resume(tab("c"), "").lost
     assert before.resume(tab("d"), "Zo\u00eb").lost  # what nobody was ever given
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
 import socket
@@ -19,15 +20,20 @@ from portrait.studio import guard, serve
 from portrait.studio import session_registry as registry
 from portrait.studio.downloads import links
 from portrait.studio.serve import private_folder
-from tests.test_studio import a_session, a_shop, serving, until
+from tests.test_studio import a_session, a_shop, serving, tab, until
 
 
 @pytest.fixture(scope="module")
-def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+def open_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, Any]]:
     """A studio for many tests, which leave nothing in its folder."""
     tmp_path = tmp_path_factory.mktemp("attacked")
-    with serving(tmp_path, a_shop(tmp_path)) as (url, folder, _):
-        yield url, folder
+    with serving(tmp_path, a_shop(tmp_path)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def attacked(open_studio: tuple[str, Path, Any]) -> tuple[str, Path]:
+    return open_studio[:2]
 
 
 def test_the_page_lets_the_browser_reach_nobody_else(attacked: Any) -> None:
@@ -130,6 +136,34 @@ def test_an_upload_that_is_broken_off_is_deleted_at_once(attacked: Any) -> None:
     with begin(url, "/gradio_api/upload", PART + bytes(300_000), 900_000, MULTIPART):
         until(lambda: left_in(folder))
     until(lambda: not left_in(folder))
+
+
+def test_an_upload_to_a_full_disk_says_so_and_leaves_no_file(attacked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gradio.route_utils import GradioUploadFile
+
+    url, folder = attacked
+
+    async def full(file: GradioUploadFile, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(GradioUploadFile, "write", full)
+    with begin(url, "/gradio_api/upload", PART + b"a photo\r\n--cut--\r\n", None, MULTIPART) as connection:
+        assert status_of(connection) == 507
+    until(lambda: not left_in(folder))
+
+
+def test_a_tab_that_is_closed_is_noticed_and_its_session_waits(open_studio: Any) -> None:
+    url, _, blocks = open_studio
+    (unload,) = [fn.fn for fn in blocks.fns.values() if any(event == "unload" for _, event in fn.targets)]
+    sessions: registry.Sessions = unload.__self__
+    session = sessions.get(tab("anna"))
+    host, _, port = urlsplit(url).netloc.partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(f"GET /gradio_api/heartbeat/anna HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        assert b"200" in connection.recv(1000)
+        assert not session.is_away.is_set()
+    assert session.is_away.wait(20)
+    assert sessions.resume(tab("ben"), session.key) is session
 
 
 def test_of_an_upload_only_what_was_asked_for_stays(attacked: Any) -> None:

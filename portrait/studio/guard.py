@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import re
 import secrets
 from collections.abc import Iterator
@@ -14,6 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from portrait.errors import InputError, PortraitError
+from portrait.studio import strings
+
+log = logging.getLogger(__name__)
 
 _POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; object-src 'none'; base-uri 'self'; "
@@ -173,6 +178,11 @@ class RequestGuard:
         token = _received.set(files)
         try:
             await self.app(scope, receive, send)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            log.error("an upload was refused: %s", error)
+            await _refuse(send, 507, strings.DISK_FULL)
         finally:
             _received.reset(token)
             for file in files:  # those of an upload that was taken have moved on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shlex
 import shutil
@@ -27,6 +28,8 @@ from portrait.studio.uploads import read_upload
 if TYPE_CHECKING:
     from portrait.loop.types import StylizedPortrait, Subject
     from portrait.studio.jobs import RenderJob
+
+log = logging.getLogger(__name__)
 
 MAX_HISTORY = 60
 """How many pictures of a session are kept; the oldest without a star are dropped first."""
@@ -139,6 +142,8 @@ class Session:
         self.slider_moves = 0
         self.upload_generation = 0
         self.closed = False
+        self.lost = False
+        """Whether it stands for an earlier session of an open tab that is gone, of which the visitor is still to be told."""
         self._clear()
 
     def _clear(self) -> None:
@@ -278,7 +283,11 @@ class Session:
         taken = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
         if taken + len(data) > MAX_BACKDROP_BYTES:
             raise InputError(strings.BACKDROPS_FULL)
-        file = write_bytes(self.folder / secrets.token_urlsafe(12) / name, data)
+        try:
+            file = write_bytes(self.folder / secrets.token_urlsafe(12) / name, data)
+        except InputError as error:
+            log.error("%s", error)  # the visitor need not know where
+            raise InputError(strings.DISK_FULL) from None
         with self.lock:
             self.backdrop = file
 

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -21,20 +20,12 @@ IDLE_SECONDS = 3600.0
 """A session is forgotten after so long without activity."""
 GRACE_SECONDS = 600.0
 """A session is forgotten so long after its tab was closed; a tab that is loaded anew finds everything until then."""
-AWAY_SECONDS = 30.0
+AWAY_SECONDS = 120.0
 """What is being made for a tab that was closed is stopped after so long."""
 RELOAD_SECONDS = 2.0
 """How long a tab that is loaded anew waits for the end of its old connection; after it, another tab has the session."""
 ORPHAN_SECONDS = 600.0
 """A file that belongs to no session is deleted after so long: an upload that nobody used, the answer to a call."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resumed:
-    """What a tab that was loaded gets: its session, and whether the one that it had before is `lost`."""
-
-    session: Session
-    lost: bool
 
 
 class Sessions:
@@ -55,14 +46,23 @@ class Sessions:
         self._lock = threading.Lock()
 
     def get(self, request: gr.Request) -> Session:
-        """The tab's session. A caller without a session name gets one that is shared with nobody."""
+        """The tab's session. A caller without a session name gets one that is shared with nobody.
+
+        A tab that was loaded before this studio started, or whose session was forgotten, gets a new one that is `lost`.
+        """
         name = request.session_hash or secrets.token_urlsafe()
         with self._lock:
             if name not in self._sessions:
                 self._sessions[name] = Session(self.folder / secrets.token_urlsafe(12))
                 self._sessions[name].style = self._style
+                self._sessions[name].lost = True
             session = self._sessions[name]
             session.come_back()
+        return session
+
+    def _new(self, request: gr.Request, *, lost: bool) -> Session:
+        session = self.get(request)
+        session.lost = lost
         return session
 
     def find(self, key: str) -> Session | None:
@@ -71,8 +71,10 @@ class Sessions:
             sessions = list(self._sessions.values())
         return next((one for one in sessions if secrets.compare_digest(one.key.encode(), key.encode())), None)
 
-    def resume(self, request: gr.Request, key: str) -> Resumed:
+    def resume(self, request: gr.Request, key: str) -> Session:
         """The session of a tab that was just loaded: the one that it had before, if `key` names one and no other tab has it.
+
+        A new one is `lost` where the one before is gone.
 
         Args:
             request: Of the tab.
@@ -80,7 +82,7 @@ class Sessions:
         """
         before = self.find(key)
         if before is None:
-            return Resumed(session=self.get(request), lost=bool(key))
+            return self._new(request, lost=bool(key))
         if before.is_away.wait(RELOAD_SECONDS):  # the connection of a tab that is reloaded ends now
             with self._lock:
                 names = [name for name, one in self._sessions.items() if one is before and before.is_away.is_set()]
@@ -88,8 +90,8 @@ class Sessions:
                     self._sessions[request.session_hash or name] = self._sessions.pop(name)
                     before.come_back()
             if names:
-                return Resumed(session=before, lost=False)
-        return Resumed(session=self.get(request), lost=before.closed)
+                return before
+        return self._new(request, lost=before.closed)
 
     def end(self, request: gr.Request) -> None:
         """The tab was closed, or is being loaded anew: its session waits for it for a while."""

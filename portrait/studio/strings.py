@@ -134,4 +134,5 @@ NOT_A_PICTURE = "That is not a file"
 # Server
 BAD_NAME = "{name!r} cannot be the name of a file; rename it"
 BACKDROPS_FULL = "There are too many background pictures in this session; start over to add more"
+DISK_FULL = "The studio cannot write to its disk; tell whoever runs it"
 NEED_BACKDROP = "Add the picture that is to stand behind you first"
