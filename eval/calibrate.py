@@ -29,7 +29,7 @@ from portrait.records.curves import CurvesFile
 def command(args: argparse.Namespace, styles: Sequence[str], curves: Path, measured: Path, output: Path) -> list[str]:
     """The command line of `portrait calibrate` for some styles."""
     words = [sys.executable, "-m", "portrait", "calibrate", "--subjects", str(args.data), "--only", str(HELD_OUT)]
-    words += ["--impostors", str(args.data), "--far", args.far, "--curve-people", str(args.curve_people), "--quiet"]
+    words += ["--impostors", str(args.data), "--far", args.far, "--curve-people", str(args.curve_people)]
     words += [word for style in styles for word in ("--style", style)]
     return [*words, "--curves", str(curves), "--measured", str(measured), "-o", str(output)]
 

@@ -82,7 +82,7 @@ STEPS = (
         writes=_LIMITS,
         alone=True,
         pictures=20 * 8 + 72,
-        further=150,
+        further=430,
         quick=("--output", "{work}", "--far", "0.05", "--styles", "oil,comic"),
     ),
     Step(
@@ -108,7 +108,7 @@ STEPS = (
         writes=(),
         reads=_LIMITS,
         after=("calibrate",),
-        further=200,
+        further=150,
         quick=(),
     ),
     Step(
@@ -250,11 +250,14 @@ class Run:
     work: Path
     held_out: Path
     curve_people: int = 8
+    painted: Path | None = None
     quick: bool = False
 
     def command(self, step: Step) -> list[str]:
         """The step's command line."""
         words = [*step.command, *((step.quick or ()) if self.quick else ())]
+        if step.name == "grid" and self.painted is not None:
+            words += ["--painted", str(self.painted)]
         return [word.format(data=self.data, work=self.work, curve_people=self.curve_people) for word in words]
 
     def stamp(self, step: Step) -> Path:
@@ -410,7 +413,13 @@ def main() -> int:
     """Run what is not done; 1 if anything failed or did not begin."""
     args = _arguments()
     work = WORK / journal_of().stem.replace("measured", "refresh")
-    run = Run(data=args.data.resolve(), work=work, held_out=HELD_OUT, curve_people=args.curve_people)
+    run = Run(
+        data=args.data.resolve(),
+        work=work,
+        held_out=HELD_OUT,
+        curve_people=args.curve_people,
+        painted=args.painted and args.painted.resolve(),
+    )
     steps = [step for step in STEPS if step.name in (args.only or _NAMES) and step.name not in args.without]
     if args.list:
         print(listing(steps, run, args.pace))
@@ -447,6 +456,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="steps at a time, each on its share of the cores")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no step after so long")
     parser.add_argument("--curve-people", type=int, default=8, help="whom the curves are measured on (default: 8)")
+    parser.add_argument(
+        "--painted", type=Path, metavar="WORK", help="work folder of the training: painters beside grid"
+    )
     parser.add_argument("--pace", type=float, default=PACE, help=f"processor seconds of a picture (default: {PACE})")
     parser.add_argument("--list", action="store_true", help="print the steps, and end")
     args = parser.parse_args()
