@@ -7,29 +7,33 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from portrait.errors import SettingsError, WeightsCorruptError, WeightsMissingError
+from portrait.faces.alignment import align_face
 from portrait.hub.files import sha256_of
+from portrait.judge.changes import skin_lightness
 from portrait.judge.style_judge import PHOTO, StyleJudge, face_window
+from portrait.judge.verdict import describe_reason
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import style_judge_of
 from portrait.recipes.load import load_recipe
-from portrait.records import Points, RgbImage
+from portrait.records import Embedding, Face, Points, RgbImage
 from portrait.records.portrait import read_record
 from portrait.report.explain import explain
 from portrait.settings import Settings
-from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face, a_photo, restyled
+from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face, a_photo, restyled, unit
 
 SIDE = 24
 BLUE = [[0.0, 0, 40], [0.0, 0, -40], [0.0, 0, 0]]
 """Watercolor where the face is blue, oil where it is not."""
 
 
-def write_judge(folder: Path, classes: tuple[str, ...] = ("watercolor", "oil", PHOTO)) -> Path:
+def write_judge(folder: Path, classes: tuple[str, ...] = ("watercolor", "oil", PHOTO), **more: object) -> Path:
     """A style judge by the mean color of the face: the logits are `BLUE` times it, less half for watercolor."""
     weights = [
         numpy_helper.from_array(np.array(BLUE, np.float32), "weight"),
@@ -52,7 +56,7 @@ def write_judge(folder: Path, classes: tuple[str, ...] = ("watercolor", "oil", P
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, str(folder / "style.onnx"))
     least = {"watercolor": 0.4, "oil": 0.5}
-    config = {"scale": 128, "side": SIDE, "classes": classes, "least": least}
+    config = {"scale": 128, "side": SIDE, "classes": classes, "least": least} | more
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
@@ -60,6 +64,12 @@ def write_judge(folder: Path, classes: tuple[str, ...] = ("watercolor", "oil", P
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory: pytest.TempPathFactory) -> StyleJudge:
     return StyleJudge(write_judge(tmp_path_factory.mktemp("judge")), {"judge/style.onnx": "0" * 64})
+
+
+@pytest.fixture(scope="module")
+def skin_judge(tmp_path_factory: pytest.TempPathFactory) -> StyleJudge:
+    skin = {"watercolor": {"slope": 0.5, "offset": 26.0, "most": 8.0}}
+    return StyleJudge(write_judge(tmp_path_factory.mktemp("skin"), skin=skin, least={"watercolor": 0.0}), {})
 
 
 def test_the_window_is_the_face_at_the_scale_of_the_marks() -> None:
@@ -94,6 +104,18 @@ def tinted(blue: int) -> Callable[..., RgbImage]:
     return paint
 
 
+class Unmoved(FakeAnalyzer):
+    """Sees the same person in whatever color."""
+
+    def embed(self, image: RgbImage, kps: Points) -> Embedding:
+        return unit(1.0)
+
+
+class Convinced(FakeRecogniser):
+    def embed(self, image: RgbImage, face: Face) -> Embedding:
+        return unit(1.0)
+
+
 def looked_at(judge: StyleJudge | None, blue: int) -> AttemptLoop:
     return AttemptLoop(RECIPE, FakeGenerator(tinted(blue)), FakeAnalyzer(), [FakeRecogniser()], style_judge=judge)
 
@@ -116,6 +138,36 @@ def test_a_face_in_another_style_is_rejected_by_what_the_weights_know(
     told = explain(record)
     assert "drawn as watercolor is, says the style judge:" in told
     assert ("BELOW the limit 40.0%" in told) == bool(reasons)
+
+
+@pytest.mark.parametrize(("change", "is_change"), [(0, False), (15, True), (-15, True)])
+def test_a_skin_that_was_lightened_is_a_change_of_the_person(
+    skin_judge: StyleJudge, limits: str, change: int, is_change: bool
+) -> None:
+    """The style makes half of the photo's lightness and 26 more of it; a picture that is lighter by 15 was changed."""
+
+    def paint(photo: RgbImage, *_: object) -> RgbImage:
+        picture = tinted(90)(photo)
+        for _ in range(12):  # until the cheeks are as light as wanted
+            wanted = 0.5 * skin_lightness(align_face(photo, a_face().kps, 224)) + 26 + change
+            gap = wanted - skin_lightness(align_face(picture, a_face().kps, 224))
+            lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+            lab[40:90, 40:90, 0] += gap
+            picture = RgbImage((cv2.cvtColor(lab, cv2.COLOR_LAB2RGB).clip(0, 1) * 255 + 0.5).astype(np.uint8))
+        return picture
+
+    loop = AttemptLoop(RECIPE, FakeGenerator(paint), Unmoved(), [Convinced()], style_judge=skin_judge)
+    (subject,) = loop.subjects(a_photo())
+    record = loop.stylize(subject, "watercolor", Settings(thresholds=limits, max_attempts=1)).record
+    print(record.chosen_attempt)
+    assert record.chosen_attempt.changed["skin"] == pytest.approx(change, abs=4)
+    assert ("changed:skin" in record.reasons) == is_change
+    assert record.limits.changed == {"skin": 8.0}
+    assert read_record(record.to_json()) == record
+    assert describe_reason("changed:skin") == "the skin is lighter or darker than this style draws it"
+    told = explain(record)
+    assert f"at most 8.0 may be: {'TOO MUCH' if is_change else 'fine'}" in told
+    assert "changed" not in loop.stylize(subject, "oil", Settings(thresholds=limits, max_attempts=1)).record.to_json()
 
 
 def test_without_a_judge_nothing_is_said_of_it(limits: str) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from portrait.errors import WeightsCorruptError, one_line
 from portrait.faces.onnx_session import session_options
 from portrait.images import resized
+from portrait.judge.changes import SkinLimits
 from portrait.records import Points, RgbImage
 
 PHOTO = "photo"
@@ -24,16 +25,21 @@ STYLE_JUDGE_FILES = ("config.json", "style.onnx")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StyleLimits:
-    """What the style judge asks of a picture in one style: `probability` is the least that it must give the style."""
+    """What a set of weights asks of a picture in one style.
+
+    `probability` is the least that the style judge must give the style, `skin` how the style renders the skin; None for one
+    that prints in inks of its own.
+    """
 
     probability: float
+    skin: SkinLimits | None = None
 
 
 class StyleJudge:
     """Belongs to a set of weights, because it knows how these draw: `style.onnx` and `config.json` of one folder.
 
     config.json has `classes` (the styles, and `PHOTO`), `least` (style -> the probability that a picture must reach, which
-    all but a stated share of right pictures do), `scale` (the side in pixels at which marks are as large as the network
+    all but a stated share of right pictures do), `skin` (style -> the values of `SkinLimits`), `scale` (the side in pixels at which marks are as large as the network
     knows them) and `side` (of the square around the face that it looks at).
 
     Args:
@@ -50,8 +56,11 @@ class StyleJudge:
         try:
             config = json.loads((folder / "config.json").read_text("utf-8"))
             self.classes = tuple(str(name) for name in config["classes"])
-            self.limits = {str(k): StyleLimits(probability=float(v)) for k, v in config["least"].items()}
-            self._scale, self._side = int(config["scale"]), int(config["side"])
+            skin = {str(k): SkinLimits(**v) for k, v in config.get("skin", {}).items()}
+            self.limits = {
+                str(k): StyleLimits(probability=float(v), skin=skin.get(k)) for k, v in config["least"].items()
+            }
+            self._scale, self.side = int(config["scale"]), int(config["side"])
             self._network = onnxruntime.InferenceSession(
                 str(folder / "style.onnx"), session_options(1), providers=["CPUExecutionProvider"]
             )
@@ -69,7 +78,7 @@ class StyleJudge:
             picture: (S, S, 3) uint8, the whole picture.
             kps: (5, 2) where the face is in it.
         """
-        window = face_window(picture, kps, self._scale, self._side)
+        window = face_window(picture, kps, self._scale, self.side)
         return dict(zip(self.classes, self.classify(window[None])[0].tolist(), strict=True))
 
     def classify(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:

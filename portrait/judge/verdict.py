@@ -10,6 +10,7 @@
 | not_stylized:STYLE | `checks.style_distance` | deviations of the style's own faces | most, by a rate of right pictures |
 | not_stylized:STYLE | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, by a rate of right pictures |
 | burned | `checks.burned_share` | share of pixels, 0 to 1 | most, twice what portraits usually show |
+| changed:skin | `changes.SkinLimits.change` | units of CIE L, 0 to 100 | most, by a rate of right pictures, either way |
 | swapped | `verification.swap_margin` to other known people | cosine | 0: more like another by every judge |
 | broken_keep:NAME | `checks.point_displacement`, `edge_agreement`, `color_distance`, `psnr_inside` | `KEEP_LIMITS` | `KEEP_LIMITS` |
 
@@ -30,11 +31,15 @@ REASONS = {
     "identity_low": "it does not look enough like the person",
     "not_stylized": "the face is still the photo",
     "burned": "colors are burned out",
+    "changed": "the person was changed",
     "swapped": "it looks more like another person of the photo or the campaign",
     "broken_keep": "what was to stay has changed",
 }
 """Code -> words. `identity_low:JUDGE` and `broken_keep:NAME` say which; `not_stylized:STYLE` that the face is drawn anew,
-but not as that style is."""
+but not as that style is; `changed:WHAT` what of the person is not as this style would draw it."""
+
+CHANGES = {"skin": "the skin is lighter or darker than this style draws it"}
+"""What `changed:WHAT` is about, in words."""
 
 KEEP_LIMITS: dict[str, tuple[str, float]] = {
     "pose": ("at most", 0.1),  # inter-eye distances
@@ -56,7 +61,8 @@ class Measurement:
     and its measure: inter-eye distances for pose, edge correlation for composition, CIE Lab units for
     colors, dB for what stays pixel by pixel. `style_distance` is how far the face is from the style's statistics,
     in deviations; None where there are none. `style_probability` is how sure the style judge is of the style that was
-    asked for; None without one. `swap` is by how much another known person is more alike than
+    asked for; None without one. `changed` is by how much the person was changed, `changes.SkinLimits.change` under
+    "skin", as far as that is known of the style. `swap` is by how much another known person is more alike than
     the right one, as `verification.swap_margin`; None when nobody else is known.
     """
 
@@ -68,6 +74,7 @@ class Measurement:
     swap: float | None = None
     style_distance: float | None = None
     style_probability: float | None = None
+    changed: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,10 +104,7 @@ def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
             reasons.append(f"identity_low:{TOGETHER}")
     if not measured.face_found:
         reasons.insert(0, "no_face")
-    if measured.style_on_face < thresholds.style_on_face:
-        reasons.append("not_stylized")
-    elif not _drawn_as_asked(measured, thresholds):
-        reasons.append(f"not_stylized:{thresholds.style}")
+    reasons += _drawing_reasons(measured, thresholds)
     if measured.burned > thresholds.burned:
         reasons.append("burned")
     if measured.swap is not None and measured.swap > 0:
@@ -110,6 +114,19 @@ def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
         if value > limit if side == "at most" else value < limit:
             reasons.append(f"broken_keep:{name}")
     return Verdict(accepted=not reasons, reasons=tuple(reasons), margin=min(margins.values(), default=0.0))
+
+
+def _drawing_reasons(measured: Measurement, thresholds: Thresholds) -> list[str]:
+    """What is wrong with how the face is drawn."""
+    reasons = []
+    if measured.style_on_face < thresholds.style_on_face:
+        reasons.append("not_stylized")
+    elif not _drawn_as_asked(measured, thresholds):
+        reasons.append(f"not_stylized:{thresholds.style}")
+    skin = None if thresholds.drawing is None else thresholds.drawing.skin
+    if skin is not None and abs(measured.changed.get("skin", 0.0)) > skin.most:
+        reasons.append("changed:skin")
+    return reasons
 
 
 def _drawn_as_asked(measured: Measurement, thresholds: Thresholds) -> bool:
@@ -127,6 +144,8 @@ def describe_reason(reason: str) -> str:
     code, _, judge = reason.partition(":")
     if code == "not_stylized" and judge:
         return f"the face is not drawn in the style {judge}"
+    if code == "changed" and judge in CHANGES:
+        return CHANGES[judge]
     if judge == TOGETHER:
         judge = "all judges together"
     return REASONS.get(code, code) + (f" ({judge})" if judge else "")

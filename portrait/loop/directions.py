@@ -18,6 +18,7 @@ _WISHES: Mapping[str, Mapping[str, int]] = {
     "swapped": _MORE_LIKENESS,
     "not_stylized": _MORE_STYLE,
     "broken_keep": _CLOSER_TO_THE_PHOTO,
+    "changed": _CLOSER_TO_THE_PHOTO,
     "burned": {"guidance_scale": -1},
 }
 """Code of a reason -> knob -> 1 for up, -1 for down."""
@@ -49,7 +50,7 @@ def next_knobs(knobs: Knobs, reasons: Sequence[str], fixed: Collection[str] = ()
     """The knobs after a picture was rejected for `reasons`, each moved by at most one `STEP` within its `RANGE`.
 
     identity_low, no_face, swapped: more adapter, more structure, less strength, less guidance. not_stylized:
-    less structure, more strength, more guidance. broken_keep: more structure, less strength, less guidance.
+    less structure, more strength, more guidance. broken_keep, changed: more structure, less strength, less guidance.
     burned: less guidance. A knob that the reasons pull both ways stays, however many are on either side, and so do those
     in `fixed`.
     """

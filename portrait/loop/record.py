@@ -145,13 +145,14 @@ def _gate(thresholds: Thresholds) -> GateRecord | None:
 
 
 def _limits(thresholds: Thresholds, settings: Settings) -> Limits:
-    statistics = thresholds.statistics
+    statistics, drawing = thresholds.statistics, thresholds.drawing
     return Limits(
         style_on_face=thresholds.style_on_face,
         style_on_face_of_style=thresholds.required_style_on_face,
         burned=thresholds.burned,
         style_distance=None if statistics is None else statistics.limit,
-        style_probability=None if thresholds.drawing is None else thresholds.drawing.probability,
+        style_probability=None if drawing is None else drawing.probability,
+        changed={} if drawing is None or drawing.skin is None else {"skin": drawing.skin.most},
         styles_not_told_apart={} if statistics is None else confusable_styles(statistics.other_styles_rejected),
         kept={keep.name: KEEP_LIMITS[keep.kind][1] for keep in settings.keeps()},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -144,11 +145,14 @@ class Judges:
         )
         return PictureScore(measurement=measurement, face=face, embeddings=embeddings)
 
-    def how_drawn(self, framed: Framed, picture: RgbImage, thresholds: Thresholds) -> dict[str, float]:
+    def how_drawn(self, framed: Framed, picture: RgbImage, thresholds: Thresholds) -> dict[str, Any]:
         """How the face is drawn, as far as `thresholds` have limits for it: values of `Measurement` by their names."""
         if thresholds.drawing is not None and self.style_judge is not None:
             found = self.style_judge.probabilities(picture, framed.face.kps)
-            return {"style_probability": found[thresholds.style]}
+            drawn: dict[str, Any] = {"style_probability": found[thresholds.style]}
+            if thresholds.drawing.skin is not None:
+                drawn["changed"] = {"skin": thresholds.drawing.skin.change(*face_crops(framed, picture))}
+            return drawn
         if thresholds.statistics is not None:
             return {"style_distance": style_distance(face_features(framed, picture), thresholds.statistics)}
         return {}
@@ -240,5 +244,10 @@ def face_style(framed: Framed, picture: RgbImage, face: Face | None = None) -> f
 
 def face_features(framed: Framed, picture: RgbImage) -> np.ndarray:
     """`judge.checks.face_style_features` of a picture of the framed square, at the photo's landmarks."""
+    return face_style_features(*face_crops(framed, picture))
+
+
+def face_crops(framed: Framed, picture: RgbImage) -> tuple[RgbImage, RgbImage]:
+    """The faces of the photo and of a picture of the framed square, both at the photo's landmarks."""
     photo, drawn = (align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture))
-    return face_style_features(photo, drawn)
+    return photo, drawn

@@ -167,6 +167,7 @@ def _scores(record: PortraitRecord, attempt: AttemptRecord, *, verbose: bool) ->
     if not attempt.face_found:
         lines.append("  no face was detected in it; likeness was measured where the photo's face is")
     lines += _style(record.style, limits, attempt)
+    lines += _changed(record.style, limits, attempt)
     if "burned" in attempt.reasons:
         lines.append(f"  burned: {attempt.burned:.1%} of the pixels, at most {limits.burned:.1%} may be")
     if "swapped" in attempt.reasons and attempt.swap is not None:
@@ -208,6 +209,17 @@ def _style(style: str, limits: Limits, attempt: AttemptRecord) -> list[str]:
     if weak := limits.styles_not_told_apart:
         lines.append(f"  that says little about which style it is: {format_confusable(weak)} would pass too")
     return lines
+
+
+def _changed(style: str, limits: Limits, attempt: AttemptRecord) -> list[str]:
+    if "skin" not in attempt.changed or "skin" not in limits.changed:
+        return []
+    change, most = attempt.changed["skin"], limits.changed["skin"]
+    what = "lighter" if change > 0 else "darker"
+    verdict = "TOO MUCH" if abs(change) > most else "fine"
+    return [
+        f"  skin {what} than {style} makes it by {abs(change):.1f} of 100 (CIE L), at most {most:.1f} may be: {verdict}"
+    ]
 
 
 def _against(value: float, least: float, low: bool) -> str:

@@ -23,6 +23,7 @@ APPEARANCE_WORDS = {
 _REASONS = {
     "identity_low": "not like the person",
     "broken_keep": "changed what was to stay",
+    "changed": "changed the person",
     "swapped": "more like somebody else",
 }
 

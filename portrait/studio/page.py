@@ -290,6 +290,11 @@ def _measurements(record: PortraitRecord) -> str:
     least_sure = limits.style_probability
     if sure is not None and least_sure is not None:
         rows.append(_meter(_title(record.style), strings.DISTANCE_WORDS[sure >= least_sure], sure, least_sure))
+    for what, change in attempt.changed.items():
+        if what in limits.changed:
+            words = strings.CHANGED_WORDS[abs(change) <= limits.changed[what]]
+            label = strings.CHANGED.get(what, what)
+            rows.append(_meter(label, words, abs(change), limits.changed[what], at_most=True, form=".1f"))
     words = strings.BURNED_WORDS[attempt.burned <= limits.burned]
     rows.append(_meter(strings.BURNED, words, attempt.burned, limits.burned, at_most=True, form=".1%"))
     rows += [_kept(name, value, f"broken_keep:{name}" in attempt.reasons) for name, value in attempt.kept.items()]
