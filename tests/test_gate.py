@@ -80,7 +80,7 @@ def test_no_judge_may_be_much_less_convinced_than_of_strangers() -> None:
 def test_rates_are_told_along_the_dial_where_strangers_grow_alike() -> None:
     """Bold portraits of anybody look a little like everybody: the limit holds for all of the dial, and says where not."""
     scores = simulated(120, 0)
-    positions = np.arange(120) % 2
+    positions = np.arange(120) % 2.0
     scores = {judge: values + 0.7 * positions for judge, values in scores.items()}
     (limits,) = gates_table(scores, [0.02], positions=positions, intervals=False)[:1]
     rate = limits["rates"]["0.02"]

@@ -148,10 +148,10 @@ def test_a_skin_that_was_lightened_is_a_change_of_the_person(
 
     def paint(photo: RgbImage, *_: object) -> RgbImage:
         picture = tinted(90)(photo)
-        for _ in range(12):  # until the cheeks are as light as wanted
+        for _turn in range(12):  # until the cheeks are as light as wanted
             wanted = 0.5 * skin_lightness(align_face(photo, a_face().kps, 224)) + 26 + change
             gap = wanted - skin_lightness(align_face(picture, a_face().kps, 224))
-            lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+            lab = np.asarray(cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
             lab[40:90, 40:90, 0] += gap
             picture = RgbImage((cv2.cvtColor(lab, cv2.COLOR_LAB2RGB).clip(0, 1) * 255 + 0.5).astype(np.uint8))
         return picture

@@ -40,6 +40,7 @@ class Index:
         self.out = out
         self.rows = np.flatnonzero(table["validation"] == validation)
         self.ids = table["id"]
+        self.person = table["person"]
         self.morph = table["morph"]
         self.embedding = table["embedding"]
         self.kps = table["kps"]

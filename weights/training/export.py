@@ -4,7 +4,7 @@
 
 fp16 safetensors: a diffusers folder (unet, vae, text_encoder, tokenizer, scheduler) and
 faceid/ip-adapter-faceid_mini.safetensors with the flat keys of h94/IP-Adapter-FaceID. manifest.json
-holds SHA-256 and size of every file.
+holds SHA-256 and size of every file. The style judge goes with it if `style_judge.py` has made one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import TypedDict
 
@@ -21,6 +22,7 @@ from text import build_text_encoder, build_tokenizer
 
 from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder
 from portrait.generate.families.mini.structure import MarkUNet
+from portrait.judge.style_judge import STYLE_JUDGE_FILES
 
 MODEL_INDEX = {
     "_class_name": "StableDiffusionImg2ImgPipeline",
@@ -55,15 +57,21 @@ class FileEntry(TypedDict):
 def write_manifest(folder: Path) -> dict[str, FileEntry]:
     """List SHA-256 and size of every file; returns those of the model.
 
-    The matte has an entry of its own: it has no say in the model's pictures, so curves and thresholds outlive it.
+    The matte and the style judge have entries of their own: they have no say in the model's pictures, so curves and
+    thresholds outlive them.
     """
     files: dict[str, FileEntry] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix in (".json", ".safetensors", ".txt")):
+    for path in sorted(
+        p for p in folder.rglob("*") if p.is_file() and p.suffix in (".json", ".safetensors", ".txt", ".onnx")
+    ):
         if path.name != "manifest.json":
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             files[path.relative_to(folder).as_posix()] = {"sha256": digest, "bytes": path.stat().st_size}
     matte = {name: files.pop(name) for name in ("matte.safetensors",) if name in files}
-    manifest = {"name": "mini", "files": files} | ({"matte": matte} if matte else {})
+    judge = {name: files.pop(name) for name in [name for name in files if name.startswith("judge/")]}
+    manifest = (
+        {"name": "mini", "files": files} | ({"matte": matte} if matte else {}) | ({"judge": judge} if judge else {})
+    )
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     return files
 
@@ -89,6 +97,10 @@ def main() -> None:
     (args.to / "faceid").mkdir(exist_ok=True)
     adapter = {k: v.detach().half().contiguous() for k, v in adapter_state(unet).items()}
     save_file(adapter, args.to / "faceid" / "ip-adapter-faceid_mini.safetensors", metadata={"styles": ",".join(STYLES)})
+    if (args.out / "judge" / "style.onnx").is_file():
+        (args.to / "judge").mkdir(exist_ok=True)
+        for name in STYLE_JUDGE_FILES:
+            shutil.copyfile(args.out / "judge" / name, args.to / "judge" / name)
     for path in args.to.rglob("config.json"):  # diffusers notes where a part was loaded from: nobody's business
         kept = {k: v for k, v in json.loads(path.read_text()).items() if k != "_name_or_path"}
         path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,264 @@
+"""Does the style judge tell styles apart? A table of confusions: whose pictures pass as what.
+
+    python eval/styles.py --data FACES --pictures DIR --draw            # the recipe's portraits of held-out people, then the table
+    python eval/styles.py --data FACES --pictures DIR --draw --training 4 --only-draw   # of training people, to learn from
+    python eval/styles.py --data FACES --pieces WORK/judge/held --judge WORK/judge      # a judge before it is shipped
+
+Rows: the recipe's portraits (DIR/STYLE/PERSON.png, drawn by every style along the whole dial; what is there is not drawn
+again), the painters' own and the autoencoder's (`weights/training/style_crops.py`), and photographs of held-out people, as
+they are and spoiled: compressed, gray, tinted, blocky, blurred, with few tones. Columns: the share that passes as each
+style. Writes eval/styles.json, and prints the cells in which more than 5 % of what is not the style passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from held_out_people import everyone, held_out, name_of, spread
+
+from portrait.calibrate.degrade import copies
+from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
+from portrait.generate.framing import Framed, frame_portrait
+from portrait.hub.files import sha256_of
+from portrait.images import read_photo, write_json, write_picture
+from portrait.judge.style_judge import STYLE_JUDGE_FILES, StyleJudge
+from portrait.loop.load import load_loop, style_judge_of
+from portrait.loop.scoring import face_crops
+from portrait.recipes.load import load_recipe
+from portrait.records import RgbImage
+
+OUTPUT = Path(__file__).with_suffix(".json")
+MOST = 0.05
+"""So many of a style's pictures, or of a kind of photograph, may pass as another style."""
+POSITIONS = (0.5, 0.0, 1.0, 0.25, 0.75)
+SIZE = 512
+PLANTED = 15
+"""Units of CIE L."""
+
+
+def _few_tones(photo: np.ndarray, levels: int) -> np.ndarray:
+    step = 256 // levels
+    return photo // step * step + step // 2
+
+
+def _tinted(photo: np.ndarray, dark: tuple[int, int, int], light: tuple[int, int, int]) -> np.ndarray:
+    gray = cv2.cvtColor(RgbImage(photo), cv2.COLOR_RGB2GRAY)[..., None] / 255
+    return gray * np.array(light) + (1 - gray) * np.array(dark)
+
+
+def _blocks(photo: np.ndarray, side: int) -> np.ndarray:
+    small = cv2.resize(photo, (photo.shape[1] // side, photo.shape[0] // side), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, photo.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def _jpeg(photo: np.ndarray, quality: int) -> np.ndarray:
+    decoded = cv2.imdecode(cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return decoded
+
+
+PHOTOGRAPHS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "as it is": lambda x: x,
+    "gray": lambda x: cv2.cvtColor(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB),
+    "teal": lambda x: _tinted(x, (8, 40, 48), (205, 240, 235)),
+    "sepia, strong": lambda x: _tinted(x, (40, 22, 8), (250, 232, 200)),
+    "black ink on cream": lambda x: _tinted(x, (20, 22, 28), (243, 234, 214)),
+    "violet and orange": lambda x: _tinted(x, (60, 20, 90), (255, 170, 60)),
+    "jpeg quality 5": lambda x: _jpeg(x, 5),
+    "blocks of 8": lambda x: _blocks(x, 8),
+    "blocks of 16": lambda x: _blocks(x, 16),
+    "four levels a channel": lambda x: _few_tones(x, 4),
+    "three levels, gray": lambda x: _few_tones(np.repeat(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY)[..., None], 3, 2), 3),
+    "blurred": lambda x: cv2.GaussianBlur(x, (0, 0), 3),
+    "smooth within edges": lambda x: cv2.bilateralFilter(x, 9, 60, 9),
+}
+
+
+def photographs(data: Path) -> tuple[dict[str, list[RgbImage]], list[Framed]]:
+    """Kind -> a picture of each held-out person that is a photograph and no style; and their frames."""
+    analyzer = InsightFaceAnalyzer()
+    kinds: dict[str, list[RgbImage]] = {}
+    frames = []
+    rng = np.random.default_rng(0)
+    for path in held_out(data):
+        pixels = read_photo(path).pixels
+        face = max(analyzer.detect(pixels), key=lambda f: f.size)
+        framed = frame_portrait(pixels, face, "bust", SIZE)
+        frames.append(framed)
+        spoiled = {kind: np.clip(spoil(framed.image), 0, 255).astype(np.uint8) for kind, spoil in PHOTOGRAPHS.items()}
+        for kind, picture in (spoiled | copies(framed.image, rng)).items():
+            kinds.setdefault(kind, []).append(RgbImage(np.ascontiguousarray(picture)))
+    return kinds, frames
+
+
+def draw(recipe: str, people: list[Path], folder: Path) -> None:
+    """The recipe's portraits of people, DIR/STYLE/PERSON.png, along the whole dial; what is there stays."""
+    stylizer = load_loop(recipe)
+    for number, path in enumerate(people):
+        missing = [s for s in stylizer.recipe.styles if not (folder / s / _file_name(path)).is_file()]
+        if not missing:
+            continue
+        (subject,) = stylizer.subjects(read_photo(path), "largest")
+        framed = frame_portrait(subject.photo.pixels, subject.face, "bust", stylizer.recipe.resolution)
+        for k, style in enumerate(stylizer.recipe.styles):
+            if style not in missing:
+                continue
+            knobs = stylizer.knobs_for_balance(style, POSITIONS[(number + k) % len(POSITIONS)], 0.0)
+            picture = stylizer.draw(framed, subject.identity, style, knobs, 1 + number)
+            write_picture(folder / style / _file_name(path), picture)
+        print(f"{number + 1} of {len(people)}: {name_of(path)}", flush=True)
+
+
+def _file_name(path: Path) -> str:
+    return name_of(path).replace("/", "-").replace(".jpg", ".png")
+
+
+def of_pictures(judge: StyleJudge, folder: Path, people: list[Path], styles: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Style -> (N, classes) what the judge says of the portraits in DIR/STYLE; a faceless one is no one's style."""
+    analyzer = InsightFaceAnalyzer()
+    found: dict[str, np.ndarray] = {}
+    for style in styles:
+        rows = []
+        for path in people:
+            file = folder / style / _file_name(path)
+            if not file.is_file():
+                continue
+            picture = read_photo(file).pixels
+            face = max(analyzer.detect(picture), key=lambda f: f.size, default=None)
+            if face is not None:
+                rows.append(list(judge.probabilities(picture, face.kps).values()))
+        if rows:
+            found[style] = np.array(rows)
+    return found
+
+
+def skin_of(judge: StyleJudge, folder: Path, frames: Mapping[Path, Framed], style: str) -> dict[str, float]:
+    """Shares of a style's portraits whose skin is rejected: as they are, and lightened and darkened by `PLANTED`."""
+    limits = judge.limits[style].skin
+    if limits is None:
+        return {}
+    rejected: dict[str, list[bool]] = {}
+    for path, framed in frames.items():
+        file = folder / style / _file_name(path)
+        if not file.is_file():
+            continue
+        photo, drawn = face_crops(framed, read_photo(file).pixels)
+        change = limits.change(photo, drawn)
+        for name, planted in (("as drawn", 0), ("lighter", PLANTED), ("darker", -PLANTED)):
+            rejected.setdefault(name, []).append(abs(change + planted) > limits.most)
+    return {name: round(float(np.mean(values)), 4) for name, values in rejected.items()}
+
+
+def of_pieces(judge: StyleJudge, folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Who drew -> style -> (N, classes), of the pieces that `style_crops.py` drew."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for kind in sorted(path.name for path in folder.iterdir() if path.is_dir()):
+        for style in sorted(path.name for path in (folder / kind).iterdir()):
+            windows = []
+            for file in sorted((folder / kind / style).glob("*.png")):
+                piece: np.ndarray = read_photo(file).pixels
+                edge = (piece.shape[0] - judge.side) // 2
+                windows.append(piece[edge : edge + judge.side, edge : edge + judge.side])
+            found.setdefault(kind, {})[style] = judge.classify(np.stack(windows))
+    return found
+
+
+def passing(judge: StyleJudge, probabilities: np.ndarray) -> dict[str, float]:
+    """Style -> the share of pictures that pass as it."""
+    return {
+        style: round(float((probabilities[:, judge.classes.index(style)] >= limit.probability).mean()), 4)
+        for style, limit in judge.limits.items()
+    }
+
+
+def row(judge: StyleJudge, probabilities: np.ndarray) -> dict[str, Any]:
+    return {"pictures": len(probabilities), "passing": passing(judge, probabilities)}
+
+
+def confusions(table: Mapping[str, Any]) -> tuple[list[str], dict[str, list[float]]]:
+    """Cells above `MOST`, in words; and who drew -> share of right pictures rejected, one a style."""
+    bad = []
+    rejected: dict[str, list[float]] = {}
+    for who, rows in table["drawn"].items():
+        for style, entry in rows.items():
+            rejected.setdefault(who, []).append(1 - entry["passing"].get(style, 1.0))
+            bad += [
+                f"{who}, {style}: {share:.0%} of {entry['pictures']} pass as {other}"
+                for other, share in entry["passing"].items()
+                if other != style and share > MOST
+            ]
+    for kind, entry in table["photographs"].items():
+        bad += [
+            f"photographs, {kind}: {share:.0%} of {entry['pictures']} pass as {other}"
+            for other, share in entry["passing"].items()
+            if share > MOST
+        ]
+    return bad, rejected
+
+
+def judge_in(folder: Path) -> StyleJudge:
+    """A judge that is no part of a recipe yet."""
+    return StyleJudge(folder, {name: sha256_of(folder / name) for name in STYLE_JUDGE_FILES})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with female/*.jpg and male/*.jpg")
+    parser.add_argument("--recipe", default="mini")
+    parser.add_argument("--judge", type=Path, help="folder of another style judge than the recipe's")
+    parser.add_argument("--pieces", type=Path, help="what weights/training/style_crops.py drew of held-out people")
+    parser.add_argument("--pictures", type=Path, help="the recipe's portraits, DIR/STYLE/PERSON.png")
+    parser.add_argument("--draw", action="store_true", help="draw those that are missing in --pictures")
+    parser.add_argument("--training", type=int, default=0, metavar="N", help="of N training people, not the held-out")
+    parser.add_argument("--only-draw", action="store_true", help="measure nothing")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    args = parser.parse_args()
+    people = held_out(args.data)
+    if args.training:
+        people = spread([path for path in everyone(args.data) if path not in people], args.training)
+    if args.draw:
+        draw(args.recipe, people, args.pictures)
+    if args.only_draw:
+        return
+    recipe = load_recipe(args.recipe)
+    judge = judge_in(args.judge) if args.judge else style_judge_of(recipe)
+    if judge is None:
+        raise SystemExit(f"recipe {recipe.name} has no style judge; name one with --judge")
+    drawn: dict[str, dict[str, np.ndarray]] = {} if args.pieces is None else of_pieces(judge, args.pieces)
+    if args.pictures:
+        drawn[recipe.name] = of_pictures(judge, args.pictures, people, recipe.styles)
+    kinds, frames = photographs(args.data)
+    seen = {
+        kind: np.array(
+            [list(judge.probabilities(p, f.face.kps).values()) for p, f in zip(pictures, frames, strict=True)]
+        )
+        for kind, pictures in kinds.items()
+    }
+    table: dict[str, Any] = {
+        "judge": judge.digests,
+        "least": {style: limit.probability for style, limit in judge.limits.items()},
+        "drawn": {who: {style: row(judge, p) for style, p in rows.items()} for who, rows in drawn.items()},
+        "photographs": {kind: row(judge, p) for kind, p in seen.items()},
+    }
+    if args.pictures:
+        framed = dict(zip(held_out(args.data), frames, strict=True))
+        table["skin"] = {
+            style: skin_of(judge, args.pictures, framed, style) for style in recipe.styles if style in judge.limits
+        }
+        for style, shares in table["skin"].items():
+            if shares:
+                print(f"skin, {style}: rejected", ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
+    bad, rejected = confusions(table)
+    write_json(args.output, table | {"above_5_percent": bad})
+    for who, shares in rejected.items():
+        print(f"{who}: {np.mean(shares):.1%} of right pictures rejected, at most {max(shares):.1%} in a style")
+    print("\n".join(bad) or "no style lets more than 5 % of another's pictures or of any kind of photograph pass")
+
+
+if __name__ == "__main__":
+    main()
