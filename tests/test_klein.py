@@ -169,9 +169,10 @@ def test_a_scale_near_0_is_nearly_not_shown_and_1_is_as_trained(generator: Diffu
 
 
 def test_a_picture_does_not_depend_on_its_batch_nor_on_how_many_pictures_are_shown(
-    generator: DiffusionGenerator,
+    generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conditions = prepared(generator, ANNA, BO)  # as many as there are pictures in the batch
+    monkeypatch.setattr(generator, "draws_together", True)  # as on a GPU
     batch = generator.generate(conditions, KNOBS, [5, 6])
     (alone,) = generator.generate(conditions, KNOBS, [6])
     assert np.abs(batch[1].astype(int) - alone).max() <= 1
@@ -189,6 +190,13 @@ def test_previews_come_close_and_change_nothing(generator: DiffusionGenerator) -
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert distance(shown[4], plain) <= 1  # the last estimate is the picture
     assert distance(shown[1], plain) > distance(shown[4], plain)
+
+
+def test_the_words_that_do_not_fit_are_named(generator: DiffusionGenerator) -> None:
+    assert generator.warnings("an oil painting") == ()
+    (note,) = generator.warnings("very " * 110 + "blue")  # the miniature's tokens are letters
+    assert note.startswith("the prompt is longer than the ")
+    assert note.endswith('blue"')
 
 
 def test_the_text_encoder_ends_behind_the_last_layer_that_is_read(generator: DiffusionGenerator) -> None:
@@ -251,6 +259,7 @@ def test_a_lora_of_ones_own_moves_the_picture(recipe: Recipe, generator: Diffusi
     own = DiffusionGenerator(with_overrides(recipe, loras=[f"{file}:0.7"]), threads=1)
     assert own.loras == {"lora_0": 0.7}
     assert "ink.safetensors" in own.digests
+    assert own.warnings("an oil painting") == ()
     plain, inked = (one.generate(prepared(one), KNOBS, [1])[0] for one in (generator, own))
     assert distance(plain, inked) > 0
 

@@ -17,9 +17,14 @@ from portrait.generate.families.flux2.pipeline import KleinPipeline, attention_b
 from portrait.generate.inputs import PromptCache, as_batch
 from portrait.generate.precision import Precision
 from portrait.generate.preview import clean_estimates, step_callback
+from portrait.generate.prompts import prompt_warnings
 from portrait.images import pixels_sha256
 from portrait.recipes.recipe import Recipe
 from portrait.records import Knobs, RgbImage
+
+MAX_TOKENS = 512
+"""Of an instruction, with the words of a conversation around it, as in diffusers."""
+_CHAT = {"add_generation_prompt": True, "enable_thinking": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,8 +60,11 @@ class Flux2Klein:
         self.pipe = model.pipe
         self.loras: Mapping[str, float] = model.loras
         self.digests: Mapping[str, str] = model.digests
+        self.notes = model.notes
         self.text_encoder = model.text_encoder
         self._tokenizer = model.tokenizer
+        wrapping = self._tokenizer.apply_chat_template([{"role": "user", "content": ""}], tokenize=False, **_CHAT)
+        self._tokenizer.model_max_length = MAX_TOKENS - len(self._tokenizer(wrapping).input_ids)
 
     def place(self, tier: str, device: torch.device) -> None:
         """Put the networks on the device as the table above says."""
@@ -84,7 +92,12 @@ class Flux2Klein:
     def _encode_text(self, prompt: str) -> Tensor:
         with self._text_encoder_on_device():
             embeds: Tensor = KleinPipeline._get_qwen3_prompt_embeds(
-                self.text_encoder, self._tokenizer, prompt, device=self._device, hidden_states_layers=list(TEXT_LAYERS)
+                self.text_encoder,
+                self._tokenizer,
+                prompt,
+                device=self._device,
+                max_sequence_length=MAX_TOKENS,
+                hidden_states_layers=list(TEXT_LAYERS),
             )
         return embeds
 
@@ -114,6 +127,10 @@ class Flux2Klein:
         batch = as_batch(image, self.pipe._execution_device).to(self._weights)
         latents: Tensor = self.pipe._patchify_latents(self.pipe.vae.encode(batch).latent_dist.mode())
         return latents
+
+    def text_warnings(self, prompt: str, negative_prompt: str) -> list[str]:
+        """A sentence if the instruction is too long."""
+        return prompt_warnings([self._tokenizer], prompt, "")
 
     def draw(self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int], on_step: OnStep) -> Tensor:
         """One picture per seed, (B, 3, S, S) in [0, 1].

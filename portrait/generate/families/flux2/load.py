@@ -27,13 +27,17 @@ TEXT_LAYERS = (9, 18, 27)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedKlein:
-    """The networks, still on the CPU; `digests` maps every file of the model to its SHA-256."""
+    """The networks, still on the CPU.
+
+    `digests` maps every file of the model to its SHA-256; `notes` say what of the files is not used.
+    """
 
     pipe: KleinPipeline
     text_encoder: Any
     tokenizer: Any
     loras: dict[str, float]
     digests: dict[str, str]
+    notes: tuple[str, ...]
 
 
 def load_klein(recipe: Recipe, weights: torch.dtype) -> LoadedKlein:
@@ -54,7 +58,7 @@ def load_klein(recipe: Recipe, weights: torch.dtype) -> LoadedKlein:
         text_encoder = _load_text_encoder(recipe.base / "text_encoder", weights)
         tokenizer = Qwen2TokenizerFast.from_pretrained(str(recipe.base / "tokenizer"), local_files_only=True)
         _check_width(text_encoder, pipe)
-    loras = load_loras(pipe, [(lora.path, lora.weight) for lora in recipe.loras], {})
+    loras, notes = load_loras(pipe, [(lora.path, lora.weight) for lora in recipe.loras], {})
     check_resolution(recipe, pipe.vae_scale_factor * 2)
     return LoadedKlein(
         pipe=pipe,
@@ -62,6 +66,7 @@ def load_klein(recipe: Recipe, weights: torch.dtype) -> LoadedKlein:
         tokenizer=tokenizer,
         loras=loras,
         digests=digests | unlisted_digests(recipe),
+        notes=tuple(notes),
     )
 
 
