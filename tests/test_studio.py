@@ -52,7 +52,7 @@ from portrait.records import Preview, RgbImage
 from portrait.records.portrait import Status, read_portrait
 from portrait.records.reasons import Reason
 from portrait.settings import Settings, flags_of, settings_from
-from portrait.studio import guard, page, serve, strings
+from portrait.studio import controls, guard, page, serve, strings
 from portrait.studio import session_registry as registry
 from portrait.studio.device_queue import DeviceQueue, QueueFullError
 from portrait.studio.downloads import file_of, links
@@ -265,22 +265,6 @@ def test_previews_are_cancelled_by_a_new_photo_and_keep_nothing(tmp_path: Path, 
     assert session.previews == {}
 
 
-def test_previews_of_somebody_who_left_leave_nothing_in_the_models(
-    tmp_path: Path, gate: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    generator = SteppingGenerator(gate.acquire)
-    shop, session = a_shop(tmp_path, generator), Session(tmp_path / "files")
-    session.open(a_photo(), [a_face()], has_file=True, face=0)
-    job = session.begin_previews(lambda: shop.start_previews(a_photo(), requested(shop), [("oil", 0.5)]))
-    assert generator.started.wait(60)
-    cleared: list[bool] = []
-    monkeypatch.setattr(shop.stylizer("mini"), "clear_cache", lambda: cleared.append(job.is_over))
-    session.forget()
-    gate.release(10)
-    job.wait(20)
-    assert cleared == [False]  # in the job's thread, after its last step
-
-
 def test_previews_unload_no_models_of_others(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
     shop._loaded = ("another", shop.stylizer("mini"))
@@ -368,8 +352,10 @@ def test_ones_own_last_wish_that_is_ending_is_not_somebody_in_the_line(
     first.cancel()  # and is in the middle of a step
     waiting = next(shop.start(a_photo(), requested(shop)).events())
     assert (waiting.kind, waiting.position) == ("waiting", 1)
-    assert strings.NEXT in page.working_html(waiting, 1, "", "")
-    assert strings.IN_LINE.format(place=2) in page.working_html(replace(waiting, position=2), 1, "", "")
+    session = Session(tmp_path)
+    assert strings.NEXT in page.working_html(session, waiting, 1, "", "")
+    assert strings.IN_LINE[2] in page.working_html(session, replace(waiting, position=2), 1, "", "")
+    assert "you are number 5 in line" in page.working_html(session, replace(waiting, position=5), 1, "", "")
     gate.release(10 * STEPS)
 
 
@@ -580,7 +566,10 @@ def test_a_public_recipe_is_listed_when_it_is_installed_and_says_how_to_when_not
         assert f"run: portrait weights fetch {name}" in capsys.readouterr().err
     assert main(["weights", "fetch", public_recipe, "--quiet"]) == 0
     assert {"mini", public_recipe, "sd15-faceid-fast"} <= set(installed_recipes())
-    assert strings.NO_SAMPLE in page.styles_html(load_recipe(public_recipe), "oil")
+    chosen = load_recipe(public_recipe)
+    shown = controls.controls_html(chosen, controls.first_form(chosen, Settings()), installed_recipes())
+    assert strings.NO_SAMPLE in shown
+    assert f'<option value="{public_recipe}" selected>' in shown
 
     session = Session(tmp_path / "files")
     session.open(astronaut, shop.detect_faces(astronaut)[0], has_file=True, face=0)
@@ -591,7 +580,7 @@ def test_a_public_recipe_is_listed_when_it_is_installed_and_says_how_to_when_not
     assert settings is not None
     assert made.picture.shape == (128, 128, 3)
     session.add(made, settings, made.picture, astronaut, has_file=True)
-    shown = page.result_html(session)
+    shown = page.result_html(session, load_recipe("mini"))
     assert made.record.status == "rejected"  # random weights keep nobody's likeness
     assert all(describe_reason(reason) in unescape(shown) for reason in made.record.reasons)
     assert made.record.provisional_thresholds in unescape(shown)
@@ -714,7 +703,7 @@ def test_the_command_names_photo_style_and_what_is_not_default(tmp_path: Path) -
 
 def test_a_name_with_markup_is_shown_as_it_is(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path), name="<img src=x onerror=alert(1)>${2}{{3}}.png")
-    shown = page.result_html(session)
+    shown = page.result_html(session, load_recipe("mini"))
     assert "<img src=x" not in shown
     assert "&lt;img src=x" in shown
     assert "&lt;b&gt;" in page.alert("<b>")
@@ -723,7 +712,7 @@ def test_a_name_with_markup_is_shown_as_it_is(tmp_path: Path) -> None:
 def test_the_verdict_has_words_numbers_thresholds_and_reasons(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path))
     record = session.history[0].portrait.record
-    shown = page.result_html(session)
+    shown = page.result_html(session, load_recipe("mini"))
     attempt = record.chosen_attempt
     for judge, value in attempt.similarity.items():
         assert f"{value:.2f}, needs {record.thresholds[judge].value:.2f}" in shown
@@ -734,7 +723,7 @@ def test_the_verdict_has_words_numbers_thresholds_and_reasons(tmp_path: Path) ->
     rejected = record.model_copy(update={"status": Status.REJECTED, "reasons": (Reason("identity_low:dlib"),)})
     portrait = StylizedPortrait(picture=person(1), before=person(1), record=rejected, embeddings={})
     session.history[0] = replace(session.history[0], portrait=portrait)
-    assert "it does not look enough like the person (dlib)" in page.result_html(session)
+    assert strings.UNLIKE in page.result_html(session, load_recipe("mini"))
 
 
 def test_what_burned_or_missed_the_style_is_shown_with_its_limit(tmp_path: Path) -> None:
@@ -747,7 +736,7 @@ def test_what_burned_or_missed_the_style_is_shown_with_its_limit(tmp_path: Path)
     changed = read_portrait(json.dumps(record))
     portrait = StylizedPortrait(picture=person(1), before=person(1), record=changed, embeddings={})
     session.history[0] = replace(session.history[0], portrait=portrait)
-    shown = page.result_html(session)
+    shown = page.result_html(session, load_recipe("mini"))
     for label, numbers, words in (
         ("Oil painting", "2.25, at most 1.50", strings.DISTANCE_WORDS[False]),
         (strings.BURNED, "3.4%, at most 2.0%", strings.BURNED_WORDS[False]),
@@ -765,21 +754,25 @@ def test_likeness_in_words_follows_the_threshold() -> None:
 
 def test_every_style_of_mini_has_a_sample_and_another_recipe_says_that_it_has_none() -> None:
     recipe = load_recipe("mini")
-    assert all(page.sample_of("mini", style) for style in recipe.styles)
+    assert all(controls.sample_of("mini", style) for style in recipe.styles)
     made_with = json.loads((Path(page.__file__).parent / "samples" / "mini" / "weights.json").read_text())
     assert made_with == verify_manifest(recipe.base)  # else run eval/style_samples.py
-    assert strings.NO_SAMPLE in page.styles_html(load_recipe("sd15-faceid"), "oil")
-    assert 'value="oil" checked' in page.styles_html(recipe, "oil")
+    for name, has_sample in (("mini", True), ("sd15-faceid", False)):
+        chosen = load_recipe(name)
+        wishes = controls.first_form(chosen, Settings()) | {"style": "oil"}
+        shown = controls.controls_html(chosen, wishes, ["mini"])
+        assert (strings.NO_SAMPLE not in shown) == has_sample
+        assert re.search(r'value="oil"[^>]* checked>', shown)
 
 
 def test_who_is_not_known_has_to_be_clicked(tmp_path: Path) -> None:
     session = Session(tmp_path)
     session.open(a_photo(), [a_face(), a_face(), a_face()], has_file=True, face=None)
-    shown = page.photo_html(session)
+    shown = page.result_html(session, load_recipe("mini"))
     assert strings.CHOOSE_FACE in shown
     assert shown.count('aria-pressed="false" aria-label="Face') == 3
     session.choose(1)
-    assert 'aria-pressed="true" aria-label="Face 2 of 3"' in page.photo_html(session)
+    assert 'aria-pressed="true" aria-label="Face 1, one of 3"' in page.photo_html(session)
     session.choose(9)
     assert session.face == 1
 
@@ -797,26 +790,6 @@ def test_the_zip_has_the_picture_every_size_and_the_record(tmp_path: Path) -> No
     (avatar,) = [link for link in files.sizes if link.size == "avatar-400"]
     assert (avatar.width, avatar.is_round, avatar.is_enlarged) == (400, False, True)  # of 96 px
     assert file_of(entry, "anna-oil-2.png") is None
-
-
-def test_what_is_cut_out_of_a_transparent_picture_is_transparent(tmp_path: Path) -> None:
-    from PIL import Image
-
-    session = a_session(tmp_path, a_shop(tmp_path))
-    (entry,) = session.history
-    picture = entry.portrait.picture
-    cutout = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
-    cutout[:, : SIZE // 2, 3] = 0
-    entry = replace(entry, portrait=replace(entry.portrait, cutout=cutout))
-    names = {link.size: link.name for link in links(session, entry).sizes}
-    for size in ("avatar-400", "round-400", "wide"):
-        assert names[size].endswith(".png")
-        data = file_of(entry, names[size])
-        assert data is not None
-        alpha = np.asarray(Image.open(io.BytesIO(data)))[..., 3]
-        height, width = alpha.shape
-        assert alpha[height // 2, width // 4] == 0
-        assert alpha[height // 2, width * 5 // 8] == 255
 
 
 def test_a_background_of_ones_own_leaves_its_name_in_record_and_command_and_no_path(tmp_path: Path) -> None:
@@ -1153,7 +1126,7 @@ def test_who_was_idle_for_long_or_left_is_forgotten_by_everything(tmp_path: Path
 
     generator = SteppingGenerator(gate.acquire)
     shop = a_shop(tmp_path, generator)
-    here = registry.Sessions(tmp_path / "files", "oil", shop.clear_cache)
+    here = registry.Sessions(tmp_path / "files", {"style": "oil"}, shop.clear_cache)
     here.states = StateHolder()
     sessions = {}
     for name in ("idle", "left", "busy", "here"):
@@ -1203,7 +1176,7 @@ def tab(name: str) -> Any:
 
 
 def test_a_tab_that_is_loaded_anew_has_everything_again(tmp_path: Path) -> None:
-    here = registry.Sessions(tmp_path, "oil", lambda: None)
+    here = registry.Sessions(tmp_path, {}, lambda: None)
     session = here.resume(tab("a"), "")
     session.open(a_photo(), [a_face()], has_file=True, face=0)
     here.end(tab("a"))
@@ -1215,7 +1188,7 @@ def test_a_tab_that_is_loaded_anew_has_everything_again(tmp_path: Path) -> None:
 
 
 def test_the_connection_of_a_tab_that_is_loaded_anew_may_end_late(tmp_path: Path) -> None:
-    here = registry.Sessions(tmp_path, "oil", lambda: None)
+    here = registry.Sessions(tmp_path, {}, lambda: None)
     session = here.get(tab("a"))
     late = threading.Timer(0.1, here.end, [tab("a")])
     late.start()
@@ -1225,7 +1198,7 @@ def test_the_connection_of_a_tab_that_is_loaded_anew_may_end_late(tmp_path: Path
 
 def test_a_second_tab_gets_a_session_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "RELOAD_SECONDS", 0.0)
-    here = registry.Sessions(tmp_path, "oil", lambda: None)
+    here = registry.Sessions(tmp_path, {}, lambda: None)
     session = here.get(tab("a"))
     second = here.resume(tab("b"), session.key)
     assert second is not session
@@ -1234,16 +1207,16 @@ def test_a_second_tab_gets_a_session_of_its_own(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_tab_whose_session_is_gone_is_told_so(tmp_path: Path) -> None:
-    before = registry.Sessions(tmp_path, "oil", lambda: None)
+    before = registry.Sessions(tmp_path, {}, lambda: None)
     key = before.get(tab("a")).key
-    assert registry.Sessions(tmp_path, "oil", lambda: None).resume(tab("b"), key).lost  # the studio was restarted
-    assert registry.Sessions(tmp_path, "oil", lambda: None).get(tab("a")).lost  # and the tab is still open
+    assert registry.Sessions(tmp_path, {}, lambda: None).resume(tab("b"), key).lost  # the studio was restarted
+    assert registry.Sessions(tmp_path, {}, lambda: None).get(tab("a")).lost  # and the tab is still open
     assert not before.resume(tab("c"), "").lost
     assert before.resume(tab("d"), "Zo\u00eb").lost  # what nobody was ever given
 
 
 def test_a_connection_that_broke_finds_its_session_again(tmp_path: Path) -> None:
-    here = registry.Sessions(tmp_path, "oil", lambda: None)
+    here = registry.Sessions(tmp_path, {}, lambda: None)
     session = here.get(tab("a"))
     here.end(tab("a"))
     assert here.get(tab("a")) is session
@@ -1254,7 +1227,7 @@ def test_what_is_made_for_a_tab_that_was_closed_is_stopped_after_a_while(
     tmp_path: Path, gate: threading.Semaphore
 ) -> None:
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
-    here = registry.Sessions(tmp_path / "files", "oil", shop.clear_cache)
+    here = registry.Sessions(tmp_path / "files", {}, shop.clear_cache)
     session = here.get(tab("a"))
     session.open(a_photo(), [a_face()], has_file=True, face=0)
     session.job = shop.start(a_photo(), requested(shop))
@@ -1268,7 +1241,7 @@ def test_what_is_made_for_a_tab_that_was_closed_is_stopped_after_a_while(
 
 
 def test_callers_without_a_name_share_no_session(tmp_path: Path) -> None:
-    here = registry.Sessions(tmp_path, "oil", lambda: None)
+    here = registry.Sessions(tmp_path, {}, lambda: None)
     nameless = SimpleNamespace(session_hash=None)
     assert here.get(nameless) is not here.get(nameless)  # type: ignore[arg-type]
 
@@ -1321,6 +1294,11 @@ def a_studio(tmp_path: Path, shop: ModelHost) -> Any:
     return studio
 
 
+def action(act: str, **more: Any) -> SimpleNamespace:
+    """What the browser sends when a visitor does something."""
+    return SimpleNamespace(_data={"act": act} | more)
+
+
 def test_a_picture_that_comes_after_reset_is_not_kept(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
     studio, photo = a_studio(tmp_path, shop), a_photo()
@@ -1338,34 +1316,42 @@ def test_a_picture_that_comes_after_reset_is_not_kept(tmp_path: Path) -> None:
 
 def test_what_goes_wrong_while_faces_are_looked_for_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = a_shop(tmp_path)
-    studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
+    studio, request = a_studio(tmp_path, shop), tab("anna")
+    studio.sessions.resume(request, "")
     monkeypatch.setattr(shop, "detect_faces", lambda photo: 1 / 0)
-    for handle, part in ((studio._on_photo, studio.photo), (studio._on_same_look, studio.result)):
-        upload = write_picture(tmp_path / "files" / "anna.png", person(1))
-        looking, told, _ = handle(request, SimpleNamespace(_data={"path": str(upload), "name": "anna.png"}))
-        assert strings.LOOKING in looking[studio.photo]
-        assert "data-file" in looking[studio.photo]  # another photo may come meanwhile
-        assert "Unexpected error: ZeroDivisionError" in told[part]
+    upload = write_picture(tmp_path / "files" / "anna.png", person(1))
+    looking, told, _ = studio._on_act(request, action("photo", path=str(upload), name="anna.png"))
+    assert strings.LOOKING in looking[studio.photo]
+    assert "data-file" in looking[studio.photo]  # another photo may come meanwhile
+    assert "Unexpected error: ZeroDivisionError" in told[studio.photo]
 
 
 def test_a_wish_that_was_replaced_shows_nothing_at_its_end(tmp_path: Path, gate: threading.Semaphore) -> None:
     from portrait.studio import app
 
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
-    studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
+    studio, request = a_studio(tmp_path, shop), tab("anna")
+    studio.sessions.resume(request, "")
     session = studio.sessions.get(request)
     session.open(a_photo(), [a_face()], has_file=True, face=0)
-    values = [part.value for part in (studio.balance, studio.variants, studio.keep, studio.region, studio.recipe)]
-    values += [part.value for part in studio.advanced.values()]
-    replaced = studio._on_make(request, *values)
+    replaced = studio._on_act(request, action("make"))
     gate.release()
     while "step 1 of" not in next(replaced).get(studio.result, ""):
         pass
-    newer = studio._on_make(request, *values)
+    newer = studio._on_act(request, action("make"))
     next(newer)
     gate.release(100)
     assert list(replaced)[-1] == {studio.photo: app.gr.skip()}  # which Gradio sends again, perhaps much later
-    assert 'class="result"' in [update[studio.result] for update in newer if studio.result in update][-1]
+    assert 'data-state="done"' in [update[studio.result] for update in newer if studio.result in update][-1]
+
+
+def test_a_tab_that_was_open_before_the_studio_started_is_told_that_its_photo_is_gone(tmp_path: Path) -> None:
+    studio = a_studio(tmp_path, a_shop(tmp_path))
+    told, _ = studio._on_act(tab("anna"), action("make"))
+    assert strings.LOST in told[studio.result]
+    assert strings.DROP in told[studio.photo]
+    (said, _) = studio._on_act(tab("anna"), action("make"))
+    assert strings.NEED_PHOTO in said[studio.result]
 
 
 @pytest.mark.parametrize("anew", [False, True])
@@ -1373,7 +1359,8 @@ def test_a_tab_that_was_taken_for_closed_is_told_that_its_photo_is_forgotten(
     tmp_path: Path, gate: threading.Semaphore, anew: bool
 ) -> None:
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
-    studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
+    studio, request = a_studio(tmp_path, shop), tab("anna")
+    studio.sessions.resume(request, "")
     session = studio.sessions.get(request)
     session.open(a_photo(), [a_face()], has_file=True, face=0)
     updates = studio._make(request, session, requested(shop))
@@ -1394,11 +1381,12 @@ def test_a_tab_that_is_back_while_faces_are_looked_for_is_told_that_its_photo_is
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = a_shop(tmp_path)
-    studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
+    studio, request = a_studio(tmp_path, shop), tab("anna")
+    studio.sessions.resume(request, "")
     look = shop.detect_faces
     monkeypatch.setattr(shop, "detect_faces", lambda photo: studio.sessions._drop(["anna"]) or look(photo))
     upload = write_picture(tmp_path / "files" / "anna.png", person(1))
-    updates = list(studio._on_photo(request, SimpleNamespace(_data={"path": str(upload), "name": "anna.png"})))
+    updates = list(studio._on_act(request, action("photo", path=str(upload), name="anna.png")))
     assert strings.FORGOTTEN in updates[-2][studio.result]
     assert strings.DROP in updates[-2][studio.photo]
 
@@ -1406,13 +1394,15 @@ def test_a_tab_that_is_back_while_faces_are_looked_for_is_told_that_its_photo_is
 @pytest.mark.slow
 def test_a_bug_while_a_picture_is_kept_leaves_no_page_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = a_shop(tmp_path)
-    studio, request = a_studio(tmp_path, shop), SimpleNamespace(session_hash="anna")
+    studio, request = a_studio(tmp_path, shop), tab("anna")
+    studio.sessions.resume(request, "")
     session = studio.sessions.get(request)
     session.open(a_photo(), [a_face()], has_file=True, face=0)
     monkeypatch.setattr(studio, "_add_to_history", lambda *args: 1 / 0)
-    last = list(studio._make(request, session, requested(shop, max_attempts=1)))[-1]
+    updates = list(studio._make(request, session, requested(shop, max_attempts=1)))
+    last = [update for update in updates if studio.result in update][-1]
     assert "Unexpected error: ZeroDivisionError" in last[studio.result]
-    assert (last[studio.make]["visible"], last[studio.cancel]["visible"]) == (True, False)
+    assert 'data-state="working"' not in last[studio.result]
     assert not session.is_working
 
 
@@ -1420,7 +1410,8 @@ def test_a_bug_while_a_picture_is_kept_leaves_no_page_at_work(tmp_path: Path, mo
 def test_of_photos_that_come_at_once_only_the_last_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from portrait.studio import app
 
-    studio, request = a_studio(tmp_path, a_shop(tmp_path)), SimpleNamespace(session_hash="anna")
+    studio, request = a_studio(tmp_path, a_shop(tmp_path)), tab("anna")
+    studio.sessions.resume(request, "")
     session, read = studio.sessions.get(request), []
 
     def remember(data: bytes, name: str) -> Photo:
@@ -1431,11 +1422,11 @@ def test_of_photos_that_come_at_once_only_the_last_is_read(tmp_path: Path, monke
     handlers = []
     for name in ("first.png", "second.png"):
         upload = write_picture(tmp_path / "files" / name, person(1))
-        handlers.append(studio._on_photo(request, SimpleNamespace(_data={"path": str(upload), "name": name})))
+        handlers.append(studio._on_act(request, action("photo", path=str(upload), name=name)))
         next(handlers[-1])  # both are being looked at
     first, second = (next(handler) for handler in handlers)
     assert first == {studio.photo: app.gr.skip()}
-    assert 'class="stage"' in second[studio.photo]
+    assert 'class="photo"' in second[studio.photo]
     assert read == ["second.png"]
     assert session.photo.path.name == "second.png"
     assert not list((tmp_path / "files").rglob("*.png"))

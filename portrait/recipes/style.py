@@ -16,7 +16,6 @@ from portrait.validation import parse_toml, read_text
 class Style:
     """`prompt` are the few words that `mini` knows; `rich_prompt` is for models that read whole sentences.
 
-    `instruction` is for models that edit a photo as they are told; `recipes.instructions` has those of the shipped styles.
     `palettes` are the names that `mini` was trained with behind the style's words, as in "pop art portrait, turquoise".
     """
 
@@ -24,7 +23,6 @@ class Style:
     title: str
     prompt: str
     rich_prompt: str = ""
-    instruction: str = ""
     palettes: tuple[str, ...] = ()
 
 
@@ -34,7 +32,6 @@ class StyleEntry(FileModel):
     title: str
     prompt: str
     rich_prompt: str = ""
-    instruction: str = ""
     palettes: Entries[str] = ()
 
 

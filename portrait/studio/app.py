@@ -1,10 +1,9 @@
-"""The page: Gradio blocks, wired to sessions and jobs. `strings` has its words, `page` its HTML."""
+"""The page: Gradio blocks, wired to sessions and jobs. `strings` has its words, `page` and `controls` its HTML."""
 
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,36 +11,41 @@ from typing import Any
 import gradio as gr
 
 from portrait.errors import PortraitError, SettingsError
+from portrait.generate.framing import frame_portrait
 from portrait.images import Photo
 from portrait.loop.attempt_loop import VARIANT_STRIDE
 from portrait.loop.types import StylizedPortrait
 from portrait.provenance.credentials import Signer
 from portrait.recipes.load import load_recipe
+from portrait.recipes.recipe import Recipe
 from portrait.records import RgbImage
 from portrait.report.sheet import thumbnail
 from portrait.settings import Settings
 from portrait.studio import page, strings
-from portrait.studio.controls import make_control, parse_value, to_text
+from portrait.studio.controls import STRENGTHS, FieldError, controls_html, first_form, fitting, form_of, settings_asked
 from portrait.studio.downloads import portrait_square
 from portrait.studio.jobs import RenderJob, to_user_error
 from portrait.studio.model_host import ModelHost
+from portrait.studio.presets import preset_toml, read_preset
 from portrait.studio.reports import Reports
 from portrait.studio.service import Service
-from portrait.studio.session import Session
+from portrait.studio.session import HistoryEntry, Session
 from portrait.studio.session_registry import Sessions
 from portrait.studio.uploads import read_upload, take_upload
-from portrait.studio.web_settings import ADVANCED, installed_recipes, web_settings
+from portrait.studio.web_settings import installed_recipes, web_settings
 
-SLIDER_PAUSE = 0.35
-"""Seconds without a further move before the slider acts."""
 BALANCE_STEP = 0.15
-"""How far “more like me” and “more style” move the balance."""
-PREVIEW_SIDE = 384
+"""How far “more like the photo” and “more artistic” move the balance."""
+PREVIEW_BALANCE = 0.5
+"""At which a photo is previewed in every style."""
+PREVIEW_SIDE = 512
 CAPTURE_NAMES = ("camera.png", "image.png")
 """What browsers call a picture from the camera or the clipboard, which is not a file."""
 
 Updates = dict[Any, Any]
 """Component -> its new value or properties."""
+Action = Mapping[str, Any]
+"""What the browser sends: `act`, the `values` of the form, and what the action needs."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,7 +97,8 @@ class StudioPage:
         self.reports = reports
         self.local = local
         self.signer = signer
-        self.sessions = Sessions(folder, self._styles(models.settings.recipe)[0], models.clear_cache)
+        first = load_recipe(models.settings.recipe)
+        self.sessions = Sessions(folder, first_form(first, models.settings), models.clear_cache)
         self.service = Service(models, folder, signer)
 
     def close(self) -> None:
@@ -103,70 +108,49 @@ class StudioPage:
         finally:
             self.models.close()
 
-    @staticmethod
-    def _styles(recipe: str) -> tuple[str, ...]:
-        return load_recipe(recipe).styles
-
     # The page ------------------------------------------------------------------------------------------------
 
     def build(self) -> gr.Blocks:
         """The blocks, ready to launch."""
+        first = load_recipe(self.models.settings.recipe)
+        form = first_form(first, self.models.settings)
         with gr.Blocks(title=strings.TITLE, analytics_enabled=False) as blocks:
-            gr.HTML(
-                f"<header><h1>{strings.TITLE}</h1><p>{strings.TAGLINE}</p></header>",
-                apply_default_css=False,
-                js_on_load=None,
-            )
+            self._fixed(f"<header><h1>{strings.TITLE}</h1><p>{strings.TAGLINE}</p></header>")
             with gr.Tabs():
                 with gr.Tab(strings.TAB_STUDIO, id="studio"), gr.Row(elem_classes="columns"):
-                    with gr.Column(scale=4, min_width=300, elem_classes="controls"):
-                        self._build_controls()
-                    with gr.Column(scale=8, min_width=320, elem_classes="showing"):
-                        self.result = self._part("result", page.empty_html())
-                with gr.Tab(strings.TAB_REPORTS, id="reports"):
-                    self._build_reports()
-            gr.HTML(f"<footer>{strings.FOOTER}</footer>", apply_default_css=False, js_on_load=None)
+                    with gr.Column(elem_classes="controls"):
+                        self.photo = self._part("photo", page.photo_html(None, local=self.local))
+                        self.controls = self._part("controls", controls_html(first, form, self._recipes()))
+                        self._fixed(f"<footer>{strings.FOOTER}</footer>")
+                    with gr.Column(elem_classes="showing"):
+                        self.result = self._part("viewer", page.empty_html(first))
+                        self.history = self._part("history", "")
+                names = self.reports.names()
+                with gr.Tab(strings.TAB_REPORTS, id="reports", visible=bool(names)) as self.reports_tab:
+                    self._build_reports(names)
+            self.previews = self._part("previews", "")
+            self.wire = gr.HTML(
+                "",
+                elem_id="wire",
+                apply_default_css=False,
+                js_on_load="portraitStudio.connect(element, trigger, upload, watch)",
+            )
+            self._fixed(page.dialogs_html())
             self._wire(blocks)
             self.service.build()
         blocks.queue(default_concurrency_limit=None, max_size=64)
         return blocks
 
     @staticmethod
+    def _fixed(html: str) -> None:
+        gr.HTML(html, apply_default_css=False, js_on_load=None)
+
+    @staticmethod
     def _part(name: str, value: str) -> gr.HTML:
-        return gr.HTML(
-            value,
-            elem_id=name,
-            apply_default_css=False,
-            js_on_load=f"portraitStudio.{name}(element, trigger, upload, watch)",
-        )
+        script = f'portraitStudio.part("{name}", element, watch)'
+        return gr.HTML(value, elem_id=name, apply_default_css=False, js_on_load=script)
 
-    def _build_controls(self) -> None:
-        base = self.models.settings
-        first = load_recipe(base.recipe)
-        self.photo = self._part("photo", page.photo_html(None, local=self.local))
-        self.styles = self._part("styles", page.styles_html(first, first.styles[0]))
-        self.balance = gr.Slider(
-            0, 1, base.balance, step=0.05, label=strings.BALANCE, info=strings.BALANCE_INFO, elem_id="balance"
-        )
-        self.make = gr.Button(strings.MAKE, variant="primary", elem_id="make")
-        self.cancel = gr.Button(strings.CANCEL, variant="secondary", visible=False, elem_id="cancel")
-        self.variants = gr.Radio([1, 2, 3, 4], value=1, label=strings.VARIANTS, elem_id="variants")
-        self.keep = gr.CheckboxGroup(
-            [(text, name) for name, text in strings.KEEPS.items()],
-            label=strings.KEEP,
-            info=strings.KEEP_INFO,
-            elem_id="keep",
-        )
-        with gr.Accordion(strings.ADVANCED, open=False, elem_id="advanced"):
-            self.region = gr.Textbox(label=strings.REGION, info=strings.REGION_INFO, elem_id="region")
-            recipes = sorted({base.recipe, *installed_recipes()})
-            self.recipe = gr.Dropdown(
-                recipes, value=base.recipe, label=strings.RECIPE, interactive=True, elem_id="recipe"
-            )
-            self.advanced = {name: make_control(name, base) for name in ADVANCED}
-
-    def _build_reports(self) -> None:
-        names = self.reports.names()
+    def _build_reports(self, names: list[str]) -> None:
         info = strings.RUN_INFO.format(root=self.reports.root)
         with gr.Row():
             self.run = gr.Dropdown(names, value=None, label=strings.RUN, info=info, elem_id="run")
@@ -174,10 +158,7 @@ class StudioPage:
                 [(strings.NO_BASELINE, ""), *names], value="", label=strings.BASELINE, info=strings.BASELINE_INFO
             )
         self.report = gr.HTML(
-            page.notice(strings.CHOOSE_RUN if names else strings.NO_RUNS.format(root=self.reports.root)),
-            apply_default_css=False,
-            js_on_load=None,
-            elem_id="report",
+            page.notice(strings.CHOOSE_RUN), apply_default_css=False, js_on_load=None, elem_id="report"
         )
 
     def _wire(self, blocks: gr.Blocks) -> None:
@@ -188,54 +169,109 @@ class StudioPage:
             "api_visibility": "private",
             "trigger_mode": "multiple",
         }
-        controls = [self.balance, self.variants, self.keep, self.region, self.recipe, *self.advanced.values()]
-        everything = [self.photo, self.styles, self.result, self.make, self.cancel, *controls]
-        self.photo.upload(self._on_photo, controls, everything, **free)
-        self.photo.select(self._on_face, controls, everything, **free)
-        self.photo.input(self._on_region, None, [self.region], queue=False, **free)
-        self.styles.select(self._on_style, controls, everything, **free)
-        self.balance.input(self._on_balance, controls, everything, **free)
-        self.recipe.input(self._on_recipe, [self.recipe], [self.styles], **free)
-        self.make.click(self._on_make, controls, everything, **free)
-        self.cancel.click(self._on_cancel, None, None, queue=False, **free)
-        self.result.submit(self._on_more, controls, everything, **free)
-        self.result.upload(self._on_same_look, controls, everything, **free)
-        self.result.select(self._on_history, None, everything, **free)
-        self.result.clear(self._on_reset, None, everything, **free)
+        shown = [self.photo, self.controls, self.result, self.history, self.previews, self.wire]
+        self.wire.submit(self._on_act, None, shown, **free)
+        self.wire.stop(self._on_cancel, None, None, queue=False, **free)
         chosen = free | {"trigger_mode": "always_last", "concurrency_limit": 2}
         gr.on([self.run.input, self.baseline.input], self._on_run, [self.run, self.baseline], [self.report], **chosen)
         self.run.focus(self._on_runs, None, [self.run, self.baseline], **free)
+        blocks.load(self._on_load, None, [self.reports_tab, self.run, self.baseline], **free)
         blocks.unload(self.sessions.end)
+
+    def _recipes(self) -> list[str]:
+        return sorted({self.models.settings.recipe, *installed_recipes()})
+
+    def _recipe(self, session: Session) -> Recipe:
+        """The recipe that the visitor has chosen; the studio's own where that one is not installed."""
+        name = str(session.form.get("recipe"))
+        return load_recipe(name if name in self._recipes() else self.models.settings.recipe)
+
+    # What is shown -------------------------------------------------------------------------------------------
+
+    def _photo(self, session: Session, **more: Any) -> Updates:
+        return {self.photo: page.photo_html(session, local=self.local, **more)}
+
+    def _controls(self, session: Session) -> Updates:
+        backdrop = session.backdrop.name if session.backdrop else ""
+        return {self.controls: controls_html(self._recipe(session), session.form, self._recipes(), backdrop)}
+
+    def _result(self, session: Session, **more: str) -> Updates:
+        shown = page.result_html(session, self._recipe(session), page.Notice(**more))
+        return {self.result: shown, self.history: page.history_html(session)}
 
     # What visitors do ----------------------------------------------------------------------------------------
 
     @_ends_with_skip
-    def _on_photo(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
-        """A photo begins at once, when it is clear who is meant, without a button."""
+    def _on_act(self, request: gr.Request, event: gr.EventData) -> Iterator[Updates]:
+        """Whatever a visitor does on the page, apart from canceling."""
+        action: Action = event._data
+        if action["act"] == "hello":
+            yield from self._on_hello(request, str(action["key"]))
+            return
         session = self.sessions.get(request)
-        session.cancel()
+        if session.lost:  # the page was open before the studio was restarted
+            session.lost = False
+            yield self._forgotten_page(session, strings.LOST)
+            if action["act"] != "photo":
+                return
+        if action.get("values"):
+            session.form = dict(action["values"])
+            session.form = fitting(session.form, self._recipe(session))
+        acts: dict[str, Callable[[gr.Request, Session, Action], Iterator[Updates]]] = {
+            "photo": self._on_photo,
+            "face": self._on_face,
+            "make": self._on_make,
+            "adjust": self._on_adjust,
+            "more": self._on_more,
+            "controls": self._on_controls,
+            "backdrop": self._on_backdrop,
+            "reference": self._on_reference,
+            "drop-reference": self._on_reference,
+            "save-look": self._on_save_look,
+            "look": self._on_look,
+            "history": self._on_history,
+            "reset": self._on_reset,
+        }
+        yield from acts[action["act"]](request, session, action)
+
+    def _on_hello(self, request: gr.Request, key: str) -> Iterator[Updates]:
+        """A page was loaded: it shows what its session has, if it had one before."""
+        session = self.sessions.resume(request, key)
+        message = strings.LOST if session.lost else ""
+        session.lost = False
+        yield {
+            **self._photo(session),
+            **self._controls(session),
+            **self._result(session, message=message),
+            self.wire: page.key_html(session),
+        }
+        job, photo = session.job, session.photo
+        if session.is_working and job is not None and photo is not None:
+            variants = int(str(session.form["variants"])) if session.is_choosing else 1
+            yield from self._show_job(request, session, Render(job=job, photo=photo, variants=variants))
+        else:
+            yield from self._preview(session)
+
+    def _on_photo(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
+        """A photo begins at once, when it is clear who is meant, without a button. One that fails changes nothing."""
         generation = session.begin_upload()
-        yield {self.photo: page.photo_html(session, looking=True)}
+        yield self._photo(session, looking=True)
         try:
-            if not self._open(session, event, generation):
+            if not self._open(session, action, generation):
                 yield from self._reset_lost_tab(request, session)
                 return
         except PortraitError as error:
-            yield {self.photo: page.photo_html(session, problem=str(error), local=self.local)}
+            yield self._photo(session, problem=str(error))
             return
-        yield {
-            self.photo: page.photo_html(session, local=self.local),
-            self.region: "",
-            self.result: page.result_html(session),
-        }
-        balance, variants, keep, _, *more = values  # the region was one of the photo before
-        yield from self._on_adjust(request, balance, variants, keep, "", *more)
+        session.form["region"] = ""  # it was one of the photo before
+        yield {**self._photo(session), **self._controls(session), **self._result(session), self.previews: ""}
+        yield from self._on_adjust(request, session, action)
 
-    def _open(self, session: Session, event: gr.EventData, generation: int) -> bool:
+    def _open(self, session: Session, action: Action, generation: int) -> bool:
         """Read the uploaded photo and take it; False if meanwhile the visitor chose another one, or none."""
         try:
             with session.reading:
-                data, name = take_upload(event._data or {}, self.folder)
+                data, name = take_upload(action, self.folder)
                 if session.upload_generation != generation:
                     return False
                 photo = self.models.upright(read_upload(data, name))
@@ -247,74 +283,65 @@ class StudioPage:
             raise user_error from None
         return session.open(photo, faces, has_file=name not in CAPTURE_NAMES, face=face, generation=generation)
 
-    @_ends_with_skip
-    def _on_face(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
-        session = self.sessions.get(request)
+    def _on_face(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
         before = session.face
-        session.choose(int(event._data["face"]))
+        session.choose(int(action["face"]))
         if session.face != before:
-            yield from self._on_make(request, *values)
+            yield {**self._photo(session), **self._controls(session), self.previews: ""}
+            yield from self._on_make(request, session, action)
 
-    def _on_region(self, event: gr.EventData) -> str:
-        region = event._data.get("region")
-        return ",".join(str(int(v)) for v in region) if region else ""
+    def _on_adjust(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
+        """What shows in every picture acts at once, as soon as it is clear who is meant."""
+        if session.face is None:
+            if action.get("form"):
+                yield self._controls(session)
+            return
+        yield from self._on_make(request, session, action)
 
-    @_ends_with_skip
-    def _on_style(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
-        self.sessions.get(request).style = str(event._data["style"])
-        yield from self._on_adjust(request, *values)
+    def _on_controls(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
+        """Another recipe has other styles and settings."""
+        yield self._controls(session) | {self.previews: ""}
 
-    @_ends_with_skip
-    def _on_balance(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
-        session = self.sessions.get(request)
-        session.slider_moves += 1
-        moves = session.slider_moves
-        time.sleep(SLIDER_PAUSE)
-        if session.slider_moves == moves:
-            yield from self._on_adjust(request, *values)
-
-    def _on_adjust(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
-        """Style and slider act at once, as soon as it is clear who is meant."""
-        if self.sessions.get(request).face is not None:
-            yield from self._on_make(request, *values)
-
-    def _on_recipe(self, request: gr.Request, recipe: str) -> str:
-        session = self.sessions.get(request)
-        styles = self._styles(recipe)
-        if session.style not in styles:
-            session.style = styles[0]
-        return page.styles_html(load_recipe(recipe), session.style)
-
-    @_ends_with_skip
-    def _on_make(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
-        session = self.sessions.get(request)
+    def _on_backdrop(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
+        """A picture of the visitor's own, to stand behind them."""
         try:
-            settings = self._settings(session, values)
+            session.take_backdrop(*take_upload(action, self.folder))
+        except Exception as error:
+            yield self._show_error(session, to_user_error(error))
+            return
+        session.form["background"] = "picture"
+        yield self._controls(session)
+        yield from self._on_adjust(request, session, action)
+
+    def _on_make(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
+        try:
+            settings = self._settings(session)
         except PortraitError as error:
             yield self._show_error(session, error)
             return
+        if action.get("form"):  # the style has palettes of its own
+            yield self._controls(session)
         yield from self._make(request, session, settings)
 
-    @_ends_with_skip
-    def _on_more(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
-        """More like me, more style, another one: from the picture that is shown."""
-        session = self.sessions.get(request)
+    def _on_more(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
+        """More like the photo, more artistic, try again: from the picture that is shown."""
         entry = session.find(session.current)
-        act = event._data["act"]
+        wish = action["more"]
         try:
-            now = self._settings(session, values)
+            now = self._settings(session)
             if entry is None:
                 raise SettingsError(strings.NEED_PHOTO)
             settings = replace(entry.settings, variants=now.variants)
-            if act == "another":
+            if wish == "another":
                 settings = replace(settings, seed=self._fresh_seed(session))
             else:
-                step = -BALANCE_STEP if act == "like" else BALANCE_STEP
+                step = -BALANCE_STEP if wish == "like" else BALANCE_STEP
                 settings = replace(settings, balance=round(min(1.0, max(0.0, settings.balance + step)), 2))
         except PortraitError as error:
             yield self._show_error(session, error)
             return
-        yield self._restore_controls(session, settings)
+        session.form = form_of(settings)
+        yield self._controls(session)
         yield from self._make(request, session, settings)
 
     @staticmethod
@@ -323,53 +350,84 @@ class StudioPage:
         used = max((entry.settings.seed for entry in session.history), default=1 - VARIANT_STRIDE)
         return (used + VARIANT_STRIDE) % 2**31
 
-    @_ends_with_skip
-    def _on_same_look(self, request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[Updates]:
-        """Another photo with everything else as it is."""
-        session = self.sessions.get(request)
-        entry = session.find(session.current)
-        generation = session.begin_upload()
-        yield {self.photo: page.photo_html(session, looking=True)}
+    def _on_reference(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
+        """One more photo of the same person, or one less; the next portrait is of all of them."""
         try:
-            if not self._open(session, event, generation):
-                yield from self._reset_lost_tab(request, session)
-                return
-        except PortraitError as error:
-            yield {
-                self.photo: page.photo_html(session, local=self.local),
-                self.result: page.result_html(session, problem=str(error)),
-            }
+            if action["act"] == "drop-reference":
+                session.drop_reference(int(action["number"]))
+            else:
+                reference = self.models.upright(read_upload(*take_upload(action, self.folder)))
+                if session.photo is None or session.face is None:
+                    raise SettingsError(strings.NEED_PHOTO)
+                self.models.check_reference(session.photo, session.faces[session.face], reference)
+                session.add_reference(reference)
+        except Exception as error:
+            yield self._photo(session, problem=str(to_user_error(error)))
             return
-        yield {self.photo: page.photo_html(session, local=self.local), self.region: ""}
-        if entry is None:
-            return
-        kept = tuple(name for name in entry.settings.keep if not name.startswith("region:"))
-        settings = replace(entry.settings, keep=kept)
-        yield self._restore_controls(session, settings)
-        if session.face is None:  # the click on a face goes on from here
-            yield {self.result: page.result_html(session, message=strings.NEED_FACE)}
-            return
-        yield from self._make(request, session, settings)
+        yield self._photo(session)
+        yield from self._on_adjust(request, session, action)
 
-    def _on_history(self, request: gr.Request, event: gr.EventData) -> Updates:
-        session = self.sessions.get(request)
-        action = event._data
-        if "compare" in action:
-            session.compare(action["compare"])
-            return {self.result: page.result_html(session)}
-        entry = session.undo() if action.get("undo") else session.show(int(action["show"]))
-        if entry is None:
-            return {self.result: page.result_html(session)}
-        return {self.result: page.result_html(session), **self._restore_controls(session, entry.settings)}
+    def _on_save_look(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
+        """The form as a file that the command line reads too."""
+        try:
+            settings = web_settings(self.models.settings, settings_asked(session.form), session.backdrop)
+        except PortraitError as error:
+            yield self._show_error(session, error)
+            return
+        yield {self.wire: page.key_html(session) + page.look_html(preset_toml(settings), settings.style[0])}
+
+    def _on_look(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
+        """A file of a look sets the form, and is drawn at once."""
+        try:
+            data, _ = take_upload(action, self.folder)
+            text = data.decode("utf-8-sig", errors="replace")
+            settings = read_preset(text, self.models.settings, session.backdrop)
+        except Exception as error:
+            yield self._show_error(session, to_user_error(error))
+            return
+        session.form = form_of(settings)
+        yield self._controls(session)
+        yield from self._on_adjust(request, session, action)
+
+    def _on_history(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
+        """Show, compare, star or delete a picture, or take that back."""
+        before = session.current
+        do = action["do"]
+        number = action.get("number")
+        if do == "compare":
+            session.compare(number)
+        elif do == "star":
+            session.star(int(action["number"]), bool(action["on"]))
+        elif do == "delete":
+            session.delete(int(action["number"]))
+        elif do == "undo":
+            session.undo()
+        elif do == "show":
+            session.show(int(action["number"]))
+        session.is_choosing = do == "choices"
+        entry = session.find(session.current)
+        if session.is_working:  # what is being made stays in sight
+            yield {self.history: page.history_html(session)}
+            return
+        yield self._result(session)
+        if (entry is not None and session.current != before) or do == "show":
+            yield from self._restore(session, entry)
+
+    def _restore(self, session: Session, entry: HistoryEntry | None) -> Iterator[Updates]:
+        """Set the form to what it was for a picture."""
+        if entry is not None:
+            session.form = form_of(entry.settings) | {"variants": session.form["variants"]}
+            yield self._controls(session)
+            yield from self._preview(session)
 
     def _on_cancel(self, request: gr.Request) -> None:
         self.sessions.get(request).cancel()
 
-    def _on_reset(self, request: gr.Request) -> Updates:
-        session = self.sessions.get(request)
+    def _on_reset(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
         session.forget()
+        session.form = first_form(load_recipe(self.models.settings.recipe), self.models.settings)
         self.models.clear_cache()
-        return self._forgotten_page()
+        yield self._forgotten_page(session)
 
     def _reset_lost_tab(self, request: gr.Request, session: Session) -> Iterator[Updates]:
         """Tell a tab that its photo is forgotten: its connection broke, so that it was taken for closed.
@@ -377,44 +435,44 @@ class StudioPage:
         A tab that has a new photo by now keeps it.
         """
         if session.closed and self.sessions.get(request).upload_generation == 0:
-            yield self._forgotten_page()
+            yield self._forgotten_page(session)
 
-    def _forgotten_page(self) -> Updates:
+    def _forgotten_page(self, session: Session, message: str = strings.FORGOTTEN) -> Updates:
+        forgotten = page.empty_html(self._recipe(session), page.Notice(message=message))
         return {
             self.photo: page.photo_html(None, local=self.local),
-            self.result: page.empty_html(message=strings.FORGOTTEN),
-            self.region: "",
-            **self._idle(),
+            **self._controls(session),
+            self.result: forgotten,
+            self.history: "",
+            self.previews: "",
+            self.wire: page.key_html(session),
         }
 
     # Making pictures -----------------------------------------------------------------------------------------
 
-    def _settings(self, session: Session, values: tuple[Any, ...]) -> Settings:
-        """What the controls say. Raises SettingsError with the sentence of the command line."""
+    def _settings(self, session: Session) -> Settings:
+        """What the form says. Raises SettingsError with the sentence of the command line."""
         if session.photo is None:
             raise SettingsError(strings.NEED_PHOTO)
         if session.face is None:
             raise SettingsError(strings.NEED_FACE)
-        balance, variants, keep, region, recipe, *advanced = values
-        requested = {name: parse_value(name, text) for name, text in zip(self.advanced, advanced, strict=True)}
-        region = "".join((region or "").split())
-        keeps = [*keep, *([f"region:{region}"] if region else [])]
-        requested |= {"balance": balance, "variants": variants, "keep": keeps, "recipe": recipe, "style": session.style}
-        return web_settings(self.models.settings, requested)
+        return web_settings(self.models.settings, settings_asked(session.form), session.backdrop)
 
     def _make(self, request: gr.Request, session: Session, settings: Settings) -> Iterator[Updates]:
         """Start a job in place of the visitor's last one, for the chosen face, and show what becomes of it."""
         render = self._start(session, settings)
-        if render is None:
-            return
+        if render is not None:
+            yield from self._show_job(request, session, render)
+
+    def _show_job(self, request: gr.Request, session: Session, render: Render) -> Iterator[Updates]:
+        """Show a job from now to its end, then what the other styles would look like."""
         try:
-            yield self._busy()
             yield from self._follow(session, render)
         except Exception as error:
             render.problem = str(to_user_error(error))
         if session.job is render.job:
-            result = page.result_html(session, problem=render.problem, message=render.message)
-            yield {self.result: result, **self._idle()}
+            yield self._result(session, problem=render.problem, message=render.message)
+            yield from self._preview(session)
         else:
             yield from self._reset_lost_tab(request, session)
 
@@ -426,7 +484,9 @@ class StudioPage:
             if photo is None or face is None:
                 return None
             session.cancel()
-            settings = replace(settings, face="auto" if len(session.faces) == 1 else str(face))
+            session.choices = ()
+            session.is_choosing = settings.variants > 1
+            settings = replace(settings, face=self._face(session))
             has_file = session.has_file
 
             def keep(portrait: StylizedPortrait, alone: Settings) -> None:
@@ -435,29 +495,73 @@ class StudioPage:
             session.job = job = self.models.start(
                 photo,
                 settings,
+                references=session.references,
                 subject=session.subject(settings.recipe, face),
                 on_subject=lambda subject: session.remember_subject(settings.recipe, face, subject),
                 on_portrait=keep,
             )
             return Render(job=job, photo=photo, variants=settings.variants)
 
+    @staticmethod
+    def _face(session: Session) -> str:
+        return "auto" if len(session.faces) == 1 else str(session.face)
+
     def _follow(self, session: Session, render: Render) -> Iterator[Updates]:
         """Show what happens to a job, for as long as the visitor requests nothing else."""
         entry = session.find(session.current)
-        placeholder = _small_uri(render.photo.pixels if entry is None else entry.portrait.picture)
+        placeholder = _small_uri(portrait_square(entry.portrait) if entry else self._framed(session, render.photo))
         preview = ""
+        yield {self.result: page.working_html(session, None, render.variants, preview, placeholder)}
         for event in render.job.events():
             if session.job is not render.job:  # a newer request has replaced it
                 continue
-            if event.kind == "portrait" or event.kind == "failed":
+            if event.kind == "portrait":
+                preview = ""
+                render.problem = event.sentence
+                yield {self.history: page.history_html(session)}
+            elif event.kind == "failed":
                 render.problem = event.sentence
             elif event.kind == "cancelled":
                 render.message = strings.CANCELLED
             else:
                 if event.preview is not None:
                     preview = _small_uri(event.preview)
-                shown = page.working_html(event, render.variants, preview, placeholder)
-                yield {self.result: shown, **self._busy()}  # an earlier job may just have shown the idle buttons
+                yield {self.result: page.working_html(session, event, render.variants, preview, placeholder)}
+
+    def _preview(self, session: Session) -> Iterator[Updates]:
+        """Show the photo in every style, and the chosen style at several strengths, small, as they come."""
+        with session.lock:
+            photo, face, recipe = session.photo, session.face, self._recipe(session)
+            if photo is None or face is None or session.is_working:
+                return
+            style, frame = str(session.form["style"]), str(session.form["frame"])
+            wishes = [(name, PREVIEW_BALANCE) for name in recipe.styles] + [(style, n) for n in STRENGTHS]
+            missing = session.missing_previews(recipe.name, frame, list(dict.fromkeys(wishes)))
+            settings = replace(self.models.settings, recipe=recipe.name, frame=frame, face=self._face(session))
+            job = session.begin_previews(
+                lambda: self.models.start_previews(
+                    photo,
+                    settings,
+                    missing,
+                    references=session.references,
+                    subject=session.subject(recipe.name, face),
+                    on_subject=lambda subject: session.remember_subject(recipe.name, face, subject),
+                )
+            )
+        yield {self.previews: page.previews_html(session, recipe.name, style, frame)}
+        for event in job.events():
+            if event.kind == "preview" and event.preview is not None:
+                key = (recipe.name, event.style, frame, event.balance)
+                if not session.keep_preview(job, key, event.preview):
+                    return
+                yield {self.previews: page.previews_html(session, recipe.name, style, frame)}
+
+    @staticmethod
+    def _framed(session: Session, photo: Photo) -> RgbImage:
+        """The square of the photo around the chosen face, which stands in until the picture forms."""
+        if session.face is None or session.face >= len(session.faces):
+            return photo.pixels
+        return frame_portrait(photo.pixels, session.faces[session.face], "bust", PREVIEW_SIDE).image
 
     def _add_to_history(
         self,
@@ -472,33 +576,15 @@ class StudioPage:
         small = thumbnail(portrait_square(portrait), page.SMALL * 2)
         with session.lock:
             if session.job is job:
-                session.add(portrait, settings, small, photo, has_file=has_file)
+                entry = session.add(portrait, settings, small, photo, has_file=has_file)
+                if session.is_choosing:
+                    session.choices = (*session.choices, entry.number)
 
     def _show_error(self, session: Session, error: PortraitError) -> Updates:
         """The error; a session without a photo, perhaps forgotten meanwhile, also gets the place for one again."""
-        updates: Updates = {self.result: page.result_html(session, problem=str(error))}
-        if session.photo is None:
-            updates[self.photo] = page.photo_html(None, local=self.local)
-        return updates
-
-    def _busy(self) -> Updates:
-        return {self.make: gr.update(visible=False), self.cancel: gr.update(visible=True)}
-
-    def _idle(self) -> Updates:
-        return {self.make: gr.update(visible=True), self.cancel: gr.update(visible=False)}
-
-    def _restore_controls(self, session: Session, settings: Settings) -> Updates:
-        """Set style and controls to what they were for a picture."""
-        session.style = settings.style[0]
-        regions = [name.partition(":")[2] for name in settings.keep if name.startswith("region:")]
-        return {
-            self.styles: page.styles_html(load_recipe(settings.recipe), session.style),
-            self.balance: settings.balance,
-            self.keep: [name for name in settings.keep if name in strings.KEEPS],
-            self.region: regions[0] if regions else "",
-            self.recipe: settings.recipe,
-            **{component: to_text(getattr(settings, name)) for name, component in self.advanced.items()},
-        }
+        field = error.field if isinstance(error, FieldError) else ""
+        updates = self._result(session, problem=str(error), field=field)
+        return updates | self._photo(session) if session.photo is None else updates
 
     # Reports -------------------------------------------------------------------------------------------------
 
@@ -515,3 +601,7 @@ class StudioPage:
     def _on_runs(self) -> tuple[Any, Any]:
         names = self.reports.names()
         return gr.update(choices=names), gr.update(choices=[(strings.NO_BASELINE, ""), *names])
+
+    def _on_load(self) -> tuple[Any, Any, Any]:
+        """Reports are offered where there are runs."""
+        return gr.update(visible=bool(self.reports.names())), *self._on_runs()

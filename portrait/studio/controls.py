@@ -1,40 +1,314 @@
-"""The controls of settings: made from what `Settings` says of each, and read back as it takes them."""
+"""The form of everything that a visitor may wish for: made as HTML, and read back as settings."""
 
 from __future__ import annotations
 
-from typing import Any
+import base64
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from html import escape
 
-import gradio as gr
-
-from portrait.settings import RULES, Settings
+from portrait.errors import SettingsError
+from portrait.recipes.recipe import Recipe
+from portrait.recipes.samples import sample_file
+from portrait.recipes.style import styles
+from portrait.records import Background
+from portrait.settings import KNOB_SETTINGS, RULES, Settings
 from portrait.studio import strings
+from portrait.studio.web_settings import MAX_VALUES, Choices, choices_for
+
+Form = dict[str, str | list[str]]
+"""What the form says: name -> text, or texts where several may be chosen. A name that is absent is left to the balance."""
+
+STRENGTHS = (0.0, 0.5, 1.0)
+"""The strengths of which a preview is shown."""
+COLORS = ("#f2e8d8", "#7fa6b8")
+"""The colors that are offered first for a background."""
+_STEPS = {"strength": 0.05, "guidance_scale": 0.1, "ip_adapter_scale": 0.05, "controlnet_conditioning_scale": 0.05}
+_MOST = {"guidance_scale": 15.0}
+"""Where a slider ends before its setting does."""
 
 
-def make_control(name: str, base: Settings) -> Any:
-    """Make the control of one setting.
+def first_form(recipe: Recipe, base: Settings) -> Form:
+    """What the form says before a visitor says anything."""
+    style = base.style[0] if base.style[0] in recipe.styles else recipe.styles[0]
+    return form_of(base) | {"recipe": recipe.name, "style": style, "variants": "1"}
 
-    Numbers are texts: Gradio's own field makes 0 of an empty one, and 0 counts.
+
+def fitting(form: Form, recipe: Recipe) -> Form:
+    """The same form where the recipe, or the style, lacks what was chosen for another one."""
+    style = _text(form, "style")
+    style = style if style in recipe.styles else recipe.styles[0]
+    choices = choices_for(recipe, style)
+    palette, size = _text(form, "palette"), _text(form, "size")
+    return form | {
+        "recipe": recipe.name,
+        "style": style,
+        "palette": palette if palette in choices.palettes else "",
+        "size": size if size in map(str, choices.sizes) else "0",
+    }
+
+
+def form_of(settings: Settings) -> Form:
+    """The form that `settings_asked` reads as these settings."""
+    form: Form = {
+        "recipe": settings.recipe,
+        "style": settings.style[0],
+        "palette": settings.palette,
+        "balance": f"{settings.balance:g}",
+        "frame": settings.frame,
+        "size": str(settings.size),
+        "keep": [name for name in settings.keep if name in strings.KEEPS],
+        "region": next((name.partition(":")[2] for name in settings.keep if name.startswith("region:")), ""),
+        "variants": str(settings.variants),
+        **_background_form(settings.backdrop()),
+    }
+    for name in _advanced():
+        value = getattr(settings, name)
+        if value is not None:
+            form[name] = f"{value:g}" if isinstance(value, float) else str(value)
+    return form
+
+
+def _background_form(background: Background | None) -> Form:
+    colors = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in background.colors] if background else []
+    first, second = [*colors, *COLORS[len(colors) :]][:2]
+    return {"background": background.kind if background else "", "color": first, "color2": second}
+
+
+class FieldError(SettingsError):
+    """What a visitor typed into `field` cannot be."""
+
+    def __init__(self, field: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.field = field
+
+
+def settings_asked(form: Form) -> dict[str, object]:
+    """The settings that a visitor asks for, by name, with the values that `web_settings` takes.
+
+    Raises:
+        FieldError: a number is none, or is out of its range.
+    """
+    asked: dict[str, object] = {name: parse_value(name, _text(form, name)) for name in _advanced() if name in form}
+    region = "".join(_text(form, "region").split())
+    asked["keep"] = [*form.get("keep", []), *([f"region:{region}"] if region else [])]
+    for name in ("recipe", "style", "frame", "palette", "balance", "size", "variants"):
+        asked[name] = parse_value(name, _text(form, name))
+    kind, first, second = (_text(form, name) for name in ("background", "color", "color2"))
+    asked["background"] = {"color": first, "gradient": f"gradient:{first},{second}"}.get(kind, kind) or None
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def parse_value(name: str, text: str) -> object:
+    """The value of a control: None for an empty one.
+
+    Raises:
+        FieldError: it is no number, where one is needed, or out of its range.
     """
     rule = RULES[name]
-    value = to_text(getattr(base, name))
-    common = {"label": name, "info": rule.help, "elem_id": f"advanced-{name}", "interactive": True}
-    if rule.choices:
-        return gr.Radio(list(rule.choices), value=value, **common)
-    return gr.Textbox(value, placeholder=strings.FROM_BALANCE if rule.knob else None, **common)
-
-
-def to_text(value: object) -> str:
-    """What a control shows of a value."""
-    return "" if value is None else str(value)
-
-
-def parse_value(name: str, text: str | None) -> object:
-    """The value of a control: None for an empty one; what is not a number stays a text, which `Settings` refuses."""
-    kind = RULES[name].kind
-    text = (text or "").strip()
-    if kind is str or not text:
+    text = text.strip()
+    if rule.kind is str or not text:
         return text or None
+    label = strings.LABELS.get(name, name)
     try:
-        return kind(text)
+        value = rule.kind(text)
     except ValueError:
-        return text
+        must = strings.NOT_WHOLE if rule.kind is int else strings.NOT_A_NUMBER
+        raise FieldError(name, must.format(label=label, text=text)) from None
+    low, high = rule.low or 0, min(rule.high, MAX_VALUES.get(name, rule.high))
+    if not low <= value <= high:
+        raise FieldError(name, strings.OUT_OF_RANGE.format(label=label, text=text, low=low, high=high))
+    return value
+
+
+def _text(form: Mapping[str, str | list[str]], name: str) -> str:
+    value = form.get(name, "")
+    return value if isinstance(value, str) else ",".join(value)
+
+
+def _advanced() -> Iterable[str]:
+    return (name for names in strings.GROUPS.values() for name in names)
+
+
+# The form --------------------------------------------------------------------------------------------------------
+
+
+def controls_html(recipe: Recipe, form: Form, recipes: Iterable[str], backdrop: str = "") -> str:
+    """The form.
+
+    Args:
+        recipe: Whose styles are offered.
+        form: What is chosen.
+        recipes: The names of the recipes that are installed.
+        backdrop: The name of the visitor's own background picture.
+    """
+    choices = choices_for(recipe, _text(form, "style"))
+    return (
+        f'<form id="form" autocomplete="off">{_styles(recipe, _text(form, "style"))}'
+        f"{_palettes(choices, form)}{_balance(form)}{_picture(recipe, choices, form, backdrop)}"
+        f"{_keep(form)}{_advanced_groups(recipe, choices, form, recipes)}"
+        f'<div class="actions"><button type="submit" id="make" data-key="make">{strings.MAKE}</button>'
+        f'<button type="button" id="cancel" data-key="cancel">{strings.CANCEL}</button>'
+        f'<button type="button" id="again" class="plain" data-more="another" data-key="another" title="{strings.ANOTHER_HELP}">'
+        f"{strings.ANOTHER}</button></div></form>"
+    )
+
+
+def _styles(recipe: Recipe, chosen: str) -> str:
+    """A card per style with a sample, until there is a preview of the visitor's photo; radio buttons to the keyboard."""
+    cards = []
+    for name in recipe.styles:
+        shown = sample_of(recipe.name, name)
+        picture = f'<img src="{shown}" alt="" width="256" height="256" data-preview="{escape(name)}">'
+        none = f'<span class="none" data-preview="{escape(name)}">{strings.NO_SAMPLE}</span>'
+        checked = " checked" if name == chosen else ""
+        cards.append(
+            f'<label class="style"><input type="radio" class="sr" name="style" value="{escape(name)}" data-now '
+            f'data-key="style-{escape(name)}"{checked}>{picture if shown else none}<span>{escape(title_of(name))}</span></label>'
+        )
+    return (
+        f'<fieldset id="styles" class="styles"><legend>{strings.STYLE}</legend>'
+        f'<div class="cards">{"".join(cards)}</div></fieldset>'
+    )
+
+
+def title_of(style: str) -> str:
+    """What a style is called on the page."""
+    return styles()[style].title if style in styles() else style
+
+
+@lru_cache(maxsize=64)
+def sample_of(recipe: str, style: str) -> str:
+    """The sample of a style as a data URI; empty if there is none."""
+    file = sample_file(recipe, style)
+    return "" if file is None else "data:image/webp;base64," + base64.b64encode(file.read_bytes()).decode()
+
+
+def _palettes(choices: Choices, form: Form) -> str:
+    if not choices.palettes:
+        return ""
+    chosen = _text(form, "palette")
+    options = {"": strings.PALETTE_AUTO} | {name: name.capitalize() for name in choices.palettes}
+    return _segments("palette", strings.PALETTE, options, chosen if chosen in choices.palettes else "", now=True)
+
+
+def _segments(name: str, label: str, options: Mapping[str, str], chosen: str, *, now: bool = False) -> str:
+    """Radio buttons in a row; with `now` a choice is drawn at once."""
+    now_mark = " data-now" if now else ""
+    items = "".join(
+        f'<label><input type="radio" class="sr" name="{name}" value="{escape(value)}" data-key="{name}-{escape(value)}"'
+        f"{now_mark}{' checked' if value == chosen else ''}><span>{escape(text)}</span></label>"
+        for value, text in options.items()
+    )
+    return f'<fieldset class="segments" id="{name}"><legend>{escape(label)}</legend><div>{items}</div></fieldset>'
+
+
+def _balance(form: Form) -> str:
+    value = float(_text(form, "balance") or 0.5)
+    like, art = strings.BALANCE_ENDS
+    strengths = "".join(
+        f'<button type="button" data-strength="{n:g}" data-key="strength-{n:g}" hidden aria-label="{strings.STRENGTH_LABEL.format(n=n)}">'
+        f'<img alt="" width="256" height="256"></button>'
+        for n in STRENGTHS
+    )
+    return (
+        f'<fieldset id="balance"><legend><label for="balance-range">{strings.BALANCE}</label></legend>'
+        f'<input type="range" id="balance-range" name="balance" min="0" max="1" step="0.05" value="{value:g}" data-now data-key="balance">'
+        f'<div class="ends"><button type="button" class="quiet" data-more="like" data-key="like"{" disabled" if value <= 0 else ""}>'
+        f'<span aria-hidden="true">− </span>{like}</button><output>{value:g}</output>'
+        f'<button type="button" class="quiet" data-more="style" data-key="more"{" disabled" if value >= 1 else ""}>{art}'
+        f'<span aria-hidden="true"> +</span></button></div><div class="strengths">{strengths}</div></fieldset>'
+    )
+
+
+def _picture(recipe: Recipe, choices: Choices, form: Form, backdrop: str) -> str:
+    """Crop, background, size and how many: what everybody who needs a profile picture asks for."""
+    kind = _text(form, "background")
+    colors = "".join(
+        f'<label class="color"{"" if kind in kinds else " hidden"} data-kinds="{" ".join(kinds)}">{label}'
+        f'<input type="color" name="{name}" value="{escape(_text(form, name))}" data-now data-key="{name}"></label>'
+        for name, kinds, label in (
+            ("color", ("color", "gradient"), strings.COLOR),
+            ("color2", ("gradient",), strings.COLOR_BOTTOM),
+        )
+    )
+    shown_backdrop = strings.BACKDROP_OTHER.format(name=backdrop) if backdrop else strings.BACKDROP
+    colors += (
+        f'<label class="color plain"{"" if kind == "picture" else " hidden"} data-kinds="picture">{escape(shown_backdrop)}'
+        f'<input type="file" class="sr" data-file="backdrop" data-key="backdrop" accept="image/*"{" data-has" if backdrop else ""}></label>'
+    )
+    own = str(recipe.resolution)
+    size = _text(form, "size")
+    sizes = {"0" if str(n) == own else str(n): strings.SIZE_PIXELS.format(n=n) for n in choices.sizes}
+    chosen = size if size in sizes else "0"
+    shown = _segments("size", strings.SIZE, sizes, chosen, now=True) if len(sizes) > 1 else ""
+    return (
+        f"{_segments('frame', strings.FRAME, strings.FRAMES, _text(form, 'frame'), now=True)}"
+        f"{_segments('background', strings.BACKGROUND, strings.BACKGROUNDS, kind, now=True)}"
+        f'<div class="colors">{colors}</div>{shown}'
+        f"{_segments('variants', strings.VARIANTS, {str(n): str(n) for n in range(1, 5)}, _text(form, 'variants'))}"
+    )
+
+
+def _keep(form: Form) -> str:
+    chosen = form.get("keep", [])
+    boxes = "".join(
+        f'<label class="tick"><input type="checkbox" name="keep" value="{name}" data-key="keep-{name}"'
+        f"{' checked' if name in chosen else ''}>{text}</label>"
+        for name, text in strings.KEEPS.items()
+    )
+    region = escape(_text(form, "region"))
+    return (
+        f'<details id="keep" data-fold="keep"><summary>{strings.KEEP}</summary><p class="note">{strings.KEEP_INFO} {strings.LATER}</p>'
+        f'<div class="ticks">{boxes}</div><div class="row"><button type="button" class="plain" data-act="draw" data-key="draw">{strings.DRAW}'
+        f'</button></div><label class="field" id="region">{strings.REGION}<input type="text" name="region" value="{region}" '
+        f'inputmode="numeric" data-key="region"><small>{strings.REGION_INFO}</small></label></details>'
+    )
+
+
+def _advanced_groups(recipe: Recipe, choices: Choices, form: Form, recipes: Iterable[str]) -> str:
+    groups = []
+    for title, names in strings.GROUPS.items():
+        known = [name for name in names if name in choices.advanced]
+        fields = "".join(_field(name, form) for name in known)
+        if known:
+            groups.append(f"<fieldset><legend>{title}</legend>{fields}</fieldset>")
+    options = "".join(
+        f'<option value="{escape(name)}"{" selected" if name == recipe.name else ""}>{escape(name)}</option>'
+        for name in recipes
+    )
+    model = f'<label class="field" id="recipe">{strings.RECIPE}<select name="recipe" data-key="recipe">{options}</select></label>'
+    return (
+        f'<details id="advanced" data-fold="advanced"><summary>{strings.ADVANCED}</summary>'
+        f'<p class="note">{strings.LATER}</p>{model}{"".join(groups)}<fieldset><legend>{strings.LOOK}</legend>'
+        f'<p class="note">{strings.LOOK_HELP}</p><div class="row"><button type="button" class="plain" data-act="save-look" data-key="save-look">'
+        f'{strings.LOOK_SAVE}</button><label class="plain">{strings.LOOK_LOAD}<input type="file" class="sr" data-file="look" data-key="look" '
+        f'accept=".toml"></label></div></fieldset></details>'
+    )
+
+
+def _field(name: str, form: Form) -> str:
+    """One setting: a slider that may be left to the balance, radio buttons, or a text."""
+    rule, label = RULES[name], strings.LABELS[name]
+    if rule.choices:
+        return _segments(name, label, {value: strings.UNTIL[value] for value in rule.choices}, _text(form, name))
+    about = f'<small id="{name}-about">{escape(strings.HELP.get(name, rule.help))}</small>'
+    if name not in KNOB_SETTINGS:
+        mode = ' inputmode="decimal"' if rule.kind is not str else ""
+        value = escape(_text(form, name))
+        return (
+            f'<label class="field" id="advanced-{name}">{label}<input type="text" name="{name}" value="{value}"{mode} '
+            f'aria-describedby="{name}-about" data-key="{name}">{about}</label>'
+        )
+    low, high = rule.low or 0, min(rule.high, _MOST.get(name, rule.high), MAX_VALUES.get(name, rule.high))
+    step = _STEPS.get(name, 1)
+    value = _text(form, name)
+    shown = value or f"{(low + high) / 2:g}"
+    free = not value
+    return (
+        f'<div class="field knob" id="advanced-{name}"><label for="{name}-range">{label}</label><label class="tick">'
+        f'<input type="checkbox" data-auto="{name}" data-key="auto-{name}" aria-label="{strings.AUTOMATIC_LABEL.format(label=label)}"'
+        f"{' checked' if free else ''}>{strings.AUTOMATIC}</label>"
+        f'<input type="range" id="{name}-range" name="{name}" min="{low:g}" max="{high:g}" step="{step:g}" value="{shown}" '
+        f'aria-describedby="{name}-about" data-key="{name}"{" disabled" if free else ""}><output>{"" if free else shown}</output>{about}</div>'
+    )

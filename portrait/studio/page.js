@@ -1,236 +1,432 @@
-// The page's own parts. Each takes the element of a gr.HTML and calls back into Python through `trigger`.
+// The page's parts are HTML that Python sends. Here is what happens between two of them: everything a visitor does is
+// sent as one action, with what the form says.
 window.portraitStudio = (() => {
-  const announcer = () => {
-    let region = document.getElementById("announcer");
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const IDLE = 350;  // milliseconds without a further move before a control acts
+  const view = { comparing: false, side: false, cut: 50, open: new Set() };  // what survives a part that is sent anew
+  const memory = (name, value) => {  // what survives a reload of the tab
+    try {
+      if (value !== undefined) sessionStorage.setItem(`portrait-${name}`, value);
+      return sessionStorage.getItem(`portrait-${name}`) || "";
+    } catch (error) { return ""; }
+  };
+  const saved = new Set(memory("saved").split(",").filter(Boolean));  // numbers of the pictures that were taken away
+  const save = (number) => { saved.add(number); memory("saved", [...saved].join(",")); };
+  let wire = null;
+
+  // What is said to screen readers
+  const say = (text) => {
+    let region = $("#announcer");
     if (!region) {
       region = document.createElement("div");
-      region.id = "announcer";
-      region.className = "sr";
+      Object.assign(region, { id: "announcer", className: "sr" });
       region.setAttribute("role", "status");
-      region.setAttribute("aria-live", "polite");
       document.body.append(region);
     }
-    return region;
+    region.textContent = text;
   };
   let spoken = "";
   const announce = (element) => {
-    const said = element.querySelector("[data-announce]");
+    const said = $("[data-announce]", element);
     const key = said && (said.dataset.announce || said.textContent);
-    if (key && key !== spoken) announcer().textContent = said.classList.contains("result") ? key : said.textContent;
+    if (key && key !== spoken) say(said.classList.contains("say") ? key : said.textContent);
     spoken = key || spoken;
   };
 
-  // What was focused stays focused when Python sends the part anew.
-  const keepFocus = (element, watch) => {
+  // The form
+  const values = () => {
+    const form = $("#form");
+    const read = { keep: [] };
+    for (const [name, value] of form ? new FormData(form) : []) {
+      if (Array.isArray(read[name])) read[name].push(value);
+      else read[name] = value;
+    }
+    return read;
+  };
+  const setBusy = (on) => document.documentElement.classList.toggle("busy", on);
+  const act = (name, more = {}) => wire.trigger("submit", { act: name, values: values(), ...more });
+  const begin = (name, more) => {  // an action that draws: the page says so at once
+    clearTimeout(pause);
+    if ($(".photo[data-ready]")) setBusy(true);
+    if ($("#make") === document.activeElement) $("#cancel").focus();
+    act(name, more);
+  };
+  let pause = 0;
+  const soon = (more) => {
+    clearTimeout(pause);
+    pause = setTimeout(() => begin("adjust", more), IDLE);
+  };
+  const changed = (input) => {
+    const row = input.closest(".knob, #balance");
+    const output = row && $("output", row);
+    if (input.type === "range" && output) output.textContent = input.value;
+    if (input.dataset.auto) {
+      const range = $("input[type=range]", row);
+      range.disabled = input.checked;
+      output.textContent = input.checked ? "" : range.value;
+    }
+    if (input.name === "background") {
+      const own = $("[data-file=backdrop]");
+      if (input.value === "picture" && !own.hasAttribute("data-has")) own.click();
+      all(".color").forEach((one) => { one.hidden = !one.dataset.kinds.split(" ").includes(input.value); });
+    }
+    if (input.getAttribute("aria-invalid")) input.removeAttribute("aria-invalid");
+  };
+
+  const strength = (value) => {
+    const range = $("#balance-range");
+    range.value = value;
+    changed(range);
+    begin("adjust");
+  };
+
+  // What was focused, open and compared stays so when Python sends a part anew.
+  const part = (name, element, watch) => {
     let key = null;
     element.addEventListener("focusin", (e) => { key = e.target.dataset ? e.target.dataset.key : null; });
     element.addEventListener("focusout", (e) => { if (e.relatedTarget) key = null; });
-    watch("value", () => {
+    const arrived = () => {
       announce(element);
-      // What the visitor moved stays moved; what Python checked is checked.
-      element.querySelectorAll("input[type=radio]").forEach((one) => { one.checked = one.hasAttribute("checked"); });
-      element.querySelectorAll("option").forEach((one) => { one.selected = one.hasAttribute("selected"); });
-      const cut = element.querySelector("[data-key=cut]");
-      if (cut) cut.parentElement.style.setProperty("--cut", `${cut.value}%`);
-      const side = element.querySelector("[data-side]");
-      if (side) element.querySelector(".compare").classList.toggle("side", side.checked);
-      if (key && (document.activeElement === document.body || !document.activeElement)) {
-        const again = element.querySelector(`[data-key="${key}"]`);
-        if (again && !again.disabled) again.focus({ preventScroll: true });
+      all("[data-fold]", element).forEach((one) => { one.open = view.open.has(one.dataset.fold); });
+      if (name === "photo") {
+        cameraOff();
+        const alert = $(".alert", element);
+        if (alert) alert.scrollIntoView({ block: "nearest" });
+      }
+      if (name === "viewer") shown(element);
+      if (name === "history") newest(element);
+      if (name === "controls" || name === "previews") previews();
+      const lost = document.activeElement === document.body || !document.activeElement;
+      const again = key && lost && $(`[data-key="${CSS.escape(key)}"]`, element);
+      if (again && !again.disabled) again.focus({ preventScroll: true });
+    };
+    watch("value", arrived);
+    arrived();
+  };
+  const shown = (element) => {
+    const state = $(".viewer", element).dataset.state;
+    document.documentElement.dataset.state = state;
+    setBusy(state === "working");
+    compare();
+    const share = $("[data-act=share]", element);
+    if (share) share.hidden = !(navigator.canShare && navigator.canShare({ files: [new File([""], "a.png", { type: "image/png" })] }));
+    const wrong = $("[data-field]", element);
+    const field = wrong && $(`#form [name="${wrong.dataset.field}"]`);
+    if (field) {
+      field.setAttribute("aria-invalid", "true");
+      for (let fold = field.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+      field.focus();
+    }
+  };
+  const previews = () => {
+    all("#previews [data-place]").forEach(({ dataset: { place, src } }) => {
+      const card = $(`[data-preview="${CSS.escape(place)}"]`), strength = $(`[data-strength="${CSS.escape(place)}"]`);
+      if (card && card.tagName === "IMG") card.src = src;
+      else if (card) card.outerHTML = `<img src="${src}" alt="" data-preview="${place}">`;
+      if (strength) {
+        $("img", strength).src = src;
+        strength.hidden = false;
       }
     });
   };
+  let last = "";
+  const newest = (element) => {
+    const current = $("[aria-current]", element);
+    if (current && current.dataset.show !== last) {
+      const list = $("ol", element), item = current.closest("li");
+      list.scrollLeft = item.offsetLeft - (list.clientWidth - item.clientWidth) / 2;
+    }
+    last = current ? current.dataset.show : "";
+  };
 
+  // Before and after
+  const compare = () => {
+    const viewer = $(".viewer");
+    viewer.classList.toggle("comparing", view.comparing);
+    viewer.classList.toggle("side", view.comparing && view.side);
+    const button = $("[data-act=compare]", viewer);
+    if (button) button.setAttribute("aria-pressed", String(view.comparing));
+    const side = $("[data-side]", viewer);
+    if (side) side.checked = view.side;
+    cut(view.cut);
+  };
+  const cut = (percent) => {
+    view.cut = Math.round(Math.min(100, Math.max(0, percent)));
+    const pair = $("#viewer .pair"), range = $(".cut");
+    if (!range) return;
+    range.value = view.cut;
+    range.setAttribute("aria-valuetext", range.dataset.value.replace("{n}", view.cut));
+    pair.style.setProperty("--cut", `${view.cut}%`);
+    pair.classList.toggle("no-left", view.cut < 18);
+    pair.classList.toggle("no-right", view.cut > 82);
+  };
+
+  // Files
   const problem = (element, text) => {
-    element.querySelectorAll(".alert").forEach((old) => old.remove());
+    all(".alert", element).forEach((old) => old.remove());
     if (!text) return;
     const alert = document.createElement("p");
     alert.className = "alert";
     alert.setAttribute("role", "alert");
     alert.textContent = text;
-    (element.querySelector(".drop, .stage, .result") || element.firstElementChild).before(alert);
+    $(".drop, .photo", element).before(alert);
+    alert.scrollIntoView({ block: "nearest" });
   };
-
-  const latest = new WeakMap();  // element -> how many files were sent from it; an upload that was slow gives way
-  const send = async (element, file, upload, done) => {
-    const texts = element.querySelector("input[data-file]").dataset;
+  let sent = 0;  // how many files were sent; an upload that was slow gives way
+  const send = async (file, what = "photo") => {
+    const element = $("#photo");
+    const texts = $("input[data-file]", element).dataset;
     problem(element, "");
     if (!file) return problem(element, texts.nothing);
     if (file.size > texts.limit * 1e6) {
       return problem(element, texts.tooLarge.replace("{size:.0f}", (file.size / 1e6).toFixed(0)).replace("{limit}", texts.limit));
     }
-    const mine = (latest.get(element) || 0) + 1;
-    latest.set(element, mine);
+    if (what === "photo" && !(await mayReplace())) return;
+    const mine = ++sent;
     element.classList.add("sending");
     try {
-      const { path } = await upload(file);
-      if (latest.get(element) === mine) done({ path, name: file.name || "", size: file.size });
+      const { path } = await wire.upload(file);
+      if (sent === mine) act(what, { path, name: file.name || "" });
     } catch (error) {
-      if (latest.get(element) === mine) problem(element, texts.failed);
+      if (sent === mine) problem(element, texts.failed);
     } finally {
-      if (latest.get(element) === mine) element.classList.remove("sending");
+      if (sent === mine) element.classList.remove("sending");
     }
   };
 
-  // The photo: file, drop, paste, camera; faces as buttons; a region drawn by hand.
-  const photo = (element, trigger, upload, watch) => {
-    const take = (file) => send(element, file, upload, (data) => trigger("upload", data));
-    let stream = null;
-    const cameraOff = () => {
-      if (stream) stream.getTracks().forEach((track) => track.stop());
-      stream = null;
-      const box = element.querySelector(".camera");
-      if (box) box.hidden = true;
+  // Questions before something is lost
+  const unsaved = () => all("#history [data-show]").map((one) => one.dataset.show).filter((number) => !saved.has(number));
+  const ask = (what, count) => new Promise((answer) => {
+    const dialog = $("#ask");
+    $("p", dialog).textContent = dialog.dataset[what].replace("{n}", count);
+    $("[value=yes]", dialog).textContent = dialog.dataset[`${what}Yes`];
+    dialog.returnValue = "";
+    dialog.addEventListener("close", () => answer(dialog.returnValue === "yes"), { once: true });
+    dialog.showModal();
+  });
+  let asked = new Set();  // the pictures about which the visitor said that the photo may go
+  const mayReplace = async () => {
+    const open = unsaved().filter((number) => !asked.has(number));
+    if (open.length && !(await ask("replace", open.length))) return false;
+    asked = new Set(unsaved());
+    return true;
+  };
+
+  // The camera
+  let stream = null;
+  const cameraOff = () => {
+    if (stream) stream.getTracks().forEach((track) => track.stop());
+    stream = null;
+    const box = $(".camera");
+    if (box) box.hidden = true;
+  };
+  const cameraOn = async () => {
+    const box = $(".camera");
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 } } });
+      const video = $("video", box);
+      video.srcObject = stream;
+      box.hidden = false;
+      await video.play();
+      $("button", box).focus();
+    } catch (error) {
+      problem($("#photo"), box.dataset.none);
+    }
+  };
+  const shoot = () => {
+    const video = $(".camera video");
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+    canvas.getContext("2d").drawImage(video, 0, 0);
+    canvas.toBlob((blob) => { cameraOff(); send(new File([blob], "camera.png", { type: "image/png" })); }, "image/png");
+  };
+
+  // Taking the picture away
+  const copyText = (button) => {
+    const code = $(".command code");
+    const copied = () => { button.textContent = button.dataset.copied; say(button.dataset.copied); };
+    const select = () => {  // without TLS, or without leave, a browser has no clipboard
+      getSelection().selectAllChildren(code);
+      if (document.execCommand("copy")) copied();
     };
-    keepFocus(element, (prop, done) => watch(prop, () => { cameraOff(); done(); }));
-    element.addEventListener("change", (e) => {
-      if (e.target.dataset.file === "photo") { take(e.target.files[0]); e.target.value = ""; }
+    if (navigator.clipboard) navigator.clipboard.writeText(code.textContent).then(copied, select);
+    else select();
+  };
+  const pictureFile = async () => {
+    const link = $("#viewer a.primary");
+    const blob = await (await fetch(link.href)).blob();
+    return new File([blob], link.download, { type: "image/png" });
+  };
+  const flash = (button, text) => {
+    const before = button.dataset.text || button.textContent;
+    button.dataset.text = before;
+    button.textContent = text;
+    say(text);
+    setTimeout(() => { button.textContent = before; }, 2000);
+  };
+  const copyPicture = async (button) => {
+    try {
+      await navigator.clipboard.write([new ClipboardItem({ "image/png": pictureFile() })]);
+      save(button.dataset.saves);
+      flash(button, button.dataset.copied);
+    } catch (error) {
+      flash(button, button.dataset.failed);
+    }
+  };
+  const share = async (button) => {
+    try {
+      await navigator.share({ files: [await pictureFile()] });
+      save(button.dataset.saves);
+    } catch (error) { /* the visitor thought better of it */ }
+  };
+  const zoom = () => {
+    const dialog = $("#zoom"), image = $("img", dialog), picture = $(".pair .after");
+    Object.assign(image, { src: picture.src, alt: picture.alt });
+    dialog.classList.remove("whole");
+    dialog.showModal();
+  };
+
+  // An area that must not change, drawn on the photo
+  let from = null;
+  const draw = () => {
+    const photo = $(".photo img"), dialog = $("#draw");
+    if (!photo) return begin("make");  // which says that a photo is missing
+    const stage = $(".stage", dialog);
+    $("img", dialog).src = photo.src;
+    Object.assign(stage.dataset, { width: photo.dataset.width, height: photo.dataset.height });
+    stage.style.setProperty("--w", photo.dataset.width);
+    stage.style.setProperty("--h", photo.dataset.height);
+    const box = $("[name=region]").value.split(",").map(Number);
+    const region = $(".region", dialog);
+    region.hidden = box.length !== 4;
+    if (!region.hidden) place(region, [box[0] / photo.dataset.width, box[1] / photo.dataset.height, box[2] / photo.dataset.width, box[3] / photo.dataset.height]);
+    dialog.showModal();
+  };
+  const place = (region, [x, y, w, h]) => {
+    Object.assign(region.style, { left: `${100 * x}%`, top: `${100 * y}%`, width: `${100 * w}%`, height: `${100 * h}%` });
+  };
+  const at = (e, stage) => {
+    const box = stage.getBoundingClientRect();
+    return [(e.clientX - box.left) / box.width, (e.clientY - box.top) / box.height].map((v) => Math.min(1, Math.max(0, v)));
+  };
+  const drawn = (e, stage) => {
+    const to = at(e, stage);
+    return [Math.min(from[0], to[0]), Math.min(from[1], to[1]), Math.abs(from[0] - to[0]), Math.abs(from[1] - to[1])];
+  };
+  const drawTo = (e, stage) => {
+    const [x, y, w, h] = drawn(e, stage);
+    const [W, H] = [Number(stage.dataset.width), Number(stage.dataset.height)];
+    const some = w * W >= 2 && h * H >= 2;
+    const [left, top] = [Math.round(x * W), Math.round(y * H)];
+    $(".region", stage).hidden = !some;
+    $("[name=region]").value = some
+      ? [left, top, Math.min(W - left, Math.round(w * W)), Math.min(H - top, Math.round(h * H))].join(",") : "";
+  };
+
+  const clicks = {
+    camera: cameraOn, "camera-off": cameraOff, shoot, draw, zoom, share, copy: copyText, "copy-picture": copyPicture,
+    compare: () => { view.comparing = !view.comparing; compare(); },
+    "save-look": () => act("save-look"),
+    "drop-reference": (button) => act("drop-reference", { number: Number(button.dataset.number), form: true }),
+    undo: () => act("history", { do: "undo" }),
+    choices: () => act("history", { do: "choices" }),
+    star: (button) => act("history", { do: "star", number: Number(button.dataset.number), on: button.getAttribute("aria-pressed") !== "true" }),
+    delete: (button) => act("history", { do: "delete", number: Number(button.dataset.number) }),
+    reset: async () => {
+      const open = unsaved();
+      if (!all("#history [data-show]").length || (await ask("reset", open.length))) { saved.clear(); memory("saved", ""); act("reset"); }
+    },
+  };
+  const listen = () => {
+    document.addEventListener("click", (e) => {
+      const saves = e.target.closest("a[data-saves]");
+      if (saves) save(saves.dataset.saves);
+      if (e.target.closest("#zoom") && !e.target.closest("button")) $("#zoom").classList.toggle("whole");
+      else if (e.target.matches("[data-zoom]")) zoom();
+      if (e.target.closest("#cancel")) { wire.trigger("stop"); return; }
+      const button = e.target.closest("button");
+      if (!button) return;
+      if (button.dataset.face) {
+        all("[data-face]").forEach((one) => one.setAttribute("aria-pressed", String(one.dataset.face === button.dataset.face)));
+        act("face", { face: Number(button.dataset.face) });
+      } else if (button.dataset.show) act("history", { do: "show", number: Number(button.dataset.show) });
+      else if (button.dataset.strength) strength(button.dataset.strength);
+      else if (button.dataset.more) begin("more", { more: button.dataset.more });
+      else if (clicks[button.dataset.act]) clicks[button.dataset.act](button);
     });
-    element.addEventListener("dragover", (e) => { e.preventDefault(); element.classList.add("over"); });
-    element.addEventListener("dragleave", () => element.classList.remove("over"));
-    element.addEventListener("drop", (e) => {
+    document.addEventListener("submit", (e) => {
+      if (e.target.id === "form") { e.preventDefault(); begin("make"); }
+    });
+    document.addEventListener("input", (e) => {
+      if (e.target.matches(".cut")) cut(e.target.value);
+      if (!e.target.closest("#form")) return;
+      changed(e.target);
+      if (e.target.name === "recipe") act("controls");
+      else if (e.target.value === "picture" && !$("[data-file=backdrop]").hasAttribute("data-has")) return;
+      else if (e.target.hasAttribute("data-now")) soon({ form: e.target.name === "style" });
+    });
+    document.addEventListener("change", (e) => {
+      if (e.target.dataset.file && e.target.files.length) { send(e.target.files[0], e.target.dataset.file); e.target.value = ""; }
+      else if (e.target.matches("[data-compare]")) act("history", { do: "compare", number: e.target.value ? Number(e.target.value) : null });
+      else if (e.target.matches("[data-side]")) { view.side = e.target.checked; compare(); }
+    });
+    document.addEventListener("toggle", (e) => {
+      const fold = e.target.dataset && e.target.dataset.fold;
+      if (fold && e.target.isConnected) view.open[e.target.open ? "add" : "delete"](fold);
+    }, true);
+    // A photo may be dropped anywhere.
+    document.addEventListener("dragover", (e) => { e.preventDefault(); document.documentElement.classList.add("over"); });
+    document.addEventListener("dragleave", (e) => { if (!e.relatedTarget) document.documentElement.classList.remove("over"); });
+    document.addEventListener("drop", (e) => {
       e.preventDefault();
-      element.classList.remove("over");
-      take(e.dataTransfer.files[0]);
+      document.documentElement.classList.remove("over");
+      send(e.dataTransfer.files[0]);
     });
     document.addEventListener("paste", (e) => {
       const file = e.clipboardData && [...e.clipboardData.files].find((one) => one.type.startsWith("image/"));
-      if (file) { e.preventDefault(); take(file); }
+      if (file) { e.preventDefault(); send(file); }
     });
-    element.addEventListener("click", async (e) => {
-      const face = e.target.closest("[data-face]");
-      const act = e.target.closest("[data-act]");
-      if (face) {
-        element.querySelectorAll("[data-face]").forEach((one) => one.setAttribute("aria-pressed", String(one === face)));
-        const hint = element.querySelector("[data-hint]");
-        hint.textContent = hint.dataset.chosen.replace("{n}", Number(face.dataset.face) + 1);
-        trigger("select", { face: Number(face.dataset.face) });
-      } else if (act && act.dataset.act === "camera") {
-        const box = element.querySelector(".camera");
-        try {
-          stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 } } });
-          const video = box.querySelector("video");
-          video.srcObject = stream;
-          box.hidden = false;
-          await video.play();
-          box.querySelector("button").focus();
-        } catch (error) {
-          problem(element, box.dataset.none);
-        }
-      } else if (act && act.dataset.act === "camera-off") {
-        cameraOff();
-      } else if (act && act.dataset.act === "shoot") {
-        const video = element.querySelector("video");
-        const canvas = document.createElement("canvas");
-        canvas.width = video.videoWidth;
-        canvas.height = video.videoHeight;
-        canvas.getContext("2d").drawImage(video, 0, 0);
-        canvas.toBlob((blob) => { cameraOff(); take(new File([blob], "camera.png", { type: "image/png" })); }, "image/png");
-      } else if (act && act.dataset.act === "draw") {
-        const on = act.getAttribute("aria-pressed") !== "true";
-        act.setAttribute("aria-pressed", String(on));
-        element.querySelector(".stage").classList.toggle("drawing", on);
-        if (on) element.querySelector(".stage").scrollIntoView({ block: "nearest" });  // all of it, to draw on
-        element.querySelector("[data-hint]").textContent = on ? act.dataset.help : "";
+    // The handle between before and after, and the area to protect
+    let handle = null;
+    document.addEventListener("pointerdown", (e) => {
+      if (e.target.matches("[data-handle]")) {
+        handle = e.target.closest(".pair");
+        e.target.setPointerCapture(e.pointerId);
+        e.preventDefault();
       }
-    });
-    let from = null;
-    const at = (e, stage) => {
-      const box = stage.getBoundingClientRect();
-      return [(e.clientX - box.left) / box.width, (e.clientY - box.top) / box.height].map((v) => Math.min(1, Math.max(0, v)));
-    };
-    const drawn = (e, stage) => {
-      const to = at(e, stage);
-      return [Math.min(from[0], to[0]), Math.min(from[1], to[1]), Math.abs(from[0] - to[0]), Math.abs(from[1] - to[1])];
-    };
-    element.addEventListener("pointerdown", (e) => {
       const stage = e.target.closest(".stage.drawing");
-      if (!stage) return;
-      e.preventDefault();
-      from = at(e, stage);
-      stage.setPointerCapture(e.pointerId);
+      if (stage) { e.preventDefault(); from = at(e, stage); stage.setPointerCapture(e.pointerId); }
     });
-    element.addEventListener("pointermove", (e) => {
-      const stage = element.querySelector(".stage");
-      if (!from || !stage) return;
-      const region = stage.querySelector(".region");
-      const [x, y, w, h] = drawn(e, stage);
-      region.hidden = false;
-      Object.assign(region.style, { left: `${100 * x}%`, top: `${100 * y}%`, width: `${100 * w}%`, height: `${100 * h}%` });
+    document.addEventListener("pointermove", (e) => {
+      if (handle) cut(100 * at(e, handle)[0]);
+      const stage = from && e.target.closest(".stage.drawing");
+      if (stage) { $(".region", stage).hidden = false; place($(".region", stage), drawn(e, stage)); }
     });
-    element.addEventListener("pointercancel", () => { from = null; });
-    element.addEventListener("pointerup", (e) => {
-      const stage = element.querySelector(".stage");
-      if (!from || !stage) return;
-      const [x, y, w, h] = drawn(e, stage);
-      const [W, H] = [Number(stage.dataset.width), Number(stage.dataset.height)];
-      const [some, draw] = [w * W >= 2 && h * H >= 2, element.querySelector("[data-act=draw]")];
+    document.addEventListener("pointercancel", () => { from = null; handle = null; });
+    document.addEventListener("pointerup", (e) => {
+      const stage = from && e.target.closest(".stage.drawing");
+      if (stage) drawTo(e, stage);
       from = null;
-      stage.classList.remove("drawing");
-      draw.setAttribute("aria-pressed", "false");
-      element.querySelector("[data-hint]").textContent = some ? draw.dataset.done : "";
-      if (some) {
-        const left = Math.round(x * W), top = Math.round(y * H);
-        trigger("input", { region: [left, top, Math.min(W - left, Math.round(w * W)), Math.min(H - top, Math.round(h * H))] });
-      } else {
-        stage.querySelector(".region").hidden = true;
-        trigger("input", { region: null });
-      }
+      handle = null;
     });
+    document.addEventListener("keydown", (e) => {
+      if (e.key === "Escape" && document.documentElement.classList.contains("busy") && !$("dialog[open]")) wire.trigger("stop");
+    });
+    addEventListener("beforeunload", (e) => { if (unsaved().length) e.preventDefault(); });
   };
 
-  const styles = (element, trigger, upload, watch) => {
-    keepFocus(element, watch);
-    element.addEventListener("change", (e) => {
-      if (e.target.name === "style") trigger("select", { style: e.target.value });
-    });
-  };
-
-  // The result: before/after, what to do next, the history.
-  const result = (element, trigger, upload, watch) => {
-    keepFocus(element, watch);
-    let working = false;
+  const connect = (element, trigger, upload, watch) => {
+    if (wire === null) listen();
+    wire = { trigger, upload };
     watch("value", () => {
-      const before = working;
-      working = element.querySelector(".working") !== null;
-      const top = element.getBoundingClientRect().top;
-      if (working && !before && top > window.innerHeight * 0.6) element.scrollIntoView({ block: "start" });  // a phone
+      const key = $("[data-session]", element).dataset.session;
+      if (memory("session") !== key) { saved.clear(); memory("saved", ""); }
+      memory("session", key);
+      const look = $("[data-look]", element);
+      if (look) look.click();
     });
-    element.addEventListener("input", (e) => {
-      if (e.target.dataset.key === "cut") e.target.parentElement.style.setProperty("--cut", `${e.target.value}%`);
-    });
-    element.addEventListener("change", (e) => {
-      if (e.target.dataset.file) {
-        send(element, e.target.files[0], upload, (data) => trigger("upload", data));
-        e.target.value = "";
-      } else if (e.target.matches("[data-compare]")) {
-        trigger("select", { compare: e.target.value ? Number(e.target.value) : null });
-      } else if (e.target.matches("[data-side]")) {
-        element.querySelector(".compare").classList.toggle("side", e.target.checked);
-      }
-    });
-    element.addEventListener("click", (e) => {
-      const button = e.target.closest("button");
-      if (!button) return;
-      if (button.dataset.make) trigger("submit", { act: button.dataset.make });
-      else if (button.dataset.show) trigger("select", { show: Number(button.dataset.show) });
-      else if (button.dataset.act === "undo") trigger("select", { undo: true });
-      else if (button.dataset.act === "reset") trigger("clear");
-      else if (button.dataset.act === "copy") {
-        const code = element.querySelector("pre code");
-        const copied = () => {
-          button.textContent = button.dataset.copied;
-          announcer().textContent = button.dataset.copied;
-        };
-        const select = () => {  // without TLS, or without leave, a browser has no clipboard
-          getSelection().selectAllChildren(code);
-          if (document.execCommand("copy")) copied();
-        };
-        if (navigator.clipboard) navigator.clipboard.writeText(code.textContent).then(copied, select);
-        else select();
-      }
-    });
+    setTimeout(() => wire.trigger("submit", { act: "hello", key: memory("session") }));
   };
-
-  return { photo, styles, result };
+  return { part, connect };
 })();

@@ -4,29 +4,47 @@ from __future__ import annotations
 
 import base64
 import io
-from functools import lru_cache
+from dataclasses import dataclass
 from html import escape
 from importlib import resources
+from urllib.parse import quote
 
 from PIL import Image
 
 from portrait.judge.verdict import KEEP_LIMITS, describe_reason, describe_strangers
 from portrait.provenance.mark import xmp_mark
 from portrait.recipes.recipe import Recipe
-from portrait.recipes.samples import sample_file
-from portrait.recipes.style import styles
 from portrait.records import RgbImage
 from portrait.records.portrait import PortraitRecord
 from portrait.report.explain import explain
 from portrait.report.sheet import thumbnail
-from portrait.studio import downloads, strings
+from portrait.studio import strings
+from portrait.studio.controls import STRENGTHS, sample_of, title_of
+from portrait.studio.downloads import Link, Links, SizeLink, links
 from portrait.studio.jobs import JobEvent
 from portrait.studio.session import HistoryEntry, Session
+from portrait.studio.session_registry import GRACE_SECONDS
 from portrait.studio.uploads import MAX_UPLOAD_MB
 
 SHOWN = 1100
-"""The longer side of pictures on the page, pixels; the files for download are whole."""
-SMALL = 132
+"""The longer side of photos on the page, pixels; the files for download are whole."""
+SMALL = 96
+"""Side of a picture in the history, pixels."""
+CROP = 128
+"""Side of a face beside the photo, pixels."""
+MAX_CHOICES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What is to be said besides: a problem, perhaps about one field of the form, or a message."""
+
+    problem: str = ""
+    field: str = ""
+    message: str = ""
+
+
+NOTHING = Notice()
 
 
 def data_uri(image: RgbImage, *, quality: int = 90, generated: bool = False) -> str:
@@ -42,48 +60,57 @@ def asset(name: str) -> str:
     return (resources.files("portrait.studio") / name).read_text("utf-8")
 
 
+def head() -> str:
+    """What stands in the page's head: colors and frame, the script, the icon."""
+    icon = f'<link rel="icon" href="{_favicon()}"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    return f"{icon}<style>{asset('frame.css')}</style><script>{asset('page.js')}</script>"
+
+
+def _favicon() -> str:
+    """The page's icon as a data URI: a head in a frame."""
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="8" fill="#0f766e"/>'
+        '<circle cx="16" cy="13" r="5.5" fill="#fff"/><path d="M5 29c1-7 5-9 11-9s10 2 11 9" fill="#fff"/></svg>'
+    )
+    return f"data:image/svg+xml,{quote(svg)}"
+
+
 # The photo -------------------------------------------------------------------------------------------------------
 
 
 def photo_html(session: Session | None, *, problem: str = "", looking: bool = False, local: bool = True) -> str:
-    """The place for the photo: a drop zone, or the photo with its faces as buttons."""
+    """The place for the photo: a drop zone, or the photo, small, with its faces beside it."""
     if looking:
         return (  # with an input, for whoever sees that it is the wrong photo
             f'<label class="drop busy">{_file_input("photo")}<strong data-announce>{strings.LOOKING}</strong></label>'
         )
     if session is None or session.photo is None:
         return _drop_zone(problem, local)
-    photo = session.photo
-    height, width = photo.pixels.shape[:2]
     count = len(session.faces)
     faces = strings.FACES.get(count) or strings.FACES_MANY.format(n=count)
-    if count < 2:
-        hint = f"{faces.capitalize()}."
-    elif session.face is None:
-        hint = strings.CHOOSE_FACE
-    else:
-        hint = strings.CHOSEN_FACE.format(n=session.face + 1)
-    alt = strings.PHOTO_ALT.format(faces=faces)
-    buttons = "".join(_face_button(session, index, width, height) for index in range(count))
+    ready = " data-ready" if session.face is not None else ""
+    hint = f"{faces.capitalize()}."
+    if count > 1:
+        hint = strings.CHOOSE_FACE if session.face is None else strings.CHOSEN_FACE.format(n=session.face)
+    chosen = "" if count < 2 or session.face is None else _crops(session)
+    advice = "".join(f'<p class="note advice">{escape(text)}</p>' for text in session.advice)
+    height, width = session.photo.pixels.shape[:2]
     return (
-        f'{alert(problem)}<div class="stage" data-width="{width}" data-height="{height}"><img src="{_shown(photo.pixels)}" '
-        f'alt="{escape(alt)}" width="{width}" height="{height}" draggable="false">{buttons}<div class="region" hidden></div>'
-        f'</div><div class="row"><p class="note" data-hint data-chosen="{escape(strings.CHOSEN_FACE)}">{escape(hint)}</p>'
-        f'<label class="quiet button">{_file_input("photo")}{strings.OTHER_PHOTO}</label>'
-        f'<button type="button" class="quiet" data-act="draw" data-key="draw" aria-pressed="false" data-help="{escape(strings.DRAW_HELP)}" '
-        f'data-done="{escape(strings.DRAW_DONE)}">'
-        f"{strings.DRAW}</button></div>"
+        f'{alert(problem)}<div class="photo"{ready}><img src="{_shown(session.photo.pixels)}" data-width="{width}" '
+        f'data-height="{height}" alt="{escape(strings.PHOTO_ALT.format(faces=faces))}" draggable="false">'
+        f'<div><strong class="name">{escape(session.photo.path.name)}</strong><p class="note" data-hint>{escape(hint)}</p>'
+        f'<label class="plain button">{_file_input("photo")}{strings.OTHER_PHOTO}</label></div></div>{advice}{chosen}{_references(session)}'
     )
 
 
 def _drop_zone(problem: str, local: bool) -> str:
-    privacy = strings.PHOTO_STAYS if local else strings.PHOTO_STAYS_HOST
+    privacy = (strings.PHOTO_STAYS if local else strings.PHOTO_STAYS_HOST).format(n=round(GRACE_SECONDS / 60))
     return (
         f'{alert(problem)}<label class="drop">{_file_input("photo")}'
         f'<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 18v1a1 1 0 0 0 1 1h14a1 1 0 0 0 1-1v-1M12 15V4m0 0L8 '
         f'8m4-4 4 4"/></svg><strong class="mouse">{strings.DROP}</strong>'
         f'<span class="mouse">{strings.DROP_HOW}</span><strong class="touch">{strings.CHOOSE}</strong></label>'
-        f'<div class="row"><button type="button" class="quiet" data-act="camera" data-key="camera">{strings.CAMERA}</button></div>'
+        f'<div class="row"><button type="button" class="plain" data-act="camera" data-key="camera">{strings.CAMERA}</button></div>'
         f'<p class="note">{escape(privacy)}</p>{_camera()}'
     )
 
@@ -103,122 +130,205 @@ def _file_input(what: str) -> str:
 def _camera() -> str:
     return (
         f'<div class="camera" data-none="{escape(strings.NO_CAMERA)}" hidden><video playsinline muted></video>'
-        f'<div class="row"><button type="button" data-act="shoot">{strings.CAMERA_SHOOT}</button>'
-        f'<button type="button" class="quiet" data-act="camera-off">{strings.CAMERA_STOP}</button></div></div>'
+        f'<div class="row"><button type="button" class="plain" data-act="shoot">{strings.CAMERA_SHOOT}</button>'
+        f'<button type="button" class="plain" data-act="camera-off">{strings.CAMERA_STOP}</button></div></div>'
     )
 
 
-def _face_button(session: Session, index: int, width: int, height: int) -> str:
+def _references(session: Session) -> str:
+    """Further photos of the same person, which make the likeness better."""
+    if session.face is None:
+        return ""
+    names = "".join(
+        f'<li>{escape(photo.path.name)} <button type="button" class="quiet" data-act="drop-reference" data-number="{index}" '
+        f'data-key="reference-{index}" aria-label="{escape(strings.REFERENCE_DROP.format(name=photo.path.name))}">✕</button></li>'
+        for index, photo in enumerate(session.references)
+    )
+    return (
+        f'<ul class="references">{names}<li><label class="quiet button" title="{strings.REFERENCE_HELP}">{_file_input("reference")}'
+        f"{strings.REFERENCE}</label></li></ul>"
+    )
+
+
+def _crops(session: Session) -> str:
+    """Each face, large enough to see and to hit."""
+    return f'<div class="faces">{"".join(_crop_button(session, index) for index in range(len(session.faces)))}</div>'
+
+
+def _crop_button(session: Session, index: int) -> str:
+    return (
+        f'<button type="button" data-face="{index}" data-key="face-{index}" {_face_state(session, index)}>'
+        f'<img src="{data_uri(session.face_crop(index), quality=80)}" alt="" width="{CROP}" height="{CROP}"><span>{index}</span></button>'
+    )
+
+
+def _face_state(session: Session, index: int) -> str:
+    label = escape(strings.FACE_LABEL.format(n=index, total=len(session.faces)))
+    pressed = "true" if session.face == index else "false"
+    return f'aria-pressed="{pressed}" aria-label="{label}" title="{label}"'
+
+
+# The viewer ------------------------------------------------------------------------------------------------------
+
+
+def empty_html(recipe: Recipe, notice: Notice = NOTHING) -> str:
+    """The place for the portrait before there is one: what the styles look like."""
+    samples = [(name, sample) for name in recipe.styles if (sample := sample_of(recipe.name, name))]
+    cells = "".join(
+        f'<figure><img src="{sample}" alt=""><figcaption>{escape(title_of(name))}</figcaption></figure>'
+        for name, sample in samples
+    )
+    across = next((n for n in (4, 3) if len(samples) % n == 0), 4)
+    shape = f"--across:{across};--down:{-(-len(samples) // across)}"
+    gallery = f'<div class="gallery" style="{shape}" role="img" aria-label="{strings.EXAMPLES}">{cells}</div>'
+    said = _say(strings.EMPTY, strings.EMPTY_HOW, notice)
+    return _viewer("empty", gallery, f'<div class="bar">{said}</div>')
+
+
+def _viewer(state: str, canvas: str, bar: str) -> str:
+    return f'<div class="viewer" data-state="{state}"><div class="canvas">{canvas}</div>{bar}</div>'
+
+
+def _say(verdict: str, note: str, notice: Notice, *, tone: str = "", announced: str = "") -> str:
+    """The line below the picture, and a smaller one; a problem takes the place of both."""
+    if notice.problem:
+        return f'<div class="say">{alert(notice.problem, notice.field)}</div>'
+    key = f' data-announce="{escape(announced)}"' if announced and not notice.message else ""
+    said = f'<p class="note" data-announce>{escape(notice.message)}</p>' if notice.message else ""
+    small = said or f'<p class="note">{escape(note)}</p>'
+    return f'<div class="say"{key}><p class="verdict {tone}">{escape(verdict)}</p>{small}</div>'
+
+
+def choose_html(session: Session, notice: Notice = NOTHING) -> str:
+    """Which face is meant: the photo with its faces marked, and each of them large."""
+    assert session.photo is not None
+    height, width = session.photo.pixels.shape[:2]
+    marks = "".join(_mark(session, index, width, height) for index in range(len(session.faces)))
+    canvas = (
+        f'<div class="choose"><div class="stage" style="--w:{width};--h:{height}"><img src="{_shown(session.photo.pixels)}" alt="">{marks}</div>'
+        f"{_crops(session)}</div>"
+    )
+    said = _say(strings.CHOOSE_FACE, strings.CHOOSE_FACE_NEXT, notice, announced=strings.CHOOSE_FACE)
+    return _viewer("choose", canvas, f'<div class="bar">{said}</div>')
+
+
+def _mark(session: Session, index: int, width: int, height: int) -> str:
+    """A frame around a face in the photo, for pointers; its number stands beside the face, not on it."""
     x1, y1, x2, y2 = (float(v) for v in session.faces[index].bbox)
     place = (
         f"left:{100 * x1 / width:.2f}%;top:{100 * y1 / height:.2f}%;"
         f"width:{100 * (x2 - x1) / width:.2f}%;height:{100 * (y2 - y1) / height:.2f}%"
     )
-    label = strings.FACE_LABEL.format(n=index + 1, total=len(session.faces))
-    number = f"<span>{index + 1}</span>" if len(session.faces) > 1 else ""
-    pressed = "true" if session.face == index else "false"
     return (
-        f'<button type="button" class="face" data-face="{index}" data-key="face-{index}" aria-pressed="{pressed}" aria-label="{escape(label)}" '
-        f'title="{escape(label)}" style="{place}">{number}</button>'
+        f'<button type="button" class="face" tabindex="-1" aria-hidden="true" data-face="{index}" style="{place}">'
+        f"<span>{index}</span></button>"
     )
 
 
-# The styles ------------------------------------------------------------------------------------------------------
-
-
-def styles_html(recipe: Recipe, chosen: str) -> str:
-    """A card per style with a sample that the model made; a group of radio buttons to the keyboard."""
-    cards = []
-    for name in recipe.styles:
-        title = _title(name)
-        sample = sample_of(recipe.name, name)
-        alt = escape(strings.SAMPLE_ALT.format(title=title))
-        shown = (
-            f'<img src="{sample}" alt="{alt}" width="256" height="256">'
-            if sample
-            else f'<span class="none">{strings.NO_SAMPLE}</span>'
-        )
-        checked = " checked" if name == chosen else ""
-        cards.append(
-            f'<label class="style"><input type="radio" class="sr" name="style" value="{escape(name)}"{checked}>'
-            f"{shown}<span>{escape(title)}</span></label>"
-        )
-    return (
-        f'<fieldset class="styles"><legend>{strings.STYLE}</legend><div class="cards">{"".join(cards)}</div></fieldset>'
-    )
-
-
-@lru_cache(maxsize=64)
-def sample_of(recipe: str, style: str) -> str:
-    """The sample of a style as a data URI; empty if there is none."""
-    file = sample_file(recipe, style)
-    return "" if file is None else "data:image/webp;base64," + base64.b64encode(file.read_bytes()).decode()
-
-
-# The result ------------------------------------------------------------------------------------------------------
-
-
-def empty_html(problem: str = "", message: str = "") -> str:
-    """The place for the portrait, before there is one."""
-    note = f'<p class="note" data-announce>{escape(message)}</p>' if message else ""
-    return (
-        f'{alert(problem)}{note}<div class="empty"><svg viewBox="0 0 48 48" aria-hidden="true"><circle cx="24" cy="18" r="8"/>'
-        f'<path d="M8 44c1-10 7-15 16-15s15 5 16 15"/></svg><strong>{strings.EMPTY}</strong>'
-        f"<span>{strings.EMPTY_HOW}</span></div>"
-    )
-
-
-def working_html(event: JobEvent, variants: int, preview: str, before: str) -> str:
+def working_html(session: Session, event: JobEvent | None, variants: int, preview: str, before: str) -> str:
     """What is shown while a job works: how far it is, and the picture as it forms.
 
     Args:
-        event: What happened last.
+        session: Whose job it is.
+        event: What happened last; None before anything did.
         variants: How many pictures the job makes.
         preview: The picture as it forms, as a data URI; empty before there is one.
         before: What is shown until then.
     """
-    progress = ""
-    if event.kind == "waiting":
-        text = strings.IN_LINE.format(place=event.position) if event.position > 1 else strings.NEXT
-    elif event.kind == "step":
-        form = strings.WORKING_VARIANT if variants > 1 else strings.WORKING
-        text = form.format(
-            attempt=event.attempt, step=event.step, total=event.total, variant=event.variant, variants=variants
+    text, progress, announced = strings.NEXT, "", ""
+    if event is not None:
+        text, progress = _progress(event, variants)
+        announced = (
+            f"{event.kind} {event.position} {event.variant} {event.attempt}"  # not every step, to screen readers
         )
-        progress = f' value="{event.step}" max="{event.total}"'
+    forming = (
+        f'<img class="forming{"" if preview else " waits"}" src="{preview or before}" alt="{strings.FORMING_ALT}">'
+    )
+    if variants > 1:
+        made = [entry for number in session.choices if (entry := session.find(number))]
+        rest = "<span></span>" * max(0, min(variants, MAX_CHOICES) - len(made) - 1)
+        picture = f'<div class="choices">{"".join(_choice(session, entry) for entry in made)}<span>{forming}</span>{rest}</div>'
     else:
-        text = strings.LOADING
-    announced = f"{event.kind} {event.position} {event.variant} {event.attempt}"  # not every step, to screen readers
-    image = ""
-    if preview or before:
-        waits = "" if preview else " waits"
-        image = f'<img class="forming{waits}" src="{preview or before}" alt="{strings.FORMING_ALT}">'
-    return (
-        f'<div class="working">{image}<p data-announce="{escape(announced)}">{escape(text)}</p>'
+        picture = f'<div class="pair" style="--w:1;--h:1">{forming}</div>'
+    said = (
+        f'<div class="say"><p class="verdict" data-announce="{escape(announced)}">{escape(text)}</p>'
         f'<progress aria-label="{escape(text)}"{progress}></progress></div>'
     )
+    return _viewer("working", f'<div class="working">{picture}</div>', f'<div class="bar">{said}{_no_download()}</div>')
 
 
-def result_html(session: Session, *, problem: str = "", message: str = "") -> str:
-    """The picture that is shown, before and after, with its verdict, what to do next, and the history."""
+def _no_download() -> str:
+    """The button at its place, while there is nothing to take away."""
+    return (
+        f'<div class="tools"><button type="button" class="primary" disabled>{strings.DOWNLOAD_PICTURE}</button></div>'
+    )
+
+
+def _progress(event: JobEvent, variants: int) -> tuple[str, str]:
+    """What is happening, and the attributes of the progress bar."""
+    if event.kind == "waiting":
+        ahead = {"place": event.position, "ahead": event.position - 1}
+        if event.position < 2:
+            return strings.NEXT, ""
+        return (strings.IN_LINE.get(event.position) or strings.IN_LINE_MANY).format(**ahead), ""
+    if event.kind != "step":
+        return strings.LOADING, ""
+    form = strings.WORKING_VARIANT if variants > 1 else strings.WORKING_AGAIN if event.attempt > 1 else strings.WORKING
+    numbers = {"attempt": event.attempt, "step": event.step, "total": event.total, "variant": event.variant}
+    return form.format(**numbers, variants=variants), f' value="{event.step}" max="{event.total}"'
+
+
+def result_html(session: Session, recipe: Recipe, notice: Notice = NOTHING) -> str:
+    """What the session has to show: the picture with its verdict, pictures to choose from, faces to choose from, or samples."""
+    if session.photo is not None and session.face is None:
+        return choose_html(session, notice)
     entry = session.find(session.current)
     if entry is None:
-        return empty_html(problem, message)
-    record = entry.portrait.record
-    verdict = strings.VERDICTS[entry.portrait.accepted]
-    note = f'<p class="note" data-announce>{escape(message)}</p>' if message else ""
-    alt = strings.RESULT_ALT.format(n=entry.number, style=_title(record.style), verdict=verdict)
-    announced = "" if message or problem else f' data-announce="{escape(alt)}"'
-    return (
-        f'{alert(problem)}{note}<div class="result"{announced}>{_compare(session, entry, alt)}'
-        f'<div class="facts">{_verdict(entry)}{_next()}</div></div>{_history(session)}{_takeaway(session, entry)}'
+        return empty_html(recipe, notice)
+    choices = [one for number in session.choices if (one := session.find(number))]
+    if session.is_choosing and len(choices) > 1:
+        said = _say(strings.CHOICES, "", notice, announced=strings.CHOICES)
+        canvas = f'<div class="choices">{"".join(_choice(session, one) for one in choices)}</div>'
+        return _viewer("choices", canvas, f'<div class="bar">{said}{_no_download()}</div>')
+    alt = _alt(entry)
+    verdict, tone = _verdict(entry.portrait.record)
+    said = _say(verdict, _about(entry), notice, tone=tone, announced=alt)
+    back = ""
+    if entry in choices and len(choices) > 1:
+        text = strings.SHOW_CHOICES.format(n=len(choices))
+        back = f'<button type="button" class="plain back" data-act="choices" data-key="choices">{text}</button>'
+    return _viewer(
+        "done", _compare(session, entry, alt) + back, f'<div class="bar">{said}{_tools(session, entry)}</div>'
     )
+
+
+def _picture_url(session: Session, entry: HistoryEntry) -> str:
+    return escape(links(session, entry).picture.href)
+
+
+def _choice(session: Session, entry: HistoryEntry) -> str:
+    return (
+        f'<button type="button" data-show="{entry.number}" data-key="choice-{entry.number}" aria-label="{escape(_alt(entry))}">'
+        f'<img src="{_picture_url(session, entry)}" alt="">{_badge(entry)}</button>'
+    )
+
+
+def _badge(entry: HistoryEntry) -> str:
+    tone, mark = ("good", "✓") if entry.portrait.accepted else ("bad", "✕")
+    return f'<span class="badge {tone}" aria-hidden="true">{mark}</span>'
+
+
+def _alt(entry: HistoryEntry) -> str:
+    verdict = strings.VERDICTS[entry.portrait.accepted]
+    return strings.RESULT_ALT.format(n=entry.number, style=title_of(entry.portrait.record.style), verdict=verdict)
 
 
 def _compare(session: Session, entry: HistoryEntry, alt: str) -> str:
+    """The picture; under it, for whoever wants to compare, the photo or another picture."""
     other = session.find(session.compared)
     before = entry.portrait.before if other is None else other.portrait.picture
     left = strings.BEFORE if other is None else strings.PICTURE_N.format(n=other.number).capitalize()
+    right = strings.AFTER if other is None else strings.PICTURE_N.format(n=entry.number).capitalize()
     height, width = entry.portrait.picture.shape[:2]
     options = "".join(
         f'<option value="{one.number}"{" selected" if other is one else ""}>{strings.PICTURE_N.format(n=one.number)}</option>'
@@ -226,16 +336,102 @@ def _compare(session: Session, entry: HistoryEntry, alt: str) -> str:
         if one is not entry
     )
     return (
-        f'<figure class="compare"><div class="pair" style="--cut:50%;aspect-ratio:{width}/{height}">'
+        f'<figure class="pair" style="--cut:50%;--w:{width};--h:{height}">'
+        f'<img class="after" src="{_picture_url(session, entry)}" alt="{escape(alt)}" data-zoom>'
         f'<img class="before" src="{_shown(before)}" alt="{escape(left)}">'
-        f'<img class="after" src="{_shown(entry.portrait.picture, generated=True)}" alt="{escape(alt)}">'
         f'<span class="tag left" aria-hidden="true">{escape(left)}</span>'
-        f'<span class="tag right" aria-hidden="true">{strings.AFTER}</span><i aria-hidden="true"></i>'
-        f'<input type="range" min="0" max="100" value="50" data-key="cut" aria-label="{strings.COMPARE}"></div>'
-        f'<figcaption><label>{strings.COMPARE_WITH} <select data-compare data-key="compare"><option value="">'
+        f'<span class="tag right" aria-hidden="true">{escape(right)}</span><i data-handle aria-hidden="true"></i>'
+        f'<input type="range" class="cut" min="0" max="100" value="50" data-key="cut" aria-label="{strings.COMPARE_SLIDER}" '
+        f'data-value="{strings.COMPARE_VALUE}"></figure>'
+        f'<div class="with"><label>{strings.COMPARE_WITH} <select data-compare data-key="compare"><option value="">'
         f"{strings.THE_PHOTO}</option>{options}</select></label>"
-        f'<label class="tick"><input type="checkbox" data-side data-key="side">{strings.SIDE_BY_SIDE}</label>'
-        f"</figcaption></figure>"
+        f'<label class="tick"><input type="checkbox" data-side data-key="side">{strings.SIDE_BY_SIDE}</label></div>'
+    )
+
+
+def _tools(session: Session, entry: HistoryEntry) -> str:
+    """What can be done with the picture, the download last."""
+    files = links(session, entry)
+    copied = f'data-saves="{entry.number}" data-copied="{strings.COPIED}" data-failed="{strings.COPY_FAILED}"'
+    return (
+        f'<div class="tools">{_details(entry)}{_tool("compare", strings.COMPARE, "aria-pressed=false")}'
+        f"{_tool('zoom', strings.ZOOM)}{_tool('copy-picture', strings.COPY_PICTURE, copied)}"
+        f"{_tool('share', strings.SHARE, f'data-saves={entry.number} hidden')}{_sizes(entry, files)}"
+        f"{_link(entry, files.picture, strings.DOWNLOAD_PICTURE, kind='primary')}</div>"
+    )
+
+
+_ICONS = {
+    "details": "M12 11v6M12 7.5v.01M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18z",
+    "compare": "M12 3v18M4 5h16v14H4z",
+    "zoom": "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5",
+    "copy-picture": "M9 9h11v11H9zM5 15H4V4h11v1",
+    "share": "M12 15V3m0 0L8 7m4-4 4 4M5 12v8h14v-8",
+    "zip": "M12 4v11m0 0-4-4m4 4 4-4M4 20h16",
+}
+"""What is drawn on a button, as an SVG path in a square of 24."""
+
+
+def _tool(name: str, text: str, attributes: str = "") -> str:
+    return (
+        f'<button type="button" class="plain" data-act="{name}" data-key="{name}" title="{text}" {attributes}>'
+        f"{_icon(name)}<span>{text}</span></button>"
+    )
+
+
+def _icon(name: str) -> str:
+    return f'<svg viewBox="0 0 24 24" aria-hidden="true"><path d="{_ICONS[name]}"/></svg>'
+
+
+def _link(entry: HistoryEntry, link: Link, text: str, *, kind: str = "plain", about: str = "") -> str:
+    small = f"<small>{escape(about)}</small>" if about else ""
+    return (
+        f'<a class="button {kind}" href="{escape(link.href)}" download="{escape(link.name)}" data-saves="{entry.number}" '
+        f'data-key="{escape(link.name)}" title="{escape(link.name)}"><span>{escape(text)}</span>{small}</a>'
+    )
+
+
+def _sizes(entry: HistoryEntry, files: Links) -> str:
+    """Every size that a network wants, folded away."""
+    cuts = "".join(_link(entry, size, size_title(size), about=_size_about(size)) for size in files.sizes)
+    whole = _link(entry, files.archive, strings.DOWNLOAD_ALL) + _link(entry, files.record, strings.DOWNLOAD_RECORD)
+    return (
+        f'<details class="details" data-fold="sizes"><summary class="button plain" data-key="sizes" title="{strings.SIZES_HELP}">'
+        f'{_icon("zip")}<span>{strings.SIZES}</span></summary><div class="panel"><h3>{strings.SIZES}</h3>'
+        f'<div class="sizes">{cuts}{whole}</div></div></details>'
+    )
+
+
+def size_title(size: SizeLink) -> str:
+    """What a size is called on the page."""
+    kind = size.size.partition("-")[0]
+    return strings.SIZE_TITLES.get(kind, size.size)
+
+
+def _size_about(size: SizeLink) -> str:
+    about = strings.SIZE_ENLARGED if size.is_enlarged else strings.SIZE_ABOUT
+    return about.format(width=size.width, height=size.height)
+
+
+def _details(entry: HistoryEntry) -> str:
+    """Scores, the command and the record in words, folded away."""
+    record = entry.portrait.record
+    notes = []
+    if entry.portrait.accepted:
+        judges = len(record.chosen_attempt.similarity)
+        notes.append(strings.CHECKS_PASSED[min(2, judges)])
+    if record.far:
+        notes.append(strings.STRANGERS.format(n=1 / record.far))
+    if record.provisional_thresholds:
+        notes.append(strings.PROVISIONAL.format(note=record.provisional_thresholds))
+    unsaved = "" if entry.has_file else f'<p class="note">{strings.COMMAND_PHOTO}</p>'
+    return (
+        f'<details class="details" data-fold="details"><summary class="button plain" data-key="details" title="{strings.DETAILS}">{_icon("details")}<span>{strings.DETAILS}</span></summary><div class="panel">'
+        f'<h3>{strings.SCORES}</h3><p class="note">{escape(" ".join(notes))}</p><dl>{_measurements(record)}</dl>'
+        f'<h3>{strings.COMMAND}</h3><p class="note">{strings.COMMAND_INFO}</p>{unsaved}'
+        f'<pre class="command" tabindex="0"><code>{escape(entry.command())}</code></pre>'
+        f'<button type="button" class="plain" data-act="copy" data-copied="{strings.COPIED}">{strings.COPY}</button>'
+        f'<h3>{strings.ATTEMPTS}</h3><pre tabindex="0">{escape(explain(record))}</pre></div></details>'
     )
 
 
@@ -244,27 +440,31 @@ def likeness(margin: float) -> str:
     return next(words for min_margin, words in strings.LIKENESS if margin >= min_margin)
 
 
-def _verdict(entry: HistoryEntry) -> str:
-    """Accepted or not and why, every measurement beside its limit, and what the thresholds stand for."""
-    record = entry.portrait.record
-    judges = record.chosen_attempt.similarity
-    advice = ""
-    if entry.portrait.accepted:
-        tone = "good"
-        verdict = strings.ACCEPTED if len(judges) > 1 else strings.ACCEPTED_ONE
-    else:
-        tone = "bad"
-        verdict = strings.REJECTED.format(why="; ".join(describe_reason(reason) for reason in record.reasons))
-        advice = f'<p class="note">{strings.REJECTED_HOW}</p>'
-    notes = []
-    if record.far:
-        notes.append(strings.STRANGERS.format(n=1 / record.far))
-    if record.provisional_thresholds:
-        notes.append(strings.PROVISIONAL.format(note=record.provisional_thresholds))
-    return (
-        f'<p class="verdict {tone}">{escape(verdict)}</p>{advice}<dl>{_measurements(record)}</dl>'
-        f'<p class="note">{escape(" ".join(notes))}</p>'
-    )
+def _verdict(record: PortraitRecord) -> tuple[str, str]:
+    """One line: does it look like the person, and how sure is that; and its tone."""
+    if record.accepted:
+        return f"{strings.ACCEPTED} · {how_sure(record)}", "good"
+    unlike = all(reason.startswith("identity_low") for reason in record.reasons)
+    why = "; ".join(describe_reason(reason) for reason in record.reasons)
+    return strings.UNLIKE if unlike else strings.REJECTED.format(why=why), "bad"
+
+
+def how_sure(record: PortraitRecord) -> str:
+    """How sure the least certain judge of an accepted picture is, in words."""
+    attempt = record.chosen_attempt
+    if attempt.strangers:
+        share = max(attempt.strangers.values())
+        return next(words for most, words in strings.SURE if share <= most)
+    margin = min((value - record.thresholds[judge].value for judge, value in attempt.similarity.items()), default=0.0)
+    return strings.SURE[0 if margin >= strings.LIKENESS[0][0] else -1][1]
+
+
+def _about(entry: HistoryEntry) -> str:
+    """What the picture is; of a rejected one, what to do."""
+    if not entry.portrait.accepted:
+        return strings.REJECTED_HOW
+    height, width = entry.portrait.picture.shape[:2]
+    return f"{title_of(entry.portrait.record.style)} · {width} × {height}"
 
 
 def _measurements(record: PortraitRecord) -> str:
@@ -285,11 +485,11 @@ def _measurements(record: PortraitRecord) -> str:
     max_distance = limits.style_distance
     if distance is not None and max_distance is not None:
         words = strings.DISTANCE_WORDS[distance <= max_distance]
-        rows.append(_meter(_title(record.style), words, distance, max_distance, at_most=True))
+        rows.append(_meter(title_of(record.style), words, distance, max_distance, at_most=True))
     sure = attempt.style_probability
     least_sure = limits.style_probability
     if sure is not None and least_sure is not None:
-        rows.append(_meter(_title(record.style), strings.DISTANCE_WORDS[sure >= least_sure], sure, least_sure))
+        rows.append(_meter(title_of(record.style), strings.DISTANCE_WORDS[sure >= least_sure], sure, least_sure))
     for what, change in attempt.changed.items():
         if what in limits.changed:
             words = strings.CHANGED_WORDS[abs(change) <= limits.changed[what]]
@@ -327,60 +527,80 @@ def _numbers(value: float, limit: float, at_most: bool, form: str) -> str:
     return text.format(value=format(value, form), limit=format(limit, form))
 
 
-def _title(style: str) -> str:
-    return styles()[style].title if style in styles() else style
+# The history -----------------------------------------------------------------------------------------------------
 
 
-def _next() -> str:
-    acts = (("like", strings.MORE_LIKE_ME), ("style", strings.MORE_STYLE), ("another", strings.ANOTHER))
-    buttons = "".join(
-        f'<button type="button" data-make="{act}" data-key="{act}">{escape(text)}</button>' for act, text in acts
-    )
-    return (
-        f'<div class="next">{buttons}<label class="button">{_file_input("same-look")}{strings.SAME_LOOK}</label></div>'
-    )
-
-
-def _history(session: Session) -> str:
-    items = []
-    for entry in session.history:
-        current = ' aria-current="true"' if entry.number == session.current else ""
-        verdict = strings.VERDICTS[entry.portrait.accepted]
-        mark = "✓" if entry.portrait.accepted else "✕"
-        record = entry.portrait.record
-        label = strings.RESULT_ALT.format(n=entry.number, style=_title(record.style), verdict=verdict)
-        label = strings.HISTORY_LABEL.format(picture=label, balance=record.balance)
-        small = data_uri(entry.thumbnail, quality=80, generated=True)
-        items.append(
-            f'<li><button type="button" data-show="{entry.number}" data-key="show-{entry.number}"{current} '
-            f'aria-label="{escape(label)}" title="{escape(label)}"><img src="{small}" alt="" width="{SMALL}" height="{SMALL}">'
-            f'<span class="{"good" if entry.portrait.accepted else "bad"}" aria-hidden="true">{mark} {entry.number}</span>'
-            f"</button></li>"
+def history_html(session: Session) -> str:
+    """The pictures of the session in a row, the newest last, and what can be done with the one that is shown."""
+    if not session.history and session.photo is None:
+        return ""
+    items = "".join(_history_item(entry, is_current=entry.number == session.current) for entry in session.history)
+    dropped = f'<p class="note">{strings.DROPPED.format(n=session.dropped)}</p>' if session.dropped else ""
+    entry = session.find(session.current)
+    own = ""
+    if entry is not None:
+        pressed = "true" if entry.is_starred else "false"
+        own = _way("star", strings.STAR, f'data-number={entry.number} aria-pressed="{pressed}"') + _way(
+            "delete", strings.DELETE, f"data-number={entry.number}"
         )
-    earlier = any(session.current is not None and entry.number < session.current for entry in session.history)
+    undo = _way("undo", strings.UNDO, "" if session.can_undo else "disabled")
+    reset = _way("reset", strings.RESET, f'aria-description="{strings.RESET_HELP}" title="{strings.RESET_HELP}"')
     return (
-        f'<section class="history" aria-label="{strings.HISTORY}"><h2>{strings.HISTORY}</h2><ol>{"".join(items)}</ol>'
-        f'<div class="row"><button type="button" class="quiet" data-act="undo" data-key="undo"{"" if earlier else " disabled"}>'
-        f'{strings.UNDO}</button><button type="button" class="quiet reset" data-act="reset" data-key="reset" '
-        f'aria-description="{strings.RESET_HELP}">{strings.RESET}</button><span class="note">{strings.RESET_HELP}</span></div></section>'
+        f'<section class="history" aria-label="{strings.HISTORY}"><ol tabindex="-1">{items}</ol>'
+        f'<div class="ways">{own}{undo}{reset}</div></section>{dropped}'
     )
 
 
-def _takeaway(session: Session, entry: HistoryEntry) -> str:
-    files = downloads.links(session, entry)
-    links = "".join(
-        f'<a class="button" href="{escape(file.href)}" download="{escape(file.name)}">{text}</a>'
-        for file, text in ((files.picture, strings.DOWNLOAD_PICTURE), (files.archive, strings.DOWNLOAD_ALL))
-    )
-    unsaved = "" if entry.has_file else f'<p class="note">{strings.COMMAND_PHOTO}</p>'
+def _way(act: str, text: str, attributes: str) -> str:
+    return f'<button type="button" class="plain" data-act="{act}" data-key="{act}" {attributes}>{text}</button>'
+
+
+def _history_item(entry: HistoryEntry, *, is_current: bool) -> str:
+    record = entry.portrait.record
+    label = strings.HISTORY_LABEL.format(picture=_alt(entry), balance=record.balance)
+    label = escape(strings.STARRED.format(picture=label) if entry.is_starred else label)
+    star = "★ " if entry.is_starred else ""
+    small = data_uri(entry.thumbnail, quality=80, generated=True)
+    current = ' aria-current="true"' if is_current else ""
     return (
-        f'<section class="takeaway" aria-label="{strings.DOWNLOADS}"><div class="row">{links}</div>'
-        f"<details><summary>{strings.COMMAND}</summary><p>{strings.COMMAND_INFO}</p>{unsaved}"
-        f'<pre tabindex="0"><code>{escape(entry.command())}</code></pre><button type="button" class="quiet" data-act="copy" '
-        f'data-copied="{strings.COPIED}">{strings.COPY}</button></details>'
-        f"<details><summary>{strings.ATTEMPTS}</summary>"
-        f'<pre tabindex="0">{escape(explain(entry.portrait.record))}</pre></details></section>'
+        f'<li><button type="button" data-show="{entry.number}" data-key="show-{entry.number}"{current} aria-label="{label}" title="{label}">'
+        f'<img src="{small}" alt="" width="{SMALL}" height="{SMALL}">{_badge(entry)}<span>{star}{entry.number} {escape(title_of(record.style))}</span>'
+        f"</button></li>"
     )
+
+
+def dialogs_html() -> str:
+    """What opens above the page: a question, the picture alone, and the photo to draw on."""
+    return (
+        f'<dialog id="ask" data-reset="{escape(strings.ASK_RESET)}" data-reset-yes="{strings.ASK_YES_RESET}" '
+        f'data-replace="{escape(strings.ASK_REPLACE)}" data-replace-yes="{strings.ASK_YES_REPLACE}"><form method="dialog"><p></p><div class="row">'
+        f'<button class="plain" value="">{strings.ASK_NO}</button><button class="primary" value="yes"></button></div></form></dialog>'
+        f'<dialog id="zoom"><form method="dialog"><button class="plain">{strings.ZOOM_CLOSE}</button></form><img alt=""></dialog>'
+        f'<dialog id="draw"><p class="note">{strings.DRAW_HELP}</p><div class="stage drawing"><img alt="" draggable="false">'
+        f'<div class="region" hidden></div></div><form method="dialog"><button class="primary">{strings.DRAW_CLOSE}</button></form></dialog>'
+    )
+
+
+def key_html(session: Session) -> str:
+    """By what a tab that is loaded anew is known."""
+    return f'<i data-session="{session.key}"></i>'
+
+
+def look_html(toml: str, style: str) -> str:
+    """A look as a file, which the page takes away at once."""
+    return f'<a data-look download="look-{escape(style)}.toml" href="data:application/toml;charset=utf-8,{quote(toml)}"></a>'
+
+
+def previews_html(session: Session, recipe: str, style: str, frame: str) -> str:
+    """The small pictures that there are so far, for the page to put in their places."""
+    found = []
+    for (of_recipe, of_style, of_frame, balance), picture in list(session.previews.items()):
+        places = [of_style] if balance == STRENGTHS[1] else []
+        places += [f"{balance:g}"] if of_style == style else []
+        if (of_recipe, of_frame) == (recipe, frame):
+            src = data_uri(picture, quality=80, generated=True)
+            found += [f'<i data-place="{escape(place)}" data-src="{src}"></i>' for place in places]
+    return "".join(found)
 
 
 # The reports -----------------------------------------------------------------------------------------------------
@@ -397,6 +617,7 @@ def notice(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
-def alert(problem: str) -> str:
-    """A sentence that screen readers say at once; nothing for none."""
-    return f'<p class="alert" role="alert">{escape(problem)}</p>' if problem else ""
+def alert(problem: str, field: str = "") -> str:
+    """A sentence that screen readers say at once, and the field that it is about; nothing for none."""
+    about = f' data-field="{field}"' if field else ""
+    return f'<p class="alert" role="alert"{about}>{escape(problem)}</p>' if problem else ""

@@ -117,10 +117,11 @@ class _Step:
 class Session:
     """What belongs to one browser tab.
 
-    `style`, `face` and the controls' values are what the next picture is made from. `upload_generation` counts the
-    photos that were chosen, so that one which is read too slowly is not taken; `slider_moves` does the same for the
-    slider. `job` is the newest, also when it is over. `closed` says that the session is forgotten: nothing that comes later belongs to it. `away_since` is when
-    its tab was closed or reloaded, None while it is open.
+    `face` and `form`, what the page's form says, are what the next picture is made from. `choices` are the pictures of
+    the last job that made several, and `is_choosing` says that they are shown together. `upload_generation` counts the
+    photos that were chosen, so that one which is read too slowly is not taken. `job` is the newest, also when it is
+    over. `closed` says that the session is forgotten: nothing that comes later belongs to it. `away_since` is when its
+    tab was closed or reloaded, None while it is open.
 
     Args:
         folder: Where backgrounds lie; made when needed, removed by `forget`.
@@ -138,8 +139,7 @@ class Session:
         self.last_used = time.monotonic()
         self.away_since: float | None = None
         self.is_away = threading.Event()
-        self.style = ""
-        self.slider_moves = 0
+        self.form: dict[str, str | list[str]] = {}
         self.upload_generation = 0
         self.closed = False
         self.lost = False
@@ -158,6 +158,8 @@ class Session:
         """How many pictures had to leave the history, which was full."""
         self.current: int | None = None
         self.compared: int | None = None
+        self.choices: tuple[int, ...] = ()
+        self.is_choosing = False
         self._numbered = 0
         self._steps: list[_Step] = []
         self._forget_person()

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -33,14 +33,14 @@ class Sessions:
 
     Args:
         folder: Where their files lie.
-        style: The style that a new session begins with.
+        form: What a new session's form says.
         clear_cache: Drops what the models remember of photos.
     """
 
-    def __init__(self, folder: Path, style: str, clear_cache: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, form: Mapping[str, str | list[str]], clear_cache: Callable[[], None]) -> None:
         self.folder = folder
         self.states: StateHolder | None = None  # where Gradio remembers what each tab shows: every picture on it
-        self._style = style
+        self._form = form
         self._clear_cache = clear_cache
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
@@ -54,7 +54,7 @@ class Sessions:
         with self._lock:
             if name not in self._sessions:
                 self._sessions[name] = Session(self.folder / secrets.token_urlsafe(12))
-                self._sessions[name].style = self._style
+                self._sessions[name].form = dict(self._form)
                 self._sessions[name].lost = True
             session = self._sessions[name]
             session.come_back()

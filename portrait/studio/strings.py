@@ -5,73 +5,167 @@ from __future__ import annotations
 from portrait.hub.judges import JUDGES as _JUDGES
 
 TITLE = "portrait studio"
-TAGLINE = "The same person in another style, checked by two judges."
+TAGLINE = "Your photo in another style, and still recognizably you."
 TAB_STUDIO = "Studio"
 TAB_REPORTS = "Reports"
+FOOTER = "Works offline. No analytics, no trackers."
 
+# The photo
+PHOTO = "Your photo"
 DROP = "Drop a photo here"
 CHOOSE = "Choose a photo"
 DROP_HOW = "or click to choose a file, or paste one with Ctrl+V"
 CAMERA = "Use the camera"
 CAMERA_SHOOT = "Take photo"
 CAMERA_STOP = "Close camera"
-OTHER_PHOTO = "Another photo"
-PHOTO_STAYS = "It stays on this computer and is forgotten when you close the page."
-PHOTO_STAYS_HOST = "It stays in the memory of the computer that runs this studio until you close the page."
+OTHER_PHOTO = "Change photo"
+PHOTO_STAYS = "Your photo never leaves this computer and is deleted {n} minutes after you close this page."
+PHOTO_STAYS_HOST = "Your photo stays in the memory of the computer that runs this studio and is deleted {n} minutes after you close this page."
 PHOTO_ALT = "Your photo; {faces}"
+REFERENCE = "Add another photo of this person"
+REFERENCE_HELP = "more photos of the same person make the likeness better"
+REFERENCE_DROP = "Remove {name}"
 FACES = {0: "no face found", 1: "one face found"}
 FACES_MANY = "{n} faces found"
-CHOOSE_FACE = "Whose portrait is it? Click a face."
-CHOSEN_FACE = "Face {n} is selected. Click another one to change it."
-FACE_LABEL = "Face {n} of {total}"
-DRAW = "Draw a region"
+CHOOSE_FACE = "Which face? Click it."
+CHOOSE_FACE_NEXT = "The portrait starts as soon as you choose."
+CHOSEN_FACE = "Face {n} selected. Click another one to change it."
+FACE_LABEL = "Face {n}, one of {total}"
+DRAW = "Protect an area"
 DRAW_HELP = "Drag a rectangle over anything that must not change, such as a logo. Click without dragging to remove it."
-DRAW_DONE = "This region will be kept in the next picture."
+DRAW_CLOSE = "Done"
 
+# The controls
 STYLE = "Style"
 NO_SAMPLE = "no sample yet"
-SAMPLE_ALT = "A sample of the style {title}, made by the model"
-BALANCE = "Balance"
-BALANCE_INFO = "0 looks like the person, 1 looks like art"
-KEEP = "Keep unchanged"
-KEEP_INFO = "The face is always kept. A picture that changes any of these is rejected."
-KEEPS = {"pose": "pose", "composition": "composition", "colors": "colors", "background": "background"}
-REGION = "Region to keep"
-REGION_INFO = "x,y,width,height in pixels of the photo, or draw it on the photo"
-VARIANTS = "Variants"
+PALETTE = "Colors"
+PALETTE_AUTO = "Auto"
+BALANCE = "Style strength"
+STRENGTH_LABEL = "Strength {n:g}"
+BALANCE_ENDS = ("More like the photo", "More artistic")
+PICTURE = "Picture"
+FRAME = "Crop"
+FRAMES = {"head": "Head", "bust": "Head and shoulders", "full": "Whole photo"}
+BACKGROUND = "Background"
+BACKGROUNDS = {
+    "": "As drawn",
+    "keep": "From the photo",
+    "blur": "Blurred",
+    "paper": "Paper",
+    "color": "Color",
+    "gradient": "Gradient",
+    "transparent": "Transparent",
+    "picture": "Your picture",
+}
+BACKDROP = "Choose a background picture"
+BACKDROP_OTHER = "Background: {name}. Choose another"
+COLOR = "Color"
+COLOR_TOP = "Top color"
+COLOR_BOTTOM = "Bottom color"
+SIZE = "Size"
+SIZE_PIXELS = "{n} px"
+KEEP = "Keep from the photo"
+KEEP_INFO = "Your face is always kept. If something you ticked changes, the picture is rejected."
+KEEPS = {"pose": "Pose", "composition": "Composition", "colors": "Colors", "background": "Background"}
+REGION = "Protected area"
+REGION_INFO = "x,y,width,height in pixels of the photo; kept unchanged until you remove it"
+VARIANTS = "Variations at once"
+LATER = "These apply to the next portrait that you create."
 ADVANCED = "Advanced"
-RECIPE = "recipe"
-FROM_BALANCE = "from the balance"
+AUTOMATIC = "Automatic"
+AUTOMATIC_LABEL = "{label}: automatic"
+GROUPS = {
+    "Likeness": ("far", "max_attempts", "until"),
+    "Drawing": (
+        "strength",
+        "guidance_scale",
+        "ip_adapter_scale",
+        "controlnet_conditioning_scale",
+        "num_inference_steps",
+        "seed",
+    ),
+    "Words": ("prompt", "negative_prompt"),
+}
+"""The groups of the advanced settings, and what is in each."""
+LABELS = {
+    "far": "Strictness of the check",
+    "max_attempts": "Attempts at most",
+    "until": "When to stop",
+    "strength": "How much is redrawn",
+    "guidance_scale": "Pull toward the style",
+    "ip_adapter_scale": "Pull toward your face",
+    "controlnet_conditioning_scale": "Hold on the photo's lines",
+    "num_inference_steps": "Drawing steps",
+    "seed": "Seed",
+    "prompt": "Prompt",
+    "negative_prompt": "Negative prompt",
+}
+HELP = {
+    "far": "share of strangers who may pass, 0.001 to 0.1; smaller is stricter",
+    "max_attempts": "1 to 32; more attempts find a likeness more often",
+    "until": "at the first accepted picture, or use all attempts for a more stylized one",
+    "seed": "the same seed makes the same picture",
+    "prompt": "in place of the style's own words",
+    "negative_prompt": "what should not be in the picture",
+}
+UNTIL = {"accepted": "First accepted", "best": "Most stylized"}
+UNITS = {"num_inference_steps": "steps", "max_attempts": "attempts"}
+RECIPE = "Model"
+LOOK = "Saved looks"
+LOOK_HELP = "A look is a small file with these settings, without your photo; portrait stylize --settings reads it too."
+LOOK_SAVE = "Save this look"
+LOOK_LOAD = "Load a look"
 
-MAKE = "Make the portrait"
+MAKE = "Create portrait"
 CANCEL = "Cancel"
-EMPTY = "The portrait appears here."
-EMPTY_HOW = "It starts as soon as you choose a photo. Then pick a style and move the slider until you like the result."
+MORE_LIKE_ME = "More like the photo"
+MORE_STYLE = "More artistic"
+ANOTHER = "Try again"
+ANOTHER_HELP = "a new variation of the picture that is shown"
+
+# The viewer
+EMPTY = "Your portrait will appear here."
+EMPTY_HOW = "Add a photo to start, then choose a style."
+EXAMPLES = "The same photo in every style"
 LOADING = "Loading the models. This happens only once…"
 LOOKING = "Looking for faces…"
-IN_LINE = "You are number {place} in line."
+IN_LINE = {2: "One person is ahead of you: you are number 2 in line."}
+IN_LINE_MANY = "{ahead} people are ahead of you: you are number {place} in line."
 NEXT = "Starting…"
-WORKING = "Attempt {attempt}, step {step} of {total}"
-WORKING_VARIANT = "Picture {variant} of {variants}: attempt {attempt}, step {step} of {total}"
+WORKING = "Drawing: step {step} of {total}"
+WORKING_AGAIN = "Attempt {attempt}: step {step} of {total}"
+WORKING_VARIANT = "Picture {variant} of {variants}, attempt {attempt}: step {step} of {total}"
 FORMING_ALT = "The picture, forming"
-CANCELLED = "Canceled. Nothing was changed."
-FORGOTTEN = "Your photo, pictures and embeddings have been deleted."
-NEED_PHOTO = "Choose a photo first."
+CANCELLED = "Canceled."
+FORGOTTEN = "Photo and pictures deleted."
+LOST = "The studio was restarted or you were away for long: your photo and pictures are deleted."
+NEED_PHOTO = "Add a photo first."
 NEED_FACE = "There are several faces. Click the right one."
 
 BEFORE = "Photo"
 AFTER = "Portrait"
-COMPARE = "Before and after: how much of the first picture is shown"
+COMPARE = "Compare"
+COMPARE_SLIDER = "Before and after"
+COMPARE_VALUE = "{n}% of the first picture"
 COMPARE_WITH = "Compare with"
 THE_PHOTO = "the photo"
 PICTURE_N = "picture {n}"
 SIDE_BY_SIDE = "Side by side"
+ZOOM = "Full screen"
+ZOOM_CLOSE = "Close"
+COPY_PICTURE = "Copy"
+SHARE = "Share"
+CHOICES = "Choose one"
+SHOW_CHOICES = "Show all {n}"
 RESULT_ALT = "Portrait {n}: {style}, {verdict}"
 VERDICTS = {True: "accepted", False: "rejected"}
-ACCEPTED = "Accepted: both judges recognize the person."
-ACCEPTED_ONE = "Accepted: the judge recognizes the person."
-REJECTED = "Rejected: {why}."
-REJECTED_HOW = "This is the closest attempt. Try “More like me”."
+ACCEPTED = "Looks like you"
+SURE = ((0.001, "very sure"), (0.005, "sure"), (1.0, "just enough"))
+"""How many strangers at most would look this much like the photo to the least certain judge -> how sure the verdict is."""
+REJECTED = "Not accepted: {why}."
+UNLIKE = "Not a close enough likeness"
+REJECTED_HOW = "This is the closest attempt. Try “More like the photo”."
+CHECKS_PASSED = {1: "One check recognizes you.", 2: "Both checks recognize you."}
 JUDGES = {judge.name: judge.title for judge in _JUDGES.values()}
 LIKENESS = (
     (0.1, "clearly the same person"),
@@ -82,56 +176,83 @@ LIKENESS = (
 """Minimum distance from the threshold -> the likeness in words."""
 METER = "{value}, needs {limit}"
 METER_MOST = "{value}, at most {limit}"
-STRANGERS = "At these thresholds, a judge would accept 1 in {n:.0f} strangers."
+STRANGERS = "Each check would wrongly accept about 1 stranger in {n:.0f}."
 PROVISIONAL = "Note: {note}."
-STYLE_ON_FACE = "Face is redrawn"
-STYLE_WORDS = {True: "yes", False: "too close to the photo"}
-DISTANCE_WORDS = {True: "matches this style", False: "does not match this style"}
+STYLE_ON_FACE = "Redrawn"
+STYLE_WORDS = {True: "yes", False: "still too close to the photo"}
+DISTANCE_WORDS = {True: "matches the style", False: "does not match the style"}
 CHANGED = {"skin": "Lightness of the skin"}
 CHANGED_WORDS = {True: "as this style draws it", False: "not as this style draws it"}
 BURNED = "Blown-out colors"
-BURNED_WORDS = {True: "within the usual range", False: "too many"}
-KEPT = "kept"
+BURNED_WORDS = {True: "none to speak of", False: "too many"}
+KEPT = "unchanged"
 BROKEN = "changed"
 KEPT_LABEL = "Keep {name}"
-ATTEMPTS = "Attempts"
-
-MORE_LIKE_ME = "More like me"
-MORE_STYLE = "More style"
-ANOTHER = "Another one"
-SAME_LOOK = "Same style for another photo"
-HISTORY_LABEL = "{picture}, balance {balance:g}"
-HISTORY = "Pictures of this session"
-UNDO = "Undo"
-RESET = "Reset"
-RESET_HELP = "deletes photo, pictures and embeddings"
+DETAILS = "Details"
+SCORES = "How sure"
+ATTEMPTS = "How this picture was made"
 DOWNLOADS = "Download"
-DOWNLOAD_PICTURE = "Picture (PNG)"
-DOWNLOAD_ALL = "All avatar sizes and the record (ZIP)"
-COMMAND = "Show command"
+DOWNLOAD_PICTURE = "Download"
+DOWNLOAD_PICTURE_HELP = "the picture as PNG"
+SIZES = "Sizes"
+SIZES_HELP = "avatar sizes, formats of social networks, everything as ZIP"
+SIZE_TITLES = {
+    "square": "Square post",
+    "portrait": "Portrait post",
+    "wide": "Wide cover",
+    "story": "Story",
+    "avatar": "Avatar",
+    "round": "Round avatar",
+}
+SIZE_ABOUT = "{width} × {height}"
+SIZE_ENLARGED = "{width} × {height}, enlarged"
+DOWNLOAD_ALL = "Everything (ZIP)"
+DOWNLOAD_RECORD = "Record (JSON)"
+COMMAND = "Command"
 COMMAND_INFO = "This command makes the same picture:"
-COPY = "Copy"
+COPY = "Copy command"
 COPIED = "Copied"
+COPY_FAILED = "The browser does not allow copying here"
 COMMAND_PHOTO = "The photo is not a file yet; save it first."
 
+# The history
+HISTORY = "Your pictures"
+HISTORY_LABEL = "{picture}, strength {balance:g}"
+UNDO = "Undo"
+STAR = "Star"
+DELETE = "Delete"
+STARRED = "{picture}, starred"
+DROPPED = "The list is full: {n} of your oldest pictures were removed."
+RESET = "Start over"
+RESET_HELP = "deletes your photo and all pictures"
+
+# Questions
+ASK_RESET = "Start over? This deletes your photo and all pictures. You have not downloaded {n} of them."
+ASK_REPLACE = "Change the photo? You have not downloaded {n} of your pictures yet. They stay in the list."
+ASK_YES_RESET = "Delete everything"
+ASK_YES_REPLACE = "Change photo"
+ASK_NO = "Go back"
+
+# The reports
 RUN = "Run"
-RUN_INFO = "Campaigns below {root}"
+RUN_INFO = "Runs in {root}"
 BASELINE = "Compared with"
 BASELINE_INFO = "Another run, to see what has changed"
 NO_BASELINE = "nothing"
 CHOOSE_RUN = "Choose a run to see its report."
-NO_RUNS = (
-    "No run below {root}. Start the studio with --runs FOLDER, or make one: portrait campaign run PLAN.toml -o RUN."
-)
 REPORT_COMES = "Creating the report…"
 REPORT_TITLE = "Report of {run}"
-FOOTER = "Works offline. No analytics, no trackers."
+
+# Errors
+NOT_WHOLE = "{label} must be a whole number, got {text!r}"
+NOT_A_NUMBER = "{label} must be a number, got {text!r}"
+OUT_OF_RANGE = "{label} must be between {low:g} and {high:g}, got {text}"
 UNEXPECTED = "Unexpected error: {error}. See the terminal for details."
 QUEUE_FULL = "{n} people are already waiting; try again in a minute"
 TOO_LARGE_UPLOAD = "The file is {size:.0f} MB, which is over the limit of {limit} MB; use a smaller copy"
 UPLOAD_FAILED = "The upload failed; try again"
-NO_CAMERA = "The browser does not allow access to a camera"
-NOT_A_PICTURE = "That is not a file"
+NO_CAMERA = "No camera available, or access was blocked"
+NOT_A_PICTURE = "That was not a file"
 
 # Server
 BAD_NAME = "{name!r} cannot be the name of a file; rename it"

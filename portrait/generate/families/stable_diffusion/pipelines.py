@@ -80,12 +80,17 @@ class PortraitXLControlPipeline(_GivenConditions, StableDiffusionXLControlNetImg
     """SDXL with a ControlNet."""
 
 
+_PIPELINES: dict[tuple[str, bool], Any] = {
+    ("sd15", False): PortraitPipeline,
+    ("sd15", True): PortraitControlPipeline,
+    ("sdxl", False): PortraitXLPipeline,
+    ("sdxl", True): PortraitXLControlPipeline,
+}
+
+
 def pipeline_class(recipe: Recipe) -> Any:
     """The pipeline class of a recipe's family, with a ControlNet where its structure is one."""
-    plain, controlled = PortraitPipeline, PortraitControlPipeline
-    if recipe.family == "sdxl":
-        plain, controlled = PortraitXLPipeline, PortraitXLControlPipeline
-    return controlled if recipe.structure == "controlnet" else plain
+    return _PIPELINES[recipe.family, recipe.structure == "controlnet"]
 
 
 def recipe_scheduler(recipe: Recipe, current: Any) -> Any:
