@@ -1,8 +1,8 @@
 """The public models at their real size: configurations, and the name, shape and type of every tensor of their files.
 
 Nothing here is downloaded or allocated. `tests/test_full_size.py` holds it against the manifest: the configurations of
-SD 1.5 and of CLIP have the very bytes whose SHA-256 is pinned there, and a file with these tensors has the very length
-that is stated there. `eval/memory.py` fills the same shapes with random numbers.
+SD 1.5, of CLIP and of klein's text encoder have the very bytes whose SHA-256 is pinned there, and a file with these tensors
+has the very length that is stated there. `eval/memory.py` fills the same shapes with random numbers.
 """
 
 from __future__ import annotations
@@ -13,14 +13,27 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionConfig
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLFlux2,
+    ControlNetModel,
+    Flux2Transformer2DModel,
+    UNet2DConditionModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 from transformers import CLIPVisionModelWithProjection as ClipVision
 
 Shapes = dict[str, tuple[tuple[int, ...], str]]
 """Tensor name -> shape, and safetensors' name of its type."""
 
-BYTES = {"F16": 2, "F32": 4, "I64": 8}
+BYTES = {"BF16": 2, "F16": 2, "F32": 4, "I64": 8}
 _NOISE = {"beta_end": 0.012, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "num_train_timesteps": 1000}
 _SD15_UNET: dict[str, Any] = {
     "_class_name": "UNet2DConditionModel", "_diffusers_version": "0.6.0", "act_fn": "silu", "attention_head_dim": 8,
@@ -63,7 +76,51 @@ _CLIP: dict[str, Any] = {
     "num_attention_heads": 16, "num_channels": 3, "num_hidden_layers": 32, "patch_size": 14, "projection_dim": 1024,
     "torch_dtype": "float16", "transformers_version": "4.28.0.dev0",
 }  # fmt: skip
+_KLEIN_TRANSFORMER: dict[str, Any] = {
+    "_class_name": "Flux2Transformer2DModel", "attention_head_dim": 128, "axes_dims_rope": [32, 32, 32, 32],
+    "eps": 1e-06, "guidance_embeds": False, "in_channels": 128, "joint_attention_dim": 7680, "mlp_ratio": 3.0,
+    "num_attention_heads": 24, "num_layers": 5, "num_single_layers": 20, "out_channels": None, "patch_size": 1,
+    "rope_theta": 2000, "timestep_guidance_channels": 256,
+}  # fmt: skip
+_KLEIN_VAE: dict[str, Any] = {
+    "_class_name": "AutoencoderKLFlux2", "act_fn": "silu", "batch_norm_eps": 0.0001, "batch_norm_momentum": 0.1,
+    "block_out_channels": [128, 256, 512, 512], "down_block_types": ["DownEncoderBlock2D"] * 4, "in_channels": 3,
+    "latent_channels": 32, "layers_per_block": 2, "mid_block_add_attention": True, "norm_num_groups": 32,
+    "out_channels": 3, "patch_size": [2, 2], "sample_size": 1024, "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "use_post_quant_conv": True, "use_quant_conv": True,
+}  # fmt: skip
+_KLEIN_TEXT: dict[str, Any] = {
+    "architectures": ["Qwen3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0, "bos_token_id": 151643,
+    "dtype": "bfloat16", "eos_token_id": 151645, "head_dim": 128, "hidden_act": "silu", "hidden_size": 2560,
+    "initializer_range": 0.02, "intermediate_size": 9728, "layer_types": ["full_attention"] * 36,
+    "max_position_embeddings": 40960, "max_window_layers": 36, "model_type": "qwen3", "num_attention_heads": 32,
+    "num_hidden_layers": 36, "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_scaling": None,
+    "rope_theta": 1000000, "sliding_window": None, "tie_word_embeddings": True, "transformers_version": "4.56.1",
+    "use_cache": True, "use_sliding_window": False, "vocab_size": 151936,
+}  # fmt: skip
+_KLEIN_SCHEDULER: dict[str, Any] = {
+    "_class_name": "FlowMatchEulerDiscreteScheduler", "_diffusers_version": "0.37.0.dev0", "base_image_seq_len": 256,
+    "base_shift": 0.5, "invert_sigmas": False, "max_image_seq_len": 4096, "max_shift": 1.15,
+    "num_train_timesteps": 1000, "shift": 3.0, "shift_terminal": None, "stochastic_sampling": False,
+    "time_shift_type": "exponential", "use_beta_sigmas": False, "use_dynamic_shifting": True,
+    "use_exponential_sigmas": False, "use_karras_sigmas": False,
+}  # fmt: skip
+_KLEIN_INDEX: dict[str, Any] = {
+    "_class_name": "Flux2KleinPipeline",
+    "_diffusers_version": "0.37.0.dev0",
+    "is_distilled": True,
+    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+    "text_encoder": ["transformers", "Qwen3ForCausalLM"],
+    "tokenizer": ["transformers", "Qwen2TokenizerFast"],
+    "transformer": ["diffusers", "Flux2Transformer2DModel"],
+    "vae": ["diffusers", "AutoencoderKLFlux2"],
+}
+SHARD_BYTES = 5 * 10**9
+"""Of the tensors in one file, at most, as transformers splits them."""
 _CONFIGS = {
+    "klein-transformer": _KLEIN_TRANSFORMER,
+    "klein-vae": _KLEIN_VAE,
+    "klein-text": _KLEIN_TEXT,
     "sd15-unet": _SD15_UNET,
     "sdxl-unet": _SDXL_UNET,
     "vae": _VAE,
@@ -80,6 +137,12 @@ _TINY: dict[str, dict[str, Any]] = {
         "projection_class_embeddings_input_dim": 6 * 8 + 48,
     },
     "vae": {"block_out_channels": [32, 32, 32, 32], "layers_per_block": 1},
+    "klein-transformer": {"attention_head_dim": 16, "axes_dims_rope": [4, 4, 4, 4], "joint_attention_dim": 48,
+                          "num_attention_heads": 2, "num_layers": 1, "num_single_layers": 2,
+                          "timestep_guidance_channels": 16},
+    "klein-vae": {"block_out_channels": [8, 8, 16, 16], "layers_per_block": 1, "norm_num_groups": 8},
+    "klein-text": {"head_dim": 8, "hidden_size": 16, "intermediate_size": 32, "layer_types": ["full_attention"] * 30,
+                   "num_attention_heads": 2, "num_hidden_layers": 30, "num_key_value_heads": 1, "vocab_size": 320},
     "text": _SMALL_TEXT | {"hidden_size": 32, "projection_dim": 32},
     "text-2": _SMALL_TEXT | {"hidden_size": 48, "projection_dim": 48},
     "clip": {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3,
@@ -100,7 +163,9 @@ def config_text(name: str, **more: Any) -> str:
 
 
 def scheduler_text(family: str) -> str:
-    """scheduler/scheduler_config.json; that of SD 1.5 byte for byte."""
+    """scheduler/scheduler_config.json; those of SD 1.5 and of klein byte for byte."""
+    if family == "flux2":
+        return json.dumps(_KLEIN_SCHEDULER, indent=2) + "\n"
     table: dict[str, Any] = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0"} | _NOISE
     table |= {"set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "trained_betas": None}
     if family == "sdxl":
@@ -109,7 +174,9 @@ def scheduler_text(family: str) -> str:
 
 
 def index_text(family: str) -> str:
-    """model_index.json; that of SD 1.5 byte for byte."""
+    """model_index.json; those of SD 1.5 and of klein byte for byte."""
+    if family == "flux2":
+        return json.dumps(_KLEIN_INDEX, indent=2) + "\n"
     table: dict[str, Any] = {
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": "0.6.0",
@@ -137,8 +204,9 @@ def tensors(name: str, *, dtype: str = "F16", tiny: bool = False) -> Shapes:
     """Every tensor of a model's file.
 
     Args:
-        name: sd15-unet, sdxl-unet, vae, text, text-2, clip, sd15-controlnet or sdxl-controlnet.
-        dtype: Of the weights.
+        name: sd15-unet, sdxl-unet, vae, text, text-2, clip, sd15-controlnet, sdxl-controlnet, klein-transformer,
+            klein-vae or klein-text.
+        dtype: Of the weights; counters are I64.
         tiny: At the small widths.
     """
     with torch.device("meta"):
@@ -146,7 +214,8 @@ def tensors(name: str, *, dtype: str = "F16", tiny: bool = False) -> Shapes:
     shapes: Shapes = {}
     for key, value in state.items():
         inner = key if not name.startswith("text") or key.startswith("text_") else f"text_model.{key}"
-        shapes[inner] = (tuple(value.shape), dtype)
+        if inner != "lm_head.weight":  # the same as the embedding, and in no file
+            shapes[inner] = (tuple(value.shape), "I64" if value.dtype == torch.int64 else dtype)
     return shapes
 
 
@@ -154,6 +223,8 @@ def _model(name: str, tiny: bool) -> Any:
     if name.endswith("-controlnet"):
         return ControlNetModel.from_unet(_model(name.replace("controlnet", "unet"), tiny))
     about = {key: value for key, value in config(name, tiny=tiny).items() if not key.startswith("_")}
+    if name.startswith("klein-"):
+        return _klein_model(name, about)
     if name == "vae":
         return AutoencoderKL(**about)
     if name.endswith("unet"):
@@ -162,6 +233,35 @@ def _model(name: str, tiny: bool) -> Any:
     if name == "clip":
         return ClipVision(CLIPVisionConfig(**about))
     return (CLIPTextModelWithProjection if name == "text-2" else CLIPTextModel)(CLIPTextConfig(**about))
+
+
+def _klein_model(name: str, about: dict[str, Any]) -> Any:
+    if name == "klein-text":
+        return Qwen3ForCausalLM(Qwen3Config(**about))
+    return (AutoencoderKLFlux2 if name == "klein-vae" else Flux2Transformer2DModel)(**about)
+
+
+def shards(shapes: Shapes, limit: int = SHARD_BYTES) -> list[Shapes]:
+    """The tensors of each file, in the model's order: a file ends before it would be larger than `limit`."""
+    files: list[Shapes] = [{}]
+    for name, entry in shapes.items():
+        if data_bytes(files[-1]) + data_bytes({name: entry}) > limit:
+            files.append({})
+        files[-1][name] = entry
+    return files
+
+
+def shard_name(number: int, count: int) -> str:
+    """The file of a shard, counted from 0."""
+    return f"model-{number + 1:05}-of-{count:05}.safetensors"
+
+
+def shard_index(files: list[Shapes]) -> str:
+    """model.safetensors.index.json of these files, all of their tensors of two bytes a number."""
+    names = {key: shard_name(i, len(files)) for i, shapes in enumerate(files) for key in shapes}
+    total = sum(data_bytes(shapes) for shapes in files)
+    about = {"total_parameters": total // 2, "total_size": total}
+    return json.dumps({"metadata": about, "weight_map": names}, indent=2, sort_keys=True) + "\n"
 
 
 def adapter(kind: str, family: str, *, dtype: str = "F16", tiny: bool = False) -> Shapes:

@@ -210,6 +210,10 @@ class Settings:
         """`base` with the knobs that were set explicitly; 0 counts as set."""
         return replace(base, **{name: getattr(self, name) for name in self.fixed_knobs()})
 
+    def chosen(self) -> set[str]:
+        """Names of what the caller set of that which not every model has: knobs, and the negative prompt."""
+        return self.fixed_knobs() | ({"negative_prompt"} if self.negative_prompt else set())
+
     def fixed_knobs(self) -> set[str]:
         """Names of the knobs that were set explicitly, which no retry may move."""
         return {name for name in KNOB_SETTINGS if getattr(self, name) is not None}

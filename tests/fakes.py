@@ -22,7 +22,7 @@ KNOBS = Knobs(
     strength=0.6, guidance_scale=3.0, ip_adapter_scale=0.6, controlnet_conditioning_scale=0.7, num_inference_steps=10
 )
 RECIPE = Recipe(
-    name="mini", title="", base=Path("."), adapter=Path("."), structure="none", recogniser="w600k_mbf",
+    name="mini", title="", base=Path("."), adapter=Path("."), family="mini", structure="source_latents", recogniser="w600k_mbf",
     resolution=SIZE, autocast="", negative_prompt="", styles=("watercolor", "oil"), balance=((0.5, KNOBS),), licenses=(),
 )  # fmt: skip
 LIMITS = Thresholds(identity={"arcface": 0.4, "dlib": 0.9}, far=0.01, style_on_face=0.15, burned=0.05)
@@ -109,6 +109,7 @@ class FakeGenerator:
         prompt: str,
         negative_prompt: str = "",
         face: Face | None = None,
+        pictures: Sequence[RgbImage] = (),
     ) -> Any:
         self.prepared += 1
         return image

@@ -20,8 +20,11 @@ import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     ControlNetModel,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2Transformer2DModel,
     PNDMScheduler,
     UNet2DConditionModel,
 )
@@ -33,6 +36,8 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from portrait.hub.manifest import Part
@@ -269,9 +274,80 @@ def _controlnet(part: str, folder: Path) -> None:
     )
 
 
+KLEIN_TEXT = 16
+"""Width of the miniature text encoder; the transformer is given three of its layers."""
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n"
+    "{% endif %}{% endif %}"
+)
+
+
+def qwen_tokenizer(folder: Path) -> int:
+    """The files of Qwen's tokenizer, which reads bytes; returns how many words it knows."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    vocabulary = {letter: i for i, letter in enumerate(sorted(ByteLevel.alphabet()))}
+    special = {name: 256 + i for i, name in enumerate(("<|endoftext|>", "<|im_start|>", "<|im_end|>"))}
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "added_tokens.json").write_text(json.dumps(special))
+    names = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(names))
+    added = {str(i): {"content": name, "special": True} for name, i in special.items()}
+    about: dict[str, Any] = {"tokenizer_class": "Qwen2Tokenizer", "model_max_length": 131072}
+    (folder / "tokenizer_config.json").write_text(json.dumps(about | names | {"added_tokens_decoder": added}))
+    (folder / "chat_template.jinja").write_text(CHAT)
+    return len(vocabulary) + len(special)
+
+
+def klein(folder: Path) -> None:
+    """A diffusers folder of FLUX.2 klein in bfloat16, with the classes, file names and key names that the hub has."""
+    words = qwen_tokenizer(folder / "tokenizer")
+    torch.manual_seed(12)
+    encoder = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=words, hidden_size=KLEIN_TEXT, intermediate_size=32, num_hidden_layers=30, num_attention_heads=2,
+            num_key_value_heads=1, head_dim=8, tie_word_embeddings=True, bos_token_id=256, eos_token_id=258,
+            initializer_range=0.3,
+        )
+    )  # fmt: skip
+    encoder.bfloat16().save_pretrained(folder / "text_encoder", max_shard_size="80KB")
+    transformer = Flux2Transformer2DModel(
+        in_channels=128, num_layers=1, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=3 * KLEIN_TEXT, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
+        timestep_guidance_channels=16,
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in transformer.parameters():
+            parameter.mul_(3)  # so that what is shown and said moves the picture by more than rounding
+    transformer.bfloat16().save_pretrained(folder / "transformer")
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8, 16, 16), layers_per_block=1, latent_channels=32, norm_num_groups=8
+    )
+    vae.bn.running_mean.normal_(std=0.1)
+    vae.bn.running_var.uniform_(0.01, 0.1)
+    vae.bfloat16().save_pretrained(folder / "vae")
+    FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True).save_pretrained(folder / "scheduler")
+    index = {
+        "_class_name": "Flux2KleinPipeline",
+        "_diffusers_version": "0.37.0.dev0",
+        "is_distilled": True,
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "text_encoder": ["transformers", "Qwen3ForCausalLM"],
+        "tokenizer": ["transformers", "Qwen2TokenizerFast"],
+        "transformer": ["diffusers", "Flux2Transformer2DModel"],
+        "vae": ["diffusers", "AutoencoderKLFlux2"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
 def _folder_files(part: str, folder: Path) -> None:
     if part in ("sd15", "sdxl"):
         base(part, folder)
+    elif part == "klein4b":
+        klein(folder)
     elif part in ("sd-vae-ft-mse", "sdxl-vae-fp16-fix"):
         vae(0.13025 if "sdxl" in part else 0.18215).save_pretrained(folder)
     elif part == "clip-vit-h":

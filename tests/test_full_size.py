@@ -46,6 +46,12 @@ def test_configurations_written_out_here_have_the_pinned_hashes(full: ModuleType
         ("sd15", "model_index.json"): full.index_text("sd15"),
         ("sd-vae-ft-mse", "config.json"): full.config_text("vae", _diffusers_version="0.4.2", sample_size=256),
         ("clip-vit-h", "models/image_encoder/config.json"): full.config_text("clip"),
+        ("klein4b", "model_index.json"): full.index_text("flux2"),
+        ("klein4b", "scheduler/scheduler_config.json"): full.scheduler_text("flux2"),
+        ("klein4b", "text_encoder/config.json"): full.config_text("klein-text"),
+        ("klein4b", "text_encoder/model.safetensors.index.json"): full.shard_index(
+            full.shards(full.tensors("klein-text", dtype="BF16"))
+        ),
     }
     for (part, path), text in texts.items():
         pinned = file_of(part, path)
@@ -71,6 +77,8 @@ IDS = {"text": "text_model.embeddings.position_ids", "clip": "vision_model.embed
         ("clip-vit-h", "models/image_encoder/model.safetensors", "clip", "F32"),
         ("control-sdxl-canny", "diffusion_pytorch_model.fp16.safetensors", "sdxl-controlnet", "F16"),
         ("instantid-identitynet", "ControlNetModel/diffusion_pytorch_model.safetensors", "sdxl-controlnet", "F16"),
+        ("klein4b", "transformer/diffusion_pytorch_model.safetensors", "klein-transformer", "BF16"),
+        ("klein4b", "vae/diffusion_pytorch_model.safetensors", "klein-vae", "BF16"),
     ],
 )
 def test_the_pinned_length_is_that_of_the_tensors_we_load(
@@ -84,6 +92,14 @@ def test_the_pinned_length_is_that_of_the_tensors_we_load(
         for new, before in old.items():
             shapes = {key.replace(new, before): value for key, value in shapes.items()}
     assert full.file_bytes(shapes, metadata=PT) == file_of(part, path).bytes
+
+
+@pytest.mark.slow
+def test_the_pinned_lengths_of_kleins_text_encoder_are_those_of_its_two_files(full: ModuleType) -> None:
+    files = full.shards(full.tensors("klein-text", dtype="BF16"))
+    assert [full.file_bytes(shapes, metadata=PT) for shapes in files] == [
+        file_of("klein4b", f"text_encoder/{full.shard_name(i, 2)}").bytes for i in range(2)
+    ]
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
@@ -120,6 +136,11 @@ def test_what_a_recipe_says_it_needs_is_more_than_its_weights(full: ModuleType) 
         weights += full.data_bytes(full.adapter(recipe.adapter_kind, recipe.family))
         assert recipe.memory[0] > weights / 2**30, name
         assert recipe.memory[1] > full.data_bytes(full.tensors(f"{recipe.family}-unet")) / 2**30, name
+    needs = load_recipe("klein4b").memory
+    text = full.data_bytes(full.tensors("klein-text", dtype="BF16")) * 28 / 36  # of its layers; the embedding is more
+    resident = sum(full.data_bytes(full.tensors(f"klein-{x}", dtype="BF16")) for x in ("transformer", "vae"))
+    assert needs[0] > (resident + text) / 2**30
+    assert needs[1] > resident / 2**30
 
 
 @pytest.mark.slow

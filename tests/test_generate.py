@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from portrait.errors import BrokenModelError, SettingsError, WeightsCorruptError, WeightsMissingError
-from portrait.generate.diffusion import Conditions, DiffusionGenerator
+from portrait.generate.diffusion import DiffusionGenerator
 from portrait.generate.families.mini.structure import condition_on_source, noise_augment
 from portrait.generate.families.stable_diffusion.adapters import identity_adapter, identity_embeds
+from portrait.generate.families.stable_diffusion.family import Conditions
 from portrait.generate.framing import FRAMES, frame_portrait, paste_back
 from portrait.images import Photo
 from portrait.loop.attempt_loop import AttemptLoop

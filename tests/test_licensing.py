@@ -44,9 +44,9 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # ---- licenses
 
 
-def test_exactly_the_plus_face_recipes_are_for_business() -> None:
+def test_exactly_klein_and_the_plus_face_recipes_are_for_business() -> None:
     allowed = {name for name in recipe_names() if not noncommercial_links(load_recipe(name))}
-    assert allowed == {f"{base}-plus-face{speed}" for base in ("sd15", "sdxl") for speed in ("", "-fast")}
+    assert allowed == {f"{base}-plus-face{speed}" for base in ("sd15", "sdxl") for speed in ("", "-fast")} | {"klein4b"}
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,14 @@ def test_exactly_the_plus_face_recipes_are_for_business() -> None:
         ("sd15-faceid-plusv2-fast", "faceid-plusv2_sd15", "sd15-plus-face-fast"),
         ("sdxl-instantid", "instantid-identitynet", "sdxl-plus-face"),
         ("sdxl-faceid-fast", "buffalo_l", "sdxl-plus-face-fast"),
-        ("mini", "w600k_mbf", "sd15-plus-face"),
+        ("mini", "w600k_mbf", "klein4b"),
     ],
 )
-def test_a_refusal_names_the_part_and_the_nearest_recipe(name: str, because: str, nearest: str) -> None:
+def test_a_refusal_names_the_part_and_the_recipes_that_are_allowed(name: str, because: str, nearest: str) -> None:
     with pytest.raises(LicenseError, match=because) as caught:
         require_commercial(load_recipe(name))
-    assert str(caught.value).endswith(f"the nearest recipe that is allowed is {nearest}")
+    same_base = "" if nearest == "klein4b" else f" or, with the same base model, {nearest}"
+    assert f"; allowed is klein4b{same_base}; YuNet then finds the face, SFace and dlib judge" in str(caught.value)
     assert nearest_commercial_recipe(load_recipe(name)) == nearest
 
 
@@ -106,7 +107,7 @@ def test_a_part_that_is_no_checkpoint_is_no_base() -> None:
 
 
 def test_the_chain_has_the_tools_that_judge_and_for_business_only_free_ones() -> None:
-    recipe = load_recipe("sd15-plus-face")
+    recipe = load_recipe("klein4b")
     usual = {link.part for link in license_chain(recipe)}
     free = {link.part for link in license_chain(recipe, commercial=True)}
     assert {"w600k_mbf", "scrfd_500m_bnkps"} <= usual
@@ -143,10 +144,10 @@ def test_the_command_lists_chains_and_says_no(capsys: pytest.CaptureFixture[str]
     assert main(["weights", "licenses", "sd15-plus-face", "--commercial"]) == 0
     assert "sd15-plus-face: commercial use allowed" in capsys.readouterr().out
     assert main(["weights", "licenses", "sd15-faceid", "--commercial"]) == 2
-    assert "nearest that is: sd15-plus-face" in capsys.readouterr().out
+    assert "allowed are: klein4b, sd15-plus-face" in capsys.readouterr().out
     assert main(["weights", "licenses"]) == 0
     shown = capsys.readouterr().out
-    for name in ("FLUX.1-dev", "FLUX.1-Kontext-dev", "PuLID (for FLUX)", "InfiniteYou"):
+    for name in ("FLUX.1-dev", "FLUX.1-Kontext-dev", "PuLID (for FLUX)", "InfiniteYou", "Qwen-Image-2.1"):
         assert f"  {name}: " in shown
     assert main(["weights", "licenses", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from portrait.generate.diffusion import Conditions, DiffusionGenerator
+from portrait.generate.diffusion import DiffusionGenerator
+from portrait.generate.families.stable_diffusion.family import Conditions
 from portrait.generate.framing import frame_portrait
 from portrait.images import Photo
 from portrait.loop.attempt_loop import AttemptLoop

@@ -51,7 +51,13 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """A hub with every part that a recipe names, and an empty machine."""
     folder = tmp_path_factory.mktemp("hub")
     names = {part for name in PUBLIC for part in load_recipe(name).part_names}
-    names |= {"control-sd15-lineart", "control-sd15-tile", "sd15-single", "sdxl-single"}  # for recipes of one's own
+    names |= {
+        "klein4b",
+        "control-sd15-lineart",
+        "control-sd15-tile",
+        "sd15-single",
+        "sdxl-single",
+    }  # for recipes of one's own
     with pytest.MonkeyPatch.context() as patch, serving() as server:
         parts = [find_part(name) for name in sorted(names)]
         server.files, server.archives, text = public.shelf(parts)
@@ -572,15 +578,16 @@ def test_two_commands_lead_to_a_picture_and_its_record(
     assert "identical, pixel for pixel" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("parent", ["sd15-plus-face-fast", "klein4b"])
 def test_for_business_yunet_finds_and_sface_and_dlib_judge(
-    hub: Hub, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    hub: Hub, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], parent: str
 ) -> None:
     for part in map(find_part, GROUPS["judges"]):
         for file in part.files:
             hub.files[part.repo, part.revision, file.path] = wheel_file(file.path).read_bytes()
     assert main(["weights", "fetch", "judges", "--quiet"]) == 0
     own = tmp_path / "small.toml"
-    own.write_text('extends = "sd15-plus-face-fast"\nresolution = 128\n')
+    own.write_text(f'extends = "{parent}"\nresolution = 128\n')
     assert main(["weights", "fetch", str(own), "--quiet"]) == 0
     argv = ["stylize", str(photos / "astronaut.png"), "--recipe", str(own), "--commercial", "-o", str(tmp_path)]
     assert main([*argv, "--max-attempts", "1", "--memory", "full", "--device", "cpu", "--json"]) == 1

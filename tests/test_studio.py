@@ -265,6 +265,22 @@ def test_previews_are_cancelled_by_a_new_photo_and_keep_nothing(tmp_path: Path, 
     assert session.previews == {}
 
 
+def test_previews_of_somebody_who_left_leave_nothing_in_the_models(
+    tmp_path: Path, gate: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = SteppingGenerator(gate.acquire)
+    shop, session = a_shop(tmp_path, generator), Session(tmp_path / "files")
+    session.open(a_photo(), [a_face()], has_file=True, face=0)
+    job = session.begin_previews(lambda: shop.start_previews(a_photo(), requested(shop), [("oil", 0.5)]))
+    assert generator.started.wait(60)
+    cleared: list[bool] = []
+    monkeypatch.setattr(shop.stylizer("mini"), "clear_cache", lambda: cleared.append(job.is_over))
+    session.forget()
+    gate.release(10)
+    job.wait(20)
+    assert cleared == [False]  # in the job's thread, after its last step
+
+
 def test_previews_unload_no_models_of_others(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
     shop._loaded = ("another", shop.stylizer("mini"))
@@ -790,6 +806,26 @@ def test_the_zip_has_the_picture_every_size_and_the_record(tmp_path: Path) -> No
     (avatar,) = [link for link in files.sizes if link.size == "avatar-400"]
     assert (avatar.width, avatar.is_round, avatar.is_enlarged) == (400, False, True)  # of 96 px
     assert file_of(entry, "anna-oil-2.png") is None
+
+
+def test_what_is_cut_out_of_a_transparent_picture_is_transparent(tmp_path: Path) -> None:
+    from PIL import Image
+
+    session = a_session(tmp_path, a_shop(tmp_path))
+    (entry,) = session.history
+    picture = entry.portrait.picture
+    cutout = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
+    cutout[:, : SIZE // 2, 3] = 0
+    entry = replace(entry, portrait=replace(entry.portrait, cutout=cutout))
+    names = {link.size: link.name for link in links(session, entry).sizes}
+    for size in ("avatar-400", "round-400", "wide"):
+        assert names[size].endswith(".png")
+        data = file_of(entry, names[size])
+        assert data is not None
+        alpha = np.asarray(Image.open(io.BytesIO(data)))[..., 3]
+        height, width = alpha.shape
+        assert alpha[height // 2, width // 4] == 0
+        assert alpha[height // 2, width * 5 // 8] == 255
 
 
 def test_a_background_of_ones_own_leaves_its_name_in_record_and_command_and_no_path(tmp_path: Path) -> None:

@@ -152,6 +152,19 @@ def test_an_upload_to_a_full_disk_says_so_and_leaves_no_file(attacked: Any, monk
     until(lambda: not left_in(folder))
 
 
+def test_uploads_that_nobody_reads_do_not_fill_the_disk(attacked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, folder = attacked
+    monkeypatch.setattr(guard, "MAX_WAITING_BYTES", 10_000)
+    body = PART + bytes(20_000) + b"\r\n--cut--\r\n"
+    answers = []
+    for _ in range(2):
+        with begin(url, "/gradio_api/upload", body, len(body), MULTIPART) as connection:
+            answers.append(status_of(connection))
+    assert answers == [200, 507]
+    for path in left_in(folder):
+        path.unlink()
+
+
 def test_a_tab_that_is_closed_is_noticed_and_its_session_waits(open_studio: Any) -> None:
     url, _, blocks = open_studio
     (unload,) = [fn.fn for fn in blocks.fns.values() if any(event == "unload" for _, event in fn.targets)]

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 from portrait.images import encode_picture
 from portrait.provenance.mark import xmp_mark
-from portrait.records import RgbImage
 from portrait.records.portrait import PortraitRecord
 
 Box = tuple[float, float, float, float]
@@ -99,35 +98,46 @@ def _fit(start: float, length: float, limit: int) -> float:
     return float(np.clip(start, 0, limit - length)) if length <= limit else (limit - length) / 2
 
 
-def encode_size(picture: RgbImage, size: Size, face: Box, *, tool: bool = True) -> tuple[bytes, str, Crop]:
-    """Cut and encode: the file's bytes, its suffix (jpg, or png where it has a mask), and what was done.
+def suffix_of(picture: np.ndarray, size: Size) -> str:
+    """Of the file that `encode_size` makes: png where it is transparent anywhere, else jpg."""
+    return "png" if size.round_mask or picture.shape[2] == 4 else "jpg"
 
-    It is marked as generated; `tool` False leaves out the tool's name.
+
+def encode_size(picture: np.ndarray, size: Size, face: Box, *, tool: bool = True) -> tuple[bytes, str, Crop]:
+    """Cut and encode: the file's bytes, its suffix, and what was done.
+
+    Args:
+        picture: (H, W, 3) uint8, or (H, W, 4) where its background is transparent.
+        size: What is wanted.
+        face: Its face.
+        tool: False leaves out the tool's name; that it is generated is always said.
     """
     crop = crop_for(size, picture.shape[1], picture.shape[0], face)
     image = Image.fromarray(_cut(picture, crop.box)).resize((size.width, size.height), Image.Resampling.LANCZOS)
-    xmp = xmp_mark(tool=tool)
-    if not size.round_mask:
-        return encode_picture(np.asarray(image), "jpg", xmp=xmp, quality=93), "jpg", crop
-    big = Image.new("L", (size.width * 4, size.height * 4), 0)
-    ImageDraw.Draw(big).ellipse((0, 0, big.width - 1, big.height - 1), fill=255)
-    image.putalpha(big.resize(image.size, Image.Resampling.LANCZOS))
-    return encode_picture(np.asarray(image), "png", xmp=xmp), "png", crop
+    if size.round_mask:
+        big = Image.new("L", (size.width * 4, size.height * 4), 0)
+        ImageDraw.Draw(big).ellipse((0, 0, big.width - 1, big.height - 1), fill=255)
+        circle = big.resize(image.size, Image.Resampling.LANCZOS)
+        image.putalpha(ImageChops.multiply(circle, image.getchannel("A")) if image.mode == "RGBA" else circle)
+    suffix = suffix_of(picture, size)
+    return encode_picture(np.asarray(image), suffix, xmp=xmp_mark(tool=tool), quality=93), suffix, crop
 
 
-def _cut(picture: RgbImage, box: tuple[int, int, int, int]) -> RgbImage:
-    """The box of a picture; what lies outside is the picture's own border, mirrored and blurred."""
+def _cut(picture: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """The box of a picture; what lies outside is the picture's own border, mirrored and blurred, or transparent."""
     x1, y1, x2, y2 = box
     height, width = picture.shape[:2]
     inside = picture[max(0, y1) : min(height, y2), max(0, x1) : min(width, x2)]
     rows, columns = inside.shape[:2]
     if (rows, columns) == (y2 - y1, x2 - x1):
-        return RgbImage(inside)
+        return inside
     top, bottom, left, right = max(0, -y1), max(0, y2 - height), max(0, -x1), max(0, x2 - width)
+    if picture.shape[2] == 4:
+        return np.asarray(cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT))
     widest = max(top, bottom, left, right)
     can_mirror = min(rows, columns) > widest
     mode = cv2.BORDER_REFLECT_101 if can_mirror else cv2.BORDER_REPLICATE
     padded = cv2.copyMakeBorder(inside, top, bottom, left, right, mode)
     blurred = cv2.GaussianBlur(padded, (0, 0), max(2.0, widest / 4))
     blurred[top : top + rows, left : left + columns] = inside
-    return RgbImage(np.ascontiguousarray(blurred, np.uint8))
+    return np.ascontiguousarray(blurred, np.uint8)

@@ -317,6 +317,7 @@ class _Verdict:
     allowed: bool
     because_of: list[str]
     nearest_commercial_recipe: str | None
+    commercial_recipes: list[str]
     licenses: list[LicenseLink]
 
     def entry(self) -> dict[str, object]:
@@ -326,13 +327,17 @@ class _Verdict:
     def in_words(self) -> str:
         if self.allowed:
             return "allowed"
-        nearest = self.nearest_commercial_recipe
-        hint = f"; nearest that is: {nearest}" if nearest else ""
+        hint = f"; allowed are: {', '.join(self.commercial_recipes)}" if self.commercial_recipes else ""
         return f"not allowed because of {', '.join(self.because_of)}{hint}"
 
 
 def _verdict(name: str, *, commercial: bool) -> _Verdict:
-    from portrait.recipes.licensing import license_chain, nearest_commercial_recipe, noncommercial_links
+    from portrait.recipes.licensing import (
+        commercial_recipes,
+        license_chain,
+        nearest_commercial_recipe,
+        noncommercial_links,
+    )
     from portrait.recipes.load import load_recipe
 
     recipe = load_recipe(name)
@@ -341,5 +346,6 @@ def _verdict(name: str, *, commercial: bool) -> _Verdict:
         allowed=not refused,
         because_of=refused,
         nearest_commercial_recipe=nearest_commercial_recipe(recipe) if refused else name,
+        commercial_recipes=commercial_recipes(recipe) if refused else [name],
         licenses=license_chain(recipe, commercial=commercial),
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
+
+from portrait.generate.families.family import OnStep
 
 
 class Estimates:
@@ -20,7 +23,8 @@ class Estimates:
 def clean_estimates(pipe: Any) -> Iterator[Estimates]:
     """Remember what the pipeline's scheduler thinks the clean latents are; afterwards it is as it was.
 
-    DDIM, Euler and LCM return the estimate beside the next sample; DPM++ keeps it as its newest model output.
+    DDIM, Euler and LCM return the estimate beside the next sample; DPM++ keeps it as its newest model output; of flow
+    matching it is the sample less its noise, which the model's output and the noise level say.
     """
     estimates = Estimates()
     scheduler = pipe.scheduler
@@ -31,7 +35,10 @@ def clean_estimates(pipe: Any) -> Iterator[Estimates]:
         result = step(*args, **kwargs)
         values = result if isinstance(result, tuple) else tuple(result.values())
         model_outputs = getattr(scheduler, "model_outputs", None)
-        if len(values) > 1:
+        if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+            velocity, _, sample = args
+            estimates.latest = sample - scheduler.sigmas[scheduler.step_index - 1] * velocity
+        elif len(values) > 1:
             estimates.latest = values[1]
         else:
             estimates.latest = model_outputs[-1] if model_outputs else None
@@ -42,3 +49,16 @@ def clean_estimates(pipe: Any) -> Iterator[Estimates]:
         yield estimates
     finally:
         del scheduler.step  # the instance's own; the class's comes back
+
+
+def step_callback(
+    on_step: OnStep, estimates: Estimates, decode: Callable[[Tensor], Tensor]
+) -> Callable[[object, int, object, dict[str, Tensor]], dict[str, Tensor]]:
+    """What diffusers calls after each denoising step: `on_step`, which may have the estimate decoded."""
+
+    def report(pipe: object, step: int, timestep: object, kwargs: dict[str, Tensor]) -> dict[str, Tensor]:
+        latest = estimates.latest
+        on_step(step + 1, kwargs["latents"], lambda: None if latest is None else decode(latest))
+        return kwargs
+
+    return report

@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 
 MAX_BYSTANDERS = 12
 """A portrait is compared with so many of the other people of a photo, the largest ones."""
+HEAD_SIDE = 512
+"""Pixels of a side of the heads that a model is shown."""
 MAX_PREVIEWS = 8
 """A picture is shown at most so often while it forms."""
 VARIANT_STRIDE = 1000
@@ -120,9 +122,18 @@ class AttemptLoop:
                 identity=self._identity(photo, chosen_face, references, identities.get(index)),
                 references=tuple(references),
                 bystanders=tuple(identity for other, identity in identities.items() if other != index),
-                warnings=tuple(face_warnings(photo.pixels, chosen_face)),
+                warnings=(*face_warnings(photo.pixels, chosen_face), *self._unseen_references(1 + len(references))),
             )
             for index, chosen_face in chosen
+        ]
+
+    def _unseen_references(self, photos: int) -> list[str]:
+        """What to say of photos that a model which looks at the person is not shown."""
+        shown = self.recipe.family_facts.pictures
+        if not 0 < shown < photos:
+            return []
+        return [
+            f"recipe {self.recipe.name} looks at {shown} photos of the person; the last {photos - shown} only judge"
         ]
 
     def _upright(self, photo: Photo) -> Photo:
@@ -147,7 +158,12 @@ class AttemptLoop:
         identity = self.judges.identify(views) if references or alone is None else alone
         if self.conditioning_recogniser is not None:
             identity = replace(identity, conditioning=self.conditioning_recogniser.embed(views))
-        return identity
+        return replace(identity, pictures=self._heads(views))
+
+    def _heads(self, views: Sequence[tuple[RgbImage, Face]]) -> tuple[RgbImage, ...]:
+        """The heads of the first photos, as many as the recipe's model looks at."""
+        shown = views[: self.recipe.family_facts.pictures]
+        return tuple(frame_portrait(pixels, face, "head", HEAD_SIDE).image for pixels, face in shown)
 
     def _like_embedding(self, path: str) -> Embedding:
         """The embedding of the one face of a `like:FILE`, read once."""
@@ -185,6 +201,7 @@ class AttemptLoop:
             The best picture with its record, whose `status` is accepted or rejected.
         """
         start = time.perf_counter()
+        self.recipe.check_settings(settings.chosen())
 
         # 1. Limits: what a picture must reach to be accepted.
         thresholds, uncalibrated = self._thresholds(style, settings)
@@ -265,10 +282,10 @@ class AttemptLoop:
         """The user's own prompt and negative prompt, or else the style's, with its palette, and the recipe's."""
         chosen = self.recipe.style(style)
         palette = self.recipe.palette_for(chosen, settings.palette, settings.seed + variant)
-        prompt = settings.prompt or self.recipe.prompt_of(chosen, palette)
+        prompt = settings.prompt or self.recipe.prompt_of(chosen, palette, settings.balance)
         self.recipe.check_prompt(prompt, chosen)
         if prompt == chosen.prompt:
-            prompt = self.recipe.prompt_of(chosen, palette)
+            prompt = self.recipe.prompt_of(chosen, palette, settings.balance)
         return prompt, settings.negative_prompt or self.recipe.negative_prompt
 
     def _thresholds(self, style: str, settings: Settings) -> tuple[Thresholds, str]:
@@ -320,7 +337,12 @@ class AttemptLoop:
 
     def _conditions(self, framed: Framed, identity: Identity, prompt: str, negative_prompt: str) -> Any:
         return self.generator.prepare(
-            framed.image, self.conditioning_embedding(identity), prompt, negative_prompt, framed.face
+            framed.image,
+            self.conditioning_embedding(identity),
+            prompt,
+            negative_prompt,
+            framed.face,
+            identity.pictures,
         )
 
     def _policy(self, context: StylizeContext) -> Policy:
@@ -333,8 +355,9 @@ class AttemptLoop:
         def with_enough_steps(knobs: Knobs) -> Knobs:
             return knobs if "num_inference_steps" in fixed else self.recipe.with_enough_steps(knobs)
 
-        # A distilled model was made for one guidance.
-        immovable = fixed | {"guidance_scale"} if self.recipe.min_steps > 1 else fixed
+        immovable = fixed | set(self.recipe.lacks)
+        if self.recipe.min_steps > 1:  # a distilled model was made for one guidance
+            immovable.add("guidance_scale")
         return Policy(
             curves,
             with_enough_steps(settings.knobs(self.recipe.knobs_at(balance))),

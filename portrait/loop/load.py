@@ -103,7 +103,8 @@ def _knows_sface(recipe: str, thresholds: str, curves: str) -> bool:
 
 
 def load_loop_for(settings: Settings) -> AttemptLoop:
-    """Load what `settings` name; raises as `load_loop`."""
+    """Load what `settings` name; raises as `load_loop`, and for knobs that the recipe does not have."""
+    load_recipe(settings.recipe).check_settings(settings.chosen())
     return load_loop(
         settings.recipe,
         threads=settings.threads,

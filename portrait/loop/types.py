@@ -40,6 +40,7 @@ class PortraitGenerator(Protocol):
         prompt: str,
         negative_prompt: str = "",
         face: Face | None = None,
+        pictures: Sequence[RgbImage] = (),
     ) -> Any:
         """Everything that the pictures of one person in one style share; `generate` is given it."""
         ...

@@ -12,6 +12,8 @@ from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.recipe import Recipe
 from portrait.records.portrait import LicenseLink
 
+COMMERCIAL_CHOICE = "klein4b"
+"""Proposed for commercial use whatever was asked for: the newest base model of which every part is plainly allowed."""
 TRAINING_NOTES = {
     "yunet": "trained on WIDER FACE, whose photos are for non-commercial use",
     "sface": "the publisher does not say which photos it was trained on",
@@ -50,6 +52,16 @@ NOT_OFFERED = (
         "CC BY-NC 4.0",
         "its own weights are for non-commercial use, it needs FLUX.1-dev, and diffusers cannot load it",
     ),
+    NotOffered(
+        "FLUX.2-dev, FLUX.2-klein-9B",
+        "FLUX Non-Commercial License",
+        "of FLUX.2 only klein 4B is under Apache-2.0: that is the recipe klein4b",
+    ),
+    NotOffered(
+        "Qwen-Image-2.1",
+        "Qwen Research License",
+        "the base model is for non-commercial use",
+    ),
 )
 """Named in `portrait weights licenses`. As public sources say it; the model cards themselves decide."""
 
@@ -82,19 +94,36 @@ def require_commercial(recipe: Recipe) -> None:
     """Refuse a recipe that is not wholly licensed for commercial use.
 
     Raises:
-        LicenseError: a part is non-commercial, conditional or unknown; names each, and the nearest recipe that is allowed.
+        LicenseError: a part is non-commercial, conditional or unknown; names each, and the recipes that are allowed.
     """
     links = noncommercial_links(recipe)
     if not links:
         return
     parts = "; ".join(f"{link.part} ({link.commercial}: {link.license})" for link in links)
+    raise LicenseError(f"recipe {recipe.name} is not for commercial use because of {parts}; {_proposal(recipe)}")
+
+
+def _proposal(recipe: Recipe) -> str:
+    """Which recipes are allowed in the place of this one."""
+    allowed = commercial_recipes(recipe)
+    if not allowed:
+        return "no recipe here is allowed"
+    names = " or, with the same base model, ".join(allowed)
+    return f"allowed is {names}; YuNet then finds the face, SFace and dlib judge"
+
+
+def commercial_recipes(recipe: Recipe) -> list[str]:
+    """The recipes to propose for commercial use: `COMMERCIAL_CHOICE`, and the one that is most like this one."""
     nearest = nearest_commercial_recipe(recipe)
-    hint = f"the nearest recipe that is allowed is {nearest}" if nearest else "no recipe here is allowed"
-    raise LicenseError(f"recipe {recipe.name} is not for commercial use because of {parts}; {hint}")
+    choice = [] if noncommercial_links(load_recipe(COMMERCIAL_CHOICE)) else [COMMERCIAL_CHOICE]
+    return [*choice, *([nearest] if nearest and nearest not in choice else [])]
 
 
 def nearest_commercial_recipe(recipe: Recipe) -> str | None:
-    """The recipe whose whole chain allows commercial use and that is most like this one: family first, then speed."""
+    """The recipe whose whole chain allows commercial use and that is most like this one: base model first, then speed.
+
+    Where none has the same base model it is `COMMERCIAL_CHOICE`.
+    """
     allowed = []
     for name in recipe_names():
         try:
@@ -107,6 +136,6 @@ def nearest_commercial_recipe(recipe: Recipe) -> str | None:
     def distance(other: Recipe) -> tuple[bool, bool, bool, str]:
         is_other_base = other.name.partition("-")[0] != recipe.name.partition("-")[0]
         is_other_speed = (other.min_steps > 1) != (recipe.min_steps > 1)
-        return is_other_base, other.family != recipe.family, is_other_speed, other.name
+        return is_other_base, is_other_base and other.name != COMMERCIAL_CHOICE, is_other_speed, other.name
 
     return min(allowed, key=distance).name if allowed else None

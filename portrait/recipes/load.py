@@ -17,11 +17,13 @@ from portrait.recipes.schema import RecipeFile
 from portrait.records.portrait import LicenseLink
 from portrait.validation import did_you_mean, parse_toml, read_text
 
+_NO_RECIPES = ("styles.toml", "instructions.toml")
+
 
 def recipe_names() -> list[str]:
     """Names of the shipped recipes, and of the user's own in `recipes/` of the configuration folder."""
     files = [path.name for path in resources.files("portrait.recipes").iterdir()]
-    shipped = {name[:-5] for name in files if name.endswith(".toml") and name != "styles.toml"}
+    shipped = {name[:-5] for name in files if name.endswith(".toml") and name not in _NO_RECIPES}
     return sorted(shipped | _user_recipes().keys())
 
 

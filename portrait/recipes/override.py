@@ -16,7 +16,7 @@ def with_overrides(recipe: Recipe, base: str = "", loras: Sequence[str] = ()) ->
     """The recipe with another base model of the same family, and with more LoRAs.
 
     Args:
-        recipe: Of SD 1.5 or SDXL.
+        recipe: Of a family that takes other weights.
         base: A `.safetensors` checkpoint (its configuration is taken from the recipe's own base), a diffusers
             folder, or a part of the weights manifest that is one checkpoint.
         loras: `FILE.safetensors:WEIGHT` each; without a weight it is 1.
@@ -24,7 +24,7 @@ def with_overrides(recipe: Recipe, base: str = "", loras: Sequence[str] = ()) ->
     Raises:
         SettingsError: the recipe's model cannot be exchanged, or a file or weight does not fit.
     """
-    if (base or loras) and recipe.structure == "source_latents":
+    if (base or loras) and not recipe.family_facts.loras:
         raise SettingsError(f"recipe {recipe.name} is one small model of its own: it takes no --base and no --lora")
     if base:
         recipe = _replace_base(recipe, base)
@@ -51,6 +51,11 @@ def parse_lora(text: str) -> tuple[str, float]:
 
 def _replace_base(recipe: Recipe, base: str) -> Recipe:
     path = Path(base)
+    if not recipe.family_facts.single_file and not path.is_dir():
+        raise SettingsError(
+            f"--base {base!r}: recipe {recipe.name} ({recipe.family_facts.title}) takes a diffusers folder alone, no "
+            "checkpoint in one file"
+        )
     old = recipe.parts.get("base", recipe.base.name)
     licenses = tuple(link for link in recipe.licenses if link.part != old)
     if base in manifest():

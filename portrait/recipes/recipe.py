@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
 from math import ceil
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from portrait.errors import SettingsError
+from portrait.recipes.families import FAMILIES, FamilyFacts
+from portrait.recipes.instructions import instruction_for
 from portrait.recipes.style import Style, styles
 from portrait.records import Knobs
 from portrait.records.portrait import LicenseLink
@@ -33,15 +36,16 @@ class Recipe:
 
     `structure` says how the photo's structure is held: `none` is plain img2img (strength alone),
     `source_latents` concatenates the photo's latents to the noisy ones, `controlnet` draws what `control` says
-    from the photo. `balance` are points of the dial, (position in [0, 1], knobs), rising. `autocast` is
+    from the photo, `reference` shows the photo to the model beside what it draws. `balance` are points of the dial, (position in [0, 1], knobs), rising. `autocast` is
     `bfloat16` where pictures may be computed in it (only processors that are fast at it do), or empty.
 
     Public models: `parts` maps a role of `ROLES` to a part of the weights manifest; the paths are filled in by
     `resolve_files`. `recogniser` is the one whose embedding the adapter was trained with, empty where none is;
     `embedding` says whether it was fed at unit length or raw. `adapter_lora` is the weight of the LoRA inside the
     adapter's file. `min_steps` is the least number of denoising steps that a distilled model was made for.
-    `thresholds` is `photo` for a recipe that was never calibrated. `prompts` says which of a style's two prompts
-    the model understands, `short` or `rich`. `sizes` are the sides that its decoder can draw beside `resolution`. `memory` are GiB that the tiers full, offload
+    `thresholds` is `photo` for a recipe that was never calibrated. `prompts` says which of a style's texts
+    the model understands: `short`, `rich`, or an `instruction` for models that edit a photo as they are told. `sizes` are
+    the sides that its decoder can draw beside `resolution`. `memory` are GiB that the tiers full, offload
     and sequential need. `judge` is the folder inside `base` of the style judge that knows how this model draws; empty for
     none, and then how a picture is drawn is judged by the calibration alone.
     """
@@ -79,6 +83,35 @@ class Recipe:
     recogniser_file: Path | None = None
     single_file: Path | None = None
     digests: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def family_facts(self) -> FamilyFacts:
+        """What the models of its family can do."""
+        return FAMILIES[self.family]
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """The knobs that change nothing here, under the names of the settings; `negative_prompt` among them where it is one."""
+        facts = self.family_facts
+        missing = [knob.name for knob in fields(Knobs) if knob.name not in facts.knobs]
+        if self.structure == "none":
+            missing.append("controlnet_conditioning_scale")
+        return (*missing, *(() if facts.negative_prompt else ("negative_prompt",)))
+
+    def check_settings(self, chosen: Collection[str]) -> None:
+        """Refuse knobs that this recipe does not have.
+
+        Args:
+            chosen: Names of the settings that a caller set.
+
+        Raises:
+            SettingsError: names each, and those that there are.
+        """
+        if missing := [name for name in self.lacks if name in chosen]:
+            have = [knob.name for knob in fields(Knobs) if knob.name not in self.lacks]
+            raise SettingsError(
+                f"recipe {self.name} ({self.family_facts.title}) has no {', '.join(missing)}; it has {', '.join(have)}"
+            )
 
     @property
     def part_names(self) -> list[str]:
@@ -153,15 +186,20 @@ class Recipe:
             )
         return styles()[name]
 
-    def prompt_of(self, style: Style, palette: str = "") -> str:
-        """The style's prompt in the form that this model understands, with a palette named behind it if there is one."""
+    def prompt_of(self, style: Style, palette: str = "", balance: float = 0.5) -> str:
+        """The style's prompt in the form that this model understands, with a palette named behind it if there is one.
+
+        An instruction also says how much is to stay, in other words for a `balance` near 0, in the middle and near 1.
+        """
+        if self.prompts == "instruction":
+            return instruction_for(style, balance)
         if self.prompts == "rich":
             return style.rich_prompt or style.prompt
         return f"{style.prompt}, {palette}" if palette else style.prompt
 
     def palettes_of(self, style: Style) -> tuple[str, ...]:
         """The palettes that this model knows in a style; none for a model that reads sentences."""
-        return () if self.prompts == "rich" else style.palettes
+        return style.palettes if self.prompts == "short" else ()
 
     def palette_for(self, style: Style, name: str, seed: int) -> str:
         """The palette that is named, or the seed's where none is; empty where the style has none.
@@ -179,7 +217,7 @@ class Recipe:
 
     def reads_prompts(self, style: Style) -> bool:
         """Whether the model follows texts of one's own in place of the style's."""
-        return self.prompts == "rich" or not style.palettes
+        return self.prompts != "short" or not style.palettes
 
     def check_prompt(self, prompt: str, style: Style) -> None:
         """Refuse a prompt that the model was not trained with, where it knows nothing but its styles.

@@ -11,6 +11,7 @@ from portrait.file_model import Entries, FileModel
 from portrait.hub.files import is_plain_path
 from portrait.hub.manifest import find_part
 from portrait.paths import MAX_NAME_BYTES, is_file_name
+from portrait.recipes.families import FAMILIES
 from portrait.recipes.style import styles
 from portrait.records import Knobs
 from portrait.validation import did_you_mean
@@ -74,7 +75,7 @@ class RecipeFile(FileModel):
     title: str
     base: str = ""
     adapter: str = ""
-    structure: Literal["none", "source_latents", "controlnet"]
+    structure: Literal["none", "source_latents", "controlnet", "reference"]
     recogniser: str
     resolution: int = Field(gt=0)
     sizes: Entries[int] = ()
@@ -83,8 +84,8 @@ class RecipeFile(FileModel):
     styles: Entries[str]
     balance: Entries[BalancePoint]
     licenses: Entries[LicenseEntry] = ()
-    family: Literal["sd15", "sdxl"] = "sd15"
-    adapter_kind: Literal["faceid", "faceid-plusv2", "plus-face", "instantid"] = "faceid"
+    family: str
+    adapter_kind: Literal["faceid", "faceid-plusv2", "plus-face", "instantid", "reference"] = "faceid"
     adapter_lora: float = 1.0
     embedding: Literal["unit", "raw"] = "unit"
     control: Literal["", "canny", "lineart", "tile", "keypoints"] = ""
@@ -92,11 +93,25 @@ class RecipeFile(FileModel):
     timestep_spacing: str = ""
     min_steps: int = 1
     thresholds: Literal["", "photo"] = ""
-    prompts: Literal["short", "rich"] = "short"
+    prompts: Literal["short", "rich", "instruction"] = "short"
     memory: Entries[float] = ()
     parts: dict[str, str] = Field(default_factory=dict)
     loras: Entries[LoraEntry] = ()
     judge: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_family(cls, table: dict[str, object]) -> dict[str, object]:
+        """A model that holds source latents is `mini`, and others are SD 1.5 unless they say otherwise."""
+        default = "mini" if table.get("structure") == "source_latents" else "sd15"
+        return {"family": default} | table
+
+    @field_validator("family")
+    @classmethod
+    def _check_family(cls, name: str) -> str:
+        if name not in FAMILIES:
+            raise ValueError(f"{name!r} is not one of: {', '.join(FAMILIES)}{did_you_mean(name, FAMILIES)}")
+        return name
 
     @field_validator("name")
     @classmethod
@@ -146,7 +161,7 @@ class RecipeFile(FileModel):
 
     @model_validator(mode="after")
     def _check_files(self) -> RecipeFile:
-        for role in ("base", "adapter"):
+        for role in ("base",) if self.adapter_kind == "reference" else ("base", "adapter"):
             if not getattr(self, role) and role not in self.parts:
                 raise ValueError(f"lacks: {role}, as a file or in [parts]")
         if self.base and "base" in self.parts:
@@ -157,6 +172,17 @@ class RecipeFile(FileModel):
     def _check_judge(self) -> RecipeFile:
         if self.judge and (not self.base or not is_plain_path(self.judge)):
             raise ValueError(f"judge {self.judge!r} must be a folder inside that of base")
+        return self
+
+    @model_validator(mode="after")
+    def _check_kinds(self) -> RecipeFile:
+        """The family has such a structure and such an adapter."""
+        facts = FAMILIES[self.family]
+        for key, allowed in (("structure", facts.structures), ("adapter_kind", facts.adapter_kinds)):
+            if (value := getattr(self, key)) not in allowed:
+                raise ValueError(f"family {self.family} has no {key} {value}, only {', '.join(allowed)}")
+        if self.negative_prompt and not facts.negative_prompt:
+            raise ValueError(f"family {self.family} has no negative_prompt")
         return self
 
     @model_validator(mode="after")
@@ -186,7 +212,7 @@ class RecipeFile(FileModel):
     def _check_recogniser(self) -> RecipeFile:
         """The recogniser is the one that the adapter was trained with, from its own pack."""
         if self.recogniser == "":
-            if self.adapter_kind != "plus-face":
+            if self.adapter_kind not in ("plus-face", "reference"):
                 raise ValueError(f"adapter_kind {self.adapter_kind} needs a recogniser: {', '.join(RECOGNISER_PACKS)}")
         elif self.recogniser not in RECOGNISER_PACKS:
             raise ValueError(f"recogniser {self.recogniser!r} is not one of: {', '.join(RECOGNISER_PACKS)}")

@@ -16,6 +16,7 @@ from portrait.validation import parse_toml, read_text
 class Style:
     """`prompt` are the few words that `mini` knows; `rich_prompt` is for models that read whole sentences.
 
+    `instruction` is for models that edit a photo as they are told; `recipes.instructions` has those of the shipped styles.
     `palettes` are the names that `mini` was trained with behind the style's words, as in "pop art portrait, turquoise".
     """
 
@@ -23,6 +24,7 @@ class Style:
     title: str
     prompt: str
     rich_prompt: str = ""
+    instruction: str = ""
     palettes: tuple[str, ...] = ()
 
 
@@ -32,6 +34,7 @@ class StyleEntry(FileModel):
     title: str
     prompt: str
     rich_prompt: str = ""
+    instruction: str = ""
     palettes: Entries[str] = ()
 
 

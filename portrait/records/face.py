@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from portrait.records.arrays import Embedding, Points
+from portrait.records.arrays import Embedding, Points, RgbImage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,9 +59,11 @@ class Identity:
     """One person as every recogniser knows them: recogniser name -> unit embedding.
 
     `photos` counts how many photographs were averaged. `conditioning` is what the adapter is fed where that is not a
-    judge's embedding; (512,) float32, of any length where the adapter was trained so.
+    judge's embedding; (512,) float32, of any length where the adapter was trained so. `pictures` are heads cut out of the
+    photographs, (P, P, 3) uint8 RGB each, for models that look at the person; else there are none.
     """
 
     embeddings: dict[str, Embedding]
     photos: int = 1
     conditioning: Embedding | None = None
+    pictures: tuple[RgbImage, ...] = ()

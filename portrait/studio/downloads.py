@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 from starlette.responses import Response
 
-from portrait.campaign.sizes import SIZES, Size, crop_for, encode_size, face_box
+from portrait.campaign.sizes import SIZES, Size, crop_for, encode_size, face_box, suffix_of
 from portrait.errors import PortraitError
 from portrait.loop.types import StylizedPortrait
 from portrait.provenance.credentials import CROP_ACTIONS, Signer
@@ -93,7 +93,7 @@ def links(session: Session, entry: HistoryEntry) -> Links:
 
 
 def _name(entry: HistoryEntry, name: str, size: Size) -> str:
-    return f"{entry.stem}-{name}.{'png' if size.round_mask else 'jpg'}"
+    return f"{entry.stem}-{name}.{suffix_of(entry.portrait.pixels, size)}"
 
 
 def file_of(entry: HistoryEntry, name: str, signer: Signer | None = None) -> bytes | None:
@@ -110,7 +110,7 @@ def file_of(entry: HistoryEntry, name: str, signer: Signer | None = None) -> byt
 
 def _cut(portrait: StylizedPortrait, size: Size, signer: Signer | None) -> bytes:
     record = portrait.record
-    data, suffix, _ = encode_size(portrait.picture, size, face_box(record), tool=not record.settings.no_metadata)
+    data, suffix, _ = encode_size(portrait.pixels, size, face_box(record), tool=not record.settings.no_metadata)
     return data if signer is None else signer.sign(data, suffix, record, edits=CROP_ACTIONS)
 
 

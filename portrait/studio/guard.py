@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +27,8 @@ _POLICY = (
 """The browser itself refuses every request to another server, whatever Gradio's page asks for."""
 MAX_BODY_BYTES = 1_000_000
 """Of a request that is no upload: the values of the controls, a preset."""
+MAX_WAITING_BYTES = 2_000_000_000
+"""How much may lie on the disk before an upload is refused: a page reads what it uploads at once, others may not."""
 FIRST_LOGIN_SECONDS, MAX_LOGIN_SECONDS = 0.5, 16.0
 """How long the answer to a wrong password is held back: doubled with each, up to the second."""
 MAX_LOGINS = 8
@@ -141,11 +143,13 @@ class RequestGuard:
 
     Args:
         app: The ASGI application behind it.
+        folder: Where Gradio puts uploads.
         max_upload_bytes: Of all files of one upload together.
     """
 
-    def __init__(self, app: Any, max_upload_bytes: int) -> None:
+    def __init__(self, app: Any, folder: Path, max_upload_bytes: int) -> None:
         self.app = app
+        self.folder = folder
         self.max_upload_bytes = max_upload_bytes
         self.logins = FailedLogins()
 
@@ -167,10 +171,20 @@ class RequestGuard:
             await _refuse(send, 413, _too_long(limit))
         elif path.rstrip("/") == "/login":
             await self.logins.answer(self.app, scope, _limited(receive, limit), send)
+        elif is_upload and self._waiting_bytes() > MAX_WAITING_BYTES:
+            await _refuse(send, 507, strings.DISK_FULL)
         elif is_upload:
             await self._take_upload(scope, _limited(receive, limit), send)
         else:
             await self.app(scope, _limited(receive, limit), send)
+
+    def _waiting_bytes(self) -> int:
+        """Of uploads that nobody has read yet, and of everything else in the studio's folder."""
+        sizes = 0
+        for path in self.folder.rglob("*"):
+            with suppress(OSError):  # it was read just now
+                sizes += path.stat().st_size
+        return sizes
 
     async def _take_upload(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass an upload on; of one that is broken off or refused no file stays, not for a minute."""

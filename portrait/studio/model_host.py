@@ -215,21 +215,29 @@ class ModelHost:
             subject: Who that is, if an earlier job has found out.
             on_subject: Called with who it is, for the next job.
         """
+        person = subject
+
+        def draw(job: RenderJob, ticket: Ticket, style: str, balance: float) -> RgbImage:
+            nonlocal person
+            if self._loaded is not None and not self.is_loaded(settings.recipe):
+                raise Cancelled
+            loop = self.stylizer(settings.recipe)
+            try:
+                if person is None:
+                    person = loop.subjects(photo, settings.face, references, upright=settings.upright)[0]
+                    on_subject(person)
+                return _draw_preview(job, ticket, loop, person, settings, style, balance)
+            finally:
+                if job.private:
+                    loop.clear_cache()
 
         def work(job: RenderJob) -> None:
-            person = subject
             for style, balance in wishes:
                 picture = None
                 while picture is None:
                     with self.queue.join(patient=True) as ticket, suppress(_GiveWay):
                         _wait_patiently(job, ticket)
-                        if self._loaded is not None and not self.is_loaded(settings.recipe):
-                            raise Cancelled
-                        loop = self.stylizer(settings.recipe)
-                        if person is None:
-                            (person, *_) = loop.subjects(photo, settings.face, references, upright=settings.upright)
-                            on_subject(person)
-                        picture = _draw_preview(job, ticket, loop, person, settings, style, balance)
+                        picture = draw(job, ticket, style, balance)
                 job.emit("preview", style=style, balance=balance, preview=picture)
 
         return self._begin(work)

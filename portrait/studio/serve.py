@@ -151,7 +151,7 @@ def running(
     studio = StudioPage(models, folder, Reports(runs), local=local, signer=signer)
     with guarded_gradio():
         blocks = studio.build()
-        app, url = _launch(blocks, host=host, port=port, auth=auth, local=local)
+        app, url = _launch(blocks, folder, host=host, port=port, auth=auth, local=local)
         add_route(app, studio.sessions, signer)
         studio.sessions.states = blocks.state_holder
         models.warm_up()
@@ -165,7 +165,9 @@ def running(
                 blocks.close(verbose=False)
 
 
-def _launch(blocks: Any, *, host: str, port: int | None, auth: tuple[str, str] | None, local: bool) -> tuple[Any, str]:
+def _launch(
+    blocks: Any, folder: Path, *, host: str, port: int | None, auth: tuple[str, str] | None, local: bool
+) -> tuple[Any, str]:
     """Start Gradio's server; returns its application and the page's address.
 
     Raises:
@@ -180,7 +182,7 @@ def _launch(blocks: Any, *, host: str, port: int | None, auth: tuple[str, str] |
 
     middleware = [
         Middleware(SecurityHeaders),
-        Middleware(RequestGuard, max_upload_bytes=(MAX_UPLOAD_MB + 1) * 1_000_000),
+        Middleware(RequestGuard, folder=folder, max_upload_bytes=(MAX_UPLOAD_MB + 1) * 1_000_000),
     ]
     if local:  # another name that somebody made point at this computer is refused
         middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", host]))

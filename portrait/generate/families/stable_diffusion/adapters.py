@@ -16,8 +16,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from torch import Tensor
 
 from portrait.errors import MemoryLimitError, WeightsCorruptError, WeightsError, WeightsMissingError, one_line
 from portrait.generate import memory
+from portrait.generate.families.loading import loaded_loras
 from portrait.hub.files import sha256_of
 from portrait.paths import cache_dir
 
@@ -85,7 +85,7 @@ def load_adapter(pipe: Any, path: Path, kind: str, lora_weight: float = 1.0, cli
         )
         projection = pipe.unet.encoder_hid_proj.image_projection_layers[0]
         _check_kind(path, projection, kind, clip_width)
-        if FACEID_LORA not in _loaded_loras(pipe):
+        if FACEID_LORA not in loaded_loras(pipe):
             return {}
         pipe.set_adapters([FACEID_LORA], [lora_weight])
         return {FACEID_LORA: lora_weight}
@@ -198,70 +198,6 @@ def _identity_width(projection: Any, kind: str) -> int:
     if kind == "instantid":
         return int(projection.proj_in.in_features)
     return EMBEDDING
-
-
-def load_loras(
-    pipe: Any, files: Sequence[tuple[Path, float]], active: Mapping[str, float]
-) -> tuple[dict[str, float], list[str]]:
-    """Load LoRA files beside those that are `active` and set every weight.
-
-    diffusers leaves only the last loaded one active, so the weights are set for all at the end.
-
-    Returns:
-        The weights of all by name, and a sentence for each file of which a part is not used.
-
-    Raises:
-        WeightsMissingError: no such file.
-        WeightsCorruptError: not a LoRA, or one that changes nothing in this model.
-    """
-    weights = dict(active)
-    notes = []
-    for number, (path, weight) in enumerate(files):
-        if not path.is_file():
-            raise WeightsMissingError(f"no LoRA file at {path}")
-        name = f"lora_{number}"
-        try:
-            if path.suffix != ".safetensors":
-                raise ValueError("only .safetensors files are read")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # peft warns of a second adapter, which is meant
-                pipe.load_lora_weights(
-                    str(path.parent), weight_name=path.name, adapter_name=name, local_files_only=True
-                )
-        except Exception as error:  # diffusers and peft raise many kinds here
-            memory.raise_if_oom(error, path.name)
-            raise WeightsCorruptError(f"{path} is not a LoRA for this model: {one_line(error, 200)}") from error
-        if name not in _loaded_loras(pipe):
-            raise WeightsCorruptError(f"{path} changes nothing in this model; is it a LoRA for another one?")
-        weights[name] = weight
-        notes += _unused_parts(pipe, path, name)
-    if weights:
-        pipe.set_adapters(list(weights), list(weights.values()))
-    return weights, notes
-
-
-def _unused_parts(pipe: Any, path: Path, name: str) -> list[str]:
-    """What a LoRA changes that the model does not have, in a sentence; diffusers passes over it."""
-    tensors = pipe.lora_state_dict(
-        str(path.parent), weight_name=path.name, local_files_only=True, unet_config=pipe.unet.config
-    )[0]
-    parts = {key.partition(".lora")[0] for key in tensors if ".lora" in key}
-    networks = [network for network in pipe.components.values() if isinstance(network, torch.nn.Module)]
-    modules = [module for network in networks for module in network.modules()]
-    used = sum(
-        name in getattr(module, "lora_A", ()) or name in getattr(module, "lora_embedding_A", ()) for module in modules
-    )
-    if used >= len(parts):
-        return []
-    return [
-        f"{len(parts) - used} of the {len(parts)} layers that {path.name} changes are not in this model and are not used; "
-        "the LoRA may be made for another one"
-    ]
-
-
-def _loaded_loras(pipe: Any) -> set[str]:
-    """Names of the LoRAs in any part of the pipeline."""
-    return {name for names in pipe.get_list_adapters().values() for name in names}
 
 
 def _unload(pipe: Any) -> None:

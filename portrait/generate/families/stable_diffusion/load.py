@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +11,20 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, UNet2DConditionModel
 from diffusers.image_processor import VaeImageProcessor
-from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPVisionModelWithProjection
-from transformers.utils import logging as transformers_logging
 
-from portrait.errors import SettingsError, WeightsCorruptError, one_line
-from portrait.generate import memory
+from portrait.errors import WeightsCorruptError
+from portrait.generate.families.loading import (
+    check_resolution,
+    load_loras,
+    quiet_libraries,
+    readable_errors,
+    unlisted_digests,
+)
 from portrait.generate.families.mini.autoencoder import PatchAutoencoder
 from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder
 from portrait.generate.families.mini.structure import MarkUNet, SourceUNet
-from portrait.generate.families.stable_diffusion.adapters import load_adapter, load_loras
+from portrait.generate.families.stable_diffusion.adapters import load_adapter
 from portrait.generate.families.stable_diffusion.control import IdentityNet
 from portrait.generate.families.stable_diffusion.pipelines import pipeline_class, recipe_scheduler
 from portrait.hub.files import sha256_of, verify_manifest
@@ -35,27 +37,6 @@ _VAES = {
     "PatchAutoencoder": PatchAutoencoder,
     "MarkAutoencoder": MarkAutoencoder,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """In which numbers a model computes: `dtype` is float32, bfloat16 or float16, `weights` what its weights are kept in."""
-
-    dtype: str
-    weights: torch.dtype
-
-    @classmethod
-    def choose(cls, recipe: Recipe, device: torch.device) -> Precision:
-        """float16 for public models on a GPU; on the CPU float32, or bfloat16 where the recipe and the CPU allow it."""
-        if device.type != "cpu":
-            return cls("float16", torch.float16) if recipe.memory else cls("float32", torch.float32)
-        # Without AVX-512 torch computes bfloat16 convolutions far slower than float32.
-        fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return cls("bfloat16" if recipe.autocast == "bfloat16" and fast else "float32", torch.float32)
-
-    def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Within the block torch computes in `dtype`."""
-        return torch.autocast("cpu", torch.bfloat16) if self.dtype == "bfloat16" else contextlib.nullcontext()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +67,7 @@ def load_model(recipe: Recipe, weights: torch.dtype) -> LoadedModel:
         MemoryLimitError: memory ran out.
     """
     digests = dict(recipe.digests) or verify_manifest(recipe.base)
-    with _quiet_libraries(), _readable_errors(recipe):
+    with quiet_libraries(), readable_errors(recipe):
         pipe = load_pipeline(recipe, weights)
         image_encoder = _load_image_encoder(recipe, weights)
     clip_width = 0 if image_encoder is None else int(image_encoder.config.hidden_size)
@@ -99,34 +80,9 @@ def load_model(recipe: Recipe, weights: torch.dtype) -> LoadedModel:
         pipe=pipe,
         image_encoder=image_encoder,
         loras=loras,
-        digests=digests | _unlisted_digests(recipe, digests),
+        digests=digests | _adapter_digest(recipe, digests) | unlisted_digests(recipe),
         notes=tuple(notes),
     )
-
-
-@contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    diffusers_logging.set_verbosity_error()
-    transformers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
-def _readable_errors(recipe: Recipe) -> Iterator[None]:
-    """Whatever goes wrong while a model's files are read becomes one sentence that names them."""
-    try:
-        yield
-    except WeightsCorruptError:
-        raise
-    except Exception as error:  # json, safetensors, transformers and diffusers each raise their own
-        memory.raise_if_oom(error, f"the model of recipe {recipe.name}")
-        where = recipe.single_file or recipe.base
-        what = f"a checkpoint of the family {recipe.family}" if recipe.single_file else "a diffusers folder"
-        raise WeightsCorruptError(f"{where} is not {what} that loads: {one_line(error, 300)}") from error
 
 
 def load_pipeline(recipe: Recipe, weights: torch.dtype) -> Any:
@@ -139,10 +95,10 @@ def load_pipeline(recipe: Recipe, weights: torch.dtype) -> Any:
         "feature_extractor": None,
         "image_encoder": None,
     }
-    if recipe.family == "sd15":
-        options |= {"safety_checker": None, "requires_safety_checker": False}
-    else:
+    if recipe.family == "sdxl":
         options |= {"add_watermarker": False}
+    else:
+        options |= {"safety_checker": None, "requires_safety_checker": False}
     if recipe.controlnet is not None:
         net = IdentityNet if recipe.adapter_kind == "instantid" else ControlNetModel
         options["controlnet"] = _load_part(recipe.controlnet, {"ControlNetModel": net}, weights)
@@ -186,9 +142,7 @@ def _load_image_encoder(recipe: Recipe, weights: torch.dtype) -> Any:
 
 
 def _check_fit(recipe: Recipe, pipe: Any) -> None:
-    factor = pipe.vae_scale_factor
-    if recipe.resolution < 64 or recipe.resolution % factor:
-        raise SettingsError(f"recipe {recipe.name}: resolution {recipe.resolution} is not a multiple of {factor}")
+    check_resolution(recipe, pipe.vae_scale_factor)
     if recipe.structure == "source_latents" and not isinstance(pipe.unet, SourceUNet):
         raise WeightsCorruptError(f"recipe {recipe.name} holds source latents, but its unet takes none")
 
@@ -220,22 +174,7 @@ def _adapter_name(recipe: Recipe) -> str:
     return recipe.adapter.name
 
 
-def _own_files(recipe: Recipe) -> list[Path]:
-    """LoRAs and checkpoint that are no parts of the manifest."""
-    files = [lora.path for lora in recipe.loras if not lora.part]
-    if recipe.single_file is not None and "single_file" not in recipe.parts:
-        files.append(recipe.single_file)
-    return files
-
-
-def _unlisted_digests(recipe: Recipe, listed: Mapping[str, str]) -> dict[str, str]:
-    """The SHA-256 of files that no manifest lists: the user's own adapter, LoRAs, checkpoint or base folder."""
-    digests: dict[str, str] = {}
+def _adapter_digest(recipe: Recipe, listed: Mapping[str, str]) -> dict[str, str]:
+    """The SHA-256 of an adapter that no manifest lists."""
     name = _adapter_name(recipe)
-    if "adapter" not in recipe.parts and name not in listed:
-        digests[name] = sha256_of(recipe.adapter)
-    digests |= {file.name: sha256_of(file) for file in _own_files(recipe) if file.is_file()}
-    if recipe.parts and "base" not in recipe.parts:
-        for name, digest in verify_manifest(recipe.base).items():
-            digests[f"{recipe.base.name}/{name}"] = digest
-    return digests
+    return {} if "adapter" in recipe.parts or name in listed else {name: sha256_of(recipe.adapter)}

@@ -80,17 +80,12 @@ class PortraitXLControlPipeline(_GivenConditions, StableDiffusionXLControlNetImg
     """SDXL with a ControlNet."""
 
 
-_PIPELINES: dict[tuple[str, bool], Any] = {
-    ("sd15", False): PortraitPipeline,
-    ("sd15", True): PortraitControlPipeline,
-    ("sdxl", False): PortraitXLPipeline,
-    ("sdxl", True): PortraitXLControlPipeline,
-}
-
-
 def pipeline_class(recipe: Recipe) -> Any:
     """The pipeline class of a recipe's family, with a ControlNet where its structure is one."""
-    return _PIPELINES[recipe.family, recipe.structure == "controlnet"]
+    plain, controlled = PortraitPipeline, PortraitControlPipeline
+    if recipe.family == "sdxl":
+        plain, controlled = PortraitXLPipeline, PortraitXLControlPipeline
+    return controlled if recipe.structure == "controlnet" else plain
 
 
 def recipe_scheduler(recipe: Recipe, current: Any) -> Any:

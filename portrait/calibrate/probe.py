@@ -1,0 +1,119 @@
+"""Does a recipe's identity input do anything: one face drawn with it on, off, and with another person's in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
+
+import numpy as np
+
+from portrait.generate.framing import frame_portrait
+from portrait.judge.verification import similarities
+from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.types import Subject
+from portrait.records import Identity, Knobs, RgbImage
+
+_HELD_IN_LATENTS = 0.5
+"""Structure at which `mini` sees layout and no features; a ControlNet and a shown photo can be left out altogether."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rise:
+    """By how much one judge finds the pictures more like the person with the identity on: mean and standard error."""
+
+    mean: float
+    error: float
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether it is above 0 by more than two standard errors."""
+        return self.mean > 2 * self.error and self.mean > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What the judges say.
+
+    `likeness` maps on, off and swapped to each judge's mean similarity to the person; `to_other` is that of the swapped
+    pictures to the other person. `moved` is by how many of 255 levels the identity moves a pixel on average. `over_off` and
+    `over_swapped` compare pictures of the same seed.
+    """
+
+    recipe: str
+    style: str
+    pictures: int
+    knobs: Knobs
+    likeness: dict[str, dict[str, float]]
+    to_other: dict[str, float]
+    moved: float
+    over_off: dict[str, Rise]
+    over_swapped: dict[str, Rise]
+
+    @property
+    def verdict(self) -> str:
+        """works, unclear, or nothing: whether every judge sees the person more, not all do, or no pixel changes."""
+        if self.moved == 0:
+            return "nothing"
+        rises = [*self.over_off.values(), *self.over_swapped.values()]
+        return "works" if all(rise.stands_out for rise in rises) else "unclear"
+
+
+def probe_identity(loop: AttemptLoop, subject: Subject, other: Identity, style: str, seeds: Sequence[int]) -> Probe:
+    """Draw the person with the identity on, off, and swapped for another's, and ask every judge.
+
+    The photo's own structure is hidden as far as the recipe can, and every step runs: otherwise its pixels alone carry the
+    likeness, and a dead adapter looks alive.
+
+    Args:
+        loop: A recipe's models and judges.
+        subject: Whose photo is drawn.
+        other: Whose identity takes the place of theirs.
+        style: A style of the recipe.
+        seeds: Each is one picture of every kind; two or more.
+    """
+    knobs = _knobs_that_hide_the_photo(loop)
+    framed = frame_portrait(subject.photo.pixels, subject.face, "bust", loop.recipe.resolution)
+    kinds = {"on": (subject.identity, knobs), "off": (subject.identity, replace(knobs, ip_adapter_scale=0.0))}
+    kinds["swapped"] = other, knobs
+    drawn: dict[str, list[RgbImage]] = {kind: [] for kind in kinds}
+    scores: dict[str, list[dict[str, float]]] = {kind: [] for kind in (*kinds, "to_other")}
+    for seed in seeds:
+        for kind, (who, chosen) in kinds.items():
+            picture = loop.draw(framed, who, style, chosen, seed)
+            drawn[kind].append(picture)
+            _, embeddings = loop.judges.detect_and_embed(picture, framed.face)
+            scores[kind].append(similarities(subject.identity, embeddings))
+            if kind == "swapped":
+                scores["to_other"].append(similarities(other, embeddings))
+    pairs = zip(drawn["on"], drawn["off"], strict=True)
+    return Probe(
+        recipe=loop.recipe.name,
+        style=style,
+        pictures=len(seeds),
+        knobs=knobs,
+        likeness={kind: _means(scores[kind]) for kind in kinds},
+        to_other=_means(scores["to_other"]),
+        moved=float(np.mean([np.abs(a.astype(int) - b).mean() for a, b in pairs])),
+        over_off=_rises(scores["on"], scores["off"]),
+        over_swapped=_rises(scores["on"], scores["swapped"]),
+    )
+
+
+def _knobs_that_hide_the_photo(loop: AttemptLoop) -> Knobs:
+    recipe = loop.recipe
+    structure = _HELD_IN_LATENTS if recipe.structure == "source_latents" else 0.0
+    knobs = replace(recipe.knobs_at(0.5), strength=1.0, controlnet_conditioning_scale=structure)
+    return recipe.with_enough_steps(knobs)
+
+
+def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {judge: float(np.mean([row[judge] for row in rows])) for judge in rows[0]}
+
+
+def _rises(on: Sequence[dict[str, float]], without: Sequence[dict[str, float]]) -> dict[str, Rise]:
+    rises = {}
+    for judge in on[0]:
+        gaps = np.array([a[judge] - b[judge] for a, b in zip(on, without, strict=True)])
+        rises[judge] = Rise(mean=float(gaps.mean()), error=float(gaps.std(ddof=1)) / sqrt(len(gaps)))
+    return rises

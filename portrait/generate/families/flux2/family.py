@@ -1,0 +1,205 @@
+"""FLUX.2 klein: what it is shown, and a batch of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from portrait.generate import memory
+from portrait.generate.families.family import OnStep, Request
+from portrait.generate.families.flux2.load import TEXT_LAYERS, load_klein
+from portrait.generate.families.flux2.pipeline import KleinPipeline, attention_bias, noise_levels, showing
+from portrait.generate.inputs import PromptCache, as_batch
+from portrait.generate.precision import Precision
+from portrait.generate.preview import clean_estimates, step_callback
+from portrait.generate.prompts import prompt_warnings
+from portrait.images import pixels_sha256
+from portrait.recipes.recipe import Recipe
+from portrait.records import Knobs, RgbImage
+
+MAX_TOKENS = 512
+"""Of an instruction, with the words of a conversation around it, as in diffusers."""
+_CHAT = {"add_generation_prompt": True, "enable_thinking": False}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Conditions:
+    """All that does not change between the attempts at one portrait, computed once.
+
+    `latents` are the photo's, (1, C, h, w), in patches and not normalized, as the pipeline takes them; `pictures` those of
+    the person's pictures, normalized, (1, C, h, w) each; `prompt` is (1, T, D).
+    """
+
+    latents: Tensor
+    pictures: tuple[Tensor, ...]
+    prompt: Tensor
+
+
+class Flux2Klein:
+    """FLUX.2 klein: img2img that sees the photo and pictures of the person beside it, in few steps and without guidance.
+
+    | tier | on the device |
+    |---|---|
+    | full | everything |
+    | offload | transformer and autoencoder; they make room for the text encoder while a new prompt is encoded |
+    | sequential | one layer at a time |
+    """
+
+    def __init__(self, recipe: Recipe, precision: Precision) -> None:
+        self._weights = precision.weights
+        self._device = torch.device("cpu")
+        self._tier = "full"
+        self._prompts = PromptCache()
+        self._encoded: tuple[tuple[str, ...], tuple[Tensor, ...]] | None = None
+        model = load_klein(recipe, precision.weights)
+        self.pipe = model.pipe
+        self.loras: Mapping[str, float] = model.loras
+        self.digests: Mapping[str, str] = model.digests
+        self.notes = model.notes
+        self.text_encoder = model.text_encoder
+        self._tokenizer = model.tokenizer
+        wrapping = self._tokenizer.apply_chat_template([{"role": "user", "content": ""}], tokenize=False, **_CHAT)
+        self._tokenizer.model_max_length = MAX_TOKENS - len(self._tokenizer(wrapping).input_ids)
+
+    def place(self, tier: str, device: torch.device) -> None:
+        """Put the networks on the device as the table above says."""
+        self._tier, self._device = tier, device
+        if tier == "sequential":
+            from accelerate import cpu_offload
+
+            self.text_encoder.to("cpu")
+            cpu_offload(self.text_encoder, device)
+            memory.place(self.pipe, tier, device)
+            return
+        self.text_encoder.to(device if tier == "full" else "cpu")
+        self.pipe.to(device)
+        if tier == "offload":
+            memory.save_vae_memory(self.pipe.vae, tiles=False)
+
+    def prepare(self, request: Request) -> Conditions:
+        """Encode the prompt, the photo and the pictures of the person; it has no negative prompt."""
+        prompt = self._prompts.get((request.prompt, ""), lambda: (self._encode_text(request.prompt),))[0]
+        photo, *pictures = self._encode_pictures((request.image, *request.pictures))
+        return Conditions(
+            latents=photo, pictures=tuple(_normalized(self.pipe, picture) for picture in pictures), prompt=prompt
+        )
+
+    def _encode_text(self, prompt: str) -> Tensor:
+        with self._text_encoder_on_device():
+            embeds: Tensor = KleinPipeline._get_qwen3_prompt_embeds(
+                self.text_encoder,
+                self._tokenizer,
+                prompt,
+                device=self._device,
+                max_sequence_length=MAX_TOKENS,
+                hidden_states_layers=list(TEXT_LAYERS),
+            )
+        return embeds
+
+    @contextmanager
+    def _text_encoder_on_device(self) -> Iterator[None]:
+        """Within the block the text encoder is on the device, in the tier `offload` in the place of the others."""
+        if self._tier != "offload":
+            yield
+            return
+        self.pipe.to("cpu")
+        self.text_encoder.to(self._device)
+        try:
+            yield
+        finally:
+            self.text_encoder.to("cpu")
+            memory.release(self._device)
+            self.pipe.to(self._device)
+
+    def _encode_pictures(self, images: tuple[RgbImage, ...]) -> tuple[Tensor, ...]:
+        """Latents in patches of each picture, not normalized; the last ones are kept, because a photo's styles share them."""
+        key = tuple(pixels_sha256(image) for image in images)
+        if self._encoded is None or self._encoded[0] != key:
+            self._encoded = key, tuple(self._encode(image) for image in images)
+        return self._encoded[1]
+
+    def _encode(self, image: RgbImage) -> Tensor:
+        batch = as_batch(image, self.pipe._execution_device).to(self._weights)
+        latents: Tensor = self.pipe._patchify_latents(self.pipe.vae.encode(batch).latent_dist.mode())
+        return latents
+
+    def text_warnings(self, prompt: str, negative_prompt: str) -> list[str]:
+        """A sentence if the instruction is too long."""
+        return prompt_warnings([self._tokenizer], prompt, "")
+
+    def draw(self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int], on_step: OnStep) -> Tensor:
+        """One picture per seed, (B, 3, S, S) in [0, 1].
+
+        `controlnet_conditioning_scale` is how much the photo is looked at, `ip_adapter_scale` how much the pictures of the
+        person are; at 0 they are not shown.
+        """
+        count = len(seeds)
+        side = conditions.latents.shape[-1]
+        photo_scale, person_scale = knobs.controlnet_conditioning_scale, knobs.ip_adapter_scale
+        pictures = conditions.pictures if person_scale > 0 else ()
+        lengths = [conditions.prompt.shape[1] + side * side, side * side * (photo_scale > 0)]
+        lengths.append(sum(picture[0, 0].numel() for picture in pictures))
+        scales = [1.0, photo_scale or 1.0, person_scale or 1.0]
+        bias = attention_bias(lengths, scales, conditions.prompt)
+        pixels = 8 * 2 * side
+        with (
+            showing(self.pipe, photo=photo_scale > 0, pictures=pictures),
+            clean_estimates(self.pipe) as estimates,
+        ):
+            made: Tensor = self.pipe(
+                image=conditions.latents.repeat(count, 1, 1, 1),
+                mask_image=torch.ones(1, 1, pixels, pixels),
+                prompt_embeds=conditions.prompt.repeat(count, 1, 1),
+                strength=1.0,  # the noise levels start where the strength says
+                sigmas=noise_levels(knobs),
+                num_inference_steps=knobs.num_inference_steps,
+                guidance_scale=1.0,
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                attention_kwargs=None if bias is None else {"attention_mask": bias},
+                output_type="pt",
+                callback_on_step_end=step_callback(
+                    on_step, estimates, lambda packed: self._decode_packed(packed, side)
+                ),
+            ).images
+        return made
+
+    def passes(self, knobs: Knobs) -> int:
+        """Once a step: there is no guidance."""
+        return knobs.steps
+
+    def clear_cache(self) -> None:
+        """Drop the last photo's latents, and those of the person's pictures."""
+        self._encoded = None
+
+    def reconstruct(self, image: RgbImage) -> Tensor:
+        """A photo through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
+        return self._decode(self._encode(image))
+
+    def _decode_packed(self, packed: Tensor, side: int) -> Tensor:
+        """Normalized latents as the transformer has them, (B, h * w, C) -> (B, 3, S, S), about [-1, 1]."""
+        latents = packed.transpose(1, 2).unflatten(2, (side, side))
+        mean, deviation = _statistics(self.pipe, latents)
+        return self._decode(latents * deviation + mean)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        pixels = self.pipe._unpatchify_latents(latents.to(self._weights))
+        decoded: Tensor = self.pipe.vae.decode(pixels, return_dict=False)[0]
+        return decoded.float()
+
+
+def _normalized(pipe: Any, latents: Tensor) -> Tensor:
+    mean, deviation = _statistics(pipe, latents)
+    return (latents - mean) / deviation
+
+
+def _statistics(pipe: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of latents in patches, as the autoencoder knows them, (1, C, 1, 1) each."""
+    norm = pipe.vae.bn
+    mean: Tensor = norm.running_mean.view(1, -1, 1, 1).to(latents)
+    variance: Tensor = norm.running_var.view(1, -1, 1, 1) + pipe.vae.config.batch_norm_eps
+    return mean, variance.sqrt().to(latents)

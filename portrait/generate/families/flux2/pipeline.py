@@ -1,0 +1,86 @@
+"""diffusers' inpainting pipeline of FLUX.2 klein as img2img with pictures of the person, and its noise levels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers import Flux2KleinInpaintPipeline
+from torch import Tensor
+
+from portrait.records import Knobs
+
+
+class KleinPipeline(Flux2KleinInpaintPipeline):
+    """The inpainting pipeline, in which every picture of a batch sees all the pictures that are shown.
+
+    With a white mask it is img2img that also sees the photo. diffusers' own gives picture i of a batch the reference i
+    alone where there are as many of either, and takes references of one size only.
+
+    `photo_shown` says whether the photo is seen; `pictures` are normalized latents, (1, C, h, w) each, of the person.
+    """
+
+    photo_shown: bool = True
+    pictures: tuple[Tensor, ...] = ()
+
+    def prepare_image_latents(
+        self,
+        images: list[Tensor],
+        batch_size: int,
+        generator: Any,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:
+        photo = images[0][:1]
+        shown = [photo] * self.photo_shown + list(self.pictures)
+        if not shown:
+            nothing = photo.new_zeros(batch_size, 0, photo.shape[1]).to(device, dtype)
+            return nothing, torch.zeros(batch_size, 0, 4, dtype=torch.int64, device=device)
+        latents: Tensor
+        ids: Tensor
+        latents, ids = super().prepare_image_latents(shown, batch_size, generator, device, dtype)
+        return latents, ids
+
+
+@contextmanager
+def showing(pipe: KleinPipeline, *, photo: bool, pictures: Sequence[Tensor]) -> Iterator[None]:
+    """Within the block the pipeline sees the photo, or not, and these pictures of the person; afterwards as before."""
+    before = pipe.photo_shown, pipe.pictures
+    pipe.photo_shown, pipe.pictures = photo, tuple(pictures)
+    try:
+        yield
+    finally:
+        pipe.photo_shown, pipe.pictures = before
+
+
+def noise_levels(knobs: Knobs) -> list[float]:
+    """The sigmas of the steps that run, falling from `strength`, before the scheduler shifts them.
+
+    Where strength is a whole number of steps they are those that diffusers runs at this strength; elsewhere diffusers
+    starts at the next step below, so that four steps know four strengths only.
+    """
+    steps = knobs.steps
+    return [knobs.strength * (steps - step) / steps for step in range(steps)]
+
+
+def attention_bias(lengths: Sequence[int], scales: Sequence[float], like: Tensor) -> Tensor | None:
+    """What is added to the attention to each token so that groups of tokens count by their scales; None where all are 1.
+
+    Args:
+        lengths: Tokens of each group, in the order of the sequence.
+        scales: Of each group, above 0; a group at s weighs as if each of its tokens was there s times.
+        like: Gives type and device.
+
+    Returns:
+        (1, 1, 1, L).
+
+    Reference:
+        Tan et al. 2024, OminiControl: the logarithm of the condition's strength as a bias of the attention to it.
+    """
+    if all(scale == 1 for scale in scales):
+        return None
+    groups = [torch.full((length,), math.log(scale)) for length, scale in zip(lengths, scales, strict=True)]
+    return torch.cat(groups).to(like)[None, None, None]

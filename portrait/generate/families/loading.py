@@ -1,0 +1,133 @@
+"""What all families do when they load: quiet libraries, readable errors, LoRAs, digests of the user's own files."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
+
+from portrait.errors import SettingsError, WeightsCorruptError, WeightsMissingError, one_line
+from portrait.generate import memory
+from portrait.hub.files import sha256_of, verify_manifest
+from portrait.recipes.recipe import Recipe
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Within the block diffusers and transformers print nothing but errors; their progress bars stay off."""
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def readable_errors(recipe: Recipe) -> Iterator[None]:
+    """Whatever goes wrong while a model's files are read becomes one sentence that names them."""
+    try:
+        yield
+    except WeightsCorruptError:
+        raise
+    except Exception as error:  # json, safetensors, transformers and diffusers each raise their own
+        memory.raise_if_oom(error, f"the model of recipe {recipe.name}")
+        where = recipe.single_file or recipe.base
+        what = f"a checkpoint of the family {recipe.family}" if recipe.single_file else "a diffusers folder"
+        raise WeightsCorruptError(f"{where} is not {what} that loads: {one_line(error, 300)}") from error
+
+
+def check_resolution(recipe: Recipe, factor: int) -> None:
+    """Raises SettingsError if the recipe's resolution is below 64 or no multiple of `factor`."""
+    if recipe.resolution < 64 or recipe.resolution % factor:
+        raise SettingsError(f"recipe {recipe.name}: resolution {recipe.resolution} is not a multiple of {factor}")
+
+
+def load_loras(
+    pipe: Any, files: Sequence[tuple[Path, float]], active: Mapping[str, float]
+) -> tuple[dict[str, float], list[str]]:
+    """Load LoRA files beside those that are `active` and set every weight.
+
+    diffusers leaves only the last loaded one active, so the weights are set for all at the end.
+
+    Returns:
+        The weights of all by name, and a sentence for each file of which a part is not used.
+
+    Raises:
+        WeightsMissingError: no such file.
+        WeightsCorruptError: not a LoRA, or one that changes nothing in this model.
+    """
+    weights = dict(active)
+    notes = []
+    for number, (path, weight) in enumerate(files):
+        if not path.is_file():
+            raise WeightsMissingError(f"no LoRA file at {path}")
+        name = f"lora_{number}"
+        try:
+            if path.suffix != ".safetensors":
+                raise ValueError("only .safetensors files are read")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # peft warns of a second adapter, which is meant
+                pipe.load_lora_weights(
+                    str(path.parent), weight_name=path.name, adapter_name=name, local_files_only=True
+                )
+        except Exception as error:  # diffusers and peft raise many kinds here
+            memory.raise_if_oom(error, path.name)
+            raise WeightsCorruptError(f"{path} is not a LoRA for this model: {one_line(error, 200)}") from error
+        if name not in loaded_loras(pipe):
+            raise WeightsCorruptError(f"{path} changes nothing in this model; is it a LoRA for another one?")
+        weights[name] = weight
+        notes += _unused_parts(pipe, path, name)
+    if weights:
+        pipe.set_adapters(list(weights), list(weights.values()))
+    return weights, notes
+
+
+def _unused_parts(pipe: Any, path: Path, name: str) -> list[str]:
+    """What a LoRA changes that the model does not have, in a sentence; diffusers passes over it."""
+    options: dict[str, object] = {"weight_name": path.name, "local_files_only": True}
+    if (unet := getattr(pipe, "unet", None)) is not None:
+        options["unet_config"] = unet.config
+    tensors = pipe.lora_state_dict(str(path.parent), **options)
+    tensors = tensors[0] if isinstance(tensors, tuple) else tensors
+    parts = {key.partition(".lora")[0] for key in tensors if ".lora" in key}
+    networks = [network for network in pipe.components.values() if isinstance(network, torch.nn.Module)]
+    modules = [module for network in networks for module in network.modules()]
+    used = sum(
+        name in getattr(module, "lora_A", ()) or name in getattr(module, "lora_embedding_A", ()) for module in modules
+    )
+    if used >= len(parts):
+        return []
+    return [
+        f"{len(parts) - used} of the {len(parts)} layers that {path.name} changes are not in this model and are not used; "
+        "the LoRA may be made for another one"
+    ]
+
+
+def loaded_loras(pipe: Any) -> set[str]:
+    """Names of the LoRAs in any part of the pipeline."""
+    return {name for names in pipe.get_list_adapters().values() for name in names}
+
+
+def _own_files(recipe: Recipe) -> list[Path]:
+    """LoRAs and checkpoint that are no parts of the manifest."""
+    files = [lora.path for lora in recipe.loras if not lora.part]
+    if recipe.single_file is not None and "single_file" not in recipe.parts:
+        files.append(recipe.single_file)
+    return files
+
+
+def unlisted_digests(recipe: Recipe) -> dict[str, str]:
+    """The SHA-256 of files that no manifest lists: the user's own LoRAs, checkpoint or base folder."""
+    digests = {file.name: sha256_of(file) for file in _own_files(recipe) if file.is_file()}
+    if recipe.parts and "base" not in recipe.parts:
+        for name, digest in verify_manifest(recipe.base).items():
+            digests[f"{recipe.base.name}/{name}"] = digest
+    return digests

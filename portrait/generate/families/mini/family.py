@@ -1,0 +1,23 @@
+"""`mini`: Stable Diffusion's steps, with networks that look at the photo themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+from portrait.generate.families.mini.structure import condition_on_source
+from portrait.generate.families.stable_diffusion.family import Conditions, StableDiffusion
+from portrait.records import Knobs
+
+
+class Mini(StableDiffusion):
+    """The shipped model: its unet sees the photo's latents, its decoder the photo, and a seed draws the marks."""
+
+    def _looking_at_photo(
+        self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int]
+    ) -> AbstractContextManager[None]:
+        count = len(seeds)
+        latents = conditions.latents.repeat(count, 1, 1, 1)
+        photos = conditions.picture.repeat(count, 1, 1, 1)
+        level = knobs.controlnet_conditioning_scale
+        return condition_on_source(self.pipe, latents, photos, level, seeds, conditions.size)

@@ -1,0 +1,257 @@
+"""Stable Diffusion with an identity adapter: what it is fed, and a batch of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPImageProcessor
+
+from portrait.errors import SettingsError
+from portrait.faces.alignment import align_face
+from portrait.generate import memory
+from portrait.generate.families.family import OnStep, Request
+from portrait.generate.families.stable_diffusion.adapters import adapter_inputs, identity_adapter
+from portrait.generate.families.stable_diffusion.control import IdentityNet, control_image
+from portrait.generate.families.stable_diffusion.load import load_model
+from portrait.generate.inputs import PromptCache, as_batch, at_side
+from portrait.generate.precision import Precision
+from portrait.generate.preview import clean_estimates, step_callback
+from portrait.generate.prompts import prompt_warnings
+from portrait.images import pixels_sha256
+from portrait.recipes.recipe import Recipe
+from portrait.records import Embedding, Face, Knobs, RgbImage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Conditions:
+    """All that does not change between the attempts at one portrait, computed once.
+
+    `picture` is the photo at the recipe's resolution, (1, 3, S, S) in [-1, 1]; `size` is the side of the pictures to
+    be made, which is larger where the decoder draws marks; `latents` are (1, C, h, w), scaled; `prompt` and
+    `negative` (1, T, D) text embeddings, `pooled` the (1, P) ones of SDXL, (positive, negative). `clip` are the image
+    encoder's (2, T, W) hidden states of an empty picture and of the face, `control` is what the ControlNet sees,
+    (1, 3, S, S) in [0, 1].
+    """
+
+    picture: Tensor
+    size: int
+    latents: Tensor
+    prompt: Tensor
+    negative: Tensor
+    embedding: Embedding
+    pooled: tuple[Tensor, Tensor] | None = None
+    clip: Tensor | None = None
+    control: Tensor | None = None
+
+
+class FamilyInputs(TypedDict, total=False):
+    """What only the pipelines of a ControlNet or of SDXL take, under diffusers' names."""
+
+    control_image: Tensor
+    controlnet_conditioning_scale: float
+    pooled_prompt_embeds: Tensor
+    negative_pooled_prompt_embeds: Tensor | None
+
+
+class StableDiffusion:
+    """SD 1.5 and SDXL: img2img with an identity adapter, and a ControlNet where the recipe names one."""
+
+    def __init__(self, recipe: Recipe, precision: Precision) -> None:
+        self._recipe = recipe
+        self._precision = precision
+        self._weights = precision.weights
+        self._tier = "full"
+        self._encoded: tuple[str, Tensor] | None = None
+        self._prompts = PromptCache()
+        model = load_model(recipe, self._weights)
+        self.pipe = model.pipe
+        self.loras: Mapping[str, float] = dict(model.loras)
+        self.digests: Mapping[str, str] = dict(model.digests)
+        self.notes = model.notes
+        self._image_encoder = model.image_encoder
+
+    def place(self, tier: str, device: torch.device) -> None:
+        """Put the pipeline on the device; the image encoder is no part of it, and comes when it is needed."""
+        if self._image_encoder is not None:
+            self._image_encoder.to("cpu")
+        memory.place(self.pipe, tier, device)
+        self._tier = tier
+
+    def prepare(self, request: Request) -> Conditions:
+        """Encode photo, prompt and identity.
+
+        Raises:
+            SettingsError: the face is missing where the adapter or the ControlNet looks at it.
+        """
+        size = request.image.shape[0]
+        image = at_side(request.image, self._recipe.resolution)
+        picture = as_batch(image, self.pipe._execution_device)
+        control = None
+        if self._recipe.structure == "controlnet":
+            drawn = control_image(self._recipe.control, image, request.face)
+            control = torch.from_numpy(drawn.copy()).permute(2, 0, 1)[None].float() / 255
+        with self._precision.autocast():
+            latents = self._photo_latents(image, picture)
+            texts = self._encode_texts(request.prompt, request.negative_prompt)
+            clip = None if self._image_encoder is None else self._encode_face_crop(image, request.face)
+        return Conditions(
+            picture=picture,
+            size=size,
+            latents=latents.float() * self.pipe.vae.config.scaling_factor,
+            prompt=texts[0].float(),
+            negative=texts[1].float(),
+            embedding=request.embedding,
+            pooled=(texts[2].float(), texts[3].float()) if len(texts) == 4 else None,
+            clip=clip,
+            control=control,
+        )
+
+    def _photo_latents(self, image: RgbImage, picture: Tensor) -> Tensor:
+        """The photo's unscaled latents; those of the last photo are kept, because its styles share them."""
+        digest = pixels_sha256(image)
+        if self._encoded is None or self._encoded[0] != digest:
+            self._encoded = (digest, self._encode(picture))
+        return self._encoded[1]
+
+    def _encode(self, picture: Tensor) -> Tensor:
+        encoded = self.pipe.vae.encode(picture.to(self._weights))
+        latents: Tensor = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        return latents
+
+    def _encode_texts(self, prompt: str, negative_prompt: str) -> tuple[Tensor, ...]:
+        return self._prompts.get(
+            (prompt, negative_prompt),
+            lambda: self.pipe.encode_prompt(
+                prompt,
+                device=self.pipe._execution_device,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=True,
+                negative_prompt=negative_prompt,
+            ),
+        )
+
+    def _encode_face_crop(self, image: RgbImage, face: Face | None) -> Tensor:
+        """The image encoder's last but one hidden states, (2, T, W): of an empty picture, and of the face.
+
+        FaceID-Plus was trained on the face on the ArcFace template at 224 px, plus-face on crops of the head.
+        """
+        if face is None:
+            raise SettingsError(f"recipe {self._recipe.name} looks at the face, so it needs the face of the photo")
+        crop = face_crop(self._recipe.adapter_kind, image, face)
+        device = self.pipe._execution_device
+        encoder = self._image_encoder.to(device)
+        size = int(encoder.config.image_size)
+        pixels = CLIPImageProcessor(size=size, crop_size=size)(Image.fromarray(crop), return_tensors="pt").pixel_values
+        batch = torch.cat([torch.zeros_like(pixels), pixels]).to(device, self._weights)
+        states: Tensor = encoder(batch, output_hidden_states=True).hidden_states[-2].float()
+        if self._tier != "full":
+            self._image_encoder.to("cpu")
+        return states
+
+    def text_warnings(self, prompt: str, negative_prompt: str) -> list[str]:
+        """A sentence for each text that is too long for CLIP; SDXL's two encoders read alike."""
+        names = ("tokenizer", "tokenizer_2")
+        tokenizers = [tokenizer for name in names if (tokenizer := getattr(self.pipe, name, None))]
+        return prompt_warnings(tokenizers, prompt, negative_prompt)
+
+    def draw(self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int], on_step: OnStep) -> Tensor:
+        """One picture per seed, (B, 3, S, S) in [0, 1]."""
+        count = len(seeds)
+        guided = self._guided(knobs)
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        with (
+            self._precision.autocast(),
+            identity_adapter(self.pipe, knobs.ip_adapter_scale, self.loras) as pipe,
+            self._looking_at_photo(conditions, knobs, seeds),
+            clean_estimates(pipe) as estimates,
+        ):
+            pictures: Tensor = pipe(
+                image=conditions.latents.repeat(count, 1, 1, 1),
+                prompt_embeds=self._batch(conditions.prompt, count),
+                negative_prompt_embeds=self._batch(conditions.negative, count) if guided else None,
+                ip_adapter_image_embeds=[self._feed_identity(conditions, count, guided)],
+                strength=knobs.strength,
+                guidance_scale=knobs.guidance_scale,
+                num_inference_steps=knobs.num_inference_steps,
+                generator=generators,
+                output_type="pt",
+                callback_on_step_end=step_callback(on_step, estimates, self._decode),
+                **self._family_inputs(conditions, knobs, count, guided),
+            ).images
+        return pictures
+
+    def _looking_at_photo(
+        self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int]
+    ) -> AbstractContextManager[None]:
+        """Within the block the networks may look at the photo; here a ControlNet does, which is fed it by the pipeline."""
+        return nullcontext()
+
+    def reconstruct(self, image: RgbImage) -> Tensor:
+        """A photo through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
+        with self._precision.autocast():
+            latents = self._encode(as_batch(image, self.pipe._execution_device))
+            decoded: Tensor = self.pipe.vae.decode(latents, return_dict=False)[0]
+        return decoded.float()
+
+    def passes(self, knobs: Knobs) -> int:
+        """Once a step, twice where guidance is on."""
+        return knobs.steps * (2 if self._guided(knobs) else 1)
+
+    def _guided(self, knobs: Knobs) -> bool:
+        """Whether classifier-free guidance is on, as the pipeline decides it."""
+        return knobs.guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
+
+    def clear_cache(self) -> None:
+        """Drop the last photo's latents."""
+        self._encoded = None
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents -> (B, 3, S, S), about [-1, 1], as the pipeline decodes its last ones."""
+        vae = self.pipe.vae
+        decoded: Tensor = vae.decode(latents.to(self._weights) / vae.config.scaling_factor, return_dict=False)[0]
+        return decoded
+
+    def _batch(self, embeds: Tensor, count: int) -> Tensor:
+        return embeds.repeat(count, *[1] * (embeds.ndim - 1)).to(self._weights)
+
+    def _feed_identity(self, conditions: Conditions, count: int, guided: bool) -> Tensor:
+        """What the adapter is fed; FaceID-Plus and IdentityNet take their share as attributes."""
+        kind = self._recipe.adapter_kind
+        identity, clip_embeds = adapter_inputs(kind, conditions.embedding, conditions.clip, count, guided)
+        embeds = identity.to(self.pipe._execution_device, self._weights)
+        if kind == "faceid-plusv2" and clip_embeds is not None:
+            self.pipe.unet.encoder_hid_proj.image_projection_layers[0].clip_embeds = clip_embeds.to(embeds)
+        if isinstance(net := getattr(self.pipe, "controlnet", None), IdentityNet):
+            net.identity = embeds
+        return embeds
+
+    def _family_inputs(self, conditions: Conditions, knobs: Knobs, count: int, guided: bool) -> FamilyInputs:
+        inputs = FamilyInputs()
+        if conditions.control is not None:
+            inputs["control_image"] = conditions.control
+            inputs["controlnet_conditioning_scale"] = knobs.controlnet_conditioning_scale
+        if conditions.pooled is not None:
+            positive, negative = conditions.pooled
+            inputs["pooled_prompt_embeds"] = self._batch(positive, count)
+            inputs["negative_pooled_prompt_embeds"] = self._batch(negative, count) if guided else None
+        return inputs
+
+
+def face_crop(kind: str, image: RgbImage, face: Face) -> RgbImage:
+    """What the image encoder is shown: the aligned face for FaceID-Plus, a square around the head for plus-face."""
+    if kind == "faceid-plusv2":
+        return align_face(image, face.kps, 224)
+    x, y = face.center
+    half = 0.75 * max(face.width, face.height)
+    height, width = image.shape[:2]
+    left, right = max(0, int(x - half)), min(width, int(x + half) + 1)
+    top, bottom = max(0, int(y - half)), min(height, int(y + half) + 1)
+    side = min(right - left, bottom - top)
+    return RgbImage(np.ascontiguousarray(image[top : top + side, left : left + side]))

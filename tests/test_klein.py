@@ -1,0 +1,327 @@
+"""FLUX.2 klein in miniature: the same pixels as diffusers' own pipeline, and knobs that do what they say.
+
+What this proves: classes, file layout, key names, conditioning, noise levels, memory tiers. What it cannot: how the real
+weights draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import Flux2KleinInpaintPipeline
+from PIL import Image
+
+from portrait.errors import SettingsError, WeightsCorruptError
+from portrait.generate.diffusion import DiffusionGenerator
+from portrait.generate.families.flux2.family import Conditions, Flux2Klein
+from portrait.generate.families.flux2.pipeline import attention_bias, noise_levels
+from portrait.images import Photo
+from portrait.loop.attempt_loop import HEAD_SIDE, AttemptLoop
+from portrait.loop.load import load_loop_for
+from portrait.recipes.load import load_recipe
+from portrait.recipes.override import with_overrides
+from portrait.recipes.recipe import Recipe
+from portrait.records import Embedding, Knobs, Preview, RgbImage
+from portrait.settings import Settings
+from tests import public
+from tests.fakes import FakeAnalyzer, FakeGenerator, FakeRecogniser, a_photo
+
+pytestmark = pytest.mark.slow
+
+SIZE = 64
+WHO = Embedding(np.full(512, 512**-0.5, np.float32))
+KNOBS = Knobs(
+    strength=0.5, guidance_scale=1.0, ip_adapter_scale=1.0, controlnet_conditioning_scale=1.0, num_inference_steps=8
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("klein") / "klein4b"
+    public.klein(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def recipe(folder: Path) -> Recipe:
+    """The shipped recipe on the miniature, in float32."""
+    return replace(
+        load_recipe("klein4b"), base=folder, resolution=SIZE, memory=(), autocast="", digests={"x": "0" * 64}
+    )
+
+
+@pytest.fixture(scope="module")
+def generator(recipe: Recipe) -> DiffusionGenerator:
+    return DiffusionGenerator(recipe, threads=1)
+
+
+def picture(seed: int, side: int = SIZE) -> RgbImage:
+    rng = np.random.default_rng(seed)
+    return RgbImage(np.asarray(Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8)).resize((side, side))))
+
+
+PHOTO, ANNA, BO = picture(1), picture(2, 48), picture(3, 32)
+
+
+def prepared(generator: DiffusionGenerator, *heads: RgbImage, prompt: str = "an oil painting") -> Conditions:
+    conditions: Conditions = generator.prepare(PHOTO, WHO, prompt, pictures=heads)
+    return conditions
+
+
+def distance(a: RgbImage, b: RgbImage) -> float:
+    return float(np.abs(a.astype(int) - b).mean())
+
+
+@pytest.fixture(scope="module")
+def diffusers_own(folder: Path) -> Callable[..., RgbImage]:
+    """diffusers' pipeline as its documentation calls it, the whole text encoder in it, on the same folder."""
+    pipe = Flux2KleinInpaintPipeline.from_pretrained(str(folder), dtype=torch.float32, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+
+    def call(references: list[RgbImage] | None, knobs: Knobs, seed: int) -> RgbImage:
+        made = pipe(
+            prompt="an oil painting",
+            image=Image.fromarray(PHOTO),
+            mask_image=Image.new("L", (SIZE, SIZE), 255),
+            image_reference=None if references is None else [Image.fromarray(one) for one in references],
+            strength=knobs.strength,
+            num_inference_steps=knobs.num_inference_steps,
+            guidance_scale=1.0,
+            generator=torch.Generator("cpu").manual_seed(seed),
+        ).images[0]
+        return RgbImage(np.asarray(made))
+
+    return call
+
+
+@pytest.mark.parametrize("heads", [(), (ANNA,), (ANNA, picture(4, 48))], ids=["photo", "one head", "two heads"])
+@pytest.mark.parametrize(("strength", "steps"), [(0.5, 8), (1.0, 4)])
+def test_it_draws_what_diffusers_own_pipeline_draws(
+    generator: DiffusionGenerator,
+    diffusers_own: Callable[..., RgbImage],
+    heads: tuple[RgbImage, ...],
+    strength: float,
+    steps: int,
+) -> None:
+    knobs = replace(KNOBS, strength=strength, num_inference_steps=steps)
+    (ours,) = generator.generate(prepared(generator, *heads), knobs, [7])
+    theirs = diffusers_own(list(heads) or None, knobs, 7)
+    assert theirs.std() > 5, "a flat picture"
+    print("differs by at most", np.abs(ours.astype(int) - theirs).max())
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
+def test_strength_is_not_rounded_to_steps() -> None:
+    assert noise_levels(KNOBS) == [0.5, 0.375, 0.25, 0.125]  # what diffusers runs of eight steps
+    assert noise_levels(replace(KNOBS, strength=0.6))[0] == 0.6
+    assert len(noise_levels(replace(KNOBS, strength=0.6))) == KNOBS.steps
+
+
+def test_more_strength_leaves_less_of_the_photo(generator: DiffusionGenerator) -> None:
+    conditions = prepared(generator)
+    copy = generator.reconstruct(PHOTO)
+    gaps = [
+        distance(generator.generate(conditions, replace(KNOBS, strength=s, num_inference_steps=40), [1])[0], copy)
+        for s in (0.1, 0.11, 0.5)
+    ]
+    print(gaps)
+    assert gaps[0] < gaps[1] < gaps[2]
+
+
+def test_what_is_shown_and_what_is_said_move_the_picture(generator: DiffusionGenerator) -> None:
+    def made(*heads: RgbImage, prompt: str = "an oil painting", **knobs: float) -> RgbImage:
+        return generator.generate(prepared(generator, *heads, prompt=prompt), replace(KNOBS, **knobs), [1])[0]  # type: ignore[arg-type]
+
+    anna = made(ANNA)
+    moved = {
+        "another person": made(BO),
+        "a second picture": made(ANNA, BO),
+        "nobody": made(ANNA, ip_adapter_scale=0.0),
+        "less of her": made(ANNA, ip_adapter_scale=0.5),
+        "less of the photo": made(ANNA, controlnet_conditioning_scale=0.5),
+        "nothing of the photo": made(ANNA, controlnet_conditioning_scale=0.0),
+        "another instruction": made(ANNA, prompt="a woodcut"),
+    }
+    gaps = {name: distance(anna, other) for name, other in moved.items()}
+    print(gaps)
+    assert min(gaps.values()) > 0.1
+    np.testing.assert_array_equal(moved["nobody"], made(BO, ip_adapter_scale=0.0))
+    np.testing.assert_array_equal(moved["nobody"], made())
+
+
+def test_a_scale_near_0_is_nearly_not_shown_and_1_is_as_trained(generator: DiffusionGenerator) -> None:
+    conditions = prepared(generator, ANNA)
+    off, faint, full = (
+        generator.generate(conditions, replace(KNOBS, ip_adapter_scale=scale), [1])[0] for scale in (0.0, 1e-12, 1.0)
+    )
+    print("faint", distance(off, faint), "full", distance(off, full))
+    assert distance(off, faint) < 0.2 * distance(off, full)
+    assert attention_bias((4, 2, 2), (1.0, 1.0, 1.0), torch.zeros(1)) is None
+    bias = attention_bias((1, 2), (1.0, 0.5), torch.zeros(1))
+    assert bias is not None
+    torch.testing.assert_close(bias.exp().flatten(), torch.tensor([1.0, 0.5, 0.5]))
+
+
+def test_a_picture_does_not_depend_on_its_batch_nor_on_how_many_pictures_are_shown(
+    generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conditions = prepared(generator, ANNA, BO)  # as many as there are pictures in the batch
+    monkeypatch.setattr(generator, "draws_together", True)  # as on a GPU
+    batch = generator.generate(conditions, KNOBS, [5, 6])
+    (alone,) = generator.generate(conditions, KNOBS, [6])
+    assert np.abs(batch[1].astype(int) - alone).max() <= 1
+    assert distance(batch[0], batch[1]) > 1
+    assert generator.pipe.pictures == ()  # given back
+
+
+def test_previews_come_close_and_change_nothing(generator: DiffusionGenerator) -> None:
+    conditions, shown = prepared(generator, ANNA), dict[int, RgbImage]()
+    (plain,) = generator.generate(conditions, KNOBS, [3])
+    preview = Preview(steps=(1, 4), show=lambda step, pictures: shown.update({step: pictures[0]}))
+    steps: list[tuple[int, int]] = []
+    (watched,) = generator.generate(conditions, KNOBS, [3], lambda *at: steps.append(at), preview)
+    np.testing.assert_array_equal(plain, watched)
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert distance(shown[4], plain) <= 1  # the last estimate is the picture
+    assert distance(shown[1], plain) > distance(shown[4], plain)
+
+
+def test_the_words_that_do_not_fit_are_named(generator: DiffusionGenerator) -> None:
+    assert generator.warnings("an oil painting") == ()
+    (note,) = generator.warnings("very " * 110 + "blue")  # the miniature's tokens are letters
+    assert note.startswith("the prompt is longer than the ")
+    assert note.endswith('blue"')
+
+
+def test_the_text_encoder_ends_behind_the_last_layer_that_is_read(generator: DiffusionGenerator) -> None:
+    assert isinstance(generator.family, Flux2Klein)
+    assert len(generator.family.text_encoder.layers) == 28
+
+
+def test_a_folder_of_another_model_is_refused(recipe: Recipe, folder: Path, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    config = other / "text_encoder" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": 12, "layer_types": None}))
+    with pytest.raises(WeightsCorruptError, match="its text encoder has 12 layers; 28 are read"):
+        DiffusionGenerator(replace(recipe, base=other), threads=1)
+
+
+def test_in_the_tier_offload_the_text_encoder_takes_the_place_of_the_others(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = DiffusionGenerator(recipe, threads=1).family
+    assert isinstance(family, Flux2Klein)
+    moves: list[tuple[str, str]] = []
+    monkeypatch.setattr(family.pipe, "to", lambda device: moves.append(("pipe", str(device))))
+    monkeypatch.setattr(family.text_encoder, "to", lambda device: moves.append(("text", str(device))))
+    family.place("offload", torch.device("cpu", 0))  # stands for a GPU: it has another name than the CPU
+    family._encode_text("a")
+    gpu = "cpu:0"
+    assert moves == [
+        ("text", "cpu"), ("pipe", gpu),  # placed
+        ("pipe", "cpu"), ("text", gpu), ("text", "cpu"), ("pipe", gpu),
+    ]  # fmt: skip
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("tier", ["full", "offload", "sequential"])
+def test_each_tier_draws_the_same_picture_on_a_gpu(recipe: Recipe, tier: str) -> None:
+    given = replace(recipe, memory=(1.0, 0.5, 0.25))
+    made = {}
+    for name in ("full", tier):
+        one = DiffusionGenerator(given, threads=1, device="cuda", tier=name)
+        made[name] = one.generate(prepared(one, ANNA), KNOBS, [1])[0]
+    assert np.abs(made["full"].astype(int) - made[tier]).max() <= 2
+
+
+def test_a_lora_of_ones_own_moves_the_picture(recipe: Recipe, generator: DiffusionGenerator, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    noise = torch.Generator().manual_seed(1)
+    state = {}
+    for name, module in generator.pipe.transformer.named_modules():
+        if name.endswith("attn.to_q"):
+            state[f"transformer.{name}.lora_A.weight"] = torch.randn(4, module.in_features, generator=noise)
+            state[f"transformer.{name}.lora_B.weight"] = torch.randn(module.out_features, 4, generator=noise)
+    file = tmp_path / "ink.safetensors"
+    save_file(state, file)
+    own = DiffusionGenerator(with_overrides(recipe, loras=[f"{file}:0.7"]), threads=1)
+    assert own.loras == {"lora_0": 0.7}
+    assert "ink.safetensors" in own.digests
+    assert own.warnings("an oil painting") == ()
+    plain, inked = (one.generate(prepared(one), KNOBS, [1])[0] for one in (generator, own))
+    assert distance(plain, inked) > 0
+
+
+# ---- what the recipe says and refuses
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"guidance_scale": 5.0}, r"klein4b \(FLUX.2 klein\) has no guidance_scale; it has strength, ip_adapter_scale"),
+        ({"negative_prompt": "blurry"}, "has no negative_prompt"),
+    ],
+)
+def test_knobs_that_it_lacks_are_refused_by_name_before_anything_is_loaded(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        load_loop_for(Settings(recipe="klein4b", **settings))
+
+
+def test_one_file_is_no_base(tmp_path: Path) -> None:
+    file = tmp_path / "flux-2-klein-4b.safetensors"
+    file.write_bytes(b"x")
+    with pytest.raises(SettingsError, match="takes a diffusers folder alone"):
+        with_overrides(load_recipe("klein4b"), base=str(file))
+
+
+def test_four_steps_run_at_every_strength() -> None:
+    recipe = load_recipe("klein4b")
+    for balance in np.linspace(0, 1, 21):
+        assert recipe.with_enough_steps(recipe.knobs_at(float(balance))).steps >= 4
+    for strength in (0.3, 0.475, 0.65, 1.0):
+        assert recipe.with_enough_steps(replace(KNOBS, strength=strength, num_inference_steps=4)).steps == 4
+
+
+def test_every_style_has_an_instruction_whose_wording_follows_the_dial() -> None:
+    recipe = load_recipe("klein4b")
+    for name in recipe.styles:
+        texts = [recipe.prompt_of(recipe.style(name), balance=balance) for balance in (0.0, 0.5, 1.0)]
+        assert len(set(texts)) == 3
+        assert all(text.endswith(".") for text in texts)
+    own = replace(recipe.style("oil"), name="noir", rich_prompt="film noir, hard side light")
+    assert recipe.prompt_of(own).startswith("Redraw this photo as: film noir, hard side light. ")
+    assert recipe.prompt_of(replace(own, instruction="Make it noir.")).startswith("Make it noir. ")
+
+
+def test_the_heads_of_photo_and_references_are_shown_up_to_three(recipe: Recipe, limits: str) -> None:
+    shown: list[tuple[RgbImage, ...]] = []
+
+    class Listening(FakeGenerator):
+        def prepare(self, image: RgbImage, *more: Any, **named: Any) -> Any:
+            shown.append(more[-1])
+            return super().prepare(image, *more, **named)
+
+    loop = AttemptLoop(recipe, Listening(lambda photo, knobs, seed: photo), FakeAnalyzer(), [FakeRecogniser()])
+    base = a_photo()
+    others = [
+        Photo(pixels=RgbImage(np.roll(base.pixels, i, 1)), path=Path(f"{i}.png"), sha256="0" * 64) for i in (1, 2, 3)
+    ]
+    for count in (0, 1, 3):
+        (subject,) = loop.subjects(base, references=others[:count])
+        made = loop.stylize(subject, "oil", Settings(max_attempts=1, thresholds=limits))
+    assert [len(heads) for heads in shown] == [1, 2, 3]
+    assert all(head.shape == (HEAD_SIDE, HEAD_SIDE, 3) for heads in shown for head in heads)
+    assert made.record.prompt.startswith("Repaint this photo as an oil painting")
+    assert subject.warnings[-1] == "recipe klein4b looks at 3 photos of the person; the last 1 only judge"
