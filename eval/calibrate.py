@@ -81,15 +81,15 @@ def main() -> None:
         running.append(start(words, share, logs[number], ROOT))
     codes = [process.wait() for process in running]
     if any(codes):
-        failed = next(log for log, code in zip(logs, codes, strict=True) if code)
-        raise SystemExit(f"portrait calibrate failed: {last_line(failed)} ({failed})")
+        failed, code = next((log, code) for log, code in zip(logs, codes, strict=True) if code)
+        raise SystemExit(f"portrait calibrate ended with {code}: {last_line(failed)} ({failed})")
     whole = work / "mini.curves.json"
     write_json(whole, join_curves(curves, styles).model_dump())
     join_measurements(measured, journal)
     log = work / "whole.log"
     words = command(args, styles, whole, journal, work / "mini.thresholds.json")
-    if start(words, [core for share in cores for core in share], log, ROOT).wait():
-        raise SystemExit(f"portrait calibrate failed: {last_line(log)} ({log})")
+    if code := start(words, [core for share in cores for core in share], log, ROOT).wait():
+        raise SystemExit(f"portrait calibrate ended with {code}: {last_line(log)} ({log})")
     for name in ("mini.curves.json", "mini.thresholds.json"):
         install(work / name, args.output / name)
 
