@@ -37,8 +37,6 @@ MOST = 0.05
 """So many of a style's pictures, or of a kind of photograph, may pass as another style."""
 POSITIONS = (0.5, 0.0, 1.0, 0.25, 0.75)
 SIZE = 512
-PLANTED = 15
-"""Units of CIE L."""
 
 
 def _few_tones(photo: np.ndarray, levels: int) -> np.ndarray:
@@ -137,21 +135,16 @@ def of_pictures(judge: StyleJudge, folder: Path, people: list[Path], styles: tup
     return found
 
 
-def skin_of(judge: StyleJudge, folder: Path, frames: Mapping[Path, Framed], style: str) -> dict[str, float]:
-    """Shares of a style's portraits whose skin is rejected: as they are, and lightened and darkened by `PLANTED`."""
-    limits = judge.limits[style].skin
-    if limits is None:
-        return {}
+def changed_of(judge: StyleJudge, folder: Path, frames: Mapping[Path, Framed], style: str) -> dict[str, float]:
+    """What of a person -> the share of a style's portraits that are rejected as changed in it."""
+    limits = judge.limits[style]
     rejected: dict[str, list[bool]] = {}
     for path, framed in frames.items():
         file = folder / style / _file_name(path)
-        if not file.is_file():
-            continue
-        photo, drawn = face_crops(framed, read_photo(file).pixels)
-        change = limits.change(photo, drawn)
-        for name, planted in (("as drawn", 0), ("lighter", PLANTED), ("darker", -PLANTED)):
-            rejected.setdefault(name, []).append(abs(change + planted) > limits.most)
-    return {name: round(float(np.mean(values)), 4) for name, values in rejected.items()}
+        if file.is_file():
+            for what, change in limits.changes(*face_crops(framed, read_photo(file).pixels)).items():
+                rejected.setdefault(what, []).append(abs(change) > limits.most[what])
+    return {what: round(float(np.mean(values)), 4) for what, values in rejected.items()}
 
 
 def of_pieces(judge: StyleJudge, folder: Path) -> dict[str, dict[str, np.ndarray]]:
@@ -247,12 +240,10 @@ def main() -> None:
     }
     if args.pictures:
         framed = dict(zip(held_out(args.data), frames, strict=True))
-        table["skin"] = {
-            style: skin_of(judge, args.pictures, framed, style) for style in recipe.styles if style in judge.limits
-        }
-        for style, shares in table["skin"].items():
-            if shares:
-                print(f"skin, {style}: rejected", ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
+        known = [style for style in recipe.styles if style in judge.limits]
+        table["changed"] = {style: changed_of(judge, args.pictures, framed, style) for style in known}
+        for style, shares in table["changed"].items():
+            print(f"{style}: rejected as changed:", ", ".join(f"{what} {share:.0%}" for what, share in shares.items()))
     bad, rejected = confusions(table)
     write_json(args.output, table | {"above_5_percent": bad})
     for who, shares in rejected.items():

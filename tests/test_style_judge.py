@@ -13,12 +13,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from portrait.errors import SettingsError, WeightsCorruptError, WeightsMissingError
+from portrait.errors import SettingsError, ShapeError, WeightsCorruptError, WeightsMissingError
 from portrait.faces.alignment import align_face
+from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.hub.files import sha256_of
-from portrait.judge.changes import skin_lightness
-from portrait.judge.style_judge import PHOTO, StyleJudge, face_window
-from portrait.judge.verdict import describe_reason
+from portrait.images import Photo
+from portrait.judge.changes import mouth_shift, skin_lightness
+from portrait.judge.style_judge import PHOTO, StyleJudge, StyleLimits, face_window
+from portrait.judge.verdict import Measurement, decide, describe_reason
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import style_judge_of
 from portrait.recipes.load import load_recipe
@@ -26,7 +28,18 @@ from portrait.records import Embedding, Face, Points, RgbImage
 from portrait.records.portrait import read_record
 from portrait.report.explain import explain
 from portrait.settings import Settings
-from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face, a_photo, restyled, unit
+from tests.fakes import (
+    LIMITS,
+    RECIPE,
+    FakeAnalyzer,
+    FakeGenerator,
+    FakeRecogniser,
+    a_face,
+    a_photo,
+    restyled,
+    rgb,
+    unit,
+)
 
 SIDE = 24
 BLUE = [[0.0, 0, 40], [0.0, 0, -40], [0.0, 0, 0]]
@@ -166,8 +179,57 @@ def test_a_skin_that_was_lightened_is_a_change_of_the_person(
     assert read_record(record.to_json()) == record
     assert describe_reason("changed:skin") == "the skin is lighter or darker than this style draws it"
     told = explain(record)
-    assert f"at most 8.0 may be: {'TOO MUCH' if is_change else 'fine'}" in told
+    assert f"at most 8 may be: {'TOO MUCH' if is_change else 'fine'}" in told
     assert "changed" not in loop.stylize(subject, "oil", Settings(thresholds=limits, max_attempts=1)).record.to_json()
+
+
+@pytest.fixture(scope="module")
+def face(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> RgbImage:
+    """A real face, aligned at 224 px."""
+    found = max(analyzer.detect(astronaut.pixels), key=lambda face: face.size)
+    return align_face(astronaut.pixels, found.kps, 224)
+
+
+def inked(crop: RgbImage) -> RgbImage:
+    """Flat tones in a cold ink with dark lines: drawn anew, with the same face."""
+    gray = cv2.cvtColor(cv2.bilateralFilter(crop, 9, 60, 9), cv2.COLOR_RGB2GRAY)
+    lines = cv2.adaptiveThreshold(cv2.medianBlur(gray, 5), 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, 15, 4)
+    tones = np.where(lines > 0, gray // 64 * 64 + 32, 10)
+    return rgb(np.stack([0.5 * tones, 0.7 * tones, tones], -1).astype(np.uint8))
+
+
+def with_open_mouth(crop: RgbImage, by: float) -> RgbImage:
+    """Everything below the line of the mouth slides down by so many distances between the eyes; a dark gap opens."""
+    y, x = np.mgrid[0:224, 0:224].astype(np.float32)
+    line, depth = 185, 70 * by
+    source = np.where(y > line, np.maximum(y - depth, line), y)
+    opened = cv2.remap(crop, x, source.astype(np.float32), cv2.INTER_LINEAR)
+    opened[(y > line) & (y < line + depth) & (np.abs(x - 112) < 28)] = 25
+    return rgb(opened)
+
+
+def test_a_mouth_that_was_opened_is_a_change_and_a_drawing_of_it_is_none(face: RgbImage) -> None:
+    assert mouth_shift(face, face) == 0
+    assert abs(mouth_shift(face, inked(face))) < 0.03
+    for by in (0.1, 0.15):
+        for picture in (with_open_mouth(face, by), inked(with_open_mouth(face, by))):
+            print(by, mouth_shift(face, picture))
+            assert mouth_shift(face, picture) > 0.6 * by
+            assert abs(mouth_shift(picture, face)) > 0.05  # and one that was closed
+    limits = StyleLimits(probability=0.0, expression=0.05)
+    assert limits.changes(face, inked(face)).keys() == {"expression"}
+    measured = Measurement(similarity={}, face_found=True, style_on_face=1.0, burned=0.0, style_probability=1.0)
+    thresholds = replace(LIMITS, identity={}, drawing=limits)
+    for picture, reasons in ((inked(face), ()), (with_open_mouth(face, 0.15), ("changed:expression",))):
+        assert decide(replace(measured, changed=limits.changes(face, picture)), thresholds).reasons == reasons
+    assert describe_reason("changed:expression") == "the mouth is not as it is in the photo"
+
+
+def test_crops_of_another_shape_are_no_faces(face: RgbImage) -> None:
+    with pytest.raises(ShapeError, match="a multiple of 112, got 100 x 224"):
+        skin_lightness(RgbImage(face[:, :100]))
+    with pytest.raises(ShapeError, match="crops differ"):
+        mouth_shift(face, RgbImage(face[:112, :112]))
 
 
 def test_without_a_judge_nothing_is_said_of_it(limits: str) -> None:

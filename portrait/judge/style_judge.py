@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from portrait.errors import WeightsCorruptError, one_line
 from portrait.faces.onnx_session import session_options
 from portrait.images import resized
-from portrait.judge.changes import SkinLimits
+from portrait.judge.changes import SkinLimits, mouth_shift
 from portrait.records import Points, RgbImage
 
 PHOTO = "photo"
@@ -27,19 +27,36 @@ STYLE_JUDGE_FILES = ("config.json", "style.onnx")
 class StyleLimits:
     """What a set of weights asks of a picture in one style.
 
-    `probability` is the least that the style judge must give the style, `skin` how the style renders the skin; None for one
-    that prints in inks of its own.
+    `probability` is the least that the style judge must give the style. `skin` is how the style renders the skin; None for
+    one that prints in inks of its own. `expression` is the most that a mouth may move, in distances between the eyes; None
+    where that was not measured.
     """
 
     probability: float
     skin: SkinLimits | None = None
+    expression: float | None = None
+
+    @property
+    def most(self) -> dict[str, float]:
+        """What of a person -> the most that it may change, either way."""
+        limits = {"skin": None if self.skin is None else self.skin.most, "expression": self.expression}
+        return {what: most for what, most in limits.items() if most is not None}
+
+    def changes(self, photo: RgbImage, picture: RgbImage) -> dict[str, float]:
+        """What of a person -> by how much it was changed, in the unit of its limit, of two aligned crops."""
+        found = {}
+        if self.skin is not None:
+            found["skin"] = self.skin.change(photo, picture)
+        if self.expression is not None:
+            found["expression"] = mouth_shift(photo, picture)
+        return found
 
 
 class StyleJudge:
     """Belongs to a set of weights, because it knows how these draw: `style.onnx` and `config.json` of one folder.
 
     config.json has `classes` (the styles, and `PHOTO`), `least` (style -> the probability that a picture must reach, which
-    all but a stated share of right pictures do), `skin` (style -> the values of `SkinLimits`), `scale` (the side in pixels at which marks are as large as the network
+    all but a stated share of right pictures do), `skin` (style -> the values of `SkinLimits`), `expression` (style -> the most that a mouth moves), `scale` (the side in pixels at which marks are as large as the network
     knows them) and `side` (of the square around the face that it looks at).
 
     Args:
@@ -58,7 +75,10 @@ class StyleJudge:
             self.classes = tuple(str(name) for name in config["classes"])
             skin = {str(k): SkinLimits(**v) for k, v in config.get("skin", {}).items()}
             self.limits = {
-                str(k): StyleLimits(probability=float(v), skin=skin.get(k)) for k, v in config["least"].items()
+                str(k): StyleLimits(
+                    probability=float(v), skin=skin.get(k), expression=config.get("expression", {}).get(k)
+                )
+                for k, v in config["least"].items()
             }
             self._scale, self.side = int(config["scale"]), int(config["side"])
             self._network = onnxruntime.InferenceSession(

@@ -11,6 +11,7 @@
 | not_stylized:STYLE | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, by a rate of right pictures |
 | burned | `checks.burned_share` | share of pixels, 0 to 1 | most, twice what portraits usually show |
 | changed:skin | `changes.SkinLimits.change` | units of CIE L, 0 to 100 | most, by a rate of right pictures, either way |
+| changed:expression | `changes.mouth_shift` | distances between the eyes | most, by a rate of right pictures, either way |
 | swapped | `verification.swap_margin` to other known people | cosine | 0: more like another by every judge |
 | broken_keep:NAME | `checks.point_displacement`, `edge_agreement`, `color_distance`, `psnr_inside` | `KEEP_LIMITS` | `KEEP_LIMITS` |
 
@@ -38,7 +39,10 @@ REASONS = {
 """Code -> words. `identity_low:JUDGE` and `broken_keep:NAME` say which; `not_stylized:STYLE` that the face is drawn anew,
 but not as that style is; `changed:WHAT` what of the person is not as this style would draw it."""
 
-CHANGES = {"skin": "the skin is lighter or darker than this style draws it"}
+CHANGES = {
+    "skin": "the skin is lighter or darker than this style draws it",
+    "expression": "the mouth is not as it is in the photo",
+}
 """What `changed:WHAT` is about, in words."""
 
 KEEP_LIMITS: dict[str, tuple[str, float]] = {
@@ -61,8 +65,8 @@ class Measurement:
     and its measure: inter-eye distances for pose, edge correlation for composition, CIE Lab units for
     colors, dB for what stays pixel by pixel. `style_distance` is how far the face is from the style's statistics,
     in deviations; None where there are none. `style_probability` is how sure the style judge is of the style that was
-    asked for; None without one. `changed` is by how much the person was changed, `changes.SkinLimits.change` under
-    "skin", as far as that is known of the style. `swap` is by how much another known person is more alike than
+    asked for; None without one. `changed` is what of the person was changed by how much, as
+    `StyleLimits.changes` measures it. `swap` is by how much another known person is more alike than
     the right one, as `verification.swap_margin`; None when nobody else is known.
     """
 
@@ -123,9 +127,8 @@ def _drawing_reasons(measured: Measurement, thresholds: Thresholds) -> list[str]
         reasons.append("not_stylized")
     elif not _drawn_as_asked(measured, thresholds):
         reasons.append(f"not_stylized:{thresholds.style}")
-    skin = None if thresholds.drawing is None else thresholds.drawing.skin
-    if skin is not None and abs(measured.changed.get("skin", 0.0)) > skin.most:
-        reasons.append("changed:skin")
+    limits = {} if thresholds.drawing is None else thresholds.drawing.most
+    reasons += [f"changed:{what}" for what, most in limits.items() if abs(measured.changed.get(what, 0.0)) > most]
     return reasons
 
 

@@ -149,10 +149,8 @@ class Judges:
         """How the face is drawn, as far as `thresholds` have limits for it: values of `Measurement` by their names."""
         if thresholds.drawing is not None and self.style_judge is not None:
             found = self.style_judge.probabilities(picture, framed.face.kps)
-            drawn: dict[str, Any] = {"style_probability": found[thresholds.style]}
-            if thresholds.drawing.skin is not None:
-                drawn["changed"] = {"skin": thresholds.drawing.skin.change(*face_crops(framed, picture))}
-            return drawn
+            changed = thresholds.drawing.changes(*face_crops(framed, picture))
+            return {"style_probability": found[thresholds.style], "changed": changed}
         if thresholds.statistics is not None:
             return {"style_distance": style_distance(face_features(framed, picture), thresholds.statistics)}
         return {}

@@ -111,8 +111,8 @@ class Limits(_Record):
 
     `style_on_face` is what copies of the photo stay below, `style_on_face_of_style` what the style's own pictures reach;
     `style_probability` is the least
-    that the style judge must give the style, None for weights without one; `changed` the most that each thing may change, such as
-    `skin` in units of CIE L. `styles_not_told_apart` maps other styles to the share of their pictures that this style's check lets through.
+    that the style judge must give the style, None for weights without one; `changed` the most that each thing may change: `skin`
+    in units of CIE L, `expression` in distances between the eyes. `styles_not_told_apart` maps other styles to the share of their pictures that this style's check lets through.
     """
 
     style_on_face: float
@@ -120,7 +120,7 @@ class Limits(_Record):
     burned: float
     style_distance: Rounded3 | None
     style_probability: Rounded4 | None = Field(default=None, exclude_if=_absent)
-    changed: dict[str, Rounded3] = Field(default_factory=dict, exclude_if=_absent)
+    changed: dict[str, Rounded4] = Field(default_factory=dict, exclude_if=_absent)
     styles_not_told_apart: dict[str, float]
     kept: dict[str, float]
 
@@ -140,7 +140,7 @@ class AttemptRecord(_Record):
     how much another person is more alike (None: nobody else is known), `style_distance` how far the face is from the
     style's own, in deviations (None: not calibrated), `style_probability` how sure the style judge is of the style (None:
     the weights have none), `changed` by how much the person was changed: `skin` is lighter by so many units of CIE L than
-    the style makes it, `batch` the seeds that were drawn together with this one.
+    the style makes it, in `expression` the lower lip lies so many distances between the eyes lower, `batch` the seeds that were drawn together with this one.
     """
 
     knobs: Knobs
@@ -157,7 +157,7 @@ class AttemptRecord(_Record):
     swap: Rounded4 | None = Field(default=None, exclude_if=_absent)
     style_distance: Rounded3 | None = Field(default=None, exclude_if=_absent)
     style_probability: Rounded4 | None = Field(default=None, exclude_if=_absent)
-    changed: dict[str, Rounded3] = Field(default_factory=dict, exclude_if=_absent)
+    changed: dict[str, Rounded4] = Field(default_factory=dict, exclude_if=_absent)
     evidence: Rounded4 | None = Field(default=None, exclude_if=_absent)
     strangers: dict[str, Rounded5] = Field(default_factory=dict, exclude_if=_absent)
     batch: tuple[Seed, ...] = Field(min_length=1, max_length=64)

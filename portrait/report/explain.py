@@ -212,14 +212,16 @@ def _style(style: str, limits: Limits, attempt: AttemptRecord) -> list[str]:
 
 
 def _changed(style: str, limits: Limits, attempt: AttemptRecord) -> list[str]:
-    if "skin" not in attempt.changed or "skin" not in limits.changed:
-        return []
-    change, most = attempt.changed["skin"], limits.changed["skin"]
-    what = "lighter" if change > 0 else "darker"
-    verdict = "TOO MUCH" if abs(change) > most else "fine"
-    return [
-        f"  skin {what} than {style} makes it by {abs(change):.1f} of 100 (CIE L), at most {most:.1f} may be: {verdict}"
-    ]
+    """What of the person was changed, each beside its limit."""
+    lines = []
+    for what, most in limits.changed.items():
+        change = attempt.changed.get(what, 0.0)
+        if what == "skin":
+            words = f"skin {'lighter' if change > 0 else 'darker'} than {style} makes it by {abs(change):.1f} of 100 (CIE L)"
+        else:
+            words = f"{what} changed by {abs(change):.3f}"
+        lines.append(f"  {words}, at most {most:g} may be: {'TOO MUCH' if abs(change) > most else 'fine'}")
+    return lines
 
 
 def _against(value: float, least: float, low: bool) -> str:

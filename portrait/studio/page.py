@@ -494,7 +494,7 @@ def _measurements(record: PortraitRecord) -> str:
         if what in limits.changed:
             words = strings.CHANGED_WORDS[abs(change) <= limits.changed[what]]
             label = strings.CHANGED.get(what, what)
-            rows.append(_meter(label, words, abs(change), limits.changed[what], at_most=True, form=".1f"))
+            rows.append(_meter(label, words, abs(change), limits.changed[what], at_most=True, form=".3g"))
     words = strings.BURNED_WORDS[attempt.burned <= limits.burned]
     rows.append(_meter(strings.BURNED, words, attempt.burned, limits.burned, at_most=True, form=".1%"))
     rows += [_kept(name, value, f"broken_keep:{name}" in attempt.reasons) for name, value in attempt.kept.items()]

@@ -6,13 +6,15 @@
 Learns from what `style_crops.py` drew, from a model's own pictures of training people in DIR/STYLE/*.png
 (`eval/styles.py --draw`), and, as what is no style, from photographs that were filtered, tinted, made blocky or
 mixed with a drawing. Writes OUT/judge/style.onnx and OUT/judge/config.json; the limits in it let all but 2 % of right
-pictures pass that the network has not learned from. How light each style draws the skin is fitted to the same pieces. `export.py` sets both into the model's folder.
+pictures pass that the network has not learned from. How light each style draws the skin, and how far it moves a mouth, is
+read off the same pieces. `export.py` sets both into the model's folder.
 """
 
 from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,12 @@ import cv2
 import numpy as np
 import onnx
 import torch
+from changes import LOCAL_COLOR, Faces, darker, faces, fit_expression, fit_skin, lighter, mouth_opened, rejected_share
 from dataset import read
 from examples import Index
 from fakes import fake
 from onnx import TensorProto, helper, numpy_helper
 from painters.registry import PAINTERS
-from skin import LOCAL_COLOR, fit_skin, lightness, rejected_share
 from stage import Stage, arguments
 from style_crops import KINDS, part_of
 from style_crops import SIDE as PIECE
@@ -36,7 +38,7 @@ from torch.nn import functional as F
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.generate.families.mini.marks.layout import FULL_SIZE
 from portrait.images import write_json
-from portrait.judge.changes import SkinLimits
+from portrait.judge.changes import mouth_shift
 from portrait.judge.style_judge import PHOTO, StyleJudge, face_window
 from portrait.records import RgbImage
 
@@ -44,8 +46,6 @@ ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["style_judge"]
 SIDE = 128
 STYLES = sorted(PAINTERS)
-PLANTED = 15
-"""Units of CIE L that a planted fault adds to the skin."""
 CLASSES = [*STYLES, PHOTO]
 WIDTHS = ((16, 5, 2), (32, 3, 2), (48, 3, 1), (64, 3, 2), (64, 3, 1))
 """Channels, side of the filters and stride of the convolutions."""
@@ -200,12 +200,12 @@ def to_onnx(net: StyleNet) -> onnx.ModelProto:
     return model
 
 
-def write_judge(net: StyleNet, folder: Path, settle: Pieces, skin: dict[str, SkinLimits]) -> StyleJudge:
+def write_judge(net: StyleNet, folder: Path, settle: Pieces, changes: dict[str, Any]) -> StyleJudge:
     """style.onnx and config.json, with limits read off pictures that the network has not learned from."""
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(to_onnx(net), str(folder / "style.onnx"))
     config: dict[str, Any] = {"scale": FULL_SIZE, "side": SIDE, "classes": CLASSES, "least": dict.fromkeys(STYLES, 0.5)}
-    config["skin"] = {style: asdict(limits) for style, limits in skin.items()}
+    config |= changes
     write_json(folder / "config.json", config)
     found = StyleJudge(folder, {}).classify(middle(settle.pixels))
     for label, style in enumerate(STYLES):
@@ -216,21 +216,34 @@ def write_judge(net: StyleNet, folder: Path, settle: Pieces, skin: dict[str, Ski
     return StyleJudge(folder, {})
 
 
-def skin_limits(out: Path, index: Index) -> dict[str, SkinLimits]:
-    """Style with local color -> how it renders the skin; printed with what it does on people whom nothing has seen."""
+def change_limits(out: Path, index: Index) -> dict[str, Any]:
+    """What the styles change of a face, for config.json; printed with what it does on people whom nothing has seen.
+
+    A mouth lies where it lies in any style, so all styles together say how far it may move.
+    """
     held_out = Index(out, True)
-    found = {}
-    for style in LOCAL_COLOR:
-        pairs = np.concatenate([lightness(out, index, part, style) for part in ("learn", "settle")])
-        found[style] = fit_skin(pairs, CONFIG["rejected"])
-        new, *planted = (lightness(out, held_out, "held", style, by) for by in (0, PLANTED, -PLANTED))
-        shares = [rejected_share(found[style], p) for p in (new, *planted)]
-        print(
-            f"skin, {style}: {found[style]} from {len(pairs)}; of {len(new)} held-out pictures {shares[0]:.0%} are rejected, "
-            f"{shares[1]:.0%} when lightened by {PLANTED}, {shares[2]:.0%} when darkened",
-            flush=True,
-        )
-    return found
+    seen = {style: faces(out, index, ("learn", "settle"), style) for style in STYLES}
+    most = fit_expression([pair for pairs in seen.values() for pair in pairs], CONFIG["rejected"])
+    skin = {style: fit_skin(seen[style], CONFIG["rejected"]) for style in LOCAL_COLOR}
+    for style, pairs in seen.items():
+        new = faces(out, held_out, ("held",), style)
+        print(f"{style}, from {len(pairs)} pictures; rejected of {len(new)} of held-out people:", flush=True)
+        shares = [rejected_share(mouth_shift, most, p) for p in (new, planted(new, mouth_opened))]
+        print(f"  expression, at most {most}: {shares[0]:.0%}; with the mouth opened {shares[1]:.0%}", flush=True)
+        if style in skin:
+            limits = skin[style]
+            kinds = (new, planted(new, lighter), planted(new, darker))
+            shares = [rejected_share(limits.change, limits.most, p) for p in kinds]
+            print(f"  skin, {limits}: {shares[0]:.0%}; lightened {shares[1]:.0%}, darkened {shares[2]:.0%}", flush=True)
+    return {
+        "skin": {style: asdict(limits) for style, limits in skin.items()},
+        "expression": dict.fromkeys(STYLES, most),
+    }
+
+
+def planted(pairs: Faces, fault: Callable[[RgbImage], RgbImage]) -> Faces:
+    """The same with a fault in every picture."""
+    return [(photo, fault(picture)) for photo, picture in pairs]
 
 
 def middle(pieces: np.ndarray) -> np.ndarray:
@@ -278,8 +291,7 @@ def main() -> None:
         if stage.step % 200 == 0:
             stage.save()
     stage.save()
-    skin = skin_limits(args.out, index)
-    judge = write_judge(net.eval(), args.out / "judge", settle, skin)
+    judge = write_judge(net.eval(), args.out / "judge", settle, change_limits(args.out, index))
     size = (args.out / "judge" / "style.onnx").stat().st_size
     print(f"{size} bytes; limits { {s: x.probability for s, x in judge.limits.items()} }")
 
