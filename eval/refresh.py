@@ -207,6 +207,15 @@ STEPS = (
         quick=_trial("speed.json", "--pictures", "1"),
     ),
     Step(
+        name="styles",
+        command=_people("styles", "--pictures", "{work}/styles", "--draw"),
+        writes=("eval/styles.json",),
+        reads=_LIMITS,
+        after=("calibrate",),
+        pictures=36 * 0.8,
+        further=400,
+    ),
+    Step(
         name="standing-full",
         command=_people("standing", "--accept"),
         writes=("eval/accepted/full.json",),

@@ -19,7 +19,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from held_out_people import everyone, held_out, name_of, spread
+from held_out_people import data_argument, everyone, held_out, name_of, spread
 
 from portrait.calibrate.degrade import copies
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
@@ -201,7 +201,7 @@ def judge_in(folder: Path) -> StyleJudge:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with female/*.jpg and male/*.jpg")
+    data_argument(parser)
     parser.add_argument("--recipe", default="mini")
     parser.add_argument("--judge", type=Path, help="folder of another style judge than the recipe's")
     parser.add_argument("--pieces", type=Path, help="what weights/training/style_crops.py drew of held-out people")
@@ -211,17 +211,17 @@ def main() -> None:
     parser.add_argument("--only-draw", action="store_true", help="measure nothing")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args()
+    recipe = load_recipe(args.recipe)
+    judge = judge_in(args.judge) if args.judge else style_judge_of(recipe)
+    if judge is None and not args.only_draw:
+        raise SystemExit(f"recipe {recipe.name} has no style judge; name one with --judge")
     people = held_out(args.data)
     if args.training:
         people = spread([path for path in everyone(args.data) if path not in people], args.training)
     if args.draw:
         draw(args.recipe, people, args.pictures)
-    if args.only_draw:
+    if args.only_draw or judge is None:
         return
-    recipe = load_recipe(args.recipe)
-    judge = judge_in(args.judge) if args.judge else style_judge_of(recipe)
-    if judge is None:
-        raise SystemExit(f"recipe {recipe.name} has no style judge; name one with --judge")
     drawn: dict[str, dict[str, np.ndarray]] = {} if args.pieces is None else of_pieces(judge, args.pieces)
     if args.pictures:
         drawn[recipe.name] = of_pictures(judge, args.pictures, people, recipe.styles)
