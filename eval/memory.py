@@ -1,9 +1,11 @@
 """Memory and seconds of the public recipes, at full size and with random weights: what a machine can run, and how fast.
 
 The pictures are noise; memory and time do not depend on what the weights say. Nothing is downloaded: files of the real
-shapes are written to a folder (about 6 GB for SD 1.5, 17 GB for SDXL, removed afterwards) and loaded as the real ones are.
+shapes are written to a folder (about 6 GB for SD 1.5, 17 GB for SDXL, 16 GB for FLUX.2 klein, removed afterwards) and loaded
+as the real ones are.
 
-    python eval/memory.py                                  # SD 1.5 and SDXL, every memory tier of this machine
+    python eval/memory.py                                  # every family, every memory tier of this machine
+    python eval/memory.py --recipes klein4b --batch 1 --diffusers   # and diffusers' own pipeline in the same run
     python eval/memory.py --recipes sdxl-instantid --tiers full,offload --batch 1,4 -o memory.json
     python eval/memory.py --tiny --device cpu              # a check of this script in seconds
 
@@ -27,7 +29,9 @@ import full_size
 import numpy as np
 import torch
 from full_size import Shapes
+from PIL import Image
 from safetensors.torch import save_file
+from tokenizers.pre_tokenizers import ByteLevel
 
 import portrait
 from portrait.errors import PortraitError
@@ -45,8 +49,9 @@ RECIPES = (
     "sdxl-faceid",
     "sdxl-plus-face-fast",
     "sdxl-instantid",
+    "klein4b",
 )
-_TYPES = {"F16": torch.float16, "F32": torch.float32, "I64": torch.int64}
+_TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "I64": torch.int64}
 
 
 def write_tensors(path: Path, shapes: Shapes) -> None:
@@ -58,7 +63,7 @@ def write_tensors(path: Path, shapes: Shapes) -> None:
         size = int(np.prod(shape))
         block = noise.to(_TYPES[dtype])
         state[name] = block.repeat(size // len(block) + 1)[:size].reshape(shape).contiguous()
-        if name.endswith(("norm.weight", "norm1.weight", "norm2.weight", "norm3.weight", "norm_out.weight")):
+        if name.endswith(("norm.weight", "norm1.weight", "norm2.weight", "norm3.weight", "norm_out.weight", "_var")):
             state[name] = torch.ones(shape, dtype=_TYPES[dtype])
     save_file(state, path, metadata={"format": "pt"})
 
@@ -87,7 +92,45 @@ def write_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(about), "utf-8")
 
 
-def built(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
+def write_qwen_tokenizer(folder: Path) -> None:
+    """A tokenizer of single bytes, with the marks of a conversation."""
+    folder.mkdir(parents=True)
+    words = {letter: i for i, letter in enumerate(sorted(ByteLevel.alphabet()))}
+    special = {name: 256 + i for i, name in enumerate(("<|endoftext|>", "<|im_start|>", "<|im_end|>"))}
+    (folder / "vocab.json").write_text(json.dumps(words), "utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", "utf-8")
+    added = {str(i): {"content": name, "special": True} for name, i in special.items()}
+    about = {"tokenizer_class": "Qwen2Tokenizer", "model_max_length": 131072, "added_tokens_decoder": added}
+    about |= {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(about), "utf-8")
+    chat = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    (folder / "chat_template.jinja").write_text(chat, "utf-8")
+
+
+def built_klein(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
+    """As `built_diffusion`, for FLUX.2 klein."""
+    base = folder / "klein"
+    if not base.exists():
+        for place, name in (("transformer", "klein-transformer"), ("vae", "klein-vae")):
+            write_tensors(
+                base / place / "diffusion_pytorch_model.safetensors", full_size.tensors(name, dtype="BF16", tiny=tiny)
+            )
+            (base / place / "config.json").write_text(json.dumps(full_size.config(name, tiny=tiny), indent=2), "utf-8")
+        text = base / "text_encoder"
+        shards = full_size.shards(full_size.tensors("klein-text", dtype="BF16", tiny=tiny))
+        for i, shapes in enumerate(shards):
+            write_tensors(text / full_size.shard_name(i, len(shards)), shapes)
+        (text / "model.safetensors.index.json").write_text(full_size.shard_index(shards), "utf-8")
+        (text / "config.json").write_text(json.dumps(full_size.config("klein-text", tiny=tiny), indent=2), "utf-8")
+        write_qwen_tokenizer(base / "tokenizer")
+        (base / "scheduler").mkdir()
+        (base / "scheduler" / "scheduler_config.json").write_text(full_size.scheduler_text("flux2"), "utf-8")
+        (base / "model_index.json").write_text(full_size.index_text("flux2"), "utf-8")
+    more: dict[str, Any] = {"resolution": 64} if tiny else {}
+    return replace(recipe, base=base, digests={"random": "0"}, **more)
+
+
+def built_diffusion(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
     """The recipe with every file of it written below `folder`, those that are there already left as they are."""
     family, base = recipe.family, folder / recipe.family
     if not base.exists():
@@ -136,7 +179,10 @@ def measured(
     face = Face(bbox=box, kps=Points(kps.astype(np.float32)), det_score=0.9)
     who = rng.normal(size=512).astype(np.float32)
     knobs = recipe.with_enough_steps(recipe.knobs_at(0.5))
-    conditions = generator.prepare(photo, who / np.linalg.norm(who), "oil painting, portrait of a person", "", face)
+    heads = [photo[: size // 2, : size // 2]] * min(1, recipe.family_facts.pictures)
+    conditions = generator.prepare(
+        photo, who / np.linalg.norm(who), "oil painting, portrait of a person", "", face, heads
+    )
     loaded = time.perf_counter() - start
     rows = []
     for batch in batches:
@@ -164,6 +210,41 @@ def measured(
             break
     del generator, conditions
     return rows
+
+
+def measured_diffusers(recipe: Recipe, device: torch.device, pictures: int) -> dict[str, Any]:
+    """Seconds of diffusers' own pipeline with the whole text encoder on the device, as its documentation calls it."""
+    from diffusers import Flux2KleinInpaintPipeline
+
+    _reset(device)
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    pipe = Flux2KleinInpaintPipeline.from_pretrained(str(recipe.base), dtype=dtype, local_files_only=True).to(device)
+    pipe.set_progress_bar_config(disable=True)
+    size, rng = recipe.resolution, np.random.default_rng(0)
+    photo = Image.fromarray(rng.integers(0, 256, (size, size, 3), np.uint8))
+    knobs = recipe.with_enough_steps(recipe.knobs_at(0.5))
+
+    def draw(seed: int) -> None:
+        pipe(
+            prompt="oil painting, portrait of a person",
+            image=photo,
+            mask_image=Image.new("L", (size, size), 255),
+            image_reference=photo.crop((0, 0, size // 2, size // 2)),
+            strength=knobs.steps / knobs.num_inference_steps,
+            num_inference_steps=knobs.num_inference_steps,
+            guidance_scale=1.0,
+            generator=torch.Generator("cpu").manual_seed(seed),
+        )
+
+    draw(0)  # to warm up
+    _reset(device)
+    start = time.perf_counter()
+    for seed in range(pictures):
+        draw(seed)
+    _wait(device)
+    seconds = (time.perf_counter() - start) / pictures
+    row = {"recipe": recipe.name, "tier": "diffusers, full", "batch": 1, "resolution": size, "steps": knobs.steps}
+    return row | {"peak_gib": round(_peak(device), 2), "seconds_per_picture": round(seconds, 3), "pictures": pictures}
 
 
 def _reset(device: torch.device) -> None:
@@ -199,6 +280,7 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=4, help="to be timed, for each row (default: %(default)s)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--threads", type=int, default=0, help="processor threads, 0 for all cores")
+    parser.add_argument("--diffusers", action="store_true", help="time diffusers' own pipeline of FLUX.2 klein as well")
     parser.add_argument("--folder", type=Path, help="where the files go and stay (default: a temporary folder)")
     parser.add_argument("--tiny", action="store_true", help="small widths and 64 px, to check this script")
     parser.add_argument("-o", "--output", type=Path, default=Path("memory.json"))
@@ -211,7 +293,8 @@ def main() -> int:
         folder = (args.folder or Path(temporary)) / ("tiny" if args.tiny else "full")
         for name in args.recipes.split(","):
             recipe = load_recipe(name)
-            made = built(recipe, folder, tiny=args.tiny)
+            build = built_klein if recipe.family == "flux2" else built_diffusion
+            made = build(recipe, folder, tiny=args.tiny)
             stated = dict(zip(memory.TIERS, recipe.memory, strict=False))
             for tier in tiers:
                 try:
@@ -221,6 +304,9 @@ def main() -> int:
                 for row in found:
                     rows.append(row | {"stated_gib": stated[tier]})
                     print(json.dumps(rows[-1]), flush=True)
+            if args.diffusers and recipe.family == "flux2":
+                rows.append(measured_diffusers(made, device, args.pictures))
+                print(json.dumps(rows[-1]), flush=True)
     about = {"tiny": args.tiny, "device": device.type, "machine": platform.machine(), "torch": torch.__version__}
     if device.type == "cuda":
         about["gpu"] = torch.cuda.get_device_name(device)

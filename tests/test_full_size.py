@@ -153,13 +153,16 @@ def test_the_memory_benchmark_runs_at_small_size(full: ModuleType, tmp_path: Pat
         "--device",
         "cpu",
         "--recipes",
-        "sd15-plus-face-fast,sdxl-instantid-fast",
+        "sd15-plus-face-fast,sdxl-instantid-fast,klein4b",
+        "--diffusers",
     ]
     argv += ["--batch", "1", "--pictures", "1", "--threads", "1", "--folder", str(tmp_path / "files"), "-o", str(out)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = json.loads(out.read_text())["rows"]
-    assert [row["recipe"] for row in rows] == ["sd15-plus-face-fast", "sdxl-instantid-fast"]
-    assert all(row["peak_gib"] > 0 and row["seconds_per_picture"] > 0 and row["stated_gib"] > 1 for row in rows)
+    assert [row["recipe"] for row in rows] == ["sd15-plus-face-fast", "sdxl-instantid-fast", "klein4b", "klein4b"]
+    assert all(row["peak_gib"] > 0 and row["seconds_per_picture"] > 0 for row in rows)
+    assert all(row["stated_gib"] > 1 for row in rows[:3])
+    assert rows[3]["tier"] == "diffusers, full"
     unet = tmp_path / "files/tiny/sd15/unet/diffusion_pytorch_model.fp16.safetensors"
     assert unet.stat().st_size == full.file_bytes(full.tensors("sd15-unet", tiny=True), metadata=PT)

@@ -17,6 +17,8 @@ import torch
 from diffusers import Flux2KleinInpaintPipeline
 from PIL import Image
 
+from portrait.campaign.enter import load_recipes
+from portrait.campaign.plan import plan_from
 from portrait.errors import SettingsError, WeightsCorruptError
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.generate.families.flux2.family import Conditions, Flux2Klein
@@ -29,6 +31,7 @@ from portrait.recipes.override import with_overrides
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Knobs, Preview, RgbImage
 from portrait.settings import Settings
+from portrait.studio.web_settings import choices_for
 from tests import public
 from tests.fakes import FakeAnalyzer, FakeGenerator, FakeRecogniser, a_photo
 
@@ -277,6 +280,16 @@ def test_a_lora_of_ones_own_moves_the_picture(recipe: Recipe, generator: Diffusi
 def test_knobs_that_it_lacks_are_refused_by_name_before_anything_is_loaded(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         load_loop_for(Settings(recipe="klein4b", **settings))
+
+
+def test_a_plan_and_the_studio_refuse_them_too(tmp_path: Path) -> None:
+    (tmp_path / "anna.png").write_bytes(b"")
+    table = {"recipes": ["klein4b"], "subjects": ["anna.png"], "settings": {"guidance_scale": 5.0}}
+    with pytest.raises(SettingsError, match="klein4b .* has no guidance_scale"):
+        load_recipes(plan_from(table, tmp_path, "plan.toml"))
+    choices = choices_for(load_recipe("klein4b"), "oil")
+    assert not {"guidance_scale", "negative_prompt"} & set(choices.advanced)
+    assert {"prompt", "strength"} <= set(choices.advanced)
 
 
 def test_one_file_is_no_base(tmp_path: Path) -> None:

@@ -30,8 +30,14 @@ _MAX_CHANGES = 6
 
 
 def load_recipes(plan: Plan) -> tuple[dict[str, Recipe], dict[str, str]]:
-    """The plan's recipes by their own names, and what the plan calls each: the same, or a TOML file."""
+    """The plan's recipes by their own names, and what the plan calls each: the same, or a TOML file.
+
+    Raises:
+        SettingsError: two have one name, or the plan sets a knob that one of them does not have.
+    """
     loaded = {text: load_recipe(text) for text in plan.recipes}
+    for recipe in loaded.values():
+        recipe.check_settings(plan.settings.chosen())
     sources = {recipe.name: text for text, recipe in loaded.items()}
     if len(sources) < len(loaded):
         raise SettingsError(f"two of the recipes {', '.join(plan.recipes)} have one name")

@@ -157,7 +157,7 @@ class Plan:
         chosen = recipe.style(style)
         first = next(iter(recipe.palettes_of(chosen)), "")
         palette = "" if texts else recipe.palette_for(chosen, self.settings.palette or first, 0)
-        prompt = self.settings.prompt or recipe.prompt_of(chosen, palette)
+        prompt = self.settings.prompt or recipe.prompt_of(chosen, palette, self.settings.balance)
         words = ", ".join([prompt, *texts])
         recipe.check_prompt(words, chosen)
         return replace(self.settings, recipe=recipe.name, style=(style,), prompt=words)

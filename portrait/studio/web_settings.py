@@ -70,7 +70,7 @@ def choices_for(recipe: Recipe, style: str) -> Choices:
         SettingsError: the recipe has no such style.
     """
     chosen = recipe.style(style)
-    unknown = set() if recipe.reads_prompts(chosen) else {"prompt", "negative_prompt"}
+    unknown = set(recipe.lacks) | (set() if recipe.reads_prompts(chosen) else {"prompt", "negative_prompt"})
     return Choices(
         sizes=tuple(sorted({recipe.resolution, *recipe.sizes})),
         palettes=recipe.palettes_of(chosen),
@@ -124,10 +124,11 @@ def _background(value: object, backdrop: Path | None) -> object:
 
 
 def _check_recipe_has(settings: Settings) -> None:
-    """Say now what the models would refuse in a minute: a style, a size, a palette or a text that they do not have."""
+    """Say now what the models would refuse in a minute: a style, a size, a knob, a palette or a text that they do not have."""
     recipe = load_recipe(settings.recipe)
     style = recipe.style(settings.style[0])
     recipe.size_for(settings.size)
+    recipe.check_settings(settings.chosen())
     recipe.palette_for(style, settings.palette, settings.seed)
     if settings.prompt:
         recipe.check_prompt(settings.prompt, style)
