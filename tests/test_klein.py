@@ -26,6 +26,7 @@ from portrait.generate.families.flux2.pipeline import attention_bias, noise_leve
 from portrait.images import Photo
 from portrait.loop.attempt_loop import HEAD_SIDE, AttemptLoop
 from portrait.loop.load import load_loop_for
+from portrait.loop.response import curves_for
 from portrait.recipes.load import load_recipe
 from portrait.recipes.override import with_overrides
 from portrait.recipes.recipe import Recipe
@@ -124,6 +125,15 @@ def test_strength_is_not_rounded_to_steps() -> None:
     assert noise_levels(KNOBS) == [0.5, 0.375, 0.25, 0.125]  # what diffusers runs of eight steps
     assert noise_levels(replace(KNOBS, strength=0.6))[0] == 0.6
     assert len(noise_levels(replace(KNOBS, strength=0.6))) == KNOBS.steps
+
+
+def test_the_policy_tells_strengths_apart_that_run_as_many_steps() -> None:
+    recipe = load_recipe("klein4b")
+    curves = curves_for(recipe, "oil", ["sface", "dlib"], {})
+    strengths = [recipe.with_enough_steps(replace(KNOBS, strength=s)) for s in (0.52, 0.56)]
+    assert len({knobs.steps / knobs.num_inference_steps for knobs in strengths}) == 1
+    first, second = curves.changes(strengths).sum(1)
+    assert (first != second).all()
 
 
 def test_more_strength_leaves_less_of_the_photo(generator: DiffusionGenerator) -> None:

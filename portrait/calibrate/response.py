@@ -54,7 +54,9 @@ class _Design:
         return cls(
             base=base,
             along=tuple(recipe.with_enough_steps(recipe.knobs_at(at)) for at in POSITIONS),
-            sweeps={knob: _sweep(recipe, base, knob, values) for knob, values in _SWEEPS.items()},
+            sweeps={
+                knob: _sweep(recipe, base, knob, values) for knob, values in _SWEEPS.items() if knob not in recipe.lacks
+            },
         )
 
     def pictures(self) -> list[tuple[Knobs, int]]:
@@ -132,7 +134,7 @@ def _sweep(recipe: Recipe, base: Knobs, knob: str, values: Sequence[float]) -> S
     for value in points:
         knobs = recipe.with_enough_steps(replace(base, **{knob: value}))  # type: ignore[arg-type]
         if knobs.steps >= 1:
-            sweep[effective(knobs, knob)] = knobs
+            sweep[effective(knobs, knob, exact_strength=recipe.family_facts.exact_strength)] = knobs
     return list(sweep.items())
 
 

@@ -58,7 +58,8 @@ class KnobGrid:
         for value in values:
             knobs = self.with_enough_steps(replace(self.first, **{name: value}))  # type: ignore[arg-type]
             if knobs.steps >= 1:
-                acting[effective(knobs, name)] = value, knobs
+                acts_as = effective(knobs, name, exact_strength=self.curves.exact_strength)
+                acting[acts_as] = value, knobs
         return sorted({value for value, knobs in acting.values() if self._may_be_stylized(knobs, name)} | {first})
 
     def _may_be_stylized(self, knobs: Knobs, name: str) -> bool:

@@ -67,6 +67,7 @@ class Curves:
         dial: Positions (n,) on the recipe's path of `[[balance]]` points, and means (n, m) there; empty when not
             measured.
         measured: False for guesses.
+        exact_strength: Whether the model starts exactly where the strength says, not at a whole step.
     """
 
     outputs: tuple[str, ...]
@@ -78,6 +79,7 @@ class Curves:
     slope_spread: float
     dial: tuple[np.ndarray, np.ndarray]
     measured: bool
+    exact_strength: bool = False
 
     @property
     def origin(self) -> str:
@@ -91,7 +93,7 @@ class Curves:
             if name not in self.effects:
                 continue
             measured_at, effect = self.effects[name]
-            values = [effective(one, name) for one in knobs]
+            values = [effective(one, name, exact_strength=self.exact_strength) for one in knobs]
             changes[:, j] = np.stack([np.interp(values, measured_at, column) for column in effect.T], 1)
         return changes
 
@@ -143,9 +145,11 @@ class Curves:
         )
 
 
-def effective(knobs: Knobs, name: str) -> float:
-    """A knob's value as it acts: few steps run at few different strengths."""
-    return knobs.steps / knobs.num_inference_steps if name == "strength" else float(getattr(knobs, name))
+def effective(knobs: Knobs, name: str, *, exact_strength: bool = False) -> float:
+    """A knob's value as it acts: few steps run at few different strengths, unless the model starts exactly there."""
+    if name == "strength" and not exact_strength:
+        return knobs.steps / knobs.num_inference_steps
+    return float(getattr(knobs, name))
 
 
 def _normalized_rise(values: np.ndarray) -> np.ndarray:
@@ -197,13 +201,15 @@ def curves_for(
     Raises:
         SettingsError: `file` cannot be read, is of other weights, or lacks the style.
     """
-    guesses = default_curves(recipe.knobs_at(0.5), judges)
+    exact = recipe.family_facts.exact_strength
+    guesses = replace(default_curves(recipe.knobs_at(0.5), judges), exact_strength=exact)
     table = read_curves(file) if file else _shipped(recipe.name)
     if table is None:
         return guesses
     has_weights = table.weights == dict(weights)
     if has_weights and style in table.styles:
-        return _from_table(table.styles[style], table.base).for_judges(judges)
+        curves = replace(_from_table(table.styles[style], table.base), exact_strength=exact)
+        return curves.for_judges(judges)
     why = "do not have this style" if has_weights else "were measured with other weights"
     if file:
         raise SettingsError(f"the curves {file} {why}; run portrait calibrate")

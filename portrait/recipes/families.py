@@ -26,6 +26,7 @@ class FamilyFacts:
         knobs: Of `Knobs`, those that it has.
         negative_prompt: Whether there is something that guidance moves away from.
         pictures: At how many pictures of the person it looks besides the framed photo: heads, cut out of the photos.
+        exact_strength: Whether it starts exactly where the strength says; others start at a whole step.
         single_file: Whether `--base` may be a checkpoint in one file.
         loras: Whether it takes LoRAs.
         gpu_dtype: In which numbers it computes on a GPU.
@@ -38,6 +39,7 @@ class FamilyFacts:
     knobs: tuple[str, ...] = KNOB_SETTINGS
     negative_prompt: bool = True
     pictures: int = 0
+    exact_strength: bool = False
     single_file: bool = True
     loras: bool = True
     gpu_dtype: str = "float16"
@@ -71,6 +73,7 @@ FAMILIES = {
         adapter_kinds=("reference",),
         knobs=tuple(name for name in KNOB_SETTINGS if name != "guidance_scale"),
         negative_prompt=False,
+        exact_strength=True,
         pictures=3,  # four with the framed photo, the most that its makers offer
         single_file=False,
         gpu_dtype="bfloat16",
