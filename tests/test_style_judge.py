@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from portrait.calibrate.thresholds import calibrate_thresholds
 from portrait.errors import SettingsError, ShapeError, WeightsCorruptError, WeightsMissingError
 from portrait.faces.alignment import align_face
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
@@ -230,6 +231,14 @@ def test_crops_of_another_shape_are_no_faces(face: RgbImage) -> None:
         skin_lightness(RgbImage(face[:, :100]))
     with pytest.raises(ShapeError, match="crops differ"):
         mouth_shift(face, RgbImage(face[:112, :112]))
+
+
+@pytest.mark.slow
+def test_calibration_leaves_the_style_to_the_judge_that_knows_it(judge: StyleJudge, people: list[Path]) -> None:
+    loop = AttemptLoop(RECIPE, FakeGenerator(tinted(200)), FakeAnalyzer(), [FakeRecogniser()], style_judge=judge)
+    table = calibrate_thresholds(loop, people[:6], styles=["oil"], rates=[0.2], balance=0.5)
+    assert table["styles"]["oil"]["style_statistics"] is None
+    assert judge.limits["oil"] == loop.judges.with_drawing(replace(LIMITS, style="oil")).drawing
 
 
 def test_without_a_judge_nothing_is_said_of_it(limits: str) -> None:

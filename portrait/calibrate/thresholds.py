@@ -96,6 +96,9 @@ def calibrate_thresholds(
         journal=journal,
     )
     limits = thresholds_from(sample, rates, groups=groups)
+    if stylizer.judges.style_judge is not None:  # it knows how these weights draw, and statistics have no say
+        for style in limits["styles"].keys() & stylizer.judges.style_judge.limits.keys():
+            limits["styles"][style]["style_statistics"] = None
     for style, weak in weak_checks(limits).items():
         log.warning("%s: the check of the style is weak: %s pass it too", style, format_confusable(weak))
     return {
