@@ -98,6 +98,7 @@ def install(source: Path, place: Path) -> None:
     """Copy a file so that nobody reads half of it."""
     if source == place.resolve():
         return
+    place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_name(f".{place.name}.part")
     shutil.copyfile(source, part)
     part.replace(place)

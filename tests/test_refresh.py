@@ -162,6 +162,16 @@ def test_curves_and_measurements_of_parts_become_one(tmp_path: Path) -> None:
         calibrate.join_measurements(lines, tmp_path / "whole.jsonl")
 
 
+def test_a_result_takes_the_place_of_the_old_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, place = tmp_path / "new.json", tmp_path / "folder" / "mini.curves.json"
+    for content in ("1", "2"):
+        source.write_text(content)
+        script("calibrate").install(source, place)
+        assert place.read_text() == content
+    assert [path.name for path in place.parent.iterdir()] == ["mini.curves.json"]
+    assert str(place) in capsys.readouterr().out
+
+
 def test_a_trial_writes_nothing_outside_of_its_folder() -> None:
     refresh = script("refresh")
     for step in refresh.STEPS:
