@@ -67,7 +67,7 @@ def visit(page: Page, url: str, photo: Path) -> dict[str, Any]:
     """Seconds of one visit: photo to faces, click to picture, each adjustment to its picture, with its attempts."""
     page.set_default_timeout(600_000)
     page.goto(url)
-    page.wait_for_selector(".drop")
+    page.wait_for_selector("#wire [data-session]", state="attached")
     seconds: dict[str, Any] = {}
 
     def timed(name: str, act: Any) -> None:
@@ -75,20 +75,21 @@ def visit(page: Page, url: str, photo: Path) -> dict[str, Any]:
         start = time.perf_counter()
         act()
         if not count:
-            page.wait_for_selector("#photo .stage")
+            page.wait_for_selector("#photo .photo")
             seconds["faces"] = round(time.perf_counter() - start, 2)
         page.wait_for_selector(f".history li:nth-child({count + 1})")
         seconds[name] = round(time.perf_counter() - start, 2)
-        seconds[f"{name}_attempts"] = page.locator("pre").last.text_content().count("\nAttempt ")  # type: ignore[union-attr]
+        page.wait_for_selector(".viewer[data-state=done]")
+        seconds[f"{name}_attempts"] = page.locator("#viewer pre").last.text_content().count("\nAttempt ")  # type: ignore[union-attr]
 
     def slide() -> None:
-        page.focus("#balance input[type=range]")
+        page.focus("#balance-range")
         page.keyboard.press("ArrowLeft")
 
     timed("first_picture", lambda: page.set_input_files("#photo input[data-file]", photo))
     timed("slider", slide)
     timed("style", lambda: page.locator("label.style").nth(1).click())
-    timed("another_one", lambda: page.click("[data-make=another]"))
+    timed("another_one", lambda: page.click("[data-more=another]"))
     page.close()
     return seconds
 

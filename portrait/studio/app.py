@@ -22,7 +22,16 @@ from portrait.records import RgbImage
 from portrait.report.sheet import thumbnail
 from portrait.settings import Settings
 from portrait.studio import page, strings
-from portrait.studio.controls import STRENGTHS, FieldError, controls_html, first_form, fitting, form_of, settings_asked
+from portrait.studio.controls import (
+    STRENGTHS,
+    FieldError,
+    Own,
+    controls_html,
+    first_form,
+    fitting,
+    form_of,
+    settings_asked,
+)
 from portrait.studio.downloads import portrait_square
 from portrait.studio.jobs import RenderJob, to_user_error
 from portrait.studio.model_host import ModelHost
@@ -192,8 +201,8 @@ class StudioPage:
         return {self.photo: page.photo_html(session, local=self.local, **more)}
 
     def _controls(self, session: Session) -> Updates:
-        backdrop = session.backdrop.name if session.backdrop else ""
-        return {self.controls: controls_html(self._recipe(session), session.form, self._recipes(), backdrop)}
+        own = Own(crops=page.crop_uris(session), backdrop=session.backdrop.name if session.backdrop else "")
+        return {self.controls: controls_html(self._recipe(session), session.form, self._recipes(), own)}
 
     def _result(self, session: Session, **more: str) -> Updates:
         shown = page.result_html(session, self._recipe(session), page.Notice(**more))
@@ -404,9 +413,9 @@ class StudioPage:
             session.undo()
         elif do == "show":
             session.show(int(action["number"]))
-        session.is_choosing = do == "choices"
+        session.is_choosing = do == "choices" or (do == "star" and session.is_choosing)
         entry = session.find(session.current)
-        if session.is_working:  # what is being made stays in sight
+        if session.is_working or do == "star":  # what is shown, or being made, stays in sight
             yield {self.history: page.history_html(session)}
             return
         yield self._result(session)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from html import escape
+from types import MappingProxyType
 
 from portrait.errors import SettingsError
 from portrait.recipes.recipe import Recipe
@@ -133,19 +135,30 @@ def _advanced() -> Iterable[str]:
 # The form --------------------------------------------------------------------------------------------------------
 
 
-def controls_html(recipe: Recipe, form: Form, recipes: Iterable[str], backdrop: str = "") -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """What the form shows of the visitor's own: what each crop takes of the photo, as data URIs, and a background's name."""
+
+    crops: Mapping[str, str] = field(default_factory=dict)
+    backdrop: str = ""
+
+
+NOTHING = Own()
+
+
+def controls_html(recipe: Recipe, form: Form, recipes: Iterable[str], own: Own = NOTHING) -> str:
     """The form.
 
     Args:
         recipe: Whose styles are offered.
         form: What is chosen.
         recipes: The names of the recipes that are installed.
-        backdrop: The name of the visitor's own background picture.
+        own: What is there of the visitor's own.
     """
     choices = choices_for(recipe, _text(form, "style"))
     return (
         f'<form id="form" autocomplete="off">{_styles(recipe, _text(form, "style"))}'
-        f"{_palettes(choices, form)}{_balance(form)}{_picture(recipe, choices, form, backdrop)}"
+        f"{_palettes(choices, form)}{_balance(form)}{_picture(recipe, choices, form, own)}"
         f"{_keep(form)}{_advanced_groups(recipe, choices, form, recipes)}"
         f'<div class="actions"><button type="submit" id="make" data-key="make">{strings.MAKE}</button>'
         f'<button type="button" id="cancel" data-key="cancel">{strings.CANCEL}</button>'
@@ -192,12 +205,21 @@ def _palettes(choices: Choices, form: Form) -> str:
     return _segments("palette", strings.PALETTE, options, chosen if chosen in choices.palettes else "", now=True)
 
 
-def _segments(name: str, label: str, options: Mapping[str, str], chosen: str, *, now: bool = False) -> str:
-    """Radio buttons in a row; with `now` a choice is drawn at once."""
+def _segments(
+    name: str,
+    label: str,
+    options: Mapping[str, str],
+    chosen: str,
+    *,
+    now: bool = False,
+    pictures: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Radio buttons in a row, perhaps with pictures; with `now` a choice is drawn at once."""
+    shown = {value: f'<img src="{picture}" alt="">' for value, picture in pictures.items()}
     now_mark = " data-now" if now else ""
     items = "".join(
         f'<label><input type="radio" class="sr" name="{name}" value="{escape(value)}" data-key="{name}-{escape(value)}"'
-        f"{now_mark}{' checked' if value == chosen else ''}><span>{escape(text)}</span></label>"
+        f"{now_mark}{' checked' if value == chosen else ''}>{shown.get(value, '')}<span>{escape(text)}</span></label>"
         for value, text in options.items()
     )
     return f'<fieldset class="segments" id="{name}"><legend>{escape(label)}</legend><div>{items}</div></fieldset>'
@@ -221,7 +243,7 @@ def _balance(form: Form) -> str:
     )
 
 
-def _picture(recipe: Recipe, choices: Choices, form: Form, backdrop: str) -> str:
+def _picture(recipe: Recipe, choices: Choices, form: Form, own: Own) -> str:
     """Crop, background, size and how many: what everybody who needs a profile picture asks for."""
     kind = _text(form, "background")
     colors = "".join(
@@ -232,18 +254,17 @@ def _picture(recipe: Recipe, choices: Choices, form: Form, backdrop: str) -> str
             ("color2", ("gradient",), strings.COLOR_BOTTOM),
         )
     )
-    shown_backdrop = strings.BACKDROP_OTHER.format(name=backdrop) if backdrop else strings.BACKDROP
+    shown_backdrop = strings.BACKDROP_OTHER.format(name=own.backdrop) if own.backdrop else strings.BACKDROP
     colors += (
         f'<label class="color plain"{"" if kind == "picture" else " hidden"} data-kinds="picture">{escape(shown_backdrop)}'
-        f'<input type="file" class="sr" data-file="backdrop" data-key="backdrop" accept="image/*"{" data-has" if backdrop else ""}></label>'
+        f'<input type="file" class="sr" data-file="backdrop" data-key="backdrop" accept="image/*"{" data-has" if own.backdrop else ""}></label>'
     )
-    own = str(recipe.resolution)
     size = _text(form, "size")
-    sizes = {"0" if str(n) == own else str(n): strings.SIZE_PIXELS.format(n=n) for n in choices.sizes}
+    sizes = {str(n if n != recipe.resolution else 0): strings.SIZE_PIXELS.format(n=n) for n in choices.sizes}
     chosen = size if size in sizes else "0"
     shown = _segments("size", strings.SIZE, sizes, chosen, now=True) if len(sizes) > 1 else ""
     return (
-        f"{_segments('frame', strings.FRAME, strings.FRAMES, _text(form, 'frame'), now=True)}"
+        f"{_segments('frame', strings.FRAME, strings.FRAMES, _text(form, 'frame'), now=True, pictures=own.crops)}"
         f"{_segments('background', strings.BACKGROUND, strings.BACKGROUNDS, kind, now=True)}"
         f'<div class="colors">{colors}</div>{shown}'
         f"{_segments('variants', strings.VARIANTS, {str(n): str(n) for n in range(1, 5)}, _text(form, 'variants'))}"
@@ -269,7 +290,7 @@ def _keep(form: Form) -> str:
 def _advanced_groups(recipe: Recipe, choices: Choices, form: Form, recipes: Iterable[str]) -> str:
     groups = []
     for title, names in strings.GROUPS.items():
-        known = [name for name in names if name in choices.advanced]
+        known = [name for name in names if name in choices.advanced and _is_followed(recipe, name)]
         fields = "".join(_field(name, form) for name in known)
         if known:
             groups.append(f"<fieldset><legend>{title}</legend>{fields}</fieldset>")
@@ -285,6 +306,11 @@ def _advanced_groups(recipe: Recipe, choices: Choices, form: Form, recipes: Iter
         f'{strings.LOOK_SAVE}</button><label class="plain">{strings.LOOK_LOAD}<input type="file" class="sr" data-file="look" data-key="look" '
         f'accept=".toml"></label></div></fieldset></details>'
     )
+
+
+def _is_followed(recipe: Recipe, name: str) -> bool:
+    """Whether the model does anything with a text; one that knows its styles alone draws no purple elephant."""
+    return recipe.prompts == "rich" or name not in ("prompt", "negative_prompt")
 
 
 def _field(name: str, form: Form) -> str:

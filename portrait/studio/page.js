@@ -98,7 +98,8 @@ window.portraitStudio = (() => {
       if (name === "history") newest(element);
       if (name === "controls" || name === "previews") previews();
       const lost = document.activeElement === document.body || !document.activeElement;
-      const again = key && lost && $(`[data-key="${CSS.escape(key)}"]`, element);
+      const same = `[data-key="${CSS.escape(key || "")}"]`;
+      const again = key && lost && ($(same, element) || $(same));
       if (again && !again.disabled) again.focus({ preventScroll: true });
     };
     watch("value", arrived);
@@ -338,6 +339,7 @@ window.portraitStudio = (() => {
       if (!all("#history [data-show]").length || (await ask("reset", open.length))) { saved.clear(); memory("saved", ""); act("reset"); }
     },
   };
+  const closePanels = (but) => all(".details[open]").filter((one) => one !== but).forEach((one) => { one.open = false; });
   const listen = () => {
     document.addEventListener("click", (e) => {
       const saves = e.target.closest("a[data-saves]");
@@ -374,6 +376,7 @@ window.portraitStudio = (() => {
     document.addEventListener("toggle", (e) => {
       const fold = e.target.dataset && e.target.dataset.fold;
       if (fold && e.target.isConnected) view.open[e.target.open ? "add" : "delete"](fold);
+      if (e.target.open && e.target.matches(".details")) closePanels(e.target);
     }, true);
     // A photo may be dropped anywhere.
     document.addEventListener("dragover", (e) => { e.preventDefault(); document.documentElement.classList.add("over"); });
@@ -390,6 +393,7 @@ window.portraitStudio = (() => {
     // The handle between before and after, and the area to protect
     let handle = null;
     document.addEventListener("pointerdown", (e) => {
+      closePanels(e.target.closest(".details"));
       if (e.target.matches("[data-handle]")) {
         handle = e.target.closest(".pair");
         e.target.setPointerCapture(e.pointerId);
@@ -411,6 +415,7 @@ window.portraitStudio = (() => {
       handle = null;
     });
     document.addEventListener("keydown", (e) => {
+      if (e.key === "Escape") closePanels(null);
       if (e.key === "Escape" && document.documentElement.classList.contains("busy") && !$("dialog[open]")) wire.trigger("stop");
     });
     addEventListener("beforeunload", (e) => { if (unsaved().length) e.preventDefault(); });

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
@@ -162,6 +163,20 @@ def _crop_button(session: Session, index: int) -> str:
     )
 
 
+def crop_uris(session: Session) -> dict[str, str]:
+    """What each frame takes of the photo, small; nothing while no face is chosen."""
+    photo = session.photo
+    crops = {}
+    for frame in strings.FRAMES:
+        box = session.crop(frame)
+        if photo is not None and box is not None:
+            left, top, side = box
+            whole = frame == "full"
+            pixels = photo.pixels if whole else RgbImage(photo.pixels[top : top + side, left : left + side])
+            crops[frame] = data_uri(thumbnail(pixels, CROP), quality=75)
+    return crops
+
+
 def _face_state(session: Session, index: int) -> str:
     label = escape(strings.FACE_LABEL.format(n=index, total=len(session.faces)))
     pressed = "true" if session.face == index else "false"
@@ -186,7 +201,8 @@ def empty_html(recipe: Recipe, notice: Notice = NOTHING) -> str:
 
 
 def _viewer(state: str, canvas: str, bar: str) -> str:
-    return f'<div class="viewer" data-state="{state}"><div class="canvas">{canvas}</div>{bar}</div>'
+    """The part as it is sent; with the time, so that the page hears of every answer, also of one that it has already."""
+    return f'<div class="viewer" data-state="{state}" data-at="{time.monotonic_ns()}"><div class="canvas">{canvas}</div>{bar}</div>'
 
 
 def _say(verdict: str, note: str, notice: Notice, *, tone: str = "", announced: str = "") -> str:
