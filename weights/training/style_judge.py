@@ -46,6 +46,8 @@ ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["style_judge"]
 SIDE = 128
 STYLES = sorted(PAINTERS)
+LEAST = 0.2
+"""No limit is below this: what the judge gives less is more probably something else."""
 CLASSES = [*STYLES, PHOTO]
 WIDTHS = ((16, 5, 2), (32, 3, 2), (48, 3, 1), (64, 3, 2), (64, 3, 1))
 """Channels, side of the filters and stride of the convolutions."""
@@ -211,7 +213,7 @@ def write_judge(net: StyleNet, folder: Path, settle: Pieces, changes: dict[str, 
     for label, style in enumerate(STYLES):
         own = np.sort(found[settle.labels == label, label])
         rank = int((len(own) + 1) * CONFIG["rejected"])  # the order statistic that lets all but that share pass
-        config["least"][style] = round(float(min(0.5, own[max(0, rank - 1)])) if len(own) else 0.5, 4)
+        config["least"][style] = round(float(np.clip(own[max(0, rank - 1)], LEAST, 0.5)) if len(own) else 0.5, 4)
     write_json(folder / "config.json", config)
     return StyleJudge(folder, {})
 
