@@ -193,6 +193,15 @@ def test_a_picture_does_not_depend_on_its_batch_nor_on_how_many_pictures_are_sho
     assert generator.pipe.pictures == ()  # given back
 
 
+def test_no_pixel_depends_on_threads(recipe: Recipe, generator: DiffusionGenerator) -> None:
+    (one,) = generator.generate(prepared(generator, ANNA), KNOBS, [3])
+    two_threads = DiffusionGenerator(recipe, threads=2)
+    try:
+        np.testing.assert_array_equal(one, two_threads.generate(prepared(two_threads, ANNA), KNOBS, [3])[0])
+    finally:
+        torch.set_num_threads(generator.threads)
+
+
 def test_previews_come_close_and_change_nothing(generator: DiffusionGenerator) -> None:
     conditions, shown = prepared(generator, ANNA), dict[int, RgbImage]()
     (plain,) = generator.generate(conditions, KNOBS, [3])

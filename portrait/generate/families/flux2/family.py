@@ -129,7 +129,8 @@ class Flux2Klein:
         return self._encoded[1]
 
     def _encode(self, image: RgbImage) -> Tensor:
-        batch = as_batch(image, self.pipe._execution_device).to(self._weights)
+        # Not channels last: there torch adds up a group in as many parts as there are threads.
+        batch = as_batch(image, self.pipe._execution_device).to(self._weights).contiguous()
         latents: Tensor = self.pipe._patchify_latents(self.pipe.vae.encode(batch).latent_dist.mode())
         return latents
 
