@@ -19,7 +19,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from held_out_people import data_argument, everyone, held_out, name_of, spread
+from held_out_people import data_argument, everyone, held_out, name_of, spread, weights_today
 
 from portrait.calibrate.degrade import copies
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
@@ -243,6 +243,7 @@ def main() -> None:
         drawn[recipe.name] = of_pictures(judge, args.pictures, people, recipe.styles)
     frames = framed_photos(held_out(args.data))
     table: dict[str, Any] = {
+        "weights": weights_today(),
         "judge": judge.digests,
         "least": {style: limit.probability for style, limit in judge.limits.items()},
         "drawn": {who: {style: row(judge, p) for style, p in rows.items()} for who, rows in drawn.items()},
