@@ -763,6 +763,25 @@ def test_what_burned_or_missed_the_style_is_shown_with_its_limit(tmp_path: Path)
         assert f'<dt>{label}<span>{numbers}</span></dt><dd><b class="{tone}">{words}</b>' in shown
 
 
+def test_what_the_style_judge_says_and_what_of_the_person_was_changed_is_shown_with_its_limit(tmp_path: Path) -> None:
+    session = a_session(tmp_path, a_shop(tmp_path))
+    record = json.loads(session.history[0].portrait.record.to_json())
+    chosen = record["attempts"][record["chosen"]]
+    record["limits"] |= {"style_probability": 0.4, "changed": {"skin": 6.5, "expression": 0.05}}
+    chosen |= {"style_probability": 0.125, "changed": {"skin": -14.26, "expression": 0.01}}
+    portrait = StylizedPortrait(
+        picture=person(1), before=person(1), record=read_portrait(json.dumps(record)), embeddings={}
+    )
+    session.history[0] = replace(session.history[0], portrait=portrait)
+    shown = page.result_html(session, load_recipe("mini"))
+    for label, numbers, words, tone in (
+        ("Oil painting", "0.12, needs 0.40", strings.DISTANCE_WORDS[False], "bad"),
+        ("Lightness of the skin", "14.3, at most 6.5", strings.CHANGED_WORDS[False], "bad"),
+        ("Mouth", "0.01, at most 0.05", strings.CHANGED_WORDS[True], "good"),
+    ):
+        assert f'<dt>{label}<span>{numbers}</span></dt><dd><b class="{tone}">{words}</b>' in shown
+
+
 def test_likeness_in_words_follows_the_threshold() -> None:
     words = [page.likeness(margin) for margin in (0.2, 0.01, -0.01, -0.5)]
     assert words == ["clearly the same person", "the same person", "not quite the person", "not this person"]
