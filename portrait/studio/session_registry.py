@@ -83,6 +83,8 @@ class Sessions:
         before = self.find(key)
         if before is None:
             return self._new(request, lost=bool(key))
+        if before is self._sessions.get(str(request.session_hash)):  # its connection was broken
+            return self.get(request)
         if before.is_away.wait(RELOAD_SECONDS):  # the connection of a tab that is reloaded ends now
             with self._lock:
                 names = [name for name, one in self._sessions.items() if one is before and before.is_away.is_set()]

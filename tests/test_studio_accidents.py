@@ -1,0 +1,198 @@
+"""Accidents, over HTTP as a browser speaks it: a page is loaded anew, a file is wrong, a tab is doubled, a studio ends."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import pytest
+
+from portrait.images import encode_picture
+from portrait.studio import session as of_session
+from portrait.studio import session_registry as registry
+from portrait.studio import strings
+from portrait.studio.downloads import file_of, links
+from portrait.studio.session import Session
+from tests.campaigns import person
+from tests.test_studio import SteppingGenerator, a_shop, ask, send, serving, until
+
+pytestmark = pytest.mark.slow
+PHOTO = encode_picture(person(1), "png")
+
+
+class Tab:
+    """What a browser does for one tab: it keeps connections open for as long as the tab is, and sends actions."""
+
+    def __init__(self, url: str, blocks: Any, name: str) -> None:
+        self.url, self.blocks, self.name = url, blocks, name
+        self.told: list[str] = []
+        """What the studio answered."""
+        self._is_open = True
+        self._heart = self._get(f"heartbeat/{name}")
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _get(self, path: str) -> socket.socket:
+        host, _, port = urlsplit(self.url).netloc.partition(":")
+        connection = socket.create_connection((host, int(port)), timeout=60)
+        connection.sendall(f"GET /gradio_api/{path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        assert connection.recv(15).startswith(b"HTTP/1.1 ")
+        return connection
+
+    def _listen(self) -> None:
+        while self._is_open:  # a stream ends whenever nothing is pending
+            with suppress(OSError, AssertionError), self._get(f"queue/data?session_hash={self.name}") as stream:
+                for line in stream.makefile("rb"):
+                    self.told.append(line.decode())
+                    if not self._is_open or b"close_stream" in line:
+                        break
+            time.sleep(0.02)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_open = False
+        self._heart.close()
+
+    @property
+    def sessions(self) -> registry.Sessions:
+        """All tabs' sessions, as the studio has them."""
+        (unload,) = [fn.fn for fn in self.blocks.fns.values() if any(event == "unload" for _, event in fn.targets)]
+        sessions: registry.Sessions = unload.__self__
+        return sessions
+
+    @property
+    def session(self) -> Session:
+        return self.sessions._sessions[self.name]
+
+    def act(self, **action: Any) -> str:
+        """Do something on the page; returns the name of the event."""
+        (submit,) = [fn for fn in self.blocks.fns.values() if any(event == "submit" for _, event in fn.targets)]
+        body = {"data": [], "event_data": action, "fn_index": submit._id, "session_hash": self.name}
+        answer = ask(self.url, "queue/join", json.dumps(body).encode())
+        return str(json.loads(answer.read())["event_id"])
+
+    def done(self, **action: Any) -> str:
+        """Do something, and wait until the studio has answered it; returns what it said since."""
+        before = len(self.told)
+        event = self.act(**action)
+        until(lambda: any("process_completed" in line and event in line for line in self.told))
+        return "".join(self.told[before:])
+
+    def upload(self, data: bytes, name: str = "anna.png") -> dict[str, Any]:
+        return {"act": "photo", "path": send(self.url, data, name), "name": name, "size": len(data)}
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Semaphore]:
+    gate = threading.Semaphore(0)
+    yield gate
+    gate.release(1000)
+
+
+@pytest.fixture
+def studio(tmp_path: Path, gate: threading.Semaphore) -> Iterator[tuple[str, Any]]:
+    """A studio whose steps wait for the gate."""
+    with serving(tmp_path, a_shop(tmp_path, SteppingGenerator(gate.acquire), max_attempts=1)) as (url, _, blocks):
+        yield url, blocks
+
+
+def test_a_page_that_is_loaded_anew_in_the_middle_of_a_portrait_gets_it(studio: Any, gate: threading.Semaphore) -> None:
+    with Tab(*studio, "before") as before:
+        before.done(act="hello", key="")
+        key = before.session.key
+        before.act(**before.upload(PHOTO))
+        until(lambda: before.session.is_working)
+    with Tab(*studio, "after") as after:
+        event = after.act(act="hello", key=key)
+        until(lambda: "after" in after.sessions._sessions)
+        assert after.session.key == key
+        assert after.session.is_working
+        gate.release(1000)
+        until(lambda: any("process_completed" in line and event in line for line in after.told))
+        assert [entry.number for entry in after.session.history] == [1]
+        assert "anna-watercolor-1.png" in "".join(after.told)
+
+
+def test_a_wrong_file_leaves_photo_and_work_alone(studio: Any, gate: threading.Semaphore) -> None:
+    with Tab(*studio, "anna") as tab:
+        tab.done(act="hello", key="")
+        tab.act(**tab.upload(PHOTO))
+        until(lambda: tab.session.is_working)
+        job = tab.session.job
+        assert "notes.txt" in tab.done(**tab.upload(b"no picture", "notes.txt"))
+        assert tab.session.photo is not None
+        assert tab.session.photo.path.name == "anna.png"
+        assert tab.session.job is job
+        gate.release(1000)
+        until(lambda: [entry.photo for entry in tab.session.history] == ["anna.png"])
+
+
+def test_a_second_tab_begins_empty_and_the_first_keeps_everything(
+    studio: Any, gate: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "RELOAD_SECONDS", 0.2)
+    gate.release(1000)
+    with Tab(*studio, "first") as first, Tab(*studio, "second") as second:
+        first.done(act="hello", key="")
+        first.done(**first.upload(PHOTO))
+        told = second.done(act="hello", key=first.session.key)  # as a tab that was duplicated does
+        assert second.session.photo is None
+        assert strings.LOST not in told
+        assert len(first.session.history) == 1
+
+
+def test_a_studio_that_was_restarted_says_that_everything_is_gone(tmp_path: Path, gate: threading.Semaphore) -> None:
+    gate.release(1000)
+    with serving(tmp_path, a_shop(tmp_path)) as (url, _, blocks), Tab(url, blocks, "anna") as tab:
+        tab.done(act="hello", key="")
+        tab.done(**tab.upload(PHOTO))
+        key = tab.session.key
+    with serving(tmp_path, a_shop(tmp_path)) as (url, _, blocks):
+        with Tab(url, blocks, "ben") as loaded:
+            assert strings.LOST in loaded.done(act="hello", key=key)
+            assert strings.LOST not in loaded.done(act="history", do="undo")  # once
+        with Tab(url, blocks, "anna") as still_open:
+            assert strings.LOST in still_open.done(act="make", values={})
+
+
+def test_on_a_full_disk_portraits_are_made_and_taken_away(
+    studio: Any, gate: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate.release(1000)
+    with Tab(*studio, "anna") as tab:
+        tab.done(act="hello", key="")
+        photo = tab.upload(PHOTO)
+
+        def full(*args: object, **kwargs: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        for name in ("mkstemp", "mkdtemp", "NamedTemporaryFile"):
+            monkeypatch.setattr(f"tempfile.{name}", full)
+        tab.done(**photo)
+        (entry,) = tab.session.history
+        assert file_of(entry, links(tab.session, entry).picture.name)
+        told = tab.done(**(photo | {"act": "backdrop"}))
+        assert strings.UPLOAD_FAILED in told  # it was read already
+        with pytest.raises(Exception, match=strings.DISK_FULL):
+            tab.session.take_backdrop(PHOTO, "beach.png")
+
+
+def test_what_leaves_a_full_history_is_counted(
+    studio: Any, gate: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_session, "MAX_HISTORY", 1)
+    gate.release(1000)
+    with Tab(*studio, "anna") as tab:
+        tab.done(act="hello", key="")
+        tab.done(**tab.upload(PHOTO))
+        tab.done(act="make", values={})
+        assert tab.session.dropped == 1
+        assert len(tab.session.history) == 1
