@@ -350,8 +350,8 @@ def values_of(table: Mapping[str, object], where: str) -> dict[str, Any]:
             values[name] = values.pop(rule.flag)
         if name in values and rule.many:
             values[name] = _texts(name, values[name])
-        if name in values and rule.words:
-            values[name] = rule.words.get(values[name], values[name])
+        if rule.words and isinstance(word := values.get(name), str):
+            values[name] = rule.words.get(word, word)
     return values
 
 

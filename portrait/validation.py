@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from portrait.errors import PortraitError, SettingsError
+from portrait.errors import PortraitError, SettingsError, one_line
 
 
 def did_you_mean(name: str, choices: Iterable[str], form: str = "; did you mean {}?") -> str:
@@ -60,5 +60,5 @@ def parse_toml(text: str, name: str, kind: type[PortraitError] = SettingsError) 
     """The table of a TOML text; `name` and `kind` as in `read_text`."""
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise kind(f"{name} is not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # also a number of too many digits
+        raise kind(f"{name} is not TOML: {one_line(error)}") from None

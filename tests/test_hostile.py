@@ -10,6 +10,7 @@ import math
 import os
 import random
 import shutil
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,16 +20,20 @@ from typing import Any
 
 import pytest
 
+from portrait.calibrate.combine import combine_tables
+from portrait.calibrate.journal import Journal
 from portrait.campaign.export import export_run
 from portrait.campaign.ledger import FILE, Ledger
+from portrait.campaign.people import read_people
 from portrait.campaign.plan import plan_from, read_plan
 from portrait.campaign.prune import prune_run
 from portrait.campaign.run import run_campaign
+from portrait.cli import calibrate
 from portrait.cli.console import LogLines
 from portrait.cli.main import main
 from portrait.errors import CampaignError, ImageReadError, InputError, PlanChangedError, PortraitError, SettingsError
 from portrait.images import read_photo, write_picture
-from portrait.judge.thresholds import thresholds_for
+from portrait.judge.thresholds import calibration_table, thresholds_for
 from portrait.loop.response import as_table, curves_for, default_curves
 from portrait.paths import below, is_file_name, is_within
 from portrait.recipes.load import load_recipe
@@ -38,7 +43,7 @@ from portrait.report.drift import compute_report
 from portrait.report.explain import explain
 from portrait.report.page import drift_page, render_page
 from portrait.report.runs import read_baseline, read_run
-from portrait.settings import Settings
+from portrait.settings import Settings, settings_from
 from tests.campaigns import Load, database, local, person, write_campaign, write_limits
 
 NOT_IN_PLANS = ("recipe", "style", "variants", "max_seconds")
@@ -596,6 +601,106 @@ def test_no_mutation_of_a_json_is_a_traceback(made: Path, tmp_path: Path) -> Non
         refused, tracebacks = outcomes(texts, read)
         assert tracebacks == []
         assert refused > 10
+
+
+def changed_text(text: str, rng: random.Random) -> str:
+    """A text with something cut out, put in or said twice, wherever."""
+    start = rng.randrange(len(text))
+    end = start + rng.choice([0, 1, 3, 20])
+    inserted = rng.choice(
+        ['"', "[", "{", "\n[a]\n", "= 1e999", "nan", "9" * 5000, "\0\x1b", text[start : start + 30], ""]
+    )
+    return text[:start] + inserted + text[end:]
+
+
+BROKEN = (
+    "",
+    "[]",
+    "1",
+    "\0",
+    "a = " + "9" * 6000,
+    "[" * 50_000,
+    "a = " + "[" * 50_000,
+    '{"a":' + "9" * 6000 + "}",
+    "[[" * 999,
+)
+
+
+def test_no_change_of_a_text_is_a_traceback(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TOML, CSV and lines of JSON, as bytes of a file."""
+    monkeypatch.setenv("PORTRAIT_CONFIG", str(tmp_path))
+    rng, folder = random.Random(7), made / "texts"
+    folder.mkdir()
+    header = {"people": ["a"], "weights": {"unet": "0"}}
+    journal = "".join(json.dumps(line) + "\n" for line in (header, {"key": ["oil", "a", False, 1], "v": 1}))
+    (tmp_path / "base").mkdir()
+    recipe = 'extends = "mini"\nname = "own"\nbase = "base"\nstyles = ["oil"]\n[[balance]]\nat = 0.0\nstrength = 0.5\n'
+    texts: list[tuple[str, str, Callable[[Path], object]]] = [
+        ("settings.toml", 'style = ["oil"]\nstop = "best"\nbalance = 0.5\n', lambda file: settings_from({}, file)),
+        ("plan.toml", (made / "campaign.toml").read_text().replace('"people"', '"../people"'), read_plan),
+        ("own.toml", recipe, lambda file: load_recipe(str(file))),
+        ("styles.toml", '[own]\ntitle = "t"\nprompt = "p"\n', lambda file: file.replace(tmp_path / file.name) and styles()),
+        ("people.csv", "photo,subject\n../people/p00.png,anna\n", lambda file: read_people(file.name, folder)),
+        ("groups.csv", "person,sex\nanna,f\n", calibrate._groups),
+        ("journal.jsonl", journal, lambda file: Journal(file, header)),
+        ("limits.json", (made / "limits.json").read_text(), lambda file: combine_tables([calibration_table("", file) or {}])),
+    ]  # fmt: skip
+    for name, text, read in texts:
+
+        def written(changed: str, name: str = name, read: Callable[[Path], object] = read) -> object:
+            (folder / name).write_bytes(changed.encode())
+            return read(folder / name)
+
+        refused, tracebacks = outcomes([*(changed_text(text, rng) for _ in range(60)), *BROKEN], written)
+        assert tracebacks == []
+        assert refused >= 5
+
+
+def test_no_value_of_a_ledger_is_a_traceback(
+    run: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(7)
+    whole = (run / FILE).read_bytes()
+    with database(run) as connection:
+        names = {
+            table: [column[1] for column in connection.execute(f"PRAGMA table_info({table})")]
+            for table in ("meta", "subjects", "jobs", "attempts", "results")
+        }
+    values = [
+        None,
+        "",
+        "[]",
+        "x",
+        "\x1b[2J",
+        '{"a": 1}',
+        -1,
+        2**62,
+        1.5,
+        b"\xff",
+        '[["a", "b"]]',
+        '{"arcface": "AAAA"}',
+    ]
+    for _ in range(20):
+        table = rng.choice(list(names))
+        with database(run) as connection, suppress(sqlite3.IntegrityError):
+            column = rng.choice(names[table])
+            connection.execute(f"UPDATE OR IGNORE {table} SET {column} = ?", (rng.choice(values),))
+        command = rng.choice(
+            [
+                ["campaign", "status", str(run)],
+                ["campaign", "status", str(run), "--json"],
+                ["campaign", "export", str(run), "-o", str(tmp_path / "export")],
+                ["drift", str(run), "--baseline", str(made / "run"), "--quiet"],
+            ]
+        )
+        code = main(command)
+        said = capsys.readouterr()
+        assert said.err.count("\n") == (1 if said.err else 0)
+        assert bool(said.err) or code in (0, 1)
+        assert "\x1b" not in said.out + said.err
+        for suffix in ("-wal", "-shm"):
+            (run / f"{FILE}{suffix}").unlink(missing_ok=True)
+        (run / FILE).write_bytes(whole)
 
 
 def test_no_mutation_of_a_plan_is_a_traceback(made: Path) -> None:

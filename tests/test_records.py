@@ -34,7 +34,7 @@ def golden(name: str) -> dict[str, Any]:
 
 def test_a_record_of_a_later_version_is_read() -> None:
     value = golden("accepted") | {"mood": "calm"}
-    value["attempts"][0]["noise"] = 0.5
+    value["attempts"][0]["noise"] = value["settings"]["glow"] = 0.5
     record = read_record(json.dumps(value))
     assert isinstance(record, PortraitRecord)
     assert record.model_extra == {"mood": "calm"}

@@ -27,6 +27,13 @@ def combine_tables(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         SettingsError: they are not of one recipe, of the same weights and of one detector, or none of them has the
             limits of a style that are not about likeness.
     """
+    try:
+        return _combined(tables)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SettingsError(f"a table is damaged: {error!r}") from None
+
+
+def _combined(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for key in ("recipe", "weights", "detector"):
         values = [table[key] for table in tables if table.get(key)]
         if any(value != values[0] for value in values):
@@ -36,10 +43,7 @@ def combine_tables(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for key, value in table.items():
             merged.setdefault(key, value)
     names = list(dict.fromkeys(style for table in tables for style in table.get("styles", {})))
-    try:
-        merged["styles"] = {name: _merged_style(name, tables) for name in names}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise SettingsError(f"a table is damaged: {error!r}") from None
+    merged["styles"] = {name: _merged_style(name, tables) for name in names}
     merged["sources"] = [entry for table in tables for entry in _sources(table)]
     return merged
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from portrait.errors import SettingsError
+from portrait.errors import SettingsError, one_line
 
 Key = tuple[str, int, bool, str]
 """Style, number of the person, whether the photo was degraded, and the knobs as JSON."""
@@ -34,9 +34,12 @@ class Journal:
         lines = self._read()
         if lines and lines[0] != begun:
             raise SettingsError(f"{path} is of other people, models or settings; delete it to begin anew")
-        for row in lines[1:]:
-            style, person, degraded, knobs = row["key"]
-            self._rows[style, person, degraded, knobs] = row
+        try:
+            for row in lines[1:]:
+                style, person, degraded, knobs = row["key"]
+                self._rows[style, person, degraded, knobs] = row
+        except (KeyError, TypeError, ValueError) as error:
+            raise SettingsError(f"{path} is damaged ({one_line(error)}); delete it to begin anew") from None
         # A line that was cut off is not written again: what is whole is kept, and the rest is measured anew.
         text = "".join(json.dumps(line) + "\n" for line in [begun, *lines[1:]])
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,8 +52,8 @@ class Journal:
             text = self.path.read_text("utf-8")
             whole = text[: text.rfind("\n") + 1]
             return [json.loads(line) for line in whole.splitlines()]
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"cannot read {self.path}: {error}; delete it to begin anew") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise SettingsError(f"cannot read {self.path}: {one_line(error)}; delete it to begin anew") from None
 
     def get(self, key: Key) -> dict[str, Any] | None:
         """What was measured of a picture, or None."""

@@ -88,6 +88,15 @@ _META: dict[str, TypeAdapter[Any]] = {
 """What `set` keeps of a run -> its kind."""
 
 
+_JOB_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("key", "subject", "recipe", "style", "axes", "stem", "state", "reasons"), str),
+    **dict.fromkeys(("id", "place", "variant", "round", "attempts"), int),
+    "seconds": float,
+    "output": str | None,
+}
+"""Columns of `jobs` -> their kind: a column of SQLite takes values of any."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JobResult:
     """What is known of a job's picture: its record, its `appearance_features`, what each judge sees in it."""
@@ -170,6 +179,7 @@ class Ledger:
         self.folder = folder
         self._db = connection
         self._db.row_factory = sqlite3.Row
+        self._lengths: dict[str, int] = {}
 
     @classmethod
     def create(cls, folder: Path) -> Ledger:
@@ -262,11 +272,21 @@ class Ledger:
         except ValidationError as error:
             raise self._damaged(f"{what}: {error.errors(include_url=False)[0]['msg']}") from None
 
+    def _text(self, value: object) -> str:
+        """A value that this program wrote as text; a column of SQLite takes values of any kind."""
+        if not isinstance(value, str):
+            raise self._damaged(f"{value!r} is no text")
+        return value
+
     def _embeddings(self, text: str | None) -> dict[str, Embedding]:
         try:
-            return unpack_embeddings(text)
-        except (ValueError, TypeError, AttributeError) as error:
+            embeddings = unpack_embeddings(text)
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise self._damaged(f"embeddings: {error}") from None
+        for judge, embedding in embeddings.items():
+            if len(embedding) != self._lengths.setdefault(judge, len(embedding)) or not np.isfinite(embedding).all():
+                raise self._damaged(f"embeddings of {judge[:80]!r} of different lengths, or with values that are none")
+        return embeddings
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -379,6 +399,8 @@ class Ledger:
 
     def _check_names(self, row: sqlite3.Row) -> None:
         """Files are made, shown and removed by these names, so none may lead out of the run's folder."""
+        if not all(isinstance(row[name], kind) for name, kind in _JOB_KINDS.items()):
+            raise self._damaged(f"job {row['id']} has values of other kinds")
         stem, output, suffix = row["stem"], row["output"], Path(row["output"] or "").suffix
         names = [row["subject"], row["recipe"], row["style"], *stem.split("/")]
         outputs = [output_file(stem, state, suffix) for state in ("accepted", "rejected")]
@@ -402,7 +424,7 @@ class Ledger:
                 name=row["name"],
                 photos=self._parse(_PHOTOS, row["photos"], "photos"),
                 columns=self._parse(_COLUMNS, row["columns"], "columns"),
-                failure=row["failure"],
+                failure=None if row["failure"] is None else self._text(row["failure"]),
                 embeddings=self._embeddings(row["embeddings"]),
             )
 
@@ -493,7 +515,7 @@ class Ledger:
             "SELECT recipe, style, state, count(*), sum(attempts), sum(seconds) FROM jobs WHERE place >= 0 "
             "GROUP BY recipe, style, state ORDER BY min(place)"
         ):
-            rows_of.setdefault((recipe, style), []).append(row)
+            rows_of.setdefault((self._text(recipe), self._text(style)), []).append(row)
         return [(recipe, style, _counts_from(rows)) for (recipe, style), rows in rows_of.items()]
 
     def count_reasons(self) -> dict[str, int]:
@@ -512,7 +534,7 @@ class Ledger:
             "JOIN results r ON r.job = j.id WHERE j.state = 'rejected' AND j.place >= 0 AND other IS NOT NULL "
             "GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
         )
-        return [Swapped(subject=subject, other=other, pictures=count) for subject, other, count in rows]
+        return [Swapped(subject=self._text(a), other=self._text(b), pictures=count) for a, b, count in rows]
 
     def attempts(self, job: int) -> list[AttemptRecord]:
         """Every attempt at a job, of all rounds, in the order in which they were made."""

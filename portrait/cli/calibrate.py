@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from portrait.cli.console import Commands, Console, say
-from portrait.errors import SettingsError
+from portrait.errors import SettingsError, one_line
 
 if TYPE_CHECKING:
     from portrait.loop.attempt_loop import AttemptLoop
@@ -170,8 +170,8 @@ def _groups(file: Path) -> dict[str, dict[str, str]]:
             return {
                 row.pop("person"): {kind: value or "" for kind, value in row.items()} for row in csv.DictReader(lines)
             }
-    except (OSError, KeyError, ValueError, AttributeError) as error:
-        raise SettingsError(f"{file} is no CSV file with a column person: {error}") from None
+    except (OSError, KeyError, ValueError, AttributeError, csv.Error) as error:
+        raise SettingsError(f"{file} is no CSV file with a column person: {one_line(error)}") from None
 
 
 def _styles(recipe: Recipe, names: list[str] | None) -> list[str]:

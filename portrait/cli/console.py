@@ -29,13 +29,17 @@ if TYPE_CHECKING:
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What `add_subparsers` returns: a command is added with `add_parser`."""
+MAX_ERROR = 2000
+"""Characters of a message that are printed: it may quote a value of a file, however long that is."""
 SECONDS_BETWEEN_LINES = 5.0
 """Without a terminal, progress is a line so often at most."""
 
 
 def complain(error: PortraitError) -> int:
     """Say what went wrong, in one line on stderr; returns the exit code that it stands for."""
-    say(f"portrait: {printable(str(error))}", error=True)
+    text = str(error)
+    more = f" ... ({len(text) - MAX_ERROR} more characters)" if len(text) > MAX_ERROR else ""
+    say(f"portrait: {printable(text[:MAX_ERROR])}{more}", error=True)
     return error.exit_code
 
 

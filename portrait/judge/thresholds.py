@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from portrait.errors import SettingsError, TooFewPairsError
+from portrait.errors import SettingsError, TooFewPairsError, one_line
 from portrait.judge.checks import StyleStatistics
 from portrait.judge.style_judge import StyleLimits
 
@@ -150,7 +150,9 @@ def calibration_table(recipe: str, file: Path | None = None) -> dict[str, Any] |
     try:
         table: dict[str, Any] = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise SettingsError(f"cannot read thresholds {file}: {error}") from None
+        raise SettingsError(f"cannot read thresholds {file}: {one_line(error)}") from None
+    if not isinstance(table, dict):
+        raise SettingsError(f"{file} is no table of thresholds")
     return table
 
 

@@ -37,7 +37,7 @@ class BalancePoint(FileModel):
     guidance_scale: float
     ip_adapter_scale: float
     controlnet_conditioning_scale: float
-    num_inference_steps: int
+    num_inference_steps: int = Field(ge=1, le=1000)
 
     @property
     def knobs(self) -> Knobs:

@@ -10,12 +10,21 @@ import json
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from portrait.errors import SettingsError
 from portrait.records.knobs import Knobs
 from portrait.records.reasons import Reason
-from portrait.settings import Settings
+from portrait.settings import RULES, Settings
 
 
 def _rounded(digits: int) -> AfterValidator:
@@ -26,6 +35,11 @@ def _rounded(digits: int) -> AfterValidator:
 def _absent(value: object) -> bool:
     """Whether a key is left out of the JSON: nothing was measured or said."""
     return value is None or value in ("", (), {})
+
+
+def _known_settings(value: object) -> object:
+    """Without the settings of later versions."""
+    return {key: value[key] for key in value if key in RULES} if isinstance(value, dict) else value
 
 
 def _is_zero(value: object) -> bool:
@@ -273,7 +287,7 @@ class PortraitRecord(_AnyRecord):
     attempts: tuple[AttemptRecord, ...] = Field(min_length=1)
     chosen: int
     seconds: Rounded3
-    settings: Settings
+    settings: Annotated[Settings, BeforeValidator(_known_settings)]
     weights: dict[str, str]
     licenses: tuple[LicenseLink, ...]
     threads: int

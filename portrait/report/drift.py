@@ -80,9 +80,11 @@ def measure_consistency(run: Run) -> tuple[dict[int, Appearance], list[StyleCons
     left out of its own middle; `spread` is the mean distance in a style over that between styles.
     """
     pictures = [i for i, job in enumerate(run.jobs) if job.delivered and run.looks and run.looks[i]]
-    if not pictures:
+    features = (
+        [name for name in run.looks[pictures[0]] if all(name in run.looks[i] for i in pictures)] if pictures else []
+    )
+    if not features:
         return {}, []
-    features = list(run.looks[pictures[0]])
     values = np.array([[run.looks[i][name] for name in features] for i in pictures])
     labels = [(run.jobs[i].recipe, run.jobs[i].style) for i in pictures]
     styles = list(dict.fromkeys(labels))

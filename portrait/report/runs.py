@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.settle import finalize_run
-from portrait.errors import EvaluationError, SettingsError
+from portrait.errors import EvaluationError, SettingsError, one_line
 from portrait.judge.gallery import genuine_impostor_gap
 from portrait.records import Embedding
 from portrait.records.portrait import AttemptRecord, LicenseLink, PortraitRecord
@@ -146,7 +146,9 @@ def read_baseline(path: Path) -> Run:
         place = ".".join(str(part) for part in first["loc"])
         raise SettingsError(f"baseline {path} is not the JSON of a report: {place}: {first['msg']}") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise SettingsError(f"baseline {path} is neither a run's folder nor the JSON of a report: {error!r}") from None
+        raise SettingsError(
+            f"baseline {path} is neither a run's folder nor the JSON of a report: {type(error).__name__}: {one_line(error)}"
+        ) from None
     return Run(
         name=report.run.name,
         jobs=list(report.jobs),
