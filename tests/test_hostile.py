@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import json
 import logging
 import math
 import os
 import random
+import re
 import shutil
 import sqlite3
 import sys
@@ -18,7 +20,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+import pillow_heif
 import pytest
+import tifffile
+from PIL import Image
 
 from portrait.calibrate.combine import combine_tables
 from portrait.calibrate.journal import Journal
@@ -32,12 +39,13 @@ from portrait.cli import calibrate
 from portrait.cli.console import LogLines
 from portrait.cli.main import main
 from portrait.errors import CampaignError, ImageReadError, InputError, PlanChangedError, PortraitError, SettingsError
-from portrait.images import read_photo, write_picture
+from portrait.images import decode_photo, read_photo, write_picture
 from portrait.judge.thresholds import calibration_table, thresholds_for
 from portrait.loop.response import as_table, curves_for, default_curves
 from portrait.paths import below, is_file_name, is_within
 from portrait.recipes.load import load_recipe
 from portrait.recipes.style import styles
+from portrait.records import RgbImage
 from portrait.records.portrait import PortraitRecord, read_record
 from portrait.report.drift import compute_report
 from portrait.report.explain import explain
@@ -491,6 +499,54 @@ def test_devices_and_pipes_are_refused_before_they_are_read(tmp_path: Path) -> N
         file.truncate(3 * 10**9)
     with pytest.raises(ImageReadError, match="more than 2.0 GB"):
         read_photo(tmp_path / "hole.jpg")
+
+
+def test_a_jpeg_that_is_drawn_again_and_again_is_refused(tmp_path: Path) -> None:
+    """100 KB of scans would take a minute."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    (tmp_path / "few.jpg").write_bytes(data[:-2] + last * 50 + data[-2:])
+    assert read_photo(tmp_path / "few.jpg").pixels.shape == (64, 64, 3)
+    (tmp_path / "many.jpg").write_bytes(data[:-2] + last * 500 + data[-2:])
+    with pytest.raises(ImageReadError, match="has 51. scans, more than the 200 that any photo has"):
+        read_photo(tmp_path / "many.jpg")
+
+
+def encoded(kind: str, values: RgbImage) -> bytes:
+    """A picture in one of the kinds whose decoding needs the most memory."""
+    buffer = io.BytesIO()
+    deep = values.astype(np.uint16) * 257
+    if kind == "TIFF of floats":
+        tifffile.imwrite(buffer, (values / 255).astype(np.float32), photometric="rgb")
+    elif kind == "TIFF of 16 bits with alpha":
+        tifffile.imwrite(buffer, np.dstack([deep, deep[..., :1]]), photometric="rgb", extrasamples=["assocalpha"])
+    elif kind == "PNG of 16 bits":
+        return cv2.imencode(".png", deep, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    elif kind == "HEIC of 10 bits":
+        heif = pillow_heif.from_bytes("RGB;16", deep.shape[1::-1], deep.tobytes())
+        heif.save(buffer, color_primaries=9, transfer_characteristics=16, matrix_coefficients=9, full_range_flag=1)
+    else:
+        Image.fromarray(values).convert("CMYK" if "CMYK" in kind else "RGB").save(buffer, kind[:4], progressive=True)
+    return buffer.getvalue()
+
+
+KINDS = ("JPEG", "JPEG CMYK", "PNG of 16 bits", "TIFF of floats", "TIFF of 16 bits with alpha", "HEIC of 10 bits")
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux, which tells a process its peak")
+@pytest.mark.parametrize("kind", KINDS)
+def test_decoding_takes_at_most_30_bytes_a_pixel_beside_the_file(kind: str) -> None:
+    def kilobytes(name: str) -> int:
+        return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
+
+    y, x = np.mgrid[0:1000, 0:1500]
+    data = encoded(kind, RgbImage(np.stack([x // 6, y // 4, (x + y) % 256], -1).astype(np.uint8)))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = kilobytes("VmRSS")
+    assert decode_photo(data, "photo").pixels.shape == (1000, 1500, 3)
+    assert (kilobytes("VmHWM") - before) * 1024 / (1000 * 1500) < 30
 
 
 @pytest.mark.parametrize("hours", ["inf", "nan", "-inf"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,14 @@ def apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
     return converted or image
 
 
+def bands(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Parts of a picture across its longer side, of about a million values each: what is converted at a time."""
+    axis = int(shape[1] > shape[0])
+    step = max(1, 2**20 * shape[axis] // max(1, math.prod(shape)))
+    for start in range(0, shape[axis], step):
+        yield (*[slice(None)] * axis, slice(start, start + step))
+
+
 def deep_to_srgb(values: NDArray[np.uint16], profile: bytes | None) -> RgbImage:
     """16-bit gray or color in sRGB by its profile, if it has one.
 
@@ -48,7 +58,12 @@ def deep_to_srgb(values: NDArray[np.uint16], profile: bytes | None) -> RgbImage:
         curve = np.asarray(ramp.convert("RGB"), np.float32)[0, :, 1]
         values = np.interp(np.arange(65536) / 257, np.arange(256), curve * 257).astype(np.uint16)[values]
         profile = None
-    eight = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    eight = np.empty(values.shape, np.uint8)
+    for band in bands(values.shape):
+        eight[band] = (values[band].astype(np.uint32) + 128) // 257
+    del values
+    if eight.ndim == 3 and not profile:
+        return RgbImage(eight)
     image = Image.fromarray(eight)
     return RgbImage(np.asarray((apply_profile(image, profile) if profile else image).convert("RGB")))
 

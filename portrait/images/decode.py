@@ -28,6 +28,8 @@ register_heif_opener(thumbnails=False)
 
 MAX_PIXELS = 120_000_000
 """Larger pictures are refused before they are decoded (a 108-megapixel phone still passes)."""
+MAX_SCANS = 200
+"""Of a JPEG with its previews; encoders write up to about 20 each."""
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "GIF", "BMP")
 _ORIENTATIONS: dict[int, Callable[[NDArray[np.uint16]], NDArray[np.uint16]]] = {
     2: lambda a: a[:, ::-1],
@@ -67,7 +69,7 @@ class _Decoded:
     def over(self, gray: int) -> RgbImage:
         """The pixels over a gray, where they are not opaque."""
         if self.alpha is None:
-            return RgbImage(self.pixels.copy())
+            return self.pixels if self.pixels.flags.writeable else RgbImage(self.pixels.copy())
         image = Image.fromarray(self.pixels)
         return RgbImage(
             np.asarray(Image.composite(image, Image.new("RGB", image.size, (gray,) * 3), self.alpha)).copy()
@@ -129,6 +131,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> _Decoded:
             if pages and (tiff.needs_decoder(pages[page]) or data[:4] == b"MM\0+"):
                 _check_size(name, tiff.first(pages[page], tiff.WIDTH), tiff.first(pages[page], tiff.HEIGHT), max_pixels)
                 return _decode_tiff_page(data, page, pages[page], name)
+            _check_scans(data, name)
             image = _opened(data, name, max_pixels)
             _check_size(name, image.width, image.height, max_pixels)
             if image.format != "HEIF":  # where the primary item is selected already, wherever it stands
@@ -156,6 +159,12 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
         raise ImageReadError(_too_large(name, "far too many", max_pixels)) from None
     except Exception as error:
         raise ImageReadError(f"{name} is damaged: {one_line(error)}") from None
+
+
+def _check_scans(data: bytes, name: str) -> None:
+    """JPEG's decoder goes over the whole picture once a scan, and a scan may have a few bytes."""
+    if data[:2] == b"\xff\xd8" and (scans := data.count(b"\xff\xda")) > MAX_SCANS:
+        raise ImageReadError(f"{name} has {scans} scans, more than the {MAX_SCANS} that any photo has; save it again")
 
 
 def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
@@ -214,7 +223,12 @@ def _picture_to_srgb(image: Image.Image, data: bytes) -> _Decoded:
         return _Decoded(deep_to_srgb(_deep_gray(image, tags), profile))
     image, alpha = _without_alpha(image)
     image = apply_profile(image, profile) if profile else image
-    return _Decoded(RgbImage(np.asarray(image.convert("RGB"), np.uint8)), alpha)
+    return _Decoded(RgbImage(np.asarray(_as_rgb(image), np.uint8)), alpha)
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Without a copy where it is RGB already."""
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _converted(image: Image.Image, data: bytes, signal: ColorSignal) -> _Decoded:
@@ -231,7 +245,7 @@ def _converted(image: Image.Image, data: bytes, signal: ColorSignal) -> _Decoded
         if deep is not None:
             values = np.ascontiguousarray(_ORIENTATIONS.get(orientation, np.asarray)(deep))
         else:
-            values = np.asarray(image.convert("RGB"), np.uint8)
+            values = np.asarray(_as_rgb(image), np.uint8)
     pixels, peak = signal_to_srgb(values, signal)
     return _Decoded(pixels, alpha, _notes(signal, peak))
 
@@ -239,7 +253,8 @@ def _converted(image: Image.Image, data: bytes, signal: ColorSignal) -> _Decoded
 def _upright(image: Image.Image) -> Image.Image:
     """As EXIF says; a damaged EXIF block does not make the pixels any worse."""
     with contextlib.suppress(Exception):
-        return ImageOps.exif_transpose(image)
+        if image.getexif().get(0x0112, 1) in _ORIENTATIONS:  # without a turn, Pillow would copy
+            return ImageOps.exif_transpose(image)
     return image
 
 
@@ -283,10 +298,11 @@ def _deep_gray(image: Image.Image, tags: Mapping[int, Any]) -> NDArray[np.uint16
     values = np.asarray(image)
     bits = int((tags.get(tiff.BITS) or (0,))[0])
     if image.mode == "F":
-        deep = tiff.to_16_bits(values.astype(np.float32), 32)
+        deep = tiff.to_16_bits(values, 32)
     else:
         bits = bits or (16 if ";16" in image.mode or values.max(initial=0) > 255 else 8)
-        deep = tiff.to_16_bits(np.clip(values, 0, None).astype(np.uint32), bits)
+        positive = np.maximum(values, 0)
+        deep = tiff.to_16_bits(positive.view(np.uint32) if values.dtype == np.int32 else positive, bits)
     return 65535 - deep if tags.get(tiff.PHOTOMETRIC) == 0 else deep
 
 

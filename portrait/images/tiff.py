@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from portrait.errors import ImageReadError
+from portrait.images.color import bands
 
 Tags = dict[int, tuple[int, ...]]
 """The whole-number tags of one page."""
@@ -19,7 +20,7 @@ ORIENTATION, SAMPLES, PLANAR, SUB_PAGES, EXTRA_SAMPLES, SAMPLE_FORMAT = 274, 277
 _TIFF_EP, _DNG_VERSION = 37398, 50706
 _COLOR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
-_MAX_PAGES, _MAX_VALUES, _MAX_BYTES = 1000, 4096, 2_000_000_000
+_MAX_PAGES, _MAX_VALUES, _MAX_BYTES = 1000, 4096, 1_500_000_000
 _RAW_STARTS = {
     b"FUJIFILMCCD-RAW": "RAF",
     b"IIU\0": "RW2",
@@ -160,7 +161,7 @@ def decode_page(
     size = first(page, WIDTH) * first(page, HEIGHT) * samples * max(page.get(BITS, (1,))) // 8
     if size > _MAX_BYTES:
         raise ImageReadError(
-            f"{name} holds {size / 1e9:.0f} GB of samples, more than is read; save it with 8 or 16 bits"
+            f"{name} holds {size / 1e9:.1f} GB of samples, more than is read; save it with 8 or 16 bits"
         )
     colors = {0: 1, 1: 1, 2: 3}.get(photometric)
     if colors is None or not colors <= samples <= 8:
@@ -183,26 +184,35 @@ def decode_page(
     values = values.reshape(first(page, HEIGHT), first(page, WIDTH), samples)
     deep = to_16_bits(values[..., :colors], max(page.get(BITS, (1,))))
     if photometric == 0:
-        deep = 65535 - deep
+        np.subtract(65535, deep, out=deep)
     alpha = None
     if samples > colors and (kind := first(page, EXTRA_SAMPLES, 0)) in (1, 2):
         alpha = to_16_bits(values[..., colors], max(page.get(BITS, (1,))))
-        if kind == 1:
-            deep = np.minimum(deep / np.maximum(alpha[..., None] / 65535, 1e-4), 65535).astype(np.uint16)
+        for band in bands(deep.shape) if kind == 1 else ():
+            deep[band] = np.minimum(deep[band] / np.maximum(alpha[band][..., None] / 65535, 1e-4), 65535)
     return (deep[..., 0] if colors == 1 else deep), alpha, bytes(icc.value) if icc else None
 
 
 def to_16_bits(values: NDArray[np.generic], bits: int) -> NDArray[np.uint16]:
     """Samples of any type from 0 to 65535; floats have the first of the ranges 1, 255 and 65535 that holds them all."""
     if values.dtype.kind == "f":
-        number = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-        largest = float(number.max(initial=0.0))
+        largest = max(
+            (float(_numbers(values[band], bits).max(initial=0.0)) for band in bands(values.shape)), default=0.0
+        )
         top = next((limit for limit in (1.0, 255.0, 65535.0) if largest <= limit), largest)
     else:
-        number = values.astype(np.float64 if bits > 16 else np.float32)
         top = float(2 ** (bits - (values.dtype.kind == "i")) - 1)
-    deep: NDArray[np.uint16] = (np.clip(number / top, 0, 1) * 65535 + 0.5).astype(np.uint16)
+    deep = np.empty(values.shape, np.uint16)
+    for band in bands(values.shape):
+        deep[band] = np.clip(_numbers(values[band], bits) / top, 0, 1) * 65535 + 0.5
     return deep
+
+
+def _numbers(values: NDArray[np.generic], bits: int) -> NDArray[np.floating]:
+    """Samples as floats; what is no finite number is 0."""
+    if values.dtype.kind != "f":
+        return values.astype(np.float64 if bits > 16 else np.float32)
+    return np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _not_read(name: str, what: str) -> str:
