@@ -417,7 +417,7 @@ BOXES = """() => {
   const shown = (e) => e.getBoundingClientRect().width > 0;
   const box = (s) => { const b = document.querySelector(s).getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; };
   const area = (e) => { const b = e.getBoundingClientRect(); return b.width * b.height; };
-  const others = [...document.querySelectorAll('img, button, fieldset.segments, .drop')].filter(shown).filter((e) => !e.closest('.pair'));
+  const others = [...document.querySelectorAll('img, button, .drop')].filter(shown).filter((e) => !e.closest('.pair'));
   return { pair: box('#viewer .pair'), make: box('#make'), download: box('#viewer .primary'), wide: document.documentElement.scrollWidth,
            next: Math.max(...others.map(area)), picture: area(document.querySelector('#viewer .pair')) };
 }"""
@@ -518,6 +518,7 @@ def test_a_right_click_saves_the_picture_itself(visit: Open, photos: Path) -> No
     page = visit()
     with_photo(page, photos / "astronaut.png")
     made(page, 1)
+    page.wait_for_function("document.querySelector('#viewer .after').naturalWidth > 0")
     hit = "([x, y]) => { const e = document.elementFromPoint(x, y); return [e.tagName, e.getAttribute('src'), e.naturalWidth]; }"
     box = page.locator("#viewer .pair").bounding_box()
     middle = [box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.5]

@@ -42,7 +42,8 @@ def fitting(form: Form, recipe: Recipe) -> Form:
     style = style if style in recipe.styles else recipe.styles[0]
     choices = choices_for(recipe, style)
     palette, size = _text(form, "palette"), _text(form, "size")
-    return form | {
+    kept = {name: value for name, value in form.items() if name not in recipe.lacks}
+    return kept | {
         "recipe": recipe.name,
         "style": style,
         "palette": palette if palette in choices.palettes else "",
@@ -309,8 +310,9 @@ def _advanced_groups(recipe: Recipe, choices: Choices, form: Form, recipes: Iter
 
 
 def _is_followed(recipe: Recipe, name: str) -> bool:
-    """Whether the model does anything with a text; one that knows its styles alone draws no purple elephant."""
-    return recipe.prompts == "rich" or name not in ("prompt", "negative_prompt")
+    """Whether the model does anything with a setting; one that knows its styles alone draws no purple elephant."""
+    is_text = name in ("prompt", "negative_prompt")
+    return name not in recipe.lacks and (recipe.prompts == "rich" or not is_text)
 
 
 def _field(name: str, form: Form) -> str:

@@ -322,6 +322,15 @@ def _picture_url(session: Session, entry: HistoryEntry) -> str:
     return escape(links(session, entry).picture.href)
 
 
+def _until_loaded(entry: HistoryEntry) -> str:
+    """What stands at the picture's place until its file is there; nothing behind one that is transparent."""
+    if entry.portrait.cutout is not None:
+        return ""
+    return (
+        f"background:url({data_uri(thumbnail(entry.portrait.picture, 256), quality=70, generated=True)}) 0 0/100% 100%"
+    )
+
+
 def _choice(session: Session, entry: HistoryEntry) -> str:
     return (
         f'<button type="button" data-show="{entry.number}" data-key="choice-{entry.number}" aria-label="{escape(_alt(entry))}">'
@@ -352,7 +361,7 @@ def _compare(session: Session, entry: HistoryEntry, alt: str) -> str:
         if one is not entry
     )
     return (
-        f'<figure class="pair" style="--cut:50%;--w:{width};--h:{height}">'
+        f'<figure class="pair" style="--cut:50%;--w:{width};--h:{height};{_until_loaded(entry)}">'
         f'<img class="after" src="{_picture_url(session, entry)}" alt="{escape(alt)}" data-zoom>'
         f'<img class="before" src="{_shown(before)}" alt="{escape(left)}">'
         f'<span class="tag left" aria-hidden="true">{escape(left)}</span>'

@@ -38,7 +38,7 @@ DRAW_CLOSE = "Done"
 # The controls
 STYLE = "Style"
 NO_SAMPLE = "no sample yet"
-PALETTE = "Colors"
+PALETTE = "Palette"
 PALETTE_AUTO = "Auto"
 BALANCE = "Style strength"
 STRENGTH_LABEL = "Strength {n:g}"
