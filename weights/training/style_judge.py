@@ -279,7 +279,8 @@ def main() -> None:
     losses: list[float] = []
     while (progress := stage.progress) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = CONFIG["lr"] * min(1, (stage.step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) + 0.01)
+            warm = min(1, (stage.step + 1) / 30)
+            group["lr"] = CONFIG["lr"] * warm * float(0.5 * (1 + np.cos(np.pi * progress)) + 0.01)
         batch, labels = draw_batch(drawn, photos, rng)
         loss = F.cross_entropy(net(batch), labels)
         optimizer.zero_grad()
