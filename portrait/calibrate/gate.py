@@ -107,7 +107,7 @@ def gates_table(
     *,
     positions: Sequence[float] | NDArray[np.floating[Any]] = (),
     intervals: bool,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """The entry `gates` of a style: a gate for every choice of judges, as `judge.thresholds` reads it.
 
     Args:
@@ -139,7 +139,7 @@ def _gate_entry(
     positions: NDArray[np.float64],
     *,
     intervals: bool,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     rows, columns = next(iter(scores.values())).shape
     is_impostor = np.arange(rows)[:, None] != np.arange(columns)
     entries = {}
@@ -148,7 +148,7 @@ def _gate_entry(
         passed = passes(gate, scores)
         genuine = passed[~is_impostor]
         low, high = wilson(int(genuine.sum()), len(genuine))
-        entry: dict[str, Any] = {
+        entry: dict[str, object] = {
             "least": gate.least,
             **_far_entry(passed, is_impostor, intervals=intervals),
             "tar": {
@@ -172,9 +172,9 @@ def _gate_entry(
     }
 
 
-def _far_entry(passed: NDArray[np.bool_], counted: NDArray[np.bool_], *, intervals: bool) -> dict[str, Any]:
+def _far_entry(passed: NDArray[np.bool_], counted: NDArray[np.bool_], *, intervals: bool) -> dict[str, object]:
     """The share of the counted pairs that pass, its interval over people, and the number of pairs."""
-    entry: dict[str, Any] = {
+    entry: dict[str, object] = {
         "far": round(float(passed[counted].mean()), 5),
         "pairs": int(counted.sum()),
     }
@@ -186,7 +186,7 @@ def _far_entry(passed: NDArray[np.bool_], counted: NDArray[np.bool_], *, interva
 
 def _along_dial(
     passed: NDArray[np.bool_], is_impostor: NDArray[np.bool_], positions: NDArray[np.float64]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, float]]:
     """Position of the dial -> the rates of the portraits that were drawn there, and how many of each there are."""
     along = {}
     for position in sorted(set(positions.tolist())):
@@ -208,9 +208,9 @@ def _within_groups(
     groups: Mapping[str, Sequence[str]],
     *,
     intervals: bool,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, object]]:
     """Kind -> group -> the rate among strangers of that group, and `same`: of any one group of the kind."""
-    within: dict[str, dict[str, Any]] = {}
+    within: dict[str, dict[str, object]] = {}
     for kind, names in groups.items():
         group = np.array(list(names))
         same = (group[:, None] == group[: passed.shape[1]]) & (group[:, None] != "") & is_impostor

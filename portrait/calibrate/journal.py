@@ -27,7 +27,7 @@ class Journal:
         SettingsError: the file is of other people, weights or settings, or cannot be read.
     """
 
-    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, header: Mapping[str, object]) -> None:
         self.path = path
         self._rows: dict[Key, dict[str, Any]] = {}
         begun = json.loads(json.dumps(header))
@@ -59,7 +59,7 @@ class Journal:
         """What was measured of a picture, or None."""
         return self._rows.get(key)
 
-    def put(self, key: Key, row: Mapping[str, Any]) -> None:
+    def put(self, key: Key, row: Mapping[str, object]) -> None:
         """Add a picture."""
         whole = {"key": list(key), **row}
         self._rows[key] = whole

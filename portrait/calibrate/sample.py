@@ -109,7 +109,7 @@ class _Scored:
     burned: float
     features: np.ndarray
 
-    def as_row(self) -> dict[str, Any]:
+    def as_row(self) -> dict[str, object]:
         """For the journal."""
         return {
             "likeness": {judge: values.astype(float).tolist() for judge, values in self.likeness.items()},
@@ -212,7 +212,7 @@ def _sittings(
     return [*plain, *degraded]
 
 
-def _header(stylizer: AttemptLoop, people: Sequence[Person], others: Sequence[Person], seed: int) -> dict[str, Any]:
+def _header(stylizer: AttemptLoop, people: Sequence[Person], others: Sequence[Person], seed: int) -> dict[str, object]:
     """What the pictures of a journal are of."""
     return {
         "recipe": stylizer.recipe.name,

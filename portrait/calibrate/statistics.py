@@ -73,7 +73,7 @@ def require_pairs(candidates: int, references: int, rates: Sequence[float]) -> N
 
 def recogniser_table(
     scores: np.ndarray, rates: Sequence[float], *, intervals: bool
-) -> tuple[dict[str, Any], dict[float, np.ndarray]]:
+) -> tuple[dict[str, object], dict[float, np.ndarray]]:
     """What one recogniser does in one style.
 
     Args:
@@ -119,7 +119,7 @@ def _det_points(genuine: np.ndarray, impostor: np.ndarray) -> list[list[float]]:
     return points
 
 
-def share_entry(passed: np.ndarray) -> dict[str, Any]:
+def share_entry(passed: np.ndarray) -> dict[str, object]:
     """The share of (N,) bool that is True, with its 95 % interval and its count."""
     low, high = wilson(int(passed.sum()), len(passed))
     return {"rate": round(float(passed.mean()), 4), "interval": [round(low, 4), round(high, 4)], "of": len(passed)}
@@ -150,7 +150,7 @@ def burned_entry(burned: np.ndarray) -> dict[str, float]:
     }
 
 
-def style_statistics(pictures: Mapping[str, AcceptedPictures]) -> dict[str, dict[str, Any] | None]:
+def style_statistics(pictures: Mapping[str, AcceptedPictures]) -> dict[str, dict[str, object] | None]:
     """Per style: how its faces are drawn, and the limit of the distance from that; None for too few pictures.
 
     The limit is the order statistic of the distances of each picture from the other people's that lets all but
@@ -169,7 +169,7 @@ def style_statistics(pictures: Mapping[str, AcceptedPictures]) -> dict[str, dict
     }
 
 
-def _statistics_entry(style: str, pictures: Mapping[str, AcceptedPictures]) -> dict[str, Any]:
+def _statistics_entry(style: str, pictures: Mapping[str, AcceptedPictures]) -> dict[str, object]:
     accepted = pictures[style]
     count = len(accepted.features)
     distances = np.sort(leave_one_person_out_distances(accepted.features, accepted.people.tolist()))

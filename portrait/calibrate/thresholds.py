@@ -167,7 +167,7 @@ def _style_entry(
     groups: Mapping[str, Sequence[str]],
     *,
     intervals: bool,
-) -> tuple[dict[str, Any], np.ndarray]:
+) -> tuple[dict[str, object], np.ndarray]:
     """The entry of one style, and (P,) which portraits pass at the loosest rate."""
     people = range(len(pictures.styled))
     passed = {}
