@@ -232,7 +232,7 @@ def test_the_adapters_scale_is_given_back(tiny: DiffusionGenerator) -> None:
         return [list(p.scale) for p in tiny.pipe.unet.attn_processors.values() if hasattr(p, "scale")]
 
     before = scales()
-    with pytest.raises(RuntimeError), identity_adapter(tiny.pipe, 0.123):
+    with pytest.raises(RuntimeError), identity_adapter(tiny.pipe, 0.123, tiny.loras):
         assert scales() != before
         raise RuntimeError
     assert scales() == before

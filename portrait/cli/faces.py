@@ -14,6 +14,7 @@ from portrait.errors import PortraitError, SettingsError
 from portrait.records import RgbImage
 
 if TYPE_CHECKING:
+    from portrait.faces.identity import FaceAnalyzer
     from portrait.images import Photo
     from portrait.judge.thresholds import Gate, Thresholds
     from portrait.records import Face, Identity
@@ -72,8 +73,7 @@ def _upright_flag(parser: argparse.ArgumentParser) -> None:
 
 def _faces(args: argparse.Namespace) -> int:
     from portrait.faces.load import load_analyzer
-    from portrait.faces.upright import upright_photo
-    from portrait.images import encode_picture, kind_of, read_photo, write_new
+    from portrait.images import kind_of
 
     if args.draw:
         kind_of(args.draw)
@@ -83,28 +83,31 @@ def _faces(args: argparse.Namespace) -> int:
     worst = 0
     for path in args.photos:
         try:
-            photo = read_photo(path)
+            worst = max(worst, _list_faces(path, args, analyzer))
         except PortraitError as error:
-            complain(error)
+            worst = max(worst, complain(error))
             if args.json:
                 say(failure_record(path, error).to_json())
-            worst = max(worst, error.exit_code)
-            continue
-        photo = upright_photo(photo, analyzer) if args.upright == "auto" else photo
-        faces = analyzer.detect(photo.pixels)
-        best = max((face.det_score for face in analyzer.candidates(photo.pixels)), default=0.0)
-        if args.json:
-            say(json.dumps(_faces_entry(photo, faces, best)))
-        else:
-            _print_faces(photo, faces, best)
-        if args.draw:
-            drawn = encode_picture(_draw_boxes(photo.pixels, faces), kind_of(args.draw))
-            place = write_new(args.draw, drawn)
-            if not args.json:
-                say(f"drawn: {place}")
-        if not faces:
-            worst = max(worst, 1)
     return worst
+
+
+def _list_faces(path: Path, args: argparse.Namespace, analyzer: FaceAnalyzer) -> int:
+    from portrait.faces.upright import upright_photo
+    from portrait.images import encode_picture, kind_of, read_photo, write_new
+
+    photo = read_photo(path)
+    photo = upright_photo(photo, analyzer) if args.upright == "auto" else photo
+    faces = analyzer.detect(photo.pixels)
+    best = max((face.det_score for face in analyzer.candidates(photo.pixels)), default=0.0)
+    if args.json:
+        say(json.dumps(_faces_entry(photo, faces, best)))
+    else:
+        _print_faces(photo, faces, best)
+    if args.draw:
+        place = write_new(args.draw, encode_picture(_draw_boxes(photo.pixels, faces), kind_of(args.draw)))
+        if not args.json:
+            say(f"drawn: {place}")
+    return 0 if faces else 1
 
 
 def _faces_entry(photo: Photo, faces: Sequence[Face], best_score: float) -> dict[str, object]:
@@ -159,42 +162,17 @@ def _draw_boxes(image: RgbImage, faces: Sequence[Face]) -> RgbImage:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from portrait.judge.verdict import describe_strangers
     from portrait.judge.verification import similarities
 
     limits = _comparison_limits(args)
     reference, candidate = _identities(args)
-    scores = similarities(reference, candidate.embeddings)
-    strangers = {} if limits.calibrated is None else limits.calibrated.strangers_like(scores)
-    passed = {judge: scores[judge] >= least for judge, least in limits.thresholds.items()}
-    evidence = None if limits.gate is None or not limits.gate.weights else limits.gate.evidence(scores)
-    together = evidence is None or limits.gate is None or evidence >= limits.gate.least
-    decision = "undecided"
-    if all(passed.values()) and together:
-        decision = "same person"
-    elif not any(passed.values()):
-        decision = "not the same person"
+    comparison = _Comparison(scores=similarities(reference, candidate.embeddings), limits=limits)
     if args.json:
-        result: dict[str, object] = {"similarity": {judge: round(score, 4) for judge, score in scores.items()}}
-        if evidence is not None and limits.gate is not None:
-            result |= {"evidence": round(evidence, 4), "least_evidence": limits.gate.least}
-        result |= {"thresholds": limits.thresholds, "far": limits.far, "kind": limits.kind, "decision": decision}
-        if strangers:
-            result["strangers"] = {judge: round(share, 5) for judge, share in strangers.items()}
-        say(json.dumps(result | ({"provisional_thresholds": limits.note} if limits.note else {})))
+        say(json.dumps(comparison.entry()))
     else:
-        for judge, score in scores.items():
-            cosine = f"{score:.3f} {'>=' if passed[judge] else '<'} {limits.thresholds[judge]:.3f}"
-            share = strangers.get(judge)
-            shown = cosine if share is None else describe_strangers(share) + (f" ({cosine})" if args.verbose else "")
-            say(f"{judge:8} {shown}")
-        if evidence is not None and limits.gate is not None:
-            say(f"together {evidence:.3f} {'>=' if together else '<'} {limits.gate.least:.3f}")
-        agree = "; both judges must agree"
-        say(f"{decision} (thresholds: {limits.kind}, false accept rate {limits.far:g}{agree})")
-        if limits.note:
-            say(f"Note: {limits.note}.")
-    return 0 if decision == "same person" else 1
+        for line in comparison.lines(verbose=args.verbose):
+            say(line)
+    return 0 if comparison.decision == "same person" else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +188,69 @@ class _ComparisonLimits:
     note: str = ""
     gate: Gate | None = None
     calibrated: Thresholds | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Comparison:
+    """What the judges say of two pictures: judge -> similarity, against the limits."""
+
+    scores: dict[str, float]
+    limits: _ComparisonLimits
+
+    @property
+    def strangers(self) -> dict[str, float]:
+        """Judge -> the share of strangers who would be as alike, for judges that were calibrated."""
+        return {} if self.limits.calibrated is None else self.limits.calibrated.strangers_like(self.scores)
+
+    @property
+    def passed(self) -> dict[str, bool]:
+        """Judge -> whether its own limit is reached."""
+        return {judge: self.scores[judge] >= least for judge, least in self.limits.thresholds.items()}
+
+    @property
+    def together(self) -> tuple[float, float] | None:
+        """What all judges say together and the least that it must be; None where they were not calibrated together."""
+        gate = self.limits.gate
+        return (gate.evidence(self.scores), gate.least) if gate is not None and gate.weights else None
+
+    @property
+    def decision(self) -> str:
+        """Undecided where some say yes and others no."""
+        passed = self.passed.values()
+        if all(passed) and (self.together is None or self.together[0] >= self.together[1]):
+            return "same person"
+        return "undecided" if any(passed) else "not the same person"
+
+    def entry(self) -> dict[str, object]:
+        """For `--json`."""
+        limits = self.limits
+        entry: dict[str, object] = {"similarity": {judge: round(score, 4) for judge, score in self.scores.items()}}
+        if self.together is not None:
+            entry |= {"evidence": round(self.together[0], 4), "least_evidence": self.together[1]}
+        entry |= {"thresholds": limits.thresholds, "far": limits.far, "kind": limits.kind, "decision": self.decision}
+        if strangers := self.strangers:
+            entry["strangers"] = {judge: round(share, 5) for judge, share in strangers.items()}
+        return entry | ({"provisional_thresholds": limits.note} if limits.note else {})
+
+    def lines(self, *, verbose: bool) -> list[str]:
+        """For people; `verbose` tells cosines also where strangers are counted."""
+        lines = [f"{judge:8} {self._likeness(judge, verbose=verbose)}" for judge in self.scores]
+        if self.together is not None:
+            evidence, least = self.together
+            lines.append(f"together {evidence:.3f} {'>=' if evidence >= least else '<'} {least:.3f}")
+        basis = f"thresholds: {self.limits.kind}, false accept rate {self.limits.far:g}; both judges must agree"
+        lines.append(f"{self.decision} ({basis})")
+        return [*lines, *([f"Note: {self.limits.note}."] if self.limits.note else [])]
+
+    def _likeness(self, judge: str, *, verbose: bool) -> str:
+        from portrait.judge.verdict import describe_strangers
+
+        compared = ">=" if self.passed[judge] else "<"
+        cosine = f"{self.scores[judge]:.3f} {compared} {self.limits.thresholds[judge]:.3f}"
+        share = self.strangers.get(judge)
+        if share is None:
+            return cosine
+        return describe_strangers(share) + (f" ({cosine})" if verbose else "")
 
 
 def _comparison_limits(args: argparse.Namespace) -> _ComparisonLimits:

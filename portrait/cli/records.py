@@ -121,9 +121,7 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     picture = stylizer.replay(record, photo, references)
     digest = pixels_sha256(picture)
     same = digest == record.picture.pixels_sha256
-    output = path.with_name(f"{path.stem}-replay.png") if args.output is None else args.output
-    if args.output is not None and (len(args.records) > 1 or args.output.is_dir()):
-        output = args.output / f"{path.stem}-replay.png"
+    output = _place_of_replay(path, args)
     output = write_new(output, encode_portrait(picture, kind_of(output), record))
     if args.json:
         result = {"identical": same, "record": str(path), "output": str(output), "pixels_sha256": digest}
@@ -133,6 +131,15 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     else:
         say(f"not identical ({_other_versions(record) or 'same versions: another processor?'}): {output}")
     return 0 if same else 1
+
+
+def _place_of_replay(record: Path, args: argparse.Namespace) -> Path:
+    """The file that was named, or NAME-replay.png: in the folder that was named, or else beside the record."""
+    name = f"{record.stem}-replay.png"
+    if args.output is None:
+        return record.with_name(name)
+    is_folder = len(args.records) > 1 or args.output.is_dir()
+    return Path(args.output / name if is_folder else args.output)
 
 
 def _reference_photos(places: _Places, files: list[Path], record: PortraitRecord) -> list[Photo]:

@@ -122,28 +122,10 @@ def _stylize_photos(
     args: argparse.Namespace, settings: Settings, photos: Sequence[Path], reference_files: Sequence[Path]
 ) -> int:
     """Stylize every photo in every style; one bad photo is one line and does not stop the others."""
-    from portrait.images import read_photo
-    from portrait.recipes.licensing import license_chain, require_commercial
-    from portrait.recipes.load import load_recipe
-    from portrait.recipes.override import with_overrides
+    from portrait.recipes.licensing import license_chain
     from portrait.report.save import save_contact_sheets
 
-    recipe = with_overrides(load_recipe(settings.recipe), settings.base, settings.lora)
-    if settings.commercial:
-        require_commercial(recipe)
-    styles = checked_styles(recipe, settings)
-    check_files(settings, reference_files)
-    references = [read_photo(path) for path in reference_files]
-    signer = signer_of(args)
-    pictures = len(photos) * len(styles) * settings.variants
-    prove_writable(args.output, pictures * recipe.size_for(settings.size) ** 2 * _BYTES_PER_PIXEL)
-    console = Console(quiet=args.quiet or args.json, verbose=args.verbose)
-    batch = Batch(settings, styles, references, args.output, console, signer, overwrite=args.overwrite)
-    if settings.no_metadata:
-        batch.console.line(
-            "--no-metadata: the pictures say only that they are generated (XMP DigitalSourceType); prompt, seed and knobs "
-            "are in the .json records alone"
-        )
+    recipe, batch = _prepare(args, settings, len(photos), reference_files)
     rows: list[SavedPortrait] = []
     worst = 0
     try:
@@ -167,6 +149,34 @@ def _stylize_photos(
             worst = max(worst, *map(complain, problems), 0)
             batch.console.summary(rows, sheets)
     return worst if any(row.accepted for row in rows) else max(worst, 1)
+
+
+def _prepare(
+    args: argparse.Namespace, settings: Settings, photos: int, reference_files: Sequence[Path]
+) -> tuple[Recipe, Batch]:
+    """Everything that can be found wrong before the models are loaded is found here."""
+    from portrait.images import read_photo
+    from portrait.recipes.licensing import require_commercial
+    from portrait.recipes.load import load_recipe
+    from portrait.recipes.override import with_overrides
+
+    recipe = with_overrides(load_recipe(settings.recipe), settings.base, settings.lora)
+    if settings.commercial:
+        require_commercial(recipe)
+    styles = checked_styles(recipe, settings)
+    check_files(settings, reference_files)
+    references = [read_photo(path) for path in reference_files]
+    signer = signer_of(args)
+    pictures = photos * len(styles) * settings.variants
+    prove_writable(args.output, pictures * recipe.size_for(settings.size) ** 2 * _BYTES_PER_PIXEL)
+    console = Console(quiet=args.quiet or args.json, verbose=args.verbose)
+    batch = Batch(settings, styles, references, args.output, console, signer, overwrite=args.overwrite)
+    if settings.no_metadata:
+        batch.console.line(
+            "--no-metadata: the pictures say only that they are generated (XMP DigitalSourceType); prompt, seed and knobs "
+            "are in the .json records alone"
+        )
+    return recipe, batch
 
 
 def checked_styles(recipe: Recipe, settings: Settings) -> list[str]:

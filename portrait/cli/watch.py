@@ -142,14 +142,9 @@ class Watcher:
 
     def _turn(self, path: Path) -> None:
         """Make the portraits of one photo that are not there yet; say in one line if nothing can come of it."""
-        try:
-            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            if path not in self._unreadable and path.exists():
-                complain(InputError(f"cannot read {path}: {error.strerror or error}; tried again until it can be read"))
-                self._unreadable.add(path)
+        sha256 = self._digest(path)
+        if not sha256:
             return
-        self._unreadable.discard(path)
         if reason := self.journal.failure(sha256, self._job):
             self._say_if_copy(path, sha256, f"nothing came of it: {reason}")
             self.inbox.take(path)
@@ -169,6 +164,18 @@ class Watcher:
                 say(failure_record(path, error, self.batch.settings.recipe).to_json())
             self.journal.fail(sha256, self._job, name=path.name, reason=str(error))
         self.inbox.take(path)
+
+    def _digest(self, path: Path) -> str:
+        """SHA-256 of a photo's bytes; empty where it cannot be read, which is said once."""
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            if path not in self._unreadable and path.exists():
+                complain(InputError(f"cannot read {path}: {error.strerror or error}; tried again until it can be read"))
+                self._unreadable.add(path)
+            return ""
+        self._unreadable.discard(path)
+        return digest
 
     def _make(self, path: Path, sha256: str, styles: Sequence[str]) -> None:
         from portrait.images import read_photo

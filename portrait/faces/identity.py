@@ -121,21 +121,34 @@ def choose_faces(
     if choice.kind == "like":
         if reference is None:
             raise SettingsError("--face like:FILE needs the reference photo's embedding")
-        scores = [float(analyzer.embed(image, face.kps) @ reference) for face in faces]
-        best_index = int(np.argmax(scores))
-        if scores[best_index] < analyzer.same_person_threshold:
-            raise FaceError(f"no face in {name} matches the reference (best similarity {scores[best_index]:.2f})")
-        return [numbered[best_index]]
+        return [numbered[_most_alike(image, name, analyzer, reference, faces)]]
     by_size = sorted(numbered, key=lambda pair: -pair[1].size)
-    if choice.kind == "auto" and len(faces) > 1 and by_size[1][1].size >= SIMILAR_SIZE * by_size[0][1].size:
-        listed = "; ".join(
-            f"{index}: {face.width:.0f} x {face.height:.0f} px at x {face.center[0]:.0f}" for index, face in numbered
-        )
-        raise ManyFacesError(
-            f"{name} has {len(faces)} faces of similar size ({listed}); say which one is meant: "
-            "--face INDEX, --face largest, --face each or --face like:REFERENCE.jpg"
-        )
+    if choice.kind == "auto":
+        _require_one_largest(by_size, name)
     return [by_size[0]]
+
+
+def _most_alike(image: RgbImage, name: str, analyzer: FaceAnalyzer, reference: Embedding, faces: Sequence[Face]) -> int:
+    """Index of the face that is most like the reference; raises FaceError where that is clearly somebody else."""
+    scores = [float(analyzer.embed(image, face.kps) @ reference) for face in faces]
+    best = int(np.argmax(scores))
+    if scores[best] < analyzer.same_person_threshold:
+        raise FaceError(f"no face in {name} matches the reference (best similarity {scores[best]:.2f})")
+    return best
+
+
+def _require_one_largest(by_size: Sequence[tuple[int, Face]], name: str) -> None:
+    """Raises ManyFacesError where a second face is nearly as large as the largest one."""
+    if len(by_size) < 2 or by_size[1][1].size < SIMILAR_SIZE * by_size[0][1].size:
+        return
+    listed = "; ".join(
+        f"{index}: {face.width:.0f} x {face.height:.0f} px at x {face.center[0]:.0f}"
+        for index, face in sorted(by_size, key=lambda pair: pair[0])
+    )
+    raise ManyFacesError(
+        f"{name} has {len(by_size)} faces of similar size ({listed}); say which one is meant: "
+        "--face INDEX, --face largest, --face each or --face like:REFERENCE.jpg"
+    )
 
 
 def identify(

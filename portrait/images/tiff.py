@@ -100,21 +100,23 @@ def raw_kind(data: bytes) -> str | None:
         return "CRW"
     if not is_tiff(data):
         return None
-    if data[8:10] == b"CR":
-        return "CR2"
+    return "CR2" if data[8:10] == b"CR" else _raw_kind_of_tiff(data)
+
+
+def _raw_kind_of_tiff(data: bytes) -> str | None:
     visited: set[int] = set()
     pages = list(_chain(data, _first_offset(data), visited))
     pages += [sub for page in pages for at in page.get(SUB_PAGES, ())[:16] for sub in _chain(data, at, visited)]
     if any(_DNG_VERSION in page for page in pages):
         return "DNG"
-    has_sensor_values = any(
-        first(page, PHOTOMETRIC) in (_COLOR_FILTER_ARRAY, _LINEAR_RAW) or first(page, COMPRESSION) in (34713, 32767)
-        for page in pages
-    )
-    if not has_sensor_values and not any(_TIFF_EP in page for page in pages):
+    if not any(_TIFF_EP in page or _has_sensor_values(page) for page in pages):
         return None
     make = bytes(v for v in pages[0].get(MAKE, ()) if 0 < v < 256)
     return next((kind for start, kind in _RAW_MAKES.items() if make.startswith(start)), "raw")
+
+
+def _has_sensor_values(page: Tags) -> bool:
+    return first(page, PHOTOMETRIC) in (_COLOR_FILTER_ARRAY, _LINEAR_RAW) or first(page, COMPRESSION) in (34713, 32767)
 
 
 def first(page: Tags, tag: int, default: int = 1) -> int:

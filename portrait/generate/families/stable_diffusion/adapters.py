@@ -17,7 +17,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -247,27 +247,37 @@ def adapter_inputs(
 
 
 @contextmanager
-def identity_adapter(pipe: Any, scale: float, loras: Mapping[str, float] | None = None) -> Iterator[Any]:
+def identity_adapter(pipe: Any, scale: float, loras: Mapping[str, float]) -> Iterator[Any]:
     """Within the block the adapter works at `scale`, its LoRA included at 0; afterwards as it was before.
 
     `loras` are all that are active, by name with their weights; those that are not the adapter's own stay on.
     """
     processors = [processor for processor in pipe.unet.attn_processors.values() if hasattr(processor, "scale")]
     scales = [list(processor.scale) for processor in processors]
-    others = {name: weight for name, weight in (loras or {}).items() if name != FACEID_LORA}
-    has_lora = bool(pipe.get_list_adapters()) if loras is None else FACEID_LORA in loras
-    must_mute = scale == 0 and has_lora  # a FaceID LoRA would stay on at scale 0
     pipe.set_ip_adapter_scale(scale)
-    if must_mute and others:
-        pipe.set_adapters(list(others), list(others.values()))
-    elif must_mute:
-        pipe.disable_lora()
     try:
-        yield pipe
+        with _without_faceid_lora(pipe, loras) if scale == 0 else nullcontext():
+            yield pipe
     finally:
-        if must_mute and others and loras:
-            pipe.set_adapters(list(loras), list(loras.values()))
-        elif must_mute:
-            pipe.enable_lora()
         for processor, scale_before in zip(processors, scales, strict=True):
             processor.scale = scale_before
+
+
+@contextmanager
+def _without_faceid_lora(pipe: Any, loras: Mapping[str, float]) -> Iterator[None]:
+    """Within the block the LoRA of a FaceID file is off, which would stay on at scale 0, and the others are on."""
+    others = {name: weight for name, weight in loras.items() if name != FACEID_LORA}
+    if FACEID_LORA not in loras:
+        yield
+        return
+    if others:
+        pipe.set_adapters(list(others), list(others.values()))
+    else:
+        pipe.disable_lora()
+    try:
+        yield
+    finally:
+        if others:
+            pipe.set_adapters(list(loras), list(loras.values()))
+        else:
+            pipe.enable_lora()
