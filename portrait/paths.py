@@ -77,6 +77,12 @@ def shorten_name(name: str, max_bytes: int = MAX_NAME_BYTES, *, of: str = "") ->
     return f"{data[: max_bytes - 7].decode(errors='ignore').rstrip('-_')}-{digits}"
 
 
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the disk where a folder is, or will be."""
+    place = folder.absolute()
+    return shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
+
+
 def prove_writable(folder: Path, room: float = 0) -> None:
     """Make a folder, if it is not there, and find out whether files can be written to it and so many bytes are free.
 
@@ -87,7 +93,7 @@ def prove_writable(folder: Path, room: float = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"portrait")
-        free = shutil.disk_usage(folder).free
+        free = free_bytes(folder)
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror or error}; name another folder with -o") from None
     if free < room:

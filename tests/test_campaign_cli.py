@@ -115,7 +115,7 @@ def test_new_writes_a_plan_and_overwrites_none(tmp_path: Path, capsys: pytest.Ca
         (["run", "PLAN", "--gpus", "1"], "go with --engine ray"),
         (["run", "PLAN", "--batch", "0"], "--batch 0 is below 1"),
         (["export", "nowhere", "--size", "huge"], "is no campaign run"),
-        (["run", "PLAN", "-o", "PLAN"], "cannot make the folder"),
+        (["run", "PLAN", "-o", "PLAN"], "cannot write to"),
         (["run", "PLAN", "-o", "locked"], "cannot write to"),
     ],
 )

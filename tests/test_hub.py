@@ -586,7 +586,7 @@ def test_a_file_changed_later_is_noticed_before_it_is_used(hub: Hub, tiny: Part)
 
 def test_a_disk_that_is_too_small_is_seen_first(hub: Hub, tiny: Part, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage._replace(free=store.RESERVE + 1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=store.RESERVE + 1000))
     with pytest.raises(WeightsError, match="are needed in .* are free"):
         fetch([tiny])
     assert not hub.paths("GET")
@@ -597,7 +597,7 @@ def test_the_room_for_a_pickles_safetensors_is_counted_too(
 ) -> None:
     usage = shutil.disk_usage("/")
     free = usage._replace(free=store.RESERVE + len(LARGE) * 3 // 2)
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: free)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: free)
     for path, fits in (("adapter.bin", False), ("adapter.safetensors", True)):
         hub.files[REPO, REVISION, path] = LARGE
         (tmp_path / "manifest.toml").write_text(entry("tiny", {path: LARGE}))

@@ -406,7 +406,7 @@ def test_doctor_lets_nothing_run_that_lacks_a_package_a_face_model_or_disk(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("portrait.generate.memory.free_memory", lambda device: 100.0)
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: Disk(free=2**30))
+    monkeypatch.setattr("shutil.disk_usage", lambda place: Disk(free=2**30))
     names = [file.name for file in face_files("insightface")]
 
     def found(name: str, package: str = "", faces: Sequence[str] = names) -> doctor.RecipeState:
@@ -434,7 +434,7 @@ def test_doctor_says_what_runs_and_what_to_do(
     monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("INSIGHTFACE_HOME", str(tmp_path / "insight"))
     monkeypatch.setattr("portrait.generate.memory.free_memory", lambda device: 20.0)
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: Disk(free=100 * 2**30))
+    monkeypatch.setattr("shutil.disk_usage", lambda place: Disk(free=100 * 2**30))
     assert main(["doctor", "--device", "cpu"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
     assert lines["sdxl-instantid"].endswith("this recipe needs about 29.0 GiB on cpu, 20.0 GiB are free")

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from portrait.intervals import bootstrap_pairs, wilson
+from portrait.calibrate.statistics import Share, share_entry
+from portrait.intervals import bootstrap_pairs
 from portrait.judge.thresholds import Gate, order_statistic, round_up, threshold_at_far
 
 FLOOR_FAR = 0.8
@@ -100,14 +101,42 @@ def _evidence(gate: Gate, scores: Mapping[str, NDArray[Any]]) -> NDArray[np.floa
     return np.asarray(np.sum(weighted, axis=0) + gate.offset, np.float64)
 
 
+class FarEntry(TypedDict):
+    """The share of pairs of strangers that pass, of how many, with its 95 % interval where that is wanted."""
+
+    far: float
+    pairs: int
+    far_interval: NotRequired[list[float]]
+
+
+class RateEntry(FarEntry):
+    """The gate at one false accept rate: what it asks, whom it accepts, and how that is within groups and along the dial."""
+
+    least: float
+    tar: Share
+    within: NotRequired[dict[str, dict[str, FarEntry]]]
+    along_dial: NotRequired[dict[str, dict[str, float]]]
+
+
+class GateEntry(TypedDict):
+    """A gate of some judges: the weights of its sum, and what it asks at each rate."""
+
+    judges: list[str]
+    floors: dict[str, float]
+    weights: dict[str, float]
+    offset: float
+    rates: dict[str, RateEntry]
+    strangers: list[list[float]]
+
+
 def gates_table(
     scores: Scores,
     rates: Sequence[float],
     groups: Mapping[str, Sequence[str]] | None = None,
     *,
-    positions: Sequence[float] | NDArray[np.floating[Any]] = (),
+    positions: ArrayLike = (),
     intervals: bool,
-) -> list[dict[str, object]]:
+) -> list[GateEntry]:
     """The entry `gates` of a style: a gate for every choice of judges, as `judge.thresholds` reads it.
 
     Args:
@@ -139,7 +168,7 @@ def _gate_entry(
     positions: NDArray[np.float64],
     *,
     intervals: bool,
-) -> dict[str, object]:
+) -> GateEntry:
     rows, columns = next(iter(scores.values())).shape
     is_impostor = np.arange(rows)[:, None] != np.arange(columns)
     entries = {}
@@ -147,16 +176,10 @@ def _gate_entry(
         gate = fused_gate(scores, rate)
         passed = passes(gate, scores)
         genuine = passed[~is_impostor]
-        low, high = wilson(int(genuine.sum()), len(genuine))
-        entry: dict[str, object] = {
-            "least": gate.least,
-            **_far_entry(passed, is_impostor, intervals=intervals),
-            "tar": {
-                "rate": round(float(genuine.mean()), 4),
-                "interval": [round(low, 4), round(high, 4)],
-                "of": len(genuine),
-            },
-        }
+        far = _far_entry(passed, is_impostor, intervals=intervals)
+        entry = RateEntry(least=gate.least, far=far["far"], pairs=far["pairs"], tar=share_entry(genuine))
+        if "far_interval" in far:
+            entry["far_interval"] = far["far_interval"]
         if groups:
             entry["within"] = _within_groups(passed, is_impostor, groups, intervals=intervals)
         if len(set(positions)) > 1:
@@ -172,9 +195,9 @@ def _gate_entry(
     }
 
 
-def _far_entry(passed: NDArray[np.bool_], counted: NDArray[np.bool_], *, intervals: bool) -> dict[str, object]:
+def _far_entry(passed: NDArray[np.bool_], counted: NDArray[np.bool_], *, intervals: bool) -> FarEntry:
     """The share of the counted pairs that pass, its interval over people, and the number of pairs."""
-    entry: dict[str, object] = {
+    entry: FarEntry = {
         "far": round(float(passed[counted].mean()), 5),
         "pairs": int(counted.sum()),
     }
@@ -208,9 +231,9 @@ def _within_groups(
     groups: Mapping[str, Sequence[str]],
     *,
     intervals: bool,
-) -> dict[str, dict[str, object]]:
+) -> dict[str, dict[str, FarEntry]]:
     """Kind -> group -> the rate among strangers of that group, and `same`: of any one group of the kind."""
-    within: dict[str, dict[str, object]] = {}
+    within: dict[str, dict[str, FarEntry]] = {}
     for kind, names in groups.items():
         group = np.array(list(names))
         same = (group[:, None] == group[: passed.shape[1]]) & (group[:, None] != "") & is_impostor

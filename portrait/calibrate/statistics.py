@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -71,6 +71,28 @@ def require_pairs(candidates: int, references: int, rates: Sequence[float]) -> N
             )
 
 
+class Share(TypedDict):
+    """A share, its 95 % interval and of how many it is."""
+
+    rate: float
+    interval: list[float]
+    of: int
+
+
+class StyleEntry(TypedDict):
+    """How a style's faces are drawn, and what its check asks and is worth: see `style_statistics`."""
+
+    limit: float
+    least: float
+    right_pictures_rejected: float
+    pictures: int
+    percentiles_5_50_95: list[float]
+    other_styles_rejected: dict[str, float]
+    features: list[str]
+    mean: list[float]
+    precision: list[list[float]]
+
+
 def recogniser_table(
     scores: np.ndarray, rates: Sequence[float], *, intervals: bool
 ) -> tuple[dict[str, object], dict[float, np.ndarray]]:
@@ -119,10 +141,10 @@ def _det_points(genuine: np.ndarray, impostor: np.ndarray) -> list[list[float]]:
     return points
 
 
-def share_entry(passed: np.ndarray) -> dict[str, object]:
+def share_entry(passed: np.ndarray) -> Share:
     """The share of (N,) bool that is True, with its 95 % interval and its count."""
     low, high = wilson(int(passed.sum()), len(passed))
-    return {"rate": round(float(passed.mean()), 4), "interval": [round(low, 4), round(high, 4)], "of": len(passed)}
+    return Share(rate=round(float(passed.mean()), 4), interval=[round(low, 4), round(high, 4)], of=len(passed))
 
 
 def percentiles(values: np.ndarray) -> list[float]:
@@ -150,7 +172,7 @@ def burned_entry(burned: np.ndarray) -> dict[str, float]:
     }
 
 
-def style_statistics(pictures: Mapping[str, AcceptedPictures]) -> dict[str, dict[str, object] | None]:
+def style_statistics(pictures: Mapping[str, AcceptedPictures]) -> dict[str, StyleEntry | None]:
     """Per style: how its faces are drawn, and the limit of the distance from that; None for too few pictures.
 
     The limit is the order statistic of the distances of each picture from the other people's that lets all but
@@ -169,7 +191,7 @@ def style_statistics(pictures: Mapping[str, AcceptedPictures]) -> dict[str, dict
     }
 
 
-def _statistics_entry(style: str, pictures: Mapping[str, AcceptedPictures]) -> dict[str, object]:
+def _statistics_entry(style: str, pictures: Mapping[str, AcceptedPictures]) -> StyleEntry:
     accepted = pictures[style]
     count = len(accepted.features)
     distances = np.sort(leave_one_person_out_distances(accepted.features, accepted.people.tolist()))
@@ -179,17 +201,17 @@ def _statistics_entry(style: str, pictures: Mapping[str, AcceptedPictures]) -> d
     least = float(np.floor(np.sort(accepted.styled)[rank_from_below - 1] * 1e4) / 1e4)
     statistics = StyleStatistics.of(accepted.features, limit, least)
     others = {other: p for other, p in pictures.items() if other != style and len(p.features)}
-    return {
-        "limit": statistics.limit,
-        "least": statistics.least,
-        "right_pictures_rejected": round(max(1 - rank / (count + 1), 0.0), 4),
-        "pictures": count,
-        "percentiles_5_50_95": percentiles(distances),
-        "other_styles_rejected": {other: _share_rejected(p, statistics) for other, p in others.items()},
-        "features": list(FACE_STYLE_FEATURES),
-        "mean": [round(float(value), 5) for value in statistics.mean],
-        "precision": [[round(float(value), 5) for value in row] for row in statistics.precision],
-    }
+    return StyleEntry(
+        limit=statistics.limit,
+        least=statistics.least,
+        right_pictures_rejected=round(max(1 - rank / (count + 1), 0.0), 4),
+        pictures=count,
+        percentiles_5_50_95=percentiles(distances),
+        other_styles_rejected={other: _share_rejected(p, statistics) for other, p in others.items()},
+        features=list(FACE_STYLE_FEATURES),
+        mean=[round(float(value), 5) for value in statistics.mean],
+        precision=[[round(float(value), 5) for value in row] for row in statistics.precision],
+    )
 
 
 def _share_rejected(pictures: AcceptedPictures, statistics: StyleStatistics) -> float:

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from portrait.errors import InputError
 from portrait.paths import below
 
 PICTURES, BEFORE, PLAN = "pictures", "before", "campaign.toml"
-
-
-def make_folder(folder: Path) -> None:
-    """Make a run's folder, if it is not there.
-
-    Raises:
-        InputError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error.strerror}; name another one with -o") from None
 
 
 def output_file(stem: str, state: str, suffix: str) -> str:
@@ -36,11 +22,3 @@ def before_file(subject: str, recipe: str) -> str:
 def is_there(folder: Path, output: str | None) -> bool:
     """Whether a run has the picture that its ledger names."""
     return bool(output) and below(folder, str(output)).is_file()
-
-
-def free_bytes(folder: Path) -> int:
-    """Free space where the run's folder is or will be."""
-    place = folder.resolve()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free

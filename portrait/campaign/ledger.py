@@ -17,10 +17,10 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
-from portrait.campaign.files import make_folder, output_file
+from portrait.campaign.files import output_file
 from portrait.campaign.plan import PlannedPicture
 from portrait.errors import CampaignError
-from portrait.paths import below, is_file_name
+from portrait.paths import below, is_file_name, prove_writable
 from portrait.records import Embedding
 from portrait.records.portrait import AttemptRecord, FileRecord, PortraitRecord, read_portrait
 
@@ -189,7 +189,7 @@ class Ledger:
             InputError: the folder cannot be made.
             CampaignError: the ledger cannot be written, is damaged or of a newer version.
         """
-        make_folder(folder)
+        prove_writable(folder)
         ledger = cls._connected(folder)
         with ledger.transaction():
             if not ledger._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from portrait.campaign.engines import Engine
 from portrait.campaign.enter import MISSING, enter_plan, load_recipes, note_environment, requeue, requeue_lost
-from portrait.campaign.files import PLAN, make_folder
+from portrait.campaign.files import PLAN
 from portrait.campaign.keys import seed_of
 from portrait.campaign.ledger import Counts, Ledger, LedgerJob
 from portrait.campaign.lock import exclusive_lock
@@ -23,7 +23,7 @@ from portrait.campaign.worker import Batch, PhotoFile, WorkItem
 from portrait.campaign.write import write_failure, write_result
 from portrait.errors import CampaignError
 from portrait.images import write_bytes
-from portrait.paths import cpu_threads, require_regular_file
+from portrait.paths import cpu_threads, prove_writable, require_regular_file
 from portrait.recipes.recipe import Recipe
 from portrait.records.portrait import PortraitRecord
 
@@ -104,7 +104,7 @@ def run_campaign(
     """
     recipes, sources = load_recipes(plan)
     styles = {name: tuple(plan.styles_of(recipe)) for name, recipe in recipes.items()}
-    make_folder(folder)
+    prove_writable(folder)
     with exclusive_lock(folder), Ledger.create(folder) as ledger:
         threads = plan.settings.threads or (ledger.get("environment") or {}).get("threads") or cpu_threads()
         plan = replace(plan, settings=replace(plan.settings, threads=threads))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from portrait.cli.console import Commands, as_cell, format_size, plain_table, print_table, say
 from portrait.cli.signing import add_sign_flag, signer_of
 from portrait.errors import InputError, SettingsError
+from portrait.paths import free_bytes
 
 if TYPE_CHECKING:
     from portrait.campaign.engines import Engine
@@ -224,7 +225,6 @@ def _forecast_seconds(
 
 
 def _print_preview(preview: _Preview, workers: int) -> None:
-    from portrait.campaign.files import free_bytes
     from portrait.images.search import describe
 
     plan = preview.plan

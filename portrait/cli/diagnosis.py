@@ -17,7 +17,7 @@ from portrait.hub import download, pins, store
 from portrait.hub import files as weights
 from portrait.hub.judges import SECOND_DETECTOR, face_files, face_parts, second_detector_part
 from portrait.hub.manifest import find_part
-from portrait.paths import cache_dir, cpu_threads
+from portrait.paths import cache_dir, cpu_threads, free_bytes
 from portrait.recipes.licensing import face_tools, noncommercial_links
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.recipe import Recipe
@@ -95,7 +95,7 @@ def diagnose(device: str = "auto") -> Diagnosis:
     chosen = memory.choose_device(device) if memory else None
     free = memory.free_memory(chosen) if memory else None
     faces = _faces()
-    disk = store.free_bytes()
+    disk = free_bytes(cache_dir())
     recipes = {}
     for name in recipe_names():
         try:

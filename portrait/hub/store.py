@@ -20,7 +20,7 @@ from portrait.hub.files import build_folder, folder_for, sha256_of
 from portrait.hub.manifest import Part, PartFile
 from portrait.hub.pins import expected_digests, extend_lock
 from portrait.hub.stream import is_abandoned
-from portrait.paths import cache_dir
+from portrait.paths import cache_dir, free_bytes
 
 log = logging.getLogger(__name__)
 
@@ -172,18 +172,13 @@ def add_blob(path: Path, digest: str) -> None:
 # ---- the disk
 
 
-def free_bytes() -> int:
-    """Free bytes on the disk of the cache, which need not exist yet."""
-    return shutil.disk_usage(next(p for p in (cache_dir(), *cache_dir().absolute().parents) if p.exists())).free
-
-
 def check_disk(needed: int) -> None:
     """Refuse a download for which the disk of the cache has too little room.
 
     Raises:
         WeightsError: says how many bytes are needed and free.
     """
-    free = free_bytes()
+    free = free_bytes(cache_dir())
     if needed and needed + RESERVE > free:
         raise WeightsError(
             f"{format_size(needed)} are needed in {cache_dir()}, {format_size(free)} are free (and {format_size(RESERVE)} "

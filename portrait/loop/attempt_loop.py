@@ -350,7 +350,7 @@ class AttemptLoop:
         settings = context.settings
         fixed = settings.fixed_knobs()
         curves = self.curves(context.style, settings.curves)
-        balance = curves.position(settings.balance, context.thresholds.style_on_face)
+        position = curves.position(settings.balance, context.thresholds.style_on_face)
 
         def with_enough_steps(knobs: Knobs) -> Knobs:
             return knobs if "num_inference_steps" in fixed else self.recipe.with_enough_steps(knobs)
@@ -360,7 +360,7 @@ class AttemptLoop:
             immovable.add("guidance_scale")
         return Policy(
             curves,
-            with_enough_steps(settings.knobs(self.recipe.knobs_at(balance))),
+            with_enough_steps(settings.knobs(self.recipe.knobs_at(position))),
             context.thresholds,
             fixed=immovable,
             until=settings.until,

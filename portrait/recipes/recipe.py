@@ -150,19 +150,22 @@ class Recipe:
                 f"recipe {self.name} needs {self.min_steps}; use {use} or more"
             )
 
-    def knobs_at(self, balance: float) -> Knobs:
-        """The knobs at a position of the dial, linear between the recipe's points.
+    def knobs_at(self, position: float) -> Knobs:
+        """The knobs at a position of the path that the recipe's file states, linear between its points.
+
+        A balance is a position only where nothing was measured: `AttemptLoop.knobs_for_balance` follows the curves of a
+        style to the position that a balance stands for.
 
         Raises:
-            SettingsError: balance is outside [0, 1].
+            SettingsError: the position is outside [0, 1].
         """
-        if not 0 <= balance <= 1:
-            raise SettingsError(f"balance {balance} is outside 0 (like the person) to 1 (most stylized)")
-        positions = [position for position, _ in self.balance]
+        if not 0 <= position <= 1:
+            raise SettingsError(f"balance {position} is outside 0 (like the person) to 1 (most stylized)")
+        positions = [at for at, _ in self.balance]
         values = {}
         for knob in fields(Knobs):
             at_positions = [getattr(knobs, knob.name) for _, knobs in self.balance]
-            values[knob.name] = round(float(np.interp(balance, positions, at_positions)), 4)
+            values[knob.name] = round(float(np.interp(position, positions, at_positions)), 4)
         steps = round(values.pop("num_inference_steps"))
         return Knobs(**values, num_inference_steps=steps)
 
