@@ -33,13 +33,14 @@ from portrait.campaign.plan import PlannedPicture, plan_from, read_plan, templat
 from portrait.campaign.prune import prune_run
 from portrait.campaign.rates import MeasuredRates, forecast, measured_rates, rates_file, remember
 from portrait.campaign.run import Progress, run_campaign
-from portrait.campaign.worker import Batch, Worker
+from portrait.campaign.worker import Batch, Worker, _fingerprint_values
 from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
 from portrait.images import Photo, pixels_sha256, read_photo, write_picture
 from portrait.images.search import describe
 from portrait.judge.gallery import Gallery
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.types import Subject
+from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.report.compare import compare
 from portrait.report.drift import compute_report
@@ -301,6 +302,11 @@ def test_one_job_is_the_same_picture_alone_and_among_others(tmp_path: Path) -> N
     run(alone, tmp_path / "run-one", batch=1)
     (name,) = pictures(tmp_path / "run-one")
     assert pictures(tmp_path / "run-one")[name] == pictures(tmp_path / "run-all")[name]
+
+
+def test_the_keys_of_mini_are_those_from_before_it_was_a_family_of_its_own() -> None:
+    families = {name: _fingerprint_values(load_recipe(name))["family"] for name in ("mini", "sdxl-faceid", "klein4b")}
+    assert families == {"mini": "sd15", "sdxl-faceid": "sdxl", "klein4b": "flux2"}
 
 
 def test_seeds_come_from_the_key_and_the_round() -> None:

@@ -236,6 +236,8 @@ def _fingerprint_values(recipe: Recipe) -> dict[str, object]:
             values[entry.name] = [[at, [getattr(knobs, knob.name) for knob in fields(knobs)]] for at, knobs in value]
         elif entry.name == "loras":
             values[entry.name] = [[lora.part or Path(lora.path).name, lora.weight] for lora in value]
+        elif entry.name == "family":
+            values[entry.name] = "sd15" if value == "mini" else value  # under which its first keys were made
         elif entry.name not in ("title", "judge") and isinstance(value, str | int | float):
             values[entry.name] = value
     return values

@@ -126,7 +126,7 @@ def _cards(report: DriftReport) -> list[Card]:
                 style=f"{job.style} · {job.recipe}" if several else job.style,
                 texts=", ".join(text for text in job.axes.values() if text),
                 reasons=(*job.reasons, *_flags(job)),
-                margin=min((scores[j] - least) / gaps.get(j, 1.0) for j, least in job.thresholds.items()),
+                margin=min((scores[j] - least) / (gaps.get(j) or 1.0) for j, least in job.thresholds.items()),
                 before=before_file(job.subject, job.recipe),
             )
         )
