@@ -163,6 +163,13 @@ class Settings:
         str,
         choices=("auto", "full", "offload", "sequential"),
     )
+    dtype: str = _setting(
+        "auto",
+        "numbers that the model computes in; auto is float16 for public models on a GPU and, for mini on a processor, "
+        "whichever of the two a short measurement finds faster (portrait doctor shows it)",
+        str,
+        choices=("auto", "float32", "bfloat16"),
+    )
     base: str = _setting(
         "",
         "another base model of the recipe's family: a .safetensors checkpoint, a diffusers folder, "
@@ -222,7 +229,7 @@ class Settings:
 RULES: dict[str, Rule] = {setting.name: setting.metadata["rule"] for setting in fields(Settings)}
 KNOB_SETTINGS = tuple(name for name, rule in RULES.items() if rule.knob)
 
-LOADING = ("recipe", "threads", "device", "memory", "base", "lora", "commercial")
+LOADING = ("recipe", "threads", "device", "memory", "dtype", "base", "lora", "commercial")
 """The settings that say which models are loaded, and how."""
 
 

@@ -24,6 +24,7 @@ _NOT_IN_KEYS = (
     "threads",
     "device",
     "memory",
+    "dtype",
     "thresholds",
     "curves",
     "base",

@@ -6,7 +6,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +24,8 @@ from portrait.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
+
+    from portrait.generate.precision import Speed
 
 _PACKAGES = (
     "torch", "diffusers", "transformers", "accelerate", "peft", "huggingface_hub", "insightface", "onnxruntime",
@@ -64,6 +66,7 @@ class Disk:
 class Diagnosis:
     """Everything that `portrait doctor` prints; `problems` are sentences.
 
+    `dtype` is what `mini` computes in here, because of `dtype_milliseconds`: what the same layers take in each type.
     `second_detector` is what looks for a face where the first detector sees none; empty where it has not been fetched.
     Without torch `device` is "unknown" and `memory_free_gib` None; that is None too where a device does not say.
     """
@@ -72,6 +75,8 @@ class Diagnosis:
     system: str
     packages: dict[str, str]
     device: str
+    dtype: str
+    dtype_milliseconds: dict[str, float | None]
     memory_free_gib: float | None
     disk: Disk
     cache: str
@@ -94,6 +99,7 @@ def diagnose(device: str = "auto") -> Diagnosis:
     memory = _memory()
     chosen = memory.choose_device(device) if memory else None
     free = memory.free_memory(chosen) if memory else None
+    speed = _speed()
     faces = _faces()
     disk = free_bytes(cache_dir())
     recipes = {}
@@ -109,6 +115,8 @@ def diagnose(device: str = "auto") -> Diagnosis:
         system=f"{platform.system()} {platform.machine()}, {cpu_threads()} processor threads",
         packages=packages,
         device=_device_name(chosen) if chosen else "unknown",
+        dtype="unknown" if speed is None else speed.faster,
+        dtype_milliseconds={} if speed is None else asdict(speed),
         memory_free_gib=None if free is None else round(free, 1),
         disk=Disk(folder=str(cache_dir()), free_gib=round(disk / 2**30, 1)),
         cache=str(cache_dir()),
@@ -142,6 +150,22 @@ def _memory() -> ModuleType | None:
     except (ImportError, OSError):  # OSError: a library that torch needs
         return None
     return memory
+
+
+def _speed() -> Speed | None:
+    """What `mini` computes in on this processor, measured at first use; None where torch cannot be imported."""
+    try:
+        import torch
+
+        from portrait.generate.precision import measured_speed
+    except (ImportError, OSError):
+        return None
+    before = torch.get_num_threads()
+    torch.set_num_threads(cpu_threads())
+    try:
+        return measured_speed(cpu_threads())
+    finally:
+        torch.set_num_threads(before)
 
 
 def _faces() -> dict[str, str]:
@@ -247,6 +271,7 @@ def in_lines(machine: Diagnosis) -> list[str]:
         f"Python {machine.python}, {machine.system}",
         ", ".join(f"{name} {number or 'MISSING'}" for name, number in machine.packages.items()),
         f"device: {machine.device}{_free_memory(machine)}",
+        f"mini computes in {machine.dtype}{_milliseconds(machine)}; --dtype overrides it",
         f"disk: {machine.disk.free_gib} GiB free in {machine.disk.folder}",
         f"hub: {machine.endpoint}{offline}",
         f"pins of first use: {machine.lock_file}{pinned}",
@@ -271,6 +296,11 @@ def _in_line(recipe: RecipeState) -> str:
             state += f"   (at least {recipe.missing_bytes / 2**30:.1f} GiB)"
     needs = "/".join(f"{gib:g}" for gib in recipe.memory_gib.values())
     return f"{f'{needs} GiB' if needs else '':>16}  {state}"
+
+
+def _milliseconds(machine: Diagnosis) -> str:
+    each = (f"{name} {ms:.0f} ms" for name, ms in machine.dtype_milliseconds.items() if ms is not None)
+    return f" (the same layers take: {', '.join(each)})" if machine.dtype_milliseconds else ""
 
 
 def _free_memory(machine: Diagnosis) -> str:

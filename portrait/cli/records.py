@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from portrait.cli.console import Commands, complain, say
 from portrait.errors import PortraitError, SettingsError
 from portrait.paths import is_within
-from portrait.settings import LOADING, Settings
+from portrait.settings import LOADING, RULES, Settings
 
 if TYPE_CHECKING:
     from portrait.images import Photo
@@ -112,7 +112,8 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     photo = _same_photo(args.photo or places.find(record.input.path), record.input.sha256)
     references = _reference_photos(places, args.reference, record)
     threads = min(max(record.threads, 1), 1024)
-    stylizer = models.load(replace(record.settings, threads=threads))
+    dtype = record.dtype if record.dtype in RULES["dtype"].choices else "auto"
+    stylizer = models.load(replace(record.settings, threads=threads, dtype=dtype))
     changed = [name for name, digest in record.weights.items() if stylizer.digests.get(name) != digest]
     if changed:
         raise SettingsError(

@@ -29,6 +29,7 @@ class DiffusionGenerator:
         threads: torch threads; no pixel depends on them.
         device: `auto`, cpu, cuda or mps. A recipe that states no memory needs (`mini`) stays on the CPU with auto.
         tier: `auto`, or a tier of `generate.memory`.
+        dtype: `auto`, float32 or bfloat16, as of `generate.precision`.
 
     Raises:
         WeightsMissingError, WeightsCorruptError: a file is gone, differs from the manifest, or is not
@@ -37,7 +38,15 @@ class DiffusionGenerator:
         MemoryLimitError: memory ran out while the model was loaded.
     """
 
-    def __init__(self, recipe: Recipe, *, threads: int | None = None, device: str = "auto", tier: str = "auto") -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        threads: int | None = None,
+        device: str = "auto",
+        tier: str = "auto",
+        dtype: str = "auto",
+    ) -> None:
         self.recipe = recipe
         self.threads = threads or cpu_threads()
         torch.set_num_threads(self.threads)
@@ -45,7 +54,7 @@ class DiffusionGenerator:
         free = memory.free_memory(self.device) if recipe.memory else float("inf")
         self.tier = memory.choose_tier(tier, recipe.memory, free, self.device.type)
         self.max_batch_size = memory.max_batch_size(self.tier, recipe.memory, free, recipe.resolution, self.device.type)
-        precision = Precision.choose(recipe, self.device)
+        precision = Precision.choose(recipe, self.device, dtype, self.threads)
         self.dtype = precision.dtype
         self.family = load_family(recipe, precision)
         self.pipe = self.family.pipe

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import gc
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from portrait.errors import WeightsCorruptError, WeightsMissingError
@@ -21,12 +23,26 @@ from portrait.recipes.recipe import Recipe
 from portrait.settings import Settings
 
 
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """No garbage is collected within the block: imports make hundreds of thousands of objects that stay."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_collector_paused()
 def load_loop(
     name: str = "mini",
     *,
     threads: int = 0,
     device: str = "auto",
     memory: str = "auto",
+    dtype: str = "auto",
     base: str = "",
     loras: Sequence[str] = (),
     commercial: bool = False,
@@ -43,6 +59,7 @@ def load_loop(
         threads: Processor threads, 0 for all cores.
         device: auto, cpu, cuda or mps.
         memory: auto, full, offload or sequential.
+        dtype: auto, float32 or bfloat16.
         base: Another base model, as `recipes.override.with_overrides` takes it.
         loras: More LoRAs, FILE.safetensors:WEIGHT each.
         commercial: Refuse a recipe that is not for commercial use, and use face tools that are.
@@ -68,7 +85,7 @@ def load_loop(
         conditioning_recogniser = ConditioningRecogniser(
             recipe.recogniser_file, recipe.embedding, threads=threads or None
         )
-    generator = DiffusionGenerator(recipe, threads=threads or None, device=device, tier=memory)
+    generator = DiffusionGenerator(recipe, threads=threads or None, device=device, tier=memory, dtype=dtype)
     second_opinion = None if commercial else second_detector()  # where YuNet comes first there is no other
     return AttemptLoop(
         recipe, generator, analyzer, recognisers, conditioning_recogniser, second_opinion, style_judge_of(recipe)
@@ -110,6 +127,7 @@ def load_loop_for(settings: Settings) -> AttemptLoop:
         threads=settings.threads,
         device=settings.device,
         memory=settings.memory,
+        dtype=settings.dtype,
         base=settings.base,
         loras=settings.lora,
         commercial=settings.commercial,

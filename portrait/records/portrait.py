@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -16,8 +16,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
+    WrapSerializer,
     model_validator,
 )
 
@@ -44,6 +46,12 @@ def _known_settings(value: object) -> object:
 
 def _is_zero(value: object) -> bool:
     return value == 0
+
+
+def _without_dtype(settings: Settings, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    """The settings, without a type that nobody chose: records from before there was a choice are written as they were."""
+    values: dict[str, Any] = write(settings)
+    return {name: value for name, value in values.items() if name != "dtype" or value != "auto"}
 
 
 Rounded2 = Annotated[float, _rounded(2)]
@@ -287,7 +295,7 @@ class PortraitRecord(_AnyRecord):
     attempts: tuple[AttemptRecord, ...] = Field(min_length=1)
     chosen: int
     seconds: Rounded3
-    settings: Annotated[Settings, BeforeValidator(_known_settings)]
+    settings: Annotated[Settings, BeforeValidator(_known_settings), WrapSerializer(_without_dtype)]
     weights: dict[str, str]
     licenses: tuple[LicenseLink, ...]
     threads: int
