@@ -1,0 +1,380 @@
+"""How fast portrait is: cold and warm, on a quiet machine and beside busy processes, against the processor and diffusers.
+
+    python eval/latency.py -o eval/latency.json                   # everything; on a machine that does nothing else
+    python eval/latency.py --parts cold,warm --busy 0,1 --runs 3
+    python eval/latency.py --parts accepted --photos FACES --styles oil,comic
+
+| part | what is measured |
+|---|---|
+| cold | `portrait stylize` from the shell to the written picture, one attempt: seconds, seconds of processor time, memory |
+| warm | one attempt with the models loaded: drawing, judging and the whole; its operations against the processor's own limit |
+| diffusers | the same networks, knobs and seeds in diffusers' img2img pipeline, in turn with portrait's |
+| batches | seconds a picture and memory as the batch grows, and memory after many pictures |
+| accepted | seconds per accepted portrait: one shot, best of N, naive retry, and portrait's loop |
+
+Cold and warm are repeated beside as many busy processes as `--busy` says; each of those keeps one core. Whatever is
+compared is measured in one run: on a machine that does other things look at the ratios and the processor time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+PARTS = ("cold", "warm", "diffusers", "batches", "accepted")
+ATTEMPTS = 4
+"""N of best of N, and the most attempts of naive retry and of the loop."""
+_MATRIX = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Seconds on a clock (least and median of the runs) and of processor time (median)."""
+
+    least: float
+    median: float
+    processor: float
+
+
+def timed(work: Callable[[], object], runs: int) -> Timing:
+    """Run `work` as often as `runs` says, after once that does not count."""
+    work()
+    seconds, processor = [], []
+    for _ in range(runs):
+        clock, spent = time.perf_counter(), time.process_time()
+        work()
+        seconds.append(time.perf_counter() - clock)
+        processor.append(time.process_time() - spent)
+    return Timing(
+        least=round(min(seconds), 3),
+        median=round(statistics.median(seconds), 3),
+        processor=round(statistics.median(processor), 3),
+    )
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """So many processes compute within the block, each as much as one core can."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def cold(photo: Path, style: str, threads: int, runs: int) -> dict[str, Any]:
+    """`portrait stylize` as a whole process: seconds, processor seconds, and megabytes at the peak."""
+    seconds, processor = [], []
+    for _ in range(1 + runs):  # the first reads the files from disk
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "portrait", "stylize", str(photo), "--style", style, "--max-attempts", "1"]
+            before, clock = _children(), time.perf_counter()
+            done = subprocess.run([*command, "--threads", str(threads), "--quiet", "-o", folder], check=False)
+            seconds.append(time.perf_counter() - clock)
+            processor.append(_children() - before)
+            if done.returncode not in (0, 1) or not list(Path(folder).glob("*.png")):
+                raise SystemExit(f"portrait stylize did not write a picture (exit code {done.returncode})")
+    return asdict(
+        Timing(
+            least=round(min(seconds[1:]), 3),
+            median=round(statistics.median(seconds[1:]), 3),
+            processor=round(statistics.median(processor[1:]), 3),
+        )
+    ) | {"megabytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024}
+
+
+def _children() -> float:
+    """Processor seconds of the processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+class Warm:
+    """A loaded recipe with one photo, ready to draw."""
+
+    def __init__(self, photo: Path, style: str, threads: int, dtype: str) -> None:
+        from portrait.generate.framing import frame_portrait
+        from portrait.images import read_photo
+        from portrait.loop.load import load_loop
+        from portrait.settings import Settings
+
+        self.loop = load_loop("mini", threads=threads, dtype=dtype)
+        self.generator: Any = self.loop.generator
+        self.style, self.threads = style, self.generator.threads
+        self.settings = Settings(style=(style,), max_attempts=1, threads=threads)
+        (self.subject,) = self.loop.subjects(read_photo(photo), "largest")
+        self.knobs = self.loop.knobs_for_balance(style, 0.5)
+        recipe = self.loop.recipe
+        self.framed = frame_portrait(self.subject.photo.pixels, self.subject.face, "bust", recipe.resolution)
+        embedding = self.subject.identity.embeddings["arcface"]
+        self.conditions = self.generator.prepare(
+            self.framed.image, embedding, recipe.style(style).prompt, "", self.framed.face
+        )
+
+    def draw(self, seeds: Sequence[int] = (1,)) -> list[Any]:
+        """Pictures of these seeds, as one batch."""
+        pictures: list[Any] = self.generator.generate(self.conditions, self.knobs, seeds)
+        return pictures
+
+    def stylize(self) -> object:
+        """One attempt, judged, with its record."""
+        return self.loop.stylize(self.subject, self.style, self.settings)
+
+
+def warm(warmed: Warm, runs: int) -> dict[str, Any]:
+    """One attempt and its parts, and how near drawing comes to what the processor can do."""
+    picture = warmed.draw()[0]
+    drawing = timed(warmed.draw, runs)
+    judging = timed(
+        lambda: warmed.loop.judges.score_picture(warmed.framed, warmed.subject.identity, picture), max(runs, 3)
+    )
+    flops, rate = operations(warmed), matmul_rate(warmed.generator.dtype)
+    return {
+        "dtype": warmed.generator.dtype,
+        "threads": warmed.threads,
+        "attempt": asdict(timed(warmed.stylize, runs)),
+        "drawing": asdict(drawing),
+        "judging": asdict(judging),
+        "gigaflops_drawing": round(flops / 1e9, 2),
+        "matmul_gigaflops_a_processor_second": round(rate / 1e9, 1),
+        "share_of_matmul_rate": round(flops / max(drawing.processor, 1e-3) / rate, 3),
+    }
+
+
+def operations(warmed: Warm) -> float:
+    """Floating point operations of the networks for one picture; what the rasterizer and samplers do is not counted."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        warmed.draw()
+    return float(counter.get_total_flops())
+
+
+def matmul_rate(dtype: str) -> float:
+    """Operations a second of processor time of a large matrix product in this type: the most that this processor does."""
+    import torch
+
+    a = torch.randn(_MATRIX, _MATRIX).to(getattr(torch, dtype))
+    with torch.inference_mode():
+        took = timed(lambda: [a @ a for _ in range(16)], 5).processor
+    return 16 * 2 * _MATRIX**3 / max(took, 1e-3)
+
+
+def against_diffusers(warmed: Warm, runs: int) -> dict[str, Any]:
+    """Portrait's pipeline and diffusers' around the same networks, in turn: seconds a picture, and whether they agree."""
+    import warnings
+
+    import numpy as np
+    import torch
+    from diffusers.image_processor import VaeImageProcessor
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    from portrait.generate.families.stable_diffusion.pipelines import PortraitPipeline
+
+    folder, ours = warmed.loop.recipe.base, warmed.generator.family.pipe
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain: Any = PortraitPipeline(
+            vae=ours.vae,
+            text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval(),
+            tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+            unet=ours.unet,
+            scheduler=ours.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    plain.set_progress_bar_config(disable=True)
+    plain.image_processor = VaeImageProcessor(vae_latent_channels=ours.unet.config.out_channels)
+    pictures, rows = {}, {}
+    try:
+        for name, pipe in (("portrait", ours), ("diffusers", plain), ("portrait again", ours)):
+            warmed.generator.family.pipe = pipe
+            pictures[name] = warmed.draw()[0]
+            rows[name] = asdict(timed(warmed.draw, runs))
+    finally:
+        warmed.generator.family.pipe = ours
+    return rows | {"same_pixels": bool(np.array_equal(pictures["portrait"], pictures["diffusers"]))}
+
+
+def batches(warmed: Warm, runs: int) -> dict[str, Any]:
+    """Seconds a picture and megabytes at the peak so far as the batch grows; megabytes now, before and after 30 pictures."""
+    found: dict[str, Any] = {}
+    for size in (1, 2, 4, 8):
+        took = timed(lambda size=size: warmed.draw(range(size)), runs)  # type: ignore[misc]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        found[str(size)] = {"seconds_a_picture": round(took.least / size, 3), "megabytes": peak}
+    before = _resident()
+    for seed in range(30):
+        warmed.draw([seed])
+    return found | {"megabytes_before_30_pictures": before, "megabytes_after_30_pictures": _resident()}
+
+
+def _resident() -> int:
+    """Megabytes that this process holds now; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
+    except OSError:
+        return 0
+
+
+def accepted(photos: Sequence[Path], styles: Sequence[str], threads: int, dtype: str) -> dict[str, Any]:
+    """Seconds per accepted portrait of each way to get one, at the same gate and the same seeds."""
+    from portrait.errors import FaceError
+    from portrait.images import read_photo
+    from portrait.loop.load import load_loop
+    from portrait.settings import Settings
+
+    loop = load_loop("mini", threads=threads, dtype=dtype)
+    cells: list[dict[str, list[tuple[float, float]]]] = []
+    for photo in photos:
+        try:
+            (subject,) = loop.subjects(read_photo(photo), "largest")
+        except FaceError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        for style in styles:
+            shots = []
+            for seed in range(1, 1 + ATTEMPTS):
+                record = loop.stylize(subject, style, Settings(style=(style,), max_attempts=1, seed=seed)).record
+                shots.append((record.seconds, _style(record)))
+            record = loop.stylize(subject, style, Settings(style=(style,), max_attempts=ATTEMPTS)).record
+            cells.append({"shots": shots, "loop": [(record.seconds, _style(record))]})
+    return {"portraits": len(cells), "attempts_at_most": ATTEMPTS} | per_accepted(cells)
+
+
+def _style(record: Any) -> float:
+    """The style on the face of an accepted portrait, 0 of another."""
+    return float(record.attempts[record.chosen].style_on_face) if record.accepted else 0.0
+
+
+def per_accepted(cells: Sequence[dict[str, list[tuple[float, float]]]]) -> dict[str, Any]:
+    """From (seconds, style or 0 if rejected) of each shot, and of the loop, to each way's seconds per accepted portrait."""
+    ways: dict[str, list[tuple[float, float]]] = {
+        "one shot": [],
+        f"best of {ATTEMPTS}": [],
+        "naive retry": [],
+        "loop": [],
+    }
+    for cell in cells:
+        shots = cell["shots"]
+        first = next((i for i, (_, style) in enumerate(shots) if style > 0), len(shots) - 1)
+        ways["one shot"].append(shots[0])
+        ways[f"best of {ATTEMPTS}"].append((sum(s for s, _ in shots), max(style for _, style in shots)))
+        ways["naive retry"].append((sum(s for s, _ in shots[: first + 1]), shots[first][1]))
+        ways["loop"] += cell["loop"]
+    return {name: _summary(results) for name, results in ways.items()}
+
+
+def _summary(results: Sequence[tuple[float, float]]) -> dict[str, float | None]:
+    styles = [style for _, style in results if style > 0]
+    seconds = sum(took for took, _ in results)
+    return {
+        "accepted": round(len(styles) / max(len(results), 1), 3),
+        "seconds_per_accepted": round(seconds / len(styles), 2) if styles else None,
+        "style_of_accepted": round(statistics.mean(styles), 3) if styles else None,
+    }
+
+
+def main() -> None:
+    """Measure the parts that were asked for, and print or write them."""
+    args = _arguments()
+    if args.child:
+        print(json.dumps(_in_this_process(args, [args.child])))
+        return
+    found: dict[str, Any] = {"machine": _machine(), "threads": args.threads, "style": args.styles[0]}
+    for count in args.busy:
+        with busy(count):
+            beside: dict[str, Any] = {}
+            if "cold" in args.parts:
+                beside["cold"] = cold(args.photos[0], args.styles[0], args.threads, args.runs)
+            if "warm" in args.parts:  # a process of its own, so that each one's threads begin anew
+                command = [sys.executable, __file__, "--child", "warm", "--threads", str(args.threads)]
+                command += ["--photos", str(args.photos[0]), "--styles", args.styles[0], "--dtype", args.dtype]
+                answer = subprocess.run(
+                    [*command, "--runs", str(args.runs)], check=True, capture_output=True, text=True
+                )
+                beside["warm"] = json.loads(answer.stdout)
+        if beside:
+            found[f"beside {count} busy processes" if count else "quiet"] = beside
+            print(json.dumps({count: beside}), file=sys.stderr, flush=True)
+    found |= _in_this_process(args, [part for part in args.parts if part not in ("cold", "warm")])
+    text = json.dumps(found, indent=1)
+    if args.output is None:
+        print(text)
+    else:
+        from portrait.images import write_json
+
+        write_json(args.output, found)
+
+
+def _in_this_process(args: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
+    measures = {"warm": warm, "diffusers": against_diffusers, "batches": batches}
+    found: dict[str, Any] = {}
+    if set(parts) & measures.keys():
+        warmed = Warm(args.photos[0], args.styles[0], args.threads, args.dtype)
+        found = {part: measures[part](warmed, args.runs) for part in parts if part in measures}
+    if "accepted" in parts:
+        found["accepted"] = accepted(args.photos, args.styles, args.threads, args.dtype)
+    return found["warm"] if args.child else found
+
+
+def _machine() -> dict[str, Any]:
+    from portrait.generate.precision import processor
+
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {"processor": processor(), "cores": os.cpu_count(), "system": platform.system(), "load_before": load}
+
+
+def _arguments() -> argparse.Namespace:
+    from portrait.paths import cpu_threads
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--busy", default="0,1,2", help="beside how many busy processes (default: 0,1,2)")
+    parser.add_argument("--runs", type=int, default=5, help="of each measurement (default: 5)")
+    parser.add_argument("--threads", type=int, default=cpu_threads(), help="processor threads (default: all cores)")
+    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--photos", type=Path, help="a photo, or a folder of them (default: the demo photo)")
+    parser.add_argument(
+        "--styles", default="oil", help="the first for all parts, all of them for accepted (default: oil)"
+    )
+    parser.add_argument("-o", "--output", type=Path, help="a JSON file; without it, the terminal")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    args.parts, args.styles = args.parts.split(","), args.styles.split(",")
+    args.busy = [int(count) for count in args.busy.split(",")]
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f"{', '.join(sorted(unknown))} is none of: {', '.join(PARTS)}")
+    args.photos = _photos(args.photos)
+    return args
+
+
+def _photos(given: Path | None) -> list[Path]:
+    """The photos of a file or folder, or the demo photo."""
+    if given is None:
+        import skimage.data
+
+        return [Path(skimage.data.__file__).parent / "astronaut.png"]
+    if given.is_dir():
+        return sorted(path for path in given.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+    return [given]
+
+
+if __name__ == "__main__":
+    main()
