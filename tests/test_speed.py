@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import json
 import os
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from transformers import CLIPTextModel, CLIPTokenizer
 
+from portrait.deferred import deferred, hidden
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
+from portrait.generate import precision
+from portrait.generate.families.stable_diffusion.pipelines import PortraitPipeline
+from portrait.generate.framing import frame_portrait
+from portrait.generate.networks import VaeImageProcessor
+from portrait.images import Photo
+from portrait.loop.attempt_loop import AttemptLoop
+from portrait.records import Knobs
+from portrait.records.portrait import PortraitRecord, read_record
+from portrait.settings import Settings
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
-def run_python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     """A fresh interpreter, with nothing of how this one waits."""
     clean = {name: value for name, value in os.environ.items() if name not in WAITING}
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], env=clean | env, capture_output=True, text=True, check=False
+        [sys.executable, "-W", "ignore", "-c", code, *args],
+        env=clean | env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -48,3 +69,214 @@ def test_a_waiting_policy_that_the_user_sets_stays(name: str, value: str) -> Non
 def test_the_judges_threads_do_not_spin_either(analyzer: InsightFaceAnalyzer) -> None:
     for session in (analyzer._detector.session, analyzer._recogniser.session):
         assert session.get_session_options().get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+# --- a cold start: what is imported ---
+
+ONE_PORTRAIT = """
+import sys
+from portrait.cli.main import main
+code = main(["stylize", sys.argv[1], "--style", "oil", "--max-attempts", "1", "--threads", "1", "--quiet", "-o", sys.argv[2]])
+assert code in (0, 1), code
+print(len(sys.modules), *sorted({name.partition(".")[0] for name in sys.modules} | {"torch._dynamo"} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.slow
+def test_a_portrait_imports_no_more_than_it_needs(photos: Path, tmp_path: Path) -> None:
+    result = run_python(ONE_PORTRAIT, str(photos / "astronaut.png"), str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    count, *names = result.stdout.split()
+    needless = {"transformers", "peft", "accelerate", "torch._dynamo", "sympy", "scipy", "matplotlib", "gradio", "ray"}
+    assert not needless & set(names)
+    assert int(count) < 2100  # it was 4064 with diffusers' pipelines, which import all of the above
+    assert list(tmp_path.glob("astronaut-oil-1*.png"))
+
+
+@pytest.fixture(scope="module")
+def plain_pipeline(mini: AttemptLoop) -> PortraitPipeline:
+    """diffusers' own pipeline around the networks of `mini`, with transformers' text encoder."""
+    folder, ours = mini.recipe.base, mini.generator.pipe  # type: ignore[attr-defined]
+    text = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of an offset that steps with trailing spacing do not have
+        pipe = PortraitPipeline(
+        vae=ours.vae, text_encoder=text, tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"), unet=ours.unet,
+        scheduler=copy.deepcopy(ours.scheduler), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    pipe.image_processor = VaeImageProcessor(vae_latent_channels=ours.unet.config.out_channels)
+    return pipe
+
+
+def test_the_text_encoder_is_transformers_to_the_last_bit(mini: AttemptLoop, plain_pipeline: PortraitPipeline) -> None:
+    prompts = [mini.recipe.style(name).prompt for name in mini.recipe.styles]
+    for prompt in [*prompts, "", "words that nobody knows " * 20]:
+        with torch.inference_mode():
+            expected, negative = plain_pipeline.encode_prompt(prompt, torch.device("cpu"), 1, True, "")
+            ours = mini.generator.pipe.encode_prompt(prompt, negative_prompt="")  # type: ignore[attr-defined]
+        assert torch.equal(ours[0], expected)
+        assert torch.equal(ours[1], negative)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.8])
+def test_the_lean_pipeline_draws_what_diffusers_draws(
+    mini: AttemptLoop,
+    plain_pipeline: PortraitPipeline,
+    astronaut: Photo,
+    monkeypatch: pytest.MonkeyPatch,
+    guidance: float,
+) -> None:
+    generator, (subject,) = mini.generator, mini.subjects(astronaut)
+    framed = frame_portrait(astronaut.pixels, subject.face, "bust", mini.recipe.resolution)
+    knobs = Knobs(
+        strength=0.6,
+        guidance_scale=guidance,
+        ip_adapter_scale=0.7,
+        controlnet_conditioning_scale=0.7,
+        num_inference_steps=5,
+    )
+    conditions = generator.prepare(
+        framed.image, subject.identity.embeddings["arcface"], mini.recipe.style("oil").prompt, "", framed.face
+    )
+    ours = generator.generate(conditions, knobs, [3, 4])
+    monkeypatch.setattr(generator.family, "pipe", plain_pipeline)  # type: ignore[attr-defined]
+    plain = generator.generate(conditions, knobs, [3, 4])
+    assert all(np.array_equal(a, b) for a, b in zip(ours, plain, strict=True))
+
+
+def test_public_recipes_find_all_of_diffusers_after_a_lean_start() -> None:
+    code = """
+import portrait.generate.networks, sys
+assert "transformers" not in sys.modules
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLControlNetImg2ImgPipeline
+from diffusers.loaders.peft import PeftAdapterMixin
+from diffusers.loaders.single_file_utils import AutoImageProcessor
+from diffusers.utils.constants import USE_PEFT_BACKEND
+import diffusers.models.transformers, transformers
+assert USE_PEFT_BACKEND
+assert AutoImageProcessor.from_pretrained == transformers.AutoImageProcessor.from_pretrained
+assert issubclass(transformers.AutoImageProcessor, AutoImageProcessor)
+assert hasattr(diffusers.models.transformers, "FluxTransformer2DModel")
+"""
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_deferred_import_loads_when_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "faraway"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "colors.py").write_text("class Red:\n    name = 'red'\nLOADED = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with deferred("faraway"):
+        import faraway.colors as kept  # type: ignore[import-not-found]
+        from faraway.colors import Red
+    assert "faraway" not in sys.modules
+    assert Red.name == "red"
+    assert "faraway.colors" in sys.modules
+    assert isinstance(Red(), Red)
+    assert not isinstance(3, Red)
+    assert kept.LOADED is True
+
+
+def test_a_hidden_module_is_absent_only_within_the_block() -> None:
+    with hidden("this"), pytest.raises(ImportError):
+        import this  # noqa: F401
+    with hidden("json"):
+        import json  # it is loaded already
+    assert json.loads("1") == 1
+
+
+# --- the arithmetic that fits the processor ---
+
+
+def chosen_with(isa: str, tmp_path: Path) -> str:
+    """What mini would compute in on a processor with no more instructions than these."""
+    code = (
+        "import torch; torch.set_num_threads(1)\n"
+        "from portrait.generate.precision import Precision\n"
+        "from portrait.recipes.load import load_recipe\n"
+        "print(Precision.choose(load_recipe('mini'), torch.device('cpu')).dtype)"
+    )
+    result = run_python(code, ONEDNN_MAX_CPU_ISA=isa, PORTRAIT_CACHE=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+@pytest.mark.slow
+def test_bfloat16_is_not_chosen_where_the_processor_only_emulates_it(tmp_path: Path) -> None:
+    assert chosen_with("AVX512_CORE", tmp_path) == "float32"
+    assert chosen_with("AVX2", tmp_path) == "float32"
+    known = json.loads((tmp_path / "processors.json").read_text())
+    assert len(known) == 2  # each kind of processor has its own line
+    assert all(key.partition(" threads")[0].endswith("1") for key in known)
+
+
+def test_a_processor_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path))
+    calls = []
+
+    def measure() -> precision.Speed:
+        calls.append(1)
+        return precision.Speed(10.0, 8.9)
+
+    monkeypatch.setattr(precision, "_measure", measure)
+    assert precision.measured_speed(2) == precision.measured_speed(2) == precision.Speed(10.0, 8.9)
+    assert len(calls) == 1
+    precision.measured_speed(3)
+    assert len(calls) == 2
+    (tmp_path / "processors.json").write_text("[]")
+    assert precision.measured_speed(2).faster == "bfloat16"
+    assert len(calls) == 3
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(precision, "_measure", lambda: precision.Speed(1.0, None))
+    assert precision.measured_speed(1).faster == "float32"
+
+
+@pytest.mark.parametrize(
+    ("float32", "bfloat16", "faster"), [(10.0, 8.9, "bfloat16"), (10.0, 9.1, "float32"), (10.0, None, "float32")]
+)
+def test_bfloat16_has_to_be_clearly_faster(float32: float, bfloat16: float | None, faster: str) -> None:
+    assert precision.Speed(float32, bfloat16).faster == faster
+
+
+def test_the_type_that_was_asked_for_is_used(mini: AttemptLoop) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert precision.Precision.choose(mini.recipe, cpu, "bfloat16").dtype == "bfloat16"
+    assert precision.Precision.choose(mini.recipe, cpu, "float32").dtype == "float32"
+    assert precision.Precision.choose(mini.recipe, gpu).dtype == "float32"
+    assert precision.Precision.choose(mini.recipe, gpu, "bfloat16").weights is torch.bfloat16
+
+
+def test_the_verdicts_hold_in_both_types(mini: AttemptLoop, astronaut: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures differ in bits between the types; what the judges measure moves by less than their limits are sure of."""
+    (subject,) = mini.subjects(astronaut)
+    settings = Settings(style=("oil",), max_attempts=1)
+    records = {}
+    for dtype in ("float32", "bfloat16"):
+        chosen = precision.Precision(dtype, torch.float32)
+        monkeypatch.setattr(mini.generator.family, "_precision", chosen)  # type: ignore[attr-defined]
+        monkeypatch.setattr(mini.generator, "dtype", dtype)
+        mini.generator.clear_cache()  # type: ignore[attr-defined]
+        records[dtype] = mini.stylize(subject, mini.recipe.styles[0], settings).record
+    first, second = (record.attempts[0] for record in records.values())
+    assert [record.dtype for record in records.values()] == ["float32", "bfloat16"]
+    assert first.reasons == second.reasons
+    for judge, value in first.similarity.items():
+        assert abs(value - second.similarity[judge]) < 0.02
+    assert records["float32"].picture.pixels_sha256 != records["bfloat16"].picture.pixels_sha256
+
+
+def test_a_record_names_the_type_that_was_asked_for_and_no_other() -> None:
+    record = read_record((Path(__file__).parent / "golden" / "accepted.json").read_text())
+    assert isinstance(record, PortraitRecord)
+    asked = record.model_copy(update={"settings": replace(record.settings, dtype="bfloat16")})
+    assert '"dtype": "bfloat16"' in asked.to_json(indent=1)
+    again = read_record(asked.to_json())
+    assert isinstance(again, PortraitRecord)
+    assert again.settings.dtype == "bfloat16"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from portrait.deferred import deferred
 from portrait.errors import WeightsCorruptError
 from portrait.faces.alignment import align_face
 from portrait.faces.onnx_session import session_options
@@ -27,7 +28,9 @@ class ConditioningRecogniser:
 
     def __init__(self, file: Path, form: str = "unit", *, threads: int | None = None) -> None:
         import onnxruntime
-        from insightface.model_zoo.arcface_onnx import ArcFaceONNX
+
+        with deferred("skimage"):
+            from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 
         options = session_options(threads)
         self.form = form

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from portrait.deferred import deferred
 from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.alignment import align_face
 from portrait.faces.onnx_session import session_options
@@ -77,7 +78,9 @@ class InsightFaceAnalyzer:
     def __init__(
         self, folder: str | Path | None = None, *, det_threshold: float = DET_THRESHOLD, threads: int | None = None
     ) -> None:
-        from insightface.app import FaceAnalysis
+
+        with deferred("skimage"):  # with scipy; for alignments that are not asked for here
+            from insightface.app import FaceAnalysis
 
         self.pack = find_pack(folder)
         self.det_threshold = det_threshold

@@ -112,7 +112,7 @@ def place(pipe: Any, tier: str, device: torch.device) -> None:
     """Put a diffusers pipeline on the device by a tier; may be called again with a smaller one."""
     if device.type == "cpu":
         return
-    if tier == "full":
+    if tier == "full" or not hasattr(pipe, "enable_model_cpu_offload"):  # mini's is small, and is never offloaded
         pipe.to(device)
         return
     pipe.remove_all_hooks()

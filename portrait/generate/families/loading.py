@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.utils import logging as diffusers_logging
-from transformers.utils import logging as transformers_logging
 
 from portrait.errors import SettingsError, WeightsCorruptError, WeightsMissingError, one_line
 from portrait.generate import memory
+from portrait.generate.networks import logging as diffusers_logging
 from portrait.hub.files import sha256_of, verify_manifest
 from portrait.recipes.recipe import Recipe
 
@@ -21,10 +22,15 @@ from portrait.recipes.recipe import Recipe
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Within the block diffusers and transformers print nothing but errors; their progress bars stay off."""
-    diffusers_logging.set_verbosity_error()
-    transformers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read by transformers, wherever it is imported
+    loggers = [diffusers_logging]
+    if "transformers" in sys.modules:  # whoever imports it later finds TRANSFORMERS_VERBOSITY (portrait/__init__.py)
+        from transformers.utils import logging as transformers_logging
+
+        loggers.append(transformers_logging)
+    for logger in loggers:
+        logger.set_verbosity_error()
+        logger.disable_progress_bar()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -13,18 +13,15 @@ arXiv 2403.12036). The skip is part of the structure that is held: it is scaled 
 from __future__ import annotations
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
-from diffusers.models.autoencoders.vae import DecoderOutput
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from portrait.generate.families.mini.marks.autoencoder import ResidualBlock
+from portrait.generate.networks import AutoencoderTinyOutput, ConfigMixin, DecoderOutput, InOnePlace, register_to_config
 
 PATCH = 16
 
 
-class PatchAutoencoder(ModelMixin, ConfigMixin):
+class PatchAutoencoder(InOnePlace, ConfigMixin):
     """Deterministic autoencoder with the interface of diffusers' `AutoencoderTiny`.
 
     Args:

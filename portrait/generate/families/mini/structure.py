@@ -14,12 +14,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor
 
 from portrait.generate.families.mini.autoencoder import PatchAutoencoder
 from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder
+from portrait.generate.networks import (
+    DDIMScheduler,
+    InOnePlace,
+    UNet2DConditionModel,
+    UNet2DConditionOutput,
+    unet_forward,
+)
 
 
 def noise_augment(source: Tensor, level: Tensor | float, noise: Tensor) -> Tensor:
@@ -50,7 +55,7 @@ def _alphas_cumprod() -> Tensor:
     return DDIMScheduler(**NOISE_SCHEDULE).alphas_cumprod
 
 
-class SourceUNet(UNet2DConditionModel):
+class SourceUNet(InOnePlace, UNet2DConditionModel):
     """A v-prediction UNet that sees source latents, and learns only what their statistics do not tell.
 
     Let x0 be the wanted latents and y the noisy source, y = L z + sqrt(1 - L^2) n with signal level L.
@@ -92,12 +97,12 @@ class SourceUNet(UNet2DConditionModel):
         total = a.square() * variance + s.square()
         expected_v = a * s * (1 - variance) / total * (sample - a * mean) - s * mean
         inputs = torch.cat([sample, y, level], 1).contiguous(memory_format=torch.channels_last)
-        rest = super().forward(inputs, timestep, *args, return_dict=False, **kwargs)[0]
+        rest = unet_forward(self, inputs, timestep, *args, return_dict=False, **kwargs)[0]
         v = expected_v + (variance / total).sqrt() * rest
         return UNet2DConditionOutput(sample=v) if return_dict else (v,)
 
 
-class MarkUNet(UNet2DConditionModel):
+class MarkUNet(InOnePlace, UNet2DConditionModel):
     """A v-prediction UNet over latents of marks that sees the photo's latents beside the noise.
 
     A medium changes nearly everything, so the photo is no estimate of the painting: it is only looked at. `source` and
@@ -119,7 +124,7 @@ class MarkUNet(UNet2DConditionModel):
         source = self.source.to(sample).repeat(copies, 1, 1, 1)
         level = self.level.to(sample).expand(-1, 1, *sample.shape[2:]).repeat(copies, 1, 1, 1)
         inputs = torch.cat([sample, source, level], 1).contiguous(memory_format=torch.channels_last)
-        v = super().forward(inputs, timestep, *args, return_dict=False, **kwargs)[0]
+        v = unet_forward(self, inputs, timestep, *args, return_dict=False, **kwargs)[0]
         return UNet2DConditionOutput(sample=v) if return_dict else (v,)
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from diffusers import ControlNetModel
 from numpy.typing import NDArray
 from torch import Tensor
 
 from portrait.errors import SettingsError
+from portrait.generate.networks import ControlNetModel
 from portrait.records import Face, Points, RgbImage
 
 _LIMBS = ((0, 2), (1, 2), (3, 2), (4, 2))

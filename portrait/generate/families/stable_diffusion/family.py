@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import CLIPImageProcessor
 
 from portrait.errors import SettingsError
 from portrait.faces.alignment import align_face
@@ -144,6 +143,8 @@ class StableDiffusion:
         """
         if face is None:
             raise SettingsError(f"recipe {self._recipe.name} looks at the face, so it needs the face of the photo")
+        from transformers import CLIPImageProcessor
+
         crop = face_crop(self._recipe.adapter_kind, image, face)
         device = self.pipe._execution_device
         encoder = self._image_encoder.to(device)

@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, UNet2DConditionModel
-from diffusers.image_processor import VaeImageProcessor
-from transformers import CLIPVisionModelWithProjection
 
 from portrait.errors import WeightsCorruptError
 from portrait.generate.families.loading import (
@@ -23,10 +20,17 @@ from portrait.generate.families.loading import (
 )
 from portrait.generate.families.mini.autoencoder import PatchAutoencoder
 from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder
+from portrait.generate.families.mini.pipeline import MiniPipeline, load_network
 from portrait.generate.families.mini.structure import MarkUNet, SourceUNet
 from portrait.generate.families.stable_diffusion.adapters import load_adapter
 from portrait.generate.families.stable_diffusion.control import IdentityNet
-from portrait.generate.families.stable_diffusion.pipelines import pipeline_class, recipe_scheduler
+from portrait.generate.networks import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    ControlNetModel,
+    UNet2DConditionModel,
+    VaeImageProcessor,
+)
 from portrait.hub.files import sha256_of, verify_manifest
 from portrait.recipes.recipe import Recipe
 
@@ -73,7 +77,10 @@ def load_model(recipe: Recipe, weights: torch.dtype) -> LoadedModel:
     clip_width = 0 if image_encoder is None else int(image_encoder.config.hidden_size)
     adapter_loras = load_adapter(pipe, recipe.adapter, recipe.adapter_kind, recipe.adapter_lora, clip_width)
     loras, notes = load_loras(pipe, [(lora.path, lora.weight) for lora in recipe.loras], adapter_loras)
-    pipe.scheduler = recipe_scheduler(recipe, pipe.scheduler)
+    if recipe.scheduler:
+        from portrait.generate.families.stable_diffusion.pipelines import recipe_scheduler
+
+        pipe.scheduler = recipe_scheduler(recipe, pipe.scheduler)
     _check_fit(recipe, pipe)
     _set_up(pipe)
     return LoadedModel(
@@ -86,8 +93,16 @@ def load_model(recipe: Recipe, weights: torch.dtype) -> LoadedModel:
 
 
 def load_pipeline(recipe: Recipe, weights: torch.dtype) -> Any:
-    """The diffusers pipeline of a recipe, without adapter and LoRAs."""
+    """The pipeline of a recipe, without adapter and LoRAs."""
     _check_libraries(recipe.base)
+    if recipe.structure == "source_latents":
+        unet, vae = (
+            load_network(recipe.base / part, _network_class(recipe.base / part, known), weights)
+            for part, known in (("unet", _UNETS), ("vae", _VAES))
+        )
+        return MiniPipeline.from_folder(recipe.base, unet, vae, weights)
+    from portrait.generate.families.stable_diffusion.pipelines import pipeline_class
+
     pipeline = pipeline_class(recipe)
     options: dict[str, object] = {
         "dtype": weights,
@@ -122,19 +137,25 @@ def _check_libraries(folder: Path) -> None:
 
 
 def _load_part(folder: Path, classes: Mapping[str, Any], weights: torch.dtype) -> Any:
+    variant = "fp16" if any(folder.glob("*.fp16.safetensors")) else None
+    safe = any(folder.glob("*.safetensors"))  # otherwise a pickle, which diffusers reads with `weights_only`
+    return _network_class(folder, classes).from_pretrained(
+        str(folder), local_files_only=True, dtype=weights, variant=variant, use_safetensors=safe
+    )
+
+
+def _network_class(folder: Path, classes: Mapping[str, Any]) -> Any:
     name = json.loads((folder / "config.json").read_text("utf-8"))["_class_name"]
     if name not in classes:
         raise ValueError(f"{folder} holds a {name}; known are {', '.join(classes)}")
-    variant = "fp16" if any(folder.glob("*.fp16.safetensors")) else None
-    safe = any(folder.glob("*.safetensors"))  # otherwise a pickle, which diffusers reads with `weights_only`
-    return classes[name].from_pretrained(
-        str(folder), local_files_only=True, dtype=weights, variant=variant, use_safetensors=safe
-    )
+    return classes[name]
 
 
 def _load_image_encoder(recipe: Recipe, weights: torch.dtype) -> Any:
     if recipe.image_encoder is None:
         return None
+    from transformers import CLIPVisionModelWithProjection
+
     encoder = CLIPVisionModelWithProjection.from_pretrained(
         str(recipe.image_encoder), local_files_only=True, dtype=weights, use_safetensors=True
     )
@@ -143,13 +164,12 @@ def _load_image_encoder(recipe: Recipe, weights: torch.dtype) -> Any:
 
 def _check_fit(recipe: Recipe, pipe: Any) -> None:
     check_resolution(recipe, pipe.vae_scale_factor)
-    if recipe.structure == "source_latents" and not isinstance(pipe.unet, SourceUNet):
+    if recipe.structure == "source_latents" and not isinstance(pipe.unet, SourceUNet | MarkUNet):
         raise WeightsCorruptError(f"recipe {recipe.name} holds source latents, but its unet takes none")
 
 
 def _set_up(pipe: Any) -> None:
     """For inference alone: no gradients, channels last, no progress bar, and IdentityNet knows the adapter's tokens."""
-    pipe.set_progress_bar_config(disable=True)
     for network in (pipe.unet, pipe.vae):
         network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         for module in network.modules():
@@ -157,6 +177,9 @@ def _set_up(pipe: Any) -> None:
                 module.register_forward_pre_hook(_sum_by_group)
     if isinstance(net := getattr(pipe, "controlnet", None), IdentityNet):
         net.read_identity(pipe.unet.encoder_hid_proj.image_projection_layers[0])
+    if isinstance(pipe, MiniPipeline):
+        return
+    pipe.set_progress_bar_config(disable=True)
     pipe.image_processor = VaeImageProcessor(
         vae_scale_factor=pipe.vae_scale_factor, vae_latent_channels=int(pipe.unet.config.out_channels)
     )

@@ -89,9 +89,7 @@ def pipeline_class(recipe: Recipe) -> Any:
 
 
 def recipe_scheduler(recipe: Recipe, current: Any) -> Any:
-    """The sampler that the recipe names, on the noise schedule of the pipeline's `current` one; that if it names none."""
-    if not recipe.scheduler:
-        return current
+    """The sampler that the recipe names, on the noise schedule of the pipeline's `current` one."""
     options: dict[str, str | bool] = {}
     if recipe.timestep_spacing:
         options["timestep_spacing"] = recipe.timestep_spacing

@@ -10,15 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
-from diffusers.models.autoencoders.vae import DecoderOutput
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from portrait.generate.families.mini.marks.layout import CHANNELS, GLOBALS, SLICES, Marks, without_haze
 from portrait.generate.families.mini.marks.rasterize import draw
+from portrait.generate.networks import AutoencoderTinyOutput, ConfigMixin, DecoderOutput, InOnePlace, register_to_config
 
 CELLS_PER_LATENT = 4
 TONE_LIMITS = (0.75, 0.55, 0.38, 0.22)
@@ -83,7 +80,7 @@ def _smooth(x: Tensor, radius: int) -> Tensor:
     return F.avg_pool2d(F.pad(x, (radius,) * 4, mode="replicate"), side, 1)
 
 
-class MarkAutoencoder(ModelMixin, ConfigMixin):
+class MarkAutoencoder(InOnePlace, ConfigMixin):
     """Deterministic autoencoder with the interface of diffusers' `AutoencoderTiny`, over marks.
 
     Args:

@@ -1,0 +1,108 @@
+"""Imports that wait until something is done with them, for a library that imports others only to mention them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any
+
+
+class _StandIn(type):
+    """The metaclass of a class that turns to the real MODULE.NAME when it is looked into, called or compared with."""
+
+    def _real(cls) -> Any:  # noqa: ANN401  (of whatever type the real one is)
+        return getattr(import_module(cls.__module__), cls.__name__)
+
+    def __getattr__(cls, name: str) -> object:
+        return getattr(cls._real(), name)
+
+    def __call__(cls, *args: object, **kwargs: object) -> object:
+        return cls._real()(*args, **kwargs)
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, cls._real())
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, cls._real())
+
+
+class _Deferred(MetaPathFinder, Loader):
+    """Finds some packages, and whatever is in them, as modules whose every name is a stand-in."""
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        self._packages = packages
+
+    def defers(self, module: str) -> bool:
+        return any(module == name or module.startswith(f"{name}.") for name in self._packages)
+
+    def find_spec(self, fullname: str, path: object, target: ModuleType | None = None) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self, is_package=True) if self.defers(fullname) else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        def stand_in(name: str) -> object:
+            if name == "__version__":
+                return version(module.__name__)
+            if name.startswith("__"):
+                raise AttributeError(name)
+            if sys.modules.get(module.__name__) is not module:  # the block is over; somebody kept the module
+                return getattr(import_module(module.__name__), name)
+            return _StandIn(name, (), {"__module__": module.__name__})
+
+        module.__dict__["__getattr__"] = stand_in
+
+
+@contextmanager
+def deferred(*packages: str) -> Iterator[None]:
+    """Within the block, importing from these packages loads nothing; what was imported so loads when it is used.
+
+    It is what `lazy from ... import` does from Python 3.15 on (PEP 810). Packages that are loaded already are left alone.
+    No class of theirs can be inherited from within the block, and no other thread may import them meanwhile.
+    """
+    finder = _Deferred([name for name in packages if name not in sys.modules])
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        _forget(name for name in list(sys.modules) if finder.defers(name))
+
+
+@contextmanager
+def without_siblings(*packages: str) -> Iterator[None]:
+    """Within the block, a module of these packages is imported without their `__init__`, which would import all others."""
+    absent = [name for name in packages if name not in sys.modules]
+    for name in absent:
+        parent, _, child = name.rpartition(".")
+        spec = PathFinder.find_spec(name, import_module(parent).__path__)
+        if spec is None or spec.submodule_search_locations is None:
+            raise ModuleNotFoundError(f"{child} is no package of {parent}")
+        module = ModuleType(name)
+        module.__spec__, module.__path__, module.__package__ = spec, spec.submodule_search_locations, name
+        sys.modules[name] = module
+    try:
+        yield
+    finally:
+        _forget(absent)
+
+
+@contextmanager
+def hidden(*modules: str) -> Iterator[None]:
+    """Within the block, importing one of these modules fails as if it were not there, unless it is loaded already."""
+    absent = [name for name in modules if name not in sys.modules]
+    for name in absent:
+        sys.modules[name] = None  # type: ignore[assignment]  # Python's own way to block an import
+    try:
+        yield
+    finally:
+        _forget(absent)
+
+
+def _forget(modules: Iterator[str] | Sequence[str]) -> None:
+    for name in modules:
+        sys.modules.pop(name, None)
