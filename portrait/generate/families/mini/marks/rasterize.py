@@ -150,16 +150,16 @@ def draw_facets(sheet: Sheet) -> None:
         mesh.insert((float(x), float(y)))
     color = np.ascontiguousarray(sheet.marks["color"].transpose(1, 2, 0))
     layer = sheet.canvas.copy()
-    for triangle in np.asarray(mesh.getTriangleList()).reshape(-1, 3, 2):
-        if (triangle < -1).any() or (triangle > FULL_SIZE).any():
-            continue
-        weights = np.array([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4]], np.float32)
-        samples = (weights @ triangle / weights.sum(1, keepdims=True)) * (cells / FULL_SIZE)
-        rows = samples[:, 1].astype(int).clip(0, cells - 1)
-        columns = samples[:, 0].astype(int).clip(0, cells - 1)
-        shade = color[rows, columns].mean(0) * (1 + 0.03 * rng.standard_normal())
-        corners = np.round(triangle * unit * 16).astype(np.int32)
-        cv2.fillConvexPoly(layer, corners, tuple(float(v) for v in shade), cv2.LINE_AA, 4)
+    triangles = np.asarray(mesh.getTriangleList()).reshape(-1, 3, 2)
+    triangles = triangles[~((triangles < -1) | (triangles > FULL_SIZE)).any((1, 2))]
+    weights = np.array([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4]], np.float32)
+    samples = (weights @ triangles / weights.sum(1, keepdims=True)) * (cells / FULL_SIZE)
+    columns, rows = np.moveaxis(samples.astype(int).clip(0, cells - 1), -1, 0)
+    jitter = (1 + 0.03 * rng.standard_normal(len(triangles))).astype(np.float32)
+    shades = color[rows, columns].mean(1) * jitter[:, None]
+    corners = np.round(triangles * unit * 16).astype(np.int32)
+    for triangle, shade in zip(corners, shades.tolist(), strict=True):
+        cv2.fillConvexPoly(layer, triangle, shade, cv2.LINE_AA, 4)
     coverage = step(sheet.map("facet") - 0.5, 0.1)
     sheet.cover(coverage, layer)
 
@@ -250,36 +250,52 @@ def _scattered_strokes(
     return _Strokes(count, gap, flat, shade, fine, start)
 
 
+_ROWS = 32
+"""Rows of pixels that are looked at together: few enough to stay in the processor's cache."""
+
+
 def _topmost(sheet: Sheet, strokes: _Strokes) -> tuple[NDArray[Any], Field, Field, Field]:
     """At each pixel: the stroke that is seen (-1 is none), where on it, along and across from -1 to 1, its priority."""
     size = sheet.size
-    flat = strokes.flat
-    cell_x = np.floor(sheet.xs / strokes.gap).astype(np.int32) + MARGIN
-    cell_y = np.floor(sheet.ys / strokes.gap).astype(np.int32) + MARGIN
     best = np.zeros((size, size), np.float32)
     owner = np.full((size, size), -1, np.int32)
     along = np.zeros((size, size), np.float32)
     across = np.zeros((size, size), np.float32)
+    for top in range(0, size, _ROWS):
+        rows = slice(top, top + _ROWS)
+        whole = (best[rows], owner[rows], along[rows], across[rows])
+        _topmost_of_rows(
+            sheet.xs[rows].ravel(), sheet.ys[rows].ravel(), strokes, [field.reshape(-1) for field in whole]
+        )
+    return owner, along, across, best
+
+
+def _topmost_of_rows(xs: Field, ys: Field, strokes: _Strokes, seen: list[NDArray[Any]]) -> None:
+    """What `_topmost` says of some pixels, written into `seen`: priority, stroke, along, across."""
+    best, owner, along, across = seen
+    flat = strokes.flat
+    cell_x = np.floor(xs / strokes.gap).astype(np.int32) + MARGIN
+    cell_y = np.floor(ys / strokes.gap).astype(np.int32) + MARGIN
+    home = cell_y * strokes.count + cell_x
     for oy in range(-2, 3):
         for ox in range(-2, 3):
-            index = (cell_y + oy) * strokes.count + cell_x + ox
-            p = flat["p"][index]
-            if not p.any():
-                continue
-            px = sheet.xs - flat["x"][index]
-            py = sheet.ys - flat["y"][index]
+            index = home + (oy * strokes.count + ox)
+            above = np.flatnonzero(flat["p"][index] > best)  # only these strokes would be seen
+            index = index[above]
+            px = xs[above] - flat["x"][index]
+            py = ys[above] - flat["y"][index]
             c = flat["c"][index]
             s = flat["s"][index]
             u = px * c + py * s
             v = py * c - px * s + flat["b"][index] * u * u
             u /= flat["l"][index]
             v /= flat["w"][index]
-            inside = (np.abs(v) < 1 - 0.35 * u * u) & (np.abs(u) < 1) & (p > best)
-            best = np.where(inside, p, best)
-            owner = np.where(inside, index, owner)
-            along = np.where(inside, u, along)
-            across = np.where(inside, v, across)
-    return owner, along, across, best
+            inside = (np.abs(v) < 1 - 0.35 * u * u) & (np.abs(u) < 1)
+            pixels, index = above[inside], index[inside]
+            best[pixels] = flat["p"][index]
+            owner[pixels] = index
+            along[pixels] = u[inside]
+            across[pixels] = v[inside]
 
 
 def _stroke_pass(
