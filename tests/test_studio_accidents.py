@@ -104,7 +104,9 @@ def studio(tmp_path: Path, gate: threading.Semaphore) -> Iterator[tuple[str, Any
         yield url, blocks
 
 
-def test_a_page_that_is_loaded_anew_in_the_middle_of_a_portrait_gets_it(studio: Any, gate: threading.Semaphore) -> None:
+def test_a_page_that_is_loaded_anew_in_the_middle_of_a_portrait_gets_it(
+    studio: tuple[str, Any], gate: threading.Semaphore
+) -> None:
     with Tab(*studio, "before") as before:
         before.done(act="hello", key="")
         key = before.session.key
@@ -121,7 +123,7 @@ def test_a_page_that_is_loaded_anew_in_the_middle_of_a_portrait_gets_it(studio: 
         assert "anna-watercolor-1.png" in "".join(after.told)
 
 
-def test_a_wrong_file_leaves_photo_and_work_alone(studio: Any, gate: threading.Semaphore) -> None:
+def test_a_wrong_file_leaves_photo_and_work_alone(studio: tuple[str, Any], gate: threading.Semaphore) -> None:
     with Tab(*studio, "anna") as tab:
         tab.done(act="hello", key="")
         tab.act(**tab.upload(PHOTO))
@@ -136,7 +138,7 @@ def test_a_wrong_file_leaves_photo_and_work_alone(studio: Any, gate: threading.S
 
 
 def test_a_second_tab_begins_empty_and_the_first_keeps_everything(
-    studio: Any, gate: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
+    studio: tuple[str, Any], gate: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "RELOAD_SECONDS", 0.2)
     gate.release(1000)
@@ -164,7 +166,7 @@ def test_a_studio_that_was_restarted_says_that_everything_is_gone(tmp_path: Path
 
 
 def test_on_a_full_disk_portraits_are_made_and_taken_away(
-    studio: Any, gate: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
+    studio: tuple[str, Any], gate: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate.release(1000)
     with Tab(*studio, "anna") as tab:
@@ -186,7 +188,7 @@ def test_on_a_full_disk_portraits_are_made_and_taken_away(
 
 
 def test_what_leaves_a_full_history_is_counted(
-    studio: Any, gate: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
+    studio: tuple[str, Any], gate: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(of_session, "MAX_HISTORY", 1)
     gate.release(1000)
