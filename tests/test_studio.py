@@ -547,6 +547,9 @@ def test_further_photos_are_in_record_and_command_and_go_with_the_person(tmp_pat
     entry = session.add(event.portrait, requested(shop), person(1), photo, has_file=True)
     assert shlex.split(entry.command())[2:5] == ["anna.png", "--reference", "./-anna2.png"]
     assert [file.path for file in entry.portrait.record.input.references] == ["-anna2.png"]
+    with pytest.raises(SettingsError, match="At most 4 more photos"):
+        for n in range(4):
+            session.add_reference(a_photo(1, f"anna{n}.png"))
     session.drop_reference(0)
     assert session.subject("mini", 0) is None  # who it is was found with that photo
     session.add_reference(a_photo(1, "anna2.png"))
@@ -1058,6 +1061,7 @@ def test_python_and_http_make_the_same_picture_as_the_loop(served: Any, tmp_path
 
     url, folder = served
     write_picture(tmp_path / "anna.png", person(1))
+    write_picture(tmp_path / "anna2.png", person(1))
     client = caller(url, tmp_path)
     assert client.predict(api_name="/recipes")["mini"] == list(load_recipe("mini").styles)
     (face,) = client.predict(handle_file(str(tmp_path / "anna.png")), api_name="/faces")
@@ -1066,6 +1070,7 @@ def test_python_and_http_make_the_same_picture_as_the_loop(served: Any, tmp_path
         handle_file(str(tmp_path / "anna.png")),
         style="oil",
         balance=0.3,
+        references=[handle_file(str(tmp_path / "anna2.png"))],
         settings={"max_attempts": 1},
         api_name="/stylize",
     )
@@ -1076,7 +1081,8 @@ def test_python_and_http_make_the_same_picture_as_the_loop(served: Any, tmp_path
     record = json.loads(text)
     assert record["style"] == "oil"
     assert record["input"]["path"] == "anna.png"
-    assert not list(folder.rglob("anna.png"))  # the uploads are gone
+    assert [one["path"] for one in record["input"]["references"]] == ["anna2.png"]
+    assert not [path for path in folder.rglob("anna*.png") if path.name in ("anna.png", "anna2.png")]  # the uploads
     with pytest.raises(Exception, match="did you mean balance"):
         client.predict(handle_file(str(tmp_path / "anna.png")), settings={"balence": 1}, api_name="/stylize")
     public = {name for name in client.view_api(return_format="dict", print_info=False)["named_endpoints"]}
@@ -1131,7 +1137,7 @@ def test_a_caller_whose_connection_breaks_stops_the_work(
     with serving(tmp_path, shop) as (url, _, _blocks):
         path = send(url, write_picture(tmp_path / "anna.png", person(1)).read_bytes())
         photo = {"path": path, "meta": {"_type": "gradio.FileData"}}
-        body = json.dumps({"data": [photo, "oil", 0.5, 1, "auto", "bust", [], {}]}).encode()
+        body = json.dumps({"data": [photo, "oil", 0.5, 1, "auto", "bust", [], {}, []]}).encode()
         event = json.loads(ask(url, "call/stylize", body).read())["event_id"]
         listening = ask(url, f"call/stylize/{event}")
         gate.release()
@@ -1552,7 +1558,7 @@ def test_a_photo_that_a_caller_names_by_its_address_is_not_fetched(
         assert asked == ["/gradio.png"]  # so it does without the studio
         with serving(tmp_path, a_shop(tmp_path)) as (url, folder, _):
             photo = {"path": f"{address}/anna.png", "meta": {"_type": "gradio.FileData"}}
-            arguments = [photo, "oil", 0.5, 1, "auto", "bust", [], {}] if function == "stylize" else [photo]
+            arguments = [photo, "oil", 0.5, 1, "auto", "bust", [], {}, []] if function == "stylize" else [photo]
             body = json.dumps({"data": arguments}).encode()
             event = json.loads(ask(url, f"call/{function}", body).read())["event_id"]
             answer = ask(url, f"call/{function}/{event}").read().decode()

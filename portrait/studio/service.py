@@ -19,6 +19,7 @@ from portrait.recipes.load import load_recipe
 from portrait.studio import strings
 from portrait.studio.jobs import JobEvent
 from portrait.studio.model_host import ModelHost
+from portrait.studio.session import MAX_REFERENCES, named
 from portrait.studio.uploads import read_upload, take_upload
 from portrait.studio.web_settings import installed_recipes, web_settings
 
@@ -55,14 +56,18 @@ class Service:
         frame: str = "bust",
         keep: list[str] | None = None,
         settings: dict[str, object] | None = None,
+        references: list[FileData] | None = None,
     ) -> Iterator[tuple[FileData | None, str]]:
         """Make one portrait: the picture (PNG) and its record as JSON text.
 
-        The names are those of `portrait stylize`; `settings` takes any other that the page has, such as {"strength": 0.6}.
+        The names are those of `portrait stylize`; `references` are further photos of the person, and `settings` takes any other that the page has, such as {"strength": 0.6}.
         Until it is done there is no picture, and the text says how far it is. It is stopped when the caller cancels or hangs up.
         """
         try:
             image = self._photo(photo)
+            further = [self._photo(reference) for reference in (references or [])[: MAX_REFERENCES + 1]]
+            if len(further) > MAX_REFERENCES:
+                raise SettingsError(strings.MANY_REFERENCES.format(n=MAX_REFERENCES))
             requested = {
                 "style": style,
                 "balance": balance,
@@ -72,12 +77,12 @@ class Service:
                 "keep": keep or [],
             }
             chosen = web_settings(self.models.settings, requested | (settings or {}))
-            job = self.models.start(image, replace(chosen, variants=1))
+            job = self.models.start(image, replace(chosen, variants=1), references=further)
             progress = ""
             try:
                 for event in job.events(PULSE):
                     if event.portrait is not None:
-                        portrait = event.portrait.named(image.path.name)
+                        portrait = named(event.portrait, image.path.name)
                         name = f"{image.path.stem.encode()[:80].decode(errors='ignore')}-{chosen.style[0]}.png"
                         file = self.folder / secrets.token_urlsafe(16) / name
                         write_portrait(file, portrait.pixels, portrait.record, signer=self.signer)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from portrait.errors import InputError
+from portrait.errors import InputError, SettingsError
 from portrait.faces.identity import face_warnings, photo_notes
 from portrait.generate.framing import frame_portrait
 from portrait.images import Photo, resized, write_bytes
@@ -39,6 +39,8 @@ MAX_UNDO = 10
 """How many steps can be undone; a picture that was deleted is kept for so long."""
 MAX_BACKDROP_BYTES = 200_000_000
 """How much the backgrounds of one session may take on disk."""
+MAX_REFERENCES = 4
+"""How many further photos of a person are taken: each is in memory whole."""
 CROP_SIDE = 160
 """Of a face beside the photo, pixels."""
 CROP_ROOM = 1.8
@@ -91,7 +93,7 @@ def named_background(settings: Settings) -> Settings:
     return replace(settings, background=_as_argument(background.file.name))
 
 
-def _named(portrait: StylizedPortrait, photo: str) -> StylizedPortrait:
+def named(portrait: StylizedPortrait, photo: str) -> StylizedPortrait:
     """The same with the names that the visitor knows in its record, and no path of this computer."""
     portrait = portrait.named(photo)
     record = portrait.record
@@ -223,8 +225,14 @@ class Session:
                 self._forget_person()
 
     def add_reference(self, photo: Photo) -> None:
-        """Take one more photo of the person, whom `ModelHost.check_reference` has found in it."""
+        """Take one more photo of the person, whom `ModelHost.check_reference` has found in it.
+
+        Raises:
+            SettingsError: there are `MAX_REFERENCES` already.
+        """
         with self.lock:
+            if len(self.references) >= MAX_REFERENCES:
+                raise SettingsError(strings.MANY_REFERENCES.format(n=MAX_REFERENCES))
             self.references = (*self.references, photo)
             self._forget_person()
 
@@ -345,7 +353,7 @@ class Session:
             self._numbered += 1
             entry = HistoryEntry(
                 number=self._numbered,
-                portrait=_named(portrait, photo.path.name),
+                portrait=named(portrait, photo.path.name),
                 settings=settings,
                 photo=photo.path.name,
                 has_file=has_file,

@@ -257,5 +257,6 @@ NOT_A_PICTURE = "That was not a file"
 # Server
 BAD_NAME = "{name!r} cannot be the name of a file; rename it"
 BACKDROPS_FULL = "There are too many background pictures in this session; start over to add more"
+MANY_REFERENCES = "At most {n} more photos of a person are taken; remove one first"
 DISK_FULL = "The studio cannot write to its disk; tell whoever runs it"
 NEED_BACKDROP = "Add the picture that is to stand behind you first"
