@@ -230,9 +230,9 @@ def _balance(form: Form) -> str:
     value = float(_text(form, "balance") or 0.5)
     like, art = strings.BALANCE_ENDS
     strengths = "".join(
-        f'<button type="button" data-strength="{n:g}" data-key="strength-{n:g}" hidden aria-label="{strings.STRENGTH_LABEL.format(n=n)}">'
+        f'<button type="button" data-strength="{n:g}" data-key="strength-{n:g}" style="grid-column:{place}" hidden aria-label="{strings.STRENGTH_LABEL.format(n=n)}">'
         f'<img alt="" width="256" height="256"></button>'
-        for n in STRENGTHS
+        for place, n in enumerate(STRENGTHS, 1)
     )
     return (
         f'<fieldset id="balance"><legend><label for="balance-range">{strings.BALANCE}</label></legend>'

@@ -423,7 +423,7 @@ def _sizes(entry: HistoryEntry, files: Links) -> str:
     return (
         f'<details class="details" data-fold="sizes"><summary class="button plain" data-key="sizes" title="{strings.SIZES_HELP}">'
         f'{_icon("zip")}<span>{strings.SIZES}</span></summary><div class="panel"><h3>{strings.SIZES}</h3>'
-        f'<div class="sizes">{cuts}{whole}</div></div></details>'
+        f'<div class="sizes">{whole}{cuts}</div></div></details>'
     )
 
 
