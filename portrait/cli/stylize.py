@@ -7,7 +7,7 @@ import glob
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from portrait.cli.console import Commands, Console, complain, failure_record, say, sigterm_interrupts
 from portrait.cli.signing import add_sign_flag, signer_of
@@ -39,7 +39,7 @@ Nothing is overwritten: pictures of another anna.jpg, or of other settings, are 
 
 _BYTES_PER_PIXEL = 4
 """Of a picture, its strip and its record, hardly compressed."""
-_DEMO_DEFAULTS: dict[str, Any] = {"style": ("all",), "max_attempts": 24, "max_seconds": 600.0}
+_DEMO_DEFAULTS: dict[str, object] = {"style": ("all",), "max_attempts": 24, "max_seconds": 600.0}
 """The demo's own defaults. Its photo is a close call in some styles: whether an attempt passes then hangs on the last
 digits, which differ between processors (bfloat16 or float32), so it tries more often than `stylize` does."""
 

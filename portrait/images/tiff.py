@@ -104,15 +104,20 @@ def raw_kind(data: bytes) -> str | None:
 
 
 def _raw_kind_of_tiff(data: bytes) -> str | None:
-    visited: set[int] = set()
-    pages = list(_chain(data, _first_offset(data), visited))
-    pages += [sub for page in pages for at in page.get(SUB_PAGES, ())[:16] for sub in _chain(data, at, visited)]
+    pages = _all_pages(data)
     if any(_DNG_VERSION in page for page in pages):
         return "DNG"
     if not any(_TIFF_EP in page or _has_sensor_values(page) for page in pages):
         return None
     make = bytes(v for v in pages[0].get(MAKE, ()) if 0 < v < 256)
     return next((kind for start, kind in _RAW_MAKES.items() if make.startswith(start)), "raw")
+
+
+def _all_pages(data: bytes) -> list[Tags]:
+    """The pages in order, and then those below them."""
+    visited: set[int] = set()
+    pages = list(_chain(data, _first_offset(data), visited))
+    return pages + [sub for page in pages for at in page.get(SUB_PAGES, ())[:16] for sub in _chain(data, at, visited)]
 
 
 def _has_sensor_values(page: Tags) -> bool:
@@ -137,14 +142,12 @@ def photo_page(pages: list[Tags]) -> int:
 
 def needs_decoder(page: Tags) -> bool:
     """Whether Pillow misreads the page or does not read it: deep samples in planes, floats of color, deep gray + alpha."""
-    samples, bits = first(page, SAMPLES), max(page.get(BITS, (1,)))
-    is_deep = bits > 8
-    return (
-        (is_deep and samples > 1 and (first(page, PLANAR) == 2 or first(page, SAMPLE_FORMAT) != 1 or bits != 16))
-        or (is_deep and samples == 2)
-        or bits == 64
-        or (is_deep and samples == 1 and first(page, SAMPLE_FORMAT) == 2)
-    )
+    samples, bits, kind = first(page, SAMPLES), max(page.get(BITS, (1,))), first(page, SAMPLE_FORMAT)
+    if bits <= 8:
+        return False
+    if samples == 1:
+        return bits == 64 or kind == 2
+    return samples == 2 or bits != 16 or kind != 1 or first(page, PLANAR) == 2
 
 
 def decode_page(

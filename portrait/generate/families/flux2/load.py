@@ -71,7 +71,7 @@ def load_klein(recipe: Recipe, weights: torch.dtype) -> LoadedKlein:
 
 
 def _load_pipeline(base: Path, weights: torch.dtype) -> KleinPipeline:
-    options: dict[str, Any] = {"local_files_only": True, "dtype": weights, "use_safetensors": True}
+    options: dict[str, object] = {"local_files_only": True, "dtype": weights, "use_safetensors": True}
     transformer = Flux2Transformer2DModel.from_pretrained(str(base / "transformer"), **options)
     vae = AutoencoderKLFlux2.from_pretrained(str(base / "vae"), **options)
     scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(str(base / "scheduler"), local_files_only=True)

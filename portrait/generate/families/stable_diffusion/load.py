@@ -136,7 +136,7 @@ def _check_libraries(folder: Path) -> None:
             raise ValueError(f"its model_index.json asks for {name} from the library {str(value[0])[:60]!r}")
 
 
-def _load_part(folder: Path, classes: Mapping[str, Any], weights: torch.dtype) -> Any:
+def _load_part(folder: Path, classes: Mapping[str, type[Any]], weights: torch.dtype) -> Any:
     variant = "fp16" if any(folder.glob("*.fp16.safetensors")) else None
     safe = any(folder.glob("*.safetensors"))  # otherwise a pickle, which diffusers reads with `weights_only`
     return _network_class(folder, classes).from_pretrained(
@@ -144,7 +144,7 @@ def _load_part(folder: Path, classes: Mapping[str, Any], weights: torch.dtype) -
     )
 
 
-def _network_class(folder: Path, classes: Mapping[str, Any]) -> Any:
+def _network_class(folder: Path, classes: Mapping[str, type[Any]]) -> Any:
     name = json.loads((folder / "config.json").read_text("utf-8"))["_class_name"]
     if name not in classes:
         raise ValueError(f"{folder} holds a {name}; known are {', '.join(classes)}")
