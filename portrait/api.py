@@ -82,13 +82,13 @@ class PortraitStylizer:
         if result.accepted:
             result.save("anna-watercolor.png")
 
-    A thin layer over `portrait.loop.attempt_loop.AttemptLoop`, which is `self.stylizer`.
+    A thin layer over `portrait.loop.attempt_loop.AttemptLoop`, which is `self.loop`.
     """
 
-    def __init__(self, stylizer: AttemptLoop, settings: Settings | None = None) -> None:
+    def __init__(self, loop: AttemptLoop, settings: Settings | None = None) -> None:
         """Take a loop that is loaded already; `from_recipe` loads one."""
-        self.stylizer = stylizer
-        self._settings = settings or Settings(recipe=stylizer.recipe.name)
+        self.loop = loop
+        self._settings = settings or Settings(recipe=loop.recipe.name)
 
     @classmethod
     def from_recipe(cls, name: str = "mini", **loading: object) -> PortraitStylizer:
@@ -136,14 +136,14 @@ class PortraitStylizer:
         loaded = {name: value for name, value in asdict(self._settings).items() if name in LOADING}
         chosen = settings_from(loaded | settings | {"style": style})
         others = [as_photo(one) for one in references]
-        subjects = self.stylizer.subjects(as_photo(photo), chosen.face, others, upright=chosen.upright)
+        subjects = self.loop.subjects(as_photo(photo), chosen.face, others, upright=chosen.upright)
         if len(subjects) > 1:
             raise FaceError(
                 f"face {chosen.face!r} means {len(subjects)} people; a call makes one portrait: name an index"
             )
-        for warning in self.stylizer.warnings(style, chosen, variant):
+        for warning in self.loop.warnings(style, chosen, variant):
             log.warning("%s", warning)
-        stylized = self.stylizer.stylize(subjects[0], style, chosen, variant=variant, on_step=on_step)
+        stylized = self.loop.stylize(subjects[0], style, chosen, variant=variant, on_step=on_step)
         return Result(
             image=Image.fromarray(stylized.pixels), before=Image.fromarray(stylized.before), record=stylized.record
         )

@@ -94,8 +94,8 @@ class Worker:
         self._load = load
         self._loaded: tuple[Any, AttemptLoop] | None = None
 
-    def stylizer(self, settings: Settings) -> AttemptLoop:
-        """The stylizer of a recipe; its models are loaded if they are not."""
+    def loop(self, settings: Settings) -> AttemptLoop:
+        """The loop of a recipe; its models are loaded if they are not."""
         key = tuple(getattr(settings, name) for name in LOADING)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # the old models go before the new ones come
@@ -104,13 +104,13 @@ class Worker:
 
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
         """Load a recipe and say what it is, with the thresholds of these styles."""
-        stylizer = self.stylizer(settings)
-        generator = stylizer.generator
+        loop = self.loop(settings)
+        generator = loop.generator
         return Fingerprint(
-            values=_fingerprint_values(stylizer.recipe),
-            weights=dict(sorted(stylizer.digests.items())),
-            judges=sorted(stylizer.judges.names),
-            styles={style: _fingerprint_of_style(stylizer, style, settings) for style in styles},
+            values=_fingerprint_values(loop.recipe),
+            weights=dict(sorted(loop.digests.items())),
+            judges=sorted(loop.judges.names),
+            styles={style: _fingerprint_of_style(loop, style, settings) for style in styles},
             environment={
                 "threads": generator.threads,
                 "dtype": generator.dtype,
@@ -126,10 +126,10 @@ class Worker:
             CampaignError: the models here are not those of the run, or cannot be loaded.
         """
         settings = batch.items[0].settings
-        stylizer = self._checked_stylizer(settings, batch.weights)
+        loop = self._checked_loop(settings, batch.weights)
         try:
             photos = [decode_photo(file.data, file.path, name=Path(file.path).name) for file in batch.photos]
-            (subject,) = stylizer.subjects(photos[0], settings.face, photos[1:], upright=settings.upright)
+            (subject,) = loop.subjects(photos[0], settings.face, photos[1:], upright=settings.upright)
         except Exception as error:
             for item in batch.items:
                 yield _failed(item, error, before_any_picture=True)
@@ -137,7 +137,7 @@ class Worker:
         before_is_sent = False
         for item in batch.items:
             try:
-                portrait = stylizer.stylize(subject, item.picture.style, item.settings)
+                portrait = loop.stylize(subject, item.picture.style, item.settings)
                 result = WorkResult(
                     item=item,
                     record=portrait.record,
@@ -152,18 +152,18 @@ class Worker:
                 result = _failed(item, error, identity=subject.identity.embeddings)
             yield result
 
-    def _checked_stylizer(self, settings: Settings, weights: Mapping[str, str]) -> AttemptLoop:
-        """The stylizer, if its models are those of the run."""
+    def _checked_loop(self, settings: Settings, weights: Mapping[str, str]) -> AttemptLoop:
+        """The loop, if its models are those of the run."""
         node = platform.node()
         try:
-            stylizer = self.stylizer(settings)
+            loop = self.loop(settings)
         except PortraitError:
             raise
         except Exception as error:
             raise CampaignError(f"{node} cannot load {settings.recipe}: {type(error).__name__}: {error}") from error
-        if different := [name for name, digest in weights.items() if stylizer.digests.get(name) != digest]:
+        if different := [name for name, digest in weights.items() if loop.digests.get(name) != digest]:
             raise CampaignError(f"{node} has other weights than the run began with: {', '.join(different)}")
-        return stylizer
+        return loop
 
 
 def _failed(
@@ -192,18 +192,18 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _fingerprint_of_style(stylizer: AttemptLoop, style: str, settings: Settings) -> dict[str, object]:
+def _fingerprint_of_style(loop: AttemptLoop, style: str, settings: Settings) -> dict[str, object]:
     """What moves the pictures of one style: its prompt, thresholds and curves."""
-    recipe = stylizer.recipe
+    recipe = loop.recipe
     custom = Path(settings.thresholds) if settings.thresholds else None
     limits, _ = resolve_thresholds(
         recipe,
         style,
         settings.far,
         custom,
-        stylizer.generator.digests,
-        stylizer.judges.names,
-        stylizer.judges.detector,
+        loop.generator.digests,
+        loop.judges.names,
+        loop.judges.detector,
     )
     return {
         "prompt": recipe.prompt_of(recipe.style(style)),
@@ -212,7 +212,7 @@ def _fingerprint_of_style(stylizer: AttemptLoop, style: str, settings: Settings)
         "style_on_face": limits.style_on_face,
         "burned": limits.burned,
         "statistics": _statistics_digest(limits),
-        "curves": _digest(as_table(stylizer.curves(style, settings.curves)).model_dump()),
+        "curves": _digest(as_table(loop.curves(style, settings.curves)).model_dump()),
     }
 
 

@@ -88,17 +88,17 @@ class _Models:
     """The models of the last record, kept for the next ones that were made with the same."""
 
     def __init__(self) -> None:
-        self._stylizer: AttemptLoop | None = None
+        self._loop: AttemptLoop | None = None
         self._loaded: Settings | None = None
 
     def load(self, settings: Settings) -> AttemptLoop:
         from portrait.loop.load import load_loop_for
 
         wanted = Settings(**{name: getattr(settings, name) for name in LOADING})
-        if self._stylizer is None or self._loaded != wanted:
-            self._stylizer = load_loop_for(wanted)
+        if self._loop is None or self._loaded != wanted:
+            self._loop = load_loop_for(wanted)
             self._loaded = wanted
-        return self._stylizer
+        return self._loop
 
 
 def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
@@ -113,13 +113,13 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     references = _reference_photos(places, args.reference, record)
     threads = min(max(record.threads, 1), 1024)
     dtype = record.dtype if record.dtype in RULES["dtype"].choices else "auto"
-    stylizer = models.load(replace(record.settings, threads=threads, dtype=dtype))
-    changed = [name for name, digest in record.weights.items() if stylizer.digests.get(name) != digest]
+    loop = models.load(replace(record.settings, threads=threads, dtype=dtype))
+    changed = [name for name, digest in record.weights.items() if loop.digests.get(name) != digest]
     if changed:
         raise SettingsError(
             f"the weights are not those of the record, so the picture would be another: {', '.join(changed)}"
         )
-    picture = stylizer.replay(record, photo, references)
+    picture = loop.replay(record, photo, references)
     digest = pixels_sha256(picture)
     same = digest == record.picture.pixels_sha256
     output = _place_of_replay(path, args)

@@ -230,7 +230,7 @@ class Batch:
         self.console = console
         self.signer = signer
         self.overwrite = overwrite
-        self._stylizer: AttemptLoop | None = None
+        self._loop: AttemptLoop | None = None
         self._stems: set[str] = set()
 
     def portraits(self, path: Path) -> Iterator[SavedPortrait]:
@@ -288,7 +288,7 @@ class Batch:
         """The models; loaded by the first call."""
         from portrait.loop.load import load_loop_for
 
-        if self._stylizer is None:
+        if self._loop is None:
             with self.console.status("loading models"):
-                self._stylizer = load_loop_for(self.settings)
-        return self._stylizer
+                self._loop = load_loop_for(self.settings)
+        return self._loop
