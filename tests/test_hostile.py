@@ -12,6 +12,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ from portrait.cli import calibrate
 from portrait.cli.console import LogLines
 from portrait.cli.main import main
 from portrait.errors import CampaignError, ImageReadError, InputError, PlanChangedError, PortraitError, SettingsError
-from portrait.images import decode_photo, read_photo, write_picture
+from portrait.images import decode_photo, read_photo, write_bytes, write_picture
 from portrait.judge.thresholds import calibration_table, thresholds_for
 from portrait.loop.response import as_table, curves_for, default_curves
 from portrait.paths import below, is_file_name, is_within
@@ -795,11 +796,49 @@ def test_a_damaged_page_of_a_ledger_is_one_line_with_a_way_out(
     assert any("is damaged" in error and ".recover" in error for error in said)
 
 
-def test_prune_removes_what_killed_runs_left(run: Path) -> None:
+def test_a_run_killed_before_it_began_says_so(tmp_path: Path) -> None:
+    (tmp_path / FILE).touch()
+    with pytest.raises(CampaignError, match="was ended before it began; start the same command again"):
+        Ledger.open(tmp_path)
+
+
+def cut_short(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is left when a process is killed while it writes a file."""
+    before = set(path.parent.glob(".*")) if path.parent.is_dir() else set()
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr("os.replace", lambda *paths: signal.raise_signal(signal.SIGINT))
+        patch.setattr(Path, "unlink", lambda path, missing_ok=False: None)
+        write_bytes(path, b"half")
+    (left,) = set(path.parent.glob(".*")) - before
+    return left
+
+
+@pytest.mark.parametrize("by", ["prune", "run"])
+def test_what_killed_runs_left_is_removed(
+    made: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
     files = sorted(path for path in run.rglob("*") if path.is_file())
-    left = [run / ".campaign.toml.x1", run / "pictures/p00/mini/.oil_1.png.x1", run / "before/p00/.mini.jpg.x1"]
-    for path in left:
-        path.write_bytes(b"half")
-    removed, _ = prune_run(run)
-    assert sorted(removed) == sorted(left)
-    assert set(files) <= {path for path in run.rglob("*") if path.is_file()} - set(left)
+    names = ("campaign.toml", "pictures/p00/mini/oil_1.png", "before/p00/mini.jpg", "report/report.json")
+    left = [cut_short(run / name, monkeypatch) for name in names]
+    (run / "pictures" / ".DS_Store").write_bytes(b"not ours")
+    if by == "prune":
+        removed, _ = prune_run(run)
+        assert sorted(removed) == sorted([*left, run / "pictures" / ".DS_Store"])
+    else:
+        run_campaign(read_plan(made / "campaign.toml"), run, local())
+    assert not any(path.exists() for path in left)
+    assert (run / "pictures" / ".DS_Store").exists() == (by == "run")
+    assert set(files) <= set(run.rglob("*"))
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "export"
+    export_run(run, out)
+    picture = next(out.rglob("*.png"))
+    left = [cut_short(out / "manifest.csv", monkeypatch), cut_short(picture, monkeypatch)]
+    theirs = cut_short(out / "theirs.txt", monkeypatch)
+    export_run(run, out)
+    assert not any(path.exists() for path in left)
+    assert theirs.exists()

@@ -13,7 +13,7 @@ from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.settle import finalize_run
 from portrait.campaign.sizes import SIZES, encode_size, face_box
 from portrait.errors import SettingsError
-from portrait.images import read_photo, write_bytes
+from portrait.images import leftovers, read_photo, write_bytes
 from portrait.paths import below
 from portrait.provenance.credentials import CROP_ACTIONS, Signer
 from portrait.records import RgbImage
@@ -99,6 +99,7 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = (), *, signer: Si
     headings = [f"{column} (of the subjects)" if column in COLUMNS else column for column in more_columns]
     manifest = _write_manifest(folder, [[*COLUMNS, *headings], *rows])
     files = {str(row[0]).casefold() for row in rows}
+    _remove_leftovers([manifest, *(folder / str(row[0]) for row in rows)])
     removed = _remove(folder, (file for file in earlier_files if file.casefold() not in files))
     return ExportResult(
         files=len(rows), pictures=pictures, enlarged=enlarged, removed=removed, finalized=finalized, manifest=manifest
@@ -202,6 +203,15 @@ def _remove(folder: Path, files: Iterable[str]) -> int:
             with suppress(OSError):  # not empty
                 path.parent.rmdir()
     return count
+
+
+def _remove_leftovers(files: Sequence[Path]) -> None:
+    """Remove what an export that was killed left of writing these files."""
+    names = {file.name for file in files}
+    for folder in {file.parent for file in files}:
+        for path in leftovers(folder):
+            if path.name[1:-9] in names:
+                path.unlink(missing_ok=True)
 
 
 def plain_cell(value: object) -> object:

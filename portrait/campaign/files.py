@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from portrait.images import leftovers
 from portrait.paths import below
 
-PICTURES, BEFORE, PLAN = "pictures", "before", "campaign.toml"
+PICTURES, BEFORE, REPORT, PLAN = "pictures", "before", "report", "campaign.toml"
 
 
 def output_file(stem: str, state: str, suffix: str) -> str:
@@ -17,6 +19,14 @@ def output_file(stem: str, state: str, suffix: str) -> str:
 def before_file(subject: str, recipe: str) -> str:
     """Where the framed photo of a person lies in a run's folder."""
     return f"{BEFORE}/{subject}/{recipe}.jpg"
+
+
+def leftovers_of(run: Path) -> list[Path]:
+    """What processes that were killed left of writing files of a run. Only who holds the run's lock may remove it."""
+    folders = [run]
+    for place in (PICTURES, BEFORE, REPORT):
+        folders += [Path(folder) for folder, _, _ in os.walk(below(run, place))]
+    return [path for folder in folders for path in leftovers(folder)]
 
 
 def is_there(folder: Path, output: str | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from portrait.campaign.files import BEFORE, PICTURES, PLAN, before_file
+from portrait.campaign.files import BEFORE, PICTURES, before_file, leftovers_of
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.lock import exclusive_lock
 from portrait.campaign.settle import finalize
@@ -34,7 +34,7 @@ def prune_run(
         needed = _needed_files(ledger, rejected=rejected)
         places = (below(run, PICTURES), below(run, BEFORE))
         files = [path for place in places for path in _files_below(place) if path not in needed]
-        files += sorted(run.glob(f".{PLAN}.*"))  # what a process that was killed left of writing it
+        files += [path for path in leftovers_of(run) if path not in files]
         if dry_run:
             return files, 0
         if rejected:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from portrait.campaign.engines import Engine
 from portrait.campaign.enter import MISSING, enter_plan, load_recipes, note_environment, requeue, requeue_lost
-from portrait.campaign.files import PLAN
+from portrait.campaign.files import PLAN, leftovers_of
 from portrait.campaign.keys import seed_of
 from portrait.campaign.ledger import Counts, Ledger, LedgerJob
 from portrait.campaign.lock import exclusive_lock
@@ -106,6 +106,8 @@ def run_campaign(
     styles = {name: tuple(plan.styles_of(recipe)) for name, recipe in recipes.items()}
     prove_writable(folder)
     with exclusive_lock(folder), Ledger.create(folder) as ledger:
+        for path in leftovers_of(folder):
+            path.unlink(missing_ok=True)
         threads = plan.settings.threads or (ledger.get("environment") or {}).get("threads") or cpu_threads()
         plan = replace(plan, settings=replace(plan.settings, threads=threads))
         engine = start_engine(threads)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 from itertools import count
 from pathlib import Path
@@ -187,6 +188,14 @@ def _holds(file: Path, data: bytes) -> bool:
         return file.is_file() and file.stat().st_size == len(data) and file.read_bytes() == data
     except OSError:
         return False
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What `write_bytes` left in a folder when its process was killed: the begun files, in order."""
+    try:
+        return sorted(path for path in folder.iterdir() if re.fullmatch(r"\..+\.[a-z0-9_]{8}", path.name))
+    except OSError:  # it is no folder
+        return []
 
 
 def _umask() -> int:

@@ -142,7 +142,7 @@ def compare(current: Run, baseline: Run) -> tuple[Comparison, Verdict]:
             verdict="inconclusive", why=why, power=None
         )
     gaps = {
-        judge: baseline.genuine_impostor_gap.get(judge) or current.genuine_impostor_gap.get(judge)
+        judge: next((gap for run in (baseline, current) if (gap := run.genuine_impostor_gap.get(judge, 0.0)) > 0), None)
         for judge in matched.judges
     }
     all_columns = _columns(matched.pairs, gaps)

@@ -119,7 +119,7 @@ def _cards(report: DriftReport) -> list[Card]:
         if not job.delivered:
             continue
         scores = job.delivered.similarity
-        gaps = report.genuine_impostor_gap
+        gaps = {judge: gap for judge, gap in report.genuine_impostor_gap.items() if gap > 0}
         cards.append(
             Card(
                 job=job,
