@@ -13,10 +13,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from portrait.calibrate.degrade import copies
 from portrait.calibrate.thresholds import calibrate_thresholds
 from portrait.errors import SettingsError, ShapeError, WeightsCorruptError, WeightsMissingError
 from portrait.faces.alignment import align_face
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
+from portrait.generate.framing import frame_portrait
 from portrait.hub.files import sha256_of
 from portrait.images import Photo
 from portrait.judge.changes import mouth_shift, skin_lightness
@@ -301,3 +303,23 @@ def test_a_recipe_names_its_judge_inside_its_own_folder(tmp_path: Path) -> None:
         else:
             with pytest.raises(SettingsError, match="must be a folder inside that of base"):
                 load_recipe(str(file))
+
+
+@pytest.mark.skipif(not load_recipe("mini").judge, reason="the shipped weights have no style judge")
+def test_the_shipped_judge_takes_no_copy_of_a_photo_for_a_style(
+    astronaut: Photo, analyzer: InsightFaceAnalyzer
+) -> None:
+    judge = style_judge_of(load_recipe("mini"))
+    assert judge is not None
+    assert set(judge.limits) == set(load_recipe("mini").styles)
+    assert sum(file.stat().st_size for file in (load_recipe("mini").base / "judge").iterdir()) < 1_000_000
+    found = max(analyzer.detect(astronaut.pixels), key=lambda face: face.size)
+    framed = frame_portrait(astronaut.pixels, found, "bust", 512)
+    offered = {"as it is": framed.image} | copies(framed.image, np.random.default_rng(0))
+    passed = {
+        (kind, style)
+        for kind, picture in offered.items()
+        for style, probability in judge.probabilities(picture, framed.face.kps).items()
+        if style != PHOTO and probability >= judge.limits[style].probability
+    }
+    assert len(passed) <= 0.05 * len(offered) * len(judge.limits), passed
