@@ -24,6 +24,8 @@ LOCAL_COLOR = ("watercolor", "oil", "comic", "lowpoly", "pastel", "cinematic")
 CROP = 224
 NEGLIGIBLE = 5.0
 """A skin that is so many units of CIE L lighter or darker was not changed, however exact a style is."""
+NEGLIGIBLE_SHIFT = 0.045
+"""Neither does a lip count that moved by so many distances between the eyes: three steps of `mouth_shift`."""
 Faces = list[tuple[RgbImage, RgbImage]]
 """Aligned crops of photos and of the pictures drawn from them."""
 
@@ -90,8 +92,9 @@ def fit_skin(pairs: Faces, rejected: float) -> SkinLimits:
 
 
 def fit_expression(pairs: Faces, rejected: float) -> float:
-    """The largest shift of a mouth, either way, that all but a share of the pictures keep."""
-    return round(order_statistic(np.abs([mouth_shift(*pair) for pair in pairs]), rejected), 4)
+    """The largest shift of a mouth, either way, that all but a share of the pictures keep; `NEGLIGIBLE_SHIFT` at least."""
+    shifts = np.abs([mouth_shift(*pair) for pair in pairs])
+    return max(NEGLIGIBLE_SHIFT, round(order_statistic(shifts, rejected), 4))
 
 
 def order_statistic(distances: np.ndarray, rejected: float) -> float:
