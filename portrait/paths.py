@@ -9,6 +9,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterable
+from math import ceil
 from pathlib import Path
 
 from portrait.errors import InputError
@@ -17,6 +18,7 @@ MAX_NAME_BYTES = 80
 """Of a name that becomes a folder, or a part of a file's name; file systems take 255."""
 MAX_PHOTO_BYTES = 2 * 10**9
 """Of a photo's file: more than the largest picture that is decoded takes without compression."""
+_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 JOINERS = "\u200c\u200d"
 """Of letters in Persian and Hindi, and of the parts of an emoji."""
 
@@ -38,9 +40,23 @@ def config_dir() -> Path:
 
 
 def cpu_threads() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use: those that it is bound to, and no more than a container's share of time.
+
+    More threads than that share would spend most of it waiting for each other.
+    """
     affinity = getattr(os, "sched_getaffinity", None)
-    return max(1, len(affinity(0)) if affinity else os.cpu_count() or 1)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    share = _container_share()
+    return max(1, cores if share is None else min(cores, ceil(share)))
+
+
+def _container_share() -> float | None:
+    """How many cores' time the container may use (`docker run --cpus`, Linux's cgroup v2); None without a limit."""
+    try:
+        quota, period = _CPU_MAX.read_text("ascii").split()
+        return int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
+        return None
 
 
 def require_regular_file(path: Path, max_bytes: int = MAX_PHOTO_BYTES) -> None:

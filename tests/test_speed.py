@@ -17,6 +17,7 @@ import pytest
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from portrait import paths
 from portrait.deferred import deferred, hidden
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.generate import precision
@@ -64,6 +65,20 @@ def test_threads_that_wait_at_a_barrier_sleep() -> None:
 @pytest.mark.parametrize(("name", "value"), [("OMP_WAIT_POLICY", "ACTIVE"), ("GOMP_SPINCOUNT", "12345")])
 def test_a_waiting_policy_that_the_user_sets_stays(name: str, value: str) -> None:
     assert f"{name} = '{value}'" in openmp_settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("cpu_max", "threads"),
+    [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 8), ("6400000 100000", 8), ("", 8)],
+)
+def test_a_container_has_no_more_threads_than_its_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu_max: str, threads: int
+) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text(cpu_max)
+    monkeypatch.setattr(paths, "_CPU_MAX", file)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+    assert paths.cpu_threads() == threads
 
 
 def test_the_judges_threads_do_not_spin_either(analyzer: InsightFaceAnalyzer) -> None:
