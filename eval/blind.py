@@ -32,7 +32,7 @@ def make(people: list[Path], out: Path, count: int, seed: int) -> None:
     """Draw `count` portraits of the people in turn, every style as often as another, at balances from fine to bold."""
     rng = np.random.default_rng(seed)
     stylizer = PortraitStylizer.from_recipe("mini")
-    styles = list(stylizer.stylizer.recipe.styles)
+    styles = list(stylizer.loop.recipe.styles)
     order = [people[i] for i in rng.permutation(len(people))]
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     numbers = rng.permutation(count)

@@ -33,14 +33,14 @@ def main() -> None:
     args = parser.parse_args()
     photo = args.photo or astronaut()
     stylizer = PortraitStylizer.from_recipe(args.recipe)
-    folder = (config_dir() / "samples" if args.own else PACKAGE) / stylizer.stylizer.recipe.name
-    styles = stylizer.stylizer.recipe.styles
+    folder = (config_dir() / "samples" if args.own else PACKAGE) / stylizer.loop.recipe.name
+    styles = stylizer.loop.recipe.styles
     for style in styles:
         result = stylizer.stylize(photo, style, balance=args.balance, frame="head")
         pixels = RgbImage(np.asarray(result.image, np.uint8))
         path = write_picture(folder / f"{style}.webp", resized(pixels, SIDE, SIDE), quality=80)
         print(f"{path}: {result.record.status} {', '.join(result.reasons)} ({path.stat().st_size} bytes)", flush=True)
-    write_json(folder / "weights.json", stylizer.stylizer.generator.digests)
+    write_json(folder / "weights.json", stylizer.loop.generator.digests)
     for old in folder.glob("*.webp"):
         if old.stem not in styles:
             old.unlink()

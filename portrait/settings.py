@@ -79,7 +79,7 @@ class Settings:
     seed: int = _setting(
         1,
         "first seed; on one machine the same seed gives the same pixels, on a CPU in any batch and with any number of "
-        "threads, on a GPU in a batch of the same seeds",
+        "threads (in one --dtype: auto may choose another for other threads), on a GPU in a batch of the same seeds",
         int,
         low=0,
         high=2**31,

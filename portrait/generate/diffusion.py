@@ -172,10 +172,9 @@ class DiffusionGenerator:
             what = "has one value everywhere"
         else:
             return
-        half = self.dtype != "float32" and self.device.type != "cpu"
         advice = [
             *(["leave out the LoRAs, one at a time"] if self.recipe.loras else []),
-            *(["compute in float32 with --device cpu"] if half else []),
+            *(["--dtype float32"] if self.dtype != "float32" else []),
             "check the files with portrait weights verify",
             "use another --base or --recipe",
         ]
