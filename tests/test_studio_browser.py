@@ -142,7 +142,7 @@ def visit(browser: Any, server: Server, request: pytest.FixtureRequest) -> Itera
         )
         page.on("pageerror", lambda error: broken.append(str(error)))
         page.goto(server.url)
-        page.wait_for_selector("#wire [data-session]", state="attached")
+        page.wait_for_selector("#wire [data-session]", state="attached", timeout=LONG)
         return page
 
     yield open_page
@@ -723,7 +723,7 @@ def test_a_public_recipe_is_chosen_from_the_list_and_judged(browser: Any, photos
             page = browser.new_page()
             page.set_default_timeout(30_000)
             page.goto(server.url)
-            page.wait_for_selector("#wire [data-session]", state="attached")
+            page.wait_for_selector("#wire [data-session]", state="attached", timeout=LONG)
             page.click("#advanced summary")
             page.select_option("#recipe select", "small")
             page.wait_for_selector("#styles .none")
@@ -741,7 +741,7 @@ def test_sigterm_leaves_nothing_behind(browser: Any, photos: Path, tmp_path: Pat
         (private,) = server.private()
         page = browser.new_page()
         page.goto(server.url)
-        page.wait_for_selector("#wire [data-session]", state="attached")
+        page.wait_for_selector("#wire [data-session]", state="attached", timeout=LONG)
         minutes_of_work(page)
         with_photo(page, photos / "astronaut.png")
         assert [name for name in server.pictures() if "astronaut" in name] == []  # the upload itself is gone already

@@ -426,12 +426,15 @@ window.portraitStudio = (() => {
     wire = { trigger, upload };
     watch("value", () => {
       const key = $("[data-session]", element).dataset.session;
+      clearInterval(greeting);
       if (memory("session") !== key) { saved.clear(); memory("saved", ""); }
       memory("session", key);
       const look = $("[data-look]", element);
       if (look) look.click();
     });
-    setTimeout(() => wire.trigger("submit", { act: "hello", key: memory("session") }));
+    const hello = () => wire.trigger("submit", { act: "hello", key: memory("session") });
+    const greeting = setInterval(hello, 10000);  // one that comes before Gradio listens is not heard
+    setTimeout(hello);
   };
   return { part, connect };
 })();
