@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from held_out_people import data_argument, held_out, judged, left_out, name_of, spread, subjects
+from held_out_people import JUDGES, data_argument, held_out, judged, left_out, name_of, spread, subjects
 
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import write_json
@@ -90,7 +90,7 @@ def main() -> None:
     for i, who in enumerate(people):
         framed = frame_portrait(who.photo.pixels, who.face, "bust", stylizer.recipe.resolution)
         for style in styles:
-            thresholds = thresholds_for("mini", style, 0.01, files[name_of(who.photo.path)])
+            thresholds = thresholds_for("mini", style, 0.01, files[name_of(who.photo.path)], judges=JUDGES)
             for part in PARTS:
                 for seed in range(1, args.seeds + 1):
                     start = time.perf_counter()

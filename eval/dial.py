@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from held_out_people import WORK, judged, progress
+from held_out_people import JUDGES, WORK, judged, progress
 from measures import color_change
 from skimage.data import astronaut
 
@@ -60,7 +60,7 @@ def main() -> None:
 
         fine, bold = drawn(0.0, 1), drawn(1.0, 1)
         middle = [drawn(0.5, seed) for seed in range(1, args.seeds + 1)]
-        row, _ = judged(stylizer, framed, who, middle[0], thresholds_for("mini", style, 0.01))
+        row, _ = judged(stylizer, framed, who, middle[0], thresholds_for("mini", style, 0.01, judges=JUDGES))
         pairs = [color_change(a, b, framed.face.kps) for a, b in combinations(middle, 2)]
         changes = {"dial": color_change(fine, bold, framed.face.kps), "seeds": float(np.mean(pairs))}
         styles[style] = {name: round(value, 2) for name, value in changes.items()} | row

@@ -42,6 +42,8 @@ HELD_OUT = Path(os.environ.get("PORTRAIT_HELD_OUT", ROOT / "weights" / "training
 """The list of people; the variable is for a trial with a few of them."""
 WORK = ROOT / "work"
 FACES = WORK / "faces"
+JUDGES = ("arcface", "dlib")
+"""The judges of a fresh installation, whose gate the scripts measure."""
 Item = TypeVar("Item")
 
 
@@ -73,6 +75,14 @@ def spread(paths: list[Path], count: int) -> list[Path]:
     """`count` of the paths, evenly over the list: nobody is picked by a result."""
     picks = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
     return [paths[i] for i in picks]
+
+
+def limits_of_each_judge(file: Path | None, style: str, far: float) -> dict[str, float]:
+    """The limit of each judge at a rate of its own, whatever the gate of all of them asks for; None: the shipped ones."""
+    table = calibration_table("mini", file)
+    assert table is not None  # it is a file, or part of the package
+    recognisers = table["styles"][style]["recognisers"]
+    return {judge: entry["thresholds"][f"{far:g}"] for judge, entry in recognisers.items()}
 
 
 def judged(

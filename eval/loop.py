@@ -39,7 +39,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from held_out_people import calibrated_rates, data_argument, for_verdicts, left_out, name_of
+from held_out_people import (
+    JUDGES,
+    calibrated_rates,
+    data_argument,
+    for_verdicts,
+    left_out,
+    limits_of_each_judge,
+    name_of,
+)
 
 from portrait.generate.framing import frame_portrait
 from portrait.images import read_photo, write_json
@@ -90,7 +98,7 @@ class Studio:
     def __init__(self, folder: Path, data: Path, threads: int) -> None:
         self.stylizer = load_loop("mini", threads=threads)
         self.files = left_out(self.stylizer, data)
-        self._limits: dict[tuple[Path, str, float], Thresholds] = {}
+        self._limits: dict[tuple[Path, str, float, tuple[str, ...]], Thresholds] = {}
         self.file = folder / "attempts.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         digests = json.dumps(self.stylizer.generator.digests, sort_keys=True)
@@ -126,13 +134,19 @@ class Studio:
             seconds=row["seconds"],
         )
 
-    def limits(self, photo: Path, style: str, far: float) -> Thresholds:
+    def limits(self, photo: Path, style: str, far: float, judges: tuple[str, ...] = JUDGES) -> Thresholds:
         """What the person's portrait must reach, by limits in which the person has no part."""
         file = self.files[name_of(photo)]
-        if (file, style, far) not in self._limits:
-            limits = thresholds_for("mini", style, far, file)
-            self._limits[file, style, far] = self.stylizer.judges.with_drawing(limits)
-        return self._limits[file, style, far]
+        key = file, style, far, judges
+        if key not in self._limits:
+            self._limits[key] = self.stylizer.judges.with_drawing(
+                thresholds_for("mini", style, far, file, judges=judges)
+            )
+        return self._limits[key]
+
+    def limits_alone(self, photo: Path, style: str, far: float) -> dict[str, float]:
+        """What each judge asks for where it decides alone, by limits in which the person has no part."""
+        return limits_of_each_judge(self.files[name_of(photo)], style, far)
 
     def _make(self, photo: Path, style: str, knobs: Knobs, seed: int) -> dict[str, Any]:
         s = self.stylizer
@@ -163,9 +177,8 @@ class Cell:
 def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
     """One arm on one cell: what was accepted, how stylized, how alike, at which cost."""
     balance, far, judges = SETTINGS[cell.setting]
-    full = studio.limits(cell.photo, cell.style, far)
-    shipped = replace(thresholds_for("mini", cell.style, far), drawing=full.drawing)
-    gate, shipped_gate = (replace(t, identity={name: t.identity[name] for name in judges}) for t in (full, shipped))
+    gate = studio.limits(cell.photo, cell.style, far, judges)
+    shipped_gate = replace(thresholds_for("mini", cell.style, far, judges=judges), drawing=gate.drawing)
     knobs, generator = studio.stylizer.knobs_for_balance(cell.style, balance), studio.stylizer.generator
     tries: list[tuple[Made, Verdict]] = []
 
@@ -205,17 +218,18 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
         "seconds": sum(m.seconds for m, _ in tries),
         "attempts": len(tries),
     }
-    other = [name for name in full.identity if name not in judges]
+    each = studio.limits_alone(cell.photo, cell.style, far)
+    alone = {name: each[name] for name in JUDGES if name not in judges}
     result: dict[str, Any] = {
         "accepted": best is not None,
         "style": best.measured.style_on_face if best else 0.0,
         "first_by_shipped_limits": judged(tries[0][0], shipped_gate).accepted,
     } | cost
-    for name in full.identity:
+    for name in JUDGES:
         result[name] = best.measured.similarity[name] if best else None
     result["others_accept"] = (
-        float(best is not None and all(best.measured.similarity[n] >= full.identity[n] for n in other))
-        if other
+        float(best is not None and all(best.measured.similarity[n] >= least for n, least in alone.items()))
+        if alone
         else None
     )
     return result
@@ -276,9 +290,9 @@ def against_shipped(files: dict[str, Path], people: list[str], styles: list[str]
     for far in calibrated_rates():
         gaps: dict[str, list[float]] = {}
         for style in styles:
-            shipped = thresholds_for("mini", style, far).identity
+            shipped = limits_of_each_judge(None, style, far)
             for person in people:
-                own = thresholds_for("mini", style, far, files[person]).identity
+                own = limits_of_each_judge(files[person], style, far)
                 for judge, value in own.items():
                     gaps.setdefault(judge, []).append(value - shipped[judge])
         for judge, values in gaps.items():

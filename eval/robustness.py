@@ -18,7 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from held_out_people import data_argument, held_out, judged, left_out, name_of, spread
+from held_out_people import JUDGES, data_argument, held_out, judged, left_out, name_of, spread
 
 from portrait.errors import FaceError
 from portrait.generate.framing import frame_portrait
@@ -142,7 +142,11 @@ def main() -> None:
             for style in styles:
                 picture = stylizer.draw(framed, subject.identity, style, knobs[style], 1)
                 row, seen = judged(
-                    stylizer, framed, subject, picture, thresholds_for("mini", style, 0.01, files[name_of(photo.path)])
+                    stylizer,
+                    framed,
+                    subject,
+                    picture,
+                    thresholds_for("mini", style, 0.01, files[name_of(photo.path)], judges=JUDGES),
                 )
                 rows.append(
                     row | {"person": n} | {f"{j} clean": float(v @ who.identity.embeddings[j]) for j, v in seen.items()}

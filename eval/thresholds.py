@@ -24,7 +24,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-from held_out_people import calibrated_rates, calibration_sample, data_argument, held_out, left_out, name_of, subjects
+from held_out_people import (
+    JUDGES,
+    calibrated_rates,
+    calibration_sample,
+    data_argument,
+    held_out,
+    left_out,
+    limits_of_each_judge,
+    name_of,
+    subjects,
+)
 
 from portrait.calibrate.statistics import weak_checks
 from portrait.calibrate.thresholds import thresholds_from
@@ -32,7 +42,7 @@ from portrait.generate.framing import frame_portrait
 from portrait.images import write_json
 from portrait.intervals import wilson
 from portrait.judge.checks import format_confusable
-from portrait.judge.thresholds import calibration_table, photo_thresholds, thresholds_for
+from portrait.judge.thresholds import photo_thresholds, thresholds_for
 from portrait.judge.verdict import decide
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop
@@ -78,7 +88,7 @@ def spoiled_accepted(
             picture = RgbImage(np.ascontiguousarray(spoil(framed.image), np.uint8))
             measured = stylizer.judges.score_picture(framed, subject.identity, picture).measurement
             for style, kinds in found.items():
-                limits = thresholds_for("mini", style, far, files[name_of(subject.photo.path)])
+                limits = thresholds_for("mini", style, far, files[name_of(subject.photo.path)], judges=JUDGES)
                 limits = stylizer.judges.with_drawing(limits)
                 drawn = stylizer.judges.how_drawn(framed, picture, limits)
                 kinds[kind].append(decide(replace(measured, **drawn), limits).accepted)
@@ -128,14 +138,6 @@ def markdown(styles: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def limits_of_each_judge(file: Path, style: str, far: float) -> dict[str, float]:
-    """The limit of each judge at a rate of its own, whatever the gate of all of them asks for."""
-    table = calibration_table("mini", file)
-    assert table is not None  # it is a file
-    recognisers = table["styles"][style]["recognisers"]
-    return {judge: entry["thresholds"][f"{far:g}"] for judge, entry in recognisers.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
@@ -152,6 +154,8 @@ def main() -> None:
         limits = [limits_of_each_judge(files[person], style, photo["far"]) for person in sample.people]
         table[style] = {"not_told_apart": weak.get(style, {}), "spoiled_photos_accepted": spoiled[style]}
         for judge, scores in seen.scores.items():
+            if judge not in photo["recognisers"]:
+                continue  # there is nothing to compare it with
             bare = np.full(len(limits), photo["recognisers"][judge]["threshold"])
             own = np.array([values[judge] for values in limits])
             table[style][judge] = {

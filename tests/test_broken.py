@@ -163,7 +163,7 @@ def test_a_face_of_somebody_else_is_low_in_identity_and_swapped_when_known(
     judged: Judged, people: list[Subject]
 ) -> None:
     other = frame_portrait(people[0].photo.pixels, people[0].face, "bust", 512)
-    assert {"identity_low:arcface", "identity_low:dlib"} <= set(judged(lambda photo: drawn(other.image)))
+    assert "identity_low" in codes(judged(lambda photo: drawn(other.image)))
     assert judged(lambda photo: drawn(other.image), known=True)[0] == "swapped"
 
 
@@ -178,13 +178,13 @@ def test_a_face_that_is_painted_over_is_not_the_person(judged: Judged, framed: F
 
     reasons = judged(paint)
     assert "no_face" in reasons
-    assert {"identity_low:arcface", "identity_low:dlib"} <= set(reasons)
+    assert "identity_low" in codes(reasons)
 
 
 def test_a_grey_picture_has_no_face(judged: Judged) -> None:
     reasons = judged(grey)
     assert reasons[0] == "no_face"
-    assert {"identity_low:arcface", "identity_low:dlib"} <= set(reasons)
+    assert "identity_low" in codes(reasons)
 
 
 def test_a_glowing_picture_is_burned(judged: Judged) -> None:

@@ -26,8 +26,12 @@ from tests.scripts import script
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
     module = script("loop")
-    module.thresholds_for = lambda recipe, style, far: limits(0.1, far)  # type: ignore[attr-defined]
+    module.thresholds_for = lambda recipe, style, far, judges: of_judges(limits(0.1, far), judges)  # type: ignore[attr-defined]
     return module
+
+
+def of_judges(limits: Thresholds, judges: tuple[str, ...]) -> Thresholds:
+    return replace(limits, identity={judge: limits.identity[judge] for judge in judges})
 
 
 def limits(arcface: float, far: float) -> Thresholds:
@@ -68,8 +72,11 @@ class Remembered:
         passes = self.stylizer.generator.passes(knobs)
         return self.bench.Made(measured=measured, features=[0.0] * 12, passes=passes, seconds=passes / 8)
 
-    def limits(self, photo: Path, style: str, far: float) -> Thresholds:
-        return limits(0.46, far)
+    def limits(self, photo: Path, style: str, far: float, judges: tuple[str, ...]) -> Thresholds:
+        return of_judges(limits(0.46, far), judges)
+
+    def limits_alone(self, photo: Path, style: str, far: float) -> dict[str, float]:
+        return limits(0.46, far).identity
 
 
 def test_arms_have_equal_budgets_and_share_their_attempts(bench: ModuleType) -> None:

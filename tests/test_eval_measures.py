@@ -130,6 +130,6 @@ def test_a_table_without_a_result_says_which_command_measures_it(
 ) -> None:
     tables = script("tables")
     monkeypatch.setattr(tables, "HERE", tmp_path)
-    assert [tables.TABLES[name]() for name in ("dial", "grid", "speed")] == [
-        f"*Not measured yet: `python eval/{name}.py`.*\n" for name in ("dial", "grid", "speed")
-    ]
+    for name, said in (("dial", "dial"), ("held-out", "held_out"), ("loop-gain", "loop")):
+        page = f"<!-- table: {name} -->\n<!-- end of table -->\n"
+        assert f"*Not measured yet: `python eval/{said}.py`.*\n" in tables.filled(page)

@@ -14,7 +14,7 @@ from portrait.calibrate.combine import combine_tables
 from portrait.calibrate.gate import fused_gate, gates_table, llr_weights, passes, subsets
 from portrait.calibrate.thresholds import calibrate_thresholds
 from portrait.errors import SettingsError, TooFewPairsError
-from portrait.judge.thresholds import Gate, calibrated_together, thresholds_for
+from portrait.judge.thresholds import Gate, calibrated_together, calibration_table, thresholds_for
 from portrait.judge.verdict import Measurement, decide, describe_reason, describe_strangers
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.policy import Policy
@@ -195,7 +195,7 @@ def test_limits_hold_for_one_choice_of_judges_and_one_detector(gated: Callable[.
         thresholds_for("mini", "oil", 0.01, gated(), detector="yunet")
     with pytest.raises(SettingsError, match="hold for faces placed by yunet, not by det_500m"):
         thresholds_for("mini", "oil", 0.01, gated(GATED | {"detector": "yunet"}), detector="det_500m")
-    assert thresholds_for("mini", "oil", 0.01, detector="det_500m").gate is None  # what is shipped says no detector
+    assert thresholds_for("mini", "oil", 0.01, detector="det_500m").gate is not None
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_sface_judges_beside_the_others_only_where_limits_and_curves_know_it(
     gated: Callable[..., Path], tmp_path: Path
 ) -> None:
     judges = ["arcface", "dlib", "sface"]
-    assert not calibrated_together("mini", judges)  # what is shipped was calibrated without it
+    assert calibrated_together("mini", judges)
     assert not calibrated_together("mini", judges, gated())
     assert calibrated_together("mini", ["dlib", "arcface"], gated())
     table = json.loads(json.dumps(GATED))
@@ -246,7 +246,7 @@ def test_sface_judges_beside_the_others_only_where_limits_and_curves_know_it(
     assert calibrated_together("mini", judges, gated(table))
     table["styles"]["sketch"] = GATED["styles"]["oil"]
     assert not calibrated_together("mini", judges, gated(table))  # not in every style
-    assert measured_judges("mini") == {"arcface", "dlib"}
+    assert measured_judges("mini") == {"arcface", "dlib", "sface"}
     assert measured_judges("sd15-faceid") == set()
 
 
@@ -264,10 +264,14 @@ def test_a_score_is_told_as_the_number_of_strangers_who_would_be_as_alike(gated:
     assert describe_strangers(1.0) == "of 1,000 strangers, more than 900 would look this much like the photo"
 
 
-def test_what_is_shipped_tells_strangers_at_its_own_limits() -> None:
+def test_what_is_shipped_tells_strangers_at_the_limits_of_each_judge() -> None:
+    table = calibration_table("mini", None)
+    assert table is not None
     for style in load_recipe("mini").styles:
         limits = thresholds_for("mini", style, 0.01)
-        for judge, share in limits.strangers_like(limits.identity).items():
+        each = {judge: entry["thresholds"]["0.01"] for judge, entry in table["styles"][style]["recognisers"].items()}
+        assert each.keys() == {"arcface", "dlib", "sface"}
+        for judge, share in limits.strangers_like(each).items():
             assert share == pytest.approx(0.01, rel=0.1), (style, judge)
 
 

@@ -185,7 +185,7 @@ def test_shipped_thresholds_name_counts_and_cover_every_style() -> None:
     assert table["weights"] == verify_manifest(mini_folder())
     for style in recipe.styles:
         found = thresholds_for("mini", style, 0.01)
-        assert set(found.identity) == {"arcface", "dlib"}
+        assert set(found.identity) == {"arcface", "dlib", "sface"}
         for recogniser in table["styles"][style]["recognisers"].values():
             assert recogniser["impostor_pairs"] >= 500
     assert set(photo_thresholds()["recognisers"]) == {"arcface", "dlib"}

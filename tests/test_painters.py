@@ -14,6 +14,7 @@ from skimage.data import astronaut
 
 from portrait.generate.families.mini.marks.layout import CHANNELS, SLICES, Marks
 from portrait.generate.families.mini.marks.rasterize import draw
+from portrait.recipes.load import load_recipe
 
 TRAINING = Path(__file__).parents[1] / "weights" / "training"
 MESH = Path(__file__).parent / "data" / "astronaut_mesh.npy"
@@ -33,8 +34,9 @@ def training() -> Iterator[dict[str, Any]]:
         from painters.palettes import PALETTES
         from painters.registry import PAINTERS
         from painters.scene import Scene
+        from text import PROMPTS
 
-        yield {"PAINTERS": PAINTERS, "PALETTES": PALETTES, "Scene": Scene}
+        yield {"PAINTERS": PAINTERS, "PALETTES": PALETTES, "PROMPTS": PROMPTS, "Scene": Scene}
     finally:
         sys.path.remove(str(TRAINING))
 
@@ -76,6 +78,15 @@ def paint(training: dict[str, Any], scene: Any, style: str, coarse: float, palet
 def test_every_style_has_a_painter_and_at_least_two_palettes(training: dict[str, Any]) -> None:
     assert set(training["PAINTERS"]) == set(STYLES) == set(training["PALETTES"])
     assert all(len(palettes) >= 2 for palettes in training["PALETTES"].values())
+
+
+def test_the_recipe_names_the_styles_palettes_and_words_of_the_training(training: dict[str, Any]) -> None:
+    recipe = load_recipe("mini")
+    assert set(recipe.styles) == set(STYLES)
+    for name in recipe.styles:
+        style = recipe.style(name)
+        assert style.palettes == tuple(training["PALETTES"][name])
+        assert style.prompt == training["PROMPTS"][name][0]
 
 
 @pytest.mark.parametrize("style", STYLES)

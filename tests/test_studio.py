@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import http.client
 import io
 import json
 import os
@@ -15,7 +14,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from html import unescape
@@ -23,7 +22,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -48,7 +46,7 @@ from portrait.loop.attempt_loop import VARIANT_STRIDE, AttemptLoop
 from portrait.loop.types import StylizedPortrait
 from portrait.recipes.load import load_recipe
 from portrait.recipes.style import Style
-from portrait.records import Preview, RgbImage
+from portrait.records import RgbImage
 from portrait.records.portrait import Status, read_portrait
 from portrait.records.reasons import Reason
 from portrait.settings import Settings, flags_of, settings_from
@@ -56,7 +54,7 @@ from portrait.studio import controls, guard, page, serve, strings
 from portrait.studio import session_registry as registry
 from portrait.studio.device_queue import DeviceQueue, QueueFullError
 from portrait.studio.downloads import file_of, links
-from portrait.studio.jobs import JobEvent, RenderJob
+from portrait.studio.jobs import RenderJob
 from portrait.studio.model_host import ModelHost
 from portrait.studio.presets import preset_toml, read_preset
 from portrait.studio.reports import Reports
@@ -65,34 +63,24 @@ from portrait.studio.session import MAX_HISTORY, Session
 from portrait.studio.uploads import read_upload
 from portrait.studio.web_settings import choices_for, installed_recipes, web_settings
 from tests import public
-from tests.campaigns import faces, paint, person, write_campaign, write_limits
-from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face
+from tests.campaigns import faces, person, write_campaign
+from tests.fakes import SIZE, a_face
 from tests.hub_server import serving as serving_hub
 from tests.hub_server import use
-
-STEPS = 4  # as mini's
-
-
-class SteppingGenerator(FakeGenerator):
-    """Paints in steps, each of which waits for `go`, and shows what it has."""
-
-    def __init__(self, go: Callable[[], object] = lambda: None) -> None:
-        super().__init__(paint)
-        self.go = go
-        self.started = threading.Event()
-        self.finished = 0
-
-    def on_the_way(
-        self, pictures: list[RgbImage], on_step: Callable[[int, int], None] | None, preview: Preview | None
-    ) -> None:
-        self.started.set()
-        for step in range(1, STEPS + 1):
-            self.go()
-            if on_step:
-                on_step(step, STEPS)
-            if preview and step in preview.steps:
-                preview.show(step, [RgbImage(np.full((SIZE, SIZE, 3), step, np.uint8))])
-        self.finished += 1
+from tests.studio import (
+    STEPS,
+    SteppingGenerator,
+    a_photo,
+    a_session,
+    a_shop,
+    ask,
+    finished,
+    requested,
+    send,
+    serving,
+    tab,
+    until,
+)
 
 
 @pytest.fixture
@@ -101,42 +89,6 @@ def gate() -> Iterator[threading.Semaphore]:
     gate = threading.Semaphore(0)
     yield gate
     gate.release(1000)
-
-
-def a_shop(tmp_path: Path, generator: FakeGenerator | None = None, **settings: Any) -> ModelHost:
-    """A host of the fakes, with thresholds that most pictures pass."""
-
-    def load(chosen: Settings) -> AttemptLoop:
-        recipe = replace(load_recipe("mini"), resolution=SIZE)
-        return AttemptLoop(recipe, generator or SteppingGenerator(), FakeAnalyzer(faces), [FakeRecogniser()])
-
-    base = Settings(thresholds=str(write_limits(tmp_path / "limits.json")), **settings)
-    return ModelHost(base, load, lambda: FakeAnalyzer(faces))
-
-
-def a_photo(n: int = 1, name: str = "anna.png") -> Photo:
-    return Photo(pixels=person(n), path=Path(name), sha256=pixels_sha256(person(n)))
-
-
-def requested(shop: ModelHost, **more: Any) -> Settings:
-    return web_settings(shop.settings, {"style": "oil"} | more)
-
-
-def finished(shop: ModelHost, settings: Settings, photo: Photo | None = None) -> list[JobEvent]:
-    return [event for event in shop.start(photo or a_photo(), settings).events() if event.kind == "portrait"]
-
-
-def a_session(tmp_path: Path, shop: ModelHost, count: int = 1, name: str = "anna.png", **more: Any) -> Session:
-    """A session with so many pictures."""
-    session = Session(tmp_path / "files")
-    photo = a_photo(name=name)
-    session.open(photo, faces(photo.pixels), has_file=True, face=0)
-    for n in range(count):
-        (event,) = finished(shop, requested(shop, seed=1 + VARIANT_STRIDE * n, **more), photo)
-        assert event.portrait is not None
-        assert event.settings is not None
-        session.add(event.portrait, event.settings, event.portrait.picture, photo, has_file=True)
-    return session
 
 
 # --- the queue
@@ -1001,17 +953,6 @@ def test_of_folders_without_a_lock_only_old_ones_of_ones_own_are_deleted(
 # --- HTTP
 
 
-@contextmanager
-def serving(tmp_path: Path, shop: ModelHost) -> Iterator[tuple[str, Path, Any]]:
-    """The page's address, the folder with everything written, and Gradio's blocks."""
-    pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait-stylizer[studio]'")
-    with (
-        private_folder() as folder,
-        serve.running(shop.settings, folder, runs=tmp_path, models=shop) as (url, blocks),
-    ):
-        yield url, folder, blocks
-
-
 def caller(url: str, tmp_path: Path) -> Any:
     """Gradio's client, with patience for a busy machine."""
     from gradio_client import Client
@@ -1025,33 +966,9 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         yield url, folder
 
 
-def until(what: Callable[[], object], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
-
-
 def texts(job: Any) -> list[str]:
     """The second output of each message that a call has had."""
     return [text for _, text in job.outputs()]
-
-
-def ask(url: str, path: str, body: bytes | None = None, kind: str = "application/json") -> Any:
-    """Ask the server by hand; returns the answer as it comes."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
-    connection.request("POST" if body else "GET", f"/gradio_api/{path}", body, {"Content-Type": kind} if body else {})
-    answer = connection.getresponse()
-    assert answer.status == 200
-    return answer
-
-
-def send(url: str, data: bytes, name: str = "anna.png") -> str:
-    """Upload a file as a browser does; returns where it lies on the server."""
-    head = f'--cut\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'.encode()
-    return json.loads(ask(url, "upload", head + data + b"\r\n--cut--\r\n", "multipart/form-data; boundary=cut").read())[
-        0
-    ]
 
 
 @pytest.mark.slow
@@ -1230,10 +1147,6 @@ def test_a_photo_is_forgotten_also_when_its_visitor_leaves_while_it_is_worked_on
     gate.release()
     assert [event.kind for event in job.events()][-1] == "cancelled"
     assert shop.stylizer("mini")._last_kept is None
-
-
-def tab(name: str) -> Any:
-    return SimpleNamespace(session_hash=name)
 
 
 def test_a_tab_that_is_loaded_anew_has_everything_again(tmp_path: Path) -> None:

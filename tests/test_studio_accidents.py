@@ -21,7 +21,7 @@ from portrait.studio import strings
 from portrait.studio.downloads import file_of, links
 from portrait.studio.session import Session
 from tests.campaigns import person
-from tests.test_studio import SteppingGenerator, a_shop, ask, send, serving, until
+from tests.studio import SteppingGenerator, a_shop, ask, send, serving, until
 
 pytestmark = pytest.mark.slow
 PHOTO = encode_picture(person(1), "png")

@@ -20,7 +20,7 @@ from portrait.studio import guard, serve
 from portrait.studio import session_registry as registry
 from portrait.studio.downloads import links
 from portrait.studio.serve import private_folder
-from tests.test_studio import a_session, a_shop, serving, tab, until
+from tests.studio import a_session, a_shop, serving, tab, until
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,11 @@ RATE = float(0.1 * np.cos(0.3))
 TRAINING = Path(__file__).parents[1] / "weights" / "training"
 
 
-@pytest.fixture(scope="module")
-def stage() -> ModuleType:
+def load(name: str) -> ModuleType:
+    """A module of the training, under a name that no installed module has."""
     sys.path.insert(0, str(TRAINING))
     try:
-        spec = importlib.util.spec_from_file_location("training_stage", TRAINING / "stage.py")
+        spec = importlib.util.spec_from_file_location(f"training_{name}", TRAINING / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -29,6 +29,11 @@ def stage() -> ModuleType:
     finally:
         sys.path.remove(str(TRAINING))
     return module
+
+
+@pytest.fixture(scope="module")
+def stage() -> ModuleType:
+    return load("stage")
 
 
 def train(stage: ModuleType, path: Path, steps: int, resume: bool) -> tuple[torch.Tensor, Any]:
@@ -87,3 +92,13 @@ def test_a_resumed_run_draws_other_samples(stage: ModuleType, tmp_path: Path) ->
     noise = [(s.rng(1), torch.rand(4))[1] for s in (first, again)]
     assert not torch.equal(*noise)
     assert np.array_equal(draws[1], again.rng(1).integers(0, 1 << 30, 4))
+
+
+@pytest.mark.parametrize("rank", [2, 64])
+def test_an_update_of_any_rank_becomes_nearly_orthogonal(rank: int) -> None:
+    """In bfloat16 too, where the processor is fast in it."""
+    generator = torch.Generator().manual_seed(1)
+    update = torch.randn(64, rank, generator=generator) @ torch.randn(rank, 576, generator=generator)
+    singular = torch.linalg.svdvals(load("muon").orthogonalise(update))
+    assert singular.max() < 1.35
+    assert singular[: rank // 2].min() > 0.5

@@ -91,20 +91,21 @@ def test_impostors_are_of_the_same_style_and_the_harder_ones_are_counted_apart()
     for style, entry in shipped["styles"].items():
         pairs, count = entry["recognisers"]["arcface"]["impostor_pairs"], len(shipped["people"])
         assert pairs == count * (count - 1 + len(shipped["impostors"])), style
-        for judge in entry["recognisers"]:
+        assert entry["recognisers"].keys() >= {"arcface", "dlib"}
+        for judge in ("arcface", "dlib"):  # of whom there are limits of photos to compare with
             found = table["styles"][style][judge]["calibrated at 0.01"]
             assert found["far"] < 0.02, (style, judge)
             assert found["far"] < found["far_same_group"] < 0.05, (style, judge)
 
 
 def test_the_best_of_many_looks_better_to_the_judge_that_chose_than_to_another() -> None:
-    """The benchmark's figures: where one judge alone decides, the other one accepts less, and least what was chosen."""
+    """The benchmark's figures: where one judge alone decides, the other one accepts less, and least of what was chosen."""
     table = json.loads((ROOT / "eval" / "loop.json").read_text("utf-8"))["settings"]
     arms = table["balance 0.8, FAR 0.001, ArcFace decides"]["arms"]
     for name, arm in arms.items():
         assert arm["accepted_also_by_the_other_judge"][0] < arm["accepted"][0] - 0.05, name
-    chosen = arms["loop, until best"]["accepted_also_by_the_other_judge"][0]
-    assert chosen < arms["one shot"]["accepted_also_by_the_other_judge"][0]
+    shares = {name: arm["accepted_also_by_the_other_judge"][0] / arm["accepted"][0] for name, arm in arms.items()}
+    assert shares["loop, until best"] < shares["one shot"]
 
 
 def test_the_loop_does_not_choose_by_likeness(limits: str) -> None:

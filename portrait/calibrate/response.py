@@ -164,6 +164,7 @@ def _curves(design: _Design, rows: Mapping[tuple[Knobs, int], Sequence[Mapping[s
         residual=_regularize_covariance(residual, residual),
         slope_spread=float(np.clip(np.median(spreads) if spreads else 0.5, 0.1, 1.0)),
         dial=(np.array(POSITIONS), np.stack([measured[knobs, seed].mean(0) for knobs in design.along])),
+        dial_outputs=outputs,
         measured=True,
     )
 

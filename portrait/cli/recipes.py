@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
     styles = commands.add_parser(
         "styles",
         help="list the styles of a recipe",
-        description="List the styles of a recipe, one a line: the name for --style, and what it looks like.",
+        description="List the styles of a recipe, one a line: the name for --style, the palettes for --palette, and what it looks like.",
         epilog="examples:\n  portrait styles\n  portrait styles --sheet styles.jpg",
         formatter_class=raw,
     )
@@ -51,16 +51,22 @@ def _styles(args: argparse.Namespace) -> int:
     recipe = load_recipe(args.recipe)
     styles = [recipe.style(name) for name in recipe.styles]
     if args.json:
-        say(json.dumps({style.name: {"title": style.title, "looks": _looks(style)} for style in styles}))
+        say(json.dumps({style.name: _style_row(recipe, style) for style in styles}))
     else:
         longest = max(len(style.name) for style in styles)
         for style in styles:
-            say(_fitted(f"{style.name:{longest}}  {style.title}: {_looks(style)}"))
+            palettes = f" ({', '.join(recipe.palettes_of(style))})" if recipe.palettes_of(style) else ""
+            say(_fitted(f"{style.name:{longest}}  {style.title}{palettes}: {_looks(style)}"))
     if args.sheet:
         place, missing = _write_sheet(args.sheet, recipe, styles)
         if not args.json:
             say(f"written to {place}" + (f"; no sample of {', '.join(missing)}" if missing else ""))
     return 0
+
+
+def _style_row(recipe: Recipe, style: Style) -> dict[str, object]:
+    """What `portrait styles --json` says of a style."""
+    return {"title": style.title, "looks": _looks(style), "palettes": recipe.palettes_of(style)}
 
 
 def _fitted(line: str) -> str:

@@ -52,6 +52,8 @@ class KnobGrid:
                 high = min(high, float(measured_at[-1]))
         if name == "guidance_scale":
             high = max(first, high)
+        if name == "strength":
+            low = max(low, self.curves.least_strength)
         values = [round(float(value), 3) for value in np.linspace(low, high, _GRID.get(name, 5))]
         # Few steps run at few different strengths: of those that act alike, one.
         acting: dict[float, tuple[float, Knobs]] = {}

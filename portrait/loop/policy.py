@@ -96,7 +96,7 @@ class Policy:
         self._best: float | None = None  # style of the best accepted picture
         self._draws = np.random.default_rng(0).standard_normal((DRAWS, len(curves.outputs)))
         # Style in lengths of the dial: 0 where it starts, 1 where it ends.
-        along_dial = curves.dial[1][:, self._style] if len(curves.dial[0]) else self._limits[[self._style]]
+        along_dial = curves.style_along_dial if len(curves.dial[0]) else self._limits[[self._style]]
         lowest = float(along_dial.min())
         self._scale = lowest, max(float(along_dial.max()) - lowest, 0.1)
         self._target = float((curves.level + curves.changes([first])[0].sum(0))[self._style])

@@ -66,8 +66,10 @@ class Curves:
         slope_spread: Deviation, over people, of how much of the mean effect a knob has; 0.3 means 0.7 to 1.3.
         dial: Positions (n,) on the recipe's path of `[[balance]]` points, and means (n, m) there; empty when not
             measured.
+        dial_outputs: Names of the dial's outputs: all that were measured, so that the dial stands alike whoever judges.
         measured: False for guesses.
         exact_strength: Whether the model starts exactly where the strength says, not at a whole step.
+        least_strength: Below it the model's pictures fall apart.
     """
 
     outputs: tuple[str, ...]
@@ -78,8 +80,10 @@ class Curves:
     residual: np.ndarray
     slope_spread: float
     dial: tuple[np.ndarray, np.ndarray]
+    dial_outputs: tuple[str, ...]
     measured: bool
     exact_strength: bool = False
+    least_strength: float = 0.0
 
     @property
     def origin(self) -> str:
@@ -113,15 +117,21 @@ class Curves:
         if len(positions) < 2:
             return balance
         s = self.outputs.index(STYLE)
+        along = self.style_along_dial
         deviation = float(np.sqrt(self.people[s, s] + self.residual[s, s]))
         fine = np.linspace(positions[0], positions[-1], 201)
-        is_safe = np.interp(fine, positions, mean[:, s]) - _SURE * deviation >= style_limit
+        is_safe = np.interp(fine, positions, along) - _SURE * deviation >= style_limit
         fine = fine[int(np.argmax(is_safe)) :]  # from the first safe one; from the start where none is
-        rise = _normalized_rise(np.interp(fine, positions, mean[:, s]))
-        judges = [column for output, column in enumerate(mean.T) if output != s]
+        rise = _normalized_rise(np.interp(fine, positions, along))
+        judges = [column for name, column in zip(self.dial_outputs, mean.T, strict=True) if name != STYLE]
         falls = [_normalized_rise(-np.interp(fine, positions, column)) for column in judges]
         trade = np.mean([rise, np.mean(falls, 0)], 0) if falls else rise
         return float(np.interp(balance, trade, fine)) if trade[-1] > 0 else balance
+
+    @property
+    def style_along_dial(self) -> np.ndarray:
+        """(n,) mean `style_on_face` at the dial's positions."""
+        return self.dial[1][:, self.dial_outputs.index(STYLE)]
 
     def for_judges(self, judges: Collection[str]) -> Curves:
         """The same of these judges alone.
@@ -141,7 +151,6 @@ class Curves:
             effects={name: (at, change[:, keep]) for name, (at, change) in self.effects.items()},
             people=self.people[np.ix_(keep, keep)],
             residual=self.residual[np.ix_(keep, keep)],
-            dial=(self.dial[0], self.dial[1][:, keep]),
         )
 
 
@@ -182,6 +191,7 @@ def default_curves(base: Knobs, judges: Sequence[str]) -> Curves:
         residual=np.diag((0.3 * deviations) ** 2),
         slope_spread=0.7,
         dial=(np.zeros(0), np.zeros((0, len(outputs)))),
+        dial_outputs=outputs,
         measured=False,
     )
 
@@ -201,15 +211,19 @@ def curves_for(
     Raises:
         SettingsError: `file` cannot be read, is of other weights, or lacks the style.
     """
-    exact = recipe.family_facts.exact_strength
-    guesses = replace(default_curves(recipe.knobs_at(0.5), judges), exact_strength=exact)
+    facts = recipe.family_facts
+    guesses = replace(
+        default_curves(recipe.knobs_at(0.5), judges),
+        exact_strength=facts.exact_strength,
+        least_strength=facts.least_strength,
+    )
     table = read_curves(file) if file else _shipped(recipe.name)
     if table is None:
         return guesses
     has_weights = table.weights == dict(weights)
     if has_weights and style in table.styles:
-        curves = replace(_from_table(table.styles[style], table.base), exact_strength=exact)
-        return curves.for_judges(judges)
+        curves = _from_table(table.styles[style], table.base).for_judges(judges)
+        return replace(curves, exact_strength=facts.exact_strength, least_strength=facts.least_strength)
     why = "do not have this style" if has_weights else "were measured with other weights"
     if file:
         raise SettingsError(f"the curves {file} {why}; run portrait calibrate")
@@ -264,6 +278,7 @@ def _from_table(table: StyleCurves, base: Knobs) -> Curves:
         residual=np.array(table.residual),
         slope_spread=table.slope_spread,
         dial=(positions, np.reshape(table.dial.mean, (len(positions), len(level)))),
+        dial_outputs=table.outputs,
         measured=True,
     )
 
@@ -277,7 +292,7 @@ def as_table(curves: Curves) -> StyleCurves:
     return StyleCurves(
         outputs=curves.outputs,
         level=curves.level.round(5).tolist(),
-        dial=sweep(*curves.dial),
+        dial=sweep(curves.dial[0], curves.dial[1][:, [curves.dial_outputs.index(name) for name in curves.outputs]]),
         knobs={name: sweep(at, change + curves.level) for name, (at, change) in curves.effects.items()},
         people=curves.people.round(8).tolist(),
         residual=curves.residual.round(8).tolist(),

@@ -27,6 +27,7 @@ class FamilyFacts:
         negative_prompt: Whether there is something that guidance moves away from.
         pictures: At how many pictures of the person it looks besides the framed photo: heads, cut out of the photos.
         exact_strength: Whether it starts exactly where the strength says; others start at a whole step.
+        least_strength: Below it its pictures fall apart; no retry goes there.
         single_file: Whether `--base` may be a checkpoint in one file.
         loras: Whether it takes LoRAs.
         gpu_dtype: In which numbers it computes on a GPU.
@@ -40,6 +41,7 @@ class FamilyFacts:
     negative_prompt: bool = True
     pictures: int = 0
     exact_strength: bool = False
+    least_strength: float = 0.0
     single_file: bool = True
     loras: bool = True
     gpu_dtype: str = "float16"
@@ -51,6 +53,7 @@ FAMILIES = {
         networks=f"{_FAMILIES}.mini.family:Mini",
         structures=("source_latents",),
         adapter_kinds=("faceid",),
+        least_strength=0.5,
         single_file=False,
         loras=False,
     ),

@@ -16,7 +16,9 @@ def here(value: Tensor) -> Tensor:
     return value.to(DEVICE, non_blocking=True)
 
 
+# bfloat16 where the device is fast in it: a CPU without AVX-512 is far slower than in float32.
+FAST_BF16 = DEVICE.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def autocast() -> torch.autocast:
-    """bfloat16 where the device is fast in it: a CPU without AVX-512 is far slower than in float32."""
-    fast = DEVICE.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=fast)
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=FAST_BF16)

@@ -42,8 +42,8 @@ class MiniPipeline:
     """The parts of a diffusers pipeline that portrait uses, under diffusers' names.
 
     Args:
-        unet: A `SourceUNet` or `MarkUNet`.
-        vae: A `PatchAutoencoder` or `MarkAutoencoder`.
+        unet: A `MarkUNet`.
+        vae: A `MarkAutoencoder`.
         text_encoder: For the prompts.
         scheduler: Of diffusers.
     """

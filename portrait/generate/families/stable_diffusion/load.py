@@ -18,10 +18,9 @@ from portrait.generate.families.loading import (
     readable_errors,
     unlisted_digests,
 )
-from portrait.generate.families.mini.autoencoder import PatchAutoencoder
 from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder
 from portrait.generate.families.mini.pipeline import MiniPipeline, load_network
-from portrait.generate.families.mini.structure import MarkUNet, SourceUNet
+from portrait.generate.families.mini.structure import MarkUNet
 from portrait.generate.families.stable_diffusion.adapters import load_adapter
 from portrait.generate.families.stable_diffusion.control import IdentityNet
 from portrait.generate.networks import (
@@ -34,13 +33,8 @@ from portrait.generate.networks import (
 from portrait.hub.files import sha256_of, verify_manifest
 from portrait.recipes.recipe import Recipe
 
-_UNETS = {"UNet2DConditionModel": UNet2DConditionModel, "SourceUNet": SourceUNet, "MarkUNet": MarkUNet}
-_VAES = {
-    "AutoencoderKL": AutoencoderKL,
-    "AutoencoderTiny": AutoencoderTiny,
-    "PatchAutoencoder": PatchAutoencoder,
-    "MarkAutoencoder": MarkAutoencoder,
-}
+_UNETS = {"UNet2DConditionModel": UNet2DConditionModel, "MarkUNet": MarkUNet}
+_VAES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny, "MarkAutoencoder": MarkAutoencoder}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +158,7 @@ def _load_image_encoder(recipe: Recipe, weights: torch.dtype) -> Any:
 
 def _check_fit(recipe: Recipe, pipe: Any) -> None:
     check_resolution(recipe, pipe.vae_scale_factor)
-    if recipe.structure == "source_latents" and not isinstance(pipe.unet, SourceUNet | MarkUNet):
+    if recipe.structure == "source_latents" and not isinstance(pipe.unet, MarkUNet):
         raise WeightsCorruptError(f"recipe {recipe.name} holds source latents, but its unet takes none")
 
 

@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from portrait.generate.families.mini.marks.layout import CHANNELS, GLOBALS, SLICES, Marks, without_haze
+from portrait.generate.families.mini.marks.layout import (
+    CHANNELS,
+    GLOBALS,
+    SLICES,
+    Marks,
+    with_calm_colors,
+    without_haze,
+)
 from portrait.generate.families.mini.marks.rasterize import draw
 from portrait.generate.networks import AutoencoderTinyOutput, ConfigMixin, DecoderOutput, InOnePlace, register_to_config
 
@@ -72,7 +79,7 @@ def marks_from(map_logits: Tensor, value_logits: Tensor) -> list[Marks]:
     """What `MarkAutoencoder.decode_marks` returned, as marks to draw, one a picture."""
     maps = map_logits.float().sigmoid().cpu().numpy()
     values = value_logits.float().sigmoid().cpu().numpy()
-    return [Marks(maps=without_haze(m), values=v) for m, v in zip(maps, values, strict=True)]
+    return [Marks(maps=with_calm_colors(without_haze(m)), values=v) for m, v in zip(maps, values, strict=True)]
 
 
 def _smooth(x: Tensor, radius: int) -> Tensor:

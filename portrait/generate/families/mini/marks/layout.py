@@ -78,6 +78,12 @@ GLOBALS = (
 COVERAGES = ("line", "stroke", "facet", "hatch", "groove", "grain", "dot", "light")
 """Maps that say how much of a mark there is; a network's faint haze in them is no mark."""
 
+AREA_COLORS = ("paper", "glaze", "dot_color")
+"""Maps of colors that outlines bound: each is flat or changes slowly."""
+
+RIPPLE = 0.08
+"""Colors that differ by less than this are meant to be alike."""
+
 NEGLIGIBLE = 0.02
 """A layer of which no cell reaches this is empty."""
 
@@ -144,6 +150,21 @@ def without_haze(maps: NDArray[np.float32]) -> NDArray[np.float32]:
         channels = maps[SLICES[name]]
         clean[SLICES[name]] = channels * np.clip((channels - low) / (high - low), 0, 1)
     return clean
+
+
+def with_calm_colors(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The maps, (CHANNELS, h, w), with what lies flat made flat: a network's colors ripple with the grid of its latents.
+
+    Outlines stay crisp, for they are maps of their own; a step in a color, as of a divided background, stays too.
+    """
+    import cv2
+
+    calm = maps.copy()
+    for name in AREA_COLORS:
+        for start in range(SLICES[name].start, SLICES[name].stop, 3):
+            color = np.ascontiguousarray(np.moveaxis(maps[start : start + 3], 0, -1), np.float32)
+            calm[start : start + 3] = np.moveaxis(cv2.bilateralFilter(color, 9, RIPPLE, 4), -1, 0)
+    return calm
 
 
 def pack(maps: dict[str, NDArray[np.float32]], values: dict[str, float], cells: int) -> Marks:
