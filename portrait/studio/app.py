@@ -135,7 +135,7 @@ class StudioPage:
                         self.result = self._part("viewer", page.empty_html(first))
                         self.history = self._part("history", "")
                 names = self.reports.names()
-                with gr.Tab(strings.TAB_REPORTS, id="reports", visible=bool(names)) as self.reports_tab:
+                with gr.Tab(strings.TAB_REPORTS, id="reports"):
                     self._build_reports(names)
             self.previews = self._part("previews", "")
             self.wire = gr.HTML(
@@ -184,7 +184,7 @@ class StudioPage:
         chosen = free | {"trigger_mode": "always_last", "concurrency_limit": 2}
         gr.on([self.run.input, self.baseline.input], self._on_run, [self.run, self.baseline], [self.report], **chosen)
         self.run.focus(self._on_runs, None, [self.run, self.baseline], **free)
-        blocks.load(self._on_load, None, [self.reports_tab, self.run, self.baseline], **free)
+        blocks.load(self._on_runs, None, [self.run, self.baseline], **free)
         blocks.unload(self.sessions.end)
 
     def _recipes(self) -> list[str]:
@@ -610,7 +610,3 @@ class StudioPage:
     def _on_runs(self) -> tuple[Any, Any]:
         names = self.reports.names()
         return gr.update(choices=names), gr.update(choices=[(strings.NO_BASELINE, ""), *names])
-
-    def _on_load(self) -> tuple[Any, Any, Any]:
-        """Reports are offered where there are runs."""
-        return gr.update(visible=bool(self.reports.names())), *self._on_runs()
