@@ -99,13 +99,13 @@ def condition_on_source(
         pipe.unet.source = noise_augment(latents, level, noise)
         pipe.unet.level = torch.full((len(latents), 1, 1, 1), level)
     draws_marks = isinstance(pipe.vae, MarkAutoencoder)
-    detail = max(0.0, 2 * level - 1)  # none at half level: clean detail must not shine through noisy latents
-    if draws_marks and detail > 0:
-        pipe.vae.source = picture
-        pipe.vae.source_level = detail
     if draws_marks:
         pipe.vae.seeds = tuple(seeds)
         pipe.vae.size = size
+        detail = max(0.0, 2 * level - 1)  # none at half level: clean detail must not shine through noisy latents
+        if detail > 0:
+            pipe.vae.source = picture
+            pipe.vae.source_level = detail
     try:
         yield
     finally:
