@@ -17,7 +17,8 @@ from portrait.cli.main import main
 from portrait.errors import FaceError, WeightsCorruptError, WeightsMissingError
 from portrait.faces.identity import identify
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
-from portrait.faces.opencv import SFaceRecogniser, YuNetAnalyzer, YuNetDetector, second_detector, third_judge
+from portrait.faces.opencv import SFaceRecogniser, YuNetAnalyzer, YuNetDetector, second_detector
+from portrait.hub.judges import fetched_judges
 from portrait.hub.manifest import GROUPS, find_part
 from portrait.images import Photo, read_photo
 from portrait.records import RgbImage
@@ -77,11 +78,11 @@ def test_the_second_opinion_is_yunet_where_it_was_fetched(
     yunet: YuNetDetector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(second_detector(), YuNetDetector)
-    assert [judge.name for judge in third_judge()] == ["sface"]
+    assert fetched_judges("insightface") == ("sface",)
     assert [part.commercial for part in yunet.licenses] == ["yes"]
     monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path))
     assert second_detector() is None
-    assert third_judge() == []
+    assert fetched_judges("insightface") == ()
 
 
 @pytest.mark.parametrize("angle", [-40, 25, 40])

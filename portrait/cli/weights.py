@@ -26,6 +26,7 @@ _EPILOG = """examples:
   portrait weights fetch sd15-plus-face        download and verify every part of a recipe
   portrait weights fetch clip-vit-h            download and verify one part
   portrait weights fetch judges                the face detector and recogniser of the OpenCV Zoo
+  portrait weights fetch auraface              a larger recogniser, also for commercial use: then run portrait calibrate
   portrait weights verify                      hash everything that is here
   portrait weights path sd15                   print the folder of verified files, for other programs
   portrait weights licenses sd15-plus-face     print the license of every part of a recipe

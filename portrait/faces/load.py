@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import cast
 
 from portrait.faces.identity import FaceAnalyzer, Recogniser
-from portrait.hub.judges import FACE_TOOLS, JUDGES, tools_for
+from portrait.hub.judges import FACE_TOOLS, JUDGES, Judge, tools_for
 
 
 def load_analyzer(*, commercial: bool, threads: int = 0) -> FaceAnalyzer:
@@ -21,15 +21,23 @@ def load_analyzer(*, commercial: bool, threads: int = 0) -> FaceAnalyzer:
         WeightsError: a model is not here, or damaged.
     """
     first = JUDGES[FACE_TOOLS[tools_for(commercial=commercial)][0]]
-    options = {"threads": threads or None} if first.threaded else {}
-    return cast(FaceAnalyzer, _class(first.analyzer)(**options))
+    return cast(FaceAnalyzer, _class(first.analyzer)(**_options(first, threads)))
 
 
 def load_face_tools(*, commercial: bool, threads: int = 0) -> tuple[FaceAnalyzer, list[Recogniser]]:
     """The analyzer and the further judges; arguments and errors as of `load_analyzer`."""
     analyzer = load_analyzer(commercial=commercial, threads=threads)
-    further = FACE_TOOLS[tools_for(commercial=commercial)][1:]
-    return analyzer, [cast(Recogniser, _class(JUDGES[name].recognizer)()) for name in further]
+    return analyzer, load_recognisers(FACE_TOOLS[tools_for(commercial=commercial)][1:], threads)
+
+
+def load_recognisers(names: Iterable[str], threads: int = 0) -> list[Recogniser]:
+    """Judges of these names for the faces of another detector; raises as `load_analyzer`."""
+    judges = [JUDGES[name] for name in names]
+    return [cast(Recogniser, _class(judge.recognizer)(**_options(judge, threads))) for judge in judges]
+
+
+def _options(judge: Judge, threads: int) -> dict[str, int | None]:
+    return {"threads": threads or None} if judge.threaded else {}
 
 
 def _class(path: str) -> Callable[..., object]:

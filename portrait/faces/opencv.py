@@ -18,7 +18,7 @@ from portrait.faces.alignment import ARCFACE_TEMPLATE, align_face, similarity_tr
 from portrait.hub.files import sha256_of
 from portrait.hub.judges import second_detector_part
 from portrait.hub.manifest import find_part
-from portrait.hub.store import part_folder, status
+from portrait.hub.store import part_folder
 from portrait.records import Embedding, Face, Points, RgbImage
 
 DET_THRESHOLD = 0.6
@@ -170,11 +170,6 @@ class YuNetAnalyzer:
 def second_detector() -> YuNetDetector | None:
     """YuNet, to look again where another detector sees no face; None where it has not been fetched."""
     return None if second_detector_part() is None else YuNetDetector()
-
-
-def third_judge() -> list[SFaceRecogniser]:
-    """SFace, to judge beside ArcFace and dlib; empty where it has not been fetched."""
-    return [SFaceRecogniser()] if status(find_part("sface")).complete else []
 
 
 def _model_file(part_name: str, file: str | Path | None) -> Path:

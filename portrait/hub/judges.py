@@ -1,6 +1,6 @@
 """The one list of the recognizers that can judge likeness, and which of them judge together.
 
-A new judge is an entry of `JUDGES`, its class, and its name in `FACE_TOOLS`; licenses, loading, commands, the studio page
+A new judge is an entry of `JUDGES`, its class, and its name in `FACE_TOOLS` or `FURTHER_JUDGES`; licenses, loading, commands, the studio page
 and the guesses of a recipe without curves follow from the entry.
 """
 
@@ -29,7 +29,7 @@ class Judge:
         analyzer: MODULE:CLASS of a `FaceAnalyzer` that also finds faces; empty where there is none.
         recognizer: MODULE:CLASS of a `Recogniser` that judges the faces of another detector; empty where there is none.
         parts: Parts of the weights manifest that it needs, its detector's among them; fetched, not installed.
-        threaded: Whether the analyzer is told how many threads it may use.
+        threaded: Whether it is told how many threads it may use.
         unit: What a difference of likeness is to it, where ArcFace sees a difference of 1.
         guessed_level: Mean and deviation of its likeness of a portrait, where no curves were measured.
     """
@@ -68,10 +68,19 @@ _JUDGES = (
         analyzer="portrait.faces.opencv:YuNetAnalyzer",
         recognizer="portrait.faces.opencv:SFaceRecogniser",
     ),
+    Judge(
+        name="auraface",
+        title="AuraFace",
+        parts=("auraface",),
+        recognizer="portrait.faces.auraface:AuraFaceRecogniser",
+        threaded=True,
+    ),
 )
 JUDGES = {judge.name: judge for judge in _JUDGES}
 FACE_TOOLS = {"insightface": ("arcface", "dlib"), "opencv": ("sface", "dlib")}
 """Name of a set of face tools -> its judges; the first one also finds the faces."""
+FURTHER_JUDGES = {"insightface": ("sface", "auraface"), "opencv": ("auraface",)}
+"""Name of a set of face tools -> judges who have a say as well, once they were fetched, where a calibration knows them."""
 DETECTORS = {"insightface": "det_500m", "opencv": "yunet"}
 """Name of a set of face tools -> what places the faces, as calibrations name it."""
 
@@ -91,6 +100,14 @@ def face_parts(tools: str) -> list[Part]:
     from portrait.hub.manifest import find_part
 
     return [find_part(part) for name in FACE_TOOLS[tools] for part in JUDGES[name].parts]
+
+
+def fetched_judges(tools: str) -> tuple[str, ...]:
+    """Those of `FURTHER_JUDGES` whose own model has been fetched."""
+    from portrait.hub.manifest import find_part
+    from portrait.hub.store import status
+
+    return tuple(name for name in FURTHER_JUDGES[tools] if status(find_part(name)).complete)
 
 
 def second_detector_part() -> Part | None:

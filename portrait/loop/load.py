@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 
 from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.conditioning_recogniser import ConditioningRecogniser
-from portrait.faces.load import load_face_tools
+from portrait.faces.load import load_face_tools, load_recognisers
 from portrait.hub.files import sha256_of, verify_manifest
+from portrait.hub.judges import FACE_TOOLS, fetched_judges, tools_for
 from portrait.judge.style_judge import STYLE_JUDGE_FILES, StyleJudge
 from portrait.judge.thresholds import calibrated_together
 from portrait.loop.attempt_loop import AttemptLoop
@@ -52,7 +54,7 @@ def load_loop(
 ) -> AttemptLoop:
     """Load the real models of a recipe.
 
-    SFace judges as well where the calibration and the curves know it and it has been fetched.
+    SFace, and AuraFace, judge as well where the calibration and the curves know them and they have been fetched.
 
     Args:
         name: A recipe's name or TOML file.
@@ -65,7 +67,7 @@ def load_loop(
         commercial: Refuse a recipe that is not for commercial use, and use face tools that are.
         thresholds: A calibration file in place of the recipe's own.
         curves: A file of curves in place of the recipe's own.
-        every_judge: Whether SFace judges wherever it has been fetched: what a calibration measures.
+        every_judge: Whether every judge that has been fetched judges: what a calibration measures.
 
     Raises:
         SettingsError, WeightsError: the recipe does not fit, or its files are not here.
@@ -74,12 +76,13 @@ def load_loop(
     if commercial:
         require_commercial(recipe)
     recipe = resolve_files(recipe)
-    from portrait.faces.opencv import second_detector, third_judge
+    from portrait.faces.opencv import second_detector
     from portrait.generate.diffusion import DiffusionGenerator
 
     analyzer, recognisers = load_face_tools(commercial=commercial, threads=threads)
-    if not commercial and (every_judge or _knows_sface(recipe.name, thresholds, curves)):
-        recognisers += third_judge()
+    tools = tools_for(commercial=commercial)
+    known = fetched_judges(tools) if every_judge else calibrated_further(recipe.name, tools, thresholds, curves)
+    recognisers += load_recognisers(known, threads)
     conditioning_recogniser = None
     if recipe.recogniser_file is not None:
         conditioning_recogniser = ConditioningRecogniser(
@@ -112,11 +115,24 @@ def style_judge_of(recipe: Recipe) -> StyleJudge | None:
     return StyleJudge(recipe.base / recipe.judge, digests)
 
 
-def _knows_sface(recipe: str, thresholds: str, curves: str) -> bool:
-    """Whether the limits and the curves that will be used hold for ArcFace, dlib and SFace together."""
-    judges = {"arcface", "dlib", "sface"}
-    together = calibrated_together(recipe, judges, Path(thresholds) if thresholds else None)
-    return together and judges <= measured_judges(recipe, Path(curves) if curves else None)
+def calibrated_further(recipe: str, tools: str, thresholds: str = "", curves: str = "") -> tuple[str, ...]:
+    """The further judges that have been fetched and that the limits and curves in use know, as many as these allow.
+
+    Args:
+        recipe: Whose shipped calibration and curves are meant.
+        tools: The set of face tools beside whose judges they would judge.
+        thresholds: A calibration file in place of the recipe's own.
+        curves: A file of curves in place of the recipe's own.
+    """
+    fetched = fetched_judges(tools)
+    for count in range(len(fetched), 0, -1):
+        for further in combinations(fetched, count):
+            judges = {*FACE_TOOLS[tools], *further}
+            if calibrated_together(recipe, judges, Path(thresholds) if thresholds else None) and (
+                judges <= measured_judges(recipe, Path(curves) if curves else None)
+            ):
+                return further
+    return ()
 
 
 def load_loop_for(settings: Settings) -> AttemptLoop:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from portrait.errors import LicenseError, PortraitError
 from portrait.hub.files import DLIB_RESNET, WeightFile
-from portrait.hub.judges import face_files, face_parts, second_detector_part, tools_for
-from portrait.hub.manifest import Part
+from portrait.hub.judges import face_files, face_parts, fetched_judges, second_detector_part, tools_for
+from portrait.hub.manifest import Part, find_part
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.recipe import Recipe
 from portrait.records.portrait import LicenseLink
@@ -17,6 +17,7 @@ COMMERCIAL_CHOICE = "klein4b"
 TRAINING_NOTES = {
     "yunet": "trained on WIDER FACE, whose photos are for non-commercial use",
     "sface": "the publisher does not say which photos it was trained on",
+    "auraface": "its publisher calls the photos it was trained on commercially and publicly available, and does not name them",
     DLIB_RESNET.name: "trained on FaceScrub, VGG and photos from the web, whose terms are not settled",
 }
 """Model -> what is known of its training photos. Its publisher allows commercial use of the model; that is what is told."""
@@ -77,7 +78,8 @@ def face_tools(recipe: Recipe, *, commercial: bool = False) -> str:
 def license_chain(recipe: Recipe, *, commercial: bool = False) -> list[LicenseLink]:
     """The license of every model that has a say in the picture."""
     tools = face_tools(recipe, commercial=commercial)
-    models: list[WeightFile | Part] = [*face_parts(tools), *face_files(tools)]
+    further = [find_part(name) for name in fetched_judges(tools)]
+    models: list[WeightFile | Part] = [*face_parts(tools), *face_files(tools), *further]
     second = second_detector_part()
     if second is not None and second not in models:
         models.append(second)

@@ -1,0 +1,62 @@
+"""AuraFace: a large recogniser that its publisher allows for commercial use, as a further judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from portrait.errors import WeightsCorruptError, one_line
+from portrait.faces.alignment import align_face
+from portrait.faces.onnx_session import session_options
+from portrait.hub.files import sha256_of
+from portrait.hub.manifest import find_part
+from portrait.hub.store import part_folder
+from portrait.records import Embedding, Face, RgbImage
+
+
+class AuraFaceRecogniser:
+    """(512,) unit embeddings by AuraFace v1, a ResNet-100 in ArcFace's layout (Deng et al. 2019).
+
+    Fetched by `portrait weights fetch auraface`, and run without InsightFace: its network takes RGB crops of 112 px on
+    ArcFace's template, each channel brought to -1 to 1.
+
+    Args:
+        file: The ONNX file; None for the pinned one.
+        threads: onnxruntime threads; None for all cores of this process.
+
+    Raises:
+        WeightsMissingError: the model has not been fetched.
+        WeightsCorruptError: the file is no network of that layout, or differs from its pin.
+    """
+
+    name = "auraface"
+
+    def __init__(self, file: str | Path | None = None, *, threads: int | None = None) -> None:
+        import onnxruntime
+
+        part = find_part("auraface")
+        path = part_folder(part) / part.files[0].path if file is None else Path(file)
+        try:
+            self._network = onnxruntime.InferenceSession(
+                str(path), session_options(threads), providers=["CPUExecutionProvider"]
+            )
+            shape = self._features(np.zeros((112, 112, 3), np.uint8)).shape
+        except Exception as error:  # onnxruntime's own classes are private
+            raise WeightsCorruptError(f"the recogniser {path} cannot be loaded: {one_line(error, 300)}") from error
+        if shape != (512,):
+            raise WeightsCorruptError(f"{path} is not AuraFace: its embedding has the shape {shape}, not (512,)")
+        self.licenses = (part,)
+        self.digests = {f"auraface/{path.stem}": sha256_of(path)}
+
+    def embed(self, image: RgbImage, face: Face) -> Embedding:
+        """The embedding of `face` in an (H, W, 3) uint8 RGB picture; the face is placed by its five points."""
+        vector = self._features(align_face(image, face.kps))
+        return Embedding(vector / np.linalg.norm(vector))
+
+    def _features(self, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
+        pixels = np.ascontiguousarray(crop.transpose(2, 0, 1)[None], np.float32)
+        scaled = (pixels - np.float32(127.5)) / np.float32(127.5)
+        (outputs,) = self._network.run(None, {self._network.get_inputs()[0].name: scaled})
+        return np.asarray(outputs[0], np.float32)
