@@ -55,7 +55,7 @@ class Remembered:
                 return recipe.knobs_at(balance)
 
             def curves(self, style: str) -> Any:
-                return default_curves(recipe.knobs_at(0.5), ["arcface", "dlib"])
+                return default_curves(recipe.knobs_at(0.5), ["arcface", "dlib"], recipe.family_facts)
 
         self.stylizer = Fake()
         self.stylizer.recipe = recipe  # type: ignore[attr-defined]

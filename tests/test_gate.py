@@ -19,6 +19,7 @@ from portrait.judge.verdict import Measurement, decide, describe_reason, describ
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.policy import Policy
 from portrait.loop.response import default_curves, measured_judges
+from portrait.recipes.families import FAMILIES
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.records.portrait import read_record
@@ -295,7 +296,7 @@ def test_explanations_say_strangers_and_cosines_only_when_asked(people: list[Pat
 
 
 def test_the_policy_expects_what_the_gate_asks_for(gated: Callable[..., Path]) -> None:
-    curves = default_curves(KNOBS, ["arcface", "dlib"])
+    curves = default_curves(KNOBS, ["arcface", "dlib"], FAMILIES["mini"])
 
     def chance(least: float) -> float:
         table = json.loads(json.dumps(GATED))

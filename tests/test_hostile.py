@@ -388,7 +388,9 @@ def test_no_text_of_a_baseline_is_opened(made: Path, tmp_path: Path, outside: Pa
 
 def test_no_text_of_thresholds_and_curves_is_opened(tmp_path: Path, outside: Path) -> None:
     recipe = load_recipe("mini")
-    curves = as_table(default_curves(recipe.knobs_at(0.5), ["arcface", "dlib"])).model_dump(mode="json")
+    curves = as_table(default_curves(recipe.knobs_at(0.5), ["arcface", "dlib"], recipe.family_facts)).model_dump(
+        mode="json"
+    )
     weights = {"unet": "0"}
     tables = {
         "thresholds": json.loads(write_limits(tmp_path / "limits.json").read_text()) | {"weights": weights},
@@ -625,7 +627,9 @@ def test_no_mutation_of_a_json_is_a_traceback(made: Path, tmp_path: Path) -> Non
     rng, file = random.Random(7), tmp_path / "file.json"
     run = read_run(made / "run")
     recipe, weights = load_recipe("mini"), {"unet": "0"}
-    curves = as_table(default_curves(recipe.knobs_at(0.5), ["arcface", "dlib"])).model_dump(mode="json")
+    curves = as_table(default_curves(recipe.knobs_at(0.5), ["arcface", "dlib"], recipe.family_facts)).model_dump(
+        mode="json"
+    )
     report = compute_report(run).dump()
 
     def in_file(read: Callable[[], object]) -> Callable[[str], object]:

@@ -18,6 +18,7 @@ from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.policy import Policy
 from portrait.loop.response import KNOBS, STYLE, Curves, as_table, curves_for, default_curves, read_curves
+from portrait.recipes.families import FAMILIES
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.records.curves import CurvesFile
@@ -133,7 +134,7 @@ def test_knobs_of_the_user_never_move() -> None:
     ],
 )
 def test_a_reason_outside_the_model_moves_its_knob_by_a_step(reason: str, knob: str, side: int) -> None:
-    policy = Policy(default_curves(FIRST, ["arcface"]), FIRST, LIMITS)
+    policy = Policy(default_curves(FIRST, ["arcface"], FAMILIES["mini"]), FIRST, LIMITS)
     policy.learn(FIRST, {"arcface": 0.6, STYLE: 0.3}, [reason])
     proposed = policy.choose(3)
     assert proposed is not None

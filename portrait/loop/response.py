@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from portrait.errors import SettingsError
 from portrait.file_model import errors_from
 from portrait.hub.judges import JUDGES
+from portrait.recipes.families import FamilyFacts
 from portrait.recipes.recipe import Recipe
 from portrait.records import Knobs
 from portrait.records.curves import CurvesFile, StyleCurves, SweepTable
@@ -167,8 +168,8 @@ def _normalized_rise(values: np.ndarray) -> np.ndarray:
     return rising / rising[-1] if rising[-1] > 0 else np.linspace(0, 1, len(values))
 
 
-def default_curves(base: Knobs, judges: Sequence[str]) -> Curves:
-    """Guesses for a recipe that was not measured.
+def default_curves(base: Knobs, judges: Sequence[str], family: FamilyFacts) -> Curves:
+    """Guesses for a recipe of this family that was not measured.
 
     Signs are those of diffusers' knobs (more adapter and more structure: more alike, less style; more strength and
     guidance: the reverse), sizes those of `mini` (`_GUESS`). The level is uncertain by a whole range of likeness
@@ -193,6 +194,8 @@ def default_curves(base: Knobs, judges: Sequence[str]) -> Curves:
         dial=(np.zeros(0), np.zeros((0, len(outputs)))),
         dial_outputs=outputs,
         measured=False,
+        exact_strength=family.exact_strength,
+        least_strength=family.least_strength,
     )
 
 
@@ -211,19 +214,13 @@ def curves_for(
     Raises:
         SettingsError: `file` cannot be read, is of other weights, or lacks the style.
     """
-    facts = recipe.family_facts
-    guesses = replace(
-        default_curves(recipe.knobs_at(0.5), judges),
-        exact_strength=facts.exact_strength,
-        least_strength=facts.least_strength,
-    )
+    guesses = default_curves(recipe.knobs_at(0.5), judges, recipe.family_facts)
     table = read_curves(file) if file else _shipped(recipe.name)
     if table is None:
         return guesses
     has_weights = table.weights == dict(weights)
     if has_weights and style in table.styles:
-        curves = _from_table(table.styles[style], table.base).for_judges(judges)
-        return replace(curves, exact_strength=facts.exact_strength, least_strength=facts.least_strength)
+        return _from_table(table.styles[style], table.base, recipe.family_facts).for_judges(judges)
     why = "do not have this style" if has_weights else "were measured with other weights"
     if file:
         raise SettingsError(f"the curves {file} {why}; run portrait calibrate")
@@ -265,7 +262,7 @@ def _shipped(recipe: str) -> CurvesFile | None:
     return CurvesFile.model_validate_json(path.read_bytes()) if path.is_file() else None
 
 
-def _from_table(table: StyleCurves, base: Knobs) -> Curves:
+def _from_table(table: StyleCurves, base: Knobs, family: FamilyFacts) -> Curves:
     level = np.array(table.level)
     effects = {knob: (np.array(sweep.at), np.array(sweep.mean) - level) for knob, sweep in table.knobs.items()}
     positions = np.array(table.dial.at)
@@ -280,6 +277,8 @@ def _from_table(table: StyleCurves, base: Knobs) -> Curves:
         dial=(positions, np.reshape(table.dial.mean, (len(positions), len(level)))),
         dial_outputs=table.outputs,
         measured=True,
+        exact_strength=family.exact_strength,
+        least_strength=family.least_strength,
     )
 
 
