@@ -135,7 +135,7 @@ def test_memory_that_runs_out_while_the_photo_is_encoded_or_the_model_placed_is_
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize("step", ["load.load_pipeline", "pipelines.PortraitPipeline.load_ip_adapter"])
+@pytest.mark.parametrize("step", ["family.load_pipeline", "pipelines.PortraitPipeline.load_ip_adapter"])
 def test_memory_that_runs_out_while_a_model_is_loaded_is_not_taken_for_a_damaged_file(
     tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

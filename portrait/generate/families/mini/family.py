@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
+import torch
+
+from portrait.generate.families.mini.load import load_pipeline
+from portrait.generate.families.mini.pipeline import MiniPipeline
 from portrait.generate.families.mini.structure import condition_on_source
 from portrait.generate.families.stable_diffusion.family import Conditions, StableDiffusion
+from portrait.recipes.recipe import Recipe
 from portrait.records import Knobs
 
 
 class Mini(StableDiffusion):
     """The shipped model: its unet sees the photo's latents, its decoder the photo, and a seed draws the marks."""
+
+    def _load_pipeline(self, recipe: Recipe, weights: torch.dtype) -> MiniPipeline:
+        return load_pipeline(recipe, weights)
 
     def _looking_at_photo(
         self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from portrait.generate import memory
 from portrait.generate.families.family import OnStep, Request
 from portrait.generate.families.stable_diffusion.adapters import adapter_inputs, identity_adapter
 from portrait.generate.families.stable_diffusion.control import IdentityNet, control_image
-from portrait.generate.families.stable_diffusion.load import load_model
+from portrait.generate.families.stable_diffusion.load import load_model, load_pipeline
 from portrait.generate.inputs import PromptCache, as_batch, at_side
 from portrait.generate.precision import Precision
 from portrait.generate.preview import clean_estimates, step_callback
@@ -69,12 +69,15 @@ class StableDiffusion:
         self._tier = "full"
         self._encoded: tuple[str, Tensor] | None = None
         self._prompts = PromptCache()
-        model = load_model(recipe, self._weights)
+        model = load_model(recipe, self._weights, self._load_pipeline)
         self.pipe = model.pipe
         self.loras: Mapping[str, float] = dict(model.loras)
         self.digests: Mapping[str, str] = dict(model.digests)
         self.notes = model.notes
         self._image_encoder = model.image_encoder
+
+    def _load_pipeline(self, recipe: Recipe, weights: torch.dtype) -> Any:
+        return load_pipeline(recipe, weights)
 
     def place(self, tier: str, device: torch.device) -> None:
         """Put the pipeline on the device; the image encoder is no part of it, and comes when it is needed."""

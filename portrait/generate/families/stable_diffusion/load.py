@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from portrait.errors import WeightsCorruptError
 from portrait.generate.families.loading import (
     check_resolution,
     load_loras,
@@ -18,9 +17,6 @@ from portrait.generate.families.loading import (
     readable_errors,
     unlisted_digests,
 )
-from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder
-from portrait.generate.families.mini.pipeline import MiniPipeline, load_network
-from portrait.generate.families.mini.structure import MarkUNet
 from portrait.generate.families.stable_diffusion.adapters import load_adapter
 from portrait.generate.families.stable_diffusion.control import IdentityNet
 from portrait.generate.networks import (
@@ -33,8 +29,8 @@ from portrait.generate.networks import (
 from portrait.hub.files import sha256_of, verify_manifest
 from portrait.recipes.recipe import Recipe
 
-_UNETS = {"UNet2DConditionModel": UNet2DConditionModel, "MarkUNet": MarkUNet}
-_VAES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny, "MarkAutoencoder": MarkAutoencoder}
+_UNETS = {"UNet2DConditionModel": UNet2DConditionModel}
+_VAES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +48,15 @@ class LoadedModel:
     notes: tuple[str, ...]
 
 
-def load_model(recipe: Recipe, weights: torch.dtype) -> LoadedModel:
+def load_model(
+    recipe: Recipe, weights: torch.dtype, load_pipeline: Callable[[Recipe, torch.dtype], Any]
+) -> LoadedModel:
     """Load a recipe's networks.
 
     Args:
         recipe: Public models have their paths filled in (`recipes.locate.resolve_files`).
         weights: The type in which weights are kept.
+        load_pipeline: Returns the family's pipeline for both, without adapter and LoRAs.
 
     Raises:
         WeightsMissingError, WeightsCorruptError: a file is gone, differs from the manifest, or is not what the recipe says.
@@ -75,7 +74,7 @@ def load_model(recipe: Recipe, weights: torch.dtype) -> LoadedModel:
         from portrait.generate.families.stable_diffusion.pipelines import recipe_scheduler
 
         pipe.scheduler = recipe_scheduler(recipe, pipe.scheduler)
-    _check_fit(recipe, pipe)
+    check_resolution(recipe, pipe.vae_scale_factor)
     _set_up(pipe)
     return LoadedModel(
         pipe=pipe,
@@ -87,17 +86,10 @@ def load_model(recipe: Recipe, weights: torch.dtype) -> LoadedModel:
 
 
 def load_pipeline(recipe: Recipe, weights: torch.dtype) -> Any:
-    """The pipeline of a recipe, without adapter and LoRAs."""
-    _check_libraries(recipe.base)
-    if recipe.structure == "source_latents":
-        unet, vae = (
-            load_network(recipe.base / part, _network_class(recipe.base / part, known), weights)
-            for part, known in (("unet", _UNETS), ("vae", _VAES))
-        )
-        return MiniPipeline.from_folder(recipe.base, unet, vae, weights)
+    """A pipeline of diffusers for a recipe, without adapter and LoRAs."""
+    check_libraries(recipe.base)
     from portrait.generate.families.stable_diffusion.pipelines import pipeline_class
 
-    pipeline = pipeline_class(recipe)
     options: dict[str, object] = {
         "dtype": weights,
         "local_files_only": True,
@@ -113,6 +105,16 @@ def load_pipeline(recipe: Recipe, weights: torch.dtype) -> Any:
         options["controlnet"] = _load_part(recipe.controlnet, {"ControlNetModel": net}, weights)
     if recipe.vae is not None:
         options["vae"] = _load_part(recipe.vae, _VAES, weights)
+    pipe = _read_pipeline(recipe, pipeline_class(recipe), options, weights)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.image_processor = VaeImageProcessor(
+        vae_scale_factor=pipe.vae_scale_factor, vae_latent_channels=int(pipe.unet.config.out_channels)
+    )
+    return pipe
+
+
+def _read_pipeline(recipe: Recipe, pipeline: Any, options: dict[str, object], weights: torch.dtype) -> Any:
+    """The pipeline from a checkpoint in one file, or from a diffusers folder."""
     if recipe.single_file is not None:
         return pipeline.from_single_file(str(recipe.single_file), config=str(recipe.base), **options)
     if recipe.vae is None:
@@ -122,7 +124,7 @@ def load_pipeline(recipe: Recipe, weights: torch.dtype) -> Any:
     return pipeline.from_pretrained(str(recipe.base), variant=variant, use_safetensors=True, **options)
 
 
-def _check_libraries(folder: Path) -> None:
+def check_libraries(folder: Path) -> None:
     """Raises ValueError if a diffusers folder would have a library imported that no model usually needs."""
     usual = (None, "diffusers", "transformers", "stable_diffusion")
     for name, value in json.loads((folder / "model_index.json").read_text("utf-8")).items():
@@ -133,12 +135,13 @@ def _check_libraries(folder: Path) -> None:
 def _load_part(folder: Path, classes: Mapping[str, type[Any]], weights: torch.dtype) -> Any:
     variant = "fp16" if any(folder.glob("*.fp16.safetensors")) else None
     safe = any(folder.glob("*.safetensors"))  # otherwise a pickle, which diffusers reads with `weights_only`
-    return _network_class(folder, classes).from_pretrained(
+    return network_class(folder, classes).from_pretrained(
         str(folder), local_files_only=True, dtype=weights, variant=variant, use_safetensors=safe
     )
 
 
-def _network_class(folder: Path, classes: Mapping[str, type[Any]]) -> Any:
+def network_class(folder: Path, classes: Mapping[str, type[Any]]) -> Any:
+    """The class that a folder's config.json names; raises ValueError if it is none of `classes`."""
     name = json.loads((folder / "config.json").read_text("utf-8"))["_class_name"]
     if name not in classes:
         raise ValueError(f"{folder} holds a {name}; known are {', '.join(classes)}")
@@ -156,14 +159,8 @@ def _load_image_encoder(recipe: Recipe, weights: torch.dtype) -> Any:
     return encoder.eval().requires_grad_(False)
 
 
-def _check_fit(recipe: Recipe, pipe: Any) -> None:
-    check_resolution(recipe, pipe.vae_scale_factor)
-    if recipe.structure == "source_latents" and not isinstance(pipe.unet, MarkUNet):
-        raise WeightsCorruptError(f"recipe {recipe.name} holds source latents, but its unet takes none")
-
-
 def _set_up(pipe: Any) -> None:
-    """For inference alone: no gradients, channels last, no progress bar, and IdentityNet knows the adapter's tokens."""
+    """For inference alone: no gradients, channels last, and IdentityNet knows the adapter's tokens."""
     for network in (pipe.unet, pipe.vae):
         network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         for module in network.modules():
@@ -171,12 +168,6 @@ def _set_up(pipe: Any) -> None:
                 module.register_forward_pre_hook(_sum_by_group)
     if isinstance(net := getattr(pipe, "controlnet", None), IdentityNet):
         net.read_identity(pipe.unet.encoder_hid_proj.image_projection_layers[0])
-    if isinstance(pipe, MiniPipeline):
-        return
-    pipe.set_progress_bar_config(disable=True)
-    pipe.image_processor = VaeImageProcessor(
-        vae_scale_factor=pipe.vae_scale_factor, vae_latent_channels=int(pipe.unet.config.out_channels)
-    )
 
 
 def _sum_by_group(norm: torch.nn.GroupNorm, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

@@ -65,7 +65,7 @@ class _GivenConditions:
 
 
 class PortraitPipeline(_GivenConditions, StableDiffusionImg2ImgPipeline):
-    """SD 1.5 and `mini`."""
+    """SD 1.5."""
 
 
 class PortraitControlPipeline(_GivenConditions, StableDiffusionControlNetImg2ImgPipeline):
