@@ -237,7 +237,7 @@ def _theme(gr: Any) -> Any:
         block_info_text_color_dark="#b9b1a5",
         block_title_text_color="#26221d",
         block_title_text_color_dark="#f3efe8",
-        color_accent="#0f766e",
+        color_accent="var(--ps-accent)",  # Gradio takes no other for the dark page
         slider_color="#0f766e",
         slider_color_dark="#5ec7bb",
         button_primary_background_fill="#0f766e",
