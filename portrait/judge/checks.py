@@ -263,8 +263,9 @@ def burned_share(photo: RgbImage, picture: RgbImage) -> float:
     """
 
     def extreme(image: RgbImage) -> NDArray[np.bool_]:
-        low = image.min(-1)
-        high = image.max(-1)
+        red, green, blue = cv2.split(image)  # the least of an axis of three takes numpy ten times as long
+        low = np.minimum(np.minimum(red, green), blue)
+        high = np.maximum(np.maximum(red, green), blue)
         return np.asarray((low > 253) | (high < 2) | ((high > 250) & (low < 5)))
 
     return float((extreme(picture) & ~extreme(photo)).mean())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -100,13 +101,18 @@ class Policy:
         lowest = float(along_dial.min())
         self._scale = lowest, max(float(along_dial.max()) - lowest, 0.1)
         self._target = float((curves.level + curves.changes([first])[0].sum(0))[self._style])
-        self._candidates = KnobGrid(
+        self._grid = KnobGrid(
             curves=curves,
             first=first,
             movable=self._movable,
             required_style=float(self._limits[self._style]),
             with_enough_steps=with_enough_steps,
-        ).combinations()
+        )
+
+    @cached_property
+    def _candidates(self) -> list[Knobs]:
+        """All knobs that are considered; most portraits are accepted at once and need none."""
+        return self._grid.combinations()
 
     def learn(self, knobs: Knobs, outputs: Mapping[str, float], reasons: Sequence[str]) -> None:
         """Take in one attempt.
