@@ -566,6 +566,20 @@ def test_a_message_is_one_line_that_cannot_steer_a_terminal(capsys: pytest.Captu
     assert capsys.readouterr().err == "portrait: cannot read no\\x1b[2J\\nsuch\\x07file: No such file or directory\n"
 
 
+def test_of_a_damaged_photo_only_our_own_line_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pillow and tifffile log what they stumble over."""
+    data = bytearray(encoded("TIFF of floats", RgbImage(np.zeros((8, 8, 3), np.uint8))))
+    at = data.index(b"\x11\x01")
+    data[at + 2 : at + 4] = b"\0\x09"  # a type that is none
+    (tmp_path / "bad.tif").write_bytes(data)
+    assert main(["stylize", str(tmp_path / "bad.tif"), "-o", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "bad.tif is damaged or truncated: missing data offset" in line
+    assert caplog.records == []
+
+
 def test_what_is_printed_of_a_stranger_s_run_cannot_steer_a_terminal(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,12 +9,13 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from html import unescape
@@ -60,7 +61,7 @@ from portrait.studio.presets import preset_toml, read_preset
 from portrait.studio.reports import Reports
 from portrait.studio.serve import private_folder
 from portrait.studio.session import MAX_HISTORY, Session
-from portrait.studio.uploads import read_upload
+from portrait.studio.uploads import decoder, read_upload
 from portrait.studio.web_settings import choices_for, installed_recipes, web_settings
 from tests import public
 from tests.campaigns import faces, person, write_campaign
@@ -1388,9 +1389,9 @@ def test_of_photos_that_come_at_once_only_the_last_is_read(tmp_path: Path, monke
     studio.sessions.resume(request, "")
     session, read = studio.sessions.get(request), []
 
-    def remember(data: bytes, name: str) -> Photo:
+    def remember(data: bytes, name: str, is_wanted: Callable[[], bool]) -> Photo:
         read.append(name)
-        return read_upload(data, name)
+        return read_upload(data, name, is_wanted)
 
     monkeypatch.setattr(app, "read_upload", remember)
     handlers = []
@@ -1404,6 +1405,32 @@ def test_of_photos_that_come_at_once_only_the_last_is_read(tmp_path: Path, monke
     assert read == ["second.png"]
     assert session.photo.path.name == "second.png"
     assert not list((tmp_path / "files").rglob("*.png"))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a system that can stop a process")
+def test_a_photo_that_never_ends_is_given_up_for_the_next_one(tmp_path: Path) -> None:
+    from portrait.studio import app
+
+    studio, request = a_studio(tmp_path, a_shop(tmp_path)), tab("anna")
+    studio.sessions.resume(request, "")
+    session = studio.sessions.get(request)
+    decoder.start()
+    os.kill(decoder.pid or 0, signal.SIGSTOP)
+    handlers = []
+    for name in ("endless.png", "anna.png"):
+        upload = write_picture(tmp_path / "files" / name, person(1))
+        handlers.append(studio._on_act(request, action("photo", path=str(upload), name=name)))
+    endless, anna = handlers
+    next(endless)
+    said: list[Any] = []
+    thread = threading.Thread(target=lambda: said.append(next(endless)))
+    thread.start()
+    until(decoder._turn.locked)  # it is being read
+    next(anna)
+    assert 'class="photo"' in next(anna)[studio.photo]
+    thread.join(60)
+    assert said == [{studio.photo: app.gr.skip()}]
+    assert session.photo.path.name == "anna.png"
 
 
 @pytest.mark.slow

@@ -19,12 +19,14 @@ from portrait.cli.stylize import Batch
 from portrait.cli.watch import JOURNAL, Watcher
 from portrait.errors import InputError
 from portrait.images import write_picture
+from portrait.images.decoder_process import DecoderProcess
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.records import Knobs, RgbImage
 from portrait.settings import Settings
 from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face, a_photo, restyled
 
 STYLES = ("watercolor", "oil")
+DECODER = DecoderProcess()
 Start = Callable[..., Watcher]
 
 
@@ -58,7 +60,7 @@ def start(tmp_path: Path, limits: str, drawn: list[int], monkeypatch: pytest.Mon
     def begin(styles: tuple[str, ...] = STYLES, balance: float = 0.5) -> Watcher:
         settings = Settings(style=styles, thresholds=limits, balance=balance)
         batch = Batch(settings, styles, [], tmp_path / "out", Console(quiet=False))
-        return Watcher(Inbox(tmp_path / "in"), Journal(tmp_path / "out" / JOURNAL), batch)
+        return Watcher(Inbox(tmp_path / "in"), Journal(tmp_path / "out" / JOURNAL), batch, DECODER)
 
     return begin
 
@@ -235,6 +237,26 @@ def test_a_signal_ends_it_in_order(
     assert main(["watch", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *flags]) == 0
     assert naps == [0.5, 0.5, 0.5]
     assert capsys.readouterr().out.splitlines()[-1] == "stopped; photos: 1, portraits: 1"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a system that can stop a process")
+def test_a_photo_that_takes_too_long_is_named_once_and_the_next_one_is_made(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path / "in" / "anna.png")
+    watcher = start(styles=("oil",))
+    DECODER.start()
+    os.kill(DECODER.pid or 0, signal.SIGSTOP)
+    with monkeypatch.context() as patch:
+        patch.setattr(DECODER, "seconds", 0.2)
+        for _ in range(4):
+            assert watcher.look()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "anna.png takes longer than 0.2 s to decode" in line
+    draw(tmp_path / "in" / "bob.png", 9)
+    for _ in range(4):
+        assert watcher.look()
+    assert pictures(tmp_path) == ["bob-oil-1.png"]
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LogLines("%(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
+    for library in ("PIL", "tifffile"):  # of a damaged photo, our own line says enough
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         return int(args.run(args))
     except PortraitError as error:

@@ -27,6 +27,7 @@ from portrait.settings import Settings, add_flags, flags_of, settings_from
 
 if TYPE_CHECKING:
     from portrait.cli.inbox import Inbox, Journal
+    from portrait.images.decoder_process import DecoderProcess
 
 _EPILOG = """examples:
   portrait watch incoming/ -o portraits/ --style comic
@@ -62,6 +63,7 @@ def add(commands: Commands) -> None:
 def _watch(args: argparse.Namespace) -> int:
     from portrait.campaign.lock import exclusive_lock
     from portrait.cli.inbox import Inbox, Journal
+    from portrait.images.decoder_process import DecoderProcess
     from portrait.recipes.load import load_recipe
     from portrait.recipes.override import with_overrides
 
@@ -74,7 +76,8 @@ def _watch(args: argparse.Namespace) -> int:
     console = Console(quiet=args.quiet or args.json)
     with sigterm_interrupts(), exclusive_lock(args.output):
         batch = Batch(settings, styles, [], args.output, console, signer_of(args))
-        watcher = Watcher(Inbox(args.folder), Journal(args.output / JOURNAL), batch, json=args.json)
+        journal = Journal(args.output / JOURNAL)
+        watcher = Watcher(Inbox(args.folder), journal, batch, DecoderProcess(), json=args.json)
         try:
             batch.load()
             console.line(f"watching {args.folder}; stop with Ctrl-C")
@@ -101,10 +104,13 @@ class Watcher:
     `photos` and `portraits` count what was finished since the start.
     """
 
-    def __init__(self, inbox: Inbox, journal: Journal, batch: Batch, *, json: bool = False) -> None:
+    def __init__(
+        self, inbox: Inbox, journal: Journal, batch: Batch, decoder: DecoderProcess, *, json: bool = False
+    ) -> None:
         self.inbox = inbox
         self.journal = journal
         self.batch = batch
+        self.decoder = decoder
         self.json = json
         self.photos = 0
         self.portraits = 0
@@ -178,9 +184,9 @@ class Watcher:
         return digest
 
     def _make(self, path: Path, sha256: str, styles: Sequence[str]) -> None:
-        from portrait.images import read_photo
+        from portrait.images.decode import read_file
 
-        photo = read_photo(path)
+        photo = self.decoder.decode(read_file(path), path)
         if photo.sha256 != sha256:
             raise ImageReadError(f"{path} changed while it was read")
         subjects = self.batch.subjects(photo)

@@ -88,17 +88,24 @@ def read_photo(path: str | Path, *, max_pixels: int = MAX_PIXELS, backdrop: int 
         ImageReadError: missing, empty, truncated, not a picture, of a kind that is not read, or larger
             than `max_pixels`. The message is one line that names the file.
     """
-    path = Path(path)
+    return decode_photo(read_file(Path(path)), path, max_pixels=max_pixels, backdrop=backdrop)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a photo's file.
+
+    Raises:
+        ImageReadError: it is no file, or none that can be read; one line that names it.
+    """
     try:
         require_regular_file(path)
-        data = path.read_bytes()
+        return path.read_bytes()
     except IsADirectoryError:
         raise ImageReadError(f"{path} is a folder; name the photos in it, for example {path}/*.jpg") from None
     except OSError as error:
         raise ImageReadError(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError:  # a zero byte
         raise ImageReadError(f"{str(path)!r} is no name of a file") from None
-    return decode_photo(data, path, max_pixels=max_pixels, backdrop=backdrop)
 
 
 def decode_photo(

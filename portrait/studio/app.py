@@ -283,7 +283,8 @@ class StudioPage:
                 data, name = take_upload(action, self.folder)
                 if session.upload_generation != generation:
                     return False
-                photo = self.models.upright(read_upload(data, name))
+                photo = read_upload(data, name, lambda: session.upload_generation == generation)
+                photo = self.models.upright(photo)
                 faces, face = self.models.detect_faces(photo)
         except Exception as error:
             user_error = to_user_error(error)
@@ -365,7 +366,8 @@ class StudioPage:
             if action["act"] == "drop-reference":
                 session.drop_reference(int(action["number"]))
             else:
-                reference = self.models.upright(read_upload(*take_upload(action, self.folder)))
+                data, name = take_upload(action, self.folder)
+                reference = self.models.upright(read_upload(data, name, lambda: not session.closed))
                 if session.photo is None or session.face is None:
                     raise SettingsError(strings.NEED_PHOTO)
                 self.models.check_reference(session.photo, session.faces[session.face], reference)

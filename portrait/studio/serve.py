@@ -146,6 +146,7 @@ def running(
     from portrait.studio.downloads import add_route
     from portrait.studio.model_host import ModelHost
     from portrait.studio.reports import Reports
+    from portrait.studio.uploads import decoder
 
     models = models or ModelHost(settings)
     studio = StudioPage(models, folder, Reports(runs), local=local, signer=signer)
@@ -155,6 +156,7 @@ def running(
         add_route(app, studio.sessions, signer)
         studio.sessions.states = blocks.state_holder
         models.warm_up()
+        decoder.start()
         threading.Thread(target=_sweep_regularly, args=(studio, blocks, folder), daemon=True).start()
         try:
             yield url, blocks
@@ -162,6 +164,7 @@ def running(
             try:
                 studio.close()
             finally:
+                decoder.stop()
                 blocks.close(verbose=False)
 
 

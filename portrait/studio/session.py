@@ -286,7 +286,7 @@ class Session:
             ImageReadError: it is no picture.
             InputError: its name is no name for a file, it cannot be written, or the session has too many of them.
         """
-        read_upload(data, name)
+        read_upload(data, name, lambda: not self.closed)
         name = name if Path(name).suffix else f"{name}.png"
         if not is_file_name(name):
             raise InputError(strings.BAD_NAME.format(name=name[:80]))

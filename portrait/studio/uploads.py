@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from portrait.errors import InputError
-from portrait.images import Photo, decode_photo
+from portrait.images import Photo
+from portrait.images.decoder_process import DecoderProcess
 from portrait.studio import strings
 
 MAX_PIXELS = 64_000_000
 """A photo with more is refused: several visitors' photos must fit into memory."""
 MAX_UPLOAD_MB = 100
-_decoding = threading.Lock()
-"""Held while a picture is decoded, which takes several times the memory of its pixels."""
+decoder = DecoderProcess()
+"""Of all visitors: a photo at a time, because decoding takes several times the memory of its pixels."""
 
 
 def take_upload(data: Mapping[str, object], folder: Path) -> tuple[bytes, str]:
@@ -37,11 +37,10 @@ def take_upload(data: Mapping[str, object], folder: Path) -> tuple[bytes, str]:
         path.unlink(missing_ok=True)
 
 
-def read_upload(data: bytes, name: str) -> Photo:
+def read_upload(data: bytes, name: str, is_wanted: Callable[[], bool] = lambda: True) -> Photo:
     """Read what a visitor uploaded, under the name that it had on their computer; one at a time, over all visitors.
 
     Raises:
-        ImageReadError: as `images.read_photo`; or it has more pixels than a studio takes.
+        ImageReadError: as `DecoderProcess.decode`; or it has more pixels than a studio takes.
     """
-    with _decoding:
-        return decode_photo(data, name, max_pixels=MAX_PIXELS)
+    return decoder.decode(data, name, max_pixels=MAX_PIXELS, is_wanted=is_wanted)

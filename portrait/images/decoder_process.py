@@ -1,0 +1,167 @@
+"""Decode photos in a process of their own: one that crashes or never ends takes nobody with it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from portrait.errors import ImageReadError
+from portrait.images.decode import MAX_PIXELS, Photo, decode_photo
+from portrait.records import RgbImage
+
+MAX_SECONDS = 60.0
+"""Of one photo; the slowest kinds take a tenth of it at 64 megapixels."""
+_LOOK_SECONDS = 0.1
+"""How often is asked whether a photo is still wanted."""
+_ROWS = 64
+"""Of a picture, sent at a time."""
+
+
+class DecoderProcess:
+    """Decodes a photo at a time in one process, which lives on for the next photo.
+
+    It is ended, and begun anew for the next photo, by one that takes too long, is no longer wanted, or crashes it. What it
+    sends back is numbers and text; nothing is unpickled.
+
+    Args:
+        seconds: How long a photo may take.
+    """
+
+    def __init__(self, seconds: float = MAX_SECONDS) -> None:
+        self.seconds = seconds
+        self._turn = threading.Lock()
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._pipe: Connection | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while there is one."""
+        return self._process.pid if self._process is not None and self._process.is_alive() else None
+
+    def start(self) -> None:
+        """Begin the process, so that the first photo need not wait for it; it ends with this one."""
+        if self.pid is None:
+            context = multiprocessing.get_context("spawn")
+            self._pipe, end = context.Pipe()
+            self._process = context.Process(target=_serve, args=(end,), daemon=True)
+            self._process.start()
+            end.close()
+
+    def stop(self) -> None:
+        """End the process; a photo that it decodes is given up."""
+        process = self._process
+        if process is not None:
+            process.kill()
+            process.join()
+
+    def decode(
+        self,
+        data: bytes,
+        path: str | Path,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> Photo:
+        """The photo that the bytes of a file are, as `decode_photo`; whoever comes second waits.
+
+        Args:
+            data: The file's bytes.
+            path: The file's, which is not opened.
+            max_pixels: Larger pictures are refused before they are decoded.
+            is_wanted: Asked all the while; False gives the photo up.
+
+        Raises:
+            ImageReadError: as `decode_photo`; or it takes too long, crashes the decoder, or is no longer wanted.
+        """
+        name = str(path)
+        with self._my_turn(name, is_wanted):
+            self.start()
+            assert self._pipe is not None
+            try:
+                self._pipe.send_bytes(json.dumps([name, max_pixels]).encode())
+                self._pipe.send_bytes(data)
+                self._await_answer(self._pipe, name, is_wanted)
+                return _receive(self._pipe, Path(path))
+            except (EOFError, OSError):
+                self.stop()  # it may take a moment to be dead
+                raise ImageReadError(f"{name} crashed its decoder; save it again as JPEG or PNG") from None
+
+    @contextmanager
+    def _my_turn(self, name: str, is_wanted: Callable[[], bool]) -> Iterator[None]:
+        while not self._turn.acquire(timeout=_LOOK_SECONDS):
+            _require_wanted(name, is_wanted)
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _await_answer(self, pipe: Connection, name: str, is_wanted: Callable[[], bool]) -> None:
+        end = time.monotonic() + self.seconds
+        try:
+            while not pipe.poll(max(0.0, min(_LOOK_SECONDS, end - time.monotonic()))):
+                _require_wanted(name, is_wanted)
+                if time.monotonic() >= end:
+                    raise ImageReadError(
+                        f"{name} takes longer than {self.seconds:g} s to decode; save it again as JPEG or PNG"
+                    )
+        except BaseException:  # KeyboardInterrupt too: an answer that comes later is nobody's
+            self.stop()
+            raise
+
+
+def _require_wanted(name: str, is_wanted: Callable[[], bool]) -> None:
+    if not is_wanted():
+        raise ImageReadError(f"{name} is no longer wanted")
+
+
+def _receive(pipe: Connection, path: Path) -> Photo:
+    answer = json.loads(pipe.recv_bytes())
+    if "error" in answer:
+        raise ImageReadError(str(answer["error"]))
+    pixels = np.empty((int(answer["height"]), int(answer["width"]), 3), np.uint8)
+    for row in range(0, len(pixels), _ROWS):
+        pipe.recv_bytes_into(pixels[row : row + _ROWS].data.cast("B"))
+    notes = tuple(str(note) for note in answer["notes"])
+    return Photo(pixels=RgbImage(pixels), path=path, sha256=str(answer["sha256"]), notes=notes)
+
+
+def _serve(pipe: Connection) -> None:
+    """What the process does, until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C ends the other process, and this one with it
+    _silence_decoders()
+    with suppress(EOFError, OSError):
+        while True:
+            name, max_pixels = json.loads(pipe.recv_bytes())
+            data = pipe.recv_bytes()
+            try:
+                photo = decode_photo(data, name, max_pixels=max_pixels)
+            except ImageReadError as error:
+                pipe.send_bytes(json.dumps({"error": str(error)}).encode())
+                continue
+            height, width = photo.pixels.shape[:2]
+            answer = {"height": height, "width": width, "notes": photo.notes, "sha256": photo.sha256}
+            pipe.send_bytes(json.dumps(answer).encode())
+            for row in range(0, height, _ROWS):
+                pipe.send_bytes(np.ascontiguousarray(photo.pixels[row : row + _ROWS]).data.cast("B"))
+            del data, photo  # nobody's photo is kept until the next one comes
+
+
+def _silence_decoders() -> None:
+    """What libraries print and log of a damaged file goes nowhere; a traceback of Python's is still shown."""
+    logging.disable()
+    shown = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    sys.stderr = os.fdopen(shown, "w", encoding="utf-8", errors="backslashreplace")
