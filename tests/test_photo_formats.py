@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -374,6 +375,13 @@ def encoded_samples() -> list[bytes]:
         Image.fromarray(values).save(buffer, kind)
         samples.append(buffer.getvalue())
     return samples
+
+
+def test_a_bigtiff_whose_offsets_no_machine_can_count_is_read_or_refused() -> None:
+    data = tiff(eight(ramp()), photometric="rgb", bigtiff=True)
+    for at in range(8, 300, 4):
+        with contextlib.suppress(ImageReadError):
+            decode_photo(data[:at] + b"\xff" * 8 + data[at + 8 :], "far.tif")
 
 
 def test_a_mutated_file_is_read_or_refused_in_one_line() -> None:

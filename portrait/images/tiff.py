@@ -21,6 +21,8 @@ _TIFF_EP, _DNG_VERSION = 37398, 50706
 _COLOR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
 _MAX_PAGES, _MAX_VALUES, _MAX_BYTES = 1000, 4096, 1_500_000_000
+_OUTSIDE = (struct.error, OverflowError)
+"""What `struct` raises where an offset leads out of the file, or beyond what the machine can count."""
 _RAW_STARTS = {
     b"FUJIFILMCCD-RAW": "RAF",
     b"IIU\0": "RW2",
@@ -48,7 +50,7 @@ def _first_offset(data: bytes) -> int:
     order, is_big = _layout(data)
     try:
         return int(struct.unpack_from(order + ("Q" if is_big else "I"), data, 8 if is_big else 4)[0])
-    except struct.error:
+    except _OUTSIDE:
         return 0
 
 
@@ -69,7 +71,7 @@ def _chain(data: bytes, offset: int, visited: set[int]) -> Iterator[Tags]:
             tags = dict(_entry(data, start + entry_size * i, order, value_format) for i in range(count))
             yield {tag: values for tag, values in tags.items() if values}
             offset = struct.unpack_from(order + value_format, data, start + entry_size * count)[0]
-    except struct.error:
+    except _OUTSIDE:
         return
 
 
@@ -85,7 +87,7 @@ def _entry(data: bytes, at: int, order: str, value_format: str) -> tuple[int, tu
         place = struct.unpack_from(order + value_format, data, place)[0]
     try:
         return tag, struct.unpack_from(f"{order}{count}{code}", data, place)
-    except struct.error:
+    except _OUTSIDE:
         return tag, ()
 
 
@@ -171,7 +173,7 @@ def decode_page(
     colors = {0: 1, 1: 1, 2: 3}.get(photometric)
     if colors is None or not colors <= samples <= 8:
         raise ImageReadError(
-            _not_read(name, f"photometric {photometric} with {samples} samples of {page.get(BITS)} bits")
+            _not_read(name, f"photometric {photometric} with {samples} samples of {max(page.get(BITS, (1,)))} bits")
         )
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
