@@ -8,7 +8,8 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from math import ceil
 from pathlib import Path
 
@@ -117,6 +118,19 @@ def prove_writable(folder: Path, room: float = 0) -> None:
             f"{folder} has {free / 2**20:.0f} MiB free, and the pictures may need {room / 2**20:.0f} MiB; free some space, or "
             "name another folder with -o"
         )
+
+
+@contextmanager
+def choosing_names(folder: Path) -> Iterator[None]:
+    """While names in a folder are chosen and their first files written, no other process of this user does the same there."""
+    from filelock import FileLock
+
+    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+    with ExitStack() as stack:
+        with suppress(OSError, NotImplementedError):  # nowhere to keep a lock
+            (cache_dir() / "locks").mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(cache_dir() / "locks" / f"{name}.lock"))
+        yield
 
 
 def below(root: Path, name: str) -> Path:

@@ -121,6 +121,23 @@ def test_no_picture_is_overwritten_unless_it_is_said(
     assert (out / "anna-watercolor-1.json").read_bytes() != first["anna-watercolor-1.json"]
 
 
+def test_a_name_that_another_process_took_meanwhile_is_not_written_to(
+    photo: Path, limits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = photo.parent / "out"
+
+    def paint(image: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
+        if not list(out.glob("*.png")):
+            (out / "anna-watercolor-1.png").write_text("another process's")
+        return restyled(image)
+
+    use_fakes(monkeypatch, paint)
+    assert main(["stylize", str(photo), "--thresholds", limits, "-o", str(out), "--variants", "2", "--json"]) == 0
+    outputs = [Path(json.loads(line)["output"]).name for line in capsys.readouterr().out.splitlines()]
+    assert outputs == ["anna-2-watercolor-1.png", "anna-2-watercolor-2.png"]
+    assert (out / "anna-watercolor-1.png").read_text() == "another process's"
+
+
 @pytest.mark.parametrize("letter", ["y", "\u6f22", "\U0001f469"])
 def test_a_name_that_no_file_system_takes_with_our_endings_is_shortened(
     photo: Path, limits: str, monkeypatch: pytest.MonkeyPatch, letter: str

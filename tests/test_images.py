@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from portrait.errors import ImageReadError, InputError, ShapeError
-from portrait.images import pixels_sha256, read_photo, write_bytes, write_picture
+from portrait.images import pixels_sha256, read_photo, write_bytes, write_new, write_picture
 
 RED = (200, 40, 30)
 
@@ -182,3 +184,18 @@ def test_only_pictures_are_written(tmp_path: Path) -> None:
         write_picture(tmp_path / "x.exe", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(ShapeError, match="uint8"):
         write_picture(tmp_path / "x.png", np.zeros((4, 4, 3), np.float32))
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "none, as on exFAT"])
+def test_of_many_that_write_one_name_at_once_each_gets_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *names: os.open(tmp_path / "no" / "links", os.O_RDONLY))
+    contents = [str(n).encode() * 1000 for n in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        places = list(pool.map(lambda data: write_new(tmp_path / "sheet.jpg", data), contents))
+    assert [place.read_bytes() for place in places] == contents
+    assert sorted(places) == sorted(tmp_path.iterdir())
+    assert write_new(tmp_path / "sheet.jpg", contents[7]) in places
+    assert len(list(tmp_path.iterdir())) == 40

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import glob
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from portrait.cli.console import Commands, Console, complain, failure_record, say, sigterm_interrupts
 from portrait.cli.signing import add_sign_flag, signer_of
 from portrait.errors import PortraitError, SettingsError, WeightsError
-from portrait.paths import prove_writable, shorten_name
+from portrait.paths import choosing_names, prove_writable, shorten_name
 from portrait.settings import Settings, add_flags, settings_from
 
 if TYPE_CHECKING:
@@ -232,6 +233,8 @@ class Batch:
         self.overwrite = overwrite
         self._loop: AttemptLoop | None = None
         self._stems: set[str] = set()
+        self._names: dict[str, str] = {}
+        """Stem -> what the pictures are called, from the first that is written on."""
 
     def portraits(self, path: Path) -> Iterator[SavedPortrait]:
         """Make and write every portrait of a photo: each face that is meant, each style, each variant."""
@@ -243,7 +246,7 @@ class Batch:
         for face, subject in subjects:
             self.console.notes(subject)
             for style in self.styles:
-                yield from self.variants(subject, style, stem + face)
+                yield from self.variants(subject, style, stem, face)
 
     def free_stem(self, path: Path, is_taken: Callable[[str], bool] = lambda stem: False) -> str:
         """What the pictures of a photo are called: as the photo, shortened where file systems would not take it.
@@ -260,6 +263,22 @@ class Batch:
             return stem
         raise AssertionError("counting has no end")
 
+    def own(self, stem: str) -> None:
+        """The pictures of that name in the folder are of this photo."""
+        self._stems.add(stem.casefold())
+        self._names[stem] = stem
+
+    @contextmanager
+    def _name(self, stem: str, path: Path) -> Iterator[str]:
+        """What the pictures of a photo are called: `stem`, unless another process has written pictures of that name by now."""
+        if stem in self._names or self.overwrite:
+            yield self._names.get(stem, stem)
+            return
+        with choosing_names(self.folder):
+            name = self.free_stem(path) if self._has_pictures(stem) else stem
+            yield name
+            self._names[stem] = name
+
     def _has_pictures(self, stem: str) -> bool:
         """Whether pictures of that name lie in the folder, which another photo or command has put there."""
         patterns = (f"{glob.escape(stem)}{face}-{style}-*" for style in self.styles for face in ("", "-face*"))
@@ -270,17 +289,18 @@ class Batch:
         subjects = self.load().subjects(photo, self.settings.face, self.references, upright=self.settings.upright)
         return [(f"-face{subject.index}" if len(subjects) > 1 else "", subject) for subject in subjects]
 
-    def variants(self, subject: Subject, style: str, stem: str) -> Iterator[SavedPortrait]:
+    def variants(self, subject: Subject, style: str, stem: str, face: str) -> Iterator[SavedPortrait]:
         """Make and write the pictures of one person in one style."""
         from portrait.report.save import save_portrait
 
         for variant in range(self.settings.variants):
             for warning in self.load().warnings(style, self.settings, variant):
                 self.console.note(f"{style}: {warning}")
-            with self.console.attempts(f"{stem} {style}") as on_step:
+            with self.console.attempts(f"{stem}{face} {style}") as on_step:
                 portrait = self.load().stylize(subject, style, self.settings, variant=variant, on_step=on_step)
-            name = f"{stem}-{style}-{variant + 1}"
-            row = save_portrait(portrait, self.folder, name, self.settings.format, signer=self.signer)
+            with self._name(stem, subject.photo.path) as name:
+                name = f"{name}{face}-{style}-{variant + 1}"
+                row = save_portrait(portrait, self.folder, name, self.settings.format, signer=self.signer)
             self.console.result(row)
             yield row
 

@@ -193,10 +193,11 @@ class Watcher:
         for _, subject in subjects:
             self.batch.console.notes(subject)
         stem = self._begin(path, sha256)
+        self.batch.own(stem)
         for style in styles:
             files = []
             for face, subject in subjects:
-                for row in self.batch.variants(subject, style, stem + face):
+                for row in self.batch.variants(subject, style, stem, face):
                     self.portraits += 1
                     if row.problems:  # no room, say: it is made again when there is
                         raise row.problems[0]

@@ -8,6 +8,8 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -138,6 +140,34 @@ def write_bytes(path: Path, data: bytes) -> Path:
     Raises:
         InputError: the folder cannot be made or written to.
     """
+    with _written_beside(path, data) as temporary:
+        os.replace(temporary, path)
+    return path
+
+
+def write_new(path: Path, data: bytes) -> Path:
+    """Write a file under its name, or, where a file with other content has it, under the next number that is free.
+
+    Of several processes that write at the same time, no two get one name; the file is there whole, or not at all.
+
+    Raises:
+        InputError: the folder cannot be made or written to.
+    """
+    with _written_beside(path, data) as temporary:
+        for number in count(1):
+            place = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+            if _take_name(temporary, place) or _holds(place, data):
+                return place
+    raise AssertionError("counting has no end")
+
+
+@contextmanager
+def _written_beside(path: Path, data: bytes) -> Iterator[str]:
+    """A temporary file beside `path`, flushed to disk and gone after the block.
+
+    Raises:
+        InputError: it cannot be written, or the block could not give it its name.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -147,40 +177,26 @@ def write_bytes(path: Path, data: bytes) -> Path:
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
+            yield temporary
+        finally:
             Path(temporary).unlink(missing_ok=True)
-            raise
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
-    return path
 
 
-def write_new(path: Path, data: bytes) -> Path:
-    """Write a file under its name, or, where a file with other content has it, under the next number that is free.
-
-    The name is taken at once, so that no other run picks it too.
-
-    Raises:
-        InputError: the folder cannot be made or written to.
-    """
-    for number in count(1):
-        place = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+def _take_name(file: str, place: Path) -> bool:
+    """Give a file a name that nobody has; False if somebody has it."""
+    try:
+        os.link(file, place)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links, such as exFAT: the name is taken first, then the file comes
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
             place.touch(exist_ok=False)
         except FileExistsError:
-            if _holds(place, data):
-                return place
-            continue
-        except OSError as error:
-            raise InputError(f"cannot write {place}: {error.strerror or error}") from None
-        try:
-            return write_bytes(place, data)
-        except BaseException:
-            place.unlink(missing_ok=True)
-            raise
-    raise AssertionError("counting has no end")
+            return False
+        os.replace(file, place)
+    return True
 
 
 def _holds(file: Path, data: bytes) -> bool:
