@@ -7,10 +7,10 @@
 | part | what is measured |
 |---|---|
 | cold | `portrait stylize` from the shell to the written picture, one attempt: seconds, seconds of processor time, memory |
-| warm | one attempt with the models loaded: drawing, judging and the whole; its operations against the processor's own limit |
+| warm | one attempt with the models loaded: the networks, the rasterizer, judging; the networks against the processor's limit |
 | diffusers | the same networks, knobs and seeds in diffusers' img2img pipeline, in turn with portrait's |
 | batches | seconds a picture and memory as the batch grows, and memory after many pictures |
-| accepted | seconds per accepted portrait: one shot, best of N, naive retry, and portrait's loop |
+| accepted | seconds per accepted portrait: one shot, the same by diffusers, best of N, naive retry, and portrait's loop |
 
 Cold and warm are repeated beside as many busy processes as `--busy` says; each of those keeps one core. Whatever is
 compared is measured in one run: on a machine that does other things look at the ratios and the processor time.
@@ -33,6 +33,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 PARTS = ("cold", "warm", "diffusers", "batches", "accepted")
 ATTEMPTS = 4
@@ -77,14 +78,15 @@ def busy(count: int) -> Iterator[None]:
             other.wait()
 
 
-def cold(photo: Path, style: str, threads: int, runs: int) -> dict[str, Any]:
+def cold(photo: Path, style: str, threads: int, dtype: str, runs: int) -> dict[str, Any]:
     """`portrait stylize` as a whole process: seconds, processor seconds, and megabytes at the peak."""
     seconds, processor = [], []
     for _ in range(1 + runs):  # the first reads the files from disk
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "portrait", "stylize", str(photo), "--style", style, "--max-attempts", "1"]
+            command += ["--threads", str(threads), "--dtype", dtype, "--quiet", "-o", folder]
             before, clock = _children(), time.perf_counter()
-            done = subprocess.run([*command, "--threads", str(threads), "--quiet", "-o", folder], check=False)
+            done = subprocess.run(command, check=False)
             seconds.append(time.perf_counter() - clock)
             processor.append(_children() - before)
             if done.returncode not in (0, 1) or not list(Path(folder).glob("*.png")):
@@ -143,21 +145,35 @@ def warm(warmed: Warm, runs: int) -> dict[str, Any]:
     judging = timed(
         lambda: warmed.loop.judges.score_picture(warmed.framed, warmed.subject.identity, picture), max(runs, 3)
     )
+    marks = rasterizing(warmed, runs)
     flops, rate = operations(warmed), matmul_rate(warmed.generator.dtype)
+    networks = max(drawing.processor - marks.processor, 1e-3)
     return {
         "dtype": warmed.generator.dtype,
         "threads": warmed.threads,
         "attempt": asdict(timed(warmed.stylize, runs)),
         "drawing": asdict(drawing),
+        "rasterizer": asdict(marks),
         "judging": asdict(judging),
-        "gigaflops_drawing": round(flops / 1e9, 2),
+        "gigaflops_of_networks": round(flops / 1e9, 2),
+        "processor_seconds_of_networks": round(networks, 3),
         "matmul_gigaflops_a_processor_second": round(rate / 1e9, 1),
-        "share_of_matmul_rate": round(flops / max(drawing.processor, 1e-3) / rate, 3),
+        "share_of_matmul_rate": round(flops / networks / rate, 3),
     }
 
 
+def rasterizing(warmed: Warm, runs: int) -> Timing:
+    """The part of drawing that no network does: marks to pixels."""
+    from portrait.generate.families.mini.marks import autoencoder
+
+    with mock.patch.object(autoencoder, "draw", wraps=autoencoder.draw) as draw:
+        warmed.draw()
+    marks = draw.call_args.args
+    return timed(lambda: autoencoder.draw(*marks), runs)
+
+
 def operations(warmed: Warm) -> float:
-    """Floating point operations of the networks for one picture; what the rasterizer and samplers do is not counted."""
+    """Floating point operations of the networks for one picture."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
@@ -177,18 +193,28 @@ def matmul_rate(dtype: str) -> float:
 
 def against_diffusers(warmed: Warm, runs: int) -> dict[str, Any]:
     """Portrait's pipeline and diffusers' around the same networks, in turn: seconds a picture, and whether they agree."""
-    import warnings
-
     import numpy as np
+
+    ours = warmed.generator.family.pipe
+    plain = plain_pipeline(ours, warmed.loop.recipe.base)
+    pictures, rows = {}, {}
+    for name, pipe in (("portrait", ours), ("diffusers", plain), ("portrait again", ours)):
+        with drawing_by(warmed.generator, pipe):
+            pictures[name] = warmed.draw()[0]
+            rows[name] = asdict(timed(warmed.draw, runs))
+    return rows | {"same_pixels": bool(np.array_equal(pictures["portrait"], pictures["diffusers"]))}
+
+
+def plain_pipeline(ours: Any, folder: Path) -> Any:
+    """The img2img pipeline of diffusers around the networks of `ours`, with the text encoder of transformers."""
     import torch
     from diffusers.image_processor import VaeImageProcessor
     from transformers import CLIPTextModel, CLIPTokenizer
 
+    from portrait.generate.families.loading import quiet_libraries
     from portrait.generate.families.stable_diffusion.pipelines import PortraitPipeline
 
-    folder, ours = warmed.loop.recipe.base, warmed.generator.family.pipe
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet_libraries():
         plain: Any = PortraitPipeline(
             vae=ours.vae,
             text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval(),
@@ -201,15 +227,18 @@ def against_diffusers(warmed: Warm, runs: int) -> dict[str, Any]:
         )
     plain.set_progress_bar_config(disable=True)
     plain.image_processor = VaeImageProcessor(vae_latent_channels=ours.unet.config.out_channels)
-    pictures, rows = {}, {}
+    return plain
+
+
+@contextmanager
+def drawing_by(generator: Any, pipe: Any) -> Iterator[None]:
+    """Within the block `generator` draws with this pipeline."""
+    before = generator.family.pipe
+    generator.family.pipe = pipe
     try:
-        for name, pipe in (("portrait", ours), ("diffusers", plain), ("portrait again", ours)):
-            warmed.generator.family.pipe = pipe
-            pictures[name] = warmed.draw()[0]
-            rows[name] = asdict(timed(warmed.draw, runs))
+        yield
     finally:
-        warmed.generator.family.pipe = ours
-    return rows | {"same_pixels": bool(np.array_equal(pictures["portrait"], pictures["diffusers"]))}
+        generator.family.pipe = before
 
 
 def batches(warmed: Warm, runs: int) -> dict[str, Any]:
@@ -218,7 +247,11 @@ def batches(warmed: Warm, runs: int) -> dict[str, Any]:
     for size in (1, 2, 4, 8):
         took = timed(lambda size=size: warmed.draw(range(size)), runs)  # type: ignore[misc]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        found[str(size)] = {"seconds_a_picture": round(took.least / size, 3), "megabytes": peak}
+        found[str(size)] = {
+            "seconds_a_picture": round(took.least / size, 3),
+            "processor_seconds_a_picture": round(took.processor / size, 3),
+            "megabytes": peak,
+        }
     before = _resident()
     for seed in range(30):
         warmed.draw([seed])
@@ -233,6 +266,24 @@ def _resident() -> int:
         return 0
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What one way to a portrait cost, on a clock and of processor time, and the style on its face, 0 if it was rejected."""
+
+    seconds: float
+    processor: float
+    style: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A photo in a style: single shots of successive seeds, the first of them by diffusers, and portrait's loop."""
+
+    shots: Sequence[Tried]
+    by_diffusers: Tried
+    loop: Tried
+
+
 def accepted(photos: Sequence[Path], styles: Sequence[str], threads: int, dtype: str) -> dict[str, Any]:
     """Seconds per accepted portrait of each way to get one, at the same gate and the same seeds."""
     from portrait.errors import FaceError
@@ -241,52 +292,62 @@ def accepted(photos: Sequence[Path], styles: Sequence[str], threads: int, dtype:
     from portrait.settings import Settings
 
     loop = load_loop("mini", threads=threads, dtype=dtype)
-    cells: list[dict[str, list[tuple[float, float]]]] = []
+    generator: Any = loop.generator
+    plain = plain_pipeline(generator.family.pipe, loop.recipe.base)
+
+    def tried(subject: Any, style: str, seed: int, attempts: int) -> Tried:
+        settings = Settings(style=(style,), max_attempts=attempts, seed=seed)
+        spent = time.process_time()
+        record = loop.stylize(subject, style, settings).record
+        drawn = record.attempts[record.chosen].style_on_face if record.accepted else 0.0
+        return Tried(record.seconds, time.process_time() - spent, drawn)
+
+    cells: list[Cell] = []
     for photo in photos:
         try:
             (subject,) = loop.subjects(read_photo(photo), "largest")
         except FaceError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
+        tried(subject, styles[0], 1, 1)  # the first picture pays for what is prepared once
         for style in styles:
-            shots = []
-            for seed in range(1, 1 + ATTEMPTS):
-                record = loop.stylize(subject, style, Settings(style=(style,), max_attempts=1, seed=seed)).record
-                shots.append((record.seconds, _style(record)))
-            record = loop.stylize(subject, style, Settings(style=(style,), max_attempts=ATTEMPTS)).record
-            cells.append({"shots": shots, "loop": [(record.seconds, _style(record))]})
+            shots = [tried(subject, style, seed, 1) for seed in range(1, 1 + ATTEMPTS)]
+            with drawing_by(generator, plain):
+                by_diffusers = tried(subject, style, 1, 1)
+            cells.append(Cell(shots=shots, by_diffusers=by_diffusers, loop=tried(subject, style, 1, ATTEMPTS)))
     return {"portraits": len(cells), "attempts_at_most": ATTEMPTS} | per_accepted(cells)
 
 
-def _style(record: Any) -> float:
-    """The style on the face of an accepted portrait, 0 of another."""
-    return float(record.attempts[record.chosen].style_on_face) if record.accepted else 0.0
-
-
-def per_accepted(cells: Sequence[dict[str, list[tuple[float, float]]]]) -> dict[str, Any]:
-    """From (seconds, style or 0 if rejected) of each shot, and of the loop, to each way's seconds per accepted portrait."""
-    ways: dict[str, list[tuple[float, float]]] = {
-        "one shot": [],
-        f"best of {ATTEMPTS}": [],
-        "naive retry": [],
-        "loop": [],
+def per_accepted(cells: Sequence[Cell]) -> dict[str, Any]:
+    """What each way costs per accepted portrait."""
+    ways: dict[str, list[Tried]] = {
+        "one shot": [cell.shots[0] for cell in cells],
+        "one shot by diffusers": [cell.by_diffusers for cell in cells],
+        f"best of {ATTEMPTS}": [_together(cell.shots) for cell in cells],
+        "naive retry": [_together(_until_accepted(cell.shots)) for cell in cells],
+        "loop": [cell.loop for cell in cells],
     }
-    for cell in cells:
-        shots = cell["shots"]
-        first = next((i for i, (_, style) in enumerate(shots) if style > 0), len(shots) - 1)
-        ways["one shot"].append(shots[0])
-        ways[f"best of {ATTEMPTS}"].append((sum(s for s, _ in shots), max(style for _, style in shots)))
-        ways["naive retry"].append((sum(s for s, _ in shots[: first + 1]), shots[first][1]))
-        ways["loop"] += cell["loop"]
     return {name: _summary(results) for name, results in ways.items()}
 
 
-def _summary(results: Sequence[tuple[float, float]]) -> dict[str, float | None]:
-    styles = [style for _, style in results if style > 0]
-    seconds = sum(took for took, _ in results)
+def _until_accepted(shots: Sequence[Tried]) -> Sequence[Tried]:
+    """The shots up to the first that was accepted; all where none was."""
+    first = next((i for i, shot in enumerate(shots) if shot.style > 0), len(shots) - 1)
+    return shots[: first + 1]
+
+
+def _together(shots: Sequence[Tried]) -> Tried:
+    """What all of them cost, with the most style of an accepted one."""
+    return Tried(sum(s.seconds for s in shots), sum(s.processor for s in shots), max(s.style for s in shots))
+
+
+def _summary(results: Sequence[Tried]) -> dict[str, float | None]:
+    styles = [result.style for result in results if result.style > 0]
+    seconds, processor = sum(result.seconds for result in results), sum(result.processor for result in results)
     return {
         "accepted": round(len(styles) / max(len(results), 1), 3),
         "seconds_per_accepted": round(seconds / len(styles), 2) if styles else None,
+        "processor_seconds_per_accepted": round(processor / len(styles), 2) if styles else None,
         "style_of_accepted": round(statistics.mean(styles), 3) if styles else None,
     }
 
@@ -302,7 +363,7 @@ def main() -> None:
         with busy(count):
             beside: dict[str, Any] = {}
             if "cold" in args.parts:
-                beside["cold"] = cold(args.photos[0], args.styles[0], args.threads, args.runs)
+                beside["cold"] = cold(args.photos[0], args.styles[0], args.threads, args.dtype, args.runs)
             if "warm" in args.parts:  # a process of its own, so that each one's threads begin anew
                 command = [sys.executable, __file__, "--child", "warm", "--threads", str(args.threads)]
                 command += ["--photos", str(args.photos[0]), "--styles", args.styles[0], "--dtype", args.dtype]
