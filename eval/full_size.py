@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ from transformers import CLIPVisionModelWithProjection as ClipVision
 Shapes = dict[str, tuple[tuple[int, ...], str]]
 """Tensor name -> shape, and safetensors' name of its type."""
 
-BYTES = {"BF16": 2, "F16": 2, "F32": 4, "I64": 8}
+BYTES = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "I64": 8}
 _NOISE = {"beta_end": 0.012, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "num_train_timesteps": 1000}
 _SD15_UNET: dict[str, Any] = {
     "_class_name": "UNet2DConditionModel", "_diffusers_version": "0.6.0", "act_fn": "silu", "attention_head_dim": 8,
@@ -115,6 +115,23 @@ _KLEIN_INDEX: dict[str, Any] = {
     "transformer": ["diffusers", "Flux2Transformer2DModel"],
     "vae": ["diffusers", "AutoencoderKLFlux2"],
 }
+_MAKERS_NAMES = (
+    ("single_transformer_blocks.", "single_blocks."), ("transformer_blocks.", "double_blocks."),
+    ("attn.to_qkv_mlp_proj.", "linear1."),
+    *((f"attn.to_{one}.", "img_attn.qkv.") for one in "qkv"),
+    *((f"attn.add_{one}_proj.", "txt_attn.qkv.") for one in "qkv"),
+    ("attn.to_out.0.", "img_attn.proj."), ("attn.to_add_out.", "txt_attn.proj."), ("attn.to_out.", "linear2."),
+    *((f"attn.norm_added_{one[0]}.weight", f"txt_attn.norm.{one}_norm.scale") for one in ("query", "key")),
+    *((f"attn.norm_{one[0]}.weight", f"img_attn.norm.{one}_norm.scale") for one in ("query", "key")),
+    ("ff_context.linear_in.", "txt_mlp.0."), ("ff_context.linear_out.", "txt_mlp.2."),
+    ("ff.linear_in.", "img_mlp.0."), ("ff.linear_out.", "img_mlp.2."), ("modulation.linear.", "modulation.lin."),
+    ("modulation_img.linear.", "modulation_img.lin."), ("modulation_txt.linear.", "modulation_txt.lin."),
+    ("x_embedder.", "img_in."), ("context_embedder.", "txt_in."), ("proj_out.", "final_layer.linear."),
+    ("norm_out.linear.", "final_layer.adaLN_modulation.1."),
+    ("time_guidance_embed.timestep_embedder.linear_1.", "time_in.in_layer."),
+    ("time_guidance_embed.timestep_embedder.linear_2.", "time_in.out_layer."),
+)  # fmt: skip
+"""What diffusers calls a part of FLUX.2's transformer, and what its makers do, in their own files."""
 SHARD_BYTES = 5 * 10**9
 """Of the tensors in one file, at most, as transformers splits them."""
 _CONFIGS = {
@@ -217,6 +234,43 @@ def tensors(name: str, *, dtype: str = "F16", tiny: bool = False) -> Shapes:
         if inner != "lm_head.weight":  # the same as the embedding, and in no file
             shapes[inner] = (tuple(value.shape), "I64" if value.dtype == torch.int64 else dtype)
     return shapes
+
+
+def makers_tensors(names: Iterable[str]) -> dict[str, list[str]]:
+    """What the file of FLUX.2's makers holds of a transformer: name there -> the names of diffusers that lie in it, in order."""
+    made: dict[str, list[str]] = {}
+    for name in names:
+        theirs = name
+        for ours, other in _MAKERS_NAMES:
+            theirs = theirs.replace(ours, other)
+        if theirs.startswith("single_blocks."):
+            theirs = theirs.replace("img_attn.norm.", "norm.")
+        made.setdefault(theirs, []).append(name)
+    return {theirs: sorted(inside, key=_query_key_value) for theirs, inside in made.items()}
+
+
+def _query_key_value(name: str) -> int:
+    return next(
+        (i for i, one in enumerate("qkv") if name.endswith((f".to_{one}.weight", f".add_{one}_proj.weight"))), 0
+    )
+
+
+def is_8_bit(name: str) -> bool:
+    """Whether the 8-bit file of FLUX.2's makers holds the tensor of this name in 8 bits: the large layers of the blocks."""
+    return name.startswith(("double_blocks.", "single_blocks.")) and name.endswith(".weight")
+
+
+def klein_fp8(*, tiny: bool = False) -> tuple[Shapes, dict[str, str]]:
+    """The 8-bit file of klein's makers: its tensors, and what its header says of them."""
+    parts = tensors("klein-transformer", dtype="BF16", tiny=tiny)
+    shapes: Shapes = {}
+    for name, inside in makers_tensors(parts).items():
+        rows, columns = sum(parts[part][0][0] for part in inside), parts[inside[0]][0][1:]
+        shapes[name] = ((rows, *columns), "F8_E4M3" if is_8_bit(name) else "BF16")
+        if is_8_bit(name):
+            shapes |= {name.removesuffix("weight") + scale: ((), "F32") for scale in ("weight_scale", "input_scale")}
+    layers = {name.removesuffix(".weight"): {"format": "float8_e4m3fn"} for name in shapes if is_8_bit(name)}
+    return shapes, {"_quantization_metadata": json.dumps({"format_version": "1.0", "layers": layers})}
 
 
 def _model(name: str, tiny: bool) -> Any:

@@ -1,7 +1,7 @@
 """Memory and seconds of the public recipes, at full size and with random weights: what a machine can run, and how fast.
 
 The pictures are noise; memory and time do not depend on what the weights say. Nothing is downloaded: files of the real
-shapes are written to a folder (about 6 GB for SD 1.5, 17 GB for SDXL, 16 GB for FLUX.2 klein, removed afterwards) and loaded
+shapes are written to a folder (about 6 GB for SD 1.5, 17 GB for SDXL, 20 GB for FLUX.2 klein, removed afterwards) and loaded
 as the real ones are.
 
     python eval/memory.py                                  # every family, every memory tier of this machine
@@ -50,8 +50,15 @@ RECIPES = (
     "sdxl-plus-face-fast",
     "sdxl-instantid",
     "klein4b",
+    "klein4b-fp8",
 )
-_TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "I64": torch.int64}
+_TYPES = {
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "F32": torch.float32,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "I64": torch.int64,
+}
 
 
 def write_tensors(path: Path, shapes: Shapes) -> None:
@@ -127,6 +134,10 @@ def built_klein(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
         (base / "scheduler" / "scheduler_config.json").write_text(full_size.scheduler_text("flux2"), "utf-8")
         (base / "model_index.json").write_text(full_size.index_text("flux2"), "utf-8")
     more: dict[str, Any] = {"resolution": 64} if tiny else {}
+    if "single_file" in recipe.parts:
+        more["single_file"] = folder / "klein-fp8.safetensors"
+        if not more["single_file"].exists():
+            write_tensors(more["single_file"], full_size.klein_fp8(tiny=tiny)[0])
     return replace(recipe, base=base, digests={"random": "0"}, **more)
 
 
@@ -304,7 +315,7 @@ def main() -> int:
                 for row in found:
                     rows.append(row | {"stated_gib": stated[tier]})
                     print(json.dumps(rows[-1]), flush=True)
-            if args.diffusers and recipe.family == "flux2":
+            if args.diffusers and name == "klein4b":
                 rows.append(measured_diffusers(made, device, args.pictures))
                 print(json.dumps(rows[-1]), flush=True)
     about = {"tiny": args.tiny, "device": device.type, "machine": platform.machine(), "torch": torch.__version__}

@@ -28,7 +28,7 @@ from diffusers import (
     PNDMScheduler,
     UNet2DConditionModel,
 )
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -41,6 +41,9 @@ from transformers import (
 )
 
 from portrait.hub.manifest import Part
+from tests.scripts import script
+
+full_size = script("full_size")
 
 TEXT, TEXT_2, CLIP = 32, 48, 32  # diffusers tells SDXL's two text encoders apart by their widths
 CROSS = {"sd15": TEXT, "sdxl": TEXT + TEXT_2}
@@ -330,23 +333,31 @@ def klein(folder: Path) -> None:
     vae.bn.running_var.uniform_(0.01, 0.1)
     vae.bfloat16().save_pretrained(folder / "vae")
     FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True).save_pretrained(folder / "scheduler")
-    index = {
-        "_class_name": "Flux2KleinPipeline",
-        "_diffusers_version": "0.37.0.dev0",
-        "is_distilled": True,
-        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
-        "text_encoder": ["transformers", "Qwen3ForCausalLM"],
-        "tokenizer": ["transformers", "Qwen2TokenizerFast"],
-        "transformer": ["diffusers", "Flux2Transformer2DModel"],
-        "vae": ["diffusers", "AutoencoderKLFlux2"],
-    }
-    (folder / "model_index.json").write_text(json.dumps(index))
+    (folder / "model_index.json").write_text(full_size.index_text("flux2"))
+
+
+def klein_single_file(transformer: Path, *, scaled: bool) -> bytes:
+    """The one file of a transformer's weights in the layout of its makers, as theirs in 8 bits where it is `scaled`."""
+    state = load_file(transformer / "diffusion_pytorch_model.safetensors")
+    tensors: dict[str, torch.Tensor] = {}
+    for name, inside in full_size.makers_tensors(state).items():
+        tensors[name] = torch.cat([state[part] for part in inside])
+        if (
+            name == "final_layer.adaLN_modulation.1.weight"
+        ):  # theirs is shift and scale, that of diffusers scale and shift
+            tensors[name] = torch.cat(tensors[name].chunk(2)[::-1])
+        if scaled and full_size.is_8_bit(name):
+            scale = tensors[name].abs().max().float() / 448
+            tensors[name] = (tensors[name] / scale).to(torch.float8_e4m3fn)
+            layer = name.removesuffix("weight")
+            tensors |= {f"{layer}weight_scale": scale, f"{layer}input_scale": torch.tensor(1.0)}
+    return save(tensors)
 
 
 def _folder_files(part: str, folder: Path) -> None:
     if part in ("sd15", "sdxl"):
         base(part, folder)
-    elif part == "klein4b":
+    elif part in ("klein4b", "klein4b-text-vae"):
         klein(folder)
     elif part in ("sd-vae-ft-mse", "sdxl-vae-fp16-fix"):
         vae(0.13025 if "sdxl" in part else 0.18215).save_pretrained(folder)
@@ -384,6 +395,9 @@ def _built(name: str) -> tuple[tuple[str, bytes], ...]:
         return ((f"{'sdxl_models' if 'sdxl' in name else 'models'}/{name}.safetensors", save(flat)),)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
+        if name == "klein4b-fp8":
+            klein(folder)
+            return (("flux-2-klein-4b-fp8.safetensors", klein_single_file(folder / "transformer", scaled=True)),)
         _folder_files(name, folder)
         return tuple((p.relative_to(folder).as_posix(), p.read_bytes()) for p in folder.rglob("*") if p.is_file())
 

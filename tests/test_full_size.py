@@ -8,7 +8,6 @@ written out here says that it is the real configuration.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import subprocess
 import sys
@@ -19,18 +18,12 @@ import pytest
 
 from portrait.hub.manifest import PartFile, find_part
 from portrait.recipes.load import load_recipe, recipe_names
+from tests.scripts import script
 
 
 @pytest.fixture(scope="module")
 def full() -> ModuleType:
-    path = Path(__file__).parents[1] / "eval" / "full_size.py"
-    spec = importlib.util.spec_from_file_location("full_size", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["full_size"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("full_size")
 
 
 def file_of(part: str, path: str) -> PartFile:
@@ -102,6 +95,12 @@ def test_the_pinned_lengths_of_kleins_text_encoder_are_those_of_its_two_files(fu
     ]
 
 
+@pytest.mark.slow
+def test_the_pinned_length_of_kleins_8_bit_file_is_that_of_its_layers_and_their_scales(full: ModuleType) -> None:
+    shapes, header = full.klein_fp8()
+    assert full.file_bytes(shapes, metadata=header) == file_of("klein4b-fp8", "flux-2-klein-4b-fp8.safetensors").bytes
+
+
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 def test_the_pinned_length_of_plus_face_is_that_of_its_resampler_and_its_layers(full: ModuleType, family: str) -> None:
     part = find_part({"sd15": "ip-adapter-plus-face_sd15", "sdxl": "ip-adapter-plus-face_sdxl_vit-h"}[family])
@@ -136,11 +135,13 @@ def test_what_a_recipe_says_it_needs_is_more_than_its_weights(full: ModuleType) 
         weights += full.data_bytes(full.adapter(recipe.adapter_kind, recipe.family))
         assert recipe.memory[0] > weights / 2**30, name
         assert recipe.memory[1] > full.data_bytes(full.tensors(f"{recipe.family}-unet")) / 2**30, name
-    needs = load_recipe("klein4b").memory
     text = full.data_bytes(full.tensors("klein-text", dtype="BF16")) * 28 / 36  # of its layers; the embedding is more
-    resident = sum(full.data_bytes(full.tensors(f"klein-{x}", dtype="BF16")) for x in ("transformer", "vae"))
-    assert needs[0] > (resident + text) / 2**30
-    assert needs[1] > resident / 2**30
+    vae = full.data_bytes(full.tensors("klein-vae", dtype="BF16"))
+    transformers = {"klein4b": full.tensors("klein-transformer", dtype="BF16"), "klein4b-fp8": full.klein_fp8()[0]}
+    for name, shapes in transformers.items():
+        needs, resident = load_recipe(name).memory, full.data_bytes(shapes) + vae
+        assert needs[0] > (resident + text) / 2**30
+        assert needs[1] > max(resident, text) / 2**30
 
 
 @pytest.mark.slow
@@ -153,14 +154,16 @@ def test_the_memory_benchmark_runs_at_small_size(full: ModuleType, tmp_path: Pat
         "--device",
         "cpu",
         "--recipes",
-        "sd15-plus-face-fast,sdxl-instantid-fast,klein4b",
+        "sd15-plus-face-fast,sdxl-instantid-fast,klein4b,klein4b-fp8",
         "--diffusers",
     ]
     argv += ["--batch", "1", "--pictures", "1", "--threads", "1", "--folder", str(tmp_path / "files"), "-o", str(out)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = json.loads(out.read_text())["rows"]
-    assert [row["recipe"] for row in rows] == ["sd15-plus-face-fast", "sdxl-instantid-fast", "klein4b", "klein4b"]
+    assert [row["recipe"] for row in rows] == [
+        "sd15-plus-face-fast", "sdxl-instantid-fast", "klein4b", "klein4b", "klein4b-fp8",
+    ]  # fmt: skip
     assert all(row["peak_gib"] > 0 and row["seconds_per_picture"] > 0 for row in rows)
     assert all(row["stated_gib"] > 1 for row in rows[:3])
     assert rows[3]["tier"] == "diffusers, full"

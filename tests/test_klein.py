@@ -23,6 +23,8 @@ from portrait.errors import SettingsError, WeightsCorruptError
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.generate.families.flux2.family import Conditions, Flux2Klein
 from portrait.generate.families.flux2.pipeline import attention_bias, noise_levels
+from portrait.generate.families.flux2.single_file import ScaledLinear, load_transformer
+from portrait.hub.files import sha256_of
 from portrait.images import Photo
 from portrait.loop.attempt_loop import HEAD_SIDE, AttemptLoop
 from portrait.loop.load import load_loop_for
@@ -311,11 +313,60 @@ def test_a_plan_and_the_studio_refuse_them_too(tmp_path: Path) -> None:
     assert {"prompt", "strength"} <= set(choices.advanced)
 
 
-def test_one_file_is_no_base(tmp_path: Path) -> None:
-    file = tmp_path / "flux-2-klein-4b.safetensors"
-    file.write_bytes(b"x")
-    with pytest.raises(SettingsError, match="takes a diffusers folder alone"):
-        with_overrides(load_recipe("klein4b"), base=str(file))
+def one_file(folder: Path, place: Path, *, scaled: bool) -> Path:
+    file = place / ("klein-fp8.safetensors" if scaled else "klein.safetensors")
+    file.write_bytes(public.klein_single_file(folder / "transformer", scaled=scaled))
+    return file
+
+
+def test_a_checkpoint_in_one_file_takes_the_place_of_the_transformer(
+    recipe: Recipe, generator: DiffusionGenerator, folder: Path, tmp_path: Path
+) -> None:
+    file = one_file(folder, tmp_path, scaled=False)
+    own = with_overrides(recipe, base=str(file))
+    chain = {link.part: link.commercial for link in own.licenses}
+    assert chain == {"klein.safetensors": "unknown", "klein4b": "yes"}  # its text encoder is still that of klein4b
+    other = DiffusionGenerator(own, threads=1)
+    assert other.digests["klein.safetensors"] == sha256_of(file)
+    (theirs,), (ours,) = (one.generate(prepared(one, ANNA), KNOBS, [3]) for one in (generator, other))
+    np.testing.assert_array_equal(theirs, ours)
+
+
+def test_8_bit_weights_draw_what_they_say_times_their_scales(
+    recipe: Recipe, generator: DiffusionGenerator, folder: Path, tmp_path: Path
+) -> None:
+    file = one_file(folder, tmp_path, scaled=True)
+    small = DiffusionGenerator(replace(recipe, single_file=file), threads=1)
+    plain = load_transformer(one_file(folder, tmp_path, scaled=False), folder / "transformer", torch.float32)
+    plain.requires_grad_(requires_grad=False)
+    networks = small.family.pipe.transformer
+    layers = {name: layer for name, layer in networks.named_modules() if isinstance(layer, ScaledLinear)}
+    assert len(layers) == 12 + 2 * 2  # one double block, two single ones
+    for name, layer in layers.items():
+        weight = plain.get_submodule(name).weight
+        said = layer.weight.float() * layer.scale[:, None]
+        torch.testing.assert_close(said, weight, rtol=2**-4, atol=float(weight.abs().max()) / 256)
+        plain.get_submodule(name).weight.data = said
+    (ours,) = small.generate(prepared(small, ANNA), KNOBS, [3])
+    small.family.pipe.transformer = plain
+    np.testing.assert_array_equal(ours, small.generate(prepared(small, ANNA), KNOBS, [3])[0])
+    (whole,) = generator.generate(prepared(generator, ANNA), KNOBS, [3])
+    assert 0 < distance(whole, ours) < 20
+
+
+def test_a_file_of_another_model_is_refused(recipe: Recipe, folder: Path) -> None:
+    other = next((folder / "vae").glob("*.safetensors"))
+    with pytest.raises(WeightsCorruptError, match=r"safetensors is not a checkpoint of the family flux2 that loads"):
+        DiffusionGenerator(replace(recipe, single_file=other), threads=1)
+
+
+def test_8_bit_weights_are_refused_where_the_device_does_not_know_them(
+    recipe: Recipe, folder: Path, tmp_path: Path
+) -> None:
+    small = replace(recipe, single_file=one_file(folder, tmp_path, scaled=True))
+    family = DiffusionGenerator(small, threads=1).family
+    with pytest.raises(SettingsError, match="Apple's GPUs do not know 8-bit weights; use the recipe klein4b"):
+        family.place("full", torch.device("mps"))
 
 
 def test_four_steps_run_at_every_strength() -> None:

@@ -46,7 +46,9 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_exactly_klein_and_the_plus_face_recipes_are_for_business() -> None:
     allowed = {name for name in recipe_names() if not noncommercial_links(load_recipe(name))}
-    assert allowed == {f"{base}-plus-face{speed}" for base in ("sd15", "sdxl") for speed in ("", "-fast")} | {"klein4b"}
+    assert allowed == {f"{base}-plus-face{speed}" for base in ("sd15", "sdxl") for speed in ("", "-fast")} | {
+        "klein4b", "klein4b-fp8",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,8 @@ def test_the_command_lists_chains_and_says_no(capsys: pytest.CaptureFixture[str]
     assert "sd15-plus-face: commercial use allowed" in capsys.readouterr().out
     assert main(["weights", "licenses", "sd15-faceid", "--commercial"]) == 2
     assert "allowed are: klein4b, sd15-plus-face" in capsys.readouterr().out
+    assert main(["weights", "licenses", "sd15-plus-face"]) == 0
+    assert "commercial use allowed with --commercial: YuNet then finds the face" in capsys.readouterr().out
     assert main(["weights", "licenses"]) == 0
     shown = capsys.readouterr().out
     for name in ("FLUX.1-dev", "FLUX.1-Kontext-dev", "PuLID (for FLUX)", "InfiniteYou", "Qwen-Image-2.1"):

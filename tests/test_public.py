@@ -52,7 +52,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     folder = tmp_path_factory.mktemp("hub")
     names = {part for name in PUBLIC for part in load_recipe(name).part_names}
     names |= {
-        "klein4b",
+        *load_recipe("klein4b-fp8").part_names,
         "control-sd15-lineart",
         "control-sd15-tile",
         "sd15-single",
@@ -578,7 +578,7 @@ def test_two_commands_lead_to_a_picture_and_its_record(
     assert "identical, pixel for pixel" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("parent", ["sd15-plus-face-fast", "klein4b"])
+@pytest.mark.parametrize("parent", ["sd15-plus-face-fast", "klein4b-fp8"])
 def test_for_business_yunet_finds_and_sface_and_dlib_judge(
     hub: Hub, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], parent: str
 ) -> None:

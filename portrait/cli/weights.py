@@ -326,8 +326,11 @@ class _Verdict:
         return asdict(self) | {"licenses": [link.model_dump() for link in self.licenses]}
 
     def in_words(self) -> str:
+        from portrait.recipes.licensing import FREE_TOOLS
+
         if self.allowed:
-            return "allowed"
+            free = all(link.commercial == "yes" for link in self.licenses)
+            return "allowed" if free else f"allowed with --commercial: {FREE_TOOLS}"
         hint = f"; allowed are: {', '.join(self.commercial_recipes)}" if self.commercial_recipes else ""
         return f"not allowed because of {', '.join(self.because_of)}{hint}"
 

@@ -28,7 +28,7 @@ class FamilyFacts:
         pictures: At how many pictures of the person it looks besides the framed photo: heads, cut out of the photos.
         exact_strength: Whether it starts exactly where the strength says; others start at a whole step.
         least_strength: Below it its pictures fall apart; no retry goes there.
-        single_file: Whether `--base` may be a checkpoint in one file.
+        whole_checkpoints: Whether a checkpoint in one file holds all networks; otherwise the denoising one alone.
         loras: Whether it takes LoRAs.
         gpu_dtype: In which numbers it computes on a GPU.
     """
@@ -42,7 +42,7 @@ class FamilyFacts:
     pictures: int = 0
     exact_strength: bool = False
     least_strength: float = 0.0
-    single_file: bool = True
+    whole_checkpoints: bool = True
     loras: bool = True
     gpu_dtype: str = "float16"
 
@@ -54,7 +54,6 @@ FAMILIES = {
         structures=("source_latents",),
         adapter_kinds=("faceid",),
         least_strength=0.5,
-        single_file=False,
         loras=False,
     ),
     "sd15": FamilyFacts(
@@ -78,7 +77,7 @@ FAMILIES = {
         negative_prompt=False,
         exact_strength=True,
         pictures=3,  # four with the framed photo, the most that its makers offer
-        single_file=False,
+        whole_checkpoints=False,
         gpu_dtype="bfloat16",
     ),
 }

@@ -14,6 +14,8 @@ from portrait.records.portrait import LicenseLink
 
 COMMERCIAL_CHOICE = "klein4b"
 """Proposed for commercial use whatever was asked for: the newest base model of which every part is plainly allowed."""
+FREE_TOOLS = "YuNet then finds the face, SFace and dlib judge"
+"""What else is different with `--commercial`."""
 TRAINING_NOTES = {
     "yunet": "trained on WIDER FACE, whose photos are for non-commercial use",
     "sface": "the publisher does not say which photos it was trained on",
@@ -111,7 +113,7 @@ def _proposal(recipe: Recipe) -> str:
     if not allowed:
         return "no recipe here is allowed"
     names = " or, with the same base model, ".join(allowed)
-    return f"allowed is {names}; YuNet then finds the face, SFace and dlib judge"
+    return f"allowed is {names}; {FREE_TOOLS}"
 
 
 def commercial_recipes(recipe: Recipe) -> list[str]:

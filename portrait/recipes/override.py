@@ -51,22 +51,20 @@ def parse_lora(text: str) -> tuple[str, float]:
 
 def _replace_base(recipe: Recipe, base: str) -> Recipe:
     path = Path(base)
-    if not recipe.family_facts.single_file and not path.is_dir():
-        raise SettingsError(
-            f"--base {base!r}: recipe {recipe.name} ({recipe.family_facts.title}) takes a diffusers folder alone, no "
-            "checkpoint in one file"
-        )
-    old = recipe.parts.get("base", recipe.base.name)
-    licenses = tuple(link for link in recipe.licenses if link.part != old)
+    old = {recipe.parts.get("single_file")}
+    if path.is_dir() or recipe.family_facts.whole_checkpoints:
+        old.add(recipe.parts.get("base", recipe.base.name))
+    licenses = tuple(link for link in recipe.licenses if link.part not in old)
+    parts = {role: part for role, part in recipe.parts.items() if role != "single_file"}
     if base in manifest():
         _check_is_checkpoint(base)
-        return replace(recipe, parts=recipe.parts | {"single_file": base}, licenses=(*licenses_of([base]), *licenses))
+        return replace(recipe, parts=parts | {"single_file": base}, licenses=(*licenses_of([base]), *licenses))
     licenses = (unknown_license(path.resolve().name), *licenses)
     if path.is_dir() and (path / "model_index.json").is_file():
-        parts = {role: part for role, part in recipe.parts.items() if role != "base"}
+        parts.pop("base", None)
         return replace(recipe, base=path.resolve(), parts=parts, licenses=licenses)
     if path.is_file() and path.suffix == ".safetensors":
-        return replace(recipe, single_file=path.resolve(), licenses=licenses)
+        return replace(recipe, single_file=path.resolve(), parts=parts, licenses=licenses)
     raise SettingsError(
         f"--base {base!r} is no .safetensors file, no diffusers folder (with model_index.json) and no part of the "
         "weights manifest"

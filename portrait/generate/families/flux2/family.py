@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from portrait.errors import SettingsError
 from portrait.generate import memory
 from portrait.generate.families.family import OnStep, Request
 from portrait.generate.families.flux2.load import TEXT_LAYERS, load_klein
 from portrait.generate.families.flux2.pipeline import KleinPipeline, attention_bias, noise_levels, showing
+from portrait.generate.families.flux2.single_file import has_scaled_layers
 from portrait.generate.inputs import PromptCache, as_batch
 from portrait.generate.precision import Precision
 from portrait.generate.preview import clean_estimates, step_callback
@@ -67,7 +69,13 @@ class Flux2Klein:
         self._tokenizer.model_max_length = MAX_TOKENS - len(self._tokenizer(wrapping).input_ids)
 
     def place(self, tier: str, device: torch.device) -> None:
-        """Put the networks on the device as the table above says."""
+        """Put the networks on the device as the table above says.
+
+        Raises:
+            SettingsError: the device cannot hold them.
+        """
+        if device.type == "mps" and has_scaled_layers(self.pipe.transformer):
+            raise SettingsError("Apple's GPUs do not know 8-bit weights; use the recipe klein4b, or --device cpu")
         if tier == self._tier == "sequential":
             return
         self._tier, self._device = tier, device

@@ -11,6 +11,7 @@ from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2
 from transformers import Qwen2TokenizerFast, Qwen3Config, Qwen3Model
 
 from portrait.generate.families.flux2.pipeline import KleinPipeline
+from portrait.generate.families.flux2.single_file import load_transformer
 from portrait.generate.families.loading import (
     check_resolution,
     load_loras,
@@ -44,7 +45,7 @@ def load_klein(recipe: Recipe, weights: torch.dtype) -> LoadedKlein:
     """Load a recipe's networks.
 
     Args:
-        recipe: Its base is a diffusers folder of `Flux2KleinPipeline`.
+        recipe: Its base is a diffusers folder of `Flux2KleinPipeline`; a `single_file` holds another transformer for it.
         weights: The type in which weights are kept.
 
     Raises:
@@ -54,7 +55,7 @@ def load_klein(recipe: Recipe, weights: torch.dtype) -> LoadedKlein:
     """
     digests = dict(recipe.digests) or verify_manifest(recipe.base)
     with quiet_libraries(), readable_errors(recipe):
-        pipe = _load_pipeline(recipe.base, weights)
+        pipe = _load_pipeline(recipe, weights)
         text_encoder = _load_text_encoder(recipe.base / "text_encoder", weights)
         tokenizer = Qwen2TokenizerFast.from_pretrained(str(recipe.base / "tokenizer"), local_files_only=True)
         _check_width(text_encoder, pipe)
@@ -70,9 +71,13 @@ def load_klein(recipe: Recipe, weights: torch.dtype) -> LoadedKlein:
     )
 
 
-def _load_pipeline(base: Path, weights: torch.dtype) -> KleinPipeline:
+def _load_pipeline(recipe: Recipe, weights: torch.dtype) -> KleinPipeline:
+    base = recipe.base
     options: dict[str, object] = {"local_files_only": True, "dtype": weights, "use_safetensors": True}
-    transformer = Flux2Transformer2DModel.from_pretrained(str(base / "transformer"), **options)
+    if recipe.single_file is not None:
+        transformer = load_transformer(recipe.single_file, base / "transformer", weights)
+    else:
+        transformer = Flux2Transformer2DModel.from_pretrained(str(base / "transformer"), **options)
     vae = AutoencoderKLFlux2.from_pretrained(str(base / "vae"), **options)
     scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(str(base / "scheduler"), local_files_only=True)
     pipe = KleinPipeline(

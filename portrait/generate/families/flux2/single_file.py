@@ -1,0 +1,72 @@
+"""A transformer of FLUX.2 klein from one file, under the names that its makers give the layers, in 16 or in 8 bits.
+
+The 8-bit file of the makers holds the large layers as float8_e4m3 with one scale each. They stay so in memory, which
+halves it, and are multiplied out when a layer runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from diffusers import Flux2Transformer2DModel
+from diffusers.loaders.single_file_utils import convert_flux2_transformer_checkpoint_to_diffusers
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+_SCALE = ".weight_scale"
+_PREFIX = "model.diffusion_model."
+"""Before every name, in files of some programs."""
+
+
+class ScaledLinear(nn.Module):
+    """A linear layer without bias whose weights are 8-bit numbers, (out, in), and each row of which has a scale, (out,)."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, columns, dtype=torch.float8_e4m3fn), requires_grad=False)
+        self.scale = nn.Parameter(torch.empty(rows), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        weight = self.weight.float() * self.scale[:, None]
+        return nn.functional.linear(x, weight.to(x.dtype))
+
+
+def load_transformer(file: Path, folder: Path, weights: torch.dtype) -> Flux2Transformer2DModel:
+    """Read a transformer from a file; it is mapped into memory.
+
+    Args:
+        file: `.safetensors`.
+        folder: Holds the transformer's config.json.
+        weights: What weights are kept in that are not 8-bit numbers.
+
+    Raises:
+        KeyError, RuntimeError: the file holds another model.
+    """
+    tensors, scales = (convert_flux2_transformer_checkpoint_to_diffusers(part) for part in _split(load_file(file)))
+    with torch.device("meta"):
+        transformer = Flux2Transformer2DModel.from_config(Flux2Transformer2DModel.load_config(str(folder)))
+        for name in scales:
+            transformer.set_submodule(name.removesuffix(".weight"), ScaledLinear(*tensors[name].shape))
+    state = {name: tensor if name in scales else tensor.to(weights) for name, tensor in tensors.items()}
+    state |= {name.removesuffix("weight") + "scale": scale for name, scale in scales.items()}
+    transformer.load_state_dict(state, assign=True)
+    return transformer
+
+
+def has_scaled_layers(transformer: nn.Module) -> bool:
+    """Whether weights are kept as 8-bit numbers."""
+    return any(isinstance(module, ScaledLinear) for module in transformer.modules())
+
+
+def _split(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights; their scales under the weights' names, one for each row, so that they are cut as the weights are.
+
+    `input_scale`, by which other programs bring activations to 8 bits, is not needed.
+    """
+    named = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
+    scales = {name.removesuffix(_SCALE) + ".weight": named.pop(name) for name in list(named) if name.endswith(_SCALE)}
+    rows = {name: scale.float().expand(len(named[name])).contiguous() for name, scale in scales.items()}
+    return {name: tensor for name, tensor in named.items() if not name.endswith(".input_scale")}, rows
