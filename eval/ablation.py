@@ -52,10 +52,8 @@ PARTS: dict[str, dict[str, Any]] = {
 SCORES = ("arcface", "dlib", "style_on_face", "accepted", "seconds")
 
 
-def draw(
-    stylizer: AttemptLoop, who: Subject, framed: Framed, style: str, base: Knobs, part: str, seed: int
-) -> RgbImage:
-    return stylizer.draw(framed, who.identity, style, replace(base, **PARTS[part]), seed)
+def draw(loop: AttemptLoop, who: Subject, framed: Framed, style: str, base: Knobs, part: str, seed: int) -> RgbImage:
+    return loop.draw(framed, who.identity, style, replace(base, **PARTS[part]), seed)
 
 
 def summary(rows: list[dict], part: str) -> dict[str, object]:
@@ -82,28 +80,28 @@ def main() -> None:
     parser.add_argument("--styles", default="", help="such as oil,comic (default: all of the recipe)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "ablation.json")
     args = parser.parse_args()
-    stylizer = load_loop("mini")
-    people = subjects(stylizer, spread(held_out(args.data), args.people))
-    files, base = left_out(stylizer, args.data), stylizer.recipe.knobs_at(0.5)
-    styles = args.styles.split(",") if args.styles else list(stylizer.recipe.styles)
+    loop = load_loop("mini")
+    people = subjects(loop, spread(held_out(args.data), args.people))
+    files, base = left_out(loop, args.data), loop.recipe.knobs_at(0.5)
+    styles = args.styles.split(",") if args.styles else list(loop.recipe.styles)
     rows: list[dict] = []
     for i, who in enumerate(people):
-        framed = frame_portrait(who.photo.pixels, who.face, "bust", stylizer.recipe.resolution)
+        framed = frame_portrait(who.photo.pixels, who.face, "bust", loop.recipe.resolution)
         for style in styles:
             thresholds = thresholds_for("mini", style, 0.01, files[name_of(who.photo.path)], judges=JUDGES)
             for part in PARTS:
                 for seed in range(1, args.seeds + 1):
                     start = time.perf_counter()
-                    picture = draw(stylizer, who, framed, style, base, part, seed)
+                    picture = draw(loop, who, framed, style, base, part, seed)
                     seconds = round(time.perf_counter() - start, 3)
-                    row, _ = judged(stylizer, framed, who, picture, thresholds)
+                    row, _ = judged(loop, framed, who, picture, thresholds)
                     key = {"person": i, "style": style, "part": part, "seed": seed, "seconds": seconds}
                     rows.append(key | row)
         print(f"{i + 1}/{len(people)} people", flush=True)
     result = {"people": len(people), "styles": styles, "seeds": args.seeds, "far": 0.01}
     result["cores"] = cpu_threads()
     result |= {
-        "weights": stylizer.generator.digests,
+        "weights": loop.generator.digests,
         "parts": {part: summary(rows, part) for part in PARTS},
     }
     result["styles of the default"] = {

@@ -62,34 +62,34 @@ def main() -> None:
     parser.add_argument("--styles", default="watercolor,oil,comic", help="such as oil,comic, or all")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
-    stylizer = load_loop("mini", every_judge=True)
-    people = subjects(stylizer, spread(held_out(args.data), args.people))
+    loop = load_loop("mini", every_judge=True)
+    people = subjects(loop, spread(held_out(args.data), args.people))
     if len(people) < LEAST_PEOPLE:
         raise SystemExit(f"{len(people)} people are too few; the claim is about {LEAST_PEOPLE} or more")
-    styles = list(stylizer.recipe.styles) if args.styles == "all" else args.styles.split(",")
-    dial = {style: stylizer.knobs_for_balance(style, args.balance) for style in styles}
+    styles = list(loop.recipe.styles) if args.styles == "all" else args.styles.split(",")
+    dial = {style: loop.knobs_for_balance(style, args.balance) for style in styles}
     if args.structure is not None:
         dial = {style: replace(k, controlnet_conditioning_scale=args.structure) for style, k in dial.items()}
     conditions = list(scales(1.0))
-    scores: dict[str, dict[str, list[float]]] = {name: {j: [] for j in stylizer.judges.names} for name in conditions}
+    scores: dict[str, dict[str, list[float]]] = {name: {j: [] for j in loop.judges.names} for name in conditions}
     owners: list[int] = []
     for i, person in enumerate(progress(people, "people")):
-        framed = frame_portrait(person.photo.pixels, person.face, "bust", stylizer.recipe.resolution)
+        framed = frame_portrait(person.photo.pixels, person.face, "bust", loop.recipe.resolution)
         other = people[(i + len(people) // 2) % len(people)]
         for style, knobs in dial.items():
             owners.append(i)
             for name, scale in scales(knobs.ip_adapter_scale).items():
                 fed = other if name == "swapped" else person
-                picture = stylizer.draw(framed, fed.identity, style, replace(knobs, ip_adapter_scale=scale), 1)
-                _, embeddings = stylizer.judges.detect_and_embed(picture, framed.face)
+                picture = loop.draw(framed, fed.identity, style, replace(knobs, ip_adapter_scale=scale), 1)
+                _, embeddings = loop.judges.detect_and_embed(picture, framed.face)
                 for judge, vector in embeddings.items():
                     scores[name][judge].append(similarity(person.identity.embeddings[judge], vector))
     result: dict[str, object] = {"people": len(people), "styles": styles, "balance": args.balance}
     result |= {"structure": {style: knobs.controlnet_conditioning_scale for style, knobs in dial.items()}}
     result |= {"scale": {style: knobs.ip_adapter_scale for style, knobs in dial.items()}}
-    result |= {"judges": stylizer.judges.names, **summary(scores, owners)}
+    result |= {"judges": loop.judges.names, **summary(scores, owners)}
     print(json.dumps(result, indent=1))
-    print(write_json(args.output, result | {"weights": stylizer.generator.digests}))
+    print(write_json(args.output, result | {"weights": loop.generator.digests}))
 
 
 if __name__ == "__main__":

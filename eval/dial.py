@@ -46,21 +46,21 @@ def main() -> None:
     args = parser.parse_args()
     if args.seeds < 2:
         parser.error("--seeds must be 2 or more: they are compared with each other")
-    stylizer = load_loop("mini")
+    loop = load_loop("mini")
     own = Photo(path=Path("astronaut.png"), pixels=RgbImage(astronaut()), sha256="astronaut")
     photo = own if args.photo is None else read_photo(args.photo)
-    (who,) = stylizer.subjects(photo, "largest")
-    framed = frame_portrait(photo.pixels, who.face, "bust", stylizer.recipe.resolution)
+    (who,) = loop.subjects(photo, "largest")
+    framed = frame_portrait(photo.pixels, who.face, "bust", loop.recipe.resolution)
     styles: dict[str, dict[str, Any]] = {}
     cells: list[tuple[RgbImage, str, bool | None]] = []
-    for style in progress(stylizer.recipe.styles, "styles"):
+    for style in progress(loop.recipe.styles, "styles"):
 
         def drawn(balance: float, seed: int, style: str = style) -> RgbImage:
-            return stylizer.draw(framed, who.identity, style, stylizer.knobs_for_balance(style, balance), seed)
+            return loop.draw(framed, who.identity, style, loop.knobs_for_balance(style, balance), seed)
 
         fine, bold = drawn(0.0, 1), drawn(1.0, 1)
         middle = [drawn(0.5, seed) for seed in range(1, args.seeds + 1)]
-        row, _ = judged(stylizer, framed, who, middle[0], thresholds_for("mini", style, 0.01, judges=JUDGES))
+        row, _ = judged(loop, framed, who, middle[0], thresholds_for("mini", style, 0.01, judges=JUDGES))
         pairs = [color_change(a, b, framed.face.kps) for a, b in combinations(middle, 2)]
         changes = {"dial": color_change(fine, bold, framed.face.kps), "seeds": float(np.mean(pairs))}
         styles[style] = {name: round(value, 2) for name, value in changes.items()} | row
@@ -76,7 +76,7 @@ def main() -> None:
     }
     print(json.dumps(result | {"styles": styles}, indent=1))
     print(write_picture(args.sheet, contact_sheet(cells, columns=args.seeds + 2, side=256), quality=85))
-    print(write_json(args.output, result | {"styles": styles, "weights": stylizer.generator.digests}))
+    print(write_json(args.output, result | {"styles": styles, "weights": loop.generator.digests}))
 
 
 if __name__ == "__main__":

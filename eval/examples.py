@@ -30,20 +30,20 @@ def main() -> None:
     parser.add_argument("--balance", type=float, default=0.5)
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "weights" / "mini" / "examples.jpg")
     args = parser.parse_args()
-    stylizer = load_loop("mini")
+    loop = load_loop("mini")
     paths = held_out(args.data)
     picks = np.linspace(args.first, len(paths) - 1, args.people).round().astype(int)
     cells: list[tuple[RgbImage, str, bool | None]] = []
-    for subject in subjects(stylizer, [paths[i] for i in picks]):
-        for n, style in enumerate(stylizer.recipe.styles):
-            made = stylizer.stylize(subject, style, Settings(balance=args.balance))
+    for subject in subjects(loop, [paths[i] for i in picks]):
+        for n, style in enumerate(loop.recipe.styles):
+            made = loop.stylize(subject, style, Settings(balance=args.balance))
             if n == 0:
                 cells.append((thumbnail(made.before, SIDE), "the photo", None))
             attempt = made.record.chosen_attempt
             scores = "  ".join(f"{judge} {value:.2f}" for judge, value in attempt.similarity.items())
             cells.append((thumbnail(made.picture, SIDE), f"{style}: {made.record.status}\n{scores}", made.accepted))
             print(subject.photo.path.name, style, made.record.status, made.record.reasons, attempt, flush=True)
-    write_picture(args.output, contact_sheet(cells, columns=1 + len(stylizer.recipe.styles), side=SIDE), quality=85)
+    write_picture(args.output, contact_sheet(cells, columns=1 + len(loop.recipe.styles), side=SIDE), quality=85)
     print(args.output)
 
 

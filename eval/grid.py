@@ -56,17 +56,17 @@ def main() -> None:
     parser.add_argument("--painted", type=Path, metavar="WORK", help="work folder of weights/training, for comparison")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
-    stylizer = load_loop("mini")
-    people = subjects(stylizer, spread(held_out(args.data), args.people))
+    loop = load_loop("mini")
+    people = subjects(loop, spread(held_out(args.data), args.people))
     framed = [frame_portrait(who.photo.pixels, who.face, "bust", SIDE) for who in people]
     styles = {}
-    for style in progress(stylizer.recipe.styles, "styles"):
-        knobs = stylizer.knobs_for_balance(style, 0.5)
-        pictures = [stylizer.draw(f, who.identity, style, knobs, 1) for f, who in zip(framed, people, strict=True)]
+    for style in progress(loop.recipe.styles, "styles"):
+        knobs = loop.knobs_for_balance(style, 0.5)
+        pictures = [loop.draw(f, who.identity, style, knobs, 1) for f, who in zip(framed, people, strict=True)]
         targets = painted(args.painted, style, args.people) if args.painted else []
         styles[style] = {"pictures": mean_energy(pictures), "painters": mean_energy(targets) if targets else None}
     print(json.dumps(styles, indent=1))
-    result = {"people": len(people), "balance": 0.5, "styles": styles, "weights": stylizer.generator.digests}
+    result = {"people": len(people), "balance": 0.5, "styles": styles, "weights": loop.generator.digests}
     print(write_json(args.output, result))
 
 

@@ -90,23 +90,23 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "held_out.json")
     parser.add_argument("--sheet", type=Path, default=Path(__file__).parents[1] / "weights" / "mini" / "failures.jpg")
     args = parser.parse_args()
-    stylizer = load_loop("mini")
+    loop = load_loop("mini")
     settings = Settings(balance=args.balance, max_attempts=args.attempts)
-    files, rows = left_out(stylizer, args.data), []
-    records: dict[str, list[PortraitRecord]] = {style: [] for style in stylizer.recipe.styles}
+    files, rows = left_out(loop, args.data), []
+    records: dict[str, list[PortraitRecord]] = {style: [] for style in loop.recipe.styles}
     worst: list[tuple[float, StylizedPortrait]] = []
-    for who in progress(subjects(stylizer, spread(held_out(args.data), args.people)), "people"):
-        framed = frame_portrait(who.photo.pixels, who.face, settings.frame, stylizer.recipe.size_for(settings.size))
-        for style in stylizer.recipe.styles:
+    for who in progress(subjects(loop, spread(held_out(args.data), args.people)), "people"):
+        framed = frame_portrait(who.photo.pixels, who.face, settings.frame, loop.recipe.size_for(settings.size))
+        for style in loop.recipe.styles:
             person = name_of(who.photo.path)
-            made = stylizer.stylize(who, style, replace(settings, thresholds=str(files[person])))
+            made = loop.stylize(who, style, replace(settings, thresholds=str(files[person])))
             records[style].append(made.record)
             lightness = [round(face_lightness(p, framed.face.kps), 2) for p in (framed.image, made.picture)]
             rows.append(row_of(person, made.record) | {"lightness": lightness})
             worst.append((margin(made), made))
         worst = sorted(worst, key=lambda item: item[0])[: args.worst]
     every = [record for some in records.values() for record in some]
-    result = {"balance": args.balance, "attempts": args.attempts, "far": 0.01, "weights": stylizer.generator.digests}
+    result = {"balance": args.balance, "attempts": args.attempts, "far": 0.01, "weights": loop.generator.digests}
     result |= {"cores": cpu_threads()}
     result |= {"all": summary(every), "styles": {style: summary(some) for style, some in records.items()}}
     for style, row in {**result["styles"], "all": result["all"]}.items():

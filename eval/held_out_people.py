@@ -67,8 +67,8 @@ def name_of(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def subjects(stylizer: AttemptLoop, paths: list[Path]) -> list[Subject]:
-    return [stylizer.subjects(read_photo(path), "largest")[0] for path in paths]
+def subjects(loop: AttemptLoop, paths: list[Path]) -> list[Subject]:
+    return [loop.subjects(read_photo(path), "largest")[0] for path in paths]
 
 
 def spread(paths: list[Path], count: int) -> list[Path]:
@@ -86,14 +86,14 @@ def limits_of_each_judge(file: Path | None, style: str, far: float) -> dict[str,
 
 
 def judged(
-    stylizer: AttemptLoop, framed: Framed, subject: Subject, picture: RgbImage, limits: Thresholds
+    loop: AttemptLoop, framed: Framed, subject: Subject, picture: RgbImage, limits: Thresholds
 ) -> tuple[dict[str, float | bool | list[str]], dict[str, Embedding]]:
     """A picture's likeness to the subject by each judge, its style, and the verdict that the loop would give.
 
     The second value is what each judge sees in the picture.
     """
-    limits = stylizer.judges.with_drawing(limits)
-    score = stylizer.judges.score_picture(framed, subject.identity, picture, limits)
+    limits = loop.judges.with_drawing(limits)
+    score = loop.judges.score_picture(framed, subject.identity, picture, limits)
     measured = score.measurement
     verdict = decide(measured, limits)
     row: dict[str, float | bool | list[str]] = {name: round(v, 4) for name, v in measured.similarity.items()}
@@ -136,35 +136,35 @@ def for_verdicts(data: Path, recipe: str = "mini") -> list[Path]:
 # ---- limits that a person has no part in
 
 
-def left_out(stylizer: AttemptLoop, data: Path) -> dict[str, Path]:
+def left_out(loop: AttemptLoop, data: Path) -> dict[str, Path]:
     """Person -> a file of thresholds in which that person has no part.
 
     Each held-out person's limits (likeness, copies, style statistics, burned) are read off the photos and portraits of
     all others. So nobody is judged by limits that their own pictures have set, and 35 people with 144 more impostors
     still make 6,230 pairs a style, enough for a false accept rate of 0.001; with a fixed part of the 36 they would not.
     """
-    measured = calibration_sample(stylizer, data)
-    folder = _work(stylizer, data)
+    measured = calibration_sample(loop, data)
+    folder = _work(loop, data)
     people = len(measured.people) - 1
     rates = calibrated_rates(people * (people - 1 + len(measured.impostors)))
     files = {person: folder / person.replace("/", "-").replace(".jpg", ".json") for person in measured.people}
     for person, path in files.items():
         if not path.is_file():
             limits = thresholds_from(measured.without(person), rates, intervals=False)
-            write_json(path, {"weights": stylizer.generator.digests} | limits)
+            write_json(path, {"weights": loop.generator.digests} | limits)
     return files
 
 
-def calibration_sample(stylizer: AttemptLoop, data: Path) -> Sample:
+def calibration_sample(loop: AttemptLoop, data: Path) -> Sample:
     """What `portrait calibrate` measures on the held-out people, all others being impostors; the scripts share it."""
-    path = _work(stylizer, data) / "sample.json"
+    path = _work(loop, data) / "sample.json"
     if not path.is_file():
         people = held_out(data)
         others = [p for p in everyone(data) if p not in people]
         print("measuring the calibration sample, once", flush=True)
-        styles = list(stylizer.recipe.styles)
+        styles = list(loop.recipe.styles)
         rates = calibrated_rates(len(people) * (len(people) + len(others) - 1))
-        measured = measure_sample(stylizer, people, styles=styles, rates=rates, impostors=others, journal=journal_of())
+        measured = measure_sample(loop, people, styles=styles, rates=rates, impostors=others, journal=journal_of())
         write_bytes(path, json.dumps(asdict(measured), default=np.ndarray.tolist).encode())
     return _sample(json.loads(path.read_text("utf-8")))
 
@@ -205,16 +205,14 @@ def journal_of() -> Path:
     return WORK / f"measured-{hashlib.sha256(known.encode()).hexdigest()[:12]}.jsonl"
 
 
-def _work(stylizer: AttemptLoop, data: Path) -> Path:
+def _work(loop: AttemptLoop, data: Path) -> Path:
     """A folder below work/ for these photos, these weights, this dial, these rates and this code of calibration."""
     photos = {name_of(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in everyone(data)}
-    dial = {
-        style: [asdict(stylizer.knobs_for_balance(style, at)) for at in sample.DIAL] for style in stylizer.recipe.styles
-    }
+    dial = {style: [asdict(loop.knobs_for_balance(style, at)) for at in sample.DIAL] for style in loop.recipe.styles}
     code = [
         inspect.getsource(module) for module in (calibration, sample, statistics, gate, degrade, checks, thresholds)
     ]
-    known = json.dumps([photos, stylizer.generator.digests, dial, calibrated_rates(), code], sort_keys=True)
+    known = json.dumps([photos, loop.generator.digests, dial, calibrated_rates(), code], sort_keys=True)
     return WORK / f"calibration-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
 
 
@@ -223,8 +221,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
     args = parser.parse_args()
-    stylizer = load_loop("mini")
-    print(f"limits of {len(left_out(stylizer, args.data))} people in {_work(stylizer, args.data)}")
+    loop = load_loop("mini")
+    print(f"limits of {len(left_out(loop, args.data))} people in {_work(loop, args.data)}")
 
 
 if __name__ == "__main__":

@@ -32,16 +32,16 @@ def main() -> None:
     parser.add_argument("--balance", type=float, default=0.5)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "keep.json")
     args = parser.parse_args()
-    stylizer = load_loop("mini")
-    people = subjects(stylizer, spread(held_out(args.data), args.people))
-    framed = [frame_portrait(s.photo.pixels, s.face, "bust", stylizer.recipe.resolution) for s in people]
+    loop = load_loop("mini")
+    people = subjects(loop, spread(held_out(args.data), args.people))
+    framed = [frame_portrait(s.photo.pixels, s.face, "bust", loop.recipe.resolution) for s in people]
     table: dict[str, dict[str, list[float]]] = {}
-    for style in stylizer.recipe.styles:
-        knobs = stylizer.knobs_for_balance(style, args.balance)
-        pictures = [stylizer.draw(f, s.identity, style, knobs, 1) for s, f in zip(people, framed, strict=True)]
+    for style in loop.recipe.styles:
+        knobs = loop.knobs_for_balance(style, args.balance)
+        pictures = [loop.draw(f, s.identity, style, knobs, 1) for s, f in zip(people, framed, strict=True)]
         values: dict[str, list[float]] = {}
         for i, (frame, picture) in enumerate(zip(framed, pictures, strict=True)):
-            face, _ = stylizer.judges.detect_and_embed(picture, frame.face)
+            face, _ = loop.judges.detect_and_embed(picture, frame.face)
             moved = point_displacement(frame.face.kps, face.kps) if face else NO_FACE_DISPLACEMENT
             other = pictures[(i + len(pictures) // 2) % len(pictures)]
             for name, value in {
@@ -56,7 +56,7 @@ def main() -> None:
         print(style, json.dumps(table[style]), flush=True)
     limits = {name: list(limit) for name, limit in KEEP_LIMITS.items()}
     result = {"people": len(people), "balance": args.balance, "percentiles_5_50_95": table, "limits": limits}
-    print(write_json(args.output, result | {"weights": stylizer.generator.digests}))
+    print(write_json(args.output, result | {"weights": loop.generator.digests}))
 
 
 if __name__ == "__main__":

@@ -96,12 +96,12 @@ class Studio:
     """Makes attempts, or remembers them."""
 
     def __init__(self, folder: Path, data: Path, threads: int) -> None:
-        self.stylizer = load_loop("mini", threads=threads)
-        self.files = left_out(self.stylizer, data)
+        self.loop = load_loop("mini", threads=threads)
+        self.files = left_out(self.loop, data)
         self._limits: dict[tuple[Path, str, float, tuple[str, ...]], Thresholds] = {}
         self.file = folder / "attempts.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
-        digests = json.dumps(self.stylizer.generator.digests, sort_keys=True)
+        digests = json.dumps(self.loop.generator.digests, sort_keys=True)
         digest = hashlib.sha256(digests.encode()).hexdigest()
         self.known: dict[str, dict[str, Any]] = {}
         for line in self.file.read_text("utf-8").splitlines() if self.file.exists() else []:
@@ -130,7 +130,7 @@ class Studio:
         return Made(
             measured=Measurement(**row["measured"]),
             features=row["features"],
-            passes=passes_of(self.stylizer.generator, knobs),
+            passes=passes_of(self.loop.generator, knobs),
             seconds=row["seconds"],
         )
 
@@ -139,9 +139,7 @@ class Studio:
         file = self.files[name_of(photo)]
         key = file, style, far, judges
         if key not in self._limits:
-            self._limits[key] = self.stylizer.judges.with_drawing(
-                thresholds_for("mini", style, far, file, judges=judges)
-            )
+            self._limits[key] = self.loop.judges.with_drawing(thresholds_for("mini", style, far, file, judges=judges))
         return self._limits[key]
 
     def limits_alone(self, photo: Path, style: str, far: float) -> dict[str, float]:
@@ -149,7 +147,7 @@ class Studio:
         return limits_of_each_judge(self.files[name_of(photo)], style, far)
 
     def _make(self, photo: Path, style: str, knobs: Knobs, seed: int) -> dict[str, Any]:
-        s = self.stylizer
+        s = self.loop
         if self._ready[0] != photo:
             (subject,) = s.subjects(read_photo(photo), "largest")
             framed = frame_portrait(subject.photo.pixels, subject.face, "bust", s.recipe.resolution)
@@ -179,7 +177,7 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
     balance, far, judges = SETTINGS[cell.setting]
     gate = studio.limits(cell.photo, cell.style, far, judges)
     shipped_gate = replace(thresholds_for("mini", cell.style, far, judges=judges), drawing=gate.drawing)
-    knobs, generator = studio.stylizer.knobs_for_balance(cell.style, balance), studio.stylizer.generator
+    knobs, generator = studio.loop.knobs_for_balance(cell.style, balance), studio.loop.generator
     tries: list[tuple[Made, Verdict]] = []
 
     def attempt(knobs: Knobs) -> tuple[Made, Verdict]:
@@ -196,13 +194,13 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
             if attempt(knobs)[1].accepted and arm == "naive retry":
                 break
     else:
-        curves = studio.stylizer.curves(cell.style).for_judges(judges)
+        curves = studio.loop.curves(cell.style).for_judges(judges)
         policy = Policy(
             curves,
             knobs,
             gate,
             until=arm.rpartition(" ")[2],
-            with_enough_steps=studio.stylizer.recipe.with_enough_steps,
+            with_enough_steps=studio.loop.recipe.with_enough_steps,
         )
         chosen: Knobs | None = knobs
         while chosen is not None:
@@ -372,7 +370,7 @@ def main() -> None:
     start, studio = time.perf_counter(), Studio(args.output, args.data, args.threads)
     photos = for_verdicts(args.data)[: args.people]
     names = [list(SETTINGS)[int(i) - 1] for i in args.settings.split(",")] if args.settings else list(SETTINGS)
-    styles = args.styles.split(",") if args.styles else list(studio.stylizer.recipe.styles)
+    styles = args.styles.split(",") if args.styles else list(studio.loop.recipe.styles)
     rows: list[dict[str, Any]] = []
     for n, photo in enumerate(photos):
         if time.perf_counter() - start > 60 * args.minutes:
@@ -397,7 +395,7 @@ def main() -> None:
         "cores": args.threads or cpu_threads(),
         "people": people,
         "limits_minus_shipped_mean_and_largest": against_shipped(studio.files, people, styles),
-        "weights": studio.stylizer.generator.digests,
+        "weights": studio.loop.generator.digests,
         "settings": tables(rows),
     }
     for path in [args.output / "loop.json", *([Path(__file__).parent / "loop.json"] if args.accept else [])]:

@@ -31,9 +31,9 @@ def main() -> None:
     data_argument(parser)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args()
-    stylizer = load_loop("mini")
+    loop = load_loop("mini")
     paths = everyone(args.data)
-    usual = limits([subject.identity for subject in subjects(stylizer, paths)], ("arcface", "dlib"))
+    usual = limits([subject.identity for subject in subjects(loop, paths)], ("arcface", "dlib"))
     analyzer, recognisers = YuNetAnalyzer(), [DlibRecogniser()]
     free = []
     for path in paths:

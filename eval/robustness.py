@@ -120,12 +120,12 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="folder for pictures: people across, spoiled photos down")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "robustness.json")
     args = parser.parse_args()
-    stylizer = load_loop("mini")
-    styles = args.styles.split(",") if args.styles else list(stylizer.recipe.styles)
-    knobs = {style: stylizer.knobs_for_balance(style, 0.5) for style in styles}
-    files = left_out(stylizer, args.data)
+    loop = load_loop("mini")
+    styles = args.styles.split(",") if args.styles else list(loop.recipe.styles)
+    knobs = {style: loop.knobs_for_balance(style, 0.5) for style in styles}
+    files = left_out(loop, args.data)
     photos = [read_photo(path) for path in spread(held_out(args.data), args.people)]
-    clean = [stylizer.subjects(photo, "largest")[0] for photo in photos]
+    clean = [loop.subjects(photo, "largest")[0] for photo in photos]
     table: dict[str, dict[str, object]] = {}
     sheet: list[np.ndarray] = []
     for name, spoil in SPOILS.items():
@@ -134,15 +134,15 @@ def main() -> None:
         for n, (photo, who) in enumerate(zip(photos, clean, strict=True)):
             pixels = spoil(photo.pixels, who.face)
             try:
-                subject = stylizer.subjects(Photo(path=photo.path, pixels=pixels, sha256=f"{name}-{n}"), "largest")[0]
+                subject = loop.subjects(Photo(path=photo.path, pixels=pixels, sha256=f"{name}-{n}"), "largest")[0]
             except FaceError:
                 lost += 1
                 continue
-            framed = frame_portrait(pixels, subject.face, "bust", stylizer.recipe.resolution)
+            framed = frame_portrait(pixels, subject.face, "bust", loop.recipe.resolution)
             for style in styles:
-                picture = stylizer.draw(framed, subject.identity, style, knobs[style], 1)
+                picture = loop.draw(framed, subject.identity, style, knobs[style], 1)
                 row, seen = judged(
-                    stylizer,
+                    loop,
                     framed,
                     subject,
                     picture,
@@ -174,7 +174,7 @@ def main() -> None:
     if args.sheet is not None:
         args.sheet.mkdir(parents=True, exist_ok=True)
         print(write_picture(args.sheet / "robustness.jpg", np.vstack(sheet)))
-    result = {"people": len(photos), "styles": styles, "weights": stylizer.generator.digests, "photos": table}
+    result = {"people": len(photos), "styles": styles, "weights": loop.generator.digests, "photos": table}
     print(write_json(args.output, result))
 
 

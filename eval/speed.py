@@ -31,18 +31,18 @@ from portrait.records import RgbImage
 
 def measured(size: int, pictures: int) -> dict[str, float]:
     """One size, in this process."""
-    stylizer = load_loop("mini")
+    loop = load_loop("mini")
     photo = Photo(path=Path("astronaut.png"), pixels=RgbImage(astronaut()), sha256="astronaut")
-    (who,) = stylizer.subjects(photo, "largest")
+    (who,) = loop.subjects(photo, "largest")
     framed = frame_portrait(photo.pixels, who.face, "bust", size)
-    styles = list(stylizer.recipe.styles)
+    styles = list(loop.recipe.styles)
     draw, judge = [], []
     for number in range(pictures + 1):
         style = styles[number % len(styles)]
         begun = time.perf_counter()
-        picture = stylizer.draw(framed, who.identity, style, stylizer.knobs_for_balance(style, 0.5), number)
+        picture = loop.draw(framed, who.identity, style, loop.knobs_for_balance(style, 0.5), number)
         drawn = time.perf_counter()
-        stylizer.judges.score_picture(framed, who.identity, picture)
+        loop.judges.score_picture(framed, who.identity, picture)
         draw.append(drawn - begun)
         judge.append(time.perf_counter() - drawn)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

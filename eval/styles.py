@@ -112,18 +112,18 @@ def framed_photos(people: list[Path]) -> dict[Path, Framed]:
 
 def draw(recipe: str, people: list[Path], folder: Path) -> None:
     """The recipe's portraits of people, DIR/STYLE/PERSON.png, along the whole dial; what is there stays."""
-    stylizer = load_loop(recipe)
+    loop = load_loop(recipe)
     for number, path in enumerate(people):
-        missing = [s for s in stylizer.recipe.styles if not (folder / s / _file_name(path)).is_file()]
+        missing = [s for s in loop.recipe.styles if not (folder / s / _file_name(path)).is_file()]
         if not missing:
             continue
-        (subject,) = stylizer.subjects(read_photo(path), "largest")
-        framed = frame_portrait(subject.photo.pixels, subject.face, "bust", stylizer.recipe.resolution)
-        for k, style in enumerate(stylizer.recipe.styles):
+        (subject,) = loop.subjects(read_photo(path), "largest")
+        framed = frame_portrait(subject.photo.pixels, subject.face, "bust", loop.recipe.resolution)
+        for k, style in enumerate(loop.recipe.styles):
             if style not in missing:
                 continue
-            knobs = stylizer.knobs_for_balance(style, POSITIONS[(number + k) % len(POSITIONS)], 0.0)
-            picture = stylizer.draw(framed, subject.identity, style, knobs, 1 + number)
+            knobs = loop.knobs_for_balance(style, POSITIONS[(number + k) % len(POSITIONS)], 0.0)
+            picture = loop.draw(framed, subject.identity, style, knobs, 1 + number)
             write_picture(folder / style / _file_name(path), picture)
         print(f"{number + 1} of {len(people)}: {name_of(path)}", flush=True)
 

@@ -74,23 +74,19 @@ SPOILED = {
 """Photos spoiled beyond what calibration counts as a copy: no portraits, though somebody may call some of them a style."""
 
 
-def spoiled_accepted(
-    stylizer: AttemptLoop, data: Path, files: dict[str, Path], far: float
-) -> dict[str, dict[str, float]]:
+def spoiled_accepted(loop: AttemptLoop, data: Path, files: dict[str, Path], far: float) -> dict[str, dict[str, float]]:
     """Style -> kind of `SPOILED` -> the share of held-out people whose spoiled photo the whole gate accepts."""
-    people = subjects(stylizer, held_out(data))
-    found: dict[str, dict[str, list[bool]]] = {
-        style: {kind: [] for kind in SPOILED} for style in stylizer.recipe.styles
-    }
+    people = subjects(loop, held_out(data))
+    found: dict[str, dict[str, list[bool]]] = {style: {kind: [] for kind in SPOILED} for style in loop.recipe.styles}
     for subject in people:
-        framed = frame_portrait(subject.photo.pixels, subject.face, "bust", stylizer.recipe.resolution)
+        framed = frame_portrait(subject.photo.pixels, subject.face, "bust", loop.recipe.resolution)
         for kind, spoil in SPOILED.items():
             picture = RgbImage(np.ascontiguousarray(spoil(framed.image), np.uint8))
-            measured = stylizer.judges.score_picture(framed, subject.identity, picture).measurement
+            measured = loop.judges.score_picture(framed, subject.identity, picture).measurement
             for style, kinds in found.items():
                 limits = thresholds_for("mini", style, far, files[name_of(subject.photo.path)], judges=JUDGES)
-                limits = stylizer.judges.with_drawing(limits)
-                drawn = stylizer.judges.how_drawn(framed, picture, limits)
+                limits = loop.judges.with_drawing(limits)
+                drawn = loop.judges.how_drawn(framed, picture, limits)
                 kinds[kind].append(decide(replace(measured, **drawn), limits).accepted)
     return {style: {k: round(float(np.mean(v)), 4) for k, v in kinds.items()} for style, kinds in found.items()}
 
@@ -143,9 +139,9 @@ def main() -> None:
     data_argument(parser)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "thresholds.json")
     args = parser.parse_args()
-    stylizer = load_loop("mini")
-    sample, files, photo = calibration_sample(stylizer, args.data), left_out(stylizer, args.data), photo_thresholds()
-    spoiled = spoiled_accepted(stylizer, args.data, files, 0.01)
+    loop = load_loop("mini")
+    sample, files, photo = calibration_sample(loop, args.data), left_out(loop, args.data), photo_thresholds()
+    spoiled = spoiled_accepted(loop, args.data, files, 0.01)
     folders = np.array([name.split("/")[0] for name in (*sample.people, *sample.impostors)])
     same_group = folders[:, None] == folders[: len(sample.people)]
     weak = weak_checks(thresholds_from(sample, calibrated_rates(), intervals=False))
@@ -168,7 +164,7 @@ def main() -> None:
     count = len(sample.people)
     pairs = count * (count - 1 + len(sample.impostors))
     result = {"people": count, "impostor_pairs": pairs, "balance": 0.5, "asked_far": photo["far"], "styles": table}
-    print(write_json(args.output, result | {"weights": stylizer.generator.digests}))
+    print(write_json(args.output, result | {"weights": loop.generator.digests}))
 
 
 if __name__ == "__main__":

@@ -157,9 +157,9 @@ def run_loop(
 ) -> tuple[StylizedPortrait, FakeGenerator]:
     """Stylize one photo with a generator that paints so; return the portrait and the generator with its calls."""
     generator = FakeGenerator(paint)
-    stylizer = AttemptLoop(RECIPE, generator, analyzer or FakeAnalyzer(), [FakeRecogniser()])
-    (subject,) = stylizer.subjects(a_photo())
-    return stylizer.stylize(subject, "watercolor", Settings(thresholds=limits, **settings)), generator
+    loop = AttemptLoop(RECIPE, generator, analyzer or FakeAnalyzer(), [FakeRecogniser()])
+    (subject,) = loop.subjects(a_photo())
+    return loop.stylize(subject, "watercolor", Settings(thresholds=limits, **settings)), generator
 
 
 def calibrate_people(
@@ -167,6 +167,6 @@ def calibrate_people(
 ) -> tuple[dict[str, Any], FakeGenerator]:
     """Calibrate style `oil` at FAR 0.1 on these photos; return the table and the generator with its calls."""
     generator = FakeGenerator(paint)
-    stylizer = AttemptLoop(recipe, generator, FakeAnalyzer(), [FakeRecogniser()])
+    loop = AttemptLoop(recipe, generator, FakeAnalyzer(), [FakeRecogniser()])
     chosen: dict[str, Any] = {"styles": ["oil"], "rates": [0.1]} | arguments
-    return calibrate_thresholds(stylizer, people, **chosen), generator
+    return calibrate_thresholds(loop, people, **chosen), generator

@@ -91,14 +91,14 @@ def grey(photo: RgbImage) -> RgbImage:
 
 @pytest.fixture(scope="module")
 def people(photos: Path, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser) -> list[Subject]:
-    stylizer = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda photo, *_: photo), analyzer, [dlib_recogniser])
-    return stylizer.subjects(read_photo(photos / "t1.png"), "each")
+    loop = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda photo, *_: photo), analyzer, [dlib_recogniser])
+    return loop.subjects(read_photo(photos / "t1.png"), "each")
 
 
 @pytest.fixture(scope="module")
 def anna(astronaut: Photo, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser) -> Subject:
-    stylizer = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda photo, *_: photo), analyzer, [dlib_recogniser])
-    return stylizer.subjects(astronaut)[0]
+    loop = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda photo, *_: photo), analyzer, [dlib_recogniser])
+    return loop.subjects(astronaut)[0]
 
 
 Judged = Callable[..., list[str]]
@@ -112,9 +112,9 @@ def judged(
 
     def run(paint: Callable[[RgbImage], RgbImage], known: bool = False) -> list[str]:
         generator = FakeGenerator(lambda photo, knobs, seed: paint(photo))
-        stylizer = AttemptLoop(load_recipe("mini"), generator, analyzer, [dlib_recogniser])
+        loop = AttemptLoop(load_recipe("mini"), generator, analyzer, [dlib_recogniser])
         others = [p.identity for p in people] if known else []
-        made = stylizer.stylize(anna, "comic", Settings(max_attempts=1), others=others)
+        made = loop.stylize(anna, "comic", Settings(max_attempts=1), others=others)
         print(made.record.attempts[0])
         return list(made.record.reasons)
 

@@ -83,11 +83,11 @@ def test_a_recipe_that_returns_the_photo_has_nothing_accepted(people: list[Path]
 
 def test_too_few_people_are_refused_before_anything_is_made(people: list[Path]) -> None:
     generator = FakeGenerator(lambda photo, knobs, seed: photo)
-    stylizer = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
+    loop = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
     with pytest.raises(TooFewPairsError, match="132 impostor pairs; a FAR of 0.01 needs 500"):
-        calibrate_thresholds(stylizer, people, styles=["oil"], rates=[0.01])
+        calibrate_thresholds(loop, people, styles=["oil"], rates=[0.01])
     with pytest.raises(SettingsError, match="1.5 is not between 0 and 1"):
-        calibrate_thresholds(stylizer, people, styles=["oil"], rates=[1.5])
+        calibrate_thresholds(loop, people, styles=["oil"], rates=[1.5])
     assert not generator.calls
 
 
@@ -106,8 +106,8 @@ def test_a_photo_without_a_face_is_counted_and_not_scored(people: list[Path]) ->
 
         detect = candidates
 
-    stylizer = AttemptLoop(RECIPE, FakeGenerator(lambda photo, knobs, seed: photo), Blind(), [FakeRecogniser()])
-    table = calibrate_thresholds(stylizer, people, styles=["oil"], rates=[0.1])
+    loop = AttemptLoop(RECIPE, FakeGenerator(lambda photo, knobs, seed: photo), Blind(), [FakeRecogniser()])
+    table = calibrate_thresholds(loop, people, styles=["oil"], rates=[0.1])
     assert table["failure_to_acquire"] == ["11.png"]
     assert len(table["people"]) == 11
 
@@ -121,15 +121,15 @@ def test_the_people_are_spread_over_the_dial_and_every_style_has_others_at_its_e
         drawn.append(knobs.strength)
         return restyled(photo)
 
-    stylizer = AttemptLoop(dial, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
-    sample = measure_sample(stylizer, people, styles=["watercolor", "oil"], rates=[0.1])
+    loop = AttemptLoop(dial, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
+    sample = measure_sample(loop, people, styles=["watercolor", "oil"], rates=[0.1])
     expected = [round(0.2 + 0.4 * position, 4) for position in DIAL]
     assert drawn[:12] == [expected[i % 5] for i in range(12)]
     assert drawn[24:36] == [expected[(i + 1) % 5] for i in range(12)]
     assert sample.styles["watercolor"].positions.tolist() == [DIAL[i % 5] for i in range(12)]
     without = sample.without(next(iter(sample.people)))
     assert without.styles["watercolor"].positions.tolist() == [DIAL[i % 5] for i in range(1, 12)]
-    alone = measure_sample(stylizer, people, styles=["oil"], rates=[0.1])
+    alone = measure_sample(loop, people, styles=["oil"], rates=[0.1])
     assert alone.styles["oil"].positions.tolist() == sample.styles["oil"].positions.tolist()
 
 
@@ -215,15 +215,15 @@ def test_a_style_check_that_other_styles_pass_is_named_to_the_evaluator_and_the_
     assert "oil: its style check is weak" in capsys.readouterr().out
     path = tmp_path / "table.json"
     path.write_text(json.dumps(table))
-    stylizer = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
-    (subject,) = stylizer.subjects(a_photo())
-    record = stylizer.stylize(subject, "oil", Settings(thresholds=str(path), far=0.1)).record
+    loop = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
+    (subject,) = loop.subjects(a_photo())
+    record = loop.stylize(subject, "oil", Settings(thresholds=str(path), far=0.1)).record
     assert record.limits.styles_not_told_apart == weak_checks(table)["oil"]
     assert "says little about which style it is: " in explain(record)
     assert "of watercolor portraits would pass too" in explain(record)
     strong = table["styles"]["oil"]["style_statistics"] | {"other_styles_rejected": {"watercolor": 0.5}}
     path.write_text(json.dumps(table | {"styles": {"oil": table["styles"]["oil"] | {"style_statistics": strong}}}))
-    record = stylizer.stylize(subject, "oil", Settings(thresholds=str(path), far=0.1)).record
+    record = loop.stylize(subject, "oil", Settings(thresholds=str(path), far=0.1)).record
     assert "says little" not in explain(record)
 
 
@@ -332,8 +332,8 @@ def test_curves_come_first_and_what_was_measured_before_is_not_measured_again(
     people: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     generator = FakeGenerator(lambda photo, knobs, seed: restyled(photo))
-    stylizer = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
-    monkeypatch.setattr("portrait.loop.load.load_loop", lambda *_, **__: stylizer)
+    loop = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
+    monkeypatch.setattr("portrait.loop.load.load_loop", lambda *_, **__: loop)
     curves = tmp_path / "curves.json"
     command = ["calibrate", "--subjects", str(people[0].parent), "--style", "oil", "--far", "0.1"]
     command += ["--curves", str(curves), "-o", str(tmp_path / "thresholds.json"), "--curve-people", "4"]
@@ -353,8 +353,8 @@ def test_what_was_measured_is_kept_where_it_is_asked_for_and_makes_tables_at_oth
     people: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator = FakeGenerator(lambda photo, knobs, seed: restyled(photo))
-    stylizer = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
-    monkeypatch.setattr("portrait.loop.load.load_loop", lambda *_, **__: stylizer)
+    loop = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
+    monkeypatch.setattr("portrait.loop.load.load_loop", lambda *_, **__: loop)
     output = tmp_path / "thresholds.json"
     command = ["calibrate", "--subjects", str(people[0].parent), "--style", "oil", "--curve-people", "4", "--quiet"]
     command += ["--curves", str(tmp_path / "curves.json"), "-o", str(output)]

@@ -610,8 +610,8 @@ class Fragile(Load):
         self.error, self.people = error, people
 
     def __call__(self, settings: Settings) -> AttemptLoop:
-        stylizer = super().__call__(settings)
-        find, make = stylizer.subjects, stylizer.stylize
+        loop = super().__call__(settings)
+        find, make = loop.subjects, loop.stylize
 
         def subjects(photo: Photo, *more: object, **settings: object) -> list[Subject]:
             if self.people and Path(str(photo.path)).stem in self.people:
@@ -623,8 +623,8 @@ class Fragile(Load):
                 raise self.error
             return make(*given)  # type: ignore[arg-type]
 
-        stylizer.subjects, stylizer.stylize = subjects, stylize  # type: ignore[method-assign,assignment]
-        return stylizer
+        loop.subjects, loop.stylize = subjects, stylize  # type: ignore[method-assign,assignment]
+        return loop
 
 
 @pytest.mark.slow
@@ -752,15 +752,15 @@ class Straying(Load):
     """Pictures that stray along the colors by which people differ, here and there to the next person."""
 
     def __call__(self, settings: Settings) -> AttemptLoop:
-        stylizer = super().__call__(settings)
+        loop = super().__call__(settings)
 
         def stray(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
             shift = np.array([20, -15, 0]) * np.random.default_rng(seed).normal(0, 0.5)
             shifted = paint(photo, replace(knobs, ip_adapter_scale=1.0), 1) + shift
             return RgbImage(shifted.clip(0, 255).astype(np.uint8))
 
-        stylizer.generator = FakeGenerator(stray)
-        return stylizer
+        loop.generator = FakeGenerator(stray)
+        return loop
 
 
 def strayed(folder: Path) -> Path:

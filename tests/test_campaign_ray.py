@@ -198,8 +198,8 @@ def test_a_worker_killed_from_outside_costs_nothing(cluster: None, plan: Path, t
 def test_a_job_that_kills_every_worker_fails_and_the_run_goes_on(cluster: None, plan: Path, tmp_path: Path) -> None:
     class Poison(Load):
         def __call__(self, settings: Settings) -> AttemptLoop:
-            stylizer = super().__call__(settings)
-            subjects = stylizer.subjects
+            loop = super().__call__(settings)
+            subjects = loop.subjects
 
             def fatal(
                 photo: Photo, face: str = "auto", references: Sequence[Photo] = (), *, upright: str = "auto"
@@ -208,8 +208,8 @@ def test_a_job_that_kills_every_worker_fails_and_the_run_goes_on(cluster: None, 
                     os._exit(1)
                 return subjects(photo, face, references, upright=upright)
 
-            stylizer.subjects = fatal  # type: ignore[method-assign,assignment]
-            return stylizer
+            loop.subjects = fatal  # type: ignore[method-assign,assignment]
+            return loop
 
     counts = run_campaign(
         read_plan(plan),

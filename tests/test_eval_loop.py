@@ -57,8 +57,8 @@ class Remembered:
             def curves(self, style: str) -> Any:
                 return default_curves(recipe.knobs_at(0.5), ["arcface", "dlib"], recipe.family_facts)
 
-        self.stylizer = Fake()
-        self.stylizer.recipe = recipe  # type: ignore[attr-defined]
+        self.loop = Fake()
+        self.loop.recipe = recipe  # type: ignore[attr-defined]
 
     def attempt(self, photo: Path, style: str, knobs: Knobs, seed: int) -> Any:
         self.made.add((photo, style, knobs, seed))
@@ -69,7 +69,7 @@ class Remembered:
             style_on_face=0.7 - 0.4 * hold,
             burned=0.0,
         )
-        passes = self.stylizer.generator.passes(knobs)
+        passes = self.loop.generator.passes(knobs)
         return self.bench.Made(measured=measured, features=[0.0] * 12, passes=passes, seconds=passes / 8)
 
     def limits(self, photo: Path, style: str, far: float, judges: tuple[str, ...]) -> Thresholds:
@@ -138,7 +138,7 @@ def test_an_attempt_that_the_passes_left_do_not_pay_for_is_not_made(
 ) -> None:
     studio = Remembered(bench)
     unguided = replace(load_recipe("mini").knobs_at(0.8), guidance_scale=1.0)
-    monkeypatch.setattr(studio.stylizer, "knobs_for_balance", lambda style, balance: unguided)
+    monkeypatch.setattr(studio.loop, "knobs_for_balance", lambda style, balance: unguided)
     cell = bench.Cell(photo=Path("a"), style="popart", seed=1, setting="balance 0.8, FAR 0.001", budget=2)
     result = bench.run(studio, cell, "loop, until best")
     assert result["passes"] <= 8  # two unguided pictures; a guided one would be 8 more after the first
@@ -151,8 +151,8 @@ def test_nobody_has_a_part_in_their_own_limits(people: list[Path]) -> None:
     def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
         return restyled(photo)
 
-    stylizer = AttemptLoop(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
-    sample = measure_sample(stylizer, people, styles=["oil"], rates=[0.1])
+    loop = AttemptLoop(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
+    sample = measure_sample(loop, people, styles=["oil"], rates=[0.1])
     seen, name = sample.styles["oil"], list(sample.people)[3]
     scores = {judge: values.copy() for judge, values in seen.scores.items()}
     for values in scores.values():

@@ -279,11 +279,11 @@ def test_what_is_shipped_tells_strangers_at_the_limits_of_each_judge() -> None:
 def test_explanations_say_strangers_and_cosines_only_when_asked(people: list[Path], tmp_path: Path) -> None:
     table = tmp_path / "oil.json"
     table.write_text(json.dumps(calibrate_people(lambda photo, knobs, seed: restyled(photo), people)[0]))
-    stylizer = AttemptLoop(
+    loop = AttemptLoop(
         RECIPE, FakeGenerator(lambda photo, knobs, seed: restyled(photo)), FakeAnalyzer(), [FakeRecogniser()]
     )
-    (subject,) = stylizer.subjects(a_photo())
-    record = stylizer.stylize(subject, "oil", Settings(thresholds=str(table), far=0.1, max_attempts=1)).record
+    (subject,) = loop.subjects(a_photo())
+    record = loop.stylize(subject, "oil", Settings(thresholds=str(table), far=0.1, max_attempts=1)).record
     assert record.chosen_attempt.strangers.keys() == {"arcface", "dlib"}
     assert record.gate is not None
     assert record.chosen_attempt.evidence is not None
@@ -332,6 +332,6 @@ def test_a_stopped_calibration_goes_on_and_keeps_no_embedding(people: list[Path]
     with pytest.raises(SettingsError, match="is of other people, models or settings; delete it"):
         calibrate_people(paint, people, journal=journal, seed=2)
     journal.write_text("{\n")
-    stylizer = AttemptLoop(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
+    loop = AttemptLoop(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
     with pytest.raises(SettingsError, match="cannot read"):
-        calibrate_thresholds(stylizer, people, styles=["oil"], rates=[0.1], journal=journal)
+        calibrate_thresholds(loop, people, styles=["oil"], rates=[0.1], journal=journal)

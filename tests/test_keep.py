@@ -212,11 +212,11 @@ def test_a_head_that_moved_is_rejected_when_the_pose_must_stay(limits: str) -> N
 
     photo = a_photo()
     photo.pixels[::2, :, 2] = 140
-    stylizer = AttemptLoop(RECIPE, FakeGenerator(paint), Nodding(), [FakeRecogniser()])
-    (subject,) = stylizer.subjects(photo)
-    made = stylizer.stylize(subject, "oil", Settings(thresholds=limits, keep=("pose",), max_attempts=2))
+    loop = AttemptLoop(RECIPE, FakeGenerator(paint), Nodding(), [FakeRecogniser()])
+    (subject,) = loop.subjects(photo)
+    made = loop.stylize(subject, "oil", Settings(thresholds=limits, keep=("pose",), max_attempts=2))
     assert "broken_keep:pose" in made.record.reasons
-    free = stylizer.stylize(subject, "oil", Settings(thresholds=limits, max_attempts=2))
+    free = loop.stylize(subject, "oil", Settings(thresholds=limits, max_attempts=2))
     assert "broken_keep:pose" not in free.record.reasons
 
 

@@ -75,33 +75,31 @@ def test_a_missing_face_is_the_first_reason_whatever_else_is_wrong() -> None:
 
 
 def test_a_portrait_that_is_more_like_somebody_else_is_swapped(limits: str) -> None:
-    stylizer = AttemptLoop(
+    loop = AttemptLoop(
         RECIPE, FakeGenerator(lambda photo, knobs, seed: restyled(photo, 40)), FakeAnalyzer(), [FakeRecogniser()]
     )
-    (anna,) = stylizer.subjects(a_photo())
+    (anna,) = loop.subjects(a_photo())
     other = a_photo()
     other.pixels[...] = (other.pixels.astype(int) + np.array([40, 40, 0])).clip(0, 255)
-    (bea,) = stylizer.subjects(other)
+    (bea,) = loop.subjects(other)
     settings = Settings(thresholds=limits, max_attempts=1)
     together = replace(anna, bystanders=(bea.identity,))
-    made = stylizer.stylize(together, "oil", settings)
+    made = loop.stylize(together, "oil", settings)
     assert made.record.reasons[0] == "swapped"
     assert (made.record.attempts[0].swap or 0) > 0
-    assert stylizer.stylize(anna, "oil", settings, others=[bea.identity]).record.reasons[0] == "swapped"
-    alone = stylizer.stylize(anna, "oil", settings)
+    assert loop.stylize(anna, "oil", settings, others=[bea.identity]).record.reasons[0] == "swapped"
+    alone = loop.stylize(anna, "oil", settings)
     assert alone.accepted  # by the thresholds alone it would pass
     assert alone.record.attempts[0].swap is None
 
 
 def test_the_same_person_twice_in_a_photo_is_nobody_else(limits: str) -> None:
     """A passport sheet: every judge takes its faces for one person, so a portrait may be more like any of them."""
-    stylizer = AttemptLoop(
-        RECIPE, FakeGenerator(lambda *_: restyled(a_photo().pixels)), FakeAnalyzer(), [FakeRecogniser()]
-    )
-    (anna,) = stylizer.subjects(a_photo())
-    (nearer,) = stylizer.subjects(replace(a_photo(), pixels=restyled(a_photo().pixels)))
+    loop = AttemptLoop(RECIPE, FakeGenerator(lambda *_: restyled(a_photo().pixels)), FakeAnalyzer(), [FakeRecogniser()])
+    (anna,) = loop.subjects(a_photo())
+    (nearer,) = loop.subjects(replace(a_photo(), pixels=restyled(a_photo().pixels)))
     assert same_person(anna.identity, nearer.identity)
-    made = stylizer.stylize(
+    made = loop.stylize(
         replace(anna, bystanders=(nearer.identity,)), "oil", Settings(thresholds=limits, max_attempts=1)
     )
     assert made.record.attempts[0].swap is None
@@ -113,10 +111,10 @@ def test_the_others_of_a_photo_are_known_whoever_is_chosen() -> None:
         one = a_face(image.shape[0])
         return [one, one.moved(0.7, 5, 5), one.moved(0.5, 60, 60)]
 
-    stylizer = AttemptLoop(RECIPE, FakeGenerator(lambda *_: a_photo().pixels), FakeAnalyzer(three), [FakeRecogniser()])
-    (chosen,) = stylizer.subjects(a_photo(), "1")
+    loop = AttemptLoop(RECIPE, FakeGenerator(lambda *_: a_photo().pixels), FakeAnalyzer(three), [FakeRecogniser()])
+    (chosen,) = loop.subjects(a_photo(), "1")
     assert len(chosen.bystanders) == 2
-    assert [len(s.bystanders) for s in stylizer.subjects(a_photo(), "each")] == [2, 2, 2]
+    assert [len(s.bystanders) for s in loop.subjects(a_photo(), "each")] == [2, 2, 2]
 
 
 def test_one_judge_is_not_enough(limits: str) -> None:
@@ -146,19 +144,19 @@ def test_a_face_that_only_the_second_detector_sees_is_a_face(limits: str) -> Non
     def faces(image: RgbImage) -> list[Face]:
         return [a_face()] if image[..., 2].std() < 1 else []  # only the photo's blue is flat
 
-    stylizer = AttemptLoop(
+    loop = AttemptLoop(
         RECIPE,
         FakeGenerator(lambda photo, knobs, seed: restyled(photo)),
         FakeAnalyzer(faces),
         [FakeRecogniser()],
         second_opinion=FakeAnalyzer(),
     )
-    (subject,) = stylizer.subjects(a_photo())
-    made = stylizer.stylize(subject, "watercolor", Settings(thresholds=limits, max_attempts=1))
+    (subject,) = loop.subjects(a_photo())
+    made = loop.stylize(subject, "watercolor", Settings(thresholds=limits, max_attempts=1))
     assert made.accepted
     assert made.record.attempts[0].face_found
-    stylizer.judges = replace(stylizer.judges, second_opinion=FakeAnalyzer(lambda image: [a_face().moved(1, 200, 0)]))
-    elsewhere = stylizer.stylize(subject, "watercolor", Settings(thresholds=limits, max_attempts=1))
+    loop.judges = replace(loop.judges, second_opinion=FakeAnalyzer(lambda image: [a_face().moved(1, 200, 0)]))
+    elsewhere = loop.stylize(subject, "watercolor", Settings(thresholds=limits, max_attempts=1))
     assert elsewhere.record.reasons == ("no_face",)
 
 
@@ -279,9 +277,9 @@ def test_a_photo_on_its_side_is_turned_and_the_record_says_so() -> None:
 
     wide = replace(a_photo(), pixels=RgbImage(np.full((SIZE, 2 * SIZE, 3), 90, np.uint8)))
     generator = FakeGenerator(lambda photo, knobs, seed: restyled(photo))
-    stylizer = AttemptLoop(RECIPE, generator, FakeAnalyzer(upright_alone), [FakeRecogniser()])
-    (subject,) = stylizer.subjects(wide)
+    loop = AttemptLoop(RECIPE, generator, FakeAnalyzer(upright_alone), [FakeRecogniser()])
+    (subject,) = loop.subjects(wide)
     assert subject.photo.turned == 90
     assert subject.photo.pixels.shape == (2 * SIZE, SIZE, 3)
     with pytest.raises(NoFaceError):
-        stylizer.subjects(wide, upright="off")
+        loop.subjects(wide, upright="off")

@@ -297,8 +297,8 @@ def test_measured_curves_read_back_what_the_pictures_showed(people: list[Path], 
     def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
         return restyled(photo, int(20 * (knobs.guidance_scale - 1)) + seed % 3)
 
-    stylizer = AttemptLoop(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
-    table = measure_curves(stylizer, people[3:9], styles=["oil"])
+    loop = AttemptLoop(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
+    table = measure_curves(loop, people[3:9], styles=["oil"])
     path = tmp_path / "mine.json"
     write_json(path, table.model_dump())
     assert read_curves(path) == table
@@ -316,12 +316,12 @@ def test_measured_curves_read_back_what_the_pictures_showed(people: list[Path], 
     with pytest.raises(SettingsError, match="were measured with other weights"):
         curves_for(RECIPE, "oil", ["dlib"], {"unet": "0"}, path)
     with pytest.raises(TooFewPairsError, match="3 people are too few"):
-        measure_curves(stylizer, people[:3], styles=["oil"])
-    check_curves(table, stylizer)
+        measure_curves(loop, people[:3], styles=["oil"])
+    check_curves(table, loop)
     again = merge_curves(table, table.model_copy(update={"styles": {"watercolor": table.styles["oil"]}}))
     assert set(again.styles) == {"oil", "watercolor"}
     with pytest.raises(SettingsError, match="other weights"):
-        check_curves(table.model_copy(update={"weights": {"unet": "0"}}), stylizer)
+        check_curves(table.model_copy(update={"weights": {"unet": "0"}}), loop)
 
 
 def test_damaged_curves_are_one_error(tmp_path: Path) -> None:

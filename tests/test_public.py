@@ -416,12 +416,12 @@ def test_the_generator_is_fed_the_embedding_of_the_adapters_own_recogniser(
 
     conditioning_recogniser = ConditioningRecogniser(recipe.recogniser_file, recipe.embedding, threads=1)
     generator = Listening(lambda photo, knobs, seed: photo)
-    stylizer = AttemptLoop(recipe, generator, FakeAnalyzer(), [FakeRecogniser()], conditioning_recogniser)
+    loop = AttemptLoop(recipe, generator, FakeAnalyzer(), [FakeRecogniser()], conditioning_recogniser)
     photo = Photo(pixels=picture, path=Path("anna.png"), sha256="0" * 64)
-    (subject,) = stylizer.subjects(photo)
-    made = stylizer.stylize(subject, "oil", Settings(max_attempts=1))
-    stylizer.draw(frame_portrait(picture, subject.face, "bust", SIZE), subject.identity, "oil", recipe.knobs_at(0.5), 1)
-    stylizer.replay(made.record, photo)
+    (subject,) = loop.subjects(photo)
+    made = loop.stylize(subject, "oil", Settings(max_attempts=1))
+    loop.draw(frame_portrait(picture, subject.face, "bust", SIZE), subject.identity, "oil", recipe.knobs_at(0.5), 1)
+    loop.replay(made.record, photo)
     wanted = conditioning_recogniser.embed([(picture, subject.face)])
     assert len(fed) == 3
     for embedding in fed:

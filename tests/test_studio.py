@@ -227,7 +227,7 @@ def test_previews_of_somebody_who_left_leave_nothing_in_the_models(
     job = session.begin_previews(lambda: shop.start_previews(a_photo(), requested(shop), [("oil", 0.5)]))
     assert generator.started.wait(60)
     cleared: list[bool] = []
-    monkeypatch.setattr(shop.stylizer("mini"), "clear_cache", lambda: cleared.append(job.is_over))
+    monkeypatch.setattr(shop.loop("mini"), "clear_cache", lambda: cleared.append(job.is_over))
     session.forget()
     gate.release(10)
     job.wait(20)
@@ -236,7 +236,7 @@ def test_previews_of_somebody_who_left_leave_nothing_in_the_models(
 
 def test_previews_unload_no_models_of_others(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
-    shop._loaded = ("another", shop.stylizer("mini"))
+    shop._loaded = ("another", shop.loop("mini"))
     assert previews_of(shop.start_previews(a_photo(), requested(shop), [("oil", 0.5)])) == []
     assert shop.is_loaded("another")
 
@@ -639,10 +639,10 @@ def test_the_oldest_pictures_go_first(tmp_path: Path) -> None:
 def test_the_models_forget_the_last_photo(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
     list(shop.start(a_photo(), requested(shop, keep=["background"]), on_subject=lambda subject: None).events())
-    stylizer = shop.stylizer("mini")
-    assert stylizer._last_kept is not None
+    loop = shop.loop("mini")
+    assert loop._last_kept is not None
     shop.clear_cache()
-    assert stylizer._last_kept is None
+    assert loop._last_kept is None
 
 
 # --- the command
@@ -1090,7 +1090,7 @@ def test_of_a_call_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.Mon
         file, _ = client.predict(
             handle_file(str(tmp_path / "anna.png")), style="oil", keep=["background"], api_name="/stylize"
         )
-        until(lambda: shop.stylizer("mini")._last_kept is None)
+        until(lambda: shop.loop("mini")._last_kept is None)
         assert Path(file).is_file()
         assert list(folder.rglob("*.png"))  # it may be fetched again for a while
         send(url, b"an upload that nobody used")
@@ -1116,12 +1116,12 @@ def test_who_was_idle_for_long_or_left_is_forgotten_by_everything(tmp_path: Path
         here.states.session_data[name] = object()
     job = shop.start(a_photo(), requested(shop))
     assert generator.started.wait(60)  # it waits in its first step, and changes nothing
-    shop.stylizer("mini")._last_kept = ("a photo", "its pixels")  # type: ignore[assignment]
+    shop.loop("mini")._last_kept = ("a photo", "its pixels")  # type: ignore[assignment]
     sessions["busy"].job = job
     for name in ("idle", "busy"):
         sessions[name].last_used -= registry.IDLE_SECONDS + 1
     here.sweep()
-    assert shop.stylizer("mini")._last_kept is None
+    assert shop.loop("mini")._last_kept is None
     here.end(SimpleNamespace(session_hash="left"))  # type: ignore[arg-type]
     here.sweep()
     assert sessions["left"].photo is not None  # it may be a reload
@@ -1144,10 +1144,10 @@ def test_a_photo_is_forgotten_also_when_its_visitor_leaves_while_it_is_worked_on
     assert next(event for event in job.events() if event.preview is not None)  # after it, only the gate
     session.forget()
     shop.clear_cache()
-    shop.stylizer("mini")._last_kept = ("a photo", "its pixels")  # type: ignore[assignment]  # the thread is not done yet
+    shop.loop("mini")._last_kept = ("a photo", "its pixels")  # type: ignore[assignment]  # the thread is not done yet
     gate.release()
     assert [event.kind for event in job.events()][-1] == "cancelled"
-    assert shop.stylizer("mini")._last_kept is None
+    assert shop.loop("mini")._last_kept is None
 
 
 def test_a_tab_that_is_loaded_anew_has_everything_again(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ class _Design:
 
 
 def measure_curves(
-    stylizer: AttemptLoop,
+    loop: AttemptLoop,
     photos: Sequence[Path],
     *,
     styles: Sequence[str],
@@ -77,7 +77,7 @@ def measure_curves(
     """Make the pictures and read the curves off them.
 
     Args:
-        stylizer: The recipe with its judges.
+        loop: The recipe with its judges.
         photos: One photo for each of at least `MIN_PEOPLE` people that the recipe was not trained on.
         styles: Styles of the recipe.
         on_picture: Called with (style, number from 1, number of all pictures).
@@ -91,10 +91,10 @@ def measure_curves(
     """
     if len(photos) < MIN_PEOPLE:
         raise TooFewPairsError(f"{len(photos)} people are too few for curves; give {MIN_PEOPLE} or more")
-    people, unseen = read_people(stylizer, photos)
+    people, unseen = read_people(loop, photos)
     if len(people) < MIN_PEOPLE:
         raise TooFewPairsError(f"{len(people)} of {len(photos)} photos show a face; {MIN_PEOPLE} or more are needed")
-    design = _Design.of(stylizer.recipe)
+    design = _Design.of(loop.recipe)
     total = len(design.pictures()) * len(people) * len(styles)
     number = 0
     table = {}
@@ -102,27 +102,27 @@ def measure_curves(
         rows: dict[tuple[Knobs, int], list[dict[str, float]]] = {}
         for person in people:
             for knobs, seed in design.pictures():
-                rows.setdefault((knobs, seed), []).append(_outputs(stylizer, person, style, knobs, seed))
+                rows.setdefault((knobs, seed), []).append(_outputs(loop, person, style, knobs, seed))
                 number += 1
                 if on_picture is not None:
                     on_picture(style, number, total)
         table[style] = as_table(_curves(design, rows))
     return CurvesFile(
-        recipe=stylizer.recipe.name,
+        recipe=loop.recipe.name,
         base=design.base,
         styles=table,
         seeds=SEEDS,
         failure_to_acquire=tuple(path.name for path in unseen),
         people={person.name: person.sha256 for person in people},
-        weights=dict(stylizer.generator.digests),
+        weights=dict(loop.generator.digests),
         versions=library_versions(),
     )
 
 
-def _outputs(stylizer: AttemptLoop, person: Person, style: str, knobs: Knobs, seed: int) -> dict[str, float]:
+def _outputs(loop: AttemptLoop, person: Person, style: str, knobs: Knobs, seed: int) -> dict[str, float]:
     """Likeness by each judge, then `style_on_face`, of one picture."""
-    picture = stylizer.draw(person.framed, person.identity, style, knobs, seed)
-    _, embeddings = stylizer.judges.detect_and_embed(picture, person.framed.face)
+    picture = loop.draw(person.framed, person.identity, style, knobs, seed)
+    _, embeddings = loop.judges.detect_and_embed(picture, person.framed.face)
     return similarities(person.identity, embeddings) | {STYLE: face_style(person.framed, picture)}
 
 
@@ -193,15 +193,15 @@ def _regularize_covariance(covariance: np.ndarray, residual: np.ndarray) -> np.n
     return np.asarray(positive * scale)
 
 
-def check_curves(table: CurvesFile, stylizer: AttemptLoop) -> None:
+def check_curves(table: CurvesFile, loop: AttemptLoop) -> None:
     """Whether further styles may be added to a file of curves.
 
     Raises:
         SettingsError: they are of another recipe, other weights or other knobs; name another file.
     """
-    recipe = stylizer.recipe
+    recipe = loop.recipe
     base = recipe.with_enough_steps(recipe.knobs_at(0.5))
-    if (table.recipe, table.weights, table.base) != (recipe.name, stylizer.generator.digests, base):
+    if (table.recipe, table.weights, table.base) != (recipe.name, loop.generator.digests, base):
         raise SettingsError(
             "the file holds curves of another recipe, other weights or other knobs; delete it or name another file"
         )

@@ -132,7 +132,7 @@ class _Scored:
 
 
 def measure_sample(
-    stylizer: AttemptLoop,
+    loop: AttemptLoop,
     photos: Sequence[Path],
     *,
     styles: Sequence[str],
@@ -145,25 +145,25 @@ def measure_sample(
     journal: Path | None = None,
 ) -> Sample:
     """Make the portraits that thresholds are read off; arguments and errors are those of `calibrate_thresholds`."""
-    stylizer.recipe.knobs_at(0.5 if balance is None else balance)  # refused before anything is made
+    loop.recipe.knobs_at(0.5 if balance is None else balance)  # refused before anything is made
     require_pairs(len(photos), len(photos) + len(impostors), rates)
-    people, unseen = read_people(stylizer, photos)
-    others, unseen_others = read_people(stylizer, impostors)
+    people, unseen = read_people(loop, photos)
+    others, unseen_others = read_people(loop, impostors)
     require_pairs(len(people), len(people) + len(others), rates)
     _require_different([*people, *others])
-    copied = measure_copies(stylizer, [person.framed for person in people])
+    copied = measure_copies(loop, [person.framed for person in people])
     limit = copy_limit(copied)
     total = 2 * len(styles) * len(people)
     made = 0
-    references = {judge: _embeddings(judge, [*people, *others]) for judge in stylizer.judges.names}
-    earlier = None if journal is None else Journal(journal, _header(stylizer, people, others, seed))
+    references = {judge: _embeddings(judge, [*people, *others]) for judge in loop.judges.names}
+    earlier = None if journal is None else Journal(journal, _header(loop, people, others, seed))
     measured: dict[str, StylePictures] = {}
     for style in styles:
-        turn = list(stylizer.recipe.styles).index(style)  # the same whichever styles are measured together
+        turn = list(loop.recipe.styles).index(style)  # the same whichever styles are measured together
         positions = dial_positions(len(people), turn) if balance is None else [balance] * len(people)
 
         def knobs_at(position: float, style: str = style) -> Knobs:
-            return stylizer.knobs_for_balance(style, position, limit, curves)
+            return loop.knobs_for_balance(style, position, limit, curves)
 
         rows: list[_Scored] = []
         sittings = _sittings(people, [knobs_at(p) for p in positions], (knobs_at(0.0), knobs_at(1.0)))
@@ -173,8 +173,8 @@ def measure_sample(
             row = earlier.get(key) if earlier is not None else None
             picture: RgbImage | None = None
             if row is None:
-                picture = stylizer.draw(framed, person.identity, style, knobs, seed)
-                rows.append(_score(stylizer, person, framed, picture, references))
+                picture = loop.draw(framed, person.identity, style, knobs, seed)
+                rows.append(_score(loop, person, framed, picture, references))
                 if earlier is not None:
                     earlier.put(key, rows[-1].as_row())
             else:
@@ -212,13 +212,13 @@ def _sittings(
     return [*plain, *degraded]
 
 
-def _header(stylizer: AttemptLoop, people: Sequence[Person], others: Sequence[Person], seed: int) -> dict[str, object]:
+def _header(loop: AttemptLoop, people: Sequence[Person], others: Sequence[Person], seed: int) -> dict[str, object]:
     """What the pictures of a journal are of."""
     return {
-        "recipe": stylizer.recipe.name,
+        "recipe": loop.recipe.name,
         "seed": seed,
-        "models": stylizer.digests,
-        "judges": stylizer.judges.names,
+        "models": loop.digests,
+        "judges": loop.judges.names,
         "people": [person.sha256 for person in people],
         "impostors": [person.sha256 for person in others],
     }
@@ -229,9 +229,9 @@ def _embeddings(judge: str, people: Sequence[Person]) -> np.ndarray:
 
 
 def _score(
-    stylizer: AttemptLoop, person: Person, framed: Framed, picture: RgbImage, references: dict[str, np.ndarray]
+    loop: AttemptLoop, person: Person, framed: Framed, picture: RgbImage, references: dict[str, np.ndarray]
 ) -> _Scored:
-    score = stylizer.judges.score_picture(framed, person.identity, picture)
+    score = loop.judges.score_picture(framed, person.identity, picture)
     return _Scored(
         likeness={judge: references[judge] @ embedding for judge, embedding in score.embeddings.items()},
         missed=score.face is None,
@@ -261,24 +261,24 @@ def _style_pictures(knobs: Knobs, positions: Sequence[float], rows: Sequence[_Sc
     )
 
 
-def measure_copies(stylizer: AttemptLoop, framed: Sequence[Framed]) -> dict[str, np.ndarray]:
+def measure_copies(loop: AttemptLoop, framed: Sequence[Framed]) -> dict[str, np.ndarray]:
     """`style_on_face` of what somebody might offer in place of a stylized picture: kind -> a value per photo."""
     rng = np.random.default_rng(0)
-    reconstruct = getattr(stylizer.generator, "reconstruct", None)
+    reconstruct = getattr(loop.generator, "reconstruct", None)
     values: dict[str, list[float]] = {}
     for frame in framed:
         offered = copies(frame.image, rng)
         if reconstruct is not None:
             offered["autoencoder alone"] = RgbImage(np.ascontiguousarray(reconstruct(frame.image)))
         for kind, picture in offered.items():
-            face = stylizer.judges.find_face(picture, frame.face)
+            face = loop.judges.find_face(picture, frame.face)
             # Where no face is, the copy is no candidate: whatever its style, it is rejected as `no_face`.
             styled = 0.0 if face is None else face_style(frame, picture, face)
             values.setdefault(kind, []).append(styled)
     return {kind: np.array(styled) for kind, styled in values.items()}
 
 
-def read_people(stylizer: AttemptLoop, photos: Sequence[Path]) -> tuple[list[Person], list[Path]]:
+def read_people(loop: AttemptLoop, photos: Sequence[Path]) -> tuple[list[Person], list[Path]]:
     """The people, and the photos in which no face was found: these are not scored, and counted."""
     people: list[Person] = []
     unseen: list[Path] = []
@@ -286,11 +286,11 @@ def read_people(stylizer: AttemptLoop, photos: Sequence[Path]) -> tuple[list[Per
     for path in photos:
         photo = read_photo(path)
         try:
-            (subject,) = stylizer.subjects(photo, "largest")
+            (subject,) = loop.subjects(photo, "largest")
         except FaceError:
             unseen.append(path)
             continue
-        framed = frame_portrait(photo.pixels, subject.face, "bust", stylizer.recipe.resolution)
+        framed = frame_portrait(photo.pixels, subject.face, "bust", loop.recipe.resolution)
         name = f"{path.parent.name}/{path.name}"
         name = path.as_posix() if name in names else name
         names.add(name)

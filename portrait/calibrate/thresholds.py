@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 def calibrate_thresholds(
-    stylizer: AttemptLoop,
+    loop: AttemptLoop,
     photos: Sequence[Path],
     *,
     styles: Sequence[str],
@@ -59,7 +59,7 @@ def calibrate_thresholds(
     """Stylize every person in every style and read the thresholds off the impostor pairs.
 
     Args:
-        stylizer: The recipe with its judges.
+        loop: The recipe with its judges.
         photos: One photo for each of at least two people that the recipe was not trained on.
         styles: Styles of the recipe.
         rates: False accept rates of all judges together, each in (0, 1).
@@ -84,7 +84,7 @@ def calibrate_thresholds(
         ImageReadError: a photo cannot be read.
     """
     sample = measure_sample(
-        stylizer,
+        loop,
         photos,
         styles=styles,
         rates=rates,
@@ -96,22 +96,22 @@ def calibrate_thresholds(
         journal=journal,
     )
     limits = thresholds_from(sample, rates, groups=groups)
-    if stylizer.judges.style_judge is not None:  # it knows how these weights draw, and statistics have no say
-        for style in limits["styles"].keys() & stylizer.judges.style_judge.limits.keys():
+    if loop.judges.style_judge is not None:  # it knows how these weights draw, and statistics have no say
+        for style in limits["styles"].keys() & loop.judges.style_judge.limits.keys():
             limits["styles"][style]["style_statistics"] = None
     for style, weak in weak_checks(limits).items():
         log.warning("%s: the check of the style is weak: %s pass it too", style, format_confusable(weak))
     return {
-        "recipe": stylizer.recipe.name,
+        "recipe": loop.recipe.name,
         **limits,
         "source": source,
-        "detector": stylizer.judges.detector,
+        "detector": loop.judges.detector,
         "balance": balance,
         "seed": seed,
         "failure_to_acquire": sample.unseen,
         "people": sample.people,
         "impostors": sample.impostors,
-        "weights": stylizer.generator.digests,
+        "weights": loop.generator.digests,
         "versions": library_versions(),
     }
 

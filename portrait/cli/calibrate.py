@@ -137,11 +137,11 @@ def run(args: argparse.Namespace) -> int:
     if passed_over or others_passed_over:
         console.line(describe([*passed_over, *others_passed_over]))
     with console.status("loading models"):
-        stylizer = load_loop(args.recipe, threads=args.threads, commercial=args.commercial, every_judge=True)
-    _measure_curves(stylizer, curve_photos, styles, curves_file, curves, console)
+        loop = load_loop(args.recipe, threads=args.threads, commercial=args.commercial, every_judge=True)
+    _measure_curves(loop, curve_photos, styles, curves_file, curves, console)
     output = args.output or Path(f"{recipe.name}.thresholds.json")
     journal = args.measured or output.with_name(f"{output.stem}.measured.jsonl")
-    table = _measure_thresholds(stylizer, photos, impostors, styles, rates, curves_file, journal, groups, args, console)
+    table = _measure_thresholds(loop, photos, impostors, styles, rates, curves_file, journal, groups, args, console)
     path = write_json(output, table)
     if args.measured is None:
         journal.unlink(missing_ok=True)
@@ -197,7 +197,7 @@ def _spread(photos: list[Path], count: int) -> list[Path]:
 
 
 def _measure_curves(
-    stylizer: AttemptLoop,
+    loop: AttemptLoop,
     photos: list[Path],
     styles: list[str],
     file: Path,
@@ -209,7 +209,7 @@ def _measure_curves(
     from portrait.images import write_json
 
     if table is not None:
-        check_curves(table, stylizer)
+        check_curves(table, loop)
     for style in styles:
         if table is not None and style in table.styles:
             console.line(f"{style}: curves as measured before, in {file}")
@@ -219,14 +219,14 @@ def _measure_curves(
             def on_picture(style: str, number: int, total: int) -> None:
                 on_step(number, number, total)
 
-            measured = measure_curves(stylizer, photos, styles=[style], on_picture=on_picture)
+            measured = measure_curves(loop, photos, styles=[style], on_picture=on_picture)
         table = merge_curves(table, measured)
         write_json(file, table.model_dump())
         console.curves(style, table.styles[style])
 
 
 def _measure_thresholds(
-    stylizer: AttemptLoop,
+    loop: AttemptLoop,
     photos: list[Path],
     impostors: list[Path],
     styles: list[str],
@@ -251,7 +251,7 @@ def _measure_thresholds(
                 cells.append((thumbnail(picture, _SHEET_SIDE), style, None))
 
         table = calibrate_thresholds(
-            stylizer,
+            loop,
             photos,
             styles=styles,
             rates=rates,

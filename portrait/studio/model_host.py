@@ -73,7 +73,7 @@ class ModelHost:
             try:
                 with self._detect_lock:
                     self._detector()
-                self.stylizer(self.settings.recipe)
+                self.loop(self.settings.recipe)
             except PortraitError as error:  # shown again to whoever makes a picture
                 log.error("%s", error)
 
@@ -119,7 +119,7 @@ class ModelHost:
             person = detector.embed(photo.pixels, face.kps)
             choose_faces(reference.pixels, reference.path.name, FaceChoice("like"), detector, person)
 
-    def stylizer(self, recipe: str) -> AttemptLoop:
+    def loop(self, recipe: str) -> AttemptLoop:
         """The models of a recipe, loaded unless they are those in memory."""
         with self._load_lock:
             if self._loaded is None or self._loaded[0] != recipe:
@@ -178,17 +178,17 @@ class ModelHost:
                 _wait_for_turn(job, ticket)
                 if not self.is_loaded(settings.recipe):
                     job.emit("loading")
-                stylizer = self.stylizer(settings.recipe)
+                loop = self.loop(settings.recipe)
                 try:
                     job.check()
-                    person = subject or stylizer.subjects(photo, settings.face, references, upright=settings.upright)[0]
+                    person = subject or loop.subjects(photo, settings.face, references, upright=settings.upright)[0]
                     if on_subject is not None:
                         on_subject(person)
                     for variant in range(settings.variants):
-                        _make_variant(job, stylizer, person, settings, variant, on_portrait)
+                        _make_variant(job, loop, person, settings, variant, on_portrait)
                 finally:
                     if job.private or on_subject is None:
-                        stylizer.clear_cache()
+                        loop.clear_cache()
 
         return self._begin(work)
 
@@ -221,7 +221,7 @@ class ModelHost:
             nonlocal person
             if self._loaded is not None and not self.is_loaded(settings.recipe):
                 raise Cancelled
-            loop = self.stylizer(settings.recipe)
+            loop = self.loop(settings.recipe)
             try:
                 if person is None:
                     person = loop.subjects(photo, settings.face, references, upright=settings.upright)[0]
@@ -299,7 +299,7 @@ def _draw_preview(
 
 def _make_variant(
     job: RenderJob,
-    stylizer: AttemptLoop,
+    loop: AttemptLoop,
     subject: Subject,
     settings: Settings,
     variant: int,
@@ -320,7 +320,7 @@ def _make_variant(
         job.emit("step", **progress, preview=preview)
 
     job.check()
-    portrait = stylizer.stylize(subject, settings.style[0], alone, on_step=on_step, on_preview=on_preview)
+    portrait = loop.stylize(subject, settings.style[0], alone, on_step=on_step, on_preview=on_preview)
     job.check()
     sentence = ""
     if on_portrait is not None:
