@@ -141,35 +141,46 @@ def compare(current: Run, baseline: Run) -> tuple[Comparison, Verdict]:
         return _comparison(current, baseline, matched, unpaired, []), Verdict(
             verdict="inconclusive", why=why, power=None
         )
-    gaps = {
-        judge: next((gap for run in (baseline, current) if (gap := run.genuine_impostor_gap.get(judge, 0.0)) > 0), None)
-        for judge in matched.judges
-    }
+    gaps = {judge: _genuine_impostor_gap(judge, (baseline, current)) for judge in matched.judges}
     all_columns = _columns(matched.pairs, gaps)
     differences = _differences(matched.pairs, people, all_columns)
-    enough = [c for c in range(len(all_columns)) if (~np.isnan(differences[:, c])).sum() >= 2]
-    columns = [all_columns[c] for c in enough]
-    alone = {str(column.style) for column in all_columns if column not in columns}
+    has_enough_people = (~np.isnan(differences)).sum(0) >= 2
+    columns = [all_columns[c] for c in np.flatnonzero(has_enough_people)]
+    lone_styles = {str(all_columns[c].style) for c in np.flatnonzero(~has_enough_people)}
     steps = np.array([_step(matched.pairs, column) for column in columns])
-    results = simultaneous_differences(differences[:, enough], steps)
+    results = simultaneous_differences(differences[:, has_enough_people], steps)
     rows = [_row(column, result) for column, result in zip(columns, results.columns, strict=True)]
-    asked = [c for c, column in enumerate(columns) if column.measure != "accepted"]
-    people_needed = results.people_for_stability([column.tolerance for column in columns], asked)
-    gaps_in_evidence = [
+    decisive = [c for c, column in enumerate(columns) if column.measure != "accepted"]
+    people_needed = results.people_for_stability([column.tolerance for column in columns], decisive)
+    missing_evidence = [
         *_unsettled(current, baseline),
         *_not_compared(unpaired),
-        *(f"only one person is in both runs in {style}" for style in sorted(alone)),
-        *(
-            f"how far a stranger is from the person by {judge} is known of neither run, since its embeddings were pruned, "
-            "and so is no tolerance"
-            for judge, gap in gaps.items()
-            if not gap
-        ),
+        *(f"only one person is in both runs in {style}" for style in sorted(lone_styles)),
+        *_without_tolerance(gaps),
     ]
-    verdict = _verdict(rows, len(people), max(people_needed, len(people) + 1), gaps_in_evidence)
+    verdict = _verdict(rows, len(people), max(people_needed, len(people) + 1), missing_evidence)
     if verdict.verdict == "stable" and matched.identical:
         verdict = verdict.model_copy(update={"why": f"all {len(matched.pairs)} pictures have the very same scores"})
     return _comparison(current, baseline, matched, unpaired, rows), verdict
+
+
+def _genuine_impostor_gap(judge: str, runs: Sequence[Run]) -> float | None:
+    """The way from the person to a stranger by a judge, of the first run that knows it."""
+    for run in runs:
+        gap = run.genuine_impostor_gap.get(judge, 0.0)
+        if gap > 0:
+            return gap
+    return None
+
+
+def _without_tolerance(gaps: Mapping[str, float | None]) -> list[str]:
+    """The judges for which no tolerance is known, in words."""
+    return [
+        f"how far a stranger is from the person by {judge} is not known for either run, since its embeddings were pruned, "
+        "so there is no tolerance for it"
+        for judge, gap in gaps.items()
+        if gap is None
+    ]
 
 
 def _match(current: Run, baseline: Run) -> _Matched:
@@ -198,16 +209,12 @@ def _unpaired(current: Run, baseline: Run, matched: _Matched) -> Unpaired:
     missing = [
         job for job in baseline.jobs if job.delivered and job.subject in people and place(job) not in current_places
     ]
-    current_people = {job.subject for job in current.jobs}
-    baseline_people = {job.subject for job in baseline.jobs}
-    moved = moved_photos(*({job.subject: job.photo for job in run.jobs} for run in (baseline, current)))
-    exchanged = tuple(pair for pair in moved if pair[0] in baseline_people or pair[1] in current_people)
-    renamed = tuple(pair for pair in moved if pair not in exchanged)
+    current_photos = {job.subject: job.photo for job in current.jobs}
+    baseline_photos = {job.subject: job.photo for job in baseline.jobs}
     return Unpaired(
-        **({"exchanged": exchanged} if exchanged else {}),
-        **({"renamed": renamed} if renamed else {}),
-        only_current=len(current_people - baseline_people),
-        only_baseline=len(baseline_people - current_people),
+        **_moved_photos(current_photos, baseline_photos),
+        only_current=len(current_photos.keys() - baseline_photos.keys()),
+        only_baseline=len(baseline_photos.keys() - current_photos.keys()),
         other_photo=tuple(sorted(matched.other_photo)),
         no_longer_acquired=tuple(sorted(matched.no_longer_acquired)),
         newly_acquired=tuple(sorted(matched.newly_acquired)),
@@ -218,6 +225,14 @@ def _unpaired(current: Run, baseline: Run, matched: _Matched) -> Unpaired:
         pending_current=current.pending,
         pending_baseline=baseline.pending,
     )
+
+
+def _moved_photos(current: Mapping[str, str], baseline: Mapping[str, str]) -> dict[str, tuple[tuple[str, str], ...]]:
+    """The fields `exchanged` and `renamed`, as far as photos moved between people (name -> photo)."""
+    moved = moved_photos(baseline, current)
+    exchanged = tuple(pair for pair in moved if pair[0] in baseline or pair[1] in current)
+    renamed = tuple(pair for pair in moved if pair not in exchanged)
+    return {name: pairs for name, pairs in (("exchanged", exchanged), ("renamed", renamed)) if pairs}
 
 
 def _comparison(
@@ -285,22 +300,25 @@ def _columns(pairs: Sequence[Pair], gaps: Mapping[str, float | None]) -> list[_C
         for measure, judge in measures:
             before = float(np.mean([_value(old, measure, judge) for old, _ in chosen]))
             after = float(np.mean([_value(new, measure, judge) for _, new in chosen]))
-            tolerance = TOLERANCE
-            if judge:
-                tolerance *= gaps[judge] or _UNKNOWN_GAP
-            elif measure == "style_on_face":
-                tolerance = STYLE_TOLERANCE * before
+            gap = gaps[judge] if judge else None
             columns.append(
                 _Column(
                     measure=measure,
                     judge=judge,
                     style=style,
-                    tolerance=round(max(tolerance, 1e-5), 5),
+                    tolerance=round(max(_tolerance(measure, gap, before), 1e-5), 5),
                     baseline=round(before, 4),
                     current=round(after, 4),
                 )
             )
     return columns
+
+
+def _tolerance(measure: Measure, gap: float | None, before: float) -> float:
+    """A difference that matters, given the way from the person to a stranger and the baseline's mean."""
+    if measure == "likeness":
+        return TOLERANCE * (gap or _UNKNOWN_GAP)
+    return STYLE_TOLERANCE * before if measure == "style_on_face" else TOLERANCE
 
 
 def _value(job: ReportJob, measure: Measure, judge: str | None) -> float:
@@ -368,33 +386,37 @@ def row_verdict(difference: float, interval: tuple[float, float], tolerance: flo
 
 
 def _verdict(
-    rows: Sequence[ComparisonRow], people: int, people_needed: int, gaps_in_evidence: Sequence[str]
+    rows: Sequence[ComparisonRow], people: int, people_needed: int, missing_evidence: Sequence[str]
 ) -> Verdict:
-    asked = [row for row in rows if row.measure != "accepted"]
+    decisive = [row for row in rows if row.measure != "accepted"]
     drifted = [row for row in rows if row.verdict == "drifted"]
-    unclear = [row for row in asked if row.verdict == "inconclusive"]
+    unclear = [row for row in decisive if row.verdict == "inconclusive"]
     outcome: Outcome = "inconclusive"
     if drifted:
         outcome = "drifted"
         worst = max(drifted, key=lambda row: abs(row.difference) / row.tolerance)
         why = f"{len(drifted)} of {len(rows)} measures moved; most of all {row_sentence(worst)}"
-    elif gaps_in_evidence:
-        why = "; ".join(gaps_in_evidence)
+    elif missing_evidence:
+        why = "; ".join(missing_evidence)
     elif unclear:
         worst = max(unclear, key=lambda row: row.detectable / row.tolerance)
         why = (
-            f"nothing was shown to move, but {len(unclear)} of {len(asked)} measures are not known well enough to call "
+            f"nothing was shown to move, but {len(unclear)} of {len(decisive)} measures are not known well enough to call "
             f"them stable; least of all {row_sentence(worst)}. If truly nothing moved, about {people_needed} people would show it with a "
             "probability of 80 %"
         )
     else:
         outcome = "stable"
-        why = "no measure moved by as much as its tolerance"
-        pooled = next(row for row in asked if row.style is None)
-        if pooled.judge:
-            why += (
-                f"; a move of {pooled.detectable:.3f} in likeness by {pooled.judge} would have been seen with a "
-                "probability of 80 %"
-            )
+        why = _why_stable(next(row for row in decisive if row.style is None))
     power = Power(people=people, rows=tuple(PowerRow.of_row(row) for row in rows))
     return Verdict(verdict=outcome, why=why, power=power)
+
+
+def _why_stable(pooled: ComparisonRow) -> str:
+    why = "no measure moved by as much as its tolerance"
+    if not pooled.judge:
+        return why
+    return (
+        f"{why}; a move of {pooled.detectable:.3f} in likeness by {pooled.judge} would have been seen with a "
+        "probability of 80 %"
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
 
 import portrait
 from portrait.errors import EvaluationError
-from portrait.records.report import SCHEMA, Appearance, DriftReport, RunInfo, StyleConsistency
+from portrait.records.report import SCHEMA, Appearance, DriftReport, Rate, RunInfo, StyleConsistency
 from portrait.report.compare import compare
 from portrait.report.runs import Run
 from portrait.report.summary import acquisition_failures, rate_of, summarize, summarize_groups, summarize_styles
@@ -80,9 +81,7 @@ def measure_consistency(run: Run) -> tuple[dict[int, Appearance], list[StyleCons
     left out of its own middle; `spread` is the mean distance in a style over that between styles.
     """
     pictures = [i for i, job in enumerate(run.jobs) if job.delivered and run.looks and run.looks[i]]
-    features = (
-        [name for name in run.looks[pictures[0]] if all(name in run.looks[i] for i in pictures)] if pictures else []
-    )
+    features = _shared_features([run.looks[i] for i in pictures])
     if not features:
         return {}, []
     values = np.array([[run.looks[i][name] for name in features] for i in pictures])
@@ -92,6 +91,7 @@ def measure_consistency(run: Run) -> tuple[dict[int, Appearance], list[StyleCons
     middles = np.stack([np.median(values[index == k], 0) for k in range(len(styles))])
     scale = np.maximum(1.4826 * np.median(np.abs(values - middles[index]), 0), 1e-3 + 0.02 * values.std(0))
     distances = np.sqrt((((values[:, None] - middles[None]) / scale) ** 2).mean(-1))  # (pictures, styles)
+    people = np.array([run.jobs[i].subject for i in pictures])
     appearances: dict[int, Appearance] = {}
     entries = []
     for k, (recipe, style) in enumerate(styles):
@@ -100,19 +100,9 @@ def measure_consistency(run: Run) -> tuple[dict[int, Appearance], list[StyleCons
         limit = _odd_limit(to_own)
         is_odd = (to_own > limit) & (len(members) >= _MIN_FOR_ODD)
         for n, distance, odd in zip(members, to_own.tolist(), is_odd.tolist(), strict=True):
-            appearance = Appearance(distance=round(distance, 3), odd=odd)
-            if odd:
-                why = _most_unusual(features, (values[n] - middles[k]) / scale)
-                appearance = appearance.model_copy(update={"why": why})
-            appearances[pictures[n]] = appearance
-        recognized = None
-        spread = None
-        if len(styles) > 1 and len(members) > 1:
-            to_others = np.delete(distances[members], k, 1)
-            left_out = to_own * len(members) / (len(members) - 1)  # its own part in its middle taken away
-            people = np.array([run.jobs[pictures[n]].subject for n in members])
-            recognized = rate_of(left_out < to_others.min(1), people)
-            spread = round(float(to_own.mean() / to_others.mean()), 3)
+            why = {"why": _most_unusual(features, (values[n] - middles[k]) / scale)} if odd else {}
+            appearances[pictures[n]] = Appearance(distance=round(distance, 3), odd=odd, **why)
+        recognized, spread = _recognition(to_own, np.delete(distances[members], k, 1), people[members])
         entries.append(
             StyleConsistency(
                 recipe=recipe,
@@ -125,6 +115,25 @@ def measure_consistency(run: Run) -> tuple[dict[int, Appearance], list[StyleCons
             )
         )
     return appearances, entries
+
+
+def _shared_features(looks: Sequence[Mapping[str, float]]) -> list[str]:
+    """The features that were measured on every picture, in their order."""
+    return [name for name in looks[0] if all(name in look for look in looks)] if looks else []
+
+
+def _recognition(to_own: np.ndarray, to_others: np.ndarray, people: np.ndarray) -> tuple[Rate | None, float | None]:
+    """`recognized` and `spread` of a style; None where there is no other style, or no other picture of this one.
+
+    Args:
+        to_own: (pictures,) distances from the middle of the pictures' own style.
+        to_others: (pictures, other styles) distances from those of the others.
+        people: (pictures,) whose portraits they are.
+    """
+    if to_others.shape[1] == 0 or len(to_own) < 2:
+        return None, None
+    without_itself = to_own * len(to_own) / (len(to_own) - 1)  # its own part in its middle taken away
+    return rate_of(without_itself < to_others.min(1), people), round(float(to_own.mean() / to_others.mean()), 3)
 
 
 def _most_unusual(features: list[str], deviations: np.ndarray) -> str:
