@@ -106,8 +106,7 @@ def fetch(
         WeightsCorruptError: the hub offers or sent other bytes than are pinned.
         WeightsError: not enough disk.
     """
-    hub_parts = [part for part in parts if not part.archive]
-    missing = [(part, file) for part in hub_parts for file in part.files if force or find_file(part, file) is None]
+    missing = _missing_files(parts, force=force)
     archives = [part for part in parts if part.archive and (force or not status(part).complete)]
     _require_online([*(part for part, _ in missing), *archives])
     stop = threading.Event()
@@ -117,10 +116,21 @@ def fetch(
         futures = [pool.submit(_fetch_file, job, report, stop) for job in todo]
         futures += [pool.submit(_fetch_archive, part, report, stop) for part in archives]
         _finish(futures, pool, stop)
-    if force:  # a damaged copy would come before the new file
-        for part in parts:
-            shutil.rmtree(folder_for("models", part.name, expected_digests(part)), ignore_errors=True)
+    if force:
+        _remove_copies(parts)
     return {part.name: verify_part(part) for part in parts}
+
+
+def _missing_files(parts: Sequence[Part], *, force: bool) -> list[tuple[Part, PartFile]]:
+    """The files of the hub that are not here, or all of them."""
+    files = [(part, file) for part in parts if not part.archive for file in part.files]
+    return [(part, file) for part, file in files if force or find_file(part, file) is None]
+
+
+def _remove_copies(parts: Sequence[Part]) -> None:
+    """Remove what was laid out of parts: a damaged copy would come before the new file."""
+    for part in parts:
+        shutil.rmtree(folder_for("models", part.name, expected_digests(part)), ignore_errors=True)
 
 
 def _room_for(todo: Sequence[HubDownload], archives: Sequence[Part]) -> int:

@@ -72,14 +72,9 @@ def render_page(report: DriftReport, run: Path, baseline: Path | None = None) ->
     share = _BUDGET / max(1, len(cards) * (2 if baseline else 1) + len(befores))
     side = next(side for side, least in _SIDES if share >= least)
     old_file = _baseline_files(report, baseline)
-    cards = [
-        replace(
-            card,
-            picture=_thumbnail(run, card.job.output, side, share),
-            old=_thumbnail(baseline, old_file(card.job), side, share) if baseline else "",
-        )
-        for card in cards
-    ]
+    cards = [replace(card, picture=_thumbnail(run, card.job.output, side, share)) for card in cards]
+    if baseline:
+        cards = [replace(card, old=_thumbnail(baseline, old_file(card.job), side, share)) for card in cards]
     environment = Environment(
         loader=PackageLoader("portrait.report", "templates"),
         autoescape=select_autoescape(),

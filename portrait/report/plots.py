@@ -282,26 +282,31 @@ def _differences(comparison: Comparison) -> str:
     axes.axvspan(-1, 1, color=GRID, alpha=0.45, lw=0)
     axes.axvline(0, color=MUTED, lw=0.8)
     places = _rows(axes, [row.style or measure_label(row.measure, row.judge) for row in rows])
+    for label, row in zip(axes.get_yticklabels(), rows, strict=True):
+        label.set_fontweight("normal" if row.style else "bold")
+        label.set_color(MUTED if row.style else INK)
     colors: dict[Outcome, str] = {"stable": GREEN, "drifted": RED, "inconclusive": MUTED}
     for place, row in zip(places, rows, strict=True):
         low, high = (end / row.tolerance for end in row.interval)
         color = colors[row.verdict]
         axes.plot([low, high], [place] * 2, color=color, lw=1.5, solid_capstyle="round")
         axes.plot(row.difference / row.tolerance, place, "o", color=color, ms=3.5 if row.style else 5)
-    for label, row in zip(axes.get_yticklabels(), rows, strict=True):
-        label.set_fontweight("normal" if row.style else "bold")
-        label.set_color(MUTED if row.style else INK)
-    reach = max(1.6, 1.05 * max(abs(end) / row.tolerance for row in rows for end in row.interval))
-    if reach > _LINEAR_REACH:  # else the small ones could not be told apart; nothing is cut off
-        axes.set_xscale("symlog", linthresh=2, linscale=2)
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-        reach *= 1.3
-    axes.set_xlim(-reach, reach)
+    _show_all(axes, max(abs(end) / row.tolerance for row in rows for end in row.interval))
     axes.set_xlabel("difference, in tolerances (gray band)")
     for name, color in colors.items():
         axes.plot([], [], "o-", color=color, ms=4, label=name)
     figure.legend(loc="outside upper left", ncols=3, handlelength=1.2, columnspacing=1.0)
     return _svg(figure, "differences to the baseline")
+
+
+def _show_all(axes: Axes, furthest: float) -> None:
+    """Make the axis reach the furthest end of an interval, in tolerances; logarithmic where that is far off."""
+    reach = max(1.6, 1.05 * furthest)
+    if reach > _LINEAR_REACH:  # else the small ones could not be told apart; nothing is cut off
+        axes.set_xscale("symlog", linthresh=2, linscale=2)
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        reach *= 1.3
+    axes.set_xlim(-reach, reach)
 
 
 def _by_measure(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:

@@ -97,12 +97,16 @@ def read_run(folder: Path) -> Run:
         made_with = _MadeWith()
         for job in ledger.jobs("accepted", "rejected", "failed"):
             result = ledger.result(job.id)
-            record = result.record if result else None
-            jobs.append(_report_job(job, photos[job.picture.subject], record, ledger.attempts(job.id)))
-            looks.append(result.look if result else {})
-            embeddings.append(result.embeddings if result else {})
-            if record:
-                made_with.add(record)
+            photo, attempts = photos[job.picture.subject], ledger.attempts(job.id)
+            if result is None:
+                jobs.append(_report_job(job, photo, None, attempts))
+                looks.append({})
+                embeddings.append({})
+            else:
+                jobs.append(_report_job(job, photo, result.record, attempts))
+                looks.append(result.look)
+                embeddings.append(result.embeddings)
+                made_with.add(result.record)
         name = str(ledger.get("name") or folder.name)
         pending = ledger.counts().pending
         gap_before_pruning = ledger.get("separation") or {}

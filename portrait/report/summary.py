@@ -77,20 +77,27 @@ def summarize(run: Run, jobs: Sequence[ReportJob]) -> Summary:
         return counts
     people = np.array(names)
     accepted = np.array([job.state == "accepted" for job in judged])
-    attempts = np.array([job.attempts for job in judged])
-    seconds = np.array([job.seconds for job in judged])
     return counts.model_copy(
         update={
             "accepted": rate_of(accepted, people),
             **_portrait_rates(judged, people),
-            "attempts": int(attempts.sum()),
-            "attempts_per_accepted": ratio_of(attempts, accepted, people),
-            "seconds_per_accepted": ratio_of(seconds, accepted, people),
+            **_costs(judged, accepted, people),
             "likeness": {judge: _likeness(judged, judge) for judge in judged[0].thresholds},
             "style_on_face": mean_of([job.delivered.style_on_face for job in judged if job.delivered], names),
             "reasons": _count_reasons(judged),
         }
     )
+
+
+def _costs(judged: Sequence[ReportJob], accepted: np.ndarray, people: np.ndarray) -> dict[str, int | Ratio]:
+    """What an accepted portrait takes, in attempts and seconds, those for the rejected ones included."""
+    attempts = np.array([job.attempts for job in judged])
+    seconds = np.array([job.seconds for job in judged])
+    return {
+        "attempts": int(attempts.sum()),
+        "attempts_per_accepted": ratio_of(attempts, accepted, people),
+        "seconds_per_accepted": ratio_of(seconds, accepted, people),
+    }
 
 
 def _portrait_rates(judged: Sequence[ReportJob], people: np.ndarray) -> dict[str, Rate]:

@@ -66,8 +66,7 @@ def _verify_style(
     scores = references @ np.stack([run.embeddings[i][judge] for i in portraits]).T
     subjects = [run.jobs[i].subject for i in portraits]
     is_genuine = np.array(people)[:, None] == np.array(subjects)
-    is_alike = np.array([[frozenset((name, subject)) in alike for subject in subjects] for name in people])
-    is_impostor = ~is_genuine & ~is_alike
+    is_impostor = ~is_genuine & ~_pairs_in(alike, people, subjects)
     genuine, impostor = scores[is_genuine], scores[is_impostor]
     if not impostor.size:
         return None
@@ -90,6 +89,11 @@ def _verify_style(
         genuine=_histogram(genuine, low, high),
         impostor=_histogram(impostor, low, high),
     )
+
+
+def _pairs_in(alike: Collection[frozenset[str]], people: Sequence[str], subjects: Sequence[str]) -> np.ndarray:
+    """(people, subjects): whether the two are one of these pairs."""
+    return np.array([[frozenset((name, subject)) in alike for subject in subjects] for name in people])
 
 
 def error_curve(genuine: np.ndarray, impostor: np.ndarray) -> list[tuple[float, float, float]]:
@@ -167,11 +171,8 @@ def check_same_person(run: Run) -> SamePerson | None:
     nobody has two portraits with embeddings.
     """
     portraits = run.with_embeddings()
-    by_person: dict[str, list[int]] = {}
-    for i in portraits:
-        by_person.setdefault(run.jobs[i].subject, []).append(i)
+    several = _portraits_of_each(run, portraits)
     judges = list(run.jobs[portraits[0]].thresholds) if portraits else []
-    several = {name: indices for name, indices in by_person.items() if len(indices) > 1}
     if not several or not judges:
         return None
     limits = {judge: _different_people_limit(run, judge, portraits) for judge in judges}
@@ -182,6 +183,14 @@ def check_same_person(run: Run) -> SamePerson | None:
     return SamePerson(
         limits=limits, same=rate_of(same, np.arange(len(same))) if any_limit else None, people=tuple(people)
     )
+
+
+def _portraits_of_each(run: Run, portraits: Sequence[int]) -> dict[str, list[int]]:
+    """Person -> their portraits, of everybody who has two or more."""
+    by_person: dict[str, list[int]] = {}
+    for i in portraits:
+        by_person.setdefault(run.jobs[i].subject, []).append(i)
+    return {name: indices for name, indices in by_person.items() if len(indices) > 1}
 
 
 def _different_people_limit(run: Run, judge: str, portraits: Sequence[int]) -> float | None:
