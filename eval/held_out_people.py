@@ -81,8 +81,7 @@ def limits_of_each_judge(file: Path | None, style: str, far: float) -> dict[str,
     """The limit of each judge at a rate of its own, whatever the gate of all of them asks for; None: the shipped ones."""
     table = calibration_table("mini", file)
     assert table is not None  # it is a file, or part of the package
-    recognisers = table["styles"][style]["recognisers"]
-    return {judge: entry["thresholds"][f"{far:g}"] for judge, entry in recognisers.items()}
+    return {judge: entry.thresholds[far] for judge, entry in table.styles[style].recognisers.items()}
 
 
 def judged(
@@ -188,8 +187,7 @@ def calibrated_rates(pairs: int | None = None) -> list[float]:
     """The false accept rates of the shipped calibration of `mini`; those that so many impostor pairs can show."""
     table = calibration_table("mini")
     assert table is not None  # it is shipped
-    first = next(iter(table["styles"].values()))["recognisers"]["arcface"]
-    rates = [float(rate) for rate in first["thresholds"]]
+    rates = next(iter(table.styles.values())).recognisers["arcface"].thresholds
     return [rate for rate in rates if pairs is None or rate * pairs >= MIN_EXPECTED_ACCEPTS]
 
 

@@ -47,6 +47,7 @@ from portrait.judge.verdict import decide
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop
 from portrait.records import RgbImage
+from portrait.records.calibration import CalibrationTable
 
 
 def _jpeg(photo: RgbImage) -> RgbImage:
@@ -144,15 +145,15 @@ def main() -> None:
     spoiled = spoiled_accepted(loop, args.data, files, 0.01)
     folders = np.array([name.split("/")[0] for name in (*sample.people, *sample.impostors)])
     same_group = folders[:, None] == folders[: len(sample.people)]
-    weak = weak_checks(thresholds_from(sample, calibrated_rates(), intervals=False))
+    weak = weak_checks(CalibrationTable.model_validate(thresholds_from(sample, calibrated_rates(), intervals=False)))
     table: dict[str, dict[str, Any]] = {}
     for style, seen in sample.styles.items():
-        limits = [limits_of_each_judge(files[person], style, photo["far"]) for person in sample.people]
+        limits = [limits_of_each_judge(files[person], style, photo.far) for person in sample.people]
         table[style] = {"not_told_apart": weak.get(style, {}), "spoiled_photos_accepted": spoiled[style]}
         for judge, scores in seen.scores.items():
-            if judge not in photo["recognisers"]:
+            if judge not in photo.limits:
                 continue  # there is nothing to compare it with
-            bare = np.full(len(limits), photo["recognisers"][judge]["threshold"])
+            bare = np.full(len(limits), photo.limits[judge])
             own = np.array([values[judge] for values in limits])
             table[style][judge] = {
                 "photo": rates(scores, bare, same_group),
@@ -163,7 +164,7 @@ def main() -> None:
     print(markdown(table))
     count = len(sample.people)
     pairs = count * (count - 1 + len(sample.impostors))
-    result = {"people": count, "impostor_pairs": pairs, "balance": 0.5, "asked_far": photo["far"], "styles": table}
+    result = {"people": count, "impostor_pairs": pairs, "balance": 0.5, "asked_far": photo.far, "styles": table}
     print(write_json(args.output, result | {"weights": loop.generator.digests}))
 
 

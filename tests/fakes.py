@@ -15,6 +15,7 @@ from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.types import StylizedPortrait
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Face, Knobs, Points, Preview, RgbImage
+from portrait.records.calibration import PhotoThreshold, PhotoThresholds
 from portrait.settings import Settings
 
 SIZE = 128
@@ -150,6 +151,13 @@ def restyled(photo: RgbImage, drift: int = 0) -> RgbImage:
     out = np.stack([pattern, pattern, 20 * np.sin(x / 9)], -1)
     out += photo.reshape(-1, 3).mean(0) - out.reshape(-1, 3).mean(0) + np.array([drift, drift, 0])
     return RgbImage(out.clip(0, 255).astype(np.uint8))
+
+
+def photo_thresholds_of(limit: float) -> PhotoThresholds:
+    """Photos that are this much alike to both judges are of one person."""
+    return PhotoThresholds(
+        far=0.001, recognisers={judge: PhotoThreshold(threshold=limit) for judge in ("arcface", "dlib")}
+    )
 
 
 def run_loop(

@@ -29,14 +29,14 @@ from portrait.records import Knobs, RgbImage
 from portrait.records.portrait import PortraitRecord, read_portrait
 from portrait.settings import Settings
 from tests.campaigns import faces, local, paint, person, write_campaign, write_limits
-from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeRecogniser
+from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeRecogniser, photo_thresholds_of
 
 GOLDEN = Path(__file__).parent / "golden"
 CLOSE = Knobs(
     strength=0.5, guidance_scale=1.5, ip_adapter_scale=1.0, controlnet_conditioning_scale=0.7, num_inference_steps=8
 )
 STYLIZED = replace(CLOSE, strength=0.9, controlnet_conditioning_scale=0.45, ip_adapter_scale=0.8)
-ALWAYS_SEPARATE = {"recognisers": {judge: {"threshold": 0.99999} for judge in ("arcface", "dlib")}}
+ALWAYS_SEPARATE = photo_thresholds_of(0.99999)
 """The people of the fakes differ by a few colors: only photos this much alike are one person."""
 
 

@@ -26,6 +26,7 @@ from portrait.judge.thresholds import Thresholds, equal_error_rate, thresholds_f
 from portrait.judge.verdict import Measurement, decide
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.records import Face, Knobs, RgbImage
+from portrait.records.calibration import CalibrationTable
 from portrait.report.explain import explain
 from portrait.settings import Settings
 from tests.fakes import (
@@ -209,16 +210,17 @@ def test_a_style_check_that_other_styles_pass_is_named_to_the_evaluator_and_the_
     table, generator = calibrate_people(
         lambda photo, knobs, seed: restyled(photo, seed), people, styles=["oil", "watercolor"]
     )
-    assert list(weak_checks(table)["oil"]) == ["watercolor"]
+    calibration = CalibrationTable.model_validate(table)
+    assert list(weak_checks(calibration)["oil"]) == ["watercolor"]
     assert "oil: the check of the style is weak: " in caplog.text
-    Console(quiet=False).calibration(table, tmp_path / "table.json", tmp_path / "curves.json")
+    Console(quiet=False).calibration(calibration, tmp_path / "table.json", tmp_path / "curves.json")
     assert "oil: its style check is weak" in capsys.readouterr().out
     path = tmp_path / "table.json"
     path.write_text(json.dumps(table))
     loop = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
     (subject,) = loop.subjects(a_photo())
     record = loop.stylize(subject, "oil", Settings(thresholds=str(path), far=0.1)).record
-    assert record.limits.styles_not_told_apart == weak_checks(table)["oil"]
+    assert record.limits.styles_not_told_apart == weak_checks(calibration)["oil"]
     assert "says little about which style it is: " in explain(record)
     assert "of watercolor portraits would pass too" in explain(record)
     strong = table["styles"]["oil"]["style_statistics"] | {"other_styles_rejected": {"watercolor": 0.5}}

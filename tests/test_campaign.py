@@ -60,7 +60,7 @@ from tests.campaigns import (
     write_campaign,
     write_limits,
 )
-from tests.fakes import FakeGenerator, unit
+from tests.fakes import FakeGenerator, photo_thresholds_of, unit
 
 
 def run(plan: Path, folder: Path, load: Load | None = None, **more: object) -> Counts:
@@ -744,8 +744,7 @@ def test_a_full_disk_stops_the_run_with_its_name(tmp_path: Path, monkeypatch: py
 
 def separate(monkeypatch: pytest.MonkeyPatch, limit: float = 0.99999) -> None:
     """The people of the fakes differ by a few colors: photos this much alike are one person."""
-    table = {"recognisers": {judge: {"threshold": limit} for judge in ("arcface", "dlib")}}
-    monkeypatch.setattr("portrait.judge.gallery.photo_thresholds", lambda: table)
+    monkeypatch.setattr("portrait.judge.gallery.photo_thresholds", lambda: photo_thresholds_of(limit))
 
 
 class Straying(Load):

@@ -47,6 +47,7 @@ from portrait.report.table import csv_rows
 from portrait.report.verification import error_curve, far_interval
 from portrait.report.words import summary_lines
 from tests.campaigns import STYLES, database, local, person, write_campaign
+from tests.fakes import photo_thresholds_of
 from tests.golden_records import golden_portrait
 
 # --- intervals
@@ -454,8 +455,8 @@ def test_the_report_counts_failures_and_drops_none(made: Path) -> None:
 
 
 def test_genuine_and_impostor_pairs_are_all_of_the_run(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recognizers = {judge: {"threshold": 2.0} for judge in ("arcface", "dlib")}  # or most of these stripes look alike
-    monkeypatch.setattr("portrait.judge.gallery.photo_thresholds", lambda: {"recognisers": recognizers})
+    unreachable = photo_thresholds_of(2.0)  # or most of these stripes look alike
+    monkeypatch.setattr("portrait.judge.gallery.photo_thresholds", lambda: unreachable)
     report = compute_report(read_run(made / "run"))
     for entry in report.verification:
         assert entry.genuine_pairs == 16

@@ -41,7 +41,7 @@ from portrait.cli.console import LogLines
 from portrait.cli.main import main
 from portrait.errors import CampaignError, ImageReadError, InputError, PlanChangedError, PortraitError, SettingsError
 from portrait.images import decode_photo, read_photo, write_bytes, write_picture
-from portrait.judge.thresholds import calibration_table, thresholds_for
+from portrait.judge.thresholds import read_thresholds, thresholds_for
 from portrait.loop.response import as_table, curves_for, default_curves
 from portrait.paths import below, is_file_name, is_within
 from portrait.recipes.load import load_recipe
@@ -718,7 +718,7 @@ def test_no_change_of_a_text_is_a_traceback(made: Path, tmp_path: Path, monkeypa
         ("people.csv", "photo,subject\n../people/p00.png,anna\n", lambda file: read_people(file.name, folder)),
         ("groups.csv", "person,sex\nanna,f\n", calibrate._groups),
         ("journal.jsonl", journal, lambda file: Journal(file, header)),
-        ("limits.json", (made / "limits.json").read_text(), lambda file: combine_tables([calibration_table("", file) or {}])),
+        ("limits.json", (made / "limits.json").read_text(), lambda file: combine_tables([read_thresholds(file)])),
     ]  # fmt: skip
     for name, text, read in texts:
 

@@ -188,7 +188,7 @@ def test_shipped_thresholds_name_counts_and_cover_every_style() -> None:
         assert set(found.identity) == {"arcface", "dlib", "sface"}
         for recogniser in table["styles"][style]["recognisers"].values():
             assert recogniser["impostor_pairs"] >= 500
-    assert set(photo_thresholds()["recognisers"]) == {"arcface", "dlib"}
+    assert set(photo_thresholds().limits) == {"arcface", "dlib"}
 
 
 def test_an_uncalibrated_rate_or_style_says_what_is_there(tmp_path: Path) -> None:

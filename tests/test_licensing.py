@@ -349,8 +349,7 @@ def test_an_uncalibrated_recipe_for_business_is_judged_by_sface_and_dlib_on_yune
     recipe = load_recipe("sd15-plus-face")
     tools = tools_for(commercial=True)
     limits, note = resolve_thresholds(recipe, "oil", 0.01, judges=FACE_TOOLS[tools], detector=DETECTORS[tools])
-    expected = photo_thresholds("yunet")["recognisers"]
-    assert limits.identity == {judge: entry["threshold"] for judge, entry in expected.items()}
+    assert limits.identity == photo_thresholds("yunet").limits
     assert limits.identity.keys() == {"sface", "dlib"}
     assert limits.far == 0.001
     assert "not calibrated" in note

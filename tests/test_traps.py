@@ -132,7 +132,7 @@ def test_a_picture_is_like_itself_after_resizing_and_our_own_formats(
         "twice the size": resized(pixels, pixels.shape[1] * 2, pixels.shape[0] * 2),
     }
     again |= {kind: read_photo(write_picture(tmp_path / f"a.{kind}", pixels)).pixels for kind in ("png", "jpg", "webp")}
-    limit = photo_thresholds()["recognisers"]["arcface"]["threshold"]
+    limit = photo_thresholds().limits["arcface"]
     for name, picture in again.items():
         (found,) = analyzer.detect(picture)
         value = similarity(reference, analyzer.embed(picture, found.kps))

@@ -14,13 +14,16 @@ A gate without weights has floors alone; a rate may have floors of its own. See 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from portrait.errors import SettingsError
 
+Table = dict[str, Any]
+"""A JSON object: a calibration with all that it says, or figures alone."""
 
-def combine_tables(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+
+def combine_tables(tables: Sequence[Table]) -> Table:
     """One table of several, the first ones first: style by style, gate by gate, judge by judge.
 
     Raises:
@@ -33,12 +36,12 @@ def combine_tables(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         raise SettingsError(f"a table is damaged: {error!r}") from None
 
 
-def _combined(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _combined(tables: Sequence[Table]) -> Table:
     for key in ("recipe", "weights", "detector"):
         values = [table[key] for table in tables if table.get(key)]
         if any(value != values[0] for value in values):
             raise SettingsError(f"the tables are of different {key}: {_listed(values)}")
-    merged: dict[str, Any] = {}
+    merged: Table = {}
     for table in tables:
         for key, value in table.items():
             merged.setdefault(key, value)
@@ -52,10 +55,10 @@ def _listed(values: Sequence[Any]) -> str:
     return " and ".join(str(value) for value in values) if all(isinstance(v, str) for v in values) else "see the files"
 
 
-def _merged_style(name: str, tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    entry: dict[str, Any] = {}
-    gates: dict[frozenset[str], dict[str, Any]] = {}
-    recognisers: dict[str, Any] = {}
+def _merged_style(name: str, tables: Sequence[Table]) -> Table:
+    entry: Table = {}
+    gates: dict[frozenset[str], Table] = {}
+    recognisers: Table = {}
     for table in tables:
         own = table.get("styles", {}).get(name, {})
         for gate in own.get("gates", ()):
@@ -69,7 +72,7 @@ def _merged_style(name: str, tables: Sequence[Mapping[str, Any]]) -> dict[str, A
     return entry | {"recognisers": recognisers} | ({"gates": list(gates.values())} if gates else {})
 
 
-def _sources(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _sources(table: Table) -> list[Table]:
     """Where a table's people came from, and how many there are."""
     listed = table.get("sources")
     if isinstance(listed, list) and listed:

@@ -305,12 +305,12 @@ def _require_different(people: Sequence[Person]) -> None:
         if person.sha256 in first:
             raise SettingsError(f"{person.name} and {first[person.sha256]} are the same photo; give each person once")
         first[person.sha256] = person.name
-    limits = photo_thresholds()["recognisers"]
+    limits = photo_thresholds().limits
     for judge in people[0].identity.embeddings if people else ():
         if judge not in limits:
             continue
         embeddings = np.stack([person.identity.embeddings[judge] for person in people])
-        alike = np.triu(embeddings @ embeddings.T, 1) >= limits[judge]["threshold"]
+        alike = np.triu(embeddings @ embeddings.T, 1) >= limits[judge]
         for a, b in zip(*np.nonzero(alike), strict=True):
             names = people[a].name, people[b].name
             log.warning("%s: %s and %s look like one person; give each person once", judge, *names)

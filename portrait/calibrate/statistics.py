@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from portrait.judge.thresholds import (
     round_up,
     threshold_at_far,
 )
+from portrait.records.calibration import CalibrationTable
 
 COPY_QUANTILE = 0.95
 """`style_on_face` must reach this quantile of the kind of copy that reaches furthest."""
@@ -221,14 +222,15 @@ def _share_rejected(pictures: AcceptedPictures, statistics: StyleStatistics) -> 
     return round(float(rejected.mean()), 4)
 
 
-def weak_checks(table: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """The styles of a calibration's table whose check lets most pictures of other styles pass.
+def weak_checks(table: CalibrationTable) -> dict[str, dict[str, float]]:
+    """The styles of a calibration whose check lets most pictures of other styles pass.
 
     Returns:
         Style -> other style -> the share of its pictures that the check rejects.
     """
-    weak = {}
-    for style, entry in table["styles"].items():
-        statistics = entry["style_statistics"] or {}
-        weak[style] = confusable_styles(statistics.get("other_styles_rejected", {}))
+    weak = {
+        style: confusable_styles(entry.style_statistics.other_styles_rejected)
+        for style, entry in table.styles.items()
+        if entry.style_statistics
+    }
     return {style: others for style, others in weak.items() if others}

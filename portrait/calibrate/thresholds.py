@@ -37,6 +37,7 @@ from portrait.judge.thresholds import Gate
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.record import library_versions
 from portrait.records import RgbImage
+from portrait.records.calibration import CalibrationTable
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ def calibrate_thresholds(
     if loop.judges.style_judge is not None:  # it knows how these weights draw, and statistics have no say
         for style in limits["styles"].keys() & loop.judges.style_judge.limits.keys():
             limits["styles"][style]["style_statistics"] = None
-    for style, weak in weak_checks(limits).items():
+    for style, weak in weak_checks(CalibrationTable.model_validate(limits)).items():
         log.warning("%s: the check of the style is weak: %s pass it too", style, format_confusable(weak))
     return {
         "recipe": loop.recipe.name,

@@ -107,10 +107,10 @@ def _first_attempt_rate(
         accepted, jobs = counts
         return (accepted / jobs, *wilson(accepted, jobs)), "measured here"
     custom = Path(plan.settings.thresholds) if plan.settings.thresholds else None
-    with suppress(KeyError, TypeError, SettingsError):
-        table = calibration_table(recipe, custom) or {}
-        rate = table["styles"][style]["first_attempt_accepted"][f"{plan.settings.far:g}"]
-        return (rate["rate"], *rate["interval"]), "calibration"
+    with suppress(KeyError, SettingsError):  # an estimate does without
+        if table := calibration_table(recipe, custom):
+            share = table.styles[style].first_attempt_accepted[plan.settings.far]
+            return (share.rate, *share.interval), "calibration"
     return _UNKNOWN_RATE, "a guess: nothing was measured"
 
 

@@ -116,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
     from portrait.loop.load import load_loop
     from portrait.loop.response import read_curves
     from portrait.recipes.load import load_recipe
+    from portrait.records.calibration import CalibrationTable
 
     recipe = load_recipe(args.recipe)
     styles = _styles(recipe, args.style)
@@ -145,18 +146,18 @@ def run(args: argparse.Namespace) -> int:
     path = write_json(output, table)
     if args.measured is None:
         journal.unlink(missing_ok=True)
-    console.calibration(table, path, curves_file)
+    console.calibration(CalibrationTable.model_validate(table), path, curves_file)
     return 0
 
 
 def _combine(args: argparse.Namespace) -> int:
     from portrait.calibrate.combine import combine_tables
     from portrait.images import write_json
-    from portrait.judge.thresholds import calibration_table
+    from portrait.judge.thresholds import read_thresholds
 
     if args.output is None:
         raise SettingsError("name the combined table with -o FILE")
-    tables = [calibration_table("", file) or {} for file in args.combine]
+    tables = [read_thresholds(file) for file in args.combine]
     say(write_json(args.output, combine_tables(tables)))
     return 0
 

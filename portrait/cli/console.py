@@ -8,10 +8,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from portrait.errors import PortraitError
 from portrait.paths import JOINERS
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from portrait.loop.types import Subject
+    from portrait.records.calibration import CalibrationTable, GateRate
     from portrait.records.curves import StyleCurves
     from portrait.records.portrait import FailureRecord, LicenseLink, PortraitRecord
     from portrait.report.save import SavedPortrait
@@ -231,7 +232,7 @@ class Console:
         for position, means in zip(curves.dial.at, curves.dial.mean, strict=True):
             self.line(f"  {position:.2f}  " + "  ".join(f"{value:.3f}" for value in means))
 
-    def calibration(self, table: Mapping[str, Any], path: Path, curves: Path) -> None:
+    def calibration(self, table: CalibrationTable, path: Path, curves: Path) -> None:
         """The thresholds of every style and judge, and how to use them."""
         from portrait.calibrate.statistics import weak_checks
         from portrait.judge.checks import format_confusable
@@ -239,23 +240,27 @@ class Console:
         rows = plain_table(
             "style", "judges", "FAR asked for", "measured", "95 % interval", "own portraits accepted", "first"
         )
-        for style, entry in table["styles"].items():
-            for gate in entry["gates"]:
-                for rate, limits in gate["rates"].items():
-                    low, high = limits["far_interval"]
-                    tar = limits["tar"]
-                    whole = len(gate["judges"]) == len(entry["recognisers"])
-                    first = f"{entry['first_attempt_accepted'][rate]['rate']:.0%}" if whole else ""
-                    accepted = f"{tar['rate']:.0%} of {tar['of']}"
-                    interval = f"{low:.4f} to {high:.4f}"
-                    judges = " + ".join(gate["judges"])
-                    far = f"{limits['far']:.4f}"
-                    rows.add_row(*map(as_cell, (style, judges, rate, far, interval, accepted, first)))
+        for style, entry in table.styles.items():
+            for gate in entry.gates:
+                everybody = len(gate.judges) == len(entry.recognisers)
+                for rate, limits in gate.rates.items():
+                    first = f"{entry.first_attempt_accepted[rate].rate:.0%}" if everybody else ""
+                    rows.add_row(
+                        *map(as_cell, (style, " + ".join(gate.judges), f"{rate:g}", *_rate_cells(limits), first))
+                    )
         print_table(rows, self.out)
         for style, weak in weak_checks(table).items():
             passing = as_cell(format_confusable(weak))
             self.out.print(f"[yellow]{as_cell(style)}: its style check is weak[/]: {passing} pass it too")
         self.line(f"Written to {path} and {curves}; use them with --thresholds {path} --curves {curves}.")
+
+
+def _rate_cells(limits: GateRate) -> tuple[str, str, str]:
+    """The measured false accept rate, its interval, and the share of right portraits that are accepted."""
+    if limits.far is None or limits.far_interval is None or limits.tar is None:
+        return "", "", ""
+    low, high = limits.far_interval
+    return f"{limits.far:.4f}", f"{low:.4f} to {high:.4f}", f"{limits.tar.rate:.0%} of {limits.tar.of}"
 
 
 def as_cell(value: object) -> str:

@@ -275,10 +275,8 @@ def _comparison_limits(args: argparse.Namespace) -> _ComparisonLimits:
             thresholds=limits.identity, far=limits.far, kind=kind, note=note, gate=limits.gate, calibrated=limits
         )
     table = photo_thresholds(detector)
-    thresholds = {
-        judge: entry["threshold"] for judge, entry in table["recognisers"].items() if not judges or judge in judges
-    }
-    return _ComparisonLimits(thresholds=thresholds, far=table["far"], kind="photo to photo")
+    thresholds = {judge: limit for judge, limit in table.limits.items() if not judges or judge in judges}
+    return _ComparisonLimits(thresholds=thresholds, far=table.far, kind="photo to photo")
 
 
 def _identities(args: argparse.Namespace) -> tuple[Identity, Identity]:

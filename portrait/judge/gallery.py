@@ -107,14 +107,14 @@ class Gallery:
 
 def _alike(embeddings: Mapping[str, NDArray[np.float64]], count: int) -> NDArray[np.bool_]:
     """(N, N): who are one person to every judge that has a photo-to-photo threshold; nobody where no judge has one."""
-    entries = photo_thresholds()["recognisers"]
-    judges = [judge for judge in embeddings if judge in entries] if count else []
+    limits = photo_thresholds().limits
+    judges = [judge for judge in embeddings if judge in limits] if count else []
     alike = np.full((count, count), bool(judges))
     for judge in judges:
         vectors = embeddings[judge]
         for row in range(0, count, _ROWS):
             rows = slice(row, row + _ROWS)
-            alike[rows] &= vectors[rows] @ vectors.T >= entries[judge]["threshold"]
+            alike[rows] &= vectors[rows] @ vectors.T >= limits[judge]
     return alike
 
 

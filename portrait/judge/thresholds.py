@@ -12,13 +12,26 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+from pydantic import ValidationError
 
 from portrait.errors import SettingsError, TooFewPairsError, one_line
+from portrait.file_model import errors_from
 from portrait.judge.checks import StyleStatistics
 from portrait.judge.style_judge import StyleLimits
+from portrait.records.calibration import (
+    CalibrationTable,
+    GateTable,
+    PhotoThresholds,
+    PhotoThresholdsFile,
+    RecogniserTable,
+    StyleStatisticsTable,
+)
+
+AtRate = TypeVar("AtRate")
+"""What a file has for each false accept rate."""
 
 DEFAULT_DETECTOR = "det_500m"
 """What placed the faces of a calibration that does not say."""
@@ -134,26 +147,38 @@ def _share_above(points: Sequence[tuple[float, float]], score: float) -> float:
 
 
 @cache
-def _table(recipe: str) -> dict[str, Any] | None:
+def _shipped(recipe: str) -> CalibrationTable | None:
     path = resources.files("portrait.recipes") / f"{recipe}.thresholds.json"
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+    return CalibrationTable.model_validate_json(path.read_bytes()) if path.is_file() else None
 
 
-def calibration_table(recipe: str, file: Path | None = None) -> dict[str, Any] | None:
-    """What `portrait calibrate` wrote: the file's table, or the recipe's shipped one, None where there is none.
+def read_thresholds(file: Path) -> dict[str, object]:
+    """The JSON object of a file that `portrait calibrate` wrote.
 
     Raises:
-        SettingsError: the file cannot be read.
+        SettingsError: the file cannot be read, or holds no object.
     """
-    if file is None:
-        return _table(recipe)
     try:
-        table: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        table = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"cannot read thresholds {file}: {one_line(error)}") from None
     if not isinstance(table, dict):
         raise SettingsError(f"{file} is no table of thresholds")
     return table
+
+
+def calibration_table(recipe: str, file: Path | None = None) -> CalibrationTable | None:
+    """What `portrait calibrate` wrote: the file's table, or the recipe's shipped one, None where there is none.
+
+    Raises:
+        SettingsError: the file cannot be read, or is damaged.
+    """
+    if file is None:
+        return _shipped(recipe)
+    try:
+        return CalibrationTable.model_validate(read_thresholds(file))
+    except ValidationError as error:
+        raise errors_from(error, f"thresholds {file} are damaged", CalibrationTable) from None
 
 
 def calibrated_together(recipe: str, judges: Collection[str], file: Path | None = None) -> bool:
@@ -163,13 +188,14 @@ def calibrated_together(recipe: str, judges: Collection[str], file: Path | None 
         recipe: Whose shipped calibration is meant.
         judges: Their names.
         file: A calibration file instead of the shipped one.
+
+    Raises:
+        SettingsError: the file cannot be read, or is damaged.
     """
-    table = calibration_table(recipe, file) or {}
-    try:
-        gates = [{frozenset(gate["judges"]) for gate in entry.get("gates", ())} for entry in table["styles"].values()]
-    except (KeyError, TypeError, AttributeError):
-        return False  # said when its limits are asked for
-    return bool(gates) and all(frozenset(judges) in choices for choices in gates)
+    table = calibration_table(recipe, file)
+    if table is None or not table.styles:
+        return False
+    return all(any(set(gate.judges) == set(judges) for gate in style.gates) for style in table.styles.values())
 
 
 def thresholds_for(
@@ -198,111 +224,94 @@ def thresholds_for(
     table = calibration_table(recipe, file)
     if table is None:
         raise SettingsError(f"recipe {recipe} has no calibrated thresholds; name a file with --thresholds FILE.json")
-    try:
-        return _select(table, recipe, style, far, weights, judges, detector)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SettingsError(f"thresholds {file or recipe} are damaged: {error!r}") from None
-
-
-def _select(
-    table: Any,
-    recipe: str,
-    style: str,
-    far: float,
-    weights: Mapping[str, str] | None,
-    judges: Collection[str],
-    detector: str,
-) -> Thresholds:
-    made_for = table.get("weights")
-    if weights and made_for and any(weights.get(name) != digest for name, digest in made_for.items()):
-        raise SettingsError(
-            f"the thresholds of {recipe} were calibrated for other weights; run portrait calibrate, or name --thresholds"
-        )
-    placed_by = table.get("detector") or DEFAULT_DETECTOR
-    if detector and detector != placed_by:
-        raise SettingsError(
-            f"the thresholds of {recipe} hold for faces placed by {placed_by}, not by {detector}; run portrait calibrate"
-        )
-    if style not in table["styles"]:
-        known = ", ".join(table["styles"])
-        raise SettingsError(f"no thresholds are calibrated for {recipe} / {style}; calibrated styles: {known}")
-    entry = table["styles"][style]
+    _require_made_for(table, recipe, weights or {}, detector)
+    if style not in table.styles:
+        calibrated = ", ".join(table.styles)
+        raise SettingsError(f"no thresholds are calibrated for {recipe} / {style}; calibrated styles: {calibrated}")
+    entry = table.styles[style]
     where = f"{recipe} / {style}"
-    gate = _gate_of(entry["gates"], where, far, judges) if entry.get("gates") else None
-    values = _limits_by_judge(entry["recognisers"], where, far, judges) if gate is None else gate.floors
-    drawn = entry.get("style_statistics")
+    gate = _gate_of(entry.gates, where, far, judges) if entry.gates else None
+    identity = _limits_by_judge(entry.recognisers, where, far, judges) if gate is None else gate.floors
     return Thresholds(
-        identity=values,
+        identity=identity,
         far=far,
-        style_on_face=float(entry["style_on_face"]["limit"]),
-        burned=float(table["burned"]["limit"]),
+        style_on_face=entry.style_on_face.limit,
+        burned=table.burned.limit,
         style=style,
-        statistics=None
-        if drawn is None
-        else StyleStatistics(
-            mean=np.array(drawn["mean"], float),
-            precision=np.array(drawn["precision"], float),
-            limit=float(drawn["limit"]),
-            least=float(drawn["least"]),
-            other_styles_rejected={o: float(share) for o, share in drawn.get("other_styles_rejected", {}).items()},
-        ),
+        statistics=_statistics_of(entry.style_statistics),
         gate=gate,
         strangers={
-            name: tuple(sorted((float(point[0]), float(point[1])) for point in recogniser["det"]))
-            for name, recogniser in entry.get("recognisers", {}).items()
-            if name in values and recogniser.get("det")
+            judge: tuple(sorted((point[0], point[1]) for point in recogniser.det))
+            for judge, recogniser in entry.recognisers.items()
+            if judge in identity and recogniser.det
         },
     )
 
 
+def _require_made_for(table: CalibrationTable, recipe: str, weights: Mapping[str, str], detector: str) -> None:
+    """Refuse a calibration of other weights, or of faces that another detector placed."""
+    if weights and any(weights.get(name) != digest for name, digest in table.weights.items()):
+        raise SettingsError(
+            f"the thresholds of {recipe} were calibrated for other weights; run portrait calibrate, or name --thresholds"
+        )
+    placed_by = table.detector or DEFAULT_DETECTOR
+    if detector and detector != placed_by:
+        raise SettingsError(
+            f"the thresholds of {recipe} hold for faces placed by {placed_by}, not by {detector}; run portrait calibrate"
+        )
+
+
+def _statistics_of(table: StyleStatisticsTable | None) -> StyleStatistics | None:
+    if table is None:
+        return None
+    return StyleStatistics(
+        mean=np.array(table.mean),
+        precision=np.array(table.precision),
+        limit=table.limit,
+        least=table.least,
+        other_styles_rejected=table.other_styles_rejected,
+    )
+
+
 def _limits_by_judge(
-    recognisers: Mapping[str, Any], where: str, far: float, judges: Collection[str]
+    recognisers: Mapping[str, RecogniserTable], where: str, far: float, judges: Collection[str]
 ) -> dict[str, float]:
     """The limit of each judge at a rate of its own: a calibration that did not take the judges together."""
-    values = {}
-    for name, recogniser in recognisers.items():
-        values[name] = float(_at_rate(recogniser["thresholds"], where, far))
-    if missing := set(judges) - values.keys():
+    limits = {name: _at_rate(recogniser.thresholds, where, far) for name, recogniser in recognisers.items()}
+    if missing := set(judges) - limits.keys():
         raise SettingsError(
-            f"the thresholds of {where} are those of {', '.join(values)}, not of {', '.join(sorted(missing))}"
+            f"the thresholds of {where} are those of {', '.join(limits)}, not of {', '.join(sorted(missing))}"
         )
     if judges:
-        return {name: value for name, value in values.items() if name in judges}
-    if len(values) < 2:
-        raise SettingsError(f"thresholds of {where} name {len(values)} judge(s); two are needed")
-    return values
+        return {name: limit for name, limit in limits.items() if name in judges}
+    if len(limits) < 2:
+        raise SettingsError(f"thresholds of {where} name {len(limits)} judge(s); two are needed")
+    return limits
 
 
-def _gate_of(gates: Sequence[Any], where: str, far: float, judges: Collection[str]) -> Gate:
+def _gate_of(gates: Sequence[GateTable], where: str, far: float, judges: Collection[str]) -> Gate:
     """The gate of these judges, or of most judges where none are named."""
     chosen = max(
-        (gate for gate in gates if not judges or set(gate["judges"]) == set(judges)),
-        key=lambda gate: len(gate["judges"]),
+        (gate for gate in gates if not judges or set(gate.judges) == set(judges)),
+        key=lambda gate: len(gate.judges),
         default=None,
     )
     if chosen is None:
-        choices = "; ".join(" + ".join(gate["judges"]) for gate in gates)
+        choices = "; ".join(" + ".join(gate.judges) for gate in gates)
         raise SettingsError(f"the thresholds of {where} are those of {choices}, not of {' + '.join(sorted(judges))}")
-    if not judges and len(chosen["judges"]) < 2:
-        raise SettingsError(f"thresholds of {where} name {len(chosen['judges'])} judge(s); two are needed")
-    at_rate = _at_rate(chosen["rates"], where, far)
-    floors = {name: float(value) for name, value in at_rate.get("floors", chosen.get("floors", {})).items()}
-    if floors.keys() != set(chosen["judges"]):
-        raise ValueError(f"a gate of {', '.join(chosen['judges'])} has the floors of {', '.join(floors)}")
-    weights = {name: float(value) for name, value in chosen.get("weights", {}).items()}
-    if weights and (weights.keys() != floors.keys() or min(weights.values()) < 0):
-        raise ValueError("a gate has a weight of at least 0 for each of its judges")
+    if not judges and len(chosen.judges) < 2:
+        raise SettingsError(f"thresholds of {where} name {len(chosen.judges)} judge(s); two are needed")
+    at_rate = _at_rate(chosen.rates, where, far)
     return Gate(
-        floors=floors,
+        floors=chosen.floors_at(at_rate),
         far=far,
-        weights=weights,
-        offset=float(chosen.get("offset", 0.0)),
-        least=float(at_rate["least"]) if weights else 0.0,
+        weights=chosen.weights,
+        offset=chosen.offset,
+        least=(at_rate.least or 0.0) if chosen.weights else 0.0,
     )
 
 
-def _at_rate(rates: Mapping[str, Any], where: str, far: float) -> Any:
-    values = {float(rate): value for rate, value in rates.items()}
+def _at_rate(values: Mapping[float, AtRate], where: str, far: float) -> AtRate:
     if far not in values:
         calibrated = ", ".join(f"{rate:g}" for rate in sorted(values))
         raise SettingsError(f"FAR {far:g} is not calibrated for {where}; calibrated: {calibrated}")
@@ -310,13 +319,12 @@ def _at_rate(rates: Mapping[str, Any], where: str, far: float) -> Any:
 
 
 @cache
-def photo_thresholds(detector: str = DEFAULT_DETECTOR) -> dict[str, Any]:
-    """Photo-to-photo thresholds, for two photos and for recipes without a calibration: recogniser -> value, FAR, counts.
+def photo_thresholds(detector: str = DEFAULT_DETECTOR) -> PhotoThresholds:
+    """Photo-to-photo thresholds, for two photos and for recipes without a calibration.
 
     Args:
         detector: What places the faces; those of `DEFAULT_DETECTOR` where nothing was measured with it.
     """
-    text = (resources.files("portrait.recipes") / "photo.thresholds.json").read_text("utf-8")
-    table: dict[str, Any] = json.loads(text)
-    measured: dict[str, Any] = table["detectors"].get(detector, table)
-    return measured
+    text = (resources.files("portrait.recipes") / "photo.thresholds.json").read_bytes()
+    file = PhotoThresholdsFile.model_validate_json(text)
+    return file.detectors.get(detector, file)

@@ -49,8 +49,7 @@ def swap_margin(reference: Identity, candidate: Mapping[str, Embedding], others:
 
 def same_person(one: Identity, other: Identity) -> bool:
     """Whether every recogniser that has a photo-to-photo threshold takes two photos for one person; False without any."""
-    entries = photo_thresholds(DEFAULT_DETECTOR if "arcface" in one.embeddings else "yunet")["recognisers"]
-    limits = {name: entry["threshold"] for name, entry in entries.items()}
+    limits = photo_thresholds(DEFAULT_DETECTOR if "arcface" in one.embeddings else "yunet").limits
     shared = [name for name in one.embeddings if name in limits and name in other.embeddings]
     return bool(shared) and all(
         similarity(one.embeddings[name], other.embeddings[name]) >= limits[name] for name in shared

@@ -53,12 +53,11 @@ def resolve_thresholds(
     if file is not None or recipe.thresholds != "photo":
         return thresholds_for(recipe.name, style, far, file, weights, judges, detector), ""
     table = photo_thresholds(detector or DEFAULT_DETECTOR)
-    identity = {name: float(entry["threshold"]) for name, entry in table["recognisers"].items()}
-    identity = {name: value for name, value in identity.items() if not judges or name in judges}
+    identity = {name: limit for name, limit in table.limits.items() if not judges or name in judges}
     return replace(
         thresholds_for(*_BORROWED),
         identity=identity,
-        far=float(table["far"]),
+        far=table.far,
         style=style,
         statistics=None,  # those are how mini draws
         gate=None,

@@ -1,0 +1,130 @@
+"""A file of thresholds, as `portrait calibrate` writes it and the judge reads it.
+
+Keys that only people read (counts, intervals, percentiles) are in the file and not in these types.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
+
+Interval = tuple[float, float]
+"""The ends of a 95 % interval of a share."""
+ScorePoint = Annotated[tuple[float, ...], Field(min_length=2)]
+"""Similarity, share of strangers who reach it, and what else a point of the DET curve has."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class Limit(_Table):
+    """A limit, whatever was measured for it."""
+
+    limit: float
+
+
+class AcceptedShare(_Table):
+    """The share of right portraits that are accepted, of how many."""
+
+    rate: float
+    interval: Interval
+    of: int
+
+
+class GateRate(_Table):
+    """What a gate asks for at one false accept rate; `floors` in place of the gate's own where there are any."""
+
+    floors: dict[str, float] | None = None
+    least: float | None = None
+    far: float | None = None
+    far_interval: Interval | None = None
+    tar: AcceptedShare | None = None
+
+
+class GateTable(_Table):
+    """A gate of some judges, which the file has for every choice of them; `judge.thresholds.Gate` says how it decides."""
+
+    judges: tuple[str, ...]
+    floors: dict[str, float] = {}
+    weights: dict[str, NonNegativeFloat] = {}
+    offset: float = 0.0
+    rates: dict[float, GateRate]
+
+    def floors_at(self, rate: GateRate) -> dict[str, float]:
+        """Judge -> the least likeness at a rate."""
+        return self.floors if rate.floors is None else rate.floors
+
+    @model_validator(mode="after")
+    def _check_judges(self) -> Self:
+        judges = set(self.judges)
+        if self.weights and self.weights.keys() != judges:
+            raise ValueError(f"a gate of {', '.join(self.judges)} has the weights of {', '.join(self.weights)}")
+        for rate in self.rates.values():
+            floors = self.floors_at(rate)
+            if floors.keys() != judges:
+                raise ValueError(f"a gate of {', '.join(self.judges)} has the floors of {', '.join(floors)}")
+            if self.weights and rate.least is None:
+                raise ValueError("a gate with weights lacks: least")
+        return self
+
+
+class RecogniserTable(_Table):
+    """A judge alone: false accept rate -> threshold, and `det`, points of its curve of errors."""
+
+    thresholds: dict[float, float]
+    det: tuple[ScorePoint, ...] = ()
+
+
+class StyleStatisticsTable(_Table):
+    """How faces of a style are drawn; `judge.checks.StyleStatistics` says what each value is."""
+
+    mean: tuple[float, ...]
+    precision: tuple[tuple[float, ...], ...]
+    limit: float
+    least: float
+    other_styles_rejected: dict[str, float] = {}
+
+
+class StyleThresholds(_Table):
+    """The limits of one style."""
+
+    gates: tuple[GateTable, ...] = ()
+    recognisers: dict[str, RecogniserTable] = {}
+    style_on_face: Limit
+    style_statistics: StyleStatisticsTable | None = None
+    first_attempt_accepted: dict[float, AcceptedShare] = {}
+
+
+class CalibrationTable(_Table):
+    """The limits of a recipe's styles; `weights` is file -> SHA-256 of the model, `detector` what placed the faces."""
+
+    weights: dict[str, str] = {}
+    detector: str | None = None
+    styles: dict[str, StyleThresholds]
+    burned: Limit
+
+
+class PhotoThreshold(_Table):
+    """The least likeness of two photos of one person, to one judge."""
+
+    threshold: float
+
+
+class PhotoThresholds(_Table):
+    """Photo-to-photo thresholds of each judge at one false accept rate."""
+
+    far: float
+    recognisers: dict[str, PhotoThreshold]
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Judge -> least likeness."""
+        return {judge: entry.threshold for judge, entry in self.recognisers.items()}
+
+
+class PhotoThresholdsFile(PhotoThresholds):
+    """The thresholds for faces that the usual detector placed, and those of other detectors."""
+
+    detectors: dict[str, PhotoThresholds] = {}
