@@ -10,6 +10,7 @@ from portrait.cli.console import Commands, Console, say
 from portrait.errors import SettingsError, one_line
 
 if TYPE_CHECKING:
+    from portrait.images.search import PassedOver
     from portrait.loop.attempt_loop import AttemptLoop
     from portrait.recipes.recipe import Recipe
     from portrait.records import RgbImage
@@ -125,9 +126,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.seed < 2**31:
         raise SettingsError(f"--seed {args.seed} is outside 0 to {2**31}")
     photos, passed_over = photos_below(args.subjects, args.only)
-    subjects = {path.resolve() for path in photos}
-    others, others_passed_over = photos_below(args.impostors) if args.impostors else ([], [])
-    impostors = [path for path in others if path.resolve() not in subjects]
+    impostors, impostors_passed_over = _impostors(args.impostors, photos)
     curve_photos = _spread(photos, args.curve_people)
     groups = _groups(args.groups) if args.groups else {}
     require_pairs(len(photos), len(photos) + len(impostors), rates)  # before hours of curves
@@ -135,8 +134,8 @@ def run(args: argparse.Namespace) -> int:
     curves = read_curves(curves_file) if curves_file.is_file() else None
 
     console = Console(quiet=args.quiet)
-    if passed_over or others_passed_over:
-        console.line(describe([*passed_over, *others_passed_over]))
+    if passed_over or impostors_passed_over:
+        console.line(describe([*passed_over, *impostors_passed_over]))
     with console.status("loading models"):
         loop = load_loop(args.recipe, threads=args.threads, commercial=args.commercial, every_judge=True)
     _measure_curves(loop, curve_photos, styles, curves_file, curves, console)
@@ -160,6 +159,17 @@ def _combine(args: argparse.Namespace) -> int:
     tables = [read_thresholds(file) for file in args.combine]
     say(write_json(args.output, combine_tables(tables)))
     return 0
+
+
+def _impostors(folder: Path | None, photos: list[Path]) -> tuple[list[Path], list[PassedOver]]:
+    """The photos of a folder that are not among the subjects' photos, and the files that are no photos."""
+    from portrait.images import photos_below
+
+    if folder is None:
+        return [], []
+    others, passed_over = photos_below(folder)
+    subjects = {path.resolve() for path in photos}
+    return [path for path in others if path.resolve() not in subjects], passed_over
 
 
 def _groups(file: Path) -> dict[str, dict[str, str]]:

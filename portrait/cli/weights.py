@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from portrait.hub.manifest import Part
+    from portrait.hub.store import Status
     from portrait.hub.stream import Report
     from portrait.records.portrait import LicenseLink
 
@@ -155,27 +156,28 @@ def _part_size(part: Part) -> str:
     return "? " if unknown and part.size < 2**20 else format_size(part.size) + ("+" if unknown else " ")
 
 
+def _part_entry(row: Status) -> dict[str, object]:
+    part = row.part
+    return {
+        "title": part.title,
+        "origin": part.repo or part.archive,
+        "revision": part.revision,
+        "license": part.license,
+        "commercial": part.commercial,
+        "bytes": part.size,
+        "files": len(part.files),
+        "here": row.here,
+        "unpinned": sum(not file.sha256 for file in part.files),
+        "sources": {file.path: file.sources for file in part.files},
+    }
+
+
 def _list(args: argparse.Namespace) -> int:
     from portrait.hub.store import status
 
     rows = [status(part) for part in _parts(args.names)]
     if args.json:
-        parts = {
-            row.part.name: {
-                "title": row.part.title,
-                "origin": row.part.repo or row.part.archive,
-                "revision": row.part.revision,
-                "license": row.part.license,
-                "commercial": row.part.commercial,
-                "bytes": row.part.size,
-                "files": len(row.part.files),
-                "here": row.here,
-                "unpinned": sum(not file.sha256 for file in row.part.files),
-                "sources": {file.path: file.sources for file in row.part.files},
-            }
-            for row in rows
-        }
-        say(json.dumps(parts))
+        say(json.dumps({row.part.name: _part_entry(row) for row in rows}))
         return 0
     width = max((len(row.part.name) for row in rows), default=0)
     for row in rows:
@@ -292,7 +294,6 @@ def _prune(args: argparse.Namespace) -> int:
 
 
 def _licenses(args: argparse.Namespace) -> int:
-    from portrait.recipes.licensing import NOT_OFFERED
     from portrait.recipes.load import recipe_names
 
     names = args.names or recipe_names()
@@ -304,11 +305,17 @@ def _licenses(args: argparse.Namespace) -> int:
             say(f"{name}: commercial use {verdict.in_words()}")
             print_licenses(verdict.licenses)
         if not args.names:
-            say("not offered as recipes, because of their licenses:")
-            for model in NOT_OFFERED:
-                say(f"  {model.name}: {model.license}; {model.reason}")
+            _print_not_offered()
     allowed = all(verdict.allowed for verdict in verdicts.values())
     return 2 if args.commercial and args.names and not allowed else 0
+
+
+def _print_not_offered() -> None:
+    from portrait.recipes.licensing import NOT_OFFERED
+
+    say("not offered as recipes, because of their licenses:")
+    for model in NOT_OFFERED:
+        say(f"  {model.name}: {model.license}; {model.reason}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,8 +163,6 @@ def decode_page(
     Raises:
         ImageReadError: a kind of TIFF that is not read.
     """
-    import tifffile
-
     photometric, samples = first(page, PHOTOMETRIC), first(page, SAMPLES)
     size = first(page, WIDTH) * first(page, HEIGHT) * samples * max(page.get(BITS, (1,))) // 8
     if size > _MAX_BYTES:
@@ -175,17 +174,7 @@ def decode_page(
         raise ImageReadError(
             _not_read(name, f"photometric {photometric} with {samples} samples of {max(page.get(BITS, (1,)))} bits")
         )
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            tiff_page = file.pages[index]
-            if not isinstance(tiff_page, tifffile.TiffPage):
-                raise ImageReadError(_not_read(name, "a page without tags"))
-            values = np.asarray(tiff_page.asarray(maxworkers=1))
-            icc = tiff_page.tags.get(34675)
-    except (ValueError, ImportError) as error:  # a compression that is not built in
-        if "imagecodecs" in str(error):
-            raise ImageReadError(f"{_not_read(name, 'compressed deep samples')}; or pip install imagecodecs") from None
-        raise
+    values, icc = _samples_and_icc(data, index, name)
     if samples > 1 and first(page, PLANAR) == 2:
         values = np.moveaxis(values, 0, -1)
     values = values.reshape(first(page, HEIGHT), first(page, WIDTH), samples)
@@ -197,7 +186,24 @@ def decode_page(
         alpha = to_16_bits(values[..., colors], max(page.get(BITS, (1,))))
         for band in bands(deep.shape) if kind == 1 else ():
             deep[band] = np.minimum(deep[band] / np.maximum(alpha[band][..., None] / 65535, 1e-4), 65535)
-    return (deep[..., 0] if colors == 1 else deep), alpha, bytes(icc.value) if icc else None
+    return (deep[..., 0] if colors == 1 else deep), alpha, icc
+
+
+def _samples_and_icc(data: bytes, index: int, name: str) -> tuple[NDArray[Any], bytes | None]:
+    """The samples of a page as the file orders them, and its ICC profile."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages[index]
+            if not isinstance(page, tifffile.TiffPage):
+                raise ImageReadError(_not_read(name, "a page without tags"))
+            icc = page.tags.get(34675)
+            return np.asarray(page.asarray(maxworkers=1)), bytes(icc.value) if icc else None
+    except (ValueError, ImportError) as error:  # a compression that is not built in
+        if "imagecodecs" in str(error):
+            raise ImageReadError(f"{_not_read(name, 'compressed deep samples')}; or pip install imagecodecs") from None
+        raise
 
 
 def to_16_bits(values: NDArray[np.generic], bits: int) -> NDArray[np.uint16]:

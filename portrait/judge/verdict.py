@@ -21,6 +21,7 @@ The limits of identity_low, not_stylized and burned come from `portrait calibrat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from portrait.judge.thresholds import Thresholds
@@ -100,24 +101,38 @@ def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
     A picture without a detectable face is rejected, even if every judge recognises the person at the photo's landmarks:
     a blur in the photo's layout is no portrait. The missing face is then the first reason.
     """
-    margins = {name: measured.similarity[name] - least for name, least in thresholds.identity.items()}
-    reasons = [f"identity_low:{name}" for name, margin in margins.items() if margin < 0]
-    if thresholds.gate is not None and thresholds.gate.weights:
-        margins[TOGETHER] = thresholds.gate.evidence(measured.similarity) - thresholds.gate.least
-        if margins[TOGETHER] < 0 and not reasons:
-            reasons.append(f"identity_low:{TOGETHER}")
-    if not measured.face_found:
-        reasons.insert(0, "no_face")
+    margins = _identity_margins(measured, thresholds)
+    reasons = [] if measured.face_found else ["no_face"]
+    if measured.swap is not None and measured.swap > 0:
+        reasons.append("swapped")
+    reasons += _identity_reasons(margins)
     reasons += _drawing_reasons(measured, thresholds)
     if measured.burned > thresholds.burned:
         reasons.append("burned")
-    if measured.swap is not None and measured.swap > 0:
-        reasons.insert(0 if measured.face_found else 1, "swapped")
-    for name, value in measured.kept.items():
-        side, limit = KEEP_LIMITS[name.partition(":")[0]]
-        if value > limit if side == "at most" else value < limit:
-            reasons.append(f"broken_keep:{name}")
+    reasons += [f"broken_keep:{name}" for name, value in measured.kept.items() if not _stayed(name, value)]
     return Verdict(accepted=not reasons, reasons=tuple(reasons), margin=min(margins.values(), default=0.0))
+
+
+def _identity_margins(measured: Measurement, thresholds: Thresholds) -> dict[str, float]:
+    """Judge -> its likeness above its threshold; `TOGETHER` -> the evidence of all of them above the gate's."""
+    margins = {name: measured.similarity[name] - least for name, least in thresholds.identity.items()}
+    gate = thresholds.gate
+    if gate is not None and gate.weights:
+        margins[TOGETHER] = gate.evidence(measured.similarity) - gate.least
+    return margins
+
+
+def _identity_reasons(margins: Mapping[str, float]) -> list[str]:
+    """The judges that find too little likeness; all of them together only where each alone finds enough."""
+    too_low = [name for name, margin in margins.items() if margin < 0]
+    alone = [name for name in too_low if name != TOGETHER]
+    return [f"identity_low:{name}" for name in alone or too_low]
+
+
+def _stayed(name: str, value: float) -> bool:
+    """Whether what was to stay did, by its measure."""
+    side, limit = KEEP_LIMITS[name.partition(":")[0]]
+    return value <= limit if side == "at most" else value >= limit
 
 
 def _drawing_reasons(measured: Measurement, thresholds: Thresholds) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -109,23 +109,25 @@ def _baseline_files(report: DriftReport, baseline: Path | None) -> Callable[[Rep
 def _cards(report: DriftReport) -> list[Card]:
     """A card per picture, the worst first: rejected ones, then by what is missing to the judges' thresholds."""
     several = len({job.recipe for job in report.jobs}) > 1
-    cards = []
-    for job in report.jobs:
-        if not job.delivered:
-            continue
-        scores = job.delivered.similarity
-        gaps = {judge: gap for judge, gap in report.genuine_impostor_gap.items() if gap > 0}
-        cards.append(
-            Card(
-                job=job,
-                style=f"{job.style} · {job.recipe}" if several else job.style,
-                texts=", ".join(text for text in job.axes.values() if text),
-                reasons=(*job.reasons, *_flags(job)),
-                margin=min((scores[j] - least) / (gaps.get(j) or 1.0) for j, least in job.thresholds.items()),
-                before=before_file(job.subject, job.recipe),
-            )
+    gaps = {judge: gap for judge, gap in report.genuine_impostor_gap.items() if gap > 0}
+    cards = [
+        Card(
+            job=job,
+            style=f"{job.style} · {job.recipe}" if several else job.style,
+            texts=", ".join(filter(None, job.axes.values())),
+            reasons=(*job.reasons, *_flags(job)),
+            margin=_least_margin(job.delivered.similarity, job.thresholds, gaps),
+            before=before_file(job.subject, job.recipe),
         )
+        for job in report.jobs
+        if job.delivered
+    ]
     return sorted(cards, key=lambda card: (card.job.state == "accepted", not card.reasons, card.margin))
+
+
+def _least_margin(scores: Mapping[str, float], thresholds: Mapping[str, float], gaps: Mapping[str, float]) -> float:
+    """By how much the strictest judge's threshold is passed, in parts of the way from the person to a stranger."""
+    return min((scores[judge] - least) / gaps.get(judge, 1.0) for judge, least in thresholds.items())
 
 
 def _flags(job: ReportJob) -> list[str]:
