@@ -20,7 +20,7 @@ from portrait.faces.identity import face_warnings, photo_notes
 from portrait.generate.framing import frame_portrait
 from portrait.images import Photo, resized, write_bytes
 from portrait.paths import is_file_name
-from portrait.records import Background, Face, RgbImage
+from portrait.records import Face, RgbImage
 from portrait.settings import Settings, flags_of
 from portrait.studio import strings
 from portrait.studio.uploads import read_upload
@@ -300,11 +300,6 @@ class Session:
             raise InputError(strings.DISK_FULL) from None
         with self.lock:
             self.backdrop = file
-
-    def background_value(self, settings: Settings) -> str:
-        """What the page's control of the background says for settings: "picture" for a file of this session."""
-        background = Background.parse(settings.background) if settings.background else None
-        return "picture" if background is not None and background.file is not None else settings.background
 
     # Who it is, and previews ---------------------------------------------------------------------------------
 

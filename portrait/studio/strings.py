@@ -11,7 +11,6 @@ TAB_REPORTS = "Reports"
 FOOTER = "Works offline. No analytics, no trackers."
 
 # The photo
-PHOTO = "Your photo"
 DROP = "Drop a photo here"
 CHOOSE = "Choose a photo"
 DROP_HOW = "or click to choose a file, or paste one with Ctrl+V"
@@ -43,7 +42,6 @@ PALETTE_AUTO = "Auto"
 BALANCE = "Style strength"
 STRENGTH_LABEL = "Strength {n:g}"
 BALANCE_ENDS = ("More like the photo", "More artistic")
-PICTURE = "Picture"
 FRAME = "Crop"
 FRAMES = {"head": "Head", "bust": "Head and shoulders", "full": "Whole photo"}
 BACKGROUND = "Background"
@@ -60,7 +58,6 @@ BACKGROUNDS = {
 BACKDROP = "Choose a background picture"
 BACKDROP_OTHER = "Background: {name}. Choose another"
 COLOR = "Color"
-COLOR_TOP = "Top color"
 COLOR_BOTTOM = "Bottom color"
 SIZE = "Size"
 SIZE_PIXELS = "{n} px"
@@ -109,7 +106,6 @@ HELP = {
     "negative_prompt": "what should not be in the picture",
 }
 UNTIL = {"accepted": "First accepted", "best": "Most stylized"}
-UNITS = {"num_inference_steps": "steps", "max_attempts": "attempts"}
 RECIPE = "Model"
 LOOK = "Saved looks"
 LOOK_HELP = "A look is a small file with these settings, without your photo; portrait stylize --settings reads it too."
@@ -118,8 +114,6 @@ LOOK_LOAD = "Load a look"
 
 MAKE = "Create portrait"
 CANCEL = "Cancel"
-MORE_LIKE_ME = "More like the photo"
-MORE_STYLE = "More artistic"
 ANOTHER = "Try again"
 ANOTHER_HELP = "a new variation of the picture that is shown"
 
@@ -191,9 +185,7 @@ KEPT_LABEL = "Keep {name}"
 DETAILS = "Details"
 SCORES = "How sure"
 ATTEMPTS = "How this picture was made"
-DOWNLOADS = "Download"
 DOWNLOAD_PICTURE = "Download"
-DOWNLOAD_PICTURE_HELP = "the picture as PNG"
 SIZES = "Sizes"
 SIZES_HELP = "avatar sizes, formats of social networks, everything as ZIP"
 SIZE_TITLES = {
