@@ -120,7 +120,7 @@ class Settings:
         str,
     )
     far: float = _setting(0.01, "accept a picture at this false accept rate of other people", float, low=0, high=1)
-    max_attempts: int = _setting(4, "pictures that are tried at most", int, low=1, high=1000)
+    max_attempts: int = _setting(4, "the most pictures to try", int, low=1, high=1000)
     max_seconds: float = _setting(120.0, "start no attempt after this many seconds", float, low=0, high=86400)
     until: str = _setting(
         "accepted",
@@ -180,7 +180,7 @@ class Settings:
         (), "a LoRA and its weight, as FILE.safetensors:0.6; may be given several times", str, many=True
     )
     commercial: bool = _setting(
-        False, "refuse a recipe of which any part does not plainly allow commercial use; judge by SFace and dlib", bool
+        False, "refuse a recipe unless all its parts plainly allow commercial use; judge by SFace and dlib", bool
     )
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ _EPILOG = """1. Curves: up to --curve-people people are drawn at several setting
    the balance lie and what retries expect of each knob. Styles that the file of curves has already are not measured
    again, so that a stopped run goes on; delete the file to begin anew.
 2. Thresholds: each person is drawn twice a style along these curves: at one of five positions of the balance, so that
-   the limits hold for all of it, and from a spoiled photo at one of its ends, for the statistics of the style. What was
+   the limits hold for all of it, and from a degraded photo at one of its ends, for the statistics of the style. What was
    measured is kept in OUTPUT.measured.jsonl until the table is written, so that a stopped run goes on; it holds
    similarities and no embedding. A file that --measured names is kept for good: further calls with it write tables at
    other rates or by other groups without drawing anything.
@@ -54,7 +54,7 @@ def add(commands: Commands) -> None:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="measure nothing: combine tables of several sources, those named first first, such as figures of real people",
+        help="measure nothing; combine tables of several sources, such as figures of real people: the first to state a limit counts",
     )
     parser.add_argument("--source", default="", metavar="TEXT", help="where the people came from, kept in the table")
     parser.add_argument(
@@ -77,13 +77,13 @@ def add(commands: Commands) -> None:
         help="people whom the curves are measured on, evenly spread over the subjects (default: 12)",
     )
     parser.add_argument("--people", type=int, dest="curve_people", help=argparse.SUPPRESS)
-    parser.add_argument("--recipe", default="mini", metavar="TEXT", help="what is calibrated (default: mini)")
+    parser.add_argument("--recipe", default="mini", metavar="TEXT", help="the recipe to calibrate (default: mini)")
     parser.add_argument("--style", action="append", metavar="TEXT", help="a style, may be repeated (default: all)")
     parser.add_argument(
         "--far", default="0.05,0.02,0.01", metavar="X,X", help="false accept rates (default: 0.05,0.02,0.01)"
     )
     parser.add_argument(
-        "--balance", type=float, metavar="X", help="limits for one position of the dial alone (default: for all of it)"
+        "--balance", type=float, metavar="X", help="calibrate for one balance alone (default: for all of them)"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of each portrait (default: 1)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads, 0 for all cores")
@@ -96,7 +96,7 @@ def add(commands: Commands) -> None:
         "--measured",
         type=Path,
         metavar="FILE",
-        help="keep what was measured, and go on with it (default: a file until done)",
+        help="keep the measurements in this file, and continue from them (default: in a file that is deleted at the end)",
     )
     parser.add_argument(
         "--commercial", action="store_true", help="as in stylize: thresholds for SFace and dlib, without InsightFace"

@@ -46,7 +46,9 @@ def add(commands: Commands) -> None:
         "--other", type=Path, metavar="FILE", help="who takes their place (default: a face of InsightFace's test photo)"
     )
     probe.add_argument("--style", metavar="TEXT", help="a style of the recipe (default: its first)")
-    probe.add_argument("--pictures", type=int, default=3, metavar="N", help="of each kind, 2 or more (default: 3)")
+    probe.add_argument(
+        "--pictures", type=int, default=3, metavar="N", help="pictures of each kind, 2 or more (default: 3)"
+    )
     probe.add_argument("--commercial", action="store_true", help="judge by SFace and dlib, as in stylize")
     doctor.set_defaults(run=_doctor)
 

@@ -45,7 +45,7 @@ def add(commands: Commands) -> None:
     compare = commands.add_parser(
         "compare",
         help="check whether two pictures show the same person",
-        description="Compare the faces of two pictures by both recognisers. Two photos are judged at photo-to-photo "
+        description="Compare the faces of two pictures by the face recognizers that judge portraits. Two photos are judged at photo-to-photo "
         "thresholds; for a stylized picture name its --style, since photo thresholds do not hold there.",
         epilog="examples:\n  portrait compare a.jpg b.jpg\n  portrait compare anna.jpg out/anna-oil-1.png --style oil",
         formatter_class=raw,
@@ -60,7 +60,9 @@ def add(commands: Commands) -> None:
     compare.add_argument(
         "--commercial", action="store_true", help="judge by SFace and dlib, licensed for commercial use"
     )
-    compare.add_argument("--verbose", action="store_true", help="also cosine similarities, where strangers are counted")
+    compare.add_argument(
+        "--verbose", action="store_true", help="show cosine similarities beside the number of strangers"
+    )
     compare.add_argument("--json", action="store_true", help="one JSON object")
     compare.set_defaults(run=_compare)
 

@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
     """Add `inspect` to the command line."""
     inspect = commands.add_parser(
         "inspect",
-        help="what a picture says of itself: AI mark, parameters, signature",
+        help="show a picture's AI mark, parameters and signature",
         description="Show a picture's XMP, the parameters that generators write, and its Content Credentials (C2PA), which "
         "are verified. Nothing is fetched from the network.",
         epilog=_EPILOG,

@@ -36,10 +36,10 @@ _EPILOG = """examples:
   portrait stylize anna.jpg --style all --balance 0.3        closer to the person
   portrait stylize team.jpg --face each --style comic        every face of a group photo
   portrait faces team.jpg --draw faces.png                   which faces are seen, and their index
-  portrait compare anna.jpg out/anna-oil-1.png --style oil  is it the same person, by two judges
+  portrait compare anna.jpg out/anna-oil-1.png --style oil   is it the same person, to every judge
   portrait replay out/anna-watercolor-1.json                 the same picture again, bit for bit
   portrait explain out/anna-watercolor-1.json                what was tried, and why it ended so
-  portrait inspect out/anna-watercolor-1.png                 what a picture says of itself: AI mark, signature
+  portrait inspect out/anna-watercolor-1.png                 its AI mark, parameters and signature
   portrait calibrate --subjects people/                      curves and thresholds from people of your own
   portrait watch incoming/ -o out/ --style comic             every photo that arrives in a folder
   portrait studio                                            the same as a web page on this computer

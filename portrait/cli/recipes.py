@@ -28,7 +28,9 @@ def add(commands: Commands) -> None:
         epilog="examples:\n  portrait styles\n  portrait styles --sheet styles.jpg",
         formatter_class=raw,
     )
-    styles.add_argument("--recipe", default="mini", metavar="TEXT", help="whose styles (default: mini)")
+    styles.add_argument(
+        "--recipe", default="mini", metavar="TEXT", help="the recipe whose styles are listed (default: mini)"
+    )
     styles.add_argument("--sheet", type=Path, metavar="FILE", help="write a picture with a sample of each style")
     styles.add_argument("--json", action="store_true", help="one JSON object")
     styles.set_defaults(run=_styles)

@@ -60,12 +60,12 @@ def add(commands: Commands) -> None:
     explain = commands.add_parser(
         "explain",
         help="explain how a portrait was made",
-        description="Say in sentences what a record holds: every attempt, what the judges said, what was changed and why.",
+        description="Explain in sentences how a portrait was made: every attempt, what the judges said, what was changed and why.",
         epilog="example:\n  portrait explain out/anna-oil-1.json",
         formatter_class=raw,
     )
     explain.add_argument("record", type=Path, metavar="RECORD.json")
-    explain.add_argument("--verbose", action="store_true", help="also cosine similarities and their limits")
+    explain.add_argument("--verbose", action="store_true", help="show cosine similarities and their limits too")
     explain.set_defaults(run=_explain)
 
 

@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
     """Add `studio` to the command line."""
     studio = commands.add_parser(
         "studio",
-        help="a local web page: show, adjust, show again",
+        help="make and adjust portraits in a local web page",
         description="Open a web page on this computer: drop a photo, pick a style, move one slider, keep what you like.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -36,10 +36,14 @@ def add(commands: Commands) -> None:
     studio.add_argument(
         "--auth",
         metavar="NAME:PASSWORD",
-        help="ask for a password; PORTRAIT_STUDIO_AUTH does the same, unseen by others",
+        help="ask for a password; PORTRAIT_STUDIO_AUTH does the same and is not seen in the list of processes",
     )
     studio.add_argument(
-        "--runs", type=Path, default=Path("."), metavar="FOLDER", help="whose run folders the viewer opens (default: .)"
+        "--runs",
+        type=Path,
+        default=Path("."),
+        metavar="FOLDER",
+        help="the folder whose runs the page shows reports of (default: .)",
     )
     studio.add_argument("--recipe", default="mini", metavar="TEXT", help="the recipe to begin with (default: mini)")
     studio.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="as in stylize")

@@ -52,8 +52,8 @@ def add(commands: Commands) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    watch.add_argument("folder", type=Path, metavar="IN", help="the folder to watch, without those below it")
-    watch.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="time between looks (default: 2)")
+    watch.add_argument("folder", type=Path, metavar="IN", help="the folder to watch; folders below it are not")
+    watch.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="time between checks (default: 2)")
     watch.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file with any of the settings below")
     output_flags(watch)
     add_flags(watch)

@@ -26,8 +26,8 @@ _EPILOG = """examples:
   portrait weights list                        every part: its size, its license, and whether it is here
   portrait weights fetch sd15-plus-face        download and verify every part of a recipe
   portrait weights fetch clip-vit-h            download and verify one part
-  portrait weights fetch judges                the face detector and recogniser of the OpenCV Zoo
-  portrait weights fetch auraface              a larger recogniser, also for commercial use: then run portrait calibrate
+  portrait weights fetch judges                the face detector and recognizer of the OpenCV Zoo
+  portrait weights fetch auraface              a larger recognizer, also for commercial use; then run portrait calibrate
   portrait weights verify                      hash everything that is here
   portrait weights path sd15                   print the folder of verified files, for other programs
   portrait weights licenses sd15-plus-face     print the license of every part of a recipe
@@ -35,7 +35,7 @@ _EPILOG = """examples:
   portrait weights prune --dry-run             what in portrait's cache is no longer needed
 
 Downloads go to portrait's own cache (PORTRAIT_CACHE). Files in huggingface_hub's cache (HF_HOME, HF_HUB_CACHE) are
-used where they lie. HF_ENDPOINT (a mirror), HF_TOKEN and HF_HUB_OFFLINE work as usual; PORTRAIT_INSIGHTFACE_URL names
+used in place. HF_ENDPOINT (a mirror), HF_TOKEN and HF_HUB_OFFLINE work as usual; PORTRAIT_INSIGHTFACE_URL names
 a mirror of the InsightFace releases. A file whose hash is not in the manifest is pinned on first use in a lock file
 (PORTRAIT_LOCK) and must not change from then on.
 """
@@ -70,7 +70,9 @@ def add(commands: Commands) -> None:
         "verified. Interrupted downloads are resumed by running the same command.",
     )
     _add_names(fetch, "+")
-    fetch.add_argument("--force", action="store_true", help="download files again that are here, after a wrong hash")
+    fetch.add_argument(
+        "--force", action="store_true", help="download files again even if they are here, as after a wrong hash"
+    )
     fetch.add_argument("--jobs", type=int, default=4, metavar="N", help="files to download at once (default: 4)")
     fetch.add_argument("--quiet", action="store_true", help="print errors only")
     fetch.set_defaults(run=_fetch)
