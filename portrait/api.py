@@ -135,7 +135,7 @@ class PortraitStylizer:
         check_names(settings, "stylize", names)
         loaded = {name: value for name, value in asdict(self._settings).items() if name in LOADING}
         chosen = settings_from(loaded | settings | {"style": style})
-        others = [as_photo(one) for one in references]
+        others = [as_photo(reference) for reference in references]
         subjects = self.loop.subjects(as_photo(photo), chosen.face, others, upright=chosen.upright)
         if len(subjects) > 1:
             raise FaceError(

@@ -122,24 +122,24 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
 
 
 def _what_is_wrong(problem: ErrorDetails, field: FieldInfo | None) -> str:
-    context, given = problem.get("ctx", {}), problem["input"]
+    context, value = problem.get("ctx", {}), problem["input"]
     if problem["type"] == "value_error":
         return str(context["error"])
     if problem["type"] == "literal_error":
         choices = [choice.strip("'") for choice in context["expected"].replace(" or ", ", ").split(", ")]
-        return f"{given!r} is not one of: {', '.join(filter(None, choices))}"
+        return f"{value!r} is not one of: {', '.join(filter(None, choices))}"
     if limit := _LIMITS.get(problem["type"]):
         (bound,) = context.values()
         low, high = (_bound(field, name) for name in ("ge", "le"))
         if low is not None and high is not None:
-            return f"{given!r} is outside {low:g} to {high:g}"
-        return f"must be {limit} {bound:g}, got {given!r}"
+            return f"{value!r} is outside {low:g} to {high:g}"
+        return f"must be {limit} {bound:g}, got {value!r}"
     if problem["type"] == "too_short":
         return "must not be empty"
     for prefix, what in _KINDS.items():
         if problem["type"].startswith(prefix):
-            return f"must be {what}, got {given!r}"
-    return f"{problem['msg']}, got {given!r}"
+            return f"must be {what}, got {value!r}"
+    return f"{problem['msg']}, got {value!r}"
 
 
 def _bound(field: FieldInfo | None, name: str) -> float | None:

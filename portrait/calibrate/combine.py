@@ -60,12 +60,12 @@ def _merged_style(name: str, tables: Sequence[Table]) -> Table:
     gates: dict[frozenset[str], Table] = {}
     recognisers: Table = {}
     for table in tables:
-        own = table.get("styles", {}).get(name, {})
-        for gate in own.get("gates", ()):
+        limits = table.get("styles", {}).get(name, {})
+        for gate in limits.get("gates", ()):
             gates.setdefault(frozenset(gate["judges"]), {"source": table.get("source", ""), **gate})
-        for judge, measured in own.get("recognisers", {}).items():
+        for judge, measured in limits.get("recognisers", {}).items():
             recognisers.setdefault(judge, measured)
-        for key, value in own.items():
+        for key, value in limits.items():
             entry.setdefault(key, value)
     if "style_on_face" not in entry:
         raise SettingsError(f"no table has the limit of style_on_face of {name}; add one that portrait calibrate wrote")

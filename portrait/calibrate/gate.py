@@ -213,9 +213,9 @@ def _along_dial(
     """Position of the dial -> the rates of the portraits that were drawn there, and how many of each there are."""
     along = {}
     for position in sorted(set(positions.tolist())):
-        there = positions == position
-        impostor = passed[:, there][is_impostor[:, there]]
-        genuine = passed[:, there][~is_impostor[:, there]]
+        at_position = positions == position
+        impostor = passed[:, at_position][is_impostor[:, at_position]]
+        genuine = passed[:, at_position][~is_impostor[:, at_position]]
         along[f"{position:g}"] = {
             "far": round(float(impostor.mean()), 5),
             "pairs": len(impostor),

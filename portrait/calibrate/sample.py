@@ -154,7 +154,7 @@ def measure_sample(
     copied = measure_copies(loop, [person.framed for person in people])
     limit = copy_limit(copied)
     total = 2 * len(styles) * len(people)
-    made = 0
+    count = 0
     references = {judge: _embeddings(judge, [*people, *others]) for judge in loop.judges.names}
     earlier = None if journal is None else Journal(journal, _header(loop, people, others, seed))
     measured: dict[str, StylePictures] = {}
@@ -179,9 +179,9 @@ def measure_sample(
                     earlier.put(key, rows[-1].as_row())
             else:
                 rows.append(_Scored.of_row(row))
-            made += 1
+            count += 1
             if on_picture is not None:
-                on_picture(style, made, total, picture)
+                on_picture(style, count, total, picture)
         measured[style] = _style_pictures(knobs_at(0.5 if balance is None else balance), positions, rows)
     return Sample(
         people={person.name: person.sha256 for person in people},
@@ -204,7 +204,7 @@ def _sittings(
 
     The style is what it is all along the dial, and for every photo.
     """
-    plain = [(person, person.framed, own) for person, own in zip(people, knobs, strict=True)]
+    plain = [(person, person.framed, its_knobs) for person, its_knobs in zip(people, knobs, strict=True)]
     degraded = []
     for i, person in enumerate(people):
         framed = replace(person.framed, image=degrade(person.framed.image, i))

@@ -157,7 +157,7 @@ def thresholds_from(
 
 def _members(people: Sequence[str], groups: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
     """Kind of group -> the group of each of the people; empty text where it is not known."""
-    kinds = dict.fromkeys(kind for known in groups.values() for kind in known)
+    kinds = dict.fromkeys(kind for entries in groups.values() for kind in entries)
     return {kind: [groups.get(person, {}).get(kind, "") for person in people] for kind in kinds}
 
 

@@ -356,8 +356,8 @@ def _engine_flags_given(args: argparse.Namespace) -> list[str]:
     """The flags of the engine as they were given, for the same command again."""
     if args.engine == "local":
         return []
-    given = {"--address": args.address, "--workers": args.workers, "--gpus": args.gpus}
-    return ["--engine", args.engine, *(word for flag, value in given.items() if value for word in (flag, f"{value}"))]
+    flags = {"--address": args.address, "--workers": args.workers, "--gpus": args.gpus}
+    return ["--engine", args.engine, *(word for flag, value in flags.items() if value for word in (flag, f"{value}"))]
 
 
 def _print_counts(counts: Counts, folder: Path) -> None:
@@ -456,18 +456,18 @@ def _prune(args: argparse.Namespace) -> int:
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
     """Ctrl-C once: what is in flight ends, and no more begins. Twice: stop at once, which loses no more than that."""
-    asked = False
+    interrupted = False
 
     def handle(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal interrupted
+        if interrupted:
             raise KeyboardInterrupt
-        asked = True
+        interrupted = True
         say("\nfinishing the batches in flight; Ctrl-C again stops at once", error=True)
 
     old = signal.signal(signal.SIGINT, handle)
     try:
-        yield lambda: asked
+        yield lambda: interrupted
     finally:
         signal.signal(signal.SIGINT, old)
 

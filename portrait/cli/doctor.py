@@ -81,12 +81,12 @@ def _probe(args: argparse.Namespace) -> int:
     person = loop.subjects(_demo_photo() if args.photo is None else read_photo(args.photo))[0]
     other = _other_face(loop) if args.other is None else loop.subjects(read_photo(args.other))[0]
     with Console(quiet=args.json).status("drawing"):
-        found = probe_identity(loop, person, other.identity, style, range(1, args.pictures + 1))
+        probe = probe_identity(loop, person, other.identity, style, range(1, args.pictures + 1))
     if args.json:
-        say(json.dumps(asdict(found) | {"verdict": found.verdict}))
+        say(json.dumps(asdict(probe) | {"verdict": probe.verdict}))
     else:
-        say("\n".join(_in_lines(found)))
-    return 1 if found.verdict == "nothing" else 0
+        say("\n".join(_in_lines(probe)))
+    return 1 if probe.verdict == "nothing" else 0
 
 
 def _demo_photo() -> Photo:

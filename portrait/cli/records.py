@@ -94,10 +94,10 @@ class _Models:
     def load(self, settings: Settings) -> AttemptLoop:
         from portrait.loop.load import load_loop_for
 
-        wanted = Settings(**{name: getattr(settings, name) for name in LOADING})
-        if self._loop is None or self._loaded != wanted:
-            self._loop = load_loop_for(wanted)
-            self._loaded = wanted
+        to_load = Settings(**{name: getattr(settings, name) for name in LOADING})
+        if self._loop is None or self._loaded != to_load:
+            self._loop = load_loop_for(to_load)
+            self._loaded = to_load
         return self._loop
 
 
@@ -147,8 +147,8 @@ def _reference_photos(places: _Places, files: list[Path], record: PortraitRecord
     references = record.input.references
     if files and len(files) != len(references):
         raise SettingsError(f"the record has {len(references)} reference photo(s), {len(files)} were given")
-    found = files or [places.find(reference.path) for reference in references]
-    return [_same_photo(file, reference.sha256) for file, reference in zip(found, references, strict=True)]
+    paths = files or [places.find(reference.path) for reference in references]
+    return [_same_photo(file, reference.sha256) for file, reference in zip(paths, references, strict=True)]
 
 
 def _other_versions(record: PortraitRecord) -> str:
@@ -181,8 +181,8 @@ class _Places:
         file = Path(path)
         beside = self.record.parent / file.name
         allowed = [place for place in (file, beside) if is_within(place, self.folders)]
-        if found := next((place for place in allowed if place.exists()), None):
-            return found
+        if existing := next((place for place in allowed if place.exists()), None):
+            return existing
         if file not in allowed:
             raise SettingsError(
                 f"{self.record} names {path[:200]!r}, which is neither beside it nor below the current folder; if it is "

@@ -87,12 +87,12 @@ def measured_speed(threads: int) -> Speed:
         threads: That torch computes with; each number of them is measured on its own.
     """
     key = f"{processor()}, {threads} threads, torch {torch.__version__}"
-    known = _read()
-    if key not in known:
-        known[key] = _measure()
+    speeds = _read()
+    if key not in speeds:
+        speeds[key] = _measure()
         with contextlib.suppress(InputError):  # a cache that cannot be written is measured anew each time
-            write_json(cache_file(), {name: [speed.float32, speed.bfloat16] for name, speed in known.items()})
-    return known[key]
+            write_json(cache_file(), {name: [speed.float32, speed.bfloat16] for name, speed in speeds.items()})
+    return speeds[key]
 
 
 def cache_file() -> Path:

@@ -44,12 +44,12 @@ class StyleLimits:
 
     def changes(self, photo: RgbImage, picture: RgbImage) -> dict[str, float]:
         """What of a person -> by how much it was changed, in the unit of its limit, of two aligned crops."""
-        found = {}
+        changes = {}
         if self.skin is not None:
-            found["skin"] = self.skin.change(photo, picture)
+            changes["skin"] = self.skin.change(photo, picture)
         if self.expression is not None:
-            found["expression"] = mouth_shift(photo, picture)
-        return found
+            changes["expression"] = mouth_shift(photo, picture)
+        return changes
 
 
 class StyleJudge:

@@ -34,8 +34,8 @@ def directions(reasons: Sequence[str], *, overdrawn: bool = False) -> dict[str, 
     wishes = [_wish(reason, overdrawn) for reason in reasons]
     combined = {}
     for name in STEP:
-        wanted = {wish[name] for wish in wishes if name in wish}
-        combined[name] = wanted.pop() if len(wanted) == 1 else 0
+        signs = {wish[name] for wish in wishes if name in wish}
+        combined[name] = signs.pop() if len(signs) == 1 else 0
     return combined
 
 

@@ -81,8 +81,10 @@ def load_loop(
 
     analyzer, recognisers = load_face_tools(commercial=commercial, threads=threads)
     tools = tools_for(commercial=commercial)
-    known = fetched_judges(tools) if every_judge else calibrated_further(recipe.name, tools, thresholds, curves)
-    recognisers += load_recognisers(known, threads)
+    further_judges = (
+        fetched_judges(tools) if every_judge else calibrated_further(recipe.name, tools, thresholds, curves)
+    )
+    recognisers += load_recognisers(further_judges, threads)
     conditioning_recogniser = None
     if recipe.recogniser_file is not None:
         conditioning_recogniser = ConditioningRecogniser(

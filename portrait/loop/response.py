@@ -98,7 +98,7 @@ class Curves:
             if name not in self.effects:
                 continue
             measured_at, effect = self.effects[name]
-            values = [effective(one, name, exact_strength=self.exact_strength) for one in knobs]
+            values = [effective(candidate, name, exact_strength=self.exact_strength) for candidate in knobs]
             changes[:, j] = np.stack([np.interp(values, measured_at, column) for column in effect.T], 1)
         return changes
 

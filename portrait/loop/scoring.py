@@ -148,9 +148,9 @@ class Judges:
     def how_drawn(self, framed: Framed, picture: RgbImage, thresholds: Thresholds) -> dict[str, Any]:
         """How the face is drawn, as far as `thresholds` have limits for it: values of `Measurement` by their names."""
         if thresholds.drawing is not None and self.style_judge is not None:
-            found = self.style_judge.probabilities(picture, framed.face.kps)
+            probabilities = self.style_judge.probabilities(picture, framed.face.kps)
             changed = thresholds.drawing.changes(*face_crops(framed, picture))
-            return {"style_probability": found[thresholds.style], "changed": changed}
+            return {"style_probability": probabilities[thresholds.style], "changed": changed}
         if thresholds.statistics is not None:
             return {"style_distance": style_distance(face_features(framed, picture), thresholds.statistics)}
         return {}

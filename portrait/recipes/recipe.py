@@ -234,7 +234,7 @@ class Recipe:
         if prompt not in prompts:
             raise SettingsError(
                 f"recipe {self.name} cannot follow the prompt {prompt!r}: it knows its styles and palettes only; "
-                f"for {style.name}: {'; '.join(repr(known) for known in prompts)}. Other texts need a public recipe "
+                f"for {style.name}: {'; '.join(repr(text) for text in prompts)}. Other texts need a public recipe "
                 "(portrait recipes)"
             )
 
