@@ -100,6 +100,11 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
 
 
+def format_size(count: float) -> str:
+    """Bytes in MiB or GiB."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"
+
+
 def prove_writable(folder: Path, room: float = 0) -> None:
     """Make a folder, if it is not there, and find out whether files can be written to it and so many bytes are free.
 

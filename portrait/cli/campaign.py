@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, as_cell, format_size, plain_table, print_table, say
+from portrait.cli.console import Commands, as_cell, plain_table, print_table, say
 from portrait.cli.signing import add_sign_flag, signer_of
 from portrait.errors import InputError, SettingsError
-from portrait.paths import free_bytes
+from portrait.paths import format_size, free_bytes
 
 if TYPE_CHECKING:
     from portrait.campaign.engines import Engine

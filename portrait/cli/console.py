@@ -92,11 +92,6 @@ def print_licenses(chain: Sequence[LicenseLink]) -> None:
         say(f"  {link.part}: {link.license}; commercial use: {link.commercial}{note}")
 
 
-def format_size(count: float) -> str:
-    """Bytes in MiB or GiB."""
-    return f"{count / 2**30:.2f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"
-
-
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
     """Let SIGTERM end the block as Ctrl-C does, so that what was finished is still reported."""

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, format_size, print_licenses, say
+from portrait.cli.console import Commands, print_licenses, say
 from portrait.errors import PortraitError
+from portrait.paths import format_size
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -20,7 +20,7 @@ from portrait.hub.files import build_folder, folder_for, sha256_of
 from portrait.hub.manifest import Part, PartFile
 from portrait.hub.pins import expected_digests, extend_lock
 from portrait.hub.stream import is_abandoned
-from portrait.paths import cache_dir, free_bytes
+from portrait.paths import cache_dir, format_size, free_bytes
 
 log = logging.getLogger(__name__)
 
@@ -195,11 +195,6 @@ def disk_error(error: OSError, folder: Path, what: str = "") -> WeightsError:
             "then run the same command again: it resumes where this one ended"
         )
     return WeightsError(f"cannot write to {folder}{purpose}: {error.strerror or error}")
-
-
-def format_size(size: int) -> str:
-    """Bytes in MiB or GiB."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**29 else f"{size / 2**20:.1f} MiB"
 
 
 # ---- prune
