@@ -1212,6 +1212,7 @@ def test_what_is_made_for_a_tab_that_was_closed_is_stopped_after_a_while(
     here.sweep()
     assert session.job.cancelled
     assert session.photo is not None
+    assert here.resume(tab("b"), session.key).stopped  # which the page says
 
 
 def test_callers_without_a_name_share_no_session(tmp_path: Path) -> None:
@@ -1317,6 +1318,16 @@ def test_a_wish_that_was_replaced_shows_nothing_at_its_end(tmp_path: Path, gate:
     gate.release(100)
     assert list(replaced)[-1] == {studio.photo: app.gr.skip()}  # which Gradio sends again, perhaps much later
     assert 'data-state="done"' in [update[studio.result] for update in newer if studio.result in update][-1]
+
+
+def test_a_tab_that_comes_back_late_is_told_once_what_was_stopped(tmp_path: Path) -> None:
+    studio = a_studio(tmp_path, a_shop(tmp_path))
+    session = studio.sessions.resume(tab("anna"), "")
+    session.open(a_photo(), [a_face(), a_face()], has_file=True, face=None)
+    session.stopped = True
+    told, again = (next(studio._on_hello(tab("anna"), session.key)) for _ in range(2))
+    assert strings.STOPPED in told[studio.result]
+    assert strings.STOPPED not in again[studio.result]
 
 
 def test_a_tab_that_was_open_before_the_studio_started_is_told_that_its_photo_is_gone(tmp_path: Path) -> None:

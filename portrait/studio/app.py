@@ -246,8 +246,8 @@ class StudioPage:
     def _on_hello(self, request: gr.Request, key: str) -> Iterator[Updates]:
         """A page was loaded: it shows what its session has, if it had one before."""
         session = self.sessions.resume(request, key)
-        message = strings.LOST if session.lost else ""
-        session.lost = False
+        message = strings.LOST if session.lost else strings.STOPPED if session.stopped else ""
+        session.lost = session.stopped = False
         yield {
             **self._photo(session),
             **self._controls(session),

@@ -146,6 +146,8 @@ class Session:
         self.closed = False
         self.lost = False
         """Whether it stands for an earlier session of an open tab that is gone, of which the visitor is still to be told."""
+        self.stopped = False
+        """Whether a portrait was stopped because the tab was away for long, of which the visitor is still to be told."""
         self._clear()
 
     def _clear(self) -> None:

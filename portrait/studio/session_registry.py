@@ -115,6 +115,7 @@ class Sessions:
             sessions = dict(self._sessions)
         for session in sessions.values():
             if session.away_since is not None and now - session.away_since > AWAY_SECONDS:
+                session.stopped |= session.is_working
                 session.cancel()
                 session.cancel_previews()
         self._drop([name for name, session in sessions.items() if _is_over(session, now)])
