@@ -209,12 +209,12 @@ def test_previews_are_cancelled_by_a_new_photo_and_keep_nothing(tmp_path: Path, 
     wishes = session.missing_previews("mini", "bust", [("oil", 0.5)])
     job = session.begin_previews(lambda: shop.start_previews(a_photo(), requested(shop), wishes))
     assert generator.started.wait(60)
-    assert session.keep_preview(job, ("mini", "oil", "bust", 0.5), person(1))
+    assert session.keep_preview(job, ("mini", "oil", "bust", 0.5), "data:,")
     assert session.missing_previews("mini", "bust", wishes) == []
     session.open(a_photo(2), [a_face()], has_file=True, face=0)
     gate.release(10)
     assert [event.kind for event in job.events()] == ["cancelled"]
-    assert not session.keep_preview(job, ("mini", "oil", "bust", 0.5), person(1))
+    assert not session.keep_preview(job, ("mini", "oil", "bust", 0.5), "data:,")
     assert session.previews == {}
 
 
@@ -1328,6 +1328,16 @@ def test_a_tab_that_comes_back_late_is_told_once_what_was_stopped(tmp_path: Path
     told, again = (next(studio._on_hello(tab("anna"), session.key)) for _ in range(2))
     assert strings.STOPPED in told[studio.result]
     assert strings.STOPPED not in again[studio.result]
+
+
+def test_a_page_that_says_hello_again_because_the_answer_was_slow_keeps_what_its_visitor_did(tmp_path: Path) -> None:
+    studio = a_studio(tmp_path, a_shop(tmp_path))
+    first, again, anew = (next(studio._on_hello(tab("anna"), "of a studio before", load)) for load in ("1", "1", "2"))
+    assert studio.controls in first
+    assert strings.LOST in first[studio.result]
+    assert again.keys() == {studio.wire}
+    assert not studio.sessions.get(tab("anna")).lost  # that was said
+    assert studio.controls in anew
 
 
 def test_a_tab_that_was_open_before_the_studio_started_is_told_that_its_photo_is_gone(tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ class StudioPage:
         """Whatever a visitor does on the page, apart from canceling."""
         action: Action = event._data
         if action["act"] == "hello":
-            yield from self._on_hello(request, str(action["key"]))
+            yield from self._on_hello(request, str(action["key"]), str(action.get("load", "")))
             return
         session = self.sessions.get(request)
         if session.lost:  # the page was open before the studio was restarted
@@ -243,11 +243,18 @@ class StudioPage:
         }
         yield from acts[action["act"]](request, session, action)
 
-    def _on_hello(self, request: gr.Request, key: str) -> Iterator[Updates]:
-        """A page was loaded: it shows what its session has, if it had one before."""
+    def _on_hello(self, request: gr.Request, key: str, load: str = "") -> Iterator[Updates]:
+        """A page was loaded: it shows what its session has, if it had one before.
+
+        A page whose answer is slow says hello again, with the same `load`; what the visitor did meanwhile stays.
+        """
         session = self.sessions.resume(request, key)
         message = strings.LOST if session.lost else strings.STOPPED if session.stopped else ""
         session.lost = session.stopped = False
+        if load and session.greeted == load:
+            yield {self.wire: page.key_html(session)}
+            return
+        session.greeted = load
         yield {
             **self._photo(session),
             **self._controls(session),
@@ -563,7 +570,7 @@ class StudioPage:
         for event in job.events():
             if event.kind == "preview" and event.preview is not None:
                 key = (recipe.name, event.style, frame, event.balance)
-                if not session.keep_preview(job, key, event.preview):
+                if not session.keep_preview(job, key, page.preview_uri(event.preview)):
                     return
                 yield {self.previews: page.previews_html(session, recipe.name, style, frame)}
 

@@ -432,7 +432,8 @@ window.portraitStudio = (() => {
       const look = $("[data-look]", element);
       if (look) look.click();
     });
-    const hello = () => wire.trigger("submit", { act: "hello", key: memory("session") });
+    const load = String(Math.random());
+    const hello = () => wire.trigger("submit", { act: "hello", key: memory("session"), load });
     const greeting = setInterval(hello, 10000);  // one that comes before Gradio listens is not heard
     setTimeout(hello);
   };

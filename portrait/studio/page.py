@@ -616,14 +616,18 @@ def look_html(toml: str, style: str) -> str:
     return f'<a data-look download="look-{escape(style)}.toml" href="data:application/toml;charset=utf-8,{quote(toml)}"></a>'
 
 
+def preview_uri(picture: RgbImage) -> str:
+    """A small picture as `previews_html` sends it."""
+    return data_uri(picture, quality=80, generated=True)
+
+
 def previews_html(session: Session, recipe: str, style: str, frame: str) -> str:
     """The small pictures that there are so far, for the page to put in their places."""
     found = []
-    for (of_recipe, of_style, of_frame, balance), picture in list(session.previews.items()):
+    for (of_recipe, of_style, of_frame, balance), src in list(session.previews.items()):
         places = [of_style] if balance == STRENGTHS[1] else []
         places += [f"{balance:g}"] if of_style == style else []
         if (of_recipe, of_frame) == (recipe, frame):
-            src = data_uri(picture, quality=80, generated=True)
             found += [f'<i data-place="{escape(place)}" data-src="{src}"></i>' for place in places]
     return "".join(found)
 

@@ -148,6 +148,8 @@ class Session:
         """Whether it stands for an earlier session of an open tab that is gone, of which the visitor is still to be told."""
         self.stopped = False
         """Whether a portrait was stopped because the tab was away for long, of which the visitor is still to be told."""
+        self.greeted = ""
+        """Which load of the page was answered last."""
         self._clear()
 
     def _clear(self) -> None:
@@ -171,7 +173,7 @@ class Session:
     def _forget_person(self) -> None:
         """Drop what was found out of the face that was meant so far."""
         self.cancel_previews()
-        self.previews: dict[tuple[str, str, str, float], RgbImage] = {}
+        self.previews: dict[tuple[str, str, str, float], str] = {}
         self._subjects: dict[tuple[str, int], Subject] = {}
         self._advice: tuple[str, ...] | None = None
 
@@ -326,12 +328,12 @@ class Session:
             self.preview_job = start()
             return self.preview_job
 
-    def keep_preview(self, job: RenderJob, key: tuple[str, str, str, float], picture: RgbImage) -> bool:
-        """Keep a preview under (recipe, style, frame, balance); False if the session has given up its job."""
+    def keep_preview(self, job: RenderJob, key: tuple[str, str, str, float], uri: str) -> bool:
+        """Keep a preview, a data URI, under (recipe, style, frame, balance); False if the session has given up its job."""
         with self.lock:
             is_wanted = self.preview_job is job and not job.cancelled
             if is_wanted:
-                self.previews[key] = picture
+                self.previews[key] = uri
             return is_wanted
 
     def cancel_previews(self) -> None:

@@ -22,7 +22,7 @@ GRACE_SECONDS = 600.0
 """A session is forgotten so long after its tab was closed; a tab that is loaded anew finds everything until then."""
 AWAY_SECONDS = 120.0
 """What is being made for a tab that was closed is stopped after so long."""
-RELOAD_SECONDS = 5.0
+RELOAD_SECONDS = 15.0
 """How long a tab that is loaded anew waits for the end of its old connection; after it, another tab has the session."""
 ORPHAN_SECONDS = 600.0
 """A file that belongs to no session is deleted after so long: an upload that nobody used, the answer to a call."""
