@@ -74,7 +74,7 @@ def test_similarity_of_a_picture_with_itself_survives_the_codecs(
 def test_similarity_refuses_raw_embeddings() -> None:
     with pytest.raises(ShapeError, match="length 5"):
         similarity(Embedding(np.array([3, 4], np.float32)), Embedding(np.array([1, 0], np.float32)))
-    with pytest.raises(ShapeError, match="not of one recogniser"):
+    with pytest.raises(ShapeError, match="not of one recognizer"):
         similarity(Embedding(np.ones(2, np.float32)), Embedding(np.ones(3, np.float32)))
 
 

@@ -44,7 +44,7 @@ class AuraFaceRecogniser:
             )
             shape = self._features(np.zeros((112, 112, 3), np.uint8)).shape
         except Exception as error:  # onnxruntime's own classes are private
-            raise WeightsCorruptError(f"the recogniser {path} cannot be loaded: {one_line(error, 300)}") from error
+            raise WeightsCorruptError(f"the recognizer {path} cannot be loaded: {one_line(error, 300)}") from error
         if shape != (512,):
             raise WeightsCorruptError(f"{path} is not AuraFace: its embedding has the shape {shape}, not (512,)")
         self.licenses = (part,)

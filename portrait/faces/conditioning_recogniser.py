@@ -39,9 +39,9 @@ class ConditioningRecogniser:
             self._network = ArcFaceONNX(model_file=str(file), session=session)
             size = int(session.get_outputs()[0].shape[-1])
         except Exception as error:  # onnxruntime's own classes are private
-            raise WeightsCorruptError(f"the recogniser {file} cannot be loaded: {error}") from error
+            raise WeightsCorruptError(f"the recognizer {file} cannot be loaded: {error}") from error
         if size != 512:
-            raise WeightsCorruptError(f"the recogniser {file} gives {size} numbers; the adapters take 512")
+            raise WeightsCorruptError(f"the recognizer {file} gives {size} numbers; the adapters take 512")
 
     def embed(self, views: Sequence[tuple[RgbImage, Face]]) -> Embedding:
         """One person's embedding, (512,) float32: the mean over the photos, brought back to unit length if `unit`."""

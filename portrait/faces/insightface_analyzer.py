@@ -98,7 +98,7 @@ class InsightFaceAnalyzer:
         except Exception as error:  # onnxruntime's own classes are private
             raise WeightsCorruptError(f"the InsightFace pack in {self.pack} cannot be loaded: {error}") from error
         if "recognition" not in app.models:
-            raise WeightsMissingError(f"the pack in {self.pack} has no recogniser (an ArcFace *.onnx)")
+            raise WeightsMissingError(f"the pack in {self.pack} has no recognizer (an ArcFace *.onnx)")
         self._detector = app.det_model
         stem = Path(app.det_model.model_file).stem
         self.detector = DETECTOR_ALIASES.get(stem, stem)
@@ -106,7 +106,7 @@ class InsightFaceAnalyzer:
         self.digests = {Path(m.model_file).stem: sha256_of(Path(m.model_file)) for m in app.models.values()}
         if self.digests.get("w600k_mbf") != W600K_MBF.sha256:
             raise WeightsCorruptError(
-                f"the recogniser in {self.pack} is {', '.join(self.digests)}; the adapters and thresholds here were made "
+                f"the recognizer in {self.pack} is {', '.join(self.digests)}; the adapters and thresholds here were made "
                 "for w600k_mbf (buffalo_sc, buffalo_s), and its file is pinned by SHA-256"
             )
 

@@ -18,7 +18,7 @@ def similarity(reference: Embedding, candidate: Embedding) -> float:
         ShapeError: different lengths, not unit length, or not finite.
     """
     if reference.shape != candidate.shape:
-        raise ShapeError(f"embeddings of {reference.shape} and {candidate.shape} are not of one recogniser")
+        raise ShapeError(f"embeddings of {reference.shape} and {candidate.shape} are not of one recognizer")
     for vector in (reference, candidate):
         if not abs(float(np.linalg.norm(vector)) - 1) < 1e-3:
             raise ShapeError(f"an embedding has length {float(np.linalg.norm(vector)):.4f}, not 1")

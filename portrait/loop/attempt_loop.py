@@ -80,7 +80,7 @@ class AttemptLoop:
         style_judge: StyleJudge | None = None,
     ) -> None:
         if not recognisers and recipe.recogniser:
-            raise SettingsError("the conditioning recogniser may not be the only judge: give a second one")
+            raise SettingsError("the conditioning recognizer may not be the only judge: give a second one")
         self.recipe = recipe
         self.generator = generator
         self.analyzer = analyzer

@@ -176,7 +176,7 @@ def _check_kind(path: Path, projection: Any, kind: str, clip_width: int) -> None
     identity_width = _identity_width(projection, kind)
     if identity_width != EMBEDDING:
         raise WeightsCorruptError(
-            f"{path} takes identities of {identity_width} numbers, the recogniser gives {EMBEDDING}"
+            f"{path} takes identities of {identity_width} numbers, the recognizer gives {EMBEDDING}"
         )
     if kind in ("faceid-plusv2", "plus-face") and clip_width:
         width = projection.proj_in.in_features
