@@ -92,7 +92,8 @@ def _overlay(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] | 
 
 def _redrawn_share(photo: RgbImage, picture: RgbImage) -> float:
     """One minus the mean contrast-structure term of SSIM, as `style_on_face` says, of two crops as they lie."""
-    inside = (photo.max(-1) > 0) | (picture.max(-1) > 0)
+    shown = photo | picture
+    inside = (shown[..., 0] | shown[..., 1] | shown[..., 2]) > 0
     if not inside.any():
         return 0.0
     a = _soft_lab(photo)
