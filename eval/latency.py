@@ -1,6 +1,6 @@
 """How fast portrait is: cold and warm, on a quiet machine and beside busy processes, against the processor and diffusers.
 
-    python eval/latency.py -o eval/latency.json                   # everything; on a machine that does nothing else
+    python eval/latency.py -o eval/latency.json                   # all but onnx; on a machine that does nothing else
     python eval/latency.py --parts cold,warm --busy 0,1 --runs 3
     python eval/latency.py --parts accepted --photos FACES --styles oil,comic
 
@@ -9,6 +9,7 @@
 | cold | `portrait stylize` from the shell to the written picture, one attempt: seconds, seconds of processor time, memory |
 | warm | one attempt with the models loaded: the networks, the rasterizer, judging; the networks against the processor's limit |
 | diffusers | the same networks, knobs and seeds in diffusers' img2img pipeline, in turn with portrait's |
+| onnx | one pass of the denoising network in torch, in both types, and exported, in onnxruntime (needs `onnx`) |
 | batches | seconds a picture and memory as the batch grows, and memory after many pictures |
 | accepted | seconds per accepted portrait: one shot, the same by diffusers, best of N, naive retry, and portrait's loop |
 
@@ -35,7 +36,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-PARTS = ("cold", "warm", "diffusers", "batches", "accepted")
+PARTS = ("cold", "warm", "diffusers", "onnx", "batches", "accepted")
 ATTEMPTS = 4
 """N of best of N, and the most attempts of naive retry and of the loop."""
 _MATRIX = 1024
@@ -241,6 +242,80 @@ def drawing_by(generator: Any, pipe: Any) -> Iterator[None]:
         generator.family.pipe = before
 
 
+def onnx(warmed: Warm, runs: int) -> dict[str, Any]:
+    """A pass of the denoising network, guided, in torch and in onnxruntime.
+
+    The exported network is no part of portrait: this says what it would bring.
+    """
+    import warnings
+
+    import numpy as np
+    import onnxruntime
+    import torch
+
+    from portrait.faces.onnx_session import session_options
+
+    network, inputs = _one_pass(warmed)
+
+    def in_torch(dtype: str) -> Any:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+            return network(*inputs)
+
+    with tempfile.TemporaryDirectory() as folder:
+        file, names = f"{folder}/unet.onnx", ["sample", "timestep", "texts", "identity"]
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(network, inputs, file, dynamo=False, opset_version=17, input_names=names)
+        sessions = {
+            count: onnxruntime.InferenceSession(file, session_options(count), providers=["CPUExecutionProvider"])
+            for count in sorted({1, 2, 4, warmed.threads})
+        }
+    fed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+    drawn = {count: session.run(None, fed)[0] for count, session in sessions.items()}
+    return {
+        "torch float32": asdict(timed(lambda: in_torch("float32"), runs)),
+        "torch bfloat16": asdict(timed(lambda: in_torch("bfloat16"), runs)),
+        "onnxruntime float32": asdict(timed(lambda: sessions[warmed.threads].run(None, fed), runs)),
+        "largest_difference_in_float32": float(np.abs(drawn[1] - in_torch("float32").numpy()).max()),
+        "same_bits_with_threads": [count for count in drawn if np.array_equal(drawn[count], drawn[1])],
+    }
+
+
+def _one_pass(warmed: Warm) -> tuple[Any, tuple[Any, ...]]:
+    """The denoising network as a function of tensors alone, and what it was given in the last step of a picture."""
+    import torch
+
+    unet = warmed.generator.family.pipe.unet
+    forward = unet.forward
+    seen: dict[str, Any] = {}
+
+    def look(sample: Any, timestep: Any, **kwargs: Any) -> Any:
+        texts, (identity,) = kwargs["encoder_hidden_states"], kwargs["added_cond_kwargs"]["image_embeds"]
+        seen.update(inputs=(sample, timestep, texts, identity), source=unet.source, level=unet.level)
+        return forward(sample, timestep, **kwargs)
+
+    with mock.patch.object(unet, "forward", look):
+        warmed.draw()
+    source, level = seen["source"].clone(), seen["level"].clone()
+
+    class Pass(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unet = unet
+
+        def forward(self, sample: Any, timestep: Any, texts: Any, identity: Any) -> Any:
+            with mock.patch.multiple(unet, source=source, level=level):
+                return unet(
+                    sample,
+                    timestep,
+                    encoder_hidden_states=texts,
+                    added_cond_kwargs={"image_embeds": [identity]},
+                    return_dict=False,
+                )[0]
+
+    return Pass().eval(), tuple(value.clone() for value in seen["inputs"])
+
+
 def batches(warmed: Warm, runs: int) -> dict[str, Any]:
     """Seconds a picture and megabytes at the peak so far as the batch grows; megabytes now, before and after 30 pictures."""
     found: dict[str, Any] = {}
@@ -385,7 +460,7 @@ def main() -> None:
 
 
 def _in_this_process(args: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
-    measures = {"warm": warm, "diffusers": against_diffusers, "batches": batches}
+    measures = {"warm": warm, "diffusers": against_diffusers, "onnx": onnx, "batches": batches}
     found: dict[str, Any] = {}
     if set(parts) & measures.keys():
         warmed = Warm(args.photos[0], args.styles[0], args.threads, args.dtype)
@@ -406,7 +481,8 @@ def _arguments() -> argparse.Namespace:
     from portrait.paths import cpu_threads
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {', '.join(PARTS)} (default: all)")
+    usual = ",".join(part for part in PARTS if part != "onnx")
+    parser.add_argument("--parts", default=usual, help=f"some of {', '.join(PARTS)} (default: all but onnx)")
     parser.add_argument("--busy", default="0,1,2", help="beside how many busy processes (default: 0,1,2)")
     parser.add_argument("--runs", type=int, default=5, help="of each measurement (default: 5)")
     parser.add_argument("--threads", type=int, default=cpu_threads(), help="processor threads (default: all cores)")
