@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,15 +89,12 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = (), *, signer: Si
             pictures += 1
             more_cells = [columns_of[job.picture.subject].get(column, "") for column in more_columns]
             source = below(run, job.output)
-            picture = read_photo(source).pixels
-            for name in names:
-                copy = _copy_in_size(source, picture, result.record, name, signer)
+            for name, copy in _copies(source, result.record, names, signer):
                 enlarged += copy.scale > 1
                 path = f"{_export_stem(job, name, several_recipes)}.{copy.suffix}"
                 write_bytes(below(folder, path), copy.data)
                 rows.append([path, *_cells(job, name, copy, result.record.seed), run_id, *more_cells])
-    headings = [f"{column} (of the subjects)" if column in COLUMNS else column for column in more_columns]
-    manifest = _write_manifest(folder, [[*COLUMNS, *headings], *rows])
+    manifest = _write_manifest(folder, [[*COLUMNS, *map(_heading, more_columns)], *rows])
     files = {str(row[0]).casefold() for row in rows}
     _remove_leftovers([manifest, *(folder / str(row[0]) for row in rows)])
     removed = _remove(folder, (file for file in earlier_files if file.casefold() not in files))
@@ -132,6 +129,15 @@ class _Copy:
     padded: bool = False
 
 
+def _copies(
+    file: Path, record: PortraitRecord, names: Iterable[str], signer: Signer | None
+) -> Iterator[tuple[str, _Copy]]:
+    """(name of a size, the picture in it) for each size; the picture is read once."""
+    picture = read_photo(file).pixels
+    for name in names:
+        yield name, _copy_in_size(file, picture, record, name, signer)
+
+
 def _copy_in_size(file: Path, picture: RgbImage, record: PortraitRecord, name: str, signer: Signer | None) -> _Copy:
     size = SIZES[name]
     if size is None:
@@ -161,6 +167,11 @@ def _cells(job: LedgerJob, size: str, copy: _Copy, seed: int) -> list[object]:
         seed,
         job.key,
     ]
+
+
+def _heading(column: str) -> str:
+    """The heading of a column of the subjects' table: one that is called as ours stands beside ours."""
+    return f"{column} (of the subjects)" if column in COLUMNS else column
 
 
 def _write_manifest(folder: Path, rows: Iterable[Sequence[object]]) -> Path:
