@@ -242,8 +242,6 @@ def _print_preview(preview: _Preview, workers: int) -> None:
         say(f"{len(missing)} photo(s) are not there and will fail: {', '.join(missing[:3])}{more}")
     if plan.passed_over:
         say(describe(plan.passed_over))
-    if "mini" in plan.recipes and (plan.axes or plan.settings.prompt):
-        say("note: mini knows only its styles; texts of [axes] and prompt move its pictures at random")
 
 
 def _matrix(plan: Plan, styles: int) -> str:
