@@ -152,7 +152,7 @@ def below(root: Path, name: str) -> Path:
     """
     parts = name.split("/")
     if not all(is_file_name(part, 255) for part in parts):
-        raise InputError(f"{name[:200]!r} is no name of a file in {root}")
+        raise InputError(f"{name[:200]!r} is not a valid file name in {root}")
     path = root.joinpath(*parts)
     try:
         top, target = root.resolve(), path.resolve()

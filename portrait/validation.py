@@ -53,7 +53,7 @@ def read_text(path: Path, name: str = "", kind: type[PortraitError] = SettingsEr
     except UnicodeDecodeError:
         raise kind(f"{name or path} is not UTF-8 text") from None
     except ValueError:  # a zero byte
-        raise kind(f"{str(path)!r} is no name of a file") from None
+        raise kind(f"{str(path)!r} is not a valid file name") from None
 
 
 def parse_toml(text: str, name: str, kind: type[PortraitError] = SettingsError) -> dict[str, Any]:

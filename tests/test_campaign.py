@@ -96,7 +96,7 @@ def test_the_template_is_a_plan_and_names_every_key(tmp_path: Path) -> None:
         ({"budget": {"hours": -1}}, r"\[budget\] hours must be at least 0, got -1"),
         ({"variants": 0}, "variants 0 is outside 1 to 64"),
         ({"axes": {"mood": ["sad", "Sad"]}}, "different texts"),
-        ({"subjects": "nowhere"}, "is no folder"),
+        ({"subjects": "nowhere"}, "is neither a folder"),
     ],
 )
 def test_a_wrong_plan_says_what_was_probably_meant(tmp_path: Path, table: dict[str, object], says: str) -> None:

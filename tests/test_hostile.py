@@ -816,7 +816,7 @@ def test_a_damaged_page_of_a_ledger_is_one_line_with_a_way_out(
 
 def test_a_run_killed_before_it_began_says_so(tmp_path: Path) -> None:
     (tmp_path / FILE).touch()
-    with pytest.raises(CampaignError, match="was ended before it began; start the same command again"):
+    with pytest.raises(CampaignError, match="was stopped before it began; start the same command again"):
         Ledger.open(tmp_path)
 
 

@@ -271,7 +271,7 @@ def test_another_base_replaces_the_licence_of_the_old_one(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("base", "loras", "says"),
     [
-        ("nowhere.safetensors", [], "is no .safetensors file"),
+        ("nowhere.safetensors", [], "is neither a .safetensors file"),
         ("sd15", [], "--base sd15 is not one checkpoint"),
         ("", ["nowhere.safetensors:0.5"], "is not FILE.safetensors:WEIGHT"),
     ],

@@ -60,7 +60,7 @@ def plan_of(folder: Path) -> Plan:
             f"--plan {shlex.quote(source)[:200]}"
         )
     if not path.is_file():
-        raise CampaignError(f"the plan of {folder} is no longer at {source!r}; name where it is now with --plan")
+        raise CampaignError(f"the plan of {folder} is no longer at {source!r}; say where it is now with --plan")
     return read_plan(path)
 
 
@@ -158,7 +158,7 @@ def _require_same_owners(ledger: Ledger, photos: Mapping[str, Sequence[str]]) ->
     if exchanged:
         changes = ", ".join(f"{name} has the photo that {old} had" for name, old in exchanged[:_MAX_CHANGES])
         raise PlanChangedError(
-            f"photos are other people's than when {ledger.folder} was started: {changes}; put them back, or continue with "
+            f"photos belong to other people than when {ledger.folder} was started: {changes}; put them back, or continue with "
             "--accept-changes, which makes their pictures again"
         )
     for name, old in moved:

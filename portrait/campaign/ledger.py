@@ -214,7 +214,7 @@ class Ledger:
         ledger = cls._connected(folder)
         try:
             if not ledger._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                raise CampaignError(f"the run of {folder} was ended before it began; start the same command again")
+                raise CampaignError(f"the run of {folder} was stopped before it began; start the same command again")
             ledger._check()
         except sqlite3.DatabaseError as error:
             raise ledger._damaged(str(error)) from None

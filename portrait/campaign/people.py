@@ -49,7 +49,7 @@ def read_people(subjects: str | tuple[str, ...], folder: Path) -> tuple[tuple[Pe
         elif path.is_dir():
             people, passed_over = _from_folder(path)
         else:
-            raise SettingsError(f"subjects {path} is no folder, no .csv and no .txt file")
+            raise SettingsError(f"subjects {path} is neither a folder nor a .csv or .txt file")
     if not people:
         why = describe(passed_over) or f"read are {', '.join(sorted(PHOTO_SUFFIXES))}"
         raise SettingsError(f"no photos in subjects {subjects!r}; {why}")

@@ -182,7 +182,7 @@ def plan_from(table: Mapping[str, object], folder: Path, name: str = "plan") -> 
         settings = _settings_from(file.settings, folder)
     except SettingsError as error:
         raise SettingsError(f"{name}: {error}") from None
-    except (OSError, ValueError) as error:  # a text that is no name of a file, by its length or a zero byte
+    except (OSError, ValueError) as error:  # a text that is not a valid file name, by its length or a zero byte
         raise SettingsError(f"{name}: {one_line(error)}") from None
     return Plan(
         name=file.name or folder.resolve().name,

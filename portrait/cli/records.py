@@ -117,7 +117,7 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     changed = [name for name, digest in record.weights.items() if loop.digests.get(name) != digest]
     if changed:
         raise SettingsError(
-            f"the weights are not those of the record, so the picture would be another: {', '.join(changed)}"
+            f"the weights are not those of the record, so the picture would differ: {', '.join(changed)}"
         )
     picture = loop.replay(record, photo, references)
     digest = pixels_sha256(picture)

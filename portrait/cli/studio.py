@@ -69,7 +69,7 @@ def _studio(args: argparse.Namespace) -> int:
     if args.port is not None and not 1 <= args.port <= 65535:
         raise SettingsError(f"--port {args.port} is outside 1 to 65535")
     if not args.runs.is_dir():
-        raise SettingsError(f"--runs {args.runs} is no folder")
+        raise SettingsError(f"--runs {args.runs} is not a folder")
     settings = Settings(
         recipe=args.recipe,
         device=args.device,

@@ -105,7 +105,7 @@ def read_file(path: Path) -> bytes:
     except OSError as error:
         raise ImageReadError(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError:  # a zero byte
-        raise ImageReadError(f"{str(path)!r} is no name of a file") from None
+        raise ImageReadError(f"{str(path)!r} is not a valid file name") from None
 
 
 def decode_photo(

@@ -163,7 +163,7 @@ def read_thresholds(file: Path) -> dict[str, object]:
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"cannot read thresholds {file}: {one_line(error)}") from None
     if not isinstance(table, dict):
-        raise SettingsError(f"{file} is no table of thresholds")
+        raise SettingsError(f"{file} is not a table of thresholds")
     return table
 
 

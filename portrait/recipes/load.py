@@ -44,7 +44,7 @@ def load_recipe(name: str) -> Recipe:
     try:
         table, folder = _read_table(name, ())
         return _recipe_from(RecipeFile.from_table(table, f"recipe {name}"), name, folder)
-    except (OSError, ValueError) as error:  # a text that is no name of a file, by its length or a zero byte
+    except (OSError, ValueError) as error:  # a text that is not a valid file name, by its length or a zero byte
         raise SettingsError(f"recipe {name[:200]!r}: {one_line(error)}") from None
 
 

@@ -66,7 +66,7 @@ def _replace_base(recipe: Recipe, base: str) -> Recipe:
     if path.is_file() and path.suffix == ".safetensors":
         return replace(recipe, single_file=path.resolve(), parts=parts, licenses=licenses)
     raise SettingsError(
-        f"--base {base!r} is no .safetensors file, no diffusers folder (with model_index.json) and no part of the "
+        f"--base {base!r} is neither a .safetensors file nor a diffusers folder (with model_index.json) nor a part of the "
         "weights manifest"
     )
 
