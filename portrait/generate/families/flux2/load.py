@@ -10,8 +10,9 @@ import torch
 from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2Transformer2DModel
 from transformers import Qwen2TokenizerFast, Qwen3Config, Qwen3Model
 
+from portrait.errors import SettingsError
 from portrait.generate.families.flux2.pipeline import KleinPipeline
-from portrait.generate.families.flux2.single_file import load_transformer
+from portrait.generate.families.flux2.single_file import has_scaled_layers, load_transformer
 from portrait.generate.families.loading import (
     check_resolution,
     load_loras,
@@ -50,7 +51,7 @@ def load_klein(recipe: Recipe, weights: torch.dtype) -> LoadedKlein:
 
     Raises:
         WeightsMissingError, WeightsCorruptError: a file is gone, differs from the manifest, or is not what the recipe says.
-        SettingsError: the recipe's resolution does not fit its autoencoder.
+        SettingsError: the recipe's resolution does not fit its autoencoder, or it has LoRAs for 8-bit weights.
         MemoryLimitError: memory ran out.
     """
     digests = dict(recipe.digests) or verify_manifest(recipe.base)
@@ -59,6 +60,8 @@ def load_klein(recipe: Recipe, weights: torch.dtype) -> LoadedKlein:
         text_encoder = _load_text_encoder(recipe.base / "text_encoder", weights)
         tokenizer = Qwen2TokenizerFast.from_pretrained(str(recipe.base / "tokenizer"), local_files_only=True)
         _check_width(text_encoder, pipe)
+    if recipe.loras and has_scaled_layers(pipe.transformer):
+        raise SettingsError(f"recipe {recipe.name}: no LoRA fits on 8-bit weights; use it with the recipe klein4b")
     loras, notes = load_loras(pipe, [(lora.path, lora.weight) for lora in recipe.loras], {})
     check_resolution(recipe, pipe.vae_scale_factor * 2)
     return LoadedKlein(
