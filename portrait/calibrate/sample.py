@@ -32,9 +32,10 @@ DIAL = (0.0, 0.25, 0.5, 0.75, 1.0)
 class StylePictures:
     """What was measured on the P people's portraits in one style.
 
-    `positions` are (P,) where on the dial each was drawn, and `knobs` those of its middle. `scores` is judge -> (P + impostors, P) likeness of each photo to each portrait, the candidates' own photos first.
-    `features` are (P, F) `face_style_features`; all else is (P,). `degraded_...` are those of the second portraits,
-    from degraded photos. `missed` and `degraded_missed` are those in which no detector saw a face.
+    `positions` are (P,) where on the dial each was drawn, and `knobs` those of its middle. `scores` is judge -> (P +
+    impostors, P) likeness of each photo to each portrait, the candidates' own photos first. `features` are (P, F)
+    `face_style_features`; all else is (P,). `degraded_...` are those of the second portraits, from degraded photos.
+    `missed` and `degraded_missed` are those in which no detector saw a face.
     """
 
     knobs: Knobs

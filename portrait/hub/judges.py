@@ -1,7 +1,7 @@
 """The one list of the recognizers that can judge likeness, and which of them judge together.
 
-A new judge is an entry of `JUDGES`, its class, and its name in `FACE_TOOLS` or `FURTHER_JUDGES`; licenses, loading, commands, the studio page
-and the guesses of a recipe without curves follow from the entry.
+A new judge is an entry of `JUDGES`, its class, and its name in `FACE_TOOLS` or `FURTHER_JUDGES`; licenses, loading,
+commands, the studio page and the guesses of a recipe without curves follow from the entry.
 """
 
 from __future__ import annotations

@@ -55,9 +55,10 @@ class StyleLimits:
 class StyleJudge:
     """Belongs to a set of weights, because it knows how these draw: `style.onnx` and `config.json` of one folder.
 
-    config.json has `classes` (the styles, and `PHOTO`), `least` (style -> the probability that a picture must reach, which
-    all but a stated share of right pictures do), `skin` (style -> the values of `SkinLimits`), `expression` (style -> the most that a mouth moves), `scale` (the side in pixels at which marks are as large as the network
-    knows them) and `side` (of the square around the face that it looks at).
+    config.json has `classes` (the styles, and `PHOTO`), `least` (style -> the probability that a picture must reach,
+    which all but a stated share of right pictures do), `skin` (style -> the values of `SkinLimits`), `expression`
+    (style -> the most that a mouth moves), `scale` (the side in pixels at which marks are as large as the network knows
+    them) and `side` (of the square around the face that it looks at).
 
     Args:
         folder: The two files, verified.

@@ -103,10 +103,11 @@ class Gate:
 class Thresholds:
     """What a picture of one recipe and style must reach. `identity` maps recogniser -> least similarity.
 
-    `drawing` is what the style judge of the weights asks for. Where they have none, `statistics` is how faces of the style
-    are drawn, with the limit of the distance from it; None where the recipe was not calibrated, and then it is not checked. Where `gate` is there, the judges were calibrated together: `far` is
-    then the rate of the whole gate, and `identity` has its floors. `strangers` is recogniser -> (similarity, share of
-    strangers who reach it), similarities rising; empty where it was not measured.
+    `drawing` is what the style judge of the weights asks for. Where they have none, `statistics` is how faces of the
+    style are drawn, with the limit of the distance from it; None where the recipe was not calibrated, and then it is
+    not checked. Where `gate` is there, the judges were calibrated together: `far` is then the rate of the whole gate,
+    and `identity` has its floors. `strangers` is recogniser -> (similarity, share of strangers who reach it),
+    similarities rising; empty where it was not measured.
     """
 
     identity: dict[str, float]

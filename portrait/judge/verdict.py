@@ -16,7 +16,8 @@
 | broken_keep:NAME | `checks.point_displacement`, `edge_agreement`, `color_distance`, `psnr_inside` | `KEEP_LIMITS` | `KEEP_LIMITS` |
 
 The limits of identity_low, not_stylized and burned come from `portrait calibrate`, those of the style judge from
-`weights/training/style_judge.py`, those of `KEEP_LIMITS` from `eval/keep.py`. Weights that have a style judge need no `style_distance`. The tests of each are listed in `tests/test_broken.py`.
+`weights/training/style_judge.py`, those of `KEEP_LIMITS` from `eval/keep.py`. Weights that have a style judge need no
+`style_distance`. The tests of each are listed in `tests/test_broken.py`.
 """
 
 from __future__ import annotations
@@ -62,13 +63,13 @@ class Measurement:
     """What was measured on one picture.
 
     `similarity` per recogniser; when `face_found` is False no detector saw a face in the picture, and the photo's
-    landmarks were used to align it (img2img keeps the layout): such a picture is rejected, whatever it is like. `kept` is the name of each keep
-    and its measure: inter-eye distances for pose, edge correlation for composition, CIE Lab units for
-    colors, dB for what stays pixel by pixel. `style_distance` is how far the face is from the style's statistics,
-    in deviations; None where there are none. `style_probability` is how sure the style judge is of the style that was
-    asked for; None without one. `changed` is what of the person was changed by how much, as
-    `StyleLimits.changes` measures it. `swap` is by how much another known person is more alike than
-    the right one, as `verification.swap_margin`; None when nobody else is known.
+    landmarks were used to align it (img2img keeps the layout): such a picture is rejected, whatever it is like. `kept`
+    is the name of each keep and its measure: inter-eye distances for pose, edge correlation for composition, CIE Lab
+    units for colors, dB for what stays pixel by pixel. `style_distance` is how far the face is from the style's
+    statistics, in deviations; None where there are none. `style_probability` is how sure the style judge is of the
+    style that was asked for; None without one. `changed` is what of the person was changed by how much, as
+    `StyleLimits.changes` measures it. `swap` is by how much another known person is more alike than the right one, as
+    `verification.swap_margin`; None when nobody else is known.
     """
 
     similarity: dict[str, float]

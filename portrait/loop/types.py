@@ -112,8 +112,8 @@ class StylizeContext:
     """Everything that does not change between the attempts at one portrait.
 
     `others` are the people whom the portrait must not look like; `uncalibrated` is the note on thresholds that are not
-    the recipe's own, else empty; `warnings` say what is not used of texts and model; `conditions` are whatever the generator prepared; `backdrop` is what comes behind the
-    person when all is judged, None for what the model drew.
+    the recipe's own, else empty; `warnings` say what is not used of texts and model; `conditions` are whatever the
+    generator prepared; `backdrop` is what comes behind the person when all is judged, None for what the model drew.
     """
 
     subject: Subject

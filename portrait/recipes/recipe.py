@@ -34,10 +34,11 @@ class Lora:
 class Recipe:
     """One way to make pictures. `base` is a diffusers folder, `adapter` an IP-Adapter file.
 
-    `structure` says how the photo's structure is held: `none` is plain img2img (strength alone),
-    `source_latents` concatenates the photo's latents to the noisy ones, `controlnet` draws what `control` says
-    from the photo, `reference` shows the photo to the model beside what it draws. `balance` are points of the dial, (position in [0, 1], knobs), rising. `autocast` is
-    `bfloat16` where pictures may be computed in it (only processors that are fast at it do), or empty.
+    `structure` says how the photo's structure is held: `none` is plain img2img (strength alone), `source_latents`
+    concatenates the photo's latents to the noisy ones, `controlnet` draws what `control` says from the photo,
+    `reference` shows the photo to the model beside what it draws. `balance` are points of the dial, (position in [0,
+    1], knobs), rising. `autocast` is `bfloat16` where pictures may be computed in it (only processors that are fast at
+    it do), or empty.
 
     Public models: `parts` maps a role of `ROLES` to a part of the weights manifest; the paths are filled in by
     `resolve_files`. `recogniser` is the one whose embedding the adapter was trained with, empty where none is;

@@ -35,8 +35,8 @@ class Knobs:
 class Keep:
     """One thing that must stay.
 
-    `kind` is one of `KEEP_KINDS` (face always stays, so it changes nothing), or region with `box` (x, y, width, height) in pixels of the photo, or mask
-    with `file`, a picture of the photo's size that is white where the photo must stay.
+    `kind` is one of `KEEP_KINDS` (face always stays, so it changes nothing), or region with `box` (x, y, width, height)
+    in pixels of the photo, or mask with `file`, a picture of the photo's size that is white where the photo must stay.
     """
 
     kind: str

@@ -94,19 +94,20 @@ class FileRecord(_Record):
 
 
 class InputRecord(FileRecord):
-    """The photo, the face of it, further photos of the same person, and masks of what must stay.
-
-    `notes` say what decoding did beyond the usual, such as HDR that was tone-mapped, and by which method;
-    `turned` by how many degrees clockwise the photo was turned, so that its faces stand upright (`face` is in the turned
-    one); `warnings` what may make the face hard to keep.
-    """
+    """The photo, and what was read besides it."""
 
     face: FaceRecord
+    """In the photo as it was turned."""
     references: tuple[FileRecord, ...] = ()
+    """Further photos of the same person."""
     masks: tuple[FileRecord, ...] = ()
+    """Of what must stay."""
     notes: tuple[str, ...] = Field(default=(), exclude_if=_absent)
+    """What decoding did beyond the usual, such as HDR that was tone-mapped, and by which method."""
     turned: int = Field(default=0, ge=0, le=270, multiple_of=90, exclude_if=_is_zero)
+    """Degrees clockwise by which the photo was turned, so that its faces stand upright."""
     warnings: tuple[str, ...] = Field(default=(), exclude_if=_absent)
+    """What may make the face hard to keep."""
 
 
 class JudgeThreshold(_Record):
@@ -117,34 +118,37 @@ class JudgeThreshold(_Record):
 
 
 class GateRecord(_Record):
-    """What all judges together must reach: the sum of weights times similarities, and `offset`, at least `least` nats.
-
-    `far` is the false accept rate of the whole gate; the judges' own thresholds are then its floors.
-    """
+    """What all judges together must reach; their own thresholds are then its floors."""
 
     weights: dict[str, float]
+    """Judge -> what its similarity is multiplied with."""
     offset: float
+    """Added to the weighted sum, which is then a log-likelihood ratio in nats."""
     least: float
+    """What the ratio must reach."""
     far: float
+    """False accept rate of the whole gate."""
 
 
 class Limits(_Record):
-    """What the other checks asked for: the least `style_on_face`, the most `burned` (both shares, 0 to 1) and so on.
-
-    `style_on_face` is what copies of the photo stay below, `style_on_face_of_style` what the style's own pictures reach;
-    `style_probability` is the least
-    that the style judge must give the style, None for weights without one; `changed` the most that each thing may change: `skin`
-    in units of CIE L, `expression` in distances between the eyes. `styles_not_told_apart` maps other styles to the share of their pictures that this style's check lets through.
-    """
+    """What the other checks asked for."""
 
     style_on_face: float
+    """The least, as a share: what copies of the photo stay below."""
     style_on_face_of_style: Rounded4
+    """The least, as a share: what the style's own pictures reach."""
     burned: float
+    """The most, as a share of the pixels."""
     style_distance: Rounded3 | None
+    """The most, in deviations of the style's own faces; None where the style was not calibrated."""
     style_probability: Rounded4 | None = Field(default=None, exclude_if=_absent)
+    """The least that the style judge must give the style; None for weights without one."""
     changed: dict[str, Rounded4] = Field(default_factory=dict, exclude_if=_absent)
+    """The most, either way: `skin` in units of CIE L, `expression` in distances between the eyes."""
     styles_not_told_apart: dict[str, float]
+    """Other style -> the share of its pictures that the check of this style lets through."""
     kept: dict[str, float]
+    """Name of a keep -> its limit, as in `judge.verdict.KEEP_LIMITS`."""
 
 
 class Forecast(_Record):
@@ -155,34 +159,39 @@ class Forecast(_Record):
 
 
 class AttemptRecord(_Record):
-    """One generated picture and what was measured on it.
-
-    `similarity` is the cosine to the person by each judge, `evidence` what all of them say together (None: they were not
-    calibrated together), `strangers` the share of strangers who would be as alike, by each judge that was calibrated, `kept` the measure of each thing that must stay, `swap` by
-    how much another person is more alike (None: nobody else is known), `style_distance` how far the face is from the
-    style's own, in deviations (None: not calibrated), `style_probability` how sure the style judge is of the style (None:
-    the weights have none), `changed` by how much the person was changed: `skin` is lighter by so many units of CIE L than
-    the style makes it, in `expression` the lower lip lies so many distances between the eyes lower, `batch` the seeds that were drawn together with this one.
-    """
+    """One generated picture and what was measured on it."""
 
     knobs: Knobs
     seed: int
     similarity: dict[str, Rounded4]
+    """Judge -> cosine similarity to the person."""
     style_on_face: Rounded4
+    """Share of the face's structure that is drawn anew."""
     face_found: bool
     accepted: bool
     reasons: tuple[Reason, ...]
+    """Why it was rejected."""
     seconds: Rounded3
     kept: dict[str, Rounded4]
+    """Name of a keep -> its measure, in the unit of its limit."""
     forecast: Forecast
     burned: Rounded5
+    """Share of the pixels that are clipped."""
     swap: Rounded4 | None = Field(default=None, exclude_if=_absent)
+    """By how much cosine similarity another person is more alike; None where nobody else is known."""
     style_distance: Rounded3 | None = Field(default=None, exclude_if=_absent)
+    """How far the face is from the style's own, in deviations; None where the style was not calibrated."""
     style_probability: Rounded4 | None = Field(default=None, exclude_if=_absent)
+    """How sure the style judge is of the style; None for weights without one."""
     changed: dict[str, Rounded4] = Field(default_factory=dict, exclude_if=_absent)
+    """`skin`: units of CIE L by which it is lighter than the style makes it; `expression`: distances between the eyes by
+    which the lower lip lies lower."""
     evidence: Rounded4 | None = Field(default=None, exclude_if=_absent)
+    """What all judges say together, in nats; None where they were not calibrated together."""
     strangers: dict[str, Rounded5] = Field(default_factory=dict, exclude_if=_absent)
+    """Judge -> the share of strangers who would be as alike, for each judge of whom that was measured."""
     batch: tuple[Seed, ...] = Field(min_length=1, max_length=64)
+    """The seeds that were drawn together, this one among them."""
 
 
 class LicenseLink(_Record):
@@ -267,16 +276,13 @@ class FailureRecord(_AnyRecord):
 
 
 class PortraitRecord(_AnyRecord):
-    """One portrait, accepted or rejected.
-
-    `box` is (left, top, side) of the square of the photo that was drawn, `chosen` the index of the delivered attempt,
-    `reasons` why it was rejected, `weights` file name -> SHA-256, `kept_share` the share of the square that must stay,
-    `warnings` what was not used of the texts and the model's files.
-    """
+    """One portrait, accepted or rejected: all that is known of a picture, and enough to make it again."""
 
     status: Literal[Status.ACCEPTED, Status.REJECTED]
     reasons: tuple[Reason, ...]
+    """Why it was rejected."""
     output: str | None = None
+    """Where the picture was written."""
     input: InputRecord
     recipe: str
     style: str
@@ -284,19 +290,25 @@ class PortraitRecord(_AnyRecord):
     negative_prompt: str
     balance: float = Field(ge=0, le=1)
     seed: int
+    """Of the delivered attempt; the one that was asked for is in `settings`."""
     variant: int
     frame: str
     box: tuple[int, int, int]
+    """(left, top, side) of the square that was drawn, in pixels of the photo."""
     size: tuple[int, int]
+    """(width, height) of what was drawn."""
     thresholds: dict[str, JudgeThreshold]
     gate: GateRecord | None = Field(default=None, exclude_if=_absent)
     limits: Limits
     kept_share: dict[str, Rounded4]
+    """Name of a keep -> the share of the square that it holds."""
     attempts: tuple[AttemptRecord, ...] = Field(min_length=1)
     chosen: int
+    """Index of the delivered attempt."""
     seconds: Rounded3
     settings: Annotated[Settings, BeforeValidator(_known_settings), WrapSerializer(_without_dtype)]
     weights: dict[str, str]
+    """File -> SHA-256 of every model that had a say."""
     licenses: tuple[LicenseLink, ...]
     threads: int
     device: str
@@ -306,7 +318,9 @@ class PortraitRecord(_AnyRecord):
     versions: dict[str, str]
     policy: PolicyRecord
     provisional_thresholds: str = Field(default="", exclude_if=_absent)
+    """Why the thresholds are not the recipe's own."""
     warnings: tuple[str, ...] = Field(default=(), exclude_if=_absent)
+    """What was not used of the texts and the model's files."""
     picture: PictureRecord
     background: BackgroundRecord | None = Field(default=None, exclude_if=_absent)
     campaign: CampaignInfo | None = Field(default=None, exclude_if=_absent)
