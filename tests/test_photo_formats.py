@@ -264,7 +264,10 @@ DEEP_TIFFS = {
     ),
     "float": lambda v: tiff(v.astype(np.float32), photometric="rgb"),
     "double in planes": lambda v: tiff(v.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"),
+    "half": lambda v: tiff(v.astype(np.float16), photometric="rgb"),
     "32 bits": lambda v: tiff((v * (2**32 - 1)).astype(np.uint32), photometric="rgb"),
+    "64 bits": lambda v: tiff((v * (2**63 - 1)).astype(np.uint64) * 2, photometric="rgb"),
+    "signed 8 bits": lambda v: tiff((v * 127 + 0.5).astype(np.int8), photometric="rgb"),
     "big-endian BigTIFF": lambda v: tiff(sixteen(v), photometric="rgb", byteorder=">", bigtiff=True),
 }
 
@@ -282,6 +285,11 @@ GRAY_TIFFS = {
     "float": lambda v: tiff(v.astype(np.float32)),
     "float of 0 to 255": lambda v: tiff((v * 255).astype(np.float32)),
     "double": lambda v: tiff(v),
+    "half": lambda v: tiff(v.astype(np.float16)),
+    "32 bits": lambda v: tiff((v * (2**32 - 1)).astype(np.uint32)),
+    "32 bits, big-endian": lambda v: tiff((v * (2**32 - 1)).astype(np.uint32), byteorder=">"),
+    "64 bits": lambda v: tiff((v * (2**63 - 1)).astype(np.uint64) * 2),
+    "signed 8 bits": lambda v: tiff((v * 127 + 0.5).astype(np.int8)),
     "signed 16 bits": lambda v: tiff((v * 32767).astype(np.int16)),
     "8 bits + alpha": lambda v: tiff(
         np.stack([eight(v), np.full_like(eight(v), 255)], -1), extrasamples=["unassalpha"]
