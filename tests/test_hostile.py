@@ -456,6 +456,22 @@ def test_photos_that_are_not_there_at_a_resume_are_counted_and_nothing_is_droppe
         assert ledger.counts().done == 2
 
 
+@pytest.mark.parametrize("listed", [False, True], ids=["a folder", "a list"])
+def test_photos_that_are_not_where_a_run_was_copied_to_are_counted_though_the_old_ones_are_there(
+    made: Path, tmp_path: Path, listed: bool
+) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "copy"))
+    (folder / "people" / "p00.png").unlink()
+    plan = folder / "campaign.toml"
+    if listed:
+        photos = json.dumps([f"people/p{n:02}.png" for n in range(2)])
+        plan.write_text(plan.read_text().replace('"people"', photos))
+    place = re.escape(str(folder / "people" / "p00.png"))
+    with pytest.raises(CampaignError, match=f"1 photo of .* not there: {place}; mount the folder") as error:
+        run_campaign(read_plan(plan), folder / "run", local())
+    assert "accept-changes" not in str(error.value)
+
+
 # --- exports
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from portrait.campaign.files import is_there
 from portrait.campaign.keys import Fingerprint, job_key, shared_ingredients
 from portrait.campaign.ledger import Ledger
-from portrait.campaign.people import moved_photos
+from portrait.campaign.people import Person, moved_photos
 from portrait.campaign.plan import Plan, PlannedPicture, read_plan
 from portrait.campaign.settle import judge_against_everyone
 from portrait.errors import CampaignError, PlanChangedError, SettingsError
@@ -114,7 +114,7 @@ def enter_plan(
         "axes": plan.axes,
     }
     if not accept_changes:
-        _require_photos(ledger, {digest for digests in photos.values() for digest in digests})
+        _require_photos(ledger, plan.people, photos)
         _require_same_owners(ledger, photos)
         _require_same_jobs(ledger, {key for key, _ in jobs}, snapshot)
     with ledger.transaction():
@@ -133,14 +133,25 @@ def _photo_entries(paths: Sequence[Path], digests: Sequence[str]) -> list[dict[s
     return [{"path": str(path.resolve()), "sha256": digest} for path, digest in zip(paths, digests, strict=True)]
 
 
-def _require_photos(ledger: Ledger, digests: Collection[str]) -> None:
-    """Every photo that the run was begun with is there, or another file with the same bytes."""
-    lost = [
-        photo.path
+def _require_photos(ledger: Ledger, people: Sequence[Person], photos: Mapping[str, Sequence[str]]) -> None:
+    """Every photo that the run was begun with is where the plan looks for it now, or another file with the same bytes."""
+    now = {person.name: dict(zip(photos[person.name], person.photos, strict=True)) for person in people}
+    places = {digest: path for paths in now.values() for digest, path in paths.items()}
+    begun = [
+        (person.name, Path(photo.path), photo.sha256)
         for person in ledger.subjects()
         for photo in person.photos
-        if not photo.sha256.startswith(MISSING) and photo.sha256 not in digests and not os.path.isfile(photo.path)
+        if not photo.sha256.startswith(MISSING)
     ]
+    moved = {path.parent: places[digest].resolve().parent for _, path, digest in begun if digest in places}
+    lost: list[str] = []
+    for name, path, digest in begun:
+        if digest in places:
+            continue
+        expected = moved.get(path.parent, path.parent) / path.name
+        missing = [str(place) for digest, place in now.get(name, {}).items() if digest.startswith(MISSING)]
+        lost += missing if name in now else [] if expected.is_file() else [str(expected)]
+    lost = list(dict.fromkeys(lost))
     if lost:
         more = " and others" if len(lost) > 3 else ""
         count = "1 photo" if len(lost) == 1 else f"{len(lost)} photos"
