@@ -124,7 +124,23 @@ def test_people_come_from_folders_lists_and_tables(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="lacks the column photo; its columns: name, file"):
         plan_from({"subjects": "bad.csv"}, tmp_path)
     two = plan_from({"subjects": ["people/anna.png", "other/Anna.png"]}, tmp_path).people
-    assert [p.name for p in two] == ["anna", "Anna-2"]
+    assert [(p.name, p.folder) for p in two] == [("anna", "anna"), ("Anna", "Anna-2")]
+    twice = plan_from({"subjects": ["people/anna.png", "other/anna.png"]}, tmp_path).people
+    assert [(p.name, p.folder) for p in twice] == [("anna", "anna"), ("anna-2", "anna-2")]
+
+
+def test_a_name_is_kept_as_the_plan_gives_it_and_its_folder_is_one_that_file_systems_take(tmp_path: Path) -> None:
+    rows = ["a.png,Anna/Maria", "b.png,Anna-Maria", "c.png,../..", 'd.png,"Bo\n\tBo"', "e.png,\u202econ", "f.png,con"]
+    (tmp_path / "table.csv").write_text("photo,subject\n" + "\n".join(rows) + "\n")
+    people = plan_from({"subjects": "table.csv"}, tmp_path).people
+    assert [(p.name, p.folder) for p in people] == [
+        ("Anna/Maria", "Anna-Maria"),
+        ("Anna-Maria", "Anna-Maria-2"),
+        ("../..", "unnamed"),
+        ("Bo Bo", "Bo Bo"),
+        ("\N{REPLACEMENT CHARACTER}con", "con-"),
+        ("con", "con--2"),
+    ]
 
 
 def test_every_kind_of_photo_is_taken_and_the_rest_is_named(tmp_path: Path) -> None:
@@ -537,7 +553,9 @@ def test_a_photo_that_was_moved_is_still_known(tmp_path: Path, monkeypatch: pyte
 def test_judges_of_another_recipe_do_not_forget_what_the_first_knew(tmp_path: Path) -> None:
     with Ledger.create(tmp_path) as ledger, ledger.transaction():
         ledger.put_subjects([("anna", [{"path": "a.jpg", "sha256": "0"}], {})])
-        ledger.put_jobs([("k", PlannedPicture(subject="anna", recipe="mini", style="oil", axes=(), variant=0))])
+        ledger.put_jobs(
+            [("k", PlannedPicture(subject="anna", folder="anna", recipe="mini", style="oil", axes=(), variant=0))]
+        )
         ledger.put_faces("anna", {"arcface": unit(1), "dlib": unit(0, 1)})
         ledger.put_faces("anna", {"dlib": unit(0, 0, 1)})
         ledger.put_faces("anna", {})

@@ -14,13 +14,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from portrait.campaign import engines
+from portrait.campaign import engines, export
 from portrait.campaign.engines import LocalEngine
+from portrait.campaign.export import export_run
 from portrait.campaign.ledger import Ledger
+from portrait.campaign.plan import read_plan
+from portrait.campaign.run import run_campaign
 from portrait.campaign.sizes import SIZES, crop_for, encode_size, face_box
 from portrait.cli.main import main
+from portrait.errors import SettingsError
+from portrait.images import write_bytes
 from portrait.records.portrait import read_portrait
-from tests.campaigns import Load, database, done, pictures, start, write_campaign
+from portrait.report.page import drift_page
+from tests.campaigns import Load, database, done, local, pictures, start, write_campaign
 from tests.fakes import rgb
 from tests.golden_records import golden_portrait
 
@@ -98,6 +104,68 @@ def test_an_export_removes_what_it_had_written_and_no_longer_lists(
     assert not (out / listed[0]).parent.exists()
     assert (out / "note.txt").exists()
     assert plan.exists()  # nothing outside the folder is touched, whatever the manifest says
+
+
+def test_what_an_export_that_was_killed_has_written_is_known_to_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, run, out = write_campaign(tmp_path, people=4, styles=("oil",)), tmp_path / "run", tmp_path / "out"
+    run_campaign(read_plan(plan), run, local())
+    written: list[Path] = []
+
+    def die(path: Path, data: bytes) -> Path:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path)
+        return write_bytes(path, data)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(export, "write_bytes", die)
+        export_run(run, out, ["square"])
+    (first,) = out.rglob("*.jpg")  # the other file was the list of what is begun
+    (out / "note.jpg").write_text("of the client")
+    with (out / export.BEGUN).open("a") as file:
+        file.write("../campaign.toml," + file.name)  # and its last line was cut short
+    first.with_name(f".{first.name}.a1b2c3d4").write_text("half")
+    other = tmp_path / "other"
+    run_campaign(read_plan(plan), other, local())
+    with pytest.raises(SettingsError, match=r"manifest\.begun\.csv is not of this run"):
+        export_run(other, out)
+    done = export_run(run, out)
+    assert done.removed == 1
+    assert not first.exists()
+    assert {path.name for path in out.iterdir() if path.is_file()} == {export.MANIFEST, "note.jpg"}
+    assert len(list(out.rglob("*.png"))) == done.files > 0
+    assert plan.exists()
+
+
+def test_a_name_that_no_file_may_have_is_shown_as_given_with_that_of_its_files_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, run, out = write_campaign(tmp_path, people=2, styles=("oil",)), tmp_path / "run", tmp_path / "out"
+    (tmp_path / "table.csv").write_text('photo,subject\npeople/p00.png,Anna/Maria <b>\npeople/p01.png,"=Bo:"\n')
+    plan.write_text(plan.read_text().replace('"people"', '"table.csv"'))
+    assert main(["campaign", "run", str(plan), "-o", str(run), "--quiet"]) == 0
+    assert {path.name for path in (run / "pictures").iterdir()} == {"Anna-Maria -b", "Bo"}
+    record = read_portrait(next((run / "pictures" / "Bo").rglob("*.json")).read_text())
+    assert record.campaign is not None
+    assert record.campaign.subject == "=Bo:"
+    with Ledger.open(run) as ledger:
+        assert ledger.folders() == {"Anna/Maria <b>": "Anna-Maria -b", "=Bo:": "Bo"}
+        ledger.set("alike", [["Anna/Maria <b>", "=Bo:"]])
+    assert main(["campaign", "status", str(run)]) == 0
+    assert "Anna/Maria <b> (files: Anna-Maria -b) and =Bo: (files: Bo) look like one" in capsys.readouterr().out
+    assert main(["campaign", "export", str(run), "-o", str(out)]) == 0
+    rows = list(csv.DictReader((out / "manifest.csv").read_text("utf-8-sig").splitlines()))
+    assert {(row["subject"], row["file"].split("/")[0]) for row in rows} == {
+        ("Anna/Maria <b>", "Anna-Maria -b"),
+        ("'=Bo:", "Bo"),
+    }
+    assert all((out / row["file"]).is_file() for row in rows)
+    page = drift_page(run)
+    assert "Anna/Maria &lt;b&gt;<small>oil · files: Anna-Maria -b</small>" in page
+    assert main(["campaign", "prune", str(run)]) == 0  # and nothing goes
+    assert drift_page(run).count("data:image/webp") == page.count("data:image/webp")
 
 
 def test_new_writes_a_plan_and_overwrites_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

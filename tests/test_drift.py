@@ -762,26 +762,26 @@ def test_a_curve_ends_where_no_error_was_seen(made: Path) -> None:
 
 
 def test_names_from_outside_are_text_and_no_markup(tmp_path: Path) -> None:
-    """Of groups, columns and the run. People have names of files: a ledger that says otherwise is refused."""
+    """Of people, groups, columns and the run. Files have other names: a ledger that says otherwise is refused."""
     plan = write_campaign(tmp_path, people=12, styles=("oil",))
     rows = ["subject,photo,<b>team</b>"]
-    rows += [f"p{n},people/p{n:02}.png,{'<script>x' if n < 6 else 'y'}" for n in range(12)]
+    rows += [f"p{n} <img src=y>,people/p{n:02}.png,{'<script>x' if n < 6 else 'y'}" for n in range(12)]
     (tmp_path / "people.csv").write_text("\n".join(rows))
     text = plan.read_text().replace('subjects = "people"', 'subjects = "people.csv"')
     plan.write_text(text.replace('name = "test"', 'name = "<img src=x onerror=alert(1)>"'))
     run_campaign(read_plan(plan), tmp_path / "run", local())
     page = drift_page(tmp_path / "run")
-    for markup in ("<script>x", "<b>team", "<img src="):
+    for markup in ("<script>x", "<b>team", "<img src=x", "<img src=y"):
         assert markup not in page
     for text in (
         "&lt;script&gt;x",
         "&lt;b&gt;team",
+        "p1 &lt;img src=y&gt;",
         "&lt;img src=x onerror=alert(1)&gt;",
     ):
         assert text in page
     with database(tmp_path / "run") as ledger:
-        for table, column in (("subjects", "name"), ("jobs", "subject")):
-            ledger.execute(f"UPDATE {table} SET {column} = '\"><img src=y>' WHERE {column} = 'p1'")
+        ledger.execute("UPDATE jobs SET stem = '\"><img src=y>/mini/oil_1'")
     with pytest.raises(CampaignError, match="names files that no run makes"):
         drift_page(tmp_path / "run")
 
@@ -804,7 +804,7 @@ def test_a_page_of_a_thousand_pictures_stays_below_25_megabytes(
     run = a_run(500)
     run.jobs[:] = [job.model_copy(update={"output": "noise.png"}) for job in run.jobs]
     for job in run.jobs:
-        before = tmp_path / before_file(job.subject, job.recipe)
+        before = tmp_path / before_file(f"{job.subject}/{job.recipe}/")
         if not before.exists():
             before.parent.mkdir(parents=True)
             before.symlink_to(tmp_path / "noise.png")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.settle import finalize_run
 from portrait.campaign.sizes import SIZES, encode_size, face_box
-from portrait.errors import SettingsError
+from portrait.errors import InputError, SettingsError
 from portrait.images import leftovers, read_photo, write_bytes
 from portrait.paths import below
 from portrait.provenance.credentials import CROP_ACTIONS, Signer
@@ -21,6 +21,8 @@ from portrait.records.portrait import PortraitRecord
 from portrait.validation import did_you_mean
 
 MANIFEST = "manifest.csv"
+BEGUN = "manifest.begun.csv"
+"""Lists the files of an export until its manifest is written: what one that was ended on the way has left."""
 COLUMNS = (
     "file",
     "subject",
@@ -59,7 +61,7 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = (), *, signer: Si
     """Write every accepted picture as `SUBJECT/STYLE...-SIZE.suffix`, and a manifest CSV with a line each.
 
     A run that was killed before its end is judged first (`finalize_run`), so that nobody gets a portrait of somebody
-    else.
+    else. What an export that was killed has written is known to the next one as if it had a manifest.
 
     Args:
         run: A run's folder.
@@ -71,7 +73,7 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = (), *, signer: Si
         SettingsError: an unknown size; the folder holds the export of another run, or a manifest of something else.
     """
     finalized = finalize_run(run)
-    with Ledger.open(run) as ledger:
+    with Ledger.open(run) as ledger, ExitStack() as stack:
         names = list(sizes) or ledger.get("sizes") or ["original"]
         _check_sizes(names)
         columns_of = {person.name: person.columns for person in ledger.subjects()}
@@ -82,6 +84,7 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = (), *, signer: Si
         rows: list[list[object]] = []
         pictures = 0
         enlarged = 0
+        note = stack.enter_context(_begun(folder, run_id, earlier_files))
         for job in ledger.jobs("accepted"):
             result = ledger.result(job.id)
             if result is None or job.output is None:
@@ -92,12 +95,14 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = (), *, signer: Si
             for name, copy in _copies(source, result.record, names, signer):
                 enlarged += copy.scale > 1
                 path = f"{_export_stem(job, name, several_recipes)}.{copy.suffix}"
+                note(path)
                 write_bytes(below(folder, path), copy.data)
                 rows.append([path, *_cells(job, name, copy, result.record.seed), run_id, *more_cells])
     manifest = _write_manifest(folder, [[*COLUMNS, *map(_heading, more_columns)], *rows])
     files = {str(row[0]).casefold() for row in rows}
-    _remove_leftovers([manifest, *(folder / str(row[0]) for row in rows)])
+    _remove_leftovers([folder / name for name in {MANIFEST, BEGUN, *earlier_files, *(str(row[0]) for row in rows)}])
     removed = _remove(folder, (file for file in earlier_files if file.casefold() not in files))
+    (folder / BEGUN).unlink(missing_ok=True)
     return ExportResult(
         files=len(rows), pictures=pictures, enlarged=enlarged, removed=removed, finalized=finalized, manifest=manifest
     )
@@ -114,7 +119,7 @@ def _export_stem(job: LedgerJob, size: str, several_recipes: bool) -> str:
     """Where a picture goes in the folder of the export, without its suffix."""
     recipe = f"{job.picture.recipe}_" if several_recipes else ""
     end = "" if size == "original" else f"-{size}"
-    return f"{job.picture.subject}/{recipe}{Path(job.stem).name}{end}"
+    return f"{job.picture.folder}/{recipe}{Path(job.stem).name}{end}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,34 +186,59 @@ def _write_manifest(folder: Path, rows: Iterable[Sequence[object]]) -> Path:
 
 
 def _listed_files(folder: Path, run_id: str) -> set[str]:
-    """The files that an earlier export of this run wrote into a folder; none where there is no manifest.
+    """The files that earlier exports of this run wrote into a folder; none where there is no manifest.
 
     Raises:
         SettingsError: the manifest is of another run, or of something else.
     """
-    file = folder / MANIFEST
+    return _listed_in(folder / MANIFEST, run_id) | _listed_in(folder / BEGUN, run_id)
+
+
+def _listed_in(file: Path, run_id: str) -> set[str]:
     if not file.is_file():
         return set()
     try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            rows = csv.DictReader(text)
-            is_ours = {"file", "run"} <= set(rows.fieldnames or ())
-            listed = [(row["file"], row["run"]) for row in rows] if is_ours else []
+        text = file.read_text("utf-8-sig")
+        whole = text[: text.rfind("\n") + 1] if file.name == BEGUN else text  # the last line may be cut short
+        rows = csv.DictReader(io.StringIO(whole, newline=""))
+        is_ours = {"file", "run"} <= set(rows.fieldnames or ())
+        listed = [(row["file"], row["run"]) for row in rows] if is_ours else []
     except (OSError, ValueError, csv.Error):
         is_ours = False
     if not is_ours or any(run != run_id for _, run in listed):
         raise SettingsError(
             f"{file} is not of this run; name another folder with -o, so that nothing of it is replaced"
         )
-    return {name for name, _ in listed if name}
+    return {name for name, _ in listed if _is_below(file.parent, name)}
+
+
+def _is_below(folder: Path, name: str) -> bool:
+    """Whether a name that a manifest gives can be that of a file of an export."""
+    try:
+        return below(folder, name) != folder
+    except InputError:
+        return False
+
+
+@contextmanager
+def _begun(folder: Path, run_id: str, files: Iterable[str]) -> Iterator[Callable[[str], None]]:
+    """Keeps a list of the files of an export; what it gives adds one, before it is written."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([("file", "run"), *((name, run_id) for name in sorted(files))])
+    with write_bytes(folder / BEGUN, text.getvalue().encode()).open("a", encoding="utf-8", newline="") as file:
+
+        def note(name: str) -> None:
+            csv.writer(file).writerow((name, run_id))
+            file.flush()
+
+        yield note
 
 
 def _remove(folder: Path, files: Iterable[str]) -> int:
     """Remove files below a folder, and the folders that are empty then; returns how many files went."""
     count = 0
-    top = folder.resolve()
-    for path in (top / name for name in files):
-        if top in path.resolve().parents and path.is_file():
+    for path in (folder / name for name in files):
+        if path.is_file():
             path.unlink()
             count += 1
             with suppress(OSError):  # not empty
@@ -219,7 +249,7 @@ def _remove(folder: Path, files: Iterable[str]) -> int:
 def _remove_leftovers(files: Sequence[Path]) -> None:
     """Remove what an export that was killed left of writing these files."""
     names = {file.name for file in files}
-    for folder in {file.parent for file in files}:
+    for folder in {file.parent for file in files if file.parent.is_dir()}:
         for path in leftovers(folder):
             if path.name[1:-9] in names:
                 path.unlink(missing_ok=True)

@@ -16,9 +16,10 @@ def output_file(stem: str, state: str, suffix: str) -> str:
     return f"{PICTURES}/{stem}{'' if state == 'accepted' else '-rejected'}{suffix}"
 
 
-def before_file(subject: str, recipe: str) -> str:
-    """Where the framed photo of a person lies in a run's folder."""
-    return f"{BEFORE}/{subject}/{recipe}.jpg"
+def before_file(stem: str) -> str:
+    """Where the framed photo of a job's person lies in a run's folder, one for each recipe."""
+    folder, recipe, _ = stem.split("/")
+    return f"{BEFORE}/{folder}/{recipe}.jpg"
 
 
 def leftovers_of(run: Path) -> list[Path]:

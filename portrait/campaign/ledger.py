@@ -392,6 +392,7 @@ class Ledger:
                 output=row["output"],
                 picture=PlannedPicture(
                     subject=row["subject"],
+                    folder=row["stem"].partition("/")[0],
                     recipe=row["recipe"],
                     style=row["style"],
                     axes=self._parse(_AXES, row["axes"], "axes"),
@@ -404,13 +405,20 @@ class Ledger:
         if not all(isinstance(row[name], kind) for name, kind in _JOB_KINDS.items()):
             raise self._damaged(f"job {row['id']} has values of other kinds")
         stem, output, suffix = row["stem"], row["output"], Path(row["output"] or "").suffix
-        names = [row["subject"], row["recipe"], row["style"], *stem.split("/")]
+        names = [row["recipe"], row["style"], *stem.split("/")]
         outputs = [output_file(stem, state, suffix) for state in ("accepted", "rejected")]
-        if not all(is_file_name(name, 255) for name in names) or (output is not None and output not in outputs):
+        are_names = len(names) == 5 and all(is_file_name(name, 255) for name in names)
+        if not are_names or (output is not None and output not in outputs):
             raise CampaignError(
                 f"{self.folder / FILE} names files that no run makes: {(output or stem)[:200]!r} of "
                 f"{row['subject'][:80]!r}; do not use this run"
             )
+
+    def folders(self) -> dict[str, str]:
+        """Name of a person of the plan -> the folder of their files, for those whose folder is called otherwise."""
+        rows = self._db.execute("SELECT subject, min(stem) FROM jobs WHERE place >= 0 GROUP BY subject")
+        folders = {self._text(name): self._text(stem).partition("/")[0] for name, stem in rows}
+        return {name: folder for name, folder in folders.items() if folder != name}
 
     def photos(self, subject: str) -> tuple[FileRecord, ...]:
         """The photos of a person of the plan, the first of which is stylized."""

@@ -6,9 +6,9 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
+from itertools import count, zip_longest
 from pathlib import Path
 
 from portrait.errors import SettingsError
@@ -17,13 +17,20 @@ from portrait.images.search import describe
 from portrait.paths import JOINERS, shorten_name
 from portrait.validation import read_text
 
+_MAX_NAME_BYTES = 255
+"""Of a name as it is shown: as long as that of a photo can be."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """One person of a campaign: the photo that is stylized, more photos of the same person, columns of the CSV."""
+    """One person of a campaign: the photo that is stylized, more photos of the same person, columns of the CSV.
+
+    `name` is as the plan gives it, `folder` what file systems take for it; both are this person's alone.
+    """
 
     name: str
     photos: tuple[Path, ...]
+    folder: str = ""
     columns: dict[str, str] = field(default_factory=dict)
 
 
@@ -53,20 +60,32 @@ def read_people(subjects: str | tuple[str, ...], folder: Path) -> tuple[tuple[Pe
     if not people:
         why = describe(passed_over) or f"read are {', '.join(sorted(PHOTO_SUFFIXES))}"
         raise SettingsError(f"no photos in subjects {subjects!r}; {why}")
-    return _with_safe_names(people), tuple(passed_over)
+    return _with_folders(people), tuple(passed_over)
 
 
-def _with_safe_names(people: Iterable[Person]) -> tuple[Person, ...]:
-    """The people under names that are folders of their own, also where a disk takes A for a; a second one is numbered."""
-    by_name: dict[str, Person] = {}
+def _with_folders(people: Iterable[Person]) -> tuple[Person, ...]:
+    """The people with folders of their own, also where a disk takes A for a; a second name or folder is numbered."""
+    names: set[str] = set()
+    folders: set[str] = set()
+    named = []
     for person in people:
-        base = name = safe_name(person.name)
-        number = 1
-        while name.casefold() in by_name:
-            number += 1
-            name = f"{base}-{number}"
-        by_name[name.casefold()] = replace(person, name=name)
-    return tuple(by_name.values())
+        name = _free(_printable(person.name), names, str)
+        named.append(replace(person, name=name, folder=_free(safe_name(name), folders, str.casefold)))
+    return tuple(named)
+
+
+def _free(base: str, taken: set[str], key: Callable[[str], str]) -> str:
+    """The name, or the first number behind it that is free; it is taken then."""
+    name = next(name for n in count(1) if key(name := f"{base}-{n}" if n > 1 else base) not in taken)
+    taken.add(key(name))
+    return name
+
+
+def _printable(name: str) -> str:
+    """A name on one line; what does not print is replaced."""
+    text = " ".join(unicodedata.normalize("NFC", name).split())
+    text = "".join(char if char.isprintable() or char in JOINERS else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return shorten_name(text, _MAX_NAME_BYTES) or "unnamed"
 
 
 def _from_paths(paths: Iterable[str], folder: Path) -> list[Person]:
@@ -187,4 +206,8 @@ def safe_name(text: str) -> str:
 
 def _is_safe(char: str) -> bool:
     category = unicodedata.category(char)
-    return category[0] in "LMN" or (category in ("So", "Sk") and char not in "^`") or char in " .-_" + JOINERS
+    return (
+        category[0] in "LMN"
+        or (category in ("So", "Sk") and char not in "^`\N{REPLACEMENT CHARACTER}")
+        or char in " .-_" + JOINERS
+    )

@@ -97,9 +97,13 @@ class PlanFile(FileModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedPicture:
-    """One picture of a plan, by its place: who, by which recipe, in which style, with which texts, which variant."""
+    """One picture of a plan, by its place: who, by which recipe, in which style, with which texts, which variant.
+
+    `subject` is the person's name as the plan gives it, `folder` what their files lie in.
+    """
 
     subject: str
+    folder: str
     recipe: str
     style: str
     axes: tuple[tuple[str, str], ...]
@@ -109,7 +113,7 @@ class PlannedPicture:
     def stem(self) -> str:
         """Path of its files below `pictures/`, without suffix. No text of an axis has the `_` that joins them."""
         words = "_".join([self.style, *(_slug(text) or "plain" for _, text in self.axes), str(self.variant + 1)])
-        return f"{self.subject}/{self.recipe}/{shorten_name(words, _MAX_NAME_BYTES)}"
+        return f"{self.folder}/{self.recipe}/{shorten_name(words, _MAX_NAME_BYTES)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +149,9 @@ class Plan:
         for name, recipe in recipes.items():
             styles = self.styles_of(recipe)
             for person in self.people:
+                who = {"subject": person.name, "folder": person.folder}
                 for style, axes, variant in itertools.product(styles, itertools.product(*texts), range(self.variants)):
-                    yield PlannedPicture(subject=person.name, recipe=name, style=style, axes=axes, variant=variant)
+                    yield PlannedPicture(**who, recipe=name, style=style, axes=axes, variant=variant)
 
     def settings_of(self, recipe: Recipe, style: str, axes: Sequence[tuple[str, str]]) -> Settings:
         """The settings of a style's jobs: its prompt, with the texts of the axes behind it.

@@ -53,7 +53,7 @@ def _needed_files(ledger: Ledger, *, rejected: bool) -> set[Path]:
     """The files that jobs refer to; with `rejected` not those of rejected ones."""
     files: set[Path] = set()
     for job in ledger.jobs():
-        files.add(below(ledger.folder, before_file(job.picture.subject, job.picture.recipe)))
+        files.add(below(ledger.folder, before_file(job.stem)))
         if job.output and not (rejected and job.state == "rejected"):
             picture = below(ledger.folder, job.output)
             files |= {picture, picture.with_suffix(".json")}

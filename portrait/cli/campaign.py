@@ -378,6 +378,7 @@ def _status(args: argparse.Namespace) -> int:
         failed = {person.name: person.failure for person in ledger.subjects() if person.failure}
         swapped = ledger.swapped()
         alike = ledger.get("alike") or []
+        folders = ledger.folders()
     if args.json:
         keys = ("pending", "accepted", "rejected", "failed", "attempts", "seconds")
         entry: dict[str, object] = {key: getattr(counts, key) for key in keys}
@@ -386,7 +387,7 @@ def _status(args: argparse.Namespace) -> int:
             for recipe, style, count in styles
         ]
         entry |= {"reasons": reasons, "failed_photos": failed, "swapped": [asdict(pair) for pair in swapped]}
-        say(json.dumps(entry | {"alike": alike}))
+        say(json.dumps(entry | {"alike": alike, "folders": folders}))
         return 0
     _print_counts(counts, args.folder)
     table = plain_table("recipe", "style", "done", "accepted", "rejected", "failed", "attempts")
@@ -394,7 +395,7 @@ def _status(args: argparse.Namespace) -> int:
         cells = (f"{count.done} of {count.jobs}", count.accepted, count.rejected, count.failed, count.attempts)
         table.add_row(*map(as_cell, (recipe, style, *cells)))
     print_table(table)
-    _print_findings(reasons, failed, swapped, alike)
+    _print_findings(reasons, failed, swapped, alike, {name: f"{name} (files: {it})" for name, it in folders.items()})
     return 0
 
 
@@ -403,20 +404,22 @@ def _print_findings(
     failed: Mapping[str, str],
     swapped: Sequence[Swapped],
     alike: Sequence[Sequence[str]],
+    shown: Mapping[str, str],
 ) -> None:
-    """The first few of what went wrong, and of people who may be one person."""
+    """The first few of what went wrong, and of people who may be one person; `shown` is what some of them are called."""
     from portrait.judge.verdict import describe_reason
 
     for reason, count in list(reasons.items())[:6]:
         say(f"  {count} attempts: {describe_reason(reason)}")
     for name, failure in list(failed.items())[:10]:
-        say(f"  {name} failed: {failure}")
+        say(f"  {shown.get(name, name)} failed: {failure}")
     for pair in swapped[:6]:
         say(
-            f"  {pair.pictures} portraits of {pair.subject} look more like {pair.other}; if they are one person, "
-            "name them as one subject"
+            f"  {pair.pictures} portraits of {shown.get(pair.subject, pair.subject)} look more like "
+            f"{shown.get(pair.other, pair.other)}; if they are one person, name them as one subject"
         )
     for first, second in alike[:6]:
+        first, second = shown.get(first, first), shown.get(second, second)
         say(f"  {first} and {second} look like one person to every judge; if they are, name them as one subject")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image, ImageOps
 
-from portrait.campaign.files import before_file
+from portrait.campaign.files import PICTURES, before_file
 from portrait.errors import InputError
 from portrait.paths import below
 from portrait.records.report import DriftReport, ReportJob
@@ -34,11 +34,12 @@ _QUALITIES = (82, 72, 60, 45, 30, 15, 1)
 class Card:
     """A picture on the page.
 
-    `reasons` is what is wrong with it, `margin` what is missing to the judges' thresholds as a share of the way from the
+    `files` is what the person's files are called where that is not the name, `reasons` what is wrong with it, `margin` what is missing to the judges' thresholds as a share of the way from the
     person to a stranger; `picture` and `old` are data URIs, empty if the file was removed.
     """
 
     job: ReportJob
+    files: str
     style: str
     texts: str
     reasons: tuple[str, ...]
@@ -113,11 +114,12 @@ def _cards(report: DriftReport) -> list[Card]:
     cards = [
         Card(
             job=job,
+            files=_other_name(job),
             style=f"{job.style} · {job.recipe}" if several else job.style,
             texts=", ".join(filter(None, job.axes.values())),
             reasons=(*job.reasons, *_flags(job)),
             margin=_least_margin(job.delivered.similarity, job.thresholds, gaps),
-            before=before_file(job.subject, job.recipe),
+            before=_before(job),
         )
         for job in report.jobs
         if job.delivered
@@ -128,6 +130,17 @@ def _cards(report: DriftReport) -> list[Card]:
 def _least_margin(scores: Mapping[str, float], thresholds: Mapping[str, float], gaps: Mapping[str, float]) -> float:
     """By how much the strictest judge's threshold is passed, in parts of the way from the person to a stranger."""
     return min((scores[judge] - least) / gaps.get(judge, 1.0) for judge, least in thresholds.items())
+
+
+def _before(job: ReportJob) -> str:
+    """The file of the framed photo; empty where there is no picture."""
+    return before_file(job.output.removeprefix(f"{PICTURES}/")) if job.output else ""
+
+
+def _other_name(job: ReportJob) -> str:
+    """What the person's files are called, where that is not the name."""
+    folder = Path(_before(job)).parent.name
+    return "" if folder == job.subject else folder
 
 
 def _flags(job: ReportJob) -> list[str]:
