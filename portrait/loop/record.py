@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -158,8 +159,9 @@ def _limits(thresholds: Thresholds, settings: Settings) -> Limits:
     )
 
 
+@cache
 def library_versions() -> dict[str, str]:
-    """Versions of everything that has a say in the pixels."""
+    """Versions of everything that has a say in the pixels; read once, for what is loaded stays."""
     versions = {"portrait": portrait.__version__, "python": platform.python_version()}
     for name in _LIBRARIES:
         try:
