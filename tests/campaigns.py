@@ -29,7 +29,7 @@ from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe
 from portrait.records import Face, Knobs, RgbImage
 from portrait.settings import Settings
-from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face
+from tests.fakes import SIZE, FakeAnalyzer, a_face, fake_loop
 
 ROOT = Path(__file__).parents[1]
 STYLES = ("watercolor", "oil", "sketch", "comic")
@@ -75,7 +75,7 @@ class Load:
             return paint(photo, knobs, seed)
 
         recipe = replace(load_recipe("mini"), resolution=SIZE)
-        return AttemptLoop(recipe, FakeGenerator(slow), FakeAnalyzer(faces), [FakeRecogniser()])
+        return fake_loop(slow, FakeAnalyzer(faces), recipe=recipe)
 
 
 def write_limits(path: Path, value: float = 0.98) -> Path:

@@ -160,12 +160,25 @@ def photo_thresholds_of(limit: float) -> PhotoThresholds:
     )
 
 
+def fake_loop(paint: Any, analyzer: FakeAnalyzer | None = None, recipe: Recipe = RECIPE, **more: Any) -> AttemptLoop:
+    """A loop of fakes.
+
+    Args:
+        paint: A `FakeGenerator`, or what one paints.
+        analyzer: Finds faces; by default one in the middle.
+        recipe: Whose pictures they are.
+        more: Of `AttemptLoop`.
+    """
+    generator = paint if isinstance(paint, FakeGenerator) else FakeGenerator(paint)
+    return AttemptLoop(recipe, generator, analyzer or FakeAnalyzer(), [FakeRecogniser()], **more)
+
+
 def run_loop(
     paint: Any, limits: str, analyzer: FakeAnalyzer | None = None, **settings: Any
 ) -> tuple[StylizedPortrait, FakeGenerator]:
     """Stylize one photo with a generator that paints so; return the portrait and the generator with its calls."""
     generator = FakeGenerator(paint)
-    loop = AttemptLoop(RECIPE, generator, analyzer or FakeAnalyzer(), [FakeRecogniser()])
+    loop = fake_loop(generator, analyzer)
     (subject,) = loop.subjects(a_photo())
     return loop.stylize(subject, "watercolor", Settings(thresholds=limits, **settings)), generator
 
@@ -175,6 +188,6 @@ def calibrate_people(
 ) -> tuple[dict[str, Any], FakeGenerator]:
     """Calibrate style `oil` at FAR 0.1 on these photos; return the table and the generator with its calls."""
     generator = FakeGenerator(paint)
-    loop = AttemptLoop(recipe, generator, FakeAnalyzer(), [FakeRecogniser()])
+    loop = fake_loop(generator, recipe=recipe)
     chosen: dict[str, Any] = {"styles": ["oil"], "rates": [0.1]} | arguments
     return calibrate_thresholds(loop, people, **chosen), generator

@@ -29,7 +29,7 @@ from portrait.records import Knobs, RgbImage
 from portrait.records.portrait import PortraitRecord, read_portrait
 from portrait.settings import Settings
 from tests.campaigns import faces, local, paint, person, write_campaign, write_limits
-from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeRecogniser, photo_thresholds_of
+from tests.fakes import SIZE, FakeAnalyzer, fake_loop, photo_thresholds_of
 
 GOLDEN = Path(__file__).parent / "golden"
 CLOSE = Knobs(
@@ -48,7 +48,7 @@ class LoadRecipe:
 
     def __call__(self, settings: Settings) -> AttemptLoop:
         recipe = replace(load_recipe(settings.recipe), resolution=SIZE, balance=((0.0, CLOSE), (1.0, STYLIZED)))
-        return AttemptLoop(recipe, FakeGenerator(self.draw), FakeAnalyzer(faces), [FakeRecogniser()])
+        return fake_loop(self.draw, FakeAnalyzer(faces), recipe=recipe)
 
 
 def stray(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:

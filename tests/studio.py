@@ -29,7 +29,7 @@ from portrait.studio.serve import private_folder
 from portrait.studio.session import Session
 from portrait.studio.web_settings import web_settings
 from tests.campaigns import faces, paint, person, write_limits
-from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, FakeRecogniser
+from tests.fakes import SIZE, FakeAnalyzer, FakeGenerator, fake_loop
 
 STEPS = 4  # as mini's
 
@@ -61,7 +61,7 @@ def a_shop(tmp_path: Path, generator: FakeGenerator | None = None, **settings: A
 
     def load(chosen: Settings) -> AttemptLoop:
         recipe = replace(load_recipe("mini"), resolution=SIZE)
-        return AttemptLoop(recipe, generator or SteppingGenerator(), FakeAnalyzer(faces), [FakeRecogniser()])
+        return fake_loop(generator or SteppingGenerator(), FakeAnalyzer(faces), recipe=recipe)
 
     base = Settings(thresholds=str(write_limits(tmp_path / "limits.json")), **settings)
     return ModelHost(base, load, lambda: FakeAnalyzer(faces))

@@ -35,9 +35,9 @@ from tests.fakes import (
     SIZE,
     FakeAnalyzer,
     FakeGenerator,
-    FakeRecogniser,
     a_photo,
     calibrate_people,
+    fake_loop,
     restyled,
     rgb,
 )
@@ -84,7 +84,7 @@ def test_a_recipe_that_returns_the_photo_has_nothing_accepted(people: list[Path]
 
 def test_too_few_people_are_refused_before_anything_is_made(people: list[Path]) -> None:
     generator = FakeGenerator(lambda photo, knobs, seed: photo)
-    loop = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
+    loop = fake_loop(generator)
     with pytest.raises(TooFewPairsError, match="132 impostor pairs; a FAR of 0.01 needs 500"):
         calibrate_thresholds(loop, people, styles=["oil"], rates=[0.01])
     with pytest.raises(SettingsError, match="1.5 is not between 0 and 1"):
@@ -107,7 +107,7 @@ def test_a_photo_without_a_face_is_counted_and_not_scored(people: list[Path]) ->
 
         detect = candidates
 
-    loop = AttemptLoop(RECIPE, FakeGenerator(lambda photo, knobs, seed: photo), Blind(), [FakeRecogniser()])
+    loop = fake_loop(lambda photo, knobs, seed: photo, Blind())
     table = calibrate_thresholds(loop, people, styles=["oil"], rates=[0.1])
     assert table["failure_to_acquire"] == ["11.png"]
     assert len(table["people"]) == 11
@@ -122,7 +122,7 @@ def test_the_people_are_spread_over_the_dial_and_every_style_has_others_at_its_e
         drawn.append(knobs.strength)
         return restyled(photo)
 
-    loop = AttemptLoop(dial, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
+    loop = fake_loop(paint, recipe=dial)
     sample = measure_sample(loop, people, styles=["watercolor", "oil"], rates=[0.1])
     expected = [round(0.2 + 0.4 * position, 4) for position in DIAL]
     assert drawn[:12] == [expected[i % 5] for i in range(12)]
@@ -217,7 +217,7 @@ def test_a_style_check_that_other_styles_pass_is_named_to_the_evaluator_and_the_
     assert "oil: its style check is weak" in capsys.readouterr().out
     path = tmp_path / "table.json"
     path.write_text(json.dumps(table))
-    loop = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
+    loop = fake_loop(generator)
     (subject,) = loop.subjects(a_photo())
     record = loop.stylize(subject, "oil", Settings(thresholds=str(path), far=0.1)).record
     assert record.limits.styles_not_told_apart == weak_checks(calibration)["oil"]
@@ -334,7 +334,7 @@ def test_curves_come_first_and_what_was_measured_before_is_not_measured_again(
     people: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     generator = FakeGenerator(lambda photo, knobs, seed: restyled(photo))
-    loop = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
+    loop = fake_loop(generator)
     monkeypatch.setattr("portrait.loop.load.load_loop", lambda *_, **__: loop)
     curves = tmp_path / "curves.json"
     command = ["calibrate", "--subjects", str(people[0].parent), "--style", "oil", "--far", "0.1"]
@@ -355,7 +355,7 @@ def test_what_was_measured_is_kept_where_it_is_asked_for_and_makes_tables_at_oth
     people: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator = FakeGenerator(lambda photo, knobs, seed: restyled(photo))
-    loop = AttemptLoop(RECIPE, generator, FakeAnalyzer(), [FakeRecogniser()])
+    loop = fake_loop(generator)
     monkeypatch.setattr("portrait.loop.load.load_loop", lambda *_, **__: loop)
     output = tmp_path / "thresholds.json"
     command = ["calibrate", "--subjects", str(people[0].parent), "--style", "oil", "--curve-people", "4", "--quiet"]

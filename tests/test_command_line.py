@@ -26,7 +26,7 @@ from portrait.recipes.samples import sample_file
 from portrait.records import Knobs, RgbImage
 from portrait.records.reasons import Reason
 from portrait.settings import settings_from
-from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_photo, restyled
+from tests.fakes import a_photo, fake_loop, restyled
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def use_fakes(monkeypatch: pytest.MonkeyPatch, paint: Any = lambda image, knobs,
 
     def load(settings: Any) -> AttemptLoop:
         loads.append(settings.recipe)
-        return AttemptLoop(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
+        return fake_loop(paint)
 
     monkeypatch.setattr("portrait.loop.load.load_loop_for", load)
     return loads

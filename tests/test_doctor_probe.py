@@ -15,11 +15,11 @@ from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Identity, Knobs, RgbImage
-from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_photo, restyled, unit
+from tests.fakes import RECIPE, FakeGenerator, a_photo, fake_loop, restyled, unit
 
 
 def loop_of(paint: Callable[[RgbImage, Knobs, int], RgbImage], recipe: Recipe = RECIPE) -> AttemptLoop:
-    return AttemptLoop(recipe, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
+    return fake_loop(paint, recipe=recipe)
 
 
 STRANGER = Identity(embeddings={"arcface": unit(1, 0), "dlib": unit(1, 0)})
@@ -57,7 +57,7 @@ def test_an_input_that_every_judge_sees_works() -> None:
         photo, is_stranger = conditions
         return restyled(photo, drift=0 if knobs.ip_adapter_scale and not is_stranger else 60 + seed)
 
-    loop = AttemptLoop(RECIPE, Told(paint), FakeAnalyzer(), [FakeRecogniser()])  # type: ignore[arg-type]
+    loop = fake_loop(Told(paint))  # type: ignore[arg-type]
     found = probe_identity(loop, loop.subjects(a_photo())[0], STRANGER, "oil", (1, 2, 3))
     assert found.verdict == "works"
 

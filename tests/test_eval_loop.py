@@ -15,11 +15,10 @@ from portrait.calibrate.sample import measure_sample
 from portrait.calibrate.thresholds import thresholds_from
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import Measurement
-from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.response import default_curves
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
-from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, restyled
+from tests.fakes import fake_loop, restyled
 from tests.scripts import script
 
 
@@ -151,7 +150,7 @@ def test_nobody_has_a_part_in_their_own_limits(people: list[Path]) -> None:
     def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
         return restyled(photo)
 
-    loop = AttemptLoop(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
+    loop = fake_loop(paint)
     sample = measure_sample(loop, people, styles=["oil"], rates=[0.1])
     seen, name = sample.styles["oil"], list(sample.people)[3]
     scores = {judge: values.copy() for judge, values in seen.scores.items()}

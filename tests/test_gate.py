@@ -16,7 +16,6 @@ from portrait.calibrate.thresholds import calibrate_thresholds
 from portrait.errors import SettingsError, TooFewPairsError
 from portrait.judge.thresholds import Gate, calibrated_together, calibration_table, thresholds_for
 from portrait.judge.verdict import Measurement, decide, describe_reason, describe_strangers
-from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.policy import Policy
 from portrait.loop.response import default_curves, measured_judges
 from portrait.recipes.families import FAMILIES
@@ -25,17 +24,7 @@ from portrait.records import Knobs, RgbImage
 from portrait.records.portrait import read_record
 from portrait.report.explain import explain
 from portrait.settings import Settings
-from tests.fakes import (
-    KNOBS,
-    LIMITS,
-    RECIPE,
-    FakeAnalyzer,
-    FakeGenerator,
-    FakeRecogniser,
-    a_photo,
-    calibrate_people,
-    restyled,
-)
+from tests.fakes import KNOBS, LIMITS, a_photo, calibrate_people, fake_loop, restyled
 
 
 def simulated(people: int, seed: int, separation: tuple[float, float] = (3.75, 1.7)) -> dict[str, np.ndarray]:
@@ -279,9 +268,7 @@ def test_what_is_shipped_tells_strangers_at_the_limits_of_each_judge() -> None:
 def test_explanations_say_strangers_and_cosines_only_when_asked(people: list[Path], tmp_path: Path) -> None:
     table = tmp_path / "oil.json"
     table.write_text(json.dumps(calibrate_people(lambda photo, knobs, seed: restyled(photo), people)[0]))
-    loop = AttemptLoop(
-        RECIPE, FakeGenerator(lambda photo, knobs, seed: restyled(photo)), FakeAnalyzer(), [FakeRecogniser()]
-    )
+    loop = fake_loop(lambda photo, knobs, seed: restyled(photo))
     (subject,) = loop.subjects(a_photo())
     record = loop.stylize(subject, "oil", Settings(thresholds=str(table), far=0.1, max_attempts=1)).record
     assert record.chosen_attempt.strangers.keys() == {"arcface", "dlib"}
@@ -332,6 +319,6 @@ def test_a_stopped_calibration_goes_on_and_keeps_no_embedding(people: list[Path]
     with pytest.raises(SettingsError, match="is of other people, models or settings; delete it"):
         calibrate_people(paint, people, journal=journal, seed=2)
     journal.write_text("{\n")
-    loop = AttemptLoop(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
+    loop = fake_loop(paint)
     with pytest.raises(SettingsError, match="cannot read"):
         calibrate_thresholds(loop, people, styles=["oil"], rates=[0.1], journal=journal)

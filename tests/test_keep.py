@@ -18,20 +18,7 @@ from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.directions import next_knobs
 from portrait.records import Face, Keep, Points, RgbImage
 from portrait.settings import Settings, settings_from
-from tests.fakes import (
-    KNOBS,
-    LIMITS,
-    RECIPE,
-    SIZE,
-    FakeAnalyzer,
-    FakeGenerator,
-    FakeRecogniser,
-    a_face,
-    a_photo,
-    restyled,
-    rgb,
-    run_loop,
-)
+from tests.fakes import KNOBS, LIMITS, SIZE, FakeAnalyzer, a_face, a_photo, fake_loop, restyled, rgb, run_loop
 
 
 @pytest.mark.parametrize(
@@ -212,7 +199,7 @@ def test_a_head_that_moved_is_rejected_when_the_pose_must_stay(limits: str) -> N
 
     photo = a_photo()
     photo.pixels[::2, :, 2] = 140
-    loop = AttemptLoop(RECIPE, FakeGenerator(paint), Nodding(), [FakeRecogniser()])
+    loop = fake_loop(paint, Nodding())
     (subject,) = loop.subjects(photo)
     made = loop.stylize(subject, "oil", Settings(thresholds=limits, keep=("pose",), max_attempts=2))
     assert "broken_keep:pose" in made.record.reasons

@@ -26,17 +26,17 @@ from portrait.generate.families.flux2.pipeline import attention_bias, noise_leve
 from portrait.generate.families.flux2.single_file import ScaledLinear, load_transformer
 from portrait.hub.files import sha256_of
 from portrait.images import Photo
-from portrait.loop.attempt_loop import HEAD_SIDE, AttemptLoop
+from portrait.loop.attempt_loop import HEAD_SIDE
 from portrait.loop.load import load_loop_for
 from portrait.loop.response import curves_for
 from portrait.recipes.load import load_recipe
 from portrait.recipes.override import with_overrides
-from portrait.recipes.recipe import Recipe
+from portrait.recipes.recipe import Lora, Recipe
 from portrait.records import Embedding, Knobs, Preview, RgbImage
 from portrait.settings import Settings
 from portrait.studio.web_settings import choices_for
 from tests import public
-from tests.fakes import FakeAnalyzer, FakeGenerator, FakeRecogniser, a_photo
+from tests.fakes import FakeGenerator, a_photo, fake_loop
 
 pytestmark = pytest.mark.slow
 
@@ -360,10 +360,12 @@ def test_a_file_of_another_model_is_refused(recipe: Recipe, folder: Path) -> Non
         DiffusionGenerator(replace(recipe, single_file=other), threads=1)
 
 
-def test_8_bit_weights_are_refused_where_the_device_does_not_know_them(
+def test_8_bit_weights_take_no_lora_and_are_refused_where_the_device_does_not_know_them(
     recipe: Recipe, folder: Path, tmp_path: Path
 ) -> None:
     small = replace(recipe, single_file=one_file(folder, tmp_path, scaled=True))
+    with pytest.raises(SettingsError, match="no LoRA fits on 8-bit weights; use it with the recipe klein4b"):
+        DiffusionGenerator(replace(small, loras=(Lora(path=tmp_path / "ink.safetensors", weight=0.5),)), threads=1)
     family = DiffusionGenerator(small, threads=1).family
     with pytest.raises(SettingsError, match="Apple's GPUs do not know 8-bit weights; use the recipe klein4b"):
         family.place("full", torch.device("mps"))
@@ -396,7 +398,7 @@ def test_the_heads_of_photo_and_references_are_shown_up_to_three(recipe: Recipe,
             shown.append(more[-1])
             return super().prepare(image, *more, **named)
 
-    loop = AttemptLoop(recipe, Listening(lambda photo, knobs, seed: photo), FakeAnalyzer(), [FakeRecogniser()])
+    loop = fake_loop(Listening(lambda photo, knobs, seed: photo), recipe=recipe)
     base = a_photo()
     others = [
         Photo(pixels=RgbImage(np.roll(base.pixels, i, 1)), path=Path(f"{i}.png"), sha256="0" * 64) for i in (1, 2, 3)

@@ -18,18 +18,7 @@ from portrait.loop.response import STEP
 from portrait.records import Embedding, Face, Knobs, Points, RgbImage
 from portrait.records.portrait import read_record
 from portrait.settings import Settings
-from tests.fakes import (
-    KNOBS,
-    RECIPE,
-    SIZE,
-    FakeAnalyzer,
-    FakeGenerator,
-    FakeRecogniser,
-    a_face,
-    a_photo,
-    restyled,
-    run_loop,
-)
+from tests.fakes import KNOBS, RECIPE, SIZE, FakeAnalyzer, FakeGenerator, a_face, a_photo, fake_loop, restyled, run_loop
 
 
 def test_a_good_first_picture_ends_the_loop(limits: str) -> None:
@@ -75,9 +64,7 @@ def test_a_missing_face_is_the_first_reason_whatever_else_is_wrong() -> None:
 
 
 def test_a_portrait_that_is_more_like_somebody_else_is_swapped(limits: str) -> None:
-    loop = AttemptLoop(
-        RECIPE, FakeGenerator(lambda photo, knobs, seed: restyled(photo, 40)), FakeAnalyzer(), [FakeRecogniser()]
-    )
+    loop = fake_loop(lambda photo, knobs, seed: restyled(photo, 40))
     (anna,) = loop.subjects(a_photo())
     other = a_photo()
     other.pixels[...] = (other.pixels.astype(int) + np.array([40, 40, 0])).clip(0, 255)
@@ -95,7 +82,7 @@ def test_a_portrait_that_is_more_like_somebody_else_is_swapped(limits: str) -> N
 
 def test_the_same_person_twice_in_a_photo_is_nobody_else(limits: str) -> None:
     """A passport sheet: every judge takes its faces for one person, so a portrait may be more like any of them."""
-    loop = AttemptLoop(RECIPE, FakeGenerator(lambda *_: restyled(a_photo().pixels)), FakeAnalyzer(), [FakeRecogniser()])
+    loop = fake_loop(lambda *_: restyled(a_photo().pixels))
     (anna,) = loop.subjects(a_photo())
     (nearer,) = loop.subjects(replace(a_photo(), pixels=restyled(a_photo().pixels)))
     assert same_person(anna.identity, nearer.identity)
@@ -111,7 +98,7 @@ def test_the_others_of_a_photo_are_known_whoever_is_chosen() -> None:
         one = a_face(image.shape[0])
         return [one, one.moved(0.7, 5, 5), one.moved(0.5, 60, 60)]
 
-    loop = AttemptLoop(RECIPE, FakeGenerator(lambda *_: a_photo().pixels), FakeAnalyzer(three), [FakeRecogniser()])
+    loop = fake_loop(lambda *_: a_photo().pixels, FakeAnalyzer(three))
     (chosen,) = loop.subjects(a_photo(), "1")
     assert len(chosen.bystanders) == 2
     assert [len(s.bystanders) for s in loop.subjects(a_photo(), "each")] == [2, 2, 2]
@@ -144,13 +131,7 @@ def test_a_face_that_only_the_second_detector_sees_is_a_face(limits: str) -> Non
     def faces(image: RgbImage) -> list[Face]:
         return [a_face()] if image[..., 2].std() < 1 else []  # only the photo's blue is flat
 
-    loop = AttemptLoop(
-        RECIPE,
-        FakeGenerator(lambda photo, knobs, seed: restyled(photo)),
-        FakeAnalyzer(faces),
-        [FakeRecogniser()],
-        second_opinion=FakeAnalyzer(),
-    )
+    loop = fake_loop(lambda photo, knobs, seed: restyled(photo), FakeAnalyzer(faces), second_opinion=FakeAnalyzer())
     (subject,) = loop.subjects(a_photo())
     made = loop.stylize(subject, "watercolor", Settings(thresholds=limits, max_attempts=1))
     assert made.accepted
@@ -277,7 +258,7 @@ def test_a_photo_on_its_side_is_turned_and_the_record_says_so() -> None:
 
     wide = replace(a_photo(), pixels=RgbImage(np.full((SIZE, 2 * SIZE, 3), 90, np.uint8)))
     generator = FakeGenerator(lambda photo, knobs, seed: restyled(photo))
-    loop = AttemptLoop(RECIPE, generator, FakeAnalyzer(upright_alone), [FakeRecogniser()])
+    loop = fake_loop(generator, FakeAnalyzer(upright_alone))
     (subject,) = loop.subjects(wide)
     assert subject.photo.turned == 90
     assert subject.photo.pixels.shape == (2 * SIZE, SIZE, 3)

@@ -15,7 +15,6 @@ from portrait.errors import SettingsError, TooFewPairsError
 from portrait.hub.files import mini_folder, verify_manifest
 from portrait.images import write_json
 from portrait.judge.thresholds import Thresholds, thresholds_for
-from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.policy import Policy
 from portrait.loop.response import KNOBS, STYLE, Curves, as_table, curves_for, default_curves, read_curves
 from portrait.recipes.families import FAMILIES
@@ -24,7 +23,7 @@ from portrait.records import Knobs, RgbImage
 from portrait.records.curves import CurvesFile
 from portrait.report.explain import explain
 from tests.fakes import KNOBS as FIRST
-from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, restyled, run_loop
+from tests.fakes import RECIPE, fake_loop, restyled, run_loop
 
 LIMITS = Thresholds(identity={"arcface": 0.4}, far=0.01, style_on_face=0.15, burned=0.05)
 START = Knobs(
@@ -297,7 +296,7 @@ def test_measured_curves_read_back_what_the_pictures_showed(people: list[Path], 
     def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
         return restyled(photo, int(20 * (knobs.guidance_scale - 1)) + seed % 3)
 
-    loop = AttemptLoop(RECIPE, FakeGenerator(paint), FakeAnalyzer(), [FakeRecogniser()])
+    loop = fake_loop(paint)
     table = measure_curves(loop, people[3:9], styles=["oil"])
     path = tmp_path / "mine.json"
     write_json(path, table.model_dump())

@@ -39,6 +39,7 @@ from tests.fakes import (
     FakeRecogniser,
     a_face,
     a_photo,
+    fake_loop,
     restyled,
     rgb,
     unit,
@@ -133,7 +134,7 @@ class Convinced(FakeRecogniser):
 
 
 def looked_at(judge: StyleJudge | None, blue: int) -> AttemptLoop:
-    return AttemptLoop(RECIPE, FakeGenerator(tinted(blue)), FakeAnalyzer(), [FakeRecogniser()], style_judge=judge)
+    return fake_loop(tinted(blue), style_judge=judge)
 
 
 @pytest.mark.parametrize(("blue", "reasons"), [(200, []), (20, ["not_stylized:watercolor"])])
@@ -237,7 +238,7 @@ def test_crops_of_another_shape_are_no_faces(face: RgbImage) -> None:
 
 @pytest.mark.slow
 def test_calibration_leaves_the_style_to_the_judge_that_knows_it(judge: StyleJudge, people: list[Path]) -> None:
-    loop = AttemptLoop(RECIPE, FakeGenerator(tinted(200)), FakeAnalyzer(), [FakeRecogniser()], style_judge=judge)
+    loop = fake_loop(tinted(200), style_judge=judge)
     table = calibrate_thresholds(loop, people[:6], styles=["oil"], rates=[0.2], balance=0.5)
     assert table["styles"]["oil"]["style_statistics"] is None
     assert judge.limits["oil"] == loop.judges.with_drawing(replace(LIMITS, style="oil")).drawing

@@ -20,10 +20,9 @@ from portrait.cli.watch import JOURNAL, Watcher
 from portrait.errors import InputError
 from portrait.images import write_picture
 from portrait.images.decoder_process import DecoderProcess
-from portrait.loop.attempt_loop import AttemptLoop
 from portrait.records import Knobs, RgbImage
 from portrait.settings import Settings
-from tests.fakes import RECIPE, FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face, a_photo, restyled
+from tests.fakes import FakeAnalyzer, a_face, a_photo, fake_loop, restyled
 
 STYLES = ("watercolor", "oil")
 DECODER = DecoderProcess()
@@ -52,7 +51,7 @@ def start(tmp_path: Path, limits: str, drawn: list[int], monkeypatch: pytest.Mon
 
     # A photo with a dark corner has no face.
     analyzer = FakeAnalyzer(lambda image: [] if image[:8, :8].max() == 0 else [a_face(image.shape[0])])
-    loop = AttemptLoop(RECIPE, FakeGenerator(paint), analyzer, [FakeRecogniser()])
+    loop = fake_loop(paint, analyzer)
     monkeypatch.setattr("portrait.loop.load.load_loop_for", lambda settings: loop)
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
