@@ -316,12 +316,55 @@ def test_tiff_alpha_of_16_bits_is_laid_over_white(tmp_path: Path, kind: str) -> 
     assert_pixels(read(tmp_path, data), eight(ramp() * alpha + 1 - alpha))
 
 
-def test_tiff_orientation_of_deep_planes(tmp_path: Path) -> None:
-    turned = np.rot90(ramp())  # orientation 6: turn clockwise to stand upright
-    data = tiff(
-        sixteen(turned).transpose(2, 0, 1), photometric="rgb", planarconfig="separate", extratags=[(274, 3, 1, 6, True)]
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_deep_pictures_are_turned_as_shallow_ones(tmp_path: Path, orientation: int) -> None:
+    tags = {"photometric": "rgb", "extratags": [(274, 3, 1, orientation, True)]}
+    upright = read(tmp_path, tiff(eight(ramp()), **tags)).pixels  # by Pillow
+    deep = tiff(sixteen(ramp()).transpose(2, 0, 1), planarconfig="separate", **tags)
+    assert_pixels(read(tmp_path, deep), upright)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    linear = png(sixteen(light(ramp())), gama(1.0), (b"eXIf", exif.tobytes()[6:]))
+    assert_pixels(read(tmp_path, linear), upright)
+
+
+def raw_png(values: np.ndarray, color_type: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """16 bits of a color type that no library here writes."""
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, color_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = [(b"IHDR", head), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
     )
-    assert_pixels(read(tmp_path, data), eight(ramp()))
+
+
+@pytest.mark.parametrize("is_gray", [False, True], ids=["color", "gray"])
+@pytest.mark.parametrize("is_linear", [False, True], ids=["sRGB", "linear"])
+def test_png_of_16_bits_with_a_transparent_color_lies_over_white(
+    tmp_path: Path, is_gray: bool, is_linear: bool
+) -> None:
+    srgb = ramp()[..., :1].repeat(3, 2) if is_gray else ramp()
+    stored, expected = sixteen(light(srgb) if is_linear else srgb), eight(srgb)
+    stored[:10], expected[:10] = 12345, 255
+    stored[10:12], expected[10:12] = 12346, 0  # in 8 bits the same
+    chunks = [(b"tRNS", struct.pack(">H", 12345) * (1 if is_gray else 3)), *([gama(1.0)] if is_linear else [])]
+    photo = read(tmp_path, raw_png(stored[..., 0] if is_gray else stored, 0 if is_gray else 2, *chunks))
+    expected[10:12] = photo.pixels[10, 0]
+    assert 30 < photo.pixels[10, 0, 0] < 140
+    assert_pixels(photo, expected)
+
+
+def test_png_of_gray_and_alpha_of_16_bits_is_converted_before_it_is_rounded(tmp_path: Path) -> None:
+    gray = ramp()[..., 0]
+    values = np.dstack([sixteen(light(gray)), np.full(gray.shape, 65535)])
+    photo = read(tmp_path, raw_png(values, 4, gama(1.0)))
+    assert_pixels(photo, np.repeat(eight(gray)[..., None], 3, axis=2), mean=0.6)
+
+
+def test_tiff_planes_of_8_bits_with_premultiplied_alpha(tmp_path: Path) -> None:
+    values = np.dstack([eight(ramp() * 0.5), np.full((40, 64), 128, np.uint8)]).transpose(2, 0, 1)
+    data = tiff(values, photometric="rgb", planarconfig="separate", extrasamples=["assocalpha"])
+    assert_pixels(read(tmp_path, data), eight(ramp() * 0.5 + 0.5), mean=1.5)
 
 
 @pytest.mark.parametrize("is_marked", [True, False])

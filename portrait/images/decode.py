@@ -37,7 +37,7 @@ _ORIENTATIONS: dict[int, Callable[[NDArray[np.uint16]], NDArray[np.uint16]]] = {
     4: lambda a: a[::-1],
     5: lambda a: a.swapaxes(0, 1),
     6: lambda a: np.rot90(a, -1),
-    7: lambda a: np.rot90(a, -1)[:, ::-1],
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: np.rot90(a),
 }
 """EXIF orientation -> what makes an array upright."""
@@ -225,12 +225,13 @@ def _picture_to_srgb(image: Image.Image, data: bytes) -> _Decoded:
     if signal is not None and (signal.before_profile or not profile):
         return _converted(image, data, signal)
     tags = getattr(image, "tag_v2", {})
+    opaque = _opaque_of_16_bits(image, data)
     image = _upright(image)
     if image.mode.startswith(("I", "F")):
-        return _Decoded(deep_to_srgb(_deep_gray(image, tags), profile))
+        return _Decoded(deep_to_srgb(_deep_gray(image, tags), profile), opaque)
     image, alpha = _without_alpha(image)
     image = apply_profile(image, profile) if profile else image
-    return _Decoded(RgbImage(np.asarray(_as_rgb(image), np.uint8)), alpha)
+    return _Decoded(RgbImage(np.asarray(_as_rgb(image), np.uint8)), opaque or alpha)
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
@@ -240,7 +241,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 def _converted(image: Image.Image, data: bytes, signal: ColorSignal) -> _Decoded:
     """The colors that the file states without a profile, in sRGB."""
-    deep = _deep_values(image, data)
+    deep, opaque = _deep_values(image, data), _opaque_of_16_bits(image, data)
     orientation = image.getexif().get(0x0112, 1) if deep is not None else 1
     tags = getattr(image, "tag_v2", {})
     image = _upright(image)
@@ -254,7 +255,7 @@ def _converted(image: Image.Image, data: bytes, signal: ColorSignal) -> _Decoded
         else:
             values = np.asarray(_as_rgb(image), np.uint8)
     pixels, peak = signal_to_srgb(values, signal)
-    return _Decoded(pixels, alpha, _notes(signal, peak))
+    return _Decoded(pixels, opaque or alpha, _notes(signal, peak))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -284,6 +285,19 @@ def _signal_of(image: Image.Image, data: bytes) -> ColorSignal | None:
     return None if signal is None or (signal.is_srgb and not signal.before_profile) else signal
 
 
+def _opaque_of_16_bits(image: Image.Image, data: bytes) -> Image.Image | None:
+    """How opaque a PNG of 16 bits is, upright, of which one color is transparent: Pillow would look for it in 8 bits."""
+    key = image.info.get("transparency")
+    if key is None or image.format != "PNG" or data[24:25] != b"\x10":
+        return None
+    del image.info["transparency"]
+    color = _deep_values(image, data)
+    differs = np.asarray(image) != key if color is None else (color != np.asarray(key)).any(-1)
+    opaque = Image.fromarray(np.where(differs, np.uint8(255), np.uint8(0)))
+    opaque.getexif()[0x0112] = image.getexif().get(0x0112, 1)
+    return _upright(opaque)
+
+
 def _deep_values(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
     """(H, W, 3) uint16 of a picture of more than 8 bits, of which Pillow keeps 8; None for another."""
     if image.format == "HEIF" and image.info.get("bit_depth", 8) > 8:
@@ -291,7 +305,7 @@ def _deep_values(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
         values = np.asarray(heif[heif.primary_index])
         bits = int(image.info["bit_depth"])
         return tiff.to_16_bits(values[..., :3] >> (16 - bits), bits) if values.ndim == 3 else None
-    if image.format == "PNG" and data[24] == 16 and data[25] in (2, 6):
+    if image.format == "PNG" and data[24] == 16 and data[25] in (2, 4, 6):
         import cv2
 
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)

@@ -146,12 +146,12 @@ def photo_page(pages: list[Tags]) -> int:
 def needs_decoder(page: Tags) -> bool:
     """Whether Pillow misreads the page or does not read it.
 
-    Those are signed samples, deep ones in planes, floats of color, deep gray with alpha, gray of 32 and 64 bits but for floats of
+    Those are signed samples, planes with premultiplied alpha, deep ones in planes, floats of color, deep gray with alpha, gray of 32 and 64 bits but for floats of
     32, and of floats of 16.
     """
     samples, bits, kind = first(page, SAMPLES), max(page.get(BITS, (1,))), first(page, SAMPLE_FORMAT)
     if bits <= 8:
-        return kind == 2
+        return kind == 2 or (first(page, PLANAR) == 2 and first(page, EXTRA_SAMPLES, 0) == 1)
     if samples == 1:
         return bits == 64 or kind == 2 or (bits, kind) in ((32, 1), (16, 3))
     return samples == 2 or bits != 16 or kind != 1 or first(page, PLANAR) == 2
