@@ -210,16 +210,23 @@ def test_letters_and_marks_of_every_script_survive(name: str) -> None:
     assert safe_name(name) == name
 
 
+def test_one_name_written_in_two_ways_of_unicode_is_one_person(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("photo,subject\na.png,Zo\u00eb\nb.png,Zoe\u0308\n", "utf-8")
+    (zoe,) = plan_from({"subjects": "table.csv"}, tmp_path).people
+    assert (zoe.name, len(zoe.photos)) == ("Zo\u00eb", 2)
+
+
 def test_names_that_differ_only_where_they_are_cut_stay_apart() -> None:
     assert safe_name("x" * 300 + "a") != safe_name("x" * 300 + "b")
 
 
-@pytest.mark.parametrize("name", ["../../etc", "a/b\\c", "con", "...", "x" * 300, "tab\there"])
+@pytest.mark.parametrize("name", ["../../etc", "a/b\\c", "con", "COM1.txt", "aux .x", "...", "x" * 300, "tab\there"])
 def test_no_name_leaves_its_folder(name: str) -> None:
     safe = safe_name(name)
     assert safe
     assert not set('/\\:\t"') & set(safe)
-    assert safe not in (".", "..", "con")
+    assert safe not in (".", "..")
+    assert safe.partition(".")[0].strip().lower() not in ("con", "com1", "aux")
     assert len(safe) <= 81
 
 

@@ -127,7 +127,7 @@ def _from_csv(file: Path) -> list[Person]:
         cells = _by_heading(row, headings, where)
         photos = _photos_in(cells.pop(photo_heading), file.parent, where)
         subject = cells.pop(subject_heading) if subject_heading else ""
-        name = subject or photos[0].stem
+        name = unicodedata.normalize("NFC", subject or photos[0].stem)
         if name not in people:
             people[name] = Person(name=name, photos=photos, columns=cells)
         elif subject:
@@ -200,7 +200,7 @@ def safe_name(text: str) -> str:
     """A name that every file system takes as one folder: letters and marks of every script, digits, emoji."""
     text = "".join(c if _is_safe(c) else "-" for c in unicodedata.normalize("NFC", text))
     text = text.strip(" .-" + JOINERS) or "unnamed"
-    text = f"{text}-" if re.fullmatch(r"(?i)con|prn|aux|nul|(com|lpt)\d", text) else text
+    text = re.sub(r"(?i)^(con|prn|aux|nul|(?:com|lpt)\d)(?= *(?:\.|$))", r"\1-", text)  # of Windows, also before a dot
     return shorten_name(text)
 
 
