@@ -44,6 +44,7 @@ def cpu_threads() -> int:
     """Cores that this process may use: those that it is bound to, and no more than a container's share of time.
 
     More threads than that share would spend most of it waiting for each other.
+    They are counted, not measured: beside busy processes the clock favors more threads than cores, which take the time from those.
     """
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
