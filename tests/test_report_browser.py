@@ -6,8 +6,6 @@ PORTRAIT_CHROMIUM names another). With PORTRAIT_SCREENSHOTS=FOLDER the pages are
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,17 +17,9 @@ from portrait.campaign.run import run_campaign
 from portrait.report.page import drift_page
 from portrait.report.runs import read_run
 from tests.campaigns import local, write_campaign
+from tests.chromium import CHROMIUM, MARKS, expect, keep_picture, new_page, sync_api
 
-CHROMIUM = os.environ.get("PORTRAIT_CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
-)
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="needs playwright: pip install 'portrait-stylizer[browser]'"
-)
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt install chromium, or set PORTRAIT_CHROMIUM"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +41,12 @@ def page(report: Path) -> Iterator[Any]:
     broken: list[str] = []
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1280, "height": 900})
-        opened.set_default_timeout(120_000)  # on a busy machine
+        opened = new_page(browser.new_context(viewport={"width": 1280, "height": 900}))
         opened.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else strangers.append(r.url))
         opened.on("pageerror", lambda error: broken.append(str(error)))
         opened.goto((report / "index.html").as_uri())
         yield opened
-        if folder := os.environ.get("PORTRAIT_SCREENSHOTS"):
-            opened.screenshot(path=Path(folder) / "report.png")
+        keep_picture(opened, "report")
         browser.close()
     assert strangers == []
     assert broken == []
@@ -67,59 +55,59 @@ def page(report: Path) -> Iterator[Any]:
 def test_filters_keys_and_the_slider_do_what_they_say(page: Any, report: Path) -> None:
     jobs = read_run(report / "run").jobs
     count, cards = page.locator(".filters output"), page.locator(".card:visible")
-    assert count.inner_text() == "32 of 32 pictures"
-    assert cards.count() == 24
+    expect(count).to_have_text("32 of 32 pictures")
+    expect(cards).to_have_count(24)
     page.get_by_role("button", name="Show all 32").click()
-    assert cards.count() == 32
+    expect(cards).to_have_count(32)
 
     page.locator("[name=style]").select_option("oil")
-    assert count.inner_text() == "16 of 32 pictures"
+    expect(count).to_have_text("16 of 32 pictures")
     assert {cards.nth(n).get_attribute("data-style") for n in range(cards.count())} == {"oil"}
     reason = next(job.reasons[0] for job in jobs if job.reasons)
     page.locator("[name=style]").select_option("")
     page.locator("[name=reason]").select_option(reason)
-    assert cards.count() == sum(reason in job.reasons for job in jobs) > 0
+    expect(cards).to_have_count(sum(reason in job.reasons for job in jobs))
     page.locator("[name=reason]").select_option("")
 
     page.locator("h1").click()
     page.keyboard.press("/")
     page.keyboard.type("P03")
-    assert cards.count() == 2
+    expect(cards).to_have_count(2)
     page.keyboard.press("Control+A")
     page.keyboard.press("Delete")
     page.locator("[name=order]").select_option("name")
     cards.first.focus()
     for key, subject in (("ArrowRight", "p00"), ("ArrowRight", "p01"), ("End", "p15"), ("Home", "p00")):
         page.keyboard.press(key)
-        assert page.evaluate("document.activeElement.dataset.subject") == subject
+        page.wait_for_function("(subject) => document.activeElement.dataset.subject === subject", arg=subject)
 
     page.keyboard.press("Enter")
     dialog, slider = page.locator("dialog"), page.locator(".stage input")
-    assert dialog.is_visible()
-    assert dialog.locator("h3").inner_text().startswith("p00 · ")
-    assert slider.input_value() == "50"
+    expect(dialog).to_be_visible()
+    expect(dialog.locator("h3")).to_contain_text("p00 · ")
+    expect(slider).to_have_value("50")
     for _ in range(10):
         page.keyboard.press("ArrowLeft")  # the slider has the focus
-    assert slider.input_value() == "40"
-    shown = "getComputedStyle(document.querySelector('.stage')).getPropertyValue('--cut')"
-    assert page.evaluate(shown) == "40%"
+    expect(slider).to_have_value("40")
+    page.wait_for_function("getComputedStyle(document.querySelector('.stage')).getPropertyValue('--cut') === '40%'")
     before = "getComputedStyle(document.querySelector('.stage .before')).backgroundImage"
     photo = page.evaluate(before)
     assert photo.startswith('url("data:image/webp')
     page.keyboard.press("b")
-    assert page.evaluate(before) not in (photo, "none")
+    page.wait_for_function(f"(photo) => ![photo, 'none'].includes({before})", arg=photo)
     page.keyboard.press("b")
-    assert page.evaluate(before) == photo
+    page.wait_for_function(f"(photo) => {before} === photo", arg=photo)
     page.keyboard.press("j")
     page.keyboard.press("j")
-    assert dialog.locator("h3").inner_text().startswith("p01 · ")
+    expect(dialog.locator("h3")).to_contain_text("p01 · ")
     page.keyboard.press("k")
-    assert dialog.locator("h3").inner_text().startswith("p00 · ")
+    expect(dialog.locator("h3")).to_contain_text("p00 · ")
     page.keyboard.press("Escape")
-    assert not dialog.is_visible()
-    assert page.evaluate("document.activeElement.dataset.subject") == "p00"
+    expect(dialog).to_be_hidden()
+    page.wait_for_function("document.activeElement.dataset.subject === 'p00'")
 
 
 def test_a_phone_sees_the_page_without_scrolling_sideways(page: Any) -> None:
     page.set_viewport_size({"width": 375, "height": 800})
+    page.wait_for_function("innerWidth === 375")
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
