@@ -627,6 +627,14 @@ def test_forget_lets_go_of_everything(tmp_path: Path) -> None:
     assert (session.photo, session.faces, session.history, session._subjects) == (None, [], [], {})
 
 
+def test_no_two_files_of_a_tab_have_one_name_also_after_it_began_anew(tmp_path: Path) -> None:
+    session = a_session(tmp_path, a_shop(tmp_path))
+    (first,) = session.history
+    session.forget()
+    second = session.add(first.portrait, first.settings, first.thumbnail, a_photo(name=first.photo), has_file=True)
+    assert links(session, first).picture.name != links(session, second).picture.name
+
+
 def test_the_oldest_pictures_go_first(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path))
     (entry,) = session.history
@@ -696,6 +704,16 @@ def test_the_verdict_has_words_numbers_thresholds_and_reasons(tmp_path: Path) ->
     portrait = StylizedPortrait(picture=person(1), before=person(1), record=rejected, embeddings={})
     session.history[0] = replace(session.history[0], portrait=portrait)
     assert strings.UNLIKE in page.result_html(session, load_recipe("mini"))
+
+
+def test_what_was_not_used_of_a_text_is_said_below_the_picture(tmp_path: Path) -> None:
+    session = a_session(tmp_path, a_shop(tmp_path))
+    portrait = session.history[0].portrait
+    record = portrait.record.model_copy(update={"warnings": ("the prompt's end is not used: <tiger>",)})
+    session.history[0] = replace(session.history[0], portrait=replace(portrait, record=record))
+    shown, _, panel = page.result_html(session, load_recipe("mini")).partition('class="panel"')
+    for part in (shown, panel):
+        assert "the prompt&#x27;s end is not used: &lt;tiger&gt;" in part
 
 
 def test_what_burned_or_missed_the_style_is_shown_with_its_limit(tmp_path: Path) -> None:

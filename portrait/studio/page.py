@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
@@ -205,13 +206,22 @@ def _viewer(state: str, canvas: str, bar: str) -> str:
     return f'<div class="viewer" data-state="{state}" data-at="{time.monotonic_ns()}"><div class="canvas">{canvas}</div>{bar}</div>'
 
 
-def _say(verdict: str, note: str, notice: Notice, *, tone: str = "", announced: str = "") -> str:
-    """The line below the picture, and a smaller one; a problem takes the place of both."""
+def _say(
+    verdict: str,
+    note: str,
+    notice: Notice,
+    *,
+    tone: str = "",
+    announced: str = "",
+    warnings: Sequence[str] = (),
+) -> str:
+    """The line below the picture, and smaller ones; a problem takes the place of all."""
     if notice.problem:
         return f'<div class="say">{alert(notice.problem, notice.field)}</div>'
     key = f' data-announce="{escape(announced)}"' if announced and not notice.message else ""
     said = f'<p class="note" data-announce>{escape(notice.message)}</p>' if notice.message else ""
     small = said or f'<p class="note">{escape(note)}</p>'
+    small += "".join(f'<p class="note advice">{escape(warning)}</p>' for warning in warnings)
     return f'<div class="say"{key}><p class="verdict {tone}">{escape(verdict)}</p>{small}</div>'
 
 
@@ -308,7 +318,7 @@ def result_html(session: Session, recipe: Recipe, notice: Notice = NOTHING) -> s
         return _viewer("choices", canvas, f'<div class="bar">{said}{_no_download()}</div>')
     alt = _alt(entry)
     verdict, tone = _verdict(entry.portrait.record)
-    said = _say(verdict, _about(entry), notice, tone=tone, announced=alt)
+    said = _say(verdict, _about(entry), notice, tone=tone, announced=alt, warnings=entry.portrait.record.warnings)
     back = ""
     if entry in choices and len(choices) > 1:
         text = strings.SHOW_CHOICES.format(n=len(choices))

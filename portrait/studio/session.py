@@ -150,6 +150,8 @@ class Session:
         """Whether a portrait was stopped because the tab was away for long, of which the visitor is still to be told."""
         self.greeted = ""
         """Which load of the page was answered last."""
+        self._numbered = 0
+        """Of the newest picture; it goes on after `forget`, so that no two files for download have one name."""
         self._clear()
 
     def _clear(self) -> None:
@@ -166,7 +168,6 @@ class Session:
         self.compared: int | None = None
         self.choices: tuple[int, ...] = ()
         self.is_choosing = False
-        self._numbered = 0
         self._steps: list[_Step] = []
         self._forget_person()
 
