@@ -3,9 +3,10 @@
     python eval/studio.py                       # writes eval/studio.json
 
 A fresh `portrait studio`, as a process of its own, is opened in a Chromium; the clock runs from the choice of a photo,
-with which the first portrait begins, or from the click, to the picture on the page, as a visitor sees it. Three visits:
-one that begins while the models are still being loaded, and two later ones. Adjustments: the slider, another style,
-another one. Needs playwright and a Chromium, as the browser tests; run it on a quiet machine.
+with which the first portrait begins, or from the click, to the picture on the page, as a visitor sees it; after the first
+one the photo is previewed in every style, and the first and the last of these small pictures count too. Three visits: one
+that begins while the models are still being loaded, and two later ones. Adjustments: the slider, another style, another
+one. Needs playwright and a Chromium, as the browser tests; run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,30 +65,47 @@ def main() -> None:
     write_json(args.output, found | {"weights": weights_today()})
 
 
+CLOCK = """(places) => {
+  const since = performance.now(), seen = window.seen = {};
+  const look = () => {
+    for (const name in places) if (!(name in seen) && document.querySelector(places[name])) seen[name] = (performance.now() - since) / 1000;
+    if (window.seen === seen && Object.keys(seen).length < Object.keys(places).length) requestAnimationFrame(look);
+  };
+  look();
+}"""
+"""Notes in `seen` after how many seconds each of the places is there."""
+
+
 def visit(page: Page, url: str, photo: Path) -> dict[str, Any]:
-    """Seconds of one visit: photo to faces, click to picture, each adjustment to its picture, with its attempts."""
+    """Seconds of one visit: photo to faces, to the first portrait and to previews; each adjustment, with its attempts."""
     page.set_default_timeout(600_000)
     page.goto(url)
     page.wait_for_selector("#wire [data-session]", state="attached")
     seconds: dict[str, Any] = {}
 
-    def timed(name: str, act: Any) -> None:
+    def timed(name: str, act: Callable[[], object], **further: str) -> None:
         count = page.locator(".history li").count()
-        start = time.perf_counter()
+        places = {name: f".history li:nth-child({count + 1})", **further}
+        page.evaluate(CLOCK, places)
         act()
-        if not count:
-            page.wait_for_selector("#photo .photo")
-            seconds["faces"] = round(time.perf_counter() - start, 2)
-        page.wait_for_selector(f".history li:nth-child({count + 1})")
-        seconds[name] = round(time.perf_counter() - start, 2)
+        page.wait_for_function("(count) => Object.keys(window.seen).length === count", arg=len(places))
         page.wait_for_selector(".viewer[data-state=done]")
+        seconds.update({place: round(value, 2) for place, value in page.evaluate("window.seen").items()})
         seconds[f"{name}_attempts"] = page.locator("#viewer pre").last.text_content().count("\nAttempt ")  # type: ignore[union-attr]
 
     def slide() -> None:
         page.focus("#balance-range")
         page.keyboard.press("ArrowLeft")
 
-    timed("first_picture", lambda: page.set_input_files("#photo input[data-file]", photo))
+    preview = "#previews [data-place]"
+    previews = page.locator("label.style").count() + page.locator("[data-strength]").count()
+    timed(
+        "first_picture",
+        lambda: page.set_input_files("#photo input[data-file]", photo),
+        faces="#photo .photo",
+        first_preview=preview,
+        all_previews=f"{preview}:nth-child({previews})",
+    )
     timed("slider", slide)
     timed("style", lambda: page.locator("label.style").nth(1).click())
     timed("another_one", lambda: page.click("[data-more=another]"))

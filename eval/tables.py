@@ -317,11 +317,13 @@ def studio() -> str:
     steps = {
         "faces": "faces are marked",
         "first_picture": "first portrait",
+        "first_preview": "first small preview in a style",
+        "all_previews": "all small previews",
         "slider": "slider moved",
         "style": "another style",
         "another_one": "another one",
     }
-    rows = [[title, *(f"{visit[step]:.1f}" for visit in visits)] for step, title in steps.items()]
+    rows = [[title, *(f"{visit[step]:.1f}" for visit in visits)] for step, title in steps.items() if step in visits[0]]
     later = [f"visit {number}" for number in range(2, len(visits) + 1)]
     return markdown(["seconds until", "first visit, models loading", *later], rows)
 
