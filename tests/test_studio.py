@@ -51,7 +51,7 @@ from portrait.records import RgbImage
 from portrait.records.portrait import Status, read_portrait
 from portrait.records.reasons import Reason
 from portrait.settings import Settings, flags_of, settings_from
-from portrait.studio import controls, guard, page, serve, strings
+from portrait.studio import controls, guard, page, scores, serve, strings, viewer
 from portrait.studio import session_registry as registry
 from portrait.studio.device_queue import DeviceQueue, QueueFullError
 from portrait.studio.downloads import file_of, links
@@ -322,9 +322,9 @@ def test_ones_own_last_wish_that_is_ending_is_not_somebody_in_the_line(
     waiting = next(shop.start(a_photo(), requested(shop)).events())
     assert (waiting.kind, waiting.position) == ("waiting", 1)
     session = Session(tmp_path)
-    assert strings.NEXT in page.working_html(session, waiting, 1, "", "")
-    assert strings.IN_LINE[2] in page.working_html(session, replace(waiting, position=2), 1, "", "")
-    assert "you are number 5 in line" in page.working_html(session, replace(waiting, position=5), 1, "", "")
+    assert strings.NEXT in viewer.working_html(session, waiting, 1, "", "")
+    assert strings.IN_LINE[2] in viewer.working_html(session, replace(waiting, position=2), 1, "", "")
+    assert "you are number 5 in line" in viewer.working_html(session, replace(waiting, position=5), 1, "", "")
     gate.release(10 * STEPS)
 
 
@@ -552,7 +552,7 @@ def test_a_public_recipe_is_listed_when_it_is_installed_and_says_how_to_when_not
     assert settings is not None
     assert made.picture.shape == (128, 128, 3)
     session.add(made, settings, made.picture, astronaut, has_file=True)
-    shown = page.result_html(session, load_recipe("mini"))
+    shown = viewer.result_html(session, load_recipe("mini"))
     assert made.record.status == "rejected"  # random weights keep nobody's likeness
     assert all(describe_reason(reason) in unescape(shown) for reason in made.record.reasons)
     assert made.record.provisional_thresholds in unescape(shown)
@@ -683,7 +683,7 @@ def test_the_command_names_photo_style_and_what_is_not_default(tmp_path: Path) -
 
 def test_a_name_with_markup_is_shown_as_it_is(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path), name="<img src=x onerror=alert(1)>${2}{{3}}.png")
-    shown = page.result_html(session, load_recipe("mini"))
+    shown = viewer.result_html(session, load_recipe("mini"))
     assert "<img src=x" not in shown
     assert "&lt;img src=x" in shown
     assert "&lt;b&gt;" in page.alert("<b>")
@@ -692,7 +692,7 @@ def test_a_name_with_markup_is_shown_as_it_is(tmp_path: Path) -> None:
 def test_the_verdict_has_words_numbers_thresholds_and_reasons(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path))
     record = session.history[0].portrait.record
-    shown = page.result_html(session, load_recipe("mini"))
+    shown = viewer.result_html(session, load_recipe("mini"))
     attempt = record.chosen_attempt
     for judge, value in attempt.similarity.items():
         assert f"{value:.2f}, needs {record.thresholds[judge].value:.2f}" in shown
@@ -703,7 +703,7 @@ def test_the_verdict_has_words_numbers_thresholds_and_reasons(tmp_path: Path) ->
     rejected = record.model_copy(update={"status": Status.REJECTED, "reasons": (Reason("identity_low:dlib"),)})
     portrait = StylizedPortrait(picture=person(1), before=person(1), record=rejected, embeddings={})
     session.history[0] = replace(session.history[0], portrait=portrait)
-    assert strings.UNLIKE in page.result_html(session, load_recipe("mini"))
+    assert strings.UNLIKE in viewer.result_html(session, load_recipe("mini"))
 
 
 def test_what_was_not_used_of_a_text_is_said_below_the_picture(tmp_path: Path) -> None:
@@ -711,7 +711,7 @@ def test_what_was_not_used_of_a_text_is_said_below_the_picture(tmp_path: Path) -
     portrait = session.history[0].portrait
     record = portrait.record.model_copy(update={"warnings": ("the prompt's end is not used: <tiger>",)})
     session.history[0] = replace(session.history[0], portrait=replace(portrait, record=record))
-    shown, _, panel = page.result_html(session, load_recipe("mini")).partition('class="panel"')
+    shown, _, panel = viewer.result_html(session, load_recipe("mini")).partition('class="panel"')
     for part in (shown, panel):
         assert "the prompt&#x27;s end is not used: &lt;tiger&gt;" in part
 
@@ -726,7 +726,7 @@ def test_what_burned_or_missed_the_style_is_shown_with_its_limit(tmp_path: Path)
     changed = read_portrait(json.dumps(record))
     portrait = StylizedPortrait(picture=person(1), before=person(1), record=changed, embeddings={})
     session.history[0] = replace(session.history[0], portrait=portrait)
-    shown = page.result_html(session, load_recipe("mini"))
+    shown = viewer.result_html(session, load_recipe("mini"))
     for label, numbers, words in (
         ("Oil painting", "2.25, at most 1.50", strings.DISTANCE_WORDS[False]),
         (strings.BURNED, "3.4%, at most 2.0%", strings.BURNED_WORDS[False]),
@@ -747,7 +747,7 @@ def test_what_the_style_judge_says_and_what_of_the_person_was_changed_is_shown_w
         picture=person(1), before=person(1), record=read_portrait(json.dumps(record)), embeddings={}
     )
     session.history[0] = replace(session.history[0], portrait=portrait)
-    shown = page.result_html(session, load_recipe("mini"))
+    shown = viewer.result_html(session, load_recipe("mini"))
     for label, numbers, words, tone in (
         ("Oil painting", "0.12, needs 0.40", strings.DISTANCE_WORDS[False], "bad"),
         ("Lightness of the skin", "14.3, at most 6.5", strings.CHANGED_WORDS[False], "bad"),
@@ -757,7 +757,7 @@ def test_what_the_style_judge_says_and_what_of_the_person_was_changed_is_shown_w
 
 
 def test_likeness_in_words_follows_the_threshold() -> None:
-    words = [page.likeness(margin) for margin in (0.2, 0.01, -0.01, -0.5)]
+    words = [scores.likeness(margin) for margin in (0.2, 0.01, -0.01, -0.5)]
     assert words == ["clearly the same person", "the same person", "not quite the person", "not this person"]
 
 
@@ -777,7 +777,7 @@ def test_every_style_of_mini_has_a_sample_and_another_recipe_says_that_it_has_no
 def test_who_is_not_known_has_to_be_clicked(tmp_path: Path) -> None:
     session = Session(tmp_path)
     session.open(a_photo(), [a_face(), a_face(), a_face()], has_file=True, face=None)
-    shown = page.result_html(session, load_recipe("mini"))
+    shown = viewer.result_html(session, load_recipe("mini"))
     assert strings.CHOOSE_FACE in shown
     assert shown.count('aria-pressed="false" aria-label="Face') == 3
     session.choose(1)
@@ -1262,7 +1262,7 @@ def test_every_string_of_the_page_is_in_one_place() -> None:
     folder = Path(strings.__file__).parent
     found = {
         words
-        for name in ("app", "page", "controls")
+        for name in ("app", "page", "viewer", "scores", "controls")
         for text in literals((folder / f"{name}.py").read_text())
         for words in said(text)
     }

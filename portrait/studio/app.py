@@ -21,7 +21,7 @@ from portrait.recipes.recipe import Recipe
 from portrait.records import RgbImage
 from portrait.report.sheet import thumbnail
 from portrait.settings import Settings
-from portrait.studio import page, strings
+from portrait.studio import page, strings, viewer
 from portrait.studio.controls import (
     STRENGTHS,
     FieldError,
@@ -132,7 +132,7 @@ class StudioPage:
                         self.controls = self._part("controls", controls_html(first, form, self._recipes()))
                         self._fixed(f"<footer>{strings.FOOTER}</footer>")
                     with gr.Column(elem_classes="showing"):
-                        self.result = self._part("viewer", page.empty_html(first))
+                        self.result = self._part("viewer", viewer.empty_html(first))
                         self.history = self._part("history", "")
                 names = self.reports.names()
                 with gr.Tab(strings.TAB_REPORTS, id="reports"):
@@ -205,8 +205,8 @@ class StudioPage:
         return {self.controls: controls_html(self._recipe(session), session.form, self._recipes(), own)}
 
     def _result(self, session: Session, **more: str) -> Updates:
-        shown = page.result_html(session, self._recipe(session), page.Notice(**more))
-        return {self.result: shown, self.history: page.history_html(session)}
+        shown = viewer.result_html(session, self._recipe(session), viewer.Notice(**more))
+        return {self.result: shown, self.history: viewer.history_html(session)}
 
     # What visitors do ----------------------------------------------------------------------------------------
 
@@ -425,7 +425,7 @@ class StudioPage:
         session.is_choosing = do == "choices" or (do == "star" and session.is_choosing)
         entry = session.find(session.current)
         if session.is_working or do == "star":  # what is shown, or being made, stays in sight
-            yield {self.history: page.history_html(session)}
+            yield {self.history: viewer.history_html(session)}
             return
         yield self._result(session)
         if (entry is not None and session.current != before) or do == "show":
@@ -456,7 +456,7 @@ class StudioPage:
             yield self._forgotten_page(session)
 
     def _forgotten_page(self, session: Session, message: str = strings.FORGOTTEN) -> Updates:
-        forgotten = page.empty_html(self._recipe(session), page.Notice(message=message))
+        forgotten = viewer.empty_html(self._recipe(session), viewer.Notice(message=message))
         return {
             self.photo: page.photo_html(None, local=self.local),
             **self._controls(session),
@@ -529,14 +529,14 @@ class StudioPage:
         entry = session.find(session.current)
         placeholder = _small_uri(portrait_square(entry.portrait) if entry else self._framed(session, render.photo))
         preview = ""
-        yield {self.result: page.working_html(session, None, render.variants, preview, placeholder)}
+        yield {self.result: viewer.working_html(session, None, render.variants, preview, placeholder)}
         for event in render.job.events():
             if session.job is not render.job:  # a newer request has replaced it
                 continue
             if event.kind == "portrait":
                 preview = ""
                 render.problem = event.sentence
-                yield {self.history: page.history_html(session)}
+                yield {self.history: viewer.history_html(session)}
             elif event.kind == "failed":
                 render.problem = event.sentence
             elif event.kind == "cancelled":
@@ -544,7 +544,7 @@ class StudioPage:
             else:
                 if event.preview is not None:
                     preview = _small_uri(event.preview)
-                yield {self.result: page.working_html(session, event, render.variants, preview, placeholder)}
+                yield {self.result: viewer.working_html(session, event, render.variants, preview, placeholder)}
 
     def _preview(self, session: Session) -> Iterator[Updates]:
         """Show the photo in every style, and the chosen style at several strengths, small, as they come."""
@@ -591,7 +591,7 @@ class StudioPage:
         has_file: bool,
     ) -> None:
         """Add a finished picture to the history, unless the session was reset, or a newer request has replaced it."""
-        small = thumbnail(portrait_square(portrait), page.SMALL * 2)
+        small = thumbnail(portrait_square(portrait), viewer.SMALL * 2)
         with session.lock:
             if session.job is job:
                 entry = session.add(portrait, settings, small, photo, has_file=has_file)
