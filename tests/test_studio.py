@@ -1262,7 +1262,7 @@ def test_every_string_of_the_page_is_in_one_place() -> None:
     folder = Path(strings.__file__).parent
     found = {
         words
-        for name in ("app", "page", "viewer", "scores", "controls")
+        for name in ("app", "page", "viewer", "scores", "reports_tab", "controls")
         for text in literals((folder / f"{name}.py").read_text())
         for words in said(text)
     }

@@ -603,7 +603,9 @@ def test_a_pasted_picture_and_one_of_the_camera_become_portraits(visit: Open, ph
     )
     page.keyboard.press("Control+V")
     made(page, 1)
-    expect(page.locator("#viewer [data-fold=details] .panel")).to_contain_text("save it first")  # a pasted picture has no file
+    expect(page.locator("#viewer [data-fold=details] .panel")).to_contain_text(
+        "save it first"
+    )  # a pasted picture has no file
 
     start_over(page)
     page.click("[data-act=camera]")

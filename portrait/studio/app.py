@@ -37,6 +37,7 @@ from portrait.studio.jobs import RenderJob, to_user_error
 from portrait.studio.model_host import ModelHost
 from portrait.studio.presets import preset_toml, read_preset
 from portrait.studio.reports import Reports
+from portrait.studio.reports_tab import ReportsTab
 from portrait.studio.service import Service
 from portrait.studio.session import HistoryEntry, Session
 from portrait.studio.session_registry import Sessions
@@ -103,7 +104,7 @@ class StudioPage:
     ) -> None:
         self.models = models
         self.folder = folder
-        self.reports = reports
+        self.reports = ReportsTab(reports)
         self.local = local
         self.signer = signer
         first = load_recipe(models.settings.recipe)
@@ -134,9 +135,8 @@ class StudioPage:
                     with gr.Column(elem_classes="showing"):
                         self.result = self._part("viewer", viewer.empty_html(first))
                         self.history = self._part("history", "")
-                names = self.reports.names()
                 with gr.Tab(strings.TAB_REPORTS, id="reports"):
-                    self._build_reports(names)
+                    self.reports.build()
             self.previews = self._part("previews", "")
             self.wire = gr.HTML(
                 "",
@@ -159,17 +159,6 @@ class StudioPage:
         script = f'portraitStudio.part("{name}", element, watch)'
         return gr.HTML(value, elem_id=name, apply_default_css=False, js_on_load=script)
 
-    def _build_reports(self, names: list[str]) -> None:
-        info = strings.RUN_INFO.format(root=self.reports.root)
-        with gr.Row():
-            self.run = gr.Dropdown(names, value=None, label=strings.RUN, info=info, elem_id="run")
-            self.baseline = gr.Dropdown(
-                [(strings.NO_BASELINE, ""), *names], value="", label=strings.BASELINE, info=strings.BASELINE_INFO
-            )
-        self.report = gr.HTML(
-            page.notice(strings.CHOOSE_RUN), apply_default_css=False, js_on_load=None, elem_id="report"
-        )
-
     def _wire(self, blocks: gr.Blocks) -> None:
         # A visitor who changes their mind is not held up by what is still being made.
         free: dict[str, object] = {
@@ -181,10 +170,7 @@ class StudioPage:
         shown = [self.photo, self.controls, self.result, self.history, self.previews, self.wire]
         self.wire.submit(self._on_act, None, shown, **free)
         self.wire.stop(self._on_cancel, None, None, queue=False, **free)
-        chosen = free | {"trigger_mode": "always_last", "concurrency_limit": 2}
-        gr.on([self.run.input, self.baseline.input], self._on_run, [self.run, self.baseline], [self.report], **chosen)
-        self.run.focus(self._on_runs, None, [self.run, self.baseline], **free)
-        blocks.load(self._on_runs, None, [self.run, self.baseline], **free)
+        self.reports.wire(blocks, free)
         blocks.unload(self.sessions.end)
 
     def _recipes(self) -> list[str]:
@@ -603,19 +589,3 @@ class StudioPage:
         field = error.field if isinstance(error, FieldError) else ""
         updates = self._result(session, problem=str(error), field=field)
         return updates | self._photo(session) if session.photo is None else updates
-
-    # Reports -------------------------------------------------------------------------------------------------
-
-    def _on_run(self, name: str | None, baseline: str | None) -> Iterator[str]:
-        if not name:
-            yield page.notice(strings.CHOOSE_RUN)
-            return
-        yield page.notice(strings.REPORT_COMES)
-        try:
-            yield page.report_html(self.reports.page(name, baseline or ""), name)
-        except Exception as error:
-            yield page.alert(str(to_user_error(error)))
-
-    def _on_runs(self) -> tuple[Any, Any]:
-        names = self.reports.names()
-        return gr.update(choices=names), gr.update(choices=[(strings.NO_BASELINE, ""), *names])
