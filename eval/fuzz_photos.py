@@ -3,9 +3,9 @@
     python eval/fuzz_photos.py                        # 10,000 files, seed 1
     python eval/fuzz_photos.py --count 500 --seed 7 --kinds TIFF --keep work/found
 
-Files are decoded in the process that the studio has for it, so that one that crashes it, hangs or raises what is not ours is
-found, and the next one still comes. Bytes are changed most often near the beginning, where the structure is; parts are cut
-out, doubled, and exchanged with parts of other kinds. The exit code is 1 if anything was found.
+Files are decoded in the process that the studio has for it, so that one that crashes it, hangs, raises what is not ours or takes
+more memory than its pixels do is found, and the next one still comes. Bytes are changed most often near the beginning, where
+the structure is; parts are cut out, doubled, and exchanged with parts of other kinds. The exit code is 1 if anything was found.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from portrait.images.decoder_process import DecoderProcess
 SECONDS = 20.0
 """More for one of these small files is a hang."""
 MAX_PIXELS = 4_000_000
+MEGABYTES = 400.0
+"""More is not of the pixels, which take 30 bytes each at most, nor of the libraries, which take about 100."""
 NUMBERS = (
     b"\0\0\0\0",
     b"\xff\xff\xff\xff",
@@ -83,13 +85,27 @@ def main() -> int:
 
 def decoded(decoder: DecoderProcess, data: bytes, name: str) -> str:
     """What became of a file: "read", "refused" in one line that is ours, or what is wrong with how a file was met."""
+    text = ""
     try:
         decoder.decode(data, name, max_pixels=MAX_PIXELS)
-        return "read"
     except ImageReadError as error:
         text = str(error)
+    if (megabytes := peak_megabytes(decoder)) > MEGABYTES:
+        decoder.stop()  # its peak would be that of the next files too
+        return f"took {megabytes:.0f} MB"
+    if not text:
+        return "read"
     is_ours = "crashed its decoder" not in text and "takes longer than" not in text
     return "refused" if is_ours and text.startswith(name) and text.isprintable() and len(text) < 400 else repr(text)
+
+
+def peak_megabytes(decoder: DecoderProcess) -> float:
+    """The most memory that the process had; 0 where the system does not say."""
+    try:
+        status = Path(f"/proc/{decoder.pid}/status").read_text()
+    except OSError:
+        return 0.0
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
 
 
 def damaged(data: bytes, others: list[bytes], generator: Generator) -> bytes:

@@ -354,6 +354,30 @@ def test_png_of_16_bits_with_a_transparent_color_lies_over_white(
     assert_pixels(photo, expected)
 
 
+@pytest.mark.parametrize("length", [0x7FFFFFFF, 0x00FFFFFF])
+def test_a_png_that_promises_more_than_it_has_takes_no_memory_for_it(
+    monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """OpenCV would take 2 GB for 64 by 40 pixels."""
+    import cv2
+
+    data = raw_png(sixteen(light(ramp())), 2, gama(1.0))
+    promising = data[:-12] + struct.pack(">I", length) + b"tEXt" + data[-12:]
+    monkeypatch.setattr(cv2, "imdecode", lambda *arguments: 1 / 0)
+    with contextlib.suppress(ImageReadError):
+        assert_pixels(decode_photo(promising, "promising.png"), eight(ramp()), mean=3)
+    with pytest.raises(ImageReadError, match="division by zero"):  # a whole one is read by it
+        decode_photo(data, "whole.png")
+
+
+def test_a_picture_without_pixels_is_damaged() -> None:
+    data = bytearray(tiff(sixteen(ramp()).transpose(2, 0, 1), photometric="rgb", planarconfig="separate"))
+    at = data.index(struct.pack("<HHII", 257, 4, 1, 40))
+    data[at + 8 : at + 12] = bytes(4)
+    with pytest.raises(ImageReadError, match="empty.tif is damaged"):
+        decode_photo(bytes(data), "empty.tif")
+
+
 def test_png_of_gray_and_alpha_of_16_bits_is_converted_before_it_is_rounded(tmp_path: Path) -> None:
     gray = ramp()[..., 0]
     values = np.dstack([sixteen(light(gray)), np.full(gray.shape, 65535)])

@@ -19,7 +19,7 @@ from pillow_heif import open_heif, register_heif_opener
 import portrait.images.tiff as tiff
 from portrait.errors import ImageReadError, ShapeError, one_line
 from portrait.images.color import TONE_MAPPING, apply_profile, deep_to_srgb, signal_to_srgb
-from portrait.images.signals import ColorSignal, heif_signal, png_signal
+from portrait.images.signals import ColorSignal, heif_signal, png_is_whole, png_signal
 from portrait.images.write import pixels_sha256
 from portrait.paths import require_regular_file
 from portrait.records import RgbImage
@@ -120,6 +120,8 @@ def decode_photo(
     if not data:
         raise ImageReadError(f"{name} is empty (0 bytes)")
     decoded = _decode(data, name, max_pixels)
+    if not decoded.pixels.size:
+        raise ImageReadError(f"{name} is damaged: it has no pixels")
     digest = hashlib.sha256(data).hexdigest()
     return Photo(pixels=decoded.over(backdrop), path=Path(path), sha256=digest, notes=decoded.notes)
 
@@ -305,7 +307,7 @@ def _deep_values(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
         values = np.asarray(heif[heif.primary_index])
         bits = int(image.info["bit_depth"])
         return tiff.to_16_bits(values[..., :3] >> (16 - bits), bits) if values.ndim == 3 else None
-    if image.format == "PNG" and data[24] == 16 and data[25] in (2, 4, 6):
+    if image.format == "PNG" and data[24] == 16 and data[25] in (2, 4, 6) and png_is_whole(data):
         import cv2
 
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)

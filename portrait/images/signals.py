@@ -99,6 +99,14 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += length + 12
 
 
+def png_is_whole(data: bytes) -> bool:
+    """Whether every chunk of a PNG ends inside of the file: OpenCV takes as much memory as one says that it has."""
+    at = 8
+    while data[at + 4 : at + 8] not in (b"IEND", b""):
+        at += int.from_bytes(data[at : at + 4], "big") + 12
+    return at + 12 <= len(data)
+
+
 def heif_signal(data: bytes) -> ColorSignal | None:
     """The nclx colors of the primary item of a HEIC or AVIF file."""
     meta = next((body for kind, body in _boxes(data) if kind == b"meta"), None)
