@@ -164,9 +164,9 @@ def test_the_style_s_statistics_reject_other_styles_and_few_of_their_own() -> No
     own, new = rng.normal(size=(2, 60, 12))
     whose = np.arange(60) // 2
     drawn = {
-        "oil": AcceptedPictures(features=own, styled=0.3 + 0.001 * np.arange(60), people=whose),
-        "popart": AcceptedPictures(features=own + 3.0, styled=np.full(60, 0.4), people=whose),
-        "sketch": AcceptedPictures(features=own[:10], styled=np.full(10, 0.3), people=whose[:10]),
+        "oil": AcceptedPictures(features=own, styled=0.3 + 0.001 * np.arange(60), shown=np.ones(60), people=whose),
+        "popart": AcceptedPictures(features=own + 3.0, styled=np.full(60, 0.4), shown=np.ones(60), people=whose),
+        "sketch": AcceptedPictures(features=own[:10], styled=np.full(10, 0.3), shown=np.ones(10), people=whose[:10]),
     }
     found = style_statistics(drawn)
     assert found["sketch"] is None  # ten pictures say nothing of a style
@@ -194,6 +194,8 @@ def test_the_judge_reads_the_statistics_that_calibration_writes(
     assert limits.statistics is not None
     assert limits.statistics.limit == entry["limit"]
     assert limits.style == "oil"
+    assert table["styles"]["oil"]["features_shown"]["pictures"] == 24
+    assert limits.features_shown == table["styles"]["oil"]["features_shown"]["limit"]
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import read_photo
 from portrait.judge.thresholds import photo_thresholds
 from portrait.loop.attempt_loop import AttemptLoop
-from portrait.loop.scoring import face_features, face_style
+from portrait.loop.scoring import face_features, face_features_shown, face_style
 from portrait.records import Identity, Knobs, RgbImage
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class StylePictures:
 
     `positions` are (P,) where on the dial each was drawn, and `knobs` those of its middle. `scores` is judge -> (P +
     impostors, P) likeness of each photo to each portrait, the candidates' own photos first. `features` are (P, F)
-    `face_style_features`; all else is (P,). `degraded_...` are those of the second portraits, from degraded photos.
+    `face_style_features`, `shown` (P,) `features_shown`; all else is (P,). `degraded_...` are those of the second portraits, from degraded photos.
     `missed` and `degraded_missed` are those in which no detector saw a face.
     """
 
@@ -45,9 +45,11 @@ class StylePictures:
     styled: np.ndarray
     burned: np.ndarray
     features: np.ndarray
+    shown: np.ndarray
     degraded_likeness: dict[str, np.ndarray]
     degraded_styled: np.ndarray
     degraded_features: np.ndarray
+    degraded_shown: np.ndarray
     degraded_missed: np.ndarray
 
     def without(self, person: int, impostors: int) -> StylePictures:
@@ -109,6 +111,7 @@ class _Scored:
     styled: float
     burned: float
     features: np.ndarray
+    shown: float
 
     def as_row(self) -> dict[str, object]:
         """For the journal."""
@@ -118,6 +121,7 @@ class _Scored:
             "styled": self.styled,
             "burned": self.burned,
             "features": self.features.astype(float).tolist(),
+            "shown": self.shown,
         }
 
     @classmethod
@@ -129,6 +133,7 @@ class _Scored:
             styled=row["styled"],
             burned=row["burned"],
             features=np.array(row["features"]),
+            shown=row["shown"],
         )
 
 
@@ -218,6 +223,7 @@ def _header(loop: AttemptLoop, people: Sequence[Person], others: Sequence[Person
     return {
         "recipe": loop.recipe.name,
         "seed": seed,
+        "measured": [field.name for field in fields(_Scored)],
         "models": loop.digests,
         "judges": loop.judges.names,
         "people": [person.sha256 for person in people],
@@ -239,6 +245,7 @@ def _score(
         styled=score.measurement.style_on_face,
         burned=score.measurement.burned,
         features=face_features(framed, picture),
+        shown=face_features_shown(framed, picture, score.face),
     )
 
 
@@ -253,11 +260,13 @@ def _style_pictures(knobs: Knobs, positions: Sequence[float], rows: Sequence[_Sc
         styled=np.array([row.styled for row in plain]),
         burned=np.array([row.burned for row in plain]),
         features=np.array([row.features for row in plain]),
+        shown=np.array([row.shown for row in plain]),
         degraded_likeness={
             judge: np.array([row.likeness[judge][index] for index, row in enumerate(degraded)]) for judge in judges
         },
         degraded_styled=np.array([row.styled for row in degraded]),
         degraded_features=np.array([row.features for row in degraded]),
+        degraded_shown=np.array([row.shown for row in degraded]),
         degraded_missed=np.array([row.missed for row in degraded]),
     )
 

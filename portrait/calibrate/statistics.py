@@ -41,10 +41,11 @@ _DET_POINTS = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AcceptedPictures:
-    """`face_style_features` (N, F) and `style_on_face` (N,) of the accepted pictures of one style, and whose they are."""
+    """Of the accepted pictures of one style: `face_style_features` (N, F), `style_on_face`, `features_shown` and whose they are."""
 
     features: np.ndarray
     styled: np.ndarray
+    shown: np.ndarray
     people: np.ndarray
 
 
@@ -197,9 +198,8 @@ def _statistics_entry(style: str, pictures: Mapping[str, AcceptedPictures]) -> S
     count = len(accepted.features)
     distances = np.sort(leave_one_person_out_distances(accepted.features, accepted.people.tolist()))
     rank = min(count, int(np.ceil((count + 1) * (1 - STYLE_REJECTED))))
-    rank_from_below = max(1, int((count + 1) * STYLE_REJECTED))
     limit = round_up(float(distances[rank - 1]))
-    least = float(np.floor(np.sort(accepted.styled)[rank_from_below - 1] * 1e4) / 1e4)
+    least = least_of_right(accepted.styled)
     statistics = StyleStatistics.of(accepted.features, limit, least)
     others = {other: p for other, p in pictures.items() if other != style and len(p.features)}
     return StyleEntry(
@@ -213,6 +213,19 @@ def _statistics_entry(style: str, pictures: Mapping[str, AcceptedPictures]) -> S
         mean=[round(float(value), 5) for value in statistics.mean],
         precision=[[round(float(value), 5) for value in row] for row in statistics.precision],
     )
+
+
+def least_of_right(values: np.ndarray) -> float:
+    """What all but `STYLE_REJECTED` of new right pictures reach, an order statistic of (N,) of them, rounded down."""
+    rank = max(1, int((len(values) + 1) * STYLE_REJECTED))
+    return float(np.floor(np.sort(values)[rank - 1] * 1e4) / 1e4)
+
+
+def shown_entry(shown: np.ndarray) -> dict[str, object] | None:
+    """The limit of `features_shown`, from (N,) right pictures; None for too few of them."""
+    if len(shown) < MIN_PICTURES_FOR_STATISTICS:
+        return None
+    return {"limit": least_of_right(shown), "pictures": len(shown), "percentiles_5_50_95": percentiles(shown)}
 
 
 def _share_rejected(pictures: AcceptedPictures, statistics: StyleStatistics) -> float:

@@ -29,6 +29,7 @@ from portrait.calibrate.statistics import (
     percentiles,
     recogniser_table,
     share_entry,
+    shown_entry,
     style_statistics,
     weak_checks,
 )
@@ -144,6 +145,7 @@ def thresholds_from(
         accepted[style] = _accepted_pictures(pictures, passed, fused_gate(pictures.scores, max(rates)), limit)
     for style, statistics in style_statistics(accepted).items():
         table[style]["style_statistics"] = statistics
+        table[style]["features_shown"] = shown_entry(accepted[style].shown)
     reached = copy_quantiles(sample.copies)
     return {
         "styles": table,
@@ -196,5 +198,6 @@ def _accepted_pictures(pictures: StylePictures, passed: np.ndarray, gate: Gate, 
     return AcceptedPictures(
         features=np.concatenate([pictures.features[passed], pictures.degraded_features[degraded_passed]]),
         styled=np.concatenate([pictures.styled[passed], pictures.degraded_styled[degraded_passed]]),
+        shown=np.concatenate([pictures.shown[passed], pictures.degraded_shown[degraded_passed]]),
         people=np.concatenate([people[passed], people[degraded_passed]]),
     )

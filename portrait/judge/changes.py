@@ -1,4 +1,7 @@
-"""What a portrait may change of a person though every judge of likeness passes it: how light the skin is, the mouth."""
+"""What a portrait may change of a person though every judge of likeness passes it: how light the skin is, the mouth.
+
+And what it may leave out: a face whose eyes and mouth were painted over is still found by detectors, and often still known.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,17 @@ _LOWER_LIP = (40, 88, 72, 104)
 """Left, top, right and bottom on the template, from the line of the mouth to the chin."""
 _REACH = 7
 """So far up and down the lip is looked for, on the template."""
+_FEATURES = ((26, 40, 52, 64), (60, 40, 86, 64), (36, 80, 76, 104))
+"""Both eyes with their brows, and the mouth, on the template: left, top, right and bottom."""
+_FEATURE_REACH = 3
+"""So far in every direction they are looked for, on the template."""
+_PLAIN = 0.5
+"""Deviation of lightness, CIE L, below which a photo shows nothing that could be looked for."""
+_FAINT = 0.6
+"""Share of its contrast in the photo below which a feature counts the less, the fainter it is."""
 _SMOOTH = 1.5
+_SHADING = 4.0
+"""Deviation of the Gaussian, on the template, of what is shading and no feature: a face of 11 pixels has little else."""
 _EYES = 35.2
 """Distance between the eyes of the template."""
 
@@ -75,15 +88,57 @@ def mouth_shift(photo: RgbImage, picture: RgbImage) -> float:
     Raises:
         ShapeError: the crops have another shape, or differ in it.
     """
-    if photo.shape != picture.shape:
-        raise ShapeError(f"crops differ: {photo.shape} and {picture.shape}")
-    scale = _scale(photo)
+    before, after, scale = _smooth_lightness(photo, picture)
     left, top, right, bottom = (value * scale for value in _LOWER_LIP)
     reach = _REACH * scale
-    before, after = (cv2.GaussianBlur(_lightness(crop), (0, 0), _SMOOTH * scale) for crop in (photo, picture))
     window = after[top - reach : bottom + reach, left - 2 * scale : right + 2 * scale]
     agreement = cv2.matchTemplate(window, before[top:bottom, left:right], cv2.TM_CCOEFF_NORMED)
     return (int(np.argmax(agreement.max(1))) - reach) / scale / _EYES
+
+
+def features_shown(photo: RgbImage, picture: RgbImage) -> float:
+    """How much of the photo's eyes and mouth the picture shows, in [-1, 1]; 1 for a copy.
+
+    Lightness without marks and without shading (a band of scales) is looked for around each of them, at its place and a
+    little beside it, by normalized cross-correlation, which counts less where it is faint. The mean over both eyes and the
+    mouth counts, so closed eyes or a laugh cost little. A feature that the photo itself does not show counts as shown.
+    `eval/faceless.py` tells what is reached by portraits, and by those without eyes and mouth.
+
+    Args:
+        photo: (S, S, 3) uint8 aligned crop of the framed photo, S a multiple of 112.
+        picture: The crop of the picture at the same points.
+
+    Raises:
+        ShapeError: the crops have another shape, or differ in it.
+    """
+    before, after, scale = _smooth_lightness(photo, picture)
+    sigma = float(np.sqrt(_SHADING**2 - _SMOOTH**2)) * scale
+    before, after = (smooth - cv2.GaussianBlur(smooth, (0, 0), sigma) for smooth in (before, after))
+    reach = _FEATURE_REACH * scale
+    shown = []
+    for box in _FEATURES:
+        left, top, right, bottom = (value * scale for value in box)
+        feature = before[top:bottom, left:right]
+        if feature.std() < _PLAIN:
+            shown.append(1.0)
+            continue
+        window = after[top - reach : bottom + reach, left - reach : right + reach]
+        agreement = cv2.matchTemplate(window, feature, cv2.TM_CCOEFF_NORMED)
+        y, x = np.unravel_index(int(agreement.argmax()), agreement.shape)
+        contrast = float(window[y : y + feature.shape[0], x : x + feature.shape[1]].std() / feature.std())
+        shown.append(float(agreement.max()) * min(1.0, contrast / _FAINT))
+    return float(np.clip(np.mean(shown), -1, 1))
+
+
+def _smooth_lightness(photo: RgbImage, picture: RgbImage) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+    """The lightness of both crops, so smooth that marks do not count, and pixels per unit of the template."""
+    if photo.shape != picture.shape:
+        raise ShapeError(f"crops differ: {photo.shape} and {picture.shape}")
+    scale = _scale(photo)
+    before, after = (
+        np.asarray(cv2.GaussianBlur(_lightness(crop), (0, 0), _SMOOTH * scale), np.float32) for crop in (photo, picture)
+    )
+    return before, after, scale
 
 
 def _scale(crop: RgbImage) -> int:

@@ -107,7 +107,8 @@ class Thresholds:
     style are drawn, with the limit of the distance from it; None where the recipe was not calibrated, and then it is
     not checked. Where `gate` is there, the judges were calibrated together: `far` is then the rate of the whole gate,
     and `identity` has its floors. `strangers` is recogniser -> (similarity, share of strangers who reach it),
-    similarities rising; empty where it was not measured.
+    similarities rising; empty where it was not measured. `features_shown` is how much of the photo's eyes and mouth must
+    be seen; None where that was not measured.
     """
 
     identity: dict[str, float]
@@ -119,6 +120,7 @@ class Thresholds:
     drawing: StyleLimits | None = None
     gate: Gate | None = None
     strangers: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    features_shown: float | None = None
 
     @property
     def required_style_on_face(self) -> float:
@@ -246,6 +248,7 @@ def thresholds_for(
             for judge, recogniser in entry.recognisers.items()
             if judge in identity and recogniser.det
         },
+        features_shown=None if entry.features_shown is None else entry.features_shown.limit,
     )
 
 

@@ -5,6 +5,7 @@
 | identity_low:JUDGE | `verification.similarity` to the person | cosine, larger is more alike | least, from a false accept rate |
 | identity_low:together | `thresholds.Gate.evidence` of all judges | nats, a log-likelihood ratio | least, from a false accept rate |
 | no_face | whether any detector finds a face where the photo has it | yes or no | yes |
+| no_face:features | `changes.features_shown` | correlation, -1 to 1 | least, by a rate of right pictures |
 | not_stylized | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, above what copies reach |
 | not_stylized:STYLE | `style_judge.StyleJudge.probabilities` | probability, 0 to 1 | least, by a rate of right pictures |
 | not_stylized:STYLE | `checks.style_distance` | deviations of the style's own faces | most, by a rate of right pictures |
@@ -27,6 +28,8 @@ from dataclasses import dataclass, field
 
 from portrait.judge.thresholds import Thresholds
 
+FEATURES = "features"
+"""What `no_face` is about where a detector sees a face, and eyes or mouth are not those of the photo."""
 TOGETHER = "together"
 """What `identity_low` is about where each judge reaches its floor and all of them together do not reach their limit."""
 REASONS = {
@@ -67,7 +70,8 @@ class Measurement:
     is the name of each keep and its measure: inter-eye distances for pose, edge correlation for composition, CIE Lab
     units for colors, dB for what stays pixel by pixel. `style_distance` is how far the face is from the style's
     statistics, in deviations; None where there are none. `style_probability` is how sure the style judge is of the
-    style that was asked for; None without one. `changed` is what of the person was changed by how much, as
+    style that was asked for; None without one. `features_shown` is how much of the photo's eyes and mouth is to be seen;
+    None where nobody asked. `changed` is what of the person was changed by how much, as
     `StyleLimits.changes` measures it. `swap` is by how much another known person is more alike than the right one, as
     `verification.swap_margin`; None when nobody else is known.
     """
@@ -80,6 +84,7 @@ class Measurement:
     swap: float | None = None
     style_distance: float | None = None
     style_probability: float | None = None
+    features_shown: float | None = None
     changed: dict[str, float] = field(default_factory=dict)
 
 
@@ -103,7 +108,7 @@ def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
     a blur in the photo's layout is no portrait. The missing face is then the first reason.
     """
     margins = _identity_margins(measured, thresholds)
-    reasons = [] if measured.face_found else ["no_face"]
+    reasons = _face_reasons(measured, thresholds)
     if measured.swap is not None and measured.swap > 0:
         reasons.append("swapped")
     reasons += _identity_reasons(margins)
@@ -128,6 +133,14 @@ def _identity_reasons(margins: Mapping[str, float]) -> list[str]:
     too_low = [name for name, margin in margins.items() if margin < 0]
     alone = [name for name in too_low if name != TOGETHER]
     return [f"identity_low:{name}" for name in alone or too_low]
+
+
+def _face_reasons(measured: Measurement, thresholds: Thresholds) -> list[str]:
+    """What is missing of the face itself."""
+    if not measured.face_found:
+        return ["no_face"]
+    least, shown = thresholds.features_shown, measured.features_shown
+    return [f"no_face:{FEATURES}"] if least is not None and shown is not None and shown < least else []
 
 
 def _stayed(name: str, value: float) -> bool:
@@ -163,6 +176,8 @@ def describe_reason(reason: str) -> str:
     code, _, judge = reason.partition(":")
     if code == "not_stylized" and judge:
         return f"the face is not drawn in the style {judge}"
+    if code == "no_face" and judge == FEATURES:
+        return "the eyes or the mouth of the face are not to be seen"
     if code == "changed" and judge in CHANGES:
         return CHANGES[judge]
     if judge == TOGETHER:

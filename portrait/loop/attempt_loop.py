@@ -422,6 +422,7 @@ class AttemptLoop:
             swap=measured.swap,
             style_distance=measured.style_distance,
             style_probability=measured.style_probability,
+            features_shown=measured.features_shown,
             changed=measured.changed,
             evidence=context.thresholds.evidence(measured.similarity),
             strangers=context.thresholds.strangers_like(measured.similarity),

@@ -62,6 +62,7 @@ def resolve_thresholds(
         statistics=None,  # those are how mini draws
         gate=None,
         strangers={},
+        features_shown=None,  # a model that draws freely moves them
     ), UNCALIBRATED_NOTE
 
 

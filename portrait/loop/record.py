@@ -153,6 +153,7 @@ def _limits(thresholds: Thresholds, settings: Settings) -> Limits:
         burned=thresholds.burned,
         style_distance=None if statistics is None else statistics.limit,
         style_probability=None if drawing is None else drawing.probability,
+        features_shown=thresholds.features_shown,
         changed={} if drawing is None else drawing.most,
         styles_not_told_apart={} if statistics is None else confusable_styles(statistics.other_styles_rejected),
         kept={keep.name: KEEP_LIMITS[keep.kind][1] for keep in settings.keeps()},

@@ -13,6 +13,7 @@ from portrait.faces.identity import Detector, FaceAnalyzer, Recogniser, identify
 from portrait.generate.framing import Framed, paste_back
 from portrait.generate.keep import Kept, hold_colors
 from portrait.images import Photo, resized
+from portrait.judge.changes import features_shown
 from portrait.judge.checks import (
     burned_share,
     color_distance,
@@ -141,6 +142,9 @@ class Judges:
             face_found=face is not None,
             style_on_face=face_style(framed, picture, face),
             burned=burned_share(framed.image, picture),
+            features_shown=None
+            if thresholds is None or thresholds.features_shown is None
+            else face_features_shown(framed, picture, face),
             **({} if thresholds is None else self.how_drawn(framed, picture, thresholds)),
         )
         return PictureScore(measurement=measurement, face=face, embeddings=embeddings)
@@ -233,11 +237,25 @@ def face_style(framed: Framed, picture: RgbImage, face: Face | None = None) -> f
 
     Where `face`, the picture's own, lies elsewhere, it is compared at its landmarks too, and the smaller value counts.
     """
-    photo = align_face(framed.image, framed.face.kps, STYLE_CROP)
-    landmarks = [framed.face.kps]
+    photo, *candidates = _crops_to_compare(framed, picture, face)
+    return min(style_on_face(photo, crop) for crop in candidates)
+
+
+def face_features_shown(framed: Framed, picture: RgbImage, face: Face | None = None) -> float:
+    """`judge.changes.features_shown` of a picture of the framed square, at the photo's landmarks.
+
+    Where `face`, the picture's own, lies elsewhere, it is compared at its landmarks too, and the larger value counts.
+    """
+    photo, *candidates = _crops_to_compare(framed, picture, face)
+    return max(features_shown(photo, crop) for crop in candidates)
+
+
+def _crops_to_compare(framed: Framed, picture: RgbImage, face: Face | None) -> list[RgbImage]:
+    """The photo's face; the picture at the same landmarks; and at its own, where its face lies elsewhere."""
+    crops = [align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture)]
     if face is not None and point_displacement(framed.face.kps, face.kps) > MOVED_FACE:
-        landmarks.append(face.kps)
-    return min(style_on_face(photo, align_face(picture, kps, STYLE_CROP)) for kps in landmarks)
+        crops.append(align_face(picture, face.kps, STYLE_CROP))
+    return crops
 
 
 def face_features(framed: Framed, picture: RgbImage) -> np.ndarray:

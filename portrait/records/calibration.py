@@ -94,6 +94,7 @@ class StyleThresholds(_Table):
     recognisers: dict[str, RecogniserTable] = {}
     style_on_face: Limit
     style_statistics: StyleStatisticsTable | None = None
+    features_shown: Limit | None = None
     first_attempt_accepted: dict[float, AcceptedShare] = {}
 
 

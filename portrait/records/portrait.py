@@ -143,6 +143,8 @@ class Limits(_Record):
     """The most, in deviations of the style's own faces; None where the style was not calibrated."""
     style_probability: Rounded4 | None = Field(default=None, exclude_if=_absent)
     """The least that the style judge must give the style; None for weights without one."""
+    features_shown: Rounded4 | None = Field(default=None, exclude_if=_absent)
+    """The least of the photo's eyes and mouth that must be seen, a correlation; None: not calibrated."""
     changed: dict[str, Rounded4] = Field(default_factory=dict, exclude_if=_absent)
     """The most, either way: `skin` in units of CIE L, `expression` in distances between the eyes."""
     styles_not_told_apart: dict[str, float]
@@ -183,6 +185,8 @@ class AttemptRecord(_Record):
     """How far the face is from the style's own, in deviations; None where the style was not calibrated."""
     style_probability: Rounded4 | None = Field(default=None, exclude_if=_absent)
     """How sure the style judge is of the style; None for weights without one."""
+    features_shown: Rounded4 | None = Field(default=None, exclude_if=_absent)
+    """How much of the photo's eyes and mouth is seen, a correlation."""
     changed: dict[str, Rounded4] = Field(default_factory=dict, exclude_if=_absent)
     """`skin`: units of CIE L by which it is lighter than the style makes it; `expression`: distances between the eyes by
     which the lower lip lies lower."""

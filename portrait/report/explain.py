@@ -8,7 +8,7 @@ from pathlib import Path
 
 from portrait.hub.judges import SECOND_DETECTOR
 from portrait.judge.checks import format_confusable
-from portrait.judge.verdict import TOGETHER, describe_reason, describe_strangers
+from portrait.judge.verdict import FEATURES, TOGETHER, describe_reason, describe_strangers
 from portrait.records import Knobs
 from portrait.records.portrait import (
     AttemptRecord,
@@ -166,6 +166,12 @@ def _scores(record: PortraitRecord, attempt: AttemptRecord, *, verbose: bool) ->
         )
     if not attempt.face_found:
         lines.append("  no face was detected in it; likeness was measured where the photo's face is")
+    if limits.features_shown is not None and attempt.features_shown is not None:
+        low = f"no_face:{FEATURES}" in attempt.reasons
+        lines.append(
+            f"  eyes and mouth of the photo: {attempt.features_shown:.3f}, "
+            f"{_against(attempt.features_shown, limits.features_shown, low)}"
+        )
     lines += _style(record.style, limits, attempt)
     lines += _changed(record.style, limits, attempt)
     if "burned" in attempt.reasons:

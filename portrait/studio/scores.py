@@ -57,6 +57,9 @@ def measurements_html(record: PortraitRecord) -> str:
     least_sure = limits.style_probability
     if sure is not None and least_sure is not None:
         rows.append(_meter(title_of(record.style), strings.DISTANCE_WORDS[sure >= least_sure], sure, least_sure))
+    shown, least_shown = attempt.features_shown, limits.features_shown
+    if shown is not None and least_shown is not None:
+        rows.append(_meter(strings.FEATURES, strings.FEATURES_WORDS[shown >= least_shown], shown, least_shown))
     for what, change in attempt.changed.items():
         if what in limits.changed:
             words = strings.CHANGED_WORDS[abs(change) <= limits.changed[what]]

@@ -1,0 +1,241 @@
+"""Is a picture without a face ever accepted? Portraits whose face was blurred, blanked, erased or never there.
+
+    python eval/styles.py --data FACES --pictures DIR --draw --only-draw     # portraits of the held-out people
+    python eval/faceless.py --data FACES --pictures DIR [--people 12] [--output faceless.json]
+
+Of each portrait in DIR/STYLE/PERSON.png every kind of `FACELESS` is made and judged by the whole gate of a fresh installation,
+at the loosest rate that is calibrated, against the photo of the person. Printed are how many pass, how many intact ones do,
+and the first reasons of the others. Where the calibration in use does not say how much of eyes and mouth must be seen,
+the limit is read off the intact portraits of all other people.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from held_out_people import JUDGES, data_argument, held_out, name_of, spread
+from tqdm import tqdm
+
+from portrait.calibrate.statistics import least_of_right
+from portrait.faces.alignment import ARCFACE_TEMPLATE, similarity_transform
+from portrait.faces.load import load_face_tools
+from portrait.generate.framing import frame_portrait
+from portrait.images import read_photo, write_json
+from portrait.judge.thresholds import Thresholds, calibration_table, thresholds_for
+from portrait.judge.verdict import Measurement, decide
+from portrait.loop.scoring import Judges, face_features_shown
+from portrait.recipes.load import load_recipe
+from portrait.records import Face, RgbImage
+
+BLOB = 11
+"""Pixels of a face in which nobody is to be seen."""
+Ellipses = tuple[tuple[tuple[int, int], tuple[int, int]], ...]
+"""(center, half axes) each, in pixels of ArcFace's template."""
+_SIDE = 112
+_HEAD = (56, 60), (40, 54)
+_FEATURES = (  # of the template: center and half axes of both eyes with their brows, the nose and the mouth
+    ((38, 47), (15, 13)),
+    ((74, 47), (15, 13)),
+    ((56, 68), (12, 14)),
+    ((56, 93), (22, 11)),
+)
+
+
+def _mask(picture: RgbImage, face: Face, ellipses: Ellipses) -> np.ndarray:
+    """(H, W) float32 in [0, 1], 1 within ellipses of the aligned face, soft at their edges."""
+    drawn = np.zeros((_SIDE, _SIDE), np.uint8)
+    for center, axes in ellipses:
+        cv2.ellipse(drawn, center, axes, 0, 0, 360, 255, -1)
+    matrix = similarity_transform(face.kps, ARCFACE_TEMPLATE)
+    size = (picture.shape[1], picture.shape[0])
+    mask = cv2.warpAffine(drawn, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return cv2.GaussianBlur(mask, (0, 0), 0.03 * face.size).astype(np.float32)[..., None] / 255
+
+
+def _over(picture: RgbImage, other: np.ndarray, mask: np.ndarray) -> RgbImage:
+    return RgbImage((mask * other + (1 - mask) * picture + 0.5).clip(0, 255).astype(np.uint8))
+
+
+def _skin(picture: RgbImage, face: Face) -> np.ndarray:
+    """The mean color of the face."""
+    return (picture * (mask := _mask(picture, face, (_HEAD,)))).sum((0, 1)) / mask.sum()
+
+
+def _smooth_within(picture: RgbImage, face: Face, ellipses: Ellipses) -> np.ndarray:
+    """What shows instead of the ellipses: the shading of the skin around them, with the grain of a cheek."""
+    weight = _mask(picture, face, (_HEAD,)) * (1 - _mask(picture, face, ellipses)) + 1e-4
+    sigma = 0.12 * face.size
+    shading = cv2.GaussianBlur(picture * weight, (0, 0), sigma) / cv2.GaussianBlur(weight, (0, 0), sigma)[..., None]
+    x, y = (int(v) for v in face.kps[[0, 3]].mean(0))
+    reach = max(4, int(0.09 * face.size))
+    cheek = picture[max(y - reach, 0) : y + reach, max(x - reach, 0) : x + reach].astype(np.float32)
+    grain = cheek - cv2.GaussianBlur(cheek, (0, 0), reach / 2)
+    rows, columns = (np.arange(side) % (2 * n) for side, n in zip(picture.shape[:2], grain.shape[:2], strict=True))
+    mirrored = np.concatenate([grain, grain[::-1]])
+    mirrored = np.concatenate([mirrored, mirrored[:, ::-1]], 1)
+    return np.asarray(shading + mirrored[np.ix_(rows, columns)], np.float32)
+
+
+def _coarse(picture: RgbImage, face: Face, pixels: float, enlarged: int) -> RgbImage:
+    height, width = picture.shape[:2]
+    scale = pixels / face.size
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return RgbImage(np.asarray(cv2.resize(small, (width, height), interpolation=enlarged), np.uint8))
+
+
+def blob(picture: RgbImage, face: Face) -> RgbImage:
+    """All of it as if the face had `BLOB` pixels, enlarged."""
+    return _coarse(picture, face, BLOB, cv2.INTER_CUBIC)
+
+
+def _blurred(picture: RgbImage, face: Face) -> RgbImage:
+    return RgbImage(np.asarray(cv2.GaussianBlur(picture, (0, 0), 0.12 * face.size), np.uint8))
+
+
+def _blurred_face(picture: RgbImage, face: Face) -> RgbImage:
+    return _over(picture, _blurred(picture, face), _mask(picture, face, (_HEAD,)))
+
+
+def _blanked(picture: RgbImage, face: Face) -> RgbImage:
+    return _over(picture, np.broadcast_to(_skin(picture, face), picture.shape), _mask(picture, face, (_HEAD,)))
+
+
+def _oval(picture: RgbImage, face: Face) -> RgbImage:
+    """An egg of the skin's color on the mean color of the rest, without hair."""
+    around = np.broadcast_to(picture.reshape(-1, 3).mean(0), picture.shape)
+    return _over(
+        RgbImage(around.astype(np.uint8)),
+        np.broadcast_to(_skin(picture, face), picture.shape),
+        _mask(picture, face, (_HEAD,)),
+    )
+
+
+def _without_features(picture: RgbImage, face: Face) -> RgbImage:
+    return _over(picture, _smooth_within(picture, face, _FEATURES), _mask(picture, face, _FEATURES))
+
+
+def _without_eyes_and_mouth(picture: RgbImage, face: Face) -> RgbImage:
+    some = (_FEATURES[0], _FEATURES[1], _FEATURES[3])
+    return _over(picture, _smooth_within(picture, face, some), _mask(picture, face, some))
+
+
+def _mosaic(picture: RgbImage, face: Face) -> RgbImage:
+    return _coarse(picture, face, 6, cv2.INTER_NEAREST)
+
+
+FACELESS: Mapping[str, Callable[[RgbImage, Face], RgbImage]] = {
+    "blurred": _blurred,
+    "its face blurred": _blurred_face,
+    "blanked": _blanked,
+    "an oval": _oval,
+    "erased": _without_features,
+    "without eyes and mouth": _without_eyes_and_mouth,
+    "mosaic": _mosaic,
+    "few pixels, enlarged": blob,
+}
+"""Kind -> what is left of (S, S, 3) uint8 with the face that is in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Seen:
+    """What was measured of one picture of one person: `kind` is "intact" or one of `FACELESS`."""
+
+    person: str
+    style: str
+    kind: str
+    measured: Measurement
+
+
+def look_at(judges: Judges, people: Sequence[Path], folder: Path, styles: Sequence[str]) -> list[Seen]:
+    """Every kind of every portrait in DIR/STYLE/PERSON.png of these people."""
+    seen = []
+    for path in tqdm(people, unit=" people"):
+        pixels = read_photo(path).pixels
+        face = max(judges.analyzer.detect(pixels), key=lambda found: found.size)
+        identity = judges.identify([(pixels, face)])
+        for style in styles:
+            file = folder / style / name_of(path).replace("/", "-").replace(".jpg", ".png")
+            if not file.is_file():
+                continue
+            portrait = read_photo(file).pixels
+            framed = frame_portrait(pixels, face, "bust", portrait.shape[0])
+            for kind, picture in {"intact": portrait, **faceless(portrait, framed.face)}.items():
+                score = judges.score_picture(framed, identity, picture)
+                shown = face_features_shown(framed, picture, score.face)
+                measured = replace(score.measurement, features_shown=shown)
+                seen.append(Seen(person=name_of(path), style=style, kind=kind, measured=measured))
+    return seen
+
+
+def faceless(picture: RgbImage, face: Face) -> dict[str, RgbImage]:
+    """Kind -> a picture without a face, of one with that face."""
+    return {kind: spoil(picture, face) for kind, spoil in FACELESS.items()}
+
+
+def limits_for(seen: Sequence[Seen], person: str, style: str, far: float) -> Thresholds:
+    """The calibrated limits; what they do not say of eyes and mouth is read off the intact portraits of the others."""
+    limits = thresholds_for("mini", style, far, judges=JUDGES)
+    if limits.features_shown is not None:
+        return limits
+    others = [one for one in seen if one.kind == "intact" and one.style == style and one.person != person]
+    shown = [one.measured.features_shown for one in others if decide(one.measured, limits).accepted]
+    return replace(limits, features_shown=least_of_right(np.array(shown)) if shown else None)
+
+
+def count(seen: Sequence[Seen], far: float) -> dict[str, dict[str, object]]:
+    """Kind -> how many pictures there are, how many are accepted, in which styles, and the first reasons of the others."""
+    table: dict[str, dict[str, object]] = {}
+    for kind in ("intact", *FACELESS):
+        of_kind = [one for one in seen if one.kind == kind]
+        verdicts = [decide(one.measured, limits_for(seen, one.person, one.style, far)) for one in of_kind]
+        accepted = Counter(one.style for one, verdict in zip(of_kind, verdicts, strict=True) if verdict.accepted)
+        table[kind] = {
+            "pictures": len(of_kind),
+            "accepted": sum(accepted.values()),
+            "accepted_in": dict(accepted),
+            "first_reasons": dict(Counter(verdict.reasons[0] for verdict in verdicts if verdict.reasons)),
+        }
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data_argument(parser)
+    parser.add_argument("--pictures", type=Path, required=True, help="portraits, DIR/STYLE/PERSON.png")
+    parser.add_argument("--people", type=int, default=36, help="so many of the held-out people, evenly over the list")
+    parser.add_argument("--far", type=float, help="false accept rate (default: the loosest that is calibrated)")
+    parser.add_argument("--output", type=Path, help="also write the table as JSON")
+    args = parser.parse_args()
+    analyzer, recognisers = load_face_tools(commercial=False)
+    seen = look_at(
+        Judges(analyzer, tuple(recognisers)),
+        spread(held_out(args.data), args.people),
+        args.pictures,
+        load_recipe("mini").styles,
+    )
+    table = count(seen, args.far or loosest_rate())
+    print("| kind | pictures | accepted | in | first reasons |\n|---|---|---|---|---|")
+    for kind, row in table.items():
+        told = [", ".join(f"{k} {n}" for k, n in row[name].items()) for name in ("accepted_in", "first_reasons")]  # type: ignore[attr-defined]
+        print(f"| {kind} | {row['pictures']} | {row['accepted']} | " + " | ".join(told) + " |")
+    if args.output is not None:
+        print(write_json(args.output, table))
+
+
+def loosest_rate() -> float:
+    """The largest false accept rate of the shipped calibration."""
+    table = calibration_table("mini")
+    assert table is not None  # it is shipped
+    gates = next(iter(table["styles"].values()))["gates"]
+    return max(float(rate) for rate in gates[0]["rates"])
+
+
+if __name__ == "__main__":
+    main()
