@@ -4,8 +4,8 @@
     python eval/faceless.py --data FACES --pictures DIR [--people 12] [--output faceless.json]
 
 Of each portrait in DIR/STYLE/PERSON.png every kind of `FACELESS` is made and judged by the whole gate of a fresh installation,
-at the loosest rate that is calibrated, against the photo of the person. Printed are how many pass, how many intact ones do,
-and the first reasons of the others. Where the calibration in use does not say how much of eyes and mouth must be seen,
+at the loosest rate that is calibrated, against the photo of the person. Printed are how many pass, how many intact ones do, how
+much of eyes and mouth is seen at least, in the middle and at most, and the first reasons of the others. Where the calibration in use does not say how much of eyes and mouth must be seen,
 the limit is read off the intact portraits of all other people.
 """
 
@@ -196,8 +196,10 @@ def count(seen: Sequence[Seen], far: float) -> dict[str, dict[str, object]]:
         of_kind = [one for one in seen if one.kind == kind]
         verdicts = [decide(one.measured, limits_for(seen, one.person, one.style, far)) for one in of_kind]
         accepted = Counter(one.style for one, verdict in zip(of_kind, verdicts, strict=True) if verdict.accepted)
+        shown = [one.measured.features_shown for one in of_kind if one.measured.features_shown is not None]
         table[kind] = {
             "pictures": len(of_kind),
+            "features_shown": [round(float(value), 2) for value in np.quantile(shown, [0, 0.5, 1])] if shown else [],
             "accepted": sum(accepted.values()),
             "accepted_in": dict(accepted),
             "first_reasons": dict(Counter(verdict.reasons[0] for verdict in verdicts if verdict.reasons)),
@@ -221,10 +223,12 @@ def main() -> None:
         load_recipe("mini").styles,
     )
     table = count(seen, args.far or loosest_rate())
-    print("| kind | pictures | accepted | in | first reasons |\n|---|---|---|---|---|")
+    print("| kind | pictures | eyes and mouth seen | accepted | in | first reasons |\n|---|---|---|---|---|---|")
     for kind, row in table.items():
         told = [", ".join(f"{k} {n}" for k, n in row[name].items()) for name in ("accepted_in", "first_reasons")]  # type: ignore[attr-defined]
-        print(f"| {kind} | {row['pictures']} | {row['accepted']} | " + " | ".join(told) + " |")
+        print(
+            f"| {kind} | {row['pictures']} | {row['features_shown']} | {row['accepted']} | " + " | ".join(told) + " |"
+        )
     if args.output is not None:
         print(write_json(args.output, table))
 

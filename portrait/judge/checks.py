@@ -205,14 +205,16 @@ class StyleStatistics:
     """How faces of one style are drawn: mean (F,) and inverse covariance (F, F) of `face_style_features`, and the limits.
 
     `limit` bounds `style_distance`, and `least` is what `style_on_face` must reach to be this style, beyond what copies
-    reach: half a woodcut may be no copy, and is no woodcut. `portrait calibrate` sets each so that a stated share of
-    right pictures passes it. `other_styles_rejected` is the share of each other style's right pictures that they reject.
+    reach: half a woodcut may be no copy, and is no woodcut. `lead` is what `style_lead` over the `rivals`, the other styles,
+    must reach. `portrait calibrate` sets each so that a stated share of right pictures passes it. `other_styles_rejected` is the share of each other style's right pictures that they reject.
     """
 
     mean: NDArray[Any]
     precision: NDArray[Any]
     limit: float
     least: float = 0.0
+    lead: float = -np.inf
+    rivals: tuple[StyleStatistics, ...] = ()
     other_styles_rejected: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -236,9 +238,28 @@ def style_distance(features: NDArray[Any], statistics: StyleStatistics) -> float
     return float(np.sqrt(max(0.0, gap @ statistics.precision @ gap) / len(gap)))
 
 
+def log_density(features: NDArray[Any], statistics: StyleStatistics) -> NDArray[Any]:
+    """How probable faces, (..., F) of `face_style_features`, are in a style: the normal density's logarithm, up to a constant."""
+    gap = features - statistics.mean
+    squared = np.einsum("...i,ij,...j->...", gap, statistics.precision, gap)
+    return np.asarray((np.linalg.slogdet(statistics.precision)[1] - squared) / 2)
+
+
+def style_lead(features: NDArray[Any], statistics: StyleStatistics) -> float:
+    """By how much a face is more probable in a style than in the most probable of its rivals, in nats; infinite without any.
+
+    A distance alone says that a picture could be of the style. It could as well be of another one whose pictures vary less.
+
+    Reference:
+        Fisher 1936; quadratic discriminant analysis as in Hastie, Tibshirani & Friedman 2009, section 4.3.
+    """
+    own = float(log_density(features, statistics))
+    return own - max((float(log_density(features, rival)) for rival in statistics.rivals), default=-np.inf)
+
+
 def confusable_styles(other_styles_rejected: Mapping[str, float]) -> dict[str, float]:
-    """Those of the other styles whose right pictures mostly pass a style's check, with the share that it rejects."""
-    return {other: share for other, share in other_styles_rejected.items() if share < 0.5}
+    """Those of the other styles of whose right pictures more than 5 % pass a style's check, with the share that it rejects."""
+    return {other: share for other, share in other_styles_rejected.items() if share < 0.95}
 
 
 def format_confusable(weak: Mapping[str, float]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -28,6 +28,7 @@ from portrait.records.calibration import (
     PhotoThresholdsFile,
     RecogniserTable,
     StyleStatisticsTable,
+    StyleThresholds,
 )
 
 AtRate = TypeVar("AtRate")
@@ -241,7 +242,7 @@ def thresholds_for(
         style_on_face=entry.style_on_face.limit,
         burned=table.burned.limit,
         style=style,
-        statistics=_statistics_of(entry.style_statistics),
+        statistics=_statistics(style, table.styles),
         gate=gate,
         strangers={
             judge: tuple(sorted((point[0], point[1]) for point in recogniser.det))
@@ -265,9 +266,21 @@ def _require_made_for(table: CalibrationTable, recipe: str, weights: Mapping[str
         )
 
 
-def _statistics_of(table: StyleStatisticsTable | None) -> StyleStatistics | None:
-    if table is None:
+def _statistics(style: str, styles: Mapping[str, StyleThresholds]) -> StyleStatistics | None:
+    """How a style is drawn, beside the others where it has a limit of its lead over them."""
+    drawn = {name: entry.style_statistics for name, entry in styles.items() if entry.style_statistics is not None}
+    if style not in drawn:
         return None
+    own = _statistics_of(drawn[style])
+    lead = drawn[style].lead
+    if lead is None:
+        return own
+    return replace(
+        own, lead=lead, rivals=tuple(_statistics_of(table) for name, table in drawn.items() if name != style)
+    )
+
+
+def _statistics_of(table: StyleStatisticsTable) -> StyleStatistics:
     return StyleStatistics(
         mean=np.array(table.mean),
         precision=np.array(table.precision),

@@ -9,6 +9,7 @@
 | not_stylized | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, above what copies reach |
 | not_stylized:STYLE | `style_judge.StyleJudge.probabilities` | probability, 0 to 1 | least, by a rate of right pictures |
 | not_stylized:STYLE | `checks.style_distance` | deviations of the style's own faces | most, by a rate of right pictures |
+| not_stylized:STYLE | `checks.style_lead` over the other styles | nats | least, by a rate of right pictures |
 | not_stylized:STYLE | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, by a rate of right pictures |
 | burned | `checks.burned_share` | share of pixels, 0 to 1 | most, twice what portraits usually show |
 | changed:skin | `changes.SkinLimits.change` | units of CIE L, 0 to 100 | most, by a rate of right pictures, either way |
@@ -69,7 +70,8 @@ class Measurement:
     landmarks were used to align it (img2img keeps the layout): such a picture is rejected, whatever it is like. `kept`
     is the name of each keep and its measure: inter-eye distances for pose, edge correlation for composition, CIE Lab
     units for colors, dB for what stays pixel by pixel. `style_distance` is how far the face is from the style's
-    statistics, in deviations; None where there are none. `style_probability` is how sure the style judge is of the
+    statistics, in deviations, and `style_lead` by how many nats the style is more probable than any other; None where
+    there are none. `style_probability` is how sure the style judge is of the
     style that was asked for; None without one. `features_shown` is how much of the photo's eyes and mouth is to be seen;
     None where nobody asked. `changed` is what of the person was changed by how much, as
     `StyleLimits.changes` measures it. `swap` is by how much another known person is more alike than the right one, as
@@ -83,6 +85,7 @@ class Measurement:
     kept: dict[str, float] = field(default_factory=dict)
     swap: float | None = None
     style_distance: float | None = None
+    style_lead: float | None = None
     style_probability: float | None = None
     features_shown: float | None = None
     changed: dict[str, float] = field(default_factory=dict)
@@ -167,8 +170,10 @@ def _drawn_as_asked(measured: Measurement, thresholds: Thresholds) -> bool:
         return measured.style_probability >= thresholds.drawing.probability
     if measured.style_on_face < thresholds.required_style_on_face:
         return False
-    statistics, distance = thresholds.statistics, measured.style_distance
-    return statistics is None or distance is None or distance <= statistics.limit
+    statistics, distance, lead = thresholds.statistics, measured.style_distance, measured.style_lead
+    if statistics is None or distance is None:
+        return True
+    return distance <= statistics.limit and (lead is None or lead >= statistics.lead)
 
 
 def describe_reason(reason: str) -> str:

@@ -421,6 +421,7 @@ class AttemptLoop:
             burned=measured.burned,
             swap=measured.swap,
             style_distance=measured.style_distance,
+            style_lead=measured.style_lead,
             style_probability=measured.style_probability,
             features_shown=measured.features_shown,
             changed=measured.changed,

@@ -152,6 +152,7 @@ def _limits(thresholds: Thresholds, settings: Settings) -> Limits:
         style_on_face_of_style=thresholds.required_style_on_face,
         burned=thresholds.burned,
         style_distance=None if statistics is None else statistics.limit,
+        style_lead=statistics.lead if statistics is not None and statistics.rivals else None,
         style_probability=None if drawing is None else drawing.probability,
         features_shown=thresholds.features_shown,
         changed={} if drawing is None else drawing.most,

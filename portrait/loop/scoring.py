@@ -22,6 +22,7 @@ from portrait.judge.checks import (
     point_displacement,
     psnr_inside,
     style_distance,
+    style_lead,
     style_on_face,
 )
 from portrait.judge.style_judge import StyleJudge
@@ -156,7 +157,10 @@ class Judges:
             changed = thresholds.drawing.changes(*face_crops(framed, picture))
             return {"style_probability": probabilities[thresholds.style], "changed": changed}
         if thresholds.statistics is not None:
-            return {"style_distance": style_distance(face_features(framed, picture), thresholds.statistics)}
+            features = face_features(framed, picture)
+            distance = style_distance(features, thresholds.statistics)
+            lead = style_lead(features, thresholds.statistics) if thresholds.statistics.rivals else None
+            return {"style_distance": distance, "style_lead": lead}
         return {}
 
 

@@ -84,6 +84,7 @@ class StyleStatisticsTable(_Table):
     precision: tuple[tuple[float, ...], ...]
     limit: float
     least: float
+    lead: float | None = None
     other_styles_rejected: dict[str, float] = {}
 
 

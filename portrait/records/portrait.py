@@ -141,6 +141,8 @@ class Limits(_Record):
     """The most, as a share of the pixels."""
     style_distance: Rounded3 | None
     """The most, in deviations of the style's own faces; None where the style was not calibrated."""
+    style_lead: Rounded3 | None = Field(default=None, exclude_if=_absent)
+    """The least, in nats, by which the style must be more probable than any other; None where that was not calibrated."""
     style_probability: Rounded4 | None = Field(default=None, exclude_if=_absent)
     """The least that the style judge must give the style; None for weights without one."""
     features_shown: Rounded4 | None = Field(default=None, exclude_if=_absent)
@@ -183,6 +185,8 @@ class AttemptRecord(_Record):
     """By how much cosine similarity another person is more alike; None where nobody else is known."""
     style_distance: Rounded3 | None = Field(default=None, exclude_if=_absent)
     """How far the face is from the style's own, in deviations; None where the style was not calibrated."""
+    style_lead: Rounded3 | None = Field(default=None, exclude_if=_absent)
+    """By how many nats the style is more probable than any other; None where that was not calibrated."""
     style_probability: Rounded4 | None = Field(default=None, exclude_if=_absent)
     """How sure the style judge is of the style; None for weights without one."""
     features_shown: Rounded4 | None = Field(default=None, exclude_if=_absent)

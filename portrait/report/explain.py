@@ -212,8 +212,13 @@ def _style(style: str, limits: Limits, attempt: AttemptRecord) -> list[str]:
         f"  drawn as {style} is: {attempt.style_distance:.2f} deviations off, {comparison} than the "
         f"limit {limits.style_distance:.2f}"
     )
+    if limits.style_lead is not None and attempt.style_lead is not None:
+        side = "BELOW" if attempt.style_lead < limits.style_lead else "not below"
+        lines.append(
+            f"  more probable than any other style by {attempt.style_lead:.1f} nats, {side} the limit {limits.style_lead:.1f}"
+        )
     if weak := limits.styles_not_told_apart:
-        lines.append(f"  that says little about which style it is: {format_confusable(weak)} would pass too")
+        lines.append(f"  that does not tell it from every style: {format_confusable(weak)} would pass too")
     return lines
 
 

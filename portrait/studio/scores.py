@@ -51,7 +51,8 @@ def measurements_html(record: PortraitRecord) -> str:
     distance = attempt.style_distance
     max_distance = limits.style_distance
     if distance is not None and max_distance is not None:
-        words = strings.DISTANCE_WORDS[distance <= max_distance]
+        leads = limits.style_lead is None or attempt.style_lead is None or attempt.style_lead >= limits.style_lead
+        words = strings.DISTANCE_WORDS[distance <= max_distance and leads]
         rows.append(_meter(title_of(record.style), words, distance, max_distance, at_most=True))
     sure = attempt.style_probability
     least_sure = limits.style_probability
