@@ -1,6 +1,7 @@
 """How well portraits by anybody are recognized: every person's photos against every portrait, per style and judge.
 
     python eval/people.py --photos PHOTOS --portraits PORTRAITS [--far 0.01] [--output people.json]
+    python eval/people.py --photos PHOTOS --portraits PORTRAITS --compare      # judges for commercial use beside all of them
 
 PHOTOS/PERSON/*.jpg: a folder per person, two photos or more each. PORTRAITS/STYLE/PERSON.png, or PORTRAITS/STYLE/PERSON/*.png:
 drawn by people, by `portrait stylize`, by whatever. The first photo of a person, by name, is the one that was stylized;
@@ -8,8 +9,9 @@ where `portrait stylize` left a record beside a portrait, the photo that it name
 first is partly its pixels, and the second is the honest measure. Without --portraits the photos are compared alone.
 
 Per style, photo (`first`, `second`) and judge: TAR at the FAR that is asked for with the limit read off these very impostors,
-EER, and rank-1 (how often the right person's photo is the nearest), with 95 % intervals over people. `gate` is the verdict of
-all judges at the limits of a recipe, for styles that are calibrated: its TAR, and its FAR on these people. A portrait in
+EER, and rank-1 (how often the right person's photo is the nearest), with 95 % intervals over people. `together` is the verdict
+of all judges at limits that are read off the other half of these people, where there are enough: 46 for a FAR of 0.01. `gate` is
+that at the limits of a recipe, for styles that are calibrated with these judges and this detector. A portrait in
 which no face is found counts as not recognized; a photo without a face is not scored, and counted.
 """
 
@@ -24,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from portrait.calibrate.gate import passes
-from portrait.errors import FaceError, PortraitError, SettingsError
+from portrait.calibrate.gate import fused_gate, passes
+from portrait.errors import FaceError, PortraitError, SettingsError, TooFewPairsError
 from portrait.faces.dlib_recogniser import DlibRecogniser
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose_faces, identify
 from portrait.images import PassedOver, photos_below, photos_in, read_photo, write_json
@@ -112,19 +114,49 @@ def rates(scores: np.ndarray, references: np.ndarray, candidates: np.ndarray, fa
     }
 
 
-def gate_rates(passed: np.ndarray, references: np.ndarray, candidates: np.ndarray) -> dict[str, Any]:
-    """TAR and FAR of a verdict, (R, C) bool, with intervals over people."""
+def gate_rates(
+    passed: np.ndarray, references: np.ndarray, candidates: np.ndarray, counted: np.ndarray | None = None
+) -> dict[str, Any]:
+    """TAR and FAR of a verdict, (R, C) bool, with intervals over people; of the pairs that are `counted`, if not all are."""
     own = references[:, None] == candidates
     whose = np.broadcast_to(candidates, passed.shape)[own]
     names = np.unique(np.concatenate([references, candidates]))
     row, column = np.searchsorted(names, references), np.searchsorted(names, candidates)
     above, pairs = np.zeros((len(names), len(names))), np.zeros((len(names), len(names)))
     places = np.ix_(row, column)
-    np.add.at(above, places, passed & ~own)
-    np.add.at(pairs, places, (~own).astype(float))
+    stranger = ~own if counted is None else ~own & counted
+    np.add.at(above, places, passed & stranger)
+    np.add.at(pairs, places, stranger.astype(float))
     low, high = bootstrap_share_of_pairs(above, pairs)
-    far = {"rate": round(float(passed[~own].mean()), 5), "interval": [round(low, 5), round(high, 5)]}
-    return {"tar": _share(passed[own], whose), "far": far | {"of": int((~own).sum())}}
+    far = {"rate": round(float(passed[stranger].mean()), 5), "interval": [round(low, 5), round(high, 5)]}
+    return {"tar": _share(passed[own], whose), "far": far | {"of": int(stranger.sum())}}
+
+
+def held_out_gate(
+    scores: Mapping[str, np.ndarray], references: np.ndarray, candidates: np.ndarray, far: float
+) -> dict[str, Any] | None:
+    """TAR and FAR of all judges together, each half of the people at the limits of the other; None for too few people.
+
+    Args:
+        scores: Judge -> (R, C) likeness.
+        references: (R,) whose photos they are, each person once.
+        candidates: (C,) whose portraits they are; the first of each person counts.
+        far: The rate of strangers who pass all judges together.
+    """
+    names, first = np.unique(candidates, return_index=True)
+    known = np.isin(names, references)
+    names, columns = names[known], first[known]
+    rows = np.array([int(np.flatnonzero(references == name)[0]) for name in names], int)
+    square = {judge: values[np.ix_(rows, columns)] for judge, values in scores.items()}
+    halves = [np.arange(len(names)) % 2 == half for half in range(2)]
+    passed = np.zeros((len(names), len(names)), bool)
+    try:
+        for seen, new in (halves, halves[::-1]):
+            gate = fused_gate({judge: values[np.ix_(seen, seen)] for judge, values in square.items()}, far)
+            passed[np.ix_(new, new)] = passes(gate, {j: values[np.ix_(new, new)] for j, values in square.items()})
+    except TooFewPairsError:
+        return None
+    return gate_rates(passed, names, names, counted=halves[0][:, None] == halves[0])
 
 
 def _share(passed: np.ndarray, people: np.ndarray) -> dict[str, Any]:
@@ -205,11 +237,11 @@ def in_order(photos: Sequence[Path], portrait: Path | None) -> list[Path]:
     return sorted(photos, key=lambda path: path.name != name)
 
 
-def shipped_gate(recipe: str, style: str, far: float, judges: Sequence[str]) -> Gate | None:
-    """The limits of a recipe's calibration as a gate; None where the style is not calibrated for two of the judges."""
+def shipped_gate(recipe: str, style: str, far: float, judges: Sequence[str], detector: str) -> Gate | None:
+    """The limits of a recipe's calibration as a gate; None where it does not know two of the judges, or the detector."""
     for chosen in (judges, judges[:2]):
         try:
-            limits = thresholds_for(recipe, style, far, judges=chosen)
+            limits = thresholds_for(recipe, style, far, judges=chosen, detector=detector)
         except SettingsError:
             continue
         return limits.gate or Gate(floors=limits.identity, far=far)
@@ -244,7 +276,9 @@ def measure(
             whose = references.people[kept]
             scores = {judge: values[kept] for judge, values in likeness(references, candidates).items()}
             entry[name] = {judge: rates(values, whose, candidates.people, far) for judge, values in scores.items()}
-            gate = shipped_gate(recipe, style, far, judges) if drawn else None
+            together = held_out_gate(scores, whose, candidates.people, far)
+            entry[name] |= {} if together is None else {"together": together}
+            gate = shipped_gate(recipe, style, far, judges, getattr(analyzer, "detector", "")) if drawn else None
             if gate is not None:
                 entry[name]["gate"] = gate_rates(passes(gate, scores) & candidates.seen, whose, candidates.people)
         table[style] = entry | {"pictures": len(candidates.people), "no_face": int((~candidates.seen).sum())}
@@ -272,6 +306,25 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def comparison(full: Mapping[str, Any], commercial: Mapping[str, Any]) -> str:
+    """A line per style and photo: the TAR of all judges together, of both chains, and what the second one loses."""
+    lines = [
+        f"| style | photo | all judges: TAR at FAR {full['far']:g}, FAR | for commercial use: TAR, FAR | loses |",
+        "|---|---|---|---|---|",
+    ]
+    for style in full["styles"]:
+        for photo in ("first", "second"):
+            rows = [table["styles"][style].get(photo, {}).get("together") for table in (full, commercial)]
+            if any(row is None for row in rows):
+                continue
+            cells = [f"{row['tar']['rate']:.1%}, {row['far']['rate']:.2%}" for row in rows]
+            loss = (rows[0]["tar"]["rate"] - rows[1]["tar"]["rate"]) / max(rows[0]["tar"]["rate"], 1e-9)
+            lines.append(f"| {style} | {photo} | {cells[0]} | {cells[1]} | {loss:.1%} |")
+    if len(lines) == 2:
+        return "too few people to read limits off one half of them for the other; name a larger --far"
+    return "\n".join(lines)
+
+
 def face_tools(*, commercial: bool) -> tuple[FaceAnalyzer, list[Recogniser]]:
     """The judges: ArcFace, dlib, and SFace where it was fetched; YuNet, SFace and dlib for commercial use."""
     from portrait.errors import WeightsError
@@ -295,16 +348,25 @@ def main() -> None:
     parser.add_argument("--far", type=float, default=0.01)
     parser.add_argument("--recipe", default="mini", help="whose calibration the gate is")
     parser.add_argument("--commercial", action="store_true", help="judge by YuNet, SFace and dlib, without InsightFace")
+    parser.add_argument("--compare", action="store_true", help="both: all judges, and those for commercial use")
     parser.add_argument("--output", type=Path, help="also write the table as JSON")
     args = parser.parse_args()
+    if args.compare and args.commercial:
+        raise SystemExit("--compare measures the judges for commercial use as well: leave out --commercial")
     try:
         photos = photos_of_people(args.photos)
         portraits = portraits_of_people(args.portraits, photos) if args.portraits else {}
         result = measure(photos, portraits, *face_tools(commercial=args.commercial), args.far, args.recipe)
+        other = (
+            measure(photos, portraits, *face_tools(commercial=True), args.far, args.recipe) if args.compare else None
+        )
     except PortraitError as error:
         raise SystemExit(str(error)) from None
     print(markdown(result))
     print("photos without a face, not scored:", result["photos_without_a_face"])
+    if other is not None:
+        print(f"\n{markdown(other)}\n\n{comparison(result, other)}")
+        result["commercial"] = other
     if args.output is not None:
         print(write_json(args.output, result))
 

@@ -36,6 +36,24 @@ def test_rates_by_hand() -> None:
         people.rates(scores[:5, :5], whose[:5], whose[:5], 0.01)
 
 
+def test_all_judges_together_are_told_by_limits_of_other_people_and_beside_a_second_chain() -> None:
+    rng = np.random.default_rng(0)
+    whose = np.array([f"p{i:02d}" for i in range(80)])
+
+    def scores(separation: float) -> dict[str, np.ndarray]:
+        return {judge: rng.normal(size=(80, 80)) + separation * np.eye(80) for judge in ("sface", "dlib")}
+
+    strong, weak = (people.held_out_gate(scores(separation), whose, whose, 0.01) for separation in (4.0, 2.0))
+    assert strong["far"]["of"] == 2 * 40 * 39  # pairs within one half alone
+    assert strong["far"]["rate"] == pytest.approx(0.01, abs=0.006)
+    assert strong["tar"]["rate"] > 0.95 > weak["tar"]["rate"] + 0.1
+    assert people.held_out_gate({j: v[:30, :30] for j, v in scores(4.0).items()}, whose[:30], whose[:30], 0.01) is None
+    chains = [{"far": 0.01, "styles": {"oil": {"first": {"together": gate}}}} for gate in (strong, weak)]
+    loss = 1 - weak["tar"]["rate"] / strong["tar"]["rate"]
+    assert people.comparison(*chains).endswith(f" {loss:.1%} |")
+    assert "too few people" in people.comparison(*[{"far": 0.01, "styles": {"oil": {"first": {}}}}] * 2)
+
+
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
     """Twelve people with two photos each, and an oil portrait of each; the last portrait shows no face."""
@@ -60,7 +78,7 @@ def test_portraits_are_measured_against_another_photo_too(folders: tuple[Path, P
     oil = result["styles"]["oil"]
     assert oil["pictures"] == 12
     assert oil["no_face"] == 1
-    assert oil["first"].keys() == oil["second"].keys() == {"arcface", "dlib", "gate"}
+    assert oil["first"].keys() == oil["second"].keys() == {"arcface", "dlib", "gate"}  # too few people for two halves
     for photo in ("first", "second"):
         assert oil[photo]["arcface"]["rank_1"] | {"interval": None} == {"rate": 0.9167, "interval": None, "of": 12}
     assert result["photos_without_a_face"] == {"oil, first": 0, "oil, second": 0}
