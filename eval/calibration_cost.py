@@ -1,0 +1,52 @@
+"""How long a calibration takes: a few people measured as `portrait calibrate` does, and what that makes for more.
+
+    python eval/calibration_cost.py --data FACES [--people 4] [--styles oil,comic] [--of 300] [--cores 2]
+
+Processor time is counted, so that other programs on the machine disturb little. Each person is drawn twice a style and
+compared with everybody; curves, which `portrait calibrate` measures on a dozen people first, are told by `eval/refresh.py --list`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+from held_out_people import data_argument, held_out, spread
+
+from portrait.calibrate.gate import gates_table
+from portrait.calibrate.sample import measure_sample
+from portrait.loop.load import load_loop
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data_argument(parser)
+    parser.add_argument("--people", type=int, default=4, help="who are measured (default: 4)")
+    parser.add_argument("--styles", default="oil,comic", help="in which styles (default: oil,comic)")
+    parser.add_argument("--of", type=int, default=300, metavar="N", help="people to extrapolate to (default: 300)")
+    parser.add_argument("--cores", type=int, default=2, help="cores to extrapolate to (default: 2)")
+    args = parser.parse_args()
+    stylizer = load_loop("mini", threads=1, every_judge=True)
+    people, styles = spread(held_out(args.data), args.people), args.styles.split(",")
+    start = time.process_time()
+    measure_sample(stylizer, people, styles=styles, rates=[0.5])
+    each = (time.process_time() - start) / (2 * len(people) * len(styles))
+    judges = stylizer.judges.names
+    rng = np.random.default_rng(0)
+    start = time.process_time()
+    scores = {judge: rng.normal(size=(args.of, args.of)) + 4 * np.eye(args.of) for judge in judges}
+    gates_table(scores, [0.05, 0.02, 0.01], intervals=True)
+    limits = time.process_time() - start
+    count = len(stylizer.recipe.styles)
+    total = count * (2 * args.of * each + limits)
+    print(
+        f"{each:.2f} s of processor time a picture, judged by {', '.join(judges)}; {limits:.0f} s a style for the limits"
+    )
+    print(
+        f"{args.of} people in {count} styles: {total / 3600:.1f} h of one core, {total / 3600 / args.cores:.1f} h of {args.cores}"
+    )
+
+
+if __name__ == "__main__":
+    main()
