@@ -27,18 +27,18 @@ def main() -> None:
     parser.add_argument("--of", type=int, default=300, metavar="N", help="people to extrapolate to (default: 300)")
     parser.add_argument("--cores", type=int, default=2, help="cores to extrapolate to (default: 2)")
     args = parser.parse_args()
-    stylizer = load_loop("mini", threads=1, every_judge=True)
+    loop = load_loop("mini", threads=1, every_judge=True)
     people, styles = spread(held_out(args.data), args.people), args.styles.split(",")
     start = time.process_time()
-    measure_sample(stylizer, people, styles=styles, rates=[0.5])
+    measure_sample(loop, people, styles=styles, rates=[0.5])
     each = (time.process_time() - start) / (2 * len(people) * len(styles))
-    judges = stylizer.judges.names
+    judges = loop.judges.names
     rng = np.random.default_rng(0)
     start = time.process_time()
     scores = {judge: rng.normal(size=(args.of, args.of)) + 4 * np.eye(args.of) for judge in judges}
     gates_table(scores, [0.05, 0.02, 0.01], intervals=True)
     limits = time.process_time() - start
-    count = len(stylizer.recipe.styles)
+    count = len(loop.recipe.styles)
     total = count * (2 * args.of * each + limits)
     print(
         f"{each:.2f} s of processor time a picture, judged by {', '.join(judges)}; {limits:.0f} s a style for the limits"

@@ -237,8 +237,8 @@ def loosest_rate() -> float:
     """The largest false accept rate of the shipped calibration."""
     table = calibration_table("mini")
     assert table is not None  # it is shipped
-    gates = next(iter(table["styles"].values()))["gates"]
-    return max(float(rate) for rate in gates[0]["rates"])
+    gates = next(iter(table.styles.values())).gates
+    return max(gates[0].rates)
 
 
 if __name__ == "__main__":
