@@ -17,7 +17,7 @@ import pytest
 
 import portrait.report.page as page_module
 from portrait.campaign.export import plain_cell
-from portrait.campaign.files import before_file
+from portrait.campaign.files import before_file, output_file
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
 from portrait.campaign.prune import prune_run
@@ -802,12 +802,12 @@ def test_a_page_of_a_thousand_pictures_stays_below_25_megabytes(
     noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
     write_picture(tmp_path / "noise.png", noise)
     run = a_run(500)
-    run.jobs[:] = [job.model_copy(update={"output": "noise.png"}) for job in run.jobs]
-    for job in run.jobs:
-        before = tmp_path / before_file(f"{job.subject}/{job.recipe}/")
-        if not before.exists():
-            before.parent.mkdir(parents=True)
-            before.symlink_to(tmp_path / "noise.png")
+    stems = [f"{job.subject}/{job.recipe}/oil_1" for job in run.jobs]
+    outputs = [output_file(stem, "accepted", ".png") for stem in stems]
+    run.jobs[:] = [job.model_copy(update={"output": file}) for job, file in zip(run.jobs, outputs, strict=True)]
+    for link in {*outputs, *map(before_file, stems)}:
+        (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / link).symlink_to(tmp_path / "noise.png")
     page = page_module.render_page(compute_report(run), tmp_path)
     assert page.count('<li class="card') == page.count("<img loading") == 1000
     assert len(page) < 25 * 2**20
