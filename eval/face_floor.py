@@ -1,4 +1,4 @@
-"""How small a face may be before neither judge can tell people apart: the floor below which a photo is refused.
+"""How small a face may be before a judge cannot tell people apart: the floor below which a photo is refused.
 
     python eval/face_floor.py --data FACES
 
@@ -20,7 +20,7 @@ from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.images import read_photo, resized
 from portrait.records import Face, RgbImage
 
-SIZES = (6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
+SIZES = (6, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64)
 
 
 def main() -> None:

@@ -20,8 +20,9 @@ SIMILAR_SIZE = 0.6
 """A second face at least this share of the largest one's size makes the choice a guess."""
 
 
-SMALLEST_FACE = 10.0
-"""Pixels; of smaller faces neither judge knows half of the people again, even in the same photo (`eval/face_floor.py`)."""
+SMALLEST_FACE = 14.0
+"""Pixels; of smaller faces one of two judges, who must both accept, knows less than half of the people again, even in the
+same photo (`eval/face_floor.py`)."""
 
 
 class FaceAnalyzer(Protocol):
