@@ -30,7 +30,7 @@ from stage import Stage, arguments
 from text import draw_prompt
 from torch.nn import functional as F
 
-from portrait.generate.families.mini.structure import noise_augment
+from portrait.generate.families.mini.structure import detail_of, noise_augment
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["adapter"]
@@ -48,7 +48,7 @@ def draw(trainer: Trainer) -> dict:
     level = torch.from_numpy(level)[:, None, None, None]
     batch["source"] = noise_augment(batch["source"], level, torch.randn_like(batch["source"]))
     batch["level"] = level.expand(-1, 1, *batch["source"].shape[2:])
-    batch["detail"] = (2 * level - 1).clamp(min=0) * torch.from_numpy(~exchange)[:, None, None, None]
+    batch["detail"] = detail_of(level) * torch.from_numpy(~exchange)[:, None, None, None]
     batch["prompts"] = [draw_prompt(s, p, rng) for s, p in zip(batch["styles"], batch["palettes"], strict=True)]
     batch["has_id"], batch["weak"], batch["exchange"] = np.ones(size, bool), np.ones(size, bool), exchange
     batch["t"] = torch.from_numpy((999 - 700 * rng.random(size) ** 2.5).astype(np.int64))
@@ -74,7 +74,10 @@ def likeness(trainer: Trainer, count: int = 18, level: float = 0.5) -> dict[str,
             levels = torch.full((len(part["source"]), 1, 1, 1), level)
             z = trainer.denoise(part, levels, torch.Generator().manual_seed(start))
             with autocast():
+                trainer.vae.source = here(pairs.pictures(part["photos"]))
+                trainer.vae.source_level = detail_of(level)
                 pictures = trainer.vae.decode(z).sample.float().clamp(-1, 1)
+                trainer.vae.source = None
             grid = here(alignment_grid(part["kps"], 512))
             embedded = trainer.recogniser(F.grid_sample(pictures, grid, align_corners=False))
             scores.append((embedded.cpu() * own[start : start + 6]).sum(1))

@@ -34,6 +34,7 @@ from torch import Tensor
 from portrait.generate.families.mini.marks.autoencoder import CELLS_PER_LATENT, MarkAutoencoder, marks_from
 from portrait.generate.families.mini.marks.layout import CELL, Marks
 from portrait.generate.families.mini.marks.rasterize import draw
+from portrait.generate.families.mini.structure import detail_of
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["decoder"]
@@ -95,7 +96,7 @@ class Estimates:
             window = np.s_[fine * y : fine * (y + cells), fine * x : fine * (x + cells)]
             row = {
                 "latents": torch.from_numpy(np.ascontiguousarray(latent[:, y : y + cells, x : x + cells])),
-                "level": torch.tensor([[[max(0.0, 2 * level - 1)]]]),
+                "level": torch.tensor([[[detail_of(level)]]]),
                 "maps": torch.from_numpy(np.ascontiguousarray(maps[:, *window])).float() / 255,
                 "values": torch.from_numpy(np.ascontiguousarray(values, np.float32)),
                 "weight": torch.from_numpy(index.weight(target.row)[window].copy())[None],
@@ -121,7 +122,7 @@ def pictures(vae: MarkAutoencoder, held_out: Estimates) -> list[np.ndarray]:
         target = held_out.examples.pairs[held_out.pick[i]]
         latents = here(torch.from_numpy(held_out.latents[i].astype(np.float32))[None])
         photo = here(to_tensor([held_out.examples.index.photo(target.row)]))
-        maps, values = decode(vae, latents, photo, max(0.0, 2 * float(held_out.level[i]) - 1))
+        maps, values = decode(vae, latents, photo, detail_of(float(held_out.level[i])))
         (marks,) = marks_from(maps, values)
         drawn.append((draw(marks, 512, i) * 255).astype(np.uint8))
     return drawn

@@ -43,7 +43,7 @@ from transformers import CLIPTokenizer
 
 from portrait.faces.insightface_analyzer import find_pack
 from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder
-from portrait.generate.families.mini.structure import NOISE_SCHEDULE, MarkUNet, noise_augment
+from portrait.generate.families.mini.structure import NOISE_SCHEDULE, MarkUNet, detail_of, noise_augment, signal_of
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["denoiser"]
@@ -276,7 +276,7 @@ class Trainer:
         level_map = 1 - only_face * (1 - level)
         batch["source"] = noise_augment(batch["source"], level_map, torch.randn_like(batch["source"]))
         batch["level"] = level_map
-        batch["detail"] = (2 * level - 1).clamp(min=0) * torch.from_numpy(~exchange)[:, None, None, None]
+        batch["detail"] = detail_of(level) * torch.from_numpy(~exchange)[:, None, None, None]
         batch["has_id"], batch["weak"], batch["exchange"] = ~no_id, weak, exchange
         # Few steps are taken, the first ones decide, and the decoder brings the detail: noisy times count most.
         batch["t"] = torch.from_numpy((999 - (999 - CONFIG["least_t"]) * rng.random(size) ** 2).astype(np.int64))
@@ -381,7 +381,7 @@ class Trainer:
     ) -> Tensor:
         """DDIM from noise, as the product does it; scaled latents (B, 32, 32, 32). `level` is (B, 1, 1, 1)."""
         shape, embedding = batch["source"].shape, batch["embedding"]
-        source = noise_augment(batch["source"], level, torch.randn(shape, generator=generator))
+        source = noise_augment(batch["source"], signal_of(level), torch.randn(shape, generator=generator))
         x = here(torch.randn(shape, generator=generator))
         prompts = [""] * len(x) + self.named_prompts(batch)
         self.scheduler.set_timesteps(steps)
@@ -398,7 +398,7 @@ class Trainer:
         x = self.denoise(batch, levels, torch.Generator().manual_seed(seed), steps, guidance)
         with autocast():
             self.vae.source = here(self.held_out.pictures(batch["photos"]))
-            self.vae.source_level = max(0, 2 * level - 1)
+            self.vae.source_level = detail_of(level)
             self.vae.seeds = [seed] * len(x)
             image = self.vae.decode(x).sample.float()
             self.vae.source = None

@@ -4,6 +4,9 @@
 2022), which a small model learns far faster than a ControlNet copy. How much it sees is a signal level:
 noise covers the rest, so that fine detail goes first and coarse layout last (noise conditioning
 augmentation, Ho et al. 2022, "Cascaded Diffusion Models").
+
+In training the level also says how bold the marks are: 1 goes with the finest, 0.5 with the boldest. To draw, the model
+is told a level and shown more than it says (`signal_of`): marks stay bold and the person is not lost.
 """
 
 from __future__ import annotations
@@ -34,6 +37,16 @@ def noise_augment(source: Tensor, level: Tensor | float, noise: Tensor) -> Tenso
     """
     level = torch.as_tensor(level, dtype=source.dtype, device=source.device)
     return level * source + (1 - level.square()).clamp(min=0).sqrt() * noise
+
+
+def signal_of(level: float | Tensor) -> float | Tensor:
+    """How much of the source is mixed in where the model is told `level`; both in [0, 1]."""
+    return (1 + level) / 2
+
+
+def detail_of(level: float | Tensor) -> float | Tensor:
+    """What the decoder's look at the photo is multiplied with where the model is told `level`; both in [0, 1]."""
+    return level
 
 
 NOISE_SCHEDULE = {
@@ -87,7 +100,7 @@ def condition_on_source(
         pipe: Its `unet` may be a `MarkUNet`, its `vae` a `MarkAutoencoder`.
         latents: (B, C, h, w) scaled latents of the photo.
         picture: (B, 3, H, W) the photo in [-1, 1].
-        level: In [0, 1]; 1 is full sight.
+        level: In [0, 1], what the model is told; 1 is full sight and the finest marks.
         seeds: One per picture.
         size: Side of the pictures in pixels, where the decoder draws marks.
     """
@@ -96,16 +109,14 @@ def condition_on_source(
         # The source's noise must not be the sample's noise, and must not depend on the batch.
         generators = [torch.Generator("cpu").manual_seed(seed ^ 0x5EED) for seed in seeds]
         noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(latents)
-        pipe.unet.source = noise_augment(latents, level, noise)
+        pipe.unet.source = noise_augment(latents, signal_of(level), noise)
         pipe.unet.level = torch.full((len(latents), 1, 1, 1), level)
     draws_marks = isinstance(pipe.vae, MarkAutoencoder)
     if draws_marks:
         pipe.vae.seeds = tuple(seeds)
         pipe.vae.size = size
-        detail = max(0.0, 2 * level - 1)  # none at half level: clean detail must not shine through noisy latents
-        if detail > 0:
-            pipe.vae.source = picture
-            pipe.vae.source_level = detail
+        pipe.vae.source = picture
+        pipe.vae.source_level = detail_of(level)
     try:
         yield
     finally:
