@@ -105,7 +105,8 @@ def draw_glazes(sheet: Sheet) -> None:
         )
         color = np.stack([sheet.enlarge(c) for c in colors[3 * k : 3 * k + 3]], -1)
         if wobble > 0.2:
-            distance += wobble * smooth_noise(sheet.size, rng, 14, 3)
+            near = np.clip(1 - np.square(distance / (SHAPE_REACH * unit)), 0, 1)  # far from an outline nothing wobbles
+            distance += wobble * near * smooth_noise(sheet.size, rng, 14, 3)
         shift = 5 * marks.value("shift") * unit
         if shift > 0.2:
             angle = rng.uniform(0, 2 * np.pi)
@@ -126,7 +127,7 @@ def draw_glazes(sheet: Sheet) -> None:
 
 
 def draw_facets(sheet: Sheet) -> None:
-    """Flat triangles over seeded points, denser where the detail map asks for it (Delaunay triangulation)."""
+    """Flat triangles over the whole sheet, denser where the detail map asks for it (Delaunay, seeded points)."""
     unit = sheet.unit
     rng = sheet.rng("facets")
     detail = sheet.marks["detail"][0]
@@ -149,7 +150,6 @@ def draw_facets(sheet: Sheet) -> None:
     for x, y in points:
         mesh.insert((float(x), float(y)))
     color = np.ascontiguousarray(sheet.marks["color"].transpose(1, 2, 0))
-    layer = sheet.canvas.copy()
     triangles = np.asarray(mesh.getTriangleList()).reshape(-1, 3, 2)
     triangles = triangles[~((triangles < -1) | (triangles > FULL_SIZE)).any((1, 2))]
     weights = np.array([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4]], np.float32)
@@ -159,9 +159,7 @@ def draw_facets(sheet: Sheet) -> None:
     shades = color[rows, columns].mean(1) * jitter[:, None]
     corners = np.round(triangles * unit * 16).astype(np.int32)
     for triangle, shade in zip(corners, shades.tolist(), strict=True):
-        cv2.fillConvexPoly(layer, triangle, shade, cv2.LINE_AA, 4)
-    coverage = step(sheet.map("facet") - 0.5, 0.1)
-    sheet.cover(coverage, layer)
+        cv2.fillConvexPoly(sheet.canvas, triangle, shade, cv2.LINE_AA, 4)
 
 
 def draw_strokes(sheet: Sheet) -> None:
@@ -456,26 +454,28 @@ def draw_lights(sheet: Sheet) -> None:
 
 
 def draw_splashes(sheet: Sheet) -> None:
-    """A few drops beside the figure, in its colors."""
+    """A few thin drops on the white of the sheet beside the figure, in its colors."""
     if sheet.marks.value("splash") <= NEGLIGIBLE:
         return
     rng = sheet.rng("splashes")
     color = sheet.marks["glaze"][:3].reshape(3, -1)
+    detail = sheet.map("detail")
     cells = sheet.marks["detail"].shape[-1]
     layer = np.zeros((sheet.size, sheet.size), np.float32)
     tint = np.ones_like(sheet.canvas)
-    for _ in range(int(40 * sheet.marks.value("splash"))):
+    for _ in range(int(30 * sheet.marks.value("splash"))):
         x, y = rng.uniform(0, FULL_SIZE, 2)
-        radius = float(rng.gamma(1.6, 1.1) + 0.6)
-        lightness = sheet.canvas[int(y * sheet.unit), int(x * sheet.unit)].min()
-        if lightness < 0.82:
-            continue
-        one = np.zeros_like(layer)
-        center = (int(x * sheet.unit * 16), int(y * sheet.unit * 16))
-        cv2.circle(one, center, int(radius * sheet.unit * 16), float(rng.uniform(0.3, 0.8)), -1, cv2.LINE_AA, 4)
+        radius = float(rng.gamma(1.6, 0.9) + 0.6)
         pick = color[:, int(rng.integers(cells * cells))]
-        tint = np.where(one[..., None] > 0, pick, tint)
-        layer = np.maximum(layer, one)
+        strength = float(rng.uniform(0.2, 0.5))
+        place = int(y * sheet.unit), int(x * sheet.unit)
+        if sheet.canvas[place].min() < 0.82 or detail[place] > 0.06:
+            continue
+        drop = np.zeros_like(layer)
+        center = (int(x * sheet.unit * 16), int(y * sheet.unit * 16))
+        cv2.circle(drop, center, int(radius * sheet.unit * 16), strength, -1, cv2.LINE_AA, 4)
+        tint = np.where(drop[..., None] > 0, pick, tint)
+        layer = np.maximum(layer, drop)
     sheet.canvas = sheet.canvas * (1 - layer[..., None] * (1 - tint))
 
 
