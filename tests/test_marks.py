@@ -52,6 +52,20 @@ def test_an_opaque_glaze_covers_its_disc_and_nothing_else() -> None:
     assert covered == pytest.approx(np.pi * 30**2 / 128**2, rel=0.05)
 
 
+def test_a_wobbling_outline_leaves_no_spots_far_from_it() -> None:
+    marks = with_layer(shape=disc(20)[None], glaze=colors(0, 0, 0))
+    marks.values[GLOBALS.index("wobble")] = 1.0
+    picture = draw(marks, 128, 1)
+    distance = np.hypot(*(np.mgrid[0:128, 0:128] - 63.5))
+    assert (picture[distance < 25] < 0.5).any()
+    assert np.allclose(picture[distance > 30], 1.0)
+
+
+def test_facets_cover_the_sheet_where_their_map_is_faint() -> None:
+    picture = draw(with_layer(facet=disc(30), color=colors(0.2, 0.5, 0.3), detail=plane(0.5)), 128, 1)
+    assert float(picture[..., 0].max()) < 0.3
+
+
 @pytest.mark.parametrize("size", [128, 192, 256])
 def test_an_outline_is_as_sharp_at_every_size(size: int) -> None:
     picture = draw(with_layer(shape=disc(30)[None], glaze=colors(0, 0, 0)), size, 1)
@@ -207,7 +221,8 @@ def test_the_photo_is_seen_within_the_block_and_nothing_is_left_behind() -> None
         for level in (1.0, 0.5):
             with condition_on_source(pipe, latents, photo, level, [7], 96):
                 assert (pipe.vae.seeds, pipe.vae.size) == ((7,), 96)
-                assert (pipe.vae.source is not None) == (level > 0.5)
+                assert pipe.vae.source is photo
+                assert pipe.vae.source_level == level
                 seen.append(pipe.unet(noise, torch.tensor([500]), encoder_hidden_states=text).sample)
     assert not torch.equal(*seen)
     assert pipe.unet.source is pipe.unet.level is pipe.vae.source is pipe.vae.seeds is pipe.vae.size is None

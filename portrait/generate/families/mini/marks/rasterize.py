@@ -92,7 +92,7 @@ def draw_glazes(sheet: Sheet) -> None:
     marks = sheet.marks
     unit = sheet.unit
     soft = (0.9 + 14 * marks.value("soft")) * unit
-    wobble = 7 * marks.value("wobble") * unit
+    wobble = 10 * marks.value("wobble") * unit
     wet = marks.value("wet")
     transparent = marks.value("multiply")
     colors = sheet.marks["glaze"]
@@ -105,7 +105,7 @@ def draw_glazes(sheet: Sheet) -> None:
         )
         color = np.stack([sheet.enlarge(c) for c in colors[3 * k : 3 * k + 3]], -1)
         if wobble > 0.2:
-            near = np.clip(1 - np.square(distance / (SHAPE_REACH * unit)), 0, 1)  # far from an outline nothing wobbles
+            near = np.clip(2 - 2 * np.abs(distance) / (SHAPE_REACH * unit), 0, 1)  # far from an outline nothing wobbles
             distance += wobble * near * smooth_noise(sheet.size, rng, 14, 3)
         shift = 5 * marks.value("shift") * unit
         if shift > 0.2:
