@@ -12,7 +12,7 @@ import torch
 from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder, read_photo
 from portrait.generate.families.mini.marks.layout import CHANNELS, GLOBALS, SLICES, Marks, pack, without_haze
 from portrait.generate.families.mini.marks.rasterize import draw
-from portrait.generate.families.mini.structure import MarkUNet, condition_on_source
+from portrait.generate.families.mini.structure import MarkUNet, condition_on_source, signal_of
 
 CELLS = 32  # a quarter of 128 px: enough for every layer
 
@@ -206,6 +206,15 @@ def tiny_unet() -> MarkUNet:
         attention_head_dim=4,
         norm_num_groups=4,
     ).eval()
+
+
+def test_more_of_the_photo_is_shown_than_the_level_says_and_nothing_at_zero() -> None:
+    levels = torch.linspace(0, 1, 21)
+    signals = signal_of(levels)
+    assert (signals[0], signals[-1]) == (0, 1)
+    assert (signals[1:-1] > levels[1:-1]).all()
+    assert (signals.diff() > 0).all()
+    assert torch.allclose(signals, torch.tensor([signal_of(float(level)) for level in levels]))
 
 
 def test_the_photo_is_seen_within_the_block_and_nothing_is_left_behind() -> None:

@@ -40,8 +40,10 @@ def noise_augment(source: Tensor, level: Tensor | float, noise: Tensor) -> Tenso
 
 
 def signal_of(level: float | Tensor) -> float | Tensor:
-    """How much of the source is mixed in where the model is told `level`; both in [0, 1]."""
-    return (1 + level) / 2
+    """How much of the source is mixed in where the model is told `level`; both in [0, 1], and 0 is nothing of it."""
+    if isinstance(level, Tensor):
+        return torch.minimum((1 + level) / 2, 1.5 * level)
+    return min((1 + level) / 2, 1.5 * level)
 
 
 def detail_of(level: float | Tensor) -> float | Tensor:
