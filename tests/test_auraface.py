@@ -99,7 +99,8 @@ def test_it_judges_once_limits_and_curves_know_it(
     assert "auraface" not in load.calibrated_further("mini", tools)
     judges = [*load.FACE_TOOLS[tools], "auraface"]
     gate = {"judges": judges, "rates": {"0.01": {"floors": dict.fromkeys(judges, 0.5)}}}
-    limits = {"styles": {"oil": {"style_on_face": {"limit": 0.1}, "recognisers": {}, "gates": [gate]}}}
+    style = {"style_on_face": {"limit": 0.1}, "recognisers": {}, "gates": [gate]}
+    limits = {"styles": {"oil": style}, "burned": {"limit": 0.5}}
     (tmp_path / "limits.json").write_text(json.dumps(limits))
     with monkeypatch.context() as patch:
         patch.setattr(load, "measured_judges", lambda recipe, file: set(judges))
