@@ -14,8 +14,8 @@ from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.types import Subject
 from portrait.records import Identity, Knobs, RgbImage
 
-_HELD_IN_LATENTS = 0.5
-"""Structure at which `mini` sees layout and no features; a ControlNet and a shown photo can be left out altogether."""
+_HELD_IN_LATENTS = 0.35
+"""Structure at which `mini` sees layout and few features; a ControlNet and a shown photo can be left out altogether."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
