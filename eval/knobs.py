@@ -32,7 +32,7 @@ def draw(curves: dict) -> Figure:
     """A grid of plots: outputs down, knobs across, one line a style."""
     figure = Figure(figsize=(11, 7.2), dpi=110, layout="constrained")
     grid = figure.subplots(len(OUTPUTS), len(KNOBS), sharex="col", sharey="row")
-    colors = [colormaps["tab10"](n) for n in range(10)]
+    colors = [colormaps["tab20"](n) for n in range(20)]
     for n, (style, entry) in enumerate(curves["styles"].items()):
         for column, knob in enumerate(KNOBS):
             measured = entry["knobs"].get(knob)
@@ -47,7 +47,7 @@ def draw(curves: dict) -> Figure:
                 if row == len(OUTPUTS) - 1:
                     axes.set_xlabel(KNOBS[knob])
     handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // 2), frameon=False)
     return figure
 
 
