@@ -108,12 +108,13 @@ def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
     """Accept when every recogniser passes its own threshold, all together pass the gate's, and no other check fails.
 
     A picture without a detectable face is rejected, even if every judge recognises the person at the photo's landmarks:
-    a blur in the photo's layout is no portrait. The missing face is then the first reason.
+    a blur in the photo's layout is no portrait. The missing face is then the first reason. Another known person's face
+    comes before the photo's eyes and mouth, which it cannot show.
     """
     margins = _identity_margins(measured, thresholds)
     reasons = _face_reasons(measured, thresholds)
     if measured.swap is not None and measured.swap > 0:
-        reasons.append("swapped")
+        reasons.insert(0 if measured.face_found else 1, "swapped")
     reasons += _identity_reasons(margins)
     reasons += _drawing_reasons(measured, thresholds)
     if measured.burned > thresholds.burned:
