@@ -33,7 +33,9 @@ def attempt(n: int) -> AttemptRecord:
 
 def fill(ledger: Ledger, styles: list[str]) -> None:
     pictures = [
-        PlannedPicture(subject=f"person {p:05}", recipe="mini", style=style, axes=(), variant=0)
+        PlannedPicture(
+            subject=f"person {p:05}", folder=f"person {p:05}", recipe="mini", style=style, axes=(), variant=0
+        )
         for p in range(PEOPLE)
         for style in styles
     ]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -39,14 +39,15 @@ def noise_augment(source: Tensor, level: Tensor | float, noise: Tensor) -> Tenso
     return level * source + (1 - level.square()).clamp(min=0).sqrt() * noise
 
 
-def signal_of(level: float | Tensor) -> float | Tensor:
+Level = TypeVar("Level", float, Tensor)
+
+
+def signal_of(level: Level) -> Level:
     """How much of the source is mixed in where the model is told `level`; both in [0, 1], and 0 is nothing of it."""
-    if isinstance(level, Tensor):
-        return torch.minimum((1 + level) / 2, 1.5 * level)
-    return min((1 + level) / 2, 1.5 * level)
+    return (0.5 + 2 * level - abs(level - 0.5)) / 2  # the lesser of (1 + level) / 2 and 1.5 level
 
 
-def detail_of(level: float | Tensor) -> float | Tensor:
+def detail_of(level: Level) -> Level:
     """What the decoder's look at the photo is multiplied with where the model is told `level`; both in [0, 1]."""
     return level
 
