@@ -81,14 +81,16 @@ def spoiled_accepted(loop: AttemptLoop, data: Path, files: dict[str, Path], far:
     found: dict[str, dict[str, list[bool]]] = {style: {kind: [] for kind in SPOILED} for style in loop.recipe.styles}
     for subject in people:
         framed = frame_portrait(subject.photo.pixels, subject.face, "bust", loop.recipe.resolution)
+        file = files[name_of(subject.photo.path)]
+        limits = {
+            style: loop.judges.with_drawing(thresholds_for("mini", style, far, file, judges=JUDGES)) for style in found
+        }
         for kind, spoil in SPOILED.items():
             picture = RgbImage(np.ascontiguousarray(spoil(framed.image), np.uint8))
-            measured = loop.judges.score_picture(framed, subject.identity, picture).measurement
+            score = loop.judges.score_picture(framed, subject.identity, picture)
             for style, kinds in found.items():
-                limits = thresholds_for("mini", style, far, files[name_of(subject.photo.path)], judges=JUDGES)
-                limits = loop.judges.with_drawing(limits)
-                drawn = loop.judges.how_drawn(framed, picture, limits)
-                kinds[kind].append(decide(replace(measured, **drawn), limits).accepted)
+                drawn = loop.judges.how_drawn(framed, picture, limits[style], score.face)
+                kinds[kind].append(decide(replace(score.measurement, **drawn), limits[style]).accepted)
     return {style: {k: round(float(np.mean(v)), 4) for k, v in kinds.items()} for style, kinds in found.items()}
 
 

@@ -143,15 +143,22 @@ class Judges:
             face_found=face is not None,
             style_on_face=face_style(framed, picture, face),
             burned=burned_share(framed.image, picture),
-            features_shown=None
-            if thresholds is None or thresholds.features_shown is None
-            else face_features_shown(framed, picture, face),
-            **({} if thresholds is None else self.how_drawn(framed, picture, thresholds)),
+            **({} if thresholds is None else self.how_drawn(framed, picture, thresholds, face)),
         )
         return PictureScore(measurement=measurement, face=face, embeddings=embeddings)
 
-    def how_drawn(self, framed: Framed, picture: RgbImage, thresholds: Thresholds) -> dict[str, Any]:
-        """How the face is drawn, as far as `thresholds` have limits for it: values of `Measurement` by their names."""
+    def how_drawn(self, framed: Framed, picture: RgbImage, thresholds: Thresholds, face: Face | None) -> dict[str, Any]:
+        """How the face is drawn, as far as `thresholds` have limits for it: values of `Measurement` by their names.
+
+        `face` is the picture's own, where a detector sees one.
+        """
+        shown = {}
+        if thresholds.features_shown is not None:
+            shown["features_shown"] = face_features_shown(framed, picture, face)
+        return shown | self._drawn_in_style(framed, picture, thresholds)
+
+    def _drawn_in_style(self, framed: Framed, picture: RgbImage, thresholds: Thresholds) -> dict[str, Any]:
+        """How far the face is drawn in the style, by the style judge or by the style's statistics."""
         if thresholds.drawing is not None and self.style_judge is not None:
             probabilities = self.style_judge.probabilities(picture, framed.face.kps)
             changed = thresholds.drawing.changes(*face_crops(framed, picture))
@@ -256,7 +263,7 @@ def face_features_shown(framed: Framed, picture: RgbImage, face: Face | None = N
 
 def _crops_to_compare(framed: Framed, picture: RgbImage, face: Face | None) -> list[RgbImage]:
     """The photo's face; the picture at the same landmarks; and at its own, where its face lies elsewhere."""
-    crops = [align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture)]
+    crops = [*face_crops(framed, picture)]
     if face is not None and point_displacement(framed.face.kps, face.kps) > MOVED_FACE:
         crops.append(align_face(picture, face.kps, STYLE_CROP))
     return crops
