@@ -67,6 +67,11 @@ def name_of(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
+def file_of(person: str, suffix: str) -> str:
+    """The name of a file about a person of `name_of`, in a folder of such files."""
+    return person.replace("/", "-").replace(".jpg", suffix)
+
+
 def subjects(loop: AttemptLoop, paths: list[Path]) -> list[Subject]:
     return [loop.subjects(read_photo(path), "largest")[0] for path in paths]
 
@@ -146,7 +151,7 @@ def left_out(loop: AttemptLoop, data: Path) -> dict[str, Path]:
     folder = _work(loop, data)
     people = len(measured.people) - 1
     rates = calibrated_rates(people * (people - 1 + len(measured.impostors)))
-    files = {person: folder / person.replace("/", "-").replace(".jpg", ".json") for person in measured.people}
+    files = {person: folder / file_of(person, ".json") for person in measured.people}
     for person, path in files.items():
         if not path.is_file():
             limits = thresholds_from(measured.without(person), rates, intervals=False)

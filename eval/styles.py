@@ -19,7 +19,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from held_out_people import data_argument, everyone, held_out, name_of, spread, weights_today
+from held_out_people import data_argument, everyone, file_of, held_out, name_of, spread, weights_today
 
 from portrait.calibrate.degrade import copies
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
@@ -114,7 +114,7 @@ def draw(recipe: str, people: list[Path], folder: Path) -> None:
     """The recipe's portraits of people, DIR/STYLE/PERSON.png, along the whole dial; what is there stays."""
     loop = load_loop(recipe)
     for number, path in enumerate(people):
-        missing = [s for s in loop.recipe.styles if not (folder / s / _file_name(path)).is_file()]
+        missing = [s for s in loop.recipe.styles if not (folder / s / file_of(name_of(path), ".png")).is_file()]
         if not missing:
             continue
         (subject,) = loop.subjects(read_photo(path), "largest")
@@ -124,12 +124,8 @@ def draw(recipe: str, people: list[Path], folder: Path) -> None:
                 continue
             knobs = loop.knobs_for_balance(style, POSITIONS[(number + k) % len(POSITIONS)], 0.0)
             picture = loop.draw(framed, subject.identity, style, knobs, 1 + number)
-            write_picture(folder / style / _file_name(path), picture)
+            write_picture(folder / style / file_of(name_of(path), ".png"), picture)
         print(f"{number + 1} of {len(people)}: {name_of(path)}", flush=True)
-
-
-def _file_name(path: Path) -> str:
-    return name_of(path).replace("/", "-").replace(".jpg", ".png")
 
 
 def of_pictures(judge: StyleJudge, folder: Path, people: list[Path], styles: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -139,7 +135,7 @@ def of_pictures(judge: StyleJudge, folder: Path, people: list[Path], styles: tup
     for style in styles:
         rows = []
         for path in people:
-            file = folder / style / _file_name(path)
+            file = folder / style / file_of(name_of(path), ".png")
             if not file.is_file():
                 continue
             picture = read_photo(file).pixels
@@ -156,7 +152,7 @@ def changed_of(judge: StyleJudge, folder: Path, frames: Mapping[Path, Framed], s
     limits = judge.limits[style]
     rejected: dict[str, list[bool]] = {}
     for path, framed in frames.items():
-        file = folder / style / _file_name(path)
+        file = folder / style / file_of(name_of(path), ".png")
         if file.is_file():
             for what, change in limits.changes(*face_crops(framed, read_photo(file).pixels)).items():
                 rejected.setdefault(what, []).append(abs(change) > limits.most[what])
