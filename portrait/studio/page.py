@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterable
 from html import escape
 from importlib import resources
 from urllib.parse import quote
@@ -71,7 +72,7 @@ def photo_html(session: Session | None, *, problem: str = "", looking: bool = Fa
     if count > 1:
         hint = strings.CHOOSE_FACE if session.face is None else strings.CHOSEN_FACE.format(n=session.face)
     chosen = "" if count < 2 or session.face is None else crops_html(session)
-    advice = "".join(f'<p class="note advice">{escape(text)}</p>' for text in session.advice)
+    advice = advice_html(session.advice)
     height, width = session.photo.pixels.shape[:2]
     return (
         f'{alert(problem)}<div class="photo"{ready}><img src="{shown_uri(session.photo.pixels)}" data-width="{width}" '
@@ -79,6 +80,11 @@ def photo_html(session: Session | None, *, problem: str = "", looking: bool = Fa
         f'<div><strong class="name">{escape(session.photo.path.name)}</strong><p class="note" data-hint>{escape(hint)}</p>'
         f'<label class="plain button">{_file_input("photo")}{strings.OTHER_PHOTO}</label></div></div>{advice}{chosen}{_references(session)}'
     )
+
+
+def advice_html(texts: Iterable[str]) -> str:
+    """A small line for each."""
+    return "".join(f'<p class="note advice">{escape(text)}</p>' for text in texts)
 
 
 def _drop_zone(problem: str, local: bool) -> str:

@@ -14,7 +14,7 @@ from portrait.studio import strings
 from portrait.studio.controls import sample_of, title_of
 from portrait.studio.downloads import Link, Links, SizeLink, links
 from portrait.studio.jobs import JobEvent
-from portrait.studio.page import alert, crops_html, data_uri, shown_uri
+from portrait.studio.page import advice_html, alert, crops_html, data_uri, shown_uri
 from portrait.studio.scores import measurements_html, verdict_line
 from portrait.studio.session import HistoryEntry, Session
 
@@ -69,7 +69,7 @@ def _say(
     key = f' data-announce="{escape(announced)}"' if announced and not notice.message else ""
     said = f'<p class="note" data-announce>{escape(notice.message)}</p>' if notice.message else ""
     small = said or f'<p class="note">{escape(note)}</p>'
-    small += "".join(f'<p class="note advice">{escape(warning)}</p>' for warning in warnings)
+    small += advice_html(warnings)
     return f'<div class="say"{key}><p class="verdict {tone}">{escape(verdict)}</p>{small}</div>'
 
 

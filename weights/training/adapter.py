@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from denoiser import CONFIG as DENOISER
 from denoiser import Trainer, level_of
-from device import autocast, here
+from device import here
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from muon import Muon
 from recogniser import alignment_grid
@@ -73,11 +73,7 @@ def likeness(trainer: Trainer, count: int = 18, level: float = 0.5) -> dict[str,
             part = {k: v[start : start + 6] for k, v in batch.items()}
             levels = torch.full((len(part["source"]), 1, 1, 1), level)
             z = trainer.denoise(part, levels, torch.Generator().manual_seed(start))
-            with autocast():
-                trainer.vae.source = here(pairs.pictures(part["photos"]))
-                trainer.vae.source_level = detail_of(level)
-                pictures = trainer.vae.decode(z).sample.float().clamp(-1, 1)
-                trainer.vae.source = None
+            pictures = trainer.decode_held_out(z, part["photos"], level)
             grid = here(alignment_grid(part["kps"], 512))
             embedded = trainer.recogniser(F.grid_sample(pictures, grid, align_corners=False))
             scores.append((embedded.cpu() * own[start : start + 6]).sum(1))

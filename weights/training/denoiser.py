@@ -392,18 +392,26 @@ class Trainer:
         return x
 
     @torch.no_grad()
+    def decode_held_out(
+        self, latents: Tensor, photos: list[int], level: float, seeds: list[int] | None = None
+    ) -> Tensor:
+        """Draw latents of held-out people's photos; (B, 3, 512, 512) in [-1, 1]."""
+        with autocast():
+            self.vae.source = here(self.held_out.pictures(photos))
+            self.vae.source_level = detail_of(level)
+            self.vae.seeds = seeds
+            image: Tensor = self.vae.decode(latents).sample.float()
+            self.vae.source = None
+            self.vae.seeds = None
+        return image.clamp(-1, 1)
+
+    @torch.no_grad()
     def sample(self, batch: dict, level: float, steps: int = 4, guidance: float = 1.5, seed: int = 0) -> np.ndarray:
         """Pictures of held-out people, (B, 512, 512, 3) uint8 RGB."""
         levels = torch.full((len(batch["source"]), 1, 1, 1), level)
         x = self.denoise(batch, levels, torch.Generator().manual_seed(seed), steps, guidance)
-        with autocast():
-            self.vae.source = here(self.held_out.pictures(batch["photos"]))
-            self.vae.source_level = detail_of(level)
-            self.vae.seeds = [seed] * len(x)
-            image = self.vae.decode(x).sample.float()
-            self.vae.source = None
-            self.vae.seeds = None
-        return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        image = self.decode_held_out(x, batch["photos"], level, [seed] * len(x))
+        return ((image + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
     def sheet(self) -> None:
         """Rows: three held-out people, fine, then bold with their own and with a swapped identity; columns: the styles."""
