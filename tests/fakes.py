@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from portrait.calibrate.thresholds import calibrate_thresholds
 from portrait.images import Photo
+from portrait.images.decoder_process import DecoderProcess
 from portrait.judge.thresholds import Thresholds
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.types import StylizedPortrait
@@ -171,6 +175,16 @@ def fake_loop(paint: Any, analyzer: FakeAnalyzer | None = None, recipe: Recipe =
     """
     generator = paint if isinstance(paint, FakeGenerator) else FakeGenerator(paint)
     return AttemptLoop(recipe, generator, analyzer or FakeAnalyzer(), [FakeRecogniser()], **more)
+
+
+needs_sigstop = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a system that can stop a process")
+
+
+def stop_answering(decoder: DecoderProcess) -> None:
+    """Stop the process, started if need be, so that it answers nothing, as with a photo that takes for ever."""
+    decoder.start()
+    assert decoder.pid is not None
+    os.kill(decoder.pid, signal.SIGSTOP)
 
 
 def run_loop(

@@ -54,6 +54,10 @@ class Trial:
     def finished(self, run: Path) -> dict[str, object]:
         """Run, export and prune a plan to the end; what is then there."""
         run_campaign(read_plan(self.plan), run, local())
+        return self.ended(run)
+
+    def ended(self, run: Path) -> dict[str, object]:
+        """Export and prune a run that came to its end; what is then there."""
         out = run.with_name(f"{run.name}-export")
         export_run(run, out, SIZES)
         prune_run(run, rejected=True)
@@ -79,9 +83,7 @@ class Trial:
         self.through(lambda: write_report(run, None, html=run / "report" / "index.html"), run, 2)
         self.through(lambda: export_run(run, out, SIZES), out, 6)
         self.through(lambda: prune_run(run, rejected=True), run, 3)
-        export_run(run, out, SIZES)
-        prune_run(run, rejected=True)
-        state = self.state(run, out)
+        state = self.ended(run)
         self.problems += [f"{run.name}: {name} differ" for name, value in state.items() if value != self.whole[name]]
         begun = [path for top in (run, out) for folder, _, _ in os.walk(top) for path in leftovers(Path(folder))]
         self.problems += [f"{run.name}: {path} is left" for path in begun]

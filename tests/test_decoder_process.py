@@ -17,8 +17,9 @@ from PIL import Image
 from portrait.errors import ImageReadError
 from portrait.images import decode_photo
 from portrait.images.decoder_process import DecoderProcess
+from tests.fakes import needs_sigstop, stop_answering
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a system that can stop a process")
+pytestmark = needs_sigstop
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_one_process_decodes_all_photos_and_its_errors_are_those_of_decoding_her
 def stuck(decoder: DecoderProcess) -> DecoderProcess:
     """One that answers nothing, as with a photo that takes for ever."""
     decoder.decode(a_jpeg(), "anna.jpg")
-    os.kill(decoder.pid or 0, signal.SIGSTOP)
+    stop_answering(decoder)
     return decoder
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,8 @@ from portrait.calibrate.probe import probe_identity
 from portrait.cli.main import main
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe
-from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Identity, Knobs, RgbImage
-from tests.fakes import RECIPE, FakeGenerator, a_photo, fake_loop, restyled, unit
-
-
-def loop_of(paint: Callable[[RgbImage, Knobs, int], RgbImage], recipe: Recipe = RECIPE) -> AttemptLoop:
-    return fake_loop(paint, recipe=recipe)
-
+from tests.fakes import FakeGenerator, a_photo, fake_loop, restyled, unit
 
 STRANGER = Identity(embeddings={"arcface": unit(1, 0), "dlib": unit(1, 0)})
 
@@ -31,13 +24,13 @@ def listening(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
 
 
 def test_an_input_that_changes_no_pixel_does_nothing() -> None:
-    loop = loop_of(lambda photo, knobs, seed: restyled(photo, drift=seed))
+    loop = fake_loop(lambda photo, knobs, seed: restyled(photo, drift=seed))
     found = probe_identity(loop, loop.subjects(a_photo())[0], STRANGER, "oil", (1, 2))
     assert (found.verdict, found.moved) == ("nothing", 0)
 
 
 def test_an_input_that_moves_pixels_and_is_seen_by_no_judge_is_unclear() -> None:
-    loop = loop_of(listening)
+    loop = fake_loop(listening)
     found = probe_identity(loop, loop.subjects(a_photo())[0], STRANGER, "oil", (1, 2, 3))
     assert found.moved > 0
     assert found.likeness["on"]["arcface"] > found.likeness["off"]["arcface"]
@@ -64,7 +57,7 @@ def test_an_input_that_every_judge_sees_works() -> None:
 
 def test_the_photo_is_hidden_as_far_as_the_recipe_can_and_every_step_runs() -> None:
     for name, structure in (("mini", 0.35), ("klein4b", 0.0), ("sd15-plus-face", 0.0)):
-        loop = loop_of(listening, load_recipe(name))
+        loop = fake_loop(listening, recipe=load_recipe(name))
         knobs = probe_identity(loop, loop.subjects(a_photo())[0], STRANGER, "oil", (1, 2)).knobs
         assert (knobs.strength, knobs.controlnet_conditioning_scale) == (1.0, structure)
 

@@ -58,10 +58,14 @@ def sixteen(values: np.ndarray) -> np.ndarray:
     return (np.clip(values, 0, 1) * 65535 + 0.5).astype(np.uint16)
 
 
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
 def with_chunk(png: bytes, kind: bytes, body: bytes) -> bytes:
     """A PNG with one more chunk before its pixels."""
-    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-    return png[:33] + chunk + png[33:]
+    return png[:33] + chunk(kind, body) + png[33:]
 
 
 def png(values: np.ndarray, *chunks: tuple[bytes, bytes], **options: object) -> bytes:
@@ -333,9 +337,7 @@ def raw_png(values: np.ndarray, color_type: int, *chunks: tuple[bytes, bytes]) -
     head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, color_type, 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     parts = [(b"IHDR", head), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
-    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
 @pytest.mark.parametrize("is_gray", [False, True], ids=["color", "gray"])

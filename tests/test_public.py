@@ -27,7 +27,6 @@ from portrait.hub.download import fetch
 from portrait.hub.files import sha256_of
 from portrait.hub.manifest import GROUPS, find_part, manifest
 from portrait.images import Photo
-from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe, recipe_names
 from portrait.recipes.locate import resolve_files
 from portrait.recipes.override import with_overrides
@@ -36,7 +35,7 @@ from portrait.records import Embedding, Knobs, RgbImage
 from portrait.records.portrait import LicenseLink
 from portrait.settings import Settings
 from tests import public
-from tests.fakes import FakeAnalyzer, FakeGenerator, FakeRecogniser, a_face
+from tests.fakes import FakeGenerator, a_face, fake_loop
 from tests.hub_server import Hub, serving, use
 from tests.wheel_files import wheel_file
 
@@ -416,7 +415,7 @@ def test_the_generator_is_fed_the_embedding_of_the_adapters_own_recogniser(
 
     conditioning_recogniser = ConditioningRecogniser(recipe.recogniser_file, recipe.embedding, threads=1)
     generator = Listening(lambda photo, knobs, seed: photo)
-    loop = AttemptLoop(recipe, generator, FakeAnalyzer(), [FakeRecogniser()], conditioning_recogniser)
+    loop = fake_loop(generator, recipe=recipe, conditioning_recogniser=conditioning_recogniser)
     photo = Photo(pixels=picture, path=Path("anna.png"), sha256="0" * 64)
     (subject,) = loop.subjects(photo)
     made = loop.stylize(subject, "oil", Settings(max_attempts=1))

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import threading
@@ -65,7 +64,7 @@ from portrait.studio.uploads import decoder, read_upload
 from portrait.studio.web_settings import choices_for, installed_recipes, web_settings
 from tests import public
 from tests.campaigns import faces, person, write_campaign
-from tests.fakes import SIZE, a_face
+from tests.fakes import SIZE, a_face, needs_sigstop, stop_answering
 from tests.hub_server import serving as serving_hub
 from tests.hub_server import use
 from tests.studio import (
@@ -1445,15 +1444,14 @@ def test_of_photos_that_come_at_once_only_the_last_is_read(tmp_path: Path, monke
     assert not list((tmp_path / "files").rglob("*.png"))
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a system that can stop a process")
+@needs_sigstop
 def test_a_photo_that_never_ends_is_given_up_for_the_next_one(tmp_path: Path) -> None:
     from portrait.studio import app
 
     studio, request = a_studio(tmp_path, a_shop(tmp_path)), tab("anna")
     studio.sessions.resume(request, "")
     session = studio.sessions.get(request)
-    decoder.start()
-    os.kill(decoder.pid or 0, signal.SIGSTOP)
+    stop_answering(decoder)
     handlers = []
     for name in ("endless.png", "anna.png"):
         upload = write_picture(tmp_path / "files" / name, person(1))

@@ -178,6 +178,11 @@ def command_of(page: Any, says: str) -> str:
     return str(page.text_content(".command code"))
 
 
+def details_say(page: Any, text: str) -> None:
+    """The folded scores and record of the picture that is shown say this."""
+    expect(page.locator("#viewer [data-fold=details] .panel")).to_contain_text(text)
+
+
 def start_over(page: Any) -> None:
     page.click("[data-act=reset]")
     page.click("#ask [value=yes]")
@@ -239,7 +244,7 @@ def test_a_photo_becomes_a_portrait_and_every_adjustment_another(visit: Open, se
     made(page, 1)
     expect(page.locator("#viewer .say")).to_contain_text(re.compile("Looks like you|Not"))
     for label in ("ArcFace", "dlib", "needs", "Redrawn", "Watercolor", "Blown-out colors", "at most"):
-        expect(page.locator("#viewer [data-fold=details] .panel")).to_contain_text(label)
+        details_say(page, label)
 
     page.focus("#balance input[type=range]")
     page.keyboard.press("ArrowLeft")
@@ -330,7 +335,7 @@ def test_of_six_faces_one_is_chosen_by_click_or_key(visit: Open, photos: Path) -
     expect(page.locator("#viewer .alert")).to_have_count(0)
     keep_picture(page, "8-face-chosen")
     command_of(page, "--face 4")  # the number on the page, of the command and of the record is one
-    expect(page.locator("#viewer [data-fold=details] .panel")).to_contain_text("face 4")
+    details_say(page, "face 4")
 
 
 def test_what_cannot_be_used_is_said_in_the_sentence_of_the_command_line(
@@ -551,7 +556,7 @@ def test_a_region_is_drawn_by_hand(visit: Open, photos: Path) -> None:
     assert abs(height - 128) <= 3
     page.click("#make")
     made(page, 2)
-    expect(page.locator("#viewer [data-fold=details] .panel")).to_contain_text(f"Keep region:{x},{y},{width},{height}")
+    details_say(page, f"Keep region:{x},{y},{width},{height}")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -603,9 +608,7 @@ def test_a_pasted_picture_and_one_of_the_camera_become_portraits(visit: Open, ph
     )
     page.keyboard.press("Control+V")
     made(page, 1)
-    expect(page.locator("#viewer [data-fold=details] .panel")).to_contain_text(
-        "save it first"
-    )  # a pasted picture has no file
+    details_say(page, "save it first")  # a pasted picture has no file
 
     start_over(page)
     page.click("[data-act=camera]")
@@ -728,7 +731,7 @@ def test_a_public_recipe_is_chosen_from_the_list_and_judged(browser: Any, photos
             made(page, 1)
             keep_picture(page, "19-public")
             expect(page.locator("#viewer .verdict")).to_contain_text("Not")  # random weights keep nobody's likeness
-            expect(page.locator("#viewer [data-fold=details] .panel")).to_contain_text("photo-to-photo thresholds")
+            details_say(page, "photo-to-photo thresholds")
             page.close()
 
 

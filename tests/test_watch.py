@@ -22,7 +22,7 @@ from portrait.images import write_picture
 from portrait.images.decoder_process import DecoderProcess
 from portrait.records import Knobs, RgbImage
 from portrait.settings import Settings
-from tests.fakes import FakeAnalyzer, a_face, a_photo, fake_loop, restyled
+from tests.fakes import FakeAnalyzer, a_face, a_photo, fake_loop, needs_sigstop, restyled, stop_answering
 
 STYLES = ("watercolor", "oil")
 DECODER = DecoderProcess()
@@ -238,14 +238,13 @@ def test_a_signal_ends_it_in_order(
     assert capsys.readouterr().out.splitlines()[-1] == "stopped; photos: 1, portraits: 1"
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a system that can stop a process")
+@needs_sigstop
 def test_a_photo_that_takes_too_long_is_named_once_and_the_next_one_is_made(
     tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     draw(tmp_path / "in" / "anna.png")
     watcher = start(styles=("oil",))
-    DECODER.start()
-    os.kill(DECODER.pid or 0, signal.SIGSTOP)
+    stop_answering(DECODER)
     with monkeypatch.context() as patch:
         patch.setattr(DECODER, "seconds", 0.2)
         for _ in range(4):
