@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from held_out_people import everyone, spread
 
-from portrait.faces.dlib_recogniser import DlibRecogniser
+from portrait.faces.dlib_recognizer import DlibRecognizer
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.images import read_photo, resized
 from portrait.records import Face, RgbImage
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder of the CC0 portraits")
     parser.add_argument("--people", type=int, default=60)
     args = parser.parse_args()
-    analyzer, dlib = InsightFaceAnalyzer(), DlibRecogniser()
+    analyzer, dlib = InsightFaceAnalyzer(), DlibRecognizer()
     people = []
     for path in spread(everyone(args.data), args.people):
         pixels = read_photo(path).pixels

@@ -203,9 +203,9 @@ def main() -> None:
     parser.add_argument("--far", type=float, help="false accept rate (default: the loosest that is calibrated)")
     parser.add_argument("--output", type=Path, help="also write the table as JSON")
     args = parser.parse_args()
-    analyzer, recognisers = load_face_tools(commercial=False)
+    analyzer, recognizers = load_face_tools(commercial=False)
     seen = look_at(
-        Judges(analyzer, tuple(recognisers)),
+        Judges(analyzer, tuple(recognizers)),
         spread(held_out(args.data), args.people),
         args.pictures,
         load_recipe("mini").styles,

@@ -86,7 +86,7 @@ def limits_of_each_judge(file: Path | None, style: str, far: float) -> dict[str,
     """The limit of each judge at a rate of its own, whatever the gate of all of them asks for; None: the shipped ones."""
     table = calibration_table("mini", file)
     assert table is not None  # it is a file, or part of the package
-    return {judge: entry.thresholds[far] for judge, entry in table.styles[style].recognisers.items()}
+    return {judge: entry.thresholds[far] for judge, entry in table.styles[style].recognizers.items()}
 
 
 def judged(
@@ -192,7 +192,7 @@ def calibrated_rates(pairs: int | None = None) -> list[float]:
     """The false accept rates of the shipped calibration of `mini`; those that so many impostor pairs can show."""
     table = calibration_table("mini")
     assert table is not None  # it is shipped
-    rates = next(iter(table.styles.values())).recognisers["arcface"].thresholds
+    rates = next(iter(table.styles.values())).recognizers["arcface"].thresholds
     return [rate for rate in rates if pairs is None or rate * pairs >= MIN_EXPECTED_ACCEPTS]
 
 

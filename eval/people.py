@@ -28,8 +28,8 @@ import numpy as np
 
 from portrait.calibrate.gate import fused_gate, passes
 from portrait.errors import FaceError, PortraitError, SettingsError, TooFewPairsError
-from portrait.faces.dlib_recogniser import DlibRecogniser
-from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recogniser, choose_faces, identify
+from portrait.faces.dlib_recognizer import DlibRecognizer
+from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recognizer, choose_faces, identify
 from portrait.images import PassedOver, photos_below, photos_in, read_photo, write_json
 from portrait.images.search import describe
 from portrait.intervals import bootstrap_share_of_pairs, wilson_people
@@ -52,14 +52,14 @@ class Pictures:
     seen: np.ndarray
 
 
-def look_at(paths: Sequence[tuple[str, Path]], analyzer: FaceAnalyzer, recognisers: Sequence[Recogniser]) -> Pictures:
+def look_at(paths: Sequence[tuple[str, Path]], analyzer: FaceAnalyzer, recognizers: Sequence[Recognizer]) -> Pictures:
     """Embed the largest face of each picture."""
     rows: list[dict[str, Embedding] | None] = []
     for _, path in paths:
         try:
             photo = read_photo(path)
             _, face = choose_faces(photo.pixels, str(path), FaceChoice("largest"), analyzer)[0]
-            rows.append(dict(identify([(photo.pixels, face)], analyzer, recognisers).embeddings))
+            rows.append(dict(identify([(photo.pixels, face)], analyzer, recognizers).embeddings))
         except FaceError:
             rows.append(None)
     seen = np.array([row is not None for row in rows], bool)
@@ -252,12 +252,12 @@ def measure(
     photos: Mapping[str, Sequence[Path]],
     portraits: Mapping[str, Sequence[tuple[str, Path]]],
     analyzer: FaceAnalyzer,
-    recognisers: Sequence[Recogniser],
+    recognizers: Sequence[Recognizer],
     far: float,
     recipe: str = "mini",
 ) -> dict[str, Any]:
     """The whole table: style -> first and second photo -> judge -> rates."""
-    judges = [analyzer.name, *(recogniser.name for recogniser in recognisers)]
+    judges = [analyzer.name, *(recognizer.name for recognizer in recognizers)]
     table: dict[str, Any] = {}
     unseen: dict[str, int] = {}
     for style, drawn in (portraits or {"photos": []}).items():
@@ -266,11 +266,11 @@ def measure(
         entry: dict[str, Any] = {}
         first = [(person, paths[0]) for person, paths in ordered.items()]
         second = [(person, paths[1]) for person, paths in ordered.items() if len(paths) > 1]
-        candidates = look_at(drawn or second, analyzer, recognisers)
+        candidates = look_at(drawn or second, analyzer, recognizers)
         for name, listed in (("first", first), ("second", second if drawn else [])):
             if not listed:
                 continue
-            references = look_at(listed, analyzer, recognisers)
+            references = look_at(listed, analyzer, recognizers)
             unseen[f"{style}, {name}"] = int((~references.seen).sum())
             kept = references.seen
             whose = references.people[kept]
@@ -325,20 +325,20 @@ def comparison(full: Mapping[str, Any], commercial: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def face_tools(*, commercial: bool) -> tuple[FaceAnalyzer, list[Recogniser]]:
+def face_tools(*, commercial: bool) -> tuple[FaceAnalyzer, list[Recognizer]]:
     """The judges: ArcFace, dlib, and SFace where it was fetched; YuNet, SFace and dlib for commercial use."""
     from portrait.errors import WeightsError
     from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
-    from portrait.faces.opencv import SFaceRecogniser, YuNetAnalyzer
+    from portrait.faces.opencv import SFaceRecognizer, YuNetAnalyzer
 
     if commercial:
-        return YuNetAnalyzer(), [DlibRecogniser()]
-    recognisers: list[Recogniser] = [DlibRecogniser()]
+        return YuNetAnalyzer(), [DlibRecognizer()]
+    recognizers: list[Recognizer] = [DlibRecognizer()]
     try:
-        recognisers.append(SFaceRecogniser())
+        recognizers.append(SFaceRecognizer())
     except WeightsError as error:
         print(f"without SFace: {error}")
-    return InsightFaceAnalyzer(), recognisers
+    return InsightFaceAnalyzer(), recognizers
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from held_out_people import data_argument, everyone, subjects
 
-from portrait.faces.dlib_recogniser import DlibRecogniser
+from portrait.faces.dlib_recognizer import DlibRecognizer
 from portrait.faces.identity import FaceChoice, choose_faces, identify
 from portrait.faces.opencv import YuNetAnalyzer
 from portrait.images import read_photo, write_json
@@ -34,12 +34,12 @@ def main() -> None:
     loop = load_loop("mini")
     paths = everyone(args.data)
     usual = limits([subject.identity for subject in subjects(loop, paths)], ("arcface", "dlib"))
-    analyzer, recognisers = YuNetAnalyzer(), [DlibRecogniser()]
+    analyzer, recognizers = YuNetAnalyzer(), [DlibRecognizer()]
     free = []
     for path in paths:
         pixels = read_photo(path).pixels
         _, face = choose_faces(pixels, str(path), FaceChoice("largest"), analyzer)[0]
-        free.append(identify([(pixels, face)], analyzer, recognisers))
+        free.append(identify([(pixels, face)], analyzer, recognizers))
     detectors = {analyzer.detector: {"far": FAR, "recognisers": limits(free, ("sface", "dlib"))}}
     note = "false rejects were not measured: one photo a person"
     table = {"far": FAR, "recognisers": usual, "detectors": detectors, "note": note}

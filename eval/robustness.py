@@ -77,14 +77,14 @@ def noise(image: RgbImage, deviation: float) -> RgbImage:
     return _bytes(_float(image) + np.random.default_rng(0).normal(0, deviation, image.shape).astype(np.float32))
 
 
-def grey(image: RgbImage) -> RgbImage:
+def gray(image: RgbImage) -> RgbImage:
     flat = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return RgbImage(np.asarray(cv2.cvtColor(flat, cv2.COLOR_GRAY2RGB), np.uint8))
 
 
 def faded(image: RgbImage) -> RgbImage:
     tint = np.array([0.98, 0.9, 0.74], np.float32)
-    return _bytes((0.35 * _float(image) + 0.65 * _float(grey(image))) * 0.55 * tint + 0.32 * tint)
+    return _bytes((0.35 * _float(image) + 0.65 * _float(gray(image))) * 0.55 * tint + 0.32 * tint)
 
 
 def turned(image: RgbImage, face: Face, degrees: float) -> RgbImage:
@@ -96,7 +96,7 @@ def turned(image: RgbImage, face: Face, degrees: float) -> RgbImage:
 
 SPOILS: dict[str, Spoil] = {
     "clean": lambda image, face: image,
-    "grey": lambda image, face: grey(image),
+    "gray": lambda image, face: gray(image),
     "faded": lambda image, face: faded(image),
     "low contrast": lambda image, face: _bytes(0.35 + 0.3 * _float(image)),
     "dark": lambda image, face: _bytes(0.8 * _float(image) ** 2.2),

@@ -79,8 +79,8 @@ class Load:
 
 
 def write_limits(path: Path, value: float = 0.98) -> Path:
-    recognisers = {n: {"thresholds": {"0.01": value}, "impostor_pairs": 1000} for n in ("arcface", "dlib")}
-    style = {"recognisers": recognisers, "style_on_face": {"limit": 0.1}}
+    recognizers = {n: {"thresholds": {"0.01": value}, "impostor_pairs": 1000} for n in ("arcface", "dlib")}
+    style = {"recognisers": recognizers, "style_on_face": {"limit": 0.1}}
     path.write_text(json.dumps({"styles": dict.fromkeys(load_recipe("mini").styles, style), "burned": {"limit": 0.05}}))
     return path
 

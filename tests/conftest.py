@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import portrait  # noqa: F401  (sets the telemetry switches before any of the libraries is imported)
-from portrait.faces.dlib_recogniser import DlibRecogniser
+from portrait.faces.dlib_recognizer import DlibRecognizer
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.images import Photo, read_photo, write_picture
 from portrait.loop.attempt_loop import AttemptLoop
@@ -18,7 +18,7 @@ from portrait.loop.load import load_loop
 from portrait.records import RgbImage
 from tests.fakes import a_photo
 
-FIXTURE_MARKS = {"analyzer": "weights", "dlib_recogniser": "weights", "mini": "weights", "cluster": "ray"}
+FIXTURE_MARKS = {"analyzer": "weights", "dlib_recognizer": "weights", "mini": "weights", "cluster": "ray"}
 """Fixture -> the mark of every test that uses it: what it loads or starts."""
 
 
@@ -44,8 +44,8 @@ def analyzer() -> InsightFaceAnalyzer:
 
 
 @pytest.fixture(scope="session")
-def dlib_recogniser() -> DlibRecogniser:
-    return DlibRecogniser()
+def dlib_recognizer() -> DlibRecognizer:
+    return DlibRecognizer()
 
 
 @pytest.fixture(scope="session")
@@ -83,9 +83,9 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def limits(tmp_path: Path) -> str:
-    """A file of thresholds for the fake recognisers, in the styles watercolor and oil."""
-    recognisers = {n: {"thresholds": {"0.01": 0.9}, "impostor_pairs": 1000} for n in ("arcface", "dlib")}
-    style = {"recognisers": recognisers, "style_on_face": {"limit": 0.2}}
+    """A file of thresholds for the fake recognizers, in the styles watercolor and oil."""
+    recognizers = {n: {"thresholds": {"0.01": 0.9}, "impostor_pairs": 1000} for n in ("arcface", "dlib")}
+    style = {"recognisers": recognizers, "style_on_face": {"limit": 0.2}}
     path = tmp_path / "limits.json"
     path.write_text(json.dumps({"styles": {"watercolor": style, "oil": style}, "burned": {"limit": 0.05}}))
     return str(path)

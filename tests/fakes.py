@@ -27,7 +27,7 @@ KNOBS = Knobs(
     strength=0.6, guidance_scale=3.0, ip_adapter_scale=0.6, controlnet_conditioning_scale=0.7, num_inference_steps=10
 )
 RECIPE = Recipe(
-    name="mini", title="", base=Path("."), adapter=Path("."), family="mini", structure="source_latents", recogniser="w600k_mbf",
+    name="mini", title="", base=Path("."), adapter=Path("."), family="mini", structure="source_latents", recognizer="w600k_mbf",
     resolution=SIZE, autocast="", negative_prompt="", styles=("watercolor", "oil"), balance=((0.5, KNOBS),), licenses=(),
 )  # fmt: skip
 LIMITS = Thresholds(identity={"arcface": 0.4, "dlib": 0.9}, far=0.01, style_on_face=0.15, burned=0.05)
@@ -80,7 +80,7 @@ class FakeAnalyzer:
         return unit(np.cos(angle), np.sin(angle))
 
 
-class FakeRecogniser:
+class FakeRecognizer:
     """A second judge that looks at the mean green."""
 
     name = "dlib"
@@ -160,7 +160,7 @@ def restyled(photo: RgbImage, drift: int = 0) -> RgbImage:
 def photo_thresholds_of(limit: float) -> PhotoThresholds:
     """Photos that are this much alike to both judges are of one person."""
     return PhotoThresholds(
-        far=0.001, recognisers={judge: PhotoThreshold(threshold=limit) for judge in ("arcface", "dlib")}
+        far=0.001, recognizers={judge: PhotoThreshold(threshold=limit) for judge in ("arcface", "dlib")}
     )
 
 
@@ -174,7 +174,7 @@ def fake_loop(paint: Any, analyzer: FakeAnalyzer | None = None, recipe: Recipe =
         more: Of `AttemptLoop`.
     """
     generator = paint if isinstance(paint, FakeGenerator) else FakeGenerator(paint)
-    return AttemptLoop(recipe, generator, analyzer or FakeAnalyzer(), [FakeRecogniser()], **more)
+    return AttemptLoop(recipe, generator, analyzer or FakeAnalyzer(), [FakeRecognizer()], **more)
 
 
 needs_sigstop = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a system that can stop a process")

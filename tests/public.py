@@ -240,7 +240,7 @@ def kohya_lora(family: str, seed: int = 9) -> bytes:
     return save(state)
 
 
-def recogniser(seed: int) -> bytes:
+def recognizer(seed: int) -> bytes:
     """An ONNX file with the shapes of ArcFace, (N, 3, 112, 112) -> (N, 512): a random projection of a small crop."""
     from onnx import TensorProto, helper, numpy_helper
 
@@ -413,7 +413,7 @@ def shelf(parts: Iterable[Part]) -> tuple[dict[tuple[str, str, str], bytes], dic
     lines: list[str] = []
     for part in parts:
         if part.archive:
-            built = {f.path: recogniser(i) for i, f in enumerate(part.files)}
+            built = {f.path: recognizer(i) for i, f in enumerate(part.files)}
             inside = f"{part.name}/" if part.name == "antelopev2" else ""
             out = io.BytesIO()
             with zipfile.ZipFile(out, "w") as opened:

@@ -17,15 +17,15 @@ def noise(scale: int) -> RgbImage:
 
 
 def test_every_statistic_answers_to_what_it_is_named_after() -> None:
-    grey = RgbImage(np.full((64, 64, 3), 128, np.uint8))
+    gray = RgbImage(np.full((64, 64, 3), 128, np.uint8))
     white = RgbImage(np.full((64, 64, 3), 255, np.uint8))
-    assert appearance_features(white)["lightness"] > appearance_features(grey)["lightness"]
-    red, blue = RgbImage(grey.copy()), RgbImage(grey.copy())
+    assert appearance_features(white)["lightness"] > appearance_features(gray)["lightness"]
+    red, blue = RgbImage(gray.copy()), RgbImage(gray.copy())
     red[..., 0], blue[..., 2] = 220, 220
-    assert appearance_features(red)["green_red"] > appearance_features(grey)["green_red"]
-    assert appearance_features(blue)["blue_yellow"] < appearance_features(grey)["blue_yellow"]
-    assert appearance_features(red)["chroma"] > appearance_features(grey)["chroma"]
-    assert appearance_features(grey)["flat"] == 1
+    assert appearance_features(red)["green_red"] > appearance_features(gray)["green_red"]
+    assert appearance_features(blue)["blue_yellow"] < appearance_features(gray)["blue_yellow"]
+    assert appearance_features(red)["chroma"] > appearance_features(gray)["chroma"]
+    assert appearance_features(gray)["flat"] == 1
     assert appearance_features(noise(2))["detail_256"] > appearance_features(noise(32))["detail_256"]
     assert appearance_features(noise(32))["detail_32"] > appearance_features(noise(2))["detail_32"]
     stripes = np.repeat(np.where(np.arange(512) % 32 < 16, 40, 220).astype(np.uint8)[None], 512, 0)

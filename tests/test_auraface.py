@@ -17,9 +17,9 @@ import pytest
 from portrait.cli.main import main
 from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.alignment import align_face
-from portrait.faces.auraface import AuraFaceRecogniser
+from portrait.faces.auraface import AuraFaceRecognizer
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
-from portrait.faces.load import load_recognisers
+from portrait.faces.load import load_recognizers
 from portrait.hub.judges import fetched_judges
 from portrait.hub.manifest import find_part
 from portrait.images import Photo
@@ -27,9 +27,9 @@ from portrait.loop import load
 from portrait.recipes.licensing import license_chain
 from portrait.recipes.load import load_recipe
 from tests.hub_server import serving, use
-from tests.public import recogniser
+from tests.public import recognizer
 
-TINY = recogniser(seed=5)
+TINY = recognizer(seed=5)
 PART = """
 [auraface]
 title = "AuraFace in small"
@@ -54,12 +54,12 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv("PORTRAIT_MANIFEST", str(manifest))
         hub.files[part.repo, part.revision, "glintr100.onnx"] = TINY
         with pytest.raises(WeightsMissingError, match="run: portrait weights fetch auraface"):
-            AuraFaceRecogniser()
+            AuraFaceRecognizer()
         assert main(["weights", "fetch", "auraface", "--quiet"]) == 0
         yield
 
 
-def test_only_the_recogniser_is_taken_and_it_is_pinned() -> None:
+def test_only_the_recognizer_is_taken_and_it_is_pinned() -> None:
     part = find_part("auraface")
     assert [file.path for file in part.files] == ["glintr100.onnx"]
     assert part.files[0].sha256.startswith("a7933ea5330113b0")
@@ -70,7 +70,7 @@ def test_only_the_recogniser_is_taken_and_it_is_pinned() -> None:
 def test_what_was_fetched_embeds_aligned_faces_in_rgb_from_minus_one_to_one(
     fetched: None, astronaut: Photo, analyzer: InsightFaceAnalyzer, tmp_path: Path
 ) -> None:
-    (judge,) = load_recognisers(["auraface"])
+    (judge,) = load_recognizers(["auraface"])
     (face,) = analyzer.detect(astronaut.pixels)
     embedding = judge.embed(astronaut.pixels, face)
     crop = align_face(astronaut.pixels, face.kps)
@@ -87,7 +87,7 @@ def test_a_file_that_is_no_such_network_is_one_line(tmp_path: Path) -> None:
     file = tmp_path / "glintr100.onnx"
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1")
     with pytest.raises(WeightsCorruptError, match=r"glintr100\.onnx cannot be loaded") as caught:
-        AuraFaceRecogniser(file)
+        AuraFaceRecognizer(file)
     assert "\n" not in str(caught.value)
 
 
@@ -110,7 +110,7 @@ def test_it_judges_once_limits_and_curves_know_it(
 
 def test_it_runs_without_insightface(fetched: None) -> None:
     program = (
-        "import sys\nfrom portrait.faces.load import load_recognisers\nload_recognisers(['auraface'])\n"
+        "import sys\nfrom portrait.faces.load import load_recognizers\nload_recognizers(['auraface'])\n"
         "assert 'insightface' not in sys.modules"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from portrait.faces.dlib_recogniser import DlibRecogniser
+from portrait.faces.dlib_recognizer import DlibRecognizer
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import Photo, read_photo
@@ -78,8 +78,8 @@ def drawn(photo: RgbImage) -> RgbImage:
     for _ in range(3):
         smooth = cv2.bilateralFilter(smooth, 9, 60, 9)
     flat = (smooth // 24 * 24 + 12).astype(np.float32) * np.array([1.0, 0.95, 0.85])
-    grey = cv2.medianBlur(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), 5)
-    lines = cv2.adaptiveThreshold(grey, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, 15, 4)[..., None] > 0
+    gray = cv2.medianBlur(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), 5)
+    lines = cv2.adaptiveThreshold(gray, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, 15, 4)[..., None] > 0
     return np.where(lines, flat, 0.55 * flat).clip(0, 255).astype(np.uint8)
 
 
@@ -87,19 +87,19 @@ def blurred(photo: RgbImage) -> RgbImage:
     return rgb(cv2.GaussianBlur(photo, (0, 0), 18))
 
 
-def grey(photo: RgbImage) -> RgbImage:
+def gray(photo: RgbImage) -> RgbImage:
     return np.full_like(photo, 128)
 
 
 @pytest.fixture(scope="module")
-def people(photos: Path, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser) -> list[Subject]:
-    loop = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda photo, *_: photo), analyzer, [dlib_recogniser])
+def people(photos: Path, analyzer: InsightFaceAnalyzer, dlib_recognizer: DlibRecognizer) -> list[Subject]:
+    loop = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda photo, *_: photo), analyzer, [dlib_recognizer])
     return loop.subjects(read_photo(photos / "t1.png"), "each")
 
 
 @pytest.fixture(scope="module")
-def anna(astronaut: Photo, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser) -> Subject:
-    loop = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda photo, *_: photo), analyzer, [dlib_recogniser])
+def anna(astronaut: Photo, analyzer: InsightFaceAnalyzer, dlib_recognizer: DlibRecognizer) -> Subject:
+    loop = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda photo, *_: photo), analyzer, [dlib_recognizer])
     return loop.subjects(astronaut)[0]
 
 
@@ -108,13 +108,13 @@ Judged = Callable[..., list[str]]
 
 @pytest.fixture(scope="module")
 def judged(
-    analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser, anna: Subject, people: list[Subject]
+    analyzer: InsightFaceAnalyzer, dlib_recognizer: DlibRecognizer, anna: Subject, people: list[Subject]
 ) -> Judged:
     """Runs a generator that paints so, and returns the reasons of its one attempt."""
 
     def run(paint: Callable[[RgbImage], RgbImage], known: bool = False) -> list[str]:
         generator = FakeGenerator(lambda photo, knobs, seed: paint(photo))
-        loop = AttemptLoop(load_recipe("mini"), generator, analyzer, [dlib_recogniser])
+        loop = AttemptLoop(load_recipe("mini"), generator, analyzer, [dlib_recognizer])
         others = [p.identity for p in people] if known else []
         made = loop.stylize(anna, "comic", Settings(max_attempts=1), others=others)
         print(made.record.attempts[0])
@@ -184,7 +184,7 @@ def test_a_face_that_is_painted_over_is_not_the_person(judged: Judged, framed: F
 
 
 def test_a_grey_picture_has_no_face(judged: Judged) -> None:
-    reasons = judged(grey)
+    reasons = judged(gray)
     assert reasons[0] == "no_face"
     assert "identity_low" in codes(reasons)
 

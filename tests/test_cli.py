@@ -159,8 +159,8 @@ def test_a_photo_that_allows_no_choice_is_refused_clearly(
 def test_an_impossible_threshold_ends_in_a_marked_rejection(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recognisers = {n: {"thresholds": {"0.01": 0.9999}} for n in ("arcface", "dlib")}
-    style = {"recognisers": recognisers, "style_on_face": {"limit": 0.0}}
+    recognizers = {n: {"thresholds": {"0.01": 0.9999}} for n in ("arcface", "dlib")}
+    style = {"recognisers": recognizers, "style_on_face": {"limit": 0.0}}
     limits = tmp_path / "limits.json"
     limits.write_text(json.dumps({"styles": {"oil": style}, "burned": {"limit": 1.0}}))
     argv = ["stylize", str(photos / "astronaut.png"), "--style", "oil", "--max-attempts", "2", *FAST]

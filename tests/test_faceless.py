@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from portrait.errors import ShapeError
-from portrait.faces.dlib_recogniser import DlibRecogniser
+from portrait.faces.dlib_recognizer import DlibRecognizer
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import read_photo
@@ -62,10 +62,10 @@ def reasons_of(
 
 @pytest.mark.slow
 def test_none_of_fifty_pictures_without_a_face_is_accepted(
-    photos: Path, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser, faceless: ModuleType
+    photos: Path, analyzer: InsightFaceAnalyzer, dlib_recognizer: DlibRecognizer, faceless: ModuleType
 ) -> None:
     """For its likeness and its face alone: how it is drawn is not asked."""
-    judges = Judges(analyzer, (dlib_recogniser,))
+    judges = Judges(analyzer, (dlib_recognizer,))
     crowd, alone = (read_photo(photos / name).pixels for name in ("t1.png", "astronaut.png"))
     sitters = [(photo, face) for photo in (alone, crowd) for face in analyzer.detect(photo)]
     pictures, accepted = 0, []

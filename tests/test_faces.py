@@ -11,7 +11,7 @@ import pytest
 
 from portrait.errors import FaceError, ManyFacesError, NoFaceError, SettingsError, ShapeError
 from portrait.faces.alignment import ARCFACE_TEMPLATE, align_face, similarity_transform
-from portrait.faces.dlib_recogniser import DlibRecogniser
+from portrait.faces.dlib_recognizer import DlibRecognizer
 from portrait.faces.identity import (
     SMALLEST_FACE,
     FaceChoice,
@@ -171,15 +171,15 @@ def test_alignment_refuses_what_is_not_a_face() -> None:
 
 
 def test_both_judges_tell_people_apart(
-    photos: Path, astronaut: Photo, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser
+    photos: Path, astronaut: Photo, analyzer: InsightFaceAnalyzer, dlib_recognizer: DlibRecognizer
 ) -> None:
     (face,) = analyzer.detect(astronaut.pixels)
     flipped = RgbImage(np.ascontiguousarray(astronaut.pixels[:, ::-1]))
     (mirror,) = analyzer.detect(flipped)
     others = read_photo(photos / "t1.png").pixels
-    me = identify([(astronaut.pixels, face)], analyzer, [dlib_recogniser])
-    me_again = identify([(flipped, mirror)], analyzer, [dlib_recogniser])
-    strangers = [identify([(others, f)], analyzer, [dlib_recogniser]) for f in analyzer.detect(others)]
+    me = identify([(astronaut.pixels, face)], analyzer, [dlib_recognizer])
+    me_again = identify([(flipped, mirror)], analyzer, [dlib_recognizer])
+    strangers = [identify([(others, f)], analyzer, [dlib_recognizer]) for f in analyzer.detect(others)]
     for name in ("arcface", "dlib"):
         own = float(me.embeddings[name] @ me_again.embeddings[name])
         foreign = max(float(me.embeddings[name] @ s.embeddings[name]) for s in strangers)
@@ -189,24 +189,24 @@ def test_both_judges_tell_people_apart(
 
 
 def test_several_photos_average_into_one_identity(
-    astronaut: Photo, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser
+    astronaut: Photo, analyzer: InsightFaceAnalyzer, dlib_recognizer: DlibRecognizer
 ) -> None:
     darker = RgbImage((astronaut.pixels * 0.6).astype(np.uint8))
     views = [(image, analyzer.detect(image)[0]) for image in (astronaut.pixels, darker)]
-    alone = [identify([view], analyzer, [dlib_recogniser]).embeddings["arcface"] for view in views]
-    both = identify(views, analyzer, [dlib_recogniser])
+    alone = [identify([view], analyzer, [dlib_recognizer]).embeddings["arcface"] for view in views]
+    both = identify(views, analyzer, [dlib_recognizer])
     assert both.photos == 2
     mean = alone[0] + alone[1]
     np.testing.assert_allclose(both.embeddings["arcface"], mean / np.linalg.norm(mean), atol=1e-5)
 
 
 def test_photos_of_two_people_are_not_averaged(
-    photos: Path, analyzer: InsightFaceAnalyzer, dlib_recogniser: DlibRecogniser
+    photos: Path, analyzer: InsightFaceAnalyzer, dlib_recognizer: DlibRecognizer
 ) -> None:
     pixels = read_photo(photos / "t1.png").pixels
     faces = analyzer.detect(pixels)
     with pytest.raises(FaceError, match="do not look like one person"):
-        identify([(pixels, f) for f in faces], analyzer, [dlib_recogniser])
+        identify([(pixels, f) for f in faces], analyzer, [dlib_recognizer])
 
 
 def test_warnings_name_what_makes_a_face_hard(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:

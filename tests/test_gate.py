@@ -259,7 +259,7 @@ def test_what_is_shipped_tells_strangers_at_the_limits_of_each_judge() -> None:
     assert table is not None
     for style in load_recipe("mini").styles:
         limits = thresholds_for("mini", style, 0.01)
-        each = {judge: entry.thresholds[0.01] for judge, entry in table.styles[style].recognisers.items()}
+        each = {judge: entry.thresholds[0.01] for judge, entry in table.styles[style].recognizers.items()}
         assert each.keys() == {"arcface", "dlib", "sface"}
         for judge, share in limits.strangers_like(each).items():
             assert share == pytest.approx(0.01, rel=0.1), (style, judge)

@@ -269,7 +269,7 @@ def test_no_text_of_a_recipe_leads_out_of_its_folder(tmp_path: Path, outside: Pa
     (tmp_path / "base").mkdir()
     table = {
         "extends": "mini", "name": "own", "title": "t", "base": "base", "adapter": "a.safetensors", "structure": "none",
-        "recogniser": "w600k_mbf", "negative_prompt": "", "styles": ["oil"], "family": "sd15", "control": "",
+        "recognizer": "w600k_mbf", "negative_prompt": "", "styles": ["oil"], "family": "sd15", "control": "",
         "scheduler": "", "timestep_spacing": "", "prompts": "short",
     }  # fmt: skip
     (tmp_path / "own.toml").write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items()))

@@ -681,7 +681,7 @@ def test_an_archive_is_unpacked_flat_and_only_what_is_listed(hub: Hub, tmp_path:
     assert not partials(tmp_path)
 
 
-def test_the_fetched_detector_and_recogniser_are_those_that_find_faces(hub: Hub, tmp_path: Path) -> None:
+def test_the_fetched_detector_and_recognizer_are_those_that_find_faces(hub: Hub, tmp_path: Path) -> None:
     from portrait.faces.insightface_analyzer import find_pack
 
     files = {"det_500m.onnx": LARGE, "w600k_mbf.onnx": LARGE[::-1]}

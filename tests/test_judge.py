@@ -87,7 +87,7 @@ def crop(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> RgbImage:
 def copies(crop: RgbImage) -> dict[str, RgbImage]:
     jpeg = cv2.imdecode(cv2.imencode(".jpg", crop[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 40])[1], 1)
     assert jpeg is not None
-    grey = np.repeat(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+    gray = np.repeat(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
 
     def moved(degrees: float, zoom: float, shift: float) -> RgbImage:
         affine = cv2.getRotationMatrix2D((112, 112), degrees, zoom) + np.array([[0, 0, shift], [0, 0, shift]])
@@ -98,13 +98,13 @@ def copies(crop: RgbImage) -> dict[str, RgbImage]:
         "turned": moved(4, 1, 0),
         "zoomed": moved(0, 1.05, 0),
         "mirrored": np.ascontiguousarray(crop[:, ::-1]),
-        "mirrored, shifted, grey": np.ascontiguousarray(np.roll(grey, 5, 1)[:, ::-1]),
+        "mirrored, shifted, gray": np.ascontiguousarray(np.roll(gray, 5, 1)[:, ::-1]),
         "the photo": crop,
         "jpeg": jpeg[:, :, ::-1],
         "darker": (255 * (crop / 255) ** 1.5).astype(np.uint8),
         "contrast": np.clip((crop.astype(float) - 128) * 1.4 + 128, 0, 255).astype(np.uint8),
-        "sepia": np.clip(grey * np.array([1.05, 0.95, 0.8]), 0, 255).astype(np.uint8),
-        "duotone": (grey / 255 * np.array([200, 60, 90]) + np.array([40, 20, 120])).astype(np.uint8),
+        "sepia": np.clip(gray * np.array([1.05, 0.95, 0.8]), 0, 255).astype(np.uint8),
+        "duotone": (gray / 255 * np.array([200, 60, 90]) + np.array([40, 20, 120])).astype(np.uint8),
         "grain": np.clip(crop + np.random.default_rng(0).normal(0, 8, crop.shape), 0, 255).astype(np.uint8),
     }
     return {name: rgb(pixels) for name, pixels in pictures.items()}
@@ -186,8 +186,8 @@ def test_shipped_thresholds_name_counts_and_cover_every_style() -> None:
     for style in recipe.styles:
         found = thresholds_for("mini", style, 0.01)
         assert set(found.identity) == {"arcface", "dlib", "sface"}
-        for recogniser in table["styles"][style]["recognisers"].values():
-            assert recogniser["impostor_pairs"] >= 500
+        for recognizer in table["styles"][style]["recognisers"].values():
+            assert recognizer["impostor_pairs"] >= 500
     assert set(photo_thresholds().limits) == {"arcface", "dlib"}
 
 

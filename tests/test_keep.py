@@ -136,11 +136,11 @@ def test_the_background_stays_and_the_person_changes(astronaut: Photo, analyzer:
 @pytest.mark.slow
 def test_colors_are_held_under_the_picture_s_own_lightness(astronaut: Photo) -> None:
     photo, limit = astronaut.pixels, KEEP_LIMITS["colors"][1]
-    grey = rgb(np.repeat(photo.mean(-1, keepdims=True).astype(np.uint8), 3, 2))
-    held = hold_colors(photo, grey)
-    assert color_distance(photo, grey) > limit
+    gray = rgb(np.repeat(photo.mean(-1, keepdims=True).astype(np.uint8), 3, 2))
+    held = hold_colors(photo, gray)
+    assert color_distance(photo, gray) > limit
     assert color_distance(photo, held) < limit
-    assert np.abs(held.mean(-1) - grey.mean(-1)).mean() < 8
+    assert np.abs(held.mean(-1) - gray.mean(-1)).mean() < 8
 
 
 def test_point_displacement_by_hand() -> None:

@@ -224,7 +224,7 @@ def test_a_style_that_does_not_fit_says_where(config: Path, text: str, says: str
         ('extends = "own.toml"\n', "extends must name another recipe"),
         ('extends = "sd15-faceid"\nscheduler = "Magic"\n', "scheduler 'Magic' is not one of"),
         ('extends = "sd15-faceid"\n[parts]\nimage_encoder = "clip-vit-h"\n', "must not name image_encoder"),
-        ('extends = "sd15-faceid"\nadapter_kind = "plus-face"\nrecogniser = ""\n', "lacks image_encoder"),
+        ('extends = "sd15-faceid"\nadapter_kind = "plus-face"\nrecognizer = ""\n', "lacks image_encoder"),
         ('extends = "sd15-faceid"\n[parts]\nbrain = "sd15"\n', "unknown role 'brain'"),
         ('extends = "sd15-faceid"\n[[loras]]\nweight = 1.0\n', "has a weight and either part or file"),
         ('extends = "sd15-faceid"\ncontrol = "keypoints2"\n', "control 'keypoints2' is not one of"),

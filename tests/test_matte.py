@@ -62,7 +62,7 @@ def test_the_astronaut_is_told_from_flag_and_shuttle(astronaut: Photo) -> None:
     assert (matte == person_matte(astronaut.pixels)).all()
 
 
-@pytest.mark.parametrize("spoil", ["wide", "small", "large", "grey", "dark"])
+@pytest.mark.parametrize("spoil", ["wide", "small", "large", "gray", "dark"])
 def test_the_matte_bears_what_photos_are_like(astronaut: Photo, spoil: str) -> None:
     photo = astronaut.pixels
     truth = person_matte(photo) > 0.5
@@ -73,7 +73,7 @@ def test_the_matte_bears_what_photos_are_like(astronaut: Photo, spoil: str) -> N
         spoiled = {
             "small": lambda: resized(photo, 96, 96),
             "large": lambda: resized(photo, 3000, 3000),
-            "grey": lambda: np.repeat(photo.mean(2, keepdims=True).astype(np.uint8), 3, 2),
+            "gray": lambda: np.repeat(photo.mean(2, keepdims=True).astype(np.uint8), 3, 2),
             "dark": lambda: (photo * 0.35).astype(np.uint8),
         }[spoil]()
         matte = person_matte(RgbImage(spoiled))

@@ -17,7 +17,7 @@ from portrait.cli.main import main
 from portrait.errors import FaceError, WeightsCorruptError, WeightsMissingError
 from portrait.faces.identity import identify
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
-from portrait.faces.opencv import SFaceRecogniser, YuNetAnalyzer, YuNetDetector, second_detector
+from portrait.faces.opencv import SFaceRecognizer, YuNetAnalyzer, YuNetDetector, second_detector
 from portrait.hub.judges import fetched_judges
 from portrait.hub.manifest import GROUPS, find_part
 from portrait.images import Photo, read_photo
@@ -50,11 +50,11 @@ def yunet(fetched: None) -> YuNetDetector:
 
 
 @pytest.fixture(scope="module")
-def sface(fetched: None) -> SFaceRecogniser:
-    return SFaceRecogniser()
+def sface(fetched: None) -> SFaceRecognizer:
+    return SFaceRecognizer()
 
 
-def test_the_files_are_those_of_the_pins(yunet: YuNetDetector, sface: SFaceRecogniser) -> None:
+def test_the_files_are_those_of_the_pins(yunet: YuNetDetector, sface: SFaceRecognizer) -> None:
     for model, part in ((yunet, find_part("yunet")), (sface, find_part("sface"))):
         assert [*model.digests.values()] == [part.files[0].sha256]
         assert part.commercial == "yes"
@@ -104,7 +104,7 @@ def test_a_large_photo_and_a_tiny_one_are_looked_at(yunet: YuNetDetector, astron
     assert yunet.detect(RgbImage(np.zeros((8, 3000, 3), np.uint8))) == []
 
 
-def test_sface_tells_people_apart(yunet: YuNetDetector, sface: SFaceRecogniser, photos: Path, astronaut: Photo) -> None:
+def test_sface_tells_people_apart(yunet: YuNetDetector, sface: SFaceRecognizer, photos: Path, astronaut: Photo) -> None:
     crowd = read_photo(photos / "t1.png").pixels
     people = [sface.embed(crowd, face) for face in yunet.detect(crowd)]
     assert all(vector.shape == (128,) and np.isclose(np.linalg.norm(vector), 1) for vector in people)
@@ -115,7 +115,7 @@ def test_sface_tells_people_apart(yunet: YuNetDetector, sface: SFaceRecogniser, 
     assert max(float(one @ person) for person in people) < 0.45
 
 
-def test_sface_is_what_opencv_computes_itself(yunet: YuNetDetector, sface: SFaceRecogniser, astronaut: Photo) -> None:
+def test_sface_is_what_opencv_computes_itself(yunet: YuNetDetector, sface: SFaceRecognizer, astronaut: Photo) -> None:
     """Our alignment and channel order are those of OpenCV's own `alignCrop` and `feature`."""
     (face,) = yunet.detect(astronaut.pixels)
     bgr = np.ascontiguousarray(astronaut.pixels[:, :, ::-1])
@@ -125,9 +125,9 @@ def test_sface_is_what_opencv_computes_itself(yunet: YuNetDetector, sface: SFace
     assert float(sface.embed(astronaut.pixels, face) @ expected) / np.linalg.norm(expected) > 0.999
 
 
-@pytest.mark.parametrize("model", [YuNetDetector, SFaceRecogniser])
+@pytest.mark.parametrize("model", [YuNetDetector, SFaceRecognizer])
 def test_a_file_that_is_no_such_model_is_one_line(
-    tmp_path: Path, model: type[YuNetDetector] | type[SFaceRecogniser]
+    tmp_path: Path, model: type[YuNetDetector] | type[SFaceRecognizer]
 ) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1")

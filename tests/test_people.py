@@ -11,7 +11,7 @@ import pytest
 from portrait.errors import SettingsError, TooFewPairsError
 from portrait.images import write_picture
 from portrait.records import Face, RgbImage
-from tests.fakes import FakeAnalyzer, FakeRecogniser, a_face, a_photo
+from tests.fakes import FakeAnalyzer, FakeRecognizer, a_face, a_photo
 from tests.scripts import script
 
 people = script("people")
@@ -74,7 +74,7 @@ def sees(image: RgbImage) -> list[Face]:
 def test_portraits_are_measured_against_another_photo_too(folders: tuple[Path, Path]) -> None:
     photos = people.photos_of_people(folders[0])
     portraits = people.portraits_of_people(folders[1], photos)
-    result: dict[str, Any] = people.measure(photos, portraits, FakeAnalyzer(sees), [FakeRecogniser()], 0.05)
+    result: dict[str, Any] = people.measure(photos, portraits, FakeAnalyzer(sees), [FakeRecognizer()], 0.05)
     oil = result["styles"]["oil"]
     assert oil["pictures"] == 12
     assert oil["no_face"] == 1
@@ -84,7 +84,7 @@ def test_portraits_are_measured_against_another_photo_too(folders: tuple[Path, P
     assert result["photos_without_a_face"] == {"oil, first": 0, "oil, second": 0}
     table = people.markdown(result)
     assert "| oil | second | dlib | " in table
-    alone = people.measure(photos, {}, FakeAnalyzer(sees), [FakeRecogniser()], 0.05)
+    alone = people.measure(photos, {}, FakeAnalyzer(sees), [FakeRecognizer()], 0.05)
     assert alone["styles"]["photos"].keys() == {"first", "pictures", "no_face"}
 
 

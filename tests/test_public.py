@@ -19,7 +19,7 @@ import pytest
 
 from portrait.cli.main import main
 from portrait.errors import SettingsError, WeightsCorruptError, WeightsError, WeightsMissingError
-from portrait.faces.conditioning_recogniser import ConditioningRecogniser
+from portrait.faces.conditioning_recognizer import ConditioningRecognizer
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.generate.families.stable_diffusion.control import control_image
 from portrait.generate.framing import frame_portrait
@@ -254,7 +254,7 @@ def test_plusv2_uses_its_shortcut(hub: Hub) -> None:
     assert generator.pipe.unet.encoder_hid_proj.image_projection_layers[0].shortcut is True
 
 
-def test_plusv2_listens_to_the_recogniser_and_to_clip(hub: Hub, picture: RgbImage) -> None:
+def test_plusv2_listens_to_the_recognizer_and_to_clip(hub: Hub, picture: RgbImage) -> None:
     recipe = small("sd15-faceid-plusv2")
     generator = DiffusionGenerator(recipe, threads=1)
     knobs = knobs_of(recipe)
@@ -352,20 +352,20 @@ def test_each_recipe_samples_as_its_adapter_or_lora_was_documented(hub: Hub) -> 
     assert generator.pipe.scheduler.config.timestep_spacing == "trailing"
 
 
-# ---- recognisers
+# ---- recognizers
 
 
 def test_each_adapter_gets_the_pack_that_it_was_trained_with() -> None:
     for name in PUBLIC:
         recipe = load_recipe(name)
         wanted = {"instantid": "glintr100", "plus-face": ""}.get(recipe.adapter_kind, "w600k_r50")
-        assert recipe.recogniser == wanted
+        assert recipe.recognizer == wanted
         assert recipe.embedding == ("raw" if recipe.adapter_kind == "instantid" else "unit")
 
 
 def test_another_pack_is_refused(tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
-    own.write_text('extends = "sd15-faceid"\nname = "own"\n[parts]\nrecogniser = "antelopev2"\n')
+    own.write_text('extends = "sd15-faceid"\nname = "own"\n[parts]\nrecognizer = "antelopev2"\n')
     with pytest.raises(SettingsError, match="w600k_r50 comes from the pack buffalo_l, not antelopev2"):
         load_recipe(str(own))
 
@@ -373,27 +373,27 @@ def test_another_pack_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("parent", "change", "says"),
     [
-        ("sd15-faceid", ("glintr100", "antelopev2", "unit"), "recogniser w600k_r50 and embedding unit, not glintr100"),
+        ("sd15-faceid", ("glintr100", "antelopev2", "unit"), "recognizer w600k_r50 and embedding unit, not glintr100"),
         ("sdxl-faceid-plusv2", ("w600k_r50", "buffalo_l", "raw"), "embedding unit, not w600k_r50 and raw"),
-        ("sdxl-instantid", ("w600k_r50", "buffalo_l", "unit"), "recogniser glintr100 and embedding raw, not w600k_r50"),
+        ("sdxl-instantid", ("w600k_r50", "buffalo_l", "unit"), "recognizer glintr100 and embedding raw, not w600k_r50"),
     ],
 )
-def test_another_recogniser_or_form_than_the_adapter_was_trained_with_is_refused(
+def test_another_recognizer_or_form_than_the_adapter_was_trained_with_is_refused(
     tmp_path: Path, parent: str, change: tuple[str, str, str], says: str
 ) -> None:
     own = tmp_path / "own.toml"
-    recogniser, pack, form = change
-    text = f'extends = "{parent}"\nrecogniser = "{recogniser}"\nembedding = "{form}"\n'
-    own.write_text(f'{text}[parts]\nrecogniser = "{pack}"\n')
+    recognizer, pack, form = change
+    text = f'extends = "{parent}"\nrecognizer = "{recognizer}"\nembedding = "{form}"\n'
+    own.write_text(f'{text}[parts]\nrecognizer = "{pack}"\n')
     with pytest.raises(SettingsError, match=says):
         load_recipe(str(own))
 
 
 def test_the_conditioner_gives_unit_or_raw_embeddings_and_averages_photos(hub: Hub, picture: RgbImage) -> None:
-    file = small("sdxl-instantid").recogniser_file
+    file = small("sdxl-instantid").recognizer_file
     assert file is not None
     views = [(picture, a_face(SIZE)), (RgbImage(picture[::-1].copy()), a_face(SIZE))]
-    raw, unit = ConditioningRecogniser(file, "raw", threads=1), ConditioningRecogniser(file, "unit", threads=1)
+    raw, unit = ConditioningRecognizer(file, "raw", threads=1), ConditioningRecognizer(file, "unit", threads=1)
     one, two = (raw.embed([view]) for view in views)
     assert np.linalg.norm(one) != pytest.approx(1, abs=0.01)
     np.testing.assert_allclose(raw.embed(views), (one + two) / 2, rtol=1e-5)
@@ -401,11 +401,11 @@ def test_the_conditioner_gives_unit_or_raw_embeddings_and_averages_photos(hub: H
 
 
 @pytest.mark.parametrize("name", ["sd15-faceid", "sdxl-instantid"])
-def test_the_generator_is_fed_the_embedding_of_the_adapters_own_recogniser(
+def test_the_generator_is_fed_the_embedding_of_the_adapters_own_recognizer(
     hub: Hub, picture: RgbImage, tmp_path: Path, name: str
 ) -> None:
     recipe = small(name)
-    assert recipe.recogniser_file is not None
+    assert recipe.recognizer_file is not None
     fed: list[Embedding] = []
 
     class Listening(FakeGenerator):
@@ -413,15 +413,15 @@ def test_the_generator_is_fed_the_embedding_of_the_adapters_own_recogniser(
             fed.append(embedding)
             return super().prepare(image, embedding, *more, **named)
 
-    conditioning_recogniser = ConditioningRecogniser(recipe.recogniser_file, recipe.embedding, threads=1)
+    conditioning_recognizer = ConditioningRecognizer(recipe.recognizer_file, recipe.embedding, threads=1)
     generator = Listening(lambda photo, knobs, seed: photo)
-    loop = fake_loop(generator, recipe=recipe, conditioning_recogniser=conditioning_recogniser)
+    loop = fake_loop(generator, recipe=recipe, conditioning_recognizer=conditioning_recognizer)
     photo = Photo(pixels=picture, path=Path("anna.png"), sha256="0" * 64)
     (subject,) = loop.subjects(photo)
     made = loop.stylize(subject, "oil", Settings(max_attempts=1))
     loop.draw(frame_portrait(picture, subject.face, "bust", SIZE), subject.identity, "oil", recipe.knobs_at(0.5), 1)
     loop.replay(made.record, photo)
-    wanted = conditioning_recogniser.embed([(picture, subject.face)])
+    wanted = conditioning_recognizer.embed([(picture, subject.face)])
     assert len(fed) == 3
     for embedding in fed:
         np.testing.assert_array_equal(embedding, wanted)

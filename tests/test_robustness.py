@@ -19,7 +19,7 @@ from portrait.settings import Settings
 from tests.fakes import rgb
 
 
-def grey(image: RgbImage) -> RgbImage:
+def gray(image: RgbImage) -> RgbImage:
     return rgb(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
 
 
@@ -52,7 +52,7 @@ def tight(image: RgbImage) -> RgbImage:
     return RgbImage(np.ascontiguousarray(image[40:220, 140:310]))
 
 
-@pytest.mark.parametrize("spoil", [grey, faded, dark, jpeg, blurred, small, tight], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("spoil", [gray, faded, dark, jpeg, blurred, small, tight], ids=lambda f: f.__name__)
 def test_a_spoiled_photo_becomes_an_accepted_portrait(
     spoil: Callable[[RgbImage], RgbImage], astronaut: Photo, mini: AttemptLoop
 ) -> None:

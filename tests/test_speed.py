@@ -82,7 +82,7 @@ def test_a_container_has_no_more_threads_than_its_share(
 
 
 def test_the_judges_threads_do_not_spin_either(analyzer: InsightFaceAnalyzer) -> None:
-    for session in (analyzer._detector.session, analyzer._recogniser.session):
+    for session in (analyzer._detector.session, analyzer._recognizer.session):
         assert session.get_session_options().get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 

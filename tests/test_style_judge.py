@@ -36,7 +36,7 @@ from tests.fakes import (
     RECIPE,
     FakeAnalyzer,
     FakeGenerator,
-    FakeRecogniser,
+    FakeRecognizer,
     a_face,
     a_photo,
     fake_loop,
@@ -128,7 +128,7 @@ class Unmoved(FakeAnalyzer):
         return unit(1.0)
 
 
-class Convinced(FakeRecogniser):
+class Convinced(FakeRecognizer):
     def embed(self, image: RgbImage, face: Face) -> Embedding:
         return unit(1.0)
 

@@ -20,7 +20,7 @@ from tests.fakes import calibrate_people, restyled, run_loop
 from tests.proofs import ROOT, missing
 
 TRAPS = {
-    "the conditioning recogniser is the only judge": ["test_loop.py::test_one_judge_is_not_enough"],
+    "the conditioning recognizer is the only judge": ["test_loop.py::test_one_judge_is_not_enough"],
     "detection failures are dropped from means": [
         "test_loop.py::test_a_picture_without_a_face_is_a_rejection_and_is_counted",
         "test_traps.py::test_a_lost_face_lowers_the_accept_rate_of_the_calibration",

@@ -27,7 +27,7 @@ def python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_recogniser_is_the_pinned_one() -> None:
+def test_the_recognizer_is_the_pinned_one() -> None:
     assert weights.W600K_MBF.sha256 == "9cc6e4a75f0e2bf0b1aed94578f144d15175f357bdc05e815e5c4a02b319eb4f"
     assert weights.sha256_of(weights.locate(weights.W600K_MBF)) == weights.W600K_MBF.sha256
 
@@ -48,11 +48,11 @@ def test_a_pack_is_built_once_and_repaired_when_a_file_is_damaged(
 
 
 def test_insightfaces_own_folder_comes_first_and_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {"det_500m.onnx": b"detector", "w600k_mbf.onnx": b"recogniser"}
+    files = {"det_500m.onnx": b"detector", "w600k_mbf.onnx": b"recognizer"}
     use_pack(monkeypatch, tmp_path, files)
     own = tmp_path / "models" / "buffalo_sc"
     own.mkdir(parents=True)
-    (own / "w600k_mbf.onnx").write_bytes(b"recogniser")
+    (own / "w600k_mbf.onnx").write_bytes(b"recognizer")
     assert (find_pack() / "scrfd_500m_bnkps.onnx").is_file()  # half a pack is none: PyPI's is taken
     (own / "det_500m.onnx").write_bytes(b"detector")
     pack = find_pack()
@@ -165,8 +165,8 @@ def test_the_shipped_model_is_whole_and_small() -> None:
 LOADS = (
     "import portrait, sys, numpy as np\n"
     "from portrait.faces.insightface_analyzer import InsightFaceAnalyzer\n"
-    "from portrait.faces.dlib_recogniser import DlibRecogniser\n"
-    "a = InsightFaceAnalyzer(); DlibRecogniser(); a.detect(np.zeros((200, 200, 3), np.uint8))\n"
+    "from portrait.faces.dlib_recognizer import DlibRecognizer\n"
+    "a = InsightFaceAnalyzer(); DlibRecognizer(); a.detect(np.zeros((200, 200, 3), np.uint8))\n"
 )
 
 

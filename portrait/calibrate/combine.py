@@ -58,18 +58,18 @@ def _listed(values: Sequence[Any]) -> str:
 def _merged_style(name: str, tables: Sequence[Table]) -> Table:
     entry: Table = {}
     gates: dict[frozenset[str], Table] = {}
-    recognisers: Table = {}
+    recognizers: Table = {}
     for table in tables:
         limits = table.get("styles", {}).get(name, {})
         for gate in limits.get("gates", ()):
             gates.setdefault(frozenset(gate["judges"]), {"source": table.get("source", ""), **gate})
         for judge, measured in limits.get("recognisers", {}).items():
-            recognisers.setdefault(judge, measured)
+            recognizers.setdefault(judge, measured)
         for key, value in limits.items():
             entry.setdefault(key, value)
     if "style_on_face" not in entry:
         raise SettingsError(f"no table has the limit of style_on_face of {name}; add one that portrait calibrate wrote")
-    return entry | {"recognisers": recognisers} | ({"gates": list(gates.values())} if gates else {})
+    return entry | {"recognisers": recognizers} | ({"gates": list(gates.values())} if gates else {})
 
 
 def _sources(table: Table) -> list[Table]:

@@ -38,7 +38,7 @@ def _shrink(photo: np.ndarray) -> np.ndarray:
 
 DEGRADATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "as it is": lambda photo: photo,
-    "grey": lambda photo: _tone(photo, 1.0, 1.0, (1.0, 1.0, 1.0)),
+    "gray": lambda photo: _tone(photo, 1.0, 1.0, (1.0, 1.0, 1.0)),
     "faded": lambda photo: _tone(photo, 0.6, 0.55, (0.85, 0.78, 0.64)),
     "low contrast": lambda photo: _tone(photo, 0.0, 0.4, (0.55, 0.55, 0.55)),
     "dark": lambda photo: 0.85 * photo**1.9,

@@ -1,6 +1,6 @@
 """What was measured so far, picture by picture, so that a stopped calibration goes on.
 
-It holds similarities and statistics, and no embedding: nothing that a person could be recognised by.
+It holds similarities and statistics, and no embedding: nothing that a person could be recognized by.
 """
 
 from __future__ import annotations

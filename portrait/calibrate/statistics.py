@@ -1,4 +1,4 @@
-"""The statistics of calibration: thresholds and rates of one recogniser, and how the faces of a style are drawn."""
+"""The statistics of calibration: thresholds and rates of one recognizer, and how the faces of a style are drawn."""
 
 from __future__ import annotations
 
@@ -97,10 +97,10 @@ class StyleEntry(TypedDict):
     precision: list[list[float]]
 
 
-def recogniser_table(
+def recognizer_table(
     scores: np.ndarray, rates: Sequence[float], *, intervals: bool
 ) -> tuple[dict[str, object], dict[float, np.ndarray]]:
-    """What one recogniser does in one style.
+    """What one recognizer does in one style.
 
     Args:
         scores: (references, candidates) likeness; the first references are the candidates' own people.

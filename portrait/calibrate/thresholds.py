@@ -27,7 +27,7 @@ from portrait.calibrate.statistics import (
     copy_limit,
     copy_quantiles,
     percentiles,
-    recogniser_table,
+    recognizer_table,
     share_entry,
     shown_entry,
     style_statistics,
@@ -181,7 +181,7 @@ def _style_entry(
         "knobs": asdict(pictures.knobs),
         "gates": gates_table(pictures.scores, rates, groups, positions=pictures.positions, intervals=intervals),
         "recognisers": {
-            judge: recogniser_table(scores, rates, intervals=intervals)[0] for judge, scores in pictures.scores.items()
+            judge: recognizer_table(scores, rates, intervals=intervals)[0] for judge, scores in pictures.scores.items()
         },
         "faces_missed": int(pictures.missed.sum()),
         "first_attempt_accepted": {f"{rate:g}": share_entry(values) for rate, values in passed.items()},

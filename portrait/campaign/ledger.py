@@ -613,7 +613,7 @@ def _counts_from(rows: Sequence[Sequence[Any]]) -> Counts:
 
 
 def pack_embeddings(embeddings: Mapping[str, Embedding] | None) -> str | None:
-    """Embeddings as text: recogniser -> base64 of float32, little-endian."""
+    """Embeddings as text: recognizer -> base64 of float32, little-endian."""
     if not embeddings:
         return None
     return json.dumps({k: base64.b64encode(np.asarray(v, "<f4").tobytes()).decode() for k, v in embeddings.items()})

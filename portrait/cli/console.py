@@ -237,7 +237,7 @@ class Console:
         )
         for style, entry in table.styles.items():
             for gate in entry.gates:
-                everybody = len(gate.judges) == len(entry.recognisers)
+                everybody = len(gate.judges) == len(entry.recognizers)
                 for rate, limits in gate.rates.items():
                     first = f"{entry.first_attempt_accepted[rate].rate:.0%}" if everybody else ""
                     rows.add_row(

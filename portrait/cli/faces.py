@@ -291,12 +291,12 @@ def _identities(args: argparse.Namespace) -> tuple[Identity, Identity]:
     choice = FaceChoice.parse(args.face)
     if choice.kind not in ("auto", "largest", "index"):
         raise SettingsError(f"--face {args.face} does not name one face; use largest, auto or an index")
-    analyzer, recognisers = load_face_tools(commercial=args.commercial)
+    analyzer, recognizers = load_face_tools(commercial=args.commercial)
 
     def identity(path: Path) -> Identity:
         photo = read_photo(path)
         photo = upright_photo(photo, analyzer) if args.upright == "auto" else photo
         _, face = choose_faces(photo.pixels, str(path), choice, analyzer)[0]
-        return identify([(photo.pixels, face)], analyzer, recognisers)
+        return identify([(photo.pixels, face)], analyzer, recognizers)
 
     return identity(args.a), identity(args.b)

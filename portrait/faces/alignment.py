@@ -1,4 +1,4 @@
-"""Put a face on a recogniser's template, by rotation, uniform scale and shift alone."""
+"""Put a face on a recognizer's template, by rotation, uniform scale and shift alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AuraFace: a large recogniser that its publisher allows for commercial use, as a further judge."""
+"""AuraFace: a large recognizer that its publisher allows for commercial use, as a further judge."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portrait.hub.store import part_folder
 from portrait.records import Embedding, Face, RgbImage
 
 
-class AuraFaceRecogniser:
+class AuraFaceRecognizer:
     """(512,) unit embeddings by AuraFace v1, a ResNet-100 in ArcFace's layout (Deng et al. 2019).
 
     Fetched by `portrait weights fetch auraface`, and run without InsightFace: its network takes RGB crops of 112 px on

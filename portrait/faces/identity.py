@@ -26,7 +26,7 @@ same photo (`eval/face_floor.py`)."""
 
 
 class FaceAnalyzer(Protocol):
-    """Detects faces and embeds them with the recogniser that judges first, and that conditions most recipes.
+    """Detects faces and embeds them with the recognizer that judges first, and that conditions most recipes.
 
     `same_person_threshold` is the similarity of its own embeddings below which two photos are clearly not of one person.
     """
@@ -47,7 +47,7 @@ class Detector(Protocol):
     def detect(self, image: RgbImage) -> list[Face]: ...
 
 
-class Recogniser(Protocol):
+class Recognizer(Protocol):
     """A network that embeds a face for a judge of likeness: the cosine of two embeddings says how alike they are."""
 
     name: str
@@ -153,11 +153,11 @@ def _require_one_largest(by_size: Sequence[tuple[int, Face]], name: str) -> None
 
 
 def identify(
-    views: Sequence[tuple[RgbImage, Face]], analyzer: FaceAnalyzer, recognisers: Sequence[Recogniser]
+    views: Sequence[tuple[RgbImage, Face]], analyzer: FaceAnalyzer, recognizers: Sequence[Recognizer]
 ) -> Identity:
     """Average several photos of one person into one Identity; a single photo is the usual case.
 
-    Each recogniser's unit embeddings are added and brought back to unit length.
+    Each recognizer's unit embeddings are added and brought back to unit length.
 
     Raises:
         FaceError: no view, or two views that are clearly not the same person (below the analyzer's `same_person_threshold`).
@@ -174,9 +174,9 @@ def identify(
                 f"(similarity {similarities[a, b]:.2f}); give photos of one person, or name the face with --face"
             )
     embeddings = {analyzer.name: _mean_direction(vectors)}
-    for recogniser in recognisers:
-        vectors = np.stack([recogniser.embed(image, face) for image, face in views])
-        embeddings[recogniser.name] = _mean_direction(vectors)
+    for recognizer in recognizers:
+        vectors = np.stack([recognizer.embed(image, face) for image, face in views])
+        embeddings[recognizer.name] = _mean_direction(vectors)
     return Identity(embeddings=embeddings, photos=len(views))
 
 

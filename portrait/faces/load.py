@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import cast
 
-from portrait.faces.identity import FaceAnalyzer, Recogniser
+from portrait.faces.identity import FaceAnalyzer, Recognizer
 from portrait.hub.judges import FACE_TOOLS, JUDGES, Judge, tools_for
 
 
@@ -24,16 +24,16 @@ def load_analyzer(*, commercial: bool, threads: int = 0) -> FaceAnalyzer:
     return cast(FaceAnalyzer, _class(first.analyzer)(**_options(first, threads)))
 
 
-def load_face_tools(*, commercial: bool, threads: int = 0) -> tuple[FaceAnalyzer, list[Recogniser]]:
+def load_face_tools(*, commercial: bool, threads: int = 0) -> tuple[FaceAnalyzer, list[Recognizer]]:
     """The analyzer and the further judges; arguments and errors as of `load_analyzer`."""
     analyzer = load_analyzer(commercial=commercial, threads=threads)
-    return analyzer, load_recognisers(FACE_TOOLS[tools_for(commercial=commercial)][1:], threads)
+    return analyzer, load_recognizers(FACE_TOOLS[tools_for(commercial=commercial)][1:], threads)
 
 
-def load_recognisers(names: Iterable[str], threads: int = 0) -> list[Recogniser]:
+def load_recognizers(names: Iterable[str], threads: int = 0) -> list[Recognizer]:
     """Judges of these names for the faces of another detector; raises as `load_analyzer`."""
     judges = [JUDGES[name] for name in names]
-    return [cast(Recogniser, _class(judge.recognizer)(**_options(judge, threads))) for judge in judges]
+    return [cast(Recognizer, _class(judge.recognizer)(**_options(judge, threads))) for judge in judges]
 
 
 def _options(judge: Judge, threads: int) -> dict[str, int | None]:

@@ -1,7 +1,7 @@
-"""YuNet and SFace of the OpenCV Zoo: a detector and a recogniser that their publishers allow for commercial use.
+"""YuNet and SFace of the OpenCV Zoo: a detector and a recognizer that their publishers allow for commercial use.
 
 Both are fetched by `portrait weights fetch judges` and run by OpenCV. Embeddings depend on the detector that placed the
-face: a threshold holds for one pair of detector and recogniser only.
+face: a threshold holds for one pair of detector and recognizer only.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class YuNetDetector:
         return [] if rows is None else [_face(np.asarray(row, np.float32), scale) for row in rows]
 
 
-class SFaceRecogniser:
+class SFaceRecognizer:
     """(128,) unit embeddings by SFace (Zhong et al. 2021, "SFace: Sigmoid-Constrained Hypersphere Loss").
 
     Args:
@@ -132,11 +132,11 @@ class SFaceRecogniser:
 class YuNetAnalyzer:
     """YuNet finds the faces and SFace judges first: everything that is needed without InsightFace.
 
-    It conditions nothing: only recipes that no recogniser conditions can run on it.
+    It conditions nothing: only recipes that no recognizer conditions can run on it.
 
     Args:
         detector: The ONNX file of YuNet; None for the pinned one.
-        recogniser: That of SFace; None for the pinned one.
+        recognizer: That of SFace; None for the pinned one.
 
     Raises:
         WeightsMissingError: a model has not been fetched.
@@ -147,11 +147,11 @@ class YuNetAnalyzer:
     detector = "yunet"
     same_person_threshold = 0.363  # OpenCV's own, for photos: https://docs.opencv.org/4.x/d0/dd4/tutorial_dnn_face.html
 
-    def __init__(self, detector: str | Path | None = None, recogniser: str | Path | None = None) -> None:
+    def __init__(self, detector: str | Path | None = None, recognizer: str | Path | None = None) -> None:
         self._detector = YuNetDetector(detector)
-        self._recogniser = SFaceRecogniser(recogniser)
-        self.licenses = (*self._detector.licenses, *self._recogniser.licenses)
-        self.digests = self._detector.digests | self._recogniser.digests
+        self._recognizer = SFaceRecognizer(recognizer)
+        self.licenses = (*self._detector.licenses, *self._recognizer.licenses)
+        self.digests = self._detector.digests | self._recognizer.digests
 
     def candidates(self, image: RgbImage) -> list[Face]:
         """Every face seen above a low score, best first."""
@@ -164,7 +164,7 @@ class YuNetAnalyzer:
     def embed(self, image: RgbImage, kps: Points) -> Embedding:
         """The (128,) float32 unit embedding of the face whose five points are `kps`."""
         bbox = np.concatenate([kps.min(0), kps.max(0)])
-        return self._recogniser.embed(image, Face(bbox=bbox, kps=kps, det_score=1.0))
+        return self._recognizer.embed(image, Face(bbox=bbox, kps=kps, det_score=1.0))
 
 
 def second_detector() -> YuNetDetector | None:

@@ -79,7 +79,7 @@ class DiffusionGenerator:
 
         Args:
             image: (S, S, 3) uint8 RGB; S is the recipe's resolution, or another of its sizes.
-            embedding: Embedding by the recipe's recogniser, unit or raw as the recipe says.
+            embedding: Embedding by the recipe's recognizer, unit or raw as the recipe says.
             prompt: What the style says.
             negative_prompt: What guidance moves away from.
             face: The face of `image`; adapters that look at the face, and keypoints, need it.

@@ -27,7 +27,7 @@ class Judge:
         title: What a page calls it.
         files: Its model files, with their licenses; those of the detector too where it has one of its own.
         analyzer: MODULE:CLASS of a `FaceAnalyzer` that also finds faces; empty where there is none.
-        recognizer: MODULE:CLASS of a `Recogniser` that judges the faces of another detector; empty where there is none.
+        recognizer: MODULE:CLASS of a `Recognizer` that judges the faces of another detector; empty where there is none.
         parts: Parts of the weights manifest that it needs, its detector's among them; fetched, not installed.
         threaded: Whether it is told how many threads it may use.
         unit: What a difference of likeness is to it, where ArcFace sees a difference of 1.
@@ -57,7 +57,7 @@ _JUDGES = (
         name="dlib",
         title="dlib",
         files=(DLIB_RESNET, DLIB_LANDMARKS),
-        recognizer="portrait.faces.dlib_recogniser:DlibRecogniser",
+        recognizer="portrait.faces.dlib_recognizer:DlibRecognizer",
         unit=0.1,  # cosines of faces crowd near 1
         guessed_level=(0.95, 0.03),
     ),
@@ -66,13 +66,13 @@ _JUDGES = (
         title="SFace",
         parts=("yunet", "sface"),
         analyzer="portrait.faces.opencv:YuNetAnalyzer",
-        recognizer="portrait.faces.opencv:SFaceRecogniser",
+        recognizer="portrait.faces.opencv:SFaceRecognizer",
     ),
     Judge(
         name="auraface",
         title="AuraFace",
         parts=("auraface",),
-        recognizer="portrait.faces.auraface:AuraFaceRecogniser",
+        recognizer="portrait.faces.auraface:AuraFaceRecognizer",
         threaded=True,
     ),
 )

@@ -1,4 +1,4 @@
-"""Acceptance thresholds from false accept rates, per recogniser x style x recipe.
+"""Acceptance thresholds from false accept rates, per recognizer x style x recipe.
 
 Calibration takes the same style of *other* people as impostors: photo thresholds do not transfer to
 stylized faces. Each threshold stands beside the counts that it comes from.
@@ -26,7 +26,7 @@ from portrait.records.calibration import (
     GateTable,
     PhotoThresholds,
     PhotoThresholdsFile,
-    RecogniserTable,
+    RecognizerTable,
     StyleStatisticsTable,
     StyleThresholds,
 )
@@ -102,12 +102,12 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """What a picture of one recipe and style must reach. `identity` maps recogniser -> least similarity.
+    """What a picture of one recipe and style must reach. `identity` maps recognizer -> least similarity.
 
     `drawing` is what the style judge of the weights asks for. Where they have none, `statistics` is how faces of the
     style are drawn, with the limit of the distance from it; None where the recipe was not calibrated, and then it is
     not checked. Where `gate` is there, the judges were calibrated together: `far` is then the rate of the whole gate,
-    and `identity` has its floors. `strangers` is recogniser -> (similarity, share of strangers who reach it),
+    and `identity` has its floors. `strangers` is recognizer -> (similarity, share of strangers who reach it),
     similarities rising; empty where it was not measured. `features_shown` is how much of the photo's eyes and mouth must
     be seen; None where that was not measured.
     """
@@ -219,7 +219,7 @@ def thresholds_for(
         far: The false accept rate asked for; one of the calibrated ones.
         file: A calibration file instead of the shipped one.
         weights: File name -> SHA-256 of the model that is judged. A calibration of other weights is refused.
-        judges: The recognisers that judge, if not all that are calibrated.
+        judges: The recognizers that judge, if not all that are calibrated.
         detector: What places the faces; a calibration with another detector is refused.
 
     Raises:
@@ -235,7 +235,7 @@ def thresholds_for(
     entry = table.styles[style]
     where = f"{recipe} / {style}"
     gate = _gate_of(entry.gates, where, far, judges) if entry.gates else None
-    identity = _limits_by_judge(entry.recognisers, where, far, judges) if gate is None else gate.floors
+    identity = _limits_by_judge(entry.recognizers, where, far, judges) if gate is None else gate.floors
     return Thresholds(
         identity=identity,
         far=far,
@@ -245,9 +245,9 @@ def thresholds_for(
         statistics=_statistics(style, table.styles),
         gate=gate,
         strangers={
-            judge: tuple(sorted((point[0], point[1]) for point in recogniser.det))
-            for judge, recogniser in entry.recognisers.items()
-            if judge in identity and recogniser.det
+            judge: tuple(sorted((point[0], point[1]) for point in recognizer.det))
+            for judge, recognizer in entry.recognizers.items()
+            if judge in identity and recognizer.det
         },
         features_shown=None if entry.features_shown is None else entry.features_shown.limit,
     )
@@ -291,10 +291,10 @@ def _statistics_of(table: StyleStatisticsTable) -> StyleStatistics:
 
 
 def _limits_by_judge(
-    recognisers: Mapping[str, RecogniserTable], where: str, far: float, judges: Collection[str]
+    recognizers: Mapping[str, RecognizerTable], where: str, far: float, judges: Collection[str]
 ) -> dict[str, float]:
     """The limit of each judge at a rate of its own: a calibration that did not take the judges together."""
-    limits = {name: _at_rate(recogniser.thresholds, where, far) for name, recogniser in recognisers.items()}
+    limits = {name: _at_rate(recognizer.thresholds, where, far) for name, recognizer in recognizers.items()}
     if missing := set(judges) - limits.keys():
         raise SettingsError(
             f"the thresholds of {where} are those of {', '.join(limits)}, not of {', '.join(sorted(missing))}"

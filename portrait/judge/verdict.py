@@ -66,7 +66,7 @@ KEEP_LIMITS: dict[str, tuple[str, float]] = {
 class Measurement:
     """What was measured on one picture.
 
-    `similarity` per recogniser; when `face_found` is False no detector saw a face in the picture, and the photo's
+    `similarity` per recognizer; when `face_found` is False no detector saw a face in the picture, and the photo's
     landmarks were used to align it (img2img keeps the layout): such a picture is rejected, whatever it is like. `kept`
     is the name of each keep and its measure: inter-eye distances for pose, edge correlation for composition, CIE Lab
     units for colors, dB for what stays pixel by pixel. `style_distance` is how far the face is from the style's
@@ -93,7 +93,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`reasons` are codes of `REASONS`, `identity_low:RECOGNISER` per judge; empty when accepted.
+    """`reasons` are codes of `REASONS`, `identity_low:RECOGNIZER` per judge; empty when accepted.
 
     `margin` is the worst of (similarity - threshold) over the judges, and of what all together lack, for ordering
     rejected attempts.
@@ -105,9 +105,9 @@ class Verdict:
 
 
 def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
-    """Accept when every recogniser passes its own threshold, all together pass the gate's, and no other check fails.
+    """Accept when every recognizer passes its own threshold, all together pass the gate's, and no other check fails.
 
-    A picture without a detectable face is rejected, even if every judge recognises the person at the photo's landmarks:
+    A picture without a detectable face is rejected, even if every judge recognizes the person at the photo's landmarks:
     a blur in the photo's layout is no portrait. The missing face is then the first reason. Another known person's face
     comes before the photo's eyes and mouth, which it cannot show.
     """

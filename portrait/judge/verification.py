@@ -1,4 +1,4 @@
-"""Likeness: the cosine of two unit embeddings, per recogniser."""
+"""Likeness: the cosine of two unit embeddings, per recognizer."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def similarity(reference: Embedding, candidate: Embedding) -> float:
 
 
 def similarities(reference: Identity, candidate: Mapping[str, Embedding]) -> dict[str, float]:
-    """Recogniser name -> similarity of the candidate's embedding to the reference's."""
+    """Recognizer name -> similarity of the candidate's embedding to the reference's."""
     return {name: similarity(reference.embeddings[name], vector) for name, vector in candidate.items()}
 
 
 def swap_margin(reference: Identity, candidate: Mapping[str, Embedding], others: Sequence[Identity]) -> float | None:
     """By how much the candidate is more alike to one of the `others` than to the reference.
 
-    Per other person it is the least difference of similarities over the recognisers, so above 0 only when all
+    Per other person it is the least difference of similarities over the recognizers, so above 0 only when all
     agree; the largest of these counts. Others who are the same person already as photos (twice on a passport sheet,
     in a mirror) are not asked. Cosine units, in [-2, 2]; None without others.
     """
@@ -48,7 +48,7 @@ def swap_margin(reference: Identity, candidate: Mapping[str, Embedding], others:
 
 
 def same_person(one: Identity, other: Identity) -> bool:
-    """Whether every recogniser that has a photo-to-photo threshold takes two photos for one person; False without any."""
+    """Whether every recognizer that has a photo-to-photo threshold takes two photos for one person; False without any."""
     limits = photo_thresholds(DEFAULT_DETECTOR if "arcface" in one.embeddings else "yunet").limits
     shared = [name for name in one.embeddings if name in limits and name in other.embeddings]
     return bool(shared) and all(

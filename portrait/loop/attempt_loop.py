@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from portrait.errors import SettingsError
-from portrait.faces.conditioning_recogniser import ConditioningRecogniser
+from portrait.faces.conditioning_recognizer import ConditioningRecognizer
 from portrait.faces.identity import (
     Detector,
     FaceAnalyzer,
     FaceChoice,
-    Recogniser,
+    Recognizer,
     choose_faces,
     face_warnings,
     require_large_enough,
@@ -61,10 +61,10 @@ class AttemptLoop:
     Args:
         recipe: Which models, which knobs.
         generator: Makes pictures.
-        analyzer: Detects faces; its embedding is the first judge, and conditions the generator unless another recogniser does.
-        recognisers: Further judges, each of which must accept as well; at least one, unless no recogniser
+        analyzer: Detects faces; its embedding is the first judge, and conditions the generator unless another recognizer does.
+        recognizers: Further judges, each of which must accept as well; at least one, unless no recognizer
             conditions the pictures.
-        conditioning_recogniser: The recogniser that conditions the generator, where that is not the analyzer's.
+        conditioning_recognizer: The recognizer that conditions the generator, where that is not the analyzer's.
         second_opinion: Another detector, for pictures in which the analyzer sees no face.
         style_judge: Knows how these weights draw each style.
     """
@@ -74,18 +74,18 @@ class AttemptLoop:
         recipe: Recipe,
         generator: PortraitGenerator,
         analyzer: FaceAnalyzer,
-        recognisers: Sequence[Recogniser],
-        conditioning_recogniser: ConditioningRecogniser | None = None,
+        recognizers: Sequence[Recognizer],
+        conditioning_recognizer: ConditioningRecognizer | None = None,
         second_opinion: Detector | None = None,
         style_judge: StyleJudge | None = None,
     ) -> None:
-        if not recognisers and recipe.recogniser:
+        if not recognizers and recipe.recognizer:
             raise SettingsError("the conditioning recognizer may not be the only judge: give a second one")
         self.recipe = recipe
         self.generator = generator
         self.analyzer = analyzer
-        self.judges = Judges(analyzer, tuple(recognisers), second_opinion, style_judge)
-        self.conditioning_recogniser = conditioning_recogniser
+        self.judges = Judges(analyzer, tuple(recognizers), second_opinion, style_judge)
+        self.conditioning_recognizer = conditioning_recognizer
         self.digests: dict[str, str] = dict(generator.digests) | self.judges.digests
         self._like_embeddings: dict[str, Embedding] = {}
         self._last_kept: tuple[object, Kept] | None = None
@@ -156,8 +156,8 @@ class AttemptLoop:
                 match = choose_faces(reference.pixels, str(reference.path), FaceChoice("like"), self.analyzer, person)
                 views.append((reference.pixels, match[0][1]))
         identity = self.judges.identify(views) if references or alone is None else alone
-        if self.conditioning_recogniser is not None:
-            identity = replace(identity, conditioning=self.conditioning_recogniser.embed(views))
+        if self.conditioning_recognizer is not None:
+            identity = replace(identity, conditioning=self.conditioning_recognizer.embed(views))
         return replace(identity, pictures=self._heads(views))
 
     def _heads(self, views: Sequence[tuple[RgbImage, Face]]) -> tuple[RgbImage, ...]:
@@ -497,7 +497,7 @@ class AttemptLoop:
         return self.recipe.with_enough_steps(self.recipe.knobs_at(self.curves(style, curves).position(balance, limit)))
 
     def conditioning_embedding(self, identity: Identity) -> Embedding:
-        """What the generator is fed of an identity: the conditioning recogniser's embedding, or the analyzer's without one."""
+        """What the generator is fed of an identity: the conditioning recognizer's embedding, or the analyzer's without one."""
         if identity.conditioning is not None:
             return identity.conditioning
         return identity.embeddings[self.analyzer.name]

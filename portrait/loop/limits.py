@@ -41,7 +41,7 @@ def resolve_thresholds(
         far: False accept rate; an uncalibrated recipe is judged at that of the photo thresholds instead.
         file: A calibration of the user's own, which counts before everything else.
         weights: File name -> SHA-256 of the model that is judged.
-        judges: Names of the recognisers that judge, if not all do.
+        judges: Names of the recognizers that judge, if not all do.
         detector: What places the faces; empty where that is not known yet.
 
     Returns:

@@ -9,8 +9,8 @@ from itertools import combinations
 from pathlib import Path
 
 from portrait.errors import WeightsCorruptError, WeightsMissingError
-from portrait.faces.conditioning_recogniser import ConditioningRecogniser
-from portrait.faces.load import load_face_tools, load_recognisers
+from portrait.faces.conditioning_recognizer import ConditioningRecognizer
+from portrait.faces.load import load_face_tools, load_recognizers
 from portrait.hub.files import sha256_of, verify_manifest
 from portrait.hub.judges import FACE_TOOLS, fetched_judges, tools_for
 from portrait.judge.style_judge import STYLE_JUDGE_FILES, StyleJudge
@@ -79,21 +79,21 @@ def load_loop(
     from portrait.faces.opencv import second_detector
     from portrait.generate.diffusion import DiffusionGenerator
 
-    analyzer, recognisers = load_face_tools(commercial=commercial, threads=threads)
+    analyzer, recognizers = load_face_tools(commercial=commercial, threads=threads)
     tools = tools_for(commercial=commercial)
     further_judges = (
         fetched_judges(tools) if every_judge else calibrated_further(recipe.name, tools, thresholds, curves)
     )
-    recognisers += load_recognisers(further_judges, threads)
-    conditioning_recogniser = None
-    if recipe.recogniser_file is not None:
-        conditioning_recogniser = ConditioningRecogniser(
-            recipe.recogniser_file, recipe.embedding, threads=threads or None
+    recognizers += load_recognizers(further_judges, threads)
+    conditioning_recognizer = None
+    if recipe.recognizer_file is not None:
+        conditioning_recognizer = ConditioningRecognizer(
+            recipe.recognizer_file, recipe.embedding, threads=threads or None
         )
     generator = DiffusionGenerator(recipe, threads=threads or None, device=device, tier=memory, dtype=dtype)
     second_opinion = None if commercial else second_detector()  # where YuNet comes first there is no other
     return AttemptLoop(
-        recipe, generator, analyzer, recognisers, conditioning_recogniser, second_opinion, style_judge_of(recipe)
+        recipe, generator, analyzer, recognizers, conditioning_recognizer, second_opinion, style_judge_of(recipe)
     )
 
 

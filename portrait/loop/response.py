@@ -207,7 +207,7 @@ def curves_for(
     Args:
         recipe: Its shipped curves are used if they were measured with these very weights.
         style: A style of the recipe.
-        judges: Names of the recognisers that judge.
+        judges: Names of the recognizers that judge.
         weights: File name -> SHA-256 of the model.
         file: Curves of the user's own, in place of the shipped ones.
 

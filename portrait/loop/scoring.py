@@ -1,4 +1,4 @@
-"""How a generated picture is measured: pure functions of the picture, the photo and the recognisers that judge."""
+"""How a generated picture is measured: pure functions of the picture, the photo and the recognizers that judge."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from portrait.faces.alignment import align_face
-from portrait.faces.identity import Detector, FaceAnalyzer, Recogniser, identify
+from portrait.faces.identity import Detector, FaceAnalyzer, Recognizer, identify
 from portrait.generate.framing import Framed, paste_back
 from portrait.generate.keep import Kept, hold_colors
 from portrait.images import Photo, resized
@@ -43,7 +43,7 @@ MOVED_FACE = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PictureScore:
-    """What the judges see in one picture: the measurement, the face (None: not found), and recogniser -> embedding."""
+    """What the judges see in one picture: the measurement, the face (None: not found), and recognizer -> embedding."""
 
     measurement: Measurement
     face: Face | None
@@ -52,24 +52,24 @@ class PictureScore:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judges:
-    """Everybody who looks at a picture: the recognisers decide whether it shows the person.
+    """Everybody who looks at a picture: the recognizers decide whether it shows the person.
 
     Args:
         analyzer: Detects faces; its embedding is the first judge.
-        recognisers: Further judges, each of which must accept as well.
+        recognizers: Further judges, each of which must accept as well.
         second_opinion: Looks for a face in a picture where the analyzer sees none; None for no second look.
         style_judge: Knows how the recipe's weights draw each style; None where they have none that does.
     """
 
     analyzer: FaceAnalyzer
-    recognisers: tuple[Recogniser, ...] = ()
+    recognizers: tuple[Recognizer, ...] = ()
     second_opinion: Detector | None = None
     style_judge: StyleJudge | None = None
 
     @property
     def names(self) -> list[str]:
         """The analyzer's name first."""
-        return [self.analyzer.name, *(recogniser.name for recogniser in self.recognisers)]
+        return [self.analyzer.name, *(recognizer.name for recognizer in self.recognizers)]
 
     @property
     def detector(self) -> str:
@@ -94,7 +94,7 @@ class Judges:
     def _parts(self) -> list[object]:
         """Everything that is loaded to judge."""
         others = (self.second_opinion, self.style_judge)
-        return [self.analyzer, *self.recognisers, *(part for part in others if part is not None)]
+        return [self.analyzer, *self.recognizers, *(part for part in others if part is not None)]
 
     def with_drawing(self, thresholds: Thresholds) -> Thresholds:
         """The thresholds with what the style judge asks of the style, which takes the place of its statistics."""
@@ -103,7 +103,7 @@ class Judges:
 
     def identify(self, views: Sequence[tuple[RgbImage, Face]]) -> Identity:
         """Who the person of these photos and faces is to every judge."""
-        return identify(views, self.analyzer, self.recognisers)
+        return identify(views, self.analyzer, self.recognizers)
 
     def find_face(self, picture: RgbImage, expected: Face) -> Face | None:
         """The face of a picture of the framed square where it should be; None where no detector sees one."""
@@ -113,17 +113,17 @@ class Judges:
         return None if self.second_opinion is None else _nearest_face(self.second_opinion, picture, expected)
 
     def detect_and_embed(self, picture: RgbImage, expected: Face) -> tuple[Face | None, dict[str, Embedding]]:
-        """Find the face of a generated picture where it should be, and embed it with every recogniser.
+        """Find the face of a generated picture where it should be, and embed it with every recognizer.
 
         Returns:
-            The face, or None when no detector sees one there; and recogniser -> embedding, taken at `expected`'s
+            The face, or None when no detector sees one there; and recognizer -> embedding, taken at `expected`'s
             landmarks where the analyzer sees none: thresholds hold for the points of one detector.
         """
         analyzed = _nearest_face(self.analyzer, picture, expected)
         embedded = analyzed or expected
         embeddings = {self.analyzer.name: self.analyzer.embed(picture, embedded.kps)}
-        for recogniser in self.recognisers:
-            embeddings[recogniser.name] = recogniser.embed(picture, embedded)
+        for recognizer in self.recognizers:
+            embeddings[recognizer.name] = recognizer.embed(picture, embedded)
         return analyzed or self._second_look(picture, expected), embeddings
 
     def score_picture(

@@ -63,7 +63,7 @@ class PortraitGenerator(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Subject:
-    """One person in one photo: which face, who that is to every recogniser, and who else is in the photo.
+    """One person in one photo: which face, who that is to every recognizer, and who else is in the photo.
 
     `warnings` say what may make the face hard to keep.
     """
@@ -83,7 +83,7 @@ class StylizedPortrait:
 
     `picture` is the accepted picture with most style, or the rejected one that came closest; `cutout`, (H, W, 4)
     uint8 with alpha, is there where its background is transparent (the picture has white there). `embeddings` are what each
-    recogniser sees in it, for comparisons with other people. They are biometric data and stay out of the record.
+    recognizer sees in it, for comparisons with other people. They are biometric data and stay out of the record.
     """
 
     picture: RgbImage
@@ -136,7 +136,7 @@ class StylizeContext:
 class Candidate:
     """One picture that was made and judged.
 
-    `image` is what the user would get, `embeddings` are what each recogniser sees in it, and `outputs` what the policy
+    `image` is what the user would get, `embeddings` are what each recognizer sees in it, and `outputs` what the policy
     learns from: each judge's likeness and `style_on_face`, not rounded.
     """
 

@@ -72,9 +72,9 @@ NOT_OFFERED = (
 def face_tools(recipe: Recipe, *, commercial: bool = False) -> str:
     """Which tools find and judge faces: `insightface` (and dlib beside it), or `opencv`: YuNet, SFace and dlib.
 
-    InsightFace's models are for research only. A recipe that no recogniser conditions can do without them.
+    InsightFace's models are for research only. A recipe that no recognizer conditions can do without them.
     """
-    return tools_for(commercial=commercial and not recipe.recogniser)
+    return tools_for(commercial=commercial and not recipe.recognizer)
 
 
 def license_chain(recipe: Recipe, *, commercial: bool = False) -> list[LicenseLink]:

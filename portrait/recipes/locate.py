@@ -32,11 +32,11 @@ def resolve_files(recipe: Recipe) -> Recipe:
             folders[name] = folder
     _require_parts(recipe, folders)
     paths: dict[str, Any] = {
-        role: _entry_point(folders[part], part) for role, part in recipe.parts.items() if role != "recogniser"
+        role: _entry_point(folders[part], part) for role, part in recipe.parts.items() if role != "recognizer"
     }
     loras = [replace(x, path=_entry_point(folders[x.part], x.part)) if x.part else x for x in recipe.loras]
-    if pack := recipe.parts.get("recogniser"):
-        paths["recogniser_file"] = folders[pack] / f"{recipe.recogniser}.onnx"
+    if pack := recipe.parts.get("recognizer"):
+        paths["recognizer_file"] = folders[pack] / f"{recipe.recognizer}.onnx"
     return replace(recipe, **paths, loras=tuple(loras), digests=digests)
 
 

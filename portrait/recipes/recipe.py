@@ -41,7 +41,7 @@ class Recipe:
     it do), or empty.
 
     Public models: `parts` maps a role of `ROLES` to a part of the weights manifest; the paths are filled in by
-    `resolve_files`. `recogniser` is the one whose embedding the adapter was trained with, empty where none is;
+    `resolve_files`. `recognizer` is the one whose embedding the adapter was trained with, empty where none is;
     `embedding` says whether it was fed at unit length or raw. `adapter_lora` is the weight of the LoRA inside the
     adapter's file. `min_steps` is the least number of denoising steps that a distilled model was made for.
     `thresholds` is `photo` for a recipe that was never calibrated. `prompts` says which of a style's texts
@@ -56,7 +56,7 @@ class Recipe:
     base: Path
     adapter: Path
     structure: str
-    recogniser: str
+    recognizer: str
     resolution: int
     autocast: str
     negative_prompt: str
@@ -81,7 +81,7 @@ class Recipe:
     vae: Path | None = None
     image_encoder: Path | None = None
     controlnet: Path | None = None
-    recogniser_file: Path | None = None
+    recognizer_file: Path | None = None
     single_file: Path | None = None
     digests: dict[str, str] = field(default_factory=dict)
 

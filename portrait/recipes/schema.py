@@ -16,9 +16,9 @@ from portrait.recipes.style import styles
 from portrait.records import Knobs
 from portrait.validation import did_you_mean
 
-ROLES = ("base", "single_file", "vae", "adapter", "image_encoder", "controlnet", "recogniser")
-RECOGNISER_PACKS = {"w600k_mbf": "buffalo_sc", "w600k_r50": "buffalo_l", "glintr100": "antelopev2"}
-"""Recogniser -> the InsightFace pack that it comes from."""
+ROLES = ("base", "single_file", "vae", "adapter", "image_encoder", "controlnet", "recognizer")
+RECOGNIZER_PACKS = {"w600k_mbf": "buffalo_sc", "w600k_r50": "buffalo_l", "glintr100": "antelopev2"}
+"""Recognizer -> the InsightFace pack that it comes from."""
 TRAINED_WITH = {
     "faceid_sd15": ("w600k_r50", "unit"),
     "faceid-plusv2_sd15": ("w600k_r50", "unit"),
@@ -26,7 +26,7 @@ TRAINED_WITH = {
     "faceid-plusv2_sdxl": ("w600k_r50", "unit"),
     "instantid": ("glintr100", "raw"),
 }
-"""Adapter of the weights manifest -> the recogniser and the form of its embedding that it was trained with."""
+"""Adapter of the weights manifest -> the recognizer and the form of its embedding that it was trained with."""
 
 
 class BalancePoint(FileModel):
@@ -76,7 +76,7 @@ class RecipeFile(FileModel):
     base: str = ""
     adapter: str = ""
     structure: Literal["none", "source_latents", "controlnet", "reference"]
-    recogniser: str
+    recognizer: str
     resolution: int = Field(gt=0)
     sizes: Entries[int] = ()
     autocast: Literal["", "bfloat16"]
@@ -201,7 +201,7 @@ class RecipeFile(FileModel):
         needed = {
             "image_encoder": self.adapter_kind in ("faceid-plusv2", "plus-face"),
             "controlnet": self.structure == "controlnet",
-            "recogniser": self.recogniser not in ("", "w600k_mbf"),
+            "recognizer": self.recognizer not in ("", "w600k_mbf"),
         }
         for role, is_needed in needed.items():
             if is_needed != (role in self.parts):
@@ -209,22 +209,22 @@ class RecipeFile(FileModel):
         return self
 
     @model_validator(mode="after")
-    def _check_recogniser(self) -> RecipeFile:
-        """The recogniser is the one that the adapter was trained with, from its own pack."""
-        if self.recogniser == "":
+    def _check_recognizer(self) -> RecipeFile:
+        """The recognizer is the one that the adapter was trained with, from its own pack."""
+        if self.recognizer == "":
             if self.adapter_kind not in ("plus-face", "reference"):
-                raise ValueError(f"adapter_kind {self.adapter_kind} needs a recogniser: {', '.join(RECOGNISER_PACKS)}")
-        elif self.recogniser not in RECOGNISER_PACKS:
-            raise ValueError(f"recogniser {self.recogniser!r} is not one of: {', '.join(RECOGNISER_PACKS)}")
+                raise ValueError(f"adapter_kind {self.adapter_kind} needs a recognizer: {', '.join(RECOGNIZER_PACKS)}")
+        elif self.recognizer not in RECOGNIZER_PACKS:
+            raise ValueError(f"recognizer {self.recognizer!r} is not one of: {', '.join(RECOGNIZER_PACKS)}")
         else:
-            pack = RECOGNISER_PACKS[self.recogniser]
-            if self.parts.get("recogniser", pack) != pack:
-                raise ValueError(f"{self.recogniser} comes from the pack {pack}, not {self.parts['recogniser']}")
+            pack = RECOGNIZER_PACKS[self.recognizer]
+            if self.parts.get("recognizer", pack) != pack:
+                raise ValueError(f"{self.recognizer} comes from the pack {pack}, not {self.parts['recognizer']}")
         adapter = self.parts.get("adapter", "")
-        recogniser, embedding = TRAINED_WITH.get(adapter, (self.recogniser, self.embedding))
-        if (self.recogniser, self.embedding) != (recogniser, embedding):
+        recognizer, embedding = TRAINED_WITH.get(adapter, (self.recognizer, self.embedding))
+        if (self.recognizer, self.embedding) != (recognizer, embedding):
             raise ValueError(
-                f"{adapter} was trained with recogniser {recogniser} and embedding {embedding}, "
-                f"not {self.recogniser or 'none'} and {self.embedding}"
+                f"{adapter} was trained with recognizer {recognizer} and embedding {embedding}, "
+                f"not {self.recognizer or 'none'} and {self.embedding}"
             )
         return self

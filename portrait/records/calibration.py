@@ -70,7 +70,7 @@ class GateTable(_Table):
         return self
 
 
-class RecogniserTable(_Table):
+class RecognizerTable(_Table):
     """A judge alone: false accept rate -> threshold, and `det`, points of its curve of errors."""
 
     thresholds: dict[float, float]
@@ -92,7 +92,7 @@ class StyleThresholds(_Table):
     """The limits of one style."""
 
     gates: tuple[GateTable, ...] = ()
-    recognisers: dict[str, RecogniserTable] = {}
+    recognizers: dict[str, RecognizerTable] = Field({}, alias="recognisers")
     style_on_face: Limit
     style_statistics: StyleStatisticsTable | None = None
     features_shown: Limit | None = None
@@ -118,12 +118,12 @@ class PhotoThresholds(_Table):
     """Photo-to-photo thresholds of each judge at one false accept rate."""
 
     far: float
-    recognisers: dict[str, PhotoThreshold]
+    recognizers: dict[str, PhotoThreshold] = Field(alias="recognisers")
 
     @property
     def limits(self) -> dict[str, float]:
         """Judge -> least likeness."""
-        return {judge: entry.threshold for judge, entry in self.recognisers.items()}
+        return {judge: entry.threshold for judge, entry in self.recognizers.items()}
 
 
 class PhotoThresholdsFile(PhotoThresholds):

@@ -56,7 +56,7 @@ class Face:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Identity:
-    """One person as every recogniser knows them: recogniser name -> unit embedding.
+    """One person as every recognizer knows them: recognizer name -> unit embedding.
 
     `photos` counts how many photographs were averaged. `conditioning` is what the adapter is fed where that is not a
     judge's embedding; (512,) float32, of any length where the adapter was trained so. `pictures` are heads cut out of the

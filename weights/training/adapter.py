@@ -24,7 +24,7 @@ from denoiser import Trainer, level_of
 from device import here
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from muon import Muon
-from recogniser import alignment_grid
+from recognizer import alignment_grid
 from safetensors.torch import save_file
 from stage import Stage, arguments
 from text import draw_prompt
@@ -75,7 +75,7 @@ def likeness(trainer: Trainer, count: int = 18, level: float = 0.5) -> dict[str,
             z = trainer.denoise(part, levels, torch.Generator().manual_seed(start))
             pictures = trainer.decode_held_out(z, part["photos"], level)
             grid = here(alignment_grid(part["kps"], 512))
-            embedded = trainer.recogniser(F.grid_sample(pictures, grid, align_corners=False))
+            embedded = trainer.recognizer(F.grid_sample(pictures, grid, align_corners=False))
             scores.append((embedded.cpu() * own[start : start + 6]).sum(1))
         means[name] = round(float(torch.cat(scores).mean()), 4)
     for processor in processors:

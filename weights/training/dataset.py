@@ -81,7 +81,7 @@ def crop_face(
 
 
 def set_face(image: np.ndarray, face: Face, donor: np.ndarray, donor_face: Face, amount: float) -> np.ndarray:
-    """`image` with the donor's inner face warped onto its five points, matched in colour and blended."""
+    """`image` with the donor's inner face warped onto its five points, matched in color and blended."""
     matrix, _ = cv2.estimateAffine2D(donor_face.kps, face.kps)
     height, width = image.shape[:2]
     warped = cv2.warpAffine(donor, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
@@ -104,7 +104,7 @@ def set_face(image: np.ndarray, face: Face, donor: np.ndarray, donor_face: Face,
 
 
 def relight(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another light, another camera: exposure, contrast, colour cast, fading, grey."""
+    """Another light, another camera: exposure, contrast, color cast, fading, gray."""
     x = image.astype(np.float32) / 255
     if rng.random() < 0.6:
         x = x ** rng.uniform(0.7, 1.45)
@@ -122,9 +122,9 @@ def relight(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         fall = np.exp(-(xx**2 + y**2) / (2 * rng.uniform(0.4, 0.7) ** 2))
         x *= (rng.uniform(0.55, 0.8) + rng.uniform(0.5, 0.9) * fall).astype(np.float32)[..., None]
     if rng.random() < 0.18:
-        grey = x @ np.array([0.299, 0.587, 0.114], np.float32)
+        gray = x @ np.array([0.299, 0.587, 0.114], np.float32)
         keep = 0.0 if rng.random() < 0.7 else rng.uniform(0, 0.5)
-        x = keep * x + (1 - keep) * grey[..., None]
+        x = keep * x + (1 - keep) * gray[..., None]
     return (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 

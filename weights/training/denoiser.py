@@ -33,7 +33,7 @@ from diffusers.models.embeddings import IPAdapterFaceIDImageProjection, MultiIPA
 from examples import Index, Target, to_tensor
 from muon import Muon
 from proxy import from_afar
-from recogniser import OnnxRecogniser, alignment_grid
+from recognizer import OnnxRecognizer, alignment_grid
 from safetensors.torch import load_file, save_file
 from stage import Stage, arguments
 from text import LENGTH, PROMPTS, WIDTH, all_prompts, build_text_encoder, build_tokenizer, draw_prompt, name_palette
@@ -210,7 +210,7 @@ class Trainer:
         self.unet = build_unet().to(DEVICE, memory_format=torch.channels_last)
         self.scheduler = build_scheduler()
         self.alphas = here(self.scheduler.alphas_cumprod)
-        self.recogniser = OnnxRecogniser(find_pack() / "w600k_mbf.onnx", DEVICE)
+        self.recognizer = OnnxRecognizer(find_pack() / "w600k_mbf.onnx", DEVICE)
         self.prompts = ["", *all_prompts()]
         tokens = self.tokenizer(
             self.prompts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
@@ -323,7 +323,7 @@ class Trainer:
         faces = from_afar(maps.float().sigmoid(), values.float().sigmoid()) * 2 - 1
         grid = here(alignment_grid(batch["kps"][picks] - corners[:, None] * 16, cells * 16))
         with autocast():
-            embedded = self.recogniser(F.grid_sample(faces, grid, align_corners=False))
+            embedded = self.recognizer(F.grid_sample(faces, grid, align_corners=False))
         likeness = (embedded * batch["embedding"][picks]).sum(1)
         return ((1 - likeness) * self.alphas[batch["t"][picks]].sqrt().clamp(min=0.3)).mean()
 

@@ -23,7 +23,7 @@ estimate of the finished pictures, (B, 3, S, S) about [-1, 1]; None where there 
 class Request:
     """One person in one style.
 
-    `image` is the framed photo, (S, S, 3) uint8, and `face` the face in it; `embedding` is by the recipe's recogniser;
+    `image` is the framed photo, (S, S, 3) uint8, and `face` the face in it; `embedding` is by the recipe's recognizer;
     `pictures` show the person's head, for families that look at it, (P, P, 3) uint8 each. `negative_prompt` is what
     guidance moves away from.
     """

@@ -2,10 +2,10 @@
 
 | kind | looks at | tokens from |
 |---|---|---|
-| faceid | the recogniser's embedding | a small network; a LoRA is in the file |
+| faceid | the recognizer's embedding | a small network; a LoRA is in the file |
 | faceid-plusv2 | embedding and CLIP's view of the aligned face | a resampler with a shortcut; a LoRA is in the file |
 | plus-face | CLIP's view of the face | a resampler |
-| instantid | the recogniser's raw embedding | a resampler; IdentityNet reads the same tokens |
+| instantid | the recognizer's raw embedding | a resampler; IdentityNet reads the same tokens |
 
 Reference:
     Ye et al. 2023, "IP-Adapter"; Wang et al. 2024, "InstantID"; the projections are diffusers'.
@@ -39,7 +39,7 @@ from portrait.hub.files import sha256_of
 from portrait.paths import cache_dir
 
 EMBEDDING = 512
-"""Length of the recogniser's embedding."""
+"""Length of the recognizer's embedding."""
 FACEID_LORA = "faceid_0"
 """The name that diffusers gives the LoRA inside a FaceID file."""
 _TITLES = {
@@ -224,7 +224,7 @@ def adapter_inputs(
 
     Args:
         kind: A kind of the table above.
-        embedding: (512,) float32 of the adapter's recogniser; not looked at by plus-face.
+        embedding: (512,) float32 of the adapter's recognizer; not looked at by plus-face.
         clip: (2, T, W) hidden states of an empty picture and of the face, for the kinds that look through CLIP.
         count: Pictures.
         guided: Whether classifier-free guidance is on.

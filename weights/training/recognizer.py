@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from portrait.faces.alignment import ARCFACE_TEMPLATE, similarity_transform
 
 
-class OnnxRecogniser(nn.Module):
+class OnnxRecognizer(nn.Module):
     """(B, 3, 112, 112) RGB in [-1, 1] -> (B, 512) unit embeddings, differentiable."""
 
     def __init__(self, path: Path, device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""dlib's ResNet: a recogniser of another family, for the judge that did not condition the picture."""
+"""dlib's ResNet: a recognizer of another family, for the judge that did not condition the picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from portrait.hub.files import DLIB_LANDMARKS, DLIB_RESNET, locate
 from portrait.records import Embedding, Face, RgbImage
 
 
-class DlibRecogniser:
+class DlibRecognizer:
     """(128,) unit embeddings by dlib's metric-learning ResNet (King 2017, dlib `face_recognition_model_v1`).
 
     The face is placed by dlib's own five-point predictor inside the detector's box. Similarities of this

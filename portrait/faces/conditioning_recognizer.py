@@ -1,4 +1,4 @@
-"""The recogniser that an adapter was trained with: its embedding conditions the picture and judges nothing."""
+"""The recognizer that an adapter was trained with: its embedding conditions the picture and judges nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portrait.faces.onnx_session import session_options
 from portrait.records import Embedding, Face, RgbImage
 
 
-class ConditioningRecogniser:
+class ConditioningRecognizer:
     """An ArcFace of another pack than the judge's.
 
     Args:
@@ -23,7 +23,7 @@ class ConditioningRecogniser:
         threads: onnxruntime threads; None for all cores of this process.
 
     Raises:
-        WeightsCorruptError: the file cannot be loaded as a recogniser of 512 numbers.
+        WeightsCorruptError: the file cannot be loaded as a recognizer of 512 numbers.
     """
 
     def __init__(self, file: Path, form: str = "unit", *, threads: int | None = None) -> None:
