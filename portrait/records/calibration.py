@@ -16,7 +16,7 @@ ScorePoint = Annotated[tuple[float, ...], Field(min_length=2)]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, validate_by_name=True, validate_by_alias=True)
 
 
 class Limit(_Table):
