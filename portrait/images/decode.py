@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -29,8 +30,10 @@ register_heif_opener(thumbnails=False)
 MAX_PIXELS = 120_000_000
 """Larger pictures are refused before they are decoded (a 108-megapixel phone still passes)."""
 MAX_SCANS = 200
-"""Of a JPEG with its previews; encoders write up to about 20 each."""
+"""Of a JPEG; encoders write up to about 20."""
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "GIF", "BMP")
+_JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
+"""All but those that stand in the data of a scan and that no length follows."""
 _ORIENTATIONS: dict[int, Callable[[NDArray[np.uint16]], NDArray[np.uint16]]] = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -171,9 +174,18 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
 
 
 def _check_scans(data: bytes, name: str) -> None:
-    """JPEG's decoder goes over the whole picture once a scan, and a scan may have a few bytes."""
-    if data[:2] == b"\xff\xd8" and (scans := data.count(b"\xff\xda")) > MAX_SCANS:
-        raise ImageReadError(f"{name} has {scans} scans, more than the {MAX_SCANS} that any photo has; save it again")
+    """JPEG's decoder goes over the whole picture once a scan, and a scan may have a few bytes.
+
+    Counted are those of the picture: not those of the previews in its header, nor what looks like one in the film behind it.
+    """
+    if data[:2] != b"\xff\xd8":
+        return
+    scans, at = 0, 2
+    while (marker := _JPEG_MARKER.search(data, at)) and marker[1] != b"\xd9":
+        scans += marker[1] == b"\xda"
+        if scans > MAX_SCANS:
+            raise ImageReadError(f"{name} has more than {MAX_SCANS} scans, which no photo has; save it again")
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
 
 
 def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
