@@ -1299,10 +1299,10 @@ def test_a_picture_that_comes_after_reset_is_not_kept(tmp_path: Path) -> None:
     job = session.job = shop.start(photo, requested(shop, max_attempts=1))
     event = list(job.events())[-1]
     came = (session, job, event.portrait, event.settings, photo, True)
-    studio._add_to_history(*came)
+    studio.drawing.keep(*came)
     assert len(session.history) == 1
     session.forget()
-    studio._add_to_history(*came)
+    studio.drawing.keep(*came)
     assert session.history == []
 
 
@@ -1410,7 +1410,7 @@ def test_a_bug_while_a_picture_is_kept_leaves_no_page_at_work(tmp_path: Path, mo
     studio.sessions.resume(request, "")
     session = studio.sessions.get(request)
     session.open(a_photo(), [a_face()], has_file=True, face=0)
-    monkeypatch.setattr(studio, "_add_to_history", lambda *args: 1 / 0)
+    monkeypatch.setattr(studio.drawing, "keep", lambda *args: 1 / 0)
     updates = list(studio._make(request, session, requested(shop, max_attempts=1)))
     last = [update for update in updates if studio.result in update][-1]
     assert "Unexpected error: ZeroDivisionError" in last[studio.result]

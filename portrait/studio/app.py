@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from portrait.errors import PortraitError, SettingsError
-from portrait.generate.framing import frame_portrait
-from portrait.images import Photo
-from portrait.loop.attempt_loop import VARIANT_STRIDE
-from portrait.loop.types import StylizedPortrait
 from portrait.provenance.credentials import Signer
 from portrait.recipes.load import load_recipe
-from portrait.recipes.recipe import Recipe
 from portrait.records import RgbImage
 from portrait.report.sheet import thumbnail
 from portrait.settings import Settings
 from portrait.studio import page, strings, viewer
 from portrait.studio.controls import (
-    STRENGTHS,
     FieldError,
     Own,
     controls_html,
@@ -33,7 +27,8 @@ from portrait.studio.controls import (
     settings_asked,
 )
 from portrait.studio.downloads import portrait_square
-from portrait.studio.jobs import RenderJob, to_user_error
+from portrait.studio.drawing import PREVIEW_SIDE, Drawing, Render, framed, fresh_seed
+from portrait.studio.jobs import to_user_error
 from portrait.studio.model_host import ModelHost
 from portrait.studio.presets import preset_toml, read_preset
 from portrait.studio.reports import Reports
@@ -42,13 +37,10 @@ from portrait.studio.service import Service
 from portrait.studio.session import HistoryEntry, Session
 from portrait.studio.session_registry import Sessions
 from portrait.studio.uploads import read_upload, take_upload
-from portrait.studio.web_settings import installed_recipes, web_settings
+from portrait.studio.web_settings import web_settings
 
 BALANCE_STEP = 0.15
 """How far “more like the photo” and “more artistic” move the balance."""
-PREVIEW_BALANCE = 0.5
-"""At which a photo is previewed in every style."""
-PREVIEW_SIDE = 512
 CAPTURE_NAMES = ("camera.png", "image.png")
 """What browsers call a picture from the camera or the clipboard, which is not a file."""
 
@@ -56,17 +48,6 @@ Updates = dict[Any, Any]
 """Component -> its new value or properties."""
 Action = Mapping[str, Any]
 """What the browser sends: `act`, the `values` of the form, and what the action needs."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Render:
-    """A job, what it was started with, and what to tell the visitor at its end."""
-
-    job: RenderJob
-    photo: Photo
-    variants: int
-    problem: str = ""
-    message: str = ""
 
 
 def _ends_with_skip(handler: Callable[..., Iterator[Updates]]) -> Callable[..., Iterator[Updates]]:
@@ -109,6 +90,7 @@ class StudioPage:
         self.signer = signer
         first = load_recipe(models.settings.recipe)
         self.sessions = Sessions(folder, first_form(first, models.settings), models.clear_cache)
+        self.drawing = Drawing(models)
         self.service = Service(models, folder, signer)
 
     def close(self) -> None:
@@ -130,7 +112,7 @@ class StudioPage:
                 with gr.Tab(strings.TAB_STUDIO, id="studio"), gr.Row(elem_classes="columns"):
                     with gr.Column(elem_classes="controls"):
                         self.photo = self._part("photo", page.photo_html(None, local=self.local))
-                        self.controls = self._part("controls", controls_html(first, form, self._recipes()))
+                        self.controls = self._part("controls", controls_html(first, form, self.drawing.recipes()))
                         self._fixed(f"<footer>{strings.FOOTER}</footer>")
                     with gr.Column(elem_classes="showing"):
                         self.result = self._part("viewer", viewer.empty_html(first))
@@ -173,14 +155,6 @@ class StudioPage:
         self.reports.wire(blocks, free)
         blocks.unload(self.sessions.end)
 
-    def _recipes(self) -> list[str]:
-        return sorted({self.models.settings.recipe, *installed_recipes()})
-
-    def _recipe(self, session: Session) -> Recipe:
-        """The recipe that the visitor has chosen; the studio's own where that one is not installed."""
-        name = str(session.form.get("recipe"))
-        return load_recipe(name if name in self._recipes() else self.models.settings.recipe)
-
     # What is shown -------------------------------------------------------------------------------------------
 
     def _photo(self, session: Session, **more: Any) -> Updates:
@@ -188,10 +162,10 @@ class StudioPage:
 
     def _controls(self, session: Session) -> Updates:
         own = Own(crops=page.crop_uris(session), backdrop=session.backdrop.name if session.backdrop else "")
-        return {self.controls: controls_html(self._recipe(session), session.form, self._recipes(), own)}
+        return {self.controls: controls_html(self.drawing.recipe(session), session.form, self.drawing.recipes(), own)}
 
     def _result(self, session: Session, **more: str) -> Updates:
-        shown = viewer.result_html(session, self._recipe(session), viewer.Notice(**more))
+        shown = viewer.result_html(session, self.drawing.recipe(session), viewer.Notice(**more))
         return {self.result: shown, self.history: viewer.history_html(session)}
 
     # What visitors do ----------------------------------------------------------------------------------------
@@ -211,7 +185,7 @@ class StudioPage:
                 return
         if action.get("values"):
             session.form = dict(action["values"])
-            session.form = fitting(session.form, self._recipe(session))
+            session.form = fitting(session.form, self.drawing.recipe(session))
         acts: dict[str, Callable[[gr.Request, Session, Action], Iterator[Updates]]] = {
             "photo": self._on_photo,
             "face": self._on_face,
@@ -318,7 +292,7 @@ class StudioPage:
 
     def _on_make(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
         try:
-            settings = self._settings(session)
+            settings = self.drawing.settings(session)
         except PortraitError as error:
             yield self._show_error(session, error)
             return
@@ -331,12 +305,12 @@ class StudioPage:
         entry = session.find(session.current)
         wish = action["more"]
         try:
-            now = self._settings(session)
+            now = self.drawing.settings(session)
             if entry is None:
                 raise SettingsError(strings.NEED_PHOTO)
             settings = replace(entry.settings, variants=now.variants)
             if wish == "another":
-                settings = replace(settings, seed=self._fresh_seed(session))
+                settings = replace(settings, seed=fresh_seed(session))
             else:
                 step = -BALANCE_STEP if wish == "like" else BALANCE_STEP
                 settings = replace(settings, balance=round(min(1.0, max(0.0, settings.balance + step)), 2))
@@ -346,12 +320,6 @@ class StudioPage:
         session.form = form_of(settings)
         yield self._controls(session)
         yield from self._make(request, session, settings)
-
-    @staticmethod
-    def _fresh_seed(session: Session) -> int:
-        """A seed whose attempts no picture of this session has seen."""
-        used = max((entry.settings.seed for entry in session.history), default=1 - VARIANT_STRIDE)
-        return (used + VARIANT_STRIDE) % 2**31
 
     def _on_reference(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
         """One more photo of the same person, or one less; the next portrait is of all of them."""
@@ -442,7 +410,7 @@ class StudioPage:
             yield self._forgotten_page(session)
 
     def _forgotten_page(self, session: Session, message: str = strings.FORGOTTEN) -> Updates:
-        forgotten = viewer.empty_html(self._recipe(session), viewer.Notice(message=message))
+        forgotten = viewer.empty_html(self.drawing.recipe(session), viewer.Notice(message=message))
         return {
             self.photo: page.photo_html(None, local=self.local),
             **self._controls(session),
@@ -454,17 +422,9 @@ class StudioPage:
 
     # Making pictures -----------------------------------------------------------------------------------------
 
-    def _settings(self, session: Session) -> Settings:
-        """What the form says. Raises SettingsError with the sentence of the command line."""
-        if session.photo is None:
-            raise SettingsError(strings.NEED_PHOTO)
-        if session.face is None:
-            raise SettingsError(strings.NEED_FACE)
-        return web_settings(self.models.settings, settings_asked(session.form), session.backdrop)
-
     def _make(self, request: gr.Request, session: Session, settings: Settings) -> Iterator[Updates]:
         """Start a job in place of the visitor's last one, for the chosen face, and show what becomes of it."""
-        render = self._start(session, settings)
+        render = self.drawing.start(session, settings)
         if render is not None:
             yield from self._show_job(request, session, render)
 
@@ -480,40 +440,10 @@ class StudioPage:
         else:
             yield from self._reset_lost_tab(request, session)
 
-    def _start(self, session: Session, settings: Settings) -> Render | None:
-        """Start a job for the chosen face; None if the session was reset meanwhile."""
-        with session.lock:
-            photo = session.photo
-            face = session.face
-            if photo is None or face is None:
-                return None
-            session.cancel()
-            session.choices = ()
-            session.is_choosing = settings.variants > 1
-            settings = replace(settings, face=self._face(session))
-            has_file = session.has_file
-
-            def keep(portrait: StylizedPortrait, alone: Settings) -> None:
-                self._add_to_history(session, job, portrait, alone, photo, has_file)
-
-            session.job = job = self.models.start(
-                photo,
-                settings,
-                references=session.references,
-                subject=session.subject(settings.recipe, face),
-                on_subject=lambda subject: session.remember_subject(settings.recipe, face, subject),
-                on_portrait=keep,
-            )
-            return Render(job=job, photo=photo, variants=settings.variants)
-
-    @staticmethod
-    def _face(session: Session) -> str:
-        return "auto" if len(session.faces) == 1 else str(session.face)
-
     def _follow(self, session: Session, render: Render) -> Iterator[Updates]:
         """Show what happens to a job, for as long as the visitor requests nothing else."""
         entry = session.find(session.current)
-        placeholder = _small_uri(portrait_square(entry.portrait) if entry else self._framed(session, render.photo))
+        placeholder = _small_uri(portrait_square(entry.portrait) if entry else framed(session, render.photo))
         preview = ""
         yield {self.result: viewer.working_html(session, None, render.variants, preview, placeholder)}
         for event in render.job.events():
@@ -534,55 +464,17 @@ class StudioPage:
 
     def _preview(self, session: Session) -> Iterator[Updates]:
         """Show the photo in every style, and the chosen style at several strengths, small, as they come."""
-        with session.lock:
-            photo, face, recipe = session.photo, session.face, self._recipe(session)
-            if photo is None or face is None or session.is_working:
-                return
-            style, frame = str(session.form["style"]), str(session.form["frame"])
-            wishes = [(name, PREVIEW_BALANCE) for name in recipe.styles] + [(style, n) for n in STRENGTHS]
-            missing = session.missing_previews(recipe.name, frame, list(dict.fromkeys(wishes)))
-            settings = replace(self.models.settings, recipe=recipe.name, frame=frame, face=self._face(session))
-            job = session.begin_previews(
-                lambda: self.models.start_previews(
-                    photo,
-                    settings,
-                    missing,
-                    references=session.references,
-                    subject=session.subject(recipe.name, face),
-                    on_subject=lambda subject: session.remember_subject(recipe.name, face, subject),
-                )
-            )
-        yield {self.previews: page.previews_html(session, recipe.name, style, frame)}
-        for event in job.events():
+        shown = self.drawing.start_previews(session)
+        if shown is None:
+            return
+        what = shown.recipe, shown.style, shown.frame
+        yield {self.previews: page.previews_html(session, *what)}
+        for event in shown.job.events():
             if event.kind == "preview" and event.preview is not None:
-                key = (recipe.name, event.style, frame, event.balance)
-                if not session.keep_preview(job, key, page.preview_uri(event.preview)):
+                key = (shown.recipe, event.style, shown.frame, event.balance)
+                if not session.keep_preview(shown.job, key, page.preview_uri(event.preview)):
                     return
-                yield {self.previews: page.previews_html(session, recipe.name, style, frame)}
-
-    @staticmethod
-    def _framed(session: Session, photo: Photo) -> RgbImage:
-        """The square of the photo around the chosen face, which stands in until the picture forms."""
-        if session.face is None or session.face >= len(session.faces):
-            return photo.pixels
-        return frame_portrait(photo.pixels, session.faces[session.face], "bust", PREVIEW_SIDE).image
-
-    def _add_to_history(
-        self,
-        session: Session,
-        job: RenderJob,
-        portrait: StylizedPortrait,
-        settings: Settings,
-        photo: Photo,
-        has_file: bool,
-    ) -> None:
-        """Add a finished picture to the history, unless the session was reset, or a newer request has replaced it."""
-        small = thumbnail(portrait_square(portrait), viewer.SMALL * 2)
-        with session.lock:
-            if session.job is job:
-                entry = session.add(portrait, settings, small, photo, has_file=has_file)
-                if session.is_choosing:
-                    session.choices = (*session.choices, entry.number)
+                yield {self.previews: page.previews_html(session, *what)}
 
     def _show_error(self, session: Session, error: PortraitError) -> Updates:
         """The error; a session without a photo, perhaps forgotten meanwhile, also gets the place for one again."""
