@@ -7,6 +7,7 @@ import functools
 import json
 import re
 import shutil
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -784,6 +785,33 @@ def test_names_from_outside_are_text_and_no_markup(tmp_path: Path) -> None:
         ledger.execute("UPDATE jobs SET stem = '\"><img src=y>/mini/oil_1'")
     with pytest.raises(CampaignError, match="names files that no run makes"):
         drift_page(tmp_path / "run")
+
+
+def test_a_judge_s_name_is_text_in_its_plots(made: Path) -> None:
+    report = compute_report(read_run(made / "run"))
+    name = r'" onload="alert(1)" \2 $\frac$'
+    entries = tuple(entry.model_copy(update={"judge": name}) for entry in report.verification)
+    plots = draw_plots(report.model_copy(update={"verification": entries}))
+    for kind in ("likeness", "roc", "det"):
+        opening = plots[f"{kind} {name}"].partition(">")[0]
+        assert r' by &quot; onload=&quot;alert(1)&quot; \2 $\frac$"' in opening
+
+
+def test_a_file_of_a_run_that_is_no_picture_is_an_empty_frame(tmp_path: Path) -> None:
+    """Nor one that another program would be started for, or that says it is larger than the memory."""
+    picture = tmp_path / "picture.png"
+    write_picture(picture, np.zeros((8, 8, 3), np.uint8))
+    data = picture.read_bytes()
+    size = b"IHDR" + (30000).to_bytes(4, "big") * 2 + data[24:29]
+    header = size + zlib.crc32(size).to_bytes(4, "big")
+    text = b"zTXtk\0\0" + zlib.compress(b" " * 2**27)
+    for damaged in (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n",
+        data[:12] + header + data[33:],
+        data[:33] + (len(text) - 4).to_bytes(4, "big") + text + zlib.crc32(text).to_bytes(4, "big") + data[33:],
+    ):
+        picture.write_bytes(damaged)
+        assert page_module._thumbnail(tmp_path, "picture.png", 128, 7000) == ""
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image, ImageOps
 
 from portrait.campaign.files import PICTURES, before_file
-from portrait.errors import InputError
+from portrait.images.decode import READ_FORMATS
 from portrait.paths import below
 from portrait.records.report import DriftReport, ReportJob
 from portrait.report.compare import STYLE_TOLERANCE, TOLERANCE, Place, place_function
@@ -158,10 +158,10 @@ def _thumbnail(folder: Path, file: str | None, side: int, share: float) -> str:
     if not file:
         return ""
     try:
-        with Image.open(below(folder, file)) as image:
+        with Image.open(below(folder, file), formats=READ_FORMATS) as image:
             image.draft("RGB", (side, side))
             small = ImageOps.contain(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
-    except (OSError, InputError):
+    except Exception:  # a run may be anybody's, and decoders raise OSError, SyntaxError, ValueError, ...
         return ""
     for quality in _QUALITIES:
         buffer = io.BytesIO()

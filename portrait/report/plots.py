@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections import Counter
@@ -37,6 +38,7 @@ _LINEAR_REACH = 8.0  # tolerances; a chart that reaches further is logarithmic b
 _WIDTH = 4.0  # inches; the page shows it at 340 to 460 pixels
 
 _LOOK: Any = {
+    "text.parse_math": False,  # a name may hold dollars
     "svg.fonttype": "none",
     "svg.hashsalt": "portrait",
     "font.size": 9,
@@ -100,9 +102,10 @@ def _svg(figure: Figure, name: str) -> str:
     text = re.sub(r'\bid="([^"]+)"', rf'id="{key}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{key}-\1)", text)
     text = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{key}-\1"', text)
+    label = html.escape(name)
     text = re.sub(
         r'<svg [^>]*?viewBox="([^"]+)"[^>]*>',
-        rf'<svg class="plot" viewBox="\1" role="img" aria-label="{name}">',
+        lambda tag: f'<svg class="plot" viewBox="{tag[1]}" role="img" aria-label="{label}">',
         text,
         count=1,
     )
