@@ -21,8 +21,9 @@ from portrait.campaign.enter import load_recipes
 from portrait.campaign.plan import plan_from
 from portrait.errors import SettingsError, WeightsCorruptError
 from portrait.generate.diffusion import DiffusionGenerator
+from portrait.generate.families.flow_matching import noise_levels
 from portrait.generate.families.flux2.family import Conditions, Flux2Klein
-from portrait.generate.families.flux2.pipeline import attention_bias, noise_levels
+from portrait.generate.families.flux2.pipeline import attention_bias
 from portrait.generate.families.flux2.single_file import ScaledLinear, load_transformer
 from portrait.hub.files import sha256_of
 from portrait.images import Photo
@@ -225,7 +226,7 @@ def test_the_words_that_do_not_fit_are_named(generator: DiffusionGenerator) -> N
 
 def test_the_text_encoder_ends_behind_the_last_layer_that_is_read(generator: DiffusionGenerator) -> None:
     assert isinstance(generator.family, Flux2Klein)
-    assert len(generator.family.text_encoder.layers) == 28
+    assert len(generator.family.text.network.layers) == 28
 
 
 def test_a_folder_of_another_model_is_refused(recipe: Recipe, folder: Path, tmp_path: Path) -> None:
@@ -247,9 +248,9 @@ def test_in_the_tier_offload_the_text_encoder_takes_the_place_of_the_others(
     assert isinstance(family, Flux2Klein)
     moves: list[tuple[str, str]] = []
     monkeypatch.setattr(family.pipe, "to", lambda device: moves.append(("pipe", str(device))))
-    monkeypatch.setattr(family.text_encoder, "to", lambda device: moves.append(("text", str(device))))
+    monkeypatch.setattr(family.text.network, "to", lambda device: moves.append(("text", str(device))))
     family.place("offload", torch.device("cpu", 0))  # stands for a GPU: it has another name than the CPU
-    family._encode_text("a")
+    family.text.encode("a")
     gpu = "cpu:0"
     assert moves == [
         ("text", "cpu"), ("pipe", gpu),  # placed

@@ -20,8 +20,8 @@ import pytest
 from portrait.cli.main import main
 from portrait.errors import SettingsError, WeightsCorruptError, WeightsError, WeightsMissingError
 from portrait.faces.conditioning_recognizer import ConditioningRecognizer
+from portrait.generate.control import control_image
 from portrait.generate.diffusion import DiffusionGenerator
-from portrait.generate.families.stable_diffusion.control import control_image
 from portrait.generate.framing import frame_portrait
 from portrait.hub.download import fetch
 from portrait.hub.files import sha256_of

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,22 +10,17 @@ import torch
 from torch import Tensor
 
 from portrait.errors import SettingsError
-from portrait.generate import memory
 from portrait.generate.families.family import OnStep, Request
-from portrait.generate.families.flux2.load import TEXT_LAYERS, load_klein
-from portrait.generate.families.flux2.pipeline import KleinPipeline, attention_bias, noise_levels, showing
+from portrait.generate.families.flow_matching import noise_levels
+from portrait.generate.families.flux2.load import load_klein
+from portrait.generate.families.flux2.pipeline import attention_bias, showing
 from portrait.generate.families.flux2.single_file import has_scaled_layers
-from portrait.generate.inputs import PromptCache, as_batch
+from portrait.generate.inputs import as_batch
 from portrait.generate.precision import Precision
 from portrait.generate.preview import clean_estimates, step_callback
-from portrait.generate.prompts import prompt_warnings
 from portrait.images import pixels_sha256
 from portrait.recipes.recipe import Recipe
 from portrait.records import Knobs, RgbImage
-
-MAX_TOKENS = 512
-"""Of an instruction, with the words of a conversation around it, as in diffusers."""
-_CHAT = {"add_generation_prompt": True, "enable_thinking": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,91 +37,37 @@ class Conditions:
 
 
 class Flux2Klein:
-    """FLUX.2 klein: img2img that sees the photo and pictures of the person beside it, in few steps and without guidance.
-
-    | tier | on the device |
-    |---|---|
-    | full | everything |
-    | offload | transformer and autoencoder; they make room for the text encoder while a new prompt is encoded |
-    | sequential | one layer at a time |
-    """
+    """FLUX.2 klein: img2img that sees the photo and pictures of the person beside it, in few steps and without guidance."""
 
     def __init__(self, recipe: Recipe, precision: Precision) -> None:
         self._weights = precision.weights
-        self._device = torch.device("cpu")
-        self._tier = "full"
-        self._prompts = PromptCache()
         self._encoded: tuple[tuple[str, ...], tuple[Tensor, ...]] | None = None
         model = load_klein(recipe, precision.weights)
         self.pipe = model.pipe
         self.loras: Mapping[str, float] = model.loras
         self.digests: Mapping[str, str] = model.digests
         self.notes = model.notes
-        self.text_encoder = model.text_encoder
-        self._tokenizer = model.tokenizer
-        wrapping = self._tokenizer.apply_chat_template([{"role": "user", "content": ""}], tokenize=False, **_CHAT)
-        self._tokenizer.model_max_length = MAX_TOKENS - len(self._tokenizer(wrapping).input_ids)
+        self.text = model.text
 
     def place(self, tier: str, device: torch.device) -> None:
-        """Put the networks on the device as the table above says.
+        """Put the networks on the device as `families.qwen` says.
 
         Raises:
             SettingsError: the device cannot hold them.
         """
         if device.type == "mps" and has_scaled_layers(self.pipe.transformer):
             raise SettingsError("Apple's GPUs do not know 8-bit weights; use the recipe klein4b, or --device cpu")
-        if tier == self._tier == "sequential":
-            return
-        self._tier, self._device = tier, device
-        if tier == "sequential":
-            from accelerate import cpu_offload
-
-            self.text_encoder.to("cpu")
-            cpu_offload(self.text_encoder, device)
-            memory.place(self.pipe, tier, device)
-            return
-        self.text_encoder.to(device if tier == "full" else "cpu")
-        self.pipe.to(device)
-        if tier == "offload":
-            memory.save_vae_memory(self.pipe.vae, tiles=False)
+        self.text.place(self.pipe, tier, device)
 
     def prepare(self, request: Request) -> Conditions:
         """Encode the prompt, the photo and the pictures of the person; it has no negative prompt."""
-        # Kept on the CPU: 64 instructions are half a GiB.
-        prompt = self._prompts.get((request.prompt, ""), lambda: (self._encode_text(request.prompt).cpu(),))[0]
+        prompt = self.text.read(request.prompt)
         photo, *pictures = self._encode_pictures((request.image, *request.pictures))
         return Conditions(
             latents=photo,
             pictures=tuple(_normalized(self.pipe, picture) for picture in pictures),
             prompt=prompt.to(photo),
         )
-
-    def _encode_text(self, prompt: str) -> Tensor:
-        with self._text_encoder_on_device():
-            embeds: Tensor = KleinPipeline._get_qwen3_prompt_embeds(
-                self.text_encoder,
-                self._tokenizer,
-                prompt,
-                device=self._device,
-                max_sequence_length=MAX_TOKENS,
-                hidden_states_layers=list(TEXT_LAYERS),
-            )
-        return embeds
-
-    @contextmanager
-    def _text_encoder_on_device(self) -> Iterator[None]:
-        """Within the block the text encoder is on the device, in the tier `offload` in the place of the others."""
-        if self._tier != "offload":
-            yield
-            return
-        self.pipe.to("cpu")
-        self.text_encoder.to(self._device)
-        try:
-            yield
-        finally:
-            self.text_encoder.to("cpu")
-            memory.release(self._device)
-            self.pipe.to(self._device)
 
     def _encode_pictures(self, images: tuple[RgbImage, ...]) -> tuple[Tensor, ...]:
         """Latents in patches of each picture, not normalized; the last ones are kept, because a photo's styles share them."""
@@ -144,7 +84,7 @@ class Flux2Klein:
 
     def text_warnings(self, prompt: str, negative_prompt: str) -> list[str]:
         """A sentence if the instruction is too long."""
-        return prompt_warnings([self._tokenizer], prompt, "")
+        return self.text.warnings(prompt)
 
     def draw(self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int], on_step: OnStep) -> Tensor:
         """One picture per seed, (B, 3, S, S) in [0, 1].

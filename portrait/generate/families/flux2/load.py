@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2Transformer2DModel
-from transformers import Qwen2TokenizerFast, Qwen3Config, Qwen3Model
 
 from portrait.errors import SettingsError
 from portrait.generate.families.flux2.pipeline import KleinPipeline
@@ -20,11 +17,12 @@ from portrait.generate.families.loading import (
     readable_errors,
     unlisted_digests,
 )
+from portrait.generate.families.qwen import QwenTextEncoder
 from portrait.hub.files import verify_manifest
 from portrait.recipes.recipe import Recipe
 
-TEXT_LAYERS = (9, 18, 27)
-"""The layers of Qwen3 whose outputs are the prompt, as in diffusers; later ones are not loaded."""
+TEXT_STATES = (9, 18, 27)
+"""The hidden states of Qwen3 that are the prompt, as in diffusers; layers behind them are not loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +33,7 @@ class LoadedKlein:
     """
 
     pipe: KleinPipeline
-    text_encoder: Any
-    tokenizer: Any
+    text: QwenTextEncoder
     loras: dict[str, float]
     digests: dict[str, str]
     notes: tuple[str, ...]
@@ -57,17 +54,15 @@ def load_klein(recipe: Recipe, weights: torch.dtype) -> LoadedKlein:
     digests = dict(recipe.digests) or verify_manifest(recipe.base)
     with quiet_libraries(), readable_errors(recipe):
         pipe = _load_pipeline(recipe, weights)
-        text_encoder = _load_text_encoder(recipe.base / "text_encoder", weights)
-        tokenizer = Qwen2TokenizerFast.from_pretrained(str(recipe.base / "tokenizer"), local_files_only=True)
-        _check_width(text_encoder, pipe)
+        text = QwenTextEncoder(recipe.base, weights, states=TEXT_STATES, thinking=False, padded=True)
+        _check_width(text, pipe)
     if recipe.loras and has_scaled_layers(pipe.transformer):
         raise SettingsError(f"recipe {recipe.name}: no LoRA fits on 8-bit weights; use it with the recipe klein4b")
     loras, notes = load_loras(pipe, [(lora.path, lora.weight) for lora in recipe.loras], {})
     check_resolution(recipe, pipe.vae_scale_factor * 2)
     return LoadedKlein(
         pipe=pipe,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
+        text=text,
         loras=loras,
         digests=digests | unlisted_digests(recipe),
         notes=tuple(notes),
@@ -92,22 +87,7 @@ def _load_pipeline(recipe: Recipe, weights: torch.dtype) -> KleinPipeline:
     return pipe
 
 
-def _load_text_encoder(folder: Path, weights: torch.dtype) -> Any:
-    """Qwen3 up to the last layer that is read: a quarter less to load, keep and run."""
-    config = Qwen3Config.from_pretrained(str(folder), local_files_only=True)
-    needed = TEXT_LAYERS[-1] + 1  # one more, for the last one's output is normalized
-    if config.num_hidden_layers < needed:
-        raise ValueError(f"its text encoder has {config.num_hidden_layers} layers; {needed} are read")
-    config.num_hidden_layers = needed
-    if config.layer_types is not None:
-        config.layer_types = config.layer_types[:needed]
-    encoder = Qwen3Model.from_pretrained(
-        str(folder), config=config, local_files_only=True, dtype=weights, use_safetensors=True
-    )
-    return encoder.eval().requires_grad_(False)
-
-
-def _check_width(text_encoder: Any, pipe: KleinPipeline) -> None:
-    given, expected = len(TEXT_LAYERS) * text_encoder.config.hidden_size, pipe.transformer.config.joint_attention_dim
-    if given != expected:
-        raise ValueError(f"its text encoder gives {given} numbers a token, its transformer takes {expected}")
+def _check_width(text: QwenTextEncoder, pipe: KleinPipeline) -> None:
+    expected = pipe.transformer.config.joint_attention_dim
+    if text.width != expected:
+        raise ValueError(f"its text encoder gives {text.width} numbers a token, its transformer takes {expected}")

@@ -1,4 +1,4 @@
-"""diffusers' inpainting pipeline of FLUX.2 klein as img2img with pictures of the person, and its noise levels."""
+"""diffusers' inpainting pipeline of FLUX.2 klein as img2img with pictures of the person."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from diffusers import Flux2KleinInpaintPipeline
 from torch import Tensor
-
-from portrait.records import Knobs
 
 
 class KleinPipeline(Flux2KleinInpaintPipeline):
@@ -54,16 +52,6 @@ def showing(pipe: KleinPipeline, *, photo: bool, pictures: Sequence[Tensor]) -> 
         yield
     finally:
         pipe.photo_shown, pipe.pictures = before
-
-
-def noise_levels(knobs: Knobs) -> list[float]:
-    """The sigmas of the steps that run, falling from `strength`, before the scheduler shifts them.
-
-    Where strength is a whole number of steps they are those that diffusers runs at this strength; elsewhere diffusers
-    starts at the next step below, so that four steps know four strengths only.
-    """
-    steps = knobs.steps
-    return [knobs.strength * (steps - step) / steps for step in range(steps)]
 
 
 def attention_bias(lengths: Sequence[int], scales: Sequence[float], like: Tensor) -> Tensor | None:

@@ -15,9 +15,10 @@ from torch import Tensor
 from portrait.errors import SettingsError
 from portrait.faces.alignment import align_face
 from portrait.generate import memory
+from portrait.generate.control import control_image
 from portrait.generate.families.family import OnStep, Request
 from portrait.generate.families.stable_diffusion.adapters import adapter_inputs, identity_adapter
-from portrait.generate.families.stable_diffusion.control import IdentityNet, control_image
+from portrait.generate.families.stable_diffusion.identity_net import IdentityNet
 from portrait.generate.families.stable_diffusion.load import load_model, load_pipeline
 from portrait.generate.inputs import PromptCache, as_batch, at_side
 from portrait.generate.precision import Precision

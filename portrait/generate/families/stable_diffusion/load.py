@@ -18,7 +18,7 @@ from portrait.generate.families.loading import (
     unlisted_digests,
 )
 from portrait.generate.families.stable_diffusion.adapters import load_adapter
-from portrait.generate.families.stable_diffusion.control import IdentityNet
+from portrait.generate.families.stable_diffusion.identity_net import IdentityNet
 from portrait.generate.networks import (
     AutoencoderKL,
     AutoencoderTiny,

@@ -1,20 +1,12 @@
-"""What a ControlNet sees of the photo: edges, lines, the photo itself, or the five points of the face.
-
-`IdentityNet` is InstantID's: a ControlNet that reads the identity's tokens instead of the prompt's.
-"""
+"""What a ControlNet sees of the photo: edges, lines, the photo itself, or the five points of the face."""
 
 from __future__ import annotations
-
-import copy
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from portrait.errors import SettingsError
-from portrait.generate.networks import ControlNetModel
 from portrait.records import Face, Points, RgbImage
 
 _LIMBS = ((0, 2), (1, 2), (3, 2), (4, 2))
@@ -89,23 +81,3 @@ def draw_keypoints(kps: Points, height: int, width: int) -> RgbImage:
     for (x, y), color in zip(kps, _COLORS, strict=True):
         cv2.circle(out, (int(x), int(y)), radius, color, -1)
     return RgbImage(out)
-
-
-class IdentityNet(ControlNetModel):
-    """A ControlNet whose text tokens are replaced by the identity's.
-
-    `identity` is what the adapter is fed, (B, 1, 1, 512) with guidance's negatives first; `projection` is a copy of
-    the adapter's, so that both can be moved between devices on their own.
-    """
-
-    identity: Tensor | None = None
-
-    def read_identity(self, projection: Any) -> None:
-        """Take over the adapter's projection."""
-        self.projection = copy.deepcopy(projection).requires_grad_(False)
-
-    def forward(self, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if self.identity is None:
-            raise ValueError("IdentityNet needs the identity that it holds")
-        tokens = self.projection(self.identity[:, 0].to(sample))
-        return super().forward(sample, timestep, tokens, *args, **kwargs)
