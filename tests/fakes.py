@@ -19,7 +19,7 @@ from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.types import StylizedPortrait
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Face, Knobs, Points, Preview, RgbImage
-from portrait.records.calibration import PhotoThreshold, PhotoThresholds
+from portrait.records.calibration import PhotoThresholds
 from portrait.settings import Settings
 
 SIZE = 128
@@ -159,9 +159,8 @@ def restyled(photo: RgbImage, drift: int = 0) -> RgbImage:
 
 def photo_thresholds_of(limit: float) -> PhotoThresholds:
     """Photos that are this much alike to both judges are of one person."""
-    return PhotoThresholds(
-        far=0.001, recognizers={judge: PhotoThreshold(threshold=limit) for judge in ("arcface", "dlib")}
-    )
+    judges = {judge: {"threshold": limit} for judge in ("arcface", "dlib")}
+    return PhotoThresholds.model_validate({"far": 0.001, "recognisers": judges})
 
 
 def fake_loop(paint: Any, analyzer: FakeAnalyzer | None = None, recipe: Recipe = RECIPE, **more: Any) -> AttemptLoop:
