@@ -31,10 +31,13 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns of what it lacks while it is imported
+os.environ.setdefault(
+    "TRANSFORMERS_VERBOSITY", "error"
+)  # else it warns on import of optional packages that are missing
 
-# Threads that wait at a barrier sleep. They spin unless told otherwise, and beside another busy process they then wait for
-# threads that cannot run because of them. OpenMP reads this once, when torch is loaded; whoever sets one of the three decides.
+# Let threads sleep at barriers. By default they spin; beside another busy process they then take the time of the very
+# threads
+# that they wait for. OpenMP reads this once, when torch is loaded; if the user has set any of the three, it is left alone.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
@@ -53,7 +56,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """A public name, imported when it is first asked for: `import portrait` alone loads no library."""
+    """Import a public name on first use, so that `import portrait` alone loads no library."""
     if name not in _HOMES:
         raise AttributeError(f"module 'portrait' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

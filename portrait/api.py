@@ -1,4 +1,4 @@
-"""`PortraitStylizer`: one call for one picture, with the names of the command line."""
+"""`PortraitStylizer`: one call for one picture, with the same names as on the command line."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from portrait.validation import check_names
 log = logging.getLogger(__name__)
 
 Picture = str | Path | Image.Image | NDArray[np.uint8] | Photo
-"""A photo: a file's path, a PIL image, a (H, W, 3) uint8 RGB array, or what `read_photo` returned."""
+"""A photo: a file's path, a PIL image, an (H, W, 3) uint8 RGB array, or the result of `read_photo`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Result:
     """One portrait.
 
-    `image` is the accepted picture, or the rejected one that came closest: see `accepted`. It is RGBA where a
-    transparent background was asked for, else RGB.
+    `image` is the accepted picture, or the rejected one that came closest: see `accepted`. It is RGBA if a transparent
+    background was requested, else RGB.
 
-    `before` is the photo in the same frame, `record` what the command line writes beside a picture.
+    `before` is the photo in the same frame, `record` the JSON that the command line writes beside a picture.
     """
 
     image: Image.Image
@@ -54,28 +54,28 @@ class Result:
 
     @property
     def attempts(self) -> list[AttemptRecord]:
-        """Every attempt: knobs, seed, similarity by each judge, reasons, seconds."""
+        """All attempts, with their knobs, seed, similarity by each judge, reasons and seconds."""
         return list(self.record.attempts)
 
     def save(self, path: str | Path, *, sign: tuple[str | Path, str | Path] | None = None) -> Path:
         """Write the picture as the command line does: marked as generated, with its parameters.
 
-        `image.save` of Pillow writes the pixels alone, without that mark.
+        Pillow's `image.save` writes only the pixels, without that mark.
 
         Args:
             path: Suffix .png, .jpg, .webp or .tif.
-            sign: Files of a certificate chain and its key, both PEM, to sign it with Content Credentials.
+            sign: PEM files of a certificate chain and its key, to sign the picture with Content Credentials.
 
         Raises:
             InputError: the suffix is none of these, or the folder cannot be written to.
-            SettingsError: it cannot be signed.
+            SettingsError: the picture cannot be signed.
         """
         signer = None if sign is None else Signer.from_files(Path(sign[0]), Path(sign[1]))
         return write_portrait(Path(path), np.asarray(self.image), self.record, signer=signer)
 
 
 class PortraitStylizer:
-    """A recipe, loaded once; `stylize` makes one portrait of one photo.
+    """A recipe, loaded once; each call of `stylize` makes one portrait of one photo.
 
         stylizer = PortraitStylizer.from_recipe("mini")
         result = stylizer.stylize("anna.jpg", style="watercolor", balance=0.5)
@@ -86,7 +86,7 @@ class PortraitStylizer:
     """
 
     def __init__(self, loop: AttemptLoop, settings: Settings | None = None) -> None:
-        """Take a loop that is loaded already; `from_recipe` loads one."""
+        """Wrap a loop that is already loaded; `from_recipe` loads one."""
         self.loop = loop
         self._settings = settings or Settings(recipe=loop.recipe.name)
 
@@ -99,7 +99,8 @@ class PortraitStylizer:
             loading: threads, device, memory, base, lora, commercial, as in `Settings`.
 
         Raises:
-            SettingsError, WeightsError: an unknown name, or its files are not here.
+            SettingsError: an unknown name.
+            WeightsError: the recipe's files are missing or damaged.
         """
         check_names(loading, "from_recipe", LOADING)
         settings = settings_from(loading | {"recipe": name})
@@ -118,16 +119,16 @@ class PortraitStylizer:
         """Make one portrait: pictures are drawn and judged until one is accepted or the budget ends.
 
         Args:
-            photo: The photo. Of an image or array the record holds the pixels' hash, not a file's.
+            photo: The photo. For an image or array the record holds a hash of the pixels, not of a file.
             style: A style of the recipe.
             references: More photos of the same person.
-            variant: Which of several pictures of the same photo and style, from 0.
-            on_step: Called with (attempt from 1, steps done, steps in all).
+            variant: Number, from 0, of this picture among several of the same photo and style.
+            on_step: Called with (attempt from 1, steps done, total steps).
             settings: Any other setting of the command line, under its name in `Settings`: balance, seed, face,
                 frame, keep, background, far, max_attempts, stop, strength, ...
 
         Raises:
-            SettingsError: an unknown name (says which was probably meant) or a bad value.
+            SettingsError: an unknown name (the message suggests the one that was probably meant) or a bad value.
             ImageReadError, ShapeError: the photo cannot be read.
             FaceError: no face, or several and no `face` that names one.
         """
@@ -139,7 +140,7 @@ class PortraitStylizer:
         subjects = self.loop.subjects(as_photo(photo), chosen.face, others, upright=chosen.upright)
         if len(subjects) > 1:
             raise FaceError(
-                f"face {chosen.face!r} means {len(subjects)} people; a call makes one portrait: name an index"
+                f"face {chosen.face!r} selects {len(subjects)} people, but a call makes one portrait: give an index"
             )
         for warning in self.loop.warnings(style, chosen, variant):
             log.warning("%s", warning)

@@ -1,4 +1,4 @@
-"""Imports that wait until something is done with them, for a library that imports others only to mention them."""
+"""Delay imports until they are used, for libraries that import others without needing them here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class _StandIn(type):
-    """The metaclass of a class that turns to the real MODULE.NAME when it is looked into, called or compared with."""
+    """The metaclass of a class that resolves to the real MODULE.NAME when it is inspected, called or compared."""
 
     def _real(cls) -> Any:  # noqa: ANN401  (of whatever type the real one is)
         return getattr(import_module(cls.__module__), cls.__name__)
@@ -33,7 +33,7 @@ class _StandIn(type):
 
 
 class _Deferred(MetaPathFinder, Loader):
-    """Finds some packages, and whatever is in them, as modules whose every name is a stand-in."""
+    """A finder that provides some packages, and everything in them, as modules whose every name is a stand-in."""
 
     def __init__(self, packages: Sequence[str]) -> None:
         self._packages = packages
@@ -50,7 +50,7 @@ class _Deferred(MetaPathFinder, Loader):
                 return version(module.__name__)
             if name.startswith("__"):
                 raise AttributeError(name)
-            if sys.modules.get(module.__name__) is not module:  # the block is over; somebody kept the module
+            if sys.modules.get(module.__name__) is not module:  # the block has ended, but somebody kept the module
                 return getattr(import_module(module.__name__), name)
             return _StandIn(name, (), {"__module__": module.__name__})
 
@@ -59,10 +59,10 @@ class _Deferred(MetaPathFinder, Loader):
 
 @contextmanager
 def deferred(*packages: str) -> Iterator[None]:
-    """Within the block, importing from these packages loads nothing; what was imported so loads when it is used.
+    """Within the block, importing from these packages loads nothing; each imported name loads when it is used.
 
-    It is what `lazy from ... import` does from Python 3.15 on (PEP 810). Packages that are loaded already are left alone.
-    No class of theirs can be inherited from within the block, and no other thread may import them meanwhile.
+    This is what `lazy from ... import` does from Python 3.15 on (PEP 810). Packages that are already loaded are left alone.
+    Within the block their classes cannot be subclassed, and no other thread may import them.
     """
     finder = _Deferred([name for name in packages if name not in sys.modules])
     sys.meta_path.insert(0, finder)
@@ -75,13 +75,13 @@ def deferred(*packages: str) -> Iterator[None]:
 
 @contextmanager
 def without_siblings(*packages: str) -> Iterator[None]:
-    """Within the block, a module of these packages is imported without their `__init__`, which would import all others."""
+    """Within the block, import modules of these packages without their `__init__`, which would import many others."""
     absent = [name for name in packages if name not in sys.modules]
     for name in absent:
         parent, _, child = name.rpartition(".")
         spec = PathFinder.find_spec(name, import_module(parent).__path__)
         if spec is None or spec.submodule_search_locations is None:
-            raise ModuleNotFoundError(f"{child} is no package of {parent}")
+            raise ModuleNotFoundError(f"{child} is not a package in {parent}")
         module = ModuleType(name)
         module.__spec__, module.__path__, module.__package__ = spec, spec.submodule_search_locations, name
         sys.modules[name] = module
@@ -93,7 +93,7 @@ def without_siblings(*packages: str) -> Iterator[None]:
 
 @contextmanager
 def hidden(*modules: str) -> Iterator[None]:
-    """Within the block, importing one of these modules fails as if it were not there, unless it is loaded already."""
+    """Within the block, importing one of these modules fails as if it were not installed, unless it is already loaded."""
     absent = [name for name in modules if name not in sys.modules]
     for name in absent:
         sys.modules[name] = None  # type: ignore[assignment]  # Python's own way to block an import

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 
 class PortraitError(Exception):
-    """Anything that a user of portrait can act on. `exit_code` is what the command line returns."""
+    """An error that the user can do something about. `exit_code` is what the command line returns."""
 
     exit_code = 1
 
 
 class InputError(PortraitError):
-    """What was given cannot be used."""
+    """The input cannot be used."""
 
     exit_code = 2
 
 
 class SettingsError(InputError):
-    """A setting, recipe, style or record does not fit."""
+    """A setting, recipe, style or record is invalid."""
 
 
 class LicenseError(SettingsError):
-    """A part of the recipe may not be used for what the caller wants."""
+    """The license of a part of the recipe does not allow the use that was requested."""
 
 
 class ImageReadError(InputError):
-    """A file is not a picture that can be read in full."""
+    """A file is not a picture, or cannot be read completely."""
 
 
 class ShapeError(InputError):
-    """An array does not have the shape or type that the contract names."""
+    """An array does not have the documented shape or dtype."""
 
 
 class FaceError(PortraitError):
-    """The photo's faces do not allow a choice."""
+    """No face of the photo can be chosen or used."""
 
 
 class NoFaceError(FaceError):
@@ -40,7 +40,7 @@ class NoFaceError(FaceError):
 
 
 class ManyFacesError(FaceError):
-    """Several faces of similar size and no policy that chooses."""
+    """There are several faces of similar size, and no setting says which to use."""
 
 
 class WeightsError(PortraitError):
@@ -56,11 +56,11 @@ class WeightsCorruptError(WeightsError):
 
 
 class BrokenModelError(WeightsError):
-    """A model computes no picture: values that are not numbers, or one value everywhere."""
+    """A model's output is not a picture: it contains NaN, or is the same value everywhere."""
 
 
 class MemoryLimitError(PortraitError):
-    """The device's memory is too small, also after one retry with less."""
+    """The device ran out of memory, even after a retry that needs less."""
 
 
 class EvaluationError(PortraitError):
@@ -68,19 +68,19 @@ class EvaluationError(PortraitError):
 
 
 class TooFewPairsError(EvaluationError):
-    """The sample is too small to show the rate that was asked for."""
+    """The sample is too small for the rate that was requested."""
 
 
 class CampaignError(PortraitError):
-    """A campaign cannot go on as asked."""
+    """A campaign cannot continue as requested."""
 
 
 class PlanChangedError(CampaignError):
-    """The plan is not the one that this run was started with."""
+    """The plan differs from the one that this run was started with."""
 
     exit_code = 2
 
 
 def one_line(error: BaseException, limit: int = 120) -> str:
-    """What another library says went wrong, on one line of at most `limit` characters; its class if it says nothing."""
+    """Another library's error message on one line of at most `limit` characters; the class name if it has none."""
     return " ".join(str(error).split())[:limit] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Tables of TOML files as checked values, and what is wrong with a table in words."""
+"""Validate tables of TOML files, and word what is wrong with them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KINDS = {
     "dict": "a table",
     "model": "a table",
 }
-"""How an error type of pydantic begins -> what the value must be."""
+"""Prefix of a pydantic error type -> what the value must be."""
 _LIMITS = {
     "greater_than": "above",
     "greater_than_equal": "at least",
@@ -37,7 +37,7 @@ _LIMITS = {
 
 
 class FileModel(BaseModel):
-    """A table of a TOML file: no key that is not listed, no value that is converted."""
+    """A table of a TOML file: unknown keys are refused, and values are never converted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -49,7 +49,7 @@ class FileModel(BaseModel):
         elsewhere: Mapping[str, str] = {},
         kind: type[PortraitError] = SettingsError,
     ) -> Self:
-        """Check a table; the arguments are those of `errors_from`, which words the error that is raised."""
+        """Validate a table; the arguments are those of `errors_from`, which words the error."""
         try:
             return cls.model_validate(table)
         except ValidationError as error:
@@ -63,15 +63,15 @@ def errors_from(
     elsewhere: Mapping[str, str] = {},
     kind: type[PortraitError] = SettingsError,
 ) -> PortraitError:
-    """The first error of a model, in words, to be raised in its place.
+    """Word a model's first error, as an error to raise in its place.
 
-    Unknown keys go before missing ones: a misspelt key is both.
+    Unknown keys are reported before missing ones, since a misspelt key causes both.
 
     Args:
-        error: What `model_validate` raised.
-        file: Where the values stand; begins the message.
-        model: That was validated.
-        elsewhere: Top-level key that belongs somewhere else -> what to say of it.
+        error: The error of `model_validate`.
+        file: Where the values come from; the message begins with it.
+        model: The model that was validated.
+        elsewhere: Top-level key that belongs somewhere else -> what to say about it.
         kind: Class of the error that is returned.
     """
     problems = error.errors(include_url=False)
@@ -93,7 +93,7 @@ def errors_from(
 
 
 def _walk(model: type[BaseModel], location: Sequence[int | str]) -> tuple[str, type[BaseModel] | None]:
-    """A place in a TOML file, such as `[budget] hours` or `[[loras]] 2 weight`, and the model that stands there."""
+    """Name a place in a TOML file, such as `[budget] hours` or `[[loras]] 2 weight`, and find the model of its table."""
     words: list[str] = []
     inner: type[BaseModel] | None = model
     for part in location:
@@ -143,6 +143,6 @@ def _what_is_wrong(problem: ErrorDetails, field: FieldInfo | None) -> str:
 
 
 def _bound(field: FieldInfo | None, name: str) -> float | None:
-    """`ge` or `le` of a field, if it has one."""
+    """The `ge` or `le` bound of a field, if it has one."""
     rules = field.metadata if field else ()
     return next((getattr(rule, name) for rule in rules if hasattr(rule, name)), None)

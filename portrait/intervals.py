@@ -1,4 +1,4 @@
-"""Intervals of means and rates that resample people, not pictures."""
+"""Confidence intervals of means and rates that treat people, not pictures, as the independent units."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portrait.errors import TooFewPairsError
 
 
 def wilson(count: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """Interval of a rate of independent trials, here one picture per person; honest at 0 and at 1.
+    """Wilson's interval of a rate of independent trials, here one picture per person; valid even at 0 and 1.
 
     Reference:
         Wilson 1927, "Probable inference, the law of succession, and statistical inference".
@@ -27,15 +27,15 @@ def _wilson(share: float, of: float, z: float) -> tuple[float, float]:
 
 
 def wilson_people(passed: np.ndarray, people: np.ndarray, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval where a person has several pictures: these are less than as many independent trials.
+    """Wilson's interval for several pictures per person, which count for less than that many independent trials.
 
-    The number of pictures is divided by the design effect, the variance of the rate over people in terms of what
-    independent pictures would have; it is at least 1, and the pictures count as no fewer than the people. Where all
-    passed or none, no variance can be seen, and the people are what is counted.
+    The number of pictures is divided by the design effect: the variance of the rate over people, relative to that of
+    independent pictures, and at least 1. The result is never below the number of people. If all pictures passed or none did,
+    no variance can be estimated, and the number of people is used.
 
     Args:
         passed: (N,) bool or 0/1, one per picture.
-        people: (N,) which person each belongs to.
+        people: (N,) the person of each picture.
         z: Normal quantile of the coverage, 1.96 for 95 %.
 
     Reference:
@@ -60,9 +60,9 @@ def wilson_people(passed: np.ndarray, people: np.ndarray, z: float = 1.96) -> tu
 def bootstrap_ratio(
     above: np.ndarray, below: np.ndarray, people: np.ndarray, rounds: int = 2000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float]:
-    """Interval of sum(above) / sum(below), such as attempts per accepted picture, drawing people with replacement.
+    """Bootstrap interval of sum(above) / sum(below), such as attempts per accepted picture, resampling people.
 
-    Rounds in which nobody has anything below count as infinite.
+    Rounds whose denominator is 0 count as infinite.
     """
     _, whose = np.unique(people, return_inverse=True)
     a, b = np.bincount(whose, weights=above), np.bincount(whose, weights=below)
@@ -79,8 +79,8 @@ def bootstrap_ratio(
 class Difference:
     """A mean difference with its simultaneous interval.
 
-    `error` is the standard error, `detectable` the smallest true difference that a sample like this one would have told
-    from none with a probability of 80 %.
+    `error` is the standard error, `detectable` the smallest true difference that a sample like this one would have detected
+    with a probability of 80 %.
     """
 
     mean: float
@@ -93,10 +93,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SimultaneousDifferences:
-    """Mean differences whose intervals hold all at once.
+    """Mean differences whose intervals hold simultaneously.
 
-    `tail` is the probability that each interval alone misses its mean, `correlation` (columns, columns) that of the
-    people's differences, shrunken.
+    `tail` is the probability that a single interval misses its mean, `correlation` the (columns, columns) shrunken
+    correlation of the people's differences.
     """
 
     columns: list[Difference]
@@ -106,16 +106,16 @@ class SimultaneousDifferences:
     def people_for_stability(
         self, tolerances: Sequence[float], asked: Sequence[int], power: float = 0.8, seed: int = 0
     ) -> int:
-        """How many people would show with probability `power` that nothing moved, if truly nothing did.
+        """How many people it takes to show, with probability `power`, that nothing changed if in truth nothing did.
 
-        That is: every interval of the columns that are asked lies within its tolerance. Spreads and correlations are
-        taken from this sample; that they are estimated anew from the people of the next one is counted in.
+        That is: the intervals of all required columns lie within their tolerances. Spreads and correlations are taken from
+        this sample; the calculation includes that the next sample will estimate them anew.
 
         Args:
-            tolerances: Of each column, above 0.
+            tolerances: The tolerance of each column, above 0.
             asked: Which columns must be shown to be stable together.
             power: In (0, 1).
-            seed: Of the draws.
+            seed: Seed of the draws.
         """
         from scipy.stats import t as student
 
@@ -144,7 +144,7 @@ _POWER_DRAWS = 4000
 
 
 def smallest_number(holds: Callable[[int], bool], least: int, most: int = 10_000_000) -> int:
-    """The smallest number from `least` on at which `holds`, which once true stays true; `most` if none does."""
+    """The smallest number from `least` to `most` for which the monotonic `holds` is true; `most` if there is none."""
     above = least
     while above < most and not holds(above):
         above *= 2
@@ -159,7 +159,7 @@ def smallest_number(holds: Callable[[int], bool], least: int, most: int = 10_000
 
 
 def _chi(uniform: NDArray[np.float64], freedom: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Draws of an estimated over a true standard deviation, by Wilson and Hilferty's cube."""
+    """Draws of the ratio of estimated to true standard deviation, by Wilson and Hilferty's approximation."""
     from scipy.stats import norm
 
     spread = 2 / (9 * freedom)
@@ -174,24 +174,24 @@ def simultaneous_differences(
     seed: int = 0,
     level: float = 0.95,
 ) -> SimultaneousDifferences:
-    """Intervals of many mean differences over the same people, all of which hold at once with probability `level`.
+    """Intervals of many mean differences over the same people that hold simultaneously with probability `level`.
 
-    Each interval is Student's, at a level that makes all of them hold together. To find it, samples of as many people are
-    drawn from a normal distribution with the correlations of this one, and in each draw every mean is divided by the
-    spread that is estimated anew from that draw (studentized max-t). So looking at many styles and measures does not
-    make false alarms more frequent, and what they share is not paid for twice. Few people say little about correlations:
-    these are shrunk toward none by what they would be by chance.
+    Each is a Student interval, at a level for which all of them hold together. To find that level, samples of as many people
+    are drawn from a normal distribution with this sample's correlations, and in each draw every mean is divided by the
+    spread estimated from that draw (studentized max-t). So testing many styles and measures does not make false alarms more
+    frequent, and correlated measures are not penalized twice. As correlations of few people are unreliable, they are shrunk
+    toward 0 by the size they would have by chance.
 
-    Differences of two runs of one kind are symmetric around 0, also where the measure itself is skewed. For differences
-    that are skewed themselves the coverage is lower.
+    Differences between two runs of the same kind are symmetric around 0 even if the measure itself is skewed. If the
+    differences are skewed, the coverage is lower.
 
     Args:
         differences: (people, columns), current minus baseline; NaN where a person has no pair.
-        steps: (columns,) the least by which a person's value of yes and no can change: 1, or 1 over the number of their
-            pictures where it is a mean; 0 for other measures. A pair of such opposite differences is added, so that no
-            change among few people is not taken for certainty, and the interval stays within -1 and 1.
-        rounds: Draws.
-        seed: Of the draws.
+        steps: (columns,) for measures of yes and no, the smallest possible change of a person's value: 1, or 1 over the
+            number of their pictures for a mean; 0 for other measures. A pair of opposite differences of this size is added,
+            so that no change among few people is not taken for certainty, and the interval stays within -1 and 1.
+        rounds: Number of draws.
+        seed: Seed of the draws.
         level: Joint coverage.
 
     Raises:
@@ -207,7 +207,7 @@ def simultaneous_differences(
     is_present = ~np.isnan(differences)
     people = is_present.sum(0)
     if not people.size or people.min() < 2:
-        raise TooFewPairsError("a difference needs at least two people that are in both runs")
+        raise TooFewPairsError("a difference needs at least two people who are in both runs")
     mean = np.where(is_present, differences, 0.0).sum(0) / people
     residuals = np.where(is_present, differences - mean, 0.0)
     correlation = _shrunken_correlation(residuals)
@@ -240,7 +240,7 @@ def simultaneous_differences(
 
 
 def _shrunken_correlation(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(columns, columns); shrunk toward none by the variance of the estimates over their size."""
+    """The (columns, columns) correlation, shrunk toward 0 by the variance of the estimates relative to their size."""
     unit = residuals / np.maximum(np.linalg.norm(residuals, axis=0), _NO_SPREAD)
     raw = unit.T @ unit
     off_diagonal = raw[~np.eye(len(raw), dtype=bool)]
@@ -260,20 +260,20 @@ def _root(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
 def _smallest_tails(
     correlation: NDArray[np.float64], is_present: NDArray[np.bool_], rounds: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """(rounds,) in each draw of people without any difference, the smallest two-sided tail of a column's t.
+    """(rounds,) the smallest two-sided tail of any column's t in each draw of people whose true difference is 0.
 
     Args:
         correlation: (columns, columns).
-        is_present: (people, columns) bool; others are left out of the draws too.
-        rounds: Draws.
-        rng: What draws.
+        is_present: (people, columns) bool; absent values are left out of the draws too.
+        rounds: Number of draws.
+        rng: Source of the draws.
     """
     from scipy.stats import t as student
 
     root = _root(correlation)
     people = is_present.sum(0)
     smallest = []
-    chunk = max(1, 20_000_000 // is_present.size)  # 160 MB
+    chunk = max(1, 20_000_000 // is_present.size)  # at most 160 MB at a time
     for start in range(0, rounds, chunk):
         drawn = rng.normal(size=(min(chunk, rounds - start), *is_present.shape)) @ root.T
         drawn *= is_present
@@ -287,13 +287,13 @@ def _smallest_tails(
 def bootstrap_mean(
     values: np.ndarray, people: np.ndarray, rounds: int = 2000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean, drawing people with replacement with all their pictures.
+    """Percentile bootstrap interval of a mean, resampling people with all their pictures.
 
     Args:
         values: (N,) one per picture.
-        people: (N,) which person each belongs to.
+        people: (N,) the person of each picture.
         rounds: Bootstrap rounds.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
         level: Coverage, in (0, 1).
 
     Returns:
@@ -312,13 +312,13 @@ def bootstrap_mean(
 def bootstrap_share_of_pairs(
     above: np.ndarray, pairs: np.ndarray, rounds: int = 1000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile interval of sum(above) / sum(pairs) over pairs of people, drawing people once for both of their roles.
+    """Percentile interval of sum(above) / sum(pairs) over pairs of people, each drawn once for both roles.
 
     Args:
-        above: (N, N) per reference person and candidate person: how many of their comparisons count.
-        pairs: (N, N) how many comparisons there are; the diagonal of both is 0.
+        above: (N, N) how many comparisons of a reference person with a candidate person count.
+        pairs: (N, N) how many comparisons there are. The diagonal of both is 0.
         rounds: Bootstrap rounds.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
         level: Coverage, in (0, 1).
 
     Reference:
@@ -338,14 +338,14 @@ def bootstrap_pairs(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Interval of a statistic of comparisons between people, where each person is in many pairs.
+    """Bootstrap interval of a statistic of comparisons between people, each of whom is in many pairs.
 
     Args:
         scores: (R, C) reference person x candidate person; NaN where a pair does not count. The first C
-            references are the candidates' own people, in the same order; further ones are other people.
-        statistic: Of a (K,) array of scores.
-        rounds: Bootstrap rounds; in each, people are drawn once, for both of their roles.
-        seed: Of the bootstrap.
+            references are the people of the candidates, in the same order; any others are further people.
+        statistic: Function of a (K,) array of scores.
+        rounds: Bootstrap rounds; in each, people are drawn once for both roles.
+        seed: Seed of the bootstrap.
         level: Coverage, in (0, 1).
     """
     rng = np.random.default_rng(seed)
@@ -356,7 +356,7 @@ def bootstrap_pairs(
         others = columns + rng.integers(rows - columns, size=rows - columns) if rows > columns else drawn[:0]
         sample = scores[np.ix_(np.concatenate([drawn, others]), drawn)].ravel()
         sample = sample[~np.isnan(sample)]
-        if sample.size:  # else one person was drawn every time
+        if sample.size:  # otherwise one person was drawn every time
             values.append(statistic(sample))
     if not values:
         raise TooFewPairsError(f"{columns} people are too few for an interval")

@@ -1,4 +1,4 @@
-"""Folders of the user, names of files that come from elsewhere, and how many cores there are."""
+"""The user's folders, checks of file names from untrusted sources, and the number of usable cores."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pathlib import Path
 from portrait.errors import InputError
 
 MAX_NAME_BYTES = 80
-"""Of a name that becomes a folder, or a part of a file's name; file systems take 255."""
+"""Bytes of a name that becomes a folder or part of a file's name; file systems allow 255."""
 MAX_PHOTO_BYTES = 2 * 10**9
-"""Of a photo's file: more than the largest picture that is decoded takes without compression."""
+"""Bytes of a photo's file: more than the largest picture that is decoded takes uncompressed."""
 _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 JOINERS = "\u200c\u200d"
-"""Of letters in Persian and Hindi, and of the parts of an emoji."""
+"""Joiners within words in Persian and Hindi, and within emoji."""
 
 
 def cache_dir() -> Path:
-    """The folder for what can be built again; `PORTRAIT_CACHE` overrides the platform's own."""
+    """The folder for files that can be recreated; `PORTRAIT_CACHE` overrides the platform's default."""
     import platformdirs
 
     override = os.environ.get("PORTRAIT_CACHE")
@@ -33,7 +33,7 @@ def cache_dir() -> Path:
 
 
 def config_dir() -> Path:
-    """The folder for the user's own recipes and styles; `PORTRAIT_CONFIG` overrides the platform's own."""
+    """The folder for the user's own recipes and styles; `PORTRAIT_CONFIG` overrides the platform's default."""
     import platformdirs
 
     override = os.environ.get("PORTRAIT_CONFIG")
@@ -41,10 +41,10 @@ def config_dir() -> Path:
 
 
 def cpu_threads() -> int:
-    """Cores that this process may use: those that it is bound to, and no more than a container's share of time.
+    """The number of cores that this process may use: those it is bound to, limited by its container's CPU quota.
 
-    More threads than that share would spend most of it waiting for each other.
-    They are counted, not measured: beside busy processes the clock favors more threads than cores, which take the time from those.
+    More threads than the quota allows would mostly wait for each other. Cores are counted, not measured: beside busy
+    processes a measurement favors more threads than cores, at the expense of those processes.
     """
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -53,7 +53,7 @@ def cpu_threads() -> int:
 
 
 def _container_share() -> float | None:
-    """How many cores' time the container may use (`docker run --cpus`, Linux's cgroup v2); None without a limit."""
+    """The container's CPU quota in cores (`docker run --cpus`, Linux's cgroup v2); None without a limit."""
     try:
         quota, period = _CPU_MAX.read_text("ascii").split()
         return int(quota) / int(period)
@@ -62,22 +62,22 @@ def _container_share() -> float | None:
 
 
 def require_regular_file(path: Path, max_bytes: int = MAX_PHOTO_BYTES) -> None:
-    """Refuse what never ends or never answers when it is read: a device, a pipe, a file beyond every photo.
+    """Refuse files that may block or never end when read: devices, pipes, and files larger than any photo.
 
     Raises:
-        OSError: `strerror` says which; also where there is no such file.
+        OSError: `strerror` says why; also if there is no such file.
     """
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is a device or a pipe, no file", str(path))
+        raise OSError(errno.EINVAL, "it is a device or a pipe, not a file", str(path))
     if status.st_size > max_bytes:
         raise OSError(errno.EFBIG, f"it has more than {max_bytes / 1e9:.1f} GB", str(path))
 
 
 def is_file_name(text: str, max_bytes: int = MAX_NAME_BYTES) -> bool:
-    """Whether a text is the name of one file or folder everywhere: no separator, no `..`, nothing that does not print."""
+    """Whether a text names one file or folder on any system: no separator, no `..`, only printable characters."""
     return (
         0 < len(text.encode(errors="replace")) <= max_bytes
         and not text.startswith(".")
@@ -87,7 +87,7 @@ def is_file_name(text: str, max_bytes: int = MAX_NAME_BYTES) -> bool:
 
 
 def shorten_name(name: str, max_bytes: int = MAX_NAME_BYTES, *, of: str = "") -> str:
-    """A name of at most so many bytes; one that is cut ends in six digits of the SHA-256 of all of it, or of `of`."""
+    """Shorten a name to at most `max_bytes`; a cut name ends in six digits of the SHA-256 of the whole name, or of `of`."""
     data = os.fsencode(name)
     if len(data) <= max_bytes:
         return name
@@ -96,21 +96,21 @@ def shorten_name(name: str, max_bytes: int = MAX_NAME_BYTES, *, of: str = "") ->
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes on the disk where a folder is, or will be."""
+    """Free bytes on the disk of a folder that may not exist yet."""
     place = folder.absolute()
     return shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
 
 
 def format_size(count: float) -> str:
-    """Bytes in MiB or GiB."""
+    """Format a number of bytes in MiB or GiB."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"
 
 
 def prove_writable(folder: Path, room: float = 0) -> None:
-    """Make a folder, if it is not there, and find out whether files can be written to it and so many bytes are free.
+    """Create a folder if needed, and check that it can be written to and has enough free space.
 
     Raises:
-        InputError: they cannot be written, or there is too little room.
+        InputError: the folder cannot be written to, or has too little space.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,28 +128,28 @@ def prove_writable(folder: Path, room: float = 0) -> None:
 
 @contextmanager
 def choosing_names(folder: Path) -> Iterator[None]:
-    """While names in a folder are chosen and their first files written, no other process of this user does the same there."""
+    """Hold a lock while names in a folder are chosen and their first files written."""
     from filelock import FileLock
 
     name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
     with ExitStack() as stack:
-        with suppress(OSError, NotImplementedError):  # nowhere to keep a lock
+        with suppress(OSError, NotImplementedError):  # no place for a lock file
             (cache_dir() / "locks").mkdir(parents=True, exist_ok=True)
             stack.enter_context(FileLock(cache_dir() / "locks" / f"{name}.lock"))
         yield
 
 
 def below(root: Path, name: str) -> Path:
-    """A file or folder below `root`, whether it is there or not.
+    """The path of a file or folder below `root`, whether it exists or not.
 
-    Whatever a file of somebody else names in a folder is opened, written and removed by the path that this returns.
+    Use the returned path to open, write or remove whatever an untrusted file names in a folder.
 
     Args:
         root: A folder that the user named.
-        name: Relative, with `/` between its parts.
+        name: Relative path, with `/` between its parts.
 
     Raises:
-        InputError: it leads elsewhere, by its parts or by a link.
+        InputError: the path leads outside of `root`, by its parts or by a link.
     """
     parts = name.split("/")
     if not all(is_file_name(part, 255) for part in parts):
@@ -157,7 +157,7 @@ def below(root: Path, name: str) -> Path:
     path = root.joinpath(*parts)
     try:
         top, target = root.resolve(), path.resolve()
-    except (OSError, RuntimeError):  # a circle of links
+    except (OSError, RuntimeError):  # a loop of links
         raise InputError(f"{path} cannot be followed to a file in {root}") from None
     if not target.is_relative_to(top):
         raise InputError(f"{path} is a link out of {root}, to {target}; remove it")
@@ -165,14 +165,14 @@ def below(root: Path, name: str) -> Path:
 
 
 def is_within(path: Path, folders: Iterable[Path]) -> bool:
-    """Whether a path lies in one of the folders, by its name and by where its links lead.
+    """Whether a path lies in one of the folders, both by its name and after resolving links.
 
-    What does not by its name is not looked at: on Windows, a look at another machine's folder signs in there.
+    Paths that do not by name are never resolved: on Windows, resolving another machine's folder would sign in there.
     """
     absolute = Path(os.path.abspath(path))
     tops = [(Path(os.path.abspath(folder)), folder.resolve()) for folder in folders]
     named = any(absolute.is_relative_to(top) or absolute.is_relative_to(target) for top, target in tops)
     try:
         return named and any(path.resolve().is_relative_to(target) for _, target in tops)
-    except (OSError, RuntimeError, ValueError):  # a circle of links, a zero byte
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a zero byte
         return False

@@ -1,4 +1,4 @@
-"""`Settings`: the one list of what a caller may choose. Flags, TOML files and records are made from it."""
+"""`Settings`: the single list of all settings. Flags, TOML files and records are derived from it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What is said of a setting besides its default.
+    """The properties of a setting besides its default.
 
     Args:
-        help: Of its flag.
-        kind: Type of the value, or of each one of `many`.
-        low: Least value; None for any.
-        high: Largest value.
-        choices: Values that it may have; empty for any.
+        help: Help text of its flag.
+        kind: Type of the value, or of each value if `many`.
+        low: Smallest value; None for no limit.
+        high: Largest value; None for no limit.
+        choices: Allowed values; empty for any.
         many: Whether it may be given several times.
-        knob: Whether it is one of `Knobs`; None then leaves it to the balance.
-        flag: What a user calls it, where records keep an older name; empty for the field's name.
-        words: What a user says -> the value, where records keep older words.
+        knob: Whether it is one of `Knobs`; its value None then leaves it to the balance.
+        flag: Its name for users, if records keep an older one; empty for the field's name.
+        words: Its values' names for users -> the values, if records keep older names.
     """
 
     help: str
@@ -79,53 +79,54 @@ class Settings:
     seed: int = _setting(
         1,
         "first seed; on one machine the same seed gives the same pixels, on a CPU in any batch and with any number of "
-        "threads (in one --dtype: auto may choose another for other threads), on a GPU in a batch of the same seeds",
+        "threads (with the same --dtype: auto may choose another for another number of threads), on a GPU in a batch of the "
+        "same seeds",
         int,
         low=0,
         high=2**31,
     )
-    palette: str = _setting("", "a palette of the style (portrait styles lists them); by seed where none is named", str)
+    palette: str = _setting("", "a palette of the style (portrait styles lists them); default: chosen by the seed", str)
     size: int = _setting(
         0, "side of the portrait in pixels, such as 1024; 0 for the recipe's own", int, low=0, high=4096
     )
     frame: str = _setting(
         "bust",
-        "what is shown: head, bust, or full, the whole photo with the bust drawn into it",
+        "what is shown: head, bust, or full (the whole photo, with the bust drawn into it)",
         str,
         choices=("head", "bust", "full"),
     )
     face: str = _setting(
         "auto",
-        "which face is meant: auto (refuses to guess between faces of similar size), largest, each, "
+        "which face to use: auto (refuses to guess between faces of similar size), largest, each, "
         "an index from the left such as 0, or like:REFERENCE.jpg",
         str,
     )
     upright: str = _setting(
         "auto",
-        "auto turns a photo whose faces lie on their side or stand on their head; off leaves it as it is",
+        "auto turns a photo whose faces are sideways or upside down; off leaves it as it is",
         str,
         choices=("auto", "off"),
     )
     keep: tuple[str, ...] = _setting(
         (),
         "what is preserved besides the face, may be given several times: pose, composition, colors, background, "
-        "region:x,y,width,height in pixels of the photo, mask:FILE (white stays)",
+        "region:x,y,width,height in pixels of the photo, mask:FILE (white is preserved)",
         str,
         many=True,
     )
     background: str = _setting(
         "",
-        "what stands behind the person in the finished picture: keep (the photo's own), paper, blur, transparent (png "
-        "or webp), '#rrggbb', 'gradient:#rrggbb,#rrggbb' (top, bottom), or a picture's file; without it, what the model drew",
+        "background of the finished picture: keep (the photo's own), paper, blur, transparent (png "
+        "or webp), '#rrggbb', 'gradient:#rrggbb,#rrggbb' (top, bottom), or a picture file; default: as the model drew it",
         str,
     )
     far: float = _setting(0.01, "accept a picture at this false accept rate of other people", float, low=0, high=1)
-    max_attempts: int = _setting(4, "the most pictures to try", int, low=1, high=1000)
+    max_attempts: int = _setting(4, "maximum number of pictures to try", int, low=1, high=1000)
     max_seconds: float = _setting(120.0, "start no attempt after this many seconds", float, low=0, high=86400)
     until: str = _setting(
         "accepted",
         "first: stop at the first accepted picture; best: use the budget for a more stylized one "
-        "for as long as one is to be expected",
+        "as long as one is likely",
         str,
         choices=("accepted", "best"),
         flag="stop",
@@ -136,21 +137,23 @@ class Settings:
     no_metadata: bool = _setting(
         False,
         "leave the parameters (prompt, seed, knobs) and the tool's name out of the picture; the mark that it is "
-        "generated stays, because the law of the EU requires one; the .json beside it stays too",
+        "generated stays, because EU law requires it; the .json file is still written too",
         bool,
     )
-    prompt: str = _setting("", "text in place of the style's own", str)
-    negative_prompt: str = _setting("", "text that guidance moves away from", str)
-    strength: float | None = _setting(None, "share of the denoising that is redone", float, low=0, high=1, knob=True)
+    prompt: str = _setting("", "prompt to use instead of the style's", str)
+    negative_prompt: str = _setting("", "prompt that guidance steers away from", str)
+    strength: float | None = _setting(
+        None, "share of the denoising that is redone, starting from the photo", float, low=0, high=1, knob=True
+    )
     guidance_scale: float | None = _setting(None, "weight of prompt and identity", float, low=0, high=30, knob=True)
     ip_adapter_scale: float | None = _setting(None, "weight of the identity", float, low=0, high=3, knob=True)
     controlnet_conditioning_scale: float | None = _setting(
         None, "how much of the photo's structure is held", float, low=0, high=1, knob=True
     )
     num_inference_steps: int | None = _setting(None, "denoising steps at strength 1", int, low=1, high=1000, knob=True)
-    thresholds: str = _setting("", "a calibration file in place of the recipe's own", str)
-    curves: str = _setting("", "curves that portrait calibrate measured, in place of the recipe's own", str)
-    threads: int = _setting(0, "processor threads, 0 for all cores", int, low=0, high=1024)
+    thresholds: str = _setting("", "a calibration file to use instead of the recipe's", str)
+    curves: str = _setting("", "curves measured by portrait calibrate, to use instead of the recipe's", str)
+    threads: int = _setting(0, "CPU threads, 0 for all cores", int, low=0, high=1024)
     device: str = _setting(
         "auto",
         "where public models run; auto is a GPU if there is one, and the CPU for mini",
@@ -159,20 +162,20 @@ class Settings:
     )
     memory: str = _setting(
         "auto",
-        "how much of a public model lies on the GPU at once; auto goes by the memory that is free",
+        "how much of a public model is on the GPU at once; auto decides by the free memory",
         str,
         choices=("auto", "full", "offload", "sequential"),
     )
     dtype: str = _setting(
         "auto",
-        "numbers that the model computes in; auto is float16 for public models on a GPU and, for mini on a processor, "
+        "number type that the model computes in; auto is float16 for public models on a GPU and, for mini on a CPU, "
         "whichever of the two a short measurement finds faster (portrait doctor shows it)",
         str,
         choices=("auto", "float32", "bfloat16"),
     )
     base: str = _setting(
         "",
-        "another base model of the recipe's family: a .safetensors checkpoint, a diffusers folder, "
+        "another base model for the recipe's family: a .safetensors checkpoint, a diffusers folder, "
         "or a part of the weights manifest",
         str,
     )
@@ -180,7 +183,7 @@ class Settings:
         (), "a LoRA and its weight, as FILE.safetensors:0.6; may be given several times", str, many=True
     )
     commercial: bool = _setting(
-        False, "refuse a recipe unless all its parts plainly allow commercial use; judge by SFace and dlib", bool
+        False, "refuse a recipe unless all its parts clearly allow commercial use; judge by SFace and dlib", bool
     )
 
     def __post_init__(self) -> None:
@@ -191,7 +194,7 @@ class Settings:
         self._check_pixels()
 
     def _check_pixels(self) -> None:
-        """What must stay to the last bit, or be transparent, fits the format."""
+        """Check that the format can hold what must stay pixel for pixel, or be transparent."""
         exact = [keep.kind for keep in self.keeps() if keep.kind in ("background", "region", "mask")]
         if exact and self.format != "png":
             raise SettingsError(f"keep {exact[0]} needs format png: {self.format} changes every pixel")
@@ -206,11 +209,11 @@ class Settings:
                 )
 
     def backdrop(self) -> Background | None:
-        """`background`, read; None leaves what the model drew."""
+        """The parsed `background`; None leaves it as the model drew it."""
         return Background.parse(self.background) if self.background else None
 
     def keeps(self) -> list[Keep]:
-        """`keep`, read; without the face, which always stays."""
+        """The parsed `keep`, without the face, which is always kept."""
         return [keep for keep in map(Keep.parse, dict.fromkeys(self.keep)) if keep.kind != "face"]
 
     def knobs(self, base: Knobs) -> Knobs:
@@ -218,11 +221,11 @@ class Settings:
         return replace(base, **{name: getattr(self, name) for name in self.fixed_knobs()})
 
     def chosen(self) -> set[str]:
-        """Names of what the caller set of that which not every model has: knobs, and the negative prompt."""
+        """Names of the settings that the caller chose and that not every model supports: knobs and the negative prompt."""
         return self.fixed_knobs() | ({"negative_prompt"} if self.negative_prompt else set())
 
     def fixed_knobs(self) -> set[str]:
-        """Names of the knobs that were set explicitly, which no retry may move."""
+        """Names of the knobs that were set explicitly, which retries must not change."""
         return {name for name in KNOB_SETTINGS if getattr(self, name) is not None}
 
 
@@ -230,11 +233,11 @@ RULES: dict[str, Rule] = {setting.name: setting.metadata["rule"] for setting in 
 KNOB_SETTINGS = tuple(name for name, rule in RULES.items() if rule.knob)
 
 LOADING = ("recipe", "threads", "device", "memory", "dtype", "base", "lora", "commercial")
-"""The settings that say which models are loaded, and how."""
+"""The settings that decide which models are loaded, and how."""
 
 
 def setting_names() -> list[str]:
-    """Every name that a user may give: the fields of `Settings`, and the flags that are called otherwise."""
+    """Every name that a user may give: the fields of `Settings`, and the flags with a different name."""
     return [*RULES, *(rule.flag for rule in RULES.values() if rule.flag)]
 
 
@@ -252,18 +255,18 @@ def _check(setting: Field[Any], value: object) -> None:
 
 
 def _is_of_kind(value: object, kind: type) -> bool:
-    """Whether a value is of a type; True is no number, and a whole number is a float too."""
+    """Whether a value is of a type; bool is not a number, and an int is a float too."""
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, kind) or (kind is float and isinstance(value, int))
 
 
 def add_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, object] = MappingProxyType({})) -> None:
-    """Add a flag per setting; a flag that is not given stays absent, so that files and defaults count.
+    """Add a flag for each setting; a flag that is not given stays absent, so that files and defaults apply.
 
     Args:
-        parser: Of the command.
-        defaults: Setting -> default, where the command has another one than `Settings`; for the help text alone.
+        parser: The command's parser.
+        defaults: Setting -> the command's default, if it differs from that of `Settings`; only shown in the help.
     """
     common = parser.add_argument_group("what to make")
     knobs = parser.add_argument_group("knobs, under the names of diffusers (default: from --balance)")
@@ -272,7 +275,7 @@ def add_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, object] = 
         group = knobs if rule.knob else common
         options = _flag_options(setting, defaults)
         group.add_argument(_flag(setting), **options)
-        if rule.flag:  # under the name in records too, though help does not say so
+        if rule.flag:  # also accept the name used in records, without showing it in the help
             hidden = {"choices": rule.choices, "help": argparse.SUPPRESS}
             group.add_argument("--" + setting.name.replace("_", "-"), **(options | hidden))
 
@@ -282,7 +285,7 @@ def _flag(setting: Field[Any]) -> str:
 
 
 def _flag_options(setting: Field[Any], defaults: Mapping[str, object]) -> dict[str, Any]:
-    """What `add_argument` is given for a setting; its help names the default."""
+    """The options of `add_argument` for a setting; its help names the default."""
     rule = RULES[setting.name]
     options: dict[str, Any] = {
         "dest": setting.name,
@@ -306,14 +309,14 @@ def _flag_options(setting: Field[Any], defaults: Mapping[str, object]) -> dict[s
 
 
 def word_of(name: str, value: T) -> T | str:
-    """What a user calls a value of a setting."""
+    """The user's name for a value of a setting."""
     return next((word for word, meaning in RULES[name].words.items() if meaning == value), value)
 
 
 def flags_of(settings: Settings) -> list[str]:
-    """The flags that `add_flags` reads as these settings: style, and whatever is not the default.
+    """The flags that `add_flags` would read as these settings: the style, and all that differ from the defaults.
 
-    `portrait stylize PHOTO` with them makes the same pictures; for `shlex.join`.
+    `portrait stylize PHOTO` with these flags makes the same pictures. Join them with `shlex.join`.
     """
     words: list[str] = []
     for setting in fields(Settings):
@@ -330,14 +333,15 @@ def flags_of(settings: Settings) -> list[str]:
 
 
 def settings_from(flags: Mapping[str, object], file: Path | None = None) -> Settings:
-    """Flag over file over default.
+    """Combine flags, file and defaults, in this order of precedence.
 
     Args:
-        flags: Parsed flags; only those that were given.
+        flags: Parsed flags, only those that were given.
         file: A TOML file whose keys are the settings' names.
 
     Raises:
-        SettingsError: the file cannot be read, an unknown key (says which was probably meant), a bad value.
+        SettingsError: the file cannot be read, has an unknown key (the message suggests the one that was probably
+            meant), or a bad value.
     """
     names = setting_names()
     values = {} if file is None else parse_toml(read_text(file), str(file))
@@ -345,10 +349,10 @@ def settings_from(flags: Mapping[str, object], file: Path | None = None) -> Sett
 
 
 def values_of(table: Mapping[str, object], where: str) -> dict[str, Any]:
-    """The fields of `Settings` that a table of names that users give stands for; `where` it is from, for messages.
+    """Convert a table with users' names to fields of `Settings`; `where` says in messages where it comes from.
 
     Raises:
-        SettingsError: an unknown name, or of several texts one that is none.
+        SettingsError: an unknown name, or a list of texts with an entry that is not text.
     """
     check_names(table, where, setting_names())
     values: dict[str, Any] = dict(table)

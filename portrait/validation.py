@@ -1,4 +1,4 @@
-"""Text files that a user writes: read, parsed, and their unknown names answered with the one that was meant."""
+"""Read and parse text files that users write, and answer unknown names with the one that was probably meant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portrait.errors import PortraitError, SettingsError, one_line
 
 
 def did_you_mean(name: str, choices: Iterable[str], form: str = "; did you mean {}?") -> str:
-    """`form` with the choice that is nearest to `name`; empty where none is near."""
+    """`form` filled with the choice closest to `name`; empty if none is close."""
     nearest = difflib.get_close_matches(name, [*choices], 1)
     return form.format(nearest[0]) if nearest else ""
 
@@ -20,17 +20,17 @@ def did_you_mean(name: str, choices: Iterable[str], form: str = "; did you mean 
 def check_names(
     names: Iterable[str], where: str, choices: Collection[str], noun: str = "setting", elsewhere: Mapping[str, str] = {}
 ) -> None:
-    """Refuse the first name that is none of `choices`.
+    """Refuse the first name that is not one of `choices`.
 
     Args:
-        names: As they were given.
-        where: They were given, for the message.
+        names: The names to check.
+        where: Where they come from, for the message.
         choices: Names that exist.
-        noun: What the names are of.
-        elsewhere: Name that belongs somewhere else -> what to say of it, in place of a name that is near.
+        noun: What the names stand for.
+        elsewhere: Name that belongs somewhere else -> what to say about it, instead of suggesting a similar name.
 
     Raises:
-        SettingsError: names the unknown name and the one that was probably meant.
+        SettingsError: a name is unknown; the message suggests the one that was probably meant.
     """
     for name in names:
         if name not in choices:
@@ -39,11 +39,11 @@ def check_names(
 
 
 def read_text(path: Path, name: str = "", kind: type[PortraitError] = SettingsError) -> str:
-    """The text of a UTF-8 file, with or without a byte order mark.
+    """Read a UTF-8 file, with or without a byte order mark.
 
     Args:
-        path: Of the file.
-        name: What to call it in messages; its path if empty.
+        path: The file.
+        name: Its name in messages; the path if empty.
         kind: Class of the error that is raised.
     """
     try:
@@ -57,8 +57,8 @@ def read_text(path: Path, name: str = "", kind: type[PortraitError] = SettingsEr
 
 
 def parse_toml(text: str, name: str, kind: type[PortraitError] = SettingsError) -> dict[str, Any]:
-    """The table of a TOML text; `name` and `kind` as in `read_text`."""
+    """Parse TOML text into a table; `name` and `kind` as in `read_text`."""
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # also a number of too many digits
+    except (ValueError, RecursionError) as error:  # ValueError covers numbers with too many digits too
         raise kind(f"{name} is not TOML: {one_line(error)}") from None

@@ -108,10 +108,10 @@ def test_no_style_of_mini_is_cut(mini: AttemptLoop) -> None:
 @pytest.mark.parametrize(
     ("part", "value", "says"),
     [
-        ("unet", float("nan"), "is not a number in 100% of its values"),
-        ("unet", float("inf"), "is not a number"),
-        ("vae", float("nan"), "is not a number in 100% of its values"),
-        ("vae", 0.3, "has one value everywhere"),
+        ("unet", float("nan"), "is not finite in 100% of its values"),
+        ("unet", float("inf"), "is not finite"),
+        ("vae", float("nan"), "is not finite in 100% of its values"),
+        ("vae", 0.3, "has the same value everywhere"),
     ],
 )
 def test_a_model_that_computes_no_picture_is_broken_and_ends_at_once(
@@ -126,7 +126,7 @@ def test_a_model_that_computes_no_picture_is_broken_and_ends_at_once(
         return (torch.full_like(compute(*args, **kwargs)[0], value),)
 
     monkeypatch.setattr(network, name, broken)
-    with pytest.raises(BrokenModelError, match=f"broken_model: what recipe tiny computes on cpu in float32 {says}"):
+    with pytest.raises(BrokenModelError, match=f"broken_model: the output of recipe tiny on cpu in float32 {says}"):
         tiny.generate(conditions, KNOBS, [1], lambda step, total: steps.append(step))
     assert len(steps) == (0 if part == "unet" else KNOBS.steps)
 

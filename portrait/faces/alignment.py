@@ -1,4 +1,4 @@
-"""Put a face on a recognizer's template, by rotation, uniform scale and shift alone."""
+"""Align a face to a recognizer's template by rotation, uniform scale and shift alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def similarity_transform(source: NDArray[np.floating], target: NDArray[np.floati
     """Return the (2, 3) float32 similarity that maps `source` to `target` with least squared error.
 
     Raises:
-        ShapeError: the points are not two arrays of shape (N, 2), or all lie on one spot.
+        ShapeError: the points are not two arrays of shape (N, 2), or all coincide.
 
     Reference:
         Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns".

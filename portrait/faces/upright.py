@@ -1,4 +1,4 @@
-"""Turn photos upright that lie on their side or stand on their head: decided by the faces, seen at four angles."""
+"""Turn photos upright that are sideways or upside down, judged by the faces detected at four angles."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from portrait.images import Photo, resized, turned
 from portrait.records import Face, RgbImage
 
 _SIDES = (896, 2048)
-"""Longer sides at which is looked, the second only if the first shows no face at any angle."""
+"""Longer sides at which faces are searched for; the second only if the first shows no face at any angle."""
 _LEAST_SCORE = 0.5
 _MARGIN = 0.08
-"""By how much the faces of another angle must be surer. On 20 portraits, upright faces were 0.18 to 0.5 surer than the same
-on their heads; on their sides hardly any had points in the order of a face."""
+"""By how much the scores at another angle must be higher. On 20 portraits, upright faces scored 0.18 to 0.5 higher than the same
+faces upside down; sideways, hardly any had points in the order of a face."""
 _MAX_FACES = 8
 
 log = logging.getLogger(__name__)
 
 
 def upright_photo(photo: Photo, analyzer: FaceAnalyzer) -> Photo:
-    """The photo as it should be looked at; itself where it stands upright, or no face says otherwise."""
+    """Turn the photo upright; it is returned as it is if it already is upright or shows no face that says otherwise."""
     degrees = degrees_to_upright(photo.pixels, analyzer)
     if degrees:
         log.info("%s: turned by %d degrees clockwise", photo.path, degrees)
@@ -30,11 +30,11 @@ def upright_photo(photo: Photo, analyzer: FaceAnalyzer) -> Photo:
 
 
 def degrees_to_upright(image: RgbImage, analyzer: FaceAnalyzer) -> int:
-    """By how many degrees clockwise a photo must be turned: 0, 90, 180 or 270.
+    """The degrees clockwise by which a photo must be turned: 0, 90, 180 or 270.
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        analyzer: Detector whose points say where the eyes and the mouth are.
+        analyzer: Detector whose points tell where the eyes and the mouth are.
     """
     height, width = image.shape[:2]
     for side in _SIDES:
@@ -50,7 +50,7 @@ def degrees_to_upright(image: RgbImage, analyzer: FaceAnalyzer) -> int:
 
 
 def _evidence(image: np.ndarray, analyzer: FaceAnalyzer) -> float:
-    """How surely the picture shows upright faces: the sum of their scores above the least."""
+    """Evidence that the picture shows upright faces: the sum of their scores above the lowest that counts."""
     faces = [face for face in analyzer.candidates(RgbImage(image)) if face.det_score > _LEAST_SCORE]
     return sum(face.det_score - _LEAST_SCORE for face in faces[:_MAX_FACES] if is_upright(face))
 

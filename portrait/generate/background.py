@@ -1,4 +1,4 @@
-"""What stands behind the person: `--background`, set in after a picture was made and judged."""
+"""Replace the background behind the person (`--background`), after a picture was made and judged."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from portrait.records.face import Face
 from portrait.records.portrait import BackgroundRecord
 
 BLUR_FUSION = (0.18, 0.012)
-"""Windows of the two passes of blur fusion, over the longer side: 90 and 6 pixels at 512, as its authors have it."""
+"""Windows of the two passes of blur fusion, as shares of the longer side: 90 and 6 pixels at 512, as in the paper."""
 BLUR = 0.025
-"""Deviation of the blurred background, over the longer side."""
+"""Sigma of the blurred background, as a share of the longer side."""
 FILLED_SIDE = 512
-"""Of the copy from which what is unknown is filled: smooth anyway."""
+"""Side of the copy from which unknown parts are filled; they are smooth anyway."""
 PAPER = (250, 247, 239)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Backdrop:
-    """A background that is ready for every picture of a photo.
+    """A background, prepared once for all pictures of a photo.
 
-    `photo` is what the pictures show, before it was stylized, (H, W, 3) uint8; `matte` the person's share of it,
-    (H, W) uint8; `picture` a file's pixels and `sha256` that of the file, where the background is one.
+    `photo` is the part of the photo that the pictures show, (H, W, 3) uint8; `matte` the person's share of each pixel, (H,
+    W) uint8; `picture` and `sha256` the pixels and hash of the background's file, if it is one.
     """
 
     background: Background
@@ -39,14 +39,14 @@ class Backdrop:
     sha256: str = ""
 
     def behind(self, picture: RgbImage) -> tuple[RgbImage, np.ndarray | None]:
-        """Set the background behind the person of a picture, whose colors are freed of the old one's at the edge.
+        """Put the background behind the person of a picture, whose edges are cleaned of the old background's colors.
 
         Args:
             picture: (H, W, 3) uint8, a stylized `photo`.
 
         Returns:
-            (H, W, 3) uint8; and, where the background is transparent, the person's own colors and alpha,
-            (H, W, 4) uint8: the picture then has white behind the person.
+            (H, W, 3) uint8 and, for a transparent background, the person's own colors with alpha, (H, W, 4) uint8; the first
+            picture then has white behind the person.
         """
         height, width = picture.shape[:2]
         matte = cv2.resize(self.matte, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -58,13 +58,13 @@ class Backdrop:
         return _over(person, matte, self._pixels(picture, matte)), None
 
     def as_record(self) -> BackgroundRecord:
-        """What the record says of it, enough to set the same background in again."""
+        """The background as recorded, sufficient to apply the same one again."""
         return BackgroundRecord(
             kind=self.background.kind, value=self.background.value, sha256=self.sha256, matte=matte_sha256()
         )
 
     def same_as(self, record: BackgroundRecord | None) -> bool:
-        """Whether it is the record's, wherever a file lies now."""
+        """Whether it is the same as in the record, wherever a file may be now."""
         return record is not None and self.as_record() == record.model_copy(update={"value": self.background.value})
 
     def _pixels(self, picture: RgbImage, matte: np.ndarray) -> RgbImage:
@@ -88,13 +88,13 @@ class Backdrop:
 def prepare_background(
     background: Background, photo: RgbImage, face: Face, box: tuple[int, int, int] | None = None
 ) -> Backdrop:
-    """Find the person, and read the background's file.
+    """Find the person, and read the background's file if there is one.
 
     Args:
-        background: What is to stand behind the person.
-        photo: (H, W, 3) uint8, what the pictures will show.
-        face: The person's, in `photo`. Everybody else belongs to the background, unless they touch.
-        box: (left, top, side) of the part that was drawn, where that is not all.
+        background: The background to apply.
+        photo: (H, W, 3) uint8, the part of the photo that the pictures will show.
+        face: The person's face in `photo`. Everybody else counts as background, unless they touch the person.
+        box: (left, top, side) of the part that was drawn, if that is not all of it.
 
     Raises:
         ImageReadError: the file cannot be read.
@@ -110,7 +110,7 @@ def prepare_background(
 
 
 def paper(width: int, height: int) -> RgbImage:
-    """Warm white paper, (height, width, 3) uint8, whose grain grows with the picture; always the same sheet."""
+    """Warm white paper, (height, width, 3) uint8, whose grain scales with the picture; always the same sheet."""
     side = max(width, height)
     draw = np.random.default_rng(0)
     grain = np.zeros((height, width), np.float32)
@@ -131,7 +131,7 @@ def gradient(top: Color, bottom: Color, width: int, height: int) -> RgbImage:
 
 
 def covering(picture: RgbImage, width: int, height: int) -> RgbImage:
-    """The middle of a picture, as large as it can be in that shape, at that size."""
+    """Crop the middle of a picture to a shape, as large as possible, and resize it."""
     scale = max(width / picture.shape[1], height / picture.shape[0])
     w, h = min(picture.shape[1], round(width / scale)), min(picture.shape[0], round(height / scale))
     left, top = (picture.shape[1] - w) // 2, (picture.shape[0] - h) // 2
@@ -148,7 +148,7 @@ def _over(person: RgbImage, matte: np.ndarray, behind: RgbImage) -> RgbImage:
 
 
 def _own_colors(picture: RgbImage, matte: np.ndarray) -> RgbImage:
-    """`unmixed`'s first result, from a copy of at most `REFINED_SIDE` pixels: what it changes has no fine detail."""
+    """The first result of `unmixed`, from a copy of at most `REFINED_SIDE` pixels: its changes have no fine detail."""
     height, width = picture.shape[:2]
     scale = min(1.0, REFINED_SIDE / max(height, width))
     w, h = round(width * scale), round(height * scale)
@@ -161,14 +161,14 @@ def _own_colors(picture: RgbImage, matte: np.ndarray) -> RgbImage:
 
 
 def unmixed(picture: RgbImage, alpha: np.ndarray) -> tuple[RgbImage, RgbImage]:
-    """The person's own colors, and the background's, where the picture shows a mixture of both.
+    """Separate the colors of the person and of the background where the picture shows a mixture of both.
 
     Args:
         picture: (H, W, 3) uint8.
         alpha: (H, W) float32 in [0, 1], the person's share.
 
     Returns:
-        (H, W, 3) uint8 twice: the person's colors, continued beyond the edge, and the background's likewise.
+        (H, W, 3) uint8 twice: the person's colors and the background's, each extended beyond the edge.
 
     Reference:
         Forte 2021, "Approximate fast foreground colour estimation" (blur fusion, two passes).
@@ -192,7 +192,7 @@ def _share_mean(values: np.ndarray, share: np.ndarray, radius: int) -> np.ndarra
 
 
 def filled_in(picture: RgbImage, known: np.ndarray) -> RgbImage:
-    """The picture, (H, W, 3) uint8, exact where it is `known`, (H, W) bool, and filled smoothly from around elsewhere.
+    """The picture, (H, W, 3) uint8: exact where `known`, (H, W) bool, and filled smoothly from its surroundings elsewhere.
 
     Reference:
         Gortler et al. 1996, "The lumigraph" (pull-push).
@@ -214,6 +214,6 @@ def _pulled(weighted: np.ndarray, weight: np.ndarray) -> np.ndarray:
         return np.broadcast_to(mean, weighted.shape).astype(np.float32)
     half = ((width + 1) // 2, (height + 1) // 2)
     small = [cv2.resize(x, half, interpolation=cv2.INTER_AREA) for x in (weighted, weight)]
-    gain = np.minimum(1, 2 * small[1]) / np.maximum(small[1], 1e-6)  # what is half known counts as known
+    gain = np.minimum(1, 2 * small[1]) / np.maximum(small[1], 1e-6)  # a half known pixel counts as known
     below = cv2.resize(_pulled(small[0] * gain[..., None], small[1] * gain), (width, height))
     return np.asarray(weighted + (1 - weight[..., None]) * below, np.float32)

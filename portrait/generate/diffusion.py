@@ -22,20 +22,20 @@ from portrait.settings import Settings
 
 
 class DiffusionGenerator:
-    """Makes pictures by a recipe.
+    """Makes pictures with the models of a recipe.
 
     Args:
-        recipe: Which models, which knobs; public models with their paths filled in (`recipes.locate.resolve_files`).
-        threads: torch threads; no pixel depends on them.
+        recipe: The models and knobs; public models with their paths filled in (`recipes.locate.resolve_files`).
+        threads: torch threads; they do not change any pixel.
         device: `auto`, cpu, cuda or mps. A recipe that states no memory needs (`mini`) stays on the CPU with auto.
         tier: `auto`, or a tier of `generate.memory`.
-        dtype: `auto`, float32 or bfloat16, as of `generate.precision`.
+        dtype: `auto`, float32 or bfloat16, see `generate.precision`.
 
     Raises:
-        WeightsMissingError, WeightsCorruptError: a file is gone, differs from the manifest, or is not
-            what the recipe says.
-        SettingsError: the device is not here, or its memory is too small.
-        MemoryLimitError: memory ran out while the model was loaded.
+        WeightsMissingError, WeightsCorruptError: a file is missing, differs from the manifest, or is not what the recipe
+        says.
+            SettingsError: there is no such device, or its memory is too small.
+            MemoryLimitError: memory ran out while the model was loaded.
     """
 
     def __init__(
@@ -61,7 +61,8 @@ class DiffusionGenerator:
         self.loras = dict(self.family.loras)
         self.digests = dict(self.family.digests)
         self.draws_together = self.device.type != "cpu"
-        """Whether the pictures of a batch are computed at once; a CPU may round them otherwise than one alone."""
+        """Whether the pictures of a batch are computed together; not on a CPU, which may round them differently from single
+        ones."""
         self.sampler = type(self.pipe.scheduler).__name__.removesuffix("Scheduler")
         memory.retry_on_oom(self, lambda: self.family.place(self.tier, self.device), lambda: None)
 
@@ -80,13 +81,13 @@ class DiffusionGenerator:
         Args:
             image: (S, S, 3) uint8 RGB; S is the recipe's resolution, or another of its sizes.
             embedding: Embedding by the recipe's recognizer, unit or raw as the recipe says.
-            prompt: What the style says.
-            negative_prompt: What guidance moves away from.
-            face: The face of `image`; adapters that look at the face, and keypoints, need it.
-            pictures: The person's head, (P, P, 3) uint8 RGB each, for families that look at it.
+            prompt: The style's prompt.
+            negative_prompt: The prompt that guidance steers away from.
+            face: The face in `image`, for adapters that encode the face crop and for keypoints.
+            pictures: Pictures of the person's head, (P, P, 3) uint8 RGB each, for families that use them.
 
         Returns:
-            The family's own conditions, which `generate` is given.
+            The family's own conditions, to pass to `generate`.
 
         Raises:
             SettingsError: the embedding is not finite, or the face is missing.
@@ -104,7 +105,7 @@ class DiffusionGenerator:
         return memory.retry_on_oom(self, lambda: self.family.prepare(request))
 
     def warnings(self, prompt: str, negative_prompt: str = "") -> tuple[str, ...]:
-        """What is not used of these texts, which are too long, and of the model's files, which do not fit; a sentence each."""
+        """Sentences about parts of these prompts, and of the model's files, that are not used."""
         texts = self.family.text_warnings(prompt, negative_prompt or self.recipe.negative_prompt)
         return (*self.family.notes, *texts)
 
@@ -119,21 +120,21 @@ class DiffusionGenerator:
     ) -> list[RgbImage]:
         """Make one picture per seed; each seed has its own CPU generator.
 
-        On a CPU they are computed one after the other, so that no pixel depends on the batch; elsewhere at once.
+        On a CPU they are computed one after the other, so that no pixel depends on the batch; elsewhere together.
 
         Args:
             conditions: From `prepare`.
             knobs: The knobs of this batch.
             seeds: One per picture.
-            on_step: Called with (steps done, steps in all).
-            preview: When to look at the estimates of the finished pictures, and who is shown them.
+            on_step: Called with (steps done, total steps).
+            preview: When to decode estimates of the finished pictures, and the function that receives them.
 
         Returns:
             (S, S, 3) uint8 RGB pictures, in the order of the seeds.
 
         Raises:
-            SettingsError: the knobs leave no denoising step, are out of range, or not what the model was made for.
-            BrokenModelError: what comes out is no picture.
+            SettingsError: the knobs leave no denoising step, are out of range, or do not suit the model.
+            BrokenModelError: the output is not a picture.
         """
         self.recipe.check_steps(knobs)
         check_knobs(knobs)
@@ -163,28 +164,28 @@ class DiffusionGenerator:
         return _as_pictures(pictures)
 
     def _require_picture(self, values: Tensor) -> None:
-        """Raises BrokenModelError where one of a batch is not finite, or has one value everywhere."""
+        """Raises BrokenModelError if a picture of the batch is not finite, or has the same value everywhere."""
         of_each = values.flatten(1)
         finite = of_each.isfinite()
         if not finite.all():
-            what = f"is not a number in {1 - float(finite.float().mean()):.0%} of its values"
+            what = f"is not finite in {1 - float(finite.float().mean()):.0%} of its values"
         elif (of_each.amax(1) == of_each.amin(1)).any():
-            what = "has one value everywhere"
+            what = "has the same value everywhere"
         else:
             return
         advice = [
-            *(["leave out the LoRAs, one at a time"] if self.recipe.loras else []),
+            *(["leave out the LoRAs one at a time"] if self.recipe.loras else []),
             *(["--dtype float32"] if self.dtype != "float32" else []),
             "check the files with portrait weights verify",
             "use another --base or --recipe",
         ]
         raise BrokenModelError(
-            f"broken_model: what recipe {self.recipe.name} computes on {self.device} in {self.dtype} {what}, so it is no "
+            f"broken_model: the output of recipe {self.recipe.name} on {self.device} in {self.dtype} {what}, so it is not a "
             f"picture. Try: {'; '.join(advice)}"
         )
 
     def _report(self, total: int, on_step: Callable[[int, int], None] | None, preview: Preview | None) -> OnStep:
-        """What a family calls after each denoising step."""
+        """The callback for a family to call after each denoising step."""
 
         def report(done: int, latents: Tensor, estimate: Callable[[], Tensor | None]) -> None:
             self._require_picture(latents)
@@ -199,23 +200,23 @@ class DiffusionGenerator:
         return report
 
     def shrink(self, tier: str) -> None:
-        """Go down to `tier`, and decode one part of a picture at a time, because memory ran out."""
+        """Switch to `tier`, and decode pictures part by part, because memory ran out."""
         memory.release(self.device)
         self.tier = tier
         self.family.place(tier, self.device)
         memory.save_vae_memory(self.pipe.vae, tiles=True)
 
     def passes(self, knobs: Knobs) -> int:
-        """How often the denoising network sees a picture with these knobs."""
+        """How many forward passes of the denoising network these knobs cost per picture."""
         return self.family.passes(knobs)
 
     def clear_cache(self) -> None:
-        """Drop what is remembered of the last photo."""
+        """Forget everything cached for the last photo."""
         self.family.clear_cache()
 
     @torch.inference_mode()
     def reconstruct(self, image: RgbImage) -> RgbImage:
-        """The photo through the autoencoder alone, (S, S, 3) uint8: a copy, never a style."""
+        """Pass the photo through the autoencoder alone, (S, S, 3) uint8: a copy without any style."""
         return _as_pictures(self.family.reconstruct(image).clamp(-1, 1) / 2 + 0.5)[0]
 
 
@@ -226,7 +227,7 @@ def _as_pictures(output: Tensor) -> list[RgbImage]:
 
 
 def _part_of(on_step: Callable[[int, int], None], number: int, count: int) -> Callable[[int, int], None]:
-    """`on_step` for picture `number` of so many: it is told the steps of all."""
+    """`on_step` for one picture of several, which reports the steps of all pictures together."""
     return lambda step, total: on_step(number * total + step, count * total)
 
 

@@ -11,7 +11,7 @@ from portrait.images import resized
 from portrait.records import Face, RgbImage
 
 FRAMES = {"head": 0.62, "bust": 0.42, "full": 0.42}
-"""Face height over the side of the square; `full` is a bust that is pasted back into the whole photo."""
+"""Face height as a share of the square's side; `full` is a bust that is pasted back into the whole photo."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,10 +27,10 @@ class Framed:
 
 
 def frame_portrait(photo: RgbImage, face: Face, frame: str, size: int) -> Framed:
-    """Crop a square around the face and bring it to `size`.
+    """Crop a square around the face and resize it to `size`.
 
-    The face stands a little above the middle. Where the photo is too small for the frame, the square is
-    as large as the photo allows, and it never leaves the photo.
+    The face is placed a little above the middle. The square never leaves the photo: if the photo is too small for the frame,
+    the square is as large as the photo allows.
 
     Raises:
         SettingsError: `frame` is not head, bust or full.
@@ -50,11 +50,11 @@ def frame_portrait(photo: RgbImage, face: Face, frame: str, size: int) -> Framed
 
 
 STRIP = 64
-"""Rows that are blended at once."""
+"""Rows that are blended at a time."""
 
 
 def paste_back(photo: RgbImage, stylized: RgbImage, box: tuple[int, int, int], rim: float = 0.12) -> RgbImage:
-    """The photo with the stylized square in its place, blended over a rim inside the square.
+    """Paste the stylized square back into the photo, blended over a rim inside the square.
 
     Args:
         photo: (H, W, 3) uint8.
@@ -74,7 +74,7 @@ def paste_back(photo: RgbImage, stylized: RgbImage, box: tuple[int, int, int], r
     down = down * (1 if top + side >= height else ramp[::-1])
     result = photo.copy()
     over = resized(stylized, side, side)
-    for first in range(0, side, STRIP):  # so that a large photo does not need a multiple of itself in floats
+    for first in range(0, side, STRIP):  # blend row by row, so that a large photo is never held in floats as a whole
         rows = slice(first, min(first + STRIP, side))
         alpha = np.minimum(across[None], down[rows, None])
         alpha = (alpha * alpha * (3 - 2 * alpha))[..., None]

@@ -1,4 +1,4 @@
-"""From a framed photo and a prompt to tensors, the same for every family."""
+"""Turn a framed photo and a prompt into tensors, in the same way for every family."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 from portrait.records import RgbImage
 
 MAX_PROMPTS = 64
-"""How many encoded prompts are kept."""
+"""How many encoded prompts are cached."""
 
 
 def at_side(image: RgbImage, side: int) -> RgbImage:
-    """A square picture at another side; itself where it has that side."""
+    """Resize a square picture; it is returned as it is if it already has that side."""
     if image.shape[0] == side:
         return image
     return RgbImage(np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), np.uint8))
@@ -29,13 +29,13 @@ def as_batch(image: RgbImage, device: torch.device) -> Tensor:
 
 
 class PromptCache:
-    """What the text encoders make of a prompt; the last ones are kept, because the people of a style share them."""
+    """Caches the latest encoded prompts, because all people in a style share them."""
 
     def __init__(self) -> None:
         self._encoded: dict[tuple[str, str], tuple[Tensor, ...]] = {}
 
     def get(self, key: tuple[str, str], encode: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """What is kept of a prompt and its negative, or else what `encode` returns."""
+        """Return the cached encoding of a prompt and its negative prompt, or call `encode`."""
         if key not in self._encoded:
             if len(self._encoded) >= MAX_PROMPTS:
                 self._encoded.pop(next(iter(self._encoded)))

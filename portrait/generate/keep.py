@@ -1,8 +1,8 @@
-"""Keep what must stay: the mechanism. `judge.checks` measures whether it did.
+"""Preserve what must stay (`--keep`); `judge.checks` measures whether it did.
 
-Background, regions and masks are the photo's own pixels, with a feathered rim outside of them. Colors are
-the photo's chroma, coarsely, under the picture's own lightness. Pose and composition are held by the
-structure that the generator sees, and only measured.
+Background, regions and masks are the photo's own pixels, with a feathered rim outside of them. Colors are the photo's coarse
+chroma, under the picture's own lightness. Pose and composition are only measured: the structure that conditions the
+generator preserves them.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from portrait.images import COARSE_CHROMA, Photo, read_photo, resized, turned
 from portrait.records import Face, Keep, RgbImage
 
 PERSON_SHARE = 0.25
-"""Of a pixel that shows more of the person than this, the background does not hold the photo's color."""
+"""Pixels that show more of the person than this do not count as background."""
 RIM = 0.025
-"""Width of the feathered rim over the side of the portrait's square."""
+"""Width of the feathered rim, as a share of the side of the portrait's square."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Kept:
-    """What must stay of a portrait's square, at the size in which it is delivered.
+    """What must stay in a portrait's square, at the size of the finished portrait.
 
-    `before` is the photo there, (S, S, 3) uint8; `masks` maps a keep's name to (S, S) bool, True where every
-    pixel stays as it is; `alpha` is the share of the photo, (S, S, 1) float32, 1 on all masks; None without
-    any. `colors` says whether chroma is held. `files` are path and SHA-256 of the mask files that were read.
+    `before` is that square of the photo, (S, S, 3) uint8; `masks` maps a keep's name to (S, S) bool, True where pixels stay
+    unchanged; `alpha` is the share of the photo, (S, S, 1) float32, 1 on all masks, or None without masks. `colors` says
+    whether chroma is preserved. `files` holds path and SHA-256 of each mask file.
     """
 
     before: RgbImage
@@ -45,7 +45,7 @@ class Kept:
     files: tuple[tuple[str, str], ...] = ()
 
     def hold(self, square: RgbImage) -> RgbImage:
-        """The square with everything put back that stays pixel by pixel."""
+        """Put back into the square everything that must stay pixel for pixel."""
         if self.alpha is None:
             return square
         held = RgbImage(np.empty_like(self.before))
@@ -67,19 +67,19 @@ def prepare_keeps(
     whole: bool,
     photo_turned: int = 0,
 ) -> Kept:
-    """Find out which pixels must stay.
+    """Determine which pixels must stay.
 
     Args:
         keeps: What must stay.
         photo: (H, W, 3) uint8, the whole photo.
         face: The person's face in it.
         box: (left, top, side) of the portrait's square in the photo.
-        size: Side of the square as it is delivered.
-        whole: Whether the rest of the photo is delivered too, untouched, so that a region may lie there.
-        photo_turned: Degrees clockwise by which the photo was turned; masks are of the photo as it was.
+        size: Side of the square in the finished portrait.
+        whole: Whether the finished picture includes the rest of the photo, untouched, so that a region may lie there.
+        photo_turned: Degrees clockwise by which the photo was turned; mask files are for the photo before that.
 
     Raises:
-        InputError: a region or mask does not fit this photo, or keeps nothing of what is shown, or all of it.
+        InputError: a region or mask does not fit this photo, or covers nothing or all of what is shown.
         ImageReadError: a mask cannot be read.
     """
     height, width = photo.shape[:2]
@@ -93,12 +93,12 @@ def prepare_keeps(
         shown = stays[top : top + side, left : left + side]
         if not shown.any() and keep.kind != "background" and not (whole and stays.any()):
             raise InputError(
-                f"keep {keep.name} lies outside of what is shown: {side} x {side} pixels from ({left}, {top}) of a photo "
+                f"keep {keep.name} lies outside the frame: {side} x {side} pixels from ({left}, {top}) of a photo "
                 f"of {width} x {height}; --frame full shows all of it"
             )
         if not shown.any() and not whole:
-            log.warning("keep %s: nothing around the person was taken for background, so nothing is held", keep.name)
-        if size != side:  # a border pixel of the mask stays whole
+            log.warning("keep %s: no background was found around the person, so nothing is preserved", keep.name)
+        if size != side:  # a pixel on the mask's border counts as masked
             shown = cv2.resize(shown.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) > 0
         masks[keep.name] = shown
     square = RgbImage(photo[top : top + side, left : left + side])
@@ -119,9 +119,9 @@ def _stays(
     files: list[tuple[str, str]],
     photo_turned: int,
 ) -> NDArray[np.bool_] | None:
-    """(H, W) bool, True where every pixel of the photo stays; None for what is held without a mask.
+    """(H, W) bool, True where pixels of the photo stay; None for keeps that need no mask.
 
-    A mask file that is read is added to `files`.
+    Mask files that are read are added to `files`.
     """
     height, width = photo.shape[:2]
     if keep.box is not None:
@@ -147,9 +147,9 @@ def _white_of(mask: Photo, size: tuple[int, int]) -> NDArray[np.bool_]:
         raise InputError(f"mask {mask.path} is {width} x {height}; the photo is {size[0]} x {size[1]}")
     white = np.asarray(mask.pixels.min(axis=-1) > 127)
     if not white.any():
-        raise InputError(f"mask {mask.path} has nothing white, so it keeps nothing; white is what stays")
+        raise InputError(f"mask {mask.path} has no white, so it keeps nothing; white is what stays")
     if white.all():
-        raise InputError(f"mask {mask.path} is white all over, so nothing could change; black is what may")
+        raise InputError(f"mask {mask.path} is all white, so nothing could change; paint black what may change")
     return white
 
 
@@ -163,7 +163,7 @@ def _feathered(exact: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def _person_near(photo: RgbImage, face: Face, box: tuple[int, int, int]) -> np.ndarray:
-    """(H, W) bool, True on the person as far as the square and a margin around it show them."""
+    """(H, W) bool, True on the person, within the square and a margin around it."""
     height, width = photo.shape[:2]
     left, top, side = box
     margin = side // 6
@@ -176,7 +176,7 @@ def _person_near(photo: RgbImage, face: Face, box: tuple[int, int, int]) -> np.n
 
 
 def hold_colors(photo: RgbImage, picture: RgbImage) -> RgbImage:
-    """The picture with the photo's coarse chroma; its lightness and fine differences of color stay its own."""
+    """Give the picture the photo's coarse chroma; its own lightness and fine color differences stay."""
     a = cv2.cvtColor(photo.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     b = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     sigma = COARSE_CHROMA * max(picture.shape[:2])

@@ -1,4 +1,4 @@
-"""The person in a photo: `mini`'s own matte network, and the guided filter that carries its edges to the photo's size."""
+"""Find the person in a photo: `mini`'s own matte network, and the guided filter that refines its edges at full size."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from portrait.records.arrays import RgbImage
 from portrait.records.face import Face
 
 SIDE = 256
-"""The network sees every photo as SIDE x SIDE pixels, whatever its proportions."""
+"""The network sees every photo as SIDE x SIDE pixels, whatever its aspect ratio."""
 SOFT_RADIUS = 6
-"""Pixels of SIDE within which a soft edge has the sure person on one side and the sure background on the other."""
+"""Pixels, at SIDE, within which a soft edge must reach the certain person on one side and background on the other."""
 REFINED_SIDE = 2048
-"""Larger photos get the matte of a copy whose longer side is this, enlarged."""
+"""Larger photos get the enlarged matte of a copy with this longer side."""
 FILTER_RADIUS, FILTER_EPSILON = 1 / 128, 1e-4
-"""Of the guided filter: the window's half width over the longer side; the variance that counts as flat."""
+"""Guided filter: half width of the window as a share of the longer side; variance below which a window counts as flat."""
 
 
 def matte_sha256() -> str:
-    """SHA-256 of the shipped matte, as `weights/mini/manifest.json` has it."""
+    """SHA-256 of the shipped matte network, from `weights/mini/manifest.json`."""
     manifest = mini_folder() / "manifest.json"
     try:
         return str(json.loads(manifest.read_text("utf-8"))["matte"]["matte.safetensors"]["sha256"])
@@ -35,7 +35,7 @@ def matte_sha256() -> str:
 def person_matte(photo: RgbImage) -> np.ndarray:
     """How much of each pixel belongs to a person.
 
-    Everybody in the photo counts as a person. Edges, hair included, follow the photo at its own size.
+    Everybody in the photo counts as a person. Edges, including hair, follow the photo at its full size.
 
     Args:
         photo: (H, W, 3) uint8, RGB.
@@ -44,7 +44,7 @@ def person_matte(photo: RgbImage) -> np.ndarray:
         (H, W) float32 in [0, 1].
 
     Raises:
-        WeightsMissingError, WeightsCorruptError: the shipped network is not there as it was made.
+        WeightsMissingError, WeightsCorruptError: the shipped network is missing or damaged.
 
     Reference:
         He et al. 2010, "Guided image filtering", for the refinement.
@@ -58,9 +58,9 @@ def person_matte(photo: RgbImage) -> np.ndarray:
 
 
 def settled(matte: np.ndarray) -> np.ndarray:
-    """A matte (h, w) float32 that is soft only between a person and a background that are sure.
+    """Keep a matte (h, w) float32 soft only between certain person and certain background.
 
-    Where the network doubts a whole region, say a helmet in an arm, half of it would show through.
+    Otherwise a whole region that the network is unsure of, say a helmet under an arm, would be half transparent.
     """
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * SOFT_RADIUS + 1, 2 * SOFT_RADIUS + 1))
     person_near, background_near = cv2.dilate(matte, disk), 1 - cv2.erode(matte, disk)
@@ -72,13 +72,13 @@ def settled(matte: np.ndarray) -> np.ndarray:
 
 
 def subject_matte(photo: RgbImage, face: Face, box: tuple[int, int, int] | None = None) -> np.ndarray:
-    """`person_matte` of one person: whoever the face belongs to, and who touches them.
+    """`person_matte` of one person: the owner of the face, and anybody who touches them.
 
     Args:
         photo: (H, W, 3) uint8.
-        face: The person's, in `photo`; its inner part always counts as the person.
-        box: (left, top, side) of a square around the person, which is then looked at for itself: in a large photo
-            the network sees too little of them.
+        face: The person's face in `photo`; its inner part always counts as the person.
+        box: (left, top, side) of a square around the person, which is then processed separately: in a large photo
+            they are too small for the network.
     """
     matte = person_matte(photo)
     height, width = matte.shape
@@ -97,20 +97,20 @@ def subject_matte(photo: RgbImage, face: Face, box: tuple[int, int, int] | None 
     )
     _, labels = cv2.connectedComponents((small > 0.1).astype(np.uint8))
     figure = labels == labels[min(int(y * scale), labels.shape[0] - 1), min(int(x * scale), labels.shape[1] - 1)]
-    near = cv2.dilate(figure.astype(np.uint8), np.ones((3, 3), np.uint8))  # the outermost pixels are the faintest
+    near = cv2.dilate(figure.astype(np.uint8), np.ones((3, 3), np.uint8))  # the outermost pixels are the least certain
     matte[cv2.resize(near, (width, height), interpolation=cv2.INTER_NEAREST) == 0] = 0
     return matte
 
 
 def refined_matte(photo: RgbImage, coarse: np.ndarray) -> np.ndarray:
-    """A coarse matte (h, w) float32 at the photo's size, (H, W) float32, with edges where the photo has them."""
+    """Enlarge a coarse matte (h, w) float32 to the photo's (H, W), with its edges moved to the photo's edges."""
     height, width = photo.shape[:2]
     scale = min(1.0, REFINED_SIDE / max(height, width))
     w, h = round(width * scale), round(height * scale)
     guide = cv2.resize(photo, (w, h), interpolation=cv2.INTER_AREA) if scale < 1 else photo
     radius = max(1, round(FILTER_RADIUS * max(w, h)))
     filtered = guided_filter(guide.astype(np.float32) / 255, _fitted(coarse, w, h), radius, FILTER_EPSILON)
-    return _fitted(np.clip((filtered - 0.04) / 0.92, 0, 1), width, height)  # what is nearly sure is sure
+    return _fitted(np.clip((filtered - 0.04) / 0.92, 0, 1), width, height)  # nearly certain values become certain
 
 
 def _fitted(matte: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -118,7 +118,7 @@ def _fitted(matte: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
-    """`values` as a locally linear function of the guide's colors.
+    """Approximate `values` by a locally linear function of the guide's colors.
 
     Args:
         guide: (H, W, 3) float32 in [0, 1].
@@ -139,7 +139,7 @@ def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: f
     rr, gg, bb = (mean(x * x) - m * m + epsilon for x, m in ((r, mr), (g, mg), (b, mb)))
     rg, rb, gb = mean(r * g) - mr * mg, mean(r * b) - mr * mb, mean(g * b) - mg * mb
     cr, cg, cb = (mean(guide[..., c] * values) - colors[..., c] * level for c in range(3))
-    # The symmetric 3 x 3 system of each pixel by its adjugate.
+    # Solve the symmetric 3 x 3 system of each pixel by its adjugate.
     irr, igg, ibb = gg * bb - gb * gb, rr * bb - rb * rb, rr * gg - rg * rg
     irg, irb, igb = gb * rb - rg * bb, rg * gb - gg * rb, rb * rg - rr * gb
     determinant = irr * rr + irg * rg + irb * rb

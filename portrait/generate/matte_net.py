@@ -1,4 +1,4 @@
-"""The network behind `generate.matte`, in a file of its own because it needs torch."""
+"""The network behind `generate.matte`, in a separate file because it needs torch."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Block(nn.Module):
 
 
 class _Scene(nn.Module):
-    """What the whole picture says about each channel: mean and maximum over all places, through a gate."""
+    """Global context: mean and maximum of each channel over the whole picture, through a gate."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def load_matte(path: Path, sha256: str) -> Callable[[RgbImage], np.ndarray]:
     """Load the shipped network, verified, once: (S, S, 3) uint8 -> (S, S) float32 in [0, 1].
 
     Raises:
-        WeightsMissingError, WeightsCorruptError: the file is gone, or is another one.
+        WeightsMissingError, WeightsCorruptError: the file is missing, or not the pinned one.
     """
     net = MatteNet().eval()
     state = {name: tensor.float() for name, tensor in load_file(verify(path, sha256)).items()}
@@ -108,7 +108,9 @@ def load_matte(path: Path, sha256: str) -> Callable[[RgbImage], np.ndarray]:
     def matte(photo: RgbImage) -> np.ndarray:
         with torch.inference_mode():
             pixels = torch.from_numpy(photo.astype(np.float32) / 255).permute(2, 0, 1)[None]
-            both = torch.sigmoid(net(torch.cat([pixels, pixels.flip(3)])))  # two looks are steadier than one
+            both = torch.sigmoid(
+                net(torch.cat([pixels, pixels.flip(3)]))
+            )  # averaging with the mirrored photo is more stable
             return np.asarray((0.5 * (both[0, 0] + both[1, 0].flip(1))).numpy())
 
     return matte

@@ -1,4 +1,4 @@
-"""Which device makes the pictures, and how much of a model lies on it at once.
+"""Choose the device that makes the pictures, and how much of a model is on it at once.
 
 | tier | on the device | for |
 |---|---|---|
@@ -36,7 +36,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """`auto` is CUDA, else Apple's MPS, else the CPU.
 
     Raises:
-        SettingsError: a device was named that is not here.
+        SettingsError: this machine does not have the device.
     """
     available = ["cpu"]
     if torch.backends.mps.is_available():
@@ -46,12 +46,12 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device(available[0])
     if name not in available:
-        raise SettingsError(f"device {name!r} is not here; this machine has: {', '.join(available)}")
+        raise SettingsError(f"device {name!r} is not available; this machine has: {', '.join(available)}")
     return torch.device(name)
 
 
 def free_memory(device: torch.device) -> float:
-    """GiB that are free on the device; of the CPU, those that the system calls available."""
+    """Free memory of the device in GiB; for the CPU, the memory that the system reports as available."""
     if device.type == "cuda":
         free_bytes, _ = torch.cuda.mem_get_info(device)
         return float(free_bytes) / 2**30
@@ -67,7 +67,7 @@ def free_memory(device: torch.device) -> float:
 
 
 def choose_tier(name: str, needs: Sequence[float], free: float, device: str) -> str:
-    """The first tier whose need is met; the recipe's needs are GiB in the order of `TIERS`.
+    """The first tier for which memory suffices; a recipe's needs are in GiB, in the order of `TIERS`.
 
     The CPU (at twice the bytes, float32) and MPS know only `full`: offloading moves models off a CUDA device.
 
@@ -85,16 +85,16 @@ def choose_tier(name: str, needs: Sequence[float], free: float, device: str) -> 
             return tier
     least = needs[len(usable) - 1] * factor
     raise SettingsError(
-        f"this recipe needs about {least:.1f} GiB on {device}, {free:.1f} GiB are free; close other programs, use a "
+        f"this recipe needs about {least:.1f} GiB on {device}, but only {free:.1f} GiB are free; close other programs, use a "
         f"smaller recipe (portrait doctor lists them), or try all the same with --memory {usable[-1]}"
     )
 
 
 def max_batch_size(tier: str, needs: Sequence[float], free: float, resolution: int, device: str) -> int:
-    """How many pictures of a batch are made at once: as many as fit beside the model, at least one.
+    """How many pictures of a batch are made together: as many as fit beside the model, at least one.
 
-    Each further picture is taken to need 1 GiB at 512 px and four times as much at twice the side, an estimate; a
-    recipe that states no needs is small and knows no limit.
+    Each further picture is estimated to need 1 GiB at 512 px and four times as much at twice the side. A recipe that states
+    no memory needs is small, and has no limit.
     """
     if not needs:
         return 1000
@@ -104,12 +104,12 @@ def max_batch_size(tier: str, needs: Sequence[float], free: float, resolution: i
 
 
 def smaller_tier(tier: str, device: str) -> str:
-    """The tier after this one, or the same when there is none."""
+    """The next smaller tier, or the same if there is none."""
     return TIERS[min(TIERS.index(tier) + 1, len(TIERS) - 1)] if device == "cuda" else tier
 
 
 def place(pipe: Any, tier: str, device: torch.device) -> None:
-    """Put a diffusers pipeline on the device by a tier; may be called again with a smaller one."""
+    """Put a diffusers pipeline on the device as a tier says; may be called again with a smaller tier."""
     if device.type == "cpu":
         return
     if tier == "full" or not hasattr(pipe, "enable_model_cpu_offload"):  # mini's is small, and is never offloaded
@@ -124,7 +124,7 @@ def place(pipe: Any, tier: str, device: torch.device) -> None:
 
 
 def save_vae_memory(vae: Any, *, tiles: bool) -> None:
-    """Decode one picture at a time, and with `tiles` one part of it at a time; where the VAE can."""
+    """Decode one picture at a time and, with `tiles`, part by part, if the VAE supports it."""
     if hasattr(vae, "enable_slicing"):
         vae.enable_slicing()
     if tiles and hasattr(vae, "enable_tiling"):
@@ -132,7 +132,7 @@ def save_vae_memory(vae: Any, *, tiles: bool) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch means that memory ran out, on any device."""
+    """Whether a torch error means that memory ran out, on any device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower()
@@ -140,16 +140,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def raise_if_oom(error: BaseException, what: str) -> None:
-    """Raises MemoryLimitError if an error met while `what` was loaded means that memory ran out."""
+    """Raises MemoryLimitError if an error while loading `what` means that memory ran out."""
     if is_out_of_memory(error):
         raise MemoryLimitError(
-            f"out of memory while {what} was loaded ({one_line(error)}); close other programs, or use a smaller recipe "
+            f"out of memory while loading {what} ({one_line(error)}); close other programs, or use a smaller recipe "
             "(portrait doctor lists them)"
         ) from None
 
 
 class Shrinkable(Protocol):
-    """A model on a device, of which less can be kept there."""
+    """A model that can move some of its parts off the device."""
 
     device: torch.device
     tier: str
@@ -158,15 +158,15 @@ class Shrinkable(Protocol):
 
 
 def retry_on_oom(model: Shrinkable, work: Callable[[], T], again: Callable[[], T] | None = None) -> T:
-    """Do `work`; when memory runs out, shrink the model and do `again`, or the same work, once.
+    """Do `work`; if memory runs out, shrink the model and do `again`, or else `work`, once.
 
     Args:
-        model: Goes down a tier, where its device knows a smaller one.
+        model: Switched to a smaller tier, if its device supports one.
         work: What may run out of memory.
         again: The same with less memory, such as one picture at a time.
 
     Raises:
-        MemoryLimitError: memory runs out the second time too.
+        MemoryLimitError: memory runs out again.
     """
     try:
         return work()
@@ -183,13 +183,13 @@ def retry_on_oom(model: Shrinkable, work: Callable[[], T], again: Callable[[], T
         if not is_out_of_memory(error):
             raise
         raise MemoryLimitError(
-            f"out of memory on {model.device.type}, also one picture at a time with the memory tier {model.tier}; close "
+            f"out of memory on {model.device.type}, even one picture at a time with the memory tier {model.tier}; close "
             "other programs, use --batch 1, --memory sequential, or a smaller recipe (portrait doctor lists them)"
         ) from None
 
 
 def release(device: torch.device) -> None:
-    """Give cached memory back to the device."""
+    """Return cached memory to the device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":

@@ -1,9 +1,9 @@
-"""The parts of diffusers that portrait builds on, imported without what they drag in.
+"""The parts of diffusers that portrait builds on, imported without their unused dependencies.
 
-diffusers names classes of transformers, peft and accelerate in annotations and in branches that few recipes take, and its
-packages import all of their models. With those come torch's compiler, sympy and scipy: 2100 modules, two thirds of the
-processor time that all imports take. Here they wait until they are used (`portrait.deferred`). What needs them all the
-same, diffusers' own pipelines, is in the `pipelines` of each family.
+diffusers mentions classes of transformers, peft and accelerate in annotations and in branches that few recipes take, and its
+packages import all their models. These bring in torch's compiler, sympy and scipy: 2100 modules, two thirds of the CPU time
+of all imports. Here they are only imported when they are used (`portrait.deferred`). diffusers' own pipelines do need them;
+they are in the `pipelines` module of each family.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from portrait.deferred import deferred, hidden, without_siblings
 
 with (
     deferred("transformers", "peft", "accelerate", "scipy", "diffusers.hooks"),
-    hidden("torch._dynamo"),  # diffusers has a way without it
+    hidden("torch._dynamo"),  # diffusers can do without it
     without_siblings(
         "diffusers.models.autoencoders",
         "diffusers.models.controlnets",
@@ -69,11 +69,11 @@ __all__ = [
 ]
 
 unet_forward = inspect.unwrap(UNet2DConditionModel.forward)
-"""A UNet's forward pass without the search for LoRAs around it, which imports peft."""
+"""A UNet's forward pass without diffusers' LoRA wrapper, which imports peft."""
 
 
 class InOnePlace(ModelMixin):
-    """A network on one device in one type: it says so, and moves, without asking diffusers' hooks, which import transformers."""
+    """A network on one device in one dtype, which needs none of diffusers' hooks: they import transformers."""
 
     to = nn.Module.to
 

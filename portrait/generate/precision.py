@@ -1,4 +1,4 @@
-"""In which numbers a model computes, and which of them this processor is fast in."""
+"""Choose the number type that a model computes in, by how fast this processor is in each."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from portrait.recipes.recipe import Recipe
 ROUNDS = 5
 """How often each type is measured."""
 ADVANTAGE = 0.9
-"""bfloat16, which rounds to three digits, has to take less than this share of float32's time to be chosen."""
+"""bfloat16, which rounds to three digits, is chosen only if it takes less than this share of float32's time."""
 _TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-"""What decides how fast a processor is in either type, as Linux names it."""
+"""CPU features that decide how fast each type is, as Linux names them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """In which numbers a model computes: `dtype` is float32, bfloat16 or float16, `weights` what its weights are kept in."""
+    """A model computes in `dtype`, float32, bfloat16 or float16, and keeps its weights in `weights`."""
 
     dtype: str
     weights: torch.dtype
 
     @classmethod
     def choose(cls, recipe: Recipe, device: torch.device, asked: str = "auto", threads: int = 1) -> Precision:
-        """The type for a recipe on a device.
+        """Choose the type for a recipe on a device.
 
-        On a GPU its family's type for public models and float32 for `mini`. On a processor float32, or bfloat16 where
-        the recipe was made for it and `measured_speed` finds it faster.
+        On a GPU: the family's type for public models, and float32 for `mini`. On a CPU: float32, or bfloat16 if the recipe
+        supports it and `measured_speed` finds it faster.
 
         Args:
-            recipe: Says by `autocast` what it was made for.
-            device: Where it runs.
+            recipe: Its `autocast` says whether it supports bfloat16.
+            device: The device that it runs on.
             asked: float32 or bfloat16, or auto.
-            threads: Processor threads that it computes with.
+            threads: CPU threads that it computes with.
         """
         family = recipe.family_facts.gpu_dtype
         if device.type != "cpu":
@@ -55,20 +55,20 @@ class Precision:
         name = asked
         if asked == "auto":
             name = measured_speed(threads).faster if recipe.autocast == "bfloat16" else "float32"
-        # Weights that are published in bfloat16 are kept so; others are rounded as they are computed with.
+        # Weights published in bfloat16 stay as they are; others are only rounded for each computation.
         return cls(name, _TYPES[name] if name == family == "bfloat16" else torch.float32)
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Within the block torch computes in `dtype`, where the weights are kept in float32."""
+        """Within the block, torch computes in `dtype` even though the weights are float32."""
         is_mixed = self.dtype == "bfloat16" and self.weights == torch.float32
         return torch.autocast("cpu", torch.bfloat16) if is_mixed else contextlib.nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Milliseconds of processor time for the same layers in each type; None where torch has no bfloat16 here.
+    """Milliseconds of CPU time for the same layers in each type; None if torch does not support bfloat16 here.
 
-    Processor time, not seconds on a clock: it is the same whatever else the machine does.
+    CPU time, unlike the clock, does not depend on what else the machine does.
     """
 
     float32: float
@@ -76,32 +76,32 @@ class Speed:
 
     @property
     def faster(self) -> str:
-        """The type to compute in."""
+        """The faster type."""
         return "bfloat16" if self.bfloat16 is not None and self.bfloat16 < ADVANTAGE * self.float32 else "float32"
 
 
 def measured_speed(threads: int) -> Speed:
-    """How fast this processor is in each type: measured once, in well under a second, and kept in the cache folder.
+    """Measure how fast this processor is in each type: once, in well under a second, then cached in a file.
 
     Args:
-        threads: That torch computes with; each number of them is measured on its own.
+        threads: Number of torch threads; each number is measured separately.
     """
     key = f"{processor()}, {threads} threads, torch {torch.__version__}"
     speeds = _read()
     if key not in speeds:
         speeds[key] = _measure()
-        with contextlib.suppress(InputError):  # a cache that cannot be written is measured anew each time
+        with contextlib.suppress(InputError):  # without a writable cache, it is measured each time
             write_json(cache_file(), {name: [speed.float32, speed.bfloat16] for name, speed in speeds.items()})
     return speeds[key]
 
 
 def cache_file() -> Path:
-    """Where the measurements are kept, by processor."""
+    """The file that holds the measurements, by processor."""
     return cache_dir() / "processors.json"
 
 
 def processor() -> str:
-    """The processor's name, which of the instructions that matter it has, and what it was told not to use."""
+    """The processor's name, its instructions that matter here, and those that it was told not to use."""
     name, flags = platform.processor() or platform.machine(), ""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
@@ -113,7 +113,7 @@ def processor() -> str:
 
 
 def _read() -> dict[str, Speed]:
-    """What was measured before; nothing where the file is not there or not whole."""
+    """Read earlier measurements; none if the file is missing or damaged."""
     try:
         rows = json.loads(cache_file().read_text("utf-8"))
         return {str(key): Speed(float(a), None if b is None else float(b)) for key, (a, b) in rows.items()}
@@ -136,14 +136,14 @@ def _measure() -> Speed:
             start = time.process_time()
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
                 _layers(x, kernel, matrix)
-            if round_:  # the first pays for what is prepared once
+            if round_:  # the first run pays for one-time preparation
                 spent[dtype] += time.process_time() - start
     milliseconds = {dtype: round(seconds * 1000 / ROUNDS, 2) for dtype, seconds in spent.items()}
     return Speed(milliseconds[torch.float32], milliseconds.get(torch.bfloat16))
 
 
 def _layers(x: Tensor, kernel: Tensor, matrix: Tensor) -> Tensor:
-    """Layers of the kinds and sizes that `mini` consists of: convolutions at 32 x 32, and what follows attention."""
+    """Layers of the kinds and sizes in `mini`: convolutions at 32 x 32, and the linear layers after attention."""
     for _ in range(4):
         x = F.conv2d(F.silu(F.group_norm(x, 8)), kernel, padding=1)
         tokens = x.flatten(2).transpose(1, 2)

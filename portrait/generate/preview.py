@@ -1,4 +1,4 @@
-"""The estimate of the finished picture in the middle of denoising."""
+"""Estimate the finished picture in the middle of denoising."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Estimates:
 
 @contextmanager
 def clean_estimates(pipe: Any) -> Iterator[Estimates]:
-    """Remember what the pipeline's scheduler thinks the clean latents are; afterwards it is as it was.
+    """Record the scheduler's estimates of the clean latents within the block; the scheduler is restored afterwards.
 
-    DDIM, Euler and LCM return the estimate beside the next sample; DPM++ keeps it as its newest model output; of flow
-    matching it is the sample less its noise, which the model's output and the noise level say.
+    DDIM, Euler and LCM return the estimate beside the next sample; DPM++ keeps it as its newest model output; for flow
+    matching it is the sample minus its noise, computed from the model's output and the noise level.
     """
     estimates = Estimates()
     scheduler = pipe.scheduler
@@ -48,13 +48,13 @@ def clean_estimates(pipe: Any) -> Iterator[Estimates]:
     try:
         yield estimates
     finally:
-        del scheduler.step  # the instance's own; the class's comes back
+        del scheduler.step  # delete the instance's attribute, so that the class's method counts again
 
 
 def step_callback(
     on_step: OnStep, estimates: Estimates, decode: Callable[[Tensor], Tensor]
 ) -> Callable[[object, int, object, dict[str, Tensor]], dict[str, Tensor]]:
-    """What diffusers calls after each denoising step: `on_step`, which may have the estimate decoded."""
+    """Wrap `on_step` as diffusers' callback after each denoising step; it may have the estimate decoded."""
 
     def report(pipe: object, step: int, timestep: object, kwargs: dict[str, Tensor]) -> dict[str, Tensor]:
         latest = estimates.latest

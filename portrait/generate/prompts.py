@@ -1,4 +1,4 @@
-"""What of a text its encoders do not read: they take so many tokens, and diffusers cuts off the rest."""
+"""Find the parts of a prompt beyond its encoders' token limits, which diffusers cuts off silently."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def cut_words(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """The end of a text that its encoder does not read, from the first word that is not read whole; empty if all is."""
+    """The end of a text that its encoder does not read, from the first word that is cut; empty if it reads everything."""
 
     def tokens(end: int) -> int:
         return len(tokenizer(text[:end]).input_ids)
@@ -24,7 +24,7 @@ def cut_words(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
 
 
 def prompt_warnings(tokenizers: Sequence[PreTrainedTokenizerBase], prompt: str, negative_prompt: str) -> list[str]:
-    """A sentence for each text that is longer than some encoder reads, with the words that are lost."""
+    """A sentence for each text that is too long for some encoder, quoting the words that are lost."""
     warnings = []
     for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
         lost = [cut_words(tokenizer, text) for tokenizer in tokenizers]

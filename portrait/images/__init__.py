@@ -1,4 +1,4 @@
-"""Photos of any kind into sRGB pixels, pictures out, and the photos of a folder."""
+"""Read photos of any kind as sRGB pixels, write pictures, and list the photos of a folder."""
 
 from portrait.images.decode import MAX_PIXELS, Photo, as_photo, decode_photo, read_photo, turned
 from portrait.images.search import PHOTO_SUFFIXES, PassedOver, photos_below, photos_in

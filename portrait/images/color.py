@@ -1,4 +1,4 @@
-"""Values of other color spaces into sRGB: ICC profiles, primaries and transfer curves, and HDR tone-mapped to SDR."""
+"""Convert other color spaces to sRGB: ICC profiles, primaries and transfer curves, and HDR tone-mapped to SDR."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from portrait.images.signals import BT709, Chromaticities, ColorSignal
 from portrait.records import RgbImage
 
 SDR_WHITE = 203.0
-"""cd/m² that become white: the reference white of HDR (ITU-R BT.2408)."""
+"""Luminance in cd/m² that becomes white: the reference white of HDR (ITU-R BT.2408)."""
 TONE_MAPPING = "ITU-R BT.2390 EETF"
 _ROWS = 256  # converted at a time, so that a large photo needs little memory
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
 
 def apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    """The picture in sRGB by its ICC profile; as it is where the profile is damaged or does not fit.
+    """Convert the picture to sRGB by its ICC profile; return it unchanged if the profile is damaged or does not fit.
 
-    A gray picture with a profile of color, as some scanners write it, is taken as color.
+    A gray picture with a color profile, as some scanners write it, is treated as color.
     """
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -34,12 +34,12 @@ def apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
             image = image.convert("RGB")
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
-        return image  # a profile that does not fit its own picture: the plain values are the better guess
+        return image  # the profile does not fit its own picture: the plain values are the better guess
     return converted or image
 
 
 def bands(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    """Parts of a picture across its longer side, of about a million values each: what is converted at a time."""
+    """Slices of a picture across its longer side, about a million values each: converted one at a time to save memory."""
     axis = int(shape[1] > shape[0])
     step = max(1, 2**20 * shape[axis] // max(1, math.prod(shape)))
     for start in range(0, shape[axis], step):
@@ -47,11 +47,11 @@ def bands(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
 
 
 def deep_to_srgb(values: NDArray[np.uint16], profile: bytes | None) -> RgbImage:
-    """16-bit gray or color in sRGB by its profile, if it has one.
+    """Convert 16-bit gray or color to sRGB, by its profile if it has one.
 
     Args:
         values: (H, W) or (H, W, 3) uint16.
-        profile: ICC profile. For gray it becomes a curve of 256 points, between which the 16 bits are kept.
+        profile: ICC profile. For gray it is sampled as a curve of 256 points and interpolated, so that 16 bits are kept.
     """
     if values.ndim == 2 and profile:
         ramp = apply_profile(Image.fromarray(np.arange(256, dtype=np.uint8)[None]), profile)
@@ -69,11 +69,11 @@ def deep_to_srgb(values: NDArray[np.uint16], profile: bytes | None) -> RgbImage:
 
 
 def signal_to_srgb(values: NDArray[np.uint8] | NDArray[np.uint16], signal: ColorSignal) -> tuple[RgbImage, float]:
-    """Values in the colors of `signal` as sRGB, and the peak in cd/m² if it is HDR and had to be tone-mapped, else 0.
+    """Convert values in the colors of `signal` to sRGB; also return the peak in cd/m² if HDR was tone-mapped, else 0.
 
     Args:
         values: (H, W, 3) uint8 or uint16.
-        signal: What the values stand for.
+        signal: The colors that the values stand for.
 
     Reference:
         PQ and HLG: ITU-R BT.2100; HLG shown at 1000 cd/m². Tone mapping: ITU-R BT.2390, section 5.4.1, on the
@@ -114,22 +114,24 @@ def _light_curve(dtype: np.dtype[np.uint8] | np.dtype[np.uint16], signal: ColorS
 
 
 def _displayed(light: NDArray[np.float32], signal: ColorSignal) -> NDArray[np.float32]:
-    """HLG's light of the scene as a display of 1000 cd/m² shows it; other light as it is."""
+    """Light as shown on a display: HLG's scene light on one of 1000 cd/m²; any other light is unchanged."""
     if signal.transfer != "hlg":
         return light
     luminance = light @ np.array([0.2627, 0.6780, 0.0593], np.float32)
-    shown: NDArray[np.float32] = light * (np.maximum(luminance, 1e-6) ** np.float32(0.2) * 1000 / SDR_WHITE)[..., None]
-    return shown
+    displayed: NDArray[np.float32] = (
+        light * (np.maximum(luminance, 1e-6) ** np.float32(0.2) * 1000 / SDR_WHITE)[..., None]
+    )
+    return displayed
 
 
 def _peak(values: NDArray[np.uint8] | NDArray[np.uint16], curve: NDArray[np.float32], signal: ColorSignal) -> float:
-    """The brightest light but for one pixel in 10,000, in units of SDR white."""
+    """The brightest light, ignoring one pixel in 10,000, in units of SDR white."""
     step = max(1, round((values.shape[0] * values.shape[1] / 1e6) ** 0.5))
     return float(np.quantile(_displayed(curve[values[::step, ::step]], signal).max(-1), 0.9999))
 
 
 def _tone_mapped_share(light: NDArray[np.float32], peak: float) -> NDArray[np.float32]:
-    """By how much `light` is multiplied so that `peak` becomes 1."""
+    """The factor for `light` that maps `peak` to 1."""
     top = _nits_to_pq(peak * SDR_WHITE)
     target = _nits_to_pq(SDR_WHITE) / top
     knee = float(np.maximum(1.5 * target - 0.5, 0.0))
@@ -163,7 +165,7 @@ def _encoded(light: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _to_bt709(primaries: Chromaticities) -> NDArray[np.float64]:
-    """(3, 3) from linear RGB of `primaries` to linear sRGB; another white is adapted (Bradford)."""
+    """The (3, 3) matrix from linear RGB of `primaries` to linear sRGB, adapted to its white point (Bradford)."""
     if primaries == BT709:
         return np.eye(3)
     white, target = _xyz(*primaries[:2]), _xyz(*BT709[:2])

@@ -1,4 +1,4 @@
-"""Read photos of any kind into sRGB pixels."""
+"""Read photos of any kind as sRGB pixels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_SCANS = 200
 """Of a JPEG; encoders write up to about 20."""
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "GIF", "BMP")
 _JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
-"""All but those that stand in the data of a scan and that no length follows."""
+"""All markers but those within the data of a scan and those without a length."""
 _ORIENTATIONS: dict[int, Callable[[NDArray[np.uint16]], NDArray[np.uint16]]] = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -43,15 +43,15 @@ _ORIENTATIONS: dict[int, Callable[[NDArray[np.uint16]], NDArray[np.uint16]]] = {
     7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: np.rot90(a),
 }
-"""EXIF orientation -> what makes an array upright."""
+"""EXIF orientation -> function that makes an array upright."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Photo:
     """A photo as it was read: (H, W, 3) uint8 sRGB pixels, its path, and the SHA-256 of the file.
 
-    `notes` say what decoding did beyond the usual: colors that were converted, HDR that was tone-mapped. `turned` is by
-    how many degrees clockwise it was turned after it was read.
+    `notes` say what decoding did beyond the usual, such as converting colors or tone-mapping HDR. `turned` is how many
+    degrees clockwise the photo was turned after it was read.
     """
 
     pixels: RgbImage
@@ -63,14 +63,14 @@ class Photo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Decoded:
-    """(H, W, 3) uint8 sRGB pixels, how opaque they are (None: all are), and what decoding did beyond the usual."""
+    """(H, W, 3) uint8 sRGB pixels, their opacity (None: fully opaque), and what decoding did beyond the usual."""
 
     pixels: RgbImage
     alpha: Image.Image | None = None
     notes: tuple[str, ...] = ()
 
     def over(self, gray: int) -> RgbImage:
-        """The pixels over a gray, where they are not opaque."""
+        """The pixels composited over a gray backdrop."""
         if self.alpha is None:
             return self.pixels if self.pixels.flags.writeable else RgbImage(self.pixels.copy())
         image = Image.fromarray(self.pixels)
@@ -83,13 +83,14 @@ def read_photo(path: str | Path, *, max_pixels: int = MAX_PIXELS, backdrop: int 
     """Read a photo: orientation applied, colors in sRGB, first frame of an animation, transparency over `backdrop`.
 
     Args:
-        path: Of the file.
+        path: The file.
         max_pixels: Larger pictures are refused before they are decoded.
-        backdrop: A gray, 0 to 255; white unless a mask is read, of which nothing transparent is white.
+        backdrop: The gray behind transparent parts, 0 to 255; white, but black for masks, whose transparent parts are
+            not selected.
 
     Raises:
-        ImageReadError: missing, empty, truncated, not a picture, of a kind that is not read, or larger
-            than `max_pixels`. The message is one line that names the file.
+        ImageReadError: missing, empty, truncated, not a picture, of an unsupported kind, or larger than `max_pixels`.
+            The message is one line that names the file.
     """
     return decode_photo(read_file(Path(path)), path, max_pixels=max_pixels, backdrop=backdrop)
 
@@ -98,7 +99,7 @@ def read_file(path: Path) -> bytes:
     """The bytes of a photo's file.
 
     Raises:
-        ImageReadError: it is no file, or none that can be read; one line that names it.
+        ImageReadError: it is not a file, or cannot be read; the message is one line that names it.
     """
     try:
         require_regular_file(path)
@@ -114,7 +115,7 @@ def read_file(path: Path) -> bytes:
 def decode_photo(
     data: bytes, path: str | Path, *, name: str = "", max_pixels: int = MAX_PIXELS, backdrop: int = 255
 ) -> Photo:
-    """The photo that the bytes of a file are; `name` is for messages, where it is not the path.
+    """Decode the bytes of a photo's file; `name` replaces the path in messages.
 
     Raises:
         ImageReadError: as `read_photo`.
@@ -146,7 +147,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> _Decoded:
             _check_scans(data, name)
             image = _opened(data, name, max_pixels)
             _check_size(name, image.width, image.height, max_pixels)
-            if image.format != "HEIF":  # where the primary item is selected already, wherever it stands
+            if image.format != "HEIF":  # which has already selected the primary item, wherever it is stored
                 image.seek(page)
                 _check_size(name, image.width, image.height, max_pixels)
             image.load()
@@ -174,9 +175,9 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
 
 
 def _check_scans(data: bytes, name: str) -> None:
-    """JPEG's decoder goes over the whole picture once a scan, and a scan may have a few bytes.
+    """Refuse JPEGs with too many scans: each costs a pass over the whole picture, yet may be only a few bytes long.
 
-    Counted are those of the picture: not those of the previews in its header, nor what looks like one in the film behind it.
+    Only the picture's own scans count: not those of previews in its header, nor anything in a video that follows it.
     """
     if data[:2] != b"\xff\xd8":
         return
@@ -198,7 +199,7 @@ def _too_large(name: str, size: str, limit: int) -> str:
 
 
 def turned(photo: Photo, degrees: int) -> Photo:
-    """The photo turned clockwise by a multiple of 90 degrees."""
+    """Turn the photo clockwise by a multiple of 90 degrees."""
     if not degrees % 360:
         return photo
     pixels = np.ascontiguousarray(np.rot90(photo.pixels, -degrees // 90))
@@ -206,7 +207,7 @@ def turned(photo: Photo, degrees: int) -> Photo:
 
 
 def as_photo(picture: str | Path | Image.Image | NDArray[np.uint8] | Photo, name: str = "photo") -> Photo:
-    """A photo of whatever the caller has; `name` stands for what is no file, whose `sha256` is that of its pixels.
+    """Make a photo of a path, PIL image or array; what is not a file is called `name`, and its `sha256` is of its pixels.
 
     Raises:
         ImageReadError: as `read_photo`, or a PIL image that cannot be loaded.
@@ -219,7 +220,7 @@ def as_photo(picture: str | Path | Image.Image | NDArray[np.uint8] | Photo, name
     if isinstance(picture, Image.Image):
         try:
             pixels = _picture_to_srgb(picture, b"").over(255)
-        except Exception as error:  # it may be read from a file only now
+        except Exception as error:  # Pillow may read the file only now
             raise ImageReadError(f"{name} is damaged or truncated: {one_line(error)}") from None
     else:
         pixels = RgbImage(np.asarray(picture))
@@ -229,11 +230,11 @@ def as_photo(picture: str | Path | Image.Image | NDArray[np.uint8] | Photo, name
 
 
 def _picture_to_srgb(image: Image.Image, data: bytes) -> _Decoded:
-    """Orientation, bit depth, colors: everything to 8-bit sRGB.
+    """Convert an open picture to upright 8-bit sRGB, whatever its orientation, bit depth and colors.
 
     Args:
         image: An open picture.
-        data: The file that it comes from; empty where there is none.
+        data: The bytes of its file; empty if there is none.
     """
     signal, profile = _signal_of(image, data), image.info.get("icc_profile")
     if signal is not None and (signal.before_profile or not profile):
@@ -249,12 +250,12 @@ def _picture_to_srgb(image: Image.Image, data: bytes) -> _Decoded:
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    """Without a copy where it is RGB already."""
+    """Convert to RGB; no copy is made if it is RGB already."""
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _converted(image: Image.Image, data: bytes, signal: ColorSignal) -> _Decoded:
-    """The colors that the file states without a profile, in sRGB."""
+    """Convert colors that the file declares without a profile to sRGB."""
     deep, opaque = _deep_values(image, data), _opaque_of_16_bits(image, data)
     orientation = image.getexif().get(0x0112, 1) if deep is not None else 1
     tags = getattr(image, "tag_v2", {})
@@ -273,15 +274,15 @@ def _converted(image: Image.Image, data: bytes, signal: ColorSignal) -> _Decoded
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """As EXIF says; a damaged EXIF block does not make the pixels any worse."""
+    """Apply the EXIF orientation; a damaged EXIF block is ignored, as the pixels are still good."""
     with contextlib.suppress(Exception):
-        if image.getexif().get(0x0112, 1) in _ORIENTATIONS:  # without a turn, Pillow would copy
+        if image.getexif().get(0x0112, 1) in _ORIENTATIONS:  # Pillow copies even where there is nothing to turn
             return ImageOps.exif_transpose(image)
     return image
 
 
 def _without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """The colors alone, and how opaque they are; None where all are."""
+    """Split the picture into its colors and its opacity; None if it is fully opaque."""
     if image.mode == "P" or "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode not in ("RGBA", "LA", "PA"):
@@ -290,7 +291,7 @@ def _without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]
 
 
 def _signal_of(image: Image.Image, data: bytes) -> ColorSignal | None:
-    """The colors that the file states without a profile; None where they are sRGB, or the file says nothing."""
+    """The colors that the file declares without a profile; None if they are sRGB or not declared."""
     if not data:
         return None
     signal = (
@@ -300,7 +301,7 @@ def _signal_of(image: Image.Image, data: bytes) -> ColorSignal | None:
 
 
 def _opaque_of_16_bits(image: Image.Image, data: bytes) -> Image.Image | None:
-    """How opaque a PNG of 16 bits is, upright, of which one color is transparent: Pillow would look for it in 8 bits."""
+    """The opacity, upright, of a 16-bit PNG with one transparent color, which Pillow would look for in 8 bits."""
     key = image.info.get("transparency")
     if key is None or image.format != "PNG" or data[24:25] != b"\x10":
         return None
@@ -313,7 +314,7 @@ def _opaque_of_16_bits(image: Image.Image, data: bytes) -> Image.Image | None:
 
 
 def _deep_values(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
-    """(H, W, 3) uint16 of a picture of more than 8 bits, of which Pillow keeps 8; None for another."""
+    """(H, W, 3) uint16 values of a deep picture of which Pillow keeps only 8 bits; None for any other."""
     if image.format == "HEIF" and image.info.get("bit_depth", 8) > 8:
         heif = open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
         values = np.asarray(heif[heif.primary_index])
@@ -329,7 +330,7 @@ def _deep_values(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
 
 
 def _deep_gray(image: Image.Image, tags: Mapping[int, Any]) -> NDArray[np.uint16]:
-    """(H, W) uint16 of a gray picture of more than 8 bits, positive also where 0 means white by a TIFF's `tags`."""
+    """(H, W) uint16 values of a deep gray picture, inverted if the TIFF's `tags` say that 0 means white."""
     values = np.asarray(image)
     bits = int((tags.get(tiff.BITS) or (0,))[0])
     if image.mode == "F":

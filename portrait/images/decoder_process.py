@@ -1,4 +1,4 @@
-"""Decode photos in a process of their own: one that crashes or never ends takes nobody with it."""
+"""Decode photos in a separate process, so that one that crashes or never ends harms nobody else."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from portrait.images.decode import MAX_PIXELS, Photo, decode_photo
 from portrait.records import RgbImage
 
 MAX_SECONDS = 60.0
-"""Of one photo; the slowest kinds take a tenth of it at 64 megapixels."""
+"""Limit for one photo; the slowest kinds take a tenth of it at 64 megapixels."""
 _LOOK_SECONDS = 0.1
-"""How often is asked whether a photo is still wanted."""
+"""How often to ask whether a photo is still wanted."""
 _ROWS = 64
-"""Of a picture, sent at a time."""
+"""Bytes of a picture that are sent at a time."""
 
 
 class DecoderProcess:
-    """Decodes a photo at a time in one process, which lives on for the next photo.
+    """Decodes one photo at a time in one process, which is kept for the next photo.
 
-    It is ended, and begun anew for the next photo, by one that takes too long, is no longer wanted, or crashes it. What it
-    sends back is numbers and text; nothing is unpickled.
+    The process is stopped if a photo takes too long or is no longer wanted, and started again for the next one, as it is
+    after a crash. It sends back only numbers and text; nothing is unpickled.
 
     Args:
         seconds: How long a photo may take.
@@ -51,7 +51,7 @@ class DecoderProcess:
         return self._process.pid if self._process is not None and self._process.is_alive() else None
 
     def start(self) -> None:
-        """Begin the process, so that the first photo need not wait for it; it ends with this one."""
+        """Start the process, so that the first photo need not wait for it; it ends with the current process."""
         if self.pid is None:
             context = multiprocessing.get_context("spawn")
             self._pipe, end = context.Pipe()
@@ -60,7 +60,7 @@ class DecoderProcess:
             end.close()
 
     def stop(self) -> None:
-        """End the process; a photo that it decodes is given up."""
+        """Stop the process; a photo that it is decoding is abandoned."""
         process = self._process
         if process is not None:
             process.kill()
@@ -74,16 +74,16 @@ class DecoderProcess:
         max_pixels: int = MAX_PIXELS,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> Photo:
-        """The photo that the bytes of a file are, as `decode_photo`; whoever comes second waits.
+        """Decode the bytes of a photo's file like `decode_photo`; a second caller waits for its turn.
 
         Args:
             data: The file's bytes.
-            path: The file's, which is not opened.
+            path: The path of the file, which is not opened.
             max_pixels: Larger pictures are refused before they are decoded.
-            is_wanted: Asked all the while; False gives the photo up.
+            is_wanted: Asked repeatedly; the photo is abandoned as soon as it returns False.
 
         Raises:
-            ImageReadError: as `decode_photo`; or it takes too long, crashes the decoder, or is no longer wanted.
+            ImageReadError: as in `decode_photo`, or the photo takes too long, crashes the decoder, or is no longer wanted.
         """
         name = str(path)
         with self._my_turn(name, is_wanted):
@@ -95,7 +95,7 @@ class DecoderProcess:
                 self._await_answer(self._pipe, name, is_wanted)
                 return _receive(self._pipe, Path(path))
             except (EOFError, OSError):
-                self.stop()  # it may take a moment to be dead
+                self.stop()  # the exit code may take a moment to appear
                 raise ImageReadError(f"{name} crashed its decoder; save it again as JPEG or PNG") from None
 
     @contextmanager
@@ -116,7 +116,7 @@ class DecoderProcess:
                     raise ImageReadError(
                         f"{name} takes longer than {self.seconds:g} s to decode; save it again as JPEG or PNG"
                     )
-        except BaseException:  # KeyboardInterrupt too: an answer that comes later is nobody's
+        except BaseException:  # KeyboardInterrupt too: a late answer must not be taken for the next photo's
             self.stop()
             raise
 
@@ -138,8 +138,8 @@ def _receive(pipe: Connection, path: Path) -> Photo:
 
 
 def _serve(pipe: Connection) -> None:
-    """What the process does, until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C ends the other process, and this one with it
+    """The decoder process's loop; it ends when the other end of the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C ends the parent, and this process with it
     _silence_decoders()
     with suppress(EOFError, OSError):
         while True:
@@ -155,13 +155,13 @@ def _serve(pipe: Connection) -> None:
             pipe.send_bytes(json.dumps(answer).encode())
             for row in range(0, height, _ROWS):
                 pipe.send_bytes(np.ascontiguousarray(photo.pixels[row : row + _ROWS]).data.cast("B"))
-            del data, photo  # nobody's photo is kept until the next one comes
+            del data, photo  # do not keep a photo in memory until the next one arrives
 
 
 def _silence_decoders() -> None:
-    """What libraries print and log of a damaged file goes nowhere; a traceback of Python's is still shown."""
+    """Discard what libraries print and log about damaged files; Python's own tracebacks are still shown."""
     logging.disable()
-    shown = os.dup(2)
+    terminal = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
-    sys.stderr = os.fdopen(shown, "w", encoding="utf-8", errors="backslashreplace")
+    sys.stderr = os.fdopen(terminal, "w", encoding="utf-8", errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Find the photos of a folder, and say what was passed over and why."""
+"""Find the photos in a folder, and say which files were skipped and why."""
 
 from __future__ import annotations
 
@@ -57,27 +57,27 @@ PHOTO_SUFFIXES = frozenset(
         ".gif",
     ]
 )
-"""The suffixes of what `read_photo` reads, in small letters. Files without a suffix are looked into."""
+"""The suffixes of files that `read_photo` reads, in lower case. Files without a suffix are opened to find out."""
 
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """A file or folder that was not taken, and why: "camera raw; export a JPEG or TIFF"."""
+    """A file or folder that was skipped, and why: "camera raw; export a JPEG or TIFF"."""
 
     path: Path
     reason: str
 
 
 def photos_in(folder: Path) -> tuple[list[Path], list[PassedOver]]:
-    """The picture files of a folder by name, not of those below it, and the other files; hidden ones are not mentioned."""
+    """The picture files directly in a folder, sorted by name, and the files skipped; hidden files are not mentioned."""
     return _sorted_out(path for path in folder.iterdir() if path.is_file())
 
 
 def photos_below(folder: Path, only: Path | None = None) -> tuple[list[Path], list[PassedOver]]:
-    """The picture files of a folder and the folders below it, or those that a list names; and the other files.
+    """The picture files in a folder and its subfolders, or those that a list names; and the files skipped.
 
     Raises:
-        SettingsError: there are no photos, or one that the list names is not there.
+        SettingsError: there are no photos, or the list names one that does not exist.
     """
     passed_over: list[PassedOver] = []
     if only is not None:
@@ -90,7 +90,7 @@ def photos_below(folder: Path, only: Path | None = None) -> tuple[list[Path], li
 
 
 def _listed(only: Path, folder: Path) -> list[Path]:
-    """The photos of a folder that a text file names, a line each."""
+    """The photos of a folder that a text file names, one on each line."""
     try:
         lines = [line.strip() for line in only.read_text("utf-8-sig").split("\n")]
     except (OSError, ValueError) as error:
@@ -103,7 +103,7 @@ def _listed(only: Path, folder: Path) -> list[Path]:
 
 
 def describe(passed_over: Iterable[PassedOver]) -> str:
-    """One line that names all: "passed over 2 files: a.nef, b.nef (camera raw; export a JPEG or TIFF)"; empty for none."""
+    """Describe all in one line: "passed over 2 files: a.nef, b.nef (camera raw; export a JPEG or TIFF)"; empty for none."""
     by_reason: dict[str, list[str]] = {}
     for item in passed_over:
         by_reason.setdefault(item.reason, []).append(item.path.name)
@@ -125,13 +125,13 @@ def _sorted_out(paths: Iterable[Path]) -> tuple[list[Path], list[PassedOver]]:
 
 
 def _why_not(path: Path) -> str:
-    """Why a file is not taken for a photo; empty if it is one."""
+    """Why a file is not a photo that can be read; empty if it is one."""
     suffix = path.suffix.lower()
     if suffix in PHOTO_SUFFIXES:
         return ""
     if suffix in _RAW_SUFFIXES:
         return "camera raw; export a JPEG or TIFF"
-    if suffix and not suffix[1:].isdecimal():  # IMG.2024 has no suffix that says a kind
+    if suffix and not suffix[1:].isdecimal():  # as in IMG.2024: the suffix names no file format
         return f"{suffix} is not a kind of picture that is read"
     return "" if _is_picture(path) else "no suffix, and no picture inside"
 

@@ -1,4 +1,4 @@
-"""What a file says about its colors besides an ICC profile: cICP, gAMA and cHRM of PNG, nclx of HEIC and AVIF."""
+"""What a file says about its colors other than by an ICC profile: cICP, gAMA and cHRM of PNG, nclx of HEIC and AVIF."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 Chromaticities = tuple[float, float, float, float, float, float, float, float]
-"""x and y of white, red, green and blue in CIE 1931."""
+"""CIE 1931 x and y of white, red, green and blue."""
 
 _D65 = (0.3127, 0.3290)
 BT709: Chromaticities = (*_D65, 0.640, 0.330, 0.300, 0.600, 0.150, 0.060)
@@ -23,7 +23,7 @@ _PRIMARIES: dict[int, tuple[str, Chromaticities]] = {  # ITU-T H.273, table 2
     22: ("EBU 3213", (*_D65, 0.630, 0.340, 0.295, 0.605, 0.155, 0.077)),
 }
 _TRANSFERS = {4: "gamma 2.2", 5: "gamma 2.8", 8: "linear", 16: "PQ", 18: "HLG"}
-"""H.273, table 3. The curves that are not here are sRGB's or a camera's of the same look (BT.709, BT.601, BT.2020)."""
+"""H.273, table 3. Curves not listed here are sRGB's, or camera curves of nearly the same shape (BT.709, BT.601, BT.2020)."""
 _GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
 
 
@@ -32,12 +32,12 @@ class ColorSignal:
     """The colors that the values of a picture stand for.
 
     Args:
-        source: What said so, for the record: "cICP BT.2020 PQ".
+        source: What declared them, for the record: "cICP BT.2020 PQ".
         primaries: White, red, green and blue.
         transfer: "srgb", "pq", "hlg", or "gamma", the power in `gamma`.
         gamma: Exponent from values to light.
         narrow: Values from 16 to 235 of 255, as in video.
-        before_profile: It counts even beside an ICC profile (cICP, by the PNG specification).
+        before_profile: Takes precedence over an ICC profile (cICP, by the PNG specification).
     """
 
     source: str
@@ -49,12 +49,12 @@ class ColorSignal:
 
     @property
     def is_srgb(self) -> bool:
-        """Whether the values are sRGB as they are."""
+        """Whether the values already are sRGB."""
         return self.primaries == BT709 and self.transfer == "srgb" and not self.narrow
 
 
 def code_points(kind: str, primaries: int, transfer: int, *, narrow: bool = False) -> ColorSignal:
-    """The signal of code points of ITU-T H.273; what is unspecified or unknown counts as sRGB."""
+    """The signal that ITU-T H.273 code points stand for; unspecified or unknown ones count as sRGB."""
     name, xy = _PRIMARIES.get(primaries, ("", BT709))
     curve = {16: "pq", 18: "hlg"}.get(transfer, "gamma" if transfer in _GAMMAS else "srgb")
     words = [kind, name, _TRANSFERS.get(transfer, ""), "narrow range" if narrow else ""]
@@ -69,9 +69,9 @@ def code_points(kind: str, primaries: int, transfer: int, *, narrow: bool = Fals
 
 
 def png_signal(data: bytes) -> ColorSignal | None:
-    """What the chunks of a PNG say, in the order of its specification: cICP, sRGB, then gAMA with cHRM.
+    """Read the color chunks of a PNG in its specification's order of precedence: cICP, sRGB, then gAMA with cHRM.
 
-    A gamma within 5 % of 1/2.2 is sRGB's curve, as for libpng: that is how writers without an sRGB chunk say it.
+    A gamma within 5 % of 1/2.2 is sRGB's curve, as in libpng: that is how files without an sRGB chunk mean it.
     """
     chunks = dict(_png_chunks(data))
     if len(cicp := chunks.get(b"cICP", b"")) == 4:
@@ -100,7 +100,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def png_is_whole(data: bytes) -> bool:
-    """Whether every chunk of a PNG ends inside of the file: OpenCV takes as much memory as one says that it has."""
+    """Whether every chunk of a PNG ends inside the file: OpenCV allocates whatever length a chunk claims."""
     at = 8
     while data[at + 4 : at + 8] not in (b"IEND", b""):
         at += int.from_bytes(data[at : at + 4], "big") + 12
@@ -124,7 +124,7 @@ def heif_signal(data: bytes) -> ColorSignal | None:
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The boxes of an ISO base media file: (type, body)."""
+    """The boxes of an ISO base media file as (type, body)."""
     at = 0
     while at + 8 <= len(data):
         size, kind, head = _number(data[at : at + 4]), data[at + 4 : at + 8], 8
@@ -138,7 +138,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _property_indices(ipma: bytes, item: int) -> list[int]:
-    """The properties of an item, as indices from 1 into `ipco`."""
+    """The properties of an item, as 1-based indices into `ipco`."""
     if len(ipma) < 8:
         return []
     id_size, index_size = 4 if ipma[0] else 2, 2 if ipma[3] & 1 else 1

@@ -1,4 +1,4 @@
-"""TIFF beyond what Pillow reads rightly, which of its pages is the photo, and camera raw told from its bytes."""
+"""TIFF kinds that Pillow misreads, which page of a TIFF is the photo, and how to recognize camera raw files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portrait.errors import ImageReadError
 from portrait.images.color import bands
 
 Tags = dict[int, tuple[int, ...]]
-"""The whole-number tags of one page."""
+"""The integer tags of one page."""
 
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, MAKE = 254, 256, 257, 258, 259, 262, 271
 ORIENTATION, SAMPLES, PLANAR, SUB_PAGES, EXTRA_SAMPLES, SAMPLE_FORMAT = 274, 277, 284, 330, 338, 339
@@ -23,7 +23,7 @@ _COLOR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
 _MAX_PAGES, _MAX_VALUES, _MAX_BYTES = 1000, 4096, 1_500_000_000
 _OUTSIDE = (struct.error, OverflowError)
-"""What `struct` raises where an offset leads out of the file, or beyond what the machine can count."""
+"""What `struct` raises for an offset outside the file, or larger than the machine can address."""
 _RAW_STARTS = {
     b"FUJIFILMCCD-RAW": "RAF",
     b"IIU\0": "RW2",
@@ -37,7 +37,7 @@ _RAW_MAKES = {b"NIKON": "NEF", b"SONY": "ARW", b"Canon": "CR2", b"PENTAX": "PEF"
 
 
 def is_tiff(data: bytes) -> bool:
-    """By the first bytes; BigTIFF too."""
+    """Whether the first bytes are those of a TIFF or BigTIFF."""
     return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -93,7 +93,7 @@ def _entry(data: bytes, at: int, order: str, value_format: str) -> tuple[int, tu
 
 
 def raw_kind(data: bytes) -> str | None:
-    """The kind of a camera raw file, such as "NEF"; None for anything else, told from the bytes alone."""
+    """The kind of a camera raw file, such as "NEF", recognized by its bytes alone; None for anything else."""
     for start, kind in _RAW_STARTS.items():
         if data.startswith(start):
             return kind
@@ -117,7 +117,7 @@ def _raw_kind_of_tiff(data: bytes) -> str | None:
 
 
 def _all_pages(data: bytes) -> list[Tags]:
-    """The pages in order, and then those below them."""
+    """The pages in order, followed by their subpages."""
     visited: set[int] = set()
     pages = list(_chain(data, _first_offset(data), visited))
     return pages + [sub for page in pages for at in page.get(SUB_PAGES, ())[:16] for sub in _chain(data, at, visited)]
@@ -133,9 +133,9 @@ def first(page: Tags, tag: int, default: int = 1) -> int:
 
 
 def photo_page(pages: list[Tags]) -> int:
-    """The page that is the photo: the first that is no thumbnail, preview or mask.
+    """The page that is the photo: the first that is not a thumbnail, preview or mask.
 
-    Thumbnails are marked, or else less than half as wide as the widest page.
+    Thumbnails are marked as such, or are less than half as wide as the widest page.
     """
     full = [i for i, page in enumerate(pages) if not first(page, SUBFILE, 0) & 0b101 and first(page, 255, 0) != 2]
     full = full or list(range(len(pages)))
@@ -144,10 +144,10 @@ def photo_page(pages: list[Tags]) -> int:
 
 
 def needs_decoder(page: Tags) -> bool:
-    """Whether Pillow misreads the page or does not read it.
+    """Whether Pillow misreads the page or cannot read it.
 
-    Those are signed samples, planes with premultiplied alpha, deep ones in planes, floats of color, deep gray with alpha, gray of 32 and 64 bits but for floats of
-    32, and of floats of 16.
+    It fails on signed samples, planes with premultiplied alpha, deep planes, color in floats, deep gray with alpha, and gray
+    of 16-bit floats or of 32 and 64 bits other than 32-bit floats.
     """
     samples, bits, kind = first(page, SAMPLES), max(page.get(BITS, (1,))), first(page, SAMPLE_FORMAT)
     if bits <= 8:
@@ -160,18 +160,18 @@ def needs_decoder(page: Tags) -> bool:
 def decode_page(
     data: bytes, index: int, page: Tags, name: str
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None, bytes | None]:
-    """Gray or color of a page as (H, W) or (H, W, 3) uint16, its alpha (H, W) or None, and its ICC profile.
+    """Decode a page: gray (H, W) or color (H, W, 3) uint16, alpha (H, W) or None, and the ICC profile.
 
-    Color that was multiplied with its alpha is divided by it.
+    Premultiplied color is divided by its alpha.
 
     Raises:
-        ImageReadError: a kind of TIFF that is not read.
+        ImageReadError: the kind of TIFF is not supported.
     """
     photometric, samples = first(page, PHOTOMETRIC), first(page, SAMPLES)
     size = first(page, WIDTH) * first(page, HEIGHT) * samples * max(page.get(BITS, (1,))) // 8
     if size > _MAX_BYTES:
         raise ImageReadError(
-            f"{name} holds {size / 1e9:.1f} GB of samples, more than is read; save it with 8 or 16 bits"
+            f"{name} holds {size / 1e9:.1f} GB of samples, more than can be read; save it with 8 or 16 bits"
         )
     colors = {0: 1, 1: 1, 2: 3}.get(photometric)
     if colors is None or not colors <= samples <= 8:
@@ -194,7 +194,7 @@ def decode_page(
 
 
 def _samples_and_icc(data: bytes, index: int, name: str) -> tuple[NDArray[Any], bytes | None]:
-    """The samples of a page as the file orders them, and its ICC profile."""
+    """The samples of a page in the file's order, and its ICC profile."""
     import tifffile
 
     try:
@@ -204,14 +204,14 @@ def _samples_and_icc(data: bytes, index: int, name: str) -> tuple[NDArray[Any], 
                 raise ImageReadError(_not_read(name, "a page without tags"))
             icc = page.tags.get(34675)
             return np.asarray(page.asarray(maxworkers=1)), bytes(icc.value) if icc else None
-    except (ValueError, ImportError) as error:  # a compression that is not built in
+    except (ValueError, ImportError) as error:  # a compression that needs imagecodecs
         if "imagecodecs" in str(error):
             raise ImageReadError(f"{_not_read(name, 'compressed deep samples')}; or pip install imagecodecs") from None
         raise
 
 
 def to_16_bits(values: NDArray[np.generic], bits: int) -> NDArray[np.uint16]:
-    """Samples of any type from 0 to 65535; floats have the first of the ranges 1, 255 and 65535 that holds them all."""
+    """Scale samples to 0 to 65535; floats are assumed to range to the first of 1, 255 and 65535 that holds them all."""
     if values.dtype.kind == "f":
         largest = max(
             (float(_numbers(values[band], bits).max(initial=0.0)) for band in bands(values.shape)), default=0.0
@@ -226,7 +226,7 @@ def to_16_bits(values: NDArray[np.generic], bits: int) -> NDArray[np.uint16]:
 
 
 def _numbers(values: NDArray[np.generic], bits: int) -> NDArray[np.floating]:
-    """Samples as floats; what is no finite number is 0."""
+    """Samples as floats, with 0 for any that is not finite."""
     if values.dtype.kind != "f":
         return values.astype(np.float64 if bits > 16 else np.float32)
     return np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)

@@ -1,4 +1,4 @@
-"""Write pictures and files atomically, with nothing of the source's metadata; sizes and digests of pixels."""
+"""Write pictures and other files atomically, without the source's metadata; resize pictures and hash their pixels."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from portrait.records import RgbImage
 
 WRITE_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF"}
 COARSE_CHROMA = 1 / 48
-"""Deviation of the Gaussian that leaves a picture's coarse chroma, over its larger side: what `colors` holds and judges."""
+"""Sigma of the Gaussian that extracts a picture's coarse chroma, as a share of its larger side; `colors` keeps and checks
+that chroma."""
 _USER_COMMENT, _EXIF_IFD, _IMAGE_DESCRIPTION, _XMP = 0x9286, 0x8769, 270, 700
 
 
 def resized(image: RgbImage, width: int, height: int) -> RgbImage:
-    """`image` at another size; antialiased when it shrinks, bicubic when it grows."""
+    """Resize `image`: antialiased when it shrinks, bicubic when it grows."""
     if image.shape[:2] == (height, width):
         return image
     return RgbImage(np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)))
@@ -38,10 +39,10 @@ def pixels_sha256(image: np.ndarray) -> str:
 
 
 def kind_of(path: str | Path) -> str:
-    """The key of `WRITE_FORMATS` that a file's suffix means.
+    """The key of `WRITE_FORMATS` for a file's suffix.
 
     Raises:
-        InputError: it means none.
+        InputError: no format has this suffix.
     """
     suffix = Path(path).suffix[1:].lower()
     kind = {"jpeg": "jpg", "tiff": "tif"}.get(suffix, suffix)
@@ -53,7 +54,7 @@ def kind_of(path: str | Path) -> str:
 def write_picture(
     path: str | Path, image: np.ndarray, *, parameters: str | None = None, xmp: str | None = None, quality: int = 95
 ) -> Path:
-    """Write PNG, JPEG, WebP or TIFF by suffix, whole or not at all.
+    """Write PNG, JPEG, WebP or TIFF by suffix, completely or not at all.
 
     Args:
         path: Suffix .png, .jpg, .jpeg, .webp, .tif or .tiff.
@@ -65,7 +66,7 @@ def write_picture(
 
     Raises:
         InputError: the suffix is none of these, or the folder cannot be written to.
-        ShapeError: the array is no picture.
+        ShapeError: the array is not a picture.
     """
     path = Path(path)
     kind = kind_of(path)
@@ -79,10 +80,10 @@ def write_picture(
 def encode_picture(
     image: np.ndarray, kind: str, *, parameters: str | None = None, xmp: str | None = None, quality: int = 95
 ) -> bytes:
-    """The bytes of a picture file; `kind` is a key of `WRITE_FORMATS`, the rest as in `write_picture`.
+    """Encode a picture file as bytes; `kind` is a key of `WRITE_FORMATS`, the rest as in `write_picture`.
 
     Raises:
-        ShapeError: the array is no picture.
+        ShapeError: the array is not a picture.
         InputError: it is too large for the kind, or has alpha and the kind has none.
     """
     if image.ndim != 3 or image.shape[2] not in (3, 4) or image.dtype != np.uint8:
@@ -91,7 +92,7 @@ def encode_picture(
         raise InputError("JPEG has no transparency; use png or webp")
     texts = _png_texts(parameters, xmp) if kind == "png" else _exif_and_xmp(kind, parameters, xmp)
     compression: dict[str, dict[str, object]] = {
-        "png": {"compress_level": 4},  # half the time of the usual 6, for files that are 0 to 6 % larger
+        "png": {"compress_level": 4},  # half the time of the default level 6, for files that are 0 to 6 % larger
         "jpg": {"quality": quality, "subsampling": 0},
         "webp": {"quality": quality},
         "tif": {"compression": "tiff_adobe_deflate"},
@@ -119,7 +120,7 @@ def _exif_and_xmp(kind: str, parameters: str | None, xmp: str | None) -> dict[st
     if parameters or kind == "tif":
         options["exif"] = exif
     if parameters and kind == "tif":
-        exif[_IMAGE_DESCRIPTION] = parameters.encode()  # as text, Pillow would write `?` for what is not ASCII
+        exif[_IMAGE_DESCRIPTION] = parameters.encode()  # as str, Pillow would write `?` for anything but ASCII
     elif parameters:
         exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + parameters.encode("utf-16-be")
     if xmp and kind == "tif":
@@ -130,7 +131,7 @@ def _exif_and_xmp(kind: str, parameters: str | None, xmp: str | None) -> dict[st
 
 
 def write_json(path: str | Path, value: object) -> Path:
-    """Write JSON, whole or not at all."""
+    """Write JSON, completely or not at all."""
     return write_bytes(Path(path), (json.dumps(value, indent=1) + "\n").encode())
 
 
@@ -146,9 +147,9 @@ def write_bytes(path: Path, data: bytes) -> Path:
 
 
 def write_new(path: Path, data: bytes) -> Path:
-    """Write a file under its name, or, where a file with other content has it, under the next number that is free.
+    """Write a file under its name or, if a file with other content has it, under the next free number.
 
-    Of several processes that write at the same time, no two get one name; the file is there whole, or not at all.
+    Processes that write at the same time never get the same name; the file appears completely or not at all.
 
     Raises:
         InputError: the folder cannot be made or written to.
@@ -163,10 +164,10 @@ def write_new(path: Path, data: bytes) -> Path:
 
 @contextmanager
 def _written_beside(path: Path, data: bytes) -> Iterator[str]:
-    """A temporary file beside `path`, flushed to disk and gone after the block.
+    """Write a temporary file beside `path`, flushed to disk, which is deleted after the block.
 
     Raises:
-        InputError: it cannot be written, or the block could not give it its name.
+        InputError: it cannot be written or renamed.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,12 +186,14 @@ def _written_beside(path: Path, data: bytes) -> Iterator[str]:
 
 
 def _take_name(file: str, place: Path) -> bool:
-    """Give a file a name that nobody has; False if somebody has it."""
+    """Give a file a name that is free; return False if it is taken."""
     try:
         os.link(file, place)
     except FileExistsError:
         return False
-    except OSError:  # a file system without hard links, such as exFAT: the name is taken first, then the file comes
+    except (
+        OSError
+    ):  # no hard links on this file system, such as exFAT: claim the name first, then replace it by the file
         try:
             place.touch(exist_ok=False)
         except FileExistsError:
@@ -207,10 +210,10 @@ def _holds(file: Path, data: bytes) -> bool:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """What `write_bytes` left in a folder when its process was killed: the begun files, in order."""
+    """Unfinished files that `write_bytes` left in a folder when its process was killed, sorted."""
     try:
         return sorted(path for path in folder.iterdir() if re.fullmatch(r"\..+\.[a-z0-9_]{8}", path.name))
-    except OSError:  # it is no folder
+    except OSError:  # not a folder
         return []
 
 
