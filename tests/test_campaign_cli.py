@@ -23,7 +23,7 @@ from portrait.campaign.run import run_campaign
 from portrait.campaign.sizes import SIZES, crop_for, encode_size, face_box
 from portrait.cli.main import main
 from portrait.errors import SettingsError
-from portrait.images import write_bytes
+from portrait.images import read_picture, write_bytes, write_picture
 from portrait.records.portrait import read_portrait
 from portrait.report.page import drift_page
 from tests.campaigns import Load, database, done, local, pictures, start, write_campaign
@@ -267,6 +267,20 @@ def test_to_go_on_is_said_with_the_engine_that_was_asked_for(
 
 
 # --- sizes
+
+
+def test_a_picture_that_is_transparent_is_exported_so_in_every_size(tmp_path: Path) -> None:
+    plan, run, out = write_campaign(tmp_path, people=3, styles=("oil",)), tmp_path / "run", tmp_path / "out"
+    run_campaign(read_plan(plan), run, local())
+    for name in pictures(run):
+        cutout = np.full((512, 512, 4), 255, np.uint8)
+        cutout[:, :256, 3] = 0
+        write_picture(run / name, cutout)
+    assert export_run(run, out, ["original", "square", "round-256"]).files > 0
+    for file in out.rglob("*.*"):
+        if file.suffix != ".csv":
+            alpha = read_picture(file)[..., 3]
+            assert [alpha[len(alpha) // 2, len(alpha) * part // 8] for part in (3, 5)] == [0, 255]
 
 
 @pytest.mark.parametrize("name", [name for name, size in SIZES.items() if size])

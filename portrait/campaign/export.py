@@ -9,14 +9,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.settle import finalize_run
 from portrait.campaign.sizes import SIZES, encode_size, face_box
 from portrait.errors import InputError, SettingsError
-from portrait.images import leftovers, read_photo, write_bytes
+from portrait.images import leftovers, read_picture, write_bytes
 from portrait.paths import below
 from portrait.provenance.credentials import CROP_ACTIONS, Signer
-from portrait.records import RgbImage
 from portrait.records.portrait import PortraitRecord
 from portrait.validation import did_you_mean
 
@@ -138,12 +139,12 @@ def _copies(
     file: Path, record: PortraitRecord, names: Iterable[str], signer: Signer | None
 ) -> Iterator[tuple[str, _Copy]]:
     """(name of a size, the picture in it) for each size; the picture is read once."""
-    picture = read_photo(file).pixels
+    picture = read_picture(file)
     for name in names:
         yield name, _copy_in_size(file, picture, record, name, signer)
 
 
-def _copy_in_size(file: Path, picture: RgbImage, record: PortraitRecord, name: str, signer: Signer | None) -> _Copy:
+def _copy_in_size(file: Path, picture: np.ndarray, record: PortraitRecord, name: str, signer: Signer | None) -> _Copy:
     size = SIZES[name]
     if size is None:
         height, width = picture.shape[:2]

@@ -1,6 +1,6 @@
 """Read photos of any kind as sRGB pixels, write pictures, and list the photos of a folder."""
 
-from portrait.images.decode import MAX_PIXELS, Photo, as_photo, decode_photo, read_photo, turned
+from portrait.images.decode import MAX_PIXELS, Photo, as_photo, decode_photo, read_photo, read_picture, turned
 from portrait.images.search import PHOTO_SUFFIXES, PassedOver, photos_below, photos_in
 from portrait.images.write import (
     COARSE_CHROMA,
@@ -32,6 +32,7 @@ __all__ = [
     "photos_in",
     "pixels_sha256",
     "read_photo",
+    "read_picture",
     "resized",
     "turned",
     "write_bytes",

@@ -79,20 +79,29 @@ class _Decoded:
         )
 
 
-def read_photo(path: str | Path, *, max_pixels: int = MAX_PIXELS, backdrop: int = 255) -> Photo:
+def read_photo(path: str | Path, *, backdrop: int = 255) -> Photo:
     """Read a photo: orientation applied, colors in sRGB, first frame of an animation, transparency over `backdrop`.
 
     Args:
         path: The file.
-        max_pixels: Larger pictures are refused before they are decoded.
         backdrop: The gray behind transparent parts, 0 to 255; white, but black for masks, whose transparent parts are
             not selected.
 
     Raises:
-        ImageReadError: missing, empty, truncated, not a picture, of an unsupported kind, or larger than `max_pixels`.
+        ImageReadError: missing, empty, truncated, not a picture, of an unsupported kind, or larger than `MAX_PIXELS`.
             The message is one line that names the file.
     """
-    return decode_photo(read_file(Path(path)), path, max_pixels=max_pixels, backdrop=backdrop)
+    return decode_photo(read_file(Path(path)), path, backdrop=backdrop)
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """The pixels of a picture as it was written: (H, W, 3) uint8, or (H, W, 4) where it has alpha.
+
+    Raises:
+        ImageReadError: as `read_photo`.
+    """
+    decoded = _decode(read_file(path), str(path), MAX_PIXELS)
+    return decoded.pixels if decoded.alpha is None else np.dstack([decoded.pixels, np.asarray(decoded.alpha)])
 
 
 def read_file(path: Path) -> bytes:
