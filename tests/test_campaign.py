@@ -880,6 +880,7 @@ def test_a_run_killed_before_it_judged_everybody_is_judged_before_anybody_sees_i
 
 @pytest.mark.slow
 def test_swapped_goes_when_the_other_person_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether somebody else stays or nobody does."""
     separate(monkeypatch)
     plan, load = strayed(tmp_path), Straying()
     run(plan, tmp_path / "run", load=load)
@@ -888,17 +889,18 @@ def test_swapped_goes_when_the_other_person_does(tmp_path: Path, monkeypatch: py
         record = (ledger.result(job.id) or pytest.fail("no result")).record
     assert record.campaign is not None
     assert record.campaign.swapped is not None
-    like = int(record.campaign.swapped.subject[1:])
-    stays = {job.picture.subject, "p00" if job.picture.subject > "p02" else "p05"}  # the farthest from it
-    assert f"p{like:02}" not in stays
-    for n in range(6):
-        if f"p{n:02}" not in stays:
-            (tmp_path / "people" / f"p{n:02}.png").unlink()
-    run(plan, tmp_path / "run", load=load, accept_changes=True)
-    state, reasons, output = states(tmp_path / "run")[job.stem]
-    assert (state, reasons) == ("accepted", ())
-    assert "rejected" not in str(output)
-    assert (tmp_path / "run" / str(output)).is_file()
+    farthest = "p00" if job.picture.subject > "p02" else "p05"
+    for stays in ({job.picture.subject, farthest}, {job.picture.subject}):
+        assert record.campaign.swapped.subject not in stays
+        folder = Path(shutil.copytree(tmp_path / "run", tmp_path / f"run of {len(stays)}"))
+        for photo in (tmp_path / "people").glob("p*.png"):
+            if photo.stem not in stays:
+                photo.unlink()
+        run(plan, folder, load=load, accept_changes=True)
+        state, reasons, output = states(folder)[job.stem]
+        assert (state, reasons) == ("accepted", ())
+        assert "rejected" not in str(output)
+        assert (folder / str(output)).is_file()
 
 
 @pytest.mark.slow

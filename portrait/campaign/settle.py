@@ -61,10 +61,11 @@ def judge_against_everyone(ledger: Ledger) -> None:
     while jobs := ledger.judged_jobs(place, _CHUNK):
         place = jobs[-1].place
         portraits = [(job.picture.subject, ledger.embeddings_of(job.id)) for job in jobs]
-        for job, nearest in zip(jobs, gallery.nearest(portraits), strict=True):
+        for job, (_, embeddings), nearest in zip(jobs, portraits, gallery.nearest(portraits), strict=True):
             output = job.output
-            if nearest is not None and (nearest.margin > 0 or "swapped" in job.reasons):
-                output = _judge_again(ledger, job, nearest)
+            other = nearest if nearest is not None and nearest.margin > 0 else None
+            if other or ("swapped" in job.reasons and embeddings):
+                output = _judge_again(ledger, job, other)
             if output:
                 _remove_stale_files(ledger.folder, job, output)
     _note_duplicates(ledger, [pair.subjects for pair in gallery.duplicate_identities()])
@@ -95,13 +96,13 @@ def _note_duplicates(ledger: Ledger, pairs: Sequence[tuple[str, str]]) -> None:
         )
 
 
-def _judge_again(ledger: Ledger, job: LedgerJob, nearest: Nearest) -> str:
-    """Put `swapped` into a verdict, or take it out; returns the output. Files first, then the ledger."""
+def _judge_again(ledger: Ledger, job: LedgerJob, other: Nearest | None) -> str:
+    """Put `swapped` into a verdict, or take it out where it is nobody else; returns the output. Files first, then the ledger."""
     result = ledger.result(job.id)
     if result is None or result.record.campaign is None or job.output is None:
         raise CampaignError(f"{ledger.folder}: the ledger has no picture of {job.stem}; start the run again")
     record, campaign = result.record, result.record.campaign
-    swapped = SwappedRecord(subject=nearest.subject, margin=nearest.margin) if nearest.margin > 0 else None
+    swapped = SwappedRecord(subject=other.subject, margin=other.margin) if other else None
     reasons = record.chosen_attempt.reasons
     if swapped and "swapped" not in reasons:
         reasons = (Reason("swapped"), *reasons)
