@@ -147,7 +147,9 @@ def test_layers_of_a_lora_that_match_nothing_are_counted(tiny_recipe: Path, tmp_
     recipe = load_recipe(str(tiny_recipe))
     assert DiffusionGenerator(with_overrides(recipe, loras=[f"{whole}:0.5"])).warnings("x") == ()
     (said,) = DiffusionGenerator(with_overrides(recipe, loras=[f"{part}:0.5"])).warnings("x")
-    assert said.startswith(f"{layers - 2} of the {layers} layers that part.safetensors changes are not in this model")
+    assert said.startswith(
+        f"{layers - 2} of the {layers} layers that part.safetensors changes do not exist in this model"
+    )
 
 
 @pytest.mark.slow

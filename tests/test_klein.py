@@ -357,7 +357,9 @@ def test_8_bit_weights_draw_what_they_say_times_their_scales(
 
 def test_a_file_of_another_model_is_refused(recipe: Recipe, folder: Path) -> None:
     other = next((folder / "vae").glob("*.safetensors"))
-    with pytest.raises(WeightsCorruptError, match=r"safetensors is not a checkpoint of the family flux2 that loads"):
+    with pytest.raises(
+        WeightsCorruptError, match=r"safetensors is not a checkpoint of the family flux2 that can be loaded"
+    ):
         DiffusionGenerator(replace(recipe, single_file=other), threads=1)
 
 

@@ -491,7 +491,7 @@ def test_a_folder_that_wants_a_strange_library_is_refused(hub: Hub, tmp_path: Pa
     index.write_text(json.dumps(json.loads(index.read_text()) | {"text_encoder": ["evil", "Encoder"]}))
     (folder / "text_encoder" / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     recipe = with_overrides(load_recipe("sd15-faceid"), base=str(folder))
-    with pytest.raises(WeightsCorruptError, match="asks for text_encoder from the library 'evil'"):
+    with pytest.raises(WeightsCorruptError, match="requires text_encoder from the library 'evil'"):
         DiffusionGenerator(replace(resolve_files(recipe), resolution=SIZE, memory=()), threads=1)
     assert not (tmp_path / "ran").exists()
 
@@ -511,7 +511,7 @@ def test_a_pickle_that_runs_code_is_refused_as_adapter_and_as_controlnet(hub: Hu
     net.mkdir()
     shutil.copyfile(recipe.controlnet / "config.json", net / "config.json")
     (net / "diffusion_pytorch_model.bin").write_bytes(adapter.read_bytes())
-    with pytest.raises(WeightsCorruptError, match="is not a diffusers folder that loads"):
+    with pytest.raises(WeightsCorruptError, match="is not a diffusers folder that can be loaded"):
         DiffusionGenerator(replace(recipe, controlnet=net), threads=1)
     assert not (tmp_path / "ran").exists()
 

@@ -1,1 +1,1 @@
-"""The model families: a folder each, with how its networks are loaded, fed and run."""
+"""The model families, one folder each: how their networks are loaded, fed and run."""

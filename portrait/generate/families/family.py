@@ -1,4 +1,4 @@
-"""What the engine asks of a model family, and which family a recipe means."""
+"""The interface of a model family, and loading the family of a recipe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portrait.records import Embedding, Face, Knobs, RgbImage
 
 OnStep = Callable[[int, Tensor, Callable[[], Tensor | None]], None]
 """Called after each denoising step with the number of steps done, the latents, (B, ...), and a function that decodes the
-estimate of the finished pictures, (B, 3, S, S) about [-1, 1]; None where there is none yet."""
+estimate of the finished pictures, (B, 3, S, S) about [-1, 1], or returns None if there is none yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -24,8 +24,8 @@ class Request:
     """One person in one style.
 
     `image` is the framed photo, (S, S, 3) uint8, and `face` the face in it; `embedding` is by the recipe's recognizer;
-    `pictures` show the person's head, for families that look at it, (P, P, 3) uint8 each. `negative_prompt` is what
-    guidance moves away from.
+    `pictures` show the person's head, (P, P, 3) uint8 each, for families that use them. Guidance steers away from
+    `negative_prompt`.
     """
 
     image: RgbImage
@@ -37,10 +37,10 @@ class Request:
 
 
 class Family(Protocol):
-    """The networks of one recipe: how they are placed, fed, run, and looked into.
+    """The networks of one recipe: how they are placed on a device, fed, run and previewed.
 
     `pipe` is diffusers' pipeline; `loras` are the active LoRAs by name with their weights; `digests` maps every file of the
-    model to its SHA-256; `notes` say what of the files is not used.
+    model to its SHA-256; `notes` say which parts of the files are not used.
     """
 
     pipe: Any
@@ -49,35 +49,38 @@ class Family(Protocol):
     notes: tuple[str, ...]
 
     def place(self, tier: str, device: torch.device) -> None:
-        """Put the networks on the device by a tier of `generate.memory`; called again with a smaller one when memory ran out."""
+        """Put the networks on the device as a tier of `generate.memory` says.
+
+        Called again with a smaller tier if memory runs out.
+        """
         ...
 
     def prepare(self, request: Request) -> Any:
-        """All that does not change between the attempts at one portrait, computed once.
+        """Compute once what does not change between the attempts at one portrait.
 
         Raises:
-            SettingsError: the request lacks what the family looks at.
+            SettingsError: the request lacks something that the family needs.
         """
         ...
 
     def text_warnings(self, prompt: str, negative_prompt: str) -> list[str]:
-        """A sentence for each text that is longer than the text encoders read, with the words that are lost."""
+        """A sentence for each prompt that is too long for the text encoders, quoting the words that are lost."""
         ...
 
     def draw(self, conditions: Any, knobs: Knobs, seeds: Sequence[int], on_step: OnStep) -> Tensor:
-        """One picture per seed, (B, 3, S, S) in [0, 1]; each seed has its own CPU generator."""
+        """Draw one picture per seed, (B, 3, S, S) in [0, 1]; each seed has its own CPU generator."""
         ...
 
     def reconstruct(self, image: RgbImage) -> Tensor:
-        """A photo at the recipe's resolution through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
+        """Pass a photo at the recipe's resolution through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
         ...
 
     def passes(self, knobs: Knobs) -> int:
-        """How often the denoising network sees a picture with these knobs."""
+        """How many forward passes of the denoising network these knobs cost per picture."""
         ...
 
     def clear_cache(self) -> None:
-        """Drop what is remembered of the last photo."""
+        """Forget everything cached for the last photo."""
         ...
 
 
@@ -86,10 +89,11 @@ def load_family(recipe: Recipe, precision: Precision) -> Family:
 
     Args:
         recipe: Public models have their paths filled in (`recipes.locate.resolve_files`).
-        precision: In which numbers they compute.
+        precision: The number types in which they compute.
 
     Raises:
-        WeightsMissingError, WeightsCorruptError: a file is gone, differs from the manifest, or is not what the recipe says.
+        WeightsMissingError, WeightsCorruptError: a file is missing, differs from the manifest, or is not what the recipe
+        says.
         SettingsError: the recipe's resolution does not fit its autoencoder.
         MemoryLimitError: memory ran out.
     """

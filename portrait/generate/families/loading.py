@@ -1,4 +1,4 @@
-"""What all families do when they load: quiet libraries, readable errors, LoRAs, digests of the user's own files."""
+"""What all families need to load models: quiet libraries, readable errors, LoRAs, digests of the user's own files."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from portrait.recipes.recipe import Recipe
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Within the block diffusers and transformers print nothing but errors; their progress bars stay off."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read by transformers, wherever it is imported
+    """Within the block, diffusers and transformers print only errors and no progress bars."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read by transformers when it is imported
     loggers = [diffusers_logging]
-    if "transformers" in sys.modules:  # whoever imports it later finds TRANSFORMERS_VERBOSITY (portrait/__init__.py)
+    if "transformers" in sys.modules:  # a later import is quiet by TRANSFORMERS_VERBOSITY (portrait/__init__.py)
         from transformers.utils import logging as transformers_logging
 
         loggers.append(transformers_logging)
@@ -38,20 +38,20 @@ def quiet_libraries() -> Iterator[None]:
 
 @contextlib.contextmanager
 def readable_errors(recipe: Recipe) -> Iterator[None]:
-    """Whatever goes wrong while a model's files are read becomes one sentence that names them."""
+    """Turn any error while reading a model's files into one sentence that names them."""
     try:
         yield
     except WeightsCorruptError:
         raise
-    except Exception as error:  # json, safetensors, transformers and diffusers each raise their own
+    except Exception as error:  # json, safetensors, transformers and diffusers each raise their own errors
         memory.raise_if_oom(error, f"the model of recipe {recipe.name}")
         where = recipe.single_file or recipe.base
         what = f"a checkpoint of the family {recipe.family}" if recipe.single_file else "a diffusers folder"
-        raise WeightsCorruptError(f"{where} is not {what} that loads: {one_line(error, 300)}") from error
+        raise WeightsCorruptError(f"{where} is not {what} that can be loaded: {one_line(error, 300)}") from error
 
 
 def check_resolution(recipe: Recipe, factor: int) -> None:
-    """Raises SettingsError if the recipe's resolution is below 64 or no multiple of `factor`."""
+    """Raises SettingsError if the recipe's resolution is below 64 or not a multiple of `factor`."""
     if recipe.resolution < 64 or recipe.resolution % factor:
         raise SettingsError(f"recipe {recipe.name}: resolution {recipe.resolution} is not a multiple of {factor}")
 
@@ -59,16 +59,16 @@ def check_resolution(recipe: Recipe, factor: int) -> None:
 def load_loras(
     pipe: Any, files: Sequence[tuple[Path, float]], active: Mapping[str, float]
 ) -> tuple[dict[str, float], list[str]]:
-    """Load LoRA files beside those that are `active` and set every weight.
+    """Load LoRA files in addition to the `active` ones, and set all weights.
 
-    diffusers leaves only the last loaded one active, so the weights are set for all at the end.
+    diffusers leaves only the last one active, so the weights of all are set at the end.
 
     Returns:
-        The weights of all by name, and a sentence for each file of which a part is not used.
+        The weights of all by name, and a sentence for each file that is not used completely.
 
     Raises:
-        WeightsMissingError: no such file.
-        WeightsCorruptError: not a LoRA, or one that changes nothing in this model.
+        WeightsMissingError: there is no such file.
+        WeightsCorruptError: the file is not a LoRA, or changes nothing in this model.
     """
     weights = dict(active)
     notes = []
@@ -80,11 +80,11 @@ def load_loras(
             if path.suffix != ".safetensors":
                 raise ValueError("only .safetensors files are read")
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # peft warns of a second adapter, which is meant
+                warnings.simplefilter("ignore")  # peft warns about a second adapter, which is intended
                 pipe.load_lora_weights(
                     str(path.parent), weight_name=path.name, adapter_name=name, local_files_only=True
                 )
-        except Exception as error:  # diffusers and peft raise many kinds here
+        except Exception as error:  # diffusers and peft raise many kinds of errors here
             memory.raise_if_oom(error, path.name)
             raise WeightsCorruptError(f"{path} is not a LoRA for this model: {one_line(error, 200)}") from error
         if name not in loaded_loras(pipe):
@@ -97,7 +97,7 @@ def load_loras(
 
 
 def _unused_parts(pipe: Any, path: Path, name: str) -> list[str]:
-    """What a LoRA changes that the model does not have, in a sentence; diffusers passes over it."""
+    """A sentence about layers that a LoRA changes but the model lacks; diffusers ignores them."""
     options: dict[str, object] = {"weight_name": path.name, "local_files_only": True}
     if (unet := getattr(pipe, "unet", None)) is not None:
         options["unet_config"] = unet.config
@@ -112,18 +112,18 @@ def _unused_parts(pipe: Any, path: Path, name: str) -> list[str]:
     if used >= len(parts):
         return []
     return [
-        f"{len(parts) - used} of the {len(parts)} layers that {path.name} changes are not in this model and are not used; "
-        "the LoRA may be made for another one"
+        f"{len(parts) - used} of the {len(parts)} layers that {path.name} changes do not exist in this model and are ignored; "
+        "the LoRA may have been made for another one"
     ]
 
 
 def loaded_loras(pipe: Any) -> set[str]:
-    """Names of the LoRAs in any part of the pipeline."""
+    """Names of the LoRAs loaded into any part of the pipeline."""
     return {name for names in pipe.get_list_adapters().values() for name in names}
 
 
 def _own_files(recipe: Recipe) -> list[Path]:
-    """LoRAs and checkpoint that are no parts of the manifest."""
+    """The recipe's LoRAs and checkpoint that are not in the manifest."""
     files = [lora.path for lora in recipe.loras if not lora.part]
     if recipe.single_file is not None and "single_file" not in recipe.parts:
         files.append(recipe.single_file)
@@ -131,7 +131,7 @@ def _own_files(recipe: Recipe) -> list[Path]:
 
 
 def unlisted_digests(recipe: Recipe) -> dict[str, str]:
-    """The SHA-256 of files that no manifest lists: the user's own LoRAs, checkpoint or base folder."""
+    """The SHA-256 of files that are not in the manifest: the user's own LoRAs, checkpoint or base folder."""
     digests = {file.name: sha256_of(file) for file in _own_files(recipe) if file.is_file()}
     if recipe.parts and "base" not in recipe.parts:
         for name, digest in verify_manifest(recipe.base).items():

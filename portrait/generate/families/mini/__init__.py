@@ -1,1 +1,1 @@
-"""`mini`, the shipped model: its autoencoders, how it sees the photo, and the marks that it draws."""
+"""`mini`, the shipped model: its autoencoder, how it sees the photo, and the marks that it draws."""

@@ -1,4 +1,4 @@
-"""`mini`: Stable Diffusion's steps, with networks that look at the photo themselves."""
+"""`mini`: Stable Diffusion's procedure, with networks that see the photo themselves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portrait.records import Knobs
 
 
 class Mini(StableDiffusion):
-    """The shipped model: its unet sees the photo's latents, its decoder the photo, and a seed draws the marks."""
+    """The shipped model: its UNet sees the photo's latents, its decoder the photo, and the seed places the marks."""
 
     def _load_pipeline(self, recipe: Recipe, weights: torch.dtype) -> MiniPipeline:
         return load_pipeline(recipe, weights)

@@ -1,4 +1,4 @@
-"""`mini` from its folder, without diffusers' pipelines."""
+"""Load `mini` from its folder, without diffusers' pipelines."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from portrait.recipes.recipe import Recipe
 
 
 def load_pipeline(recipe: Recipe, weights: torch.dtype) -> MiniPipeline:
-    """The pipeline of a recipe, without its adapter.
+    """Load a recipe's pipeline, without its adapter.
 
     Raises:
-        ValueError: the folder holds other networks, or asks for other libraries.
+        ValueError: the folder holds other networks, or requires other libraries.
     """
     check_libraries(recipe.base)
     unet, vae = (

@@ -1,7 +1,7 @@
-"""img2img for networks that see the photo's latents: what `mini` runs on, without diffusers' pipelines.
+"""`mini`'s pipeline: img2img for networks that see the photo's latents, without diffusers' pipelines.
 
 It does what `stable_diffusion.pipelines.PortraitPipeline` does, bit for bit (tests/test_speed.py). diffusers' pipelines
-import transformers and all that it needs, which takes longer than drawing a portrait.
+import transformers with all its dependencies, which takes longer than drawing a portrait.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ AfterStep = Callable[[object, int, object, dict[str, Tensor]], object]
 
 
 def load_network(folder: Path, network: Any, weights: torch.dtype) -> Any:
-    """A network of a diffusers folder; its file is mapped into memory.
+    """Load a network from a diffusers folder; its file is mapped into memory.
 
     Args:
         folder: Holds config.json and diffusion_pytorch_model.safetensors.
         network: A `ModelMixin` class.
-        weights: What the weights are kept in.
+        weights: The dtype of the weights.
     """
     about = json.loads((folder / "config.json").read_text("utf-8"))
     model = network.from_config(about)
@@ -44,8 +44,8 @@ class MiniPipeline:
     Args:
         unet: A `MarkUNet`.
         vae: A `MarkAutoencoder`.
-        text_encoder: For the prompts.
-        scheduler: Of diffusers.
+        text_encoder: Encodes the prompts.
+        scheduler: A scheduler of diffusers.
     """
 
     def __init__(self, unet: Any, vae: Any, text_encoder: TextEncoder, scheduler: Any) -> None:
@@ -55,7 +55,7 @@ class MiniPipeline:
 
     @classmethod
     def from_folder(cls, folder: Path, unet: Any, vae: Any, weights: torch.dtype) -> MiniPipeline:
-        """The rest of a diffusers folder, around its `unet` and `vae`."""
+        """Load the rest of a diffusers folder, given its `unet` and `vae`."""
         about = json.loads((folder / "scheduler" / "scheduler_config.json").read_text("utf-8"))
         scheduler = DDIMScheduler(**{name: value for name, value in about.items() if not name.startswith("_")})
         return cls(unet, vae, TextEncoder(folder, weights), scheduler)
@@ -72,33 +72,33 @@ class MiniPipeline:
         return self
 
     def encode_prompt(self, prompt: str, *, negative_prompt: str = "", **kwargs: object) -> tuple[Tensor, Tensor]:
-        """The (1, T, D) embeddings of both; other arguments of diffusers make no difference here."""
+        """The (1, T, D) embeddings of both prompts; diffusers' other arguments are ignored."""
         return self.text_encoder(prompt), self.text_encoder(negative_prompt)
 
     def load_ip_adapter(self, folder: str, *, weight_name: str, **kwargs: object) -> None:
-        """Give the unet an adapter of kind FaceID; a LoRA in the file is refused."""
+        """Load a FaceID adapter into the UNet; files that contain a LoRA are refused."""
         tables: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
         for name, tensor in load_file(Path(folder) / weight_name).items():
             table, _, key = name.partition(".")
             tables[table][key] = tensor
         if any("lora" in key for key in tables["ip_adapter"]):
-            raise ValueError("a LoRA is in the file, for which this model is not made")
+            raise ValueError("the file contains a LoRA, which this model does not support")
         self.unet._load_ip_adapter_weights([tables], low_cpu_mem_usage=False)
 
     def unload_ip_adapter(self) -> None:
-        """Leave the unet without an adapter."""
+        """Remove the adapter from the UNet."""
         self.unet.set_attn_processor(AttnProcessor2_0())
         self.unet.encoder_hid_proj = None
         self.unet.config.encoder_hid_dim_type = None
 
     def set_ip_adapter_scale(self, scale: float) -> None:
-        """How much the adapter says."""
+        """Set the adapter's scale."""
         for processor in self.unet.attn_processors.values():
             if hasattr(processor, "scale"):
                 processor.scale = [scale]
 
     def get_list_adapters(self) -> dict[str, list[str]]:
-        """The LoRAs of each part: none."""
+        """The LoRAs of each part: there are none."""
         return {}
 
     def __call__(
@@ -117,7 +117,7 @@ class MiniPipeline:
     ) -> SimpleNamespace:
         """Noise the latents `image`, (B, C, h, w), denoise and decode them.
 
-        Guided where `negative_prompt_embeds` is not None: all conditions of the identity then hold the negatives first.
+        Guidance is on if `negative_prompt_embeds` is not None: the identity's conditions then start with their negatives.
 
         Returns:
             `images`, (B, 3, S, S) in [0, 1].

@@ -1,12 +1,12 @@
-"""How a recipe holds the photo's structure: nothing but img2img noise, or source latents beside the noise.
+"""How `mini` preserves the photo's structure: source latents beside the noise.
 
-`MarkUNet` sees the source latents as extra input channels (the way of InstructPix2Pix, Brooks et al.
-2022), which a small model learns far faster than a ControlNet copy. How much it sees is a signal level:
-noise covers the rest, so that fine detail goes first and coarse layout last (noise conditioning
+`MarkUNet` sees the source latents as extra input channels (as in InstructPix2Pix, Brooks et al. 2022), which a small model
+learns far faster than a ControlNet copy. How much it sees is set by a signal level: noise covers the rest, so fine detail
+vanishes first and coarse layout last (noise conditioning
 augmentation, Ho et al. 2022, "Cascaded Diffusion Models").
 
-In training the level also says how bold the marks are: 1 goes with the finest, 0.5 with the boldest. To draw, the model
-is told a level and shown more than it says (`signal_of`): marks stay bold and the person is not lost.
+In training the level also stands for the boldness of the marks: 1 for the finest, 0.5 for the boldest. When drawing, the
+model is shown more of the photo than the level it is told (`signal_of`): marks stay bold, yet the likeness is kept.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ Level = TypeVar("Level", float, Tensor)
 
 
 def signal_of(level: Level) -> Level:
-    """How much of the source is mixed in where the model is told `level`; both in [0, 1], and 0 is nothing of it."""
-    return (0.5 + 2 * level - abs(level - 0.5)) / 2  # the lesser of (1 + level) / 2 and 1.5 level
+    """The share of the source that is mixed in when the model is told `level`; both in [0, 1], and 0 at 0."""
+    return (0.5 + 2 * level - abs(level - 0.5)) / 2  # the smaller of (1 + level) / 2 and 1.5 level
 
 
 def detail_of(level: Level) -> Level:
-    """What the decoder's look at the photo is multiplied with where the model is told `level`; both in [0, 1]."""
+    """The factor of the photo's features in the decoder when the model is told `level`; both in [0, 1]."""
     return level
 
 
@@ -59,15 +59,15 @@ NOISE_SCHEDULE = {
     "beta_end": 0.012,
     "rescale_betas_zero_snr": True,
 }
-"""The schedule that `mini` is trained with: Stable Diffusion's, brought to zero terminal SNR."""
+"""The schedule that `mini` is trained with: Stable Diffusion's, rescaled to zero terminal SNR."""
 
 
 class MarkUNet(InOnePlace, UNet2DConditionModel):
     """A v-prediction UNet over latents of marks that sees the photo's latents beside the noise.
 
-    A medium changes nearly everything, so the photo is no estimate of the painting: it is only looked at. `source` is the
-    noisy photo, (B, C, h, w), and `level` the signal level in it, broadcastable to (B, 1, h, w). Under classifier-free
-    guidance the batch is doubled; both are repeated with it. `in_channels` of the config counts both latents and the level;
+    A medium changes nearly everything, so the photo is not an estimate of the painting, only a condition. `source` is the
+    noisy photo, (B, C, h, w), and `level` the signal level in it, broadcastable to (B, 1, h, w). Classifier-free guidance
+    doubles the batch; both are then repeated. `in_channels` of the config counts both latents and the level;
     `out_channels` only the sample.
     """
 
@@ -75,7 +75,7 @@ class MarkUNet(InOnePlace, UNet2DConditionModel):
     level: Tensor | None = None
 
     def forward(self, sample: Tensor, timestep: Tensor, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
-        """The predicted v, as `UNet2DConditionModel.forward`.
+        """Predict v, like `UNet2DConditionModel.forward`.
 
         Raises:
             ValueError: called outside of `condition_on_source`.
@@ -94,18 +94,18 @@ class MarkUNet(InOnePlace, UNet2DConditionModel):
 def condition_on_source(
     pipe: Any, latents: Tensor, picture: Tensor, level: float, seeds: Sequence[int], size: int
 ) -> Iterator[None]:
-    """Let the pipeline's unet and decoder see the photo at a signal level; afterwards they are as they were.
+    """Within the block, the pipeline's UNet and decoder see the photo at a signal level.
 
     Each picture's seed draws the noise that is mixed into its source, and places its marks, so a picture does not depend on
-    the batch it was made in. Parts that take no source are left alone.
+    the batch it was made in. Networks that take no source are left alone.
 
     Args:
         pipe: Its `unet` may be a `MarkUNet`, its `vae` a `MarkAutoencoder`.
         latents: (B, C, h, w) scaled latents of the photo.
         picture: (B, 3, H, W) the photo in [-1, 1].
-        level: In [0, 1], what the model is told; 1 is full sight and the finest marks.
+        level: In [0, 1], as told to the model; at 1 it sees everything and draws the finest marks.
         seeds: One per picture.
-        size: Side of the pictures in pixels, where the decoder draws marks.
+        size: Side of the pictures in pixels, if the decoder draws marks.
     """
     sees_source = isinstance(pipe.unet, MarkUNet)
     if sees_source:

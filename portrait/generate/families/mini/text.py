@@ -18,11 +18,11 @@ from torch.nn import functional as F
 
 
 class PromptTokenizer:
-    """Texts to tokens, as transformers' tokenizers are called.
+    """Turns texts into tokens, called like transformers' tokenizers.
 
     Args:
         folder: Holds tokenizer.json and tokenizer_config.json.
-        length: Tokens that the encoder reads.
+        length: Number of tokens that the encoder reads.
     """
 
     def __init__(self, folder: Path, length: int) -> None:
@@ -39,7 +39,7 @@ class PromptTokenizer:
         return SimpleNamespace(input_ids=self._tokenizer.encode(text).ids)
 
     def fitted(self, text: str) -> list[int]:
-        """As many tokens as the encoder reads: what is too long is cut before the last one, which ends every text."""
+        """Exactly as many tokens as the encoder reads; a text that is too long is cut before its end token."""
         tokens, length = self(text).input_ids, self.model_max_length
         if len(tokens) > length:
             return [*tokens[: length - 1], tokens[-1]]
@@ -70,15 +70,15 @@ _QKV = ("q_proj", "k_proj", "v_proj")
 
 
 class TextEncoder(nn.Module):
-    """Prompts to embeddings.
+    """Encodes prompts.
 
     Args:
         folder: A diffusers folder with `text_encoder` (`CLIPTextModel`) and `tokenizer` (`tokenizer.json`).
-        dtype: What the weights are kept in.
+        dtype: The dtype of the weights.
 
     Raises:
         ValueError: the files are of another kind of model.
-        OSError, KeyError, RuntimeError: they cannot be read, or do not belong together.
+        OSError, KeyError, RuntimeError: the files cannot be read, or do not belong together.
     """
 
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -100,7 +100,7 @@ class TextEncoder(nn.Module):
         self.tokenizer = PromptTokenizer(folder / "tokenizer", length)
 
     def forward(self, text: str) -> Tensor:
-        """The (1, T, D) hidden states of a text; what is longer than T tokens is cut off."""
+        """The (1, T, D) hidden states of a text, which is cut after T tokens."""
         tokens = torch.tensor([self.tokenizer.fitted(text)], device=self.token_embedding.weight.device)
         x = self.token_embedding(tokens) + self.position_embedding.weight
         for layer in self.layers:
@@ -110,7 +110,7 @@ class TextEncoder(nn.Module):
 
 
 def _own_name(name: str) -> str:
-    """The name of a weight here; older files of transformers begin with `text_model.`."""
+    """A weight's name without the prefixes that transformers gives it; older files begin with `text_model.`."""
     for prefix in ("text_model.", "embeddings.", "encoder."):
         name = name.removeprefix(prefix)
     return name

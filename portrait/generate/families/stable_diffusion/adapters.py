@@ -1,6 +1,6 @@
-"""Load an IP-Adapter of any kind into a pipeline, feed it, and set its scale for the length of a block.
+"""Load an IP-Adapter of any kind into a pipeline, feed it, and set its scale within a block.
 
-| kind | looks at | tokens from |
+| kind | input | tokens from |
 |---|---|---|
 | faceid | the recognizer's embedding | a small network; a LoRA is in the file |
 | faceid-plusv2 | embedding and CLIP's view of the aligned face | a resampler with a shortcut; a LoRA is in the file |
@@ -41,7 +41,7 @@ from portrait.paths import cache_dir
 EMBEDDING = 512
 """Length of the recognizer's embedding."""
 FACEID_LORA = "faceid_0"
-"""The name that diffusers gives the LoRA inside a FaceID file."""
+"""The name that diffusers gives to the LoRA inside a FaceID file."""
 _TITLES = {
     "faceid": "IP-Adapter-FaceID",
     "faceid-plusv2": "IP-Adapter-FaceID-PlusV2",
@@ -59,21 +59,21 @@ _PROJECTIONS = {
 def load_adapter(pipe: Any, path: Path, kind: str, lora_weight: float = 1.0, clip_width: int = 0) -> dict[str, float]:
     """Load an adapter (`.safetensors`, or `.bin` read with `weights_only`) into a diffusers pipeline.
 
-    A failed load leaves the pipeline without any adapter: diffusers would otherwise run on with half of one.
+    A failed load leaves the pipeline without any adapter: diffusers would otherwise keep half of one.
 
     Args:
         pipe: A diffusers pipeline that takes IP-Adapters.
         path: The adapter's file.
         kind: A kind of the table above.
         lora_weight: Weight of the LoRA inside the file, if there is one.
-        clip_width: Width of the image encoder's hidden states, for the kinds that look through CLIP; 0 if unknown.
+        clip_width: Width of the image encoder's hidden states, for the kinds that use CLIP; 0 if unknown.
 
     Returns:
         The active LoRAs by name with their weights: the one inside the file, or none.
 
     Raises:
-        WeightsMissingError: no such file.
-        WeightsCorruptError: not an adapter of this kind, or one for another model.
+        WeightsMissingError: there is no such file.
+        WeightsCorruptError: the file is not an adapter of this kind, or is for another model.
     """
     if not path.is_file():
         raise WeightsMissingError(f"no IP-Adapter file at {path}")
@@ -92,21 +92,21 @@ def load_adapter(pipe: Any, path: Path, kind: str, lora_weight: float = 1.0, cli
     except (WeightsError, MemoryLimitError):
         _unload(pipe)
         raise
-    except Exception as error:  # diffusers raises KeyError, OSError, ValueError, RuntimeError here
+    except Exception as error:  # diffusers raises KeyError, OSError, ValueError or RuntimeError here
         _unload(pipe)
         memory.raise_if_oom(error, path.name)
         raise WeightsCorruptError(f"{path} is not an {_TITLES[kind]} file: {error!r}") from error
 
 
 def as_safetensors(path: Path) -> Path:
-    """The same adapter as a `.safetensors` file: itself, or a copy of a pickle in our cache.
+    """The adapter as a `.safetensors` file: the file itself, or for a pickle a converted copy in our cache.
 
-    The pickle is read with `weights_only`, so nothing in it is run. The copy is made once per content, and read
-    again only while its own hash is the recorded one.
+    The pickle is read with `weights_only`, so no code in it is run. The copy is made once per content, and only used while
+    its hash is the recorded one.
 
     Raises:
-        WeightsCorruptError: not a pickle of two tables of tensors.
-        WeightsError: the copy cannot be written; nothing of it is left.
+        WeightsCorruptError: the file is not a pickle of two tables of tensors.
+        WeightsError: the copy cannot be written; no part of it is left.
     """
     if path.suffix == ".safetensors":
         return path
@@ -116,7 +116,7 @@ def as_safetensors(path: Path) -> Path:
         if json.loads(note.read_text("utf-8"))["sha256"] == sha256_of(target):
             return target
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # there is no copy, or it is not whole
+        pass  # there is no copy, or it is damaged
     tensors = _read_pickle(path)
     staging = None
     try:
@@ -131,28 +131,28 @@ def as_safetensors(path: Path) -> Path:
             Path(staging).unlink(missing_ok=True)
         size = sum(tensor.nbytes for tensor in tensors.values()) / 2**30
         raise WeightsError(
-            f"cannot keep {path.name} as safetensors in {target.parent} ({size:.1f} GiB): {one_line(error)}; "
+            f"cannot save {path.name} as safetensors in {target.parent} ({size:.1f} GiB): {one_line(error)}; "
             "free some space, or set PORTRAIT_CACHE to another disk"
         ) from None
     return target
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    """The tensors of an adapter's pickle, named as in a `.safetensors` file: TABLE.KEY."""
+    """Read the tensors of an adapter's pickle, named as in a `.safetensors` file: TABLE.KEY."""
     try:
         tables = torch.load(path, map_location="cpu", weights_only=True)
         tensors = {}
         for table, entries in tables.items():
             for key, tensor in entries.items():
                 tensors[f"{table}.{key}"] = tensor.contiguous().clone()
-    except Exception as error:  # pickle, zipfile and torch each raise their own
+    except Exception as error:  # pickle, zipfile and torch each raise their own errors
         memory.raise_if_oom(error, path.name)
         raise WeightsCorruptError(f"{path} is not an adapter of plain tensors: {one_line(error)}") from None
     return tensors
 
 
 def _check_width(path: Path, safe: Path, expected: int) -> None:
-    """Raises WeightsCorruptError if the file's header says that it was made for another cross-attention width."""
+    """Raises WeightsCorruptError if the file's header shows another cross-attention width than the model's."""
     with safe_open(safe, "pt") as file:
         names = set(file.keys())
         for name in ("image_proj.norm.weight", "image_proj.norm_out.weight"):
@@ -166,9 +166,9 @@ def _check_width(path: Path, safe: Path, expected: int) -> None:
 
 
 def _check_kind(path: Path, projection: Any, kind: str, clip_width: int) -> None:
-    """Check that the projection which diffusers made of the file is that of the kind, for these embeddings.
+    """Check that the projection diffusers made from the file is of the right kind and fits the embeddings.
 
-    diffusers cannot tell PlusV2 from Plus, so what makes it PlusV2 is set here.
+    diffusers cannot tell PlusV2 from Plus, so the PlusV2 shortcut is enabled here.
     """
     if not isinstance(projection, _PROJECTIONS[kind]):
         what = "a plain FaceID adapter" if kind == "faceid" else f"an {_TITLES[kind]}"
@@ -190,7 +190,7 @@ def _check_kind(path: Path, projection: Any, kind: str, clip_width: int) -> None
 
 
 def _identity_width(projection: Any, kind: str) -> int:
-    """How many numbers of an identity the projection takes; `EMBEDDING` for plus-face, which takes none."""
+    """The size of the identity embedding that the projection takes; `EMBEDDING` for plus-face, which takes none."""
     if kind == "faceid":
         return int(projection.ff.net[0].proj.in_features)
     if kind == "faceid-plusv2":
@@ -207,11 +207,11 @@ def _unload(pipe: Any) -> None:
 
 
 def identity_embeds(embedding: np.ndarray, count: int, guided: bool) -> list[Tensor]:
-    """What `ip_adapter_image_embeds` wants for `count` pictures of one person.
+    """The input for `ip_adapter_image_embeds` for `count` pictures of one person.
 
     Returns:
         One (2 * count, 1, D) float32 tensor, negatives (zeros) first; (count, 1, D) without guidance,
-        where a zero half would be taken for a second face.
+        because a half of zeros would be taken for a second face.
     """
     positive = torch.from_numpy(np.ascontiguousarray(embedding, np.float32)).view(1, 1, -1).repeat(count, 1, 1)
     return [torch.cat([torch.zeros_like(positive), positive]) if guided else positive]
@@ -220,13 +220,13 @@ def identity_embeds(embedding: np.ndarray, count: int, guided: bool) -> list[Ten
 def adapter_inputs(
     kind: str, embedding: np.ndarray, clip: Tensor | None, count: int, guided: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """What an adapter of `kind` is fed for `count` pictures of one person, negatives first if guided.
+    """The input of an adapter of `kind` for `count` pictures of one person, negatives first if guided.
 
     Args:
         kind: A kind of the table above.
-        embedding: (512,) float32 of the adapter's recognizer; not looked at by plus-face.
-        clip: (2, T, W) hidden states of an empty picture and of the face, for the kinds that look through CLIP.
-        count: Pictures.
+        embedding: (512,) float32 of the adapter's recognizer; ignored by plus-face.
+        clip: (2, T, W) hidden states of an empty picture and of the face, for the kinds that use CLIP.
+        count: Number of pictures.
         guided: Whether classifier-free guidance is on.
 
     Returns:
@@ -238,7 +238,7 @@ def adapter_inputs(
         clip_embeds = torch.cat([half[None, None].expand(count, -1, -1, -1) for half in halves])
     if kind == "plus-face":
         if clip_embeds is None:
-            raise ValueError("plus-face needs the image encoder's view of the face")
+            raise ValueError("plus-face needs the image encoder's output for the face")
         return clip_embeds, None
     (identity,) = identity_embeds(embedding, count, guided)
     if kind == "instantid":
@@ -248,9 +248,9 @@ def adapter_inputs(
 
 @contextmanager
 def identity_adapter(pipe: Any, scale: float, loras: Mapping[str, float]) -> Iterator[Any]:
-    """Within the block the adapter works at `scale`, its LoRA included at 0; afterwards as it was before.
+    """Within the block, the adapter works at `scale`; at 0 its LoRA is off too.
 
-    `loras` are all that are active, by name with their weights; those that are not the adapter's own stay on.
+    `loras` are all active LoRAs by name with their weights; any but the adapter's own stay on.
     """
     processors = [processor for processor in pipe.unet.attn_processors.values() if hasattr(processor, "scale")]
     scales = [list(processor.scale) for processor in processors]
@@ -265,7 +265,7 @@ def identity_adapter(pipe: Any, scale: float, loras: Mapping[str, float]) -> Ite
 
 @contextmanager
 def _without_faceid_lora(pipe: Any, loras: Mapping[str, float]) -> Iterator[None]:
-    """Within the block the LoRA of a FaceID file is off, which would stay on at scale 0, and the others are on."""
+    """Within the block, switch off a FaceID file's LoRA, which scale 0 alone would leave on, and no other."""
     others = {name: weight for name, weight in loras.items() if name != FACEID_LORA}
     if FACEID_LORA not in loras:
         yield

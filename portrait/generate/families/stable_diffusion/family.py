@@ -1,4 +1,4 @@
-"""Stable Diffusion with an identity adapter: what it is fed, and a batch of pictures."""
+"""Stable Diffusion with an identity adapter: preparing its inputs, and drawing a batch of pictures."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from portrait.records import Embedding, Face, Knobs, RgbImage
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Conditions:
-    """All that does not change between the attempts at one portrait, computed once.
+    """Everything that does not change between the attempts at one portrait, computed once.
 
-    `picture` is the photo at the recipe's resolution, (1, 3, S, S) in [-1, 1]; `size` is the side of the pictures to
-    be made, which is larger where the decoder draws marks; `latents` are (1, C, h, w), scaled; `prompt` and
+    `picture` is the photo at the recipe's resolution, (1, 3, S, S) in [-1, 1]; `size` is the side of the pictures to make,
+    which is larger if the decoder draws marks; `latents` are (1, C, h, w), scaled; `prompt` and
     `negative` (1, T, D) text embeddings, `pooled` the (1, P) ones of SDXL, (positive, negative). `clip` are the image
-    encoder's (2, T, W) hidden states of an empty picture and of the face, `control` is what the ControlNet sees,
+    encoder's (2, T, W) hidden states of an empty picture and of the face, `control` is the ControlNet's input,
     (1, 3, S, S) in [0, 1].
     """
 
@@ -52,7 +52,7 @@ class Conditions:
 
 
 class FamilyInputs(TypedDict, total=False):
-    """What only the pipelines of a ControlNet or of SDXL take, under diffusers' names."""
+    """Inputs that only pipelines with a ControlNet or of SDXL take, under diffusers' names."""
 
     control_image: Tensor
     controlnet_conditioning_scale: float
@@ -61,7 +61,7 @@ class FamilyInputs(TypedDict, total=False):
 
 
 class StableDiffusion:
-    """SD 1.5 and SDXL: img2img with an identity adapter, and a ControlNet where the recipe names one."""
+    """SD 1.5 and SDXL: img2img with an identity adapter, and a ControlNet if the recipe names one."""
 
     def __init__(self, recipe: Recipe, precision: Precision) -> None:
         self._recipe = recipe
@@ -81,7 +81,7 @@ class StableDiffusion:
         return load_pipeline(recipe, weights)
 
     def place(self, tier: str, device: torch.device) -> None:
-        """Put the pipeline on the device; the image encoder is no part of it, and comes when it is needed."""
+        """Put the pipeline on the device; the image encoder is not part of it, and is moved when needed."""
         if self._image_encoder is not None:
             self._image_encoder.to("cpu")
         memory.place(self.pipe, tier, device)
@@ -91,7 +91,7 @@ class StableDiffusion:
         """Encode photo, prompt and identity.
 
         Raises:
-            SettingsError: the face is missing where the adapter or the ControlNet looks at it.
+            SettingsError: the face is missing, but the adapter or the ControlNet needs it.
         """
         size = request.image.shape[0]
         image = at_side(request.image, self._recipe.resolution)
@@ -117,7 +117,7 @@ class StableDiffusion:
         )
 
     def _photo_latents(self, image: RgbImage, picture: Tensor) -> Tensor:
-        """The photo's unscaled latents; those of the last photo are kept, because its styles share them."""
+        """The photo's unscaled latents; those of the last photo are cached, because its styles share them."""
         digest = pixels_sha256(image)
         if self._encoded is None or self._encoded[0] != digest:
             self._encoded = (digest, self._encode(picture))
@@ -141,12 +141,12 @@ class StableDiffusion:
         )
 
     def _encode_face_crop(self, image: RgbImage, face: Face | None) -> Tensor:
-        """The image encoder's last but one hidden states, (2, T, W): of an empty picture, and of the face.
+        """The image encoder's second-to-last hidden states, (2, T, W): of an empty picture, and of the face.
 
-        FaceID-Plus was trained on the face on the ArcFace template at 224 px, plus-face on crops of the head.
+        FaceID-Plus was trained on faces aligned to the ArcFace template at 224 px, plus-face on crops of the head.
         """
         if face is None:
-            raise SettingsError(f"recipe {self._recipe.name} looks at the face, so it needs the face of the photo")
+            raise SettingsError(f"recipe {self._recipe.name} uses a crop of the face, so it needs the photo's face")
         from transformers import CLIPImageProcessor
 
         crop = face_crop(self._recipe.adapter_kind, image, face)
@@ -161,13 +161,13 @@ class StableDiffusion:
         return states
 
     def text_warnings(self, prompt: str, negative_prompt: str) -> list[str]:
-        """A sentence for each text that is too long for CLIP; SDXL's two encoders read alike."""
+        """A sentence for each prompt that is too long for CLIP; SDXL's two encoders have the same limit."""
         names = ("tokenizer", "tokenizer_2")
         tokenizers = [tokenizer for name in names if (tokenizer := getattr(self.pipe, name, None))]
         return prompt_warnings(tokenizers, prompt, negative_prompt)
 
     def draw(self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int], on_step: OnStep) -> Tensor:
-        """One picture per seed, (B, 3, S, S) in [0, 1]."""
+        """Draw one picture per seed, (B, 3, S, S) in [0, 1]."""
         count = len(seeds)
         guided = self._guided(knobs)
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
@@ -195,22 +195,22 @@ class StableDiffusion:
     def _looking_at_photo(
         self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int]
     ) -> AbstractContextManager[None]:
-        """Within the block the networks may look at the photo; here a ControlNet does, which is fed it by the pipeline."""
+        """Within the block, networks may see the photo; here only a ControlNet does, through the pipeline."""
         return nullcontext()
 
     def reconstruct(self, image: RgbImage) -> Tensor:
-        """A photo through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
+        """Pass a photo through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
         with self._precision.autocast():
             latents = self._encode(as_batch(image, self.pipe._execution_device))
             decoded: Tensor = self.pipe.vae.decode(latents, return_dict=False)[0]
         return decoded.float()
 
     def passes(self, knobs: Knobs) -> int:
-        """Once a step, twice where guidance is on."""
+        """One pass per step, two with guidance."""
         return knobs.steps * (2 if self._guided(knobs) else 1)
 
     def _guided(self, knobs: Knobs) -> bool:
-        """Whether classifier-free guidance is on, as the pipeline decides it."""
+        """Whether the pipeline will use classifier-free guidance."""
         return knobs.guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
 
     def clear_cache(self) -> None:
@@ -218,7 +218,7 @@ class StableDiffusion:
         self._encoded = None
 
     def _decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents -> (B, 3, S, S), about [-1, 1], as the pipeline decodes its last ones."""
+        """Decode scaled latents to (B, 3, S, S), about [-1, 1], as the pipeline decodes its final ones."""
         vae = self.pipe.vae
         decoded: Tensor = vae.decode(latents.to(self._weights) / vae.config.scaling_factor, return_dict=False)[0]
         return decoded
@@ -227,7 +227,7 @@ class StableDiffusion:
         return embeds.repeat(count, *[1] * (embeds.ndim - 1)).to(self._weights)
 
     def _feed_identity(self, conditions: Conditions, count: int, guided: bool) -> Tensor:
-        """What the adapter is fed; FaceID-Plus and IdentityNet take their share as attributes."""
+        """The adapter's inputs; those of FaceID-Plus and IdentityNet are set as attributes."""
         kind = self._recipe.adapter_kind
         identity, clip_embeds = adapter_inputs(kind, conditions.embedding, conditions.clip, count, guided)
         embeds = identity.to(self.pipe._execution_device, self._weights)
@@ -250,7 +250,7 @@ class StableDiffusion:
 
 
 def face_crop(kind: str, image: RgbImage, face: Face) -> RgbImage:
-    """What the image encoder is shown: the aligned face for FaceID-Plus, a square around the head for plus-face."""
+    """The image encoder's input: the aligned face for FaceID-Plus, a square around the head for plus-face."""
     if kind == "faceid-plusv2":
         return align_face(image, face.kps, 224)
     x, y = face.center

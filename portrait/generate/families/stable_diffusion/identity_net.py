@@ -13,18 +13,18 @@ from portrait.generate.networks import ControlNetModel
 class IdentityNet(ControlNetModel):
     """A ControlNet whose text tokens are replaced by the identity's.
 
-    `identity` is what the adapter is fed, (B, 1, 1, 512) with guidance's negatives first; `projection` is a copy of
-    the adapter's, so that both can be moved between devices on their own.
+    `identity` is the adapter's input, (B, 1, 1, 512), with guidance's negatives first; `projection` is a copy of the
+    adapter's, so that the two can be moved between devices independently.
     """
 
     identity: Tensor | None = None
 
     def read_identity(self, projection: Any) -> None:
-        """Take over the adapter's projection."""
+        """Copy the adapter's projection."""
         self.projection = copy.deepcopy(projection).requires_grad_(False)
 
     def forward(self, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         if self.identity is None:
-            raise ValueError("IdentityNet needs the identity that it holds")
+            raise ValueError("IdentityNet needs an identity: set `identity` first")
         tokens = self.projection(self.identity[:, 0].to(sample))
         return super().forward(sample, timestep, tokens, *args, **kwargs)

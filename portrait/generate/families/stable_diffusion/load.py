@@ -1,4 +1,4 @@
-"""From a recipe to networks in memory: the pipeline with its adapter, LoRAs and sampler, checked before it is used."""
+"""Load a recipe's networks: the pipeline with its adapter, LoRAs and sampler, checked before use."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _VAES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 class LoadedModel:
     """A recipe's networks, still on the CPU.
 
-    `image_encoder` is None for adapters that do not look through CLIP. `loras` are the active LoRAs by name with their
-    weights; `digests` maps every file of the model to its SHA-256; `notes` say what of the files is not used.
+    `image_encoder` is None for adapters that do not use CLIP. `loras` are the active LoRAs by name with their
+    weights; `digests` maps every file of the model to its SHA-256; `notes` say which parts of the files are not used.
     """
 
     pipe: Any
@@ -55,11 +55,12 @@ def load_model(
 
     Args:
         recipe: Public models have their paths filled in (`recipes.locate.resolve_files`).
-        weights: The type in which weights are kept.
-        load_pipeline: Returns the family's pipeline for both, without adapter and LoRAs.
+        weights: The dtype of the weights.
+        load_pipeline: Loads the family's pipeline from recipe and dtype, without adapter and LoRAs.
 
     Raises:
-        WeightsMissingError, WeightsCorruptError: a file is gone, differs from the manifest, or is not what the recipe says.
+        WeightsMissingError, WeightsCorruptError: a file is missing, differs from the manifest, or is not what the recipe
+        says.
         SettingsError: the recipe's resolution does not fit its autoencoder.
         MemoryLimitError: memory ran out.
     """
@@ -86,7 +87,7 @@ def load_model(
 
 
 def load_pipeline(recipe: Recipe, weights: torch.dtype) -> Any:
-    """A pipeline of diffusers for a recipe, without adapter and LoRAs."""
+    """Load a recipe's diffusers pipeline, without adapter and LoRAs."""
     check_libraries(recipe.base)
     from portrait.generate.families.stable_diffusion.pipelines import pipeline_class
 
@@ -114,7 +115,7 @@ def load_pipeline(recipe: Recipe, weights: torch.dtype) -> Any:
 
 
 def _read_pipeline(recipe: Recipe, pipeline: Any, options: dict[str, object], weights: torch.dtype) -> Any:
-    """The pipeline from a checkpoint in one file, or from a diffusers folder."""
+    """Read the pipeline from a single-file checkpoint, or from a diffusers folder."""
     if recipe.single_file is not None:
         return pipeline.from_single_file(str(recipe.single_file), config=str(recipe.base), **options)
     if recipe.vae is None:
@@ -125,11 +126,11 @@ def _read_pipeline(recipe: Recipe, pipeline: Any, options: dict[str, object], we
 
 
 def check_libraries(folder: Path) -> None:
-    """Raises ValueError if a diffusers folder would have a library imported that no model usually needs."""
+    """Raises ValueError if a diffusers folder would import a library that models do not usually need."""
     usual = (None, "diffusers", "transformers", "stable_diffusion")
     for name, value in json.loads((folder / "model_index.json").read_text("utf-8")).items():
         if isinstance(value, list) and value and value[0] not in usual:
-            raise ValueError(f"its model_index.json asks for {name} from the library {str(value[0])[:60]!r}")
+            raise ValueError(f"its model_index.json requires {name} from the library {str(value[0])[:60]!r}")
 
 
 def _load_part(folder: Path, classes: Mapping[str, type[Any]], weights: torch.dtype) -> Any:
@@ -141,10 +142,10 @@ def _load_part(folder: Path, classes: Mapping[str, type[Any]], weights: torch.dt
 
 
 def network_class(folder: Path, classes: Mapping[str, type[Any]]) -> Any:
-    """The class that a folder's config.json names; raises ValueError if it is none of `classes`."""
+    """The class that a folder's config.json names; raises ValueError if it is not one of `classes`."""
     name = json.loads((folder / "config.json").read_text("utf-8"))["_class_name"]
     if name not in classes:
-        raise ValueError(f"{folder} holds a {name}; known are {', '.join(classes)}")
+        raise ValueError(f"{folder} holds a {name}; supported are {', '.join(classes)}")
     return classes[name]
 
 
@@ -160,7 +161,7 @@ def _load_image_encoder(recipe: Recipe, weights: torch.dtype) -> Any:
 
 
 def _set_up(pipe: Any) -> None:
-    """For inference alone: no gradients, channels last, and IdentityNet knows the adapter's tokens."""
+    """Prepare for inference: no gradients, channels last, and IdentityNet gets the adapter's projection."""
     for network in (pipe.unet, pipe.vae):
         network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         for module in network.modules():
@@ -171,18 +172,18 @@ def _set_up(pipe: Any) -> None:
 
 
 def _sum_by_group(norm: torch.nn.GroupNorm, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """On the CPU, channels last, torch sums a group in as many parts as there are threads, and rounding differs."""
+    """Avoid channels last in group norms: on the CPU torch would sum a group in one part per thread, and round differently."""
     return tuple(x.contiguous() if x.device.type == "cpu" else x for x in inputs)
 
 
 def _adapter_name(recipe: Recipe) -> str:
-    """The adapter's path in the recipe's base folder; its name where it lies elsewhere."""
+    """The adapter's path within the recipe's base folder; just its name if it is elsewhere."""
     if recipe.adapter.is_relative_to(recipe.base):
         return recipe.adapter.relative_to(recipe.base).as_posix()
     return recipe.adapter.name
 
 
 def _adapter_digest(recipe: Recipe, listed: Mapping[str, str]) -> dict[str, str]:
-    """The SHA-256 of an adapter that no manifest lists."""
+    """The SHA-256 of an adapter that is not in the manifest."""
     name = _adapter_name(recipe)
     return {} if "adapter" in recipe.parts or name in listed else {name: sha256_of(recipe.adapter)}

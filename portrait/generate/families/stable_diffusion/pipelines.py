@@ -1,4 +1,4 @@
-"""diffusers' img2img pipelines, taught to take what `prepare` computed as it is, and their samplers."""
+"""diffusers' img2img pipelines, adapted to take the results of `prepare` unchanged, and their samplers."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ SCHEDULERS = {
 
 
 class _GivenConditions:
-    """Two steps of diffusers' img2img, replaced.
+    """Replaces two steps of diffusers' img2img.
 
-    `image` is always latents (the original tells latents by their 4 channels, and would encode ours again), and
-    identity embeddings are taken per picture, as given (the original repeats all of them for every picture, which
-    mixes people in a batch).
+    `image` is always latents (the original recognizes latents by their 4 channels, and would encode ours again), and
+    identity embeddings are taken as given, one per picture (the original repeats all of them for every picture, which mixes
+    people in a batch).
     """
 
     scheduler: Any
@@ -81,7 +81,7 @@ class PortraitXLControlPipeline(_GivenConditions, StableDiffusionXLControlNetImg
 
 
 def pipeline_class(recipe: Recipe) -> Any:
-    """The pipeline class of a recipe's family, with a ControlNet where its structure is one."""
+    """The pipeline class of a recipe's family, with a ControlNet if the recipe uses one."""
     plain, controlled = PortraitPipeline, PortraitControlPipeline
     if recipe.family == "sdxl":
         plain, controlled = PortraitXLPipeline, PortraitXLControlPipeline
@@ -89,10 +89,10 @@ def pipeline_class(recipe: Recipe) -> Any:
 
 
 def recipe_scheduler(recipe: Recipe, current: Any) -> Any:
-    """The sampler that the recipe names, on the noise schedule of the pipeline's `current` one."""
+    """The sampler that the recipe names, with the noise schedule of the pipeline's `current` one."""
     options: dict[str, str | bool] = {}
     if recipe.timestep_spacing:
         options["timestep_spacing"] = recipe.timestep_spacing
     if recipe.scheduler in ("DDIM", "LCM"):
-        options["clip_sample"] = False  # latents are not pixels; DDIM clips them unless told otherwise
+        options["clip_sample"] = False  # latents are not pixels, but DDIM clips them by default
     return SCHEDULERS[recipe.scheduler].from_config(current.config, **options)

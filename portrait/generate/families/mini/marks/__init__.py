@@ -1,1 +1,1 @@
-"""Marks: what `mini` decodes its latents to, and the rasterizer that draws them from a seed at any size."""
+"""Marks, such as brush strokes: `mini` decodes its latents to them, and a rasterizer draws them from a seed at any size."""

@@ -1,7 +1,7 @@
 """`mini`'s autoencoder: photos and marks to latents at 1/16 of the side, latents to marks, and marks to pixels.
 
-Its decoder never writes a pixel. It says which marks lie where, and the rasterizer draws them from a seed, so every
-stroke is crisp at any size, two seeds are two drawings, and the photo's own texture cannot shine through.
+Its decoder never writes a pixel. It predicts which marks lie where, and the rasterizer draws them from a seed. So every
+stroke is crisp at any size, two seeds give two drawings, and the photo's own texture cannot show through.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from portrait.generate.networks import AutoencoderTinyOutput, ConfigMixin, Decod
 
 CELLS_PER_LATENT = 4
 TONE_LIMITS = (0.75, 0.55, 0.38, 0.22)
-"""Where a photo's lightness is cut when it is read as four outlines."""
+"""Lightness levels at which a photo is divided into tones, whose outlines it is read as."""
 
 
 class ResidualBlock(nn.Module):
@@ -45,14 +45,14 @@ class ResidualBlock(nn.Module):
 
 
 def read_photo(photo: Tensor) -> Tensor:
-    """A photo in the language of marks, so that one encoder serves both.
+    """Represent a photo as maps of marks, so that one encoder serves both.
 
     Args:
         photo: (B, 3, H, W) in [-1, 1]; H and W are multiples of 4.
 
     Returns:
-        (B, CHANNELS, H/4, W/4): its colors, outlines of its tones, its dark lines and their direction. The maps that
-        say which medium it is are 0.
+        (B, CHANNELS, H/4, W/4): its colors, the outlines of its tones, its dark lines and their direction. The maps that
+        tell the medium are 0.
     """
     rgb = (photo.float() + 1) / 2
     small = F.avg_pool2d(rgb, 4)
@@ -76,7 +76,7 @@ def read_photo(photo: Tensor) -> Tensor:
 
 
 def marks_from(map_logits: Tensor, value_logits: Tensor) -> list[Marks]:
-    """What `MarkAutoencoder.decode_marks` returned, as marks to draw, one a picture."""
+    """Turn the result of `MarkAutoencoder.decode_marks` into marks to draw, one `Marks` per picture."""
     maps = map_logits.float().sigmoid().cpu().numpy()
     values = value_logits.float().sigmoid().cpu().numpy()
     return [Marks(maps=with_calm_colors(without_haze(m)), values=v) for m, v in zip(maps, values, strict=True)]
@@ -96,19 +96,19 @@ class MarkAutoencoder(InOnePlace, ConfigMixin):
         decoder_channels: Widths at 1/16, 1/8 and 1/4.
         encoder_blocks: Residual blocks at 1/8 and 1/16.
         decoder_blocks: Residual blocks at 1/16, 1/8 and 1/4.
-        map_channels: Channels of the maps; another number than today's layout has is refused.
-        global_values: Values that hold for the whole picture.
+        map_channels: Channels of the maps; any number but the current layout's is refused.
+        global_values: Values for the whole picture.
         scaling_factor: Latents times this have unit variance, as in every diffusers autoencoder.
     """
 
     source: Tensor | None = None
-    """(B, 3, H, W) photos in [-1, 1] that `decode` looks at for fine outlines, or None."""
+    """(B, 3, H, W) photos in [-1, 1] from which `decode` takes fine outlines, or None."""
     source_level: Tensor | float = 1.0
-    """What the skip's features are multiplied with, in [0, 1]."""
+    """Factor of the skip connection's features, in [0, 1]."""
     seeds: Sequence[int] | None = None
-    """One a picture, for the places of the single marks; None: 0 for all."""
+    """One per picture, for placing the single marks; None: 0 for all."""
     size: int | None = None
-    """Side of the pictures that `decode` draws; None: 16 pixels a latent."""
+    """Side of the pictures that `decode` draws; None: 16 pixels per latent."""
 
     @register_to_config
     def __init__(
@@ -121,7 +121,7 @@ class MarkAutoencoder(InOnePlace, ConfigMixin):
         map_channels: int = CHANNELS,
         global_values: int = len(GLOBALS),
         scaling_factor: float = 1.0,
-        block_out_channels: tuple[int, ...] = (1, 1, 1, 1, 1),  # its length tells pipelines the factor, 2 ** 4
+        block_out_channels: tuple[int, ...] = (1, 1, 1, 1, 1),  # its length tells pipelines the scale factor, 2 ** 4
     ) -> None:
         super().__init__()
         if (map_channels, global_values) != (CHANNELS, len(GLOBALS)):
@@ -165,7 +165,7 @@ class MarkAutoencoder(InOnePlace, ConfigMixin):
         return AutoencoderTinyOutput(latents=latents) if return_dict else (latents,)
 
     def decode_marks(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents, unscaled -> logits of the maps (B, CHANNELS, 4h, 4w) and of the values (B, len(GLOBALS))."""
+        """Unscaled latents -> logits of the maps (B, CHANNELS, 4h, 4w) and of the values (B, len(GLOBALS))."""
         x = self.stage16(z)
         values = self.global_head(x.mean((2, 3)))
         x = self.grow16(x)

@@ -1,6 +1,6 @@
-"""What a picture made of marks consists of: maps at a quarter of the picture's side, and one value each for the whole.
+"""The description of a picture made of marks: maps at a quarter of the picture's side, and global values.
 
-All values lie in [0, 1]. Maps that need more than a quarter of the resolution are kept as 2 x 2 pixels a cell.
+All values lie in [0, 1]. Maps that need more than a quarter of the resolution have 2 x 2 pixels per cell.
 """
 
 from __future__ import annotations
@@ -11,40 +11,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 CELL = 4
-"""Pixels a cell of the maps has at 512 px."""
+"""Pixels per cell of the maps at 512 px."""
 
 FULL_SIZE = 512
-"""The side at which one unit of length of the rasterizer is one pixel."""
+"""The side at which the rasterizer's unit of length is one pixel."""
 
 GLAZES = 4
 
 FINE_MAPS = {"shape": GLAZES, "line": 1}
-"""Maps with 2 x 2 pixels a cell: the outlines of the glazes, and ink lines."""
+"""Maps with 2 x 2 pixels per cell: the outlines of the glazes, and ink lines."""
 
 COARSE_MAPS = {
-    "paper": 3,  # RGB of the sheet, or of whatever lies behind everything
+    "paper": 3,  # RGB of the sheet, or whatever else is behind everything
     "glaze": 3 * GLAZES,  # RGB of each glaze
-    "color": 3,  # RGB that strokes and facets take at their center
+    "color": 3,  # RGB that strokes and facets sample at their center
     "direction": 2,  # 0.5 + 0.5 (cos 2a, sin 2a) of the form's direction a
-    "stroke": 3,  # share of the places at which a large, a middle, a small brush stroke lies
+    "stroke": 3,  # share of the places that have a large, medium, small brush stroke
     "facet": 1,  # coverage of flat facets
     "hatch": 4,  # darkness of hatching in four directions
-    "groove": 1,  # darkness of cuts that follow the form
-    "grain": 1,  # darkness of a dry medium that the grain of the sheet breaks up
+    "groove": 1,  # darkness of cuts along the form
+    "grain": 1,  # darkness of a dry medium, broken by the sheet's grain
     "dot": 1,  # size of dots, as the share of the sheet that they cover
     "dot_color": 3,
     "light": 1,  # coverage of white chalk, or of gouache
-    "detail": 1,  # 1: marks as fine as they come; 0: as bold
+    "detail": 1,  # 1: the finest marks; 0: the boldest
 }
 
 LAYERS = ("shape", "facet", "stroke", "grain", "hatch", "groove", "dot", "line", "light")
-"""What a picture may be made of, from the sheet upward; a medium uses a few of them."""
+"""The layers of a picture, from the sheet upward; each medium uses a few of them."""
 
 GLOBALS = (
-    *(f"use_{layer}" for layer in LAYERS),  # 1: the medium uses this layer, 0: the layer's maps say nothing
+    *(f"use_{layer}" for layer in LAYERS),  # 1: the medium uses this layer, 0: ignore the layer's maps
     "soft",  # width of a glaze's edge
     "wobble",  # how far its edge wanders
-    "wet",  # darkening along it
+    "wet",  # darkening along the edge
     "multiply",  # 1: glazes are transparent, 0: opaque
     "pigment",  # granulation
     "shift",  # misregistration of the glazes
@@ -76,19 +76,19 @@ GLOBALS = (
 
 
 COVERAGES = ("line", "stroke", "facet", "hatch", "groove", "grain", "dot", "light")
-"""Maps that say how much of a mark there is; a network's faint haze in them is no mark."""
+"""Maps that say how much of a mark there is; a network's faint haze in them does not count."""
 
 AREA_COLORS = ("paper", "glaze", "dot_color")
-"""Maps of colors that outlines bound: each is flat or changes slowly."""
+"""Maps of colors bounded by outlines: each is flat or changes slowly."""
 
 RIPPLE = 0.08
-"""Colors that differ by less than this are meant to be alike."""
+"""Colors that differ by less than this are treated as the same."""
 
 NEGLIGIBLE = 0.02
-"""A layer of which no cell reaches this is empty."""
+"""A layer is empty if no cell reaches this."""
 
 HAZE = (0.05, 0.14)
-"""A coverage below the first is none; above the second it is what it says."""
+"""Coverage below the first is zero; above the second it is taken as it is."""
 
 
 def _slices() -> dict[str, slice]:
@@ -104,7 +104,7 @@ def _slices() -> dict[str, slice]:
 
 
 SLICES = _slices()
-"""Where each map lies among the channels."""
+"""The channels of each map."""
 
 CHANNELS = max(s.stop for s in SLICES.values())
 
@@ -143,7 +143,7 @@ class Marks:
 
 
 def without_haze(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The maps, (CHANNELS, h, w), with faint coverages taken for none."""
+    """The maps, (CHANNELS, h, w), with faint coverage set to zero."""
     low, high = HAZE
     clean = maps.copy()
     for name in COVERAGES:
@@ -153,9 +153,9 @@ def without_haze(maps: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def with_calm_colors(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The maps, (CHANNELS, h, w), with what lies flat made flat: a network's colors ripple with the grid of its latents.
+    """The maps, (CHANNELS, h, w), with nearly flat colors made flat: a network's colors ripple with the grid of its latents.
 
-    Outlines stay crisp, for they are maps of their own; a step in a color, as of a divided background, stays too.
+    Outlines stay crisp, as they are separate maps; a step in a color, as in a divided background, stays too.
     """
     import cv2
 
@@ -168,17 +168,17 @@ def with_calm_colors(maps: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def pack(maps: dict[str, NDArray[np.float32]], values: dict[str, float], cells: int) -> Marks:
-    """Marks from maps at any resolution and named values; what is not given is 0.
+    """Build marks from maps at any resolution and named values; missing ones are 0.
 
-    A layer is used when its map is given and not empty.
+    A layer is used if its map is given and not empty.
 
     Args:
         maps: (H, W) or (channels, H, W) in [0, 1]; shrunk by averaging to `cells` (fine maps to twice that).
-        values: By the names of `GLOBALS`.
-        cells: Side of the maps.
+        values: Global values by their names in `GLOBALS`.
+        cells: Side of the resulting maps.
 
     Raises:
-        KeyError: a name that is none of ours.
+        KeyError: an unknown name.
     """
     import cv2
 

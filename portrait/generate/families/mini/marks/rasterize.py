@@ -1,7 +1,7 @@
 """Draw marks: glazes, facets, brush strokes, grain, hatching, cuts, dots, lines and lights, from the sheet upward.
 
-The maps say what lies where; the seed says where each single mark falls. Everything is measured in units of
-1/512 of the side, so the same marks can be drawn at 512, 768 or 1024 px, each crisp.
+The maps say what lies where; the seed decides where each single mark falls. Everything is measured in units of 1/512 of the
+side, so the same marks can be drawn crisply at 512, 768 or 1024 px.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from portrait.generate.families.mini.marks.layout import FULL_SIZE, LAYERS, NEGL
 Canvas = NDArray[np.floating[Any]]  # (S, S, 3) RGB in [0, 1]
 
 SHAPE_REACH = 8.0
-"""A glaze's outline map is 0.5 on the outline and 0 or 1 this many units outside or inside."""
+"""A glaze's outline map is 0.5 on the outline, and reaches 0 or 1 this many units outside or inside."""
 
 
 class Sheet:
-    """The canvas while it is drawn on: size, random fields, and the maps at the picture's size."""
+    """The canvas being drawn on: its size, random fields, and the maps at the picture's size."""
 
     def __init__(self, marks: Marks, size: int, seed: int) -> None:
         self.marks = marks
@@ -39,14 +39,14 @@ class Sheet:
         self.ys = ys
 
     def rng(self, layer: str) -> np.random.Generator:
-        """One generator a layer: a layer that is left out does not change the others."""
+        """One generator per layer, so that leaving out a layer does not change the others."""
         return np.random.default_rng([self.seed, *layer.encode()])
 
     def used(self, layer: str) -> bool:
         return self.marks.value(f"use_{layer}") > 0.5 and float(self.marks[layer].max()) > NEGLIGIBLE
 
     def map(self, name: str) -> Field:
-        """(S, S) or (S, S, channels) of a map, enlarged smoothly."""
+        """A map, enlarged smoothly to (S, S) or (S, S, channels)."""
         planes = self.marks[name]
         enlarged = [self.enlarge(plane) for plane in planes]
         return enlarged[0] if len(enlarged) == 1 else np.stack(enlarged, -1)
@@ -55,7 +55,7 @@ class Sheet:
         return np.clip(cv2.resize(plane, (self.size, self.size), interpolation=cv2.INTER_CUBIC), 0, 1)
 
     def tangent(self) -> tuple[Field, Field]:
-        """The form's direction as a unit vector; smooth noise decides where there is none."""
+        """The form's direction as a unit vector; smooth noise where there is none."""
         direction = self.map("direction")
         noise = smooth_noise(self.size, self.rng("tangent"), 5, 2)
         c = 2 * direction[..., 0] - 1 + 0.12 * np.cos(2 * noise)
@@ -64,13 +64,13 @@ class Sheet:
         return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
 
     def cover(self, coverage: Field, color: Canvas) -> None:
-        """Lay a color over the canvas, opaque where coverage is 1."""
+        """Paint a color over the canvas, opaque where coverage is 1."""
         c = coverage[..., None]
         self.canvas = self.canvas * (1 - c) + c * color
 
 
 def draw(marks: Marks, size: int, seed: int) -> Canvas:
-    """The picture, (size, size, 3) float32 RGB in [0, 1]."""
+    """Draw the picture, (size, size, 3) float32 RGB in [0, 1]."""
     sheet = Sheet(marks, size, seed)
     for layer in LAYERS:
         if sheet.used(layer):
@@ -105,7 +105,7 @@ def draw_glazes(sheet: Sheet) -> None:
         )
         color = np.stack([sheet.enlarge(c) for c in colors[3 * k : 3 * k + 3]], -1)
         if wobble > 0.2:
-            near = np.clip(2 - 2 * np.abs(distance) / (SHAPE_REACH * unit), 0, 1)  # far from an outline nothing wobbles
+            near = np.clip(2 - 2 * np.abs(distance) / (SHAPE_REACH * unit), 0, 1)  # nothing wobbles far from an outline
             distance += wobble * near * smooth_noise(sheet.size, rng, 14, 3)
         shift = 5 * marks.value("shift") * unit
         if shift > 0.2:
@@ -127,7 +127,7 @@ def draw_glazes(sheet: Sheet) -> None:
 
 
 def draw_facets(sheet: Sheet) -> None:
-    """Flat triangles over the whole sheet, denser where the detail map asks for it (Delaunay, seeded points)."""
+    """Flat triangles over the whole sheet, denser where the detail map is high (Delaunay, seeded points)."""
     unit = sheet.unit
     rng = sheet.rng("facets")
     detail = sheet.marks["detail"][0]
@@ -163,10 +163,10 @@ def draw_facets(sheet: Sheet) -> None:
 
 
 def draw_strokes(sheet: Sheet) -> None:
-    """Three passes of brush strokes, large to small, each along the form and in one color.
+    """Three passes of brush strokes, from large to small, each stroke along the form and in one color.
 
-    Places lie on a jittered grid. A pixel belongs to the topmost stroke that reaches it; as strokes are bounded,
-    only those of the neighboring cells have to be asked (as in the cellular texture of Worley 1996).
+    Strokes start on a jittered grid. A pixel belongs to the topmost stroke that reaches it; as strokes are bounded, only
+    those of neighboring cells need to be checked (as in the cellular texture of Worley 1996).
     """
     marks = sheet.marks
     dx, dy = sheet.tangent()
@@ -181,12 +181,12 @@ def draw_strokes(sheet: Sheet) -> None:
 
 
 MARGIN = 3
-"""Cells beyond each border, whose strokes reach in."""
+"""Cells beyond each border whose strokes reach into the picture."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Strokes:
-    """One stroke to each cell of a jittered grid, `count` cells across and `gap` pixels wide.
+    """One stroke for each cell of a jittered grid, `count` cells across and `gap` pixels wide.
 
     `flat` maps x, y (where it lies), c, s (cosine and sine of its angle), l, w (half length and width), b (bend) and
     p (priority: the highest lies on top, 0 is no stroke) to (count * count,) float32.
@@ -249,11 +249,11 @@ def _scattered_strokes(
 
 
 _ROWS = 32
-"""Rows of pixels that are looked at together: few enough to stay in the processor's cache."""
+"""Rows of pixels that are processed together: few enough to stay in the CPU's cache."""
 
 
 def _topmost(sheet: Sheet, strokes: _Strokes) -> tuple[NDArray[Any], Field, Field, Field]:
-    """At each pixel: the stroke that is seen (-1 is none), where on it, along and across from -1 to 1, its priority."""
+    """For each pixel: the visible stroke (-1 is none), the position along and across it from -1 to 1, its priority."""
     size = sheet.size
     best = np.zeros((size, size), np.float32)
     owner = np.full((size, size), -1, np.int32)
@@ -269,7 +269,7 @@ def _topmost(sheet: Sheet, strokes: _Strokes) -> tuple[NDArray[Any], Field, Fiel
 
 
 def _topmost_of_rows(xs: Field, ys: Field, strokes: _Strokes, seen: list[NDArray[Any]]) -> None:
-    """What `_topmost` says of some pixels, written into `seen`: priority, stroke, along, across."""
+    """Compute `_topmost` for some pixels, written into `seen`: priority, stroke, along, across."""
     best, owner, along, across = seen
     flat = strokes.flat
     cell_x = np.floor(xs / strokes.gap).astype(np.int32) + MARGIN
@@ -278,7 +278,7 @@ def _topmost_of_rows(xs: Field, ys: Field, strokes: _Strokes, seen: list[NDArray
     for oy in range(-2, 3):
         for ox in range(-2, 3):
             index = home + (oy * strokes.count + ox)
-            above = np.flatnonzero(flat["p"][index] > best)  # only these strokes would be seen
+            above = np.flatnonzero(flat["p"][index] > best)  # only these strokes are visible
             index = index[above]
             px = xs[above] - flat["x"][index]
             py = ys[above] - flat["y"][index]
@@ -333,7 +333,7 @@ def _stroke_pass(
 
 
 def draw_grain(sheet: Sheet) -> None:
-    """A dry medium, charcoal or chalk: dark where tone and the sheet's grain together pass a limit."""
+    """A dry medium, charcoal or chalk: dark where the sum of tone and sheet grain exceeds a limit."""
     marks = sheet.marks
     tone = sheet.map("grain")
     strokes = np.zeros_like(tone)
@@ -352,7 +352,7 @@ HATCH_ANGLES = (0.9, 0.35, -0.75, 1.62)
 
 
 def draw_hatching(sheet: Sheet) -> None:
-    """Pen lines in up to four directions; their width is the tone, and they break as a hand breaks them."""
+    """Pen lines in up to four directions; the tone sets their width, and they break as if drawn by hand."""
     marks = sheet.marks
     unit = sheet.unit
     period = (3.6 + 7 * marks.value("hatch_period")) * unit
@@ -379,7 +379,7 @@ def draw_hatching(sheet: Sheet) -> None:
 
 
 def draw_grooves(sheet: Sheet) -> None:
-    """Cuts of a block: threads of noise along the form, thick where the tone is dark."""
+    """The cuts of a block print: threads of noise along the form, thick where the tone is dark."""
     marks = sheet.marks
     tone = sheet.map("groove")
     dx, dy = sheet.tangent()
@@ -393,7 +393,7 @@ def draw_grooves(sheet: Sheet) -> None:
 
 
 def draw_dots(sheet: Sheet) -> None:
-    """Dots on a turned grid; each is round, and as large as the tone at its center asks for."""
+    """Dots on a rotated grid; each is round, and its size follows the tone at its center."""
     marks = sheet.marks
     size = sheet.size
     pitch = (3.0 + 9 * marks.value("dot_pitch")) * sheet.unit
@@ -430,7 +430,7 @@ def draw_dots(sheet: Sheet) -> None:
 
 
 def draw_lines(sheet: Sheet) -> None:
-    """Ink lines that swell: a threshold of the line map, with a hand's tremor and the grain of the sheet."""
+    """Ink lines of varying width: a threshold of the line map, with a hand's tremor and the sheet's grain."""
     marks = sheet.marks
     line = cv2.resize(marks["line"][0], (sheet.size, sheet.size), interpolation=cv2.INTER_CUBIC)
     rng = sheet.rng("lines")
@@ -445,7 +445,7 @@ def draw_lines(sheet: Sheet) -> None:
 
 
 def draw_lights(sheet: Sheet) -> None:
-    """White chalk or gouache, broken by the grain as far as the medium is dry."""
+    """White chalk or gouache, broken by the grain if the medium is dry."""
     marks = sheet.marks
     light = sheet.map("light")
     rough = marks.value("line_rough")
@@ -480,7 +480,7 @@ def draw_splashes(sheet: Sheet) -> None:
 
 
 def finish(sheet: Sheet) -> None:
-    """Light on thick paint, and the tooth of the sheet."""
+    """Light thick paint, and add the visible grain of the sheet."""
     marks = sheet.marks
     relief = marks.value("relief")
     if relief > NEGLIGIBLE and sheet.height.any():
@@ -503,4 +503,4 @@ DRAWERS: dict[str, Callable[[Sheet], None]] = {
     "line": draw_lines,
     "light": draw_lights,
 }
-"""What draws each layer of `LAYERS`."""
+"""The function that draws each layer of `LAYERS`."""
