@@ -29,7 +29,7 @@ from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe
 from portrait.records import Face, Knobs, RgbImage
 from portrait.settings import Settings
-from tests.fakes import SIZE, FakeAnalyzer, a_face, fake_loop
+from tests.fakes import SIZE, DecoderHere, FakeAnalyzer, a_face, fake_loop
 
 ROOT = Path(__file__).parents[1]
 STYLES = ("watercolor", "oil", "sketch", "comic")
@@ -98,7 +98,7 @@ def write_campaign(folder: Path, people: int = 4, styles: tuple[str, ...] = STYL
 
 
 def local(load: Callable[[Settings], AttemptLoop] | None = None) -> Callable[[int], Engine]:
-    return lambda threads: LocalEngine(load or Load())
+    return lambda threads: LocalEngine(load or Load(), DecoderHere())
 
 
 def pictures(run: Path) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from portrait.calibrate.thresholds import calibrate_thresholds
-from portrait.images import Photo
+from portrait.images import MAX_PIXELS, Photo, decode_photo
 from portrait.images.decoder_process import DecoderProcess
 from portrait.judge.thresholds import Thresholds
 from portrait.loop.attempt_loop import AttemptLoop
@@ -184,6 +184,25 @@ def stop_answering(decoder: DecoderProcess) -> None:
     decoder.start()
     assert decoder.pid is not None
     os.kill(decoder.pid, signal.SIGSTOP)
+
+
+class DecoderHere(DecoderProcess):
+    """Decodes in the test's own process, which need not be begun."""
+
+    def start(self) -> None:
+        """There is nothing to begin."""
+
+    def decode(
+        self,
+        data: bytes,
+        path: str | Path,
+        *,
+        name: str = "",
+        max_pixels: int = MAX_PIXELS,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> Photo:
+        """See `DecoderProcess`."""
+        return decode_photo(data, path, name=name, max_pixels=max_pixels)
 
 
 def run_loop(

@@ -36,6 +36,7 @@ from portrait.campaign.run import Progress, run_campaign
 from portrait.campaign.worker import Batch, Worker, _fingerprint_values
 from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
 from portrait.images import Photo, pixels_sha256, read_photo, write_picture
+from portrait.images.decoder_process import DecoderProcess
 from portrait.images.search import describe
 from portrait.judge.gallery import Gallery
 from portrait.loop.attempt_loop import AttemptLoop
@@ -60,7 +61,7 @@ from tests.campaigns import (
     write_campaign,
     write_limits,
 )
-from tests.fakes import FakeGenerator, photo_thresholds_of, unit
+from tests.fakes import DecoderHere, FakeGenerator, needs_sigstop, photo_thresholds_of, unit
 
 
 def run(plan: Path, folder: Path, load: Load | None = None, **more: object) -> Counts:
@@ -992,7 +993,7 @@ def test_a_worker_of_other_weights_is_refused(tmp_path: Path) -> None:
         settings = read_plan(tmp_path / "campaign.toml").settings
 
     with pytest.raises(CampaignError, match="has other weights than the run began with: unet"):
-        list(Worker(Load()).work(Batch(items=(OneTask(),), photos=batch.photos, weights=batch.weights)))  # type: ignore[arg-type]
+        list(Worker(Load(), DecoderHere()).work(Batch(items=(OneTask(),), photos=batch.photos, weights=batch.weights)))  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
@@ -1006,6 +1007,33 @@ def test_the_memory_of_a_run_is_flat(tmp_path: Path) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] - peaks[0] < 400_000, peaks  # 84 jobs more; a single picture here is 49,152 bytes of pixels
+
+
+@needs_sigstop
+def test_a_photo_that_stops_or_crashes_its_decoder_fails_alone(tmp_path: Path) -> None:
+    class Struck(DecoderProcess):
+        def decode(self, data: bytes, path: str | Path, **more: Any) -> Photo:
+            strike = {"p01": signal.SIGSTOP, "p02": signal.SIGKILL, "p03": signal.SIGTERM}.pop(Path(path).stem, None)
+            super().decode(data, path)  # so that it is there
+            if strike is not None and self.pid:
+                os.kill(self.pid, strike)
+            self.seconds = 0.2 if strike == signal.SIGSTOP else 60.0
+            try:
+                return super().decode(data, path, **more)
+            finally:
+                self.seconds = 60.0
+
+    engine = LocalEngine(Load(), decoder := Struck())
+    plan = write_campaign(tmp_path, people=5, styles=("oil",))
+    run_campaign(read_plan(plan), tmp_path / "run", lambda threads: engine)
+    with Ledger.open(tmp_path / "run") as ledger:
+        failures = {person.name: person.failure for person in ledger.subjects() if person.failure}
+        assert ledger.counts().done == 5
+    assert failures == {
+        "p01": "p01.png takes longer than 0.2 s to decode; save it again as JPEG or PNG",
+        "p02": "p02.png crashed its decoder; save it again as JPEG or PNG",
+    }  # and p03 is made: who sends SIGTERM means the service, and not the photo
+    assert decoder.pid is None
 
 
 # --- killed
@@ -1063,7 +1091,7 @@ def test_a_kill_between_picture_and_ledger_makes_the_same_picture_again(
 
 
 def test_the_local_engine_is_an_engine() -> None:
-    engine = LocalEngine(Load())
+    engine = LocalEngine(Load(), DecoderHere())
     assert (engine.name, engine.workers) == ("local", 1)
     engine.close()
 

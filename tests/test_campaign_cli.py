@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from portrait.campaign import engines, export
-from portrait.campaign.engines import LocalEngine
 from portrait.campaign.export import export_run
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
@@ -26,14 +25,14 @@ from portrait.errors import SettingsError
 from portrait.images import read_picture, write_bytes, write_picture
 from portrait.records.portrait import read_portrait
 from portrait.report.page import drift_page
-from tests.campaigns import Load, database, done, local, pictures, start, write_campaign
+from tests.campaigns import database, done, local, pictures, start, write_campaign
 from tests.fakes import rgb
 from tests.golden_records import golden_portrait
 
 
 @pytest.fixture(autouse=True)
 def fake_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(engines, "LocalEngine", lambda: LocalEngine(Load()))
+    monkeypatch.setattr(engines, "LocalEngine", lambda: local()(1))
     monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path / "cache"))
 
 
@@ -258,7 +257,7 @@ def test_what_is_said_after_an_interrupted_retry_goes_on_with_it(
 def test_to_go_on_is_said_with_the_engine_that_was_asked_for(
     plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "RayEngine", lambda **given: LocalEngine(Load()))
+    monkeypatch.setattr(engines, "RayEngine", lambda **given: local()(1))
     run = ["campaign", "run", str(plan), "-o", str(tmp_path / "run")]
     ray = ["--engine", "ray", "--address", "auto", "--gpus", "0.5"]
     assert main([*run, *ray, "--limit", "1"]) == 1

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from portrait.errors import ImageReadError
-from portrait.images import decode_photo
+from portrait.errors import ImageReadError, PortraitError
+from portrait.images import decode_photo, decoder_process
 from portrait.images.decoder_process import DecoderProcess
 from tests.fakes import needs_sigstop, stop_answering
 
@@ -86,6 +86,14 @@ def test_a_photo_that_crashes_the_decoder_is_one_line(stuck: DecoderProcess) -> 
     with pytest.raises(ImageReadError, match="anna.jpg crashed its decoder; save it again"):
         stuck.decode(a_jpeg(), "anna.jpg", is_wanted=crash)
     assert stuck.decode(a_jpeg(), "anna.jpg").pixels.shape == (300, 300, 3)
+
+
+def test_a_process_that_cannot_begin_is_not_the_photos_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder_process, "_serve", print)  # which ends at once
+    process = DecoderProcess()
+    with pytest.raises(PortraitError, match="before it began") as error:
+        process.decode(a_jpeg(), "anna.jpg")
+    assert not isinstance(error.value, ImageReadError)
 
 
 def test_who_waits_is_served_when_the_photo_before_is_no_longer_wanted(stuck: DecoderProcess) -> None:

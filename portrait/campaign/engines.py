@@ -13,6 +13,7 @@ from portrait.campaign.keys import Fingerprint
 from portrait.campaign.ray_cluster import connected, import_ray
 from portrait.campaign.worker import Batch, Worker, WorkResult, one_line
 from portrait.errors import CampaignError, SettingsError
+from portrait.images.decoder_process import DecoderProcess
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop_for
 from portrait.paths import cpu_threads
@@ -43,13 +44,15 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """Makes everything in this process, one picture after the other."""
+    """Makes everything in this process, one picture after the other; the arguments are those of `Worker`."""
 
     name = "local"
     workers = 1
 
-    def __init__(self, load: Callable[[Settings], AttemptLoop] = load_loop_for) -> None:
-        self._worker = Worker(load)
+    def __init__(
+        self, load: Callable[[Settings], AttemptLoop] = load_loop_for, decoder: DecoderProcess | None = None
+    ) -> None:
+        self._worker = Worker(load, decoder)
 
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
         """See `Engine`."""
@@ -61,7 +64,8 @@ class LocalEngine:
             yield from self._worker.work(batch)
 
     def close(self) -> None:
-        """Nothing is to be let go of."""
+        """See `Engine`."""
+        self._worker.close()
 
 
 class _RayWorker:

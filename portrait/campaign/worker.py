@@ -18,7 +18,8 @@ from PIL import Image
 from portrait.campaign.keys import Fingerprint
 from portrait.campaign.plan import PlannedPicture
 from portrait.errors import CampaignError, FaceError, InputError, PortraitError
-from portrait.images import decode_photo, resized
+from portrait.images import resized
+from portrait.images.decoder_process import DecoderProcess
 from portrait.judge.appearance import appearance_features
 from portrait.judge.thresholds import Thresholds
 from portrait.loop.attempt_loop import AttemptLoop
@@ -88,10 +89,18 @@ class WorkResult:
 
 
 class Worker:
-    """Makes pictures with one recipe's models at a time, loaded once."""
+    """Makes pictures with one recipe's models at a time, loaded once.
 
-    def __init__(self, load: Callable[[Settings], AttemptLoop] = load_loop_for) -> None:
+    Args:
+        load: Makes the loop.
+        decoder: Of the photos, so that none of them ends or stops the worker; None for a process of its own.
+    """
+
+    def __init__(
+        self, load: Callable[[Settings], AttemptLoop] = load_loop_for, decoder: DecoderProcess | None = None
+    ) -> None:
         self._load = load
+        self._decoder = decoder or DecoderProcess()
         self._loaded: tuple[Any, AttemptLoop] | None = None
 
     def loop(self, settings: Settings) -> AttemptLoop:
@@ -104,6 +113,7 @@ class Worker:
 
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
         """Load a recipe and say what it is, with the thresholds of these styles."""
+        self._decoder.start()
         loop = self.loop(settings)
         generator = loop.generator
         return Fingerprint(
@@ -128,7 +138,7 @@ class Worker:
         settings = batch.items[0].settings
         loop = self._checked_loop(settings, batch.weights)
         try:
-            photos = [decode_photo(file.data, file.path, name=Path(file.path).name) for file in batch.photos]
+            photos = [self._decoder.decode(file.data, file.path, name=Path(file.path).name) for file in batch.photos]
             (subject,) = loop.subjects(photos[0], settings.face, photos[1:], upright=settings.upright)
         except Exception as error:
             for item in batch.items:
@@ -151,6 +161,10 @@ class Worker:
             except Exception as error:
                 result = _failed(item, error, identity=subject.identity.embeddings)
             yield result
+
+    def close(self) -> None:
+        """End the decoder."""
+        self._decoder.stop()
 
     def _checked_loop(self, settings: Settings, weights: Mapping[str, str]) -> AttemptLoop:
         """The loop, if its models are those of the run."""

@@ -18,6 +18,7 @@ from portrait.settings import Settings, add_flags, settings_from
 
 if TYPE_CHECKING:
     from portrait.images import Photo
+    from portrait.images.decoder_process import DecoderProcess
     from portrait.loop.attempt_loop import AttemptLoop
     from portrait.loop.types import Subject
     from portrait.provenance.credentials import Signer
@@ -157,6 +158,7 @@ def _prepare(
 ) -> tuple[Recipe, Batch]:
     """Everything that can be found wrong before the models are loaded is found here."""
     from portrait.images import read_photo
+    from portrait.images.decoder_process import DecoderProcess
     from portrait.recipes.licensing import require_commercial
     from portrait.recipes.load import load_recipe
     from portrait.recipes.override import with_overrides
@@ -171,7 +173,8 @@ def _prepare(
     pictures = photos * len(styles) * settings.variants
     prove_writable(args.output, pictures * recipe.size_for(settings.size) ** 2 * _BYTES_PER_PIXEL)
     console = Console(quiet=args.quiet or args.json, verbose=args.verbose)
-    batch = Batch(settings, styles, references, args.output, console, signer, overwrite=args.overwrite)
+    decoder = DecoderProcess() if photos > 1 else None  # a photo that ends or stops it leaves the others alone
+    batch = Batch(settings, styles, references, args.output, console, signer, overwrite=args.overwrite, decoder=decoder)
     if settings.no_metadata:
         batch.console.line(
             "--no-metadata: the pictures say only that they are generated (XMP DigitalSourceType); prompt, seed and knobs "
@@ -223,6 +226,7 @@ class Batch:
         signer: Signer | None = None,
         *,
         overwrite: bool = False,
+        decoder: DecoderProcess | None = None,
     ) -> None:
         self.settings = settings
         self.styles = styles
@@ -231,6 +235,7 @@ class Batch:
         self.console = console
         self.signer = signer
         self.overwrite = overwrite
+        self.decoder = decoder
         self._loop: AttemptLoop | None = None
         self._stems: set[str] = set()
         self._names: dict[str, str] = {}
@@ -240,7 +245,7 @@ class Batch:
         """Make and write every portrait of a photo: each face that is meant, each style, each variant."""
         from portrait.images import read_photo
 
-        photo = read_photo(path)
+        photo = read_photo(path) if self.decoder is None else self.decoder.read(path)
         subjects = self.subjects(photo)
         stem = self.free_stem(path)
         for face, subject in subjects:

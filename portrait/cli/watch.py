@@ -184,9 +184,7 @@ class Watcher:
         return digest
 
     def _make(self, path: Path, sha256: str, styles: Sequence[str]) -> None:
-        from portrait.images.decode import read_file
-
-        photo = self.decoder.decode(read_file(path), path)
+        photo = self.decoder.read(path)
         if photo.sha256 != sha256:
             raise ImageReadError(f"{path} changed while it was read")
         subjects = self.batch.subjects(photo)

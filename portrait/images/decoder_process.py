@@ -17,14 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from portrait.errors import ImageReadError
-from portrait.images.decode import MAX_PIXELS, Photo, decode_photo
+from portrait.errors import ImageReadError, PortraitError
+from portrait.images.decode import MAX_PIXELS, Photo, decode_photo, read_file
 from portrait.records import RgbImage
 
 MAX_SECONDS = 60.0
 """Limit for one photo; the slowest kinds take a tenth of it at 64 megapixels."""
 _LOOK_SECONDS = 0.1
 """How often to ask whether a photo is still wanted."""
+_LAST_SECONDS = 5.0
+"""How long to wait for a process that ends by itself, so that its exit code is its own."""
 _ROWS = 64
 """Bytes of a picture that are sent at a time."""
 
@@ -32,8 +34,9 @@ _ROWS = 64
 class DecoderProcess:
     """Decodes one photo at a time in one process, which is kept for the next photo.
 
-    The process is stopped if a photo takes too long or is no longer wanted, and started again for the next one, as it is
-    after a crash. It sends back only numbers and text; nothing is unpickled.
+    A photo that takes too long, is no longer wanted, or crashes it ends the process; the next photo gets a new one. What it
+    sends back is numbers and text; nothing is unpickled. If somebody ends it with SIGTERM, such as a service manager that
+    ends all processes of a service, the photo is decoded again.
 
     Args:
         seconds: How long a photo may take.
@@ -44,6 +47,7 @@ class DecoderProcess:
         self._turn = threading.Lock()
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
+        self._has_begun = False
 
     @property
     def pid(self) -> int | None:
@@ -57,6 +61,7 @@ class DecoderProcess:
             self._pipe, end = context.Pipe()
             self._process = context.Process(target=_serve, args=(end,), daemon=True)
             self._process.start()
+            self._has_begun = False
             end.close()
 
     def stop(self) -> None:
@@ -66,11 +71,16 @@ class DecoderProcess:
             process.kill()
             process.join()
 
+    def read(self, path: Path) -> Photo:
+        """The photo of a file; errors are those of `read_photo` and `decode`."""
+        return self.decode(read_file(path), path)
+
     def decode(
         self,
         data: bytes,
         path: str | Path,
         *,
+        name: str = "",
         max_pixels: int = MAX_PIXELS,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> Photo:
@@ -78,25 +88,50 @@ class DecoderProcess:
 
         Args:
             data: The file's bytes.
-            path: The path of the file, which is not opened.
+            path: The file's, which is not opened.
+            name: For messages, where it is not the path.
             max_pixels: Larger pictures are refused before they are decoded.
             is_wanted: Asked repeatedly; the photo is abandoned as soon as it returns False.
 
         Raises:
-            ImageReadError: as in `decode_photo`, or the photo takes too long, crashes the decoder, or is no longer wanted.
+            ImageReadError: as `decode_photo`; or it takes too long, crashes the decoder, or is no longer wanted.
+            PortraitError: the process cannot be started, which is not the photo's fault.
         """
-        name = str(path)
+        name = name or str(path)
         with self._my_turn(name, is_wanted):
-            self.start()
-            assert self._pipe is not None
+            while True:
+                pipe = self._begun(name, is_wanted)
+                try:
+                    pipe.send_bytes(json.dumps([name, max_pixels]).encode())
+                    pipe.send_bytes(data)
+                    self._await_answer(pipe, name, is_wanted)
+                    return _receive(pipe, Path(path))
+                except (EOFError, OSError):
+                    if self._exit_code() != -signal.SIGTERM:
+                        raise ImageReadError(f"{name} crashed its decoder; save it again as JPEG or PNG") from None
+
+    def _begun(self, name: str, is_wanted: Callable[[], bool]) -> Connection:
+        """The pipe to a process that has said that it runs."""
+        self.start()
+        assert self._pipe is not None
+        if not self._has_begun:
             try:
-                self._pipe.send_bytes(json.dumps([name, max_pixels]).encode())
-                self._pipe.send_bytes(data)
                 self._await_answer(self._pipe, name, is_wanted)
-                return _receive(self._pipe, Path(path))
+                self._pipe.recv_bytes()
             except (EOFError, OSError):
-                self.stop()  # the exit code may take a moment to appear
-                raise ImageReadError(f"{name} crashed its decoder; save it again as JPEG or PNG") from None
+                raise PortraitError(
+                    f"the process that decodes photos ended with {self._exit_code()} before it began; is there enough memory, "
+                    'and does your script begin with if __name__ == "__main__"?'
+                ) from None
+            self._has_begun = True
+        return self._pipe
+
+    def _exit_code(self) -> int | None:
+        """Of a process that has closed its pipe, once it has ended."""
+        assert self._process is not None
+        self._process.join(_LAST_SECONDS)
+        self.stop()
+        return self._process.exitcode
 
     @contextmanager
     def _my_turn(self, name: str, is_wanted: Callable[[], bool]) -> Iterator[None]:
@@ -142,6 +177,7 @@ def _serve(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C ends the parent, and this process with it
     _silence_decoders()
     with suppress(EOFError, OSError):
+        pipe.send_bytes(b"begun")
         while True:
             name, max_pixels = json.loads(pipe.recv_bytes())
             data = pipe.recv_bytes()
