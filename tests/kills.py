@@ -1,10 +1,11 @@
-"""Campaigns on the fakes, killed with SIGKILL at random moments of run, drift, export and prune: nothing is lost or half written.
+"""Campaigns on the fakes, killed with SIGKILL at random moments of run, retry, drift, export and prune: nothing is lost.
 
 python -m tests.kills 1000 --seed 1 --minutes 10     # so many kills, or as many as the time allows
 
-After each kill every picture that had ended is still there, whole, and no file has a final name before it is complete. After the
-last of a campaign the same command is run to its end: its pictures, its ledger and its export are those of an undisturbed
-run, and no begun file is left. The exit code is 1 if anything differs.
+One person's photo shows nobody, so that there is something to retry as failed. After each kill every picture that had ended is
+still there, whole, and no file has a final name before it is complete. After the last of a campaign the same command is run
+to its end: its pictures, its ledger and its export are those of an undisturbed run, and no begun file is left. The exit
+code is 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ from pathlib import Path
 
 from PIL import Image
 
+from portrait.campaign.engines import Engine
 from portrait.campaign.export import export_run
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
 from portrait.campaign.prune import prune_run
 from portrait.campaign.run import run_campaign
 from portrait.errors import CampaignError
-from portrait.images import leftovers
+from portrait.images import leftovers, write_picture
 from portrait.report.write import write_report
-from tests.campaigns import Load, local, pictures, write_campaign
+from tests.campaigns import NO_FACE, Load, local, person, pictures, write_campaign
 
 SIZES = ["original", "round-256"]
 WAITS = (0.02, 0.1, 0.3, 0.8, 2, 4)
@@ -48,13 +50,21 @@ class Trial:
         self.chance = random.Random(seed)
         self.kills = 0
         self.problems: list[str] = []
-        self.plan = write_campaign(folder, people=6, styles=("oil", "comic"))
+        self.plan = write_campaign(folder, people=6, styles=("oil", "comic"), max_attempts=1)
+        write_picture(folder / "people" / "p05.png", person(5, blue=NO_FACE))
         self.whole = self.finished(folder / "whole")
 
     def finished(self, run: Path) -> dict[str, object]:
-        """Run, export and prune a plan to the end; what is then there."""
+        """Run, retry, export and prune a plan to the end; what is then there."""
         run_campaign(read_plan(self.plan), run, local())
+        self.retry(run, local())
         return self.ended(run)
+
+    def retry(self, run: Path, engine: Callable[[int], Engine]) -> None:
+        """Make again what was rejected, once, and what failed; goes on where a killed retry stopped."""
+        with Ledger.open(run) as ledger:
+            has_begun = any(job.round for job in ledger.jobs())
+        run_campaign(read_plan(self.plan), run, engine, retry=["failed"] if has_begun else ["rejected", "failed"])
 
     def ended(self, run: Path) -> dict[str, object]:
         """Export and prune a run that came to its end; what is then there."""
@@ -80,6 +90,8 @@ class Trial:
         pause = self.chance.choice([0.0, 0.0, 0.02])
         self.through(lambda: run_campaign(read_plan(self.plan), run, local(Load(pause))), run, 12)
         run_campaign(read_plan(self.plan), run, local())
+        self.through(lambda: self.retry(run, local(Load(pause))), run, 6)
+        self.retry(run, local())
         self.through(lambda: write_report(run, None, html=run / "report" / "index.html"), run, 2)
         self.through(lambda: export_run(run, out, SIZES), out, 6)
         self.through(lambda: prune_run(run, rejected=True), run, 3)
