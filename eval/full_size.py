@@ -1,8 +1,8 @@
 """The public models at their real size: configurations, and the name, shape and type of every tensor of their files.
 
 Nothing here is downloaded or allocated. `tests/test_full_size.py` holds it against the manifest: the configurations of
-SD 1.5, of CLIP and of klein's text encoder have the very bytes whose SHA-256 is pinned there, and a file with these tensors
-has the very length that is stated there. `eval/memory.py` fills the same shapes with random numbers.
+SD 1.5, of CLIP, of klein's text encoder and of Z-Image have the very bytes whose SHA-256 is pinned there, and a file with these
+tensors has the very length that is stated there. `eval/memory.py` fills the same shapes with random numbers.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from diffusers import (
     ControlNetModel,
     Flux2Transformer2DModel,
     UNet2DConditionModel,
+    ZImageControlNetModel,
+    ZImageTransformer2DModel,
 )
 from transformers import (
     CLIPTextConfig,
@@ -115,6 +117,46 @@ _KLEIN_INDEX: dict[str, Any] = {
     "transformer": ["diffusers", "Flux2Transformer2DModel"],
     "vae": ["diffusers", "AutoencoderKLFlux2"],
 }
+_Z_TRANSFORMER: dict[str, Any] = {
+    "_class_name": "ZImageTransformer2DModel", "_diffusers_version": "0.36.0.dev0", "all_f_patch_size": [1],
+    "all_patch_size": [2], "axes_dims": [32, 48, 48], "axes_lens": [1536, 512, 512], "cap_feat_dim": 2560, "dim": 3840,
+    "in_channels": 16, "n_heads": 30, "n_kv_heads": 30, "n_layers": 30, "n_refiner_layers": 2, "norm_eps": 1e-05,
+    "qk_norm": True, "rope_theta": 256.0, "t_scale": 1000.0,
+}  # fmt: skip
+_Z_CONTROL: dict[str, Any] = {
+    "add_control_noise_refiner": "control_noise_refiner", "control_in_dim": 33, "control_layers_places": [0, 10, 20],
+    "control_refiner_layers_places": [0, 1],
+}  # fmt: skip
+_Z_VAE: dict[str, Any] = {
+    "_class_name": "AutoencoderKL", "_diffusers_version": "0.36.0.dev0", "_name_or_path": "flux-dev", "act_fn": "silu",
+    "block_out_channels": [128, 256, 512, 512], "down_block_types": ["DownEncoderBlock2D"] * 4, "force_upcast": True,
+    "in_channels": 3, "latent_channels": 16, "latents_mean": None, "latents_std": None, "layers_per_block": 2,
+    "mid_block_add_attention": True, "norm_num_groups": 32, "out_channels": 3, "sample_size": 1024,
+    "scaling_factor": 0.3611, "shift_factor": 0.1159, "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "use_post_quant_conv": False, "use_quant_conv": False,
+}  # fmt: skip
+_Z_TEXT: dict[str, Any] = {
+    "architectures": ["Qwen3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0, "bos_token_id": 151643,
+    "eos_token_id": 151645, "head_dim": 128, "hidden_act": "silu", "hidden_size": 2560, "initializer_range": 0.02,
+    "intermediate_size": 9728, "max_position_embeddings": 40960, "max_window_layers": 36, "model_type": "qwen3",
+    "num_attention_heads": 32, "num_hidden_layers": 36, "num_key_value_heads": 8, "rms_norm_eps": 1e-06,
+    "rope_scaling": None, "rope_theta": 1000000, "sliding_window": None, "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16", "transformers_version": "4.51.0", "use_cache": True, "use_sliding_window": False,
+    "vocab_size": 151936,
+}  # fmt: skip
+_Z_SCHEDULER: dict[str, Any] = {
+    "_class_name": "FlowMatchEulerDiscreteScheduler", "_diffusers_version": "0.36.0.dev0", "num_train_timesteps": 1000,
+    "use_dynamic_shifting": False, "shift": 3.0,
+}  # fmt: skip
+_Z_INDEX: dict[str, Any] = {
+    "_class_name": "ZImagePipeline",
+    "_diffusers_version": "0.36.0.dev0",
+    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+    "text_encoder": ["transformers", "Qwen3Model"],
+    "tokenizer": ["transformers", "Qwen2Tokenizer"],
+    "transformer": ["diffusers", "ZImageTransformer2DModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
 _MAKERS_NAMES = (
     ("single_transformer_blocks.", "single_blocks."), ("transformer_blocks.", "double_blocks."),
     ("attn.to_qkv_mlp_proj.", "linear1."),
@@ -133,17 +175,31 @@ _MAKERS_NAMES = (
 )  # fmt: skip
 """What diffusers calls a part of FLUX.2's transformer, and what its makers do, in their own files."""
 SHARD_BYTES = 5 * 10**9
-"""Of the tensors in one file, at most, as transformers splits them."""
+"""Of the tensors in one file, at most, as transformers splits them; diffusers twice as many, and Qwen's makers less."""
+Z_TEXT_SHARD_BYTES = 4 * 10**9
+Z_SHARD_BYTES = 10 * 10**9
 _CONFIGS = {
     "klein-transformer": _KLEIN_TRANSFORMER,
     "klein-vae": _KLEIN_VAE,
     "klein-text": _KLEIN_TEXT,
+    "z-image-transformer": _Z_TRANSFORMER,
+    "z-image-control": _Z_CONTROL,
+    "z-image-vae": _Z_VAE,
+    "z-image-text": _Z_TEXT,
     "sd15-unet": _SD15_UNET,
     "sdxl-unet": _SDXL_UNET,
     "vae": _VAE,
     "text": _TEXT,
     "text-2": _TEXT_2,
     "clip": _CLIP,
+}
+_CLASSES: dict[str, Any] = {
+    "klein-transformer": Flux2Transformer2DModel,
+    "klein-vae": AutoencoderKLFlux2,
+    "z-image-transformer": ZImageTransformer2DModel,
+    "z-image-control": ZImageControlNetModel,
+    "z-image-vae": AutoencoderKL,
+    "vae": AutoencoderKL,
 }
 _SMALL_TEXT = {"intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 256}
 _TINY: dict[str, dict[str, Any]] = {
@@ -160,6 +216,12 @@ _TINY: dict[str, dict[str, Any]] = {
     "klein-vae": {"block_out_channels": [8, 8, 16, 16], "layers_per_block": 1, "norm_num_groups": 8},
     "klein-text": {"head_dim": 8, "hidden_size": 16, "intermediate_size": 32, "layer_types": ["full_attention"] * 30,
                    "num_attention_heads": 2, "num_hidden_layers": 30, "num_key_value_heads": 1, "vocab_size": 320},
+    "z-image-transformer": {"axes_dims": [4, 6, 6], "cap_feat_dim": 16, "dim": 32, "n_heads": 2, "n_kv_heads": 2,
+                            "n_layers": 4},
+    "z-image-control": {"control_layers_places": [0, 2], "dim": 32, "n_heads": 2, "n_kv_heads": 2},
+    "z-image-vae": {"block_out_channels": [8, 8, 16, 16], "layers_per_block": 1, "norm_num_groups": 8},
+    "z-image-text": {"head_dim": 8, "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2,
+                     "num_hidden_layers": 3, "num_key_value_heads": 1, "vocab_size": 320},
     "text": _SMALL_TEXT | {"hidden_size": 32, "projection_dim": 32},
     "text-2": _SMALL_TEXT | {"hidden_size": 48, "projection_dim": 48},
     "clip": {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3,
@@ -176,13 +238,16 @@ def config(name: str, *, tiny: bool = False) -> dict[str, Any]:
 
 def config_text(name: str, **more: Any) -> str:
     """The configuration file of a model at full size, byte for byte."""
-    return json.dumps(config(name) | more, indent=2) + "\n"
+    end = "" if name == "z-image-text" else "\n"
+    return json.dumps(config(name) | more, indent=2) + end
 
 
 def scheduler_text(family: str) -> str:
-    """scheduler/scheduler_config.json; those of SD 1.5 and of klein byte for byte."""
+    """scheduler/scheduler_config.json; those of SD 1.5, klein and Z-Image byte for byte."""
     if family == "flux2":
         return json.dumps(_KLEIN_SCHEDULER, indent=2) + "\n"
+    if family == "z_image":
+        return json.dumps(_Z_SCHEDULER, indent=2)
     table: dict[str, Any] = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0"} | _NOISE
     table |= {"set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "trained_betas": None}
     if family == "sdxl":
@@ -191,9 +256,11 @@ def scheduler_text(family: str) -> str:
 
 
 def index_text(family: str) -> str:
-    """model_index.json; those of SD 1.5 and of klein byte for byte."""
+    """model_index.json; those of SD 1.5, klein and Z-Image byte for byte."""
     if family == "flux2":
         return json.dumps(_KLEIN_INDEX, indent=2) + "\n"
+    if family == "z_image":
+        return json.dumps(_Z_INDEX, indent=4)
     table: dict[str, Any] = {
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": "0.6.0",
@@ -222,7 +289,7 @@ def tensors(name: str, *, dtype: str = "F16", tiny: bool = False) -> Shapes:
 
     Args:
         name: sd15-unet, sdxl-unet, vae, text, text-2, clip, sd15-controlnet, sdxl-controlnet, klein-transformer,
-            klein-vae or klein-text.
+            klein-vae, klein-text, z-image-transformer, z-image-control, z-image-vae or z-image-text.
         dtype: Of the weights; counters are I64.
         tiny: At the small widths.
     """
@@ -277,22 +344,16 @@ def _model(name: str, tiny: bool) -> Any:
     if name.endswith("-controlnet"):
         return ControlNetModel.from_unet(_model(name.replace("controlnet", "unet"), tiny))
     about = {key: value for key, value in config(name, tiny=tiny).items() if not key.startswith("_")}
-    if name.startswith("klein-"):
-        return _klein_model(name, about)
-    if name == "vae":
-        return AutoencoderKL(**about)
+    if name.endswith("-text"):
+        return Qwen3ForCausalLM(Qwen3Config(**about))
+    if name in _CLASSES:
+        return _CLASSES[name](**about)
     if name.endswith("unet"):
         return UNet2DConditionModel(**about)
     about = {key: value for key, value in about.items() if key not in ("architectures", "model_type", "torch_dtype")}
     if name == "clip":
         return ClipVision(CLIPVisionConfig(**about))
     return (CLIPTextModelWithProjection if name == "text-2" else CLIPTextModel)(CLIPTextConfig(**about))
-
-
-def _klein_model(name: str, about: dict[str, Any]) -> Any:
-    if name == "klein-text":
-        return Qwen3ForCausalLM(Qwen3Config(**about))
-    return (AutoencoderKLFlux2 if name == "klein-vae" else Flux2Transformer2DModel)(**about)
 
 
 def shards(shapes: Shapes, limit: int = SHARD_BYTES) -> list[Shapes]:
@@ -305,16 +366,17 @@ def shards(shapes: Shapes, limit: int = SHARD_BYTES) -> list[Shapes]:
     return files
 
 
-def shard_name(number: int, count: int) -> str:
-    """The file of a shard, counted from 0."""
-    return f"model-{number + 1:05}-of-{count:05}.safetensors"
+def shard_name(number: int, count: int, stem: str = "model") -> str:
+    """The file of a shard, counted from 0; of diffusers the stem is `diffusion_pytorch_model`."""
+    return f"{stem}-{number + 1:05}-of-{count:05}.safetensors"
 
 
-def shard_index(files: list[Shapes]) -> str:
-    """model.safetensors.index.json of these files, all of their tensors of two bytes a number."""
-    names = {key: shard_name(i, len(files)) for i, shapes in enumerate(files) for key in shapes}
+def shard_index(files: list[Shapes], stem: str = "model", *, parameters: bool = True) -> str:
+    """STEM.safetensors.index.json of these files; newer versions of transformers count the parameters, of two bytes, as well."""
+    names = {key: shard_name(i, len(files), stem) for i, shapes in enumerate(files) for key in shapes}
     total = sum(data_bytes(shapes) for shapes in files)
-    about = {"total_parameters": total // 2, "total_size": total}
+    about = {"total_parameters": total // 2} if parameters else {}
+    about |= {"total_size": total}
     return json.dumps({"metadata": about, "weight_map": names}, indent=2, sort_keys=True) + "\n"
 
 

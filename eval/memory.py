@@ -1,7 +1,7 @@
 """Memory and seconds of the public recipes, at full size and with random weights: what a machine can run, and how fast.
 
 The pictures are noise; memory and time do not depend on what the weights say. Nothing is downloaded: files of the real
-shapes are written to a folder (about 6 GB for SD 1.5, 17 GB for SDXL, 20 GB for FLUX.2 klein, removed afterwards) and loaded
+shapes are written to a folder (about 6 GB for SD 1.5, 17 GB for SDXL, 20 GB for FLUX.2 klein, 35 GB for Z-Image, removed afterwards) and loaded
 as the real ones are.
 
     python eval/memory.py                                  # every family, every memory tier of this machine
@@ -51,7 +51,10 @@ RECIPES = (
     "sdxl-instantid",
     "klein4b",
     "klein4b-fp8",
+    "z-image-turbo",
 )
+TRANSFORMERS = ("flux2", "z_image")
+"""Families that are timed against diffusers' own pipelines."""
 _TYPES = {
     "BF16": torch.bfloat16,
     "F16": torch.float16,
@@ -114,30 +117,44 @@ def write_qwen_tokenizer(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text(chat, "utf-8")
 
 
-def built_klein(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
-    """As `built_diffusion`, for FLUX.2 klein."""
-    base = folder / "klein"
+def write_shards(folder: Path, stem: str, files: list[Shapes]) -> None:
+    """A model's tensors in one file or, with an index, in several."""
+    if len(files) == 1:
+        write_tensors(folder / f"{stem}.safetensors", files[0])
+        return
+    for i, shapes in enumerate(files):
+        write_tensors(folder / full_size.shard_name(i, len(files), stem), shapes)
+    (folder / f"{stem}.safetensors.index.json").write_text(full_size.shard_index(files, stem), "utf-8")
+
+
+def built_transformer(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
+    """As `built_diffusion`, for the families with a transformer and Qwen3: FLUX.2 klein and Z-Image."""
+    name, dtype = {"flux2": ("klein", "BF16"), "z_image": ("z-image", "F32")}[recipe.family]
+    base = folder / name
     if not base.exists():
-        for place, name in (("transformer", "klein-transformer"), ("vae", "klein-vae")):
-            write_tensors(
-                base / place / "diffusion_pytorch_model.safetensors", full_size.tensors(name, dtype="BF16", tiny=tiny)
-            )
-            (base / place / "config.json").write_text(json.dumps(full_size.config(name, tiny=tiny), indent=2), "utf-8")
-        text = base / "text_encoder"
-        shards = full_size.shards(full_size.tensors("klein-text", dtype="BF16", tiny=tiny))
-        for i, shapes in enumerate(shards):
-            write_tensors(text / full_size.shard_name(i, len(shards)), shapes)
-        (text / "model.safetensors.index.json").write_text(full_size.shard_index(shards), "utf-8")
-        (text / "config.json").write_text(json.dumps(full_size.config("klein-text", tiny=tiny), indent=2), "utf-8")
+        stem, limit = "diffusion_pytorch_model", full_size.Z_SHARD_BYTES
+        for place, part, kind, file in (
+            ("transformer", "transformer", dtype, stem),
+            ("vae", "vae", "BF16", stem),
+            ("text_encoder", "text", "BF16", "model"),
+        ):
+            shapes = full_size.tensors(f"{name}-{part}", dtype=kind, tiny=tiny)
+            write_shards(base / place, file, full_size.shards(shapes, limit if file == stem else full_size.SHARD_BYTES))
+            about = full_size.config(f"{name}-{part}", tiny=tiny)
+            (base / place / "config.json").write_text(json.dumps(about, indent=2), "utf-8")
         write_qwen_tokenizer(base / "tokenizer")
         (base / "scheduler").mkdir()
-        (base / "scheduler" / "scheduler_config.json").write_text(full_size.scheduler_text("flux2"), "utf-8")
-        (base / "model_index.json").write_text(full_size.index_text("flux2"), "utf-8")
+        (base / "scheduler" / "scheduler_config.json").write_text(full_size.scheduler_text(recipe.family), "utf-8")
+        (base / "model_index.json").write_text(full_size.index_text(recipe.family), "utf-8")
     more: dict[str, Any] = {"resolution": 64} if tiny else {}
     if "single_file" in recipe.parts:
         more["single_file"] = folder / "klein-fp8.safetensors"
         if not more["single_file"].exists():
             write_tensors(more["single_file"], full_size.klein_fp8(tiny=tiny)[0])
+    if "controlnet" in recipe.parts:
+        more["controlnet"] = folder / "z-image-control.safetensors"
+        if not more["controlnet"].exists():
+            write_tensors(more["controlnet"], full_size.tensors("z-image-control", dtype="BF16", tiny=tiny))
     return replace(recipe, base=base, digests={"random": "0"}, **more)
 
 
@@ -224,28 +241,44 @@ def measured(
 
 
 def measured_diffusers(recipe: Recipe, device: torch.device, pictures: int) -> dict[str, Any]:
-    """Seconds of diffusers' own pipeline with the whole text encoder on the device, as its documentation calls it."""
-    from diffusers import Flux2KleinInpaintPipeline
+    """Seconds of diffusers' own pipeline with the whole text encoder on the device, as its documentation calls it.
+
+    Of Z-Image it is that of the ControlNet, which starts from noise alone, for as many steps.
+    """
+    from diffusers import Flux2KleinInpaintPipeline, ZImageControlNetPipeline
 
     _reset(device)
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    pipe = Flux2KleinInpaintPipeline.from_pretrained(str(recipe.base), dtype=dtype, local_files_only=True).to(device)
-    pipe.set_progress_bar_config(disable=True)
+    options: dict[str, Any] = {"dtype": torch.float32 if device.type == "cpu" else torch.bfloat16}
     size, rng = recipe.resolution, np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(0, 256, (size, size, 3), np.uint8))
     knobs = recipe.with_enough_steps(recipe.knobs_at(0.5))
+    if recipe.family == "flux2":
+        pipeline = Flux2KleinInpaintPipeline
+        arguments = {
+            "image": photo,
+            "mask_image": Image.new("L", (size, size), 255),
+            "image_reference": photo.crop((0, 0, size // 2, size // 2)),
+            "strength": knobs.steps / knobs.num_inference_steps,
+            "num_inference_steps": knobs.num_inference_steps,
+            "guidance_scale": 1.0,
+        }
+    else:
+        pipeline = ZImageControlNetPipeline
+        assert recipe.controlnet is not None
+        options["controlnet"] = _their_controlnet(recipe.base, recipe.controlnet, options["dtype"])
+        arguments = {
+            "control_image": photo,
+            "height": size,
+            "width": size,
+            "num_inference_steps": knobs.steps,
+            "guidance_scale": 0.0,
+        }
+    pipe = pipeline.from_pretrained(str(recipe.base), local_files_only=True, **options).to(device)
+    pipe.set_progress_bar_config(disable=True)
 
     def draw(seed: int) -> None:
-        pipe(
-            prompt="oil painting, portrait of a person",
-            image=photo,
-            mask_image=Image.new("L", (size, size), 255),
-            image_reference=photo.crop((0, 0, size // 2, size // 2)),
-            strength=knobs.steps / knobs.num_inference_steps,
-            num_inference_steps=knobs.num_inference_steps,
-            guidance_scale=1.0,
-            generator=torch.Generator("cpu").manual_seed(seed),
-        )
+        noise = torch.Generator("cpu").manual_seed(seed)
+        pipe(prompt="oil painting, portrait of a person", generator=noise, **arguments)
 
     draw(0)  # to warm up
     _reset(device)
@@ -256,6 +289,18 @@ def measured_diffusers(recipe: Recipe, device: torch.device, pictures: int) -> d
     seconds = (time.perf_counter() - start) / pictures
     row = {"recipe": recipe.name, "tier": "diffusers, full", "batch": 1, "resolution": size, "steps": knobs.steps}
     return row | {"peak_gib": round(_peak(device), 2), "seconds_per_picture": round(seconds, 3), "pictures": pictures}
+
+
+def _their_controlnet(base: Path, file: Path, dtype: torch.dtype) -> Any:
+    """The ControlNet as diffusers has it, loaded by us: it knows no configuration of the lite file."""
+    from diffusers import ZImageTransformer2DModel
+
+    from portrait.generate.families.z_image.load import load_controlnet
+
+    transformer = ZImageTransformer2DModel.from_pretrained(
+        str(base / "transformer"), dtype=dtype, local_files_only=True
+    )
+    return load_controlnet(file, transformer, dtype)
 
 
 def _reset(device: torch.device) -> None:
@@ -291,7 +336,9 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=4, help="to be timed, for each row (default: %(default)s)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--threads", type=int, default=0, help="processor threads, 0 for all cores")
-    parser.add_argument("--diffusers", action="store_true", help="time diffusers' own pipeline of FLUX.2 klein as well")
+    parser.add_argument(
+        "--diffusers", action="store_true", help="time diffusers' own pipelines of FLUX.2 klein and Z-Image as well"
+    )
     parser.add_argument("--folder", type=Path, help="where the files go and stay (default: a temporary folder)")
     parser.add_argument("--tiny", action="store_true", help="small widths and 64 px, to check this script")
     parser.add_argument("-o", "--output", type=Path, default=Path("memory.json"))
@@ -304,7 +351,7 @@ def main() -> int:
         folder = (args.folder or Path(temporary)) / ("tiny" if args.tiny else "full")
         for name in args.recipes.split(","):
             recipe = load_recipe(name)
-            build = built_klein if recipe.family == "flux2" else built_diffusion
+            build = built_transformer if recipe.family in TRANSFORMERS else built_diffusion
             made = build(recipe, folder, tiny=args.tiny)
             stated = dict(zip(memory.TIERS, recipe.memory, strict=False))
             for tier in tiers:
@@ -315,7 +362,7 @@ def main() -> int:
                 for row in found:
                     rows.append(row | {"stated_gib": stated[tier]})
                     print(json.dumps(rows[-1]), flush=True)
-            if args.diffusers and name == "klein4b":
+            if args.diffusers and recipe.family in TRANSFORMERS and "single_file" not in recipe.parts:
                 rows.append(measured_diffusers(made, device, args.pictures))
                 print(json.dumps(rows[-1]), flush=True)
     about = {"tiny": args.tiny, "device": device.type, "machine": platform.machine(), "torch": torch.__version__}

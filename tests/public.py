@@ -27,6 +27,8 @@ from diffusers import (
     Flux2Transformer2DModel,
     PNDMScheduler,
     UNet2DConditionModel,
+    ZImageControlNetModel,
+    ZImageTransformer2DModel,
 )
 from safetensors.torch import load_file, save
 from transformers import (
@@ -36,11 +38,12 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    Qwen2TokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
 
-from portrait.hub.manifest import Part
+from portrait.hub.manifest import Part, find_part
 from tests.scripts import script
 
 full_size = script("full_size")
@@ -354,11 +357,81 @@ def klein_single_file(transformer: Path, *, scaled: bool) -> bytes:
     return save(tensors)
 
 
+def z_image(folder: Path) -> None:
+    """A diffusers folder of Z-Image-Turbo with the classes, file names, key names and types that the hub has."""
+    _z_tokenizer(folder / "tokenizer")
+    torch.manual_seed(13)
+    small = full_size.config("z-image-text", tiny=True) | {
+        "initializer_range": 0.3,
+        "bos_token_id": 256,
+        "eos_token_id": 258,
+    }
+    encoder = Qwen3ForCausalLM(Qwen3Config(**small))
+    encoder.bfloat16().save_pretrained(folder / "text_encoder", max_shard_size="10KB")
+    for name, place in (("z-image-transformer", "transformer"), ("z-image-vae", "vae")):
+        about = {k: v for k, v in full_size.config(name, tiny=True).items() if not k.startswith("_")}
+        network = (ZImageTransformer2DModel if place == "transformer" else AutoencoderKL)(**about)
+        with torch.no_grad():
+            for key, parameter in network.named_parameters():
+                if key.endswith("pad_token"):
+                    parameter.normal_()  # as they come they are whatever the memory held
+                elif place == "transformer":
+                    parameter.mul_(2)  # so that what is said moves the picture by more than rounding
+        if place == "vae":
+            network.bfloat16()
+        network.save_pretrained(folder / place, max_shard_size="1060KB")
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text(full_size.scheduler_text("z_image"))
+    (folder / "model_index.json").write_text(full_size.index_text("z_image"))
+
+
+def _z_tokenizer(folder: Path) -> None:
+    """Qwen's tokenizer as Z-Image has it: in one file as well, and with the conversation in its configuration."""
+    qwen_tokenizer(folder)
+    Qwen2TokenizerFast.from_pretrained(str(folder)).backend_tokenizer.save(str(folder / "tokenizer.json"))
+    about = json.loads((folder / "tokenizer_config.json").read_text()) | {"chat_template": CHAT}
+    (folder / "tokenizer_config.json").write_text(json.dumps(about))
+    for name in ("added_tokens.json", "special_tokens_map.json", "chat_template.jinja"):
+        (folder / name).unlink()
+
+
+def z_image_controlnet() -> ZImageControlNetModel:
+    """ControlNet-Union in miniature: two layers, and two refiners."""
+    torch.manual_seed(14)
+    net = ZImageControlNetModel(**full_size.config("z-image-control", tiny=True))
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if "_proj." in name:
+                parameter.normal_(std=0.3)  # real ones start at zero and are trained away from it
+    return net.bfloat16()
+
+
+def z_image_single_file(transformer: Path) -> bytes:
+    """The one file of a transformer's weights under its makers' names, in bfloat16, as programs of others read it."""
+    names = {
+        "all_final_layer.2-1.": "final_layer.", "all_x_embedder.2-1.": "x_embedder.", ".to_out.0.": ".out.",
+        ".norm_q.": ".q_norm.", ".norm_k.": ".k_norm.",
+    }  # fmt: skip
+    state = {key: value for file in transformer.glob("*.safetensors") for key, value in load_file(file).items()}
+    tensors: dict[str, torch.Tensor] = {}
+    for key, value in state.items():
+        name = key
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        if ".to_q." in name:
+            value = torch.cat([state[key.replace("to_q", f"to_{one}")] for one in "qkv"])
+        if ".to_k." not in name and ".to_v." not in name:
+            tensors[name.replace(".to_q.", ".qkv.")] = value.bfloat16()
+    return save(tensors)
+
+
 def _folder_files(part: str, folder: Path) -> None:
     if part in ("sd15", "sdxl"):
         base(part, folder)
     elif part in ("klein4b", "klein4b-text-vae"):
         klein(folder)
+    elif part == "z-image-turbo":
+        z_image(folder)
     elif part in ("sd-vae-ft-mse", "sdxl-vae-fp16-fix"):
         vae(0.13025 if "sdxl" in part else 0.18215).save_pretrained(folder)
     elif part == "clip-vit-h":
@@ -387,6 +460,9 @@ def _built(name: str) -> tuple[tuple[str, bytes], ...]:
     if name.endswith("-single"):
         path = {"sd15-single": "v1-5-pruned-emaonly.safetensors", "sdxl-single": "sd_xl_base_1.0.safetensors"}[name]
         return ((path, checkpoint(family_of(name))),)
+    if name == "z-image-turbo-control-lite":
+        (file,) = find_part(name).files
+        return ((file.path, save(z_image_controlnet().state_dict())),)
     if name.startswith("faceid") or name == "instantid":
         stem = "ip-adapter" if name == "instantid" else f"ip-adapter-{name}"
         return ((f"{stem}.bin", _pickle(adapter(name))),)

@@ -45,6 +45,19 @@ def test_configurations_written_out_here_have_the_pinned_hashes(full: ModuleType
         ("klein4b", "text_encoder/model.safetensors.index.json"): full.shard_index(
             full.shards(full.tensors("klein-text", dtype="BF16"))
         ),
+        ("z-image-turbo", "model_index.json"): full.index_text("z_image"),
+        ("z-image-turbo", "scheduler/scheduler_config.json"): full.scheduler_text("z_image"),
+        ("z-image-turbo", "text_encoder/config.json"): full.config_text("z-image-text"),
+        ("z-image-turbo", "transformer/config.json"): full.config_text("z-image-transformer"),
+        ("z-image-turbo", "vae/config.json"): full.config_text("z-image-vae"),
+        ("z-image-turbo", "text_encoder/model.safetensors.index.json"): full.shard_index(
+            full.shards(full.tensors("z-image-text", dtype="BF16"), full.Z_TEXT_SHARD_BYTES), parameters=False
+        ),
+        ("z-image-turbo", "transformer/diffusion_pytorch_model.safetensors.index.json"): full.shard_index(
+            full.shards(full.tensors("z-image-transformer", dtype="F32"), full.Z_SHARD_BYTES),
+            "diffusion_pytorch_model",
+            parameters=False,
+        ),
     }
     for (part, path), text in texts.items():
         pinned = file_of(part, path)
@@ -72,6 +85,7 @@ IDS = {"text": "text_model.embeddings.position_ids", "clip": "vision_model.embed
         ("instantid-identitynet", "ControlNetModel/diffusion_pytorch_model.safetensors", "sdxl-controlnet", "F16"),
         ("klein4b", "transformer/diffusion_pytorch_model.safetensors", "klein-transformer", "BF16"),
         ("klein4b", "vae/diffusion_pytorch_model.safetensors", "klein-vae", "BF16"),
+        ("z-image-turbo", "vae/diffusion_pytorch_model.safetensors", "z-image-vae", "BF16"),
     ],
 )
 def test_the_pinned_length_is_that_of_the_tensors_we_load(
@@ -88,11 +102,26 @@ def test_the_pinned_length_is_that_of_the_tensors_we_load(
 
 
 @pytest.mark.slow
-def test_the_pinned_lengths_of_kleins_text_encoder_are_those_of_its_two_files(full: ModuleType) -> None:
-    files = full.shards(full.tensors("klein-text", dtype="BF16"))
+@pytest.mark.parametrize(
+    ("part", "name", "dtype", "limit", "stem"),
+    [
+        ("klein4b", "klein-text", "BF16", "SHARD_BYTES", "text_encoder/model"),
+        ("z-image-turbo", "z-image-text", "BF16", "Z_TEXT_SHARD_BYTES", "text_encoder/model"),
+        ("z-image-turbo", "z-image-transformer", "F32", "Z_SHARD_BYTES", "transformer/diffusion_pytorch_model"),
+    ],
+)
+def test_the_pinned_lengths_of_a_model_in_several_files_are_those_of_its_tensors(
+    full: ModuleType, part: str, name: str, dtype: str, limit: str, stem: str
+) -> None:
+    files = full.shards(full.tensors(name, dtype=dtype), getattr(full, limit))
     assert [full.file_bytes(shapes, metadata=PT) for shapes in files] == [
-        file_of("klein4b", f"text_encoder/{full.shard_name(i, 2)}").bytes for i in range(2)
+        file_of(part, full.shard_name(i, len(files), stem)).bytes for i in range(len(files))
     ]
+
+
+def test_the_pinned_length_of_z_images_controlnet_is_that_of_three_layers_and_two_refiners(full: ModuleType) -> None:
+    (file,) = find_part("z-image-turbo-control-lite").files
+    assert full.file_bytes(full.tensors("z-image-control", dtype="BF16")) == file.bytes
 
 
 @pytest.mark.slow
@@ -137,6 +166,13 @@ def test_what_a_recipe_says_it_needs_is_more_than_its_weights(full: ModuleType) 
         assert recipe.memory[1] > full.data_bytes(full.tensors(f"{recipe.family}-unet")) / 2**30, name
     text = full.data_bytes(full.tensors("klein-text", dtype="BF16")) * 28 / 36  # of its layers; the embedding is more
     vae = full.data_bytes(full.tensors("klein-vae", dtype="BF16"))
+    z_image = {
+        part: full.data_bytes(full.tensors(f"z-image-{part}", dtype="BF16"))
+        for part in ("transformer", "control", "vae", "text")
+    }
+    needs = load_recipe("z-image-turbo").memory
+    assert needs[0] > sum(z_image.values()) / 2**30
+    assert needs[1] > (sum(z_image.values()) - z_image["text"]) / 2**30 > z_image["text"] / 2**30
     transformers = {"klein4b": full.tensors("klein-transformer", dtype="BF16"), "klein4b-fp8": full.klein_fp8()[0]}
     for name, shapes in transformers.items():
         needs, resident = load_recipe(name).memory, full.data_bytes(shapes) + vae
@@ -154,7 +190,7 @@ def test_the_memory_benchmark_runs_at_small_size(full: ModuleType, tmp_path: Pat
         "--device",
         "cpu",
         "--recipes",
-        "sd15-plus-face-fast,sdxl-instantid-fast,klein4b,klein4b-fp8",
+        "sd15-plus-face-fast,sdxl-instantid-fast,klein4b,klein4b-fp8,z-image-turbo",
         "--diffusers",
     ]
     argv += ["--batch", "1", "--pictures", "1", "--threads", "1", "--folder", str(tmp_path / "files"), "-o", str(out)]
@@ -162,7 +198,7 @@ def test_the_memory_benchmark_runs_at_small_size(full: ModuleType, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     rows = json.loads(out.read_text())["rows"]
     assert [row["recipe"] for row in rows] == [
-        "sd15-plus-face-fast", "sdxl-instantid-fast", "klein4b", "klein4b", "klein4b-fp8",
+        "sd15-plus-face-fast", "sdxl-instantid-fast", "klein4b", "klein4b", "klein4b-fp8", "z-image-turbo", "z-image-turbo",
     ]  # fmt: skip
     assert all(row["peak_gib"] > 0 and row["seconds_per_picture"] > 0 for row in rows)
     assert all(row["stated_gib"] > 1 for row in rows[:3])

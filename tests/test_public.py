@@ -52,6 +52,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     names = {part for name in PUBLIC for part in load_recipe(name).part_names}
     names |= {
         *load_recipe("klein4b-fp8").part_names,
+        *load_recipe("z-image-turbo").part_names,
         "control-sd15-lineart",
         "control-sd15-tile",
         "sd15-single",
@@ -575,6 +576,16 @@ def test_two_commands_lead_to_a_picture_and_its_record(
     assert record["weights"]["faceid_sd15/ip-adapter-faceid_sd15.bin"]
     assert main(["replay", str(Path(record["output"]).with_suffix(".json")), "--files", str(photos)]) == 0
     assert "identical, pixel for pixel" in capsys.readouterr().out
+
+
+def test_z_image_is_fetched_located_and_draws(hub: Hub, picture: RgbImage) -> None:
+    recipe = small("z-image-turbo")
+    generator = DiffusionGenerator(recipe, threads=1)
+    parts = {name.partition("/")[0] for name in generator.digests}
+    assert parts == {"z-image-turbo", "z-image-turbo-control-lite"}
+    held, free = knobs_of(recipe), knobs_of(recipe, controlnet_conditioning_scale=0.0)
+    moved = distance(draw(generator, picture, person(1), held), draw(generator, picture, person(1), free))
+    assert moved > 0.5
 
 
 @pytest.mark.parametrize("parent", ["sd15-plus-face-fast", "klein4b-fp8"])

@@ -74,7 +74,7 @@ def _probe(args: argparse.Namespace) -> int:
         raise SettingsError(f"pictures {args.pictures}: two or more of each kind show what the seed alone does")
     recipe = load_recipe(args.recipe)
     if "ip_adapter_scale" in recipe.lacks:
-        raise SettingsError(f"recipe {recipe.name} has no identity input to switch off")
+        raise SettingsError(f"recipe {recipe.name} has no identity input to switch off: the photo alone says who it is")
     style = args.style or recipe.styles[0]
     recipe.style(style)
     loop = load_loop(args.recipe, device=args.device, commercial=args.commercial)

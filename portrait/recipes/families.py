@@ -80,5 +80,16 @@ FAMILIES = {
         whole_checkpoints=False,
         gpu_dtype="bfloat16",
     ),
+    "z_image": FamilyFacts(
+        title="Z-Image",
+        networks=f"{_FAMILIES}.z_image.family:ZImage",
+        structures=("none", "controlnet"),
+        adapter_kinds=("none",),
+        knobs=("strength", "controlnet_conditioning_scale", "num_inference_steps"),
+        negative_prompt=False,
+        exact_strength=True,
+        whole_checkpoints=False,
+        gpu_dtype="bfloat16",
+    ),
 }
 """Name, as in a recipe's `family` -> what it can do."""

@@ -41,9 +41,9 @@ class Recipe:
     it do), or empty.
 
     Public models: `parts` maps a role of `ROLES` to a part of the weights manifest; the paths are filled in by
-    `resolve_files`. `recognizer` is the one whose embedding the adapter was trained with, empty where none is;
-    `embedding` says whether it was fed at unit length or raw. `adapter_lora` is the weight of the LoRA inside the
-    adapter's file. `min_steps` is the least number of denoising steps that a distilled model was made for.
+    `resolve_files`. `adapter_kind` says how the model is told who the person is, `none` where the photo alone says so.
+    `recognizer` is the one whose embedding the adapter was trained with, empty where none is; `embedding` says whether
+    it was fed at unit length or raw. `adapter_lora` is the weight of the LoRA inside the adapter's file. `min_steps` is the least number of denoising steps that a distilled model was made for.
     `thresholds` is `photo` for a recipe that was never calibrated. `prompts` says which of a style's texts
     the model understands: `short`, `rich`, or an `instruction` for models that edit a photo as they are told. `sizes` are
     the sides that its decoder can draw beside `resolution`. `memory` are GiB that the tiers full, offload

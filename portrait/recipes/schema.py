@@ -16,6 +16,8 @@ from portrait.recipes.style import styles
 from portrait.records import Knobs
 from portrait.validation import did_you_mean
 
+_NO_ADAPTER = ("reference", "none")
+"""Kinds of adapter without a file: the model is shown pictures of the person, or nothing but the photo that it starts from."""
 ROLES = ("base", "single_file", "vae", "adapter", "image_encoder", "controlnet", "recognizer")
 RECOGNIZER_PACKS = {"w600k_mbf": "buffalo_sc", "w600k_r50": "buffalo_l", "glintr100": "antelopev2"}
 """Recognizer -> the InsightFace pack that it comes from."""
@@ -85,7 +87,7 @@ class RecipeFile(FileModel):
     balance: Entries[BalancePoint]
     licenses: Entries[LicenseEntry] = ()
     family: str
-    adapter_kind: Literal["faceid", "faceid-plusv2", "plus-face", "instantid", "reference"] = "faceid"
+    adapter_kind: Literal["faceid", "faceid-plusv2", "plus-face", "instantid", "reference", "none"] = "faceid"
     adapter_lora: float = 1.0
     embedding: Literal["unit", "raw"] = "unit"
     control: Literal["", "canny", "lineart", "tile", "keypoints"] = ""
@@ -161,7 +163,7 @@ class RecipeFile(FileModel):
 
     @model_validator(mode="after")
     def _check_files(self) -> RecipeFile:
-        for role in ("base",) if self.adapter_kind == "reference" else ("base", "adapter"):
+        for role in ("base",) if self.adapter_kind in _NO_ADAPTER else ("base", "adapter"):
             if not getattr(self, role) and role not in self.parts:
                 raise ValueError(f"lacks: {role}, as a file or in [parts]")
         if self.base and "base" in self.parts:
@@ -212,7 +214,7 @@ class RecipeFile(FileModel):
     def _check_recognizer(self) -> RecipeFile:
         """The recognizer is the one that the adapter was trained with, from its own pack."""
         if self.recognizer == "":
-            if self.adapter_kind not in ("plus-face", "reference"):
+            if self.adapter_kind not in ("plus-face", *_NO_ADAPTER):
                 raise ValueError(f"adapter_kind {self.adapter_kind} needs a recognizer: {', '.join(RECOGNIZER_PACKS)}")
         elif self.recognizer not in RECOGNIZER_PACKS:
             raise ValueError(f"recognizer {self.recognizer!r} is not one of: {', '.join(RECOGNIZER_PACKS)}")

@@ -1,0 +1,128 @@
+"""Z-Image: what it is told and shown, and a batch of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from portrait.generate.control import control_image
+from portrait.generate.families.family import OnStep, Request
+from portrait.generate.families.flow_matching import noise_levels
+from portrait.generate.families.z_image.load import load_z_image
+from portrait.generate.families.z_image.pipeline import controlled
+from portrait.generate.inputs import as_batch
+from portrait.generate.precision import Precision
+from portrait.generate.preview import clean_estimates, step_callback
+from portrait.images import pixels_sha256
+from portrait.recipes.recipe import Recipe
+from portrait.records import Knobs, RgbImage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Conditions:
+    """All that does not change between the attempts at one portrait, computed once.
+
+    `photo` is the distribution of the photo's unscaled latents, (1, C, h, w), as diffusers' autoencoder gives it;
+    `control` is what the ControlNet sees, as scaled latents, (1, C, h, w); `prompt` is (T, D).
+    """
+
+    photo: Any
+    control: Tensor | None
+    prompt: Tensor
+
+
+class ZImage:
+    """Z-Image-Turbo: img2img in few steps without guidance, and a ControlNet where the recipe names one."""
+
+    def __init__(self, recipe: Recipe, precision: Precision) -> None:
+        self._control = recipe.control
+        self._weights = precision.weights
+        self._encoded: tuple[str, tuple[Any, Tensor | None]] | None = None
+        model = load_z_image(recipe, precision.weights)
+        self.pipe = model.pipe
+        self.loras: Mapping[str, float] = model.loras
+        self.digests: Mapping[str, str] = model.digests
+        self.notes = model.notes
+        self.text = model.text
+
+    def place(self, tier: str, device: torch.device) -> None:
+        """Put the networks on the device as `families.qwen` says."""
+        self.text.place(self.pipe, tier, device)
+
+    def prepare(self, request: Request) -> Conditions:
+        """Encode the prompt and the photo; it has no negative prompt."""
+        prompt = self.text.read(request.prompt)[0]
+        photo, control = self._encode_photo(request)
+        return Conditions(photo=photo, control=control, prompt=prompt.to(photo.mean))
+
+    def _encode_photo(self, request: Request) -> tuple[Any, Tensor | None]:
+        """The photo's latents and what the ControlNet sees; the last ones are kept, because a photo's styles share them."""
+        key = pixels_sha256(request.image)
+        if self._encoded is None or self._encoded[0] != key:
+            control = None
+            if self.pipe.controlnet is not None:
+                drawn = control_image(self._control, request.image, request.face)
+                control = self._scaled(self._encode(drawn).mode())
+            self._encoded = key, (self._encode(request.image), control)
+        return self._encoded[1]
+
+    def _encode(self, image: RgbImage) -> Any:
+        # Not channels last: there torch adds up a group in as many parts as there are threads.
+        batch = as_batch(image, self.pipe._execution_device).to(self._weights).contiguous()
+        return self.pipe.vae.encode(batch).latent_dist
+
+    def text_warnings(self, prompt: str, negative_prompt: str) -> list[str]:
+        """A sentence if the prompt is too long."""
+        return self.text.warnings(prompt)
+
+    def draw(self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int], on_step: OnStep) -> Tensor:
+        """One picture per seed, (B, 3, S, S) in [0, 1]."""
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        photo = torch.cat([self._scaled(conditions.photo.sample(generator)) for generator in generators])
+        pixels = photo.shape[-1] * self.pipe.vae_scale_factor
+        with (
+            controlled(self.pipe, conditions.control, knobs.controlnet_conditioning_scale),
+            clean_estimates(self.pipe) as estimates,
+        ):
+            made: Tensor = self.pipe(
+                image=photo,
+                height=pixels,
+                width=pixels,
+                prompt_embeds=[conditions.prompt] * len(seeds),
+                strength=1.0,  # the noise levels start where the strength says
+                sigmas=noise_levels(knobs),
+                num_inference_steps=knobs.num_inference_steps,
+                guidance_scale=0.0,
+                generator=generators,
+                output_type="pt",
+                callback_on_step_end=step_callback(on_step, estimates, self._decode),
+            ).images
+        return made
+
+    def passes(self, knobs: Knobs) -> int:
+        """Once a step: there is no guidance."""
+        return knobs.steps
+
+    def clear_cache(self) -> None:
+        """Drop the last photo's latents."""
+        self._encoded = None
+
+    def reconstruct(self, image: RgbImage) -> Tensor:
+        """A photo through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
+        return self._decode(self._scaled(self._encode(image).mode()))
+
+    def _scaled(self, latents: Tensor) -> Tensor:
+        """Latents of the autoencoder as the transformer has them."""
+        about = self.pipe.vae.config
+        return (latents - about.shift_factor) * about.scaling_factor
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents -> (B, 3, S, S), about [-1, 1], as the pipeline decodes its last ones."""
+        about = self.pipe.vae.config
+        unscaled = latents.to(self._weights) / about.scaling_factor + about.shift_factor
+        decoded: Tensor = self.pipe.vae.decode(unscaled, return_dict=False)[0]
+        return decoded.float()

@@ -1,0 +1,129 @@
+"""Load Z-Image: transformer, autoencoder and ControlNet as a pipeline, and the text encoder beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImageControlNetModel, ZImageTransformer2DModel
+from safetensors.torch import load_file
+from torch import Tensor
+
+from portrait.errors import WeightsCorruptError, one_line
+from portrait.generate.families.loading import (
+    check_resolution,
+    load_loras,
+    quiet_libraries,
+    readable_errors,
+    unlisted_digests,
+)
+from portrait.generate.families.qwen import QwenTextEncoder
+from portrait.generate.families.z_image.pipeline import ZImagePipeline, share_layers
+from portrait.hub.files import verify_manifest
+from portrait.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedZImage:
+    """The networks, still on the CPU.
+
+    `digests` maps every file of the model to its SHA-256; `notes` say what of the files is not used.
+    """
+
+    pipe: ZImagePipeline
+    text: QwenTextEncoder
+    loras: dict[str, float]
+    digests: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def load_z_image(recipe: Recipe, weights: torch.dtype) -> LoadedZImage:
+    """Load a recipe's networks.
+
+    Args:
+        recipe: Its base is a diffusers folder of `ZImagePipeline`; a `single_file` holds another transformer for it.
+        weights: The type in which weights are kept.
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: a file is gone, differs from the manifest, or is not what the recipe says.
+        SettingsError: the recipe's resolution does not fit its autoencoder.
+        MemoryLimitError: memory ran out.
+    """
+    digests = dict(recipe.digests) or verify_manifest(recipe.base)
+    with quiet_libraries(), readable_errors(recipe):
+        pipe = _load_pipeline(recipe, weights)
+        text = QwenTextEncoder(recipe.base, weights, states=(-2,), thinking=True, padded=False)
+        expected = pipe.transformer.config.cap_feat_dim
+        if text.width != expected:
+            raise ValueError(f"its text encoder gives {text.width} numbers a token, its transformer takes {expected}")
+    loras, notes = load_loras(pipe, [(lora.path, lora.weight) for lora in recipe.loras], {})
+    check_resolution(recipe, pipe.vae_scale_factor * 2)
+    return LoadedZImage(
+        pipe=pipe,
+        text=text,
+        loras=loras,
+        digests=digests | unlisted_digests(recipe),
+        notes=tuple(notes),
+    )
+
+
+def _load_pipeline(recipe: Recipe, weights: torch.dtype) -> ZImagePipeline:
+    base = recipe.base
+    options: dict[str, object] = {"local_files_only": True, "dtype": weights, "use_safetensors": True}
+    if recipe.single_file is not None:
+        transformer = ZImageTransformer2DModel.from_single_file(
+            str(recipe.single_file), config=str(base), subfolder="transformer", dtype=weights, local_files_only=True
+        )
+    else:
+        transformer = ZImageTransformer2DModel.from_pretrained(str(base / "transformer"), **options)
+    vae = AutoencoderKL.from_pretrained(str(base / "vae"), **options)
+    scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(str(base / "scheduler"), local_files_only=True)
+    controlnet = None if recipe.controlnet is None else load_controlnet(recipe.controlnet, transformer, weights)
+    pipe = ZImagePipeline(scheduler, vae, None, None, transformer, controlnet)
+    pipe.set_progress_bar_config(disable=True)
+    for network in (transformer, vae, *([controlnet] if controlnet else [])):
+        network.eval().requires_grad_(False)
+    return pipe
+
+
+def load_controlnet(file: Path, transformer: ZImageTransformer2DModel, weights: torch.dtype) -> ZImageControlNetModel:
+    """Read a ControlNet-Union 2.1 from a file, whole or lite; it is mapped into memory.
+
+    How many layers it has is read from the file. They stand at even distances beside those of the transformer, as in the
+    configurations of its makers: 3 beside 0, 10 and 20 of 30, or 15 beside every second.
+
+    Raises:
+        WeightsCorruptError: the file holds something else.
+    """
+    tensors = load_file(file)
+    try:
+        controlnet = _controlnet_for(tensors, transformer)
+        controlnet.load_state_dict({name: tensor.to(weights) for name, tensor in tensors.items()}, assign=True)
+    except (KeyError, RuntimeError, ZeroDivisionError) as error:
+        raise WeightsCorruptError(
+            f"{file} is not a ControlNet-Union 2.1 for Z-Image: {one_line(error, 200)}"
+        ) from error
+    share_layers(controlnet, transformer)
+    return controlnet
+
+
+def _controlnet_for(tensors: Mapping[str, Tensor], transformer: ZImageTransformer2DModel) -> ZImageControlNetModel:
+    """The ControlNet that a file's tensors fit in, on the meta device."""
+    about = transformer.config
+    layers = len({name.split(".")[1] for name in tensors if name.startswith("control_layers.")})
+    seen = tensors["control_all_x_embedder.2-1.weight"].shape[1] // 4
+    with torch.device("meta"):
+        return ZImageControlNetModel(
+            control_layers_places=list(range(0, about.n_layers, about.n_layers // layers)),
+            control_refiner_layers_places=list(range(about.n_refiner_layers)),
+            control_in_dim=seen,
+            add_control_noise_refiner="control_noise_refiner",
+            dim=about.dim,
+            n_refiner_layers=about.n_refiner_layers,
+            n_heads=about.n_heads,
+            n_kv_heads=about.n_kv_heads,
+            norm_eps=about.norm_eps,
+            qk_norm=about.qk_norm,
+        )
