@@ -548,6 +548,8 @@ def test_a_file_without_a_hash_is_pinned_on_first_use_and_held_to_it(hub: Hub, t
     part = find_part("tiny")
     fetch([part])
     assert read_lock() == {f"{REPO}@{REVISION}/unet/config.json": sha(SMALL)}
+    lock, other = tmp_path / "weights.lock.json", tmp_path / "manifest.toml"
+    assert lock.stat().st_mode == other.stat().st_mode  # whoever may read other new files may read it
     shutil.rmtree(tmp_path / "cache")  # a new machine that brought its lock file along
     hub.files[REPO, REVISION, "unet/config.json"] = b'{"a": 2}\n'
     for _ in range(2):  # also with --force, and also the second time

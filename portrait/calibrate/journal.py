@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from portrait.errors import SettingsError, one_line
+from portrait.images import write_bytes
 
 Key = tuple[str, int, bool, str]
 """Style, number of the person, whether the photo was degraded, and the knobs as JSON."""
@@ -25,6 +26,7 @@ class Journal:
 
     Raises:
         SettingsError: the file is of other people, weights or settings, or cannot be read.
+        InputError: it cannot be written.
     """
 
     def __init__(self, path: Path, header: Mapping[str, object]) -> None:
@@ -42,8 +44,7 @@ class Journal:
             raise SettingsError(f"{path} is damaged ({one_line(error)}); delete it to begin anew") from None
         # A line that was cut off is not written again: what is whole is kept, and the rest is measured anew.
         text = "".join(json.dumps(line) + "\n" for line in [begun, *lines[1:]])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
+        write_bytes(path, text.encode())
 
     def _read(self) -> list[Any]:
         if not self.path.is_file():
@@ -65,7 +66,3 @@ class Journal:
         self._rows[key] = whole
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(whole) + "\n")
-
-    def discard(self) -> None:
-        """The table is written: the journal is not needed any more."""
-        self.path.unlink(missing_ok=True)

@@ -6,12 +6,11 @@ import contextlib
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 
 import platformdirs
 
-from portrait.errors import WeightsCorruptError, WeightsError
+from portrait.errors import InputError, WeightsCorruptError, WeightsError, one_line
 from portrait.hub.manifest import SHA256, Part
 
 
@@ -63,6 +62,8 @@ def extend_lock(digests: dict[str, str]) -> None:
     """
     from filelock import FileLock
 
+    from portrait.images import write_json
+
     path = lock_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,11 +76,6 @@ def extend_lock(digests: dict[str, str]) -> None:
                     raise WeightsCorruptError(
                         f"{name} has SHA-256 {digest[:16]}..., but {locked[name][:16]}... was pinned on first use in {path}"
                     )
-            handle, staging = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
-                json.dump({"version": 1, "files": dict(sorted(locked.items()))}, out, indent=1)
-            os.replace(staging, path)
-    except OSError as error:
-        raise WeightsError(
-            f"cannot write the lock file {path} ({error.strerror}); set PORTRAIT_LOCK to a writable file"
-        ) from None
+            write_json(path, {"version": 1, "files": dict(sorted(locked.items()))})
+    except (OSError, InputError) as error:
+        raise WeightsError(f"{one_line(error, 300)}; set PORTRAIT_LOCK to a writable file") from None
