@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from portrait.campaign.keys import Fingerprint
 from portrait.campaign.ray_cluster import connected, import_ray
-from portrait.campaign.worker import Batch, Worker, WorkResult, one_line
-from portrait.errors import CampaignError, SettingsError
+from portrait.campaign.worker import Batch, Worker, WorkResult
+from portrait.errors import CampaignError, SettingsError, one_line
 from portrait.images.decoder_process import DecoderProcess
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop_for
@@ -167,7 +167,7 @@ class RayEngine:
                     self._ray.get(reference)
                     answered.append(actor)
                 except self._death as error:
-                    log.warning("a worker could not be started: %s", one_line(error))
+                    log.warning("a worker could not be started: %s", one_line(error, 200))
             elif time.monotonic() > deadline:
                 del self._starting[reference]
                 self._ray.kill(actor)
@@ -186,7 +186,9 @@ class RayEngine:
                 [actor.describe.remote(settings, styles) for actor in self._actors]
             )
         except self._death as error:
-            raise CampaignError(f"a Ray worker died while it loaded {settings.recipe}: {one_line(error)}") from None
+            raise CampaignError(
+                f"a Ray worker died while it loaded {settings.recipe}: {one_line(error, 200)}"
+            ) from None
         first = fingerprints[0]
         if any(other.recipe() != first.recipe() for other in fingerprints):
             raise CampaignError(f"the workers have different weights or thresholds for recipe {settings.recipe}")
@@ -227,7 +229,7 @@ class RayEngine:
 
     def _replace(self, actor: object, batch: Batch, error: Exception) -> None:
         """Start another actor in place of one that died."""
-        log.warning("a worker died (%s); its %d jobs will be run again", one_line(error), len(batch.items))
+        log.warning("a worker died (%s); its %d jobs will be run again", one_line(error, 200), len(batch.items))
         self._actors.remove(actor)
         self._start()
 
@@ -239,7 +241,7 @@ class RayEngine:
 
 
 def _given_up(batch: Batch, error: Exception) -> list[WorkResult]:
-    why = f"{MAX_WORKER_DEATHS} workers died making it, the last one so: {one_line(error)}"
+    why = f"{MAX_WORKER_DEATHS} workers died making it, the last one so: {one_line(error, 200)}"
     return [WorkResult(item=item, failure=why, fault="death of workers") for item in batch.items]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import platform
@@ -12,13 +11,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from portrait.campaign.keys import Fingerprint
 from portrait.campaign.plan import PlannedPicture
-from portrait.errors import CampaignError, FaceError, InputError, PortraitError
-from portrait.images import resized
+from portrait.errors import CampaignError, FaceError, InputError, PortraitError, one_line
+from portrait.images import encode_picture, thumbnail
 from portrait.images.decoder_process import DecoderProcess
 from portrait.judge.appearance import appearance_features
 from portrait.judge.thresholds import Thresholds
@@ -191,7 +187,7 @@ def _failed(
     is_photos = isinstance(error, InputError | FaceError)
     if not is_photos:
         log.info("%s: %s", item.picture.stem, error, exc_info=error)
-    why = str(error) if isinstance(error, PortraitError) else f"{type(error).__name__}: {one_line(error)}"
+    why = str(error) if isinstance(error, PortraitError) else f"{type(error).__name__}: {one_line(error, 200)}"
     return WorkResult(
         item=item,
         failure=why,
@@ -199,11 +195,6 @@ def _failed(
         no_face=before_any_picture and is_photos,
         identity=dict(identity or {}),
     )
-
-
-def one_line(error: Exception) -> str:
-    """An error's text on one line, cut to 200 characters."""
-    return " ".join(str(error).split())[:200]
 
 
 def _fingerprint_of_style(loop: AttemptLoop, style: str, settings: Settings) -> dict[str, object]:
@@ -258,8 +249,4 @@ def _fingerprint_values(recipe: Recipe) -> dict[str, object]:
 
 
 def _small_jpeg(image: RgbImage) -> bytes:
-    scale = min(1.0, MAX_BEFORE_SIDE / max(image.shape[:2]))
-    small = resized(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(small)).save(buffer, "JPEG", quality=88)
-    return buffer.getvalue()
+    return encode_picture(thumbnail(image, MAX_BEFORE_SIDE), "jpg", quality=88)

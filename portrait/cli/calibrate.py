@@ -249,9 +249,9 @@ def _measure_thresholds(
     console: Console,
 ) -> dict[str, Any]:
     from portrait.calibrate.thresholds import calibrate_thresholds
-    from portrait.images import write_picture
+    from portrait.images import thumbnail, write_picture
     from portrait.provenance.mark import xmp_mark
-    from portrait.report.sheet import contact_sheet, thumbnail
+    from portrait.report.sheet import contact_sheet
 
     cells: list[tuple[RgbImage, str, bool | None]] = []
     with console.attempts(f"{len(photos)} people, {len(impostors)} further faces", unit="") as on_step:

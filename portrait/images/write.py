@@ -33,6 +33,12 @@ def resized(image: RgbImage, width: int, height: int) -> RgbImage:
     return RgbImage(np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)))
 
 
+def thumbnail(image: RgbImage, side: int = 320) -> RgbImage:
+    """`image` with its longer side at `side` pixels, never enlarged."""
+    scale = min(1.0, side / max(image.shape[:2]))
+    return resized(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+
+
 def pixels_sha256(image: np.ndarray) -> str:
     """SHA-256 of the shape and the pixels, so that two pictures can be compared across file formats."""
     return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portrait.errors import InputError
-from portrait.images import encode_picture, write_bytes, write_new, write_picture
+from portrait.images import encode_picture, thumbnail, write_bytes, write_new, write_picture
 from portrait.loop.types import StylizedPortrait
 from portrait.provenance.credentials import Signer
 from portrait.provenance.files import write_portrait
@@ -16,7 +16,7 @@ from portrait.provenance.mark import xmp_mark
 from portrait.records import RgbImage
 from portrait.records.portrait import PortraitRecord
 from portrait.report.explain import chain_in_words
-from portrait.report.sheet import before_after, contact_sheet, thumbnail
+from portrait.report.sheet import before_after, contact_sheet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

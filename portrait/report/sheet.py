@@ -8,17 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from portrait.images import resized
+from portrait.images import resized, thumbnail
 from portrait.records import RgbImage
 
 _MARGIN, _LINE = 12, 22
 _PAPER, _INK, _GREEN, _RED = (250, 249, 246), (34, 34, 34), (24, 110, 60), (168, 40, 30)
-
-
-def thumbnail(image: RgbImage, side: int = 320) -> RgbImage:
-    """`image` with its longer side at `side` pixels, never enlarged."""
-    scale = min(1.0, side / max(image.shape[:2]))
-    return resized(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
 
 
 def before_after(before: RgbImage, after: RgbImage) -> RgbImage:

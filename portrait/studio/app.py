@@ -11,10 +11,10 @@ from typing import Any
 import gradio as gr
 
 from portrait.errors import PortraitError, SettingsError
+from portrait.images import thumbnail
 from portrait.provenance.credentials import Signer
 from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
-from portrait.report.sheet import thumbnail
 from portrait.settings import Settings
 from portrait.studio import page, strings, viewer
 from portrait.studio.controls import (

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 
 from portrait.errors import SettingsError
 from portrait.generate.framing import frame_portrait
-from portrait.images import Photo
+from portrait.images import Photo, thumbnail
 from portrait.loop.attempt_loop import VARIANT_STRIDE
 from portrait.loop.types import StylizedPortrait
 from portrait.recipes.load import load_recipe
 from portrait.recipes.recipe import Recipe
 from portrait.records import RgbImage
-from portrait.report.sheet import thumbnail
 from portrait.settings import Settings
 from portrait.studio import strings, viewer
 from portrait.studio.controls import STRENGTHS, settings_asked

@@ -281,7 +281,7 @@ def _draw_preview(
     balance: float,
 ) -> RgbImage:
     from portrait.generate.framing import frame_portrait
-    from portrait.report.sheet import thumbnail
+    from portrait.images import thumbnail
 
     def on_step(step: int, total: int) -> None:
         job.check()

@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from portrait.images import thumbnail
 from portrait.provenance.mark import xmp_mark
 from portrait.records import RgbImage
-from portrait.report.sheet import thumbnail
 from portrait.studio import strings
 from portrait.studio.controls import STRENGTHS
 from portrait.studio.session import Session

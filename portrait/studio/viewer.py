@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from portrait.images import thumbnail
 from portrait.recipes.recipe import Recipe
 from portrait.report.explain import explain
-from portrait.report.sheet import thumbnail
 from portrait.studio import strings
 from portrait.studio.controls import sample_of, title_of
 from portrait.studio.downloads import Link, Links, SizeLink, links
