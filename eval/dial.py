@@ -22,11 +22,11 @@ from measures import color_change
 from skimage.data import astronaut
 
 from portrait.generate.framing import frame_portrait
-from portrait.images import Photo, read_photo, write_json, write_picture
+from portrait.images import Photo, read_photo, thumbnail, write_json, write_picture
 from portrait.judge.thresholds import thresholds_for
 from portrait.loop.load import load_loop
 from portrait.records import RgbImage
-from portrait.report.sheet import contact_sheet, thumbnail
+from portrait.report.sheet import contact_sheet
 
 NAMED = ("oil", "comic", "watercolor")
 """The styles that the goals are about: 13 for the dial, 8 for seeds."""

@@ -61,7 +61,7 @@ def _container_share() -> float | None:
         return None
 
 
-def require_regular_file(path: Path, max_bytes: int = MAX_PHOTO_BYTES) -> None:
+def require_regular_file(path: Path) -> None:
     """Refuse files that may block or never end when read: devices, pipes, and files larger than any photo.
 
     Raises:
@@ -72,8 +72,8 @@ def require_regular_file(path: Path, max_bytes: int = MAX_PHOTO_BYTES) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is a device or a pipe, not a file", str(path))
-    if status.st_size > max_bytes:
-        raise OSError(errno.EFBIG, f"it has more than {max_bytes / 1e9:.1f} GB", str(path))
+    if status.st_size > MAX_PHOTO_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {MAX_PHOTO_BYTES / 1e9:.1f} GB", str(path))
 
 
 def is_file_name(text: str, max_bytes: int = MAX_NAME_BYTES) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,7 @@ def did_you_mean(name: str, choices: Iterable[str], form: str = "; did you mean 
     return form.format(nearest[0]) if nearest else ""
 
 
-def check_names(
-    names: Iterable[str], where: str, choices: Collection[str], noun: str = "setting", elsewhere: Mapping[str, str] = {}
-) -> None:
+def check_names(names: Iterable[str], where: str, choices: Collection[str], noun: str = "setting") -> None:
     """Refuse the first name that is not one of `choices`.
 
     Args:
@@ -27,15 +25,13 @@ def check_names(
         where: Where they come from, for the message.
         choices: Names that exist.
         noun: What the names stand for.
-        elsewhere: Name that belongs somewhere else -> what to say about it, instead of suggesting a similar name.
 
     Raises:
         SettingsError: a name is unknown; the message suggests the one that was probably meant.
     """
     for name in names:
         if name not in choices:
-            hint = f"; {elsewhere[name]}" if name in elsewhere else did_you_mean(name, choices)
-            raise SettingsError(f"{where}: unknown {noun} {name!r}{hint}")
+            raise SettingsError(f"{where}: unknown {noun} {name!r}{did_you_mean(name, choices)}")
 
 
 def read_text(path: Path, name: str = "", kind: type[PortraitError] = SettingsError) -> str:

@@ -51,23 +51,24 @@ def frame_portrait(photo: RgbImage, face: Face, frame: str, size: int) -> Framed
 
 STRIP = 64
 """Rows that are blended at a time."""
+_RIM = 0.12
+"""Width of the blend, as a share of the square's side. Sides that lie on the photo's border have none."""
 
 
-def paste_back(photo: RgbImage, stylized: RgbImage, box: tuple[int, int, int], rim: float = 0.12) -> RgbImage:
+def paste_back(photo: RgbImage, stylized: RgbImage, box: tuple[int, int, int]) -> RgbImage:
     """Paste the stylized square back into the photo, blended over a rim inside the square.
 
     Args:
         photo: (H, W, 3) uint8.
         stylized: (S, S, 3) uint8, any S.
         box: (left, top, side) in the photo.
-        rim: Width of the blend as a share of the side. Sides that lie on the photo's border have none.
 
     Returns:
         (H, W, 3) uint8; outside the box equal to the photo, pixel for pixel.
     """
     left, top, side = box
     height, width = photo.shape[:2]
-    ramp = np.clip((np.arange(side) + 0.5) / max(1.0, rim * side), 0, 1)
+    ramp = np.clip((np.arange(side) + 0.5) / max(1.0, _RIM * side), 0, 1)
     across = np.ones(side) if left == 0 else ramp
     across = across * (1 if left + side >= width else ramp[::-1])
     down = np.ones(side) if top == 0 else ramp

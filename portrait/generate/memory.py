@@ -32,7 +32,7 @@ _SIGNS = (
 )
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str) -> torch.device:
     """`auto` is CUDA, else Apple's MPS, else the CPU.
 
     Raises:

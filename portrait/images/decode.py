@@ -215,8 +215,8 @@ def turned(photo: Photo, degrees: int) -> Photo:
     return replace(photo, pixels=RgbImage(pixels), turned=(photo.turned + degrees) % 360)
 
 
-def as_photo(picture: str | Path | Image.Image | NDArray[np.uint8] | Photo, name: str = "photo") -> Photo:
-    """Make a photo of a path, PIL image or array; what is not a file is called `name`, and its `sha256` is of its pixels.
+def as_photo(picture: str | Path | Image.Image | NDArray[np.uint8] | Photo) -> Photo:
+    """Make a photo of a path, PIL image or array; what is not a file is called "photo", and its `sha256` is of its pixels.
 
     Raises:
         ImageReadError: as `read_photo`, or a PIL image that cannot be loaded.
@@ -230,12 +230,12 @@ def as_photo(picture: str | Path | Image.Image | NDArray[np.uint8] | Photo, name
         try:
             pixels = _picture_to_srgb(picture, b"").over(255)
         except Exception as error:  # Pillow may read the file only now
-            raise ImageReadError(f"{name} is damaged or truncated: {one_line(error)}") from None
+            raise ImageReadError(f"photo is damaged or truncated: {one_line(error)}") from None
     else:
         pixels = RgbImage(np.asarray(picture))
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise ShapeError(f"a photo is (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}")
-    return Photo(pixels=pixels, path=Path(name), sha256=pixels_sha256(pixels))
+    return Photo(pixels=pixels, path=Path("photo"), sha256=pixels_sha256(pixels))
 
 
 def _picture_to_srgb(image: Image.Image, data: bytes) -> _Decoded:
