@@ -52,6 +52,12 @@ def read_text(path: Path, name: str = "", kind: type[PortraitError] = SettingsEr
         raise kind(f"{str(path)!r} is not a valid file name") from None
 
 
+def read_lines(path: Path, name: str = "") -> list[str]:
+    """Read the lines of a list, stripped, without empty ones and comments (`#`); `name` as in `read_text`."""
+    lines = [line.strip() for line in read_text(path, name).split("\n")]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def parse_toml(text: str, name: str, kind: type[PortraitError] = SettingsError) -> dict[str, Any]:
     """Parse TOML text into a table; `name` and `kind` as in `read_text`."""
     try:

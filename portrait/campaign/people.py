@@ -15,7 +15,7 @@ from portrait.errors import SettingsError
 from portrait.images import PHOTO_SUFFIXES, PassedOver, photos_in
 from portrait.images.search import describe
 from portrait.paths import JOINERS, shorten_name
-from portrait.validation import read_text
+from portrait.validation import read_lines, read_text
 
 _MAX_NAME_BYTES = 255
 """Of a name as it is shown: as long as that of a photo can be."""
@@ -52,7 +52,7 @@ def read_people(subjects: str | tuple[str, ...], folder: Path) -> tuple[tuple[Pe
         if path.suffix.lower() in (".csv", ".tsv"):
             people = _from_csv(path)
         elif path.suffix.lower() == ".txt":
-            people = _from_list(path)
+            people = _from_paths(read_lines(path), path.parent)
         elif path.is_dir():
             people, passed_over = _from_folder(path)
         else:
@@ -90,11 +90,6 @@ def _printable(name: str) -> str:
 
 def _from_paths(paths: Iterable[str], folder: Path) -> list[Person]:
     return [Person(name=Path(path).stem, photos=(folder / path,)) for path in paths]
-
-
-def _from_list(file: Path) -> list[Person]:
-    lines = [line.strip() for line in read_text(file).split("\n")]
-    return _from_paths([line for line in lines if line and not line.startswith("#")], file.parent)
 
 
 def _from_folder(folder: Path) -> tuple[list[Person], list[PassedOver]]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from portrait.errors import SettingsError
 from portrait.images.decode import READ_FORMATS
+from portrait.validation import read_lines
 
 _RAW_SUFFIXES = frozenset(
     [
@@ -91,11 +92,7 @@ def photos_below(folder: Path, only: Path | None = None) -> tuple[list[Path], li
 
 def _listed(only: Path, folder: Path) -> list[Path]:
     """The photos of a folder that a text file names, one on each line."""
-    try:
-        lines = [line.strip() for line in only.read_text("utf-8-sig").split("\n")]
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"cannot read --only {only}: {error}") from None
-    photos = [folder / line for line in lines if line and not line.startswith("#")]
+    photos = [folder / line for line in read_lines(only, f"--only {only}")]
     for path in photos:
         if not path.is_file():
             raise SettingsError(f"{only} names {path}, which is not there")
