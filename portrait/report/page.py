@@ -16,9 +16,9 @@ from portrait.images.decode import READ_FORMATS
 from portrait.paths import below
 from portrait.records.report import DriftReport, ReportJob
 from portrait.report.compare import STYLE_TOLERANCE, TOLERANCE, Place, place_function
-from portrait.report.drift import compute_report
+from portrait.report.drift import report_of
 from portrait.report.plots import draw_plots
-from portrait.report.runs import read_baseline, read_run
+from portrait.report.runs import read_run
 from portrait.report.words import measure_label, reason_label
 
 MAX_PICTURES = 1000
@@ -53,10 +53,9 @@ def drift_page(run: Path, baseline: Path | None = None) -> str:
     """The page of a run's folder as HTML text, against a baseline (a run or a report's JSON) if there is one.
 
     Raises:
-        CampaignError, EvaluationError, SettingsError: as `read_run`, `compute_report` and `read_baseline`.
+        CampaignError, EvaluationError, SettingsError: as `report_of`.
     """
-    report = compute_report(read_run(run), read_baseline(baseline) if baseline else None)
-    return render_page(report, run, baseline if baseline and baseline.is_dir() else None)
+    return render_page(report_of(run, baseline), run, baseline)
 
 
 def render_page(report: DriftReport, run: Path, baseline: Path | None = None) -> str:
@@ -65,8 +64,10 @@ def render_page(report: DriftReport, run: Path, baseline: Path | None = None) ->
     Args:
         report: The numbers.
         run: The run's folder, for the pictures; those that are not there any more are shown as empty frames.
-        baseline: The folder of the baseline, if it is one: its picture can be put beside each.
+        baseline: What the run was compared with. The pictures of a folder can be put beside these; a JSON has none.
     """
+    if baseline and not baseline.is_dir():
+        baseline = None
     all_cards = _cards(report)
     cards = all_cards[:MAX_PICTURES]
     befores = sorted({card.before for card in cards})

@@ -9,9 +9,8 @@ from pathlib import Path
 from portrait.campaign.export import plain_cell
 from portrait.images import write_bytes, write_json
 from portrait.records.report import CsvRow, DriftReport
-from portrait.report.drift import compute_report
+from portrait.report.drift import report_of
 from portrait.report.page import render_page
-from portrait.report.runs import read_baseline, read_run
 from portrait.report.table import csv_rows
 
 
@@ -33,16 +32,15 @@ def write_report(
         csv_file: The numbers as a table.
 
     Raises:
-        CampaignError, EvaluationError, SettingsError: as `read_run`, `compute_report` and `read_baseline`.
+        CampaignError, EvaluationError, SettingsError: as `report_of`.
     """
-    report = compute_report(read_run(folder), read_baseline(baseline) if baseline else None)
+    report = report_of(folder, baseline)
     if json_file:
         write_json(json_file, report.dump())
     if csv_file:
         write_bytes(csv_file, csv_text(report).encode("utf-8-sig"))
     if html:
-        page = render_page(report, folder, baseline if baseline and baseline.is_dir() else None)
-        write_bytes(html, page.encode())
+        write_bytes(html, render_page(report, folder, baseline).encode())
     return report
 
 
