@@ -442,7 +442,7 @@ def test_doctor_says_what_runs_and_what_to_do(
     monkeypatch.setattr("shutil.disk_usage", lambda place: Disk(free=100 * 2**30))
     assert main(["doctor", "--device", "cpu"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
-    assert lines["sdxl-instantid"].endswith("this recipe needs about 29.0 GiB on cpu, 20.0 GiB are free")
+    assert lines["sdxl-instantid"].endswith("this recipe needs about 29.0 GiB on cpu, but only 20.0 GiB are free")
     assert "portrait weights fetch sd15-faceid " in lines["sd15-faceid"]
     assert "mini is made for it" in lines["No"]
     monkeypatch.setattr("portrait.generate.memory.free_memory", lambda device: 100.0)

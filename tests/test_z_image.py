@@ -291,7 +291,9 @@ def test_a_transformer_in_one_file_takes_the_place_of_the_other(
 
 def test_files_of_another_model_are_refused(recipe: Recipe, folder: Path) -> None:
     other = next((folder / "base" / "vae").glob("*.safetensors"))
-    with pytest.raises(WeightsCorruptError, match=r"safetensors is not a checkpoint of the family z_image that loads"):
+    with pytest.raises(
+        WeightsCorruptError, match=r"safetensors is not a checkpoint of the family z_image that can be loaded"
+    ):
         DiffusionGenerator(replace(recipe, single_file=other), threads=1)
     with pytest.raises(WeightsCorruptError, match=r"safetensors is not a ControlNet-Union 2.1 for Z-Image"):
         DiffusionGenerator(replace(recipe, controlnet=other), threads=1)

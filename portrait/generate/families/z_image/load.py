@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImageControlNetModel, ZImageTransformer2DModel
+from diffusers.loaders.single_file_utils import convert_z_image_transformer_checkpoint_to_diffusers
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -73,9 +74,7 @@ def _load_pipeline(recipe: Recipe, weights: torch.dtype) -> ZImagePipeline:
     base = recipe.base
     options: dict[str, object] = {"local_files_only": True, "dtype": weights, "use_safetensors": True}
     if recipe.single_file is not None:
-        transformer = ZImageTransformer2DModel.from_single_file(
-            str(recipe.single_file), config=str(base), subfolder="transformer", dtype=weights, local_files_only=True
-        )
+        transformer = _load_transformer(recipe.single_file, base / "transformer", weights)
     else:
         transformer = ZImageTransformer2DModel.from_pretrained(str(base / "transformer"), **options)
     vae = AutoencoderKL.from_pretrained(str(base / "vae"), **options)
@@ -86,6 +85,15 @@ def _load_pipeline(recipe: Recipe, weights: torch.dtype) -> ZImagePipeline:
     for network in (transformer, vae, *([controlnet] if controlnet else [])):
         network.eval().requires_grad_(False)
     return pipe
+
+
+def _load_transformer(file: Path, folder: Path, weights: torch.dtype) -> ZImageTransformer2DModel:
+    """A transformer from one file, under the names that its makers give the layers; `folder` holds its config.json."""
+    tensors = convert_z_image_transformer_checkpoint_to_diffusers(load_file(file))
+    with torch.device("meta"):
+        transformer = ZImageTransformer2DModel.from_config(ZImageTransformer2DModel.load_config(str(folder)))
+    transformer.load_state_dict({name: tensor.to(weights) for name, tensor in tensors.items()}, assign=True)
+    return transformer
 
 
 def load_controlnet(file: Path, transformer: ZImageTransformer2DModel, weights: torch.dtype) -> ZImageControlNetModel:
