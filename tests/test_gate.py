@@ -181,9 +181,9 @@ def test_limits_hold_for_one_choice_of_judges_and_one_detector(gated: Callable[.
         thresholds_for("mini", "oil", 0.01, gated(), judges=["sface", "dlib"])
     with pytest.raises(SettingsError, match="FAR 0.001 is not calibrated for mini / oil; calibrated: 0.01"):
         thresholds_for("mini", "oil", 0.001, gated())
-    with pytest.raises(SettingsError, match="hold for faces placed by det_500m, not by yunet"):
+    with pytest.raises(SettingsError, match="hold for faces located by det_500m, not by yunet"):
         thresholds_for("mini", "oil", 0.01, gated(), detector="yunet")
-    with pytest.raises(SettingsError, match="hold for faces placed by yunet, not by det_500m"):
+    with pytest.raises(SettingsError, match="hold for faces located by yunet, not by det_500m"):
         thresholds_for("mini", "oil", 0.01, gated(GATED | {"detector": "yunet"}), detector="det_500m")
     assert thresholds_for("mini", "oil", 0.01, detector="det_500m").gate is not None
 

@@ -364,7 +364,7 @@ def test_thresholds_for_business_name_dlib_alone(tmp_path: Path) -> None:
     assert resolve_thresholds(recipe, "oil", 0.01, file, judges=("dlib",))[0].identity == {"dlib": 0.9}
     with pytest.raises(SettingsError, match="two are needed"):
         resolve_thresholds(recipe, "oil", 0.01, file)
-    with pytest.raises(SettingsError, match="are those of dlib, not of arcface"):
+    with pytest.raises(SettingsError, match="are for dlib, not for arcface"):
         resolve_thresholds(recipe, "oil", 0.01, file, judges=("arcface", "dlib"))
     assert thresholds_for("mini", "oil", 0.01, judges=("dlib",)).identity.keys() == {"dlib"}
 

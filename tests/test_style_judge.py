@@ -226,7 +226,7 @@ def test_a_mouth_that_was_opened_is_a_change_and_a_drawing_of_it_is_none(face: R
     thresholds = replace(LIMITS, identity={}, drawing=limits)
     for picture, reasons in ((inked(face), ()), (with_open_mouth(face, 0.15), ("changed:expression",))):
         assert decide(replace(measured, changed=limits.changes(face, picture)), thresholds).reasons == reasons
-    assert describe_reason("changed:expression") == "the mouth is not as it is in the photo"
+    assert describe_reason("changed:expression") == "the mouth is not as in the photo"
 
 
 def test_crops_of_another_shape_are_no_faces(face: RgbImage) -> None:

@@ -1,4 +1,4 @@
-"""The look of one picture in numbers: color and texture, so that pictures of one style can be compared."""
+"""Describe a picture's color and texture in numbers, so that pictures of one style can be compared."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _SCALES = 4
 
 
 def appearance_features(picture: RgbImage) -> dict[str, float]:
-    """Statistics of color and texture, of the picture brought to 256 pixels; name -> value.
+    """Statistics of color and texture, of the picture at 256 pixels; name -> value.
 
     In CIE Lab: mean and spread of lightness, mean of a and b, mean and spread of chroma. Texture: the logarithm of the
     energy in four octaves of lightness (a Laplacian pyramid), which tells washes from lines and dots; the share of the
-    picture that is flat; how much the strokes of a place share a direction (coherence of the structure tensor).
+    picture that is flat; how much neighboring strokes share a direction (coherence of the structure tensor).
 
     Reference:
         Burt & Adelson 1983, "The Laplacian pyramid as a compact image code"; Bigun & Granlund 1987 (structure tensor).

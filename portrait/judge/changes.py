@@ -1,6 +1,6 @@
-"""What a portrait may change of a person though every judge of likeness passes it: how light the skin is, the mouth.
+"""Changes to a person that judges of likeness do not notice: the lightness of the skin, the shape of the mouth.
 
-And what it may leave out: a face whose eyes and mouth were painted over is still found by detectors, and often still known.
+Also features that are missing: a face whose eyes and mouth were painted over is still detected, and often still recognized.
 """
 
 from __future__ import annotations
@@ -17,32 +17,33 @@ from portrait.records import RgbImage
 _CHEEKS = ((34, 73), (78, 73))
 _RADII = (8, 9)
 _TEMPLATE = 112
-"""Where both cheeks lie on the ArcFace template: (x, y), and the half axes of an ellipse that leaves out eyes, nose and mouth."""
+"""Both cheeks on the ArcFace template: (x, y), and the half axes of an ellipse without eyes, nose and mouth."""
 _LOWER_LIP = (40, 88, 72, 104)
-"""Left, top, right and bottom on the template, from the line of the mouth to the chin."""
+"""Left, top, right and bottom on the template: from the line of the mouth to the chin."""
 _REACH = 7
-"""So far up and down the lip is looked for, on the template."""
+"""How far up and down the lip is searched for, on the template."""
 _FEATURES = ((26, 40, 52, 64), (60, 40, 86, 64), (36, 80, 76, 104))
 """Both eyes with their brows, and the mouth, on the template: left, top, right and bottom."""
 _FEATURE_REACH = 3
-"""So far in every direction they are looked for, on the template."""
+"""How far in each direction they are searched for, on the template."""
 _PLAIN = 0.5
-"""Deviation of lightness, CIE L, below which a photo shows nothing that could be looked for."""
+"""Deviation of lightness, CIE L, below which a photo shows no feature to search for."""
 _FAINT = 0.6
-"""Share of its contrast in the photo below which a feature counts the less, the fainter it is."""
+"""Share of a feature's contrast in the photo below which it counts less the fainter it is."""
 _SMOOTH = 1.5
 _SHADING = 4.0
-"""Deviation of the Gaussian, on the template, of what is shading and no feature: a face of 11 pixels has little else."""
+"""Sigma of the Gaussian, on the template, that separates shading from features: a face of 11 pixels has little but
+shading."""
 _EYES = 35.2
 """Distance between the eyes of the template."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkinLimits:
-    """What a style that keeps the skin's own color makes of its lightness, and by how much a picture may differ.
+    """How a style that keeps the skin's own color renders its lightness, and how much a picture may differ.
 
-    CIE L, 0 to 100: a style is expected to make `slope` L + `offset` of a photo's L; `most` is the largest difference from
-    that, either way, that its good pictures show.
+    In CIE L, 0 to 100: a style is expected to turn a photo's L into `slope` L + `offset`; `most` is the largest difference
+    from that, either way, among its good pictures.
     """
 
     slope: float
@@ -50,7 +51,7 @@ class SkinLimits:
     most: float
 
     def change(self, photo: RgbImage, picture: RgbImage) -> float:
-        """By how much the skin is lighter than the style makes it, in units of CIE L; negative where it is darker.
+        """How much lighter the skin is than the style would make it, in units of CIE L; negative if it is darker.
 
         Args:
             photo: (S, S, 3) uint8 aligned crop of the framed photo, S a multiple of 112.
@@ -66,7 +67,7 @@ def skin_lightness(crop: RgbImage) -> float:
         crop: (S, S, 3) uint8 aligned face, S a multiple of 112.
 
     Raises:
-        ShapeError: it is of another shape.
+        ShapeError: the crop has a wrong shape.
     """
     scale = _scale(crop)
     mask = np.zeros(crop.shape[:2], np.uint8)
@@ -76,17 +77,17 @@ def skin_lightness(crop: RgbImage) -> float:
 
 
 def mouth_shift(photo: RgbImage, picture: RgbImage) -> float:
-    """By how much the lower lip lies lower than in the photo, in distances between the eyes; negative where it is higher.
+    """How much lower the lower lip is than in the photo, in inter-eye distances; negative if it is higher.
 
-    The lightness around the photo's lower lip, smoothed so that marks do not count, is looked for in the picture above
-    and below its place, by normalized cross-correlation: it knows no landmarks, and so it works in any style.
+    The lightness around the photo's lower lip, smoothed so that marks do not count, is searched for above and below its
+    place in the picture by normalized cross-correlation. This needs no landmarks, so it works in any style.
 
     Args:
         photo: (S, S, 3) uint8 aligned crop of the framed photo, S a multiple of 112.
         picture: The crop of the picture at the same points.
 
     Raises:
-        ShapeError: the crops have another shape, or differ in it.
+        ShapeError: the crops have a wrong shape, or different shapes.
     """
     before, after, scale = _smooth_lightness(photo, picture)
     left, top, right, bottom = (value * scale for value in _LOWER_LIP)
@@ -97,19 +98,19 @@ def mouth_shift(photo: RgbImage, picture: RgbImage) -> float:
 
 
 def features_shown(photo: RgbImage, picture: RgbImage) -> float:
-    """How much of the photo's eyes and mouth the picture shows, in [-1, 1]; 1 for a copy.
+    """How well the picture shows the photo's eyes and mouth, in [-1, 1]; 1 for a copy.
 
-    Lightness without marks and without shading (a band of scales) is looked for around each of them, at its place and a
-    little beside it, by normalized cross-correlation, which counts less where it is faint. The mean over both eyes and the
-    mouth counts, so closed eyes or a laugh cost little. A feature that the photo itself does not show counts as shown.
-    `eval/faceless.py` tells what is reached by portraits, and by those without eyes and mouth.
+    The lightness of each feature, band-passed to exclude marks and shading, is searched for near its place by normalized
+    cross-correlation, which counts less if it is faint. The result is the mean over both eyes and the mouth, so closed eyes
+    or a laugh cost little. A feature that the photo itself does not show counts as shown. `eval/faceless.py` measures this
+    on portraits with and without eyes and mouth.
 
     Args:
         photo: (S, S, 3) uint8 aligned crop of the framed photo, S a multiple of 112.
         picture: The crop of the picture at the same points.
 
     Raises:
-        ShapeError: the crops have another shape, or differ in it.
+        ShapeError: the crops have a wrong shape, or different shapes.
     """
     before, after, scale = _smooth_lightness(photo, picture)
     sigma = float(np.sqrt(_SHADING**2 - _SMOOTH**2)) * scale
@@ -131,7 +132,7 @@ def features_shown(photo: RgbImage, picture: RgbImage) -> float:
 
 
 def _smooth_lightness(photo: RgbImage, picture: RgbImage) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
-    """The lightness of both crops, so smooth that marks do not count, and pixels per unit of the template."""
+    """The lightness of both crops, smoothed so that marks do not count, and the pixels per unit of the template."""
     if photo.shape != picture.shape:
         raise ShapeError(f"crops differ: {photo.shape} and {picture.shape}")
     scale = _scale(photo)

@@ -1,4 +1,4 @@
-"""Checks on pixels: is the face stylized, does it look like the style, is the picture burned, did the parts that must stay do so."""
+"""Checks on pixels: is the face stylized, is it in the right style, is the picture burned, did the kept parts stay."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from portrait.errors import ShapeError
 from portrait.images import COARSE_CHROMA
 from portrait.records import Points, RgbImage
 
-_WINDOW = 3.0  # deviation of the Gaussian window, pixels at 224
+_WINDOW = 3.0  # sigma of the Gaussian window, pixels at 224
 _CHROMA = 3.0  # chroma is compared at this smoothness, as eyes and codecs do
-_FLAT = 9.0  # 3 units of CIE Lab, squared: below this contrast a window says nothing
-_ALIGN_SIDE = 112  # pixels, at which crops are laid over each other
+_FLAT = 9.0  # 3 units of CIE Lab, squared: windows of less contrast do not count
+_ALIGN_SIDE = 112  # pixels, the size at which crops are registered
 _ALIGN_CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
 
 
 def style_on_face(photo: RgbImage, picture: RgbImage) -> float:
-    """How differently the picture is drawn on the face, in [0, 1]; 0 for a copy, also a re-colored or moved one.
+    """How differently from the photo the face is drawn, in [0, 1]; 0 for a copy, even a recolored or moved one.
 
-    It is compared as it lies and laid over the photo, and the smaller value counts: a photo that was shifted, turned,
-    zoomed, sheared or mirrored is a copy too. The photo's CIE Lab colors are first carried to the picture's by the best
-    affine map (least squares over the crop), so exposure, contrast, tint and fading count as nothing. What is left is
-    compared by the contrast-structure term of SSIM, its variances and covariances summed over L, a and b; the result is
-    one minus its mean. It counts edges and shading that are drawn anew, and colors that no affine map of the photo's
-    gives: a palette. `portrait calibrate` measures what copies reach, and sets the limit above it. Where both crops are
-    black, outside of a picture, nothing is counted.
+    The picture is compared both as it is and registered to the photo, and the smaller value counts: a photo that was
+    shifted, turned, zoomed, sheared or mirrored is still a copy. First the photo's CIE Lab colors are mapped to the
+    picture's by the best affine map (least squares over the crop), so exposure, contrast, tint and fading count for nothing.
+    The rest is compared by the contrast-structure term of SSIM, with variances and covariances summed over L, a and b; the
+    result is one minus its mean. So it measures redrawn edges and shading, and colors that no affine map of the photo's
+    produces: a palette. `portrait calibrate` measures the values of copies and sets the limit above them. Pixels that are
+    black in both crops, outside of a picture, do not count.
 
     Args:
         photo: (S, S, 3) uint8 aligned crop of the framed photo, S = 224.
@@ -50,9 +50,9 @@ def style_on_face(photo: RgbImage, picture: RgbImage) -> float:
 
 
 def _overlay(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] | None:
-    """The photo and the picture, moved onto it by an affine map and mirrored if it lies nearer so.
+    """The photo, and the picture registered to it by an affine map, mirrored if that matches better.
 
-    Both are black where only one of them shows something. None where no such map is found.
+    Both are black where one of them shows nothing. None if no such map is found.
 
     Reference:
         Evangelidis & Psarakis 2008, "Parametric image alignment using enhanced correlation coefficient maximization".
@@ -66,7 +66,7 @@ def _overlay(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] | 
 
     target = coarse(photo)
     moving = coarse(picture)
-    # Mirroring leaves mean and deviation as they are, so the larger sum is the larger correlation.
+    # Mirroring changes neither mean nor deviation, so the larger sum is the larger correlation.
     if (target * moving[:, ::-1]).sum() > (target * moving).sum():
         picture = RgbImage(np.ascontiguousarray(picture[:, ::-1]))
         moving = np.ascontiguousarray(moving[:, ::-1])
@@ -74,11 +74,11 @@ def _overlay(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] | 
         _, affine = cv2.findTransformECC(
             target, moving, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, _ALIGN_CRITERIA
         )
-    except cv2.error:  # nothing in common, or nothing to see
+    except cv2.error:  # nothing in common, or no contrast
         return None
     height, width = photo.shape[:2]
     scale = np.array([width, height], np.float32) / _ALIGN_SIDE
-    linear = affine[:, :2] * scale[:, None] / scale  # the center of the first pixel lies at half a pixel, in both sizes
+    linear = affine[:, :2] * scale[:, None] / scale  # pixel centers are at half pixels in both sizes
     offset = scale * (affine[:, 2] + 0.5) - 0.5 + linear @ (0.5 - scale / 2)
     affine = np.concatenate([linear, offset[:, None]], 1)
     flags = cv2.WARP_INVERSE_MAP
@@ -91,7 +91,7 @@ def _overlay(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] | 
 
 
 def _redrawn_share(photo: RgbImage, picture: RgbImage) -> float:
-    """One minus the mean contrast-structure term of SSIM, as `style_on_face` says, of two crops as they lie."""
+    """One minus the mean contrast-structure term of SSIM, see `style_on_face`, of two crops without registration."""
     shown = photo | picture
     inside = (shown[..., 0] | shown[..., 1] | shown[..., 2]) > 0
     if not inside.any():
@@ -135,13 +135,13 @@ FACE_STYLE_FEATURES = (
     "number of colours",
 )
 _SHRINK = 0.2
-"""Share of the covariance's off-diagonal part that is dropped: there are few pictures for many features."""
+"""How much the covariance's off-diagonal part is reduced, as there are few pictures for many features."""
 MIN_PICTURES_FOR_STATISTICS = 20
-"""Fewer pictures say nothing of a style."""
+"""Fewer pictures say nothing about a style."""
 
 
 def face_style_features(photo: RgbImage, picture: RgbImage) -> NDArray[Any]:
-    """How a face is drawn, in the order of `FACE_STYLE_FEATURES`; mostly against the photo, so that people count little.
+    """How a face is drawn, in the order of `FACE_STYLE_FEATURES`; mostly relative to the photo, so that the person matters little.
 
     On CIE Lab: logarithms of the ratios, picture over photo, of mean gradient, of the energy finer than 1.5 px and
     between 1.5 and 5 px, and of the deviation of lightness; the shares of pixels with a strong (above 8 units a
@@ -202,11 +202,12 @@ def _drawing(crop: RgbImage) -> NDArray[Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StyleStatistics:
-    """How faces of one style are drawn: mean (F,) and inverse covariance (F, F) of `face_style_features`, and the limits.
+    """How faces of one style are drawn: mean (F,) and inverse covariance (F, F) of `face_style_features`, and limits.
 
-    `limit` bounds `style_distance`, and `least` is what `style_on_face` must reach to be this style, beyond what copies
-    reach: half a woodcut may be no copy, and is no woodcut. `lead` is what `style_lead` over the `rivals`, the other styles,
-    must reach. `portrait calibrate` sets each so that a stated share of right pictures passes it. `other_styles_rejected` is the share of each other style's right pictures that they reject.
+    `limit` is the largest `style_distance`. `least` is the smallest `style_on_face` for this style, which may exceed that
+    for not being a copy: half a woodcut is not a copy, but not a woodcut either. `lead` is the smallest `style_lead` over
+    the `rivals`, the other styles. `portrait calibrate` sets each so that a stated share of right pictures passes.
+    `other_styles_rejected` is the share of each other style's right pictures that these limits reject.
     """
 
     mean: NDArray[Any]
@@ -219,7 +220,7 @@ class StyleStatistics:
 
     @classmethod
     def of(cls, features: NDArray[Any], limit: float = np.inf, least: float = 0.0) -> StyleStatistics:
-        """Statistics of (N, F) pictures; the covariance is shrunk toward its diagonal."""
+        """Compute the statistics of (N, F) pictures; the covariance is shrunk toward its diagonal."""
         covariance = np.atleast_2d(np.cov(features.T))
         diagonal = np.diag(np.diag(covariance)) + 1e-4 * np.eye(len(covariance))
         covariance = (1 - _SHRINK) * covariance + _SHRINK * diagonal
@@ -227,9 +228,9 @@ class StyleStatistics:
 
 
 def style_distance(features: NDArray[Any], statistics: StyleStatistics) -> float:
-    """How far a face is from how the style is drawn, in deviations: about 1 is usual, 0 is the mean face.
+    """How far a face is from the style's usual faces, in deviations: about 1 is usual, 0 is the mean face.
 
-    The Mahalanobis distance of `face_style_features`, divided by the root of their number.
+    The Mahalanobis distance of `face_style_features`, divided by the square root of their number.
 
     Reference:
         Mahalanobis 1936, "On the generalised distance in statistics".
@@ -239,16 +240,16 @@ def style_distance(features: NDArray[Any], statistics: StyleStatistics) -> float
 
 
 def log_density(features: NDArray[Any], statistics: StyleStatistics) -> NDArray[Any]:
-    """How probable faces, (..., F) of `face_style_features`, are in a style: the normal density's logarithm, up to a constant."""
+    """Log normal density, up to a constant, of faces in a style, given as (..., F) `face_style_features`."""
     gap = features - statistics.mean
     squared = np.einsum("...i,ij,...j->...", gap, statistics.precision, gap)
     return np.asarray((np.linalg.slogdet(statistics.precision)[1] - squared) / 2)
 
 
 def style_lead(features: NDArray[Any], statistics: StyleStatistics) -> float:
-    """By how much a face is more probable in a style than in the most probable of its rivals, in nats; infinite without any.
+    """How much more probable a face is in a style than in its most probable rival, in nats; infinite without rivals.
 
-    A distance alone says that a picture could be of the style. It could as well be of another one whose pictures vary less.
+    A small distance alone only says that a picture could be of the style. It may fit another style even better.
 
     Reference:
         Fisher 1936; quadratic discriminant analysis as in Hastie, Tibshirani & Friedman 2009, section 4.3.
@@ -258,12 +259,12 @@ def style_lead(features: NDArray[Any], statistics: StyleStatistics) -> float:
 
 
 def confusable_styles(other_styles_rejected: Mapping[str, float]) -> dict[str, float]:
-    """Those of the other styles of whose right pictures more than 5 % pass a style's check, with the share that it rejects."""
+    """The other styles of which more than 5 % of the right pictures pass this style's check, with the share rejected."""
     return {other: share for other, share in other_styles_rejected.items() if share < 0.95}
 
 
 def format_confusable(weak: Mapping[str, float]) -> str:
-    """`confusable_styles` for people: such as "100% of watercolor, 72% of oil portraits"."""
+    """Format `confusable_styles`, such as "100% of watercolor, 72% of oil portraits"."""
     return ", ".join(f"{1 - share:.0%} of {other}" for other, share in weak.items()) + " portraits"
 
 
@@ -278,14 +279,14 @@ def leave_one_person_out_distances(features: NDArray[Any], people: Sequence[int]
 
 
 def burned_share(photo: RgbImage, picture: RgbImage) -> float:
-    """The share of the picture's pixels, in [0, 1], that are burned out and were not so in the photo.
+    """The share of the picture's pixels, in [0, 1], that are burned out but were not so in the photo.
 
-    Burned is: white or black in all channels (above 253, below 2), or a fully saturated color (one
-    channel above 250 while another is below 5). Paper and ink of a style are not that extreme.
+    A burned pixel is white or black in all channels (above 253, below 2), or a fully saturated color (one channel above 250
+    while another is below 5). The paper and ink of a style are not that extreme.
     """
 
     def extreme(image: RgbImage) -> NDArray[np.bool_]:
-        red, green, blue = cv2.split(image)  # the least of an axis of three takes numpy ten times as long
+        red, green, blue = cv2.split(image)  # numpy's minimum over an axis of three takes ten times as long
         low = np.minimum(np.minimum(red, green), blue)
         high = np.maximum(np.maximum(red, green), blue)
         return np.asarray((low > 253) | (high < 2) | ((high > 250) & (low < 5)))
@@ -296,14 +297,14 @@ def burned_share(photo: RgbImage, picture: RgbImage) -> float:
 def point_displacement(photo: Points, picture: Points) -> float:
     """Mean distance of the five points between photo and picture, in inter-eye distances of the photo.
 
-    0 is the same pose at the same place. 0.1 is the usual limit of a landmark failure (Sagonas et al. 2016,
+    0 is the same pose in the same place. 0.1 is the usual limit of a landmark failure (Sagonas et al. 2016,
     "300 Faces In-The-Wild Challenge").
     """
     return float(np.linalg.norm(photo - picture, axis=1).mean() / max(1e-6, float(np.linalg.norm(photo[1] - photo[0]))))
 
 
 def edge_agreement(photo: RgbImage, picture: RgbImage, side: int = 96) -> float:
-    """How alike the edges of two pictures lie, in [-1, 1]: 1 for a copy, near 0 for another composition.
+    """How well the edges of two pictures agree, in [-1, 1]: 1 for a copy, near 0 for another composition.
 
     Pearson correlation of the gradient magnitudes of CIE lightness at `side` pixels, smoothed by one pixel.
 
@@ -329,7 +330,7 @@ def edge_agreement(photo: RgbImage, picture: RgbImage, side: int = 96) -> float:
 def color_distance(photo: RgbImage, picture: RgbImage) -> float:
     """Mean distance of coarse chroma (CIE a, b; smoothed over `COARSE_CHROMA` of the side), in units of CIE Lab.
 
-    2.3 is a just noticeable difference. Lightness does not count: it is the style's.
+    2.3 is a just noticeable difference. Lightness is up to the style and does not count.
 
     Raises:
         ShapeError: the pictures differ in shape.
@@ -345,12 +346,12 @@ def color_distance(photo: RgbImage, picture: RgbImage) -> float:
 
 
 def psnr_inside(photo: RgbImage, picture: RgbImage, mask: NDArray[Any]) -> float:
-    """Peak signal-to-noise ratio where `mask` is True, dB; 100 when not a pixel differs.
+    """Peak signal-to-noise ratio where `mask` is True, in dB; 100 if no pixel differs.
 
     Args:
         photo: (H, W, 3) uint8.
         picture: The same shape.
-        mask: (H, W) bool; where nothing is True nothing differs.
+        mask: (H, W) bool; an empty mask gives 100.
     """
     difference = photo[mask].astype(np.float64) - picture[mask]
     error = float(np.mean(difference * difference)) if difference.size else 0.0

@@ -1,4 +1,4 @@
-"""Everybody of a campaign: whether a portrait is more like another of them, and who are alike already as photos."""
+"""The people of a campaign: which portraits look more like somebody else, and which people look alike in their photos."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from portrait.judge.thresholds import photo_thresholds
 from portrait.records import Embedding
 
-_ROWS = 1000  # people who are compared with all others at once: thousands squared are no longer small in float64
+_ROWS = 1000  # people compared with all others at a time: thousands squared take much memory in float64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nearest:
     """The other person that a portrait is most like.
 
-    `margin` is by how much more than its own person, the least over the judges, in cosine units; above 0 every judge
-    takes the portrait for the other one.
+    `margin` is how much more than its own person, the smallest over the judges, in cosine units; above 0, every judge takes
+    the portrait for the other person.
     """
 
     subject: str
@@ -29,7 +29,7 @@ class Nearest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DuplicateIdentity:
-    """Two names whose photos every judge takes for one person; `similarity` per judge."""
+    """Two names whose photos every judge takes for the same person; `similarity` is per judge."""
 
     subjects: tuple[str, str]
     similarity: dict[str, float]
@@ -37,10 +37,10 @@ class DuplicateIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Panel:
-    """The people whom the same judges all know.
+    """The people for whom the same judges have embeddings.
 
-    `embeddings` is (N, D) float64 per judge, in the order of `names`; `alike` is (N, N), True where every judge takes
-    two photos for one person.
+    `embeddings` is (N, D) float64 per judge, in the order of `names`; `alike` is (N, N), True where every judge takes two
+    people's photos for the same person.
     """
 
     names: list[str]
@@ -49,10 +49,10 @@ class _Panel:
 
 
 class Gallery:
-    """People by name, each with the embedding of their photos per judge.
+    """People by name, each with one embedding of their photos per judge.
 
-    Nothing depends on the order in which people or portraits come: names are sorted, sums are in float64 and margins
-    rounded to four places.
+    Results do not depend on the order of people or portraits: names are sorted, sums are in float64 and margins are rounded
+    to four places.
     """
 
     def __init__(self, people: Mapping[str, Mapping[str, Embedding]]) -> None:
@@ -69,7 +69,7 @@ class Gallery:
         return self._panels[judges]
 
     def duplicate_identities(self) -> list[DuplicateIdentity]:
-        """Pairs of people whom every judge takes for one, by `photo_thresholds`: one person under two names, or twins."""
+        """Pairs of people whom every judge takes for the same person: one person under two names, or twins."""
         duplicates = []
         for judges in sorted({tuple(sorted(embeddings)) for embeddings in self._people.values()}):
             panel = self._panel(judges)
@@ -77,7 +77,7 @@ class Gallery:
                 first = panel.names[a]
                 second = panel.names[b]
                 shared = self._people[first].keys() & self._people[second].keys()
-                if shared != set(judges):  # another set of judges, the one that both have, decides
+                if shared != set(judges):  # they have different judges: those that both have decide
                     continue
                 scores = {
                     judge: round(float(panel.embeddings[judge][a] @ panel.embeddings[judge][b]), 4) for judge in judges
@@ -86,9 +86,9 @@ class Gallery:
         return duplicates
 
     def nearest(self, portraits: Sequence[tuple[str, Mapping[str, Embedding]]]) -> list[Nearest | None]:
-        """For each (own person, embeddings of the portrait) who else is nearest; None where nobody can be asked.
+        """For each (own person, embeddings of the portrait), the nearest other person; None if nobody can be compared.
 
-        People who are alike as photos are not asked about each other: no judge could tell whose portrait it is.
+        People whose photos look alike are not compared with each other: no judge could tell whose portrait it is.
         """
         results: list[Nearest | None] = [None] * len(portraits)
         by_judges: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -106,7 +106,7 @@ class Gallery:
 
 
 def _alike(embeddings: Mapping[str, NDArray[np.float64]], count: int) -> NDArray[np.bool_]:
-    """(N, N): who are one person to every judge that has a photo-to-photo threshold; nobody where no judge has one."""
+    """(N, N): pairs that are the same person to every judge with a photo-to-photo threshold; none if no judge has one."""
     limits = photo_thresholds().limits
     judges = [judge for judge in embeddings if judge in limits] if count else []
     alike = np.full((count, count), bool(judges))
@@ -119,11 +119,11 @@ def _alike(embeddings: Mapping[str, NDArray[np.float64]], count: int) -> NDArray
 
 
 def _nearest_in(panel: _Panel, portraits: Sequence[tuple[str, Mapping[str, Embedding]]]) -> list[Nearest | None]:
-    """The nearest other person of each portrait; all are of people of the panel."""
+    """The nearest other person of each portrait; all portraits are of people of the panel."""
     rows = {name: row for row, name in enumerate(panel.names)}
     person = np.array([rows[name] for name, _ in portraits])
     columns = np.arange(len(portraits))
-    margins = np.full((len(panel.names), len(portraits)), np.inf)  # of each person over the portrait's own
+    margins = np.full((len(panel.names), len(portraits)), np.inf)  # how far each person is above the portrait's own
     for judge, vectors in panel.embeddings.items():
         scores = vectors @ np.array([embeddings[judge] for _, embeddings in portraits], np.float64).T
         margins = np.minimum(margins, scores - scores[person, columns])
@@ -140,20 +140,20 @@ def _nearest_in(panel: _Panel, portraits: Sequence[tuple[str, Mapping[str, Embed
 def genuine_impostor_gap(
     people: Mapping[str, Mapping[str, Embedding]], portraits: Iterable[tuple[str, Mapping[str, Embedding]]]
 ) -> dict[str, float]:
-    """Judge -> genuine mean minus impostor mean: the way from the person to a stranger, in cosine units.
+    """Judge -> genuine mean minus impostor mean: the gap between the person and strangers, in cosine units.
 
     Args:
         people: By name, the embedding of their photos per judge.
-        portraits: (own person, embeddings of the portrait) each; those without embeddings, or of a person without, are
-            left out.
+        portraits: (own person, embeddings of the portrait) each; portraits without embeddings, or of people without
+            any, are left out.
 
     Returns:
-        The judges that know every other portrait and its person; empty with fewer than two people.
+        Only judges with embeddings of all other portraits and their people; empty with fewer than two people.
     """
     sums, sizes = _sums_of_people(people)
     judges = set(sums)
     genuine: defaultdict[str, float] = defaultdict(float)
-    everybody: defaultdict[str, float] = defaultdict(float)  # the genuine person included
+    everybody: defaultdict[str, float] = defaultdict(float)  # including the genuine person
     count = 0
     for name, embeddings in portraits:
         if not embeddings or not people.get(name):
@@ -174,7 +174,7 @@ def genuine_impostor_gap(
 def _sums_of_people(
     people: Mapping[str, Mapping[str, Embedding]],
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
-    """Per judge the sum of all people's embeddings, which scores a portrait against everybody at once, and their number."""
+    """Per judge the number of people and the sum of their embeddings, which scores a portrait against all of them at once."""
     vectors: defaultdict[str, list[Embedding]] = defaultdict(list)
     for embeddings in people.values():
         for judge, embedding in embeddings.items():

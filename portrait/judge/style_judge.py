@@ -1,4 +1,4 @@
-"""A network that says which of a model's styles a face is drawn in, or that it is a photograph."""
+"""A network that tells which of a model's styles a face is drawn in, or that it is a photograph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from portrait.judge.changes import SkinLimits, mouth_shift
 from portrait.records import Points, RgbImage
 
 PHOTO = "photo"
-"""The class of all that is no style."""
+"""The class of everything that is not a style."""
 
 
 STYLE_JUDGE_FILES = ("config.json", "style.onnx")
@@ -25,11 +25,11 @@ STYLE_JUDGE_FILES = ("config.json", "style.onnx")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StyleLimits:
-    """What a set of weights asks of a picture in one style.
+    """What a picture in one style must meet, for one set of weights.
 
-    `probability` is the least that the style judge must give the style. `skin` is how the style renders the skin; None for
-    one that prints in inks of its own. `expression` is the most that a mouth may move, in distances between the eyes; None
-    where that was not measured.
+    `probability` is the smallest that the style judge must give the style. `skin` is how the style renders the skin; None
+    for styles that print in their own inks. `expression` is how far a mouth may move, in inter-eye distances; None if not
+    measured.
     """
 
     probability: float
@@ -38,12 +38,12 @@ class StyleLimits:
 
     @property
     def most(self) -> dict[str, float]:
-        """What of a person -> the most that it may change, either way."""
+        """Feature of the person -> the most that it may change, either way."""
         limits = {"skin": None if self.skin is None else self.skin.most, "expression": self.expression}
         return {what: most for what, most in limits.items() if most is not None}
 
     def changes(self, photo: RgbImage, picture: RgbImage) -> dict[str, float]:
-        """What of a person -> by how much it was changed, in the unit of its limit, of two aligned crops."""
+        """Feature of the person -> how much it changed between two aligned crops, in the unit of its limit."""
         changes = {}
         if self.skin is not None:
             changes["skin"] = self.skin.change(photo, picture)
@@ -53,19 +53,20 @@ class StyleLimits:
 
 
 class StyleJudge:
-    """Belongs to a set of weights, because it knows how these draw: `style.onnx` and `config.json` of one folder.
+    """Judges the style of pictures by one set of weights, on whose pictures it was trained.
 
-    config.json has `classes` (the styles, and `PHOTO`), `least` (style -> the probability that a picture must reach,
+    Its folder holds `style.onnx` and config.json, which has `classes` (the styles, and `PHOTO`), `least` (style -> the
+    probability that a picture must reach,
     which all but a stated share of right pictures do), `skin` (style -> the values of `SkinLimits`), `expression`
-    (style -> the most that a mouth moves), `scale` (the side in pixels at which marks are as large as the network knows
-    them) and `side` (of the square around the face that it looks at).
+    (style -> the most that a mouth moves), `scale` (the picture's side at which marks have the size that the network was
+    trained on) and `side` (of the square around the face that it sees).
 
     Args:
         folder: The two files, verified.
         digests: Path of each inside the weights -> SHA-256.
 
     Raises:
-        WeightsCorruptError: they cannot be loaded, or do not fit each other.
+        WeightsCorruptError: the files cannot be loaded, or do not fit each other.
     """
 
     def __init__(self, folder: Path, digests: Mapping[str, str]) -> None:
@@ -86,14 +87,14 @@ class StyleJudge:
                 str(folder / "style.onnx"), session_options(1), providers=["CPUExecutionProvider"]
             )
             outputs = int(self._network.get_outputs()[0].shape[-1])
-        except Exception as error:  # onnxruntime's own classes are private
+        except Exception as error:  # onnxruntime's exception classes are private
             raise WeightsCorruptError(f"the style judge {folder} cannot be loaded: {one_line(error, 300)}") from error
         self.digests = dict(digests)
         if outputs != len(self.classes) or not self.limits.keys() <= set(self.classes):
-            raise WeightsCorruptError(f"the style judge {folder} tells {outputs} classes apart, not {self.classes}")
+            raise WeightsCorruptError(f"the style judge {folder} distinguishes {outputs} classes, not {self.classes}")
 
     def probabilities(self, picture: RgbImage, kps: Points) -> dict[str, float]:
-        """Style -> how probable it is that the face is drawn in it; `PHOTO` for no style. They add up to 1.
+        """Style -> probability that the face is drawn in it, with `PHOTO` for no style. They add up to 1.
 
         Args:
             picture: (S, S, 3) uint8, the whole picture.
@@ -109,16 +110,16 @@ class StyleJudge:
 
 
 def face_window(picture: RgbImage, kps: Points, scale: int, side: int) -> RgbImage:
-    """The square around the face, of a picture brought to a scale.
+    """Cut out the square around the face, after resizing the picture.
 
     Args:
         picture: (S, S, 3) uint8, the whole picture.
         kps: (5, 2) the five points of the face in it.
-        scale: The side in pixels that the picture is brought to.
-        side: Of what is cut out of it.
+        scale: Side in pixels to which the picture is resized.
+        side: Side of the square.
 
     Returns:
-        (side, side, 3) uint8; beyond the picture its border is repeated.
+        (side, side, 3) uint8; outside of the picture its border is repeated.
     """
     height, width = picture.shape[:2]
     factor = scale / max(height, width)

@@ -1,7 +1,7 @@
 """Acceptance thresholds from false accept rates, per recognizer x style x recipe.
 
-Calibration takes the same style of *other* people as impostors: photo thresholds do not transfer to
-stylized faces. Each threshold stands beside the counts that it comes from.
+Calibration uses *other* people in the same style as impostors: photo thresholds do not transfer to stylized faces. Each
+threshold is stored with the counts that it comes from.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from portrait.records.calibration import (
 )
 
 AtRate = TypeVar("AtRate")
-"""What a file has for each false accept rate."""
+"""What a calibration file holds for each false accept rate."""
 
 DEFAULT_DETECTOR = "det_500m"
-"""What placed the faces of a calibration that does not say."""
+"""The detector of calibrations that do not name one."""
 MIN_EXPECTED_ACCEPTS = 5.0
-"""A rate r needs at least this many expected false accepts, r * pairs, or it is noise."""
+"""A rate r needs at least this many expected false accepts, r * pairs; with fewer it is noise."""
 
 
 def threshold_at_far(impostors: Sequence[float] | np.ndarray, far: float) -> float:
@@ -60,14 +60,14 @@ def threshold_at_far(impostors: Sequence[float] | np.ndarray, far: float) -> flo
 
 
 def order_statistic(impostors: Sequence[float] | np.ndarray, far: float) -> float:
-    """The same threshold without a look at the sample's size: what a bootstrap repeats."""
+    """The same threshold without checking the sample's size, for bootstrap rounds."""
     scores = np.asarray(impostors, np.float64)
     allowed = int(far * len(scores))
     return float(np.nextafter(np.partition(scores, len(scores) - 1 - allowed)[len(scores) - 1 - allowed], np.inf))
 
 
 def equal_error_rate(genuine: np.ndarray, impostor: np.ndarray) -> float:
-    """The rate at which false accepts and false rejects are equal, as a share."""
+    """The rate, as a share, at which false accepts and false rejects are equal."""
     steps = np.sort(np.concatenate([genuine, impostor]))
     far = 1 - np.searchsorted(np.sort(impostor), steps) / len(impostor)
     frr = np.searchsorted(np.sort(genuine), steps) / len(genuine)
@@ -76,17 +76,17 @@ def equal_error_rate(genuine: np.ndarray, impostor: np.ndarray) -> float:
 
 
 def round_up(value: float) -> float:
-    """To four places, never down: a threshold rounded down would accept more than its rate."""
+    """Round up to four places: a threshold that is rounded down would accept more than its rate."""
     return float(np.ceil(value * 1e4) / 1e4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """What all judges together ask of a picture at one false accept rate, which is that of the whole gate.
+    """What all judges together require of a picture at one false accept rate, that of the whole gate.
 
-    A picture passes where each judge's similarity reaches its floor and the judges' evidence, the sum of
-    `weights[judge] * similarity[judge]` and `offset`, reaches `least`. That sum is a log-likelihood ratio: 0 where a
-    picture is as likely one of the person as one of a stranger. Without weights the floors alone decide.
+    A picture passes if each judge's similarity reaches its floor and the judges' evidence, `offset` plus the sum of
+    `weights[judge] * similarity[judge]`, reaches `least`. The evidence is a log-likelihood ratio: 0 if the picture is as
+    likely of the person as of a stranger. Without weights the floors alone decide.
     """
 
     floors: dict[str, float]
@@ -102,14 +102,13 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """What a picture of one recipe and style must reach. `identity` maps recognizer -> least similarity.
+    """What a picture of one recipe and style must reach. `identity` maps recognizer -> smallest similarity.
 
-    `drawing` is what the style judge of the weights asks for. Where they have none, `statistics` is how faces of the
-    style are drawn, with the limit of the distance from it; None where the recipe was not calibrated, and then it is
-    not checked. Where `gate` is there, the judges were calibrated together: `far` is then the rate of the whole gate,
-    and `identity` has its floors. `strangers` is recognizer -> (similarity, share of strangers who reach it),
-    similarities rising; empty where it was not measured. `features_shown` is how much of the photo's eyes and mouth must
-    be seen; None where that was not measured.
+    `drawing` is what the style judge of the weights requires. Weights without a style judge use `statistics`: how faces of
+    the style are drawn, and limits; None if the recipe was not calibrated, and then nothing is checked. If there is a
+    `gate`, the judges were calibrated together: `far` is then the rate of the whole gate, and `identity` holds its floors.
+    `strangers` is recognizer -> (similarity, share of strangers who reach it), by rising similarity; empty if not measured.
+    `features_shown` is how well the photo's eyes and mouth must be visible; None if not measured.
     """
 
     identity: dict[str, float]
@@ -125,25 +124,25 @@ class Thresholds:
 
     @property
     def required_style_on_face(self) -> float:
-        """What `style_on_face` must reach: more than a copy, and what the style's own pictures reach."""
+        """What `style_on_face` must reach: more than copies do, and as much as the style's own pictures."""
         return max(self.style_on_face, 0.0 if self.statistics is None else self.statistics.least)
 
     def strangers_like(self, similarity: Mapping[str, float]) -> dict[str, float]:
-        """Judge -> the share of strangers who reach this similarity; the judges of whom that is known.
+        """Judge -> share of strangers who reach this similarity, for the judges for which it was measured.
 
-        Beyond the stranger who is most alike it is the share of that one alone: the least that could be seen.
+        Above the most similar stranger, it is the share of that one stranger: the smallest that was measurable.
         """
         return {
             judge: _share_above(self.strangers[judge], s) for judge, s in similarity.items() if judge in self.strangers
         }
 
     def evidence(self, similarity: Mapping[str, float]) -> float | None:
-        """What all judges together say, in nats; None where they were not calibrated together."""
+        """The evidence of all judges together, in nats; None if they were not calibrated together."""
         return None if self.gate is None or not self.gate.weights else self.gate.evidence(similarity)
 
 
 def _share_above(points: Sequence[tuple[float, float]], score: float) -> float:
-    """The share at a score, between the points in the logarithm of the share."""
+    """The share at a score, interpolated between the points in the logarithm of the share."""
     at, shares = np.array(points, float).T
     if score < at[0]:
         return 1.0
@@ -157,10 +156,10 @@ def _shipped(recipe: str) -> CalibrationTable | None:
 
 
 def read_thresholds(file: Path) -> dict[str, object]:
-    """The JSON object of a file that `portrait calibrate` wrote.
+    """Read a file that `portrait calibrate` wrote, as a JSON object.
 
     Raises:
-        SettingsError: the file cannot be read, or holds no object.
+        SettingsError: the file cannot be read, or does not hold an object.
     """
     try:
         table = json.loads(file.read_text("utf-8"))
@@ -172,7 +171,7 @@ def read_thresholds(file: Path) -> dict[str, object]:
 
 
 def calibration_table(recipe: str, file: Path | None = None) -> CalibrationTable | None:
-    """What `portrait calibrate` wrote: the file's table, or the recipe's shipped one, None where there is none.
+    """The calibration table in the file, or else the one shipped for the recipe; None if there is none.
 
     Raises:
         SettingsError: the file cannot be read, or is damaged.
@@ -189,8 +188,8 @@ def calibrated_together(recipe: str, judges: Collection[str], file: Path | None 
     """Whether every style of a calibration has a gate of exactly these judges.
 
     Args:
-        recipe: Whose shipped calibration is meant.
-        judges: Their names.
+        recipe: The recipe of the shipped calibration.
+        judges: The judges' names.
         file: A calibration file instead of the shipped one.
 
     Raises:
@@ -216,14 +215,15 @@ def thresholds_for(
     Args:
         recipe: Recipe name.
         style: Style name.
-        far: The false accept rate asked for; one of the calibrated ones.
+        far: The false accept rate; one of the calibrated ones.
         file: A calibration file instead of the shipped one.
         weights: File name -> SHA-256 of the model that is judged. A calibration of other weights is refused.
-        judges: The recognizers that judge, if not all that are calibrated.
-        detector: What places the faces; a calibration with another detector is refused.
+        judges: The recognizers that judge, if not all calibrated ones.
+        detector: The detector that locates the faces; a calibration with another one is refused.
 
     Raises:
-        SettingsError: nothing is calibrated for this recipe, style, rate, detector, these weights or judges; says what is.
+        SettingsError: there is no calibration for this recipe, style, rate, detector, these weights or judges; the
+            message says what there is.
     """
     table = calibration_table(recipe, file)
     if table is None:
@@ -254,7 +254,7 @@ def thresholds_for(
 
 
 def _require_made_for(table: CalibrationTable, recipe: str, weights: Mapping[str, str], detector: str) -> None:
-    """Refuse a calibration of other weights, or of faces that another detector placed."""
+    """Refuse a calibration of other weights, or of faces located by another detector."""
     if weights and any(weights.get(name) != digest for name, digest in table.weights.items()):
         raise SettingsError(
             f"the thresholds of {recipe} were calibrated for other weights; run portrait calibrate, or name --thresholds"
@@ -262,12 +262,12 @@ def _require_made_for(table: CalibrationTable, recipe: str, weights: Mapping[str
     placed_by = table.detector or DEFAULT_DETECTOR
     if detector and detector != placed_by:
         raise SettingsError(
-            f"the thresholds of {recipe} hold for faces placed by {placed_by}, not by {detector}; run portrait calibrate"
+            f"the thresholds of {recipe} hold for faces located by {placed_by}, not by {detector}; run portrait calibrate"
         )
 
 
 def _statistics(style: str, styles: Mapping[str, StyleThresholds]) -> StyleStatistics | None:
-    """How a style is drawn, beside the others where it has a limit of its lead over them."""
+    """The statistics of how a style is drawn, and those of its rivals if it has a limit for its lead over them."""
     drawn = {name: entry.style_statistics for name, entry in styles.items() if entry.style_statistics is not None}
     if style not in drawn:
         return None
@@ -293,11 +293,11 @@ def _statistics_of(table: StyleStatisticsTable) -> StyleStatistics:
 def _limits_by_judge(
     recognizers: Mapping[str, RecognizerTable], where: str, far: float, judges: Collection[str]
 ) -> dict[str, float]:
-    """The limit of each judge at a rate of its own: a calibration that did not take the judges together."""
+    """Each judge's limit at a rate of its own, from a calibration that did not combine the judges."""
     limits = {name: _at_rate(recognizer.thresholds, where, far) for name, recognizer in recognizers.items()}
     if missing := set(judges) - limits.keys():
         raise SettingsError(
-            f"the thresholds of {where} are those of {', '.join(limits)}, not of {', '.join(sorted(missing))}"
+            f"the thresholds of {where} are for {', '.join(limits)}, not for {', '.join(sorted(missing))}"
         )
     if judges:
         return {name: limit for name, limit in limits.items() if name in judges}
@@ -307,7 +307,7 @@ def _limits_by_judge(
 
 
 def _gate_of(gates: Sequence[GateTable], where: str, far: float, judges: Collection[str]) -> Gate:
-    """The gate of these judges, or of most judges where none are named."""
+    """The gate of these judges or, if none are named, the gate with the most judges."""
     chosen = max(
         (gate for gate in gates if not judges or set(gate.judges) == set(judges)),
         key=lambda gate: len(gate.judges),
@@ -315,7 +315,7 @@ def _gate_of(gates: Sequence[GateTable], where: str, far: float, judges: Collect
     )
     if chosen is None:
         choices = "; ".join(" + ".join(gate.judges) for gate in gates)
-        raise SettingsError(f"the thresholds of {where} are those of {choices}, not of {' + '.join(sorted(judges))}")
+        raise SettingsError(f"the thresholds of {where} are for {choices}, not for {' + '.join(sorted(judges))}")
     if not judges and len(chosen.judges) < 2:
         raise SettingsError(f"thresholds of {where} name {len(chosen.judges)} judge(s); two are needed")
     at_rate = _at_rate(chosen.rates, where, far)
@@ -337,10 +337,10 @@ def _at_rate(values: Mapping[float, AtRate], where: str, far: float) -> AtRate:
 
 @cache
 def photo_thresholds(detector: str = DEFAULT_DETECTOR) -> PhotoThresholds:
-    """Photo-to-photo thresholds, for two photos and for recipes without a calibration.
+    """Thresholds for two photos, also used for recipes without a calibration.
 
     Args:
-        detector: What places the faces; those of `DEFAULT_DETECTOR` where nothing was measured with it.
+        detector: The detector that locates the faces; if it was not measured, those of `DEFAULT_DETECTOR` are used.
     """
     text = (resources.files("portrait.recipes") / "photo.thresholds.json").read_bytes()
     file = PhotoThresholdsFile.model_validate_json(text)

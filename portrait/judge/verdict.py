@@ -1,24 +1,24 @@
-"""Put the measurements against the thresholds: accepted, or rejected with reasons.
+"""Compare the measurements with the thresholds: accepted, or rejected with reasons.
 
 | reason | what is measured | unit | limit |
 |---|---|---|---|
-| identity_low:JUDGE | `verification.similarity` to the person | cosine, larger is more alike | least, from a false accept rate |
-| identity_low:together | `thresholds.Gate.evidence` of all judges | nats, a log-likelihood ratio | least, from a false accept rate |
+| identity_low:JUDGE | `verification.similarity` to the person | cosine, larger is more alike | at least, from a false accept rate |
+| identity_low:together | `thresholds.Gate.evidence` of all judges | nats, a log-likelihood ratio | at least, from a false accept rate |
 | no_face | whether any detector finds a face where the photo has it | yes or no | yes |
-| no_face:features | `changes.features_shown` | correlation, -1 to 1 | least, by a rate of right pictures |
-| not_stylized | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, above what copies reach |
-| not_stylized:STYLE | `style_judge.StyleJudge.probabilities` | probability, 0 to 1 | least, by a rate of right pictures |
-| not_stylized:STYLE | `checks.style_distance` | deviations of the style's own faces | most, by a rate of right pictures |
-| not_stylized:STYLE | `checks.style_lead` over the other styles | nats | least, by a rate of right pictures |
-| not_stylized:STYLE | `checks.style_on_face` | share of structure drawn anew, 0 to 1 | least, by a rate of right pictures |
-| burned | `checks.burned_share` | share of pixels, 0 to 1 | most, twice what portraits usually show |
-| changed:skin | `changes.SkinLimits.change` | units of CIE L, 0 to 100 | most, by a rate of right pictures, either way |
-| changed:expression | `changes.mouth_shift` | distances between the eyes | most, by a rate of right pictures, either way |
+| no_face:features | `changes.features_shown` | correlation, -1 to 1 | at least, by a rate of right pictures |
+| not_stylized | `checks.style_on_face` | share of redrawn structure, 0 to 1 | at least, above the values of copies |
+| not_stylized:STYLE | `style_judge.StyleJudge.probabilities` | probability, 0 to 1 | at least, by a rate of right pictures |
+| not_stylized:STYLE | `checks.style_distance` | deviations of the style's own faces | at most, by a rate of right pictures |
+| not_stylized:STYLE | `checks.style_lead` over the other styles | nats | at least, by a rate of right pictures |
+| not_stylized:STYLE | `checks.style_on_face` | share of redrawn structure, 0 to 1 | at least, by a rate of right pictures |
+| burned | `checks.burned_share` | share of pixels, 0 to 1 | at most, twice the usual value of portraits |
+| changed:skin | `changes.SkinLimits.change` | units of CIE L, 0 to 100 | at most, by a rate of right pictures, either way |
+| changed:expression | `changes.mouth_shift` | inter-eye distances | at most, by a rate of right pictures, either way |
 | swapped | `verification.swap_margin` to other known people | cosine | 0: more like another by every judge |
 | broken_keep:NAME | `checks.point_displacement`, `edge_agreement`, `color_distance`, `psnr_inside` | `KEEP_LIMITS` | `KEEP_LIMITS` |
 
 The limits of identity_low, not_stylized and burned come from `portrait calibrate`, those of the style judge from
-`weights/training/style_judge.py`, those of `KEEP_LIMITS` from `eval/keep.py`. Weights that have a style judge need no
+`weights/training/style_judge.py`, those of `KEEP_LIMITS` from `eval/keep.py`. Weights with a style judge need no
 `style_distance`. The tests of each are listed in `tests/test_broken.py`.
 """
 
@@ -30,9 +30,9 @@ from dataclasses import dataclass, field
 from portrait.judge.thresholds import Thresholds
 
 FEATURES = "features"
-"""What `no_face` is about where a detector sees a face, and eyes or mouth are not those of the photo."""
+"""The detail of `no_face` if a detector sees a face, but eyes or mouth are not those of the photo."""
 TOGETHER = "together"
-"""What `identity_low` is about where each judge reaches its floor and all of them together do not reach their limit."""
+"""The detail of `identity_low` if each judge reaches its floor, but all of them together do not reach their limit."""
 REASONS = {
     "no_face": "no face was found in the picture",
     "identity_low": "it does not look enough like the person",
@@ -40,42 +40,41 @@ REASONS = {
     "burned": "colors are burned out",
     "changed": "the person was changed",
     "swapped": "it looks more like another person of the photo or the campaign",
-    "broken_keep": "what was to stay has changed",
+    "broken_keep": "something that must stay has changed",
 }
-"""Code -> words. `identity_low:JUDGE` and `broken_keep:NAME` say which; `not_stylized:STYLE` that the face is drawn anew,
-but not as that style is; `changed:WHAT` what of the person is not as this style would draw it."""
+"""Code -> description. `identity_low:JUDGE` and `broken_keep:NAME` say which one; `not_stylized:STYLE` that the face is redrawn,
+but not in that style; `changed:WHAT` which feature of the person is not as this style would draw it."""
 
 CHANGES = {
     "skin": "the skin is lighter or darker than this style draws it",
-    "expression": "the mouth is not as it is in the photo",
+    "expression": "the mouth is not as in the photo",
 }
-"""What `changed:WHAT` is about, in words."""
+"""The description of `changed:WHAT`."""
 
 KEEP_LIMITS: dict[str, tuple[str, float]] = {
     "pose": ("at most", 0.1),  # inter-eye distances
     "composition": ("at least", 0.5),  # correlation of edges; portraits of two people reach 0.4
     "colors": ("at most", 8.0),  # units of CIE Lab
-    "background": ("at least", 100.0),  # dB: not a pixel differs
+    "background": ("at least", 100.0),  # dB: no pixel differs
     "region": ("at least", 100.0),
     "mask": ("at least", 100.0),
 }
-"""Kind of keep -> what `Measurement.kept` must reach. `eval/keep.py` measures styles against the first three."""
+"""Kind of keep -> limit of `Measurement.kept`. `eval/keep.py` measures styles against the first three."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What was measured on one picture.
+    """The measurements of one picture.
 
-    `similarity` per recognizer; when `face_found` is False no detector saw a face in the picture, and the photo's
-    landmarks were used to align it (img2img keeps the layout): such a picture is rejected, whatever it is like. `kept`
-    is the name of each keep and its measure: inter-eye distances for pose, edge correlation for composition, CIE Lab
-    units for colors, dB for what stays pixel by pixel. `style_distance` is how far the face is from the style's
-    statistics, in deviations, and `style_lead` by how many nats the style is more probable than any other; None where
-    there are none. `style_probability` is how sure the style judge is of the
-    style that was asked for; None without one. `features_shown` is how much of the photo's eyes and mouth is to be seen;
-    None where nobody asked. `changed` is what of the person was changed by how much, as
-    `StyleLimits.changes` measures it. `swap` is by how much another known person is more alike than the right one, as
-    `verification.swap_margin`; None when nobody else is known.
+    `similarity` is per recognizer. If `face_found` is False, no detector saw a face in the picture, and the photo's
+    landmarks were used to align it (img2img preserves the layout): such a picture is always rejected. `kept` maps each
+    keep's name to its measure: inter-eye distances for pose, edge correlation for composition, CIE Lab units for colors, dB
+    for pixels that must not change. `style_distance` is how far the face is from the style's statistics, in deviations, and
+    `style_lead` how many nats the style is more probable than any other; None without statistics. `style_probability` is the
+    style judge's probability of the requested style; None without a style judge. `features_shown` is how well the photo's
+    eyes and mouth are visible; None if not measured. `changed` maps features of the person to how much they changed, see
+    `StyleLimits.changes`. `swap` is how much more another known person resembles the picture than the right one does, see
+    `verification.swap_margin`; None if nobody else is known.
     """
 
     similarity: dict[str, float]
@@ -95,7 +94,7 @@ class Measurement:
 class Verdict:
     """`reasons` are codes of `REASONS`, `identity_low:RECOGNIZER` per judge; empty when accepted.
 
-    `margin` is the worst of (similarity - threshold) over the judges, and of what all together lack, for ordering
+    `margin` is the smallest distance above a limit, over the judges' similarities and their joint evidence; it orders
     rejected attempts.
     """
 
@@ -105,11 +104,11 @@ class Verdict:
 
 
 def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
-    """Accept when every recognizer passes its own threshold, all together pass the gate's, and no other check fails.
+    """Accept if every recognizer passes its own threshold, all together pass the gate's, and no other check fails.
 
-    A picture without a detectable face is rejected, even if every judge recognizes the person at the photo's landmarks:
-    a blur in the photo's layout is no portrait. The missing face is then the first reason. Another known person's face
-    comes before the photo's eyes and mouth, which it cannot show.
+    A picture without a detectable face is rejected, even if every judge recognizes the person at the photo's landmarks: a
+    blur in the photo's layout is not a portrait. The missing face is then the first reason. If the face is another known
+    person's, that reason precedes missing eyes and mouth, as it cannot show those of the photo.
     """
     margins = _identity_margins(measured, thresholds)
     reasons = _face_reasons(measured, thresholds)
@@ -124,7 +123,7 @@ def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
 
 
 def _identity_margins(measured: Measurement, thresholds: Thresholds) -> dict[str, float]:
-    """Judge -> its likeness above its threshold; `TOGETHER` -> the evidence of all of them above the gate's."""
+    """Judge -> similarity minus threshold; `TOGETHER` -> the evidence of all of them minus the gate's limit."""
     margins = {name: measured.similarity[name] - least for name, least in thresholds.identity.items()}
     gate = thresholds.gate
     if gate is not None and gate.weights:
@@ -133,14 +132,14 @@ def _identity_margins(measured: Measurement, thresholds: Thresholds) -> dict[str
 
 
 def _identity_reasons(margins: Mapping[str, float]) -> list[str]:
-    """The judges that find too little likeness; all of them together only where each alone finds enough."""
+    """The judges that find too little likeness; all of them together only if each alone finds enough."""
     too_low = [name for name, margin in margins.items() if margin < 0]
     alone = [name for name in too_low if name != TOGETHER]
     return [f"identity_low:{name}" for name in alone or too_low]
 
 
 def _face_reasons(measured: Measurement, thresholds: Thresholds) -> list[str]:
-    """What is missing of the face itself."""
+    """What is missing in the face itself."""
     if not measured.face_found:
         return ["no_face"]
     least, shown = thresholds.features_shown, measured.features_shown
@@ -148,7 +147,7 @@ def _face_reasons(measured: Measurement, thresholds: Thresholds) -> list[str]:
 
 
 def _stayed(name: str, value: float) -> bool:
-    """Whether what was to stay did, by its measure."""
+    """Whether something that must stay did, by its measure."""
     side, limit = KEEP_LIMITS[name.partition(":")[0]]
     return value <= limit if side == "at most" else value >= limit
 
@@ -166,7 +165,7 @@ def _drawing_reasons(measured: Measurement, thresholds: Thresholds) -> list[str]
 
 
 def _drawn_as_asked(measured: Measurement, thresholds: Thresholds) -> bool:
-    """Whether the face is drawn in the style that was asked for, as far as that can be told."""
+    """Whether the face is drawn in the requested style, as far as can be told."""
     if thresholds.drawing is not None and measured.style_probability is not None:
         return measured.style_probability >= thresholds.drawing.probability
     if measured.style_on_face < thresholds.required_style_on_face:
@@ -178,12 +177,12 @@ def _drawn_as_asked(measured: Measurement, thresholds: Thresholds) -> bool:
 
 
 def describe_reason(reason: str) -> str:
-    """A reason code as a person would say it."""
+    """Describe a reason code in words."""
     code, _, judge = reason.partition(":")
     if code == "not_stylized" and judge:
         return f"the face is not drawn in the style {judge}"
     if code == "no_face" and judge == FEATURES:
-        return "the eyes or the mouth of the face are not to be seen"
+        return "the eyes or the mouth of the face are not visible"
     if code == "changed" and judge in CHANGES:
         return CHANGES[judge]
     if judge == TOGETHER:
@@ -192,7 +191,7 @@ def describe_reason(reason: str) -> str:
 
 
 def describe_strangers(share: float) -> str:
-    """A judge's score as a person would say it: how many strangers would look this much like the photo."""
+    """Describe a judge's score: how many strangers would look this much like the photo."""
     count = 1000 * share
     number = "fewer than 1" if count < 1 else "more than 900" if count > 900 else f"{count:.0f}"
     return f"of 1,000 strangers, {number} would look this much like the photo"

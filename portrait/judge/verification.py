@@ -31,11 +31,11 @@ def similarities(reference: Identity, candidate: Mapping[str, Embedding]) -> dic
 
 
 def swap_margin(reference: Identity, candidate: Mapping[str, Embedding], others: Sequence[Identity]) -> float | None:
-    """By how much the candidate is more alike to one of the `others` than to the reference.
+    """How much more similar the candidate is to one of the `others` than to the reference.
 
-    Per other person it is the least difference of similarities over the recognizers, so above 0 only when all
-    agree; the largest of these counts. Others who are the same person already as photos (twice on a passport sheet,
-    in a mirror) are not asked. Cosine units, in [-2, 2]; None without others.
+    For each other person it is the smallest difference of similarities over the recognizers, so above 0 only if all agree;
+    the largest of these counts. Others who are the same person even in their photos (twice on a passport sheet, in a mirror)
+    are ignored. Cosine units, in [-2, 2]; None without others.
     """
     to_reference = similarities(reference, candidate)
     margins = []
@@ -48,7 +48,7 @@ def swap_margin(reference: Identity, candidate: Mapping[str, Embedding], others:
 
 
 def same_person(one: Identity, other: Identity) -> bool:
-    """Whether every recognizer that has a photo-to-photo threshold takes two photos for one person; False without any."""
+    """Whether every recognizer with a photo-to-photo threshold takes two photos for the same person; False without any."""
     limits = photo_thresholds(DEFAULT_DETECTOR if "arcface" in one.embeddings else "yunet").limits
     shared = [name for name in one.embeddings if name in limits and name in other.embeddings]
     return bool(shared) and all(
