@@ -250,7 +250,7 @@ def test_another_file_of_the_same_name_is_not_replayed(mini: AttemptLoop, astron
     write_picture(file, np.full((64, 64, 3), 91, np.uint8))
     mini.clear_cache()
     with pytest.raises(
-        SettingsError, match="the background's file, or the matte network, is not the one of the record"
+        SettingsError, match="the background's file or the matte network differs from the one in the record"
     ):
         mini.replay(made.record, astronaut)
 

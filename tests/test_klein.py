@@ -412,4 +412,7 @@ def test_the_heads_of_photo_and_references_are_shown_up_to_three(recipe: Recipe,
     assert [len(heads) for heads in shown] == [1, 2, 3]
     assert all(head.shape == (HEAD_SIDE, HEAD_SIDE, 3) for heads in shown for head in heads)
     assert made.record.prompt.startswith("Repaint this photo as an oil painting")
-    assert subject.warnings[-1] == "recipe klein4b looks at 3 photos of the person; the last 1 only judge"
+    assert (
+        subject.warnings[-1]
+        == "recipe klein4b is shown only 3 of the 4 photos of the person; the rest is used for judging only"
+    )

@@ -1,1 +1,1 @@
-"""The loop: the only place where making and judging meet."""
+"""The loop: the only place where generation and judging meet."""

@@ -1,4 +1,4 @@
-"""The loop: pictures are made and judged until one is accepted or the budget ends."""
+"""The loop: make and judge pictures until one is accepted or the budget is spent."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ from portrait.settings import Settings
 log = logging.getLogger(__name__)
 
 MAX_BYSTANDERS = 12
-"""A portrait is compared with so many of the other people of a photo, the largest ones."""
+"""A portrait is compared with at most this many other people in the photo, those with the largest faces."""
 HEAD_SIDE = 512
-"""Pixels of a side of the heads that a model is shown."""
+"""Side in pixels of the head crops that a model is shown."""
 MAX_PREVIEWS = 8
-"""A picture is shown at most so often while it forms."""
+"""A forming picture is shown at most this many times."""
 VARIANT_STRIDE = 1000
-"""Variant v starts at seed + 1000 v; attempt k of it uses the k-th seed from there."""
+"""Variant v starts at seed + 1000 v; its attempt k uses the k-th seed from there."""
 
 
 class AttemptLoop:
     """A recipe's models, loaded once, and the judges.
 
     Args:
-        recipe: Which models, which knobs.
-        generator: Makes pictures.
+        recipe: The models and knobs.
+        generator: Makes the pictures.
         analyzer: Detects faces; its embedding is the first judge, and conditions the generator unless another recognizer does.
-        recognizers: Further judges, each of which must accept as well; at least one, unless no recognizer
-            conditions the pictures.
-        conditioning_recognizer: The recognizer that conditions the generator, where that is not the analyzer's.
-        second_opinion: Another detector, for pictures in which the analyzer sees no face.
-        style_judge: Knows how these weights draw each style.
+        recognizers: Additional judges, each of which must accept too; at least one, unless no recognizer conditions the
+            pictures.
+        conditioning_recognizer: The recognizer that conditions the generator, if it is not the analyzer's.
+        second_opinion: Another detector, for pictures in which the analyzer finds no face.
+        style_judge: The judge of how these weights draw each style.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class AttemptLoop:
         style_judge: StyleJudge | None = None,
     ) -> None:
         if not recognizers and recipe.recognizer:
-            raise SettingsError("the conditioning recognizer may not be the only judge: give a second one")
+            raise SettingsError("the conditioning recognizer must not be the only judge: add another one")
         self.recipe = recipe
         self.generator = generator
         self.analyzer = analyzer
@@ -94,16 +94,16 @@ class AttemptLoop:
     def subjects(
         self, photo: Photo, face: str = "auto", references: Sequence[Photo] = (), *, upright: str = "auto"
     ) -> list[Subject]:
-        """The people of `photo` that are meant.
+        """The people of `photo` to make portraits of.
 
         Args:
             photo: The photo to stylize.
-            face: A policy as `FaceChoice.parse` reads it; `like:FILE` reads that file.
+            face: A text for `FaceChoice.parse`; `like:FILE` reads that file.
             references: More photos of the same person; their identity is averaged with this one's.
-            upright: "auto" turns photos whose faces lie on their side or stand on their head, "off" leaves them.
+            upright: "auto" turns photos whose faces are sideways or upside down, "off" leaves them as they are.
 
         Raises:
-            FaceError: none, too many, one that is too small, or references that show somebody else.
+            FaceError: there is no face, more than one, or only one that is too small; or a reference shows somebody else.
         """
         choice = FaceChoice.parse(face)
         if upright == "auto":
@@ -128,27 +128,27 @@ class AttemptLoop:
         ]
 
     def _unseen_references(self, photos: int) -> list[str]:
-        """What to say of photos that a model which looks at the person is not shown."""
+        """A warning about photos beyond the number that the model is shown."""
         shown = self.recipe.family_facts.pictures
         if not 0 < shown < photos:
             return []
         return [
-            f"recipe {self.recipe.name} looks at {shown} photos of the person; the last {photos - shown} only judge"
+            f"recipe {self.recipe.name} is shown only {shown} of the {photos} photos of the person; the rest is used for judging only"
         ]
 
     def _upright(self, photo: Photo) -> Photo:
-        """The photo turned so that its faces stand upright."""
+        """Turn the photo so that its faces are upright."""
         return upright_photo(photo, self.analyzer)
 
     def _identities(self, photo: Photo, faces: Sequence[Face]) -> dict[int, Identity]:
-        """Index -> identity of the largest faces of a photo of several people, by size; empty for one person."""
+        """Index -> identity of the largest faces in a photo of several people, by size; empty for one person."""
         if len(faces) < 2:
             return {}
         largest = sorted(range(len(faces)), key=lambda index: -faces[index].size)[: MAX_BYSTANDERS + 1]
         return {index: self.judges.identify([(photo.pixels, faces[index])]) for index in largest}
 
     def _identity(self, photo: Photo, face: Face, references: Sequence[Photo], alone: Identity | None) -> Identity:
-        """Who a face is, averaged over the references; `alone` is what is known of the photo's face, if it is."""
+        """The identity of a face, averaged over the references; `alone` is the identity by the photo only, if already known."""
         views = [(photo.pixels, face)]
         if references:
             person = self.analyzer.embed(photo.pixels, face.kps)
@@ -161,7 +161,7 @@ class AttemptLoop:
         return replace(identity, pictures=self._heads(views))
 
     def _heads(self, views: Sequence[tuple[RgbImage, Face]]) -> tuple[RgbImage, ...]:
-        """The heads of the first photos, as many as the recipe's model looks at."""
+        """The heads in the first photos, as many as the recipe's model takes."""
         shown = views[: self.recipe.family_facts.pictures]
         return tuple(frame_portrait(pixels, face, "head", HEAD_SIDE).image for pixels, face in shown)
 
@@ -184,18 +184,17 @@ class AttemptLoop:
         on_step: Callable[[int, int, int], None] | None = None,
         on_preview: Callable[[RgbImage], None] | None = None,
     ) -> StylizedPortrait:
-        """Make pictures until one is accepted or the budget ends.
+        """Make pictures until one is accepted or the budget is spent.
 
         Args:
             subject: From `subjects`.
             style: A style of the recipe.
             settings: Budget, balance, knobs, frame, FAR.
-            variant: Which of several pictures of the same subject and style this is, from 0.
-            others: People, besides the others of the photo, whom the portrait must not look like more than
-                like the subject.
-            on_step: Called with (attempt from 1, steps done, steps in all). What it raises ends everything.
-            on_preview: Called between the steps with the picture as it forms: the decoded estimate of the finished
-                one, (S, S, 3) uint8, of the first of a batch. It costs a decoding each, and changes nothing.
+            variant: Number, from 0, of this picture among several of the same subject and style.
+            others: People, besides the others in the photo, whom the portrait must not resemble more than the subject.
+            on_step: Called with (attempt from 1, steps done, total steps). An exception it raises ends everything.
+            on_preview: Called between steps with the forming picture: the decoded estimate of the first finished picture
+                of a batch, (S, S, 3) uint8. Each costs one decoding and does not change the result.
 
         Returns:
             The best picture with its record, whose `status` is accepted or rejected.
@@ -203,7 +202,7 @@ class AttemptLoop:
         start = time.perf_counter()
         self.recipe.check_settings(settings.chosen())
 
-        # 1. Limits: what a picture must reach to be accepted.
+        # 1. Limits: what a picture must meet to be accepted.
         thresholds, uncalibrated = self._thresholds(style, settings)
 
         # 2. Frame: the square of the photo that is drawn, and what of it must stay.
@@ -212,7 +211,7 @@ class AttemptLoop:
         kept = self._prepare_keeps(settings, subject, framed)
         backdrop = self._prepare_backdrop(settings, subject, framed)
 
-        # 3. Condition: what the generator is fed of photo, person and style, the same for every attempt.
+        # 3. Condition: the generator's inputs from photo, person and style, the same for every attempt.
         prompt, negative_prompt = self._prompts(style, settings, variant)
         context = StylizeContext(
             subject=subject,
@@ -234,7 +233,7 @@ class AttemptLoop:
         knobs, forecast = policy.first, policy.forecast(policy.first)
         candidates: list[Candidate] = []
         while True:
-            # 4. Attempt: a batch of pictures with the same knobs, each from a seed of its own.
+            # 4. Attempt: a batch of pictures with the same knobs, each from its own seed.
             seeds = self._next_seeds(context, len(candidates))
             pictures, seconds = self._attempt(context, knobs, seeds, len(candidates) + 1, on_step, on_preview)
 
@@ -244,7 +243,7 @@ class AttemptLoop:
                 candidates.append(candidate)
                 policy.learn(knobs, candidate.outputs, candidate.verdict.reasons)
 
-            # 6. Choose: the next knobs, or none when the policy is content or the budget is spent.
+            # 6. Choose: the next knobs, or none if the policy is satisfied or the budget is spent.
             proposal = policy.choose(max(1, settings.max_attempts - len(candidates)))
             ended = policy.over or _spent_budget(len(candidates), settings, time.perf_counter() - start)
             if proposal is None or ended:
@@ -275,11 +274,11 @@ class AttemptLoop:
         )
 
     def warnings(self, style: str, settings: Settings, variant: int = 0) -> tuple[str, ...]:
-        """What will not be used of the texts and the model's files; the record says it too."""
+        """Warnings about unused parts of the prompts and of the model's files, as also recorded."""
         return self.generator.warnings(*self._prompts(style, settings, variant))
 
     def _prompts(self, style: str, settings: Settings, variant: int) -> tuple[str, str]:
-        """The user's own prompt and negative prompt, or else the style's, with its palette, and the recipe's."""
+        """The user's own prompt and negative prompt, or else the style's with its palette, and the recipe's."""
         chosen = self.recipe.style(style)
         palette = self.recipe.palette_for(chosen, settings.palette, settings.seed + variant)
         prompt = settings.prompt or self.recipe.prompt_of(chosen, palette, settings.balance)
@@ -289,14 +288,16 @@ class AttemptLoop:
         return prompt, settings.negative_prompt or self.recipe.negative_prompt
 
     def _thresholds(self, style: str, settings: Settings) -> tuple[Thresholds, str]:
-        """The thresholds of every judge, and a note where they are not the recipe's own."""
+        """The thresholds of every judge, and a note if they are not the recipe's own."""
         file = Path(settings.thresholds) if settings.thresholds else None
         judges = self.judges.names
         thresholds, uncalibrated = resolve_thresholds(
             self.recipe, style, settings.far, file, self.generator.digests, judges, self.judges.detector
         )
         if set(judges) != thresholds.identity.keys():
-            raise SettingsError(f"thresholds are for {', '.join(thresholds.identity)}; the judges: {', '.join(judges)}")
+            raise SettingsError(
+                f"the thresholds are for {', '.join(thresholds.identity)}, but the judges are {', '.join(judges)}"
+            )
         return self.judges.with_drawing(thresholds), uncalibrated
 
     def _prepare_keeps(self, settings: Settings, subject: Subject, framed: Framed) -> Kept:
@@ -321,7 +322,7 @@ class AttemptLoop:
         return last[1]
 
     def _prepare_backdrop(self, settings: Settings, subject: Subject, framed: Framed) -> Backdrop | None:
-        """What comes behind the person, prepared once for all styles and variants of a photo."""
+        """The background to apply, prepared once for all styles and variants of a photo."""
         background = settings.backdrop()
         if background is None:
             return None
@@ -346,7 +347,7 @@ class AttemptLoop:
         )
 
     def _policy(self, context: StylizeContext) -> Policy:
-        """What chooses the knobs of each attempt; it starts from the user's balance and knobs."""
+        """The policy that chooses the knobs of each attempt, starting from the user's balance and knobs."""
         settings = context.settings
         fixed = settings.fixed_knobs()
         curves = self.curves(context.style, settings.curves)
@@ -356,7 +357,7 @@ class AttemptLoop:
             return knobs if "num_inference_steps" in fixed else self.recipe.with_enough_steps(knobs)
 
         immovable = fixed | set(self.recipe.lacks)
-        if self.recipe.min_steps > 1:  # a distilled model was made for one guidance
+        if self.recipe.min_steps > 1:  # a distilled model is made for a single guidance scale
             immovable.add("guidance_scale")
         return Policy(
             curves,
@@ -383,7 +384,7 @@ class AttemptLoop:
         on_step: Callable[[int, int, int], None] | None,
         on_preview: Callable[[RgbImage], None] | None,
     ) -> tuple[list[RgbImage], float]:
-        """Make a batch of pictures; attempt `number` is its first. Returns them and the seconds of one."""
+        """Make a batch of pictures, of which attempt `number` is the first. Return them and the seconds per picture."""
         start = time.perf_counter()
         report = None if on_step is None else (lambda step, total: on_step(number, step, total))
         preview = None if on_preview is None else _preview(knobs.steps, on_preview)
@@ -400,7 +401,7 @@ class AttemptLoop:
         forecast: Forecast,
         seconds: float,
     ) -> Candidate:
-        """Measure a generated square and decide on it; `seconds` is what making it took."""
+        """Measure a generated square and decide on it; `seconds` is the time that it took to make."""
         start = time.perf_counter()
         settings = context.settings
         image, square = compose_output(picture, context.subject.photo, context.framed, context.kept, settings.frame)
@@ -441,7 +442,7 @@ class AttemptLoop:
         seed: int,
         on_step: Callable[[int, int], None] | None = None,
     ) -> RgbImage:
-        """One picture in a style of the recipe, not judged: what calibration and benchmarks measure, and previews show."""
+        """Draw one picture in a style of the recipe without judging it, for calibration, benchmarks and previews."""
         chosen = self.recipe.style(style)
         prompt = self.recipe.prompt_of(chosen, self.recipe.palette_for(chosen, "", seed))
         conditions = self._conditions(framed, identity, prompt, self.recipe.negative_prompt)
@@ -450,13 +451,13 @@ class AttemptLoop:
     def replay(self, record: PortraitRecord, photo: Photo, references: Sequence[Photo] = ()) -> np.ndarray:
         """Make the chosen picture of a record again: the same batch, knobs, seeds, frame and background.
 
-        On the same machine, with the record's versions and threads, it is the same bit for bit.
+        On the same machine, with the record's versions and threads, the result is identical bit for bit.
 
         Returns:
-            What was written: (H, W, 3) uint8, or (H, W, 4) where the background is transparent.
+            The picture as it was written: (H, W, 3) uint8, or (H, W, 4) if the background is transparent.
 
         Raises:
-            SettingsError: the record is of another recipe, or of another mask or background.
+            SettingsError: the record is for another recipe, mask or background.
         """
         frame = record.settings.frame
         chosen = record.chosen_attempt
@@ -467,10 +468,10 @@ class AttemptLoop:
         framed = frame_portrait(photo.pixels, subject.face, frame, record.size[0])
         kept = self._prepare_keeps(record.settings, subject, framed)
         if [digest for _, digest in kept.files] != [mask.sha256 for mask in record.input.masks]:
-            raise SettingsError("a mask is not the one of the record")
+            raise SettingsError("a mask differs from the one in the record")
         backdrop = self._prepare_backdrop(record.settings, subject, framed)
         if backdrop is not None and not backdrop.same_as(record.background):
-            raise SettingsError("the background's file, or the matte network, is not the one of the record")
+            raise SettingsError("the background's file or the matte network differs from the one in the record")
         conditions = self._conditions(framed, subject.identity, record.prompt, record.negative_prompt)
         pictures = self.generator.generate(conditions, chosen.knobs, chosen.batch)
         picture = compose_output(pictures[chosen.batch.index(chosen.seed)], photo, framed, kept, frame)[0]
@@ -480,24 +481,24 @@ class AttemptLoop:
         return picture if cutout is None else cutout
 
     def curves(self, style: str, file: str = "") -> Curves:
-        """What the knobs do in a style of the recipe, as `curves_for` finds it."""
+        """The curves of a style of the recipe, see `curves_for`."""
         return curves_for(self.recipe, style, self.judges.names, self.generator.digests, Path(file) if file else None)
 
     def knobs_for_balance(self, style: str, balance: float, limit: float | None = None, curves: str = "") -> Knobs:
-        """The knobs at a balance: along the measured curves of the style, or the recipe's own points.
+        """The knobs at a balance, along the style's measured curves or the recipe's own points.
 
         Args:
             style: A style of the recipe.
             balance: In [0, 1].
-            limit: What `style_on_face` must safely reach; from the recipe's calibration unless given.
-            curves: A file of curves, in place of the recipe's own.
+            limit: The `style_on_face` to reach safely; from the recipe's calibration unless given.
+            curves: A file of curves to use instead of the recipe's.
         """
         if limit is None:
             limit = style_limit(self.recipe, style, self.generator.digests)
         return self.recipe.with_enough_steps(self.recipe.knobs_at(self.curves(style, curves).position(balance, limit)))
 
     def conditioning_embedding(self, identity: Identity) -> Embedding:
-        """What the generator is fed of an identity: the conditioning recognizer's embedding, or the analyzer's without one."""
+        """The embedding for the generator: the conditioning recognizer's or, without one, the analyzer's."""
         if identity.conditioning is not None:
             return identity.conditioning
         return identity.embeddings[self.analyzer.name]
@@ -507,7 +508,7 @@ class AttemptLoop:
         return [*self.recipe.licenses, *self.judges.licenses]
 
     def clear_cache(self) -> None:
-        """Let go of what is remembered of photos between calls: embeddings of `like:FILE`, pixels that stay."""
+        """Forget what is cached about photos between calls: embeddings of `like:FILE`, kept pixels."""
         self._like_embeddings.clear()
         self._last_kept = self._last_backdrop = None
         clear_cache = getattr(self.generator, "clear_cache", None)
@@ -516,9 +517,9 @@ class AttemptLoop:
 
 
 def best_candidate(candidates: Sequence[Candidate]) -> int:
-    """Index of the accepted picture with most style; without one, of the rejection that came closest.
+    """Index of the accepted picture with the most style; without one, of the closest rejection.
 
-    Closest is the one with the fewest reasons, then with the best of its worst margins to the judges' thresholds.
+    The closest is the one with the fewest reasons and, among those, the largest margin.
     """
     accepted = [index for index, candidate in enumerate(candidates) if candidate.verdict.accepted]
     if accepted:
@@ -532,13 +533,13 @@ def best_candidate(candidates: Sequence[Candidate]) -> int:
 
 
 def _spent_budget(attempts: int, settings: Settings, seconds: float) -> str:
-    """Which budget ended the run; empty while none did."""
+    """Which budget is spent; empty while none is."""
     if attempts >= settings.max_attempts:
         return "attempts"
     return "seconds" if seconds >= settings.max_seconds else ""
 
 
 def _preview(total: int, on_preview: Callable[[RgbImage], None]) -> Preview:
-    """Shows the first picture of a batch, at most `MAX_PREVIEWS` times and not after the last step."""
+    """A preview of the first picture of a batch, shown at most `MAX_PREVIEWS` times and not after the last step."""
     every = max(1, ceil(total / MAX_PREVIEWS))
     return Preview(steps=tuple(range(every, total, every)), show=lambda step, pictures: on_preview(pictures[0]))

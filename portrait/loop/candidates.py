@@ -1,4 +1,4 @@
-"""Which knobs an attempt may have: a grid of their values, and the bounds that rejections set."""
+"""The knobs that an attempt may have: a grid of values, and the bounds set by rejections."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from portrait.loop.response import KNOBS, RANGE, STEP, STYLE, Curves, effective
 from portrait.records import Knobs
 
 _NEARLY_ALL = 2.0
-"""Deviations: a knob's value at which not even 2 % of people reach the style's limit is not tried."""
-_GRID = {"controlnet_conditioning_scale": 10}  # values of a knob that are considered; 5 of the others
+"""Deviations: values of a knob at which not even 2 % of people reach the style's limit are not tried."""
+_GRID = {"controlnet_conditioning_scale": 10}  # number of values considered for a knob; 5 for the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KnobGrid:
-    """The values of the knobs that may be worth trying.
+    """The knob values that may be worth trying.
 
     Args:
-        curves: What the knobs do.
-        first: Knobs of the first attempt; those that do not move stay as they are there.
+        curves: The effects of the knobs.
+        first: Knobs of the first attempt; knobs that are not movable keep these values.
         movable: The knobs that may move.
-        required_style: What `style_on_face` must reach.
-        with_enough_steps: Brings knobs to what the recipe can run.
+        required_style: The smallest acceptable `style_on_face`.
+        with_enough_steps: Adjusts knobs to what the recipe can run.
     """
 
     curves: Curves
@@ -35,27 +35,27 @@ class KnobGrid:
     with_enough_steps: Callable[[Knobs], Knobs]
 
     def combinations(self) -> list[Knobs]:
-        """Every combination of values of the movable knobs, the others as they are at first."""
+        """All combinations of values of the movable knobs; the others keep their first values."""
         axes = [self._axis(name) for name in self.movable]
         combinations = [dict(zip(self.movable, values, strict=True)) for values in product(*axes)]
         return [self.with_enough_steps(replace(self.first, **values)) for values in combinations]  # type: ignore[arg-type]
 
     def _axis(self, name: str) -> list[float]:
-        """The values of one knob, its first one always among them."""
+        """The values of one knob, always including its first one."""
         low, high = RANGE[name]
         first: float = getattr(self.first, name)
         if name in self.curves.effects:
             measured_at, changes = self.curves.effects[name]
-            if np.ptp(changes, axis=0).max() == 0:  # it does nothing
+            if np.ptp(changes, axis=0).max() == 0:  # it has no effect
                 return [first]
-            if name == "guidance_scale":  # no further than was measured
+            if name == "guidance_scale":  # not beyond what was measured
                 high = min(high, float(measured_at[-1]))
         if name == "guidance_scale":
             high = max(first, high)
         if name == "strength":
             low = max(low, self.curves.least_strength)
         values = [round(float(value), 3) for value in np.linspace(low, high, _GRID.get(name, 5))]
-        # Few steps run at few different strengths: of those that act alike, one.
+        # Few steps allow few different strengths: use one of those with the same effect.
         acting: dict[float, tuple[float, Knobs]] = {}
         for value in values:
             knobs = self.with_enough_steps(replace(self.first, **{name: value}))  # type: ignore[arg-type]
@@ -65,10 +65,10 @@ class KnobGrid:
         return sorted({value for value, knobs in acting.values() if self._may_be_stylized(knobs, name)} | {first})
 
     def _may_be_stylized(self, knobs: Knobs, name: str) -> bool:
-        """Whether measurement leaves a chance that knob `name`, at its value there, gives a picture of the style at all.
+        """Whether, by the measurements, knob `name` at its value in `knobs` may give a picture of the style at all.
 
-        False where the measured style at that value, the other knobs being as they were then, is so far below the limit
-        that nearly nobody reaches it. The regression alone would try it on a hard person, for it holds slopes uncertain.
+        False if the measured style at that value, with the other knobs at their base, is so far below the limit that hardly
+        anybody reaches it. The regression alone would try it on a difficult person, because it treats slopes as uncertain.
         """
         if not self.curves.measured:
             return True
@@ -79,13 +79,13 @@ class KnobGrid:
 
 
 class Bounds:
-    """Between which values each movable knob may lie; every rejection narrows them."""
+    """The range of each movable knob, which every rejection narrows."""
 
     def __init__(self, movable: Sequence[str]) -> None:
         self._bounds = {name: [-np.inf, np.inf] for name in movable}
 
     def narrow(self, knobs: Knobs, directions: Mapping[str, int]) -> None:
-        """From now on no knob is on the wrong side of `knobs`, for the directions that it should go."""
+        """From now on, no knob may be on the wrong side of `knobs`, given the directions in which they should go."""
         for name, bounds in self._bounds.items():
             value = getattr(knobs, name)
             if directions[name] > 0:
@@ -98,7 +98,7 @@ class Bounds:
         return all(low - 1e-6 <= getattr(knobs, name) <= high + 1e-6 for name, (low, high) in self._bounds.items())
 
     def steps_outside(self, knobs: Knobs) -> float:
-        """By how many `STEP`s the knobs lie outside, all together."""
+        """The number of `STEP`s by which the knobs lie outside, summed over the knobs."""
         total = 0.0
         for name, (low, high) in self._bounds.items():
             value = getattr(knobs, name)

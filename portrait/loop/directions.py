@@ -1,4 +1,4 @@
-"""Which way each reason of a rejection asks the knobs to go."""
+"""The direction in which each reason for a rejection pushes the knobs."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _WISHES: Mapping[str, Mapping[str, int]] = {
     "changed": _CLOSER_TO_THE_PHOTO,
     "burned": {"guidance_scale": -1},
 }
-"""Code of a reason -> knob -> 1 for up, -1 for down."""
+"""Reason code -> knob -> 1 for up, -1 for down."""
 
 
 def directions(reasons: Sequence[str], *, overdrawn: bool = False) -> dict[str, int]:
-    """Where each knob should go after these reasons: 1 up, -1 down, 0 where it stays or the reasons contradict.
+    """Where each knob should go after these reasons: 1 up, -1 down, 0 if it stays or the reasons contradict each other.
 
     Args:
-        reasons: As `judge.verdict.decide` gives them.
-        overdrawn: The picture has the style that was asked for; `not_stylized:STYLE` then means that it went too far.
+        reasons: From `judge.verdict.decide`.
+        overdrawn: The picture has the requested style; `not_stylized:STYLE` then means that it went too far.
     """
     wishes = [_wish(reason, overdrawn) for reason in reasons]
     combined = {}
@@ -51,8 +51,8 @@ def next_knobs(knobs: Knobs, reasons: Sequence[str], fixed: Collection[str] = ()
 
     identity_low, no_face, swapped: more adapter, more structure, less strength, less guidance. not_stylized:
     less structure, more strength, more guidance. broken_keep, changed: more structure, less strength, less guidance.
-    burned: less guidance. A knob that the reasons pull both ways stays, however many are on either side, and so do those
-    in `fixed`.
+    burned: less guidance. A knob that the reasons pull both ways stays, however many are on either side; so do the knobs
+        in `fixed`.
     """
     moved = {}
     for name, direction in directions(reasons, overdrawn=overdrawn).items():
@@ -60,7 +60,7 @@ def next_knobs(knobs: Knobs, reasons: Sequence[str], fixed: Collection[str] = ()
             continue
         low, high = RANGE[name]
         value = getattr(knobs, name)
-        low, high = min(low, value), max(high, value)  # a user's own value is never pulled back into the range
+        low, high = min(low, value), max(high, value)  # a value that the user chose is never pulled back into the range
         moved[name] = round(min(max(value + direction * STEP[name], low), high), 4)
     if "strength" in moved:
         moved["strength"] = max(moved["strength"], ceil(100 / knobs.num_inference_steps) / 100)

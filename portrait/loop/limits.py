@@ -1,4 +1,4 @@
-"""Which limits a recipe is judged by: its calibrated ones, or provisional ones that the record names as such."""
+"""The limits by which a recipe is judged: calibrated ones, or provisional ones that the record marks as such."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ UNCALIBRATED_NOTE = (
 )
 
 _BORROWED = ("mini", "watercolor", 0.01)
-"""Recipe, style and rate of the calibration that an uncalibrated recipe borrows its limits on copies and burned colors
-from: measured on copies of photos, they are the same for each style and rate."""
+"""Recipe, style and rate of the calibration from which uncalibrated recipes borrow limits on copies and burned colors: these are
+measured on copies of photos, and are the same for each style and rate."""
 
 
 def resolve_thresholds(
@@ -32,20 +32,20 @@ def resolve_thresholds(
     """The thresholds that pictures of a recipe and style are judged by.
 
     A recipe that says `thresholds = "photo"` was never calibrated. Two photos of one person are more alike than a
-    photo and a drawing, so photo-to-photo thresholds reject more than needed. The limits on copies and burned colors
-    are those of `mini`: what a copied photo reaches does not depend on the recipe.
+    photo and a drawing, so photo-to-photo thresholds reject more than needed. The limits on copies and burned colors are
+    those of `mini`: the values of copied photos do not depend on the recipe.
 
     Args:
         recipe: The recipe.
         style: A style of it.
         far: False accept rate; an uncalibrated recipe is judged at that of the photo thresholds instead.
-        file: A calibration of the user's own, which counts before everything else.
+        file: The user's own calibration, which takes precedence.
         weights: File name -> SHA-256 of the model that is judged.
         judges: Names of the recognizers that judge, if not all do.
-        detector: What places the faces; empty where that is not known yet.
+        detector: The detector that locates the faces; empty if not known yet.
 
     Returns:
-        The thresholds, and a note where they are not the recipe's own, else empty.
+        The thresholds, and a note if they are not the recipe's own, else empty.
 
     Raises:
         SettingsError: as `thresholds_for`.
@@ -59,15 +59,15 @@ def resolve_thresholds(
         identity=identity,
         far=table.far,
         style=style,
-        statistics=None,  # those are how mini draws
+        statistics=None,  # that is how mini draws
         gate=None,
         strangers={},
-        features_shown=None,  # a model that draws freely moves them
+        features_shown=None,  # models that draw freely may move features
     ), UNCALIBRATED_NOTE
 
 
 def style_limit(recipe: Recipe, style: str, weights: Mapping[str, str]) -> float:
-    """The calibrated limit of `style_on_face`, whatever the rate; 0 where there is none for these weights."""
+    """The calibrated limit of `style_on_face`, the same for all rates; 0 if there is none for these weights."""
     try:
         return resolve_thresholds(recipe, style, 0.01, weights=weights)[0].style_on_face
     except SettingsError:

@@ -1,4 +1,4 @@
-"""Loads the models of a recipe and the judges, and makes an `AttemptLoop` of them."""
+"""Load the models of a recipe and the judges into an `AttemptLoop`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from portrait.settings import Settings
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """No garbage is collected within the block: imports make hundreds of thousands of objects that stay."""
+    """Pause garbage collection within the block: imports create hundreds of thousands of objects that are never freed."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -54,23 +54,24 @@ def load_loop(
 ) -> AttemptLoop:
     """Load the real models of a recipe.
 
-    SFace, and AuraFace, judge as well where the calibration and the curves know them and they have been fetched.
+    SFace and AuraFace also judge if they have been fetched and the calibration and the curves include them.
 
     Args:
         name: A recipe's name or TOML file.
-        threads: Processor threads, 0 for all cores.
+        threads: CPU threads, 0 for all cores.
         device: auto, cpu, cuda or mps.
         memory: auto, full, offload or sequential.
         dtype: auto, float32 or bfloat16.
-        base: Another base model, as `recipes.override.with_overrides` takes it.
+        base: Another base model, see `recipes.override.with_overrides`.
         loras: More LoRAs, FILE.safetensors:WEIGHT each.
-        commercial: Refuse a recipe that is not for commercial use, and use face tools that are.
-        thresholds: A calibration file in place of the recipe's own.
-        curves: A file of curves in place of the recipe's own.
-        every_judge: Whether every judge that has been fetched judges: what a calibration measures.
+        commercial: Refuse recipes not licensed for commercial use, and use face tools that are.
+        thresholds: A calibration file to use instead of the recipe's.
+        curves: A file of curves to use instead of the recipe's.
+        every_judge: Whether to use every judge that has been fetched, as for a calibration.
 
     Raises:
-        SettingsError, WeightsError: the recipe does not fit, or its files are not here.
+        SettingsError: the recipe does not suit the settings.
+        WeightsError: a file is missing or damaged.
     """
     recipe = with_overrides(load_recipe(name), base, loras)
     if commercial:
@@ -91,17 +92,17 @@ def load_loop(
             recipe.recognizer_file, recipe.embedding, threads=threads or None
         )
     generator = DiffusionGenerator(recipe, threads=threads or None, device=device, tier=memory, dtype=dtype)
-    second_opinion = None if commercial else second_detector()  # where YuNet comes first there is no other
+    second_opinion = None if commercial else second_detector()  # if YuNet is the first detector there is no other
     return AttemptLoop(
         recipe, generator, analyzer, recognizers, conditioning_recognizer, second_opinion, style_judge_of(recipe)
     )
 
 
 def style_judge_of(recipe: Recipe) -> StyleJudge | None:
-    """The style judge that belongs to a recipe's weights, verified; None where they have none.
+    """The verified style judge that belongs to a recipe's weights; None if they have none.
 
     Raises:
-        WeightsMissingError, WeightsCorruptError: a file is gone, is another one, or does not load.
+        WeightsMissingError, WeightsCorruptError: a file is missing, not the pinned one, or cannot be loaded.
     """
     if not recipe.judge:
         return None
@@ -111,20 +112,20 @@ def style_judge_of(recipe: Recipe) -> StyleJudge | None:
         if digests.keys() != set(names):
             raise WeightsCorruptError(f"{recipe.base / 'manifest.json'} does not list {', '.join(names)} as the judge")
     elif missing := [name for name in names if not (recipe.base / name).is_file()]:
-        raise WeightsMissingError(f"recipe {recipe.name} names a judge, and {recipe.base} has no {missing[0]}")
+        raise WeightsMissingError(f"recipe {recipe.name} names a style judge, but {recipe.base} has no {missing[0]}")
     else:
         digests = {name: sha256_of(recipe.base / name) for name in names}
     return StyleJudge(recipe.base / recipe.judge, digests)
 
 
 def calibrated_further(recipe: str, tools: str, thresholds: str = "", curves: str = "") -> tuple[str, ...]:
-    """The further judges that have been fetched and that the limits and curves in use know, as many as these allow.
+    """The additional judges that have been fetched and that the calibration and curves in use include.
 
     Args:
-        recipe: Whose shipped calibration and curves are meant.
-        tools: The set of face tools beside whose judges they would judge.
-        thresholds: A calibration file in place of the recipe's own.
-        curves: A file of curves in place of the recipe's own.
+        recipe: The recipe of the shipped calibration and curves.
+        tools: The set of face tools whose judges they would join.
+        thresholds: A calibration file to use instead of the recipe's.
+        curves: A file of curves to use instead of the recipe's.
     """
     fetched = fetched_judges(tools)
     for count in range(len(fetched), 0, -1):
@@ -138,7 +139,7 @@ def calibrated_further(recipe: str, tools: str, thresholds: str = "", curves: st
 
 
 def load_loop_for(settings: Settings) -> AttemptLoop:
-    """Load what `settings` name; raises as `load_loop`, and for knobs that the recipe does not have."""
+    """Load what `settings` name; raises as `load_loop` does, and for knobs that the recipe does not have."""
     load_recipe(settings.recipe).check_settings(settings.chosen())
     return load_loop(
         settings.recipe,

@@ -1,4 +1,4 @@
-"""The record of a portrait: what was asked, what was tried, and with which models and versions."""
+"""Build the record of a portrait: what was requested, what was tried, and with which models and versions."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ def portrait_record(
     seconds: float,
     pixels: np.ndarray,
 ) -> PortraitRecord:
-    """The record of a portrait.
+    """Build the record of a portrait.
 
     Args:
-        context: What was asked, and what did not change between the attempts.
-        candidates: Every attempt, in order.
-        chosen: Index of the one that is delivered.
+        context: The request, and everything that did not change between the attempts.
+        candidates: All attempts, in order.
+        chosen: Index of the delivered one.
         recipe: The recipe that was run.
-        generator: What made the pictures, and on which device.
-        weights: File name -> SHA-256 of every model that had a part.
-        licenses: Of every part of the chain.
-        policy: How the knobs were chosen, and why no more was tried.
+        generator: The generator that made the pictures.
+        weights: File name -> SHA-256 of every model involved.
+        licenses: The licenses of every part of the chain.
+        policy: The policy that chose the knobs and the end.
         seconds: From the photo to the record.
         pixels: The picture as it is written, (H, W, 3) or (H, W, 4) uint8, with its background.
     """
@@ -163,7 +163,7 @@ def _limits(thresholds: Thresholds, settings: Settings) -> Limits:
 
 @cache
 def library_versions() -> dict[str, str]:
-    """Versions of everything that has a say in the pixels; read once, for what is loaded stays."""
+    """Versions of everything that influences the pixels; read once, as loaded libraries do not change."""
     versions = {"portrait": portrait.__version__, "python": platform.python_version()}
     for name in _LIBRARIES:
         try:

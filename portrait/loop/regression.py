@@ -1,4 +1,4 @@
-"""The Bayesian linear regression of likeness and style on the knobs, with the measured curves as features."""
+"""A Bayesian linear regression of likeness and style on the knobs, with the measured curves as features."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ class Regression:
     """What the attempts so far say about one person.
 
     Let y be the m outputs: likeness by each judge, and style on the face. For knobs k,
-    y = level + a + sum_j c_j * effect_j(k) + e. `effect_j` are the measured curves of the recipe and style, a is what
-    this person adds, c_j how strongly knob j works here, e the seed's noise. A priori a ~ N(0, between-people
+    y = level + a + sum_j c_j * effect_j(k) + e. `effect_j` are the measured curves of the recipe and style, a is this person's own offset, c_j how strongly knob j works for them, e the seed's noise. A priori a ~ N(0, between-people
     covariance), c ~ N(1, slope spread), e ~ N(0, residual covariance). The posterior is exact.
     """
 
     def __init__(self, curves: Curves) -> None:
         self._curves = curves
-        # The coefficients: a level per output, then a slope per knob and output.
+        # The coefficients: one level per output, then one slope per knob and output.
         outputs = len(curves.outputs)
         slopes = len(KNOBS) * outputs
         self._mean = np.concatenate([np.zeros(outputs), np.ones(slopes)])
@@ -30,7 +29,7 @@ class Regression:
         self._cov[outputs:, outputs:] = curves.slope_spread**2 * np.eye(slopes)
 
     def learn(self, knobs: Knobs, outputs: Mapping[str, float]) -> None:
-        """Take in what was measured with these knobs: output -> value."""
+        """Learn the values measured with these knobs: output -> value."""
         features = self._features([knobs])[0]
         y = np.array([outputs[name] for name in self._curves.outputs]) - self._curves.level
         # The Kalman update of a linear regression: exact, one attempt at a time.
@@ -48,7 +47,7 @@ class Regression:
         return mean, cov
 
     def _features(self, knobs: Sequence[Knobs]) -> np.ndarray:
-        """(K, m, m + m d): what each coefficient (levels, then knob by knob) adds to each output."""
+        """(K, m, m + m d): the contribution of each coefficient (levels, then knob by knob) to each output."""
         changes = self._curves.changes(knobs)
         count, d, m = changes.shape
         features = np.zeros((count, m, m + m * d))

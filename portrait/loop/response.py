@@ -1,7 +1,7 @@
-"""What the knobs do to likeness and style, measured per recipe x style: the dial's map and the policy's prior.
+"""Curves of likeness and style against the knobs, measured per recipe and style: they define the dial and the policy's prior.
 
 `portrait calibrate` (`calibrate/response.py`) writes `NAME.curves.json` beside the recipe; this file reads it. A recipe that
-was never measured gets `default_curves`: guesses with wide deviations, which a run's own attempts soon outweigh.
+was never measured gets `default_curves`: guesses with large uncertainties, which a run's own attempts soon outweigh.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ STYLE = "style_on_face"
 KNOBS = ("controlnet_conditioning_scale", "strength", "guidance_scale", "ip_adapter_scale")
 RANGE = {
     "ip_adapter_scale": (0.0, 1.4),
-    "controlnet_conditioning_scale": (0.5, 1.0),  # below, `mini` was never trained
+    "controlnet_conditioning_scale": (0.5, 1.0),  # `mini` was not trained below
     "strength": (0.3, 1.0),
     "guidance_scale": (1.0, 7.5),
 }
-"""Where the policy may move a knob, and so where curves are measured."""
+"""The range in which the policy may move a knob, and in which curves are measured."""
 STEP = {"ip_adapter_scale": 0.2, "controlnet_conditioning_scale": 0.1, "strength": 0.1, "guidance_scale": 0.5}
 """One careful move of a knob."""
 
-_GUESS = {  # knob -> (likeness, style) of one STEP upwards, the order of size that `mini` shows
+_GUESS = {  # knob -> change of (likeness, style) by one STEP up, in the order of magnitude of `mini`
     "ip_adapter_scale": (0.03, -0.01),
     "controlnet_conditioning_scale": (0.05, -0.02),
     "strength": (-0.03, 0.02),
@@ -58,19 +58,17 @@ class Curves:
 
     Args:
         outputs: Their names.
-        base: Where the other knobs stood while one was moved.
+        base: The knobs' values while another one was moved.
         level: (m,) means at `base`.
-        effects: Knob -> (values (n,) rising, as `effective` has them; changes (n, m) from `level`); linear in between,
-            flat beyond.
+        effects: Knob -> (rising `effective` values (n,), changes (n, m) from `level`); linear in between, flat beyond.
         people: (m, m) covariance of people's own levels.
-        residual: (m, m) covariance of pictures of one person with the same knobs: the seeds.
-        slope_spread: Deviation, over people, of how much of the mean effect a knob has; 0.3 means 0.7 to 1.3.
-        dial: Positions (n,) on the recipe's path of `[[balance]]` points, and means (n, m) there; empty when not
-            measured.
-        dial_outputs: Names of the dial's outputs: all that were measured, so that the dial stands alike whoever judges.
+        residual: (m, m) covariance of pictures of one person with the same knobs and different seeds.
+        slope_spread: Deviation, over people, of a knob's effect relative to the mean; 0.3 means 0.7 to 1.3.
+        dial: Positions (n,) on the recipe's path of `[[balance]]` points, and means (n, m) there; empty if not measured.
+        dial_outputs: Names of the dial's outputs: all that were measured, so that the dial is the same whoever judges.
         measured: False for guesses.
-        exact_strength: Whether the model starts exactly where the strength says, not at a whole step.
-        least_strength: Below it the model's pictures fall apart.
+        exact_strength: Whether the model starts exactly at the strength, not at a whole step.
+        least_strength: Below this strength the model's pictures fall apart.
     """
 
     outputs: tuple[str, ...]
@@ -88,11 +86,11 @@ class Curves:
 
     @property
     def origin(self) -> str:
-        """Where they come from, in the record's words."""
+        """Where the curves come from, in the record's words."""
         return "measured curves" if self.measured else "guesses"
 
     def changes(self, knobs: Sequence[Knobs]) -> np.ndarray:
-        """(K, knobs, m): what each knob, at its value there, changes of `level`."""
+        """(K, knobs, m): how much each knob's value changes `level`."""
         changes = np.zeros((len(knobs), len(KNOBS), len(self.outputs)))
         for j, name in enumerate(KNOBS):
             if name not in self.effects:
@@ -103,16 +101,16 @@ class Curves:
         return changes
 
     def position(self, balance: float, style_limit: float = 0.0) -> float:
-        """Where on the recipe's path of `[[balance]]` points the dial's `balance` stands, in [0, 1].
+        """The position of a `balance` on the recipe's path of `[[balance]]` points, in [0, 1].
 
-        The dial starts where a picture is safely a portrait (mean style one deviation above the limit) and ends
-        where the path ends. In between equal steps of balance are equal steps of the measured trade-off: half the
-        rise of style, half the fall of likeness (mean of the judges), each as a share of its whole way. Without
-        measurement the path itself is the dial.
+        The dial starts where pictures are safely stylized (mean style one deviation above the limit) and ends where the path
+        ends. In between, equal steps of balance are equal steps of the measured trade-off: half the gain of style and half
+        the loss of likeness (mean of the judges), each relative to its total. Without measurements, the path itself is the
+        dial.
 
         Args:
             balance: In [0, 1].
-            style_limit: What `style_on_face` must reach.
+            style_limit: The smallest acceptable `style_on_face`.
         """
         positions, mean = self.dial
         if len(positions) < 2:
@@ -122,7 +120,7 @@ class Curves:
         deviation = float(np.sqrt(self.people[s, s] + self.residual[s, s]))
         fine = np.linspace(positions[0], positions[-1], 201)
         is_safe = np.interp(fine, positions, along) - _SURE * deviation >= style_limit
-        fine = fine[int(np.argmax(is_safe)) :]  # from the first safe one; from the start where none is
+        fine = fine[int(np.argmax(is_safe)) :]  # from the first safe position, or the start if none is safe
         rise = _normalized_rise(np.interp(fine, positions, along))
         judges = [column for name, column in zip(self.dial_outputs, mean.T, strict=True) if name != STYLE]
         falls = [_normalized_rise(-np.interp(fine, positions, column)) for column in judges]
@@ -135,7 +133,7 @@ class Curves:
         return self.dial[1][:, self.dial_outputs.index(STYLE)]
 
     def for_judges(self, judges: Collection[str]) -> Curves:
-        """The same of these judges alone.
+        """The same curves, restricted to these judges.
 
         Raises:
             SettingsError: one of them was not measured.
@@ -156,14 +154,14 @@ class Curves:
 
 
 def effective(knobs: Knobs, name: str, *, exact_strength: bool = False) -> float:
-    """A knob's value as it acts: few steps run at few different strengths, unless the model starts exactly there."""
+    """A knob's effective value: few steps allow few different strengths, unless the model starts exactly at the strength."""
     if name == "strength" and not exact_strength:
         return knobs.steps / knobs.num_inference_steps
     return float(getattr(knobs, name))
 
 
 def _normalized_rise(values: np.ndarray) -> np.ndarray:
-    """From 0 to 1 along a curve, never falling: noise of the measurement does not turn the dial back."""
+    """A curve's rise from 0 to 1 that never falls, so that noise in the measurements cannot reverse the dial."""
     rising = np.maximum.accumulate(values) - values[0]
     return rising / rising[-1] if rising[-1] > 0 else np.linspace(0, 1, len(values))
 
@@ -209,10 +207,10 @@ def curves_for(
         style: A style of the recipe.
         judges: Names of the recognizers that judge.
         weights: File name -> SHA-256 of the model.
-        file: Curves of the user's own, in place of the shipped ones.
+        file: The user's own curves, to use instead of the shipped ones.
 
     Raises:
-        SettingsError: `file` cannot be read, is of other weights, or lacks the style.
+        SettingsError: `file` cannot be read, is for other weights, or lacks the style.
     """
     guesses = default_curves(recipe.knobs_at(0.5), judges, recipe.family_facts)
     table = read_curves(file) if file else _shipped(recipe.name)
@@ -229,11 +227,11 @@ def curves_for(
 
 
 def measured_judges(recipe: str, file: Path | None = None) -> set[str]:
-    """The judges of whom the curves of every style tell; empty where nothing was measured.
+    """The judges for which the curves of every style were measured; empty if nothing was measured.
 
     Args:
-        recipe: Whose shipped curves are meant.
-        file: Curves of the user's own, in place of the shipped ones.
+        recipe: The recipe of the shipped curves.
+        file: The user's own curves, to use instead of the shipped ones.
     """
     table = read_curves(file) if file else _shipped(recipe)
     if table is None or not table.styles:
@@ -245,7 +243,7 @@ def read_curves(file: Path) -> CurvesFile:
     """Read a file of curves.
 
     Raises:
-        SettingsError: it cannot be read, or is damaged.
+        SettingsError: the file cannot be read, or is damaged.
     """
     try:
         table = json.loads(file.read_text("utf-8"))
@@ -283,7 +281,7 @@ def _from_table(table: StyleCurves, base: Knobs, family: FamilyFacts) -> Curves:
 
 
 def as_table(curves: Curves) -> StyleCurves:
-    """The curves of one style, rounded, as they stand in a file."""
+    """The curves of one style, rounded, as stored in a file."""
 
     def sweep(at: np.ndarray, mean: np.ndarray) -> SweepTable:
         return SweepTable(at=at.round(5).tolist(), mean=mean.round(5).tolist())

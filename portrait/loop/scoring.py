@@ -1,4 +1,4 @@
-"""How a generated picture is measured: pure functions of the picture, the photo and the recognizers that judge."""
+"""Measure a generated picture, with pure functions of the picture, the photo and the judges."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from portrait.records.portrait import LicenseLink
 STYLE_CROP = 224
 """Side of the aligned face, in pixels, on which style is measured."""
 NO_FACE_DISPLACEMENT = 10.0
-"""What `pose` is measured as when the picture has no face: far beyond any limit."""
+"""The value of `pose` if the picture has no face: far beyond any limit."""
 MOVED_FACE = 0.1
-"""A face whose points lie so far from the photo's, in inter-eye distances, was moved and not only drawn."""
+"""A face whose points are this far from the photo's, in inter-eye distances, was moved and not only redrawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PictureScore:
-    """What the judges see in one picture: the measurement, the face (None: not found), and recognizer -> embedding."""
+    """The judges' result for one picture: the measurement, the face (None: not found), and recognizer -> embedding."""
 
     measurement: Measurement
     face: Face | None
@@ -52,13 +52,13 @@ class PictureScore:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judges:
-    """Everybody who looks at a picture: the recognizers decide whether it shows the person.
+    """All models that judge a picture; the recognizers decide whether it shows the person.
 
     Args:
         analyzer: Detects faces; its embedding is the first judge.
-        recognizers: Further judges, each of which must accept as well.
-        second_opinion: Looks for a face in a picture where the analyzer sees none; None for no second look.
-        style_judge: Knows how the recipe's weights draw each style; None where they have none that does.
+        recognizers: Additional judges, each of which must accept too.
+        second_opinion: Another detector, for pictures in which the analyzer finds no face; None for no second look.
+        style_judge: The judge of how the recipe's weights draw each style; None if they have none.
     """
 
     analyzer: FaceAnalyzer
@@ -73,7 +73,7 @@ class Judges:
 
     @property
     def detector(self) -> str:
-        """What places the faces, as calibrations name it; empty for one that has no name."""
+        """The name of the detector, as in calibrations; empty if it has none."""
         return str(getattr(self.analyzer, "detector", ""))
 
     @property
@@ -92,32 +92,32 @@ class Judges:
 
     @property
     def _parts(self) -> list[object]:
-        """Everything that is loaded to judge."""
+        """All loaded models that judge."""
         others = (self.second_opinion, self.style_judge)
         return [self.analyzer, *self.recognizers, *(part for part in others if part is not None)]
 
     def with_drawing(self, thresholds: Thresholds) -> Thresholds:
-        """The thresholds with what the style judge asks of the style, which takes the place of its statistics."""
+        """Add the style judge's limits for the style to the thresholds; they replace its statistics."""
         limits = None if self.style_judge is None else self.style_judge.limits.get(thresholds.style)
         return thresholds if limits is None else replace(thresholds, drawing=limits, statistics=None)
 
     def identify(self, views: Sequence[tuple[RgbImage, Face]]) -> Identity:
-        """Who the person of these photos and faces is to every judge."""
+        """The identity, by every judge, of the person in these photos and faces."""
         return identify(views, self.analyzer, self.recognizers)
 
     def find_face(self, picture: RgbImage, expected: Face) -> Face | None:
-        """The face of a picture of the framed square where it should be; None where no detector sees one."""
+        """The face in a picture of the framed square where it is expected; None if no detector finds one."""
         return _nearest_face(self.analyzer, picture, expected) or self._second_look(picture, expected)
 
     def _second_look(self, picture: RgbImage, expected: Face) -> Face | None:
         return None if self.second_opinion is None else _nearest_face(self.second_opinion, picture, expected)
 
     def detect_and_embed(self, picture: RgbImage, expected: Face) -> tuple[Face | None, dict[str, Embedding]]:
-        """Find the face of a generated picture where it should be, and embed it with every recognizer.
+        """Find the face in a generated picture where it is expected, and embed it with every recognizer.
 
         Returns:
-            The face, or None when no detector sees one there; and recognizer -> embedding, taken at `expected`'s
-            landmarks where the analyzer sees none: thresholds hold for the points of one detector.
+            The face, or None if no detector finds one there; and recognizer -> embedding, taken at the landmarks of
+            `expected` if the analyzer finds no face, because thresholds hold for the points of one detector.
         """
         analyzed = _nearest_face(self.analyzer, picture, expected)
         embedded = analyzed or expected
@@ -129,13 +129,13 @@ class Judges:
     def score_picture(
         self, framed: Framed, identity: Identity, picture: RgbImage, thresholds: Thresholds | None = None
     ) -> PictureScore:
-        """Measure a picture of the framed square, whatever else must stay and whoever else is known.
+        """Measure a picture of the framed square, without keeps and other people.
 
         Args:
             framed: The photo's square.
-            identity: Whom the picture is to show.
+            identity: The person whom the picture should show.
             picture: (S, S, 3) uint8, RGB.
-            thresholds: Of the style: whether it was drawn in it is measured as far as they have a limit.
+            thresholds: The style's thresholds; properties without a limit are not measured.
         """
         face, embeddings = self.detect_and_embed(picture, framed.face)
         measurement = Measurement(
@@ -148,9 +148,9 @@ class Judges:
         return PictureScore(measurement=measurement, face=face, embeddings=embeddings)
 
     def how_drawn(self, framed: Framed, picture: RgbImage, thresholds: Thresholds, face: Face | None) -> dict[str, Any]:
-        """How the face is drawn, as far as `thresholds` have limits for it: values of `Measurement` by their names.
+        """How the face is drawn, as far as `thresholds` have limits: fields of `Measurement` by name.
 
-        `face` is the picture's own, where a detector sees one.
+        `face` is the picture's own, if a detector finds one.
         """
         shown = {}
         if thresholds.features_shown is not None:
@@ -158,7 +158,7 @@ class Judges:
         return shown | self._drawn_in_style(framed, picture, thresholds)
 
     def _drawn_in_style(self, framed: Framed, picture: RgbImage, thresholds: Thresholds) -> dict[str, Any]:
-        """How far the face is drawn in the style, by the style judge or by the style's statistics."""
+        """How well the face matches the style, by the style judge or by the style's statistics."""
         if thresholds.drawing is not None and self.style_judge is not None:
             probabilities = self.style_judge.probabilities(picture, framed.face.kps)
             changed = thresholds.drawing.changes(*face_crops(framed, picture))
@@ -185,13 +185,13 @@ def _nearest_face(detector: Detector, picture: RgbImage, expected: Face) -> Face
 
 
 def score_attempt(judges: Judges, context: StylizeContext, square: RgbImage, output: RgbImage) -> PictureScore:
-    """Measure a picture against the photo, the person, everybody else who is known, and what must stay.
+    """Measure a picture against the photo, the person, all other known people, and what must stay.
 
     Args:
-        judges: Who looks at it.
+        judges: The models that judge.
         context: The portrait that is being made.
-        square: (S, S, 3) uint8, the square that is judged, from `compose_output`.
-        output: What the user gets; what stays pixel by pixel is measured there.
+        square: (S, S, 3) uint8, the square to judge, from `compose_output`.
+        output: The picture for the user, on which pixels that must not change are measured.
     """
     framed = context.framed
     if context.settings.frame == "full":
@@ -205,7 +205,7 @@ def score_attempt(judges: Judges, context: StylizeContext, square: RgbImage, out
 
 
 def _measure_keep(keep: Keep, context: StylizeContext, square: RgbImage, output: RgbImage, face: Face | None) -> float:
-    """How well one thing stayed, in the unit of `judge.verdict.KEEP_LIMITS`."""
+    """How well something that must stay did, in the unit of `judge.verdict.KEEP_LIMITS`."""
     photo = context.framed.image
     if keep.kind == "pose":
         return NO_FACE_DISPLACEMENT if face is None else point_displacement(context.framed.face.kps, face.kps)
@@ -219,14 +219,14 @@ def _measure_keep(keep: Keep, context: StylizeContext, square: RgbImage, output:
 def compose_output(
     picture: RgbImage, photo: Photo, framed: Framed, kept: Kept, frame: str
 ) -> tuple[RgbImage, RgbImage]:
-    """What the user gets of a generated square, and the square that is judged: the part of it that they will see.
+    """Compose the user's picture from a generated square; also return the square to judge, the part of it that they will see.
 
     Args:
         picture: (S, S, 3) uint8, as the generator made it.
         photo: The whole photo.
         framed: The square of the photo that was drawn.
-        kept: What of it must stay.
-        frame: head, bust or full; full sets the square back into the photo.
+        kept: What must stay in it.
+        frame: head, bust or full; full pastes the square back into the photo.
 
     Returns:
         The output, (S, S, 3) or of the photo's size, and the judged square, (S, S, 3); both uint8.
@@ -246,7 +246,7 @@ def compose_output(
 def face_style(framed: Framed, picture: RgbImage, face: Face | None = None) -> float:
     """`judge.checks.style_on_face` of a picture of the framed square, at the photo's landmarks.
 
-    Where `face`, the picture's own, lies elsewhere, it is compared at its landmarks too, and the smaller value counts.
+    If `face`, the picture's own, is elsewhere, it is compared at its own landmarks too, and the smaller value counts.
     """
     photo, *candidates = _crops_to_compare(framed, picture, face)
     return min(style_on_face(photo, crop) for crop in candidates)
@@ -255,14 +255,14 @@ def face_style(framed: Framed, picture: RgbImage, face: Face | None = None) -> f
 def face_features_shown(framed: Framed, picture: RgbImage, face: Face | None = None) -> float:
     """`judge.changes.features_shown` of a picture of the framed square, at the photo's landmarks.
 
-    Where `face`, the picture's own, lies elsewhere, it is compared at its landmarks too, and the larger value counts.
+    If `face`, the picture's own, is elsewhere, it is compared at its own landmarks too, and the larger value counts.
     """
     photo, *candidates = _crops_to_compare(framed, picture, face)
     return max(features_shown(photo, crop) for crop in candidates)
 
 
 def _crops_to_compare(framed: Framed, picture: RgbImage, face: Face | None) -> list[RgbImage]:
-    """The photo's face; the picture at the same landmarks; and at its own, where its face lies elsewhere."""
+    """Crops of the photo's face, of the picture at the same landmarks and, if its face is elsewhere, at its own."""
     crops = [*face_crops(framed, picture)]
     if face is not None and point_displacement(framed.face.kps, face.kps) > MOVED_FACE:
         crops.append(align_face(picture, face.kps, STYLE_CROP))
@@ -275,6 +275,6 @@ def face_features(framed: Framed, picture: RgbImage) -> np.ndarray:
 
 
 def face_crops(framed: Framed, picture: RgbImage) -> tuple[RgbImage, RgbImage]:
-    """The faces of the photo and of a picture of the framed square, both at the photo's landmarks."""
+    """Crops of the face in the photo and in a picture of the framed square, both at the photo's landmarks."""
     photo, drawn = (align_face(image, framed.face.kps, STYLE_CROP) for image in (framed.image, picture))
     return photo, drawn

@@ -1,4 +1,4 @@
-"""What the loop takes and returns: the generator's interface, a person in a photo, and the portrait that was made."""
+"""The loop's inputs and results: the generator's interface, a person in a photo, and the finished portrait."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from portrait.settings import Settings
 class PortraitGenerator(Protocol):
     """Identity and photo -> pictures; `generate.diffusion.DiffusionGenerator` is the real one.
 
-    `device` reads as text such as cpu or cuda; `tier` is that of `generate.memory`, lower after memory ran out.
+    `str(device)` is cpu, cuda or the like; `tier` is one of `generate.memory`, smaller after memory ran out.
     """
 
     digests: dict[str, str]
@@ -42,11 +42,11 @@ class PortraitGenerator(Protocol):
         face: Face | None = None,
         pictures: Sequence[RgbImage] = (),
     ) -> Any:
-        """Everything that the pictures of one person in one style share; `generate` is given it."""
+        """Compute everything that the pictures of one person in one style share, to pass to `generate`."""
         ...
 
     def warnings(self, prompt: str, negative_prompt: str = "") -> tuple[str, ...]:
-        """What is not used of these texts and of the model's files, a sentence each."""
+        """Sentences about unused parts of these prompts and of the model's files."""
         ...
 
     def generate(
@@ -57,13 +57,13 @@ class PortraitGenerator(Protocol):
         on_step: Callable[[int, int], None] | None = None,
         preview: Preview | None = None,
     ) -> list[RgbImage]:
-        """One picture per seed, (S, S, 3) uint8; `on_step` is called with (steps done, steps in all)."""
+        """Make one picture per seed, (S, S, 3) uint8; `on_step` is called with (steps done, total steps)."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Subject:
-    """One person in one photo: which face, who that is to every recognizer, and who else is in the photo.
+    """One person in one photo: the face, the identity by every recognizer, and the other people in the photo.
 
     `warnings` say what may make the face hard to keep.
     """
@@ -79,11 +79,11 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StylizedPortrait:
-    """What one stylization ended in: the best picture, the framed photo beside it, and the record.
+    """The result of one stylization: the best picture, the framed photo, and the record.
 
-    `picture` is the accepted picture with most style, or the rejected one that came closest; `cutout`, (H, W, 4)
-    uint8 with alpha, is there where its background is transparent (the picture has white there). `embeddings` are what each
-    recognizer sees in it, for comparisons with other people. They are biometric data and stay out of the record.
+    `picture` is the accepted picture with the most style, or the closest rejected one; `cutout`, (H, W, 4) uint8 with alpha,
+    exists if its background is transparent (`picture` has white there). `embeddings` are those of the picture by each
+    recognizer, for comparisons with other people. They are biometric data and stay out of the record.
     """
 
     picture: RgbImage
@@ -94,7 +94,7 @@ class StylizedPortrait:
 
     @property
     def pixels(self) -> np.ndarray:
-        """What is written: the picture, (H, W, 3) uint8, or (H, W, 4) where its background is transparent."""
+        """The pixels to write: the picture, (H, W, 3) uint8, or (H, W, 4) if its background is transparent."""
         return self.picture if self.cutout is None else self.cutout
 
     @property
@@ -103,7 +103,7 @@ class StylizedPortrait:
         return self.record.accepted
 
     def named(self, path: str) -> StylizedPortrait:
-        """The same with another name for the photo in its record."""
+        """The same portrait with another name for the photo in its record."""
         return replace(self, record=self.record.with_input_path(path))
 
 
@@ -111,9 +111,9 @@ class StylizedPortrait:
 class StylizeContext:
     """Everything that does not change between the attempts at one portrait.
 
-    `others` are the people whom the portrait must not look like; `uncalibrated` is the note on thresholds that are not
-    the recipe's own, else empty; `warnings` say what is not used of texts and model; `conditions` are whatever the
-    generator prepared; `backdrop` is what comes behind the person when all is judged, None for what the model drew.
+    `others` are the people whom the portrait must not resemble; `uncalibrated` is the note on thresholds that are not the
+    recipe's own, else empty; `warnings` say which parts of prompts and model are not used; `conditions` are whatever the
+    generator prepared; `backdrop` is the background that is applied after judging, or None to leave it as drawn.
     """
 
     subject: Subject
@@ -136,8 +136,8 @@ class StylizeContext:
 class Candidate:
     """One picture that was made and judged.
 
-    `image` is what the user would get, `embeddings` are what each recognizer sees in it, and `outputs` what the policy
-    learns from: each judge's likeness and `style_on_face`, not rounded.
+    `image` is the picture for the user, `embeddings` are those of the picture by each recognizer, and `outputs` are what the
+    policy learns from: each judge's likeness and `style_on_face`, not rounded.
     """
 
     attempt: AttemptRecord
