@@ -65,7 +65,7 @@ def test_a_refusal_names_the_part_and_the_recipes_that_are_allowed(name: str, be
     with pytest.raises(LicenseError, match=because) as caught:
         require_commercial(load_recipe(name))
     same_base = "" if nearest == "klein4b" else f" or, with the same base model, {nearest}"
-    assert f"; allowed is klein4b{same_base}; YuNet then finds the face, SFace and dlib judge" in str(caught.value)
+    assert f"; use klein4b{same_base} instead; YuNet then finds the face, SFace and dlib judge" in str(caught.value)
     assert nearest_commercial_recipe(load_recipe(name)) == nearest
 
 
@@ -123,7 +123,7 @@ def test_stylize_refuses_before_anything_is_loaded(
     argv = ["stylize", str(photos / "astronaut.png"), "--commercial", "-o", str(tmp_path / "out")]
     assert main(argv) == 2
     printed = capsys.readouterr().err
-    assert "recipe mini is not for commercial use because of" in printed
+    assert "recipe mini is not licensed for commercial use because of" in printed
     assert len(printed.splitlines()) == 1
 
 
@@ -139,7 +139,7 @@ def test_calibrate_refuses_too(people: list[Path], tmp_path: Path, capsys: pytes
         str(tmp_path / "t.json"),
     ]
     assert main(argv) == 2
-    assert "recipe mini is not for commercial use because of" in capsys.readouterr().err
+    assert "recipe mini is not licensed for commercial use because of" in capsys.readouterr().err
 
 
 def test_the_command_lists_chains_and_says_no(capsys: pytest.CaptureFixture[str]) -> None:
@@ -282,7 +282,7 @@ def test_a_base_or_lora_that_is_not_there_is_named(base: str, loras: list[str], 
 
 
 def test_mini_takes_no_other_base() -> None:
-    with pytest.raises(SettingsError, match="recipe mini is one small model of its own"):
+    with pytest.raises(SettingsError, match="recipe mini is one small model"):
         with_overrides(load_recipe("mini"), base="sd15-single")
 
 

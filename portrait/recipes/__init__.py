@@ -1,1 +1,1 @@
-"""Which models make the picture, in which style, with which knobs."""
+"""The models, styles and knobs that make a picture."""

@@ -1,7 +1,7 @@
-"""The one list of model families: what each can be told, and where its networks are.
+"""The single list of model families: what each supports, and where its networks are.
 
-A family is an entry here and a folder of `portrait/generate/families/` with its loading, its steps and a README. Checks of
-recipes, refusals of knobs that a model lacks and the choice of the networks follow from the entry.
+A family is an entry here and a folder of `portrait/generate/families/` with code to load and run it and a README. Validation
+of recipes, refusal of unsupported knobs and the choice of the networks all follow from the entry.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ class FamilyFacts:
     """What the models of one architecture can do.
 
     Args:
-        title: What messages call it.
+        title: Its name in messages.
         networks: MODULE:CLASS of its `generate.families.family.Family`.
-        structures: How its recipes may hold the photo's structure.
-        adapter_kinds: How its recipes may be told who the person is.
-        knobs: Of `Knobs`, those that it has.
-        negative_prompt: Whether there is something that guidance moves away from.
-        pictures: At how many pictures of the person it looks besides the framed photo: heads, cut out of the photos.
-        exact_strength: Whether it starts exactly where the strength says; others start at a whole step.
-        least_strength: Below it its pictures fall apart; no retry goes there.
-        whole_checkpoints: Whether a checkpoint in one file holds all networks; otherwise the denoising one alone.
+        structures: The ways in which its recipes may preserve the photo's structure.
+        adapter_kinds: The adapters by which its recipes may be conditioned on the person.
+        knobs: The fields of `Knobs` that it supports.
+        negative_prompt: Whether it supports a negative prompt.
+        pictures: How many pictures of the person it takes besides the framed photo: heads, cut out of the photos.
+        exact_strength: Whether it starts exactly at the strength; others start at a whole step.
+        least_strength: Below this strength its pictures fall apart; retries do not go there.
+        whole_checkpoints: Whether a single-file checkpoint holds all networks, or only the denoising one.
         loras: Whether it takes LoRAs.
-        gpu_dtype: In which numbers it computes on a GPU.
+        gpu_dtype: The number type in which it computes on a GPU.
     """
 
     title: str
@@ -76,7 +76,7 @@ FAMILIES = {
         knobs=tuple(name for name in KNOB_SETTINGS if name != "guidance_scale"),
         negative_prompt=False,
         exact_strength=True,
-        pictures=3,  # four with the framed photo, the most that its makers offer
+        pictures=3,  # four with the framed photo, the maximum that its publisher recommends
         whole_checkpoints=False,
         gpu_dtype="bfloat16",
     ),
@@ -92,4 +92,4 @@ FAMILIES = {
         gpu_dtype="bfloat16",
     ),
 }
-"""Name, as in a recipe's `family` -> what it can do."""
+"""Name, as in a recipe's `family` -> facts."""

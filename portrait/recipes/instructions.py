@@ -1,4 +1,4 @@
-"""What models are told that edit a photo by instruction: the style's sentence, and how much of the photo stays."""
+"""Instructions for models that edit photos by instruction: the style's sentence, and how much of the photo stays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from portrait.validation import parse_toml
 
 
 class Instructions(FileModel):
-    """`instructions.toml`: `styles` maps a style to its sentence; `keep` are sentences along the dial, from like to stylized."""
+    """`instructions.toml`: `styles` maps a style to its sentence.
+
+    `keep` are sentences along the dial, from most like the person to most stylized.
+    """
 
     keep: Entries[str]
     styles: dict[str, str]
@@ -21,8 +24,8 @@ def instruction_for(style: Style, balance: float) -> str:
     """The instruction that draws a photo in a style.
 
     Args:
-        style: Its own sentence, or else ours, or else what its prompt describes.
-        balance: In [0, 1]; the dial is divided evenly among the sentences that say how much is to stay.
+        style: Its own instruction is used, or else ours, or else its prompt.
+        balance: In [0, 1]; the dial is divided evenly among the sentences that say how much must stay.
     """
     ours = _shipped()
     what = (

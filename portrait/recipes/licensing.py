@@ -1,4 +1,4 @@
-"""The chain of licenses of a recipe, and whether it is licensed for commercial use."""
+"""The chain of licenses of a recipe, and whether it allows commercial use."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from portrait.recipes.recipe import Recipe
 from portrait.records.portrait import LicenseLink
 
 COMMERCIAL_CHOICE = "klein4b"
-"""Proposed for commercial use whatever was asked for: the newest base model of which every part is plainly allowed."""
+"""Always proposed for commercial use: the newest base model of which every part is clearly allowed."""
 FREE_TOOLS = "YuNet then finds the face, SFace and dlib judge"
-"""What else is different with `--commercial`."""
+"""What else changes with `--commercial`."""
 TRAINING_NOTES = {
     "yunet": "trained on WIDER FACE, whose photos are for non-commercial use",
     "sface": "the publisher does not say which photos it was trained on",
     "auraface": "its publisher calls the photos it was trained on commercially and publicly available, and does not name them",
     DLIB_RESNET.name: "trained on FaceScrub, VGG and photos from the web, whose terms are not settled",
 }
-"""Model -> what is known of its training photos. Its publisher allows commercial use of the model; that is what is told."""
+"""Model -> what is known about its training photos, although its publisher allows commercial use of the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotOffered:
-    """A model that people ask for and that is no recipe: under which license it is, and why that decides it."""
+    """A popular model for which there is no recipe: its license, and why that is the reason."""
 
     name: str
     license: str
@@ -66,19 +66,19 @@ NOT_OFFERED = (
         "the base model is for non-commercial use",
     ),
 )
-"""Named in `portrait weights licenses`. As public sources say it; the model cards themselves decide."""
+"""Shown by `portrait weights licenses`, according to public sources; the model cards themselves are decisive."""
 
 
 def face_tools(recipe: Recipe, *, commercial: bool = False) -> str:
-    """Which tools find and judge faces: `insightface` (and dlib beside it), or `opencv`: YuNet, SFace and dlib.
+    """The tools that find and judge faces: `insightface` (with dlib), or `opencv`: YuNet, SFace and dlib.
 
-    InsightFace's models are for research only. A recipe that no recognizer conditions can do without them.
+    InsightFace's models are for research only. Recipes without a conditioning recognizer can do without them.
     """
     return tools_for(commercial=commercial and not recipe.recognizer)
 
 
 def license_chain(recipe: Recipe, *, commercial: bool = False) -> list[LicenseLink]:
-    """The license of every model that has a say in the picture."""
+    """The license of every model involved in the picture."""
     tools = face_tools(recipe, commercial=commercial)
     further = [find_part(name) for name in fetched_judges(tools)]
     models: list[WeightFile | Part] = [*face_parts(tools), *face_files(tools), *further]
@@ -90,50 +90,53 @@ def license_chain(recipe: Recipe, *, commercial: bool = False) -> list[LicenseLi
 
 
 def noncommercial_links(recipe: Recipe) -> list[LicenseLink]:
-    """The links of the chain, with the freest face tools, whose license does not plainly allow commercial use."""
+    """The links of the chain, with the most permissive face tools, whose license does not clearly allow commercial use."""
     return [link for link in license_chain(recipe, commercial=True) if link.commercial != "yes"]
 
 
 def require_commercial(recipe: Recipe) -> None:
-    """Refuse a recipe that is not wholly licensed for commercial use.
+    """Refuse a recipe that is not entirely licensed for commercial use.
 
     Raises:
-        LicenseError: a part is non-commercial, conditional or unknown; names each, and the recipes that are allowed.
+        LicenseError: a part is non-commercial, conditional or unknown; the message names each, and the recipes that are
+            allowed.
     """
     links = noncommercial_links(recipe)
     if not links:
         return
     parts = "; ".join(f"{link.part} ({link.commercial}: {link.license})" for link in links)
-    raise LicenseError(f"recipe {recipe.name} is not for commercial use because of {parts}; {_proposal(recipe)}")
+    raise LicenseError(
+        f"recipe {recipe.name} is not licensed for commercial use because of {parts}; {_proposal(recipe)}"
+    )
 
 
 def _proposal(recipe: Recipe) -> str:
-    """Which recipes are allowed in the place of this one."""
+    """The allowed recipes to use instead of this one."""
     allowed = commercial_recipes(recipe)
     if not allowed:
-        return "no recipe here is allowed"
+        return "no available recipe is allowed"
     names = " or, with the same base model, ".join(allowed)
-    return f"allowed is {names}; {FREE_TOOLS}"
+    return f"use {names} instead; {FREE_TOOLS}"
 
 
 def commercial_recipes(recipe: Recipe) -> list[str]:
-    """The recipes to propose for commercial use: `COMMERCIAL_CHOICE`, and the one that is most like this one."""
+    """The recipes to propose for commercial use: `COMMERCIAL_CHOICE`, and the one most similar to this one."""
     nearest = nearest_commercial_recipe(recipe)
     choice = [] if noncommercial_links(load_recipe(COMMERCIAL_CHOICE)) else [COMMERCIAL_CHOICE]
     return [*choice, *([nearest] if nearest and nearest not in choice else [])]
 
 
 def nearest_commercial_recipe(recipe: Recipe) -> str | None:
-    """The recipe whose whole chain allows commercial use and that is most like this one: base model first, then speed.
+    """The most similar recipe, first by base model, then by speed, whose whole chain allows commercial use.
 
-    Where none has the same base model it is `COMMERCIAL_CHOICE`.
+    If none has the same base model it is `COMMERCIAL_CHOICE`.
     """
     allowed = []
     for name in recipe_names():
         try:
             other = load_recipe(name)
         except PortraitError:
-            continue  # a recipe of the user's own that does not fit is no proposal
+            continue  # an invalid recipe of the user's own is not proposed
         if not noncommercial_links(other):
             allowed.append(other)
 

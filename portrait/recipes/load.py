@@ -1,4 +1,4 @@
-"""Recipes by name or from a TOML file: what one extends is filled in, then everything is checked."""
+"""Load recipes by name or from a TOML file: fill in what they extend, then check everything."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_RECIPES = ("styles.toml", "instructions.toml")
 
 
 def recipe_names() -> list[str]:
-    """Names of the shipped recipes, and of the user's own in `recipes/` of the configuration folder."""
+    """Names of the shipped recipes, and of the user's own in `recipes/` in the configuration folder."""
     files = [path.name for path in resources.files("portrait.recipes").iterdir()]
     shipped = {name[:-5] for name in files if name.endswith(".toml") and name not in _NO_RECIPES}
     return sorted(shipped | _user_recipes().keys())
@@ -32,19 +32,19 @@ def _user_recipes() -> dict[str, Path]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """Load a recipe by name (the user's own before ours), or a TOML file by path.
+    """Load a recipe by name (the user's own take precedence), or a TOML file by path.
 
-    Public models need not be on this machine; `resolve_files` looks for them.
+    Public models need not be on this machine; `resolve_files` looks for them later.
 
     Raises:
-        SettingsError: no such recipe, an unknown key, a missing or impossible value.
-        WeightsError: it names a part that the weights manifest does not have.
+        SettingsError: there is no such recipe, or it has an unknown key, or a missing or invalid value.
+        WeightsError: it names a part that is not in the weights manifest.
         WeightsMissingError: the recipe's own model folder is not on this machine.
     """
     try:
         table, folder = _read_table(name, ())
         return _recipe_from(RecipeFile.from_table(table, f"recipe {name}"), name, folder)
-    except (OSError, ValueError) as error:  # a text that is not a valid file name, by its length or a zero byte
+    except (OSError, ValueError) as error:  # not a valid file name, because of its length or a zero byte
         raise SettingsError(f"recipe {name[:200]!r}: {one_line(error)}") from None
 
 
@@ -66,7 +66,7 @@ def _recipe_from(file: RecipeFile, name: str, folder: Path) -> Recipe:
 
 
 def _declared_licenses(file: RecipeFile, base: Path) -> tuple[LicenseLink, ...]:
-    """The licenses that a recipe states of its own files: model folder, adapter, LoRAs. Others are unknown."""
+    """The licenses that a recipe declares for its own files: model folder, adapter, LoRAs. Others are unknown."""
     stated = tuple(LicenseLink(**entry.model_dump()) for entry in file.licenses)
     files = [] if "base" in file.parts else [base.resolve()]
     adapter = base / file.adapter
@@ -78,7 +78,7 @@ def _declared_licenses(file: RecipeFile, base: Path) -> tuple[LicenseLink, ...]:
 
 
 def _read_table(name: str, extended: tuple[str, ...]) -> tuple[dict[str, object], Path]:
-    """A recipe's table with what it extends filled in, and the folder that its paths start from."""
+    """A recipe's table with what it extends filled in, and the folder to which its paths are relative."""
     text, folder = _read_text(name)
     table = parse_toml(text, f"recipe {name}")
     _resolve_loras(table.get("loras"), folder)
@@ -95,14 +95,14 @@ def _read_table(name: str, extended: tuple[str, ...]) -> tuple[dict[str, object]
 
 
 def _resolve_loras(loras: object, folder: Path) -> None:
-    """Make the files of a table's LoRAs absolute: a recipe that extends it may lie elsewhere."""
+    """Make the paths of a table's LoRAs absolute, as a recipe that extends it may be elsewhere."""
     for lora in loras if isinstance(loras, list) else ():
         if isinstance(lora, dict) and isinstance(lora.get("file"), str):
             lora["file"] = str((folder / lora["file"]).absolute())
 
 
 def _read_text(name: str) -> tuple[str, Path]:
-    """The TOML text of a recipe, and the folder that its paths start from."""
+    """The TOML text of a recipe, and the folder to which its paths are relative."""
     path = _user_recipes().get(name, Path(name))
     if path.suffix == ".toml" or os.path.isfile(path):
         return read_text(path, f"recipe {name}"), path.parent
@@ -114,11 +114,11 @@ def _read_text(name: str) -> tuple[str, Path]:
 
 
 def _merge(name: str, parent: dict[str, object], table: dict[str, object]) -> dict[str, object]:
-    """A recipe's table over that of the recipe which it extends; parts, LoRAs and licenses are added to its."""
+    """Merge a recipe's table over that of the recipe it extends; parts, LoRAs and licenses are combined."""
     parent_parts, parts = parent.get("parts", {}), table.get("parts", {})
     if not isinstance(parent_parts, dict) or not isinstance(parts, dict):
         raise SettingsError(f"recipe {name}: parts must be a table of roles")
-    if "base" in table:  # the recipe's own folder takes the place of the part, and has no judge that knows the other
+    if "base" in table:  # the recipe's own folder replaces the part, and the inherited style judge does not know it
         parent_parts = {role: part for role, part in parent_parts.items() if role != "base"}
         parent = {key: value for key, value in parent.items() if key != "judge"}
     merged = parent | table | {"parts": parent_parts | parts}
@@ -128,7 +128,7 @@ def _merge(name: str, parent: dict[str, object], table: dict[str, object]) -> di
 
 
 def _merge_lists(name: str, key: str, inherited: object, entries: object) -> list[Any]:
-    """What is inherited, then a recipe's entries; one that names the same part or file takes the other's place."""
+    """The inherited entries, then the recipe's own; an entry for the same part or file replaces the inherited one."""
     if not isinstance(inherited, list) or not isinstance(entries, list):
         raise SettingsError(f"recipe {name}: {key} must be a list of tables, [[{key}]]")
 

@@ -1,4 +1,4 @@
-"""Where the files of a recipe's models lie on this machine, each verified."""
+"""Find the files of a recipe's models on this machine, and verify each."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from portrait.recipes.recipe import Recipe
 
 
 def resolve_files(recipe: Recipe) -> Recipe:
-    """The recipe with the path of every part filled in, each a folder or file whose bytes are verified.
+    """Fill in the path of every part of the recipe, each a folder or file whose bytes are verified.
 
     Raises:
-        WeightsMissingError: parts are not on this machine; names the command that fetches them.
-        WeightsCorruptError: a file is another one.
+        WeightsMissingError: parts are not on this machine; the message names the command that fetches them.
+        WeightsCorruptError: a file differs from its pin.
     """
     folders: dict[str, Path] = {}
     digests: dict[str, str] = {}
@@ -43,20 +43,20 @@ def resolve_files(recipe: Recipe) -> Recipe:
 def _require_parts(recipe: Recipe, folders: Mapping[str, Path]) -> None:
     if missing := [name for name in recipe.part_names if name not in folders]:
         raise WeightsMissingError(
-            f"recipe {recipe.name} needs {', '.join(missing)}, not (whole) on this machine; "
+            f"recipe {recipe.name} needs {', '.join(missing)}, missing or incomplete on this machine; "
             f"run: portrait weights fetch {_names_to_fetch(recipe, missing)}"
         )
 
 
 def _names_to_fetch(recipe: Recipe, missing: Sequence[str]) -> str:
-    """What to name to `portrait weights fetch`: the recipe if that brings all that is missing, or else the parts."""
+    """The argument of `portrait weights fetch`: the recipe if that fetches everything missing, or else the parts."""
     if recipe.name in recipe_names() and set(missing) <= set(load_recipe(recipe.name).part_names):
         return recipe.name
     return " ".join(missing)
 
 
 def _entry_point(folder: Path, part: str) -> Path:
-    """What libraries open of a part: the folder with its (first) configuration file, or else its one file."""
+    """The path of a part that libraries open: the folder with its (first) configuration file, or else its only file."""
     files = [file.path for file in find_part(part).files]
     for name in ("model_index.json", "config.json"):
         for path in files:

@@ -1,4 +1,4 @@
-"""A recipe with another base model, or with more LoRAs, as a caller asks for them."""
+"""Change a recipe's base model, or add LoRAs, as requested by the user."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from portrait.recipes.recipe import Lora, Recipe, unknown_license
 
 
 def with_overrides(recipe: Recipe, base: str = "", loras: Sequence[str] = ()) -> Recipe:
-    """The recipe with another base model of the same family, and with more LoRAs.
+    """Change the recipe's base model to another of the same family, and add LoRAs.
 
     Args:
-        recipe: Of a family that takes other weights.
+        recipe: Of a family that accepts other weights.
         base: A `.safetensors` checkpoint (its configuration is taken from the recipe's own base), a diffusers
             folder, or a part of the weights manifest that is one checkpoint.
         loras: `FILE.safetensors:WEIGHT` each; without a weight it is 1.
 
     Raises:
-        SettingsError: the recipe's model cannot be exchanged, or a file or weight does not fit.
+        SettingsError: the recipe's model cannot be replaced, or a file or weight is invalid.
     """
     if (base or loras) and not recipe.family_facts.loras:
-        raise SettingsError(f"recipe {recipe.name} is one small model of its own: it takes no --base and no --lora")
+        raise SettingsError(f"recipe {recipe.name} is one small model: it takes no --base and no --lora")
     if base:
         recipe = _replace_base(recipe, base)
     for text in loras:
@@ -41,7 +41,7 @@ def with_overrides(recipe: Recipe, base: str = "", loras: Sequence[str] = ()) ->
 
 
 def parse_lora(text: str) -> tuple[str, float]:
-    """File and weight of `FILE.safetensors:WEIGHT`; without a weight it is 1."""
+    """File and weight of `FILE.safetensors:WEIGHT`; the default weight is 1."""
     file, colon, number = text.rpartition(":")
     if colon and "." in file:  # C:\\ink is a file without a weight
         with suppress(ValueError):

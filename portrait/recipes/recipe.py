@@ -1,4 +1,4 @@
-"""A recipe: which models make the picture, the knobs along the balance dial, the license of every part."""
+"""A recipe: the models that make the picture, the knobs along the balance dial, and the license of every part."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from portrait.records.portrait import LicenseLink
 from portrait.validation import did_you_mean
 
 LCM_STEPS = 50
-"""Steps that LCM was distilled from (`original_inference_steps` of diffusers' LCMScheduler); it can run no more."""
+"""Steps that LCM was distilled from (`original_inference_steps` of diffusers' LCMScheduler); it cannot run more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lora:
-    """A LoRA file and its weight; `part` is its name in the weights manifest, empty for a file of the user."""
+    """A LoRA file and its weight; `part` is its name in the weights manifest, empty for the user's own files."""
 
     weight: float
     part: str = ""
@@ -34,21 +34,21 @@ class Lora:
 class Recipe:
     """One way to make pictures. `base` is a diffusers folder, `adapter` an IP-Adapter file.
 
-    `structure` says how the photo's structure is held: `none` is plain img2img (strength alone), `source_latents`
-    concatenates the photo's latents to the noisy ones, `controlnet` draws what `control` says from the photo,
-    `reference` shows the photo to the model beside what it draws. `balance` are points of the dial, (position in [0,
-    1], knobs), rising. `autocast` is `bfloat16` where pictures may be computed in it (only processors that are fast at
-    it do), or empty.
+    `structure` says how the photo's structure is preserved: `none` is plain img2img (strength alone), `source_latents`
+    concatenates the photo's latents to the noisy ones, `controlnet` derives an image of kind `control` from the photo,
+    `reference` shows the photo to the model beside its drawing. `balance` are rising points of the dial, (position in [0,
+    1], knobs). `autocast` is `bfloat16` if pictures may be computed in it (on processors that are fast at it), or empty.
 
     Public models: `parts` maps a role of `ROLES` to a part of the weights manifest; the paths are filled in by
-    `resolve_files`. `adapter_kind` says how the model is told who the person is, `none` where the photo alone says so.
-    `recognizer` is the one whose embedding the adapter was trained with, empty where none is; `embedding` says whether
-    it was fed at unit length or raw. `adapter_lora` is the weight of the LoRA inside the adapter's file. `min_steps` is the least number of denoising steps that a distilled model was made for.
-    `thresholds` is `photo` for a recipe that was never calibrated. `prompts` says which of a style's texts
-    the model understands: `short`, `rich`, or an `instruction` for models that edit a photo as they are told. `sizes` are
-    the sides that its decoder can draw beside `resolution`. `memory` are GiB that the tiers full, offload
-    and sequential need. `judge` is the folder inside `base` of the style judge that knows how this model draws; empty for
-    none, and then how a picture is drawn is judged by the calibration alone.
+    `resolve_files`. `adapter_kind` says how the model is conditioned on the person, `none` if by the photo alone.
+    `recognizer` is the one whose embedding the adapter was trained with, empty if there is none;
+    `embedding` says whether that was normalized or raw. `adapter_lora` is the weight of the LoRA inside the adapter's file.
+    `min_steps` is the smallest number of denoising steps that a distilled model supports.
+    `thresholds` is `photo` for a recipe that was never calibrated. `prompts` says which of a style's texts the model
+    understands: `short`, `rich`, or an `instruction` for models that edit photos by instruction. `sizes` are
+    the sides that its decoder can draw beside `resolution`. `memory` is the GiB that the tiers full, offload and sequential
+    need. `judge` is the folder inside `base` of the style judge for this model; if empty, styles are judged by the
+    calibration alone.
     """
 
     name: str
@@ -87,12 +87,12 @@ class Recipe:
 
     @property
     def family_facts(self) -> FamilyFacts:
-        """What the models of its family can do."""
+        """The facts about the recipe's family."""
         return FAMILIES[self.family]
 
     @property
     def lacks(self) -> tuple[str, ...]:
-        """The knobs that change nothing here, under the names of the settings; `negative_prompt` among them where it is one."""
+        """The settings that have no effect with this recipe: knobs, and possibly `negative_prompt`."""
         facts = self.family_facts
         missing = [knob.name for knob in fields(Knobs) if knob.name not in facts.knobs]
         if self.structure == "none":
@@ -106,7 +106,7 @@ class Recipe:
             chosen: Names of the settings that a caller set.
 
         Raises:
-            SettingsError: names each, and those that there are.
+            SettingsError: there are such knobs; the message names them, and those that exist.
         """
         if missing := [name for name in self.lacks if name in chosen]:
             have = [knob.name for knob in fields(Knobs) if knob.name not in self.lacks]
@@ -116,16 +116,16 @@ class Recipe:
 
     @property
     def part_names(self) -> list[str]:
-        """Every part of the weights manifest that this recipe needs, each once."""
+        """The parts of the weights manifest that this recipe needs, each once."""
         return list(dict.fromkeys([*self.parts.values(), *(lora.part for lora in self.loras if lora.part)]))
 
     @property
     def max_steps(self) -> int:
-        """The largest `num_inference_steps` that the sampler can be asked for."""
+        """The largest `num_inference_steps` that the sampler supports."""
         return LCM_STEPS if self.scheduler == "LCM" else 1000
 
     def with_enough_steps(self, knobs: Knobs) -> Knobs:
-        """`knobs` with as many steps as leave `min_steps` of them to run at this strength, at most `max_steps`."""
+        """Raise the steps of `knobs` so that at least `min_steps` run at this strength, up to `max_steps`."""
         if self.min_steps <= 1 or knobs.steps >= self.min_steps:
             return knobs
         steps = ceil(round(self.min_steps / max(knobs.strength, 1e-3), 6))
@@ -134,7 +134,7 @@ class Recipe:
         return replace(knobs, num_inference_steps=min(steps, self.max_steps))
 
     def check_steps(self, knobs: Knobs) -> None:
-        """Raises SettingsError when the model was not made for so many or so few steps; names what works."""
+        """Raises SettingsError if the model does not support so many or so few steps; the message names what works."""
         least_strength = f"{self.min_steps / self.max_steps:g}"
         if knobs.num_inference_steps > self.max_steps:
             raise SettingsError(
@@ -152,10 +152,10 @@ class Recipe:
             )
 
     def knobs_at(self, position: float) -> Knobs:
-        """The knobs at a position of the path that the recipe's file states, linear between its points.
+        """The knobs at a position on the path that the recipe's file defines, linear between its points.
 
-        A balance is a position only where nothing was measured: `AttemptLoop.knobs_for_balance` follows the curves of a
-        style to the position that a balance stands for.
+        A balance equals a position only if nothing was measured: `AttemptLoop.knobs_for_balance` maps a balance to a
+        position by the curves of a style.
 
         Raises:
             SettingsError: the position is outside [0, 1].
@@ -171,7 +171,7 @@ class Recipe:
         return Knobs(**values, num_inference_steps=steps)
 
     def size_for(self, side: int) -> int:
-        """The side of a portrait in pixels: the one that is asked for, or `resolution` for 0.
+        """The side of a portrait in pixels: the requested one, or `resolution` for 0.
 
         Raises:
             SettingsError: the recipe cannot draw at that size.
@@ -182,7 +182,7 @@ class Recipe:
         return side or self.resolution
 
     def style(self, name: str) -> Style:
-        """Raises SettingsError for a style that this recipe does not have, and names the likely one."""
+        """Look up a style; raises SettingsError for one that this recipe does not have, and suggests a similar one."""
         if name not in self.styles:
             hint = did_you_mean(name, self.styles, "did you mean {}? ")
             raise SettingsError(
@@ -191,9 +191,9 @@ class Recipe:
         return styles()[name]
 
     def prompt_of(self, style: Style, palette: str = "", balance: float = 0.5) -> str:
-        """The style's prompt in the form that this model understands, with a palette named behind it if there is one.
+        """The style's prompt in the form that this model understands, followed by a palette's name if there is one.
 
-        An instruction also says how much is to stay, in other words for a `balance` near 0, in the middle and near 1.
+        An instruction also says how much must stay, with different words for a `balance` near 0, in the middle and near 1.
         """
         if self.prompts == "instruction":
             return instruction_for(style, balance)
@@ -202,11 +202,11 @@ class Recipe:
         return f"{style.prompt}, {palette}" if palette else style.prompt
 
     def palettes_of(self, style: Style) -> tuple[str, ...]:
-        """The palettes that this model knows in a style; none for a model that reads sentences."""
+        """The palettes of a style that this model knows; none for models that read sentences."""
         return style.palettes if self.prompts == "short" else ()
 
     def palette_for(self, style: Style, name: str, seed: int) -> str:
-        """The palette that is named, or the seed's where none is; empty where the style has none.
+        """The named palette, or by default one chosen by the seed; empty if the style has none.
 
         Raises:
             SettingsError: the style has no palette of that name.
@@ -220,14 +220,14 @@ class Recipe:
         return name
 
     def reads_prompts(self, style: Style) -> bool:
-        """Whether the model follows texts of one's own in place of the style's."""
+        """Whether the model follows a user's own prompts instead of the style's."""
         return self.prompts != "short" or not style.palettes
 
     def check_prompt(self, prompt: str, style: Style) -> None:
-        """Refuse a prompt that the model was not trained with, where it knows nothing but its styles.
+        """Refuse prompts other than those of its styles if the model was trained on nothing else.
 
         Raises:
-            SettingsError: names what it knows.
+            SettingsError: the message lists the prompts that it knows.
         """
         if self.reads_prompts(style):
             return
@@ -241,5 +241,5 @@ class Recipe:
 
 
 def unknown_license(part: str) -> LicenseLink:
-    """The link of the chain for a file of the user's own, of which nobody has stated a license."""
+    """The license link for a user's own file whose license was not declared."""
     return LicenseLink(part=part, license="unknown", commercial="unknown")

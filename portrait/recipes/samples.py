@@ -1,4 +1,4 @@
-"""Where the sample picture of a recipe's style lies."""
+"""Locate the sample picture of a recipe's style."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from portrait.paths import config_dir
 
 
 def sample_file(recipe: str, style: str) -> Traversable | None:
-    """The WebP of a style as this recipe draws it; None if there is none.
+    """The WebP sample of a style by this recipe; None if there is none.
 
-    Samples ship with the package for `mini`; `eval/style_samples.py` makes them, also for recipes and styles of
-    one's own, into `samples/` of the configuration folder.
+    Samples ship with the package for `mini`; `eval/style_samples.py` makes them, also for the user's own recipes and styles,
+    into `samples/` in the configuration folder.
     """
     for folder in (config_dir() / "samples", resources.files("portrait.studio") / "samples"):
         file: Traversable = folder / recipe / f"{style}.webp"

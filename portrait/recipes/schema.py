@@ -1,4 +1,4 @@
-"""What a recipe file may say: keys, types and ranges, and which of them go together."""
+"""The schema of recipe files: keys, types and ranges, and valid combinations."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class BalancePoint(FileModel):
 
 
 class LoraEntry(FileModel):
-    """A `[[loras]]` entry: a part of the weights manifest, or a file seen from the recipe's folder."""
+    """A `[[loras]]` entry: a part of the weights manifest, or a file relative to the recipe's folder."""
 
     weight: float = Field(ge=-4, le=4)
     part: str = ""
@@ -71,7 +71,7 @@ class LicenseEntry(FileModel):
 
 
 class RecipeFile(FileModel):
-    """A recipe file, with what it extends filled in. `recipes.recipe.Recipe` says what the values mean."""
+    """A recipe file, with what it extends filled in. `recipes.recipe.Recipe` explains the values."""
 
     name: str
     title: str
@@ -104,7 +104,7 @@ class RecipeFile(FileModel):
     @model_validator(mode="before")
     @classmethod
     def _default_family(cls, table: dict[str, object]) -> dict[str, object]:
-        """A model that holds source latents is `mini`, and others are SD 1.5 unless they say otherwise."""
+        """A model with source latents is `mini`, and others are SD 1.5 unless they say otherwise."""
         default = "mini" if table.get("structure") == "source_latents" else "sd15"
         return {"family": default} | table
 
@@ -118,7 +118,7 @@ class RecipeFile(FileModel):
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
-        """Pictures, thresholds and curves are named after the recipe."""
+        """Check the recipe's name, after which pictures, thresholds and curves are named."""
         if not is_file_name(name):
             raise ValueError(
                 f"must be a name that a file can have, of at most {MAX_NAME_BYTES} bytes, got {name[:200]!r}"
@@ -178,7 +178,7 @@ class RecipeFile(FileModel):
 
     @model_validator(mode="after")
     def _check_kinds(self) -> RecipeFile:
-        """The family has such a structure and such an adapter."""
+        """Check that the family supports the structure and the adapter."""
         facts = FAMILIES[self.family]
         for key, allowed in (("structure", facts.structures), ("adapter_kind", facts.adapter_kinds)):
             if (value := getattr(self, key)) not in allowed:
@@ -199,7 +199,7 @@ class RecipeFile(FileModel):
 
     @model_validator(mode="after")
     def _check_parts(self) -> RecipeFile:
-        """Each role that the recipe's kind needs has a part, and no other has one."""
+        """Check that exactly the roles that this kind of recipe needs have a part."""
         needed = {
             "image_encoder": self.adapter_kind in ("faceid-plusv2", "plus-face"),
             "controlnet": self.structure == "controlnet",
@@ -212,7 +212,7 @@ class RecipeFile(FileModel):
 
     @model_validator(mode="after")
     def _check_recognizer(self) -> RecipeFile:
-        """The recognizer is the one that the adapter was trained with, from its own pack."""
+        """Check that the recognizer is the one that the adapter was trained with, from its own pack."""
         if self.recognizer == "":
             if self.adapter_kind not in ("plus-face", *_NO_ADAPTER):
                 raise ValueError(f"adapter_kind {self.adapter_kind} needs a recognizer: {', '.join(RECOGNIZER_PACKS)}")

@@ -14,10 +14,10 @@ from portrait.validation import parse_toml, read_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """`prompt` are the few words that `mini` knows; `rich_prompt` is for models that read whole sentences.
+    """`prompt` is the few words that `mini` knows; `rich_prompt` is for models that read whole sentences.
 
-    `instruction` is for models that edit a photo as they are told; `recipes.instructions` has those of the shipped styles.
-    `palettes` are the names that `mini` was trained with behind the style's words, as in "pop art portrait, turquoise".
+    `instruction` is for models that edit photos by instruction; `recipes.instructions` has those of the shipped styles.
+    `palettes` are the names that `mini` was trained on, appended to the prompt, as in "pop art portrait, turquoise".
     """
 
     name: str
@@ -39,12 +39,12 @@ class StyleEntry(FileModel):
 
 
 def styles() -> dict[str, Style]:
-    """Every style of `styles.toml`, by name, in the file's order; then those of the user's own `styles.toml`.
+    """All styles of `styles.toml`, by name, in the file's order; then those of the user's own `styles.toml`.
 
-    The user's file lies in the configuration folder and has the same form.
+    The user's file is in the configuration folder and has the same format.
 
     Raises:
-        SettingsError: a file cannot be read, is not TOML, or an entry does not fit.
+        SettingsError: a file cannot be read or is not TOML, or an entry is invalid.
     """
     shipped = _parse((resources.files("portrait.recipes") / "styles.toml").read_text("utf-8"), "styles.toml")
     file = config_dir() / "styles.toml"

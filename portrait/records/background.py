@@ -1,4 +1,4 @@
-"""What is to stand behind the person, as `--background` was given."""
+"""The background to put behind the person, as given by `--background`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Background:
     """One background.
 
     `kind` is keep (the photo's own), paper, blur (the picture's own, out of focus), transparent, color with one of
-    `colors`, gradient with two (top, bottom), or picture with `file`. `value` is the text as it was given.
+    `colors`, gradient with two (top, bottom), or picture with `file`. `value` is the text as given.
     """
 
     kind: str
@@ -29,7 +29,7 @@ class Background:
 
     @classmethod
     def parse(cls, text: str) -> Background:
-        """Read what `--background` was given: keep, paper, blur, transparent, #rrggbb, gradient:A,B or a picture's file.
+        """Parse the text of `--background`: keep, paper, blur, transparent, #rrggbb, gradient:A,B or a picture file.
 
         Raises:
             SettingsError: it is none of these.
@@ -46,7 +46,7 @@ class Background:
         if Path(text).suffix:
             return cls("picture", text, file=Path(text))
         raise SettingsError(
-            f"background {text!r} is not one of: {', '.join(PLAIN_KINDS)}, #rrggbb, gradient:A,B, or a picture's file"
+            f"background {text!r} is not one of: {', '.join(PLAIN_KINDS)}, #rrggbb, gradient:A,B, or a picture file"
         )
 
 

@@ -1,6 +1,6 @@
-"""A file of thresholds, as `portrait calibrate` writes it and the judge reads it.
+"""The file of thresholds that `portrait calibrate` writes and the judge reads.
 
-Keys that only people read (counts, intervals, percentiles) are in the file and not in these types.
+Keys that are only for people (counts, intervals, percentiles) are in the file but not in these types.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
 
 Interval = tuple[float, float]
-"""The ends of a 95 % interval of a share."""
+"""The ends of a share's 95 % interval."""
 ScorePoint = Annotated[tuple[float, ...], Field(min_length=2)]
-"""Similarity, share of strangers who reach it, and what else a point of the DET curve has."""
+"""Similarity, share of strangers who reach it, and the further values of a point of the DET curve."""
 
 
 class _Table(BaseModel):
@@ -20,13 +20,13 @@ class _Table(BaseModel):
 
 
 class Limit(_Table):
-    """A limit, whatever was measured for it."""
+    """A limit, without the measurements behind it."""
 
     limit: float
 
 
 class AcceptedShare(_Table):
-    """The share of right portraits that are accepted, of how many."""
+    """The share of genuine portraits that are accepted, and their number."""
 
     rate: float
     interval: Interval
@@ -34,7 +34,7 @@ class AcceptedShare(_Table):
 
 
 class GateRate(_Table):
-    """What a gate asks for at one false accept rate; `floors` in place of the gate's own where there are any."""
+    """A gate's limits at one false accept rate; `floors`, if given, replace the gate's own."""
 
     floors: dict[str, float] | None = None
     least: float | None = None
@@ -44,7 +44,7 @@ class GateRate(_Table):
 
 
 class GateTable(_Table):
-    """A gate of some judges, which the file has for every choice of them; `judge.thresholds.Gate` says how it decides."""
+    """The gate of a set of judges; the file has one for every combination. `judge.thresholds.Gate` says how it decides."""
 
     judges: tuple[str, ...]
     floors: dict[str, float] = {}
@@ -53,7 +53,7 @@ class GateTable(_Table):
     rates: dict[float, GateRate]
 
     def floors_at(self, rate: GateRate) -> dict[str, float]:
-        """Judge -> the least likeness at a rate."""
+        """Judge -> smallest similarity at a rate."""
         return self.floors if rate.floors is None else rate.floors
 
     @model_validator(mode="after")
@@ -71,7 +71,7 @@ class GateTable(_Table):
 
 
 class RecognizerTable(_Table):
-    """A judge alone: false accept rate -> threshold, and `det`, points of its curve of errors."""
+    """A single judge: false accept rate -> threshold, and `det`, the points of its DET curve."""
 
     thresholds: dict[float, float]
     det: tuple[ScorePoint, ...] = ()
@@ -100,7 +100,7 @@ class StyleThresholds(_Table):
 
 
 class CalibrationTable(_Table):
-    """The limits of a recipe's styles; `weights` is file -> SHA-256 of the model, `detector` what placed the faces."""
+    """The limits of a recipe's styles; `weights` is file -> SHA-256 of the model, `detector` the one that located the faces."""
 
     weights: dict[str, str] = {}
     detector: str | None = None
@@ -109,7 +109,7 @@ class CalibrationTable(_Table):
 
 
 class PhotoThreshold(_Table):
-    """The least likeness of two photos of one person, to one judge."""
+    """The smallest similarity of two photos of one person, for one judge."""
 
     threshold: float
 
@@ -122,11 +122,11 @@ class PhotoThresholds(_Table):
 
     @property
     def limits(self) -> dict[str, float]:
-        """Judge -> least likeness."""
+        """Judge -> smallest similarity."""
         return {judge: entry.threshold for judge, entry in self.recognizers.items()}
 
 
 class PhotoThresholdsFile(PhotoThresholds):
-    """The thresholds for faces that the usual detector placed, and those of other detectors."""
+    """The thresholds for faces located by the usual detector, and those for other detectors."""
 
     detectors: dict[str, PhotoThresholds] = {}

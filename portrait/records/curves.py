@@ -1,4 +1,4 @@
-"""A file of response curves, as `portrait calibrate` writes it and the loop reads it."""
+"""The file of response curves that `portrait calibrate` writes and the loop reads."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class _Table(BaseModel):
 
 
 class SweepTable(_Table):
-    """Means at n places of the dial or values of a knob: `at` (n,) rising, `mean` (n, outputs)."""
+    """Means at n positions of the dial or values of a knob: `at` (n,) rising, `mean` (n, outputs)."""
 
     at: Row
     mean: tuple[Row, ...]
 
 
 class StyleCurves(_Table):
-    """The curves of one style; `loop.response.Curves` says what each of the tables is.
+    """The curves of one style; `loop.response.Curves` explains each table.
 
-    `outputs` are the columns of every table. Means are themselves here, not changes from `level`.
+    `outputs` are the columns of every table. Means are stored as such, not as changes from `level`.
     """
 
     outputs: tuple[str, ...]
@@ -48,9 +48,9 @@ class StyleCurves(_Table):
 
 
 class CurvesFile(_Table):
-    """The curves of a recipe's styles, and what is needed to measure them again.
+    """The curves of a recipe's styles, and everything needed to measure them again.
 
-    `base` is where the other knobs stood while one was moved; `people` maps photo -> SHA-256, `weights` file -> SHA-256.
+    `base` holds the knobs' values while another one was moved; `people` maps photo -> SHA-256, `weights` file -> SHA-256.
     """
 
     recipe: str

@@ -1,4 +1,4 @@
-"""A detected face, and a person as the recognizers know them."""
+"""A detected face, and a person's identity by the recognizers."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Face:
         return float(self.bbox[0] + self.bbox[2]) / 2, float(self.bbox[1] + self.bbox[3]) / 2
 
     def moved(self, scale: float, dx: float, dy: float) -> Face:
-        """The same face after a point p became p * scale + (dx, dy)."""
+        """The same face after each point p became p * scale + (dx, dy)."""
         shift = np.array([dx, dy], np.float32)
         bbox = self.bbox.reshape(2, 2) * np.float32(scale) + shift
         kps = Points((self.kps * np.float32(scale) + shift).astype(np.float32, copy=False))
         return Face(bbox=bbox.reshape(4), kps=kps, det_score=self.det_score)
 
     def entry(self, index: int) -> dict[str, object]:
-        """What callers are told of a photo's face number `index` from the left, as JSON values; pixels to a tenth."""
+        """The face as JSON values for callers, as number `index` from the left; pixels are rounded to a tenth."""
         return {
             "index": index,
             "bbox": [round(float(value), 1) for value in self.bbox],
@@ -56,11 +56,11 @@ class Face:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Identity:
-    """One person as every recognizer knows them: recognizer name -> unit embedding.
+    """One person's identity by every recognizer: recognizer name -> unit embedding.
 
-    `photos` counts how many photographs were averaged. `conditioning` is what the adapter is fed where that is not a
-    judge's embedding; (512,) float32, of any length where the adapter was trained so. `pictures` are heads cut out of the
-    photographs, (P, P, 3) uint8 RGB each, for models that look at the person; else there are none.
+    `photos` counts how many photographs were averaged. `conditioning` is the adapter's input if that is not a judge's
+    embedding; (512,) float32, of any norm if the adapter was trained on raw embeddings. `pictures` are heads cut out of the
+    photographs, (P, P, 3) uint8 RGB each, for models that are shown the person; else there are none.
     """
 
     embeddings: dict[str, Embedding]

@@ -1,4 +1,4 @@
-"""What an attempt is asked for and what came of it: knobs, what must stay, previews."""
+"""The inputs of an attempt: knobs, keeps and previews."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from portrait.records.arrays import RgbImage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knobs:
-    """The knobs of one attempt, under the names that diffusers gives them.
+    """The knobs of one attempt, under diffusers' names.
 
     `controlnet_conditioning_scale` in [0, 1] is how much of the source's structure the model sees: a
-    ControlNet's scale where the recipe has one, the signal level of the source latents in `mini`.
+    ControlNet's scale if the recipe has one, the signal level of the source latents in `mini`.
     """
 
     strength: float
@@ -27,7 +27,7 @@ class Knobs:
 
     @property
     def steps(self) -> int:
-        """Denoising steps that run: of `num_inference_steps` the share that `strength` says, rounded down."""
+        """Denoising steps that run: `strength` times `num_inference_steps`, rounded down."""
         return int(self.num_inference_steps * self.strength)
 
 
@@ -35,7 +35,7 @@ class Knobs:
 class Keep:
     """One thing that must stay.
 
-    `kind` is one of `KEEP_KINDS` (face always stays, so it changes nothing), or region with `box` (x, y, width, height)
+    `kind` is one of `KEEP_KINDS` (face is always kept, so it changes nothing), or region with `box` (x, y, width, height)
     in pixels of the photo, or mask with `file`, a picture of the photo's size that is white where the photo must stay.
     """
 
@@ -45,7 +45,7 @@ class Keep:
 
     @classmethod
     def parse(cls, text: str) -> Keep:
-        """Read what `--keep` was given: face, pose, composition, colors, background, region:x,y,w,h or mask:FILE.
+        """Parse the text of `--keep`: face, pose, composition, colors, background, region:x,y,w,h or mask:FILE.
 
         Raises:
             SettingsError: it is none of these.
@@ -75,9 +75,9 @@ KEEP_KINDS = ("face", "pose", "composition", "colors", "background")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Preview:
-    """When to look at unfinished pictures: `show(step, pictures)` is called after each of `steps`, counted from 1.
+    """When to show unfinished pictures: `show(step, pictures)` is called after each of `steps`, counted from 1.
 
-    `pictures` are the decoded estimates of the finished ones, (S, S, 3) uint8. Looking changes nothing.
+    `pictures` are the decoded estimates of the finished ones, (S, S, 3) uint8. Showing them does not change the result.
     """
 
     steps: tuple[int, ...]

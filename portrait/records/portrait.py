@@ -1,7 +1,7 @@
-"""The record of one portrait: what was asked, what was tried, what the judges measured, what came of it.
+"""The record of one portrait: what was requested, what was tried, what the judges measured, and the result.
 
-`portrait stylize --json` prints a record per line, and the same JSON lies beside each picture. Later versions may add
-keys and never rename one: `read_record` keeps keys that it does not know, and nothing writes a key that is not here.
+`portrait stylize --json` prints one record per line, and the same JSON is written beside each picture. Later versions may
+add keys but never rename one: `read_record` accepts unknown keys, and only keys listed here are written.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from portrait.settings import RULES, Settings
 
 
 def _rounded(digits: int) -> AfterValidator:
-    """Rounds on the way in, so that a record in memory equals the record that is written."""
+    """Rounds on construction, so that a record in memory equals the written one."""
     return AfterValidator(lambda value: round(value, digits))
 
 
 def _absent(value: object) -> bool:
-    """Whether a key is left out of the JSON: nothing was measured or said."""
+    """Whether a key is left out of the JSON because there is no value."""
     return value is None or value in ("", (), {})
 
 
 def _known_settings(value: object) -> object:
-    """Without the settings of later versions."""
+    """Drop the settings of later versions."""
     return {key: value[key] for key in value if key in RULES} if isinstance(value, dict) else value
 
 
@@ -49,7 +49,7 @@ def _is_zero(value: object) -> bool:
 
 
 def _without_dtype(settings: Settings, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-    """The settings, without a type that nobody chose: records from before there was a choice are written as they were."""
+    """Drop a dtype that nobody chose, so that records from before this setting existed are written as they were."""
     values: dict[str, Any] = write(settings)
     return {name: value for name, value in values.items() if name != "dtype" or value != "auto"}
 
@@ -66,7 +66,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**40)]
 
 
 class Status(StrEnum):
-    """What a portrait ended in."""
+    """The outcome of a portrait."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -87,90 +87,90 @@ class FaceRecord(_Record):
 
 
 class FileRecord(_Record):
-    """A file that was read, and the SHA-256 of its bytes; of pixels, where no file was given."""
+    """A file that was read, and the SHA-256 of its bytes, or of the pixels if there was no file."""
 
     path: str
     sha256: str
 
 
 class InputRecord(FileRecord):
-    """The photo, and what was read besides it."""
+    """The photo, and the other files that were read."""
 
     face: FaceRecord
-    """In the photo as it was turned."""
+    """In the photo after it was turned."""
     references: tuple[FileRecord, ...] = ()
     """Further photos of the same person."""
     masks: tuple[FileRecord, ...] = ()
-    """Of what must stay."""
+    """The mask files of keeps."""
     notes: tuple[str, ...] = Field(default=(), exclude_if=_absent)
-    """What decoding did beyond the usual, such as HDR that was tone-mapped, and by which method."""
+    """What decoding did beyond the usual, such as tone-mapping HDR, and by which method."""
     turned: int = Field(default=0, ge=0, le=270, multiple_of=90, exclude_if=_is_zero)
-    """Degrees clockwise by which the photo was turned, so that its faces stand upright."""
+    """Degrees clockwise by which the photo was turned to put its faces upright."""
     warnings: tuple[str, ...] = Field(default=(), exclude_if=_absent)
     """What may make the face hard to keep."""
 
 
 class JudgeThreshold(_Record):
-    """The least cosine similarity that a judge accepts, and the false accept rate that it stands for."""
+    """The smallest cosine similarity that a judge accepts, and the corresponding false accept rate."""
 
     value: Rounded4
     far: float
 
 
 class GateRecord(_Record):
-    """What all judges together must reach; their own thresholds are then its floors."""
+    """The joint limit of all judges; their own thresholds are then its floors."""
 
     weights: dict[str, float]
-    """Judge -> what its similarity is multiplied with."""
+    """Judge -> weight of its similarity."""
     offset: float
     """Added to the weighted sum, which is then a log-likelihood ratio in nats."""
     least: float
-    """What the ratio must reach."""
+    """The smallest accepted ratio."""
     far: float
     """False accept rate of the whole gate."""
 
 
 class Limits(_Record):
-    """What the other checks asked for."""
+    """The limits of the other checks."""
 
     style_on_face: float
-    """The least, as a share: what copies of the photo stay below."""
+    """Minimum, as a share: above the values of copies of the photo."""
     style_on_face_of_style: Rounded4
-    """The least, as a share: what the style's own pictures reach."""
+    """Minimum, as a share: reached by the style's own pictures."""
     burned: float
-    """The most, as a share of the pixels."""
+    """Maximum, as a share of the pixels."""
     style_distance: Rounded3 | None
-    """The most, in deviations of the style's own faces; None where the style was not calibrated."""
+    """Maximum, in deviations of the style's own faces; None if the style was not calibrated."""
     style_lead: Rounded3 | None = Field(default=None, exclude_if=_absent)
-    """The least, in nats, by which the style must be more probable than any other; None where that was not calibrated."""
+    """Minimum, in nats, by which the style must be more probable than any other; None if not calibrated."""
     style_probability: Rounded4 | None = Field(default=None, exclude_if=_absent)
-    """The least that the style judge must give the style; None for weights without one."""
+    """Minimum probability of the style by the style judge; None for weights without one."""
     features_shown: Rounded4 | None = Field(default=None, exclude_if=_absent)
-    """The least of the photo's eyes and mouth that must be seen, a correlation; None: not calibrated."""
+    """Minimum correlation with the photo's eyes and mouth; None if not calibrated."""
     changed: dict[str, Rounded4] = Field(default_factory=dict, exclude_if=_absent)
-    """The most, either way: `skin` in units of CIE L, `expression` in distances between the eyes."""
+    """Maximum, either way: `skin` in units of CIE L, `expression` in inter-eye distances."""
     styles_not_told_apart: dict[str, float]
-    """Other style -> the share of its pictures that the check of this style lets through."""
+    """Other style -> the share of its pictures that this style's check lets through."""
     kept: dict[str, float]
     """Name of a keep -> its limit, as in `judge.verdict.KEEP_LIMITS`."""
 
 
 class Forecast(_Record):
-    """What the policy expected of an attempt before it was made: the chance to be accepted, and `style_on_face`."""
+    """The policy's expectation for an attempt: the chance to be accepted, and `style_on_face`."""
 
     accepted: float
     style_on_face: float
 
 
 class AttemptRecord(_Record):
-    """One generated picture and what was measured on it."""
+    """One generated picture and its measurements."""
 
     knobs: Knobs
     seed: int
     similarity: dict[str, Rounded4]
     """Judge -> cosine similarity to the person."""
     style_on_face: Rounded4
-    """Share of the face's structure that is drawn anew."""
+    """Share of the face's structure that is redrawn."""
     face_found: bool
     accepted: bool
     reasons: tuple[Reason, ...]
@@ -182,24 +182,24 @@ class AttemptRecord(_Record):
     burned: Rounded5
     """Share of the pixels that are clipped."""
     swap: Rounded4 | None = Field(default=None, exclude_if=_absent)
-    """By how much cosine similarity another person is more alike; None where nobody else is known."""
+    """How much more similar another person is, in cosine similarity; None if nobody else is known."""
     style_distance: Rounded3 | None = Field(default=None, exclude_if=_absent)
-    """How far the face is from the style's own, in deviations; None where the style was not calibrated."""
+    """How far the face is from the style's own, in deviations; None if the style was not calibrated."""
     style_lead: Rounded3 | None = Field(default=None, exclude_if=_absent)
-    """By how many nats the style is more probable than any other; None where that was not calibrated."""
+    """How many nats the style is more probable than any other; None if not calibrated."""
     style_probability: Rounded4 | None = Field(default=None, exclude_if=_absent)
-    """How sure the style judge is of the style; None for weights without one."""
+    """The style judge's probability of the style; None for weights without one."""
     features_shown: Rounded4 | None = Field(default=None, exclude_if=_absent)
-    """How much of the photo's eyes and mouth is seen, a correlation."""
+    """Correlation with the photo's eyes and mouth."""
     changed: dict[str, Rounded4] = Field(default_factory=dict, exclude_if=_absent)
-    """`skin`: units of CIE L by which it is lighter than the style makes it; `expression`: distances between the eyes by
-    which the lower lip lies lower."""
+    """`skin`: units of CIE L by which it is lighter than the style would make it; `expression`: inter-eye distances by which the
+    lower lip is lower."""
     evidence: Rounded4 | None = Field(default=None, exclude_if=_absent)
-    """What all judges say together, in nats; None where they were not calibrated together."""
+    """The evidence of all judges together, in nats; None if they were not calibrated together."""
     strangers: dict[str, Rounded5] = Field(default_factory=dict, exclude_if=_absent)
-    """Judge -> the share of strangers who would be as alike, for each judge of whom that was measured."""
+    """Judge -> share of strangers who would be as similar, for judges for which it was measured."""
     batch: tuple[Seed, ...] = Field(min_length=1, max_length=64)
-    """The seeds that were drawn together, this one among them."""
+    """The seeds of the batch, including this one."""
 
 
 class LicenseLink(_Record):
@@ -211,7 +211,7 @@ class LicenseLink(_Record):
 
 
 class PolicyRecord(_Record):
-    """How the knobs were chosen: `until` as in `Settings`, by measured curves or guesses, and why no more was tried."""
+    """How the knobs were chosen: `until` as in `Settings`, from measured curves or guesses, and why no more was tried."""
 
     until: str
     prior: str
@@ -226,7 +226,7 @@ class PictureRecord(_Record):
 
 
 class BackgroundRecord(_Record):
-    """What was set behind the person: `kind` and `value` as in `Background`, SHA-256 of the file and of the matte network."""
+    """The background that was applied: `kind` and `value` as in `Background`, SHA-256 of the file and of the matte network."""
 
     kind: str
     value: str
@@ -242,7 +242,7 @@ class SwappedRecord(_Record):
 
 
 class CampaignInfo(_Record):
-    """Which job of a campaign a portrait is; `round` counts the retries, `swapped` is the verdict of the whole run."""
+    """The job of a campaign that a portrait belongs to; `round` counts the retries, `swapped` is the verdict of the whole run."""
 
     key: str
     subject: str
@@ -253,7 +253,7 @@ class CampaignInfo(_Record):
 
 
 class _AnyRecord(_Record):
-    """What a portrait and a failure have in common: both are written as JSON in the same way."""
+    """The common base of portraits' and failures' records: both are written as JSON in the same way."""
 
     version: Literal[1] = 1
 
@@ -262,18 +262,18 @@ class _AnyRecord(_Record):
         return json.dumps(self.model_dump(mode="json"), indent=indent)
 
     def file_bytes(self) -> bytes:
-        """What the file beside the picture holds."""
+        """The content of the file beside the picture."""
         return (self.to_json(indent=1) + "\n").encode()
 
 
 class FailedInput(_Record):
-    """The photo of which nothing was made."""
+    """The photo of a failure."""
 
     path: str
 
 
 class FailureRecord(_AnyRecord):
-    """A photo of which nothing could be made: `reasons` holds the error's message."""
+    """A photo that could not be stylized: `reasons` holds the error's message."""
 
     status: Literal[Status.FAILED] = Status.FAILED
     reasons: tuple[str, ...]
@@ -284,7 +284,7 @@ class FailureRecord(_AnyRecord):
 
 
 class PortraitRecord(_AnyRecord):
-    """One portrait, accepted or rejected: all that is known of a picture, and enough to make it again."""
+    """One portrait, accepted or rejected: everything known about the picture, and enough to make it again."""
 
     status: Literal[Status.ACCEPTED, Status.REJECTED]
     reasons: tuple[Reason, ...]
@@ -298,25 +298,25 @@ class PortraitRecord(_AnyRecord):
     negative_prompt: str
     balance: float = Field(ge=0, le=1)
     seed: int
-    """Of the delivered attempt; the one that was asked for is in `settings`."""
+    """The seed of the delivered attempt; the requested one is in `settings`."""
     variant: int
     frame: str
     box: tuple[int, int, int]
     """(left, top, side) of the square that was drawn, in pixels of the photo."""
     size: tuple[int, int]
-    """(width, height) of what was drawn."""
+    """(width, height) of the drawn square."""
     thresholds: dict[str, JudgeThreshold]
     gate: GateRecord | None = Field(default=None, exclude_if=_absent)
     limits: Limits
     kept_share: dict[str, Rounded4]
-    """Name of a keep -> the share of the square that it holds."""
+    """Name of a keep -> the share of the square that it preserves."""
     attempts: tuple[AttemptRecord, ...] = Field(min_length=1)
     chosen: int
     """Index of the delivered attempt."""
     seconds: Rounded3
     settings: Annotated[Settings, BeforeValidator(_known_settings), WrapSerializer(_without_dtype)]
     weights: dict[str, str]
-    """File -> SHA-256 of every model that had a say."""
+    """File -> SHA-256 of every model involved."""
     licenses: tuple[LicenseLink, ...]
     threads: int
     device: str
@@ -328,14 +328,14 @@ class PortraitRecord(_AnyRecord):
     provisional_thresholds: str = Field(default="", exclude_if=_absent)
     """Why the thresholds are not the recipe's own."""
     warnings: tuple[str, ...] = Field(default=(), exclude_if=_absent)
-    """What was not used of the texts and the model's files."""
+    """Warnings about unused parts of the prompts and of the model's files."""
     picture: PictureRecord
     background: BackgroundRecord | None = Field(default=None, exclude_if=_absent)
     campaign: CampaignInfo | None = Field(default=None, exclude_if=_absent)
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:
-        """What names another part of the record names one that is there, so that no reader has to ask."""
+        """Check that all references within the record exist, so that readers can rely on them."""
         if not 0 <= self.chosen < len(self.attempts):
             raise ValueError(f"chosen {self.chosen} is none of {len(self.attempts)} attempts")
         for attempt in self.attempts:
@@ -359,15 +359,15 @@ class PortraitRecord(_AnyRecord):
 
     @property
     def far(self) -> float:
-        """The false accept rate that was asked for: of the gate where there is one, else the same for every judge."""
+        """The requested false accept rate: of the gate if there is one, else of each judge."""
         return next(iter(self.thresholds.values())).far
 
     def with_input_path(self, path: str) -> Self:
-        """The same with another name for the photo."""
+        """The same record with another name for the photo."""
         return self.model_copy(update={"input": self.input.model_copy(update={"path": path})})
 
     def parameters_text(self) -> str:
-        """The `parameters` text of AUTOMATIC1111's web UI, which other tools read."""
+        """The `parameters` text in the format of AUTOMATIC1111's web UI, which other tools read."""
         attempt = self.chosen_attempt
         lines = [self.prompt]
         if self.negative_prompt:
@@ -393,14 +393,14 @@ _RECORD: TypeAdapter[PortraitRecord | FailureRecord] = TypeAdapter(
 
 
 def read_record(text: str | bytes, source: object = "this") -> PortraitRecord | FailureRecord:
-    """Read a record's JSON. Keys of later versions are read too, and not written again.
+    """Read a record's JSON. Keys of later versions are accepted, but not written again.
 
     Args:
-        text: What a record was written as.
-        source: What to call it in the error: its file.
+        text: The record's JSON.
+        source: Its name in errors, such as its file.
 
     Raises:
-        SettingsError: it is not such a record; says where it is not.
+        SettingsError: it is not a record; the message says where it deviates.
     """
     try:
         return _RECORD.validate_json(text, extra="allow")
@@ -409,16 +409,16 @@ def read_record(text: str | bytes, source: object = "this") -> PortraitRecord | 
         place = ".".join(str(part) for part in first["loc"] if part not in set(Status))
         message = first["msg"].removeprefix("Value error, ")
         why = f"{place}: {message}" if place else message
-    except SettingsError as error:  # a setting that is out of range
+    except SettingsError as error:  # a setting is out of range
         why = str(error)
     raise SettingsError(f"{source} is not a record of portrait: {why[:200]}")
 
 
 def read_portrait(text: str | bytes, source: object = "this") -> PortraitRecord:
-    """`read_record` where a picture was made.
+    """Read the record of a picture, see `read_record`.
 
     Raises:
-        SettingsError: it is no record, or that of a failure.
+        SettingsError: it is not a record, or is that of a failure.
     """
     record = read_record(text, source)
     if isinstance(record, FailureRecord):

@@ -1,4 +1,4 @@
-"""A drift report: what a run did to identity and style, and whether that differs from a baseline."""
+"""A drift report: identity and style in a run, and whether they differ from a baseline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from portrait.records.portrait import LicenseLink
 
 SCHEMA: Literal[2] = 2
-"""Of the report's JSON. Keys may be added; none is renamed or removed within a number."""
+"""Version of the report's JSON. Keys may be added; none is renamed or removed within a version."""
 
 Outcome = Literal["stable", "drifted", "inconclusive"]
 JobState = Literal["accepted", "rejected", "failed"]
@@ -27,11 +27,11 @@ _KEYS = {
     "start": "from",
     "end": "to",
 }
-"""Fields that are called otherwise in the JSON."""
+"""Fields with a different name in the JSON."""
 
 
 class Model(BaseModel):
-    """Frozen; a field that was never given is not written either."""
+    """Frozen; fields that were not given are not written."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -47,11 +47,11 @@ class Model(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
     def given(self) -> dict[str, Any]:
-        """Every field that was given, by its name here, in the order of the class."""
+        """All fields that were given, by their Python names, in the order of the class."""
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 
     def items(self) -> list[tuple[str, Any]]:
-        """The same by the keys of the JSON."""
+        """The same, by the keys of the JSON."""
         return [(_KEYS.get(name, name), value) for name, value in self.given().items()]
 
 
@@ -59,19 +59,19 @@ class Rate(Model):
     """A share of pictures or people, with its 95 % interval."""
 
     rate: float | None
-    """In [0, 1]; null of nothing."""
+    """In [0, 1]; null if there is nothing to count."""
     interval: Interval
     count: int
     of: int
 
     @property
     def number(self) -> float | None:
-        """What the interval is of."""
+        """The value that the interval is for."""
         return self.rate
 
 
 class Mean(Model):
-    """A mean over pictures; its 95 % interval draws people."""
+    """A mean over pictures; its 95 % interval resamples people."""
 
     mean: float
     interval: Interval
@@ -80,36 +80,36 @@ class Mean(Model):
 
     @property
     def number(self) -> float | None:
-        """What the interval is of."""
+        """The value that the interval is for."""
         return self.mean
 
 
 class Ratio(Model):
-    """A sum over another; its 95 % interval draws people."""
+    """A ratio of two sums; its 95 % interval resamples people."""
 
     value: float | None
-    """Null when nothing was accepted."""
+    """Null if nothing was accepted."""
     interval: tuple[float | None, float | None]
-    """An end that is not finite is null."""
+    """Null stands for an infinite end."""
 
     @property
     def number(self) -> float | None:
-        """What the interval is of."""
+        """The value that the interval is for."""
         return self.value
 
 
 class RunInfo(Model):
-    """What was measured."""
+    """The run that was measured."""
 
     name: str
     people: int
-    """In the plan."""
+    """People in the plan."""
     pictures: int
-    """Jobs that ended."""
+    """Finished jobs."""
     pending: int
-    """Jobs that have not ended; they are in no figure."""
+    """Unfinished jobs; they are not part of any figure."""
     settled: bool
-    """Every picture was judged against everybody of the run; false while another process works on it."""
+    """Whether every picture was judged against everybody in the run; false while another process works on it."""
     judges: tuple[str, ...]
     """Recognizers; the first also conditions the pictures."""
     conditions: dict[str, str] = {}
@@ -133,33 +133,33 @@ class Likeness(Model):
     """Three views of a judge's similarity to the photo."""
 
     selection_free: Mean
-    """Of the attempt that the other judges alone would have chosen: free of the winner's curse."""
+    """Of the attempt that the other judges alone would have chosen: free of selection bias (the winner's curse)."""
     first: Mean
     """Of the first attempt."""
     delivered: Mean
-    """Of the picture delivered: flattered by having been chosen."""
+    """Of the delivered picture: biased upward by its selection."""
     threshold: float | None
-    """Least similarity that is accepted; null where styles differ."""
+    """Smallest accepted similarity; null if styles differ."""
 
 
 class Summary(Model):
-    """Rates and means of some pictures. What follows `failed` is absent where no picture was judged."""
+    """Rates and means of some pictures. Fields after `failed` are absent if no picture was judged."""
 
     people: int
     """With at least one judged picture."""
     pictures: int
     """Judged pictures."""
     not_acquired: int
-    """Jobs without a picture because of the photo; in no rate."""
+    """Jobs without a picture because of the photo; not part of any rate."""
     failed: int
-    """Jobs without a picture though the photo could be used; in no rate."""
+    """Jobs without a picture although the photo was usable; not part of any rate."""
     accepted: Rate | None = None
-    """In the end; Wilson's interval with the effective sample size over people."""
+    """Accepted in the end; Wilson's interval with the effective sample size over people."""
     first_attempt_accepted: Rate | None = None
     no_face_in_portrait: Rate | None = None
     """Portraits in which no face was detected."""
     attempts: int | None = None
-    """At all of these pictures, in all rounds."""
+    """For all of these pictures, in all rounds."""
     attempts_per_accepted: Ratio | None = None
     seconds_per_accepted: Ratio | None = None
     """Seconds of compute."""
@@ -168,7 +168,7 @@ class Summary(Model):
     style_on_face: Mean | None = None
     """How differently the delivered face is drawn, in [0, 1]."""
     reasons: dict[str, int] = {}
-    """Reason code -> rejected pictures with it, the most frequent first."""
+    """Reason code -> number of rejected pictures with it, the most frequent first."""
 
 
 class _OfStyle(Model):
@@ -214,7 +214,7 @@ class VerificationEntry(_OfStyle):
     far_at_threshold: float
     """Share of impostor pairs that pass this judge."""
     far_interval: Interval | None
-    """95 %, drawing people; null with fewer than three."""
+    """95 %, resampling people; null with fewer than three."""
     det: tuple[tuple[float, float, float], ...]
     """Threshold, false accept rate, false reject rate; not in the CSV."""
     genuine: Histogram
@@ -222,7 +222,7 @@ class VerificationEntry(_OfStyle):
 
 
 class DuplicateIdentity(Model):
-    """Two names whose photos every judge takes for one person; their portraits are not judged against each other."""
+    """Two names whose photos every judge takes for the same person; their portraits are not judged against each other."""
 
     subjects: tuple[str, str]
     similarity: dict[str, float]
@@ -230,17 +230,17 @@ class DuplicateIdentity(Model):
 
 
 class StyleConsistency(_OfStyle):
-    """How alike the pictures of one recipe and style look."""
+    """How similar the pictures of one recipe and style look."""
 
     pictures: int
     limit: float
-    """A picture further from the middle of the style than this is odd."""
+    """A picture further from the center of the style than this is odd."""
     odd: int
     """Odd pictures."""
     recognized: Rate | None
-    """Nearer to the middle of their own style than of any other."""
+    """Pictures closer to the center of their own style than of any other."""
     spread: float | None
-    """Mean distance within the style over that between styles."""
+    """Ratio of the mean distances within the style and between styles."""
 
 
 class PairSimilarity(Model):
@@ -251,7 +251,7 @@ class PairSimilarity(Model):
 
 
 class PictureReference(_OfStyle):
-    """Names one picture of a person."""
+    """Identifies one picture of a person."""
 
     variant: int
     output: str | None
@@ -267,18 +267,18 @@ class PersonConsistency(Model):
     same: bool
     """No pair below a limit."""
     odd_one_out: PictureReference
-    """The portrait that fits the others and the photo least."""
+    """The portrait that matches the others and the photo least."""
 
 
 class SamePerson(Model):
-    """Whether everybody is one person over all styles."""
+    """Whether each person is recognizable as the same across all styles."""
 
     limits: dict[str, float | None]
-    """Judge -> where 1 in 100 pairs of different people's portraits would pass; null with too few pairs."""
+    """Judge -> similarity reached by 1 in 100 pairs of different people's portraits; null with too few pairs."""
     same: Rate | None
-    """People of whom no two portraits fall below a limit."""
+    """People for whom no pair of portraits falls below a limit."""
     people: tuple[PersonConsistency, ...]
-    """The least alike first."""
+    """The least similar first."""
 
 
 class Unpaired(Model):
@@ -290,20 +290,20 @@ class Unpaired(Model):
     """People."""
     other_photo: tuple[str, ...]
     exchanged: tuple[tuple[str, str], ...] = ()
-    """Photos that another person has: name in this run, name in the baseline; absent where there are none."""
+    """Photos under another name: name in this run, name in the baseline; absent if there are none."""
     renamed: tuple[tuple[str, str], ...] = ()
-    """The same of people of whom only the name is another."""
+    """The same for people of whom only the name differs."""
     no_longer_acquired: tuple[str, ...]
     newly_acquired: tuple[str, ...]
     pictures_only_baseline: int
-    """Pictures of the baseline, of people in both runs, that this run does not have."""
+    """Pictures of people in both runs that only the baseline has."""
     styles_only_baseline: tuple[str, ...]
-    """Styles of which no picture is in both runs."""
+    """Styles without pictures in both runs."""
     failed_current: int
-    """Pictures that failed in this run though the photo could be used."""
+    """Pictures that failed in this run although the photo was usable."""
     failed_baseline: int
     pending_current: int
-    """Jobs of this run that have not ended."""
+    """Unfinished jobs of this run."""
     pending_baseline: int
 
 
@@ -314,7 +314,7 @@ class ComparisonRow(Model):
     judge: str | None
     """Of likeness."""
     style: str | None
-    """Null: over all styles."""
+    """Null for all styles together."""
     tolerance: float
     """In the measure's own unit."""
     baseline: float
@@ -325,17 +325,17 @@ class ComparisonRow(Model):
     """95 %, simultaneous over all rows."""
     people: int
     detectable: float
-    """The least true difference that is called drifted with a probability of 80 %."""
+    """The smallest true difference that would be called drifted with a probability of 80 %."""
     verdict: Outcome
 
     @property
     def number(self) -> float | None:
-        """What the interval is of."""
+        """The value that the interval is for."""
         return self.difference
 
     @property
     def of(self) -> int:
-        """Of how many people."""
+        """The number of people."""
         return self.people
 
 
@@ -349,14 +349,14 @@ class Comparison(Model):
     """Pictures in each run."""
     not_paired: Unpaired
     tolerance: float
-    """A difference that matters, as a share."""
+    """The smallest difference that matters, as a share."""
     rows: tuple[ComparisonRow, ...]
     differing_conditions: tuple[str, ...] = ()
-    """In words, of the conditions that both runs name."""
+    """Descriptions of differing conditions that both runs name."""
 
 
 class PowerRow(Model):
-    """What the sample could have shown of one measure."""
+    """What the sample could have shown for one measure."""
 
     measure: Measure
     judge: str | None
@@ -366,7 +366,7 @@ class PowerRow(Model):
 
     @classmethod
     def of_row(cls, row: ComparisonRow) -> Self:
-        """The same of a row of the comparison."""
+        """Take the values from a row of the comparison."""
         return cls(**{name: getattr(row, name) for name in cls.model_fields})
 
 
@@ -388,17 +388,17 @@ class Verdict(Model):
 
 
 class ReportPerson(Model):
-    """Somebody in the plan."""
+    """A person in the plan."""
 
     subject: str
     columns: dict[str, str]
-    """Of the subjects' table."""
+    """From the subjects' table."""
     failure: str | None
     """Why the photo could not be used."""
 
 
 class AttemptScores(Model):
-    """What the judges said of one attempt."""
+    """The judges' scores of one attempt."""
 
     accepted: bool
     """By every judge and check."""
@@ -413,25 +413,25 @@ class AttemptScores(Model):
 
 
 class Appearance(Model):
-    """How far a picture lies from the middle of its style."""
+    """How far a picture is from the center of its style."""
 
     distance: float
     """In robust deviations."""
     odd: bool
     why: str | None = None
-    """The statistic of an odd picture that is furthest off, in words."""
+    """The most deviating statistic of an odd picture, in words."""
 
 
 class NearestOther(Model):
-    """Who else of the run a portrait is most like."""
+    """The other person in the run whom a portrait resembles most."""
 
     subject: str
     margin: float
-    """By how much more than the right person, the least over the judges; above 0 every judge takes it for them."""
+    """How much more than the right person, the smallest over the judges; above 0, every judge takes it for that person."""
 
 
 class ReportJob(Model):
-    """A job that ended: what a later comparison needs."""
+    """A finished job, with everything that a later comparison needs."""
 
     subject: str
     recipe: str
@@ -451,19 +451,19 @@ class ReportJob(Model):
     output: str | None
     """File, below the run's folder."""
     first: AttemptScores | None
-    """Null where nothing was judged, as are `delivered` and `seed`."""
+    """Null if nothing was judged, as are `delivered` and `seed`."""
     selection_free: dict[str, float]
     """Judge -> similarity of the attempt that the other judges alone would have chosen."""
     delivered: AttemptScores | None
     thresholds: dict[str, float]
-    """Judge -> least similarity that is accepted."""
+    """Judge -> smallest accepted similarity."""
     seed: int | None
     appearance: Appearance | None = None
     nearest: NearestOther | None = None
 
 
 class DriftReport(Model):
-    """What `portrait drift` measures of a run."""
+    """The measurements of `portrait drift` on a run."""
 
     schema_version: Literal[2]
     portrait: str
@@ -472,7 +472,7 @@ class DriftReport(Model):
     """ISO 8601, UTC."""
     run: RunInfo
     far: float | None
-    """False accept rate of every threshold; null where they differ."""
+    """False accept rate of every threshold; null if they differ."""
     licenses: tuple[LicenseLink, ...]
     failure_to_acquire: AcquisitionFailures
     overall: Summary
@@ -497,29 +497,29 @@ class DriftReport(Model):
 
 
 class CsvRow(Model):
-    """A row of the CSV: every number of the report, but for the points of curves and the bins of histograms."""
+    """A row of the CSV, which has every number of the report except points of curves and bins of histograms."""
 
     section: str
     """run, failure_to_acquire, overall, style, group, verification, separation, alike, consistency, same_person,
-    comparison, verdict or picture: the key of the JSON that it is from."""
+    comparison, verdict or picture: the JSON key that it comes from."""
     recipe: str = ""
-    """Empty over all."""
+    """Empty for all together."""
     style: str = ""
-    """Empty over all."""
+    """Empty for all together."""
     column: str = ""
-    """Of the subjects' table, in section group; subject where `group` is a person."""
+    """The column of the subjects' table in section group; subject if `group` is a person."""
     group: str = ""
-    """Of that column, or the person's name."""
+    """The value in that column, or the person's name."""
     measure: str = ""
-    """Path of keys below the section, joined by dots, as in likeness.dlib.quoted. Behind it stand, of a picture, /TEXT of
-    each axis and /VARIANT from 1; the measures of its delivered attempt stand without `similarity`."""
+    """Path of keys below the section, joined by dots, as in likeness.dlib.quoted. For a picture, /TEXT of each axis and
+    /VARIANT from 1 follow; the measures of its delivered attempt omit `similarity`."""
     value: float | str | None = None
-    """Rate, mean, number, 1 or 0 for yes and no; a word for verdicts; how many names for lists of people."""
+    """Rate, mean, number, 1 or 0 for yes and no; a word for verdicts; the number of names for lists of people."""
     low: float | None = None
     """Lower end of the interval."""
     high: float | None = None
     """Upper end of the interval."""
     count: int | None = None
-    """How many, of a rate."""
+    """The count of a rate."""
     of: int | None = None
-    """Of how many pictures or people."""
+    """The number of pictures or people."""
