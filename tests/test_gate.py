@@ -177,7 +177,7 @@ def test_limits_hold_for_one_choice_of_judges_and_one_detector(gated: Callable[.
     alone = thresholds_for("mini", "oil", 0.01, gated(), judges=["dlib"])
     assert alone.identity == {"dlib": 0.94}
     assert alone.evidence({"dlib": 0.9}) is None
-    with pytest.raises(SettingsError, match=r"those of arcface \+ dlib; dlib, not of dlib \+ sface"):
+    with pytest.raises(SettingsError, match=r"are for arcface \+ dlib; dlib, not for dlib \+ sface"):
         thresholds_for("mini", "oil", 0.01, gated(), judges=["sface", "dlib"])
     with pytest.raises(SettingsError, match="FAR 0.001 is not calibrated for mini / oil; calibrated: 0.01"):
         thresholds_for("mini", "oil", 0.001, gated())
@@ -316,7 +316,7 @@ def test_a_stopped_calibration_goes_on_and_keeps_no_embedding(people: list[Path]
     resumed, _ = calibrate_people(paint, people, journal=journal)
     assert len(drawn) == 9 + 24 - 8
     assert resumed["styles"] == calibrate_people(paint, people)[0]["styles"]
-    with pytest.raises(SettingsError, match="is of other people, models or settings; delete it"):
+    with pytest.raises(SettingsError, match="is for other people, models or settings; delete it"):
         calibrate_people(paint, people, journal=journal, seed=2)
     journal.write_text("{\n")
     loop = fake_loop(paint)

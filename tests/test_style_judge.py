@@ -276,12 +276,12 @@ def test_the_judge_of_a_set_of_weights_is_verified(tmp_path: Path) -> None:
         style_judge_of(recipe)
     (base / "manifest.json").unlink()  # a user's own folder has none
     network.unlink()
-    with pytest.raises(WeightsMissingError, match="names a judge, and .* has no judge/style.onnx"):
+    with pytest.raises(WeightsMissingError, match="names a style judge, but .* has no judge/style.onnx"):
         style_judge_of(recipe)
 
 
 def test_a_judge_whose_classes_are_not_those_of_its_network_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsCorruptError, match="tells 3 classes apart"):
+    with pytest.raises(WeightsCorruptError, match="distinguishes 3 classes"):
         StyleJudge(write_judge(tmp_path, ("watercolor", "oil", "comic", PHOTO)), {})
     with pytest.raises(WeightsCorruptError, match="cannot be loaded"):
         StyleJudge(tmp_path / "nowhere", {})

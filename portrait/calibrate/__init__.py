@@ -1,1 +1,1 @@
-"""Measure a recipe on people of your own: what its knobs do, and at which thresholds it is judged."""
+"""Measure a recipe on your own people: the effects of its knobs, and the thresholds of its judges."""

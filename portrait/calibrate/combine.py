@@ -1,7 +1,7 @@
-"""Combine calibrations of several sources: tables that were measured, and limits that were handed over as figures.
+"""Combine calibrations from several sources: measured tables, and limits given as plain figures.
 
-Synthetic faces resemble each other more than people do, so limits of real people count first, and what they lack comes
-from the next table. A table of figures needs no more than this:
+Synthetic faces resemble each other more than people do, so limits from real people come first, and only what they lack is
+taken from the next table. A table of figures needs no more than this:
 
     {"recipe": "mini", "source": "300 people of ...", "detector": "det_500m",
      "styles": {"sketch": {"gates": [
@@ -9,7 +9,7 @@ from the next table. A table of figures needs no more than this:
         "weights": {"arcface": 12.5, "dlib": 30.1}, "offset": -29.0, "rates": {"0.01": {"least": 1.9}}},
        {"judges": ["dlib"], "rates": {"0.01": {"floors": {"dlib": 0.94}}}}]}}}
 
-A gate without weights has floors alone; a rate may have floors of its own. See `judge.thresholds.Gate`.
+A gate without weights has only floors; a rate may have its own floors. See `judge.thresholds.Gate`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any
 from portrait.errors import SettingsError
 
 Table = dict[str, Any]
-"""A JSON object: a calibration with all that it says, or figures alone."""
+"""A JSON object: a full calibration, or figures alone."""
 
 
 def combine_tables(tables: Sequence[Table]) -> Table:
-    """One table of several, the first ones first: style by style, gate by gate, judge by judge.
+    """Combine tables, where earlier ones take precedence: style by style, gate by gate, judge by judge.
 
     Raises:
-        SettingsError: they are not of one recipe, of the same weights and of one detector, or none of them has the
-            limits of a style that are not about likeness.
+        SettingsError: they are not for the same recipe, weights and detector, or none of them has a style's limits other
+            than those of likeness.
     """
     try:
         return _combined(tables)
@@ -40,7 +40,7 @@ def _combined(tables: Sequence[Table]) -> Table:
     for key in ("recipe", "weights", "detector"):
         values = [table[key] for table in tables if table.get(key)]
         if any(value != values[0] for value in values):
-            raise SettingsError(f"the tables are of different {key}: {_listed(values)}")
+            raise SettingsError(f"the tables are for different {key}: {_listed(values)}")
     merged: Table = {}
     for table in tables:
         for key, value in table.items():
@@ -73,7 +73,7 @@ def _merged_style(name: str, tables: Sequence[Table]) -> Table:
 
 
 def _sources(table: Table) -> list[Table]:
-    """Where a table's people came from, and how many there are."""
+    """The sources of a table's people, and their numbers."""
     listed = table.get("sources")
     if isinstance(listed, list) and listed:
         return list(listed)

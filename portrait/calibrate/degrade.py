@@ -1,4 +1,4 @@
-"""Photos as people have them, made of good ones, and copies of a photo that are no style."""
+"""Degrade good photos to typical snapshots, and make copies of a photo that are not stylized."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portrait.records import RgbImage
 
 
 def _tone(photo: np.ndarray, gray: float, contrast: float, paper: Sequence[float]) -> np.ndarray:
-    """`photo` in [0, 1], part of its color gone, its contrast shrunk toward the color of the paper."""
+    """Fade `photo` in [0, 1]: less color, and less contrast toward the color of the paper."""
     luma = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[..., None]
     tint = np.array(paper, np.float32)
     faded = gray * luma * tint / tint.max() + (1 - gray) * photo
@@ -20,7 +20,7 @@ def _tone(photo: np.ndarray, gray: float, contrast: float, paper: Sequence[float
 
 
 def _jpeg(bgr: np.ndarray, quality: int) -> np.ndarray:
-    """What is left of a (H, W, 3) uint8 picture after JPEG; the order of the channels does not matter."""
+    """Compress a (H, W, 3) uint8 picture as JPEG and decode it; the channel order does not matter."""
     encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     if decoded is None:
@@ -29,7 +29,7 @@ def _jpeg(bgr: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _shrink(photo: np.ndarray) -> np.ndarray:
-    """At a third of the size, compressed."""
+    """Compress the picture at a third of its size."""
     height, width = photo.shape[:2]
     small = cv2.resize((255 * photo).astype(np.uint8), (width // 3, height // 3), interpolation=cv2.INTER_AREA)
     enlarged = cv2.resize(_jpeg(small, 40), (width, height), interpolation=cv2.INTER_CUBIC)
@@ -46,15 +46,15 @@ DEGRADATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "yellow light": lambda photo: photo * np.array([1.1, 0.95, 0.65], np.float32),
     "small": _shrink,
 }
-"""The photos that people have, made of a good one: (H, W, 3) float32 in [0, 1] -> the same, not yet clipped."""
+"""Ways to degrade a good photo: (H, W, 3) float32 in [0, 1] -> the same, not yet clipped."""
 
 
 def degrade(photo: RgbImage, kind: int) -> RgbImage:
-    """A photo as ordinary light, cameras, prints and messengers leave it.
+    """Degrade a photo as ordinary light, cameras, prints and messengers do.
 
     Args:
         photo: (H, W, 3) uint8.
-        kind: Counts through `DEGRADATIONS`, and begins again after the last.
+        kind: Index into `DEGRADATIONS`, starting over after the last.
     """
     spoil = list(DEGRADATIONS.values())[kind % len(DEGRADATIONS)]
     degraded = spoil(photo.astype(np.float32) / 255)
@@ -62,11 +62,11 @@ def degrade(photo: RgbImage, kind: int) -> RgbImage:
 
 
 def copies(photo: RgbImage, rng: np.random.Generator) -> dict[str, RgbImage]:
-    """A photo compressed, shrunk, moved, relit, tinted and with grain: nothing of it is a style.
+    """Copies of a photo that are compressed, shrunk, moved, relit, tinted or grainy, but not stylized.
 
     Args:
         photo: (H, W, 3) uint8.
-        rng: Draws the grain.
+        rng: Source of the grain.
 
     Returns:
         Kind of copy -> (H, W, 3) uint8.
@@ -79,7 +79,7 @@ def copies(photo: RgbImage, rng: np.random.Generator) -> dict[str, RgbImage]:
         return cv2.resize(small, (width, height))
 
     def moved(degrees: float, zoom: float, shift: float) -> np.ndarray:
-        """Turned and zoomed about the middle, shifted by a share of the width."""
+        """Rotate and zoom about the center, and shift by a share of the width."""
         affine = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, zoom)
         affine[:, 2] += shift * width
         return cv2.warpAffine(photo, affine, (width, height), borderMode=cv2.BORDER_REFLECT)

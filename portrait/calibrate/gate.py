@@ -1,8 +1,8 @@
-"""Limits for all judges together: the rate that was asked for is the rate of strangers who pass the whole gate.
+"""Limits for all judges together: the requested rate is the rate of strangers who pass the whole gate.
 
-Two judges that each let one stranger in a hundred pass let far fewer pass together, and where one of them is weak on a
-style, equal rates reject most right pictures. So the judges' evidence is added, with a floor for each of them, and the
-limit is that of the sum. `eval/joint.py` compares this with limits moved apart, on people without a part in the limits.
+Two judges that each accept one stranger in a hundred accept far fewer together, and if one of them is weak on a style, equal
+rates reject most right pictures. So the judges' evidence is added, with a floor for each judge, and the limit applies to the
+sum. `eval/joint.py` compares this with separate limits, on people who had no part in setting them.
 
 Scores are (references, candidates) arrays of one shape, the candidates' own photos first, so that genuine pairs lie on
 the diagonal.
@@ -22,13 +22,13 @@ from portrait.intervals import bootstrap_pairs
 from portrait.judge.thresholds import Gate, order_statistic, round_up, threshold_at_far
 
 FLOOR_FAR = 0.8
-"""However sure the others are, no judge may find a picture less alike than four in five strangers are."""
-_SHRINK = 0.1  # of the correlations; 36 genuine pairs show them badly
+"""However certain the other judges are, no judge may find a picture less similar than four in five strangers."""
+_SHRINK = 0.1  # of the correlations; 36 genuine pairs estimate them poorly
 _NO_VARIANCE = 1e-8
-_POINTS = 40  # of the distribution of strangers
+_POINTS = 40  # points of the distribution of strangers
 
 Scores = Mapping[str, NDArray[np.floating]]
-"""Judge -> (references, candidates) likeness."""
+"""Judge -> (references, candidates) similarities."""
 
 
 def split_pairs(scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -42,8 +42,8 @@ def split_pairs(scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64
 def llr_weights(genuine: NDArray[np.float64], impostor: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """Weights (judges,) and offset of the log-likelihood ratio of two normal distributions with one covariance.
 
-    Weights below 0 are not allowed: being more alike to a judge never counts against a picture. A judge that would get
-    one adds nothing to the others and gets 0.
+    Weights are never below 0: a higher similarity must not count against a picture. A judge with a negative weight would add
+    nothing to the others and gets 0.
 
     Reference:
         Brummer & du Preez 2006, "Application-independent evaluation of speaker detection"; Fisher 1936 for the weights.
@@ -64,10 +64,10 @@ def llr_weights(genuine: NDArray[np.float64], impostor: NDArray[np.float64]) -> 
 
 
 def fused_gate(scores: Scores, far: float, floor_far: float = FLOOR_FAR) -> Gate:
-    """The gate that adds the judges' log-likelihood ratios, at a rate of all of it.
+    """The gate that adds the judges' log-likelihood ratios, for a rate of the whole gate.
 
     Args:
-        scores: Of the judges that decide.
+        scores: Scores of the judges that decide.
         far: The rate of impostor pairs that pass the whole gate, in (0, 1).
         floor_far: The rate of impostor pairs that pass each judge's floor.
 
@@ -102,7 +102,7 @@ def _evidence(gate: Gate, scores: Mapping[str, NDArray[Any]]) -> NDArray[np.floa
 
 
 class FarEntry(TypedDict):
-    """The share of pairs of strangers that pass, of how many, with its 95 % interval where that is wanted."""
+    """The share of stranger pairs that pass, their number, and the 95 % interval if requested."""
 
     far: float
     pairs: int
@@ -110,7 +110,7 @@ class FarEntry(TypedDict):
 
 
 class RateEntry(FarEntry):
-    """The gate at one false accept rate: what it asks, whom it accepts, and how that is within groups and along the dial."""
+    """The gate at one false accept rate: its limits, what it accepts, and its rates within groups and along the dial."""
 
     least: float
     tar: Share
@@ -119,7 +119,7 @@ class RateEntry(FarEntry):
 
 
 class GateEntry(TypedDict):
-    """A gate of some judges: the weights of its sum, and what it asks at each rate."""
+    """A gate of some judges: the weights of its sum, and its limits at each rate."""
 
     judges: list[str]
     floors: dict[str, float]
@@ -137,14 +137,14 @@ def gates_table(
     positions: ArrayLike = (),
     intervals: bool,
 ) -> list[GateEntry]:
-    """The entry `gates` of a style: a gate for every choice of judges, as `judge.thresholds` reads it.
+    """The entry `gates` of a style: a gate for every combination of judges, as `judge.thresholds` reads it.
 
     Args:
-        scores: Of all judges.
+        scores: Scores of all judges.
         rates: False accept rates of the gate.
-        groups: Kind of group -> the group of each reference, in their order; empty text where it is not known.
-        positions: Where on the dial each portrait was drawn; rates along it are told where these differ.
-        intervals: Whether 95 % intervals of the rates, which resample people, are wanted.
+        groups: Kind of group -> the group of each reference, in their order; empty text if unknown.
+        positions: Dial position of each portrait; if they differ, rates along the dial are included.
+        intervals: Whether to compute 95 % intervals of the rates, which resample people.
 
     Raises:
         TooFewPairsError: there are too few people for a rate.
@@ -210,7 +210,7 @@ def _far_entry(passed: NDArray[np.bool_], counted: NDArray[np.bool_], *, interva
 def _along_dial(
     passed: NDArray[np.bool_], is_impostor: NDArray[np.bool_], positions: NDArray[np.float64]
 ) -> dict[str, dict[str, float]]:
-    """Position of the dial -> the rates of the portraits that were drawn there, and how many of each there are."""
+    """Dial position -> rates of the portraits drawn there, and their numbers."""
     along = {}
     for position in sorted(set(positions.tolist())):
         at_position = positions == position
@@ -232,7 +232,7 @@ def _within_groups(
     *,
     intervals: bool,
 ) -> dict[str, dict[str, FarEntry]]:
-    """Kind -> group -> the rate among strangers of that group, and `same`: of any one group of the kind."""
+    """Kind -> group -> rate among strangers within that group; `same` is for pairs within any one group."""
     within: dict[str, dict[str, FarEntry]] = {}
     for kind, names in groups.items():
         group = np.array(list(names))
@@ -245,14 +245,14 @@ def _within_groups(
 
 
 def stranger_points(impostor: NDArray[np.floating[Any]]) -> list[list[float]]:
-    """(score, share of strangers who reach it) along the distribution, scores rising: no pair can be told from it."""
+    """(score, share of strangers who reach it) along the distribution, by rising score; it reveals no individual pair."""
     shares = np.geomspace(0.99, 1 / impostor.size, _POINTS)
     limits = [round(order_statistic(impostor, float(share)), 4) for share in shares]
     return [[limit, round(float((impostor >= limit).mean()), 6)] for limit in limits]
 
 
 def subsets(judges: Sequence[str]) -> list[tuple[str, ...]]:
-    """Every choice of at least one judge, the largest first."""
+    """All combinations of at least one judge, the largest first."""
     chosen = [
         tuple(judge for judge, used in zip(judges, mask, strict=True) if used)
         for mask in product((True, False), repeat=len(judges))

@@ -1,6 +1,6 @@
-"""What was measured so far, picture by picture, so that a stopped calibration goes on.
+"""A journal of measured pictures, so that an interrupted calibration can continue.
 
-It holds similarities and statistics, and no embedding: nothing that a person could be recognized by.
+It holds similarities and statistics, but no embeddings: nothing by which a person could be recognized.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Key = tuple[str, int, bool, str]
 
 
 class Journal:
-    """A file of JSON lines: what the pictures are of, then a line for each.
+    """A file of JSON lines: a header with the conditions, then one line per picture.
 
     Args:
-        path: The file; begun where it is not there.
-        header: What the pictures are of: people, weights, seed.
+        path: The file; created if missing.
+        header: The conditions: people, weights, seed.
 
     Raises:
         SettingsError: the file is of other people, weights or settings, or cannot be read.
@@ -35,14 +35,14 @@ class Journal:
         begun = json.loads(json.dumps(header))
         lines = self._read()
         if lines and lines[0] != begun:
-            raise SettingsError(f"{path} is of other people, models or settings; delete it to begin anew")
+            raise SettingsError(f"{path} is for other people, models or settings; delete it to start over")
         try:
             for row in lines[1:]:
                 style, person, degraded, knobs = row["key"]
                 self._rows[style, person, degraded, knobs] = row
         except (KeyError, TypeError, ValueError) as error:
-            raise SettingsError(f"{path} is damaged ({one_line(error)}); delete it to begin anew") from None
-        # A line that was cut off is not written again: what is whole is kept, and the rest is measured anew.
+            raise SettingsError(f"{path} is damaged ({one_line(error)}); delete it to start over") from None
+        # An incomplete last line is dropped, and its picture measured again.
         text = "".join(json.dumps(line) + "\n" for line in [begun, *lines[1:]])
         write_bytes(path, text.encode())
 
@@ -54,10 +54,10 @@ class Journal:
             whole = text[: text.rfind("\n") + 1]
             return [json.loads(line) for line in whole.splitlines()]
         except (OSError, ValueError, RecursionError) as error:
-            raise SettingsError(f"cannot read {self.path}: {one_line(error)}; delete it to begin anew") from None
+            raise SettingsError(f"cannot read {self.path}: {one_line(error)}; delete it to start over") from None
 
     def get(self, key: Key) -> dict[str, Any] | None:
-        """What was measured of a picture, or None."""
+        """The measurements of a picture, or None."""
         return self._rows.get(key)
 
     def put(self, key: Key, row: Mapping[str, object]) -> None:

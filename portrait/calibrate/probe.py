@@ -1,4 +1,4 @@
-"""Does a recipe's identity input do anything: one face drawn with it on, off, and with another person's in its place."""
+"""Test whether a recipe's identity input works: draw one face with it on, off, and replaced by another person's."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from portrait.loop.types import Subject
 from portrait.records import Identity, Knobs, RgbImage
 
 _HELD_IN_LATENTS = 0.35
-"""Structure at which `mini` sees layout and few features; a ControlNet and a shown photo can be left out altogether."""
+"""Structure at which `mini` sees the layout but few features; a ControlNet or a reference photo can be left out entirely."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rise:
-    """By how much one judge finds the pictures more like the person with the identity on: mean and standard error."""
+    """How much more like the person one judge finds the pictures with the identity on: mean and standard error."""
 
     mean: float
     error: float
@@ -36,7 +36,7 @@ class Probe:
     """What the judges say.
 
     `likeness` maps on, off and swapped to each judge's mean similarity to the person; `to_other` is that of the swapped
-    pictures to the other person. `moved` is by how many of 255 levels the identity moves a pixel on average. `over_off` and
+    pictures to the other person. `moved` is how many of 255 levels the identity changes a pixel on average. `over_off` and
     `over_swapped` compare pictures of the same seed.
     """
 
@@ -52,7 +52,7 @@ class Probe:
 
     @property
     def verdict(self) -> str:
-        """works, unclear, or nothing: whether every judge sees the person more, not all do, or no pixel changes."""
+        """Whether every judge sees more of the person (works), not all do (unclear), or no pixel changes (nothing)."""
         if self.moved == 0:
             return "nothing"
         rises = [*self.over_off.values(), *self.over_swapped.values()]
@@ -62,15 +62,15 @@ class Probe:
 def probe_identity(loop: AttemptLoop, subject: Subject, other: Identity, style: str, seeds: Sequence[int]) -> Probe:
     """Draw the person with the identity on, off, and swapped for another's, and ask every judge.
 
-    The photo's own structure is hidden as far as the recipe can, and every step runs: otherwise its pixels alone carry the
-    likeness, and a dead adapter looks alive.
+    The photo's own structure is hidden as far as possible, and every step runs: otherwise its pixels alone carry the
+    likeness, and a broken adapter seems to work.
 
     Args:
         loop: A recipe's models and judges.
-        subject: Whose photo is drawn.
-        other: Whose identity takes the place of theirs.
+        subject: The person whose photo is drawn.
+        other: The person whose identity replaces theirs.
         style: A style of the recipe.
-        seeds: Each is one picture of every kind; two or more.
+        seeds: Two or more; each makes one picture of every kind.
     """
     knobs = _knobs_that_hide_the_photo(loop)
     framed = frame_portrait(subject.photo.pixels, subject.face, "bust", loop.recipe.resolution)

@@ -1,8 +1,8 @@
-"""Measure what the knobs do: the response curves of a recipe, per style, on people that it was not trained on.
+"""Measure the effects of the knobs: a recipe's response curves, per style, on people that it was not trained on.
 
 Per person and style: the recipe's path of `[[balance]]` points at five positions; from the middle one, each knob
-moved alone over the policy's range; and the middle again with two more seeds. From these come the means, how
-people differ, how seeds differ, and how differently the knobs work on different people.
+moved alone over the policy's range; and the middle again with two more seeds. These give the means, the variation between
+people and between seeds, and how the effects of the knobs vary by person.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from portrait.records import Knobs
 from portrait.records.curves import CurvesFile
 
 MIN_PEOPLE = 4
-"""Fewer people say nothing of how people differ."""
+"""With fewer people, their variation cannot be estimated."""
 POSITIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = (1, 2, 3)
-_SHRINK = 0.3  # of the correlations: a handful of people shows them badly
+_SHRINK = 0.3  # of the correlations: a handful of people estimate them poorly
 _SWEEPS = {
     "controlnet_conditioning_scale": (0.55, 0.6, 0.7, 0.85, 1.0),
     "strength": (0.3, 0.6, 0.8, 1.0),
@@ -37,12 +37,12 @@ _SWEEPS = {
 }
 
 Sweep = list[tuple[float, Knobs]]
-"""A knob's values, as `effective` has them, and the knobs there."""
+"""A knob's effective values, and the knobs that have them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Design:
-    """At which knobs people are drawn: the middle `base`, `along` the dial, and each knob moved alone."""
+    """The knobs at which people are drawn: the middle `base`, `along` the dial, and with each knob moved alone."""
 
     base: Knobs
     along: tuple[Knobs, ...]
@@ -74,19 +74,19 @@ def measure_curves(
     styles: Sequence[str],
     on_picture: Callable[[str, int, int], None] | None = None,
 ) -> CurvesFile:
-    """Make the pictures and read the curves off them.
+    """Make the pictures and derive the curves.
 
     Args:
         loop: The recipe with its judges.
         photos: One photo for each of at least `MIN_PEOPLE` people that the recipe was not trained on.
         styles: Styles of the recipe.
-        on_picture: Called with (style, number from 1, number of all pictures).
+        on_picture: Called with (style, number from 1, total number of pictures).
 
     Returns:
-        The table that `loop.response.curves_for` reads, with the people and what is needed to repeat it.
+        The table that `loop.response.curves_for` reads, with the people and everything needed to repeat it.
 
     Raises:
-        TooFewPairsError: fewer people, or faces, than that.
+        TooFewPairsError: there are fewer people or faces than that.
         ImageReadError: a photo cannot be read.
     """
     if len(photos) < MIN_PEOPLE:
@@ -127,7 +127,7 @@ def _outputs(loop: AttemptLoop, person: Person, style: str, knobs: Knobs, seed: 
 
 
 def _sweep(recipe: Recipe, base: Knobs, knob: str, values: Sequence[float]) -> Sweep:
-    """The points of one knob's curve, those that leave the recipe a step to run; the base is always one."""
+    """The points of one knob's curve at which the recipe has a step to run; the base is always included."""
     low, high = RANGE[knob]
     points = sorted({value for value in values if low <= value <= high} | {float(getattr(base, knob))})
     sweep: dict[float, Knobs] = {}
@@ -139,7 +139,7 @@ def _sweep(recipe: Recipe, base: Knobs, knob: str, values: Sequence[float]) -> S
 
 
 def _curves(design: _Design, rows: Mapping[tuple[Knobs, int], Sequence[Mapping[str, float]]]) -> Curves:
-    """The curves of what was measured; `rows` maps knobs and seed to each person's outputs."""
+    """Derive the curves from the measurements; `rows` maps knobs and seed to each person's outputs."""
     outputs = tuple(next(iter(rows.values()))[0])
     measured = {key: np.array([list(row.values()) for row in people]) for key, people in rows.items()}
     seed = SEEDS[0]
@@ -170,7 +170,7 @@ def _curves(design: _Design, rows: Mapping[tuple[Knobs, int], Sequence[Mapping[s
 
 
 def _slope_spreads(changes: np.ndarray, noise: np.ndarray) -> list[float]:
-    """How much a knob's effect differs by person, as a share of it, wherever the knob does something.
+    """How much the knobs' effects vary by person, relative to the mean effect, for knobs that have an effect.
 
     Args:
         changes: (n, people, outputs) from the base.
@@ -183,7 +183,7 @@ def _slope_spreads(changes: np.ndarray, noise: np.ndarray) -> list[float]:
 
 
 def _regularize_covariance(covariance: np.ndarray, residual: np.ndarray) -> np.ndarray:
-    """Correlations shrunk, no variance below a tenth of the seeds': always a covariance."""
+    """Shrink correlations, and limit variances to at least a tenth of the seeds', so that it is a valid covariance."""
     variances = np.maximum(np.diag(covariance), 0.1 * np.diag(residual) + 1e-8)
     scale = np.outer(np.sqrt(variances), np.sqrt(variances))
     correlation = np.clip(covariance / scale, -1, 1) * (1 - _SHRINK)
@@ -194,10 +194,10 @@ def _regularize_covariance(covariance: np.ndarray, residual: np.ndarray) -> np.n
 
 
 def check_curves(table: CurvesFile, loop: AttemptLoop) -> None:
-    """Whether further styles may be added to a file of curves.
+    """Check that further styles may be added to a file of curves.
 
     Raises:
-        SettingsError: they are of another recipe, other weights or other knobs; name another file.
+        SettingsError: the file is for another recipe, other weights or other knobs.
     """
     recipe = loop.recipe
     base = recipe.with_enough_steps(recipe.knobs_at(0.5))
@@ -208,5 +208,5 @@ def check_curves(table: CurvesFile, loop: AttemptLoop) -> None:
 
 
 def merge_curves(old: CurvesFile | None, new: CurvesFile) -> CurvesFile:
-    """`new`, with the styles of `old` that were not measured again."""
+    """Combine `new` with the styles of `old` that were not measured again."""
     return new if old is None else new.model_copy(update={"styles": old.styles | new.styles})

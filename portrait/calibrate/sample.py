@@ -1,4 +1,4 @@
-"""Make the pictures that thresholds are read off, and measure them: a recipe's portraits of people of your own."""
+"""Make and measure the pictures from which thresholds are derived: a recipe's portraits of your own people."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from portrait.records import Identity, Knobs, RgbImage
 log = logging.getLogger(__name__)
 
 DIAL = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Positions of the dial on which portraits are drawn where limits are to hold for all of it."""
+"""Dial positions at which portraits are drawn if limits must hold for the whole dial."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StylePictures:
-    """What was measured on the P people's portraits in one style.
+    """The measurements of P people's portraits in one style.
 
-    `positions` are (P,) where on the dial each was drawn, and `knobs` those of its middle. `scores` is judge -> (P +
-    impostors, P) likeness of each photo to each portrait, the candidates' own photos first. `features` are (P, F)
-    `face_style_features`, `shown` (P,) `features_shown`; all else is (P,). `degraded_...` are those of the second portraits, from degraded photos.
-    `missed` and `degraded_missed` are those in which no detector saw a face.
+    `positions` are the (P,) dial positions of the portraits, and `knobs` those of its middle. `scores` is judge -> (P +
+    impostors, P) similarity of each photo to each portrait, the candidates' own photos first. `features` are (P, F)
+    `face_style_features`, `shown` (P,) `features_shown`; all others are (P,). `degraded_...` are for the second portraits,
+    from degraded photos. `missed` and `degraded_missed` are portraits in which no detector found a face.
     """
 
     knobs: Knobs
@@ -53,7 +53,7 @@ class StylePictures:
     degraded_missed: np.ndarray
 
     def without(self, person: int, impostors: int) -> StylePictures:
-        """The same without one of the people; `impostors` is the number of further photos."""
+        """The same measurements without one of the people; `impostors` is the number of further photos."""
         people = len(self.styled)
         columns = np.arange(people) != person
         rows = np.concatenate([columns, np.ones(impostors, bool)])
@@ -69,7 +69,7 @@ class StylePictures:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample:
-    """All that calibration measures, before a limit is read off it.
+    """Everything that calibration measures, before limits are derived.
 
     `people` and `impostors` map name to SHA-256; `unseen` are photos without a face; `copies` maps a kind of copy to
     (P,) `style_on_face`.
@@ -82,7 +82,7 @@ class Sample:
     styles: dict[str, StylePictures]
 
     def without(self, person: str) -> Sample:
-        """The same without one person: neither photo nor portraits nor copies are in any limit that is read off it."""
+        """The same sample without one person: neither their photo nor portraits nor copies affect its limits."""
         index = list(self.people).index(person)
         return replace(
             self,
@@ -94,7 +94,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Person:
-    """What is kept of a photo: who it is and the framed square, not all of its pixels."""
+    """The parts of a photo that are kept: the identity and the framed square, not all of its pixels."""
 
     name: str
     sha256: str
@@ -104,7 +104,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Scored:
-    """One portrait: likeness of each reference photo to it by judge, (R,), and what else was measured."""
+    """One portrait: its similarity to each reference photo by judge, (R,), and the other measurements."""
 
     likeness: dict[str, np.ndarray]
     missed: bool
@@ -150,8 +150,8 @@ def measure_sample(
     on_picture: Callable[[str, int, int, RgbImage | None], None] | None = None,
     journal: Path | None = None,
 ) -> Sample:
-    """Make the portraits that thresholds are read off; arguments and errors are those of `calibrate_thresholds`."""
-    loop.recipe.knobs_at(0.5 if balance is None else balance)  # refused before anything is made
+    """Make the portraits from which thresholds are derived; arguments and errors as in `calibrate_thresholds`."""
+    loop.recipe.knobs_at(0.5 if balance is None else balance)  # refuse before anything is made
     require_pairs(len(photos), len(photos) + len(impostors), rates)
     people, unseen = read_people(loop, photos)
     others, unseen_others = read_people(loop, impostors)
@@ -165,7 +165,7 @@ def measure_sample(
     earlier = None if journal is None else Journal(journal, _header(loop, people, others, seed))
     measured: dict[str, StylePictures] = {}
     for style in styles:
-        turn = list(loop.recipe.styles).index(style)  # the same whichever styles are measured together
+        turn = list(loop.recipe.styles).index(style)  # independent of which styles are measured together
         positions = dial_positions(len(people), turn) if balance is None else [balance] * len(people)
 
         def knobs_at(position: float, style: str = style) -> Knobs:
@@ -199,16 +199,16 @@ def measure_sample(
 
 
 def dial_positions(people: int, turn: int) -> list[float]:
-    """Where on the dial each of the people is drawn: evenly over `DIAL`, in another order each turn."""
+    """The dial position of each person: evenly over `DIAL`, in a new order each round."""
     return [DIAL[(person + turn) % len(DIAL)] for person in range(people)]
 
 
 def _sittings(
     people: Sequence[Person], knobs: Sequence[Knobs], ends: tuple[Knobs, Knobs]
 ) -> list[tuple[Person, Framed, Knobs]]:
-    """Each person once with the own knobs, then once more from a degraded photo at an end of the dial.
+    """Each person once with their own knobs, then once more from a degraded photo at an end of the dial.
 
-    The style is what it is all along the dial, and for every photo.
+    So a style's statistics cover the whole dial and all kinds of photos.
     """
     plain = [(person, person.framed, its_knobs) for person, its_knobs in zip(people, knobs, strict=True)]
     degraded = []
@@ -219,7 +219,7 @@ def _sittings(
 
 
 def _header(loop: AttemptLoop, people: Sequence[Person], others: Sequence[Person], seed: int) -> dict[str, object]:
-    """What the pictures of a journal are of."""
+    """The conditions under which a journal's pictures are made."""
     return {
         "recipe": loop.recipe.name,
         "seed": seed,
@@ -272,7 +272,7 @@ def _style_pictures(knobs: Knobs, positions: Sequence[float], rows: Sequence[_Sc
 
 
 def measure_copies(loop: AttemptLoop, framed: Sequence[Framed]) -> dict[str, np.ndarray]:
-    """`style_on_face` of what somebody might offer in place of a stylized picture: kind -> a value per photo."""
+    """`style_on_face` of copies that might pass for stylized pictures: kind -> one value per photo."""
     rng = np.random.default_rng(0)
     reconstruct = getattr(loop.generator, "reconstruct", None)
     values: dict[str, list[float]] = {}
@@ -282,14 +282,14 @@ def measure_copies(loop: AttemptLoop, framed: Sequence[Framed]) -> dict[str, np.
             offered["autoencoder alone"] = RgbImage(np.ascontiguousarray(reconstruct(frame.image)))
         for kind, picture in offered.items():
             face = loop.judges.find_face(picture, frame.face)
-            # Where no face is, the copy is no candidate: whatever its style, it is rejected as `no_face`.
+            # A copy without a detectable face does not count: it would be rejected as `no_face` anyway.
             styled = 0.0 if face is None else face_style(frame, picture, face)
             values.setdefault(kind, []).append(styled)
     return {kind: np.array(styled) for kind, styled in values.items()}
 
 
 def read_people(loop: AttemptLoop, photos: Sequence[Path]) -> tuple[list[Person], list[Path]]:
-    """The people, and the photos in which no face was found: these are not scored, and counted."""
+    """The people, and the photos in which no face was found, which are counted but not scored."""
     people: list[Person] = []
     unseen: list[Path] = []
     names: set[str] = set()
@@ -309,7 +309,7 @@ def read_people(loop: AttemptLoop, photos: Sequence[Path]) -> tuple[list[Person]
 
 
 def _require_different(people: Sequence[Person]) -> None:
-    """A photo that stands for two people would be an impostor of itself and lift every threshold."""
+    """Refuse a photo that is given for two people: it would be its own impostor and raise every threshold."""
     first: dict[str, str] = {}
     for person in people:
         if person.sha256 in first:

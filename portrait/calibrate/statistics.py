@@ -1,4 +1,4 @@
-"""The statistics of calibration: thresholds and rates of one recognizer, and how the faces of a style are drawn."""
+"""Statistics for calibration: thresholds and rates of one recognizer, and how the faces of a style are drawn."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from portrait.judge.thresholds import (
 from portrait.records.calibration import CalibrationTable
 
 COPY_QUANTILE = 0.95
-"""`style_on_face` must reach this quantile of the kind of copy that reaches furthest."""
+"""`style_on_face` must reach this quantile of the kind of copy with the highest values."""
 STYLE_REJECTED = 0.02
-"""So many of a style's own right pictures may be farther from its statistics than the limit."""
+"""The share of a style's own right pictures that may exceed the limit of the distance."""
 BURNED_QUANTILE = 0.95
 BURNED_MIN = 0.02
 BURNED_MAX = 0.25
-"""The limit of `burned` is twice this quantile of the portraits' own shares, kept between the two ends."""
+"""The limit of `burned` is twice this quantile of the portraits' own shares, clipped to this range."""
 _DET_POINTS = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AcceptedPictures:
-    """Of the accepted pictures of one style: `face_style_features` (N, F), `style_on_face`, `features_shown` and whose they are."""
+    """The accepted pictures of one style: `face_style_features` (N, F), `style_on_face`, `features_shown` and the person."""
 
     features: np.ndarray
     styled: np.ndarray
@@ -51,16 +51,16 @@ class AcceptedPictures:
 
 
 def require_pairs(candidates: int, references: int, rates: Sequence[float]) -> None:
-    """Refuse rates that so many people cannot show.
+    """Refuse rates that cannot be estimated from this many people.
 
     Args:
-        candidates: People who are drawn.
-        references: These, and further people whose photos are only compared.
+        candidates: Number of people who are drawn.
+        references: Number of these and of further people whose photos are only compared.
         rates: False accept rates.
 
     Raises:
         SettingsError: a rate is not in (0, 1).
-        TooFewPairsError: fewer than `MIN_EXPECTED_ACCEPTS` false accepts are to be expected.
+        TooFewPairsError: fewer than `MIN_EXPECTED_ACCEPTS` false accepts are expected.
     """
     pairs = candidates * (references - 1)
     for rate in rates:
@@ -75,7 +75,7 @@ def require_pairs(candidates: int, references: int, rates: Sequence[float]) -> N
 
 
 class Share(TypedDict):
-    """A share, its 95 % interval and of how many it is."""
+    """A share, its 95 % interval and the sample's size."""
 
     rate: float
     interval: list[float]
@@ -83,7 +83,7 @@ class Share(TypedDict):
 
 
 class StyleEntry(TypedDict):
-    """How a style's faces are drawn, and what its check asks and is worth: see `style_statistics`."""
+    """How a style's faces are drawn, the limits of its check and how well it works: see `style_statistics`."""
 
     limit: float
     least: float
@@ -100,12 +100,12 @@ class StyleEntry(TypedDict):
 def recognizer_table(
     scores: np.ndarray, rates: Sequence[float], *, intervals: bool
 ) -> tuple[dict[str, object], dict[float, np.ndarray]]:
-    """What one recognizer does in one style.
+    """The thresholds and rates of one recognizer in one style.
 
     Args:
-        scores: (references, candidates) likeness; the first references are the candidates' own people.
+        scores: (references, candidates) similarities; the first references are the candidates' own people.
         rates: False accept rates.
-        intervals: Whether the thresholds' 95 % intervals, which resample people, are wanted.
+        intervals: Whether to compute the thresholds' 95 % intervals, which resample people.
 
     Returns:
         The table's entry, and rate -> (candidates,) whether the genuine pair is accepted.
@@ -135,7 +135,7 @@ def recognizer_table(
 
 
 def _det_points(genuine: np.ndarray, impostor: np.ndarray) -> list[list[float]]:
-    """Threshold, false accept rate and false reject rate along the curve of detection error trade-off."""
+    """Threshold, false accept rate and false reject rate along the detection error trade-off (DET) curve."""
     points = []
     for rate in np.geomspace(1 / impostor.size, 0.9, _DET_POINTS):
         threshold = order_statistic(impostor, rate)
@@ -157,12 +157,12 @@ def percentiles(values: np.ndarray) -> list[float]:
 
 
 def copy_quantiles(copied: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Kind of copy -> the `style_on_face` that all but a few of them stay below."""
+    """Kind of copy -> the `style_on_face` below which nearly all of them are."""
     return {kind: float(np.quantile(values, COPY_QUANTILE, method="higher")) for kind, values in copied.items()}
 
 
 def copy_limit(copied: Mapping[str, np.ndarray]) -> float:
-    """What `style_on_face` must reach: more than all but a few copies of the kind that reaches furthest."""
+    """The limit of `style_on_face`: above nearly all copies of the kind with the highest values."""
     return round_up(max(copy_quantiles(copied).values()))
 
 
@@ -177,16 +177,16 @@ def burned_entry(burned: np.ndarray) -> dict[str, float]:
 
 
 def style_statistics(pictures: Mapping[str, AcceptedPictures]) -> dict[str, StyleEntry | None]:
-    """Per style: how its faces are drawn, and the limit of the distance from that; None for too few pictures.
+    """Per style: how its faces are drawn, and the limit of the distance from that; None if there are too few pictures.
 
-    The limit is the order statistic of the distances of each picture from the other people's that lets all but
-    `STYLE_REJECTED` of new right pictures pass (the jackknife of conformal prediction), or the largest distance
-    where there are too few pictures for that rate; `right_pictures_rejected` is the rate that it stands for. `least` is
-    the same for `style_on_face`, from below, and `lead` for `style_lead` over the other styles, at most 0; None where
-    there is no other. They may reject different pictures, so up to three times the rate.
-    `other_styles_rejected` is the share of each other style's right pictures that this style's limits reject: what the
-    check is worth against a model that draws the wrong style. Likeness has no part in it. Nobody's pictures are compared
-    with statistics in which that person has a part.
+    The limit is an order statistic of each picture's distance from the other people's pictures, at which all but
+    `STYLE_REJECTED` of new right pictures pass (the jackknife of conformal prediction), or the largest distance if there are
+    too few pictures for that rate; `right_pictures_rejected` is the actual rate. `least` is the same for `style_on_face`,
+    from below, and `lead` for `style_lead` over the other styles, at most 0; None if there are no others. As these limits
+    may reject different pictures, up to three times the rate is rejected in all.
+    `other_styles_rejected` is the share of each other style's right pictures that this style's limits reject: how well the
+    check detects a model that draws the wrong style. Likeness plays no part in it. Pictures are never compared with
+    statistics that include the same person.
 
     Reference:
         Vovk et al. 2005, "Algorithmic Learning in a Random World".
@@ -199,7 +199,7 @@ def style_statistics(pictures: Mapping[str, AcceptedPictures]) -> dict[str, Styl
 def _leads(
     pictures: Mapping[str, AcceptedPictures], known: Mapping[str, AcceptedPictures]
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Style -> whose pictures -> (N,) `style_lead` of each over the other styles, by statistics without its person."""
+    """Style -> style of the pictures -> (N,) `style_lead` of each over the other styles, by statistics without its person."""
     densities = {style: np.zeros((len(p.features), len(known))) for style, p in pictures.items()}
     for person in np.unique(np.concatenate([p.people for p in pictures.values()])):
         for column, own in enumerate(known.values()):
@@ -244,20 +244,20 @@ def _statistics_entry(
 
 
 def least_of_right(values: np.ndarray) -> float:
-    """What all but `STYLE_REJECTED` of new right pictures reach, an order statistic of (N,) of them, rounded down."""
+    """The value that all but `STYLE_REJECTED` of new right pictures reach, an order statistic of (N,) values, rounded down."""
     rank = max(1, int((len(values) + 1) * STYLE_REJECTED))
     return float(np.floor(np.sort(values)[rank - 1] * 1e4) / 1e4)
 
 
 def shown_entry(shown: np.ndarray) -> dict[str, object] | None:
-    """The limit of `features_shown`, from (N,) right pictures; None for too few of them."""
+    """The limit of `features_shown`, from (N,) right pictures; None if there are too few."""
     if len(shown) < MIN_PICTURES_FOR_STATISTICS:
         return None
     return {"limit": least_of_right(shown), "pictures": len(shown), "percentiles_5_50_95": percentiles(shown)}
 
 
 def _share_rejected(pictures: AcceptedPictures, statistics: StyleStatistics, behind: np.ndarray) -> float:
-    """The share of another style's pictures that fail the check; `behind` says of each whether a rival leads by too much."""
+    """The share of another style's pictures that fail the check; `behind` tells for each whether a rival leads by too much."""
     distances = np.array([style_distance(features, statistics) for features in pictures.features])
     rejected = (distances > statistics.limit) | (pictures.styled < statistics.least) | behind
     return round(float(rejected.mean()), 4)

@@ -1,11 +1,11 @@
-"""Calibrate the judge: limits at false accept rates, of all judges together and of each, per style, on a recipe's own pictures.
+"""Calibrate the judge: limits at false accept rates, for all judges together and for each, per style, from a recipe's own pictures.
 
 Impostors are stylized portraits of other people in the same style: every photo is compared with every
-other person's portrait. Genuine pairs are a photo and its own portrait, first attempt; they do not move
-the thresholds, they tell what acceptance costs. The limit of `style_on_face` comes from copies of the
-photos, that of `burned` from the portraits themselves, and so do the statistics of each style, for which every
-person is drawn once more at one of the dial's ends, from a photo as people have them: gray, faded, dark, small. The
-other portraits are spread over the dial, so the rates are those of the whole of it; how it is along it is told too.
+other person's portrait. Genuine pairs are a photo and its own portrait at the first attempt; they do not affect the
+thresholds, but tell how many right pictures are accepted. The limit of `style_on_face` comes from copies of the photos, that
+of `burned` from the portraits themselves. So do the statistics of each style, for which every person is drawn once more at
+one of the dial's ends, from a typical bad photo: gray, faded, dark or small. The other portraits are spread over the dial,
+so the rates are for the whole dial; rates along the dial are included too.
 """
 
 from __future__ import annotations
@@ -58,30 +58,31 @@ def calibrate_thresholds(
     groups: Mapping[str, Mapping[str, str]] | None = None,
     source: str = "",
 ) -> dict[str, Any]:
-    """Stylize every person in every style and read the thresholds off the impostor pairs.
+    """Stylize every person in every style and derive the thresholds from the impostor pairs.
 
     Args:
         loop: The recipe with its judges.
         photos: One photo for each of at least two people that the recipe was not trained on.
         styles: Styles of the recipe.
         rates: False accept rates of all judges together, each in (0, 1).
-        balance: Of the portraits, in [0, 1]; None: the people are spread over the whole dial, and so the limits hold for it.
-        seed: Of each portrait.
-        impostors: Photos of still other people, one each; only their faces are compared, which makes more
-            impostor pairs and so lower rates possible.
-        curves: A file of curves that the dial follows, in place of the recipe's own.
-        on_picture: Called with (style, number from 1, number of all pictures, picture; None where it was measured before).
-        journal: A file of what was measured so far: a run that was stopped goes on with it.
-        groups: Person -> kind of group, such as sex -> the person's; rates within groups are then told too.
+        balance: The portraits' balance, in [0, 1]; None spreads the people over the whole dial, so that the limits hold for
+            all of it.
+        seed: Seed of each portrait.
+        impostors: Photos of still other people, one each; only their faces are compared, which gives more impostor
+            pairs and so allows lower rates.
+        curves: A file of curves for the dial, to use instead of the recipe's.
+        on_picture: Called with (style, number from 1, total number of pictures, picture or None if measured before).
+        journal: A file of earlier measurements, with which an interrupted run continues.
+        groups: Person -> kind of group, such as sex -> the person's group; rates within groups are then included.
         source: Where the people came from, in words.
 
     Returns:
-        The table that `judge.thresholds.thresholds_for` reads: gates for every choice of judges and what each judge does
-        alone, with counts, 95 % intervals that resample people, EER, TAR, points of the DET curve, and what is needed
-        to repeat it. It holds no embedding.
+        The table that `judge.thresholds.thresholds_for` reads: gates for every combination of judges and thresholds of each
+        judge alone, with counts, 95 % intervals that resample people, EER, TAR, points of the DET curve, and everything
+        needed to repeat it. It holds no embeddings.
 
     Raises:
-        TooFewPairsError: there are too few people for a rate. Said before anything is generated.
+        TooFewPairsError: there are too few people for a rate; raised before anything is generated.
         SettingsError: a rate is not in (0, 1), or a photo was given twice.
         ImageReadError: a photo cannot be read.
     """
@@ -98,7 +99,7 @@ def calibrate_thresholds(
         journal=journal,
     )
     limits = thresholds_from(sample, rates, groups=groups)
-    if loop.judges.style_judge is not None:  # it knows how these weights draw, and statistics have no say
+    if loop.judges.style_judge is not None:  # it knows how these weights draw, so statistics are not used
         for style in limits["styles"].keys() & loop.judges.style_judge.limits.keys():
             limits["styles"][style]["style_statistics"] = None
     for style, weak in weak_checks(CalibrationTable.model_validate(limits)).items():
@@ -125,13 +126,13 @@ def thresholds_from(
     intervals: bool = True,
     groups: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
-    """The limits that a sample gives, as `thresholds_for` reads them.
+    """Derive limits from a sample, as `thresholds_for` reads them.
 
     Args:
         sample: From `measure_sample`.
         rates: False accept rates, each in (0, 1).
-        intervals: Whether the thresholds' intervals are wanted; they take most of the time.
-        groups: Person -> kind of group -> the person's.
+        intervals: Whether to compute the thresholds' intervals; they take most of the time.
+        groups: Person -> kind of group -> the person's group.
 
     Raises:
         TooFewPairsError: there are too few people for a rate.
@@ -158,7 +159,7 @@ def thresholds_from(
 
 
 def _members(people: Sequence[str], groups: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
-    """Kind of group -> the group of each of the people; empty text where it is not known."""
+    """Kind of group -> each person's group; empty text if unknown."""
     kinds = dict.fromkeys(kind for entries in groups.values() for kind in entries)
     return {kind: [groups.get(person, {}).get(kind, "") for person in people] for kind in kinds}
 
@@ -171,7 +172,7 @@ def _style_entry(
     *,
     intervals: bool,
 ) -> tuple[dict[str, object], np.ndarray]:
-    """The entry of one style, and (P,) which portraits pass at the loosest rate."""
+    """The entry of one style, and (P,) whether each portrait passes at the loosest rate."""
     people = range(len(pictures.styled))
     passed = {}
     for rate in rates:
@@ -191,7 +192,7 @@ def _style_entry(
 
 
 def _accepted_pictures(pictures: StylePictures, passed: np.ndarray, gate: Gate, limit: float) -> AcceptedPictures:
-    """Those portraits, from good and from degraded photos, that would be accepted."""
+    """The portraits, from good and from degraded photos, that would be accepted."""
     alike = passes(gate, pictures.degraded_likeness)
     degraded_passed = alike & (pictures.degraded_styled >= limit) & ~pictures.degraded_missed
     people = np.arange(len(passed))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SHEET_SIDE = 160
 _EPILOG = """1. Curves: up to --curve-people people are drawn at several settings of each knob. They say where the positions of
    the balance lie and what retries expect of each knob. Styles that the file of curves has already are not measured
-   again, so that a stopped run goes on; delete the file to begin anew.
+   again, so that a stopped run continues; delete the file to start over.
 2. Thresholds: each person is drawn twice a style along these curves: at one of five positions of the balance, so that
    the limits hold for all of it, and from a degraded photo at one of its ends, for the statistics of the style. What was
    measured is kept in OUTPUT.measured.jsonl until the table is written, so that a stopped run goes on; it holds

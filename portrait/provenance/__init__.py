@@ -1,1 +1,1 @@
-"""Pictures that say what they are: the AI mark, Content Credentials, and what other pictures say."""
+"""Mark generated pictures: the AI mark and Content Credentials; and read the marks of any picture."""

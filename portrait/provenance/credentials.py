@@ -1,4 +1,4 @@
-"""Content Credentials (C2PA): a signed statement in the picture of how it was made, and its verification.
+"""Content Credentials (C2PA): sign and verify statements, embedded in a picture, about how it was made.
 
 Needs the extra `sign` (`c2pa-python`). Nothing is fetched: no remote manifest, no OCSP answer, no time stamp.
 """
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 MAKING = "org.portrait-stylizer.making"
-"""Label of the assertion that has the digests of recipe, weights and pixels."""
+"""Label of the assertion with the digests of recipe, weights and pixels."""
 MIME = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp", "tif": "image/tiff"}
 CROP_ACTIONS = ("c2pa.cropped", "c2pa.resized")
-"""What is done to a portrait for a size of an export."""
+"""The actions on a portrait that is exported in another size."""
 _OFFLINE = {
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
     "builder": {"thumbnail": {"enabled": False}},
@@ -54,7 +54,7 @@ def _library() -> ModuleType:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
-    """A certificate chain and its private key, both PEM; no record, log or message has any of it."""
+    """A certificate chain and its private key, both PEM, which never appear in records, logs or messages."""
 
     certificates: bytes = field(repr=False)
     key: bytes = field(repr=False)
@@ -62,14 +62,14 @@ class Signer:
 
     @classmethod
     def from_files(cls, certificate: Path, key: Path) -> Signer:
-        """Read a signer, and try it on a picture of one pixel, so that a mistake is known before the models load.
+        """Read a signer, and try it on a picture of one pixel, so that mistakes show before the models load.
 
         Args:
-            certificate: PEM: the signer's certificate first, then those that issued it, without the root if it is known.
+            certificate: PEM: the signer's certificate, then its issuers; a well-known root may be omitted.
             key: PEM, not encrypted: EC on P-256, P-384 or P-521, RSA of at least 2048 bits, or Ed25519.
 
         Raises:
-            SettingsError: a file cannot be read, they do not belong together, or C2PA does not allow the certificate.
+            SettingsError: a file cannot be read, certificate and key do not match, or C2PA does not allow the certificate.
         """
         _library()
         chain, secret = _read(certificate), _read(key)
@@ -85,17 +85,18 @@ class Signer:
         return signer
 
     def sign(self, data: bytes, kind: str, record: PortraitRecord, *, edits: Sequence[str] = ()) -> bytes:
-        """The same picture file with Content Credentials; its pixels stay.
+        """Add Content Credentials to a picture file; its pixels stay.
 
         Args:
-            data: Of the file.
+            data: The file's bytes.
             kind: A key of `WRITE_FORMATS`.
-            record: How it was made; of it are stated: the SHA-256 of photo and references, the recipe's name and digest,
-                the digests of the weights, and that of the portrait's pixels. No path, face, similarity or embedding.
-            edits: Actions of C2PA after the portrait was made, such as c2pa.cropped.
+            record: How it was made. The statement includes the SHA-256 of photo and references, the recipe's name and
+                digest, and the digests of the weights and of the portrait's pixels, but no path, face, similarity or
+                embedding.
+            edits: C2PA actions after the portrait was made, such as c2pa.cropped.
 
         Raises:
-            SettingsError: it cannot be signed.
+            SettingsError: the file cannot be signed.
         """
         return self.embed(data, kind, manifest(record, edits))
 
@@ -124,7 +125,7 @@ def _read(path: Path) -> bytes:
 
 
 def _algorithm(chain: bytes, secret: bytes, certificate: Path, key: Path) -> str:
-    """The C2PA name of the key's algorithm, where it is the key of the first certificate."""
+    """The C2PA name of the key's algorithm, after checking that the key matches the first certificate."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -161,7 +162,7 @@ def _algorithm_of(private: PrivateKeyTypes) -> str:
 
 
 def manifest(record: PortraitRecord, edits: Sequence[str] = ()) -> dict[str, object]:
-    """The manifest that is signed: how the picture was made, by digests alone."""
+    """The manifest to sign: how the picture was made, by digests alone."""
     photos = [record.input, *record.input.references]
     labels = ["photo", *(f"reference-{n}" for n in range(1, len(photos)))]
     ingredients = [
@@ -183,7 +184,7 @@ def manifest(record: PortraitRecord, edits: Sequence[str] = ()) -> dict[str, obj
 
 
 def recipe_sha256(record: PortraitRecord) -> str:
-    """SHA-256 of what the picture was made by: recipe, style, prompts, knobs, seed, sampler, and digests of the weights."""
+    """SHA-256 of everything that determined the picture: recipe, style, prompts, knobs, seed, sampler, and weights' digests."""
     attempt = record.chosen_attempt
     making = {name: getattr(record, name) for name in ("recipe", "style", "prompt", "negative_prompt", "sampler")}
     making |= {"knobs": asdict(attempt.knobs), "seed": attempt.seed, "weights": record.weights}
@@ -207,10 +208,10 @@ def _generator() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """Content Credentials as they were read and checked.
+    """Content Credentials as read and verified.
 
-    `state` is trusted (the signer is issued by an anchor that was given), intact (nothing was changed since it was signed,
-    by a signer whom nobody vouches for) or invalid; `failures` say why. `manifest` is c2pa's own JSON of the active one.
+    `state` is trusted (the signer's certificate was issued by a given anchor), intact (unchanged since it was signed, by a
+    signer for whom nobody vouches) or invalid; `failures` say why. `manifest` is c2pa's JSON of the active manifest.
     """
 
     state: str
@@ -220,21 +221,21 @@ class Credentials:
 
     @property
     def actions(self) -> list[dict[str, Any]]:
-        """What was done to the picture, as C2PA's actions."""
+        """The C2PA actions on the picture."""
         assertions = [a for a in self.manifest.get("assertions", ()) if str(a.get("label")).startswith("c2pa.actions")]
         return [action for assertion in assertions for action in assertion.get("data", {}).get("actions", ())]
 
 
 def read_credentials(data: bytes, mime: str, *, anchors: bytes = b"") -> Credentials | None:
-    """Read and verify the Content Credentials of a picture file; None where it has none.
+    """Read and verify the Content Credentials of a picture file; None if it has none.
 
     Args:
-        data: Of the file.
+        data: The file's bytes.
         mime: Its type, such as image/png.
         anchors: PEM of the certificates that are trusted to issue signers.
 
     Raises:
-        SettingsError: c2pa-python is not installed, or `anchors` are no certificates.
+        SettingsError: c2pa-python is not installed, or `anchors` does not contain certificates.
     """
     c2pa = _library()
     settings: dict[str, object] = {**_OFFLINE}

@@ -1,4 +1,4 @@
-"""The file of a portrait: its pixels, what they say of themselves, and a signature where one is asked for."""
+"""Write the file of a portrait: its pixels, the AI mark and parameters, and a signature if requested."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from portrait.records.portrait import PortraitRecord
 
 
 def encode_portrait(image: np.ndarray, kind: str, record: PortraitRecord, *, signer: Signer | None = None) -> bytes:
-    """The bytes of a portrait's file, with the mark, the parameters and, by a signer, Content Credentials.
+    """Encode a portrait's file with the AI mark, the parameters and, given a signer, Content Credentials.
 
-    With `no_metadata` only the mark stays. No pixel depends on any of it.
+    With `no_metadata` only the mark is written. The pixels are the same in any case.
 
     Args:
         image: (H, W, 3) or (H, W, 4) uint8.
         kind: A key of `WRITE_FORMATS`.
-        record: Of the portrait.
-        signer: Who signs it; None leaves it unsigned.
+        record: The portrait's record.
+        signer: The signer; None leaves the file unsigned.
 
     Raises:
-        InputError, ShapeError: as `encode_picture`.
-        SettingsError: it cannot be signed.
+        InputError, ShapeError: as in `encode_picture`.
+        SettingsError: the file cannot be signed.
     """
     described = not record.settings.no_metadata
     parameters = record.parameters_text() if described else None
@@ -34,5 +34,5 @@ def encode_portrait(image: np.ndarray, kind: str, record: PortraitRecord, *, sig
 
 
 def write_portrait(path: Path, image: np.ndarray, record: PortraitRecord, *, signer: Signer | None = None) -> Path:
-    """Write a portrait's file by its suffix, whole or not at all; the rest as in `encode_portrait`."""
+    """Write a portrait's file by its suffix, completely or not at all; otherwise as `encode_portrait`."""
     return write_bytes(path, encode_portrait(image, kind_of(path), record, signer=signer))

@@ -1,4 +1,4 @@
-"""What a picture says of itself: XMP, the texts that generators leave, Content Credentials. Of any tool."""
+"""Read what a picture says about itself: XMP, the texts that generators write, Content Credentials, by any tool."""
 
 from __future__ import annotations
 
@@ -43,17 +43,13 @@ SOURCES = {
     "digitalCreation": "drawn by a person with digital tools",
     "humanEdits": "edited by a person",
 }
-"""IPTC's codes of DigitalSourceType, in words."""
+"""IPTC's DigitalSourceType codes in words."""
 GENERATED_SOURCES = ("compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What a picture says of itself.
-
-    `xmp` maps names such as Iptc4xmpExt:DigitalSourceType to values, `texts` the chunks and tags that generators write to
-    their text, `parameters` is the one of AUTOMATIC1111's convention. `unread` says what could not be read, and why.
-    """
+    """What a picture says about itself. `xmp` maps names such as Iptc4xmpExt:DigitalSourceType to values, and `texts` the chunks and tags of generators to their text; `parameters` is the text of AUTOMATIC1111's convention. `unread` says what could not be read, and why."""
 
     path: str
     format: str
@@ -66,7 +62,7 @@ class Inspection:
 
     @property
     def source_types(self) -> tuple[str, ...]:
-        """IPTC's codes that XMP or the actions of intact credentials state, such as trainedAlgorithmicMedia."""
+        """The IPTC codes stated by XMP or by the actions of intact credentials, such as trainedAlgorithmicMedia."""
         urls = [self.xmp.get("Iptc4xmpExt:DigitalSourceType", "")]
         if self.credentials is not None and self.credentials.state != "invalid":
             urls += [str(action.get("digitalSourceType", "")) for action in self.credentials.actions]
@@ -74,7 +70,7 @@ class Inspection:
 
     @property
     def generated(self) -> bool:
-        """Whether it says that a trained model had a part in it; that it does not say so proves nothing."""
+        """Whether it says that a trained model was involved; if it does not, that proves nothing."""
         return any(code in GENERATED_SOURCES for code in self.source_types)
 
     def as_json(self) -> dict[str, object]:
@@ -83,15 +79,15 @@ class Inspection:
 
 
 def inspect_picture(path: Path, *, anchors: bytes = b"") -> Inspection:
-    """Read what a picture says of itself, and verify what is signed.
+    """Read what a picture says about itself, and verify what is signed.
 
     Args:
         path: JPEG, PNG, WebP, TIFF, AVIF, HEIC, GIF or BMP.
         anchors: PEM of the certificates that are trusted to issue signers.
 
     Raises:
-        ImageReadError: it is no picture, damaged, or too large.
-        SettingsError: `anchors` are no certificates.
+        ImageReadError: the file is not a picture, damaged, or too large.
+        SettingsError: `anchors` does not contain certificates.
     """
     try:
         data = path.read_bytes()
@@ -103,7 +99,7 @@ def inspect_picture(path: Path, *, anchors: bytes = b"") -> Inspection:
             image = Image.open(io.BytesIO(data), formats=READ_FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise ImageReadError(f"{path} has {image.width} x {image.height} pixels: too many")
-            image.load()  # texts may stand behind the pixels
+            image.load()  # texts may follow the pixels
             packet, texts = _xmp_packet(image), _texts(image)
         except ImageReadError:
             raise
@@ -119,7 +115,7 @@ def inspect_picture(path: Path, *, anchors: bytes = b"") -> Inspection:
     if can_sign():
         credentials = read_credentials(data, Image.MIME.get(image.format or "", ""), anchors=anchors)
     else:
-        unread.append("Content Credentials: not looked for; run: pip install 'portrait-stylizer[sign]'")
+        unread.append("Content Credentials: not read; run: pip install 'portrait-stylizer[sign]'")
     return Inspection(
         path=str(path),
         format=image.format or "",
@@ -142,7 +138,7 @@ def _xmp_packet(image: Image.Image) -> bytes:
 
 
 def _texts(image: Image.Image) -> dict[str, str]:
-    """The texts of a PNG, the comments of other kinds, and EXIF's UserComment as `parameters` where it looks like them."""
+    """The texts of a PNG, the comments of other kinds, and EXIF's UserComment as `parameters` if it looks like them."""
     texts = dict(getattr(image, "text", {}))
     for key in _XMP_KEYS:
         texts.pop(key, None)
@@ -162,7 +158,7 @@ def _texts(image: Image.Image) -> dict[str, str]:
 
 
 def _utf8(text: str) -> str:
-    """A tag that Pillow read as Latin-1, as the UTF-8 that most tools write."""
+    """Decode a tag that Pillow read as Latin-1 as UTF-8, which most tools write."""
     try:
         return text.encode("latin-1").decode("utf-8").strip("\0 ")
     except UnicodeError:
@@ -170,7 +166,7 @@ def _utf8(text: str) -> str:
 
 
 def _user_comment(value: object) -> str:
-    """EXIF's UserComment: eight bytes name its encoding. UTF-16 comes in either order, whatever the file's own."""
+    """Decode EXIF's UserComment: eight bytes name its encoding. UTF-16 occurs in either byte order, regardless of the file's."""
     if isinstance(value, str):
         return value.strip("\0 ")
     if not isinstance(value, bytes):
@@ -183,7 +179,7 @@ def _user_comment(value: object) -> str:
 
 
 def read_xmp(packet: bytes) -> dict[str, str]:
-    """The values of an XMP packet by name, such as xmp:CreatorTool; lists are joined by `; `, structures by `/`.
+    """Read an XMP packet: values by name, such as xmp:CreatorTool; lists are joined by `; `, structures by `/`.
 
     Raises:
         ValueError: it is not well-formed, or has a DTD, which XMP never has.
@@ -204,7 +200,7 @@ def read_xmp(packet: bytes) -> dict[str, str]:
                 values[_short(name)] = value
         for child in description:
             values |= dict(_leaves(child, _short(child.tag), _MAX_DEPTH))
-        break  # what is nested in it was read with it
+        break  # elements nested in it were read with it
     else:
         return {}
     for description in root.findall(f".//{_RDF}RDF/{_RDF}Description")[1:]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import portrait
 
 GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-"""IPTC: a composite that includes elements made by a trained model. Every picture here is one: the photo is in it."""
+"""IPTC: a composite that includes elements made by a trained model. Every portrait is one, as it contains parts of the
+photo."""
 TOOL = f"portrait {portrait.__version__}"
 
 _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -22,10 +23,10 @@ _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 
 def xmp_mark(*, tool: bool = True) -> str:
-    """The XMP packet of a generated picture; the same bytes every time, since it holds no date.
+    """The XMP packet of a generated picture; always the same bytes, since it has no date.
 
     Args:
-        tool: Whether it names portrait and its version (`xmp:CreatorTool`); the mark itself always stays.
+        tool: Whether it names portrait and its version (`xmp:CreatorTool`); the mark itself is always included.
     """
     creator = f"\n   <xmp:CreatorTool>{TOOL}</xmp:CreatorTool>" if tool else ""
     return _PACKET.format(source=GENERATED, tool=creator)
