@@ -188,7 +188,7 @@ def test_empty_rows_and_columns_of_a_table_are_nobody(tmp_path: Path, first: str
         ('photo,subject\na.png,"Anna\nb.png,Bo\n', "table.csv line 3: unexpected end of data"),
         ("photo,subject\na.png,Anna,x\n", "table.csv line 2: more cells than columns"),
         ("photo,subject,\na.png,Anna,x\n", "table.csv line 2: more cells than columns"),
-        ("photo,name,Photo\na.png,Anna,b.png\n", "two columns of one name; its columns: photo, name, Photo"),
+        ("photo,name,Photo\na.png,Anna,b.png\n", "two columns with the same name; its columns: photo, name, Photo"),
         ("photo\n" + 200_000 * "x", "table.csv line 2: field larger than field limit"),
     ],
 )
@@ -445,7 +445,7 @@ def test_a_changed_plan_is_refused_and_explained(tmp_path: Path) -> None:
     assert run(plan, tmp_path / "run", accept_changes=True).done == 6
     plan.write_text(text)
     (tmp_path / "people" / "p00.png").unlink()
-    with pytest.raises(CampaignError, match=r"1 photo of .* not there: .*p00\.png; mount the folder or put them back"):
+    with pytest.raises(CampaignError, match=r"1 photo of .* not found: .*p00\.png; mount the folder or put them back"):
         run(plan, tmp_path / "run", accept_changes=False)
 
 
@@ -585,7 +585,7 @@ def test_two_pictures_never_share_a_file_or_a_key(tmp_path: Path) -> None:
     table["axes"] = {"a": ["", "plain"]}
     plan = plan_from({"settings": {"thresholds": "limits.json"}} | table, tmp_path)
     with pytest.raises(
-        SettingsError, match="p00, mini, oil, '' and p00, mini, oil, 'plain' would be written to one file"
+        SettingsError, match="p00, mini, oil, '' and p00, mini, oil, 'plain' would be written to the same file"
     ):
         run_campaign(plan, tmp_path / "run", local())
     nobody = plan_from({"subjects": ["gone.png"], "settings": {"thresholds": "limits.json"}}, tmp_path)
@@ -992,7 +992,7 @@ def test_a_worker_of_other_weights_is_refused(tmp_path: Path) -> None:
     class OneTask:
         settings = read_plan(tmp_path / "campaign.toml").settings
 
-    with pytest.raises(CampaignError, match="has other weights than the run began with: unet"):
+    with pytest.raises(CampaignError, match="has other weights than the run was started with: unet"):
         list(Worker(Load(), DecoderHere()).work(Batch(items=(OneTask(),), photos=batch.photos, weights=batch.weights)))  # type: ignore[arg-type]
 
 
@@ -1135,7 +1135,7 @@ def test_what_is_in_no_transaction_is_not_half_there(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_ledger_says_so(tmp_path: Path) -> None:
-    with pytest.raises(CampaignError, match="is no campaign run"):
+    with pytest.raises(CampaignError, match="is not a campaign run"):
         Ledger.open(tmp_path)
     (tmp_path / "ledger.sqlite").write_bytes(b"this is not a database, not at all" * 100)
     for opened in (Ledger.open, Ledger.create):

@@ -176,12 +176,12 @@ def test_new_writes_a_plan_and_overwrites_none(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["status", "nowhere"], "is no campaign run"),
+        (["status", "nowhere"], "is not a campaign run"),
         (["retry", "nowhere"], "--rejected, --failed or both"),
         (["run", "nowhere.toml"], "cannot read plan nowhere.toml"),
         (["run", "PLAN", "--gpus", "1"], "go with --engine ray"),
         (["run", "PLAN", "--batch", "0"], "--batch 0 is below 1"),
-        (["export", "nowhere", "--size", "huge"], "is no campaign run"),
+        (["export", "nowhere", "--size", "huge"], "is not a campaign run"),
         (["run", "PLAN", "-o", "PLAN"], "cannot write to"),
         (["run", "PLAN", "-o", "locked"], "cannot write to"),
     ],

@@ -657,7 +657,7 @@ def test_drift_ends_with_three(made: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_is_no_run_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(CampaignError, match="is no campaign run"):
+    with pytest.raises(CampaignError, match="is not a campaign run"):
         read_run(tmp_path)
     with Ledger.create(tmp_path / "empty"), pytest.raises(EvaluationError, match="nothing was made yet"):
         read_run(tmp_path / "empty")
@@ -783,7 +783,7 @@ def test_names_from_outside_are_text_and_no_markup(tmp_path: Path) -> None:
         assert text in page
     with database(tmp_path / "run") as ledger:
         ledger.execute("UPDATE jobs SET stem = '\"><img src=y>/mini/oil_1'")
-    with pytest.raises(CampaignError, match="names files that no run makes"):
+    with pytest.raises(CampaignError, match="names files that no run would create"):
         drift_page(tmp_path / "run")
 
 

@@ -256,7 +256,7 @@ def test_a_ledger_that_names_files_elsewhere_is_refused_in_one_line(
 ) -> None:
     with database(run) as connection:
         connection.execute("UPDATE jobs SET stem = '../../outside/x'")
-    with pytest.raises(CampaignError, match="names files that no run makes"), untouched(outside):
+    with pytest.raises(CampaignError, match="names files that no run would create"), untouched(outside):
         read_run(run)
     assert main(["drift", str(run)]) == 1
     assert capsys.readouterr().err.count("\n") == 1
@@ -448,7 +448,7 @@ def test_photos_that_are_not_there_at_a_resume_are_counted_and_nothing_is_droppe
     plan = folder / "campaign.toml"
     run_campaign(read_plan(plan), folder / "run", local(), accept_changes=True)
     (folder / "people" / "p00.png").rename(tmp_path / "p00.png")
-    with pytest.raises(CampaignError, match="1 photo of .* not there: .*p00.png") as error:
+    with pytest.raises(CampaignError, match="1 photo of .* not found: .*p00.png") as error:
         run_campaign(read_plan(plan), folder / "run", local())
     assert "accept-changes" not in str(error.value)
     (tmp_path / "p00.png").rename(folder / "people" / "p00.png")
@@ -467,7 +467,7 @@ def test_photos_that_are_not_where_a_run_was_copied_to_are_counted_though_the_ol
         photos = json.dumps([f"people/p{n:02}.png" for n in range(2)])
         plan.write_text(plan.read_text().replace('"people"', photos))
     place = re.escape(str(folder / "people" / "p00.png"))
-    with pytest.raises(CampaignError, match=f"1 photo of .* not there: {place}; mount the folder") as error:
+    with pytest.raises(CampaignError, match=f"1 photo of .* not found: {place}; mount the folder") as error:
         run_campaign(read_plan(plan), folder / "run", local())
     assert "accept-changes" not in str(error.value)
 

@@ -1,1 +1,1 @@
-"""Many photos, one look: plan, ledger, engines, export. Nothing is lost and nothing is done twice."""
+"""Many photos in one look: plan, ledger, engines, export. Nothing is lost, and nothing is done twice."""

@@ -1,4 +1,4 @@
-"""Where the pictures of a campaign are made: in this process, or by Ray actors on many GPUs and machines."""
+"""Engines that make a campaign's pictures: in this process, or on Ray actors across GPUs and machines."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from portrait.settings import Settings
 log = logging.getLogger(__name__)
 
 MAX_WORKER_DEATHS = 3
-"""A batch under which so many workers died is given up: its jobs fail, and the run goes on."""
+"""After this many workers died on a batch, it is given up: its jobs fail, and the run continues."""
 START_SECONDS = 300.0
-"""A Ray worker that does not answer within so long is given up: its machine may never come back."""
+"""Seconds after which a Ray worker that does not answer is given up: its machine may never come back."""
 
 
 class Engine(Protocol):
-    """Makes batches. Results come in any order; `name` is for messages, `workers` for predictions."""
+    """Makes batches. Results come in any order; `name` is for messages, `workers` for estimates."""
 
     name: str
     workers: int
 
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
-        """Load a recipe and say what it is, with the thresholds of these styles."""
+        """Load a recipe and return its fingerprint, with the thresholds of these styles."""
 
     def work(self, batches: Iterator[Batch]) -> Iterator[WorkResult]:
-        """Make every batch; the next one is asked for when a worker is free."""
+        """Make all batches; the next one is requested when a worker is free."""
 
     def close(self) -> None:
-        """Let go of the workers."""
+        """Release the workers."""
 
 
 class LocalEngine:
@@ -69,13 +69,13 @@ class LocalEngine:
 
 
 class _RayWorker:
-    """A worker as a Ray actor; a batch is a list here, since a dead actor's half of one is of no use."""
+    """A worker as a Ray actor; results of a batch are one list, as half a batch of a dead actor would be useless."""
 
     def __init__(self, load: Callable[[Settings], AttemptLoop]) -> None:
         self._worker = Worker(load)
 
     def ready(self) -> None:
-        """Answers as soon as the actor runs."""
+        """Returns as soon as the actor runs."""
 
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
         return self._worker.describe(settings, styles)
@@ -87,20 +87,22 @@ class _RayWorker:
 class RayEngine:
     """Makes batches on Ray actors, each of which holds the models.
 
-    Pictures come back as bytes, so machines share no disk; the driver alone writes. When an actor dies, with its machine
-    or from lack of memory, another is started and its batch made again; the pictures are the same, since their seeds
-    come from their keys. If none can be started, the others go on; without any, the run ends with what it has.
+    Pictures come back as bytes, so machines need no shared disk; only the driver writes. When an actor dies, with its
+    machine or for lack of memory, another is started and the batch is made again; the pictures are the same, since their
+    seeds come from their keys. If none can be started, the others continue; without any, the run ends with what it has.
 
     Args:
-        address: Of a running cluster, or `auto`; empty starts one that ends with the engine (`connected`), unless Ray runs here.
-        workers: Actors; 0 for as many as the CPUs or GPUs of each machine hold.
+        address: Address of a running cluster, or `auto`; empty starts one that ends with the engine (`connected`),
+            unless Ray
+            is already running here.
+        workers: Number of actors; 0 for as many as fit on the CPUs or GPUs of each machine.
         gpus: GPUs per actor, also a fraction such as 0.5: two actors then share one.
-        threads: Processor threads per actor, which is also how many CPUs Ray counts for it.
-        load: Makes the loop, on the actor.
+        threads: CPU threads per actor, which is also the number of CPUs that Ray reserves for it.
+        load: Loads the loop, on the actor.
 
     Raises:
         SettingsError: Ray is not installed; the cluster has no room for one actor.
-        CampaignError: there is no cluster at the address; one of this machine could not be started, or not closed off.
+        CampaignError: there is no cluster at the address, or a local one could not be started or closed off.
     """
 
     name = "ray"
@@ -148,17 +150,17 @@ class RayEngine:
         need = f"{gpus:g} GPU(s)" if gpus else f"{threads} CPU(s)"
         raise SettingsError(
             f"the Ray cluster has {resources.get('CPU', 0):g} CPU(s) and {resources.get('GPU', 0):g} GPU(s): room for "
-            f"{room} worker(s) of {need} each, and {max(1, workers)} are wanted; set threads in [settings], --workers or "
+            f"{room} worker(s) of {need} each, but {max(1, workers)} are requested; set threads in [settings], --workers or "
             "--gpus"
         )
 
     def _start(self) -> None:
-        """Ask for an actor; it is in `_actors` when it has answered."""
+        """Request an actor; it is added to `_actors` once it answers."""
         actor: Any = self._ray.remote(_RayWorker).options(**self._options).remote(self._load)
         self._starting[actor.ready.remote()] = actor, time.monotonic() + START_SECONDS
 
     def _answered(self, done: Sequence[Any]) -> list[Any]:
-        """The actors that have answered, of the references that are done; those that never will are given up."""
+        """Add the actors that have answered, given the finished references; give up those that never will."""
         answered = []
         for reference, (actor, deadline) in list(self._starting.items()):
             if reference in done:
@@ -171,12 +173,12 @@ class RayEngine:
             elif time.monotonic() > deadline:
                 del self._starting[reference]
                 self._ray.kill(actor)
-                log.warning("a worker did not start within %.0f s and is given up", START_SECONDS)
+                log.warning("a worker did not start within %.0f s and was given up", START_SECONDS)
         self._actors += answered
         return answered
 
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
-        """By every actor, so that all have loaded the models; they must have the same ones."""
+        """Ask every actor, so that all load the models; these must be the same everywhere."""
         while self._starting:
             self._answered(self._ray.wait(list(self._starting), timeout=1.0)[0])
         if not self._actors:
@@ -210,7 +212,7 @@ class RayEngine:
                 running[actor.work.remote(batch)] = actor, batch, deaths
             if not running and (free or not self._starting):
                 break
-            # short, so that Ctrl-C is heard
+            # short, so that Ctrl-C has an effect
             done, _ = self._ray.wait([*running, *self._starting], num_returns=1, timeout=1.0)
             free.extend(self._answered(done))
             for reference in running.keys() & set(done):
@@ -225,7 +227,7 @@ class RayEngine:
                     else:
                         again.append((batch, deaths + 1))
         if not free:
-            log.warning("no Ray worker is left and none could be started; what is not made stays pending")
+            log.warning("no Ray worker is left and none could be started; unfinished jobs stay pending")
 
     def _replace(self, actor: object, batch: Batch, error: Exception) -> None:
         """Start another actor in place of one that died."""
@@ -234,7 +236,7 @@ class RayEngine:
         self._start()
 
     def close(self) -> None:
-        """End the actors, and Ray if it was started here."""
+        """Stop the actors, and Ray if it was started here."""
         for actor in (*self._actors, *(actor for actor, _ in self._starting.values())):
             self._ray.kill(actor)
         self._connection.close()
@@ -246,12 +248,12 @@ def _given_up(batch: Batch, error: Exception) -> list[WorkResult]:
 
 
 def workers_per_node(resources: Mapping[str, float], gpus: float, threads: int) -> int:
-    """How many actors one machine holds. An actor lies on one machine, and a part of a GPU on one GPU.
+    """How many actors fit on one machine. An actor must be on one machine, and a share of a GPU on one GPU.
 
     Args:
-        resources: Of the machine, as `ray.nodes()` names them.
-        gpus: Per actor; below 1 a share of one GPU, 0 for none.
-        threads: CPUs per actor, where it has no GPU.
+        resources: The machine's resources, as named by `ray.nodes()`.
+        gpus: GPUs per actor; below 1 a share of one GPU, 0 for none.
+        threads: CPUs per actor without a GPU.
     """
     if not gpus:
         return int(resources.get("CPU", 0) // threads)

@@ -1,4 +1,4 @@
-"""Put a plan into the ledger of its run, and refuse one that would change what was begun."""
+"""Enter a plan into the ledger of its run, and refuse plans that would change what the run was started with."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from portrait.recipes.recipe import Recipe
 log = logging.getLogger(__name__)
 
 MISSING = "missing:"
-"""Begins what stands for the SHA-256 of a photo that cannot be read."""
+"""Prefix of the placeholder for the SHA-256 of a photo that cannot be read."""
 _MAX_CHANGES = 6
-"""So many changes of a plan are named in a message."""
+"""Maximum number of plan changes listed in a message."""
 
 
 def load_recipes(plan: Plan) -> tuple[dict[str, Recipe], dict[str, str]]:
-    """The plan's recipes by their own names, and what the plan calls each: the same, or a TOML file.
+    """The plan's recipes by name, and how the plan refers to each: by the same name, or as a TOML file.
 
     Raises:
-        SettingsError: two have one name, or the plan sets a knob that one of them does not have.
+        SettingsError: two have the same name, or the plan sets a knob that one of them does not have.
     """
     loaded = {text: load_recipe(text) for text in plan.recipes}
     for recipe in loaded.values():
         recipe.check_settings(plan.settings.chosen())
     sources = {recipe.name: text for text, recipe in loaded.items()}
     if len(sources) < len(loaded):
-        raise SettingsError(f"two of the recipes {', '.join(plan.recipes)} have one name")
+        raise SettingsError(f"two of the recipes {', '.join(plan.recipes)} have the same name")
     return {recipe.name: recipe for recipe in loaded.values()}, sources
 
 
 def plan_of(folder: Path) -> Plan:
-    """The plan that a run was started with, its paths seen from where the plan file lay.
+    """The plan that a run was started with; its paths are relative to the plan file's folder.
 
     Raises:
-        CampaignError: it is no longer there; or it is neither in the run nor below the current folder, so that only the
-            ledger names it, which may be somebody else's.
+        CampaignError: the plan file no longer exists; or it is neither in the run nor below the current folder, and so only
+            named by a ledger that may be somebody else's.
     """
     with Ledger.open(folder) as ledger:
         source = ledger.get("plan_path") or ""
@@ -65,7 +65,7 @@ def plan_of(folder: Path) -> Plan:
 
 
 def note_environment(ledger: Ledger, environment: Mapping[str, object]) -> None:
-    """Keep what a run's pictures are made with, and warn where it is no longer what the run was begun with."""
+    """Store what a run's pictures are made with, and warn if it differs from when the run was started."""
     before = ledger.get("environment")
     if before is None:
         ledger.set("environment", environment)
@@ -85,17 +85,17 @@ def enter_plan(
     *,
     accept_changes: bool,
 ) -> None:
-    """Put the plan's people and jobs into the ledger; refuse a plan that would change what was begun.
+    """Enter the plan's people and jobs into the ledger; refuse a plan that would change what the run was started with.
 
     Args:
-        plan: Of the run.
+        plan: The run's plan.
         recipes: The plan's recipes by name.
-        fingerprints: Of the recipes, by name.
-        ledger: Of the run.
+        fingerprints: The recipes' fingerprints by name.
+        ledger: The run's ledger.
         accept_changes: Drop what the plan no longer names.
 
     Raises:
-        SettingsError: two people are one photo, or two jobs one picture or one file.
+        SettingsError: two people have the same photo, or two jobs the same picture or file.
         PlanChangedError: the plan would drop or change jobs of the run.
     """
     photos = {person.name: [_photo_digest(path) for path in person.photos] for person in plan.people}
@@ -134,7 +134,7 @@ def _photo_entries(paths: Sequence[Path], digests: Sequence[str]) -> list[dict[s
 
 
 def _require_photos(ledger: Ledger, people: Sequence[Person], photos: Mapping[str, Sequence[str]]) -> None:
-    """Every photo that the run was begun with is where the plan looks for it now, or another file with the same bytes."""
+    """Check that every photo that the run was started with still exists where the plan has it, or as another file."""
     now = {person.name: dict(zip(photos[person.name], person.photos, strict=True)) for person in people}
     places = {digest: path for paths in now.values() for digest, path in paths.items()}
     begun = [
@@ -156,13 +156,13 @@ def _require_photos(ledger: Ledger, people: Sequence[Person], photos: Mapping[st
         more = " and others" if len(lost) > 3 else ""
         count = "1 photo" if len(lost) == 1 else f"{len(lost)} photos"
         raise CampaignError(
-            f"{count} of {ledger.folder} not there: {', '.join(lost[:3])}{more}; mount the folder or put them back, and "
+            f"{count} of {ledger.folder} not found: {', '.join(lost[:3])}{more}; mount the folder or put them back, and "
             "start the same command again"
         )
 
 
 def _require_same_owners(ledger: Ledger, photos: Mapping[str, Sequence[str]]) -> None:
-    """Nobody has the photo that another person of the run had; who is only called otherwise is said."""
+    """Check that nobody has another person's former photo; warn about people who only changed their name."""
     before = {person.name: person.photos[0].sha256 for person in ledger.subjects()}
     moved = moved_photos(before, {name: digests[0] for name, digests in photos.items()})
     exchanged = [(name, old) for name, old in moved if name in before or old in photos]
@@ -179,7 +179,7 @@ def _require_same_owners(ledger: Ledger, photos: Mapping[str, Sequence[str]]) ->
 
 
 def _require_same_jobs(ledger: Ledger, keys: Collection[str], snapshot: Mapping[str, object]) -> None:
-    """Every job of the run that did not fail is still one of the plan's."""
+    """Check that every job of the run that did not fail is still in the plan."""
     jobs = ledger.keys()
     dropped = {key: state for key, (_, state) in jobs.items() if state != "failed" and key not in keys}
     if not dropped:
@@ -197,7 +197,7 @@ def _require_same_jobs(ledger: Ledger, keys: Collection[str], snapshot: Mapping[
 
 
 def _differences(before: object, now: object, name: str = "") -> list[str]:
-    """What differs between two nested values, as `name: before -> now`."""
+    """The differences between two nested values, as `name: before -> now`."""
     if not isinstance(before, dict) or not isinstance(now, dict):
         return [] if before == now else [f"{name}: {_short(before)} -> {_short(now)}"]
     differences = []
@@ -218,7 +218,7 @@ def _short(value: object) -> str:
 
 
 def _photo_digest(path: Path) -> str:
-    """SHA-256 of a photo's bytes; `MISSING` and its place for one that cannot be read, which fails when its turn comes."""
+    """SHA-256 of a photo's bytes; `MISSING` and the path if it cannot be read, so that it fails when its turn comes."""
     try:
         require_regular_file(path)
         with path.open("rb") as file:
@@ -228,7 +228,7 @@ def _photo_digest(path: Path) -> str:
 
 
 def _require_different_photos(photos: Mapping[str, list[str]]) -> None:
-    """One photo under two names would make one person an impostor of themselves."""
+    """Refuse one photo under two names: it would make a person their own impostor."""
     names: dict[str, str] = {}
     for name, (digest, *_) in photos.items():
         other = names.setdefault(digest, name)
@@ -237,13 +237,13 @@ def _require_different_photos(photos: Mapping[str, list[str]]) -> None:
 
 
 def _require_different_files(jobs: Iterable[tuple[str, PlannedPicture]]) -> None:
-    """No two jobs may be one in the ledger, or write to one file, also where a disk takes A for a."""
+    """Refuse two jobs with the same key or the same file, even on disks that ignore case."""
     by_key: dict[str, PlannedPicture] = {}
     by_file: dict[str, PlannedPicture] = {}
     for key, picture in jobs:
         for other, problem in (
             (by_key.setdefault(key, picture), "are the same picture"),
-            (by_file.setdefault(picture.stem.casefold(), picture), "would be written to one file"),
+            (by_file.setdefault(picture.stem.casefold(), picture), "would be written to the same file"),
         ):
             if other is not picture:
                 raise SettingsError(
@@ -256,12 +256,12 @@ def _describe(picture: PlannedPicture) -> str:
 
 
 def requeue(ledger: Ledger, retry: Collection[str]) -> None:
-    """Make jobs that ended `rejected` (from new seeds) or `failed` pending again, unless an earlier retry is not done."""
+    """Make `rejected` (with new seeds) or `failed` jobs pending again, unless an earlier retry is unfinished."""
     if retry and (left := ledger.count_retries()):
-        log.warning("an earlier retry still has %d jobs to do; they are done now, and no others are added", left)
+        log.warning("an earlier retry still has %d jobs to do; these are done now, and no others are added", left)
         return
     if "rejected" in retry:
-        judge_against_everyone(ledger)  # a run that was killed may not have judged everybody
+        judge_against_everyone(ledger)  # a run that was killed may not have judged everybody yet
         ledger.requeue(states=("rejected",), new_round=True)
     if "failed" in retry:
         ledger.set("faulted", sorted({*(ledger.get("faulted") or []), *(job.id for job in ledger.jobs("failed"))}))
@@ -269,7 +269,7 @@ def requeue(ledger: Ledger, retry: Collection[str]) -> None:
 
 
 def requeue_lost(ledger: Ledger) -> None:
-    """Jobs whose picture is no longer there are made again, but for rejected ones that were removed on purpose."""
+    """Make jobs pending again whose picture is missing, except rejected ones that were removed on purpose."""
     states = ("accepted",) if ledger.get("pruned") else ("accepted", "rejected")
     lost = [job.id for job in ledger.jobs(*states) if not is_there(ledger.folder, job.output)]
     if lost:

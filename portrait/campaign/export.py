@@ -1,4 +1,4 @@
-"""Hand over a run: the accepted pictures by person and style in the sizes that were asked for."""
+"""Export a run: the accepted pictures by person and style, in the requested sizes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from portrait.validation import did_you_mean
 
 MANIFEST = "manifest.csv"
 BEGUN = "manifest.begun.csv"
-"""Lists the files of an export until its manifest is written: what one that was ended on the way has left."""
+"""Lists the files of an export until its manifest is written, so that an interrupted one can be cleaned up."""
 COLUMNS = (
     "file",
     "subject",
@@ -39,15 +39,15 @@ COLUMNS = (
     "key",
     "run",
 )
-"""Of the manifest, before the columns that the plan's CSV gave its people."""
+"""Columns of the manifest, before those of the plan's CSV."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportResult:
-    """How many files were written, of how many portraits.
+    """The number of files written, and of portraits.
 
-    `enlarged` is how many had to be enlarged, `removed` how many files of the export before are gone. `finalized` False:
-    not every portrait was judged against everybody of the run.
+    `enlarged` counts files that had to be enlarged, `removed` files of the previous export that were deleted. `finalized` is
+    False if not every portrait was judged against everybody in the run.
     """
 
     files: int
@@ -59,19 +59,19 @@ class ExportResult:
 
 
 def export_run(run: Path, folder: Path, sizes: Sequence[str] = (), *, signer: Signer | None = None) -> ExportResult:
-    """Write every accepted picture as `SUBJECT/STYLE...-SIZE.suffix`, and a manifest CSV with a line each.
+    """Write every accepted picture as `SUBJECT/STYLE...-SIZE.suffix`, and a manifest CSV with one line each.
 
-    A run that was killed before its end is judged first (`finalize_run`), so that nobody gets a portrait of somebody
-    else. What an export that was killed has written is known to the next one as if it had a manifest.
+    A run that was killed before its end is judged first (`finalize_run`), so that nobody gets a portrait of somebody else.
+    Files of a killed export are known to the next one, as if there were a manifest.
 
     Args:
         run: A run's folder.
-        folder: Where to. What its manifest lists of an earlier export is replaced, and removed if it is no longer in it.
-        sizes: Names of `SIZES`; those of the plan if there are none, or else the original.
-        signer: Who signs each file with Content Credentials; None leaves them unsigned.
+        folder: The target. Files of an earlier export, by its manifest, are replaced, or removed if no longer exported.
+        sizes: Names of `SIZES`; if none, those of the plan, or else the original.
+        signer: Signs each file with Content Credentials; None leaves them unsigned.
 
     Raises:
-        SettingsError: an unknown size; the folder holds the export of another run, or a manifest of something else.
+        SettingsError: a size is unknown; or the folder holds the export of another run, or some other manifest.
     """
     finalized = finalize_run(run)
     with Ledger.open(run) as ledger, ExitStack() as stack:
@@ -117,7 +117,7 @@ def _check_sizes(names: Iterable[str]) -> None:
 
 
 def _export_stem(job: LedgerJob, size: str, several_recipes: bool) -> str:
-    """Where a picture goes in the folder of the export, without its suffix."""
+    """The path of a picture in the export's folder, without its suffix."""
     recipe = f"{job.picture.recipe}_" if several_recipes else ""
     end = "" if size == "original" else f"-{size}"
     return f"{job.picture.folder}/{recipe}{Path(job.stem).name}{end}"
@@ -125,7 +125,7 @@ def _export_stem(job: LedgerJob, size: str, several_recipes: bool) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Copy:
-    """A picture in one size, encoded. `scale` above 1 means enlarged, `padded` that its border was filled."""
+    """A picture in one size, encoded. `scale` above 1 means that it was enlarged, `padded` that its border was filled."""
 
     data: bytes
     suffix: str
@@ -138,7 +138,7 @@ class _Copy:
 def _copies(
     file: Path, record: PortraitRecord, names: Iterable[str], signer: Signer | None
 ) -> Iterator[tuple[str, _Copy]]:
-    """(name of a size, the picture in it) for each size; the picture is read once."""
+    """(name of a size, the picture in that size) for each size; the picture is read once."""
     picture = read_picture(file)
     for name in names:
         yield name, _copy_in_size(file, picture, record, name, signer)
@@ -176,7 +176,7 @@ def _cells(job: LedgerJob, size: str, copy: _Copy, seed: int) -> list[object]:
 
 
 def _heading(column: str) -> str:
-    """The heading of a column of the subjects' table: one that is called as ours stands beside ours."""
+    """The heading of a column of the subjects' table, marked if its name is one of ours."""
     return f"{column} (of the subjects)" if column in COLUMNS else column
 
 
@@ -187,10 +187,10 @@ def _write_manifest(folder: Path, rows: Iterable[Sequence[object]]) -> Path:
 
 
 def _listed_files(folder: Path, run_id: str) -> set[str]:
-    """The files that earlier exports of this run wrote into a folder; none where there is no manifest.
+    """The files that earlier exports of this run wrote into a folder; none if there is no manifest.
 
     Raises:
-        SettingsError: the manifest is of another run, or of something else.
+        SettingsError: the manifest is for another run, or something else.
     """
     return _listed_in(folder / MANIFEST, run_id) | _listed_in(folder / BEGUN, run_id)
 
@@ -208,13 +208,13 @@ def _listed_in(file: Path, run_id: str) -> set[str]:
         is_ours = False
     if not is_ours or any(run != run_id for _, run in listed):
         raise SettingsError(
-            f"{file} is not of this run; name another folder with -o, so that nothing of it is replaced"
+            f"{file} is not from this run; name another folder with -o, so that nothing in it is replaced"
         )
     return {name for name, _ in listed if _is_below(file.parent, name)}
 
 
 def _is_below(folder: Path, name: str) -> bool:
-    """Whether a name that a manifest gives can be that of a file of an export."""
+    """Whether a name in a manifest can be that of an exported file."""
     try:
         return below(folder, name) != folder
     except InputError:
@@ -223,7 +223,7 @@ def _is_below(folder: Path, name: str) -> bool:
 
 @contextmanager
 def _begun(folder: Path, run_id: str, files: Iterable[str]) -> Iterator[Callable[[str], None]]:
-    """Keeps a list of the files of an export; what it gives adds one, before it is written."""
+    """Keep a list of the files of an export; yields a function that adds one before it is written."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows([("file", "run"), *((name, run_id) for name in sorted(files))])
     with write_bytes(folder / BEGUN, text.getvalue().encode()).open("a", encoding="utf-8", newline="") as file:
@@ -236,7 +236,7 @@ def _begun(folder: Path, run_id: str, files: Iterable[str]) -> Iterator[Callable
 
 
 def _remove(folder: Path, files: Iterable[str]) -> int:
-    """Remove files below a folder, and the folders that are empty then; returns how many files went."""
+    """Remove files below a folder, and folders that become empty; return the number of files removed."""
     count = 0
     for path in (folder / name for name in files):
         if path.is_file():
@@ -248,7 +248,7 @@ def _remove(folder: Path, files: Iterable[str]) -> int:
 
 
 def _remove_leftovers(files: Sequence[Path]) -> None:
-    """Remove what an export that was killed left of writing these files."""
+    """Remove temporary files of an export that was killed."""
     names = {file.name for file in files}
     for folder in {file.parent for file in files if file.parent.is_dir()}:
         for path in leftovers(folder):
@@ -257,5 +257,5 @@ def _remove_leftovers(files: Sequence[Path]) -> None:
 
 
 def plain_cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe before it."""
+    """Keep spreadsheets from taking a cell for a formula: text that begins like one gets a leading apostrophe."""
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r\n＝＋－＠") else value

@@ -1,4 +1,4 @@
-"""Where the files of a run lie in its folder."""
+"""Paths of the files in a run's folder."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ PICTURES, BEFORE, REPORT, PLAN = "pictures", "before", "report", "campaign.toml"
 
 
 def output_file(stem: str, state: str, suffix: str) -> str:
-    """Where a job's picture lies in a run's folder, given its verdict."""
+    """Path of a job's picture in the run's folder, given its verdict."""
     return f"{PICTURES}/{stem}{'' if state == 'accepted' else '-rejected'}{suffix}"
 
 
 def before_file(stem: str) -> str:
-    """Where the framed photo of a job's person lies in a run's folder, one for each recipe."""
+    """Path of the framed photo of a job's person in the run's folder, one for each recipe."""
     folder, recipe, _ = stem.split("/")
     return f"{BEFORE}/{folder}/{recipe}.jpg"
 
 
 def leftovers_of(run: Path) -> list[Path]:
-    """What processes that were killed left of writing files of a run. Only who holds the run's lock may remove it."""
+    """Temporary files of killed processes in a run's folder. Only the holder of the run's lock may remove them."""
     folders = [run]
     for place in (PICTURES, BEFORE, REPORT):
         folders += [Path(folder) for folder, _, _ in os.walk(below(run, place))]

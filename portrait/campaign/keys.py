@@ -1,4 +1,4 @@
-"""Under which key each picture of a campaign is known: everything that determines it, and nothing else."""
+"""The key of each picture of a campaign: a hash of everything that determines it, and nothing else."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _NOT_IN_KEYS = (
     "curves",
     "base",
 )
-"""Settings that are no part of a job's key as they stand: it names them in another way, or they move only rounding."""
+"""Settings that are not part of a job's key as such: the key has them in another form, or they only affect rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """A loaded recipe, as far as it moves pictures; what is in it is written and compared, never read.
+    """The properties of a loaded recipe that affect pictures; they are stored and compared, never interpreted.
 
     `values` has the recipe's knobs, `weights` the digest of each of its files, and `styles` the prompt, thresholds and
-    curves of each style; `environment` is what moves pictures by rounding (threads, dtype, versions).
+    curves of each style; `environment` is what affects pictures by rounding (threads, dtype, versions).
     """
 
     values: dict[str, object]
@@ -47,28 +47,28 @@ class Fingerprint:
     environment: dict[str, object]
 
     def recipe(self) -> dict[str, object]:
-        """What moves the pictures of every style."""
+        """The properties that affect the pictures of every style."""
         return self.values | {"weights": self.weights, "judges": self.judges}
 
 
 def shared_ingredients(settings: Settings) -> dict[str, object]:
-    """What all jobs of a plan have in common and what moves pixels or verdicts; files stand for their contents."""
+    """What all jobs of a plan share and what affects pixels or verdicts; files are represented by their contents."""
     values: dict[str, object] = {name: value for name, value in asdict(settings).items() if name not in _NOT_IN_KEYS}
     if settings.upright == "auto":
-        del values["upright"]  # a plan that does not say it keeps the keys that it had before photos were turned
+        del values["upright"]  # plans without this setting keep the keys from before it existed
     for name in ("palette", "size"):
         if not values[name]:
-            del values[name]  # the recipe's own: the keys stay those of before there was a choice
+            del values[name]  # the recipe's own: keys stay as they were before this setting existed
     values["keep"] = [f"mask:{_sha256(keep.file)}" if keep.file else keep.name for keep in settings.keeps()]
     background = settings.backdrop()
     if background is None:
-        del values["background"]  # a plan without one keeps the keys that it had before there were backgrounds
+        del values["background"]  # plans without a background keep the keys from before this setting existed
     elif background.file is not None:
         values["background"] = f"file:{_sha256(background.file)}"
     if background is not None or "background" in settings.keep:
         values["matte"] = matte_sha256()
     if not settings.no_metadata:
-        del values["no_metadata"]  # as with the background
+        del values["no_metadata"]  # likewise
     values["lora"] = [parse_lora(text)[1] for text in settings.lora]  # the file itself is among the weights
     choice = FaceChoice.parse(settings.face)
     if choice.kind == "like":
@@ -88,17 +88,16 @@ def job_key(
 ) -> str:
     """SHA-256 of everything that determines the picture, and nothing else.
 
-    In it: portrait's version, the settings, the recipe (knobs, and the digest of each file of weights, the judges'
-    too, since they choose among the attempts), the style's prompts, thresholds and curves, which the retries follow,
-    the texts of the axes, the variant, and the bytes of the photos in their order. Not in it: the person's name and
-    the photo's path, which no pixel depends on; and device, memory tier, threads and the versions of libraries, which
-    move pictures by rounding. A run holds on to the threads that it began with, and says when the libraries are no
-    longer the same.
+    It includes: portrait's version, the settings, the recipe (knobs, and the digest of each file of weights, including the
+    judges', since they choose among the attempts), the style's prompts, thresholds and curves, which retries follow, the
+    texts of the axes, the variant, and the bytes of the photos in order. It excludes the person's name and the photo's path,
+    on which no pixel depends; and device, memory tier, threads and versions of libraries, which only affect rounding. A run
+    keeps the number of threads that it was started with, and warns if the libraries have changed.
 
     Args:
-        picture: Its place in the plan.
-        shared: As `shared_ingredients`.
-        fingerprint: Of the picture's recipe.
+        picture: The picture in the plan.
+        shared: From `shared_ingredients`.
+        fingerprint: The fingerprint of the picture's recipe.
         photos: SHA-256 of each photo's bytes.
     """
     ingredients = {
@@ -113,6 +112,6 @@ def job_key(
 
 
 def seed_of(key: str, round_: int = 0) -> int:
-    """The first seed of a job, from its key alone; each further round (`campaign retry`) has seeds of its own."""
+    """The first seed of a job, from its key alone; each further round (`campaign retry`) has its own seeds."""
     digest = hashlib.sha256(f"{key}:{round_}".encode()).digest()
     return int.from_bytes(digest[:8], "big") % (2**31 - 10_000)

@@ -1,4 +1,4 @@
-"""The ledger of a run: a SQLite file that holds every job and every attempt, written by one process alone."""
+"""The ledger of a run: a SQLite file with every job and every attempt, written by only one process."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ STATES = ("pending", "accepted", "rejected", "failed")
 SCHEMA = 1
 
 # WAL: readers (status, drift) never wait for the run, nor the run for them. synchronous FULL: a commit is on the disk
-# when it returns, so that a loss of power takes no more than kill -9 does. NORMAL would lose the last commits with the
-# power; what FULL costs is one flush a job, milliseconds beside the seconds that a picture takes.
+# when it returns, so that a loss of power loses no more than kill -9 does. NORMAL could lose the last commits. FULL costs
+# one flush per job: milliseconds, while a picture takes seconds.
 _OPEN = "PRAGMA trusted_schema=OFF; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=10000;"
 
-# Records lie in a table of their own, and reasons in a column of their own (no index covers a generated one): counting
-# then reads an index of a few megabytes, and no record.
+# Records are in a separate table, and reasons in a separate column (no index covers a generated one), so that counting
+# only reads an index of a few megabytes, and no records.
 _TABLES = """
 CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE subjects(
@@ -85,7 +85,7 @@ _META: dict[str, TypeAdapter[Any]] = {
     "environment": TypeAdapter(dict[str, object]),
     "snapshot": TypeAdapter(dict[str, object]),
 }
-"""What `set` keeps of a run -> its kind."""
+"""Names that `set` stores -> type of the value."""
 
 
 _JOB_KINDS: dict[str, Any] = {
@@ -94,12 +94,12 @@ _JOB_KINDS: dict[str, Any] = {
     "seconds": float,
     "output": str | None,
 }
-"""Columns of `jobs` -> their kind: a column of SQLite takes values of any."""
+"""Columns of `jobs` -> their type, as SQLite accepts values of any type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JobResult:
-    """What is known of a job's picture: its record, its `appearance_features`, what each judge sees in it."""
+    """The result of a job: the picture's record, its `appearance_features`, and its embeddings by each judge."""
 
     record: PortraitRecord
     look: dict[str, float]
@@ -110,8 +110,8 @@ class JobResult:
 class LedgerJob:
     """A row of `jobs`.
 
-    `state` is pending, accepted, rejected or failed; `place` its place in the plan's order, and -1 when the plan no
-    longer has it; `round` counts its retries.
+    `state` is pending, accepted, rejected or failed; `place` its position in the plan, or -1 if it is no longer in it;
+    `round` counts its retries.
     """
 
     id: int
@@ -129,9 +129,9 @@ class LedgerJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LedgerSubject:
-    """A person of the plan: photos, columns of the plan's CSV, what each judge sees in the photos.
+    """A person in the plan: photos, columns of the plan's CSV, and the photos' embeddings by each judge.
 
-    `failure` is why no face could be used, and None if one could or nothing was tried yet.
+    `failure` is why no face could be used; None if one could, or nothing was tried yet.
     """
 
     name: str
@@ -152,7 +152,7 @@ class Swapped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How far a run is: jobs by state, attempts and seconds of compute so far."""
+    """The progress of a run: jobs by state, attempts and seconds of compute so far."""
 
     pending: int = 0
     accepted: int = 0
@@ -173,7 +173,7 @@ class Counts:
 
 
 class Ledger:
-    """The jobs, attempts and people of one run. Open it with `create` or `open`; close it, or use it in a `with`."""
+    """The jobs, attempts and people of one run. Open it with `create` or `open`, and close it or use it in a `with`."""
 
     def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
         self.folder = folder
@@ -183,11 +183,11 @@ class Ledger:
 
     @classmethod
     def create(cls, folder: Path) -> Ledger:
-        """A new ledger, or the one that is there; the folder is made.
+        """Open the folder's ledger, or create the folder and a new one.
 
         Raises:
             InputError: the folder cannot be made.
-            CampaignError: the ledger cannot be written, is damaged or of a newer version.
+            CampaignError: the ledger cannot be written, is damaged, or is from a newer version.
         """
         prove_writable(folder)
         ledger = cls._connected(folder)
@@ -202,14 +202,14 @@ class Ledger:
 
     @classmethod
     def open(cls, folder: Path) -> Ledger:
-        """The ledger of a run that was started.
+        """Open the ledger of an existing run.
 
         Raises:
-            CampaignError: there is none, it cannot be opened, or it is damaged or of a newer version.
+            CampaignError: there is none, it cannot be opened, is damaged, or is from a newer version.
         """
         if not (folder / FILE).is_file():
             raise CampaignError(
-                f"{folder} is no campaign run: it has no {FILE}; name the folder that was given with -o"
+                f"{folder} is not a campaign run: it has no {FILE}; name the folder that was given with -o"
             )
         ledger = cls._connected(folder)
         try:
@@ -229,7 +229,7 @@ class Ledger:
             ledger._db.executescript(_OPEN)
         except sqlite3.OperationalError as error:
             raise CampaignError(
-                f"cannot open {folder / FILE}: {error}; a run must lie where files can be written, to be read too"
+                f"cannot open {folder / FILE}: {error}; a run's folder must be writable, even for reading"
             ) from None
         except sqlite3.DatabaseError as error:
             raise CampaignError(f"{folder / FILE} is damaged: {error}") from None
@@ -243,14 +243,14 @@ class Ledger:
             raise self._damaged(f"it has a job of {row[0]!r}, who is none of its people")
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._db.close()
 
     def __enter__(self) -> Ledger:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        """Closes the file; what SQLite met in a damaged one is said in our words.
+        """Close the file, and turn SQLite's errors about damage into ours.
 
         Raises:
             CampaignError: the file is damaged.
@@ -268,16 +268,16 @@ class Ledger:
         )
 
     def _parse(self, kind: TypeAdapter[_T], text: str | None, what: str) -> _T:
-        """The value of a JSON text of the file, of the kind that this program writes."""
+        """Parse a JSON text from the file, and check that the value has the type that this program writes."""
         try:
             return kind.validate_json(text or "", extra="allow")
         except ValidationError as error:
             raise self._damaged(f"{what}: {error.errors(include_url=False)[0]['msg']}") from None
 
     def _text(self, value: object) -> str:
-        """A value that this program wrote as text; a column of SQLite takes values of any kind."""
+        """Check that a value is text, as this program writes it; SQLite columns accept values of any type."""
         if not isinstance(value, str):
-            raise self._damaged(f"{value!r} is no text")
+            raise self._damaged(f"{value!r} is not text")
         return value
 
     def _embeddings(self, text: str | None) -> dict[str, Embedding]:
@@ -292,8 +292,8 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of it or nothing, also when the process is killed in between."""
-        if self._db.in_transaction:  # a part of a larger one
+        """Commit all changes in the block or none, even if the process is killed."""
+        if self._db.in_transaction:  # nested in another one
             yield
             return
         self._db.execute("BEGIN IMMEDIATE")
@@ -301,26 +301,26 @@ class Ledger:
             yield
             self._db.execute("COMMIT")
         except BaseException as error:
-            if self._db.in_transaction:  # a full disk has ended it already
+            if self._db.in_transaction:  # a full disk may have ended it already
                 self._db.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError):
                 raise CampaignError(f"cannot write {self.folder / FILE}: {error}") from None
             raise
 
     def get(self, name: str) -> Any:
-        """What `set` wrote under a name; None if nothing."""
+        """The value stored by `set` under a name; None if there is none."""
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return self._parse(_META.get(name, _ANYTHING), row[0], name) if row else None
 
     def set(self, name: str, value: object) -> None:
-        """Keep a JSON value of the whole run."""
+        """Store a JSON value for the whole run."""
         with self.transaction():
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
 
     def put_subjects(self, subjects: Iterable[tuple[str, Sequence[Mapping[str, str]], Mapping[str, str]]]) -> None:
-        """Put in the people of a plan: name, photos as path and sha256, columns.
+        """Enter the people of a plan: name, photos as path and sha256, columns.
 
-        What is known of their faces stays if the photos stay the same bytes, wherever they lie.
+        Their embeddings stay valid as long as the photos' bytes are the same, wherever the files are.
         """
         digests = "(SELECT json_group_array(json_extract(value, '$.sha256')) FROM json_each({}.photos))"
         same = f"{digests.format('subjects')} = {digests.format('excluded')}"
@@ -332,10 +332,10 @@ class Ledger:
         )
 
     def put_jobs(self, jobs: Iterable[tuple[str, PlannedPicture]]) -> None:
-        """The plan's jobs in their order. Known keys keep their state; jobs that are no longer named are dropped.
+        """Enter the plan's jobs in order. Known keys keep their state; jobs that are no longer in the plan are dropped.
 
-        A job that had left the plan, or whose files get another name, begins again: another job may have written over
-        its picture since.
+        A job that had been dropped, or whose files get another name, starts over: another job may have overwritten its
+        picture.
         """
         self._db.execute("UPDATE jobs SET state = 'pending', output = NULL WHERE place < 0")
         self._db.execute("UPDATE jobs SET place = -1")
@@ -353,12 +353,12 @@ class Ledger:
         self._db.execute("DELETE FROM results WHERE job IN (SELECT id FROM jobs WHERE output IS NULL)")
 
     def keys(self) -> dict[str, tuple[str, str]]:
-        """Key -> (stem, state) of every job that is in the plan."""
+        """Key -> (stem, state) of every job in the plan."""
         rows = self._db.execute("SELECT key, stem, state FROM jobs WHERE place >= 0")
         return {row["key"]: (row["stem"], row["state"]) for row in rows}
 
     def next_batch(self, after: int, limit: int) -> list[LedgerJob]:
-        """Pending jobs of one recipe and subject, in the plan's order, the first of them behind place `after`."""
+        """Pending jobs of one recipe and subject, in the plan's order, starting after place `after`."""
         first = self._db.execute(
             "SELECT recipe, subject FROM jobs WHERE state = 'pending' AND place > ? ORDER BY place LIMIT 1", (after,)
         ).fetchone()
@@ -368,11 +368,11 @@ class Ledger:
         return list(self._jobs(where, *first, after, limit))
 
     def judged_jobs(self, after: int, limit: int) -> list[LedgerJob]:
-        """Jobs that have a verdict, in the plan's order, the first of them behind place `after`."""
+        """Jobs that have a verdict, in the plan's order, starting after place `after`."""
         return list(self._jobs("state IN ('accepted', 'rejected') AND place > ? ORDER BY place LIMIT ?", after, limit))
 
     def jobs(self, *states: str) -> Iterator[LedgerJob]:
-        """Jobs of these states in the plan's order; all that are in the plan if none is named."""
+        """Jobs in these states, in the plan's order; all jobs in the plan if no state is given."""
         states = states or STATES
         yield from self._jobs(f"state IN ({_marks(states)}) AND place >= 0 ORDER BY place", *states)
 
@@ -401,32 +401,32 @@ class Ledger:
             )
 
     def _check_names(self, row: sqlite3.Row) -> None:
-        """Files are made, shown and removed by these names, so none may lead out of the run's folder."""
+        """Refuse names that lead out of the run's folder, since files are written, shown and removed by them."""
         if not all(isinstance(row[name], kind) for name, kind in _JOB_KINDS.items()):
-            raise self._damaged(f"job {row['id']} has values of other kinds")
+            raise self._damaged(f"job {row['id']} has values of the wrong type")
         stem, output, suffix = row["stem"], row["output"], Path(row["output"] or "").suffix
         names = [row["recipe"], row["style"], *stem.split("/")]
         outputs = [output_file(stem, state, suffix) for state in ("accepted", "rejected")]
         are_names = len(names) == 5 and all(is_file_name(name, 255) for name in names)
         if not are_names or (output is not None and output not in outputs):
             raise CampaignError(
-                f"{self.folder / FILE} names files that no run makes: {(output or stem)[:200]!r} of "
+                f"{self.folder / FILE} names files that no run would create: {(output or stem)[:200]!r} of "
                 f"{row['subject'][:80]!r}; do not use this run"
             )
 
     def folders(self) -> dict[str, str]:
-        """Name of a person of the plan -> the folder of their files, for those whose folder is called otherwise."""
+        """Name of a person in the plan -> the folder of their files, if it has another name."""
         rows = self._db.execute("SELECT subject, min(stem) FROM jobs WHERE place >= 0 GROUP BY subject")
         folders = {self._text(name): self._text(stem).partition("/")[0] for name, stem in rows}
         return {name: folder for name, folder in folders.items() if folder != name}
 
     def photos(self, subject: str) -> tuple[FileRecord, ...]:
-        """The photos of a person of the plan, the first of which is stylized."""
+        """The photos of a person in the plan, the first of which is stylized."""
         row = self._db.execute("SELECT photos FROM subjects WHERE name = ?", (subject,)).fetchone()
         return self._parse(_PHOTOS, row["photos"], "photos")
 
     def subjects(self) -> Iterator[LedgerSubject]:
-        """Everyone in the plan, by name."""
+        """Everybody in the plan, by name."""
         for row in self._db.execute(
             "SELECT * FROM subjects WHERE name IN (SELECT subject FROM jobs WHERE place >= 0) ORDER BY name"
         ):
@@ -450,9 +450,9 @@ class Ledger:
         look: Mapping[str, float] | None = None,
         embeddings: Mapping[str, Embedding] | None = None,
     ) -> None:
-        """Write how a job ended, with all attempts of its round, in one transaction.
+        """Write the outcome of a job, with all attempts of its round, in one transaction.
 
-        `record` None leaves the result of an earlier round as it is.
+        If `record` is None, the result of an earlier round stays.
         """
         now = time.time()
         with self.transaction():
@@ -476,7 +476,7 @@ class Ledger:
             )
 
     def judge(self, job: LedgerJob, record: PortraitRecord) -> None:
-        """Write another verdict on a picture that is there: state, reasons and output are the record's."""
+        """Write a new verdict on an existing picture: state, reasons and output are the record's."""
         with self.transaction():
             self._db.execute("UPDATE results SET record = ? WHERE job = ?", (record.model_dump_json(), job.id))
             self._db.execute(
@@ -485,9 +485,9 @@ class Ledger:
             )
 
     def put_faces(self, subject: str, embeddings: Mapping[str, Embedding], failure: str | None = None) -> None:
-        """Write what the faces of a subject's photos are to the judges, or why they cannot be used.
+        """Write the embeddings of a subject's photos by each judge, or why the photos cannot be used.
 
-        Judges that are not named keep what they know: recipes may have different ones.
+        Embeddings by other judges stay: recipes may have different judges.
         """
         with self.transaction():
             self._db.execute(
@@ -497,7 +497,7 @@ class Ledger:
             )
 
     def requeue(self, *, states: Sequence[str] = (), ids: Sequence[int] = (), new_round: bool = False) -> int:
-        """Make jobs pending again, by state or by id; with `new_round` from other seeds. Returns how many."""
+        """Make jobs pending again, by state or by id; with `new_round` from other seeds. Return their number."""
         with self.transaction():
             cursor = self._db.execute(
                 "UPDATE jobs SET state = 'pending', round = round + ? "
@@ -507,19 +507,19 @@ class Ledger:
         return cursor.rowcount
 
     def count_retries(self) -> int:
-        """How many jobs of a retry are still to be made."""
+        """The number of jobs of a retry that are still pending."""
         query = "SELECT count(*) FROM jobs WHERE state = 'pending' AND place >= 0 AND round > 0"
         return int(self._db.execute(query).fetchone()[0])
 
     def counts(self) -> Counts:
-        """How far the run is."""
+        """The progress of the run."""
         rows = self._db.execute(
             "SELECT state, count(*), sum(attempts), sum(seconds) FROM jobs WHERE place >= 0 GROUP BY state"
         )
         return _counts_from(rows.fetchall())
 
     def counts_by_style(self) -> list[tuple[str, str, Counts]]:
-        """How far each style is, in the plan's order: (recipe, style, counts)."""
+        """The progress of each style, in the plan's order: (recipe, style, counts)."""
         rows_of: dict[tuple[str, str], list[list[Any]]] = {}
         for recipe, style, *row in self._db.execute(
             "SELECT recipe, style, state, count(*), sum(attempts), sum(seconds) FROM jobs WHERE place >= 0 "
@@ -529,7 +529,7 @@ class Ledger:
         return [(recipe, style, _counts_from(rows)) for (recipe, style), rows in rows_of.items()]
 
     def count_reasons(self) -> dict[str, int]:
-        """How many attempts failed for each reason, the most frequent first."""
+        """The number of attempts that were rejected for each reason, the most frequent first."""
         total: Counter[str] = Counter()
         query = "SELECT reasons, count(*) FROM attempts WHERE accepted = 0 GROUP BY reasons"
         for reasons, count in self._db.execute(query):
@@ -538,7 +538,7 @@ class Ledger:
         return dict(total.most_common())
 
     def swapped(self) -> list[Swapped]:
-        """Whose portraits are taken for somebody else, the most frequent first."""
+        """The people whose portraits are taken for somebody else, the most frequent first."""
         rows = self._db.execute(
             "SELECT j.subject, json_extract(r.record, '$.campaign.swapped.subject') AS other, count(*) FROM jobs j "
             "JOIN results r ON r.job = j.id WHERE j.state = 'rejected' AND j.place >= 0 AND other IS NOT NULL "
@@ -547,12 +547,12 @@ class Ledger:
         return [Swapped(subject=self._text(a), other=self._text(b), pictures=count) for a, b, count in rows]
 
     def attempts(self, job: int) -> list[AttemptRecord]:
-        """Every attempt at a job, of all rounds, in the order in which they were made."""
+        """All attempts at a job, over all rounds, in the order in which they were made."""
         rows = self._db.execute("SELECT entry FROM attempts WHERE job = ? ORDER BY round, number", (job,))
         return [self._parse(_ATTEMPT, row[0], "an attempt") for row in rows]
 
     def result(self, job: int) -> JobResult | None:
-        """What is known of a job's picture; None while there is none."""
+        """The result of a job; None while there is none."""
         row = self._db.execute("SELECT record, look, embeddings FROM results WHERE job = ?", (job,)).fetchone()
         if row is None:
             return None
@@ -563,12 +563,12 @@ class Ledger:
         )
 
     def embeddings_of(self, job: int) -> dict[str, Embedding]:
-        """Embeddings of a job's picture, without its record; none while there is no picture."""
+        """Embeddings of a job's picture, without reading its record; none while there is no picture."""
         row = self._db.execute("SELECT embeddings FROM results WHERE job = ?", (job,)).fetchone()
         return self._embeddings(row[0]) if row else {}
 
     def clear_embeddings(self) -> int:
-        """Remove everyone's embeddings, which are biometric data; returns how many rows held any."""
+        """Remove everybody's embeddings, which are biometric data; return the number of rows that had any."""
         with self.transaction():
             rows = [
                 self._db.execute(f"UPDATE {table} SET embeddings = NULL WHERE embeddings IS NOT NULL").rowcount
@@ -578,10 +578,7 @@ class Ledger:
         return sum(rows)
 
     def delete_dropped(self) -> int:
-        """Remove jobs that are no longer in the plan, and people of whom no job is left, with all that belongs to them.
-
-        Returns how many jobs.
-        """
+        """Remove jobs that are no longer in the plan, and people without jobs, with all their data; return the number of jobs."""
         with self.transaction():
             jobs = self._db.execute("DELETE FROM jobs WHERE place < 0").rowcount
             people = self._db.execute("DELETE FROM subjects WHERE name NOT IN (SELECT subject FROM jobs)").rowcount
@@ -590,7 +587,7 @@ class Ledger:
         return jobs
 
     def _wipe(self) -> None:
-        """Leave nothing of what was removed in the files: neither in free pages nor in the log of changes."""
+        """Erase removed data from the files, including free pages and the write-ahead log."""
         try:
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -599,12 +596,12 @@ class Ledger:
 
 
 def _marks(values: Sequence[object]) -> str:
-    """The parameters of an SQL list."""
+    """Placeholders for an SQL list."""
     return ",".join("?" * len(values))
 
 
 def _counts_from(rows: Sequence[Sequence[Any]]) -> Counts:
-    """Of rows of (state, jobs, attempts, seconds)."""
+    """Counts from rows of (state, jobs, attempts, seconds)."""
     return Counts(
         **{state: jobs for state, jobs, _, _ in rows if state in STATES},
         attempts=sum(attempts for _, _, attempts, _ in rows),
@@ -613,14 +610,14 @@ def _counts_from(rows: Sequence[Sequence[Any]]) -> Counts:
 
 
 def pack_embeddings(embeddings: Mapping[str, Embedding] | None) -> str | None:
-    """Embeddings as text: recognizer -> base64 of float32, little-endian."""
+    """Encode embeddings as text: recognizer -> base64 of little-endian float32."""
     if not embeddings:
         return None
     return json.dumps({k: base64.b64encode(np.asarray(v, "<f4").tobytes()).decode() for k, v in embeddings.items()})
 
 
 def unpack_embeddings(text: str | None) -> dict[str, Embedding]:
-    """The embeddings that `pack_embeddings` wrote; none of None."""
+    """Decode the text of `pack_embeddings`; None has no embeddings."""
     values = json.loads(text) if text else {}
     arrays = {name: np.frombuffer(base64.b64decode(value), "<f4") for name, value in values.items()}
     return {name: Embedding(array.astype(np.float32)) for name, array in arrays.items()}

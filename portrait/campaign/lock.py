@@ -1,4 +1,4 @@
-"""One writing process for the folder of a run."""
+"""Allow only one writing process in the folder of a run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from portrait.paths import below
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Hold the run's folder for one writing process; the system lets go of it when the process ends, however it ends.
+    """Lock the run's folder for one writing process; the system releases it when the process ends, however it ends.
 
     Raises:
-        CampaignError: another process holds it, there is no such folder, or it cannot be written to.
+        CampaignError: another process holds the lock, there is no such folder, or it cannot be written to.
     """
     if not folder.is_dir():
-        raise CampaignError(f"{folder} is no campaign run: there is no such folder")
+        raise CampaignError(f"{folder} is not a campaign run: there is no such folder")
     with ExitStack() as stack:
         try:
             lock = sqlite3.connect(below(folder, "lock.sqlite"), timeout=0, isolation_level=None)

@@ -1,4 +1,4 @@
-"""The people of a campaign: photos in a folder, in a list, or in a table with columns of their own."""
+"""The people of a campaign: photos in a folder, in a list, or in a table with further columns."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from portrait.paths import JOINERS, shorten_name
 from portrait.validation import read_lines, read_text
 
 _MAX_NAME_BYTES = 255
-"""Of a name as it is shown: as long as that of a photo can be."""
+"""Bytes of a displayed name: as many as a photo's file name can have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
     """One person of a campaign: the photo that is stylized, more photos of the same person, columns of the CSV.
 
-    `name` is as the plan gives it, `folder` what file systems take for it; both are this person's alone.
+    `name` is as in the plan, `folder` a version of it that file systems accept; both are unique to this person.
     """
 
     name: str
@@ -35,14 +35,14 @@ class Person:
 
 
 def read_people(subjects: str | tuple[str, ...], folder: Path) -> tuple[tuple[Person, ...], tuple[PassedOver, ...]]:
-    """The people whom a plan names, and what a folder holds beside their photos.
+    """The people in a plan, and the files of a folder that were skipped.
 
     Args:
         subjects: A folder, a .csv or .txt file, or a list of photos.
-        folder: Where relative paths start.
+        folder: The folder to which relative paths refer.
 
     Raises:
-        SettingsError: it cannot be read, or holds nobody.
+        SettingsError: `subjects` cannot be read, or contains nobody.
     """
     passed_over: list[PassedOver] = []
     if isinstance(subjects, tuple):
@@ -58,13 +58,13 @@ def read_people(subjects: str | tuple[str, ...], folder: Path) -> tuple[tuple[Pe
         else:
             raise SettingsError(f"subjects {path} is neither a folder nor a .csv or .txt file")
     if not people:
-        why = describe(passed_over) or f"read are {', '.join(sorted(PHOTO_SUFFIXES))}"
+        why = describe(passed_over) or f"supported are {', '.join(sorted(PHOTO_SUFFIXES))}"
         raise SettingsError(f"no photos in subjects {subjects!r}; {why}")
     return _with_folders(people), tuple(passed_over)
 
 
 def _with_folders(people: Iterable[Person]) -> tuple[Person, ...]:
-    """The people with folders of their own, also where a disk takes A for a; a second name or folder is numbered."""
+    """Give each person a folder of their own, even on disks that ignore case; a repeated name or folder is numbered."""
     names: set[str] = set()
     folders: set[str] = set()
     named = []
@@ -75,14 +75,14 @@ def _with_folders(people: Iterable[Person]) -> tuple[Person, ...]:
 
 
 def _free(base: str, taken: set[str], key: Callable[[str], str]) -> str:
-    """The name, or the first number behind it that is free; it is taken then."""
+    """Reserve the name, or the name with the first free number appended."""
     name = next(name for n in count(1) if key(name := f"{base}-{n}" if n > 1 else base) not in taken)
     taken.add(key(name))
     return name
 
 
 def _printable(name: str) -> str:
-    """A name on one line; what does not print is replaced."""
+    """A name on one line, with unprintable characters replaced."""
     text = " ".join(unicodedata.normalize("NFC", name).split())
     text = "".join(char if char.isprintable() or char in JOINERS else "\N{REPLACEMENT CHARACTER}" for char in text)
     return shorten_name(text, _MAX_NAME_BYTES) or "unnamed"
@@ -93,7 +93,7 @@ def _from_paths(paths: Iterable[str], folder: Path) -> list[Person]:
 
 
 def _from_folder(folder: Path) -> tuple[list[Person], list[PassedOver]]:
-    """A picture is a person; so is a folder of pictures, of which the first by name is stylized."""
+    """Each picture is a person; so is each folder of pictures, of which the first by name is stylized."""
     photos, passed_over = photos_in(folder)
     people = [Person(name=path.stem, photos=(path,)) for path in photos]
     for subfolder in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
@@ -110,9 +110,9 @@ def _from_folder(folder: Path) -> tuple[list[Person], list[PassedOver]]:
 
 
 def _from_csv(file: Path) -> list[Person]:
-    """Columns: photo, with | between several; subject, or else the photo's name; any others are kept for the report.
+    """Columns: photo, several separated by |; subject, default: the photo's name; any others are kept for the report.
 
-    Several rows of one subject are several photos of the same person.
+    Several rows with the same subject are several photos of that person.
     """
     rows = _csv_rows(file)
     headings = next(rows, (file, []))[1]
@@ -133,9 +133,9 @@ def _from_csv(file: Path) -> list[Person]:
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[str, list[str]]]:
-    """Where a row stands and its cells, stripped, of every row with anything in it; the first holds the headings.
+    """The position and stripped cells of every row that is not empty; the first row has the headings.
 
-    The delimiter is what Excel's first line `sep=;` says, or else what the headings have most of.
+    The delimiter is given by Excel's first line `sep=;`, or else the most frequent one in the headings.
     """
     text = read_text(file)
     lines_above = 0
@@ -154,10 +154,10 @@ def _csv_rows(file: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _photo_and_subject(headings: Sequence[str], file: Path) -> tuple[str, str]:
-    """What the columns of photo and subject are called; the second is empty where there is none."""
+    """The names of the columns photo and subject; the second is empty if there is none."""
     by_word = {heading.lower(): heading for heading in headings if heading}
     if len(by_word) < sum(map(bool, headings)):
-        raise SettingsError(f"{file} has two columns of one name; its columns: {', '.join(headings)}")
+        raise SettingsError(f"{file} has two columns with the same name; its columns: {', '.join(headings)}")
     photo = by_word.get("photo") or by_word.get("photos")
     if not photo:
         raise SettingsError(f"{file} lacks the column photo; its columns: {', '.join(by_word) or 'none'}")
@@ -165,7 +165,7 @@ def _photo_and_subject(headings: Sequence[str], file: Path) -> tuple[str, str]:
 
 
 def _by_heading(row: Sequence[str], headings: Sequence[str], where: str) -> dict[str, str]:
-    """A row's cells by heading; cells that it lacks are empty, and those without a heading must be."""
+    """A row's cells by heading; missing cells are empty, and cells without a heading must be empty."""
     pairs = list(zip_longest(headings, row, fillvalue=""))
     if any(cell and not heading for heading, cell in pairs):
         raise SettingsError(f"{where}: more cells than columns")
@@ -180,11 +180,11 @@ def _photos_in(cell: str, folder: Path, where: str) -> tuple[Path, ...]:
 
 
 def moved_photos(before: Mapping[str, str], now: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Photos that are called otherwise than before: (name now, name before) each, by name.
+    """Photos whose name has changed: (name now, name before), sorted by name.
 
     Args:
         before: Name -> SHA-256 of the photo.
-        now: The same of a later time.
+        now: The same at a later time.
     """
     owners = {digest: name for name, digest in before.items()}
     moved = ((name, owners[digest]) for name, digest in now.items() if digest in owners and before.get(name) != digest)
@@ -192,10 +192,12 @@ def moved_photos(before: Mapping[str, str], now: Mapping[str, str]) -> list[tupl
 
 
 def safe_name(text: str) -> str:
-    """A name that every file system takes as one folder: letters and marks of every script, digits, emoji."""
+    """A folder name that every file system accepts: letters and marks of every script, digits, emoji."""
     text = "".join(c if _is_safe(c) else "-" for c in unicodedata.normalize("NFC", text))
     text = text.strip(" .-" + JOINERS) or "unnamed"
-    text = re.sub(r"(?i)^(con|prn|aux|nul|(?:com|lpt)\d)(?= *(?:\.|$))", r"\1-", text)  # of Windows, also before a dot
+    text = re.sub(
+        r"(?i)^(con|prn|aux|nul|(?:com|lpt)\d)(?= *(?:\.|$))", r"\1-", text
+    )  # Windows' device names, even before a dot
     return shorten_name(text)
 
 

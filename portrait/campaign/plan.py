@@ -1,4 +1,4 @@
-"""A plan: which people, styles and prompts a campaign makes."""
+"""A campaign's plan: its people, styles and prompts."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from portrait.settings import Settings, setting_names, settings_from
 from portrait.validation import check_names, did_you_mean, parse_toml, read_text
 
 _MAX_WORD_BYTES = 60
-"""Of a text in a file name."""
+"""Characters of a text in a file name."""
 _MAX_NAME_BYTES = 200
-"""Of a file name without what is put behind it; file systems take 255."""
+"""Bytes of a file name without what is appended to it; file systems allow 255."""
 
 _ABOVE_THE_TABLES = {"style": "styles", "recipe": "recipes", "variants": "variants"}
-"""Setting that a plan names above its tables -> the key that names it."""
+"""Setting that belongs above the plan's tables -> its key there."""
 _ELSEWHERE = {
     **dict.fromkeys(setting_names(), "it goes into the table [settings]"),
     **{setting: f"did you mean {key}?" for setting, key in _ABOVE_THE_TABLES.items()},
 }
-"""Top-level key that belongs somewhere else -> what to say of it."""
+"""Top-level key that belongs somewhere else -> what to say about it."""
 
 
 def _unique_texts(value: object) -> object:
-    """One text as a list of one; of a list each text once."""
+    """Make a single text a list, and remove duplicates from lists."""
     values = [value] if isinstance(value, str) else value
     if isinstance(values, list) and all(isinstance(item, str) for item in values):
         return tuple(dict.fromkeys(values))
@@ -50,14 +50,14 @@ Texts = Annotated[Entries[str], BeforeValidator(_unique_texts)]
 
 
 class Budget(FileModel):
-    """When no further job is started: after so many hours of this run, or attempts in the whole run. 0 is no limit."""
+    """Limits after which no further job is started: hours of this process, or attempts in the whole run. 0 is no limit."""
 
     hours: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     attempts: int = Field(default=0, ge=0)
 
 
 class PlanFile(FileModel):
-    """What `campaign.toml` may say, but for `[settings]`, whose keys are those of `Settings`."""
+    """The schema of `campaign.toml`, except `[settings]`, whose keys are those of `Settings`."""
 
     name: str = ""
     subjects: str | tuple[str, ...]
@@ -97,9 +97,9 @@ class PlanFile(FileModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedPicture:
-    """One picture of a plan, by its place: who, by which recipe, in which style, with which texts, which variant.
+    """One picture of a plan: its person, recipe, style, texts of the axes, and variant.
 
-    `subject` is the person's name as the plan gives it, `folder` what their files lie in.
+    `subject` is the person's name as in the plan, `folder` the folder of their files.
     """
 
     subject: str
@@ -111,16 +111,16 @@ class PlannedPicture:
 
     @property
     def stem(self) -> str:
-        """Path of its files below `pictures/`, without suffix. No text of an axis has the `_` that joins them."""
+        """Path of its files below `pictures/`, without suffix. Texts of axes never contain the `_` that joins them."""
         words = "_".join([self.style, *(_slug(text) or "plain" for _, text in self.axes), str(self.variant + 1)])
         return f"{self.folder}/{self.recipe}/{shorten_name(words, _MAX_NAME_BYTES)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What `campaign.toml` says, read and checked.
+    """A validated `campaign.toml`.
 
-    `settings` are those of no recipe and style yet: see `settings_of`. `axes` are (name, texts) each.
+    `settings` do not include recipe and style yet, see `settings_of`. `axes` are (name, texts) pairs.
     """
 
     name: str
@@ -143,7 +143,7 @@ class Plan:
     def pictures(self, recipes: Mapping[str, Recipe]) -> Iterator[PlannedPicture]:
         """Every picture, recipe by recipe and person by person.
 
-        So models are loaded once, and a face and a photo are encoded once for each recipe.
+        In this order models are loaded once, and each face and photo is encoded once per recipe.
         """
         texts = [[(axis, text) for text in values] for axis, values in self.axes]
         for name, recipe in recipes.items():
@@ -154,9 +154,9 @@ class Plan:
                     yield PlannedPicture(**who, recipe=name, style=style, axes=axes, variant=variant)
 
     def settings_of(self, recipe: Recipe, style: str, axes: Sequence[tuple[str, str]]) -> Settings:
-        """The settings of a style's jobs: its prompt, with the texts of the axes behind it.
+        """The settings of a style's jobs: its prompt, followed by the texts of the axes.
 
-        Without an axis a campaign has one look: the style's first palette, unless the plan names another.
+        Without axes a campaign has one look: the style's first palette, unless the plan names another.
         """
         texts = [text for _, text in axes if text]
         chosen = recipe.style(style)
@@ -169,25 +169,25 @@ class Plan:
 
 
 def read_plan(path: Path) -> Plan:
-    """Read a plan; paths in it start from the file's folder.
+    """Read a plan; paths in it are relative to the file's folder.
 
     Raises:
-        SettingsError: the file cannot be read; an unknown key (says which was probably meant), a bad value; no people,
-            or two of one name.
+        SettingsError: the file cannot be read, or has an unknown key (the message suggests the one that was probably meant)
+            or a bad value; or there are no people, or two with the same name.
     """
     text = read_text(path, f"plan {path}")
     return replace(plan_from(parse_toml(text, str(path)), path.parent, str(path)), text=text, path=path)
 
 
 def plan_from(table: Mapping[str, object], folder: Path, name: str = "plan") -> Plan:
-    """As `read_plan`, from what the TOML holds."""
+    """Like `read_plan`, from the parsed TOML."""
     file = PlanFile.from_table(table, name, _ELSEWHERE)
     try:
         people, passed_over = read_people(file.subjects, folder)
         settings = _settings_from(file.settings, folder)
     except SettingsError as error:
         raise SettingsError(f"{name}: {error}") from None
-    except (OSError, ValueError) as error:  # a text that is not a valid file name, by its length or a zero byte
+    except (OSError, ValueError) as error:  # not a valid file name, because of its length or a zero byte
         raise SettingsError(f"{name}: {one_line(error)}") from None
     return Plan(
         name=file.name or folder.resolve().name,
@@ -209,19 +209,19 @@ def template() -> str:
 
 
 def _settings_from(table: Mapping[str, object], folder: Path) -> Settings:
-    """The `[settings]` of a plan, with files seen from its folder."""
+    """The `[settings]` of a plan, with files relative to its folder."""
     for setting, key in _ABOVE_THE_TABLES.items():
         if setting in table:
             raise SettingsError(f"[settings] {setting} belongs above the tables, as {key} = ...")
     if "max_seconds" in table:
         raise SettingsError(
-            "[settings] max_seconds would let a picture depend on the speed of the machine; "
+            "[settings] max_seconds would make pictures depend on the speed of the machine; "
             "use max_attempts, or hours in [budget] for the whole run"
         )
     check_names(table, "[settings]", setting_names(), "key")
     settings = settings_from({**table, "max_seconds": 86400.0})
     if FaceChoice.parse(settings.face).kind == "each":
-        raise SettingsError("face each is not one person; name each person in a CSV of subjects")
+        raise SettingsError("face each selects several people; list each person in a CSV of subjects")
     background = settings.backdrop()
     return replace(
         settings,
@@ -236,19 +236,19 @@ def _settings_from(table: Mapping[str, object], folder: Path) -> Settings:
 
 
 def _from_folder(folder: Path, text: str) -> str:
-    """A file or folder seen from the plan's folder, if it is there; any other name as it stands."""
+    """A file or folder relative to the plan's folder, if it exists; any other name is returned unchanged."""
     path = folder / text
     return str(path.resolve()) if text and os.path.exists(path) else text
 
 
 def _option_from_folder(folder: Path, text: str, prefix: str) -> str:
-    """`mask:FILE` and `like:FILE` with the file's place seen from the plan's folder."""
+    """`mask:FILE` and `like:FILE` with the file relative to the plan's folder."""
     return prefix + str((folder / text.removeprefix(prefix)).resolve()) if text.startswith(prefix) else text
 
 
 def _slug(text: str) -> str:
-    """A text as a word of a file name.
+    """Turn a text into a word for a file name.
 
-    Two texts that differ have two words, but for case and punctuation of short ones.
+    Different texts give different words, except for case and punctuation in short ones.
     """
     return shorten_name(re.sub(r"[\W_]+", "-", text.lower()).strip("-"), _MAX_WORD_BYTES, of=text)

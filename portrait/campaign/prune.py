@@ -1,4 +1,4 @@
-"""Remove from a run what it does not need any more: files, jobs, embeddings."""
+"""Remove what a run no longer needs: files, jobs, embeddings."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from portrait.paths import below
 def prune_run(
     run: Path, *, rejected: bool = False, embeddings: bool = False, dry_run: bool = False
 ) -> tuple[list[Path], int]:
-    """Remove what a run does not need any more; returns the files, and how many rows of embeddings or jobs went.
+    """Remove what a run no longer needs; return the files, and the number of rows of embeddings or jobs removed.
 
-    Always: files that no job of the plan refers to, and jobs that the plan no longer names.
+    Always removed: files that no job of the plan refers to, and jobs that are no longer in the plan.
 
     Args:
         run: A run's folder.
-        rejected: Also the pictures that were not accepted; their rows and scores stay.
-        embeddings: Also the faces' embeddings, which are biometric data. What is measured between people (impostors,
-            one person over the styles) can then no longer be, but for the way from the person to a stranger, which
-            stays in the ledger: the tolerance of every later comparison is a share of it.
+        rejected: Also remove pictures that were not accepted; their rows and scores stay.
+        embeddings: Also remove the faces' embeddings, which are biometric data. Comparisons between people (impostors,
+            one person across styles) are then no longer possible; only the gap between a person and strangers stays in
+            the ledger, because the tolerance of later comparisons is a share of it.
         dry_run: Remove nothing.
     """
     with exclusive_lock(run), Ledger.open(run) as ledger:
@@ -50,7 +50,7 @@ def prune_run(
 
 
 def _needed_files(ledger: Ledger, *, rejected: bool) -> set[Path]:
-    """The files that jobs refer to; with `rejected` not those of rejected ones."""
+    """The files that jobs refer to; with `rejected`, without those of rejected jobs."""
     files: set[Path] = set()
     for job in ledger.jobs():
         files.add(below(ledger.folder, before_file(job.stem)))
@@ -61,7 +61,7 @@ def _needed_files(ledger: Ledger, *, rejected: bool) -> set[Path]:
 
 
 def _files_below(top: Path) -> list[Path]:
-    """Files and links; no link is followed."""
+    """Files and links; links are not followed."""
     paths = (Path(folder, name) for folder, folders, names in os.walk(top) for name in (*folders, *names))
     return sorted(path for path in paths if path.is_symlink() or path.is_file())
 
@@ -73,7 +73,7 @@ def _remove_empty_folders(top: Path) -> None:
 
 
 def _clear_embeddings(ledger: Ledger) -> int:
-    """Remove the embeddings, but for what every later comparison needs of them; returns how many rows."""
+    """Remove the embeddings, except for what later comparisons need; return the number of rows."""
     people = {person.name: person.embeddings for person in ledger.subjects()}
     portraits = ((job.picture.subject, ledger.embeddings_of(job.id)) for job in ledger.jobs("accepted", "rejected"))
     if gap := genuine_impostor_gap(people, portraits):

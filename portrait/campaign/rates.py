@@ -1,4 +1,4 @@
-"""What a plan will come to: attempts, time and disk, predicted from rates that were measured."""
+"""Estimate the attempts, time and disk space of a plan from measured rates."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from portrait.recipes.recipe import Recipe
 from portrait.settings import KNOB_SETTINGS, Settings
 
 _MIN_JOBS = 20
-"""So many jobs of a style make its measured rate count before the calibration's."""
+"""Number of jobs of a style from which its measured rate takes precedence over the calibration's."""
 _MAX_JOBS = 2000
-"""So many jobs of a recipe are looked at."""
+"""Number of jobs of a recipe that are examined."""
 _MAX_FILES = 200
-"""So many pictures of a recipe are asked for their size."""
+"""Number of pictures of a recipe whose size is examined."""
 _MOVE_FIRST_ATTEMPTS = ("frame", "prompt", "negative_prompt", *KNOB_SETTINGS)
-"""Settings besides the balance and `far` that move the first attempt at a picture."""
+"""Settings besides the balance and `far` that affect the first attempt at a picture."""
 _UNKNOWN_RATE = (0.7, 0.05, 0.98)
-"""Of a style that nobody measured: a rate, and how little is known of it."""
+"""The assumed rate of a style that was never measured, and its range."""
 
 Estimate = tuple[float, float, float]
 """Value, low, high."""
@@ -39,9 +39,9 @@ Estimate = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What one recipe and style will come to.
+    """The estimate for one recipe and style.
 
-    `accept` is the share of first attempts that pass, and `source` says where it comes from; `attempts` are per picture.
+    `accept` is the share of first attempts that pass, `source` says where it comes from; `attempts` is per picture.
     """
 
     recipe: str
@@ -53,10 +53,10 @@ class Forecast:
 
 
 class MeasuredRates(BaseModel):
-    """What runs showed of a recipe on this machine.
+    """Rates of a recipe measured by runs on this machine.
 
-    `seconds_per_attempt` are a worker's; `first_attempts` maps what a rate is one of (`_rate_key`) to how many passed,
-    of how many; `bytes` maps a format to the size of a picture with its record.
+    `seconds_per_attempt` is per worker; `first_attempts` maps a `_rate_key` to (number passed, number of all); `bytes` maps
+    a format to the size of a picture with its record.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -70,15 +70,15 @@ _RATES_FILE = TypeAdapter(dict[str, MeasuredRates])
 
 
 def forecast(plan: Plan, recipes: Mapping[str, Recipe], measured: Mapping[str, MeasuredRates]) -> list[Forecast]:
-    """Expected attempts per style: those of a geometric trial that ends at `max_attempts`.
+    """Expected attempts per style, as independent trials until the first success, up to `max_attempts`.
 
-    The rate of first attempts is that of the runs measured on this machine, or the calibration's at the plan's FAR.
-    Retries move the knobs toward what was missing, so the true number is a little lower.
+    The success rate is that of first attempts in runs on this machine, or the calibration's at the plan's FAR. As retries
+    adjust the knobs, the true number is a little lower.
 
     Args:
-        plan: What will be made.
+        plan: The plan.
         recipes: The plan's recipes by name.
-        measured: As `measured_rates` gives it.
+        measured: From `measured_rates`.
     """
     jobs = Counter((picture.recipe, picture.style) for picture in plan.pictures(recipes))
     forecasts = []
@@ -107,7 +107,7 @@ def _first_attempt_rate(
         accepted, jobs = counts
         return (accepted / jobs, *wilson(accepted, jobs)), "measured here"
     custom = Path(plan.settings.thresholds) if plan.settings.thresholds else None
-    with suppress(KeyError, SettingsError):  # an estimate does without
+    with suppress(KeyError, SettingsError):  # an estimate can do without
         if table := calibration_table(recipe, custom):
             share = table.styles[style].first_attempt_accepted[plan.settings.far]
             return (share.rate, *share.interval), "calibration"
@@ -115,9 +115,9 @@ def _first_attempt_rate(
 
 
 def _rate_key(style: str, settings: Mapping[str, object]) -> str:
-    """What a rate of first attempts is one of.
+    """The conditions that a rate of first attempts depends on.
 
-    The style, the false accept rate, the balance, and as a digest whatever else was set that moves a first attempt.
+    The style, the false accept rate, the balance, and a digest of all other settings that affect a first attempt.
     """
     default = Settings()
     changed = {name: settings[name] for name in _MOVE_FIRST_ATTEMPTS if settings[name] != getattr(default, name)}
@@ -128,7 +128,7 @@ def _rate_key(style: str, settings: Mapping[str, object]) -> str:
 
 
 def picture_bytes(recipe: Recipe, suffix: str, measured: Mapping[str, MeasuredRates]) -> float:
-    """Bytes of one picture with its record: as measured here, else of a busy picture of that size and format."""
+    """Bytes of one picture with its record: as measured here, else those of a detailed picture of that size and format."""
     rates = measured.get(recipe.name)
     measured_bytes = rates and rates.bytes.get(suffix)
     bytes_per_pixel = {"png": 1.9, "jpg": 0.6, "webp": 0.35}[suffix]
@@ -136,12 +136,12 @@ def picture_bytes(recipe: Recipe, suffix: str, measured: Mapping[str, MeasuredRa
 
 
 def rates_file() -> Path:
-    """Where the rates that were measured on this machine lie."""
+    """The file with the rates that were measured on this machine."""
     return cache_dir() / "rates.json"
 
 
 def measured_rates() -> dict[str, MeasuredRates]:
-    """What was measured on this machine, by recipe; nothing where the file is missing or damaged."""
+    """The rates measured on this machine, by recipe; none if the file is missing or damaged."""
     try:
         return _RATES_FILE.validate_json(rates_file().read_bytes())
     except (OSError, ValueError):
@@ -150,7 +150,7 @@ def measured_rates() -> dict[str, MeasuredRates]:
 
 @dataclass(slots=True)
 class _Measured:
-    """What a run showed of one recipe; `first_attempts` maps a key to how many were accepted, of how many."""
+    """A run's rates of one recipe; `first_attempts` maps a key to (number accepted, number of all)."""
 
     jobs: int = 0
     first_attempts: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -163,17 +163,17 @@ class _Measured:
 
     def add_file(self, picture: Path) -> None:
         if len(self.sizes) < _MAX_FILES:
-            with suppress(OSError):  # pictures and records may be gone
+            with suppress(OSError):  # pictures and records may have been removed
                 self.sizes.append(picture.stat().st_size + picture.with_suffix(".json").stat().st_size)
                 self.suffix = picture.suffix[1:]
 
     def bytes_per_picture(self) -> dict[str, int]:
-        """Their mean, by the pictures' format; empty where no file is left."""
+        """The mean by the pictures' format; empty if no file is left."""
         return {self.suffix: round(sum(self.sizes) / len(self.sizes))} if self.sizes else {}
 
 
 def remember(ledger: Ledger, seconds_per_attempt: Mapping[str, float]) -> None:
-    """Keep what a run measured of some recipes, for the plans after it. A cache that cannot be written is no error."""
+    """Store a run's rates of some recipes for later plans. A cache that cannot be written is not an error."""
     if not seconds_per_attempt:
         return
     measured = _measure(ledger, seconds_per_attempt)
@@ -191,7 +191,7 @@ def remember(ledger: Ledger, seconds_per_attempt: Mapping[str, float]) -> None:
 
 
 def _measure(ledger: Ledger, recipes: Mapping[str, float]) -> dict[str, _Measured]:
-    """First attempts and sizes of a run's pictures, by recipe."""
+    """Measure first attempts and sizes of a run's pictures, by recipe."""
     settings = (ledger.get("snapshot") or {}).get("settings")
     measured = {recipe: _Measured() for recipe in recipes}
     if not settings:

@@ -1,4 +1,4 @@
-"""Ray for a campaign: a running cluster, or one of this machine alone that nobody else reaches."""
+"""Ray for a campaign: a running cluster, or one on this machine alone that nobody else can reach."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portrait.errors import CampaignError, SettingsError, one_line
 
 
 def import_ray(*, of_this_machine: bool) -> ModuleType:
-    """The module. A cluster that it starts will stay on this machine and ask for a token.
+    """Import Ray, so that a cluster that it starts stays on this machine and requires a token.
 
     Ray reads these settings when it is imported. On Linux it takes 127.0.0.1 for the machine's own address, and listens
     on every interface, unless clusters of several machines are switched off.
@@ -36,14 +36,14 @@ def import_ray(*, of_this_machine: bool) -> ModuleType:
 
 @contextmanager
 def connected(ray: ModuleType, address: str, cpus: int) -> Iterator[None]:
-    """A connection to the cluster at an address; without one, a cluster of this machine that ends with the block.
+    """Connect to the cluster at an address; without an address, start one on this machine that ends with the block.
 
-    A running cluster is joined with the mode and token that the environment names. One that is started here listens on
-    the loopback interface alone, asks every client for a token that only this process and its workers know, and keeps
-    its files where only this user reads them.
+    A running cluster is joined with the mode and token that the environment names. One that is started here listens only on
+    the loopback interface, requires a token that only this process and its workers know, and keeps its files readable for
+    this user only.
 
     Raises:
-        CampaignError: there is no such cluster; none could be started, or not in this way.
+        CampaignError: there is no such cluster, or none could be started in this way.
     """
     options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
@@ -56,7 +56,7 @@ def connected(ray: ModuleType, address: str, cpus: int) -> Iterator[None]:
     short = "/tmp" if os.name == "posix" else None  # noqa: S108 (a folder in it; the paths of sockets must be short)
     with tempfile.TemporaryDirectory(prefix="portrait-", dir=short, ignore_cleanup_errors=True) as folder:
         options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": 256 * 2**20}
-        options |= {"_node_ip_address": "127.0.0.1", "_temp_dir": f"{folder}/ray"}  # Ray opens its folder to everybody
+        options |= {"_node_ip_address": "127.0.0.1", "_temp_dir": f"{folder}/ray"}  # Ray opens its folder to everyone
         _start(ray, "Ray cannot be started on this machine", address="local", **options)
         try:
             _require_closed(ray)
@@ -73,10 +73,10 @@ def _start(ray: ModuleType, complaint: str, **options: object) -> None:
 
 
 def _require_closed(ray: ModuleType) -> None:
-    """Ray listens on the loopback interface and asks for a token; if it was imported too early, it does not."""
+    """Check that Ray listens on the loopback interface and requires a token, which fails if it was imported too early."""
     places = [node["NodeManagerAddress"] for node in ray.nodes()]
     if os.environ.get("RAY_AUTH_MODE") != "token" or not all(ipaddress.ip_address(at).is_loopback for at in places):
         raise CampaignError(
-            f"Ray was imported before this engine was made, and would listen at {', '.join(places)} to everybody; make the "
-            "engine first, or start a cluster with ray.init and mind who reaches it"
+            f"Ray was imported before this engine was created, and would listen at {', '.join(places)} for everybody; create the "
+            "engine first, or start a cluster with ray.init and control who can reach it"
         )

@@ -1,4 +1,4 @@
-"""Run a plan to its end: what is done stays done, however often the process is killed on the way."""
+"""Run a plan to its end: finished jobs stay finished, however often the process is killed on the way."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from portrait.records.portrait import PortraitRecord
 log = logging.getLogger(__name__)
 
 BATCH_SIZE = 8
-"""Jobs of one person that are handed to a worker at once; Ctrl-C waits for a batch, kill -9 costs at most one."""
+"""Jobs of one person that are given to a worker at a time; Ctrl-C waits for a batch, kill -9 costs at most one."""
 MAX_FAULTS = 5
 """Consecutive subjects that fail for a reason other than their photo before the run aborts."""
 _MIN_ATTEMPTS_TIMED = 5
-"""So many attempts of a recipe make its speed worth remembering."""
+"""Number of attempts of a recipe from which its speed is worth storing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a run is, after each job. `rate` is in jobs a minute, `left` in seconds; None until something is known."""
+    """The progress of a run after each job. `rate` is in jobs per minute, `left` in seconds; None until known."""
 
     counts: Counts
     made: int
@@ -73,34 +73,35 @@ def run_campaign(
     stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Counts:
-    """Make what the plan says and is not made yet.
+    """Make all pictures of the plan that are not made yet.
 
-    Every job is written as it ends: its picture and its record, each whole, then the ledger's row with all attempts, in
-    one transaction. A process killed in between makes that job again, and the same picture. At the end every picture is
-    judged against everybody else of the run, so that the verdict depends on no order and no picture on other people.
+    Every job is written as it ends: its picture and its record, each completely, then the ledger's row with all attempts, in
+    one transaction. If the process is killed in between, that job is made again, with the same picture. At the end every
+    picture is judged against everybody else in the run, so verdicts do not depend on the order, nor pictures on other
+    people.
 
     Args:
-        plan: What to make.
-        folder: Of the run; made if it is not there.
-        start_engine: Makes the engine, given the threads that each worker shall use.
-        accept_changes: Go on although the plan is another one than before; what it no longer names is dropped.
-        retry: Make again what is `rejected` (from new seeds) or `failed` (as it was). While an earlier retry has jobs to
-            make, these are made and no others are added.
-        limit: Make at most so many jobs now; 0 is no limit.
+        plan: The plan.
+        folder: The run's folder; created if missing.
+        start_engine: Starts the engine, given the number of threads for each worker.
+        accept_changes: Continue although the plan has changed; what it no longer names is dropped.
+        retry: Make `rejected` jobs again with new seeds, or `failed` jobs with the same. While an earlier retry is
+            unfinished, its jobs are made and no others are added.
+        limit: Make at most this many jobs now; 0 is no limit.
         batch: Jobs per batch.
-        stop: Asked before each batch; True lets the batches in flight end, and no other begin.
+        stop: Called before each batch; True lets the running batches finish, and starts no other.
         on_progress: Called after each job, and once before the first.
 
     Returns:
-        The counts of the whole run, as they are now.
+        The current counts of the whole run.
 
     Raises:
-        PlanChangedError: the plan would make other pictures than the run was begun with; says which.
+        PlanChangedError: the plan would make other pictures than the run was started with; the message says which.
         CampaignError: another process works on the folder; or `MAX_FAULTS` people in a row met an error that is not
-            their photo's, a broken model or a full disk say: their jobs are left pending. Who meets one a second time
-            has failed, and no longer stops the others.
-        InputError: the folder cannot be made, or a file of it cannot be written.
-        SettingsError, WeightsError: the plan, recipe or thresholds do not fit. Nothing was begun.
+            due to their photo, such as a broken model or a full disk: their jobs stay pending. Jobs that meet such an
+            error a second time fail, and no longer stop the others.
+        InputError: the folder cannot be created, or a file in it cannot be written.
+        SettingsError, WeightsError: the plan, recipe or thresholds are invalid. Nothing was started.
     """
     recipes, sources = load_recipes(plan)
     styles = {name: tuple(plan.styles_of(recipe)) for name, recipe in recipes.items()}
@@ -112,7 +113,7 @@ def run_campaign(
         plan = replace(plan, settings=replace(plan.settings, threads=threads))
         engine = start_engine(threads)
         try:
-            fingerprints = {  # the first recipe last, so that its models are the ones that stay loaded
+            fingerprints = {  # the first recipe last, so that its models stay loaded
                 name: engine.describe(replace(plan.settings, recipe=sources[name]), styles[name])
                 for name in reversed(recipes)
             }
@@ -142,7 +143,7 @@ def run_campaign(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecipe:
-    """A recipe of a run: `source` is what the plan calls it, `weights` file -> SHA-256 of the models that were loaded."""
+    """A recipe of a run: `source` is its name in the plan, `weights` file -> SHA-256 of the models that were loaded."""
 
     recipe: Recipe
     source: str
@@ -151,7 +152,7 @@ class RunRecipe:
 
 @dataclass(kw_only=True, eq=False)
 class Driver:
-    """Hands the pending jobs of a run to an engine, and writes what comes back. Recipes are by their names."""
+    """Passes the pending jobs of a run to an engine, and writes the results. Recipes are keyed by name."""
 
     plan: Plan
     recipes: Mapping[str, RunRecipe]
@@ -169,7 +170,7 @@ class Driver:
         self._warned: set[str] = set()
 
     def run(self, engine: Engine) -> None:
-        """Until no job is left, or as many were made as the budget, the limit or `stop` allow."""
+        """Run until no job is left, or until the budget, the limit or `stop` ends it."""
         seconds: defaultdict[str, float] = defaultdict(float)
         attempts: defaultdict[str, int] = defaultdict(int)
         self.on_progress(Progress(counts=self.ledger.counts(), made=0, seconds=0.0))
@@ -196,14 +197,14 @@ class Driver:
         )
 
     def _warn(self, record: PortraitRecord) -> None:
-        """What was not used of texts and models, each once."""
+        """Log each warning about unused parts of prompts and models once."""
         for warning in record.warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
                 log.warning("%s, %s: %s", record.recipe, record.style, warning)
 
     def _batches(self) -> Iterator[Batch]:
-        """Batches of pending jobs in the plan's order; those whose photo cannot be read are failed on the way."""
+        """Batches of pending jobs in the plan's order; jobs whose photo cannot be read fail on the way."""
         place, count = -1, 0
         while not self._is_over():
             size = min(self.batch_size, self.limit - count) if self.limit else self.batch_size
@@ -250,9 +251,9 @@ class Driver:
 
 
 class Faults:
-    """Errors since the last picture that need not be the photo's; of too many people in a row they stop the run.
+    """Errors since the last picture that may not be due to a photo; for too many people in a row they stop the run.
 
-    Who met one in an earlier run is excused: it is theirs, and stops nobody else.
+    People who met one in an earlier run do not count: the error is due to them and must not stop the others.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -265,20 +266,20 @@ class Faults:
         self._subjects.clear()
 
     def add(self, jobs: Sequence[LedgerJob], why: str) -> None:
-        """Raises CampaignError when this was one person too many; their jobs are then pending again."""
+        """Add a person's error; raises CampaignError if it is one too many, and their jobs are then pending again."""
         self._subjects |= {job.id: job.picture.subject for job in jobs if job.id not in self._excused}
         if len(set(self._subjects.values())) < MAX_FAULTS:
             return
         self._ledger.set("faulted", sorted(self._excused | self._subjects.keys()))
         self._ledger.requeue(ids=list(self._subjects))
         raise CampaignError(
-            f"{MAX_FAULTS} people in a row met an error that need not be their photo's, the last of them this: "
-            f"{why}. Their jobs are left pending; mend the cause, and start the same command again"
+            f"{MAX_FAULTS} people in a row met an error that may not be due to their photo, most recently: "
+            f"{why}. Their jobs are still pending; fix the cause, and run the same command again"
         )
 
 
 class PhotoError(Exception):
-    """A photo's bytes are not those of its key. `is_fault`: that may lie with the disk, and not with the photo."""
+    """A photo's bytes are not those of its key. `is_fault`: that may be due to the disk, not the photo."""
 
     def __init__(self, message: str, *, is_fault: bool = False) -> None:
         super().__init__(message)
@@ -286,18 +287,18 @@ class PhotoError(Exception):
 
 
 def _read_photos(ledger: Ledger, subject: str) -> tuple[PhotoFile, ...]:
-    """The bytes that the keys of a subject's jobs were made from."""
+    """The bytes from which the keys of a subject's jobs were made."""
     photos = []
     for photo in ledger.photos(subject):
         path, sha256 = Path(photo.path), photo.sha256
         try:
             require_regular_file(path)
             data = path.read_bytes()
-        except OSError as error:  # a fault if it could be read when the run was started
+        except OSError as error:  # a fault of the machine if it could be read when the run was started
             is_fault = not sha256.startswith(MISSING)
             raise PhotoError(f"cannot read {path}: {error.strerror or error}", is_fault=is_fault) from None
         except MemoryError:
-            raise PhotoError(f"{path} is larger than the memory; use a smaller photo") from None
+            raise PhotoError(f"{path} does not fit into memory; use a smaller photo") from None
         if hashlib.sha256(data).hexdigest() != sha256:
             raise PhotoError(f"{path} has changed since this run was started; start the run again")
         photos.append(PhotoFile(path=str(path), sha256=sha256, data=data))

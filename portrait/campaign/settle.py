@@ -1,4 +1,4 @@
-"""Judge the pictures of a run against everybody of it, and leave one file of each job."""
+"""Judge the pictures of a run against everybody in it, and keep one file for each job."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from portrait.records.reasons import Reason
 log = logging.getLogger(__name__)
 
 _CHUNK = 500
-"""Pictures that are judged against everybody else at once."""
+"""Pictures that are judged against everybody else at a time."""
 
 
 def finalize(ledger: Ledger) -> None:
-    """Judge the pictures of a run against everybody of it, if that was not done since a run last began."""
+    """Judge the pictures of a run against everybody in it, unless that was done since the run last started."""
     if not ledger.get("finalized"):
         judge_against_everyone(ledger)
         ledger.set("finalized", True)
 
 
 def finalize_run(folder: Path) -> bool:
-    """Judge a run's pictures against everybody of it, if a run that was killed has not; whether they are judged now.
+    """Judge a run's pictures against everybody in it, if a killed run has not; return whether they are judged now.
 
-    They are not while another process works on the folder, or where it cannot be written to.
+    They are not if another process works on the folder, or it cannot be written to.
 
     Raises:
-        CampaignError: the folder is no run.
+        CampaignError: the folder is not a run.
     """
     with Ledger.open(folder) as ledger:
         if ledger.get("finalized"):
@@ -51,10 +51,10 @@ def finalize_run(folder: Path) -> bool:
 
 
 def judge_against_everyone(ledger: Ledger) -> None:
-    """Judge every picture against everybody else of the run, and leave one file of each job.
+    """Judge every picture against everybody else in the run, and keep one file for each job.
 
-    Here, and not while a picture is made, because everybody must be known, and because a picture shall depend on its own
-    photo alone. It can be done again at any time.
+    This is done at the end because everybody must be known, and because a picture must depend on its own photo alone. It can
+    be repeated at any time.
     """
     gallery = Gallery({person.name: person.embeddings for person in ledger.subjects()})
     place = -1
@@ -83,13 +83,13 @@ def _remove_stale_files(folder: Path, job: LedgerJob, output: str) -> None:
 
 
 def _note_duplicates(ledger: Ledger, pairs: Sequence[tuple[str, str]]) -> None:
-    """Keep the pairs of people whom no judge tells apart, and warn where they are others than before."""
+    """Store the pairs of people whom no judge can tell apart, and warn if they have changed."""
     if [list(pair) for pair in pairs] == (ledger.get("alike") or []):
         return
     ledger.set("alike", pairs)
     if pairs:
         log.warning(
-            "%d pairs of people look like one person to every judge, and their portraits are not judged against each "
+            "%d pairs of people look like one person to every judge, so their portraits are not judged against each "
             "other: %s; if they are one person, name them as one subject",
             len(pairs),
             ", ".join(" and ".join(pair) for pair in pairs[:3]) + (" and more" if pairs[3:] else ""),
@@ -97,7 +97,7 @@ def _note_duplicates(ledger: Ledger, pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def _judge_again(ledger: Ledger, job: LedgerJob, other: Nearest | None) -> str:
-    """Put `swapped` into a verdict, or take it out where it is nobody else; returns the output. Files first, then the ledger."""
+    """Add `swapped` to a verdict, or remove it; return the output. Files are written first, then the ledger."""
     result = ledger.result(job.id)
     if result is None or result.record.campaign is None or job.output is None:
         raise CampaignError(f"{ledger.folder}: the ledger has no picture of {job.stem}; start the run again")

@@ -16,9 +16,9 @@ Box = tuple[float, float, float, float]
 """(x1, y1, x2, y2) in pixels."""
 
 _MARGIN = 0.15
-"""Hair and chin: the crop holds the face's box and this share of it on every side."""
+"""Hair and chin: the crop includes the face's box and this share of it on every side."""
 _FACE_HEIGHT = 0.45
-"""The middle of the face comes to this share of the crop's height, where the picture allows."""
+"""The center of the face is at this share of the crop's height, if the picture allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +44,10 @@ SIZES: dict[str, Size | None] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crop:
-    """Which part of the picture a size takes, and what was done to it.
+    """The part of the picture that a size takes, and what was done to it.
 
-    `box` may leave the picture where no crop of that shape could hold the face: what is missing is filled with the
-    picture's own blurred border. `scale` above 1 means that it was enlarged.
+    `box` may exceed the picture if no crop of that shape could include the face: missing parts are filled with the picture's
+    own blurred border. `scale` above 1 means that it was enlarged.
     """
 
     box: tuple[int, int, int, int]
@@ -56,9 +56,9 @@ class Crop:
 
 
 def face_box(record: PortraitRecord) -> Box:
-    """Where the face is in the picture of a record, in pixels of that picture.
+    """The box of the face in the picture of a record, in pixels of that picture.
 
-    The generated square keeps the layout of the photo's, so it is the photo's face carried over.
+    The generated square keeps the photo's layout, so this is the photo's face, mapped to the picture.
     """
     x1, y1, x2, y2 = record.input.face.bbox
     if record.frame == "full":
@@ -69,20 +69,20 @@ def face_box(record: PortraitRecord) -> Box:
 
 
 def crop_for(size: Size, width: int, height: int, face: Box) -> Crop:
-    """The largest crop of the size's shape that lies in the picture and holds the face; padded where none does.
+    """The largest crop of the size's shape within the picture that includes the face; padded if there is none.
 
     Args:
-        size: What is wanted.
-        width: Of the picture, pixels.
-        height: Of the picture, pixels.
-        face: Its face.
+        size: The requested size.
+        width: Width of the picture in pixels.
+        height: Height of the picture in pixels.
+        face: The box of its face.
     """
     aspect = size.width / size.height
     x1, y1, x2, y2 = face
     face_width, face_height = x2 - x1, y2 - y1
     needed_width = face_width * (1 + 2 * _MARGIN)
     needed_height = face_height * (1 + 2 * _MARGIN)
-    if size.round_mask:  # the circle cuts the corners of the face's box
+    if size.round_mask:  # the circle cuts off the corners of the face's box
         needed_width = needed_height = float(np.hypot(face_width, face_height)) * (1 + _MARGIN)
     crop_width = max(min(width, height * aspect), needed_width, needed_height * aspect)
     crop_height = crop_width / aspect
@@ -94,23 +94,23 @@ def crop_for(size: Size, width: int, height: int, face: Box) -> Crop:
 
 
 def _fit(start: float, length: float, limit: int) -> float:
-    """Where a stretch starts that lies inside of the picture if it fits, and else has the picture in its middle."""
+    """The start of a span that lies inside the picture if it fits, and else is centered on the picture."""
     return float(np.clip(start, 0, limit - length)) if length <= limit else (limit - length) / 2
 
 
 def suffix_of(picture: np.ndarray, size: Size) -> str:
-    """Of the file that `encode_size` makes: png where it is transparent anywhere, else jpg."""
+    """The suffix of `encode_size`'s file: png if any part is transparent, else jpg."""
     return "png" if size.round_mask or picture.shape[2] == 4 else "jpg"
 
 
 def encode_size(picture: np.ndarray, size: Size, face: Box, *, tool: bool = True) -> tuple[bytes, str, Crop]:
-    """Cut and encode: the file's bytes, its suffix, and what was done.
+    """Crop and encode a picture; return the file's bytes, its suffix, and what was done.
 
     Args:
-        picture: (H, W, 3) uint8, or (H, W, 4) where its background is transparent.
-        size: What is wanted.
-        face: Its face.
-        tool: False leaves out the tool's name; that it is generated is always said.
+        picture: (H, W, 3) uint8, or (H, W, 4) if its background is transparent.
+        size: The requested size.
+        face: The box of its face.
+        tool: Whether to include the tool's name; the mark that it is generated is always included.
     """
     crop = crop_for(size, picture.shape[1], picture.shape[0], face)
     image = Image.fromarray(_cut(picture, crop.box)).resize((size.width, size.height), Image.Resampling.LANCZOS)
@@ -124,7 +124,7 @@ def encode_size(picture: np.ndarray, size: Size, face: Box, *, tool: bool = True
 
 
 def _cut(picture: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    """The box of a picture; what lies outside is the picture's own border, mirrored and blurred, or transparent."""
+    """Cut out a box of a picture; parts outside are the picture's own border, mirrored and blurred, or transparent."""
     x1, y1, x2, y2 = box
     height, width = picture.shape[:2]
     inside = picture[max(0, y1) : min(height, y2), max(0, x1) : min(width, x2)]

@@ -1,4 +1,4 @@
-"""A worker of a campaign: gets batches of one person and one recipe, gives back pictures with their records."""
+"""A worker of a campaign: takes batches of one person and recipe, returns pictures with their records."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from portrait.settings import LOADING, Settings
 log = logging.getLogger(__name__)
 
 MAX_BEFORE_SIDE = 640
-"""The framed photo is kept beside the pictures at no more than this many pixels, for the reports."""
+"""For the reports, the framed photo is stored beside the pictures with at most this many pixels per side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkItem:
-    """One job as a worker gets it. `settings` are whole: recipe, style, prompt and seed of this job."""
+    """One job for a worker. `settings` are complete: they include recipe, style, prompt and seed of this job."""
 
     id: int
     key: str
@@ -47,7 +47,7 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoFile:
-    """A photo's bytes, so that no worker needs the driver's disk."""
+    """A photo's bytes, so that workers need no access to the driver's disk."""
 
     path: str
     sha256: str
@@ -56,7 +56,7 @@ class PhotoFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Jobs of one recipe and one person. `weights` is what the worker's models must be: file -> SHA-256."""
+    """Jobs of one recipe and one person. `weights` are those that the worker's models must have: file -> SHA-256."""
 
     items: tuple[WorkItem, ...]
     photos: tuple[PhotoFile, ...]
@@ -65,11 +65,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WorkResult:
-    """What came of one item. `record` None: nothing could be made, `failure` says why.
+    """The result of one item. If `record` is None, nothing could be made, and `failure` says why.
 
-    `fault` is the kind of an error that may lie with the machine or the models and not with the photo; `no_face` says
-    that the photo could not be used. `encoded` is the picture's file, `before` the framed photo as JPEG, `look` the
-    picture's `appearance_features`, `embeddings` what the judges see in it, `identity` what they see in the photos.
+    `fault` is the kind of an error that may be due to the machine or the models, not the photo; `no_face` says that the
+    photo could not be used. `encoded` is the picture's file, `before` the framed photo as JPEG, `look` the picture's
+    `appearance_features`, `embeddings` and `identity` the judges' embeddings of the picture and of the photos.
     """
 
     item: WorkItem
@@ -85,7 +85,7 @@ class WorkResult:
 
 
 class Worker:
-    """Makes pictures with one recipe's models at a time, loaded once.
+    """Makes pictures; keeps the models of one recipe at a time loaded.
 
     Args:
         load: Makes the loop.
@@ -100,15 +100,15 @@ class Worker:
         self._loaded: tuple[Any, AttemptLoop] | None = None
 
     def loop(self, settings: Settings) -> AttemptLoop:
-        """The loop of a recipe; its models are loaded if they are not."""
+        """The loop of a recipe, whose models are loaded if necessary."""
         key = tuple(getattr(settings, name) for name in LOADING)
         if self._loaded is None or self._loaded[0] != key:
-            self._loaded = None  # the old models go before the new ones come
+            self._loaded = None  # release the old models before loading new ones
             self._loaded = key, self._load(settings)
         return self._loaded[1]
 
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
-        """Load a recipe and say what it is, with the thresholds of these styles."""
+        """Load a recipe and return its fingerprint, with the thresholds of these styles."""
         self._decoder.start()
         loop = self.loop(settings)
         generator = loop.generator
@@ -126,10 +126,10 @@ class Worker:
         )
 
     def work(self, batch: Batch) -> Iterator[WorkResult]:
-        """Make a batch, one result per item, in order; an error of one photo or picture is a result too, whatever it is.
+        """Make a batch, one result per item, in order; any error of a photo or picture is a result too.
 
         Raises:
-            CampaignError: the models here are not those of the run, or cannot be loaded.
+            CampaignError: this machine's models are not those of the run, or cannot be loaded.
         """
         settings = batch.items[0].settings
         loop = self._checked_loop(settings, batch.weights)
@@ -163,7 +163,7 @@ class Worker:
         self._decoder.stop()
 
     def _checked_loop(self, settings: Settings, weights: Mapping[str, str]) -> AttemptLoop:
-        """The loop, if its models are those of the run."""
+        """The loop, after checking that its models are those of the run."""
         node = platform.node()
         try:
             loop = self.loop(settings)
@@ -172,7 +172,7 @@ class Worker:
         except Exception as error:
             raise CampaignError(f"{node} cannot load {settings.recipe}: {type(error).__name__}: {error}") from error
         if different := [name for name, digest in weights.items() if loop.digests.get(name) != digest]:
-            raise CampaignError(f"{node} has other weights than the run began with: {', '.join(different)}")
+            raise CampaignError(f"{node} has other weights than the run was started with: {', '.join(different)}")
         return loop
 
 
@@ -183,7 +183,7 @@ def _failed(
     before_any_picture: bool = False,
     identity: Mapping[str, Embedding] | None = None,
 ) -> WorkResult:
-    """The result of an item that an error ended."""
+    """The result of an item that ended with an error."""
     is_photos = isinstance(error, InputError | FaceError)
     if not is_photos:
         log.info("%s: %s", item.picture.stem, error, exc_info=error)
@@ -198,7 +198,7 @@ def _failed(
 
 
 def _fingerprint_of_style(loop: AttemptLoop, style: str, settings: Settings) -> dict[str, object]:
-    """What moves the pictures of one style: its prompt, thresholds and curves."""
+    """What affects the pictures of one style: its prompt, thresholds and curves."""
     recipe = loop.recipe
     custom = Path(settings.thresholds) if settings.thresholds else None
     limits, _ = resolve_thresholds(
@@ -233,7 +233,7 @@ def _digest(value: object) -> str:
 
 
 def _fingerprint_values(recipe: Recipe) -> dict[str, object]:
-    """The recipe's values that move pictures; its files are named by their digests elsewhere."""
+    """The recipe's values that affect pictures; its files are covered by their digests elsewhere."""
     values: dict[str, object] = {}
     for entry in fields(recipe):
         value = getattr(recipe, entry.name)
@@ -242,7 +242,7 @@ def _fingerprint_values(recipe: Recipe) -> dict[str, object]:
         elif entry.name == "loras":
             values[entry.name] = [[lora.part or Path(lora.path).name, lora.weight] for lora in value]
         elif entry.name == "family":
-            values[entry.name] = "sd15" if value == "mini" else value  # under which its first keys were made
+            values[entry.name] = "sd15" if value == "mini" else value  # the name in keys made by earlier versions
         elif entry.name not in ("title", "judge") and isinstance(value, str | int | float):
             values[entry.name] = value
     return values

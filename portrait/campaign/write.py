@@ -1,4 +1,4 @@
-"""Write what came of a job: files first, each atomically, then the ledger's row."""
+"""Write the result of a job: files first, each atomically, then the ledger's row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def write_result(ledger: Ledger, job: LedgerJob, result: WorkResult, suffix: str) -> int:
-    """Write a picture with its record, or why there is none; returns the number of attempts."""
+    """Write a picture with its record, or why there is none; return the number of attempts."""
     subject = job.picture.subject
     if result.record is None:
         write_failure(ledger, job, result.failure)
@@ -63,7 +63,7 @@ def _write_picture(ledger: Ledger, job: LedgerJob, result: WorkResult, record: P
 
 
 def write_failure(ledger: Ledger, job: LedgerJob, why: str) -> None:
-    """End a job of which nothing came. A picture that an earlier round left keeps its verdict."""
+    """End a job without a picture. A picture of an earlier round keeps its verdict."""
     earlier = ledger.result(job.id)
     if earlier and is_there(ledger.folder, job.output):
         log.warning("%s could not be made again (%s); the earlier picture stays", job.stem, why)
@@ -73,7 +73,7 @@ def write_failure(ledger: Ledger, job: LedgerJob, why: str) -> None:
 
 
 def closeness(record: PortraitRecord) -> tuple[int, float]:
-    """How near a rejected picture came: fewer reasons first, then the worst of its margins to the judges' limits."""
+    """How close a rejected picture came: fewer reasons first, then the smallest margin to the judges' limits."""
     similarity = record.chosen_attempt.similarity
     margins = [similarity[judge] - threshold.value for judge, threshold in record.thresholds.items()]
     if record.gate is not None and record.chosen_attempt.evidence is not None:
