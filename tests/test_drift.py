@@ -321,7 +321,7 @@ def test_a_run_that_is_not_finished_is_never_stable(made: Path, tmp_path: Path) 
     report = compute_report(read_run(tmp_path / "half"))
     assert report.run.pending == 34 - 20
     assert "14 pictures are not made yet" in drift_page(tmp_path / "half")
-    assert "not made yet, and in no figure: 14 pictures" in summary_lines(report)
+    assert "not made yet, and not included in any figure: 14 pictures" in summary_lines(report)
 
 
 def test_a_style_or_a_picture_that_was_dropped_keeps_a_run_from_being_stable() -> None:

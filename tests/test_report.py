@@ -28,7 +28,7 @@ def test_explain_tells_attempts_verdicts_and_changes(limits: str) -> None:
     assert "changed because it does not look enough like the person (arcface); it does not" in text
     assert "identity adapter 0.6 -> " in text
     assert "predicted: a chance of " in text
-    assert "it ended with the first accepted picture, as asked" in text
+    assert "it ended with the first accepted picture, as requested" in text
     assert text.count("<- this is the picture") == 1
 
 
@@ -76,7 +76,7 @@ def test_explain_tells_a_batch_as_one_change(limits: str) -> None:
     made, _ = run_loop(lambda photo, knobs, seed: photo, limits, max_attempts=4, batch=2)
     text = explain(made.record)
     assert text.count("changed because") == 1
-    assert text.count("made at once with the one before") == 2
+    assert text.count("made together with the previous one") == 2
 
 
 def test_a_failed_record_is_told_in_one_line() -> None:
@@ -95,7 +95,7 @@ def test_explain_and_the_contact_sheet_carry_the_chain_of_licences(limits: str) 
     assert "  sd15: CreativeML OpenRAIL-M" in text
     free = explain(made.record.model_copy(update={"licenses": chain[:1]}))
     assert "Recipe mini: every part is licensed for commercial use." in free
-    assert "One detector looked for faces" in free
+    assert "Only one detector looked for faces" in free
     second = LicenseLink(part="yunet", license="MIT", commercial="yes")
     assert "yunet looked again" in explain(made.record.model_copy(update={"licenses": (*chain, second)}))
     cell = (RgbImage(np.zeros((64, 64, 3), np.uint8)), "oil", None)

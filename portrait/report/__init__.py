@@ -1,1 +1,1 @@
-"""Runs -> pictures and pages that people look at."""
+"""Runs -> pictures and pages for people."""

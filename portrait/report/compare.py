@@ -25,32 +25,32 @@ from portrait.report.runs import Run
 from portrait.report.words import row_sentence
 
 TOLERANCE = 0.05
-"""A difference that matters: of likeness, this share of the way from the person to a stranger (genuine mean minus
-impostor mean); of the accept rate, so much outright."""
+"""The smallest difference that matters: of likeness, this share of the gap between the person and strangers (genuine mean minus
+impostor mean); of the accept rate, this much absolutely."""
 
 STYLE_TOLERANCE = 0.1
 """The same for style on the face: this share of the baseline's mean."""
 
 MIN_PEOPLE = 7
-"""With fewer people in both runs nothing is said: their intervals hold less often than they promise (eval/intervals.py)."""
+"""With fewer people in both runs there is no verdict: the intervals' coverage would be too low (eval/intervals.py)."""
 
 _MAX_NAMED = 6
-"""So many people are named in a sentence."""
+"""Maximum number of people named in a sentence."""
 
 _UNKNOWN_GAP = 0.5
-"""Stands for the way from the person to a stranger where neither run knows it."""
+"""The assumed gap between the person and strangers if neither run knows it."""
 
 Place = tuple[str, str, str, tuple[tuple[str, str], ...], int]
 """Subject, recipe, style, texts and variant of a job."""
 
 Pair = tuple[ReportJob, ReportJob]
-"""A job of the baseline, and the same of the current run."""
+"""A job of the baseline, and its counterpart in the current run."""
 
 
 def place_function(current: Sequence[ReportJob], baseline: Sequence[ReportJob]) -> Callable[[ReportJob], Place]:
-    """A function of a job that is equal for two jobs of two runs that are compared, if the photo is the same too.
+    """A function of a job that is equal for corresponding jobs of two runs, provided the photo is the same.
 
-    The same subject, style, texts and variant; and the same recipe, where a run has more than one.
+    They have the same subject, style, texts and variant, and the same recipe if a run has more than one.
     """
     several = any(len({job.recipe for job in jobs}) > 1 for jobs in (current, baseline))
 
@@ -62,7 +62,7 @@ def place_function(current: Sequence[ReportJob], baseline: Sequence[ReportJob]) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Matched:
-    """Jobs of two runs put beside each other, and the people and counts of those that could not be."""
+    """The matched jobs of two runs, and the people and counts of those without a match."""
 
     pairs: list[Pair] = field(default_factory=list)
     other_photo: set[str] = field(default_factory=set)
@@ -72,14 +72,14 @@ class _Matched:
     failed_baseline: list[ReportJob] = field(default_factory=list)
 
     def add_lost(self, job: ReportJob, current: Run) -> None:
-        """Count a job of the current run that only the baseline has a portrait of."""
+        """Count a job for which only the baseline has a portrait."""
         if job.subject in current.not_acquired:
             self.no_longer_acquired.add(job.subject)
         else:
             self.failed_current.append(job)
 
     def add_gained(self, job: ReportJob, baseline: Run) -> None:
-        """Count a job of the baseline that only the current run has a portrait of."""
+        """Count a job for which only the current run has a portrait."""
         if job.subject in baseline.not_acquired:
             self.newly_acquired.add(job.subject)
         else:
@@ -99,7 +99,7 @@ class _Matched:
 
     @property
     def judges(self) -> list[str]:
-        """Those that both runs have of every pair."""
+        """The judges that both runs have for every pair."""
         if not self.pairs:
             return []
         jobs = [job for pair in self.pairs for job in pair]
@@ -108,7 +108,7 @@ class _Matched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Column:
-    """What is compared: a measure, over all styles (`style` None) or in one."""
+    """A measure to compare, over all styles (`style` None) or in one."""
 
     measure: Measure
     judge: str | None
@@ -122,15 +122,15 @@ class _Column:
 
 
 def compare(current: Run, baseline: Run) -> tuple[Comparison, Verdict]:
-    """Put two runs against each other, person by person.
+    """Compare two runs, person by person.
 
-    A pair is the same person (by name and photo), style, texts and variant, and the same recipe where there is more than
-    one. Differences are averaged within each person, so that people count and not pictures; their intervals hold all
-    at once. A row is drifted when its interval excludes 0 and the difference is at least the tolerance; stable when the
-    interval lies within the tolerance; and inconclusive otherwise. The verdict is drifted when any row is; stable when
-    every row of likeness and style is, and nothing that the baseline has of these people is missing (a style, a variant,
-    a picture that failed or is not made yet). The accept rate alone is never asked to be stable: yes and no need hundreds
-    of people for that, and they follow from the likeness.
+    A pair has the same person (by name and photo), style, texts and variant, and the same recipe if there is more than one.
+    Differences are averaged within each person, so that people count, not pictures; the intervals hold simultaneously. A row
+    is drifted if its interval excludes 0 and the difference is at least the tolerance; stable if the interval lies within
+    the tolerance; and inconclusive otherwise. The verdict is drifted if any row is; stable if every row of likeness and
+    style is, and nothing in the baseline is missing for these people (a style, a variant, a picture that failed or is not
+    made yet). The accept rate need not be stable: showing that would take hundreds of people, and it follows from the
+    likeness.
     """
     matched = _match(current, baseline)
     people = matched.people
@@ -165,7 +165,7 @@ def compare(current: Run, baseline: Run) -> tuple[Comparison, Verdict]:
 
 
 def _genuine_impostor_gap(judge: str, runs: Sequence[Run]) -> float | None:
-    """The way from the person to a stranger by a judge, of the first run that knows it."""
+    """The gap between the person and strangers by a judge, from the first run that knows it."""
     for run in runs:
         gap = run.genuine_impostor_gap.get(judge, 0.0)
         if gap > 0:
@@ -174,7 +174,7 @@ def _genuine_impostor_gap(judge: str, runs: Sequence[Run]) -> float | None:
 
 
 def _without_tolerance(gaps: Mapping[str, float | None]) -> list[str]:
-    """The judges for which no tolerance is known, in words."""
+    """The judges without a known tolerance, in words."""
     return [
         f"how far a stranger is from the person by {judge} is not known for either run, since its embeddings were pruned, "
         "so there is no tolerance for it"
@@ -228,7 +228,7 @@ def _unpaired(current: Run, baseline: Run, matched: _Matched) -> Unpaired:
 
 
 def _moved_photos(current: Mapping[str, str], baseline: Mapping[str, str]) -> dict[str, tuple[tuple[str, str], ...]]:
-    """The fields `exchanged` and `renamed`, as far as photos moved between people (name -> photo)."""
+    """The fields `exchanged` and `renamed`, if photos moved between people (name -> photo)."""
     moved = moved_photos(baseline, current)
     exchanged = tuple(pair for pair in moved if pair[0] in baseline or pair[1] in current)
     renamed = tuple(pair for pair in moved if pair not in exchanged)
@@ -250,7 +250,7 @@ def _comparison(
 
 
 def _differing_conditions(current: Mapping[str, str], baseline: Mapping[str, str]) -> list[str]:
-    """What both runs say of themselves and is not the same."""
+    """The conditions that both runs state and that differ."""
     shared = [name for name in current if name in baseline]
     return [f"{name}: {current[name]}, before {baseline[name]}" for name in shared if current[name] != baseline[name]]
 
@@ -262,9 +262,9 @@ def _unsettled(current: Run, baseline: Run) -> list[str]:
 
 
 def _not_compared(unpaired: Unpaired) -> list[str]:
-    """What keeps two runs from being called stable, whatever their pairs say.
+    """The reasons why two runs cannot be called stable, whatever their pairs show.
 
-    People who are in one of them alone do not: they are a sample, the styles are not.
+    People in only one run are no such reason: people are a sample, styles are not.
     """
     counts = (
         (unpaired.pending_current, "pictures of this run are not made yet"),
@@ -285,11 +285,11 @@ def _not_compared(unpaired: Unpaired) -> list[str]:
 
 
 def _columns(pairs: Sequence[Pair], gaps: Mapping[str, float | None]) -> list[_Column]:
-    """Likeness by each judge, style on the face and acceptance; over all styles, and in each where there are several.
+    """Likeness by each judge, style on the face and acceptance; over all styles, and per style if there are several.
 
     Args:
-        pairs: What is compared.
-        gaps: Judge -> the way from the person to a stranger; None where it is not known.
+        pairs: The matched jobs.
+        gaps: Judge -> the gap between the person and strangers; None if unknown.
     """
     styles = list(dict.fromkeys(new.style for _, new in pairs))
     measures: list[tuple[Measure, str | None]] = [("likeness", judge) for judge in gaps]
@@ -315,7 +315,7 @@ def _columns(pairs: Sequence[Pair], gaps: Mapping[str, float | None]) -> list[_C
 
 
 def _tolerance(measure: Measure, gap: float | None, before: float) -> float:
-    """A difference that matters, given the way from the person to a stranger and the baseline's mean."""
+    """The smallest difference that matters, given the gap between the person and strangers and the baseline's mean."""
     if measure == "likeness":
         return TOLERANCE * (gap or _UNKNOWN_GAP)
     return STYLE_TOLERANCE * before if measure == "style_on_face" else TOLERANCE
@@ -345,7 +345,7 @@ def _differences(pairs: Iterable[Pair], people: Sequence[str], columns: Sequence
 
 
 def _step(pairs: Sequence[Pair], column: _Column) -> float:
-    """The least by which a person's share of accepted pictures changes; 0 for measures that are no share."""
+    """The smallest possible change of a person's share of accepted pictures; 0 for other measures."""
     if column.measure != "accepted":
         return 0.0
     return 1 / float(np.median(list(Counter(new.subject for _, new in pairs if column.includes(new)).values())))
@@ -370,13 +370,13 @@ def _row(column: _Column, result: Difference) -> ComparisonRow:
 
 
 def detectable_drift(result: Difference, tolerance: float) -> float:
-    """The true difference that is called drifted with a chance of 80 %: it must clear its interval and the tolerance."""
+    """The true difference that is called drifted with a probability of 80 %, given its interval and the tolerance."""
     half = (result.high - result.low) / 2
     return max(half, tolerance) + result.detectable - half
 
 
 def row_verdict(difference: float, interval: tuple[float, float], tolerance: float, people: int) -> Outcome:
-    """What a difference is called, by its interval and how much matters."""
+    """The verdict on a difference, by its interval and the tolerance."""
     low, high = interval
     if people < MIN_PEOPLE:
         return "inconclusive"

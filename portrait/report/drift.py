@@ -1,4 +1,4 @@
-"""The whole report of a run, and how alike its pictures look."""
+"""Compute the whole report of a run, including how similar its pictures look."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from portrait.report.verification import check_same_person, find_confusion, veri
 from portrait.report.words import appearance_label
 
 ODD = 3.5
-"""A picture is odd in its style when its distance from the style's middle is so many robust deviations above the usual."""
+"""A picture is odd in its style if its distance from the style's center is this many robust deviations above the usual."""
 
 _MIN_FOR_ODD = 5
-"""In a style of fewer pictures none is odd."""
+"""In styles with fewer pictures none is odd."""
 
 
 def report_of(folder: Path, baseline: Path | None = None) -> DriftReport:
@@ -84,11 +84,11 @@ def compute_report(run: Run, baseline: Run | None = None) -> DriftReport:
 
 
 def measure_consistency(run: Run) -> tuple[dict[int, Appearance], list[StyleConsistency]]:
-    """How alike the pictures of each style are; index of a job -> how its picture lies in its style.
+    """How similar the pictures of each style are; and index of a job -> how its picture fits into its style.
 
     Features are measured in robust deviations within their style; the distance of a picture is the root mean square over
-    the features. A picture is recognized when it lies nearer to the middle of its own style than to that of any other,
-    left out of its own middle; `spread` is the mean distance in a style over that between styles.
+    the features. A picture is recognized if it is closer to the center of its own style, computed without it, than to that
+    of any other; `spread` is the ratio of the mean distances within a style and between styles.
     """
     pictures = [i for i, job in enumerate(run.jobs) if job.delivered and run.looks and run.looks[i]]
     features = _shared_features([run.looks[i] for i in pictures])
@@ -128,21 +128,21 @@ def measure_consistency(run: Run) -> tuple[dict[int, Appearance], list[StyleCons
 
 
 def _shared_features(looks: Sequence[Mapping[str, float]]) -> list[str]:
-    """The features that were measured on every picture, in their order."""
+    """The features that were measured on every picture, in order."""
     return [name for name in looks[0] if all(name in look for look in looks)] if looks else []
 
 
 def _recognition(to_own: np.ndarray, to_others: np.ndarray, people: np.ndarray) -> tuple[Rate | None, float | None]:
-    """`recognized` and `spread` of a style; None where there is no other style, or no other picture of this one.
+    """`recognized` and `spread` of a style; None if there is no other style, or no other picture of this one.
 
     Args:
-        to_own: (pictures,) distances from the middle of the pictures' own style.
-        to_others: (pictures, other styles) distances from those of the others.
-        people: (pictures,) whose portraits they are.
+        to_own: (pictures,) distances from the center of the pictures' own style.
+        to_others: (pictures, other styles) distances from the centers of the others.
+        people: (pictures,) the person of each.
     """
     if to_others.shape[1] == 0 or len(to_own) < 2:
         return None, None
-    without_itself = to_own * len(to_own) / (len(to_own) - 1)  # its own part in its middle taken away
+    without_itself = to_own * len(to_own) / (len(to_own) - 1)  # correct for the picture's own part in the center
     return rate_of(without_itself < to_others.min(1), people), round(float(to_own.mean() / to_others.mean()), 3)
 
 
@@ -153,7 +153,7 @@ def _most_unusual(features: list[str], deviations: np.ndarray) -> str:
 
 
 def _odd_limit(distances: np.ndarray) -> float:
-    """The distance from the middle of a style above which a picture is odd."""
+    """The distance from the center of a style above which a picture is odd."""
     usual = float(np.median(distances))
     deviation = 1.4826 * float(np.median(np.abs(distances - usual)))
     return usual + ODD * max(deviation, 0.1 * usual)

@@ -28,19 +28,19 @@ _KNOBS = {
     "controlnet_conditioning_scale": "structure of the photo",
 }
 _ENDINGS = {
-    "accepted": "it ended with the first accepted picture, as asked",
+    "accepted": "it ended with the first accepted picture, as requested",
     "attempts": "it ended with the last attempt of the budget",
-    "seconds": "it ended when the seconds were spent",
+    "seconds": "it ended when the time was used up",
     "no more style to be expected": "it ended when no knobs promised a more stylized picture that passes",
 }
 
 
 def explain(record: PortraitRecord | FailureRecord, *, verbose: bool = False) -> str:
-    """The record of one portrait as text, a line per fact; nothing in it can steer a terminal.
+    """Explain the record of one portrait as text, one fact per line, without terminal control characters.
 
     Args:
-        record: What is told.
-        verbose: Whether cosine similarities stand beside what they mean.
+        record: The record.
+        verbose: Whether to add cosine similarities to their explanations.
     """
     lines = _failed(record) if isinstance(record, FailureRecord) else _lines(record, verbose=verbose)
     return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
@@ -87,21 +87,21 @@ def _photo_notes(photo: InputRecord) -> list[str]:
     """What was done to the photo, and what may make its face hard to keep."""
     notes = list(photo.notes)
     if photo.turned:
-        notes.append(f"the photo was turned by {photo.turned} degrees clockwise, as its faces say")
+        notes.append(f"the photo was turned by {photo.turned} degrees clockwise to put its faces upright")
     if photo.warnings:
         notes.append(f"the face may be hard to keep: {', '.join(photo.warnings)}")
     return notes
 
 
 def _detectors(record: PortraitRecord) -> str:
-    """Whether a second detector was there: pictures that it saw a face in are rejected without it."""
+    """Whether there was a second detector: without it, pictures in which only it finds a face are rejected."""
     if any(link.part == SECOND_DETECTOR for link in record.licenses):
-        return f"Where the first detector saw no face, {SECOND_DETECTOR} looked again."
-    return "One detector looked for faces; where it saw none, nothing looked again."
+        return f"Where the first detector found no face, {SECOND_DETECTOR} looked again."
+    return "Only one detector looked for faces; there was no second opinion."
 
 
 def chain_in_words(recipe: str, chain: Sequence[LicenseLink]) -> str:
-    """Whether every part of a chain of licenses allows commercial use, in a sentence that names those that do not."""
+    """A sentence on whether every part of a chain of licenses allows commercial use, naming those that do not."""
     refused = [link.part for link in chain if link.commercial != "yes"]
     if not refused:
         return f"Recipe {recipe}: every part is licensed for commercial use."
@@ -116,7 +116,7 @@ def _outcome(record: PortraitRecord) -> str:
         most = " It is the most stylized one of those that passed." if several else ""
         return f"Accepted: attempt {number} ({tried}).{most}"
     why = "; ".join(describe_reason(reason) for reason in record.reasons)
-    return f"Rejected ({tried}). The one that came closest is attempt {number}: {why}."
+    return f"Rejected ({tried}). The closest one is attempt {number}: {why}."
 
 
 def _ending(policy: PolicyRecord) -> str:
@@ -132,12 +132,12 @@ def _headline(number: int, record: PortraitRecord) -> str:
 
 
 def _change(record: PortraitRecord, number: int) -> list[str]:
-    """What was changed before an attempt, and why: the reasons of the whole batch before it."""
+    """What was changed before an attempt, and why: the reasons of the whole previous batch."""
     if number == 0:
         return []
     attempt, previous = record.attempts[number], record.attempts[number - 1]
     if attempt.batch == previous.batch:
-        return ["  made at once with the one before, from another seed"]
+        return ["  made together with the previous one, from another seed"]
     batch = [other for other in record.attempts if other.batch == previous.batch]
     reasons = dict.fromkeys(reason for other in batch for reason in other.reasons)
     return [_moved(batch[0].knobs, attempt.knobs, list(reasons))]
@@ -146,7 +146,7 @@ def _change(record: PortraitRecord, number: int) -> list[str]:
 def _moved(before: Knobs, after: Knobs, reasons: Sequence[Reason]) -> str:
     old, new = asdict(before), asdict(after)
     changes = [f"{words} {old[name]:g} -> {new[name]:g}" for name, words in _KNOBS.items() if old[name] != new[name]]
-    what = ", ".join(changes) or "another seed only"
+    what = ", ".join(changes) or "only another seed"
     why = "; ".join(describe_reason(reason) for reason in reasons)
     return f"  changed because {why}: {what}" if why else f"  changed: {what}"
 
@@ -165,7 +165,7 @@ def _scores(record: PortraitRecord, attempt: AttemptRecord, *, verbose: bool) ->
             f"  all judges together: {attempt.evidence:.3f}, {_against(attempt.evidence, record.gate.least, low)}"
         )
     if not attempt.face_found:
-        lines.append("  no face was detected in it; likeness was measured where the photo's face is")
+        lines.append("  no face was detected in it; likeness was measured at the place of the photo's face")
     if limits.features_shown is not None and attempt.features_shown is not None:
         low = f"no_face:{FEATURES}" in attempt.reasons
         lines.append(
@@ -175,9 +175,9 @@ def _scores(record: PortraitRecord, attempt: AttemptRecord, *, verbose: bool) ->
     lines += _style(record.style, limits, attempt)
     lines += _changed(record.style, limits, attempt)
     if "burned" in attempt.reasons:
-        lines.append(f"  burned: {attempt.burned:.1%} of the pixels, at most {limits.burned:.1%} may be")
+        lines.append(f"  burned: {attempt.burned:.1%} of the pixels, at most {limits.burned:.1%} is allowed")
     if "swapped" in attempt.reasons and attempt.swap is not None:
-        lines.append(f"  another person of the photo is more alike to both judges, by {attempt.swap:.3f}")
+        lines.append(f"  it looks more like another person in the photo to both judges, by {attempt.swap:.3f}")
     for name, value in attempt.kept.items():
         verdict = "BROKEN" if f"broken_keep:{name}" in attempt.reasons else "kept"
         lines.append(f"  to stay, {name}: {value:g}, limit {limits.kept[name]:g}: {verdict}")
@@ -185,7 +185,7 @@ def _scores(record: PortraitRecord, attempt: AttemptRecord, *, verbose: bool) ->
 
 
 def _likeness(record: PortraitRecord, attempt: AttemptRecord, judge: str, *, verbose: bool) -> str:
-    """What a judge says: how many strangers would be as alike, where that is known, else its cosine."""
+    """A judge's result: how many strangers would look as similar if that is known, else its cosine."""
     low = f"identity_low:{judge}" in attempt.reasons
     value = attempt.similarity[judge]
     cosine = f"{value:.3f}, {_against(value, record.thresholds[judge].value, low)}"
@@ -223,15 +223,15 @@ def _style(style: str, limits: Limits, attempt: AttemptRecord) -> list[str]:
 
 
 def _changed(style: str, limits: Limits, attempt: AttemptRecord) -> list[str]:
-    """What of the person was changed, each beside its limit."""
+    """What was changed about the person, each with its limit."""
     lines = []
     for what, most in limits.changed.items():
         change = attempt.changed.get(what, 0.0)
         if what == "skin":
-            words = f"skin {'lighter' if change > 0 else 'darker'} than {style} makes it by {abs(change):.1f} of 100 (CIE L)"
+            words = f"skin {'lighter' if change > 0 else 'darker'} than {style} would make it by {abs(change):.1f} of 100 (CIE L)"
         else:
             words = f"{what} changed by {abs(change):.3f}"
-        lines.append(f"  {words}, at most {most:g} may be: {'TOO MUCH' if abs(change) > most else 'fine'}")
+        lines.append(f"  {words}, at most {most:g} is allowed: {'TOO MUCH' if abs(change) > most else 'fine'}")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a report: nothing is loaded from anywhere, and it prints."""
+"""A report as one self-contained, printable HTML page, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from portrait.report.runs import read_run
 from portrait.report.words import measure_label, reason_label
 
 MAX_PICTURES = 1000
-"""So many pictures are shown, the worst ones; the numbers are of all."""
+"""Maximum number of pictures shown, the worst ones; the numbers cover all."""
 _BUDGET = 14e6
-"""Bytes of thumbnails on a page, before base64 makes them a third larger; no thumbnail takes more than its share."""
+"""Bytes of all thumbnails on a page, before base64 makes them a third larger; each may use its share."""
 _SIDES = ((384, 21e3), (320, 15e3), (256, 10e3), (208, 7e3), (160, 4.6e3), (128, 0.0))
-"""Side of a thumbnail in pixels, and the least share of bytes at which it is chosen."""
+"""Side of a thumbnail in pixels, and the smallest share of bytes for which it is chosen."""
 _QUALITIES = (82, 72, 60, 45, 30, 15, 1)
 
 
@@ -34,8 +34,9 @@ _QUALITIES = (82, 72, 60, 45, 30, 15, 1)
 class Card:
     """A picture on the page.
 
-    `files` is what the person's files are called where that is not the name, `reasons` what is wrong with it, `margin` what is missing to the judges' thresholds as a share of the way from the
-    person to a stranger; `picture` and `old` are data URIs, empty if the file was removed.
+    `files` is the name of the person's files if it differs, `reasons` what is wrong with the picture, `margin` the distance
+    to the judges' thresholds as a share of the gap between the person and strangers; `picture` and `old` are data URIs,
+    empty if the file was removed.
     """
 
     job: ReportJob
@@ -50,7 +51,7 @@ class Card:
 
 
 def drift_page(run: Path, baseline: Path | None = None) -> str:
-    """The page of a run's folder as HTML text, against a baseline (a run or a report's JSON) if there is one.
+    """The page of a run's folder as HTML text, compared with a baseline (a run or a report's JSON) if there is one.
 
     Raises:
         CampaignError, EvaluationError, SettingsError: as `report_of`.
@@ -59,7 +60,7 @@ def drift_page(run: Path, baseline: Path | None = None) -> str:
 
 
 def render_page(report: DriftReport, run: Path, baseline: Path | None = None) -> str:
-    """The page of a report.
+    """Render the page of a report.
 
     Args:
         report: The numbers.
@@ -101,7 +102,7 @@ def render_page(report: DriftReport, run: Path, baseline: Path | None = None) ->
 
 
 def _baseline_files(report: DriftReport, baseline: Path | None) -> Callable[[ReportJob], str | None]:
-    """A function of a job: the file in the baseline's folder of the same picture of the same photo."""
+    """A function that maps a job to the baseline's file of the same picture of the same photo."""
     jobs = read_run(baseline).jobs if baseline else []
     place = place_function(report.jobs, jobs)
     files: dict[tuple[Place, str], str | None] = {(place(job), job.photo): job.output for job in jobs}
@@ -109,7 +110,7 @@ def _baseline_files(report: DriftReport, baseline: Path | None) -> Callable[[Rep
 
 
 def _cards(report: DriftReport) -> list[Card]:
-    """A card per picture, the worst first: rejected ones, then by what is missing to the judges' thresholds."""
+    """One card per picture, the worst first: rejected ones, then by distance to the judges' thresholds."""
     several = len({job.recipe for job in report.jobs}) > 1
     gaps = {judge: gap for judge, gap in report.genuine_impostor_gap.items() if gap > 0}
     cards = [
@@ -129,17 +130,17 @@ def _cards(report: DriftReport) -> list[Card]:
 
 
 def _least_margin(scores: Mapping[str, float], thresholds: Mapping[str, float], gaps: Mapping[str, float]) -> float:
-    """By how much the strictest judge's threshold is passed, in parts of the way from the person to a stranger."""
+    """The smallest margin above a judge's threshold, as a share of the gap between the person and strangers."""
     return min((scores[judge] - least) / gaps.get(judge, 1.0) for judge, least in thresholds.items())
 
 
 def _before(job: ReportJob) -> str:
-    """The file of the framed photo; empty where there is no picture."""
+    """The file of the framed photo; empty if there is no picture."""
     return before_file(job.output.removeprefix(f"{PICTURES}/")) if job.output else ""
 
 
 def _other_name(job: ReportJob) -> str:
-    """What the person's files are called, where that is not the name."""
+    """The name of the person's files if it differs from the person's name."""
     folder = Path(_before(job)).parent.name
     return "" if folder == job.subject else folder
 
@@ -155,14 +156,14 @@ def _flags(job: ReportJob) -> list[str]:
 
 
 def _thumbnail(folder: Path, file: str | None, side: int, share: float) -> str:
-    """A small WebP of at most `share` bytes as a data URI; empty when there is no picture, or none that can be read."""
+    """A small WebP of at most `share` bytes as a data URI; empty if there is no readable picture."""
     if not file:
         return ""
     try:
         with Image.open(below(folder, file), formats=READ_FORMATS) as image:
             image.draft("RGB", (side, side))
             small = ImageOps.contain(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
-    except Exception:  # a run may be anybody's, and decoders raise OSError, SyntaxError, ValueError, ...
+    except Exception:  # the run may be untrusted, and decoders raise OSError, SyntaxError, ValueError, ...
         return ""
     for quality in _QUALITIES:
         buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG that takes its colors and its font from the page."""
+"""The plots of a report, as SVG that inherits colors and font from the page."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _VARIABLES = {
     INK: "ink", MUTED: "muted", GRID: "line", ACCENT: "accent", SECOND: "second", RED: "bad", GREEN: "good",
 }  # fmt: skip
 _STYLES = ("#0f5b64", "#c46a2c", "#7a4e9e", "#4f7f3a", "#b0405f", "#3a6ea5", "#8a6d1d", "#5f6b73")
-_LINEAR_REACH = 8.0  # tolerances; a chart that reaches further is logarithmic beyond 2
+_LINEAR_REACH = 8.0  # tolerances; charts that exceed this are logarithmic beyond 2
 _WIDTH = 4.0  # inches; the page shows it at 340 to 460 pixels
 
 _LOOK: Any = {
-    "text.parse_math": False,  # a name may hold dollars
+    "text.parse_math": False,  # names may contain dollar signs
     "svg.fonttype": "none",
     "svg.hashsalt": "portrait",
     "font.size": 9,
@@ -67,7 +67,7 @@ _LOOK: Any = {
 
 
 def draw_plots(report: DriftReport) -> dict[str, str]:
-    """Name -> inline SVG of every plot that this report has the numbers for."""
+    """Name -> inline SVG of every plot for which this report has the numbers."""
     styles = [style for style in report.styles if style.pictures]
     with mpl.rc_context(_LOOK):
         plots = {"accepted": _accepted(styles), "effort": _effort(styles)}
@@ -90,7 +90,7 @@ def _figure(height: float, width: float = _WIDTH) -> Figure:
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """Inline SVG: colors as the page's variables, ids of its own, no size but its shape."""
+    """Inline SVG: colors as the page's variables, unique ids, and no size but an aspect ratio."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -118,7 +118,7 @@ def _names(entries: Sequence[StyleSummary | VerificationEntry]) -> list[str]:
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> np.ndarray:
-    """Rows from the top, one name each; returns where they are."""
+    """Label rows from the top, one name each; return their positions."""
     places = np.arange(len(names))[::-1]
     axes.set_yticks(places, names)
     axes.set_ylim(-0.6, len(names) - 0.4)
@@ -161,7 +161,7 @@ def _effort(styles: Sequence[StyleSummary]) -> str:
 
 
 def _right_end(ratios: Sequence[Ratio | None]) -> float:
-    """Where an axis ends on which every value and upper end has room."""
+    """The end of an axis that has room for every value and upper end."""
     ends = [end for ratio in ratios if ratio for end in (ratio.value, ratio.interval[1]) if end is not None]
     return 1.12 * max(ends, default=1.0)
 
@@ -176,7 +176,7 @@ def _draw_ratios(
             continue
         low, high = ratio.interval
         axes.plot([low or 0.0, right_end if high is None else high], [place] * 2, color=color, lw=1.4)
-        if high is None:  # the interval has no upper end: some draws of people have nothing accepted
+        if high is None:  # the interval has no upper end: in some draws nothing was accepted
             axes.plot(right_end, place, ">", color=color, ms=5, clip_on=False)
         axes.plot(ratio.value, place, "o", color=color, ms=5)
     axes.set_title(title)
@@ -235,7 +235,7 @@ def _roc(judge: str, entries: Sequence[VerificationEntry]) -> str:
     axes.set_xscale("log")
     for color, entry, name in zip(_STYLES * 9, entries, _names(entries), strict=False):
         points = np.array(entry.det)
-        points = points[points[:, 1] > 0]  # no false accept at all has no place on a logarithmic axis
+        points = points[points[:, 1] > 0]  # a logarithmic axis cannot show 0 false accepts
         axes.plot(points[:, 1], 1 - points[:, 2], color=color, label=name, lw=1.3)
     axes.set_xlim(min(0.8 / entry.impostor_pairs for entry in entries), 1.0)
     axes.set_ylim(-0.03, 1.03)
@@ -255,7 +255,9 @@ def _det(judge: str, entries: Sequence[VerificationEntry]) -> str:
     ends = norm.ppf([0.0004, 0.93])
     for color, entry, name in zip(_STYLES * 9, entries, _names(entries), strict=False):
         rates = np.array(entry.det)[:, 1:]
-        rates = rates[((rates > 0) & (rates < 1)).all(1)]  # none seen is not a rate of 0: the curve ends before it
+        rates = rates[
+            ((rates > 0) & (rates < 1)).all(1)
+        ]  # none observed does not mean a rate of 0: the curve ends before it
         label = name if len(rates) else f"{name} (no errors)"
         axes.plot(*norm.ppf(rates).T, color=color, label=label, lw=1.3)
     axes.set_xticks(norm.ppf(ticks), labels)
@@ -277,7 +279,7 @@ def _legend(figure: Figure, entries: Sequence[VerificationEntry]) -> None:
 
 
 def _differences(comparison: Comparison) -> str:
-    """Each measure and style in units of its tolerance, so that all can stand on one axis."""
+    """Each measure and style in units of its tolerance, so that all fit on one axis."""
     rows = _by_measure(comparison.rows)
     measures = {(row.measure, row.judge) for row in rows}
     figure = _figure(0.9 + 0.19 * len(rows) + 0.2 * len(measures), width=_WIDTH)
@@ -303,9 +305,9 @@ def _differences(comparison: Comparison) -> str:
 
 
 def _show_all(axes: Axes, furthest: float) -> None:
-    """Make the axis reach the furthest end of an interval, in tolerances; logarithmic where that is far off."""
+    """Extend the axis to the furthest end of an interval, in tolerances; logarithmic if that is far away."""
     reach = max(1.6, 1.05 * furthest)
-    if reach > _LINEAR_REACH:  # else the small ones could not be told apart; nothing is cut off
+    if reach > _LINEAR_REACH:  # otherwise small ones would be indistinguishable; nothing is cut off
         axes.set_xscale("symlog", linthresh=2, linscale=2)
         axes.xaxis.set_major_formatter(ScalarFormatter())
         reach *= 1.3
@@ -313,6 +315,6 @@ def _show_all(axes: Axes, furthest: float) -> None:
 
 
 def _by_measure(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-    """The rows of each measure together, the one over all styles first."""
+    """Group the rows by measure, each starting with that over all styles."""
     measures = list(dict.fromkeys((row.measure, row.judge) for row in rows))
     return sorted(rows, key=lambda row: measures.index((row.measure, row.judge)))

@@ -1,4 +1,4 @@
-"""A run as the report sees it: read from its ledger, or from the JSON of a report about it."""
+"""The data of a run for a report: read from its ledger, or from the JSON of a report about it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,12 @@ _NO_CONDITIONS = {
     "recipe", "style", "variants", "seed", "face", "keep", "background", "thresholds", "curves", "threads", "lora", "format",
     "no_metadata",
 }  # fmt: skip
-"""Settings that are of a picture, are meant to differ, or name files, whose contents are compared instead."""
+"""Settings of single pictures, settings that are meant to differ, and files, whose contents are compared instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
-    """A run as the report sees it.
-
-    `looks` and `embeddings` have an entry per job, empty where there is none; `identities` are the embeddings of people's
-    photos by name and judge. None of these three is written into a report, and a run read from one lacks them.
-    """
+    """The data of a run for a report. `looks` and `embeddings` have one entry per job, empty if there is none; `identities` are the embeddings of people's photos by name and judge. None of these three is written into reports, so runs read from a report lack them."""
 
     name: str
     jobs: list[ReportJob]
@@ -52,12 +48,12 @@ class Run:
         return {person.subject for person in self.people if person.failure}
 
     def with_embeddings(self) -> list[int]:
-        """Indices of the jobs whose picture the judges' embeddings are known of."""
+        """Indices of the jobs whose pictures have embeddings by all judges."""
         return [i for i, job in enumerate(self.jobs) if job.delivered and self.embeddings and self.embeddings[i]]
 
 
 class _MadeWith:
-    """What the portraits of a run were made and judged with, all of them together."""
+    """What all portraits of a run together were made and judged with."""
 
     def __init__(self) -> None:
         self.licenses: dict[str, LicenseLink] = {}
@@ -72,7 +68,7 @@ class _MadeWith:
 
     @property
     def far(self) -> float | None:
-        """The false accept rate; None where it is not the same for all."""
+        """The false accept rate; None if it is not the same for all."""
         return next(iter(self._rates)) if len(self._rates) == 1 else None
 
     @property
@@ -84,7 +80,7 @@ def read_run(folder: Path) -> Run:
     """Read a campaign's ledger. A run that was killed before its end is judged first, if no other process works on it.
 
     Raises:
-        CampaignError: the folder is no run.
+        CampaignError: the folder is not a run.
         EvaluationError: nothing was made yet.
     """
     settled = finalize_run(folder)
@@ -131,7 +127,7 @@ def read_run(folder: Path) -> Run:
 
 
 def read_baseline(path: Path) -> Run:
-    """A run's folder, or the JSON of a report about one.
+    """Read a run's folder, or the JSON of a report about one.
 
     Raises:
         SettingsError: it is neither.
@@ -165,7 +161,7 @@ def read_baseline(path: Path) -> Run:
 
 
 def _conditions(record: PortraitRecord) -> dict[str, str]:
-    """What may move pictures or verdicts though people and styles are the same; no path is in it."""
+    """The conditions that may affect pictures or verdicts even for the same people and styles; without paths."""
     conditions = {"device": record.device, "dtype": record.dtype}
     conditions |= {f"weights {name}": digest[:12] for name, digest in record.weights.items()}
     conditions |= {f"version of {name}": version for name, version in record.versions.items()}
@@ -203,7 +199,7 @@ def _report_job(
     thresholds = {judge: threshold.value for judge, threshold in record.thresholds.items()}
     chosen = record.chosen_attempt
     first = _scores(attempts[0])
-    if attempts[0].seed == chosen.seed:  # what the run as a whole said of it, `swapped`, is said of this attempt
+    if attempts[0].seed == chosen.seed:  # `swapped` was found for the run as a whole; it applies to this attempt
         first = first.model_copy(update={"accepted": job.state == "accepted"})
     return unjudged.model_copy(
         update={
@@ -228,11 +224,11 @@ def _scores(attempt: AttemptRecord) -> AttemptScores:
 
 
 def selection_free_similarity(attempts: Sequence[AttemptRecord], thresholds: Mapping[str, float], judge: str) -> float:
-    """What `judge` says of the attempt that the *other* judges alone would have chosen: free of the winner's curse.
+    """The similarity by `judge` of the attempt that the *other* judges alone would have chosen: free of the winner's curse.
 
-    A picture that is taken because a judge likes it has, on average, too high a score with that judge. So here the
-    others choose (the first attempt that passes with them and has no other fault, or else the one that comes nearest),
-    and `judge` is asked. Where there is no other judge, it is the first attempt, which nobody chose.
+    A picture that was chosen for a judge's high score has, on average, too high a score by that judge. So here the others
+    choose (the first attempt that passes with them and has no other fault, or else the closest one), and `judge` scores it.
+    Without other judges it is the first attempt, which nobody chose.
     """
     others = [name for name in thresholds if name != judge]
 

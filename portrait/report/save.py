@@ -21,9 +21,9 @@ from portrait.report.sheet import before_after, contact_sheet
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SavedPortrait:
-    """What is kept of a finished portrait: its record, where it lies, and small pictures for the sheet.
+    """What is kept of a finished portrait: its record, its file, and small pictures for the sheet.
 
-    `problems` are the errors met when the files beside the picture were written.
+    `problems` are errors that occurred while writing the files beside the picture.
     """
 
     record: PortraitRecord
@@ -41,10 +41,10 @@ class SavedPortrait:
 def save_portrait(
     result: StylizedPortrait, folder: Path, stem: str, kind: str, *, signer: Signer | None = None
 ) -> SavedPortrait:
-    """Write picture, record and before/after; the name says when it was rejected.
+    """Write picture, record and before/after; the file's name says if it was rejected.
 
-    The picture is signed where there is a signer, and the before/after strip is marked as generated only.
-    A rejection of that name goes when the picture is accepted; an accepted picture is never deleted.
+    The picture is signed if there is a signer; the before/after strip is only marked as generated. If the picture is
+    accepted, an earlier rejection of that name is deleted; accepted pictures are never deleted.
 
     Raises:
         InputError: the picture cannot be written.
@@ -76,7 +76,7 @@ def save_contact_sheets(rows: Sequence[SavedPortrait], folder: Path) -> tuple[li
     """Contact sheets of at most 100 pictures, each under the first free name: contact-sheet.jpg, contact-sheet-2.jpg, ...
 
     Returns:
-        Where they lie, and why others could not be written.
+        The files, and why others could not be written.
     """
     cells: list[tuple[RgbImage, str, bool | None]] = []
     last = None

@@ -10,7 +10,7 @@ from portrait.records.report import CsvRow, DriftReport
 
 
 def report_schema() -> dict[str, object]:
-    """The schema of the JSON, made from its types; `$defs` says too what the columns of the CSV are."""
+    """The schema of the JSON, generated from its types; `$defs` also describes the columns of the CSV."""
     schema = DriftReport.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["$defs"]["CsvRow"] = CsvRow.model_json_schema()

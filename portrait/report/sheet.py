@@ -16,7 +16,7 @@ _PAPER, _INK, _GREEN, _RED = (250, 249, 246), (34, 34, 34), (24, 110, 60), (168,
 
 
 def before_after(before: RgbImage, after: RgbImage) -> RgbImage:
-    """Photo and picture side by side at the picture's height, (H, W1 + W2, 3); at most 2048 px high or wide each."""
+    """Photo and picture side by side at the picture's height, (H, W1 + W2, 3); each at most 2048 px high and wide."""
     after = thumbnail(after, 2048)
     height = after.shape[0]
     left = resized(before, max(1, round(before.shape[1] * height / before.shape[0])), height)
@@ -31,9 +31,9 @@ def contact_sheet(
     Args:
         cells: (picture, caption, verdict): True is written in green, False in red, None in ink. A caption
             may have two lines.
-        columns: Pictures a row; fewer when there are fewer.
+        columns: Pictures per row, at most.
         side: The longer side of a picture in the sheet, pixels.
-        footer: A sentence under all of them, wrapped; the licenses, say.
+        footer: A sentence below all pictures, wrapped, such as the licenses.
 
     Returns:
         (H, W, 3) uint8.

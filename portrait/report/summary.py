@@ -23,7 +23,7 @@ from portrait.records.report import (
 from portrait.report.runs import Run
 
 MIN_GROUP_SIZE = 5
-"""Groups of fewer people are merged: too few for a rate, and nobody shall be found out by their row."""
+"""Groups of fewer people are merged: they are too few for a rate, and a row must not identify anybody."""
 
 MAX_GROUPS = 12
 
@@ -33,7 +33,7 @@ def rate_of(passed: np.ndarray, people: np.ndarray) -> Rate:
 
     Args:
         passed: (N,) bool, one per picture.
-        people: (N,) whose picture each is.
+        people: (N,) the person of each picture.
     """
     low, high = wilson_people(passed, people)
     return Rate(
@@ -45,13 +45,13 @@ def rate_of(passed: np.ndarray, people: np.ndarray) -> Rate:
 
 
 def mean_of(values: Sequence[float], people: Sequence[str]) -> Mean:
-    """The mean of one value per picture, with an interval that draws people."""
+    """The mean of one value per picture, with an interval that resamples people."""
     low, high = bootstrap_mean(np.array(values), np.array(people))
     return Mean(mean=round(float(np.mean(values)), 4), interval=(round(low, 4), round(high, 4)), of=len(values))
 
 
 def ratio_of(above: np.ndarray, below: np.ndarray, people: np.ndarray) -> Ratio:
-    """sum(above) / sum(below), one value of each per picture, with an interval that draws people."""
+    """sum(above) / sum(below), one value of each per picture, with an interval that resamples people."""
     if not below.sum():
         return Ratio(value=None, interval=(None, None))
     low, high = (round(end, 3) if np.isfinite(end) else None for end in bootstrap_ratio(above, below, people))
@@ -61,8 +61,8 @@ def ratio_of(above: np.ndarray, below: np.ndarray, people: np.ndarray) -> Ratio:
 def summarize(run: Run, jobs: Sequence[ReportJob]) -> Summary:
     """Rates and means of some jobs of a run.
 
-    Failed inputs are counted in `not_acquired`, other failures in `failed`, and neither in any rate. Portraits without a
-    face are rejections and in every rate.
+    Failed inputs are counted in `not_acquired`, other failures in `failed`; neither is part of any rate. Portraits without a
+    face are rejections and part of every rate.
     """
     judged = [job for job in jobs if job.delivered]
     not_acquired = [job.subject in run.not_acquired for job in jobs if not job.delivered]
@@ -90,7 +90,7 @@ def summarize(run: Run, jobs: Sequence[ReportJob]) -> Summary:
 
 
 def _costs(judged: Sequence[ReportJob], accepted: np.ndarray, people: np.ndarray) -> dict[str, int | Ratio]:
-    """What an accepted portrait takes, in attempts and seconds, those for the rejected ones included."""
+    """The attempts and seconds per accepted portrait, including those for rejected ones."""
     attempts = np.array([job.attempts for job in judged])
     seconds = np.array([job.seconds for job in judged])
     return {
@@ -127,7 +127,7 @@ def _likeness(judged: Sequence[ReportJob], judge: str) -> Likeness:
 
 
 def summarize_styles(run: Run) -> list[StyleSummary]:
-    """A summary of each recipe and style, in the order in which they come."""
+    """A summary of each recipe and style, in order of appearance."""
     summaries = []
     for recipe, style in dict.fromkeys((job.recipe, job.style) for job in run.jobs):
         summary = summarize(run, [job for job in run.jobs if (job.recipe, job.style) == (recipe, style)])
@@ -144,7 +144,7 @@ def acquisition_failures(run: Run) -> AcquisitionFailures:
 
 
 def summarize_groups(run: Run) -> tuple[dict[str, tuple[GroupSummary, ...]], list[str]]:
-    """Column of the subjects' table -> its groups; and the columns that have no two groups that can be shown."""
+    """Column of the subjects' table -> its groups; and the columns without two groups that can be shown."""
     groups: dict[str, tuple[GroupSummary, ...]] = {}
     columns_not_shown = []
     for column in dict.fromkeys(column for person in run.people for column in person.columns):
@@ -167,8 +167,8 @@ def summarize_groups(run: Run) -> tuple[dict[str, tuple[GroupSummary, ...]], lis
 def merge_small_groups(values: Mapping[str, str]) -> dict[str, str]:
     """Person -> group, with groups of fewer than `MIN_GROUP_SIZE` people merged.
 
-    If they are still too few together, the smallest of the others joins them, or they could be found by subtraction. So
-    do the smallest of more than `MAX_GROUPS`.
+    If they are still too few together, the smallest of the others joins them, as otherwise they could be derived by
+    subtraction. The smallest of more than `MAX_GROUPS` groups are merged too.
     """
     merged = _groups_to_merge(Counter(values.values()))
     if not merged:

@@ -21,7 +21,7 @@ from portrait.records.report import (
 
 
 def csv_rows(report: DriftReport) -> list[CsvRow]:
-    """Every number of the report, but for the points of curves and the bins of histograms, and the verdicts."""
+    """Every number of the report, except points of curves and bins of histograms, and the verdicts."""
     return list(_sections(report))
 
 
@@ -54,7 +54,7 @@ def _sections(report: DriftReport) -> Iterator[CsvRow]:
 
 
 def _walk(place: CsvRow, value: object, suffix: str = "") -> Iterator[CsvRow]:
-    """A row for every number in `value`, named by the keys on the way to it; lists and texts are left out."""
+    """One row for every number in `value`, named by the path of keys to it; lists and texts are left out."""
     if isinstance(value, Rate | Mean | Ratio | ComparisonRow):
         low, high = value.interval
         numbers: dict[str, object] = {"value": value.number, "low": low, "high": high}

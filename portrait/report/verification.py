@@ -1,4 +1,4 @@
-"""Portraits against the photos of everybody in a run, and against each other."""
+"""Compare portraits with the photos of everybody in a run, and with each other."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from portrait.report.runs import Run
 from portrait.report.summary import rate_of
 
 SAME_PERSON_FAR = 0.01
-"""Two portraits are of one person when they are more alike than all but this share of pairs of different people's."""
+"""Two portraits count as the same person if they are more similar than all but this share of pairs of different people."""
 
 _MAX_SAMPLE = 1500
-"""Portraits whose pairs are enough for that limit."""
+"""The number of portraits whose pairs suffice for that limit."""
 
 
 def verify(run: Run, duplicates: Sequence[DuplicateIdentity]) -> list[VerificationEntry]:
-    """Per recipe, style and judge: portraits against the photos of their own people and of all others.
+    """Per recipe, style and judge: compare portraits with the photos of their own people and of all others.
 
     Args:
-        run: A run with embeddings; nothing is said of one without.
-        duplicates: People who look like one already as photos; they are not put against each other.
+        run: A run with embeddings; without them the result is empty.
+        duplicates: People who look like one person even in their photos; they are not compared with each other.
     """
     alike = {frozenset(pair.subjects) for pair in duplicates}
     comparable = _comparable(run)
@@ -51,14 +51,14 @@ def verify(run: Run, duplicates: Sequence[DuplicateIdentity]) -> list[Verificati
 
 
 def _comparable(run: Run) -> list[int]:
-    """The pictures of people whose photo is known too."""
+    """The pictures of people whose photo has embeddings too."""
     return [i for i in run.with_embeddings() if run.identities.get(run.jobs[i].subject)]
 
 
 def _verify_style(
     run: Run, judge: str, portraits: Sequence[int], alike: Collection[frozenset[str]]
 ) -> VerificationEntry | None:
-    """None where a judge has no two people to tell apart, or lacks one of the portraits."""
+    """The entry of one style; None if a judge has fewer than two people, or lacks one of the portraits."""
     people = [name for name, embeddings in run.identities.items() if judge in embeddings]
     if len(people) < 2 or not all(judge in run.embeddings[i] for i in portraits):
         return None
@@ -99,9 +99,9 @@ def _pairs_in(alike: Collection[frozenset[str]], people: Sequence[str], subjects
 def error_curve(genuine: np.ndarray, impostor: np.ndarray) -> list[tuple[float, float, float]]:
     """Threshold, false accept and false reject rate, from one end of the scores to the other.
 
-    The thresholds are where one of the rates changes: quantiles of the genuine scores alone, since these are few among
-    all pairs, and just above those of the impostors, where their last ones are taken as finely as the first: a false
-    accept rate of 1 in `impostor.size` is always among them.
+    The thresholds are where one of the rates changes: at quantiles of the genuine scores, separately since these are few
+    among all pairs, and just above quantiles of the impostors' scores, sampled finely at both ends: a false accept rate of 1
+    in `impostor.size` is always included.
     """
     genuine, impostor = np.sort(genuine.astype(np.float64)), np.sort(impostor.astype(np.float64))
     shares, tail = np.linspace(0, 1, 80), 1 - np.geomspace(1 / impostor.size, 1, 40)
@@ -122,14 +122,14 @@ def _histogram(values: np.ndarray, low: float, high: float) -> Histogram:
 def far_interval(
     people: Sequence[str], subjects: Sequence[str], passed: NDArray[np.bool_], is_impostor: NDArray[np.bool_]
 ) -> tuple[float, float] | None:
-    """95 % interval of the share of impostors that pass, drawing people with all their pictures.
+    """95 % interval of the share of impostors that pass, resampling people with all their pictures.
 
-    Where none passes, it reaches up to Wilson's end for as many trials as there are people with pictures, since a
-    bootstrap would be certain of 0.
+    If none passes, it extends to Wilson's upper end for as many trials as there are people with pictures, since a bootstrap
+    would be certain of 0.
 
     Args:
-        people: Whose photos are the rows.
-        subjects: Whose portraits are the columns.
+        people: The people whose photos are the rows.
+        subjects: The people whose portraits are the columns.
         passed: (people, portraits) bool.
         is_impostor: (people, portraits) bool; other pairs are not counted.
 
@@ -150,7 +150,10 @@ def far_interval(
 
 
 def find_confusion(run: Run) -> tuple[dict[int, NearestOther], list[DuplicateIdentity]]:
-    """Index of a job -> who else of the run its portrait is most like; and people who are alike already as photos."""
+    """Index of a job -> the other person in the run whom its portrait resembles most.
+
+    And people who look alike even in photos.
+    """
     gallery, comparable = Gallery(run.identities), _comparable(run)
     nearest = gallery.nearest([(run.jobs[i].subject, run.embeddings[i]) for i in comparable])
     others = {
@@ -165,9 +168,9 @@ def find_confusion(run: Run) -> tuple[dict[int, NearestOther], list[DuplicateIde
 
 
 def check_same_person(run: Run) -> SamePerson | None:
-    """Is it the same person in all of their portraits, whatever the style: portraits compared with portraits.
+    """Check that each person looks like the same person in all of their portraits, across styles.
 
-    Everyone is listed, the least alike first, with the portrait that fits the others and the photo least. None where
+    Everybody is listed, the least similar first, with the portrait that matches the others and the photo least. None if
     nobody has two portraits with embeddings.
     """
     portraits = run.with_embeddings()
@@ -186,7 +189,7 @@ def check_same_person(run: Run) -> SamePerson | None:
 
 
 def _portraits_of_each(run: Run, portraits: Sequence[int]) -> dict[str, list[int]]:
-    """Person -> their portraits, of everybody who has two or more."""
+    """Person -> their portraits, for everybody who has two or more."""
     by_person: dict[str, list[int]] = {}
     for i in portraits:
         by_person.setdefault(run.jobs[i].subject, []).append(i)
@@ -210,9 +213,9 @@ def _different_people_limit(run: Run, judge: str, portraits: Sequence[int]) -> f
 def _person_consistency(
     run: Run, name: str, indices: Sequence[int], limits: dict[str, float | None]
 ) -> PersonConsistency:
-    """How alike one person's portraits are, two or more."""
+    """How similar one person's portraits, two or more, are."""
     likeness: dict[str, PairSimilarity] = {}
-    fit = np.zeros(len(indices))  # of each portrait to the others, itself counted, and to the photo
+    fit = np.zeros(len(indices))  # of each portrait to all portraits, including itself, and to the photo
     same = True
     for judge, limit in limits.items():
         vectors = np.stack([run.embeddings[i][judge] for i in indices])

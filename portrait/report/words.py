@@ -1,4 +1,4 @@
-"""Parts of a report as a person would say them."""
+"""Parts of a report in words."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _MAX_DUPLICATES = 6
 
 
 def appearance_label(feature: str, *, high: bool) -> str:
-    """What a picture is when one of the style statistics is far too high, or too low."""
+    """How a picture deviates when one of the style statistics is far too high or too low."""
     return APPEARANCE_WORDS[feature][int(high)]
 
 
 def measure_label(measure: Measure, judge: str | None) -> str:
-    """What a measure of the comparison is called."""
+    """The label of a measure in the comparison."""
     if measure == "likeness":
         return f"likeness, {judge}"
     return "style on the face" if measure == "style_on_face" else "accept rate"
 
 
 def row_sentence(row: ComparisonRow) -> str:
-    """A row of the comparison as a sentence would say it."""
+    """A row of the comparison as part of a sentence."""
     name = f"likeness by {row.judge}" if row.measure == "likeness" else measure_label(row.measure, row.judge)
     where = f" in {row.style}" if row.style else ""
     low, high = row.interval
@@ -97,16 +97,18 @@ def _warning_lines(report: DriftReport) -> list[str]:
     swapped = sum(job.nearest is not None and job.nearest.margin > 0 for job in report.jobs)
     lines = []
     if not report.run.settled:
-        lines.append("another process works on this run: its pictures were not judged against everybody of it yet")
+        lines.append("another process works on this run: its pictures were not judged against everybody in it yet")
     if report.run.pending:
-        lines.append(f"not made yet, and in no figure: {report.run.pending} pictures")
+        lines.append(f"not made yet, and not included in any figure: {report.run.pending} pictures")
     if report.overall.failed:
-        lines.append(f"failed, though the photo could be used, and in no rate: {report.overall.failed} pictures")
+        lines.append(
+            f"failed although the photo was usable, and not included in any rate: {report.overall.failed} pictures"
+        )
     if odd:
         lines.append(f"odd in their style: {odd} pictures")
     if swapped:
-        lines.append(f"taken for somebody else of the run by every judge: {swapped} pictures")
+        lines.append(f"taken for somebody else in the run by every judge: {swapped} pictures")
     for pair in report.duplicate_identities[:_MAX_DUPLICATES]:
         names = " and ".join(pair.subjects)
-        lines.append(f"{names} look like one person to every judge and are not put against each other")
+        lines.append(f"{names} look like one person to every judge and are not compared with each other")
     return lines

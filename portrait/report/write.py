@@ -22,14 +22,14 @@ def write_report(
     json_file: Path | None = None,
     csv_file: Path | None = None,
 ) -> DriftReport:
-    """Measure a run, against a baseline if there is one, and write what is asked for; returns the report.
+    """Measure a run, compare it with a baseline if there is one, and write the requested files; return the report.
 
     Args:
         folder: A run.
         baseline: Another run, or the JSON of a report.
-        html: The page.
-        json_file: The numbers; also what a later run can be compared with.
-        csv_file: The numbers as a table.
+        html: File for the page.
+        json_file: File for the numbers, which later runs can be compared with.
+        csv_file: File for the numbers as a table.
 
     Raises:
         CampaignError, EvaluationError, SettingsError: as `report_of`.
@@ -45,7 +45,7 @@ def write_report(
 
 
 def csv_text(report: DriftReport) -> str:
-    """The CSV of a report; no cell is a formula."""
+    """The CSV of a report, in which no cell is a formula."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     columns = list(CsvRow.model_fields)
