@@ -205,7 +205,9 @@ def test_no_text_of_a_job_leads_out_of_the_run(run: Path, tmp_path: Path, outsid
         with untouched(outside):
             use(run, tmp_path / "export")
         with database(run) as connection:
-            connection.executemany(f"UPDATE jobs SET {column} = ?2 WHERE id = ?1", before)
+            connection.executemany(
+                f"UPDATE jobs SET {column} = ? WHERE id = ?", [(value, job) for job, value in before]
+            )
 
 
 @pytest.mark.parametrize("column", ["name", "photos", "columns", "failure", "embeddings"])

@@ -457,10 +457,11 @@ class Ledger:
         now = time.time()
         with self.transaction():
             self._db.executemany(
-                "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, json_extract(?7, '$.reasons'))",
+                "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, json_extract(?, '$.reasons'))",
                 (
-                    (job.id, job.round, n, now, int(attempt.accepted), attempt.seconds, attempt.model_dump_json())
-                    for n, attempt in enumerate(attempts)
+                    (job.id, job.round, number, now, int(attempt.accepted), attempt.seconds, entry, entry)
+                    for number, attempt in enumerate(attempts)
+                    for entry in [attempt.model_dump_json()]
                 ),
             )
             if record is not None:
