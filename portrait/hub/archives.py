@@ -1,4 +1,4 @@
-"""InsightFace's archives: the listed members go into the store, each verified; nothing else is unpacked."""
+"""Fetch InsightFace's archives: only the listed members are unpacked into the store, each verified."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INSIGHTFACE_URL = "https://github.com/deepinsight/insightface/releases/download"
 
 
 def archive_url(part: Part) -> str:
-    """The address of a part's archive: on the release page, or below `PORTRAIT_INSIGHTFACE_URL`."""
+    """The address of a part's archive, on the release page or at `PORTRAIT_INSIGHTFACE_URL`."""
     base = os.environ.get("PORTRAIT_INSIGHTFACE_URL", INSIGHTFACE_URL).rstrip("/")
     return f"{base}/{part.revision}/{part.archive}"
 
@@ -25,8 +25,8 @@ def fetch_archive(part: Part, meter: Meter) -> None:
     """Download an archive, verify it, and put the files of the part into the store.
 
     Raises:
-        WeightsCorruptError: the archive, or a file in it, has other content than is pinned.
-        Exception: as `stream.download`.
+        WeightsCorruptError: the archive, or a file in it, differs from its pin.
+        Exception: as in `stream.download`.
     """
     url = archive_url(part)
     with partial_file(downloads(), part.sha256) as path:
@@ -35,7 +35,7 @@ def fetch_archive(part: Part, meter: Meter) -> None:
         if digest != part.sha256:
             path.unlink()
             raise WeightsCorruptError(
-                f"{url} has SHA-256 {digest[:16]}..., pinned is {part.sha256[:16]}...; it was not unpacked, and nothing "
+                f"{url} has SHA-256 {digest[:16]}..., but the pin is {part.sha256[:16]}...; it was not unpacked, and nothing "
                 "was kept. Try again, or name a mirror in PORTRAIT_INSIGHTFACE_URL"
             )
         try:
@@ -48,12 +48,12 @@ def fetch_archive(part: Part, meter: Meter) -> None:
 
 
 def _unpack(archive: zipfile.ZipFile, file: PartFile, part: Part) -> None:
-    """Put one file into the store, taken by its base name from wherever it lies in the archive."""
+    """Put one file into the store; it is found by its base name anywhere in the archive."""
     name = Path(file.path).name
     members = [info for info in archive.infolist() if info.filename.rpartition("/")[2] == name]
     member = next((info for info in members if info.file_size == file.bytes), None)
     if member is None:
-        raise WeightsCorruptError(f"{part.archive} holds no {name} of {file.bytes} bytes")
+        raise WeightsCorruptError(f"{part.archive} does not contain {name} with {file.bytes} bytes")
     with partial_file(downloads(), file.sha256) as path:
         with archive.open(member) as source, path.open("wb") as out:
             out.write(source.read(file.bytes))
@@ -61,6 +61,6 @@ def _unpack(archive: zipfile.ZipFile, file: PartFile, part: Part) -> None:
         if digest != file.sha256:
             path.unlink()
             raise WeightsCorruptError(
-                f"{name} in {part.archive} has SHA-256 {digest[:16]}..., pinned is {file.sha256[:16]}..."
+                f"{name} in {part.archive} has SHA-256 {digest[:16]}..., but the pin is {file.sha256[:16]}..."
             )
         add_blob(path, digest)

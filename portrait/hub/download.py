@@ -1,9 +1,8 @@
 """Fetch the parts of the manifest from a hub or a release page, and verify every byte before anything uses it.
 
-The hub is asked through huggingface_hub (`HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`), InsightFace's archives come
-from their release page or from `PORTRAIT_INSIGHTFACE_URL`. Unlike `hf_hub_download`, a file that was interrupted is
-resumed by the next run, the hub's first answer is the one that counts, and a file enters the store verified or not at
-all.
+Files come from the hub through huggingface_hub (`HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`), InsightFace's archives from
+their release page or `PORTRAIT_INSIGHTFACE_URL`. Unlike with `hf_hub_download`, the next run resumes an interrupted file,
+only the hub's first answer counts, and only verified files enter the store.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ from portrait.paths import cache_dir
 
 log = logging.getLogger(__name__)
 
-_MAX_WEIGHTS, _MAX_TEXT = 16 * 2**30, 64 * 2**20  # bytes of a file whose size is not pinned
+_MAX_WEIGHTS, _MAX_TEXT = 16 * 2**30, 64 * 2**20  # maximum bytes of a file whose size is not pinned
 
 
 def offline() -> bool:
-    """Whether the user forbids network access, by huggingface_hub's own variables."""
+    """Whether the user forbids network access, by huggingface_hub's variables."""
     value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
     return value.upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def endpoint() -> str:
-    """The hub that is asked: `HF_ENDPOINT`, or huggingface_hub's default."""
+    """The hub to use: `HF_ENDPOINT`, or huggingface_hub's default."""
     from huggingface_hub import constants
 
     return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
@@ -52,12 +51,12 @@ class HubDownload:
     """A file to download from the hub, as the hub describes it.
 
     Args:
-        part: It belongs to.
+        part: The part that it belongs to.
         file: The file.
         url: Its address.
         size: Bytes; 0 if unknown.
-        tag: The hub's: the SHA-256 of a large file, git's SHA-1 of a small one, or anything.
-        sha256: The file must have: its pin, else the hub's word, else empty.
+        tag: The hub's ETag: the SHA-256 of a large file, git's SHA-1 of a small one, or anything else.
+        sha256: The expected SHA-256: the pin, or else as announced by the hub, or else empty.
     """
 
     part: Part
@@ -69,7 +68,7 @@ class HubDownload:
 
     @property
     def key(self) -> str:
-        """Name of the partial file: the content's hash, or one of its origin."""
+        """Name of the partial file: a hash of the content or of its origin."""
         origin = f"{endpoint()}\0{self.part.pin_name(self.file)}\0{self.tag}"
         return self.sha256 or hashlib.sha256(origin.encode()).hexdigest()
 
@@ -86,25 +85,25 @@ class HubDownload:
 def fetch(
     parts: Sequence[Part], *, force: bool = False, jobs: int = 4, report: Report | None = None
 ) -> dict[str, dict[str, str]]:
-    """Bring parts to this machine and verify them.
+    """Download parts to this machine and verify them.
 
-    What is here already is only verified. Before the first byte, the sizes that the hub states are compared with the
-    pins, and their sum with the free disk. Files that arrived stay when another one fails, and so does what arrived of
-    an interrupted file: the next run resumes it.
+    Parts that are already here are only verified. Before the first byte, the sizes stated by the hub are compared with the
+    pins, and their sum with the free disk space. Complete files stay if another one fails, and so does the partial content
+    of an interrupted file: the next run resumes it.
 
     Args:
-        parts: From the manifest.
-        force: Download again what is here, for a file whose hash is wrong.
-        jobs: Files at once.
-        report: Progress.
+        parts: Parts of the manifest.
+        force: Download again what is already here, for a file whose hash is wrong.
+        jobs: Number of parallel downloads.
+        report: Called with the progress.
 
     Returns:
         Part name -> path -> SHA-256.
 
     Raises:
-        WeightsMissingError: offline, not reachable, no such file or revision, or a token is needed.
-        WeightsCorruptError: the hub offers or sent other bytes than are pinned.
-        WeightsError: not enough disk.
+        WeightsMissingError: network access is forbidden or fails, there is no such file or revision, or a token is needed.
+        WeightsCorruptError: the hub offers or sent other bytes than the pinned ones.
+        WeightsError: there is too little disk space.
     """
     missing = _missing_files(parts, force=force)
     archives = [part for part in parts if part.archive and (force or not status(part).complete)]
@@ -122,13 +121,13 @@ def fetch(
 
 
 def _missing_files(parts: Sequence[Part], *, force: bool) -> list[tuple[Part, PartFile]]:
-    """The files of the hub that are not here, or all of them."""
+    """The files of the hub that are missing here, or all of them."""
     files = [(part, file) for part in parts if not part.archive for file in part.files]
     return [(part, file) for part, file in files if force or find_file(part, file) is None]
 
 
 def _remove_copies(parts: Sequence[Part]) -> None:
-    """Remove what was laid out of parts: a damaged copy would come before the new file."""
+    """Remove the folders built from parts: a damaged copy would be preferred to the new file."""
     for part in parts:
         shutil.rmtree(folder_for("models", part.name, expected_digests(part)), ignore_errors=True)
 
@@ -136,7 +135,7 @@ def _remove_copies(parts: Sequence[Part]) -> None:
 def _room_for(todo: Sequence[HubDownload], archives: Sequence[Part]) -> int:
     """Bytes that downloads still need on the disk."""
     arrived = sum(path.stat().st_size for job in todo for path in downloads().glob(f"{job.key}.part"))
-    converted = sum(job.size for job in todo if job.file.path.endswith(".bin"))  # kept as safetensors too
+    converted = sum(job.size for job in todo if job.file.path.endswith(".bin"))  # a converted copy is stored too
     unpacked = sum(part.bytes + part.size for part in archives)
     return max(0, sum(job.size for job in todo) - arrived) + converted + unpacked
 
@@ -145,7 +144,7 @@ def _finish(futures: Iterable[Future[None]], pool: ThreadPoolExecutor, stop: thr
     try:
         for future in as_completed(futures):
             future.result()
-    except BaseException:  # also Ctrl-C: running downloads stop at their next block
+    except BaseException:  # Ctrl-C too: running downloads stop at their next block
         stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
         raise
@@ -160,7 +159,7 @@ def _require_online(parts: Sequence[Part]) -> None:
 
 
 def _describe(part: Part, file: PartFile) -> HubDownload:
-    """Ask the hub, once, for a file's size and tag, and refuse what does not fit the pins."""
+    """Ask the hub once for a file's size and tag, and refuse what does not match the pins."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     url = hf_hub_url(part.repo, file.path, revision=part.revision, endpoint=endpoint())
@@ -172,10 +171,10 @@ def _describe(part: Part, file: PartFile) -> HubDownload:
     pinned = expected_digests(part)[file.path]
     offered = f"{endpoint()} offers another {file.path} of {part.origin}"
     if metadata.commit_hash != part.revision:
-        raise WeightsCorruptError(f"{offered}: it is of commit {metadata.commit_hash!r}; nothing was downloaded")
+        raise WeightsCorruptError(f"{offered}: it is from commit {metadata.commit_hash!r}; nothing was downloaded")
     if pinned and announced and announced != pinned:
         raise WeightsCorruptError(
-            f"{offered}: SHA-256 {announced[:16]}..., pinned is {pinned[:16]}...; nothing was downloaded"
+            f"{offered}: its SHA-256 is {announced[:16]}..., but the pin is {pinned[:16]}...; nothing was downloaded"
         )
     _check_size(file, size, offered)
     return HubDownload(part=part, file=file, url=url, size=size or file.bytes, tag=tag, sha256=pinned or announced)
@@ -183,7 +182,9 @@ def _describe(part: Part, file: PartFile) -> HubDownload:
 
 def _check_size(file: PartFile, size: int, offered: str) -> None:
     if file.bytes and size and size != file.bytes:
-        raise WeightsCorruptError(f"{offered}: {size} bytes, pinned are {file.bytes} bytes; nothing was downloaded")
+        raise WeightsCorruptError(
+            f"{offered}: it has {size} bytes, but the pin has {file.bytes}; nothing was downloaded"
+        )
     if not 0 <= size <= _limit(file):
         raise WeightsCorruptError(f"{offered}: {size} bytes are too many for such a file; nothing was downloaded")
 
@@ -206,7 +207,7 @@ def _fetch_file(job: HubDownload, report: Report | None, stop: threading.Event) 
             path.unlink()
             raise WeightsCorruptError(
                 f"{endpoint()} sent another {what}: SHA-256 {digest[:16]}..., expected "
-                f"{(job.sha256 or job.tag)[:16]}...; nothing of it was kept. Try again, or name a mirror in HF_ENDPOINT"
+                f"{(job.sha256 or job.tag)[:16]}...; it was discarded. Try again, or name a mirror in HF_ENDPOINT"
             )
         if not expected_digests(part)[file.path]:
             extend_lock({part.pin_name(file): digest})
@@ -222,12 +223,12 @@ def _fetch_archive(part: Part, report: Report | None, stop: threading.Event) -> 
 
 @contextlib.contextmanager
 def _network_errors(what: str, host: str, mirror: str) -> Iterator[None]:
-    """Word what can go wrong between the first connection and the last byte.
+    """Turn errors between the first connection and the last byte into ours.
 
     Args:
-        what: Is downloaded.
-        host: It is downloaded from.
-        mirror: Variable in which another host can be named.
+        what: What is downloaded.
+        host: The host that it is downloaded from.
+        mirror: The variable that can name another host.
     """
     import httpx2
     from huggingface_hub.errors import OfflineModeIsEnabled
@@ -239,7 +240,7 @@ def _network_errors(what: str, host: str, mirror: str) -> Iterator[None]:
     except (OfflineModeIsEnabled, httpx2.RequestError, httpx2.InvalidURL) as error:
         reason = "".join(c if c.isprintable() else " " for c in f"{type(error).__name__} {error}")[:120].strip()
         raise WeightsMissingError(
-            f"cannot reach {host} for {what} ({reason}); what has arrived is kept: check the network, then run the same "
+            f"cannot reach {host} for {what} ({reason}); the partial download is kept: check the network, then run the same "
             f"command again, or name a mirror in {mirror}"
         ) from None
     except TooLongError as error:
@@ -252,7 +253,7 @@ def _network_errors(what: str, host: str, mirror: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hub_errors(part: Part, file: PartFile) -> Iterator[None]:
-    """Word the hub's refusals, and what can be done about each."""
+    """Turn the hub's refusals into ours, with advice on each."""
     from huggingface_hub import errors
 
     what = f"{file.path} of {part.origin}"
@@ -271,6 +272,6 @@ def _hub_errors(part: Part, file: PartFile) -> Iterator[None]:
         message = f"{endpoint()} no longer has the file {what}; try a mirror in HF_ENDPOINT"
     except errors.HfHubHTTPError as error:
         message = f"{endpoint()} answered {error.response.status_code} for {what}; try again later, or a mirror in HF_ENDPOINT"
-    except ValueError as error:  # huggingface_hub's checks of what the server sent
+    except ValueError as error:  # huggingface_hub's checks of the server's answer
         raise WeightsCorruptError(f"{what} cannot be fetched: {error}") from None
     raise WeightsMissingError(message)

@@ -1,6 +1,6 @@
 """Find model files, verify them by SHA-256, and build the folders that libraries expect.
 
-Packages that carry model files are located by their spec and never imported.
+Packages with model files are located by their spec and never imported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from portrait.errors import WeightsCorruptError, WeightsError, WeightsMissingError
 from portrait.paths import cache_dir
 
-_RACY_NS = 50_000_000  # a file changed this recently may change again without another modification time
+_RACY_NS = 50_000_000  # a file changed this recently may change again within the same modification time
 _digests: dict[tuple[int, int, int, int], str] = {}  # (device, inode, size, time) -> SHA-256
 
 
@@ -79,7 +79,7 @@ def is_plain_path(path: str) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hex. Links to one file are hashed once, until its size, time or inode changes.
+    """SHA-256 of a file, hex. Links to the same file are hashed only once, until its size, time or inode changes.
 
     Raises:
         OSError: the file cannot be read.
@@ -107,8 +107,8 @@ def verify(path: Path, sha256: str) -> Path:
     digest = sha256_of(path)
     if digest != sha256:
         raise WeightsCorruptError(
-            f"{path} has SHA-256 {digest[:16]}..., expected {sha256[:16]}...; it was left as it is: "
-            "reinstall the package that brought it, or name another folder"
+            f"{path} has SHA-256 {digest[:16]}..., expected {sha256[:16]}...; it was left unchanged: "
+            "reinstall the package that it belongs to, or name another folder"
         )
     return path
 
@@ -129,9 +129,9 @@ def locate(file: WeightFile) -> Path:
 def build_folder(kind: str, name: str, sources: Mapping[str, Path]) -> Path:
     """Return a cached folder that holds exactly `sources` and a `manifest.json` of their hashes.
 
-    The files are links where the file system has them, so they take no room twice. The folder's name carries the
-    hashes, so another version of a file never meets an old folder. It appears whole or not at all; one that was
-    damaged is built again.
+    The files are links if the file system supports them, so they take no extra space. The folder's name depends on the
+    hashes, so a new version of a file never meets an old folder. It appears completely or not at all; a damaged one is built
+    again.
 
     Args:
         kind: Subfolder of the cache.
@@ -160,7 +160,7 @@ def build_folder(kind: str, name: str, sources: Mapping[str, Path]) -> Path:
 
 
 def folder_for(kind: str, name: str, digests: Mapping[str, str]) -> Path:
-    """Where `build_folder` puts files with these hashes."""
+    """The folder where `build_folder` puts files with these hashes."""
     listing = "".join(f"{inner}\0{digest}\n" for inner, digest in sorted(digests.items()))
     return cache_dir() / kind / f"{name}-{hashlib.sha256(listing.encode()).hexdigest()[:12]}"
 
@@ -175,11 +175,11 @@ def _link(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_directory(folder: Path, is_complete: Callable[[], bool]) -> Iterator[Path]:
-    """A directory to fill, beside `folder`, that takes its place when the block ends without an error.
+    """A directory to fill, next to `folder`, which becomes `folder` if the block ends without an error.
 
     Args:
-        folder: What is to appear, whole or not at all.
-        is_complete: Whether it is there already; then it stays, since whoever put it there may be loading it.
+        folder: The folder to create, completely or not at all.
+        is_complete: Whether it already exists; it then stays, since the process that created it may be loading it.
 
     Raises:
         WeightsError: the directory above cannot be written to.
@@ -209,7 +209,7 @@ def _same(path: Path, source: Path) -> bool:
 
 
 def mini_folder() -> Path:
-    """The folder of the shipped model: inside the wheel, or `weights/mini` of a checkout."""
+    """The folder of the shipped model: inside the wheel, or `weights/mini` in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "weights_data" / "mini"
     return inside if inside.is_dir() else package.parent / "weights" / "mini"
@@ -218,10 +218,10 @@ def mini_folder() -> Path:
 def verify_manifest(folder: Path, section: str = "files") -> dict[str, str]:
     """Check every file that a section of `folder/manifest.json` lists; return file name -> SHA-256.
 
-    A folder without a manifest (a user's own model) is hashed as it is.
+    The files of a folder without a manifest (a user's own model) are only hashed.
 
     Raises:
-        WeightsMissingError, WeightsCorruptError: a listed file is gone or has other content.
+        WeightsMissingError, WeightsCorruptError: a listed file is missing or differs.
     """
     manifest = folder / "manifest.json"
     if not manifest.is_file():

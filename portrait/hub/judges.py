@@ -1,7 +1,7 @@
-"""The one list of the recognizers that can judge likeness, and which of them judge together.
+"""The single list of recognizers that can judge likeness, and of the sets that judge together.
 
 A new judge is an entry of `JUDGES`, its class, and its name in `FACE_TOOLS` or `FURTHER_JUDGES`; licenses, loading,
-commands, the studio page and the guesses of a recipe without curves follow from the entry.
+commands, the studio page and the default curves of uncalibrated recipes all follow from the entry.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from portrait.hub.manifest import Part
 
 SECOND_DETECTOR = "yunet"
-"""The part of the weights manifest that looks for a face where the first detector sees none, once it has been fetched."""
+"""The part of the weights manifest with the second detector, for pictures in which the first finds no face, once fetched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,15 +23,15 @@ class Judge:
     """A recognizer that judges likeness.
 
     Args:
-        name: What records and tables of thresholds call it.
-        title: What a page calls it.
-        files: Its model files, with their licenses; those of the detector too where it has one of its own.
-        analyzer: MODULE:CLASS of a `FaceAnalyzer` that also finds faces; empty where there is none.
-        recognizer: MODULE:CLASS of a `Recognizer` that judges the faces of another detector; empty where there is none.
-        parts: Parts of the weights manifest that it needs, its detector's among them; fetched, not installed.
-        threaded: Whether it is told how many threads it may use.
-        unit: What a difference of likeness is to it, where ArcFace sees a difference of 1.
-        guessed_level: Mean and deviation of its likeness of a portrait, where no curves were measured.
+        name: Its name in records and tables of thresholds.
+        title: Its name on pages.
+        files: Its model files with their licenses, including its detector's if it has its own.
+        analyzer: MODULE:CLASS of a `FaceAnalyzer` that also finds faces; empty if there is none.
+        recognizer: MODULE:CLASS of a `Recognizer` that judges the faces of another detector; empty if there is none.
+        parts: Parts of the weights manifest that it needs, including its detector's; they are fetched, not installed.
+        threaded: Whether it takes a number of threads.
+        unit: The difference in its similarity that corresponds to a difference of 1 by ArcFace.
+        guessed_level: Mean and deviation of a portrait's similarity if no curves were measured.
     """
 
     name: str
@@ -58,7 +58,7 @@ _JUDGES = (
         title="dlib",
         files=(DLIB_RESNET, DLIB_LANDMARKS),
         recognizer="portrait.faces.dlib_recognizer:DlibRecognizer",
-        unit=0.1,  # cosines of faces crowd near 1
+        unit=0.1,  # its cosines of faces are all close to 1
         guessed_level=(0.95, 0.03),
     ),
     Judge(
@@ -80,13 +80,13 @@ JUDGES = {judge.name: judge for judge in _JUDGES}
 FACE_TOOLS = {"insightface": ("arcface", "dlib"), "opencv": ("sface", "dlib")}
 """Name of a set of face tools -> its judges; the first one also finds the faces."""
 FURTHER_JUDGES = {"insightface": ("sface", "auraface"), "opencv": ("auraface",)}
-"""Name of a set of face tools -> judges who have a say as well, once they were fetched, where a calibration knows them."""
+"""Name of a set of face tools -> additional judges, used once fetched if the calibration includes them."""
 DETECTORS = {"insightface": "det_500m", "opencv": "yunet"}
-"""Name of a set of face tools -> what places the faces, as calibrations name it."""
+"""Name of a set of face tools -> its detector's name in calibrations."""
 
 
 def tools_for(*, commercial: bool) -> str:
-    """The set of face tools that is used: for commercial use, one whose every license allows that."""
+    """The set of face tools to use: for commercial use, one of which every license allows that."""
     return "opencv" if commercial else "insightface"
 
 
@@ -103,7 +103,7 @@ def face_parts(tools: str) -> list[Part]:
 
 
 def fetched_judges(tools: str) -> tuple[str, ...]:
-    """Those of `FURTHER_JUDGES` whose own model has been fetched."""
+    """The judges of `FURTHER_JUDGES` whose model has been fetched."""
     from portrait.hub.manifest import find_part
     from portrait.hub.store import status
 
@@ -111,7 +111,7 @@ def fetched_judges(tools: str) -> tuple[str, ...]:
 
 
 def second_detector_part() -> Part | None:
-    """The second detector's part where it has been fetched, else None."""
+    """The second detector's part if it has been fetched, else None."""
     from portrait.hub.manifest import find_part
     from portrait.hub.store import status
 

@@ -1,6 +1,6 @@
 """The list of public model files: the origin, the pins and the license of each (`weights/manifest.toml`).
 
-A part is one repository at one revision under one license; recipes name parts. Nothing here touches the network.
+A part is one repository at one revision under one license; recipes refer to parts. Nothing here accesses the network.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _file_path(path: str) -> str:
     if not is_plain_path(path):
         raise ValueError(f"must be a relative path inside the part's folder, got {path!r}")
     if path.casefold() == "manifest.json":
-        raise ValueError("must not be manifest.json, which is the list of a folder's hashes")
+        raise ValueError("must not be manifest.json, which lists a folder's hashes")
     return path
 
 
@@ -61,8 +61,8 @@ _Count = Annotated[int, Field(ge=0)]
 class PartFile(FileModel):
     """One file of a part.
 
-    `path` is relative with forward slashes. `sha256` and `bytes` are empty and 0 when no public source states them;
-    `sources` counts those that state the hash.
+    `path` is relative with forward slashes. `sha256` and `bytes` are empty and 0 if no public source states them; `sources`
+    is the number of sources that state the hash.
     """
 
     path: Annotated[str, AfterValidator(_file_path)]
@@ -74,7 +74,7 @@ class PartFile(FileModel):
 class Part(FileModel):
     """Files of one origin under one license: a hub repository at a commit, or an InsightFace archive of a release.
 
-    Exactly one of `repo` and `archive` is set; `sha256` and `bytes` are the archive's. `sources` counts the public
+    Exactly one of `repo` and `archive` is set; `sha256` and `bytes` are the archive's. `sources` is the number of public
     sources that state the revision.
     """
 
@@ -111,12 +111,12 @@ class Part(FileModel):
 
     @property
     def size(self) -> int:
-        """Bytes of all files whose size is stated."""
+        """Bytes of all files of known size."""
         return sum(file.bytes for file in self.files)
 
     @property
     def origin(self) -> str:
-        """Repository (or archive) and revision, as messages show it."""
+        """Repository (or archive) and revision, for messages."""
         return f"{self.repo or self.archive}@{self.revision[:12]}"
 
     def pin_name(self, file: PartFile) -> str:
@@ -125,14 +125,14 @@ class Part(FileModel):
 
 
 def manifest_file() -> Path:
-    """The shipped manifest: inside the wheel, or in `weights/` of a checkout."""
+    """The shipped manifest: inside the wheel, or in `weights/` in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "weights_data" / "manifest.toml"
     return inside if inside.is_file() else package.parent / "weights" / "manifest.toml"
 
 
 def manifest() -> dict[str, Part]:
-    """Every part by name. `PORTRAIT_MANIFEST` names a file of the same form whose parts are added, or replace ours.
+    """All parts by name. `PORTRAIT_MANIFEST` names a file of the same format whose parts are added, or replace ours.
 
     Raises:
         WeightsError: a file cannot be read, or an entry is not fully pinned or would leave its folder.
@@ -144,14 +144,14 @@ def manifest() -> dict[str, Part]:
 
 
 def find_part(name: str, recipes: Collection[str] = ()) -> Part:
-    """The part of a name.
+    """Find a part by name.
 
     Args:
-        name: Of a part.
-        recipes: Names that could have been meant as well.
+        name: The part's name.
+        recipes: Names of recipes that could also have been meant.
 
     Raises:
-        WeightsError: there is no such part; says which was probably meant.
+        WeightsError: there is no such part; the message suggests the one that was probably meant.
     """
     parts = manifest()
     if name not in parts:
@@ -162,7 +162,7 @@ def find_part(name: str, recipes: Collection[str] = ()) -> Part:
 
 
 def licenses_of(names: Iterable[str]) -> list[LicenseLink]:
-    """The license of each part, in the form that records carry."""
+    """The license of each part, in the format of records."""
     parts = [find_part(name) for name in names]
     return [LicenseLink(part=part.name, license=part.license, commercial=part.commercial) for part in parts]
 

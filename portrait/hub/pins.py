@@ -1,4 +1,4 @@
-"""The lock file: hashes of files for which the manifest states none, recorded when they are first fetched."""
+"""The lock file: hashes of files without a pin in the manifest, recorded when they are first fetched."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_lock() -> dict[str, str]:
     """Name of a pin -> SHA-256; empty if there is no lock file.
 
     Raises:
-        WeightsCorruptError: the file is damaged; it is left as it is.
+        WeightsCorruptError: the file is damaged; it is left unchanged.
     """
     path = lock_file()
     try:
@@ -45,16 +45,16 @@ def read_lock() -> dict[str, str]:
 
 
 def expected_digests(part: Part) -> dict[str, str]:
-    """Path of each file of a part -> the SHA-256 it must have: the manifest's, else the lock file's, else empty."""
+    """Path of each file of a part -> expected SHA-256: from the manifest, or else the lock file, or else empty."""
     locked = {} if all(file.sha256 for file in part.files) else read_lock()
     return {file.path: file.sha256 or locked.get(part.pin_name(file), "") for file in part.files}
 
 
 def extend_lock(digests: dict[str, str]) -> None:
-    """Add pins to the lock file, all of them or none; a pin is never changed.
+    """Add pins to the lock file, all of them or none; pins are never changed.
 
-    Processes take turns where the file system has locks. Where it has none, a pin of two that are added at the same
-    moment may be lost, and is recorded again by the next verification.
+    Processes take turns if the file system supports locks. Otherwise one of two pins that are added at the same moment may
+    be lost; the next verification records it again.
 
     Raises:
         WeightsCorruptError: a name is pinned to another hash.

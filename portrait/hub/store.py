@@ -1,8 +1,8 @@
-"""What is on this machine: find files, verify them against their pins, lay them out, remove what nothing needs.
+"""The store of model files on this machine: find files, verify their pins, build folders, and remove unused files.
 
-Verified files lie in `blobs` of portrait's cache, each under its SHA-256. Files in huggingface_hub's cache and in
-InsightFace's folder are used where they lie and never changed. What is loaded is a folder of links to verified files
-and nothing else, so a file that another program put beside them is never loaded by accident.
+Verified files are in `blobs` in portrait's cache, each under its SHA-256. Files in huggingface_hub's cache and in
+InsightFace's folder are used in place and never changed. Models are loaded from folders that contain only links to verified
+files, so a file that another program put beside them is never loaded by accident.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from portrait.paths import cache_dir, format_size, free_bytes
 log = logging.getLogger(__name__)
 
 RESERVE = 512 * 2**20
-"""Free bytes that a download leaves on the disk."""
+"""Free bytes that downloads leave on the disk."""
 
 
 def hub_cache() -> Path:
@@ -62,7 +62,7 @@ class Status:
 
     @property
     def complete(self) -> bool:
-        """Whether every file is."""
+        """Whether every file is on this machine."""
         return self.here == len(self.part.files)
 
 
@@ -73,7 +73,7 @@ def status(part: Part) -> Status:
 
 
 def find_file(part: Part, file: PartFile) -> Path | None:
-    """Where a file of a part lies on this machine, not verified; None if it does not."""
+    """The unverified path of a part's file on this machine; None if it is not here."""
     return _find_files(part).get(file.path)
 
 
@@ -85,7 +85,7 @@ def _find_files(part: Part) -> dict[str, Path]:
 
 
 def _candidates(part: Part, path: str, digests: dict[str, str]) -> Iterator[Path]:
-    """Where a file may lie, best first."""
+    """Possible paths of a file, best first."""
     if digests[path]:
         yield blobs() / digests[path]
     if all(digests.values()):
@@ -93,7 +93,7 @@ def _candidates(part: Part, path: str, digests: dict[str, str]) -> Iterator[Path
     if part.archive:
         root = Path(os.environ.get("INSIGHTFACE_HOME", "~/.insightface")).expanduser() / "models" / part.name
         yield root / path
-        yield root / part.name / path  # antelopev2 unpacks into a folder of its own name
+        yield root / part.name / path  # antelopev2 unpacks into a subfolder of the same name
         return
     from huggingface_hub import try_to_load_from_cache
 
@@ -106,20 +106,20 @@ def _candidates(part: Part, path: str, digests: dict[str, str]) -> Iterator[Path
 
 
 def verify_part(part: Part) -> dict[str, str]:
-    """Hash every file of a part against its pin; a file that was never pinned is pinned now.
+    """Compare the hash of every file of a part with its pin; files without a pin are pinned now.
 
     Returns:
         Path within the part -> SHA-256.
 
     Raises:
-        WeightsMissingError: files are not on this machine; says how to get them.
-        WeightsCorruptError: a file has other content. Nothing is deleted.
+        WeightsMissingError: files are not on this machine; the message says how to get them.
+        WeightsCorruptError: a file differs from its pin. Nothing is deleted.
     """
     return {path: sha256_of(place.resolve()) for path, place in _verified(part).items()}
 
 
 def part_folder(part: Part) -> Path:
-    """Return a folder that holds exactly the verified files of a part, under their own paths, and `manifest.json`.
+    """Return a folder with exactly the verified files of a part, under their own paths, and `manifest.json`.
 
     Raises:
         WeightsMissingError, WeightsCorruptError: as `verify_part`.
@@ -164,7 +164,7 @@ def add_blob(path: Path, digest: str) -> None:
     blobs().mkdir(parents=True, exist_ok=True)
     try:
         os.replace(path, blobs() / digest)
-    except OSError:  # another process may have been first, or may have it open
+    except OSError:  # another process may have been faster, or may have it open
         if not (blobs() / digest).is_file() or sha256_of(blobs() / digest) != digest:
             raise
 
@@ -173,21 +173,21 @@ def add_blob(path: Path, digest: str) -> None:
 
 
 def check_disk(needed: int) -> None:
-    """Refuse a download for which the disk of the cache has too little room.
+    """Refuse a download for which the cache's disk has too little space.
 
     Raises:
-        WeightsError: says how many bytes are needed and free.
+        WeightsError: there is too little; the message says how many bytes are needed and free.
     """
     free = free_bytes(cache_dir())
     if needed and needed + RESERVE > free:
         raise WeightsError(
-            f"{format_size(needed)} are needed in {cache_dir()}, {format_size(free)} are free (and {format_size(RESERVE)} "
-            "stay free); free some space, or set PORTRAIT_CACHE to a folder on another disk"
+            f"{format_size(needed)} are needed in {cache_dir()}, but {format_size(free)} are free (of which {format_size(RESERVE)} "
+            "must stay free); free some space, or set PORTRAIT_CACHE to a folder on another disk"
         )
 
 
 def disk_error(error: OSError, folder: Path, what: str = "") -> WeightsError:
-    """The error to raise for one of the disk."""
+    """The error to raise for an error of the disk."""
     purpose = f" for {what}" if what else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return WeightsError(
@@ -201,14 +201,14 @@ def disk_error(error: OSError, folder: Path, what: str = "") -> WeightsError:
 
 
 def leftovers(parts: Iterable[Part], *, everything: bool = False) -> list[Path]:
-    """What nothing in portrait's cache needs: interrupted downloads, and files and folders of other versions.
+    """Unused files in portrait's cache: interrupted downloads, and files and folders of other versions.
 
     Args:
         parts: Parts to keep.
-        everything: Keep none, nor the copies of pickled adapters; they are downloaded and converted again.
+        everything: Keep no parts, and no copies of pickled adapters; they must then be downloaded and converted again.
 
     Returns:
-        Files and folders under `cache_dir()`. A file that is being downloaded is not among them.
+        Files and folders under `cache_dir()`. Running downloads are not included.
     """
     keep: set[Path] = set()
     for part in () if everything else parts:
@@ -227,7 +227,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def prune(parts: Iterable[Part], *, everything: bool = False) -> list[Path]:
-    """Remove `leftovers`; returns what was removed."""
+    """Remove `leftovers`; return what was removed."""
     removed = leftovers(parts, everything=everything)
     for path in removed:
         if path.is_dir() and not path.is_symlink():

@@ -1,13 +1,12 @@
-"""Download one address into a file of this process's own: resumed, counted, limited, and stopped on demand.
+"""Download a URL into a file of this process alone: resumed, counted, limited, and stopped on demand.
 
-Interrupted downloads are resumed, within a run and by the next one. A run that fails hands its partial file on as
-`KEY.part`, and the next run takes it over by renaming it; the file of a process that was killed is taken over when
-nothing was written to it for five minutes. Since a rename is atomic and every process writes to a file of its own,
-processes that fetch the same file at once need no locks, which some file systems only pretend to have; each of them
-downloads the file.
+Interrupted downloads are resumed, within a run and by the next one. A run that fails leaves its partial file as `KEY.part`,
+and the next run takes it over by renaming it; the file of a killed process is taken over if nothing was written to it for
+five minutes. Since renaming is atomic and every process writes to its own file, processes that fetch the same file at the
+same time need no locks, which some file systems only pretend to have; each of them downloads the file.
 
-The server is not trusted: bodies of redirects and of errors are never read, nothing is decompressed, and a body that
-is longer than its pin, or that drips, is cut off.
+The server is not trusted: bodies of redirects and errors are never read, nothing is decompressed, and a body that is longer
+than its pin, or too slow, is cut off.
 """
 
 from __future__ import annotations
@@ -30,28 +29,28 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ABANDONED = 300.0
-"""Seconds without a write after which a partial file belongs to nobody; a live download never pauses that long."""
-_MAX_FAILURES = 5  # connections in a row that bring fewer than _PROGRESS bytes
+"""Seconds without a write after which a partial file counts as abandoned; running downloads never pause that long."""
+_MAX_FAILURES = 5  # consecutive connections that bring fewer than _PROGRESS bytes
 _PROGRESS = 2**16
-_MIN_RATE, _RATE_WINDOW = 1024, 30.0  # bytes a second, over so many seconds: slower connections are closed
+_MIN_RATE, _RATE_WINDOW = 1024, 30.0  # bytes per second, and over how many seconds: slower connections are closed
 _MAX_REDIRECTS = 20
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
 
 Report = Callable[[str, int, int], None]
-"""Called with (file, bytes done, bytes in all or 0); from several threads."""
+"""Called with (file, bytes done, total bytes or 0), from several threads."""
 
 
 class AnswerError(Exception):
-    """The server answered, but not with the file; the text follows the name of the server."""
+    """The server answered, but not with the file; the text is appended to the server's name."""
 
     def __init__(self, text: str, *, transient: bool = False) -> None:
-        """Keep the text, and whether another try may help."""
+        """Keep the text, and whether trying again may help."""
         super().__init__(text)
         self.transient = transient
 
 
 class TooLongError(Exception):
-    """More bytes came than were pinned."""
+    """The server sent more bytes than pinned."""
 
 
 class StoppedError(Exception):
@@ -63,10 +62,10 @@ class Meter:
     """Counts the bytes of one download.
 
     Args:
-        name: Of the file, for reports.
-        size: Bytes in all; 0 if nobody knows.
-        limit: Bytes that may come at most.
-        report: Progress.
+        name: Name of the file, for reports.
+        size: Total bytes; 0 if unknown.
+        limit: Maximum number of bytes.
+        report: Called with the progress.
         stop: Set to stop the download.
     """
 
@@ -104,13 +103,13 @@ class Meter:
 
 @contextlib.contextmanager
 def partial_file(folder: Path, key: str) -> Iterator[Path]:
-    """A path for this process alone, at which an earlier run's partial file lies if there is one.
+    """A path for this process alone, with the partial file of an earlier run if there is one.
 
-    When the block fails, what lies there is left for the next run; when it ends well, it is removed.
+    If the block fails, the file is left for the next run; if it succeeds, the file is removed.
 
     Args:
         folder: Where partial files are kept.
-        key: Name of the content; plain characters.
+        key: Name of the content, in plain characters.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, handed_on = folder / f"{key}.{uuid.uuid4().hex}.live", folder / f"{key}.part"
@@ -131,7 +130,7 @@ def partial_file(folder: Path, key: str) -> Iterator[Path]:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether no process writes to a partial file any more."""
+    """Whether no process writes to a partial file anymore."""
     try:
         return path.suffix != ".live" or time.time() - path.lstat().st_mtime > ABANDONED
     except OSError:
@@ -139,7 +138,7 @@ def is_abandoned(path: Path) -> bool:
 
 
 def _open(path: Path) -> BinaryIO:
-    """Open a partial file, which is never a link: a link would write to somebody else's file."""
+    """Open a partial file; links are refused, as they would write to somebody else's file."""
     with contextlib.suppress(FileNotFoundError):
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
@@ -157,14 +156,14 @@ def download(url: str, path: Path, meter: Meter, token: str = "") -> None:
     Args:
         url: Requested anew for each connection, since the addresses it redirects to expire.
         path: From `partial_file`.
-        meter: Called as bytes arrive.
-        token: Of the hub; it does not follow a redirect to another host.
+        meter: Updated as bytes arrive.
+        token: The hub's token, which is not sent on redirects to other hosts.
 
     Raises:
-        httpx2.RequestError, httpx2.InvalidURL, AnswerError: the file cannot be had, or too many connections in a row
-            broke off before they got further than those before.
-        TooLongError: more came than `meter` allows; nothing is kept.
-        StoppedError: on demand.
+        httpx2.RequestError, httpx2.InvalidURL, AnswerError: the server does not send the file, or too many consecutive
+        connections broke without progress.
+        TooLongError: more bytes came than `meter` allows; nothing is kept.
+        StoppedError: the download was stopped.
         OSError: the file cannot be written.
     """
     import httpx2
@@ -174,7 +173,7 @@ def download(url: str, path: Path, meter: Meter, token: str = "") -> None:
         start = out.seek(0, os.SEEK_END)
         while start < meter.size or not meter.size:
             try:
-                os.utime(path)  # a sign of life while nothing comes
+                os.utime(path)  # a sign of life while nothing arrives
                 _append(url, out, start, meter, token)
                 return
             except (httpx2.TransportError, AnswerError) as error:
@@ -192,10 +191,10 @@ def download(url: str, path: Path, meter: Meter, token: str = "") -> None:
 
 
 def _append(url: str, out: BinaryIO, start: int, meter: Meter, token: str) -> None:
-    """Append what one connection brings to the first `start` bytes.
+    """Append what one connection sends to the first `start` bytes.
 
     Raises:
-        httpx2.TransportError: it ended too early.
+        httpx2.TransportError: the connection ended too early.
     """
     import httpx2
 
@@ -210,7 +209,7 @@ def _append(url: str, out: BinaryIO, start: int, meter: Meter, token: str) -> No
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise AnswerError("sent a compressed body")
         if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            out.truncate(out.seek(0))  # what is here is not the beginning of that file, or the server cannot resume
+            out.truncate(out.seek(0))  # our bytes are not the beginning of that file, or the server cannot resume
         if response.status_code == 416:
             raise httpx2.RemoteProtocolError(f"there is no byte {start}")
         _receive(response, out, meter)
@@ -219,7 +218,7 @@ def _append(url: str, out: BinaryIO, start: int, meter: Meter, token: str) -> No
 
 
 def _receive(response: Response, out: BinaryIO, meter: Meter) -> None:
-    """Write the body as it comes, not decoded."""
+    """Write the body as it arrives, without decoding."""
     import httpx2
 
     window_start, window_bytes = time.monotonic(), 0
@@ -229,13 +228,13 @@ def _receive(response: Response, out: BinaryIO, meter: Meter) -> None:
         window_bytes += len(block)
         if (now := time.monotonic()) - window_start >= _RATE_WINDOW:
             if window_bytes < _MIN_RATE * _RATE_WINDOW:
-                raise httpx2.ReadTimeout(f"fewer than {_MIN_RATE} bytes a second came")
+                raise httpx2.ReadTimeout(f"fewer than {_MIN_RATE} bytes per second arrived")
             window_start, window_bytes = now, 0
 
 
 @contextlib.contextmanager
 def _request(url: str, headers: dict[str, str]) -> Iterator[Response]:
-    """Send a GET request; its body has not been read yet, and those of redirects never are."""
+    """Send a GET request; the body is not read yet, and those of redirects never are."""
     import httpx2
     from huggingface_hub import constants, get_session
 
