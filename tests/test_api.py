@@ -128,7 +128,7 @@ def test_a_setting_has_the_name_and_the_words_of_its_flag(stylizer: PortraitStyl
 def test_each_means_several_people_and_a_call_makes_one_portrait(limits: str) -> None:
     made = Load()(Settings())
     made.analyzer = FakeAnalyzer(lambda image: [a_face(SIZE), a_face(SIZE)])
-    with pytest.raises(FaceError, match="name an index"):
+    with pytest.raises(FaceError, match="give an index"):
         PortraitStylizer(made).stylize(person(1), face="each", thresholds=limits)
 
 

@@ -92,7 +92,7 @@ def test_the_template_is_a_plan_and_names_every_key(tmp_path: Path) -> None:
         ({"settings": {"balance": 2}}, "balance 2 is outside 0 to 1"),
         ({"settings": {"style": "oil"}}, "styles = "),
         ({"settings": {"max_seconds": 10}}, "depend on the speed of the machine"),
-        ({"settings": {"face": "each"}}, "not one person"),
+        ({"settings": {"face": "each"}}, "selects several people"),
         ({"sizes": ["sqare"]}, "did you mean square"),
         ({"budget": {"hours": -1}}, r"\[budget\] hours must be at least 0, got -1"),
         ({"variants": 0}, "variants 0 is outside 1 to 64"),
@@ -673,7 +673,7 @@ def test_what_would_fail_every_job_stops_the_run_and_leaves_it_to_be_made(tmp_pa
     plan = write_campaign(tmp_path, people=9)
     assert run(plan, tmp_path / "run", limit=2).done == 2
     with pytest.raises(
-        CampaignError, match=r"5 people in a row .* RuntimeError: broken model\. Their jobs are left pending"
+        CampaignError, match=r"5 people in a row .* RuntimeError: broken model\. Their jobs are still pending"
     ):
         run_campaign(read_plan(plan), tmp_path / "run", local(Fragile(RuntimeError("broken model"))))
     with Ledger.open(tmp_path / "run") as ledger:
@@ -1147,7 +1147,7 @@ def test_a_ledger_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) ->
     """On a medium that is read-only the log beside it cannot be made; here a folder is in its place."""
     Ledger.create(tmp_path).close()
     (tmp_path / "ledger.sqlite-wal").mkdir()
-    with pytest.raises(CampaignError, match="cannot open .*ledger.sqlite: .*where files can be written"):
+    with pytest.raises(CampaignError, match="cannot open .*ledger.sqlite: .*must be writable, even for reading"):
         Ledger.open(tmp_path)
 
 

@@ -484,12 +484,12 @@ def test_an_export_never_replaces_that_of_another_run_or_a_file_of_the_user(run:
     files = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with database(run) as connection:
         connection.execute("UPDATE meta SET value = '\"another\"' WHERE name = 'id'")
-    with pytest.raises(SettingsError, match="not of this run; name another folder"):
+    with pytest.raises(SettingsError, match="not from this run; name another folder"):
         export_run(run, out)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "manifest.csv").write_text("file,price\nletter.txt,3\n")
     (tmp_path / "mine" / "letter.txt").write_text("mine")
-    with pytest.raises(SettingsError, match="not of this run"):
+    with pytest.raises(SettingsError, match="not from this run"):
         export_run(run, tmp_path / "mine")
     assert (tmp_path / "mine" / "letter.txt").read_text() == "mine"
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == files

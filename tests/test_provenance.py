@@ -501,4 +501,4 @@ def test_without_the_library_signing_and_inspecting_say_how_to_get_it(
     monkeypatch.setattr("portrait.provenance.credentials.find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"portrait-stylizer\[sign\]"):
         Signer.from_files(certificates.chain, certificates.key)
-    assert "not looked for" in inspect_picture(write_picture(tmp_path / "p.png", PIXELS)).unread[0]
+    assert "not read" in inspect_picture(write_picture(tmp_path / "p.png", PIXELS)).unread[0]

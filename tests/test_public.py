@@ -218,7 +218,7 @@ def test_a_full_disk_while_an_adapter_is_kept_leaves_nothing_half(
 
     monkeypatch.setattr(adapters, "save_file", full)
     monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path))
-    with pytest.raises(WeightsError, match=r"cannot keep .*No space left on device; free some space"):
+    with pytest.raises(WeightsError, match=r"cannot save .*No space left on device; free some space"):
         adapters.as_safetensors(path)
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
