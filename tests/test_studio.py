@@ -1493,7 +1493,7 @@ def test_a_studio_that_ends_stops_the_work_and_forgets(tmp_path: Path, gate: thr
     ("name", "value"), [("max_attempts", 1000), ("max_seconds", 80000.0), ("num_inference_steps", 900)]
 )
 def test_one_visitor_cannot_take_the_machine_for_a_day(name: str, value: float) -> None:
-    with pytest.raises(SettingsError, match="more than a studio gives one visitor"):
+    with pytest.raises(SettingsError, match="exceeds the studio.s limit for one visitor"):
         web_settings(Settings(), {"style": "oil", name: value})
 
 

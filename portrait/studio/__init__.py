@@ -1,1 +1,1 @@
-"""The local web page: show, adjust, show again. `app` is the page, `work` what it sets in motion."""
+"""The local web page: show, adjust, show again. `app` is the page, `jobs` and `drawing` do its work."""

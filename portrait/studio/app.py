@@ -1,4 +1,4 @@
-"""The page: Gradio blocks, wired to sessions and jobs. `strings` has its words, `page` and `controls` its HTML."""
+"""The page: Gradio blocks, connected to sessions and jobs. `strings` has its texts, `page` and `controls` its HTML."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ from portrait.studio.web_settings import web_settings
 BALANCE_STEP = 0.15
 """How far “more like the photo” and “more artistic” move the balance."""
 CAPTURE_NAMES = ("camera.png", "image.png")
-"""What browsers call a picture from the camera or the clipboard, which is not a file."""
+"""Browsers' names for a picture from the camera or the clipboard, which is not a file."""
 
 Updates = dict[Any, Any]
 """Component -> its new value or properties."""
 Action = Mapping[str, Any]
-"""What the browser sends: `act`, the `values` of the form, and what the action needs."""
+"""A message from the browser: `act`, the `values` of the form, and what the action needs."""
 
 
 def _ends_with_skip(handler: Callable[..., Iterator[Updates]]) -> Callable[..., Iterator[Updates]]:
-    """A handler whose last update changes nothing.
+    """Make a handler end with an update that changes nothing.
 
-    Gradio sends the last update of a generator once more when it ends: that of a request which the visitor has
-    replaced would come after those of the newer one.
+    Gradio sends a generator's last update again when it ends; without this, that of a replaced request would overwrite those
+    of the newer one.
     """
 
     @functools.wraps(handler)
@@ -74,10 +74,10 @@ class StudioPage:
 
     Args:
         models: The models of one device, and the queue for it.
-        folder: Where files for download lie; the caller deletes it at the end.
+        folder: Folder for uploads and downloads; the caller deletes it at the end.
         reports: The run folders that the viewer may open.
         local: Whether only this computer can reach the page.
-        signer: Who signs files for download with Content Credentials; None leaves them unsigned.
+        signer: Signs files for download with Content Credentials; None leaves them unsigned.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class StudioPage:
         return gr.HTML(value, elem_id=name, apply_default_css=False, js_on_load=script)
 
     def _wire(self, blocks: gr.Blocks) -> None:
-        # A visitor who changes their mind is not held up by what is still being made.
+        # Visitors who change their mind need not wait for what is still being made.
         free: dict[str, object] = {
             "show_progress": "hidden",
             "concurrency_limit": None,
@@ -172,7 +172,7 @@ class StudioPage:
 
     @_ends_with_skip
     def _on_act(self, request: gr.Request, event: gr.EventData) -> Iterator[Updates]:
-        """Whatever a visitor does on the page, apart from canceling."""
+        """Handle everything that a visitor does on the page, except canceling."""
         action: Action = event._data
         if action["act"] == "hello":
             yield from self._on_hello(request, str(action["key"]), str(action.get("load", "")))
@@ -204,9 +204,9 @@ class StudioPage:
         yield from acts[action["act"]](request, session, action)
 
     def _on_hello(self, request: gr.Request, key: str, load: str = "") -> Iterator[Updates]:
-        """A page was loaded: it shows what its session has, if it had one before.
+        """A page was loaded: show what its session has, if it had one before.
 
-        A page whose answer is slow says hello again, with the same `load`; what the visitor did meanwhile stays.
+        A page whose answer is slow says hello again, with the same `load`; what the visitor did in the meantime stays.
         """
         session = self.sessions.resume(request, key)
         message = strings.LOST if session.lost else strings.STOPPED if session.stopped else ""
@@ -229,7 +229,7 @@ class StudioPage:
             yield from self._preview(session)
 
     def _on_photo(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
-        """A photo begins at once, when it is clear who is meant, without a button. One that fails changes nothing."""
+        """Start with a new photo at once, if it is clear who is meant. A photo that fails changes nothing."""
         generation = session.begin_upload()
         yield self._photo(session, looking=True)
         try:
@@ -239,12 +239,12 @@ class StudioPage:
         except PortraitError as error:
             yield self._photo(session, problem=str(error))
             return
-        session.form["region"] = ""  # it was one of the photo before
+        session.form["region"] = ""  # it was about the previous photo
         yield {**self._photo(session), **self._controls(session), **self._result(session), self.previews: ""}
         yield from self._on_adjust(request, session, action)
 
     def _open(self, session: Session, action: Action, generation: int) -> bool:
-        """Read the uploaded photo and take it; False if meanwhile the visitor chose another one, or none."""
+        """Read the uploaded photo and open it; return False if the visitor has chosen another one, or none, in the meantime."""
         try:
             with session.reading:
                 data, name = take_upload(action, self.folder)
@@ -268,7 +268,7 @@ class StudioPage:
             yield from self._on_make(request, session, action)
 
     def _on_adjust(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
-        """What shows in every picture acts at once, as soon as it is clear who is meant."""
+        """Apply settings that show in every picture at once, if it is clear who is meant."""
         if session.face is None:
             if action.get("form"):
                 yield self._controls(session)
@@ -280,7 +280,7 @@ class StudioPage:
         yield self._controls(session) | {self.previews: ""}
 
     def _on_backdrop(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
-        """A picture of the visitor's own, to stand behind them."""
+        """Take a picture of the visitor's own as background."""
         try:
             session.take_backdrop(*take_upload(action, self.folder))
         except Exception as error:
@@ -301,7 +301,7 @@ class StudioPage:
         yield from self._make(request, session, settings)
 
     def _on_more(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
-        """More like the photo, more artistic, try again: from the picture that is shown."""
+        """More like the photo, more artistic, or again: starting from the picture that is shown."""
         entry = session.find(session.current)
         wish = action["more"]
         try:
@@ -322,7 +322,7 @@ class StudioPage:
         yield from self._make(request, session, settings)
 
     def _on_reference(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
-        """One more photo of the same person, or one less; the next portrait is of all of them."""
+        """Add or remove a photo of the same person; the next portrait uses all of them."""
         try:
             if action["act"] == "drop-reference":
                 session.drop_reference(int(action["number"]))
@@ -340,7 +340,7 @@ class StudioPage:
         yield from self._on_adjust(request, session, action)
 
     def _on_save_look(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
-        """The form as a file that the command line reads too."""
+        """Save the form as a file that the command line reads too."""
         try:
             settings = web_settings(self.models.settings, settings_asked(session.form), session.backdrop)
         except PortraitError as error:
@@ -349,7 +349,7 @@ class StudioPage:
         yield {self.wire: page.key_html(session) + page.look_html(preset_toml(settings), settings.style[0])}
 
     def _on_look(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
-        """A file of a look sets the form, and is drawn at once."""
+        """Load a look's file into the form, and draw it at once."""
         try:
             data, _ = take_upload(action, self.folder)
             text = data.decode("utf-8-sig", errors="replace")
@@ -362,7 +362,7 @@ class StudioPage:
         yield from self._on_adjust(request, session, action)
 
     def _on_history(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
-        """Show, compare, star or delete a picture, or take that back."""
+        """Show, compare, star or delete a picture, or undo that."""
         before = session.current
         do = action["do"]
         number = action.get("number")
@@ -402,7 +402,7 @@ class StudioPage:
         yield self._forgotten_page(session)
 
     def _reset_lost_tab(self, request: gr.Request, session: Session) -> Iterator[Updates]:
-        """Tell a tab that its photo is forgotten: its connection broke, so that it was taken for closed.
+        """Tell a tab that its photo was forgotten, because its connection broke and it seemed to be closed.
 
         A tab that has a new photo by now keeps it.
         """
@@ -423,7 +423,7 @@ class StudioPage:
     # Making pictures -----------------------------------------------------------------------------------------
 
     def _make(self, request: gr.Request, session: Session, settings: Settings) -> Iterator[Updates]:
-        """Start a job in place of the visitor's last one, for the chosen face, and show what becomes of it."""
+        """Start a job for the chosen face instead of the visitor's last one, and show its progress and result."""
         render = self.drawing.start(session, settings)
         if render is not None:
             yield from self._show_job(request, session, render)
@@ -441,7 +441,7 @@ class StudioPage:
             yield from self._reset_lost_tab(request, session)
 
     def _follow(self, session: Session, render: Render) -> Iterator[Updates]:
-        """Show what happens to a job, for as long as the visitor requests nothing else."""
+        """Show the progress of a job, as long as the visitor requests nothing else."""
         entry = session.find(session.current)
         placeholder = _small_uri(portrait_square(entry.portrait) if entry else framed(session, render.photo))
         preview = ""
@@ -463,7 +463,7 @@ class StudioPage:
                 yield {self.result: viewer.working_html(session, event, render.variants, preview, placeholder)}
 
     def _preview(self, session: Session) -> Iterator[Updates]:
-        """Show the photo in every style, and the chosen style at several strengths, small, as they come."""
+        """Show small previews of the photo in every style, and in the chosen style at several strengths, as they arrive."""
         shown = self.drawing.start_previews(session)
         if shown is None:
             return
@@ -477,7 +477,7 @@ class StudioPage:
                 yield {self.previews: page.previews_html(session, *what)}
 
     def _show_error(self, session: Session, error: PortraitError) -> Updates:
-        """The error; a session without a photo, perhaps forgotten meanwhile, also gets the place for one again."""
+        """Show the error; a session without a photo, perhaps forgotten in the meantime, also gets the drop zone again."""
         field = error.field if isinstance(error, FieldError) else ""
         updates = self._result(session, problem=str(error), field=field)
         return updates | self._photo(session) if session.photo is None else updates

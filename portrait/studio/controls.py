@@ -1,4 +1,4 @@
-"""The form of everything that a visitor may wish for: made as HTML, and read back as settings."""
+"""The form with everything that a visitor may set: written as HTML, and read back as settings."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from portrait.studio import strings
 from portrait.studio.web_settings import MAX_VALUES, Choices, choices_for
 
 Form = dict[str, str | list[str]]
-"""What the form says: name -> text, or texts where several may be chosen. A name that is absent is left to the balance."""
+"""The values of the form: name -> text, or texts if several may be chosen. Missing names are left to the balance."""
 
 STRENGTHS = (0.0, 0.5, 1.0)
-"""The strengths of which a preview is shown."""
+"""The strengths for which a preview is shown."""
 COLORS = ("#f2e8d8", "#7fa6b8")
 """The colors that are offered first for a background."""
 _STEPS = {"strength": 0.05, "guidance_scale": 0.1, "ip_adapter_scale": 0.05, "controlnet_conditioning_scale": 0.05}
 _MOST = {"guidance_scale": 15.0}
-"""Where a slider ends before its setting does."""
+"""Sliders that end before the setting's own limit."""
 
 
 def first_form(recipe: Recipe, base: Settings) -> Form:
-    """What the form says before a visitor says anything."""
+    """The initial values of the form."""
     style = base.style[0] if base.style[0] in recipe.styles else recipe.styles[0]
     return form_of(base) | {"recipe": recipe.name, "style": style, "variants": "1"}
 
 
 def fitting(form: Form, recipe: Recipe) -> Form:
-    """The same form where the recipe, or the style, lacks what was chosen for another one."""
+    """Adapt the form to a recipe or style that lacks what was chosen for another one."""
     style = _text(form, "style")
     style = style if style in recipe.styles else recipe.styles[0]
     choices = choices_for(recipe, style)
@@ -79,7 +79,7 @@ def _background_form(background: Background | None) -> Form:
 
 
 class FieldError(SettingsError):
-    """What a visitor typed into `field` cannot be."""
+    """The value that a visitor entered into `field` is invalid."""
 
     def __init__(self, field: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -87,10 +87,10 @@ class FieldError(SettingsError):
 
 
 def settings_asked(form: Form) -> dict[str, object]:
-    """The settings that a visitor asks for, by name, with the values that `web_settings` takes.
+    """The settings that a visitor requests, by name, with values for `web_settings`.
 
     Raises:
-        FieldError: a number is none, or is out of its range.
+        FieldError: a number is invalid or out of range.
     """
     asked: dict[str, object] = {name: parse_value(name, _text(form, name)) for name in _advanced() if name in form}
     region = "".join(_text(form, "region").split())
@@ -106,7 +106,7 @@ def parse_value(name: str, text: str) -> object:
     """The value of a control: None for an empty one.
 
     Raises:
-        FieldError: it is no number, where one is needed, or out of its range.
+        FieldError: it is not a number where one is needed, or out of range.
     """
     rule = RULES[name]
     text = text.strip()
@@ -138,7 +138,7 @@ def _advanced() -> Iterable[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Own:
-    """What the form shows of the visitor's own: what each crop takes of the photo, as data URIs, and a background's name."""
+    """The visitor's own parts of the form: each crop of the photo, as data URIs, and a background's name."""
 
     crops: Mapping[str, str] = field(default_factory=dict)
     backdrop: str = ""
@@ -152,9 +152,9 @@ def controls_html(recipe: Recipe, form: Form, recipes: Iterable[str], own: Own =
 
     Args:
         recipe: Whose styles are offered.
-        form: What is chosen.
+        form: The chosen values.
         recipes: The names of the recipes that are installed.
-        own: What is there of the visitor's own.
+        own: The visitor's own crops and background.
     """
     choices = choices_for(recipe, _text(form, "style"))
     return (
@@ -169,7 +169,7 @@ def controls_html(recipe: Recipe, form: Form, recipes: Iterable[str], own: Own =
 
 
 def _styles(recipe: Recipe, chosen: str) -> str:
-    """A card per style with a sample, until there is a preview of the visitor's photo; radio buttons to the keyboard."""
+    """One card per style, with a sample until there is a preview of the visitor's photo; radio buttons for the keyboard."""
     cards = []
     for name in recipe.styles:
         shown = sample_of(recipe.name, name)
@@ -187,7 +187,7 @@ def _styles(recipe: Recipe, chosen: str) -> str:
 
 
 def title_of(style: str) -> str:
-    """What a style is called on the page."""
+    """The title of a style on the page."""
     return styles()[style].title if style in styles() else style
 
 
@@ -215,7 +215,7 @@ def _segments(
     now: bool = False,
     pictures: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Radio buttons in a row, perhaps with pictures; with `now` a choice is drawn at once."""
+    """Radio buttons in a row, optionally with pictures; with `now`, a choice is drawn at once."""
     shown = {value: f'<img src="{picture}" alt="">' for value, picture in pictures.items()}
     now_mark = " data-now" if now else ""
     items = "".join(
@@ -245,7 +245,7 @@ def _balance(form: Form) -> str:
 
 
 def _picture(recipe: Recipe, choices: Choices, form: Form, own: Own) -> str:
-    """Crop, background, size and how many: what everybody who needs a profile picture asks for."""
+    """Crop, background, size and number: the settings that everybody needs for a profile picture."""
     kind = _text(form, "background")
     colors = "".join(
         f'<label class="color"{"" if kind in kinds else " hidden"} data-kinds="{" ".join(kinds)}">{label}'
@@ -310,13 +310,13 @@ def _advanced_groups(recipe: Recipe, choices: Choices, form: Form, recipes: Iter
 
 
 def _is_followed(recipe: Recipe, name: str) -> bool:
-    """Whether the model does anything with a setting; one that knows its styles alone draws no purple elephant."""
+    """Whether the model follows a setting; one that only knows its styles ignores other prompts."""
     is_text = name in ("prompt", "negative_prompt")
     return name not in recipe.lacks and (recipe.prompts == "rich" or not is_text)
 
 
 def _field(name: str, form: Form) -> str:
-    """One setting: a slider that may be left to the balance, radio buttons, or a text."""
+    """One setting: a slider that can be left to the balance, radio buttons, or a text field."""
     rule, label = RULES[name], strings.LABELS[name]
     if rule.choices:
         return _segments(name, label, {value: strings.UNTIL[value] for value in rule.choices}, _text(form, name))

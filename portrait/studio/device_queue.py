@@ -11,14 +11,14 @@ from portrait.studio import strings
 
 
 class QueueFullError(PortraitError):
-    """More are waiting than make sense."""
+    """Too many are waiting already."""
 
 
 class DeviceQueue:
-    """First come, first served; whoever is patient comes after all others.
+    """First come, first served; patient tickets come after all others.
 
     Args:
-        max_waiting: How many may wait behind the one that is served.
+        max_waiting: How many may wait in addition to the one being served.
     """
 
     def __init__(self, max_waiting: int = 16) -> None:
@@ -27,16 +27,16 @@ class DeviceQueue:
         self._tickets: list[Ticket] = []
 
     def __len__(self) -> int:
-        """How many are served or wait."""
+        """How many are being served or waiting."""
         return len(self._tickets)
 
     def join(self, is_leaving: Callable[[], bool] = lambda: False, *, patient: bool = False) -> Ticket:
-        """A ticket at the end of the queue, to be used in a `with` block; the others do not count one that is leaving.
+        """Join the end of the queue with a ticket, to be used in a `with` block; a leaving ticket no longer counts for others.
 
-        A patient one waits behind everybody, and gives way when it is served and somebody is `kept_waiting`.
+        A patient ticket waits behind everybody, and gives way if it is being served and somebody is `kept_waiting`.
 
         Raises:
-            QueueFullError: `max_waiting` wait already; nobody patient is refused, or counted.
+            QueueFullError: `max_waiting` are waiting already; patient tickets are neither refused nor counted.
         """
         with self._changed:
             ahead = sum(not ticket.patient for ticket in self._tickets)
@@ -59,20 +59,20 @@ class Ticket:
 
     @property
     def kept_waiting(self) -> bool:
-        """Whether anybody waits who is not patient."""
+        """Whether anybody who is not patient is waiting."""
         with self._queue._changed:
             return any(not ticket.patient for ticket in self._queue._tickets if ticket is not self)
 
     @property
     def ahead(self) -> int:
-        """How many are served first; 0 when it is this one's turn, or will be in a moment."""
+        """How many are served first; 0 if it is this one's turn, or will be in a moment."""
         with self._queue._changed:
             tickets = self._queue._tickets
             before = tickets[: tickets.index(self)]
             return sum(not (ticket.patient or ticket._is_leaving()) for ticket in before)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the queue moves, at most so long; returns whether it is this one's turn."""
+        """Wait until the queue moves, or the time is over; return whether it is this one's turn."""
         with self._queue._changed:
             if self._queue._tickets[0] is not self:
                 self._queue._changed.wait(seconds)

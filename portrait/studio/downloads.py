@@ -1,4 +1,4 @@
-"""What a visitor can take away of a picture, made in memory when it is asked for: the picture, its sizes, the record."""
+"""Files for download, made in memory on request: the picture, its sizes, the record."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MEDIA = {"png": "image/png", "jpg": "image/jpeg", "json": "application/json", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """Where a file is fetched, relative to the page, and its name."""
+    """The address of a file, relative to the page, and its name."""
 
     href: str
     name: str
@@ -38,7 +38,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeLink(Link):
-    """A picture cut to `size`, a name of `CUTS`; `is_enlarged` where the portrait has fewer pixels."""
+    """A picture cut to `size`, a name of `CUTS`; `is_enlarged` if the portrait has fewer pixels."""
 
     size: str
     width: int
@@ -58,7 +58,7 @@ class Links:
 
 
 def portrait_square(portrait: StylizedPortrait) -> RgbImage:
-    """The square around the person: the picture itself, or of `--frame full` the part where the portrait is."""
+    """The square around the person: the picture itself or, with `--frame full`, the part with the portrait."""
     picture = portrait.picture
     if portrait.record.frame != "full":
         return picture
@@ -67,7 +67,7 @@ def portrait_square(portrait: StylizedPortrait) -> RgbImage:
 
 
 def links(session: Session, entry: HistoryEntry) -> Links:
-    """Where the files of a picture are; nothing is made yet."""
+    """The addresses of a picture's files, which are not made yet."""
 
     def link(name: str) -> dict[str, str]:
         return {"href": f"studio/{session.key}/{entry.number}/{quote(name)}", "name": name}
@@ -126,7 +126,7 @@ def _archive(entry: HistoryEntry, signer: Signer | None) -> bytes:
 
 
 def add_route(app: Any, sessions: Sessions, signer: Signer | None) -> None:
-    """Serve the files of every session's pictures at the addresses of `links`, to whoever Gradio serves its own files.
+    """Serve the files of all sessions' pictures at the addresses of `links`, to everybody to whom Gradio serves its own files.
 
     Args:
         app: Gradio's.
@@ -142,9 +142,9 @@ def add_route(app: Any, sessions: Sessions, signer: Signer | None) -> None:
         except PortraitError as error:
             return Response(str(error), status_code=500, media_type="text/plain")
         if data is None:
-            return Response("this picture is not there any more", status_code=404, media_type="text/plain")
+            return Response("this picture no longer exists", status_code=404, media_type="text/plain")
         return Response(data, media_type=_MEDIA[name.rpartition(".")[2]])
 
     login = require_route(app, "/config").dependencies
     app.add_api_route("/studio/{key}/{number}/{name}", serve, methods=["GET", "HEAD"], dependencies=login)
-    app.router.routes.insert(0, app.router.routes.pop())  # before Gradio's, which take every address
+    app.router.routes.insert(0, app.router.routes.pop())  # before Gradio's routes, which match every address

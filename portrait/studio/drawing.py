@@ -22,9 +22,9 @@ from portrait.studio.session import Session
 from portrait.studio.web_settings import installed_recipes, web_settings
 
 PREVIEW_BALANCE = 0.5
-"""At which a photo is previewed in every style."""
+"""The balance at which a photo is previewed in every style."""
 PREVIEW_SIDE = 512
-"""Of what is shown while a picture forms, pixels."""
+"""Side of the forming picture that is shown, in pixels."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Render:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Previews:
-    """A job of previews, and what they are of: a recipe, the chosen style and a frame."""
+    """A job that draws previews, for a recipe, the chosen style and a frame."""
 
     job: RenderJob
     recipe: str
@@ -49,7 +49,7 @@ class Previews:
 
 
 class Drawing:
-    """Begins what sessions have drawn.
+    """Starts the jobs of sessions.
 
     Args:
         models: The models of one device, and the queue for it.
@@ -63,12 +63,12 @@ class Drawing:
         return sorted({self.models.settings.recipe, *installed_recipes()})
 
     def recipe(self, session: Session) -> Recipe:
-        """The recipe that the visitor has chosen; the studio's own where that one is not installed."""
+        """The recipe that the visitor has chosen; the studio's own if that one is not installed."""
         name = str(session.form.get("recipe"))
         return load_recipe(name if name in self.recipes() else self.models.settings.recipe)
 
     def settings(self, session: Session) -> Settings:
-        """What the form says. Raises SettingsError with the sentence of the command line."""
+        """The settings in the form; raises SettingsError with the same message as the command line."""
         if session.photo is None:
             raise SettingsError(strings.NEED_PHOTO)
         if session.face is None:
@@ -119,7 +119,7 @@ class Drawing:
                     session.choices = (*session.choices, entry.number)
 
     def start_previews(self, session: Session) -> Previews | None:
-        """Begin to draw the photo in every style, and in the chosen one at several strengths; None while there is no face."""
+        """Start previews of the photo in every style, and in the chosen one at several strengths; None without a face."""
         with session.lock:
             photo, face, recipe = session.photo, session.face, self.recipe(session)
             if photo is None or face is None or session.is_working:
@@ -142,18 +142,18 @@ class Drawing:
 
 
 def face_setting(session: Session) -> str:
-    """The setting `face` of the chosen one."""
+    """The value of the setting `face` for the chosen face."""
     return "auto" if len(session.faces) == 1 else str(session.face)
 
 
 def framed(session: Session, photo: Photo) -> RgbImage:
-    """The square of the photo around the chosen face, which stands in until the picture forms."""
+    """The square of the photo around the chosen face, shown until the picture forms."""
     if session.face is None or session.face >= len(session.faces):
         return photo.pixels
     return frame_portrait(photo.pixels, session.faces[session.face], "bust", PREVIEW_SIDE).image
 
 
 def fresh_seed(session: Session) -> int:
-    """A seed whose attempts no picture of this session has seen."""
+    """A seed that no picture of this session has used in any attempt."""
     used = max((entry.settings.seed for entry in session.history), default=1 - VARIANT_STRIDE)
     return (used + VARIANT_STRIDE) % 2**31

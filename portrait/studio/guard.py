@@ -1,4 +1,4 @@
-"""What keeps the studio from talking to anybody but its own page: in Gradio's place, in front of it, and in the browser."""
+"""Security: keep the studio from talking to anybody but its own page, within Gradio, in front of it, and in the browser."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ _POLICY = (
 )
 """The browser itself refuses every request to another server, whatever Gradio's page asks for."""
 MAX_BODY_BYTES = 1_000_000
-"""Of a request that is no upload: the values of the controls, a preset."""
+"""Maximum bytes of a request that is not an upload: the values of the controls, a preset."""
 MAX_WAITING_BYTES = 2_000_000_000
-"""How much may lie on the disk before an upload is refused: a page reads what it uploads at once, others may not."""
+"""Bytes on disk above which uploads are refused: pages read their uploads at once, but other callers may not."""
 FIRST_LOGIN_SECONDS, MAX_LOGIN_SECONDS = 0.5, 16.0
-"""How long the answer to a wrong password is held back: doubled with each, up to the second."""
+"""Seconds by which the answer to a wrong password is delayed: doubled each time, up to the second value."""
 MAX_LOGINS = 8
-"""How many answers are held back for one address at a time."""
+"""How many answers are delayed for one address at a time."""
 MAX_ADDRESSES = 1000
 """How many addresses with wrong passwords are remembered."""
 _sleep = asyncio.sleep
 
 
 async def refuse_address(url: str, cache_dir: str) -> str:
-    """In place of Gradio's download of what a caller names by its address: the studio never fetches anything."""
+    """Replaces Gradio's download of addresses that a caller names: the studio never fetches anything."""
     raise InputError(f"a studio fetches nothing from other computers; upload the photo instead of {url[:80]}")
 
 
 _received: ContextVar[list[Path]] = ContextVar("_received")
-"""The files that Gradio opens for the request that is being answered."""
+"""The files that Gradio opens for the current request."""
 
 
 def salted_upload(upload: Any) -> Any:
-    """Gradio's class of uploads, with a folder for each: Gradio names it by the content, which others may have too."""
+    """Gradio's upload class with one folder per upload; Gradio's own are named by content, which others may share."""
 
     class SaltedUpload(upload):
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -61,10 +61,10 @@ def salted_upload(upload: Any) -> Any:
 
 @contextmanager
 def guarded_gradio() -> Iterator[None]:
-    """Within the block Gradio fetches no address that a caller names, and no two uploads share a file.
+    """Within the block, Gradio fetches no addresses named by callers, and uploads never share a file.
 
     Raises:
-        PortraitError: this Gradio lacks a name that is replaced, so that replacing it would protect nothing.
+        PortraitError: this Gradio lacks a name that is replaced, so replacing it would protect nothing.
     """
     from gradio import processing_utils, route_utils
     from gradio.state_holder import StateHolder
@@ -84,10 +84,10 @@ def guarded_gradio() -> Iterator[None]:
 
 
 def require_attributes(thing: Any, *names: str) -> None:
-    """Check that Gradio still has what the studio replaces or clears.
+    """Check that Gradio still has the attributes that the studio replaces or clears.
 
     Raises:
-        PortraitError: it has not; says which Gradio this is.
+        PortraitError: one is missing; the message names the version of Gradio.
     """
     for name in names:
         if not hasattr(thing, name):
@@ -99,10 +99,10 @@ def require_attributes(thing: Any, *names: str) -> None:
 
 
 def require_route(app: Any, end: str) -> Any:
-    """The route of Gradio's whose path ends so.
+    """Gradio's route with this end of the path.
 
     Raises:
-        PortraitError: there is none; says which Gradio this is.
+        PortraitError: there is none; the message names the version of Gradio.
     """
     for route in app.routes:
         if getattr(route, "path", "").endswith(end):
@@ -111,7 +111,7 @@ def require_route(app: Any, end: str) -> Any:
 
 
 class SecurityHeaders:
-    """Adds the content security policy, and forbids caches to keep pictures."""
+    """Adds the content security policy, and forbids caching of pictures."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -135,16 +135,16 @@ class SecurityHeaders:
 
 
 class RequestGuard:
-    """Refuses what a page of another origin asks for, addresses in place of files, and bodies that are too long.
+    """Refuses requests by pages of other origins, addresses instead of files, and bodies that are too long.
 
-    Gradio fetches `file=https://...` for whoever asks, lets pages of other local servers in, reads a body of any length
-    before it asks who sent it, limits each file of an upload, but not their number, keeps the files of uploads that were
-    broken off, and lets passwords be tried as fast as they come.
+    Gradio fetches `file=https://...` for anybody, accepts pages of other local servers, reads bodies of any length before
+    authentication, limits each file of an upload but not their number, keeps the files of interrupted uploads, and does not
+    slow down password guessing.
 
     Args:
         app: The ASGI application behind it.
-        folder: Where Gradio puts uploads.
-        max_upload_bytes: Of all files of one upload together.
+        folder: Gradio's folder for uploads.
+        max_upload_bytes: Limit for all files of one upload together.
     """
 
     def __init__(self, app: Any, folder: Path, max_upload_bytes: int) -> None:
@@ -179,15 +179,15 @@ class RequestGuard:
             await self.app(scope, _limited(receive, limit), send)
 
     def _waiting_bytes(self) -> int:
-        """Of uploads that nobody has read yet, and of everything else in the studio's folder."""
+        """Bytes of uploads that have not been read yet, and of everything else in the studio's folder."""
         sizes = 0
         for path in self.folder.rglob("*"):
-            with suppress(OSError):  # it was read just now
+            with suppress(OSError):  # it has just been read
                 sizes += path.stat().st_size
         return sizes
 
     async def _take_upload(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass an upload on; of one that is broken off or refused no file stays, not for a minute."""
+        """Pass an upload on; files of interrupted or refused uploads are deleted at once."""
         files: list[Path] = []
         token = _received.set(files)
         try:
@@ -199,14 +199,14 @@ class RequestGuard:
             await _refuse(send, 507, strings.DISK_FULL)
         finally:
             _received.reset(token)
-            for file in files:  # those of an upload that was taken have moved on
+            for file in files:  # files of accepted uploads have been moved
                 file.unlink(missing_ok=True)
 
 
 class FailedLogins:
-    """Makes whoever gives a wrong password wait for the answer, longer each time, whoever else logs in meanwhile.
+    """Delays the answer to wrong passwords, longer each time, without affecting others who log in.
 
-    Counted by address; a right password ends it.
+    Failures are counted by address; a right password resets the count.
     """
 
     def __init__(self) -> None:
@@ -214,7 +214,7 @@ class FailedLogins:
         self._open: dict[str, int] = {}
 
     async def answer(self, app: Any, scope: Any, receive: Any, send: Any) -> None:
-        """Pass one request to log in on, and hold the answer back if the password was wrong."""
+        """Pass a login request on, and delay the answer if the password was wrong."""
         address = str((scope.get("client") or ("",))[0])
         if self._open.get(address, 0) >= MAX_LOGINS:
             await _refuse(send, 429, "too many passwords are being tried from this address; wait a minute")
@@ -234,18 +234,18 @@ class FailedLogins:
                 del self._open[address]
 
     def _wait(self, address: str, *, failed: bool) -> float:
-        """Seconds to hold an answer back."""
+        """Seconds to delay an answer."""
         failures = self._failures.pop(address, 0)
         if not failed:
             return 0.0
         if len(self._failures) >= MAX_ADDRESSES:
-            self._failures.pop(next(iter(self._failures)))  # the one that failed longest ago
+            self._failures.pop(next(iter(self._failures)))  # the address that failed longest ago
         self._failures[address] = failures + 1
         return float(min(MAX_LOGIN_SECONDS, FIRST_LOGIN_SECONDS * 2**failures))
 
 
 def _limited(receive: Any, limit: int) -> Any:
-    """`receive` that refuses more than `limit` bytes, whatever length the request announced."""
+    """Wrap `receive` to refuse more than `limit` bytes, whatever length the request announced."""
     received = 0
 
     async def limited() -> Any:

@@ -1,4 +1,4 @@
-"""A job makes the pictures of one request in a thread of its own, tells what happens, and can be cancelled."""
+"""A job makes the pictures of one request in its own thread, reports its progress, and can be cancelled."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ log = logging.getLogger(__name__)
 
 
 class Cancelled(Exception):
-    """Raised in the middle of the denoising."""
+    """Raised in the middle of denoising."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JobEvent:
-    """What happens to a job.
+    """An event of a job.
 
     `kind` is one of:
         waiting: `position` in the queue; 1 is being served.
         loading: the models of the recipe.
-        step: `variant`, `attempt`, `step` and `total`, and `preview`, the picture as it forms, once there is one.
-        portrait: `portrait`, and `settings`, which alone make it again; `sentence` where it could not be kept.
+        step: `variant`, `attempt`, `step` and `total`, and `preview`, the forming picture, once there is one.
+        portrait: `portrait`, and `settings` that make exactly this one again; `sentence` if it could not be kept.
         preview: of `style` at `balance`, small, in `preview`.
         failed: `sentence` says why.
         cancelled: nothing more follows.
@@ -63,14 +63,14 @@ class RenderJob:
     When it ends and is `private`, the models' caches of the photo are cleared.
 
     Args:
-        work: What it does, in a thread of its own; calls `check` between steps and `emit` with what happens.
-        cancelled: Whether it is cancelled before it begins.
+        work: Runs in the job's own thread; calls `check` between steps and `emit` with events.
+        cancelled: Whether it is cancelled before it starts.
     """
 
     def __init__(self, work: Callable[[RenderJob], None], *, cancelled: bool = False) -> None:
         self._lock = threading.Lock()
         self._unread: _Events | None = queue.SimpleQueue()
-        """What happens before anybody follows."""
+        """Events before anybody follows."""
         self._followers: list[_Events] = [self._unread]
         self._newest: JobEvent | None = None
         self._is_over = False
@@ -103,12 +103,12 @@ class RenderJob:
                 follower.put(event)
 
     def cancel(self) -> None:
-        """Ask it to end at the next step."""
+        """Request that it end at the next step."""
         self._stop.set()
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was asked to end."""
+        """Whether it was cancelled."""
         return self._stop.is_set()
 
     @property
@@ -117,18 +117,18 @@ class RenderJob:
         return self._is_over
 
     def wait(self, seconds: float) -> None:
-        """Wait until it has ended, at most so long."""
+        """Wait until it has ended, or the time is over."""
         self._thread.join(seconds)
 
     def check(self) -> None:
-        """Raises Cancelled if that was asked for."""
+        """Raises Cancelled if the job was cancelled."""
         if self.cancelled:
             raise Cancelled
 
     def events(self, pulse: float | None = None) -> Iterator[JobEvent]:
-        """What happens, until it ends; with `pulse` also a still event after so many seconds without one.
+        """Events until the job ends; with `pulse`, also a still event after that many seconds without one.
 
-        Whoever follows first is told everything; one who comes later, what happened last and everything after it.
+        The first follower gets all events, later ones the last event and everything after it.
         """
         events = self._follow()
         try:
@@ -160,7 +160,7 @@ class RenderJob:
 
 
 def to_user_error(error: Exception) -> PortraitError:
-    """What a visitor is shown: our own errors as they are; of a bug its name, and the log has the rest."""
+    """The message for the visitor: our own errors as they are; for a bug only its name, and the log has the rest."""
     if isinstance(error, PortraitError):
         return error
     log.error("unexpected error", exc_info=error)

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from portrait.loop.types import StylizedPortrait, Subject
 
 PREVIEW_SIDE = 256
-"""Of the pictures of `start_previews`, pixels."""
+"""Side of the pictures of `start_previews`, in pixels."""
 PREVIEW_STEPS = 4
-"""They are drawn in one of so many denoising steps: `mini`'s one of four shows the style as well at that size."""
+"""They are drawn in one of this many denoising steps: at that size, one step of `mini`'s four shows the style as well."""
 CLOSE_SECONDS = 5.0
-"""How long a studio that ends waits for a step of the denoising."""
+"""Seconds that an ending studio waits for a denoising step."""
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ class ModelHost:
 
     Args:
         settings: recipe, device, memory, threads, commercial, base, lora and thresholds of every job come from here.
-        load: Loads a recipe's models; tests give their own.
-        analyzer: Makes the detector for photos as they arrive; tests give their own.
+        load: Loads a recipe's models; tests pass their own.
+        analyzer: Loads the detector for arriving photos; tests pass their own.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ModelHost:
                 with self._detect_lock:
                     self._detector()
                 self.loop(self.settings.recipe)
-            except PortraitError as error:  # shown again to whoever makes a picture
+            except PortraitError as error:  # the error is shown again when somebody makes a picture
                 log.error("%s", error)
 
         thread = threading.Thread(target=load, daemon=True)
@@ -87,19 +87,19 @@ class ModelHost:
         return self._analyzer
 
     def upright(self, photo: Photo) -> Photo:
-        """The photo as it should be looked at: turned if its faces lie on their side, unless the studio was told not to."""
+        """Turn the photo upright if its faces are sideways or upside down, unless the studio was told not to."""
         if self.settings.upright == "off":
             return photo
         with self._detect_lock:
             return upright_photo(photo, self._detector())
 
     def detect_faces(self, photo: Photo) -> tuple[list[Face], int | None]:
-        """The faces of a photo from left to right, and the index of the one that is meant without asking, if any.
+        """The faces of a photo from left to right, and the index of the one to use without asking, if any.
 
         Raises:
-            NoFaceError: there is none; the sentence of the command line.
+            NoFaceError: there is none; with the same message as on the command line.
         """
-        with self._detect_lock:  # a detector of its own, so that nobody waits for a picture that is being made
+        with self._detect_lock:  # a separate detector, so that nobody waits for a picture that is being made
             detector = self._detector()
             faces = detector.detect(photo.pixels)
             try:
@@ -109,7 +109,7 @@ class ModelHost:
         return faces, index
 
     def check_reference(self, photo: Photo, face: Face, reference: Photo) -> None:
-        """Check that a further photo shows the person of a face; the models then find the face in it again.
+        """Check that another photo shows the same person as a face; the models later find the face in it again.
 
         Raises:
             NoFaceError, FaceError: it shows nobody, or nobody who looks like that person.
@@ -120,10 +120,10 @@ class ModelHost:
             choose_faces(reference.pixels, reference.path.name, FaceChoice("like"), detector, person)
 
     def loop(self, recipe: str) -> AttemptLoop:
-        """The models of a recipe, loaded unless they are those in memory."""
+        """The models of a recipe, loaded unless they are already in memory."""
         with self._load_lock:
             if self._loaded is None or self._loaded[0] != recipe:
-                self._loaded = None  # frees the memory first
+                self._loaded = None  # free the memory first
                 self._loaded = (recipe, self._load(replace(self.settings, recipe=recipe)))
             return self._loaded[1]
 
@@ -132,13 +132,13 @@ class ModelHost:
         return self._loaded is not None and self._loaded[0] == recipe
 
     def clear_cache(self) -> None:
-        """Drop what the models remember of the last photo."""
+        """Forget what the models cached for the last photo."""
         loaded = self._loaded  # another thread may just be loading another recipe
         if loaded is not None:
             loaded[1].clear_cache()
 
     def close(self) -> None:
-        """Cancel every job, those that are still to come too, and wait for the step that is being done."""
+        """Cancel all current and future jobs, and wait for the current step."""
         with self._start_lock:
             self._closed = True
             jobs = list(self._jobs)
@@ -158,19 +158,19 @@ class ModelHost:
         on_subject: Callable[[Subject], None] | None = None,
         on_portrait: Callable[[StylizedPortrait, Settings], None] | None = None,
     ) -> RenderJob:
-        """Begin to make `settings.variants` pictures in `settings.style`.
+        """Start making `settings.variants` pictures in `settings.style`.
 
         Args:
             photo: The photo.
             settings: What to make; `face` names one face.
             references: More photos of the same person.
-            subject: Who that is, if an earlier job has found out.
-            on_subject: Called with who it is, for the next job; without it the job is private.
-            on_portrait: Called with each finished picture and the settings that alone make it again, in the job's thread,
-                whether anybody follows the job or not. What it raises is the sentence of the picture's event.
+            subject: The person, if known from an earlier job.
+            on_subject: Called with the person, for the next job; without it the job is private.
+            on_portrait: Called with each finished picture and the settings that make exactly this one again, in the job's
+                thread, whether anybody follows the job or not. An error it raises becomes the sentence of the event.
 
         Returns:
-            The job, which waits in the queue or works already.
+            The job, which is waiting in the queue or already working.
         """
 
         def work(job: RenderJob) -> None:
@@ -202,18 +202,18 @@ class ModelHost:
         subject: Subject | None = None,
         on_subject: Callable[[Subject], None] = lambda subject: None,
     ) -> RenderJob:
-        """Begin to make a small picture of a photo for each (style, balance): few steps, one attempt, not judged.
+        """Start making a small picture of a photo for each (style, balance): few steps, one attempt, not judged.
 
-        It works while nobody else does: whoever asks for a portrait is served within a step, and what was begun for them is
-        begun again afterwards. Another recipe's models are never unloaded for it.
+        It only works while nobody else does: a request for a portrait is served within a step, and the interrupted preview
+        starts over afterwards. Another recipe's models are never unloaded for it.
 
         Args:
             photo: The photo.
-            settings: `recipe`, `frame`, `seed` and the one `face`; the rest does not count.
-            wishes: What to make, in this order.
+            settings: `recipe`, `frame`, `seed` and the one `face`; the rest is ignored.
+            wishes: The previews to make, in this order.
             references: More photos of the same person.
-            subject: Who that is, if an earlier job has found out.
-            on_subject: Called with who it is, for the next job.
+            subject: The person, if known from an earlier job.
+            on_subject: Called with the person, for the next job.
         """
         person = subject
 
@@ -250,7 +250,7 @@ class ModelHost:
 
 
 def _wait_for_turn(job: RenderJob, ticket: Ticket) -> None:
-    """Wait in the queue; tells the job's position whenever it changes."""
+    """Wait in the queue, and report the job's position whenever it changes."""
     announced = -1
     while not ticket.wait(0.5):
         job.check()
@@ -262,7 +262,7 @@ def _wait_for_turn(job: RenderJob, ticket: Ticket) -> None:
 
 
 class _GiveWay(Exception):
-    """Raised in the middle of a preview, because somebody waits for a portrait."""
+    """Raised in the middle of a preview, because somebody is waiting for a portrait."""
 
 
 def _wait_patiently(job: RenderJob, ticket: Ticket) -> None:

@@ -1,4 +1,4 @@
-"""The photo and what is around the parts of the page, as HTML: what is shown follows from a session, and every text is escaped."""
+"""The photo and the frame of the page as HTML, derived from a session; every text is escaped."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from portrait.studio.session_registry import GRACE_SECONDS
 from portrait.studio.uploads import MAX_UPLOAD_MB
 
 SHOWN = 1100
-"""The longer side of photos on the page, pixels; the files for download are whole."""
+"""The longer side of photos on the page, in pixels; files for download have full size."""
 CROP = 128
-"""Side of a face beside the photo, pixels."""
+"""Side of a face beside the photo, in pixels."""
 
 
 def data_uri(image: RgbImage, *, quality: int = 90, generated: bool = False) -> str:
-    """A picture inside of the page: nothing of it is written to disk. A generated one is marked as such."""
+    """A picture embedded in the page, without a file on disk. Generated pictures are marked as such."""
     buffer = io.BytesIO()
     xmp = xmp_mark().encode() if generated else b""
     Image.fromarray(image).save(buffer, "WEBP", quality=quality, method=2, xmp=xmp)
@@ -40,7 +40,7 @@ def asset(name: str) -> str:
 
 
 def head() -> str:
-    """What stands in the page's head: colors and frame, the script, the icon."""
+    """The content of the page's head: colors and frame, the script, the icon."""
     icon = f'<link rel="icon" href="{_favicon()}"><meta name="viewport" content="width=device-width, initial-scale=1">'
     return f"{icon}<style>{asset('frame.css')}</style><script>{asset('page.js')}</script>"
 
@@ -58,9 +58,9 @@ def _favicon() -> str:
 
 
 def photo_html(session: Session | None, *, problem: str = "", looking: bool = False, local: bool = True) -> str:
-    """The place for the photo: a drop zone, or the photo, small, with its faces beside it."""
+    """The photo's area: a drop zone, or the small photo with its faces beside it."""
     if looking:
-        return (  # with an input, for whoever sees that it is the wrong photo
+        return (  # with an input, for visitors who notice that it is the wrong photo
             f'<label class="drop busy">{_file_input("photo")}<strong data-announce>{strings.LOOKING}</strong></label>'
         )
     if session is None or session.photo is None:
@@ -100,7 +100,7 @@ def _drop_zone(problem: str, local: bool) -> str:
 
 
 def shown_uri(pixels: RgbImage, *, generated: bool = False) -> str:
-    """A picture as large as the page shows it, as a data URI."""
+    """A picture in the size that the page shows, as a data URI."""
     return data_uri(thumbnail(pixels, SHOWN), quality=85, generated=generated)
 
 
@@ -121,7 +121,7 @@ def _camera() -> str:
 
 
 def _references(session: Session) -> str:
-    """Further photos of the same person, which make the likeness better."""
+    """Further photos of the same person, which improve the likeness."""
     if session.face is None:
         return ""
     names = "".join(
@@ -136,7 +136,7 @@ def _references(session: Session) -> str:
 
 
 def crops_html(session: Session) -> str:
-    """Each face, large enough to see and to hit."""
+    """Each face, large enough to see and to click."""
     return f'<div class="faces">{"".join(_crop_button(session, index) for index in range(len(session.faces)))}</div>'
 
 
@@ -148,7 +148,7 @@ def _crop_button(session: Session, index: int) -> str:
 
 
 def crop_uris(session: Session) -> dict[str, str]:
-    """What each frame takes of the photo, small; nothing while no face is chosen."""
+    """Small crops of the photo for each frame; none while no face is chosen."""
     photo = session.photo
     crops = {}
     for frame in strings.FRAMES:
@@ -168,7 +168,7 @@ def _face_state(session: Session, index: int) -> str:
 
 
 def dialogs_html() -> str:
-    """What opens above the page: a question, the picture alone, and the photo to draw on."""
+    """The page's dialogs: a question, the picture alone, and the photo to draw on."""
     return (
         f'<dialog id="ask" data-reset="{escape(strings.ASK_RESET)}" data-reset-yes="{strings.ASK_YES_RESET}" '
         f'data-replace="{escape(strings.ASK_REPLACE)}" data-replace-yes="{strings.ASK_YES_REPLACE}"><form method="dialog"><p></p><div class="row">'
@@ -180,12 +180,12 @@ def dialogs_html() -> str:
 
 
 def key_html(session: Session) -> str:
-    """By what a tab that is loaded anew is known."""
+    """The key by which a reloaded tab is recognized."""
     return f'<i data-session="{session.key}"></i>'
 
 
 def look_html(toml: str, style: str) -> str:
-    """A look as a file, which the page takes away at once."""
+    """A look as a file, which the page downloads at once."""
     return f'<a data-look download="look-{escape(style)}.toml" href="data:application/toml;charset=utf-8,{quote(toml)}"></a>'
 
 
@@ -195,7 +195,7 @@ def preview_uri(picture: RgbImage) -> str:
 
 
 def previews_html(session: Session, recipe: str, style: str, frame: str) -> str:
-    """The small pictures that there are so far, for the page to put in their places."""
+    """The previews made so far, for the page to put in their places."""
     found = []
     for (of_recipe, of_style, of_frame, balance), src in list(session.previews.items()):
         places = [of_style] if balance == STRENGTHS[1] else []
@@ -209,17 +209,17 @@ def previews_html(session: Session, recipe: str, style: str, frame: str) -> str:
 
 
 def report_html(page: str, run: str) -> str:
-    """A report page in a frame of its own, without any right to reach this page or the network."""
+    """A report page in a sandboxed frame without access to this page or the network."""
     title = escape(strings.REPORT_TITLE.format(run=run))
     return f'<iframe class="report" sandbox="allow-scripts" title="{title}" srcdoc="{escape(page)}"></iframe>'
 
 
 def notice(text: str) -> str:
-    """A quiet sentence between the controls."""
+    """A note between the controls."""
     return f'<p class="note">{escape(text)}</p>'
 
 
 def alert(problem: str, field: str = "") -> str:
-    """A sentence that screen readers say at once, and the field that it is about; nothing for none."""
+    """An alert that screen readers say at once, with the field that it is about; empty without a problem."""
     about = f' data-field="{field}"' if field else ""
     return f'<p class="alert" role="alert"{about}>{escape(problem)}</p>' if problem else ""

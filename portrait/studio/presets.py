@@ -14,9 +14,9 @@ _OF_A_PHOTO = ("region:", "mask:")
 
 
 def preset_toml(settings: Settings) -> str:
-    """The TOML of a look: the recipe, the style and whatever is not the default, under the names of the flags.
+    """The TOML of a look: the recipe, the style and everything that differs from the defaults, by the names of the flags.
 
-    What belongs to one photo or one computer (the face, regions, the file of a background) is left out, and a comment says so.
+    Settings for one photo or one computer (the face, regions, the file of a background) are left out, as a comment says.
     """
     kept = replace(
         settings, face="auto", keep=tuple(name for name in settings.keep if not name.startswith(_OF_A_PHOTO))
@@ -36,7 +36,7 @@ def preset_toml(settings: Settings) -> str:
 
 
 def read_preset(text: str, base: Settings, backdrop: Path | None = None) -> Settings:
-    """The settings that a preset, or any TOML file of `portrait stylize --settings`, says over `base`.
+    """Apply the settings of a preset, or any TOML file for `portrait stylize --settings`, to `base`.
 
     Raises:
         SettingsError: it is not TOML, or as `web_settings`.
@@ -50,7 +50,7 @@ def _comment(text: str) -> str:
 
 
 def _toml(value: object) -> str:
-    """A value as TOML: a text is a basic string, which has the escapes of JSON's."""
+    """A value as TOML: texts become basic strings, which have the same escapes as JSON."""
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

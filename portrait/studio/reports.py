@@ -1,4 +1,4 @@
-"""The viewer's run folders: those below one folder, and nothing else of this computer."""
+"""The viewer's run folders: those below one folder, and nothing else on this computer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Reports:
         self.root = root.resolve()
 
     def names(self) -> list[str]:
-        """Run folders, relative to the root, the one that was worked on last first."""
+        """Run folders, relative to the root, the most recently changed first."""
         runs = []
         for path, subfolders, files in os.walk(self.root):
             folder = Path(path)
@@ -33,9 +33,9 @@ class Reports:
         return [name for _, name in sorted(runs, reverse=True)]
 
     def page(self, name: str, baseline: str = "") -> str:
-        """The drift report of a run as one self-contained HTML page, against another run if one is named.
+        """The drift report of a run as one self-contained HTML page, compared with another run if one is named.
 
-        The page that `portrait drift` wrote is shown where it is newer than the run; else one is made.
+        The page written by `portrait drift` is used if it is newer than the run; else a new one is made.
 
         Raises:
             CampaignError: it is not one of `names`.

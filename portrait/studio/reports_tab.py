@@ -13,7 +13,7 @@ from portrait.studio.reports import Reports
 
 
 class ReportsTab:
-    """A run and what it is compared with, to be chosen, and the report.
+    """Selectors for a run and a baseline, and the report.
 
     Args:
         reports: The run folders that may be opened.
@@ -36,7 +36,7 @@ class ReportsTab:
         )
 
     def wire(self, blocks: gr.Blocks, options: Mapping[str, Any]) -> None:
-        """Connect what was built with what it does; `options` are those of every event of the page."""
+        """Connect the blocks to their handlers; `options` are those of every event of the page."""
         asked = [self.run, self.baseline]
         chosen = {**options, "trigger_mode": "always_last", "concurrency_limit": 2}
         gr.on([self.run.input, self.baseline.input], self._on_run, asked, [self.report], **chosen)

@@ -1,4 +1,4 @@
-"""The verdict and the measurements of a picture as HTML, each beside its limit."""
+"""The verdict and the measurements of a picture as HTML, each with its limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def likeness(margin: float) -> str:
 
 
 def verdict_line(record: PortraitRecord) -> tuple[str, str]:
-    """One line: does it look like the person, and how sure is that; and its tone."""
+    """One line on whether it looks like the person, and how sure that is; and its tone."""
     if record.accepted:
         return f"{strings.ACCEPTED} · {how_sure(record)}", "good"
     unlike = all(reason.startswith("identity_low") for reason in record.reasons)
@@ -35,7 +35,7 @@ def how_sure(record: PortraitRecord) -> str:
 
 
 def measurements_html(record: PortraitRecord) -> str:
-    """Likeness by each judge, style, burned-out colors and what had to be kept, each beside its limit."""
+    """Likeness by each judge, style, burned-out colors and keeps, each with its limit."""
     attempt = record.chosen_attempt
     limits = record.limits
     rows = []
@@ -83,7 +83,7 @@ def _kept(name: str, value: float, broken: bool) -> str:
 
 
 def _meter(name: str, words: str, value: float, limit: float, *, at_most: bool = False, form: str = ".2f") -> str:
-    """A measurement beside its limit: in words, in numbers, as a bar with a mark."""
+    """A measurement and its limit: in words, in numbers, and as a bar with a mark."""
     top = max(2 * limit, value) if at_most else max(1.0, value, limit)
     tone = "good" if (value <= limit if at_most else value >= limit) else "bad"
     return (

@@ -1,4 +1,4 @@
-"""Start the page, and leave nothing behind: no photo on disk, no request to anybody else."""
+"""Start the page, and leave nothing behind: no photo on disk, no request to other servers."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from portrait.settings import Settings
 from portrait.studio.guard import RequestGuard, SecurityHeaders, guarded_gradio
 
 SWEEP_SECONDS = 15.0
-"""How often sessions that ended are looked for."""
+"""Seconds between searches for ended sessions."""
 NEW_SECONDS = 60.0
 """A folder without a lock belongs to a studio that is starting, or, when it is older, to one that crashed while starting."""
 _PREFIX = "portrait-studio-"
 _LOCK = ".lock"
-"""Held in a folder for as long as its studio lives."""
+"""Name of the lock that is held in a folder as long as its studio runs."""
 
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A temporary folder for everything that is written, deleted at the end; those of crashed studios are deleted now."""
+    """A temporary folder for all files, deleted at the end; those of crashed studios are deleted now."""
     for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError):
             if _is_abandoned(old):
-                with FileLock(old / _LOCK, timeout=0):  # fails while its studio lives
+                with FileLock(old / _LOCK, timeout=0):  # fails while its studio is running
                     pass
                 shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))  # for this user only
@@ -56,7 +56,7 @@ def private_folder() -> Iterator[Path]:
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Whether a studio of this user made a folder, as mkdtemp does, and is not just starting."""
+    """Whether a folder was created by a studio of this user, by mkdtemp, that is not just starting."""
     info = folder.lstat()
     if not stat.S_ISDIR(info.st_mode) or not re.fullmatch(_PREFIX + "[a-z0-9_]{8}", folder.name):
         return False
@@ -79,13 +79,13 @@ def serve(
     """Show the page until Ctrl+C or SIGTERM; the folder with everything written is then deleted.
 
     Args:
-        settings: What every job starts from.
+        settings: The settings that every job starts from.
         host: The address to listen on.
         port: The port to listen on; None for the first free one from 7860.
-        auth: Name and password that the page asks for.
-        runs: Whose run folders the viewer opens.
+        auth: Name and password that the page requires.
+        runs: The folder below which the viewer opens runs.
         local: Whether only this computer can reach the page.
-        signer: Who signs files for download; None leaves them unsigned.
+        signer: Signs files for download; None leaves them unsigned.
         announce: Called with a sentence that has the page's address.
 
     Returns:
@@ -106,7 +106,7 @@ def serve(
         running(settings, folder, host=host, port=port, auth=auth, runs=runs, local=local, signer=signer) as (url, _),
     ):
         announce(f"portrait studio: {url} (Ctrl+C ends it)")
-        while not stop.wait(0.5):  # a wait without end would not see signals on Windows
+        while not stop.wait(0.5):  # waiting without a timeout would not notice signals on Windows
             pass
     return 0
 
@@ -124,7 +124,7 @@ def running(
     signer: Signer | None = None,
     models: Any = None,
 ) -> Iterator[tuple[str, Any]]:
-    """The server in the background; at the end all work stops.
+    """Run the server in the background; at the end all work stops.
 
     Args:
         settings: What every job starts from.
@@ -135,7 +135,7 @@ def running(
         runs: Whose run folders the viewer opens.
         local: Whether only this computer can reach the page.
         signer: Who signs files for download; None leaves them unsigned.
-        models: A `ModelHost` of one's own, in place of one for `settings`.
+        models: A `ModelHost` to use instead of one for `settings`.
 
     Yields:
         The page's address, and Gradio's blocks.
@@ -171,7 +171,7 @@ def running(
 def _launch(
     blocks: Any, folder: Path, *, host: str, port: int | None, auth: tuple[str, str] | None, local: bool
 ) -> tuple[Any, str]:
-    """Start Gradio's server; returns its application and the page's address.
+    """Start Gradio's server; return its application and the page's address.
 
     Raises:
         SettingsError: the port is taken.
@@ -187,7 +187,7 @@ def _launch(
         Middleware(SecurityHeaders),
         Middleware(RequestGuard, folder=folder, max_upload_bytes=(MAX_UPLOAD_MB + 1) * 1_000_000),
     ]
-    if local:  # another name that somebody made point at this computer is refused
+    if local:  # refuse other host names that somebody made point at this computer
         middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", host]))
     try:
         app, url, _ = blocks.launch(
@@ -218,14 +218,14 @@ def _launch(
 
 def _sweep_regularly(studio: Any, blocks: Any, folder: Path) -> None:
     while blocks.is_running:
-        with suppress(OSError):  # programs that clean temporary folders delete old ones
+        with suppress(OSError):  # keep programs that clean temporary folders from deleting it
             os.utime(folder / _LOCK)
         studio.sessions.sweep()
         time.sleep(SWEEP_SECONDS)
 
 
 def _theme(gr: Any) -> Any:
-    """Quiet, with fonts of the system, so that none is fetched; teal on stone."""
+    """A quiet theme with system fonts, so that none are fetched; teal on stone."""
     base = gr.themes.Default(
         primary_hue="teal",
         neutral_hue="stone",
@@ -240,7 +240,7 @@ def _theme(gr: Any) -> Any:
         block_info_text_color_dark="#b9b1a5",
         block_title_text_color="#26221d",
         block_title_text_color_dark="#f3efe8",
-        color_accent="var(--ps-accent)",  # Gradio takes no other for the dark page
+        color_accent="var(--ps-accent)",  # the only one that Gradio uses for the dark page
         slider_color="#0f766e",
         slider_color_dark="#5ec7bb",
         button_primary_background_fill="#0f766e",

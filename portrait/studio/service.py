@@ -1,4 +1,4 @@
-"""The same over HTTP and from Python: three functions, with the names of the command line."""
+"""The studio over HTTP and from Python: three functions, with the same names as on the command line."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from portrait.studio.uploads import read_upload, take_upload
 from portrait.studio.web_settings import installed_recipes, web_settings
 
 PULSE = 0.5
-"""Seconds within which a caller who hung up is noticed, also while nothing happens."""
+"""Seconds within which a caller who hung up is noticed, even while nothing happens."""
 
 
 class Service:
-    """What callers without a page may ask for.
+    """Functions for callers without a page.
 
     Args:
         models: The models of one device, and the queue for it.
-        folder: Where uploads and files for download lie.
+        folder: Folder for uploads and downloads.
     """
 
     def __init__(self, models: ModelHost, folder: Path, signer: Signer | None = None) -> None:
@@ -60,8 +60,10 @@ class Service:
     ) -> Iterator[tuple[FileData | None, str]]:
         """Make one portrait: the picture (PNG) and its record as JSON text.
 
-        The names are those of `portrait stylize`; `references` are further photos of the person, and `settings` takes any other that the page has, such as {"strength": 0.6}.
-        Until it is done there is no picture, and the text says how far it is. It is stopped when the caller cancels or hangs up.
+        The names are those of `portrait stylize`; `references` are further photos of the person, and `settings` takes any
+        other setting of the page, such as {"strength": 0.6}.
+        Until it is done there is no picture, and the text reports the progress. It is stopped if the caller cancels or hangs
+        up.
         """
         try:
             image = self._photo(photo)
@@ -86,12 +88,12 @@ class Service:
                         name = f"{image.path.stem.encode()[:80].decode(errors='ignore')}-{chosen.style[0]}.png"
                         file = self.folder / secrets.token_urlsafe(16) / name
                         write_portrait(file, portrait.pixels, portrait.record, signer=self.signer)
-                        # As text: Gradio's client takes every dict with a `path` for a file of the server.
+                        # As text, because Gradio's client takes every dict with a `path` for a file on the server.
                         yield FileData(path=str(file), orig_name=file.name), portrait.record.to_json()
                         return
                     if event.kind in ("failed", "cancelled"):
                         raise SettingsError(event.sentence or strings.CANCELLED)
-                    else:  # after each, Gradio looks whether the caller is still there
+                    else:  # after each, Gradio checks whether the caller is still there
                         progress = progress if event.kind == "still" and progress else _progress(event)
                         yield None, progress
             finally:

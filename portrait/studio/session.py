@@ -1,4 +1,4 @@
-"""One tab: photo, faces, pictures and the way back. All of it is in memory, and `forget` drops it."""
+"""One tab: photo, faces, pictures and undo. Everything is in memory, and `forget` drops it."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ log = logging.getLogger(__name__)
 MAX_HISTORY = 60
 """How many pictures of a session are kept; the oldest without a star are dropped first."""
 MAX_HISTORY_BYTES = 500_000_000
-"""How much memory their pixels may take; the last one is kept whatever it takes."""
+"""Bytes that their pixels may take; the last one is always kept."""
 MAX_UNDO = 10
-"""How many steps can be undone; a picture that was deleted is kept for so long."""
+"""How many steps can be undone; deleted pictures are kept for that long."""
 MAX_BACKDROP_BYTES = 200_000_000
-"""How much the backgrounds of one session may take on disk."""
+"""Bytes that the backgrounds of one session may take on disk."""
 MAX_REFERENCES = 4
-"""How many further photos of a person are taken: each is in memory whole."""
+"""How many further photos of a person are accepted: each is held in memory completely."""
 CROP_SIDE = 160
-"""Of a face beside the photo, pixels."""
+"""Side of a face beside the photo, in pixels."""
 CROP_ROOM = 1.8
-"""Side of such a crop over the face's longer one: the head, with some room."""
+"""Side of such a crop relative to the face's longer side: the head, with some room."""
 
 Wish: TypeAlias = tuple[str, float]
 """A style and a balance."""
@@ -52,7 +52,7 @@ Wish: TypeAlias = tuple[str, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HistoryEntry:
-    """One finished picture, and the settings that make it again, alone.
+    """One finished picture, and the settings that make exactly this one again.
 
     `photo` and `references` are the photos' names, and `has_file` says whether the photo came as a file of that name;
     `thumbnail` is small, for the history.
@@ -76,7 +76,7 @@ class HistoryEntry:
 
     @property
     def stem(self) -> str:
-        """Of the names of its files for download: at most 80 bytes of the photo's name, the style, the number."""
+        """Stem of the names of its files for download: at most 80 bytes of the photo's name, the style, the number."""
         photo = Path(self.photo).stem.encode()[:80].decode(errors="ignore")
         return f"{photo}-{self.settings.style[0]}-{self.number}"
 
@@ -86,7 +86,7 @@ def _as_argument(name: str) -> str:
 
 
 def named_background(settings: Settings) -> Settings:
-    """The same with the name alone of a background's file, which lies on the visitor's computer under that name."""
+    """The same settings with only the name of a background's file, as on the visitor's computer."""
     background = settings.backdrop()
     if background is None or background.file is None:
         return settings
@@ -94,7 +94,7 @@ def named_background(settings: Settings) -> Settings:
 
 
 def named(portrait: StylizedPortrait, photo: str) -> StylizedPortrait:
-    """The same with the names that the visitor knows in its record, and no path of this computer."""
+    """The same portrait with the visitor's file names in its record, and no path on this computer."""
     portrait = portrait.named(photo)
     record = portrait.record
     settings = named_background(record.settings)
@@ -110,7 +110,7 @@ def named(portrait: StylizedPortrait, photo: str) -> StylizedPortrait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Step:
-    """What `undo` restores: the picture that was shown, and, where one was starred or deleted, what it was before."""
+    """What `undo` restores: the picture that was shown and, if one was starred or deleted, its earlier state."""
 
     current: int | None
     entry: HistoryEntry | None = None
@@ -119,20 +119,20 @@ class _Step:
 class Session:
     """What belongs to one browser tab.
 
-    `face` and `form`, what the page's form says, are what the next picture is made from. `choices` are the pictures of
-    the last job that made several, and `is_choosing` says that they are shown together. `upload_generation` counts the
-    photos that were chosen, so that one which is read too slowly is not taken. `job` is the newest, also when it is
-    over. `closed` says that the session is forgotten: nothing that comes later belongs to it. `away_since` is when its
-    tab was closed or reloaded, None while it is open.
+    The next picture is made from `face` and `form`, the values of the page's form. `choices` are the pictures of the last
+    job that made several, and `is_choosing` says that they are shown together. `upload_generation` counts the chosen photos,
+    so that a photo that is read too late is ignored. `job` is the newest one, even if it is over. `closed` says that the
+    session is forgotten: later events do not belong to it. `away_since` is when its tab was closed or reloaded, None while
+    it is open.
 
     Args:
-        folder: Where backgrounds lie; made when needed, removed by `forget`.
+        folder: Folder for backgrounds; created when needed, removed by `forget`.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.key = secrets.token_urlsafe(16)
-        """What a reloaded tab is known by, and a part of the addresses of its files."""
+        """The key by which a reloaded tab is recognized, and a part of its files' addresses."""
         self.lock = threading.RLock()
         self.reading = threading.Lock()
         """Held while a photo is read and its faces are detected, so that each session has one such photo in memory."""
@@ -145,13 +145,13 @@ class Session:
         self.upload_generation = 0
         self.closed = False
         self.lost = False
-        """Whether it stands for an earlier session of an open tab that is gone, of which the visitor is still to be told."""
+        """Whether it replaces a lost session of an open tab, which the visitor must still be told."""
         self.stopped = False
-        """Whether a portrait was stopped because the tab was away for long, of which the visitor is still to be told."""
+        """Whether a portrait was stopped because the tab was away for long, which the visitor must still be told."""
         self.greeted = ""
-        """Which load of the page was answered last."""
+        """The page load that was answered last."""
         self._numbered = 0
-        """Of the newest picture; it goes on after `forget`, so that no two files for download have one name."""
+        """Number of the newest picture; it continues after `forget`, so that files for download never share a name."""
         self._clear()
 
     def _clear(self) -> None:
@@ -163,7 +163,7 @@ class Session:
         self.backdrop: Path | None = None
         self.history: list[HistoryEntry] = []
         self.dropped = 0
-        """How many pictures had to leave the history, which was full."""
+        """How many pictures were removed from the full history."""
         self.current: int | None = None
         self.compared: int | None = None
         self.choices: tuple[int, ...] = ()
@@ -172,7 +172,7 @@ class Session:
         self._forget_person()
 
     def _forget_person(self) -> None:
-        """Drop what was found out of the face that was meant so far."""
+        """Forget what is known about the face chosen so far."""
         self.cancel_previews()
         self.previews: dict[tuple[str, str, str, float], str] = {}
         self._subjects: dict[tuple[str, int], Subject] = {}
@@ -194,7 +194,7 @@ class Session:
     # The photo -----------------------------------------------------------------------------------------------
 
     def begin_upload(self) -> int:
-        """The visitor chose a photo: one that was chosen earlier and is still being read is no longer wanted."""
+        """The visitor chose a photo: an earlier one that is still being read is no longer wanted."""
         with self.lock:
             self.upload_generation += 1
             return self.upload_generation
@@ -202,12 +202,12 @@ class Session:
     def open(
         self, photo: Photo, faces: list[Face], *, has_file: bool, face: int | None, generation: int | None = None
     ) -> bool:
-        """Take a photo; `face` is the one that is meant, None if the visitor has to say so.
+        """Open a photo; `face` is the one to use, None if the visitor has to choose.
 
-        The pictures made so far stay in the history; further photos of the person before do not.
+        The pictures made so far stay in the history; further photos of the previous person do not.
 
         Returns:
-            False, and nothing is taken, if the visitor chose another photo, reset the page or left since `generation`.
+            False, without opening it, if the visitor chose another photo, reset the page or left since `generation`.
         """
         with self.lock:
             if self.closed or generation not in (None, self.upload_generation):
@@ -222,7 +222,7 @@ class Session:
             return True
 
     def choose(self, face: int) -> None:
-        """Say who is meant, by the index from the left; one that is not there changes nothing."""
+        """Choose a face by its index from the left; an index without a face changes nothing."""
         with self.lock:
             if 0 <= face < len(self.faces) and face != self.face:
                 self.face = face
@@ -230,7 +230,7 @@ class Session:
                 self._forget_person()
 
     def add_reference(self, photo: Photo) -> None:
-        """Take one more photo of the person, whom `ModelHost.check_reference` has found in it.
+        """Add another photo of the person, as checked by `ModelHost.check_reference`.
 
         Raises:
             SettingsError: there are `MAX_REFERENCES` already.
@@ -242,14 +242,14 @@ class Session:
             self._forget_person()
 
     def drop_reference(self, index: int) -> None:
-        """Take one of these photos away again."""
+        """Remove one of these photos."""
         with self.lock:
             self.references = tuple(photo for i, photo in enumerate(self.references) if i != index)
             self._forget_person()
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """What is to be known of the photo and the chosen face before anything is made; nothing while none is chosen."""
+        """What the visitor should know about the photo and the chosen face; empty while none is chosen."""
         photo, face = self.photo, self.face
         if photo is None or face is None:
             return ()
@@ -258,13 +258,13 @@ class Session:
         return self._advice
 
     def crop(self, frame: str) -> tuple[int, int, int] | None:
-        """(left, top, side), in pixels of the photo, of what a frame draws of the chosen face; None while none is chosen."""
+        """(left, top, side), in pixels of the photo, of a frame around the chosen face; None while none is chosen."""
         if self.photo is None or self.face is None:
             return None
         return frame_portrait(self.photo.pixels, self.faces[self.face], frame, 8).box
 
     def face_crop(self, index: int) -> RgbImage:
-        """A face of the photo with some room, (CROP_SIDE, CROP_SIDE, 3) uint8.
+        """Crop a face of the photo with some room, (CROP_SIDE, CROP_SIDE, 3) uint8.
 
         Raises:
             InputError: the photo has no such face.
@@ -281,15 +281,15 @@ class Session:
         return resized(RgbImage(crop), CROP_SIDE, CROP_SIDE)
 
     def take_backdrop(self, data: bytes, name: str) -> None:
-        """Take a picture to stand behind the person; earlier ones stay, because pictures were made with them.
+        """Store a picture as background; earlier ones stay, because pictures were made with them.
 
         Args:
             data: The file's bytes.
             name: Its name on the visitor's computer.
 
         Raises:
-            ImageReadError: it is no picture.
-            InputError: its name is no name for a file, it cannot be written, or the session has too many of them.
+            ImageReadError: it is not a picture.
+            InputError: its name is not a valid file name, it cannot be written, or the session has too many of them.
         """
         read_upload(data, name, lambda: not self.closed)
         name = name if Path(name).suffix else f"{name}.png"
@@ -301,7 +301,7 @@ class Session:
         try:
             file = write_bytes(self.folder / secrets.token_urlsafe(12) / name, data)
         except InputError as error:
-            log.error("%s", error)  # the visitor need not know where
+            log.error("%s", error)  # without the path, which is not for visitors
             raise InputError(strings.DISK_FULL) from None
         with self.lock:
             self.backdrop = file
@@ -309,28 +309,28 @@ class Session:
     # Who it is, and previews ---------------------------------------------------------------------------------
 
     def subject(self, recipe: str, face: int) -> Subject | None:
-        """Who a face is to the models of a recipe, if a job has found out."""
+        """The identity of a face by a recipe's models, if known from a job."""
         return self._subjects.get((recipe, face))
 
     def remember_subject(self, recipe: str, face: int, subject: Subject) -> None:
-        """Keep who a face is, unless the photo, or what is known of the person, was replaced meanwhile."""
+        """Store the identity of a face, unless the photo or the person was replaced in the meantime."""
         with self.lock:
             if subject.photo is self.photo and subject.references == self.references:
                 self._subjects = {(recipe, face): subject}
 
     def missing_previews(self, recipe: str, frame: str, wishes: Sequence[Wish]) -> list[Wish]:
-        """Those of the wishes that no preview is there for."""
+        """The requested previews that are missing."""
         return [(style, balance) for style, balance in wishes if (recipe, style, frame, balance) not in self.previews]
 
     def begin_previews(self, start: Callable[[], RenderJob]) -> RenderJob:
-        """Start a job of previews in place of the one before."""
+        """Start a job of previews instead of the previous one."""
         with self.lock:
             self.cancel_previews()
             self.preview_job = start()
             return self.preview_job
 
     def keep_preview(self, job: RenderJob, key: tuple[str, str, str, float], uri: str) -> bool:
-        """Keep a preview, a data URI, under (recipe, style, frame, balance); False if the session has given up its job."""
+        """Store a preview, a data URI, under (recipe, style, frame, balance); return False if the session dropped its job."""
         with self.lock:
             is_wanted = self.preview_job is job and not job.cancelled
             if is_wanted:
@@ -348,7 +348,7 @@ class Session:
     def add(
         self, portrait: StylizedPortrait, settings: Settings, thumbnail: RgbImage, photo: Photo, *, has_file: bool
     ) -> HistoryEntry:
-        """Remember a finished picture and show it."""
+        """Add a finished picture and show it."""
         with self.lock:
             self._numbered += 1
             entry = HistoryEntry(
@@ -361,7 +361,7 @@ class Session:
                 references=tuple(reference.path.name for reference in self.references),
             )
             self._remember_step()
-            self.last_used = time.monotonic()  # the wait was long perhaps
+            self.last_used = time.monotonic()  # waiting may have taken long
             self.history.append(entry)
             self._make_room()
             self.current = entry.number
@@ -369,7 +369,7 @@ class Session:
             return entry
 
     def _make_room(self) -> None:
-        """Let go of what was deleted, then of the oldest pictures without a star, then of the oldest."""
+        """Drop deleted pictures, then the oldest ones without a star, then the oldest."""
         while self._is_history_full():
             deleted = [step for step in self._steps if step.entry and not self.find(step.entry.number)]
             if deleted:
@@ -386,7 +386,7 @@ class Session:
         return len(self.history) > MAX_HISTORY or (len(kept) > 1 and pixels > MAX_HISTORY_BYTES)
 
     def find(self, number: int | None) -> HistoryEntry | None:
-        """The picture of this number; None if it was dropped, or there never was one."""
+        """The picture with this number; None if it was dropped or never existed."""
         return next((entry for entry in self.history if entry.number == number), None)
 
     def show(self, number: int) -> HistoryEntry | None:
@@ -403,7 +403,7 @@ class Session:
         self.compared = None if self.compared == number or self.find(self.compared) is None else self.compared
 
     def star(self, number: int, is_starred: bool) -> HistoryEntry | None:
-        """Give a picture a star, or take it away; it is then the last to leave a history that is full."""
+        """Give a picture a star, or remove it; starred pictures are the last to leave a full history."""
         with self.lock:
             entry = self.find(number)
             if entry is not None and entry.is_starred != is_starred:
@@ -412,7 +412,7 @@ class Session:
             return self.find(number)
 
     def delete(self, number: int) -> HistoryEntry | None:
-        """Take a picture out of the history; returns the one that is shown then, the next newer or else the newest."""
+        """Delete a picture from the history; return the one shown instead, the next newer or else the newest."""
         with self.lock:
             entry = self.find(number)
             if entry is not None:
@@ -437,7 +437,7 @@ class Session:
         return bool(self._steps)
 
     def undo(self) -> HistoryEntry | None:
-        """Take back the last of: a picture was made, shown, starred or deleted; returns the one that is shown then.
+        """Undo the last of these: a picture was made, shown, starred or deleted. Return the one that is then shown.
 
         A picture that was made stays in the history.
         """
@@ -456,14 +456,14 @@ class Session:
         self._steps = [*self._steps, _Step(current=self.current, entry=entry)][-MAX_UNDO:]
 
     def _put(self, entry: HistoryEntry) -> None:
-        """Put a picture at its place, instead of what is there under its number."""
+        """Put a picture in its place, replacing any with the same number."""
         others = [other for other in self.history if other.number != entry.number]
         self.history = sorted([*others, entry], key=lambda other: other.number)
 
     # Work ----------------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Stop what is being made, between two steps of the denoising."""
+        """Stop the current job, between two denoising steps."""
         if self.job is not None:
             self.job.cancel()
 

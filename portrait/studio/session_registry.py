@@ -17,36 +17,36 @@ from gradio.state_holder import StateHolder
 from portrait.studio.session import Session
 
 IDLE_SECONDS = 3600.0
-"""A session is forgotten after so long without activity."""
+"""Seconds without activity after which a session is forgotten."""
 GRACE_SECONDS = 600.0
-"""A session is forgotten so long after its tab was closed; a tab that is loaded anew finds everything until then."""
+"""Seconds after its tab was closed when a session is forgotten; until then a reloaded tab finds everything."""
 AWAY_SECONDS = 120.0
-"""What is being made for a tab that was closed is stopped after so long."""
+"""Seconds after which work for a closed tab is stopped."""
 RELOAD_SECONDS = 15.0
-"""How long a tab that is loaded anew waits for the end of its old connection; after it, another tab has the session."""
+"""Seconds that a reloaded tab waits for its old connection to end; if it does not, another tab has the session."""
 ORPHAN_SECONDS = 600.0
-"""A file that belongs to no session is deleted after so long: an upload that nobody used, the answer to a call."""
+"""Seconds after which a file without a session is deleted: an unused upload, the answer to a call."""
 
 
 class Sessions:
-    """A session per tab, made on first use.
+    """One session per tab, created on first use.
 
     Args:
-        folder: Where their files lie.
-        form: What a new session's form says.
-        clear_cache: Drops what the models remember of photos.
+        folder: Folder for their files.
+        form: The form of a new session.
+        clear_cache: Clears what the models cached for photos.
     """
 
     def __init__(self, folder: Path, form: Mapping[str, str | list[str]], clear_cache: Callable[[], None]) -> None:
         self.folder = folder
-        self.states: StateHolder | None = None  # where Gradio remembers what each tab shows: every picture on it
+        self.states: StateHolder | None = None  # where Gradio stores what each tab shows, including every picture
         self._form = form
         self._clear_cache = clear_cache
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
     def get(self, request: gr.Request) -> Session:
-        """The tab's session. A caller without a session name gets one that is shared with nobody.
+        """The tab's session. A caller without a session name gets a session that is shared with nobody.
 
         A tab that was loaded before this studio started, or whose session was forgotten, gets a new one that is `lost`.
         """
@@ -66,18 +66,18 @@ class Sessions:
         return session
 
     def find(self, key: str) -> Session | None:
-        """The session of a key, if it is not forgotten."""
+        """The session with a key, if it is not forgotten."""
         with self._lock:
             sessions = list(self._sessions.values())
         return next((one for one in sessions if secrets.compare_digest(one.key.encode(), key.encode())), None)
 
     def resume(self, request: gr.Request, key: str) -> Session:
-        """The session of a tab that was just loaded: the one that it had before, if `key` names one and no other tab has it.
+        """The session of a newly loaded tab: its previous one, if `key` names one that no other tab has.
 
-        A new one is `lost` where the one before is gone.
+        A new one is `lost` if the previous one is gone.
 
         Args:
-            request: Of the tab.
+            request: The tab's request.
             key: The `Session.key` that the tab remembers; empty for a new tab.
         """
         before = self.find(key)
@@ -96,20 +96,20 @@ class Sessions:
         return self._new(request, lost=before.closed)
 
     def end(self, request: gr.Request) -> None:
-        """The tab was closed, or is being loaded anew: its session waits for it for a while."""
+        """The tab was closed or is being reloaded: its session waits for it for a while."""
         with self._lock:
             session = self._sessions.get(str(request.session_hash))
             if session is not None:
                 session.leave()
 
     def close(self) -> None:
-        """The studio ends: cancel and forget everybody."""
+        """The studio ends: cancel all jobs and forget all sessions."""
         with self._lock:
             names = list(self._sessions)
         self._drop(names)
 
     def sweep(self) -> None:
-        """Forget sessions without a tab or activity, stop work that nobody waits for, delete what belongs to no session."""
+        """Forget sessions without a tab or activity, stop work that nobody waits for, and delete files without a session."""
         now = time.monotonic()
         with self._lock:
             sessions = dict(self._sessions)
@@ -134,7 +134,7 @@ class Sessions:
 
     def _delete_orphaned_files(self, folders: set[Path]) -> None:
         for path in self.folder.glob("[!.]*"):
-            with suppress(OSError):  # it is deleted already
+            with suppress(OSError):  # it was already deleted
                 if path not in folders and time.time() - path.stat().st_mtime > ORPHAN_SECONDS:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 

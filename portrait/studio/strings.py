@@ -1,4 +1,4 @@
-"""Every sentence of the page, apart from errors: those are the library's, as the command line prints them."""
+"""All texts of the page, except errors, which are the library's, as printed by the command line."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ GROUPS = {
     ),
     "Words": ("prompt", "negative_prompt"),
 }
-"""The groups of the advanced settings, and what is in each."""
+"""The groups of the advanced settings, and their content."""
 LABELS = {
     "far": "Strictness of the check",
     "max_attempts": "Attempts at most",

@@ -1,4 +1,4 @@
-"""Uploaded files: taken from disk at once, and read as photos."""
+"""Take uploaded files from the disk at once, and read them as photos."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from portrait.images.decoder_process import DecoderProcess
 from portrait.studio import strings
 
 MAX_PIXELS = 64_000_000
-"""A photo with more is refused: several visitors' photos must fit into memory."""
+"""Photos with more pixels are refused: several visitors' photos must fit into memory."""
 MAX_UPLOAD_MB = 100
 decoder = DecoderProcess()
-"""Of all visitors: a photo at a time, because decoding takes several times the memory of its pixels."""
+"""Shared by all visitors: one photo at a time, because decoding takes several times the memory of its pixels."""
 
 
 def take_upload(data: Mapping[str, object], folder: Path) -> tuple[bytes, str]:
@@ -22,10 +22,10 @@ def take_upload(data: Mapping[str, object], folder: Path) -> tuple[bytes, str]:
 
     Args:
         data: Its `path`, below `folder`, and the `name` that it had on the visitor's computer.
-        folder: Where uploads lie.
+        folder: Folder for uploads.
 
     Raises:
-        InputError: it is not there.
+        InputError: there is no such upload.
     """
     path = Path(str(data.get("path", ""))).resolve()
     if not path.is_relative_to(folder.resolve()) or path.name.startswith(".") or not path.is_file():
@@ -38,9 +38,9 @@ def take_upload(data: Mapping[str, object], folder: Path) -> tuple[bytes, str]:
 
 
 def read_upload(data: bytes, name: str, is_wanted: Callable[[], bool] = lambda: True) -> Photo:
-    """Read what a visitor uploaded, under the name that it had on their computer; one at a time, over all visitors.
+    """Read a visitor's upload, under the name that it had on their computer; one at a time for all visitors.
 
     Raises:
-        ImageReadError: as `DecoderProcess.decode`; or it has more pixels than a studio takes.
+        ImageReadError: as `DecoderProcess.decode`, or it has more pixels than a studio accepts.
     """
     return decoder.decode(data, name, max_pixels=MAX_PIXELS, is_wanted=is_wanted)

@@ -1,4 +1,4 @@
-"""The viewer and the history as HTML: the portrait, what is said of it, what can be done with it; every text is escaped."""
+"""The viewer and the history as HTML: the portrait, its verdict and the actions on it; every text is escaped."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from portrait.studio.scores import measurements_html, verdict_line
 from portrait.studio.session import HistoryEntry, Session
 
 SMALL = 96
-"""Side of a picture in the history, pixels."""
+"""Side of a picture in the history, in pixels."""
 MAX_CHOICES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """What is to be said besides: a problem, perhaps about one field of the form, or a message."""
+    """An additional text: a problem, perhaps about one field of the form, or a message."""
 
     problem: str = ""
     field: str = ""
@@ -36,7 +36,7 @@ NOTHING = Notice()
 
 
 def empty_html(recipe: Recipe, notice: Notice = NOTHING) -> str:
-    """The place for the portrait before there is one: what the styles look like."""
+    """The portrait's area before there is one: examples of the styles."""
     samples = [(name, sample) for name in recipe.styles if (sample := sample_of(recipe.name, name))]
     cells = "".join(
         f'<figure><img src="{sample}" alt=""><figcaption>{escape(title_of(name))}</figcaption></figure>'
@@ -50,7 +50,7 @@ def empty_html(recipe: Recipe, notice: Notice = NOTHING) -> str:
 
 
 def _viewer(state: str, canvas: str, bar: str) -> str:
-    """The part as it is sent; with the time, so that the page hears of every answer, also of one that it has already."""
+    """The viewer's HTML, with the time, so that the page notices every answer, even an identical one."""
     return f'<div class="viewer" data-state="{state}" data-at="{time.monotonic_ns()}"><div class="canvas">{canvas}</div>{bar}</div>'
 
 
@@ -63,7 +63,7 @@ def _say(
     announced: str = "",
     warnings: Sequence[str] = (),
 ) -> str:
-    """The line below the picture, and smaller ones; a problem takes the place of all."""
+    """The line below the picture, and smaller ones; a problem replaces them all."""
     if notice.problem:
         return f'<div class="say">{alert(notice.problem, notice.field)}</div>'
     key = f' data-announce="{escape(announced)}"' if announced and not notice.message else ""
@@ -74,7 +74,7 @@ def _say(
 
 
 def choose_html(session: Session, notice: Notice = NOTHING) -> str:
-    """Which face is meant: the photo with its faces marked, and each of them large."""
+    """Choosing a face: the photo with its faces marked, and each face enlarged."""
     assert session.photo is not None
     height, width = session.photo.pixels.shape[:2]
     marks = "".join(_mark(session, index, width, height) for index in range(len(session.faces)))
@@ -87,7 +87,7 @@ def choose_html(session: Session, notice: Notice = NOTHING) -> str:
 
 
 def _mark(session: Session, index: int, width: int, height: int) -> str:
-    """A frame around a face in the photo, for pointers; its number stands beside the face, not on it."""
+    """A frame around a face in the photo, for pointers; its number is beside the face, not on it."""
     x1, y1, x2, y2 = (float(v) for v in session.faces[index].bbox)
     place = (
         f"left:{100 * x1 / width:.2f}%;top:{100 * y1 / height:.2f}%;"
@@ -100,21 +100,19 @@ def _mark(session: Session, index: int, width: int, height: int) -> str:
 
 
 def working_html(session: Session, event: JobEvent | None, variants: int, preview: str, before: str) -> str:
-    """What is shown while a job works: how far it is, and the picture as it forms.
+    """The view while a job works: its progress, and the forming picture.
 
     Args:
-        session: Whose job it is.
-        event: What happened last; None before anything did.
+        session: The session of the job.
+        event: The last event; None if there is none yet.
         variants: How many pictures the job makes.
-        preview: The picture as it forms, as a data URI; empty before there is one.
-        before: What is shown until then.
+        preview: The forming picture as a data URI; empty before there is one.
+        before: The picture that is shown until then.
     """
     text, progress, announced = strings.NEXT, "", ""
     if event is not None:
         text, progress = _progress(event, variants)
-        announced = (
-            f"{event.kind} {event.position} {event.variant} {event.attempt}"  # not every step, to screen readers
-        )
+        announced = f"{event.kind} {event.position} {event.variant} {event.attempt}"  # screen readers do not announce every step
     forming = (
         f'<img class="forming{"" if preview else " waits"}" src="{preview or before}" alt="{strings.FORMING_ALT}">'
     )
@@ -132,7 +130,7 @@ def working_html(session: Session, event: JobEvent | None, variants: int, previe
 
 
 def _no_download() -> str:
-    """The button at its place, while there is nothing to take away."""
+    """The disabled download button, while there is nothing to download."""
     return (
         f'<div class="tools"><button type="button" class="primary" disabled>{strings.DOWNLOAD_PICTURE}</button></div>'
     )
@@ -153,7 +151,7 @@ def _progress(event: JobEvent, variants: int) -> tuple[str, str]:
 
 
 def result_html(session: Session, recipe: Recipe, notice: Notice = NOTHING) -> str:
-    """What the session has to show: the picture with its verdict, pictures to choose from, faces to choose from, or samples."""
+    """The content of the viewer: the picture with its verdict, pictures or faces to choose from, or samples."""
     if session.photo is not None and session.face is None:
         return choose_html(session, notice)
     entry = session.find(session.current)
@@ -181,7 +179,7 @@ def _picture_url(session: Session, entry: HistoryEntry) -> str:
 
 
 def _until_loaded(entry: HistoryEntry) -> str:
-    """What stands at the picture's place until its file is there; nothing behind one that is transparent."""
+    """A placeholder until the picture's file is loaded; none for transparent pictures."""
     if entry.portrait.cutout is not None:
         return ""
     return (
@@ -207,7 +205,7 @@ def _alt(entry: HistoryEntry) -> str:
 
 
 def _compare(session: Session, entry: HistoryEntry, alt: str) -> str:
-    """The picture; under it, for whoever wants to compare, the photo or another picture."""
+    """The picture and, for comparison, the photo or another picture under it."""
     other = session.find(session.compared)
     before = entry.portrait.before if other is None else other.portrait.picture
     left = strings.BEFORE if other is None else strings.PICTURE_N.format(n=other.number).capitalize()
@@ -233,7 +231,7 @@ def _compare(session: Session, entry: HistoryEntry, alt: str) -> str:
 
 
 def _tools(session: Session, entry: HistoryEntry) -> str:
-    """What can be done with the picture, the download last."""
+    """The actions on the picture, ending with the download."""
     files = links(session, entry)
     copied = f'data-saves="{entry.number}" data-copied="{strings.COPIED}" data-failed="{strings.COPY_FAILED}"'
     return (
@@ -252,7 +250,7 @@ _ICONS = {
     "share": "M12 15V3m0 0L8 7m4-4 4 4M5 12v8h14v-8",
     "zip": "M12 4v11m0 0-4-4m4 4 4-4M4 20h16",
 }
-"""What is drawn on a button, as an SVG path in a square of 24."""
+"""The icon of each button, as an SVG path in a square of 24."""
 
 
 def _tool(name: str, text: str, attributes: str = "") -> str:
@@ -275,7 +273,7 @@ def _link(entry: HistoryEntry, link: Link, text: str, *, kind: str = "plain", ab
 
 
 def _sizes(entry: HistoryEntry, files: Links) -> str:
-    """Every size that a network wants, folded away."""
+    """The sizes for social networks, collapsed."""
     cuts = "".join(_link(entry, size, size_title(size), about=_size_about(size)) for size in files.sizes)
     whole = _link(entry, files.archive, strings.DOWNLOAD_ALL) + _link(entry, files.record, strings.DOWNLOAD_RECORD)
     return (
@@ -286,7 +284,7 @@ def _sizes(entry: HistoryEntry, files: Links) -> str:
 
 
 def size_title(size: SizeLink) -> str:
-    """What a size is called on the page."""
+    """The title of a size on the page."""
     kind = size.size.partition("-")[0]
     return strings.SIZE_TITLES.get(kind, size.size)
 
@@ -297,7 +295,7 @@ def _size_about(size: SizeLink) -> str:
 
 
 def _details(entry: HistoryEntry) -> str:
-    """Scores, the command and the record in words, folded away."""
+    """Scores, the command and the record in words, collapsed."""
     record = entry.portrait.record
     notes = []
     if entry.portrait.accepted:
@@ -319,7 +317,7 @@ def _details(entry: HistoryEntry) -> str:
 
 
 def _about(entry: HistoryEntry) -> str:
-    """What the picture is; of a rejected one, what to do."""
+    """Facts about the picture or, for a rejected one, what to do."""
     if not entry.portrait.accepted:
         return strings.REJECTED_HOW
     height, width = entry.portrait.picture.shape[:2]
@@ -330,7 +328,7 @@ def _about(entry: HistoryEntry) -> str:
 
 
 def history_html(session: Session) -> str:
-    """The pictures of the session in a row, the newest last, and what can be done with the one that is shown."""
+    """The pictures of the session in a row, the newest last, and the actions on the one that is shown."""
     if not session.history and session.photo is None:
         return ""
     items = "".join(_history_item(entry, is_current=entry.number == session.current) for entry in session.history)

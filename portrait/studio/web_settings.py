@@ -1,4 +1,4 @@
-"""What a visitor may set: which settings, up to which values, and which recipes."""
+"""What a visitor may set: the settings, their limits, and the recipes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ADVANCED = [
     "prompt",
     "negative_prompt",
 ]
-"""What has a control of its own under Advanced, in this order."""
+"""The settings with a control under Advanced, in this order."""
 WEB_SETTINGS = [
     "recipe",
     "style",
@@ -48,15 +48,15 @@ WEB_SETTINGS = [
     "max_seconds",
     *ADVANCED,
 ]
-"""What a visitor may set. The rest names files or devices, and belongs to whoever started the studio."""
+"""The settings that a visitor may set. All others name files or devices, and are up to the person who started the studio."""
 
 MAX_VALUES = {"max_attempts": 32, "max_seconds": 3600.0, "num_inference_steps": 100, "size": 1024}
-"""How much one request may take of a computer that others wait for."""
+"""The limits of one request on a shared computer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """What a recipe can do in a style: sides of portraits in pixels, palettes, and which of `ADVANCED` it knows."""
+    """What a recipe supports in a style: sides of portraits in pixels, palettes, and settings of `ADVANCED`."""
 
     sizes: tuple[int, ...]
     palettes: tuple[str, ...]
@@ -64,7 +64,7 @@ class Choices:
 
 
 def choices_for(recipe: Recipe, style: str) -> Choices:
-    """What there is to choose from.
+    """The choices of a recipe in a style.
 
     Raises:
         SettingsError: the recipe has no such style.
@@ -79,17 +79,18 @@ def choices_for(recipe: Recipe, style: str) -> Choices:
 
 
 def web_settings(base: Settings, requested: Mapping[str, Any], backdrop: Path | None = None) -> Settings:
-    """`base` with what a visitor requested; None stands for nothing requested.
+    """Apply a visitor's requests to `base`; a value of None is ignored.
 
     Args:
-        base: What the studio was started with.
+        base: The settings that the studio was started with.
         requested: Name -> value; `background` may be "picture".
-        backdrop: The file that stands for; None while the visitor has uploaded none.
+        backdrop: The file for "picture"; None while the visitor has not uploaded one.
 
     Raises:
-        SettingsError: an unknown name, a value that does not fit the recipe, no such recipe, or a file of this computer
-            (mask:FILE, like:FILE, a background), which a visitor may not name.
-        WeightsMissingError: the recipe is not installed; says how to.
+        SettingsError: an unknown name, a value that the recipe does not support, an unknown recipe, or a file on this
+            computer
+            (mask:FILE, like:FILE, a background), which visitors may not name.
+        WeightsMissingError: the recipe is not installed; the message says how to install it.
     """
     check_names(requested, "studio", WEB_SETTINGS)
     values = {name: value for name, value in requested.items() if value is not None}
@@ -106,7 +107,7 @@ def web_settings(base: Settings, requested: Mapping[str, Any], backdrop: Path | 
         raise SettingsError(f"a studio makes one style at a time, got {', '.join(settings.style) or 'none'}")
     if settings.recipe != base.recipe:
         if settings.recipe not in recipe_names():
-            raise SettingsError(f"no recipe {settings.recipe!r} here; installed are: {', '.join(installed_recipes())}")
+            raise SettingsError(f"no recipe {settings.recipe!r} here; installed: {', '.join(installed_recipes())}")
         require_installed(settings.recipe)
     _check_recipe_has(settings)
     return settings
@@ -124,7 +125,7 @@ def _background(value: object, backdrop: Path | None) -> object:
 
 
 def _check_recipe_has(settings: Settings) -> None:
-    """Say now what the models would refuse in a minute: a style, a size, a knob, a palette or a text that they do not have."""
+    """Refuse at once what the models would refuse later: an unsupported style, size, knob, palette or text."""
     recipe = load_recipe(settings.recipe)
     style = recipe.style(settings.style[0])
     recipe.size_for(settings.size)
@@ -144,11 +145,11 @@ def _check_budget(settings: Settings) -> None:
     for name, limit in MAX_VALUES.items():
         value = getattr(settings, name)
         if value is not None and value > limit:
-            raise SettingsError(f"{name} {value:g} is more than a studio gives one visitor: {limit:g}")
+            raise SettingsError(f"{name} {value:g} exceeds the studio's limit for one visitor: {limit:g}")
 
 
 def installed_recipes() -> list[str]:
-    """Recipes whose every file is on this machine."""
+    """Recipes with all their files on this machine."""
     installed = []
     for name in recipe_names():
         with contextlib.suppress(PortraitError):
@@ -162,7 +163,7 @@ def require_installed(name: str) -> None:
 
     Raises:
         SettingsError: no such recipe.
-        WeightsMissingError: a file is missing; says which command fetches it.
+        WeightsMissingError: a file is missing; the message names the command that fetches it.
     """
     recipe = load_recipe(name)
     if not _is_installed(recipe):
