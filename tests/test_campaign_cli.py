@@ -128,7 +128,7 @@ def test_what_an_export_that_was_killed_has_written_is_known_to_the_next_one(
     first.with_name(f".{first.name}.a1b2c3d4").write_text("half")
     other = tmp_path / "other"
     run_campaign(read_plan(plan), other, local())
-    with pytest.raises(SettingsError, match=r"manifest\.begun\.csv is not of this run"):
+    with pytest.raises(SettingsError, match=r"manifest\.begun\.csv is not from this run"):
         export_run(other, out)
     done = export_run(run, out)
     assert done.removed == 1

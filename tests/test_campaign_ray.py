@@ -124,7 +124,7 @@ def test_a_ray_that_everybody_would_reach_is_ended(monkeypatch: pytest.MonkeyPat
         exceptions=SimpleNamespace(RayError=RuntimeError),
     )
     with (
-        pytest.raises(CampaignError, match=r"would listen at 192.0.2.2 to everybody"),
+        pytest.raises(CampaignError, match=r"would listen at 192.0.2.2 for everybody"),
         connected(cast(ModuleType, open_to_all), "", 1),
     ):
         pass

@@ -183,7 +183,7 @@ def test_a_skin_that_was_lightened_is_a_change_of_the_person(
     assert read_record(record.to_json()) == record
     assert describe_reason("changed:skin") == "the skin is lighter or darker than this style draws it"
     told = explain(record)
-    assert f"at most 8 may be: {'TOO MUCH' if is_change else 'fine'}" in told
+    assert f"at most 8 is allowed: {'TOO MUCH' if is_change else 'fine'}" in told
     assert "changed" not in loop.stylize(subject, "oil", Settings(thresholds=limits, max_attempts=1)).record.to_json()
 
 
