@@ -34,7 +34,7 @@ from portrait.api import PortraitStylizer
 from portrait.cli.main import main
 from portrait.errors import ImageReadError, SettingsError
 from portrait.images import pixels_sha256, read_photo, write_picture
-from portrait.provenance.credentials import MAKING, MIME, Signer, read_credentials
+from portrait.provenance.credentials import MAKING, MIME, Signer, read_credentials, recipe_sha256
 from portrait.provenance.files import encode_portrait
 from portrait.provenance.inspect import inspect_picture, read_xmp
 from portrait.provenance.mark import GENERATED, xmp_mark
@@ -230,8 +230,6 @@ def test_a_signature_states_no_path_no_face_and_no_likeness(signer: Signer) -> N
 
 
 def test_another_recipe_another_digest() -> None:
-    from portrait.provenance.credentials import recipe_sha256
-
     record = golden_portrait()
     digest = recipe_sha256(record)
     assert recipe_sha256(record.with_input_path("elsewhere.jpg")) == digest
@@ -248,6 +246,8 @@ def test_a_changed_picture_is_invalid_and_a_known_root_makes_it_trusted(
     shown = capsys.readouterr().out
     assert "nobody vouches for the signer" in shown
     assert "signed by: Studio Test" in shown
+    assert f"made by: recipe {golden_portrait().recipe} sha256:{recipe_sha256(golden_portrait())}" in shown
+    assert f"with: {len(golden_portrait().weights)} files of weights" in shown
     assert main(["inspect", str(path), "--trust", str(certificates.roots), "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert (value["credentials"]["state"], value["generated"]) == ("trusted", True)

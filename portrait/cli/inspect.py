@@ -101,3 +101,7 @@ def _print_credentials(credentials: Credentials) -> None:
     for ingredient in credentials.manifest.get("ingredients", ()):
         title, identity = ingredient.get("title", "?"), ingredient.get("instance_id", "")
         say(printable(f"  made from: {title} {identity}"))
+    recipe, weights = credentials.making.get("recipe"), credentials.making.get("weights")
+    if isinstance(recipe, dict) and isinstance(weights, list):
+        say(printable(f"  made by: recipe {recipe.get('name', '?')} sha256:{recipe.get('hash', '')}"))
+        say(f"  with: {len(weights)} files of weights, each by its SHA-256 (--json lists them)")

@@ -171,7 +171,7 @@ def manifest(record: PortraitRecord, edits: Sequence[str] = ()) -> dict[str, obj
     ]
     making = {
         "recipe": {"name": record.recipe, "alg": "sha256", "hash": recipe_sha256(record)},
-        "weights": [{"name": Path(n).name, "alg": "sha256", "hash": h} for n, h in sorted(record.weights.items())],
+        "weights": [{"name": n, "alg": "sha256", "hash": h} for n, h in sorted(record.weights.items())],
         "pixels": {"alg": "sha256", "hash": record.picture.pixels_sha256},
     }
     edited = ["c2pa.edited"] if record.background is not None or record.frame == "full" else []
@@ -224,6 +224,12 @@ class Credentials:
         """The C2PA actions on the picture."""
         assertions = [a for a in self.manifest.get("assertions", ()) if str(a.get("label")).startswith("c2pa.actions")]
         return [action for assertion in assertions for action in assertion.get("data", {}).get("actions", ())]
+
+    @property
+    def making(self) -> dict[str, Any]:
+        """Recipe, weights and pixels by their digests, as portrait states them; empty in pictures of other tools."""
+        made = (a.get("data") for a in self.manifest.get("assertions", ()) if a.get("label") == MAKING)
+        return next((data for data in made if isinstance(data, dict)), {})
 
 
 def read_credentials(data: bytes, mime: str, *, anchors: bytes = b"") -> Credentials | None:
