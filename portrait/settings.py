@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from portrait.errors import SettingsError
-from portrait.records import Background, Keep, Knobs
+from portrait.records import Background, Keep, Knobs, parse_shift
 from portrait.validation import check_names, parse_toml, read_text
 
 T = TypeVar("T")
@@ -94,6 +94,12 @@ class Settings:
         "what is shown: head, bust, or full (the whole photo, with the bust drawn into it)",
         str,
         choices=("head", "bust", "full"),
+    )
+    shift: str = _setting(
+        "0,0",
+        "X,Y moves the frame to the right and down, in shares of its side, as far as photo and face allow; "
+        "a negative one as --shift=-0.1,0",
+        str,
     )
     face: str = _setting(
         "auto",
@@ -191,6 +197,7 @@ class Settings:
             value = getattr(self, setting.name)
             for item in value if RULES[setting.name].many else (value,):
                 _check(setting, item)
+        self.shifted()
         self._check_pixels()
 
     def _check_pixels(self) -> None:
@@ -207,6 +214,10 @@ class Settings:
                 raise SettingsError(
                     f"background {self.background} and keep {exact[0]} contradict each other: leave out one"
                 )
+
+    def shifted(self) -> tuple[float, float]:
+        """`shift`, read: (x, y) in shares of the frame's side."""
+        return parse_shift(self.shift)
 
     def backdrop(self) -> Background | None:
         """The parsed `background`; None leaves it as the model drew it."""

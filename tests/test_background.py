@@ -302,6 +302,12 @@ def test_a_wrong_value_and_a_missing_file_end_with_a_message(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_plan_without_a_shift_keeps_the_keys_that_it_had() -> None:
+    assert "shift" not in shared_ingredients(Settings())
+    assert "shift" not in shared_ingredients(Settings(shift="0.0, 0"))
+    assert shared_ingredients(Settings(shift="0.1,0"))["shift"] == "0.1,0"
+
+
 def test_a_plan_s_background_lies_beside_it_and_its_content_is_in_the_keys(tmp_path: Path) -> None:
     def ingredients(background: str) -> dict[str, object]:
         (tmp_path / "plan.toml").write_text(

@@ -17,7 +17,7 @@ from portrait.generate.diffusion import DiffusionGenerator
 from portrait.generate.families.mini.structure import condition_on_source, noise_augment
 from portrait.generate.families.stable_diffusion.adapters import identity_adapter, identity_embeds
 from portrait.generate.families.stable_diffusion.family import Conditions
-from portrait.generate.framing import FRAMES, frame_portrait, paste_back
+from portrait.generate.framing import FRAMES, frame_portrait, paste_back, square_around
 from portrait.images import Photo
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe
@@ -356,6 +356,21 @@ def test_a_frame_never_leaves_the_photo(frame: str, shape: tuple[int, int]) -> N
     assert left + side <= shape[1]
     assert top + side <= shape[0]
     assert 0 < framed.face.center[0] < 128
+
+
+@pytest.mark.parametrize("frame", list(FRAMES))
+@pytest.mark.parametrize("shift", [(1.0, -1.0), (-1.0, 1.0), (0.05, -0.02)])
+def test_a_shifted_frame_stays_in_the_photo_and_holds_the_face(frame: str, shift: tuple[float, float]) -> None:
+    photo = RgbImage(np.zeros((400, 600, 3), np.uint8))
+    face = a_face(64).moved(1, 300, 150)
+    square = square_around(photo, face, frame)
+    left, top, side = frame_portrait(photo, face, frame, 128, shift).box
+    assert 0 <= left <= face.bbox[0] <= face.bbox[2] <= left + side <= 600
+    assert 0 <= top <= face.bbox[1] <= face.bbox[3] <= top + side <= 400
+    assert np.sign(left - square.left) == np.sign(shift[0])
+    assert np.sign(top - square.top) == np.sign(shift[1])
+    if max(map(abs, shift)) < 0.1:  # there is room for it
+        assert (left - square.left, top - square.top) == (round(0.05 * side), round(-0.02 * side))
 
 
 def test_an_unknown_frame_is_named() -> None:

@@ -16,7 +16,7 @@ from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.directions import next_knobs
 from portrait.loop.response import STEP
 from portrait.records import Embedding, Face, Knobs, Points, RgbImage
-from portrait.records.portrait import read_record
+from portrait.records.portrait import read_portrait, read_record
 from portrait.settings import Settings
 from tests.fakes import KNOBS, RECIPE, SIZE, FakeAnalyzer, FakeGenerator, a_face, a_photo, fake_loop, restyled, run_loop
 
@@ -52,6 +52,19 @@ def test_a_retry_rescues_what_the_first_attempt_missed(limits: str) -> None:
     )
     assert result.accepted
     assert result.record.chosen == len(generator.calls) - 1 >= 1
+
+
+def test_a_shift_moves_what_is_drawn_and_is_in_the_record_and_its_replay(limits: str) -> None:
+    loop = fake_loop(lambda photo, knobs, seed: restyled(photo))
+    (subject,) = loop.subjects(a_photo())
+    settings = Settings(thresholds=limits, frame="head", max_attempts=1)
+    still, moved = (loop.stylize(subject, "oil", replace(settings, shift=shift)) for shift in ("0,0", "0.1,-0.2"))
+    left, top, side = still.record.box
+    assert moved.record.box == (left + round(0.1 * side), top - round(0.2 * side), side)
+    assert "shift" not in json.loads(still.record.to_json())["settings"]  # as in records of before
+    record = read_portrait(moved.record.to_json())
+    assert record.settings.shift == "0.1,-0.2"
+    np.testing.assert_array_equal(loop.replay(record, subject.photo), moved.picture)
 
 
 def test_a_missing_face_is_the_first_reason_whatever_else_is_wrong() -> None:

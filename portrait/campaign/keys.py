@@ -56,6 +56,8 @@ def shared_ingredients(settings: Settings) -> dict[str, object]:
     values: dict[str, object] = {name: value for name, value in asdict(settings).items() if name not in _NOT_IN_KEYS}
     if settings.upright == "auto":
         del values["upright"]  # plans without this setting keep the keys from before it existed
+    if settings.shifted() == (0, 0):
+        del values["shift"]  # as with upright
     for name in ("palette", "size"):
         if not values[name]:
             del values[name]  # the recipe's own: keys stay as they were before this setting existed

@@ -28,7 +28,7 @@ _MAX_JOBS = 2000
 """Number of jobs of a recipe that are examined."""
 _MAX_FILES = 200
 """Number of pictures of a recipe whose size is examined."""
-_MOVE_FIRST_ATTEMPTS = ("frame", "prompt", "negative_prompt", *KNOB_SETTINGS)
+_MOVE_FIRST_ATTEMPTS = ("frame", "shift", "prompt", "negative_prompt", *KNOB_SETTINGS)
 """Settings besides the balance and `far` that affect the first attempt at a picture."""
 _UNKNOWN_RATE = (0.7, 0.05, 0.98)
 """The assumed rate of a style that was never measured, and its range."""
@@ -120,7 +120,8 @@ def _rate_key(style: str, settings: Mapping[str, object]) -> str:
     The style, the false accept rate, the balance, and a digest of all other settings that affect a first attempt.
     """
     default = Settings()
-    changed = {name: settings[name] for name in _MOVE_FIRST_ATTEMPTS if settings[name] != getattr(default, name)}
+    chosen = {name: settings.get(name, getattr(default, name)) for name in _MOVE_FIRST_ATTEMPTS}
+    changed = {name: value for name, value in chosen.items() if value != getattr(default, name)}
     key = f"{style} at {settings['far']:g}, balance {settings['balance']:g}"
     if not changed:
         return key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, floor
 
 import numpy as np
 
@@ -26,11 +27,33 @@ class Framed:
     box: tuple[int, int, int]
 
 
-def frame_portrait(photo: RgbImage, face: Face, frame: str, size: int) -> Framed:
-    """Crop a square around the face and resize it to `size`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Square:
+    """The square that a frame draws of a photo, in pixels of the photo.
 
-    The face is placed a little above the middle. The square never leaves the photo: if the photo is too small for the frame,
-    the square is as large as the photo allows.
+    It lies at `left` and `top`, and can be moved to `lefts` and `tops`, (least, most) each.
+    """
+
+    side: int
+    left: int
+    top: int
+    lefts: tuple[int, int]
+    tops: tuple[int, int]
+
+    def moved(self, shift: tuple[float, float]) -> tuple[int, int, int]:
+        """(left, top, side) after a shift to the right and down, in shares of the side, as far as the square can go."""
+        left, top = (
+            int(np.clip(start + round(share * self.side), least, most))
+            for start, share, (least, most) in zip((self.left, self.top), shift, (self.lefts, self.tops), strict=True)
+        )
+        return left, top, self.side
+
+
+def square_around(photo: RgbImage, face: Face, frame: str) -> Square:
+    """The square of a frame, with the face a little above its middle.
+
+    If the photo is too small for the frame, the square is as large as the photo allows. Wherever it is moved, it stays in the
+    photo, and the face's box stays in it.
 
     Raises:
         SettingsError: `frame` is not head, bust or full.
@@ -42,6 +65,30 @@ def frame_portrait(photo: RgbImage, face: Face, frame: str, size: int) -> Framed
     x, y = face.center
     left = int(np.clip(x - side * 0.5, 0, width - side)) if width > side else 0
     top = int(np.clip(y - side * 0.47, 0, height - side)) if height > side else 0
+    x1, y1, x2, y2 = (float(value) for value in face.bbox)
+    return Square(
+        side=side,
+        left=left,
+        top=top,
+        lefts=_room(left, width - side, x2 - side, x1),
+        tops=_room(top, height - side, y2 - side, y1),
+    )
+
+
+def _room(start: int, limit: int, least: float, most: float) -> tuple[int, int]:
+    """Where a square may begin, (least, most): from 0 to `limit`, with the face in it from `least` to `most`; at `start` always."""
+    return min(start, max(0, ceil(least))), max(start, min(limit, floor(most)))
+
+
+def frame_portrait(
+    photo: RgbImage, face: Face, frame: str, size: int, shift: tuple[float, float] = (0.0, 0.0)
+) -> Framed:
+    """Crop the square of a frame, moved by `shift` as in `Square.moved`, and resize it to `size`.
+
+    Raises:
+        SettingsError: `frame` is not head, bust or full.
+    """
+    left, top, side = square_around(photo, face, frame).moved(shift)
     crop = RgbImage(photo[top : top + side, left : left + side])
     scale = size / side
     return Framed(

@@ -207,7 +207,7 @@ class AttemptLoop:
 
         # 2. Frame: the square of the photo that is drawn, and what of it must stay.
         size = self.recipe.size_for(settings.size)
-        framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, size)
+        framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, size, settings.shifted())
         kept = self._prepare_keeps(settings, subject, framed)
         backdrop = self._prepare_backdrop(settings, subject, framed)
 
@@ -305,7 +305,7 @@ class AttemptLoop:
         whole = settings.frame == "full"
         photo = subject.photo
         side = framed.image.shape[0]
-        key = (settings.keep, photo.sha256, photo.turned, subject.index, settings.frame, side)
+        key = (settings.keep, photo.sha256, photo.turned, subject.index, settings.frame, framed.box, side)
         last = self._last_kept
         if last is None or last[0] != key:
             size = framed.box[2] if whole else framed.image.shape[0]
@@ -326,7 +326,7 @@ class AttemptLoop:
         background = settings.backdrop()
         if background is None:
             return None
-        key = (background, subject.photo.sha256, subject.photo.turned, subject.index, settings.frame)
+        key = (background, subject.photo.sha256, subject.photo.turned, subject.index, settings.frame, framed.box)
         last = self._last_backdrop
         if last is None or last[0] != key:
             if settings.frame == "full":
@@ -465,7 +465,7 @@ class AttemptLoop:
         if record.settings.upright == "auto":
             references = [self._upright(reference) for reference in references]
         subject = self.subjects(photo, str(record.input.face.index), references, upright="off")[0]
-        framed = frame_portrait(photo.pixels, subject.face, frame, record.size[0])
+        framed = frame_portrait(photo.pixels, subject.face, frame, record.size[0], record.settings.shifted())
         kept = self._prepare_keeps(record.settings, subject, framed)
         if [digest for _, digest in kept.files] != [mask.sha256 for mask in record.input.masks]:
             raise SettingsError("a mask differs from the one in the record")

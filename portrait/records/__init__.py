@@ -3,7 +3,7 @@
 from portrait.records.arrays import Embedding, Points, RgbImage
 from portrait.records.background import Background
 from portrait.records.face import Face, Identity
-from portrait.records.knobs import KEEP_KINDS, Keep, Knobs, Preview
+from portrait.records.knobs import KEEP_KINDS, Keep, Knobs, Preview, parse_shift
 
 __all__ = [
     "KEEP_KINDS",
@@ -16,4 +16,5 @@ __all__ = [
     "Points",
     "Preview",
     "RgbImage",
+    "parse_shift",
 ]

@@ -70,6 +70,20 @@ class Keep:
         return f"{self.kind}:{self.file}" if self.file else self.kind
 
 
+def parse_shift(text: str) -> tuple[float, float]:
+    """Read what `--shift` was given: X,Y, in shares of the square's side, to the right and down.
+
+    Raises:
+        SettingsError: it is not two numbers from -1 to 1.
+    """
+    number = r"\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*"
+    match = re.fullmatch(f"{number},{number}", text)
+    x, y = (float(v) for v in match.groups()) if match else (2.0, 2.0)
+    if max(abs(x), abs(y)) > 1:
+        raise SettingsError(f"shift {text!r} is not X,Y: two numbers from -1 to 1, such as 0.1,-0.05")
+    return x, y
+
+
 KEEP_KINDS = ("face", "pose", "composition", "colors", "background")
 
 

@@ -48,10 +48,14 @@ def _is_zero(value: object) -> bool:
     return value == 0
 
 
-def _without_dtype(settings: Settings, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-    """Drop a dtype that nobody chose, so that records from before this setting existed are written as they were."""
+_LATER = {"dtype": "auto", "shift": "0,0"}
+"""Later settings and their defaults, which are not written, so that older records are written as they were."""
+
+
+def _without_later(settings: Settings, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    """Drop the settings of `_LATER` that nobody chose."""
     values: dict[str, Any] = write(settings)
-    return {name: value for name, value in values.items() if name != "dtype" or value != "auto"}
+    return {name: value for name, value in values.items() if (name, value) not in _LATER.items()}
 
 
 Rounded2 = Annotated[float, _rounded(2)]
@@ -314,7 +318,7 @@ class PortraitRecord(_AnyRecord):
     chosen: int
     """Index of the delivered attempt."""
     seconds: Rounded3
-    settings: Annotated[Settings, BeforeValidator(_known_settings), WrapSerializer(_without_dtype)]
+    settings: Annotated[Settings, BeforeValidator(_known_settings), WrapSerializer(_without_later)]
     weights: dict[str, str]
     """File -> SHA-256 of every model involved."""
     licenses: tuple[LicenseLink, ...]

@@ -77,9 +77,10 @@ def _request(record: PortraitRecord) -> str:
     if references := record.input.references:
         who += f" and {len(references)} more of the same person"
     whom = "each judge" if record.gate is None else "all judges together"
+    moved = "" if record.settings.shifted() == (0, 0) else f" shifted by {record.settings.shift}"
     return (
         f"{record.style} portrait of {who}; recipe {record.recipe}, balance {record.balance:g}, "
-        f"frame {record.frame}, false accept rate {record.far:g} for {whom}."
+        f"frame {record.frame}{moved}, false accept rate {record.far:g} for {whom}."
     )
 
 
