@@ -426,7 +426,9 @@ def test_only_what_the_recipe_knows_is_to_choose_from() -> None:
 
 LOOKS = [
     Settings(style=("oil",)),
-    Settings(style=("comic",), balance=0.3, seed=7, background="gradient:#ffe0b0,#7090c0", until="best", frame="head"),
+    Settings(
+        style=("comic",), balance=0.3, seed=7, background="gradient:#ffe0b0,#7090c0", until="best", shift="-0.1,0"
+    ),
     Settings(style=("oil",), keep=("pose", "colors"), strength=0.0, negative_prompt='a "quoted" \\ \n \x7f \u5f71'),
 ]
 
@@ -661,6 +663,7 @@ def test_the_models_forget_the_last_photo(tmp_path: Path) -> None:
         Settings(),
         Settings(style=("oil",), balance=0.1, seed=2001, keep=("pose", "region:1,2,30,40"), frame="full", face="3"),
         Settings(strength=0.0, prompt="-a 'quoted' prompt", commercial=True, max_seconds=1e-7),
+        Settings(shift="-0.1,0.05"),
         Settings(style=("a", "b"), lora=("x y.safetensors:0.5",), num_inference_steps=7),
     ],
 )
@@ -849,12 +852,14 @@ def test_faces_are_cut_out_with_room_and_the_frame_is_shown_on_the_photo(tmp_pat
     photo = a_photo()
     session.open(photo, [a_face(), a_face()], has_file=True, face=None)
     assert session.face_crop(1).shape == (160, 160, 3)
-    assert session.crop("head") is None
+    assert session.square("head") is None
     assert list(session.advice) == []
     session.choose(1)
-    (left, _, side), bust = session.crop("head"), session.crop("bust")  # type: ignore[misc]
-    assert side < bust[2]  # type: ignore[index]
-    assert left + side <= SIZE
+    head, bust = session.square("head"), session.square("bust")
+    assert head is not None
+    assert bust is not None
+    assert head.side < bust.side
+    assert head.left + head.side <= SIZE
     assert any("hard to keep" in note for note in session.advice)  # the fake's face is small
     with pytest.raises(InputError, match="no face 7"):
         session.face_crop(7)

@@ -559,6 +559,37 @@ def test_a_region_is_drawn_by_hand(visit: Open, photos: Path) -> None:
     details_say(page, f"Keep region:{x},{y},{width},{height}")
 
 
+def test_the_crop_is_dragged_and_moved_with_the_arrow_keys(visit: Open, photos: Path) -> None:
+    page = visit()
+    with_photo(page, photos / "astronaut.png")
+    made(page, 1)
+    square, shift = page.locator(".crop i"), page.locator("#form [name=shift]")
+    square.scroll_into_view_if_needed()
+    box, photo = square.bounding_box(), page.locator(".crop").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 0.1 * box["width"], y + 0.05 * box["height"], steps=4)
+    keep_picture(page, "20-crop")
+    page.mouse.up()
+    made(page, 2)
+    right, down = map(float, shift.input_value().split(","))
+    assert right == pytest.approx(0.1, abs=0.02)
+    assert down == pytest.approx(0.05, abs=0.02)
+    command_of(page, f"--shift {right},{down}")
+    page.focus(".crop [data-axis=x]")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowUp")
+    made(page, 3)
+    expect(shift).to_have_value(re.compile(r"^0\.0[78]\d*,0\.0[23]"))
+    page.wait_for_function("document.activeElement.dataset.axis === 'x'")
+    page.evaluate("document.querySelector('#form [name=shift]').value = '9,9'")
+    page.locator("#frame").get_by_text("Head", exact=True).click()
+    made(page, 4)
+    box = square.bounding_box()  # as far as there is room, and no further
+    assert box["x"] + box["width"] <= photo["x"] + photo["width"] + 1
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everything_has_a_name_and_enough_contrast(visit: Open, photos: Path, scheme: str) -> None:
     page = visit(color_scheme=scheme)

@@ -20,6 +20,7 @@ from portrait.studio.web_settings import Choices, web_settings
         Settings(),
         Settings(style=("oil",), balance=0.35, seed=2001, frame="head", variants=4),
         Settings(keep=("pose", "colors", "region:10,20,30,40")),
+        Settings(frame="head", shift="-0.1,0.05"),
         Settings(background="gradient:#112233,#445566"),
         Settings(background="#102030"),
         Settings(background="transparent", until="best", max_attempts=9, far=0.001),

@@ -161,7 +161,7 @@ class StudioPage:
         return {self.photo: page.photo_html(session, local=self.local, **more)}
 
     def _controls(self, session: Session) -> Updates:
-        own = Own(crops=page.crop_uris(session), backdrop=session.backdrop.name if session.backdrop else "")
+        own = Own(crop=page.crop_view(session), backdrop=session.backdrop.name if session.backdrop else "")
         return {self.controls: controls_html(self.drawing.recipe(session), session.form, self.drawing.recipes(), own)}
 
     def _result(self, session: Session, **more: str) -> Updates:
@@ -230,7 +230,7 @@ class StudioPage:
 
     def _on_photo(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
         """Start with a new photo at once, if it is clear who is meant. A photo that fails changes nothing."""
-        generation = session.begin_upload()
+        generation, had_photo = session.begin_upload(), session.photo is not None
         yield self._photo(session, looking=True)
         try:
             if not self._open(session, action, generation):
@@ -240,6 +240,7 @@ class StudioPage:
             yield self._photo(session, problem=str(error))
             return
         session.form["region"] = ""  # it was about the previous photo
+        session.form["shift"] = "0,0" if had_photo else session.form["shift"]
         yield {**self._photo(session), **self._controls(session), **self._result(session), self.previews: ""}
         yield from self._on_adjust(request, session, action)
 
@@ -264,6 +265,7 @@ class StudioPage:
         before = session.face
         session.choose(int(action["face"]))
         if session.face != before:
+            session.form["shift"] = "0,0" if before is not None else session.form["shift"]
             yield {**self._photo(session), **self._controls(session), self.previews: ""}
             yield from self._on_make(request, session, action)
 
@@ -467,11 +469,11 @@ class StudioPage:
         shown = self.drawing.start_previews(session)
         if shown is None:
             return
-        what = shown.recipe, shown.style, shown.frame
+        what = shown.recipe, shown.style, shown.crop
         yield {self.previews: page.previews_html(session, *what)}
         for event in shown.job.events():
             if event.kind == "preview" and event.preview is not None:
-                key = (shown.recipe, event.style, shown.frame, event.balance)
+                key = (shown.recipe, event.style, shown.crop, event.balance)
                 if not session.keep_preview(shown.job, key, page.preview_uri(event.preview)):
                     return
                 yield {self.previews: page.previews_html(session, *what)}

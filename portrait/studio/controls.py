@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
-from types import MappingProxyType
 
 from portrait.errors import SettingsError
+from portrait.generate.framing import Square
 from portrait.recipes.recipe import Recipe
 from portrait.recipes.samples import sample_file
 from portrait.recipes.style import styles
@@ -59,6 +60,7 @@ def form_of(settings: Settings) -> Form:
         "palette": settings.palette,
         "balance": f"{settings.balance:g}",
         "frame": settings.frame,
+        "shift": settings.shift,
         "size": str(settings.size),
         "keep": [name for name in settings.keep if name in strings.KEEPS],
         "region": next((name.partition(":")[2] for name in settings.keep if name.startswith("region:")), ""),
@@ -95,7 +97,7 @@ def settings_asked(form: Form) -> dict[str, object]:
     asked: dict[str, object] = {name: parse_value(name, _text(form, name)) for name in _advanced() if name in form}
     region = "".join(_text(form, "region").split())
     asked["keep"] = [*form.get("keep", []), *([f"region:{region}"] if region else [])]
-    for name in ("recipe", "style", "frame", "palette", "balance", "size", "variants"):
+    for name in ("recipe", "style", "frame", "shift", "palette", "balance", "size", "variants"):
         asked[name] = parse_value(name, _text(form, name))
     kind, first, second = (_text(form, name) for name in ("background", "color", "color2"))
     asked["background"] = {"color": first, "gradient": f"gradient:{first},{second}"}.get(kind, kind) or None
@@ -137,10 +139,20 @@ def _advanced() -> Iterable[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Own:
-    """The visitor's own parts of the form: each crop of the photo, as data URIs, and a background's name."""
+class CropView:
+    """The photo, small, as a data URI; its full size in pixels; and the square of each frame, by name."""
 
-    crops: Mapping[str, str] = field(default_factory=dict)
+    uri: str
+    width: int
+    height: int
+    squares: Mapping[str, Square]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """The visitor's own parts of the form: the photo with its crops, and a background's name."""
+
+    crop: CropView | None = None
     backdrop: str = ""
 
 
@@ -213,17 +225,18 @@ def _segments(
     chosen: str,
     *,
     now: bool = False,
-    pictures: Mapping[str, str] = MappingProxyType({}),
+    below: str = "",
 ) -> str:
-    """Radio buttons in a row, optionally with pictures; with `now`, a choice is drawn at once."""
-    shown = {value: f'<img src="{picture}" alt="">' for value, picture in pictures.items()}
+    """Radio buttons in a row, with HTML `below` them; with `now`, a choice is drawn at once."""
     now_mark = " data-now" if now else ""
     items = "".join(
         f'<label><input type="radio" class="sr" name="{name}" value="{escape(value)}" data-key="{name}-{escape(value)}"'
-        f"{now_mark}{' checked' if value == chosen else ''}>{shown.get(value, '')}<span>{escape(text)}</span></label>"
+        f"{now_mark}{' checked' if value == chosen else ''}><span>{escape(text)}</span></label>"
         for value, text in options.items()
     )
-    return f'<fieldset class="segments" id="{name}"><legend>{escape(label)}</legend><div>{items}</div></fieldset>'
+    return (
+        f'<fieldset class="segments" id="{name}"><legend>{escape(label)}</legend><div>{items}</div>{below}</fieldset>'
+    )
 
 
 def _balance(form: Form) -> str:
@@ -265,10 +278,31 @@ def _picture(recipe: Recipe, choices: Choices, form: Form, own: Own) -> str:
     chosen = size if size in sizes else "0"
     shown = _segments("size", strings.SIZE, sizes, chosen, now=True) if len(sizes) > 1 else ""
     return (
-        f"{_segments('frame', strings.FRAME, strings.FRAMES, _text(form, 'frame'), now=True, pictures=own.crops)}"
+        f"{_segments('frame', strings.FRAME, strings.FRAMES, _text(form, 'frame'), now=True, below=_crop(own.crop, form))}"
         f"{_segments('background', strings.BACKGROUND, strings.BACKGROUNDS, kind, now=True)}"
         f'<div class="colors">{colors}</div>{shown}'
         f"{_segments('variants', strings.VARIANTS, {str(n): str(n) for n in range(1, 5)}, _text(form, 'variants'))}"
+    )
+
+
+def _crop(view: CropView | None, form: Form) -> str:
+    """The photo with the square that is drawn of it, to be moved by pointer or keys, once a face is chosen."""
+    shift = f'<input type="hidden" name="shift" value="{escape(_text(form, "shift"))}">'
+    if view is None:
+        return shift
+    squares = {
+        name: [square.side, square.left, square.top, *square.lefts, *square.tops]
+        for name, square in view.squares.items()
+    }
+    axes = "".join(
+        f'<input type="range" class="sr" min="-100" max="100" value="0" data-axis="{axis}" data-key="crop-{axis}" data-now '
+        f'aria-label="{label}">'
+        for axis, label in strings.CROP_AXES.items()
+    )
+    return (
+        f'{shift}<div class="crop" data-squares="{escape(json.dumps(squares))}" '
+        f'data-value="{strings.CROP_VALUE}" style="--w:{view.width};--h:{view.height}"><img src="{view.uri}" alt="" draggable="false"><i></i>{axes}</div>'
+        f'<p class="note crop-how">{strings.CROP_HOW} <button type="button" class="quiet" data-act="center" data-key="center">{strings.CROP_CENTER}</button></p>'
     )
 
 

@@ -11,7 +11,7 @@ from portrait.loop.attempt_loop import VARIANT_STRIDE
 from portrait.loop.types import StylizedPortrait
 from portrait.recipes.load import load_recipe
 from portrait.recipes.recipe import Recipe
-from portrait.records import RgbImage
+from portrait.records import RgbImage, parse_shift
 from portrait.settings import Settings
 from portrait.studio import strings, viewer
 from portrait.studio.controls import STRENGTHS, settings_asked
@@ -40,12 +40,12 @@ class Render:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Previews:
-    """A job that draws previews, for a recipe, the chosen style and a frame."""
+    """A job that draws previews, for a recipe, the chosen style and a crop: a frame and a shift."""
 
     job: RenderJob
     recipe: str
     style: str
-    frame: str
+    crop: str
 
 
 class Drawing:
@@ -124,10 +124,13 @@ class Drawing:
             photo, face, recipe = session.photo, session.face, self.recipe(session)
             if photo is None or face is None or session.is_working:
                 return None
-            style, frame = str(session.form["style"]), str(session.form["frame"])
+            style, frame, shift = (str(session.form[name]) for name in ("style", "frame", "shift"))
+            crop = f"{frame} {shift}"
             wishes = [(name, PREVIEW_BALANCE) for name in recipe.styles] + [(style, n) for n in STRENGTHS]
-            missing = session.missing_previews(recipe.name, frame, list(dict.fromkeys(wishes)))
-            settings = replace(self.models.settings, recipe=recipe.name, frame=frame, face=face_setting(session))
+            missing = session.missing_previews(recipe.name, crop, list(dict.fromkeys(wishes)))
+            settings = replace(
+                self.models.settings, recipe=recipe.name, frame=frame, shift=shift, face=face_setting(session)
+            )
             job = session.begin_previews(
                 lambda: self.models.start_previews(
                     photo,
@@ -138,7 +141,7 @@ class Drawing:
                     on_subject=lambda subject: session.remember_subject(recipe.name, face, subject),
                 )
             )
-            return Previews(job=job, recipe=recipe.name, style=style, frame=frame)
+            return Previews(job=job, recipe=recipe.name, style=style, crop=crop)
 
 
 def face_setting(session: Session) -> str:
@@ -147,10 +150,11 @@ def face_setting(session: Session) -> str:
 
 
 def framed(session: Session, photo: Photo) -> RgbImage:
-    """The square of the photo around the chosen face, shown until the picture forms."""
+    """The square of the photo that is drawn, shown until the picture forms."""
     if session.face is None or session.face >= len(session.faces):
         return photo.pixels
-    return frame_portrait(photo.pixels, session.faces[session.face], "bust", PREVIEW_SIDE).image
+    frame, shift = str(session.form["frame"]), parse_shift(str(session.form["shift"]))
+    return frame_portrait(photo.pixels, session.faces[session.face], frame, PREVIEW_SIDE, shift).image
 
 
 def fresh_seed(session: Session) -> int:

@@ -209,7 +209,7 @@ class ModelHost:
 
         Args:
             photo: The photo.
-            settings: `recipe`, `frame`, `seed` and the one `face`; the rest is ignored.
+            settings: `recipe`, `frame`, `shift`, `seed` and the one `face`; the rest is ignored.
             wishes: The previews to make, in this order.
             references: More photos of the same person.
             subject: The person, if known from an earlier job.
@@ -289,7 +289,8 @@ def _draw_preview(
             raise _GiveWay
 
     on_step(0, 0)
-    framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, loop.recipe.resolution)
+    shift = settings.shifted()
+    framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, loop.recipe.resolution, shift)
     knobs = loop.knobs_for_balance(style, balance)
     steps = max(knobs.num_inference_steps // PREVIEW_STEPS, ceil(1 / max(knobs.strength, 0.01)))
     few = loop.recipe.with_enough_steps(replace(knobs, num_inference_steps=steps))

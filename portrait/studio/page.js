@@ -66,6 +66,12 @@ window.portraitStudio = (() => {
       range.disabled = input.checked;
       output.textContent = input.checked ? "" : range.value;
     }
+    if (input.name === "frame") showCrop();
+    if (input.dataset.axis) {
+      const { shift } = cropNow();
+      shift[input.dataset.axis] = input.value / 100;
+      moveCrop(shift.x, shift.y);
+    }
     if (input.name === "background") {
       const own = $("[data-file=backdrop]");
       if (input.value === "picture" && !own.hasAttribute("data-has")) own.click();
@@ -96,6 +102,7 @@ window.portraitStudio = (() => {
       }
       if (name === "viewer") shown(element);
       if (name === "history") newest(element);
+      if (name === "controls") showCrop();
       if (name === "controls" || name === "previews") previews();
       const lost = document.activeElement === document.body || !document.activeElement;
       const same = `[data-key="${CSS.escape(key || "")}"]`;
@@ -161,6 +168,50 @@ window.portraitStudio = (() => {
     pair.style.setProperty("--cut", `${view.cut}%`);
     pair.classList.toggle("no-left", view.cut < 18);
     pair.classList.toggle("no-right", view.cut > 82);
+  };
+
+  // The crop: a square over the photo, moved in shares of its side
+  const cropNow = () => {
+    const stage = $(".crop"), frame = $("#form [name=frame]:checked");
+    if (!stage || !frame) return null;
+    const [side, left, top, leftLeast, leftMost, topLeast, topMost] = JSON.parse(stage.dataset.squares)[frame.value];
+    const room = { x: [leftLeast - left, leftMost - left], y: [topLeast - top, topMost - top] };
+    const [x, y] = $("#form [name=shift]").value.split(",").map(Number);
+    return { stage, side, left, top, room, shift: { x, y }, width: Number(stage.style.getPropertyValue("--w")), height: Number(stage.style.getPropertyValue("--h")) };
+  };
+  const clamp = (value, [least, most]) => Math.min(most, Math.max(least, value));
+  const showCrop = () => {  // where it is now, as far as there is room
+    const crop = cropNow();
+    if (!crop) return;
+    const { stage, side, room, shift } = crop;
+    const [x, y] = ["x", "y"].map((axis) => clamp(Math.round(shift[axis] * side), room[axis]));
+    place($("i", stage), [(crop.left + x) / crop.width, (crop.top + y) / crop.height, side / crop.width, side / crop.height]);
+    all("[data-axis]", stage).forEach((range) => {
+      const axis = range.dataset.axis;
+      Object.assign(range, { min: Math.ceil(100 * room[axis][0] / side), max: Math.floor(100 * room[axis][1] / side) });
+      range.value = Math.round(100 * (axis === "x" ? x : y) / side);
+      range.disabled = room[axis][0] === room[axis][1];
+      range.setAttribute("aria-valuetext", stage.dataset.value.replace("{n}", range.value));
+    });
+    stage.toggleAttribute("data-fixed", Object.values(room).every(([least, most]) => least === most));
+    $("[data-act=center]").hidden = !shift.x && !shift.y;
+  };
+  const moveCrop = (x, y) => {
+    const { side, room } = cropNow();
+    const share = (value, axis) => Number((clamp(Math.round(value * side), room[axis]) / side).toFixed(4));
+    $("#form [name=shift]").value = `${share(x, "x")},${share(y, "y")}`;
+    showCrop();
+  };
+  const dragCrop = (e, { from, shift }) => {
+    const { stage, side, width } = cropNow();
+    const pixels = side * stage.getBoundingClientRect().width / width;
+    moveCrop(shift.x + (e.clientX - from.x) / pixels, shift.y + (e.clientY - from.y) / pixels);
+  };
+  const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  const pushCrop = ([x, y]) => {
+    const { shift } = cropNow();
+    moveCrop(shift.x + 0.02 * x, shift.y + 0.02 * y);
+    soon();
   };
 
   // Files
@@ -327,6 +378,7 @@ window.portraitStudio = (() => {
 
   const clicks = {
     camera: cameraOn, "camera-off": cameraOff, shoot, draw, zoom, share, copy: copyText, "copy-picture": copyPicture,
+    center: () => { moveCrop(0, 0); soon(); },
     compare: () => { view.comparing = !view.comparing; compare(); },
     "save-look": () => act("save-look"),
     "drop-reference": (button) => act("drop-reference", { number: Number(button.dataset.number), form: true }),
@@ -346,6 +398,11 @@ window.portraitStudio = (() => {
       if (saves) save(saves.dataset.saves);
       if (e.target.closest("#zoom") && !e.target.closest("button")) $("#zoom").classList.toggle("whole");
       else if (e.target.matches("[data-zoom]")) zoom();
+      if (e.target.matches(".crop img")) {  // the crop's middle comes to where one clicks
+        const { side, left, top, width, height } = cropNow(), [x, y] = at(e, e.target);
+        moveCrop((x * width - left) / side - 0.5, (y * height - top) / side - 0.5);
+        soon();
+      }
       if (e.target.closest("#cancel")) { wire.trigger("stop"); return; }
       const button = e.target.closest("button");
       if (!button) return;
@@ -391,11 +448,16 @@ window.portraitStudio = (() => {
       if (file) { e.preventDefault(); send(file); }
     });
     // The handle between before and after, and the area to protect
-    let handle = null;
+    let handle = null, grab = null;
     document.addEventListener("pointerdown", (e) => {
       closePanels(e.target.closest(".details"));
       if (e.target.matches("[data-handle]")) {
         handle = e.target.closest(".pair");
+        e.target.setPointerCapture(e.pointerId);
+        e.preventDefault();
+      }
+      if (e.target.matches(".crop i")) {
+        grab = { from: { x: e.clientX, y: e.clientY }, shift: cropNow().shift };
         e.target.setPointerCapture(e.pointerId);
         e.preventDefault();
       }
@@ -404,18 +466,22 @@ window.portraitStudio = (() => {
     });
     document.addEventListener("pointermove", (e) => {
       if (handle) cut(100 * at(e, handle)[0]);
+      if (grab) { clearTimeout(pause); dragCrop(e, grab); }
       const stage = from && e.target.closest(".stage.drawing");
       if (stage) { $(".region", stage).hidden = false; place($(".region", stage), drawn(e, stage)); }
     });
-    document.addEventListener("pointercancel", () => { from = null; handle = null; });
+    document.addEventListener("pointercancel", () => { from = null; handle = null; grab = null; });
     document.addEventListener("pointerup", (e) => {
       const stage = from && e.target.closest(".stage.drawing");
       if (stage) drawTo(e, stage);
+      if (grab && (e.clientX !== grab.from.x || e.clientY !== grab.from.y)) soon();
       from = null;
       handle = null;
+      grab = null;
     });
     document.addEventListener("keydown", (e) => {
       if (e.key === "Escape") closePanels(null);
+      if (e.target.dataset && e.target.dataset.axis && ARROWS[e.key]) { e.preventDefault(); pushCrop(ARROWS[e.key]); }
       if (e.key === "Escape" && document.documentElement.classList.contains("busy") && !$("dialog[open]")) wire.trigger("stop");
     });
     addEventListener("beforeunload", (e) => { if (unsaved().length) e.preventDefault(); });

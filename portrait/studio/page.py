@@ -15,7 +15,7 @@ from portrait.images import thumbnail
 from portrait.provenance.mark import xmp_mark
 from portrait.records import RgbImage
 from portrait.studio import strings
-from portrait.studio.controls import STRENGTHS
+from portrait.studio.controls import STRENGTHS, CropView
 from portrait.studio.session import Session
 from portrait.studio.session_registry import GRACE_SECONDS
 from portrait.studio.uploads import MAX_UPLOAD_MB
@@ -24,6 +24,8 @@ SHOWN = 1100
 """The longer side of photos on the page, in pixels; files for download have full size."""
 CROP = 128
 """Side of a face beside the photo, in pixels."""
+CROP_STAGE = 512
+"""The longer side of the photo on which the crop is moved, in pixels."""
 
 
 def data_uri(image: RgbImage, *, quality: int = 90, generated: bool = False) -> str:
@@ -147,18 +149,14 @@ def _crop_button(session: Session, index: int) -> str:
     )
 
 
-def crop_uris(session: Session) -> dict[str, str]:
-    """Small crops of the photo for each frame; none while no face is chosen."""
-    photo = session.photo
-    crops = {}
-    for frame in strings.FRAMES:
-        box = session.crop(frame)
-        if photo is not None and box is not None:
-            left, top, side = box
-            whole = frame == "full"
-            pixels = photo.pixels if whole else RgbImage(photo.pixels[top : top + side, left : left + side])
-            crops[frame] = data_uri(thumbnail(pixels, CROP), quality=75)
-    return crops
+def crop_view(session: Session) -> CropView | None:
+    """The photo, small, and the square of each frame; None while no face is chosen."""
+    squares = {frame: square for frame in strings.FRAMES if (square := session.square(frame))}
+    if session.photo is None or not squares:
+        return None
+    height, width = session.photo.pixels.shape[:2]
+    uri = data_uri(thumbnail(session.photo.pixels, CROP_STAGE), quality=75)
+    return CropView(uri=uri, width=width, height=height, squares=squares)
 
 
 def _face_state(session: Session, index: int) -> str:
@@ -194,13 +192,13 @@ def preview_uri(picture: RgbImage) -> str:
     return data_uri(picture, quality=80, generated=True)
 
 
-def previews_html(session: Session, recipe: str, style: str, frame: str) -> str:
+def previews_html(session: Session, recipe: str, style: str, crop: str) -> str:
     """The previews made so far, for the page to put in their places."""
     found = []
-    for (of_recipe, of_style, of_frame, balance), src in list(session.previews.items()):
+    for (of_recipe, of_style, of_crop, balance), src in list(session.previews.items()):
         places = [of_style] if balance == STRENGTHS[1] else []
         places += [f"{balance:g}"] if of_style == style else []
-        if (of_recipe, of_frame) == (recipe, frame):
+        if (of_recipe, of_crop) == (recipe, crop):
             found += [f'<i data-place="{escape(place)}" data-src="{src}"></i>' for place in places]
     return "".join(found)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from portrait.errors import InputError, SettingsError
 from portrait.faces.identity import face_warnings, photo_notes
-from portrait.generate.framing import frame_portrait
+from portrait.generate.framing import Square, square_around
 from portrait.images import Photo, resized, write_bytes
 from portrait.paths import is_file_name
 from portrait.records import Face, RgbImage
@@ -257,11 +257,11 @@ class Session:
             self._advice = tuple(photo_notes(photo, face_warnings(photo.pixels, self.faces[face])))
         return self._advice
 
-    def crop(self, frame: str) -> tuple[int, int, int] | None:
-        """(left, top, side), in pixels of the photo, of a frame around the chosen face; None while none is chosen."""
+    def square(self, frame: str) -> Square | None:
+        """The square of a frame around the chosen face, and how far it can be moved; None while no face is chosen."""
         if self.photo is None or self.face is None:
             return None
-        return frame_portrait(self.photo.pixels, self.faces[self.face], frame, 8).box
+        return square_around(self.photo.pixels, self.faces[self.face], frame)
 
     def face_crop(self, index: int) -> RgbImage:
         """Crop a face of the photo with some room, (CROP_SIDE, CROP_SIDE, 3) uint8.
@@ -318,9 +318,9 @@ class Session:
             if subject.photo is self.photo and subject.references == self.references:
                 self._subjects = {(recipe, face): subject}
 
-    def missing_previews(self, recipe: str, frame: str, wishes: Sequence[Wish]) -> list[Wish]:
-        """The requested previews that are missing."""
-        return [(style, balance) for style, balance in wishes if (recipe, style, frame, balance) not in self.previews]
+    def missing_previews(self, recipe: str, crop: str, wishes: Sequence[Wish]) -> list[Wish]:
+        """The requested previews that are missing; `crop` is a frame and a shift."""
+        return [(style, balance) for style, balance in wishes if (recipe, style, crop, balance) not in self.previews]
 
     def begin_previews(self, start: Callable[[], RenderJob]) -> RenderJob:
         """Start a job of previews instead of the previous one."""
@@ -330,7 +330,7 @@ class Session:
             return self.preview_job
 
     def keep_preview(self, job: RenderJob, key: tuple[str, str, str, float], uri: str) -> bool:
-        """Store a preview, a data URI, under (recipe, style, frame, balance); return False if the session dropped its job."""
+        """Store a preview, a data URI, under (recipe, style, crop, balance); return False if the session dropped its job."""
         with self.lock:
             is_wanted = self.preview_job is job and not job.cancelled
             if is_wanted:

@@ -44,6 +44,10 @@ STRENGTH_LABEL = "Strength {n:g}"
 BALANCE_ENDS = ("More like the photo", "More artistic")
 FRAME = "Crop"
 FRAMES = {"head": "Head", "bust": "Head and shoulders", "full": "Whole photo"}
+CROP_HOW = "Drag the crop over the photo, or move it with the arrow keys."
+CROP_AXES = {"x": "Crop, sideways", "y": "Crop, up and down"}
+CROP_VALUE = "{n}%"
+CROP_CENTER = "Reset"
 BACKGROUND = "Background"
 BACKGROUNDS = {
     "": "As drawn",

@@ -42,6 +42,7 @@ WEB_SETTINGS = [
     "variants",
     "face",
     "keep",
+    "shift",
     "background",
     "palette",
     "size",
