@@ -117,8 +117,7 @@ class StudioPage:
                     with gr.Column(elem_classes="showing"):
                         self.result = self._part("viewer", viewer.empty_html(first))
                         self.history = self._part("history", "")
-                with gr.Tab(strings.TAB_REPORTS, id="reports"):
-                    self.reports.build()
+                self.reports.build()
             self.previews = self._part("previews", "")
             self.wire = gr.HTML(
                 "",

@@ -1,4 +1,4 @@
-"""The tab of the page that opens the runs of campaigns."""
+"""The tab of the page that opens the runs of campaigns; it is there where there are some."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ class ReportsTab:
         self.reports = reports
 
     def build(self) -> None:
-        """Add its blocks to the tab that is being built."""
+        """Add it to the tabs that are being built."""
         names = self.reports.names()
         info = strings.RUN_INFO.format(root=self.reports.root)
-        with gr.Row():
-            self.run = gr.Dropdown(names, value=None, label=strings.RUN, info=info, elem_id="run")
-            self.baseline = gr.Dropdown(
-                [(strings.NO_BASELINE, ""), *names], value="", label=strings.BASELINE, info=strings.BASELINE_INFO
+        with gr.Tab(strings.TAB_REPORTS, id="reports", visible=bool(names)) as self.tab:
+            with gr.Row():
+                self.run = gr.Dropdown(names, value=None, label=strings.RUN, info=info, elem_id="run")
+                self.baseline = gr.Dropdown(
+                    [(strings.NO_BASELINE, ""), *names], value="", label=strings.BASELINE, info=strings.BASELINE_INFO
+                )
+            self.report = gr.HTML(
+                page.notice(strings.CHOOSE_RUN), apply_default_css=False, js_on_load=None, elem_id="report"
             )
-        self.report = gr.HTML(
-            page.notice(strings.CHOOSE_RUN), apply_default_css=False, js_on_load=None, elem_id="report"
-        )
 
     def wire(self, blocks: gr.Blocks, options: Mapping[str, Any]) -> None:
         """Connect the blocks to their handlers; `options` are those of every event of the page."""
@@ -41,7 +42,7 @@ class ReportsTab:
         chosen = {**options, "trigger_mode": "always_last", "concurrency_limit": 2}
         gr.on([self.run.input, self.baseline.input], self._on_run, asked, [self.report], **chosen)
         self.run.focus(self._on_runs, None, asked, **options)
-        blocks.load(self._on_runs, None, asked, **options)
+        blocks.load(self._on_load, None, [self.tab, *asked], **options)
 
     def _on_run(self, name: str | None, baseline: str | None) -> Iterator[str]:
         if not name:
@@ -52,6 +53,10 @@ class ReportsTab:
             yield page.report_html(self.reports.page(name, baseline or ""), name)
         except Exception as error:
             yield page.alert(str(to_user_error(error)))
+
+    def _on_load(self) -> tuple[Any, Any, Any]:
+        runs, baselines = self._on_runs()
+        return gr.update(visible=bool(runs["choices"])), runs, baselines
 
     def _on_runs(self) -> tuple[Any, Any]:
         names = self.reports.names()
