@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
 
+from portrait.errors import WeightsMissingError
 from portrait.images import encode_picture
+from portrait.loop.attempt_loop import AttemptLoop
+from portrait.settings import Settings
 from portrait.studio import session as of_session
 from portrait.studio import session_registry as registry
 from portrait.studio import strings
@@ -185,6 +191,94 @@ def test_on_a_full_disk_portraits_are_made_and_taken_away(
         assert strings.UPLOAD_FAILED in told  # it was read already
         with pytest.raises(Exception, match=strings.DISK_FULL):
             tab.session.take_backdrop(PHOTO, "beach.png")
+
+
+def test_a_photo_that_is_replaced_in_the_middle_of_a_portrait_stops_it_and_what_is_finished_stays(
+    studio: tuple[str, Any], gate: threading.Semaphore
+) -> None:
+    gate.release(1000)
+    with Tab(*studio, "anna") as tab:
+        tab.done(act="hello", key="")
+        tab.done(**tab.upload(PHOTO))
+        while gate.acquire(blocking=False):
+            pass
+        before = tab.session.job
+        tab.act(act="make", values={})
+        until(lambda: tab.session.job is not before)
+        replaced = tab.session.job
+        tab.act(**tab.upload(encode_picture(person(2), "png"), "ben.png"))
+        until(lambda: replaced is not None and replaced.cancelled)
+        gate.release(1000)
+        until(lambda: [entry.photo for entry in tab.session.history] == ["anna.png", "ben.png"])
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError("no memory"), "no memory"),
+        (RuntimeError("a bug"), "Unexpected error: RuntimeError"),
+        (WeightsMissingError("mini is not here; run: portrait weights fetch mini"), "run: portrait weights fetch mini"),
+    ],
+)
+def test_a_portrait_that_cannot_be_made_ends_in_a_sentence_and_the_next_one_is_made(
+    tmp_path: Path, error: Exception, says: str
+) -> None:
+    shop, failures = a_shop(tmp_path, max_attempts=1), [error]
+    load = shop._load
+
+    def load_at_the_second_try(settings: Settings) -> AttemptLoop:
+        if failures:
+            raise failures.pop()
+        return load(settings)
+
+    shop._load = load_at_the_second_try
+    with serving(tmp_path, shop) as (url, _, blocks), Tab(url, blocks, "anna") as tab:
+        tab.done(act="hello", key="")
+        assert says in tab.done(**tab.upload(PHOTO))
+        tab.done(act="make", values={})
+        assert len(tab.session.history) == 1
+
+
+def test_a_line_that_is_too_long_is_said_and_changes_nothing(tmp_path: Path, gate: threading.Semaphore) -> None:
+    gate.release(1000)
+    shop = a_shop(tmp_path, SteppingGenerator(gate.acquire), max_attempts=1)
+    with serving(tmp_path, shop) as (url, _, blocks), Tab(url, blocks, "anna") as tab:
+        tab.done(act="hello", key="")
+        tab.done(**tab.upload(PHOTO))
+        shop.queue.max_waiting = -1
+        assert strings.QUEUE_FULL.format(n=-1) in tab.done(act="make", values={})
+        assert tab.session.photo is not None
+        assert len(tab.session.history) == 1
+
+
+def test_another_person_or_a_broken_look_is_a_sentence_and_changes_nothing(
+    studio: tuple[str, Any], gate: threading.Semaphore
+) -> None:
+    gate.release(1000)
+    nobody = encode_picture(person(1, blue=255), "png")
+    with Tab(*studio, "anna") as tab:
+        tab.done(act="hello", key="")
+        tab.done(**tab.upload(PHOTO))
+        form = dict(tab.session.form)
+        assert "in ben.png" in tab.done(**(tab.upload(nobody, "ben.png") | {"act": "reference"}))
+        assert "is not TOML" in tab.done(**(tab.upload(b"style = ", "look.toml") | {"act": "look"}))
+        assert tab.session.references == ()
+        assert tab.session.form == form
+        assert len(tab.session.history) == 1
+
+
+def test_a_download_that_breaks_off_can_be_fetched_again(studio: tuple[str, Any], gate: threading.Semaphore) -> None:
+    gate.release(1000)
+    with Tab(*studio, "anna") as tab:
+        tab.done(act="hello", key="")
+        tab.done(**tab.upload(PHOTO))
+        (entry,) = tab.session.history
+        address = f"{tab.url}/{links(tab.session, entry).archive.href}"
+        with urlopen(address) as broken:
+            broken.read(100)
+        with urlopen(address) as whole:
+            names = zipfile.ZipFile(io.BytesIO(whole.read())).namelist()
+        assert "anna-watercolor-1.png" in names
 
 
 def test_what_leaves_a_full_history_is_counted(
