@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING
 
-from portrait.errors import ManyFacesError, PortraitError
+from portrait.errors import ManyFacesError
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, choose_faces
 from portrait.faces.upright import upright_photo
 from portrait.images import Photo
@@ -74,8 +74,8 @@ class ModelHost:
                 with self._detect_lock:
                     self._detector()
                 self.loop(self.settings.recipe)
-            except PortraitError as error:  # the error is shown again when somebody makes a picture
-                log.error("%s", error)
+            except Exception as error:  # the error is shown again when somebody makes a picture
+                log.error("%s", to_user_error(error))
 
         thread = threading.Thread(target=load, daemon=True)
         thread.start()
