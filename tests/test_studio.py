@@ -885,6 +885,17 @@ def test_the_viewer_opens_runs_below_its_folder_and_nothing_else(tmp_path: Path)
     assert 'sandbox="allow-scripts"' in shown
 
 
+def test_the_reports_tab_is_there_where_there_are_runs(tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait-stylizer[studio]'")
+    from portrait.studio.reports_tab import ReportsTab
+
+    tab = ReportsTab(Reports(tmp_path))
+    assert not tab._on_load()[0]["visible"]
+    (tmp_path / "june").mkdir()
+    (tmp_path / "june" / "ledger.sqlite").touch()
+    assert tab._on_load()[0]["visible"]
+
+
 # --- the command line
 
 
