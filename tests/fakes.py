@@ -63,8 +63,10 @@ class FakeAnalyzer:
     """Sees `faces(image)`; embeds by the picture's mean red: likeness is what the generator painted."""
 
     name = "arcface"
+    detector = ""
     same_person_threshold = 0.2
     licenses = ()
+    digests: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, faces: Callable[[RgbImage], list[Face]] | None = None) -> None:
         self._faces = faces or (lambda image: [a_face(image.shape[0])])
@@ -85,6 +87,7 @@ class FakeRecognizer:
 
     name = "dlib"
     licenses = ()
+    digests: dict[str, str] = {}  # noqa: RUF012
 
     def embed(self, image: RgbImage, face: Face) -> Embedding:
         angle = float(image[..., 1].mean()) / 255 * np.pi / 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from portrait.errors import FaceError, ManyFacesError, NoFaceError, SettingsError
 from portrait.faces.alignment import align_face
 from portrait.faces.insightface_analyzer import DET_THRESHOLD
+from portrait.hub.files import WeightFile
+from portrait.hub.manifest import Part
 from portrait.images import Photo
 from portrait.records import Embedding, Face, Identity, Points, RgbImage
 
@@ -25,13 +27,28 @@ SMALLEST_FACE = 14.0
 same photo (`eval/face_floor.py`)."""
 
 
-class FaceAnalyzer(Protocol):
+class FaceModel(Protocol):
+    """What every model that looks at faces says about itself, for the record.
+
+    `licenses` are its files or parts, each with a license; `digests` maps the name of each file to its SHA-256.
+    """
+
+    @property
+    def licenses(self) -> Sequence[WeightFile | Part]: ...
+
+    @property
+    def digests(self) -> Mapping[str, str]: ...
+
+
+class FaceAnalyzer(FaceModel, Protocol):
     """Detects faces and embeds them with the first judge's recognizer, which also conditions most recipes.
 
-    `same_person_threshold` is the similarity of its own embeddings below which two photos clearly show different people.
+    `detector` is what calibrations call the network that places the faces. `same_person_threshold` is the similarity of its
+    own embeddings below which two photos clearly show different people.
     """
 
     name: str
+    detector: str
     same_person_threshold: float
 
     def candidates(self, image: RgbImage) -> list[Face]: ...
@@ -41,13 +58,13 @@ class FaceAnalyzer(Protocol):
     def embed(self, image: RgbImage, kps: Points) -> Embedding: ...
 
 
-class Detector(Protocol):
+class Detector(FaceModel, Protocol):
     """Only finds faces: a second opinion on whether a picture shows one."""
 
     def detect(self, image: RgbImage) -> list[Face]: ...
 
 
-class Recognizer(Protocol):
+class Recognizer(FaceModel, Protocol):
     """A network that embeds a face for a judge of likeness: the cosine of two embeddings is their similarity."""
 
     name: str

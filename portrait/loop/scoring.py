@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from portrait.faces.alignment import align_face
-from portrait.faces.identity import Detector, FaceAnalyzer, Recognizer, identify
+from portrait.faces.identity import Detector, FaceAnalyzer, FaceModel, Recognizer, identify
 from portrait.generate.framing import Framed, paste_back
 from portrait.generate.keep import Kept, hold_colors
 from portrait.images import Photo, resized
@@ -73,28 +73,27 @@ class Judges:
 
     @property
     def detector(self) -> str:
-        """The name of the detector, as in calibrations; empty if it has none."""
-        return str(getattr(self.analyzer, "detector", ""))
+        """The name of the detector, as in calibrations."""
+        return self.analyzer.detector
 
     @property
     def digests(self) -> dict[str, str]:
         """File name -> SHA-256 of the models that judge."""
         digests: dict[str, str] = {}
-        for part in self._parts:
-            digests |= getattr(part, "digests", {})
-        return digests
+        for model in self._face_models:
+            digests |= model.digests
+        return digests | (self.style_judge.digests if self.style_judge else {})
 
     @property
     def licenses(self) -> list[LicenseLink]:
         """The license of each model file that judges."""
-        files = [file for part in self._parts for file in getattr(part, "licenses", ())]
+        files = [file for model in self._face_models for file in model.licenses]
         return [LicenseLink(part=file.name, license=file.license, commercial=file.commercial) for file in files]
 
     @property
-    def _parts(self) -> list[object]:
-        """All loaded models that judge."""
-        others = (self.second_opinion, self.style_judge)
-        return [self.analyzer, *self.recognizers, *(part for part in others if part is not None)]
+    def _face_models(self) -> list[FaceModel]:
+        models: list[FaceModel] = [self.analyzer, *self.recognizers]
+        return models if self.second_opinion is None else [*models, self.second_opinion]
 
     def with_drawing(self, thresholds: Thresholds) -> Thresholds:
         """Add the style judge's limits for the style to the thresholds; they replace its statistics."""
