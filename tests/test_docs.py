@@ -12,6 +12,7 @@ import pytest
 
 from portrait.cli.main import build_parser
 from portrait.hub.files import mini_folder
+from portrait.records.portrait import PortraitRecord
 from tests.scripts import script
 
 ROOT = Path(__file__).parents[1]
@@ -97,6 +98,13 @@ def test_each_link_within_the_repository_leads_to_a_page_and_a_heading(page: Pat
             titles = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.M)
             anchors = {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
             assert heading in anchors, target
+
+
+def test_the_map_says_what_every_key_of_a_record_holds() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = text.partition("## What a record holds")[2].partition("\n## ")[0].split("\n| `")[1:]
+    keys = [key for row in rows for key in re.findall(r"\w+(?=`)", row.partition(" | ")[0] + "`")]
+    assert sorted(keys) == sorted(PortraitRecord.model_fields)
 
 
 def test_every_page_is_in_the_navigation() -> None:

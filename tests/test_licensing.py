@@ -17,7 +17,7 @@ from portrait.cli.main import main
 from portrait.errors import LicenseError, SettingsError, WeightsError
 from portrait.hub import files as weights
 from portrait.hub import store
-from portrait.hub.judges import DETECTORS, FACE_TOOLS, JUDGES, SECOND_DETECTOR, face_files, tools_for
+from portrait.hub.judges import DETECTORS, FACE_TOOLS, FURTHER_JUDGES, JUDGES, SECOND_DETECTOR, face_files, tools_for
 from portrait.hub.manifest import find_part
 from portrait.judge.thresholds import photo_thresholds, thresholds_for
 from portrait.loop.limits import resolve_thresholds
@@ -298,6 +298,10 @@ def test_flags_and_files_set_the_new_settings(tmp_path: Path) -> None:
 
 
 # ---- the judges
+
+
+def test_a_further_judge_is_called_like_its_part() -> None:
+    assert all(name in JUDGES[name].parts for names in FURTHER_JUDGES.values() for name in names)
 
 
 @pytest.mark.parametrize("tools", FACE_TOOLS)

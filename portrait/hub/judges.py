@@ -23,7 +23,7 @@ class Judge:
     """A recognizer that judges likeness.
 
     Args:
-        name: Its name in records and tables of thresholds.
+        name: Its name in records and tables of thresholds; if it is one of `FURTHER_JUDGES`, also the name of its part.
         title: Its name on pages.
         files: Its model files with their licenses, including its detector's if it has its own.
         analyzer: MODULE:CLASS of a `FaceAnalyzer` that also finds faces; empty if there is none.

@@ -53,7 +53,9 @@ def kind_of(path: str | Path) -> str:
     suffix = Path(path).suffix[1:].lower()
     kind = {"jpeg": "jpg", "tiff": "tif"}.get(suffix, suffix)
     if kind not in WRITE_FORMATS:
-        raise InputError(f"cannot write {path}: the suffix must be one of .png, .jpg, .webp, .tif")
+        raise InputError(
+            f"cannot write {path}: the suffix must be one of {', '.join(f'.{key}' for key in WRITE_FORMATS)}"
+        )
     return kind
 
 
