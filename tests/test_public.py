@@ -16,12 +16,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from portrait.cli.main import main
 from portrait.errors import SettingsError, WeightsCorruptError, WeightsError, WeightsMissingError
 from portrait.faces.conditioning_recognizer import ConditioningRecognizer
 from portrait.generate.control import control_image
 from portrait.generate.diffusion import DiffusionGenerator
+from portrait.generate.families.stable_diffusion.family import face_crop
 from portrait.generate.framing import frame_portrait
 from portrait.hub.download import fetch
 from portrait.hub.files import sha256_of
@@ -164,6 +167,70 @@ def test_each_recipe_is_fetched_verified_loaded_and_run(hub: Hub, picture: RgbIm
     if recipe.adapter_kind.startswith("faceid"):  # InstantID's IdentityNet goes on reading the identity
         c, d = (draw(generator, picture, person(seed, 20.0), off) for seed in (1, 2))
         assert distance(c, d) == 0
+
+
+def diffusers_own(recipe: Recipe) -> Any:
+    """diffusers' own pipeline of a recipe, loaded and told of the adapter as its documentation does."""
+    import diffusers
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+
+    given: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
+    parts: dict[str, Any] = {"feature_extractor": None, "image_encoder": None}
+    if recipe.image_encoder is not None:
+        parts["image_encoder"] = CLIPVisionModelWithProjection.from_pretrained(recipe.image_encoder, **given)
+        parts["feature_extractor"] = CLIPImageProcessor()
+    is_xl = recipe.family == "sdxl"
+    variant = "fp16" if is_xl else None
+    pipeline = getattr(diffusers, f"StableDiffusion{'XL' * is_xl}ControlNetImg2ImgPipeline")
+    pipe = pipeline.from_pretrained(
+        recipe.base,
+        variant="fp16",
+        controlnet=diffusers.ControlNetModel.from_pretrained(recipe.controlnet, variant=variant, **given),
+        vae=diffusers.AutoencoderKL.from_pretrained(recipe.vae, **given),
+        **({"add_watermarker": False} if is_xl else {"safety_checker": None, "requires_safety_checker": False}),
+        **parts,
+        **given,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    if recipe.scheduler:
+        assert recipe.scheduler == "DDIM"
+        pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
+    file = recipe.adapter
+    pipe.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name, image_encoder_folder=None)
+    return pipe
+
+
+@pytest.mark.parametrize("name", ["sd15-faceid", "sd15-plus-face", "sdxl-plus-face"])
+def test_it_draws_what_diffusers_own_pipeline_draws(hub: Hub, picture: RgbImage, name: str) -> None:
+    recipe, knobs, who, face = small(name), knobs_of(load_recipe(name)), person(1), a_face(SIZE)
+    generator = DiffusionGenerator(recipe, threads=1, dtype="float32")
+    conditions = generator.prepare(picture, who, "oil painting", "blurry", face)
+    (ours,) = generator.generate(conditions, knobs, [7])
+    pipe = diffusers_own(recipe)
+    pipe.set_ip_adapter_scale(knobs.ip_adapter_scale)
+    identity: dict[str, Any]
+    if recipe.adapter_kind == "faceid":
+        pipe.set_adapters(["faceid_0"], [recipe.adapter_lora])
+        embedding = torch.from_numpy(who)[None, None]
+        identity = {"ip_adapter_image_embeds": [torch.cat([torch.zeros_like(embedding), embedding])]}
+    else:
+        identity = {"ip_adapter_image": Image.fromarray(face_crop("plus-face", picture, face))}
+    theirs = pipe(
+        prompt="oil painting",
+        negative_prompt="blurry",
+        image=conditions.latents,  # of the photo: theirs would add the autoencoder's noise
+        control_image=Image.fromarray(control_image("canny", picture, None)),
+        strength=knobs.strength,
+        guidance_scale=knobs.guidance_scale,
+        controlnet_conditioning_scale=knobs.controlnet_conditioning_scale,
+        num_inference_steps=knobs.num_inference_steps,
+        generator=torch.Generator("cpu").manual_seed(7),
+        **identity,
+    ).images[0]
+    gap = np.abs(ours.astype(int) - np.asarray(theirs)).max()
+    print(name, "differs by at most", gap)
+    assert ours.std() > 1, "a flat picture"
+    assert gap <= 1
 
 
 def test_the_second_load_asks_the_hub_for_nothing(hub: Hub) -> None:
