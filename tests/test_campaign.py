@@ -9,10 +9,12 @@ import shutil
 import signal
 import sqlite3
 import sys
+import threading
 import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,7 +42,7 @@ from portrait.images.decoder_process import DecoderProcess
 from portrait.images.search import describe
 from portrait.judge.gallery import Gallery
 from portrait.loop.attempt_loop import AttemptLoop
-from portrait.loop.types import Subject
+from portrait.loop.types import StylizedPortrait, Subject
 from portrait.recipes.load import load_recipe
 from portrait.records import Knobs, RgbImage
 from portrait.report.compare import compare
@@ -421,6 +423,44 @@ def test_stop_ends_after_the_batch_in_flight_and_the_next_call_goes_on(tmp_path:
     counts = run(plan, tmp_path / "run", stop=lambda: bool(made) and made[-1].made > 0, on_progress=made.append)
     assert counts.done == 2  # one person's batch
     assert counts.pending == 8
+    assert run(plan, tmp_path / "run").pending == 0
+
+
+def test_a_picture_is_written_while_the_next_one_is_drawn(tmp_path: Path) -> None:
+    plan, next_begun, seen = write_campaign(tmp_path, people=1, max_attempts=1), threading.Event(), list[bool]()
+
+    class Announced(Load):
+        def __call__(self, settings: Settings) -> AttemptLoop:
+            loop = super().__call__(settings)
+            stylize, begun = loop.stylize, list[str]()
+
+            def announce(subject: Subject, style: str, settings: Settings) -> StylizedPortrait:
+                begun.append(style)
+                if len(begun) == 2:
+                    next_begun.set()
+                return stylize(subject, style, settings)
+
+            loop.stylize = announce  # type: ignore[assignment]
+            return loop
+
+    def note(now: Progress) -> None:
+        if now.made == 1:
+            seen.append(next_begun.wait(60))
+
+    assert run(plan, tmp_path / "run", Announced(), on_progress=note).done == 2
+    assert seen == [True]
+
+
+def test_what_cannot_be_written_ends_the_run_and_stays_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise InputError("cannot write: No space left on device")
+
+    plan = write_campaign(tmp_path, people=2)
+    monkeypatch.setattr("portrait.campaign.run.write_result", full)
+    with pytest.raises(InputError, match="No space left"):
+        run(plan, tmp_path / "run")
+    monkeypatch.undo()
+    assert done(tmp_path / "run") == 0
     assert run(plan, tmp_path / "run").pending == 0
 
 
@@ -996,9 +1036,19 @@ def test_a_worker_of_other_weights_is_refused(tmp_path: Path) -> None:
         list(Worker(Load(), DecoderHere()).work(Batch(items=(OneTask(),), photos=batch.photos, weights=batch.weights)))  # type: ignore[arg-type]
 
 
+class AtOnce(ThreadPoolExecutor):
+    """Does everything as it is submitted: peaks of memory do not depend on what happens to coincide."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(work(*args, **kwargs))
+        return future
+
+
 @pytest.mark.slow
-def test_the_memory_of_a_run_is_flat(tmp_path: Path) -> None:
+def test_the_memory_of_a_run_is_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Peaks of two runs, one of eight times the jobs: what a job leaves behind is its key and its place."""
+    monkeypatch.setattr("portrait.campaign.run.ThreadPoolExecutor", AtOnce)
     peaks = []
     for people in (6, 48):
         plan = write_campaign(tmp_path / str(people), people=people)

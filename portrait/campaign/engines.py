@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from portrait.campaign.keys import Fingerprint
 from portrait.campaign.ray_cluster import connected, import_ray
-from portrait.campaign.worker import Batch, Worker, WorkResult
+from portrait.campaign.worker import Batch, Drawn, Worker, WorkResult
 from portrait.errors import CampaignError, SettingsError, one_line
 from portrait.images.decoder_process import DecoderProcess
 from portrait.loop.attempt_loop import AttemptLoop
@@ -36,7 +36,7 @@ class Engine(Protocol):
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
         """Load a recipe and return its fingerprint, with the thresholds of these styles."""
 
-    def work(self, batches: Iterator[Batch]) -> Iterator[WorkResult]:
+    def work(self, batches: Iterator[Batch]) -> Iterator[Drawn | WorkResult]:
         """Make all batches; the next one is requested when a worker is free."""
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ class LocalEngine:
         """See `Engine`."""
         return self._worker.describe(settings, styles)
 
-    def work(self, batches: Iterator[Batch]) -> Iterator[WorkResult]:
+    def work(self, batches: Iterator[Batch]) -> Iterator[Drawn | WorkResult]:
         """See `Engine`."""
         for batch in batches:
             yield from self._worker.work(batch)
@@ -81,7 +81,7 @@ class _RayWorker:
         return self._worker.describe(settings, styles)
 
     def work(self, batch: Batch) -> list[WorkResult]:
-        return list(self._worker.work(batch))
+        return [made.result() if isinstance(made, Drawn) else made for made in self._worker.work(batch)]
 
 
 class RayEngine:

@@ -173,7 +173,10 @@ class Counts:
 
 
 class Ledger:
-    """The jobs, attempts and people of one run. Open it with `create` or `open`, and close it or use it in a `with`."""
+    """The jobs, attempts and people of one run. Open it with `create` or `open`, and close it or use it in a `with`.
+
+    Threads may use it one after another, not at the same time.
+    """
 
     def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
         self.folder = folder
@@ -225,7 +228,8 @@ class Ledger:
         try:
             for suffix in ("", "-wal", "-shm", "-journal"):
                 below(folder, FILE + suffix)
-            ledger = cls(sqlite3.connect(folder / FILE, isolation_level=None), folder)
+            connection = sqlite3.connect(folder / FILE, isolation_level=None, check_same_thread=False)
+            ledger = cls(connection, folder)
             ledger._db.executescript(_OPEN)
         except sqlite3.OperationalError as error:
             raise CampaignError(

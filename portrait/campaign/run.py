@@ -7,6 +7,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from portrait.campaign.lock import exclusive_lock
 from portrait.campaign.plan import Plan
 from portrait.campaign.rates import remember
 from portrait.campaign.settle import finalize
-from portrait.campaign.worker import Batch, PhotoFile, WorkItem
+from portrait.campaign.worker import Batch, Drawn, PhotoFile, WorkItem, WorkResult
 from portrait.campaign.write import write_failure, write_result
 from portrait.errors import CampaignError
 from portrait.images import write_bytes
@@ -152,7 +153,10 @@ class RunRecipe:
 
 @dataclass(kw_only=True, eq=False)
 class Driver:
-    """Passes the pending jobs of a run to an engine, and writes the results. Recipes are keyed by name."""
+    """Passes the pending jobs of a run to an engine, and writes the results. Recipes are keyed by name.
+
+    A thread writes each picture while the next one of its batch is drawn; no batch starts before all pictures are written.
+    """
 
     plan: Plan
     recipes: Mapping[str, RunRecipe]
@@ -168,6 +172,7 @@ class Driver:
         self._jobs_in_flight: dict[int, LedgerJob] = {}
         self._faults = Faults(self.ledger)
         self._warned: set[str] = set()
+        self._writing: Future[None] | None = None
 
     def run(self, engine: Engine) -> None:
         """Run until no job is left, or until the budget, the limit or `stop` ends it."""
@@ -175,18 +180,16 @@ class Driver:
         attempts: defaultdict[str, int] = defaultdict(int)
         self.on_progress(Progress(counts=self.ledger.counts(), made=0, seconds=0.0))
         last_result = time.perf_counter()
-        for result in engine.work(self._batches()):
-            job = self._jobs_in_flight.pop(result.item.id)
-            attempts[job.picture.recipe] += write_result(self.ledger, job, result, self.plan.settings.format)
-            self._report(job)
-            now = time.perf_counter()
-            seconds[job.picture.recipe] += now - last_result
-            last_result = now
-            if result.record is not None:
-                self._faults.clear()
-                self._warn(result.record)
-            elif result.fault:
-                self._faults.add([job], result.failure)
+        with ThreadPoolExecutor(1, "writer") as writer:
+            for made in engine.work(self._batches()):
+                recipe = made.item.picture.recipe
+                attempts[recipe] += made.attempts
+                now = time.perf_counter()
+                seconds[recipe] += now - last_result
+                last_result = now
+                self._wait_for_writer()
+                self._writing = writer.submit(self._write, made)
+            self._wait_for_writer()
         remember(
             self.ledger,
             {
@@ -195,6 +198,24 @@ class Driver:
                 if count >= _MIN_ATTEMPTS_TIMED
             },
         )
+
+    def _write(self, made: Drawn | WorkResult) -> None:
+        """Write the result of a job, and report it."""
+        result = made.result() if isinstance(made, Drawn) else made
+        job = self._jobs_in_flight.pop(result.item.id)
+        write_result(self.ledger, job, result, self.plan.settings.format)
+        self._report(job)
+        if result.record is not None:
+            self._faults.clear()
+            self._warn(result.record)
+        elif result.fault:
+            self._faults.add([job], result.failure)
+
+    def _wait_for_writer(self) -> None:
+        """Wait until everything is written, so that this thread may use the ledger; raise the writer's error."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def _warn(self, record: PortraitRecord) -> None:
         """Log each warning about unused parts of prompts and models once."""
@@ -223,6 +244,7 @@ class Driver:
             yield Batch(items=tuple(map(self._item, jobs)), photos=photos, weights=weights)
 
     def _is_over(self) -> bool:
+        self._wait_for_writer()
         budget = self.plan.budget
         if self.stop() or (budget.hours and time.perf_counter() - self._started >= 3600 * budget.hours):
             return True

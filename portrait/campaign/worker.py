@@ -23,6 +23,7 @@ from portrait.loop.limits import resolve_thresholds
 from portrait.loop.load import load_loop_for
 from portrait.loop.record import library_versions
 from portrait.loop.response import as_table
+from portrait.loop.types import StylizedPortrait
 from portrait.provenance.files import encode_portrait
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, RgbImage
@@ -83,6 +84,45 @@ class WorkResult:
     fault: str = ""
     no_face: bool = False
 
+    @property
+    def attempts(self) -> int:
+        """The number of attempts that were made."""
+        return 0 if self.record is None else len(self.record.attempts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Drawn:
+    """A portrait that is drawn and judged but not encoded yet; `result` can run while the next one is drawn.
+
+    `identity` is what the judges see in the photos; `is_first` marks the first portrait of its batch.
+    """
+
+    item: WorkItem
+    portrait: StylizedPortrait
+    identity: dict[str, Embedding]
+    is_first: bool
+
+    @property
+    def attempts(self) -> int:
+        """The number of attempts that were made."""
+        return len(self.portrait.record.attempts)
+
+    def result(self) -> WorkResult:
+        """Encode the portrait and measure its look; an error becomes the item's failure."""
+        portrait = self.portrait
+        try:
+            return WorkResult(
+                item=self.item,
+                record=portrait.record,
+                encoded=encode_portrait(portrait.pixels, self.item.settings.format, portrait.record),
+                before=_small_jpeg(portrait.before) if self.is_first else b"",
+                look=appearance_features(portrait.picture),
+                embeddings=portrait.embeddings,
+                identity=self.identity,
+            )
+        except Exception as error:
+            return _failed(self.item, error, identity=self.identity)
+
 
 class Worker:
     """Makes pictures; keeps the models of one recipe at a time loaded.
@@ -125,8 +165,8 @@ class Worker:
             },
         )
 
-    def work(self, batch: Batch) -> Iterator[WorkResult]:
-        """Make a batch, one result per item, in order; any error of a photo or picture is a result too.
+    def work(self, batch: Batch) -> Iterator[Drawn | WorkResult]:
+        """Make a batch, one portrait per item, in order; any error of a photo or portrait is a result.
 
         Raises:
             CampaignError: this machine's models are not those of the run, or cannot be loaded.
@@ -140,23 +180,15 @@ class Worker:
             for item in batch.items:
                 yield _failed(item, error, before_any_picture=True)
             return
-        before_is_sent = False
+        identity, is_first = subject.identity.embeddings, True
         for item in batch.items:
             try:
                 portrait = loop.stylize(subject, item.picture.style, item.settings)
-                result = WorkResult(
-                    item=item,
-                    record=portrait.record,
-                    encoded=encode_portrait(portrait.pixels, item.settings.format, portrait.record),
-                    before=b"" if before_is_sent else _small_jpeg(portrait.before),
-                    look=appearance_features(portrait.picture),
-                    embeddings=portrait.embeddings,
-                    identity=subject.identity.embeddings,
-                )
-                before_is_sent = True
             except Exception as error:
-                result = _failed(item, error, identity=subject.identity.embeddings)
-            yield result
+                yield _failed(item, error, identity=identity)
+                continue
+            yield Drawn(item=item, portrait=portrait, identity=identity, is_first=is_first)
+            is_first = False
 
     def close(self) -> None:
         """End the decoder."""

@@ -14,19 +14,18 @@ from portrait.records.portrait import CampaignInfo, PortraitRecord
 log = logging.getLogger(__name__)
 
 
-def write_result(ledger: Ledger, job: LedgerJob, result: WorkResult, suffix: str) -> int:
-    """Write a picture with its record, or why there is none; return the number of attempts."""
+def write_result(ledger: Ledger, job: LedgerJob, result: WorkResult, suffix: str) -> None:
+    """Write a picture with its record, or why there is none."""
     subject = job.picture.subject
     if result.record is None:
         write_failure(ledger, job, result.failure)
         ledger.put_faces(subject, result.identity, result.failure if result.no_face else None)
-        return 0
+        return
     if result.before:
         write_bytes(below(ledger.folder, before_file(job.stem)), result.before)
     ledger.put_faces(subject, result.identity)
     if not _keep_earlier(ledger, job, result.record):
         _write_picture(ledger, job, result, result.record, suffix)
-    return len(result.record.attempts)
 
 
 def _keep_earlier(ledger: Ledger, job: LedgerJob, record: PortraitRecord) -> bool:

@@ -88,6 +88,7 @@ class AttemptLoop:
         self.conditioning_recognizer = conditioning_recognizer
         self.digests: dict[str, str] = dict(generator.digests) | self.judges.digests
         self._like_embeddings: dict[str, Embedding] = {}
+        self._last_framed: tuple[object, Framed] | None = None
         self._last_kept: tuple[object, Kept] | None = None
         self._last_backdrop: tuple[object, Backdrop] | None = None
 
@@ -206,8 +207,7 @@ class AttemptLoop:
         thresholds, uncalibrated = self._thresholds(style, settings)
 
         # 2. Frame: the square of the photo that is drawn, and what of it must stay.
-        size = self.recipe.size_for(settings.size)
-        framed = frame_portrait(subject.photo.pixels, subject.face, settings.frame, size, settings.shifted())
+        framed = self._frame(settings, subject)
         kept = self._prepare_keeps(settings, subject, framed)
         backdrop = self._prepare_backdrop(settings, subject, framed)
 
@@ -299,6 +299,16 @@ class AttemptLoop:
                 f"the thresholds are for {', '.join(thresholds.identity)}, but the judges are {', '.join(judges)}"
             )
         return self.judges.with_drawing(thresholds), uncalibrated
+
+    def _frame(self, settings: Settings, subject: Subject) -> Framed:
+        """Crop the square that is drawn, once for all styles and variants of a photo."""
+        photo, size = subject.photo, self.recipe.size_for(settings.size)
+        key = (photo.sha256, photo.turned, subject.index, settings.frame, size, settings.shifted())
+        last = self._last_framed
+        if last is None or last[0] != key:
+            framed = frame_portrait(photo.pixels, subject.face, settings.frame, size, settings.shifted())
+            self._last_framed = last = key, framed
+        return last[1]
 
     def _prepare_keeps(self, settings: Settings, subject: Subject, framed: Framed) -> Kept:
         """What must stay, prepared once for all styles and variants of a photo."""
@@ -510,7 +520,7 @@ class AttemptLoop:
     def clear_cache(self) -> None:
         """Forget what is cached about photos between calls: embeddings of `like:FILE`, kept pixels."""
         self._like_embeddings.clear()
-        self._last_kept = self._last_backdrop = None
+        self._last_framed = self._last_kept = self._last_backdrop = None
         clear_cache = getattr(self.generator, "clear_cache", None)
         if clear_cache is not None:
             clear_cache()
