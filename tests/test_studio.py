@@ -26,10 +26,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from portrait.campaign.ledger import Ledger
 from portrait.cli.main import build_parser, main
 from portrait.cli.studio import credentials, is_loopback
 from portrait.errors import (
     CampaignError,
+    EvaluationError,
     FaceError,
     ImageReadError,
     InputError,
@@ -40,7 +42,7 @@ from portrait.errors import (
 )
 from portrait.hub.files import verify_manifest
 from portrait.hub.manifest import find_part
-from portrait.images import Photo, encode_picture, pixels_sha256, write_picture
+from portrait.images import Photo, encode_picture, pixels_sha256, write_bytes, write_picture
 from portrait.judge.verdict import describe_reason
 from portrait.loop.attempt_loop import VARIANT_STRIDE, AttemptLoop
 from portrait.loop.types import StylizedPortrait
@@ -883,6 +885,20 @@ def test_the_viewer_opens_runs_below_its_folder_and_nothing_else(tmp_path: Path)
     shown = page.report_html('<p class="x">"quoted"</p>', "june")
     assert "&quot;quoted&quot;" in shown
     assert 'sandbox="allow-scripts"' in shown
+
+
+def test_the_page_of_a_run_that_went_on_is_made_anew(tmp_path: Path) -> None:
+    """Also while its newest rows are only in the log beside the ledger."""
+    file, page = tmp_path / "june" / "ledger.sqlite", tmp_path / "june" / "report" / "index.html"
+    with Ledger.create(file.parent) as ledger:
+        ledger.set("name", "june")
+        write_bytes(page, b"the page of before")
+        for path, seconds in ((file, 1), (page, 2), (file.with_name("ledger.sqlite-wal"), 1)):
+            os.utime(path, (seconds, seconds))
+        assert Reports(tmp_path).page("june") == "the page of before"
+        ledger.set("name", "July")
+        with pytest.raises(EvaluationError, match="nothing was made yet"):
+            Reports(tmp_path).page("june")
 
 
 def test_the_reports_tab_is_there_where_there_are_runs(tmp_path: Path) -> None:

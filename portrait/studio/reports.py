@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from portrait.campaign.ledger import FILE
@@ -25,7 +26,7 @@ class Reports:
             folder = Path(path)
             name = folder.relative_to(self.root)
             if FILE in files:
-                runs.append(((folder / FILE).stat().st_mtime, name.as_posix()))
+                runs.append((_changed(folder), name.as_posix()))
             if FILE in files or len(name.parts) >= _MAX_DEPTH:
                 subfolders.clear()  # os.walk goes no deeper
             else:
@@ -47,7 +48,7 @@ class Reports:
                 raise CampaignError(f"no run {run!r} below {self.root}")
         folder = self.root / name
         written = folder / _PAGE
-        if not baseline and written.is_file() and written.stat().st_mtime >= (folder / FILE).stat().st_mtime:
+        if not baseline and written.is_file() and written.stat().st_mtime >= _changed(folder):
             try:
                 return written.read_text("utf-8")
             except (OSError, ValueError) as error:
@@ -55,3 +56,12 @@ class Reports:
         from portrait.report.page import drift_page
 
         return drift_page(folder, self.root / baseline if baseline else None)
+
+
+def _changed(run: Path) -> float:
+    """When a run's ledger was last written: while a process works on it, the newest rows are in the log beside the file."""
+    with suppress(FileNotFoundError):
+        log = (run / f"{FILE}-wal").stat()
+        if log.st_size:
+            return max(log.st_mtime, (run / FILE).stat().st_mtime)
+    return (run / FILE).stat().st_mtime
