@@ -99,7 +99,9 @@ def test_the_parameters_text_is_there(done: Path) -> None:
 
 @pytest.mark.weights
 def test_a_record_replays_to_the_identical_picture(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for path in sorted((done / "out").glob("*.json")):
+    files = sorted((done / "out").glob("*.json"))
+    assert files
+    for path in files:
         assert main(["replay", str(path), "--files", str(done), "-o", str(done / f"again-{path.stem}.png")]) == 0
         assert "identical, pixel for pixel" in capsys.readouterr().out
         again = read_photo(done / f"again-{path.stem}.png").pixels

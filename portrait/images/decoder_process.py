@@ -28,7 +28,7 @@ _LOOK_SECONDS = 0.1
 _LAST_SECONDS = 5.0
 """How long to wait for a process that ends by itself, so that its exit code is its own."""
 _ROWS = 64
-"""Bytes of a picture that are sent at a time."""
+"""Rows of a picture that are sent at a time."""
 
 
 class DecoderProcess:
