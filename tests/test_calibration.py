@@ -385,7 +385,7 @@ def test_curves_come_first_and_what_was_measured_before_is_not_measured_again(
     assert "oil: along the dial" in capsys.readouterr().out
     assert main(command) == 0
     assert len(generator.calls) - first == 2 * 12
-    assert f"oil: curves as measured before, in {curves}" in capsys.readouterr().out
+    assert f"oil: using the curves already in {curves}" in capsys.readouterr().out
     curves.write_text(json.dumps(json.loads(curves.read_text()) | {"weights": {"unet": "0"}}))
     assert main(command) == 2
     assert "other weights" in capsys.readouterr().err

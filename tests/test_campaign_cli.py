@@ -98,7 +98,7 @@ def test_an_export_removes_what_it_had_written_and_no_longer_lists(
         ledger.execute("UPDATE jobs SET state = 'rejected' WHERE subject = ?", (listed[0].split("/")[0],))
     assert main(["campaign", "export", str(run), "-o", str(out)]) == 0
     gone = [name for name in listed if name.split("/")[0] == listed[0].split("/")[0]]
-    assert f"{len(gone)} files of the export before" in capsys.readouterr().out
+    assert f"{len(gone)} files of the previous export" in capsys.readouterr().out
     assert {str(p.relative_to(out)) for p in out.rglob("*.png")} == set(listed) - set(gone)
     assert not (out / listed[0]).parent.exists()
     assert (out / "note.txt").exists()
@@ -170,7 +170,7 @@ def test_a_name_that_no_file_may_have_is_shown_as_given_with_that_of_its_files_b
 def test_new_writes_a_plan_and_overwrites_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["campaign", "new", str(tmp_path / "c.toml")]) == 0
     assert main(["campaign", "new", str(tmp_path / "c.toml")]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_new_writes_a_plan_and_overwrites_none(tmp_path: Path, capsys: pytest.Ca
         (["status", "nowhere"], "is not a campaign run"),
         (["retry", "nowhere"], "--rejected, --failed or both"),
         (["run", "nowhere.toml"], "cannot read plan nowhere.toml"),
-        (["run", "PLAN", "--gpus", "1"], "go with --engine ray"),
+        (["run", "PLAN", "--gpus", "1"], "need --engine ray"),
         (["run", "PLAN", "--batch", "0"], "--batch 0 is below 1"),
         (["export", "nowhere", "--size", "huge"], "is not a campaign run"),
         (["run", "PLAN", "-o", "PLAN"], "cannot write to"),

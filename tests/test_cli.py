@@ -118,7 +118,7 @@ def test_replay_refuses_another_photo_other_weights_and_what_is_no_record(
     record["weights"]["w600k_mbf"] = "0" * 64
     (done / "tampered.json").write_text(json.dumps(record))
     assert main(["replay", str(done / "tampered.json")]) == 2
-    assert "weights are not those of the record" in capsys.readouterr().err
+    assert "weights differ from those of the record" in capsys.readouterr().err
     (done / "no.json").write_text("[1]")
     assert main(["replay", str(done / "no.json")]) == 2
     assert "is not a record of portrait" in capsys.readouterr().err

@@ -310,7 +310,7 @@ def test_replay_takes_many_records_loads_once_and_goes_on_after_a_bad_one(
 
 def test_replay_of_many_takes_no_photo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", "a.json", "b.json", "--photo", "c.jpg"]) == 2
-    assert "--photo and --reference go with one record" in capsys.readouterr().err
+    assert "--photo and --reference need exactly one record" in capsys.readouterr().err
 
 
 def test_the_demo_tries_more_often_unless_told_otherwise(

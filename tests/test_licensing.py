@@ -332,7 +332,7 @@ def test_a_second_detector_is_in_the_chain_and_in_doctor_once_it_was_fetched(
     whole = store.Status(part=part, here=len(part.files), bytes=part.size)
     monkeypatch.setattr(store, "status", lambda asked, status=store.status: whole if asked is part else status(asked))
     assert parts()[-1] == SECOND_DETECTOR
-    assert any(line.endswith("no face is seen: yunet") for line in doctor.in_lines(doctor.diagnose("cpu")))
+    assert any(line.endswith("no face is found: yunet") for line in doctor.in_lines(doctor.diagnose("cpu")))
 
 
 # ---- faces without InsightFace
@@ -425,7 +425,7 @@ def test_doctor_lets_nothing_run_that_lacks_a_package_a_face_model_or_disk(
             patch.setattr(doctor, "_faces", lambda: {n: "here" if n in faces else f"no {n}" for n in names})
             return doctor.diagnose("cpu").recipes[name]
 
-    assert "GiB are missing and 1.0 GiB of disk are free" in found("sdxl-plus-face").do
+    assert "GiB must be fetched, but only 1.0 GiB are free" in found("sdxl-plus-face").do
     whole = partial(store.Status, bytes=0)
     monkeypatch.setattr(store, "status", lambda part: whole(part=part, here=len(part.files)))
     assert all(found(name).runs for name in ("mini", "sd15-plus-face", "sd15-faceid"))
@@ -448,7 +448,7 @@ def test_doctor_says_what_runs_and_what_to_do(
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
     assert lines["sdxl-instantid"].endswith("this recipe needs about 29.0 GiB on cpu, but only 20.0 GiB are free")
     assert "portrait weights fetch sd15-faceid " in lines["sd15-faceid"]
-    assert "mini is made for it" in lines["No"]
+    assert "mini is made for CPUs" in lines["No"]
     monkeypatch.setattr("portrait.generate.memory.free_memory", lambda device: 100.0)
     assert main(["doctor", "--json", "--device", "cpu"]) == 0
     found = json.loads(capsys.readouterr().out)

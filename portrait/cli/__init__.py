@@ -1,1 +1,1 @@
-"""The command line: one file a command or group of commands, each with `add(commands)` beside `run(args)`."""
+"""The command line: one file per command or group of commands, each with `add(commands)` and `run(args)`."""

@@ -1,4 +1,4 @@
-"""`portrait calibrate`: what a recipe's knobs do, then its acceptance thresholds, on people of your own."""
+"""`portrait calibrate`: measure a recipe's knobs, then its acceptance thresholds, on your own people."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from portrait.records.curves import CurvesFile
 
 _SHEET_SIDE = 160
-_EPILOG = """1. Curves: up to --curve-people people are drawn at several settings of each knob. They say where the positions of
-   the balance lie and what retries expect of each knob. Styles that the file of curves has already are not measured
-   again, so that a stopped run continues; delete the file to start over.
-2. Thresholds: each person is drawn twice a style along these curves: at one of five positions of the balance, so that
-   the limits hold for all of it, and from a degraded photo at one of its ends, for the statistics of the style. What was
-   measured is kept in OUTPUT.measured.jsonl until the table is written, so that a stopped run goes on; it holds
-   similarities and no embedding. A file that --measured names is kept for good: further calls with it write tables at
-   other rates or by other groups without drawing anything.
-Rates are those of the whole gate: of strangers whom all judges together accept.
+_EPILOG = """1. Curves: up to --curve-people people are drawn at several settings of each knob. The curves define the balance, and
+   tell retries what to expect of each knob. Styles that are already in the file of curves are not measured again, so
+   an interrupted run continues; delete the file to start over.
+2. Thresholds: each person is drawn twice per style along these curves: at one of five positions of the balance, so that
+   the limits hold for all of it, and from a degraded photo at one of its ends, for the statistics of the style. The
+   measurements are kept in OUTPUT.measured.jsonl until the table is written, so that an interrupted run continues; they
+   hold similarities but no embeddings. A file given with --measured is kept: later calls with it write tables for
+   other rates or groups without drawing anything.
+Rates are those of the whole gate: the share of strangers whom all judges together accept.
 
 examples:
   portrait calibrate --subjects people/ --impostors strangers/ --far 0.01,0.001
@@ -41,40 +41,45 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "calibrate",
         help="measure a recipe's knobs and acceptance thresholds",
-        description="Stylize people of your own in every style: measure what the recipe's knobs do, then read the "
-        "limits of acceptance off the impostor pairs, which are every photo against every other person's portrait, for "
-        "all judges together. Give one photo a person, of people that the recipe was not trained on; 23 people are enough for "
+        description="Stylize your own people in every style: measure the effects of the recipe's knobs, then derive the "
+        "acceptance limits from the impostor pairs, which are every photo against every other person's portrait, for "
+        "all judges together. Give one photo per person, of people that the recipe was not trained on; 23 people are enough for "
         "a false accept rate of 0.01, 72 for 0.001.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--subjects", type=Path, metavar="FOLDER", help="photos, one a person, also in folders below")
+    parser.add_argument(
+        "--subjects", type=Path, metavar="FOLDER", help="photos, one per person; subfolders are searched too"
+    )
     parser.add_argument(
         "--combine",
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="measure nothing; combine tables of several sources, such as figures of real people: the first to state a limit counts",
+        help="measure nothing; combine tables from several sources, such as figures for real people; earlier tables take precedence",
     )
-    parser.add_argument("--source", default="", metavar="TEXT", help="where the people came from, kept in the table")
+    parser.add_argument("--source", default="", metavar="TEXT", help="where the people came from, stored in the table")
     parser.add_argument(
         "--groups",
         type=Path,
         metavar="FILE.csv",
-        help="a column person (FOLDER/NAME.jpg), and one each for sex, age, skin or others: tells the rates within them",
+        help="a column person (FOLDER/NAME.jpg), and one each for sex, age, skin or others; reports the rates within them",
     )
     parser.add_argument(
-        "--only", type=Path, metavar="FILE", help="a text file that names the photos to take, a line each"
+        "--only", type=Path, metavar="FILE", help="a text file that names the photos to use, one per line"
     )
     parser.add_argument(
-        "--impostors", type=Path, metavar="FOLDER", help="photos of other people, compared only: allows lower rates"
+        "--impostors",
+        type=Path,
+        metavar="FOLDER",
+        help="photos of other people, only for comparison; allows lower rates",
     )
     parser.add_argument(
         "--curve-people",
         type=int,
         default=12,
         metavar="N",
-        help="people whom the curves are measured on, evenly spread over the subjects (default: 12)",
+        help="number of people to measure the curves on, evenly spread over the subjects (default: 12)",
     )
     parser.add_argument("--people", type=int, dest="curve_people", help=argparse.SUPPRESS)
     parser.add_argument("--recipe", default="mini", metavar="TEXT", help="the recipe to calibrate (default: mini)")
@@ -83,10 +88,10 @@ def add(commands: Commands) -> None:
         "--far", default="0.05,0.02,0.01", metavar="X,X", help="false accept rates (default: 0.05,0.02,0.01)"
     )
     parser.add_argument(
-        "--balance", type=float, metavar="X", help="calibrate for one balance alone (default: for all of them)"
+        "--balance", type=float, metavar="X", help="calibrate for one balance only (default: for all of them)"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of each portrait (default: 1)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads, 0 for all cores")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads, 0 for all cores")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="also write a contact sheet of the portraits")
     parser.add_argument("--curves", type=Path, metavar="FILE", help="the curves (default: RECIPE.curves.json)")
     parser.add_argument(
@@ -106,7 +111,7 @@ def add(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure the curves that are missing, then the thresholds; or combine tables."""
+    """Measure missing curves, then the thresholds; or combine tables."""
     if args.combine:
         return _combine(args)
     if args.subjects is None:
@@ -129,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     impostors, impostors_passed_over = _impostors(args.impostors, photos)
     curve_photos = _spread(photos, args.curve_people)
     groups = _groups(args.groups) if args.groups else {}
-    require_pairs(len(photos), len(photos) + len(impostors), rates)  # before hours of curves
+    require_pairs(len(photos), len(photos) + len(impostors), rates)  # fail before hours of curves
     curves_file = args.curves or Path(f"{recipe.name}.curves.json")
     curves = read_curves(curves_file) if curves_file.is_file() else None
 
@@ -162,7 +167,7 @@ def _combine(args: argparse.Namespace) -> int:
 
 
 def _impostors(folder: Path | None, photos: list[Path]) -> tuple[list[Path], list[PassedOver]]:
-    """The photos of a folder that are not among the subjects' photos, and the files that are no photos."""
+    """The photos in a folder that are not among the subjects' photos, and the files that are not photos."""
     from portrait.images import photos_below
 
     if folder is None:
@@ -173,7 +178,7 @@ def _impostors(folder: Path | None, photos: list[Path]) -> tuple[list[Path], lis
 
 
 def _groups(file: Path) -> dict[str, dict[str, str]]:
-    """Person -> kind of group -> the person's, of a CSV file with a column `person`."""
+    """Person -> kind of group -> the person's group, from a CSV file with a column `person`."""
     import csv
 
     try:
@@ -182,7 +187,7 @@ def _groups(file: Path) -> dict[str, dict[str, str]]:
                 row.pop("person"): {kind: value or "" for kind, value in row.items()} for row in csv.DictReader(lines)
             }
     except (OSError, KeyError, ValueError, AttributeError, csv.Error) as error:
-        raise SettingsError(f"{file} is no CSV file with a column person: {one_line(error)}") from None
+        raise SettingsError(f"{file} is not a CSV file with a column person: {one_line(error)}") from None
 
 
 def _styles(recipe: Recipe, names: list[str] | None) -> list[str]:
@@ -215,7 +220,7 @@ def _measure_curves(
     table: CurvesFile | None,
     console: Console,
 ) -> None:
-    """Measure the styles that `table`, what `file` holds, lacks, and write each as soon as it is measured."""
+    """Measure the styles missing in `table`, the content of `file`, and write each as soon as it is measured."""
     from portrait.calibrate.response import check_curves, measure_curves, merge_curves
     from portrait.images import write_json
 
@@ -223,7 +228,7 @@ def _measure_curves(
         check_curves(table, loop)
     for style in styles:
         if table is not None and style in table.styles:
-            console.line(f"{style}: curves as measured before, in {file}")
+            console.line(f"{style}: using the curves already in {file}")
             continue
         with console.attempts(f"curves of {style}, {len(photos)} people", unit="") as on_step:
 

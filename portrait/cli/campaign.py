@@ -66,16 +66,16 @@ def add(commands: Commands) -> None:
         "measured by runs on this machine, or else the recipe's calibration; time needs one measured run.",
     )
     plan.add_argument("plan", type=Path, metavar="PLAN.toml")
-    plan.add_argument("--workers", type=int, default=1, metavar="N", help="workers that will share it (default: 1)")
+    plan.add_argument("--workers", type=int, default=1, metavar="N", help="workers that share the work (default: 1)")
     plan.add_argument("--json", action="store_true", help="one JSON object")
     plan.set_defaults(run=_plan)
 
-    run = actions.add_parser("run", help="make what is missing")
+    run = actions.add_parser("run", help="make the missing pictures")
     run.add_argument("plan", type=Path, metavar="PLAN.toml")
     run.add_argument("-o", "--output", type=Path, default=Path("run"), metavar="RUN", help="folder (default: run)")
     _engine_flags(run)
     run.add_argument(
-        "--accept-changes", action="store_true", help="resume although the plan was changed since the start"
+        "--accept-changes", action="store_true", help="resume although the plan has changed since the start"
     )
     run.set_defaults(run=_run)
 
@@ -86,14 +86,14 @@ def add(commands: Commands) -> None:
 
     retry = actions.add_parser(
         "retry",
-        help="try again what was rejected or failed",
+        help="retry rejected or failed pictures",
         description="Make rejected pictures again from other seeds, or failed ones as they were. A retry that is rejected "
         "too replaces a picture only if it came closer; every attempt stays in the ledger.",
     )
     retry.add_argument("folder", type=Path, metavar="RUN")
     retry.add_argument("--rejected", action="store_true", help="pictures that were not accepted")
     retry.add_argument("--failed", action="store_true", help="jobs that failed")
-    retry.add_argument("--plan", type=Path, metavar="PLAN.toml", help="the plan, if it lies elsewhere now")
+    retry.add_argument("--plan", type=Path, metavar="PLAN.toml", help="the plan, if it has been moved")
     _engine_flags(retry)
     retry.set_defaults(run=_retry)
 
@@ -122,21 +122,24 @@ def add(commands: Commands) -> None:
     )
     prune.add_argument("folder", type=Path, metavar="RUN")
     prune.add_argument(
-        "--rejected", action="store_true", help="also pictures that were not accepted; their scores stay"
+        "--rejected", action="store_true", help="also remove pictures that were not accepted; their scores stay"
     )
     prune.add_argument(
         "--embeddings",
         action="store_true",
-        help="also the faces' embeddings, which are biometric data; reports made later lack ROC, DET and likeness over styles",
+        help="also remove the faces' embeddings, which are biometric data; later reports lack ROC, DET and likeness across styles",
     )
-    prune.add_argument("--dry-run", action="store_true", help="only say what would go")
+    prune.add_argument("--dry-run", action="store_true", help="only print what would be removed")
     prune.set_defaults(run=_prune)
 
 
 def _engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: local)")
     parser.add_argument(
-        "--address", default="", metavar="ADDRESS", help="of a Ray cluster, or auto (default: a local one of its own)"
+        "--address",
+        default="",
+        metavar="ADDRESS",
+        help="address of a Ray cluster, or auto (default: start a local one)",
     )
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="Ray actors (default: as many as fit)")
     parser.add_argument("--gpus", type=float, default=0.0, metavar="X", help="GPUs per actor, such as 1 or 0.5")
@@ -151,7 +154,7 @@ def _new(args: argparse.Namespace) -> int:
     from portrait.images import write_bytes
 
     if args.plan.exists():
-        raise InputError(f"{args.plan} is there already; name another file")
+        raise InputError(f"{args.plan} already exists; name another file")
     write_bytes(args.plan, template().encode())
     say(f"{args.plan} written. Next: edit it, then portrait campaign plan {args.plan}")
     return 0
@@ -184,7 +187,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Preview:
-    """What a plan will take. `attempts` and `seconds` are expected, least and most; seconds are None if not measured."""
+    """The estimate for a plan. `attempts` and `seconds` are (expected, low, high); seconds are None if not measured."""
 
     plan: Plan
     rows: list[Forecast]
@@ -213,7 +216,7 @@ class _Preview:
 def _forecast_seconds(
     rows: Sequence[Forecast], measured: Mapping[str, MeasuredRates], workers: int
 ) -> list[float] | None:
-    """Expected, least and most; None where the time of a recipe's attempt was never measured."""
+    """(expected, low, high); None if the time of a recipe's attempt was never measured."""
     totals = [0.0, 0.0, 0.0]
     for row in rows:
         if row.recipe not in measured:
@@ -232,14 +235,14 @@ def _print_preview(preview: _Preview, workers: int) -> None:
     _print_forecast(preview.rows)
     expected, least, most = preview.attempts
     limit = plan.settings.max_attempts
-    say(f"attempts: about {expected:.0f} ({least:.0f} to {most:.0f}), at most {limit} a picture")
+    say(f"attempts: about {expected:.0f} ({least:.0f} to {most:.0f}), at most {limit} per picture")
     free = free_bytes(Path.cwd())
     warning = "  TOO LITTLE" if preview.bytes > free else ""
     say(f"disk: about {format_size(preview.bytes)}; free here: {format_size(free)}{warning}")
     _print_time(preview.seconds, workers)
     if missing := preview.missing_photos:
         more = " ..." if len(missing) > 3 else ""
-        say(f"{len(missing)} photo(s) are not there and will fail: {', '.join(missing[:3])}{more}")
+        say(f"{len(missing)} photo(s) are missing and will fail: {', '.join(missing[:3])}{more}")
     if plan.passed_over:
         say(describe(plan.passed_over))
 
@@ -338,7 +341,7 @@ def _check_engine_flags(args: argparse.Namespace) -> None:
     if args.batch < 1:
         raise SettingsError(f"--batch {args.batch} is below 1")
     if args.engine == "local" and (args.workers > 1 or args.gpus or args.address):
-        raise SettingsError("--workers, --gpus and --address go with --engine ray")
+        raise SettingsError("--workers, --gpus and --address need --engine ray")
 
 
 def _print_next(counts: Counts, plan: Plan, folder: Path, args: argparse.Namespace) -> None:
@@ -351,7 +354,7 @@ def _print_next(counts: Counts, plan: Plan, folder: Path, args: argparse.Namespa
 
 
 def _engine_flags_given(args: argparse.Namespace) -> list[str]:
-    """The flags of the engine as they were given, for the same command again."""
+    """The engine's flags as given, to repeat the command."""
     if args.engine == "local":
         return []
     flags = {"--address": args.address, "--workers": args.workers, "--gpus": args.gpus}
@@ -406,7 +409,7 @@ def _print_findings(
     alike: Sequence[Sequence[str]],
     shown: Mapping[str, str],
 ) -> None:
-    """The first few of what went wrong, and of people who may be one person; `shown` is what some of them are called."""
+    """Print the first problems, and people who may be the same person; `shown` holds display names of some."""
     from portrait.judge.verdict import describe_reason
 
     for reason, count in list(reasons.items())[:6]:
@@ -430,17 +433,21 @@ def _export(args: argparse.Namespace) -> int:
     done = export_run(args.folder, args.output, args.size, signer=signer_of(args))
     say(f"{done.files} files of {done.pictures} accepted pictures in {args.output}; list: {done.manifest}")
     if done.enlarged:
-        say(f"{done.enlarged} of them had to be enlarged (column enlarged); a recipe of a higher resolution is sharper")
+        say(
+            f"{done.enlarged} of them had to be enlarged (column enlarged); a recipe with a higher resolution gives sharper ones"
+        )
     if done.removed:
-        say(f"{done.removed} files of the export before, which are no longer accepted or asked for, are removed")
+        say(f"{done.removed} files of the previous export that are no longer accepted or requested were removed")
     if not done.finalized:
         say(
-            f"{args.folder} is being worked on, or cannot be written to: its last portraits were not judged against "
-            "everybody of the run yet; export it again when it has ended"
+            f"{args.folder} is in use by another process, or not writable: its latest portraits were not judged against "
+            "everybody in the run yet; export it again when the run has ended"
         )
     with Ledger.open(args.folder) as ledger:
         if pending := ledger.counts().pending:
-            say(f"the run is not finished: {pending} jobs are left, and nobody was judged against those people yet")
+            say(
+                f"the run is not finished: {pending} jobs are left, and pictures were not judged against those people yet"
+            )
     return 0 if done.pictures else 1
 
 
@@ -450,13 +457,15 @@ def _prune(args: argparse.Namespace) -> int:
     files, rows = prune_run(args.folder, rejected=args.rejected, embeddings=args.embeddings, dry_run=args.dry_run)
     for path in files if args.dry_run else ():
         say(path)
-    say(f"{len(files)} files {'would go' if args.dry_run else 'and ' + str(rows) + ' rows of the ledger removed'}")
+    say(
+        f"{len(files)} files {'would be removed' if args.dry_run else 'and ' + str(rows) + ' rows of the ledger removed'}"
+    )
     return 0
 
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C once: what is in flight ends, and no more begins. Twice: stop at once, which loses no more than that."""
+    """Ctrl-C once: finish the running batches, and start no more. Twice: stop at once, which only loses those batches."""
     interrupted = False
 
     def handle(number: int, frame: object) -> None:
@@ -475,7 +484,7 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal; elsewhere, a log file say, a line every half minute."""
+    """A progress bar on a terminal; elsewhere, such as in a log file, a line every half minute."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn
     from rich.progress import Progress as Bar

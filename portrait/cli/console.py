@@ -1,4 +1,4 @@
-"""What the commands print: bars on stderr while they work (lines without a terminal), lines and tables on stdout."""
+"""The commands' output: progress bars on stderr (lines without a terminal), lines and tables on stdout."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from portrait.report.save import SavedPortrait
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-"""What `add_subparsers` returns: a command is added with `add_parser`."""
+"""The result of `add_subparsers`: commands are added with `add_parser`."""
 MAX_ERROR = 2000
-"""Characters of a message that are printed: it may quote a value of a file, however long that is."""
+"""Maximum characters of a printed message, which may quote a long value from a file."""
 SECONDS_BETWEEN_LINES = 5.0
-"""Without a terminal, progress is a line so often at most."""
+"""Without a terminal, progress is printed as a line at most this often."""
 
 
 def complain(error: PortraitError) -> int:
-    """Say what went wrong, in one line on stderr; returns the exit code that it stands for."""
+    """Print an error in one line on stderr; return the exit code that it stands for."""
     text = str(error)
     more = f" ... ({len(text) - MAX_ERROR} more characters)" if len(text) > MAX_ERROR else ""
     say(f"portrait: {printable(text[:MAX_ERROR])}{more}", error=True)
@@ -45,24 +45,24 @@ def complain(error: PortraitError) -> int:
 
 
 def say(text: object, *, error: bool = False) -> None:
-    """Print lines of text at once, on stderr for an `error`; none of them can steer a terminal."""
+    """Print lines of text at once, on stderr for an `error`, without terminal control characters."""
     print(printable_lines(str(text)), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def printable(text: str) -> str:
-    """A text on one line that cannot steer a terminal: what does not print is written as an escape."""
+    """A text on one line, with unprintable characters as escapes, so that it cannot control a terminal."""
     return "".join(
         char if char.isprintable() or char in JOINERS else char.encode("unicode_escape").decode() for char in text
     )
 
 
 def printable_lines(text: str) -> str:
-    """The same of a text whose line breaks are kept."""
+    """The same, but line breaks are kept."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 class LogLines(logging.Formatter):
-    """Messages of the libraries, and what they quote, as `printable_lines`."""
+    """Formats log messages, which may quote anything, with `printable_lines`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The message, and its traceback if it has one."""
@@ -84,7 +84,7 @@ def failure_record(
 
 
 def print_licenses(chain: Sequence[LicenseLink]) -> None:
-    """Print a recipe's chain of licenses, a line each, with what is known of the photos that face models were trained on."""
+    """Print a recipe's chain of licenses, one per line, with what is known about the training photos of face models."""
     from portrait.recipes.licensing import TRAINING_NOTES
 
     for link in chain:
@@ -94,7 +94,7 @@ def print_licenses(chain: Sequence[LicenseLink]) -> None:
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that what was finished is still reported."""
+    """Let SIGTERM end the block like Ctrl-C, so that finished work is still reported."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -110,7 +110,7 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 class Console:
-    """Everything that stylize and calibrate print; nothing but errors where `quiet`."""
+    """Everything that stylize and calibrate print; only errors if `quiet`."""
 
     def __init__(self, *, quiet: bool, verbose: bool = False) -> None:
         from rich.console import Console
@@ -137,7 +137,7 @@ class Console:
             yield
 
     def notes(self, subject: Subject) -> None:
-        """What is to be known of a photo before anything is made of it, on stderr."""
+        """Print what the user should know about a photo before it is used, on stderr."""
         from portrait.faces.identity import photo_notes
 
         photo = subject.photo
@@ -146,16 +146,16 @@ class Console:
             self.note(f"{photo.path}: {note}{hint}")
 
     def note(self, text: str) -> None:
-        """What is to be known before anything is made, on stderr; each text once."""
+        """Print a note on stderr before anything is made; each text only once."""
         if text not in self._noted:
             self._noted.add(text)
             self.err.print(printable(text), markup=False, soft_wrap=True)
 
     @contextmanager
     def attempts(self, text: str, unit: str = "attempt") -> Iterator[Callable[[int, int, int], None]]:
-        """A bar on stderr; what it gives is called with (attempt from 1, steps done, steps in all).
+        """A progress bar on stderr; yields a function to call with (attempt from 1, steps done, total steps).
 
-        Without a terminal it is a line every `SECONDS_BETWEEN_LINES`, counted over all bars.
+        Without a terminal it prints a line at most every `SECONDS_BETWEEN_LINES`, over all bars.
         """
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -189,7 +189,7 @@ class Console:
         self._last_line = time.monotonic()
 
     def result(self, row: SavedPortrait) -> None:
-        """Why a portrait was rejected; nothing of an accepted one."""
+        """Print why a portrait was rejected; nothing for an accepted one."""
         from portrait.judge.verdict import describe_reason
 
         if not row.accepted:
@@ -197,7 +197,7 @@ class Console:
             self.out.print(f"[red]rejected[/] {as_cell(f'{row.path}: {why}')}", soft_wrap=True)
 
     def summary(self, rows: Sequence[SavedPortrait], sheets: Sequence[Path]) -> None:
-        """A table of all portraits, and where they are."""
+        """Print a table of all portraits, and where they are."""
         judges = list(rows[0].record.thresholds)
         numbers = (*judges, "attempts", "seconds")
         table = plain_table("style", "verdict", *numbers, "file", numbers=numbers)
@@ -211,7 +211,7 @@ class Console:
         print_table(table, self.out)
         if any(row.record.chosen_attempt.strangers for row in rows):
             self.line(
-                "Of 1,000 strangers, so many would look as much like the photo to each judge; --verbose tells cosines."
+                "Numbers: how many of 1,000 strangers would look as much like the photo to each judge; --verbose shows cosines."
             )
         if note := rows[0].record.provisional_thresholds:
             self.line(f"Note: {note}.")
@@ -222,18 +222,18 @@ class Console:
         )
 
     def curves(self, style: str, curves: StyleCurves) -> None:
-        """Likeness and style along the dial, of one style's curves."""
+        """Print likeness and style along the dial, from one style's curves."""
         self.line(f"{style}: along the dial " + ", ".join(curves.outputs))
         for position, means in zip(curves.dial.at, curves.dial.mean, strict=True):
             self.line(f"  {position:.2f}  " + "  ".join(f"{value:.3f}" for value in means))
 
     def calibration(self, table: CalibrationTable, path: Path, curves: Path) -> None:
-        """The thresholds of every style and judge, and how to use them."""
+        """Print the thresholds of every style and judge, and how to use them."""
         from portrait.calibrate.statistics import weak_checks
         from portrait.judge.checks import format_confusable
 
         rows = plain_table(
-            "style", "judges", "FAR asked for", "measured", "95 % interval", "own portraits accepted", "first"
+            "style", "judges", "requested FAR", "measured", "95 % interval", "own portraits accepted", "first"
         )
         for style, entry in table.styles.items():
             for gate in entry.gates:

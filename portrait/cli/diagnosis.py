@@ -37,10 +37,10 @@ _PYTHON = (3, 11)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeState:
-    """Whether a recipe can run on this machine now, with --commercial where that is allowed.
+    """Whether a recipe can run on this machine now, with --commercial if that is allowed.
 
-    `missing_bytes` are to be fetched (some sizes are not known), `memory_gib` is what each memory tier needs, and `do`
-    says what to do if it does not run.
+    `missing_bytes` must be fetched (some sizes are unknown), `memory_gib` is what each memory tier needs, and `do` says what
+    to do if the recipe does not run.
     """
 
     title: str = ""
@@ -56,7 +56,7 @@ class RecipeState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """Where weights are stored, and how much room there is."""
+    """Where weights are stored, and how much space there is."""
 
     folder: str
     free_gib: float
@@ -66,9 +66,9 @@ class Disk:
 class Diagnosis:
     """Everything that `portrait doctor` prints; `problems` are sentences.
 
-    `dtype` is what `mini` computes in here, because of `dtype_milliseconds`: what the same layers take in each type.
-    `second_detector` is what looks for a face where the first detector sees none; empty where it has not been fetched.
-    Without torch `device` is "unknown" and `memory_free_gib` None; that is None too where a device does not say.
+    `dtype` is the number type of `mini` on this machine, chosen by `dtype_milliseconds`, the time of the same layers in each
+    type. `second_detector` is the detector for pictures in which the first finds no face; empty if not fetched. Without
+    torch, `device` is "unknown" and `memory_free_gib` None; it is also None if a device does not report it.
     """
 
     python: str
@@ -90,10 +90,10 @@ class Diagnosis:
 
 
 def diagnose(device: str = "auto") -> Diagnosis:
-    """Look at this machine.
+    """Examine this machine.
 
     Raises:
-        SettingsError: `device` is not here.
+        SettingsError: this machine does not have `device`.
     """
     packages = {name: _version(name) for name in _PACKAGES}
     memory = _memory()
@@ -112,7 +112,7 @@ def diagnose(device: str = "auto") -> Diagnosis:
             recipes[name] = RecipeState(do=str(error))
     return Diagnosis(
         python=platform.python_version(),
-        system=f"{platform.system()} {platform.machine()}, {cpu_threads()} processor threads",
+        system=f"{platform.system()} {platform.machine()}, {cpu_threads()} CPU threads",
         packages=packages,
         device=_device_name(chosen) if chosen else "unknown",
         dtype="unknown" if speed is None else speed.faster,
@@ -138,22 +138,22 @@ def _problems(packages: Mapping[str, str], faces: Mapping[str, str], device: tor
     if device and device.type == "cpu" and shutil.which("nvidia-smi"):
         problems.append(
             "there seems to be an NVIDIA GPU, but torch does not see one; if pip show torch says +cpu, run: "
-            "pip install --force-reinstall torch, and otherwise look at the driver (nvidia-smi)"
+            "pip install --force-reinstall torch, otherwise check the driver (nvidia-smi)"
         )
     return [*problems, *dict.fromkeys(state for state in faces.values() if state != "here")]
 
 
 def _memory() -> ModuleType | None:
-    """The module `generate.memory`, or None where torch cannot be imported."""
+    """The module `generate.memory`, or None if torch cannot be imported."""
     try:
         from portrait.generate import memory
-    except (ImportError, OSError):  # OSError: a library that torch needs
+    except (ImportError, OSError):  # OSError: torch lacks a shared library
         return None
     return memory
 
 
 def _speed() -> Speed | None:
-    """What `mini` computes in on this processor, measured at first use; None where torch cannot be imported."""
+    """The number type of `mini` on this processor, measured at first use; None if torch cannot be imported."""
     try:
         import torch
 
@@ -169,7 +169,7 @@ def _speed() -> Speed | None:
 
 
 def _faces() -> dict[str, str]:
-    """Face model -> here, or what is wrong with it."""
+    """Face model -> "here", or what is wrong with it."""
     from portrait.faces.insightface_analyzer import find_pack
 
     def state(find: Callable[..., Path], *args: weights.WeightFile) -> str:
@@ -184,9 +184,9 @@ def _faces() -> dict[str, str]:
 
 
 def _lacks(recipe: Recipe, packages: dict[str, str], faces: dict[str, str]) -> str:
-    """Which package or face model a recipe lacks, and what to do; empty if none.
+    """The packages or face models that a recipe lacks, and what to do; empty if none.
 
-    A recipe for commercial use needs no InsightFace where YuNet and SFace are here.
+    A recipe for commercial use does not need InsightFace if YuNet and SFace are here.
     """
     lacking = _tools_lacking("insightface", packages, faces)
     if not lacking or face_tools(recipe, commercial=True) == "insightface":
@@ -227,7 +227,7 @@ def _recipe_state(recipe: Recipe, device: str, free: float | None, disk: int, la
 
 
 def _tier(recipe: Recipe, device: str, free: float | None) -> tuple[str, str]:
-    """The memory tier that fits, and what to do where none does: said before anything large is downloaded."""
+    """The memory tier that fits, and what to do if none does, so that users know before a large download."""
     memory = _memory()
     if memory is None:
         return "", ""
@@ -241,7 +241,7 @@ def _lacks_disk(missing: int, free: int) -> str:
     if not missing or missing + store.RESERVE <= free:
         return ""
     return (
-        f"{missing / 2**30:.1f} GiB are missing and {free / 2**30:.1f} GiB of disk are free in {cache_dir()}; "
+        f"{missing / 2**30:.1f} GiB must be fetched, but only {free / 2**30:.1f} GiB are free in {cache_dir()}; "
         "free some space, or set PORTRAIT_CACHE to a folder on another disk"
     )
 
@@ -276,14 +276,14 @@ def in_lines(machine: Diagnosis) -> list[str]:
         f"hub: {machine.endpoint}{offline}",
         f"pins of first use: {machine.lock_file}{pinned}",
         f"face models: {', '.join(faces)}",
-        f"a second look where no face is seen: {second}",
+        f"second detector, if no face is found: {second}",
         "",
     ]
     width = max(len(name) for name in machine.recipes)
     lines += [f"{name:{width}}  {_in_line(recipe)}" for name, recipe in machine.recipes.items()]
     lines += ["", "GiB: estimates for the memory tiers full/offload/sequential on a GPU; on a CPU twice the first."]
     if machine.device.startswith("cpu"):
-        lines.append("No GPU is used: public models take minutes a picture on a processor; mini is made for it.")
+        lines.append("No GPU is used: public models take minutes per picture on a CPU; mini is made for CPUs.")
     return lines + [f"problem: {text}" for text in machine.problems]
 
 

@@ -23,12 +23,12 @@ def add(commands: Commands) -> None:
     raw = argparse.RawDescriptionHelpFormatter
     doctor = commands.add_parser(
         "doctor",
-        help="what this machine can run, and what is missing",
+        help="check what this machine can run, and what is missing",
         description="Check Python, libraries, device, memory, disk, face models and weights; say for each recipe "
         "whether it can run here, how much memory it needs, and what to do if not. The exit code is 1 if none can.\n\n"
-        "With --recipe: does its identity input do anything? One face is drawn with it on, off, and with another person's\n"
-        "in its place, from the same seeds and with the photo hidden as far as the recipe can; the judges say how much the\n"
-        "pictures look like the person. The exit code is 1 if not a pixel changes.",
+        "With --recipe: test whether its identity input works. One face is drawn with it on, off, and with another person's\n"
+        "in its place, from the same seeds and with the photo hidden as far as possible; the judges say how much the\n"
+        "pictures look like the person. The exit code is 1 if no pixel changes.",
         epilog="examples:\n  portrait doctor\n  portrait doctor --device cuda --json\n"
         "  portrait doctor --recipe mini\n  portrait doctor --recipe klein4b --photo anna.jpg --other bo.jpg",
         formatter_class=raw,
@@ -41,9 +41,12 @@ def add(commands: Commands) -> None:
         "--recipe", metavar="TEXT", help="draw one face with this recipe's identity on, off and swapped"
     )
     probe = doctor.add_argument_group("with --recipe")
-    probe.add_argument("--photo", type=Path, metavar="FILE", help="whose face (default: the demo photo)")
+    probe.add_argument("--photo", type=Path, metavar="FILE", help="the person to draw (default: the demo photo)")
     probe.add_argument(
-        "--other", type=Path, metavar="FILE", help="who takes their place (default: a face of InsightFace's test photo)"
+        "--other",
+        type=Path,
+        metavar="FILE",
+        help="the person who replaces them (default: a face in InsightFace's test photo)",
     )
     probe.add_argument("--style", metavar="TEXT", help="a style of the recipe (default: its first)")
     probe.add_argument(
@@ -71,10 +74,12 @@ def _probe(args: argparse.Namespace) -> int:
     from portrait.recipes.load import load_recipe
 
     if args.pictures < 2:
-        raise SettingsError(f"pictures {args.pictures}: two or more of each kind show what the seed alone does")
+        raise SettingsError(
+            f"pictures {args.pictures}: use 2 or more of each kind, to tell effects from those of the seed"
+        )
     recipe = load_recipe(args.recipe)
     if "ip_adapter_scale" in recipe.lacks:
-        raise SettingsError(f"recipe {recipe.name} has no identity input to switch off: the photo alone says who it is")
+        raise SettingsError(f"recipe {recipe.name} has no identity input to switch off: only the photo tells who it is")
     style = args.style or recipe.styles[0]
     recipe.style(style)
     loop = load_loop(args.recipe, device=args.device, commercial=args.commercial)
@@ -122,7 +127,7 @@ def _in_lines(found: Probe) -> list[str]:
     rows = [(titles[kind], found.likeness[kind]) for kind in titles]
     rows.append(("another person's, to them", found.to_other))
     lines += [f"{title:28}" + "".join(f"{row[judge]:>10.3f}" for judge in judges) for title, row in rows]
-    lines.append(f"on or off moves a pixel by {found.moved:.2f} of 255 levels")
+    lines.append(f"switching it changes a pixel by {found.moved:.2f} of 255 levels on average")
     for name, rises in (("off", found.over_off), ("another person's", found.over_swapped)):
         text = ", ".join(f"{judge} {rise.mean:+.3f} (standard error {rise.error:.3f})" for judge, rise in rises.items())
         lines.append(f"likeness to the person, on less {name}: {text}")
@@ -130,7 +135,7 @@ def _in_lines(found: Probe) -> list[str]:
 
 
 _WORDS = {
-    "works": "The identity input works: every judge sees the person more with it.",
-    "unclear": "Unclear: pictures change, but not every judge sees the person more, beyond what the seeds alone do.",
-    "nothing": "The identity input does nothing: not a pixel changes. Is its file the one that the recipe needs?",
+    "works": "The identity input works: with it, every judge sees more of the person.",
+    "unclear": "Unclear: pictures change, but not every judge sees more of the person than seeds alone explain.",
+    "nothing": "The identity input does nothing: no pixel changes. Is its file the one that the recipe needs?",
 }

@@ -20,7 +20,7 @@ exit codes: 0 done, 2 invalid input, 3 drifted (with --fail-on drifted), or inco
 """
 
 _FAILING = {"drifted": ("drifted",), "unclear": ("drifted", "inconclusive")}
-"""What `--fail-on` says -> the verdicts that end with exit code 3."""
+"""Value of `--fail-on` -> the verdicts that end with exit code 3."""
 
 
 def add(commands: Commands) -> None:
@@ -48,7 +48,7 @@ def add(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the report; the exit code is 3 where it says what `--fail-on` names."""
+    """Write the report; the exit code is 3 if the verdict is covered by `--fail-on`."""
     from portrait.report.words import summary_lines
     from portrait.report.write import write_report
 

@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
     faces = commands.add_parser(
         "faces",
         help="list the faces of a photo",
-        description="List the faces of photos from left to right: index, box, score, size, and what may cost likeness.",
+        description="List the faces of photos from left to right: index, box, score, size, and what may reduce likeness.",
         epilog="example:\n  portrait faces team.jpg --draw faces.png",
         formatter_class=raw,
     )
@@ -45,8 +45,8 @@ def add(commands: Commands) -> None:
     compare = commands.add_parser(
         "compare",
         help="check whether two pictures show the same person",
-        description="Compare the faces of two pictures by the face recognizers that judge portraits. Two photos are judged at photo-to-photo "
-        "thresholds; for a stylized picture name its --style, since photo thresholds do not hold there.",
+        description="Compare the faces of two pictures by the face recognizers that judge portraits. Two photos are judged by photo-to-photo "
+        "thresholds; for a stylized picture give its --style, since photo thresholds do not apply to it.",
         epilog="examples:\n  portrait compare a.jpg b.jpg\n  portrait compare anna.jpg out/anna-oil-1.png --style oil",
         formatter_class=raw,
     )
@@ -61,7 +61,7 @@ def add(commands: Commands) -> None:
         "--commercial", action="store_true", help="judge by SFace and dlib, licensed for commercial use"
     )
     compare.add_argument(
-        "--verbose", action="store_true", help="show cosine similarities beside the number of strangers"
+        "--verbose", action="store_true", help="show cosine similarities in addition to the number of strangers"
     )
     compare.add_argument("--json", action="store_true", help="one JSON object")
     compare.set_defaults(run=_compare)
@@ -69,7 +69,7 @@ def add(commands: Commands) -> None:
 
 def _upright_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--upright", choices=("auto", "off"), default="auto", help="auto turns a photo whose faces lie on their side"
+        "--upright", choices=("auto", "off"), default="auto", help="auto turns photos whose faces are sideways"
     )
 
 
@@ -133,7 +133,7 @@ def _print_faces(photo: Photo, faces: Sequence[Face], best_score: float) -> None
     for note in photo.notes:
         say(f"  {note}")
     if photo.turned:
-        say(f"  turned by {photo.turned} degrees clockwise, as its faces say; --upright off leaves it as it is")
+        say(f"  turned by {photo.turned} degrees clockwise to put its faces upright; --upright off leaves it as it is")
     for index, face in enumerate(faces):
         left, top, right, bottom = (round(float(value)) for value in face.bbox)
         warnings = face_warnings(photo.pixels, face)
@@ -143,7 +143,7 @@ def _print_faces(photo: Photo, faces: Sequence[Face], best_score: float) -> None
 
 
 def _draw_boxes(image: RgbImage, faces: Sequence[Face]) -> RgbImage:
-    """The photo with a numbered box and five points for each face."""
+    """Draw a numbered box and five points for each face of the photo."""
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
@@ -179,9 +179,9 @@ def _compare(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ComparisonLimits:
-    """Judge -> least similarity, their false accept rate, where they come from, and a note where they are borrowed.
+    """Judge -> smallest similarity, the false accept rate, the thresholds' origin, and a note if they are borrowed.
 
-    With a `gate` the similarities are its floors, and the rate is that of all judges together.
+    With a `gate`, the similarities are its floors, and the rate is that of all judges together.
     """
 
     thresholds: dict[str, float]
@@ -194,14 +194,14 @@ class _ComparisonLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Comparison:
-    """What the judges say of two pictures: judge -> similarity, against the limits."""
+    """The judges' comparison of two pictures: judge -> similarity, and the limits."""
 
     scores: dict[str, float]
     limits: _ComparisonLimits
 
     @property
     def strangers(self) -> dict[str, float]:
-        """Judge -> the share of strangers who would be as alike, for judges that were calibrated."""
+        """Judge -> share of strangers who would be as similar, for calibrated judges."""
         return {} if self.limits.calibrated is None else self.limits.calibrated.strangers_like(self.scores)
 
     @property
@@ -211,13 +211,13 @@ class _Comparison:
 
     @property
     def together(self) -> tuple[float, float] | None:
-        """What all judges say together and the least that it must be; None where they were not calibrated together."""
+        """The evidence of all judges together and its limit; None if they were not calibrated together."""
         gate = self.limits.gate
         return (gate.evidence(self.scores), gate.least) if gate is not None and gate.weights else None
 
     @property
     def decision(self) -> str:
-        """Undecided where some say yes and others no."""
+        """The decision; undecided if the judges disagree."""
         passed = self.passed.values()
         if all(passed) and (self.together is None or self.together[0] >= self.together[1]):
             return "same person"
@@ -235,7 +235,7 @@ class _Comparison:
         return entry | ({"provisional_thresholds": limits.note} if limits.note else {})
 
     def lines(self, *, verbose: bool) -> list[str]:
-        """For people; `verbose` tells cosines also where strangers are counted."""
+        """For people; `verbose` adds cosines to the number of strangers."""
         lines = [f"{judge:8} {self._likeness(judge, verbose=verbose)}" for judge in self.scores]
         if self.together is not None:
             evidence, least = self.together
@@ -263,7 +263,7 @@ def _comparison_limits(args: argparse.Namespace) -> _ComparisonLimits:
 
     if args.far is not None and not args.style:
         raise SettingsError(
-            "--far goes with --style: two photos are judged at the one rate that was calibrated for photos"
+            "--far needs --style: two photos are always judged at the rate that was calibrated for photos"
         )
     tools = tools_for(commercial=args.commercial)
     judges, detector = FACE_TOOLS[tools], DETECTORS[tools]
@@ -282,7 +282,7 @@ def _comparison_limits(args: argparse.Namespace) -> _ComparisonLimits:
 
 
 def _identities(args: argparse.Namespace) -> tuple[Identity, Identity]:
-    """Who is in A and B, to each judge."""
+    """The identities in A and B, by each judge."""
     from portrait.faces.identity import FaceChoice, choose_faces, identify
     from portrait.faces.load import load_face_tools
     from portrait.faces.upright import upright_photo

@@ -1,4 +1,4 @@
-"""The memory of `portrait watch`: which files of a folder have arrived, and what became of each photo."""
+"""The memory of `portrait watch`: the files that arrived in a folder, and the outcome of each photo."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from portrait.errors import InputError
 from portrait.images.search import PassedOver, photos_in
 
 Signature = tuple[int, int]
-"""Size and time of change of a file: if both stay, nobody is writing to it."""
+"""A file's size and modification time: if both stay the same, nobody is writing to it."""
 
 
 class Inbox:
-    """The files that arrive in a folder, not in those below it.
+    """The files that arrive in a folder, without subfolders.
 
-    A file has arrived once its size and time have not changed between two looks, so that one that is still being
-    copied is left alone. A file that changes after it was taken arrives again.
+    A file has arrived once its size and time are unchanged between two checks, so files that are still being copied are left
+    alone. A file that changes after it was taken arrives again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,7 +31,7 @@ class Inbox:
         self._taken: dict[Path, Signature] = {}
 
     def look(self) -> tuple[list[Path], list[PassedOver]]:
-        """The photos that have arrived and were not taken, the oldest first; and other files that have arrived.
+        """The photos that have arrived but were not taken yet, the oldest first; and other files that have arrived.
 
         Raises:
             OSError: the folder cannot be read.
@@ -40,7 +40,7 @@ class Inbox:
         before = self._signatures
         self._signatures = {}
         for path in [*photos, *(item.path for item in passed_over)]:
-            with suppress(OSError):  # it has gone in the meantime
+            with suppress(OSError):  # it was removed in the meantime
                 self._signatures[path] = _signature(path)
         arrived = {
             path
@@ -51,11 +51,11 @@ class Inbox:
         return oldest_first, [item for item in passed_over if item.path in arrived]
 
     def take(self, path: Path) -> None:
-        """Do not give this file again until it changes."""
+        """Do not return this file again until it changes."""
         self._taken[path] = self._signatures[path]
 
     def is_unchanged(self, path: Path) -> bool:
-        """Whether the file is still as it was at the last look."""
+        """Whether the file is unchanged since the last check."""
         with suppress(OSError):
             return _signature(path) == self._signatures.get(path)
         return False
@@ -67,7 +67,7 @@ def _signature(path: Path) -> Signature:
 
 
 class _Event(BaseModel):
-    """A line of the journal: what became of the photo of these bytes, with the settings of this `job`."""
+    """A line of the journal: the outcome of the photo with these bytes, with the settings of this `job`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -76,7 +76,7 @@ class _Event(BaseModel):
 
     @property
     def photo(self) -> tuple[str, str]:
-        """What the event is about."""
+        """The photo and job of the event."""
         return self.sha256, self.job
 
 
@@ -104,10 +104,10 @@ _EVENT: TypeAdapter[_Begun | _Finished | _Failed] = TypeAdapter(
 
 
 class Journal:
-    """What became of each photo: a line of JSON per event, flushed to disk, so that a restart goes on from there.
+    """The outcome of each photo: one line of JSON per event, flushed to disk, so that a restart continues from there.
 
     A photo is known by the SHA-256 of its bytes, whatever its name, together with a `job`: the settings that its
-    pictures were made with. Its `stem` is what their names begin with. A last line that a crash cut short is ignored.
+    pictures were made with. Its `stem` is the prefix of their names. An incomplete last line after a crash is ignored.
     """
 
     def __init__(self, file: Path) -> None:
@@ -146,17 +146,17 @@ class Journal:
         self._learn(event)
 
     def name_of(self, sha256: str, job: str) -> str:
-        """The file's name under which a photo first came; empty for a new one."""
+        """The file name under which a photo first arrived; empty for a new one."""
         event = self._photos.get((sha256, job)) or self._failures.get((sha256, job))
         return event.name if event else ""
 
     def stem_of(self, sha256: str, job: str) -> str:
-        """What the names of a photo's pictures begin with; empty for a new one."""
+        """The prefix of the names of a photo's pictures; empty for a new one."""
         event = self._photos.get((sha256, job))
         return event.stem if event else ""
 
     def is_taken(self, stem: str) -> bool:
-        """Whether another photo's pictures begin with `stem`; file systems may not tell cases apart."""
+        """Whether the names of another photo's pictures begin with `stem`, ignoring case like some file systems."""
         return any(event.stem.casefold() == stem.casefold() for event in self._photos.values())
 
     def has(self, sha256: str, job: str, style: str) -> bool:
@@ -164,18 +164,18 @@ class Journal:
         return (sha256, job, style) in self._styles
 
     def failure(self, sha256: str, job: str) -> str:
-        """Why nothing came of a photo; empty if something did, or it is new."""
+        """Why a photo failed; empty if it did not, or is new."""
         event = self._failures.get((sha256, job))
         return event.reason if event else ""
 
     def begin(self, sha256: str, job: str, *, name: str, stem: str) -> None:
-        """Remember a photo's file name, and what its pictures are called."""
+        """Record a photo's file name, and the names of its pictures."""
         self._append(_Begun(sha256=sha256, job=job, name=name, stem=stem))
 
     def finish(self, sha256: str, job: str, style: str, files: Sequence[str]) -> None:
-        """Remember that a photo was finished in a style, with the names of its pictures."""
+        """Record that a photo was finished in a style, with the names of its pictures."""
         self._append(_Finished(sha256=sha256, job=job, style=style, files=tuple(files)))
 
     def fail(self, sha256: str, job: str, *, name: str, reason: str) -> None:
-        """Remember that nothing came of a photo, and why."""
+        """Record that a photo failed, and why."""
         self._append(_Failed(sha256=sha256, job=job, name=name, reason=reason))

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 _EPILOG = """examples:
   portrait inspect out/anna-oil-1.png
   portrait inspect download.jpg --json
-  portrait inspect delivery/anna/oil.png --trust root.pem      who may issue the certificates of signers
+  portrait inspect delivery/anna/oil.png --trust root.pem      the issuers of signers to trust
 
-Works for pictures of any tool. That a picture says nothing proves nothing: metadata is easily lost.
+Works for pictures of any tool. A picture that says nothing proves nothing: metadata is easily lost.
 exit codes: 0 read, 1 its Content Credentials are invalid, 2 not a picture
 """
 
@@ -84,8 +84,8 @@ def _print_entries(title: str, entries: dict[str, str]) -> None:
 
 
 _STATES = {
-    "trusted": "verified; the signer's certificate is issued by one that you trust",
-    "intact": "nothing was changed since it was signed; nobody vouches for the signer (see --trust)",
+    "trusted": "verified; the signer's certificate was issued by one that you trust",
+    "intact": "unchanged since it was signed, but nobody vouches for the signer (see --trust)",
     "invalid": "INVALID",
 }
 

@@ -31,16 +31,16 @@ from portrait.errors import PortraitError
 
 _EPILOG = """examples:
   portrait demo -o out/                                      the demo photo in every style
-  portrait styles                                            what a portrait can look like
+  portrait styles                                            the available styles
   portrait stylize anna.jpg --style watercolor -o out/
   portrait stylize anna.jpg --style all --balance 0.3        closer to the person
   portrait stylize team.jpg --face each --style comic        every face of a group photo
-  portrait faces team.jpg --draw faces.png                   which faces are seen, and their index
-  portrait compare anna.jpg out/anna-oil-1.png --style oil   is it the same person, to every judge
+  portrait faces team.jpg --draw faces.png                   the detected faces and their indices
+  portrait compare anna.jpg out/anna-oil-1.png --style oil   do the judges see the same person
   portrait replay out/anna-watercolor-1.json                 the same picture again, bit for bit
-  portrait explain out/anna-watercolor-1.json                what was tried, and why it ended so
+  portrait explain out/anna-watercolor-1.json                what was tried, and why
   portrait inspect out/anna-watercolor-1.png                 its AI mark, parameters and signature
-  portrait calibrate --subjects people/                      curves and thresholds from people of your own
+  portrait calibrate --subjects people/                      curves and thresholds from your own people
   portrait watch incoming/ -o out/ --style comic             every photo that arrives in a folder
   portrait studio                                            the same as a web page on this computer
   portrait campaign run campaign.toml -o run                 many people, resumable
@@ -51,16 +51,16 @@ exit codes: 0 done, 1 nothing accepted or failed, 2 invalid input, 3 drifted (po
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line; subcommands get the same."""
+    """A parser with one-line errors; subcommands use it too."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and where help is, and exit with 2."""
+        """Print the error and where to find help, and exit with 2."""
         message = message.replace("the following arguments are required:", "missing")
         self.exit(2, f"{self.prog}: {printable(message)}; see {self.prog} --help\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of every command. Each command's `run` takes the parsed arguments and returns the exit code."""
+    """Build the parser of all commands. Each command's `run` takes the parsed arguments and returns the exit code."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
         prog="portrait",
@@ -91,8 +91,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit code. Errors of portrait are one line on stderr."""
-    for stream in (sys.stdout, sys.stderr):  # a file name that the terminal cannot show must not stop the run
+    """Run a command; return its exit code. Errors of portrait are printed in one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):  # file names that the terminal cannot show must not stop the run
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     args = build_parser().parse_args(argv)
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LogLines("%(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
-    for library in ("PIL", "tifffile"):  # of a damaged photo, our own line says enough
+    for library in ("PIL", "tifffile"):  # our own message about a damaged photo says enough
         logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         return int(args.run(args))
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(error)
         return error.exit_code
     except KeyboardInterrupt:
-        say("portrait: interrupted; what was finished is written", error=True)
+        say("portrait: interrupted; finished pictures have been saved", error=True)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _expanded(path: Path) -> list[Path]:
-    """The files of a pattern such as *.jpg, for shells that leave it to the program."""
+    """Expand patterns such as *.jpg, for shells that leave this to the program."""
     if path.exists() or not any(c in str(path) for c in "*?"):
         return [path]
     return [Path(match) for match in sorted(glob.glob(str(path)))] or [path]

@@ -24,12 +24,12 @@ def add(commands: Commands) -> None:
     styles = commands.add_parser(
         "styles",
         help="list the styles of a recipe",
-        description="List the styles of a recipe, one a line: the name for --style, the palettes for --palette, and what it looks like.",
+        description="List the styles of a recipe, one per line: the name for --style, the palettes for --palette, and its look.",
         epilog="examples:\n  portrait styles\n  portrait styles --sheet styles.jpg",
         formatter_class=raw,
     )
     styles.add_argument(
-        "--recipe", default="mini", metavar="TEXT", help="the recipe whose styles are listed (default: mini)"
+        "--recipe", default="mini", metavar="TEXT", help="the recipe whose styles to list (default: mini)"
     )
     styles.add_argument("--sheet", type=Path, metavar="FILE", help="write a picture with a sample of each style")
     styles.add_argument("--json", action="store_true", help="one JSON object")
@@ -38,7 +38,7 @@ def add(commands: Commands) -> None:
     recipes = commands.add_parser(
         "recipes",
         help="list the recipes, or show one with its licenses",
-        description="List the recipes, one a line. With a name: its styles, and the license of every part it uses.",
+        description="List the recipes, one per line. With a name, show its styles and the license of every part.",
         epilog="examples:\n  portrait recipes\n  portrait recipes mini",
         formatter_class=raw,
     )
@@ -67,24 +67,24 @@ def _styles(args: argparse.Namespace) -> int:
 
 
 def _style_row(recipe: Recipe, style: Style) -> dict[str, object]:
-    """What `portrait styles --json` says of a style."""
+    """A style in the output of `portrait styles --json`."""
     return {"title": style.title, "looks": _looks(style), "palettes": recipe.palettes_of(style)}
 
 
 def _fitted(line: str) -> str:
-    """`line`, cut where the terminal ends; whole where the output is no terminal."""
+    """`line`, cut at the width of the terminal; unchanged if the output is not a terminal."""
     width = shutil.get_terminal_size().columns
     return line[: width - 3] + "..." if sys.stdout.isatty() and len(line) > width else line
 
 
 def _looks(style: Style) -> str:
-    """What a style looks like: the phrases of its prompt that do not merely say "portrait"."""
+    """The look of a style: the phrases of its prompt that do not merely say "portrait"."""
     phrases = (style.rich_prompt or style.prompt).split(", ")
     return ", ".join(p for p in phrases if "portrait" not in p and p != style.title.lower()) or style.prompt
 
 
 def _write_sheet(file: Path, recipe: Recipe, styles: list[Style]) -> tuple[Path, list[str]]:
-    """Write a captioned sample of each style; return where it lies, and the names of styles that have none."""
+    """Write a captioned sample of each style; return the file, and the names of styles without a sample."""
     import io
 
     import numpy as np
@@ -141,7 +141,7 @@ def _print_details(recipe: Recipe) -> None:
 
 
 def _print_list(recipes: list[Recipe]) -> None:
-    """A line per recipe; `commercial` is whether --commercial takes it, so that a title need not say so."""
+    """Print one line per recipe; the column `commercial` says whether --commercial accepts it."""
     from portrait.recipes.licensing import noncommercial_links
 
     longest = max(len(recipe.name) for recipe in recipes)
@@ -150,4 +150,4 @@ def _print_list(recipes: list[Recipe]) -> None:
         commercial = "no" if noncommercial_links(recipe) else "yes"
         title = textwrap.shorten(recipe.title.partition(" (")[0], 79 - longest - 14, placeholder=" ...")
         say(f"{recipe.name:{longest}}  {commercial:10}  {title}")
-    say("Licenses and styles of one: portrait recipes NAME")
+    say("Licenses and styles of a recipe: portrait recipes NAME")

@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
     replay = commands.add_parser(
         "replay",
         help="make the pictures of records again",
-        description="Make the chosen picture of each record again and compare it pixel by pixel with the one recorded. "
+        description="Make the chosen picture of each record again and compare it pixel by pixel with the recorded one. "
         "Files that a record names (photos, masks, recipes, models) are opened only beside the record, below the current "
         "folder, or below a folder of --files: the record may be somebody else's.",
         epilog="examples:\n  portrait replay out/anna-oil-1.json\n  portrait replay out/*.json -o again/\n"
@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
         formatter_class=raw,
     )
     replay.add_argument("records", nargs="+", type=Path, metavar="RECORD.json")
-    replay.add_argument("--photo", type=Path, help="the photo, if it lies elsewhere now (one record only)")
+    replay.add_argument("--photo", type=Path, help="the photo, if it has been moved (one record only)")
     replay.add_argument(
         "--reference", type=Path, action="append", default=[], metavar="PHOTO", help="the same for each reference photo"
     )
@@ -45,7 +45,7 @@ def add(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="FOLDER",
-        help="a folder whose files the records may name, with those below it; may be given several times",
+        help="a folder whose files, including subfolders, the records may name; may be given several times",
     )
     replay.add_argument(
         "-o",
@@ -70,9 +70,9 @@ def add(commands: Commands) -> None:
 
 
 def _replay(args: argparse.Namespace) -> int:
-    """Replay every record; one that cannot be replayed is one line and does not stop the others."""
+    """Replay every record; one that cannot be replayed is reported in one line and does not stop the others."""
     if len(args.records) > 1 and (args.photo or args.reference):
-        raise SettingsError("--photo and --reference go with one record")
+        raise SettingsError("--photo and --reference need exactly one record")
     models = _Models()
     worst = 0
     for path in args.records:
@@ -85,7 +85,7 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 class _Models:
-    """The models of the last record, kept for the next ones that were made with the same."""
+    """The models of the last record, kept for later records made with the same ones."""
 
     def __init__(self) -> None:
         self._loop: AttemptLoop | None = None
@@ -117,7 +117,7 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     changed = [name for name, digest in record.weights.items() if loop.digests.get(name) != digest]
     if changed:
         raise SettingsError(
-            f"the weights are not those of the record, so the picture would differ: {', '.join(changed)}"
+            f"the weights differ from those of the record, so the picture would too: {', '.join(changed)}"
         )
     picture = loop.replay(record, photo, references)
     digest = pixels_sha256(picture)
@@ -135,7 +135,7 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
 
 
 def _place_of_replay(record: Path, args: argparse.Namespace) -> Path:
-    """The file that was named, or NAME-replay.png: in the folder that was named, or else beside the record."""
+    """The file given by -o, or NAME-replay.png in the folder given by -o, or else beside the record."""
     name = f"{record.stem}-replay.png"
     if args.output is None:
         return record.with_name(name)
@@ -167,16 +167,16 @@ def _read(path: Path) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Places:
-    """The folders whose files a record may name; its own is the first."""
+    """The folders whose files a record may name; its own comes first."""
 
     record: Path
     folders: tuple[Path, ...]
 
     def find(self, path: str) -> Path:
-        """Where a file that the record names lies now: there, or beside the record under its own name.
+        """Find a file that the record names: at its path, or beside the record under its own name.
 
         Raises:
-            SettingsError: that is in none of the folders.
+            SettingsError: it is in none of the folders.
         """
         file = Path(path)
         beside = self.record.parent / file.name
@@ -192,7 +192,7 @@ class _Places:
 
 
 def _with_found_files(record: PortraitRecord, places: _Places) -> Settings:
-    """The record's settings, with every file that they name where it lies now."""
+    """The record's settings, with the current paths of all files that they name."""
     settings = record.settings
     masks = {Path(mask.path).name: mask.path for mask in record.input.masks}
 
@@ -212,7 +212,7 @@ def _with_found_files(record: PortraitRecord, places: _Places) -> Settings:
 
 
 def _found_models(settings: Settings, places: _Places) -> dict[str, Any]:
-    """The settings that name models, with files in place of paths; what is a name stays one."""
+    """The settings that name models, with paths replaced by found files; plain names stay."""
     from portrait.hub.manifest import manifest
     from portrait.recipes.load import recipe_names
     from portrait.recipes.override import parse_lora

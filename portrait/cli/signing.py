@@ -1,4 +1,4 @@
-"""`--sign CERT KEY`, the same wherever pictures are written for others."""
+"""`--sign CERT KEY`, the same for all commands that write pictures for others."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def add_sign_flag(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         type=Path,
         metavar=("CERT", "KEY"),
-        help="sign each picture with Content Credentials (C2PA): a certificate chain and its private key, both PEM; states "
-        "digests of photo, recipe and weights, no face and no path (needs the extra sign)",
+        help="sign each picture with Content Credentials (C2PA): a certificate chain and its private key, both PEM; includes "
+        "digests of photo, recipe and weights, but no face and no path (needs the extra sign)",
     )
 
 
 def signer_of(args: argparse.Namespace) -> Signer | None:
-    """The signer of `--sign`, tried out; None where it was not given.
+    """The tested signer given by `--sign`; None without it.
 
     Raises:
         SettingsError: it cannot sign, or `--no-metadata` was given too.

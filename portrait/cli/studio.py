@@ -31,28 +31,30 @@ def add(commands: Commands) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    studio.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (default: 127.0.0.1)")
+    studio.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)"
+    )
     studio.add_argument("--port", type=int, metavar="N", help="port (default: the first free one from 7860)")
     studio.add_argument(
         "--auth",
         metavar="NAME:PASSWORD",
-        help="ask for a password; PORTRAIT_STUDIO_AUTH does the same and is not seen in the list of processes",
+        help="require a password; PORTRAIT_STUDIO_AUTH does the same without showing it in the list of processes",
     )
     studio.add_argument(
         "--runs",
         type=Path,
         default=Path("."),
         metavar="FOLDER",
-        help="the folder whose runs the page shows reports of (default: .)",
+        help="the folder with the runs whose reports the page shows (default: .)",
     )
-    studio.add_argument("--recipe", default="mini", metavar="TEXT", help="the recipe to begin with (default: mini)")
+    studio.add_argument("--recipe", default="mini", metavar="TEXT", help="the recipe to start with (default: mini)")
     studio.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="as in stylize")
     studio.add_argument(
         "--memory", default="auto", choices=("auto", "full", "offload", "sequential"), help="as in stylize"
     )
-    studio.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads, 0 for all cores")
+    studio.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads, 0 for all cores")
     studio.add_argument(
-        "--commercial", action="store_true", help="only what is licensed for commercial use, as in stylize"
+        "--commercial", action="store_true", help="use only what is licensed for commercial use, as in stylize"
     )
     studio.add_argument("--no-metadata", action="store_true", help="as in stylize, for the files for download")
     add_sign_flag(studio)
@@ -64,7 +66,7 @@ def _studio(args: argparse.Namespace) -> int:
     local = is_loopback(args.host)
     if not local and auth is None:
         raise SettingsError(
-            f"--host {args.host} lets other computers in; say who may: --auth NAME:PASSWORD or PORTRAIT_STUDIO_AUTH"
+            f"--host {args.host} lets other computers connect; set a password with --auth NAME:PASSWORD or PORTRAIT_STUDIO_AUTH"
         )
     if args.port is not None and not 1 <= args.port <= 65535:
         raise SettingsError(f"--port {args.port} is outside 1 to 65535")

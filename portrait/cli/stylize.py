@@ -34,15 +34,15 @@ _EPILOG = """examples:
   portrait stylize anna.jpg --style oil --background transparent
   portrait stylize anna.jpg --style comic --ip-adapter-scale 1.2 --seed 7 --json
 
-Beside each picture lies a .json record of settings, seeds, every attempt and every score. A portrait that
-no attempt brought past both judges is written as NAME-rejected.png; the exit code is 1 when nothing was accepted.
+Each picture comes with a .json record of settings, seeds, every attempt and every score. If no attempt passes both
+judges, the closest one is written as NAME-rejected.png; the exit code is 1 if nothing was accepted.
 Nothing is overwritten: pictures of another anna.jpg, or of other settings, are called anna-2-oil-1.png and so on.
 """
 
 _BYTES_PER_PIXEL = 4
-"""Of a picture, its strip and its record, hardly compressed."""
+"""Bytes of a picture, its strip and its record, hardly compressed."""
 _DEMO_DEFAULTS: dict[str, object] = {"style": ("all",), "max_attempts": 24, "max_seconds": 600.0}
-"""The demo's own defaults. Its photo is a close call in some styles: whether an attempt passes then hangs on the last
+"""The demo's own defaults. Its photo is a close call in some styles: whether an attempt passes then depends on the last
 digits, which differ between processors (bfloat16 or float32), so it tries more often than `stylize` does."""
 
 
@@ -71,7 +71,7 @@ def add(commands: Commands) -> None:
         help="stylize the demo photo in every style",
         description="Stylize skimage's public-domain photo of astronaut Eileen Collins in every style of the recipe. "
         f"Up to {_DEMO_DEFAULTS['max_attempts']} pictures are tried per style, so that one close call does not spoil the demo; "
-        "what no attempt brings past the judges is still marked as rejected.",
+        "styles in which no attempt passes the judges are still marked as rejected.",
         epilog="example:\n  portrait demo -o out/ --balance 0.7",
         formatter_class=raw,
     )
@@ -85,7 +85,7 @@ def _overwrite_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="write over pictures of the same names; otherwise names get a number, as in anna-2-oil-1.png",
+        help="overwrite pictures of the same name; otherwise names get a number, as in anna-2-oil-1.png",
     )
 
 
@@ -123,7 +123,7 @@ def _demo(args: argparse.Namespace) -> int:
 def _stylize_photos(
     args: argparse.Namespace, settings: Settings, photos: Sequence[Path], reference_files: Sequence[Path]
 ) -> int:
-    """Stylize every photo in every style; one bad photo is one line and does not stop the others."""
+    """Stylize every photo in every style; a bad photo is reported in one line and does not stop the others."""
     from portrait.recipes.licensing import license_chain
     from portrait.report.save import save_contact_sheets
 
@@ -143,9 +143,9 @@ def _stylize_photos(
                     licenses = license_chain(recipe, commercial=settings.commercial)
                     say(failure_record(path, error, recipe.name, licenses).to_json())
                 if isinstance(error, SettingsError | WeightsError):
-                    raise  # not this photo's fault, and the same for all
+                    raise  # not this photo's fault, and the same for all photos
                 worst = max(worst, complain(error))
-    finally:  # also of a run that was interrupted
+    finally:  # even if the run was interrupted
         if rows:
             sheets, problems = save_contact_sheets(rows, args.output)
             worst = max(worst, *map(complain, problems), 0)
@@ -156,7 +156,7 @@ def _stylize_photos(
 def _prepare(
     args: argparse.Namespace, settings: Settings, photos: int, reference_files: Sequence[Path]
 ) -> tuple[Recipe, Batch]:
-    """Everything that can be found wrong before the models are loaded is found here."""
+    """Check everything that can be checked before the models are loaded."""
     from portrait.images import read_photo
     from portrait.images.decoder_process import DecoderProcess
     from portrait.recipes.licensing import require_commercial
@@ -173,18 +173,18 @@ def _prepare(
     pictures = photos * len(styles) * settings.variants
     prove_writable(args.output, pictures * recipe.size_for(settings.size) ** 2 * _BYTES_PER_PIXEL)
     console = Console(quiet=args.quiet or args.json, verbose=args.verbose)
-    decoder = DecoderProcess() if photos > 1 else None  # a photo that ends or stops it leaves the others alone
+    decoder = DecoderProcess() if photos > 1 else None  # a photo that crashes or blocks it does not affect the others
     batch = Batch(settings, styles, references, args.output, console, signer, overwrite=args.overwrite, decoder=decoder)
     if settings.no_metadata:
         batch.console.line(
             "--no-metadata: the pictures say only that they are generated (XMP DigitalSourceType); prompt, seed and knobs "
-            "are in the .json records alone"
+            "are only in the .json records"
         )
     return recipe, batch
 
 
 def checked_styles(recipe: Recipe, settings: Settings) -> list[str]:
-    """The styles that are meant; what they lack is said before the models are loaded."""
+    """The requested styles; unsupported settings are refused before the models are loaded."""
     from portrait.hub.judges import DETECTORS, FACE_TOOLS, tools_for
     from portrait.loop.limits import resolve_thresholds
 
@@ -199,13 +199,13 @@ def checked_styles(recipe: Recipe, settings: Settings) -> list[str]:
 
 
 def check_files(settings: Settings, references: Sequence[Path]) -> None:
-    """Say what is wrong with the files of `--face` and `--background` before the models are loaded."""
+    """Check the files of `--face` and `--background` before the models are loaded."""
     from portrait.faces.identity import FaceChoice
     from portrait.images import read_photo
 
     choice = FaceChoice.parse(settings.face)
     if choice.kind == "each" and references:
-        raise SettingsError("--face each takes no --reference: references are photos of one person")
+        raise SettingsError("--face each cannot be used with --reference: references are photos of one person")
     if choice.kind == "like":
         read_photo(choice.reference)
     background = settings.backdrop()
@@ -214,7 +214,7 @@ def check_files(settings: Settings, references: Sequence[Path]) -> None:
 
 
 class Batch:
-    """The portraits of one call: the models, loaded once they are needed, and the names that are taken."""
+    """The portraits of one call: the models, loaded when needed, and the names that are taken."""
 
     def __init__(
         self,
@@ -239,10 +239,10 @@ class Batch:
         self._loop: AttemptLoop | None = None
         self._stems: set[str] = set()
         self._names: dict[str, str] = {}
-        """Stem -> what the pictures are called, from the first that is written on."""
+        """Stem -> the name of the pictures, set when the first one is written."""
 
     def portraits(self, path: Path) -> Iterator[SavedPortrait]:
-        """Make and write every portrait of a photo: each face that is meant, each style, each variant."""
+        """Make and write all portraits of a photo: each selected face, each style, each variant."""
         from portrait.images import read_photo
 
         photo = read_photo(path) if self.decoder is None else self.decoder.read(path)
@@ -254,10 +254,10 @@ class Batch:
                 yield from self.variants(subject, style, stem, face)
 
     def free_stem(self, path: Path, is_taken: Callable[[str], bool] = lambda stem: False) -> str:
-        """What the pictures of a photo are called: as the photo, shortened where file systems would not take it.
+        """The name of a photo's pictures: that of the photo, shortened if file systems would not accept it.
 
-        It is numbered where another photo of this call has the name (file systems may not tell cases apart), or pictures
-        lie in the folder that would be overwritten, or `is_taken` says so.
+        It is numbered if another photo of this call has the name (ignoring case like some file systems), if pictures in the
+        folder would be overwritten, or if `is_taken` says so.
         """
         base = shorten_name(path.stem)
         for number in count(1):
@@ -269,13 +269,13 @@ class Batch:
         raise AssertionError("counting has no end")
 
     def own(self, stem: str) -> None:
-        """The pictures of that name in the folder are of this photo."""
+        """Treat the pictures of that name in the folder as this photo's own."""
         self._stems.add(stem.casefold())
         self._names[stem] = stem
 
     @contextmanager
     def _name(self, stem: str, path: Path) -> Iterator[str]:
-        """What the pictures of a photo are called: `stem`, unless another process has written pictures of that name by now."""
+        """The name of a photo's pictures: `stem`, unless another process has written pictures of that name by now."""
         if stem in self._names or self.overwrite:
             yield self._names.get(stem, stem)
             return
@@ -285,12 +285,12 @@ class Batch:
             self._names[stem] = name
 
     def _has_pictures(self, stem: str) -> bool:
-        """Whether pictures of that name lie in the folder, which another photo or command has put there."""
+        """Whether the folder has pictures of that name from another photo or command."""
         patterns = (f"{glob.escape(stem)}{face}-{style}-*" for style in self.styles for face in ("", "-face*"))
         return any(next(self.folder.glob(pattern), None) for pattern in patterns)
 
     def subjects(self, photo: Photo) -> list[tuple[str, Subject]]:
-        """The people of a photo that are meant, each with what its pictures' names say of the face."""
+        """The selected people of a photo, each with the part of the pictures' names that tells the face."""
         subjects = self.load().subjects(photo, self.settings.face, self.references, upright=self.settings.upright)
         return [(f"-face{subject.index}" if len(subjects) > 1 else "", subject) for subject in subjects]
 
@@ -310,7 +310,7 @@ class Batch:
             yield row
 
     def load(self) -> AttemptLoop:
-        """The models; loaded by the first call."""
+        """The models, loaded by the first call."""
         from portrait.loop.load import load_loop_for
 
         if self._loop is None:

@@ -33,14 +33,14 @@ _EPILOG = """examples:
   portrait watch incoming/ -o portraits/ --style comic
   portrait watch incoming/ -o portraits/ --style all --background paper --every 5
 
-Photos that are already there count as new. Each photo is turned into portraits once, whatever it is called:
+Photos that are already there count as new. Each photo is turned into portraits once, whatever its name:
 OUT/watch.jsonl remembers it by its content, so you can stop with Ctrl-C and start again. A file that is still being
-copied is left alone until it is whole. A photo that cannot be used is named once, and tried again when it changes.
-With other settings, every photo is new again.
+copied is left alone until it is complete. A photo that cannot be used is reported once, and tried again when it
+changes. With other settings, every photo counts as new.
 """
 JOURNAL = "watch.jsonl"
 SECONDS_AFTER_TROUBLE = 30.0
-"""How long to wait after trouble that is not a photo's fault, such as a full disk, before trying again."""
+"""Seconds to wait after a problem that is not a photo's fault, such as a full disk, before trying again."""
 
 
 def add(commands: Commands) -> None:
@@ -52,7 +52,7 @@ def add(commands: Commands) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    watch.add_argument("folder", type=Path, metavar="IN", help="the folder to watch; folders below it are not")
+    watch.add_argument("folder", type=Path, metavar="IN", help="the folder to watch, without subfolders")
     watch.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="time between checks (default: 2)")
     watch.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file with any of the settings below")
     output_flags(watch)
@@ -99,9 +99,9 @@ def _check_arguments(args: argparse.Namespace) -> None:
 
 
 class Watcher:
-    """Turns the photos that arrive into portraits, each once.
+    """Turns arriving photos into portraits, each once.
 
-    `photos` and `portraits` count what was finished since the start.
+    `photos` and `portraits` count those finished since the start.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Watcher:
         self._unreadable: set[Path] = set()
 
     def look(self) -> bool:
-        """Make the portraits of all photos that have arrived; False after trouble that is not a photo's fault.
+        """Make the portraits of all photos that have arrived; return False after a problem that is not a photo's fault.
 
         Raises:
             WeightsError: the models cannot be used.
@@ -135,7 +135,7 @@ class Watcher:
             raise
         except PortraitError as error:
             return self._troubled(error)
-        except OSError as error:  # a network folder that is gone for a while, say
+        except OSError as error:  # such as a network folder that is gone for a while
             return self._troubled(InputError(f"cannot read {self.inbox.folder}: {error.strerror or error}"))
         self._trouble = ""
         return True
@@ -147,12 +147,12 @@ class Watcher:
         return False
 
     def _turn(self, path: Path) -> None:
-        """Make the portraits of one photo that are not there yet; say in one line if nothing can come of it."""
+        """Make the missing portraits of one photo; report in one line if that is impossible."""
         sha256 = self._digest(path)
         if not sha256:
             return
         if reason := self.journal.failure(sha256, self._job):
-            self._say_if_copy(path, sha256, f"nothing came of it: {reason}")
+            self._say_if_copy(path, sha256, f"it failed before: {reason}")
             self.inbox.take(path)
             return
         missing = [style for style in self.batch.styles if not self.journal.has(sha256, self._job, style)]
@@ -164,7 +164,7 @@ class Watcher:
             self._make(path, sha256, missing)
         except (ImageReadError, ShapeError, FaceError, SettingsError) as error:
             if not self.inbox.is_unchanged(path):
-                return  # it was still being written, or is gone: the next look knows
+                return  # it was still being written, or is gone: the next check will tell
             complain(error)
             if self.json:
                 say(failure_record(path, error, self.batch.settings.recipe).to_json())
@@ -172,12 +172,14 @@ class Watcher:
         self.inbox.take(path)
 
     def _digest(self, path: Path) -> str:
-        """SHA-256 of a photo's bytes; empty where it cannot be read, which is said once."""
+        """SHA-256 of a photo's bytes; empty if it cannot be read, which is reported once."""
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
             if path not in self._unreadable and path.exists():
-                complain(InputError(f"cannot read {path}: {error.strerror or error}; tried again until it can be read"))
+                complain(
+                    InputError(f"cannot read {path}: {error.strerror or error}; trying again until it can be read")
+                )
                 self._unreadable.add(path)
             return ""
         self._unreadable.discard(path)
@@ -197,7 +199,7 @@ class Watcher:
             for face, subject in subjects:
                 for row in self.batch.variants(subject, style, stem, face):
                     self.portraits += 1
-                    if row.problems:  # no room, say: it is made again when there is
+                    if row.problems:  # such as a full disk: it is made again later
                         raise row.problems[0]
                     files.append(row.path.name)
                     if self.json:
@@ -208,7 +210,7 @@ class Watcher:
         self.photos += 1
 
     def _begin(self, path: Path, sha256: str) -> str:
-        """What a photo's pictures are called: as before a restart, or else a name that no other photo has."""
+        """The name of a photo's pictures: as before a restart, or else a name that no other photo has."""
         if stem := self.journal.stem_of(sha256, self._job):
             return stem
         stem = self.batch.free_stem(path, self.journal.is_taken)
@@ -222,6 +224,6 @@ class Watcher:
 
 
 def _job_of(settings: Settings) -> str:
-    """A digest of what decides a photo's pictures, but for the style: of the settings, without where they are computed."""
+    """A digest of the settings that determine a photo's pictures, except the style and where they are computed."""
     flags = flags_of(replace(settings, style=("any",), threads=0, device="auto", memory="auto"))
     return hashlib.sha256("\0".join(flags).encode()).hexdigest()[:16]

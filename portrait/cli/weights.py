@@ -33,7 +33,7 @@ _EPILOG = """examples:
   portrait weights path sd15                   print the folder of verified files, for other programs
   portrait weights licenses sd15-plus-face     print the license of every part of a recipe
   portrait weights licenses --commercial       which recipes are licensed for commercial use, and why others are not
-  portrait weights prune --dry-run             what in portrait's cache is no longer needed
+  portrait weights prune --dry-run             show what is no longer needed in portrait's cache
 
 Downloads go to portrait's own cache (PORTRAIT_CACHE). Files in huggingface_hub's cache (HF_HOME, HF_HUB_CACHE) are
 used in place. HF_ENDPOINT (a mirror), HF_TOKEN and HF_HUB_OFFLINE work as usual; PORTRAIT_INSIGHTFACE_URL names
@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
     weights = commands.add_parser(
         "weights",
         help="list, fetch and verify public models",
-        description="The public models that recipes are made of, pinned by revision and SHA-256, each with its license.",
+        description="The public models that recipes use, pinned by revision and SHA-256, each with its license.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -213,7 +213,7 @@ def _fetch(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _signals_as_ctrl_c() -> Iterator[None]:
-    """Let the end of the terminal and `kill` end a download as Ctrl-C does, so that the next run can resume it at once."""
+    """Let `kill` and closing the terminal end a download like Ctrl-C, so that the next run can resume it at once."""
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [
         number for number in map(signal.Signals.__getitem__, names) if signal.getsignal(number) is signal.SIG_DFL
@@ -229,7 +229,7 @@ def _signals_as_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def _bars(*, quiet: bool) -> Iterator[Report]:
-    """A progress bar per file on stderr; gives the function that downloads report to."""
+    """A progress bar per file on stderr; yields the function to which downloads report."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -323,7 +323,7 @@ def _print_not_offered() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Verdict:
-    """Whether a recipe is licensed for commercial use, the parts because of which it is not, and what is near it."""
+    """Whether a recipe is licensed for commercial use, the parts that prevent it, and similar recipes."""
 
     allowed: bool
     because_of: list[str]
@@ -341,7 +341,7 @@ class _Verdict:
         if self.allowed:
             free = all(link.commercial == "yes" for link in self.licenses)
             return "allowed" if free else f"allowed with --commercial: {FREE_TOOLS}"
-        hint = f"; allowed are: {', '.join(self.commercial_recipes)}" if self.commercial_recipes else ""
+        hint = f"; use instead: {', '.join(self.commercial_recipes)}" if self.commercial_recipes else ""
         return f"not allowed because of {', '.join(self.because_of)}{hint}"
 
 
