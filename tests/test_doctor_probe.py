@@ -77,7 +77,7 @@ def test_mini_is_drawn_with_its_identity_on_off_and_swapped(
     assert main(argv) == 0
     printed = capsys.readouterr().out
     assert f"on {found['likeness']['on']['arcface']:>36.3f}"[3:].strip() in printed
-    assert "on or off moves a pixel by" in printed
+    assert "switching it changes a pixel by" in printed
 
 
 def probe_of(found: dict[str, object]) -> object:

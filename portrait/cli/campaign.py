@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
     raw = argparse.RawDescriptionHelpFormatter
     campaign = commands.add_parser(
         "campaign",
-        help="many people, many styles: resumable",
+        help="make portraits of many people from a plan, resumably",
         description="Make portraits of many people from a plan. A run survives being killed at any moment and resumes "
         "where it stopped; each picture's seed comes from what determines the picture, so it is the same on any worker.",
         epilog=_EPILOG,

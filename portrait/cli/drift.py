@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
     """Add `drift` to the command line."""
     parser = commands.add_parser(
         "drift",
-        help="report on a run: did identity drift",
+        help="report how far identity drifted in a run",
         description="Measure a run, alone or against a baseline, and write one self-contained HTML page, JSON and CSV. "
         "Two runs are compared person by person; the verdict is stable, drifted or inconclusive.",
         epilog=_EPILOG,
