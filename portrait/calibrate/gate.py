@@ -90,7 +90,7 @@ def fused_gate(scores: Scores, far: float, floor_far: float = FLOOR_FAR) -> Gate
 
 def passes(gate: Gate, scores: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
     """Which pairs pass, in the shape of the scores."""
-    passed = np.logical_and.reduce([np.asarray(scores[judge]) >= least for judge, least in gate.floors.items()])
+    passed = np.logical_and.reduce([np.asarray(scores[judge]) >= floor for judge, floor in gate.floors.items()])
     if gate.weights:
         passed &= _evidence(gate, scores) >= gate.least
     return np.asarray(passed, bool)

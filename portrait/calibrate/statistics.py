@@ -191,28 +191,30 @@ def style_statistics(pictures: Mapping[str, AcceptedPictures]) -> dict[str, Styl
     Reference:
         Vovk et al. 2005, "Algorithmic Learning in a Random World".
     """
-    known = {style: p for style, p in pictures.items() if len(p.features) >= MIN_PICTURES_FOR_STATISTICS}
-    leads = _leads(pictures, known)
-    return {style: _statistics_entry(style, pictures, leads[style]) if style in known else None for style in pictures}
+    measurable = {style: p for style, p in pictures.items() if len(p.features) >= MIN_PICTURES_FOR_STATISTICS}
+    leads = _leads(pictures, measurable)
+    return {
+        style: _statistics_entry(style, pictures, leads[style]) if style in measurable else None for style in pictures
+    }
 
 
 def _leads(
-    pictures: Mapping[str, AcceptedPictures], known: Mapping[str, AcceptedPictures]
+    pictures: Mapping[str, AcceptedPictures], measurable: Mapping[str, AcceptedPictures]
 ) -> dict[str, dict[str, np.ndarray]]:
     """Style -> style of the pictures -> (N,) `style_lead` of each over the other styles, by statistics without its person."""
-    densities = {style: np.zeros((len(p.features), len(known))) for style, p in pictures.items()}
+    densities = {style: np.zeros((len(p.features), len(measurable))) for style, p in pictures.items()}
     for person in np.unique(np.concatenate([p.people for p in pictures.values()])):
-        for column, own in enumerate(known.values()):
-            statistics = StyleStatistics.of(own.features[own.people != person])
+        for column, drawn in enumerate(measurable.values()):
+            statistics = StyleStatistics.of(drawn.features[drawn.people != person])
             for style, p in pictures.items():
                 mine = p.people == person
                 densities[style][mine, column] = log_density(p.features[mine], statistics)
     return {
         style: {
-            other: found[:, column] - np.delete(found, column, 1).max(1, initial=-np.inf)
-            for other, found in densities.items()
+            other: density[:, column] - np.delete(density, column, 1).max(1, initial=-np.inf)
+            for other, density in densities.items()
         }
-        for column, style in enumerate(known)
+        for column, style in enumerate(measurable)
     }
 
 

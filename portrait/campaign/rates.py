@@ -84,11 +84,9 @@ def forecast(plan: Plan, recipes: Mapping[str, Recipe], measured: Mapping[str, M
     forecasts = []
     for (recipe, style), count in jobs.items():
         accept, source = _first_attempt_rate(recipe, style, plan, measured)
-        value, most, least = (_expected_attempts(rate, plan.settings.max_attempts) for rate in accept)
+        value, high, low = (_expected_attempts(rate, plan.settings.max_attempts) for rate in accept)
         forecasts.append(
-            Forecast(
-                recipe=recipe, style=style, jobs=count, accept=accept, attempts=(value, least, most), source=source
-            )
+            Forecast(recipe=recipe, style=style, jobs=count, accept=accept, attempts=(value, low, high), source=source)
         )
     return forecasts
 

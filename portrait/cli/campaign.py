@@ -233,9 +233,9 @@ def _print_preview(preview: _Preview, workers: int) -> None:
     plan = preview.plan
     say(f"{plan.name}: {_matrix(plan, len(preview.rows))} = {preview.jobs} pictures")
     _print_forecast(preview.rows)
-    expected, least, most = preview.attempts
+    expected, low, high = preview.attempts
     limit = plan.settings.max_attempts
-    say(f"attempts: about {expected:.0f} ({least:.0f} to {most:.0f}), at most {limit} per picture")
+    say(f"attempts: about {expected:.0f} ({low:.0f} to {high:.0f}), at most {limit} per picture")
     free = free_bytes(Path.cwd())
     warning = "  TOO LITTLE" if preview.bytes > free else ""
     say(f"disk: about {format_size(preview.bytes)}; free here: {format_size(free)}{warning}")
@@ -258,9 +258,9 @@ def _print_forecast(rows: Sequence[Forecast]) -> None:
     table = plain_table("recipe", "style", "pictures", "first attempts accepted", "attempts per picture", "rate from")
     for row in rows:
         accept, low, high = row.accept
-        expected, least, most = row.attempts
+        expected, low_attempts, high_attempts = row.attempts
         share = "unknown" if row.source.startswith("a") else f"{accept:.0%} ({low:.0%} to {high:.0%})"
-        attempts = f"{expected:.2f} ({least:.2f} to {most:.2f})"
+        attempts = f"{expected:.2f} ({low_attempts:.2f} to {high_attempts:.2f})"
         table.add_row(*map(as_cell, (row.recipe, row.style, row.jobs, share, attempts, row.source)))
     print_table(table)
 
@@ -269,9 +269,9 @@ def _print_time(seconds: Sequence[float] | None, workers: int) -> None:
     if seconds is None:
         say("time: nothing was measured on this machine yet; portrait campaign run PLAN --limit 10 measures it")
         return
-    expected, least, most = (_duration(value) for value in seconds)
+    expected, low, high = (_duration(value) for value in seconds)
     shared = f" with {workers} workers" if workers > 1 else ""
-    say(f"time: about {expected} ({least} to {most}){shared}, as measured on this machine")
+    say(f"time: about {expected} ({low} to {high}){shared}, as measured on this machine")
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -212,17 +212,17 @@ def _recipe_state(recipe: Recipe, device: str, free: float | None, disk: int, la
     where = device if recipe.memory else "cpu"
     tier, too_small = _tier(recipe, where, free)
     do = lacks or too_small or _lacks_disk(missing, disk)
-    here = all(s.complete for s in states)
+    is_complete = all(s.complete for s in states)
     return RecipeState(
         title=recipe.title,
-        runs=here and not do,
-        here=here,
+        runs=is_complete and not do,
+        here=is_complete,
         missing_bytes=missing,
         device=where,
         tier=tier,
         memory_gib=dict(zip(memory.TIERS, recipe.memory, strict=False)) if memory else {},
         commercial=not noncommercial_links(recipe),
-        do=do or ("" if here else f"portrait weights fetch {recipe.name}"),
+        do=do or ("" if is_complete else f"portrait weights fetch {recipe.name}"),
     )
 
 

@@ -207,7 +207,7 @@ class _Comparison:
     @property
     def passed(self) -> dict[str, bool]:
         """Judge -> whether its own limit is reached."""
-        return {judge: self.scores[judge] >= least for judge, least in self.limits.thresholds.items()}
+        return {judge: self.scores[judge] >= threshold for judge, threshold in self.limits.thresholds.items()}
 
     @property
     def together(self) -> tuple[float, float] | None:
@@ -238,8 +238,8 @@ class _Comparison:
         """For people; `verbose` adds cosines to the number of strangers."""
         lines = [f"{judge:8} {self._likeness(judge, verbose=verbose)}" for judge in self.scores]
         if self.together is not None:
-            evidence, least = self.together
-            lines.append(f"together {evidence:.3f} {'>=' if evidence >= least else '<'} {least:.3f}")
+            evidence, limit = self.together
+            lines.append(f"together {evidence:.3f} {'>=' if evidence >= limit else '<'} {limit:.3f}")
         basis = f"thresholds: {self.limits.kind}, false accept rate {self.limits.far:g}; both judges must agree"
         lines.append(f"{self.decision} ({basis})")
         return [*lines, *([f"Note: {self.limits.note}."] if self.limits.note else [])]

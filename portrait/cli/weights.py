@@ -184,10 +184,10 @@ def _list(args: argparse.Namespace) -> int:
         return 0
     width = max((len(row.part.name) for row in rows), default=0)
     for row in rows:
-        here = "here" if row.complete else "no" if not row.here else f"{row.here} of {len(row.part.files)} files"
+        presence = "here" if row.complete else "no" if not row.here else f"{row.here} of {len(row.part.files)} files"
         say(
             f"{row.part.name:{width}}  {_part_size(row.part):>11} commercial: {row.part.commercial:11}  "
-            f"here: {here:14}  {row.part.title}"
+            f"here: {presence:14}  {row.part.title}"
         )
     return 0
 

@@ -90,17 +90,17 @@ def prepare_keeps(
         stays = _stays(keep, photo, face, box, files, photo_turned)
         if stays is None:
             continue
-        shown = stays[top : top + side, left : left + side]
-        if not shown.any() and keep.kind != "background" and not (whole and stays.any()):
+        visible = stays[top : top + side, left : left + side]
+        if not visible.any() and keep.kind != "background" and not (whole and stays.any()):
             raise InputError(
                 f"keep {keep.name} lies outside the frame: {side} x {side} pixels from ({left}, {top}) of a photo "
                 f"of {width} x {height}; --frame full shows all of it"
             )
-        if not shown.any() and not whole:
+        if not visible.any() and not whole:
             log.warning("keep %s: no background was found around the person, so nothing is preserved", keep.name)
         if size != side:  # a pixel on the mask's border counts as masked
-            shown = cv2.resize(shown.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) > 0
-        masks[keep.name] = shown
+            visible = cv2.resize(visible.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) > 0
+        masks[keep.name] = visible
     square = RgbImage(photo[top : top + side, left : left + side])
     return Kept(
         before=square if size == side else resized(square, size, size),

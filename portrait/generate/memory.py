@@ -83,9 +83,9 @@ def choose_tier(name: str, needs: Sequence[float], free: float, device: str) -> 
     for tier, need in zip(usable, needs or [0.0], strict=False):
         if need * factor <= free:
             return tier
-    least = needs[len(usable) - 1] * factor
+    smallest_need = needs[len(usable) - 1] * factor
     raise SettingsError(
-        f"this recipe needs about {least:.1f} GiB on {device}, but only {free:.1f} GiB are free; close other programs, use a "
+        f"this recipe needs about {smallest_need:.1f} GiB on {device}, but only {free:.1f} GiB are free; close other programs, use a "
         f"smaller recipe (portrait doctor lists them), or try all the same with --memory {usable[-1]}"
     )
 

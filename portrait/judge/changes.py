@@ -116,19 +116,19 @@ def features_shown(photo: RgbImage, picture: RgbImage) -> float:
     sigma = float(np.sqrt(_SHADING**2 - _SMOOTH**2)) * scale
     before, after = (smooth - cv2.GaussianBlur(smooth, (0, 0), sigma) for smooth in (before, after))
     reach = _FEATURE_REACH * scale
-    shown = []
+    scores = []
     for box in _FEATURES:
         left, top, right, bottom = (value * scale for value in box)
         feature = before[top:bottom, left:right]
         if feature.std() < _PLAIN:
-            shown.append(1.0)
+            scores.append(1.0)
             continue
         window = after[top - reach : bottom + reach, left - reach : right + reach]
         agreement = cv2.matchTemplate(window, feature, cv2.TM_CCOEFF_NORMED)
         y, x = np.unravel_index(int(agreement.argmax()), agreement.shape)
         contrast = float(window[y : y + feature.shape[0], x : x + feature.shape[1]].std() / feature.std())
-        shown.append(float(agreement.max()) * min(1.0, contrast / _FAINT))
-    return float(np.clip(np.mean(shown), -1, 1))
+        scores.append(float(agreement.max()) * min(1.0, contrast / _FAINT))
+    return float(np.clip(np.mean(scores), -1, 1))
 
 
 def _smooth_lightness(photo: RgbImage, picture: RgbImage) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:

@@ -82,18 +82,18 @@ def _overlay(photo: RgbImage, picture: RgbImage) -> tuple[RgbImage, RgbImage] | 
     offset = scale * (affine[:, 2] + 0.5) - 0.5 + linear @ (0.5 - scale / 2)
     affine = np.concatenate([linear, offset[:, None]], 1)
     flags = cv2.WARP_INVERSE_MAP
-    shown = cv2.warpAffine(np.ones((height, width), np.uint8), affine, (width, height), flags=flags) > 0
-    if shown.mean() < 0.5:
+    covered = cv2.warpAffine(np.ones((height, width), np.uint8), affine, (width, height), flags=flags) > 0
+    if covered.mean() < 0.5:
         return None
     moved = cv2.warpAffine(picture, affine, (width, height), flags=flags | cv2.INTER_LINEAR)
-    inside = shown[..., None]
+    inside = covered[..., None]
     return RgbImage(np.where(inside, photo, 0).astype(np.uint8)), RgbImage(np.where(inside, moved, 0).astype(np.uint8))
 
 
 def _redrawn_share(photo: RgbImage, picture: RgbImage) -> float:
     """One minus the mean contrast-structure term of SSIM, see `style_on_face`, of two crops without registration."""
-    shown = photo | picture
-    inside = (shown[..., 0] | shown[..., 1] | shown[..., 2]) > 0
+    counted = photo | picture
+    inside = (counted[..., 0] | counted[..., 1] | counted[..., 2]) > 0
     if not inside.any():
         return 0.0
     a = _soft_lab(photo)
@@ -254,8 +254,8 @@ def style_lead(features: NDArray[Any], statistics: StyleStatistics) -> float:
     Reference:
         Fisher 1936; quadratic discriminant analysis as in Hastie, Tibshirani & Friedman 2009, section 4.3.
     """
-    own = float(log_density(features, statistics))
-    return own - max((float(log_density(features, rival)) for rival in statistics.rivals), default=-np.inf)
+    density = float(log_density(features, statistics))
+    return density - max((float(log_density(features, rival)) for rival in statistics.rivals), default=-np.inf)
 
 
 def confusable_styles(other_styles_rejected: Mapping[str, float]) -> dict[str, float]:

@@ -40,7 +40,7 @@ class StyleLimits:
     def most(self) -> dict[str, float]:
         """Feature of the person -> the most that it may change, either way."""
         limits = {"skin": None if self.skin is None else self.skin.most, "expression": self.expression}
-        return {what: most for what, most in limits.items() if most is not None}
+        return {what: limit for what, limit in limits.items() if limit is not None}
 
     def changes(self, photo: RgbImage, picture: RgbImage) -> dict[str, float]:
         """Feature of the person -> how much it changed between two aligned crops, in the unit of its limit."""

@@ -271,12 +271,12 @@ def _statistics(style: str, styles: Mapping[str, StyleThresholds]) -> StyleStati
     drawn = {name: entry.style_statistics for name, entry in styles.items() if entry.style_statistics is not None}
     if style not in drawn:
         return None
-    own = _statistics_of(drawn[style])
+    statistics = _statistics_of(drawn[style])
     lead = drawn[style].lead
     if lead is None:
-        return own
+        return statistics
     return replace(
-        own, lead=lead, rivals=tuple(_statistics_of(table) for name, table in drawn.items() if name != style)
+        statistics, lead=lead, rivals=tuple(_statistics_of(table) for name, table in drawn.items() if name != style)
     )
 
 

@@ -124,7 +124,7 @@ def decide(measured: Measurement, thresholds: Thresholds) -> Verdict:
 
 def _identity_margins(measured: Measurement, thresholds: Thresholds) -> dict[str, float]:
     """Judge -> similarity minus threshold; `TOGETHER` -> the evidence of all of them minus the gate's limit."""
-    margins = {name: measured.similarity[name] - least for name, least in thresholds.identity.items()}
+    margins = {name: measured.similarity[name] - threshold for name, threshold in thresholds.identity.items()}
     gate = thresholds.gate
     if gate is not None and gate.weights:
         margins[TOGETHER] = gate.evidence(measured.similarity) - gate.least
@@ -142,8 +142,8 @@ def _face_reasons(measured: Measurement, thresholds: Thresholds) -> list[str]:
     """What is missing in the face itself."""
     if not measured.face_found:
         return ["no_face"]
-    least, shown = thresholds.features_shown, measured.features_shown
-    return [f"no_face:{FEATURES}"] if least is not None and shown is not None and shown < least else []
+    limit, value = thresholds.features_shown, measured.features_shown
+    return [f"no_face:{FEATURES}"] if limit is not None and value is not None and value < limit else []
 
 
 def _stayed(name: str, value: float) -> bool:
@@ -160,7 +160,7 @@ def _drawing_reasons(measured: Measurement, thresholds: Thresholds) -> list[str]
     elif not _drawn_as_asked(measured, thresholds):
         reasons.append(f"not_stylized:{thresholds.style}")
     limits = {} if thresholds.drawing is None else thresholds.drawing.most
-    reasons += [f"changed:{what}" for what, most in limits.items() if abs(measured.changed.get(what, 0.0)) > most]
+    reasons += [f"changed:{what}" for what, limit in limits.items() if abs(measured.changed.get(what, 0.0)) > limit]
     return reasons
 
 

@@ -130,11 +130,11 @@ class AttemptLoop:
 
     def _unseen_references(self, photos: int) -> list[str]:
         """A warning about photos beyond the number that the model is shown."""
-        shown = self.recipe.family_facts.pictures
-        if not 0 < shown < photos:
+        count = self.recipe.family_facts.pictures
+        if not 0 < count < photos:
             return []
         return [
-            f"recipe {self.recipe.name} is shown only {shown} of the {photos} photos of the person; the rest is used for judging only"
+            f"recipe {self.recipe.name} is shown only {count} of the {photos} photos of the person; the rest is used for judging only"
         ]
 
     def _upright(self, photo: Photo) -> Photo:
@@ -163,8 +163,8 @@ class AttemptLoop:
 
     def _heads(self, views: Sequence[tuple[RgbImage, Face]]) -> tuple[RgbImage, ...]:
         """The heads in the first photos, as many as the recipe's model takes."""
-        shown = views[: self.recipe.family_facts.pictures]
-        return tuple(frame_portrait(pixels, face, "head", HEAD_SIDE).image for pixels, face in shown)
+        used = views[: self.recipe.family_facts.pictures]
+        return tuple(frame_portrait(pixels, face, "head", HEAD_SIDE).image for pixels, face in used)
 
     def _like_embedding(self, path: str) -> Embedding:
         """The embedding of the one face of a `like:FILE`, read once."""
@@ -208,7 +208,7 @@ class AttemptLoop:
 
         # 2. Frame: the square of the photo that is drawn, and what of it must stay.
         framed = self._frame(settings, subject)
-        kept = self._prepare_keeps(settings, subject, framed)
+        keeps = self._prepare_keeps(settings, subject, framed)
         backdrop = self._prepare_backdrop(settings, subject, framed)
 
         # 3. Condition: the generator's inputs from photo, person and style, the same for every attempt.
@@ -222,7 +222,7 @@ class AttemptLoop:
             thresholds=thresholds,
             uncalibrated=uncalibrated,
             framed=framed,
-            kept=kept,
+            kept=keeps,
             backdrop=backdrop,
             prompt=prompt,
             negative_prompt=negative_prompt,
@@ -319,7 +319,7 @@ class AttemptLoop:
         last = self._last_kept
         if last is None or last[0] != key:
             size = framed.box[2] if whole else framed.image.shape[0]
-            kept = prepare_keeps(
+            prepared = prepare_keeps(
                 settings.keeps(),
                 subject.photo.pixels,
                 subject.face,
@@ -328,7 +328,7 @@ class AttemptLoop:
                 whole=whole,
                 photo_turned=subject.photo.turned,
             )
-            self._last_kept = last = key, kept
+            self._last_kept = last = key, prepared
         return last[1]
 
     def _prepare_backdrop(self, settings: Settings, subject: Subject, framed: Framed) -> Backdrop | None:
@@ -476,15 +476,15 @@ class AttemptLoop:
             references = [self._upright(reference) for reference in references]
         subject = self.subjects(photo, str(record.input.face.index), references, upright="off")[0]
         framed = frame_portrait(photo.pixels, subject.face, frame, record.size[0], record.settings.shifted())
-        kept = self._prepare_keeps(record.settings, subject, framed)
-        if [digest for _, digest in kept.files] != [mask.sha256 for mask in record.input.masks]:
+        keeps = self._prepare_keeps(record.settings, subject, framed)
+        if [digest for _, digest in keeps.files] != [mask.sha256 for mask in record.input.masks]:
             raise SettingsError("a mask differs from the one in the record")
         backdrop = self._prepare_backdrop(record.settings, subject, framed)
         if backdrop is not None and not backdrop.same_as(record.background):
             raise SettingsError("the background's file or the matte network differs from the one in the record")
         conditions = self._conditions(framed, subject.identity, record.prompt, record.negative_prompt)
         pictures = self.generator.generate(conditions, chosen.knobs, chosen.batch)
-        picture = compose_output(pictures[chosen.batch.index(chosen.seed)], photo, framed, kept, frame)[0]
+        picture = compose_output(pictures[chosen.batch.index(chosen.seed)], photo, framed, keeps, frame)[0]
         if backdrop is None:
             return picture
         picture, cutout = backdrop.behind(picture)

@@ -151,10 +151,10 @@ class Judges:
 
         `face` is the picture's own, if a detector finds one.
         """
-        shown = {}
+        values = {}
         if thresholds.features_shown is not None:
-            shown["features_shown"] = face_features_shown(framed, picture, face)
-        return shown | self._drawn_in_style(framed, picture, thresholds)
+            values["features_shown"] = face_features_shown(framed, picture, face)
+        return values | self._drawn_in_style(framed, picture, thresholds)
 
     def _drawn_in_style(self, framed: Framed, picture: RgbImage, thresholds: Thresholds) -> dict[str, Any]:
         """How well the face matches the style, by the style judge or by the style's statistics."""
@@ -198,9 +198,9 @@ def score_attempt(judges: Judges, context: StylizeContext, square: RgbImage, out
         output = RgbImage(output[top : top + side, left : left + side])
     score = judges.score_picture(framed, context.subject.identity, square, context.thresholds)
     keeps = context.settings.keeps()
-    kept = {keep.name: _measure_keep(keep, context, square, output, score.face) for keep in keeps}
+    keep_values = {keep.name: _measure_keep(keep, context, square, output, score.face) for keep in keeps}
     swap = swap_margin(context.subject.identity, score.embeddings, context.others)
-    return replace(score, measurement=replace(score.measurement, kept=kept, swap=swap))
+    return replace(score, measurement=replace(score.measurement, kept=keep_values, swap=swap))
 
 
 def _measure_keep(keep: Keep, context: StylizeContext, square: RgbImage, output: RgbImage, face: Face | None) -> float:

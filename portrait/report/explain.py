@@ -114,8 +114,8 @@ def _outcome(record: PortraitRecord) -> str:
     tried = f"{len(attempts)} of at most {record.settings.max_attempts} attempts, {record.seconds:.1f} s"
     if record.accepted:
         several = sum(attempt.accepted for attempt in attempts) > 1
-        most = " It is the most stylized one of those that passed." if several else ""
-        return f"Accepted: attempt {number} ({tried}).{most}"
+        remark = " It is the most stylized one of those that passed." if several else ""
+        return f"Accepted: attempt {number} ({tried}).{remark}"
     why = "; ".join(describe_reason(reason) for reason in record.reasons)
     return f"Rejected ({tried}). The closest one is attempt {number}: {why}."
 
@@ -197,9 +197,9 @@ def _likeness(record: PortraitRecord, attempt: AttemptRecord, judge: str, *, ver
 
 
 def _style(style: str, limits: Limits, attempt: AttemptRecord) -> list[str]:
-    least, value = limits.style_on_face_of_style, attempt.style_on_face
-    low = "not_stylized" in attempt.reasons or value < least
-    lines = [f"  style on the face: {value:.3f}, {_against(value, least, low)}"]
+    limit, value = limits.style_on_face_of_style, attempt.style_on_face
+    low = "not_stylized" in attempt.reasons or value < limit
+    lines = [f"  style on the face: {value:.3f}, {_against(value, limit, low)}"]
     if limits.style_probability is not None and attempt.style_probability is not None:
         low = attempt.style_probability < limits.style_probability
         lines.append(
@@ -226,13 +226,13 @@ def _style(style: str, limits: Limits, attempt: AttemptRecord) -> list[str]:
 def _changed(style: str, limits: Limits, attempt: AttemptRecord) -> list[str]:
     """What was changed about the person, each with its limit."""
     lines = []
-    for what, most in limits.changed.items():
+    for what, limit in limits.changed.items():
         change = attempt.changed.get(what, 0.0)
         if what == "skin":
             words = f"skin {'lighter' if change > 0 else 'darker'} than {style} would make it by {abs(change):.1f} of 100 (CIE L)"
         else:
             words = f"{what} changed by {abs(change):.3f}"
-        lines.append(f"  {words}, at most {most:g} is allowed: {'TOO MUCH' if abs(change) > most else 'fine'}")
+        lines.append(f"  {words}, at most {limit:g} is allowed: {'TOO MUCH' if abs(change) > limit else 'fine'}")
     return lines
 
 

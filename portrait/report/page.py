@@ -73,7 +73,7 @@ def render_page(report: DriftReport, run: Path, baseline: Path | None = None) ->
     cards = all_cards[:MAX_PICTURES]
     befores = sorted({card.before for card in cards})
     share = _BUDGET / max(1, len(cards) * (2 if baseline else 1) + len(befores))
-    side = next(side for side, least in _SIDES if share >= least)
+    side = next(side for side, min_share in _SIDES if share >= min_share)
     old_file = _baseline_files(report, baseline)
     cards = [replace(card, picture=_thumbnail(run, card.job.output, side, share)) for card in cards]
     if baseline:
@@ -131,7 +131,7 @@ def _cards(report: DriftReport) -> list[Card]:
 
 def _least_margin(scores: Mapping[str, float], thresholds: Mapping[str, float], gaps: Mapping[str, float]) -> float:
     """The smallest margin above a judge's threshold, as a share of the gap between the person and strangers."""
-    return min((scores[judge] - least) / gaps.get(judge, 1.0) for judge, least in thresholds.items())
+    return min((scores[judge] - threshold) / gaps.get(judge, 1.0) for judge, threshold in thresholds.items())
 
 
 def _before(job: ReportJob) -> str:

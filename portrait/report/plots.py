@@ -188,9 +188,9 @@ def _reasons(styles: Sequence[StyleSummary]) -> str:
     for style in styles:
         total.update(style.reasons)
     by_count = [reason for reason, _ in total.most_common()]
-    shown = by_count if len(by_count) <= len(_STYLES) else by_count[: len(_STYLES) - 1]
-    rare = by_count[len(shown) :]
-    bars = [(reason_label(reason), [reason]) for reason in shown]
+    plotted = by_count if len(by_count) <= len(_STYLES) else by_count[: len(_STYLES) - 1]
+    rare = by_count[len(plotted) :]
+    bars = [(reason_label(reason), [reason]) for reason in plotted]
     if rare:
         bars.append((f"{len(rare)} rarer reasons", rare))
     figure = _figure(0.6 + 0.3 * len(styles) + 0.2 * len(bars))

@@ -148,8 +148,8 @@ class StudioPage:
             "api_visibility": "private",
             "trigger_mode": "multiple",
         }
-        shown = [self.photo, self.controls, self.result, self.history, self.previews, self.wire]
-        self.wire.submit(self._on_act, None, shown, **free)
+        parts = [self.photo, self.controls, self.result, self.history, self.previews, self.wire]
+        self.wire.submit(self._on_act, None, parts, **free)
         self.wire.stop(self._on_cancel, None, None, queue=False, **free)
         self.reports.wire(blocks, free)
         blocks.unload(self.sessions.end)
@@ -164,8 +164,8 @@ class StudioPage:
         return {self.controls: controls_html(self.drawing.recipe(session), session.form, self.drawing.recipes(), own)}
 
     def _result(self, session: Session, **more: str) -> Updates:
-        shown = viewer.result_html(session, self.drawing.recipe(session), viewer.Notice(**more))
-        return {self.result: shown, self.history: viewer.history_html(session)}
+        html = viewer.result_html(session, self.drawing.recipe(session), viewer.Notice(**more))
+        return {self.result: html, self.history: viewer.history_html(session)}
 
     # What visitors do ----------------------------------------------------------------------------------------
 

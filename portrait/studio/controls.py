@@ -43,8 +43,8 @@ def fitting(form: Form, recipe: Recipe) -> Form:
     style = style if style in recipe.styles else recipe.styles[0]
     choices = choices_for(recipe, style)
     palette, size = _text(form, "palette"), _text(form, "size")
-    kept = {name: value for name, value in form.items() if name not in recipe.lacks}
-    return kept | {
+    supported = {name: value for name, value in form.items() if name not in recipe.lacks}
+    return supported | {
         "recipe": recipe.name,
         "style": style,
         "palette": palette if palette in choices.palettes else "",
@@ -94,14 +94,14 @@ def settings_asked(form: Form) -> dict[str, object]:
     Raises:
         FieldError: a number is invalid or out of range.
     """
-    asked: dict[str, object] = {name: parse_value(name, _text(form, name)) for name in _advanced() if name in form}
+    settings: dict[str, object] = {name: parse_value(name, _text(form, name)) for name in _advanced() if name in form}
     region = "".join(_text(form, "region").split())
-    asked["keep"] = [*form.get("keep", []), *([f"region:{region}"] if region else [])]
+    settings["keep"] = [*form.get("keep", []), *([f"region:{region}"] if region else [])]
     for name in ("recipe", "style", "frame", "shift", "palette", "balance", "size", "variants"):
-        asked[name] = parse_value(name, _text(form, name))
+        settings[name] = parse_value(name, _text(form, name))
     kind, first, second = (_text(form, name) for name in ("background", "color", "color2"))
-    asked["background"] = {"color": first, "gradient": f"gradient:{first},{second}"}.get(kind, kind) or None
-    return {name: value for name, value in asked.items() if value is not None}
+    settings["background"] = {"color": first, "gradient": f"gradient:{first},{second}"}.get(kind, kind) or None
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def parse_value(name: str, text: str) -> object:
@@ -184,13 +184,13 @@ def _styles(recipe: Recipe, chosen: str) -> str:
     """One card per style, with a sample until there is a preview of the visitor's photo; radio buttons for the keyboard."""
     cards = []
     for name in recipe.styles:
-        shown = sample_of(recipe.name, name)
-        picture = f'<img src="{shown}" alt="" width="256" height="256" data-preview="{escape(name)}">'
+        sample = sample_of(recipe.name, name)
+        picture = f'<img src="{sample}" alt="" width="256" height="256" data-preview="{escape(name)}">'
         none = f'<span class="none" data-preview="{escape(name)}">{strings.NO_SAMPLE}</span>'
         checked = " checked" if name == chosen else ""
         cards.append(
             f'<label class="style"><input type="radio" class="sr" name="style" value="{escape(name)}" data-now '
-            f'data-key="style-{escape(name)}"{checked}>{picture if shown else none}<span>{escape(title_of(name))}</span></label>'
+            f'data-key="style-{escape(name)}"{checked}>{picture if sample else none}<span>{escape(title_of(name))}</span></label>'
         )
     return (
         f'<fieldset id="styles" class="styles"><legend>{strings.STYLE}</legend>'
@@ -276,11 +276,11 @@ def _picture(recipe: Recipe, choices: Choices, form: Form, own: Own) -> str:
     size = _text(form, "size")
     sizes = {str(n if n != recipe.resolution else 0): strings.SIZE_PIXELS.format(n=n) for n in choices.sizes}
     chosen = size if size in sizes else "0"
-    shown = _segments("size", strings.SIZE, sizes, chosen, now=True) if len(sizes) > 1 else ""
+    sizes_html = _segments("size", strings.SIZE, sizes, chosen, now=True) if len(sizes) > 1 else ""
     return (
         f"{_segments('frame', strings.FRAME, strings.FRAMES, _text(form, 'frame'), now=True, below=_crop(own.crop, form))}"
         f"{_segments('background', strings.BACKGROUND, strings.BACKGROUNDS, kind, now=True)}"
-        f'<div class="colors">{colors}</div>{shown}'
+        f'<div class="colors">{colors}</div>{sizes_html}'
         f"{_segments('variants', strings.VARIANTS, {str(n): str(n) for n in range(1, 5)}, _text(form, 'variants'))}"
     )
 
@@ -325,9 +325,9 @@ def _keep(form: Form) -> str:
 def _advanced_groups(recipe: Recipe, choices: Choices, form: Form, recipes: Iterable[str]) -> str:
     groups = []
     for title, names in strings.GROUPS.items():
-        known = [name for name in names if name in choices.advanced and _is_followed(recipe, name)]
-        fields = "".join(_field(name, form) for name in known)
-        if known:
+        supported = [name for name in names if name in choices.advanced and _is_followed(recipe, name)]
+        fields = "".join(_field(name, form) for name in supported)
+        if supported:
             groups.append(f"<fieldset><legend>{title}</legend>{fields}</fieldset>")
     options = "".join(
         f'<option value="{escape(name)}"{" selected" if name == recipe.name else ""}>{escape(name)}</option>'
@@ -365,12 +365,12 @@ def _field(name: str, form: Form) -> str:
     low, high = rule.low or 0, min(rule.high, _MOST.get(name, rule.high), MAX_VALUES.get(name, rule.high))
     step = _STEPS.get(name, 1)
     value = _text(form, name)
-    shown = value or f"{(low + high) / 2:g}"
+    displayed = value or f"{(low + high) / 2:g}"
     free = not value
     return (
         f'<div class="field knob" id="advanced-{name}"><label for="{name}-range">{label}</label><label class="tick">'
         f'<input type="checkbox" data-auto="{name}" data-key="auto-{name}" aria-label="{strings.AUTOMATIC_LABEL.format(label=label)}"'
         f"{' checked' if free else ''}>{strings.AUTOMATIC}</label>"
-        f'<input type="range" id="{name}-range" name="{name}" min="{low:g}" max="{high:g}" step="{step:g}" value="{shown}" '
-        f'aria-describedby="{name}-about" data-key="{name}"{" disabled" if free else ""}><output>{"" if free else shown}</output>{about}</div>'
+        f'<input type="range" id="{name}-range" name="{name}" min="{low:g}" max="{high:g}" step="{step:g}" value="{displayed}" '
+        f'aria-describedby="{name}-about" data-key="{name}"{" disabled" if free else ""}><output>{"" if free else displayed}</output>{about}</div>'
     )

@@ -18,18 +18,18 @@ def preset_toml(settings: Settings) -> str:
 
     Settings for one photo or one computer (the face, regions, the file of a background) are left out, as a comment says.
     """
-    kept = replace(
+    portable = replace(
         settings, face="auto", keep=tuple(name for name in settings.keep if not name.startswith(_OF_A_PHOTO))
     )
-    missing = [name for name in settings.keep if name not in kept.keep]
+    missing = [name for name in settings.keep if name not in portable.keep]
     background = settings.backdrop()
     if background is not None and background.file is not None:
-        kept = replace(kept, background="")
+        portable = replace(portable, background="")
         missing.append(f"the background {background.file.name}")
     lines = ["# portrait stylize PHOTO --settings THIS_FILE, or the studio page"]
     lines += [f"# left out: {_comment(name)}" for name in missing]
     for setting in fields(Settings):
-        name, value = setting.name, getattr(kept, setting.name)
+        name, value = setting.name, getattr(portable, setting.name)
         if name in WEB_SETTINGS and (value != setting.default or name in ("recipe", "style")):
             lines.append(f"{RULES[name].flag or name} = {_toml(word_of(name, value))}")
     return "\n".join(lines) + "\n"

@@ -38,11 +38,11 @@ class ReportsTab:
 
     def wire(self, blocks: gr.Blocks, options: Mapping[str, Any]) -> None:
         """Connect the blocks to their handlers; `options` are those of every event of the page."""
-        asked = [self.run, self.baseline]
+        selectors = [self.run, self.baseline]
         chosen = {**options, "trigger_mode": "always_last", "concurrency_limit": 2}
-        gr.on([self.run.input, self.baseline.input], self._on_run, asked, [self.report], **chosen)
-        self.run.focus(self._on_runs, None, asked, **options)
-        blocks.load(self._on_load, None, [self.tab, *asked], **options)
+        gr.on([self.run.input, self.baseline.input], self._on_run, selectors, [self.report], **chosen)
+        self.run.focus(self._on_runs, None, selectors, **options)
+        blocks.load(self._on_load, None, [self.tab, *selectors], **options)
 
     def _on_run(self, name: str | None, baseline: str | None) -> Iterator[str]:
         if not name:

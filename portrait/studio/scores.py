@@ -29,7 +29,7 @@ def how_sure(record: PortraitRecord) -> str:
     attempt = record.chosen_attempt
     if attempt.strangers:
         share = max(attempt.strangers.values())
-        return next(words for most, words in strings.SURE if share <= most)
+        return next(words for limit, words in strings.SURE if share <= limit)
     margin = min((value - record.thresholds[judge].value for judge, value in attempt.similarity.items()), default=0.0)
     return strings.SURE[0 if margin >= strings.LIKENESS[0][0] else -1][1]
 
@@ -58,9 +58,11 @@ def measurements_html(record: PortraitRecord) -> str:
     least_sure = limits.style_probability
     if sure is not None and least_sure is not None:
         rows.append(_meter(title_of(record.style), strings.DISTANCE_WORDS[sure >= least_sure], sure, least_sure))
-    shown, least_shown = attempt.features_shown, limits.features_shown
-    if shown is not None and least_shown is not None:
-        rows.append(_meter(strings.FEATURES, strings.FEATURES_WORDS[shown >= least_shown], shown, least_shown))
+    features_shown, least_shown = attempt.features_shown, limits.features_shown
+    if features_shown is not None and least_shown is not None:
+        rows.append(
+            _meter(strings.FEATURES, strings.FEATURES_WORDS[features_shown >= least_shown], features_shown, least_shown)
+        )
     for what, change in attempt.changed.items():
         if what in limits.changed:
             words = strings.CHANGED_WORDS[abs(change) <= limits.changed[what]]

@@ -295,8 +295,8 @@ class Session:
         name = name if Path(name).suffix else f"{name}.png"
         if not is_file_name(name):
             raise InputError(strings.BAD_NAME.format(name=name[:80]))
-        taken = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
-        if taken + len(data) > MAX_BACKDROP_BYTES:
+        used_bytes = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+        if used_bytes + len(data) > MAX_BACKDROP_BYTES:
             raise InputError(strings.BACKDROPS_FULL)
         try:
             file = write_bytes(self.folder / secrets.token_urlsafe(12) / name, data)
@@ -380,10 +380,10 @@ class Session:
             self.dropped += 1
 
     def _is_history_full(self) -> bool:
-        kept = {entry.number: entry for step in self._steps if (entry := step.entry)}
-        kept |= {entry.number: entry for entry in self.history}
-        pixels = sum(entry.portrait.pixels.nbytes + entry.portrait.before.nbytes for entry in kept.values())
-        return len(self.history) > MAX_HISTORY or (len(kept) > 1 and pixels > MAX_HISTORY_BYTES)
+        entries = {entry.number: entry for step in self._steps if (entry := step.entry)}
+        entries |= {entry.number: entry for entry in self.history}
+        pixels = sum(entry.portrait.pixels.nbytes + entry.portrait.before.nbytes for entry in entries.values())
+        return len(self.history) > MAX_HISTORY or (len(entries) > 1 and pixels > MAX_HISTORY_BYTES)
 
     def find(self, number: int | None) -> HistoryEntry | None:
         """The picture with this number; None if it was dropped or never existed."""

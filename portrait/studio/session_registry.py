@@ -69,7 +69,9 @@ class Sessions:
         """The session with a key, if it is not forgotten."""
         with self._lock:
             sessions = list(self._sessions.values())
-        return next((one for one in sessions if secrets.compare_digest(one.key.encode(), key.encode())), None)
+        return next(
+            (session for session in sessions if secrets.compare_digest(session.key.encode(), key.encode())), None
+        )
 
     def resume(self, request: gr.Request, key: str) -> Session:
         """The session of a newly loaded tab: its previous one, if `key` names one that no other tab has.
@@ -87,7 +89,9 @@ class Sessions:
             return self.get(request)
         if before.is_away.wait(RELOAD_SECONDS):  # the connection of a tab that is reloaded ends now
             with self._lock:
-                names = [name for name, one in self._sessions.items() if one is before and before.is_away.is_set()]
+                names = [
+                    name for name, session in self._sessions.items() if session is before and before.is_away.is_set()
+                ]
                 for name in names:
                     self._sessions[request.session_hash or name] = self._sessions.pop(name)
                     before.come_back()

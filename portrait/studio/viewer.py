@@ -45,8 +45,8 @@ def empty_html(recipe: Recipe, notice: Notice = NOTHING) -> str:
     across = next((n for n in (4, 3) if len(samples) % n == 0), 4)
     shape = f"--across:{across};--down:{-(-len(samples) // across)}"
     gallery = f'<div class="gallery" style="{shape}" role="img" aria-label="{strings.EXAMPLES}">{cells}</div>'
-    said = _say(strings.EMPTY, strings.EMPTY_HOW, notice)
-    return _viewer("empty", gallery, f'<div class="bar">{said}</div>')
+    caption = _say(strings.EMPTY, strings.EMPTY_HOW, notice)
+    return _viewer("empty", gallery, f'<div class="bar">{caption}</div>')
 
 
 def _viewer(state: str, canvas: str, bar: str) -> str:
@@ -67,8 +67,8 @@ def _say(
     if notice.problem:
         return f'<div class="say">{alert(notice.problem, notice.field)}</div>'
     key = f' data-announce="{escape(announced)}"' if announced and not notice.message else ""
-    said = f'<p class="note" data-announce>{escape(notice.message)}</p>' if notice.message else ""
-    small = said or f'<p class="note">{escape(note)}</p>'
+    message = f'<p class="note" data-announce>{escape(notice.message)}</p>' if notice.message else ""
+    small = message or f'<p class="note">{escape(note)}</p>'
     small += advice_html(warnings)
     return f'<div class="say"{key}><p class="verdict {tone}">{escape(verdict)}</p>{small}</div>'
 
@@ -82,8 +82,8 @@ def choose_html(session: Session, notice: Notice = NOTHING) -> str:
         f'<div class="choose"><div class="stage" style="--w:{width};--h:{height}"><img src="{shown_uri(session.photo.pixels)}" alt="">{marks}</div>'
         f"{crops_html(session)}</div>"
     )
-    said = _say(strings.CHOOSE_FACE, strings.CHOOSE_FACE_NEXT, notice, announced=strings.CHOOSE_FACE)
-    return _viewer("choose", canvas, f'<div class="bar">{said}</div>')
+    caption = _say(strings.CHOOSE_FACE, strings.CHOOSE_FACE_NEXT, notice, announced=strings.CHOOSE_FACE)
+    return _viewer("choose", canvas, f'<div class="bar">{caption}</div>')
 
 
 def _mark(session: Session, index: int, width: int, height: int) -> str:
@@ -117,16 +117,18 @@ def working_html(session: Session, event: JobEvent | None, variants: int, previe
         f'<img class="forming{"" if preview else " waits"}" src="{preview or before}" alt="{strings.FORMING_ALT}">'
     )
     if variants > 1:
-        made = [entry for number in session.choices if (entry := session.find(number))]
-        rest = "<span></span>" * max(0, min(variants, MAX_CHOICES) - len(made) - 1)
-        picture = f'<div class="choices">{"".join(_choice(session, entry) for entry in made)}<span>{forming}</span>{rest}</div>'
+        finished = [entry for number in session.choices if (entry := session.find(number))]
+        rest = "<span></span>" * max(0, min(variants, MAX_CHOICES) - len(finished) - 1)
+        picture = f'<div class="choices">{"".join(_choice(session, entry) for entry in finished)}<span>{forming}</span>{rest}</div>'
     else:
         picture = f'<div class="pair" style="--w:1;--h:1">{forming}</div>'
-    said = (
+    caption = (
         f'<div class="say"><p class="verdict" data-announce="{escape(announced)}">{escape(text)}</p>'
         f'<progress aria-label="{escape(text)}"{progress}></progress></div>'
     )
-    return _viewer("working", f'<div class="working">{picture}</div>', f'<div class="bar">{said}{_no_download()}</div>')
+    return _viewer(
+        "working", f'<div class="working">{picture}</div>', f'<div class="bar">{caption}{_no_download()}</div>'
+    )
 
 
 def _no_download() -> str:
@@ -157,20 +159,20 @@ def result_html(session: Session, recipe: Recipe, notice: Notice = NOTHING) -> s
     entry = session.find(session.current)
     if entry is None:
         return empty_html(recipe, notice)
-    choices = [one for number in session.choices if (one := session.find(number))]
+    choices = [choice for number in session.choices if (choice := session.find(number))]
     if session.is_choosing and len(choices) > 1:
-        said = _say(strings.CHOICES, "", notice, announced=strings.CHOICES)
-        canvas = f'<div class="choices">{"".join(_choice(session, one) for one in choices)}</div>'
-        return _viewer("choices", canvas, f'<div class="bar">{said}{_no_download()}</div>')
+        caption = _say(strings.CHOICES, "", notice, announced=strings.CHOICES)
+        canvas = f'<div class="choices">{"".join(_choice(session, choice) for choice in choices)}</div>'
+        return _viewer("choices", canvas, f'<div class="bar">{caption}{_no_download()}</div>')
     alt = _alt(entry)
     verdict, tone = verdict_line(entry.portrait.record)
-    said = _say(verdict, _about(entry), notice, tone=tone, announced=alt, warnings=entry.portrait.record.warnings)
+    caption = _say(verdict, _about(entry), notice, tone=tone, announced=alt, warnings=entry.portrait.record.warnings)
     back = ""
     if entry in choices and len(choices) > 1:
         text = strings.SHOW_CHOICES.format(n=len(choices))
         back = f'<button type="button" class="plain back" data-act="choices" data-key="choices">{text}</button>'
     return _viewer(
-        "done", _compare(session, entry, alt) + back, f'<div class="bar">{said}{_tools(session, entry)}</div>'
+        "done", _compare(session, entry, alt) + back, f'<div class="bar">{caption}{_tools(session, entry)}</div>'
     )
 
 
@@ -212,9 +214,9 @@ def _compare(session: Session, entry: HistoryEntry, alt: str) -> str:
     right = strings.AFTER if other is None else strings.PICTURE_N.format(n=entry.number).capitalize()
     height, width = entry.portrait.picture.shape[:2]
     options = "".join(
-        f'<option value="{one.number}"{" selected" if other is one else ""}>{strings.PICTURE_N.format(n=one.number)}</option>'
-        for one in session.history
-        if one is not entry
+        f'<option value="{candidate.number}"{" selected" if other is candidate else ""}>{strings.PICTURE_N.format(n=candidate.number)}</option>'
+        for candidate in session.history
+        if candidate is not entry
     )
     return (
         f'<figure class="pair" style="--cut:50%;--w:{width};--h:{height};{_until_loaded(entry)}">'
@@ -334,17 +336,17 @@ def history_html(session: Session) -> str:
     items = "".join(_history_item(entry, is_current=entry.number == session.current) for entry in session.history)
     dropped = f'<p class="note">{strings.DROPPED.format(n=session.dropped)}</p>' if session.dropped else ""
     entry = session.find(session.current)
-    own = ""
+    actions = ""
     if entry is not None:
         pressed = "true" if entry.is_starred else "false"
-        own = _way("star", strings.STAR, f'data-number={entry.number} aria-pressed="{pressed}"') + _way(
+        actions = _way("star", strings.STAR, f'data-number={entry.number} aria-pressed="{pressed}"') + _way(
             "delete", strings.DELETE, f"data-number={entry.number}"
         )
     undo = _way("undo", strings.UNDO, "" if session.can_undo else "disabled")
     reset = _way("reset", strings.RESET, f'aria-description="{strings.RESET_HELP}" title="{strings.RESET_HELP}"')
     return (
         f'<section class="history" aria-label="{strings.HISTORY}"><ol tabindex="-1">{items}</ol>'
-        f'<div class="ways">{own}{undo}{reset}</div></section>{dropped}'
+        f'<div class="ways">{actions}{undo}{reset}</div></section>{dropped}'
     )
 
 

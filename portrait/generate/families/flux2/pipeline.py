@@ -33,13 +33,13 @@ class KleinPipeline(Flux2KleinInpaintPipeline):
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         photo = images[0][:1]
-        shown = [photo] * self.photo_shown + list(self.pictures)
-        if not shown:
+        references = [photo] * self.photo_shown + list(self.pictures)
+        if not references:
             nothing = photo.new_zeros(batch_size, 0, photo.shape[1]).to(device, dtype)
             return nothing, torch.zeros(batch_size, 0, 4, dtype=torch.int64, device=device)
         latents: Tensor
         ids: Tensor
-        latents, ids = super().prepare_image_latents(shown, batch_size, generator, device, dtype)
+        latents, ids = super().prepare_image_latents(references, batch_size, generator, device, dtype)
         return latents, ids
 
 

@@ -88,7 +88,7 @@ class ZImage:
             controlled(self.pipe, conditions.control, knobs.controlnet_conditioning_scale),
             clean_estimates(self.pipe) as estimates,
         ):
-            made: Tensor = self.pipe(
+            pictures: Tensor = self.pipe(
                 image=photo,
                 height=pixels,
                 width=pixels,
@@ -101,7 +101,7 @@ class ZImage:
                 output_type="pt",
                 callback_on_step_end=step_callback(on_step, estimates, self._decode),
             ).images
-        return made
+        return pictures
 
     def passes(self, knobs: Knobs) -> int:
         """Once a step: there is no guidance."""

@@ -121,12 +121,12 @@ def _controlnet_for(tensors: Mapping[str, Tensor], transformer: ZImageTransforme
     """The ControlNet that a file's tensors fit in, on the meta device."""
     about = transformer.config
     layers = len({name.split(".")[1] for name in tensors if name.startswith("control_layers.")})
-    seen = tensors["control_all_x_embedder.2-1.weight"].shape[1] // 4
+    channels = tensors["control_all_x_embedder.2-1.weight"].shape[1] // 4
     with torch.device("meta"):
         return ZImageControlNetModel(
             control_layers_places=list(range(0, about.n_layers, about.n_layers // layers)),
             control_refiner_layers_places=list(range(about.n_refiner_layers)),
-            control_in_dim=seen,
+            control_in_dim=channels,
             add_control_noise_refiner="control_noise_refiner",
             dim=about.dim,
             n_refiner_layers=about.n_refiner_layers,

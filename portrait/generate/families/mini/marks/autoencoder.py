@@ -169,12 +169,12 @@ class MarkAutoencoder(InOnePlace, ConfigMixin):
         x = self.stage16(z)
         values = self.global_head(x.mean((2, 3)))
         x = self.grow16(x)
-        seen = None if self.source is None else 2 * read_photo(self.source).to(z.dtype) - 1
-        if seen is not None:
-            x = x + self.source_level * self.skip8(seen)
+        photo_maps = None if self.source is None else 2 * read_photo(self.source).to(z.dtype) - 1
+        if photo_maps is not None:
+            x = x + self.source_level * self.skip8(photo_maps)
         x = self.stage8(x)
-        if seen is not None:
-            x = x + self.source_level * self.skip4(seen)
+        if photo_maps is not None:
+            x = x + self.source_level * self.skip4(photo_maps)
         return self.stage4(x), values
 
     def decode(

@@ -183,8 +183,8 @@ def pack(maps: dict[str, NDArray[np.float32]], values: dict[str, float], cells: 
     import cv2
 
     stack = np.zeros((CHANNELS, cells, cells), np.float32)
-    for name, given in maps.items():
-        planes = given[None] if given.ndim == 2 else given
+    for name, values_of_map in maps.items():
+        planes = values_of_map[None] if values_of_map.ndim == 2 else values_of_map
         side = 2 * cells if name in FINE_MAPS else cells
         small = [
             cv2.resize(np.ascontiguousarray(p, np.float32), (side, side), interpolation=cv2.INTER_AREA) for p in planes
