@@ -93,7 +93,7 @@ def probe_of(found: dict[str, object]) -> object:
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["--pictures", "1"], "pictures 1: two or more"),
+        (["--pictures", "1"], "pictures 1: use 2 or more"),
         (["--style", "oils"], "no style 'oils'; did you mean oil"),
     ],
 )

@@ -146,7 +146,7 @@ def test_the_command_lists_chains_and_says_no(capsys: pytest.CaptureFixture[str]
     assert main(["weights", "licenses", "sd15-plus-face", "--commercial"]) == 0
     assert "sd15-plus-face: commercial use allowed" in capsys.readouterr().out
     assert main(["weights", "licenses", "sd15-faceid", "--commercial"]) == 2
-    assert "allowed are: klein4b, sd15-plus-face" in capsys.readouterr().out
+    assert "use instead: klein4b, sd15-plus-face" in capsys.readouterr().out
     assert main(["weights", "licenses", "sd15-plus-face"]) == 0
     assert "commercial use allowed with --commercial: YuNet then finds the face" in capsys.readouterr().out
     assert main(["weights", "licenses"]) == 0

@@ -105,7 +105,7 @@ class Flux2Klein:
             showing(self.pipe, photo=photo_scale > 0, pictures=pictures),
             clean_estimates(self.pipe) as estimates,
         ):
-            latents: Tensor = self.pipe(
+            drawn: Tensor = self.pipe(
                 image=conditions.latents.repeat(count, 1, 1, 1),
                 mask_image=torch.ones(1, 1, pixels, pixels),
                 prompt_embeds=conditions.prompt.repeat(count, 1, 1),
@@ -120,7 +120,7 @@ class Flux2Klein:
                     on_step, estimates, lambda packed: self._decode_packed(packed, side)
                 ),
             ).images
-        return latents
+        return drawn
 
     def passes(self, knobs: Knobs) -> int:
         """Once a step: there is no guidance."""
