@@ -60,16 +60,16 @@ def summary(rows: list[dict], part: str) -> dict[str, object]:
     mine = [row for row in rows if row["part"] == part]
     normal = {(row["person"], row["style"], row["seed"]): row for row in rows if row["part"] == "default"}
     people = np.array([row["person"] for row in mine])
-    found: dict[str, object] = {"pictures": len(mine)}
+    results: dict[str, object] = {"pictures": len(mine)}
     for score in SCORES:
         values = np.array([float(row[score]) for row in mine])
         gaps = values - [float(normal[row["person"], row["style"], row["seed"]][score]) for row in mine]
         low, high = bootstrap_mean(gaps, people)
-        found[score] = {
+        results[score] = {
             "mean": round(float(values.mean()), 4),
             "against default": [round(v, 4) for v in (float(gaps.mean()), low, high)],
         }
-    return found
+    return results
 
 
 def main() -> None:

@@ -60,7 +60,7 @@ def main() -> int:
     whole, killed = pictures(runs["whole"]), pictures(runs["killed"])
     base = read_run(runs["whole"])
     verdicts = {name: compare(read_run(runs[name]), base)[1] for name in ("seeds", "planted")}
-    found = {
+    results = {
         "people": len(people), "styles": styles, "most_attempts": args.attempts,
         "jobs": len(base.jobs) + base.pending, "pending": base.pending, "pictures": len(whole),
         "kills": len(kills), "jobs_ended_at_each_kill": kills,
@@ -68,13 +68,13 @@ def main() -> int:
         "ledgers_equal": ledger(runs["whole"]) == ledger(runs["killed"]),
         "verdicts": {name: {"verdict": v.verdict, "why": v.why} for name, v in verdicts.items()},
     }  # fmt: skip
-    print(json.dumps(found, indent=1))
-    write_json(args.output, found | {"weights": weights_today()})
+    print(json.dumps(results, indent=1))
+    write_json(args.output, results | {"weights": weights_today()})
     good = (
         len(kills) == args.kills
         and not base.pending
         and whole == killed
-        and found["ledgers_equal"]
+        and results["ledgers_equal"]
         and verdicts["seeds"].verdict != "drifted"
         and verdicts["planted"].verdict == "drifted"
     )
@@ -122,8 +122,8 @@ def pictures(folder: Path) -> dict[str, bytes]:
 
 def ledger(folder: Path) -> list[Any]:
     """What each job came to, without times."""
-    with Ledger.open(folder) as found:
-        return [(job.key, job.state, job.reasons, job.attempts, job.output) for job in found.jobs()]
+    with Ledger.open(folder) as ledger:
+        return [(job.key, job.state, job.reasons, job.attempts, job.output) for job in ledger.jobs()]
 
 
 if __name__ == "__main__":

@@ -36,13 +36,15 @@ def main() -> None:
     cells: list[tuple[RgbImage, str, bool | None]] = []
     for subject in subjects(loop, [paths[i] for i in picks]):
         for n, style in enumerate(loop.recipe.styles):
-            made = loop.stylize(subject, style, Settings(balance=args.balance))
+            portrait = loop.stylize(subject, style, Settings(balance=args.balance))
             if n == 0:
-                cells.append((thumbnail(made.before, SIDE), "the photo", None))
-            attempt = made.record.chosen_attempt
+                cells.append((thumbnail(portrait.before, SIDE), "the photo", None))
+            attempt = portrait.record.chosen_attempt
             scores = "  ".join(f"{judge} {value:.2f}" for judge, value in attempt.similarity.items())
-            cells.append((thumbnail(made.picture, SIDE), f"{style}: {made.record.status}\n{scores}", made.accepted))
-            print(subject.photo.path.name, style, made.record.status, made.record.reasons, attempt, flush=True)
+            cells.append(
+                (thumbnail(portrait.picture, SIDE), f"{style}: {portrait.record.status}\n{scores}", portrait.accepted)
+            )
+            print(subject.photo.path.name, style, portrait.record.status, portrait.record.reasons, attempt, flush=True)
     write_picture(args.output, contact_sheet(cells, columns=1 + len(loop.recipe.styles), side=SIDE), quality=85)
     print(args.output)
 

@@ -45,12 +45,12 @@ def labels(path: Path = HERE / "held_out_groups.csv") -> dict[str, dict[str, str
 
 def groups(read: dict[str, dict[str, str]]) -> dict[str, set[str]]:
     """Group -> its people; a person is in several."""
-    found = {"everybody": set(read)}
-    found |= {
+    results = {"everybody": set(read)}
+    results |= {
         word: {p for p in read if p.startswith(folder)} for word, folder in (("women", "female"), ("men", "male"))
     }
-    found |= {kind.replace("_", " "): {p for p in read if read[p][kind] == "yes"} for kind in KINDS}
-    return found | {f"skin {tone}": {p for p in read if read[p]["skin"] == tone} for tone in TONES}
+    results |= {kind.replace("_", " "): {p for p in read if read[p][kind] == "yes"} for kind in KINDS}
+    return results | {f"skin {tone}": {p for p in read if read[p]["skin"] == tone} for tone in TONES}
 
 
 def against_others(rows: list[dict[str, Any]], people: set[str]) -> tuple[float, float, float] | None:
@@ -117,8 +117,8 @@ def gaps(rows: list[dict[str, Any]], read: dict[str, dict[str, str]]) -> str:
         if gap is None or count < LEAST:
             continue
         difference, low, high = gap
-        said = ", **worse**" if high < 0 else ""
-        lines.append(f"| {group} | {count} | {difference:+.1%} ({low:+.1%} to {high:+.1%}){said} |")
+        remark = ", **worse**" if high < 0 else ""
+        lines.append(f"| {group} | {count} | {difference:+.1%} ({low:+.1%} to {high:+.1%}){remark} |")
     return "\n".join(lines) + "\n"
 
 

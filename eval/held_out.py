@@ -99,11 +99,11 @@ def main() -> None:
         framed = frame_portrait(who.photo.pixels, who.face, settings.frame, loop.recipe.size_for(settings.size))
         for style in loop.recipe.styles:
             person = name_of(who.photo.path)
-            made = loop.stylize(who, style, replace(settings, thresholds=str(files[person])))
-            records[style].append(made.record)
-            lightness = [round(face_lightness(p, framed.face.kps), 2) for p in (framed.image, made.picture)]
-            rows.append(row_of(person, made.record) | {"lightness": lightness})
-            worst.append((margin(made), made))
+            portrait = loop.stylize(who, style, replace(settings, thresholds=str(files[person])))
+            records[style].append(portrait.record)
+            lightness = [round(face_lightness(p, framed.face.kps), 2) for p in (framed.image, portrait.picture)]
+            rows.append(row_of(person, portrait.record) | {"lightness": lightness})
+            worst.append((margin(portrait), portrait))
         worst = sorted(worst, key=lambda item: item[0])[: args.worst]
     every = [record for some in records.values() for record in some]
     result = {"balance": args.balance, "attempts": args.attempts, "far": 0.01, "weights": loop.generator.digests}
@@ -112,13 +112,13 @@ def main() -> None:
     for style, row in {**result["styles"], "all": result["all"]}.items():
         print(style, json.dumps(row))
     cells: list[tuple[RgbImage, str, bool | None]] = []
-    for _, made in worst:
-        record = made.record
+    for _, portrait in worst:
+        record = portrait.record
         similarity = record.chosen_attempt.similarity
         scores = "  ".join(f"{j} {v:.2f} ({record.thresholds[j].value:.2f})" for j, v in similarity.items())
-        cells.append((thumbnail(made.before, SIDE), "the photo", None))
+        cells.append((thumbnail(portrait.before, SIDE), "the photo", None))
         said = record.reasons[0] if record.reasons else record.status
-        cells.append((thumbnail(made.picture, SIDE), f"{record.style}: {said}\n{scores}", made.accepted))
+        cells.append((thumbnail(portrait.picture, SIDE), f"{record.style}: {said}\n{scores}", portrait.accepted))
     print(write_picture(args.sheet, contact_sheet(cells, columns=4, side=SIDE), quality=85))
     print(write_json(args.output, result | {"rows": rows}))
 

@@ -94,8 +94,8 @@ def compare(people: int, rounds: int, far: float, pictures: tuple, judges: tuple
         seen, new = ({j: s[j] for j in judges} for s in (simulate(rng, n, *pictures) for n in (people, 300)))
         for name, method in METHODS.items():
             passed = passes(method(seen, far), new)
-            own = np.eye(len(passed), dtype=bool)
-            outcomes[name].append((float(passed[~own].mean()), float(passed[own].mean())))
+            is_own = np.eye(len(passed), dtype=bool)
+            outcomes[name].append((float(passed[~is_own].mean()), float(passed[is_own].mean())))
     return {
         name: [*np.array(rows).mean(0).round(4).tolist(), round(float(np.std(np.array(rows)[:, 1])), 4)]
         for name, rows in outcomes.items()

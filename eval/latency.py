@@ -318,11 +318,11 @@ def _one_pass(warmed: Warm) -> tuple[Any, tuple[Any, ...]]:
 
 def batches(warmed: Warm, runs: int) -> dict[str, Any]:
     """Seconds a picture and megabytes at the peak so far as the batch grows; megabytes now, before and after 30 pictures."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for size in (1, 2, 4, 8):
         took = timed(lambda size=size: warmed.draw(range(size)), runs)  # type: ignore[misc]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        found[str(size)] = {
+        results[str(size)] = {
             "seconds_a_picture": round(took.least / size, 3),
             "processor_seconds_a_picture": round(took.processor / size, 3),
             "megabytes": peak,
@@ -330,7 +330,7 @@ def batches(warmed: Warm, runs: int) -> dict[str, Any]:
     before = _resident()
     for seed in range(30):
         warmed.draw([seed])
-    return found | {"megabytes_before_30_pictures": before, "megabytes_after_30_pictures": _resident()}
+    return results | {"megabytes_before_30_pictures": before, "megabytes_after_30_pictures": _resident()}
 
 
 def _resident() -> int:
@@ -433,7 +433,7 @@ def main() -> None:
     if args.child:
         print(json.dumps(_in_this_process(args, [args.child])))
         return
-    found: dict[str, Any] = {"machine": _machine(), "threads": args.threads, "style": args.styles[0]}
+    results: dict[str, Any] = {"machine": _machine(), "threads": args.threads, "style": args.styles[0]}
     for count in args.busy:
         with busy(count):
             beside: dict[str, Any] = {}
@@ -447,27 +447,27 @@ def main() -> None:
                 )
                 beside["warm"] = json.loads(answer.stdout)
         if beside:
-            found[f"beside {count} busy processes" if count else "quiet"] = beside
+            results[f"beside {count} busy processes" if count else "quiet"] = beside
             print(json.dumps({count: beside}), file=sys.stderr, flush=True)
-    found |= _in_this_process(args, [part for part in args.parts if part not in ("cold", "warm")])
-    text = json.dumps(found, indent=1)
+    results |= _in_this_process(args, [part for part in args.parts if part not in ("cold", "warm")])
+    text = json.dumps(results, indent=1)
     if args.output is None:
         print(text)
     else:
         from portrait.images import write_json
 
-        write_json(args.output, found)
+        write_json(args.output, results)
 
 
 def _in_this_process(args: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
     measures = {"warm": warm, "diffusers": against_diffusers, "onnx": onnx, "batches": batches}
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     if set(parts) & measures.keys():
         warmed = Warm(args.photos[0], args.styles[0], args.threads, args.dtype)
-        found = {part: measures[part](warmed, args.runs) for part in parts if part in measures}
+        results = {part: measures[part](warmed, args.runs) for part in parts if part in measures}
     if "accepted" in parts:
-        found["accepted"] = accepted(args.photos, args.styles, args.threads, args.dtype)
-    return found["warm"] if args.child else found
+        results["accepted"] = accepted(args.photos, args.styles, args.threads, args.dtype)
+    return results["warm"] if args.child else results
 
 
 def _machine() -> dict[str, Any]:

@@ -71,7 +71,7 @@ def main() -> None:
         with Ledger.open(Path(folder)) as ledger:
             last = ledger.next_batch(-1, 1)[0]
             tries = [attempt(n) for n in range(ATTEMPTS)]
-            found = {
+            results = {
                 "jobs": ledger.counts().jobs,
                 "attempts": ledger.counts().attempts,
                 "megabytes": round((Path(folder) / FILE).stat().st_size / 2**20, 1),
@@ -85,8 +85,8 @@ def main() -> None:
                     "attempts of one job": timed(lambda: ledger.attempts(last.id)),
                 },
             }
-    print(json.dumps(found, indent=1))
-    write_json(Path(__file__).with_suffix(".json"), found)
+    print(json.dumps(results, indent=1))
+    write_json(Path(__file__).with_suffix(".json"), results)
 
 
 if __name__ == "__main__":

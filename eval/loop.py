@@ -243,7 +243,7 @@ def judged(made: Made, gate: Thresholds) -> Verdict:
 
 def tables(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Per setting and arm: rates, means and costs; and the loop minus each baseline, paired by cell."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for setting in SETTINGS:
         mine = [r for r in rows if r["setting"] == setting]
         if not mine:
@@ -278,13 +278,13 @@ def tables(rows: list[dict[str, Any]]) -> dict[str, Any]:
                     values = [round(float(v), 4) for v in (gap.mean(), low, high)]
                     entry["loop_minus"].setdefault(loop, {}).setdefault(arm, {})[key] = values
         entry["one_shot_by_shipped_limits"] = _mean(arms["one shot"], "first_by_shipped_limits", whose)
-        found[setting] = entry
-    return found
+        results[setting] = entry
+    return results
 
 
 def against_shipped(files: dict[str, Path], people: list[str], styles: list[str]) -> dict[str, Any]:
     """Judge -> FAR -> mean and largest difference of the people's own limits from the shipped ones, over styles."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for far in calibrated_rates():
         gaps: dict[str, list[float]] = {}
         for style in styles:
@@ -295,8 +295,8 @@ def against_shipped(files: dict[str, Path], people: list[str], styles: list[str]
                     gaps.setdefault(judge, []).append(value - shipped[judge])
         for judge, values in gaps.items():
             largest = max(values, key=abs)
-            found.setdefault(judge, {})[f"{far:g}"] = [round(float(np.mean(values)), 5), round(largest, 4)]
-    return found
+            results.setdefault(judge, {})[f"{far:g}"] = [round(float(np.mean(values)), 5), round(largest, 4)]
+    return results
 
 
 def _mean(cells: list[dict[str, Any]], key: str, whose: np.ndarray) -> list[float]:
@@ -388,7 +388,7 @@ def main() -> None:
         minutes = (time.perf_counter() - start) / 60
         print(f"{n + 1} of {len(photos)} people, {studio.new} new pictures, {minutes:.1f} min", flush=True)
     people = sorted({r["person"] for r in rows})
-    found = {
+    results = {
         "budget": args.budget,
         "seeds": args.seeds,
         "every": args.every,
@@ -399,8 +399,8 @@ def main() -> None:
         "settings": tables(rows),
     }
     for path in [args.output / "loop.json", *([Path(__file__).parent / "loop.json"] if args.accept else [])]:
-        print(write_json(path, found))
-    print(markdown(found["settings"]))
+        print(write_json(path, results))
+    print(markdown(results["settings"]))
 
 
 if __name__ == "__main__":

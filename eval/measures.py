@@ -60,12 +60,12 @@ def grid_energy(picture: RgbImage) -> dict[str, float]:
     for y, x in places[: max(1, len(places) // 4)]:
         tile = light[y : y + _TILE, x : x + _TILE]
         power += np.abs(np.fft.fft2((tile - tile.mean()) * window)) ** 2
-    found = {}
+    results = {}
     for harmonic in HARMONICS:
         bin_ = harmonic * _TILE // PERIOD
         logs = [_above_neighbors(power, 0, bin_), _above_neighbors(power, bin_, 0)]
-        found[_fraction(harmonic)] = float(np.exp(np.mean(logs)))
-    return found
+        results[_fraction(harmonic)] = float(np.exp(np.mean(logs)))
+    return results
 
 
 def _above_neighbors(power: NDArray[np.float64], row: int, column: int) -> float:

@@ -352,18 +352,18 @@ def main() -> int:
         for name in args.recipes.split(","):
             recipe = load_recipe(name)
             build = built_transformer if recipe.family in TRANSFORMERS else built_diffusion
-            made = build(recipe, folder, tiny=args.tiny)
+            model = build(recipe, folder, tiny=args.tiny)
             stated = dict(zip(memory.TIERS, recipe.memory, strict=False))
             for tier in tiers:
                 try:
-                    found = measured(made, device, tier, batches, args.pictures, args.threads)
+                    figures = measured(model, device, tier, batches, args.pictures, args.threads)
                 except PortraitError as error:
-                    found = [{"recipe": name, "tier": tier, "batch": 0, "error": str(error)}]
-                for row in found:
+                    figures = [{"recipe": name, "tier": tier, "batch": 0, "error": str(error)}]
+                for row in figures:
                     rows.append(row | {"stated_gib": stated[tier]})
                     print(json.dumps(rows[-1]), flush=True)
             if args.diffusers and recipe.family in TRANSFORMERS and "single_file" not in recipe.parts:
-                rows.append(measured_diffusers(made, device, args.pictures))
+                rows.append(measured_diffusers(model, device, args.pictures))
                 print(json.dumps(rows[-1]), flush=True)
     about = {"tiny": args.tiny, "device": device.type, "machine": platform.machine(), "torch": torch.__version__}
     if device.type == "cuda":

@@ -93,9 +93,9 @@ def rates(scores: np.ndarray, references: np.ndarray, candidates: np.ndarray, fa
     Raises:
         TooFewPairsError: there are too few impostor pairs for the rate.
     """
-    own = references[:, None] == candidates
-    genuine, impostor = scores[own], scores[~own]
-    whose = np.broadcast_to(candidates, scores.shape)[own]
+    is_own = references[:, None] == candidates
+    genuine, impostor = scores[is_own], scores[~is_own]
+    whose = np.broadcast_to(candidates, scores.shape)[is_own]
     limit = threshold_at_far(impostor, far)
     nearest = references[scores.argmax(0)] == candidates
     nearest = nearest & (scores.max(0) > NOT_SEEN)
@@ -118,18 +118,18 @@ def gate_rates(
     passed: np.ndarray, references: np.ndarray, candidates: np.ndarray, counted: np.ndarray | None = None
 ) -> dict[str, Any]:
     """TAR and FAR of a verdict, (R, C) bool, with intervals over people; of the pairs that are `counted`, if not all are."""
-    own = references[:, None] == candidates
-    whose = np.broadcast_to(candidates, passed.shape)[own]
+    is_own = references[:, None] == candidates
+    whose = np.broadcast_to(candidates, passed.shape)[is_own]
     names = np.unique(np.concatenate([references, candidates]))
     row, column = np.searchsorted(names, references), np.searchsorted(names, candidates)
     above, pairs = np.zeros((len(names), len(names))), np.zeros((len(names), len(names)))
     places = np.ix_(row, column)
-    stranger = ~own if counted is None else ~own & counted
+    stranger = ~is_own if counted is None else ~is_own & counted
     np.add.at(above, places, passed & stranger)
     np.add.at(pairs, places, stranger.astype(float))
     low, high = bootstrap_share_of_pairs(above, pairs)
     far = {"rate": round(float(passed[stranger].mean()), 5), "interval": [round(low, 5), round(high, 5)]}
-    return {"tar": _share(passed[own], whose), "far": far | {"of": int(stranger.sum())}}
+    return {"tar": _share(passed[is_own], whose), "far": far | {"of": int(stranger.sum())}}
 
 
 def held_out_gate(
@@ -179,10 +179,10 @@ def _over_people(
         drawn = rng.choice(names, len(names))
         rows = np.concatenate([np.nonzero(references == name)[0] for name in drawn])
         columns = np.concatenate([np.nonzero(candidates == name)[0] for name in drawn])
-        own = references[rows][:, None] == candidates[columns]
+        is_own = references[rows][:, None] == candidates[columns]
         sample = scores[np.ix_(rows, columns)]
-        if own.any() and not own.all():
-            values.append(statistic(sample[own], sample[~own]))
+        if is_own.any() and not is_own.all():
+            values.append(statistic(sample[is_own], sample[~is_own]))
     return [round(float(value), 4) for value in np.quantile(values, [0.025, 0.975])]
 
 

@@ -53,16 +53,16 @@ def main() -> None:
         try:
             assert server.stdout is not None
             server.stdout.readline()
-            found: dict[str, Any] = {"recipe": args.recipe, "cores": cpu_threads()}
-            found["page_is_up"] = round(time.perf_counter() - began, 2)
+            results: dict[str, Any] = {"recipe": args.recipe, "cores": cpu_threads()}
+            results["page_is_up"] = round(time.perf_counter() - began, 2)
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             visits = [visit(browser.new_page(), f"http://127.0.0.1:{args.port}", photo) for _ in range(3)]
         finally:
             server.terminate()
             server.wait()
-    found |= {"first_visit": visits[0], "later_visits": visits[1:]}
-    print(json.dumps(found, indent=1))
-    write_json(args.output, found | {"weights": weights_today()})
+    results |= {"first_visit": visits[0], "later_visits": visits[1:]}
+    print(json.dumps(results, indent=1))
+    write_json(args.output, results | {"weights": weights_today()})
 
 
 CLOCK = """(places) => {

@@ -83,19 +83,19 @@ def of_photographs(judge: StyleJudge, frames: Iterable[Framed], copy_limit: floa
 
     `passing` is by the style judge alone, `passing_both` with the check that the face is drawn anew, which comes first.
     """
-    found: dict[str, list[list[float]]] = {}
+    results: dict[str, list[list[float]]] = {}
     redrawn: dict[str, list[bool]] = {}
     rng = np.random.default_rng(0)
     for framed in frames:
         spoiled = {kind: np.clip(spoil(framed.image), 0, 255).astype(np.uint8) for kind, spoil in PHOTOGRAPHS.items()}
         for kind, picture in (spoiled | copies(framed.image, rng)).items():
             offered = RgbImage(np.ascontiguousarray(picture))
-            found.setdefault(kind, []).append(list(judge.probabilities(offered, framed.face.kps).values()))
+            results.setdefault(kind, []).append(list(judge.probabilities(offered, framed.face.kps).values()))
             redrawn.setdefault(kind, []).append(face_style(framed, offered) >= copy_limit)
     return {
         kind: row(judge, np.array(rows))
         | {"passing_both": passing(judge, np.array(rows) * np.array(redrawn[kind])[:, None])}
-        for kind, rows in found.items()
+        for kind, rows in results.items()
     }
 
 
@@ -131,7 +131,7 @@ def draw(recipe: str, people: list[Path], folder: Path) -> None:
 def of_pictures(judge: StyleJudge, folder: Path, people: list[Path], styles: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Style -> (N, classes) what the judge says of the portraits in DIR/STYLE; a faceless one is no one's style."""
     analyzer = InsightFaceAnalyzer()
-    found: dict[str, np.ndarray] = {}
+    results: dict[str, np.ndarray] = {}
     for style in styles:
         rows = []
         for path in people:
@@ -143,8 +143,8 @@ def of_pictures(judge: StyleJudge, folder: Path, people: list[Path], styles: tup
             if face is not None:
                 rows.append(list(judge.probabilities(picture, face.kps).values()))
         if rows:
-            found[style] = np.array(rows)
-    return found
+            results[style] = np.array(rows)
+    return results
 
 
 def changed_of(judge: StyleJudge, folder: Path, frames: Mapping[Path, Framed], style: str) -> dict[str, float]:
@@ -161,7 +161,7 @@ def changed_of(judge: StyleJudge, folder: Path, frames: Mapping[Path, Framed], s
 
 def of_pieces(judge: StyleJudge, folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """Who drew -> style -> (N, classes), of the pieces that `style_crops.py` drew."""
-    found: dict[str, dict[str, np.ndarray]] = {}
+    results: dict[str, dict[str, np.ndarray]] = {}
     for kind in sorted(path.name for path in folder.iterdir() if path.is_dir()):
         for style in sorted(path.name for path in (folder / kind).iterdir()):
             windows = []
@@ -169,8 +169,8 @@ def of_pieces(judge: StyleJudge, folder: Path) -> dict[str, dict[str, np.ndarray
                 piece: np.ndarray = read_photo(file).pixels
                 edge = (piece.shape[0] - judge.side) // 2
                 windows.append(piece[edge : edge + judge.side, edge : edge + judge.side])
-            found.setdefault(kind, {})[style] = judge.classify(np.stack(windows))
-    return found
+            results.setdefault(kind, {})[style] = judge.classify(np.stack(windows))
+    return results
 
 
 def passing(judge: StyleJudge, probabilities: np.ndarray) -> dict[str, float]:

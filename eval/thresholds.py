@@ -78,20 +78,21 @@ SPOILED = {
 def spoiled_accepted(loop: AttemptLoop, data: Path, files: dict[str, Path], far: float) -> dict[str, dict[str, float]]:
     """Style -> kind of `SPOILED` -> the share of held-out people whose spoiled photo the whole gate accepts."""
     people = subjects(loop, held_out(data))
-    found: dict[str, dict[str, list[bool]]] = {style: {kind: [] for kind in SPOILED} for style in loop.recipe.styles}
+    results: dict[str, dict[str, list[bool]]] = {style: {kind: [] for kind in SPOILED} for style in loop.recipe.styles}
     for subject in people:
         framed = frame_portrait(subject.photo.pixels, subject.face, "bust", loop.recipe.resolution)
         file = files[name_of(subject.photo.path)]
         limits = {
-            style: loop.judges.with_drawing(thresholds_for("mini", style, far, file, judges=JUDGES)) for style in found
+            style: loop.judges.with_drawing(thresholds_for("mini", style, far, file, judges=JUDGES))
+            for style in results
         }
         for kind, spoil in SPOILED.items():
             picture = RgbImage(np.ascontiguousarray(spoil(framed.image), np.uint8))
             score = loop.judges.score_picture(framed, subject.identity, picture)
-            for style, kinds in found.items():
+            for style, kinds in results.items():
                 drawn = loop.judges.how_drawn(framed, picture, limits[style], score.face)
                 kinds[kind].append(decide(replace(score.measurement, **drawn), limits[style]).accepted)
-    return {style: {k: round(float(np.mean(v)), 4) for k, v in kinds.items()} for style, kinds in found.items()}
+    return {style: {k: round(float(np.mean(v)), 4) for k, v in kinds.items()} for style, kinds in results.items()}
 
 
 def rates(scores: np.ndarray, limits: np.ndarray, same_group: np.ndarray) -> dict[str, Any]:
@@ -103,16 +104,16 @@ def rates(scores: np.ndarray, limits: np.ndarray, same_group: np.ndarray) -> dic
         same_group: (references, P) bool, whose photos lie in one folder.
     """
     rows, count = scores.shape
-    own = np.arange(rows)[:, None] == np.arange(count)
+    is_own = np.arange(rows)[:, None] == np.arange(count)
     passed = scores >= limits
-    accepted = int(passed[own].sum())
+    accepted = int(passed[is_own].sum())
     low, high = wilson(accepted, count)
     return {
         "threshold": round(float(limits.mean()), 4),
         "tar": round(accepted / count, 4),
         "tar_interval": [round(low, 4), round(high, 4)],
-        "far": round(float(passed[~own].mean()), 5),
-        "far_same_group": round(float(passed[~own & same_group].mean()), 5),
+        "far": round(float(passed[~is_own].mean()), 5),
+        "far_same_group": round(float(passed[~is_own & same_group].mean()), 5),
     }
 
 

@@ -126,10 +126,10 @@ def test_a_setting_has_the_name_and_the_words_of_its_flag(stylizer: PortraitStyl
 
 
 def test_each_means_several_people_and_a_call_makes_one_portrait(limits: str) -> None:
-    made = Load()(Settings())
-    made.analyzer = FakeAnalyzer(lambda image: [a_face(SIZE), a_face(SIZE)])
+    stylizer = Load()(Settings())
+    stylizer.analyzer = FakeAnalyzer(lambda image: [a_face(SIZE), a_face(SIZE)])
     with pytest.raises(FaceError, match="give an index"):
-        PortraitStylizer(made).stylize(person(1), face="each", thresholds=limits)
+        PortraitStylizer(stylizer).stylize(person(1), face="each", thresholds=limits)
 
 
 def test_mini_keeps_the_astronaut(mini: object, photos: Path) -> None:

@@ -102,11 +102,11 @@ def test_a_gradient_runs_from_its_first_color_down_to_its_second(
     astronaut: Photo, face: Face, painted: RgbImage
 ) -> None:
     picture, _ = behind("gradient:#ff0000,#0000ff", astronaut, face, painted)
-    wanted = gradient((255, 0, 0), (0, 0, 255), 512, 512)
-    assert np.abs(picture[WALL].astype(int) - wanted[WALL]).mean() < 2
-    assert wanted[0, 0].tolist() == [255, 0, 0]
-    assert wanted[-1, 0].tolist() == [0, 0, 255]
-    assert np.abs(wanted[256, 0].astype(int) - (127, 0, 128)).max() <= 1
+    expected = gradient((255, 0, 0), (0, 0, 255), 512, 512)
+    assert np.abs(picture[WALL].astype(int) - expected[WALL]).mean() < 2
+    assert expected[0, 0].tolist() == [255, 0, 0]
+    assert expected[-1, 0].tolist() == [0, 0, 255]
+    assert np.abs(expected[256, 0].astype(int) - (127, 0, 128)).max() <= 1
 
 
 def test_paper_is_pale_and_has_a_grain(astronaut: Photo, face: Face, painted: RgbImage) -> None:
@@ -207,27 +207,28 @@ def test_mini_s_picture_is_judged_before_and_replays_the_same(
     value = str(photos / text) if text.endswith(".png") else text
     (subject,) = mini.subjects(astronaut)
     settings = Settings(background=value, max_attempts=1)
-    made = mini.stylize(subject, "watercolor", settings)
+    portrait = mini.stylize(subject, "watercolor", settings)
     plain = mini.stylize(subject, "watercolor", replace(settings, background=""))
     assert plain.record.background is None
-    similar = [one.record.attempts[0].similarity for one in (made, plain)]
+    similar = [one.record.attempts[0].similarity for one in (portrait, plain)]
     assert similar[0] == similar[1]  # the judges saw the same picture
-    assert not (made.picture == plain.picture).all()
+    assert not (portrait.picture == plain.picture).all()
     framed = frame_portrait(astronaut.pixels, subject.face, "bust", 512)
     x, y = (int(v) for v in framed.face.center)
     assert (
         np.abs(
-            made.picture[y - 40 : y + 40, x - 30 : x + 30].astype(int) - plain.picture[y - 40 : y + 40, x - 30 : x + 30]
+            portrait.picture[y - 40 : y + 40, x - 30 : x + 30].astype(int)
+            - plain.picture[y - 40 : y + 40, x - 30 : x + 30]
         ).max()
         <= 2
     )
-    recorded = made.record.background
+    recorded = portrait.record.background
     assert recorded is not None
     assert (recorded.kind, recorded.value) == (Background.parse(value).kind, value)
     assert recorded.sha256 == (read_photo(value).sha256 if text.endswith(".png") else "")
-    assert made.pixels.shape[2] == (4 if text == "transparent" else 3)
-    again = mini.replay(made.record, astronaut)
-    assert pixels_sha256(again) == made.record.picture.pixels_sha256
+    assert portrait.pixels.shape[2] == (4 if text == "transparent" else 3)
+    again = mini.replay(portrait.record, astronaut)
+    assert pixels_sha256(again) == portrait.record.picture.pixels_sha256
 
 
 def test_a_whole_photo_can_be_cut_out(mini: AttemptLoop, astronaut: Photo) -> None:
@@ -235,9 +236,9 @@ def test_a_whole_photo_can_be_cut_out(mini: AttemptLoop, astronaut: Photo) -> No
     wide[188:, 300:812] = astronaut.pixels
     photo = Photo(pixels=RgbImage(wide), path=Path("wide.png"), sha256="0" * 64)
     (subject,) = mini.subjects(photo)
-    made = mini.stylize(subject, "oil", Settings(background="transparent", frame="full", max_attempts=1))
-    assert made.pixels.shape == (700, 1200, 4)
-    alpha = made.pixels[..., 3]
+    portrait = mini.stylize(subject, "oil", Settings(background="transparent", frame="full", max_attempts=1))
+    assert portrait.pixels.shape == (700, 1200, 4)
+    alpha = portrait.pixels[..., 3]
     assert alpha[:, :250].max() == 0
     assert alpha[:, 900:].max() == 0
     assert alpha[188:, 300:812][SUIT].mean() > 250
@@ -246,13 +247,13 @@ def test_a_whole_photo_can_be_cut_out(mini: AttemptLoop, astronaut: Photo) -> No
 def test_another_file_of_the_same_name_is_not_replayed(mini: AttemptLoop, astronaut: Photo, tmp_path: Path) -> None:
     file = write_picture(tmp_path / "wall.png", np.full((64, 64, 3), 90, np.uint8))
     (subject,) = mini.subjects(astronaut)
-    made = mini.stylize(subject, "oil", Settings(background=str(file), max_attempts=1))
+    portrait = mini.stylize(subject, "oil", Settings(background=str(file), max_attempts=1))
     write_picture(file, np.full((64, 64, 3), 91, np.uint8))
     mini.clear_cache()
     with pytest.raises(
         SettingsError, match="the background's file or the matte network differs from the one in the record"
     ):
-        mini.replay(made.record, astronaut)
+        mini.replay(portrait.record, astronaut)
 
 
 # ---- at the entry points
@@ -330,6 +331,6 @@ def test_a_plan_s_background_lies_beside_it_and_its_content_is_in_the_keys(tmp_p
 
 
 def test_the_library_returns_an_image_with_alpha(mini: AttemptLoop, astronaut: Photo) -> None:
-    made = PortraitStylizer(mini).stylize(astronaut, "oil", background="transparent", max_attempts=1)
-    assert made.image.mode == "RGBA"
-    assert made.before.mode == "RGB"
+    portrait = PortraitStylizer(mini).stylize(astronaut, "oil", background="transparent", max_attempts=1)
+    assert portrait.image.mode == "RGBA"
+    assert portrait.before.mode == "RGB"

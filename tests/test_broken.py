@@ -116,9 +116,9 @@ def judged(
         generator = FakeGenerator(lambda photo, knobs, seed: paint(photo))
         loop = AttemptLoop(load_recipe("mini"), generator, analyzer, [dlib_recognizer])
         others = [p.identity for p in people] if known else []
-        made = loop.stylize(anna, "comic", Settings(max_attempts=1), others=others)
-        print(made.record.attempts[0])
-        return list(made.record.reasons)
+        portrait = loop.stylize(anna, "comic", Settings(max_attempts=1), others=others)
+        print(portrait.record.attempts[0])
+        return list(portrait.record.reasons)
 
     return run
 

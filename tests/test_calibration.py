@@ -48,14 +48,14 @@ def test_a_threshold_accepts_no_more_impostors_than_its_rate(people: list[Path])
     table, generator = calibrate_people(lambda photo, knobs, seed: restyled(photo), people)
     assert len(generator.calls) == 2 * 12  # once as asked, once at an end of the dial
     for judge in ("arcface", "dlib"):
-        found = table["styles"]["oil"]["recognisers"][judge]
-        assert found["impostor_pairs"] == 12 * 11
-        assert found["genuine_pairs"] == 12
-        assert found["genuine_mean"] == pytest.approx(1, abs=0.001)
-        assert found["tar"]["0.1"] == {"rate": 1.0, "interval": [0.7575, 1.0], "of": 12}
-        low, high = found["threshold_intervals"]["0.1"]
-        assert low < found["thresholds"]["0.1"] <= high + 1e-4
-        above = [far for threshold, far, _ in found["det"] if threshold >= found["thresholds"]["0.1"]]
+        entry = table["styles"]["oil"]["recognisers"][judge]
+        assert entry["impostor_pairs"] == 12 * 11
+        assert entry["genuine_pairs"] == 12
+        assert entry["genuine_mean"] == pytest.approx(1, abs=0.001)
+        assert entry["tar"]["0.1"] == {"rate": 1.0, "interval": [0.7575, 1.0], "of": 12}
+        low, high = entry["threshold_intervals"]["0.1"]
+        assert low < entry["thresholds"]["0.1"] <= high + 1e-4
+        above = [far for threshold, far, _ in entry["det"] if threshold >= entry["thresholds"]["0.1"]]
         assert max(above) <= 0.1
 
 
@@ -168,9 +168,9 @@ def test_the_style_s_statistics_reject_other_styles_and_few_of_their_own() -> No
         "popart": AcceptedPictures(features=own + 3.0, styled=np.full(60, 0.4), shown=np.ones(60), people=whose),
         "sketch": AcceptedPictures(features=own[:10], styled=np.full(10, 0.3), shown=np.ones(10), people=whose[:10]),
     }
-    found = style_statistics(drawn)
-    assert found["sketch"] is None  # ten pictures say nothing of a style
-    oil = found["oil"]
+    statistics = style_statistics(drawn)
+    assert statistics["sketch"] is None  # ten pictures say nothing of a style
+    oil = statistics["oil"]
     assert oil is not None
     assert oil["other_styles_rejected"]["popart"] == 1.0
     assert oil["right_pictures_rejected"] <= STYLE_REJECTED
@@ -189,14 +189,14 @@ def test_a_style_that_lies_within_another_is_told_from_it(tmp_path: Path) -> Non
         return AcceptedPictures(features=features, styled=np.full(80, 0.4), shown=np.ones(80), people=whose)
 
     drawn = {"oil": pictures(2.0), "pastel": pictures(0.5)}
-    found = style_statistics(drawn)
-    oil, pastel = found["oil"], found["pastel"]
+    statistics = style_statistics(drawn)
+    oil, pastel = statistics["oil"], statistics["pastel"]
     assert oil is not None
     assert pastel is not None
     assert oil["other_styles_rejected"]["pastel"] > 0.95
     assert pastel["other_styles_rejected"]["oil"] > 0.95
     entries = {"style_on_face": {"limit": 0.1}, "recognisers": {"arcface": {"thresholds": {"0.01": 0.4}}}}
-    table = {"burned": {"limit": 0.1}, "styles": {n: entries | {"style_statistics": found[n]} for n in found}}
+    table = {"burned": {"limit": 0.1}, "styles": {n: entries | {"style_statistics": statistics[n]} for n in statistics}}
     (tmp_path / "table.json").write_text(json.dumps(table))
     limits = thresholds_for("mini", "oil", 0.01, tmp_path / "table.json", judges=["arcface"])
     assert limits.statistics is not None
@@ -306,9 +306,9 @@ def test_an_interval_over_pairs_is_wider_than_one_over_independent_scores() -> N
 
 def test_copies_are_pictures_of_the_photo_s_size() -> None:
     photo = a_photo().pixels
-    made = copies(photo, np.random.default_rng(0))
-    assert len(made) >= 8
-    assert all(c.shape == photo.shape == (SIZE, SIZE, 3) and c.dtype == np.uint8 for c in made.values())
+    copied = copies(photo, np.random.default_rng(0))
+    assert len(copied) >= 8
+    assert all(c.shape == photo.shape == (SIZE, SIZE, 3) and c.dtype == np.uint8 for c in copied.values())
 
 
 def passes_gate(scores: dict[str, np.ndarray], limits: Thresholds, photo: int, portrait: int) -> bool:
@@ -357,11 +357,11 @@ def test_portrait_calibrate_measures_mini_on_the_six_faces(
     limits = thresholds_for("mini", "sketch", 0.2, output, mini.generator.digests)
     scores = samples[0].styles["sketch"].scores
     passed = np.array([[passes_gate(scores, limits, photo, portrait) for portrait in range(6)] for photo in range(6)])
-    own = np.eye(6, dtype=bool)
+    is_own = np.eye(6, dtype=bool)
     print(scores, passed)
-    assert passed[~own].mean() == pytest.approx(gate["rates"]["0.2"]["far"], abs=1e-4)
-    assert 0 < passed[~own].mean() <= 0.2
-    assert passed[own].mean() == pytest.approx(gate["rates"]["0.2"]["tar"]["rate"], abs=1e-4)
+    assert passed[~is_own].mean() == pytest.approx(gate["rates"]["0.2"]["far"], abs=1e-4)
+    assert 0 < passed[~is_own].mean() <= 0.2
+    assert passed[is_own].mean() == pytest.approx(gate["rates"]["0.2"]["tar"]["rate"], abs=1e-4)
     measured = json.loads(curves.read_text())
     assert len(measured["people"]) == 4
     limit = table["styles"]["sketch"]["style_on_face"]["limit"]

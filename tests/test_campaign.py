@@ -399,11 +399,11 @@ def test_a_failed_photo_never_stops_the_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_second_call_makes_nothing(tmp_path: Path) -> None:
-    plan, made = write_campaign(tmp_path), list[Progress]()
+    plan, progress = write_campaign(tmp_path), list[Progress]()
     first = run(plan, tmp_path / "run")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "pictures").rglob("*.*")}
-    assert run(plan, tmp_path / "run", on_progress=made.append) == first
-    assert [p.made for p in made] == [0]
+    assert run(plan, tmp_path / "run", on_progress=progress.append) == first
+    assert [p.made for p in progress] == [0]
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "pictures").rglob("*.*")}
 
 
@@ -419,8 +419,10 @@ def test_a_picture_that_was_deleted_is_made_again(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_stop_ends_after_the_batch_in_flight_and_the_next_call_goes_on(tmp_path: Path) -> None:
-    plan, made = write_campaign(tmp_path, people=5), list[Progress]()
-    counts = run(plan, tmp_path / "run", stop=lambda: bool(made) and made[-1].made > 0, on_progress=made.append)
+    plan, progress = write_campaign(tmp_path, people=5), list[Progress]()
+    counts = run(
+        plan, tmp_path / "run", stop=lambda: bool(progress) and progress[-1].made > 0, on_progress=progress.append
+    )
     assert counts.done == 2  # one person's batch
     assert counts.pending == 8
     assert run(plan, tmp_path / "run").pending == 0
@@ -591,9 +593,9 @@ def test_a_photo_that_was_moved_is_still_known(tmp_path: Path, monkeypatch: pyte
     run(plan, tmp_path / "run")
     (tmp_path / "people").rename(tmp_path / "elsewhere")
     plan.write_text(plan.read_text().replace('"people"', '"elsewhere"'))
-    made: list[Progress] = []
-    run(plan, tmp_path / "run", on_progress=made.append)
-    assert [p.made for p in made] == [0]
+    progress: list[Progress] = []
+    run(plan, tmp_path / "run", on_progress=progress.append)
+    assert [p.made for p in progress] == [0]
     report = compute_report(read_run(tmp_path / "run"))
     assert report.verification[0].impostor_pairs == 4 * 3
 
@@ -661,9 +663,9 @@ def test_a_plan_and_its_files_can_be_moved(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / place / "mini").mkdir()  # a folder of that name is not the recipe
         plan.write_text(plan.read_text().replace("[settings]", 'recipes = ["mini", "studio.toml"]\n[settings]'))
         monkeypatch.chdir(tmp_path)
-        found = read_plan(plan)
-        assert list(load_recipes(found)[0]) == ["mini", "studio"]
-        keys.append(shared_ingredients(found.settings))
+        moved_plan = read_plan(plan)
+        assert list(load_recipes(moved_plan)[0]) == ["mini", "studio"]
+        keys.append(shared_ingredients(moved_plan.settings))
     assert keys[0] == keys[1]
     assert keys[0]["lora"] == [1.0, 0.5]
 
@@ -850,8 +852,8 @@ def test_a_portrait_that_is_more_like_somebody_else_of_the_campaign_is_swapped(
     separate(monkeypatch)
     plan, load = strayed(tmp_path), Straying()
     counts = run(plan, tmp_path / "run", load=load)
-    found = states(tmp_path / "run")
-    swapped = {stem for stem, (_, reasons, _) in found.items() if "swapped" in reasons}  # type: ignore[operator]
+    jobs_by_state = states(tmp_path / "run")
+    swapped = {stem for stem, (_, reasons, _) in jobs_by_state.items() if "swapped" in reasons}  # type: ignore[operator]
     assert 0 < len(swapped) < 24
     with Ledger.open(tmp_path / "run") as ledger:
         people = {p.name: p.embeddings for p in ledger.subjects()}
@@ -874,13 +876,13 @@ def test_a_portrait_that_is_more_like_somebody_else_of_the_campaign_is_swapped(
     assert len(pictures(tmp_path / "run")) == 24
     for limit in (1, 5, 30):
         run(plan, tmp_path / "pieces", load=load, limit=limit)
-    assert states(tmp_path / "pieces") == found
+    assert states(tmp_path / "pieces") == jobs_by_state
     assert pictures(tmp_path / "pieces") == pictures(tmp_path / "run")
     names = "\n".join(f"people/p{n:02}.png" for n in reversed(range(6)))
     (tmp_path / "list.txt").write_text(names)
     plan.write_text(plan.read_text().replace('"people"', '"list.txt"'))
     run(plan, tmp_path / "backwards", load=load)
-    assert states(tmp_path / "backwards") == found
+    assert states(tmp_path / "backwards") == jobs_by_state
     assert run(plan, tmp_path / "run", load=load, retry=["rejected"]).accepted > counts.accepted
 
 
@@ -892,15 +894,15 @@ def test_a_run_killed_before_it_judged_everybody_is_judged_before_anybody_sees_i
     separate(monkeypatch)
     plan, load, killed = strayed(tmp_path), Straying(), tmp_path / "killed"
     run(plan, tmp_path / "run", load=load)
-    found = states(tmp_path / "run")
-    assert any("swapped" in reasons for _, reasons, _ in found.values())  # type: ignore[operator]
+    jobs_by_state = states(tmp_path / "run")
+    assert any("swapped" in reasons for _, reasons, _ in jobs_by_state.values())  # type: ignore[operator]
     with monkeypatch.context() as patch:
         patch.setattr(
             "portrait.campaign.settle.judge_against_everyone", lambda ledger: os.kill(os.getpid(), signal.SIGINT)
         )
         with pytest.raises(KeyboardInterrupt):
             run(plan, killed, load=load)
-    assert states(killed) != found
+    assert states(killed) != jobs_by_state
     with exclusive_lock(killed):  # somebody works on it: it is said, and nothing is written
         exported = export_run(killed, tmp_path / "delivery")
         now = read_run(killed)
@@ -911,12 +913,12 @@ def test_a_run_killed_before_it_judged_everybody_is_judged_before_anybody_sees_i
         assert again.finalized
         assert again.removed == exported.files - again.files > 0
         kept = {str(p.relative_to(tmp_path / "delivery")) for p in (tmp_path / "delivery").rglob("*.png")}
-        assert len(kept) == sum(state == "accepted" for state, *_ in found.values())
+        assert len(kept) == sum(state == "accepted" for state, *_ in jobs_by_state.values())
     elif door == "drift":
         assert compute_report(read_run(killed)).run.settled
     else:
         prune_run(killed, embeddings=True)
-    assert states(killed) == found
+    assert states(killed) == jobs_by_state
 
 
 @pytest.mark.slow
@@ -1220,7 +1222,7 @@ def test_a_batch_is_found_without_a_look_at_the_jobs_that_have_ended(
     tmp_path: Path, counting: Callable[[Path, Callable[[Ledger], object]], int]
 ) -> None:
     run(write_campaign(tmp_path, people=6), tmp_path / "run", limit=6)
-    asked = [counting(tmp_path / "run", lambda ledger: ledger.next_batch(0, 1))]
+    steps = [counting(tmp_path / "run", lambda ledger: ledger.next_batch(0, 1))]
     with database(tmp_path / "run") as ledger:
         columns = "subject, recipe, style, axes, variant, stem"
         for n in range(400):
@@ -1229,8 +1231,8 @@ def test_a_batch_is_found_without_a_look_at_the_jobs_that_have_ended(
                 "FROM jobs WHERE state = 'accepted' LIMIT 1",
                 (f"-{n}",),
             )
-    asked.append(counting(tmp_path / "run", lambda ledger: ledger.next_batch(0, 1)))
-    assert asked[1] <= asked[0] + 1, asked
+    steps.append(counting(tmp_path / "run", lambda ledger: ledger.next_batch(0, 1)))
+    assert steps[1] <= steps[0] + 1, steps
 
 
 def test_a_ledger_loses_nothing_with_the_power_and_readers_do_not_wait(
@@ -1248,9 +1250,9 @@ def test_the_reasons_of_all_attempts_are_counted_without_a_look_at_accepted_ones
 ) -> None:
     run(write_campaign(tmp_path, people=6), tmp_path / "run")
     with Ledger.open(tmp_path / "run") as ledger:
-        found = Counter(r for job in ledger.jobs() for a in ledger.attempts(job.id) for r in a.reasons)
-        assert ledger.count_reasons() == dict(found) != {}
-    asked = [counting(tmp_path / "run", Ledger.count_reasons)]
+        counted = Counter(r for job in ledger.jobs() for a in ledger.attempts(job.id) for r in a.reasons)
+        assert ledger.count_reasons() == dict(counted) != {}
+    steps = [counting(tmp_path / "run", Ledger.count_reasons)]
     with database(tmp_path / "run") as connection:
         for n in range(1000):
             connection.execute(
@@ -1258,10 +1260,10 @@ def test_the_reasons_of_all_attempts_are_counted_without_a_look_at_accepted_ones
                 "FROM attempts WHERE accepted = 1 LIMIT 1",
                 (100 + n,),
             )
-    asked.append(counting(tmp_path / "run", Ledger.count_reasons))
-    assert asked[1] <= asked[0] + 1, asked
+    steps.append(counting(tmp_path / "run", Ledger.count_reasons))
+    assert steps[1] <= steps[0] + 1, steps
     with Ledger.open(tmp_path / "run") as ledger:
-        assert ledger.count_reasons() == dict(found)
+        assert ledger.count_reasons() == dict(counted)
 
 
 def test_pictures_can_be_read_back(tmp_path: Path) -> None:

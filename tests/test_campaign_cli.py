@@ -47,9 +47,9 @@ def test_new_plan_run_status_retry_export_prune(
 ) -> None:
     run = tmp_path / "run"
     assert main(["campaign", "plan", str(plan)]) == 0
-    said = capsys.readouterr().out
-    assert "6 people x 2 styles x 1 variant(s) = 12 pictures" in said
-    assert "nothing was measured on this machine yet" in said
+    output = capsys.readouterr().out
+    assert "6 people x 2 styles x 1 variant(s) = 12 pictures" in output
+    assert "nothing was measured on this machine yet" in output
     assert main(["campaign", "run", str(plan), "-o", str(run)]) == 0
     assert "12 of 12 jobs" in capsys.readouterr().out
     assert main(["campaign", "plan", str(plan), "--json"]) == 0
@@ -261,8 +261,8 @@ def test_to_go_on_is_said_with_the_engine_that_was_asked_for(
     run = ["campaign", "run", str(plan), "-o", str(tmp_path / "run")]
     ray = ["--engine", "ray", "--address", "auto", "--gpus", "0.5"]
     assert main([*run, *ray, "--limit", "1"]) == 1
-    said = " ".join(capsys.readouterr().out.split())
-    assert said.endswith(f"To continue: {shlex.join(['portrait', *run, *ray])}")
+    output = " ".join(capsys.readouterr().out.split())
+    assert output.endswith(f"To continue: {shlex.join(['portrait', *run, *ray])}")
 
 
 # --- sizes

@@ -25,18 +25,18 @@ def listening(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
 
 def test_an_input_that_changes_no_pixel_does_nothing() -> None:
     loop = fake_loop(lambda photo, knobs, seed: restyled(photo, drift=seed))
-    found = probe_identity(loop, loop.subjects(a_photo())[0], STRANGER, "oil", (1, 2))
-    assert (found.verdict, found.moved) == ("nothing", 0)
+    probe = probe_identity(loop, loop.subjects(a_photo())[0], STRANGER, "oil", (1, 2))
+    assert (probe.verdict, probe.moved) == ("nothing", 0)
 
 
 def test_an_input_that_moves_pixels_and_is_seen_by_no_judge_is_unclear() -> None:
     loop = fake_loop(listening)
-    found = probe_identity(loop, loop.subjects(a_photo())[0], STRANGER, "oil", (1, 2, 3))
-    assert found.moved > 0
-    assert found.likeness["on"]["arcface"] > found.likeness["off"]["arcface"]
-    assert found.over_off["arcface"].stands_out
-    assert not found.over_swapped["arcface"].stands_out  # the other person's is drawn alike
-    assert found.verdict == "unclear"
+    probe = probe_identity(loop, loop.subjects(a_photo())[0], STRANGER, "oil", (1, 2, 3))
+    assert probe.moved > 0
+    assert probe.likeness["on"]["arcface"] > probe.likeness["off"]["arcface"]
+    assert probe.over_off["arcface"].stands_out
+    assert not probe.over_swapped["arcface"].stands_out  # the other person's is drawn alike
+    assert probe.verdict == "unclear"
 
 
 def test_an_input_that_every_judge_sees_works() -> None:
@@ -51,8 +51,8 @@ def test_an_input_that_every_judge_sees_works() -> None:
         return restyled(photo, drift=0 if knobs.ip_adapter_scale and not is_stranger else 60 + seed)
 
     loop = fake_loop(Told(paint))  # type: ignore[arg-type]
-    found = probe_identity(loop, loop.subjects(a_photo())[0], STRANGER, "oil", (1, 2, 3))
-    assert found.verdict == "works"
+    probe = probe_identity(loop, loop.subjects(a_photo())[0], STRANGER, "oil", (1, 2, 3))
+    assert probe.verdict == "works"
 
 
 def test_the_photo_is_hidden_as_far_as_the_recipe_can_and_every_step_runs() -> None:

@@ -274,10 +274,10 @@ def test_only_the_same_photo_of_the_same_person_is_a_pair() -> None:
     current.jobs[0] = current.jobs[0].model_copy(update={"photo": "another"})
     current.jobs[4:6] = map(failed, current.jobs[4:6])
     current.people[2] = lost(current.people[2])
-    found, _ = compare(current, baseline)
-    assert found.people == 11  # one photo of two styles was exchanged, one person is not acquired
-    assert found.not_paired.other_photo == ("p0",)
-    assert found.not_paired.no_longer_acquired == ("p2",)
+    comparison, _ = compare(current, baseline)
+    assert comparison.people == 11  # one photo of two styles was exchanged, one person is not acquired
+    assert comparison.not_paired.other_photo == ("p0",)
+    assert comparison.not_paired.no_longer_acquired == ("p2",)
 
 
 def test_photos_exchanged_between_people_are_named_and_never_stable() -> None:
@@ -304,17 +304,17 @@ def test_a_person_who_is_lost_keeps_a_run_from_being_stable() -> None:
     current = a_run(40, seed=1)
     current.jobs[:2] = map(failed, current.jobs[:2])
     current.people[0] = lost(current.people[0])
-    said = verdict(current, a_run(40, seed=2))
-    assert said.verdict == "inconclusive"
-    assert "could not be acquired" in said.why
+    verdict_now = verdict(current, a_run(40, seed=2))
+    assert verdict_now.verdict == "inconclusive"
+    assert "could not be acquired" in verdict_now.why
 
 
 @pytest.mark.slow
 def test_a_run_that_is_not_finished_is_never_stable(made: Path, tmp_path: Path) -> None:
     current, baseline = a_run(40, seed=1), a_run(40, seed=2)
     for side in (current, baseline):
-        said = compare(replace(side, pending=3), baseline if side is current else current)[1]
-        assert said.verdict == "inconclusive"
+        verdict_now = compare(replace(side, pending=3), baseline if side is current else current)[1]
+        assert verdict_now.verdict == "inconclusive"
     assert "3 pictures of this run are not made yet" in verdict(replace(current, pending=3), baseline).why
     assert verdict(replace(a_run(40, -0.06, seed=1), pending=3), baseline).verdict == "drifted"
     run_campaign(read_plan(made / "campaign.toml"), tmp_path / "half", local(), limit=20)
@@ -328,9 +328,9 @@ def test_a_style_or_a_picture_that_was_dropped_keeps_a_run_from_being_stable() -
     current, baseline = a_run(40, seed=1), a_run(40, seed=2)
     assert verdict(current, baseline).verdict == "stable"
     no_comic = replace(current, jobs=[job for job in current.jobs if job.style == "oil"])
-    said = verdict(no_comic, baseline)
-    assert said.verdict == "inconclusive"
-    assert said.why == "40 pictures of the baseline are not in this run, all of comic among them"
+    verdict_now = verdict(no_comic, baseline)
+    assert verdict_now.verdict == "inconclusive"
+    assert verdict_now.why == "40 pictures of the baseline are not in this run, all of comic among them"
     assert verdict(baseline, no_comic).verdict == "stable"  # a new style is compared with nothing
     less = replace(current, jobs=current.jobs[:-1])
     assert "1 pictures of the baseline are not in this run" in verdict(less, baseline).why
@@ -359,10 +359,10 @@ def test_other_conditions_are_named() -> None:
 def test_a_failure_that_is_not_the_photo_s_is_no_failure_to_acquire() -> None:
     current = a_run(40, seed=1)
     current.jobs[:2] = map(failed, current.jobs[:2])
-    left, said = compare(current, a_run(40, seed=2))
+    left, verdict_now = compare(current, a_run(40, seed=2))
     assert left.not_paired.no_longer_acquired == ()
     assert left.not_paired.failed_current == 2
-    assert said.why == "2 pictures of this run failed"
+    assert verdict_now.why == "2 pictures of this run failed"
 
 
 def test_a_tolerance_outlives_the_embeddings_it_was_measured_by(made: Path, tmp_path: Path) -> None:
@@ -385,8 +385,8 @@ def test_a_tolerance_outlives_the_embeddings_it_was_measured_by(made: Path, tmp_
     one, _ = compare(a, replace(b, genuine_impostor_gap={}))
     assert [row.tolerance for row in one.rows] == tolerances
     moved = a_run(40, -0.08, seed=1)  # of dlib by 0.016: more than 5 % of 0.13, less than 5 % of 0.5
-    found = compare(moved, replace(b, genuine_impostor_gap={}))[0].rows
-    assert next(row for row in found if row.judge == "dlib").verdict == "drifted"
+    comparison = compare(moved, replace(b, genuine_impostor_gap={}))[0].rows
+    assert next(row for row in comparison if row.judge == "dlib").verdict == "drifted"
 
 
 def test_the_separation_is_the_mean_of_all_own_pairs_minus_that_of_all_others() -> None:
@@ -489,14 +489,14 @@ def test_the_interval_of_false_accepts_is_over_people_with_all_their_pictures() 
     passed = np.zeros((12, 24), bool)
     passed[:, 12:] = np.random.default_rng(0).random((12, 12)) < 0.3
     passed[np.arange(12), np.arange(12)] = passed[np.arange(12), 12 + np.arange(12)] = True  # their own, never counted
-    own = np.array(people)[:, None] == np.array(people + people)
-    low, high = far_interval(people, people + people, passed, ~own) or pytest.fail("no interval")
-    assert 0 < low < passed[~own].mean() < high < 0.3
+    is_own = np.array(people)[:, None] == np.array(people + people)
+    low, high = far_interval(people, people + people, passed, ~is_own) or pytest.fail("no interval")
+    assert 0 < low < passed[~is_own].mean() < high < 0.3
     assert far_interval(people, people, np.eye(12, dtype=bool), ~np.eye(12, dtype=bool)) == (
         0,
         round(wilson(0, 12)[1], 5),
     )
-    assert far_interval(people, ["p0", "p1"], np.ones((12, 2), bool), ~own[:, :2]) is None
+    assert far_interval(people, ["p0", "p1"], np.ones((12, 2), bool), ~is_own[:, :2]) is None
 
 
 def test_the_interval_of_a_share_of_pairs_covers_it_about_as_often_as_it_says() -> None:

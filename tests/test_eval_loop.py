@@ -94,19 +94,19 @@ def test_arms_have_equal_budgets_and_share_their_attempts(bench: ModuleType) -> 
     assert all(r["passes"] <= 32 and r["attempts"] <= 4 for r in rows)
     fixed = load_recipe("mini").knobs_at(0.8)
     assert len([k for k in studio.made if k[2] == fixed]) == 2 * 6  # seeds 1 to 6: cells and arms share them
-    found = bench.tables(rows)[setting]
-    assert found["people"] == 2
-    assert found["portraits"] == 6
-    shot, loop = found["arms"]["one shot"], found["arms"]["loop, until accepted"]
+    tables = bench.tables(rows)[setting]
+    assert tables["people"] == 2
+    assert tables["portraits"] == 6
+    shot, loop = tables["arms"]["one shot"], tables["arms"]["loop, until accepted"]
     assert shot["accepted"][0] == 0.0  # likeness 0.382 at balance 0.8; 0.46 is needed
     assert shot["seconds_per_accepted"] is None
     assert loop["accepted"][0] == 1.0
-    gaps = found["loop_minus"]["loop, until accepted"]["naive retry"]
+    gaps = tables["loop_minus"]["loop, until accepted"]["naive retry"]
     assert gaps["accepted"] == [1.0, 1.0, 1.0]
     assert gaps["seconds"][2] < 0
     assert "others_accept" not in gaps  # both judges decide
-    assert found["one_shot_by_shipped_limits"] == [1.0, 1.0, 1.0]  # limits that knew these people: 0.1
-    assert "| loop, until accepted | 100% (100% to 100%)" in bench.markdown({setting: found})
+    assert tables["one_shot_by_shipped_limits"] == [1.0, 1.0, 1.0]  # limits that knew these people: 0.1
+    assert "| loop, until accepted | 100% (100% to 100%)" in bench.markdown({setting: tables})
 
 
 def test_the_judge_that_did_not_decide_is_asked_afterwards(bench: ModuleType) -> None:
@@ -125,11 +125,11 @@ def test_paired_differences_tell_what_the_other_judge_accepts(bench: ModuleType)
         cell = bench.Cell(photo=Path(person), style="popart", seed=1, setting=setting, budget=4)
         for arm in (*bench.BASELINES, *bench.LOOPS):
             rows.append({"person": person, "setting": setting, "arm": arm} | bench.run(studio, cell, arm))
-    found = bench.tables(rows)
-    arms, gaps = found[setting]["arms"], found[setting]["loop_minus"]["loop, until best"]["one shot"]
+    tables = bench.tables(rows)
+    arms, gaps = tables[setting]["arms"], tables[setting]["loop_minus"]["loop, until best"]["one shot"]
     means = [arms[arm]["accepted_also_by_the_other_judge"][0] for arm in ("loop, until best", "one shot")]
     assert gaps["others_accept"][0] == means[0] - means[1]
-    assert "accepted by the judge that did not decide" in bench.markdown(found)
+    assert "accepted by the judge that did not decide" in bench.markdown(tables)
 
 
 def test_an_attempt_that_the_passes_left_do_not_pay_for_is_not_made(

@@ -30,10 +30,10 @@ def test_a_grid_of_the_latents_stands_out_and_noise_does_not() -> None:
     without = energy(picture_of(noise, 256))
     assert all(0.5 < value < 2 for value in without.values())
     stripes = 4 * np.cos(2 * np.pi * np.arange(256) / 8)
-    found = energy(picture_of(noise + stripes[None, :, None], 256))
-    assert found["1/8"] > 4
-    assert found["1/16"] == pytest.approx(without["1/16"], rel=0.25)
-    assert list(found) == ["1/16", "1/8", "3/16", "1/4"]
+    measured = energy(picture_of(noise + stripes[None, :, None], 256))
+    assert measured["1/8"] > 4
+    assert measured["1/16"] == pytest.approx(without["1/16"], rel=0.25)
+    assert list(measured) == ["1/16", "1/8", "3/16", "1/4"]
 
 
 def test_a_flat_picture_has_no_grid() -> None:
@@ -108,11 +108,11 @@ def sheet(tmp_path: Path) -> Path:
 
 
 def test_a_blind_sheet_is_counted_by_style(sheet: Path) -> None:
-    found = script("blind").score(sheet)
-    assert found["all"] == {"pictures": 4, "named_right": 0.75, "mean": 4.0, "with_fault": 0.25}
-    assert found["styles"]["oil"] == {"pictures": 2, "named_right": 0.5, "mean": 4.0, "with_fault": 0.5}
-    assert found["confusions"] == {"oil as comic": 1}
-    assert found["faults"] == {"grid": 1, "halo": 1}
+    summary = script("blind").score(sheet)
+    assert summary["all"] == {"pictures": 4, "named_right": 0.75, "mean": 4.0, "with_fault": 0.25}
+    assert summary["styles"]["oil"] == {"pictures": 2, "named_right": 0.5, "mean": 4.0, "with_fault": 0.5}
+    assert summary["confusions"] == {"oil as comic": 1}
+    assert summary["faults"] == {"grid": 1, "halo": 1}
 
 
 def test_a_blind_sheet_with_a_gap_is_not_counted(sheet: Path) -> None:

@@ -48,9 +48,9 @@ def test_a_small_face_in_a_large_photo_is_found(astronaut: Photo, analyzer: Insi
     large = RgbImage(np.full((3000, 4000, 3), 180, np.uint8))
     small = cv2.resize(astronaut.pixels, (256, 256), interpolation=cv2.INTER_AREA)
     large[1200:1456, 3000:3256] = small
-    (found,) = analyzer.detect(large)
-    assert 3000 < found.center[0] < 3256
-    assert found.size < 70
+    (face,) = analyzer.detect(large)
+    assert 3000 < face.center[0] < 3256
+    assert face.size < 70
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,11 @@ def test_each_policy_chooses_as_it_says(photos: Path, analyzer: InsightFaceAnaly
     assert face.size == max(f.size for _, f in everyone)
     ((third, _),) = choose_faces(pixels, "t1", FaceChoice("index", index=3), analyzer)
     assert third == 3
-    wanted = analyzer.embed(pixels, everyone[4][1].kps)
+    expected = analyzer.embed(pixels, everyone[4][1].kps)
     mirrored = RgbImage(np.ascontiguousarray(pixels[:, ::-1]))  # another picture of the same six
-    ((alike, _),) = choose_faces(mirrored, "t1", FaceChoice("like"), analyzer, wanted)
+    ((alike, _),) = choose_faces(mirrored, "t1", FaceChoice("like"), analyzer, expected)
     assert alike == 1
-    stranger = np.roll(wanted, 100)
+    stranger = np.roll(expected, 100)
     with pytest.raises(FaceError, match="no face in t1 matches the reference"):
         choose_faces(pixels, "t1", FaceChoice("like"), analyzer, stranger)
     with pytest.raises(FaceError, match="last index is 5, not 9"):

@@ -38,8 +38,8 @@ def simulated(people: int, seed: int, separation: tuple[float, float] = (3.75, 1
 def rates(gate: Gate, scores: dict[str, np.ndarray]) -> tuple[float, float]:
     """The false and the true accept rate."""
     passed = passes(gate, scores)
-    own = np.eye(len(passed), dtype=bool)
-    return float(passed[~own].mean()), float(passed[own].mean())
+    is_own = np.eye(len(passed), dtype=bool)
+    return float(passed[~is_own].mean()), float(passed[is_own].mean())
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.1])
@@ -275,11 +275,11 @@ def test_explanations_say_strangers_and_cosines_only_when_asked(people: list[Pat
     assert record.gate is not None
     assert record.chosen_attempt.evidence is not None
     assert read_record(record.to_json()) == record
-    told, more = explain(record), explain(record, verbose=True)
-    assert "likeness by arcface: of 1,000 strangers," in told
-    assert "cosine" not in told
+    text, more = explain(record), explain(record, verbose=True)
+    assert "likeness by arcface: of 1,000 strangers," in text
+    assert "cosine" not in text
     assert "(cosine 1.000" in more
-    assert "false accept rate 0.1 for all judges together" in told
+    assert "false accept rate 0.1 for all judges together" in text
 
 
 def test_the_policy_expects_what_the_gate_asks_for(gated: Callable[..., Path]) -> None:

@@ -53,9 +53,9 @@ def test_an_sd15_layout_with_a_faceid_file_loads_and_draws(
     tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding
 ) -> None:
     assert type(tiny.pipe.unet).__name__ == "UNet2DConditionModel"
-    (made,) = tiny.generate(tiny.prepare(picture, anna, "a portrait", "blurry"), KNOBS, [1])
-    assert made.shape == (128, 128, 3)
-    assert made.dtype == np.uint8
+    (pictures,) = tiny.generate(tiny.prepare(picture, anna, "a portrait", "blurry"), KNOBS, [1])
+    assert pictures.shape == (128, 128, 3)
+    assert pictures.dtype == np.uint8
 
 
 @pytest.mark.slow
@@ -204,8 +204,8 @@ def test_passes_are_what_the_unet_really_runs(
 
 
 def test_without_guidance_it_still_draws(tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding) -> None:
-    made = tiny.generate(tiny.prepare(picture, anna, "x"), replace(KNOBS, guidance_scale=1.0), [1, 2])
-    assert len(made) == 2
+    pictures = tiny.generate(tiny.prepare(picture, anna, "x"), replace(KNOBS, guidance_scale=1.0), [1, 2])
+    assert len(pictures) == 2
 
 
 @pytest.mark.parametrize(

@@ -616,10 +616,10 @@ def test_what_is_printed_of_a_stranger_s_run_cannot_steer_a_terminal(
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('alike', ?)", (json.dumps([[evil, "b"]]),))
         connection.execute("UPDATE subjects SET failure = ?", (evil,))
     assert main(["campaign", "status", str(run)]) == 0
-    said = capsys.readouterr().out
-    assert said.count("\\x1b[2J[bold]\\u202e") >= 5
-    assert "\x1b" not in said
-    assert "\u202e" not in said
+    output = capsys.readouterr().out
+    assert output.count("\\x1b[2J[bold]\\u202e") >= 5
+    assert "\x1b" not in output
+    assert "\u202e" not in output
 
 
 def test_lines_of_a_log_cannot_steer_a_terminal() -> None:
@@ -795,10 +795,10 @@ def test_no_value_of_a_ledger_is_a_traceback(
             ]
         )
         code = main(command)
-        said = capsys.readouterr()
-        assert said.err.count("\n") == (1 if said.err else 0)
-        assert bool(said.err) or code in (0, 1)
-        assert "\x1b" not in said.out + said.err
+        output = capsys.readouterr()
+        assert output.err.count("\n") == (1 if output.err else 0)
+        assert bool(output.err) or code in (0, 1)
+        assert "\x1b" not in output.out + output.err
         for suffix in ("-wal", "-shm"):
             (run / f"{FILE}{suffix}").unlink(missing_ok=True)
         (run / FILE).write_bytes(whole)

@@ -184,8 +184,8 @@ def test_shipped_thresholds_name_counts_and_cover_every_style() -> None:
     table = json.loads(path.read_text())
     assert table["weights"] == verify_manifest(mini_folder())
     for style in recipe.styles:
-        found = thresholds_for("mini", style, 0.01)
-        assert set(found.identity) == {"arcface", "dlib", "sface"}
+        thresholds = thresholds_for("mini", style, 0.01)
+        assert set(thresholds.identity) == {"arcface", "dlib", "sface"}
         for recognizer in table["styles"][style]["recognisers"].values():
             assert recognizer["impostor_pairs"] >= 500
     assert set(photo_thresholds().limits) == {"arcface", "dlib"}

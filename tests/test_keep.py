@@ -45,9 +45,9 @@ def test_pixels_that_stay_need_a_lossless_format() -> None:
 
 def test_a_region_stays_pixel_by_pixel_with_a_rim_outside_of_it() -> None:
     photo = rgb(np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8))
-    kept = prepare_keeps([Keep.parse("region:30,40,20,10")], photo, a_face(100), (0, 0, 100), 100, whole=False)
+    keeps = prepare_keeps([Keep.parse("region:30,40,20,10")], photo, a_face(100), (0, 0, 100), 100, whole=False)
     painted = RgbImage(np.full_like(photo, 200))
-    held = kept.hold(painted)
+    held = keeps.hold(painted)
     assert (held[40:50, 30:50] == photo[40:50, 30:50]).all()
     assert (held[:36] == 200).all()
     assert (held[:, :26] == 200).all()
@@ -59,11 +59,11 @@ def test_a_region_stays_pixel_by_pixel_with_a_rim_outside_of_it() -> None:
 def test_a_region_stays_at_full_resolution_when_the_portrait_is_set_back(limits: str) -> None:
     photo = a_photo()
     keep = ("region:20,100,30,16", "face")
-    made, _ = run_loop(lambda image, knobs, seed: restyled(image), limits, keep=keep, frame="full", max_attempts=1)
-    assert (made.picture[100:116, 20:50] == photo.pixels[100:116, 20:50]).all()
-    assert not (made.picture == photo.pixels).all()
-    assert made.record.attempts[0].kept == {"region:20,100,30,16": 100.0}
-    assert made.record.limits.kept == {"region:20,100,30,16": 100.0}
+    portrait, _ = run_loop(lambda image, knobs, seed: restyled(image), limits, keep=keep, frame="full", max_attempts=1)
+    assert (portrait.picture[100:116, 20:50] == photo.pixels[100:116, 20:50]).all()
+    assert not (portrait.picture == photo.pixels).all()
+    assert portrait.record.attempts[0].kept == {"region:20,100,30,16": 100.0}
+    assert portrait.record.limits.kept == {"region:20,100,30,16": 100.0}
 
 
 def test_a_mask_keeps_what_is_white(tmp_path: Path) -> None:
@@ -116,19 +116,19 @@ def test_a_face_that_fills_the_photo_has_no_background(astronaut: Photo, analyze
     (face,) = analyzer.detect(astronaut.pixels)
     x, y = (int(v) for v in face.center)
     photo = RgbImage(astronaut.pixels[y - 30 : y + 30, x - 30 : x + 30])
-    kept = prepare_keeps([Keep("background")], photo, face.moved(1, 30 - x, 30 - y), (0, 0, 60), 60, whole=False)
-    assert kept.hold(RgbImage(255 - photo)).tolist() == (255 - photo).tolist()
+    keeps = prepare_keeps([Keep("background")], photo, face.moved(1, 30 - x, 30 - y), (0, 0, 60), 60, whole=False)
+    assert keeps.hold(RgbImage(255 - photo)).tolist() == (255 - photo).tolist()
 
 
 def test_the_background_stays_and_the_person_changes(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
     (face,) = analyzer.detect(astronaut.pixels)
     height, width = astronaut.pixels.shape[:2]
     assert height == width
-    kept = prepare_keeps([Keep("background")], astronaut.pixels, face, (0, 0, width), width, whole=True)
-    held = kept.hold(RgbImage(255 - astronaut.pixels))
-    assert psnr_inside(astronaut.pixels, held, kept.masks["background"]) == 100
-    assert kept.masks["background"][:100, 340:].mean() > 0.95  # the shuttle
-    assert kept.masks["background"][300:, 150:350].mean() < 0.03  # the suit
+    keeps = prepare_keeps([Keep("background")], astronaut.pixels, face, (0, 0, width), width, whole=True)
+    held = keeps.hold(RgbImage(255 - astronaut.pixels))
+    assert psnr_inside(astronaut.pixels, held, keeps.masks["background"]) == 100
+    assert keeps.masks["background"][:100, 340:].mean() > 0.95  # the shuttle
+    assert keeps.masks["background"][300:, 150:350].mean() < 0.03  # the suit
     (left, top), (right, bottom) = face.kps.min(0).astype(int), face.kps.max(0).astype(int)
     assert (held[top:bottom, left:right] == 255 - astronaut.pixels[top:bottom, left:right]).all()
 
@@ -201,8 +201,8 @@ def test_a_head_that_moved_is_rejected_when_the_pose_must_stay(limits: str) -> N
     photo.pixels[::2, :, 2] = 140
     loop = fake_loop(paint, Nodding())
     (subject,) = loop.subjects(photo)
-    made = loop.stylize(subject, "oil", Settings(thresholds=limits, keep=("pose",), max_attempts=2))
-    assert "broken_keep:pose" in made.record.reasons
+    portrait = loop.stylize(subject, "oil", Settings(thresholds=limits, keep=("pose",), max_attempts=2))
+    assert "broken_keep:pose" in portrait.record.reasons
     free = loop.stylize(subject, "oil", Settings(thresholds=limits, max_attempts=2))
     assert "broken_keep:pose" not in free.record.reasons
 
@@ -226,10 +226,10 @@ def test_nothing_to_keep_changes_nothing() -> None:
 def test_mini_keeps_background_and_region_and_the_record_replays(mini: AttemptLoop, astronaut: Photo) -> None:
     (subject,) = mini.subjects(astronaut)
     settings = Settings(keep=("background", "region:150,200,60,60", "pose", "colors"), max_attempts=1)
-    made = mini.stylize(subject, "oil", settings)
-    kept = made.record.attempts[0].kept
+    portrait = mini.stylize(subject, "oil", settings)
+    kept = portrait.record.attempts[0].kept
     assert kept["background"] == kept["region:150,200,60,60"] == 100
     assert kept["pose"] < 0.1
     assert kept["colors"] < 8
-    assert (mini.replay(made.record, astronaut) == made.picture).all()
-    assert not (made.picture == made.before).all()
+    assert (mini.replay(portrait.record, astronaut) == portrait.picture).all()
+    assert not (portrait.picture == portrait.before).all()

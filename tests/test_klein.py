@@ -92,7 +92,7 @@ def diffusers_own(folder: Path) -> Callable[..., RgbImage]:
     pipe.set_progress_bar_config(disable=True)
 
     def call(references: list[RgbImage] | None, knobs: Knobs, seed: int) -> RgbImage:
-        made = pipe(
+        drawn = pipe(
             prompt="an oil painting",
             image=Image.fromarray(PHOTO),
             mask_image=Image.new("L", (SIZE, SIZE), 255),
@@ -102,7 +102,7 @@ def diffusers_own(folder: Path) -> Callable[..., RgbImage]:
             guidance_scale=1.0,
             generator=torch.Generator("cpu").manual_seed(seed),
         ).images[0]
-        return RgbImage(np.asarray(made))
+        return RgbImage(np.asarray(drawn))
 
     return call
 
@@ -262,12 +262,12 @@ def test_in_the_tier_offload_the_text_encoder_takes_the_place_of_the_others(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("tier", ["full", "offload", "sequential"])
 def test_each_tier_draws_the_same_picture_on_a_gpu(recipe: Recipe, tier: str) -> None:
-    given = replace(recipe, memory=(1.0, 0.5, 0.25))
-    made = {}
+    tiered = replace(recipe, memory=(1.0, 0.5, 0.25))
+    pictures = {}
     for name in ("full", tier):
-        one = DiffusionGenerator(given, threads=1, device="cuda", tier=name)
-        made[name] = one.generate(prepared(one, ANNA), KNOBS, [1])[0]
-    assert np.abs(made["full"].astype(int) - made[tier]).max() <= 2
+        one = DiffusionGenerator(tiered, threads=1, device="cuda", tier=name)
+        pictures[name] = one.generate(prepared(one, ANNA), KNOBS, [1])[0]
+    assert np.abs(pictures["full"].astype(int) - pictures[tier]).max() <= 2
 
 
 def test_a_lora_of_ones_own_moves_the_picture(recipe: Recipe, generator: DiffusionGenerator, tmp_path: Path) -> None:
@@ -281,11 +281,11 @@ def test_a_lora_of_ones_own_moves_the_picture(recipe: Recipe, generator: Diffusi
             state[f"transformer.{name}.lora_B.weight"] = torch.randn(module.out_features, 4, generator=noise)
     file = tmp_path / "ink.safetensors"
     save_file(state, file)
-    own = DiffusionGenerator(with_overrides(recipe, loras=[f"{file}:0.7"]), threads=1)
-    assert own.loras == {"lora_0": 0.7}
-    assert "ink.safetensors" in own.digests
-    assert own.warnings("an oil painting") == ()
-    plain, inked = (one.generate(prepared(one), KNOBS, [1])[0] for one in (generator, own))
+    custom = DiffusionGenerator(with_overrides(recipe, loras=[f"{file}:0.7"]), threads=1)
+    assert custom.loras == {"lora_0": 0.7}
+    assert "ink.safetensors" in custom.digests
+    assert custom.warnings("an oil painting") == ()
+    plain, inked = (one.generate(prepared(one), KNOBS, [1])[0] for one in (generator, custom))
     assert distance(plain, inked) > 0
 
 
@@ -324,10 +324,10 @@ def test_a_checkpoint_in_one_file_takes_the_place_of_the_transformer(
     recipe: Recipe, generator: DiffusionGenerator, folder: Path, tmp_path: Path
 ) -> None:
     file = one_file(folder, tmp_path, scaled=False)
-    own = with_overrides(recipe, base=str(file))
-    chain = {link.part: link.commercial for link in own.licenses}
+    custom = with_overrides(recipe, base=str(file))
+    chain = {link.part: link.commercial for link in custom.licenses}
     assert chain == {"klein.safetensors": "unknown", "klein4b": "yes"}  # its text encoder is still that of klein4b
-    other = DiffusionGenerator(own, threads=1)
+    other = DiffusionGenerator(custom, threads=1)
     assert other.digests["klein.safetensors"] == sha256_of(file)
     (theirs,), (ours,) = (one.generate(prepared(one, ANNA), KNOBS, [3]) for one in (generator, other))
     np.testing.assert_array_equal(theirs, ours)
@@ -388,9 +388,9 @@ def test_every_style_has_an_instruction_whose_wording_follows_the_dial() -> None
         texts = [recipe.prompt_of(recipe.style(name), balance=balance) for balance in (0.0, 0.5, 1.0)]
         assert len(set(texts)) == 3
         assert all(text.endswith(".") for text in texts)
-    own = replace(recipe.style("oil"), name="noir", rich_prompt="film noir, hard side light")
-    assert recipe.prompt_of(own).startswith("Redraw this photo as: film noir, hard side light. ")
-    assert recipe.prompt_of(replace(own, instruction="Make it noir.")).startswith("Make it noir. ")
+    custom = replace(recipe.style("oil"), name="noir", rich_prompt="film noir, hard side light")
+    assert recipe.prompt_of(custom).startswith("Redraw this photo as: film noir, hard side light. ")
+    assert recipe.prompt_of(replace(custom, instruction="Make it noir.")).startswith("Make it noir. ")
 
 
 def test_the_heads_of_photo_and_references_are_shown_up_to_three(recipe: Recipe, limits: str) -> None:
@@ -408,10 +408,10 @@ def test_the_heads_of_photo_and_references_are_shown_up_to_three(recipe: Recipe,
     ]
     for count in (0, 1, 3):
         (subject,) = loop.subjects(base, references=others[:count])
-        made = loop.stylize(subject, "oil", Settings(max_attempts=1, thresholds=limits))
+        portrait = loop.stylize(subject, "oil", Settings(max_attempts=1, thresholds=limits))
     assert [len(heads) for heads in shown] == [1, 2, 3]
     assert all(head.shape == (HEAD_SIDE, HEAD_SIDE, 3) for heads in shown for head in heads)
-    assert made.record.prompt.startswith("Repaint this photo as an oil painting")
+    assert portrait.record.prompt.startswith("Repaint this photo as an oil painting")
     assert (
         subject.warnings[-1]
         == "recipe klein4b is shown only 3 of the 4 photos of the person; the rest is used for judging only"

@@ -82,25 +82,25 @@ def test_unknown_and_conditional_parts_are_refused_too(tmp_path: Path) -> None:
 
 def test_a_model_folder_of_ones_own_is_unknown_until_its_licence_is_stated(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    own = tmp_path / "own.toml"
+    recipe_file = tmp_path / "own.toml"
     text = 'extends = "sd15-plus-face"\nbase = "mine"\n'
-    own.write_text(text)
-    recipe = load_recipe(str(own))
+    recipe_file.write_text(text)
+    recipe = load_recipe(str(recipe_file))
     assert "sd15" not in recipe.part_names
     with pytest.raises(LicenseError, match=r"because of mine \(unknown: unknown\)"):
         require_commercial(recipe)
-    own.write_text(text + '[[licenses]]\npart = "mine"\nlicense = "our own"\ncommercial = "yes"\n')
-    require_commercial(load_recipe(str(own)))
+    recipe_file.write_text(text + '[[licenses]]\npart = "mine"\nlicense = "our own"\ncommercial = "yes"\n')
+    require_commercial(load_recipe(str(recipe_file)))
 
 
 def test_a_lora_of_ones_own_is_unknown_until_its_licence_is_stated(tmp_path: Path) -> None:
-    own = tmp_path / "own.toml"
+    recipe_file = tmp_path / "own.toml"
     text = 'extends = "sd15-plus-face"\n[[loras]]\nfile = "ink.safetensors"\nweight = 0.6\n'
-    own.write_text(text)
+    recipe_file.write_text(text)
     with pytest.raises(LicenseError, match=r"because of ink\.safetensors \(unknown: unknown\)"):
-        require_commercial(load_recipe(str(own)))
-    own.write_text(text + '[[licenses]]\npart = "ink.safetensors"\nlicense = "our own"\ncommercial = "yes"\n')
-    require_commercial(load_recipe(str(own)))
+        require_commercial(load_recipe(str(recipe_file)))
+    recipe_file.write_text(text + '[[licenses]]\npart = "ink.safetensors"\nlicense = "our own"\ncommercial = "yes"\n')
+    require_commercial(load_recipe(str(recipe_file)))
 
 
 def test_a_part_that_is_no_checkpoint_is_no_base() -> None:
@@ -154,9 +154,9 @@ def test_the_command_lists_chains_and_says_no(capsys: pytest.CaptureFixture[str]
     for name in ("FLUX.1-dev", "FLUX.1-Kontext-dev", "PuLID (for FLUX)", "InfiniteYou", "Qwen-Image-2.1"):
         assert f"  {name}: " in shown
     assert main(["weights", "licenses", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert set(found) == set(recipe_names())
-    assert found["sdxl-instantid"]["allowed"] is False
+    printed = json.loads(capsys.readouterr().out)
+    assert set(printed) == set(recipe_names())
+    assert printed["sdxl-instantid"]["allowed"] is False
 
 
 # ---- recipes and styles of one's own
@@ -240,17 +240,17 @@ def test_a_style_that_does_not_fit_says_where(config: Path, text: str, says: str
     ],
 )
 def test_a_public_recipe_that_does_not_fit_says_where(tmp_path: Path, text: str, says: str) -> None:
-    own = tmp_path / "own.toml"
-    own.write_text(text)
+    recipe_file = tmp_path / "own.toml"
+    recipe_file.write_text(text)
     with pytest.raises(SettingsError, match=says):
-        load_recipe(str(own))
+        load_recipe(str(recipe_file))
 
 
 def test_an_unknown_part_is_named(tmp_path: Path) -> None:
-    own = tmp_path / "own.toml"
-    own.write_text('extends = "sd15-faceid"\n[parts]\nvae = "sd-vae-ft-mes"\n')
+    recipe_file = tmp_path / "own.toml"
+    recipe_file.write_text('extends = "sd15-faceid"\n[parts]\nvae = "sd-vae-ft-mes"\n')
     with pytest.raises(WeightsError, match="did you mean sd-vae-ft-mse"):
-        load_recipe(str(own))
+        load_recipe(str(recipe_file))
 
 
 # ---- another base, LoRAs
@@ -451,14 +451,14 @@ def test_doctor_says_what_runs_and_what_to_do(
     assert "mini is made for CPUs" in lines["No"]
     monkeypatch.setattr("portrait.generate.memory.free_memory", lambda device: 100.0)
     assert main(["doctor", "--json", "--device", "cpu"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["recipes"]["mini"]["runs"] is True
-    public = found["recipes"]["sdxl-instantid"]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["recipes"]["mini"]["runs"] is True
+    public = printed["recipes"]["sdxl-instantid"]
     assert public["runs"] is False
     assert public["do"] == "portrait weights fetch sdxl-instantid"
     assert public["missing_bytes"] > 10 * 2**30
     assert set(public["memory_gib"]) == {"full", "offload", "sequential"}
-    assert all(state == "here" for state in found["faces"].values())
+    assert all(state == "here" for state in printed["faces"].values())
     assert main(["doctor", "--device", "cpu"]) == 0
     text = capsys.readouterr().out
     assert "mini" in text

@@ -84,9 +84,9 @@ def test_a_portrait_that_is_more_like_somebody_else_is_swapped(limits: str) -> N
     (bea,) = loop.subjects(other)
     settings = Settings(thresholds=limits, max_attempts=1)
     together = replace(anna, bystanders=(bea.identity,))
-    made = loop.stylize(together, "oil", settings)
-    assert made.record.reasons[0] == "swapped"
-    assert (made.record.attempts[0].swap or 0) > 0
+    portrait = loop.stylize(together, "oil", settings)
+    assert portrait.record.reasons[0] == "swapped"
+    assert (portrait.record.attempts[0].swap or 0) > 0
     assert loop.stylize(anna, "oil", settings, others=[bea.identity]).record.reasons[0] == "swapped"
     alone = loop.stylize(anna, "oil", settings)
     assert alone.accepted  # by the thresholds alone it would pass
@@ -99,11 +99,11 @@ def test_the_same_person_twice_in_a_photo_is_nobody_else(limits: str) -> None:
     (anna,) = loop.subjects(a_photo())
     (nearer,) = loop.subjects(replace(a_photo(), pixels=restyled(a_photo().pixels)))
     assert same_person(anna.identity, nearer.identity)
-    made = loop.stylize(
+    portrait = loop.stylize(
         replace(anna, bystanders=(nearer.identity,)), "oil", Settings(thresholds=limits, max_attempts=1)
     )
-    assert made.record.attempts[0].swap is None
-    assert made.accepted
+    assert portrait.record.attempts[0].swap is None
+    assert portrait.accepted
 
 
 def test_the_others_of_a_photo_are_known_whoever_is_chosen() -> None:
@@ -146,9 +146,9 @@ def test_a_face_that_only_the_second_detector_sees_is_a_face(limits: str) -> Non
 
     loop = fake_loop(lambda photo, knobs, seed: restyled(photo), FakeAnalyzer(faces), second_opinion=FakeAnalyzer())
     (subject,) = loop.subjects(a_photo())
-    made = loop.stylize(subject, "watercolor", Settings(thresholds=limits, max_attempts=1))
-    assert made.accepted
-    assert made.record.attempts[0].face_found
+    portrait = loop.stylize(subject, "watercolor", Settings(thresholds=limits, max_attempts=1))
+    assert portrait.accepted
+    assert portrait.record.attempts[0].face_found
     loop.judges = replace(loop.judges, second_opinion=FakeAnalyzer(lambda image: [a_face().moved(1, 200, 0)]))
     elsewhere = loop.stylize(subject, "watercolor", Settings(thresholds=limits, max_attempts=1))
     assert elsewhere.record.reasons == ("no_face",)
@@ -234,8 +234,8 @@ def test_knobs_stay_in_their_ranges_and_always_leave_a_step() -> None:
     assert knobs.ip_adapter_scale == 1.4
     assert knobs.strength == 0.3
     assert int(knobs.strength * knobs.num_inference_steps) >= 1
-    own = replace(KNOBS, ip_adapter_scale=2.5)
-    assert next_knobs(own, ["identity_low:arcface"]).ip_adapter_scale == 2.5
+    custom = replace(KNOBS, ip_adapter_scale=2.5)
+    assert next_knobs(custom, ["identity_low:arcface"]).ip_adapter_scale == 2.5
 
 
 def test_a_knob_that_the_user_set_is_not_moved() -> None:

@@ -82,14 +82,14 @@ def test_out_of_memory_is_retried_once_with_one_picture_at_a_time(
 ) -> None:
     generator = DiffusionGenerator(load_recipe(str(tiny_recipe)), threads=1)
     conditions = generator.prepare(picture, WHO, "x")
-    wanted = [generator.generate(conditions, KNOBS, [seed])[0] for seed in (1, 2, 3)]
+    expected = [generator.generate(conditions, KNOBS, [seed])[0] for seed in (1, 2, 3)]
     generator.draws_together = True
     gate = _Fails(generator.pipe.unet.forward, times=1)
     monkeypatch.setattr(generator.pipe.unet, "forward", gate)
-    made = generator.generate(conditions, KNOBS, [1, 2, 3])
+    pictures = generator.generate(conditions, KNOBS, [1, 2, 3])
     assert gate.batches[0] == 6  # three, guided
     assert set(gate.batches[1:]) == {2}
-    for a, b in zip(made, wanted, strict=True):
+    for a, b in zip(pictures, expected, strict=True):
         assert np.abs(a.astype(int) - b).max() <= 1
 
 
@@ -178,9 +178,9 @@ def test_a_batch_that_is_too_large_is_made_in_parts_and_the_record_says_which(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(FakeGenerator, "max_batch_size", 2)
-    made, generator = run_loop(lambda photo, knobs, seed: photo, limits, batch=8, max_attempts=5)
+    portrait, generator = run_loop(lambda photo, knobs, seed: photo, limits, batch=8, max_attempts=5)
     assert [len(seeds) for _, seeds in generator.calls] == [2, 2, 1]
-    assert [attempt.batch for attempt in made.record.attempts] == [(1, 2), (1, 2), (3, 4), (3, 4), (5,)]
+    assert [attempt.batch for attempt in portrait.record.attempts] == [(1, 2), (1, 2), (3, 4), (3, 4), (5,)]
 
 
 def test_the_record_names_the_device_and_the_tier_that_was_used_in_the_end(
@@ -191,9 +191,9 @@ def test_the_record_names_the_device_and_the_tier_that_was_used_in_the_end(
         monkeypatch.setattr(FakeGenerator, "tier", "offload")  # as after a retry
         return photo
 
-    made, _ = run_loop(paint, limits, max_attempts=1)
-    assert (made.record.device, made.record.memory_tier) == ("cpu", "offload")
-    assert "Made on cpu, memory tier offload, in float32 by Fake." in explain(made.record)
+    portrait, _ = run_loop(paint, limits, max_attempts=1)
+    assert (portrait.record.device, portrait.record.memory_tier) == ("cpu", "offload")
+    assert "Made on cpu, memory tier offload, in float32 by Fake." in explain(portrait.record)
 
 
 @pytest.mark.slow

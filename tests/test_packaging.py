@@ -26,13 +26,13 @@ def test_the_wheel_carries_mini_and_the_tables(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for part in ("unet", "vae", "text_encoder"):
         assert any(n.startswith(f"portrait/weights_data/mini/{part}/") and n.endswith(".safetensors") for n in names)
-    wanted = [
+    expected = [
         "py.typed",
         "weights_data/mini/manifest.json",
         "weights_data/mini/matte.safetensors",
         "weights_data/mini/faceid/ip-adapter-faceid_mini.safetensors",
     ]
-    wanted += [
+    expected += [
         "weights_data/manifest.toml",
         "recipes/mini.toml",
         "recipes/styles.toml",
@@ -44,9 +44,9 @@ def test_the_wheel_carries_mini_and_the_tables(tmp_path: Path) -> None:
         "report/templates/drift.css",
         "report/templates/drift.js",
     ]
-    wanted += ["studio/frame.css", "studio/page.css", "studio/page.js"]
-    wanted += [f"studio/samples/mini/{style}.webp" for style in load_recipe("mini").styles]
-    for name in wanted:
+    expected += ["studio/frame.css", "studio/page.css", "studio/page.js"]
+    expected += [f"studio/samples/mini/{style}.webp" for style in load_recipe("mini").styles]
+    for name in expected:
         assert f"portrait/{name}" in names
 
 
@@ -63,5 +63,5 @@ def test_nobody_is_told_to_install_the_other_project_of_that_name() -> None:
     """On PyPI, `portrait` is something else."""
     files = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("portrait/**/*.py"), *ROOT.glob("eval/*.py")]
     assert len(files) > 50
-    told = re.compile(r"pip install[^\n`]*\bportrait(?![-\w/])")
-    assert [str(path) for path in files if told.search(path.read_text())] == []
+    pattern = re.compile(r"pip install[^\n`]*\bportrait(?![-\w/])")
+    assert [str(path) for path in files if pattern.search(path.read_text())] == []

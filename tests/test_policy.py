@@ -64,34 +64,34 @@ def reasons_of(seen: dict[str, float]) -> list[str]:
 def follow(own: float, until: str, attempts: int = 4, **settings: Any) -> tuple[list[Knobs], list[dict[str, float]]]:
     world = a_world()
     policy = Policy(world, START, LIMITS, until=until, **settings)
-    knobs, made, seen = START, [], []
+    knobs, tried, outcomes = START, [], []
     while True:
-        made.append(knobs)
-        seen.append(shows(world, knobs, own))
-        policy.learn(knobs, seen[-1], reasons_of(seen[-1]))
-        proposed = policy.choose(attempts - len(made)) if len(made) < attempts else None
+        tried.append(knobs)
+        outcomes.append(shows(world, knobs, own))
+        policy.learn(knobs, outcomes[-1], reasons_of(outcomes[-1]))
+        proposed = policy.choose(attempts - len(tried)) if len(tried) < attempts else None
         if proposed is None:
-            return made, seen
+            return tried, outcomes
         knobs = proposed[0]
 
 
 def test_a_likely_person_needs_one_attempt() -> None:
-    made, _ = follow(0.0, "accepted")
-    assert made == [START]
+    tried, _ = follow(0.0, "accepted")
+    assert tried == [START]
 
 
 def test_one_look_at_a_hard_person_tells_how_far_to_go() -> None:
-    made, seen = follow(-0.2, "accepted")  # likeness 0.3 at the start: passes only above a structure of 0.85
-    assert len(made) == 2  # a ladder of single steps would need three
-    assert seen[-1]["arcface"] >= 0.4
-    assert made[-1].controlnet_conditioning_scale < 1.0  # no farther than needed: style counts
-    assert seen[-1][STYLE] >= 0.16
+    tried, outcomes = follow(-0.2, "accepted")  # likeness 0.3 at the start: passes only above a structure of 0.85
+    assert len(tried) == 2  # a ladder of single steps would need three
+    assert outcomes[-1]["arcface"] >= 0.4
+    assert tried[-1].controlnet_conditioning_scale < 1.0  # no farther than needed: style counts
+    assert outcomes[-1][STYLE] >= 0.16
 
 
 def test_best_goes_on_to_the_most_stylized_picture_that_passes() -> None:
-    made, seen = follow(0.2, "best")  # an easy person: 0.5 at the most stylized end
-    assert len(made) >= 2
-    accepted = [s for s in seen if not reasons_of(s)]
+    tried, outcomes = follow(0.2, "best")  # an easy person: 0.5 at the most stylized end
+    assert len(tried) >= 2
+    accepted = [s for s in outcomes if not reasons_of(s)]
     assert max(s[STYLE] for s in accepted) > 0.42
     once, _ = follow(0.2, "accepted")
     assert once == [START]
@@ -119,9 +119,9 @@ def test_with_one_attempt_left_it_plays_safer_than_with_many() -> None:
 
 def test_knobs_of_the_user_never_move() -> None:
     for fixed in (set(KNOBS), {"controlnet_conditioning_scale"}):
-        made, _ = follow(-0.3, "best", fixed=fixed)
-        assert len(made) == 4
-        assert all(getattr(k, name) == getattr(START, name) for k in made for name in fixed)
+        tried, _ = follow(-0.3, "best", fixed=fixed)
+        assert len(tried) == 4
+        assert all(getattr(k, name) == getattr(START, name) for k in tried for name in fixed)
 
 
 @pytest.mark.parametrize(
@@ -214,10 +214,10 @@ def test_the_choice_does_not_depend_on_chance() -> None:
 
 
 def test_the_whole_trail_is_in_the_record_and_is_told(limits: str) -> None:
-    made, _ = run_loop(lambda photo, knobs, seed: restyled(photo, 150), limits, max_attempts=2, until="best")
-    assert made.record.policy.model_dump() == {"until": "best", "prior": "guesses", "ended": "attempts"}
-    assert 0 <= made.record.attempts[1].forecast.accepted <= 1
-    text = explain(made.record)
+    portrait, _ = run_loop(lambda photo, knobs, seed: restyled(photo, 150), limits, max_attempts=2, until="best")
+    assert portrait.record.policy.model_dump() == {"until": "best", "prior": "guesses", "ended": "attempts"}
+    assert 0 <= portrait.record.attempts[1].forecast.accepted <= 1
+    text = explain(portrait.record)
     assert "predicted: a chance of " in text
     assert "chosen by guesses and what each attempt showed; it ended with the last attempt" in text
 

@@ -350,9 +350,9 @@ def test_a_campaign_marks_its_pictures_and_signs_what_it_hands_over(
     plan = read_plan(write_campaign(tmp_path, people=2, styles=("oil",)))
     run = tmp_path / "run"
     run_campaign(plan, run, local())
-    made = sorted((run / "pictures").rglob("*.png"))
-    assert made
-    assert all(exiftool(path)["XMP-iptcExt:DigitalSourceType"] == GENERATED for path in made)
+    pictures = sorted((run / "pictures").rglob("*.png"))
+    assert pictures
+    assert all(exiftool(path)["XMP-iptcExt:DigitalSourceType"] == GENERATED for path in pictures)
     out = tmp_path / "delivery"
     words = [
         "campaign",

@@ -265,9 +265,9 @@ def test_a_pickled_adapter_is_kept_as_safetensors_and_equals_it(hub: Hub) -> Non
     safe = as_safetensors(recipe.adapter)
     state = torch.load(recipe.adapter, weights_only=True)
     flat = {f"{top}.{key}": value for top, table in state.items() for key, value in table.items()}
-    kept = load_file(safe)
-    assert kept.keys() == flat.keys()
-    assert all(torch.equal(kept[key], flat[key]) for key in flat)
+    converted = load_file(safe)
+    assert converted.keys() == flat.keys()
+    assert all(torch.equal(converted[key], flat[key]) for key in flat)
     safe.write_bytes(safe.read_bytes()[:-1] + b"!")  # damaged in our cache: made again
     assert load_file(as_safetensors(recipe.adapter)).keys() == flat.keys()
 
@@ -294,13 +294,13 @@ def test_the_lora_inside_a_faceid_file_works_at_the_documented_weight(hub: Hub, 
     recipe = small("sd15-faceid")
     assert recipe.adapter_lora == 0.65
     knobs = knobs_of(recipe)
-    made = {}
+    pictures = {}
     for weight in (0.0, 0.65, 1.0):
         generator = DiffusionGenerator(replace(recipe, adapter_lora=weight), threads=1)
         assert generator.loras == {"faceid_0": weight}
-        made[weight] = draw(generator, picture, person(1), knobs)
-    assert distance(made[0.0], made[0.65]) > 0
-    assert distance(made[0.65], made[1.0]) > 0
+        pictures[weight] = draw(generator, picture, person(1), knobs)
+    assert distance(pictures[0.0], pictures[0.65]) > 0
+    assert distance(pictures[0.65], pictures[1.0]) > 0
 
 
 def test_at_scale_zero_the_adapters_lora_is_silent_and_the_speed_lora_stays(hub: Hub, picture: RgbImage) -> None:
@@ -413,8 +413,8 @@ def test_lcm_is_never_asked_for_more_steps_than_it_knows(
 
 
 def test_each_recipe_samples_as_its_adapter_or_lora_was_documented(hub: Hub) -> None:
-    wanted = {"sd15-faceid": "DDIM", "sd15-faceid-fast": "LCM", "sdxl-faceid-fast": "EulerDiscrete"}
-    for name, sampler in wanted.items():
+    expected = {"sd15-faceid": "DDIM", "sd15-faceid-fast": "LCM", "sdxl-faceid-fast": "EulerDiscrete"}
+    for name, sampler in expected.items():
         generator = DiffusionGenerator(small(name), threads=1)
         assert generator.sampler == sampler
     assert generator.pipe.scheduler.config.timestep_spacing == "trailing"
@@ -426,16 +426,16 @@ def test_each_recipe_samples_as_its_adapter_or_lora_was_documented(hub: Hub) -> 
 def test_each_adapter_gets_the_pack_that_it_was_trained_with() -> None:
     for name in PUBLIC:
         recipe = load_recipe(name)
-        wanted = {"instantid": "glintr100", "plus-face": ""}.get(recipe.adapter_kind, "w600k_r50")
-        assert recipe.recognizer == wanted
+        expected = {"instantid": "glintr100", "plus-face": ""}.get(recipe.adapter_kind, "w600k_r50")
+        assert recipe.recognizer == expected
         assert recipe.embedding == ("raw" if recipe.adapter_kind == "instantid" else "unit")
 
 
 def test_another_pack_is_refused(tmp_path: Path) -> None:
-    own = tmp_path / "own.toml"
-    own.write_text('extends = "sd15-faceid"\nname = "own"\n[parts]\nrecognizer = "antelopev2"\n')
+    recipe_file = tmp_path / "own.toml"
+    recipe_file.write_text('extends = "sd15-faceid"\nname = "own"\n[parts]\nrecognizer = "antelopev2"\n')
     with pytest.raises(SettingsError, match="w600k_r50 comes from the pack buffalo_l, not antelopev2"):
-        load_recipe(str(own))
+        load_recipe(str(recipe_file))
 
 
 @pytest.mark.parametrize(
@@ -449,12 +449,12 @@ def test_another_pack_is_refused(tmp_path: Path) -> None:
 def test_another_recognizer_or_form_than_the_adapter_was_trained_with_is_refused(
     tmp_path: Path, parent: str, change: tuple[str, str, str], says: str
 ) -> None:
-    own = tmp_path / "own.toml"
+    recipe_file = tmp_path / "own.toml"
     recognizer, pack, form = change
     text = f'extends = "{parent}"\nrecognizer = "{recognizer}"\nembedding = "{form}"\n'
-    own.write_text(f'{text}[parts]\nrecognizer = "{pack}"\n')
+    recipe_file.write_text(f'{text}[parts]\nrecognizer = "{pack}"\n')
     with pytest.raises(SettingsError, match=says):
-        load_recipe(str(own))
+        load_recipe(str(recipe_file))
 
 
 def test_the_conditioner_gives_unit_or_raw_embeddings_and_averages_photos(hub: Hub, picture: RgbImage) -> None:
@@ -486,14 +486,14 @@ def test_the_generator_is_fed_the_embedding_of_the_adapters_own_recognizer(
     loop = fake_loop(generator, recipe=recipe, conditioning_recognizer=conditioning_recognizer)
     photo = Photo(pixels=picture, path=Path("anna.png"), sha256="0" * 64)
     (subject,) = loop.subjects(photo)
-    made = loop.stylize(subject, "oil", Settings(max_attempts=1))
+    portrait = loop.stylize(subject, "oil", Settings(max_attempts=1))
     loop.draw(frame_portrait(picture, subject.face, "bust", SIZE), subject.identity, "oil", recipe.knobs_at(0.5), 1)
-    loop.replay(made.record, photo)
-    wanted = conditioning_recognizer.embed([(picture, subject.face)])
+    loop.replay(portrait.record, photo)
+    expected = conditioning_recognizer.embed([(picture, subject.face)])
     assert len(fed) == 3
     for embedding in fed:
-        np.testing.assert_array_equal(embedding, wanted)
-    is_unit = np.linalg.norm(wanted) == pytest.approx(1, abs=1e-3)
+        np.testing.assert_array_equal(embedding, expected)
+    is_unit = np.linalg.norm(expected) == pytest.approx(1, abs=1e-3)
     assert is_unit == (name == "sd15-faceid")
 
 
@@ -514,10 +514,10 @@ def test_a_diffusers_folder_takes_the_place_of_the_base(hub: Hub, picture: RgbIm
     shutil.copytree(fetched.base, folder)
     recipe = with_overrides(load_recipe(name), base=str(folder))
     assert LicenseLink(part="mine", license="unknown", commercial="unknown") in recipe.licenses
-    own = replace(resolve_files(recipe), resolution=SIZE, memory=())
-    assert own.base == folder
+    custom = replace(resolve_files(recipe), resolution=SIZE, memory=())
+    assert custom.base == folder
     knobs = knobs_of(fetched)
-    a, b = (draw(DiffusionGenerator(r, threads=1), picture, person(1), knobs) for r in (fetched, own))
+    a, b = (draw(DiffusionGenerator(r, threads=1), picture, person(1), knobs) for r in (fetched, custom))
     np.testing.assert_array_equal(a, b)
 
 
@@ -544,11 +544,11 @@ def test_a_part_of_the_manifest_takes_the_place_of_the_base(hub: Hub, picture: R
     with pytest.raises(WeightsMissingError, match=f"run: portrait weights fetch {family}-single$"):
         resolve_files(recipe)
     fetch([find_part(part) for part in recipe.part_names])
-    own = replace(resolve_files(recipe), resolution=SIZE, memory=())
-    assert (own.licenses[0].part, own.licenses[0].commercial) == (f"{family}-single", "yes")
-    assert family not in [link.part for link in own.licenses]
+    custom = replace(resolve_files(recipe), resolution=SIZE, memory=())
+    assert (custom.licenses[0].part, custom.licenses[0].commercial) == (f"{family}-single", "yes")
+    assert family not in [link.part for link in custom.licenses]
     knobs = knobs_of(fetched)
-    a, b = (draw(DiffusionGenerator(r, threads=1), picture, person(1), knobs) for r in (fetched, own))
+    a, b = (draw(DiffusionGenerator(r, threads=1), picture, person(1), knobs) for r in (fetched, custom))
     assert np.abs(a.astype(int) - b).max() <= 2
 
 
@@ -624,10 +624,19 @@ def test_each_text_encoder_of_sdxl_says_what_it_does_not_read(hub: Hub) -> None:
 def test_two_commands_lead_to_a_picture_and_its_record(
     hub: Hub, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = tmp_path / "small.toml"
-    own.write_text('extends = "sd15-faceid"\nresolution = 128\n')
-    assert main(["weights", "fetch", str(own), "--quiet"]) == 0
-    argv = ["stylize", str(photos / "astronaut.png"), "--recipe", str(own), "--style", "oil", "-o", str(tmp_path)]
+    recipe_file = tmp_path / "small.toml"
+    recipe_file.write_text('extends = "sd15-faceid"\nresolution = 128\n')
+    assert main(["weights", "fetch", str(recipe_file), "--quiet"]) == 0
+    argv = [
+        "stylize",
+        str(photos / "astronaut.png"),
+        "--recipe",
+        str(recipe_file),
+        "--style",
+        "oil",
+        "-o",
+        str(tmp_path),
+    ]
     argv += ["--max-attempts", "1", "--num-inference-steps", "4", "--memory", "full", "--device", "cpu", "--json"]
     assert main(argv) == 1  # random weights keep nobody's likeness
     record = json.loads(capsys.readouterr().out)
@@ -663,10 +672,10 @@ def test_for_business_yunet_finds_and_sface_and_dlib_judge(
         for file in part.files:
             hub.files[part.repo, part.revision, file.path] = wheel_file(file.path).read_bytes()
     assert main(["weights", "fetch", "judges", "--quiet"]) == 0
-    own = tmp_path / "small.toml"
-    own.write_text(f'extends = "{parent}"\nresolution = 128\n')
-    assert main(["weights", "fetch", str(own), "--quiet"]) == 0
-    argv = ["stylize", str(photos / "astronaut.png"), "--recipe", str(own), "--commercial", "-o", str(tmp_path)]
+    recipe_file = tmp_path / "small.toml"
+    recipe_file.write_text(f'extends = "{parent}"\nresolution = 128\n')
+    assert main(["weights", "fetch", str(recipe_file), "--quiet"]) == 0
+    argv = ["stylize", str(photos / "astronaut.png"), "--recipe", str(recipe_file), "--commercial", "-o", str(tmp_path)]
     assert main([*argv, "--max-attempts", "1", "--memory", "full", "--device", "cpu", "--json"]) == 1
     record = json.loads(capsys.readouterr().out)
     assert list(record["thresholds"]) == ["sface", "dlib"]

@@ -58,5 +58,5 @@ def test_a_spoiled_photo_becomes_an_accepted_portrait(
 ) -> None:
     photo = Photo(path=Path(f"{spoil.__name__}.png"), pixels=spoil(astronaut.pixels), sha256=spoil.__name__)
     (subject,) = mini.subjects(photo, "largest")
-    made = mini.stylize(subject, "oil", Settings())
-    assert made.accepted, made.record.attempts
+    portrait = mini.stylize(subject, "oil", Settings())
+    assert portrait.accepted, portrait.record.attempts

@@ -331,9 +331,9 @@ def test_ones_own_last_wish_that_is_ending_is_not_somebody_in_the_line(
 
 def test_variants_are_pictures_that_the_command_line_makes_one_by_one(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
-    made = finished(shop, requested(shop, variants=3, seed=7))
-    assert [e.settings.seed for e in made if e.settings] == [7, 7 + VARIANT_STRIDE, 7 + 2 * VARIANT_STRIDE]
-    for event in made:
+    portraits = finished(shop, requested(shop, variants=3, seed=7))
+    assert [e.settings.seed for e in portraits if e.settings] == [7, 7 + VARIANT_STRIDE, 7 + 2 * VARIANT_STRIDE]
+    for event in portraits:
         assert event.settings is not None
         (alone,) = finished(shop, event.settings)
         assert alone.portrait is not None
@@ -522,9 +522,9 @@ def public_recipe(tmp_path: Path) -> Iterator[str]:
         (tmp_path / "manifest.toml").write_text(manifest)
         use(patch, hub, tmp_path)
         patch.setenv("PORTRAIT_CONFIG", str(tmp_path / "config"))
-        own = tmp_path / "config" / "recipes" / "small.toml"
-        own.parent.mkdir(parents=True)
-        own.write_text('extends = "sd15-faceid-fast"\nname = "small"\nresolution = 128\n')
+        recipe_file = tmp_path / "config" / "recipes" / "small.toml"
+        recipe_file.parent.mkdir(parents=True)
+        recipe_file.write_text('extends = "sd15-faceid-fast"\nname = "small"\nresolution = 128\n')
         yield "small"
 
 
@@ -1199,34 +1199,34 @@ def test_a_photo_is_forgotten_also_when_its_visitor_leaves_while_it_is_worked_on
 
 
 def test_a_tab_that_is_loaded_anew_has_everything_again(tmp_path: Path) -> None:
-    here = registry.Sessions(tmp_path, {}, lambda: None)
-    session = here.resume(tab("a"), "")
+    sessions = registry.Sessions(tmp_path, {}, lambda: None)
+    session = sessions.resume(tab("a"), "")
     session.open(a_photo(), [a_face()], has_file=True, face=0)
-    here.end(tab("a"))
-    assert here.resume(tab("b"), session.key) is session
+    sessions.end(tab("a"))
+    assert sessions.resume(tab("b"), session.key) is session
     assert not session.lost
-    assert here.get(tab("b")) is session
-    assert here.get(tab("a")) is not session
+    assert sessions.get(tab("b")) is session
+    assert sessions.get(tab("a")) is not session
     assert session.away_since is None
 
 
 def test_the_connection_of_a_tab_that_is_loaded_anew_may_end_late(tmp_path: Path) -> None:
-    here = registry.Sessions(tmp_path, {}, lambda: None)
-    session = here.get(tab("a"))
-    late = threading.Timer(0.1, here.end, [tab("a")])
+    sessions = registry.Sessions(tmp_path, {}, lambda: None)
+    session = sessions.get(tab("a"))
+    late = threading.Timer(0.1, sessions.end, [tab("a")])
     late.start()
-    assert here.resume(tab("b"), session.key) is session
+    assert sessions.resume(tab("b"), session.key) is session
     late.join()
 
 
 def test_a_second_tab_gets_a_session_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "RELOAD_SECONDS", 0.0)
-    here = registry.Sessions(tmp_path, {}, lambda: None)
-    session = here.get(tab("a"))
-    second = here.resume(tab("b"), session.key)
+    sessions = registry.Sessions(tmp_path, {}, lambda: None)
+    session = sessions.get(tab("a"))
+    second = sessions.resume(tab("b"), session.key)
     assert second is not session
     assert not second.lost
-    assert here.get(tab("a")) is session
+    assert sessions.get(tab("a")) is session
 
 
 def test_a_tab_whose_session_is_gone_is_told_so(tmp_path: Path) -> None:
@@ -1239,10 +1239,10 @@ def test_a_tab_whose_session_is_gone_is_told_so(tmp_path: Path) -> None:
 
 
 def test_a_connection_that_broke_finds_its_session_again(tmp_path: Path) -> None:
-    here = registry.Sessions(tmp_path, {}, lambda: None)
-    session = here.get(tab("a"))
-    here.end(tab("a"))
-    assert here.get(tab("a")) is session
+    sessions = registry.Sessions(tmp_path, {}, lambda: None)
+    session = sessions.get(tab("a"))
+    sessions.end(tab("a"))
+    assert sessions.get(tab("a")) is session
     assert session.away_since is None
 
 
@@ -1250,24 +1250,24 @@ def test_what_is_made_for_a_tab_that_was_closed_is_stopped_after_a_while(
     tmp_path: Path, gate: threading.Semaphore
 ) -> None:
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
-    here = registry.Sessions(tmp_path / "files", {}, shop.clear_cache)
-    session = here.get(tab("a"))
+    sessions = registry.Sessions(tmp_path / "files", {}, shop.clear_cache)
+    session = sessions.get(tab("a"))
     session.open(a_photo(), [a_face()], has_file=True, face=0)
     session.job = shop.start(a_photo(), requested(shop))
-    here.end(tab("a"))
-    here.sweep()
+    sessions.end(tab("a"))
+    sessions.sweep()
     assert not session.job.cancelled
     session.away_since -= registry.AWAY_SECONDS + 1  # type: ignore[operator]
-    here.sweep()
+    sessions.sweep()
     assert session.job.cancelled
     assert session.photo is not None
-    assert here.resume(tab("b"), session.key).stopped  # which the page says
+    assert sessions.resume(tab("b"), session.key).stopped  # which the page says
 
 
 def test_callers_without_a_name_share_no_session(tmp_path: Path) -> None:
-    here = registry.Sessions(tmp_path, {}, lambda: None)
+    sessions = registry.Sessions(tmp_path, {}, lambda: None)
     nameless = SimpleNamespace(session_hash=None)
-    assert here.get(nameless) is not here.get(nameless)  # type: ignore[arg-type]
+    assert sessions.get(nameless) is not sessions.get(nameless)  # type: ignore[arg-type]
 
 
 def literals(source: str) -> Iterator[str]:
@@ -1291,13 +1291,13 @@ def said(text: str) -> list[str]:
 
 def test_every_string_of_the_page_is_in_one_place() -> None:
     folder = Path(strings.__file__).parent
-    found = {
+    results = {
         words
         for name in ("app", "page", "viewer", "scores", "reports_tab", "controls")
         for text in literals((folder / f"{name}.py").read_text())
         for words in said(text)
     }
-    assert found == {"at most"}  # a value of KEEP_LIMITS, not shown
+    assert results == {"at most"}  # a value of KEEP_LIMITS, not shown
     assert re.findall(r"""["'`][A-Z]\w+ \w+""", (folder / "page.js").read_text()) == []
     assert said('<p class="{}"><img alt="a photo" src="x">Hello</p>') == ["a photo", "  Hello "]  # it would be found
 
@@ -1344,10 +1344,10 @@ def test_what_goes_wrong_while_faces_are_looked_for_is_told(tmp_path: Path, monk
     studio.sessions.resume(request, "")
     monkeypatch.setattr(shop, "detect_faces", lambda photo: 1 / 0)
     upload = write_picture(tmp_path / "files" / "anna.png", person(1))
-    looking, told, _ = studio._on_act(request, action("photo", path=str(upload), name="anna.png"))
+    looking, update, _ = studio._on_act(request, action("photo", path=str(upload), name="anna.png"))
     assert strings.LOOKING in looking[studio.photo]
     assert "data-file" in looking[studio.photo]  # another photo may come meanwhile
-    assert "Unexpected error: ZeroDivisionError" in told[studio.photo]
+    assert "Unexpected error: ZeroDivisionError" in update[studio.photo]
 
 
 def test_a_wish_that_was_replaced_shows_nothing_at_its_end(tmp_path: Path, gate: threading.Semaphore) -> None:
@@ -1374,8 +1374,8 @@ def test_a_tab_that_comes_back_late_is_told_once_what_was_stopped(tmp_path: Path
     session = studio.sessions.resume(tab("anna"), "")
     session.open(a_photo(), [a_face(), a_face()], has_file=True, face=None)
     session.stopped = True
-    told, again = (next(studio._on_hello(tab("anna"), session.key)) for _ in range(2))
-    assert strings.STOPPED in told[studio.result]
+    update, again = (next(studio._on_hello(tab("anna"), session.key)) for _ in range(2))
+    assert strings.STOPPED in update[studio.result]
     assert strings.STOPPED not in again[studio.result]
 
 
@@ -1391,9 +1391,9 @@ def test_a_page_that_says_hello_again_because_the_answer_was_slow_keeps_what_its
 
 def test_a_tab_that_was_open_before_the_studio_started_is_told_that_its_photo_is_gone(tmp_path: Path) -> None:
     studio = a_studio(tmp_path, a_shop(tmp_path))
-    told, _ = studio._on_act(tab("anna"), action("make"))
-    assert strings.LOST in told[studio.result]
-    assert strings.DROP in told[studio.photo]
+    update, _ = studio._on_act(tab("anna"), action("make"))
+    assert strings.LOST in update[studio.result]
+    assert strings.DROP in update[studio.photo]
     (said, _) = studio._on_act(tab("anna"), action("make"))
     assert strings.NEED_PHOTO in said[studio.result]
 
@@ -1532,11 +1532,11 @@ def test_one_visitor_cannot_take_the_machine_for_a_day(name: str, value: float) 
 @contextmanager
 def another_server() -> Iterator[tuple[str, list[str]]]:
     """A server on this computer that serves a picture; its address, and the paths that it was asked for."""
-    asked: list[str] = []
+    requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requests.append(self.path)
             self.send_response(200)
             self.end_headers()
             self.wfile.write(encode_picture(person(1), "png"))
@@ -1547,7 +1547,7 @@ def another_server() -> Iterator[tuple[str, list[str]]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}", requests
     finally:
         server.shutdown()
         server.server_close()
@@ -1560,10 +1560,10 @@ def test_a_photo_that_a_caller_names_by_its_address_is_not_fetched(
     processing_utils = pytest.importorskip("gradio.processing_utils", reason="the studio needs gradio")
     # Gradio trusts these hosts as if they were public ones, so it would fetch from them.
     monkeypatch.setattr(processing_utils, "PUBLIC_HOSTNAME_WHITELIST", ["127.0.0.1"])
-    with another_server() as (address, asked):
+    with another_server() as (address, requests):
         fetched = asyncio.run(processing_utils.async_ssrf_protected_download(f"{address}/gradio.png", str(tmp_path)))
         assert Path(fetched).is_file()
-        assert asked == ["/gradio.png"]  # so it does without the studio
+        assert requests == ["/gradio.png"]  # so it does without the studio
         with serving(tmp_path, a_shop(tmp_path)) as (url, folder, _):
             photo = {"path": f"{address}/anna.png", "meta": {"_type": "gradio.FileData"}}
             arguments = [photo, "oil", 0.5, 1, "auto", "bust", [], {}, []] if function == "stylize" else [photo]
@@ -1573,7 +1573,7 @@ def test_a_photo_that_a_caller_names_by_its_address_is_not_fetched(
             assert answer.startswith("event: error")
             assert "a studio fetches nothing from other computers" in answer
             assert not list(folder.rglob("*.png"))
-        assert asked == ["/gradio.png"]
+        assert requests == ["/gradio.png"]
 
 
 def test_gradio_is_itself_again_after_the_studio() -> None:

@@ -151,9 +151,9 @@ def test_a_second_tab_begins_empty_and_the_first_keeps_everything(
     with Tab(*studio, "first") as first, Tab(*studio, "second") as second:
         first.done(act="hello", key="")
         first.done(**first.upload(PHOTO))
-        told = second.done(act="hello", key=first.session.key)  # as a tab that was duplicated does
+        update = second.done(act="hello", key=first.session.key)  # as a tab that was duplicated does
         assert second.session.photo is None
-        assert strings.LOST not in told
+        assert strings.LOST not in update
         assert len(first.session.history) == 1
 
 
@@ -187,8 +187,8 @@ def test_on_a_full_disk_portraits_are_made_and_taken_away(
         tab.done(**photo)
         (entry,) = tab.session.history
         assert file_of(entry, links(tab.session, entry).picture.name)
-        told = tab.done(**(photo | {"act": "backdrop"}))
-        assert strings.UPLOAD_FAILED in told  # it was read already
+        update = tab.done(**(photo | {"act": "backdrop"}))
+        assert strings.UPLOAD_FAILED in update  # it was read already
         with pytest.raises(Exception, match=strings.DISK_FULL):
             tab.session.take_backdrop(PHOTO, "beach.png")
 

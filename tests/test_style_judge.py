@@ -105,9 +105,9 @@ def test_the_window_is_the_face_at_the_scale_of_the_marks() -> None:
 def test_probabilities_add_up_and_follow_the_face(judge: StyleJudge) -> None:
     blue = np.zeros((128, 128, 3), np.uint8)
     blue[40:90, 40:90, 2] = 255
-    found = judge.probabilities(RgbImage(blue), a_face().kps)
-    assert sum(found.values()) == pytest.approx(1)
-    assert found["watercolor"] > 0.99
+    probabilities = judge.probabilities(RgbImage(blue), a_face().kps)
+    assert sum(probabilities.values()) == pytest.approx(1)
+    assert probabilities["watercolor"] > 0.99
     blue[40:90, 40:90] = 0
     blue[:30, :, 2] = 255  # blue elsewhere says nothing
     assert judge.probabilities(RgbImage(blue), a_face().kps)["oil"] > 0.99
@@ -152,9 +152,9 @@ def test_a_face_in_another_style_is_rejected_by_what_the_weights_know(
     assert attempt.style_probability is not None
     assert (attempt.style_probability < 0.4) == bool(reasons)
     assert read_record(record.to_json()) == record
-    told = explain(record)
-    assert "drawn as watercolor is, says the style judge:" in told
-    assert ("BELOW the limit 40.0%" in told) == bool(reasons)
+    text = explain(record)
+    assert "drawn as watercolor is, says the style judge:" in text
+    assert ("BELOW the limit 40.0%" in text) == bool(reasons)
 
 
 @pytest.mark.parametrize(("change", "is_change"), [(0, False), (15, True), (-15, True)])
@@ -166,8 +166,8 @@ def test_a_skin_that_was_lightened_is_a_change_of_the_person(
     def paint(photo: RgbImage, *_: object) -> RgbImage:
         picture = tinted(90)(photo)
         for _turn in range(12):  # until the cheeks are as light as wanted
-            wanted = 0.5 * skin_lightness(align_face(photo, a_face().kps, 224)) + 26 + change
-            gap = wanted - skin_lightness(align_face(picture, a_face().kps, 224))
+            expected = 0.5 * skin_lightness(align_face(photo, a_face().kps, 224)) + 26 + change
+            gap = expected - skin_lightness(align_face(picture, a_face().kps, 224))
             lab = np.asarray(cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
             lab[40:90, 40:90, 0] += gap
             picture = RgbImage((cv2.cvtColor(lab, cv2.COLOR_LAB2RGB).clip(0, 1) * 255 + 0.5).astype(np.uint8))
@@ -182,8 +182,8 @@ def test_a_skin_that_was_lightened_is_a_change_of_the_person(
     assert record.limits.changed == {"skin": 8.0}
     assert read_record(record.to_json()) == record
     assert describe_reason("changed:skin") == "the skin is lighter or darker than this style draws it"
-    told = explain(record)
-    assert f"at most 8 is allowed: {'TOO MUCH' if is_change else 'fine'}" in told
+    text = explain(record)
+    assert f"at most 8 is allowed: {'TOO MUCH' if is_change else 'fine'}" in text
     assert "changed" not in loop.stylize(subject, "oil", Settings(thresholds=limits, max_attempts=1)).record.to_json()
 
 

@@ -33,7 +33,7 @@ def faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.fixture
 def mirror(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
     """A server of tmp_path/mirror on loopback: its address, its folder, the paths asked for."""
-    root, asked = tmp_path / "mirror", []
+    root, requests = tmp_path / "mirror", []
     for name in ("female/0.jpg", "male/7.jpg"):
         path = root / name.replace("/", "/512/")
         path.parent.mkdir(parents=True)
@@ -44,11 +44,11 @@ def mirror(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
             super().__init__(*args, directory=str(root), **kwargs)  # type: ignore[arg-type]
 
         def log_message(self, *args: object) -> None:
-            asked.append(self.path)
+            requests.append(self.path)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", root, asked
+    yield f"http://127.0.0.1:{server.server_port}", root, requests
     server.shutdown()
     server.server_close()
 
@@ -56,12 +56,12 @@ def mirror(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
 def test_portraits_are_fetched_once_and_lie_where_training_reads_them(
     faces: ModuleType, mirror: tuple[str, Path, list[str]], tmp_path: Path
 ) -> None:
-    address, _, asked = mirror
+    address, _, requests = mirror
     assert faces.fetch_all(tmp_path / "faces", address) == 2
     assert (tmp_path / "faces/male/7.jpg").read_bytes() == b"male/7.jpg"
-    assert sorted(asked) == ["/female/512/0.jpg", "/male/512/7.jpg"]
+    assert sorted(requests) == ["/female/512/0.jpg", "/male/512/7.jpg"]
     assert faces.fetch_all(tmp_path / "faces", address) == 0
-    assert len(asked) == 2
+    assert len(requests) == 2
 
 
 def test_other_bytes_are_refused_and_not_kept(

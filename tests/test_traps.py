@@ -112,11 +112,11 @@ def test_the_loop_does_not_choose_by_likeness(limits: str) -> None:
     def paint(photo: RgbImage, knobs: object, seed: int) -> RgbImage:
         return restyled(photo, 6 * (seed - 1))  # each seed is less alike than the one before; all pass
 
-    made, _ = run_loop(paint, limits, max_attempts=3, batch=3)
-    attempts = made.record.attempts
+    portrait, _ = run_loop(paint, limits, max_attempts=3, batch=3)
+    attempts = portrait.record.attempts
     assert all(a.accepted for a in attempts)
     styles = [a.style_on_face for a in attempts]
-    assert made.record.chosen == styles.index(max(styles))
+    assert portrait.record.chosen == styles.index(max(styles))
 
 
 def test_a_picture_is_like_itself_after_resizing_and_our_own_formats(

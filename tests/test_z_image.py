@@ -248,12 +248,12 @@ def test_in_the_tier_offload_the_text_encoder_takes_the_place_of_the_others(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("tier", ["full", "offload", "sequential"])
 def test_each_tier_draws_the_same_picture_on_a_gpu(recipe: Recipe, tier: str) -> None:
-    given = replace(recipe, memory=(1.0, 0.5, 0.25))
-    made = {}
+    tiered = replace(recipe, memory=(1.0, 0.5, 0.25))
+    pictures = {}
     for name in ("full", tier):
-        one = DiffusionGenerator(given, threads=1, device="cuda", tier=name)
-        made[name] = one.generate(prepared(one), KNOBS, [1])[0]
-    assert widest(made["full"], made[tier]) <= 2
+        one = DiffusionGenerator(tiered, threads=1, device="cuda", tier=name)
+        pictures[name] = one.generate(prepared(one), KNOBS, [1])[0]
+    assert widest(pictures["full"], pictures[tier]) <= 2
 
 
 def test_a_lora_of_ones_own_moves_the_picture(recipe: Recipe, generator: DiffusionGenerator, tmp_path: Path) -> None:
@@ -265,11 +265,11 @@ def test_a_lora_of_ones_own_moves_the_picture(recipe: Recipe, generator: Diffusi
             state[f"transformer.{name}.lora_B.weight"] = torch.randn(module.out_features, 4, generator=noise)
     file = tmp_path / "ink.safetensors"
     save_file(state, file)
-    own = DiffusionGenerator(with_overrides(recipe, loras=[f"{file}:0.7"]), threads=1)
-    assert own.loras == {"lora_0": 0.7}
-    assert "ink.safetensors" in own.digests
-    assert own.warnings(PROMPT) == ()
-    plain, inked = (one.generate(prepared(one), KNOBS, [1])[0] for one in (generator, own))
+    custom = DiffusionGenerator(with_overrides(recipe, loras=[f"{file}:0.7"]), threads=1)
+    assert custom.loras == {"lora_0": 0.7}
+    assert "ink.safetensors" in custom.digests
+    assert custom.warnings(PROMPT) == ()
+    plain, inked = (one.generate(prepared(one), KNOBS, [1])[0] for one in (generator, custom))
     assert distance(plain, inked) > 0
 
 
@@ -278,10 +278,10 @@ def test_a_transformer_in_one_file_takes_the_place_of_the_other(
 ) -> None:
     file = tmp_path / "z-bf16.safetensors"
     file.write_bytes(public.z_image_single_file(folder / "base" / "transformer"))
-    own = with_overrides(recipe, base=str(file))
-    chain = {link.part: link.commercial for link in own.licenses}
+    custom = with_overrides(recipe, base=str(file))
+    chain = {link.part: link.commercial for link in custom.licenses}
     assert chain == {"z-bf16.safetensors": "unknown", "z-image-turbo": "yes", "z-image-turbo-control-lite": "yes"}
-    other = DiffusionGenerator(own, threads=1)
+    other = DiffusionGenerator(custom, threads=1)
     assert other.digests["z-bf16.safetensors"] == sha256_of(file)
     rounded = DiffusionGenerator(recipe, threads=1)
     share_layers(rounded.pipe.controlnet, rounded.pipe.transformer.bfloat16().float())
