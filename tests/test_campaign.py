@@ -390,7 +390,7 @@ def test_a_failed_photo_never_stops_the_run(tmp_path: Path) -> None:
     with Ledger.open(tmp_path / "run") as ledger:
         why = {p.name: p.failure for p in ledger.subjects()}
     assert why["p00"] is None
-    assert "no face above" in str(why["nobody"])
+    assert "no face found in" in str(why["nobody"])
     assert "not a picture that can be read" in str(why["broken"])
     assert "cannot read" in str(why["gone"])
     write_picture(tmp_path / "not-there.png", person(9))  # mended: the same plan goes on with it

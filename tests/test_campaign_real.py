@@ -97,7 +97,7 @@ def test_the_report_of_a_real_run_is_one_page(whole: Path) -> None:
     page = drift_page(whole)
     assert page.count("data:image/webp") >= 6  # four portraits and two photos
     assert 'src="http' not in page
-    assert "no face above" in page
+    assert "no face found in" in page
 
 
 def test_the_styles_of_a_photo_share_its_latents_and_the_people_of_a_style_its_prompt(

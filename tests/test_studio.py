@@ -345,7 +345,7 @@ def test_an_error_is_the_sentence_of_the_command_line(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
     nobody = Photo(pixels=RgbImage(np.full((SIZE, SIZE, 3), 255, np.uint8)), path=Path("cat.png"), sha256="0")
     (event,) = [e for e in shop.start(nobody, requested(shop)).events() if e.kind == "failed"]
-    assert event.sentence.startswith("no face above det_threshold 0.5 in cat.png")
+    assert event.sentence.startswith("no face found in cat.png")
 
 
 def test_a_bug_is_told_and_does_not_block_the_line(tmp_path: Path) -> None:

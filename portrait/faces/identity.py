@@ -124,7 +124,7 @@ def choose_faces(
     if not faces:
         best = max((f.det_score for f in analyzer.candidates(image)), default=0.0)
         raise NoFaceError(
-            f"no face above det_threshold {DET_THRESHOLD} in {name} (best {best:.2f}); "
+            f"no face found in {name} (best score {best:.2f}, {DET_THRESHOLD} is needed); "
             "use a photo in which the face is larger, sharper or less turned away"
         )
     numbered = list(enumerate(faces))

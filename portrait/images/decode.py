@@ -176,7 +176,7 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
         if tiff.is_tiff(data) and tiff.read_pages(data):
             raise ImageReadError(f"{name} is a kind of TIFF that is not read; save it as 8-bit RGB") from None
         kinds = "JPEG, PNG, WebP, TIFF, AVIF, HEIC, GIF, BMP"
-        raise ImageReadError(f"{name} is not a picture that can be read ({kinds}), whatever its name says") from None
+        raise ImageReadError(f"{name} is not a picture that can be read ({kinds})") from None
     except Image.DecompressionBombError:
         raise ImageReadError(_too_large(name, "far too many", max_pixels)) from None
     except Exception as error:
