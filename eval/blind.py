@@ -21,7 +21,7 @@ import numpy as np
 from held_out_people import data_argument, held_out, name_of, progress
 
 from portrait import PortraitStylizer
-from portrait.errors import FaceError
+from portrait.errors import FaceError, SettingsError
 from portrait.images import photos_below, write_json
 
 FAULTS = ("age", "skin", "invented", "broken", "grid", "halo")
@@ -120,9 +120,10 @@ def main() -> None:
         write_json(args.out / "score.json", result)
         print(json.dumps(result, indent=1))
         return
-    people = held_out(args.data) if args.photos is None else photos_below(args.photos)[0]
-    if not people:
-        parser.error(f"{args.photos} holds no photo")
+    try:
+        people = held_out(args.data) if args.photos is None else photos_below(args.photos)[0]
+    except SettingsError as error:
+        parser.error(str(error))
     make(people, args.out, args.count, args.seed)
 
 

@@ -1,20 +1,23 @@
 """How fast portrait is: cold and warm, on a quiet machine and beside busy processes, against the processor and diffusers.
 
-    python eval/latency.py -o eval/latency.json                   # all but onnx; on a machine that does nothing else
+    python eval/latency.py --data FACES -o eval/latency.json       # all but onnx; on a machine that does nothing else
     python eval/latency.py --parts cold,warm --busy 0,1 --runs 3
-    python eval/latency.py --parts accepted --photos FACES --styles oil,comic
+    python eval/latency.py --parts accepted,campaign --photos PHOTOS --styles oil,comic
 
 | part | what is measured |
 |---|---|
 | cold | `portrait stylize` from the shell to the written picture, one attempt: seconds, seconds of processor time, memory |
 | warm | one attempt with the models loaded: the networks, the rasterizer, judging; the networks against the processor's limit |
+| no-bf16 | the same on a processor without instructions for bfloat16, which this one plays (`ONEDNN_MAX_CPU_ISA`) |
 | diffusers | the same networks, knobs and seeds in diffusers' img2img pipeline, in turn with portrait's |
 | onnx | one pass of the denoising network in torch, in both types, and exported, in onnxruntime (needs `onnx`) |
 | batches | seconds a picture and memory as the batch grows, and memory after many pictures |
 | accepted | seconds per accepted portrait: one shot, the same by diffusers, best of N, naive retry, and portrait's loop |
+| campaign | where the time of a campaign of one attempt a picture goes, once its models are loaded |
 
-Cold and warm are repeated beside as many busy processes as `--busy` says; each of those keeps one core. Whatever is
-compared is measured in one run: on a machine that does other things look at the ratios and the processor time.
+Cold, warm and no-bf16 are repeated beside as many busy processes as `--busy` says; each of those keeps one core. Whatever is
+compared is measured in one run: on a machine that does other things look at the ratios and the processor time. A file that
+is there keeps the parts that are not measured now, where they are of the same weights and the same machine.
 """
 
 from __future__ import annotations
@@ -30,13 +33,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-PARTS = ("cold", "warm", "diffusers", "onnx", "batches", "accepted")
+PARTS = ("cold", "warm", "no-bf16", "diffusers", "onnx", "batches", "accepted", "campaign")
 ATTEMPTS = 4
 """N of best of N, and the most attempts of naive retry and of the loop."""
 _MATRIX = 1024
@@ -427,36 +431,114 @@ def _summary(results: Sequence[Tried]) -> dict[str, float | None]:
     }
 
 
+def campaign(photos: Sequence[Path], threads: int, dtype: str, jobs: int) -> dict[str, Any]:
+    """Seconds of a campaign in all styles, one attempt a picture, by what they are spent on; `rest` is all that is left over."""
+    from portrait.campaign.engines import LocalEngine
+    from portrait.campaign.people import Person
+    from portrait.campaign.plan import Plan
+    from portrait.campaign.run import run_campaign
+    from portrait.generate.diffusion import DiffusionGenerator
+    from portrait.loop.attempt_loop import AttemptLoop
+    from portrait.loop.load import load_loop_for
+    from portrait.loop.scoring import Judges
+    from portrait.recipes.load import load_recipe
+    from portrait.settings import Settings
+
+    people = tuple(Person(name=str(n), photos=(photo,), folder=str(n)) for n, photo in enumerate(photos))
+    styles = tuple(load_recipe("mini").styles)
+    plan = Plan(
+        name="latency",
+        people=people,
+        recipes=("mini",),
+        styles=styles,
+        variants=ceil(jobs / len(people) / len(styles)),
+        settings=Settings(threads=threads, dtype=dtype, max_attempts=1),
+    )
+    spent = dict.fromkeys(("loading", "faces", "drawing", "judging"), 0.0)
+
+    def counted(work: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            begun = time.perf_counter()
+            try:
+                return work(*args, **kwargs)
+            finally:
+                spent[name] += time.perf_counter() - begun
+
+        return counting
+
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as patches:
+        for owner, method, name in (
+            (AttemptLoop, "subjects", "faces"),
+            (DiffusionGenerator, "prepare", "drawing"),
+            (DiffusionGenerator, "generate", "drawing"),
+            (Judges, "score_picture", "judging"),
+        ):
+            patches.enter_context(mock.patch.object(owner, method, counted(getattr(owner, method), name)))
+        begun = time.perf_counter()
+        load = counted(load_loop_for, "loading")
+        counts = run_campaign(plan, Path(folder) / "run", lambda threads: LocalEngine(load), limit=jobs)
+        seconds = time.perf_counter() - begun
+    rest, running = seconds - sum(spent.values()), seconds - spent["loading"]
+    rounded = {name: round(value, 2) for name, value in (spent | {"rest": rest}).items()}
+    return {"people": len(people), "jobs": counts.done, "seconds": round(seconds, 2), **rounded} | {
+        "share_of_rest": round(rest / running, 4)
+    }
+
+
 def main() -> None:
     """Measure the parts that were asked for, and print or write them."""
     args = _arguments()
     if args.child:
         print(json.dumps(_in_this_process(args, [args.child])))
         return
-    results: dict[str, Any] = {"machine": _machine(), "threads": args.threads, "style": args.styles[0]}
+    results: dict[str, Any] = _machine() | {"threads": args.threads, "style": args.styles[0], "runs": [_run(args)]}
     for count in args.busy:
         with busy(count):
             beside: dict[str, Any] = {}
             if "cold" in args.parts:
                 beside["cold"] = cold(args.photos[0], args.styles[0], args.threads, args.dtype, args.runs)
-            if "warm" in args.parts:  # a process of its own, so that each one's threads begin anew
-                command = [sys.executable, __file__, "--child", "warm", "--threads", str(args.threads)]
-                command += ["--photos", str(args.photos[0]), "--styles", args.styles[0], "--dtype", args.dtype]
-                answer = subprocess.run(
-                    [*command, "--runs", str(args.runs)], check=True, capture_output=True, text=True
-                )
-                beside["warm"] = json.loads(answer.stdout)
+            if "warm" in args.parts:
+                beside["warm"] = _in_a_process(args)
+            if "no-bf16" in args.parts:
+                beside["no-bf16"] = _in_a_process(args, ONEDNN_MAX_CPU_ISA="AVX512_CORE")
         if beside:
             results[f"beside {count} busy processes" if count else "quiet"] = beside
             print(json.dumps({count: beside}), file=sys.stderr, flush=True)
-    results |= _in_this_process(args, [part for part in args.parts if part not in ("cold", "warm")])
-    text = json.dumps(results, indent=1)
+    results |= _in_this_process(args, [part for part in args.parts if part not in ("cold", "warm", "no-bf16")])
     if args.output is None:
-        print(text)
+        print(json.dumps(results, indent=1))
     else:
-        from portrait.images import write_json
+        _write(args.output, results)
 
-        write_json(args.output, results)
+
+def _write(file: Path, results: dict[str, Any]) -> None:
+    """Write a result that names its weights, with the parts that are there already."""
+    from held_out_people import weights_today
+
+    from portrait.images import write_json
+
+    before = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    write_json(file, joined(before, results | {"weights": weights_today()}))
+
+
+def joined(before: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
+    """What was found now, and before it of the same weights on the same machine."""
+    if any(before.get(name) != results[name] for name in ("weights", "processor", "cores", "threads", "style")):
+        return results
+    both = before | results | {"runs": before["runs"] + results["runs"]}
+    for name in before.keys() & results.keys():
+        if name.startswith(("quiet", "beside")):
+            both[name] = before[name] | results[name]
+    return both
+
+
+def _in_a_process(args: argparse.Namespace, **environment: str) -> dict[str, Any]:
+    """The part `warm` in a process of its own, so that its threads begin anew."""
+    command = [sys.executable, __file__, "--child", "warm", "--threads", str(args.threads), "--runs", str(args.runs)]
+    command += ["--photos", str(args.photos[0]), "--styles", args.styles[0], "--dtype", args.dtype]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | environment)
+    measured: dict[str, Any] = json.loads(answer.stdout)
+    return measured
 
 
 def _in_this_process(args: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
@@ -466,15 +548,22 @@ def _in_this_process(args: argparse.Namespace, parts: Sequence[str]) -> dict[str
         warmed = Warm(args.photos[0], args.styles[0], args.threads, args.dtype)
         results = {part: measures[part](warmed, args.runs) for part in parts if part in measures}
     if "accepted" in parts:
-        results["accepted"] = accepted(args.photos, args.styles, args.threads, args.dtype)
+        results["accepted"] = accepted(args.people, args.styles, args.threads, args.dtype)
+    if "campaign" in parts:
+        results["campaign"] = campaign(args.people, args.threads, args.dtype, args.jobs)
     return results["warm"] if args.child else results
 
 
 def _machine() -> dict[str, Any]:
     from portrait.generate.precision import processor
 
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {"processor": processor(), "cores": os.cpu_count(), "system": platform.system(), "load_before": load}
+    return {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()}
+
+
+def _run(args: argparse.Namespace) -> dict[str, Any]:
+    """What was measured together, and how busy the machine was before."""
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    return {"parts": args.parts, "load_before": load}
 
 
 def _arguments() -> argparse.Namespace:
@@ -487,7 +576,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="of each measurement (default: 5)")
     parser.add_argument("--threads", type=int, default=cpu_threads(), help="processor threads (default: all cores)")
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
-    parser.add_argument("--photos", type=Path, help="a photo, or a folder of them (default: the demo photo)")
+    parser.add_argument(
+        "--photos",
+        type=Path,
+        help="a photo, or a folder that is looked through with those below it (default: the demo photo)",
+    )
+    parser.add_argument("--data", type=Path, metavar="FACES", help="held-out people for accepted and campaign")
+    parser.add_argument("--people", type=int, default=11, help="so many of them (default: 11)")
+    parser.add_argument("--jobs", type=int, default=200, help="of the campaign (default: 200)")
     parser.add_argument(
         "--styles", default="oil", help="the first for all parts, all of them for accepted (default: oil)"
     )
@@ -499,18 +595,31 @@ def _arguments() -> argparse.Namespace:
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f"{', '.join(sorted(unknown))} is none of: {', '.join(PARTS)}")
     args.photos = _photos(args.photos)
+    args.people = args.photos if args.data is None else _held_out(args.data, args.people)
     return args
 
 
 def _photos(given: Path | None) -> list[Path]:
-    """The photos of a file or folder, or the demo photo."""
+    """A photo, those of a folder and the folders below it, or the demo photo."""
     if given is None:
         import skimage.data
 
         return [Path(skimage.data.__file__).parent / "astronaut.png"]
-    if given.is_dir():
-        return sorted(path for path in given.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
-    return [given]
+    from portrait.errors import SettingsError
+    from portrait.images import photos_below
+
+    if given.is_file():
+        return [given]
+    try:
+        return photos_below(given)[0]
+    except SettingsError as error:
+        raise SystemExit(str(error)) from None
+
+
+def _held_out(data: Path, count: int) -> list[Path]:
+    from held_out_people import held_out, spread
+
+    return spread(held_out(data), count)
 
 
 if __name__ == "__main__":

@@ -207,6 +207,16 @@ STEPS = (
         quick=_trial("speed.json", "--pictures", "1"),
     ),
     Step(
+        name="latency",
+        command=_people("latency", "--styles", "oil,comic", "--output", "eval/latency.json"),
+        writes=("eval/latency.json",),
+        alone=True,
+        reads=_LIMITS,
+        after=("calibrate",),
+        further=900,
+        quick=_trial("latency.json", "--parts", "warm,campaign", "--busy", "0", "--runs", "1", "--jobs", "8"),
+    ),
+    Step(
         name="styles",
         command=_people("styles", "--pictures", "{work}/styles", "--draw"),
         writes=("eval/styles.json",),

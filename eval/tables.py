@@ -310,6 +310,90 @@ def speed() -> str:
     return markdown(["size", f"seconds to draw, {cores(result)}", "seconds to judge", "peak memory, MiB"], rows)
 
 
+def latency() -> str:
+    """Seconds from the shell and of an attempt, on a quiet machine and beside busy processes."""
+    result = results("latency")
+    beside = [name for name in result if name.startswith(("quiet", "beside"))]
+
+    def row(title: str, *path: str, unit: str = "{:.2f}") -> list[str]:
+        return [title, *(unit.format(value) if (value := _at(result[name], path)) else "-" for name in beside)]
+
+    rows = [
+        row("`portrait stylize`, from the shell to the written picture", "cold", "median"),
+        row("one attempt, models loaded", "warm", "attempt", "median"),
+        row("- drawing", "warm", "drawing", "median"),
+        row("- of which marks to pixels", "warm", "rasterizer", "median"),
+        row("- judging", "warm", "judging", "median"),
+        row("one attempt without bfloat16 instructions", "no-bf16", "attempt", "median"),
+        row(
+            "rate of the networks as a share of a large matrix product's", "warm", "share_of_matmul_rate", unit="{:.0%}"
+        ),
+        row("the same without bfloat16 instructions", "no-bf16", "share_of_matmul_rate", unit="{:.0%}"),
+        row("memory of `portrait stylize`, MB", "cold", "megabytes", unit="{:,.0f}"),
+    ]
+    machine = f"{result['processor']}, {cores(result)}"
+    named = (name.replace("1 busy processes", "1 busy process") for name in beside)
+    pipes = {name: row["least"] for name, row in result["diffusers"].items() if isinstance(row, dict)}
+    same = "the same pixels" if result["diffusers"]["same_pixels"] else "OTHER pixels"
+    turns = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in pipes.items())
+    return (
+        markdown([f"seconds on {machine}", *named], rows)
+        + f"\nThe same networks in portrait's and in diffusers' img2img pipeline, in turn: {turns} a picture, {same}.\n"
+    )
+
+
+def _at(table: dict[str, Any], path: Sequence[str]) -> Any:
+    """The value at a path of keys; None where it was not measured."""
+    value: Any = table
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def latency_accepted() -> str:
+    """What an accepted portrait costs by each way to get one, and by diffusers' own pipeline."""
+    result = results("latency")
+    ways = {name: row for name, row in result["accepted"].items() if isinstance(row, dict)}
+    rows = [
+        [
+            name,
+            f"{row['accepted']:.0%}",
+            f"{row['seconds_per_accepted']:.2f}",
+            f"{row['processor_seconds_per_accepted']:.2f}",
+            f"{row['style_of_accepted']:.3f}",
+        ]
+        for name, row in ways.items()
+    ]
+    header = [f"{result['accepted']['portraits']} portraits", "accepted", "seconds per accepted"]
+    return markdown([*header, "processor seconds per accepted", "style of accepted"], rows)
+
+
+def latency_batches() -> str:
+    """Seconds and memory as a batch grows, and memory after many pictures."""
+    batches = results("latency")["batches"]
+    sizes = {size: row for size, row in batches.items() if size.isdecimal()}
+    rows = [
+        ["seconds a picture", *(f"{row['seconds_a_picture']:.2f}" for row in sizes.values())],
+        ["memory, MB", *(f"{row['megabytes']:,}" for row in sizes.values())],
+    ]
+    before, after = (batches[f"megabytes_{when}_30_pictures"] for when in ("before", "after"))
+    return (
+        markdown(["batch of", *sizes], rows) + f"\nBefore 30 further pictures {before:,} MB, after them {after:,} MB.\n"
+    )
+
+
+def latency_campaign() -> str:
+    """Where the time of a campaign goes."""
+    found = results("latency").get("campaign")
+    if found is None:
+        return not_measured("latency")
+    running = found["seconds"] - found["loading"]
+    parts = {"drawing": "drawing", "judging": "judging", "faces": "faces of the photos", "rest": "everything else"}
+    rows = [[title, f"{found[name]:.1f}", f"{found[name] / running:.1%}"] for name, title in parts.items()]
+    header = [f"{found['jobs']} jobs of {found['people']} people, one attempt each", "seconds", "share"]
+    return markdown(header, rows) + f"\nLoading the models before that: {found['loading']:.1f} s.\n"
+
+
 def studio() -> str:
     """How long a visitor of the studio page waits, in seconds."""
     timings = results("studio")
@@ -397,6 +481,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "skin": skin,
     "grid": grid,
     "speed": speed,
+    "latency": latency,
+    "latency-accepted": latency_accepted,
+    "latency-batches": latency_batches,
+    "latency-campaign": latency_campaign,
     "studio": studio,
     "ledger": ledger,
     "campaign": campaign,

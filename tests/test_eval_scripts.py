@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
+from portrait.images import write_picture
 from tests.scripts import EVAL, script
 
 
@@ -11,3 +15,26 @@ from tests.scripts import EVAL, script
 @pytest.mark.parametrize("name", sorted(path.stem for path in EVAL.glob("*.py")))
 def test_each_script_loads_and_says_what_it_does(name: str) -> None:
     assert len((script(name).__doc__ or "").splitlines()) >= 1
+
+
+def test_latency_looks_for_photos_in_the_folders_below(tmp_path: Path) -> None:
+    latency = script("latency")
+    with pytest.raises(SystemExit, match="no photos in"):
+        latency._photos(tmp_path)
+    photo = write_picture(tmp_path / "women" / "anna.png", np.zeros((8, 8, 3), np.uint8))
+    assert latency._photos(tmp_path) == latency._photos(photo) == [photo]
+
+
+def test_latency_keeps_what_was_measured_before_of_the_same_weights_on_the_same_machine() -> None:
+    machine = {"weights": {"unet": "1"}, "processor": "x", "cores": 2, "threads": 2, "style": "oil"}
+    before = machine | {"runs": ["cold and batches"], "quiet": {"cold": 1}, "batches": 2}
+    now = machine | {"runs": ["warm"], "quiet": {"warm": 3}}
+    joined = script("latency").joined
+    assert joined(before, now) == machine | {
+        "runs": ["cold and batches", "warm"],
+        "quiet": {"cold": 1, "warm": 3},
+        "batches": 2,
+    }
+    assert joined({}, now) == now
+    other_weights = now | {"weights": {"unet": "2"}}
+    assert joined(before, other_weights) == other_weights
