@@ -327,6 +327,33 @@ def is_8_bit(name: str) -> bool:
     return name.startswith(("double_blocks.", "single_blocks.")) and name.endswith(".weight")
 
 
+_Z_MAKERS_NAMES = (
+    ("all_final_layer.2-1.", "final_layer."), ("all_x_embedder.2-1.", "x_embedder."), (".to_out.0.", ".out."),
+    (".norm_q.", ".q_norm."), (".norm_k.", ".k_norm."), *((f".to_{one}.", ".qkv.") for one in "qkv"),
+)  # fmt: skip
+"""What diffusers calls a part of Z-Image's transformer, and what its makers do, in whose names it is shared as one file."""
+
+
+def z_image_makers_tensors(names: Iterable[str]) -> dict[str, list[str]]:
+    """As `makers_tensors`, for the one file of Z-Image's transformer."""
+    made: dict[str, list[str]] = {}
+    for name in names:
+        theirs = name
+        for ours, other in _Z_MAKERS_NAMES:
+            theirs = theirs.replace(ours, other)
+        made.setdefault(theirs, []).append(name)
+    return {theirs: sorted(inside, key=_query_key_value) for theirs, inside in made.items()}
+
+
+def z_image_bf16(*, tiny: bool = False) -> Shapes:
+    """The tensors of the one file of Z-Image's transformer in 16 bits."""
+    parts = tensors("z-image-transformer", dtype="BF16", tiny=tiny)
+    return {
+        name: ((sum(parts[part][0][0] for part in inside), *parts[inside[0]][0][1:]), "BF16")
+        for name, inside in z_image_makers_tensors(parts).items()
+    }
+
+
 def klein_fp8(*, tiny: bool = False) -> tuple[Shapes, dict[str, str]]:
     """The 8-bit file of klein's makers: its tensors, and what its header says of them."""
     parts = tensors("klein-transformer", dtype="BF16", tiny=tiny)

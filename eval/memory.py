@@ -148,9 +148,11 @@ def built_transformer(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
         (base / "model_index.json").write_text(full_size.index_text(recipe.family), "utf-8")
     more: dict[str, Any] = {"resolution": 64} if tiny else {}
     if "single_file" in recipe.parts:
-        more["single_file"] = folder / "klein-fp8.safetensors"
+        more["single_file"] = folder / f"{name}-single.safetensors"
         if not more["single_file"].exists():
-            write_tensors(more["single_file"], full_size.klein_fp8(tiny=tiny)[0])
+            is_klein = recipe.family == "flux2"
+            shapes = full_size.klein_fp8(tiny=tiny)[0] if is_klein else full_size.z_image_bf16(tiny=tiny)
+            write_tensors(more["single_file"], shapes)
     if "controlnet" in recipe.parts:
         more["controlnet"] = folder / "z-image-control.safetensors"
         if not more["controlnet"].exists():

@@ -408,21 +408,9 @@ def z_image_controlnet() -> ZImageControlNetModel:
 
 def z_image_single_file(transformer: Path) -> bytes:
     """The one file of a transformer's weights under its makers' names, in bfloat16, as programs of others read it."""
-    names = {
-        "all_final_layer.2-1.": "final_layer.", "all_x_embedder.2-1.": "x_embedder.", ".to_out.0.": ".out.",
-        ".norm_q.": ".q_norm.", ".norm_k.": ".k_norm.",
-    }  # fmt: skip
     state = {key: value for file in transformer.glob("*.safetensors") for key, value in load_file(file).items()}
-    tensors: dict[str, torch.Tensor] = {}
-    for key, value in state.items():
-        name = key
-        for ours, theirs in names.items():
-            name = name.replace(ours, theirs)
-        if ".to_q." in name:
-            value = torch.cat([state[key.replace("to_q", f"to_{one}")] for one in "qkv"])
-        if ".to_k." not in name and ".to_v." not in name:
-            tensors[name.replace(".to_q.", ".qkv.")] = value.bfloat16()
-    return save(tensors)
+    inside = full_size.z_image_makers_tensors(state)
+    return save({name: torch.cat([state[part] for part in parts]).bfloat16() for name, parts in inside.items()})
 
 
 def _folder_files(part: str, folder: Path) -> None:
@@ -430,7 +418,7 @@ def _folder_files(part: str, folder: Path) -> None:
         base(part, folder)
     elif part in ("klein4b", "klein4b-text-vae"):
         klein(folder)
-    elif part == "z-image-turbo":
+    elif part in ("z-image-turbo", "z-image-turbo-text-vae"):
         z_image(folder)
     elif part in ("sd-vae-ft-mse", "sdxl-vae-fp16-fix"):
         vae(0.13025 if "sdxl" in part else 0.18215).save_pretrained(folder)
@@ -474,6 +462,9 @@ def _built(name: str) -> tuple[tuple[str, bytes], ...]:
         if name == "klein4b-fp8":
             klein(folder)
             return (("flux-2-klein-4b-fp8.safetensors", klein_single_file(folder / "transformer", scaled=True)),)
+        if name == "z-image-turbo-bf16":
+            z_image(folder)
+            return ((find_part(name).files[0].path, z_image_single_file(folder / "transformer")),)
         _folder_files(name, folder)
         return tuple((p.relative_to(folder).as_posix(), p.read_bytes()) for p in folder.rglob("*") if p.is_file())
 

@@ -119,6 +119,12 @@ def test_the_pinned_lengths_of_a_model_in_several_files_are_those_of_its_tensors
     ]
 
 
+@pytest.mark.slow
+def test_the_pinned_length_of_z_images_transformer_in_one_file_is_that_of_its_tensors(full: ModuleType) -> None:
+    (file,) = find_part("z-image-turbo-bf16").files
+    assert full.file_bytes(full.z_image_bf16()) == file.bytes
+
+
 def test_the_pinned_length_of_z_images_controlnet_is_that_of_three_layers_and_two_refiners(full: ModuleType) -> None:
     (file,) = find_part("z-image-turbo-control-lite").files
     assert full.file_bytes(full.tensors("z-image-control", dtype="BF16")) == file.bytes

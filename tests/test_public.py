@@ -56,6 +56,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     names |= {
         *load_recipe("klein4b-fp8").part_names,
         *load_recipe("z-image-turbo").part_names,
+        *load_recipe("z-image-turbo-bf16").part_names,
         "control-sd15-lineart",
         "control-sd15-tile",
         "sd15-single",
@@ -655,10 +656,10 @@ def test_two_commands_lead_to_a_picture_and_its_record(
 
 
 def test_z_image_is_fetched_located_and_draws(hub: Hub, picture: RgbImage) -> None:
-    recipe = small("z-image-turbo")
+    recipe = small("z-image-turbo-bf16")
     generator = DiffusionGenerator(recipe, threads=1)
     parts = {name.partition("/")[0] for name in generator.digests}
-    assert parts == {"z-image-turbo", "z-image-turbo-control-lite"}
+    assert parts == {"z-image-turbo-text-vae", "z-image-turbo-bf16", "z-image-turbo-control-lite"}
     held, free = knobs_of(recipe), knobs_of(recipe, controlnet_conditioning_scale=0.0)
     moved = distance(draw(generator, picture, person(1), held), draw(generator, picture, person(1), free))
     assert moved > 0.5
