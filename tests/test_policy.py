@@ -117,6 +117,15 @@ def test_with_one_attempt_left_it_plays_safer_than_with_many() -> None:
     assert safe[1].style_on_face <= bold[1].style_on_face
 
 
+def test_nothing_is_weighed_for_an_attempt_that_the_budget_does_not_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = a_world()
+    policy = Policy(world, START, LIMITS)
+    policy.learn(START, shows(world, START, -0.15), ["identity_low:arcface"])
+    monkeypatch.setattr(Policy, "_outlook", None)
+    assert policy.choose(0) is None
+    assert policy.over == ""
+
+
 def test_knobs_of_the_user_never_move() -> None:
     for fixed in (set(KNOBS), {"controlnet_conditioning_scale"}):
         tried, _ = follow(-0.3, "best", fixed=fixed)

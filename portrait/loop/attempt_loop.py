@@ -244,7 +244,7 @@ class AttemptLoop:
                 policy.learn(knobs, candidate.outputs, candidate.verdict.reasons)
 
             # 6. Choose: the next knobs, or none if the policy is satisfied or the budget is spent.
-            proposal = policy.choose(max(1, settings.max_attempts - len(candidates)))
+            proposal = policy.choose(settings.max_attempts - len(candidates))
             ended = policy.over or _spent_budget(len(candidates), settings, time.perf_counter() - start)
             if proposal is None or ended:
                 break

@@ -139,10 +139,12 @@ class Policy:
         """The knobs of the next attempt and its expected outcome, or None if no attempt is worth making.
 
         Args:
-            left: Attempts that the budget still allows, including this one; at least 1.
+            left: Attempts that the budget still allows, including this one; 0 if it is spent.
         """
         if self._best is not None and self.until == "accepted":
             self.over = "accepted"
+            return None
+        if self._best is None and left < 1:  # nothing to choose for; with an accepted picture, `over` may still be set
             return None
         allowed = self._allowed()
         outlook = self._outlook(allowed)
