@@ -120,10 +120,11 @@ class SimultaneousDifferences:
         from scipy.stats import t as student
 
         chosen = [c for c in asked if self.columns[c].error > _NO_SPREAD]
-        if not chosen:
+        if not chosen:  # columns without any spread are shown to be stable by the people that there are
             return max((self.columns[c].people for c in asked), default=0)
         spread = np.array([self.columns[c].error * np.sqrt(self.columns[c].people) for c in chosen])
         tolerance = np.array([tolerances[c] for c in chosen])
+        # A column may lack some people; larger samples will lack the same share of them.
         share = np.array([self.columns[c].people for c in chosen]) / max(self.columns[c].people for c in asked)
         rng = np.random.default_rng(seed)
         normal = rng.normal(size=(_POWER_DRAWS, len(chosen))) @ _root(self.correlation[np.ix_(chosen, chosen)]).T
@@ -133,6 +134,7 @@ class SimultaneousDifferences:
             n = np.maximum(people * share, 2.0)
             error = spread / np.sqrt(n)
             critical = student.isf(self.tail / 2, n - 1)
+            # Each draw is a future study, which estimates its own spread: hence the factor of the interval's half width.
             half = critical * error * _chi(uniform, n - 1)
             return float((np.abs(normal) * error + half < tolerance).all(1).mean())
 
@@ -211,13 +213,14 @@ def simultaneous_differences(
     mean = np.where(is_present, differences, 0.0).sum(0) / people
     residuals = np.where(is_present, differences - mean, 0.0)
     correlation = _shrunken_correlation(residuals)
+    # Columns without spread cannot raise false alarms, and have no correlation.
     varies = np.flatnonzero((residuals**2).sum(0) > _NO_SPREAD)
     tail = 1 - level
     if varies.size:
         smallest = _smallest_tails(
             correlation[np.ix_(varies, varies)], is_present[:, varies], rounds, np.random.default_rng(seed)
         )
-        tail = min(float(np.quantile(smallest, 1 - level)), 1 - level)
+        tail = min(float(np.quantile(smallest, 1 - level)), 1 - level)  # never narrower than a single interval
     columns = []
     for c, n in enumerate(people):
         values = differences[is_present[:, c], c]
@@ -280,6 +283,7 @@ def _smallest_tails(
         means = drawn.sum(1) / people
         variances = ((drawn**2).sum(1) / people - means**2) * people / (people - 1)
         t = np.abs(means) * np.sqrt(people / np.maximum(variances, _NO_SPREAD))
+        # Tails, not t itself: columns may have different numbers of people, and so different critical values.
         smallest.append(2 * student.sf(t, people - 1).min(1))
     return np.concatenate(smallest)
 

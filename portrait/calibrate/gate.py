@@ -50,8 +50,10 @@ def llr_weights(genuine: NDArray[np.float64], impostor: NDArray[np.float64]) -> 
     """
     gap = genuine.mean(0) - impostor.mean(0)
     covariance = (np.atleast_2d(np.cov(genuine.T)) + np.atleast_2d(np.cov(impostor.T))) / 2
+    # Few genuine pairs estimate correlations poorly, and a judge may see no variance at all: keep it invertible.
     covariance = (1 - _SHRINK) * covariance + _SHRINK * np.diag(np.diag(covariance))
     covariance += _NO_VARIANCE * np.eye(len(gap))
+    # Drop the judges with negative weights and solve again, until none is left (active sets).
     used = gap > 0
     weights = np.zeros(len(gap))
     while used.any():

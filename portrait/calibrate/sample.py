@@ -157,6 +157,7 @@ def measure_sample(
     others, unseen_others = read_people(loop, impostors)
     require_pairs(len(people), len(people) + len(others), rates)
     _require_different([*people, *others])
+    # Copies first: their limit decides where the dial starts, and so which knobs each portrait is drawn with.
     copied = measure_copies(loop, [person.framed for person in people])
     limit = copy_limit(copied)
     total = 2 * len(styles) * len(people)

@@ -143,11 +143,13 @@ def _require_photos(ledger: Ledger, people: Sequence[Person], photos: Mapping[st
         for photo in person.photos
         if not photo.sha256.startswith(MISSING)
     ]
+    # Photos that are found tell where their folder is now, and so where the others should be.
     moved = {path.parent: places[digest].resolve().parent for _, path, digest in begun if digest in places}
     lost: list[str] = []
     for name, path, digest in begun:
         if digest in places:
             continue
+        # A file with other bytes is a changed photo, which the comparison of plans reports; here only missing ones count.
         expected = moved.get(path.parent, path.parent) / path.name
         missing = [str(place) for digest, place in now.get(name, {}).items() if digest.startswith(MISSING)]
         lost += missing if name in now else [] if expected.is_file() else [str(expected)]

@@ -96,10 +96,11 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = (), *, signer: Si
             for name, copy in _copies(source, result.record, names, signer):
                 enlarged += copy.scale > 1
                 path = f"{_export_stem(job, name, several_recipes)}.{copy.suffix}"
-                note(path)
+                note(path)  # before it is written: a killed export must leave no file that the next one does not know
                 write_bytes(below(folder, path), copy.data)
                 rows.append([path, *_cells(job, name, copy, result.record.seed), run_id, *more_cells])
     manifest = _write_manifest(folder, [[*COLUMNS, *map(_heading, more_columns)], *rows])
+    # On some disks a name that differs only in case is the same file, which must then not be removed as an earlier one.
     files = {str(row[0]).casefold() for row in rows}
     _remove_leftovers([folder / name for name in {MANIFEST, BEGUN, *earlier_files, *(str(row[0]) for row in rows)}])
     removed = _remove(folder, (file for file in earlier_files if file.casefold() not in files))

@@ -127,6 +127,7 @@ class Policy:
         if not reasons:
             style = outputs[STYLE]
             self._best = style if self._best is None else max(style, self._best)
+        # A style check that fails although enough was redrawn means too much style, not too little.
         overdrawn = outputs[STYLE] >= self._target
         self._bounds.narrow(knobs, directions(reasons, overdrawn=overdrawn))
         # The regression does not cover these reasons: move at least one step.
@@ -160,7 +161,7 @@ class Policy:
         best_yet = self._in_lengths(np.array(self._best))
         more = np.maximum(self._in_lengths(outlook.draws[..., self._style]) - best_yet, 0)
         gain = (more * outlook.passed).mean(1)
-        best = int(np.argmax(gain - 1e-4 * moved))
+        best = int(np.argmax(gain - 1e-4 * moved))  # of equal gains the smaller move
         return best if gain[best] >= WORTH_TRYING else None
 
     def _safest(self, outlook: _Outlook, moved: np.ndarray, left: int) -> int:
@@ -179,7 +180,7 @@ class Policy:
             total = worth + (1 - outlook.chance) * max(0.0, value - price)
             value = float(total.max())
         if value >= _HOPELESS:
-            return int(np.argmax(total - 1e-3 * moved))
+            return int(np.argmax(total - 1e-3 * moved))  # of equal values the smaller move
         # Nothing is likely to pass: go where the limit that is missed most is missed least.
         draws = outlook.draws
         worst = ((draws.mean(1) - self._limits) / draws.std(1)).min(1)

@@ -37,7 +37,7 @@ class Regression:
         gain = np.linalg.solve(innovation_cov, features @ self._cov).T
         self._mean = self._mean + gain @ (y - features @ self._mean)
         self._cov = self._cov - gain @ features @ self._cov
-        self._cov = (self._cov + self._cov.T) / 2
+        self._cov = (self._cov + self._cov.T) / 2  # rounding must not make it asymmetric
 
     def predict(self, knobs: Sequence[Knobs]) -> tuple[np.ndarray, np.ndarray]:
         """Mean (K, m) and covariance (K, m, m) of the outputs of one picture at each of K knobs."""

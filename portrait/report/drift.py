@@ -99,6 +99,7 @@ def measure_consistency(run: Run) -> tuple[dict[int, Appearance], list[StyleCons
     styles = list(dict.fromkeys(labels))
     index = np.array([styles.index(label) for label in labels])
     middles = np.stack([np.median(values[index == k], 0) for k in range(len(styles))])
+    # The scaled median absolute deviation; with a floor, as some features hardly vary within a style.
     scale = np.maximum(1.4826 * np.median(np.abs(values - middles[index]), 0), 1e-3 + 0.02 * values.std(0))
     distances = np.sqrt((((values[:, None] - middles[None]) / scale) ** 2).mean(-1))  # (pictures, styles)
     people = np.array([run.jobs[i].subject for i in pictures])
