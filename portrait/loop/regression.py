@@ -14,7 +14,8 @@ class Regression:
     """What the attempts so far say about one person.
 
     Let y be the m outputs: likeness by each judge, and style on the face. For knobs k,
-    y = level + a + sum_j c_j * effect_j(k) + e. `effect_j` are the measured curves of the recipe and style, a is this person's own offset, c_j how strongly knob j works for them, e the seed's noise. A priori a ~ N(0, between-people
+    y = level + a + sum_j c_j * effect_j(k) + e. `effect_j` are the measured curves of the recipe and style, a is this
+    person's own offset, c_j how strongly knob j works for them, e the seed's noise. A priori a ~ N(0, between-people
     covariance), c ~ N(1, slope spread), e ~ N(0, residual covariance). The posterior is exact.
     """
 

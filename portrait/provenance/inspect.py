@@ -49,7 +49,11 @@ GENERATED_SOURCES = ("compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What a picture says about itself. `xmp` maps names such as Iptc4xmpExt:DigitalSourceType to values, and `texts` the chunks and tags of generators to their text; `parameters` is the text of AUTOMATIC1111's convention. `unread` says what could not be read, and why."""
+    """What a picture says about itself.
+
+    `xmp` maps names such as Iptc4xmpExt:DigitalSourceType to values, and `texts` the chunks and tags of generators to their
+    text; `parameters` is the text of AUTOMATIC1111's convention. `unread` says what could not be read, and why.
+    """
 
     path: str
     format: str

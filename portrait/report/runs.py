@@ -27,7 +27,11 @@ _NO_CONDITIONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
-    """The data of a run for a report. `looks` and `embeddings` have one entry per job, empty if there is none; `identities` are the embeddings of people's photos by name and judge. None of these three is written into reports, so runs read from a report lack them."""
+    """The data of a run for a report.
+
+    `looks` and `embeddings` have one entry per job, empty if there is none; `identities` are the embeddings of people's
+    photos by name and judge. None of these three is written into reports, so runs read from a report lack them.
+    """
 
     name: str
     jobs: list[ReportJob]
