@@ -75,18 +75,20 @@ def score(out: Path) -> dict[str, object]:
     faults: Counter[str] = Counter()
     for name, truth in key["pictures"].items():
         answer = answers[name]
-        given = answer["style"].strip()
-        if given not in key["styles"] or answer["score"].strip() not in set("12345"):
+        style_named = answer["style"].strip()
+        if style_named not in key["styles"] or answer["score"].strip() not in set("12345"):
             raise SystemExit(
-                f"{name}: style {given!r}, score {answer['score']!r}; a style of the list and 1 to 5 are wanted"
+                f"{name}: style {style_named!r}, score {answer['score']!r}; a style of the list and 1 to 5 are wanted"
             )
         ticked = [fault for fault in answer["faults"].replace(";", " ").split() if fault]
         if unknown := [fault for fault in ticked if fault not in FAULTS]:
             raise SystemExit(f"{name}: no fault is called {unknown[0]!r}; {', '.join(FAULTS)}")
         faults.update(ticked)
-        if given != truth["style"]:
-            confusions[f"{truth['style']} as {given}"] += 1
-        rows.setdefault(truth["style"], []).append((given == truth["style"], float(answer["score"]), bool(ticked)))
+        if style_named != truth["style"]:
+            confusions[f"{truth['style']} as {style_named}"] += 1
+        rows.setdefault(truth["style"], []).append(
+            (style_named == truth["style"], float(answer["score"]), bool(ticked))
+        )
 
     def summary(entries: list[tuple[bool, float, bool]]) -> dict[str, float | int]:
         right, scores, faulty = zip(*entries, strict=True)

@@ -47,8 +47,8 @@ def main() -> None:
     if args.seeds < 2:
         parser.error("--seeds must be 2 or more: they are compared with each other")
     loop = load_loop("mini")
-    own = Photo(path=Path("astronaut.png"), pixels=RgbImage(astronaut()), sha256="astronaut")
-    photo = own if args.photo is None else read_photo(args.photo)
+    default_photo = Photo(path=Path("astronaut.png"), pixels=RgbImage(astronaut()), sha256="astronaut")
+    photo = default_photo if args.photo is None else read_photo(args.photo)
     (who,) = loop.subjects(photo, "largest")
     framed = frame_portrait(photo.pixels, who.face, "bust", loop.recipe.resolution)
     styles: dict[str, dict[str, Any]] = {}

@@ -204,18 +204,18 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the table as JSON")
     args = parser.parse_args()
     analyzer, recognizers = load_face_tools(commercial=False)
-    seen = look_at(
+    measured = look_at(
         Judges(analyzer, tuple(recognizers)),
         spread(held_out(args.data), args.people),
         args.pictures,
         load_recipe("mini").styles,
     )
-    table = count(seen, args.far or max(calibrated_rates()))
+    table = count(measured, args.far or max(calibrated_rates()))
     print("| kind | pictures | eyes and mouth seen | accepted | in | first reasons |\n|---|---|---|---|---|---|")
     for kind, row in table.items():
-        told = [", ".join(f"{k} {n}" for k, n in row[name].items()) for name in ("accepted_in", "first_reasons")]  # type: ignore[attr-defined]
+        cells = [", ".join(f"{k} {n}" for k, n in row[name].items()) for name in ("accepted_in", "first_reasons")]  # type: ignore[attr-defined]
         print(
-            f"| {kind} | {row['pictures']} | {row['features_shown']} | {row['accepted']} | " + " | ".join(told) + " |"
+            f"| {kind} | {row['pictures']} | {row['features_shown']} | {row['accepted']} | " + " | ".join(cells) + " |"
         )
     if args.output is not None:
         print(write_json(args.output, table))

@@ -411,19 +411,19 @@ def adapter(kind: str, family: str, *, dtype: str = "F16", tiny: bool = False) -
     """Every tensor of an adapter of `kind` (as in recipes), with the keys `image_proj.` and `ip_adapter.`."""
     with torch.device("meta"):
         net = _model(f"{family}-unet", tiny)
-    cross, seen = int(net.config.cross_attention_dim), int(config("clip", tiny=tiny)["hidden_size"])
+    cross, clip_width = int(net.config.cross_attention_dim), int(config("clip", tiny=tiny)["hidden_size"])
     if kind == "instantid":
         proj = _resampler(512, cross, 16, 64 if tiny else 1280, 1 if tiny else 20)
     elif kind == "plus-face":
         inner = 64 if tiny else {"sd15": 768, "sdxl": 1280}[family]
-        proj = _resampler(seen, cross, 16, inner, inner // 64)
+        proj = _resampler(clip_width, cross, 16, inner, inner // 64)
     else:
         proj = {
             "proj.0.weight": (1024, 512), "proj.0.bias": (1024,), "proj.2.weight": (cross * 4, 1024),
             "proj.2.bias": (cross * 4,), "norm.weight": (cross,), "norm.bias": (cross,),
         }  # fmt: skip
         if kind == "faceid-plusv2":
-            inside = _resampler(seen, cross, 0, cross, max(1, cross // 64))
+            inside = _resampler(clip_width, cross, 0, cross, max(1, cross // 64))
             proj |= {f"perceiver_resampler.{key}": shape for key, shape in inside.items()}
     layers: dict[str, tuple[int, ...]] = {}
     for i, name in enumerate(net.attn_processors):

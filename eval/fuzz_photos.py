@@ -63,7 +63,7 @@ def main() -> int:
         if (outcome := decoded(decoder, whole[name], name)) != "read":
             raise SystemExit(f"{name} without damage: {outcome}")
     outcomes: Counter[str] = Counter()
-    slowest, found = (0.0, ""), 0
+    slowest, failures = (0.0, ""), 0
     for number in range(args.count):
         name = kinds[number % len(kinds)]
         data, start = damaged(whole[name], list(whole.values()), generator), time.perf_counter()
@@ -71,16 +71,16 @@ def main() -> int:
         slowest = max(slowest, (time.perf_counter() - start, f"{name}, file {number}"))
         outcomes[outcome] += 1
         if outcome not in ("read", "refused"):
-            found += 1
+            failures += 1
             print(f"{name}, file {number}: {outcome}", flush=True)
             if args.keep:
                 write_bytes(args.keep / f"{name.replace(' ', '-')}-{args.seed}-{number}", data)
     decoder.stop()
     print(
         f"{args.count} files of {len(kinds)} kinds, seed {args.seed}: {outcomes['read']} read, {outcomes['refused']} refused "
-        f"in one line, {found} found; the slowest took {slowest[0]:.1f} s ({slowest[1]})"
+        f"in one line, {failures} found; the slowest took {slowest[0]:.1f} s ({slowest[1]})"
     )
-    return 1 if found else 0
+    return 1 if failures else 0
 
 
 def decoded(decoder: DecoderProcess, data: bytes, name: str) -> str:

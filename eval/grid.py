@@ -30,8 +30,8 @@ SIDE = 512
 
 def mean_energy(pictures: list[RgbImage]) -> dict[str, float]:
     """Frequency -> the geometric mean over pictures."""
-    found = [grid_energy(picture) for picture in pictures]
-    return {name: round(float(np.exp(np.mean([np.log(f[name]) for f in found]))), 2) for name in found[0]}
+    energies = [grid_energy(picture) for picture in pictures]
+    return {name: round(float(np.exp(np.mean([np.log(f[name]) for f in energies]))), 2) for name in energies[0]}
 
 
 def painted(work: Path, style: str, count: int) -> list[RgbImage]:

@@ -138,8 +138,10 @@ def main() -> None:
     if args.data is not None:
         cells = []
         for path in held_out(args.data):
-            own = read[name_of(path)]
-            words = [kind.replace("_", " ") for kind in KINDS if own[kind] == "yes"] + [f"skin {own['skin']}"]
+            labels_of_person = read[name_of(path)]
+            words = [kind.replace("_", " ") for kind in KINDS if labels_of_person[kind] == "yes"] + [
+                f"skin {labels_of_person['skin']}"
+            ]
             cells.append((thumbnail(read_photo(path).pixels, 240), f"{name_of(path)}\n{', '.join(words)}", None))
         print(write_picture(WORK / "held_out_groups.jpg", contact_sheet(cells, columns=6, side=240), quality=85))
 

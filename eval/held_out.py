@@ -117,8 +117,8 @@ def main() -> None:
         similarity = record.chosen_attempt.similarity
         scores = "  ".join(f"{j} {v:.2f} ({record.thresholds[j].value:.2f})" for j, v in similarity.items())
         cells.append((thumbnail(portrait.before, SIDE), "the photo", None))
-        said = record.reasons[0] if record.reasons else record.status
-        cells.append((thumbnail(portrait.picture, SIDE), f"{record.style}: {said}\n{scores}", portrait.accepted))
+        remark = record.reasons[0] if record.reasons else record.status
+        cells.append((thumbnail(portrait.picture, SIDE), f"{record.style}: {remark}\n{scores}", portrait.accepted))
     print(write_picture(args.sheet, contact_sheet(cells, columns=4, side=SIDE), quality=85))
     print(write_json(args.output, result | {"rows": rows}))
 

@@ -130,9 +130,9 @@ def measured_on(recipe: str = "mini") -> set[str]:
 
 def for_verdicts(data: Path, recipe: str = "mini") -> list[Path]:
     """The held-out people that neither training nor the curves saw; women and men in turn, so that the first few do."""
-    seen, folders = measured_on(recipe), dict[str, list[Path]]()
+    curve_people, folders = measured_on(recipe), dict[str, list[Path]]()
     for path in held_out(data):
-        if name_of(path) not in seen:
+        if name_of(path) not in curve_people:
             folders.setdefault(path.parent.name, []).append(path)
     return [path for row in zip_longest(*folders.values()) for path in row if path is not None]
 
@@ -182,9 +182,9 @@ def _sample(table: dict[str, Any]) -> Sample:
         return np.array(value)
 
     styles = {}
-    for style, seen in table["styles"].items():
-        own = {"knobs": Knobs(**seen.pop("knobs")), "scores": arrays(seen.pop("scores"), np.float32)}
-        styles[style] = StylePictures(**own, **{name: arrays(value) for name, value in seen.items()})
+    for style, fields in table["styles"].items():
+        typed = {"knobs": Knobs(**fields.pop("knobs")), "scores": arrays(fields.pop("scores"), np.float32)}
+        styles[style] = StylePictures(**typed, **{name: arrays(value) for name, value in fields.items()})
     return Sample(**table | {"copies": arrays(table["copies"]), "styles": styles})
 
 
@@ -204,8 +204,8 @@ def weights_today() -> dict[str, str]:
 
 def journal_of() -> Path:
     """Where `portrait calibrate --measured` and the scripts share what was measured on the held-out people."""
-    known = json.dumps([weights_today(), HELD_OUT.read_text("utf-8")], sort_keys=True)
-    return WORK / f"measured-{hashlib.sha256(known.encode()).hexdigest()[:12]}.jsonl"
+    conditions = json.dumps([weights_today(), HELD_OUT.read_text("utf-8")], sort_keys=True)
+    return WORK / f"measured-{hashlib.sha256(conditions.encode()).hexdigest()[:12]}.jsonl"
 
 
 def _work(loop: AttemptLoop, data: Path) -> Path:
@@ -215,8 +215,8 @@ def _work(loop: AttemptLoop, data: Path) -> Path:
     code = [
         inspect.getsource(module) for module in (calibration, sample, statistics, gate, degrade, checks, thresholds)
     ]
-    known = json.dumps([photos, loop.generator.digests, dial, calibrated_rates(), code], sort_keys=True)
-    return WORK / f"calibration-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
+    conditions = json.dumps([photos, loop.generator.digests, dial, calibrated_rates(), code], sort_keys=True)
+    return WORK / f"calibration-{hashlib.sha256(conditions.encode()).hexdigest()[:12]}"
 
 
 def main() -> None:

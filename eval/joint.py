@@ -39,9 +39,9 @@ def simulate(rng: np.random.Generator, people: int, separation: tuple[float, ...
         i, j = JUDGES.index(one), JUDGES.index(other)
         matrix[i, j] = matrix[j, i] = value
     root = np.linalg.cholesky(matrix)
-    own = [rng.normal(size=(people, len(JUDGES))) @ root.T for _ in range(2)]
+    personal = [rng.normal(size=(people, len(JUDGES))) @ root.T for _ in range(2)]
     noise = rng.normal(size=(people, people, len(JUDGES))) @ root.T
-    scores = np.sqrt(PERSON) * (own[0][:, None] + own[1][None]) + np.sqrt(1 - 2 * PERSON) * noise
+    scores = np.sqrt(PERSON) * (personal[0][:, None] + personal[1][None]) + np.sqrt(1 - 2 * PERSON) * noise
     scores[np.arange(people), np.arange(people)] += np.array(separation)
     return {judge: scores[..., j] for j, judge in enumerate(JUDGES)}
 
@@ -91,9 +91,9 @@ def compare(people: int, rounds: int, far: float, pictures: tuple, judges: tuple
     outcomes: dict[str, list[tuple[float, float]]] = {name: [] for name in METHODS}
     for number in range(rounds):
         rng = np.random.default_rng(number)
-        seen, new = ({j: s[j] for j in judges} for s in (simulate(rng, n, *pictures) for n in (people, 300)))
+        tuning, new = ({j: s[j] for j in judges} for s in (simulate(rng, n, *pictures) for n in (people, 300)))
         for name, method in METHODS.items():
-            passed = passes(method(seen, far), new)
+            passed = passes(method(tuning, far), new)
             is_own = np.eye(len(passed), dtype=bool)
             outcomes[name].append((float(passed[~is_own].mean()), float(passed[is_own].mean())))
     return {

@@ -291,16 +291,16 @@ def _one_pass(warmed: Warm) -> tuple[Any, tuple[Any, ...]]:
 
     unet = warmed.generator.family.pipe.unet
     forward = unet.forward
-    seen: dict[str, Any] = {}
+    captured: dict[str, Any] = {}
 
     def look(sample: Any, timestep: Any, **kwargs: Any) -> Any:
         texts, (identity,) = kwargs["encoder_hidden_states"], kwargs["added_cond_kwargs"]["image_embeds"]
-        seen.update(inputs=(sample, timestep, texts, identity), source=unet.source, level=unet.level)
+        captured.update(inputs=(sample, timestep, texts, identity), source=unet.source, level=unet.level)
         return forward(sample, timestep, **kwargs)
 
     with mock.patch.object(unet, "forward", look):
         warmed.draw()
-    source, level = seen["source"].clone(), seen["level"].clone()
+    source, level = captured["source"].clone(), captured["level"].clone()
 
     class Pass(torch.nn.Module):
         def __init__(self) -> None:
@@ -317,7 +317,7 @@ def _one_pass(warmed: Warm) -> tuple[Any, tuple[Any, ...]]:
                     return_dict=False,
                 )[0]
 
-    return Pass().eval(), tuple(value.clone() for value in seen["inputs"])
+    return Pass().eval(), tuple(value.clone() for value in captured["inputs"])
 
 
 def batches(warmed: Warm, runs: int) -> dict[str, Any]:

@@ -181,8 +181,8 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
     tries: list[tuple[Made, Verdict]] = []
 
     def attempt(knobs: Knobs) -> tuple[Made, Verdict]:
-        made = studio.attempt(cell.photo, cell.style, knobs, cell.seed + len(tries))
-        tries.append((made, judged(made, gate)))
+        picture_attempt = studio.attempt(cell.photo, cell.style, knobs, cell.seed + len(tries))
+        tries.append((picture_attempt, judged(picture_attempt, gate)))
         return tries[-1]
 
     if arm == "one shot":
@@ -204,12 +204,16 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
         )
         chosen: Knobs | None = knobs
         while chosen is not None:
-            made, verdict = attempt(chosen)
-            policy.learn(chosen, made.measured.similarity | {STYLE: made.measured.style_on_face}, verdict.reasons)
+            picture_attempt, verdict = attempt(chosen)
+            policy.learn(
+                chosen,
+                picture_attempt.measured.similarity | {STYLE: picture_attempt.measured.style_on_face},
+                verdict.reasons,
+            )
             proposed = policy.choose(cell.budget - len(tries)) if len(tries) < cell.budget else None
             left = cell.budget * passes_of(generator, knobs) - sum(m.passes for m, _ in tries)
             chosen = proposed[0] if proposed and passes_of(generator, proposed[0]) <= left else None
-    passed = [(made, verdict) for made, verdict in tries if verdict.accepted]
+    passed = [(picture_attempt, verdict) for picture_attempt, verdict in tries if verdict.accepted]
     best = max(passed, key=lambda t: t[0].measured.style_on_face)[0] if passed else None
     cost = {
         "passes": sum(m.passes for m, _ in tries),
@@ -270,8 +274,8 @@ def tables(rows: list[dict[str, Any]]) -> dict[str, Any]:
             entry["arms"][arm] = row
         for loop in LOOPS:
             for arm in BASELINES:
-                asked = arms[arm][0]["others_accept"] is not None
-                for key in ("accepted", "style", "passes", "seconds", *(["others_accept"] if asked else [])):
+                has_other_judge = arms[arm][0]["others_accept"] is not None
+                for key in ("accepted", "style", "passes", "seconds", *(["others_accept"] if has_other_judge else [])):
                     pairs = zip(arms[loop], arms[arm], strict=True)
                     gap = np.array([float(a[key]) - float(b[key]) for a, b in pairs])
                     low, high = bootstrap_mean(gap, whose)
@@ -290,8 +294,8 @@ def against_shipped(files: dict[str, Path], people: list[str], styles: list[str]
         for style in styles:
             shipped = limits_of_each_judge(None, style, far)
             for person in people:
-                own = limits_of_each_judge(files[person], style, far)
-                for judge, value in own.items():
+                limits_of_person = limits_of_each_judge(files[person], style, far)
+                for judge, value in limits_of_person.items():
                     gaps.setdefault(judge, []).append(value - shipped[judge])
         for judge, values in gaps.items():
             largest = max(values, key=abs)

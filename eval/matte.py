@@ -167,8 +167,8 @@ def main() -> None:
         result[title] = {name: summed_up(rows[name]) for name in METHODS}
         for name in METHODS:
             worst = sorted(range(len(plain)), key=lambda i: min(r["iou"] for r in rows[name][i]))[:5]
-            said = ", ".join(f"{plain[i][0]} {min(r['iou'] for r in rows[name][i]):.3f}" for i in worst)
-            print(f"{title}, {name}: {result[title][name]}; worst: {said}", flush=True)  # type: ignore[index]
+            worst_text = ", ".join(f"{plain[i][0]} {min(r['iou'] for r in rows[name][i]):.3f}" for i in worst)
+            print(f"{title}, {name}: {result[title][name]}; worst: {worst_text}", flush=True)  # type: ignore[index]
     start = time.perf_counter()
     for (_, photo, _), face in zip(plain, faces, strict=True):
         subject_matte(photo, face)

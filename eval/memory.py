@@ -228,13 +228,13 @@ def measured(
         except PortraitError as error:
             rows.append(row | {"error": str(error)})
             break
-        made = -(-pictures // batch) * batch
-        seconds = (time.perf_counter() - start) / made
+        pictures_made = -(-pictures // batch) * batch
+        seconds = (time.perf_counter() - start) / pictures_made
         fell = {} if generator.tier == tier else {"fell_back_to": generator.tier}  # memory ran out and was retried
         rows.append(
             row | fell
             | {"peak_gib": round(_peak(device), 2), "seconds_per_picture": round(seconds, 3),
-               "pictures_per_second": round(1 / seconds, 3), "pictures": made}
+               "pictures_per_second": round(1 / seconds, 3), "pictures": pictures_made}
         )  # fmt: skip
         if fell:
             break

@@ -62,14 +62,14 @@ def look_at(paths: Sequence[tuple[str, Path]], analyzer: FaceAnalyzer, recognize
             rows.append(dict(identify([(photo.pixels, face)], analyzer, recognizers).embeddings))
         except FaceError:
             rows.append(None)
-    seen = np.array([row is not None for row in rows], bool)
-    known = [row for row in rows if row is not None]
+    has_face = np.array([row is not None for row in rows], bool)
+    with_face = [row for row in rows if row is not None]
     embeddings = {}
-    for judge in known[0] if known else ():
-        vectors = np.zeros((len(rows), len(known[0][judge])), np.float32)
-        vectors[seen] = np.stack([row[judge] for row in known])
+    for judge in with_face[0] if with_face else ():
+        vectors = np.zeros((len(rows), len(with_face[0][judge])), np.float32)
+        vectors[has_face] = np.stack([row[judge] for row in with_face])
         embeddings[judge] = vectors
-    return Pictures(people=np.array([person for person, _ in paths]), embeddings=embeddings, seen=seen)
+    return Pictures(people=np.array([person for person, _ in paths]), embeddings=embeddings, seen=has_face)
 
 
 def likeness(references: Pictures, candidates: Pictures) -> dict[str, np.ndarray]:
@@ -144,15 +144,15 @@ def held_out_gate(
         far: The rate of strangers who pass all judges together.
     """
     names, first = np.unique(candidates, return_index=True)
-    known = np.isin(names, references)
-    names, columns = names[known], first[known]
+    is_reference = np.isin(names, references)
+    names, columns = names[is_reference], first[is_reference]
     rows = np.array([int(np.flatnonzero(references == name)[0]) for name in names], int)
     square = {judge: values[np.ix_(rows, columns)] for judge, values in scores.items()}
     halves = [np.arange(len(names)) % 2 == half for half in range(2)]
     passed = np.zeros((len(names), len(names)), bool)
     try:
-        for seen, new in (halves, halves[::-1]):
-            gate = fused_gate({judge: values[np.ix_(seen, seen)] for judge, values in square.items()}, far)
+        for tuning, new in (halves, halves[::-1]):
+            gate = fused_gate({judge: values[np.ix_(tuning, tuning)] for judge, values in square.items()}, far)
             passed[np.ix_(new, new)] = passes(gate, {j: values[np.ix_(new, new)] for j, values in square.items()})
     except TooFewPairsError:
         return None
@@ -272,9 +272,9 @@ def measure(
                 continue
             references = look_at(listed, analyzer, recognizers)
             unseen[f"{style}, {name}"] = int((~references.seen).sum())
-            kept = references.seen
-            whose = references.people[kept]
-            scores = {judge: values[kept] for judge, values in likeness(references, candidates).items()}
+            has_face = references.seen
+            whose = references.people[has_face]
+            scores = {judge: values[has_face] for judge, values in likeness(references, candidates).items()}
             entry[name] = {judge: rates(values, whose, candidates.people, far) for judge, values in scores.items()}
             together = held_out_gate(scores, whose, candidates.people, far)
             entry[name] |= {} if together is None else {"together": together}

@@ -296,8 +296,8 @@ def is_done(step: Step, run: Run) -> bool:
         return False
     stamp = run.stamp(step)
     if stamp.is_file():
-        known = json.loads(stamp.read_text("utf-8"))
-        return {key: known.get(key) for key in ("weights", "command", "reads")} == state(step, run.command(step))
+        stamped = json.loads(stamp.read_text("utf-8"))
+        return {key: stamped.get(key) for key in ("weights", "command", "reads")} == state(step, run.command(step))
     results = [ROOT / name for name in step.writes if name.endswith(".json")]
     return bool(results) and not run.quick and all(map(_names_weights, results))
 

@@ -141,7 +141,7 @@ def main() -> None:
             framed = frame_portrait(pixels, subject.face, "bust", loop.recipe.resolution)
             for style in styles:
                 picture = loop.draw(framed, subject.identity, style, knobs[style], 1)
-                row, seen = judged(
+                row, embeddings = judged(
                     loop,
                     framed,
                     subject,
@@ -149,7 +149,9 @@ def main() -> None:
                     thresholds_for("mini", style, 0.01, files[name_of(photo.path)], judges=JUDGES),
                 )
                 rows.append(
-                    row | {"person": n} | {f"{j} clean": float(v @ who.identity.embeddings[j]) for j, v in seen.items()}
+                    row
+                    | {"person": n}
+                    | {f"{j} clean": float(v @ who.identity.embeddings[j]) for j, v in embeddings.items()}
                 )
                 if style == styles[n % len(styles)]:
                     line.append(

@@ -246,8 +246,8 @@ def main() -> None:
         "photographs": of_photographs(judge, frames.values(), style_limit(recipe, recipe.styles[0], {})),
     }
     if args.pictures:
-        known = [style for style in recipe.styles if style in judge.limits]
-        table["changed"] = {style: changed_of(judge, args.pictures, frames, style) for style in known}
+        judged_styles = [style for style in recipe.styles if style in judge.limits]
+        table["changed"] = {style: changed_of(judge, args.pictures, frames, style) for style in judged_styles}
         for style, shares in table["changed"].items():
             print(f"{style}: rejected as changed:", ", ".join(f"{what} {share:.0%}" for what, share in shares.items()))
     bad, rejected = confusions(table)

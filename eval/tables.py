@@ -421,13 +421,13 @@ def ledger() -> str:
 
 def campaign() -> str:
     """What `eval/campaign.py` found, in one sentence a line."""
-    found = results("campaign")
-    verdicts = found["verdicts"]
-    differing = len(found["pictures_that_differ"])
-    ledgers = "equal" if found["ledgers_equal"] else "NOT equal"
+    measured = results("campaign")
+    verdicts = measured["verdicts"]
+    differing = len(measured["pictures_that_differ"])
+    ledgers = "equal" if measured["ledgers_equal"] else "NOT equal"
     return (
-        f"- {found['people']} people, {len(found['styles'])} styles, {found['jobs']} jobs; killed {found['kills']} times "
-        f"with SIGKILL: {differing} of {found['pictures']} pictures differ from the undisturbed run, ledgers {ledgers}.\n"
+        f"- {measured['people']} people, {len(measured['styles'])} styles, {measured['jobs']} jobs; killed {measured['kills']} times "
+        f"with SIGKILL: {differing} of {measured['pictures']} pictures differ from the undisturbed run, ledgers {ledgers}.\n"
         f"- The same plan from other seeds: **{verdicts['seeds']['verdict']}**.\n"
         f"- The same plan with the dial at 1 (a planted change): **{verdicts['planted']['verdict']}**.\n"
     )
@@ -448,14 +448,14 @@ def matte() -> str:
 def intervals() -> str:
     """How often all intervals of a comparison hold at once, and how often the number of people that is told suffices."""
     measured = results("intervals")
-    coverage, told = measured["coverage"], measured["stable_at_the_number_told"]
+    coverage, suggested = measured["coverage"], measured["stable_at_the_number_told"]
     sizes = list(next(iter(coverage.values())))
     rows = [
         [
             shape,
             *(f"{shares[size]:.1%}" for size in sizes),
-            f"{told[shape]['people']:.0f}",
-            f"{told[shape]['stable']:.0%}",
+            f"{suggested[shape]['people']:.0f}",
+            f"{suggested[shape]['stable']:.0%}",
         ]
         for shape, shares in coverage.items()
     ]

@@ -126,15 +126,15 @@ def markdown(styles: dict[str, Any]) -> str:
     lines.append("|---|---|---|---|---|---|")
     for style, judges in styles.items():
         weak = judges["not_told_apart"]
-        said = f"{format_confusable(weak)} pass it" if weak else "no"
+        remark = f"{format_confusable(weak)} pass it" if weak else "no"
         spoiled = ", ".join(f"{k} {share:.0%}" for k, share in judges["spoiled_photos_accepted"].items() if share)
         for judge in ("arcface", "dlib"):
             cells = [
                 f"{row['tar']:.0%}, {row['far']:.2%}" for row in (judges[judge][k] for k in ("photo", "calibrated"))
             ]
             cells[1] += f", {judges[judge]['calibrated']['far_same_group']:.2%}"
-            lines.append(f"| {style} | {judge} | " + " | ".join([*cells, said, spoiled]) + " |")
-            said = spoiled = ""
+            lines.append(f"| {style} | {judge} | " + " | ".join([*cells, remark, spoiled]) + " |")
+            remark = spoiled = ""
     return "\n".join(lines)
 
 
@@ -150,17 +150,17 @@ def main() -> None:
     same_group = folders[:, None] == folders[: len(sample.people)]
     weak = weak_checks(CalibrationTable.model_validate(thresholds_from(sample, calibrated_rates(), intervals=False)))
     table: dict[str, dict[str, Any]] = {}
-    for style, seen in sample.styles.items():
+    for style, style_pictures in sample.styles.items():
         limits = [limits_of_each_judge(files[person], style, photo.far) for person in sample.people]
         table[style] = {"not_told_apart": weak.get(style, {}), "spoiled_photos_accepted": spoiled[style]}
-        for judge, scores in seen.scores.items():
+        for judge, scores in style_pictures.scores.items():
             if judge not in photo.limits:
                 continue  # there is nothing to compare it with
             bare = np.full(len(limits), photo.limits[judge])
-            own = np.array([values[judge] for values in limits])
+            judge_limits = np.array([values[judge] for values in limits])
             table[style][judge] = {
                 "photo": rates(scores, bare, same_group),
-                "calibrated": rates(scores, own, same_group),
+                "calibrated": rates(scores, judge_limits, same_group),
             }
             loose = [limits_of_each_judge(files[person], style, 0.01)[judge] for person in sample.people]
             table[style][judge]["calibrated at 0.01"] = rates(scores, np.array(loose), same_group)

@@ -74,12 +74,12 @@ def write_statistics(path: Path) -> None:
 def stylize(folder: Path, photo: RgbImage, *flags: str, limits: bool = True) -> str:
     """The one line that `portrait stylize PHOTO --json` prints."""
     write_picture(folder / "anna.png", photo)
-    given = ["--thresholds", str(folder / "limits.json")] if limits else []
+    threshold_flags = ["--thresholds", str(folder / "limits.json")] if limits else []
     arguments = ["stylize", str(folder / "anna.png"), "--json", "--threads", "1", "-o", str(folder / "out")]
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
         patch.setattr("portrait.loop.load.load_loop_for", LoadRecipe())
-        main([*arguments, *given, *flags])
+        main([*arguments, *threshold_flags, *flags])
     return next(line for line in printed.getvalue().splitlines() if line.startswith("{"))
 
 
@@ -153,8 +153,8 @@ def same_everywhere(value: Any, key: str = "") -> Any:
 
 def golden_text(name: str) -> str:
     """One record, made now, in the form of the files beside pictures."""
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made).resolve()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary).resolve()
         text = MAKERS[name](folder).replace(str(folder), "/photos")
     return json.dumps(same_everywhere(json.loads(text)), indent=1) + "\n"
 

@@ -91,8 +91,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return
             data = hub.files.get((repo, revision, name))
             if data is None:
-                known = {r for r, _, _ in hub.files}
-                self.refuse(404 if repo in known else 401, "EntryNotFound" if repo in known else "RepoNotFound")
+                revisions = {r for r, _, _ in hub.files}
+                self.refuse(404 if repo in revisions else 401, "EntryNotFound" if repo in revisions else "RepoNotFound")
                 return
             big = len(data) > hub.large
             tag = hashlib.sha256(data).hexdigest() if big else hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
@@ -148,19 +148,19 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def send(self, data: bytes, about: dict[str, str], name: str, *, body: bool) -> None:
             fault = hub.faults.get(name, "")
             start = 0
-            if asked := self.headers.get("Range"):
-                start = int(asked.removeprefix("bytes=").partition("-")[0])
+            if byte_range := self.headers.get("Range"):
+                start = int(byte_range.removeprefix("bytes=").partition("-")[0])
             part = data[start:]
-            if asked and fault in ("again", "unsized"):
+            if byte_range and fault in ("again", "unsized"):
                 self.refuse(416, "")
                 return
-            self.send_response(206 if asked else 200)
+            self.send_response(206 if byte_range else 200)
             for key, value in about.items():
                 self.send_header(key, value)
             self.send_header("Accept-Ranges", "bytes")
             if fault in ("gzip", "br"):
                 self.send_header("Content-Encoding", fault)
-            if asked:
+            if byte_range:
                 self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
             if fault == "long" and body:
                 self.send_header("Transfer-Encoding", "chunked")

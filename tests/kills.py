@@ -128,8 +128,8 @@ def killed(command: Callable[[], object], seconds: float) -> int | None:
             os._exit(1)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        found, status = os.waitpid(process, os.WNOHANG)
-        if found:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.002)
     os.kill(process, signal.SIGKILL)

@@ -457,8 +457,8 @@ def _built(name: str) -> tuple[tuple[str, bytes], ...]:
     if name.startswith("ip-adapter"):
         flat = {f"{top}.{key}": value for top, table in adapter(name).items() for key, value in table.items()}
         return ((f"{'sdxl_models' if 'sdxl' in name else 'models'}/{name}.safetensors", save(flat)),)
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         if name == "klein4b-fp8":
             klein(folder)
             return (("flux-2-klein-4b-fp8.safetensors", klein_single_file(folder / "transformer", scaled=True)),)
@@ -555,8 +555,8 @@ def _ldm_unet(net: UNet2DConditionModel, key: str) -> str:
     if kind == "downsamplers":
         return f"input_blocks.{(layers + 1) * (block + 1)}.0.op.{leaf}"
     # the upsampler of a block without attention comes one place earlier
-    seen = net.config.up_block_types[block].startswith("CrossAttn")
-    return f"output_blocks.{(layers + 1) * block + layers}.{2 if seen else 1}.conv.{leaf}"
+    has_attention = net.config.up_block_types[block].startswith("CrossAttn")
+    return f"output_blocks.{(layers + 1) * block + layers}.{2 if has_attention else 1}.conv.{leaf}"
 
 
 def _ldm_vae(net: AutoencoderKL) -> Iterator[tuple[str, torch.Tensor]]:

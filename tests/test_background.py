@@ -177,11 +177,11 @@ def test_the_edge_is_freed_of_the_old_background_s_color() -> None:
 
 def test_a_hole_is_filled_from_around_it() -> None:
     ramp = np.repeat(np.linspace(0, 255, 128)[None, :, None], 128, 0).repeat(3, 2).astype(np.uint8)
-    known = np.ones((128, 128), bool)
-    known[40:80, 50:80] = False
-    filled = filled_in(RgbImage(np.where(known[..., None], ramp, 255)), known)
-    assert (filled[known] == ramp[known]).all()
-    assert np.abs(filled[~known].astype(int) - ramp[~known]).mean() < 25
+    mask = np.ones((128, 128), bool)
+    mask[40:80, 50:80] = False
+    filled = filled_in(RgbImage(np.where(mask[..., None], ramp, 255)), mask)
+    assert (filled[mask] == ramp[mask]).all()
+    assert np.abs(filled[~mask].astype(int) - ramp[~mask]).mean() < 25
 
 
 def test_a_picture_of_another_size_than_the_photo_gets_the_same_background(

@@ -218,8 +218,8 @@ def test_a_face_that_is_not_drawn_in_the_style_is_rejected_and_one_that_is_passe
     ]
 
     def features(paint: Callable[[RgbImage], RgbImage]) -> tuple[np.ndarray, list[int]]:
-        found = [face_features(Framed(image=x, face=frames[i].face, box=frames[i].box), paint(x)) for i, x in shaken]
-        return np.array(found), [i for i, _ in shaken]
+        vectors = [face_features(Framed(image=x, face=frames[i].face, box=frames[i].box), paint(x)) for i, x in shaken]
+        return np.array(vectors), [i for i, _ in shaken]
 
     comic, whose = features(drawn)
     limit = float(leave_one_person_out_distances(comic, whose).max())

@@ -161,12 +161,18 @@ def test_one_photo_for_two_people_is_refused(people: list[Path]) -> None:
 
 def test_the_style_s_statistics_reject_other_styles_and_few_of_their_own() -> None:
     rng = np.random.default_rng(0)
-    own, new = rng.normal(size=(2, 60, 12))
+    drawn_before, new = rng.normal(size=(2, 60, 12))
     whose = np.arange(60) // 2
     drawn = {
-        "oil": AcceptedPictures(features=own, styled=0.3 + 0.001 * np.arange(60), shown=np.ones(60), people=whose),
-        "popart": AcceptedPictures(features=own + 3.0, styled=np.full(60, 0.4), shown=np.ones(60), people=whose),
-        "sketch": AcceptedPictures(features=own[:10], styled=np.full(10, 0.3), shown=np.ones(10), people=whose[:10]),
+        "oil": AcceptedPictures(
+            features=drawn_before, styled=0.3 + 0.001 * np.arange(60), shown=np.ones(60), people=whose
+        ),
+        "popart": AcceptedPictures(
+            features=drawn_before + 3.0, styled=np.full(60, 0.4), shown=np.ones(60), people=whose
+        ),
+        "sketch": AcceptedPictures(
+            features=drawn_before[:10], styled=np.full(10, 0.3), shown=np.ones(10), people=whose[:10]
+        ),
     }
     statistics = style_statistics(drawn)
     assert statistics["sketch"] is None  # ten pictures say nothing of a style
@@ -203,11 +209,11 @@ def test_a_style_that_lies_within_another_is_told_from_it(tmp_path: Path) -> Non
     verdicts = {}
     for style in drawn:
         new = pictures(2.0 if style == "oil" else 0.5).features
-        seen = [(style_distance(x, limits.statistics), style_lead(x, limits.statistics)) for x in new]
-        assert np.mean([distance <= limits.statistics.limit for distance, _ in seen]) > 0.9
+        measures = [(style_distance(x, limits.statistics), style_lead(x, limits.statistics)) for x in new]
+        assert np.mean([distance <= limits.statistics.limit for distance, _ in measures]) > 0.9
         sure = Measurement(similarity={"arcface": 0.6}, face_found=True, style_on_face=0.4, burned=0.0)
         verdicts[style] = np.mean(
-            [decide(replace(sure, style_distance=d, style_lead=lead), limits).accepted for d, lead in seen]
+            [decide(replace(sure, style_distance=d, style_lead=lead), limits).accepted for d, lead in measures]
         )
     print(verdicts)
     assert verdicts["oil"] > 0.9

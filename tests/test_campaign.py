@@ -522,7 +522,7 @@ def test_retry_makes_new_pictures_and_never_a_worse_one(tmp_path: Path) -> None:
     assert 0 < first.rejected < 24
     with Ledger.open(tmp_path / "run") as ledger:
         old = {job.id: job.attempts for job in ledger.jobs("rejected")}
-        kept = {job.output for job in ledger.jobs("accepted")}
+        outputs = {job.output for job in ledger.jobs("accepted")}
     second = run(plan, tmp_path / "run", retry=["rejected"])
     assert second.accepted > first.accepted
     assert second.attempts == first.attempts + first.rejected
@@ -532,7 +532,7 @@ def test_retry_makes_new_pictures_and_never_a_worse_one(tmp_path: Path) -> None:
                 attempts = ledger.attempts(job.id)
                 assert len(attempts) == 2
                 assert attempts[0].seed != attempts[1].seed
-        assert kept <= {job.output for job in ledger.jobs("accepted")}
+        assert outputs <= {job.output for job in ledger.jobs("accepted")}
     assert not [
         p
         for p in pictures(tmp_path / "run")
@@ -859,10 +859,13 @@ def test_a_portrait_that_is_more_like_somebody_else_of_the_campaign_is_swapped(
         people = {p.name: p.embeddings for p in ledger.subjects()}
         for job in ledger.jobs():
             done = ledger.result(job.id) or pytest.fail("no result")
-            record, seen = done.record, done.embeddings
+            record, embeddings = done.record, done.embeddings
             margins = {
-                name: min(float(known[j] @ seen[j]) - float(people[job.picture.subject][j] @ seen[j]) for j in seen)
-                for name, known in people.items()
+                name: min(
+                    float(person_embeddings[j] @ embeddings[j]) - float(people[job.picture.subject][j] @ embeddings[j])
+                    for j in embeddings
+                )
+                for name, person_embeddings in people.items()
                 if name != job.picture.subject
             }
             assert (max(margins.values()) > 0.00005) == (job.stem in swapped), (job.stem, margins)
@@ -975,11 +978,11 @@ def test_hundreds_of_people_are_one_product(monkeypatch: pytest.MonkeyPatch) -> 
 
     sys.setprofile(count)
     try:
-        found = Gallery(people).nearest(portraits)
+        nearest_people = Gallery(people).nearest(portraits)
     finally:
         sys.setprofile(None)
     assert calls < 100 * len(portraits), calls  # a call for each pair would be 600 times as many as portraits
-    for (name, _), nearest in zip(portraits, found, strict=True):
+    for (name, _), nearest in zip(portraits, nearest_people, strict=True):
         looks_like = f"p{(int(name[1:]) * 7) % 600}"
         assert nearest is not None
         assert (nearest.subject == looks_like and nearest.margin > 0) or looks_like == name
@@ -1157,9 +1160,9 @@ def test_nothing_is_left_of_the_face_of_whoever_was_removed(tmp_path: Path, how:
     plan = write_campaign(tmp_path, people=3, styles=("oil",), max_attempts=1)
     run(plan, tmp_path / "run")
     with Ledger.open(tmp_path / "run") as ledger:
-        gone = next(person for person in ledger.subjects() if person.name == "p02")
+        removed = next(person for person in ledger.subjects() if person.name == "p02")
         job = next(job for job in ledger.jobs() if job.picture.subject == "p02")
-        faces = [pack_embeddings(gone.embeddings), pack_embeddings(ledger.embeddings_of(job.id))]
+        faces = [pack_embeddings(removed.embeddings), pack_embeddings(ledger.embeddings_of(job.id))]
     if how == "dropped":
         (tmp_path / "people" / "p02.png").unlink()
         run(plan, tmp_path / "run", accept_changes=True)

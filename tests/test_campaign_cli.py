@@ -97,9 +97,9 @@ def test_an_export_removes_what_it_had_written_and_no_longer_lists(
     with database(run) as ledger:
         ledger.execute("UPDATE jobs SET state = 'rejected' WHERE subject = ?", (listed[0].split("/")[0],))
     assert main(["campaign", "export", str(run), "-o", str(out)]) == 0
-    gone = [name for name in listed if name.split("/")[0] == listed[0].split("/")[0]]
-    assert f"{len(gone)} files of the previous export" in capsys.readouterr().out
-    assert {str(p.relative_to(out)) for p in out.rglob("*.png")} == set(listed) - set(gone)
+    removed = [name for name in listed if name.split("/")[0] == listed[0].split("/")[0]]
+    assert f"{len(removed)} files of the previous export" in capsys.readouterr().out
+    assert {str(p.relative_to(out)) for p in out.rglob("*.png")} == set(listed) - set(removed)
     assert not (out / listed[0]).parent.exists()
     assert (out / "note.txt").exists()
     assert plan.exists()  # nothing outside the folder is touched, whatever the manifest says

@@ -192,13 +192,13 @@ def test_of_two_photos_the_refused_one_does_not_stop_the_other(
 
 @pytest.mark.weights
 def test_photos_of_one_name_do_not_overwrite_each_other(photos: Path, tmp_path: Path) -> None:
-    given = []
+    paths = []
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        given.append(str(tmp_path / folder / "anna[bold].png"))  # also no markup, and no pattern
-        Image.open(photos / "astronaut.png").save(given[-1])
+        paths.append(str(tmp_path / folder / "anna[bold].png"))  # also no markup, and no pattern
+        Image.open(photos / "astronaut.png").save(paths[-1])
     out = tmp_path / "out"
-    main(["stylize", *given, "--style", "sketch", "-o", str(out), "--quiet", "--max-attempts", "1", *FAST])
+    main(["stylize", *paths, "--style", "sketch", "-o", str(out), "--quiet", "--max-attempts", "1", *FAST])
     assert len(list(out.glob("*.json"))) == 2
 
 
@@ -207,13 +207,13 @@ def test_full_is_set_back_into_the_photo(photos: Path, tmp_path: Path) -> None:
     argv = ["stylize", str(photos / "t1.png"), "--face", "0", "--frame", "full", "--format", "jpg", "--style", "oil"]
     main([*argv, "-o", str(tmp_path), "--quiet", "--max-attempts", "1", *FAST])
     (path,) = [p for p in tmp_path.glob("*.jpg") if "before" not in p.name and "sheet" not in p.name]
-    made, photo = read_photo(path).pixels.astype(int), read_photo(photos / "t1.png").pixels.astype(int)
-    assert made.shape == photo.shape
+    portrait_pixels, photo = read_photo(path).pixels.astype(int), read_photo(photos / "t1.png").pixels.astype(int)
+    assert portrait_pixels.shape == photo.shape
     left, top, side = json.loads(path.with_suffix(".json").read_text())["box"]
     outside = np.ones(photo.shape[:2], bool)
     outside[top : top + side, left : left + side] = False
-    assert np.abs(made - photo)[outside].mean() < 3  # JPEG alone
-    assert np.abs(made - photo)[~outside].mean() > 8
+    assert np.abs(portrait_pixels - photo)[outside].mean() < 3  # JPEG alone
+    assert np.abs(portrait_pixels - photo)[~outside].mean() > 8
 
 
 @pytest.mark.weights
@@ -232,11 +232,11 @@ def test_faces_lists_and_draws(photos: Path, tmp_path: Path, capsys: pytest.Capt
     drawn = read_photo(tmp_path / "faces.png").pixels
     assert (drawn != read_photo(photos / "t1.png").pixels).any()
     assert [line.split(":")[0].strip() for line in lines[1:]] == list("012345")
-    own = tmp_path / "own.png"
-    own.write_bytes(photo := (photos / "astronaut.png").read_bytes())
-    assert main(["faces", str(own), "--draw", str(own)]) == 0
+    drawing = tmp_path / "own.png"
+    drawing.write_bytes(photo := (photos / "astronaut.png").read_bytes())
+    assert main(["faces", str(drawing), "--draw", str(drawing)]) == 0
     assert f"drawn: {tmp_path / 'own-2.png'}" in capsys.readouterr().out
-    assert own.read_bytes() == photo
+    assert drawing.read_bytes() == photo
     assert main(["faces", str(photos / "coffee.png"), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["faces"] == []
 

@@ -68,15 +68,15 @@ def test_mini_is_drawn_with_its_identity_on_off_and_swapped(
     monkeypatch.setattr("portrait.loop.load.load_loop", lambda *args, **kwargs: mini)
     argv = ["doctor", "--recipe", "mini", "--style", "oil", "--pictures", "2", "--photo", str(photos / "astronaut.png")]
     assert main([*argv, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["moved"] > 0
-    assert set(found["likeness"]) == {"on", "off", "swapped"}
-    assert all(set(row) == {"arcface", "dlib"} for row in found["likeness"].values())
-    assert found["verdict"] in ("works", "unclear")
-    monkeypatch.setattr("portrait.calibrate.probe.probe_identity", lambda *args: probe_of(found))
+    record = json.loads(capsys.readouterr().out)
+    assert record["moved"] > 0
+    assert set(record["likeness"]) == {"on", "off", "swapped"}
+    assert all(set(row) == {"arcface", "dlib"} for row in record["likeness"].values())
+    assert record["verdict"] in ("works", "unclear")
+    monkeypatch.setattr("portrait.calibrate.probe.probe_identity", lambda *args: probe_of(record))
     assert main(argv) == 0
     printed = capsys.readouterr().out
-    assert f"on {found['likeness']['on']['arcface']:>36.3f}"[3:].strip() in printed
+    assert f"on {record['likeness']['on']['arcface']:>36.3f}"[3:].strip() in printed
     assert "switching it changes a pixel by" in printed
 
 

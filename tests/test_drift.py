@@ -99,14 +99,14 @@ def test_a_column_of_few_changes_does_not_widen_the_others() -> None:
 
 
 def test_a_difference_of_the_detectable_size_is_seen_four_times_in_five() -> None:
-    rng, seen, detectable = np.random.default_rng(4), 0, []
+    rng, detections, detectable = np.random.default_rng(4), 0, []
     for trial in range(200):
         table = rng.normal(0.5, 1.0, size=(40, 1))
-        (found,) = simultaneous_differences(table, np.zeros(1), rounds=400, seed=trial).columns
-        seen += found.low > 0
-        detectable.append(found.detectable)
+        (column,) = simultaneous_differences(table, np.zeros(1), rounds=400, seed=trial).columns
+        detections += column.low > 0
+        detectable.append(column.detectable)
     assert np.mean(detectable) == pytest.approx(0.46, abs=0.05)  # (2.02 + 0.85) / sqrt(40)
-    assert seen / 200 > 0.8
+    assert detections / 200 > 0.8
 
 
 def test_no_change_among_few_people_is_no_certainty_of_yes_and_no() -> None:
@@ -199,10 +199,10 @@ def a_run(people: int, shift: float = 0.0, seed: int = 0, *, accept: float = 0.9
     rng, base = np.random.default_rng(seed), np.random.default_rng(99)
     jobs = []
     for n in range(people):
-        own = base.normal(0.7, 0.08)
+        likeness_of_person = base.normal(0.7, 0.08)
         for style in ("oil", "comic"):
             a, d, s = (
-                own + rng.normal(shift, 0.03),
+                likeness_of_person + rng.normal(shift, 0.03),
                 0.97 + rng.normal(shift / 5, 0.005),
                 rng.normal(0.6 + style_shift, 0.03),
             )
@@ -569,7 +569,7 @@ def test_every_number_of_the_json_is_in_the_csv(made: Path) -> None:
     report = compute_report(read_run(made / "again"), read_run(made / "run"))
     duplicate = DuplicateIdentity(subjects=("p01", "p02"), similarity={"dlib": 0.97})
     report = report.model_copy(update={"duplicate_identities": (duplicate,)})
-    given: dict[float, str] = {}
+    keys_by_value: dict[float, str] = {}
 
     def mark(value: Any, place: str) -> Any:
         if isinstance(value, dict):
@@ -580,13 +580,13 @@ def test_every_number_of_the_json_is_in_the_csv(made: Path) -> None:
             return [mark(inner, place) for inner in value]
         if isinstance(value, bool) or not isinstance(value, int | float):
             return value
-        given[float(len(given)) + 1.0] = place
-        return len(given)
+        keys_by_value[float(len(keys_by_value)) + 1.0] = place
+        return len(keys_by_value)
 
     marked = DriftReport.model_validate(mark(report.dump(), "report"))
     cells = {cell for row in csv_rows(marked) for cell in (row.value, row.low, row.high, row.count, row.of)}
-    assert {place for number, place in given.items() if number not in cells} == set()
-    assert len(given) > 1000
+    assert {place for number, place in keys_by_value.items() if number not in cells} == set()
+    assert len(keys_by_value) > 1000
     places = [(row.section, row.recipe, row.style, row.column, row.group, row.measure) for row in csv_rows(report)]
     assert len(set(places)) == len(places)
 
@@ -650,8 +650,8 @@ def test_drift_ends_with_three(made: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (inconclusive, "unclear", 3),
         (stable, "unclear", 0),
     ):
-        said = report.model_copy(update={"verdict": verdict})
-        monkeypatch.setattr(write, "write_report", lambda *a, said=said, **k: said)
+        with_verdict = report.model_copy(update={"verdict": verdict})
+        monkeypatch.setattr(write, "write_report", lambda *a, outcome=with_verdict, **k: outcome)
         baseline = ["--baseline", str(made / "again")]
         assert main(["drift", str(made / "run"), *baseline, *(["--fail-on", fail_on] if fail_on else [])]) == code
 
@@ -845,15 +845,15 @@ def test_a_page_of_a_thousand_pictures_stays_below_25_megabytes(
 
 def test_the_stated_power_clears_the_tolerance_as_well() -> None:
     """A true move of `detectable` is called drifted in about 80 of 100 runs; counted with the rule of the verdict."""
-    rng, seen, tolerance = np.random.default_rng(5), [], 0.02
+    rng, verdicts, tolerance = np.random.default_rng(5), [], 0.02
     spread = 0.01
     noise = rng.normal(0, spread, (400, 40))
     for row in noise:
         (result,) = simultaneous_differences(row[:, None], np.zeros(1), rounds=400, seed=1).columns
         moved = detectable_drift(result, tolerance)
         interval = (result.low + moved, result.high + moved)
-        seen.append(row_verdict(result.mean + moved, interval, tolerance, people=40) == "drifted")
-    assert 0.7 < np.mean(seen) < 0.9, np.mean(seen)
+        verdicts.append(row_verdict(result.mean + moved, interval, tolerance, people=40) == "drifted")
+    assert 0.7 < np.mean(verdicts) < 0.9, np.mean(verdicts)
 
 
 @pytest.mark.parametrize(("value", "cell"), [("=HYPERLINK(1)", "'=HYPERLINK(1)"), ("anna", "anna"), (-0.5, -0.5)])

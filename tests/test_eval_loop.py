@@ -152,12 +152,12 @@ def test_nobody_has_a_part_in_their_own_limits(people: list[Path]) -> None:
 
     loop = fake_loop(paint)
     sample = measure_sample(loop, people, styles=["oil"], rates=[0.1])
-    seen, name = sample.styles["oil"], list(sample.people)[3]
-    scores = {judge: values.copy() for judge, values in seen.scores.items()}
+    pictures, name = sample.styles["oil"], list(sample.people)[3]
+    scores = {judge: values.copy() for judge, values in pictures.scores.items()}
     for values in scores.values():
         values[:, 3] = values[3, :] = 1.0
     odd = replace(
-        sample, styles={"oil": replace(seen, scores=scores)}, copies={k: v.copy() for k, v in sample.copies.items()}
+        sample, styles={"oil": replace(pictures, scores=scores)}, copies={k: v.copy() for k, v in sample.copies.items()}
     )
     for values in odd.copies.values():
         values[3] = 0.9

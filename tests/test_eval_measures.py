@@ -89,10 +89,10 @@ def test_what_the_adapter_is_worth_is_a_paired_difference_by_every_judge() -> No
     owners = list(range(20)) * 2
     base = np.linspace(0.3, 0.7, 40)
     gains = {"off": 0.0, "half": 0.02, "default": 0.05, "above": 0.06, "swapped": -0.03}
-    found = summary({name: {"dlib": list(base + gain)} for name, gain in gains.items()}, owners)
-    assert found["difference"]["default - off, dlib"] == [0.05, 0.05, 0.05]
-    assert found["difference"]["default - swapped, dlib"] == [0.08, 0.08, 0.08]
-    assert found["likeness"]["off"] == {"dlib": 0.5}
+    result = summary({name: {"dlib": list(base + gain)} for name, gain in gains.items()}, owners)
+    assert result["difference"]["default - off, dlib"] == [0.05, 0.05, 0.05]
+    assert result["difference"]["default - swapped, dlib"] == [0.08, 0.08, 0.08]
+    assert result["likeness"]["off"] == {"dlib": 0.5}
 
 
 @pytest.fixture
@@ -130,6 +130,6 @@ def test_a_table_without_a_result_says_which_command_measures_it(
 ) -> None:
     tables = script("tables")
     monkeypatch.setattr(tables, "HERE", tmp_path)
-    for name, said in (("dial", "dial"), ("held-out", "held_out"), ("loop-gain", "loop")):
+    for name, command in (("dial", "dial"), ("held-out", "held_out"), ("loop-gain", "loop")):
         page = f"<!-- table: {name} -->\n<!-- end of table -->\n"
-        assert f"*Not measured yet: `python eval/{said}.py`.*\n" in tables.filled(page)
+        assert f"*Not measured yet: `python eval/{command}.py`.*\n" in tables.filled(page)

@@ -56,8 +56,8 @@ def reasons_of(
     judges: Judges, framed: Framed, identity: Identity, picture: RgbImage, limits: Thresholds
 ) -> tuple[str, ...]:
     """Why a picture is rejected, however it is drawn."""
-    seen = judges.score_picture(framed, identity, picture, limits).measurement
-    return decide(replace(seen, style_on_face=1.0, burned=0.0), limits).reasons
+    measurement = judges.score_picture(framed, identity, picture, limits).measurement
+    return decide(replace(measurement, style_on_face=1.0, burned=0.0), limits).reasons
 
 
 @pytest.mark.slow

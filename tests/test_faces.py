@@ -40,8 +40,8 @@ def test_a_face_that_fills_the_frame_is_found(astronaut: Photo, analyzer: Insigh
     (face,) = analyzer.detect(astronaut.pixels)
     x1, y1, x2, y2 = face.bbox.round().astype(int)
     crop = rgb(cv2.resize(astronaut.pixels[y1 : y2 + 1, x1 : x2 + 1], (1500, 1960), interpolation=cv2.INTER_CUBIC))
-    (found,) = analyzer.detect(crop)
-    assert found.height > 0.7 * crop.shape[0]
+    (detected,) = analyzer.detect(crop)
+    assert detected.height > 0.7 * crop.shape[0]
 
 
 def test_a_small_face_in_a_large_photo_is_found(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:
@@ -66,7 +66,7 @@ def test_small_faces_are_found_beside_a_large_one(
         top, left = i // 4 * height // 4, i % 4 * width // 8
         photo[top : top + len(small), left : left + len(small)] = small
     photo[:, -(width // 2) :] = cv2.resize(face, (height, height))[:, : width // 2]
-    sizes = sorted(found.size for found in analyzer.detect(photo))
+    sizes = sorted(detected.size for detected in analyzer.detect(photo))
     assert len(sizes) == 17
     assert sizes[0] > 0.75 * side
     assert sizes[15] < 1.4 * side < sizes[16]
@@ -181,11 +181,11 @@ def test_both_judges_tell_people_apart(
     me_again = identify([(flipped, mirror)], analyzer, [dlib_recognizer])
     strangers = [identify([(others, f)], analyzer, [dlib_recognizer]) for f in analyzer.detect(others)]
     for name in ("arcface", "dlib"):
-        own = float(me.embeddings[name] @ me_again.embeddings[name])
+        own_similarity = float(me.embeddings[name] @ me_again.embeddings[name])
         foreign = max(float(me.embeddings[name] @ s.embeddings[name]) for s in strangers)
-        print(name, round(own, 3), "against", round(foreign, 3))
+        print(name, round(own_similarity, 3), "against", round(foreign, 3))
         assert np.linalg.norm(me.embeddings[name]) == pytest.approx(1, abs=1e-4)
-        assert own > foreign
+        assert own_similarity > foreign
 
 
 def test_several_photos_average_into_one_identity(

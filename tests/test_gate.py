@@ -83,16 +83,16 @@ def test_more_likeness_never_counts_against_a_picture() -> None:
     """The second judge sees what the first one sees, with more noise: by itself the fit would give it a weight below 0."""
     rng = np.random.default_rng(0)
     signal = rng.normal(size=4000)
-    seen = np.stack([signal, signal + 0.3 * rng.normal(size=4000)], -1)
-    weights, _ = llr_weights(seen[:300] + np.array([3.0, 1.0]), seen)
+    correlated = np.stack([signal, signal + 0.3 * rng.normal(size=4000)], -1)
+    weights, _ = llr_weights(correlated[:300] + np.array([3.0, 1.0]), correlated)
     assert weights[0] > 0
     assert weights[1] == 0
 
 
 def test_the_log_likelihood_ratio_by_hand() -> None:
     rng = np.random.default_rng(0)
-    strangers, own = rng.normal(size=(200_000, 1)), rng.normal(size=(200_000, 1)) + 3
-    weights, offset = llr_weights(own, strangers)
+    strangers, genuine = rng.normal(size=(200_000, 1)), rng.normal(size=(200_000, 1)) + 3
+    weights, offset = llr_weights(genuine, strangers)
     assert weights[0] == pytest.approx(3, abs=0.05)  # log N(x; 3, 1) / N(x; 0, 1) = 3 x - 4.5
     assert offset == pytest.approx(-4.5, abs=0.1)
 

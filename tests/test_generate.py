@@ -87,9 +87,9 @@ def test_a_picture_does_not_depend_on_its_batch(tiny: DiffusionGenerator, pictur
 )
 def test_words_that_a_text_encoder_does_not_read_are_quoted(tiny: DiffusionGenerator, prompt: str, lost: str) -> None:
     """The miniature has a token for each letter, and reads 77 with the two that it adds."""
-    said = f'the prompt is longer than the 77 tokens that the model reads; not used: "{lost}"'
-    assert tiny.warnings(prompt, "blurry") == ((said,) if lost else ())
-    assert tiny.warnings("oil", prompt) == ((said.replace("the prompt", "the negative prompt"),) if lost else ())
+    warning = f'the prompt is longer than the 77 tokens that the model reads; not used: "{lost}"'
+    assert tiny.warnings(prompt, "blurry") == ((warning,) if lost else ())
+    assert tiny.warnings("oil", prompt) == ((warning.replace("the prompt", "the negative prompt"),) if lost else ())
 
 
 def test_what_is_quoted_as_lost_moves_nothing(tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding) -> None:
@@ -146,8 +146,8 @@ def test_layers_of_a_lora_that_match_nothing_are_counted(tiny_recipe: Path, tmp_
     )
     recipe = load_recipe(str(tiny_recipe))
     assert DiffusionGenerator(with_overrides(recipe, loras=[f"{whole}:0.5"])).warnings("x") == ()
-    (said,) = DiffusionGenerator(with_overrides(recipe, loras=[f"{part}:0.5"])).warnings("x")
-    assert said.startswith(
+    (warning,) = DiffusionGenerator(with_overrides(recipe, loras=[f"{part}:0.5"])).warnings("x")
+    assert warning.startswith(
         f"{layers - 2} of the {layers} layers that part.safetensors changes do not exist in this model"
     )
 
@@ -193,14 +193,14 @@ def test_without_guidance_no_zero_face_is_fed(anna: Embedding) -> None:
 def test_passes_are_what_the_unet_really_runs(
     tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding, guidance: float, strength: float
 ) -> None:
-    knobs, seen = replace(KNOBS, guidance_scale=guidance, strength=strength), []
-    watch = tiny.pipe.unet.register_forward_pre_hook(lambda unet, inputs: seen.append(len(inputs[0])))
+    knobs, batches = replace(KNOBS, guidance_scale=guidance, strength=strength), []
+    watch = tiny.pipe.unet.register_forward_pre_hook(lambda unet, inputs: batches.append(len(inputs[0])))
     try:
         tiny.generate(tiny.prepare(picture, anna, "a portrait"), knobs, [1])
     finally:
         watch.remove()
-    assert sum(seen) == tiny.passes(knobs)
-    assert len(seen) == int(6 * strength)
+    assert sum(batches) == tiny.passes(knobs)
+    assert len(batches) == int(6 * strength)
 
 
 def test_without_guidance_it_still_draws(tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding) -> None:

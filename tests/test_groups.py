@@ -25,9 +25,9 @@ def test_everybody_held_out_has_labels_and_nobody_else() -> None:
     assert read.keys() == names
     assert all(row[kind] in ("yes", "no") for row in read.values() for kind in bench.KINDS)
     assert {row["skin"] for row in read.values()} == set(bench.TONES)
-    found = bench.groups(read)
-    assert sum(len(found[f"skin {tone}"]) for tone in bench.TONES) == len(names) == len(found["everybody"])
-    assert len(found["women"]) == len(found["men"]) == 18
+    members = bench.groups(read)
+    assert sum(len(members[f"skin {tone}"]) for tone in bench.TONES) == len(names) == len(members["everybody"])
+    assert len(members["women"]) == len(members["men"]) == 18
 
 
 def test_a_group_counts_its_people_and_few_of_them_are_too_few() -> None:

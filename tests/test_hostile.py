@@ -380,10 +380,10 @@ def test_no_plan_of_a_ledger_is_opened_to_retry_it(
 def test_no_text_of_a_baseline_is_opened(made: Path, tmp_path: Path, outside: Path) -> None:
     run = read_run(made / "run")
     values = compute_report(run).dump()
-    own = {key: values[key] for key in ("run", "licenses", "people", "jobs", "verification")}
-    for place in strings(own):
+    plain_values = {key: values[key] for key in ("run", "licenses", "people", "jobs", "verification")}
+    for place in strings(plain_values):
         for name in names(outside)[3:4]:
-            (tmp_path / "baseline.json").write_text(json.dumps(values | replaced(own, place, name)))
+            (tmp_path / "baseline.json").write_text(json.dumps(values | replaced(plain_values, place, name)))
             with untouched(outside), suppress(PortraitError):
                 render_page(compute_report(run, read_baseline(tmp_path / "baseline.json")), made / "run")
 
@@ -825,7 +825,7 @@ def test_a_damaged_page_of_a_ledger_is_one_line_with_a_way_out(
     with database(run) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
     whole = (run / FILE).read_bytes()
-    size, said = int.from_bytes(whole[16:18], "big"), []
+    size, messages = int.from_bytes(whole[16:18], "big"), []
     for page in range(1, len(whole) // size):
         (run / FILE).write_bytes(whole[: page * size] + b"\xff" * size + whole[(page + 1) * size :])
         for command in (
@@ -836,8 +836,8 @@ def test_a_damaged_page_of_a_ledger_is_one_line_with_a_way_out(
             code = main(["campaign", *command])
             errors = capsys.readouterr().err
             assert errors.count("\n") == (1 if code else 0)
-            said.append(errors)
-    assert any("is damaged" in error and ".recover" in error for error in said)
+            messages.append(errors)
+    assert any("is damaged" in error and ".recover" in error for error in messages)
 
 
 def test_a_run_killed_before_it_began_says_so(tmp_path: Path) -> None:

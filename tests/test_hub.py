@@ -130,10 +130,10 @@ def test_an_unknown_part_suggests_the_near_one() -> None:
 
 
 def test_a_part_is_fetched_verified_and_laid_out_without_strangers(hub: Hub, tiny: Part) -> None:
-    seen: dict[str, int] = {}
+    progress: dict[str, int] = {}
     assert not status(tiny).here
-    fetch([tiny], report=lambda name, done, total: seen.__setitem__(name, done))
-    assert seen["tiny/unet/weights.safetensors"] == len(LARGE)
+    fetch([tiny], report=lambda name, done, total: progress.__setitem__(name, done))
+    assert progress["tiny/unet/weights.safetensors"] == len(LARGE)
     snapshot = store.find_file(tiny, tiny.files[0])
     assert snapshot is not None
     (snapshot.parent / "stranger.safetensors").write_bytes(b"put there by somebody else")
@@ -179,9 +179,9 @@ def test_a_download_that_breaks_or_hangs_half_way_is_resumed(
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.4)
     hub.faults["unet/weights.safetensors"] = fault
     fetch([tiny])
-    asked = [h["range"] for verb, path, h in hub.requests if verb == "GET" and "range" in h]
-    assert asked, "it started again from zero"
-    assert int(asked[0].removeprefix("bytes=").rstrip("-")) > 0
+    ranges = [h["range"] for verb, path, h in hub.requests if verb == "GET" and "range" in h]
+    assert ranges, "it started again from zero"
+    assert int(ranges[0].removeprefix("bytes=").rstrip("-")) > 0
     assert verify_part(tiny)["unet/weights.safetensors"] == sha(LARGE)
 
 
@@ -406,8 +406,8 @@ def test_a_hub_that_sends_something_else_than_it_promised_is_refused(hub: Hub, t
     assert not list(tmp_path.rglob("evil*"))
     hub.faults = {}
     fetch([part])
-    asked = [each for each in hub.paths("HEAD") if each.endswith(path) and not each.startswith("/cdn")]
-    assert len(asked) == 2  # one question a run
+    requests = [each for each in hub.paths("HEAD") if each.endswith(path) and not each.startswith("/cdn")]
+    assert len(requests) == 2  # one question a run
 
 
 def in_hub_cache(folder: Path, files: dict[str, bytes]) -> dict[Path, bytes]:
@@ -506,9 +506,9 @@ def test_a_compressed_body_is_refused_and_not_decoded(hub: Hub, tiny: Part, codi
     hub.faults["unet/weights.safetensors"] = coding
     with pytest.raises(WeightsMissingError, match="sent a compressed body for unet/weights"):
         fetch([tiny])
-    asked = [headers for verb, path, headers in hub.requests if verb == "GET" and "weights.safetensors" in path]
-    assert {headers["accept-encoding"] for headers in asked} == {"identity"}
-    assert len(asked) == 2  # the hub and its CDN, once: trying again would not help
+    encodings = [headers for verb, path, headers in hub.requests if verb == "GET" and "weights.safetensors" in path]
+    assert {headers["accept-encoding"] for headers in encodings} == {"identity"}
+    assert len(encodings) == 2  # the hub and its CDN, once: trying again would not help
 
 
 def test_a_file_of_unknown_size_that_the_hub_cannot_resume_is_downloaded_anew(hub: Hub, tmp_path: Path) -> None:
@@ -868,5 +868,5 @@ def test_a_typo_is_compared_with_recipes_and_parts_together(hub: Hub, capsys: py
 def test_the_shipped_manifest_is_read_without_the_network() -> None:
     assert manifest_file().is_file()
     assert isinstance(PortraitError(), Exception)
-    known: dict[str, Any] = dict(manifest())
-    assert {"sd15", "sdxl", "clip-vit-h", "instantid"} <= known.keys()
+    parts: dict[str, Any] = dict(manifest())
+    assert {"sd15", "sdxl", "clip-vit-h", "instantid"} <= parts.keys()

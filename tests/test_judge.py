@@ -65,8 +65,8 @@ def test_similarity_of_a_picture_with_itself_survives_the_codecs(
         buffer = io.BytesIO()
         Image.fromarray(astronaut.pixels).save(buffer, kind, **options)
         again = RgbImage(np.asarray(Image.open(buffer).convert("RGB")))
-        (found,) = analyzer.detect(again)
-        value = similarity(reference, analyzer.embed(again, found.kps))
+        (detected,) = analyzer.detect(again)
+        value = similarity(reference, analyzer.embed(again, detected.kps))
         print(kind, round(value, 5))
         assert value >= least
 

@@ -106,8 +106,8 @@ def test_a_region_that_is_not_shown_is_an_error_and_not_a_promise() -> None:
     keeps, photo = [Keep.parse("region:0,0,10,10")], a_photo().pixels
     with pytest.raises(InputError, match="lies outside the frame: 50 x 50 pixels from .50, 50."):
         prepare_keeps(keeps, photo, a_face(), (50, 50, 50), 128, whole=False)
-    kept = prepare_keeps(keeps, photo, a_face(), (50, 50, 50), 50, whole=True)  # the rest of the photo stays anyway
-    assert not kept.masks["region:0,0,10,10"].any()
+    prepared = prepare_keeps(keeps, photo, a_face(), (50, 50, 50), 50, whole=True)  # the rest of the photo stays anyway
+    assert not prepared.masks["region:0,0,10,10"].any()
     with pytest.raises(InputError, match="reaches beyond the photo, which is 128 x 128"):
         prepare_keeps([Keep.parse("region:100,0,30,10")], photo, a_face(), (0, 0, 128), 128, whole=True)
 
@@ -153,13 +153,13 @@ def test_point_displacement_by_hand() -> None:
 
 def test_edges_agree_with_a_copy_and_not_with_another_photo(astronaut: Photo, photos: Path) -> None:
     cat = RgbImage(read_photo(photos / "chelsea.png").pixels[:300, :300])
-    own = RgbImage(astronaut.pixels[:300, :300])
-    darker = RgbImage((255 * (own / 255) ** 1.7).astype(np.uint8))
+    crop = RgbImage(astronaut.pixels[:300, :300])
+    darker = RgbImage((255 * (crop / 255) ** 1.7).astype(np.uint8))
     least = KEEP_LIMITS["composition"][1]
-    assert edge_agreement(own, own) == pytest.approx(1, abs=1e-5)
-    assert edge_agreement(own, darker) > least
-    assert edge_agreement(own, cat) < least
-    assert edge_agreement(own, RgbImage(np.zeros_like(own))) == 0
+    assert edge_agreement(crop, crop) == pytest.approx(1, abs=1e-5)
+    assert edge_agreement(crop, darker) > least
+    assert edge_agreement(crop, cat) < least
+    assert edge_agreement(crop, RgbImage(np.zeros_like(crop))) == 0
 
 
 @pytest.mark.parametrize(
@@ -227,9 +227,9 @@ def test_mini_keeps_background_and_region_and_the_record_replays(mini: AttemptLo
     (subject,) = mini.subjects(astronaut)
     settings = Settings(keep=("background", "region:150,200,60,60", "pose", "colors"), max_attempts=1)
     portrait = mini.stylize(subject, "oil", settings)
-    kept = portrait.record.attempts[0].kept
-    assert kept["background"] == kept["region:150,200,60,60"] == 100
-    assert kept["pose"] < 0.1
-    assert kept["colors"] < 8
+    measures = portrait.record.attempts[0].kept
+    assert measures["background"] == measures["region:150,200,60,60"] == 100
+    assert measures["pose"] < 0.1
+    assert measures["colors"] < 8
     assert (mini.replay(portrait.record, astronaut) == portrait.picture).all()
     assert not (portrait.picture == portrait.before).all()

@@ -345,9 +345,9 @@ def test_8_bit_weights_draw_what_they_say_times_their_scales(
     assert len(layers) == 12 + 2 * 2  # one double block, two single ones
     for name, layer in layers.items():
         weight = plain.get_submodule(name).weight
-        said = layer.weight.float() * layer.scale[:, None]
-        torch.testing.assert_close(said, weight, rtol=2**-4, atol=float(weight.abs().max()) / 256)
-        plain.get_submodule(name).weight.data = said
+        expanded = layer.weight.float() * layer.scale[:, None]
+        torch.testing.assert_close(expanded, weight, rtol=2**-4, atol=float(weight.abs().max()) / 256)
+        plain.get_submodule(name).weight.data = expanded
     (ours,) = small.generate(prepared(small, ANNA), KNOBS, [3])
     small.family.pipe.transformer = plain
     np.testing.assert_array_equal(ours, small.generate(prepared(small, ANNA), KNOBS, [3])[0])

@@ -131,8 +131,8 @@ def test_pack_and_read_give_every_map_back() -> None:
         "line": rng.random((1, 2 * CELLS, 2 * CELLS), np.float32),
     }
     marks = pack({**small, **fine}, {"wet": 0.25}, CELLS)
-    for name, given in (small | fine).items():
-        assert np.allclose(marks[name], given), name
+    for name, planes in (small | fine).items():
+        assert np.allclose(marks[name], planes), name
     assert marks.value("wet") == 0.25
 
 
@@ -225,15 +225,15 @@ def test_the_photo_is_seen_within_the_block_and_nothing_is_left_behind() -> None
     photo = torch.rand(1, 3, 64, 64) * 2 - 1
     noise = torch.randn(1, 4, 4, 4)
     text = torch.randn(1, 3, 8)
-    seen = []
+    sources = []
     with torch.inference_mode():
         for level in (1.0, 0.5):
             with condition_on_source(pipe, latents, photo, level, [7], 96):
                 assert (pipe.vae.seeds, pipe.vae.size) == ((7,), 96)
                 assert pipe.vae.source is photo
                 assert pipe.vae.source_level == level
-                seen.append(pipe.unet(noise, torch.tensor([500]), encoder_hidden_states=text).sample)
-    assert not torch.equal(*seen)
+                sources.append(pipe.unet(noise, torch.tensor([500]), encoder_hidden_states=text).sample)
+    assert not torch.equal(*sources)
     assert pipe.unet.source is pipe.unet.level is pipe.vae.source is pipe.vae.seeds is pipe.vae.size is None
     with pytest.raises(ValueError, match="condition_on_source"):
         pipe.unet(noise, torch.tensor([500]), encoder_hidden_states=text)

@@ -269,15 +269,15 @@ def test_a_signer_that_cannot_sign_is_refused_at_once(what: str, certificates: C
         path.write_bytes(data)
         return path
 
-    chain, key, own = certificates.chain, certificates.key, certificates.leaf_key
+    chain, key, leaf_key = certificates.chain, certificates.key, certificates.leaf_key
     other = ec.generate_private_key(ec.SECP256R1())
-    old = certificates.issue("Old", "Test root", own, certificates.root_key, days=-1).public_bytes(Encoding.PEM)
+    old = certificates.issue("Old", "Test root", leaf_key, certificates.root_key, days=-1).public_bytes(Encoding.PEM)
     short = rsa.generate_private_key(65537, 1024)
     weak = certificates.issue("Weak", "Test root", short, certificates.root_key).public_bytes(Encoding.PEM)
     root = certificates.root.public_bytes(Encoding.PEM)
     cases = {
         "other key": (chain, file(certificates.pem(other)), "is not the key of"),
-        "encrypted": (chain, file(certificates.pem(own, BestAvailableEncryption(b"x"))), "is encrypted"),
+        "encrypted": (chain, file(certificates.pem(leaf_key, BestAvailableEncryption(b"x"))), "is encrypted"),
         "no key": (chain, file(b"hello"), "is not a private key in PEM"),
         "no certificate": (file(b"hello"), key, "is not a certificate in PEM"),
         "absent": (tmp_path / "absent.pem", key, "cannot read"),
@@ -433,13 +433,13 @@ def test_what_exiftool_wrote_is_read(tmp_path: Path) -> None:
     path = write_picture(tmp_path / "p.png", PIXELS)
     exiftool(path)  # skips where there is none
     source = GENERATED.replace("compositeWithT", "t")
-    given = [
+    arguments = [
         f"-XMP-iptcExt:DigitalSourceType={source}",
         "-XMP-dc:Title=Ärger",
         "-XMP-dc:Subject=a",
         "-XMP-dc:Subject=b",
     ]
-    subprocess.run(["exiftool", "-q", "-overwrite_original", *given, str(path)], check=True)
+    subprocess.run(["exiftool", "-q", "-overwrite_original", *arguments, str(path)], check=True)
     inspection = inspect_picture(path)
     assert inspection.source_types == ("trainedAlgorithmicMedia",)
     assert inspection.generated

@@ -150,10 +150,10 @@ def test_each_recipe_is_fetched_verified_loaded_and_run(hub: Hub, picture: RgbIm
     assert {key.split("/")[0] for key in generator.digests} == set(recipe.part_names)
     who = person(1, 20.0 if recipe.embedding == "raw" else 1.0)
     knobs = knobs_of(recipe)
-    made = draw(generator, picture, who, knobs)
-    assert made.shape == (SIZE, SIZE, 3)
-    assert made.std() > 1, "a flat picture"
-    np.testing.assert_array_equal(made, draw(generator, picture, who, knobs))
+    drawn = draw(generator, picture, who, knobs)
+    assert drawn.shape == (SIZE, SIZE, 3)
+    assert drawn.std() > 1, "a flat picture"
+    np.testing.assert_array_equal(drawn, draw(generator, picture, who, knobs))
     if recipe.adapter_kind == "plus-face":  # looks at the photo's face
         other = picture.copy()
         other[20:44, 24:40] = (141, 85, 36)
@@ -175,10 +175,10 @@ def diffusers_own(recipe: Recipe) -> Any:
     import diffusers
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-    given: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
+    options: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
     parts: dict[str, Any] = {"feature_extractor": None, "image_encoder": None}
     if recipe.image_encoder is not None:
-        parts["image_encoder"] = CLIPVisionModelWithProjection.from_pretrained(recipe.image_encoder, **given)
+        parts["image_encoder"] = CLIPVisionModelWithProjection.from_pretrained(recipe.image_encoder, **options)
         parts["feature_extractor"] = CLIPImageProcessor()
     is_xl = recipe.family == "sdxl"
     variant = "fp16" if is_xl else None
@@ -186,11 +186,11 @@ def diffusers_own(recipe: Recipe) -> Any:
     pipe = pipeline.from_pretrained(
         recipe.base,
         variant="fp16",
-        controlnet=diffusers.ControlNetModel.from_pretrained(recipe.controlnet, variant=variant, **given),
-        vae=diffusers.AutoencoderKL.from_pretrained(recipe.vae, **given),
+        controlnet=diffusers.ControlNetModel.from_pretrained(recipe.controlnet, variant=variant, **options),
+        vae=diffusers.AutoencoderKL.from_pretrained(recipe.vae, **options),
         **({"add_watermarker": False} if is_xl else {"safety_checker": None, "requires_safety_checker": False}),
         **parts,
-        **given,
+        **options,
     )
     pipe.set_progress_bar_config(disable=True)
     if recipe.scheduler:
@@ -534,8 +534,8 @@ def test_a_checkpoint_in_one_file_takes_the_place_of_the_base(
     assert generator.digests["mine.safetensors"] == sha256_of(file)
     knobs = knobs_of(recipe)
     same = draw(DiffusionGenerator(fetched, threads=1), picture, person(1), knobs)
-    made = draw(generator, picture, person(1), knobs)
-    assert np.abs(made.astype(int) - same).max() <= 2  # the file holds the same weights
+    drawn = draw(generator, picture, person(1), knobs)
+    assert np.abs(drawn.astype(int) - same).max() <= 2  # the file holds the same weights
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])

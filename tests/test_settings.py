@@ -68,6 +68,6 @@ def test_stop_is_recorded_under_its_older_name(said: str, recorded: str, tmp_pat
 
 def test_a_knob_of_zero_replaces_the_recipes() -> None:
     knobs = load_recipe("mini").knobs_at(0.5)
-    own = Settings(ip_adapter_scale=0.0).knobs(knobs)
-    assert own.ip_adapter_scale == 0.0
-    assert own.strength == knobs.strength
+    with_zero = Settings(ip_adapter_scale=0.0).knobs(knobs)
+    assert with_zero.ip_adapter_scale == 0.0
+    assert with_zero.strength == knobs.strength

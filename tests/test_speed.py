@@ -223,9 +223,9 @@ def chosen_with(isa: str, tmp_path: Path) -> str:
 def test_bfloat16_is_not_chosen_where_the_processor_only_emulates_it(tmp_path: Path) -> None:
     assert chosen_with("AVX512_CORE", tmp_path) == "float32"
     assert chosen_with("AVX2", tmp_path) == "float32"
-    known = json.loads((tmp_path / "processors.json").read_text())
-    assert len(known) == 2  # each kind of processor has its own line
-    assert all(key.partition(" threads")[0].endswith("1") for key in known)
+    speeds = json.loads((tmp_path / "processors.json").read_text())
+    assert len(speeds) == 2  # each kind of processor has its own line
+    assert all(key.partition(" threads")[0].endswith("1") for key in speeds)
 
 
 def test_a_processor_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,8 +290,8 @@ def test_the_verdicts_hold_in_both_types(mini: AttemptLoop, astronaut: Photo, mo
 def test_a_record_names_the_type_that_was_asked_for_and_no_other() -> None:
     record = read_record((Path(__file__).parent / "golden" / "accepted.json").read_text())
     assert isinstance(record, PortraitRecord)
-    asked = record.model_copy(update={"settings": replace(record.settings, dtype="bfloat16")})
-    assert '"dtype": "bfloat16"' in asked.to_json(indent=1)
-    again = read_record(asked.to_json())
+    requested = record.model_copy(update={"settings": replace(record.settings, dtype="bfloat16")})
+    assert '"dtype": "bfloat16"' in requested.to_json(indent=1)
+    again = read_record(requested.to_json())
     assert isinstance(again, PortraitRecord)
     assert again.settings.dtype == "bfloat16"

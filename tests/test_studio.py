@@ -156,9 +156,9 @@ def test_whoever_follows_a_job_late_is_told_what_happened_last(tmp_path: Path, g
 
 def test_a_picture_is_kept_also_when_nobody_looks_and_what_goes_wrong_is_told(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
-    kept: list[Settings] = []
-    shop.start(a_photo(), requested(shop), on_portrait=lambda portrait, alone: kept.append(alone)).wait(20)
-    assert [alone.seed for alone in kept] == [1]
+    settings: list[Settings] = []
+    shop.start(a_photo(), requested(shop), on_portrait=lambda portrait, alone: settings.append(alone)).wait(20)
+    assert [alone.seed for alone in settings] == [1]
 
     def full(portrait: StylizedPortrait, alone: Settings) -> None:
         raise InputError("no space left")
@@ -253,13 +253,13 @@ def test_a_job_tells_of_every_step_and_preview_and_ends_in_a_portrait(tmp_path: 
 
 
 def test_looking_at_the_picture_as_it_forms_does_not_change_it(mini: AttemptLoop, astronaut: Photo) -> None:
-    subject, seen = mini.subjects(astronaut)[0], list[RgbImage]()
+    subject, previews = mini.subjects(astronaut)[0], list[RgbImage]()
     settings = Settings(max_attempts=1)
     plain = mini.stylize(subject, "watercolor", settings)
-    watched = mini.stylize(subject, "watercolor", settings, on_preview=seen.append)
+    watched = mini.stylize(subject, "watercolor", settings, on_preview=previews.append)
     np.testing.assert_array_equal(plain.picture, watched.picture)
-    assert len(seen) == 3  # of four steps
-    off = [float(np.abs(picture.astype(int) - plain.picture).mean()) for picture in seen]
+    assert len(previews) == 3  # of four steps
+    off = [float(np.abs(picture.astype(int) - plain.picture).mean()) for picture in previews]
     assert off[-1] < off[0]  # it comes nearer
 
 
@@ -363,8 +363,8 @@ def test_who_it_is_is_found_once(tmp_path: Path) -> None:
     session.open(photo, faces(photo.pixels), has_file=True, face=0)
     settings = requested(shop)
     list(shop.start(photo, settings, on_subject=lambda s: session.remember_subject("mini", 0, s)).events())
-    known = session.subject("mini", 0)
-    assert known is not None
+    subject = session.subject("mini", 0)
+    assert subject is not None
     assert session.subject("other", 0) is None
     session.open(a_photo(2), [a_face()], has_file=True, face=0)
     assert session.subject("mini", 0) is None
@@ -550,15 +550,15 @@ def test_a_public_recipe_is_listed_when_it_is_installed_and_says_how_to_when_not
     session.open(astronaut, shop.detect_faces(astronaut)[0], has_file=True, face=0)
     events = list(shop.start(astronaut, requested(shop, recipe=public_recipe, max_attempts=1)).events())
     assert [event.kind for event in events if event.kind != "step"][-1] == "portrait", events[-1].sentence
-    made, settings = events[-1].portrait, events[-1].settings
-    assert made is not None
+    portrait, settings = events[-1].portrait, events[-1].settings
+    assert portrait is not None
     assert settings is not None
-    assert made.picture.shape == (128, 128, 3)
-    session.add(made, settings, made.picture, astronaut, has_file=True)
+    assert portrait.picture.shape == (128, 128, 3)
+    session.add(portrait, settings, portrait.picture, astronaut, has_file=True)
     shown = viewer.result_html(session, load_recipe("mini"))
-    assert made.record.status == "rejected"  # random weights keep nobody's likeness
-    assert all(describe_reason(reason) in unescape(shown) for reason in made.record.reasons)
-    assert made.record.provisional_thresholds in unescape(shown)
+    assert portrait.record.status == "rejected"  # random weights keep nobody's likeness
+    assert all(describe_reason(reason) in unescape(shown) for reason in portrait.record.reasons)
+    assert portrait.record.provisional_thresholds in unescape(shown)
     assert f"--recipe {public_recipe}" in shown
 
 
@@ -1394,8 +1394,8 @@ def test_a_tab_that_was_open_before_the_studio_started_is_told_that_its_photo_is
     update, _ = studio._on_act(tab("anna"), action("make"))
     assert strings.LOST in update[studio.result]
     assert strings.DROP in update[studio.photo]
-    (said, _) = studio._on_act(tab("anna"), action("make"))
-    assert strings.NEED_PHOTO in said[studio.result]
+    (answer, _) = studio._on_act(tab("anna"), action("make"))
+    assert strings.NEED_PHOTO in answer[studio.result]
 
 
 @pytest.mark.parametrize("anew", [False, True])
@@ -1415,9 +1415,9 @@ def test_a_tab_that_was_taken_for_closed_is_told_that_its_photo_is_forgotten(
     if anew:  # and has chosen a photo since
         studio.sessions.get(request).begin_upload()
     gate.release(100)
-    told = [update for update in updates if strings.FORGOTTEN in update.get(studio.result, "")]
-    assert len(told) == (0 if anew else 1)
-    assert all(strings.DROP in update[studio.photo] for update in told)
+    notices = [update for update in updates if strings.FORGOTTEN in update.get(studio.result, "")]
+    assert len(notices) == (0 if anew else 1)
+    assert all(strings.DROP in update[studio.photo] for update in notices)
     assert session.history == []
 
 
@@ -1490,14 +1490,14 @@ def test_a_photo_that_never_ends_is_given_up_for_the_next_one(tmp_path: Path) ->
         handlers.append(studio._on_act(request, action("photo", path=str(upload), name=name)))
     endless, anna = handlers
     next(endless)
-    said: list[Any] = []
-    thread = threading.Thread(target=lambda: said.append(next(endless)))
+    messages: list[Any] = []
+    thread = threading.Thread(target=lambda: messages.append(next(endless)))
     thread.start()
     until(decoder._turn.locked)  # it is being read
     next(anna)
     assert 'class="photo"' in next(anna)[studio.photo]
     thread.join(60)
-    assert said == [{studio.photo: app.gr.skip()}]
+    assert messages == [{studio.photo: app.gr.skip()}]
     assert session.photo.path.name == "anna.png"
 
 

@@ -190,8 +190,8 @@ def test_a_skin_that_was_lightened_is_a_change_of_the_person(
 @pytest.fixture(scope="module")
 def face(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> RgbImage:
     """A real face, aligned at 224 px."""
-    found = max(analyzer.detect(astronaut.pixels), key=lambda face: face.size)
-    return align_face(astronaut.pixels, found.kps, 224)
+    detected = max(analyzer.detect(astronaut.pixels), key=lambda face: face.size)
+    return align_face(astronaut.pixels, detected.kps, 224)
 
 
 def inked(crop: RgbImage) -> RgbImage:
@@ -314,8 +314,8 @@ def test_the_shipped_judge_takes_no_copy_of_a_photo_for_a_style(
     assert judge is not None
     assert set(judge.limits) == set(load_recipe("mini").styles)
     assert sum(file.stat().st_size for file in (load_recipe("mini").base / "judge").iterdir()) < 1_000_000
-    found = max(analyzer.detect(astronaut.pixels), key=lambda face: face.size)
-    framed = frame_portrait(astronaut.pixels, found, "bust", 512)
+    detected = max(analyzer.detect(astronaut.pixels), key=lambda face: face.size)
+    framed = frame_portrait(astronaut.pixels, detected, "bust", 512)
     offered = {"as it is": framed.image} | copies(framed.image, np.random.default_rng(0))
     passed = {
         (kind, style)

