@@ -237,7 +237,7 @@ def test_a_folder_of_another_model_is_refused(recipe: Recipe, folder: Path, tmp_
     shutil.copytree(folder, other)
     config = other / "text_encoder" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": 12, "layer_types": None}))
-    with pytest.raises(WeightsCorruptError, match="its text encoder has 12 layers; 28 are read"):
+    with pytest.raises(WeightsCorruptError, match="its text encoder has 12 layers; 28 are needed"):
         DiffusionGenerator(replace(recipe, base=other), threads=1)
 
 
@@ -367,10 +367,10 @@ def test_8_bit_weights_take_no_lora_and_are_refused_where_the_device_does_not_kn
     recipe: Recipe, folder: Path, tmp_path: Path
 ) -> None:
     small = replace(recipe, single_file=one_file(folder, tmp_path, scaled=True))
-    with pytest.raises(SettingsError, match="no LoRA fits on 8-bit weights; use it with the recipe klein4b"):
+    with pytest.raises(SettingsError, match="LoRAs do not work with 8-bit weights; use the recipe klein4b"):
         DiffusionGenerator(replace(small, loras=(Lora(path=tmp_path / "ink.safetensors", weight=0.5),)), threads=1)
     family = DiffusionGenerator(small, threads=1).family
-    with pytest.raises(SettingsError, match="Apple's GPUs do not know 8-bit weights; use the recipe klein4b"):
+    with pytest.raises(SettingsError, match="Apple's GPUs do not support 8-bit weights; use the recipe klein4b"):
         family.place("full", torch.device("mps"))
 
 

@@ -1,4 +1,4 @@
-"""Qwen3 as a text encoder: it lies beside a pipeline, and where memory is scarce they take turns on the device."""
+"""Qwen3 as a text encoder: it is separate from a pipeline, and if memory is scarce they take turns on the device."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from portrait.generate.inputs import PromptCache
 from portrait.generate.prompts import prompt_warnings
 
 MAX_TOKENS = 512
-"""Of a prompt, with the words of a conversation around it, as in diffusers."""
+"""Tokens of a prompt, including the chat template around it, as in diffusers."""
 
 
 class QwenTextEncoder:
-    """Qwen3 and its tokenizer, as far as a model reads them.
+    """Qwen3 and its tokenizer, up to the layers that a model reads.
 
     | tier | on the device |
     |---|---|
     | full | text encoder and pipeline |
-    | offload | the pipeline; it makes room for the text encoder while a new prompt is read |
+    | offload | the pipeline; the text encoder replaces it while a new prompt is encoded |
     | sequential | one layer at a time |
 
     Args:
         folder: A diffusers folder with `text_encoder` and `tokenizer`.
-        weights: The type in which weights are kept.
-        states: Which of the hidden states are the prompt, rising, counted as transformers does; negative from the end.
-        thinking: Whether the model was trained with room for thoughts in the conversation around a prompt.
-        padded: Whether it was trained with prompts that are filled up to `MAX_TOKENS`.
+        weights: The dtype of the weights.
+        states: The hidden states that make up the prompt, in rising order, counted as in transformers; negative from the
+            end.
+        thinking: Whether the model was trained with a thinking block in the chat template.
+        padded: Whether it was trained with prompts padded to `MAX_TOKENS`.
 
     Raises:
         ValueError: the text encoder has too few layers.
@@ -53,7 +54,7 @@ class QwenTextEncoder:
 
     @property
     def width(self) -> int:
-        """How many numbers a token of a prompt is."""
+        """The number of values per token of a prompt."""
         return len(self._states) * int(self.network.config.hidden_size)
 
     def place(self, pipe: Any, tier: str, device: torch.device) -> None:
@@ -74,11 +75,11 @@ class QwenTextEncoder:
             memory.save_vae_memory(pipe.vae, tiles=False)
 
     def read(self, prompt: str) -> Tensor:
-        """(1, T, `width`), on the CPU: the last prompts are kept, and 64 of them are half a GiB."""
+        """The encoded prompt, (1, T, `width`). The last ones are cached on the CPU: 64 of them take half a GiB."""
         return self._prompts.get((prompt, ""), lambda: (self.encode(prompt).cpu(),))[0]
 
     def encode(self, prompt: str) -> Tensor:
-        """(1, T, `width`) of a prompt that is not kept."""
+        """Encode a prompt that is not cached, (1, T, `width`)."""
         padding = "max_length" if self._padded else False
         tokens = self.tokenizer(
             self._conversation(prompt), return_tensors="pt", padding=padding, truncation=True, max_length=MAX_TOKENS
@@ -88,11 +89,11 @@ class QwenTextEncoder:
             return torch.cat([hidden[i] for i in self._states], -1)
 
     def warnings(self, prompt: str) -> list[str]:
-        """A sentence if the prompt is too long, with the words that are lost."""
+        """A sentence if the prompt is too long, quoting the words that are lost."""
         return prompt_warnings([self.tokenizer], prompt, "")
 
     def _conversation(self, prompt: str) -> str:
-        """The words around a prompt, as the model was trained with them."""
+        """The chat template around a prompt, as in the model's training."""
         text: str = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}],
             tokenize=False,
@@ -103,7 +104,7 @@ class QwenTextEncoder:
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:
-        """Within the block the text encoder is on the device, in the tier `offload` in the place of the pipeline."""
+        """Within the block, the text encoder is on the device; in the tier `offload` it replaces the pipeline."""
         if self._tier != "offload":
             yield
             return
@@ -118,11 +119,11 @@ class QwenTextEncoder:
 
 
 def _load_network(folder: Path, weights: torch.dtype, last: int) -> Any:
-    """Qwen3 up to what is read of it; `last` is the last hidden state."""
+    """Load Qwen3 up to the last hidden state that is read, `last`."""
     config = Qwen3Config.from_pretrained(str(folder), local_files_only=True)
-    needed = last + 1 if last >= 0 else -last - 1  # the last one's output is normalized, so it is never read
+    needed = last + 1 if last >= 0 else -last - 1  # the last layer's output is normalized, so it is never read
     if config.num_hidden_layers < needed:
-        raise ValueError(f"its text encoder has {config.num_hidden_layers} layers; {needed} are read")
+        raise ValueError(f"its text encoder has {config.num_hidden_layers} layers; {needed} are needed")
     if last >= 0:
         config.num_hidden_layers = needed
         if config.layer_types is not None:

@@ -1,4 +1,4 @@
-"""FLUX.2 klein: what it is shown, and a batch of pictures."""
+"""FLUX.2 klein: preparing its inputs, and drawing a batch of pictures."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from portrait.records import Knobs, RgbImage
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Conditions:
-    """All that does not change between the attempts at one portrait, computed once.
+    """Everything that does not change between the attempts at one portrait, computed once.
 
-    `latents` are the photo's, (1, C, h, w), in patches and not normalized, as the pipeline takes them; `pictures` those of
+    `latents` are the photo's, (1, C, h, w), patchified and not normalized, as the pipeline takes them; `pictures` those of
     the person's pictures, normalized, (1, C, h, w) each; `prompt` is (1, T, D).
     """
 
@@ -50,13 +50,13 @@ class Flux2Klein:
         self.text = model.text
 
     def place(self, tier: str, device: torch.device) -> None:
-        """Put the networks on the device as `families.qwen` says.
+        """Put the networks on the device as described in `families.qwen`.
 
         Raises:
             SettingsError: the device cannot hold them.
         """
         if device.type == "mps" and has_scaled_layers(self.pipe.transformer):
-            raise SettingsError("Apple's GPUs do not know 8-bit weights; use the recipe klein4b, or --device cpu")
+            raise SettingsError("Apple's GPUs do not support 8-bit weights; use the recipe klein4b, or --device cpu")
         self.text.place(self.pipe, tier, device)
 
     def prepare(self, request: Request) -> Conditions:
@@ -70,14 +70,14 @@ class Flux2Klein:
         )
 
     def _encode_pictures(self, images: tuple[RgbImage, ...]) -> tuple[Tensor, ...]:
-        """Latents in patches of each picture, not normalized; the last ones are kept, because a photo's styles share them."""
+        """Patchified latents of each picture, not normalized; the last ones are cached, because a photo's styles share them."""
         key = tuple(pixels_sha256(image) for image in images)
         if self._encoded is None or self._encoded[0] != key:
             self._encoded = key, tuple(self._encode(image) for image in images)
         return self._encoded[1]
 
     def _encode(self, image: RgbImage) -> Tensor:
-        # Not channels last: there torch adds up a group in as many parts as there are threads.
+        # Not channels last, for which torch sums a group in one part per thread, and rounds differently.
         batch = as_batch(image, self.pipe._execution_device).to(self._weights).contiguous()
         latents: Tensor = self.pipe._patchify_latents(self.pipe.vae.encode(batch).latent_dist.mode())
         return latents
@@ -87,10 +87,10 @@ class Flux2Klein:
         return self.text.warnings(prompt)
 
     def draw(self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int], on_step: OnStep) -> Tensor:
-        """One picture per seed, (B, 3, S, S) in [0, 1].
+        """Draw one picture per seed, (B, 3, S, S) in [0, 1].
 
-        `controlnet_conditioning_scale` is how much the photo is looked at, `ip_adapter_scale` how much the pictures of the
-        person are; at 0 they are not shown.
+        `controlnet_conditioning_scale` is how much attention the photo gets, `ip_adapter_scale` how much the pictures of the
+        person get; at 0 they are not shown.
         """
         count = len(seeds)
         side = conditions.latents.shape[-1]
@@ -109,7 +109,7 @@ class Flux2Klein:
                 image=conditions.latents.repeat(count, 1, 1, 1),
                 mask_image=torch.ones(1, 1, pixels, pixels),
                 prompt_embeds=conditions.prompt.repeat(count, 1, 1),
-                strength=1.0,  # the noise levels start where the strength says
+                strength=1.0,  # the strength is in the noise levels
                 sigmas=noise_levels(knobs),
                 num_inference_steps=knobs.num_inference_steps,
                 guidance_scale=1.0,
@@ -123,19 +123,19 @@ class Flux2Klein:
         return drawn
 
     def passes(self, knobs: Knobs) -> int:
-        """Once a step: there is no guidance."""
+        """One pass per step: there is no guidance."""
         return knobs.steps
 
     def clear_cache(self) -> None:
-        """Drop the last photo's latents, and those of the person's pictures."""
+        """Forget the latents of the last photo and of the person's pictures."""
         self._encoded = None
 
     def reconstruct(self, image: RgbImage) -> Tensor:
-        """A photo through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
+        """Pass a photo through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
         return self._decode(self._encode(image))
 
     def _decode_packed(self, packed: Tensor, side: int) -> Tensor:
-        """Normalized latents as the transformer has them, (B, h * w, C) -> (B, 3, S, S), about [-1, 1]."""
+        """Decode the transformer's normalized latents, (B, h * w, C), to (B, 3, S, S), about [-1, 1]."""
         latents = packed.transpose(1, 2).unflatten(2, (side, side))
         mean, deviation = _statistics(self.pipe, latents)
         return self._decode(latents * deviation + mean)
@@ -152,7 +152,7 @@ def _normalized(pipe: Any, latents: Tensor) -> Tensor:
 
 
 def _statistics(pipe: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of latents in patches, as the autoencoder knows them, (1, C, 1, 1) each."""
+    """The autoencoder's mean and deviation of patchified latents, (1, C, 1, 1) each."""
     norm = pipe.vae.bn
     mean: Tensor = norm.running_mean.view(1, -1, 1, 1).to(latents)
     variance: Tensor = norm.running_var.view(1, -1, 1, 1) + pipe.vae.config.batch_norm_eps

@@ -22,14 +22,14 @@ from portrait.hub.files import verify_manifest
 from portrait.recipes.recipe import Recipe
 
 TEXT_STATES = (9, 18, 27)
-"""The hidden states of Qwen3 that are the prompt, as in diffusers; layers behind them are not loaded."""
+"""The hidden states of Qwen3 that make up the prompt, as in diffusers; later layers are not loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedKlein:
     """The networks, still on the CPU.
 
-    `digests` maps every file of the model to its SHA-256; `notes` say what of the files is not used.
+    `digests` maps every file of the model to its SHA-256; `notes` say which parts of the files are not used.
     """
 
     pipe: KleinPipeline
@@ -44,10 +44,11 @@ def load_klein(recipe: Recipe, weights: torch.dtype) -> LoadedKlein:
 
     Args:
         recipe: Its base is a diffusers folder of `Flux2KleinPipeline`; a `single_file` holds another transformer for it.
-        weights: The type in which weights are kept.
+        weights: The dtype of the weights.
 
     Raises:
-        WeightsMissingError, WeightsCorruptError: a file is gone, differs from the manifest, or is not what the recipe says.
+        WeightsMissingError, WeightsCorruptError: a file is missing, differs from the manifest, or is not what the recipe
+        says.
         SettingsError: the recipe's resolution does not fit its autoencoder, or it has LoRAs for 8-bit weights.
         MemoryLimitError: memory ran out.
     """
@@ -57,7 +58,7 @@ def load_klein(recipe: Recipe, weights: torch.dtype) -> LoadedKlein:
         text = QwenTextEncoder(recipe.base, weights, states=TEXT_STATES, thinking=False, padded=True)
         _check_width(text, pipe)
     if recipe.loras and has_scaled_layers(pipe.transformer):
-        raise SettingsError(f"recipe {recipe.name}: no LoRA fits on 8-bit weights; use it with the recipe klein4b")
+        raise SettingsError(f"recipe {recipe.name}: LoRAs do not work with 8-bit weights; use the recipe klein4b")
     loras, notes = load_loras(pipe, [(lora.path, lora.weight) for lora in recipe.loras], {})
     check_resolution(recipe, pipe.vae_scale_factor * 2)
     return LoadedKlein(
@@ -90,4 +91,4 @@ def _load_pipeline(recipe: Recipe, weights: torch.dtype) -> KleinPipeline:
 def _check_width(text: QwenTextEncoder, pipe: KleinPipeline) -> None:
     expected = pipe.transformer.config.joint_attention_dim
     if text.width != expected:
-        raise ValueError(f"its text encoder gives {text.width} numbers a token, its transformer takes {expected}")
+        raise ValueError(f"its text encoder gives {text.width} values per token, but its transformer takes {expected}")

@@ -13,10 +13,10 @@ from torch import Tensor
 
 
 class KleinPipeline(Flux2KleinInpaintPipeline):
-    """The inpainting pipeline, in which every picture of a batch sees all the pictures that are shown.
+    """The inpainting pipeline, in which every picture of a batch sees all reference pictures.
 
-    With a white mask it is img2img that also sees the photo. diffusers' own gives picture i of a batch the reference i
-    alone where there are as many of either, and takes references of one size only.
+    With a white mask it is img2img that also sees the photo. diffusers' own shows picture i of a batch only reference i if
+    their numbers are equal, and requires references of one size.
 
     `photo_shown` says whether the photo is seen; `pictures` are normalized latents, (1, C, h, w) each, of the person.
     """
@@ -45,7 +45,7 @@ class KleinPipeline(Flux2KleinInpaintPipeline):
 
 @contextmanager
 def showing(pipe: KleinPipeline, *, photo: bool, pictures: Sequence[Tensor]) -> Iterator[None]:
-    """Within the block the pipeline sees the photo, or not, and these pictures of the person; afterwards as before."""
+    """Within the block, the pipeline sees these pictures of the person and, optionally, the photo."""
     before = pipe.photo_shown, pipe.pictures
     pipe.photo_shown, pipe.pictures = photo, tuple(pictures)
     try:
@@ -55,12 +55,12 @@ def showing(pipe: KleinPipeline, *, photo: bool, pictures: Sequence[Tensor]) -> 
 
 
 def attention_bias(lengths: Sequence[int], scales: Sequence[float], like: Tensor) -> Tensor | None:
-    """What is added to the attention to each token so that groups of tokens count by their scales; None where all are 1.
+    """The bias of the attention to each token that weighs groups of tokens by their scales; None if all are 1.
 
     Args:
         lengths: Tokens of each group, in the order of the sequence.
-        scales: Of each group, above 0; a group at s weighs as if each of its tokens was there s times.
-        like: Gives type and device.
+        scales: Scale of each group, above 0; at s, a group weighs as if each of its tokens occurred s times.
+        like: A tensor with the dtype and device to use.
 
     Returns:
         (1, 1, 1, L).

@@ -1,7 +1,7 @@
-"""A transformer of FLUX.2 klein from one file, under the names that its makers give the layers, in 16 or in 8 bits.
+"""Load a transformer of FLUX.2 klein from one file with the publisher's layer names, in 16 or 8 bits.
 
-The 8-bit file of the makers holds the large layers as float8_e4m3 with one scale each. They stay so in memory, which
-halves it, and are multiplied out when a layer runs.
+The publisher's 8-bit file has the large layers as float8_e4m3 with one scale each. They stay so in memory, which halves it,
+and are expanded when a layer runs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 _SCALE = ".weight_scale"
 _PREFIX = "model.diffusion_model."
-"""Before every name, in files of some programs."""
+"""A prefix of every name in files of some programs."""
 
 
 class ScaledLinear(nn.Module):
-    """A linear layer without bias whose weights are 8-bit numbers, (out, in), and each row of which has a scale, (out,)."""
+    """A linear layer without bias, with 8-bit weights, (out, in), and a scale for each row, (out,)."""
 
     def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ def load_transformer(file: Path, folder: Path, weights: torch.dtype) -> Flux2Tra
     Args:
         file: `.safetensors`.
         folder: Holds the transformer's config.json.
-        weights: What weights are kept in that are not 8-bit numbers.
+        weights: The dtype of weights that are not 8-bit numbers.
 
     Raises:
         KeyError, RuntimeError: the file holds another model.
@@ -57,14 +57,14 @@ def load_transformer(file: Path, folder: Path, weights: torch.dtype) -> Flux2Tra
 
 
 def has_scaled_layers(transformer: nn.Module) -> bool:
-    """Whether weights are kept as 8-bit numbers."""
+    """Whether the transformer has 8-bit weights."""
     return any(isinstance(module, ScaledLinear) for module in transformer.modules())
 
 
 def _split(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The weights; their scales under the weights' names, one for each row, so that they are cut as the weights are.
+    """Split a file into weights and their scales, by the weights' names, one for each row so that they can be sliced likewise.
 
-    `input_scale`, by which other programs bring activations to 8 bits, is not needed.
+    `input_scale`, with which other programs convert activations to 8 bits, is not needed.
     """
     named = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
     scales = {name.removesuffix(_SCALE) + ".weight": named.pop(name) for name in list(named) if name.endswith(_SCALE)}

@@ -1,1 +1,4 @@
-"""Z-Image-Turbo: img2img of few steps, held to the photo's outlines by a ControlNet; nothing of the person but the photo."""
+"""Z-Image-Turbo: img2img in few steps, guided by the photo's outlines through a ControlNet.
+
+Only the photo conditions the person.
+"""

@@ -1,4 +1,4 @@
-"""Z-Image: what it is told and shown, and a batch of pictures."""
+"""Z-Image: preparing its inputs, and drawing a batch of pictures."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from portrait.records import Knobs, RgbImage
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Conditions:
-    """All that does not change between the attempts at one portrait, computed once.
+    """Everything that does not change between the attempts at one portrait, computed once.
 
     `photo` is the distribution of the photo's unscaled latents, (1, C, h, w), as diffusers' autoencoder gives it;
-    `control` is what the ControlNet sees, as scaled latents, (1, C, h, w); `prompt` is (T, D).
+    `control` is the ControlNet's input, as scaled latents, (1, C, h, w); `prompt` is (T, D).
     """
 
     photo: Any
@@ -36,7 +36,7 @@ class Conditions:
 
 
 class ZImage:
-    """Z-Image-Turbo: img2img in few steps without guidance, and a ControlNet where the recipe names one."""
+    """Z-Image-Turbo: img2img in few steps without guidance, and a ControlNet if the recipe names one."""
 
     def __init__(self, recipe: Recipe, precision: Precision) -> None:
         self._control = recipe.control
@@ -50,7 +50,7 @@ class ZImage:
         self.text = model.text
 
     def place(self, tier: str, device: torch.device) -> None:
-        """Put the networks on the device as `families.qwen` says."""
+        """Put the networks on the device as described in `families.qwen`."""
         self.text.place(self.pipe, tier, device)
 
     def prepare(self, request: Request) -> Conditions:
@@ -60,7 +60,7 @@ class ZImage:
         return Conditions(photo=photo, control=control, prompt=prompt.to(photo.mean))
 
     def _encode_photo(self, request: Request) -> tuple[Any, Tensor | None]:
-        """The photo's latents and what the ControlNet sees; the last ones are kept, because a photo's styles share them."""
+        """The photo's latents and the ControlNet's input; the last ones are cached, because a photo's styles share them."""
         key = pixels_sha256(request.image)
         if self._encoded is None or self._encoded[0] != key:
             control = None
@@ -71,7 +71,7 @@ class ZImage:
         return self._encoded[1]
 
     def _encode(self, image: RgbImage) -> Any:
-        # Not channels last: there torch adds up a group in as many parts as there are threads.
+        # Not channels last, for which torch sums a group in one part per thread, and rounds differently.
         batch = as_batch(image, self.pipe._execution_device).to(self._weights).contiguous()
         return self.pipe.vae.encode(batch).latent_dist
 
@@ -80,7 +80,7 @@ class ZImage:
         return self.text.warnings(prompt)
 
     def draw(self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int], on_step: OnStep) -> Tensor:
-        """One picture per seed, (B, 3, S, S) in [0, 1]."""
+        """Draw one picture per seed, (B, 3, S, S) in [0, 1]."""
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         photo = torch.cat([self._scaled(conditions.photo.sample(generator)) for generator in generators])
         pixels = photo.shape[-1] * self.pipe.vae_scale_factor
@@ -93,7 +93,7 @@ class ZImage:
                 height=pixels,
                 width=pixels,
                 prompt_embeds=[conditions.prompt] * len(seeds),
-                strength=1.0,  # the noise levels start where the strength says
+                strength=1.0,  # the strength is in the noise levels
                 sigmas=noise_levels(knobs),
                 num_inference_steps=knobs.num_inference_steps,
                 guidance_scale=0.0,
@@ -104,24 +104,24 @@ class ZImage:
         return pictures
 
     def passes(self, knobs: Knobs) -> int:
-        """Once a step: there is no guidance."""
+        """One pass per step: there is no guidance."""
         return knobs.steps
 
     def clear_cache(self) -> None:
-        """Drop the last photo's latents."""
+        """Forget the last photo's latents."""
         self._encoded = None
 
     def reconstruct(self, image: RgbImage) -> Tensor:
-        """A photo through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
+        """Pass a photo through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
         return self._decode(self._scaled(self._encode(image).mode()))
 
     def _scaled(self, latents: Tensor) -> Tensor:
-        """Latents of the autoencoder as the transformer has them."""
+        """Scale the autoencoder's latents for the transformer."""
         about = self.pipe.vae.config
         return (latents - about.shift_factor) * about.scaling_factor
 
     def _decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents -> (B, 3, S, S), about [-1, 1], as the pipeline decodes its last ones."""
+        """Decode scaled latents to (B, 3, S, S), about [-1, 1], as the pipeline decodes its final ones."""
         about = self.pipe.vae.config
         unscaled = latents.to(self._weights) / about.scaling_factor + about.shift_factor
         decoded: Tensor = self.pipe.vae.decode(unscaled, return_dict=False)[0]

@@ -30,7 +30,7 @@ from portrait.recipes.recipe import Recipe
 class LoadedZImage:
     """The networks, still on the CPU.
 
-    `digests` maps every file of the model to its SHA-256; `notes` say what of the files is not used.
+    `digests` maps every file of the model to its SHA-256; `notes` say which parts of the files are not used.
     """
 
     pipe: ZImagePipeline
@@ -45,10 +45,11 @@ def load_z_image(recipe: Recipe, weights: torch.dtype) -> LoadedZImage:
 
     Args:
         recipe: Its base is a diffusers folder of `ZImagePipeline`; a `single_file` holds another transformer for it.
-        weights: The type in which weights are kept.
+        weights: The dtype of the weights.
 
     Raises:
-        WeightsMissingError, WeightsCorruptError: a file is gone, differs from the manifest, or is not what the recipe says.
+        WeightsMissingError, WeightsCorruptError: a file is missing, differs from the manifest, or is not what the recipe
+        says.
         SettingsError: the recipe's resolution does not fit its autoencoder.
         MemoryLimitError: memory ran out.
     """
@@ -58,7 +59,9 @@ def load_z_image(recipe: Recipe, weights: torch.dtype) -> LoadedZImage:
         text = QwenTextEncoder(recipe.base, weights, states=(-2,), thinking=True, padded=False)
         expected = pipe.transformer.config.cap_feat_dim
         if text.width != expected:
-            raise ValueError(f"its text encoder gives {text.width} numbers a token, its transformer takes {expected}")
+            raise ValueError(
+                f"its text encoder gives {text.width} values per token, but its transformer takes {expected}"
+            )
     loras, notes = load_loras(pipe, [(lora.path, lora.weight) for lora in recipe.loras], {})
     check_resolution(recipe, pipe.vae_scale_factor * 2)
     return LoadedZImage(
@@ -88,7 +91,7 @@ def _load_pipeline(recipe: Recipe, weights: torch.dtype) -> ZImagePipeline:
 
 
 def _load_transformer(file: Path, folder: Path, weights: torch.dtype) -> ZImageTransformer2DModel:
-    """A transformer from one file, under the names that its makers give the layers; `folder` holds its config.json."""
+    """Load a transformer from one file with the publisher's layer names; `folder` holds its config.json."""
     tensors = convert_z_image_transformer_checkpoint_to_diffusers(load_file(file))
     with torch.device("meta"):
         transformer = ZImageTransformer2DModel.from_config(ZImageTransformer2DModel.load_config(str(folder)))
@@ -99,8 +102,8 @@ def _load_transformer(file: Path, folder: Path, weights: torch.dtype) -> ZImageT
 def load_controlnet(file: Path, transformer: ZImageTransformer2DModel, weights: torch.dtype) -> ZImageControlNetModel:
     """Read a ControlNet-Union 2.1 from a file, whole or lite; it is mapped into memory.
 
-    How many layers it has is read from the file. They stand at even distances beside those of the transformer, as in the
-    configurations of its makers: 3 beside 0, 10 and 20 of 30, or 15 beside every second.
+    The number of layers is read from the file. They are evenly spread over those of the transformer, as in the publisher's
+    configurations: 3 at layers 0, 10 and 20 of 30, or 15 at every second layer.
 
     Raises:
         WeightsCorruptError: the file holds something else.
@@ -118,7 +121,7 @@ def load_controlnet(file: Path, transformer: ZImageTransformer2DModel, weights: 
 
 
 def _controlnet_for(tensors: Mapping[str, Tensor], transformer: ZImageTransformer2DModel) -> ZImageControlNetModel:
-    """The ControlNet that a file's tensors fit in, on the meta device."""
+    """The ControlNet for a file's tensors, on the meta device."""
     about = transformer.config
     layers = len({name.split(".")[1] for name in tensors if name.startswith("control_layers.")})
     channels = tensors["control_all_x_embedder.2-1.weight"].shape[1] // 4

@@ -13,14 +13,15 @@ from torch import Tensor, nn
 _SHARED = (
     "t_scale", "t_embedder", "all_x_embedder", "cap_embedder", "rope_embedder", "noise_refiner", "context_refiner",
 )  # fmt: skip
-"""What a ControlNet of Z-Image uses of the transformer, as in diffusers' `ZImageControlNetModel.from_transformer`."""
+"""The modules of the transformer that a ControlNet of Z-Image shares, as in diffusers'
+`ZImageControlNetModel.from_transformer`."""
 _COPIED = ("x_pad_token", "cap_pad_token")
 
 
 class ZImagePipeline(ZImageImg2ImgPipeline):
-    """img2img that takes the photo's latents, (B, C, h, w), and a ControlNet that diffusers has for text alone.
+    """img2img that takes the photo's latents, (B, C, h, w), and a ControlNet, which diffusers only offers for text-to-image.
 
-    The text encoder lies beside it.
+    The text encoder is separate.
     """
 
     _optional_components: ClassVar = ["text_encoder", "tokenizer", "controlnet"]
@@ -38,8 +39,8 @@ class ZImagePipeline(ZImageImg2ImgPipeline):
 def share_layers(controlnet: ZImageControlNetModel, transformer: nn.Module) -> None:
     """Let a ControlNet use the transformer's first layers.
 
-    They do not become a part of it, as with diffusers: whoever moves both to a device, layer by layer or as a whole,
-    moves each once.
+    Unlike in diffusers, they do not become part of it, so that moving both to a device, layer by layer or as a whole, moves
+    each layer once.
     """
     for name in _SHARED:
         vars(controlnet)[name] = getattr(transformer, name)
@@ -49,11 +50,11 @@ def share_layers(controlnet: ZImageControlNetModel, transformer: nn.Module) -> N
 
 @contextmanager
 def controlled(pipe: ZImagePipeline, control: Tensor | None, scale: float) -> Iterator[None]:
-    """Within the block the ControlNet adds what it sees to the transformer's layers.
+    """Within the block, the ControlNet adds its output to the transformer's layers.
 
     Args:
         pipe: With a ControlNet, unless `control` is None.
-        control: What the ControlNet sees, as latents, (1, C, h, w).
+        control: The ControlNet's input as latents, (1, C, h, w).
         scale: How much is added; at 0 it does not run.
     """
     if control is None or scale == 0:
