@@ -174,18 +174,11 @@ def measure_sample(
 
         rows: list[_Scored] = []
         sittings = _sittings(people, [knobs_at(p) for p in positions], (knobs_at(0.0), knobs_at(1.0)))
-        for number, (person, framed, knobs) in enumerate(sittings):
+        for number, sitting in enumerate(sittings):
             degraded, index = divmod(number, len(people))
-            key: Key = (style, index, bool(degraded), json.dumps(asdict(knobs)))
-            row = earlier.get(key) if earlier is not None else None
-            picture: RgbImage | None = None
-            if row is None:
-                picture = loop.draw(framed, person.identity, style, knobs, seed)
-                rows.append(_score(loop, person, framed, picture, references))
-                if earlier is not None:
-                    earlier.put(key, rows[-1].as_row())
-            else:
-                rows.append(_Scored.of_row(row))
+            key: Key = (style, index, bool(degraded), json.dumps(asdict(sitting[2])))
+            row, picture = _measured(loop, sitting, style, seed, references, earlier, key)
+            rows.append(row)
             count += 1
             if on_picture is not None:
                 on_picture(style, count, total, picture)
@@ -234,6 +227,26 @@ def _header(loop: AttemptLoop, people: Sequence[Person], others: Sequence[Person
 
 def _embeddings(judge: str, people: Sequence[Person]) -> np.ndarray:
     return np.stack([person.identity.embeddings[judge] for person in people])
+
+
+def _measured(
+    loop: AttemptLoop,
+    sitting: tuple[Person, Framed, Knobs],
+    style: str,
+    seed: int,
+    references: dict[str, np.ndarray],
+    earlier: Journal | None,
+    key: Key,
+) -> tuple[_Scored, RgbImage | None]:
+    """One portrait measured, and its picture; None if the journal of an earlier run has it, so that it is not drawn."""
+    if earlier is not None and (row := earlier.get(key)) is not None:
+        return _Scored.of_row(row), None
+    person, framed, knobs = sitting
+    picture = loop.draw(framed, person.identity, style, knobs, seed)
+    scored = _score(loop, person, framed, picture, references)
+    if earlier is not None:
+        earlier.put(key, scored.as_row())
+    return scored, picture
 
 
 def _score(
