@@ -21,7 +21,7 @@ from portrait.campaign.plan import read_plan
 from portrait.campaign.run import run_campaign
 from portrait.campaign.sizes import SIZES, crop_for, encode_size, face_box
 from portrait.cli.main import main
-from portrait.errors import SettingsError
+from portrait.errors import CampaignError, SettingsError
 from portrait.images import read_picture, write_bytes, write_picture
 from portrait.records.portrait import read_portrait
 from portrait.report.page import drift_page
@@ -280,6 +280,17 @@ def test_a_picture_that_is_transparent_is_exported_so_in_every_size(tmp_path: Pa
         if file.suffix != ".csv":
             alpha = read_picture(file)[..., 3]
             assert [alpha[len(alpha) // 2, len(alpha) * part // 8] for part in (3, 5)] == [0, 255]
+
+
+def test_an_export_says_how_a_missing_picture_is_made_again(tmp_path: Path) -> None:
+    plan, run = write_campaign(tmp_path, people=1, styles=("oil",)), tmp_path / "run"
+    run_campaign(read_plan(plan), run, local())
+    (picture,) = pictures(run)
+    (run / picture).unlink()
+    with pytest.raises(CampaignError, match=r"oil_1\.png is missing; run the campaign again"):
+        export_run(run, tmp_path / "out")
+    run_campaign(read_plan(plan), run, local())
+    assert export_run(run, tmp_path / "out").files == 1
 
 
 @pytest.mark.parametrize("name", [name for name, size in SIZES.items() if size])

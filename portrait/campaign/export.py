@@ -14,7 +14,7 @@ import numpy as np
 from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.settle import finalize_run
 from portrait.campaign.sizes import SIZES, encode_size, face_box
-from portrait.errors import InputError, SettingsError
+from portrait.errors import CampaignError, InputError, SettingsError
 from portrait.images import leftovers, read_picture, write_bytes
 from portrait.paths import below
 from portrait.provenance.credentials import CROP_ACTIONS, Signer
@@ -72,6 +72,7 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = (), *, signer: Si
 
     Raises:
         SettingsError: a size is unknown; or the folder holds the export of another run, or some other manifest.
+        CampaignError: the folder is not a run, or a picture of it is missing.
     """
     finalized = finalize_run(run)
     with Ledger.open(run) as ledger, ExitStack() as stack:
@@ -93,6 +94,8 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = (), *, signer: Si
             pictures += 1
             more_cells = [columns_of[job.picture.subject].get(column, "") for column in more_columns]
             source = below(run, job.output)
+            if not source.is_file():
+                raise CampaignError(f"{source} is missing; run the campaign again, which makes it again, then export")
             for name, copy in _copies(source, result.record, names, signer):
                 enlarged += copy.scale > 1
                 path = f"{_export_stem(job, name, several_recipes)}.{copy.suffix}"
