@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import tomllib
 from collections.abc import Collection, Iterable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from portrait.errors import PortraitError, SettingsError, one_line
+from portrait.paths import require_regular_file
 
 
 def did_you_mean(name: str, choices: Iterable[str], form: str = "; did you mean {}?") -> str:
@@ -35,7 +37,7 @@ def check_names(names: Iterable[str], where: str, choices: Collection[str], noun
 
 
 def read_text(path: Path, name: str = "", kind: type[PortraitError] = SettingsError) -> str:
-    """Read a UTF-8 file, with or without a byte order mark.
+    """Read a UTF-8 file, with or without a byte order mark, or a UTF-16 file that has one, as Excel's Unicode text.
 
     Args:
         path: The file.
@@ -43,11 +45,14 @@ def read_text(path: Path, name: str = "", kind: type[PortraitError] = SettingsEr
         kind: Class of the error that is raised.
     """
     try:
-        return path.read_text("utf-8-sig")
+        require_regular_file(path)
+        with path.open("rb") as file:
+            is_utf_16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        return path.read_text("utf-16" if is_utf_16 else "utf-8-sig")
     except OSError as error:
         raise kind(f"cannot read {name or path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise kind(f"{name or path} is not UTF-8 text") from None
+        raise kind(f"{name or path} is not UTF-8 text; save it as UTF-8 (in Excel: CSV UTF-8)") from None
     except ValueError:  # a zero byte
         raise kind(f"{str(path)!r} is not a valid file name") from None
 

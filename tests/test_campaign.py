@@ -37,7 +37,7 @@ from portrait.campaign.rates import MeasuredRates, forecast, measured_rates, rat
 from portrait.campaign.run import Progress, run_campaign
 from portrait.campaign.worker import Batch, Worker, _fingerprint_values
 from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
-from portrait.images import Photo, pixels_sha256, read_photo, write_picture
+from portrait.images import Photo, photos_below, pixels_sha256, read_photo, write_picture
 from portrait.images.decoder_process import DecoderProcess
 from portrait.images.search import describe
 from portrait.judge.gallery import Gallery
@@ -170,11 +170,42 @@ def test_every_kind_of_photo_is_taken_and_the_rest_is_named(tmp_path: Path) -> N
     assert "x.nef (camera raw; export a JPEG or TIFF)" in line
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a system with pipes")
+def test_pipes_and_links_that_lead_nowhere_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "people"
+    write_picture(folder / "fay" / "1.png", person(1))
+    (folder / ".hidden").mkdir()
+    write_picture(folder / ".hidden" / "2.png", person(2))
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "link.jpg").symlink_to("nothing.jpg")
+    (folder / "device.jpg").symlink_to("/dev/zero")
+    (folder / "gil").symlink_to("fay")
+    plan = plan_from({"subjects": "people"}, tmp_path)
+    names = {(item.path.name, item.reason) for item in plan.passed_over}
+    assert [person.name for person in plan.people] == ["fay", "gil"]
+    assert names == {
+        ("pipe.jpg", "a device or a pipe, not a file"),
+        ("device.jpg", "a device or a pipe, not a file"),
+        ("link.jpg", "a link to nothing"),
+    }
+    photos, passed_over = photos_below(folder)
+    assert photos == [folder / "fay" / "1.png"]
+    assert {(item.path.name, item.reason) for item in passed_over} == names | {("gil", "a link to a folder")}
+
+
 def test_a_table_follows_the_rules_of_csv_alone(tmp_path: Path) -> None:
     rows = 'sep=;\r\nsubject;photo;note\r\nAnna;a.png;"two\r\nlines"\r\n;;\r\nBo;b.png;one\u2028line\r\n\r\n'
     (tmp_path / "table.csv").write_bytes(rows.encode())
     people = plan_from({"subjects": "table.csv"}, tmp_path).people
     assert [(p.name, p.columns["note"]) for p in people] == [("Anna", "two\nlines"), ("Bo", "one\u2028line")]
+
+
+def test_a_table_may_be_the_unicode_text_of_excel(tmp_path: Path) -> None:
+    (tmp_path / "table.tsv").write_text("photo\tsubject\r\na.png\tÄnne\r\n", "utf-16", newline="")
+    assert [p.name for p in plan_from({"subjects": "table.tsv"}, tmp_path).people] == ["Änne"]
+    (tmp_path / "table.csv").write_text("photo,subject\na.png,Änne\n", "cp1252")
+    with pytest.raises(SettingsError, match=r"is not UTF-8 text; save it as UTF-8 \(in Excel: CSV UTF-8\)"):
+        plan_from({"subjects": "table.csv"}, tmp_path)
 
 
 @pytest.mark.parametrize("first", ["", "\n\n", "sep=;\r", '"SEP=;"\n'])

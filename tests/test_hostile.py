@@ -522,6 +522,55 @@ def test_devices_and_pipes_are_refused_before_they_are_read(tmp_path: Path) -> N
         read_photo(tmp_path / "hole.jpg")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "stylize PHOTO --style oil -o OUT --settings DEVICE",
+        "stylize PHOTO --style oil -o OUT --thresholds DEVICE",
+        "stylize PHOTO --style oil -o OUT --face like:DEVICE",
+        "campaign plan DEVICE",
+        "campaign plan PLAN",
+        "drift RUN --baseline DEVICE",
+        "explain DEVICE",
+        "replay DEVICE",
+        "inspect DEVICE",
+        "inspect PHOTO --trust DEVICE",
+        "recipes DEVICE",
+        "calibrate --subjects PEOPLE --only DEVICE",
+    ],
+)
+def test_no_command_reads_a_device(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """/dev/null stands for those that never end."""
+    for name in ("device.toml", "device.csv"):
+        (tmp_path / name).symlink_to("/dev/null")
+    (tmp_path / "plan.toml").write_text('subjects = "device.csv"\nstyles = ["oil"]\n')
+    words = {
+        "PHOTO": str(made / "people" / "p00.png"),
+        "PEOPLE": str(made / "people"),
+        "RUN": str(made / "run"),
+        "PLAN": str(tmp_path / "plan.toml"),
+        "OUT": str(tmp_path / "out"),
+    }
+    device = str(tmp_path / "device.toml")
+    argv = [word.replace("DEVICE", device) if "DEVICE" in word else words.get(word, word) for word in command.split()]
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "it is a device or a pipe, not a file" in said
+
+
+@pytest.mark.parametrize(
+    "command", ["stylize NAME --style oil", "faces NAME", "inspect NAME", "campaign run NAME -o run"]
+)
+def test_a_name_that_no_file_can_have_is_one_line(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert main(command.replace("NAME", "y" * 300 + ".png").split()) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "File name too long" in said
+
+
 def test_a_jpeg_that_is_drawn_again_and_again_is_refused(tmp_path: Path) -> None:
     """100 KB of scans would take a minute."""
     buffer = io.BytesIO()

@@ -430,6 +430,18 @@ def test_tiff_kind_that_is_not_read_says_so(tmp_path: Path) -> None:
         read(tmp_path, data)
 
 
+def test_adobe_rgb_that_a_camera_says_in_exif_alone() -> None:
+    to_srgb = np.array([[1.3984, -0.3984, 0], [0, 1, 0], [0, -0.0429, 1.0429]])
+    adobe = eight(np.clip(light(ramp()) @ np.linalg.inv(to_srgb).T, 0, 1) ** (256 / 563))
+    exif = Image.Exif()
+    exif[0x8769] = {0xA005: {1: "R03"}}
+    buffer = io.BytesIO()
+    Image.fromarray(adobe).save(buffer, "JPEG", quality=100, subsampling=0, exif=exif)
+    photo = decode_photo(buffer.getvalue(), "anna.jpg")
+    assert_pixels(photo, eight(ramp()))
+    assert photo.notes == ("colors converted to sRGB: EXIF Adobe RGB",)
+
+
 def test_mpo_is_its_first_picture(tmp_path: Path) -> None:
     first, second = (Image.new("RGB", (40, 40), color) for color in ((200, 40, 30), (20, 30, 90)))
     first.save(tmp_path / "x.mpo", save_all=True, append_images=[second], quality=95)

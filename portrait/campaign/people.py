@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -94,14 +95,21 @@ def _from_paths(paths: Iterable[str], folder: Path) -> list[Person]:
 
 def _from_folder(folder: Path) -> tuple[list[Person], list[PassedOver]]:
     """Each picture is a person; so is each folder of pictures, of which the first by name is stylized."""
-    photos, passed_over = photos_in(folder)
+    try:
+        photos, passed_over = photos_in(folder)
+        subfolders = sorted(path for path in folder.iterdir() if os.path.isdir(path) and not path.name.startswith("."))
+    except OSError as error:
+        raise SettingsError(f"cannot read subjects {folder}: {error.strerror}") from None
     people = [Person(name=path.stem, photos=(path,)) for path in photos]
-    for subfolder in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        photos, others = photos_in(subfolder)
+    for subfolder in subfolders:
+        try:
+            photos, others = photos_in(subfolder)
+            nested = [path for path in subfolder.iterdir() if os.path.isdir(path)]
+        except OSError as error:
+            passed_over.append(PassedOver(subfolder, f"a folder that cannot be read: {error.strerror}"))
+            continue
         passed_over += others
-        passed_over += [
-            PassedOver(path, "a folder in a person's folder") for path in subfolder.iterdir() if path.is_dir()
-        ]
+        passed_over += [PassedOver(path, "a folder in a person's folder") for path in nested]
         if photos:
             people.append(Person(name=subfolder.name, photos=tuple(photos)))
         elif not others:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from portrait.cli.console import Commands, printable, say
 from portrait.errors import SettingsError
+from portrait.paths import require_regular_file
 
 if TYPE_CHECKING:
     from portrait.provenance.credentials import Credentials
@@ -46,6 +47,8 @@ def _inspect(args: argparse.Namespace) -> int:
     from portrait.provenance.inspect import inspect_picture
 
     try:
+        if args.trust:
+            require_regular_file(args.trust)
         anchors = args.trust.read_bytes() if args.trust else b""
     except OSError as error:
         raise SettingsError(f"cannot read {args.trust}: {error.strerror}") from None

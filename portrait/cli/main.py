@@ -6,6 +6,7 @@ import argparse
 import glob
 import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from portrait.cli import (
     weights,
 )
 from portrait.cli.console import LogLines, complain, printable, say
-from portrait.errors import PortraitError
+from portrait.errors import InputError, PortraitError
 
 _EPILOG = """examples:
   portrait demo -o out/                                      the demo photo in every style
@@ -115,10 +116,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:  # a name that is too long for the file system, a disk that is gone
+        if error.filename is None:
+            raise
+        return complain(InputError(f"cannot use {error.filename}: {error.strerror}"))
 
 
 def _expanded(path: Path) -> list[Path]:
     """Expand patterns such as *.jpg, for shells that leave this to the program."""
-    if path.exists() or not any(c in str(path) for c in "*?"):
+    if os.path.exists(path) or not any(c in str(path) for c in "*?"):
         return [path]
     return [Path(match) for match in sorted(glob.glob(str(path)))] or [path]

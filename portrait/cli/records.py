@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from portrait.cli.console import Commands, complain, say
 from portrait.errors import PortraitError, SettingsError
-from portrait.paths import is_within
+from portrait.paths import is_within, require_regular_file
 from portrait.settings import LOADING, RULES, Settings
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ def _other_versions(record: PortraitRecord) -> str:
 
 def _read(path: Path) -> bytes:
     try:
+        require_regular_file(path)
         return path.read_bytes()
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from None

@@ -20,7 +20,7 @@ from pillow_heif import open_heif, register_heif_opener
 import portrait.images.tiff as tiff
 from portrait.errors import ImageReadError, ShapeError, one_line
 from portrait.images.color import TONE_MAPPING, apply_profile, deep_to_srgb, signal_to_srgb
-from portrait.images.signals import ColorSignal, heif_signal, png_is_whole, png_signal
+from portrait.images.signals import ColorSignal, exif_signal, heif_signal, png_is_whole, png_signal
 from portrait.images.write import pixels_sha256
 from portrait.paths import require_regular_file
 from portrait.records import RgbImage
@@ -303,9 +303,14 @@ def _signal_of(image: Image.Image, data: bytes) -> ColorSignal | None:
     """The colors that the file declares without a profile; None if they are sRGB or not declared."""
     if not data:
         return None
-    signal = (
-        png_signal(data) if image.format == "PNG" else heif_signal(data) if image.format in ("HEIF", "AVIF") else None
-    )
+    signal: ColorSignal | None = None
+    if image.format == "PNG":
+        signal = png_signal(data)
+    elif image.format in ("HEIF", "AVIF"):
+        signal = heif_signal(data)
+    elif image.format in ("JPEG", "MPO") and image.mode == "RGB":
+        with contextlib.suppress(Exception):  # a damaged EXIF block
+            signal = exif_signal(image.getexif())
     return None if signal is None or (signal.is_srgb and not signal.before_profile) else signal
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class PassedOver:
 
 def photos_in(folder: Path) -> tuple[list[Path], list[PassedOver]]:
     """The picture files directly in a folder, sorted by name, and the files skipped; hidden files are not mentioned."""
-    return _sorted_out(path for path in folder.iterdir() if path.is_file())
+    return _sorted_out(path for path in folder.iterdir() if not os.path.isdir(path))
 
 
 def photos_below(folder: Path, only: Path | None = None) -> tuple[list[Path], list[PassedOver]]:
@@ -84,10 +85,28 @@ def photos_below(folder: Path, only: Path | None = None) -> tuple[list[Path], li
     if only is not None:
         photos = _listed(only, folder)
     else:
-        photos, passed_over = _sorted_out(path for path in folder.rglob("*") if path.is_file())
+        files, folders = _walk(folder)
+        photos, passed_over = _sorted_out(files)
+        passed_over += folders
     if not photos:
         raise SettingsError(f"no photos in {folder}" + (f"; {describe(passed_over)}" if passed_over else ""))
     return photos, passed_over
+
+
+def _walk(folder: Path) -> tuple[list[Path], list[PassedOver]]:
+    """The files in a folder and its subfolders, but for hidden ones; and the folders that are not looked into."""
+    passed_over: list[PassedOver] = []
+
+    def pass_over(error: OSError) -> None:
+        passed_over.append(PassedOver(Path(error.filename), f"a folder that cannot be read: {error.strerror}"))
+
+    files: list[Path] = []
+    for top, folders, names in os.walk(folder, onerror=pass_over):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = (Path(top, name) for name in folders if os.path.islink(os.path.join(top, name)))
+        passed_over += [PassedOver(path, "a link to a folder") for path in links]
+        files += [Path(top, name) for name in names]
+    return files, passed_over
 
 
 def _listed(only: Path, folder: Path) -> list[Path]:
@@ -123,6 +142,8 @@ def _sorted_out(paths: Iterable[Path]) -> tuple[list[Path], list[PassedOver]]:
 
 def _why_not(path: Path) -> str:
     """Why a file is not a photo that can be read; empty if it is one."""
+    if not os.path.isfile(path):
+        return _why_no_file(path)
     suffix = path.suffix.lower()
     if suffix in PHOTO_SUFFIXES:
         return ""
@@ -131,6 +152,14 @@ def _why_not(path: Path) -> str:
     if suffix and not suffix[1:].isdecimal():  # as in IMG.2024: the suffix names no file format
         return f"{suffix} is not a kind of picture that is read"
     return "" if _is_picture(path) else "no suffix, and no picture inside"
+
+
+def _why_no_file(path: Path) -> str:
+    try:
+        path.stat()
+    except OSError as error:
+        return "a link to nothing" if os.path.islink(path) else f"it cannot be read: {error.strerror}"
+    return "a device or a pipe, not a file"
 
 
 def _is_picture(path: Path) -> bool:

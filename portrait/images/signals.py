@@ -1,10 +1,12 @@
-"""What a file says about its colors other than by an ICC profile: cICP, gAMA and cHRM of PNG, nclx of HEIC and AVIF."""
+"""What a file says about its colors other than by an ICC profile: cICP, gAMA and cHRM of PNG, nclx of HEIC and AVIF, EXIF."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from PIL import ExifTags, Image
 
 Chromaticities = tuple[float, float, float, float, float, float, float, float]
 """CIE 1931 x and y of white, red, green and blue."""
@@ -51,6 +53,20 @@ class ColorSignal:
     def is_srgb(self) -> bool:
         """Whether the values already are sRGB."""
         return self.primaries == BT709 and self.transfer == "srgb" and not self.narrow
+
+
+ADOBE_RGB = ColorSignal(
+    "EXIF Adobe RGB", (*_D65, 0.640, 0.330, 0.210, 0.710, 0.150, 0.060), "gamma", gamma=2 + 51 / 256
+)
+"""What cameras that are set to Adobe RGB write, often without a profile."""
+
+
+def exif_signal(exif: Image.Exif) -> ColorSignal | None:
+    """Adobe RGB, where EXIF says so: its interoperability index is R03 (DCF 2.0)."""
+    interoperability = (
+        exif.get_ifd(ExifTags.IFD.Interop) if ExifTags.IFD.Interop in exif.get_ifd(ExifTags.IFD.Exif) else {}
+    )
+    return ADOBE_RGB if str(interoperability.get(1, "")).strip("\0 ") == "R03" else None
 
 
 def code_points(kind: str, primaries: int, transfer: int, *, narrow: bool = False) -> ColorSignal:

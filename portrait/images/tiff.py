@@ -204,9 +204,10 @@ def _samples_and_icc(data: bytes, index: int, name: str) -> tuple[NDArray[Any], 
                 raise ImageReadError(_not_read(name, "a page without tags"))
             icc = page.tags.get(34675)
             return np.asarray(page.asarray(maxworkers=1)), bytes(icc.value) if icc else None
-    except (ValueError, ImportError) as error:  # a compression that needs imagecodecs
-        if "imagecodecs" in str(error):
-            raise ImageReadError(f"{_not_read(name, 'compressed deep samples')}; or pip install imagecodecs") from None
+    except (ValueError, ImportError, NotImplementedError) as error:
+        if isinstance(error, ImportError) or "imagecodecs" in str(error):
+            what = "a compression or a number of bits that needs another library"
+            raise ImageReadError(f"{_not_read(name, what)}; or pip install imagecodecs") from None
         raise
 
 

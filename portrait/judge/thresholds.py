@@ -21,6 +21,7 @@ from portrait.errors import SettingsError, TooFewPairsError, one_line
 from portrait.file_model import errors_from
 from portrait.judge.checks import StyleStatistics
 from portrait.judge.style_judge import StyleLimits
+from portrait.paths import require_regular_file
 from portrait.records.calibration import (
     CalibrationTable,
     GateTable,
@@ -162,6 +163,7 @@ def read_thresholds(file: Path) -> dict[str, object]:
         SettingsError: the file cannot be read, or does not hold an object.
     """
     try:
+        require_regular_file(file)
         table = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"cannot read thresholds {file}: {one_line(error)}") from None

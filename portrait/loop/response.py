@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from portrait.errors import SettingsError
 from portrait.file_model import errors_from
 from portrait.hub.judges import JUDGES
+from portrait.paths import require_regular_file
 from portrait.recipes.families import FamilyFacts
 from portrait.recipes.recipe import Recipe
 from portrait.records import Knobs
@@ -246,6 +247,7 @@ def read_curves(file: Path) -> CurvesFile:
         SettingsError: the file cannot be read, or is damaged.
     """
     try:
+        require_regular_file(file)
         table = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"cannot read curves {file}: {error}") from None

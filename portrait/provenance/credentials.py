@@ -20,6 +20,7 @@ import numpy as np
 import portrait
 from portrait.errors import PortraitError, SettingsError, one_line
 from portrait.images import encode_picture
+from portrait.paths import require_regular_file
 from portrait.provenance.mark import GENERATED
 from portrait.records.portrait import PortraitRecord
 
@@ -119,6 +120,7 @@ class Signer:
 
 def _read(path: Path) -> bytes:
     try:
+        require_regular_file(path)
         return path.read_bytes()
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from None

@@ -13,7 +13,7 @@ from PIL import Image
 
 from portrait.errors import ImageReadError, one_line
 from portrait.images import MAX_PIXELS
-from portrait.images.decode import READ_FORMATS
+from portrait.images.decode import READ_FORMATS, read_file
 from portrait.provenance.credentials import Credentials, can_sign, read_credentials
 
 _PREFIXES = {
@@ -93,10 +93,7 @@ def inspect_picture(path: Path, *, anchors: bytes = b"") -> Inspection:
         ImageReadError: the file is not a picture, damaged, or too large.
         SettingsError: `anchors` does not contain certificates.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageReadError(f"cannot read {path}: {error.strerror or error}") from None
+    data = read_file(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

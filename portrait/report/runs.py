@@ -14,6 +14,7 @@ from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.settle import finalize_run
 from portrait.errors import EvaluationError, SettingsError, one_line
 from portrait.judge.gallery import genuine_impostor_gap
+from portrait.paths import require_regular_file
 from portrait.records import Embedding
 from portrait.records.portrait import AttemptRecord, LicenseLink, PortraitRecord
 from portrait.records.report import SCHEMA, AttemptScores, DriftReport, JobState, ReportJob, ReportPerson
@@ -139,6 +140,7 @@ def read_baseline(path: Path) -> Run:
     if path.is_dir():
         return read_run(path)
     try:
+        require_regular_file(path)
         values = json.loads(path.read_text("utf-8"))
         if values["schema"] != SCHEMA:
             raise SettingsError(f"{path} has schema {values['schema']}; this version of portrait reads {SCHEMA}")
