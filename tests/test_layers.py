@@ -13,8 +13,8 @@ import portrait
 
 PACKAGE = Path(portrait.__file__).parent
 LAYERS = [
-    {"errors", "records", "settings", "validation", "file_model", "deferred"},  # base types
-    {"images", "paths", "intervals", "hub", "provenance"},  # utilities
+    {"errors", "records", "settings", "validation", "file_model", "deferred", "paths"},  # base types
+    {"images", "intervals", "hub", "provenance"},  # utilities
     {"faces", "recipes"},
     {"generate", "judge"},
     {"loop"},
