@@ -622,7 +622,8 @@ def test_decoding_takes_at_most_30_bytes_a_pixel_beside_the_file(kind: str) -> N
     y, x = np.mgrid[0:1000, 0:1500]
     values = RgbImage(np.stack([x // 6, y // 4, (x + y) % 256], -1).astype(np.uint8))
     data = encoded(kind, values)
-    decode_photo(encoded(kind, RgbImage(values[:64, :64].copy())), "small")  # what a library takes once is not the photo's
+    small = encoded(kind, RgbImage(values[:64, :64].copy()))
+    decode_photo(small, "small")  # what a library takes once is not the photo's
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = kilobytes("VmRSS")
     assert decode_photo(data, "photo").pixels.shape == (1000, 1500, 3)
