@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import ZImageControlNetModel, ZImageControlNetPipeline, ZImageImg2ImgPipeline
+from diffusers import (
+    ZImageControlNetModel,
+    ZImageControlNetPipeline,
+    ZImageImg2ImgPipeline,
+    ZImageTransformer2DModel,
+)
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -21,6 +26,7 @@ from portrait.errors import SettingsError, WeightsCorruptError
 from portrait.generate.control import control_image
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.generate.families.z_image.family import Conditions, ZImage
+from portrait.generate.families.z_image.load import controlnet_for
 from portrait.generate.families.z_image.pipeline import share_layers
 from portrait.hub.files import sha256_of
 from portrait.loop.load import load_loop_for
@@ -287,6 +293,21 @@ def test_a_transformer_in_one_file_takes_the_place_of_the_other(
     share_layers(rounded.pipe.controlnet, rounded.pipe.transformer.bfloat16().float())
     (theirs,), (ours,) = (one.generate(prepared(one), KNOBS, [3]) for one in (rounded, other))
     np.testing.assert_array_equal(theirs, ours)
+
+
+@pytest.mark.parametrize(("count", "places"), [(3, [0, 10, 20]), (15, list(range(0, 30, 2)))])
+def test_the_makers_files_stand_beside_the_layers_of_their_configurations(count: int, places: list[int]) -> None:
+    full = public.full_size
+    with torch.device("meta"):
+        about = {key: value for key, value in full.config("z-image-transformer").items() if not key.startswith("_")}
+        transformer = ZImageTransformer2DModel(**about)
+        whole = ZImageControlNetModel(**full.config("z-image-control") | {"control_layers_places": places})
+    made = controlnet_for(whole.state_dict(), transformer)
+    assert len(made.control_layers) == count
+    assert made.config.control_layers_places == places
+    assert {name: value.shape for name, value in made.state_dict().items()} == {
+        name: value.shape for name, value in whole.state_dict().items()
+    }
 
 
 def test_files_of_another_model_are_refused(recipe: Recipe, folder: Path) -> None:

@@ -110,7 +110,7 @@ def load_controlnet(file: Path, transformer: ZImageTransformer2DModel, weights: 
     """
     tensors = load_file(file)
     try:
-        controlnet = _controlnet_for(tensors, transformer)
+        controlnet = controlnet_for(tensors, transformer)
         controlnet.load_state_dict({name: tensor.to(weights) for name, tensor in tensors.items()}, assign=True)
     except (KeyError, RuntimeError, ZeroDivisionError) as error:
         raise WeightsCorruptError(
@@ -120,7 +120,7 @@ def load_controlnet(file: Path, transformer: ZImageTransformer2DModel, weights: 
     return controlnet
 
 
-def _controlnet_for(tensors: Mapping[str, Tensor], transformer: ZImageTransformer2DModel) -> ZImageControlNetModel:
+def controlnet_for(tensors: Mapping[str, Tensor], transformer: ZImageTransformer2DModel) -> ZImageControlNetModel:
     """The ControlNet for a file's tensors, on the meta device."""
     about = transformer.config
     layers = len({name.split(".")[1] for name in tensors if name.startswith("control_layers.")})
