@@ -70,9 +70,9 @@ class Settings:
         SettingsError: a value is of the wrong type or out of range; names the setting and the value.
     """
 
-    recipe: str = _setting("mini", "which models make the picture: a recipe's name or a .toml file", str)
+    recipe: str = _setting("mini", "the models that make the picture: a recipe's name or a .toml file", str)
     style: tuple[str, ...] = _setting(
-        ("watercolor",), "style, may be given several times; 'all' for every style of the recipe", str, many=True
+        ("watercolor",), "the style; may be given several times; 'all' for every style of the recipe", str, many=True
     )
     balance: float = _setting(0.5, "0 stays closest to the person, 1 is the most stylized", float, low=0, high=1)
     variants: int = _setting(1, "pictures per photo and style, each from its own seeds", int, low=1, high=64)
@@ -91,14 +91,14 @@ class Settings:
     )
     frame: str = _setting(
         "bust",
-        "what is shown: head, bust, or full (the whole photo, with the bust drawn into it)",
+        "head, bust, or full (the whole photo, with the bust drawn into it)",
         str,
         choices=("head", "bust", "full"),
     )
     shift: str = _setting(
         "0,0",
-        "X,Y moves the frame to the right and down, in shares of its side, as far as photo and face allow; "
-        "a negative one as --shift=-0.1,0",
+        "X,Y moves the frame right and down by shares of its side, as far as photo and face allow; "
+        "write negative values as --shift=-0.1,0",
         str,
     )
     face: str = _setting(
@@ -126,7 +126,7 @@ class Settings:
         "or webp), '#rrggbb', 'gradient:#rrggbb,#rrggbb' (top, bottom), or a picture file; default: as the model drew it",
         str,
     )
-    far: float = _setting(0.01, "accept a picture at this false accept rate of other people", float, low=0, high=1)
+    far: float = _setting(0.01, "false accept rate: the share of strangers who would be accepted", float, low=0, high=1)
     max_attempts: int = _setting(4, "maximum number of pictures to try", int, low=1, high=1000)
     max_seconds: float = _setting(120.0, "start no attempt after this many seconds", float, low=0, high=86400)
     until: str = _setting(
@@ -139,7 +139,7 @@ class Settings:
         words=MappingProxyType({"first": "accepted", "best": "best"}),
     )
     batch: int = _setting(1, "attempts per batch", int, low=1, high=64)
-    format: str = _setting("png", "png, jpg or webp", str, choices=("png", "jpg", "webp"))
+    format: str = _setting("png", "file format: png, jpg or webp", str, choices=("png", "jpg", "webp"))
     no_metadata: bool = _setting(
         False,
         "leave the parameters (prompt, seed, knobs) and the tool's name out of the picture; the mark that it is "

@@ -90,12 +90,12 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--balance", type=float, metavar="X", help="calibrate for one balance only (default: for all of them)"
     )
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of each portrait (default: 1)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of each portrait (default: 1)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads, 0 for all cores")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="also write a contact sheet of the portraits")
-    parser.add_argument("--curves", type=Path, metavar="FILE", help="the curves (default: RECIPE.curves.json)")
+    parser.add_argument("--curves", type=Path, metavar="FILE", help="file for the curves (default: RECIPE.curves.json)")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="the thresholds (default: RECIPE.thresholds.json)"
+        "-o", "--output", type=Path, metavar="FILE", help="file for the thresholds (default: RECIPE.thresholds.json)"
     )
     parser.add_argument(
         "--measured",
