@@ -354,23 +354,28 @@ def _field(name: str, form: Form) -> str:
     rule, label = RULES[name], strings.LABELS[name]
     if rule.choices:
         return _segments(name, label, {value: strings.UNTIL[value] for value in rule.choices}, _text(form, name))
-    about = f'<small id="{name}-about">{escape(strings.HELP.get(name, rule.help))}</small>'
+    about = strings.HELP.get(name, rule.help)
     if name not in KNOB_SETTINGS:
         mode = ' inputmode="decimal"' if rule.kind is not str else ""
         value = escape(_text(form, name))
         return (
             f'<label class="field" id="advanced-{name}">{label}<input type="text" name="{name}" value="{value}"{mode} '
-            f'aria-describedby="{name}-about" data-key="{name}">{about}</label>'
+            f'aria-describedby="{name}-about" data-key="{name}">{_about(name, about)}</label>'
         )
     low, high = rule.low or 0, min(rule.high, _MOST.get(name, rule.high), MAX_VALUES.get(name, rule.high))
     step = _STEPS.get(name, 1)
     value = _text(form, name)
     displayed = value or f"{(low + high) / 2:g}"
     free = not value
+    about = strings.RANGE.format(low=low, high=high, about=about)
     return (
         f'<div class="field knob" id="advanced-{name}"><label for="{name}-range">{label}</label><label class="tick">'
         f'<input type="checkbox" data-auto="{name}" data-key="auto-{name}" aria-label="{strings.AUTOMATIC_LABEL.format(label=label)}"'
         f"{' checked' if free else ''}>{strings.AUTOMATIC}</label>"
         f'<input type="range" id="{name}-range" name="{name}" min="{low:g}" max="{high:g}" step="{step:g}" value="{displayed}" '
-        f'aria-describedby="{name}-about" data-key="{name}"{" disabled" if free else ""}><output>{"" if free else displayed}</output>{about}</div>'
+        f'aria-describedby="{name}-about" data-key="{name}"{" disabled" if free else ""}><output>{"" if free else displayed}</output>{_about(name, about)}</div>'
     )
+
+
+def _about(name: str, text: str) -> str:
+    return f'<small id="{name}-about">{escape(text)}</small>'

@@ -109,6 +109,7 @@ HELP = {
     "prompt": "in place of the style's own words",
     "negative_prompt": "what should not be in the picture",
 }
+RANGE = "{low:g} to {high:g}: {about}"
 UNTIL = {"accepted": "First accepted", "best": "Most stylized"}
 RECIPE = "Model"
 LOOK = "Saved looks"
