@@ -362,6 +362,11 @@ def test_what_cannot_be_used_is_said_in_the_sentence_of_the_command_line(
         file.truncate(101_000_000)
     upload(page, tmp_path / "heavy.png")
     page.wait_for_selector("#photo .alert:has-text('100 MB')")
+    uploads = re.compile("/upload")
+    page.route(uploads, lambda route: route.abort())  # the connection breaks
+    upload(page, photos / "astronaut.png")
+    page.wait_for_selector("#photo .alert:has-text('The upload failed')")
+    page.unroute(uploads)
     with_photo(page, photos / "astronaut.png")  # and nothing is lost
 
 
