@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pillow_heif
 import pytest
@@ -71,8 +72,6 @@ def with_chunk(png: bytes, kind: bytes, body: bytes) -> bytes:
 def png(values: np.ndarray, *chunks: tuple[bytes, bytes], **options: object) -> bytes:
     """8 or 16 bits by the dtype."""
     if values.dtype == np.uint16:
-        import cv2
-
         data = cv2.imencode(".png", values[..., ::-1] if values.ndim == 3 else values)[1].tobytes()
     else:
         buffer = io.BytesIO()
@@ -227,7 +226,11 @@ def avif(values: np.ndarray, primaries: int, transfer: int) -> bytes:
     """An AVIF whose nclx box is overwritten, since Pillow writes sRGB's."""
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, "AVIF", quality=100, subsampling="4:4:4")
-    data = bytearray(buffer.getvalue())
+    return with_nclx(buffer.getvalue(), primaries, transfer)
+
+
+def with_nclx(avif: bytes, primaries: int, transfer: int) -> bytes:
+    data = bytearray(avif)
     at = data.index(b"colrnclx") + 8
     data[at : at + 4] = struct.pack(">HH", primaries, transfer)
     return bytes(data)
@@ -238,6 +241,15 @@ def avif(values: np.ndarray, primaries: int, transfer: int) -> bytes:
 )
 def test_avif_nclx(tmp_path: Path, primaries: int, transfer: int, encode: Callable[[np.ndarray], np.ndarray]) -> None:
     assert_pixels(read(tmp_path, avif(eight(encode(ramp())), primaries, transfer)), eight(ramp()), mean=2.0)
+
+
+@pytest.mark.skipif(not cv2.haveImageWriter(".avif"), reason="this OpenCV writes no AVIF")
+@pytest.mark.parametrize("bits", [10, 12])
+def test_avif_of_more_than_8_bits_is_converted_before_it_is_rounded(bits: int) -> None:
+    values = (in_bt2020_pq(ramp()) * (2**bits - 1) + 0.5).astype(np.uint16)
+    options = [cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_QUALITY, 100]
+    data = cv2.imencode(".avif", np.ascontiguousarray(values[..., ::-1]), options)[1].tobytes()
+    assert_pixels(decode_photo(with_nclx(data, 9, 16), "hdr.avif"), eight(ramp()), mean=0.5)
 
 
 def test_a_cut_file_has_no_signal_and_no_crash() -> None:

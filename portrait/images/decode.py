@@ -20,7 +20,7 @@ from pillow_heif import open_heif, register_heif_opener
 import portrait.images.tiff as tiff
 from portrait.errors import ImageReadError, ShapeError, one_line
 from portrait.images.color import TONE_MAPPING, apply_profile, deep_to_srgb, signal_to_srgb
-from portrait.images.signals import ColorSignal, exif_signal, heif_signal, png_is_whole, png_signal
+from portrait.images.signals import ColorSignal, avif_bits, exif_signal, heif_signal, png_is_whole, png_signal
 from portrait.images.write import pixels_sha256
 from portrait.paths import require_regular_file
 from portrait.records import RgbImage
@@ -335,12 +335,21 @@ def _deep_values(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
         bits = int(image.info["bit_depth"])
         return tiff.to_16_bits(values[..., :3] >> (16 - bits), bits) if values.ndim == 3 else None
     if image.format == "PNG" and data[24] == 16 and data[25] in (2, 4, 6) and png_is_whole(data):
-        import cv2
-
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if bgr is not None and bgr.dtype == np.uint16 and bgr.ndim == 3:
-            return np.asarray(bgr[..., 2::-1], np.uint16)
+        return _decoded_by_opencv(data, image.size)
+    if image.format == "AVIF" and (bits := avif_bits(data)) > 8:
+        deep = _decoded_by_opencv(data, image.size)
+        return None if deep is None else tiff.to_16_bits(deep, bits)
     return None
+
+
+def _decoded_by_opencv(data: bytes, size: tuple[int, int]) -> NDArray[np.uint16] | None:
+    """(H, W, 3) uint16 in the file's own scale; None where OpenCV cannot read it, or not as color of that size."""
+    import cv2
+
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if bgr is None or bgr.dtype != np.uint16 or bgr.ndim != 3 or bgr.shape[1::-1] != size:
+        return None
+    return np.asarray(bgr[..., 2::-1], np.uint16)
 
 
 def _deep_gray(image: Image.Image, tags: Mapping[int, Any]) -> NDArray[np.uint16]:

@@ -125,18 +125,28 @@ def png_is_whole(data: bytes) -> bool:
 
 def heif_signal(data: bytes) -> ColorSignal | None:
     """The nclx colors of the primary item of a HEIC or AVIF file."""
-    meta = next((body for kind, body in _boxes(data) if kind == b"meta"), None)
-    if meta is None:
-        return None
+    for kind, body in _primary_properties(data):
+        if kind == b"colr" and body[:4] == b"nclx" and len(body) >= 10:
+            return code_points("nclx", _number(body[4:6]), _number(body[6:8]))
+    return None
+
+
+def avif_bits(data: bytes) -> int:
+    """Bits of a sample of the primary item of an AVIF file: 8, 10 or 12."""
+    flags = next((body[2] for kind, body in _primary_properties(data) if kind == b"av1C" and len(body) > 2), 0)
+    return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+
+
+def _primary_properties(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The properties of the primary item as (type, body)."""
+    meta = next((body for kind, body in _boxes(data) if kind == b"meta"), b"")
     boxes = dict(_boxes(meta[4:]))
     primary = _number(boxes.get(b"pitm", b"")[4:])
     properties = dict(_boxes(boxes.get(b"iprp", b"")))
     listed = list(_boxes(properties.get(b"ipco", b"")))
     for index in _property_indices(properties.get(b"ipma", b""), primary):
-        kind, body = listed[index - 1] if 0 < index <= len(listed) else (b"", b"")
-        if kind == b"colr" and body[:4] == b"nclx" and len(body) >= 10:
-            return code_points("nclx", _number(body[4:6]), _number(body[6:8]))
-    return None
+        if 0 < index <= len(listed):
+            yield listed[index - 1]
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
