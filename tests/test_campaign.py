@@ -373,6 +373,13 @@ def test_the_keys_of_mini_are_those_from_before_it_was_a_family_of_its_own() -> 
     assert families == {"mini": "sd15", "sdxl-faceid": "sdxl", "klein4b": "flux2"}
 
 
+def test_renaming_a_field_of_recipes_changes_no_key_and_so_no_seed() -> None:
+    assert sorted(_fingerprint_values(load_recipe("mini"))) == [
+        "adapter_kind", "adapter_lora", "autocast", "balance", "control", "embedding", "family", "loras", "min_steps", "name",
+        "negative_prompt", "prompts", "recogniser", "resolution", "scheduler", "structure", "thresholds", "timestep_spacing",
+    ]  # fmt: skip
+
+
 def test_seeds_come_from_the_key_and_the_round() -> None:
     assert seed_of("a" * 64) == seed_of("a" * 64)
     assert len({seed_of("a" * 64), seed_of("b" * 64), seed_of("a" * 64, 1)}) == 3

@@ -275,6 +275,8 @@ def _fingerprint_values(recipe: Recipe) -> dict[str, object]:
             values[entry.name] = [[lora.part or Path(lora.path).name, lora.weight] for lora in value]
         elif entry.name == "family":
             values[entry.name] = "sd15" if value == "mini" else value  # the name in keys made by earlier versions
+        elif entry.name == "recognizer":
+            values["recogniser"] = value  # the same
         elif entry.name not in ("title", "judge") and isinstance(value, str | int | float):
             values[entry.name] = value
     return values
