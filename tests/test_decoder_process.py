@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import multiprocessing
 import os
 import signal
 import threading
@@ -134,3 +136,15 @@ def test_what_libraries_say_of_a_damaged_file_stays_in_the_process(capfd: pytest
         process.decode(bytes(damaged), "fax.tif")
     process.stop()
     assert capfd.readouterr().err == ""
+
+
+def test_a_process_that_cannot_start_leaves_nothing_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_processes(self: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn").Process, "start", out_of_processes)
+    process = DecoderProcess()
+    with pytest.raises(OSError, match="Resource temporarily unavailable"):
+        process.start()
+    process.stop()
+    assert process.pid is None

@@ -59,8 +59,9 @@ class DecoderProcess:
         if self.pid is None:
             context = multiprocessing.get_context("spawn")
             self._pipe, end = context.Pipe()
-            self._process = context.Process(target=_serve, args=(end,), daemon=True)
-            self._process.start()
+            process = context.Process(target=_serve, args=(end,), daemon=True)
+            process.start()
+            self._process = process
             self._has_begun = False
             end.close()
 
