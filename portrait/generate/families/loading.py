@@ -41,7 +41,7 @@ def readable_errors(recipe: Recipe) -> Iterator[None]:
     """Turn any error while reading a model's files into one sentence that names them."""
     try:
         yield
-    except WeightsCorruptError:
+    except (WeightsCorruptError, SettingsError):
         raise
     except Exception as error:  # json, safetensors, transformers and diffusers each raise their own errors
         memory.raise_if_oom(error, f"the model of recipe {recipe.name}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,9 @@ from portrait.generate.families.flow_matching import noise_levels
 from portrait.generate.families.flux2.load import load_klein
 from portrait.generate.families.flux2.pipeline import attention_bias, showing
 from portrait.generate.families.flux2.single_file import has_scaled_layers
-from portrait.generate.inputs import as_batch
+from portrait.generate.families.qwen_family import QwenFamily
 from portrait.generate.precision import Precision
 from portrait.generate.preview import clean_estimates, step_callback
-from portrait.images import pixels_sha256
 from portrait.recipes.recipe import Recipe
 from portrait.records import Knobs, RgbImage
 
@@ -36,18 +35,11 @@ class Conditions:
     prompt: Tensor
 
 
-class Flux2Klein:
+class Flux2Klein(QwenFamily[tuple[Tensor, ...]]):
     """FLUX.2 klein: img2img that sees the photo and pictures of the person beside it, in few steps and without guidance."""
 
     def __init__(self, recipe: Recipe, precision: Precision) -> None:
-        self._weights = precision.weights
-        self._encoded: tuple[tuple[str, ...], tuple[Tensor, ...]] | None = None
-        model = load_klein(recipe, precision.weights)
-        self.pipe = model.pipe
-        self.loras: Mapping[str, float] = model.loras
-        self.digests: Mapping[str, str] = model.digests
-        self.notes = model.notes
-        self.text = model.text
+        super().__init__(load_klein(recipe, precision.weights), precision.weights)
 
     def place(self, tier: str, device: torch.device) -> None:
         """Put the networks on the device as described in `families.qwen`.
@@ -57,7 +49,7 @@ class Flux2Klein:
         """
         if device.type == "mps" and has_scaled_layers(self.pipe.transformer):
             raise SettingsError("Apple's GPUs do not support 8-bit weights; use the recipe klein4b, or --device cpu")
-        self.text.place(self.pipe, tier, device)
+        super().place(tier, device)
 
     def prepare(self, request: Request) -> Conditions:
         """Encode the prompt, the photo and the pictures of the person; it has no negative prompt."""
@@ -70,21 +62,12 @@ class Flux2Klein:
         )
 
     def _encode_pictures(self, images: tuple[RgbImage, ...]) -> tuple[Tensor, ...]:
-        """Patchified latents of each picture, not normalized; the last ones are cached, because a photo's styles share them."""
-        key = tuple(pixels_sha256(image) for image in images)
-        if self._encoded is None or self._encoded[0] != key:
-            self._encoded = key, tuple(self._encode(image) for image in images)
-        return self._encoded[1]
+        """Patchified latents of each picture, not normalized, from the cache if they are there."""
+        return self._cached(images, lambda: tuple(self._encode(image) for image in images))
 
     def _encode(self, image: RgbImage) -> Tensor:
-        # Not channels last, for which torch sums a group in one part per thread, and rounds differently.
-        batch = as_batch(image, self.pipe._execution_device).to(self._weights).contiguous()
-        latents: Tensor = self.pipe._patchify_latents(self.pipe.vae.encode(batch).latent_dist.mode())
+        latents: Tensor = self.pipe._patchify_latents(self._encode_batch(image).mode())
         return latents
-
-    def text_warnings(self, prompt: str, negative_prompt: str) -> list[str]:
-        """A sentence if the instruction is too long."""
-        return self.text.warnings(prompt)
 
     def draw(self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int], on_step: OnStep) -> Tensor:
         """Draw one picture per seed, (B, 3, S, S) in [0, 1].
@@ -122,14 +105,6 @@ class Flux2Klein:
             ).images
         return drawn
 
-    def passes(self, knobs: Knobs) -> int:
-        """One pass per step: there is no guidance."""
-        return knobs.steps
-
-    def clear_cache(self) -> None:
-        """Forget the latents of the last photo and of the person's pictures."""
-        self._encoded = None
-
     def reconstruct(self, image: RgbImage) -> Tensor:
         """Pass a photo through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
         return self._decode(self._encode(image))
@@ -141,9 +116,7 @@ class Flux2Klein:
         return self._decode(latents * deviation + mean)
 
     def _decode(self, latents: Tensor) -> Tensor:
-        pixels = self.pipe._unpatchify_latents(latents.to(self._weights))
-        decoded: Tensor = self.pipe.vae.decode(pixels, return_dict=False)[0]
-        return decoded.float()
+        return self._decode_latents(self.pipe._unpatchify_latents(latents.to(self._weights)))
 
 
 def _normalized(pipe: Any, latents: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,11 @@ from torch import Tensor
 from portrait.generate.control import control_image
 from portrait.generate.families.family import OnStep, Request
 from portrait.generate.families.flow_matching import noise_levels
+from portrait.generate.families.qwen_family import QwenFamily
 from portrait.generate.families.z_image.load import load_z_image
 from portrait.generate.families.z_image.pipeline import controlled
-from portrait.generate.inputs import as_batch
 from portrait.generate.precision import Precision
 from portrait.generate.preview import clean_estimates, step_callback
-from portrait.images import pixels_sha256
 from portrait.recipes.recipe import Recipe
 from portrait.records import Knobs, RgbImage
 
@@ -35,23 +34,12 @@ class Conditions:
     prompt: Tensor
 
 
-class ZImage:
+class ZImage(QwenFamily[tuple[Any, Tensor | None]]):
     """Z-Image-Turbo: img2img in few steps without guidance, and a ControlNet if the recipe names one."""
 
     def __init__(self, recipe: Recipe, precision: Precision) -> None:
+        super().__init__(load_z_image(recipe, precision.weights), precision.weights)
         self._control = recipe.control
-        self._weights = precision.weights
-        self._encoded: tuple[str, tuple[Any, Tensor | None]] | None = None
-        model = load_z_image(recipe, precision.weights)
-        self.pipe = model.pipe
-        self.loras: Mapping[str, float] = model.loras
-        self.digests: Mapping[str, str] = model.digests
-        self.notes = model.notes
-        self.text = model.text
-
-    def place(self, tier: str, device: torch.device) -> None:
-        """Put the networks on the device as described in `families.qwen`."""
-        self.text.place(self.pipe, tier, device)
 
     def prepare(self, request: Request) -> Conditions:
         """Encode the prompt and the photo; it has no negative prompt."""
@@ -60,24 +48,16 @@ class ZImage:
         return Conditions(photo=photo, control=control, prompt=prompt.to(photo.mean))
 
     def _encode_photo(self, request: Request) -> tuple[Any, Tensor | None]:
-        """The photo's latents and the ControlNet's input; the last ones are cached, because a photo's styles share them."""
-        key = pixels_sha256(request.image)
-        if self._encoded is None or self._encoded[0] != key:
+        """The photo's latents and the ControlNet's input, from the cache if they are there."""
+
+        def encode() -> tuple[Any, Tensor | None]:
             control = None
             if self.pipe.controlnet is not None:
                 drawn = control_image(self._control, request.image, request.face)
-                control = self._scaled(self._encode(drawn).mode())
-            self._encoded = key, (self._encode(request.image), control)
-        return self._encoded[1]
+                control = self._scaled(self._encode_batch(drawn).mode())
+            return self._encode_batch(request.image), control
 
-    def _encode(self, image: RgbImage) -> Any:
-        # Not channels last, for which torch sums a group in one part per thread, and rounds differently.
-        batch = as_batch(image, self.pipe._execution_device).to(self._weights).contiguous()
-        return self.pipe.vae.encode(batch).latent_dist
-
-    def text_warnings(self, prompt: str, negative_prompt: str) -> list[str]:
-        """A sentence if the prompt is too long."""
-        return self.text.warnings(prompt)
+        return self._cached((request.image,), encode)
 
     def draw(self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int], on_step: OnStep) -> Tensor:
         """Draw one picture per seed, (B, 3, S, S) in [0, 1]."""
@@ -103,17 +83,9 @@ class ZImage:
             ).images
         return pictures
 
-    def passes(self, knobs: Knobs) -> int:
-        """One pass per step: there is no guidance."""
-        return knobs.steps
-
-    def clear_cache(self) -> None:
-        """Forget the last photo's latents."""
-        self._encoded = None
-
     def reconstruct(self, image: RgbImage) -> Tensor:
         """Pass a photo through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
-        return self._decode(self._scaled(self._encode(image).mode()))
+        return self._decode(self._scaled(self._encode_batch(image).mode()))
 
     def _scaled(self, latents: Tensor) -> Tensor:
         """Scale the autoencoder's latents for the transformer."""
@@ -123,6 +95,4 @@ class ZImage:
     def _decode(self, latents: Tensor) -> Tensor:
         """Decode scaled latents to (B, 3, S, S), about [-1, 1], as the pipeline decodes its final ones."""
         about = self.pipe.vae.config
-        unscaled = latents.to(self._weights) / about.scaling_factor + about.shift_factor
-        decoded: Tensor = self.pipe.vae.decode(unscaled, return_dict=False)[0]
-        return decoded.float()
+        return self._decode_latents(latents.to(self._weights) / about.scaling_factor + about.shift_factor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,63 +13,24 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from portrait.errors import WeightsCorruptError, one_line
-from portrait.generate.families.loading import (
-    check_resolution,
-    load_loras,
-    quiet_libraries,
-    readable_errors,
-    unlisted_digests,
-)
 from portrait.generate.families.qwen import QwenTextEncoder
+from portrait.generate.families.qwen_family import LoadedModel, load_model
 from portrait.generate.families.z_image.pipeline import ZImagePipeline, share_layers
-from portrait.hub.files import verify_manifest
 from portrait.recipes.recipe import Recipe
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedZImage:
-    """The networks, still on the CPU.
-
-    `digests` maps every file of the model to its SHA-256; `notes` say which parts of the files are not used.
-    """
-
-    pipe: ZImagePipeline
-    text: QwenTextEncoder
-    loras: dict[str, float]
-    digests: dict[str, str]
-    notes: tuple[str, ...]
-
-
-def load_z_image(recipe: Recipe, weights: torch.dtype) -> LoadedZImage:
+def load_z_image(recipe: Recipe, weights: torch.dtype) -> LoadedModel:
     """Load a recipe's networks.
 
-    Args:
-        recipe: Its base is a diffusers folder of `ZImagePipeline`; a `single_file` holds another transformer for it.
-        weights: The dtype of the weights.
-
-    Raises:
-        WeightsMissingError, WeightsCorruptError: a file is missing, differs from the manifest, or is not what the recipe
-        says.
-        SettingsError: the recipe's resolution does not fit its autoencoder.
-        MemoryLimitError: memory ran out.
+    Its base is a diffusers folder of `ZImagePipeline`; a `single_file` holds another transformer for it. See `load_model`
+    for arguments and errors.
     """
-    digests = dict(recipe.digests) or verify_manifest(recipe.base)
-    with quiet_libraries(), readable_errors(recipe):
-        pipe = _load_pipeline(recipe, weights)
-        text = QwenTextEncoder(recipe.base, weights, states=(-2,), thinking=True, padded=False)
-        expected = pipe.transformer.config.cap_feat_dim
-        if text.width != expected:
-            raise ValueError(
-                f"its text encoder gives {text.width} values per token, but its transformer takes {expected}"
-            )
-    loras, notes = load_loras(pipe, [(lora.path, lora.weight) for lora in recipe.loras], {})
-    check_resolution(recipe, pipe.vae_scale_factor * 2)
-    return LoadedZImage(
-        pipe=pipe,
-        text=text,
-        loras=loras,
-        digests=digests | unlisted_digests(recipe),
-        notes=tuple(notes),
+    return load_model(
+        recipe,
+        weights,
+        load_pipeline=_load_pipeline,
+        load_text=partial(QwenTextEncoder, states=(-2,), thinking=True, padded=False),
+        prompt_width="cap_feat_dim",
     )
 
 

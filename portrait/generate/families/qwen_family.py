@@ -1,0 +1,132 @@
+"""The common part of families with Qwen3 as a text encoder: loading them, and few steps without guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from portrait.generate.families.loading import (
+    check_resolution,
+    load_loras,
+    quiet_libraries,
+    readable_errors,
+    unlisted_digests,
+)
+from portrait.generate.families.qwen import QwenTextEncoder
+from portrait.generate.inputs import as_batch
+from portrait.hub.files import verify_manifest
+from portrait.images import pixels_sha256
+from portrait.recipes.recipe import Recipe
+from portrait.records import Knobs, RgbImage
+
+Encoded = TypeVar("Encoded")
+"""What a family caches of its pictures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """The networks, still on the CPU.
+
+    `digests` maps every file of the model to its SHA-256; `notes` say which parts of the files are not used.
+    """
+
+    pipe: Any
+    text: QwenTextEncoder
+    loras: dict[str, float]
+    digests: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def load_model(
+    recipe: Recipe,
+    weights: torch.dtype,
+    *,
+    load_pipeline: Callable[[Recipe, torch.dtype], Any],
+    load_text: Callable[[Path, torch.dtype], QwenTextEncoder],
+    prompt_width: str,
+) -> LoadedModel:
+    """Load a recipe's networks.
+
+    Args:
+        recipe: Public models have their paths filled in; its base is a diffusers folder.
+        weights: The dtype of the weights.
+        load_pipeline: Loads the family's pipeline, without LoRAs.
+        load_text: Loads the text encoder from the diffusers folder.
+        prompt_width: The entry of the transformer's configuration that says how many values per token it takes.
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: a file is missing, differs from the manifest, or is not what the recipe
+        says.
+        SettingsError: the recipe's resolution does not fit its autoencoder, or it has LoRAs that its pipeline cannot take.
+        MemoryLimitError: memory ran out.
+    """
+    digests = dict(recipe.digests) or verify_manifest(recipe.base)
+    with quiet_libraries(), readable_errors(recipe):
+        pipe = load_pipeline(recipe, weights)
+        text = load_text(recipe.base, weights)
+        expected = pipe.transformer.config[prompt_width]
+        if text.width != expected:
+            raise ValueError(
+                f"its text encoder gives {text.width} values per token, but its transformer takes {expected}"
+            )
+    loras, notes = load_loras(pipe, [(lora.path, lora.weight) for lora in recipe.loras], {})
+    check_resolution(recipe, pipe.vae_scale_factor * 2)
+    return LoadedModel(
+        pipe=pipe,
+        text=text,
+        loras=loras,
+        digests=digests | unlisted_digests(recipe),
+        notes=tuple(notes),
+    )
+
+
+class QwenFamily(Generic[Encoded]):
+    """A `Family` without guidance, whose text encoder is Qwen3; its conditions and how it draws are left to each model."""
+
+    def __init__(self, model: LoadedModel, weights: torch.dtype) -> None:
+        self._weights = weights
+        self._encoded: tuple[tuple[str, ...], Encoded] | None = None
+        self.pipe = model.pipe
+        self.loras: Mapping[str, float] = model.loras
+        self.digests: Mapping[str, str] = model.digests
+        self.notes = model.notes
+        self.text = model.text
+
+    def place(self, tier: str, device: torch.device) -> None:
+        """Put the networks on the device as described in `families.qwen`."""
+        self.text.place(self.pipe, tier, device)
+
+    def text_warnings(self, prompt: str, negative_prompt: str) -> list[str]:
+        """A sentence if the prompt is too long."""
+        return self.text.warnings(prompt)
+
+    def passes(self, knobs: Knobs) -> int:
+        """One pass per step: there is no guidance."""
+        return knobs.steps
+
+    def clear_cache(self) -> None:
+        """Forget what is cached for the last photo."""
+        self._encoded = None
+
+    def _cached(self, images: tuple[RgbImage, ...], encode: Callable[[], Encoded]) -> Encoded:
+        """The result of `encode` for these pictures; the last one is cached, because a photo's styles share it."""
+        key = tuple(pixels_sha256(image) for image in images)
+        if self._encoded is None or self._encoded[0] != key:
+            self._encoded = key, encode()
+        return self._encoded[1]
+
+    def _encode_batch(self, image: RgbImage) -> Any:
+        """The distribution of a picture's latents, (1, C, h, w), as diffusers' autoencoder gives it."""
+        # Not channels last, for which torch sums a group in one part per thread, and rounds differently.
+        batch = as_batch(image, self.pipe._execution_device).to(self._weights).contiguous()
+        return self.pipe.vae.encode(batch).latent_dist
+
+    def _decode_latents(self, unscaled: Tensor) -> Tensor:
+        """Decode latents as the autoencoder takes them to (B, 3, S, S), about [-1, 1]."""
+        decoded: Tensor = self.pipe.vae.decode(unscaled, return_dict=False)[0]
+        return decoded.float()
