@@ -33,11 +33,12 @@ from portrait.loop.response import curves_for
 from portrait.recipes.load import load_recipe
 from portrait.recipes.override import with_overrides
 from portrait.recipes.recipe import Lora, Recipe
-from portrait.records import Embedding, Knobs, Preview, RgbImage
+from portrait.records import Embedding, Knobs, RgbImage
 from portrait.settings import Settings
 from portrait.studio.web_settings import choices_for
 from tests import public
 from tests.fakes import FakeGenerator, a_photo, fake_loop
+from tests.qwen_contract import QwenFamilyContract, distance
 
 pytestmark = pytest.mark.slow
 
@@ -81,8 +82,14 @@ def prepared(generator: DiffusionGenerator, *heads: RgbImage, prompt: str = "an 
     return conditions
 
 
-def distance(a: RgbImage, b: RgbImage) -> float:
-    return float(np.abs(a.astype(int) - b).mean())
+class TestKlein(QwenFamilyContract):
+    family = Flux2Klein
+    networks = frozenset({"transformer", "vae"})
+    knobs = KNOBS
+    queries = "attn.to_q"
+
+    def prepared(self, generator: DiffusionGenerator) -> Conditions:
+        return prepared(generator, ANNA)
 
 
 @pytest.fixture(scope="module")
@@ -196,34 +203,6 @@ def test_a_picture_does_not_depend_on_its_batch_nor_on_how_many_pictures_are_sho
     assert generator.pipe.pictures == ()  # given back
 
 
-def test_no_pixel_depends_on_threads(recipe: Recipe, generator: DiffusionGenerator) -> None:
-    (one,) = generator.generate(prepared(generator, ANNA), KNOBS, [3])
-    two_threads = DiffusionGenerator(recipe, threads=2)
-    try:
-        np.testing.assert_array_equal(one, two_threads.generate(prepared(two_threads, ANNA), KNOBS, [3])[0])
-    finally:
-        torch.set_num_threads(generator.threads)
-
-
-def test_previews_come_close_and_change_nothing(generator: DiffusionGenerator) -> None:
-    conditions, shown = prepared(generator, ANNA), dict[int, RgbImage]()
-    (plain,) = generator.generate(conditions, KNOBS, [3])
-    preview = Preview(steps=(1, 4), show=lambda step, pictures: shown.update({step: pictures[0]}))
-    steps: list[tuple[int, int]] = []
-    (watched,) = generator.generate(conditions, KNOBS, [3], lambda *at: steps.append(at), preview)
-    np.testing.assert_array_equal(plain, watched)
-    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert distance(shown[4], plain) <= 1  # the last estimate is the picture
-    assert distance(shown[1], plain) > distance(shown[4], plain)
-
-
-def test_the_words_that_do_not_fit_are_named(generator: DiffusionGenerator) -> None:
-    assert generator.warnings("an oil painting") == ()
-    (note,) = generator.warnings("very " * 110 + "blue")  # the miniature's tokens are letters
-    assert note.startswith("the prompt is longer than the ")
-    assert note.endswith('blue"')
-
-
 def test_the_text_encoder_ends_behind_the_last_layer_that_is_read(generator: DiffusionGenerator) -> None:
     assert isinstance(generator.family, Flux2Klein)
     assert len(generator.family.text.network.layers) == 28
@@ -239,54 +218,6 @@ def test_a_folder_of_another_model_is_refused(recipe: Recipe, folder: Path, tmp_
     config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": 12, "layer_types": None}))
     with pytest.raises(WeightsCorruptError, match="its text encoder has 12 layers; 28 are needed"):
         DiffusionGenerator(replace(recipe, base=other), threads=1)
-
-
-def test_in_the_tier_offload_the_text_encoder_takes_the_place_of_the_others(
-    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    family = DiffusionGenerator(recipe, threads=1).family
-    assert isinstance(family, Flux2Klein)
-    moves: list[tuple[str, str]] = []
-    monkeypatch.setattr(family.pipe, "to", lambda device: moves.append(("pipe", str(device))))
-    monkeypatch.setattr(family.text.network, "to", lambda device: moves.append(("text", str(device))))
-    family.place("offload", torch.device("cpu", 0))  # stands for a GPU: it has another name than the CPU
-    family.text.encode("a")
-    gpu = "cpu:0"
-    assert moves == [
-        ("text", "cpu"), ("pipe", gpu),  # placed
-        ("pipe", "cpu"), ("text", gpu), ("text", "cpu"), ("pipe", gpu),
-    ]  # fmt: skip
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("tier", ["full", "offload", "sequential"])
-def test_each_tier_draws_the_same_picture_on_a_gpu(recipe: Recipe, tier: str) -> None:
-    tiered = replace(recipe, memory=(1.0, 0.5, 0.25))
-    pictures = {}
-    for name in ("full", tier):
-        one = DiffusionGenerator(tiered, threads=1, device="cuda", tier=name)
-        pictures[name] = one.generate(prepared(one, ANNA), KNOBS, [1])[0]
-    assert np.abs(pictures["full"].astype(int) - pictures[tier]).max() <= 2
-
-
-def test_a_lora_of_ones_own_moves_the_picture(recipe: Recipe, generator: DiffusionGenerator, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    noise = torch.Generator().manual_seed(1)
-    state = {}
-    for name, module in generator.pipe.transformer.named_modules():
-        if name.endswith("attn.to_q"):
-            state[f"transformer.{name}.lora_A.weight"] = torch.randn(4, module.in_features, generator=noise)
-            state[f"transformer.{name}.lora_B.weight"] = torch.randn(module.out_features, 4, generator=noise)
-    file = tmp_path / "ink.safetensors"
-    save_file(state, file)
-    custom = DiffusionGenerator(with_overrides(recipe, loras=[f"{file}:0.7"]), threads=1)
-    assert custom.loras == {"lora_0": 0.7}
-    assert "ink.safetensors" in custom.digests
-    assert custom.warnings("an oil painting") == ()
-    plain, inked = (one.generate(prepared(one), KNOBS, [1])[0] for one in (generator, custom))
-    assert distance(plain, inked) > 0
 
 
 # ---- what the recipe says and refuses

@@ -33,10 +33,11 @@ from portrait.loop.load import load_loop_for
 from portrait.recipes.load import load_recipe
 from portrait.recipes.override import with_overrides
 from portrait.recipes.recipe import Recipe
-from portrait.records import Embedding, Knobs, Preview, RgbImage
+from portrait.records import Embedding, Knobs, RgbImage
 from portrait.settings import Settings
 from portrait.studio.web_settings import choices_for
 from tests import public
+from tests.qwen_contract import PROMPT, QwenFamilyContract, distance, widest
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +47,6 @@ KNOBS = Knobs(
     strength=0.5, guidance_scale=0.0, ip_adapter_scale=0.0, controlnet_conditioning_scale=0.75, num_inference_steps=8
 )
 FREE = replace(KNOBS, controlnet_conditioning_scale=0.0)
-PROMPT = "an oil painting"
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +90,14 @@ def prepared(generator: DiffusionGenerator, photo: RgbImage = PHOTO, prompt: str
     return conditions
 
 
-def distance(a: RgbImage, b: RgbImage) -> float:
-    return float(np.abs(a.astype(int) - b).mean())
+class TestZImage(QwenFamilyContract):
+    family = ZImage
+    networks = frozenset({"transformer", "vae", "controlnet"})
+    knobs = KNOBS
+    queries = "attention.to_q"
 
-
-def widest(a: RgbImage, b: RgbImage) -> int:
-    return int(np.abs(a.astype(int) - b).max())
+    def prepared(self, generator: DiffusionGenerator) -> Conditions:
+        return prepared(generator)
 
 
 @pytest.mark.parametrize(("strength", "steps"), [(0.5, 8), (1.0, 4)])
@@ -187,34 +189,6 @@ def test_a_picture_does_not_depend_on_its_batch(generator: DiffusionGenerator, m
     assert not generator.pipe.transformer._forward_pre_hooks  # given back
 
 
-def test_no_pixel_depends_on_threads(recipe: Recipe, generator: DiffusionGenerator) -> None:
-    (one,) = generator.generate(prepared(generator), KNOBS, [3])
-    two_threads = DiffusionGenerator(recipe, threads=2)
-    try:
-        np.testing.assert_array_equal(one, two_threads.generate(prepared(two_threads), KNOBS, [3])[0])
-    finally:
-        torch.set_num_threads(generator.threads)
-
-
-def test_previews_come_close_and_change_nothing(generator: DiffusionGenerator) -> None:
-    conditions, shown = prepared(generator), dict[int, RgbImage]()
-    (plain,) = generator.generate(conditions, KNOBS, [3])
-    preview = Preview(steps=(1, 4), show=lambda step, pictures: shown.update({step: pictures[0]}))
-    steps: list[tuple[int, int]] = []
-    (watched,) = generator.generate(conditions, KNOBS, [3], lambda *at: steps.append(at), preview)
-    np.testing.assert_array_equal(plain, watched)
-    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert distance(shown[4], plain) <= 1  # the last estimate is the picture
-    assert distance(shown[1], plain) > distance(shown[4], plain)
-
-
-def test_the_words_that_do_not_fit_are_named(generator: DiffusionGenerator) -> None:
-    assert generator.warnings(PROMPT) == ()
-    (note,) = generator.warnings("very " * 110 + "blue")  # the miniature's tokens are letters
-    assert note.startswith("the prompt is longer than the ")
-    assert note.endswith('blue"')
-
-
 def test_without_a_controlnet_it_is_plain_img2img(recipe: Recipe, generator: DiffusionGenerator) -> None:
     plain = DiffusionGenerator(replace(recipe, structure="none", control="", controlnet=None), threads=1)
     (theirs,), (ours,) = (one.generate(prepared(one), FREE, [3]) for one in (generator, plain))
@@ -230,53 +204,6 @@ def test_layer_by_layer_it_draws_the_same(recipe: Recipe, generator: DiffusionGe
         cpu_offload(network, torch.device("cpu"))  # as the tier `sequential` does on a GPU
     assert layers.pipe.transformer.x_pad_token.device.type == "meta"
     np.testing.assert_array_equal(whole, layers.generate(prepared(layers), KNOBS, [3])[0])
-
-
-def test_in_the_tier_offload_the_text_encoder_takes_the_place_of_the_others(
-    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    family = DiffusionGenerator(recipe, threads=1).family
-    assert isinstance(family, ZImage)
-    assert {"transformer", "vae", "controlnet"} <= family.pipe.components.keys()
-    moves: list[tuple[str, str]] = []
-    monkeypatch.setattr(family.pipe, "to", lambda device: moves.append(("pipe", str(device))))
-    monkeypatch.setattr(family.text.network, "to", lambda device: moves.append(("text", str(device))))
-    family.place("offload", torch.device("cpu", 0))  # stands for a GPU: it has another name than the CPU
-    family.text.encode("a")
-    gpu = "cpu:0"
-    assert moves == [
-        ("text", "cpu"), ("pipe", gpu),  # placed
-        ("pipe", "cpu"), ("text", gpu), ("text", "cpu"), ("pipe", gpu),
-    ]  # fmt: skip
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("tier", ["full", "offload", "sequential"])
-def test_each_tier_draws_the_same_picture_on_a_gpu(recipe: Recipe, tier: str) -> None:
-    tiered = replace(recipe, memory=(1.0, 0.5, 0.25))
-    pictures = {}
-    for name in ("full", tier):
-        one = DiffusionGenerator(tiered, threads=1, device="cuda", tier=name)
-        pictures[name] = one.generate(prepared(one), KNOBS, [1])[0]
-    assert widest(pictures["full"], pictures[tier]) <= 2
-
-
-def test_a_lora_of_ones_own_moves_the_picture(recipe: Recipe, generator: DiffusionGenerator, tmp_path: Path) -> None:
-    noise = torch.Generator().manual_seed(1)
-    state = {}
-    for name, module in generator.pipe.transformer.named_modules():
-        if name.endswith("attention.to_q"):
-            state[f"transformer.{name}.lora_A.weight"] = torch.randn(4, module.in_features, generator=noise)
-            state[f"transformer.{name}.lora_B.weight"] = torch.randn(module.out_features, 4, generator=noise)
-    file = tmp_path / "ink.safetensors"
-    save_file(state, file)
-    custom = DiffusionGenerator(with_overrides(recipe, loras=[f"{file}:0.7"]), threads=1)
-    assert custom.loras == {"lora_0": 0.7}
-    assert "ink.safetensors" in custom.digests
-    assert custom.warnings(PROMPT) == ()
-    plain, inked = (one.generate(prepared(one), KNOBS, [1])[0] for one in (generator, custom))
-    assert distance(plain, inked) > 0
 
 
 def test_a_transformer_in_one_file_takes_the_place_of_the_other(
