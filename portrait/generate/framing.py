@@ -122,7 +122,7 @@ def paste_back(photo: RgbImage, stylized: RgbImage, box: tuple[int, int, int]) -
     down = down * (1 if top + side >= height else ramp[::-1])
     result = photo.copy()
     over = resized(stylized, side, side)
-    for first in range(0, side, STRIP):  # blend row by row, so that a large photo is never held in floats as a whole
+    for first in range(0, side, STRIP):  # in strips, so that a large photo is never held in floats as a whole
         rows = slice(first, min(first + STRIP, side))
         alpha = np.minimum(across[None], down[rows, None])
         alpha = (alpha * alpha * (3 - 2 * alpha))[..., None]
