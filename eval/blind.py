@@ -22,7 +22,8 @@ from held_out_people import data_argument, held_out, name_of, progress
 
 from portrait import PortraitStylizer
 from portrait.errors import FaceError, SettingsError
-from portrait.images import photos_below, write_json
+from portrait.files import write_json
+from portrait.images import photos_below
 
 FAULTS = ("age", "skin", "invented", "broken", "grid", "halo")
 COLUMNS = ("picture", "style", "score", "faults")

@@ -20,7 +20,7 @@ from held_out_people import HELD_OUT, ROOT, WORK, data_argument, journal_of
 from processes import last_line, shares, start
 
 from portrait.calibrate.response import merge_curves
-from portrait.images import write_bytes, write_json
+from portrait.files import write_bytes, write_json
 from portrait.loop.response import read_curves
 from portrait.recipes.load import load_recipe
 from portrait.records.curves import CurvesFile

@@ -25,7 +25,7 @@ from held_out_people import data_argument, held_out, weights_today
 
 from portrait.campaign.ledger import Ledger
 from portrait.errors import CampaignError
-from portrait.images import write_bytes, write_json
+from portrait.files import write_bytes, write_json
 from portrait.paths import cpu_threads
 from portrait.recipes.load import load_recipe
 from portrait.report.compare import compare

@@ -21,8 +21,9 @@ from held_out_people import JUDGES, WORK, judged, progress
 from measures import color_change
 from skimage.data import astronaut
 
+from portrait.files import write_json
 from portrait.generate.framing import frame_portrait
-from portrait.images import Photo, read_photo, thumbnail, write_json, write_picture
+from portrait.images import Photo, read_photo, thumbnail, write_picture
 from portrait.judge.thresholds import thresholds_for
 from portrait.loop.load import load_loop
 from portrait.records import RgbImage

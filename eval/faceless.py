@@ -23,8 +23,9 @@ from tqdm import tqdm
 
 from portrait.faces.alignment import ARCFACE_TEMPLATE, similarity_transform
 from portrait.faces.load import load_face_tools
+from portrait.files import write_json
 from portrait.generate.framing import frame_portrait
-from portrait.images import read_photo, write_json
+from portrait.images import read_photo
 from portrait.judge.thresholds import thresholds_for
 from portrait.judge.verdict import Measurement, decide
 from portrait.loop.scoring import Judges, face_features_shown

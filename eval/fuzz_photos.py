@@ -28,7 +28,7 @@ from numpy.random import Generator
 from PIL import Image, ImageCms
 
 from portrait.errors import ImageReadError
-from portrait.images import write_bytes
+from portrait.files import write_bytes
 from portrait.images.decoder_process import DecoderProcess
 
 SECONDS = 20.0

@@ -18,10 +18,10 @@ import numpy as np
 from held_out_people import data_argument, held_out, progress, spread, subjects
 from measures import grid_energy
 
+from portrait.files import write_json
 from portrait.generate.families.mini.marks.layout import Marks
 from portrait.generate.families.mini.marks.rasterize import draw
 from portrait.generate.framing import frame_portrait
-from portrait.images import write_json
 from portrait.loop.load import load_loop
 from portrait.records import RgbImage
 

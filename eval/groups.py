@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 from held_out_people import WORK, held_out, name_of
 
-from portrait.images import read_photo, write_bytes, write_picture
+from portrait.files import write_bytes
+from portrait.images import read_photo, write_picture
 from portrait.intervals import wilson_people
 from portrait.report.sheet import contact_sheet, thumbnail
 

@@ -21,8 +21,9 @@ import numpy as np
 from held_out_people import data_argument, held_out, left_out, name_of, progress, spread, subjects
 from measures import face_lightness
 
+from portrait.files import write_json
 from portrait.generate.framing import frame_portrait
-from portrait.images import write_json, write_picture
+from portrait.images import write_picture
 from portrait.intervals import wilson_people
 from portrait.loop.load import load_loop
 from portrait.loop.types import StylizedPortrait

@@ -26,9 +26,10 @@ from portrait.calibrate import thresholds as calibration
 from portrait.calibrate.sample import Sample, StylePictures, measure_sample
 from portrait.calibrate.statistics import MIN_EXPECTED_ACCEPTS
 from portrait.calibrate.thresholds import thresholds_from
+from portrait.files import write_bytes, write_json
 from portrait.generate.framing import Framed
 from portrait.hub.files import mini_folder
-from portrait.images import read_photo, write_bytes, write_json
+from portrait.images import read_photo
 from portrait.judge import checks, thresholds
 from portrait.judge.thresholds import Thresholds, calibration_table
 from portrait.judge.verdict import decide

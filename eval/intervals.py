@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from portrait.images import write_json
+from portrait.files import write_json
 from portrait.intervals import SimultaneousDifferences, simultaneous_differences
 
 Sample = Callable[[np.random.Generator, int], np.ndarray]

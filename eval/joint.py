@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from portrait.calibrate.gate import Scores, fused_gate, passes, split_pairs
-from portrait.images import write_json
+from portrait.files import write_json
 from portrait.judge.thresholds import Gate, order_statistic
 
 JUDGES = ("arcface", "dlib", "sface")

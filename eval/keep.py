@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from held_out_people import data_argument, held_out, spread, subjects
 
+from portrait.files import write_json
 from portrait.generate.framing import frame_portrait
 from portrait.generate.keep import hold_colors
-from portrait.images import write_json
 from portrait.judge.checks import color_distance, edge_agreement, point_displacement
 from portrait.judge.verdict import KEEP_LIMITS
 from portrait.loop.load import load_loop

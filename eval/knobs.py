@@ -16,7 +16,7 @@ from pathlib import Path
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from portrait.images import write_bytes
+from portrait.files import write_bytes
 
 ROOT = Path(__file__).parents[1]
 KNOBS = {

@@ -515,7 +515,7 @@ def _write(file: Path, results: dict[str, Any]) -> None:
     """Write a result that names its weights, with the parts that are there already."""
     from held_out_people import weights_today
 
-    from portrait.images import write_json
+    from portrait.files import write_json
 
     before = json.loads(file.read_text("utf-8")) if file.is_file() else {}
     write_json(file, joined(before, results | {"weights": weights_today()}))

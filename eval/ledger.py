@@ -14,7 +14,7 @@ from pathlib import Path
 
 from portrait.campaign.ledger import FILE, Ledger
 from portrait.campaign.plan import PlannedPicture
-from portrait.images import write_json
+from portrait.files import write_json
 from portrait.recipes.load import load_recipe
 from portrait.records.portrait import AttemptRecord, read_portrait
 from portrait.records.reasons import Reason

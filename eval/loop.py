@@ -49,8 +49,9 @@ from held_out_people import (
     name_of,
 )
 
+from portrait.files import write_json
 from portrait.generate.framing import frame_portrait
-from portrait.images import read_photo, write_json
+from portrait.images import read_photo
 from portrait.intervals import bootstrap_mean
 from portrait.judge.checks import style_distance
 from portrait.judge.thresholds import Thresholds, thresholds_for

@@ -35,9 +35,9 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 import portrait
 from portrait.errors import PortraitError
+from portrait.files import write_json
 from portrait.generate import memory
 from portrait.generate.diffusion import DiffusionGenerator
-from portrait.images import write_json
 from portrait.recipes.load import load_recipe
 from portrait.recipes.recipe import Lora, Recipe
 from portrait.records import Face, Points

@@ -30,7 +30,8 @@ from portrait.calibrate.gate import fused_gate, passes
 from portrait.errors import FaceError, PortraitError, SettingsError, TooFewPairsError
 from portrait.faces.dlib_recognizer import DlibRecognizer
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, Recognizer, choose_faces, identify
-from portrait.images import PassedOver, photos_below, photos_in, read_photo, write_json
+from portrait.files import write_json
+from portrait.images import PassedOver, photos_below, photos_in, read_photo
 from portrait.images.search import describe
 from portrait.intervals import bootstrap_share_of_pairs, wilson_people
 from portrait.judge.thresholds import Gate, equal_error_rate, threshold_at_far, thresholds_for

@@ -17,7 +17,8 @@ from held_out_people import data_argument, everyone, subjects
 from portrait.faces.dlib_recognizer import DlibRecognizer
 from portrait.faces.identity import FaceChoice, choose_faces, identify
 from portrait.faces.opencv import YuNetAnalyzer
-from portrait.images import read_photo, write_json
+from portrait.files import write_json
+from portrait.images import read_photo
 from portrait.judge.thresholds import round_up, threshold_at_far
 from portrait.loop.load import load_loop
 from portrait.records import Identity

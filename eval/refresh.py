@@ -32,7 +32,7 @@ from pathlib import Path
 from held_out_people import FACES, HELD_OUT, ROOT, WORK, journal_of, spread, weights_today
 from processes import last_line, shares, start
 
-from portrait.images import write_json
+from portrait.files import write_json
 from portrait.recipes.load import load_recipe
 
 RECIPES = "portrait/recipes"

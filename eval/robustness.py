@@ -21,8 +21,9 @@ import numpy as np
 from held_out_people import JUDGES, data_argument, held_out, judged, left_out, name_of, spread
 
 from portrait.errors import FaceError
+from portrait.files import write_json
 from portrait.generate.framing import frame_portrait
-from portrait.images import Photo, read_photo, write_json, write_picture
+from portrait.images import Photo, read_photo, write_picture
 from portrait.intervals import wilson_people
 from portrait.judge.thresholds import thresholds_for
 from portrait.loop.load import load_loop

@@ -21,8 +21,9 @@ from pathlib import Path
 from held_out_people import weights_today
 from skimage.data import astronaut
 
+from portrait.files import write_json
 from portrait.generate.framing import frame_portrait
-from portrait.images import Photo, write_json
+from portrait.images import Photo
 from portrait.loop.load import load_loop
 from portrait.paths import cpu_threads
 from portrait.recipes.load import load_recipe

@@ -21,7 +21,7 @@ from PIL import Image
 from portrait.campaign.engines import LocalEngine
 from portrait.campaign.plan import Plan, plan_from
 from portrait.campaign.run import run_campaign
-from portrait.images import write_bytes, write_json
+from portrait.files import write_bytes, write_json
 from portrait.recipes.load import load_recipe
 from portrait.records.report import Comparison, Verdict
 from portrait.report.words import summary_lines

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 from held_out_people import weights_today
 from skimage.data import astronaut
 
-from portrait.images import write_json, write_picture
+from portrait.files import write_json
+from portrait.images import write_picture
 from portrait.paths import cpu_threads
 
 if TYPE_CHECKING:  # in the extra `browser`: the script explains itself without it

@@ -16,7 +16,8 @@ import numpy as np
 from skimage.data import astronaut
 
 from portrait import PortraitStylizer
-from portrait.images import resized, write_json, write_picture
+from portrait.files import write_json
+from portrait.images import resized, write_picture
 from portrait.paths import config_dir
 from portrait.records import RgbImage
 

@@ -23,9 +23,10 @@ from held_out_people import data_argument, everyone, file_of, held_out, name_of,
 
 from portrait.calibrate.degrade import copies
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
+from portrait.files import write_json
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.hub.files import sha256_of
-from portrait.images import read_photo, write_json, write_picture
+from portrait.images import read_photo, write_picture
 from portrait.judge.style_judge import STYLE_JUDGE_FILES, StyleJudge
 from portrait.loop.limits import style_limit
 from portrait.loop.load import load_loop, style_judge_of

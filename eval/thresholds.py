@@ -38,8 +38,8 @@ from held_out_people import (
 
 from portrait.calibrate.statistics import weak_checks
 from portrait.calibrate.thresholds import thresholds_from
+from portrait.files import write_json
 from portrait.generate.framing import frame_portrait
-from portrait.images import write_json
 from portrait.intervals import wilson
 from portrait.judge.checks import format_confusable
 from portrait.judge.thresholds import photo_thresholds, thresholds_for

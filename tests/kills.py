@@ -33,7 +33,8 @@ from portrait.campaign.plan import read_plan
 from portrait.campaign.prune import prune_run
 from portrait.campaign.run import run_campaign
 from portrait.errors import CampaignError
-from portrait.images import leftovers, write_picture
+from portrait.files import leftovers
+from portrait.images import write_picture
 from portrait.report.write import write_report
 from tests.campaigns import NO_FACE, Load, local, person, pictures, write_campaign
 

@@ -22,7 +22,8 @@ from portrait.campaign.run import run_campaign
 from portrait.campaign.sizes import SIZES, crop_for, encode_size, face_box
 from portrait.cli.main import main
 from portrait.errors import CampaignError, SettingsError
-from portrait.images import read_picture, write_bytes, write_picture
+from portrait.files import write_bytes
+from portrait.images import read_picture, write_picture
 from portrait.records.portrait import read_portrait
 from portrait.report.page import drift_page
 from tests.campaigns import database, done, local, pictures, start, write_campaign

@@ -40,7 +40,8 @@ from portrait.cli import calibrate
 from portrait.cli.console import LogLines
 from portrait.cli.main import main
 from portrait.errors import CampaignError, ImageReadError, InputError, PlanChangedError, PortraitError, SettingsError
-from portrait.images import decode_photo, read_photo, write_bytes, write_picture
+from portrait.files import write_bytes
+from portrait.images import decode_photo, read_photo, write_picture
 from portrait.judge.thresholds import read_thresholds, thresholds_for
 from portrait.loop.response import as_table, curves_for, default_curves
 from portrait.paths import below, is_file_name, is_within

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from portrait.errors import ImageReadError, InputError, ShapeError
-from portrait.images import pixels_sha256, read_photo, write_bytes, write_new, write_picture
+from portrait.files import write_bytes, write_new
+from portrait.images import pixels_sha256, read_photo, write_picture
 
 RED = (200, 40, 30)
 

@@ -12,8 +12,8 @@ import pytest
 
 from portrait.calibrate.response import check_curves, measure_curves, merge_curves
 from portrait.errors import SettingsError, TooFewPairsError
+from portrait.files import write_json
 from portrait.hub.files import mini_folder, verify_manifest
-from portrait.images import write_json
 from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.loop.policy import Policy
 from portrait.loop.response import KNOBS, STYLE, Curves, as_table, curves_for, default_curves, read_curves

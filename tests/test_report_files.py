@@ -15,7 +15,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from portrait.images import write_bytes, write_json
+from portrait.files import write_bytes, write_json
 from portrait.records import Embedding
 from portrait.records.portrait import LicenseLink
 from portrait.records.report import DriftReport, ReportJob, ReportPerson

@@ -40,9 +40,10 @@ from portrait.errors import (
     SettingsError,
     WeightsMissingError,
 )
+from portrait.files import write_bytes
 from portrait.hub.files import verify_manifest
 from portrait.hub.manifest import find_part
-from portrait.images import Photo, encode_picture, pixels_sha256, write_bytes, write_picture
+from portrait.images import Photo, encode_picture, pixels_sha256, write_picture
 from portrait.judge.verdict import describe_reason
 from portrait.loop.attempt_loop import VARIANT_STRIDE, AttemptLoop
 from portrait.loop.types import StylizedPortrait

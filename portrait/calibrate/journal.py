@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from portrait.errors import SettingsError, one_line
-from portrait.images import write_bytes
+from portrait.files import write_bytes
 
 Key = tuple[str, int, bool, str]
 """Style, number of the person, whether the photo was degraded, and the knobs as JSON."""

@@ -15,7 +15,8 @@ from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.settle import finalize_run
 from portrait.campaign.sizes import SIZES, encode_size, face_box
 from portrait.errors import CampaignError, InputError, SettingsError
-from portrait.images import leftovers, read_picture, write_bytes
+from portrait.files import leftovers, write_bytes
+from portrait.images import read_picture
 from portrait.paths import below
 from portrait.provenance.credentials import CROP_ACTIONS, Signer
 from portrait.records.portrait import PortraitRecord

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from portrait.images import leftovers
+from portrait.files import leftovers
 from portrait.paths import below
 
 PICTURES, BEFORE, REPORT, PLAN = "pictures", "before", "report", "campaign.toml"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import Plan
 from portrait.errors import InputError, SettingsError
-from portrait.images import write_json
+from portrait.files import write_json
 from portrait.intervals import wilson
 from portrait.judge.thresholds import calibration_table
 from portrait.paths import cache_dir

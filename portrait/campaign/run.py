@@ -23,7 +23,7 @@ from portrait.campaign.settle import finalize
 from portrait.campaign.worker import Batch, Drawn, PhotoFile, WorkItem, WorkResult
 from portrait.campaign.write import write_failure, write_result
 from portrait.errors import CampaignError
-from portrait.images import write_bytes
+from portrait.files import write_bytes
 from portrait.paths import cpu_threads, prove_writable, require_regular_file
 from portrait.recipes.recipe import Recipe
 from portrait.records.portrait import PortraitRecord

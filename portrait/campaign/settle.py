@@ -11,7 +11,7 @@ from portrait.campaign.files import output_file
 from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.lock import exclusive_lock
 from portrait.errors import CampaignError, InputError
-from portrait.images import write_bytes
+from portrait.files import write_bytes
 from portrait.judge.gallery import Gallery, Nearest
 from portrait.paths import below
 from portrait.records.portrait import Status, SwappedRecord

@@ -7,7 +7,7 @@ import logging
 from portrait.campaign.files import before_file, is_there, output_file
 from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.worker import WorkResult
-from portrait.images import write_bytes
+from portrait.files import write_bytes
 from portrait.paths import below
 from portrait.records.portrait import CampaignInfo, PortraitRecord
 

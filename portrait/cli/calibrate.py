@@ -117,7 +117,8 @@ def run(args: argparse.Namespace) -> int:
     if args.subjects is None:
         raise SettingsError("name the photos with --subjects FOLDER, or tables with --combine FILE FILE")
     from portrait.calibrate.statistics import require_pairs
-    from portrait.images import photos_below, write_json
+    from portrait.files import write_json
+    from portrait.images import photos_below
     from portrait.images.search import describe
     from portrait.loop.load import load_loop
     from portrait.loop.response import read_curves
@@ -156,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _combine(args: argparse.Namespace) -> int:
     from portrait.calibrate.combine import combine_tables
-    from portrait.images import write_json
+    from portrait.files import write_json
     from portrait.judge.thresholds import read_thresholds
 
     if args.output is None:
@@ -222,7 +223,7 @@ def _measure_curves(
 ) -> None:
     """Measure the styles missing in `table`, the content of `file`, and write each as soon as it is measured."""
     from portrait.calibrate.response import check_curves, measure_curves, merge_curves
-    from portrait.images import write_json
+    from portrait.files import write_json
 
     if table is not None:
         check_curves(table, loop)

@@ -151,7 +151,7 @@ def _engine_flags(parser: argparse.ArgumentParser) -> None:
 
 def _new(args: argparse.Namespace) -> int:
     from portrait.campaign.plan import template
-    from portrait.images import write_bytes
+    from portrait.files import write_bytes
 
     if args.plan.exists():
         raise InputError(f"{args.plan} already exists; name another file")

@@ -95,7 +95,8 @@ def _faces(args: argparse.Namespace) -> int:
 
 def _list_faces(path: Path, args: argparse.Namespace, analyzer: FaceAnalyzer) -> int:
     from portrait.faces.upright import upright_photo
-    from portrait.images import encode_picture, kind_of, read_photo, write_new
+    from portrait.files import write_new
+    from portrait.images import encode_picture, kind_of, read_photo
 
     photo = read_photo(path)
     photo = upright_photo(photo, analyzer) if args.upright == "auto" else photo

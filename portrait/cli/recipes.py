@@ -90,7 +90,8 @@ def _write_sheet(file: Path, recipe: Recipe, styles: list[Style]) -> tuple[Path,
     import numpy as np
     from PIL import Image
 
-    from portrait.images import encode_picture, kind_of, write_new
+    from portrait.files import write_new
+    from portrait.images import encode_picture, kind_of
     from portrait.provenance.mark import xmp_mark
     from portrait.recipes.samples import sample_file
     from portrait.records import RgbImage

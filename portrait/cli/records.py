@@ -102,7 +102,8 @@ class _Models:
 
 
 def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
-    from portrait.images import kind_of, pixels_sha256, write_new
+    from portrait.files import write_new
+    from portrait.images import kind_of, pixels_sha256
     from portrait.provenance.files import encode_portrait
     from portrait.records.portrait import read_portrait
 

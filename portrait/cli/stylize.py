@@ -107,7 +107,8 @@ def _stylize(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from portrait.images import encode_picture, write_new
+    from portrait.files import write_new
+    from portrait.images import encode_picture
 
     settings = settings_from(_DEMO_DEFAULTS | vars(args))
     try:

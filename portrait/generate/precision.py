@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from portrait.errors import InputError
-from portrait.images import write_json
+from portrait.files import write_json
 from portrait.paths import cache_dir
 from portrait.recipes.recipe import Recipe
 

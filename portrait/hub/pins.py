@@ -62,7 +62,7 @@ def extend_lock(digests: dict[str, str]) -> None:
     """
     from filelock import FileLock
 
-    from portrait.images import write_json
+    from portrait.files import write_json
 
     path = lock_file()
     try:

@@ -7,13 +7,9 @@ from portrait.images.write import (
     WRITE_FORMATS,
     encode_picture,
     kind_of,
-    leftovers,
     pixels_sha256,
     resized,
     thumbnail,
-    write_bytes,
-    write_json,
-    write_new,
     write_picture,
 )
 
@@ -28,7 +24,6 @@ __all__ = [
     "decode_photo",
     "encode_picture",
     "kind_of",
-    "leftovers",
     "photos_below",
     "photos_in",
     "pixels_sha256",
@@ -37,8 +32,5 @@ __all__ = [
     "resized",
     "thumbnail",
     "turned",
-    "write_bytes",
-    "write_json",
-    "write_new",
     "write_picture",
 ]

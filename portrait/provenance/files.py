@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from portrait.images import encode_picture, kind_of, write_bytes
+from portrait.files import write_bytes
+from portrait.images import encode_picture, kind_of
 from portrait.provenance.credentials import Signer
 from portrait.provenance.mark import xmp_mark
 from portrait.records.portrait import PortraitRecord

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portrait.errors import InputError
-from portrait.images import encode_picture, thumbnail, write_bytes, write_new, write_picture
+from portrait.files import write_bytes, write_new
+from portrait.images import encode_picture, thumbnail, write_picture
 from portrait.loop.types import StylizedPortrait
 from portrait.provenance.credentials import Signer
 from portrait.provenance.files import write_portrait

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from portrait.images import write_json
+from portrait.files import write_json
 from portrait.records.report import CsvRow, DriftReport
 
 

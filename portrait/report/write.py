@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 from portrait.campaign.export import plain_cell
-from portrait.images import write_bytes, write_json
+from portrait.files import write_bytes, write_json
 from portrait.records.report import CsvRow, DriftReport
 from portrait.report.drift import report_of
 from portrait.report.page import render_page

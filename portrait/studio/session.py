@@ -17,8 +17,9 @@ import numpy as np
 
 from portrait.errors import InputError, SettingsError
 from portrait.faces.identity import face_warnings, photo_notes
+from portrait.files import write_bytes
 from portrait.generate.framing import Square, square_around
-from portrait.images import Photo, resized, write_bytes
+from portrait.images import Photo, resized
 from portrait.paths import is_file_name
 from portrait.records import Face, RgbImage
 from portrait.settings import Settings, flags_of

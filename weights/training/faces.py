@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from portrait.images import write_bytes
+from portrait.files import write_bytes
 
 COMMIT = "63aef57b5a839aebe3ad913ec7c76469aabbb6c5"
 SOURCE = f"https://raw.githubusercontent.com/faker-js/assets-person-portrait/{COMMIT}"

@@ -36,8 +36,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
+from portrait.files import write_json
 from portrait.generate.families.mini.marks.layout import FULL_SIZE
-from portrait.images import write_json
 from portrait.judge.changes import mouth_shift
 from portrait.judge.style_judge import PHOTO, StyleJudge, face_window
 from portrait.records import RgbImage
