@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from portrait.cli.console import Commands, Console, say
 from portrait.errors import SettingsError, one_line
+from portrait.files import write_json
 
 if TYPE_CHECKING:
     from portrait.images.search import PassedOver
@@ -117,7 +118,6 @@ def run(args: argparse.Namespace) -> int:
     if args.subjects is None:
         raise SettingsError("name the photos with --subjects FOLDER, or tables with --combine FILE FILE")
     from portrait.calibrate.statistics import require_pairs
-    from portrait.files import write_json
     from portrait.images import photos_below
     from portrait.images.search import describe
     from portrait.loop.load import load_loop
@@ -157,7 +157,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _combine(args: argparse.Namespace) -> int:
     from portrait.calibrate.combine import combine_tables
-    from portrait.files import write_json
     from portrait.judge.thresholds import read_thresholds
 
     if args.output is None:
@@ -223,7 +222,6 @@ def _measure_curves(
 ) -> None:
     """Measure the styles missing in `table`, the content of `file`, and write each as soon as it is measured."""
     from portrait.calibrate.response import check_curves, measure_curves, merge_curves
-    from portrait.files import write_json
 
     if table is not None:
         check_curves(table, loop)

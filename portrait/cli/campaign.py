@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from portrait.cli.console import Commands, as_cell, plain_table, print_table, say
 from portrait.cli.signing import add_sign_flag, signer_of
 from portrait.errors import InputError, SettingsError
+from portrait.files import write_bytes
 from portrait.paths import format_size, free_bytes
 
 if TYPE_CHECKING:
@@ -151,7 +152,6 @@ def _engine_flags(parser: argparse.ArgumentParser) -> None:
 
 def _new(args: argparse.Namespace) -> int:
     from portrait.campaign.plan import template
-    from portrait.files import write_bytes
 
     if args.plan.exists():
         raise InputError(f"{args.plan} already exists; name another file")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from portrait.cli.console import Commands, complain, failure_record, say
 from portrait.errors import PortraitError, SettingsError
+from portrait.files import write_new
 from portrait.records import RgbImage
 
 if TYPE_CHECKING:
@@ -95,7 +96,6 @@ def _faces(args: argparse.Namespace) -> int:
 
 def _list_faces(path: Path, args: argparse.Namespace, analyzer: FaceAnalyzer) -> int:
     from portrait.faces.upright import upright_photo
-    from portrait.files import write_new
     from portrait.images import encode_picture, kind_of, read_photo
 
     photo = read_photo(path)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from portrait.cli.console import Commands, print_licenses, say
 from portrait.errors import SettingsError
+from portrait.files import write_new
 
 if TYPE_CHECKING:
     from portrait.recipes.recipe import Recipe
@@ -90,7 +91,6 @@ def _write_sheet(file: Path, recipe: Recipe, styles: list[Style]) -> tuple[Path,
     import numpy as np
     from PIL import Image
 
-    from portrait.files import write_new
     from portrait.images import encode_picture, kind_of
     from portrait.provenance.mark import xmp_mark
     from portrait.recipes.samples import sample_file

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from portrait.cli.console import Commands, complain, say
 from portrait.errors import PortraitError, SettingsError
+from portrait.files import write_new
 from portrait.paths import is_within, require_regular_file
 from portrait.settings import LOADING, RULES, Settings
 
@@ -102,7 +103,6 @@ class _Models:
 
 
 def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
-    from portrait.files import write_new
     from portrait.images import kind_of, pixels_sha256
     from portrait.provenance.files import encode_portrait
     from portrait.records.portrait import read_portrait

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from portrait.cli.console import Commands, Console, complain, failure_record, say, sigterm_interrupts
 from portrait.cli.signing import add_sign_flag, signer_of
 from portrait.errors import PortraitError, SettingsError, WeightsError
+from portrait.files import write_new
 from portrait.paths import choosing_names, prove_writable, shorten_name
 from portrait.settings import Settings, add_flags, settings_from
 
@@ -107,7 +108,6 @@ def _stylize(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from portrait.files import write_new
     from portrait.images import encode_picture
 
     settings = settings_from(_DEMO_DEFAULTS | vars(args))

@@ -11,6 +11,7 @@ from pathlib import Path
 import platformdirs
 
 from portrait.errors import InputError, WeightsCorruptError, WeightsError, one_line
+from portrait.files import write_json
 from portrait.hub.manifest import SHA256, Part
 
 
@@ -61,8 +62,6 @@ def extend_lock(digests: dict[str, str]) -> None:
         WeightsError: the lock file cannot be written.
     """
     from filelock import FileLock
-
-    from portrait.files import write_json
 
     path = lock_file()
     try:
