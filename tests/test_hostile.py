@@ -585,6 +585,13 @@ def test_a_jpeg_that_is_drawn_again_and_again_is_refused(tmp_path: Path) -> None
         read_photo(tmp_path / "many.jpg")
 
 
+def test_a_jpeg_of_nothing_but_headers_is_refused() -> None:
+    """Each costs Pillow and the check a step in Python, whatever it says of its length."""
+    for length in (b"\0\0", b"\0\2", b"\0\4me"):
+        with pytest.raises(ImageReadError, match="has more than 10000 segments, which no photo has"):
+            decode_photo(b"\xff\xd8" + (b"\xff\xe1" + length) * 11_000, "headers.jpg")
+
+
 def test_the_film_behind_a_photo_is_no_part_of_it(tmp_path: Path) -> None:
     """As phones write motion photos. In megabytes of film, by chance, are the bytes that begin hundreds of scans."""
     photo = tmp_path / "motion.jpg"

@@ -31,6 +31,8 @@ MAX_PIXELS = 120_000_000
 """Larger pictures are refused before they are decoded (a 108-megapixel phone still passes)."""
 MAX_SCANS = 200
 """Of a JPEG; encoders write up to about 20."""
+MAX_SEGMENTS = 10_000
+"""Of a JPEG; photos have dozens, or hundreds if a depth map is stored in their metadata."""
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "GIF", "BMP")
 _JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 """All markers but those within the data of a scan and those without a length."""
@@ -153,7 +155,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> _Decoded:
             if pages and (tiff.needs_decoder(pages[page]) or data[:4] == b"MM\0+"):
                 _check_size(name, tiff.first(pages[page], tiff.WIDTH), tiff.first(pages[page], tiff.HEIGHT), max_pixels)
                 return _decode_tiff_page(data, page, pages[page], name)
-            _check_scans(data, name)
+            _check_segments(data, name)
             image = _opened(data, name, max_pixels)
             _check_size(name, image.width, image.height, max_pixels)
             if image.format != "HEIF":  # which has already selected the primary item, wherever it is stored
@@ -183,18 +185,21 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
         raise ImageReadError(f"{name} is damaged: {one_line(error)}") from None
 
 
-def _check_scans(data: bytes, name: str) -> None:
-    """Refuse JPEGs with too many scans: each costs a pass over the whole picture, yet may be only a few bytes long.
+def _check_segments(data: bytes, name: str) -> None:
+    """Refuse JPEGs with too many scans or segments, a few bytes each that cost far more time than bytes of pixels.
 
-    Only the picture's own scans count: not those of previews in its header, nor anything in a video that follows it.
+    A scan costs a pass over the whole picture. Only the picture's own count: not those of previews in its header, nor
+    anything in a video that follows it.
     """
     if data[:2] != b"\xff\xd8":
         return
-    scans, at = 0, 2
+    scans, segments, at = 0, 0, 2
     while (marker := _JPEG_MARKER.search(data, at)) and marker[1] != b"\xd9":
+        segments += 1
         scans += marker[1] == b"\xda"
-        if scans > MAX_SCANS:
-            raise ImageReadError(f"{name} has more than {MAX_SCANS} scans, which no photo has; save it again")
+        if scans > MAX_SCANS or segments > MAX_SEGMENTS:
+            limit = f"{MAX_SCANS} scans" if scans > MAX_SCANS else f"{MAX_SEGMENTS} segments"
+            raise ImageReadError(f"{name} has more than {limit}, which no photo has; save it again")
         at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
 
 
