@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +11,7 @@ import portrait
 from portrait.errors import EvaluationError
 from portrait.records.report import SCHEMA, Appearance, DriftReport, Rate, RunInfo, StyleConsistency
 from portrait.report.compare import compare
-from portrait.report.runs import Run, read_baseline, read_run
+from portrait.report.runs import Run
 from portrait.report.summary import acquisition_failures, rate_of, summarize, summarize_groups, summarize_styles
 from portrait.report.verification import check_same_person, find_confusion, verify
 from portrait.report.words import appearance_label
@@ -22,15 +21,6 @@ ODD = 3.5
 
 _MIN_FOR_ODD = 5
 """In styles with fewer pictures none is odd."""
-
-
-def report_of(folder: Path, baseline: Path | None = None) -> DriftReport:
-    """Measure a run's folder, and compare it with a baseline, a run or the JSON of a report, if there is one.
-
-    Raises:
-        CampaignError, EvaluationError, SettingsError: as `read_run`, `compute_report` and `read_baseline`.
-    """
-    return compute_report(read_run(folder), read_baseline(baseline) if baseline else None)
 
 
 def compute_report(run: Run, baseline: Run | None = None) -> DriftReport:

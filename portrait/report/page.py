@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from portrait.images.decode import READ_FORMATS
 from portrait.paths import below
 from portrait.records.report import DriftReport, ReportJob
 from portrait.report.compare import STYLE_TOLERANCE, TOLERANCE, Place, place_function
-from portrait.report.drift import report_of
+from portrait.report.drift import compute_report
 from portrait.report.plots import draw_plots
-from portrait.report.runs import read_run
+from portrait.report.runs import Run, read_baseline, read_run
 from portrait.report.words import measure_label, reason_label
 
 MAX_PICTURES = 1000
@@ -54,30 +54,32 @@ def drift_page(run: Path, baseline: Path | None = None) -> str:
     """The page of a run's folder as HTML text, compared with a baseline (a run or a report's JSON) if there is one.
 
     Raises:
-        CampaignError, EvaluationError, SettingsError: as `report_of`.
+        CampaignError, EvaluationError, SettingsError: as `read_run`, `read_baseline` and `compute_report`.
     """
-    return render_page(report_of(run, baseline), run, baseline)
+    current = read_run(run)
+    earlier = read_baseline(baseline) if baseline else None
+    return render_page(compute_report(current, earlier), run, earlier)
 
 
-def render_page(report: DriftReport, run: Path, baseline: Path | None = None) -> str:
+def render_page(report: DriftReport, run: Path, baseline: Run | None = None) -> str:
     """Render the page of a report.
 
     Args:
         report: The numbers.
         run: The run's folder, for the pictures; those that are not there any more are shown as empty frames.
-        baseline: What the run was compared with. The pictures of a folder can be put beside these; a JSON has none.
+        baseline: What the run was compared with. The pictures of a run can be put beside these; the JSON of a report has
+            none.
     """
-    if baseline and not baseline.is_dir():
-        baseline = None
+    old_folder = baseline.folder if baseline else None
+    old_file = _same_picture_in(baseline.jobs if baseline else [], report)
     all_cards = _cards(report)
     cards = all_cards[:MAX_PICTURES]
     befores = sorted({card.before for card in cards})
-    share = _BUDGET / max(1, len(cards) * (2 if baseline else 1) + len(befores))
+    share = _BUDGET / max(1, len(cards) * (2 if old_folder else 1) + len(befores))
     side = next(side for side, min_share in _SIDES if share >= min_share)
-    old_file = _baseline_files(report, baseline)
     cards = [replace(card, picture=_thumbnail(run, card.job.output, side, share)) for card in cards]
-    if baseline:
-        cards = [replace(card, old=_thumbnail(baseline, old_file(card.job), side, share)) for card in cards]
+    if old_folder:
+        cards = [replace(card, old=_thumbnail(old_folder, old_file(card.job), side, share)) for card in cards]
     environment = Environment(
         loader=PackageLoader("portrait.report", "templates"),
         autoescape=select_autoescape(),
@@ -101,11 +103,10 @@ def render_page(report: DriftReport, run: Path, baseline: Path | None = None) ->
     )
 
 
-def _baseline_files(report: DriftReport, baseline: Path | None) -> Callable[[ReportJob], str | None]:
-    """A function that maps a job to the baseline's file of the same picture of the same photo."""
-    jobs = read_run(baseline).jobs if baseline else []
-    place = place_function(report.jobs, jobs)
-    files: dict[tuple[Place, str], str | None] = {(place(job), job.photo): job.output for job in jobs}
+def _same_picture_in(baseline: Sequence[ReportJob], report: DriftReport) -> Callable[[ReportJob], str | None]:
+    """A function that maps a job of the report to the baseline's file of the same picture of the same photo."""
+    place = place_function(report.jobs, baseline)
+    files: dict[tuple[Place, str], str | None] = {(place(job), job.photo): job.output for job in baseline}
     return lambda job: files.get((place(job), job.photo))
 
 

@@ -31,10 +31,12 @@ class Run:
     """The data of a run for a report.
 
     `looks` and `embeddings` have one entry per job, empty if there is none; `identities` are the embeddings of people's
-    photos by name and judge. None of these three is written into reports, so runs read from a report lack them.
+    photos by name and judge. None of these three is written into reports, so runs read from a report lack them, and
+    `folder`, where the pictures are.
     """
 
     name: str
+    folder: Path | None = None
     jobs: list[ReportJob]
     people: list[ReportPerson]
     genuine_impostor_gap: dict[str, float] = field(default_factory=dict)
@@ -115,6 +117,7 @@ def read_run(folder: Path) -> Run:
         raise EvaluationError(f"{folder}: nothing was made yet; run it first")
     run = Run(
         name=name,
+        folder=folder,
         jobs=jobs,
         people=[ReportPerson(subject=s.name, columns=s.columns, failure=s.failure) for s in subjects],
         looks=looks,

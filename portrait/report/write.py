@@ -9,8 +9,9 @@ from pathlib import Path
 from portrait.campaign.export import plain_cell
 from portrait.files import write_bytes, write_json
 from portrait.records.report import CsvRow, DriftReport
-from portrait.report.drift import report_of
+from portrait.report.drift import compute_report
 from portrait.report.page import render_page
+from portrait.report.runs import read_baseline, read_run
 from portrait.report.table import csv_rows
 
 
@@ -32,15 +33,17 @@ def write_report(
         csv_file: File for the numbers as a table.
 
     Raises:
-        CampaignError, EvaluationError, SettingsError: as `report_of`.
+        CampaignError, EvaluationError, SettingsError: as `read_run`, `read_baseline` and `compute_report`.
     """
-    report = report_of(folder, baseline)
+    run = read_run(folder)
+    earlier = read_baseline(baseline) if baseline else None
+    report = compute_report(run, earlier)
     if json_file:
         write_json(json_file, report.dump())
     if csv_file:
         write_bytes(csv_file, csv_text(report).encode("utf-8-sig"))
     if html:
-        write_bytes(html, render_page(report, folder, baseline).encode())
+        write_bytes(html, render_page(report, folder, earlier).encode())
     return report
 
 
