@@ -16,7 +16,7 @@ from portrait.images import MAX_PIXELS, Photo, decode_photo
 from portrait.images.decoder_process import DecoderProcess
 from portrait.judge.thresholds import Thresholds
 from portrait.loop.attempt_loop import AttemptLoop
-from portrait.loop.types import StylizedPortrait
+from portrait.loop.types import PortraitGenerator, StylizedPortrait
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Face, Knobs, Points, Preview, RgbImage
 from portrait.records.calibration import PhotoThresholds
@@ -94,7 +94,7 @@ class FakeRecognizer:
         return unit(np.cos(angle), np.sin(angle))
 
 
-class FakeGenerator:
+class FakeGenerator(PortraitGenerator):
     """Returns what `paint(photo, knobs, seed)` says and remembers every call."""
 
     digests: dict[str, str] = {}  # noqa: RUF012

@@ -277,7 +277,7 @@ def test_the_verdicts_hold_in_both_types(mini: AttemptLoop, astronaut: Photo, mo
         chosen = precision.Precision(dtype, torch.float32)
         monkeypatch.setattr(mini.generator.family, "_precision", chosen)  # type: ignore[attr-defined]
         monkeypatch.setattr(mini.generator, "dtype", dtype)
-        mini.generator.clear_cache()  # type: ignore[attr-defined]
+        mini.generator.clear_cache()
         records[dtype] = mini.stylize(subject, mini.recipe.styles[0], settings).record
     first, second = (record.attempts[0] for record in records.values())
     assert [record.dtype for record in records.values()] == ["float32", "bfloat16"]

@@ -288,12 +288,12 @@ def _style_pictures(knobs: Knobs, positions: Sequence[float], rows: Sequence[_Sc
 def measure_copies(loop: AttemptLoop, framed: Sequence[Framed]) -> dict[str, np.ndarray]:
     """`style_on_face` of copies that might pass for stylized pictures: kind -> one value per photo."""
     rng = np.random.default_rng(0)
-    reconstruct = getattr(loop.generator, "reconstruct", None)
     values: dict[str, list[float]] = {}
     for frame in framed:
         offered = copies(frame.image, rng)
-        if reconstruct is not None:
-            offered["autoencoder alone"] = RgbImage(np.ascontiguousarray(reconstruct(frame.image)))
+        reconstructed = loop.generator.reconstruct(frame.image)
+        if reconstructed is not None:
+            offered["autoencoder alone"] = RgbImage(np.ascontiguousarray(reconstructed))
         for kind, picture in offered.items():
             face = loop.judges.find_face(picture, frame.face)
             # A copy without a detectable face does not count: it would be rejected as `no_face` anyway.

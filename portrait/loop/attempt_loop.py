@@ -521,9 +521,7 @@ class AttemptLoop:
         """Forget what is cached about photos between calls: embeddings of `like:FILE`, kept pixels."""
         self._like_embeddings.clear()
         self._last_framed = self._last_kept = self._last_backdrop = None
-        clear_cache = getattr(self.generator, "clear_cache", None)
-        if clear_cache is not None:
-            clear_cache()
+        self.generator.clear_cache()
 
 
 def best_candidate(candidates: Sequence[Candidate]) -> int:

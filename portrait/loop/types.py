@@ -60,6 +60,14 @@ class PortraitGenerator(Protocol):
         """Make one picture per seed, (S, S, 3) uint8; `on_step` is called with (steps done, total steps)."""
         ...
 
+    def reconstruct(self, image: RgbImage) -> RgbImage | None:
+        """Pass the photo through the autoencoder alone, (S, S, 3) uint8; None if the generator has none."""
+        return None
+
+    def clear_cache(self) -> None:
+        """Forget everything cached for the last photo."""
+        return
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Subject:
