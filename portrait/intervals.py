@@ -1,4 +1,4 @@
-"""Confidence intervals of means and rates that treat people, not pictures, as the independent units."""
+"""95 % confidence intervals of means and rates that treat people, not pictures, as the independent units."""
 
 from __future__ import annotations
 
@@ -10,23 +10,35 @@ from numpy.typing import NDArray
 
 from portrait.errors import TooFewPairsError
 
+_LEVEL = 0.95
+"""The coverage of every interval here, and the joint coverage of simultaneous ones."""
+_Z = 1.96
+"""The normal quantile of that coverage."""
+_ENDS = ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2)
+"""The quantiles at which a percentile interval ends."""
+_BOOTSTRAP_ROUNDS = 2000
+_POWER = 0.8
+_POWER_DRAWS = 4000
+_NO_SPREAD = 1e-12
+_MAX_NUMBER = 10_000_000
 
-def wilson(count: int, of: int, z: float = 1.96) -> tuple[float, float]:
+
+def wilson(count: int, of: int) -> tuple[float, float]:
     """Wilson's interval of a rate of independent trials, here one picture per person; valid even at 0 and 1.
 
     Reference:
         Wilson 1927, "Probable inference, the law of succession, and statistical inference".
     """
-    return _wilson(count / of, of, z) if of else (0.0, 1.0)
+    return _wilson(count / of, of) if of else (0.0, 1.0)
 
 
-def _wilson(share: float, of: float, z: float) -> tuple[float, float]:
-    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
-    half = z / (1 + z * z / of) * float(np.sqrt(share * (1 - share) / of + z * z / (4 * of * of)))
+def _wilson(share: float, of: float) -> tuple[float, float]:
+    middle = (share + _Z * _Z / (2 * of)) / (1 + _Z * _Z / of)
+    half = _Z / (1 + _Z * _Z / of) * float(np.sqrt(share * (1 - share) / of + _Z * _Z / (4 * of * of)))
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def wilson_people(passed: np.ndarray, people: np.ndarray, z: float = 1.96) -> tuple[float, float]:
+def wilson_people(passed: np.ndarray, people: np.ndarray) -> tuple[float, float]:
     """Wilson's interval for several pictures per person, which count for less than that many independent trials.
 
     The number of pictures is divided by the design effect: the variance of the rate over people, relative to that of
@@ -36,7 +48,6 @@ def wilson_people(passed: np.ndarray, people: np.ndarray, z: float = 1.96) -> tu
     Args:
         passed: (N,) bool or 0/1, one per picture.
         people: (N,) the person of each picture.
-        z: Normal quantile of the coverage, 1.96 for 95 %.
 
     Reference:
         Dean & Pagano 2015, "Evaluating confidence interval methods for binomial proportions in clustered surveys".
@@ -54,24 +65,21 @@ def wilson_people(passed: np.ndarray, people: np.ndarray, z: float = 1.96) -> tu
         effective = min(float(n), max(float(k), share * (1 - share) / clustered if clustered > 0 else float(n)))
     if k == n:
         effective = float(n)
-    return _wilson(share, effective, z)
+    return _wilson(share, effective)
 
 
-def bootstrap_ratio(
-    above: np.ndarray, below: np.ndarray, people: np.ndarray, rounds: int = 2000, seed: int = 0, level: float = 0.95
-) -> tuple[float, float]:
-    """Bootstrap interval of sum(above) / sum(below), such as attempts per accepted picture, resampling people.
+def bootstrap_ratio(above: np.ndarray, below: np.ndarray, people: np.ndarray) -> tuple[float, float]:
+    """Percentile bootstrap interval of sum(above) / sum(below), such as attempts per accepted picture, resampling people.
 
     Rounds whose denominator is 0 count as infinite.
     """
     _, whose = np.unique(people, return_inverse=True)
     a, b = np.bincount(whose, weights=above), np.bincount(whose, weights=below)
-    picks = np.random.default_rng(seed).integers(len(a), size=(rounds, len(a)))
+    picks = np.random.default_rng(0).integers(len(a), size=(_BOOTSTRAP_ROUNDS, len(a)))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = a[picks].sum(1) / b[picks].sum(1)
-    low, high = np.quantile(
-        np.where(np.isnan(ratios), np.inf, ratios), [(1 - level) / 2, (1 + level) / 2], method="nearest"
-    )
+    # To the nearest round: between a number and infinity nothing can be interpolated.
+    low, high = np.quantile(np.where(np.isnan(ratios), np.inf, ratios), _ENDS, method="nearest")
     return float(low), float(high)
 
 
@@ -103,10 +111,8 @@ class SimultaneousDifferences:
     tail: float
     correlation: NDArray[np.float64]
 
-    def people_for_stability(
-        self, tolerances: Sequence[float], asked: Sequence[int], power: float = 0.8, seed: int = 0
-    ) -> int:
-        """How many people it takes to show, with probability `power`, that nothing changed if in truth nothing did.
+    def people_for_stability(self, tolerances: Sequence[float], asked: Sequence[int]) -> int:
+        """How many people it takes to show, with a probability of 80 %, that nothing changed if in truth nothing did.
 
         That is: the intervals of all required columns lie within their tolerances. Spreads and correlations are taken from
         this sample; the calculation includes that the next sample will estimate them anew.
@@ -114,8 +120,6 @@ class SimultaneousDifferences:
         Args:
             tolerances: The tolerance of each column, above 0.
             asked: Which columns must be shown to be stable together.
-            power: In (0, 1).
-            seed: Seed of the draws.
         """
         from scipy.stats import t as student
 
@@ -126,7 +130,7 @@ class SimultaneousDifferences:
         tolerance = np.array([tolerances[c] for c in chosen])
         # A column may lack some people; larger samples will lack the same share of them.
         share = np.array([self.columns[c].people for c in chosen]) / max(self.columns[c].people for c in asked)
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         normal = rng.normal(size=(_POWER_DRAWS, len(chosen))) @ _root(self.correlation[np.ix_(chosen, chosen)]).T
         uniform = rng.uniform(size=normal.shape)
 
@@ -138,19 +142,15 @@ class SimultaneousDifferences:
             half = critical * error * _chi(uniform, n - 1)
             return float((np.abs(normal) * error + half < tolerance).all(1).mean())
 
-        return smallest_number(lambda people: shown(people) >= power, least=3)
+        return _smallest_number(lambda people: shown(people) >= _POWER, least=3)
 
 
-_NO_SPREAD = 1e-12
-_POWER_DRAWS = 4000
-
-
-def smallest_number(holds: Callable[[int], bool], least: int, most: int = 10_000_000) -> int:
-    """The smallest number from `least` to `most` for which the monotonic `holds` is true; `most` if there is none."""
+def _smallest_number(holds: Callable[[int], bool], least: int) -> int:
+    """The smallest number from `least` to ten million for which the monotonic `holds` is true; ten million if none."""
     above = least
-    while above < most and not holds(above):
+    while above < _MAX_NUMBER and not holds(above):
         above *= 2
-    above, below = min(above, most), max(least, above // 2)
+    above, below = min(above, _MAX_NUMBER), max(least, above // 2)
     while below < above:
         middle = (below + above) // 2
         if holds(middle):
@@ -174,9 +174,8 @@ def simultaneous_differences(
     steps: NDArray[np.float64],
     rounds: int = 4000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> SimultaneousDifferences:
-    """Intervals of many mean differences over the same people that hold simultaneously with probability `level`.
+    """Intervals of many mean differences over the same people that hold simultaneously with a probability of 95 %.
 
     Each is a Student interval, at a level for which all of them hold together. To find that level, samples of as many people
     are drawn from a normal distribution with this sample's correlations, and in each draw every mean is divided by the
@@ -194,7 +193,6 @@ def simultaneous_differences(
             so that no change among few people is not taken for certainty, and the interval stays within -1 and 1.
         rounds: Number of draws.
         seed: Seed of the draws.
-        level: Joint coverage.
 
     Raises:
         TooFewPairsError: a column has fewer than two people.
@@ -215,12 +213,12 @@ def simultaneous_differences(
     correlation = _shrunken_correlation(residuals)
     # Columns without spread cannot raise false alarms, and have no correlation.
     varies = np.flatnonzero((residuals**2).sum(0) > _NO_SPREAD)
-    tail = 1 - level
+    tail = 1 - _LEVEL
     if varies.size:
         smallest = _smallest_tails(
             correlation[np.ix_(varies, varies)], is_present[:, varies], rounds, np.random.default_rng(seed)
         )
-        tail = min(float(np.quantile(smallest, 1 - level)), 1 - level)  # never narrower than a single interval
+        tail = min(float(np.quantile(smallest, 1 - _LEVEL)), 1 - _LEVEL)  # never narrower than a single interval
     columns = []
     for c, n in enumerate(people):
         values = differences[is_present[:, c], c]
@@ -288,17 +286,12 @@ def _smallest_tails(
     return np.concatenate(smallest)
 
 
-def bootstrap_mean(
-    values: np.ndarray, people: np.ndarray, rounds: int = 2000, seed: int = 0, level: float = 0.95
-) -> tuple[float, float]:
+def bootstrap_mean(values: np.ndarray, people: np.ndarray) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean, resampling people with all their pictures.
 
     Args:
         values: (N,) one per picture.
         people: (N,) the person of each picture.
-        rounds: Bootstrap rounds.
-        seed: Seed of the bootstrap.
-        level: Coverage, in (0, 1).
 
     Returns:
         (low, high); both the mean itself when there is only one person.
@@ -308,13 +301,12 @@ def bootstrap_mean(
     """
     _, whose = np.unique(people, return_inverse=True)
     sums, counts = np.bincount(whose, weights=values), np.bincount(whose)
-    picks = np.random.default_rng(seed).integers(len(sums), size=(rounds, len(sums)))
-    means = sums[picks].sum(1) / counts[picks].sum(1)
-    return float(np.quantile(means, (1 - level) / 2)), float(np.quantile(means, (1 + level) / 2))
+    picks = np.random.default_rng(0).integers(len(sums), size=(_BOOTSTRAP_ROUNDS, len(sums)))
+    return _percentile_interval(sums[picks].sum(1) / counts[picks].sum(1))
 
 
 def bootstrap_share_of_pairs(
-    above: np.ndarray, pairs: np.ndarray, rounds: int = 1000, seed: int = 0, level: float = 0.95
+    above: np.ndarray, pairs: np.ndarray, rounds: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """Percentile interval of sum(above) / sum(pairs) over pairs of people, each drawn once for both roles.
 
@@ -323,7 +315,6 @@ def bootstrap_share_of_pairs(
         pairs: (N, N) how many comparisons there are. The diagonal of both is 0.
         rounds: Bootstrap rounds.
         seed: Seed of the bootstrap.
-        level: Coverage, in (0, 1).
 
     Reference:
         Snijders & Borgatti 1999, "Non-parametric standard errors and tests for network statistics" (the vertex bootstrap).
@@ -331,31 +322,26 @@ def bootstrap_share_of_pairs(
     people = len(pairs)
     drawn = np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), size=rounds).astype(np.float64)
     of = np.einsum("br,br->b", drawn @ pairs, drawn)
-    shares = np.einsum("br,br->b", drawn @ above, drawn)[of > 0] / of[of > 0]
-    return float(np.quantile(shares, (1 - level) / 2)), float(np.quantile(shares, (1 + level) / 2))
+    return _percentile_interval(np.einsum("br,br->b", drawn @ above, drawn)[of > 0] / of[of > 0])
 
 
-def bootstrap_pairs(
-    scores: np.ndarray,
-    statistic: Callable[[np.ndarray], float],
-    rounds: int = 400,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Bootstrap interval of a statistic of comparisons between people, each of whom is in many pairs.
+def bootstrap_pairs(scores: np.ndarray, statistic: Callable[[np.ndarray], float]) -> tuple[float, float]:
+    """Percentile bootstrap interval of a statistic of comparisons between people, each of whom is in many pairs.
+
+    In each of 400 rounds, people are drawn once for both roles.
 
     Args:
         scores: (R, C) reference person x candidate person; NaN where a pair does not count. The first C
             references are the people of the candidates, in the same order; any others are further people.
         statistic: Function of a (K,) array of scores.
-        rounds: Bootstrap rounds; in each, people are drawn once for both roles.
-        seed: Seed of the bootstrap.
-        level: Coverage, in (0, 1).
+
+    Raises:
+        TooFewPairsError: no sample has a pair.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     rows, columns = len(scores), len(scores[0])
     values = []
-    for _ in range(rounds):
+    for _ in range(400):
         drawn = rng.integers(columns, size=columns)
         others = columns + rng.integers(rows - columns, size=rows - columns) if rows > columns else drawn[:0]
         sample = scores[np.ix_(np.concatenate([drawn, others]), drawn)].ravel()
@@ -364,4 +350,9 @@ def bootstrap_pairs(
             values.append(statistic(sample))
     if not values:
         raise TooFewPairsError(f"{columns} people are too few for an interval")
-    return float(np.quantile(values, (1 - level) / 2)), float(np.quantile(values, (1 + level) / 2))
+    return _percentile_interval(values)
+
+
+def _percentile_interval(values: NDArray[np.float64] | Sequence[float]) -> tuple[float, float]:
+    low, high = np.quantile(values, _ENDS)
+    return float(low), float(high)

@@ -101,9 +101,9 @@ def _drop_zone(problem: str, local: bool) -> str:
     )
 
 
-def shown_uri(pixels: RgbImage, *, generated: bool = False) -> str:
+def shown_uri(pixels: RgbImage) -> str:
     """A picture in the size that the page shows, as a data URI."""
-    return data_uri(thumbnail(pixels, SHOWN), quality=85, generated=generated)
+    return data_uri(thumbnail(pixels, SHOWN), quality=85)
 
 
 def _file_input(what: str) -> str:
