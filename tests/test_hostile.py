@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import sqlite3
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -590,6 +591,27 @@ def test_a_jpeg_of_nothing_but_headers_is_refused() -> None:
     for length in (b"\0\0", b"\0\2", b"\0\4me"):
         with pytest.raises(ImageReadError, match="has more than 10000 segments, which no photo has"):
             decode_photo(b"\xff\xd8" + (b"\xff\xe1" + length) * 11_000, "headers.jpg")
+
+
+def test_a_large_jpeg_may_be_drawn_less_often_than_a_small_one() -> None:
+    """30 scans of 120 megapixels take seconds; 200 would take a minute."""
+    buffer = io.BytesIO()
+    Image.new("L", (1024, 1024)).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    data = data[:-2] + data[data.rindex(b"\xff\xda") : -2] * 40 + data[-2:]
+    size = data.index(b"\xff\xc2") + 5
+    large = data[:size] + (10_000).to_bytes(2, "big") * 2 + data[size + 4 :]
+    with pytest.raises(ImageReadError, match="has 46 scans, which no photo of its size has"):
+        decode_photo(large, "large.jpg")
+
+
+def test_a_tiff_whose_tags_share_their_bytes_is_refused_at_once() -> None:
+    """Of 60 KB like these Pillow would make 64 MB, of 1 MB tens of gigabytes."""
+    block = bytes(16_000)
+    entries = b"".join(struct.pack("<HHII", 1000 + i, 4, len(block) // 4, 8) for i in range(900))
+    page = struct.pack("<H", 900) + entries + bytes(4)
+    with pytest.raises(ImageReadError, match="it has no page that can be read"):
+        decode_photo(b"II*\0" + struct.pack("<I", 8 + len(block)) + block + page, "shared.tif")
 
 
 def test_the_film_behind_a_photo_is_no_part_of_it(tmp_path: Path) -> None:

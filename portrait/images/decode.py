@@ -31,6 +31,8 @@ MAX_PIXELS = 120_000_000
 """Larger pictures are refused before they are decoded (a 108-megapixel phone still passes)."""
 MAX_SCANS = 200
 """Of a JPEG; encoders write up to about 20."""
+MAX_SCANNED = 30 * MAX_PIXELS
+"""Pixels of a JPEG times its scans: so many take seconds."""
 MAX_SEGMENTS = 10_000
 """Of a JPEG; photos have dozens, or hundreds if a depth map is stored in their metadata."""
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "GIF", "BMP")
@@ -148,6 +150,8 @@ def _decode(data: bytes, name: str, max_pixels: int) -> _Decoded:
             "(darktable, RawTherapee, the camera's own) and export a JPEG or TIFF"
         )
     pages = tiff.read_pages(data) if tiff.is_tiff(data) else []
+    if tiff.is_tiff(data) and not pages:
+        raise ImageReadError(f"{name} is damaged or truncated: it has no page that can be read")
     page = tiff.photo_page(pages)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -155,9 +159,11 @@ def _decode(data: bytes, name: str, max_pixels: int) -> _Decoded:
             if pages and (tiff.needs_decoder(pages[page]) or data[:4] == b"MM\0+"):
                 _check_size(name, tiff.first(pages[page], tiff.WIDTH), tiff.first(pages[page], tiff.HEIGHT), max_pixels)
                 return _decode_tiff_page(data, page, pages[page], name)
-            _check_segments(data, name)
+            scans = _scans(data, name)
             image = _opened(data, name, max_pixels)
             _check_size(name, image.width, image.height, max_pixels)
+            if scans * image.width * image.height > MAX_SCANNED:
+                raise ImageReadError(f"{name} has {scans} scans, which no photo of its size has; save it again")
             if image.format != "HEIF":  # which has already selected the primary item, wherever it is stored
                 image.seek(page)
                 _check_size(name, image.width, image.height, max_pixels)
@@ -175,7 +181,7 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=READ_FORMATS)
     except UnidentifiedImageError:
-        if tiff.is_tiff(data) and tiff.read_pages(data):
+        if tiff.is_tiff(data):
             raise ImageReadError(f"{name} is a kind of TIFF that is not read; save it as 8-bit RGB") from None
         kinds = "JPEG, PNG, WebP, TIFF, AVIF, HEIC, GIF, BMP"
         raise ImageReadError(f"{name} is not a picture that can be read ({kinds})") from None
@@ -185,14 +191,14 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
         raise ImageReadError(f"{name} is damaged: {one_line(error)}") from None
 
 
-def _check_segments(data: bytes, name: str) -> None:
-    """Refuse JPEGs with too many scans or segments, a few bytes each that cost far more time than bytes of pixels.
+def _scans(data: bytes, name: str) -> int:
+    """Count the scans of a JPEG, and refuse one with too many of them or of segments.
 
-    A scan costs a pass over the whole picture. Only the picture's own count: not those of previews in its header, nor
+    A few bytes of either cost far more time than bytes of pixels: a scan is a pass over the whole picture. Only the picture's own count: not those of previews in its header, nor
     anything in a video that follows it.
     """
     if data[:2] != b"\xff\xd8":
-        return
+        return 0
     scans, segments, at = 0, 0, 2
     while (marker := _JPEG_MARKER.search(data, at)) and marker[1] != b"\xd9":
         segments += 1
@@ -201,6 +207,7 @@ def _check_segments(data: bytes, name: str) -> None:
             limit = f"{MAX_SCANS} scans" if scans > MAX_SCANS else f"{MAX_SEGMENTS} segments"
             raise ImageReadError(f"{name} has more than {limit}, which no photo has; save it again")
         at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return scans
 
 
 def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:

@@ -16,12 +16,20 @@ from portrait.images.color import bands
 Tags = dict[int, tuple[int, ...]]
 """The integer tags of one page."""
 
-SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, MAKE = 254, 256, 257, 258, 259, 262, 271
+SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, MAKE = 254, 255, 256, 257, 258, 259, 262, 271
 ORIENTATION, SAMPLES, PLANAR, SUB_PAGES, EXTRA_SAMPLES, SAMPLE_FORMAT = 274, 277, 284, 330, 338, 339
 _TIFF_EP, _DNG_VERSION = 37398, 50706
 _COLOR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
+_READ = frozenset(
+    [
+        SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, MAKE, ORIENTATION, SAMPLES, PLANAR, SUB_PAGES,
+        EXTRA_SAMPLES, SAMPLE_FORMAT, _TIFF_EP, _DNG_VERSION,
+    ]
+)  # fmt: skip
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
-_MAX_PAGES, _MAX_VALUES, _MAX_BYTES = 1000, 4096, 1_500_000_000
+_TYPE_BYTES = {kind: struct.calcsize("=" + code) for kind, code in _TYPES.items()}
+_TYPE_BYTES |= {5: 8, 7: 1, 10: 8, 11: 4, 12: 8, 17: 8}
+_MAX_PAGES, _MAX_TAGS, _MAX_VALUES, _MAX_BYTES = 1000, 1000, 64, 1_500_000_000
 _OUTSIDE = (struct.error, OverflowError)
 """What `struct` raises for an offset outside the file, or larger than the machine can address."""
 _RAW_STARTS = {
@@ -42,7 +50,7 @@ def is_tiff(data: bytes) -> bool:
 
 
 def read_pages(data: bytes) -> list[Tags]:
-    """The pages of a TIFF in order, at most 1000; none if it is damaged."""
+    """The pages of a TIFF in order, at most 1000, up to the first that is damaged."""
     first = _first_offset(data)
     return list(_chain(data, first, set())) if first else []
 
@@ -60,6 +68,11 @@ def _layout(data: bytes) -> tuple[str, bool]:
 
 
 def _chain(data: bytes, offset: int, visited: set[int]) -> Iterator[Tags]:
+    """The pages from one on, each with the first values of the tags that are read here.
+
+    A page with far more tags than a photo has ends them, and so does one whose tags share bytes: Pillow copies the bytes of
+    each tag, which would be gigabytes for a file of kilobytes.
+    """
     order, is_big = _layout(data)
     count_format, value_format, entry_size = ("Q", "Q", 20) if is_big else ("H", "I", 12)
     try:
@@ -67,29 +80,32 @@ def _chain(data: bytes, offset: int, visited: set[int]) -> Iterator[Tags]:
             visited.add(offset)
             count = struct.unpack_from(order + count_format, data, offset)[0]
             start = offset + struct.calcsize("=" + count_format)
-            if count > _MAX_VALUES:
+            if count > _MAX_TAGS:
                 return
-            tags = dict(_entry(data, start + entry_size * i, order, value_format) for i in range(count))
-            yield {tag: values for tag, values in tags.items() if values}
+            entries = [_entry(data, start + entry_size * i, order, value_format) for i in range(count)]
+            if sum(size for _, size, _ in entries) > 4 * len(data):
+                return
+            yield {tag: values for tag, _, values in entries if values}
             offset = struct.unpack_from(order + value_format, data, start + entry_size * count)[0]
     except _OUTSIDE:
         return
 
 
-def _entry(data: bytes, at: int, order: str, value_format: str) -> tuple[int, tuple[int, ...]]:
+def _entry(data: bytes, at: int, order: str, value_format: str) -> tuple[int, int, tuple[int, ...]]:
+    """A tag, the bytes that it takes outside of its page, and its first values, if they are integers and read here."""
     tag, kind = struct.unpack_from(order + "HH", data, at)
     count = struct.unpack_from(order + value_format, data, at + 4)[0]
-    size = struct.calcsize("=" + value_format)
-    code = _TYPES.get(kind)
-    if code is None or count > _MAX_VALUES:
-        return tag, ()
-    place = at + 4 + size
-    if count * struct.calcsize("=" + code) > size:
+    inside = struct.calcsize("=" + value_format)
+    place, size = at + 4 + inside, count * _TYPE_BYTES.get(kind, 0)
+    if size > inside:
         place = struct.unpack_from(order + value_format, data, place)[0]
+    outside = size if inside < size <= len(data) - place else 0
+    if tag not in _READ or kind not in _TYPES:
+        return tag, outside, ()
     try:
-        return tag, struct.unpack_from(f"{order}{count}{code}", data, place)
+        return tag, outside, struct.unpack_from(f"{order}{min(count, _MAX_VALUES)}{_TYPES[kind]}", data, place)
     except _OUTSIDE:
-        return tag, ()
+        return tag, outside, ()
 
 
 def raw_kind(data: bytes) -> str | None:
@@ -137,7 +153,9 @@ def photo_page(pages: list[Tags]) -> int:
 
     Thumbnails are marked as such, or are less than half as wide as the widest page.
     """
-    full = [i for i, page in enumerate(pages) if not first(page, SUBFILE, 0) & 0b101 and first(page, 255, 0) != 2]
+    full = [
+        i for i, page in enumerate(pages) if not first(page, SUBFILE, 0) & 0b101 and first(page, OLD_SUBFILE, 0) != 2
+    ]
     full = full or list(range(len(pages)))
     widest = max((first(pages[i], WIDTH) for i in full), default=0)
     return next((i for i in full if 2 * first(pages[i], WIDTH) >= widest), 0)
