@@ -107,23 +107,35 @@ def format_size(count: float) -> str:
 
 
 def prove_writable(folder: Path, room: float = 0) -> None:
-    """Create a folder if needed, and check that it can be written to and has enough free space.
+    """Check that a folder can be written to and has enough free space; one that does not exist is not created.
 
     Raises:
-        InputError: the folder cannot be written to, or has too little space.
+        InputError: the folder cannot be created or written to, or has too little space.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"portrait")
-        free = free_bytes(folder)
+        existing = _nearest(folder)
+        with tempfile.TemporaryDirectory(prefix=".portrait-", dir=existing) as trial:
+            inner = Path(trial, *folder.absolute().relative_to(existing).parts)
+            inner.mkdir(parents=True, exist_ok=True)
+            (inner / "trial").write_bytes(b"portrait")
+        free = shutil.disk_usage(existing).free
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror or error}; name another folder with -o") from None
     if free < room:
         raise InputError(
-            f"{folder} has {free / 2**20:.0f} MiB free, and the pictures may need {room / 2**20:.0f} MiB; free some space, or "
+            f"{folder} has {format_size(free)} free, and the pictures may need {format_size(room)}; free some space, or "
             "name another folder with -o"
         )
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    place = folder.absolute()
+    for path in (place, *place.parents):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
+            return path
+    return place
 
 
 @contextmanager

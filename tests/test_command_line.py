@@ -125,6 +125,7 @@ def test_a_name_that_another_process_took_meanwhile_is_not_written_to(
     photo: Path, limits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = photo.parent / "out"
+    out.mkdir()
 
     def paint(image: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
         if not list(out.glob("*.png")):
@@ -176,10 +177,24 @@ def test_a_folder_that_takes_no_files_is_said_before_anything_is_made(
     monkeypatch.setattr("portrait.loop.load.load_loop_for", lambda settings: pytest.fail("it is too late"))
     argv = ["stylize", str(photo), "--thresholds", limits]
     assert main([*argv, "-o", str(photo)]) == 2
-    assert f"cannot write to {photo}: File exists; name another folder with -o" in capsys.readouterr().err
+    assert f"cannot write to {photo}: Not a directory; name another folder with -o" in capsys.readouterr().err
+    too_long = photo.parent / "new" / ("y" * 300)
+    assert main([*argv, "-o", str(too_long)]) == 2
+    assert f"cannot write to {too_long}: File name too long" in capsys.readouterr().err
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
     assert main([*argv, "-o", str(photo.parent / "out")]) == 2
-    assert "out has 0 MiB free, and the pictures may need 1 MiB" in capsys.readouterr().err
+    assert "out has 0.0 MiB free, and the pictures may need 1.0 MiB" in capsys.readouterr().err
+
+
+def test_a_call_that_makes_nothing_leaves_nothing(
+    photo: Path, limits: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portrait.loop.load.load_loop_for", lambda settings: pytest.fail("there is no photo"))
+    before = sorted(photo.parent.iterdir())
+    out = photo.parent / "new" / "out"
+    assert main(["stylize", str(photo.parent / "nobody.jpg"), "--thresholds", limits, "-o", str(out)]) == 2
+    assert "nobody.jpg: No such file" in capsys.readouterr().err
+    assert sorted(photo.parent.iterdir()) == before
 
 
 def test_a_broken_model_ends_the_call_and_is_a_reason_of_its_own(

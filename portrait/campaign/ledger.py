@@ -193,6 +193,7 @@ class Ledger:
             CampaignError: the ledger cannot be written, is damaged, or is from a newer version.
         """
         prove_writable(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         ledger = cls._connected(folder)
         with ledger.transaction():
             if not ledger._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():

@@ -107,6 +107,7 @@ def run_campaign(
     recipes, sources = load_recipes(plan)
     styles = {name: tuple(plan.styles_of(recipe)) for name, recipe in recipes.items()}
     prove_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder), Ledger.create(folder) as ledger:
         for path in leftovers_of(folder):
             path.unlink(missing_ok=True)

@@ -73,6 +73,7 @@ def _watch(args: argparse.Namespace) -> int:
     styles = checked_styles(recipe, settings)
     check_files(settings, [])
     prove_writable(args.output)
+    args.output.mkdir(parents=True, exist_ok=True)
     console = Console(quiet=args.quiet or args.json)
     with sigterm_interrupts(), exclusive_lock(args.output):
         batch = Batch(settings, styles, [], args.output, console, signer_of(args))
