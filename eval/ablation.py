@@ -1,17 +1,17 @@
-"""What each part of `mini` is worth: the same people, styles and seeds without it, and one thing that is not it.
+"""Ablation: what each part of `mini` contributes, for the same people, styles and seeds.
 
     python eval/ablation.py --data FACES [--people 8]     # writes eval/ablation.json, prints the table
 
-Conditions, one attempt a picture, all else at the defaults of balance 0.5:
+Conditions, one attempt per picture, everything else at the defaults of balance 0.5:
 
-    default        as it ships
+    default        as shipped
     no adapter     ip_adapter_scale 0: nothing of the person but the photo's structure
     no structure   controlnet_conditioning_scale 0: nothing of the photo but the person's embedding
     no guidance    guidance_scale 1
     plain img2img  no adapter, no structure: noise over the photo's latents at strength 0.5, and style words
 
-Likeness by both judges, style on the face, share accepted at FAR 0.01 by limits in which the person has no part
-(`held_out_people.left_out`), seconds; people that training never saw, three seeds. Differences from the default are paired;
+Reports likeness by both judges, style on the face, seconds, and the share accepted at FAR 0.01 by limits that exclude the
+person's own pictures (`held_out_people.left_out`). Held-out people, three seeds. Differences from the default are paired;
 intervals resample people.
 """
 
@@ -77,7 +77,7 @@ def main() -> None:
     data_argument(parser)
     parser.add_argument("--people", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--styles", default="", help="such as oil,comic (default: all of the recipe)")
+    parser.add_argument("--styles", default="", help="such as oil,comic (default: all styles of the recipe)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "ablation.json")
     args = parser.parse_args()
     loop = load_loop("mini")

@@ -1,13 +1,12 @@
-"""Does the identity adapter earn its place? Likeness with it, without it, and with another person's embedding.
+"""Does the identity adapter help? Likeness with it, without it, and with another person's embedding.
 
     python eval/adapter.py --data FACES [--people 24]     # writes eval/adapter.json
 
-At the bold end of the dial, where the photo's structure says least of who it is, on people that training never saw and
-with the same seeds: adapter off, at half, at the default scale, above it, and at the default with *another* person's
-embedding. Likeness to the person in the photo by every judge that is here. ArcFace conditions the pictures and is in the
-training's loss; dlib and SFace neither condition nor train, so they are the ones that count (`portrait weights fetch sface`
-brings SFace). Differences are paired; intervals resample people. --structure sets the knob `controlnet_conditioning_scale`
-lower than the dial does.
+At the stylized end of the dial, where the photo's structure reveals least about the person, for held-out people and the
+same seeds: adapter off, at half, at the default scale, above it, and at the default with *another* person's embedding.
+Likeness to the person in the photo is measured by every installed judge. ArcFace conditions the pictures and is part of the
+training loss; dlib and SFace do neither, so their results are the ones that count (`portrait weights fetch sface` installs
+SFace). Differences are paired; intervals resample people. --structure sets `controlnet_conditioning_scale` below the dial's.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from portrait.intervals import bootstrap_mean
 from portrait.judge.verification import similarity
 from portrait.loop.load import load_loop
 
-LEAST_PEOPLE = 20
+MIN_PEOPLE = 20
 DIFFERENCES = (("default", "off"), ("default", "swapped"), ("swapped", "off"))
 
 
@@ -40,7 +39,7 @@ def summary(scores: dict[str, dict[str, list[float]]], owners: list[int]) -> dic
 
     Args:
         scores: Condition -> judge -> N likenesses, in the same order in each condition.
-        owners: (N,) whose portrait each is.
+        owners: (N,) index of the person of each portrait.
     """
     whose = np.array(owners)
     likeness = {name: {j: round(float(np.mean(v)), 4) for j, v in judges.items()} for name, judges in scores.items()}
@@ -64,8 +63,8 @@ def main() -> None:
     args = parser.parse_args()
     loop = load_loop("mini", every_judge=True)
     people = subjects(loop, spread(held_out(args.data), args.people))
-    if len(people) < LEAST_PEOPLE:
-        raise SystemExit(f"{len(people)} people are too few; the claim is about {LEAST_PEOPLE} or more")
+    if len(people) < MIN_PEOPLE:
+        raise SystemExit(f"{len(people)} people are too few; it takes {MIN_PEOPLE} or more")
     styles = list(loop.recipe.styles) if args.styles == "all" else args.styles.split(",")
     dial = {style: loop.knobs_for_balance(style, args.balance) for style in styles}
     if args.structure is not None:

@@ -1,12 +1,12 @@
-"""The blind sheet: pictures of people that training never saw, under random names, for a reader who knows no key.
+"""A blind test: pictures of held-out people under random names, for a reader who does not have the key.
 
     python eval/blind.py --data FACES --out work/blind [--count 64] [--seed 1]     # pictures/, answers.csv, key.json
     python eval/blind.py --photos DIR --out work/blind                             # ordinary photographs instead
-    python eval/blind.py --out work/blind --score                                  # after answers.csv was filled in
+    python eval/blind.py --out work/blind --score                                  # after answers.csv has been filled in
 
-The reader opens each picture at full size, names its style from the list, gives 1 (a photo filter) to 5 (made by
-hand), and ticks faults: age, skin, invented, broken, grid, halo. `--score` prints how many styles were named right, the
-mean, the share of pictures with a fault, each by style, and writes them to OUT/score.json.
+The reader opens each picture at full size, picks its style from the list, scores it from 1 (a photo filter) to 5 (made by
+hand), and lists faults: age, skin, invented, broken, grid, halo. `--score` prints the share of styles that were recognized,
+the mean score and the share of pictures with a fault, each by style, and writes them to OUT/score.json.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COLUMNS = ("picture", "style", "score", "faults")
 
 
 def make(people: list[Path], out: Path, count: int, seed: int) -> None:
-    """Draw `count` portraits of the people in turn, every style as often as another, at balances from fine to bold."""
+    """Draw `count` portraits of the people in turn, every style equally often, at random balances."""
     rng = np.random.default_rng(seed)
     stylizer = PortraitStylizer.from_recipe("mini")
     styles = list(stylizer.loop.recipe.styles)
@@ -61,10 +61,10 @@ def make(people: list[Path], out: Path, count: int, seed: int) -> None:
 
 
 def score(out: Path) -> dict[str, object]:
-    """What the answers come to.
+    """Evaluate the answers.
 
     Raises:
-        SystemExit: an answer is missing, or is none of those that can be given.
+        SystemExit: an answer is missing or invalid.
     """
     key = json.loads((out / "key.json").read_text("utf-8"))
     with (out / "answers.csv").open(newline="", encoding="utf-8") as file:

@@ -1,11 +1,11 @@
-"""Measure `mini`'s curves and thresholds anew: `portrait calibrate`, the styles side by side on all cores.
+"""Measure `mini`'s curves and thresholds again: `portrait calibrate` with the styles in parallel on all cores.
 
     python eval/calibrate.py --data FACES [--curve-people 8]
 
-Writes portrait/recipes/mini.curves.json and mini.thresholds.json when all is measured, and not before. The styles are split
-over as many runs of `portrait calibrate` as there are cores; each keeps its curves and what it measured in --work, so that a
-stopped run goes on. Then curves and measurements are joined, and one more run, which draws nothing, reads the thresholds
-off all of them. The measurements stay in work/ for the scripts that judge everybody by limits without their own pictures.
+Writes portrait/recipes/mini.curves.json and mini.thresholds.json, but only once everything is measured. The styles are
+divided among as many runs of `portrait calibrate` as there are cores; each keeps its curves and measurements in --work, so a
+stopped run can be resumed. Then curves and measurements are joined, and a final run, which draws nothing, derives the
+thresholds. The measurements stay in work/ for the scripts that judge people by limits without their own pictures.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def command(args: argparse.Namespace, styles: Sequence[str], curves: Path, measu
 
 
 def join_measurements(parts: Sequence[Path], whole: Path) -> None:
-    """One file of measurements of several that are of the same people, weights and seed.
+    """Join several files of measurements of the same people, weights and seed into one.
 
     Raises:
-        SystemExit: they are not.
+        SystemExit: people, weights or seed differ.
     """
     files = [part.read_text("utf-8").splitlines() for part in parts]
     if len({lines[0] for lines in files}) != 1:
-        raise SystemExit(f"{', '.join(map(str, parts))} are of different people or weights; delete them to begin anew")
+        raise SystemExit(f"{', '.join(map(str, parts))} are of different people or weights; delete them to start over")
     rows = [files[0][0], *(row for lines in files for row in lines[1:])]
     write_bytes(whole, ("\n".join(rows) + "\n").encode())
 
@@ -59,10 +59,14 @@ def join_curves(parts: Sequence[Path], styles: Sequence[str]) -> CurvesFile:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
-    parser.add_argument("--curve-people", type=int, default=8, help="whom the curves are measured on (default: 8)")
+    parser.add_argument(
+        "--curve-people", type=int, default=8, help="people that the curves are measured on (default: 8)"
+    )
     parser.add_argument("--far", default="0.05,0.02,0.01,0.001", help="false accept rates (default: %(default)s)")
-    parser.add_argument("--styles", default="", help="such as oil,comic (default: all of the recipe)")
-    parser.add_argument("--work", type=Path, help="where parts are kept (default: a folder of these weights in work/)")
+    parser.add_argument("--styles", default="", help="such as oil,comic (default: all styles of the recipe)")
+    parser.add_argument(
+        "--work", type=Path, help="where intermediate files are kept (default: a folder for these weights in work/)"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "portrait" / "recipes", help="folder of the two files")
     args = parser.parse_args()
     args.data = args.data.resolve()
@@ -95,7 +99,7 @@ def main() -> None:
 
 
 def install(source: Path, place: Path) -> None:
-    """Copy a file so that nobody reads half of it."""
+    """Copy a file atomically."""
     if source == place.resolve():
         return
     place.parent.mkdir(parents=True, exist_ok=True)

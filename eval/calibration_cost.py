@@ -1,9 +1,9 @@
-"""How long a calibration takes: a few people measured as `portrait calibrate` does, and what that makes for more.
+"""How long a calibration takes: a few people are measured as `portrait calibrate` does, and the time is extrapolated.
 
     python eval/calibration_cost.py --data FACES [--people 4] [--styles oil,comic] [--of 300] [--cores 2]
 
-Processor time is counted, so that other programs on the machine disturb little. Each person is drawn twice a style and
-compared with everybody; curves, which `portrait calibrate` measures on a dozen people first, are told by `eval/refresh.py --list`.
+Processor time is measured, which other programs on the machine affect little. Each person is drawn twice per style and
+compared with everybody. For the curves, which `portrait calibrate` measures first, see `eval/refresh.py --list`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from portrait.loop.load import load_loop
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
-    parser.add_argument("--people", type=int, default=4, help="who are measured (default: 4)")
-    parser.add_argument("--styles", default="oil,comic", help="in which styles (default: oil,comic)")
+    parser.add_argument("--people", type=int, default=4, help="people to measure (default: 4)")
+    parser.add_argument("--styles", default="oil,comic", help="styles to measure (default: oil,comic)")
     parser.add_argument("--of", type=int, default=300, metavar="N", help="people to extrapolate to (default: 300)")
     parser.add_argument("--cores", type=int, default=2, help="cores to extrapolate to (default: 2)")
     args = parser.parse_args()
@@ -41,7 +41,7 @@ def main() -> None:
     count = len(loop.recipe.styles)
     total = count * (2 * args.of * each + limits)
     print(
-        f"{each:.2f} s of processor time a picture, judged by {', '.join(judges)}; {limits:.0f} s a style for the limits"
+        f"{each:.2f} s of processor time per picture, judged by {', '.join(judges)}; {limits:.0f} s per style for the limits"
     )
     print(
         f"{args.of} people in {count} styles: {total / 3600:.1f} h of one core, {total / 3600 / args.cores:.1f} h of {args.cores}"

@@ -1,11 +1,11 @@
-"""How issue-size campaigns behave with the real model: killed ten times, with other seeds, with a planted change.
+"""Campaigns with the real model: killed ten times, run with other seeds, and run with a planted change.
 
     python eval/campaign.py --data FACES             # 30 people x 4 styles, writes eval/campaign.json; resumable
     python eval/campaign.py --data FACES --people 6 --styles 1 --kills 2 -o elsewhere.json
 
-The run killed with SIGKILL at random moments must equal the undisturbed one, picture by picture, and be killed as often
-as was asked; the run from other seeds must not be called drifted; the run with the dial at 1 must be. The exit code is 1
-if not. Another `--work` begins anew.
+The run that is killed with SIGKILL at random moments must equal the undisturbed one, picture by picture, and must have been
+killed as often as requested; the run with other seeds must not be called drifted; the run with the dial at 1 must. The exit
+code is 1 otherwise. Another `--work` starts over.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> int:
     data_argument(parser)
     parser.add_argument("--people", type=int, default=30)
     parser.add_argument("--styles", type=int, default=4)
-    parser.add_argument("--attempts", type=int, default=1, help="at most so many a picture (default: 1, no retries)")
+    parser.add_argument("--attempts", type=int, default=1, help="maximum per picture (default: 1, no retries)")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--work", type=Path, default=Path(__file__).parents[1] / "work" / "campaign")
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).with_suffix(".json"))
@@ -87,9 +87,9 @@ def start(plan: Path, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def kill(plan: Path, folder: Path, times: int, jobs: int) -> list[int]:
-    """Run a plan to its end through so many SIGKILLs at random moments; returns how many jobs had ended at each.
+    """Run a plan to its end despite `times` SIGKILLs at random moments; return how many jobs were done at each.
 
-    A kill counts when the process was still alive and had ended a job since it was started.
+    A kill counts if the process was still alive and had done a job since it was started.
     """
     chance, at = random.Random(11), list[int]()
     while len(at) < times:
@@ -100,7 +100,7 @@ def kill(plan: Path, folder: Path, times: int, jobs: int) -> list[int]:
             time.sleep(0.05)
         time.sleep(chance.random() * 0.5)
         if process.poll() is not None:
-            return at  # it came to its end before
+            return at  # it finished first
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         at.append(ended(folder))
@@ -121,7 +121,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
 
 
 def ledger(folder: Path) -> list[Any]:
-    """What each job came to, without times."""
+    """The result of each job, without times."""
     with Ledger.open(folder) as ledger:
         return [(job.key, job.state, job.reasons, job.attempts, job.output) for job in ledger.jobs()]
 

@@ -1,9 +1,9 @@
-"""What face detection costs on photos of several sizes: faces found, seconds, and memory at the peak.
+"""The cost of face detection on photos of several sizes: faces found, seconds and peak memory.
 
     python eval/detection_cost.py
 
-Each photo is gray with 16 copies of the demo photo's face at 100 px, and then with a large one beside them; each is measured in
-a process of its own. Seconds are of one thread, memory is the growth of the process's peak.
+Each photo is gray with 16 copies of the demo photo's face at 100 px, and once more with a large face beside them. Each is
+measured in its own process: seconds on one thread, and by how much the process's peak memory grows.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SIZES = ((1500, 1000), (4000, 3000), (6000, 4000), (12000, 9000))
 _FACE_PIXELS = 93  # of the cut of the demo photo
 
 
-def group(width: int, height: int, *, is_large_added: bool, side: int = 100) -> RgbImage:
-    """A gray photo with 16 faces of `side` px in its left half, and one as high as the photo in its right if asked for."""
+def group(width: int, height: int, *, is_large_added: bool) -> RgbImage:
+    """A gray photo with 16 faces of 100 px in its left half and, on request, one as high as the photo in its right."""
     cut = astronaut()[20:240, 110:330]
-    small = cv2.resize(cut, None, fx=side / _FACE_PIXELS, fy=side / _FACE_PIXELS, interpolation=cv2.INTER_CUBIC)
+    small = cv2.resize(cut, None, fx=100 / _FACE_PIXELS, fy=100 / _FACE_PIXELS, interpolation=cv2.INTER_CUBIC)
     photo = np.full((height, width, 3), 128, np.uint8)
     for i in range(16):
         top, left = i // 4 * height // 4, i % 4 * width // 8
@@ -50,7 +50,7 @@ def measure(width: int, height: int, *, is_large_added: bool) -> None:
 
 
 def main() -> None:
-    """Measure the photo that the arguments name, or else all."""
+    """Measure the photo that the arguments describe, or all of them in processes of their own."""
     if len(sys.argv) == 4:
         measure(int(sys.argv[1]), int(sys.argv[2]), is_large_added=sys.argv[3] == "1")
         return

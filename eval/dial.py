@@ -1,11 +1,11 @@
-"""What the dial and the seed change, seen on one face: mean CIEDE2000 between pictures of the same photo.
+"""How much the dial and the seed change a face: mean CIEDE2000 between pictures of the same photo.
 
     python eval/dial.py [--seeds 3]     # writes eval/dial.json, and a sheet to look at: work/dial.jpg
 
 Every style is drawn at balance 0, 0.5 and 1 with the first seed, and at 0.5 with the others. `dial` is the difference
-between balance 0 and 1, `seeds` the mean over pairs of seeds, both over the aligned face. `accepted` is the verdict on the middle's
-first attempt at a false accept rate of 0.01. The photo is scikit-image's astronaut, whom training never saw, unless
---photo names another.
+between balance 0 and 1, `seeds` the mean over pairs of seeds, both over the aligned face. `accepted` is the verdict on the
+first attempt at balance 0.5, at a false accept rate of 0.01. The photo is scikit-image's astronaut, who is not in the
+training data, unless --photo names another.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from portrait.records import RgbImage
 from portrait.report.sheet import contact_sheet
 
 NAMED = ("oil", "comic", "watercolor")
-"""The styles that the goals are about: 13 for the dial, 8 for seeds."""
+"""The styles that have a goal: a difference of 13 for the dial and of 8 for seeds."""
 
 
 def summary(styles: dict[str, dict[str, Any]]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
     python eval/examples.py --data FACES          # writes weights/mini/examples.jpg
 
-The people are spread evenly over the held-out list; nothing is picked by its result.
+The people are spread evenly over the held-out list; none is chosen by its result.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
     parser.add_argument("--people", type=int, default=6)
-    parser.add_argument("--first", type=int, default=1, help="index of the first of them on the list")
+    parser.add_argument("--first", type=int, default=1, help="index on the list of the first person")
     parser.add_argument("--balance", type=float, default=0.5)
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "weights" / "mini" / "examples.jpg")
     args = parser.parse_args()

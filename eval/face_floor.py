@@ -1,10 +1,10 @@
-"""How small a face may be before a judge cannot tell people apart: the floor below which a photo is refused.
+"""How small a face may be before a judge cannot tell people apart: the size below which a photo is refused.
 
     python eval/face_floor.py --data FACES
 
-Each person's photo is made so small that the face has N pixels, and compared with all photos at full size. A judge tells people
-apart where the person's own photo passes at the threshold that 1 % of the other people's photos pass. The same photo, only
-smaller, is the easiest case there is: what fails here fails anywhere.
+Each person's photo is shrunk until the face has N pixels, and compared with all photos at full size. Reported is the share
+of people whose own photo passes at the threshold that 1 % of the other people's photos pass. The same photo, only smaller,
+is the easiest case: what fails here fails everywhere.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIZES = (6, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64)
 def main() -> None:
     """Print a line for each size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of the CC0 portraits")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the CC0 portraits")
     parser.add_argument("--people", type=int, default=60)
     args = parser.parse_args()
     analyzer, dlib = InsightFaceAnalyzer(), DlibRecognizer()

@@ -1,11 +1,11 @@
-"""Is a picture without a face ever accepted? Portraits whose face was blurred, blanked, erased or never there.
+"""Is a picture without a face ever accepted? Portraits whose face was blurred, blanked, erased or never drawn.
 
     python eval/styles.py --data FACES --pictures DIR --draw --only-draw     # portraits of the held-out people
     python eval/faceless.py --data FACES --pictures DIR [--people 12] [--output faceless.json]
 
-Of each portrait in DIR/STYLE/PERSON.png every kind of `FACELESS` is made and judged by the whole gate of a fresh installation,
-at the loosest rate that is calibrated, against the photo of the person. Printed are how many pass, how many intact ones do, how
-much of eyes and mouth is seen at least, in the middle and at most, and the first reasons of the others.
+From each portrait in DIR/STYLE/PERSON.png every kind of `FACELESS` is made and judged against the person's photo by the
+whole gate of a fresh installation, at the loosest calibrated rate. The table has how many of them and of the intact portraits
+are accepted, the minimum, median and maximum of what is seen of eyes and mouth, and the first reasons for rejection.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from portrait.recipes.load import load_recipe
 from portrait.records import Face, RgbImage
 
 BLOB = 11
-"""Pixels of a face in which nobody is to be seen."""
+"""Height in pixels of a face in which nobody can be recognized."""
 Ellipses = tuple[tuple[tuple[int, int], tuple[int, int]], ...]
-"""(center, half axes) each, in pixels of ArcFace's template."""
+"""(center, half axes) of each ellipse, in pixels of ArcFace's template."""
 _SIDE = 112
 _HEAD = (56, 60), (40, 54)
 _FEATURES = (  # of the template: center and half axes of both eyes with their brows, the nose and the mouth
@@ -67,7 +67,7 @@ def _skin(picture: RgbImage, face: Face) -> np.ndarray:
 
 
 def _smooth_within(picture: RgbImage, face: Face, ellipses: Ellipses) -> np.ndarray:
-    """What shows instead of the ellipses: the shading of the skin around them, with the grain of a cheek."""
+    """What replaces the ellipses: the shading of the skin around them, with the grain of a cheek."""
     weight = _mask(picture, face, (_HEAD,)) * (1 - _mask(picture, face, ellipses)) + 1e-4
     sigma = 0.12 * face.size
     shading = cv2.GaussianBlur(picture * weight, (0, 0), sigma) / cv2.GaussianBlur(weight, (0, 0), sigma)[..., None]
@@ -90,7 +90,7 @@ def _coarse(picture: RgbImage, face: Face, pixels: float, enlarged: int) -> RgbI
 
 
 def blob(picture: RgbImage, face: Face) -> RgbImage:
-    """All of it as if the face had `BLOB` pixels, enlarged."""
+    """The whole picture shrunk until the face has `BLOB` pixels, and enlarged again."""
     return _coarse(picture, face, BLOB, cv2.INTER_CUBIC)
 
 
@@ -107,7 +107,7 @@ def _blanked(picture: RgbImage, face: Face) -> RgbImage:
 
 
 def _oval(picture: RgbImage, face: Face) -> RgbImage:
-    """An egg of the skin's color on the mean color of the rest, without hair."""
+    """An ellipse of the skin's color on the mean color of the rest, without hair."""
     around = np.broadcast_to(picture.reshape(-1, 3).mean(0), picture.shape)
     return _over(
         RgbImage(around.astype(np.uint8)),
@@ -139,24 +139,24 @@ FACELESS: Mapping[str, Callable[[RgbImage, Face], RgbImage]] = {
     "mosaic": _mosaic,
     "few pixels, enlarged": blob,
 }
-"""Kind -> what is left of (S, S, 3) uint8 with the face that is in it."""
+"""Kind -> function of a (S, S, 3) uint8 picture and the face in it that removes the face."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Seen:
-    """What was measured of one picture: `kind` is "intact" or one of `FACELESS`."""
+class JudgedPicture:
+    """The measurements of one picture: `kind` is "intact" or one of `FACELESS`."""
 
     style: str
     kind: str
     measured: Measurement
 
 
-def look_at(judges: Judges, people: Sequence[Path], folder: Path, styles: Sequence[str]) -> list[Seen]:
-    """Every kind of every portrait in DIR/STYLE/PERSON.png of these people."""
-    seen = []
+def judge_pictures(judges: Judges, people: Sequence[Path], folder: Path, styles: Sequence[str]) -> list[JudgedPicture]:
+    """Judge every kind of every portrait in DIR/STYLE/PERSON.png of these people."""
+    judged = []
     for path in tqdm(people, unit=" people"):
         pixels = read_photo(path).pixels
-        face = max(judges.analyzer.detect(pixels), key=lambda found: found.size)
+        face = max(judges.analyzer.detect(pixels), key=lambda face: face.size)
         identity = judges.identify([(pixels, face)])
         for style in styles:
             file = folder / style / file_of(name_of(path), ".png")
@@ -166,29 +166,34 @@ def look_at(judges: Judges, people: Sequence[Path], folder: Path, styles: Sequen
             framed = frame_portrait(pixels, face, "bust", portrait.shape[0])
             for kind, picture in {"intact": portrait, **faceless(portrait, framed.face)}.items():
                 score = judges.score_picture(framed, identity, picture)
-                shown = face_features_shown(framed, picture, score.face)
-                measured = replace(score.measurement, features_shown=shown)
-                seen.append(Seen(style=style, kind=kind, measured=measured))
-    return seen
+                visibility = face_features_shown(framed, picture, score.face)
+                measured = replace(score.measurement, features_shown=visibility)
+                judged.append(JudgedPicture(style=style, kind=kind, measured=measured))
+    return judged
 
 
 def faceless(picture: RgbImage, face: Face) -> dict[str, RgbImage]:
-    """Kind -> a picture without a face, of one with that face."""
+    """Kind -> the picture without its face."""
     return {kind: spoil(picture, face) for kind, spoil in FACELESS.items()}
 
 
-def count(seen: Sequence[Seen], far: float) -> dict[str, dict[str, object]]:
+def count(pictures: Sequence[JudgedPicture], far: float) -> dict[str, dict[str, object]]:
     """Kind -> how many pictures there are, how many are accepted, in which styles, and the first reasons of the others."""
-    limits = {style: thresholds_for("mini", style, far, judges=JUDGES) for style in {one.style for one in seen}}
+    limits = {
+        style: thresholds_for("mini", style, far, judges=JUDGES) for style in {picture.style for picture in pictures}
+    }
     table: dict[str, dict[str, object]] = {}
     for kind in ("intact", *FACELESS):
-        of_kind = [one for one in seen if one.kind == kind]
-        verdicts = [decide(one.measured, limits[one.style]) for one in of_kind]
-        accepted = Counter(one.style for one, verdict in zip(of_kind, verdicts, strict=True) if verdict.accepted)
-        shown = [one.measured.features_shown for one in of_kind if one.measured.features_shown is not None]
+        of_kind = [picture for picture in pictures if picture.kind == kind]
+        verdicts = [decide(picture.measured, limits[picture.style]) for picture in of_kind]
+        styles = [picture.style for picture, verdict in zip(of_kind, verdicts, strict=True) if verdict.accepted]
+        accepted = Counter(styles)
+        visibility = [p.measured.features_shown for p in of_kind if p.measured.features_shown is not None]
         table[kind] = {
             "pictures": len(of_kind),
-            "features_shown": [round(float(value), 2) for value in np.quantile(shown, [0, 0.5, 1])] if shown else [],
+            "features_shown": [round(float(value), 2) for value in np.quantile(visibility, [0, 0.5, 1])]
+            if visibility
+            else [],
             "accepted": sum(accepted.values()),
             "accepted_in": dict(accepted),
             "first_reasons": dict(Counter(verdict.reasons[0] for verdict in verdicts if verdict.reasons)),
@@ -200,18 +205,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
     parser.add_argument("--pictures", type=Path, required=True, help="portraits, DIR/STYLE/PERSON.png")
-    parser.add_argument("--people", type=int, default=36, help="so many of the held-out people, evenly over the list")
-    parser.add_argument("--far", type=float, help="false accept rate (default: the loosest that is calibrated)")
+    parser.add_argument("--people", type=int, default=36, help="number of held-out people, evenly over the list")
+    parser.add_argument("--far", type=float, help="false accept rate (default: the loosest calibrated one)")
     parser.add_argument("--output", type=Path, help="also write the table as JSON")
     args = parser.parse_args()
     analyzer, recognizers = load_face_tools(commercial=False)
-    measured = look_at(
+    judged = judge_pictures(
         Judges(analyzer, tuple(recognizers)),
         spread(held_out(args.data), args.people),
         args.pictures,
         load_recipe("mini").styles,
     )
-    table = count(measured, args.far or max(calibrated_rates()))
+    table = count(judged, args.far or max(calibrated_rates()))
     print("| kind | pictures | eyes and mouth seen | accepted | in | first reasons |\n|---|---|---|---|---|---|")
     for kind, row in table.items():
         cells = [", ".join(f"{k} {n}" for k, n in row[name].items()) for name in ("accepted_in", "first_reasons")]  # type: ignore[attr-defined]

@@ -1,11 +1,12 @@
-"""Thousands of damaged picture files of every kind that is read: each is read, or refused in one line that is ours.
+"""Fuzz the photo decoders: thousands of damaged files of every supported kind must be read, or refused in one line.
 
     python eval/fuzz_photos.py                        # 10,000 files, seed 1
     python eval/fuzz_photos.py --count 500 --seed 7 --kinds TIFF --keep work/found
 
-Files are decoded in the process that the studio has for it, so that one that crashes it, hangs, raises what is not ours or takes
-more memory than its pixels do is found, and the next one still comes. Bytes are changed most often near the beginning, where
-the structure is; parts are cut out, doubled, and exchanged with parts of other kinds. The exit code is 1 if anything was found.
+Files are decoded in the studio's decoder process. A file is a finding if it crashes that process, hangs, raises anything but
+an `ImageReadError`, or takes more memory than its pixels justify; the next file is decoded all the same. Bytes are changed
+mostly near the beginning, where the structure is; parts are removed, doubled, and replaced by parts of other kinds. The exit
+code is 1 if there is a finding.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from portrait.files import write_bytes
 from portrait.images.decoder_process import DecoderProcess
 
 SECONDS = 20.0
-"""More for one of these small files is a hang."""
+"""Seconds; a small file that takes longer counts as a hang."""
 MAX_PIXELS = 4_000_000
 MEGABYTES = 400.0
-"""More is not of the pixels, which take 30 bytes each at most, nor of the libraries, which take about 100."""
+"""Megabytes; the pixels take at most 30 bytes each, and the libraries about 100 MB."""
 NUMBERS = (
     b"\0\0\0\0",
     b"\xff\xff\xff\xff",
@@ -51,8 +52,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=10_000, help="files (default: 10000)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kinds", default="", metavar="WORD", help="only kinds that have this in their name")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write what was found here")
+    parser.add_argument("--kinds", default="", metavar="WORD", help="only kinds whose name contains this")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="folder to write the findings to")
     args = parser.parse_args()
     whole = samples()
     kinds = [name for name in whole if args.kinds in name]
@@ -84,7 +85,7 @@ def main() -> int:
 
 
 def decoded(decoder: DecoderProcess, data: bytes, name: str) -> str:
-    """What became of a file: "read", "refused" in one line that is ours, or what is wrong with how a file was met."""
+    """The outcome of a file: "read", "refused" in one line, or a description of the finding."""
     text = ""
     try:
         decoder.decode(data, name, max_pixels=MAX_PIXELS)
@@ -100,7 +101,7 @@ def decoded(decoder: DecoderProcess, data: bytes, name: str) -> str:
 
 
 def peak_megabytes(decoder: DecoderProcess) -> float:
-    """The most memory that the process had; 0 where the system does not say."""
+    """The process's peak memory in megabytes; 0 where the system does not report it."""
     try:
         status = Path(f"/proc/{decoder.pid}/status").read_text()
     except OSError:
@@ -109,7 +110,7 @@ def peak_megabytes(decoder: DecoderProcess) -> float:
 
 
 def damaged(data: bytes, others: list[bytes], generator: Generator) -> bytes:
-    """The file with one to eight faults."""
+    """A copy of the file with one to eight faults."""
     result = bytearray(data)
     for _ in range(generator.integers(1, 9)):
         if len(result) < 8:
@@ -138,7 +139,7 @@ def damaged(data: bytes, others: list[bytes], generator: Generator) -> bytes:
 
 
 def samples() -> dict[str, bytes]:
-    """A small whole file of each kind."""
+    """A small valid file of each kind."""
     y, x = np.mgrid[0:48, 0:64]
     values = np.stack([x * 4, y * 5, (x + y) * 2], -1).astype(np.uint8)
     deep = values.astype(np.uint16) * 257

@@ -1,11 +1,11 @@
-"""Is there a grid in the pictures? Energy at the frequencies of the latents' cells, in flat areas, against the painters'.
+"""Is there a grid in the pictures? Energy in flat areas at the frequencies of the latents' cells.
 
     python eval/grid.py --data FACES [--people 6] [--painted WORK]     # writes eval/grid.json
 
-The decoder of a latent model may print its cells on the picture: one of 16 px for each latent, and their harmonics.
-`measures.grid_energy` compares these frequencies with those around them: 1 is no grid. People that training never
-saw, balance 0.5. With --painted, the work folder of the training, the pictures that the painters made of the same people
-are measured too: some traditions have a screen or a weave of their own.
+The decoder of a latent model may imprint its cells on the picture: one of 16 px for each latent, and their harmonics.
+`measures.grid_energy` compares these frequencies with neighboring ones: 1 means no grid. Held-out people, balance 0.5.
+With --painted, the work folder of the training, the painters' pictures of the same people are measured too, for comparison:
+some techniques have a screen or a weave of their own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def mean_energy(pictures: list[RgbImage]) -> dict[str, float]:
 
 
 def painted(work: Path, style: str, count: int) -> list[RgbImage]:
-    """What the painter of a style made of people that training never sees; empty where there is nothing."""
+    """The painter's pictures of held-out people in a style; empty if there are none."""
     index = np.load(work / "index.npz")
     pictures: list[RgbImage] = []
     for row in np.nonzero(index["validation"])[0]:

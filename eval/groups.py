@@ -1,18 +1,19 @@
-"""The held-out results by group of people.
+"""The held-out results, broken down by group of people.
 
     python eval/held_out.py --data FACES                   # first: writes eval/held_out.json
     python eval/groups.py [--output groups.md]             # the table, as Markdown
     python eval/groups.py --data FACES                     # also work/held_out_groups.jpg: the photos with their labels
 
-`eval/held_out_groups.csv` is one person's reading of the 36 pictures. `glasses`; `head_covering`: scarf, hat or cap;
+`eval/held_out_groups.csv` has one annotator's labels of the 36 pictures. `glasses`; `head_covering`: scarf, hat or cap;
 `beard`: hair on the chin or jaw, or clear stubble; `child`: looks younger than 14; `old`: looks 65 or older; `skin`: the
-skin tone as the picture shows it, light included, in three coarse classes and no more exact than that. Nothing of this
-is a fact about a person, and nobody in the pictures exists.
+skin tone in the picture, including the light, in three coarse classes. None of this is a fact about a person, and nobody in
+the pictures exists.
 
 Intervals are Wilson's at 95 %, for people with several portraits each (`intervals.wilson_people`); likeness is that of
-first attempts, which nobody chose. The second table has the share accepted at first less that of everybody outside of the
-group, with an interval that resamples the people of both; a group whose interval lies below 0 is called worse, and one of
-ten may be so by chance. A group of fewer than five people is shown and called too few: it says nothing.
+first attempts, which are free of selection. The second table has the share accepted at the first attempt minus that of
+everybody outside of the group, with an interval that resamples the people of both. A group whose interval lies below 0 is
+called worse; among ten groups, one may be by chance. Groups of fewer than five people are marked as too few to conclude
+anything from.
 """
 
 from __future__ import annotations
@@ -33,19 +34,19 @@ from portrait.intervals import wilson_people
 from portrait.report.sheet import contact_sheet, thumbnail
 
 HERE = Path(__file__).parent
-LEAST = 5
+MIN_PEOPLE = 5
 KINDS = ("glasses", "head_covering", "beard", "child", "old")
 TONES = ("light", "medium", "dark")
 
 
-def labels(path: Path = HERE / "held_out_groups.csv") -> dict[str, dict[str, str]]:
-    """Person -> label -> value, as the table has them."""
-    with path.open(encoding="utf-8", newline="") as file:
+def labels() -> dict[str, dict[str, str]]:
+    """Person -> label -> value."""
+    with (HERE / "held_out_groups.csv").open(encoding="utf-8", newline="") as file:
         return {row.pop("person"): row for row in csv.DictReader(file)}
 
 
 def groups(read: dict[str, dict[str, str]]) -> dict[str, set[str]]:
-    """Group -> its people; a person is in several."""
+    """Group -> its people; a person may be in several."""
     results = {"everybody": set(read)}
     results |= {
         word: {p for p in read if p.startswith(folder)} for word, folder in (("women", "female"), ("men", "male"))
@@ -57,7 +58,7 @@ def groups(read: dict[str, dict[str, str]]) -> dict[str, set[str]]:
 def against_others(rows: list[dict[str, Any]], people: set[str]) -> tuple[float, float, float] | None:
     """The share of first attempts accepted in a group minus that of all others, with its 95 % interval over people.
 
-    None where one side has nobody.
+    None if one side has nobody.
     """
     rng = np.random.default_rng(0)
     drawn, shares = [], []
@@ -100,7 +101,7 @@ def table(rows: list[dict[str, Any]], read: dict[str, dict[str, str]]) -> str:
         for key in ("first_accepted", "accepted"):
             passed = np.array([row[key] for row in mine])
             low, high = wilson_people(passed, whose)
-            few = "" if len(set(whose)) >= LEAST else ", too few"
+            few = "" if len(set(whose)) >= MIN_PEOPLE else ", too few"
             cells.append(f"{passed.mean():.1%} ({low:.0%} to {high:.0%}{few})")
         cells += [f"{np.mean([row[judge] for row in mine]):.3f}" for judge in ("arcface", "dlib")]
         reasons = Counter(reason for row in mine for reason in row["first_reasons"])
@@ -110,12 +111,12 @@ def table(rows: list[dict[str, Any]], read: dict[str, dict[str, str]]) -> str:
 
 
 def gaps(rows: list[dict[str, Any]], read: dict[str, dict[str, str]]) -> str:
-    """Each group of `LEAST` people or more against everybody else, as a Markdown table; arguments as in `table`."""
+    """Each group of at least `MIN_PEOPLE` compared with everybody else, as a Markdown table; arguments as in `table`."""
     lines = ["| group | people | accepted at first, minus all others |", "|---|---|---|"]
     for group, people in groups(read).items():
         count = len({row["person"] for row in rows} & people)
         gap = against_others(rows, people)
-        if gap is None or count < LEAST:
+        if gap is None or count < MIN_PEOPLE:
             continue
         difference, low, high = gap
         remark = ", **worse**" if high < 0 else ""

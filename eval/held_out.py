@@ -1,13 +1,12 @@
-"""What the shipped model reaches: every held-out person in every style, through the whole loop.
+"""Results of the shipped model: every held-out person in every style, through the whole loop.
 
     python eval/held_out.py --data FACES [--attempts 3]     # writes eval/held_out.json, weights/mini/failures.jpg
 
-Per style: accepted at the first attempt and within the budget (both judges at FAR 0.01, style on the face,
-nothing burned), with Wilson intervals over people; likeness, style and seconds per accepted portrait. Everybody is
-judged by limits in which their own pictures have no part (`held_out_people.left_out`). `rows` keeps each person and style, with
-the likeness of the first attempt for `eval/groups.py`, and the lightness of the face in the photo and in the delivered
-portrait for `eval/skin.py`. The picture shows the worst: rejected pictures first, then the
-smallest margins over the thresholds.
+Per style: how many are accepted at the first attempt and within the budget (both judges at FAR 0.01, style on the face,
+nothing burned), with Wilson intervals over people; likeness, style and seconds per accepted portrait. Everybody is judged by
+limits that exclude their own pictures (`held_out_people.left_out`). `rows` has each person and style, with the likeness of
+the first attempt for `eval/groups.py`, and the lightness of the face in the photo and in the delivered portrait for
+`eval/skin.py`. The picture shows the worst results: rejected pictures first, then the smallest margins above the thresholds.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ from portrait.settings import Settings
 SIDE = 288
 
 
-def margin(made: StylizedPortrait) -> float:
-    """By how much the chosen picture passes the judge that likes it least; rejected pictures come first."""
-    record = made.record
+def margin(portrait: StylizedPortrait) -> float:
+    """The smallest margin of the chosen picture above a threshold; 10 less if it was rejected, so that those come first."""
+    record = portrait.record
     similarity = record.chosen_attempt.similarity
-    least = min(similarity[judge] - threshold.value for judge, threshold in record.thresholds.items())
+    smallest = min(similarity[judge] - threshold.value for judge, threshold in record.thresholds.items())
     if record.gate is not None and record.chosen_attempt.evidence is not None:
-        least = min(least, record.chosen_attempt.evidence - record.gate.least)
-    return least - (0.0 if made.accepted else 10.0)
+        smallest = min(smallest, record.chosen_attempt.evidence - record.gate.least)
+    return smallest - (0.0 if portrait.accepted else 10.0)
 
 
 def summary(records: list[PortraitRecord]) -> dict[str, object]:
@@ -74,7 +73,7 @@ def summary(records: list[PortraitRecord]) -> dict[str, object]:
 
 
 def row_of(person: str, record: PortraitRecord) -> dict[str, object]:
-    """One person in one style: what became of the first attempt, and of all of them."""
+    """One person in one style: the result of the first attempt, and that of all attempts."""
     first = record.attempts[0]
     row = {"person": person, "style": record.style, "first_accepted": first.accepted}
     row |= {"first_reasons": first.reasons, "accepted": record.accepted, "reasons": record.reasons}
@@ -87,7 +86,7 @@ def main() -> None:
     parser.add_argument("--attempts", type=int, default=3)
     parser.add_argument("--balance", type=float, default=0.5)
     parser.add_argument("--people", type=int, default=36)
-    parser.add_argument("--worst", type=int, default=8, help="how many pictures of the worst")
+    parser.add_argument("--worst", type=int, default=8, help="number of the worst pictures to show")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "held_out.json")
     parser.add_argument("--sheet", type=Path, default=Path(__file__).parents[1] / "weights" / "mini" / "failures.jpg")
     args = parser.parse_args()

@@ -1,6 +1,6 @@
-"""The people that training never saw, how their photos become subjects, limits without them, and one picture judged.
+"""The held-out people, their photos as subjects, limits that exclude each of them, and how one picture is judged.
 
-python eval/held_out_people.py --data FACES     # measures the limits without each of them, once for all scripts
+python eval/held_out_people.py --data FACES     # measures the limits without each person, once for all scripts
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from portrait.records import Embedding, Knobs, RgbImage
 
 ROOT = Path(__file__).parents[1]
 HELD_OUT = Path(os.environ.get("PORTRAIT_HELD_OUT", ROOT / "weights" / "training" / "held_out.txt"))
-"""The list of people; the variable is for a trial with a few of them."""
+"""The list of people; the environment variable names a shorter one for a trial."""
 WORK = ROOT / "work"
 FACES = WORK / "faces"
 JUDGES = ("arcface", "dlib")
-"""The judges of a fresh installation, whose gate the scripts measure."""
+"""The judges of a fresh installation, by whose gate the scripts judge."""
 Item = TypeVar("Item")
 
 
 def held_out(data: Path) -> list[Path]:
-    """The people that training never sees: 36 of the 180, 18 women and 18 men."""
+    """The people excluded from training: 36 of the 180, 18 women and 18 men."""
     names = [line for line in HELD_OUT.read_text("utf-8").splitlines() if line and not line.startswith("#")]
     missing = [name for name in names if not (data / name).is_file()]
     if missing:
@@ -69,7 +69,7 @@ def name_of(path: Path) -> str:
 
 
 def file_of(person: str, suffix: str) -> str:
-    """The name of a file about a person of `name_of`, in a folder of such files."""
+    """The name of the file about a person, named as by `name_of`, in a folder of such files."""
     return person.replace("/", "-").replace(".jpg", suffix)
 
 
@@ -78,15 +78,15 @@ def subjects(loop: AttemptLoop, paths: list[Path]) -> list[Subject]:
 
 
 def spread(paths: list[Path], count: int) -> list[Path]:
-    """`count` of the paths, evenly over the list: nobody is picked by a result."""
+    """`count` of the paths, spread evenly over the list: nobody is chosen by a result."""
     picks = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
     return [paths[i] for i in picks]
 
 
 def limits_of_each_judge(file: Path | None, style: str, far: float) -> dict[str, float]:
-    """The limit of each judge at a rate of its own, whatever the gate of all of them asks for; None: the shipped ones."""
+    """Each judge's own limit at the rate, apart from the joint gate; None: from the shipped table."""
     table = calibration_table("mini", file)
-    assert table is not None  # it is a file, or part of the package
+    assert table is not None  # either it was named or it is part of the package
     return {judge: entry.thresholds[far] for judge, entry in table.styles[style].recognizers.items()}
 
 
@@ -95,7 +95,7 @@ def judged(
 ) -> tuple[dict[str, float | bool | list[str]], dict[str, Embedding]]:
     """A picture's likeness to the subject by each judge, its style, and the verdict that the loop would give.
 
-    The second value is what each judge sees in the picture.
+    The second value is each judge's embedding of the picture.
     """
     limits = loop.judges.with_drawing(limits)
     score = loop.judges.score_picture(framed, subject.identity, picture, limits)
@@ -113,7 +113,7 @@ def data_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def progress(items: Collection[Item], unit: str) -> Iterator[Item]:
-    """The items, with a bar on a terminal and a line each elsewhere."""
+    """Iterate over the items with a progress bar on a terminal, and a line per item elsewhere."""
     if sys.stderr.isatty():
         yield from tqdm(items, unit=f" {unit}")
         return
@@ -124,13 +124,13 @@ def progress(items: Collection[Item], unit: str) -> Iterator[Item]:
 
 
 def measured_on(recipe: str = "mini") -> set[str]:
-    """Names of the people that the recipe's curves were measured on: they are not for verdicts."""
+    """Names of the people that the recipe's curves were measured on, who must not be used for verdicts."""
     path = Path(__file__).parents[1] / "portrait" / "recipes" / f"{recipe}.curves.json"
     return set(json.loads(path.read_text("utf-8"))["people"]) if path.is_file() else set()
 
 
 def for_verdicts(data: Path, recipe: str = "mini") -> list[Path]:
-    """The held-out people that neither training nor the curves saw; women and men in turn, so that the first few do."""
+    """The held-out people that the curves were not measured on either; women and men alternate, for any first few of them."""
     curve_people, folders = measured_on(recipe), dict[str, list[Path]]()
     for path in held_out(data):
         if name_of(path) not in curve_people:
@@ -138,15 +138,15 @@ def for_verdicts(data: Path, recipe: str = "mini") -> list[Path]:
     return [path for row in zip_longest(*folders.values()) for path in row if path is not None]
 
 
-# ---- limits that a person has no part in
+# ---- limits that exclude a person
 
 
 def left_out(loop: AttemptLoop, data: Path) -> dict[str, Path]:
-    """Person -> a file of thresholds in which that person has no part.
+    """Person -> a file of thresholds that exclude that person.
 
-    Each held-out person's limits (likeness, copies, style statistics, burned) are read off the photos and portraits of
-    all others. So nobody is judged by limits that their own pictures have set, and 35 people with 144 more impostors
-    still make 6,230 pairs a style, enough for a false accept rate of 0.001; with a fixed part of the 36 they would not.
+    Each held-out person's limits (likeness, copies, style statistics, burned) are derived from the photos and portraits of
+    all others, so nobody is judged by limits that their own pictures helped to set. 35 people with 144 further impostors
+    still make 6,230 pairs per style, enough for a false accept rate of 0.001; a fixed half of the 36 would not.
     """
     measured = calibration_sample(loop, data)
     folder = _work(loop, data)
@@ -161,7 +161,7 @@ def left_out(loop: AttemptLoop, data: Path) -> dict[str, Path]:
 
 
 def calibration_sample(loop: AttemptLoop, data: Path) -> Sample:
-    """What `portrait calibrate` measures on the held-out people, all others being impostors; the scripts share it."""
+    """What `portrait calibrate` measures on the held-out people, with all others as impostors; shared by the scripts."""
     path = _work(loop, data) / "sample.json"
     if not path.is_file():
         people = held_out(data)
@@ -175,7 +175,7 @@ def calibration_sample(loop: AttemptLoop, data: Path) -> Sample:
 
 
 def _sample(table: dict[str, Any]) -> Sample:
-    """What `json` made of a sample, as it was."""
+    """A sample from its JSON."""
 
     def arrays(value: Any, kind: Any = None) -> Any:
         if isinstance(value, dict):
@@ -190,27 +190,27 @@ def _sample(table: dict[str, Any]) -> Sample:
 
 
 def calibrated_rates(pairs: int | None = None) -> list[float]:
-    """The false accept rates of the shipped calibration of `mini`; those that so many impostor pairs can show."""
+    """The false accept rates of the shipped calibration of `mini`; of these, the ones that `pairs` impostor pairs can show."""
     table = calibration_table("mini")
-    assert table is not None  # it is shipped
+    assert table is not None  # it is part of the package
     rates = next(iter(table.styles.values())).recognizers["arcface"].thresholds
     return [rate for rate in rates if pairs is None or rate * pairs >= MIN_EXPECTED_ACCEPTS]
 
 
 def weights_today() -> dict[str, str]:
-    """File -> SHA-256 of the shipped model: what results name as the weights that they were measured with."""
+    """File -> SHA-256 of the shipped model, by which results name the weights that they were measured with."""
     manifest = json.loads((mini_folder() / "manifest.json").read_text("utf-8"))
     return {file: entry["sha256"] for file, entry in manifest["files"].items()}
 
 
 def journal_of() -> Path:
-    """Where `portrait calibrate --measured` and the scripts share what was measured on the held-out people."""
+    """The file in which `portrait calibrate --measured` and the scripts share measurements of the held-out people."""
     conditions = json.dumps([weights_today(), HELD_OUT.read_text("utf-8")], sort_keys=True)
     return WORK / f"measured-{hashlib.sha256(conditions.encode()).hexdigest()[:12]}.jsonl"
 
 
 def _work(loop: AttemptLoop, data: Path) -> Path:
-    """A folder below work/ for these photos, these weights, this dial, these rates and this code of calibration."""
+    """The folder below work/ for these photos, weights, dial and rates, and this version of the calibration code."""
     photos = {name_of(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in everyone(data)}
     dial = {style: [asdict(loop.knobs_for_balance(style, at)) for at in sample.DIAL] for style in loop.recipe.styles}
     code = [
@@ -221,7 +221,7 @@ def _work(loop: AttemptLoop, data: Path) -> Path:
 
 
 def main() -> None:
-    """Measure everybody's limits once, before scripts that need them run side by side."""
+    """Measure everybody's limits once, before the scripts that need them run in parallel."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
     args = parser.parse_args()

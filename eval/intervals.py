@@ -1,10 +1,10 @@
-"""Do the intervals of a drift report cover, and do as many people as it names suffice?
+"""Coverage and power of the intervals in a drift report, on simulated people.
 
-    python eval/intervals.py                         # both, three minutes of one core; writes eval/intervals.json
+    python eval/intervals.py                         # takes three minutes on one core; writes eval/intervals.json
 
-Coverage: people's differences without any true change, of several shapes, `--trials` times each; how often all intervals
-of a comparison hold at once. They promise 95 %. Power: a pilot of 20 people says how many would show with 80 % that
-nothing moved; so many people are drawn anew, and how often all of their rows are stable is counted.
+Coverage: how often all intervals of a comparison contain the true difference of 0, over `--trials` simulated comparisons for
+each distribution; nominally 95 %. Power: from a pilot of 20 people, the number of people who would show with a probability of
+80 % that nothing changed is estimated; in a new sample of that many, it is counted how often all rows are stable.
 """
 
 from __future__ import annotations
@@ -55,23 +55,23 @@ def compared(differences: np.ndarray, seed: int) -> SimultaneousDifferences:
 
 
 def coverage(sample: Sample, people: int, trials: int) -> float:
-    """How often all intervals hold 0 at once."""
-    held = 0
+    """How often all intervals contain 0 simultaneously."""
+    covered = 0
     for trial in range(trials):
         columns = compared(sample(np.random.default_rng([people, trial]), people), trial).columns
-        held += all(column.low <= 0 <= column.high for column in columns)
-    return held / trials
+        covered += all(column.low <= 0 <= column.high for column in columns)
+    return covered / trials
 
 
-def power(sample: Sample, tolerance: float, trials: int, pilot: int = 20) -> tuple[float, float]:
-    """Median number of people that pilots ask for, and how often that many show that nothing moved."""
+def power(sample: Sample, tolerance: float, trials: int) -> tuple[float, float]:
+    """Median number of people that pilots of 20 call for, and how often that many show that nothing changed."""
     numbers: list[int] = []
     stable = 0
     for trial in range(trials):
         rng = np.random.default_rng([1, trial])
-        first = compared(sample(rng, pilot), trial)
-        tolerances = [tolerance] * len(first.columns)
-        numbers.append(first.people_for_stability(tolerances, range(len(tolerances))))
+        pilot = compared(sample(rng, 20), trial)
+        tolerances = [tolerance] * len(pilot.columns)
+        numbers.append(pilot.people_for_stability(tolerances, range(len(tolerances))))
         columns = compared(sample(rng, numbers[-1]), trial).columns
         stable += all(-tolerance < column.low and column.high < tolerance for column in columns)
     return float(np.median(numbers)), stable / trials
@@ -88,12 +88,12 @@ def main() -> int:
     for name, sample in SAMPLES.items():
         covered[name] = {str(people): coverage(sample, people, args.trials) for people in args.people}
         print(f"coverage, {name}:", covered[name], flush=True)
-    shown = {}
+    powers = {}
     for name, sample in SAMPLES.items():
         people, share = power(sample, 1.0, args.trials)
-        shown[name] = {"people": people, "stable": share}
-        print(f"power, {name}:", shown[name], flush=True)
-    write_json(args.output, result | {"coverage": covered, "stable_at_the_number_told": shown})
+        powers[name] = {"people": people, "stable": share}
+        print(f"power, {name}:", powers[name], flush=True)
+    write_json(args.output, result | {"coverage": covered, "stable_at_the_number_told": powers})
     return 0
 
 

@@ -1,11 +1,11 @@
-"""Two ways to choose limits for all judges together, compared on people who had no part in them.
+"""Ways to choose limits for all judges together, compared on people who did not help to set them.
 
     python eval/joint.py [--rounds 20]       # writes eval/joint.json; needs no photos and no models
 
-Scores are simulated: of each judge, normal genuine and impostor scores with the separation and the correlations that were
-measured on artists' pencil sketches of 311 people (`SKETCHES`) or, by `d'`, on oil portraits by `mini` (`OIL`), with a part
-of the impostors' variance belonging to people (some faces are like many). Limits are read off one half of the people and
-judged on the other. `equal` is the rule of before: each judge at the same rate, here the one that gives the gate's rate.
+Scores are simulated: normal genuine and impostor scores for each judge, with the separations and correlations that were
+measured on artists' pencil sketches of 311 people (`SKETCHES`) or, by `d'`, on oil portraits by `mini` (`OIL`). Part of the
+impostors' variance is that of people, because some faces resemble many. Limits are derived from one sample of people and
+evaluated on another. `equal` is the former rule: every judge at the same rate, here the one that gives the gate's rate.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ JUDGES = ("arcface", "dlib", "sface")
 SKETCHES = (3.75, 1.68, 3.55), {("arcface", "dlib"): 0.39, ("arcface", "sface"): 0.74, ("dlib", "sface"): 0.27}
 OIL = (5.5, 4.0, 5.0), {("arcface", "dlib"): 0.61, ("arcface", "sface"): 0.78, ("dlib", "sface"): 0.54}
 PERSON = 0.2
-"""The share of the impostors' variance that is a person's own, of each of the two in a pair."""
+"""The share of the impostors' variance that belongs to each of the two people in a pair."""
 CUTS = np.geomspace(0.99, 1e-3, 13)
 """Rates of a single judge that `cut_gate` tries."""
 KERNEL = 0.5
-"""Deviations of the genuine scores over which a right picture counts as passed by degrees."""
+"""Width, in standard deviations of the genuine scores, over which a genuine pair counts as partly passed."""
 
 
 def simulate(rng: np.random.Generator, people: int, separation: tuple[float, ...], correlation: dict) -> Scores:
-    """Judge -> (people, people) scores in deviations of the impostors; genuine pairs on the diagonal."""
+    """Judge -> (people, people) scores in standard deviations of the impostors; genuine pairs on the diagonal."""
     matrix = np.eye(len(JUDGES))
-    for (one, other), value in correlation.items():
-        i, j = JUDGES.index(one), JUDGES.index(other)
+    for (first, second), value in correlation.items():
+        i, j = JUDGES.index(first), JUDGES.index(second)
         matrix[i, j] = matrix[j, i] = value
     root = np.linalg.cholesky(matrix)
     personal = [rng.normal(size=(people, len(JUDGES))) @ root.T for _ in range(2)]
@@ -47,7 +47,7 @@ def simulate(rng: np.random.Generator, people: int, separation: tuple[float, ...
 
 
 def equal_gate(scores: Scores, far: float) -> Gate:
-    """Every judge at one rate, the largest at which no more than `far` of the impostors pass all of them."""
+    """Every judge at the same rate, the largest at which no more than `far` of the impostors pass all of them."""
     impostor = split_pairs(scores)[1]
     low, high = far, 1.0
     for _ in range(30):
@@ -59,21 +59,22 @@ def equal_gate(scores: Scores, far: float) -> Gate:
 
 
 def cut_gate(scores: Scores, far: float) -> Gate:
-    """The gate of one limit for each judge that most right pictures pass, at a rate of all of it.
+    """The gate with one limit per judge that most genuine pairs pass, at a joint rate of `far`.
 
-    Among limits that all right pictures pass, those in the middle win: a right picture counts as passed by degrees.
+    A genuine pair near a limit counts as partly passed, so of several gates that all genuine pairs pass, the one with the
+    most room wins.
     """
     genuine, impostor = split_pairs(scores)
     judges = impostor.shape[1]
     width = KERNEL * genuine.std(0) + 1e-6
-    best, most = np.full(judges, 1e6), -1.0
+    best, best_share = np.full(judges, 1e6), -1.0
     for cut in product([rate for rate in CUTS if rate > far] + [far], repeat=judges - 1):
         limits = np.array([order_statistic(impostor[:, j], rate) for j, rate in enumerate(cut)] + [-1e6])
         last = np.where((impostor >= limits).all(1), impostor[:, -1], -1e6)
         limits[-1] = order_statistic(last, far)
         share = float((1 / (1 + np.exp(np.clip(-1.7 * (genuine - limits) / width, -50, 50)))).prod(1).mean())
-        if share > most:
-            best, most = limits, share
+        if share > best_share:
+            best, best_share = limits, share
     return Gate(floors=dict(zip(scores, best.tolist(), strict=True)), far=far)
 
 
@@ -87,7 +88,7 @@ METHODS: dict[str, Callable[[Scores, float], Gate]] = {
 
 
 def compare(people: int, rounds: int, far: float, pictures: tuple, judges: tuple[str, ...]) -> dict[str, list[float]]:
-    """Method -> mean FAR and TAR of people without a part in the limits, and the deviation of the TAR over rounds."""
+    """Method -> mean FAR and TAR of people who did not help to set the limits, and the TAR's standard deviation over rounds."""
     outcomes: dict[str, list[tuple[float, float]]] = {name: [] for name in METHODS}
     for number in range(rounds):
         rng = np.random.default_rng(number)

@@ -1,10 +1,9 @@
-"""How far styles move what may have to stay, free and held: behind `judge.verdict.KEEP_LIMITS`.
+"""How much styles change what `--keep` protects, with and without it: the basis of `judge.verdict.KEEP_LIMITS`.
 
     python eval/keep.py --data FACES [--people 12]     # writes eval/keep.json
 
-Per style, on people that training never saw: displacement of the face's points (inter-eye distances),
-edge agreement, and distance of chroma (CIE Lab) without and with `--keep colors`. As a scale, the same
-against the portrait of another person.
+Per style, on held-out people: displacement of the facial landmarks (in inter-eye distances), edge agreement, and distance of
+chroma (CIE Lab) without and with `--keep colors`. For comparison, the edge agreement with another person's portrait.
 """
 
 from __future__ import annotations

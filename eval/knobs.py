@@ -1,9 +1,9 @@
-"""What each knob of `mini` does, drawn: likeness and style against its value, one knob moved at a time.
+"""Plots of what each knob of `mini` does: likeness and style against its value, one knob moved at a time.
 
     python eval/knobs.py      # reads portrait/recipes/mini.curves.json, writes weights/mini/knobs.png
 
-The numbers are those of `portrait calibrate`: means over the people that it lists, all other knobs at the middle of
-the dial. Likeness by ArcFace, which conditions the pictures, and by dlib, which does not.
+The numbers are those of `portrait calibrate`: means over the people that it lists, with all other knobs at the middle of
+the dial. Likeness is that by ArcFace, which conditions the pictures, and by dlib, which does not.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OUTPUTS = {"arcface": "likeness, ArcFace", "dlib": "likeness, dlib", "style_on_f
 
 
 def draw(curves: dict) -> Figure:
-    """A grid of plots: outputs down, knobs across, one line a style."""
+    """A grid of plots: a row per output, a column per knob, a line per style."""
     figure = Figure(figsize=(11, 7.2), dpi=110, layout="constrained")
     grid = figure.subplots(len(OUTPUTS), len(KNOBS), sharex="col", sharey="row")
     colors = [colormaps["tab20"](n) for n in range(20)]

@@ -1,23 +1,23 @@
-"""How fast portrait is: cold and warm, on a quiet machine and beside busy processes, against the processor and diffusers.
+"""How fast portrait is: cold and warm, on a quiet machine and beside busy processes, compared with diffusers.
 
-    python eval/latency.py --data FACES -o eval/latency.json       # all but onnx; on a machine that does nothing else
+    python eval/latency.py --data FACES -o eval/latency.json       # all parts but onnx; on an otherwise idle machine
     python eval/latency.py --parts cold,warm --busy 0,1 --runs 3
     python eval/latency.py --parts accepted,campaign --photos PHOTOS --styles oil,comic
 
 | part | what is measured |
 |---|---|
-| cold | `portrait stylize` from the shell to the written picture, one attempt: seconds, seconds of processor time, memory |
-| warm | one attempt with the models loaded: the networks, the rasterizer, judging; the networks against the processor's limit |
-| no-bf16 | the same on a processor without instructions for bfloat16, which this one plays (`ONEDNN_MAX_CPU_ISA`) |
-| diffusers | the same networks, knobs and seeds in diffusers' img2img pipeline, in turn with portrait's |
-| onnx | one pass of the denoising network in torch, in both types, and exported, in onnxruntime (needs `onnx`) |
-| batches | seconds a picture and memory as the batch grows, and memory after many pictures |
-| accepted | seconds per accepted portrait: one shot, the same by diffusers, best of N, naive retry, and portrait's loop |
-| campaign | where the time of a campaign of one attempt a picture goes, once its models are loaded |
+| cold | `portrait stylize` from the shell to the written picture, one attempt: seconds, processor seconds, memory |
+| warm | one attempt with the models loaded: networks, rasterizer, judging; the networks' rate relative to the processor's |
+| no-bf16 | the same without instructions for bfloat16, which are switched off (`ONEDNN_MAX_CPU_ISA`) |
+| diffusers | the same networks, knobs and seeds in diffusers' img2img pipeline, alternating with portrait's |
+| onnx | one pass of the denoising network in torch, in both number types, and in onnxruntime (needs `onnx`) |
+| batches | seconds per picture and memory as the batch grows, and memory after many pictures |
+| accepted | seconds per accepted portrait: one shot, one shot by diffusers, best of N, naive retry, and portrait's loop |
+| campaign | where the time of a campaign with one attempt per picture goes, once its models are loaded |
 
-Cold, warm and no-bf16 are repeated beside as many busy processes as `--busy` says; each of those keeps one core. Whatever is
-compared is measured in one run: on a machine that does other things look at the ratios and the processor time. A file that
-is there keeps the parts that are not measured now, where they are of the same weights and the same machine.
+Cold, warm and no-bf16 are repeated beside each number of busy processes in `--busy`; each of these occupies one core. Things
+to be compared are measured in the same run: on a machine that is not idle, look at ratios and processor time. Parts that are
+not measured this time are kept from an existing file if they are of the same weights and the same machine.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from unittest import mock
 
 PARTS = ("cold", "warm", "no-bf16", "diffusers", "onnx", "batches", "accepted", "campaign")
 ATTEMPTS = 4
-"""N of best of N, and the most attempts of naive retry and of the loop."""
+"""The number of pictures of best of N, and the maximum attempts of naive retry and of the loop."""
 _MATRIX = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Seconds on a clock (least and median of the runs) and of processor time (median)."""
+    """Wall-clock seconds (minimum and median of the runs) and processor seconds (median)."""
 
     least: float
     median: float
@@ -56,7 +56,7 @@ class Timing:
 
 
 def timed(work: Callable[[], object], runs: int) -> Timing:
-    """Run `work` as often as `runs` says, after once that does not count."""
+    """Run `work` `runs` times, after one run to warm up."""
     work()
     seconds, processor = [], []
     for _ in range(runs):
@@ -73,7 +73,7 @@ def timed(work: Callable[[], object], runs: int) -> Timing:
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """So many processes compute within the block, each as much as one core can."""
+    """Within the block, this many processes keep a core busy each."""
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
@@ -84,7 +84,7 @@ def busy(count: int) -> Iterator[None]:
 
 
 def cold(photo: Path, style: str, threads: int, dtype: str, runs: int) -> dict[str, Any]:
-    """`portrait stylize` as a whole process: seconds, processor seconds, and megabytes at the peak."""
+    """`portrait stylize` as a process: seconds, processor seconds, and peak memory in megabytes."""
     seconds, processor = [], []
     for _ in range(1 + runs):  # the first reads the files from disk
         with tempfile.TemporaryDirectory() as folder:
@@ -144,7 +144,7 @@ class Warm:
 
 
 def warm(warmed: Warm, runs: int) -> dict[str, Any]:
-    """One attempt and its parts, and how near drawing comes to what the processor can do."""
+    """One attempt and its parts, and how close drawing comes to the processor's limit."""
     picture = warmed.draw()[0]
     drawing = timed(warmed.draw, runs)
     judging = timed(
@@ -168,7 +168,7 @@ def warm(warmed: Warm, runs: int) -> dict[str, Any]:
 
 
 def rasterizing(warmed: Warm, runs: int) -> Timing:
-    """The part of drawing that no network does: marks to pixels."""
+    """The part of drawing that is not done by networks: marks to pixels."""
     from portrait.generate.families.mini.marks import autoencoder
 
     with mock.patch.object(autoencoder, "draw", wraps=autoencoder.draw) as draw:
@@ -187,7 +187,7 @@ def operations(warmed: Warm) -> float:
 
 
 def matmul_rate(dtype: str) -> float:
-    """Operations a second of processor time of a large matrix product in this type: the most that this processor does."""
+    """Operations per processor second of a large matrix product in this number type: the processor's practical limit."""
     import torch
 
     a = torch.randn(_MATRIX, _MATRIX).to(getattr(torch, dtype))
@@ -197,7 +197,7 @@ def matmul_rate(dtype: str) -> float:
 
 
 def against_diffusers(warmed: Warm, runs: int) -> dict[str, Any]:
-    """Portrait's pipeline and diffusers' around the same networks, in turn: seconds a picture, and whether they agree."""
+    """Alternate portrait's and diffusers' pipelines on the same networks: seconds per picture, and whether they agree."""
     import numpy as np
 
     ours = warmed.generator.family.pipe
@@ -249,7 +249,7 @@ def drawing_by(generator: Any, pipe: Any) -> Iterator[None]:
 def onnx(warmed: Warm, runs: int) -> dict[str, Any]:
     """A pass of the denoising network, guided, in torch and in onnxruntime.
 
-    The exported network is no part of portrait: this says what it would bring.
+    Portrait does not use the exported network: this measures what it would gain.
     """
     import warnings
 
@@ -286,7 +286,7 @@ def onnx(warmed: Warm, runs: int) -> dict[str, Any]:
 
 
 def _one_pass(warmed: Warm) -> tuple[Any, tuple[Any, ...]]:
-    """The denoising network as a function of tensors alone, and what it was given in the last step of a picture."""
+    """The denoising network as a function of tensors only, and its inputs in the last step of a picture."""
     import torch
 
     unet = warmed.generator.family.pipe.unet
@@ -321,7 +321,7 @@ def _one_pass(warmed: Warm) -> tuple[Any, tuple[Any, ...]]:
 
 
 def batches(warmed: Warm, runs: int) -> dict[str, Any]:
-    """Seconds a picture and megabytes at the peak so far as the batch grows; megabytes now, before and after 30 pictures."""
+    """Seconds per picture and peak megabytes as the batch grows; megabytes in use before and after 30 pictures."""
     results: dict[str, Any] = {}
     for size in (1, 2, 4, 8):
         took = timed(lambda size=size: warmed.draw(range(size)), runs)  # type: ignore[misc]
@@ -338,7 +338,7 @@ def batches(warmed: Warm, runs: int) -> dict[str, Any]:
 
 
 def _resident() -> int:
-    """Megabytes that this process holds now; 0 where the system does not say."""
+    """Megabytes that this process uses now; 0 where the system does not report it."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
     except OSError:
@@ -347,7 +347,7 @@ def _resident() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What one way to a portrait cost, on a clock and of processor time, and the style on its face, 0 if it was rejected."""
+    """The cost of a method for one portrait, in wall-clock and processor seconds, and its style on the face (0 if rejected)."""
 
     seconds: float
     processor: float
@@ -356,7 +356,7 @@ class Tried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A photo in a style: single shots of successive seeds, the first of them by diffusers, and portrait's loop."""
+    """A photo in a style: single shots with successive seeds, the first one also by diffusers, and portrait's loop."""
 
     shots: Sequence[Tried]
     by_diffusers: Tried
@@ -364,7 +364,7 @@ class Cell:
 
 
 def accepted(photos: Sequence[Path], styles: Sequence[str], threads: int, dtype: str) -> dict[str, Any]:
-    """Seconds per accepted portrait of each way to get one, at the same gate and the same seeds."""
+    """Seconds per accepted portrait of each method, with the same gate and the same seeds."""
     from portrait.errors import FaceError
     from portrait.images import read_photo
     from portrait.loop.load import load_loop
@@ -388,7 +388,7 @@ def accepted(photos: Sequence[Path], styles: Sequence[str], threads: int, dtype:
         except FaceError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
-        tried(subject, styles[0], 1, 1)  # the first picture pays for what is prepared once
+        tried(subject, styles[0], 1, 1)  # the first picture includes what is prepared once
         for style in styles:
             shots = [tried(subject, style, seed, 1) for seed in range(1, 1 + ATTEMPTS)]
             with drawing_by(generator, plain):
@@ -398,7 +398,7 @@ def accepted(photos: Sequence[Path], styles: Sequence[str], threads: int, dtype:
 
 
 def per_accepted(cells: Sequence[Cell]) -> dict[str, Any]:
-    """What each way costs per accepted portrait."""
+    """The cost of each method per accepted portrait."""
     ways: dict[str, list[Tried]] = {
         "one shot": [cell.shots[0] for cell in cells],
         "one shot by diffusers": [cell.by_diffusers for cell in cells],
@@ -410,13 +410,13 @@ def per_accepted(cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def _until_accepted(shots: Sequence[Tried]) -> Sequence[Tried]:
-    """The shots up to the first that was accepted; all where none was."""
+    """The shots up to the first accepted one; all of them if none was."""
     first = next((i for i, shot in enumerate(shots) if shot.style > 0), len(shots) - 1)
     return shots[: first + 1]
 
 
 def _together(shots: Sequence[Tried]) -> Tried:
-    """What all of them cost, with the most style of an accepted one."""
+    """The cost of all of them, with the most style of an accepted one."""
     return Tried(sum(s.seconds for s in shots), sum(s.processor for s in shots), max(s.style for s in shots))
 
 
@@ -432,7 +432,7 @@ def _summary(results: Sequence[Tried]) -> dict[str, float | None]:
 
 
 def campaign(photos: Sequence[Path], threads: int, dtype: str, jobs: int) -> dict[str, Any]:
-    """Seconds of a campaign in all styles, one attempt a picture, by what they are spent on; `rest` is all that is left over."""
+    """How a campaign in all styles, with one attempt per picture, spends its seconds; `rest` is everything else."""
     from portrait.campaign.engines import LocalEngine
     from portrait.campaign.people import Person
     from portrait.campaign.plan import Plan
@@ -486,7 +486,7 @@ def campaign(photos: Sequence[Path], threads: int, dtype: str, jobs: int) -> dic
 
 
 def main() -> None:
-    """Measure the parts that were asked for, and print or write them."""
+    """Measure the requested parts, and print or write them."""
     args = _arguments()
     if args.child:
         print(json.dumps(_in_this_process(args, [args.child])))
@@ -512,7 +512,7 @@ def main() -> None:
 
 
 def _write(file: Path, results: dict[str, Any]) -> None:
-    """Write a result that names its weights, with the parts that are there already."""
+    """Write the result with its weights, joined with the parts that the file has already."""
     from held_out_people import weights_today
 
     from portrait.files import write_json
@@ -522,7 +522,7 @@ def _write(file: Path, results: dict[str, Any]) -> None:
 
 
 def joined(before: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
-    """What was found now, and before it of the same weights on the same machine."""
+    """Merge new parts into an earlier result, if that is of the same weights and the same machine."""
     if any(before.get(name) != results[name] for name in ("weights", "processor", "cores", "threads", "style")):
         return results
     both = before | results | {"runs": before["runs"] + results["runs"]}
@@ -533,7 +533,7 @@ def joined(before: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_a_process(args: argparse.Namespace, **environment: str) -> dict[str, Any]:
-    """The part `warm` in a process of its own, so that its threads begin anew."""
+    """The part `warm` in its own process, with fresh threads."""
     command = [sys.executable, __file__, "--child", "warm", "--threads", str(args.threads), "--runs", str(args.runs)]
     command += ["--photos", str(args.photos[0]), "--styles", args.styles[0], "--dtype", args.dtype]
     answer = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | environment)
@@ -561,7 +561,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """What was measured together, and how busy the machine was before."""
+    """The parts that were measured together, and how busy the machine was before."""
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     return {"parts": args.parts, "load_before": load}
 
@@ -572,22 +572,27 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     usual = ",".join(part for part in PARTS if part != "onnx")
     parser.add_argument("--parts", default=usual, help=f"some of {', '.join(PARTS)} (default: all but onnx)")
-    parser.add_argument("--busy", default="0,1,2", help="beside how many busy processes (default: 0,1,2)")
-    parser.add_argument("--runs", type=int, default=5, help="of each measurement (default: 5)")
+    parser.add_argument("--busy", default="0,1,2", help="numbers of busy processes to measure beside (default: 0,1,2)")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each measurement (default: 5)")
     parser.add_argument("--threads", type=int, default=cpu_threads(), help="processor threads (default: all cores)")
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument(
         "--photos",
         type=Path,
-        help="a photo, or a folder that is looked through with those below it (default: the demo photo)",
+        help="a photo, or a folder that is searched recursively (default: the demo photo)",
     )
-    parser.add_argument("--data", type=Path, metavar="FACES", help="held-out people for accepted and campaign")
-    parser.add_argument("--people", type=int, default=11, help="so many of them (default: 11)")
-    parser.add_argument("--jobs", type=int, default=200, help="of the campaign (default: 200)")
     parser.add_argument(
-        "--styles", default="oil", help="the first for all parts, all of them for accepted (default: oil)"
+        "--data",
+        type=Path,
+        metavar="FACES",
+        help="folder of the CC0 portraits; the held-out people are used for accepted and campaign",
     )
-    parser.add_argument("-o", "--output", type=Path, help="a JSON file; without it, the terminal")
+    parser.add_argument("--people", type=int, default=11, help="number of held-out people (default: 11)")
+    parser.add_argument("--jobs", type=int, default=200, help="jobs of the campaign (default: 200)")
+    parser.add_argument(
+        "--styles", default="oil", help="all are used for accepted, the first one for the other parts (default: oil)"
+    )
+    parser.add_argument("-o", "--output", type=Path, help="a JSON file (default: print to the terminal)")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.parts, args.styles = args.parts.split(","), args.styles.split(",")
@@ -600,7 +605,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _photos(given: Path | None) -> list[Path]:
-    """A photo, those of a folder and the folders below it, or the demo photo."""
+    """A photo, all photos below a folder, or the demo photo."""
     if given is None:
         import skimage.data
 

@@ -1,4 +1,4 @@
-"""Is the ledger still instant at 100,000 attempts: what a run and `status` ask of it, timed.
+"""How fast the ledger is at 100,000 attempts: the queries of a run and of `status`, timed.
 
 python eval/ledger.py            # writes eval/ledger.json
 """

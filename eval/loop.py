@@ -1,31 +1,31 @@
-"""The closed loop against one shot, best of N and naive retry, at equal denoising cost.
+"""The closed loop compared with one shot, best of N and naive retry, at equal denoising cost.
 
-    python eval/loop.py --data FACES --output out/loop [--people 12] [--minutes 25]     # goes on where it stopped
+    python eval/loop.py --data FACES --output out/loop [--people 12] [--minutes 25]     # resumable
     python eval/loop.py --output out/loop --table                                       # the tables, as Markdown
 
-Cost is counted in UNet passes (NFE): steps that run, twice where guidance is on. Each arm may spend N times the passes
-of a default picture on one portrait (a cell: person x style x seed), in at most N attempts:
+Cost is counted in UNet passes (NFE): the steps that run, twice with guidance. Each arm may spend N times the passes of a
+default picture on one portrait (a cell: person x style x seed), in at most N attempts:
 
 - one shot: one picture with the dial's knobs (it spends 1/N; it is the baseline of all others)
 - one long shot: one picture with N times the steps
 - naive retry: the dial's knobs, new seeds, until one is accepted
-- best of N: N seeds with the dial's knobs, of the accepted ones the most stylized
-- loop, until accepted / until best: portrait's policy, as `portrait stylize --until ...` runs it; an attempt that the
-  passes left do not pay for is not made
+- best of N: N seeds with the dial's knobs; of the accepted pictures, the most stylized
+- loop, until accepted / until best: portrait's policy, as `portrait stylize --until ...` runs it; an attempt that would
+  exceed the passes is not made
 
-The gate is both judges at FAR 0.01 and 0.001 at balance 0.5, and at 0.001 at balance 0.8; and, at FAR 0.001, one
-judge alone, so that the other one, which did not decide, tells what became of likeness (best-of-N by a judge
-inflates that judge). A portrait that is not accepted counts as zero style and as not recognized; nothing is left
-out of a mean. Differences are paired by cell; intervals resample people.
+The gate is both judges at FAR 0.01 and 0.001 at balance 0.5, and at 0.001 at balance 0.8; and, at FAR 0.001, a single
+judge, so that the other one, which did not decide, gives an unbiased likeness (best of N by a judge inflates that judge's
+scores). A portrait that is not accepted counts as zero style and as not recognized; nothing is left out of a mean.
+Differences are paired by cell; intervals resample people.
 
-The people are unseen by training and by the curves. Each is judged by limits calibrated on all other held-out people
-(`held_out_people.left_out`), so nobody's own photo or portraits have a part in them; what the shipped limits would have said of
-the first shots stands beside. To have all 28 people within half an hour each pair of them gets every second style, in turn.
+Neither training nor the curves have seen the people. Each is judged by limits calibrated on all other held-out people
+(`held_out_people.left_out`), which exclude their own photo and portraits; the verdict of the shipped limits on the first
+shots is reported as well. To fit all 28 people into half an hour, each pair of people gets every second style, alternating.
 
-An attempt is known by person, style, knobs and seed. What it measured is written to attempts.jsonl as it ends, and
-every arm, gate and rate that needs the same attempt reads it there: the retry and best-of-N arms share all their
+An attempt is identified by person, style, knobs and seed. Its measurements are written to attempts.jsonl as soon as it ends,
+and every arm, gate and rate that needs the same attempt reads them there: the retry and best-of-N arms share all their
 pictures at all rates, the seeds of a cell overlap (cell r starts at seed r), and the loop's first attempt is the one
-shot. The judges' verdicts are computed from the measures, by `portrait.judge`, so they cost nothing.
+shot. Verdicts are computed from the measurements by `portrait.judge`, at no cost.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ LOOPS = ("loop, until accepted", "loop, until best")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """What one attempt measured, and what it cost."""
+class MeasuredAttempt:
+    """The measurements and the cost of one attempt."""
 
     measured: Measurement
     features: list[float]
@@ -89,12 +89,12 @@ class Made:
 
 
 def passes_of(generator: PortraitGenerator, knobs: Knobs) -> int:
-    """UNet passes of a picture: `mini`, which is all that is measured here, draws by diffusion."""
+    """UNet passes of a picture; the only recipe that is measured here, `mini`, draws by diffusion."""
     return cast("DiffusionGenerator", generator).passes(knobs)
 
 
-class Studio:
-    """Makes attempts, or remembers them."""
+class AttemptCache:
+    """Makes each attempt once, and keeps its measurements in a file."""
 
     def __init__(self, folder: Path, data: Path, threads: int) -> None:
         self.loop = load_loop("mini", threads=threads)
@@ -104,14 +104,14 @@ class Studio:
         folder.mkdir(parents=True, exist_ok=True)
         digests = json.dumps(self.loop.generator.digests, sort_keys=True)
         digest = hashlib.sha256(digests.encode()).hexdigest()
-        self.known: dict[str, dict[str, Any]] = {}
+        self.rows: dict[str, dict[str, Any]] = {}
         for line in self.file.read_text("utf-8").splitlines() if self.file.exists() else []:
             try:
                 row = json.loads(line)
             except ValueError:
-                continue  # cut off by a stop in the middle of a line
+                continue  # the last run was stopped in the middle of a line
             if row["weights"] == digest:
-                self.known[row["key"]] = row
+                self.rows[row["key"]] = row
         if self.file.exists() and not self.file.read_bytes().endswith(b"\n"):
             with self.file.open("a", encoding="utf-8") as file:
                 file.write("\n")
@@ -119,16 +119,16 @@ class Studio:
         self._ready: tuple[Path | None, Any] = (None, None)
         self.new = 0
 
-    def attempt(self, photo: Path, style: str, knobs: Knobs, seed: int) -> Made:
+    def attempt(self, photo: Path, style: str, knobs: Knobs, seed: int) -> MeasuredAttempt:
         key = json.dumps([name_of(photo), style, *asdict(knobs).values(), seed])
-        if key not in self.known:
+        if key not in self.rows:
             row = {"key": key, "weights": self._digest} | self._make(photo, style, knobs, seed)
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-            self.known[key] = row
+            self.rows[key] = row
             self.new += 1
-        row = self.known[key]
-        return Made(
+        row = self.rows[key]
+        return MeasuredAttempt(
             measured=Measurement(**row["measured"]),
             features=row["features"],
             passes=passes_of(self.loop.generator, knobs),
@@ -136,7 +136,7 @@ class Studio:
         )
 
     def limits(self, photo: Path, style: str, far: float, judges: tuple[str, ...] = JUDGES) -> Thresholds:
-        """What the person's portrait must reach, by limits in which the person has no part."""
+        """The thresholds for a portrait of the person, from which the person is excluded."""
         file = self.files[name_of(photo)]
         key = file, style, far, judges
         if key not in self._limits:
@@ -144,7 +144,7 @@ class Studio:
         return self._limits[key]
 
     def limits_alone(self, photo: Path, style: str, far: float) -> dict[str, float]:
-        """What each judge asks for where it decides alone, by limits in which the person has no part."""
+        """Each judge's limit if it decides alone, from which the person is excluded."""
         return limits_of_each_judge(self.files[name_of(photo)], style, far)
 
     def _make(self, photo: Path, style: str, knobs: Knobs, seed: int) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class Studio:
         identity, framed = self._ready[1]
         start = time.perf_counter()
         picture = s.draw(framed, identity, style, knobs, seed)
-        limits = self.limits(photo, style, 0.01)  # how it is drawn is judged alike at every rate
+        limits = self.limits(photo, style, 0.01)  # what does not depend on the rate is measured with any of them
         measured = s.judges.score_picture(framed, identity, picture, limits).measurement
         features = [round(float(v), 4) for v in face_features(framed, picture)]
         return {"measured": asdict(measured), "features": features, "seconds": round(time.perf_counter() - start, 3)}
@@ -164,7 +164,7 @@ class Studio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One portrait to be made: who, which style, from which seed, at which setting, with how many attempts."""
+    """One portrait to be made: the person, style, first seed, setting, and maximum number of attempts."""
 
     photo: Path
     style: str
@@ -173,16 +173,16 @@ class Cell:
     budget: int
 
 
-def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
-    """One arm on one cell: what was accepted, how stylized, how alike, at which cost."""
+def run(cache: AttemptCache, cell: Cell, arm: str) -> dict[str, Any]:
+    """Run one arm on one cell: whether a picture was accepted, its style and likeness, and the cost."""
     balance, far, judges = SETTINGS[cell.setting]
-    gate = studio.limits(cell.photo, cell.style, far, judges)
+    gate = cache.limits(cell.photo, cell.style, far, judges)
     shipped_gate = replace(thresholds_for("mini", cell.style, far, judges=judges), drawing=gate.drawing)
-    knobs, generator = studio.loop.knobs_for_balance(cell.style, balance), studio.loop.generator
-    tries: list[tuple[Made, Verdict]] = []
+    knobs, generator = cache.loop.knobs_for_balance(cell.style, balance), cache.loop.generator
+    tries: list[tuple[MeasuredAttempt, Verdict]] = []
 
-    def attempt(knobs: Knobs) -> tuple[Made, Verdict]:
-        picture_attempt = studio.attempt(cell.photo, cell.style, knobs, cell.seed + len(tries))
+    def attempt(knobs: Knobs) -> tuple[MeasuredAttempt, Verdict]:
+        picture_attempt = cache.attempt(cell.photo, cell.style, knobs, cell.seed + len(tries))
         tries.append((picture_attempt, judged(picture_attempt, gate)))
         return tries[-1]
 
@@ -195,13 +195,13 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
             if attempt(knobs)[1].accepted and arm == "naive retry":
                 break
     else:
-        curves = studio.loop.curves(cell.style).for_judges(judges)
+        curves = cache.loop.curves(cell.style).for_judges(judges)
         policy = Policy(
             curves,
             knobs,
             gate,
             until=arm.rpartition(" ")[2],
-            with_enough_steps=studio.loop.recipe.with_enough_steps,
+            with_enough_steps=cache.loop.recipe.with_enough_steps,
         )
         chosen: Knobs | None = knobs
         while chosen is not None:
@@ -212,8 +212,8 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
                 verdict.reasons,
             )
             proposed = policy.choose(cell.budget - len(tries)) if len(tries) < cell.budget else None
-            left = cell.budget * passes_of(generator, knobs) - sum(m.passes for m, _ in tries)
-            chosen = proposed[0] if proposed and passes_of(generator, proposed[0]) <= left else None
+            passes_left = cell.budget * passes_of(generator, knobs) - sum(m.passes for m, _ in tries)
+            chosen = proposed[0] if proposed and passes_of(generator, proposed[0]) <= passes_left else None
     passed = [(picture_attempt, verdict) for picture_attempt, verdict in tries if verdict.accepted]
     best = max(passed, key=lambda t: t[0].measured.style_on_face)[0] if passed else None
     cost = {
@@ -221,7 +221,7 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
         "seconds": sum(m.seconds for m, _ in tries),
         "attempts": len(tries),
     }
-    each = studio.limits_alone(cell.photo, cell.style, far)
+    each = cache.limits_alone(cell.photo, cell.style, far)
     alone = {name: each[name] for name in JUDGES if name not in judges}
     result: dict[str, Any] = {
         "accepted": best is not None,
@@ -231,23 +231,23 @@ def run(studio: Studio, cell: Cell, arm: str) -> dict[str, Any]:
     for name in JUDGES:
         result[name] = best.measured.similarity[name] if best else None
     result["others_accept"] = (
-        float(best is not None and all(best.measured.similarity[n] >= least for n, least in alone.items()))
+        float(best is not None and all(best.measured.similarity[n] >= limit for n, limit in alone.items()))
         if alone
         else None
     )
     return result
 
 
-def judged(made: Made, gate: Thresholds) -> Verdict:
-    """The verdict of `portrait.judge` on what was measured, by the judges of the gate."""
-    measured = made.measured
+def judged(attempt: MeasuredAttempt, gate: Thresholds) -> Verdict:
+    """The verdict of `portrait.judge` on the measurements, by the judges of the gate."""
+    measured = attempt.measured
     if gate.statistics is not None:
-        measured = replace(measured, style_distance=style_distance(np.array(made.features), gate.statistics))
+        measured = replace(measured, style_distance=style_distance(np.array(attempt.features), gate.statistics))
     return decide(measured, gate)
 
 
 def tables(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Per setting and arm: rates, means and costs; and the loop minus each baseline, paired by cell."""
+    """Per setting and arm: rates, means and costs; and the difference of the loop from each baseline, paired by cell."""
     results: dict[str, Any] = {}
     for setting in SETTINGS:
         mine = [r for r in rows if r["setting"] == setting]
@@ -288,7 +288,7 @@ def tables(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def against_shipped(files: dict[str, Path], people: list[str], styles: list[str]) -> dict[str, Any]:
-    """Judge -> FAR -> mean and largest difference of the people's own limits from the shipped ones, over styles."""
+    """Judge -> FAR -> mean and maximum difference of the people's individual limits from the shipped ones, over styles."""
     results: dict[str, Any] = {}
     for far in calibrated_rates():
         gaps: dict[str, list[float]] = {}
@@ -313,7 +313,7 @@ def _per(cells: list[dict[str, Any]], key: str, accepted: int) -> float | None:
     return round(sum(r[key] for r in cells) / accepted, 2) if accepted else None
 
 
-_GAPS = {  # what is compared in pairs -> its words, and how it is written
+_GAPS = {  # quantity compared in pairs -> its title, and its format
     "accepted": ("accepted", "+.0%"),
     "style": ("style, rejected as 0", "+.3f"),
     "passes": ("UNet passes", "+.1f"),
@@ -357,41 +357,43 @@ def markdown(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
-    parser.add_argument("--people", type=int, help="so many of them, women and men in turn (default: all)")
-    parser.add_argument("--styles", default="", help="such as oil,comic (default: all of the recipe)")
-    parser.add_argument("--every", type=int, default=2, help="each pair of people gets every so-many-th style, in turn")
-    parser.add_argument("--seeds", type=int, default=1, help="portraits of each person and style")
+    parser.add_argument("--people", type=int, help="number of people, women and men alternating (default: all)")
+    parser.add_argument("--styles", default="", help="such as oil,comic (default: all styles of the recipe)")
+    parser.add_argument(
+        "--every", type=int, default=2, help="each pair of people gets only every n-th style, alternating"
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="portraits per person and style")
     parser.add_argument("--settings", default="", help="numbers of the settings, such as 1,2 (default: all)")
-    parser.add_argument("--budget", type=int, default=4, help="N: attempts, in passes of a default picture")
-    parser.add_argument("--minutes", type=float, default=1e9, help="begin no further person after so many minutes")
+    parser.add_argument(
+        "--budget", type=int, default=4, help="N: maximum attempts, and budget in passes of a default picture"
+    )
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no further person after this many minutes")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("out/loop"), help="folder of attempts.jsonl and loop.json")
     parser.add_argument("--accept", action="store_true", help="also write the result to eval/loop.json")
-    parser.add_argument("--table", action="store_true", help="print the tables of loop.json and end")
+    parser.add_argument("--table", action="store_true", help="print the tables of loop.json and exit")
     args = parser.parse_args()
     if args.table:
         print(markdown(json.loads((args.output / "loop.json").read_text("utf-8"))["settings"]))
         return
-    start, studio = time.perf_counter(), Studio(args.output, args.data, args.threads)
+    start, cache = time.perf_counter(), AttemptCache(args.output, args.data, args.threads)
     photos = for_verdicts(args.data)[: args.people]
     names = [list(SETTINGS)[int(i) - 1] for i in args.settings.split(",")] if args.settings else list(SETTINGS)
-    styles = args.styles.split(",") if args.styles else list(studio.loop.recipe.styles)
+    styles = args.styles.split(",") if args.styles else list(cache.loop.recipe.styles)
     rows: list[dict[str, Any]] = []
     for n, photo in enumerate(photos):
         if time.perf_counter() - start > 60 * args.minutes:
             break
         person: list[dict[str, Any]] = []
-        for style in styles[n // 2 % args.every :: args.every]:  # a woman and a man share their styles
+        for style in styles[n // 2 % args.every :: args.every]:  # a woman and a man each time
             for setting in names:
                 for seed in range(1, 1 + args.seeds):
                     cell = Cell(photo=photo, style=style, seed=seed, setting=setting, budget=args.budget)
                     key = {"person": name_of(photo), "style": style, "seed": seed}
-                    person += [
-                        key | {"setting": setting, "arm": a} | run(studio, cell, a) for a in (*BASELINES, *LOOPS)
-                    ]
+                    person += [key | {"setting": setting, "arm": a} | run(cache, cell, a) for a in (*BASELINES, *LOOPS)]
         rows += person
         minutes = (time.perf_counter() - start) / 60
-        print(f"{n + 1} of {len(photos)} people, {studio.new} new pictures, {minutes:.1f} min", flush=True)
+        print(f"{n + 1} of {len(photos)} people, {cache.new} new pictures, {minutes:.1f} min", flush=True)
     people = sorted({r["person"] for r in rows})
     results = {
         "budget": args.budget,
@@ -399,8 +401,8 @@ def main() -> None:
         "every": args.every,
         "cores": args.threads or cpu_threads(),
         "people": people,
-        "limits_minus_shipped_mean_and_largest": against_shipped(studio.files, people, styles),
-        "weights": studio.loop.generator.digests,
+        "limits_minus_shipped_mean_and_largest": against_shipped(cache.files, people, styles),
+        "weights": cache.loop.generator.digests,
         "settings": tables(rows),
     }
     for path in [args.output / "loop.json", *([Path(__file__).parent / "loop.json"] if args.accept else [])]:

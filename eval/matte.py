@@ -1,12 +1,12 @@
-"""How well the person is told from the background: the shipped matte against GrabCut, which it replaced.
+"""How well the person is separated from the background: the shipped matte compared with GrabCut, which it replaced.
 
     python eval/matte.py --data FACES --mattes WORK/mattes [--sheet matte.jpg]     # writes eval/matte.json
 
-On the 36 people that training never saw: against the teacher's refined mattes of their photos
-(`weights/training/matte_teacher.py` makes them), and on the same people set before the rooms of two others, where the
-matte is known because it made the picture. IoU at one half; boundary F, precision and recall of the outline within three
-pixels of 512; mean absolute error in all and within the band of the outline, hair included. Means over people, 95 %
-intervals that resample people. Also the milliseconds of a 512 px photo on one thread.
+On the 36 held-out people: against the teacher's refined mattes of their photos (from `weights/training/matte_teacher.py`),
+and on the same people composited onto the backgrounds of two others, where the true matte is known. IoU at one half; boundary
+F, precision and recall of the outline within three pixels at 512 px; mean absolute error overall and within a band around the
+outline, hair included. Means over people, with 95 % intervals that resample people. Also the milliseconds for a 512 px photo
+on one thread.
 
 Reference:
     Rother et al. 2004, "GrabCut: interactive foreground extraction using iterated graph cuts".
@@ -33,14 +33,14 @@ from portrait.records import Face, RgbImage
 
 SIZE = 512
 TOLERANCE = 3
-"""Pixels that an outline may be off and still counts as found."""
+"""Pixels by which an outline may be off."""
 
 
 def grabcut(photo: RgbImage, face: Face, side: int = 256) -> np.ndarray:
-    """The person by color alone, (H, W) float32 of 0 and 1: what the product did before it had a matte.
+    """The person by color alone, (H, W) float32 of 0 and 1: the former method.
 
-    The inner face is surely person; head, hair and the trunk below it are likely; a border of the photo
-    above the shoulders is surely background.
+    The inner face is certainly person; head, hair and the torso below are probably person; a border of the photo
+    above the shoulders is certainly background.
     """
     height, width = photo.shape[:2]
     scale = min(1.0, side / max(height, width))
@@ -79,7 +79,7 @@ METHODS: dict[str, Callable[[RgbImage, Face], np.ndarray]] = {"matte": subject_m
 
 
 def measure(matte: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """What is told of one matte; both (H, W) float32."""
+    """The measurements of one matte; both (H, W) float32."""
     person, true_person = matte > 0.5, truth > 0.5
     outline, true_outline = _outline(person), _outline(true_person)
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * TOLERANCE + 1, 2 * TOLERANCE + 1))
@@ -95,7 +95,7 @@ def measure(matte: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 
 def _outline(person: np.ndarray) -> np.ndarray:
-    """Pixels of the person beside the background; the picture's border is no outline."""
+    """Pixels of the person that touch the background; the picture's border is not part of the outline."""
     inner = cv2.erode(person.astype(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
     return person & (inner == 0)
 
@@ -117,7 +117,7 @@ def read_pairs(data: Path, mattes: Path) -> list[tuple[str, RgbImage, np.ndarray
 
 
 def elsewhere(pairs: list[tuple[str, RgbImage, np.ndarray]], step: int) -> list[tuple[str, RgbImage, np.ndarray]]:
-    """Everybody before the room of the person `step` places further on, mirrored."""
+    """Everybody on the mirrored background of the person `step` places further on."""
     moved = []
     for i, (name, photo, truth) in enumerate(pairs):
         _, other, other_truth = pairs[(i + step) % len(pairs)]
@@ -129,12 +129,16 @@ def elsewhere(pairs: list[tuple[str, RgbImage, np.ndarray]], step: int) -> list[
     return moved
 
 
-def summed_up(rows: list[list[dict[str, float]]]) -> dict[str, list[float]]:
-    """Measure -> mean, and the ends of its interval; a list of measurements for each person."""
+def summarize(rows: list[list[dict[str, float]]]) -> dict[str, list[float]]:
+    """Measure -> mean and the ends of its interval.
+
+    Args:
+        rows: For each person, a list of measurements.
+    """
     summary = {}
     for key in rows[0][0]:
         people = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-        values = np.array([one[key] for row in rows for one in row])
+        values = np.array([measurement[key] for row in rows for measurement in row])
         low, high = bootstrap_mean(values, people)
         summary[key] = [round(float(v), 4) for v in (values.mean(), low, high)]
     return summary
@@ -165,7 +169,7 @@ def main() -> None:
                 for name, matte in mattes.items():
                     rows[name][i].append(measure(matte, truth))
                 cells.append(_cell(photo, [truth, *mattes.values()]))
-        result[title] = {name: summed_up(rows[name]) for name in METHODS}
+        result[title] = {name: summarize(rows[name]) for name in METHODS}
         for name in METHODS:
             worst = sorted(range(len(plain)), key=lambda i: min(r["iou"] for r in rows[name][i]))[:5]
             worst_text = ", ".join(f"{plain[i][0]} {min(r['iou'] for r in rows[name][i]):.3f}" for i in worst)
@@ -179,11 +183,11 @@ def main() -> None:
         write_picture(args.sheet, RgbImage(np.vstack([np.hstack(cells[i : i + 3]) for i in range(0, len(cells), 3)])))
 
 
-def _cell(photo: RgbImage, mattes: list[np.ndarray], side: int = 256) -> np.ndarray:
+def _cell(photo: RgbImage, mattes: list[np.ndarray]) -> np.ndarray:
     green = np.array([40, 200, 60], np.float32)
-    shown = [photo, *(photo * m[..., None] + green * (1 - m[..., None]) for m in mattes)]
-    small = [resized(RgbImage(np.asarray(picture + 0.5, np.uint8)), side, side) for picture in shown[1:]]
-    return np.hstack([resized(photo, side, side), *small])
+    composites = [photo * matte[..., None] + green * (1 - matte[..., None]) for matte in mattes]
+    pictures = [photo, *(RgbImage(np.asarray(composite + 0.5, np.uint8)) for composite in composites)]
+    return np.hstack([resized(picture, 256, 256) for picture in pictures])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the scripts measure on pixels besides what the judges do: color and lightness of a face, and a grid."""
+"""Measurements on pixels that the judges do not make: color and lightness of a face, and grids."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from portrait.records import Points, RgbImage
 
 CROP = 112
 PERIOD = 16
-"""Pixels of a picture that one cell of `mini`'s latents stands for."""
+"""Pixels of a picture per cell of `mini`'s latents."""
 HARMONICS = (1, 2, 3, 4)
 _TILE = 64
 _NEAR = 2
-"""Bins of a tile's spectrum from a frequency to those that it is compared with; a Hann window smears one by one."""
+"""Distance in bins between a frequency and those that it is compared with; a Hann window smears by one bin."""
 
 
 def _lab(picture: RgbImage) -> NDArray[np.float32]:
@@ -36,9 +36,9 @@ def face_lightness(picture: RgbImage, kps: Points) -> float:
 
 
 def grid_energy(picture: RgbImage) -> dict[str, float]:
-    """How much the frequencies of the latents' cells stand out of their neighborhood, in the flat quarter of a picture.
+    """How much the frequencies of the latents' cells stand out from neighboring ones, in the flattest quarter of a picture.
 
-    Tiles of 64 px whose lightness, smoothed, varies least are looked at; their power spectra are averaged.
+    The power spectra of the tiles of 64 px whose smoothed lightness varies least are averaged.
 
     Args:
         picture: (H, W, 3) uint8, RGB, 128 px or more.
@@ -76,11 +76,11 @@ def _above_neighbors(power: NDArray[np.float64], row: int, column: int) -> float
         for dx in range(-_NEAR, _NEAR + 1)
         if max(abs(dy), abs(dx)) == _NEAR
     ]
-    least = 1e-3  # of a flat picture, in which nothing stands out
-    return float(np.log(power[row, column] + least) - np.mean(np.log(np.array(ring) + least)))
+    floor = 1e-3  # so that nothing stands out in a flat picture
+    return float(np.log(power[row, column] + floor) - np.mean(np.log(np.array(ring) + floor)))
 
 
 def _fraction(harmonic: int) -> str:
-    """Such as 1/8 for the second harmonic of cells of 16 px."""
+    """The frequency of a harmonic in cycles per pixel, such as 1/8 for the second one of cells of 16 px."""
     divisor = int(np.gcd(harmonic, PERIOD))
     return f"{harmonic // divisor}/{PERIOD // divisor}"

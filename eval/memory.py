@@ -1,8 +1,8 @@
 """Memory and seconds of the public recipes, at full size and with random weights: what a machine can run, and how fast.
 
-The pictures are noise; memory and time do not depend on what the weights say. Nothing is downloaded: files of the real
-shapes are written to a folder (about 6 GB for SD 1.5, 17 GB for SDXL, 20 GB for FLUX.2 klein, 35 GB for Z-Image, removed afterwards) and loaded
-as the real ones are.
+The pictures are noise, but memory and time do not depend on the values of the weights. Nothing is downloaded: files of the
+real shapes are written to a folder (about 6 GB for SD 1.5, 17 GB for SDXL, 20 GB for FLUX.2 klein, 35 GB for Z-Image, removed
+afterwards) and loaded like the real ones.
 
     python eval/memory.py                                  # every family, every memory tier of this machine
     python eval/memory.py --recipes klein4b --batch 1 --diffusers   # and diffusers' own pipeline in the same run
@@ -91,7 +91,7 @@ def write_model(folder: Path, name: str, file: str, *, tiny: bool, class_name: s
 
 
 def write_tokenizer(folder: Path) -> None:
-    """A tokenizer of single letters: what it knows has no say in memory or time."""
+    """A tokenizer of single letters; its vocabulary does not affect memory or time."""
     letters = [chr(c) for c in range(33, 127)]
     words = [*letters, *(c + "</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
     names = {"bos_token": "<|startoftext|>"} | dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>")
@@ -103,7 +103,7 @@ def write_tokenizer(folder: Path) -> None:
 
 
 def write_qwen_tokenizer(folder: Path) -> None:
-    """A tokenizer of single bytes, with the marks of a conversation."""
+    """A tokenizer of single bytes, with the special tokens of a chat."""
     folder.mkdir(parents=True)
     words = {letter: i for i, letter in enumerate(sorted(ByteLevel.alphabet()))}
     special = {name: 256 + i for i, name in enumerate(("<|endoftext|>", "<|im_start|>", "<|im_end|>"))}
@@ -161,7 +161,7 @@ def built_transformer(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
 
 
 def built_diffusion(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
-    """The recipe with every file of it written below `folder`, those that are there already left as they are."""
+    """The recipe, with each of its files written below `folder` unless it exists."""
     family, base = recipe.family, folder / recipe.family
     if not base.exists():
         write_model(base / "unet", f"{family}-unet", "diffusion_pytorch_model.fp16.safetensors", tiny=tiny)
@@ -197,7 +197,7 @@ def built_diffusion(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
 def measured(
     recipe: Recipe, device: torch.device, tier: str, batches: list[int], pictures: int, threads: int
 ) -> list[dict[str, Any]]:
-    """Load the recipe in a tier and make pictures in batches; a row per batch size, up to the first that does not fit."""
+    """Load the recipe in a tier and draw in batches; a row per batch size, up to the first that does not fit."""
     _reset(device)
     start = time.perf_counter()
     generator = DiffusionGenerator(recipe, threads=threads or None, device=device.type, tier=tier)
@@ -243,9 +243,9 @@ def measured(
 
 
 def measured_diffusers(recipe: Recipe, device: torch.device, pictures: int) -> dict[str, Any]:
-    """Seconds of diffusers' own pipeline with the whole text encoder on the device, as its documentation calls it.
+    """Seconds of diffusers' own pipeline, used as in its documentation, with the whole text encoder on the device.
 
-    Of Z-Image it is that of the ControlNet, which starts from noise alone, for as many steps.
+    For Z-Image it is the pipeline of the ControlNet, which starts from pure noise, with the same number of steps.
     """
     from diffusers import Flux2KleinInpaintPipeline, ZImageControlNetPipeline
 
@@ -294,7 +294,7 @@ def measured_diffusers(recipe: Recipe, device: torch.device, pictures: int) -> d
 
 
 def _their_controlnet(base: Path, file: Path, dtype: torch.dtype) -> Any:
-    """The ControlNet as diffusers has it, loaded by us: it knows no configuration of the lite file."""
+    """The ControlNet of diffusers, loaded by us, because diffusers has no configuration for the lite file."""
     from diffusers import ZImageTransformer2DModel
 
     from portrait.generate.families.z_image.load import load_controlnet
@@ -326,8 +326,8 @@ def _peak(device: torch.device) -> float:
         return torch.mps.driver_allocated_memory() / 2**30
     import resource
 
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (2**30 if sys.platform == "darwin" else 2**20)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def main() -> int:
@@ -335,13 +335,13 @@ def main() -> int:
     parser.add_argument("--recipes", default=",".join(RECIPES), help="names, with commas (default: %(default)s)")
     parser.add_argument("--tiers", default="full,offload,sequential", help="default: %(default)s, those the device has")
     parser.add_argument("--batch", default="1,2,4", help="pictures at once (default: %(default)s)")
-    parser.add_argument("--pictures", type=int, default=4, help="to be timed, for each row (default: %(default)s)")
+    parser.add_argument("--pictures", type=int, default=4, help="timed pictures per row (default: %(default)s)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--threads", type=int, default=0, help="processor threads, 0 for all cores")
     parser.add_argument(
         "--diffusers", action="store_true", help="time diffusers' own pipelines of FLUX.2 klein and Z-Image as well"
     )
-    parser.add_argument("--folder", type=Path, help="where the files go and stay (default: a temporary folder)")
+    parser.add_argument("--folder", type=Path, help="keep the files here (default: a temporary folder)")
     parser.add_argument("--tiny", action="store_true", help="small widths and 64 px, to check this script")
     parser.add_argument("-o", "--output", type=Path, default=Path("memory.json"))
     args = parser.parse_args()

@@ -1,18 +1,18 @@
-"""How well portraits by anybody are recognized: every person's photos against every portrait, per style and judge.
+"""How well portraits by anybody are recognized: everybody's photos against every portrait, per style and judge.
 
     python eval/people.py --photos PHOTOS --portraits PORTRAITS [--far 0.01] [--output people.json]
     python eval/people.py --photos PHOTOS --portraits PORTRAITS --compare      # judges for commercial use beside all of them
 
-PHOTOS/PERSON/*.jpg: a folder per person, two photos or more each. PORTRAITS/STYLE/PERSON.png, or PORTRAITS/STYLE/PERSON/*.png:
-drawn by people, by `portrait stylize`, by whatever. The first photo of a person, by name, is the one that was stylized;
-where `portrait stylize` left a record beside a portrait, the photo that it names. The second is another one: likeness to the
-first is partly its pixels, and the second is the honest measure. Without --portraits the photos are compared alone.
+PHOTOS/PERSON/*.jpg: a folder per person, with two photos or more. PORTRAITS/STYLE/PERSON.png, or PORTRAITS/STYLE/PERSON/*.png:
+drawn by people, by `portrait stylize`, or by anything else. The first photo of a person, by name, is the one that was
+stylized, unless a record that `portrait stylize` left beside the portrait names another. Likeness to that photo partly comes
+from its pixels, so likeness to the second photo is the honest measure. Without --portraits only the photos are compared.
 
-Per style, photo (`first`, `second`) and judge: TAR at the FAR that is asked for with the limit read off these very impostors,
-EER, and rank-1 (how often the right person's photo is the nearest), with 95 % intervals over people. `together` is the verdict
-of all judges at limits that are read off the other half of these people, where there are enough: 46 for a FAR of 0.01. `gate` is
-that at the limits of a recipe, for styles that are calibrated with these judges and this detector. A portrait in
-which no face is found counts as not recognized; a photo without a face is not scored, and counted.
+Per style, photo (`first`, `second`) and judge: TAR at the requested FAR with a limit derived from these impostors, EER, and
+rank-1 (how often the nearest photo is of the right person), with 95 % intervals over people. `together` is the verdict of all
+judges at limits derived from the other half of these people, if there are enough: 46 for a FAR of 0.01. `gate` is their
+verdict at the limits of a recipe, for styles that are calibrated with these judges and this detector. A portrait in which no
+face is found counts as not recognized; photos without a face are not scored, but counted.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from portrait.records import Embedding
 from portrait.records.portrait import read_portrait
 
 ROUNDS = 200
-"""Of the bootstrap of the EER."""
+"""Bootstrap rounds for the EER."""
 NOT_SEEN = -1.0
 """The likeness of a portrait in which no face is found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pictures:
-    """What the judges see in N pictures: whose they are, and judge -> (N, D) unit embeddings; zeros where no face is."""
+    """N pictures as the judges see them: their people, and judge -> (N, D) unit embeddings, zeros without a face."""
 
     people: np.ndarray
     embeddings: dict[str, np.ndarray]
@@ -83,13 +83,13 @@ def likeness(references: Pictures, candidates: Pictures) -> dict[str, np.ndarray
 
 
 def rates(scores: np.ndarray, references: np.ndarray, candidates: np.ndarray, far: float) -> dict[str, Any]:
-    """What one judge does.
+    """The rates of one judge.
 
     Args:
         scores: (R, C) likeness.
-        references: (R,) whose photos they are, each person once.
-        candidates: (C,) whose portraits they are.
-        far: The rate at which the TAR is told.
+        references: (R,) the person of each photo, each person once.
+        candidates: (C,) the person of each portrait.
+        far: The false accept rate of the TAR.
 
     Raises:
         TooFewPairsError: there are too few impostor pairs for the rate.
@@ -118,7 +118,7 @@ def rates(scores: np.ndarray, references: np.ndarray, candidates: np.ndarray, fa
 def gate_rates(
     passed: np.ndarray, references: np.ndarray, candidates: np.ndarray, counted: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """TAR and FAR of a verdict, (R, C) bool, with intervals over people; of the pairs that are `counted`, if not all are."""
+    """TAR and FAR of a verdict, (R, C) bool, with intervals over people; of the pairs that are `counted`, if given."""
     is_own = references[:, None] == candidates
     whose = np.broadcast_to(candidates, passed.shape)[is_own]
     names = np.unique(np.concatenate([references, candidates]))
@@ -140,9 +140,9 @@ def held_out_gate(
 
     Args:
         scores: Judge -> (R, C) likeness.
-        references: (R,) whose photos they are, each person once.
-        candidates: (C,) whose portraits they are; the first of each person counts.
-        far: The rate of strangers who pass all judges together.
+        references: (R,) the person of each photo, each person once.
+        candidates: (C,) the person of each portrait; the first of each person counts.
+        far: The joint false accept rate of all judges.
     """
     names, first = np.unique(candidates, return_index=True)
     is_reference = np.isin(names, references)
@@ -172,7 +172,7 @@ def _over_people(
     candidates: np.ndarray,
     statistic: Callable[[np.ndarray, np.ndarray], float],
 ) -> list[float]:
-    """The 95 % interval of a statistic of genuine and impostor scores, people drawn anew in both of their roles."""
+    """The 95 % interval of a statistic of genuine and impostor scores, resampling people in both roles."""
     rng = np.random.default_rng(0)
     names = np.unique(references)
     values = []
@@ -201,14 +201,14 @@ def photos_of_people(folder: Path) -> dict[str, list[Path]]:
 
 
 def _say(folder: Path, passed_over: Sequence[PassedOver]) -> None:
-    """Name the files that are no pictures; records beside portraits are meant to be there."""
+    """Print the names of files that are not pictures; records beside portraits are expected."""
     others = [item for item in passed_over if item.path.suffix != ".json"]
     if others:
         print(f"{folder}: {describe(others)}", file=sys.stderr)
 
 
 def portraits_of_people(folder: Path, people: Mapping[str, Sequence[Path]]) -> dict[str, list[tuple[str, Path]]]:
-    """Style -> whose portrait, and its file."""
+    """Style -> (person, file) of each portrait."""
     styles = {}
     for style in sorted(path for path in folder.iterdir() if path.is_dir()):
         listed = []
@@ -227,7 +227,7 @@ def portraits_of_people(folder: Path, people: Mapping[str, Sequence[Path]]) -> d
 
 
 def in_order(photos: Sequence[Path], portrait: Path | None) -> list[Path]:
-    """A person's photos, the one that was stylized first, if a record beside the portrait names it."""
+    """A person's photos, beginning with the one that was stylized, if a record beside the portrait names it."""
     record = None if portrait is None else portrait.with_suffix(".json")
     if record is None or not record.is_file():
         return list(photos)
@@ -239,7 +239,7 @@ def in_order(photos: Sequence[Path], portrait: Path | None) -> list[Path]:
 
 
 def shipped_gate(recipe: str, style: str, far: float, judges: Sequence[str], detector: str) -> Gate | None:
-    """The limits of a recipe's calibration as a gate; None where it does not know two of the judges, or the detector."""
+    """The limits of a recipe's calibration as a gate; None if it lacks the detector, or all but one of the judges."""
     for chosen in (judges, judges[:2]):
         try:
             limits = thresholds_for(recipe, style, far, judges=chosen, detector=detector)
@@ -308,7 +308,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def comparison(full: Mapping[str, Any], commercial: Mapping[str, Any]) -> str:
-    """A line per style and photo: the TAR of all judges together, of both chains, and what the second one loses."""
+    """A line per style and photo: the joint TAR of both sets of judges, and what the second set loses."""
     lines = [
         f"| style | photo | all judges: TAR at FAR {full['far']:g}, FAR | for commercial use: TAR, FAR | loses |",
         "|---|---|---|---|---|",
@@ -322,7 +322,7 @@ def comparison(full: Mapping[str, Any], commercial: Mapping[str, Any]) -> str:
             loss = (rows[0]["tar"]["rate"] - rows[1]["tar"]["rate"]) / max(rows[0]["tar"]["rate"], 1e-9)
             lines.append(f"| {style} | {photo} | {cells[0]} | {cells[1]} | {loss:.1%} |")
     if len(lines) == 2:
-        return "too few people to read limits off one half of them for the other; name a larger --far"
+        return "too few people to derive limits from one half for the other; use a larger --far"
     return "\n".join(lines)
 
 
@@ -347,9 +347,9 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, help="a folder per person")
     parser.add_argument("--portraits", type=Path, help="a folder per style")
     parser.add_argument("--far", type=float, default=0.01)
-    parser.add_argument("--recipe", default="mini", help="whose calibration the gate is")
+    parser.add_argument("--recipe", default="mini", help="recipe whose calibration is the gate")
     parser.add_argument("--commercial", action="store_true", help="judge by YuNet, SFace and dlib, without InsightFace")
-    parser.add_argument("--compare", action="store_true", help="both: all judges, and those for commercial use")
+    parser.add_argument("--compare", action="store_true", help="measure both all judges and those for commercial use")
     parser.add_argument("--output", type=Path, help="also write the table as JSON")
     args = parser.parse_args()
     if args.compare and args.commercial:

@@ -2,8 +2,8 @@
 
     python eval/photo_thresholds.py --data FACES     # writes portrait/recipes/photo.thresholds.json
 
-`detectors` holds those of SFace and dlib on YuNet's points, for commercial use; both must have been fetched.
-There is one photo a person in the data, so false rejects cannot be measured.
+`detectors` holds those of SFace and dlib with YuNet's landmarks, for commercial use; both must have been fetched.
+The data has one photo per person, so false rejects cannot be measured.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Scripts as processes of their own, each on its share of the cores."""
+"""Run scripts as processes, each on its share of the cores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def all_cores() -> list[int]:
 
 
 def shares(parts: int) -> list[list[int]]:
-    """The cores in `parts` shares; all of them for each where there are fewer cores than parts."""
+    """Divide the cores into `parts` shares; each has all cores if there are fewer cores than parts."""
     cores = all_cores()
     return [cores[number::parts] or cores for number in range(parts)]
 
@@ -26,9 +26,9 @@ def shares(parts: int) -> list[list[int]]:
 def start(
     command: Sequence[str], cores: Sequence[int], log: Path, folder: Path, more: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Begin a command in a folder; it sees these cores alone, and what it prints is added to `log`.
+    """Start a command in a folder, restricted to these cores; its output is appended to `log`.
 
-    `more` are further variables of its environment.
+    `more` are additional environment variables.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(len(cores)), **(more or {})}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH", "")]))
@@ -41,6 +41,6 @@ def start(
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something."""
+    """The last line of a log that is not blank."""
     lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
     return lines[-1][:300] if lines else ""

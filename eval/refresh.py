@@ -1,18 +1,18 @@
-"""Measure everything anew, in the right order, by one command: what to run after new weights.
+"""Run all measurements again, in the right order: what to run after new weights.
 
-    python eval/refresh.py --data FACES --jobs 2         # `make figures` does this; goes on where it stopped
-    python eval/refresh.py --list                        # the steps: minutes, what each reads and writes, what is done
+    python eval/refresh.py --data FACES --jobs 2         # the same as `make figures`; resumable
+    python eval/refresh.py --list                        # the steps: minutes, what each reads and writes, which are done
     python eval/refresh.py --data FACES --only dial held-out
     python eval/refresh.py --data FACES --quick          # a trial of every script with few people: writes below work/quick
 
 FACES is the folder of the CC0 portraits (`python weights/training/faces.py --out work/faces` fetches them; work/faces is
-the default). The steps run in the order of their importance, so that whatever stops the run leaves the most: --minutes
-begins none after so long. A step is skipped where its result names the weights of today and, if it ran here before, nothing
-that it reads has changed since; --again measures it all the same. With --jobs 2 two steps run side by side, each on
-its share of the cores; those that need all of them run alone. At the end the tables are written into README.md, docs/ and the model card. A step that fails takes those
-that read its result with it, and no others; each one's output is in work/refresh-.../NAME.log.
+the default). The steps run in order of importance, so that a run that ends early has done the most important ones; --minutes
+starts none after that time. A step is skipped if its result names the current weights and, if it has run here, nothing that
+it reads has changed since; --again measures it anyway. With --jobs 2, two steps run in parallel, each on its share of the
+cores; those that need all cores run alone. If a step fails, only the steps that read its result are not run. At the end the
+tables are written into README.md, docs/ and the model card. The output of each step is in work/refresh-.../NAME.log.
 
-Minutes are estimates: pictures that are drawn and judged, times --pace, the processor seconds of one.
+Minutes are estimates: the number of pictures to draw and judge, times --pace, the processor seconds of one.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from portrait.recipes.load import load_recipe
 RECIPES = "portrait/recipes"
 CURVES, THRESHOLDS = f"{RECIPES}/mini.curves.json", f"{RECIPES}/mini.thresholds.json"
 PACE = 0.7
-"""Processor seconds of a picture, drawn and judged by ArcFace and dlib, at 512 px on one core with AVX-512."""
+"""Processor seconds to draw a picture and judge it by ArcFace and dlib, at 512 px on one core with AVX-512."""
 QUICK_PEOPLE, QUICK_STRANGERS = 8, 72
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One script, and what is known of it before it runs.
+    """One script and its requirements.
 
-    `command` and `quick` may hold {data}, {work} and {curve_people}. `quick` is added for a trial with few people; None leaves
-    the step out of it. `pictures` are drawn for each style, `further` once. A step that is `alone` has all cores: it shares
-    them out itself, or measures seconds that are told.
+    `command` and `quick` may contain {data}, {work} and {curve_people}. `quick` is appended for a trial with few people; if it
+    is None, a trial leaves the step out. `pictures` are drawn per style, `further` once. A step that is `alone` gets all cores,
+    because it divides them itself or measures seconds.
     """
 
     name: str
@@ -285,13 +285,13 @@ class Run:
 
 
 def state(step: Step, command: Sequence[str]) -> dict[str, object]:
-    """What a step's result depends on: weights, command line, and the content of what it reads."""
+    """What a step's result depends on: weights, command line, and the contents of the files that it reads."""
     reads = {name: _sha256(ROOT / name) for name in step.reads}
     return {"weights": weights_today(), "command": list(command[1:]), "reads": reads}
 
 
 def is_done(step: Step, run: Run) -> bool:
-    """Whether a step's results are those of today's weights and of what it reads."""
+    """Whether a step's results are of the current weights and of the files that it reads."""
     if not run.quick and not all((ROOT / name).is_file() for name in step.writes):
         return False
     stamp = run.stamp(step)
@@ -303,7 +303,7 @@ def is_done(step: Step, run: Run) -> bool:
 
 
 def _names_weights(path: Path) -> bool:
-    """Whether a result says that it was measured with the weights of today."""
+    """Whether a result names the current weights."""
     content = json.loads(path.read_text("utf-8"))
     measured = content if path.name == "weights.json" else content.get("weights")
     return isinstance(measured, dict) and measured.items() >= weights_today().items()
@@ -314,7 +314,7 @@ def _sha256(path: Path) -> str:
 
 
 def execute(step: Step, run: Run, cores: Sequence[int]) -> str:
-    """Run one step on these cores; empty text, or what went wrong."""
+    """Run one step on these cores; return an empty text, or the error."""
     begun = time.perf_counter()
     log = run.work / f"{step.name}.log"
     command = run.command(step)
@@ -326,7 +326,7 @@ def execute(step: Step, run: Run, cores: Sequence[int]) -> str:
 
 
 class Schedule:
-    """Runs steps in order, `jobs` at a time on shares of the cores; `failed` is name -> what went wrong, or why not begun."""
+    """Runs steps in order, `jobs` at a time on shares of the cores; `failed` is name -> error, or why it was not started."""
 
     def __init__(self, steps: Sequence[Step], run: Run, jobs: int, minutes: float) -> None:
         self.failed: dict[str, str] = {}
@@ -357,24 +357,24 @@ class Schedule:
             self._waiting.clear()
 
     def _start(self, pool: ThreadPoolExecutor) -> None:
-        """Begin the first steps that need nothing unfinished, until one has to wait for cores."""
+        """Start the first steps that need nothing unfinished, until one has to wait for cores."""
         unfinished = {step.name for step in self._waiting} | {step.name for step, _ in self._running.values()}
         for step in [step for step in self._waiting if not unfinished & set(step.after)]:
             if len(self._free) < (self._jobs if step.alone else 1):
                 return
-            taken = [self._free.pop(0) for _ in range(self._jobs if step.alone else 1)]
-            cores = sorted({core for share in taken for core in share})
+            its_shares = [self._free.pop(0) for _ in range(self._jobs if step.alone else 1)]
+            cores = sorted({core for share in its_shares for core in share})
             self._waiting.remove(step)
             self._say(f"{step.name}: begins")
-            self._running[pool.submit(execute, step, self._run, cores)] = (step, taken)
+            self._running[pool.submit(execute, step, self._run, cores)] = (step, its_shares)
 
     def _collect(self) -> None:
         for future in wait(self._running, return_when=FIRST_COMPLETED).done:
-            step, taken = self._running.pop(future)
-            self._free += taken
-            if wrong := future.result():
-                self.failed[step.name] = wrong
-            self._say(f"{step.name}: {wrong or 'done'}")
+            step, its_shares = self._running.pop(future)
+            self._free += its_shares
+            if error := future.result():
+                self.failed[step.name] = error
+            self._say(f"{step.name}: {error or 'done'}")
 
     def _say(self, text: str) -> None:
         minutes, seconds = divmod(int(time.perf_counter() - self._begun), 60)
@@ -382,7 +382,7 @@ class Schedule:
 
 
 def to_run(steps: Sequence[Step], run: Run, *, again: bool) -> list[Step]:
-    """The steps that are not done, and those after them, whose results will be out of date."""
+    """The steps that are not done, and those that depend on them, whose results will be out of date."""
     pending: dict[str, Step] = {}
     for step in steps:
         if again or pending.keys() & set(step.after) or not is_done(step, run):
@@ -391,21 +391,21 @@ def to_run(steps: Sequence[Step], run: Run, *, again: bool) -> list[Step]:
 
 
 def listing(steps: Sequence[Step], run: Run, pace: float) -> str:
-    """A line per step, and the sum of what is left."""
+    """A line per step, and the sum of the remaining minutes."""
     styles = len(load_recipe("mini").styles)
     lines = [f"{'step':15} {'done':5} {'pictures':>8} {'min':>5} {'last':>5}  reads -> writes"]
-    left, pending = 0.0, to_run(steps, run, again=False)
+    remaining, pending = 0.0, to_run(steps, run, again=False)
     for step in steps:
         pictures = round(step.pictures * styles + step.further)
         if step.name == "calibrate":
             pictures += (run.curve_people - 8) * 20 * styles
         done, minutes = step not in pending, pictures * pace / 60
-        left += 0 if done else minutes
+        remaining += 0 if done else minutes
         stamp = run.stamp(step)
         last = f"{json.loads(stamp.read_text('utf-8'))['seconds'] / 60:.1f}" if stamp.is_file() else "-"
         files = f"{', '.join(map(_short, step.reads)) or '-'} -> {', '.join(map(_short, step.writes)) or 'work/'}"
         lines.append(f"{step.name:15} {'yes' if done else 'no':5} {pictures:8d} {minutes:5.1f} {last:>5}  {files}")
-    return "\n".join([*lines, f"left: {left:.0f} processor minutes at {pace:g} s a picture"])
+    return "\n".join([*lines, f"left: {remaining:.0f} processor minutes at {pace:g} s per picture"])
 
 
 def _short(name: str) -> str:
@@ -413,7 +413,7 @@ def _short(name: str) -> str:
 
 
 def trial(data: Path, work: Path) -> Run:
-    """A folder with few people and few strangers, evenly spread over all of them."""
+    """A folder with few people and few strangers, spread evenly over all of them."""
     names = [line for line in HELD_OUT.read_text("utf-8").splitlines() if line and not line.startswith("#")]
     people = [data / name for name in names]
     others = [path for path in sorted(data.glob("*/*.jpg")) if path not in people]
@@ -429,7 +429,7 @@ def trial(data: Path, work: Path) -> Run:
 
 
 def main() -> int:
-    """Run what is not done; 1 if anything failed or did not begin."""
+    """Run the steps that are not done; return 1 if any failed or was not started."""
     args = _arguments()
     work = WORK / journal_of().stem.replace("measured", "refresh")
     run = Run(
@@ -470,16 +470,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--without", nargs="+", metavar="NAME", choices=_NAMES, default=[], help="leave these steps out"
     )
-    parser.add_argument("--again", action="store_true", help="also what is done")
-    parser.add_argument("--quick", action="store_true", help="few people, results below work/quick: a trial")
-    parser.add_argument("--jobs", type=int, default=1, help="steps at a time, each on its share of the cores")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no step after so long")
-    parser.add_argument("--curve-people", type=int, default=8, help="whom the curves are measured on (default: 8)")
+    parser.add_argument("--again", action="store_true", help="also run the steps that are done")
+    parser.add_argument("--quick", action="store_true", help="a trial with few people; results go below work/quick")
+    parser.add_argument("--jobs", type=int, default=1, help="steps to run in parallel, each on its share of the cores")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no step after this time")
     parser.add_argument(
-        "--painted", type=Path, metavar="WORK", help="work folder of the training: painters beside grid"
+        "--curve-people", type=int, default=8, help="people that the curves are measured on (default: 8)"
+    )
+    parser.add_argument(
+        "--painted", type=Path, metavar="WORK", help="work folder of the training, to compare grids with the painters'"
     )
     parser.add_argument("--pace", type=float, default=PACE, help=f"processor seconds of a picture (default: {PACE})")
-    parser.add_argument("--list", action="store_true", help="print the steps, and end")
+    parser.add_argument("--list", action="store_true", help="print the steps and exit")
     args = parser.parse_args()
     if args.jobs < 1:
         parser.error(f"--jobs {args.jobs} is below 1")

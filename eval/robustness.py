@@ -1,12 +1,11 @@
-"""How `mini` takes the photos that people have: the same people, their photos spoiled in one way after another.
+"""Robustness of `mini` to ordinary photos: photos of the same people, degraded in various ways.
 
     python eval/robustness.py --data FACES [--people 8] [--sheet DIR]    # writes eval/robustness.json
 
-Each spoiled photo goes through the whole pipeline: detected, embedded, framed, drawn once at balance 0.5, judged at FAR 0.01
-against the face of the spoiled photo, by limits in which the person has no part (`held_out_people.left_out`). "against the clean
-photo" is the likeness to the person's own good photo, which nothing in the run has seen. People that training never saw;
-intervals are for people with several pictures each. With --sheet a picture of every spoiled photo with one style is
-written.
+Each degraded photo passes through the whole pipeline: detection, embedding, framing, one drawing at balance 0.5, and a
+verdict at FAR 0.01 against the face of the degraded photo, by limits that exclude the person (`held_out_people.left_out`).
+"against the clean photo" is the likeness to the original photo, which the run does not use. Held-out people; intervals are
+for people with several pictures each. With --sheet, pictures of all degraded photos with one style are written.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def _bytes(image: np.ndarray) -> RgbImage:
 
 
 def small(image: RgbImage, face: Face, height: int) -> RgbImage:
-    """The photo made so small that the face is `height` pixels high."""
+    """The photo shrunk until the face is `height` pixels high."""
     scale = min(1.0, height / face.height)
     return RgbImage(np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8))
 
@@ -117,8 +116,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
     parser.add_argument("--people", type=int, default=8)
-    parser.add_argument("--styles", default="", help="such as oil,comic (default: all of the recipe)")
-    parser.add_argument("--sheet", type=Path, help="folder for pictures: people across, spoiled photos down")
+    parser.add_argument("--styles", default="", help="such as oil,comic (default: all styles of the recipe)")
+    parser.add_argument("--sheet", type=Path, help="folder for pictures: a column per person, a row per kind of photo")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "robustness.json")
     args = parser.parse_args()
     loop = load_loop("mini")

@@ -1,12 +1,12 @@
-"""Is the order of skin tones kept? Lightness of the face, photo against picture, per style.
+"""Is the order of skin tones preserved? Lightness of the face in photo and picture, per style.
 
     python eval/held_out.py --data FACES     # first: writes eval/held_out.json, with the lightness of every face
     python eval/skin.py                      # the table, as Markdown
 
-Rank correlation (Spearman) over people between the lightness of the face in the photo and in the delivered portrait, with
-an interval that resamples people; and by how much, in units of CIE L (0 to 100), the faces of each skin tone of
-`held_out_groups.csv` became lighter or darker. The order is asked for where a style keeps local color; a woodcut or a
-screen print has inks of its own.
+Spearman's rank correlation over people between the lightness of the face in the photo and in the delivered portrait, with an
+interval that resamples people; and by how much, in units of CIE L (0 to 100), the faces of each skin tone in
+`held_out_groups.csv` became lighter or darker. The order is only required of styles that keep local color; a woodcut or a
+screen print has its own inks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scipy.stats import rankdata
 
 HERE = Path(__file__).parent
 LOCAL_COLOR = ("watercolor", "oil", "comic", "lowpoly", "pastel", "cinematic")
-"""Styles in which a face keeps its color."""
+"""Styles in which faces keep their color."""
 ROUNDS = 1000
 
 
@@ -35,7 +35,7 @@ def order(photo: np.ndarray, picture: np.ndarray) -> tuple[float, float, float]:
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spearman's, of (R, N) rows; NaN for a row in which all are alike."""
+    """Spearman's correlation of each pair of (R, N) rows; NaN for rows with a single value."""
     x, y = (rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (a, b))
     with np.errstate(invalid="ignore"):
         return np.asarray((x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1)))

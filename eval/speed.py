@@ -1,10 +1,10 @@
-"""Seconds and memory of a portrait at every size that `mini` draws.
+"""Seconds and memory of a portrait at each size of `mini`.
 
     python eval/speed.py [--pictures 4]     # writes eval/speed.json
 
-Each size has a process of its own, so that its peak of resident memory is its own: Python, libraries, models and
-judges included. `draw` is the making of one picture, `judge` what the judges take, both the median over pictures of
-several styles after one that warms up; the loading of the models is not in them.
+Each size is measured in its own process, whose peak resident memory includes Python, libraries, models and judges. `draw` is
+the time to draw one picture and `judge` the time to judge it, both the median over pictures of several styles after one to
+warm up, without the loading of the models.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from portrait.records import RgbImage
 
 
 def measured(size: int, pictures: int) -> dict[str, float]:
-    """One size, in this process."""
+    """Measure one size in this process."""
     loop = load_loop("mini")
     photo = Photo(path=Path("astronaut.png"), pixels=RgbImage(astronaut()), sha256="astronaut")
     (who,) = loop.subjects(photo, "largest")

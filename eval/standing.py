@@ -1,12 +1,12 @@
-"""The standing protocol: fixed people, every style, one command that runs `mini` and compares with the accepted result.
+"""The standing protocol: run `mini` on fixed people and styles, and compare with the accepted result.
 
     python eval/standing.py --data FACES             # the 36 held-out people in every style, against accepted/full.json
-    python eval/standing.py                          # small: 7 people of sample pictures, 2 styles; CI runs it
-    python eval/standing.py --accept                 # keep this run as the accepted result, after a look at its page
+    python eval/standing.py                          # small, as in CI: 7 people of sample pictures in 2 styles
+    python eval/standing.py --accept                 # make this run the accepted result, after looking at its page
 
-The exit code is 3 if anything drifted, if likeness or style over all styles is not known to be stable, or if anything is
-missing. One style alone may be inconclusive with 7 people, on another processor than the accepted one. The run lies in
-work/standing-...; what is there already is not made again while weights, thresholds and photos are the same.
+The exit code is 3 if anything drifted, if likeness or style over all styles is not shown to be stable, or if anything is
+missing. With 7 people and another processor than that of the accepted result, a single style may be inconclusive. The run is
+in work/standing-...; existing pictures are reused while weights, thresholds and photos are the same.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from portrait.report.write import write_report
 
 HERE = Path(__file__).parent
 GROUP = ((112, 329), (321, 208), (518, 341), (796, 411), (959, 133), (1179, 337))
-"""Middles of the six faces of insightface's sample `t1`, pixels."""
+"""Centers of the six faces in insightface's sample `t1`, in pixels."""
 SETTINGS = {"far": 0.01, "max_attempts": 4, "balance": 0.5, "seed": 1, "face": "largest", "threads": 2}
 
 
 def full(data: Path) -> Plan:
-    """The people that training never saw, in every style; named by folder and number, so that groups can be shown."""
+    """The held-out people in every style, named by folder and number, so that groups can be shown."""
     rows = [f"{p.parent.name}-{p.stem},{p.resolve()},{p.parent.name}" for p in held_out(data)]
     table = write_bytes(HERE.parent / "work" / "standing-full.csv", "\n".join(["subject,photo,sex", *rows]).encode())
     return plan_from({"name": "standing, full", "subjects": str(table), "settings": SETTINGS}, HERE)
@@ -79,7 +79,7 @@ def main() -> int:
 
 
 def as_accepted(comparison: Comparison, verdict: Verdict) -> bool:
-    """Nothing drifted, nothing is missing, and over all styles every measure but the accept rate is stable."""
+    """Whether nothing drifted or is missing, and every measure over all styles except the accept rate is stable."""
     pooled = {row.verdict for row in comparison.rows if row.style is None and row.measure != "accepted"}
     complete = not any(value for _, value in comparison.not_paired.items())
     return complete and pooled == {"stable"} and verdict.verdict != "drifted"

@@ -1,12 +1,12 @@
-"""How long a creator waits: the first picture in the studio, and every later adjustment.
+"""How long a visitor of the studio page waits: for the first picture, and for each adjustment.
 
     python eval/studio.py                       # writes eval/studio.json
 
-A fresh `portrait studio`, as a process of its own, is opened in a Chromium; the clock runs from the choice of a photo,
-with which the first portrait begins, or from the click, to the picture on the page, as a visitor sees it; after the first
-one the photo is previewed in every style, and the first and the last of these small pictures count too. Three visits: one
-that begins while the models are still being loaded, and two later ones. Adjustments: the slider, another style, another
-one. Needs playwright and a Chromium, as the browser tests; run it on a quiet machine.
+A new `portrait studio` process is opened in Chromium. Time is measured from the choice of a photo, which starts the first
+portrait, or from a click, until the picture is on the page. After the first portrait the photo is previewed in every style;
+the first and the last of these small pictures are timed too. There are three visits: one that begins while the models are
+still being loaded, and two later ones. Adjustments: the slider, another style, another variant. Needs playwright and a
+Chromium, like the browser tests; run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from portrait.files import write_json
 from portrait.images import write_picture
 from portrait.paths import cpu_threads
 
-if TYPE_CHECKING:  # in the extra `browser`: the script explains itself without it
+if TYPE_CHECKING:  # in the extra `browser`: `--help` works without it
     from playwright.sync_api import Page
 
 
@@ -74,11 +74,11 @@ CLOCK = """(places) => {
   };
   look();
 }"""
-"""Notes in `seen` after how many seconds each of the places is there."""
+"""Records in `seen` after how many seconds each of the places exists."""
 
 
 def visit(page: Page, url: str, photo: Path) -> dict[str, Any]:
-    """Seconds of one visit: photo to faces, to the first portrait and to previews; each adjustment, with its attempts."""
+    """Seconds of one visit from the photo to faces, first portrait and previews; of each adjustment, with its attempts."""
     page.set_default_timeout(600_000)
     page.goto(url)
     page.wait_for_selector("#wire [data-session]", state="attached")

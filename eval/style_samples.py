@@ -1,10 +1,10 @@
-"""The sample pictures of the studio's style gallery: one portrait per style of a recipe, made by its own model.
+"""Make the sample pictures of the studio's style gallery: one portrait per style of a recipe, by its own model.
 
-    python eval/style_samples.py                                  # mini, into the package; run it after new weights
+    python eval/style_samples.py                                  # mini, into the package; to run after new weights
     python eval/style_samples.py --recipe sd15-plus-face --own    # another recipe, into your configuration folder
 
-The photo is skimage's public-domain one of astronaut Eileen Collins, unless --photo names another. Samples of styles
-that the recipe no longer has are deleted.
+The photo is scikit-image's, in the public domain, of astronaut Eileen Collins, unless --photo names another. Samples of
+styles that the recipe no longer has are deleted.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""Does the style judge tell styles apart? A table of confusions: whose pictures pass as what.
+"""Does the style judge tell styles apart? A confusion table: which pictures pass as which style.
 
-    python eval/styles.py --data FACES --pictures DIR --draw            # the recipe's portraits of held-out people, then the table
-    python eval/styles.py --data FACES --pictures DIR --draw --training 4 --only-draw   # of training people, to learn from
-    python eval/styles.py --data FACES --pieces WORK/judge/held --judge WORK/judge      # a judge before it is shipped
+    python eval/styles.py --data FACES --pictures DIR --draw            # draw held-out people, then the table
+    python eval/styles.py --data FACES --pictures DIR --draw --training 4 --only-draw   # draw training people, to train on
+    python eval/styles.py --data FACES --pieces WORK/judge/held --judge WORK/judge      # a judge that is not shipped yet
 
-Rows: the recipe's portraits (DIR/STYLE/PERSON.png, drawn by every style along the whole dial; what is there is not drawn
-again), the painters' own and the autoencoder's (`weights/training/style_crops.py`), and photographs of held-out people, as
-they are and spoiled: compressed, gray, tinted, blocky, blurred, with few tones. Columns: the share that passes as each
-style; of photographs also with the check that comes first, whether the face is drawn anew. Writes eval/styles.json, and prints the cells in which more than 5 % of what is not the style passes.
+Rows: the recipe's portraits (DIR/STYLE/PERSON.png, in every style along the whole dial; existing ones are not drawn again),
+those of the painters and the autoencoder (`weights/training/style_crops.py`), and photographs of held-out people, as they are
+and degraded: compressed, gray, tinted, blocky, blurred, with few tones. Columns: the share that passes as each style; for
+photographs also together with the preceding check, whether the face was redrawn. Writes eval/styles.json, and prints the
+cells in which more than 5 % of other pictures pass as a style.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
 
 OUTPUT = Path(__file__).with_suffix(".json")
-MOST = 0.05
-"""So many of a style's pictures, or of a kind of photograph, may pass as another style."""
+MAX_CONFUSED = 0.05
+"""The share of a style's pictures, or of a kind of photograph, that may pass as another style."""
 POSITIONS = (0.5, 0.0, 1.0, 0.25, 0.75)
 SIZE = 512
 
@@ -80,9 +81,9 @@ PHOTOGRAPHS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def of_photographs(judge: StyleJudge, frames: Iterable[Framed], copy_limit: float) -> dict[str, dict[str, Any]]:
-    """Kind of picture that is a photograph and no style -> its row of the table.
+    """Kind of photograph -> its row of the table.
 
-    `passing` is by the style judge alone, `passing_both` with the check that the face is drawn anew, which comes first.
+    `passing` is by the style judge alone, `passing_both` together with the preceding check that the face was redrawn.
     """
     results: dict[str, list[list[float]]] = {}
     redrawn: dict[str, list[bool]] = {}
@@ -101,7 +102,7 @@ def of_photographs(judge: StyleJudge, frames: Iterable[Framed], copy_limit: floa
 
 
 def framed_photos(people: list[Path]) -> dict[Path, Framed]:
-    """Each person's photo as `draw` frames it."""
+    """Each person's photo, framed as by `draw`."""
     analyzer = InsightFaceAnalyzer()
     frames = {}
     for path in people:
@@ -112,7 +113,7 @@ def framed_photos(people: list[Path]) -> dict[Path, Framed]:
 
 
 def draw(recipe: str, people: list[Path], folder: Path) -> None:
-    """The recipe's portraits of people, DIR/STYLE/PERSON.png, along the whole dial; what is there stays."""
+    """Draw the recipe's portraits of people, DIR/STYLE/PERSON.png, along the whole dial; existing ones are kept."""
     loop = load_loop(recipe)
     for number, path in enumerate(people):
         missing = [s for s in loop.recipe.styles if not (folder / s / file_of(name_of(path), ".png")).is_file()]
@@ -130,7 +131,7 @@ def draw(recipe: str, people: list[Path], folder: Path) -> None:
 
 
 def of_pictures(judge: StyleJudge, folder: Path, people: list[Path], styles: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Style -> (N, classes) what the judge says of the portraits in DIR/STYLE; a faceless one is no one's style."""
+    """Style -> (N, classes) probabilities of the portraits in DIR/STYLE in which a face is found."""
     analyzer = InsightFaceAnalyzer()
     results: dict[str, np.ndarray] = {}
     for style in styles:
@@ -149,7 +150,7 @@ def of_pictures(judge: StyleJudge, folder: Path, people: list[Path], styles: tup
 
 
 def changed_of(judge: StyleJudge, folder: Path, frames: Mapping[Path, Framed], style: str) -> dict[str, float]:
-    """What of a person -> the share of a style's portraits that are rejected as changed in it."""
+    """Feature of a person -> the share of a style's portraits that are rejected because it was changed."""
     limits = judge.limits[style]
     rejected: dict[str, list[bool]] = {}
     for path, framed in frames.items():
@@ -161,7 +162,7 @@ def changed_of(judge: StyleJudge, folder: Path, frames: Mapping[Path, Framed], s
 
 
 def of_pieces(judge: StyleJudge, folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Who drew -> style -> (N, classes), of the pieces that `style_crops.py` drew."""
+    """Kind -> style -> (N, classes) probabilities of the crops from `style_crops.py`."""
     results: dict[str, dict[str, np.ndarray]] = {}
     for kind in sorted(path.name for path in folder.iterdir() if path.is_dir()):
         for style in sorted(path.name for path in (folder / kind).iterdir()):
@@ -187,7 +188,7 @@ def row(judge: StyleJudge, probabilities: np.ndarray) -> dict[str, Any]:
 
 
 def confusions(table: Mapping[str, Any]) -> tuple[list[str], dict[str, list[float]]]:
-    """Cells above `MOST`, in words; and who drew -> share of right pictures rejected, one a style."""
+    """Cells above `MAX_CONFUSED`, in words; and kind -> the share of right pictures that are rejected, one per style."""
     bad = []
     rejected: dict[str, list[float]] = {}
     for who, rows in table["drawn"].items():
@@ -196,19 +197,19 @@ def confusions(table: Mapping[str, Any]) -> tuple[list[str], dict[str, list[floa
             bad += [
                 f"{who}, {style}: {share:.0%} of {entry['pictures']} pass as {other}"
                 for other, share in entry["passing"].items()
-                if other != style and share > MOST
+                if other != style and share > MAX_CONFUSED
             ]
     for kind, entry in table["photographs"].items():
         bad += [
             f"photographs, {kind}: {share:.0%} of {entry['pictures']} pass as {other}"
             for other, share in entry["passing_both"].items()
-            if share > MOST
+            if share > MAX_CONFUSED
         ]
     return bad, rejected
 
 
 def judge_in(folder: Path) -> StyleJudge:
-    """A judge that is no part of a recipe yet."""
+    """A judge that is not part of a recipe yet."""
     return StyleJudge(folder, {name: sha256_of(folder / name) for name in STYLE_JUDGE_FILES})
 
 
@@ -216,11 +217,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
     parser.add_argument("--recipe", default="mini")
-    parser.add_argument("--judge", type=Path, help="folder of another style judge than the recipe's")
-    parser.add_argument("--pieces", type=Path, help="what weights/training/style_crops.py drew of held-out people")
+    parser.add_argument("--judge", type=Path, help="folder of a style judge to use instead of the recipe's")
+    parser.add_argument("--pieces", type=Path, help="crops of held-out people from weights/training/style_crops.py")
     parser.add_argument("--pictures", type=Path, help="the recipe's portraits, DIR/STYLE/PERSON.png")
     parser.add_argument("--draw", action="store_true", help="draw those that are missing in --pictures")
-    parser.add_argument("--training", type=int, default=0, metavar="N", help="of N training people, not the held-out")
+    parser.add_argument(
+        "--training", type=int, default=0, metavar="N", help="draw N training people instead of the held-out ones"
+    )
     parser.add_argument("--only-draw", action="store_true", help="measure nothing")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args()
@@ -255,7 +258,7 @@ def main() -> None:
     write_json(args.output, table | {"above_5_percent": bad})
     for who, shares in rejected.items():
         print(f"{who}: {np.mean(shares):.1%} of right pictures rejected, at most {max(shares):.1%} in a style")
-    print("\n".join(bad) or "no style lets more than 5 % of another's pictures or of any kind of photograph pass")
+    print("\n".join(bad) or "no more than 5 % of other pictures, or of any kind of photograph, pass as a style")
 
 
 if __name__ == "__main__":

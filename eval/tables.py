@@ -1,10 +1,10 @@
-"""The tables of measurements in README.md, docs/ and the model card, written from the results of eval/.
+"""Write the tables of measurements in README.md, docs/ and the model card from the results in eval/.
 
     python eval/tables.py            # rewrites every table between its markers
-    python eval/tables.py --check    # changes nothing; exits with 1 if a table is not that of the results
+    python eval/tables.py --check    # changes nothing; exits with 1 if a table is out of date
 
-A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`, where NAME is a key of `TABLES`. Nobody types a
-measured number: run the script that measures it, then this one.
+A table is the text between `<!-- table: NAME -->` and `<!-- end of table -->`, where NAME is a key of `TABLES`. Measured
+numbers are never typed: run the script that measures them, then this one.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def results(name: str) -> dict[str, Any]:
 
 
 def not_measured(script: str) -> str:
-    """What stands in place of a table without a result."""
+    """The text in place of a table without a result."""
     return f"*Not measured yet: `python eval/{script}.py`.*\n"
 
 
 def cores(result: dict[str, Any]) -> str:
-    """On what the seconds of a result were measured."""
+    """The hardware on which the seconds of a result were measured."""
     count = result.get("cores", 1)
     return "one core" if count == 1 else f"{count} cores"
 
@@ -96,7 +96,7 @@ def held_out() -> str:
 
 
 def held_out_summary() -> str:
-    """All styles together, in one sentence."""
+    """All styles together, as one paragraph."""
     result = results("held_out")
     total = result["all"]
     low, high = total["accepted, wilson"]
@@ -119,7 +119,7 @@ def groups() -> str:
 
 
 def ablation() -> str:
-    """What each part of `mini` is worth; in brackets the paired difference from the default."""
+    """What each part of `mini` contributes; in brackets the paired difference from the default."""
     names = {
         "default": "default",
         "no adapter": "without the adapter",
@@ -146,7 +146,7 @@ def ablation() -> str:
 
 
 def robustness() -> str:
-    """How `mini` takes photos that were degraded in ordinary ways."""
+    """The robustness of `mini` to photos that were degraded in ordinary ways."""
     rows = []
     for photo, row in results("robustness")["photos"].items():
         rows.append(
@@ -162,7 +162,7 @@ def robustness() -> str:
 
 
 def loop(setting: str) -> str:
-    """The closed loop against its baselines in one setting of `eval/loop.py`."""
+    """The closed loop and its baselines in one setting of `eval/loop.py`."""
     rows = []
     result = results("loop")
     for arm, row in result["settings"][setting]["arms"].items():
@@ -191,7 +191,7 @@ def loop(setting: str) -> str:
 
 
 def loop_gain(setting: str) -> str:
-    """The loop minus each baseline, paired by person, style and seed."""
+    """The difference of the loop from each baseline, paired by person, style and seed."""
     rows = []
     for arm, baselines in results("loop")["settings"][setting]["loop_minus"].items():
         for baseline, gains in baselines.items():
@@ -257,7 +257,7 @@ def adapter() -> str:
 
 
 def dial() -> str:
-    """What the dial and the seed change on one face."""
+    """How much the dial and the seed change one face."""
     result = results("dial")
     header = [
         "style",
@@ -280,7 +280,7 @@ def _first(table: dict[str, Any]) -> Any:
 
 
 def skin() -> str:
-    """Whether the order of skin tones is kept."""
+    """Whether the order of skin tones is preserved."""
     rows = results("held_out")["rows"]
     return skin_table(rows, labels()) if "lightness" in rows[0] else not_measured("held_out")
 
@@ -343,7 +343,7 @@ def latency() -> str:
 
 
 def _at(table: dict[str, Any], path: Sequence[str]) -> Any:
-    """The value at a path of keys; None where it was not measured."""
+    """The value at a path of keys; None if it was not measured."""
     value: Any = table
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
@@ -351,7 +351,7 @@ def _at(table: dict[str, Any], path: Sequence[str]) -> Any:
 
 
 def latency_accepted() -> str:
-    """What an accepted portrait costs by each way to get one, and by diffusers' own pipeline."""
+    """The cost of an accepted portrait by each method, and by diffusers' own pipeline."""
     result = results("latency")
     ways = {name: row for name, row in result["accepted"].items() if isinstance(row, dict)}
     rows = [
@@ -384,14 +384,14 @@ def latency_batches() -> str:
 
 def latency_campaign() -> str:
     """Where the time of a campaign goes."""
-    found = results("latency").get("campaign")
-    if found is None:
+    campaign = results("latency").get("campaign")
+    if campaign is None:
         return not_measured("latency")
-    running = found["seconds"] - found["loading"]
+    running = campaign["seconds"] - campaign["loading"]
     parts = {"drawing": "drawing", "judging": "judging", "faces": "faces of the photos", "rest": "everything else"}
-    rows = [[title, f"{found[name]:.1f}", f"{found[name] / running:.1%}"] for name, title in parts.items()]
-    header = [f"{found['jobs']} jobs of {found['people']} people, one attempt each", "seconds", "share"]
-    return markdown(header, rows) + f"\nLoading the models before that: {found['loading']:.1f} s.\n"
+    rows = [[title, f"{campaign[name]:.1f}", f"{campaign[name] / running:.1%}"] for name, title in parts.items()]
+    header = [f"{campaign['jobs']} jobs of {campaign['people']} people, one attempt each", "seconds", "share"]
+    return markdown(header, rows) + f"\nLoading the models before that: {campaign['loading']:.1f} s.\n"
 
 
 def studio() -> str:
@@ -420,7 +420,7 @@ def ledger() -> str:
 
 
 def campaign() -> str:
-    """What `eval/campaign.py` found, in one sentence a line."""
+    """The results of `eval/campaign.py`, one sentence per line."""
     measured = results("campaign")
     verdicts = measured["verdicts"]
     differing = len(measured["pictures_that_differ"])
@@ -434,7 +434,7 @@ def campaign() -> str:
 
 
 def matte() -> str:
-    """How well the person is told from the background, by the matte and by GrabCut."""
+    """How well the person is separated from the background, by the matte and by GrabCut."""
     measured = results("matte")
     rows = []
     for scenes in ("photos", "other backgrounds"):
@@ -446,7 +446,7 @@ def matte() -> str:
 
 
 def intervals() -> str:
-    """How often all intervals of a comparison hold at once, and how often the number of people that is told suffices."""
+    """How often all intervals of a comparison hold simultaneously, and how often the named number of people suffices."""
     measured = results("intervals")
     coverage, suggested = measured["coverage"], measured["stable_at_the_number_told"]
     sizes = list(next(iter(coverage.values())))
@@ -499,7 +499,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def filled(text: str) -> str:
-    """A page with each table between its markers written from the results.
+    """Write each table of a page between its markers.
 
     Raises:
         SystemExit: a marker names a table that does not exist, or has no end.
@@ -512,7 +512,7 @@ def filled(text: str) -> str:
             raise SystemExit(f"there is no table {match['name']!r}; tables: {', '.join(TABLES)}")
         try:
             table = TABLES[match["name"]]()
-        except FileNotFoundError as error:  # not measured for today's weights
+        except FileNotFoundError as error:  # not measured for the current weights
             table = not_measured(Path(error.filename).stem)
         return match[1] + "\n" + table + "\n" + match[4]
 

@@ -1,18 +1,18 @@
-"""What goes wrong with photo-to-photo thresholds: the same portraits judged by them and by calibrated ones.
+"""Why photo-to-photo thresholds fail: the same portraits judged by them and by calibrated thresholds.
 
     python eval/thresholds.py --data FACES      # writes eval/thresholds.json
 
-Held-out people, each stylized once per style at balance 0.5. Per style and judge: the share of own portraits
-accepted (TAR, with Wilson's interval) and of other people's (FAR), with the threshold that photos give at a FAR of
-0.001 (`portrait compare` uses it for photos), and with the calibrated one at the same rate. Each person's calibrated
-threshold is read off all other people (`held_out_people.left_out`); the photo thresholds were measured on everybody.
+Held-out people, each stylized once per style at balance 0.5. Per style and judge: the share of genuine pairs accepted (TAR,
+with Wilson's interval) and of impostor pairs (FAR), with the photo threshold at a FAR of 0.001 (which `portrait compare` uses)
+and with the calibrated one at the same rate. Each person's calibrated threshold is derived from all other people
+(`held_out_people.left_out`); the photo thresholds were measured on everybody.
 
-Impostors are everybody else, women and men; `far_same_group` counts those pairs alone whose photos lie in the same
-folder, so of the same sex: the harder ones.
+Impostors are all other people, women and men; `far_same_group` counts only pairs whose photos are in the same folder, that
+is, of the same sex: the harder ones.
 
-The last columns are the check of the style, which has nothing to do with likeness: of which other styles it would let
-most right pictures pass (`calibration.weak_checks`), so that a model that drew those instead would not be noticed by it;
-and how many of `SPOILED` photos the whole gate accepts at a FAR of 0.01 as portraits in that style.
+The last columns are about the check of the style, which is independent of likeness: the other styles whose right pictures it
+would mostly accept (`calibration.weak_checks`), so that it would not notice a model that drew those instead; and how many of
+the `SPOILED` photos the whole gate accepts at a FAR of 0.01 as portraits in that style.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ SPOILED = {
     "four levels a channel": lambda photo: photo // 64 * 64 + 32,
     "local contrast (CLAHE)": _equalized,
 }
-"""Photos spoiled beyond what calibration counts as a copy: no portraits, though somebody may call some of them a style."""
+"""Photos degraded beyond what calibration counts as a copy; they are not portraits, though some resemble a style."""
 
 
 def spoiled_accepted(loop: AttemptLoop, data: Path, files: dict[str, Path], far: float) -> dict[str, dict[str, float]]:
@@ -96,12 +96,12 @@ def spoiled_accepted(loop: AttemptLoop, data: Path, files: dict[str, Path], far:
 
 
 def rates(scores: np.ndarray, limits: np.ndarray, same_group: np.ndarray) -> dict[str, Any]:
-    """Own and other people's portraits accepted.
+    """The genuine and impostor pairs accepted.
 
     Args:
-        scores: (references, P) likeness, own photos first.
-        limits: (P,) a limit for each portrait.
-        same_group: (references, P) bool, whose photos lie in one folder.
+        scores: (references, P) likeness, the portraits' own photos first.
+        limits: (P,) the limit of each portrait.
+        same_group: (references, P) bool, whether the photos of both people are in the same folder.
     """
     rows, count = scores.shape
     is_own = np.arange(rows)[:, None] == np.arange(count)
@@ -118,7 +118,7 @@ def rates(scores: np.ndarray, limits: np.ndarray, same_group: np.ndarray) -> dic
 
 
 def markdown(styles: dict[str, Any]) -> str:
-    """A line per style and judge, with the style's check at the first of them."""
+    """A line per style and judge, with the check of the style on the first of them."""
     lines = [
         "| style | judge | photo: own, others accepted | calibrated: own, others, of the same group | style check is weak | "
         "spoiled photos accepted |"
@@ -155,7 +155,7 @@ def main() -> None:
         table[style] = {"not_told_apart": weak.get(style, {}), "spoiled_photos_accepted": spoiled[style]}
         for judge, scores in style_pictures.scores.items():
             if judge not in photo.limits:
-                continue  # there is nothing to compare it with
+                continue  # this judge has no photo threshold
             bare = np.full(len(limits), photo.limits[judge])
             judge_limits = np.array([values[judge] for values in limits])
             table[style][judge] = {

@@ -69,7 +69,7 @@ class Remembered:
             burned=0.0,
         )
         passes = self.loop.generator.passes(knobs)
-        return self.bench.Made(measured=measured, features=[0.0] * 12, passes=passes, seconds=passes / 8)
+        return self.bench.MeasuredAttempt(measured=measured, features=[0.0] * 12, passes=passes, seconds=passes / 8)
 
     def limits(self, photo: Path, style: str, far: float, judges: tuple[str, ...]) -> Thresholds:
         return of_judges(limits(0.46, far), judges)
@@ -196,18 +196,18 @@ def test_a_broken_off_line_is_made_again_and_the_rest_is_kept(
     monkeypatch.setattr(bench, "left_out", lambda *_: {})
     values = {"similarity": {"arcface": 0.5}, "face_found": True, "style_on_face": 0.3, "burned": 0.0}
     row = {"measured": values, "features": [0.0], "seconds": 1.0}
-    monkeypatch.setattr(bench.Studio, "_make", lambda *_: row)
+    monkeypatch.setattr(bench.AttemptCache, "_make", lambda *_: row)
     knobs = load_recipe("mini").knobs_at(0.5)
-    first = bench.Studio(tmp_path, tmp_path, 1)
+    first = bench.AttemptCache(tmp_path, tmp_path, 1)
     first.attempt(Path("x/a.jpg"), "oil", knobs, 1)
     first.attempt(Path("x/a.jpg"), "oil", knobs, 1)
     assert first.new == 1
     with first.file.open("a") as file:
         file.write('{"key": "half')
-    again = bench.Studio(tmp_path, tmp_path, 1)
+    again = bench.AttemptCache(tmp_path, tmp_path, 1)
     again.attempt(Path("x/a.jpg"), "oil", knobs, 1)
     assert again.new == 0
     again.attempt(Path("x/a.jpg"), "oil", knobs, 2)
     assert len([line for line in first.file.read_text().splitlines() if line.endswith("}")]) == 2
-    assert len(bench.Studio(tmp_path, tmp_path, 1).known) == 2
+    assert len(bench.AttemptCache(tmp_path, tmp_path, 1).rows) == 2
     assert json.loads(first.file.read_text().splitlines()[0])["weights"] != "1"

@@ -187,4 +187,4 @@ def test_the_list_says_what_is_left() -> None:
     lines = refresh.listing(refresh.STEPS, run, 0.5).splitlines()
     assert len(lines) == len(refresh.STEPS) + 2
     assert "mini.curves.json, mini.thresholds.json -> dial.json" in "\n".join(lines)
-    assert lines[-1].endswith("processor minutes at 0.5 s a picture")
+    assert lines[-1].endswith("processor minutes at 0.5 s per picture")
