@@ -9,6 +9,7 @@ import re
 import shutil
 import zlib
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from portrait.intervals import (
     wilson_people,
 )
 from portrait.judge.gallery import genuine_impostor_gap
+from portrait.records import Embedding
 from portrait.records.portrait import AttemptRecord
 from portrait.records.reasons import Reason
 from portrait.records.report import DriftReport, DuplicateIdentity, Ratio, ReportJob, ReportPerson, Verdict
@@ -45,7 +47,7 @@ from portrait.report.runs import Run, read_baseline, read_run, selection_free_si
 from portrait.report.schema import report_schema
 from portrait.report.summary import MAX_GROUPS, merge_small_groups
 from portrait.report.table import csv_rows
-from portrait.report.verification import error_curve, far_interval
+from portrait.report.verification import check_same_person, error_curve, far_interval
 from portrait.report.words import summary_lines
 from tests.campaigns import STYLES, database, local, person, write_campaign
 from tests.fakes import photo_thresholds_of
@@ -518,6 +520,23 @@ def test_a_report_stands_though_a_person_s_embedding_is_gone(made: Path, tmp_pat
     assert {entry.genuine_pairs for entry in report.verification} == {15}
     assert report.same_person is not None
     assert len(report.same_person.people) == 16
+
+
+def test_portraits_of_people_who_look_alike_as_photos_are_not_those_of_different_people() -> None:
+    """p1 is p0 under another name: their portraits are as alike as one person's, and no measure of strangers."""
+    rng, run = np.random.default_rng(0), a_run(20)
+    faces = {f"p{n}": rng.normal(size=64) for n in range(20)} | {"p1": np.ones(64), "p0": np.ones(64)}
+    seen = [faces[job.subject] + 0.3 * rng.normal(size=64) for job in run.jobs]
+    run = replace(run, embeddings=[dict.fromkeys(("arcface", "dlib"), Embedding(v / np.linalg.norm(v))) for v in seen])
+    pair = DuplicateIdentity(subjects=("p0", "p1"), similarity={})
+    known, unknown = (check_same_person(run, duplicates) or pytest.fail("nobody") for duplicates in ([pair], []))
+    strangers = [
+        float(run.embeddings[i]["dlib"] @ run.embeddings[j]["dlib"])
+        for i, j in combinations(range(40), 2)
+        if run.jobs[i].subject != run.jobs[j].subject and {run.jobs[i].subject, run.jobs[j].subject} != {"p0", "p1"}
+    ]
+    assert known.limits["dlib"] == pytest.approx(sorted(strangers)[-1 - len(strangers) // 100], abs=1e-4)
+    assert (known.limits["dlib"] or 0) < (unknown.limits["dlib"] or 0)
 
 
 def test_the_same_plan_with_other_seeds_has_not_drifted(made: Path) -> None:

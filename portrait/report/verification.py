@@ -38,7 +38,7 @@ def verify(run: Run, duplicates: Sequence[DuplicateIdentity]) -> list[Verificati
         run: A run with embeddings; without them the result is empty.
         duplicates: People who look like one person even in their photos; they are not compared with each other.
     """
-    alike = {frozenset(pair.subjects) for pair in duplicates}
+    alike = _subject_pairs(duplicates)
     comparable = _comparable(run)
     entries = []
     for recipe, style in dict.fromkeys((run.jobs[i].recipe, run.jobs[i].style) for i in comparable):
@@ -89,6 +89,10 @@ def _verify_style(
         genuine=_histogram(genuine, low, high),
         impostor=_histogram(impostor, low, high),
     )
+
+
+def _subject_pairs(duplicates: Sequence[DuplicateIdentity]) -> set[frozenset[str]]:
+    return {frozenset(pair.subjects) for pair in duplicates}
 
 
 def _pairs_in(alike: Collection[frozenset[str]], people: Sequence[str], subjects: Sequence[str]) -> np.ndarray:
@@ -167,18 +171,25 @@ def find_confusion(run: Run) -> tuple[dict[int, NearestOther], list[DuplicateIde
     return others, duplicates
 
 
-def check_same_person(run: Run) -> SamePerson | None:
+def check_same_person(run: Run, duplicates: Sequence[DuplicateIdentity]) -> SamePerson | None:
     """Check that each person looks like the same person in all of their portraits, across styles.
 
-    Everybody is listed, the least similar first, with the portrait that matches the others and the photo least. None if
-    nobody has two portraits with embeddings.
+    Everybody is listed, the least similar first, with the portrait that matches the others and the photo least.
+
+    Args:
+        run: A run with embeddings.
+        duplicates: People who look like one person even in their photos; their portraits are not those of different people.
+
+    Returns:
+        None if nobody has two portraits with embeddings.
     """
     portraits = run.with_embeddings()
     several = _portraits_of_each(run, portraits)
     judges = list(run.jobs[portraits[0]].thresholds) if portraits else []
     if not several or not judges:
         return None
-    limits = {judge: _different_people_limit(run, judge, portraits) for judge in judges}
+    alike = _subject_pairs(duplicates)
+    limits = {judge: _different_people_limit(run, judge, portraits, alike) for judge in judges}
     people = [_person_consistency(run, name, indices, limits) for name, indices in several.items()]
     people.sort(key=lambda person: (person.same, person.likeness[judges[0]].least))
     same = np.array([person.same for person in people])
@@ -196,14 +207,19 @@ def _portraits_of_each(run: Run, portraits: Sequence[int]) -> dict[str, list[int
     return {name: indices for name, indices in by_person.items() if len(indices) > 1}
 
 
-def _different_people_limit(run: Run, judge: str, portraits: Sequence[int]) -> float | None:
+def _different_people_limit(
+    run: Run, judge: str, portraits: Sequence[int], alike: Collection[frozenset[str]]
+) -> float | None:
     """The similarity that `SAME_PERSON_FAR` of the pairs of different people's portraits reach; None with too few."""
     sample = list(portraits)
     if len(sample) > _MAX_SAMPLE:
         sample = np.random.default_rng(0).choice(sample, _MAX_SAMPLE, replace=False).tolist()
-    subjects = np.array([run.jobs[i].subject for i in sample])
+    subjects = [run.jobs[i].subject for i in sample]
+    names = sorted(set(subjects))
+    whose = np.searchsorted(names, subjects)
     vectors = np.stack([run.embeddings[i][judge] for i in sample])
-    different = np.triu(subjects[:, None] != subjects[None], 1)
+    are_different = ~np.eye(len(names), dtype=bool) & ~_pairs_in(alike, names, names)
+    different = np.triu(are_different[np.ix_(whose, whose)], 1)
     try:
         return round(threshold_at_far((vectors @ vectors.T)[different], SAME_PERSON_FAR), 4)
     except TooFewPairsError:
