@@ -922,6 +922,58 @@ def test_a_damaged_page_of_a_ledger_is_one_line_with_a_way_out(
     assert any("is damaged" in error and ".recover" in error for error in messages)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE VIEW other AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
+        "CREATE TRIGGER other AFTER INSERT ON meta BEGIN DELETE FROM jobs; END",
+        "CREATE INDEX other ON meta(upper(value))",
+        "CREATE TABLE other(name TEXT)",
+        "ALTER TABLE meta RENAME TO other; CREATE VIEW meta AS SELECT * FROM other",
+        "ALTER TABLE jobs ADD COLUMN other TEXT GENERATED ALWAYS AS (printf('%.*c', 900000000, 'x')) VIRTUAL",
+        "DROP TABLE results",
+    ],
+)
+def test_a_ledger_with_anything_but_the_tables_of_a_run_is_refused(
+    run: Path, capsys: pytest.CaptureFixture[str], statement: str
+) -> None:
+    """A view could go on for ever, a trigger write what was not asked for, a computed column fill the memory."""
+    with database(run) as connection:
+        connection.executescript(statement)
+    assert main(["campaign", "status", str(run)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "is damaged" in error
+
+
+def test_a_ledger_whose_definitions_are_no_text_is_damaged(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SQLite's own message quotes them."""
+    with database(run) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    whole = (run / FILE).read_bytes()
+    (run / FILE).write_bytes(whole.replace(b"CREATE TABLE results(\n  job", b"CREATE TABLE results(\n  j\xd9b"))
+    assert main(["campaign", "status", str(run)]) == 1
+    assert ".recover" in capsys.readouterr().err
+    for opened in (Ledger.open, Ledger.create):
+        with pytest.raises(CampaignError, match="is damaged"):
+            opened(run)
+
+
+def test_a_lock_that_is_none_is_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "lock.sqlite").write_bytes(b"this is not a database, not at all" * 100)
+    assert main(["campaign", "prune", str(run)]) == 1
+    assert "is no lock of a run (file is not a database); remove it" in capsys.readouterr().err
+
+
+def test_a_ledger_after_recovery_opens(run: Path) -> None:
+    with database(run) as connection:
+        connection.execute(
+            "CREATE TABLE lost_and_found(rootpgno INTEGER, pgno INTEGER, nfield INTEGER, id INTEGER, c0)"
+        )
+    with Ledger.open(run) as ledger:
+        assert ledger.counts().jobs
+
+
 def test_a_run_killed_before_it_began_says_so(tmp_path: Path) -> None:
     (tmp_path / FILE).touch()
     with pytest.raises(CampaignError, match="was stopped before it began; start the same command again"):

@@ -30,6 +30,8 @@ FILE = "ledger.sqlite"
 STATES = ("pending", "accepted", "rejected", "failed")
 """Of a job."""
 SCHEMA = 1
+_RECOVERED = "table 'lost_and_found"
+"""What SQLite's recovery adds to a file."""
 
 # WAL: readers (status, drift) never wait for the run, nor the run for them. synchronous FULL: a commit is on the disk
 # when it returns, so that a loss of power loses no more than kill -9 does. NORMAL could lose the last commits. FULL costs
@@ -63,6 +65,9 @@ CREATE TABLE results(
 );
 """
 
+
+_MAX_VALUE = 100_000_000
+"""Bytes of a value in the file: more than a plan of half a million people takes."""
 
 _TEXTS = TypeAdapter(tuple[str, ...])
 _AXES = TypeAdapter(tuple[tuple[str, str], ...])
@@ -195,13 +200,10 @@ class Ledger:
         prove_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
         ledger = cls._connected(folder)
-        with ledger.transaction():
-            if not ledger._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
-                for statement in _TABLES.split(";\n"):
-                    ledger._db.execute(statement)
-                ledger.set("schema", SCHEMA)
-                ledger.set("id", secrets.token_hex(8))
-        ledger._check()
+        with ledger._translated_errors():
+            if ledger._is_empty():
+                ledger._create_tables()
+            ledger._check()
         return ledger
 
     @classmethod
@@ -216,33 +218,63 @@ class Ledger:
                 f"{folder} is not a campaign run: it has no {FILE}; name the folder that was given with -o"
             )
         ledger = cls._connected(folder)
-        try:
-            if not ledger._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+        with ledger._translated_errors():
+            if ledger._is_empty():
                 raise CampaignError(f"the run of {folder} was stopped before it began; start the same command again")
             ledger._check()
-        except sqlite3.DatabaseError as error:
-            raise ledger._damaged(str(error)) from None
         return ledger
 
     @classmethod
     def _connected(cls, folder: Path) -> Ledger:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            below(folder, FILE + suffix)
         try:
-            for suffix in ("", "-wal", "-shm", "-journal"):
-                below(folder, FILE + suffix)
             connection = sqlite3.connect(folder / FILE, isolation_level=None, check_same_thread=False)
-            ledger = cls(connection, folder)
-            ledger._db.executescript(_OPEN)
         except sqlite3.OperationalError as error:
-            raise CampaignError(
-                f"cannot open {folder / FILE}: {error}; a run's folder must be writable, even for reading"
-            ) from None
-        except sqlite3.DatabaseError as error:
-            raise CampaignError(f"{folder / FILE} is damaged: {error}") from None
+            raise _cannot_open(folder, error) from None
+        ledger = cls(connection, folder)
+        with ledger._translated_errors():
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
+            connection.executescript(_OPEN)
         return ledger
 
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        """Close the file on an error, and turn SQLite's errors into ours; its messages may quote damaged text."""
+        try:
+            yield
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            self.close()
+            has_bad_content = getattr(error, "sqlite_errorname", "SQLITE_ERROR") == "SQLITE_ERROR"
+            if isinstance(error, sqlite3.OperationalError) and not has_bad_content:
+                raise _cannot_open(self.folder, error) from None
+            raise self._damaged(str(error)) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _create_tables(self) -> None:
+        with self.transaction():
+            for statement in _statements():
+                self._db.execute(statement)
+            self.set("schema", SCHEMA)
+            self.set("id", secrets.token_hex(8))
+
+    def _is_empty(self) -> bool:
+        return not self._db.execute("SELECT 1 FROM sqlite_master").fetchone()
+
     def _check(self) -> None:
+        """Refuse a file whose version or tables are not ours: a stranger's views and triggers would run when it is used."""
+        rows = self._db.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+        defined = {" ".join(sql.split()): f"{kind} {name!r}"[:80] for kind, name, sql in rows}
+        ours = {" ".join(statement.split()) for statement in _statements()}
+        meta = {sql for sql in ours if sql.startswith("CREATE TABLE meta(")}
+        self._require(meta <= defined.keys(), "it has no table of its version")
         if (version := self.get("schema")) != SCHEMA:
             raise CampaignError(f"{self.folder / FILE} has schema {version}; this version of portrait reads {SCHEMA}")
+        self._require(ours <= defined.keys(), "tables are missing, or not those of a run")
+        others = [what for sql, what in defined.items() if sql not in ours and not what.startswith(_RECOVERED)]
+        self._require(not others, f"it has the {others[0]}, which no run has" if others else "")
         query = "SELECT subject FROM jobs WHERE place >= 0 AND subject NOT IN (SELECT name FROM subjects) LIMIT 1"
         if row := self._db.execute(query).fetchone():
             raise self._damaged(f"it has a job of {row[0]!r}, who is none of its people")
@@ -265,6 +297,10 @@ class Ledger:
             raise CampaignError(f"cannot read {self.folder / FILE}: {error}") from None
         if isinstance(error, sqlite3.DatabaseError):
             raise self._damaged(str(error)) from None
+
+    def _require(self, holds: bool, why: str) -> None:
+        if not holds:
+            raise self._damaged(why)
 
     def _damaged(self, why: str) -> CampaignError:
         return CampaignError(
@@ -599,6 +635,15 @@ class Ledger:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.OperationalError as error:
             raise CampaignError(f"cannot write {self.folder / FILE}: {error}") from None
+
+
+def _statements() -> list[str]:
+    """The statements that create the tables and indexes."""
+    return [text for text in map(str.strip, _TABLES.split(";\n")) if text]
+
+
+def _cannot_open(folder: Path, error: sqlite3.OperationalError) -> CampaignError:
+    return CampaignError(f"cannot open {folder / FILE}: {error}; a run's folder must be writable, even for reading")
 
 
 def _marks(values: Sequence[object]) -> str:

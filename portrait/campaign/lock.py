@@ -10,6 +10,8 @@ from pathlib import Path
 from portrait.errors import CampaignError
 from portrait.paths import below
 
+FILE = "lock.sqlite"
+
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
@@ -22,11 +24,13 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         raise CampaignError(f"{folder} is not a campaign run: there is no such folder")
     with ExitStack() as stack:
         try:
-            lock = sqlite3.connect(below(folder, "lock.sqlite"), timeout=0, isolation_level=None)
+            lock = sqlite3.connect(below(folder, FILE), timeout=0, isolation_level=None)
             stack.callback(lock.close)
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorname.startswith("SQLITE_BUSY"):
                 raise CampaignError(f"another process is working on {folder}; wait for it, or end it") from None
             raise CampaignError(f"cannot write to {folder}: {error}") from None
+        except sqlite3.DatabaseError as error:
+            raise CampaignError(f"{folder / FILE} is no lock of a run ({error}); remove it") from None
         yield
