@@ -78,9 +78,9 @@ class Settings:
     variants: int = _setting(1, "pictures per photo and style, each from its own seeds", int, low=1, high=64)
     seed: int = _setting(
         1,
-        "first seed; on one machine the same seed gives the same pixels, on a CPU in any batch and with any number of "
-        "threads (with the same --dtype: auto may choose another for another number of threads), on a GPU in a batch of the "
-        "same seeds",
+        "first seed; on one machine the same seed gives the same pixels: on a CPU in any batch and, in bfloat16, with any "
+        "number of threads (in float32 another number changes a few pixels, and --dtype auto may choose another type for "
+        "it), on a GPU in a batch of the same seeds",
         int,
         low=0,
         high=2**31,

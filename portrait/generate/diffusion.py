@@ -26,7 +26,8 @@ class DiffusionGenerator:
 
     Args:
         recipe: The models and knobs; public models with their paths filled in (`recipes.locate.resolve_files`).
-        threads: torch threads; they do not change any pixel.
+        threads: torch threads. In bfloat16 they do not change any pixel; in float32 they change a few, because oneDNN adds up
+            some convolutions in another order.
         device: `auto`, cpu, cuda or mps. A recipe that states no memory needs (`mini`) stays on the CPU with auto.
         tier: `auto`, or a tier of `generate.memory`.
         dtype: `auto`, float32 or bfloat16, see `generate.precision`.
