@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import signal
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 
 from portrait.cli import console
 from portrait.cli.console import Console
-from portrait.cli.main import build_parser, main
+from portrait.cli.main import build_parser, log_to_stderr, main
 from portrait.errors import BrokenModelError
 from portrait.images import read_photo, write_picture
 from portrait.loop.attempt_loop import AttemptLoop
@@ -214,6 +215,23 @@ def test_a_broken_model_ends_the_call_and_is_a_reason_of_its_own(
     assert (record["status"], Reason(record["reasons"][0]).code) == ("failed", "broken_model")
     assert captured.err.count("broken_model: what recipe mini computes is not a number") == 1
     assert len(attempts) == 1
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_our_own_warnings_are_printed_and_those_of_libraries_are_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], quiet: bool
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])  # pytest's own, beside which none is added
+    level = logging.root.level
+    try:
+        log_to_stderr(verbose=False, quiet=quiet)
+        for name in ("portrait.generate.keep", "diffusers"):
+            logging.getLogger(name).warning("%s warns", name)
+            logging.getLogger(name).error("%s fails", name)
+    finally:
+        logging.root.setLevel(level)
+    ours = [] if quiet else ["portrait.generate.keep warns"]
+    assert capsys.readouterr().err.splitlines() == [*ours, "portrait.generate.keep fails", "diffusers fails"]
 
 
 def test_without_a_terminal_progress_is_a_line_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

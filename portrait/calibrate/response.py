@@ -87,13 +87,12 @@ def measure_curves(
 
     Raises:
         TooFewPairsError: there are fewer people or faces than that.
-        ImageReadError: a photo cannot be read.
     """
     if len(photos) < MIN_PEOPLE:
         raise TooFewPairsError(f"{len(photos)} people are too few for curves; give {MIN_PEOPLE} or more")
-    people, unseen = read_people(loop, photos)
+    people, unused = read_people(loop, photos)
     if len(people) < MIN_PEOPLE:
-        raise TooFewPairsError(f"{len(people)} of {len(photos)} photos show a face; {MIN_PEOPLE} or more are needed")
+        raise TooFewPairsError(f"{len(people)} of {len(photos)} photos can be used; {MIN_PEOPLE} or more are needed")
     design = _Design.of(loop.recipe)
     total = len(design.pictures()) * len(people) * len(styles)
     number = 0
@@ -112,7 +111,7 @@ def measure_curves(
         base=design.base,
         styles=table,
         seeds=SEEDS,
-        failure_to_acquire=tuple(path.name for path in unseen),
+        failure_to_acquire=tuple(path.name for path in unused),
         people={person.name: person.sha256 for person in people},
         weights=dict(loop.generator.digests),
         versions=library_versions(),

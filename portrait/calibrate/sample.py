@@ -14,7 +14,7 @@ import numpy as np
 from portrait.calibrate.degrade import DEGRADATIONS, copies, degrade
 from portrait.calibrate.journal import Journal, Key
 from portrait.calibrate.statistics import copy_limit, require_pairs
-from portrait.errors import FaceError, SettingsError
+from portrait.errors import FaceError, ImageReadError, SettingsError
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import read_photo
 from portrait.judge.thresholds import photo_thresholds
@@ -71,13 +71,13 @@ class StylePictures:
 class Sample:
     """Everything that calibration measures, before limits are derived.
 
-    `people` and `impostors` map name to SHA-256; `unseen` are photos without a face; `copies` maps a kind of copy to
+    `people` and `impostors` map name to SHA-256; `unused` are photos without a usable face; `copies` maps a kind of copy to
     (P,) `style_on_face`.
     """
 
     people: dict[str, str]
     impostors: dict[str, str]
-    unseen: list[str]
+    unused: list[str]
     copies: dict[str, np.ndarray]
     styles: dict[str, StylePictures]
 
@@ -153,8 +153,11 @@ def measure_sample(
     """Make the portraits from which thresholds are derived; arguments and errors as in `calibrate_thresholds`."""
     loop.recipe.knobs_at(0.5 if balance is None else balance)  # refuse before anything is made
     require_pairs(len(photos), len(photos) + len(impostors), rates)
-    people, unseen = read_people(loop, photos)
-    others, unseen_others = read_people(loop, impostors)
+    people, unused = read_people(loop, photos)
+    others, unused_others = read_people(loop, impostors)
+    unused |= unused_others
+    for reason in unused.values():
+        log.warning("not used: %s", reason)
     require_pairs(len(people), len(people) + len(others), rates)
     _require_different([*people, *others])
     # Copies first: their limit decides where the dial starts, and so which knobs each portrait is drawn with.
@@ -186,7 +189,7 @@ def measure_sample(
     return Sample(
         people={person.name: person.sha256 for person in people},
         impostors={person.name: person.sha256 for person in others},
-        unseen=[path.name for path in (*unseen, *unseen_others)],
+        unused=[path.name for path in unused],
         copies=copied,
         styles=measured,
     )
@@ -302,24 +305,24 @@ def measure_copies(loop: AttemptLoop, framed: Sequence[Framed]) -> dict[str, np.
     return {kind: np.array(styled) for kind, styled in values.items()}
 
 
-def read_people(loop: AttemptLoop, photos: Sequence[Path]) -> tuple[list[Person], list[Path]]:
-    """The people, and the photos in which no face was found, which are counted but not scored."""
+def read_people(loop: AttemptLoop, photos: Sequence[Path]) -> tuple[list[Person], dict[Path, str]]:
+    """The people; and the photos that cannot be read or show no usable face, which are counted but not scored, with why."""
     people: list[Person] = []
-    unseen: list[Path] = []
+    unused: dict[Path, str] = {}
     names: set[str] = set()
     for path in photos:
-        photo = read_photo(path)
         try:
+            photo = read_photo(path)
             (subject,) = loop.subjects(photo, "largest")
-        except FaceError:
-            unseen.append(path)
+        except (ImageReadError, FaceError) as error:
+            unused[path] = str(error)
             continue
         framed = frame_portrait(photo.pixels, subject.face, "bust", loop.recipe.resolution)
         name = f"{path.parent.name}/{path.name}"
         name = path.as_posix() if name in names else name
         names.add(name)
         people.append(Person(name=name, sha256=photo.sha256, identity=subject.identity, framed=framed))
-    return people, unseen
+    return people, unused
 
 
 def _require_different(people: Sequence[Person]) -> None:

@@ -84,7 +84,6 @@ def calibrate_thresholds(
     Raises:
         TooFewPairsError: there are too few people for a rate; raised before anything is generated.
         SettingsError: a rate is not in (0, 1), or a photo was given twice.
-        ImageReadError: a photo cannot be read.
     """
     sample = measure_sample(
         loop,
@@ -111,7 +110,7 @@ def calibrate_thresholds(
         "detector": loop.judges.detector,
         "balance": balance,
         "seed": seed,
-        "failure_to_acquire": sample.unseen,
+        "failure_to_acquire": sample.unused,
         "people": sample.people,
         "impostors": sample.impostors,
         "weights": loop.generator.digests,

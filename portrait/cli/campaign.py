@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import shlex
 import signal
 import time
@@ -314,8 +313,6 @@ def _make(
             return LocalEngine()
         return RayEngine(address=args.address, workers=args.workers, gpus=args.gpus, threads=threads)
 
-    if not args.verbose:
-        logging.getLogger("portrait.campaign").setLevel(logging.WARNING)
     with _interrupts() as stop, _progress(quiet=args.quiet) as show:
         counts = run_campaign(
             plan,

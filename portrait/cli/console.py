@@ -229,9 +229,6 @@ class Console:
 
     def calibration(self, table: CalibrationTable, path: Path, curves: Path) -> None:
         """Print the thresholds of every style and judge, and how to use them."""
-        from portrait.calibrate.statistics import weak_checks
-        from portrait.judge.checks import format_confusable
-
         rows = plain_table(
             "style", "judges", "requested FAR", "measured", "95 % interval", "own portraits accepted", "first"
         )
@@ -244,9 +241,6 @@ class Console:
                         *map(as_cell, (style, " + ".join(gate.judges), f"{rate:g}", *_rate_cells(limits), first))
                     )
         print_table(rows, self.out)
-        for style, weak in weak_checks(table).items():
-            passing = as_cell(format_confusable(weak))
-            self.out.print(f"[yellow]{as_cell(style)}: its style check is weak[/]: {passing} pass it too")
         self.line(f"Written to {path} and {curves}; use them with --thresholds {path} --curves {curves}.")
 
 

@@ -91,6 +91,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def log_to_stderr(*, verbose: bool, quiet: bool) -> None:
+    """Print our own warnings, unless `quiet`, and the errors of libraries; with `verbose` also what both do."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogLines("%(message)s"))
+    least = logging.INFO if verbose else logging.ERROR
+    ours = least if verbose or quiet else logging.WARNING
+    handler.addFilter(lambda record: record.levelno >= (ours if record.name.startswith("portrait.") else least))
+    logging.basicConfig(level=min(least, ours), handlers=[handler])
+    for library in ("PIL", "tifffile"):  # our own message about a damaged photo says enough
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code. Errors of portrait are printed in one line on stderr."""
     for stream in (sys.stdout, sys.stderr):  # file names that the terminal cannot show must not stop the run
@@ -99,12 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     for files in {"photos", "records"} & vars(args).keys():
         setattr(args, files, [match for path in getattr(args, files) for match in _expanded(path)])
-    level = logging.INFO if getattr(args, "verbose", False) else logging.ERROR
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LogLines("%(message)s"))
-    logging.basicConfig(level=level, handlers=[handler])
-    for library in ("PIL", "tifffile"):  # our own message about a damaged photo says enough
-        logging.getLogger(library).setLevel(logging.CRITICAL)
+    log_to_stderr(verbose=getattr(args, "verbose", False), quiet=getattr(args, "quiet", False))
     try:
         return int(args.run(args))
     except PortraitError as error:
