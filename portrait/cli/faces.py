@@ -101,7 +101,7 @@ def _list_faces(path: Path, args: argparse.Namespace, analyzer: FaceAnalyzer) ->
     photo = read_photo(path)
     photo = upright_photo(photo, analyzer) if args.upright == "auto" else photo
     faces = analyzer.detect(photo.pixels)
-    best = max((face.det_score for face in analyzer.candidates(photo.pixels)), default=0.0)
+    best = max((face.det_score for face in faces or analyzer.candidates(photo.pixels)), default=0.0)
     if args.json:
         say(json.dumps(_faces_entry(photo, faces, best)))
     else:
