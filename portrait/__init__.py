@@ -36,8 +36,8 @@ os.environ.setdefault(
 )  # else it warns on import of optional packages that are missing
 
 # Let threads sleep at barriers. By default they spin; beside another busy process they then take the time of the very
-# threads
-# that they wait for. OpenMP reads this once, when torch is loaded; if the user has set any of the three, it is left alone.
+# threads that they wait for. OpenMP reads this once, when torch is loaded; if the user has set any of the three, it is
+# left alone.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 

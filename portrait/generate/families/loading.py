@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from portrait.errors import SettingsError, WeightsCorruptError, WeightsMissingError, one_line
 from portrait.generate import memory
@@ -22,7 +22,7 @@ from portrait.recipes.recipe import Recipe
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Within the block, diffusers and transformers print only errors and no progress bars."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read by transformers when it is imported
+    disable_progress_bars()  # asked by transformers when it is imported
     loggers = [diffusers_logging]
     if "transformers" in sys.modules:  # a later import is quiet by TRANSFORMERS_VERBOSITY (portrait/__init__.py)
         from transformers.utils import logging as transformers_logging
