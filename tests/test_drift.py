@@ -36,14 +36,14 @@ from portrait.intervals import (
 )
 from portrait.judge.gallery import genuine_impostor_gap
 from portrait.records import Embedding
-from portrait.records.portrait import AttemptRecord
+from portrait.records.portrait import AttemptRecord, GateRecord
 from portrait.records.reasons import Reason
 from portrait.records.report import DriftReport, DuplicateIdentity, Ratio, ReportJob, ReportPerson, Verdict
 from portrait.report.compare import compare, detectable_drift, row_verdict
 from portrait.report.drift import compute_report
 from portrait.report.page import drift_page
 from portrait.report.plots import draw_plots
-from portrait.report.runs import Run, read_baseline, read_run, selection_free_similarity
+from portrait.report.runs import Run, portrait_conditions, read_baseline, read_run, selection_free_similarity
 from portrait.report.schema import report_schema
 from portrait.report.summary import MAX_GROUPS, merge_small_groups
 from portrait.report.table import csv_rows
@@ -356,6 +356,22 @@ def test_other_conditions_are_named() -> None:
     report = compute_report(new, old)
     assert "not made under the same conditions; setting far: 0.001, before 0.01" in summary_lines(report)
     assert compare(new, replace(old, conditions={}))[0].differing_conditions == ()
+    with_lora = replace(new, conditions=old.conditions | {"weights a lora": "0123456789ab"})
+    assert compare(with_lora, old)[0].differing_conditions == ("weights a lora: 0123456789ab, before none",)
+    assert compare(old, with_lora)[0].differing_conditions == ("weights a lora: none, before 0123456789ab",)
+
+
+def test_every_limit_of_a_picture_is_a_condition_of_its_run() -> None:
+    """Of all judges together too, whose floors may stay while their joint limit is another."""
+    record = golden_portrait()
+    gate = GateRecord(weights={"arcface": 20.0, "dlib": 9.5}, offset=-14.0, least=3.5, far=0.01)
+    limits = record.limits.model_copy(update={"changed": {"skin": 8.0}, "kept": {"pose": 0.1}, "style_distance": 2.5})
+    conditions = portrait_conditions(record.model_copy(update={"gate": gate, "limits": limits}))
+    place = f"in {record.recipe}, {record.style}"
+    assert conditions[f"limit of all judges together {place}"] == "3.5 of -14 + 20 arcface + 9.5 dlib"
+    for name, value in (("burned", "0.05"), ("skin", "8.0"), ("pose", "0.1"), ("style_distance", "2.5")):
+        assert conditions[f"limit of {name} {place}"] == value
+    assert conditions["judges"] == "arcface + dlib"
 
 
 def test_a_failure_that_is_not_the_photo_s_is_no_failure_to_acquire() -> None:

@@ -113,7 +113,7 @@ class RunInfo(Model):
     judges: tuple[str, ...]
     """Recognizers; the first also conditions the pictures."""
     conditions: dict[str, str] = {}
-    """Settings, weights, versions, thresholds and device that the pictures were made and judged with."""
+    """Settings, weights, versions, judges, limits and device that the pictures were made and judged with."""
 
 
 class NotAcquired(Model):
@@ -352,7 +352,7 @@ class Comparison(Model):
     """The smallest difference that matters, as a share."""
     rows: tuple[ComparisonRow, ...]
     differing_conditions: tuple[str, ...] = ()
-    """Descriptions of differing conditions that both runs name."""
+    """Descriptions of differing conditions that both runs name, and of weights that only one of them has."""
 
 
 class PowerRow(Model):

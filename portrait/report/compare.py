@@ -245,14 +245,22 @@ def _comparison(
         not_paired=unpaired,
         tolerance=TOLERANCE,
         rows=tuple(rows),
-        differing_conditions=tuple(_differing_conditions(current.conditions, baseline.conditions)),
+        differing_conditions=tuple(_differing_conditions(current, baseline)),
     )
 
 
-def _differing_conditions(current: Mapping[str, str], baseline: Mapping[str, str]) -> list[str]:
-    """The conditions that both runs state and that differ."""
-    shared = [name for name in current if name in baseline]
-    return [f"{name}: {current[name]}, before {baseline[name]}" for name in shared if current[name] != baseline[name]]
+def _differing_conditions(current: Run, baseline: Run) -> list[str]:
+    """The conditions that both runs state and that differ; and, of the same recipes, weights that only one of them has."""
+    now, before = current.conditions, baseline.conditions
+    names = [name for name in now if name in before]
+    if now and before and _recipes(current) == _recipes(baseline):
+        names += [name for name in sorted(now.keys() ^ before.keys()) if name.startswith("weights ")]
+    pairs = ((name, now.get(name, "none"), before.get(name, "none")) for name in names)
+    return [f"{name}: {value}, before {old}" for name, value, old in pairs if value != old]
+
+
+def _recipes(run: Run) -> set[str]:
+    return {job.recipe for job in run.jobs}
 
 
 def _unsettled(current: Run, baseline: Run) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import cast
@@ -70,7 +70,7 @@ class _MadeWith:
     def add(self, record: PortraitRecord) -> None:
         self.licenses |= {link.part: link for link in record.licenses}
         self._rates.add(record.far)
-        for name, value in _conditions(record).items():
+        for name, value in portrait_conditions(record).items():
             self._conditions.setdefault(name, set()).add(value)
 
     @property
@@ -169,16 +169,34 @@ def read_baseline(path: Path) -> Run:
     )
 
 
-def _conditions(record: PortraitRecord) -> dict[str, str]:
+def portrait_conditions(record: PortraitRecord) -> dict[str, str]:
     """The conditions that may affect pictures or verdicts even for the same people and styles; without paths."""
-    conditions = {"device": record.device, "dtype": record.dtype}
+    conditions = {
+        "device": record.device,
+        "dtype": record.dtype,
+        "judges": " + ".join(record.thresholds),
+        "curves": record.policy.prior,
+    }
     conditions |= {f"weights {name}": digest[:12] for name, digest in record.weights.items()}
     conditions |= {f"version of {name}": version for name, version in record.versions.items()}
-    for judge, threshold in record.thresholds.items():
-        conditions[f"threshold of {judge} in {record.recipe}, {record.style}"] = str(threshold.value)
+    place = f"in {record.recipe}, {record.style}"
+    conditions |= {f"threshold of {judge} {place}": str(limit.value) for judge, limit in record.thresholds.items()}
+    conditions |= {f"limit of {name} {place}": str(value) for name, value in _limits(record)}
     names = [field.name for field in fields(record.settings) if field.name not in _NO_CONDITIONS]
     conditions |= {f"setting {name}": str(getattr(record.settings, name)) for name in names}
     return conditions
+
+
+def _limits(record: PortraitRecord) -> Iterator[tuple[str, float | str]]:
+    """The limits of the checks besides likeness, and of all judges together, by name."""
+    for name, value in record.limits:
+        if isinstance(value, float):
+            yield name, value
+    yield from record.limits.changed.items()
+    yield from record.limits.kept.items()
+    if record.gate:
+        weights = " + ".join(f"{weight:g} {judge}" for judge, weight in record.gate.weights.items())
+        yield "all judges together", f"{record.gate.least:g} of {record.gate.offset:g} + {weights}"
 
 
 def _report_job(
