@@ -346,6 +346,14 @@ def test_a_style_or_a_picture_that_was_dropped_keeps_a_run_from_being_stable() -
 def test_the_same_pictures_are_called_the_same() -> None:
     same = verdict(a_run(40, seed=1), a_run(40, seed=1))
     assert (same.verdict, same.why) == ("stable", "all 80 pictures have the very same scores")
+    seen = [job.model_copy(update={"pixels_sha256": f"{n}"}) for n, job in enumerate(a_run(40, seed=1).jobs)]
+    run = replace(a_run(40, seed=1), jobs=seen)
+    assert verdict(run, run).why == "all 80 pictures are identical"
+    few = replace(run, jobs=seen[:6])
+    assert verdict(few, few).why.startswith("all 6 pictures are identical; 3 people are in both runs")
+    assert verdict(replace(run, pending=2), run).why == (
+        "all 80 pictures are identical; 2 pictures of this run are not made yet"
+    )
 
 
 def test_other_conditions_are_named() -> None:

@@ -458,6 +458,8 @@ class ReportJob(Model):
     thresholds: dict[str, float]
     """Judge -> smallest accepted similarity."""
     seed: int | None
+    pixels_sha256: str | None = None
+    """SHA-256 of the delivered picture's pixels."""
     appearance: Appearance | None = None
     nearest: NearestOther | None = None
 

@@ -90,12 +90,17 @@ class _Matched:
         return sorted({new.subject for _, new in self.pairs})
 
     @property
-    def identical(self) -> bool:
-        """Whether every picture has the same scores in both runs."""
-        return all(
+    def sameness(self) -> str:
+        """That all pictures, or at least their scores, are the same in both runs, in words; empty if they are not."""
+        if not self.pairs:
+            return ""
+        if all(old.pixels_sha256 and old.pixels_sha256 == new.pixels_sha256 for old, new in self.pairs):
+            return f"all {len(self.pairs)} pictures are identical"
+        have_same_scores = all(
             (old.delivered, old.selection_free, old.state) == (new.delivered, new.selection_free, new.state)
             for old, new in self.pairs
         )
+        return f"all {len(self.pairs)} pictures have the very same scores" if have_same_scores else ""
 
     @property
     def judges(self) -> list[str]:
@@ -137,7 +142,7 @@ def compare(current: Run, baseline: Run) -> tuple[Comparison, Verdict]:
     unpaired = _unpaired(current, baseline, matched)
     if len(people) < MIN_PEOPLE:
         too_few = f"{len(people)} people are in both runs with the same photo; fewer than {MIN_PEOPLE} say nothing"
-        why = "; ".join([*_unsettled(current, baseline), too_few])
+        why = "; ".join(filter(None, [matched.sameness, *_unsettled(current, baseline), too_few]))
         return _comparison(current, baseline, matched, unpaired, []), Verdict(
             verdict="inconclusive", why=why, power=None
         )
@@ -159,8 +164,9 @@ def compare(current: Run, baseline: Run) -> tuple[Comparison, Verdict]:
         *_without_tolerance(gaps),
     ]
     verdict = _verdict(rows, len(people), max(people_needed, len(people) + 1), missing_evidence)
-    if verdict.verdict == "stable" and matched.identical:
-        verdict = verdict.model_copy(update={"why": f"all {len(matched.pairs)} pictures have the very same scores"})
+    if matched.sameness:
+        why = matched.sameness if verdict.verdict == "stable" else f"{matched.sameness}; {verdict.why}"
+        verdict = verdict.model_copy(update={"why": why})
     return _comparison(current, baseline, matched, unpaired, rows), verdict
 
 

@@ -235,6 +235,7 @@ def _report_job(
             "selection_free": {judge: selection_free_similarity(attempts, thresholds, judge) for judge in thresholds},
             "thresholds": thresholds,
             "seed": record.seed,
+            "pixels_sha256": record.picture.pixels_sha256,
         }
     )
 
