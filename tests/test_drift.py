@@ -48,7 +48,7 @@ from portrait.report.schema import report_schema
 from portrait.report.summary import MAX_GROUPS, merge_small_groups
 from portrait.report.table import csv_rows
 from portrait.report.verification import check_same_person, error_curve, far_interval
-from portrait.report.words import summary_lines
+from portrait.report.words import chooser, summary_lines
 from tests.campaigns import STYLES, database, local, person, write_campaign
 from tests.fakes import photo_thresholds_of
 from tests.golden_records import golden_portrait
@@ -271,6 +271,23 @@ def test_few_people_are_too_few_and_it_is_said_how_many_would_do() -> None:
     assert re.search(r"If truly nothing moved, about \d+ people would show it with a probability of 80 %", some.why)
 
 
+def test_the_number_of_people_told_is_enough_for_a_style_that_few_of_them_have() -> None:
+    """Three of 40 have comic: so few say nothing of a style, however alike their pictures are."""
+
+    def of_few(seed: int) -> Run:
+        run = a_run(40, seed=seed)
+        kept = [job for job in run.jobs if job.style == "oil" or job.subject in ("p0", "p1", "p2")]
+        return replace(run, jobs=kept)
+
+    told = re.search(r"about (\d+) people would show it", verdict(of_few(1), of_few(2)).why)
+    assert told is not None
+    assert int(told[1]) >= 94  # 7 * 40 / 3
+
+
+def test_the_words_of_a_report_fit_the_number_of_its_judges() -> None:
+    assert [chooser("abc"[:n]) for n in (1, 2, 3)] == ["nobody", "the other judge", "the other judges"]
+
+
 def test_only_the_same_photo_of_the_same_person_is_a_pair() -> None:
     current, baseline = a_run(12, seed=1), a_run(12, seed=2)
     current.jobs[0] = current.jobs[0].model_copy(update={"photo": "another"})
@@ -299,6 +316,8 @@ def test_a_renamed_person_is_named_and_no_reason_against_stable() -> None:
     ]
     comparison, of_all = compare(current, baseline)
     assert comparison.not_paired.renamed == (("anna", "p0"),)
+    report = compute_report(current).model_copy(update={"comparison": comparison, "verdict": of_all})
+    assert "renamed since the baseline, and not compared: p0 is anna" in summary_lines(report)
     assert of_all.verdict == "stable"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 
 import numpy as np
 
@@ -157,6 +158,8 @@ def compare(current: Run, baseline: Run) -> tuple[Comparison, Verdict]:
     rows = [_row(column, result) for column, result in zip(columns, results.columns, strict=True)]
     decisive = [c for c, column in enumerate(columns) if column.measure != "accepted"]
     people_needed = results.people_for_stability([column.tolerance for column in columns], decisive)
+    fewest = min(rows[c].people for c in decisive)  # a row needs so many people too, and more would be spread alike
+    people_needed = max(people_needed, ceil(MIN_PEOPLE * len(people) / fewest))
     missing_evidence = [
         *_unsettled(current, baseline),
         *_not_compared(unpaired),

@@ -19,7 +19,7 @@ from portrait.report.compare import STYLE_TOLERANCE, TOLERANCE, Place, place_fun
 from portrait.report.drift import compute_report
 from portrait.report.plots import draw_plots
 from portrait.report.runs import Run, read_baseline, read_run
-from portrait.report.words import measure_label, reason_label
+from portrait.report.words import chooser, measure_label, reason_label
 
 MAX_PICTURES = 1000
 """Maximum number of pictures shown, the worst ones; the numbers cover all."""
@@ -95,6 +95,7 @@ def render_page(report: DriftReport, run: Path, baseline: Run | None = None) -> 
         befores={f"b{n}": _thumbnail(run, key, side, share) for n, key in enumerate(befores)},
         plots=draw_plots(report),
         measure_label=measure_label,
+        chooser=chooser(report.run.judges),
         styles=list(dict.fromkeys(card.style for card in cards)),
         reasons=list(dict.fromkeys(reason for card in cards for reason in card.reasons)),
         tolerance=TOLERANCE,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from portrait.records.report import ComparisonRow, DriftReport, Measure
 
 APPEARANCE_WORDS = {
@@ -27,7 +29,8 @@ _REASONS = {
     "swapped": "more like somebody else",
 }
 
-_MAX_DUPLICATES = 6
+_MAX_NAMED = 6
+"""Maximum number of people or pairs of people listed in a line."""
 
 
 def appearance_label(feature: str, *, high: bool) -> str:
@@ -40,6 +43,11 @@ def measure_label(measure: Measure, judge: str | None) -> str:
     if measure == "likeness":
         return f"likeness, {judge}"
     return "style on the face" if measure == "style_on_face" else "accept rate"
+
+
+def chooser(judges: Sequence[str]) -> str:
+    """Who chose the attempts by which each of the judges is quoted."""
+    return {1: "nobody", 2: "the other judge"}.get(len(judges), "the other judges")
 
 
 def row_sentence(row: ComparisonRow) -> str:
@@ -64,6 +72,10 @@ def summary_lines(report: DriftReport) -> list[str]:
         lines.append(f"{report.verdict.verdict.upper()}: {report.verdict.why}")
     if report.comparison and report.comparison.differing_conditions:
         lines.append(f"not made under the same conditions; {'; '.join(report.comparison.differing_conditions)}")
+    if report.comparison and (renamed := report.comparison.not_paired.renamed):
+        more = f" and {len(renamed) - _MAX_NAMED} more" if len(renamed) > _MAX_NAMED else ""
+        names = ", ".join(f"{old} is {now}" for now, old in renamed[:_MAX_NAMED])
+        lines.append(f"renamed since the baseline, and not compared: {names}{more}")
     return [*lines, *_figure_lines(report), *_warning_lines(report)]
 
 
@@ -83,7 +95,7 @@ def _figure_lines(report: DriftReport) -> list[str]:
         )
     for judge, likeness in overall.likeness.items():
         lines.append(
-            f"likeness by {judge}: {likeness.selection_free.mean:.3f} where the other judge chose "
+            f"likeness by {judge}: {likeness.selection_free.mean:.3f} where {chooser(report.run.judges)} chose "
             f"({likeness.delivered.mean:.3f} in the pictures delivered)"
         )
     attempts, seconds = overall.attempts_per_accepted, overall.seconds_per_accepted
@@ -108,7 +120,7 @@ def _warning_lines(report: DriftReport) -> list[str]:
         lines.append(f"odd in their style: {odd} pictures")
     if swapped:
         lines.append(f"taken for somebody else in the run by every judge: {swapped} pictures")
-    for pair in report.duplicate_identities[:_MAX_DUPLICATES]:
+    for pair in report.duplicate_identities[:_MAX_NAMED]:
         names = " and ".join(pair.subjects)
         lines.append(f"{names} look like one person to every judge and are not compared with each other")
     return lines
