@@ -15,7 +15,7 @@ import numpy as np
 from held_out_people import data_argument, held_out, spread
 
 from portrait.calibrate.gate import gates_table
-from portrait.calibrate.sample import measure_sample
+from portrait.calibrate.sample import SampleOptions, measure_sample
 from portrait.loop.load import load_loop
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     loop = load_loop("mini", threads=1, every_judge=True)
     people, styles = spread(held_out(args.data), args.people), args.styles.split(",")
     start = time.process_time()
-    measure_sample(loop, people, styles=styles, rates=[0.5])
+    measure_sample(loop, people, SampleOptions(styles=styles, rates=[0.5]))
     each = (time.process_time() - start) / (2 * len(people) * len(styles))
     judges = loop.judges.names
     rng = np.random.default_rng(0)

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from portrait.calibrate import degrade, gate, sample, statistics
 from portrait.calibrate import thresholds as calibration
-from portrait.calibrate.sample import Sample, StylePictures, measure_sample
+from portrait.calibrate.sample import Sample, SampleOptions, StylePictures, measure_sample
 from portrait.calibrate.statistics import MIN_EXPECTED_ACCEPTS
 from portrait.calibrate.thresholds import thresholds_from
 from portrait.files import write_bytes, write_json
@@ -169,7 +169,8 @@ def calibration_sample(loop: AttemptLoop, data: Path) -> Sample:
         print("measuring the calibration sample, once", flush=True)
         styles = list(loop.recipe.styles)
         rates = calibrated_rates(len(people) * (len(people) + len(others) - 1))
-        measured = measure_sample(loop, people, styles=styles, rates=rates, impostors=others, journal=journal_of())
+        options = SampleOptions(styles=styles, rates=rates, impostors=others, journal=journal_of())
+        measured = measure_sample(loop, people, options)
         write_bytes(path, json.dumps(asdict(measured), default=np.ndarray.tolist).encode())
     return _sample(json.loads(path.read_text("utf-8")))
 

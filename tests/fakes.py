@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from portrait.calibrate.sample import OnPicture, SampleOptions
 from portrait.calibrate.thresholds import calibrate_thresholds
 from portrait.images import MAX_PIXELS, Photo, decode_photo
 from portrait.images.decoder_process import DecoderProcess
@@ -219,10 +221,10 @@ def run_loop(
 
 
 def calibrate_people(
-    paint: Any, people: list[Path], recipe: Recipe = RECIPE, **arguments: Any
+    paint: Any, people: list[Path], recipe: Recipe = RECIPE, on_picture: OnPicture | None = None, **options: Any
 ) -> tuple[dict[str, Any], FakeGenerator]:
     """Calibrate style `oil` at FAR 0.1 on these photos; return the table and the generator with its calls."""
     generator = FakeGenerator(paint)
     loop = fake_loop(generator, recipe=recipe)
-    chosen: dict[str, Any] = {"styles": ["oil"], "rates": [0.1]} | arguments
-    return calibrate_thresholds(loop, people, **chosen), generator
+    chosen = replace(SampleOptions(styles=["oil"], rates=[0.1]), **options)
+    return calibrate_thresholds(loop, people, chosen, on_picture=on_picture), generator

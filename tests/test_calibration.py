@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from portrait.calibrate.degrade import DEGRADATIONS, copies, degrade
-from portrait.calibrate.sample import DIAL, Sample, measure_sample
+from portrait.calibrate.sample import DIAL, Sample, SampleOptions, measure_sample
 from portrait.calibrate.statistics import STYLE_REJECTED, AcceptedPictures, style_statistics, weak_checks
 from portrait.calibrate.thresholds import calibrate_thresholds, thresholds_from
 from portrait.cli.main import main
@@ -85,9 +85,9 @@ def test_too_few_people_are_refused_before_anything_is_made(people: list[Path]) 
     generator = FakeGenerator(lambda photo, knobs, seed: photo)
     loop = fake_loop(generator)
     with pytest.raises(TooFewPairsError, match="132 impostor pairs; a FAR of 0.01 needs 500"):
-        calibrate_thresholds(loop, people, styles=["oil"], rates=[0.01])
+        calibrate_thresholds(loop, people, SampleOptions(styles=["oil"], rates=[0.01]))
     with pytest.raises(SettingsError, match="1.5 is not between 0 and 1"):
-        calibrate_thresholds(loop, people, styles=["oil"], rates=[1.5])
+        calibrate_thresholds(loop, people, SampleOptions(styles=["oil"], rates=[1.5]))
     assert not generator.calls
 
 
@@ -111,7 +111,7 @@ def test_a_photo_that_cannot_be_used_is_named_and_counted_and_not_scored(
         detect = candidates
 
     loop = fake_loop(lambda photo, knobs, seed: photo, Blind())
-    table = calibrate_thresholds(loop, people, styles=["oil"], rates=[0.1])
+    table = calibrate_thresholds(loop, people, SampleOptions(styles=["oil"], rates=[0.1]))
     assert table["failure_to_acquire"] == ["00.png", "11.png"]
     assert len(table["people"]) == 10
     assert "00.png is damaged or truncated" in caplog.text
@@ -128,14 +128,14 @@ def test_the_people_are_spread_over_the_dial_and_every_style_has_others_at_its_e
         return restyled(photo)
 
     loop = fake_loop(paint, recipe=dial)
-    sample = measure_sample(loop, people, styles=["watercolor", "oil"], rates=[0.1])
+    sample = measure_sample(loop, people, SampleOptions(styles=["watercolor", "oil"], rates=[0.1]))
     expected = [round(0.2 + 0.4 * position, 4) for position in DIAL]
     assert drawn[:12] == [expected[i % 5] for i in range(12)]
     assert drawn[24:36] == [expected[(i + 1) % 5] for i in range(12)]
     assert sample.styles["watercolor"].positions.tolist() == [DIAL[i % 5] for i in range(12)]
     without = sample.without(next(iter(sample.people)))
     assert without.styles["watercolor"].positions.tolist() == [DIAL[i % 5] for i in range(1, 12)]
-    alone = measure_sample(loop, people, styles=["oil"], rates=[0.1])
+    alone = measure_sample(loop, people, SampleOptions(styles=["oil"], rates=[0.1]))
     assert alone.styles["oil"].positions.tolist() == sample.styles["oil"].positions.tolist()
 
 

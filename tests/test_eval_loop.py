@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from portrait.calibrate.sample import measure_sample
+from portrait.calibrate.sample import SampleOptions, measure_sample
 from portrait.calibrate.thresholds import thresholds_from
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import Measurement
@@ -151,7 +151,7 @@ def test_nobody_has_a_part_in_their_own_limits(people: list[Path]) -> None:
         return restyled(photo)
 
     loop = fake_loop(paint)
-    sample = measure_sample(loop, people, styles=["oil"], rates=[0.1])
+    sample = measure_sample(loop, people, SampleOptions(styles=["oil"], rates=[0.1]))
     pictures, name = sample.styles["oil"], list(sample.people)[3]
     scores = {judge: values.copy() for judge, values in pictures.scores.items()}
     for values in scores.values():

@@ -12,6 +12,7 @@ import pytest
 
 from portrait.calibrate.combine import combine_tables
 from portrait.calibrate.gate import fused_gate, gates_table, llr_weights, passes, subsets
+from portrait.calibrate.sample import SampleOptions
 from portrait.calibrate.thresholds import calibrate_thresholds
 from portrait.errors import SettingsError, TooFewPairsError
 from portrait.judge.thresholds import Gate, calibrated_together, calibration_table, thresholds_for
@@ -321,4 +322,4 @@ def test_a_stopped_calibration_goes_on_and_keeps_no_embedding(people: list[Path]
     journal.write_text("{\n")
     loop = fake_loop(paint)
     with pytest.raises(SettingsError, match="cannot read"):
-        calibrate_thresholds(loop, people, styles=["oil"], rates=[0.1], journal=journal)
+        calibrate_thresholds(loop, people, SampleOptions(styles=["oil"], rates=[0.1], journal=journal))

@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from portrait.calibrate.degrade import copies
+from portrait.calibrate.sample import SampleOptions
 from portrait.calibrate.thresholds import calibrate_thresholds
 from portrait.errors import SettingsError, ShapeError, WeightsCorruptError, WeightsMissingError
 from portrait.faces.alignment import align_face
@@ -239,7 +240,7 @@ def test_crops_of_another_shape_are_no_faces(face: RgbImage) -> None:
 @pytest.mark.slow
 def test_calibration_leaves_the_style_to_the_judge_that_knows_it(judge: StyleJudge, people: list[Path]) -> None:
     loop = fake_loop(tinted(200), style_judge=judge)
-    table = calibrate_thresholds(loop, people[:6], styles=["oil"], rates=[0.2], balance=0.5)
+    table = calibrate_thresholds(loop, people[:6], SampleOptions(styles=["oil"], rates=[0.2], balance=0.5))
     assert table["styles"]["oil"]["style_statistics"] is None
     assert judge.limits["oil"] == loop.judges.with_drawing(replace(LIMITS, style="oil")).drawing
 

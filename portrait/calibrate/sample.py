@@ -26,6 +26,33 @@ log = logging.getLogger(__name__)
 
 DIAL = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Dial positions at which portraits are drawn if limits must hold for the whole dial."""
+OnPicture = Callable[[str, int, int, RgbImage | None], None]
+"""Called with (style, number from 1, total number of pictures, picture or None if measured before)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleOptions:
+    """Which pictures a calibration makes.
+
+    Attributes:
+        styles: Styles of the recipe.
+        rates: False accept rates of all judges together, each in (0, 1).
+        balance: The portraits' balance, in [0, 1]; None spreads the people over the whole dial, so that the limits hold for
+            all of it.
+        seed: Seed of each portrait.
+        impostors: Photos of still other people, one each; only their faces are compared, which gives more impostor
+            pairs and so allows lower rates.
+        curves: A file of curves for the dial, to use instead of the recipe's.
+        journal: A file of earlier measurements, with which an interrupted run continues.
+    """
+
+    styles: Sequence[str]
+    rates: Sequence[float]
+    balance: float | None = None
+    seed: int = 1
+    impostors: Sequence[Path] = ()
+    curves: str = ""
+    journal: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -138,27 +165,18 @@ class _Scored:
 
 
 def measure_sample(
-    loop: AttemptLoop,
-    photos: Sequence[Path],
-    *,
-    styles: Sequence[str],
-    rates: Sequence[float],
-    balance: float | None = None,
-    seed: int = 1,
-    impostors: Sequence[Path] = (),
-    curves: str = "",
-    on_picture: Callable[[str, int, int, RgbImage | None], None] | None = None,
-    journal: Path | None = None,
+    loop: AttemptLoop, photos: Sequence[Path], options: SampleOptions, on_picture: OnPicture | None = None
 ) -> Sample:
     """Make the portraits from which thresholds are derived; arguments and errors as in `calibrate_thresholds`."""
+    styles, balance, seed = options.styles, options.balance, options.seed
     loop.recipe.knobs_at(0.5 if balance is None else balance)  # refuse before anything is made
-    require_pairs(len(photos), len(photos) + len(impostors), rates)
+    require_pairs(len(photos), len(photos) + len(options.impostors), options.rates)
     people, unused = read_people(loop, photos)
-    others, unused_others = read_people(loop, impostors)
+    others, unused_others = read_people(loop, options.impostors)
     unused |= unused_others
     for reason in unused.values():
         log.warning("not used: %s", reason)
-    require_pairs(len(people), len(people) + len(others), rates)
+    require_pairs(len(people), len(people) + len(others), options.rates)
     _require_different([*people, *others])
     # Copies first: their limit decides where the dial starts, and so which knobs each portrait is drawn with.
     copied = measure_copies(loop, [person.framed for person in people])
@@ -166,14 +184,14 @@ def measure_sample(
     total = 2 * len(styles) * len(people)
     count = 0
     references = {judge: _embeddings(judge, [*people, *others]) for judge in loop.judges.names}
-    earlier = None if journal is None else Journal(journal, _header(loop, people, others, seed))
+    earlier = None if options.journal is None else Journal(options.journal, _header(loop, people, others, seed))
     measured: dict[str, StylePictures] = {}
     for style in styles:
         turn = list(loop.recipe.styles).index(style)  # independent of which styles are measured together
         positions = dial_positions(len(people), turn) if balance is None else [balance] * len(people)
 
         def knobs_at(position: float, style: str = style) -> Knobs:
-            return loop.knobs_for_balance(style, position, limit, curves)
+            return loop.knobs_for_balance(style, position, limit, options.curves)
 
         rows: list[_Scored] = []
         sittings = _sittings(people, [knobs_at(p) for p in positions], (knobs_at(0.0), knobs_at(1.0)))

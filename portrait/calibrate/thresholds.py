@@ -11,7 +11,7 @@ so the rates are for the whole dial; rates along the dial are included too.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from portrait.calibrate.gate import fused_gate, gates_table, passes
-from portrait.calibrate.sample import Sample, StylePictures, measure_sample
+from portrait.calibrate.sample import OnPicture, Sample, SampleOptions, StylePictures, measure_sample
 from portrait.calibrate.statistics import (
     COPY_QUANTILE,
     AcceptedPictures,
@@ -37,7 +37,6 @@ from portrait.judge.checks import format_confusable
 from portrait.judge.thresholds import Gate
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.record import library_versions
-from portrait.records import RgbImage
 from portrait.records.calibration import CalibrationTable
 
 log = logging.getLogger(__name__)
@@ -46,15 +45,9 @@ log = logging.getLogger(__name__)
 def calibrate_thresholds(
     loop: AttemptLoop,
     photos: Sequence[Path],
+    options: SampleOptions,
     *,
-    styles: Sequence[str],
-    rates: Sequence[float],
-    balance: float | None = None,
-    seed: int = 1,
-    impostors: Sequence[Path] = (),
-    curves: str = "",
-    on_picture: Callable[[str, int, int, RgbImage | None], None] | None = None,
-    journal: Path | None = None,
+    on_picture: OnPicture | None = None,
     groups: Mapping[str, Mapping[str, str]] | None = None,
     source: str = "",
 ) -> dict[str, Any]:
@@ -63,16 +56,8 @@ def calibrate_thresholds(
     Args:
         loop: The recipe with its judges.
         photos: One photo for each of at least two people that the recipe was not trained on.
-        styles: Styles of the recipe.
-        rates: False accept rates of all judges together, each in (0, 1).
-        balance: The portraits' balance, in [0, 1]; None spreads the people over the whole dial, so that the limits hold for
-            all of it.
-        seed: Seed of each portrait.
-        impostors: Photos of still other people, one each; only their faces are compared, which gives more impostor
-            pairs and so allows lower rates.
-        curves: A file of curves for the dial, to use instead of the recipe's.
-        on_picture: Called with (style, number from 1, total number of pictures, picture or None if measured before).
-        journal: A file of earlier measurements, with which an interrupted run continues.
+        options: Which pictures are made, and the rates.
+        on_picture: Called after each picture.
         groups: Person -> kind of group, such as sex -> the person's group; rates within groups are then included.
         source: Where the people came from, in words.
 
@@ -85,19 +70,8 @@ def calibrate_thresholds(
         TooFewPairsError: there are too few people for a rate; raised before anything is generated.
         SettingsError: a rate is not in (0, 1), or a photo was given twice.
     """
-    sample = measure_sample(
-        loop,
-        photos,
-        styles=styles,
-        rates=rates,
-        balance=balance,
-        seed=seed,
-        impostors=impostors,
-        curves=curves,
-        on_picture=on_picture,
-        journal=journal,
-    )
-    limits = thresholds_from(sample, rates, groups=groups)
+    sample = measure_sample(loop, photos, options, on_picture)
+    limits = thresholds_from(sample, options.rates, groups=groups)
     if loop.judges.style_judge is not None:  # it knows how these weights draw, so statistics are not used
         for style in limits["styles"].keys() & loop.judges.style_judge.limits.keys():
             limits["styles"][style]["style_statistics"] = None
@@ -108,8 +82,8 @@ def calibrate_thresholds(
         **limits,
         "source": source,
         "detector": loop.judges.detector,
-        "balance": balance,
-        "seed": seed,
+        "balance": options.balance,
+        "seed": options.seed,
         "failure_to_acquire": sample.unused,
         "people": sample.people,
         "impostors": sample.impostors,

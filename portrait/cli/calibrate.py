@@ -11,6 +11,7 @@ from portrait.errors import SettingsError, one_line
 from portrait.files import write_json
 
 if TYPE_CHECKING:
+    from portrait.calibrate.sample import SampleOptions
     from portrait.images.search import PassedOver
     from portrait.loop.attempt_loop import AttemptLoop
     from portrait.recipes.recipe import Recipe
@@ -117,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
         return _combine(args)
     if args.subjects is None:
         raise SettingsError("name the photos with --subjects FOLDER, or tables with --combine FILE FILE")
+    from portrait.calibrate.sample import SampleOptions
     from portrait.calibrate.statistics import require_pairs
     from portrait.images import photos_below
     from portrait.images.search import describe
@@ -147,7 +149,16 @@ def run(args: argparse.Namespace) -> int:
     _measure_curves(loop, curve_photos, styles, curves_file, curves, console)
     output = args.output or Path(f"{recipe.name}.thresholds.json")
     journal = args.measured or output.with_name(f"{output.stem}.measured.jsonl")
-    table = _measure_thresholds(loop, photos, impostors, styles, rates, curves_file, journal, groups, args, console)
+    options = SampleOptions(
+        styles=styles,
+        rates=rates,
+        balance=args.balance,
+        seed=args.seed,
+        impostors=impostors,
+        curves=str(curves_file),
+        journal=journal,
+    )
+    table = _measure_thresholds(loop, photos, options, groups, args, console)
     path = write_json(output, table)
     if args.measured is None:
         journal.unlink(missing_ok=True)
@@ -243,11 +254,7 @@ def _measure_curves(
 def _measure_thresholds(
     loop: AttemptLoop,
     photos: list[Path],
-    impostors: list[Path],
-    styles: list[str],
-    rates: list[float],
-    curves_file: Path,
-    journal: Path,
+    options: SampleOptions,
     groups: dict[str, dict[str, str]],
     args: argparse.Namespace,
     console: Console,
@@ -258,27 +265,14 @@ def _measure_thresholds(
     from portrait.report.sheet import contact_sheet
 
     cells: list[tuple[RgbImage, str, bool | None]] = []
-    with console.attempts(f"{len(photos)} people, {len(impostors)} further faces", unit="") as on_step:
+    with console.attempts(f"{len(photos)} people, {len(options.impostors)} further faces", unit="") as on_step:
 
         def on_picture(style: str, made: int, total: int, picture: RgbImage | None) -> None:
             on_step(made, made, total)
             if args.sheet and picture is not None:
                 cells.append((thumbnail(picture, _SHEET_SIDE), style, None))
 
-        table = calibrate_thresholds(
-            loop,
-            photos,
-            styles=styles,
-            rates=rates,
-            balance=args.balance,
-            seed=args.seed,
-            impostors=impostors,
-            curves=str(curves_file),
-            on_picture=on_picture,
-            journal=journal,
-            groups=groups,
-            source=args.source,
-        )
+        table = calibrate_thresholds(loop, photos, options, on_picture=on_picture, groups=groups, source=args.source)
     if args.sheet:
         columns = max(12, round(len(cells) ** 0.5))
         write_picture(args.sheet, contact_sheet(cells, columns=columns, side=_SHEET_SIDE), xmp=xmp_mark(), quality=85)
