@@ -56,7 +56,7 @@ class WeightsCorruptError(WeightsError):
 
 
 class BrokenModelError(WeightsError):
-    """A model's output is not a picture: it contains NaN, or is the same value everywhere."""
+    """A model's output is not a picture: it contains NaN, or has the same value or color everywhere."""
 
 
 class MemoryLimitError(PortraitError):

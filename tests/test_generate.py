@@ -112,6 +112,7 @@ def test_no_style_of_mini_is_cut(mini: AttemptLoop) -> None:
         ("unet", float("inf"), "is not finite"),
         ("vae", float("nan"), "is not finite in 100% of its values"),
         ("vae", 0.3, "has the same value everywhere"),
+        ("vae", -100.0, "has one color everywhere"),  # redder than red
     ],
 )
 def test_a_model_that_computes_no_picture_is_broken_and_ends_at_once(
@@ -123,7 +124,9 @@ def test_a_model_that_computes_no_picture_is_broken_and_ends_at_once(
     compute, steps = getattr(network, name), []
 
     def broken(*args: Any, **kwargs: Any) -> Any:
-        return (torch.full_like(compute(*args, **kwargs)[0], value),)
+        computed = compute(*args, **kwargs)[0]
+        red = torch.tensor([-1.0, 1.0, 1.0]).view(3, 1, 1)
+        return (computed + value * red if value < 0 else torch.full_like(computed, value),)
 
     monkeypatch.setattr(network, name, broken)
     with pytest.raises(BrokenModelError, match=f"broken_model: the output of recipe tiny on cpu in float32 {says}"):

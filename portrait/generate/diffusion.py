@@ -160,27 +160,30 @@ class DiffusionGenerator:
         on_step: Callable[[int, int], None] | None,
         preview: Preview | None,
     ) -> list[RgbImage]:
-        pictures = self.family.draw(conditions, knobs, seeds, self._report(knobs.steps, on_step, preview))
-        self._require_picture(pictures)
-        return _as_pictures(pictures)
+        output = self.family.draw(conditions, knobs, seeds, self._report(knobs.steps, on_step, preview))
+        self._require_picture(output)
+        pictures = _as_pictures(output)
+        if any((picture == picture[0, 0]).all() for picture in pictures):
+            raise self._broken("has one color everywhere")
+        return pictures
 
     def _require_picture(self, values: Tensor) -> None:
         """Raises BrokenModelError if a picture of the batch is not finite, or has the same value everywhere."""
         of_each = values.flatten(1)
         finite = of_each.isfinite()
         if not finite.all():
-            what = f"is not finite in {1 - float(finite.float().mean()):.0%} of its values"
-        elif (of_each.amax(1) == of_each.amin(1)).any():
-            what = "has the same value everywhere"
-        else:
-            return
+            raise self._broken(f"is not finite in {1 - float(finite.float().mean()):.0%} of its values")
+        if (of_each.amax(1) == of_each.amin(1)).any():
+            raise self._broken("has the same value everywhere")
+
+    def _broken(self, what: str) -> BrokenModelError:
         advice = [
             *(["leave out the LoRAs one at a time"] if self.recipe.loras else []),
             *(["--dtype float32"] if self.dtype != "float32" else []),
             "check the files with portrait weights verify",
             "use another --base or --recipe",
         ]
-        raise BrokenModelError(
+        return BrokenModelError(
             f"broken_model: the output of recipe {self.recipe.name} on {self.device} in {self.dtype} {what}, so it is not a "
             f"picture. Try: {'; '.join(advice)}"
         )
