@@ -20,7 +20,7 @@ Differences are paired by cell; intervals resample people.
 
 Neither training nor the curves have seen the people. Each is judged by limits calibrated on all other held-out people
 (`held_out_people.left_out`), which exclude their own photo and portraits; the verdict of the shipped limits on the first
-shots is reported as well. To fit all 28 people into half an hour, each pair of people gets every second style, alternating.
+shots is reported as well. To fit all people into half an hour, each pair of them gets every second style, alternating.
 
 An attempt is identified by person, style, knobs and seed. Its measurements are written to attempts.jsonl as soon as it ends,
 and every arm, gate and rate that needs the same attempt reads them there: the retry and best-of-N arms share all their
