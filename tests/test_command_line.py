@@ -165,7 +165,9 @@ def test_a_picture_is_kept_though_its_strip_cannot_be_written(
     argv = ["stylize", str(photo), "--variants", "2", "--thresholds", limits, "-o", str(out), "--overwrite", "--json"]
     assert main(argv) == 2
     captured = capsys.readouterr()
-    assert [Path(json.loads(line)["output"]).is_file() for line in captured.out.splitlines()] == [True, True]
+    records = [json.loads(line) for line in captured.out.splitlines()]
+    assert [Path(record["output"]).is_file() for record in records] == [True, True]
+    assert ["Is a directory" in record["unwritten"][0] for record in records] == [True, True]
     assert (out / "anna-watercolor-1.json").is_file()
     assert "cannot write" in captured.err
     assert "anna-watercolor-1-before-after.jpg: Is a directory" in captured.err

@@ -333,6 +333,8 @@ class PortraitRecord(_AnyRecord):
     """Why the thresholds are not the recipe's own."""
     warnings: tuple[str, ...] = Field(default=(), exclude_if=_absent)
     """Warnings about unused parts of the prompts and of the model's files."""
+    unwritten: tuple[str, ...] = Field(default=(), exclude_if=_absent)
+    """Why files beside the picture could not be written; only in what `--json` prints."""
     picture: PictureRecord
     background: BackgroundRecord | None = Field(default=None, exclude_if=_absent)
     campaign: CampaignInfo | None = Field(default=None, exclude_if=_absent)

@@ -65,7 +65,7 @@ def save_portrait(
             with suppress(OSError):
                 (folder / f"{stem}{stale}").unlink(missing_ok=True)
     return SavedPortrait(
-        record=record,
+        record=record.model_copy(update={"unwritten": tuple(map(str, problems))}),
         path=path,
         thumbnail=thumbnail(result.picture),
         before=thumbnail(result.before),
