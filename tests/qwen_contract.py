@@ -1,4 +1,4 @@
-"""What must hold for every family of models with Qwen3 as a text encoder; the tests of each inherit it."""
+"""What must hold for every family of models with a Qwen model as a text encoder; the tests of each inherit it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def widest(a: RgbImage, b: RgbImage) -> int:
 class QwenFamilyContract:
     """`recipe` and `generator` are fixtures of the module: the shipped recipe on a miniature, and its generator."""
 
-    family: type[QwenFamily[Any]]
+    family: type[QwenFamily[Any, Any]]
     networks: frozenset[str]
     """What the pipeline moves to a device."""
     knobs: Knobs
@@ -41,6 +41,10 @@ class QwenFamilyContract:
     def prepared(self, generator: DiffusionGenerator) -> Any:
         """The conditions of a picture that uses all inputs of the family."""
         raise NotImplementedError
+
+    def encode_text(self, family: QwenFamily[Any, Any]) -> None:
+        """Encode a prompt that is not cached."""
+        family.text.encode("a")
 
     def test_no_pixel_depends_on_threads(self, recipe: Recipe, generator: DiffusionGenerator) -> None:
         (one,) = generator.generate(self.prepared(generator), self.knobs, [3])
@@ -64,7 +68,7 @@ class QwenFamilyContract:
 
     def test_the_words_that_do_not_fit_are_named(self, generator: DiffusionGenerator) -> None:
         assert generator.warnings(PROMPT) == ()
-        (note,) = generator.warnings("very " * 110 + "blue")  # the miniature's tokens are letters
+        (note,) = generator.warnings("very " * 220 + "blue")  # the miniature's tokens are letters
         assert note.startswith("the prompt is longer than the ")
         assert note.endswith('blue"')
 
@@ -78,7 +82,7 @@ class QwenFamilyContract:
         monkeypatch.setattr(family.pipe, "to", lambda device: moves.append(("pipe", str(device))))
         monkeypatch.setattr(family.text.network, "to", lambda device: moves.append(("text", str(device))))
         family.place("offload", torch.device("cpu", 0))  # stands for a GPU: it has another name than the CPU
-        family.text.encode("a")
+        self.encode_text(family)
         gpu = "cpu:0"
         assert moves == [
             ("text", "cpu"), ("pipe", gpu),  # placed
@@ -108,7 +112,8 @@ class QwenFamilyContract:
         file = tmp_path / "ink.safetensors"
         save_file(state, file)
         custom = DiffusionGenerator(with_overrides(recipe, loras=[f"{file}:0.7"]), threads=1)
-        assert custom.loras == {"lora_0": 0.7}
+        name = list(custom.loras)[-1]
+        assert custom.loras == generator.loras | {name: 0.7}
         assert "ink.safetensors" in custom.digests
         assert custom.warnings(PROMPT) == ()
         plain, inked = (one.generate(self.prepared(one), self.knobs, [1])[0] for one in (generator, custom))

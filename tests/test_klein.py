@@ -21,9 +21,8 @@ from portrait.campaign.enter import load_recipes
 from portrait.campaign.plan import plan_from
 from portrait.errors import SettingsError, WeightsCorruptError
 from portrait.generate.diffusion import DiffusionGenerator
-from portrait.generate.families.flow_matching import noise_levels
+from portrait.generate.families.flow_matching import attention_bias, noise_levels
 from portrait.generate.families.flux2.family import Conditions, Flux2Klein
-from portrait.generate.families.flux2.pipeline import attention_bias
 from portrait.generate.families.flux2.single_file import ScaledLinear, load_transformer
 from portrait.hub.files import sha256_of
 from portrait.images import Photo

@@ -1,9 +1,7 @@
-"""Qwen3 as a text encoder: it is separate from a pipeline, and if memory is scarce they take turns on the device."""
+"""Qwen3 as a text encoder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +9,14 @@ import torch
 from torch import Tensor
 from transformers import Qwen2TokenizerFast, Qwen3Config, Qwen3Model
 
-from portrait.generate import memory
-from portrait.generate.inputs import PromptCache
-from portrait.generate.prompts import prompt_warnings
+from portrait.generate.families.text_encoder import TextEncoder
 
 MAX_TOKENS = 512
 """Tokens of a prompt, including the chat template around it, as in diffusers."""
 
 
-class QwenTextEncoder:
+class QwenTextEncoder(TextEncoder):
     """Qwen3 and its tokenizer, up to the layers that a model reads.
-
-    | tier | on the device |
-    |---|---|
-    | full | text encoder and pipeline |
-    | offload | the pipeline; the text encoder replaces it while a new prompt is encoded |
-    | sequential | one layer at a time |
 
     Args:
         folder: A diffusers folder with `text_encoder` and `tokenizer`.
@@ -44,35 +34,15 @@ class QwenTextEncoder:
         self, folder: Path, weights: torch.dtype, *, states: tuple[int, ...], thinking: bool, padded: bool
     ) -> None:
         self._states, self._thinking, self._padded = states, thinking, padded
-        self.network = _load_network(folder / "text_encoder", weights, states[-1])
-        self.tokenizer = Qwen2TokenizerFast.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
-        self.tokenizer.model_max_length = MAX_TOKENS - len(self.tokenizer(self._conversation("")).input_ids)
-        self._prompts = PromptCache()
-        self._pipe: Any = None
-        self._tier = "full"
-        self._device = torch.device("cpu")
+        network = _load_network(folder / "text_encoder", weights, states[-1])
+        tokenizer = Qwen2TokenizerFast.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
+        super().__init__(network, tokenizer)
+        tokenizer.model_max_length = MAX_TOKENS - len(tokenizer(self._conversation("")).input_ids)
 
     @property
     def width(self) -> int:
         """The number of values per token of a prompt."""
-        return len(self._states) * int(self.network.config.hidden_size)
-
-    def place(self, pipe: Any, tier: str, device: torch.device) -> None:
-        """Put the text encoder and the pipeline on the device as the table above says."""
-        if tier == self._tier == "sequential":
-            return
-        self._pipe, self._tier, self._device = pipe, tier, device
-        if tier == "sequential":
-            from accelerate import cpu_offload
-
-            self.network.to("cpu")
-            cpu_offload(self.network, device)
-            memory.place(pipe, tier, device)
-            return
-        self.network.to(device if tier == "full" else "cpu")
-        pipe.to(device)
-        if tier == "offload":
-            memory.save_vae_memory(pipe.vae, tiles=False)
+        return len(self._states) * super().width
 
     def read(self, prompt: str) -> Tensor:
         """The encoded prompt, (1, T, `width`). The last ones are cached on the CPU: 64 of them take half a GiB."""
@@ -88,10 +58,6 @@ class QwenTextEncoder:
             hidden = self.network(**tokens.to(self._device), output_hidden_states=True, use_cache=False).hidden_states
             return torch.cat([hidden[i] for i in self._states], -1)
 
-    def warnings(self, prompt: str) -> list[str]:
-        """A sentence if the prompt is too long, quoting the words that are lost."""
-        return prompt_warnings([self.tokenizer], prompt, "")
-
     def _conversation(self, prompt: str) -> str:
         """The chat template around a prompt, as in the model's training."""
         text: str = self.tokenizer.apply_chat_template(
@@ -101,21 +67,6 @@ class QwenTextEncoder:
             enable_thinking=self._thinking,
         )
         return text
-
-    @contextmanager
-    def _on_device(self) -> Iterator[None]:
-        """Within the block, the text encoder is on the device; in the tier `offload` it replaces the pipeline."""
-        if self._tier != "offload":
-            yield
-            return
-        self._pipe.to("cpu")
-        self.network.to(self._device)
-        try:
-            yield
-        finally:
-            self.network.to("cpu")
-            memory.release(self._device)
-            self._pipe.to(self._device)
 
 
 def _load_network(folder: Path, weights: torch.dtype, last: int) -> Any:

@@ -1,4 +1,4 @@
-"""The common part of families with Qwen3 as a text encoder: loading them, and few steps without guidance."""
+"""The common part of families with a Qwen model as a text encoder: loading them, and few steps without guidance."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from portrait.generate.families.loading import (
     readable_errors,
     unlisted_digests,
 )
-from portrait.generate.families.qwen import QwenTextEncoder
+from portrait.generate.families.text_encoder import TextEncoder
 from portrait.generate.inputs import as_batch
 from portrait.hub.files import verify_manifest
 from portrait.images import pixels_sha256
 from portrait.recipes.recipe import Recipe
 from portrait.records import Knobs, RgbImage
 
+Text = TypeVar("Text", bound=TextEncoder)
 Encoded = TypeVar("Encoded")
 """What a family caches of its pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedModel:
+class LoadedModel(Generic[Text]):
     """The networks, still on the CPU.
 
     `digests` maps every file of the model to its SHA-256; `notes` say which parts of the files are not used.
     """
 
     pipe: Any
-    text: QwenTextEncoder
+    text: Text
     loras: dict[str, float]
     digests: dict[str, str]
     notes: tuple[str, ...]
@@ -47,9 +48,9 @@ def load_model(
     weights: torch.dtype,
     *,
     load_pipeline: Callable[[Recipe, torch.dtype], Any],
-    load_text: Callable[[Path, torch.dtype], QwenTextEncoder],
+    load_text: Callable[[Path, torch.dtype], Text],
     prompt_width: str,
-) -> LoadedModel:
+) -> LoadedModel[Text]:
     """Load a recipe's networks.
 
     Args:
@@ -85,10 +86,10 @@ def load_model(
     )
 
 
-class QwenFamily(Generic[Encoded]):
-    """A `Family` without guidance, whose text encoder is Qwen3; its conditions and how it draws are left to each model."""
+class QwenFamily(Generic[Text, Encoded]):
+    """A `Family` without guidance, whose text encoder is a Qwen model; its conditions and how it draws are left to each."""
 
-    def __init__(self, model: LoadedModel, weights: torch.dtype) -> None:
+    def __init__(self, model: LoadedModel[Text], weights: torch.dtype) -> None:
         self._weights = weights
         self._encoded: tuple[tuple[str, ...], Encoded] | None = None
         self.pipe = model.pipe
@@ -98,7 +99,7 @@ class QwenFamily(Generic[Encoded]):
         self.text = model.text
 
     def place(self, tier: str, device: torch.device) -> None:
-        """Put the networks on the device as described in `families.qwen`."""
+        """Put the networks on the device as described in `families.text_encoder`."""
         self.text.place(self.pipe, tier, device)
 
     def text_warnings(self, prompt: str, negative_prompt: str) -> list[str]:

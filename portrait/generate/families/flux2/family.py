@@ -11,10 +11,11 @@ from torch import Tensor
 
 from portrait.errors import SettingsError
 from portrait.generate.families.family import OnStep, Request
-from portrait.generate.families.flow_matching import noise_levels
+from portrait.generate.families.flow_matching import attention_bias, noise_levels
 from portrait.generate.families.flux2.load import load_klein
-from portrait.generate.families.flux2.pipeline import attention_bias, showing
+from portrait.generate.families.flux2.pipeline import showing
 from portrait.generate.families.flux2.single_file import has_scaled_layers
+from portrait.generate.families.qwen import QwenTextEncoder
 from portrait.generate.families.qwen_family import QwenFamily
 from portrait.generate.precision import Precision
 from portrait.generate.preview import clean_estimates, step_callback
@@ -35,14 +36,14 @@ class Conditions:
     prompt: Tensor
 
 
-class Flux2Klein(QwenFamily[tuple[Tensor, ...]]):
+class Flux2Klein(QwenFamily[QwenTextEncoder, tuple[Tensor, ...]]):
     """FLUX.2 klein: img2img that sees the photo and pictures of the person beside it, in few steps and without guidance."""
 
     def __init__(self, recipe: Recipe, precision: Precision) -> None:
         super().__init__(load_klein(recipe, precision.weights), precision.weights)
 
     def place(self, tier: str, device: torch.device) -> None:
-        """Put the networks on the device as described in `families.qwen`.
+        """Put the networks on the device as described in `families.text_encoder`.
 
         Raises:
             SettingsError: the device cannot hold them.

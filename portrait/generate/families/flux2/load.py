@@ -18,7 +18,7 @@ TEXT_STATES = (9, 18, 27)
 """The hidden states of Qwen3 that make up the prompt, as in diffusers; later layers are not loaded."""
 
 
-def load_klein(recipe: Recipe, weights: torch.dtype) -> LoadedModel:
+def load_klein(recipe: Recipe, weights: torch.dtype) -> LoadedModel[QwenTextEncoder]:
     """Load a recipe's networks.
 
     Its base is a diffusers folder of `Flux2KleinPipeline`; a `single_file` holds another transformer for it. See

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -52,23 +51,3 @@ def showing(pipe: KleinPipeline, *, photo: bool, pictures: Sequence[Tensor]) -> 
         yield
     finally:
         pipe.photo_shown, pipe.pictures = before
-
-
-def attention_bias(lengths: Sequence[int], scales: Sequence[float], like: Tensor) -> Tensor | None:
-    """The bias of the attention to each token that weighs groups of tokens by their scales; None if all are 1.
-
-    Args:
-        lengths: Tokens of each group, in the order of the sequence.
-        scales: Scale of each group, above 0; at s, a group weighs as if each of its tokens occurred s times.
-        like: A tensor with the dtype and device to use.
-
-    Returns:
-        (1, 1, 1, L).
-
-    Reference:
-        Tan et al. 2024, OminiControl: the logarithm of the condition's strength as a bias of the attention to it.
-    """
-    if all(scale == 1 for scale in scales):
-        return None
-    groups = [torch.full((length,), math.log(scale)) for length, scale in zip(lengths, scales, strict=True)]
-    return torch.cat(groups).to(like)[None, None, None]

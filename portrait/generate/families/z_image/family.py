@@ -12,6 +12,7 @@ from torch import Tensor
 from portrait.generate.control import control_image
 from portrait.generate.families.family import OnStep, Request
 from portrait.generate.families.flow_matching import noise_levels
+from portrait.generate.families.qwen import QwenTextEncoder
 from portrait.generate.families.qwen_family import QwenFamily
 from portrait.generate.families.z_image.load import load_z_image
 from portrait.generate.families.z_image.pipeline import controlled
@@ -34,7 +35,7 @@ class Conditions:
     prompt: Tensor
 
 
-class ZImage(QwenFamily[tuple[Any, Tensor | None]]):
+class ZImage(QwenFamily[QwenTextEncoder, tuple[Any, Tensor | None]]):
     """Z-Image-Turbo: img2img in few steps without guidance, and a ControlNet if the recipe names one."""
 
     def __init__(self, recipe: Recipe, precision: Precision) -> None:

@@ -19,7 +19,7 @@ from portrait.generate.families.z_image.pipeline import ZImagePipeline, share_la
 from portrait.recipes.recipe import Recipe
 
 
-def load_z_image(recipe: Recipe, weights: torch.dtype) -> LoadedModel:
+def load_z_image(recipe: Recipe, weights: torch.dtype) -> LoadedModel[QwenTextEncoder]:
     """Load a recipe's networks.
 
     Its base is a diffusers folder of `ZImagePipeline`; a `single_file` holds another transformer for it. See `load_model`
