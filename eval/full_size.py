@@ -1,8 +1,8 @@
 """The public models at their real size: configurations, and the name, shape and type of every tensor of their files.
 
 Nothing here is downloaded or allocated. `tests/test_full_size.py` holds it against the manifest: the configurations of
-SD 1.5, of CLIP, of klein's text encoder and of Z-Image have the very bytes whose SHA-256 is pinned there, and a file with these
-tensors has the very length that is stated there. `eval/memory.py` fills the same shapes with random numbers.
+SD 1.5, of CLIP, of klein's text encoder, of Z-Image and of Qwen-Image-Edit have the very bytes whose SHA-256 is pinned there, and
+a file with these tensors has the very length that is stated there. `eval/memory.py` fills the same shapes with random numbers.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
     ControlNetModel,
     Flux2Transformer2DModel,
+    QwenImageTransformer2DModel,
     UNet2DConditionModel,
     ZImageControlNetModel,
     ZImageTransformer2DModel,
@@ -27,6 +29,8 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPVisionConfig,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
@@ -157,6 +161,47 @@ _Z_INDEX: dict[str, Any] = {
     "transformer": ["diffusers", "ZImageTransformer2DModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
+_EDIT_TRANSFORMER: dict[str, Any] = {
+    "_class_name": "QwenImageTransformer2DModel", "_diffusers_version": "0.36.0.dev0", "attention_head_dim": 128,
+    "axes_dims_rope": [16, 56, 56], "guidance_embeds": False, "in_channels": 64, "joint_attention_dim": 3584,
+    "num_attention_heads": 24, "num_layers": 60, "out_channels": 16, "patch_size": 2, "zero_cond_t": True,
+}  # fmt: skip
+_EDIT_VAE: dict[str, Any] = {
+    "_class_name": "AutoencoderKLQwenImage", "_diffusers_version": "0.36.0.dev0", "attn_scales": [], "base_dim": 96,
+    "dim_mult": [1, 2, 4, 4], "dropout": 0.0,
+    "latents_mean": [-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517, -0.3632,
+                     -0.1922, -0.9497, 0.2503, -0.2921],
+    "latents_std": [2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579,
+                    1.6382, 1.1253, 2.8251, 1.916],
+    "num_res_blocks": 2, "temperal_downsample": [False, True, True], "z_dim": 16,
+}  # fmt: skip
+_EDIT_ROPE = {"mrope_section": [16, 24, 24], "rope_type": "default", "type": "default"}
+_EDIT_WORDS: dict[str, Any] = {
+    "_name_or_path": "/cpfs01/haoyangzhang/pretrained_weights/Qwen2.5-VL",
+    "architectures": ["Qwen2_5_VLForConditionalGeneration"], "attention_dropout": 0.0, "bos_token_id": 151643,
+    "dtype": "float32", "eos_token_id": 151645, "hidden_act": "silu", "hidden_size": 3584, "initializer_range": 0.02,
+    "intermediate_size": 18944, "layer_types": ["full_attention"] * 28, "max_position_embeddings": 128000,
+    "max_window_layers": 28, "model_type": "qwen2_5_vl_text", "num_attention_heads": 28, "num_hidden_layers": 28,
+    "num_key_value_heads": 4, "rms_norm_eps": 1e-06, "rope_scaling": _EDIT_ROPE, "rope_theta": 1000000.0,
+    "sliding_window": None, "use_cache": True, "use_sliding_window": False, "vision_token_id": 151654,
+    "vocab_size": 152064,
+}  # fmt: skip
+_EDIT_VISION: dict[str, Any] = {
+    "depth": 32, "dtype": "float32", "fullatt_block_indexes": [7, 15, 23, 31], "hidden_act": "silu",
+    "hidden_size": 1280, "in_channels": 3, "in_chans": 3, "initializer_range": 0.02, "intermediate_size": 3420,
+    "model_type": "qwen2_5_vl", "num_heads": 16, "out_hidden_size": 3584, "patch_size": 14, "spatial_merge_size": 2,
+    "spatial_patch_size": 14, "temporal_patch_size": 2, "tokens_per_second": 2, "window_size": 112,
+}  # fmt: skip
+_EDIT_TEXT: dict[str, Any] = {
+    "architectures": ["Qwen2_5_VLForConditionalGeneration"], "attention_dropout": 0.0, "bos_token_id": 151643,
+    "dtype": "bfloat16", "eos_token_id": 151645, "hidden_act": "silu", "hidden_size": 3584, "image_token_id": 151655,
+    "initializer_range": 0.02, "intermediate_size": 18944, "max_position_embeddings": 128000, "max_window_layers": 28,
+    "model_type": "qwen2_5_vl", "num_attention_heads": 28, "num_hidden_layers": 28, "num_key_value_heads": 4,
+    "rms_norm_eps": 1e-06, "rope_scaling": _EDIT_ROPE, "rope_theta": 1000000.0, "sliding_window": 32768,
+    "text_config": _EDIT_WORDS, "tie_word_embeddings": False, "transformers_version": "4.57.1", "use_cache": True,
+    "use_sliding_window": False, "video_token_id": 151656, "vision_config": _EDIT_VISION, "vision_end_token_id": 151653,
+    "vision_start_token_id": 151652, "vision_token_id": 151654, "vocab_size": 152064,
+}  # fmt: skip
 _MAKERS_NAMES = (
     ("single_transformer_blocks.", "single_blocks."), ("transformer_blocks.", "double_blocks."),
     ("attn.to_qkv_mlp_proj.", "linear1."),
@@ -186,6 +231,9 @@ _CONFIGS = {
     "z-image-control": _Z_CONTROL,
     "z-image-vae": _Z_VAE,
     "z-image-text": _Z_TEXT,
+    "qwen-edit-transformer": _EDIT_TRANSFORMER,
+    "qwen-edit-vae": _EDIT_VAE,
+    "qwen-edit-text": _EDIT_TEXT,
     "sd15-unet": _SD15_UNET,
     "sdxl-unet": _SDXL_UNET,
     "vae": _VAE,
@@ -199,6 +247,8 @@ _CLASSES: dict[str, Any] = {
     "z-image-transformer": ZImageTransformer2DModel,
     "z-image-control": ZImageControlNetModel,
     "z-image-vae": AutoencoderKL,
+    "qwen-edit-transformer": QwenImageTransformer2DModel,
+    "qwen-edit-vae": AutoencoderKLQwenImage,
     "vae": AutoencoderKL,
 }
 _SMALL_TEXT = {"intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 256}
@@ -222,6 +272,19 @@ _TINY: dict[str, dict[str, Any]] = {
     "z-image-vae": {"block_out_channels": [8, 8, 16, 16], "layers_per_block": 1, "norm_num_groups": 8},
     "z-image-text": {"head_dim": 8, "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2,
                      "num_hidden_layers": 3, "num_key_value_heads": 1, "vocab_size": 320},
+    "qwen-edit-transformer": {"attention_head_dim": 16, "axes_dims_rope": [4, 6, 6], "joint_attention_dim": 16,
+                              "num_attention_heads": 2, "num_layers": 2},
+    "qwen-edit-vae": {"base_dim": 8, "num_res_blocks": 1},
+    "qwen-edit-text": {
+        "hidden_size": 16, "image_token_id": 261, "vocab_size": 320,
+        "text_config": _EDIT_WORDS | {
+            "hidden_size": 16, "intermediate_size": 32, "layer_types": ["full_attention"] * 2, "num_attention_heads": 2,
+            "num_hidden_layers": 2, "num_key_value_heads": 1, "vocab_size": 320, "bos_token_id": 256, "eos_token_id": 258,
+            "rope_scaling": _EDIT_ROPE | {"mrope_section": [2, 1, 1]},
+        },
+        "vision_config": _EDIT_VISION | {"depth": 2, "fullatt_block_indexes": [1], "hidden_size": 16, "num_heads": 2,
+                                         "intermediate_size": 32, "out_hidden_size": 16},
+    },
     "text": _SMALL_TEXT | {"hidden_size": 32, "projection_dim": 32},
     "text-2": _SMALL_TEXT | {"hidden_size": 48, "projection_dim": 48},
     "clip": {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3,
@@ -289,7 +352,8 @@ def tensors(name: str, *, dtype: str = "F16", tiny: bool = False) -> Shapes:
 
     Args:
         name: sd15-unet, sdxl-unet, vae, text, text-2, clip, sd15-controlnet, sdxl-controlnet, klein-transformer,
-            klein-vae, klein-text, z-image-transformer, z-image-control, z-image-vae or z-image-text.
+            klein-vae, klein-text, z-image-transformer, z-image-control, z-image-vae, z-image-text,
+            qwen-edit-transformer, qwen-edit-vae or qwen-edit-text.
         dtype: Of the weights; counters are I64.
         tiny: At the small widths.
     """
@@ -298,9 +362,17 @@ def tensors(name: str, *, dtype: str = "F16", tiny: bool = False) -> Shapes:
     shapes: Shapes = {}
     for key, value in state.items():
         inner = key if not name.startswith("text") or key.startswith("text_") else f"text_model.{key}"
-        if inner != "lm_head.weight":  # the same as the embedding, and in no file
-            shapes[inner] = (tuple(value.shape), "I64" if value.dtype == torch.int64 else dtype)
+        if name == "qwen-edit-text":
+            inner = edit_text_name(key)
+        elif inner == "lm_head.weight":  # the same as the embedding, and in no file
+            continue
+        shapes[inner] = (tuple(value.shape), "I64" if value.dtype == torch.int64 else dtype)
     return shapes
+
+
+def edit_text_name(name: str) -> str:
+    """What the files of Qwen-Image-Edit's text encoder call a tensor, as transformers did before version 4.52."""
+    return name.replace("model.visual.", "visual.").replace("model.language_model.", "model.")
 
 
 def makers_tensors(names: Iterable[str]) -> dict[str, list[str]]:
@@ -371,6 +443,8 @@ def _model(name: str, tiny: bool) -> Any:
     if name.endswith("-controlnet"):
         return ControlNetModel.from_unet(_model(name.replace("controlnet", "unet"), tiny))
     about = {key: value for key, value in config(name, tiny=tiny).items() if not key.startswith("_")}
+    if name == "qwen-edit-text":
+        return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**about))
     if name.endswith("-text"):
         return Qwen3ForCausalLM(Qwen3Config(**about))
     if name in _CLASSES:
@@ -474,6 +548,19 @@ def lora(family: str, *, rank: int = 64, tiny: bool = False) -> Shapes:
             shapes[f"{key}.lora_down.weight"] = ((rank, module.in_features), "F16")
             shapes[f"{key}.lora_up.weight"] = ((module.out_features, rank), "F16")
             shapes[f"{key}.alpha"] = ((), "F16")
+    return shapes
+
+
+def edit_lora(*, rank: int = 64, tiny: bool = False) -> Shapes:
+    """Lightning's LoRA of Qwen-Image-Edit: every layer of the blocks' attention and feed-forward networks."""
+    with torch.device("meta"):
+        net = _model("qwen-edit-transformer", tiny)
+    shapes: Shapes = {}
+    for name, module in net.transformer_blocks.named_modules(prefix="transformer_blocks"):
+        if isinstance(module, torch.nn.Linear) and "_mod." not in name:
+            shapes[f"{name}.lora_down.weight"] = ((rank, module.in_features), "BF16")
+            shapes[f"{name}.lora_up.weight"] = ((module.out_features, rank), "BF16")
+            shapes[f"{name}.alpha"] = ((), "BF16")
     return shapes
 
 

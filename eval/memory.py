@@ -1,8 +1,8 @@
 """Memory and seconds of the public recipes, at full size and with random weights: what a machine can run, and how fast.
 
 The pictures are noise, but memory and time do not depend on the values of the weights. Nothing is downloaded: files of the
-real shapes are written to a folder (about 6 GB for SD 1.5, 17 GB for SDXL, 20 GB for FLUX.2 klein, 35 GB for Z-Image, removed
-afterwards) and loaded like the real ones.
+real shapes are written to a folder (about 6 GB for SD 1.5, 17 GB for SDXL, 20 GB for FLUX.2 klein, 35 GB for Z-Image, 59 GB for
+Qwen-Image-Edit, removed afterwards) and loaded like the real ones.
 
     python eval/memory.py                                  # every family, every memory tier of this machine
     python eval/memory.py --recipes klein4b --batch 1 --diffusers   # and diffusers' own pipeline in the same run
@@ -28,9 +28,12 @@ from typing import Any
 import full_size
 import numpy as np
 import torch
+from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 from full_size import Shapes
 from PIL import Image
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
 import portrait
@@ -40,7 +43,7 @@ from portrait.generate import memory
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.recipes.load import load_recipe
 from portrait.recipes.recipe import Lora, Recipe
-from portrait.records import Face, Points
+from portrait.records import Face, Knobs, Points
 
 RECIPES = (
     "sd15-faceid",
@@ -52,8 +55,10 @@ RECIPES = (
     "klein4b",
     "klein4b-fp8",
     "z-image-turbo",
+    "qwen-edit-2511-lightning",
 )
-TRANSFORMERS = ("flux2", "z_image")
+PROMPT = "oil painting, portrait of a person"
+TRANSFORMERS = ("flux2", "z_image", "qwen_edit")
 """Families that are timed against diffusers' own pipelines."""
 _TYPES = {
     "BF16": torch.bfloat16,
@@ -73,7 +78,9 @@ def write_tensors(path: Path, shapes: Shapes) -> None:
         size = int(np.prod(shape))
         block = noise.to(_TYPES[dtype])
         state[name] = block.repeat(size // len(block) + 1)[:size].reshape(shape).contiguous()
-        if name.endswith(("norm.weight", "norm1.weight", "norm2.weight", "norm3.weight", "norm_out.weight", "_var")):
+        if name.endswith(
+            ("norm.weight", "norm1.weight", "norm2.weight", "norm3.weight", "norm_out.weight", "_var", ".alpha")
+        ):
             state[name] = torch.ones(shape, dtype=_TYPES[dtype])
     save_file(state, path, metadata={"format": "pt"})
 
@@ -117,6 +124,19 @@ def write_qwen_tokenizer(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text(chat, "utf-8")
 
 
+def write_edit_tokenizer(folder: Path) -> None:
+    """The same in one file, with the marks of pictures as well."""
+    folder.mkdir(parents=True)
+    tokenizer = Tokenizer(BPE({letter: i for i, letter in enumerate(sorted(ByteLevel.alphabet()))}, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    marks = ("endoftext", "im_start", "im_end", "vision_start", "vision_end")
+    image = full_size.config("qwen-edit-text", tiny=True)["image_token_id"]
+    tokenizer.add_special_tokens([f"<|{mark}|>" for mark in marks])
+    assert tokenizer.get_vocab_size() == image
+    tokenizer.add_special_tokens(["<|image_pad|>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
 def write_shards(folder: Path, stem: str, files: list[Shapes]) -> None:
     """A model's tensors in one file or, with an index, in several."""
     if len(files) == 1:
@@ -128,8 +148,9 @@ def write_shards(folder: Path, stem: str, files: list[Shapes]) -> None:
 
 
 def built_transformer(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
-    """As `built_diffusion`, for the families with a transformer and Qwen3: FLUX.2 klein and Z-Image."""
-    name, dtype = {"flux2": ("klein", "BF16"), "z_image": ("z-image", "F32")}[recipe.family]
+    """As `built_diffusion`, for the families with a transformer and a Qwen model: FLUX.2 klein, Z-Image, Qwen-Image-Edit."""
+    names = {"flux2": ("klein", "BF16"), "z_image": ("z-image", "F32"), "qwen_edit": ("qwen-edit", "BF16")}
+    name, dtype = names[recipe.family]
     base = folder / name
     if not base.exists():
         stem, limit = "diffusion_pytorch_model", full_size.Z_SHARD_BYTES
@@ -142,22 +163,35 @@ def built_transformer(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
             write_shards(base / place, file, full_size.shards(shapes, limit if file == stem else full_size.SHARD_BYTES))
             about = full_size.config(f"{name}-{part}", tiny=tiny)
             (base / place / "config.json").write_text(json.dumps(about, indent=2), "utf-8")
-        write_qwen_tokenizer(base / "tokenizer")
-        (base / "scheduler").mkdir()
-        (base / "scheduler" / "scheduler_config.json").write_text(full_size.scheduler_text(recipe.family), "utf-8")
-        (base / "model_index.json").write_text(full_size.index_text(recipe.family), "utf-8")
+        if recipe.family == "qwen_edit":
+            write_edit_tokenizer(base / "processor")
+        else:
+            write_qwen_tokenizer(base / "tokenizer")
+            (base / "scheduler").mkdir()
+            (base / "scheduler" / "scheduler_config.json").write_text(full_size.scheduler_text(recipe.family), "utf-8")
+            (base / "model_index.json").write_text(full_size.index_text(recipe.family), "utf-8")
     more: dict[str, Any] = {"resolution": 64} if tiny else {}
-    if "single_file" in recipe.parts:
-        more["single_file"] = folder / f"{name}-single.safetensors"
-        if not more["single_file"].exists():
-            is_klein = recipe.family == "flux2"
-            shapes = full_size.klein_fp8(tiny=tiny)[0] if is_klein else full_size.z_image_bf16(tiny=tiny)
-            write_tensors(more["single_file"], shapes)
-    if "controlnet" in recipe.parts:
-        more["controlnet"] = folder / "z-image-control.safetensors"
-        if not more["controlnet"].exists():
-            write_tensors(more["controlnet"], full_size.tensors("z-image-control", dtype="BF16", tiny=tiny))
+    for role, path, shapes in _further_files(recipe, folder, tiny=tiny):
+        if not path.exists():
+            write_tensors(path, shapes)
+        more[role] = path if role != "loras" else tuple(replace(lora, path=path) for lora in recipe.loras)
     return replace(recipe, base=base, digests={"random": "0"}, **more)
+
+
+def _further_files(recipe: Recipe, folder: Path, *, tiny: bool) -> list[tuple[str, Path, Shapes]]:
+    """The files of a recipe beside its diffusers folder: what of a recipe they are, where they go, and their tensors."""
+    files = []
+    if "single_file" in recipe.parts:
+        is_klein = recipe.family == "flux2"
+        shapes = full_size.klein_fp8(tiny=tiny)[0] if is_klein else full_size.z_image_bf16(tiny=tiny)
+        files.append(("single_file", folder / f"{recipe.family}-single.safetensors", shapes))
+    if "controlnet" in recipe.parts:
+        shapes = full_size.tensors("z-image-control", dtype="BF16", tiny=tiny)
+        files.append(("controlnet", folder / "z-image-control.safetensors", shapes))
+    if recipe.loras:
+        shapes = full_size.edit_lora(rank=4 if tiny else 64, tiny=tiny)
+        files.append(("loras", folder / "lightning.safetensors", shapes))
+    return files
 
 
 def built_diffusion(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
@@ -210,9 +244,7 @@ def measured(
     who = rng.normal(size=512).astype(np.float32)
     knobs = recipe.with_enough_steps(recipe.knobs_at(0.5))
     heads = [photo[: size // 2, : size // 2]] * min(1, recipe.family_facts.pictures)
-    conditions = generator.prepare(
-        photo, who / np.linalg.norm(who), "oil painting, portrait of a person", "", face, heads
-    )
+    conditions = generator.prepare(photo, who / np.linalg.norm(who), PROMPT, "", face, heads)
     loaded = time.perf_counter() - start
     rows = []
     for batch in batches:
@@ -245,42 +277,24 @@ def measured(
 def measured_diffusers(recipe: Recipe, device: torch.device, pictures: int) -> dict[str, Any]:
     """Seconds of diffusers' own pipeline, used as in its documentation, with the whole text encoder on the device.
 
-    For Z-Image it is the pipeline of the ControlNet, which starts from pure noise, with the same number of steps.
+    For Z-Image it is the pipeline of the ControlNet, which starts from pure noise, with the same number of steps. That of
+    Qwen-Image-Edit is without its text encoder, whose processor would need torchvision, and gets random words.
     """
-    from diffusers import Flux2KleinInpaintPipeline, ZImageControlNetPipeline
-
     _reset(device)
-    options: dict[str, Any] = {"dtype": torch.float32 if device.type == "cpu" else torch.bfloat16}
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     size, rng = recipe.resolution, np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(0, 256, (size, size, 3), np.uint8))
     knobs = recipe.with_enough_steps(recipe.knobs_at(0.5))
-    if recipe.family == "flux2":
-        pipeline = Flux2KleinInpaintPipeline
-        arguments = {
-            "image": photo,
-            "mask_image": Image.new("L", (size, size), 255),
-            "image_reference": photo.crop((0, 0, size // 2, size // 2)),
-            "strength": knobs.steps / knobs.num_inference_steps,
-            "num_inference_steps": knobs.num_inference_steps,
-            "guidance_scale": 1.0,
-        }
-    else:
-        pipeline = ZImageControlNetPipeline
-        assert recipe.controlnet is not None
-        options["controlnet"] = _their_controlnet(recipe.base, recipe.controlnet, options["dtype"])
-        arguments = {
-            "control_image": photo,
-            "height": size,
-            "width": size,
-            "num_inference_steps": knobs.steps,
-            "guidance_scale": 0.0,
-        }
-    pipe = pipeline.from_pretrained(str(recipe.base), local_files_only=True, **options).to(device)
+    theirs = {"flux2": _their_klein, "z_image": _their_z_image, "qwen_edit": _their_edit}[recipe.family]
+    pipe, arguments = theirs(recipe, dtype, photo, knobs)
+    pipe.to(device)
     pipe.set_progress_bar_config(disable=True)
+    on_device = {
+        name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in arguments.items()
+    }
 
     def draw(seed: int) -> None:
-        noise = torch.Generator("cpu").manual_seed(seed)
-        pipe(prompt="oil painting, portrait of a person", generator=noise, **arguments)
+        pipe(generator=torch.Generator("cpu").manual_seed(seed), **on_device)
 
     draw(0)  # to warm up
     _reset(device)
@@ -291,6 +305,66 @@ def measured_diffusers(recipe: Recipe, device: torch.device, pictures: int) -> d
     seconds = (time.perf_counter() - start) / pictures
     row = {"recipe": recipe.name, "tier": "diffusers, full", "batch": 1, "resolution": size, "steps": knobs.steps}
     return row | {"peak_gib": round(_peak(device), 2), "seconds_per_picture": round(seconds, 3), "pictures": pictures}
+
+
+def _their_klein(recipe: Recipe, dtype: torch.dtype, photo: Image.Image, knobs: Knobs) -> tuple[Any, dict[str, Any]]:
+    from diffusers import Flux2KleinInpaintPipeline
+
+    pipe = Flux2KleinInpaintPipeline.from_pretrained(str(recipe.base), local_files_only=True, dtype=dtype)
+    return pipe, {
+        "prompt": PROMPT,
+        "image": photo,
+        "mask_image": Image.new("L", photo.size, 255),
+        "image_reference": _head(photo),
+        "strength": knobs.steps / knobs.num_inference_steps,
+        "num_inference_steps": knobs.num_inference_steps,
+        "guidance_scale": 1.0,
+    }
+
+
+def _their_z_image(recipe: Recipe, dtype: torch.dtype, photo: Image.Image, knobs: Knobs) -> tuple[Any, dict[str, Any]]:
+    from diffusers import ZImageControlNetPipeline
+
+    assert recipe.controlnet is not None
+    controlnet = _their_controlnet(recipe.base, recipe.controlnet, dtype)
+    pipe = ZImageControlNetPipeline.from_pretrained(
+        str(recipe.base), local_files_only=True, dtype=dtype, controlnet=controlnet
+    )
+    return pipe, {
+        "prompt": PROMPT,
+        "control_image": photo,
+        "height": photo.height,
+        "width": photo.width,
+        "num_inference_steps": knobs.steps,
+        "guidance_scale": 0.0,
+    }
+
+
+def _their_edit(recipe: Recipe, dtype: torch.dtype, photo: Image.Image, knobs: Knobs) -> tuple[Any, dict[str, Any]]:
+    from diffusers import AutoencoderKLQwenImage, QwenImageEditPlusPipeline, QwenImageTransformer2DModel
+
+    from portrait.generate.families.qwen_edit.load import lightning_scheduler
+
+    options: dict[str, Any] = {"dtype": dtype, "local_files_only": True}
+    vae = AutoencoderKLQwenImage.from_pretrained(str(recipe.base / "vae"), **options)
+    transformer = QwenImageTransformer2DModel.from_pretrained(str(recipe.base / "transformer"), **options)
+    pipe = QwenImageEditPlusPipeline(lightning_scheduler(), vae, None, None, None, transformer)
+    for lora in recipe.loras:
+        pipe.load_lora_weights(str(lora.path.parent), weight_name=lora.path.name)
+    words = torch.randn(1, 500, transformer.config.joint_attention_dim, dtype=dtype)
+    return pipe, {
+        "prompt_embeds": words,
+        "prompt_embeds_mask": torch.ones(1, 500),
+        "image": [photo, _head(photo)],
+        "height": photo.height,
+        "width": photo.width,
+        "num_inference_steps": knobs.steps,
+        "true_cfg_scale": 1.0,
+    }
+
+
+def _head(photo: Image.Image) -> Image.Image:
+    return photo.crop((0, 0, photo.width // 2, photo.height // 2))
 
 
 def _their_controlnet(base: Path, file: Path, dtype: torch.dtype) -> Any:
@@ -339,13 +413,17 @@ def main() -> int:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--threads", type=int, default=0, help="processor threads, 0 for all cores")
     parser.add_argument(
-        "--diffusers", action="store_true", help="time diffusers' own pipelines of FLUX.2 klein and Z-Image as well"
+        "--diffusers",
+        action="store_true",
+        help="time diffusers' own pipelines of FLUX.2 klein, Z-Image and Qwen-Image-Edit as well",
     )
     parser.add_argument("--folder", type=Path, help="keep the files here (default: a temporary folder)")
     parser.add_argument("--tiny", action="store_true", help="small widths and 64 px, to check this script")
     parser.add_argument("-o", "--output", type=Path, default=Path("memory.json"))
     args = parser.parse_args()
     device = memory.choose_device(args.device)
+    if args.tiny:
+        pipeline_qwenimage_edit_plus.VAE_IMAGE_SIZE = 64 * 64  # of the pictures that Qwen-Image-Edit sees
     tiers = [tier for tier in args.tiers.split(",") if tier == "full" or device.type == "cuda"]
     batches = [int(text) for text in args.batch.split(",")]
     rows: list[dict[str, Any]] = []

@@ -21,16 +21,18 @@ import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
     ControlNetModel,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2Transformer2DModel,
     PNDMScheduler,
+    QwenImageTransformer2DModel,
     UNet2DConditionModel,
     ZImageControlNetModel,
     ZImageTransformer2DModel,
 )
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save, save_file
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -38,6 +40,8 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2TokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -289,12 +293,16 @@ CHAT = (
 )
 
 
-def qwen_tokenizer(folder: Path) -> int:
+MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+EDIT_MARKS = (*MARKS, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
+
+
+def qwen_tokenizer(folder: Path, marks: tuple[str, ...] = MARKS) -> int:
     """The files of Qwen's tokenizer, which reads bytes; returns how many words it knows."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     vocabulary = {letter: i for i, letter in enumerate(sorted(ByteLevel.alphabet()))}
-    special = {name: 256 + i for i, name in enumerate(("<|endoftext|>", "<|im_start|>", "<|im_end|>"))}
+    special = {name: 256 + i for i, name in enumerate(marks)}
     folder.mkdir(parents=True)
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
     (folder / "merges.txt").write_text("#version: 0.2\n")
@@ -413,6 +421,59 @@ def z_image_single_file(transformer: Path) -> bytes:
     return save({name: torch.cat([state[part] for part in parts]).bfloat16() for name, parts in inside.items()})
 
 
+def qwen_edit(folder: Path) -> None:
+    """A diffusers folder of Qwen-Image-Edit-2511 with the classes, file names, key names and types that the hub has."""
+    qwen_tokenizer(folder / "processor", EDIT_MARKS)
+    reader = Qwen2TokenizerFast.from_pretrained(str(folder / "processor"))
+    reader.backend_tokenizer.save(str(folder / "processor" / "tokenizer.json"))
+    torch.manual_seed(15)
+    about = full_size.config("qwen-edit-text", tiny=True)
+    for inner in ("text_config", "vision_config"):
+        about = about | {inner: about[inner] | {"initializer_range": 0.3}}
+    encoder = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**about))
+    state = {full_size.edit_text_name(name): value for name, value in encoder.bfloat16().state_dict().items()}
+    _save_shards(folder / "text_encoder", "model", state, 4)
+    (folder / "text_encoder" / "config.json").write_text(json.dumps(about, indent=2))
+    transformer = QwenImageTransformer2DModel(**_plain(full_size.config("qwen-edit-transformer", tiny=True)))
+    with torch.no_grad():
+        for (
+            name,
+            parameter,
+        ) in transformer.named_parameters():  # what is shown and said moves the picture by more than rounding
+            parameter.mul_(4 if "attn" in name else 2)
+    transformer.save_config(folder / "transformer")
+    _save_shards(folder / "transformer", "diffusion_pytorch_model", transformer.bfloat16().state_dict(), 5)
+    vae = AutoencoderKLQwenImage(**_plain(full_size.config("qwen-edit-vae", tiny=True)))
+    vae.bfloat16().save_pretrained(folder / "vae")
+
+
+def _plain(about: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in about.items() if not key.startswith("_")}
+
+
+def _save_shards(folder: Path, stem: str, state: dict[str, torch.Tensor], count: int) -> None:
+    """Tensors in so many files, with the index that the libraries' own loaders read."""
+    folder.mkdir(exist_ok=True)
+    names, each = list(state), -(-len(state) // count)
+    places: dict[str, str] = {}
+    for i in range(count):
+        file = full_size.shard_name(i, count, stem)
+        inside = names[i * each : (i + 1) * each]
+        save_file({name: state[name].contiguous() for name in inside}, folder / file, metadata={"format": "pt"})
+        places |= dict.fromkeys(inside, file)
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+
+
+def lightning_lora() -> bytes:
+    """Lightning's LoRA in miniature, with its publisher's key names."""
+    noise = torch.Generator().manual_seed(16)
+    state = {}
+    for name, (shape, _) in full_size.edit_lora(rank=4, tiny=True).items():
+        value = torch.tensor(2.0) if name.endswith("alpha") else torch.randn(shape, generator=noise) / 4
+        state[name] = value.bfloat16()
+    return save(state)
+
+
 def _folder_files(part: str, folder: Path) -> None:
     if part in ("sd15", "sdxl"):
         base(part, folder)
@@ -420,6 +481,8 @@ def _folder_files(part: str, folder: Path) -> None:
         klein(folder)
     elif part in ("z-image-turbo", "z-image-turbo-text-vae"):
         z_image(folder)
+    elif part == "qwen-edit-2511":
+        qwen_edit(folder)
     elif part in ("sd-vae-ft-mse", "sdxl-vae-fp16-fix"):
         vae(0.13025 if "sdxl" in part else 0.18215).save_pretrained(folder)
     elif part == "clip-vit-h":
@@ -451,6 +514,9 @@ def _built(name: str) -> tuple[tuple[str, bytes], ...]:
     if name == "z-image-turbo-control-lite":
         (file,) = find_part(name).files
         return ((file.path, save(z_image_controlnet().state_dict())),)
+    if name == "qwen-edit-2511-lightning-4steps":
+        (file,) = find_part(name).files
+        return ((file.path, lightning_lora()),)
     if name.startswith("faceid") or name == "instantid":
         stem = "ip-adapter" if name == "instantid" else f"ip-adapter-{name}"
         return ((f"{stem}.bin", _pickle(adapter(name))),)

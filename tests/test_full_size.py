@@ -58,6 +58,9 @@ def test_configurations_written_out_here_have_the_pinned_hashes(full: ModuleType
             "diffusion_pytorch_model",
             parameters=False,
         ),
+        ("qwen-edit-2511", "text_encoder/config.json"): full.config_text("qwen-edit-text"),
+        ("qwen-edit-2511", "transformer/config.json"): full.config_text("qwen-edit-transformer"),
+        ("qwen-edit-2511", "vae/config.json"): full.config_text("qwen-edit-vae"),
     }
     for (part, path), text in texts.items():
         pinned = file_of(part, path)
@@ -86,6 +89,7 @@ IDS = {"text": "text_model.embeddings.position_ids", "clip": "vision_model.embed
         ("klein4b", "transformer/diffusion_pytorch_model.safetensors", "klein-transformer", "BF16"),
         ("klein4b", "vae/diffusion_pytorch_model.safetensors", "klein-vae", "BF16"),
         ("z-image-turbo", "vae/diffusion_pytorch_model.safetensors", "z-image-vae", "BF16"),
+        ("qwen-edit-2511", "vae/diffusion_pytorch_model.safetensors", "qwen-edit-vae", "BF16"),
     ],
 )
 def test_the_pinned_length_is_that_of_the_tensors_we_load(
@@ -108,6 +112,8 @@ def test_the_pinned_length_is_that_of_the_tensors_we_load(
         ("klein4b", "klein-text", "BF16", "SHARD_BYTES", "text_encoder/model"),
         ("z-image-turbo", "z-image-text", "BF16", "Z_TEXT_SHARD_BYTES", "text_encoder/model"),
         ("z-image-turbo", "z-image-transformer", "F32", "Z_SHARD_BYTES", "transformer/diffusion_pytorch_model"),
+        ("qwen-edit-2511", "qwen-edit-text", "BF16", "SHARD_BYTES", "text_encoder/model"),
+        ("qwen-edit-2511", "qwen-edit-transformer", "BF16", "Z_SHARD_BYTES", "transformer/diffusion_pytorch_model"),
     ],
 )
 def test_the_pinned_lengths_of_a_model_in_several_files_are_those_of_its_tensors(
@@ -128,6 +134,14 @@ def test_the_pinned_length_of_z_images_transformer_in_one_file_is_that_of_its_te
 def test_the_pinned_length_of_z_images_controlnet_is_that_of_three_layers_and_two_refiners(full: ModuleType) -> None:
     (file,) = find_part("z-image-turbo-control-lite").files
     assert full.file_bytes(full.tensors("z-image-control", dtype="BF16")) == file.bytes
+
+
+@pytest.mark.slow
+def test_the_pinned_length_of_lightnings_lora_is_that_of_twelve_layers_of_each_block(full: ModuleType) -> None:
+    (file,) = find_part("qwen-edit-2511-lightning-4steps").files
+    shapes = full.edit_lora()
+    assert len(shapes) == 60 * 12 * 3
+    assert full.file_bytes(shapes) == file.bytes
 
 
 @pytest.mark.slow
@@ -179,6 +193,14 @@ def test_what_a_recipe_says_it_needs_is_more_than_its_weights(full: ModuleType) 
     needs = load_recipe("z-image-turbo").memory
     assert needs[0] > sum(z_image.values()) / 2**30
     assert needs[1] > (sum(z_image.values()) - z_image["text"]) / 2**30 > z_image["text"] / 2**30
+    edit = {
+        part: full.data_bytes(full.tensors(f"qwen-edit-{part}", dtype="BF16"))
+        for part in ("transformer", "vae", "text")
+    }
+    edit |= {"lora": full.data_bytes(full.edit_lora())}
+    needs = load_recipe("qwen-edit-2511-lightning").memory
+    assert needs[0] > sum(edit.values()) / 2**30
+    assert needs[1] > (sum(edit.values()) - edit["text"]) / 2**30 > edit["text"] / 2**30
     transformers = {"klein4b": full.tensors("klein-transformer", dtype="BF16"), "klein4b-fp8": full.klein_fp8()[0]}
     for name, shapes in transformers.items():
         needs, resident = load_recipe(name).memory, full.data_bytes(shapes) + vae
@@ -196,7 +218,7 @@ def test_the_memory_benchmark_runs_at_small_size(full: ModuleType, tmp_path: Pat
         "--device",
         "cpu",
         "--recipes",
-        "sd15-plus-face-fast,sdxl-instantid-fast,klein4b,klein4b-fp8,z-image-turbo",
+        "sd15-plus-face-fast,sdxl-instantid-fast,klein4b,klein4b-fp8,z-image-turbo,qwen-edit-2511-lightning",
         "--diffusers",
     ]
     argv += ["--batch", "1", "--pictures", "1", "--threads", "1", "--folder", str(tmp_path / "files"), "-o", str(out)]
@@ -205,6 +227,7 @@ def test_the_memory_benchmark_runs_at_small_size(full: ModuleType, tmp_path: Pat
     rows = json.loads(out.read_text())["rows"]
     assert [row["recipe"] for row in rows] == [
         "sd15-plus-face-fast", "sdxl-instantid-fast", "klein4b", "klein4b", "klein4b-fp8", "z-image-turbo", "z-image-turbo",
+        "qwen-edit-2511-lightning", "qwen-edit-2511-lightning",
     ]  # fmt: skip
     assert all(row["peak_gib"] > 0 and row["seconds_per_picture"] > 0 for row in rows)
     assert all(row["stated_gib"] > 1 for row in rows[:3])

@@ -44,10 +44,10 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # ---- licenses
 
 
-def test_exactly_klein_z_image_and_the_plus_face_recipes_are_for_business() -> None:
+def test_exactly_klein_z_image_qwen_edit_and_the_plus_face_recipes_are_for_business() -> None:
     allowed = {name for name in recipe_names() if not noncommercial_links(load_recipe(name))}
     assert allowed == {f"{base}-plus-face{speed}" for base in ("sd15", "sdxl") for speed in ("", "-fast")} | {
-        "klein4b", "klein4b-fp8", "z-image-turbo", "z-image-turbo-bf16",
+        "klein4b", "klein4b-fp8", "z-image-turbo", "z-image-turbo-bf16", "qwen-edit-2511-lightning",
     }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 from PIL import Image
 
 from portrait.cli.main import main
@@ -57,6 +58,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         *load_recipe("klein4b-fp8").part_names,
         *load_recipe("z-image-turbo").part_names,
         *load_recipe("z-image-turbo-bf16").part_names,
+        *load_recipe("qwen-edit-2511-lightning").part_names,
         "control-sd15-lineart",
         "control-sd15-tile",
         "sd15-single",
@@ -662,6 +664,17 @@ def test_z_image_is_fetched_located_and_draws(hub: Hub, picture: RgbImage) -> No
     assert parts == {"z-image-turbo-text-vae", "z-image-turbo-bf16", "z-image-turbo-control-lite"}
     held, free = knobs_of(recipe), knobs_of(recipe, controlnet_conditioning_scale=0.0)
     moved = distance(draw(generator, picture, person(1), held), draw(generator, picture, person(1), free))
+    assert moved > 0.5
+
+
+def test_qwen_edit_is_fetched_located_and_draws(hub: Hub, picture: RgbImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", SIZE * SIZE)
+    recipe = small("qwen-edit-2511-lightning")
+    generator = DiffusionGenerator(recipe, threads=1)
+    parts = {name.partition("/")[0] for name in generator.digests}
+    assert parts == {"qwen-edit-2511", "qwen-edit-2511-lightning-4steps"}
+    seen, unseen = knobs_of(recipe), knobs_of(recipe, controlnet_conditioning_scale=0.0)
+    moved = distance(draw(generator, picture, person(1), seen), draw(generator, picture, person(1), unseen))
     assert moved > 0.5
 
 

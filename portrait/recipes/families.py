@@ -91,5 +91,17 @@ FAMILIES = {
         whole_checkpoints=False,
         gpu_dtype="bfloat16",
     ),
+    "qwen_edit": FamilyFacts(
+        title="Qwen-Image-Edit",
+        networks=f"{_FAMILIES}.qwen_edit.family:QwenEdit",
+        structures=("reference",),
+        adapter_kinds=("reference",),
+        knobs=tuple(name for name in KNOB_SETTINGS if name != "guidance_scale"),
+        negative_prompt=False,
+        exact_strength=True,
+        pictures=2,  # three with the framed photo, the maximum that its publisher recommends
+        whole_checkpoints=False,
+        gpu_dtype="bfloat16",
+    ),
 }
 """Name, as in a recipe's `family` -> facts."""

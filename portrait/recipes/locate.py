@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from posixpath import commonpath
 from typing import Any
 
 from portrait.errors import WeightsMissingError
@@ -56,10 +57,8 @@ def _names_to_fetch(recipe: Recipe, missing: Sequence[str]) -> str:
 
 
 def _entry_point(folder: Path, part: str) -> Path:
-    """The path of a part that libraries open: the folder with its (first) configuration file, or else its only file."""
+    """The path of a part that libraries open: its only file, or else the innermost folder that holds all its files."""
     files = [file.path for file in find_part(part).files]
-    for name in ("model_index.json", "config.json"):
-        for path in files:
-            if PurePosixPath(path).name == name:
-                return (folder / path).parent
-    return folder / files[0]
+    if len(files) == 1:
+        return folder / files[0]
+    return folder / commonpath([str(PurePosixPath(path).parent) for path in files])

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from huggingface_hub.utils.tqdm import disable_progress_bars
+from safetensors.torch import load_file
+from torch import Tensor
 
 from portrait.errors import SettingsError, WeightsCorruptError, WeightsMissingError, one_line
 from portrait.generate import memory
@@ -48,6 +50,20 @@ def readable_errors(recipe: Recipe) -> Iterator[None]:
         where = recipe.single_file or recipe.base
         what = f"a checkpoint of the family {recipe.family}" if recipe.single_file else "a diffusers folder"
         raise WeightsCorruptError(f"{where} is not {what} that can be loaded: {one_line(error, 300)}") from error
+
+
+def read_shards(folder: Path) -> dict[str, Tensor]:
+    """All tensors in the `.safetensors` files of a folder, by name; they are mapped into memory.
+
+    Unlike the loaders of diffusers and transformers it needs no index of them.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder} has no .safetensors files")
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
 
 def check_resolution(recipe: Recipe, factor: int) -> None:
