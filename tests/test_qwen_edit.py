@@ -23,7 +23,7 @@ from diffusers import (
 from diffusers.models.transformers.transformer_qwenimage import QwenDoubleStreamAttnProcessor2_0
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2TokenizerFast
 from transformers.feature_extraction_utils import BatchFeature
 
@@ -343,6 +343,17 @@ def test_a_lora_of_another_model_is_refused(recipe: Recipe, tmp_path: Path) -> N
     file.write_bytes(public.kohya_lora("sd15"))
     with pytest.raises(WeightsCorruptError, match=r"other.safetensors"):
         DiffusionGenerator(replace(recipe, loras=(Lora(path=file, weight=1.0),)), threads=1)
+
+
+def test_a_lora_whose_scale_would_keep_diffusers_busy_forever_is_refused(
+    recipe: Recipe, folder: Path, tmp_path: Path
+) -> None:
+    tensors = load_file(folder / "lightning.safetensors")
+    name = next(name for name in tensors if name.endswith(".alpha"))
+    save_file(tensors | {name: torch.tensor(-1.0)}, tmp_path / "endless.safetensors")
+    lora = Lora(path=tmp_path / "endless.safetensors", weight=1.0)
+    with pytest.raises(WeightsCorruptError, match=r"endless.safetensors is not a LoRA .*alpha is -1.0, and must not"):
+        DiffusionGenerator(replace(recipe, loras=(lora,)), threads=1)
 
 
 # ---- what the recipe says and refuses

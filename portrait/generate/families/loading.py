@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.utils.tqdm import disable_progress_bars
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -95,6 +96,7 @@ def load_loras(
         try:
             if path.suffix != ".safetensors":
                 raise ValueError("only .safetensors files are read")
+            _check_alphas(path)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # peft warns about a second adapter, which is intended
                 pipe.load_lora_weights(
@@ -110,6 +112,14 @@ def load_loras(
     if weights:
         pipe.set_adapters(list(weights), list(weights.values()))
     return weights, notes
+
+
+def _check_alphas(path: Path) -> None:
+    """Raises ValueError for a negative scale, with which diffusers' converters never end."""
+    with safe_open(path, "pt") as file:
+        for name in file.keys():  # noqa: SIM118 (not a mapping)
+            if name.endswith(".alpha") and (alpha := float(file.get_tensor(name))) < 0:
+                raise ValueError(f"{name} is {alpha}, and must not be below 0")
 
 
 def _unused_parts(pipe: Any, path: Path, name: str) -> list[str]:
