@@ -19,6 +19,7 @@ from portrait import PortraitStylizer
 from portrait.files import write_json
 from portrait.images import resized, write_picture
 from portrait.paths import config_dir
+from portrait.provenance.mark import xmp_mark
 from portrait.records import RgbImage
 
 PACKAGE = Path(__file__).parents[1] / "portrait" / "studio" / "samples"
@@ -39,7 +40,8 @@ def main() -> None:
     for style in styles:
         result = stylizer.stylize(photo, style, balance=args.balance, frame="head")
         pixels = RgbImage(np.asarray(result.image, np.uint8))
-        path = write_picture(folder / f"{style}.webp", resized(pixels, SIDE, SIDE), quality=80)
+        small = resized(pixels, SIDE, SIDE)
+        path = write_picture(folder / f"{style}.webp", small, xmp=xmp_mark(), quality=80)
         print(f"{path}: {result.record.status} {', '.join(result.reasons)} ({path.stat().st_size} bytes)", flush=True)
     write_json(folder / "weights.json", stylizer.loop.generator.digests)
     for old in folder.glob("*.webp"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import functools
 import json
@@ -35,6 +36,7 @@ from portrait.intervals import (
     wilson_people,
 )
 from portrait.judge.gallery import genuine_impostor_gap
+from portrait.provenance.mark import GENERATED
 from portrait.records import Embedding
 from portrait.records.portrait import AttemptRecord, GateRecord
 from portrait.records.reasons import Reason
@@ -874,6 +876,24 @@ def test_a_file_of_a_run_that_is_no_picture_is_an_empty_frame(tmp_path: Path) ->
     ):
         picture.write_bytes(damaged)
         assert page_module._thumbnail(tmp_path, "picture.png", 128, 7000) == ""
+
+
+def test_the_small_portraits_of_a_page_say_that_they_are_generated_and_the_photos_do_not(tmp_path: Path) -> None:
+    run = a_run(1)
+    stems = [f"{job.subject}/{job.recipe}/oil_1" for job in run.jobs]
+    outputs = [output_file(stem, "accepted", ".png") for stem in stems]
+    run.jobs[:] = [job.model_copy(update={"output": file}) for job, file in zip(run.jobs, outputs, strict=True)]
+    for file in {*outputs, *map(before_file, stems)}:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        write_picture(tmp_path / file, np.full((64, 64, 3), 90, np.uint8))
+    page = page_module.render_page(compute_report(run), tmp_path)
+    shown = {
+        where: [base64.b64decode(text) for text in re.findall(rf"{where}data:image/webp;base64,([\w+/=]+)", page)]
+        for where in ('src="', r"url\(")
+    }
+    assert [len(pictures) for pictures in shown.values()] == [len(outputs), len({*map(before_file, stems)})]
+    assert all(GENERATED.encode() in picture for picture in shown['src="'])
+    assert not any(GENERATED.encode() in picture for picture in shown[r"url\("])
 
 
 @pytest.mark.slow

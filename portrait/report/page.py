@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from portrait.campaign.files import PICTURES, before_file
 from portrait.images.decode import READ_FORMATS
 from portrait.paths import below
+from portrait.provenance.mark import xmp_mark
 from portrait.records.report import DriftReport, ReportJob
 from portrait.report.compare import STYLE_TOLERANCE, TOLERANCE, Place, place_function
 from portrait.report.drift import compute_report
@@ -77,9 +78,10 @@ def render_page(report: DriftReport, run: Path, baseline: Run | None = None) -> 
     befores = sorted({card.before for card in cards})
     share = _BUDGET / max(1, len(cards) * (2 if old_folder else 1) + len(befores))
     side = next(side for side, min_share in _SIDES if share >= min_share)
-    cards = [replace(card, picture=_thumbnail(run, card.job.output, side, share)) for card in cards]
+    mark = xmp_mark(tool=False).encode()
+    cards = [replace(card, picture=_thumbnail(run, card.job.output, side, share, mark)) for card in cards]
     if old_folder:
-        cards = [replace(card, old=_thumbnail(old_folder, old_file(card.job), side, share)) for card in cards]
+        cards = [replace(card, old=_thumbnail(old_folder, old_file(card.job), side, share, mark)) for card in cards]
     environment = Environment(
         loader=PackageLoader("portrait.report", "templates"),
         autoescape=select_autoescape(),
@@ -157,8 +159,11 @@ def _flags(job: ReportJob) -> list[str]:
     return flags
 
 
-def _thumbnail(folder: Path, file: str | None, side: int, share: float) -> str:
-    """A small WebP of at most `share` bytes as a data URI; empty if there is no readable picture."""
+def _thumbnail(folder: Path, file: str | None, side: int, share: float, mark: bytes = b"") -> str:
+    """A small WebP of at most `share` bytes as a data URI; empty if there is no readable picture.
+
+    `mark` is the AI mark, as XMP, of a generated picture.
+    """
     if not file:
         return ""
     try:
@@ -169,7 +174,7 @@ def _thumbnail(folder: Path, file: str | None, side: int, share: float) -> str:
         return ""
     for quality in _QUALITIES:
         buffer = io.BytesIO()
-        small.save(buffer, "WEBP", quality=quality, method=4)
+        small.save(buffer, "WEBP", quality=quality, method=4, xmp=mark)
         if buffer.tell() <= share:
             break
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
