@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from portrait.errors import NoFaceError, SettingsError
+from portrait.errors import FaceError, NoFaceError, SettingsError
+from portrait.faces.identity import SMALLEST_FACE
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import Measurement, decide
 from portrait.judge.verification import same_person
@@ -115,6 +116,18 @@ def test_the_others_of_a_photo_are_known_whoever_is_chosen() -> None:
     (chosen,) = loop.subjects(a_photo(), "1")
     assert len(chosen.bystanders) == 2
     assert [len(s.bystanders) for s in loop.subjects(a_photo(), "each")] == [2, 2, 2]
+
+
+def test_of_each_face_those_too_small_are_left_out_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    def two(image: RgbImage) -> list[Face]:
+        one = a_face(image.shape[0])
+        return [one.moved(0.8 * SMALLEST_FACE / one.size, 0, 0), one]
+
+    loop = fake_loop(lambda *_: a_photo().pixels, FakeAnalyzer(two))
+    assert [subject.index for subject in loop.subjects(a_photo(), "each")] == [1]
+    assert "anna.png: face 0 is left out: it is only 11 px" in caplog.text
+    with pytest.raises(FaceError, match="is 11 px"):
+        loop.subjects(a_photo(), "0")
 
 
 def test_one_judge_is_not_enough(limits: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from portrait.errors import SettingsError
 from portrait.faces.conditioning_recognizer import ConditioningRecognizer
 from portrait.faces.identity import (
+    SMALLEST_FACE,
     Detector,
     FaceAnalyzer,
     FaceChoice,
@@ -104,7 +105,7 @@ class AttemptLoop:
             upright: "auto" turns photos whose faces are sideways or upside down, "off" leaves them as they are.
 
         Raises:
-            FaceError: there is no face, more than one, or only one that is too small; or a reference shows somebody else.
+            FaceError: there is no face, more than one, or none that is large enough; or a reference shows somebody else.
         """
         choice = FaceChoice.parse(face)
         if upright == "auto":
@@ -112,8 +113,7 @@ class AttemptLoop:
         like = self._like_embedding(choice.reference) if choice.kind == "like" else None
         faces = self.analyzer.detect(photo.pixels)
         chosen = choose_faces(photo.pixels, str(photo.path), choice, self.analyzer, like, faces)
-        for _, chosen_face in chosen:
-            require_large_enough(chosen_face, str(photo.path))
+        chosen = _large_enough(chosen, str(photo.path))
         identities = self._identities(photo, faces)
         return [
             Subject(
@@ -538,6 +538,17 @@ def best_candidate(candidates: Sequence[Candidate]) -> int:
         return -len(verdict.reasons), verdict.margin
 
     return max(range(len(candidates)), key=closeness)
+
+
+def _large_enough(chosen: Sequence[tuple[int, Face]], name: str) -> list[tuple[int, Face]]:
+    """The chosen faces without those too small to recognize, which are said; raises FaceError if no others are left."""
+    large = [(index, face) for index, face in chosen if face.size >= SMALLEST_FACE]
+    if not large:
+        require_large_enough(chosen[0][1], name)
+    for index, face in chosen:
+        if face.size < SMALLEST_FACE:
+            log.warning("%s: face %d is left out: it is only %.0f px", name, index, face.size)
+    return large
 
 
 def _spent_budget(attempts: int, settings: Settings, seconds: float) -> str:
