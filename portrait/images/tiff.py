@@ -29,7 +29,7 @@ _READ = frozenset(
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
 _TYPE_BYTES = {kind: struct.calcsize("=" + code) for kind, code in _TYPES.items()}
 _TYPE_BYTES |= {5: 8, 7: 1, 10: 8, 11: 4, 12: 8, 17: 8}
-_MAX_PAGES, _MAX_TAGS, _MAX_VALUES, _MAX_BYTES = 1000, 1000, 64, 1_500_000_000
+_MAX_PAGES, _MAX_TAGS, _MAX_VALUES, _MAX_BYTES = 1000, 1000, 256, 1_500_000_000
 _OUTSIDE = (struct.error, OverflowError)
 """What `struct` raises for an offset outside the file, or larger than the machine can address."""
 _RAW_STARTS = {
@@ -68,7 +68,7 @@ def _layout(data: bytes) -> tuple[str, bool]:
 
 
 def _chain(data: bytes, offset: int, visited: set[int]) -> Iterator[Tags]:
-    """The pages from one on, each with the first values of the tags that are read here.
+    """The pages from one on, each with the tags that are read here.
 
     A page with far more tags than a photo has ends them, and so does one whose tags share bytes: Pillow copies the bytes of
     each tag, which would be gigabytes for a file of kilobytes.
@@ -92,7 +92,7 @@ def _chain(data: bytes, offset: int, visited: set[int]) -> Iterator[Tags]:
 
 
 def _entry(data: bytes, at: int, order: str, value_format: str) -> tuple[int, int, tuple[int, ...]]:
-    """A tag, the bytes that it takes outside of its page, and its first values, if they are integers and read here."""
+    """A tag, the bytes that it takes outside of its page, and its values, if they are a few integers and read here."""
     tag, kind = struct.unpack_from(order + "HH", data, at)
     count = struct.unpack_from(order + value_format, data, at + 4)[0]
     inside = struct.calcsize("=" + value_format)
@@ -100,10 +100,10 @@ def _entry(data: bytes, at: int, order: str, value_format: str) -> tuple[int, in
     if size > inside:
         place = struct.unpack_from(order + value_format, data, place)[0]
     outside = size if inside < size <= len(data) - place else 0
-    if tag not in _READ or kind not in _TYPES:
+    if tag not in _READ or kind not in _TYPES or count > _MAX_VALUES:
         return tag, outside, ()
     try:
-        return tag, outside, struct.unpack_from(f"{order}{min(count, _MAX_VALUES)}{_TYPES[kind]}", data, place)
+        return tag, outside, struct.unpack_from(f"{order}{count}{_TYPES[kind]}", data, place)
     except _OUTSIDE:
         return tag, outside, ()
 
