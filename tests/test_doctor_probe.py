@@ -56,7 +56,8 @@ def test_an_input_that_every_judge_sees_works() -> None:
 
 
 def test_the_photo_is_hidden_as_far_as_the_recipe_can_and_every_step_runs() -> None:
-    for name, structure in (("mini", 0.35), ("klein4b", 0.0), ("sd15-plus-face", 0.0)):
+    reference = ("klein4b", "qwen-edit-2511-lightning")
+    for name, structure in (("mini", 0.35), *((name, 0.0) for name in (*reference, "sd15-plus-face"))):
         loop = fake_loop(listening, recipe=load_recipe(name))
         knobs = probe_identity(loop, loop.subjects(a_photo())[0], STRANGER, "oil", (1, 2)).knobs
         assert (knobs.strength, knobs.controlnet_conditioning_scale) == (1.0, structure)
