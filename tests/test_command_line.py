@@ -227,13 +227,13 @@ def test_our_own_warnings_are_printed_and_those_of_libraries_are_not(
     level = logging.root.level
     try:
         log_to_stderr(verbose=False, quiet=quiet)
-        for name in ("portrait.generate.keep", "diffusers"):
+        for name in ("portrait.generate.keep", "library"):
             logging.getLogger(name).warning("%s warns", name)
             logging.getLogger(name).error("%s fails", name)
     finally:
         logging.root.setLevel(level)
     ours = [] if quiet else ["portrait.generate.keep warns"]
-    assert capsys.readouterr().err.splitlines() == [*ours, "portrait.generate.keep fails", "diffusers fails"]
+    assert capsys.readouterr().err.splitlines() == [*ours, "portrait.generate.keep fails", "library fails"]
 
 
 def test_without_a_terminal_progress_is_a_line_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
