@@ -13,6 +13,7 @@ from gradio.data_classes import FileData
 
 from portrait.errors import PortraitError, SettingsError
 from portrait.images import Photo
+from portrait.paths import shorten_name
 from portrait.provenance.credentials import Signer
 from portrait.provenance.files import write_portrait
 from portrait.recipes.load import load_recipe
@@ -85,7 +86,7 @@ class Service:
                 for event in job.events(PULSE):
                     if event.portrait is not None:
                         portrait = named(event.portrait, image.path.name)
-                        name = f"{image.path.stem.encode()[:80].decode(errors='ignore')}-{chosen.style[0]}.png"
+                        name = f"{shorten_name(image.path.stem)}-{chosen.style[0]}.png"
                         file = self.folder / secrets.token_urlsafe(16) / name
                         write_portrait(file, portrait.pixels, portrait.record, signer=self.signer)
                         # As text, because Gradio's client takes every dict with a `path` for a file on the server.

@@ -20,7 +20,7 @@ from portrait.faces.identity import face_warnings, photo_notes
 from portrait.files import write_bytes
 from portrait.generate.framing import Square, square_around
 from portrait.images import Photo, resized
-from portrait.paths import is_file_name
+from portrait.paths import is_file_name, shorten_name
 from portrait.records import Face, RgbImage
 from portrait.settings import Settings, flags_of
 from portrait.studio import strings
@@ -77,9 +77,8 @@ class HistoryEntry:
 
     @property
     def stem(self) -> str:
-        """Stem of the names of its files for download: at most 80 bytes of the photo's name, the style, the number."""
-        photo = Path(self.photo).stem.encode()[:80].decode(errors="ignore")
-        return f"{photo}-{self.settings.style[0]}-{self.number}"
+        """Stem of the names of its files for download: the photo's name, shortened if it is long, the style, the number."""
+        return f"{shorten_name(Path(self.photo).stem)}-{self.settings.style[0]}-{self.number}"
 
 
 def _as_argument(name: str) -> str:
