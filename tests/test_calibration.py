@@ -442,3 +442,21 @@ def test_an_ordinary_photo_is_the_same_picture_in_another_light(kind: int) -> No
     assert np.corrcoef(photo.mean(-1).ravel(), spoiled.mean(-1).ravel())[0, 1] > 0.95
     assert (kind == 0) == np.array_equal(spoiled, photo)
     assert np.array_equal(spoiled, degrade(photo, kind + len(DEGRADATIONS)))
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["-o", "a-file/table.json"], "cannot write to"),
+        (["--curves", "a-file/curves.json"], "cannot write to"),
+        (["--sheet", "sheet.gif"], "the suffix must be one of"),
+    ],
+)
+def test_calibrate_proves_that_it_can_write_before_anything_is_made(
+    people: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argv: list[str], says: str
+) -> None:
+    monkeypatch.setattr("portrait.loop.load.load_loop", lambda *args, **keywords: pytest.fail("it is too late"))
+    monkeypatch.chdir(people[0].parent)
+    Path("a-file").write_text("")
+    assert main(["calibrate", "--subjects", ".", "--far", "0.1", *argv]) == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]

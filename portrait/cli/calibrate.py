@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from portrait.cli.console import Commands, Console, say
 from portrait.errors import SettingsError, one_line
-from portrait.files import write_json
+from portrait.files import write_json, write_new
+from portrait.paths import prove_writable
 
 if TYPE_CHECKING:
     from portrait.calibrate.sample import SampleOptions
@@ -94,7 +95,9 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of each portrait (default: 1)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads, 0 for all cores")
-    parser.add_argument("--sheet", type=Path, metavar="FILE", help="also write a contact sheet of the portraits")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="FILE", help="also write a contact sheet of the portraits; no file is overwritten"
+    )
     parser.add_argument("--curves", type=Path, metavar="FILE", help="file for the curves (default: RECIPE.curves.json)")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="file for the thresholds (default: RECIPE.thresholds.json)"
@@ -140,15 +143,18 @@ def run(args: argparse.Namespace) -> int:
     require_pairs(len(photos), len(photos) + len(impostors), rates)  # fail before hours of curves
     curves_file = args.curves or Path(f"{recipe.name}.curves.json")
     curves = read_curves(curves_file) if curves_file.is_file() else None
+    output = args.output or Path(f"{recipe.name}.thresholds.json")
+    journal = args.measured or output.with_name(f"{output.stem}.measured.jsonl")
+    _check_outputs(output, journal, curves_file, args.sheet)
 
     console = Console(quiet=args.quiet)
+    if output.exists():
+        console.line(f"{output} will be replaced")
     if passed_over or impostors_passed_over:
         console.line(describe([*passed_over, *impostors_passed_over]))
     with console.status("loading models"):
         loop = load_loop(args.recipe, threads=args.threads, commercial=args.commercial, every_judge=True)
     _measure_curves(loop, curve_photos, styles, curves_file, curves, console)
-    output = args.output or Path(f"{recipe.name}.thresholds.json")
-    journal = args.measured or output.with_name(f"{output.stem}.measured.jsonl")
     options = SampleOptions(
         styles=styles,
         rates=rates,
@@ -164,6 +170,16 @@ def run(args: argparse.Namespace) -> int:
         journal.unlink(missing_ok=True)
     console.calibration(CalibrationTable.model_validate(table), path, curves_file)
     return 0
+
+
+def _check_outputs(output: Path, journal: Path, curves: Path, sheet: Path | None) -> None:
+    """Check that all files can be written, before hours of drawing."""
+    from portrait.images import kind_of
+
+    if sheet:
+        kind_of(sheet)
+    for file in (output, journal, curves, *([sheet] if sheet else [])):
+        prove_writable(file.parent)
 
 
 def _combine(args: argparse.Namespace) -> int:
@@ -260,7 +276,7 @@ def _measure_thresholds(
     console: Console,
 ) -> dict[str, Any]:
     from portrait.calibrate.thresholds import calibrate_thresholds
-    from portrait.images import thumbnail, write_picture
+    from portrait.images import encode_picture, kind_of, thumbnail
     from portrait.provenance.mark import xmp_mark
     from portrait.report.sheet import contact_sheet
 
@@ -275,5 +291,7 @@ def _measure_thresholds(
         table = calibrate_thresholds(loop, photos, options, on_picture=on_picture, groups=groups, source=args.source)
     if args.sheet:
         columns = max(12, round(len(cells) ** 0.5))
-        write_picture(args.sheet, contact_sheet(cells, columns=columns, side=_SHEET_SIDE), xmp=xmp_mark(), quality=85)
+        sheet = contact_sheet(cells, columns=columns, side=_SHEET_SIDE)
+        place = write_new(args.sheet, encode_picture(sheet, kind_of(args.sheet), xmp=xmp_mark(), quality=85))
+        console.line(f"contact sheet: {place}")
     return table
