@@ -1,6 +1,6 @@
-"""How each style renders the skin and how far it moves a mouth, read off the painters' own pictures; and faults to find.
+"""How each style renders skin and how far it moves a mouth, measured on the painters' pictures; and planted faults.
 
-The pictures are the pieces that `style_crops.py` drew, each beside the photo that it was drawn from.
+The pictures are the crops from `style_crops.py`, each with the photo that it was drawn from.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from portrait.judge.changes import SkinLimits, mouth_shift, skin_lightness
 from portrait.records import Points, RgbImage
 
 LOCAL_COLOR = ("watercolor", "oil", "comic", "lowpoly", "pastel", "cinematic")
-"""Styles in which a face keeps its color; the others print in inks of their own."""
+"""Styles in which faces keep their color; the others have their own inks."""
 CROP = 224
 NEGLIGIBLE = 5.0
-"""A skin that is so many units of CIE L lighter or darker was not changed, however exact a style is."""
+"""A smaller difference in CIE L does not count as a change of the skin, however exact a style is."""
 NEGLIGIBLE_SHIFT = 0.045
-"""Neither does a lip count that moved by so many distances between the eyes: three steps of `mouth_shift`."""
+"""Nor does a smaller shift of a lip, in inter-eye distances: three steps of `mouth_shift`."""
 Faces = list[tuple[RgbImage, RgbImage]]
 """Aligned crops of photos and of the pictures drawn from them."""
 
 
 def lighter(crop: RgbImage) -> RgbImage:
-    """A planted fault: the whole face is lighter by 15 units of CIE L."""
+    """A planted fault: the whole face is 15 units of CIE L lighter."""
     return _with_lightness(crop, 15)
 
 
@@ -50,7 +50,7 @@ def mouth_opened(crop: RgbImage, by: float = 0.15) -> RgbImage:
 
     Args:
         crop: (224, 224, 3) uint8 aligned face.
-        by: In distances between the eyes.
+        by: In inter-eye distances.
     """
     scale = crop.shape[0] / 112
     ys, xs = np.mgrid[0 : crop.shape[0], 0 : crop.shape[1]].astype(np.float32) / np.float32(scale)
@@ -63,7 +63,7 @@ def mouth_opened(crop: RgbImage, by: float = 0.15) -> RgbImage:
 
 
 def faces(out: Path, index: Index, parts: Sequence[str], style: str) -> Faces:
-    """The pieces of a style, of the people of `index`."""
+    """The crops of a style, of the people in `index`."""
     return list(_faces(out, index, parts, style))
 
 
@@ -80,25 +80,25 @@ def _faces(out: Path, index: Index, parts: Sequence[str], style: str) -> Iterato
 def fit_skin(pairs: Faces, rejected: float) -> SkinLimits:
     """The line through the lightness of photos and pictures, and the distance from it that all but a share keep.
 
-    Distances are those of each pair from the line through all others; below `NEGLIGIBLE` none counts.
+    Distances are those of each pair from the line through all other pairs, and at least `NEGLIGIBLE`.
     """
-    seen = np.array([(skin_lightness(photo), skin_lightness(picture)) for photo, picture in pairs])
-    terms = np.stack([seen[:, 0], np.ones(len(seen))], 1)
-    (slope, offset), *_ = np.linalg.lstsq(terms, seen[:, 1], rcond=None)
+    lightness = np.array([(skin_lightness(photo), skin_lightness(picture)) for photo, picture in pairs])
+    terms = np.stack([lightness[:, 0], np.ones(len(lightness))], 1)
+    (slope, offset), *_ = np.linalg.lstsq(terms, lightness[:, 1], rcond=None)
     leverage = np.einsum("ij,ji->i", terms, np.linalg.pinv(terms))
-    distances = np.abs(seen[:, 1] - terms @ np.array([slope, offset])) / (1 - leverage)
-    most = max(NEGLIGIBLE, order_statistic(distances, rejected))
-    return SkinLimits(slope=round(float(slope), 4), offset=round(float(offset), 3), most=round(most, 2))
+    distances = np.abs(lightness[:, 1] - terms @ np.array([slope, offset])) / (1 - leverage)
+    limit = max(NEGLIGIBLE, order_statistic(distances, rejected))
+    return SkinLimits(slope=round(float(slope), 4), offset=round(float(offset), 3), most=round(limit, 2))
 
 
 def fit_expression(pairs: Faces, rejected: float) -> float:
-    """The largest shift of a mouth, either way, that all but a share of the pictures keep; `NEGLIGIBLE_SHIFT` at least."""
+    """The largest shift of a mouth in both directions that all but a share of the pictures keep; at least `NEGLIGIBLE_SHIFT`."""
     shifts = np.abs([mouth_shift(*pair) for pair in pairs])
     return max(NEGLIGIBLE_SHIFT, round(order_statistic(shifts, rejected), 4))
 
 
 def order_statistic(distances: np.ndarray, rejected: float) -> float:
-    """What all but a share of new pictures stay below (conformal prediction); the largest where there are too few."""
+    """The value that all but a share of new pictures stay below (conformal prediction); the maximum if there are too few."""
     rank = min(len(distances), int(np.ceil((len(distances) + 1) * (1 - rejected))))
     return float(np.sort(distances)[rank - 1])
 

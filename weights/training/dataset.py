@@ -5,7 +5,7 @@
 Writes OUT/pictures/{id:05d}-{photo|own}.jpg, OUT/marks/{id:05d}-{style}.npy, (channels, 128, 128) uint8, and
 OUT/index.npz. 180 portraits are few, so each training person is multiplied by crops, light, color and camera
 faults, and new identities are made by setting the inner face of one person, matched in pose and skin color, into the
-head of another. Of these the same crop with its own face is kept too (`own`): the two differ in nothing but the
+head of another. For these, the same crop with the original face is kept too (`own`): the two differ only in
 identity. Each target has its palette and its coarseness, from fine marks (0) to bold ones (1).
 """
 
@@ -41,15 +41,15 @@ SIZE = CONFIG["data"]["size"]
 def people(data: Path) -> list[tuple[str, bool]]:
     """(path relative to `data`, is validation) of every portrait, in a fixed order."""
     held_out = (Path(__file__).parent / CONFIG["data"]["held_out"]).read_text().split("\n")
-    found = []
+    portraits = []
     for folder in sorted(p for p in data.iterdir() if p.is_dir()):
         for path in sorted(folder.glob("*.jpg"), key=lambda p: int(p.stem)):
             name = f"{folder.name}/{path.name}"
-            found.append((name, name in held_out))
-    absent = {n for n in held_out if n and not n.startswith("#")} - {name for name, _ in found}
+            portraits.append((name, name in held_out))
+    absent = {n for n in held_out if n and not n.startswith("#")} - {name for name, _ in portraits}
     if absent:  # else they would be trained on under another name
         raise SystemExit(f"{data} lacks {sorted(absent)[0]} and {len(absent) - 1} more of the people to hold out")
-    return found
+    return portraits
 
 
 def read(path: Path) -> RgbImage:
@@ -104,7 +104,7 @@ def set_face(image: np.ndarray, face: Face, donor: np.ndarray, donor_face: Face,
 
 
 def relight(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another light, another camera: exposure, contrast, color cast, fading, gray."""
+    """Vary light and camera: exposure, contrast, color cast, fading, gray."""
     x = image.astype(np.float32) / 255
     if rng.random() < 0.6:
         x = x ** rng.uniform(0.7, 1.45)
@@ -129,7 +129,7 @@ def relight(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def shake(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Motion blur: a straight move of up to 3 % of the side while the shutter is open."""
+    """Motion blur: a straight movement of up to 3 % of the side while the shutter is open."""
     length, angle = rng.uniform(0.008, 0.03) * SIZE, rng.uniform(0, np.pi)
     reach = int(np.ceil(length / 2)) + 1
     kernel, end = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32), 0.5 * length
@@ -140,7 +140,7 @@ def shake(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def damage(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What ordinary cameras and messengers do: shake, small sizes, blur, noise, JPEG. The target stays clean."""
+    """Degrade as ordinary cameras and messengers do: shake, small sizes, blur, noise, JPEG. The target stays clean."""
     x = image
     if rng.random() < 0.12:
         x = shake(x, rng)
@@ -164,7 +164,7 @@ _MESH: FaceMesh | None = None
 
 
 def mesh_of(image: np.ndarray, kps: np.ndarray, teachers: Path) -> np.ndarray | None:
-    """The face mesh, (468, 2); None where it does not fit the five points."""
+    """The face mesh, (468, 2); None if it does not fit the five points."""
     global _MESH
     if _MESH is None:
         _MESH = FaceMesh(teachers)
@@ -198,12 +198,12 @@ def like_poses(faces: dict[int, Face], pool: list[int], i: int, count: int) -> l
 
 
 def make_one(job: dict) -> dict | None:
-    """Render one variant and its styles; None when the face cannot be found in it."""
+    """Render one variant and its styles; None if no face is found in it."""
     rng = np.random.default_rng(job["seed"])
     image: np.ndarray = read(job["path"])
-    own = None
+    original = None
     if job["donor"] is not None:
-        own = image
+        original = image
         image = set_face(image, job["face"], read(job["donor"]), job["donor_face"], rng.uniform(0.75, 1.0))
     data = CONFIG["data"]
     matte: np.ndarray = read_matte(job["matte"])
@@ -220,8 +220,8 @@ def make_one(job: dict) -> dict | None:
             crop = crop_face(whole, job["face"], fraction, shift)
             return relight(np.ascontiguousarray(crop[:, ::-1]) if mirror else crop, light)
 
-        if own is not None:
-            own = shoot(own, copy.deepcopy(light))
+        if original is not None:
+            original = shoot(original, copy.deepcopy(light))
         clean = shoot(image, light)
         photo = RgbImage(damage(clean, camera))
         matte = crop_face(matte, job["face"], fraction, shift)
@@ -233,8 +233,8 @@ def make_one(job: dict) -> dict | None:
     stem = f"{job['out']}/pictures/{job['id']:05d}"
     jpeg = [cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     cv2.imwrite(f"{stem}-photo.jpg", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR), jpeg)
-    if own is not None:
-        cv2.imwrite(f"{stem}-own.jpg", cv2.cvtColor(own, cv2.COLOR_RGB2BGR), jpeg)
+    if original is not None:
+        cv2.imwrite(f"{stem}-own.jpg", cv2.cvtColor(original, cv2.COLOR_RGB2BGR), jpeg)
     styles = list(PAINTERS)
     if not job["plain"]:
         styles = rng.choice(styles, data["styles_per_variant"], replace=False).tolist()
@@ -314,7 +314,9 @@ def main() -> None:
     parser.add_argument("--mattes", type=Path, required=True, help="folder that matte_teacher.py wrote")
     parser.add_argument("--teachers", type=Path, required=True, help="folder that teachers.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="work folder")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long with what there is")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="stop after this time and keep what is done"
+    )
     args = parser.parse_args()
     for folder in ("pictures", "marks"):
         (args.out / folder).mkdir(parents=True, exist_ok=True)

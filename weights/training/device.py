@@ -1,4 +1,4 @@
-"""Where training computes: on CUDA when there is one, else on the CPU.
+"""The device of the training: CUDA if available, else the CPU.
 
 Batches are drawn on the CPU, with its random numbers, and moved at the models' door (`here`), so a run draws
 the same batches on either.

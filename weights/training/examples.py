@@ -31,7 +31,7 @@ class Index:
 
     Args:
         out: Work folder.
-        validation: The people that training never sees, or the others.
+        validation: Whether to read the held-out people instead of the training people.
     """
 
     def __init__(self, out: Path, validation: bool) -> None:
@@ -54,7 +54,7 @@ class Index:
                 self.targets.append(Target(int(row), style, palette, coarse, table["values"][row, k]))
 
     def photo(self, row: int, kind: str = "photo") -> np.ndarray:
-        """(512, 512, 3) uint8 RGB; `own` is the same crop with its own face, for morphs."""
+        """(512, 512, 3) uint8 RGB; for morphs, `own` is the same crop with the original face."""
         path = self.out / "pictures" / f"{self.ids[row]:05d}-{kind}.jpg"
         bgr = cv2.imread(str(path))
         if bgr is None:
@@ -93,7 +93,7 @@ def flat_photo(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def relevance(maps: Tensor, values: Tensor) -> Tensor:
-    """How much each channel matters at each place, (B, CHANNELS, h, w): what is not drawn does not."""
+    """The weight of each channel at each place, (B, CHANNELS, h, w): 0 where nothing is drawn."""
     least = 0.03
     weight = torch.ones_like(maps)
 

@@ -1,10 +1,10 @@
-"""Stage 0: fetch the CC0 portraits that everything is trained on, or check those that are there.
+"""Stage 0: fetch the CC0 portraits that everything is trained on, or check the existing ones.
 
     python weights/training/faces.py --out FACES
 
 180 portraits of people who do not exist, from the repository faker-js/assets-person-portrait (CC0 1.0) at
-one commit; each file must have the SHA-256 of `faces.sha256`, or nothing of it is kept. Files that are
-there and right are not fetched again. FACES then holds female/*.jpg and male/*.jpg.
+one commit; a file is only kept if it has the SHA-256 in `faces.sha256`. Files that are correct already are not
+fetched again. FACES then holds female/*.jpg and male/*.jpg.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def pins() -> dict[str, str]:
 
 
 def fetch(name: str, digest: str, out: Path, source: str) -> bool:
-    """Bring one portrait to OUT/NAME; False when it was there.
+    """Fetch one portrait to OUT/NAME; False if it existed.
 
     Raises:
         SystemExit: the source does not answer, or answers with other bytes.
@@ -49,9 +49,9 @@ def fetch(name: str, digest: str, out: Path, source: str) -> bool:
             data = answer.read(LARGEST + 1)
     except (urllib.error.URLError, TimeoutError, OSError) as error:
         raise SystemExit(f"cannot fetch {address}: {error}; run again, what is there is kept") from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != digest:
-        raise SystemExit(f"{address} has SHA-256 {found}, not {digest}; it was not kept")
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != digest:
+        raise SystemExit(f"{address} has SHA-256 {actual}, not {digest}; it was not kept")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, data)
     return True
@@ -59,10 +59,10 @@ def fetch(name: str, digest: str, out: Path, source: str) -> bool:
 
 def fetch_all(out: Path, source: str = SOURCE, workers: int = 8) -> int:
     """All portraits; returns how many had to be fetched."""
-    wanted = pins()
+    digests = pins()
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda name: fetch(name, wanted[name], out, source), wanted)
-        return sum(tqdm(found, total=len(wanted), desc="portraits", unit="file"))
+        fetched = pool.map(lambda name: fetch(name, digests[name], out, source), digests)
+        return sum(tqdm(fetched, total=len(digests), desc="portraits", unit="file"))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What is no style, to learn from: photographs that a filter went over, and halves of drawings."""
+"""Negative examples for the style judge: filtered photographs, and photographs that are partly drawings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 Filter = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-"""(H, W, 3) float32 in [0, 1] and the draw -> the same, not yet clipped."""
+"""(H, W, 3) float32 in [0, 1] and a random generator -> the filtered picture, not yet clipped."""
 
 
 def _bytes(x: np.ndarray) -> np.ndarray:
@@ -20,7 +20,7 @@ def _gray(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _tinted(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """From a dark color over a middle one to a light one, along the lightness: sepia, teal, duotone."""
+    """Map the lightness to a gradient from a dark over a middle to a light color: sepia, teal, duotone."""
     gray = cv2.cvtColor(x, cv2.COLOR_RGB2GRAY)
     ramp = [rng.uniform(0, 0.35, 3), rng.uniform(0.2, 0.8, 3), rng.uniform(0.65, 1, 3)]
     return np.stack([np.interp(gray, [0, 0.5, 1], [c[k] for c in ramp]) for k in range(3)], -1).astype(np.float32)
@@ -72,7 +72,7 @@ def _posterized(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _few_colors(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The photo in its own few colors (k-means), as a GIF has them."""
+    """Reduce the photo to a few of its colors (k-means), like a GIF."""
     pixels = x.reshape(-1, 3)
     count = int(rng.integers(4, 16))
     stop = (cv2.TERM_CRITERIA_MAX_ITER, 6, 1.0)
@@ -81,7 +81,7 @@ def _few_colors(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _smoothed(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What phones call art: smooth within edges."""
+    """The art filter of phones: smooth within edges."""
     if rng.random() < 0.5:
         return cv2.medianBlur(_bytes(x), int(rng.choice([3, 5, 7, 9]))).astype(np.float32) / 255
     return cv2.bilateralFilter(x, 9, float(rng.uniform(0.1, 0.4)), float(rng.uniform(3, 9)))
@@ -105,7 +105,7 @@ FILTERS: dict[str, Filter] = {
 
 
 def _half_drawn(photo: np.ndarray, drawing: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A photograph through which a drawing shines, or half of one."""
+    """A photograph blended with a drawing, or half photograph and half drawing."""
     if rng.random() < 0.6:
         share = rng.uniform(0.1, 0.5)
         return share * drawing + (1 - share) * photo
@@ -115,12 +115,12 @@ def _half_drawn(photo: np.ndarray, drawing: np.ndarray, rng: np.random.Generator
 
 
 def fake(photo: np.ndarray, drawing: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A picture that is no style: a photograph under up to two filters, or one that is partly a drawing.
+    """A picture in no style: a photograph with up to two filters, or one that is partly a drawing.
 
     Args:
         photo: (H, W, 3) uint8.
         drawing: The same shape; not necessarily of the same person.
-        rng: Draws which.
+        rng: Chooses the filters.
     """
     x = photo.astype(np.float32) / 255
     if rng.random() < 0.15:

@@ -1,11 +1,11 @@
-"""The person matte, apart from the other stages: nothing of it depends on them.
+"""Train the person matte, which is independent of the other stages.
 
     python weights/training/matte.py --data FACES --teacher selfie_segmentation.tflite --out WORK [--minutes 25]
 
-Makes the teacher's mattes that are absent (`matte_teacher.py` says where the teacher is from), then trains on small
-pictures, where steps are cheap, and in the second part on pictures of the size that the product uses. Writes
-OUT/matte.checkpoint (to resume), OUT/matte.safetensors, OUT/matte.csv and OUT/matte.png (people that training never
-sees: photo, the matte that was wanted, the network's), and sets weights/mini/matte.safetensors, listed in its manifest.
+Makes the teacher's missing mattes (`matte_teacher.py` says where the teacher is from), then trains on small pictures,
+on which steps are cheap, and in the second part at the size that the product uses. Writes OUT/matte.checkpoint (to
+resume), OUT/matte.safetensors, OUT/matte.csv and OUT/matte.png (held-out people: photo, the teacher's matte, the
+network's), and weights/mini/matte.safetensors with its entry in the manifest.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def matte_loss(logits: Tensor, matte: Tensor) -> Tensor:
 
 
 class Average:
-    """The mean of the last weights, which is what is kept."""
+    """The moving average of the weights, which is what is saved."""
 
     def __init__(self, net: MatteNet) -> None:
         self.net, self.steps = net, torch.zeros(())
@@ -76,12 +76,12 @@ class Average:
 def score(net: MatteNet, pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float, list[np.ndarray]]:
     """Mean overlap at one half, mean absolute error, and the mattes."""
     overlaps, errors, mattes = [], [], []
-    for photo, wanted in pairs:
+    for photo, target in pairs:
         with torch.inference_mode():
             alpha = torch.sigmoid(net(torch.from_numpy(photo).permute(2, 0, 1)[None]))[0, 0].numpy()
-        a, b = alpha > 0.5, wanted > 0.5
+        a, b = alpha > 0.5, target > 0.5
         overlaps.append((a & b).sum() / max(1, (a | b).sum()))
-        errors.append(np.abs(alpha - wanted).mean())
+        errors.append(np.abs(alpha - target).mean())
         mattes.append(alpha)
     return float(np.mean(overlaps)), float(np.mean(errors)), mattes
 
@@ -89,8 +89,8 @@ def score(net: MatteNet, pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[fl
 def sheet(path: Path, pairs: list[tuple[np.ndarray, np.ndarray]], mattes: list[np.ndarray], columns: int = 6) -> None:
     green = np.array([0.16, 0.78, 0.24], np.float32)
     cells = [
-        np.hstack([photo, *(photo * a[..., None] + green * (1 - a[..., None]) for a in (wanted, alpha))])
-        for (photo, wanted), alpha in zip(pairs, mattes, strict=True)
+        np.hstack([photo, *(photo * a[..., None] + green * (1 - a[..., None]) for a in (target, alpha))])
+        for (photo, target), alpha in zip(pairs, mattes, strict=True)
     ]
     rows = [np.hstack(cells[i : i + columns]) for i in range(0, len(cells) - columns + 1, columns)]
     cv2.imwrite(str(path), (np.vstack(rows)[:, :, ::-1] * 255).clip(0, 255).astype(np.uint8))
@@ -152,7 +152,7 @@ def main() -> None:
     rng = stage.rng(ALL["seed"])
     pictures = stored_pictures()
     sizes = {size: Scenes(training, pictures, size) for size in (SIDE // 2, SIDE)}
-    log, losses, told = (args.out / "matte.csv").open("a"), [], time.time()
+    log, losses, last_report = (args.out / "matte.csv").open("a"), [], time.time()
     while stage.progress < 1:
         small = stage.progress < CONFIG["small_share"]
         scenes = sizes[SIDE // 2 if small else SIDE]
@@ -166,17 +166,19 @@ def main() -> None:
         average.update()
         stage.step += 1
         if stage.step % 250 == 0 or stage.progress >= 1:
-            overlap, error, shown = score(average.averaged(), pairs)
+            overlap, error, estimates = score(average.averaged(), pairs)
             line = f"{stage.step},{stage.seconds:.0f},{np.mean(losses[-250:]):.4f},{overlap:.4f},{error:.4f}"
             print(line, flush=True)
             print(line, file=log, flush=True)
-            if time.time() - told > 120 or stage.progress >= 1:
-                told = time.time()
+            if time.time() - last_report > 120 or stage.progress >= 1:
+                last_report = time.time()
                 stage.save()
-                sheet(args.out / "matte.png", pairs, shown)
-    kept = {name: v.half().contiguous() for name, v in average.mean.items() if not name.endswith("num_batches_tracked")}
-    save_file(kept, args.out / "matte.safetensors")
-    save_file(kept, args.to / "matte.safetensors")
+                sheet(args.out / "matte.png", pairs, estimates)
+    weights = {
+        name: v.half().contiguous() for name, v in average.mean.items() if not name.endswith("num_batches_tracked")
+    }
+    save_file(weights, args.out / "matte.safetensors")
+    save_file(weights, args.to / "matte.safetensors")
     write_manifest(args.to)
     print(f"{(args.to / 'matte.safetensors').stat().st_size} bytes in {args.to / 'matte.safetensors'}")
 

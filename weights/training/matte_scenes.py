@@ -1,8 +1,8 @@
-"""Scenes to learn the matte from: the training portraits as they are, and their people before other backgrounds.
+"""Scenes for training the matte: the training portraits as they are, and their people on other backgrounds.
 
-144 photographs are few, and each has one person in its middle. So people are moved, turned, scaled and lit anew, set
-before other rooms, textures, gradients and shapes, sometimes two together, and photographed badly. The matte is
-moved along, so it is known exactly.
+144 photographs are few, and each has one person in its middle. So people are moved, turned, scaled and relit, composited
+onto other rooms, textures, gradients and shapes, sometimes two together, and degraded like bad photos. The matte is
+transformed with them, so it is known exactly.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from portrait.records import RgbImage
 
 SIZE = 512
 PICTURES = ("brick", "coffee", "chelsea", "coins", "grass", "gravel", "rocket", "motorcycle_left", "hubble_deep_field")
-"""Of `skimage.data`, as further backgrounds: nobody is in them."""
+"""Pictures without people from `skimage.data`, as further backgrounds."""
 SIDE_SHARE = 0.12
-"""Of a photo's rows: a person who touches a side along more of it is cut off there."""
+"""Share of a photo's rows: a person who touches a side along more of them is cut off there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +64,7 @@ def stored_pictures() -> list[np.ndarray]:
 
 
 def color(rng: np.random.Generator) -> np.ndarray:
-    """Any color; sometimes a skin's or a hair's, which alone must not tell who is a person."""
+    """Any color; sometimes that of skin or hair, which alone must not identify a person."""
     if rng.random() < 0.25:
         return np.array([0.85, 0.62, 0.5]) * rng.uniform(0.25, 1.1) * (1 + rng.uniform(-0.08, 0.08, 3))
     return rng.random(3) if rng.random() < 0.5 else np.full(3, rng.random()) + rng.uniform(-0.08, 0.08, 3)
@@ -107,7 +107,7 @@ class Scenes:
         return self._warped((person.photo, person.matte), matrix, rng.random() < 0.5)
 
     def placed(self, picture: np.ndarray, matte: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Somebody set into the picture, never floating: the cut through the body lies below the border."""
+        """Composite a person into the picture, never floating: the cut through the body is below the border."""
         person = self.people[rng.integers(len(self.people))]
         both = person.cut_left and person.cut_right
         scale = np.exp(rng.uniform(np.log(1.0 if both else 0.45), np.log(1.9)))
@@ -198,7 +198,7 @@ class Scenes:
         return (color(rng) + rng.uniform(0.03, 0.2) * total).astype(np.float32)
 
     def _with_things(self, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Furniture, frames, lamps, plants: nothing but shapes."""
+        """Plain shapes in place of furniture, frames, lamps and plants."""
         picture = np.ascontiguousarray(picture)
         for _ in range(rng.integers(1, 8)):
             paint = tuple(float(v) for v in color(rng))
@@ -219,7 +219,7 @@ class Scenes:
 
 
 def lit(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another exposure, contrast, cast, saturation; sometimes light from a side, or no color at all."""
+    """Vary exposure, contrast, color cast and saturation; sometimes light from a side, or no color."""
     x = np.clip(picture, 0, 1) ** rng.uniform(0.6, 1.7)
     x = (x - 0.5) * rng.uniform(0.6, 1.25) + 0.5 + rng.uniform(-0.1, 0.1)
     x = x * (1 + rng.uniform(-0.15, 0.15, 3))
@@ -233,7 +233,7 @@ def lit(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def badly_taken(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Few pixels, blur, noise, JPEG."""
+    """Degrade by low resolution, blur, noise and JPEG."""
     x, size = picture, len(picture)
     if rng.random() < 0.3:
         n = int(rng.uniform(0.25, 0.8) * size)

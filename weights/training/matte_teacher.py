@@ -1,12 +1,12 @@
-"""What the matte network learns from: mattes of the portraits, by another network and closed-form matting.
+"""The training targets of the matte network: mattes of the portraits by another network and closed-form matting.
 
     npm pack @mediapipe/selfie_segmentation@0.1.1675465747     # holds selfie_segmentation.tflite, Apache-2.0
     pip install ai-edge-litert pymatting                        # of the training alone
     python weights/training/matte_teacher.py --data FACES --teacher selfie_segmentation.tflite --out WORK
 
-Writes OUT/mattes/{female,male}/N.png, 8 bits, 512 x 512, white on the person; a portrait whose matte is there is
-left out. The teacher's masks have 256 x 256 soft pixels. Their mean over mirrored and cut pictures tells
-where the person surely is and surely is not; between the two the photo's own colors decide, drawn to the teacher.
+Writes OUT/mattes/{female,male}/N.png, 8 bits, 512 x 512, white on the person; existing mattes are kept. The teacher's
+masks have 256 x 256 soft pixels. Their mean over mirrored and cropped pictures determines where the person certainly is
+and is not; in between, the photo's colors decide, with a weight toward the teacher.
 
 Reference:
     Levin et al. 2008, "A closed-form solution to natural image matting".
@@ -29,7 +29,7 @@ TEACHER_SIDE = 256
 TEACHER_SHA256 = "8d13b7fae74af625c641226813616a2117bd6bca19eb3b75574621fc08557f27"
 SURE_PERSON, SURE_BACKGROUND = 0.9, 0.08
 PULL = 1e-3
-"""Weight of the teacher's mask in between, where closed-form matting alone leaves a haze."""
+"""Weight of the teacher's mask in between, because closed-form matting alone leaves a haze."""
 
 Teacher = Callable[[np.ndarray], np.ndarray]
 """(256, 256, 3) float32 RGB in [0, 1] -> (256, 256) float32."""
@@ -89,16 +89,16 @@ def refine(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return cv2.erode(region.astype(np.uint8), disk, borderType=cv2.BORDER_REPLICATE) > 0
 
     person = shrunk(mask > SURE_PERSON, SIZE // 56)
-    known = (person | shrunk(mask < SURE_BACKGROUND, SIZE // 73)).ravel()
-    target = np.where(known, person.ravel(), mask.ravel()).astype(np.float64)
-    weight = np.where(known, 100.0, PULL)
+    is_certain = (person | shrunk(mask < SURE_BACKGROUND, SIZE // 73)).ravel()
+    target = np.where(is_certain, person.ravel(), mask.ravel()).astype(np.float64)
+    weight = np.where(is_certain, 100.0, PULL)
     system = (cf_laplacian(photo / 255.0, epsilon=1e-6, radius=1) + scipy.sparse.diags(weight)).tocsc()
     solution = cg(system, weight * target, M=ichol(system, discard_threshold=1e-4), x0=target, rtol=1e-6, maxiter=2000)
     return np.clip((solution.reshape(mask.shape) - 0.04) / 0.92, 0, 1).astype(np.float32)
 
 
 def make_mattes(data: Path, out: Path, teacher_file: Path | None) -> Path:
-    """The folder of all mattes; makes those that are absent.
+    """The folder of all mattes; makes missing ones.
 
     Raises:
         SystemExit: one is absent, and no teacher is given.

@@ -1,6 +1,6 @@
-"""What marks look like from afar, differentiable: the rasterizer's layers with every single mark replaced by its mean.
+"""A differentiable approximation of the rasterizer: its layers with every single mark replaced by its mean.
 
-The identity loss looks at it; the product never does.
+The identity loss uses it; the product does not.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Pictures for the style judge: faces as the painters draw them, and as the autoencoder draws them after a round trip.
+"""Crops for training the style judge: faces by the painters, and the same after a round trip through the autoencoder.
 
     python weights/training/style_crops.py --out WORK
 
-Writes OUT/judge/{learn,settle,held}/{painter,autoencoder}/{style}/{row:05d}.png, each (192, 192, 3), cut around the face at
-512 px: training people that the network learns from, training people whose pictures its limits are read off, and people
-whom nothing has seen. What is there is not drawn again. The latents of `autoencoder` are noisy, as a denoiser's are.
+Writes OUT/judge/{learn,settle,held}/{painter,autoencoder}/{style}/{row:05d}.png, each (192, 192, 3), cropped around the face
+at 512 px: training people that the network learns from, training people from whose pictures its limits are derived, and
+held-out people. Existing crops are not drawn again. The latents of `autoencoder` are noisy, like those of a denoiser.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from portrait.judge.style_judge import face_window
 from portrait.records import RgbImage
 
 SIDE = 192
-"""Of the pieces that are kept: larger than what the judge looks at, so that training can move it."""
+"""Side of the crops: larger than the judge's input, so that training can shift it."""
 KINDS = ("painter", "autoencoder")
 COUNTS = {"learn": (50, 30), "settle": (12, 8), "held": (24, 12)}
-"""Part -> pictures of each style by `KINDS`: that the painters draw, and that come through the autoencoder."""
+"""Part -> the number of pictures per style by `KINDS`: by the painters, and through the autoencoder."""
 SETTLE_EVERY = 6
-"""Every so many training people the limits are read off, and the network does not see."""
+"""The limits are derived from every n-th training person, on whom the network is not trained."""
 NOISE = 0.3
-"""Up to this deviation is added to the latents."""
+"""Maximum standard deviation of the noise that is added to the latents."""
 
 
 def part_of(index: Index, row: int, people: list[str]) -> str:
-    """Which part a picture of a training person belongs to."""
+    """The part that a picture of a training person belongs to."""
     return "settle" if people.index(index.person[row]) % SETTLE_EVERY == 0 else "learn"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture: whose, in which part, and how it is drawn."""
+    """One picture: its person, its part, and how it is drawn."""
 
     target: Target
     part: str
@@ -53,7 +53,7 @@ class Job:
 
 
 def plan(index: Index, part: str) -> list[Job]:
-    """The pictures of a part; morphs are left out, they are two people. Any beginning has all styles in equal shares."""
+    """The pictures of a part, without morphs, which are two people. Any first few have all styles in equal shares."""
     people = sorted({str(index.person[row]) for row in index.rows})
     rng = np.random.default_rng(7)
     by_style: dict[str, list[Target]] = {}
@@ -89,7 +89,9 @@ def drawn(index: Index, target: Target, vae: MarkAutoencoder | None, seed: int) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="work folder")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; another run goes on")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="stop after this time; another run continues"
+    )
     args = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

@@ -1,13 +1,13 @@
-"""The style judge, apart from the other stages: a small network that names a face's style, or says it is a photograph.
+"""Train the style judge: a small network that classifies a face by style, or as a photograph.
 
     python weights/training/style_crops.py --out WORK
     python weights/training/style_judge.py --out WORK [--pictures DIR] [--minutes 10] [--resume]
 
-Learns from what `style_crops.py` drew, from a model's own pictures of training people in DIR/STYLE/*.png
-(`eval/styles.py --draw`), and, as what is no style, from photographs that were filtered, tinted, made blocky or
-mixed with a drawing. Writes OUT/judge/style.onnx and OUT/judge/config.json; the limits in it let all but 2 % of right
-pictures pass that the network has not learned from. How light each style draws the skin, and how far it moves a mouth, is
-read off the same pieces. `export.py` sets both into the model's folder.
+Learns from the crops of `style_crops.py`, from a model's own pictures of training people in DIR/STYLE/*.png
+(`eval/styles.py --draw`), and, as negative examples, from photographs that were filtered, tinted, made blocky or mixed with
+a drawing. Writes OUT/judge/style.onnx and OUT/judge/config.json. Its limits reject 2 % of right pictures on which the
+network was not trained. How light each style draws the skin, and how far it moves a mouth, is measured on the same crops.
+`export.py` copies both files into the model's folder.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ CONFIG = ALL["style_judge"]
 SIDE = 128
 STYLES = sorted(PAINTERS)
 LEAST = 0.2
-"""No limit is below this: what the judge gives less is more probably something else."""
+"""The lowest limit: a picture with a lower probability is more likely something else."""
 CLASSES = [*STYLES, PHOTO]
 WIDTHS = ((16, 5, 2), (32, 3, 2), (48, 3, 1), (64, 3, 2), (64, 3, 1))
-"""Channels, side of the filters and stride of the convolutions."""
+"""Channels, kernel size and stride of the convolutions."""
 
 
 class StyleNet(nn.Sequential):
-    """Convolutions whose answers are averaged over the face: the look of the marks counts, not where they lie."""
+    """Convolutions averaged over the face: the appearance of the marks counts, not their position."""
 
     def __init__(self) -> None:
         layers: list[nn.Module] = []
@@ -71,7 +71,7 @@ class StyleNet(nn.Sequential):
 
 @dataclass(frozen=True)
 class Pieces:
-    """Pieces of pictures, (N, PIECE, PIECE, 3) uint8, and the class of each."""
+    """Crops of pictures, (N, PIECE, PIECE, 3) uint8, and the class of each."""
 
     pixels: np.ndarray
     labels: np.ndarray
@@ -81,7 +81,7 @@ class Pieces:
 
 
 def read_drawn(out: Path, part: str) -> Pieces:
-    """What `style_crops.py` drew of a part."""
+    """The crops of a part from `style_crops.py`."""
     pixels: list[np.ndarray] = []
     labels: list[int] = []
     for label, style in enumerate(STYLES):
@@ -142,13 +142,13 @@ def varied(piece: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_batch(drawn: Pieces, photos: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Styles in equal shares, and `fake_share` of what is no style."""
+    """Styles in equal shares, and a share of `fake_share` negative examples."""
     pictures = []
     labels = []
     for _ in range(CONFIG["batch"]):
         label = int(rng.integers(len(STYLES)))
-        own = drawn.of(label)
-        piece = own[rng.integers(len(own))]
+        crops = drawn.of(label)
+        piece = crops[rng.integers(len(crops))]
         if rng.random() < CONFIG["fake_share"]:
             piece, label = fake(photos[rng.integers(len(photos))], piece, rng), len(STYLES)
         pictures.append(varied(piece, rng))
@@ -203,35 +203,35 @@ def to_onnx(net: StyleNet) -> onnx.ModelProto:
 
 
 def write_judge(net: StyleNet, folder: Path, settle: Pieces, changes: dict[str, Any]) -> StyleJudge:
-    """style.onnx and config.json, with limits read off pictures that the network has not learned from."""
+    """Write style.onnx and config.json, with limits derived from pictures on which the network was not trained."""
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(to_onnx(net), str(folder / "style.onnx"))
     config: dict[str, Any] = {"scale": FULL_SIZE, "side": SIDE, "classes": CLASSES, "least": dict.fromkeys(STYLES, 0.5)}
     config |= changes
     write_json(folder / "config.json", config)
-    found = StyleJudge(folder, {}).classify(middle(settle.pixels))
+    probabilities = StyleJudge(folder, {}).classify(middle(settle.pixels))
     for label, style in enumerate(STYLES):
-        own = np.sort(found[settle.labels == label, label])
-        rank = int((len(own) + 1) * CONFIG["rejected"])  # the order statistic that lets all but that share pass
-        config["least"][style] = round(float(np.clip(own[max(0, rank - 1)], LEAST, 0.5)) if len(own) else 0.5, 4)
+        right = np.sort(probabilities[settle.labels == label, label])
+        rank = int((len(right) + 1) * CONFIG["rejected"])  # the order statistic that lets all but that share pass
+        config["least"][style] = round(float(np.clip(right[max(0, rank - 1)], LEAST, 0.5)) if len(right) else 0.5, 4)
     write_json(folder / "config.json", config)
     return StyleJudge(folder, {})
 
 
 def change_limits(out: Path, index: Index) -> dict[str, Any]:
-    """What the styles change of a face, for config.json; printed with what it does on people whom nothing has seen.
+    """The changes of a face that styles make, for config.json; printed with the effect on held-out people.
 
-    A mouth lies where it lies in any style, so all styles together say how far it may move.
+    The position of a mouth does not depend on the style, so its limit is derived from all styles together.
     """
     held_out = Index(out, True)
-    seen = {style: faces(out, index, ("learn", "settle"), style) for style in STYLES}
-    most = fit_expression([pair for pairs in seen.values() for pair in pairs], CONFIG["rejected"])
-    skin = {style: fit_skin(seen[style], CONFIG["rejected"]) for style in LOCAL_COLOR}
-    for style, pairs in seen.items():
+    pairs_of = {style: faces(out, index, ("learn", "settle"), style) for style in STYLES}
+    limit = fit_expression([pair for pairs in pairs_of.values() for pair in pairs], CONFIG["rejected"])
+    skin = {style: fit_skin(pairs_of[style], CONFIG["rejected"]) for style in LOCAL_COLOR}
+    for style, pairs in pairs_of.items():
         new = faces(out, held_out, ("held",), style)
         print(f"{style}, from {len(pairs)} pictures; rejected of {len(new)} of held-out people:", flush=True)
-        shares = [rejected_share(mouth_shift, most, p) for p in (new, planted(new, mouth_opened))]
-        print(f"  expression, at most {most}: {shares[0]:.0%}; with the mouth opened {shares[1]:.0%}", flush=True)
+        shares = [rejected_share(mouth_shift, limit, p) for p in (new, planted(new, mouth_opened))]
+        print(f"  expression, at most {limit}: {shares[0]:.0%}; with the mouth opened {shares[1]:.0%}", flush=True)
         if style in skin:
             limits = skin[style]
             kinds = (new, planted(new, lighter), planted(new, darker))
@@ -239,17 +239,17 @@ def change_limits(out: Path, index: Index) -> dict[str, Any]:
             print(f"  skin, {limits}: {shares[0]:.0%}; lightened {shares[1]:.0%}, darkened {shares[2]:.0%}", flush=True)
     return {
         "skin": {style: asdict(limits) for style, limits in skin.items()},
-        "expression": dict.fromkeys(STYLES, most),
+        "expression": dict.fromkeys(STYLES, limit),
     }
 
 
 def planted(pairs: Faces, fault: Callable[[RgbImage], RgbImage]) -> Faces:
-    """The same with a fault in every picture."""
+    """The same crops with a fault in every picture."""
     return [(photo, fault(picture)) for photo, picture in pairs]
 
 
 def middle(pieces: np.ndarray) -> np.ndarray:
-    """What the judge sees of pieces: (N, SIDE, SIDE, 3)."""
+    """The judge's input from crops: (N, SIDE, SIDE, 3)."""
     edge = (PIECE - SIDE) // 2
     return pieces[:, edge : edge + SIDE, edge : edge + SIDE]
 
@@ -262,10 +262,10 @@ def main() -> None:
     index = Index(args.out, False)
     drawn, settle = read_drawn(args.out, "learn"), read_drawn(args.out, "settle")
     if args.pictures:
-        own = read_pictures(args.pictures)
-        last = np.arange(len(own.labels)) % 5 == 0
-        drawn = joined(drawn, Pieces(own.pixels[~last], own.labels[~last]))
-        settle = joined(settle, Pieces(own.pixels[last], own.labels[last]))
+        own_pieces = read_pictures(args.pictures)
+        last = np.arange(len(own_pieces.labels)) % 5 == 0
+        drawn = joined(drawn, Pieces(own_pieces.pixels[~last], own_pieces.labels[~last]))
+        settle = joined(settle, Pieces(own_pieces.pixels[last], own_pieces.labels[last]))
     photos = photo_pieces(index, "learn", CONFIG["photos"])
     print(f"{len(drawn.labels)} drawings, {len(photos)} photographs; {len(settle.labels)} for the limits", flush=True)
     torch.manual_seed(ALL["seed"])

@@ -1,6 +1,6 @@
-"""The teachers that data are made with: MediaPipe's face mesh. They are no part of the product.
+"""The teacher for making data: MediaPipe's face mesh. It is not part of the product.
 
-The network lies in the npm package `@mediapipe/face_mesh` (Apache-2.0) and runs with `ai-edge-litert`:
+The network is in the npm package `@mediapipe/face_mesh` (Apache-2.0) and runs with `ai-edge-litert`:
 
     npm pack @mediapipe/face_mesh@0.4.1657299874
     python weights/training/teachers.py --package mediapipe-face_mesh-0.4.1657299874.tgz --out TEACHERS
@@ -25,7 +25,7 @@ INPUT = 192
 
 
 class FaceMesh:
-    """468 points of a face, from a square crop around it that is turned upright.
+    """468 points of a face, from an upright square crop around it.
 
     Args:
         folder: Where `face_landmark.tflite` lies.

@@ -1,4 +1,4 @@
-"""The words that `mini` knows: a CLIP tokenizer with a vocabulary of its own, and the prompts of training."""
+"""The vocabulary of `mini`: a CLIP tokenizer with its own words, and the prompts of the training."""
 
 from __future__ import annotations
 
