@@ -1,4 +1,4 @@
-"""The studio without a browser: sessions, the queue, jobs, what visitors may ask for, what is left behind."""
+"""The studio without a browser: sessions, the queue, jobs, what visitors may request, what is left behind."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ from tests.studio import (
 
 @pytest.fixture
 def gate() -> Iterator[threading.Semaphore]:
-    """Each step waits for one release. A test that ended lets everything through, so that no thread is left behind."""
+    """Each step waits for one release. After the test everything is let through, so that no thread is left behind."""
     gate = threading.Semaphore(0)
     yield gate
     gate.release(1000)
@@ -516,7 +516,7 @@ def test_further_photos_are_in_record_and_command_and_go_with_the_person(tmp_pat
 
 @pytest.fixture
 def public_recipe(tmp_path: Path) -> Iterator[str]:
-    """A recipe of one's own that is `sd15-faceid-fast` made small; its models, random and tiny, lie on a hub nearby."""
+    """A user's recipe: `sd15-faceid-fast` made small; its tiny random models are on a hub on loopback."""
     parts = [find_part(part) for part in load_recipe("sd15-faceid-fast").part_names]
     with pytest.MonkeyPatch.context() as patch, serving_hub() as hub:
         hub.files, hub.archives, manifest = public.shelf(parts)
@@ -543,9 +543,9 @@ def test_a_public_recipe_is_listed_when_it_is_installed_and_says_how_to_when_not
     assert main(["weights", "fetch", public_recipe, "--quiet"]) == 0
     assert {"mini", public_recipe, "sd15-faceid-fast"} <= set(installed_recipes())
     chosen = load_recipe(public_recipe)
-    shown = controls.controls_html(chosen, controls.first_form(chosen, Settings()), installed_recipes())
-    assert strings.NO_SAMPLE in shown
-    assert f'<option value="{public_recipe}" selected>' in shown
+    html = controls.controls_html(chosen, controls.first_form(chosen, Settings()), installed_recipes())
+    assert strings.NO_SAMPLE in html
+    assert f'<option value="{public_recipe}" selected>' in html
 
     session = Session(tmp_path / "files")
     session.open(astronaut, shop.detect_faces(astronaut)[0], has_file=True, face=0)
@@ -556,11 +556,11 @@ def test_a_public_recipe_is_listed_when_it_is_installed_and_says_how_to_when_not
     assert settings is not None
     assert portrait.picture.shape == (128, 128, 3)
     session.add(portrait, settings, portrait.picture, astronaut, has_file=True)
-    shown = viewer.result_html(session, load_recipe("mini"))
+    html = viewer.result_html(session, load_recipe("mini"))
     assert portrait.record.status == "rejected"  # random weights keep nobody's likeness
-    assert all(describe_reason(reason) in unescape(shown) for reason in portrait.record.reasons)
-    assert portrait.record.provisional_thresholds in unescape(shown)
-    assert f"--recipe {public_recipe}" in shown
+    assert all(describe_reason(reason) in unescape(html) for reason in portrait.record.reasons)
+    assert portrait.record.provisional_thresholds in unescape(html)
+    assert f"--recipe {public_recipe}" in html
 
 
 def test_a_photo_of_a_hundred_megapixels_gets_a_sentence(tmp_path: Path) -> None:
@@ -593,9 +593,9 @@ def test_undo_takes_back_what_was_shown_starred_and_deleted(tmp_path: Path) -> N
     session = a_session(tmp_path, a_shop(tmp_path), 3)
     session.star(2, True)
     session.show(2)
-    shown = session.delete(2)
-    assert shown is not None
-    assert (shown.number, [entry.number for entry in session.history]) == (3, [1, 3])
+    next_shown = session.delete(2)
+    assert next_shown is not None
+    assert (next_shown.number, [entry.number for entry in session.history]) == (3, [1, 3])
     undone = session.undo()
     assert undone is not None
     assert (undone.number, undone.is_starred) == (2, True)
@@ -688,23 +688,23 @@ def test_the_command_names_photo_style_and_what_is_not_default(tmp_path: Path) -
 
 def test_a_name_with_markup_is_shown_as_it_is(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path), name="<img src=x onerror=alert(1)>${2}{{3}}.png")
-    shown = viewer.result_html(session, load_recipe("mini"))
-    assert "<img src=x" not in shown
-    assert "&lt;img src=x" in shown
+    html = viewer.result_html(session, load_recipe("mini"))
+    assert "<img src=x" not in html
+    assert "&lt;img src=x" in html
     assert "&lt;b&gt;" in page.alert("<b>")
 
 
 def test_the_verdict_has_words_numbers_thresholds_and_reasons(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path))
     record = session.history[0].portrait.record
-    shown = viewer.result_html(session, load_recipe("mini"))
+    html = viewer.result_html(session, load_recipe("mini"))
     attempt = record.chosen_attempt
     for judge, value in attempt.similarity.items():
-        assert f"{value:.2f}, needs {record.thresholds[judge].value:.2f}" in shown
+        assert f"{value:.2f}, needs {record.thresholds[judge].value:.2f}" in html
     burned = f"{attempt.burned:.1%}, at most {record.limits.burned:.1%}"
-    assert f"{strings.BURNED}<span>{burned}</span>" in shown
-    assert strings.BURNED_WORDS[True] in shown
-    assert strings.DISTANCE_WORDS[True] not in shown  # this calibration has no statistics of styles
+    assert f"{strings.BURNED}<span>{burned}</span>" in html
+    assert strings.BURNED_WORDS[True] in html
+    assert strings.DISTANCE_WORDS[True] not in html  # this calibration has no statistics of styles
     rejected = record.model_copy(update={"status": Status.REJECTED, "reasons": (Reason("identity_low:dlib"),)})
     portrait = StylizedPortrait(picture=person(1), before=person(1), record=rejected, embeddings={})
     session.history[0] = replace(session.history[0], portrait=portrait)
@@ -716,8 +716,8 @@ def test_what_was_not_used_of_a_text_is_said_below_the_picture(tmp_path: Path) -
     portrait = session.history[0].portrait
     record = portrait.record.model_copy(update={"warnings": ("the prompt's end is not used: <tiger>",)})
     session.history[0] = replace(session.history[0], portrait=replace(portrait, record=record))
-    shown, _, panel = viewer.result_html(session, load_recipe("mini")).partition('class="panel"')
-    for part in (shown, panel):
+    html, _, panel = viewer.result_html(session, load_recipe("mini")).partition('class="panel"')
+    for part in (html, panel):
         assert "the prompt&#x27;s end is not used: &lt;tiger&gt;" in part
 
 
@@ -731,7 +731,7 @@ def test_what_burned_or_missed_the_style_is_shown_with_its_limit(tmp_path: Path)
     changed = read_portrait(json.dumps(record))
     portrait = StylizedPortrait(picture=person(1), before=person(1), record=changed, embeddings={})
     session.history[0] = replace(session.history[0], portrait=portrait)
-    shown = viewer.result_html(session, load_recipe("mini"))
+    html = viewer.result_html(session, load_recipe("mini"))
     for label, numbers, words in (
         ("Oil painting", "2.25, at most 1.50", strings.DISTANCE_WORDS[False]),
         (strings.BURNED, "3.4%, at most 2.0%", strings.BURNED_WORDS[False]),
@@ -739,7 +739,7 @@ def test_what_burned_or_missed_the_style_is_shown_with_its_limit(tmp_path: Path)
         ("Keep background", "100, needs 100", strings.KEPT),
     ):
         tone = "good" if words == strings.KEPT else "bad"
-        assert f'<dt>{label}<span>{numbers}</span></dt><dd><b class="{tone}">{words}</b>' in shown
+        assert f'<dt>{label}<span>{numbers}</span></dt><dd><b class="{tone}">{words}</b>' in html
 
 
 def test_what_the_style_judge_says_and_what_of_the_person_was_changed_is_shown_with_its_limit(tmp_path: Path) -> None:
@@ -752,13 +752,13 @@ def test_what_the_style_judge_says_and_what_of_the_person_was_changed_is_shown_w
         picture=person(1), before=person(1), record=read_portrait(json.dumps(record)), embeddings={}
     )
     session.history[0] = replace(session.history[0], portrait=portrait)
-    shown = viewer.result_html(session, load_recipe("mini"))
+    html = viewer.result_html(session, load_recipe("mini"))
     for label, numbers, words, tone in (
         ("Oil painting", "0.12, needs 0.40", strings.DISTANCE_WORDS[False], "bad"),
         ("Lightness of the skin", "14.3, at most 6.5", strings.CHANGED_WORDS[False], "bad"),
         ("Mouth", "0.01, at most 0.05", strings.CHANGED_WORDS[True], "good"),
     ):
-        assert f'<dt>{label}<span>{numbers}</span></dt><dd><b class="{tone}">{words}</b>' in shown
+        assert f'<dt>{label}<span>{numbers}</span></dt><dd><b class="{tone}">{words}</b>' in html
 
 
 def test_likeness_in_words_follows_the_threshold() -> None:
@@ -774,17 +774,17 @@ def test_every_style_of_mini_has_a_sample_and_another_recipe_says_that_it_has_no
     for name, has_sample in (("mini", True), ("sd15-faceid", False)):
         chosen = load_recipe(name)
         wishes = controls.first_form(chosen, Settings()) | {"style": "oil"}
-        shown = controls.controls_html(chosen, wishes, ["mini"])
-        assert (strings.NO_SAMPLE not in shown) == has_sample
-        assert re.search(r'value="oil"[^>]* checked>', shown)
+        html = controls.controls_html(chosen, wishes, ["mini"])
+        assert (strings.NO_SAMPLE not in html) == has_sample
+        assert re.search(r'value="oil"[^>]* checked>', html)
 
 
 def test_who_is_not_known_has_to_be_clicked(tmp_path: Path) -> None:
     session = Session(tmp_path)
     session.open(a_photo(), [a_face(), a_face(), a_face()], has_file=True, face=None)
-    shown = viewer.result_html(session, load_recipe("mini"))
-    assert strings.CHOOSE_FACE in shown
-    assert shown.count('aria-pressed="false" aria-label="Face') == 3
+    html = viewer.result_html(session, load_recipe("mini"))
+    assert strings.CHOOSE_FACE in html
+    assert html.count('aria-pressed="false" aria-label="Face') == 3
     session.choose(1)
     assert 'aria-pressed="true" aria-label="Face 1, one of 3"' in page.photo_html(session)
     session.choose(9)
@@ -802,7 +802,7 @@ def test_the_zip_has_the_picture_every_size_and_the_record(tmp_path: Path) -> No
     assert names == {"anna-oil-1.png", "anna-oil-1.json", *(link.name for link in files.sizes)}
     assert {"anna-oil-1-avatar-400.jpg", "anna-oil-1-round-1024.png", "anna-oil-1-story.jpg"} <= names
     (avatar,) = [link for link in files.sizes if link.size == "avatar-400"]
-    assert (avatar.width, avatar.is_round, avatar.is_enlarged) == (400, False, True)  # of 96 px
+    assert (avatar.width, avatar.is_enlarged) == (400, True)  # of 96 px
     assert file_of(entry, "anna-oil-2.png") is None
 
 
@@ -883,13 +883,13 @@ def test_the_viewer_opens_runs_below_its_folder_and_nothing_else(tmp_path: Path)
     for name in ("../plan", "/etc", "july"):
         with pytest.raises(CampaignError, match="no run"):
             reports.page(name)
-    shown = page.report_html('<p class="x">"quoted"</p>', "june")
-    assert "&quot;quoted&quot;" in shown
-    assert 'sandbox="allow-scripts"' in shown
+    html = page.report_html('<p class="x">"quoted"</p>', "june")
+    assert "&quot;quoted&quot;" in html
+    assert 'sandbox="allow-scripts"' in html
 
 
 def test_the_page_of_a_run_that_went_on_is_made_anew(tmp_path: Path) -> None:
-    """Also while its newest rows are only in the log beside the ledger."""
+    """Even while its newest rows are only in the log beside the ledger."""
     file, page = tmp_path / "june" / "ledger.sqlite", tmp_path / "june" / "report" / "index.html"
     with Ledger.create(file.parent) as ledger:
         ledger.set("name", "june")
@@ -1017,7 +1017,7 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def texts(job: Any) -> list[str]:
-    """The second output of each message that a call has had."""
+    """The second output of each message of a call."""
     return [text for _, text in job.outputs()]
 
 
@@ -1073,8 +1073,16 @@ def test_a_caller_who_cancels_stops_the_work_and_leaves_the_line(
         job = client.submit(handle_file(str(tmp_path / "anna.png")), style="oil", api_name="/stylize")
         if not waits:
             gate.release()
-        told = ("waiting", "place", 2) if waits else ("step", "step", 1)
-        until(lambda: told in [(said["status"], told[1], said.get(told[1])) for said in map(json.loads, texts(job))])
+        expected = ("waiting", "place", 2) if waits else ("step", "step", 1)
+        until(
+            lambda: (
+                expected
+                in [
+                    (message["status"], expected[1], message.get(expected[1]))
+                    for message in map(json.loads, texts(job))
+                ]
+            )
+        )
         job.cancel()
         gate.release()
         until(lambda: len(shop.queue) == (1 if waits else 0))
@@ -1272,7 +1280,7 @@ def test_callers_without_a_name_share_no_session(tmp_path: Path) -> None:
 
 
 def literals(source: str) -> Iterator[str]:
-    """The texts in a Python file that are no docstrings; what an f-string inserts is {}."""
+    """The texts in a Python file that are not docstrings; values inserted into f-strings are {}."""
     nodes = list(ast.walk(ast.parse(source)))
     docs = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
     pieces = {id(piece) for node in nodes if isinstance(node, ast.JoinedStr) for piece in node.values}
@@ -1284,7 +1292,7 @@ def literals(source: str) -> Iterator[str]:
 
 
 def said(text: str) -> list[str]:
-    """What a visitor would read or hear of a text: what is between its tags, and the names of its elements."""
+    """What a visitor would read or hear: the text between tags, and the names of elements."""
     names = re.findall(r'(?:alt|title|placeholder|aria-label|aria-description)="([^"]*)"', text)
     between = re.sub(r"<[^<>]*(>|$)", " ", text)
     return [words for words in (*names, between) if re.search(r"[A-Za-z]{2}" if "<" in text else r"[a-z]{2} \w", words)]
@@ -1532,7 +1540,7 @@ def test_one_visitor_cannot_take_the_machine_for_a_day(name: str, value: float) 
 
 @contextmanager
 def another_server() -> Iterator[tuple[str, list[str]]]:
-    """A server on this computer that serves a picture; its address, and the paths that it was asked for."""
+    """A server on this computer that serves a picture; its address, and the requested paths."""
     requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -43,7 +43,6 @@ class SizeLink(Link):
     size: str
     width: int
     height: int
-    is_round: bool
     is_enlarged: bool
 
 
@@ -84,7 +83,6 @@ def links(session: Session, entry: HistoryEntry) -> Links:
                 size=name,
                 width=size.width,
                 height=size.height,
-                is_round=size.round_mask,
                 is_enlarged=crop_for(size, width, height, face).scale > 1,
             )
             for name, size in CUTS.items()
