@@ -1,4 +1,4 @@
-"""Campaigns on the fakes: people that are stripes, and a worker that a test can start and kill as a process.
+"""Campaigns on the fakes: people drawn as stripes, and a worker that a test can start and kill as a process.
 
 python -m tests.campaigns PLAN.toml RUN [local|ray] [milliseconds per picture]
 """
@@ -34,11 +34,11 @@ from tests.fakes import SIZE, DecoderHere, FakeAnalyzer, a_face, fake_loop
 ROOT = Path(__file__).parents[1]
 STYLES = ("watercolor", "oil", "sketch", "comic")
 NO_FACE = 255
-"""A photo with this much blue shows nobody."""
+"""A photo with this mean blue shows nobody."""
 
 
 def person(n: int, blue: int = 60) -> RgbImage:
-    """(SIZE, SIZE, 3) uint8: stripes whose mean red and green are the n-th person's alone."""
+    """(SIZE, SIZE, 3) uint8: stripes whose mean red and green are unique to the n-th person."""
     y, x = np.mgrid[0:SIZE, 0:SIZE]
     stripes = 40 * np.sin(x / 4 + n) + 20 * np.sin(y / 3)
     channels = np.stack([stripes + 60 + 4 * n % 120, stripes + 180 - 3 * n % 110, 0 * x + blue], -1)
@@ -46,7 +46,7 @@ def person(n: int, blue: int = 60) -> RgbImage:
 
 
 def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
-    """Drawn anew, of the person's colors; one seed of three misses the likeness, less so the more adapter there is."""
+    """Other stripes in the person's colors; one seed of three misses the likeness, by less at a higher adapter scale."""
     y, x = np.mgrid[0:SIZE, 0:SIZE]
     pattern = 40 * np.sin(y / 5 + seed % 7)
     out = np.stack([pattern, pattern, 20 * np.sin(x / 9)], -1)
@@ -102,7 +102,7 @@ def local(load: Callable[[Settings], AttemptLoop] | None = None) -> Callable[[in
 
 
 def pictures(run: Path) -> dict[str, bytes]:
-    """Every picture of a run, by its path, as its bytes."""
+    """Every picture of a run: path -> bytes."""
     return {str(p.relative_to(run)): p.read_bytes() for p in sorted((run / "pictures").rglob("*.png"))}
 
 
@@ -116,7 +116,7 @@ def start(plan: Path, folder: Path, pause: float = 4) -> subprocess.Popen[bytes]
 
 
 def done(folder: Path) -> int:
-    """How many jobs of a run are done; 0 while there is no ledger."""
+    """The number of jobs done in a run; 0 while there is no ledger."""
     try:
         with Ledger.open(folder) as ledger:
             return ledger.counts().done
@@ -126,13 +126,13 @@ def done(folder: Path) -> int:
 
 @contextmanager
 def database(run: Path) -> Iterator[sqlite3.Connection]:
-    """The file of a run's ledger, opened by SQLite itself: to damage a run, or to look at it as another program would."""
+    """A run's ledger opened with plain SQLite: to damage it, or to read it as another program would."""
     with closing(sqlite3.connect(run / FILE)) as connection, connection:
         yield connection
 
 
 class CountingConnection(sqlite3.Connection):
-    """Counts what SQLite's virtual machine does, in hundreds of instructions; `opened` are all that were made."""
+    """Counts the instructions of SQLite's virtual machine, in hundreds; `opened` lists all connections."""
 
     opened: ClassVar[list[CountingConnection]] = []
 
@@ -148,7 +148,7 @@ class CountingConnection(sqlite3.Connection):
 
 
 def main() -> int:
-    """The command line itself, with a local engine that makes fake pictures, so many milliseconds each."""
+    """The command line, with a local engine that makes fake pictures in a given number of milliseconds each."""
     pause = float(sys.argv[1]) / 1000
     engines.LocalEngine = lambda: LocalEngine(Load(pause))  # type: ignore[assignment,misc]
     return command_line(sys.argv[2:])

@@ -1,6 +1,6 @@
-"""What the tests in a real browser share: the Chromium, how long they wait, and a page that holds still.
+"""Shared by the tests in a real browser: the Chromium, the time limit, and a page without animations.
 
-Nothing here is read at once after an action that takes a moment: `expect` waits until it is so.
+Nothing is read right after an action that takes a moment: `expect` waits until the claim is true.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHROMIUM = os.environ.get("PORTRAIT_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
 )
 LONG = 240_000
-"""Milliseconds for anything on a busy machine; what is there sooner is taken sooner."""
+"""Time limit in milliseconds for anything on a busy machine; a shorter wait ends sooner."""
 expect.set_options(timeout=LONG)
 
 MARKS = [
@@ -37,7 +37,7 @@ document.adoptedStyleSheets.push(sheet);
 
 
 def new_page(context: Any) -> Any:
-    """A page without transitions and animations: a color that is read is the one that stays."""
+    """A page without transitions and animations, so that a color that is read is the final one."""
     page = context.new_page()
     page.set_default_timeout(LONG)
     page.add_init_script(_STILL)
@@ -45,6 +45,6 @@ def new_page(context: Any) -> Any:
 
 
 def keep_picture(page: Any, name: str, **options: Any) -> None:
-    """With PORTRAIT_SCREENSHOTS=FOLDER, the page as a picture, to be looked at."""
+    """With PORTRAIT_SCREENSHOTS=FOLDER, save a screenshot of the page."""
     if folder := os.environ.get("PORTRAIT_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", **options)

@@ -19,7 +19,7 @@ from portrait.records import RgbImage
 from tests.fakes import a_photo
 
 FIXTURE_MARKS = {"analyzer": "weights", "dlib_recognizer": "weights", "mini": "weights", "cluster": "ray"}
-"""Fixture -> the mark of every test that uses it: what it loads or starts."""
+"""Fixture -> the marker of every test that uses it."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of the tests' own, shared by all: what fakes take for a picture shall predict no campaign of the user's."""
+    """A cache shared by all tests: the speed of fakes must not enter the predictions of the user's campaigns."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PORTRAIT_CACHE", str(folder))
@@ -104,6 +104,6 @@ def people(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def picture() -> RgbImage:
-    """(128, 128, 3) uint8: red grows to the right, green downwards."""
+    """(128, 128, 3) uint8: red increases to the right, green downwards."""
     y, x = np.mgrid[0:128, 0:128]
     return RgbImage(np.stack([x * 2, y * 2, 128 + 0 * x], -1).astype(np.uint8))

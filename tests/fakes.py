@@ -36,7 +36,7 @@ LIMITS = Thresholds(identity={"arcface": 0.4, "dlib": 0.9}, far=0.01, style_on_f
 
 
 def rgb(pixels: np.ndarray) -> RgbImage:
-    """The array as a picture, itself; refuses what is none."""
+    """The same array, typed as a picture; asserts that it is one."""
     assert pixels.dtype == np.uint8
     assert pixels.ndim == 3
     assert pixels.shape[2] == 3
@@ -62,7 +62,7 @@ def a_face(size: int = SIZE, score: float = 0.9) -> Face:
 
 
 class FakeAnalyzer:
-    """Sees `faces(image)`; embeds by the picture's mean red: likeness is what the generator painted."""
+    """Detects `faces(image)`; embeds by the picture's mean red, so likeness is what the generator painted."""
 
     name = "arcface"
     detector = ""
@@ -85,7 +85,7 @@ class FakeAnalyzer:
 
 
 class FakeRecognizer:
-    """A second judge that looks at the mean green."""
+    """A second judge, which embeds by the mean green."""
 
     name = "dlib"
     licenses = ()
@@ -97,7 +97,7 @@ class FakeRecognizer:
 
 
 class FakeGenerator(PortraitGenerator):
-    """Returns what `paint(photo, knobs, seed)` says and remembers every call."""
+    """Returns `paint(photo, knobs, seed)` and records every call."""
 
     digests: dict[str, str] = {}  # noqa: RUF012
     threads = 1
@@ -143,7 +143,7 @@ class FakeGenerator(PortraitGenerator):
     def on_the_way(
         self, pictures: list[RgbImage], on_step: Callable[[int, int], None] | None, preview: Preview | None
     ) -> None:
-        """What happens between the steps: nothing, here."""
+        """Hook for what happens between the steps: nothing by default."""
 
 
 def a_photo() -> Photo:
@@ -154,7 +154,7 @@ def a_photo() -> Photo:
 
 
 def restyled(photo: RgbImage, drift: int = 0) -> RgbImage:
-    """Drawn anew (other stripes), with the same mean red and green but for `drift`: 0 is a perfect likeness."""
+    """Other stripes with the same mean red and green, plus `drift`: 0 is a perfect likeness."""
     y, x = np.mgrid[0:SIZE, 0:SIZE]
     pattern = 60 * np.sin(y / 5)
     out = np.stack([pattern, pattern, 20 * np.sin(x / 9)], -1)
@@ -163,7 +163,7 @@ def restyled(photo: RgbImage, drift: int = 0) -> RgbImage:
 
 
 def photo_thresholds_of(limit: float) -> PhotoThresholds:
-    """Photos that are this much alike to both judges are of one person."""
+    """Photo thresholds of both judges: photos at least this similar are of one person."""
     judges = {judge: {"threshold": limit} for judge in ("arcface", "dlib")}
     return PhotoThresholds.model_validate({"far": 0.001, "recognisers": judges})
 
@@ -172,10 +172,10 @@ def fake_loop(paint: Any, analyzer: FakeAnalyzer | None = None, recipe: Recipe =
     """A loop of fakes.
 
     Args:
-        paint: A `FakeGenerator`, or what one paints.
-        analyzer: Finds faces; by default one in the middle.
-        recipe: Whose pictures they are.
-        more: Of `AttemptLoop`.
+        paint: A `FakeGenerator`, or the function that it paints with.
+        analyzer: Detects faces; by default one in the middle.
+        recipe: The recipe of the pictures.
+        more: Further arguments of `AttemptLoop`.
     """
     generator = paint if isinstance(paint, FakeGenerator) else FakeGenerator(paint)
     return AttemptLoop(recipe, generator, analyzer or FakeAnalyzer(), [FakeRecognizer()], **more)
@@ -185,17 +185,17 @@ needs_sigstop = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs
 
 
 def stop_answering(decoder: DecoderProcess) -> None:
-    """Stop the process, started if need be, so that it answers nothing, as with a photo that takes for ever."""
+    """Suspend the process, after starting it if needed, so that it does not answer, as with a photo that takes forever."""
     decoder.start()
     assert decoder.pid is not None
     os.kill(decoder.pid, signal.SIGSTOP)
 
 
 class DecoderHere(DecoderProcess):
-    """Decodes in the test's own process, which need not be begun."""
+    """Decodes in the test's own process."""
 
     def start(self) -> None:
-        """There is nothing to begin."""
+        """Nothing needs to be started."""
 
     def decode(
         self,
@@ -213,7 +213,7 @@ class DecoderHere(DecoderProcess):
 def run_loop(
     paint: Any, limits: str, analyzer: FakeAnalyzer | None = None, **settings: Any
 ) -> tuple[StylizedPortrait, FakeGenerator]:
-    """Stylize one photo with a generator that paints so; return the portrait and the generator with its calls."""
+    """Stylize one photo with a generator that uses `paint`; return the portrait and the generator with its calls."""
     generator = FakeGenerator(paint)
     loop = fake_loop(generator, analyzer)
     (subject,) = loop.subjects(a_photo())

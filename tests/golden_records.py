@@ -1,6 +1,6 @@
 """Six records as the program writes them, made by the command line with the fakes' pictures: `tests/golden/*.json`.
 
-`make golden` writes them again. What differs from machine to machine is replaced: folders, seconds, digests, versions
+`make golden` writes them again. Everything that depends on the machine is replaced: folders, seconds, digests, versions
 and a campaign's seeds.
 """
 
@@ -37,11 +37,11 @@ CLOSE = Knobs(
 )
 STYLIZED = replace(CLOSE, strength=0.9, controlnet_conditioning_scale=0.45, ip_adapter_scale=0.8)
 ALWAYS_SEPARATE = photo_thresholds_of(0.99999)
-"""The people of the fakes differ by a few colors: only photos this much alike are one person."""
+"""The fakes' people differ by a few colors, so only photos this similar are of one person."""
 
 
 class LoadRecipe:
-    """The recipe that is asked for, with the fakes' pictures and with knobs that no new weights of `mini` change."""
+    """The requested recipe, with the fakes' pictures and with knobs that do not depend on the weights of `mini`."""
 
     def __init__(self, draw: Callable[[RgbImage, Knobs, int], RgbImage] = paint) -> None:
         self.draw = draw
@@ -57,7 +57,7 @@ def stray(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
 
 
 def write_statistics(path: Path) -> None:
-    """Limits with the statistics of a style's faces, which hardly any picture of the fakes meets."""
+    """Limits with the statistics of a style's faces, which hardly any picture of the fakes satisfies."""
     write_limits(path)
     table = json.loads(path.read_text())
     for entry in table["styles"].values():
@@ -110,7 +110,7 @@ def kept(folder: Path) -> str:
 
 
 def swapped(folder: Path) -> str:
-    """The JSON beside a portrait of a campaign that is more like another person of it."""
+    """The record of a campaign's portrait that resembles another person of the campaign more."""
     plan = write_campaign(folder, people=0, styles=("watercolor", "oil"), max_attempts=1)
     write_limits(folder / "limits.json", 0.99)
     for n in range(6):
@@ -135,7 +135,7 @@ MAKERS: dict[str, Callable[[Path], str]] = {
 
 
 def same_everywhere(value: Any, key: str = "") -> Any:
-    """`value` without what another machine or day would change."""
+    """`value` without anything that depends on the machine or the date."""
     if isinstance(value, dict):
         if key == "versions":
             return dict.fromkeys(value, "1.0")
@@ -152,7 +152,7 @@ def same_everywhere(value: Any, key: str = "") -> Any:
 
 
 def golden_text(name: str) -> str:
-    """One record, made now, in the form of the files beside pictures."""
+    """A newly made record, in the form of the files beside pictures."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary).resolve()
         text = MAKERS[name](folder).replace(str(folder), "/photos")
@@ -160,7 +160,7 @@ def golden_text(name: str) -> str:
 
 
 def golden_portrait(name: str = "accepted") -> PortraitRecord:
-    """A golden record as its type, for tests that change something of it."""
+    """A golden record as an object, for tests that change something in it."""
     return read_portrait((GOLDEN / f"{name}.json").read_bytes(), name)
 
 

@@ -1,4 +1,4 @@
-"""A hub on loopback: the protocol of the real one, asked by the real huggingface_hub, and faults on demand."""
+"""A hub on loopback: the protocol of the real one, for the real huggingface_hub client, and faults on demand."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Hub:
 
     `faults` maps a path to what goes wrong: cut (the connection breaks half-way, once), stall (it hangs half-way,
     once), gone (404), norev (404 of the revision), norepo (401), gated (403), error (500), wrong (other bytes of the
-    same length), long (more bytes than stated), tag (a tag that climbs out of the cache), commit (another commit),
-    huge (states 10 TB), elsewhere (redirects to `elsewhere`), turn (promises one thing and sends another, under another
-    tag), drip (half of it, then a byte now and then), endless (an error whose body
-    never ends), loop (a redirect to itself), spin (the same, of the download alone), again (breaks off half-way and
-    then knows no such byte, over and over), unsized (states neither size nor hash, and knows no byte to go on from),
+    same length), long (more bytes than stated), tag (a tag with a path out of the cache), commit (another commit),
+    huge (states 10 TB), elsewhere (redirects to `elsewhere`), turn (announces one file and sends another, with another
+    tag), drip (half of it, then single bytes), endless (an error whose body
+    never ends), loop (a redirect to itself), spin (the same, only for the download), again (breaks off half-way and
+    then rejects the range, every time), unsized (states neither size nor hash, and rejects ranges),
     fat302 and the like (a redirect of that code with a body that never ends), bomb-gzip and bomb-br (a redirect with
     `bomb` in that coding), gzip and br (a body in that coding).
     Large files are redirected to /cdn as the hub does; a small file's tag is git's, as the hub's is.
@@ -203,7 +203,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
 @contextmanager
 def serving() -> Iterator[Hub]:
-    """A hub on a free port of 127.0.0.1 for the length of the block."""
+    """A hub on a free port of 127.0.0.1 within the block."""
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
     server.daemon_threads = True

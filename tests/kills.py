@@ -1,10 +1,10 @@
 """Campaigns on the fakes, killed with SIGKILL at random moments of run, retry, drift, export and prune: nothing is lost.
 
-python -m tests.kills 1000 --seed 1 --minutes 10     # so many kills, or as many as the time allows
+python -m tests.kills 1000 --seed 1 --minutes 10     # this many kills, or as many as the time allows
 
-One person's photo shows nobody, so that there is something to retry as failed. After each kill every picture that had ended is
-still there, whole, and no file has a final name before it is complete. After the last of a campaign the same command is run
-to its end: its pictures, its ledger and its export are those of an undisturbed run, and no begun file is left. The exit
+One person's photo has no face, so that there is a failed job to retry. After each kill, every finished picture must still be
+there and complete, and no incomplete file may have its final name. After a campaign's last kill the same command is run
+to its end: pictures, ledger and export must equal those of an undisturbed run, and no temporary file may be left. The exit
 code is 1 if anything differs.
 """
 
@@ -40,11 +40,11 @@ from tests.campaigns import NO_FACE, Load, local, person, pictures, write_campai
 
 SIZES = ["original", "round-256"]
 WAITS = (0.02, 0.1, 0.3, 0.8, 2, 4)
-"""Seconds within which a kill comes; one is drawn for each."""
+"""The range in seconds from which the delay of each kill is drawn."""
 
 
 class Trial:
-    """A plan, what an undisturbed run of it leaves, and the kills so far."""
+    """A plan, the result of an undisturbed run, and the kills so far."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
@@ -56,26 +56,26 @@ class Trial:
         self.whole = self.finished(folder / "whole")
 
     def finished(self, run: Path) -> dict[str, object]:
-        """Run, retry, export and prune a plan to the end; what is then there."""
+        """Run, retry, export and prune a plan without kills; return the result."""
         run_campaign(read_plan(self.plan), run, local())
         self.retry(run, local())
         return self.ended(run)
 
     def retry(self, run: Path, engine: Callable[[int], Engine]) -> None:
-        """Make again what was rejected, once, and what failed; goes on where a killed retry stopped."""
+        """Retry rejected jobs once, and failed ones; continues a retry that was killed."""
         with Ledger.open(run) as ledger:
             has_begun = any(job.round for job in ledger.jobs())
         run_campaign(read_plan(self.plan), run, engine, retry=["failed"] if has_begun else ["rejected", "failed"])
 
     def ended(self, run: Path) -> dict[str, object]:
-        """Export and prune a run that came to its end; what is then there."""
+        """Export and prune a finished run; return the result."""
         out = run.with_name(f"{run.name}-export")
         export_run(run, out, SIZES)
         prune_run(run, rejected=True)
         return self.state(run, out)
 
     def state(self, run: Path, out: Path) -> dict[str, object]:
-        """Pictures, ledger and export without what differs between any two runs."""
+        """Pictures, ledger and export, without what differs between any two runs."""
         with Ledger.open(run) as ledger:
             jobs = [(job.key, job.state, job.attempts, job.round, job.output) for job in ledger.jobs()]
         text = (out / "manifest.csv").read_text("utf-8-sig")
@@ -86,7 +86,7 @@ class Trial:
         return {"pictures": pictures(run), "jobs": jobs, "manifest": rows, "exported": exported}
 
     def disturbed(self, run: Path) -> None:
-        """One campaign with kills in each of its commands, compared at the end with the undisturbed one."""
+        """Run one campaign with kills in each of its commands, and compare it with the undisturbed one."""
         out = run.with_name(f"{run.name}-export")
         pause = self.chance.choice([0.0, 0.0, 0.02])
         self.through(lambda: run_campaign(read_plan(self.plan), run, local(Load(pause))), run, 12)
@@ -104,7 +104,7 @@ class Trial:
             shutil.rmtree(folder)
 
     def through(self, command: Callable[[], object], folder: Path, most: int) -> None:
-        """Do something through so many kills, or until it comes to its end; what is there is checked after each."""
+        """Do something despite this many kills, or until it finishes; check the files after each kill."""
         for _ in range(most):
             ended = accepted_files(folder)
             status = killed(command, self.chance.choice(WAITS) * self.chance.random())
@@ -118,7 +118,7 @@ class Trial:
 
 
 def killed(command: Callable[[], object], seconds: float) -> int | None:
-    """The exit code of a command in a process of its own; None if it was killed, so many seconds after it began."""
+    """The exit code of a command run as a process; None if it was killed after the given number of seconds."""
     process = os.fork()
     if not process:
         try:
@@ -139,7 +139,7 @@ def killed(command: Callable[[], object], seconds: float) -> int | None:
 
 
 def accepted_files(run: Path) -> set[str]:
-    """The pictures that a run's ledger calls accepted; none where there is no ledger."""
+    """The pictures that are accepted according to a run's ledger; none without a ledger."""
     try:
         with Ledger.open(run) as ledger:
             return {str(job.output) for job in ledger.jobs("accepted")}
@@ -152,7 +152,7 @@ def present(folder: Path) -> set[str]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a picture or record under its final name can be read to its end."""
+    """Whether a picture or record with its final name can be read completely."""
     if path.name.startswith(".") or not path.is_file():
         return True
     try:

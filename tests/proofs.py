@@ -10,10 +10,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def missing(proofs: Iterable[str]) -> list[str]:
-    """Those that do not exist.
+    """The references that do not exist.
 
     Args:
-        proofs: `test_file.py::test_name` below tests/, or a path of the repository such as `eval/loop.json`.
+        proofs: `test_file.py::test_name` below tests/, or a path in the repository such as `eval/loop.json`.
     """
     absent = []
     for proof in proofs:

@@ -1,4 +1,4 @@
-"""What must hold for every family of models with a Qwen model as a text encoder; the tests of each inherit it."""
+"""Tests for every model family with a Qwen model as a text encoder, to be inherited by the tests of each."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ class QwenFamilyContract:
         family.text.encode("a")
 
     def test_no_pixel_depends_on_threads(self, recipe: Recipe, generator: DiffusionGenerator) -> None:
-        (one,) = generator.generate(self.prepared(generator), self.knobs, [3])
+        (single,) = generator.generate(self.prepared(generator), self.knobs, [3])
         two_threads = DiffusionGenerator(recipe, threads=2)
         try:
             (two,) = two_threads.generate(self.prepared(two_threads), self.knobs, [3])
-            np.testing.assert_array_equal(one, two)
+            np.testing.assert_array_equal(single, two)
         finally:
             torch.set_num_threads(generator.threads)
 
     def test_previews_come_close_and_change_nothing(self, generator: DiffusionGenerator) -> None:
-        conditions, shown = self.prepared(generator), dict[int, RgbImage]()
+        conditions, previews = self.prepared(generator), dict[int, RgbImage]()
         (plain,) = generator.generate(conditions, self.knobs, [3])
-        preview = Preview(steps=(1, 4), show=lambda step, pictures: shown.update({step: pictures[0]}))
+        preview = Preview(steps=(1, 4), show=lambda step, pictures: previews.update({step: pictures[0]}))
         steps: list[tuple[int, int]] = []
         (watched,) = generator.generate(conditions, self.knobs, [3], lambda *at: steps.append(at), preview)
         np.testing.assert_array_equal(plain, watched)
         assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
-        assert distance(shown[4], plain) <= 1  # the last estimate is the picture
-        assert distance(shown[1], plain) > distance(shown[4], plain)
+        assert distance(previews[4], plain) <= 1  # the last estimate is the picture
+        assert distance(previews[1], plain) > distance(previews[4], plain)
 
     def test_the_words_that_do_not_fit_are_named(self, generator: DiffusionGenerator) -> None:
         assert generator.warnings(PROMPT) == ()
@@ -96,8 +96,8 @@ class QwenFamilyContract:
         tiered = replace(recipe, memory=(1.0, 0.5, 0.25))
         pictures = {}
         for name in ("full", tier):
-            one = DiffusionGenerator(tiered, threads=1, device="cuda", tier=name)
-            pictures[name] = one.generate(self.prepared(one), self.knobs, [1])[0]
+            tier_generator = DiffusionGenerator(tiered, threads=1, device="cuda", tier=name)
+            pictures[name] = tier_generator.generate(self.prepared(tier_generator), self.knobs, [1])[0]
         assert widest(pictures["full"], pictures[tier]) <= 2
 
     def test_a_lora_of_ones_own_moves_the_picture(

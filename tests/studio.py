@@ -1,4 +1,4 @@
-"""A studio for tests: a generator that waits, a shop around it, and one that serves on loopback."""
+"""A studio for tests: a generator that waits, a model host with it, and a studio that serves on loopback."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STEPS = 4  # as mini's
 
 
 class SteppingGenerator(FakeGenerator):
-    """Paints in steps, each of which waits for `go`, and shows what it has."""
+    """Paints in steps, each of which waits for `go` and shows a preview."""
 
     def __init__(self, go: Callable[[], object] = lambda: None) -> None:
         super().__init__(paint)
@@ -57,7 +57,7 @@ class SteppingGenerator(FakeGenerator):
 
 
 def a_shop(tmp_path: Path, generator: FakeGenerator | None = None, **settings: Any) -> ModelHost:
-    """A host of the fakes, with thresholds that most pictures pass."""
+    """A model host of the fakes, with thresholds that most pictures pass."""
 
     def load(chosen: Settings) -> AttemptLoop:
         recipe = replace(load_recipe("mini"), resolution=SIZE)
@@ -80,7 +80,7 @@ def finished(shop: ModelHost, settings: Settings, photo: Photo | None = None) ->
 
 
 def a_session(tmp_path: Path, shop: ModelHost, count: int = 1, name: str = "anna.png", **more: Any) -> Session:
-    """A session with so many pictures."""
+    """A session with the given number of pictures."""
     session = Session(tmp_path / "files")
     photo = a_photo(name=name)
     session.open(photo, faces(photo.pixels), has_file=True, face=0)
@@ -94,7 +94,7 @@ def a_session(tmp_path: Path, shop: ModelHost, count: int = 1, name: str = "anna
 
 @contextmanager
 def serving(tmp_path: Path, shop: ModelHost) -> Iterator[tuple[str, Path, Any]]:
-    """The page's address, the folder with everything written, and Gradio's blocks."""
+    """The page's address, the studio's folder, and Gradio's blocks."""
     pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'portrait-stylizer[studio]'")
     with (
         private_folder() as folder,
@@ -111,7 +111,7 @@ def until(what: Callable[[], object], seconds: float = 20) -> None:
 
 
 def ask(url: str, path: str, body: bytes | None = None, kind: str = "application/json") -> Any:
-    """Ask the server by hand; returns the answer as it comes."""
+    """Send a raw request to the server; return the raw response."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
     connection.request("POST" if body else "GET", f"/gradio_api/{path}", body, {"Content-Type": kind} if body else {})
     answer = connection.getresponse()
@@ -120,7 +120,7 @@ def ask(url: str, path: str, body: bytes | None = None, kind: str = "application
 
 
 def send(url: str, data: bytes, name: str = "anna.png") -> str:
-    """Upload a file as a browser does; returns where it lies on the server."""
+    """Upload a file as a browser does; return its path on the server."""
     head = f'--cut\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'.encode()
     return json.loads(ask(url, "upload", head + data + b"\r\n--cut--\r\n", "multipart/form-data; boundary=cut").read())[
         0

@@ -1,4 +1,4 @@
-"""The look of a picture in numbers."""
+"""Features of a picture's appearance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AuraFace: a small network of its layout is fetched, loaded and asked as the real one would be; its own file was never here."""
+"""AuraFace: a small network in its layout is fetched, loaded and used like the real file, which was not available."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ files = [{{ path = "glintr100.onnx", sha256 = "{sha256}", bytes = {bytes} }}]
 
 @pytest.fixture
 def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The small network, fetched by the command from a hub on loopback under the name and commit of the real one."""
+    """The small network, fetched by the command from a hub on loopback with the name and commit of the real one."""
     part = find_part("auraface")
     manifest = tmp_path / "manifest.toml"
     manifest.write_text(

@@ -1,4 +1,4 @@
-"""`--background`: what stands behind the person, on a real photo with the shipped matte, and through every entry point."""
+"""`--background`, on a real photo with the shipped matte, and through every entry point."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Deliberately broken generators, judged by the real judges: each is rejected with the right reason.
 
-And each check of the judge with a picture that must fail it and one that must pass. Where a check has its own
-tests elsewhere they are named here: `CHECKS` is the list of `judge.verdict.REASONS`.
+Each check of the judge also has a picture that must fail it and one that must pass. If a check has its tests elsewhere,
+they are named here: `CHECKS` covers all of `judge.verdict.REASONS`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ CHECKS = {
         "test_keep.py::test_a_head_that_moved_is_rejected_when_the_pose_must_stay",
     ],
 }
-"""Reason -> the tests that show a picture which must be rejected for it, and one which must not."""
+"""Reason -> the tests with a picture that must be rejected for it, and with one that must not."""
 
 
 def test_every_reason_has_tests_that_exist() -> None:
@@ -110,7 +110,7 @@ Judged = Callable[..., list[str]]
 def judged(
     analyzer: InsightFaceAnalyzer, dlib_recognizer: DlibRecognizer, anna: Subject, people: list[Subject]
 ) -> Judged:
-    """Runs a generator that paints so, and returns the reasons of its one attempt."""
+    """Run a generator that uses `paint`, and return the reasons of its only attempt."""
 
     def run(paint: Callable[[RgbImage], RgbImage], known: bool = False) -> list[str]:
         generator = FakeGenerator(lambda photo, knobs, seed: paint(photo))
@@ -201,7 +201,7 @@ def test_a_glowing_picture_is_burned(judged: Judged) -> None:
 
 
 def printed(photo: RgbImage) -> RgbImage:
-    """Another style: five loud inks."""
+    """Another style: five bright inks."""
     inks = np.array([[33, 13, 82], [191, 18, 122], [242, 107, 66], [250, 204, 51], [250, 247, 199]], np.uint8)
     return inks[np.digitize(cv2.GaussianBlur(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), (0, 0), 2), [50, 100, 150, 200])]
 

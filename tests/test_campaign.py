@@ -709,7 +709,7 @@ def test_a_plan_and_its_files_can_be_moved(tmp_path: Path, monkeypatch: pytest.M
 
 
 class Fragile(Load):
-    """Meets an error at some people's photos, or at every picture."""
+    """Raises an error for some people's photos, or for every picture."""
 
     def __init__(self, error: Exception, people: set[str] | None = None) -> None:
         super().__init__()
@@ -849,7 +849,7 @@ def test_a_full_disk_stops_the_run_with_its_name(tmp_path: Path, monkeypatch: py
 
 
 def separate(monkeypatch: pytest.MonkeyPatch, limit: float = 0.99999) -> None:
-    """The people of the fakes differ by a few colors: photos this much alike are one person."""
+    """The fakes' people differ by a few colors, so only photos this similar are of one person."""
     monkeypatch.setattr("portrait.judge.gallery.photo_thresholds", lambda: photo_thresholds_of(limit))
 
 
@@ -953,8 +953,8 @@ def test_a_run_killed_before_it_judged_everybody_is_judged_before_anybody_sees_i
         again = export_run(killed, tmp_path / "delivery")
         assert again.finalized
         assert again.removed == exported.files - again.files > 0
-        kept = {str(p.relative_to(tmp_path / "delivery")) for p in (tmp_path / "delivery").rglob("*.png")}
-        assert len(kept) == sum(state == "accepted" for state, *_ in jobs_by_state.values())
+        delivered = {str(p.relative_to(tmp_path / "delivery")) for p in (tmp_path / "delivery").rglob("*.png")}
+        assert len(delivered) == sum(state == "accepted" for state, *_ in jobs_by_state.values())
     elif door == "drift":
         assert compute_report(read_run(killed)).run.settled
     else:
@@ -1246,7 +1246,7 @@ def test_a_ledger_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) ->
 
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Callable[[Ledger], object]], int]:
-    """How much SQLite does (hundreds of instructions) when a ledger is asked something."""
+    """The cost of a ledger's query in hundreds of SQLite instructions."""
 
     def count(run: Path, ask: Callable[[Ledger], object]) -> int:
         with monkeypatch.context() as patch:

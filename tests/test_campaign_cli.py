@@ -1,4 +1,4 @@
-"""`portrait campaign` and what it leaves for people: words, exit codes, exports; on the fakes."""
+"""`portrait campaign` on the fakes: printed words, exit codes, exports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as a stranger meets it: the real models, real files, exit codes and every printed word."""
+"""The command line as a new user meets it: real models, real files, exit codes and printed words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAST = ["--num-inference-steps", "4"]
 
 @pytest.fixture(scope="module")
 def done(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One real run in two styles, of a JPEG that carries GPS and a camera's name."""
+    """One real run in two styles, on a JPEG with GPS coordinates and a camera's name."""
     folder = tmp_path_factory.mktemp("run")
     exif = Image.Exif()
     exif[0x010F] = "SecretCamera"
@@ -41,7 +41,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
     "command", [[], ["stylize"], ["demo"], ["compare"], ["calibrate"], ["campaign", "run"], ["studio"]]
 )
 def test_help_loads_nothing_but_the_standard_library_and_numpy(command: list[str]) -> None:
-    """It answers at once because of what it does not import: a clock would tell how busy the machine is."""
+    """It is fast because of what it does not import; a clock would measure how busy the machine is."""
     code = (
         "import sys; before = set(sys.modules)\n"
         "from portrait.cli.main import main\n"

@@ -1,4 +1,4 @@
-"""What the commands print and keep, on fakes and without a model: tables, sheets, lists, progress, one-line errors."""
+"""What the commands print and write, on fakes and without a model: tables, sheets, lists, progress, one-line errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def photo(tmp_path: Path) -> Path:
 
 
 def use_fakes(monkeypatch: pytest.MonkeyPatch, paint: Any = lambda image, knobs, seed: restyled(image)) -> list[str]:
-    """Let the commands load fakes; return the list of what they loaded, one recipe's name each time."""
+    """Make the commands load fakes; return the list of the recipes that they load."""
     loads: list[str] = []
 
     def load(settings: Any) -> AttemptLoop:
@@ -351,7 +351,7 @@ def test_replay_of_many_takes_no_photo(tmp_path: Path, capsys: pytest.CaptureFix
 def test_the_demo_tries_more_often_unless_told_otherwise(
     tmp_path: Path, limits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A photo that is a close call passes sooner or later; what passes never is still called rejected."""
+    """A photo that is a close call passes at some attempt; one that never passes is still called rejected."""
     default = settings_from({}).max_attempts
     pictures: list[int] = []
 

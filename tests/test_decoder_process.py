@@ -1,4 +1,4 @@
-"""Photos decoded in a process of their own: as here, and one that crashes it or never ends harms no other."""
+"""The decoder process: the same pixels as in this process, and a photo that crashes it or never ends harms no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation: examples are real commands, paths exist, tables are those of the results, links lead somewhere."""
+"""The documentation: examples are valid commands, paths exist, tables match the results, links have targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`portrait doctor --recipe`: the identity input on, off and swapped, and what the judges say."""
+"""`portrait doctor --recipe`: the identity input on, off and swapped, as the judges measure it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STRANGER = Identity(embeddings={"arcface": unit(1, 0), "dlib": unit(1, 0)})
 
 
 def listening(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
-    """Draws the likeness that the scale says; the fake is not told whose, so a swap cannot show in it."""
+    """Draws the likeness given by the scale; the fake does not know whose, so a swap has no effect."""
     return restyled(photo, drift=0 if knobs.ip_adapter_scale else 60 + seed)
 
 

@@ -1,4 +1,4 @@
-"""Intervals worked by hand, the verdict on planted changes, and the report of a run on the fakes."""
+"""Intervals computed by hand, the verdict on planted changes, and the report of a run on the fakes."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_attempts_per_accepted_has_an_interval_over_people() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("people", "heavy_tails"), [(7, False), (12, False), (24, False), (12, True)])
 def test_simultaneous_intervals_cover_all_their_means_at_once(people: int, heavy_tails: bool) -> None:
-    """Nothing differs, in 12 columns, 300 times: some interval misses 0 in about 5 % of the times, not in 12 x 5 %."""
+    """300 samples of 12 columns without a difference: some interval misses 0 in about 5 % of them, not in 12 x 5 %."""
     rng, missed = np.random.default_rng(3), 0
     for trial in range(300):
         noise = rng.laplace(size=(people, 12)) if heavy_tails else rng.normal(size=(people, 12))
@@ -137,7 +137,7 @@ def test_a_person_with_many_pictures_needs_less_of_a_correction_than_one_with_a_
 
 @pytest.mark.slow
 def test_as_many_people_as_are_named_show_that_nothing_moved_four_times_in_five() -> None:
-    """Pilots of 20 people in 6 columns; each names a number, and so many people are drawn anew."""
+    """Each pilot of 20 people in 6 columns names a number of people, and a new sample of that size is drawn."""
     rng, stable, numbers = np.random.default_rng(6), 0, []
     for trial in range(100):
         sample = [0.5 * rng.normal(size=(n, 1)) + rng.normal(size=(n, 6)) for n in (20, 1000)]
@@ -211,7 +211,7 @@ def a_run(people: int, shift: float = 0.0, seed: int = 0, *, accept: float = 0.9
                 rng.normal(0.6 + style_shift, 0.03),
             )
             ok = bool(rng.random() < accept)
-            said = {
+            scores = {
                 "accepted": ok,
                 "face_found": True,
                 "similarity": {"arcface": a, "dlib": d},
@@ -222,7 +222,7 @@ def a_run(people: int, shift: float = 0.0, seed: int = 0, *, accept: float = 0.9
                 {
                     "subject": f"p{n}", "recipe": "mini", "style": style, "axes": {}, "variant": 0, "photo": f"{n}",
                     "state": "accepted" if ok else "rejected", "reasons": [] if ok else ["identity_low:dlib"],
-                    "attempts": 1, "seconds": 1.0, "output": None, "first": said, "delivered": said, "seed": 1,
+                    "attempts": 1, "seconds": 1.0, "output": None, "first": scores, "delivered": scores, "seed": 1,
                     "quoted": {"arcface": a, "dlib": d}, "thresholds": {"arcface": 0.35, "dlib": 0.945},
                 }
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The loop's benchmark: what is shared between arms, what counts, and that the tables follow from the rows."""
+"""The loop's benchmark: which attempts the arms share, what counts, and that the tables follow from the rows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def limits(arcface: float, far: float) -> Thresholds:
 
 
 class Remembered:
-    """A studio in which likeness rises with structure and style falls; it counts what was really made."""
+    """A cache in which likeness rises with structure and style falls; it counts the attempts that are made."""
 
     def __init__(self, bench: ModuleType) -> None:
         recipe = load_recipe("mini")
@@ -145,7 +145,7 @@ def test_an_attempt_that_the_passes_left_do_not_pay_for_is_not_made(
 
 @pytest.mark.slow
 def test_nobody_has_a_part_in_their_own_limits(people: list[Path]) -> None:
-    """A portrait as like all other people as its own person sets the limit, for everybody but that person."""
+    """A portrait that resembles everybody as much as its own person sets the limit for everybody but that person."""
 
     def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
         return restyled(photo)
@@ -176,9 +176,9 @@ def test_people_for_verdicts_are_held_out_and_not_of_the_curves(tmp_path: Path) 
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = [who.name_of(path) for path in who.for_verdicts(tmp_path)]
-    assert set(found) == set(names) - who.measured_on()
-    assert {name.partition("/")[0] for name in found[:2]} == {"female", "male"}
+    chosen = [who.name_of(path) for path in who.for_verdicts(tmp_path)]
+    assert set(chosen) == set(names) - who.measured_on()
+    assert {name.partition("/")[0] for name in chosen[:2]} == {"female", "male"}
 
 
 def test_a_broken_off_line_is_made_again_and_the_rest_is_kept(

@@ -1,4 +1,4 @@
-"""What the scripts of eval/ measure on pictures, on pictures whose answer is known."""
+"""The measurements of eval/, on pictures with known answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KPS = Points((ARCFACE_TEMPLATE * 2 + 20).astype(np.float32))
 
 
 def picture_of(values: ArrayLike, side: int = 300) -> RgbImage:
-    """A square picture of these values in [0, 255], broadcast over it."""
+    """A square picture with these values in [0, 255], broadcast to its shape."""
     return rgb(np.broadcast_to(values, (side, side, 3)).round().astype(np.uint8))
 
 
@@ -97,7 +97,7 @@ def test_what_the_adapter_is_worth_is_a_paired_difference_by_every_judge() -> No
 
 @pytest.fixture
 def sheet(tmp_path: Path) -> Path:
-    """A blind sheet of four pictures, answered: three right, one fault."""
+    """A blind test of four pictures with answers: three right, one fault."""
     truth = {f"{n:03d}.png": {"style": style} for n, style in enumerate(("oil", "oil", "comic", "comic"))}
     (tmp_path / "key.json").write_text(json.dumps({"styles": ["oil", "comic"], "pictures": truth}))
     answers = [("000.png", "oil", "5", ""), ("001.png", "comic", "3", "grid; halo"), ("002.png", "comic", "4", ""),

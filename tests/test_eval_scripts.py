@@ -1,4 +1,4 @@
-"""Every script of eval/ still fits the library: it can be loaded, and explains itself."""
+"""Every script of eval/ works with the current library: it can be imported and has a docstring."""
 
 from __future__ import annotations
 

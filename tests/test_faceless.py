@@ -1,4 +1,4 @@
-"""No face is no portrait: fifty pictures without one, of several people and ways of drawing, and none is accepted."""
+"""Pictures without a face are never accepted: fifty of them, of several people and drawing techniques."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from portrait.records import Identity, RgbImage
 from tests.fakes import LIMITS, rgb
 from tests.scripts import script
 
-LEAST = 0.75
-"""Of `features_shown`: what calibration would read off these ways of drawing lies far above, what is left without a face below."""
+MIN_SHOWN = 0.75
+"""A limit of `features_shown`: portraits by these techniques are far above it, pictures without a face below."""
 
 
 def comic(photo: RgbImage) -> RgbImage:
@@ -55,7 +55,7 @@ def faceless() -> ModuleType:
 def reasons_of(
     judges: Judges, framed: Framed, identity: Identity, picture: RgbImage, limits: Thresholds
 ) -> tuple[str, ...]:
-    """Why a picture is rejected, however it is drawn."""
+    """The reasons why a picture is rejected, apart from its style."""
     measurement = judges.score_picture(framed, identity, picture, limits).measurement
     return decide(replace(measurement, style_on_face=1.0, burned=0.0), limits).reasons
 
@@ -64,7 +64,7 @@ def reasons_of(
 def test_none_of_fifty_pictures_without_a_face_is_accepted(
     photos: Path, analyzer: InsightFaceAnalyzer, dlib_recognizer: DlibRecognizer, faceless: ModuleType
 ) -> None:
-    """For its likeness and its face alone: how it is drawn is not asked."""
+    """Only for its likeness and its face: its style is not checked."""
     judges = Judges(analyzer, (dlib_recognizer,))
     crowd, alone = (read_photo(photos / name).pixels for name in ("t1.png", "astronaut.png"))
     sitters = [(photo, face) for photo in (alone, crowd) for face in analyzer.detect(photo)]
@@ -72,7 +72,7 @@ def test_none_of_fifty_pictures_without_a_face_is_accepted(
     for number, (photo, face) in enumerate(sitters):
         style = list(STYLES)[number % len(STYLES)]
         limits = thresholds_for("mini", style, max(faceless.calibrated_rates()), judges=judges.names)
-        limits = replace(limits, features_shown=LEAST, style_on_face=0.0, statistics=None)
+        limits = replace(limits, features_shown=MIN_SHOWN, style_on_face=0.0, statistics=None)
         framed = frame_portrait(photo, face, "bust", 512)
         identity = judges.identify([(photo, face)])
 
@@ -110,7 +110,7 @@ def test_eyes_and_mouth_are_seen_in_drawings_and_not_where_they_were_painted_ove
 
 
 def test_a_face_without_eyes_has_a_reason_of_its_own() -> None:
-    limits = replace(LIMITS, features_shown=LEAST)
+    limits = replace(LIMITS, features_shown=MIN_SHOWN)
     sure = {"arcface": 0.6, "dlib": 0.95}
     bare = Measurement(similarity=sure, face_found=True, style_on_face=0.3, burned=0.0, features_shown=0.6)
     assert decide(bare, limits).reasons == ("no_face:features",)

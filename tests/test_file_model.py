@@ -1,4 +1,4 @@
-"""Tables of TOML files: what does not fit is named with its place, its value and what was probably meant."""
+"""Tables of TOML files: errors name the place, the value and what was probably meant."""
 
 from __future__ import annotations
 

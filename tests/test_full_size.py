@@ -1,8 +1,8 @@
-"""The manifest against the real architectures: whoever knows the tensors of a file knows its length to the byte.
+"""The manifest compared with the real architectures: the tensors of a file determine its length to the byte.
 
-Nothing is downloaded. A pinned length that equals the computed one says that the file names, key names, shapes and
-types that the loaders count on are those of the real file; a pinned hash that equals the one of a configuration
-written out here says that it is the real configuration.
+Nothing is downloaded. If a pinned length equals the computed one, the file names, key names, shapes and types that the
+loaders expect are those of the real file; if a pinned hash equals that of a configuration written out in `eval/full_size.py`,
+it is the real configuration.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All judges together: the rate is that of the gate, by numbers worked by hand and on simulated people."""
+"""All judges together: the rate is that of the gate, by numbers computed by hand and on simulated people."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.fakes import KNOBS, LIMITS, a_photo, calibrate_people, fake_loop, res
 
 
 def simulated(people: int, seed: int, separation: tuple[float, float] = (3.75, 1.7)) -> dict[str, np.ndarray]:
-    """A strong judge and a weak one, correlated by .4, in deviations of the strangers."""
+    """Scores of a strong and a weak judge with a correlation of 0.4, in standard deviations of the strangers."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=(people, people, 2)) @ np.linalg.cholesky(np.array([[1, 0.4], [0.4, 1]])).T
     noise[np.arange(people), np.arange(people)] += separation
@@ -69,7 +69,7 @@ def test_no_judge_may_be_much_less_convinced_than_of_strangers() -> None:
 
 
 def test_rates_are_told_along_the_dial_where_strangers_grow_alike() -> None:
-    """Bold portraits of anybody look a little like everybody: the limit holds for all of the dial, and says where not."""
+    """Bold portraits resemble everybody a little: the limit holds over the whole dial, and the rates along it are reported."""
     scores = simulated(120, 0)
     positions = np.arange(120) % 2.0
     scores = {judge: values + 0.7 * positions for judge, values in scores.items()}
@@ -81,7 +81,7 @@ def test_rates_are_told_along_the_dial_where_strangers_grow_alike() -> None:
 
 
 def test_more_likeness_never_counts_against_a_picture() -> None:
-    """The second judge sees what the first one sees, with more noise: by itself the fit would give it a weight below 0."""
+    """The second judge is the first one with more noise: an unconstrained fit would give it a weight below 0."""
     rng = np.random.default_rng(0)
     signal = rng.normal(size=4000)
     correlated = np.stack([signal, signal + 0.3 * rng.normal(size=4000)], -1)

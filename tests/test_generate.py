@@ -1,4 +1,4 @@
-"""One engine loads `mini` and an SD 1.5 layout alike; knobs do what they say; a seed is a picture."""
+"""One engine loads both `mini` and an SD 1.5 layout; knobs have their effects; a seed determines the picture."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def test_an_sd15_layout_with_a_faceid_file_loads_and_draws(
 @pytest.mark.slow
 def test_a_seed_is_a_picture(tiny: DiffusionGenerator, picture: RgbImage, anna: Embedding) -> None:
     conditions = tiny.prepare(picture, anna, "a portrait")
-    (one,), (again,), (other,) = (tiny.generate(conditions, KNOBS, [seed]) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one, again)
-    assert distance(one, other) > 0.1
+    (first,), (again,), (other,) = (tiny.generate(conditions, KNOBS, [seed]) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert distance(first, other) > 0.1
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_a_picture_does_not_depend_on_its_batch(tiny: DiffusionGenerator, pictur
     ],
 )
 def test_words_that_a_text_encoder_does_not_read_are_quoted(tiny: DiffusionGenerator, prompt: str, lost: str) -> None:
-    """The miniature has a token for each letter, and reads 77 with the two that it adds."""
+    """The miniature has a token per letter, and reads 77, including the two that it adds."""
     warning = f'the prompt is longer than the 77 tokens that the model reads; not used: "{lost}"'
     assert tiny.warnings(prompt, "blurry") == ((warning,) if lost else ())
     assert tiny.warnings("oil", prompt) == ((warning.replace("the prompt", "the negative prompt"),) if lost else ())

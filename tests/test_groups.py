@@ -1,4 +1,4 @@
-"""Results by group of people: who is in a group, what is counted, and that few people are called too few."""
+"""Results by group of people: who is in a group, what is counted, and that small groups are marked as too few."""
 
 from __future__ import annotations
 

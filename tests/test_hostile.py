@@ -1,4 +1,4 @@
-"""Files from somebody else: whatever they name, only the folders that the user named are read, written and cleared."""
+"""Untrusted files: whatever they name, only the folders that the user named are read, written and cleared."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ from portrait.settings import Settings, settings_from
 from tests.campaigns import Load, database, local, person, write_campaign, write_limits
 
 NOT_IN_PLANS = ("recipe", "style", "variants", "max_seconds")
-"""Settings that a plan says above its tables, or not at all."""
+"""Settings that a plan has above its tables, or not at all."""
 OUTSIDE = "outside"
-"""Folder beside every folder that a test names to the program."""
+"""A folder beside every folder that a test names to the program."""
 
 _watched: list[tuple[Path, list[str]]] = []
 _EVENTS = ("open", "os.", "shutil.", "sqlite3.connect", "pathlib.", "glob.", "tempfile.")
@@ -82,7 +82,7 @@ sys.addaudithook(_watch)  # it can never be removed, so it watches only inside `
 
 @contextmanager
 def untouched(folder: Path, *, may_read: bool = False) -> Iterator[None]:
-    """Nothing in a folder is made, changed or removed in the block; nor opened or listed, unless it may be read."""
+    """Within the block, nothing in a folder may be created, changed or removed; nor opened or listed, unless it may be read."""
     files = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     touched: list[str] = []
     _watched.append((folder.resolve(), touched))
@@ -96,7 +96,7 @@ def untouched(folder: Path, *, may_read: bool = False) -> Iterator[None]:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder of somebody's own files, with the names that an attack would hit."""
+    """A folder of private files, with the names that an attack would target."""
     folder = tmp_path / OUTSIDE
     for name in ("x.png", "x.json", "x-rejected.png", "x-rejected.json", "x/mini.jpg", "x.toml"):
         write_picture(folder / f"{name}.png", person(1)).rename(folder / name)
@@ -104,13 +104,13 @@ def outside(tmp_path: Path) -> Path:
 
 
 def names(outside: Path) -> list[str]:
-    """Names that lead to `outside`, however deep the folder that they are put below, and names that are none."""
+    """Names that lead to `outside` from a folder of any depth, and names that are invalid."""
     up = [f"{'../' * depth}{OUTSIDE}/x{suffix}" for depth in range(1, 6) for suffix in ("", ".png")]
     return [*up, str(outside / "x"), str(outside / "x.png"), "..", ".", "", "a\0b", "a\x1b[2Jb", "a\nb", "x" * 5000]
 
 
 def strings(value: object, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """The place of every text in a JSON value; of lists the first entry stands for all."""
+    """The path of every text in a JSON value; in lists, only the first entry."""
     if isinstance(value, str):
         yield place
     for key, inner in (
@@ -120,7 +120,7 @@ def strings(value: object, place: tuple[str | int, ...] = ()) -> Iterator[tuple[
 
 
 def replaced(value: Any, place: tuple[str | int, ...], text: str) -> Any:
-    """A copy of a JSON value with another text at a place."""
+    """A copy of a JSON value with another text at a path."""
     value = inner = copy.deepcopy(value)
     for key in place[:-1]:
         inner = inner[key]
@@ -179,7 +179,7 @@ def test_a_path_lies_within_a_folder_by_its_name_and_by_its_links(tmp_path: Path
 
 
 def use(run: Path, export: Path) -> list[str]:
-    """Everything that is done with a run that was made; what each said against it."""
+    """Do everything that can be done with a finished run; return the errors."""
     complaints = []
     actions: list[Callable[[], object]] = [
         lambda: drift_page(run),
@@ -299,7 +299,7 @@ def test_no_style_is_named_like_a_path(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 FILES_OF_A_PLAN = ("subjects", "recipes", "thresholds", "curves", "base", "keep", "background", "face", "lora")
-"""What a plan names to be read, wherever it lies."""
+"""The files that a plan names to be read."""
 
 
 def test_no_text_of_a_plan_is_written_to(tmp_path: Path, outside: Path) -> None:
@@ -558,9 +558,9 @@ def test_no_command_reads_a_device(
     device = str(tmp_path / "device.toml")
     argv = [word.replace("DEVICE", device) if "DEVICE" in word else words.get(word, word) for word in command.split()]
     assert main(argv) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "it is a device or a pipe, not a file" in said
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert "it is a device or a pipe, not a file" in errors
 
 
 @pytest.mark.parametrize(
@@ -568,13 +568,13 @@ def test_no_command_reads_a_device(
 )
 def test_a_name_that_no_file_can_have_is_one_line(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert main(command.replace("NAME", "y" * 300 + ".png").split()) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "File name too long" in said
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert "File name too long" in errors
 
 
 def test_a_jpeg_that_is_drawn_again_and_again_is_refused(tmp_path: Path) -> None:
-    """100 KB of scans would take a minute."""
+    """100 KB of scans would take a minute to decode."""
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64)).save(buffer, "JPEG", progressive=True)
     data = buffer.getvalue()
@@ -587,7 +587,7 @@ def test_a_jpeg_that_is_drawn_again_and_again_is_refused(tmp_path: Path) -> None
 
 
 def test_a_jpeg_of_nothing_but_headers_is_refused() -> None:
-    """Each costs Pillow and the check a step in Python, whatever it says of its length."""
+    """Each costs a step in Python, both in Pillow and in the check, whatever length it states."""
     for length in (b"\0\0", b"\0\2", b"\0\4me"):
         with pytest.raises(ImageReadError, match="has more than 10000 segments, which no photo has"):
             decode_photo(b"\xff\xd8" + (b"\xff\xe1" + length) * 11_000, "headers.jpg")
@@ -615,7 +615,7 @@ def test_a_tiff_whose_tags_share_their_bytes_is_refused_at_once() -> None:
 
 
 def test_the_film_behind_a_photo_is_no_part_of_it(tmp_path: Path) -> None:
-    """As phones write motion photos. In megabytes of film, by chance, are the bytes that begin hundreds of scans."""
+    """Like motion photos from phones. Megabytes of video contain, by chance, hundreds of markers that start a scan."""
     photo = tmp_path / "motion.jpg"
     Image.new("RGB", (64, 64), "red").save(photo, "JPEG")
     photo.write_bytes(photo.read_bytes() + b"\xff\xda" * 500)
@@ -623,7 +623,7 @@ def test_the_film_behind_a_photo_is_no_part_of_it(tmp_path: Path) -> None:
 
 
 def encoded(kind: str, values: RgbImage) -> bytes:
-    """A picture in one of the kinds whose decoding needs the most memory."""
+    """A picture in one of the formats that need the most memory to decode."""
     buffer = io.BytesIO()
     deep = values.astype(np.uint16) * 257
     if kind == "TIFF of floats":
@@ -713,7 +713,7 @@ def test_lines_of_a_log_cannot_steer_a_terminal() -> None:
 
 
 def mutated(value: Any, rng: random.Random) -> Any:
-    """A copy of a JSON value of which one entry, wherever, is another value or gone."""
+    """A copy of a JSON value in which one entry, at any depth, is changed or removed."""
     value = copy.deepcopy(value)
     holder = value
     while True:
@@ -733,7 +733,7 @@ def mutated(value: Any, rng: random.Random) -> Any:
 
 
 def outcomes(texts: list[Any], read: Callable[[Any], object]) -> tuple[int, list[str]]:
-    """How many texts were refused in one line, and what else was raised of the others."""
+    """How many texts were refused in one line, and the other errors that were raised."""
     refused, tracebacks = 0, []
     for text in texts:
         try:
@@ -787,7 +787,7 @@ def test_no_mutation_of_a_json_is_a_traceback(made: Path, tmp_path: Path) -> Non
 
 
 def changed_text(text: str, rng: random.Random) -> str:
-    """A text with something cut out, put in or said twice, wherever."""
+    """A text with a part removed, inserted or doubled at a random place."""
     start = rng.randrange(len(text))
     end = start + rng.choice([0, 1, 3, 20])
     inserted = rng.choice(
@@ -981,7 +981,7 @@ def test_a_run_killed_before_it_began_says_so(tmp_path: Path) -> None:
 
 
 def cut_short(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What is left when a process is killed while it writes a file."""
+    """The temporary file that is left when a process is killed while it writes a file."""
     before = set(path.parent.glob(".*")) if path.parent.is_dir() else set()
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
         patch.setattr("os.replace", lambda *paths: signal.raise_signal(signal.SIGINT))

@@ -1,4 +1,4 @@
-"""Public weights: pinned, verified, fetched from a hub that may be slow, wrong or hostile; the real client throughout."""
+"""Public weights: pinned, verified, and fetched by the real client from a hub that may be slow, wrong or hostile."""
 
 from __future__ import annotations
 
@@ -267,9 +267,9 @@ def test_two_processes_at_once_both_succeed(
     command = [sys.executable, *code, "weights", "fetch", "tiny"]
     env = {**os.environ, **environment(hub, tmp_path)}
     both = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    for one in both:
-        _, err = one.communicate(timeout=120)
-        assert one.returncode == 0, err
+    for process in both:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
     resumed = [h["range"] for verb, _, h in hub.requests if verb == "GET" and "range" in h]
     assert set(resumed) == ({f"bytes={handed_on}-"} if handed_on else set())
     assert sorted(p.read_bytes() for p in blobs(tmp_path)) == sorted(FILES.values())
@@ -859,9 +859,9 @@ def test_a_recipe_that_is_shipped_has_nothing_to_fetch(
 
 
 def test_a_typo_is_compared_with_recipes_and_parts_together(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
-    for typo, meant in (("sd15-plusface", "sd15-plus-face"), ("clip-vith", "clip-vit-h")):
+    for typo, suggestion in (("sd15-plusface", "sd15-plus-face"), ("clip-vith", "clip-vit-h")):
         assert main(["weights", "fetch", typo]) == 1
-        says = f"no recipe and no part '{typo}'; did you mean {meant}? portrait weights list shows all parts"
+        says = f"no recipe and no part '{typo}'; did you mean {suggestion}? portrait weights list shows all parts"
         assert says in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""Photos of every kind come in as sRGB pixels; pictures go out whole, and with nothing of the source's metadata."""
+"""Photos of every kind are read as sRGB pixels; pictures are written completely, and without the source's metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge: thresholds worked by hand, checks with a picture that fails and one that passes, verdicts."""
+"""The judge: thresholds computed by hand, checks with a picture that fails and one that passes, verdicts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_similarity_of_a_picture_with_itself_survives_the_codecs(
     (face,) = analyzer.detect(astronaut.pixels)
     reference = analyzer.embed(astronaut.pixels, face.kps)
     assert similarity(reference, reference) == pytest.approx(1, abs=1e-6)
-    for kind, options, least in (
+    for kind, options, smallest in (
         ("PNG", {}, 0.99999),
         ("JPEG", {"quality": 95}, 0.97),
         ("WEBP", {"quality": 95}, 0.97),
@@ -68,7 +68,7 @@ def test_similarity_of_a_picture_with_itself_survives_the_codecs(
         (detected,) = analyzer.detect(again)
         value = similarity(reference, analyzer.embed(again, detected.kps))
         print(kind, round(value, 5))
-        assert value >= least
+        assert value >= smallest
 
 
 def test_similarity_refuses_raw_embeddings() -> None:

@@ -1,4 +1,4 @@
-"""What must stay: held, measured, and a rejection when it did not."""
+"""`--keep`: what must stay is preserved and measured, and a picture in which it changed is rejected."""
 
 from __future__ import annotations
 
@@ -155,10 +155,10 @@ def test_edges_agree_with_a_copy_and_not_with_another_photo(astronaut: Photo, ph
     cat = RgbImage(read_photo(photos / "chelsea.png").pixels[:300, :300])
     crop = RgbImage(astronaut.pixels[:300, :300])
     darker = RgbImage((255 * (crop / 255) ** 1.7).astype(np.uint8))
-    least = KEEP_LIMITS["composition"][1]
+    limit = KEEP_LIMITS["composition"][1]
     assert edge_agreement(crop, crop) == pytest.approx(1, abs=1e-5)
-    assert edge_agreement(crop, darker) > least
-    assert edge_agreement(crop, cat) < least
+    assert edge_agreement(crop, darker) > limit
+    assert edge_agreement(crop, cat) < limit
     assert edge_agreement(crop, RgbImage(np.zeros_like(crop))) == 0
 
 

@@ -23,9 +23,9 @@ LAYERS = [
     {"api"},
     {"cli", "studio", "__main__"},  # entry points
 ]
-"""A file or folder may import what stands above it in this list, and files of its own folder."""
+"""A file or folder may import what is above it in this list, and files of its own folder."""
 SIDE_BY_SIDE = [{"faces", "recipes"}, {"generate", "judge"}, {"calibrate", "campaign"}]
-"""These know nothing of each other, so that each can be read, tested and replaced alone."""
+"""These never import each other, so that each can be read, tested and replaced alone."""
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FILES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
@@ -36,7 +36,7 @@ FILES = {
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The names in `FILES` that a file imports, wherever in it."""
+    """The names in `FILES` that a file imports, deferred imports included."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"

@@ -1,4 +1,4 @@
-"""Licenses, recipes and styles of one's own, other base models: what is read and refused before a model is loaded."""
+"""Licenses, the user's own recipes and styles, other base models: what is read and refused before a model is loaded."""
 
 from __future__ import annotations
 
@@ -150,9 +150,9 @@ def test_the_command_lists_chains_and_says_no(capsys: pytest.CaptureFixture[str]
     assert main(["weights", "licenses", "sd15-plus-face"]) == 0
     assert "commercial use allowed with --commercial: YuNet then finds the face" in capsys.readouterr().out
     assert main(["weights", "licenses"]) == 0
-    shown = capsys.readouterr().out
+    output = capsys.readouterr().out
     for name in ("FLUX.1-dev", "FLUX.1-Kontext-dev", "PuLID (for FLUX)", "InfiniteYou", "Qwen-Image-2.1"):
-        assert f"  {name}: " in shown
+        assert f"  {name}: " in output
     assert main(["weights", "licenses", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert set(printed) == set(recipe_names())
@@ -419,7 +419,7 @@ def test_doctor_lets_nothing_run_that_lacks_a_package_a_face_model_or_disk(
     names = [file.name for file in face_files("insightface")]
 
     def found(name: str, package: str = "", faces: Sequence[str] = names) -> doctor.RecipeState:
-        """What is said of a recipe, where one package is missing and only these face models are here."""
+        """The diagnosis of a recipe if one package is missing and only these face models are installed."""
         with monkeypatch.context() as patch:
             patch.setattr(doctor, "_version", lambda each: "" if each == package else "1")
             patch.setattr(doctor, "_faces", lambda: {n: "here" if n in faces else f"no {n}" for n in names})

@@ -95,7 +95,7 @@ def test_a_portrait_that_is_more_like_somebody_else_is_swapped(limits: str) -> N
 
 
 def test_the_same_person_twice_in_a_photo_is_nobody_else(limits: str) -> None:
-    """A passport sheet: every judge takes its faces for one person, so a portrait may be more like any of them."""
+    """A sheet of passport photos: to every judge its faces are one person, so a portrait may resemble any of them."""
     loop = fake_loop(lambda *_: restyled(a_photo().pixels))
     (anna,) = loop.subjects(a_photo())
     (nearer,) = loop.subjects(replace(a_photo(), pixels=restyled(a_photo().pixels)))
@@ -109,8 +109,8 @@ def test_the_same_person_twice_in_a_photo_is_nobody_else(limits: str) -> None:
 
 def test_the_others_of_a_photo_are_known_whoever_is_chosen() -> None:
     def three(image: RgbImage) -> list[Face]:
-        one = a_face(image.shape[0])
-        return [one, one.moved(0.7, 5, 5), one.moved(0.5, 60, 60)]
+        first_face = a_face(image.shape[0])
+        return [first_face, first_face.moved(0.7, 5, 5), first_face.moved(0.5, 60, 60)]
 
     loop = fake_loop(lambda *_: a_photo().pixels, FakeAnalyzer(three))
     (chosen,) = loop.subjects(a_photo(), "1")
@@ -277,7 +277,7 @@ def test_opposite_wishes_leave_the_structure_and_the_strength() -> None:
 
 
 def test_a_photo_on_its_side_is_turned_and_the_record_says_so() -> None:
-    """The fake finds the face in high pictures alone, so the wide one is turned."""
+    """The fake only detects faces in portrait format, so the photo in landscape format is turned."""
 
     def upright_alone(image: RgbImage) -> list[Face]:
         return [a_face(image.shape[1])] if image.shape[0] > image.shape[1] else []

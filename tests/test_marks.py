@@ -1,4 +1,4 @@
-"""Marks: the maps that `mini` decodes to, and the rasterizer that draws them."""
+"""Marks: the maps that `mini` decodes latents to, and the rasterizer that draws them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CELLS = 32  # a quarter of 128 px: enough for every layer
 
 
 def disc(radius: float) -> np.ndarray:
-    """An outline map of a disc in the middle, at 128 px; its slope is that of `SHAPE_REACH`."""
+    """An outline map of a centered disc, at 128 px, with the slope of `SHAPE_REACH`."""
     y, x = np.mgrid[0:128, 0:128] + 0.5
     distance = radius - np.hypot(x - 64, y - 64)
     return np.clip(0.5 + distance * 4 / 16, 0, 1).astype(np.float32)
@@ -86,10 +86,10 @@ LAYERS = {
 @pytest.mark.parametrize("layer", LAYERS)
 def test_another_seed_lays_the_marks_elsewhere_and_as_many(layer: str) -> None:
     marks = with_layer(**LAYERS[layer])
-    one, again, other = (draw(marks, 256, seed) for seed in (1, 1, 2))
-    assert np.array_equal(one, again)
-    assert float(np.abs(one - other).mean()) > 0.01
-    assert float(one.mean()) == pytest.approx(float(other.mean()), abs=0.03)
+    first, again, other = (draw(marks, 256, seed) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert float(np.abs(first - other).mean()) > 0.01
+    assert float(first.mean()) == pytest.approx(float(other.mean()), abs=0.03)
 
 
 @pytest.mark.parametrize("layer", ["hatch", "groove", "dot", "grain"])
@@ -163,10 +163,10 @@ def test_the_decoder_draws_each_picture_with_its_own_seed() -> None:
     latents = torch.randn(1, 32, 4, 4).repeat(3, 1, 1, 1)
     vae.seeds = [1, 1, 2]
     with torch.inference_mode():
-        one, again, other = vae.decode(latents).sample
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
-    assert one.shape == (3, 64, 64)
+        first, again, other = vae.decode(latents).sample
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.shape == (3, 64, 64)
 
 
 def test_weights_of_another_layout_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""The person matte: the shipped network on real photos, and the filter that carries its edges to the photo's size."""
+"""The person matte: the shipped network on real photos, and the filter that brings its edges to the photo's resolution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory: the tier that fits, and one retry with less when memory runs out."""
+"""Memory: the tier that fits, and one retry with less after memory runs out."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ WHO = Embedding(np.full(512, 512**-0.5, np.float32))
 
 
 class _Fails:
-    """Stands before the UNet and runs out of memory for the first `times` calls with more than `most` pictures."""
+    """Wraps the UNet and runs out of memory in the first `times` calls with more than `most` pictures."""
 
     def __init__(self, forward: Any, times: int, most: int = 0) -> None:
         self.forward, self.left, self.most = forward, times, most

@@ -1,4 +1,4 @@
-"""YuNet and SFace: the real files, fetched by their pins, find and tell apart real faces."""
+"""YuNet and SFace: the real files, fetched by their pins, detect and distinguish real faces."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def fetched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Both models, fetched by the command from a hub on loopback, by the pins that are shipped."""
+    """Both models, fetched by the command from a hub on loopback, verified by the shipped pins."""
     with serving() as hub, pytest.MonkeyPatch.context() as patch:
         use(patch, hub, tmp_path_factory.mktemp("judges"))
         patch.delenv("PORTRAIT_MANIFEST")
@@ -110,9 +110,9 @@ def test_sface_tells_people_apart(yunet: YuNetDetector, sface: SFaceRecognizer, 
     assert all(vector.shape == (128,) and np.isclose(np.linalg.norm(vector), 1) for vector in people)
     assert max(float(a @ b) for a, b in combinations(people, 2)) < 0.45
     turned = rgb(cv2.warpAffine(astronaut.pixels, cv2.getRotationMatrix2D((220, 110), 12, 0.9), (512, 512)))
-    one, other = (sface.embed(p, yunet.detect(p)[0]) for p in (astronaut.pixels, turned))
-    assert float(one @ other) > 0.8
-    assert max(float(one @ person) for person in people) < 0.45
+    astronaut_embedding, other = (sface.embed(p, yunet.detect(p)[0]) for p in (astronaut.pixels, turned))
+    assert float(astronaut_embedding @ other) > 0.8
+    assert max(float(astronaut_embedding @ person) for person in people) < 0.45
 
 
 def test_sface_is_what_opencv_computes_itself(yunet: YuNetDetector, sface: SFaceRecognizer, astronaut: Photo) -> None:

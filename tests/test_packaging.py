@@ -1,4 +1,4 @@
-"""The wheel carries the model and says what it is."""
+"""The wheel contains the model and its metadata."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_distribution_says_what_it_is() -> None:
 
 
 def test_nobody_is_told_to_install_the_other_project_of_that_name() -> None:
-    """On PyPI, `portrait` is something else."""
+    """`portrait` on PyPI is another project."""
     files = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("portrait/**/*.py"), *ROOT.glob("eval/*.py")]
     assert len(files) > 50
     pattern = re.compile(r"pip install[^\n`]*\bportrait(?![-\w/])")

@@ -19,7 +19,7 @@ from portrait.recipes.load import load_recipe
 TRAINING = Path(__file__).parents[1] / "weights" / "training"
 MESH = Path(__file__).parent / "data" / "astronaut_mesh.npy"
 CROP = np.s_[0:265, 93:358]
-"""The square around the astronaut's head that the mesh was measured in, enlarged to 512."""
+"""The square around the astronaut's head in which the mesh was measured, enlarged to 512 px."""
 STYLES = (
     "watercolor", "oil", "sketch", "charcoal", "comic", "popart", "poster", "woodcut", "stipple", "lowpoly", "pastel",
     "cinematic",
@@ -112,8 +112,8 @@ def test_bold_marks_are_larger_than_fine_ones(training: dict[str, Any], scene: A
 
 @pytest.mark.parametrize("style", STYLES)
 def test_another_palette_is_seen_at_once(training: dict[str, Any], scene: Any, style: str) -> None:
-    one, other = (draw(paint(training, scene, style, 0.4, k), 512, 1) for k in (0, 1))
-    assert float(np.abs(one - other).mean()) > 0.01
+    first, other = (draw(paint(training, scene, style, 0.4, k), 512, 1) for k in (0, 1))
+    assert float(np.abs(first - other).mean()) > 0.01
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -1,4 +1,4 @@
-"""eval/people.py on fakes: rates by hand, intervals over people, folders as an evaluator has them."""
+"""eval/people.py on fakes: rates computed by hand, intervals over people, an evaluator's folders."""
 
 from __future__ import annotations
 

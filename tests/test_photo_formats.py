@@ -1,4 +1,4 @@
-"""One test per row of docs/photo-formats.md: each kind of file gives the pixels that it means."""
+"""One test per row of docs/photo-formats.md: each kind of file gives the right pixels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BT2020_TO_SRGB = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083
 
 
 def ramp() -> np.ndarray:
-    """(40, 64, 3) sRGB from 0 to 1: a ramp of each of four dull colors, which every gamut holds."""
+    """(40, 64, 3) sRGB from 0 to 1: ramps of four dull colors that are inside every gamut."""
     shades = np.array([[1, 1, 1], [0.9, 0.6, 0.5], [0.5, 0.7, 0.6], [0.5, 0.55, 0.8]])
     values = np.linspace(0.1, 0.98, 64)[None, :, None] * shades[:, None, :]
     return np.repeat(values, 10, axis=0)
@@ -131,7 +131,7 @@ def test_hdr_is_tone_mapped_and_says_by_what(tmp_path: Path) -> None:
 
 
 def test_hlg_shows_its_reference_white_as_white(tmp_path: Path) -> None:
-    """75 % HLG is the white of a page (BT.2408); 50 % is 50.4 cd/m² on a display of 1000."""
+    """75 % HLG is the white of a page (BT.2408); 50 % is 50.4 cd/m² on a display of 1000 cd/m²."""
     values = np.repeat(np.array([0.0, 0.5, 0.75])[None, :, None], 3, axis=2).repeat(8, axis=0)
     pixels = read(tmp_path, png(sixteen(values), (b"cICP", bytes((9, 18, 0, 1))))).pixels
     assert pixels[0, 0].tolist() == [0, 0, 0]
@@ -486,7 +486,7 @@ def test_a_bigtiff_whose_offsets_no_machine_can_count_is_read_or_refused() -> No
 
 
 def test_a_mutated_file_is_read_or_refused_in_one_line() -> None:
-    """Bytes changed, most of them in the head where the structure is, or the end cut off: no other error than ours."""
+    """With bytes changed, mostly in the header, or the end cut off, only `ImageReadError` is raised."""
     generator = np.random.default_rng(5)
     read, messages = 0, []
     for data in encoded_samples():

@@ -1,4 +1,4 @@
-"""The policy and its prior: what is learned, what is chosen, when it ends; the dial along measured curves."""
+"""The policy and its prior: what it learns, what it chooses, when it ends; the dial along measured curves."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ START = Knobs(
 
 
 def a_world(**change: Any) -> Curves:
-    """Structure trades likeness (0.3 to 0.7) for style (0.45 to 0.15); nothing else does anything."""
+    """Structure trades likeness (0.3 to 0.7) for style (0.45 to 0.15); no other knob has an effect."""
     at = np.array([0.55, 0.7, 1.0])
     mean = np.array([[0.3, 0.45], [0.5, 0.3], [0.7, 0.15]])
     world = Curves(
@@ -51,7 +51,7 @@ def a_world(**change: Any) -> Curves:
 
 
 def shows(world: Curves, knobs: Knobs, own: float) -> dict[str, float]:
-    """What a person who is `own` more alike than the mean shows."""
+    """The measurements of a person whose likeness is `own` above the mean."""
     likeness, style = world.level + world.changes([knobs])[0].sum(0)
     return {"arcface": float(likeness + own), STYLE: float(style)}
 
@@ -159,7 +159,7 @@ def test_a_face_off_the_style_goes_back_when_it_went_too_far_and_on_when_not(sty
 
 
 def test_a_value_at_which_nearly_nobody_is_stylized_is_never_tried() -> None:
-    """One step of four is a tinted photo: it makes anybody alike, and is not the style."""
+    """One step of four only tints the photo: anybody is recognized, but it is not the style."""
     at = np.array([0.25, 0.5, 1.0])
     tinted = np.array([[0.9, 0.1], [0.6, 0.25], [0.5, 0.3]])
     world = a_world(effects={"strength": (at, tinted - tinted[2])}, slope_spread=0.5)
@@ -177,7 +177,7 @@ def test_a_value_at_which_nearly_nobody_is_stylized_is_never_tried() -> None:
 
 
 def test_no_retry_of_mini_goes_to_one_step() -> None:
-    """One step of four starts so near to the photo that the picture falls apart."""
+    """One step of four starts so close to the photo that the picture falls apart."""
     recipe = load_recipe("mini")
     for style in recipe.styles:
         curves = curves_for(recipe, style, ["arcface", "dlib"], verify_manifest(mini_folder()))
@@ -282,7 +282,7 @@ def test_noise_does_not_turn_the_dial_back() -> None:
 
 @pytest.mark.slow
 def test_the_dial_stands_alike_whoever_judges() -> None:
-    """A third judge that was measured, and is not here, moves no picture."""
+    """A third judge that was measured, but is not installed, does not affect any picture."""
     at = np.array([0.0, 0.5, 1.0])
     mean = np.array([[0.7, 0.9, 0.15], [0.65, 0.4, 0.3], [0.3, 0.3, 0.45]])
     both = a_world(
@@ -294,13 +294,13 @@ def test_the_dial_stands_alike_whoever_judges() -> None:
         dial=(at, mean),
         dial_outputs=("arcface", "sface", STYLE),
     )
-    one = both.for_judges(["arcface"])
-    assert one.outputs == ("arcface", STYLE)
-    assert [one.position(b) for b in (0.0, 0.3, 0.8)] == [both.position(b) for b in (0.0, 0.3, 0.8)]
+    single = both.for_judges(["arcface"])
+    assert single.outputs == ("arcface", STYLE)
+    assert [single.position(b) for b in (0.0, 0.3, 0.8)] == [both.position(b) for b in (0.0, 0.3, 0.8)]
 
 
 def test_measured_curves_read_back_what_the_pictures_showed(people: list[Path], tmp_path: Path) -> None:
-    """A generator whose likeness falls with guidance, and with nothing else."""
+    """A generator whose likeness only depends on guidance, with which it falls."""
 
     def paint(photo: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
         return restyled(photo, int(20 * (knobs.guidance_scale - 1)) + seed % 3)

@@ -1,4 +1,4 @@
-"""Looking at a picture as it forms: the estimates come close, and nothing changes by being looked at."""
+"""Previews of a picture as it forms: the estimates approach it, and previews do not change it."""
 
 from __future__ import annotations
 

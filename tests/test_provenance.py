@@ -1,4 +1,4 @@
-"""What pictures say of themselves, read back by other tools: exiftool, and c2pa's own reader."""
+"""The provenance in pictures, read by other tools: exiftool and c2pa's own reader."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def stylizer(tmp_path: Path) -> Callable[..., Any]:
 
 
 def manifest_of(data: bytes, mime: str) -> dict[str, Any]:
-    """The active manifest as c2pa's own reader has it."""
+    """The active manifest, by c2pa's own reader."""
     with c2pa.Reader(mime, io.BytesIO(data)) as reader:
         assert reader.get_validation_state() == "Valid"
         active: dict[str, Any] = reader.get_active_manifest()
@@ -243,11 +243,11 @@ def test_a_changed_picture_is_invalid_and_a_known_root_makes_it_trusted(
     path = tmp_path / "p.png"
     path.write_bytes(encode_portrait(PIXELS, "png", golden_portrait(), signer=signer))
     assert main(["inspect", str(path)]) == 0
-    shown = capsys.readouterr().out
-    assert "nobody vouches for the signer" in shown
-    assert "signed by: Studio Test" in shown
-    assert f"made by: recipe {golden_portrait().recipe} sha256:{recipe_sha256(golden_portrait())}" in shown
-    assert f"with: {len(golden_portrait().weights)} files of weights" in shown
+    output = capsys.readouterr().out
+    assert "nobody vouches for the signer" in output
+    assert "signed by: Studio Test" in output
+    assert f"made by: recipe {golden_portrait().recipe} sha256:{recipe_sha256(golden_portrait())}" in output
+    assert f"with: {len(golden_portrait().weights)} files of weights" in output
     assert main(["inspect", str(path), "--trust", str(certificates.roots), "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert (value["credentials"]["state"], value["generated"]) == ("trusted", True)
@@ -454,10 +454,10 @@ def test_the_texts_of_other_generators_are_shown_without_control_characters(
     info.add_text("parameters", "a cat\x1b[31m\nSteps: 20, Seed: 3")
     Image.fromarray(PIXELS).save(tmp_path / "p.png", pnginfo=info)
     assert main(["inspect", str(tmp_path / "p.png")]) == 0
-    shown = capsys.readouterr().out
-    assert "Steps: 20, Seed: 3" in shown
-    assert 'workflow: {"nodes": []}' in shown
-    assert "\x1b" not in shown
+    output = capsys.readouterr().out
+    assert "Steps: 20, Seed: 3" in output
+    assert 'workflow: {"nodes": []}' in output
+    assert "\x1b" not in output
 
 
 @pytest.mark.parametrize("order", ["utf-16-be", "utf-16-le"])

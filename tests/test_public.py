@@ -410,9 +410,9 @@ def test_lcm_is_never_asked_for_more_steps_than_it_knows(
     assert knobs.num_inference_steps in (50, 60)
     with pytest.raises(SettingsError, match=r"strength 0\.08"):
         draw(generator, picture, person(1), knobs)
-    least = generator.recipe.with_enough_steps(replace(knobs, strength=0.08, num_inference_steps=8))
-    assert (least.num_inference_steps, least.steps) == (50, 4)
-    draw(generator, picture, person(1), least)
+    fewest = generator.recipe.with_enough_steps(replace(knobs, strength=0.08, num_inference_steps=8))
+    assert (fewest.num_inference_steps, fewest.steps) == (50, 4)
+    draw(generator, picture, person(1), fewest)
 
 
 def test_each_recipe_samples_as_its_adapter_or_lora_was_documented(hub: Hub) -> None:
@@ -465,9 +465,9 @@ def test_the_conditioner_gives_unit_or_raw_embeddings_and_averages_photos(hub: H
     assert file is not None
     views = [(picture, a_face(SIZE)), (RgbImage(picture[::-1].copy()), a_face(SIZE))]
     raw, unit = ConditioningRecognizer(file, "raw", threads=1), ConditioningRecognizer(file, "unit", threads=1)
-    one, two = (raw.embed([view]) for view in views)
-    assert np.linalg.norm(one) != pytest.approx(1, abs=0.01)
-    np.testing.assert_allclose(raw.embed(views), (one + two) / 2, rtol=1e-5)
+    first, two = (raw.embed([view]) for view in views)
+    assert np.linalg.norm(first) != pytest.approx(1, abs=0.01)
+    np.testing.assert_allclose(raw.embed(views), (first + two) / 2, rtol=1e-5)
     assert np.linalg.norm(unit.embed(views)) == pytest.approx(1, abs=1e-5)
 
 

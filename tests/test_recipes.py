@@ -1,4 +1,4 @@
-"""Recipes: the balance, what a file may say, errors that name the key and the value."""
+"""Recipes: the balance, what a file may contain, errors that name the key and the value."""
 
 from __future__ import annotations
 

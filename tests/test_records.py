@@ -1,4 +1,4 @@
-"""What the program knows of a portrait: records are read, kept and written without a change."""
+"""Records are read and written back unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one command that measures everything anew: its steps fit each other, go on where they stopped, and fail alone."""
+"""The command that runs all measurements: its steps fit together, can be resumed, and fail independently."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = EVAL.parent
 
 @pytest.fixture
 def refresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script, with a repository of its own and weights that a test names."""
+    """The script, with its own repository and with weights that a test names."""
     module = script("refresh")
     monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(module, "weights_today", lambda: {"unet": "1"})
@@ -41,19 +41,19 @@ def write(name: str, content: str) -> str:
 def test_each_step_comes_after_the_steps_whose_results_it_reads() -> None:
     refresh = script("refresh")
     written: dict[str, str] = {}
-    seen: set[str] = set()
+    earlier: set[str] = set()
     for step in refresh.STEPS:
-        assert set(step.after) <= seen, step.name
+        assert set(step.after) <= earlier, step.name
         assert all(name in written for name in step.reads), step.name
-        seen.add(step.name)
+        earlier.add(step.name)
         written |= dict.fromkeys(step.writes, step.name)
         if "eval/" in (source := step.command[1]):
             assert (ROOT / source).is_file()
-    assert len(seen) == len(refresh.STEPS)
+    assert len(earlier) == len(refresh.STEPS)
 
 
 def test_every_script_whose_result_names_weights_is_a_step() -> None:
-    """Else new weights would leave it out of date and nobody would be told."""
+    """Otherwise new weights would leave it out of date without notice."""
     steps = {Path(name).name for step in script("refresh").STEPS for name in step.writes}
     named = {path.name for path in EVAL.glob("*.json") if "weights" in json.loads(path.read_text("utf-8"))}
     assert named <= steps

@@ -1,4 +1,4 @@
-"""What reports say of a record."""
+"""`explain`: what is printed about a record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's page in a real Chromium: slider, filters and keys, and nothing asked of anybody.
+"""The report's page in a real Chromium: slider, filters and keys, and no requests.
 
 Run with `make browser`. Needs the package playwright and a Chromium (Debian: apt install chromium;
 PORTRAIT_CHROMIUM names another). With PORTRAIT_SCREENSHOTS=FOLDER the pages are kept as pictures, to be looked at.
@@ -24,7 +24,7 @@ pytestmark = MARKS
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """16 people in two styles against the same from other seeds: `index.html`, beside the run."""
+    """16 people in two styles, compared with the same from other seeds: `index.html`, beside the run."""
     folder = tmp_path_factory.mktemp("report")
     plan = write_campaign(folder, people=16, max_attempts=1)
     run_campaign(read_plan(plan), folder / "before", local())
@@ -36,7 +36,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(report: Path) -> Iterator[Any]:
-    """The page, opened as a file; at the end nothing may have been asked of a server, and no script may have failed."""
+    """The page, opened as a file; at the end there must be no request to a server and no failed script."""
     strangers: list[str] = []
     broken: list[str] = []
     with sync_api.sync_playwright() as playwright:

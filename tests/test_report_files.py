@@ -1,6 +1,6 @@
 """The report's files stay as they are: two golden reports, one of a run and one against a baseline, as JSON and CSV.
 
-`python -m tests.test_report_files` writes them anew, after a change that is meant to change them.
+`python -m tests.test_report_files` writes them again, after an intended change.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def unit(vector: np.ndarray) -> Embedding:
 
 
 def golden_run(name: str, seed: int, likeness: float) -> Run:
-    """14 people in two styles, made of numbers: two look alike, one photo shows nobody, one picture failed, one is odd."""
+    """14 simulated people in two styles: two look alike, one photo has no face, one picture failed, one is odd."""
     people_rng, rng = np.random.default_rng(7), np.random.default_rng(seed)
     identities = {f"p{n:02}": {judge: unit(people_rng.normal(size=12)) for judge in THRESHOLDS} for n in range(13)}
     identities["p12"] = {judge: unit(vector + 0.01) for judge, vector in identities["p11"].items()}
@@ -55,8 +55,10 @@ def golden_run(name: str, seed: int, likeness: float) -> Run:
             embeddings.append({})
             if subject == "nobody" or (subject, style) == ("p03", "comic"):
                 continue
-            seen = {j: unit(likeness * v + 0.16 * rng.normal(size=12)) for j, v in identities[subject].items()}
-            similarity = {j: round(float(identities[subject][j] @ seen[j]), 5) for j in THRESHOLDS}
+            portrait_embeddings = {
+                j: unit(likeness * v + 0.16 * rng.normal(size=12)) for j, v in identities[subject].items()
+            }
+            similarity = {j: round(float(identities[subject][j] @ portrait_embeddings[j]), 5) for j in THRESHOLDS}
             reasons = [f"identity_low:{judge}" for judge in THRESHOLDS if similarity[judge] < THRESHOLDS[judge]]
             first = {
                 "accepted": False, "face_found": bool(rng.random() < 0.9),
@@ -73,7 +75,7 @@ def golden_run(name: str, seed: int, likeness: float) -> Run:
                 "delivered": delivered, "thresholds": THRESHOLDS, "seed": len(jobs),
             }  # fmt: skip
             looks[-1] = {key: float(rng.normal(STYLES.index(style), 0.1)) for key in APPEARANCE_WORDS}
-            embeddings[-1] = seen
+            embeddings[-1] = portrait_embeddings
     looks[0]["chroma"] += 5.0
     people = [
         ReportPerson(subject=subject, columns={"department": "art" if n < 7 else "law"}, failure=None)
@@ -101,7 +103,7 @@ def golden_report(name: str) -> DriftReport:
 
 
 def close(value: object, golden: object) -> None:
-    """Equal, numbers but for the last place, which another processor may round otherwise."""
+    """Whether values are equal, except for the last digit of numbers, which depends on the processor."""
     if isinstance(golden, dict):
         assert isinstance(value, dict)
         assert list(value) == list(golden)

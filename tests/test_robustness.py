@@ -1,4 +1,4 @@
-"""The photos that people have: spoiled in ordinary ways, they still become accepted portraits.
+"""Ordinary photos: degraded in common ways, they still become accepted portraits.
 
 `eval/robustness.py` measures the same on held-out people.
 """
@@ -43,7 +43,7 @@ def blurred(image: RgbImage) -> RgbImage:
 
 
 def small(image: RgbImage) -> RgbImage:
-    """250 px, as small as photos get that are still worth a portrait."""
+    """250 px, about the smallest photo that is worth a portrait."""
     return rgb(cv2.resize(image, (250, 250), interpolation=cv2.INTER_AREA))
 
 

@@ -1,4 +1,4 @@
-"""What keeps portrait fast beside other programs and from a cold start: counted and read back, never timed."""
+"""What makes portrait fast beside other programs and from a cold start: counted or inspected, never timed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def run_python(code: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """A fresh interpreter, with nothing of how this one waits."""
+    """A new interpreter, without this one's settings of how threads wait."""
     clean = {name: value for name, value in os.environ.items() if name not in WAITING}
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, *args],
@@ -46,7 +46,7 @@ def run_python(code: str, *args: str, **env: str) -> subprocess.CompletedProcess
 
 
 def openmp_settings(**env: str) -> str:
-    """What torch's OpenMP says of its settings when it is loaded after portrait."""
+    """The settings that torch's OpenMP reports if it is loaded after portrait."""
     spec = importlib.util.find_spec("torch")
     library = Path(str(spec.origin if spec else "")).parent / "lib" / "libgomp.so.1"
     if not library.exists():
@@ -207,7 +207,7 @@ def test_a_hidden_module_is_absent_only_within_the_block() -> None:
 
 
 def chosen_with(isa: str, tmp_path: Path) -> str:
-    """What mini would compute in on a processor with no more instructions than these."""
+    """The number type in which mini would compute on a processor limited to these instructions."""
     code = (
         "import torch; torch.set_num_threads(1)\n"
         "from portrait.generate.precision import Precision\n"
@@ -269,7 +269,7 @@ def test_the_type_that_was_asked_for_is_used(mini: AttemptLoop) -> None:
 
 
 def test_the_verdicts_hold_in_both_types(mini: AttemptLoop, astronaut: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures differ in bits between the types; what the judges measure moves by less than their limits are sure of."""
+    """Pictures differ slightly between the types; measurements differ by less than the uncertainty of their limits."""
     (subject,) = mini.subjects(astronaut)
     settings = Settings(style=("oil",), max_attempts=1)
     records = {}

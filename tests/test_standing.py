@@ -1,4 +1,4 @@
-"""The standing protocol, small: the shipped model is what was accepted; and its gate can close."""
+"""The small standing protocol: the shipped model equals the accepted one, and the gate can fail."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def less_drawn(jobs: Jobs) -> Jobs:
 
 
 def unsteady(jobs: Jobs) -> Jobs:
-    """As alike on average, but nobody as they were: too few people to say."""
+    """The same likeness on average, but everybody's changed: too few people for a conclusion."""
     return [moved(job, "arcface", 0.2 * (n // 2 % 2 * 2 - 1)) for n, job in enumerate(jobs)]
 
 
@@ -75,7 +75,7 @@ def failing(jobs: Jobs) -> Jobs:
 
 @pytest.mark.parametrize("change", [less_alike, less_drawn, unsteady, without_a_style, without_a_person, failing])
 def test_the_gate_closes(change: Callable[[Jobs], Jobs], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drifted, inconclusive, or not all there: the accepted result itself, changed."""
+    """The accepted result, changed so that it has drifted, is inconclusive, or lacks something."""
     monkeypatch.syspath_prepend(str(ROOT / "eval"))
     from standing import as_accepted
 

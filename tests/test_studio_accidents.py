@@ -1,4 +1,4 @@
-"""Accidents, over HTTP as a browser speaks it: a page is loaded anew, a file is wrong, a tab is doubled, a studio ends."""
+"""Accidents, over HTTP like a browser: a page is reloaded, a file is wrong, a tab is duplicated, a studio ends."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ PHOTO = encode_picture(person(1), "png")
 
 
 class Tab:
-    """What a browser does for one tab: it keeps connections open for as long as the tab is, and sends actions."""
+    """A browser's tab: it keeps connections open as long as it exists, and sends actions."""
 
     def __init__(self, url: str, blocks: Any, name: str) -> None:
         self.url, self.blocks, self.name = url, blocks, name
         self.told: list[str] = []
-        """What the studio answered."""
+        """The studio's answer."""
         self._is_open = True
         self._heart = self._get(f"heartbeat/{name}")
         threading.Thread(target=self._listen, daemon=True).start()
@@ -70,7 +70,7 @@ class Tab:
 
     @property
     def sessions(self) -> registry.Sessions:
-        """All tabs' sessions, as the studio has them."""
+        """The studio's sessions of all tabs."""
         (unload,) = [fn.fn for fn in self.blocks.fns.values() if any(event == "unload" for _, event in fn.targets)]
         sessions: registry.Sessions = unload.__self__
         return sessions
@@ -87,7 +87,7 @@ class Tab:
         return str(json.loads(answer.read())["event_id"])
 
     def done(self, **action: Any) -> str:
-        """Do something, and wait until the studio has answered it; returns what it said since."""
+        """Do something, and wait until the studio has answered; return its messages since."""
         before = len(self.told)
         event = self.act(**action)
         until(lambda: any("process_completed" in line and event in line for line in self.told))

@@ -1,4 +1,4 @@
-"""The studio against whoever means harm: bodies, uploads, passwords, other pages, other people's pictures."""
+"""The studio under attack: request bodies, uploads, passwords, other pages, other people's pictures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.studio import a_session, a_shop, serving, tab, until
 
 @pytest.fixture(scope="module")
 def open_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, Any]]:
-    """A studio for many tests, which leave nothing in its folder."""
+    """A studio shared by tests that leave nothing in its folder."""
     tmp_path = tmp_path_factory.mktemp("attacked")
     with serving(tmp_path, a_shop(tmp_path)) as opened:
         yield opened
@@ -80,13 +80,13 @@ def test_the_page_itself_is_no_other_origin(attacked: Any) -> None:
 
 
 def connect(url: str) -> socket.socket:
-    """A connection by hand."""
+    """A raw connection."""
     host, _, port = urlsplit(url).netloc.partition(":")
     return socket.create_connection((host, int(port)), timeout=20)
 
 
 def begin(url: str, path: str, body: bytes, length: int | None, kind: str = "application/json") -> socket.socket:
-    """Send a request whose body is, or is not, as long as it says; None sends it in chunks."""
+    """Send a request whose body may be shorter or longer than it states; None sends it in chunks."""
     framing = f"Content-Length: {length}" if length is not None else "Transfer-Encoding: chunked"
     head = f"POST {path} HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nContent-Type: {kind}\r\n{framing}\r\n\r\n"
     connection = connect(url)

@@ -45,7 +45,7 @@ sys.exit(main(["studio", *sys.argv[1:]]))
 
 
 class Server:
-    """`portrait studio` as a process of its own, whose temporary folder can be looked at."""
+    """`portrait studio` as a process whose temporary folder can be inspected."""
 
     def __init__(self, folder: Path, *options: str, **environment: str) -> None:
         with socket.socket() as free:
@@ -121,9 +121,9 @@ Open = Callable[..., Any]
 
 @pytest.fixture
 def visit(browser: Any, server: Server, request: pytest.FixtureRequest) -> Iterator[Open]:
-    """Open the page; at the end nothing may have been asked of another server, and no script may have failed.
+    """Open the page; at the end there must be no request to another server and no failed script.
 
-    What a page said when its test failed is printed.
+    If the test fails, the page's messages are printed.
     """
     strangers: list[str] = []
     broken: list[str] = []
@@ -150,7 +150,7 @@ def visit(browser: Any, server: Server, request: pytest.FixtureRequest) -> Itera
 
 
 def greeted(page: Any, url: str) -> Any:
-    """The page, opened; what is done before the studio has answered it may not be heard."""
+    """Open the page and wait for the studio's answer; earlier actions may be lost."""
     page.goto(url)
     page.wait_for_selector("#wire [data-session]", state="attached")
     return page
@@ -166,20 +166,20 @@ def with_photo(page: Any, file: Path) -> None:
 
 
 def made(page: Any, count: int) -> None:
-    """Wait until so many pictures are in the history and nothing is being made."""
+    """Wait until this many pictures are in the history and nothing is being made."""
     page.wait_for_selector(f".history li:nth-child({count})")
     page.wait_for_selector(".viewer:not([data-state=working])")
     page.wait_for_selector("#make")
 
 
 def command_of(page: Any, says: str) -> str:
-    """The command, which is folded away, of the picture that is shown, once it matches `says`."""
+    """The folded command of the shown picture, once it matches `says`."""
     expect(page.locator(".command code")).to_have_text(re.compile(says))
     return str(page.text_content(".command code"))
 
 
 def details_say(page: Any, text: str) -> None:
-    """The folded scores and record of the picture that is shown say this."""
+    """Expect a text in the folded scores and record of the shown picture."""
     expect(page.locator("#viewer [data-fold=details] .panel")).to_contain_text(text)
 
 
@@ -190,7 +190,7 @@ def start_over(page: Any) -> None:
 
 
 def minutes_of_work(page: Any) -> None:
-    """Settings whose picture is not there before a visitor has done something else, on any machine."""
+    """Settings whose picture takes longer than a visitor's next action, on any machine."""
     page.click("#advanced summary")
     page.locator("#until").get_by_text("Most stylized").click()
     page.fill("#advanced-max_attempts input", "32")
@@ -302,8 +302,8 @@ def test_the_shown_command_makes_the_downloaded_picture_pixel_for_pixel(
     monkeypatch.chdir(photos)
     main([*shlex.split(command)[1:], "-o", str(tmp_path / "out"), "--quiet"])
     (again,) = [p for p in (tmp_path / "out").glob("*.png") if "contact" not in p.name]
-    shown = np.asarray(Image.open(io.BytesIO(Path(picture.value.path()).read_bytes())))
-    np.testing.assert_array_equal(shown, np.asarray(Image.open(again)))
+    downloaded = np.asarray(Image.open(io.BytesIO(Path(picture.value.path()).read_bytes())))
+    np.testing.assert_array_equal(downloaded, np.asarray(Image.open(again)))
 
 
 def test_a_photo_that_comes_while_another_is_looked_at_takes_its_place(

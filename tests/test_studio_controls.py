@@ -1,4 +1,4 @@
-"""The studio's form: what it offers, and that what it says is read as the settings that it was made from."""
+"""The studio's form: what it offers, and that it is read back as the settings that it was made from."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ def test_a_wrong_field_is_named_as_the_page_names_it(field: str, text: str, says
 def test_palettes_and_sizes_are_offered_where_there_are_some(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe("mini")
     form = first_form(recipe, Settings())
-    shown = controls_html(recipe, form, ["mini"])
-    assert ('name="palette"' in shown) == bool(recipe.palettes_of(recipe.style(recipe.styles[0])))
+    html = controls_html(recipe, form, ["mini"])
+    assert ('name="palette"' in html) == bool(recipe.palettes_of(recipe.style(recipe.styles[0])))
     some = Choices(sizes=(recipe.resolution, 1024), palettes=("turquoise", "rust"), advanced=("seed",))
     monkeypatch.setattr(controls, "choices_for", lambda recipe, style: some)
-    shown = controls_html(recipe, form | {"palette": "rust", "size": "1024"}, ["mini"])
-    assert re.findall(r'name="palette" value="(\w*)"', shown) == ["", "turquoise", "rust"]
-    assert re.search(r'name="palette" value="rust"[^>]* checked', shown)
-    assert re.search(r'name="size" value="1024"[^>]* checked', shown)
-    assert "advanced-seed" in shown
-    assert "advanced-far" not in shown
+    html = controls_html(recipe, form | {"palette": "rust", "size": "1024"}, ["mini"])
+    assert re.findall(r'name="palette" value="(\w*)"', html) == ["", "turquoise", "rust"]
+    assert re.search(r'name="palette" value="rust"[^>]* checked', html)
+    assert re.search(r'name="size" value="1024"[^>]* checked', html)
+    assert "advanced-seed" in html
+    assert "advanced-far" not in html
     assert fitting(form | {"palette": "rust", "size": "1024"}, recipe)["palette"] == "rust"
 
 
@@ -77,15 +77,15 @@ def test_what_another_recipe_or_style_lacks_is_not_kept() -> None:
 def test_a_model_without_a_language_is_offered_no_prompt() -> None:
     for name in ("mini", "sd15-faceid"):
         recipe = load_recipe(name)
-        shown = controls_html(recipe, first_form(recipe, Settings()), [name])
-        assert ('name="prompt"' in shown) == (recipe.prompts == "rich")
+        html = controls_html(recipe, first_form(recipe, Settings()), [name])
+        assert ('name="prompt"' in html) == (recipe.prompts == "rich")
 
 
 def test_every_text_in_the_form_is_escaped() -> None:
     recipe = load_recipe("mini")
     form = first_form(recipe, replace(Settings(), prompt='"><script>'))
-    for shown in (
+    for html in (
         controls_html(recipe, form | {"region": '"><b>'}, ["<i>"], controls.Own(backdrop="<u>.png")),
         controls_html(replace(recipe, prompts="rich"), form, ["mini"]),
     ):
-        assert not re.search(r"<script>|<b>|<i>|<u>", shown)
+        assert not re.search(r"<script>|<b>|<i>|<u>", html)

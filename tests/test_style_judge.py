@@ -1,4 +1,4 @@
-"""The judge that knows how a set of weights draws: what it looks at, what it rejects, which files it is made of."""
+"""The style judge of a set of weights: its input, what it rejects, its files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from tests.fakes import (
 
 SIDE = 24
 BLUE = [[0.0, 0, 40], [0.0, 0, -40], [0.0, 0, 0]]
-"""Watercolor where the face is blue, oil where it is not."""
+"""Watercolor if the face is blue, oil if it is not."""
 
 
 def write_judge(folder: Path, classes: tuple[str, ...] = ("watercolor", "oil", PHOTO), **more: object) -> Path:
@@ -123,7 +123,7 @@ def tinted(blue: int) -> Callable[..., RgbImage]:
 
 
 class Unmoved(FakeAnalyzer):
-    """Sees the same person in whatever color."""
+    """Recognizes the same person in any color."""
 
     def embed(self, image: RgbImage, kps: Points) -> Embedding:
         return unit(1.0)
@@ -162,7 +162,7 @@ def test_a_face_in_another_style_is_rejected_by_what_the_weights_know(
 def test_a_skin_that_was_lightened_is_a_change_of_the_person(
     skin_judge: StyleJudge, limits: str, change: int, is_change: bool
 ) -> None:
-    """The style makes half of the photo's lightness and 26 more of it; a picture that is lighter by 15 was changed."""
+    """The style halves the photo's lightness and adds 26; a picture that is 15 lighter than that was changed."""
 
     def paint(photo: RgbImage, *_: object) -> RgbImage:
         picture = tinted(90)(photo)
@@ -196,7 +196,7 @@ def face(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> RgbImage:
 
 
 def inked(crop: RgbImage) -> RgbImage:
-    """Flat tones in a cold ink with dark lines: drawn anew, with the same face."""
+    """Flat tones in a cold ink with dark lines: redrawn, with the same face."""
     gray = cv2.cvtColor(cv2.bilateralFilter(crop, 9, 60, 9), cv2.COLOR_RGB2GRAY)
     lines = cv2.adaptiveThreshold(cv2.medianBlur(gray, 5), 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, 15, 4)
     tones = np.where(lines > 0, gray // 64 * 64 + 32, 10)
@@ -204,7 +204,7 @@ def inked(crop: RgbImage) -> RgbImage:
 
 
 def with_open_mouth(crop: RgbImage, by: float) -> RgbImage:
-    """Everything below the line of the mouth slides down by so many distances between the eyes; a dark gap opens."""
+    """Move everything below the line of the mouth down by `by` inter-eye distances, which opens a dark gap."""
     y, x = np.mgrid[0:224, 0:224].astype(np.float32)
     line, depth = 185, 70 * by
     source = np.where(y > line, np.maximum(y - depth, line), y)

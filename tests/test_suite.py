@@ -1,4 +1,4 @@
-"""The test suite itself: modules that stand alone, and marks that say what a test needs."""
+"""The test suite itself: independent modules, and markers for what a test needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MODULES = sorted(TESTS.glob("*.py"))
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_no_file_imports_a_test_module(path: Path) -> None:
-    """What several modules share lives in conftest.py, fakes.py or another helper, so that each can be run alone."""
+    """Shared code is in conftest.py, fakes.py or another helper, so that each module can be run alone."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]

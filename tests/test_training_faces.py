@@ -1,4 +1,4 @@
-"""The training portraits come from a pinned commit, and only with the bytes that were pinned."""
+"""The training portraits come from a pinned commit, and must have the pinned bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def mirror(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
-    """A server of tmp_path/mirror on loopback: its address, its folder, the paths asked for."""
+    """A server of tmp_path/mirror on loopback: its address, its folder, the requested paths."""
     root, requests = tmp_path / "mirror", []
     for name in ("female/0.jpg", "male/7.jpg"):
         path = root / name.replace("/", "/512/")

@@ -1,4 +1,4 @@
-"""A stage of the training that is stopped goes on as if it had not been."""
+"""A stage of the training that was stopped continues as if it had not been."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 RATE = float(0.1 * np.cos(0.3))
-"""A plain float, as the stages have it: a checkpoint with one of numpy's could not be read back."""
+"""A plain float, as in the stages: a checkpoint with a numpy float could not be read back."""
 TRAINING = Path(__file__).parents[1] / "weights" / "training"
 
 

@@ -1,6 +1,6 @@
-"""The measuring traps of the field, each proved absent: where, and the ones that had no test yet.
+"""The field's common measurement errors, each with the tests that rule it out.
 
-`TRAPS` is the list a reader looks for; the first test holds that every test and table named in it exists.
+`TRAPS` is the list; the first test checks that every test and table in it exists. Tests that fit nowhere else are here.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def test_every_trap_has_a_test_or_a_table_that_exists() -> None:
 
 @pytest.mark.slow
 def test_a_lost_face_lowers_the_accept_rate_of_the_calibration(people: list[Path]) -> None:
-    """Half of the pictures are of nobody: they count as made, judged and not accepted."""
+    """Half of the pictures have no face: they count as made, judged and not accepted."""
     lost = {0, 2, 4, 6, 8, 10}
     order: list[int] = []
 
@@ -84,7 +84,7 @@ def test_a_lost_face_lowers_the_accept_rate_of_the_calibration(people: list[Path
 
 
 def test_impostors_are_of_the_same_style_and_the_harder_ones_are_counted_apart() -> None:
-    """All pairs of the style's own portraits set a threshold; those of the same sex pass more often."""
+    """Thresholds come from all pairs of the style's portraits; pairs of the same sex pass more often."""
     shipped = json.loads((ROOT / "portrait" / "recipes" / "mini.thresholds.json").read_text("utf-8"))
     table = json.loads((ROOT / "eval" / "thresholds.json").read_text("utf-8"))
     assert table["weights"] == shipped["weights"]
@@ -99,7 +99,7 @@ def test_impostors_are_of_the_same_style_and_the_harder_ones_are_counted_apart()
 
 
 def test_the_best_of_many_looks_better_to_the_judge_that_chose_than_to_another() -> None:
-    """The benchmark's figures: where one judge alone decides, the other one accepts less in every arm."""
+    """In the benchmark's results, if one judge alone decides, the other one accepts less in every arm."""
     table = json.loads((ROOT / "eval" / "loop.json").read_text("utf-8"))["settings"]
     arms = table["balance 0.8, FAR 0.001, ArcFace decides"]["arms"]
     for name, arm in arms.items():
@@ -107,7 +107,7 @@ def test_the_best_of_many_looks_better_to_the_judge_that_chose_than_to_another()
 
 
 def test_the_loop_does_not_choose_by_likeness(limits: str) -> None:
-    """Of the accepted pictures the most stylized one is taken, so no judge of likeness is inflated by the choice."""
+    """The most stylized of the accepted pictures is chosen, so the choice inflates no judge's likeness."""
 
     def paint(photo: RgbImage, knobs: object, seed: int) -> RgbImage:
         return restyled(photo, 6 * (seed - 1))  # each seed is less alike than the one before; all pass

@@ -1,4 +1,4 @@
-"""`portrait watch`: every photo that arrives becomes portraits, each once, whatever happens in between."""
+"""`portrait watch`: every photo that arrives becomes portraits exactly once, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def drawn() -> list[int]:
 
 @pytest.fixture
 def start(tmp_path: Path, limits: str, drawn: list[int], monkeypatch: pytest.MonkeyPatch) -> Start:
-    """Starts a watcher of `in` on the fakes, as after a restart: all that it knows lies in `out`."""
+    """Start a watcher of `in` on the fakes, as after a restart: its whole state is in `out`."""
 
     def paint(image: RgbImage, knobs: Knobs, seed: int) -> RgbImage:
         drawn.append(seed)
@@ -103,7 +103,7 @@ def test_a_file_that_is_being_copied_is_left_alone_until_it_is_whole(
 def test_a_bad_file_is_one_line_remembered_and_tried_again_when_it_changes(
     tmp_path: Path, start: Start, drawn: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The copy stalled: what is there looks finished, and is not."""
+    """The copy stalled, so an incomplete file looks finished."""
     whole = draw(tmp_path / "anna.png").read_bytes()
     file = tmp_path / "in" / "anna.png"
     file.write_bytes(whole[: len(whole) // 2])
@@ -146,7 +146,7 @@ def test_after_a_kill_only_the_missing_styles_are_made(tmp_path: Path, start: St
 
 
 def test_no_portrait_is_overwritten(tmp_path: Path, start: Start) -> None:
-    """Another photo of the same name, other settings, and pictures that some other command left."""
+    """Another photo with the same name, other settings, and pictures from another command."""
     (tmp_path / "out" / "anna-oil-1.png").write_text("somebody's")
     for shade, styles, balance in ((0, STYLES, 0.5), (9, STYLES, 0.5), (9, STYLES, 0.6)):
         draw(tmp_path / "in" / "anna.png", shade)

@@ -1,4 +1,4 @@
-"""Model files are pinned, found without imports, and never downloaded behind our back."""
+"""Model files are pinned, found without imports, and never downloaded implicitly."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_the_packages_that_carry_models_are_never_imported() -> None:
 
 @pytest.mark.slow
 def test_no_network_is_touched_and_onnxruntime_sends_no_telemetry(tmp_path: Path) -> None:
-    """onnxruntime >= 1.29 writes a device id under the home folder at first use, unless told not to."""
+    """onnxruntime >= 1.29 writes a device id into the home folder at first use, unless disabled."""
     block = (
         "import socket\n"
         "def no(*a, **k): raise RuntimeError('network')\n"

