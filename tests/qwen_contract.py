@@ -100,7 +100,7 @@ class QwenFamilyContract:
             pictures[name] = tier_generator.generate(self.prepared(tier_generator), self.knobs, [1])[0]
         assert widest(pictures["full"], pictures[tier]) <= 2
 
-    def test_a_lora_of_ones_own_moves_the_picture(
+    def test_a_custom_lora_changes_the_picture(
         self, recipe: Recipe, generator: DiffusionGenerator, tmp_path: Path
     ) -> None:
         noise = torch.Generator().manual_seed(1)

@@ -104,7 +104,7 @@ def test_a_path_an_image_and_an_array_are_the_same_photo(
     assert Path(results[0].record.input.path).name == "anna.png"
 
 
-def test_what_is_not_a_photo_is_said_so(stylizer: PortraitStylizer, tmp_path: Path) -> None:
+def test_what_is_not_a_photo_is_reported_as_such(stylizer: PortraitStylizer, tmp_path: Path) -> None:
     with pytest.raises(ImageReadError, match="cannot read"):
         stylizer.stylize(tmp_path / "nobody.jpg")
     with pytest.raises(ShapeError, match="uint8 RGB"):

@@ -139,7 +139,7 @@ def test_the_people_are_spread_over_the_dial_and_every_style_has_others_at_its_e
     assert alone.styles["oil"].positions.tolist() == sample.styles["oil"].positions.tolist()
 
 
-def test_every_picture_is_made_with_the_seed_and_balance_asked_for(people: list[Path]) -> None:
+def test_every_picture_is_made_with_the_requested_seed_and_balance(people: list[Path]) -> None:
     """The first of each person at the balance, the second at one of the dial's ends, in turn over the degradations."""
     dial = replace(RECIPE, balance=((0.0, replace(KNOBS, strength=0.3)), (1.0, replace(KNOBS, strength=0.7))))
     drawn: list[tuple[Knobs, int]] = []
@@ -190,7 +190,7 @@ def test_the_style_s_statistics_reject_other_styles_and_few_of_their_own() -> No
     assert np.mean([style_distance(x, limits) > limits.limit for x in new]) <= 0.05  # the stated 2 %, and chance
 
 
-def test_a_style_that_lies_within_another_is_told_from_it(tmp_path: Path) -> None:
+def test_a_style_within_another_is_distinguished_from_it(tmp_path: Path) -> None:
     """Oil varies much and pastel little, about the same middle: by its distance alone every pastel could be an oil."""
     rng = np.random.default_rng(0)
     whose = np.arange(80) // 2
@@ -399,7 +399,7 @@ def test_curves_come_first_and_what_was_measured_before_is_not_measured_again(
     assert "other weights" in capsys.readouterr().err
 
 
-def test_what_was_measured_is_kept_where_it_is_asked_for_and_makes_tables_at_other_rates(
+def test_measurements_are_kept_on_request_and_give_tables_at_other_rates(
     people: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator = FakeGenerator(lambda photo, knobs, seed: restyled(photo))

@@ -456,7 +456,7 @@ def test_a_picture_that_was_deleted_is_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_stop_ends_after_the_batch_in_flight_and_the_next_call_goes_on(tmp_path: Path) -> None:
+def test_stop_ends_after_the_batch_in_flight_and_the_next_call_continues(tmp_path: Path) -> None:
     plan, progress = write_campaign(tmp_path, people=5), list[Progress]()
     counts = run(
         plan, tmp_path / "run", stop=lambda: bool(progress) and progress[-1].made > 0, on_progress=progress.append
@@ -580,7 +580,7 @@ def test_retry_makes_new_pictures_and_never_a_worse_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("again", [["rejected"], []])
-def test_a_retry_that_was_interrupted_goes_on_and_repeats_nothing(tmp_path: Path, again: list[str]) -> None:
+def test_a_retry_that_was_interrupted_continues_and_repeats_nothing(tmp_path: Path, again: list[str]) -> None:
     """By `retry --rejected` once more, or by `run`: both make what is left, and nothing a second time."""
     plan = write_campaign(tmp_path, people=12, max_attempts=1)
     first = run(plan, tmp_path / "run")
@@ -988,7 +988,7 @@ def test_swapped_goes_when_the_other_person_does(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.slow
-def test_one_person_under_two_names_is_said_and_not_silently_rejected(
+def test_one_person_under_two_names_is_reported_and_not_silently_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     separate(monkeypatch)
@@ -1193,7 +1193,7 @@ def test_the_local_engine_is_an_engine() -> None:
 
 
 @pytest.mark.parametrize("how", ["dropped", "embeddings"])
-def test_nothing_is_left_of_the_face_of_whoever_was_removed(tmp_path: Path, how: str) -> None:
+def test_nothing_is_left_of_the_face_of_a_removed_person(tmp_path: Path, how: str) -> None:
     """Not in the rows, nor in free pages of the file or its log, also while somebody else reads the ledger."""
     plan = write_campaign(tmp_path, people=3, styles=("oil",), max_attempts=1)
     run(plan, tmp_path / "run")

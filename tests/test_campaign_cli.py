@@ -198,7 +198,7 @@ def test_wrong_use_is_one_line(
     assert len(error.splitlines()) == 1
 
 
-def test_ray_that_is_not_there_is_said_at_once(
+def test_missing_ray_is_reported_at_once(
     plan: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -217,7 +217,7 @@ def test_a_changed_plan_ends_with_two(plan: Path, tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_batch_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_batch_and_says_how_to_continue(tmp_path: Path) -> None:
     plan = write_campaign(tmp_path, people=12)
     process = start(plan, tmp_path / "run", pause=150)
     while done(tmp_path / "run") < 3:
@@ -237,7 +237,7 @@ def test_ctrl_c_ends_the_batch_and_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_said_after_an_interrupted_retry_goes_on_with_it(
+def test_the_command_printed_after_an_interrupted_retry_continues_it(
     plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -255,7 +255,7 @@ def test_what_is_said_after_an_interrupted_retry_goes_on_with_it(
     assert "nothing to try again" in capsys.readouterr().out
 
 
-def test_to_go_on_is_said_with_the_engine_that_was_asked_for(
+def test_the_command_to_continue_names_the_requested_engine(
     plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "RayEngine", lambda **given: local()(1))

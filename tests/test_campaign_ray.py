@@ -30,7 +30,7 @@ from portrait.settings import Settings
 from tests.campaigns import Load, local, pictures, write_campaign
 
 
-def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SettingsError, match=r'pip install "portrait-stylizer\[ray\]"'):
         RayEngine()
@@ -195,7 +195,7 @@ def test_a_worker_killed_from_outside_costs_nothing(cluster: None, plan: Path, t
     assert pictures(tmp_path / "ray") == pictures(tmp_path / "local")
 
 
-def test_a_job_that_kills_every_worker_fails_and_the_run_goes_on(cluster: None, plan: Path, tmp_path: Path) -> None:
+def test_a_job_that_kills_every_worker_fails_and_the_run_continues(cluster: None, plan: Path, tmp_path: Path) -> None:
     class Poison(Load):
         def __call__(self, settings: Settings) -> AttemptLoop:
             loop = super().__call__(settings)

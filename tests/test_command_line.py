@@ -100,7 +100,7 @@ def another(photo: Path, folder: str) -> Path:
     return write_picture(place, pixels)
 
 
-def test_no_picture_is_overwritten_unless_it_is_said(
+def test_no_picture_is_overwritten_unless_requested(
     photo: Path, limits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use_fakes(monkeypatch)
@@ -174,7 +174,7 @@ def test_a_picture_is_kept_though_its_strip_cannot_be_written(
     assert "anna-watercolor-2.json: Is a directory" in captured.err
 
 
-def test_a_folder_that_takes_no_files_is_said_before_anything_is_made(
+def test_a_folder_that_takes_no_files_is_reported_before_anything_is_made(
     photo: Path, limits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("portrait.loop.load.load_loop_for", lambda settings: pytest.fail("it is too late"))
@@ -319,7 +319,7 @@ def test_styles_without_samples_say_so(tmp_path: Path, capsys: pytest.CaptureFix
     assert "no sample pictures for recipe sd15-faceid" in capsys.readouterr().err
 
 
-def test_replay_takes_many_records_loads_once_and_goes_on_after_a_bad_one(
+def test_replay_takes_many_records_loads_once_and_continues_after_a_bad_one(
     photo: Path, limits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loads = use_fakes(monkeypatch)
@@ -348,7 +348,7 @@ def test_replay_of_many_takes_no_photo(tmp_path: Path, capsys: pytest.CaptureFix
     assert "--photo and --reference need exactly one record" in capsys.readouterr().err
 
 
-def test_the_demo_tries_more_often_unless_told_otherwise(
+def test_the_demo_makes_more_attempts_unless_set_otherwise(
     tmp_path: Path, limits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A photo that is a close call passes at some attempt; one that never passes is still called rejected."""

@@ -100,7 +100,7 @@ def test_each_link_within_the_repository_leads_to_a_page_and_a_heading(page: Pat
             assert heading in anchors, target
 
 
-def test_the_map_says_what_every_key_of_a_record_holds() -> None:
+def test_the_architecture_page_explains_every_key_of_a_record() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     rows = text.partition("## What a record holds")[2].partition("\n## ")[0].split("\n| `")[1:]
     keys = [key for row in rows for key in re.findall(r"\w+(?=`)", row.partition(" | ")[0] + "`")]

@@ -98,7 +98,7 @@ def probe_of(found: dict[str, object]) -> object:
         (["--style", "oils"], "no style 'oils'; did you mean oil"),
     ],
 )
-def test_what_cannot_be_probed_is_said_before_anything_is_loaded(
+def test_what_cannot_be_probed_is_reported_before_anything_is_loaded(
     argv: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["doctor", "--recipe", "mini", *argv]) == 2

@@ -264,7 +264,7 @@ def test_a_small_change_that_is_certain_is_not_called_drift() -> None:
     assert verdict(a_run(600, -0.01, seed=1), a_run(600, seed=2)).verdict == "stable"
 
 
-def test_few_people_are_too_few_and_it_is_said_how_many_would_do() -> None:
+def test_too_few_people_are_inconclusive_and_the_number_needed_is_named() -> None:
     few = verdict(a_run(4, seed=1), a_run(4, seed=2))
     assert few.verdict == "inconclusive"
     assert "4 people" in few.why
@@ -273,7 +273,7 @@ def test_few_people_are_too_few_and_it_is_said_how_many_would_do() -> None:
     assert re.search(r"If truly nothing moved, about \d+ people would show it with a probability of 80 %", some.why)
 
 
-def test_the_number_of_people_told_is_enough_for_a_style_that_few_of_them_have() -> None:
+def test_the_named_number_of_people_is_enough_for_a_style_that_few_of_them_have() -> None:
     """Three of 40 have comic: so few say nothing of a style, however alike their pictures are."""
 
     def of_few(seed: int) -> Run:
@@ -720,7 +720,7 @@ def test_drift_ends_with_three(made: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert main(["drift", str(made / "run"), *baseline, *(["--fail-on", fail_on] if fail_on else [])]) == code
 
 
-def test_what_is_no_run_is_said_so(tmp_path: Path) -> None:
+def test_what_is_not_a_run_is_reported_as_such(tmp_path: Path) -> None:
     with pytest.raises(CampaignError, match="is not a campaign run"):
         read_run(tmp_path)
     with Ledger.create(tmp_path / "empty"), pytest.raises(EvaluationError, match="nothing was made yet"):

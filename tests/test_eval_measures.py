@@ -56,7 +56,7 @@ def test_the_lightness_is_that_of_the_face() -> None:
     assert script("measures").face_lightness(picture, KPS) == pytest.approx(50, abs=0.5)
 
 
-def test_skin_tones_in_reverse_order_are_told() -> None:
+def test_a_reversed_order_of_skin_tones_is_reported() -> None:
     skin = script("skin")
     photo = np.linspace(30, 70, 12)
     assert skin.order(photo, 2 * photo)[0] == pytest.approx(1)

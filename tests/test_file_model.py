@@ -59,7 +59,7 @@ class Studio(FileModel):
         ({"name": "x", "best": {"width": 1, "hair": "cat"}}, "s.toml: [best] hair 'cat' is not one of: hog, sable"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_said_with_its_place_and_value(table: dict[str, Any], message: str) -> None:
+def test_errors_name_place_and_value(table: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Studio.from_table(table, "s.toml", {"street": "it goes on the letter"})
     assert str(caught.value) == message
@@ -73,7 +73,7 @@ def test_a_table_that_fits_is_a_value_and_cannot_be_changed() -> None:
         studio.name = "y"
 
 
-def test_the_error_is_of_the_kind_that_is_asked_for() -> None:
+def test_the_error_is_of_the_requested_class() -> None:
     with pytest.raises(WeightsError, match="lacks: name"):
         Studio.from_table({}, "s.toml", kind=WeightsError)
 

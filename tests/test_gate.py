@@ -44,7 +44,7 @@ def rates(gate: Gate, scores: dict[str, np.ndarray]) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.1])
-def test_the_rate_that_is_asked_for_is_that_of_the_whole_gate(rate: float) -> None:
+def test_the_requested_rate_is_that_of_the_whole_gate(rate: float) -> None:
     sample, others = simulated(120, 0), simulated(200, 1)
     gate = fused_gate(sample, rate)
     assert rate * 0.95 <= rates(gate, sample)[0] <= rate
@@ -68,7 +68,7 @@ def test_no_judge_may_be_much_less_convinced_than_of_strangers() -> None:
     assert not passes(gate, sure)[0]
 
 
-def test_rates_are_told_along_the_dial_where_strangers_grow_alike() -> None:
+def test_rates_are_reported_along_the_dial_as_strangers_become_more_similar() -> None:
     """Bold portraits resemble everybody a little: the limit holds over the whole dial, and the rates along it are reported."""
     scores = simulated(120, 0)
     positions = np.arange(120) % 2.0
@@ -241,7 +241,7 @@ def test_sface_judges_beside_the_others_only_where_limits_and_curves_know_it(
     assert measured_judges("sd15-faceid") == set()
 
 
-def test_a_score_is_told_as_the_number_of_strangers_who_would_be_as_alike(gated: Callable[..., Path]) -> None:
+def test_a_score_is_reported_as_the_number_of_strangers_who_would_be_as_similar(gated: Callable[..., Path]) -> None:
     table = json.loads(json.dumps(GATED))
     points = [[0.5, 0.001, 0.2], [0.3, 0.01, 0.1], [0.1, 0.1, 0.0]]
     table["styles"]["oil"]["recognisers"] = {"arcface": {"thresholds": {"0.01": 0.3}, "det": points}}
@@ -255,7 +255,7 @@ def test_a_score_is_told_as_the_number_of_strangers_who_would_be_as_alike(gated:
     assert describe_strangers(1.0) == "of 1,000 strangers, more than 900 would look this much like the photo"
 
 
-def test_what_is_shipped_tells_strangers_at_the_limits_of_each_judge() -> None:
+def test_the_shipped_table_has_strangers_at_the_limits_of_each_judge() -> None:
     table = calibration_table("mini", None)
     assert table is not None
     for style in load_recipe("mini").styles:
@@ -296,7 +296,7 @@ def test_the_policy_expects_what_the_gate_asks_for(gated: Callable[..., Path]) -
     assert LIMITS.gate is None
 
 
-def test_a_stopped_calibration_goes_on_and_keeps_no_embedding(people: list[Path], tmp_path: Path) -> None:
+def test_a_stopped_calibration_continues_and_keeps_no_embedding(people: list[Path], tmp_path: Path) -> None:
     journal = tmp_path / "oil.measured.jsonl"
     drawn: list[int] = []
 

@@ -439,7 +439,7 @@ def test_photos_exchanged_between_two_people_are_noticed(made: Path, tmp_path: P
     run_campaign(read_plan(plan), folder / "run", local())
 
 
-def test_a_renamed_person_is_said(made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_renamed_person_is_reported(made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = Path(shutil.copytree(made, tmp_path / "copy"))
     run_campaign(read_plan(folder / "campaign.toml"), folder / "run", local(), accept_changes=True)
     (folder / "people" / "p00.png").rename(folder / "people" / "anna.png")

@@ -76,7 +76,7 @@ def test_every_shipped_part_is_pinned_by_commit_and_licence() -> None:
             assert bool(file.sha256) == bool(file.sources), file.path
 
 
-def test_what_is_not_for_business_says_so() -> None:
+def test_what_is_not_licensed_for_commercial_use_says_so() -> None:
     parts = manifest()
     assert all(parts[name].commercial == "no" for name in ("faceid_sd15", "instantid", "buffalo_l", "antelopev2"))
     assert parts["sdxl-turbo"].commercial == "conditional"
@@ -147,7 +147,7 @@ def test_a_part_is_fetched_verified_and_laid_out_without_strangers(hub: Hub, tin
     assert os.stat(folder / "unet/weights.safetensors").st_ino == os.stat(snapshot.resolve()).st_ino  # no second copy
 
 
-def test_what_is_here_is_not_asked_for_again(hub: Hub, tiny: Part) -> None:
+def test_what_is_here_is_not_requested_again(hub: Hub, tiny: Part) -> None:
     fetch([tiny])
     hub.requests.clear()
     fetch([tiny])
@@ -221,7 +221,7 @@ def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize(("kind", "by"), [("hub", "INT"), ("archive", "INT"), ("hub", "TERM"), ("hub", "HUP")])
-def test_ctrl_c_leaves_what_arrived_and_the_same_command_goes_on(hub: Hub, tmp_path: Path, kind: str, by: str) -> None:
+def test_ctrl_c_keeps_what_arrived_and_the_same_command_continues(hub: Hub, tmp_path: Path, kind: str, by: str) -> None:
     name, slow = "tiny", "unet/weights.safetensors"
     if kind == "archive":
         name, slow = "antelopev2", "antelopev2.zip"
@@ -511,7 +511,7 @@ def test_a_compressed_body_is_refused_and_not_decoded(hub: Hub, tiny: Part, codi
     assert len(encodings) == 2  # the hub and its CDN, once: trying again would not help
 
 
-def test_a_file_of_unknown_size_that_the_hub_cannot_resume_is_downloaded_anew(hub: Hub, tmp_path: Path) -> None:
+def test_a_file_of_unknown_size_that_the_hub_cannot_resume_is_downloaded_again(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "manifest.toml").write_text(entry("tiny", FILES, unpinned=tuple(FILES)))
     part = find_part("tiny")
     hub.large, hub.slow = 10**9, 0.002

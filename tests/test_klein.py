@@ -136,7 +136,7 @@ def test_strength_is_not_rounded_to_steps() -> None:
     assert len(noise_levels(replace(KNOBS, strength=0.6))) == KNOBS.steps
 
 
-def test_the_policy_tells_strengths_apart_that_run_as_many_steps() -> None:
+def test_the_policy_distinguishes_strengths_with_the_same_number_of_steps() -> None:
     recipe = load_recipe("klein4b")
     curves = curves_for(recipe, "oil", ["sface", "dlib"], {})
     strengths = [recipe.with_enough_steps(replace(KNOBS, strength=s)) for s in (0.52, 0.56)]

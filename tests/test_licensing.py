@@ -80,7 +80,7 @@ def test_unknown_and_conditional_parts_are_refused_too(tmp_path: Path) -> None:
         require_commercial(turbo)
 
 
-def test_a_model_folder_of_ones_own_is_unknown_until_its_licence_is_stated(tmp_path: Path) -> None:
+def test_the_license_of_a_custom_model_folder_is_unknown_until_it_is_stated(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     recipe_file = tmp_path / "own.toml"
     text = 'extends = "sd15-plus-face"\nbase = "mine"\n'
@@ -93,7 +93,7 @@ def test_a_model_folder_of_ones_own_is_unknown_until_its_licence_is_stated(tmp_p
     require_commercial(load_recipe(str(recipe_file)))
 
 
-def test_a_lora_of_ones_own_is_unknown_until_its_licence_is_stated(tmp_path: Path) -> None:
+def test_the_license_of_a_custom_lora_is_unknown_until_it_is_stated(tmp_path: Path) -> None:
     recipe_file = tmp_path / "own.toml"
     text = 'extends = "sd15-plus-face"\n[[loras]]\nfile = "ink.safetensors"\nweight = 0.6\n'
     recipe_file.write_text(text)
@@ -162,7 +162,7 @@ def test_the_command_lists_chains_and_says_no(capsys: pytest.CaptureFixture[str]
 # ---- recipes and styles of one's own
 
 
-def test_a_recipe_of_ones_own_extends_ours_and_has_a_name(config: Path) -> None:
+def test_a_custom_recipe_extends_ours_and_has_a_name(config: Path) -> None:
     (config / "recipes" / "mine.toml").write_text(
         'extends = "sd15-faceid"\nname = "mine"\nadapter_lora = 0.7\n[parts]\nvae = "sd-vae-ft-mse"\n'
     )
@@ -196,7 +196,7 @@ def test_a_lora_is_added_to_those_of_the_recipe_that_is_extended(tmp_path: Path)
         load_recipe(str(two))
 
 
-def test_a_style_of_ones_own_works_with_every_public_recipe(config: Path) -> None:
+def test_a_custom_style_works_with_every_public_recipe(config: Path) -> None:
     (config / "styles.toml").write_text('[noir]\ntitle = "Film noir"\nprompt = "film noir portrait, hard light"\n')
     recipe = load_recipe("sd15-plus-face")
     assert recipe.prompt_of(recipe.style("noir")) == "film noir portrait, hard light"

@@ -107,7 +107,7 @@ def test_the_same_person_twice_in_a_photo_is_nobody_else(limits: str) -> None:
     assert portrait.accepted
 
 
-def test_the_others_of_a_photo_are_known_whoever_is_chosen() -> None:
+def test_the_others_in_a_photo_are_known_whichever_face_is_chosen() -> None:
     def three(image: RgbImage) -> list[Face]:
         first_face = a_face(image.shape[0])
         return [first_face, first_face.moved(0.7, 5, 5), first_face.moved(0.5, 60, 60)]
@@ -118,7 +118,7 @@ def test_the_others_of_a_photo_are_known_whoever_is_chosen() -> None:
     assert [len(s.bystanders) for s in loop.subjects(a_photo(), "each")] == [2, 2, 2]
 
 
-def test_of_each_face_those_too_small_are_left_out_and_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_faces_that_are_too_small_are_left_out_of_each_and_reported(caplog: pytest.LogCaptureFixture) -> None:
     def two(image: RgbImage) -> list[Face]:
         one = a_face(image.shape[0])
         return [one.moved(0.8 * SMALLEST_FACE / one.size, 0, 0), one]

@@ -50,7 +50,7 @@ def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         person_matte(astronaut.pixels)
 
 
-def test_the_astronaut_is_told_from_flag_and_shuttle(astronaut: Photo) -> None:
+def test_the_astronaut_is_separated_from_flag_and_shuttle(astronaut: Photo) -> None:
     matte = person_matte(astronaut.pixels)
     assert matte.dtype == np.float32
     assert matte.shape == astronaut.pixels.shape[:2]

@@ -104,7 +104,9 @@ def test_a_large_photo_and_a_tiny_one_are_looked_at(yunet: YuNetDetector, astron
     assert yunet.detect(RgbImage(np.zeros((8, 3000, 3), np.uint8))) == []
 
 
-def test_sface_tells_people_apart(yunet: YuNetDetector, sface: SFaceRecognizer, photos: Path, astronaut: Photo) -> None:
+def test_sface_distinguishes_people(
+    yunet: YuNetDetector, sface: SFaceRecognizer, photos: Path, astronaut: Photo
+) -> None:
     crowd = read_photo(photos / "t1.png").pixels
     people = [sface.embed(crowd, face) for face in yunet.detect(crowd)]
     assert all(vector.shape == (128,) and np.isclose(np.linalg.norm(vector), 1) for vector in people)

@@ -59,7 +59,7 @@ def test_the_distribution_says_what_it_is() -> None:
     assert {"portrait", "face recognition"} <= set(project["keywords"])
 
 
-def test_nobody_is_told_to_install_the_other_project_of_that_name() -> None:
+def test_no_text_says_to_install_the_other_project_of_that_name() -> None:
     """`portrait` on PyPI is another project."""
     files = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("portrait/**/*.py"), *ROOT.glob("eval/*.py")]
     assert len(files) > 50

@@ -154,7 +154,7 @@ def test_nothing_joins_the_brows(scene: Any) -> None:
     assert float(scene.ink_lines(0.4)[between].mean()) < 0.05
 
 
-def test_lines_lie_at_the_features_more_than_on_open_skin(scene: Any) -> None:
+def test_there_are_more_lines_at_the_features_than_on_open_skin(scene: Any) -> None:
     lines = scene.ink_lines(0.4)
     skin = (scene.face > 0.9) & (scene.features < 0.05)
     assert lines[scene.eyes > 0.8].mean() > 6 * lines[skin].mean()

@@ -36,7 +36,7 @@ def test_rates_by_hand() -> None:
         people.rates(scores[:5, :5], whose[:5], whose[:5], 0.01)
 
 
-def test_all_judges_together_are_told_by_limits_of_other_people_and_beside_a_second_chain() -> None:
+def test_joint_rates_use_limits_of_other_people_and_are_compared_with_a_second_chain() -> None:
     rng = np.random.default_rng(0)
     whose = np.array([f"p{i:02d}" for i in range(80)])
 

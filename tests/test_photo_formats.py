@@ -354,7 +354,7 @@ def raw_png(values: np.ndarray, color_type: int, *chunks: tuple[bytes, bytes]) -
 
 @pytest.mark.parametrize("is_gray", [False, True], ids=["color", "gray"])
 @pytest.mark.parametrize("is_linear", [False, True], ids=["sRGB", "linear"])
-def test_png_of_16_bits_with_a_transparent_color_lies_over_white(
+def test_png_of_16_bits_with_a_transparent_color_is_composited_over_white(
     tmp_path: Path, is_gray: bool, is_linear: bool
 ) -> None:
     srgb = ramp()[..., :1].repeat(3, 2) if is_gray else ramp()

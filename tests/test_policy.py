@@ -80,7 +80,7 @@ def test_a_likely_person_needs_one_attempt() -> None:
     assert tried == [START]
 
 
-def test_one_look_at_a_hard_person_tells_how_far_to_go() -> None:
+def test_one_attempt_at_a_hard_person_shows_how_far_to_go() -> None:
     tried, outcomes = follow(-0.2, "accepted")  # likeness 0.3 at the start: passes only above a structure of 0.85
     assert len(tried) == 2  # a ladder of single steps would need three
     assert outcomes[-1]["arcface"] >= 0.4
@@ -88,7 +88,7 @@ def test_one_look_at_a_hard_person_tells_how_far_to_go() -> None:
     assert outcomes[-1][STYLE] >= 0.16
 
 
-def test_best_goes_on_to_the_most_stylized_picture_that_passes() -> None:
+def test_best_continues_to_the_most_stylized_picture_that_passes() -> None:
     tried, outcomes = follow(0.2, "best")  # an easy person: 0.5 at the most stylized end
     assert len(tried) >= 2
     accepted = [s for s in outcomes if not reasons_of(s)]
@@ -222,7 +222,7 @@ def test_the_choice_does_not_depend_on_chance() -> None:
     assert follow(-0.2, "best") == follow(-0.2, "best")
 
 
-def test_the_whole_trail_is_in_the_record_and_is_told(limits: str) -> None:
+def test_the_whole_trail_is_in_the_record_and_is_explained(limits: str) -> None:
     portrait, _ = run_loop(lambda photo, knobs, seed: restyled(photo, 150), limits, max_attempts=2, until="best")
     assert portrait.record.policy.model_dump() == {"until": "best", "prior": "guesses", "ended": "attempts"}
     assert 0 <= portrait.record.attempts[1].forecast.accepted <= 1
@@ -281,7 +281,7 @@ def test_noise_does_not_turn_the_dial_back() -> None:
 
 
 @pytest.mark.slow
-def test_the_dial_stands_alike_whoever_judges() -> None:
+def test_the_dial_is_the_same_whichever_judges_there_are() -> None:
     """A third judge that was measured, but is not installed, does not affect any picture."""
     at = np.array([0.0, 0.5, 1.0])
     mean = np.array([[0.7, 0.9, 0.15], [0.65, 0.4, 0.3], [0.3, 0.3, 0.45]])

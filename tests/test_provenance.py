@@ -421,7 +421,7 @@ def test_the_key_of_a_job_is_what_it_was_and_another_without_metadata() -> None:
 # ---- inspect, of other tools
 
 
-def test_a_picture_that_says_nothing_is_said_to_prove_nothing(
+def test_a_picture_without_metadata_is_said_to_prove_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_picture(tmp_path / "p.jpg", PIXELS)

@@ -594,7 +594,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(hub: Hub, tmp_path: Path) -> No
         DiffusionGenerator(with_overrides(small("sd15-faceid"), base=str(file)), threads=1)
 
 
-def test_loras_of_ones_own_work_beside_the_adapters(hub: Hub, picture: RgbImage, tmp_path: Path) -> None:
+def test_custom_loras_work_beside_the_adapters(hub: Hub, picture: RgbImage, tmp_path: Path) -> None:
     file = tmp_path / "style.safetensors"
     file.write_bytes(public.kohya_lora("sd15", seed=21))
     fetched = small("sd15-faceid")
@@ -679,7 +679,7 @@ def test_qwen_edit_is_fetched_located_and_draws(hub: Hub, picture: RgbImage, mon
 
 
 @pytest.mark.parametrize("parent", ["sd15-plus-face-fast", "klein4b-fp8"])
-def test_for_business_yunet_finds_and_sface_and_dlib_judge(
+def test_for_commercial_use_yunet_detects_and_sface_and_dlib_judge(
     hub: Hub, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], parent: str
 ) -> None:
     for part in map(find_part, GROUPS["judges"]):

@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_refused_with_its_place(change: dict[str, Any], say
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{}", "null", "[" * 10_000, '{"status": "accepted"}'])
-def test_what_is_no_record_is_said_so(text: str) -> None:
+def test_what_is_not_a_record_is_reported_as_such(text: str) -> None:
     with pytest.raises(SettingsError, match=r"anna\.json is not a record of portrait"):
         read_record(text, "anna.json")
 

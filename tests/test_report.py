@@ -17,7 +17,7 @@ from portrait.report.sheet import contact_sheet
 from tests.fakes import restyled, run_loop
 
 
-def test_explain_tells_attempts_verdicts_and_changes(limits: str) -> None:
+def test_explain_shows_attempts_verdicts_and_changes(limits: str) -> None:
     portrait, _ = run_loop(
         lambda photo, knobs, seed: restyled(photo, 0 if knobs.ip_adapter_scale > 0.7 else 150), limits
     )
@@ -74,14 +74,14 @@ def test_explain_on_the_command_line(limits: str, tmp_path: Path, capsys: pytest
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_explain_tells_a_batch_as_one_change(limits: str) -> None:
+def test_explain_shows_a_batch_as_one_change(limits: str) -> None:
     portrait, _ = run_loop(lambda photo, knobs, seed: photo, limits, max_attempts=4, batch=2)
     text = explain(portrait.record)
     assert text.count("changed because") == 1
     assert text.count("made together with the previous one") == 2
 
 
-def test_a_failed_record_is_told_in_one_line() -> None:
+def test_a_failed_record_is_explained_in_one_line() -> None:
     record = FailureRecord(input=FailedInput(path="anna.jpg"), reasons=("no face in it",))
     assert explain(record) == "anna.jpg: nothing was made.\n  no face in it"
 

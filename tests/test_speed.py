@@ -260,7 +260,7 @@ def test_bfloat16_has_to_be_clearly_faster(float32: float, bfloat16: float | Non
     assert precision.Speed(float32, bfloat16).faster == faster
 
 
-def test_the_type_that_was_asked_for_is_used(mini: AttemptLoop) -> None:
+def test_the_requested_number_type_is_used(mini: AttemptLoop) -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert precision.Precision.choose(mini.recipe, cpu, "bfloat16").dtype == "bfloat16"
     assert precision.Precision.choose(mini.recipe, cpu, "float32").dtype == "float32"
@@ -287,7 +287,7 @@ def test_the_verdicts_hold_in_both_types(mini: AttemptLoop, astronaut: Photo, mo
     assert records["float32"].picture.pixels_sha256 != records["bfloat16"].picture.pixels_sha256
 
 
-def test_a_record_names_the_type_that_was_asked_for_and_no_other() -> None:
+def test_a_record_names_the_requested_number_type_and_no_other() -> None:
     record = read_record((Path(__file__).parent / "golden" / "accepted.json").read_text())
     assert isinstance(record, PortraitRecord)
     requested = record.model_copy(update={"settings": replace(record.settings, dtype="bfloat16")})

@@ -97,7 +97,7 @@ def gate() -> Iterator[threading.Semaphore]:
 # --- the queue
 
 
-def test_the_queue_serves_in_order_and_tells_each_their_position() -> None:
+def test_the_queue_serves_in_order_and_reports_each_position() -> None:
     queue = DeviceQueue()
     first, second, third = queue.join(), queue.join(), queue.join()
     assert [ticket.ahead for ticket in (first, second, third)] == [0, 1, 2]
@@ -139,7 +139,7 @@ def test_who_is_patient_comes_after_all_others_and_counts_for_nobody() -> None:
 # --- jobs
 
 
-def test_whoever_follows_a_job_late_is_told_what_happened_last(tmp_path: Path, gate: threading.Semaphore) -> None:
+def test_a_late_follower_of_a_job_gets_the_last_event(tmp_path: Path, gate: threading.Semaphore) -> None:
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
     job = shop.start(a_photo(), requested(shop, max_attempts=1))
     first = job.events()
@@ -155,7 +155,7 @@ def test_whoever_follows_a_job_late_is_told_what_happened_last(tmp_path: Path, g
     assert job.is_over
 
 
-def test_a_picture_is_kept_also_when_nobody_looks_and_what_goes_wrong_is_told(tmp_path: Path) -> None:
+def test_a_picture_is_kept_even_if_nobody_looks_and_errors_are_reported(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
     settings: list[Settings] = []
     shop.start(a_photo(), requested(shop), on_portrait=lambda portrait, alone: settings.append(alone)).wait(20)
@@ -187,7 +187,7 @@ def test_previews_are_small_and_come_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_previews_give_way_to_a_portrait_within_a_step_and_go_on_after_it(
+def test_previews_give_way_to_a_portrait_within_a_step_and_continue_after_it(
     tmp_path: Path, gate: threading.Semaphore
 ) -> None:
     generator = SteppingGenerator(gate.acquire)
@@ -243,7 +243,7 @@ def test_previews_unload_no_models_of_others(tmp_path: Path) -> None:
     assert shop.is_loaded("another")
 
 
-def test_a_job_tells_of_every_step_and_preview_and_ends_in_a_portrait(tmp_path: Path) -> None:
+def test_a_job_reports_every_step_and_preview_and_ends_in_a_portrait(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
     events = list(shop.start(a_photo(), requested(shop, max_attempts=1)).events())
     assert events[0].kind == "loading"
@@ -313,7 +313,7 @@ def test_a_visitor_who_waits_can_leave_the_line(tmp_path: Path, gate: threading.
 
 
 @pytest.mark.slow
-def test_ones_own_last_wish_that_is_ending_is_not_somebody_in_the_line(
+def test_a_visitors_ending_request_does_not_count_as_another_in_the_queue(
     tmp_path: Path, gate: threading.Semaphore
 ) -> None:
     generator = SteppingGenerator(gate.acquire)
@@ -349,7 +349,7 @@ def test_an_error_is_the_sentence_of_the_command_line(tmp_path: Path) -> None:
     assert event.sentence.startswith("no face found in cat.png")
 
 
-def test_a_bug_is_told_and_does_not_block_the_line(tmp_path: Path) -> None:
+def test_a_bug_is_reported_and_does_not_block_the_queue(tmp_path: Path) -> None:
     def broken() -> None:
         raise ZeroDivisionError("oops")
 
@@ -631,7 +631,7 @@ def test_forget_lets_go_of_everything(tmp_path: Path) -> None:
     assert (session.photo, session.faces, session.history, session._subjects) == (None, [], [], {})
 
 
-def test_no_two_files_of_a_tab_have_one_name_also_after_it_began_anew(tmp_path: Path) -> None:
+def test_no_two_files_of_a_tab_have_the_same_name_even_after_it_started_over(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path))
     (first,) = session.history
     session.forget()
@@ -711,7 +711,7 @@ def test_the_verdict_has_words_numbers_thresholds_and_reasons(tmp_path: Path) ->
     assert strings.UNLIKE in viewer.result_html(session, load_recipe("mini"))
 
 
-def test_what_was_not_used_of_a_text_is_said_below_the_picture(tmp_path: Path) -> None:
+def test_unused_parts_of_a_text_are_named_below_the_picture(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path))
     portrait = session.history[0].portrait
     record = portrait.record.model_copy(update={"warnings": ("the prompt's end is not used: <tiger>",)})
@@ -742,7 +742,7 @@ def test_what_burned_or_missed_the_style_is_shown_with_its_limit(tmp_path: Path)
         assert f'<dt>{label}<span>{numbers}</span></dt><dd><b class="{tone}">{words}</b>' in html
 
 
-def test_what_the_style_judge_says_and_what_of_the_person_was_changed_is_shown_with_its_limit(tmp_path: Path) -> None:
+def test_the_style_judges_scores_and_changes_of_the_person_are_shown_with_limits(tmp_path: Path) -> None:
     session = a_session(tmp_path, a_shop(tmp_path))
     record = json.loads(session.history[0].portrait.record.to_json())
     chosen = record["attempts"][record["chosen"]]
@@ -826,7 +826,7 @@ def test_what_is_cut_out_of_a_transparent_picture_is_transparent(tmp_path: Path)
         assert alpha[height // 2, width * 5 // 8] == 255
 
 
-def test_a_background_of_ones_own_leaves_its_name_in_record_and_command_and_no_path(tmp_path: Path) -> None:
+def test_a_custom_background_leaves_its_name_in_record_and_command_and_no_path(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
     session = a_session(tmp_path, shop)
     session.take_backdrop(encode_picture(person(2), "png"), "beach.png")
@@ -888,7 +888,7 @@ def test_the_viewer_opens_runs_below_its_folder_and_nothing_else(tmp_path: Path)
     assert 'sandbox="allow-scripts"' in html
 
 
-def test_the_page_of_a_run_that_went_on_is_made_anew(tmp_path: Path) -> None:
+def test_the_page_of_a_run_that_continued_is_made_again(tmp_path: Path) -> None:
     """Even while its newest rows are only in the log beside the ledger."""
     file, page = tmp_path / "june" / "ledger.sqlite", tmp_path / "june" / "report" / "index.html"
     with Ledger.create(file.parent) as ledger:
@@ -977,7 +977,7 @@ def test_what_a_killed_studio_left_behind_is_deleted_by_the_next(
     assert not live.exists()
 
 
-def test_of_folders_without_a_lock_only_old_ones_of_ones_own_are_deleted(
+def test_folders_without_a_lock_are_deleted_only_if_old_and_owned_by_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import tempfile
@@ -1207,7 +1207,7 @@ def test_a_photo_is_forgotten_also_when_its_visitor_leaves_while_it_is_worked_on
     assert shop.loop("mini")._last_kept is None
 
 
-def test_a_tab_that_is_loaded_anew_has_everything_again(tmp_path: Path) -> None:
+def test_a_tab_that_is_reloaded_has_everything_again(tmp_path: Path) -> None:
     sessions = registry.Sessions(tmp_path, {}, lambda: None)
     session = sessions.resume(tab("a"), "")
     session.open(a_photo(), [a_face()], has_file=True, face=0)
@@ -1219,7 +1219,7 @@ def test_a_tab_that_is_loaded_anew_has_everything_again(tmp_path: Path) -> None:
     assert session.away_since is None
 
 
-def test_the_connection_of_a_tab_that_is_loaded_anew_may_end_late(tmp_path: Path) -> None:
+def test_the_connection_of_a_tab_that_is_reloaded_may_end_late(tmp_path: Path) -> None:
     sessions = registry.Sessions(tmp_path, {}, lambda: None)
     session = sessions.get(tab("a"))
     late = threading.Timer(0.1, sessions.end, [tab("a")])
@@ -1238,7 +1238,7 @@ def test_a_second_tab_gets_a_session_of_its_own(tmp_path: Path, monkeypatch: pyt
     assert sessions.get(tab("a")) is session
 
 
-def test_a_tab_whose_session_is_gone_is_told_so(tmp_path: Path) -> None:
+def test_a_tab_whose_session_is_gone_is_notified(tmp_path: Path) -> None:
     before = registry.Sessions(tmp_path, {}, lambda: None)
     key = before.get(tab("a")).key
     assert registry.Sessions(tmp_path, {}, lambda: None).resume(tab("b"), key).lost  # the studio was restarted
@@ -1347,7 +1347,7 @@ def test_a_picture_that_comes_after_reset_is_not_kept(tmp_path: Path) -> None:
     assert session.history == []
 
 
-def test_what_goes_wrong_while_faces_are_looked_for_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_during_face_detection_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = a_shop(tmp_path)
     studio, request = a_studio(tmp_path, shop), tab("anna")
     studio.sessions.resume(request, "")
@@ -1378,7 +1378,7 @@ def test_a_wish_that_was_replaced_shows_nothing_at_its_end(tmp_path: Path, gate:
     assert 'data-state="done"' in [update[studio.result] for update in newer if studio.result in update][-1]
 
 
-def test_a_tab_that_comes_back_late_is_told_once_what_was_stopped(tmp_path: Path) -> None:
+def test_a_tab_that_comes_back_late_is_notified_once_of_what_was_stopped(tmp_path: Path) -> None:
     studio = a_studio(tmp_path, a_shop(tmp_path))
     session = studio.sessions.resume(tab("anna"), "")
     session.open(a_photo(), [a_face(), a_face()], has_file=True, face=None)
@@ -1398,7 +1398,7 @@ def test_a_page_that_says_hello_again_because_the_answer_was_slow_keeps_what_its
     assert studio.controls in anew
 
 
-def test_a_tab_that_was_open_before_the_studio_started_is_told_that_its_photo_is_gone(tmp_path: Path) -> None:
+def test_a_tab_from_before_the_studio_started_is_notified_that_its_photo_is_gone(tmp_path: Path) -> None:
     studio = a_studio(tmp_path, a_shop(tmp_path))
     update, _ = studio._on_act(tab("anna"), action("make"))
     assert strings.LOST in update[studio.result]
@@ -1408,7 +1408,7 @@ def test_a_tab_that_was_open_before_the_studio_started_is_told_that_its_photo_is
 
 
 @pytest.mark.parametrize("anew", [False, True])
-def test_a_tab_that_was_taken_for_closed_is_told_that_its_photo_is_forgotten(
+def test_a_tab_that_was_taken_for_closed_is_notified_that_its_photo_is_gone(
     tmp_path: Path, gate: threading.Semaphore, anew: bool
 ) -> None:
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
@@ -1430,7 +1430,7 @@ def test_a_tab_that_was_taken_for_closed_is_told_that_its_photo_is_forgotten(
     assert session.history == []
 
 
-def test_a_tab_that_is_back_while_faces_are_looked_for_is_told_that_its_photo_is_forgotten(
+def test_a_tab_that_is_back_during_face_detection_is_notified_that_its_photo_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = a_shop(tmp_path)

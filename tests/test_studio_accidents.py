@@ -111,7 +111,7 @@ def studio(tmp_path: Path, gate: threading.Semaphore) -> Iterator[tuple[str, Any
         yield url, blocks
 
 
-def test_a_page_that_is_loaded_anew_in_the_middle_of_a_portrait_gets_it(
+def test_a_page_that_is_reloaded_in_the_middle_of_a_portrait_gets_it(
     studio: tuple[str, Any], gate: threading.Semaphore
 ) -> None:
     with Tab(*studio, "before") as before:
@@ -241,7 +241,7 @@ def test_a_portrait_that_cannot_be_made_ends_in_a_sentence_and_the_next_one_is_m
         assert len(tab.session.history) == 1
 
 
-def test_a_line_that_is_too_long_is_said_and_changes_nothing(tmp_path: Path, gate: threading.Semaphore) -> None:
+def test_a_line_that_is_too_long_is_reported_and_changes_nothing(tmp_path: Path, gate: threading.Semaphore) -> None:
     gate.release(1000)
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire), max_attempts=1)
     with serving(tmp_path, shop) as (url, _, blocks), Tab(url, blocks, "anna") as tab:

@@ -179,7 +179,7 @@ def test_a_tab_that_is_closed_is_noticed_and_its_session_waits(open_studio: Any)
     assert sessions.resume(tab("ben"), session.key) is session
 
 
-def test_of_an_upload_only_what_was_asked_for_stays(attacked: Any) -> None:
+def test_only_the_requested_part_of_an_upload_stays(attacked: Any) -> None:
     url, folder = attacked
     other = PART.replace(b'"files"', b'"other"')
     body = PART + b"a photo\r\n" + other + b"something else\r\n--cut--\r\n"
@@ -240,7 +240,7 @@ def test_who_is_not_logged_in_is_not_listened_to_for_long(locked: str, path: str
         assert status_of(connection) in (401, 413)
 
 
-def test_pictures_are_fetched_by_whoever_knows_the_session_and_is_logged_in(
+def test_only_who_knows_the_session_and_is_logged_in_can_fetch_pictures(
     locked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from PIL import Image

@@ -338,7 +338,7 @@ def test_of_six_faces_one_is_chosen_by_click_or_key(visit: Open, photos: Path) -
     details_say(page, "face 4")
 
 
-def test_what_cannot_be_used_is_said_in_the_sentence_of_the_command_line(
+def test_what_cannot_be_used_is_reported_in_the_words_of_the_command_line(
     visit: Open, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from portrait.cli.main import main

@@ -245,7 +245,7 @@ def test_calibration_leaves_the_style_to_the_judge_that_knows_it(judge: StyleJud
     assert judge.limits["oil"] == loop.judges.with_drawing(replace(LIMITS, style="oil")).drawing
 
 
-def test_without_a_judge_nothing_is_said_of_it(limits: str) -> None:
+def test_without_a_style_judge_nothing_about_it_is_recorded(limits: str) -> None:
     loop = looked_at(None, 20)
     (subject,) = loop.subjects(a_photo())
     record = loop.stylize(subject, "watercolor", Settings(thresholds=limits, max_attempts=1)).record

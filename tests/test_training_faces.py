@@ -53,7 +53,7 @@ def mirror(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
     server.server_close()
 
 
-def test_portraits_are_fetched_once_and_lie_where_training_reads_them(
+def test_portraits_are_fetched_once_to_where_training_reads_them(
     faces: ModuleType, mirror: tuple[str, Path, list[str]], tmp_path: Path
 ) -> None:
     address, _, requests = mirror

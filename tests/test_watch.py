@@ -158,7 +158,7 @@ def test_no_portrait_is_overwritten(tmp_path: Path, start: Start) -> None:
     assert (tmp_path / "out" / "anna-oil-1.png").read_text() == "somebody's"
 
 
-def test_what_may_cost_likeness_is_said_before_anything_is_made(
+def test_what_may_cost_likeness_is_reported_before_anything_is_made(
     tmp_path: Path, start: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
     draw(tmp_path / "in" / "anna.png")
@@ -180,7 +180,7 @@ def test_another_style_adds_to_the_portraits_under_the_same_name(
     assert len(drawn) == 2
 
 
-def test_trouble_with_the_disk_is_said_once_and_the_photo_is_made_when_it_is_over(
+def test_a_disk_problem_is_reported_once_and_the_photo_is_made_when_it_is_over(
     tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     draw(tmp_path / "in" / "anna.png")

@@ -87,7 +87,7 @@ def test_an_explicit_folder_without_models_is_refused(tmp_path: Path) -> None:
         find_pack(tmp_path)
 
 
-def test_a_folder_that_is_whole_stays_for_whoever_is_loading_it(tmp_path: Path) -> None:
+def test_a_complete_folder_stays_for_processes_that_are_loading_it(tmp_path: Path) -> None:
     folder = tmp_path / "pack"
 
     def build(text: str) -> int:
