@@ -1359,6 +1359,19 @@ def test_errors_during_face_detection_are_reported(tmp_path: Path, monkeypatch: 
     assert "Unexpected error: ZeroDivisionError" in update[studio.photo]
 
 
+def test_a_face_too_small_to_recognize_is_refused_with_its_photo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = a_shop(tmp_path)
+    studio, request = a_studio(tmp_path, shop), tab("anna")
+    studio.sessions.resume(request, "")
+    monkeypatch.setattr(shop, "detect_faces", lambda photo: ([a_face().moved(0.2, 0, 0)], 0))
+    upload = write_picture(tmp_path / "files" / "anna.png", person(1))
+    _, update, _ = studio._on_act(request, action("photo", path=str(upload), name="anna.png"))
+    assert re.search(r"the face in anna.png is \d+ px; below 14 px people cannot be told apart", update[studio.photo])
+    assert studio.sessions.get(request).photo is None
+
+
 def test_a_wish_that_was_replaced_shows_nothing_at_its_end(tmp_path: Path, gate: threading.Semaphore) -> None:
     from portrait.studio import app
 

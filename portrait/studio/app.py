@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from portrait.errors import PortraitError, SettingsError
+from portrait.faces.identity import require_large_enough
 from portrait.images import thumbnail
 from portrait.provenance.credentials import Signer
 from portrait.recipes.load import load_recipe
@@ -253,6 +254,8 @@ class StudioPage:
                 photo = read_upload(data, name, lambda: session.upload_generation == generation)
                 photo = self.models.upright(photo)
                 faces, face = self.models.detect_faces(photo)
+                if face is not None:
+                    require_large_enough(faces[face], name)
         except Exception as error:
             user_error = to_user_error(error)
             if session.upload_generation != generation:
