@@ -279,7 +279,7 @@ def measure(
             entry[name] = {judge: rates(values, whose, candidates.people, far) for judge, values in scores.items()}
             together = held_out_gate(scores, whose, candidates.people, far)
             entry[name] |= {} if together is None else {"together": together}
-            gate = shipped_gate(recipe, style, far, judges, getattr(analyzer, "detector", "")) if drawn else None
+            gate = shipped_gate(recipe, style, far, judges, analyzer.detector) if drawn else None
             if gate is not None:
                 entry[name]["gate"] = gate_rates(passes(gate, scores) & candidates.seen, whose, candidates.people)
         table[style] = entry | {"pictures": len(candidates.people), "no_face": int((~candidates.seen).sum())}

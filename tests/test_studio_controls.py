@@ -85,7 +85,7 @@ def test_every_text_in_the_form_is_escaped() -> None:
     recipe = load_recipe("mini")
     form = first_form(recipe, replace(Settings(), prompt='"><script>'))
     for html in (
-        controls_html(recipe, form | {"region": '"><b>'}, ["<i>"], controls.Own(backdrop="<u>.png")),
+        controls_html(recipe, form | {"region": '"><b>'}, ["<i>"], controls.PhotoInputs(backdrop="<u>.png")),
         controls_html(replace(recipe, prompts="rich"), form, ["mini"]),
     ):
         assert not re.search(r"<script>|<b>|<i>|<u>", html)

@@ -81,7 +81,7 @@ class _RayWorker:
         return self._worker.describe(settings, styles)
 
     def work(self, batch: Batch) -> list[WorkResult]:
-        return [made.result() if isinstance(made, Drawn) else made for made in self._worker.work(batch)]
+        return [result.result() if isinstance(result, Drawn) else result for result in self._worker.work(batch)]
 
 
 class RayEngine:
@@ -93,8 +93,7 @@ class RayEngine:
 
     Args:
         address: Address of a running cluster, or `auto`; empty starts one that ends with the engine (`connected`),
-            unless Ray
-            is already running here.
+            unless Ray is already running here.
         workers: Number of actors; 0 for as many as fit on the CPUs or GPUs of each machine.
         gpus: GPUs per actor, also a fraction such as 0.5: two actors then share one.
         threads: CPU threads per actor, which is also the number of CPUs that Ray reserves for it.

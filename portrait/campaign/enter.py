@@ -259,8 +259,8 @@ def _describe(picture: PlannedPicture) -> str:
 
 def requeue(ledger: Ledger, retry: Collection[str]) -> None:
     """Make `rejected` (with new seeds) or `failed` jobs pending again, unless an earlier retry is unfinished."""
-    if retry and (left := ledger.count_retries()):
-        log.warning("an earlier retry still has %d jobs to do; these are done now, and no others are added", left)
+    if retry and (remaining := ledger.count_retries()):
+        log.warning("an earlier retry still has %d jobs to do; these are done now, and no others are added", remaining)
         return
     if "rejected" in retry:
         judge_against_everyone(ledger)  # a run that was killed may not have judged everybody yet

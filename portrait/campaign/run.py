@@ -182,14 +182,14 @@ class Driver:
         self.on_progress(Progress(counts=self.ledger.counts(), made=0, seconds=0.0))
         last_result = time.perf_counter()
         with ThreadPoolExecutor(1, "writer") as writer:
-            for made in engine.work(self._batches()):
-                recipe = made.item.picture.recipe
-                attempts[recipe] += made.attempts
+            for result in engine.work(self._batches()):
+                recipe = result.item.picture.recipe
+                attempts[recipe] += result.attempts
                 now = time.perf_counter()
                 seconds[recipe] += now - last_result
                 last_result = now
                 self._wait_for_writer()
-                self._writing = writer.submit(self._write, made)
+                self._writing = writer.submit(self._write, result)
             self._wait_for_writer()
         remember(
             self.ledger,

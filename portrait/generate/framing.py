@@ -43,8 +43,8 @@ class Square:
     def moved(self, shift: tuple[float, float]) -> tuple[int, int, int]:
         """(left, top, side) after a shift to the right and down, in shares of the side, as far as the square can go."""
         left, top = (
-            int(np.clip(start + round(share * self.side), least, most))
-            for start, share, (least, most) in zip((self.left, self.top), shift, (self.lefts, self.tops), strict=True)
+            int(np.clip(start + round(share * self.side), low, high))
+            for start, share, (low, high) in zip((self.left, self.top), shift, (self.lefts, self.tops), strict=True)
         )
         return left, top, self.side
 

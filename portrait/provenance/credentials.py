@@ -230,8 +230,8 @@ class Credentials:
     @property
     def making(self) -> dict[str, Any]:
         """Recipe, weights and pixels by their digests, as portrait states them; empty in pictures of other tools."""
-        made = (a.get("data") for a in self.manifest.get("assertions", ()) if a.get("label") == MAKING)
-        return next((data for data in made if isinstance(data, dict)), {})
+        statements = (a.get("data") for a in self.manifest.get("assertions", ()) if a.get("label") == MAKING)
+        return next((data for data in statements if isinstance(data, dict)), {})
 
 
 def read_credentials(data: bytes, mime: str, *, anchors: bytes = b"") -> Credentials | None:

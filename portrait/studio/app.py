@@ -20,7 +20,7 @@ from portrait.settings import Settings
 from portrait.studio import page, strings, viewer
 from portrait.studio.controls import (
     FieldError,
-    Own,
+    PhotoInputs,
     controls_html,
     first_form,
     fitting,
@@ -161,8 +161,10 @@ class StudioPage:
         return {self.photo: page.photo_html(session, local=self.local, **more)}
 
     def _controls(self, session: Session) -> Updates:
-        own = Own(crop=page.crop_view(session), backdrop=session.backdrop.name if session.backdrop else "")
-        return {self.controls: controls_html(self.drawing.recipe(session), session.form, self.drawing.recipes(), own)}
+        inputs = PhotoInputs(crop=page.crop_view(session), backdrop=session.backdrop.name if session.backdrop else "")
+        return {
+            self.controls: controls_html(self.drawing.recipe(session), session.form, self.drawing.recipes(), inputs)
+        }
 
     def _result(self, session: Session, **more: str) -> Updates:
         html = viewer.result_html(session, self.drawing.recipe(session), viewer.Notice(**more))
@@ -468,15 +470,15 @@ class StudioPage:
 
     def _preview(self, session: Session) -> Iterator[Updates]:
         """Show small previews of the photo in every style, and in the chosen style at several strengths, as they arrive."""
-        shown = self.drawing.start_previews(session)
-        if shown is None:
+        previews = self.drawing.start_previews(session)
+        if previews is None:
             return
-        what = shown.recipe, shown.style, shown.crop
+        what = previews.recipe, previews.style, previews.crop
         yield {self.previews: page.previews_html(session, *what)}
-        for event in shown.job.events():
+        for event in previews.job.events():
             if event.kind == "preview" and event.preview is not None:
-                key = (shown.recipe, event.style, shown.crop, event.balance)
-                if not session.keep_preview(shown.job, key, page.preview_uri(event.preview)):
+                key = (previews.recipe, event.style, previews.crop, event.balance)
+                if not session.keep_preview(previews.job, key, page.preview_uri(event.preview)):
                     return
                 yield {self.previews: page.previews_html(session, *what)}
 

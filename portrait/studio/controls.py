@@ -149,29 +149,29 @@ class CropView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Own:
-    """The visitor's own parts of the form: the photo with its crops, and a background's name."""
+class PhotoInputs:
+    """The photo with its crops, and the name of the uploaded background."""
 
     crop: CropView | None = None
     backdrop: str = ""
 
 
-NOTHING = Own()
+NOTHING = PhotoInputs()
 
 
-def controls_html(recipe: Recipe, form: Form, recipes: Iterable[str], own: Own = NOTHING) -> str:
+def controls_html(recipe: Recipe, form: Form, recipes: Iterable[str], inputs: PhotoInputs = NOTHING) -> str:
     """The form.
 
     Args:
         recipe: Whose styles are offered.
         form: The chosen values.
         recipes: The names of the recipes that are installed.
-        own: The visitor's own crops and background.
+        inputs: The photo with its crops, and the uploaded background.
     """
     choices = choices_for(recipe, _text(form, "style"))
     return (
         f'<form id="form" autocomplete="off">{_styles(recipe, _text(form, "style"))}'
-        f"{_palettes(choices, form)}{_balance(form)}{_picture(recipe, choices, form, own)}"
+        f"{_palettes(choices, form)}{_balance(form)}{_picture(recipe, choices, form, inputs)}"
         f"{_keep(form)}{_advanced_groups(recipe, choices, form, recipes)}"
         f'<div class="actions"><button type="submit" id="make" data-key="make">{strings.MAKE}</button>'
         f'<button type="button" id="cancel" data-key="cancel">{strings.CANCEL}</button>'
@@ -257,7 +257,7 @@ def _balance(form: Form) -> str:
     )
 
 
-def _picture(recipe: Recipe, choices: Choices, form: Form, own: Own) -> str:
+def _picture(recipe: Recipe, choices: Choices, form: Form, inputs: PhotoInputs) -> str:
     """Crop, background, size and number: the settings that everybody needs for a profile picture."""
     kind = _text(form, "background")
     colors = "".join(
@@ -268,17 +268,17 @@ def _picture(recipe: Recipe, choices: Choices, form: Form, own: Own) -> str:
             ("color2", ("gradient",), strings.COLOR_BOTTOM),
         )
     )
-    shown_backdrop = strings.BACKDROP_OTHER.format(name=own.backdrop) if own.backdrop else strings.BACKDROP
+    shown_backdrop = strings.BACKDROP_OTHER.format(name=inputs.backdrop) if inputs.backdrop else strings.BACKDROP
     colors += (
         f'<label class="color plain"{"" if kind == "picture" else " hidden"} data-kinds="picture">{escape(shown_backdrop)}'
-        f'<input type="file" class="sr" data-file="backdrop" data-key="backdrop" accept="image/*"{" data-has" if own.backdrop else ""}></label>'
+        f'<input type="file" class="sr" data-file="backdrop" data-key="backdrop" accept="image/*"{" data-has" if inputs.backdrop else ""}></label>'
     )
     size = _text(form, "size")
     sizes = {str(n if n != recipe.resolution else 0): strings.SIZE_PIXELS.format(n=n) for n in choices.sizes}
     chosen = size if size in sizes else "0"
     sizes_html = _segments("size", strings.SIZE, sizes, chosen, now=True) if len(sizes) > 1 else ""
     return (
-        f"{_segments('frame', strings.FRAME, strings.FRAMES, _text(form, 'frame'), now=True, below=_crop(own.crop, form))}"
+        f"{_segments('frame', strings.FRAME, strings.FRAMES, _text(form, 'frame'), now=True, below=_crop(inputs.crop, form))}"
         f"{_segments('background', strings.BACKGROUND, strings.BACKGROUNDS, kind, now=True)}"
         f'<div class="colors">{colors}</div>{sizes_html}'
         f"{_segments('variants', strings.VARIANTS, {str(n): str(n) for n in range(1, 5)}, _text(form, 'variants'))}"

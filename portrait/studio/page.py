@@ -194,13 +194,13 @@ def preview_uri(picture: RgbImage) -> str:
 
 def previews_html(session: Session, recipe: str, style: str, crop: str) -> str:
     """The previews made so far, for the page to put in their places."""
-    found = []
+    items = []
     for (of_recipe, of_style, of_crop, balance), src in list(session.previews.items()):
         places = [of_style] if balance == STRENGTHS[1] else []
         places += [f"{balance:g}"] if of_style == style else []
         if (of_recipe, of_crop) == (recipe, crop):
-            found += [f'<i data-place="{escape(place)}" data-src="{src}"></i>' for place in places]
-    return "".join(found)
+            items += [f'<i data-place="{escape(place)}" data-src="{src}"></i>' for place in places]
+    return "".join(items)
 
 
 # The reports -----------------------------------------------------------------------------------------------------
