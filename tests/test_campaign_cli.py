@@ -255,6 +255,18 @@ def test_the_command_printed_after_an_interrupted_retry_continues_it(
     assert "nothing to try again" in capsys.readouterr().out
 
 
+def test_a_run_says_where_the_reasons_of_its_failures_are(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for photo in tmp_path.rglob("*.png"):
+        photo.write_text(photo.name)
+    run = str(tmp_path / "run")
+    assert main(["campaign", "run", str(plan), "-o", run]) == 1
+    assert f"Why jobs failed: portrait campaign status {run}" in capsys.readouterr().out
+    assert main(["campaign", "status", run]) == 0
+    assert "p00.png is not a picture that can be read" in capsys.readouterr().out
+
+
 def test_the_command_to_continue_names_the_requested_engine(
     plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

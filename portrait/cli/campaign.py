@@ -342,6 +342,8 @@ def _check_engine_flags(args: argparse.Namespace) -> None:
 
 
 def _print_next(counts: Counts, plan: Plan, folder: Path, args: argparse.Namespace) -> None:
+    if counts.failed:
+        say(f"Why jobs failed: portrait campaign status {folder}")
     if counts.pending:
         flags = _engine_flags_given(args)
         again = shlex.join(["portrait", "campaign", "run", str(plan.path), "-o", str(folder), *flags])
