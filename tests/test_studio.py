@@ -43,7 +43,7 @@ from portrait.errors import (
 from portrait.files import write_bytes
 from portrait.hub.files import verify_manifest
 from portrait.hub.manifest import find_part
-from portrait.images import Photo, encode_picture, pixels_sha256, write_picture
+from portrait.images import PHOTO_SUFFIXES, Photo, encode_picture, pixels_sha256, write_picture
 from portrait.judge.verdict import describe_reason
 from portrait.loop.attempt_loop import VARIANT_STRIDE, AttemptLoop
 from portrait.loop.types import StylizedPortrait
@@ -848,6 +848,11 @@ def test_a_background_whose_name_is_no_name_of_a_file_is_refused(tmp_path: Path,
     with pytest.raises(ImageReadError):
         session.take_backdrop(b"no picture", "beach.png")
     assert not session.folder.exists()
+
+
+def test_the_file_dialog_offers_every_kind_of_photo_that_is_read() -> None:
+    (accepted,) = re.findall('data-file="photo".* accept="(.*?)"', page.photo_html(None))
+    assert {"image/*", *PHOTO_SUFFIXES} == set(accepted.split(","))
 
 
 def test_faces_are_cut_out_with_room_and_the_frame_is_shown_on_the_photo(tmp_path: Path) -> None:

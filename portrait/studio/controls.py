@@ -17,6 +17,7 @@ from portrait.recipes.style import styles
 from portrait.records import Background
 from portrait.settings import KNOB_SETTINGS, RULES, Settings
 from portrait.studio import strings
+from portrait.studio.uploads import ACCEPTED
 from portrait.studio.web_settings import MAX_VALUES, Choices, choices_for
 
 Form = dict[str, str | list[str]]
@@ -271,7 +272,7 @@ def _picture(recipe: Recipe, choices: Choices, form: Form, inputs: PhotoInputs) 
     shown_backdrop = strings.BACKDROP_OTHER.format(name=inputs.backdrop) if inputs.backdrop else strings.BACKDROP
     colors += (
         f'<label class="color plain"{"" if kind == "picture" else " hidden"} data-kinds="picture">{escape(shown_backdrop)}'
-        f'<input type="file" class="sr" data-file="backdrop" data-key="backdrop" accept="image/*"{" data-has" if inputs.backdrop else ""}></label>'
+        f'<input type="file" class="sr" data-file="backdrop" data-key="backdrop" accept="{ACCEPTED}"{" data-has" if inputs.backdrop else ""}></label>'
     )
     size = _text(form, "size")
     sizes = {str(n if n != recipe.resolution else 0): strings.SIZE_PIXELS.format(n=n) for n in choices.sizes}

@@ -18,7 +18,7 @@ from portrait.studio import strings
 from portrait.studio.controls import STRENGTHS, CropView
 from portrait.studio.session import Session
 from portrait.studio.session_registry import GRACE_SECONDS
-from portrait.studio.uploads import MAX_UPLOAD_MB
+from portrait.studio.uploads import ACCEPTED, MAX_UPLOAD_MB
 
 SHOWN = 1100
 """The longer side of photos on the page, in pixels; files for download have full size."""
@@ -108,7 +108,7 @@ def shown_uri(pixels: RgbImage) -> str:
 
 def _file_input(what: str) -> str:
     return (
-        f'<input type="file" class="sr" data-file="{what}" data-key="{what}" accept="image/*,.heic,.heif,.hif,.avif,.tif,.tiff,.jfif,.mpo" '
+        f'<input type="file" class="sr" data-file="{what}" data-key="{what}" accept="{ACCEPTED}" '
         f'data-limit="{MAX_UPLOAD_MB}" data-too-large="{escape(strings.TOO_LARGE_UPLOAD)}" '
         f'data-failed="{escape(strings.UPLOAD_FAILED)}" data-nothing="{escape(strings.NOT_A_PICTURE)}">'
     )

@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from portrait.errors import InputError
-from portrait.images import Photo
+from portrait.images import PHOTO_SUFFIXES, Photo
 from portrait.images.decoder_process import DecoderProcess
 from portrait.studio import strings
 
 MAX_PIXELS = 64_000_000
 """Photos with more pixels are refused: several visitors' photos must fit into memory."""
 MAX_UPLOAD_MB = 100
+ACCEPTED = ",".join(["image/*", *sorted(PHOTO_SUFFIXES)])
+"""What a file dialog offers: browsers do not know all kinds as pictures."""
 decoder = DecoderProcess()
 """Shared by all visitors: one photo at a time, because decoding takes several times the memory of its pixels."""
 
