@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shlex
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from portrait.campaign.files import is_there
@@ -136,24 +136,7 @@ def _photo_entries(paths: Sequence[Path], digests: Sequence[str]) -> list[dict[s
 def _require_photos(ledger: Ledger, people: Sequence[Person], photos: Mapping[str, Sequence[str]]) -> None:
     """Check that every photo that the run was started with still exists where the plan has it, or as another file."""
     now = {person.name: dict(zip(photos[person.name], person.photos, strict=True)) for person in people}
-    places = {digest: path for paths in now.values() for digest, path in paths.items()}
-    begun = [
-        (person.name, Path(photo.path), photo.sha256)
-        for person in ledger.subjects()
-        for photo in person.photos
-        if not photo.sha256.startswith(MISSING)
-    ]
-    # Photos that are found tell where their folder is now, and so where the others should be.
-    moved = {path.parent: places[digest].resolve().parent for _, path, digest in begun if digest in places}
-    lost: list[str] = []
-    for name, path, digest in begun:
-        if digest in places:
-            continue
-        # A file with other bytes is a changed photo, which the comparison of plans reports; here only missing ones count.
-        expected = moved.get(path.parent, path.parent) / path.name
-        missing = [str(place) for digest, place in now.get(name, {}).items() if digest.startswith(MISSING)]
-        lost += missing if name in now else [] if expected.is_file() else [str(expected)]
-    lost = list(dict.fromkeys(lost))
+    lost = list(dict.fromkeys(_lost_photos(ledger, now)))
     if lost:
         more = " and others" if len(lost) > 3 else ""
         count = "1 photo" if len(lost) == 1 else f"{len(lost)} photos"
@@ -161,6 +144,37 @@ def _require_photos(ledger: Ledger, people: Sequence[Person], photos: Mapping[st
             f"{count} of {ledger.folder} not found: {', '.join(lost[:3])}{more}; mount the folder or put them back, and "
             "start the same command again"
         )
+
+
+def _lost_photos(ledger: Ledger, now: Mapping[str, Mapping[str, Path]]) -> Iterator[str]:
+    """Where the photos that no longer exist should be; `now` is person -> digest -> path."""
+    places = {digest: path for paths in now.values() for digest, path in paths.items()}
+    begun = _photos_begun(ledger)
+    # Photos that are found tell where their folder is now, and so where the others should be.
+    moved = {path.parent: places[digest].resolve().parent for _, path, digest in begun if digest in places}
+    for name, path, digest in begun:
+        if digest not in places:
+            yield from _missing_paths(now.get(name), moved.get(path.parent, path.parent) / path.name)
+
+
+def _photos_begun(ledger: Ledger) -> list[tuple[str, Path, str]]:
+    """(person, path, SHA-256) of each photo that could be read when it was entered."""
+    return [
+        (person.name, Path(photo.path), photo.sha256)
+        for person in ledger.subjects()
+        for photo in person.photos
+        if not photo.sha256.startswith(MISSING)
+    ]
+
+
+def _missing_paths(now: Mapping[str, Path] | None, expected: Path) -> list[str]:
+    """The missing photos of a person; `now` is digest -> path, or None if the plan no longer names the person.
+
+    A file with other bytes is a changed photo, which the comparison of plans reports.
+    """
+    if now is not None:
+        return [str(path) for digest, path in now.items() if digest.startswith(MISSING)]
+    return [] if expected.is_file() else [str(expected)]
 
 
 def _require_same_owners(ledger: Ledger, photos: Mapping[str, Sequence[str]]) -> None:

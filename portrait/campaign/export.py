@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,30 +88,36 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = (), *, signer: Si
         pictures = 0
         enlarged = 0
         note = stack.enter_context(_begun(folder, run_id, earlier_files))
-        for job in ledger.jobs("accepted"):
-            result = ledger.result(job.id)
-            if result is None or job.output is None:
-                continue
+        for job, record, source in _accepted(ledger, run):
             pictures += 1
             more_cells = [columns_of[job.picture.subject].get(column, "") for column in more_columns]
-            source = below(run, job.output)
-            if not source.is_file():
-                raise CampaignError(f"{source} is missing; run the campaign again, which makes it again, then export")
-            for name, copy in _copies(source, result.record, names, signer):
+            for name, copy in _copies(source, record, names, signer):
                 enlarged += copy.scale > 1
                 path = f"{_export_stem(job, name, several_recipes)}.{copy.suffix}"
                 note(path)  # before it is written: a killed export must leave no file that the next one does not know
                 write_bytes(below(folder, path), copy.data)
-                rows.append([path, *_cells(job, name, copy, result.record.seed), run_id, *more_cells])
+                rows.append([path, *_cells(job, name, copy, record.seed), run_id, *more_cells])
     manifest = _write_manifest(folder, [[*COLUMNS, *map(_heading, more_columns)], *rows])
-    # On some disks a name that differs only in case is the same file, which must then not be removed as an earlier one.
-    files = {str(row[0]).casefold() for row in rows}
-    _remove_leftovers([folder / name for name in {MANIFEST, BEGUN, *earlier_files, *(str(row[0]) for row in rows)}])
-    removed = _remove(folder, (file for file in earlier_files if file.casefold() not in files))
-    (folder / BEGUN).unlink(missing_ok=True)
+    removed = _remove_earlier(folder, earlier_files, {str(row[0]) for row in rows})
     return ExportResult(
         files=len(rows), pictures=pictures, enlarged=enlarged, removed=removed, finalized=finalized, manifest=manifest
     )
+
+
+def _accepted(ledger: Ledger, run: Path) -> Iterator[tuple[LedgerJob, PortraitRecord, Path]]:
+    """Each accepted job with its record and the file of its picture.
+
+    Raises:
+        CampaignError: a picture is missing.
+    """
+    for job in ledger.jobs("accepted"):
+        result = ledger.result(job.id)
+        if result is None or job.output is None:
+            continue
+        picture = below(run, job.output)
+        if not picture.is_file():
+            raise CampaignError(f"{picture} is missing; run the campaign again, which makes it again, then export")
+        yield job, result.record, picture
 
 
 def _check_sizes(names: Iterable[str]) -> None:
@@ -250,6 +256,16 @@ def _remove(folder: Path, files: Iterable[str]) -> int:
             with suppress(OSError):  # not empty
                 path.parent.rmdir()
     return count
+
+
+def _remove_earlier(folder: Path, earlier_files: Set[str], files: Set[str]) -> int:
+    """Remove what earlier exports left and this one, whose files are `files`, has not; return how many pictures."""
+    _remove_leftovers([folder / name for name in {MANIFEST, BEGUN, *earlier_files, *files}])
+    # On some disks a name that differs only in case is the same file, which must then not be removed as an earlier one.
+    names = {file.casefold() for file in files}
+    removed = _remove(folder, (file for file in earlier_files if file.casefold() not in names))
+    (folder / BEGUN).unlink(missing_ok=True)
+    return removed
 
 
 def _remove_leftovers(files: Sequence[Path]) -> None:

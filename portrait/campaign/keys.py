@@ -28,8 +28,11 @@ _NOT_IN_KEYS = (
     "thresholds",
     "curves",
     "base",
+    "background",
 )
 """Settings that are not part of a job's key as such: the key has them in another form, or they only affect rounding."""
+_ADDED_LATER: dict[str, object] = {"upright": "auto", "palette": "", "size": 0, "no_metadata": False}
+"""Settings that are not part of a key at their default, so that plans keep the keys from before the settings existed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,29 +56,31 @@ class Fingerprint:
 
 def shared_ingredients(settings: Settings) -> dict[str, object]:
     """What all jobs of a plan share and what affects pixels or verdicts; files are represented by their contents."""
-    values: dict[str, object] = {name: value for name, value in asdict(settings).items() if name not in _NOT_IN_KEYS}
-    if settings.upright == "auto":
-        del values["upright"]  # plans without this setting keep the keys from before it existed
+    values: dict[str, object] = {
+        name: value
+        for name, value in asdict(settings).items()
+        if name not in _NOT_IN_KEYS and not (name in _ADDED_LATER and value == _ADDED_LATER[name])
+    }
     if settings.shifted() == (0, 0):
-        del values["shift"]  # as with upright
-    for name in ("palette", "size"):
-        if not values[name]:
-            del values[name]  # the recipe's own: keys stay as they were before this setting existed
+        del values["shift"]  # added later, too; 0 can be written in several ways
+    values |= _background_ingredients(settings)
     values["keep"] = [f"mask:{_sha256(keep.file)}" if keep.file else keep.name for keep in settings.keeps()]
-    background = settings.backdrop()
-    if background is None:
-        del values["background"]  # plans without a background keep the keys from before this setting existed
-    elif background.file is not None:
-        values["background"] = f"file:{_sha256(background.file)}"
-    if background is not None or "background" in settings.keep:
-        values["matte"] = matte_sha256()
-    if not settings.no_metadata:
-        del values["no_metadata"]  # likewise
     values["lora"] = [parse_lora(text)[1] for text in settings.lora]  # the file itself is among the weights
     choice = FaceChoice.parse(settings.face)
     if choice.kind == "like":
         values["face"] = f"like:{_sha256(Path(choice.reference))}"
     return values | {"portrait": portrait.__version__}
+
+
+def _background_ingredients(settings: Settings) -> dict[str, object]:
+    """The background by its content and the matte's digest; empty without a background."""
+    values: dict[str, object] = {}
+    background = settings.backdrop()
+    if background is not None:
+        values["background"] = f"file:{_sha256(background.file)}" if background.file else settings.background
+    if background is not None or "background" in settings.keep:
+        values["matte"] = matte_sha256()
+    return values
 
 
 def _sha256(path: Path) -> str:

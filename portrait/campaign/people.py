@@ -102,19 +102,24 @@ def _from_folder(folder: Path) -> tuple[list[Person], list[PassedOver]]:
         raise SettingsError(f"cannot read subjects {folder}: {error.strerror}") from None
     people = [Person(name=path.stem, photos=(path,)) for path in photos]
     for subfolder in subfolders:
-        try:
-            photos, others = photos_in(subfolder)
-            nested = [path for path in subfolder.iterdir() if os.path.isdir(path)]
-        except OSError as error:
-            passed_over.append(PassedOver(subfolder, f"a folder that cannot be read: {error.strerror}"))
-            continue
+        photos, others = _photos_of_person(subfolder)
         passed_over += others
-        passed_over += [PassedOver(path, "a folder in a person's folder") for path in nested]
         if photos:
             people.append(Person(name=subfolder.name, photos=tuple(photos)))
-        elif not others:
-            passed_over.append(PassedOver(subfolder, "a folder without photos"))
     return people, passed_over
+
+
+def _photos_of_person(folder: Path) -> tuple[list[Path], list[PassedOver]]:
+    try:
+        photos, passed_over = photos_in(folder)
+        nested = [path for path in folder.iterdir() if os.path.isdir(path)]
+    except OSError as error:
+        return [], [PassedOver(folder, f"a folder that cannot be read: {error.strerror}")]
+    is_empty = not photos and not passed_over
+    passed_over += [PassedOver(path, "a folder in a person's folder") for path in nested]
+    if is_empty:
+        passed_over.append(PassedOver(folder, "a folder without photos"))
+    return photos, passed_over
 
 
 def _from_csv(file: Path) -> list[Person]:

@@ -7,7 +7,7 @@ import json
 import logging
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +270,7 @@ def _fingerprint_values(recipe: Recipe) -> dict[str, object]:
     for entry in fields(recipe):
         value = getattr(recipe, entry.name)
         if entry.name == "balance":
-            values[entry.name] = [[at, [getattr(knobs, knob.name) for knob in fields(knobs)]] for at, knobs in value]
+            values[entry.name] = [[at, list(astuple(knobs))] for at, knobs in value]
         elif entry.name == "loras":
             values[entry.name] = [[lora.part or Path(lora.path).name, lora.weight] for lora in value]
         elif entry.name == "family":

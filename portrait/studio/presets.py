@@ -18,14 +18,7 @@ def preset_toml(settings: Settings) -> str:
 
     Settings for one photo or one computer (the face, regions, the file of a background) are left out, as a comment says.
     """
-    portable = replace(
-        settings, face="auto", keep=tuple(name for name in settings.keep if not name.startswith(_OF_A_PHOTO))
-    )
-    missing = [name for name in settings.keep if name not in portable.keep]
-    background = settings.backdrop()
-    if background is not None and background.file is not None:
-        portable = replace(portable, background="")
-        missing.append(f"the background {background.file.name}")
+    portable, missing = _portable(settings)
     lines = ["# portrait stylize PHOTO --settings THIS_FILE, or the studio page"]
     lines += [f"# left out: {_comment(name)}" for name in missing]
     for setting in fields(Settings):
@@ -33,6 +26,17 @@ def preset_toml(settings: Settings) -> str:
         if name in WEB_SETTINGS and (value != setting.default or name in ("recipe", "style")):
             lines.append(f"{RULES[name].flag or name} = {_toml(word_of(name, value))}")
     return "\n".join(lines) + "\n"
+
+
+def _portable(settings: Settings) -> tuple[Settings, list[str]]:
+    """The settings that fit other photos and computers, and what was left out."""
+    missing = [name for name in settings.keep if name.startswith(_OF_A_PHOTO)]
+    portable = replace(settings, face="auto", keep=tuple(name for name in settings.keep if name not in missing))
+    background = settings.backdrop()
+    if background is not None and background.file is not None:
+        portable = replace(portable, background="")
+        missing.append(f"the background {background.file.name}")
+    return portable, missing
 
 
 def read_preset(text: str, base: Settings, backdrop: Path | None = None) -> Settings:

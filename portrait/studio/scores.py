@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from html import escape
 
 from portrait.judge.verdict import KEEP_LIMITS, describe_reason, describe_strangers
@@ -37,41 +38,51 @@ def how_sure(record: PortraitRecord) -> str:
 def measurements_html(record: PortraitRecord) -> str:
     """Likeness by each judge, style, burned-out colors and keeps, each with its limit."""
     attempt = record.chosen_attempt
-    limits = record.limits
-    rows = []
-    for judge, similarity in attempt.similarity.items():
-        threshold = record.thresholds[judge].value
-        words = likeness(similarity - threshold)
-        if judge in attempt.strangers:
-            words += f": {describe_strangers(attempt.strangers[judge])}"
-        rows.append(_meter(strings.JUDGES.get(judge, judge), words, similarity, threshold))
-    style = attempt.style_on_face
-    min_style = limits.style_on_face_of_style
-    rows.append(_meter(strings.STYLE_ON_FACE, strings.STYLE_WORDS[style >= min_style], style, min_style))
-    distance = attempt.style_distance
-    max_distance = limits.style_distance
-    if distance is not None and max_distance is not None:
-        leads = limits.style_lead is None or attempt.style_lead is None or attempt.style_lead >= limits.style_lead
-        words = strings.DISTANCE_WORDS[distance <= max_distance and leads]
-        rows.append(_meter(title_of(record.style), words, distance, max_distance, at_most=True))
-    sure = attempt.style_probability
-    least_sure = limits.style_probability
-    if sure is not None and least_sure is not None:
-        rows.append(_meter(title_of(record.style), strings.DISTANCE_WORDS[sure >= least_sure], sure, least_sure))
-    features_shown, least_shown = attempt.features_shown, limits.features_shown
+    rows = [*_likeness_meters(record), *_style_meters(record)]
+    features_shown, least_shown = attempt.features_shown, record.limits.features_shown
     if features_shown is not None and least_shown is not None:
         rows.append(
             _meter(strings.FEATURES, strings.FEATURES_WORDS[features_shown >= least_shown], features_shown, least_shown)
         )
     for what, change in attempt.changed.items():
-        if what in limits.changed:
-            words = strings.CHANGED_WORDS[abs(change) <= limits.changed[what]]
+        if what in record.limits.changed:
+            limit = record.limits.changed[what]
+            words = strings.CHANGED_WORDS[abs(change) <= limit]
             label = strings.CHANGED.get(what, what)
-            rows.append(_meter(label, words, abs(change), limits.changed[what], at_most=True, form=".3g"))
-    words = strings.BURNED_WORDS[attempt.burned <= limits.burned]
-    rows.append(_meter(strings.BURNED, words, attempt.burned, limits.burned, at_most=True, form=".1%"))
+            rows.append(_meter(label, words, abs(change), limit, at_most=True, form=".3g"))
+    max_burned = record.limits.burned
+    words = strings.BURNED_WORDS[attempt.burned <= max_burned]
+    rows.append(_meter(strings.BURNED, words, attempt.burned, max_burned, at_most=True, form=".1%"))
     rows += [_kept(name, value, f"broken_keep:{name}" in attempt.reasons) for name, value in attempt.kept.items()]
     return "".join(rows)
+
+
+def _likeness_meters(record: PortraitRecord) -> Iterator[str]:
+    attempt = record.chosen_attempt
+    for judge, similarity in attempt.similarity.items():
+        threshold = record.thresholds[judge].value
+        words = likeness(similarity - threshold)
+        if judge in attempt.strangers:
+            words += f": {describe_strangers(attempt.strangers[judge])}"
+        yield _meter(strings.JUDGES.get(judge, judge), words, similarity, threshold)
+
+
+def _style_meters(record: PortraitRecord) -> Iterator[str]:
+    """How far the face was stylized, and how typical of the style it is, by its statistics or by the style judge."""
+    attempt, limits = record.chosen_attempt, record.limits
+    style = attempt.style_on_face
+    min_style = limits.style_on_face_of_style
+    yield _meter(strings.STYLE_ON_FACE, strings.STYLE_WORDS[style >= min_style], style, min_style)
+    distance = attempt.style_distance
+    max_distance = limits.style_distance
+    if distance is not None and max_distance is not None:
+        leads = limits.style_lead is None or attempt.style_lead is None or attempt.style_lead >= limits.style_lead
+        words = strings.DISTANCE_WORDS[distance <= max_distance and leads]
+        yield _meter(title_of(record.style), words, distance, max_distance, at_most=True)
+    sure = attempt.style_probability
+    least_sure = limits.style_probability
+    if sure is not None and least_sure is not None:
+        yield _meter(title_of(record.style), strings.DISTANCE_WORDS[sure >= least_sure], sure, least_sure)
 
 
 def _kept(name: str, value: float, broken: bool) -> str:
