@@ -237,8 +237,10 @@ def test_faces_lists_and_draws(photos: Path, tmp_path: Path, capsys: pytest.Capt
     assert main(["faces", str(drawing), "--draw", str(drawing)]) == 0
     assert f"drawn: {tmp_path / 'own-2.png'}" in capsys.readouterr().out
     assert drawing.read_bytes() == photo
-    assert main(["faces", str(photos / "coffee.png"), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["faces"] == []
+    assert main(["faces", str(photos / "coffee.png"), "--json", "--draw", str(drawing)]) == 1
+    entry = json.loads(capsys.readouterr().out)
+    assert entry["faces"] == []
+    assert entry["drawn"] == str(tmp_path / "own-3.png")
 
 
 @pytest.mark.weights

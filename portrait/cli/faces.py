@@ -102,14 +102,15 @@ def _list_faces(path: Path, args: argparse.Namespace, analyzer: FaceAnalyzer) ->
     photo = upright_photo(photo, analyzer) if args.upright == "auto" else photo
     faces = analyzer.detect(photo.pixels)
     best = max((face.det_score for face in faces or analyzer.candidates(photo.pixels)), default=0.0)
-    if args.json:
-        say(json.dumps(_faces_entry(photo, faces, best)))
-    else:
+    drawn = None
+    if not args.json:
         _print_faces(photo, faces, best)
     if args.draw:
-        place = write_new(args.draw, encode_picture(_draw_boxes(photo.pixels, faces), kind_of(args.draw)))
-        if not args.json:
-            say(f"drawn: {place}")
+        drawn = write_new(args.draw, encode_picture(_draw_boxes(photo.pixels, faces), kind_of(args.draw)))
+    if args.json:
+        say(json.dumps(_faces_entry(photo, faces, best) | ({"drawn": str(drawn)} if drawn else {})))
+    elif drawn:
+        say(f"drawn: {drawn}")
     return 0 if faces else 1
 
 
