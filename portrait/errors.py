@@ -19,6 +19,10 @@ class SettingsError(InputError):
     """A setting, recipe, style or record is invalid."""
 
 
+class NoPeopleError(SettingsError):
+    """A plan's folder of people is not there, or has no photos."""
+
+
 class LicenseError(SettingsError):
     """The license of a part of the recipe does not allow the use that was requested."""
 

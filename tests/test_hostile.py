@@ -460,6 +460,24 @@ def test_photos_that_are_not_there_at_a_resume_are_counted_and_nothing_is_droppe
         assert ledger.counts().done == 2
 
 
+@pytest.mark.parametrize("is_there", [True, False], ids=["an empty folder", "no folder"])
+def test_all_photos_are_counted_where_their_folder_is_not_mounted(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_there: bool
+) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "copy"))
+    command = ["campaign", "run", str(folder / "campaign.toml"), "-o", str(folder / "run"), "--quiet"]
+    run_campaign(read_plan(folder / "campaign.toml"), folder / "run", local(), accept_changes=True)
+    (folder / "people").rename(tmp_path / "not mounted")
+    if is_there:
+        (folder / "people").mkdir()
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"2 photos of .* not found: .*p00.png, .*p01.png; mount the folder", error)
+    assert "accept-changes" not in error
+    assert main([*command[:4], str(tmp_path / "a new run")]) == 2
+    assert "subjects" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("listed", [False, True], ids=["a folder", "a list"])
 def test_photos_that_are_not_where_a_run_was_copied_to_are_counted_though_the_old_ones_are_there(
     made: Path, tmp_path: Path, listed: bool

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from portrait.campaign.files import is_there
 from portrait.campaign.keys import Fingerprint, job_key, shared_ingredients
-from portrait.campaign.ledger import Ledger
+from portrait.campaign.ledger import FILE, Ledger
 from portrait.campaign.people import Person, moved_photos
 from portrait.campaign.plan import Plan, PlannedPicture, read_plan
 from portrait.campaign.settle import judge_against_everyone
@@ -136,14 +136,33 @@ def _photo_entries(paths: Sequence[Path], digests: Sequence[str]) -> list[dict[s
 def _require_photos(ledger: Ledger, people: Sequence[Person], photos: Mapping[str, Sequence[str]]) -> None:
     """Check that every photo that the run was started with still exists where the plan has it, or as another file."""
     now = {person.name: dict(zip(photos[person.name], person.photos, strict=True)) for person in people}
-    lost = list(dict.fromkeys(_lost_photos(ledger, now)))
+    lost = list(_lost_photos(ledger, now))
     if lost:
-        more = " and others" if len(lost) > 3 else ""
-        count = "1 photo" if len(lost) == 1 else f"{len(lost)} photos"
-        raise CampaignError(
-            f"{count} of {ledger.folder} not found: {', '.join(lost[:3])}{more}; mount the folder or put them back, and "
-            "start the same command again"
-        )
+        raise _not_found(ledger.folder, lost)
+
+
+def require_photos_of(folder: Path) -> None:
+    """Check that the photos of a run, if one was started in this folder, are where they were.
+
+    Raises:
+        CampaignError: some are not; the message counts them.
+    """
+    if not (folder / FILE).is_file():
+        return
+    with Ledger.open(folder) as ledger:
+        begun = [path for _, path, _ in _photos_begun(ledger)]
+    if lost := [str(path) for path in begun if not path.is_file()]:
+        raise _not_found(folder, lost)
+
+
+def _not_found(run: Path, photos: Iterable[str]) -> CampaignError:
+    lost = list(dict.fromkeys(photos))
+    more = " and others" if len(lost) > 3 else ""
+    count = "1 photo" if len(lost) == 1 else f"{len(lost)} photos"
+    return CampaignError(
+        f"{count} of {run} not found: {', '.join(lost[:3])}{more}; mount the folder or put them back, and start the same "
+        "command again"
+    )
 
 
 def _lost_photos(ledger: Ledger, now: Mapping[str, Mapping[str, Path]]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count, zip_longest
 from pathlib import Path
 
-from portrait.errors import SettingsError
+from portrait.errors import NoPeopleError, SettingsError
 from portrait.images import PHOTO_SUFFIXES, PassedOver, photos_in
 from portrait.images.search import describe
 from portrait.paths import JOINERS, shorten_name
@@ -43,7 +43,8 @@ def read_people(subjects: str | tuple[str, ...], folder: Path) -> tuple[tuple[Pe
         folder: The folder to which relative paths refer.
 
     Raises:
-        SettingsError: `subjects` cannot be read, or contains nobody.
+        NoPeopleError: `subjects` is not there, or contains nobody.
+        SettingsError: `subjects` cannot be read.
     """
     passed_over: list[PassedOver] = []
     if isinstance(subjects, tuple):
@@ -57,10 +58,10 @@ def read_people(subjects: str | tuple[str, ...], folder: Path) -> tuple[tuple[Pe
         elif path.is_dir():
             people, passed_over = _from_folder(path)
         else:
-            raise SettingsError(f"subjects {path} is neither a folder nor a .csv or .txt file")
+            raise NoPeopleError(f"subjects {path} is neither a folder nor a .csv or .txt file")
     if not people:
         why = describe(passed_over) or f"supported are {', '.join(sorted(PHOTO_SUFFIXES))}"
-        raise SettingsError(f"no photos in subjects {subjects!r}; {why}")
+        raise NoPeopleError(f"no photos in subjects {subjects!r}; {why}")
     return _with_folders(people), tuple(passed_over)
 
 

@@ -186,7 +186,7 @@ def plan_from(table: Mapping[str, object], folder: Path, name: str = "plan") -> 
         people, passed_over = read_people(file.subjects, folder)
         settings = _settings_from(file.settings, folder)
     except SettingsError as error:
-        raise SettingsError(f"{name}: {error}") from None
+        raise type(error)(f"{name}: {error}") from None
     except (OSError, ValueError) as error:  # not a valid file name, because of its length or a zero byte
         raise SettingsError(f"{name}: {one_line(error)}") from None
     return Plan(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from portrait.cli.console import Commands, as_cell, plain_table, print_table, say
 from portrait.cli.signing import add_sign_flag, signer_of
-from portrait.errors import InputError, SettingsError
+from portrait.errors import InputError, NoPeopleError, SettingsError
 from portrait.files import write_bytes
 from portrait.paths import format_size, free_bytes
 
@@ -273,11 +273,24 @@ def _print_time(seconds: Sequence[float] | None, workers: int) -> None:
     say(f"time: about {expected} ({low} to {high}){shared}, as measured on this machine")
 
 
+@contextmanager
+def _counted_photos(run: Path) -> Iterator[None]:
+    """While a plan is read: count the photos of a run that was started before, if their folder is not mounted."""
+    from portrait.campaign.enter import require_photos_of
+
+    try:
+        yield
+    except NoPeopleError:
+        require_photos_of(run)
+        raise
+
+
 def _run(args: argparse.Namespace) -> int:
     from portrait.campaign.plan import read_plan
     from portrait.images.search import describe
 
-    plan = read_plan(args.plan)
+    with _counted_photos(args.output):
+        plan = read_plan(args.plan)
     if plan.passed_over and not args.quiet:
         say(describe(plan.passed_over), error=True)
     return _make(plan, args.output, args, accept_changes=args.accept_changes)
@@ -290,7 +303,8 @@ def _retry(args: argparse.Namespace) -> int:
 
     if not (args.rejected or args.failed):
         raise SettingsError("say what to try again: --rejected, --failed or both")
-    plan = read_plan(args.plan) if args.plan else plan_of(args.folder)
+    with _counted_photos(args.folder):
+        plan = read_plan(args.plan) if args.plan else plan_of(args.folder)
     states = [name for name in ("rejected", "failed") if getattr(args, name)]
     with Ledger.open(args.folder) as ledger:
         counts = ledger.counts()
