@@ -92,13 +92,24 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def log_to_stderr(*, verbose: bool, quiet: bool) -> None:
-    """Print our own warnings, unless `quiet`, and the errors of libraries; with `verbose` also what both do."""
+    """Print errors and, unless `quiet`, each of our own warnings once; with `verbose` also what we and libraries do."""
+    least = logging.INFO if verbose else logging.ERROR
+    warned: set[str] = set()
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        if record.levelno >= least:
+            return True
+        if quiet or record.levelno < logging.WARNING or not record.name.startswith("portrait."):
+            return False
+        text = record.getMessage()
+        is_new = text not in warned
+        warned.add(text)
+        return is_new
+
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LogLines("%(message)s"))
-    least = logging.INFO if verbose else logging.ERROR
-    ours = least if verbose or quiet else logging.WARNING
-    handler.addFilter(lambda record: record.levelno >= (ours if record.name.startswith("portrait.") else least))
-    logging.basicConfig(level=min(least, ours), handlers=[handler])
+    handler.addFilter(is_shown)
+    logging.basicConfig(level=min(least, logging.WARNING), handlers=[handler])
     for library in ("PIL", "tifffile"):  # our own message about a damaged photo says enough
         logging.getLogger(library).setLevel(logging.CRITICAL)
 
