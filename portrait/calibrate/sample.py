@@ -173,9 +173,6 @@ def measure_sample(
     require_pairs(len(photos), len(photos) + len(options.impostors), options.rates)
     people, unused = read_people(loop, photos)
     others, unused_others = read_people(loop, options.impostors)
-    unused |= unused_others
-    for reason in unused.values():
-        log.warning("not used: %s", reason)
     require_pairs(len(people), len(people) + len(others), options.rates)
     _require_different([*people, *others])
     # Copies first: their limit decides where the dial starts, and so which knobs each portrait is drawn with.
@@ -207,7 +204,7 @@ def measure_sample(
     return Sample(
         people={person.name: person.sha256 for person in people},
         impostors={person.name: person.sha256 for person in others},
-        unused=[path.name for path in unused],
+        unused=[path.name for path in (*unused, *unused_others)],
         copies=copied,
         styles=measured,
     )
@@ -323,17 +320,18 @@ def measure_copies(loop: AttemptLoop, framed: Sequence[Framed]) -> dict[str, np.
     return {kind: np.array(styled) for kind, styled in values.items()}
 
 
-def read_people(loop: AttemptLoop, photos: Sequence[Path]) -> tuple[list[Person], dict[Path, str]]:
-    """The people; and the photos that cannot be read or show no usable face, which are counted but not scored, with why."""
+def read_people(loop: AttemptLoop, photos: Sequence[Path]) -> tuple[list[Person], list[Path]]:
+    """The people; and the photos that cannot be read or show no usable face, which are said and counted but not scored."""
     people: list[Person] = []
-    unused: dict[Path, str] = {}
+    unused: list[Path] = []
     names: set[str] = set()
     for path in photos:
         try:
             photo = read_photo(path)
             (subject,) = loop.subjects(photo, "largest")
         except (ImageReadError, FaceError) as error:
-            unused[path] = str(error)
+            log.warning("not used: %s", error)
+            unused.append(path)
             continue
         framed = frame_portrait(photo.pixels, subject.face, "bust", loop.recipe.resolution)
         name = f"{path.parent.name}/{path.name}"
