@@ -602,6 +602,17 @@ def test_a_jpeg_that_is_drawn_again_and_again_is_refused(tmp_path: Path) -> None
     (tmp_path / "many.jpg").write_bytes(data[:-2] + last * 500 + data[-2:])
     with pytest.raises(ImageReadError, match="has more than 200 scans, which no photo has"):
         read_photo(tmp_path / "many.jpg")
+    assert main(["inspect", str(tmp_path / "many.jpg")]) == 2
+
+
+def test_a_picture_of_a_stranger_s_run_that_is_drawn_again_and_again_is_an_empty_frame(run: Path) -> None:
+    """The page decodes pictures like anything else that may come from somebody else."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    picture = next((run / "pictures").rglob("*.png"))
+    picture.write_bytes(data[:-2] + data[data.rindex(b"\xff\xda") : -2] * 500 + data[-2:])
+    assert drift_page(run).count('<span class="none">') == 1
 
 
 def test_a_jpeg_of_nothing_but_headers_is_refused() -> None:

@@ -159,11 +159,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> _Decoded:
             if pages and (tiff.needs_decoder(pages[page]) or data[:4] == b"MM\0+"):
                 _check_size(name, tiff.first(pages[page], tiff.WIDTH), tiff.first(pages[page], tiff.HEIGHT), max_pixels)
                 return _decode_tiff_page(data, page, pages[page], name)
-            scans = _scans(data, name)
-            image = _opened(data, name, max_pixels)
-            _check_size(name, image.width, image.height, max_pixels)
-            if scans * image.width * image.height > MAX_SCANNED:
-                raise ImageReadError(f"{name} has {scans} scans, which no photo of its size has; save it again")
+            image = open_picture(data, name, max_pixels)
             if image.format != "HEIF":  # which has already selected the primary item, wherever it is stored
                 image.seek(page)
                 _check_size(name, image.width, image.height, max_pixels)
@@ -175,6 +171,20 @@ def _decode(data: bytes, name: str, max_pixels: int) -> _Decoded:
             raise ImageReadError(f"{name} needs more memory than there is; use a smaller copy") from None
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
             raise ImageReadError(f"{name} is damaged or truncated: {one_line(error)}") from None
+
+
+def open_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open a picture without decoding it, unless that would cost more than a photo does.
+
+    Raises:
+        ImageReadError: it is not a picture, or has too many pixels, scans or segments.
+    """
+    scans = _scans(data, name)
+    image = _opened(data, name, max_pixels)
+    _check_size(name, image.width, image.height, max_pixels)
+    if scans * image.width * image.height > MAX_SCANNED:
+        raise ImageReadError(f"{name} has {scans} scans, which no photo of its size has; save it again")
+    return image
 
 
 def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:

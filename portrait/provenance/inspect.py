@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -12,8 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from portrait.errors import ImageReadError, one_line
-from portrait.images import MAX_PIXELS
-from portrait.images.decode import READ_FORMATS, read_file
+from portrait.images.decode import open_picture, read_file
 from portrait.provenance.credentials import Credentials, can_sign, read_credentials
 
 _PREFIXES = {
@@ -97,9 +95,7 @@ def inspect_picture(path: Path, *, anchors: bytes = b"") -> Inspection:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            image = Image.open(io.BytesIO(data), formats=READ_FORMATS)
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageReadError(f"{path} has {image.width} x {image.height} pixels: too many")
+            image = open_picture(data, str(path))
             image.load()  # texts may follow the pixels
             packet, texts = _xmp_packet(image), _texts(image)
         except ImageReadError:

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image, ImageOps
 
 from portrait.campaign.files import PICTURES, before_file
-from portrait.images.decode import READ_FORMATS
+from portrait.images.decode import open_picture, read_file
 from portrait.paths import below
 from portrait.provenance.mark import xmp_mark
 from portrait.records.report import DriftReport, ReportJob
@@ -167,7 +167,7 @@ def _thumbnail(folder: Path, file: str | None, side: int, share: float, mark: by
     if not file:
         return ""
     try:
-        with Image.open(below(folder, file), formats=READ_FORMATS) as image:
+        with open_picture(read_file(below(folder, file)), file) as image:
             image.draft("RGB", (side, side))
             small = ImageOps.contain(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
     except Exception:  # the run may be untrusted, and decoders raise OSError, SyntaxError, ValueError, ...
