@@ -1,4 +1,4 @@
-"""Write files atomically: completely or not at all."""
+"""Read files of the user, and write files atomically: completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,34 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from portrait.errors import InputError
+from portrait.errors import InputError, SettingsError, one_line
+from portrait.paths import require_regular_file
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a regular file.
+
+    Raises:
+        SettingsError: it is not one, or cannot be read.
+    """
+    try:
+        require_regular_file(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from None
+
+
+def read_json(path: Path, name: str) -> object:
+    """Read a JSON file; `name` is its name in messages.
+
+    Raises:
+        SettingsError: it cannot be read, or is not JSON.
+    """
+    try:
+        require_regular_file(path)
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SettingsError(f"cannot read {name}: {one_line(error)}") from None
 
 
 def write_json(path: str | Path, value: object) -> Path:

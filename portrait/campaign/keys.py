@@ -10,8 +10,8 @@ from pathlib import Path
 
 import portrait
 from portrait.campaign.plan import PlannedPicture
-from portrait.errors import SettingsError
 from portrait.faces.identity import FaceChoice
+from portrait.files import read_bytes
 from portrait.generate.matte import matte_sha256
 from portrait.recipes.override import parse_lora
 from portrait.settings import Settings
@@ -84,10 +84,7 @@ def _background_ingredients(settings: Settings) -> dict[str, object]:
 
 
 def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise SettingsError(f"cannot read {path}: {error.strerror}") from None
+    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def job_key(

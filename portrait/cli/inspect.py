@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from portrait.cli.console import Commands, printable, say
-from portrait.errors import SettingsError
-from portrait.paths import require_regular_file
+from portrait.files import read_bytes
 
 if TYPE_CHECKING:
     from portrait.provenance.credentials import Credentials
@@ -46,13 +45,7 @@ def add(commands: Commands) -> None:
 def _inspect(args: argparse.Namespace) -> int:
     from portrait.provenance.inspect import inspect_picture
 
-    try:
-        if args.trust:
-            require_regular_file(args.trust)
-        anchors = args.trust.read_bytes() if args.trust else b""
-    except OSError as error:
-        raise SettingsError(f"cannot read {args.trust}: {error.strerror}") from None
-    inspection = inspect_picture(args.picture, anchors=anchors)
+    inspection = inspect_picture(args.picture, anchors=read_bytes(args.trust) if args.trust else b"")
     if args.json:
         say(json.dumps(inspection.as_json()))
     else:

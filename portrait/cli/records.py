@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from portrait.cli.console import Commands, complain, say
 from portrait.errors import PortraitError, SettingsError
-from portrait.files import write_new
-from portrait.paths import is_within, require_regular_file
+from portrait.files import read_bytes, write_new
+from portrait.paths import is_within
 from portrait.settings import LOADING, RULES, Settings
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     from portrait.provenance.files import encode_portrait
     from portrait.records.portrait import read_portrait
 
-    record = read_portrait(_read(path), path)
+    record = read_portrait(read_bytes(path), path)
     places = _Places(record=path, folders=(path.parent, Path.cwd(), *args.files))
     record = record.model_copy(update={"settings": _with_found_files(record, places)})
     photo = _same_photo(args.photo or places.find(record.input.path), record.input.sha256)
@@ -157,14 +157,6 @@ def _other_versions(record: PortraitRecord) -> str:
 
     then = record.versions
     return ", ".join(f"{k} {then.get(k)} then, {v} now" for k, v in library_versions().items() if then.get(k) != v)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        require_regular_file(path)
-        return path.read_bytes()
-    except OSError as error:
-        raise SettingsError(f"cannot read {path}: {error.strerror}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,5 +234,5 @@ def _explain(args: argparse.Namespace) -> int:
     from portrait.records.portrait import read_record
     from portrait.report.explain import explain
 
-    say(explain(read_record(_read(args.record), args.record), verbose=args.verbose))
+    say(explain(read_record(read_bytes(args.record), args.record), verbose=args.verbose))
     return 0

@@ -6,7 +6,6 @@ threshold is stored with the counts that it comes from.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -17,11 +16,11 @@ from typing import TypeVar
 import numpy as np
 from pydantic import ValidationError
 
-from portrait.errors import SettingsError, TooFewPairsError, one_line
+from portrait.errors import SettingsError, TooFewPairsError
 from portrait.file_model import errors_from
+from portrait.files import read_json
 from portrait.judge.checks import StyleStatistics
 from portrait.judge.style_judge import StyleLimits
-from portrait.paths import require_regular_file
 from portrait.records.calibration import (
     CalibrationTable,
     GateTable,
@@ -162,11 +161,7 @@ def read_thresholds(file: Path) -> dict[str, object]:
     Raises:
         SettingsError: the file cannot be read, or does not hold an object.
     """
-    try:
-        require_regular_file(file)
-        table = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SettingsError(f"cannot read thresholds {file}: {one_line(error)}") from None
+    table = read_json(file, f"thresholds {file}")
     if not isinstance(table, dict):
         raise SettingsError(f"{file} is not a table of thresholds")
     return table

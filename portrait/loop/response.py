@@ -6,7 +6,6 @@ was never measured gets `default_curves`: guesses with large uncertainties, whic
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +17,8 @@ from pydantic import ValidationError
 
 from portrait.errors import SettingsError
 from portrait.file_model import errors_from
+from portrait.files import read_json
 from portrait.hub.judges import JUDGES
-from portrait.paths import require_regular_file
 from portrait.recipes.families import FamilyFacts
 from portrait.recipes.recipe import Recipe
 from portrait.records import Knobs
@@ -246,11 +245,7 @@ def read_curves(file: Path) -> CurvesFile:
     Raises:
         SettingsError: the file cannot be read, or is damaged.
     """
-    try:
-        require_regular_file(file)
-        table = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SettingsError(f"cannot read curves {file}: {error}") from None
+    table = read_json(file, f"curves {file}")
     try:
         return CurvesFile.model_validate(table)
     except ValidationError as error:

@@ -19,8 +19,8 @@ import numpy as np
 
 import portrait
 from portrait.errors import PortraitError, SettingsError, one_line
+from portrait.files import read_bytes
 from portrait.images import encode_picture
-from portrait.paths import require_regular_file
 from portrait.provenance.mark import GENERATED
 from portrait.records.portrait import PortraitRecord
 
@@ -73,7 +73,7 @@ class Signer:
             SettingsError: a file cannot be read, certificate and key do not match, or C2PA does not allow the certificate.
         """
         _library()
-        chain, secret = _read(certificate), _read(key)
+        chain, secret = read_bytes(certificate), read_bytes(key)
         signer = cls(certificates=chain, key=secret, algorithm=_algorithm(chain, secret, certificate, key))
         pixel = encode_picture(np.zeros((8, 8, 3), np.uint8), "png")
         try:
@@ -116,14 +116,6 @@ class Signer:
         except (c2pa.C2paError, ValueError) as error:
             raise SettingsError(f"signing failed: {one_line(error)}") from None
         return signed.getvalue()
-
-
-def _read(path: Path) -> bytes:
-    try:
-        require_regular_file(path)
-        return path.read_bytes()
-    except OSError as error:
-        raise SettingsError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _algorithm(chain: bytes, secret: bytes, certificate: Path, key: Path) -> str:
