@@ -376,7 +376,7 @@ def edit_text_name(name: str) -> str:
 
 
 def makers_tensors(names: Iterable[str]) -> dict[str, list[str]]:
-    """What the file of FLUX.2's makers holds of a transformer: name there -> the names of diffusers that lie in it, in order."""
+    """Map the tensors of the FLUX.2 makers' file to diffusers' names: name there -> the names that it joins, in order."""
     made: dict[str, list[str]] = {}
     for name in names:
         theirs = name
@@ -395,7 +395,7 @@ def _query_key_value(name: str) -> int:
 
 
 def is_8_bit(name: str) -> bool:
-    """Whether the 8-bit file of FLUX.2's makers holds the tensor of this name in 8 bits: the large layers of the blocks."""
+    """Whether this tensor has 8 bits in the 8-bit file of FLUX.2's makers: the large layers of the blocks."""
     return name.startswith(("double_blocks.", "single_blocks.")) and name.endswith(".weight")
 
 
@@ -407,7 +407,7 @@ _Z_MAKERS_NAMES = (
 
 
 def z_image_makers_tensors(names: Iterable[str]) -> dict[str, list[str]]:
-    """As `makers_tensors`, for the one file of Z-Image's transformer."""
+    """As `makers_tensors`, for the single file of Z-Image's transformer."""
     made: dict[str, list[str]] = {}
     for name in names:
         theirs = name
@@ -418,7 +418,7 @@ def z_image_makers_tensors(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def z_image_bf16(*, tiny: bool = False) -> Shapes:
-    """The tensors of the one file of Z-Image's transformer in 16 bits."""
+    """The tensors of the single file of Z-Image's transformer in 16 bits."""
     parts = tensors("z-image-transformer", dtype="BF16", tiny=tiny)
     return {
         name: ((sum(parts[part][0][0] for part in inside), *parts[inside[0]][0][1:]), "BF16")
@@ -427,7 +427,7 @@ def z_image_bf16(*, tiny: bool = False) -> Shapes:
 
 
 def klein_fp8(*, tiny: bool = False) -> tuple[Shapes, dict[str, str]]:
-    """The 8-bit file of klein's makers: its tensors, and what its header says of them."""
+    """The 8-bit file of klein's makers: its tensors, and its header's metadata."""
     parts = tensors("klein-transformer", dtype="BF16", tiny=tiny)
     shapes: Shapes = {}
     for name, inside in makers_tensors(parts).items():
@@ -458,7 +458,7 @@ def _model(name: str, tiny: bool) -> Any:
 
 
 def shards(shapes: Shapes, limit: int = SHARD_BYTES) -> list[Shapes]:
-    """The tensors of each file, in the model's order: a file ends before it would be larger than `limit`."""
+    """The tensors of each file, in the model's order; a file ends before it would exceed `limit` bytes."""
     files: list[Shapes] = [{}]
     for name, entry in shapes.items():
         if data_bytes(files[-1]) + data_bytes({name: entry}) > limit:
@@ -473,7 +473,7 @@ def shard_name(number: int, count: int, stem: str = "model") -> str:
 
 
 def shard_index(files: list[Shapes], stem: str = "model", *, parameters: bool = True) -> str:
-    """STEM.safetensors.index.json of these files; newer versions of transformers count the parameters, of two bytes, as well."""
+    """STEM.safetensors.index.json of these files; newer versions of transformers also count the parameters, of two bytes."""
     names = {key: shard_name(i, len(files), stem) for i, shapes in enumerate(files) for key in shapes}
     total = sum(data_bytes(shapes) for shapes in files)
     about = {"total_parameters": total // 2} if parameters else {}
@@ -538,7 +538,7 @@ def _width(net: Any, name: str) -> int:
 
 
 def lora(family: str, *, rank: int = 64, tiny: bool = False) -> Shapes:
-    """A LoRA of every attention layer in kohya's layout; those of LCM and Lightning reach further layers too."""
+    """A LoRA of every attention layer in kohya's layout; those of LCM and Lightning change other layers, too."""
     with torch.device("meta"):
         net = _model(f"{family}-unet", tiny)
     shapes: Shapes = {}
@@ -565,7 +565,7 @@ def edit_lora(*, rank: int = 64, tiny: bool = False) -> Shapes:
 
 
 def data_bytes(shapes: Shapes) -> int:
-    """Bytes of the tensors alone."""
+    """Bytes of the tensors, without the header."""
     return sum(math.prod(shape) * BYTES[dtype] for shape, dtype in shapes.values())
 
 

@@ -93,11 +93,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def log_to_stderr(*, verbose: bool, quiet: bool) -> None:
     """Print errors and, unless `quiet`, each of our own warnings once; with `verbose` also what we and libraries do."""
-    least = logging.INFO if verbose else logging.ERROR
+    min_level = logging.INFO if verbose else logging.ERROR
     warned: set[str] = set()
 
     def is_shown(record: logging.LogRecord) -> bool:
-        if record.levelno >= least:
+        if record.levelno >= min_level:
             return True
         if quiet or record.levelno < logging.WARNING or not record.name.startswith("portrait."):
             return False
@@ -109,7 +109,7 @@ def log_to_stderr(*, verbose: bool, quiet: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LogLines("%(message)s"))
     handler.addFilter(is_shown)
-    logging.basicConfig(level=min(least, logging.WARNING), handlers=[handler])
+    logging.basicConfig(level=min(min_level, logging.WARNING), handlers=[handler])
     for library in ("PIL", "tifffile"):  # our own message about a damaged photo says enough
         logging.getLogger(library).setLevel(logging.CRITICAL)
 
