@@ -700,6 +700,20 @@ def test_a_kept_json_is_as_good_a_baseline_as_the_run(made: Path) -> None:
     assert "embedding" not in out.read_text()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e308, -1e308])
+@pytest.mark.parametrize("key", ["separation", "quoted", "style_on_face"])
+def test_a_number_of_a_baseline_that_no_judge_gives_is_refused(tmp_path: Path, key: str, value: float) -> None:
+    """An infinite gap to strangers would make every row stable, and what follows from others would not be JSON."""
+    values: dict[str, Any] = compute_report(a_run(8, seed=2)).dump()
+    job = values["jobs"][0]
+    owners = {"separation": values["separation"], "quoted": job["quoted"], "style_on_face": job["delivered"]}
+    name = key if key == "style_on_face" else "dlib"
+    owners[key][name] = value
+    (tmp_path / "baseline.json").write_text(json.dumps(values))
+    with pytest.raises(SettingsError, match=f"is not the JSON of a report: .*{name}"):
+        read_baseline(tmp_path / "baseline.json")
+
+
 def test_drift_ends_with_three(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import portrait.report.write as write
 

@@ -22,7 +22,7 @@ from portrait.campaign.plan import PlannedPicture
 from portrait.errors import CampaignError
 from portrait.paths import below, is_file_name, prove_writable
 from portrait.records import Embedding
-from portrait.records.portrait import AttemptRecord, FileRecord, PortraitRecord, read_portrait
+from portrait.records.portrait import AttemptRecord, FileRecord, PortraitRecord, Score, read_portrait
 
 _T = TypeVar("_T")
 
@@ -72,7 +72,8 @@ _MAX_VALUE = 100_000_000
 _TEXTS = TypeAdapter(tuple[str, ...])
 _AXES = TypeAdapter(tuple[tuple[str, str], ...])
 _COLUMNS = TypeAdapter(dict[str, str])
-_NUMBERS = TypeAdapter(dict[str, Annotated[float, Field(allow_inf_nan=False)]])
+_LOOK = TypeAdapter(dict[str, Annotated[float, Field(ge=-1e6, le=1e6)]])
+_SCORES = TypeAdapter(dict[str, Score])
 _PHOTOS = TypeAdapter(Annotated[tuple[FileRecord, ...], Field(min_length=1)])
 _ATTEMPT = TypeAdapter(AttemptRecord)
 _ANYTHING = TypeAdapter[Any](Any)
@@ -86,7 +87,7 @@ _META: dict[str, TypeAdapter[Any]] = {
     "sizes": TypeAdapter(list[str]),
     "faulted": TypeAdapter(list[int]),
     "alike": TypeAdapter(list[list[str]]),
-    "separation": _NUMBERS,
+    "separation": _SCORES,
     "environment": TypeAdapter(dict[str, object]),
     "snapshot": TypeAdapter(dict[str, object]),
 }
@@ -327,7 +328,7 @@ class Ledger:
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise self._damaged(f"embeddings: {error}") from None
         for judge, embedding in embeddings.items():
-            if len(embedding) != self._lengths.setdefault(judge, len(embedding)) or not np.isfinite(embedding).all():
+            if len(embedding) != self._lengths.setdefault(judge, len(embedding)) or not (np.abs(embedding) <= 10).all():
                 raise self._damaged(f"embeddings of {judge[:80]!r} of different lengths, or with values that are none")
         return embeddings
 
@@ -600,7 +601,7 @@ class Ledger:
             return None
         return JobResult(
             record=read_portrait(row["record"], f"job {job} of {self.folder / FILE}"),
-            look=self._parse(_NUMBERS, row["look"] or "{}", "look"),
+            look=self._parse(_LOOK, row["look"] or "{}", "look"),
             embeddings=self._embeddings(row["embeddings"]),
         )
 

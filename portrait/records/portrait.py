@@ -62,6 +62,8 @@ Rounded2 = Annotated[float, _rounded(2)]
 Rounded3 = Annotated[float, _rounded(3)]
 Rounded4 = Annotated[float, _rounded(4)]
 Rounded5 = Annotated[float, _rounded(5)]
+Score = Annotated[float, Field(ge=-10, le=10)]
+"""A cosine, a share or a difference of them, which are about 1 at most: a larger number is none."""
 Point = tuple[Rounded2, Rounded2]
 """(x, y) in pixels of the photo."""
 
@@ -171,15 +173,15 @@ class AttemptRecord(_Record):
 
     knobs: Knobs
     seed: int
-    similarity: dict[str, Rounded4]
+    similarity: dict[str, Annotated[Score, _rounded(4)]]
     """Judge -> cosine similarity to the person."""
-    style_on_face: Rounded4
+    style_on_face: Annotated[Score, _rounded(4)]
     """Share of the face's structure that is redrawn."""
     face_found: bool
     accepted: bool
     reasons: tuple[Reason, ...]
     """Why it was rejected."""
-    seconds: Rounded3
+    seconds: Annotated[float, Field(ge=0, le=1e9), _rounded(3)]
     kept: dict[str, Rounded4]
     """Name of a keep -> its measure, in the unit of its limit."""
     forecast: Forecast

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from portrait.records.portrait import LicenseLink
+from portrait.records.portrait import LicenseLink, Score
 
 SCHEMA: Literal[2] = 2
 """Version of the report's JSON. Keys may be added; none is renamed or removed within a version."""
@@ -36,6 +36,7 @@ class Model(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
+        allow_inf_nan=False,
         alias_generator=lambda name: _KEYS.get(name, name),
         validate_by_name=True,
         validate_by_alias=True,
@@ -403,9 +404,9 @@ class AttemptScores(Model):
     accepted: bool
     """By every judge and check."""
     face_found: bool
-    similarity: dict[str, float]
+    similarity: dict[str, Score]
     """Judge -> cosine."""
-    style_on_face: float
+    style_on_face: Score
     """In [0, 1]."""
     burned: float | None = None
     """Share of pixels."""
@@ -452,7 +453,7 @@ class ReportJob(Model):
     """File, below the run's folder."""
     first: AttemptScores | None
     """Null if nothing was judged, as are `delivered` and `seed`."""
-    selection_free: dict[str, float]
+    selection_free: dict[str, Score]
     """Judge -> similarity of the attempt that the other judges alone would have chosen."""
     delivered: AttemptScores | None
     thresholds: dict[str, float]
@@ -485,7 +486,7 @@ class DriftReport(Model):
     """Columns of the subjects' table without two groups of enough people."""
     verification: tuple[VerificationEntry, ...]
     """Empty without embeddings."""
-    genuine_impostor_gap: dict[str, float]
+    genuine_impostor_gap: dict[str, Score]
     """Judge -> genuine mean minus impostor mean over all pictures."""
     duplicate_identities: tuple[DuplicateIdentity, ...]
     consistency: tuple[StyleConsistency, ...]
