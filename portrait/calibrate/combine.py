@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from portrait.errors import SettingsError
+from portrait.faces.form import PLAIN
 
 Table = dict[str, Any]
 """A JSON object: a full calibration, or figures alone."""
@@ -27,7 +28,7 @@ def combine_tables(tables: Sequence[Table]) -> Table:
     """Combine tables, where earlier ones take precedence: style by style, gate by gate, judge by judge.
 
     Raises:
-        SettingsError: they are not for the same recipe, weights and detector, or none of them has a style's limits other
+        SettingsError: they are not for the same recipe, weights, detector and form of faces, or none of them has a style's limits other
             than those of likeness.
     """
     try:
@@ -41,6 +42,9 @@ def _combined(tables: Sequence[Table]) -> Table:
         values = [table[key] for table in tables if table.get(key)]
         if any(value != values[0] for value in values):
             raise SettingsError(f"the tables are for different {key}: {_listed(values)}")
+    forms = [str(table.get("form", PLAIN.name)) for table in tables]
+    if len(set(forms)) > 1:
+        raise SettingsError(f"the tables are for different forms of faces: {_listed(forms)}")
     merged: Table = {}
     for table in tables:
         for key, value in table.items():

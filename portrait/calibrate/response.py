@@ -114,6 +114,7 @@ def measure_curves(
         failure_to_acquire=tuple(path.name for path in unused),
         people={person.name: person.sha256 for person in people},
         weights=dict(loop.generator.digests),
+        form=loop.judges.form,
         versions=library_versions(),
     )
 

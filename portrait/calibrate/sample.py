@@ -238,6 +238,7 @@ def _header(loop: AttemptLoop, people: Sequence[Person], others: Sequence[Person
         "measured": [field.name for field in fields(_Scored)],
         "models": loop.digests,
         "judges": loop.judges.names,
+        "form": loop.judges.form,
         "people": [person.sha256 for person in people],
         "impostors": [person.sha256 for person in others],
     }

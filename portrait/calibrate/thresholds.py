@@ -82,6 +82,7 @@ def calibrate_thresholds(
         **limits,
         "source": source,
         "detector": loop.judges.detector,
+        "form": loop.judges.form,
         "balance": options.balance,
         "seed": options.seed,
         "failure_to_acquire": sample.unused,

@@ -241,6 +241,7 @@ def _fingerprint_of_style(loop: AttemptLoop, style: str, settings: Settings) -> 
         loop.generator.digests,
         loop.judges.names,
         loop.judges.detector,
+        loop.judges.form,
     )
     return {
         "prompt": recipe.prompt_of(recipe.style(style)),

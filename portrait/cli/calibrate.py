@@ -123,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
         raise SettingsError("name the photos with --subjects FOLDER, or tables with --combine FILE FILE")
     from portrait.calibrate.sample import SampleOptions
     from portrait.calibrate.statistics import require_pairs
+    from portrait.faces.form import SMOOTH
     from portrait.images import photos_below
     from portrait.images.search import describe
     from portrait.loop.load import load_loop
@@ -153,7 +154,13 @@ def run(args: argparse.Namespace) -> int:
     if passed_over or impostors_passed_over:
         console.line(describe([*passed_over, *impostors_passed_over]))
     with console.status("loading models"):
-        loop = load_loop(args.recipe, threads=args.threads, commercial=args.commercial, every_judge=True)
+        loop = load_loop(
+            args.recipe,
+            threads=args.threads,
+            commercial=args.commercial,
+            every_judge=True,
+            form=SMOOTH.name if curves is None else curves.form,  # curves that were measured before stay in use
+        )
     _measure_curves(loop, curve_photos, styles, curves_file, curves, console)
     options = SampleOptions(
         styles=styles,

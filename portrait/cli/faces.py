@@ -285,15 +285,18 @@ def _comparison_limits(args: argparse.Namespace) -> _ComparisonLimits:
 
 def _identities(args: argparse.Namespace) -> tuple[Identity, Identity]:
     """The identities in A and B, by each judge."""
+    from portrait.faces.form import PLAIN, form_named
     from portrait.faces.identity import FaceChoice, choose_faces, identify
     from portrait.faces.load import load_face_tools
     from portrait.faces.upright import upright_photo
     from portrait.images import read_photo
+    from portrait.judge.thresholds import calibrated_form
 
     choice = FaceChoice.parse(args.face)
     if choice.kind not in ("auto", "largest", "index"):
         raise SettingsError(f"--face {args.face} does not name one face; use largest, auto or an index")
-    analyzer, recognizers = load_face_tools(commercial=args.commercial)
+    form = form_named(calibrated_form(args.recipe) if args.style else PLAIN.name)
+    analyzer, recognizers = load_face_tools(commercial=args.commercial, form=form)
 
     def identity(path: Path) -> Identity:
         photo = read_photo(path)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from portrait.errors import WeightsCorruptError, one_line
-from portrait.faces.alignment import align_face
+from portrait.faces.form import PLAIN, Form, mean_embedding
 from portrait.faces.onnx_session import session_options
 from portrait.hub.files import sha256_of
 from portrait.hub.manifest import find_part
@@ -24,6 +24,7 @@ class AuraFaceRecognizer:
 
     Args:
         file: The ONNX file; None for the pinned one.
+        form: How faces are prepared.
         threads: onnxruntime threads; None for all cores of this process.
 
     Raises:
@@ -33,7 +34,7 @@ class AuraFaceRecognizer:
 
     name = "auraface"
 
-    def __init__(self, file: str | Path | None = None, *, threads: int | None = None) -> None:
+    def __init__(self, file: str | Path | None = None, *, form: Form = PLAIN, threads: int | None = None) -> None:
         import onnxruntime
 
         part = find_part("auraface")
@@ -47,13 +48,13 @@ class AuraFaceRecognizer:
             raise WeightsCorruptError(f"the recognizer {path} cannot be loaded: {one_line(error, 300)}") from error
         if shape != (512,):
             raise WeightsCorruptError(f"{path} is not AuraFace: its embedding has the shape {shape}, not (512,)")
+        self.form = form
         self.licenses = (part,)
         self.digests = {f"auraface/{path.stem}": sha256_of(path)}
 
     def embed(self, image: RgbImage, face: Face) -> Embedding:
         """The embedding of `face` in an (H, W, 3) uint8 RGB picture, aligned by its five points."""
-        vector = self._features(align_face(image, face.kps))
-        return Embedding(vector / np.linalg.norm(vector))
+        return mean_embedding(self.form.aligned(image, face.kps), self._features)
 
     def _features(self, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
         pixels = np.ascontiguousarray(crop.transpose(2, 0, 1)[None], np.float32)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
+from portrait.faces.form import PLAIN, Form, mean_embedding
 from portrait.hub.files import DLIB_LANDMARKS, DLIB_RESNET, locate
 from portrait.records import Embedding, Face, RgbImage
 
@@ -14,15 +16,19 @@ class DlibRecognizer:
     The face is aligned by dlib's own five-point predictor inside the detector's box. Similarities of this
     network span a narrow range: those of different people lie just below those of one person (`portrait calibrate` measures
     both).
+
+    Args:
+        form: How faces are prepared.
     """
 
     name = "dlib"
     licenses = (DLIB_RESNET, DLIB_LANDMARKS)
 
-    def __init__(self) -> None:
+    def __init__(self, *, form: Form = PLAIN) -> None:
         import dlib
 
         self._dlib = dlib
+        self.form = form
         self.digests = {f.name: f.sha256 for f in self.licenses}  # `locate` verifies them
         self._network = dlib.face_recognition_model_v1(str(locate(DLIB_RESNET)))
         self._landmarks = dlib.shape_predictor(str(locate(DLIB_LANDMARKS)))
@@ -39,5 +45,7 @@ class DlibRecognizer:
         box = self._dlib.rectangle(int(x - half), int(y - half), int(x + half), int(y + half))
         picture = np.ascontiguousarray(image)
         chip = self._dlib.get_face_chip(picture, self._landmarks(picture, box), 150, 0.25)
-        vector = np.array(self._network.compute_face_descriptor(chip), np.float32)
-        return Embedding(vector / np.linalg.norm(vector))
+        return mean_embedding(self.form.smoothed(chip), self._features)
+
+    def _features(self, chip: RgbImage) -> NDArray[np.float32]:
+        return np.array(self._network.compute_face_descriptor(chip), np.float32)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from portrait.errors import FaceError, ManyFacesError, NoFaceError, SettingsError
 from portrait.faces.alignment import align_face
+from portrait.faces.form import PLAIN
 from portrait.faces.insightface_analyzer import DET_THRESHOLD
 from portrait.hub.files import WeightFile
 from portrait.hub.manifest import Part
@@ -174,7 +175,8 @@ def identify(
 ) -> Identity:
     """Average several photos of one person into one Identity; a single photo is the usual case.
 
-    Each recognizer's unit embeddings are summed and normalized to unit length.
+    Each recognizer's unit embeddings are summed and normalized to unit length. If the analyzer judges
+    faces in another form than the plain one, the plain embedding is kept as well: it conditions pictures.
 
     Raises:
         FaceError: there is no view, or two views are clearly not of the same person (below the analyzer's
@@ -195,7 +197,16 @@ def identify(
     for recognizer in recognizers:
         vectors = np.stack([recognizer.embed(image, face) for image, face in views])
         embeddings[recognizer.name] = _mean_direction(vectors)
-    return Identity(embeddings=embeddings, photos=len(views))
+    condition = getattr(analyzer, "condition", None)
+    if condition is None or analyzer_form(analyzer) == PLAIN.name:
+        return Identity(embeddings=embeddings, photos=len(views))
+    conditioning = _mean_direction(np.stack([condition(image, face.kps) for image, face in views]))
+    return Identity(embeddings=embeddings, photos=len(views), conditioning=conditioning)
+
+
+def analyzer_form(analyzer: FaceAnalyzer) -> str:
+    """The name of the form of the faces that are judged, as calibrations have it; that of networks as they come for one without."""
+    return str(getattr(getattr(analyzer, "form", PLAIN), "name", PLAIN.name))
 
 
 def _mean_direction(vectors: NDArray[np.float32]) -> Embedding:

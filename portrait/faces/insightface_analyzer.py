@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from portrait.deferred import deferred
 from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.alignment import align_face
+from portrait.faces.form import PLAIN, Form, mean_embedding
 from portrait.faces.onnx_session import session_options
 from portrait.hub.files import SCRFD_500M, W600K_MBF, build_folder, locate, sha256_of
 from portrait.hub.manifest import find_part
@@ -71,6 +72,7 @@ class InsightFaceAnalyzer:
     Args:
         folder: Pack folder, see `find_pack`.
         det_threshold: Candidates with lower scores do not count as faces.
+        form: How the faces that are judged are prepared.
         threads: onnxruntime threads; None for all cores of this process.
     """
 
@@ -79,7 +81,12 @@ class InsightFaceAnalyzer:
     licenses = (SCRFD_500M, W600K_MBF)
 
     def __init__(
-        self, folder: str | Path | None = None, *, det_threshold: float = DET_THRESHOLD, threads: int | None = None
+        self,
+        folder: str | Path | None = None,
+        *,
+        det_threshold: float = DET_THRESHOLD,
+        form: Form = PLAIN,
+        threads: int | None = None,
     ) -> None:
 
         with deferred("skimage"):  # it needs scipy, and only for alignments that are not used here
@@ -87,6 +94,7 @@ class InsightFaceAnalyzer:
 
         self.pack = find_pack(folder)
         self.det_threshold = det_threshold
+        self.form = form
         options = session_options(threads)
         try:
             with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
@@ -141,7 +149,13 @@ class InsightFaceAnalyzer:
         return sorted(accepted, key=lambda face: face.center[0])
 
     def embed(self, image: RgbImage, kps: Points) -> Embedding:
-        """The (512,) float32 unit ArcFace embedding of the face whose five points are `kps`."""
+        """The (512,) float32 unit ArcFace embedding that is judged, of the face whose five points are `kps`."""
+        if self.form == PLAIN:
+            return self.condition(image, kps)
+        return mean_embedding(self.form.aligned(image, kps), lambda crop: self.embed_crops([crop])[0])
+
+    def condition(self, image: RgbImage, kps: Points) -> Embedding:
+        """The same of the crop as adapters were trained with, whatever the form of what is judged."""
         return Embedding(self.embed_crops([align_face(image, kps)])[0])
 
     def embed_crops(self, crops: Sequence[RgbImage]) -> NDArray[np.float32]:

@@ -6,34 +6,36 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import cast
 
+from portrait.faces.form import PLAIN, Form
 from portrait.faces.identity import FaceAnalyzer, Recognizer
 from portrait.hub.judges import FACE_TOOLS, JUDGES, Judge, tools_for
 
 
-def load_analyzer(*, commercial: bool, threads: int = 0) -> FaceAnalyzer:
+def load_analyzer(*, commercial: bool, threads: int = 0, form: Form = PLAIN) -> FaceAnalyzer:
     """Load the detector with the first judge's recognizer.
 
     Args:
         commercial: Use only models that are licensed for commercial use.
         threads: CPU threads, 0 for all cores.
+        form: How the faces that are judged are prepared.
 
     Raises:
         WeightsError: a model is missing or damaged.
     """
     first = JUDGES[FACE_TOOLS[tools_for(commercial=commercial)][0]]
-    return cast(FaceAnalyzer, _class(first.analyzer)(**_options(first, threads)))
+    return cast(FaceAnalyzer, _class(first.analyzer)(form=form, **_options(first, threads)))
 
 
-def load_face_tools(*, commercial: bool, threads: int = 0) -> tuple[FaceAnalyzer, list[Recognizer]]:
+def load_face_tools(*, commercial: bool, threads: int = 0, form: Form = PLAIN) -> tuple[FaceAnalyzer, list[Recognizer]]:
     """Load the analyzer and the other judges; arguments and errors as in `load_analyzer`."""
-    analyzer = load_analyzer(commercial=commercial, threads=threads)
-    return analyzer, load_recognizers(FACE_TOOLS[tools_for(commercial=commercial)][1:], threads)
+    analyzer = load_analyzer(commercial=commercial, threads=threads, form=form)
+    return analyzer, load_recognizers(FACE_TOOLS[tools_for(commercial=commercial)][1:], threads, form)
 
 
-def load_recognizers(names: Iterable[str], threads: int = 0) -> list[Recognizer]:
+def load_recognizers(names: Iterable[str], threads: int = 0, form: Form = PLAIN) -> list[Recognizer]:
     """Load the judges of these names, for use with any detector; raises as `load_analyzer` does."""
     judges = [JUDGES[name] for name in names]
-    return [cast(Recognizer, _class(judge.recognizer)(**_options(judge, threads))) for judge in judges]
+    return [cast(Recognizer, _class(judge.recognizer)(form=form, **_options(judge, threads))) for judge in judges]
 
 
 def _options(judge: Judge, threads: int) -> dict[str, int | None]:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from portrait.errors import WeightsCorruptError
-from portrait.faces.alignment import ARCFACE_TEMPLATE, align_face, similarity_transform
+from portrait.faces.alignment import ARCFACE_TEMPLATE, similarity_transform
+from portrait.faces.form import PLAIN, Form, mean_embedding
 from portrait.hub.files import sha256_of
 from portrait.hub.judges import second_detector_part
 from portrait.hub.manifest import find_part
@@ -111,6 +113,7 @@ class SFaceRecognizer:
 
     Args:
         file: The ONNX file; None for the pinned one.
+        form: How faces are prepared.
 
     Raises:
         WeightsMissingError: the model has not been fetched.
@@ -119,21 +122,23 @@ class SFaceRecognizer:
 
     name = "sface"
 
-    def __init__(self, file: str | Path | None = None) -> None:
+    def __init__(self, file: str | Path | None = None, *, form: Form = PLAIN) -> None:
         path = _model_file("sface", file)
         with _loading(path):
             self._network = cv2.FaceRecognizerSF.create(str(path), "")
-            shape = np.shape(self._network.feature(np.zeros((112, 112, 3), np.uint8)))
-        if shape != (1, 128):
-            raise WeightsCorruptError(f"{path} is not SFace: its embedding has the shape {shape}, not (1, 128)")
+            shape = self._features(RgbImage(np.zeros((112, 112, 3), np.uint8))).shape
+        if shape != (128,):
+            raise WeightsCorruptError(f"{path} is not SFace: its embedding has the shape {shape}, not (128,)")
+        self.form = form
         self.licenses = (find_part("sface"),)
         self.digests = {path.stem: sha256_of(path)}
 
     def embed(self, image: RgbImage, face: Face) -> Embedding:
         """The embedding of `face` in an (H, W, 3) uint8 RGB picture; the face is placed by its five points."""
-        bgr = np.ascontiguousarray(align_face(image, face.kps)[:, :, ::-1])
-        vector = np.asarray(self._network.feature(bgr), np.float32)[0]
-        return Embedding(vector / np.linalg.norm(vector))
+        return mean_embedding(self.form.aligned(image, face.kps), self._features)
+
+    def _features(self, crop: RgbImage) -> NDArray[np.float32]:
+        return np.asarray(self._network.feature(np.ascontiguousarray(crop[:, :, ::-1])), np.float32)[0]
 
 
 class YuNetAnalyzer:
@@ -144,6 +149,7 @@ class YuNetAnalyzer:
     Args:
         detector: The ONNX file of YuNet; None for the pinned one.
         recognizer: The ONNX file of SFace; None for the pinned one.
+        form: How SFace's faces are prepared.
 
     Raises:
         WeightsMissingError: a model has not been fetched.
@@ -156,9 +162,12 @@ class YuNetAnalyzer:
         0.363  # OpenCV's own threshold for photos: https://docs.opencv.org/4.x/d0/dd4/tutorial_dnn_face.html
     )
 
-    def __init__(self, detector: str | Path | None = None, recognizer: str | Path | None = None) -> None:
+    def __init__(
+        self, detector: str | Path | None = None, recognizer: str | Path | None = None, *, form: Form = PLAIN
+    ) -> None:
         self._detector = YuNetDetector(detector)
-        self._recognizer = SFaceRecognizer(recognizer)
+        self._recognizer = SFaceRecognizer(recognizer, form=form)
+        self.form = form
         self.licenses = (*self._detector.licenses, *self._recognizer.licenses)
         self.digests = self._detector.digests | self._recognizer.digests
 

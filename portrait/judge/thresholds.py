@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from portrait.errors import SettingsError, TooFewPairsError
+from portrait.faces.form import PLAIN
 from portrait.file_model import errors_from
 from portrait.files import read_json
 from portrait.judge.checks import StyleStatistics
@@ -198,6 +199,20 @@ def calibrated_together(recipe: str, judges: Collection[str], file: Path | None 
     return all(any(set(gate.judges) == set(judges) for gate in style.gates) for style in table.styles.values())
 
 
+def calibrated_form(recipe: str, file: Path | None = None) -> str:
+    """How the judges' faces of a calibration were prepared, as `faces.form` names it; without a calibration, not at all.
+
+    Args:
+        recipe: Whose shipped calibration is meant.
+        file: A calibration file instead of the shipped one.
+
+    Raises:
+        SettingsError: the file cannot be read, or is damaged.
+    """
+    table = calibration_table(recipe, file)
+    return PLAIN.name if table is None else table.form
+
+
 def thresholds_for(
     recipe: str,
     style: str,
@@ -206,6 +221,7 @@ def thresholds_for(
     weights: Mapping[str, str] | None = None,
     judges: Collection[str] = (),
     detector: str = "",
+    form: str = "",
 ) -> Thresholds:
     """Look up the calibrated thresholds.
 
@@ -217,15 +233,16 @@ def thresholds_for(
         weights: File name -> SHA-256 of the model that is judged. A calibration of other weights is refused.
         judges: The recognizers that judge, if not all calibrated ones.
         detector: The detector that locates the faces; a calibration with another one is refused.
+        form: How the judges' faces are prepared; a calibration of another form is refused.
 
     Raises:
-        SettingsError: there is no calibration for this recipe, style, rate, detector, these weights or judges; the
+        SettingsError: there is no calibration for this recipe, style, rate, detector, form, these weights or judges; the
             message says what there is.
     """
     table = calibration_table(recipe, file)
     if table is None:
         raise SettingsError(f"recipe {recipe} has no calibrated thresholds; name a file with --thresholds FILE.json")
-    _require_made_for(table, recipe, weights or {}, detector)
+    _require_made_for(table, recipe, weights or {}, detector, form)
     if style not in table.styles:
         calibrated = ", ".join(table.styles)
         raise SettingsError(f"no thresholds are calibrated for {recipe} / {style}; calibrated styles: {calibrated}")
@@ -250,8 +267,10 @@ def thresholds_for(
     )
 
 
-def _require_made_for(table: CalibrationTable, recipe: str, weights: Mapping[str, str], detector: str) -> None:
-    """Refuse a calibration of other weights, or of faces located by another detector."""
+def _require_made_for(
+    table: CalibrationTable, recipe: str, weights: Mapping[str, str], detector: str, form: str
+) -> None:
+    """Refuse a calibration of other weights, or of faces located by another detector or prepared otherwise."""
     if weights and any(weights.get(name) != digest for name, digest in table.weights.items()):
         raise SettingsError(
             f"the thresholds of {recipe} were calibrated for other weights; run portrait calibrate, or name --thresholds"
@@ -260,6 +279,11 @@ def _require_made_for(table: CalibrationTable, recipe: str, weights: Mapping[str
     if detector and detector != placed_by:
         raise SettingsError(
             f"the thresholds of {recipe} hold for faces located by {placed_by}, not by {detector}; run portrait calibrate"
+        )
+    if form and form != table.form:
+        raise SettingsError(
+            f"the thresholds of {recipe} hold for {table.form} faces, and the judges that are loaded see {form} ones; "
+            "name the file where the models are loaded, or run portrait calibrate"
         )
 
 

@@ -292,7 +292,14 @@ class AttemptLoop:
         file = Path(settings.thresholds) if settings.thresholds else None
         judges = self.judges.names
         thresholds, uncalibrated = resolve_thresholds(
-            self.recipe, style, settings.far, file, self.generator.digests, judges, self.judges.detector
+            self.recipe,
+            style,
+            settings.far,
+            file,
+            self.generator.digests,
+            judges,
+            self.judges.detector,
+            self.judges.form,
         )
         if set(judges) != thresholds.identity.keys():
             raise SettingsError(

@@ -28,6 +28,7 @@ def resolve_thresholds(
     weights: Mapping[str, str] | None = None,
     judges: Collection[str] = (),
     detector: str = "",
+    form: str = "",
 ) -> tuple[Thresholds, str]:
     """The thresholds that pictures of a recipe and style are judged by.
 
@@ -43,6 +44,7 @@ def resolve_thresholds(
         weights: File name -> SHA-256 of the model that is judged.
         judges: Names of the recognizers that judge, if not all do.
         detector: The detector that locates the faces; empty if not known yet.
+        form: How the judges' faces are prepared; empty if not known yet.
 
     Returns:
         The thresholds, and a note if they are not the recipe's own, else empty.
@@ -51,7 +53,7 @@ def resolve_thresholds(
         SettingsError: as `thresholds_for`.
     """
     if file is not None or recipe.thresholds != "photo":
-        return thresholds_for(recipe.name, style, far, file, weights, judges, detector), ""
+        return thresholds_for(recipe.name, style, far, file, weights, judges, detector, form), ""
     table = photo_thresholds(detector or DEFAULT_DETECTOR)
     identity = {name: limit for name, limit in table.limits.items() if not judges or name in judges}
     return replace(

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.conditioning_recognizer import ConditioningRecognizer
+from portrait.faces.form import form_named
 from portrait.faces.load import load_face_tools, load_recognizers
 from portrait.hub.files import sha256_of, verify_manifest
 from portrait.hub.judges import FACE_TOOLS, fetched_judges, tools_for
 from portrait.judge.style_judge import STYLE_JUDGE_FILES, StyleJudge
-from portrait.judge.thresholds import calibrated_together
+from portrait.judge.thresholds import calibrated_form, calibrated_together
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.response import measured_judges
 from portrait.recipes.licensing import require_commercial
@@ -51,6 +52,7 @@ def load_loop(
     thresholds: str = "",
     curves: str = "",
     every_judge: bool = False,
+    form: str = "",
 ) -> AttemptLoop:
     """Load the real models of a recipe.
 
@@ -68,6 +70,7 @@ def load_loop(
         thresholds: A calibration file to use instead of the recipe's.
         curves: A file of curves to use instead of the recipe's.
         every_judge: Whether to use every judge that has been fetched, as for a calibration.
+        form: How the judges' faces are prepared, see `faces.form`; empty for the form of the calibration in use.
 
     Raises:
         SettingsError: the recipe does not suit the settings.
@@ -80,12 +83,13 @@ def load_loop(
     from portrait.faces.opencv import second_detector
     from portrait.generate.diffusion import DiffusionGenerator
 
-    analyzer, recognizers = load_face_tools(commercial=commercial, threads=threads)
+    seen = form_named(form or calibrated_form(recipe.name, Path(thresholds) if thresholds else None))
+    analyzer, recognizers = load_face_tools(commercial=commercial, threads=threads, form=seen)
     tools = tools_for(commercial=commercial)
     further_judges = (
         fetched_judges(tools) if every_judge else calibrated_further(recipe.name, tools, thresholds, curves)
     )
-    recognizers += load_recognizers(further_judges, threads)
+    recognizers += load_recognizers(further_judges, threads, seen)
     conditioning_recognizer = None
     if recipe.recognizer_file is not None:
         conditioning_recognizer = ConditioningRecognizer(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from portrait.faces.alignment import align_face
-from portrait.faces.identity import Detector, FaceAnalyzer, FaceModel, Recognizer, identify
+from portrait.faces.identity import Detector, FaceAnalyzer, FaceModel, Recognizer, analyzer_form, identify
 from portrait.generate.framing import Framed, paste_back
 from portrait.generate.keep import Kept, hold_colors
 from portrait.images import Photo, resized
@@ -75,6 +75,11 @@ class Judges:
     def detector(self) -> str:
         """The name of the detector, as in calibrations."""
         return self.analyzer.detector
+
+    @property
+    def form(self) -> str:
+        """How the faces that are judged are prepared, as calibrations name it."""
+        return analyzer_form(self.analyzer)
 
     @property
     def digests(self) -> dict[str, str]:

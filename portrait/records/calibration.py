@@ -100,10 +100,14 @@ class StyleThresholds(_Table):
 
 
 class CalibrationTable(_Table):
-    """The limits of a recipe's styles; `weights` is file -> SHA-256 of the model, `detector` the one that located the faces."""
+    """The limits of a recipe's styles; `weights` is file -> SHA-256 of the model, `detector` the one that located the faces.
+
+    `form` is how the judges' faces were prepared, see `faces.form`.
+    """
 
     weights: dict[str, str] = {}
     detector: str | None = None
+    form: str = "plain"
     styles: dict[str, StyleThresholds]
     burned: Limit
 

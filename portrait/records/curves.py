@@ -50,7 +50,8 @@ class StyleCurves(_Table):
 class CurvesFile(_Table):
     """The curves of a recipe's styles, and everything needed to measure them again.
 
-    `base` holds the knobs' values while another one was moved; `people` maps photo -> SHA-256, `weights` file -> SHA-256.
+    `base` holds the knobs' values while another one was moved; `people` maps photo -> SHA-256, `weights` file -> SHA-256,
+    `form` is how the judges' faces were prepared, see `faces.form`.
     """
 
     recipe: str
@@ -60,4 +61,5 @@ class CurvesFile(_Table):
     failure_to_acquire: tuple[str, ...]
     people: dict[str, str]
     weights: dict[str, str]
+    form: str = "plain"
     versions: dict[str, str]
