@@ -138,7 +138,8 @@ class SFaceRecognizer:
         return mean_embedding(self.form.aligned(image, face.kps), self._features)
 
     def _features(self, crop: RgbImage) -> NDArray[np.float32]:
-        return np.asarray(self._network.feature(np.ascontiguousarray(crop[:, :, ::-1])), np.float32)[0]
+        (features,) = np.asarray(self._network.feature(np.ascontiguousarray(crop[:, :, ::-1])), np.float32)
+        return np.asarray(features, np.float32)
 
 
 class YuNetAnalyzer:
