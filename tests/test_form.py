@@ -18,7 +18,7 @@ from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.files import write_json
 from portrait.images import Photo, read_photo
 from portrait.judge.thresholds import calibrated_form, thresholds_for
-from portrait.records import Identity, RgbImage
+from portrait.records import Identity, Points, RgbImage
 from tests.fakes import rgb
 
 SHIPPED = Path(__file__).parents[1] / "portrait" / "recipes" / "mini.thresholds.json"
@@ -83,7 +83,7 @@ def test_a_large_face_is_read_whole(astronaut: Photo, analyzer: InsightFaceAnaly
     """Stripes of two pixels are gray when they are shrunk; reading four pixels for each of its own makes beats of them."""
     (face,) = analyzer.detect(astronaut.pixels)
     large = rgb(np.repeat(np.repeat(astronaut.pixels, 4, 0), 4, 1))
-    kps = 4 * face.kps + 1.5
+    kps = Points(4 * face.kps + 1.5)
     striped = large.copy()
     striped[::4] = striped[1::4] = 0
     whole, sampled = (
