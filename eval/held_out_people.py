@@ -156,7 +156,7 @@ def left_out(loop: AttemptLoop, data: Path) -> dict[str, Path]:
     for person, path in files.items():
         if not path.is_file():
             limits = thresholds_from(measured.without(person), rates, intervals=False)
-            write_json(path, {"weights": loop.generator.digests} | limits)
+            write_json(path, {"weights": loop.generator.digests, "form": loop.judges.form} | limits)
     return files
 
 
@@ -211,13 +211,14 @@ def journal_of() -> Path:
 
 
 def _work(loop: AttemptLoop, data: Path) -> Path:
-    """The folder below work/ for these photos, weights, dial and rates, and this version of the calibration code."""
+    """The folder below work/ for these photos, weights, form of faces, dial and rates, and this version of the calibration code."""
     photos = {name_of(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in everyone(data)}
     dial = {style: [asdict(loop.knobs_for_balance(style, at)) for at in sample.DIAL] for style in loop.recipe.styles}
     code = [
         inspect.getsource(module) for module in (calibration, sample, statistics, gate, degrade, checks, thresholds)
     ]
-    conditions = json.dumps([photos, loop.generator.digests, dial, calibrated_rates(), code], sort_keys=True)
+    form = loop.judges.form
+    conditions = json.dumps([photos, loop.generator.digests, form, dial, calibrated_rates(), code], sort_keys=True)
     return WORK / f"calibration-{hashlib.sha256(conditions.encode()).hexdigest()[:12]}"
 
 

@@ -13,15 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
-from portrait.faces.dlib_recognizer import DlibRecognizer
-from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import Photo, read_photo
 from portrait.judge.checks import StyleStatistics, leave_one_person_out_distances, style_distance
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import REASONS, Measurement, decide
 from portrait.loop.attempt_loop import AttemptLoop
-from portrait.loop.scoring import face_features
+from portrait.loop.scoring import Judges, face_features
 from portrait.loop.types import Subject
 from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
@@ -92,14 +90,20 @@ def gray(photo: RgbImage) -> RgbImage:
 
 
 @pytest.fixture(scope="module")
-def people(photos: Path, analyzer: InsightFaceAnalyzer, dlib_recognizer: DlibRecognizer) -> list[Subject]:
-    loop = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda photo, *_: photo), analyzer, [dlib_recognizer])
+def judges(mini: AttemptLoop) -> Judges:
+    """Those whose scores mini's calibration is about."""
+    return mini.judges
+
+
+@pytest.fixture(scope="module")
+def people(photos: Path, judges: Judges) -> list[Subject]:
+    loop = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda photo, *_: photo), judges.analyzer, judges.recognizers)
     return loop.subjects(read_photo(photos / "t1.png"), "each")
 
 
 @pytest.fixture(scope="module")
-def anna(astronaut: Photo, analyzer: InsightFaceAnalyzer, dlib_recognizer: DlibRecognizer) -> Subject:
-    loop = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda photo, *_: photo), analyzer, [dlib_recognizer])
+def anna(astronaut: Photo, judges: Judges) -> Subject:
+    loop = AttemptLoop(load_recipe("mini"), FakeGenerator(lambda photo, *_: photo), judges.analyzer, judges.recognizers)
     return loop.subjects(astronaut)[0]
 
 
@@ -107,14 +111,12 @@ Judged = Callable[..., list[str]]
 
 
 @pytest.fixture(scope="module")
-def judged(
-    analyzer: InsightFaceAnalyzer, dlib_recognizer: DlibRecognizer, anna: Subject, people: list[Subject]
-) -> Judged:
+def judged(judges: Judges, anna: Subject, people: list[Subject]) -> Judged:
     """Run a generator that uses `paint`, and return the reasons of its only attempt."""
 
     def run(paint: Callable[[RgbImage], RgbImage], known: bool = False) -> list[str]:
         generator = FakeGenerator(lambda photo, knobs, seed: paint(photo))
-        loop = AttemptLoop(load_recipe("mini"), generator, analyzer, [dlib_recognizer])
+        loop = AttemptLoop(load_recipe("mini"), generator, judges.analyzer, judges.recognizers)
         others = [p.identity for p in people] if known else []
         portrait = loop.stylize(anna, "comic", Settings(max_attempts=1), others=others)
         print(portrait.record.attempts[0])

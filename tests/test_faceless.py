@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from portrait.errors import ShapeError
-from portrait.faces.dlib_recognizer import DlibRecognizer
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.generate.framing import Framed, frame_portrait
 from portrait.images import read_photo
 from portrait.judge.changes import features_shown
 from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.judge.verdict import Measurement, decide, describe_reason
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.scoring import Judges, face_crops
 from portrait.records import Identity, RgbImage
 from tests.fakes import LIMITS, rgb
@@ -62,12 +62,12 @@ def reasons_of(
 
 @pytest.mark.slow
 def test_none_of_fifty_pictures_without_a_face_is_accepted(
-    photos: Path, analyzer: InsightFaceAnalyzer, dlib_recognizer: DlibRecognizer, faceless: ModuleType
+    photos: Path, mini: AttemptLoop, faceless: ModuleType
 ) -> None:
     """Only for its likeness and its face: its style is not checked."""
-    judges = Judges(analyzer, (dlib_recognizer,))
+    judges = mini.judges
     crowd, alone = (read_photo(photos / name).pixels for name in ("t1.png", "astronaut.png"))
-    sitters = [(photo, face) for photo in (alone, crowd) for face in analyzer.detect(photo)]
+    sitters = [(photo, face) for photo in (alone, crowd) for face in judges.analyzer.detect(photo)]
     pictures, accepted = 0, []
     for number, (photo, face) in enumerate(sitters):
         style = list(STYLES)[number % len(STYLES)]
