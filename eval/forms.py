@@ -23,8 +23,9 @@ from portrait.calibrate.gate import fused_gate, passes
 from portrait.calibrate.sample import Person, dial_positions, read_people
 from portrait.faces.form import FORMS, PLAIN, form_named
 from portrait.faces.load import load_face_tools, load_recognizers
+from portrait.files import write_json
 from portrait.hub.judges import fetched_judges
-from portrait.images import read_photo, write_json
+from portrait.images import read_photo
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop
 from portrait.loop.scoring import Judges
