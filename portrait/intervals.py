@@ -42,16 +42,20 @@ def wilson_people(passed: np.ndarray, people: np.ndarray) -> tuple[float, float]
     """Wilson's interval for several pictures per person, which count for less than that many independent trials.
 
     The number of pictures is divided by the design effect: the variance of the rate over people, relative to that of
-    independent pictures, and at least 1. The result is never below the number of people. If all pictures passed or none did,
-    no variance can be estimated, and the number of people is used.
+    independent pictures. The result is reduced as much as Student's quantile for so many people exceeds the normal one, and
+    is never below the number of people nor above that of pictures. If all pictures passed or none did, no variance can be
+    estimated, and the number of people is used.
 
     Args:
         passed: (N,) bool or 0/1, one per picture.
         people: (N,) the person of each picture.
 
     Reference:
-        Dean & Pagano 2015, "Evaluating confidence interval methods for binomial proportions in clustered surveys".
+        Dean & Pagano 2015, "Evaluating confidence interval methods for binomial proportions in clustered surveys"; Korn &
+        Graubard 1998 (few people).
     """
+    from scipy.stats import t as student
+
     n = len(passed)
     if n == 0:
         return 0.0, 1.0
@@ -60,27 +64,84 @@ def wilson_people(passed: np.ndarray, people: np.ndarray) -> tuple[float, float]
     counts, sums = np.bincount(whose), np.bincount(whose, weights=values)
     k, share = len(counts), values.mean()
     effective = float(k)
-    if 0 < share < 1 and k > 1:
+    if 0 < share < 1 and 1 < k < n:
         clustered = k / (k - 1) * float(((sums - share * counts) ** 2).sum()) / n**2
-        effective = min(float(n), max(float(k), share * (1 - share) / clustered if clustered > 0 else float(n)))
-    if k == n:
-        effective = float(n)
+        few = (_Z / student.isf(_ENDS[0], k - 1)) ** 2
+        effective = min(float(n), max(float(k), few * share * (1 - share) / clustered if clustered > 0 else float(n)))
     return _wilson(share, effective)
 
 
-def bootstrap_ratio(above: np.ndarray, below: np.ndarray, people: np.ndarray) -> tuple[float, float]:
-    """Percentile bootstrap interval of sum(above) / sum(below), such as attempts per accepted picture, resampling people.
+def mean_interval(
+    values: np.ndarray, people: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[float, float]:
+    """Student's interval of a mean over pictures, with as many degrees of freedom as there are people besides the first.
 
-    Rounds whose denominator is 0 count as infinite.
+    The mean is a ratio of two sums over people, values and pictures; its error is that of the linearized ratio.
+
+    Args:
+        values: (N,) one per picture.
+        people: (N,) the person of each picture.
+        bounds: The range of the measure, which the interval does not leave.
+
+    Returns:
+        (low, high); the bounds with only one person.
+
+    Reference:
+        Cochran 1977, "Sampling techniques", section 9A (clusters of unequal sizes).
     """
+    from scipy.stats import t as student
+
+    _, whose = np.unique(people, return_inverse=True)
+    sums, counts = np.bincount(whose, weights=values), np.bincount(whose)
+    k, mean = len(counts), float(np.mean(values))
+    if k < 2:
+        return bounds
+    error = float(np.sqrt(k / (k - 1) * ((sums - mean * counts) ** 2).sum())) / len(values)
+    half = float(student.isf(_ENDS[0], k - 1)) * error
+    return max(bounds[0], mean - half), min(bounds[1], mean + half)
+
+
+def cost_interval(costs: np.ndarray, accepted: np.ndarray, people: np.ndarray) -> tuple[float, float]:
+    """Interval of the cost of an accepted picture, sum(costs) / sum(accepted), such as attempts per accepted picture.
+
+    Fieller's interval of a ratio of two means over people, and at least as wide as the interval of the accept rate makes it
+    at the same cost per picture: few people who were all accepted show no variance, but prove no certainty.
+
+    Args:
+        costs: (N,) one per picture, not negative.
+        accepted: (N,) bool.
+        people: (N,) the person of each picture.
+
+    Returns:
+        (low, high); high is infinite if the accept rate may be 0.
+
+    Reference:
+        Fieller 1954, "Some problems in interval estimation".
+    """
+    low, high = _fieller(costs, accepted, people)
+    least, most = wilson_people(accepted, people)
+    mean = float(np.mean(costs))
+    return min(low, mean / most), max(high, mean / least if least else np.inf)
+
+
+def _fieller(above: np.ndarray, below: np.ndarray, people: np.ndarray) -> tuple[float, float]:
+    """The ratios of two sums that Student's test over people does not reject at 5 %, as one interval from 0."""
+    from scipy.stats import t as student
+
     _, whose = np.unique(people, return_inverse=True)
     a, b = np.bincount(whose, weights=above), np.bincount(whose, weights=below)
-    picks = np.random.default_rng(0).integers(len(a), size=(_BOOTSTRAP_ROUNDS, len(a)))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = a[picks].sum(1) / b[picks].sum(1)
-    # To the nearest round: between a number and infinity nothing can be interpolated.
-    low, high = np.quantile(np.where(np.isnan(ratios), np.inf, ratios), _ENDS, method="nearest")
-    return float(low), float(high)
+    k = len(a)
+    if k < 2:
+        return 0.0, np.inf
+    square = float(student.isf(_ENDS[0], k - 1)) ** 2 / k
+    (aa, ab), (_, bb) = np.cov(a, b)
+    # The ends are the roots of scale * x^2 - 2 * middle * x + rest.
+    scale, middle, rest = b.mean() ** 2 - square * bb, a.mean() * b.mean() - square * ab, a.mean() ** 2 - square * aa
+    root = np.sqrt(max(middle**2 - scale * rest, 0.0))
+    if scale > _NO_SPREAD:
+        return max(0.0, float((middle - root) / scale)), float((middle + root) / scale)
+    # The mean below may be 0, so there is no upper end; the lower one is the positive root, if only one root is positive.
+    return (float((middle - root) / scale) if rest > 0 and scale < -_NO_SPREAD else 0.0), np.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,7 +348,7 @@ def _smallest_tails(
 
 
 def bootstrap_mean(values: np.ndarray, people: np.ndarray) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean, resampling people with all their pictures.
+    """Percentile bootstrap interval of a mean, resampling people with all their pictures; too narrow below about 20 people.
 
     Args:
         values: (N,) one per picture.

@@ -29,8 +29,9 @@ from portrait.cli.main import main
 from portrait.errors import CampaignError, EvaluationError, SettingsError, TooFewPairsError
 from portrait.images import write_picture
 from portrait.intervals import (
-    bootstrap_ratio,
     bootstrap_share_of_pairs,
+    cost_interval,
+    mean_interval,
     simultaneous_differences,
     wilson,
     wilson_people,
@@ -72,10 +73,63 @@ def test_pictures_that_stand_or_fall_together_count_as_one() -> None:
     assert wilson_people(np.ones(80), people) == pytest.approx(wilson(20, 20))  # certainty counts people
 
 
-def test_attempts_per_accepted_has_an_interval_over_people() -> None:
-    low, high = bootstrap_ratio(np.array([1, 2, 1, 4]), np.array([1, 1, 1, 0]), np.array([0, 1, 2, 3]))
-    assert low < 8 / 3 < high
-    assert bootstrap_ratio(np.array([3.0, 3.0]), np.array([1, 1]), np.array([0, 1])) == (3, 3)
+def test_an_interval_of_a_rate_covers_it_with_few_people_who_are_much_alike_in_all_their_pictures() -> None:
+    rng, covered, whose = np.random.default_rng(0), 0, np.repeat(np.arange(7), 8)
+    for _ in range(400):
+        passed = rng.random(56) < rng.beta(1.87, 0.47, 7)[whose]  # 80 %, with a correlation of 0.3 within people
+        low, high = wilson_people(passed, whose)
+        covered += low <= 0.8 <= high
+    assert covered / 400 > 0.93
+
+
+def test_an_interval_of_a_mean_is_student_s_over_people_and_not_pictures() -> None:
+    people = np.repeat(np.arange(4), 100)
+    values = np.repeat([0.4, 0.4, 0.6, 0.6], 100)  # 400 pictures, but only four people
+    half = 3.1824 * np.std([0.4, 0.4, 0.6, 0.6], ddof=1) / 2
+    assert mean_interval(values, people) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-4)
+    assert mean_interval(5 * values, people, (0, 3)) == pytest.approx((2.5 - 5 * half, 3), abs=1e-3)
+    assert mean_interval(values[:100], people[:100], (0, 1)) == (0, 1)  # one person says nothing about others
+
+
+def test_an_interval_of_a_mean_covers_it_with_five_people_of_unequally_many_pictures() -> None:
+    rng, covered, whose = np.random.default_rng(0), 0, np.repeat(np.arange(5), [2, 8, 8, 4, 8])
+    for _ in range(400):
+        low, high = mean_interval(rng.normal(size=5)[whose] + rng.normal(size=30), whose)
+        covered += low <= 0 <= high
+    assert 0.91 < covered / 400 < 0.98
+
+
+def test_what_an_accepted_picture_costs_has_fieller_s_interval() -> None:
+    """By hand: the ends are the ratios at which the mean of cost - ratio * accepted is just not different from 0."""
+    attempts, accepted = np.array([1, 2, 1, 4, 2, 3, 1, 2]), np.array([1, 1, 1, 0, 1, 1, 1, 1])
+    low, high = cost_interval(attempts, accepted, np.arange(8))
+    for end in (low, high):
+        gaps = attempts - end * accepted
+        assert abs(gaps.mean()) / (gaps.std(ddof=1) / np.sqrt(8)) == pytest.approx(2.3646, abs=1e-3)
+    assert low < 16 / 7 < high
+
+
+def test_few_people_who_were_all_accepted_are_no_certainty_of_what_a_picture_costs() -> None:
+    once = np.ones(5)
+    assert cost_interval(once, once, np.arange(5)) == (1, pytest.approx(1 / wilson(5, 5)[0]))
+    rare = np.array([1, 0, 0, 0, 0])
+    low, high = cost_interval(4 * once, rare, np.arange(5))
+    assert low < 20
+    assert high == np.inf  # perhaps no picture would ever be accepted
+    assert cost_interval(once[:2], once[:2], np.zeros(2)) == (0, np.inf)
+
+
+def test_what_an_accepted_picture_costs_is_covered_with_few_people() -> None:
+    """Up to four attempts, each accepted with a chance of the person's own that is 0.6 on average."""
+    rng, covered, whose = np.random.default_rng(0), 0, np.repeat(np.arange(7), 4)
+    chances = rng.beta(1.4, 0.93, 100_000)
+    accepted_of_all = 1 - (1 - chances) ** 4
+    true = (accepted_of_all / chances).mean() / accepted_of_all.mean()
+    for _ in range(300):
+        needed = rng.geometric(rng.beta(1.4, 0.93, 7)[whose])
+        low, high = cost_interval(np.minimum(needed, 4), needed <= 4, whose)
+        covered += low <= true <= high
+    assert covered / 300 > 0.88
 
 
 @pytest.mark.slow

@@ -72,7 +72,7 @@ class Rate(Model):
 
 
 class Mean(Model):
-    """A mean over pictures; its 95 % interval resamples people."""
+    """A mean over pictures, with Student's 95 % interval over people; of one person it is the measure's whole range."""
 
     mean: float
     interval: Interval
@@ -86,7 +86,7 @@ class Mean(Model):
 
 
 class Ratio(Model):
-    """A ratio of two sums; its 95 % interval resamples people."""
+    """A cost per accepted picture, with Fieller's 95 % interval over people, at least as wide as the accept rate makes it."""
 
     value: float | None
     """Null if nothing was accepted."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from portrait.intervals import bootstrap_mean, bootstrap_ratio, wilson_people
+from portrait.intervals import cost_interval, mean_interval, wilson_people
 from portrait.records.report import (
     AcquisitionFailures,
     GroupSummary,
@@ -27,6 +27,9 @@ MIN_GROUP_SIZE = 5
 
 MAX_GROUPS = 12
 
+SHARES, COSINES = (0.0, 1.0), (-1.0, 1.0)
+"""Ranges of measures."""
+
 
 def rate_of(passed: np.ndarray, people: np.ndarray) -> Rate:
     """The share of True, with Wilson's interval over people.
@@ -44,18 +47,18 @@ def rate_of(passed: np.ndarray, people: np.ndarray) -> Rate:
     )
 
 
-def mean_of(values: Sequence[float], people: Sequence[str]) -> Mean:
-    """The mean of one value per picture, with an interval that resamples people."""
-    low, high = bootstrap_mean(np.array(values), np.array(people))
+def mean_of(values: Sequence[float], people: Sequence[str], bounds: tuple[float, float]) -> Mean:
+    """The mean of one value per picture, with an interval over people that stays within the measure's bounds."""
+    low, high = mean_interval(np.array(values), np.array(people), bounds)
     return Mean(mean=round(float(np.mean(values)), 4), interval=(round(low, 4), round(high, 4)), of=len(values))
 
 
-def ratio_of(above: np.ndarray, below: np.ndarray, people: np.ndarray) -> Ratio:
-    """sum(above) / sum(below), one value of each per picture, with an interval that resamples people."""
-    if not below.sum():
+def cost_of(costs: np.ndarray, accepted: np.ndarray, people: np.ndarray) -> Ratio:
+    """The cost of an accepted picture, given the cost and verdict of each picture, with an interval over people."""
+    if not accepted.sum():
         return Ratio(value=None, interval=(None, None))
-    low, high = (round(end, 3) if np.isfinite(end) else None for end in bootstrap_ratio(above, below, people))
-    return Ratio(value=round(float(above.sum() / below.sum()), 3), interval=(low, high))
+    low, high = (round(end, 3) if np.isfinite(end) else None for end in cost_interval(costs, accepted, people))
+    return Ratio(value=round(float(costs.sum() / accepted.sum()), 3), interval=(low, high))
 
 
 def summarize(run: Run, jobs: Sequence[ReportJob]) -> Summary:
@@ -83,7 +86,7 @@ def summarize(run: Run, jobs: Sequence[ReportJob]) -> Summary:
             **_portrait_rates(judged, people),
             **_costs(judged, accepted, people),
             "likeness": {judge: _likeness(judged, judge) for judge in judged[0].thresholds},
-            "style_on_face": mean_of([job.delivered.style_on_face for job in judged if job.delivered], names),
+            "style_on_face": mean_of([job.delivered.style_on_face for job in judged if job.delivered], names, SHARES),
             "reasons": _count_reasons(judged),
         }
     )
@@ -95,8 +98,8 @@ def _costs(judged: Sequence[ReportJob], accepted: np.ndarray, people: np.ndarray
     seconds = np.array([job.seconds for job in judged])
     return {
         "attempts": int(attempts.sum()),
-        "attempts_per_accepted": ratio_of(attempts, accepted, people),
-        "seconds_per_accepted": ratio_of(seconds, accepted, people),
+        "attempts_per_accepted": cost_of(attempts, accepted, people),
+        "seconds_per_accepted": cost_of(seconds, accepted, people),
     }
 
 
@@ -119,9 +122,9 @@ def _likeness(judged: Sequence[ReportJob], judge: str) -> Likeness:
     names = [job.subject for job in judged]
     thresholds = {job.thresholds[judge] for job in judged}
     return Likeness(
-        selection_free=mean_of([job.selection_free[judge] for job in judged], names),
-        first=mean_of([job.first.similarity[judge] for job in judged if job.first], names),
-        delivered=mean_of([job.delivered.similarity[judge] for job in judged if job.delivered], names),
+        selection_free=mean_of([job.selection_free[judge] for job in judged], names, COSINES),
+        first=mean_of([job.first.similarity[judge] for job in judged if job.first], names, COSINES),
+        delivered=mean_of([job.delivered.similarity[judge] for job in judged if job.delivered], names, COSINES),
         threshold=thresholds.pop() if len(thresholds) == 1 else None,
     )
 
