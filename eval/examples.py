@@ -15,6 +15,7 @@ from held_out_people import data_argument, held_out, subjects
 
 from portrait.images import write_picture
 from portrait.loop.load import load_loop
+from portrait.provenance.mark import xmp_mark
 from portrait.records import RgbImage
 from portrait.report.sheet import contact_sheet, thumbnail
 from portrait.settings import Settings
@@ -45,7 +46,9 @@ def main() -> None:
                 (thumbnail(portrait.picture, SIDE), f"{style}: {portrait.record.status}\n{scores}", portrait.accepted)
             )
             print(subject.photo.path.name, style, portrait.record.status, portrait.record.reasons, attempt, flush=True)
-    write_picture(args.output, contact_sheet(cells, columns=1 + len(loop.recipe.styles), side=SIDE), quality=85)
+    write_picture(
+        args.output, contact_sheet(cells, columns=1 + len(loop.recipe.styles), side=SIDE), xmp=xmp_mark(), quality=85
+    )
     print(args.output)
 
 

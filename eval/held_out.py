@@ -27,6 +27,7 @@ from portrait.intervals import wilson_people
 from portrait.loop.load import load_loop
 from portrait.loop.types import StylizedPortrait
 from portrait.paths import cpu_threads
+from portrait.provenance.mark import xmp_mark
 from portrait.records import RgbImage
 from portrait.records.portrait import PortraitRecord
 from portrait.report.sheet import contact_sheet, thumbnail
@@ -119,7 +120,7 @@ def main() -> None:
         cells.append((thumbnail(portrait.before, SIDE), "the photo", None))
         remark = record.reasons[0] if record.reasons else record.status
         cells.append((thumbnail(portrait.picture, SIDE), f"{record.style}: {remark}\n{scores}", portrait.accepted))
-    print(write_picture(args.sheet, contact_sheet(cells, columns=4, side=SIDE), quality=85))
+    print(write_picture(args.sheet, contact_sheet(cells, columns=4, side=SIDE), xmp=xmp_mark(), quality=85))
     print(write_json(args.output, result | {"rows": rows}))
 
 
