@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from pillow_heif import open_heif, register_heif_opener
 
 import portrait.images.tiff as tiff
 from portrait.errors import ImageReadError, ShapeError, one_line
 from portrait.images.color import TONE_MAPPING, apply_profile, deep_to_srgb, signal_to_srgb
+from portrait.images.exif import exif_orientation, read_exif
 from portrait.images.signals import ColorSignal, avif_bits, exif_signal, heif_signal, png_is_whole, png_signal
 from portrait.images.write import pixels_sha256
 from portrait.paths import require_regular_file
@@ -48,6 +49,16 @@ _ORIENTATIONS: dict[int, Callable[[NDArray[np.uint16]], NDArray[np.uint16]]] = {
     8: lambda a: np.rot90(a),
 }
 """EXIF orientation -> function that makes an array upright."""
+_TRANSPOSED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""The same for pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -288,7 +299,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 def _converted(image: Image.Image, data: bytes, signal: ColorSignal) -> _Decoded:
     """Convert colors that the file declares without a profile to sRGB."""
     deep, opaque = _deep_values(image, data), _opaque_of_16_bits(image, data)
-    orientation = image.getexif().get(0x0112, 1) if deep is not None else 1
+    orientation = exif_orientation(image)
     tags = getattr(image, "tag_v2", {})
     image = _upright(image)
     alpha = None
@@ -306,10 +317,8 @@ def _converted(image: Image.Image, data: bytes, signal: ColorSignal) -> _Decoded
 
 def _upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; a damaged EXIF block is ignored, as the pixels are still good."""
-    with contextlib.suppress(Exception):
-        if image.getexif().get(0x0112, 1) in _ORIENTATIONS:  # Pillow copies even where there is nothing to turn
-            return ImageOps.exif_transpose(image)
-    return image
+    method = _TRANSPOSED.get(exif_orientation(image))
+    return image if method is None else image.transpose(method)
 
 
 def _without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -332,7 +341,7 @@ def _signal_of(image: Image.Image, data: bytes) -> ColorSignal | None:
         signal = heif_signal(data)
     elif image.format in ("JPEG", "MPO") and image.mode == "RGB":
         with contextlib.suppress(Exception):  # a damaged EXIF block
-            signal = exif_signal(image.getexif())
+            signal = exif_signal(read_exif(image))
     return None if signal is None or (signal.is_srgb and not signal.before_profile) else signal
 
 
@@ -345,8 +354,8 @@ def _opaque_of_16_bits(image: Image.Image, data: bytes) -> Image.Image | None:
     color = _deep_values(image, data)
     differs = np.asarray(image) != key if color is None else (color != np.asarray(key)).any(-1)
     opaque = Image.fromarray(np.where(differs, np.uint8(255), np.uint8(0)))
-    opaque.getexif()[0x0112] = image.getexif().get(0x0112, 1)
-    return _upright(opaque)
+    method = _TRANSPOSED.get(exif_orientation(image))
+    return opaque if method is None else opaque.transpose(method)
 
 
 def _deep_values(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:

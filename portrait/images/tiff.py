@@ -19,11 +19,13 @@ Tags = dict[int, tuple[int, ...]]
 SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, MAKE = 254, 255, 256, 257, 258, 259, 262, 271
 ORIENTATION, SAMPLES, PLANAR, SUB_PAGES, EXTRA_SAMPLES, SAMPLE_FORMAT = 274, 277, 284, 330, 338, 339
 _TIFF_EP, _DNG_VERSION = 37398, 50706
+_EXIF_PAGES = (34665, 34853, 40965)
+"""The pages within an EXIF block: of the camera, of the place, and of interoperability."""
 _COLOR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
 _READ = frozenset(
     [
         SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, MAKE, ORIENTATION, SAMPLES, PLANAR, SUB_PAGES,
-        EXTRA_SAMPLES, SAMPLE_FORMAT, _TIFF_EP, _DNG_VERSION,
+        EXTRA_SAMPLES, SAMPLE_FORMAT, _TIFF_EP, _DNG_VERSION, *_EXIF_PAGES,
     ]
 )  # fmt: skip
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
@@ -53,6 +55,29 @@ def read_pages(data: bytes) -> list[Tags]:
     """The pages of a TIFF in order, at most 1000, up to the first that is damaged."""
     first = _first_offset(data)
     return list(_chain(data, first, set())) if first else []
+
+
+def costs_too_much(block: bytes) -> bool:
+    """Whether the tags of an EXIF block share so many bytes, or are so many, that to copy the bytes of each takes too much."""
+    if not is_tiff(block):
+        return False
+    order, is_big = _layout(block)
+    count_format, value_format, entry_size = ("Q", "Q", 20) if is_big else ("H", "I", 12)
+    offsets, total, seen = [_first_offset(block)], 0, 0
+    while offsets:
+        offset = offsets.pop()
+        try:
+            for i in range(struct.unpack_from(order + count_format, block, offset)[0]):
+                at = offset + struct.calcsize("=" + count_format) + entry_size * i
+                tag, size, values = _entry(block, at, order, value_format)
+                total, seen = total + size, seen + 1
+                if total > 4 * len(block) or seen > _MAX_TAGS:
+                    return True
+                if tag in _EXIF_PAGES:
+                    offsets += values[:1]
+        except _OUTSIDE:
+            continue
+    return False
 
 
 def _first_offset(data: bytes) -> int:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from portrait.errors import ImageReadError, one_line
 from portrait.images.decode import open_picture, read_file
+from portrait.images.exif import read_exif
 from portrait.provenance.credentials import Credentials, can_sign, read_credentials
 
 _PREFIXES = {
@@ -141,7 +142,7 @@ def _texts(image: Image.Image) -> dict[str, str]:
         texts.pop(key, None)
     if isinstance(comment := image.info.get("comment"), bytes | str):
         texts.setdefault("comment", comment if isinstance(comment, str) else comment.decode("utf-8", "replace"))
-    exif = image.getexif()
+    exif = read_exif(image)
     if software := exif.get(_SOFTWARE):
         texts["Software"] = str(software)
     comments = {
