@@ -1105,16 +1105,27 @@ def test_the_memory_of_a_run_is_flat(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @needs_sigstop
 def test_a_photo_that_stops_or_crashes_its_decoder_fails_alone(tmp_path: Path) -> None:
     class Struck(DecoderProcess):
+        strike: signal.Signals | None = None
+
         def decode(self, data: bytes, path: str | Path, **more: Any) -> Photo:
-            strike = {"p01": signal.SIGSTOP, "p02": signal.SIGKILL, "p03": signal.SIGTERM}.pop(Path(path).stem, None)
+            strikes = {"p01": signal.SIGSTOP, "p02": signal.SIGKILL, "p03": signal.SIGTERM}
             super().decode(data, path)  # so that it is there
-            if strike is not None and self.pid:
-                os.kill(self.pid, strike)
-            self.seconds = 0.2 if strike == signal.SIGSTOP else 60.0
+            self.strike = strikes.get(Path(path).stem)
+            if self.strike and self.pid:
+                os.kill(self.pid, signal.SIGSTOP)  # it must not answer before it is struck
+            self.seconds = 0.2 if self.strike == signal.SIGSTOP else 60.0
             try:
                 return super().decode(data, path, **more)
             finally:
                 self.seconds = 60.0
+
+        def _await_answer(self, *args: Any) -> None:
+            strike, self.strike = self.strike, None
+            if strike in (signal.SIGKILL, signal.SIGTERM) and (pid := self.pid):
+                os.kill(pid, strike)
+                if strike == signal.SIGTERM:  # a process that is stopped heeds it once it goes on
+                    os.kill(pid, signal.SIGCONT)
+            super()._await_answer(*args)
 
     engine = LocalEngine(Load(), decoder := Struck())
     plan = write_campaign(tmp_path, people=5, styles=("oil",))
