@@ -9,15 +9,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.generate.families.qwen_family import QwenFamily
 from portrait.recipes.override import with_overrides
 from portrait.recipes.recipe import Recipe
-from portrait.records import Knobs, Preview, RgbImage
+from portrait.records import Embedding, Knobs, Preview, RgbImage
 
 PROMPT = "an oil painting"
+SIZE = 64
+WHO = Embedding(np.full(512, 512**-0.5, np.float32))
+
+
+def picture(seed: int, side: int = SIZE) -> RgbImage:
+    rng = np.random.default_rng(seed)
+    return RgbImage(np.asarray(Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8)).resize((side, side))))
+
+
+PHOTO, ANNA, BO = picture(1), picture(2, 48), picture(3, 32)
 
 
 def distance(a: RgbImage, b: RgbImage) -> float:

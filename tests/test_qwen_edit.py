@@ -38,17 +38,15 @@ from portrait.loop.load import load_loop_for
 from portrait.recipes.load import load_recipe
 from portrait.recipes.override import with_overrides
 from portrait.recipes.recipe import Lora, Recipe
-from portrait.records import Embedding, Knobs, RgbImage
+from portrait.records import Knobs, RgbImage
 from portrait.settings import Settings
 from portrait.studio.web_settings import choices_for
 from tests import public
-from tests.qwen_contract import PROMPT, QwenFamilyContract, distance, widest
+from tests.qwen_contract import ANNA, BO, PHOTO, PROMPT, SIZE, WHO, QwenFamilyContract, distance, widest
 
 pytestmark = pytest.mark.slow
 
 NAME = "qwen-edit-2511-lightning"
-SIZE = 64
-WHO = Embedding(np.full(512, 512**-0.5, np.float32))
 KNOBS = Knobs(
     strength=0.5, guidance_scale=1.0, ip_adapter_scale=1.0, controlnet_conditioning_scale=1.0, num_inference_steps=8
 )
@@ -89,14 +87,6 @@ def recipe(folder: Path) -> Recipe:
 @pytest.fixture(scope="module")
 def generator(recipe: Recipe) -> DiffusionGenerator:
     return DiffusionGenerator(recipe, threads=1)
-
-
-def picture(seed: int, side: int = SIZE) -> RgbImage:
-    rng = np.random.default_rng(seed)
-    return RgbImage(np.asarray(Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8)).resize((side, side))))
-
-
-PHOTO, ANNA, BO = picture(1), picture(2, 48), picture(3, 32)
 
 
 def prepared(generator: DiffusionGenerator, *heads: RgbImage, prompt: str = PROMPT) -> Conditions:

@@ -33,16 +33,14 @@ from portrait.loop.load import load_loop_for
 from portrait.recipes.load import load_recipe
 from portrait.recipes.override import with_overrides
 from portrait.recipes.recipe import Recipe
-from portrait.records import Embedding, Knobs, RgbImage
+from portrait.records import Knobs, RgbImage
 from portrait.settings import Settings
 from portrait.studio.web_settings import choices_for
 from tests import public
-from tests.qwen_contract import PROMPT, QwenFamilyContract, distance, widest
+from tests.qwen_contract import PROMPT, SIZE, WHO, QwenFamilyContract, distance, widest
 
 pytestmark = pytest.mark.slow
 
-SIZE = 64
-WHO = Embedding(np.full(512, 512**-0.5, np.float32))
 KNOBS = Knobs(
     strength=0.5, guidance_scale=0.0, ip_adapter_scale=0.0, controlnet_conditioning_scale=0.75, num_inference_steps=8
 )
