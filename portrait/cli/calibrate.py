@@ -49,7 +49,6 @@ def add(commands: Commands) -> None:
         "all judges together. Give one photo per person, of people that the recipe was not trained on; 23 people are enough for "
         "a false accept rate of 0.01, 72 for 0.001.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--subjects", type=Path, metavar="FOLDER", help="photos, one per person; subfolders are searched too"

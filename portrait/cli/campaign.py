@@ -44,14 +44,12 @@ exit codes: 0 every job has ended, 1 stopped before that, or nothing was accepte
 
 def add(commands: Commands) -> None:
     """Add `campaign` to the command line."""
-    raw = argparse.RawDescriptionHelpFormatter
     campaign = commands.add_parser(
         "campaign",
         help="make portraits of many people from a plan, resumably",
         description="Make portraits of many people from a plan. A run survives being killed at any moment and resumes "
         "where it stopped; each picture's seed comes from what determines the picture, so it is the same on any worker.",
         epilog=_EPILOG,
-        formatter_class=raw,
     )
     actions = campaign.add_subparsers(dest="action", metavar="ACTION", required=True)
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add `doctor` to the command line."""
-    raw = argparse.RawDescriptionHelpFormatter
     doctor = commands.add_parser(
         "doctor",
         help="check what this machine can run, and what is missing",
@@ -31,7 +30,6 @@ def add(commands: Commands) -> None:
         "pictures look like the person. The exit code is 1 if no pixel changes.",
         epilog="examples:\n  portrait doctor\n  portrait doctor --device cuda --json\n"
         "  portrait doctor --recipe mini\n  portrait doctor --recipe klein4b --photo anna.jpg --other bo.jpg",
-        formatter_class=raw,
     )
     doctor.add_argument(
         "--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="as in stylize (default: auto)"

@@ -31,7 +31,6 @@ def add(commands: Commands) -> None:
         description="Measure a run, alone or against a baseline, and write one self-contained HTML page, JSON and CSV. "
         "Two runs are compared person by person; the verdict is stable, drifted or inconclusive.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, metavar="RUN")
     parser.add_argument(

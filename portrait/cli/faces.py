@@ -23,13 +23,11 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add `faces` and `compare` to the command line."""
-    raw = argparse.RawDescriptionHelpFormatter
     faces = commands.add_parser(
         "faces",
         help="list the faces of a photo",
         description="List the faces of photos from left to right: index, box, score, size, and what may reduce likeness.",
         epilog="example:\n  portrait faces team.jpg --draw faces.png",
-        formatter_class=raw,
     )
     faces.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
     faces.add_argument(
@@ -49,7 +47,6 @@ def add(commands: Commands) -> None:
         description="Compare the faces of two pictures by the face recognizers that judge portraits. Two photos are judged by photo-to-photo "
         "thresholds; for a stylized picture give its --style, since photo thresholds do not apply to it.",
         epilog="examples:\n  portrait compare a.jpg b.jpg\n  portrait compare anna.jpg out/anna-oil-1.png --style oil",
-        formatter_class=raw,
     )
     compare.add_argument("a", type=Path, metavar="A", help="the reference photo")
     compare.add_argument("b", type=Path, metavar="B", help="the candidate")

@@ -32,7 +32,6 @@ def add(commands: Commands) -> None:
         description="Show a picture's XMP, the parameters that generators write, and its Content Credentials (C2PA), which "
         "are verified. Nothing is fetched from the network.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     inspect.add_argument("picture", type=Path, metavar="PICTURE", help="JPEG, PNG, WebP, TIFF, AVIF or HEIC")
     inspect.add_argument(

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import portrait
 from portrait.cli import (
@@ -52,7 +52,12 @@ exit codes: 0 done, 1 nothing accepted or failed, 2 invalid input, 3 drifted (po
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser with one-line errors; subcommands use it too."""
+    """A parser with one-line errors, which keeps the lines of an epilog; subcommands use it too."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 (those of argparse)
+        if "epilog" in options:
+            options["formatter_class"] = argparse.RawDescriptionHelpFormatter
+        super().__init__(**options)
 
     def error(self, message: str) -> NoReturn:
         """Print the error and where to find help, and exit with 2."""
@@ -62,13 +67,11 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands. Each command's `run` takes the parsed arguments and returns the exit code."""
-    raw = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
         prog="portrait",
         description="Turn a photo into a stylized portrait in which the same person is still recognized, "
         "checked by two face recognizers of different families.",
         epilog=_EPILOG,
-        formatter_class=raw,
     )
     parser.add_argument("--version", action="version", version=f"portrait {portrait.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

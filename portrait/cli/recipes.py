@@ -21,13 +21,11 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add `styles` and `recipes` to the command line."""
-    raw = argparse.RawDescriptionHelpFormatter
     styles = commands.add_parser(
         "styles",
         help="list the styles of a recipe",
         description="List the styles of a recipe, one per line: the name for --style, the palettes for --palette, and its look.",
         epilog="examples:\n  portrait styles\n  portrait styles --sheet styles.jpg",
-        formatter_class=raw,
     )
     styles.add_argument(
         "--recipe", default="mini", metavar="TEXT", help="the recipe whose styles to list (default: mini)"
@@ -41,7 +39,6 @@ def add(commands: Commands) -> None:
         help="list the recipes, or show one with its licenses",
         description="List the recipes, one per line. With a name, show its styles and the license of every part.",
         epilog="examples:\n  portrait recipes\n  portrait recipes mini",
-        formatter_class=raw,
     )
     recipes.add_argument("names", nargs="*", metavar="NAME", help="show these recipes in detail")
     recipes.add_argument("--json", action="store_true", help="one JSON object, with every detail")

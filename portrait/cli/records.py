@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add `replay` and `explain` to the command line."""
-    raw = argparse.RawDescriptionHelpFormatter
     replay = commands.add_parser(
         "replay",
         help="make the pictures of records again",
@@ -33,7 +32,6 @@ def add(commands: Commands) -> None:
         epilog="examples:\n  portrait replay out/anna-oil-1.json\n  portrait replay out/*.json -o again/\n"
         "  portrait replay out/*.json --files ~/photos\n"
         "  portrait replay anna-oil-1.json --photo elsewhere/anna.jpg -o again.png",
-        formatter_class=raw,
     )
     replay.add_argument("records", nargs="+", type=Path, metavar="RECORD.json")
     replay.add_argument("--photo", type=Path, help="the photo, if it has been moved (one record only)")
@@ -63,7 +61,6 @@ def add(commands: Commands) -> None:
         help="explain how a portrait was made",
         description="Explain in sentences how a portrait was made: every attempt, what the judges said, what was changed and why.",
         epilog="example:\n  portrait explain out/anna-oil-1.json",
-        formatter_class=raw,
     )
     explain.add_argument("record", type=Path, metavar="RECORD.json")
     explain.add_argument("--verbose", action="store_true", help="show cosine similarities and their limits too")

@@ -29,7 +29,6 @@ def add(commands: Commands) -> None:
         help="make and adjust portraits in a local web page",
         description="Open a web page on this computer: drop a photo, pick a style, move one slider, keep what you like.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     studio.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)"

@@ -49,13 +49,11 @@ digits, which differ between processors (bfloat16 or float32), so it tries more 
 
 def add(commands: Commands) -> None:
     """Add `stylize` and `demo` to the command line."""
-    raw = argparse.RawDescriptionHelpFormatter
     stylize = commands.add_parser(
         "stylize",
         help="make stylized portraits of photos",
         description="Make stylized portraits of photos; each is judged and, if rejected, tried again with other knobs.",
         epilog=_EPILOG,
-        formatter_class=raw,
     )
     stylize.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="JPEG, PNG, WebP, TIFF, AVIF or HEIC")
     stylize.add_argument(
@@ -74,7 +72,6 @@ def add(commands: Commands) -> None:
         f"Up to {_DEMO_DEFAULTS['max_attempts']} pictures are tried per style, so that one close call does not spoil the demo; "
         "styles in which no attempt passes the judges are still marked as rejected.",
         epilog="example:\n  portrait demo -o out/ --balance 0.7",
-        formatter_class=raw,
     )
     _overwrite_flag(demo)
     output_flags(demo)

@@ -50,7 +50,6 @@ def add(commands: Commands) -> None:
         help="make portraits of every photo that arrives in a folder",
         description="Watch a folder, and make portraits of every photo that arrives in it, until you press Ctrl-C.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     watch.add_argument("folder", type=Path, metavar="IN", help="the folder to watch, without subfolders")
     watch.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="time between checks (default: 2)")

@@ -49,7 +49,6 @@ def add(commands: Commands) -> None:
         help="list, fetch and verify public models",
         description="The public models that recipes use, pinned by revision and SHA-256, each with its license.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = weights.add_subparsers(dest="action", metavar="ACTION", required=True)
 
