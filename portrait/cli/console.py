@@ -17,8 +17,6 @@ from portrait.errors import PortraitError
 from portrait.paths import JOINERS
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from rich.console import Console as RichConsole
     from rich.table import Table
 
@@ -93,20 +91,20 @@ def print_licenses(chain: Sequence[LicenseLink]) -> None:
 
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM end the block like Ctrl-C, so that finished work is still reported."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
+def interrupted_by(*names: str) -> Iterator[None]:
+    """Let these signals end the block like Ctrl-C, so that finished work is kept and reported; if ignored, they stay so."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set a handler
         yield
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]  # Windows has no SIGHUP
+    numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class Console:

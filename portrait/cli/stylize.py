@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, Console, complain, failure_record, say, sigterm_interrupts
+from portrait.cli.console import Commands, Console, complain, failure_record, interrupted_by, say
 from portrait.cli.signing import add_sign_flag, signer_of
 from portrait.errors import PortraitError, SettingsError, WeightsError
 from portrait.files import write_new
@@ -100,7 +100,7 @@ def output_flags(parser: argparse.ArgumentParser) -> None:
 
 def _stylize(args: argparse.Namespace) -> int:
     settings = settings_from(vars(args), args.settings)
-    with sigterm_interrupts():
+    with interrupted_by("SIGTERM"):
         return _stylize_photos(args, settings, args.photos, args.reference)
 
 
@@ -114,7 +114,7 @@ def _demo(args: argparse.Namespace) -> int:
         raise SettingsError("the demo photo comes with scikit-image; run: pip install scikit-image") from None
     pixels = astronaut()  # type: ignore[no-untyped-call,unused-ignore]
     photo = write_new(args.output / "astronaut.png", encode_picture(pixels, "png"))
-    with sigterm_interrupts():
+    with interrupted_by("SIGTERM"):
         return _stylize_photos(args, settings, [photo], [])
 
 

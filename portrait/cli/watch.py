@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, Console, complain, failure_record, say, sigterm_interrupts
+from portrait.cli.console import Commands, Console, complain, failure_record, interrupted_by, say
 from portrait.cli.signing import signer_of
 from portrait.cli.stylize import Batch, check_files, checked_styles, output_flags
 from portrait.errors import (
@@ -74,7 +74,7 @@ def _watch(args: argparse.Namespace) -> int:
     prove_writable(args.output)
     args.output.mkdir(parents=True, exist_ok=True)
     console = Console(quiet=args.quiet or args.json)
-    with sigterm_interrupts(), exclusive_lock(args.output):
+    with interrupted_by("SIGTERM"), exclusive_lock(args.output):
         batch = Batch(settings, styles, [], args.output, console, signer_of(args))
         journal = Journal(args.output / JOURNAL)
         watcher = Watcher(Inbox(args.folder), journal, batch, DecoderProcess(), json=args.json)

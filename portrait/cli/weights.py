@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, print_licenses, say
+from portrait.cli.console import Commands, interrupted_by, print_licenses, say
 from portrait.errors import PortraitError
 from portrait.paths import format_size
 
@@ -197,7 +196,7 @@ def _fetch(args: argparse.Namespace) -> int:
 
     parts = _parts(args.names)
     try:
-        with _signals_as_ctrl_c(), _bars(quiet=args.quiet) as report:
+        with interrupted_by("SIGTERM", "SIGHUP"), _bars(quiet=args.quiet) as report:
             fetch(parts, force=args.force, jobs=args.jobs, report=report)
     except KeyboardInterrupt:
         say("portrait: interrupted; run the same command again to resume the download", error=True)
@@ -208,22 +207,6 @@ def _fetch(args: argparse.Namespace) -> int:
             note = "" if part.commercial == "yes" else f" (commercial use: {part.commercial})"
             say(f"{part.name}: {len(part.files)} files, {size}, verified; {part.license}{note}")
     return 0
-
-
-@contextmanager
-def _signals_as_ctrl_c() -> Iterator[None]:
-    """Let `kill` and closing the terminal end a download like Ctrl-C, so that the next run can resume it at once."""
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    numbers = [
-        number for number in map(signal.Signals.__getitem__, names) if signal.getsignal(number) is signal.SIG_DFL
-    ]
-    for number in numbers:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
