@@ -18,7 +18,7 @@ from portrait.records import Background
 from portrait.settings import KNOB_SETTINGS, RULES, Settings
 from portrait.studio import strings
 from portrait.studio.uploads import ACCEPTED
-from portrait.studio.web_settings import MAX_VALUES, Choices, choices_for
+from portrait.studio.web_settings import ADVANCED, MAX_VALUES, Choices, choices_for
 
 Form = dict[str, str | list[str]]
 """The values of the form: name -> text, or texts if several may be chosen. Missing names are left to the balance."""
@@ -68,7 +68,7 @@ def form_of(settings: Settings) -> Form:
         "variants": str(settings.variants),
         **_background_form(settings.backdrop()),
     }
-    for name in _advanced():
+    for name in ADVANCED:
         value = getattr(settings, name)
         if value is not None:
             form[name] = f"{value:g}" if isinstance(value, float) else str(value)
@@ -95,7 +95,7 @@ def settings_asked(form: Form) -> dict[str, object]:
     Raises:
         FieldError: a number is invalid or out of range.
     """
-    settings: dict[str, object] = {name: parse_value(name, _text(form, name)) for name in _advanced() if name in form}
+    settings: dict[str, object] = {name: parse_value(name, _text(form, name)) for name in ADVANCED if name in form}
     region = "".join(_text(form, "region").split())
     settings["keep"] = [*form.get("keep", []), *([f"region:{region}"] if region else [])]
     for name in ("recipe", "style", "frame", "shift", "palette", "balance", "size", "variants"):
@@ -130,10 +130,6 @@ def parse_value(name: str, text: str) -> object:
 def _text(form: Mapping[str, str | list[str]], name: str) -> str:
     value = form.get(name, "")
     return value if isinstance(value, str) else ",".join(value)
-
-
-def _advanced() -> Iterable[str]:
-    return (name for names in strings.GROUPS.values() for name in names)
 
 
 # The form --------------------------------------------------------------------------------------------------------

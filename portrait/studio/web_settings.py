@@ -20,20 +20,7 @@ from portrait.settings import Settings
 from portrait.studio import strings
 from portrait.validation import check_names
 
-ADVANCED = [
-    "frame",
-    "seed",
-    "far",
-    "max_attempts",
-    "until",
-    "strength",
-    "guidance_scale",
-    "ip_adapter_scale",
-    "controlnet_conditioning_scale",
-    "num_inference_steps",
-    "prompt",
-    "negative_prompt",
-]
+ADVANCED = [name for names in strings.GROUPS.values() for name in names]
 """The settings with a control under Advanced, in this order."""
 WEB_SETTINGS = [
     "recipe",
@@ -46,6 +33,7 @@ WEB_SETTINGS = [
     "background",
     "palette",
     "size",
+    "frame",
     "max_seconds",
     *ADVANCED,
 ]
