@@ -8,15 +8,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from portrait.errors import PortraitError
+from portrait.loop.types import StylizedPortrait
 from portrait.records import RgbImage
 from portrait.settings import Settings
 from portrait.studio import strings
-
-if TYPE_CHECKING:
-    from portrait.loop.types import StylizedPortrait
 
 log = logging.getLogger(__name__)
 

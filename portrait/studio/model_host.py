@@ -9,20 +9,20 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import ceil
-from typing import TYPE_CHECKING
 
 from portrait.errors import ManyFacesError
 from portrait.faces.identity import FaceAnalyzer, FaceChoice, choose_faces
+from portrait.faces.load import load_analyzer
 from portrait.faces.upright import upright_photo
-from portrait.images import Photo
+from portrait.generate.framing import frame_portrait
+from portrait.images import Photo, thumbnail
+from portrait.loop.attempt_loop import VARIANT_STRIDE, AttemptLoop
+from portrait.loop.load import load_loop_for
+from portrait.loop.types import StylizedPortrait, Subject
 from portrait.records import Face, RgbImage
 from portrait.settings import Settings
 from portrait.studio.device_queue import DeviceQueue, Ticket
 from portrait.studio.jobs import Cancelled, RenderJob, to_user_error
-
-if TYPE_CHECKING:
-    from portrait.loop.attempt_loop import AttemptLoop
-    from portrait.loop.types import StylizedPortrait, Subject
 
 PREVIEW_SIDE = 256
 """Side of the pictures of `start_previews`, in pixels."""
@@ -46,12 +46,12 @@ class ModelHost:
     def __init__(
         self,
         settings: Settings,
-        load: Callable[[Settings], AttemptLoop] | None = None,
+        load: Callable[[Settings], AttemptLoop] = load_loop_for,
         analyzer: Callable[[], FaceAnalyzer] | None = None,
     ) -> None:
         self.settings = settings
         self.queue = DeviceQueue()
-        self._load = load or _load
+        self._load = load
         self._make_analyzer = analyzer or self._default_analyzer
         self._analyzer: FaceAnalyzer | None = None
         self._detect_lock = threading.Lock()
@@ -62,8 +62,6 @@ class ModelHost:
         self._closed = False
 
     def _default_analyzer(self) -> FaceAnalyzer:
-        from portrait.faces.load import load_analyzer
-
         return load_analyzer(commercial=self.settings.commercial, threads=self.settings.threads)
 
     def warm_up(self) -> threading.Thread:
@@ -280,9 +278,6 @@ def _draw_preview(
     style: str,
     balance: float,
 ) -> RgbImage:
-    from portrait.generate.framing import frame_portrait
-    from portrait.images import thumbnail
-
     def on_step(step: int, total: int) -> None:
         job.check()
         if ticket.kept_waiting:
@@ -306,8 +301,6 @@ def _make_variant(
     variant: int,
     on_portrait: Callable[[StylizedPortrait, Settings], None] | None,
 ) -> None:
-    from portrait.loop.attempt_loop import VARIANT_STRIDE
-
     alone = replace(settings, variants=1, seed=settings.seed + VARIANT_STRIDE * variant)
     progress = {"variant": variant + 1, "attempt": 1, "step": 0, "total": 0}
 
@@ -330,9 +323,3 @@ def _make_variant(
         except Exception as error:
             sentence = str(to_user_error(error))
     job.emit("portrait", variant=variant + 1, portrait=portrait, settings=alone, sentence=sentence)
-
-
-def _load(settings: Settings) -> AttemptLoop:
-    from portrait.loop.load import load_loop_for
-
-    return load_loop_for(settings)

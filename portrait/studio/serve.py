@@ -21,6 +21,10 @@ from portrait.errors import SettingsError
 from portrait.provenance.credentials import Signer
 from portrait.settings import Settings
 from portrait.studio.guard import RequestGuard, SecurityHeaders, guarded_gradio
+from portrait.studio.model_host import ModelHost
+from portrait.studio.reports import Reports
+from portrait.studio.uploads import MAX_UPLOAD_MB, decoder
+from portrait.studio.web_settings import require_installed
 
 SWEEP_SECONDS = 15.0
 """Seconds between searches for ended sessions."""
@@ -78,15 +82,7 @@ def serve(
 ) -> int:
     """Show the page until Ctrl+C or SIGTERM; the folder with everything written is then deleted.
 
-    Args:
-        settings: The settings that every job starts from.
-        host: The address to listen on.
-        port: The port to listen on; None for the first free one from 7860.
-        auth: Name and password that the page requires.
-        runs: The folder below which the viewer opens runs.
-        local: Whether only this computer can reach the page.
-        signer: Signs files for download; None leaves them unsigned.
-        announce: Called with a sentence that has the page's address.
+    `announce` is called with a sentence that has the page's address; the other arguments are those of `running`.
 
     Returns:
         The exit code, 0.
@@ -95,8 +91,6 @@ def serve(
         SettingsError: the recipe does not exist, or the port is taken.
         WeightsMissingError: the recipe is not installed.
     """
-    from portrait.studio.web_settings import require_installed
-
     require_installed(settings.recipe)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)):
@@ -122,19 +116,19 @@ def running(
     runs: Path = Path("."),
     local: bool = True,
     signer: Signer | None = None,
-    models: Any = None,
+    models: ModelHost | None = None,
 ) -> Iterator[tuple[str, Any]]:
     """Run the server in the background; at the end all work stops.
 
     Args:
-        settings: What every job starts from.
+        settings: The settings that every job starts from.
         folder: Where uploads and files for download lie; from `private_folder`.
         host: The address to listen on.
         port: The port to listen on; None for the first free one from 7860.
-        auth: Name and password that the page asks for.
-        runs: Whose run folders the viewer opens.
+        auth: Name and password that the page requires.
+        runs: The folder below which the viewer opens runs.
         local: Whether only this computer can reach the page.
-        signer: Who signs files for download; None leaves them unsigned.
+        signer: Signs files for download; None leaves them unsigned.
         models: A `ModelHost` to use instead of one for `settings`.
 
     Yields:
@@ -144,9 +138,6 @@ def running(
     os.environ["GRADIO_RUN_HISTORY"] = "False"
     from portrait.studio.app import StudioPage
     from portrait.studio.downloads import add_route
-    from portrait.studio.model_host import ModelHost
-    from portrait.studio.reports import Reports
-    from portrait.studio.uploads import decoder
 
     models = models or ModelHost(settings)
     studio = StudioPage(models, folder, Reports(runs), local=local, signer=signer)
@@ -181,7 +172,6 @@ def _launch(
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from portrait.studio import page
-    from portrait.studio.uploads import MAX_UPLOAD_MB
 
     middleware = [
         Middleware(SecurityHeaders),

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,15 +20,13 @@ from portrait.faces.identity import face_warnings, photo_notes
 from portrait.files import write_bytes
 from portrait.generate.framing import Square, square_around
 from portrait.images import Photo, resized
+from portrait.loop.types import StylizedPortrait, Subject
 from portrait.paths import is_file_name, shorten_name
 from portrait.records import Face, RgbImage
 from portrait.settings import Settings, flags_of
 from portrait.studio import strings
+from portrait.studio.jobs import RenderJob
 from portrait.studio.uploads import read_upload
-
-if TYPE_CHECKING:
-    from portrait.loop.types import StylizedPortrait, Subject
-    from portrait.studio.jobs import RenderJob
 
 log = logging.getLogger(__name__)
 
