@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtr, stdtrit
 
 from portrait.errors import TooFewPairsError
 
@@ -38,6 +39,11 @@ def _wilson(share: float, of: float) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def _student(tail: float, freedom: ArrayLike) -> NDArray[np.float64]:
+    """The value that Student's t exceeds with a probability of `tail`, for each number of degrees of freedom."""
+    return np.asarray(-stdtrit(freedom, tail))
+
+
 def wilson_people(passed: np.ndarray, people: np.ndarray) -> tuple[float, float]:
     """Wilson's interval for several pictures per person, which count for less than that many independent trials.
 
@@ -54,8 +60,6 @@ def wilson_people(passed: np.ndarray, people: np.ndarray) -> tuple[float, float]
         Dean & Pagano 2015, "Evaluating confidence interval methods for binomial proportions in clustered surveys"; Korn &
         Graubard 1998 (few people).
     """
-    from scipy.stats import t as student
-
     n = len(passed)
     if n == 0:
         return 0.0, 1.0
@@ -66,7 +70,7 @@ def wilson_people(passed: np.ndarray, people: np.ndarray) -> tuple[float, float]
     effective = float(k)
     if 0 < share < 1 and 1 < k < n:
         clustered = k / (k - 1) * float(((sums - share * counts) ** 2).sum()) / n**2
-        few = (_Z / student.isf(_ENDS[0], k - 1)) ** 2
+        few = (_Z / _student(_ENDS[0], k - 1)) ** 2
         effective = min(float(n), max(float(k), few * share * (1 - share) / clustered if clustered > 0 else float(n)))
     return _wilson(share, effective)
 
@@ -89,15 +93,13 @@ def mean_interval(
     Reference:
         Cochran 1977, "Sampling techniques", section 9A (clusters of unequal sizes).
     """
-    from scipy.stats import t as student
-
     _, whose = np.unique(people, return_inverse=True)
     sums, counts = np.bincount(whose, weights=values), np.bincount(whose)
     k, mean = len(counts), float(np.mean(values))
     if k < 2:
         return bounds
     error = float(np.sqrt(k / (k - 1) * ((sums - mean * counts) ** 2).sum())) / len(values)
-    half = float(student.isf(_ENDS[0], k - 1)) * error
+    half = float(_student(_ENDS[0], k - 1)) * error
     return max(bounds[0], mean - half), min(bounds[1], mean + half)
 
 
@@ -126,14 +128,12 @@ def cost_interval(costs: np.ndarray, accepted: np.ndarray, people: np.ndarray) -
 
 def _fieller(above: np.ndarray, below: np.ndarray, people: np.ndarray) -> tuple[float, float]:
     """The ratios of two sums that Student's test over people does not reject at 5 %, as one interval from 0."""
-    from scipy.stats import t as student
-
     _, whose = np.unique(people, return_inverse=True)
     a, b = np.bincount(whose, weights=above), np.bincount(whose, weights=below)
     k = len(a)
     if k < 2:
         return 0.0, np.inf
-    square = float(student.isf(_ENDS[0], k - 1)) ** 2 / k
+    square = float(_student(_ENDS[0], k - 1)) ** 2 / k
     (aa, ab), (_, bb) = np.cov(a, b)
     # The ends are the roots of scale * x^2 - 2 * middle * x + rest.
     scale, middle, rest = b.mean() ** 2 - square * bb, a.mean() * b.mean() - square * ab, a.mean() ** 2 - square * aa
@@ -182,8 +182,6 @@ class SimultaneousDifferences:
             tolerances: The tolerance of each column, above 0.
             asked: Which columns must be shown to be stable together.
         """
-        from scipy.stats import t as student
-
         chosen = [c for c in asked if self.columns[c].error > _NO_SPREAD]
         if not chosen:  # columns without any spread are shown to be stable by the people that there are
             return max((self.columns[c].people for c in asked), default=0)
@@ -198,7 +196,7 @@ class SimultaneousDifferences:
         def shown(people: int) -> float:
             n = np.maximum(people * share, 2.0)
             error = spread / np.sqrt(n)
-            critical = student.isf(self.tail / 2, n - 1)
+            critical = _student(self.tail / 2, n - 1)
             # Each draw is a future study, which estimates its own spread: hence the factor of the interval's half width.
             half = critical * error * _chi(uniform, n - 1)
             return float((np.abs(normal) * error + half < tolerance).all(1).mean())
@@ -223,10 +221,8 @@ def _smallest_number(holds: Callable[[int], bool], least: int) -> int:
 
 def _chi(uniform: NDArray[np.float64], freedom: NDArray[np.float64]) -> NDArray[np.float64]:
     """Draws of the ratio of estimated to true standard deviation, by Wilson and Hilferty's approximation."""
-    from scipy.stats import norm
-
     spread = 2 / (9 * freedom)
-    cube = np.maximum(1 - spread + norm.ppf(uniform) * np.sqrt(spread), 0.0)
+    cube = np.maximum(1 - spread + ndtri(uniform) * np.sqrt(spread), 0.0)
     return np.asarray(cube**1.5)
 
 
@@ -263,8 +259,6 @@ def simultaneous_differences(
         Bonett & Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions based on paired
         data".
     """
-    from scipy.stats import t as student
-
     is_present = ~np.isnan(differences)
     people = is_present.sum(0)
     if not people.size or people.min() < 2:
@@ -286,7 +280,7 @@ def simultaneous_differences(
         if steps[c]:
             values = np.concatenate([values, [steps[c], -steps[c]]])
         middle, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
-        critical = float(student.isf(tail / 2, n - 1))
+        critical = float(_student(tail / 2, n - 1))
         bound = 1.0 if steps[c] else np.inf
         columns.append(
             Difference(
@@ -295,7 +289,7 @@ def simultaneous_differences(
                 high=min(middle + critical * error, bound),
                 people=int(n),
                 error=error,
-                detectable=(critical + float(student.ppf(0.8, n - 1))) * error,
+                detectable=(critical - float(_student(_POWER, n - 1))) * error,
             )
         )
     return SimultaneousDifferences(columns=columns, tail=tail, correlation=correlation)
@@ -330,8 +324,6 @@ def _smallest_tails(
         rounds: Number of draws.
         rng: Source of the draws.
     """
-    from scipy.stats import t as student
-
     root = _root(correlation)
     people = is_present.sum(0)
     smallest = []
@@ -343,7 +335,7 @@ def _smallest_tails(
         variances = ((drawn**2).sum(1) / people - means**2) * people / (people - 1)
         t = np.abs(means) * np.sqrt(people / np.maximum(variances, _NO_SPREAD))
         # Tails, not t itself: columns may have different numbers of people, and so different critical values.
-        smallest.append(2 * student.sf(t, people - 1).min(1))
+        smallest.append(2 * stdtr(people - 1, -t).min(1))
     return np.concatenate(smallest)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from portrait.records.report import (
     Comparison,
@@ -252,16 +252,16 @@ def _det(judge: str, entries: Sequence[VerificationEntry]) -> str:
     axes = figure.subplots()
     ticks = np.array([0.001, 0.01, 0.05, 0.2, 0.5, 0.9])
     labels = [f"{tick:g}" for tick in ticks]
-    ends = norm.ppf([0.0004, 0.93])
+    ends = ndtri([0.0004, 0.93])
     for color, entry, name in zip(_STYLES * 9, entries, _names(entries), strict=False):
         rates = np.array(entry.det)[:, 1:]
         rates = rates[
             ((rates > 0) & (rates < 1)).all(1)
         ]  # none observed does not mean a rate of 0: the curve ends before it
         label = name if len(rates) else f"{name} (no errors)"
-        axes.plot(*norm.ppf(rates).T, color=color, label=label, lw=1.3)
-    axes.set_xticks(norm.ppf(ticks), labels)
-    axes.set_yticks(norm.ppf(ticks), labels)
+        axes.plot(*ndtri(rates).T, color=color, label=label, lw=1.3)
+    axes.set_xticks(ndtri(ticks), labels)
+    axes.set_yticks(ndtri(ticks), labels)
     axes.set_xlim(*ends)
     axes.set_ylim(*ends)
     axes.plot(ends, ends, color=GRID, lw=0.8)
