@@ -26,6 +26,7 @@ from portrait.errors import PortraitError, WeightsCorruptError, WeightsError, We
 from portrait.hub import store, stream
 from portrait.hub.download import fetch
 from portrait.hub.manifest import Part, find_part, manifest, manifest_file
+from portrait.hub.partial import ABANDONED
 from portrait.hub.pins import read_lock
 from portrait.hub.store import part_folder, status, verify_part
 from tests.hub_server import Hub, environment, serving, use
@@ -288,7 +289,7 @@ def test_a_process_that_is_downloading_keeps_its_file_and_that_of_a_dead_one_is_
     fetch([tiny])
     assert live.read_bytes() == LARGE[:1000]
     assert not [h for _, _, h in hub.requests if "range" in h]
-    long_ago = time.time() - 2 * stream.ABANDONED
+    long_ago = time.time() - 2 * ABANDONED
     os.utime(live, (long_ago, long_ago))
     fetch([tiny], force=True)
     assert {h["range"] for _, _, h in hub.requests if "range" in h} == {"bytes=1000-"}

@@ -9,8 +9,9 @@ from pathlib import Path
 from portrait.errors import WeightsCorruptError
 from portrait.hub.files import sha256_of
 from portrait.hub.manifest import Part, PartFile
+from portrait.hub.partial import partial_file
 from portrait.hub.store import add_blob, downloads
-from portrait.hub.stream import Meter, download, partial_file
+from portrait.hub.stream import Meter, download
 
 INSIGHTFACE_URL = "https://github.com/deepinsight/insightface/releases/download"
 

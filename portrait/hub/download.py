@@ -19,13 +19,17 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
+from huggingface_hub import constants, errors, get_hf_file_metadata, get_token, hf_hub_url
+
 from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.hub.archives import archive_url, fetch_archive
 from portrait.hub.files import folder_for, sha256_of
 from portrait.hub.manifest import SHA256, Part, PartFile
+from portrait.hub.partial import partial_file
 from portrait.hub.pins import expected_digests, extend_lock
 from portrait.hub.store import add_blob, check_disk, disk_error, downloads, find_file, hub_cache, status, verify_part
-from portrait.hub.stream import AnswerError, Meter, Report, TooLongError, download, partial_file
+from portrait.hub.stream import AnswerError, Meter, Report, TooLongError, download
 from portrait.paths import cache_dir
 
 log = logging.getLogger(__name__)
@@ -41,8 +45,6 @@ def offline() -> bool:
 
 def endpoint() -> str:
     """The hub to use: `HF_ENDPOINT`, or huggingface_hub's default."""
-    from huggingface_hub import constants
-
     return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
@@ -160,8 +162,6 @@ def _require_online(parts: Sequence[Part]) -> None:
 
 def _describe(part: Part, file: PartFile) -> HubDownload:
     """Ask the hub once for a file's size and tag, and refuse what does not match the pins."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
     url = hf_hub_url(part.repo, file.path, revision=part.revision, endpoint=endpoint())
     with _network_errors(f"{file.path} of {part.origin}", endpoint(), "HF_ENDPOINT"), _hub_errors(part, file):
         metadata = get_hf_file_metadata(url, endpoint=endpoint())
@@ -194,8 +194,6 @@ def _limit(file: PartFile) -> int:
 
 
 def _fetch_file(job: HubDownload, report: Report | None, stop: threading.Event) -> None:
-    from huggingface_hub import constants, get_token
-
     part, file = job.part, job.file
     token = "" if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token() or ""
     meter = Meter(name=f"{part.name}/{file.path}", size=job.size, limit=_limit(file), report=report, stop=stop)
@@ -230,14 +228,11 @@ def _network_errors(what: str, host: str, mirror: str) -> Iterator[None]:
         host: The host that it is downloaded from.
         mirror: The variable that can name another host.
     """
-    import httpx2
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
     try:
         yield
     except AnswerError as error:
         raise WeightsMissingError(f"{host} {error} for {what}; try again later, or name a mirror in {mirror}") from None
-    except (OfflineModeIsEnabled, httpx2.RequestError, httpx2.InvalidURL) as error:
+    except (errors.OfflineModeIsEnabled, httpx2.RequestError, httpx2.InvalidURL) as error:
         reason = "".join(c if c.isprintable() else " " for c in f"{type(error).__name__} {error}")[:120].strip()
         raise WeightsMissingError(
             f"cannot reach {host} for {what} ({reason}); the partial download is kept: check the network, then run the same "
@@ -254,8 +249,6 @@ def _network_errors(what: str, host: str, mirror: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _hub_errors(part: Part, file: PartFile) -> Iterator[None]:
     """Turn the hub's refusals into ours, with advice on each."""
-    from huggingface_hub import errors
-
     what = f"{file.path} of {part.origin}"
     try:
         yield

@@ -7,12 +7,10 @@ commands, the studio page and the default curves of uncalibrated recipes all fol
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from portrait.hub import store
 from portrait.hub.files import DLIB_LANDMARKS, DLIB_RESNET, SCRFD_500M, W600K_MBF, WeightFile
-
-if TYPE_CHECKING:
-    from portrait.hub.manifest import Part
+from portrait.hub.manifest import Part, find_part
 
 SECOND_DETECTOR = "yunet"
 """The part of the weights manifest with the second detector, for pictures in which the first finds no face, once fetched."""
@@ -97,23 +95,15 @@ def face_files(tools: str) -> tuple[WeightFile, ...]:
 
 def face_parts(tools: str) -> list[Part]:
     """The parts of the weights manifest that a set of face tools needs."""
-    from portrait.hub.manifest import find_part
-
     return [find_part(part) for name in FACE_TOOLS[tools] for part in JUDGES[name].parts]
 
 
 def fetched_judges(tools: str) -> tuple[str, ...]:
     """The judges of `FURTHER_JUDGES` whose model has been fetched."""
-    from portrait.hub.manifest import find_part
-    from portrait.hub.store import status
-
-    return tuple(name for name in FURTHER_JUDGES[tools] if status(find_part(name)).complete)
+    return tuple(name for name in FURTHER_JUDGES[tools] if store.status(find_part(name)).complete)
 
 
 def second_detector_part() -> Part | None:
     """The second detector's part if it has been fetched, else None."""
-    from portrait.hub.manifest import find_part
-    from portrait.hub.store import status
-
-    state = status(find_part(SECOND_DETECTOR))
+    state = store.status(find_part(SECOND_DETECTOR))
     return state.part if state.complete else None

@@ -18,8 +18,8 @@ from pathlib import Path
 from portrait.errors import WeightsCorruptError, WeightsError, WeightsMissingError
 from portrait.hub.files import build_folder, folder_for, sha256_of
 from portrait.hub.manifest import Part, PartFile
+from portrait.hub.partial import is_abandoned
 from portrait.hub.pins import expected_digests, extend_lock
-from portrait.hub.stream import is_abandoned
 from portrait.paths import cache_dir, format_size, free_bytes
 
 log = logging.getLogger(__name__)

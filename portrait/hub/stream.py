@@ -1,10 +1,5 @@
 """Download a URL into a file of this process alone: resumed, counted, limited, and stopped on demand.
 
-Interrupted downloads are resumed, within a run and by the next one. A run that fails leaves its partial file as `KEY.part`,
-and the next run takes it over by renaming it; the file of a killed process is taken over if nothing was written to it for
-five minutes. Since renaming is atomic and every process writes to its own file, processes that fetch the same file at the
-same time need no locks, which some file systems only pretend to have; each of them downloads the file.
-
 The server is not trusted: bodies of redirects and errors are never read, nothing is decompressed, and a body that is longer
 than its pin, or too slow, is cut off.
 """
@@ -14,22 +9,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import stat
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
-if TYPE_CHECKING:
-    from httpx2 import Response
+import httpx2
+from httpx2 import Response
+from huggingface_hub import constants, get_session
+
+from portrait.hub.partial import open_partial
 
 log = logging.getLogger(__name__)
 
-ABANDONED = 300.0
-"""Seconds without a write after which a partial file counts as abandoned; running downloads never pause that long."""
 _MAX_FAILURES = 5  # consecutive connections that bring fewer than _PROGRESS bytes
 _PROGRESS = 2**16
 _MIN_RATE, _RATE_WINDOW = 1024, 30.0  # bytes per second, and over how many seconds: slower connections are closed
@@ -98,58 +92,6 @@ class Meter:
             raise StoppedError
 
 
-# ---- the partial file
-
-
-@contextlib.contextmanager
-def partial_file(folder: Path, key: str) -> Iterator[Path]:
-    """A path for this process alone, with the partial file of an earlier run if there is one.
-
-    If the block fails, the file is left for the next run; if it succeeds, the file is removed.
-
-    Args:
-        folder: Where partial files are kept.
-        key: Name of the content, in plain characters.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path, handed_on = folder / f"{key}.{uuid.uuid4().hex}.live", folder / f"{key}.part"
-    for leftover in [handed_on, *(live for live in folder.glob(f"{key}.*.live") if is_abandoned(live))]:
-        with contextlib.suppress(OSError):  # another process was first
-            os.rename(leftover, path)
-            break
-    try:
-        yield path
-    except BaseException:
-        with contextlib.suppress(OSError):
-            if path.lstat().st_size:
-                os.replace(path, handed_on)
-        raise
-    finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
-def is_abandoned(path: Path) -> bool:
-    """Whether no process writes to a partial file anymore."""
-    try:
-        return path.suffix != ".live" or time.time() - path.lstat().st_mtime > ABANDONED
-    except OSError:
-        return False
-
-
-def _open(path: Path) -> BinaryIO:
-    """Open a partial file; links are refused, as they would write to somebody else's file."""
-    with contextlib.suppress(FileNotFoundError):
-        status = path.lstat()
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            path.unlink()
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, 0o666), "r+b")
-
-
-# ---- the download
-
-
 def download(url: str, path: Path, meter: Meter, token: str = "") -> None:
     """Download `url` into `path`, resuming where the file ends.
 
@@ -166,10 +108,8 @@ def download(url: str, path: Path, meter: Meter, token: str = "") -> None:
         StoppedError: the download was stopped.
         OSError: the file cannot be written.
     """
-    import httpx2
-
     furthest = failures = 0
-    with _open(path) as out:
+    with open_partial(path) as out:
         start = out.seek(0, os.SEEK_END)
         while start < meter.size or not meter.size:
             try:
@@ -196,8 +136,6 @@ def _append(url: str, out: BinaryIO, start: int, meter: Meter, token: str) -> No
     Raises:
         httpx2.TransportError: the connection ended too early.
     """
-    import httpx2
-
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -219,8 +157,6 @@ def _append(url: str, out: BinaryIO, start: int, meter: Meter, token: str) -> No
 
 def _receive(response: Response, out: BinaryIO, meter: Meter) -> None:
     """Write the body as it arrives, without decoding."""
-    import httpx2
-
     window_start, window_bytes = time.monotonic(), 0
     for block in response.iter_raw():
         meter.update(out.tell() + len(block))
@@ -235,9 +171,6 @@ def _receive(response: Response, out: BinaryIO, meter: Meter) -> None:
 @contextlib.contextmanager
 def _request(url: str, headers: dict[str, str]) -> Iterator[Response]:
     """Send a GET request; the body is not read yet, and those of redirects never are."""
-    import httpx2
-    from huggingface_hub import constants, get_session
-
     for _ in range(_MAX_REDIRECTS):
         with get_session().stream(
             "GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, follow_redirects=False
