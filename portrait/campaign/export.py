@@ -13,14 +13,13 @@ import numpy as np
 
 from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.settle import finalize_run
-from portrait.campaign.sizes import SIZES, encode_size, face_box
+from portrait.campaign.sizes import SIZES, encode_size, face_box, unknown_size
 from portrait.errors import CampaignError, InputError, SettingsError
 from portrait.files import leftovers, write_bytes
 from portrait.images import read_picture
 from portrait.paths import below
 from portrait.provenance.credentials import CROP_ACTIONS, Signer
 from portrait.records.portrait import PortraitRecord
-from portrait.validation import did_you_mean
 
 MANIFEST = "manifest.csv"
 BEGUN = "manifest.begun.csv"
@@ -78,7 +77,8 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = (), *, signer: Si
     finalized = finalize_run(run)
     with Ledger.open(run) as ledger, ExitStack() as stack:
         names = list(sizes) or ledger.get("sizes") or ["original"]
-        _check_sizes(names)
+        if unknown := unknown_size(names):
+            raise SettingsError(unknown)
         columns_of = {person.name: person.columns for person in ledger.subjects()}
         more_columns = sorted({column for columns in columns_of.values() for column in columns})
         run_id = str(ledger.get("id") or "")
@@ -118,13 +118,6 @@ def _accepted(ledger: Ledger, run: Path) -> Iterator[tuple[LedgerJob, PortraitRe
         if not picture.is_file():
             raise CampaignError(f"{picture} is missing; run the campaign again, which makes it again, then export")
         yield job, result.record, picture
-
-
-def _check_sizes(names: Iterable[str]) -> None:
-    for name in names:
-        if name not in SIZES:
-            hint = did_you_mean(name, SIZES, "did you mean {}? ")
-            raise SettingsError(f"no size {name!r}; {hint}sizes: {', '.join(SIZES)}")
 
 
 def _export_stem(job: LedgerJob, size: str, several_recipes: bool) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, field_validator
 
 from portrait.campaign.people import Person, read_people
-from portrait.campaign.sizes import SIZES
+from portrait.campaign.sizes import unknown_size
 from portrait.errors import SettingsError, one_line
 from portrait.faces.identity import FaceChoice
 from portrait.file_model import Entries, FileModel
@@ -22,7 +22,7 @@ from portrait.images import PassedOver
 from portrait.paths import shorten_name
 from portrait.recipes.recipe import Recipe
 from portrait.settings import Settings, setting_names, settings_from
-from portrait.validation import check_names, did_you_mean, parse_toml, read_text
+from portrait.validation import check_names, parse_toml, read_text
 
 _MAX_WORD_BYTES = 60
 """Characters of a text in a file name."""
@@ -80,10 +80,8 @@ class PlanFile(FileModel):
     @field_validator("sizes")
     @classmethod
     def _check_sizes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in SIZES:
-                hint = did_you_mean(name, SIZES, "did you mean {}? ")
-                raise ValueError(f"has no size {name!r}; {hint}sizes: {', '.join(SIZES)}")
+        if unknown := unknown_size(names):
+            raise ValueError(f"has {unknown}")
         return names
 
     @field_validator("axes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -11,6 +12,7 @@ from PIL import Image, ImageChops, ImageDraw
 from portrait.images import encode_picture
 from portrait.provenance.mark import xmp_mark
 from portrait.records.portrait import PortraitRecord
+from portrait.validation import did_you_mean
 
 Box = tuple[float, float, float, float]
 """(x1, y1, x2, y2) in pixels."""
@@ -40,6 +42,15 @@ SIZES: dict[str, Size | None] = {
     **{f"round-{side}": Size(width=side, height=side, round_mask=True) for side in (1024, 800, 512, 400, 256)},
 }
 """Name -> size; None is the picture as it was made."""
+
+
+def unknown_size(names: Iterable[str]) -> str:
+    """A phrase about the first name that is not in `SIZES`; empty if all are."""
+    for name in names:
+        if name not in SIZES:
+            hint = did_you_mean(name, SIZES, "did you mean {}? ")
+            return f"no size {name!r}; {hint}sizes: {', '.join(SIZES)}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
