@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,8 +213,6 @@ def _impostors(folder: Path | None, photos: list[Path]) -> tuple[list[Path], lis
 
 def _groups(file: Path) -> dict[str, dict[str, str]]:
     """Person -> kind of group -> the person's group, from a CSV file with a column `person`."""
-    import csv
-
     try:
         with file.open(encoding="utf-8", newline="") as lines:
             return {

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, say
+from portrait.cli.console import Commands, Console, say
 from portrait.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -66,7 +66,6 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _probe(args: argparse.Namespace) -> int:
     from portrait.calibrate.probe import probe_identity
-    from portrait.cli.console import Console
     from portrait.images import read_photo
     from portrait.loop.load import load_loop
     from portrait.recipes.load import load_recipe
@@ -93,12 +92,10 @@ def _probe(args: argparse.Namespace) -> int:
 
 
 def _demo_photo() -> Photo:
+    from skimage.data import astronaut
+
     from portrait.images import as_photo
 
-    try:
-        from skimage.data import astronaut
-    except ImportError:
-        raise SettingsError("the demo photo comes with scikit-image; name a photo with --photo") from None
     return as_photo(astronaut())  # type: ignore[no-untyped-call,unused-ignore]
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from portrait.cli.console import Commands, complain, failure_record, say
 from portrait.errors import PortraitError, SettingsError
 from portrait.files import write_new
@@ -143,10 +145,7 @@ def _print_faces(photo: Photo, faces: Sequence[Face], best_score: float) -> None
 
 def _draw_boxes(image: RgbImage, faces: Sequence[Face]) -> RgbImage:
     """Draw a numbered box and five points for each face of the photo."""
-    import numpy as np
     from PIL import Image, ImageDraw, ImageFont
-
-    from portrait.records import RgbImage
 
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import shutil
 import sys
@@ -10,9 +11,12 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from portrait.cli.console import Commands, print_licenses, say
 from portrait.errors import SettingsError
 from portrait.files import write_new
+from portrait.records import RgbImage
 
 if TYPE_CHECKING:
     from portrait.recipes.recipe import Recipe
@@ -83,15 +87,11 @@ def _looks(style: Style) -> str:
 
 def _write_sheet(file: Path, recipe: Recipe, styles: list[Style]) -> tuple[Path, list[str]]:
     """Write a captioned sample of each style; return the file, and the names of styles without a sample."""
-    import io
-
-    import numpy as np
     from PIL import Image
 
     from portrait.images import encode_picture, kind_of
     from portrait.provenance.mark import xmp_mark
     from portrait.recipes.samples import sample_file
-    from portrait.records import RgbImage
     from portrait.report.sheet import contact_sheet
 
     samples = {style: sample_file(recipe.name, style.name) for style in styles}

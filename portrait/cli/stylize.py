@@ -105,13 +105,11 @@ def _stylize(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
+    from skimage.data import astronaut
+
     from portrait.images import encode_picture
 
     settings = settings_from(_DEMO_DEFAULTS | vars(args))
-    try:
-        from skimage.data import astronaut
-    except ImportError:
-        raise SettingsError("the demo photo comes with scikit-image; run: pip install scikit-image") from None
     pixels = astronaut()  # type: ignore[no-untyped-call,unused-ignore]
     photo = write_new(args.output / "astronaut.png", encode_picture(pixels, "png"))
     with interrupted_by("SIGTERM"):
