@@ -20,13 +20,13 @@ import pytest
 from portrait.errors import WeightsMissingError
 from portrait.images import encode_picture
 from portrait.loop.attempt_loop import AttemptLoop
+from portrait.recipes.load import load_recipe
 from portrait.settings import Settings
 from portrait.studio import session as of_session
 from portrait.studio import session_registry as registry
-from portrait.studio import strings
+from portrait.studio import strings, viewer
 from portrait.studio.downloads import file_of, links
 from portrait.studio.session import Session
-from portrait.studio.viewer import history_html
 from tests.campaigns import person
 from tests.studio import SteppingGenerator, a_shop, ask, send, serving, until
 
@@ -213,6 +213,34 @@ def test_a_photo_that_is_replaced_in_the_middle_of_a_portrait_stops_it_and_what_
         until(lambda: [entry.photo for entry in tab.session.history] == ["anna.png", "ben.png"])
 
 
+def test_a_click_while_variations_are_made_does_not_end_the_choice(tmp_path: Path) -> None:
+    sessions: list[Session] = []
+    goes_on = threading.Event()
+
+    def step() -> None:  # the second variation waits
+        if sessions and len(sessions[0].history) == 2:
+            goes_on.wait()
+
+    shop = a_shop(tmp_path, SteppingGenerator(step), max_attempts=1)
+    with serving(tmp_path, shop) as (url, _, blocks), Tab(url, blocks, "anna") as tab:
+        try:
+            tab.done(act="hello", key="")
+            tab.done(**tab.upload(PHOTO))
+            sessions.append(tab.session)
+            event = tab.act(act="make", values=tab.session.form | {"variants": "3"})
+            until(lambda: len(tab.session.history) == 2)
+            tab.done(act="history", do="show", number=1)
+            tab.done(act="history", do="delete", number=1)
+            goes_on.set()
+            until(lambda: any("process_completed" in line and event in line for line in tab.told))
+            assert tab.session.choices == (2, 3, 4)
+            assert 'data-state="choices"' in viewer.result_html(tab.session, load_recipe("mini"))
+            tab.done(act="history", do="delete", number=3)
+            assert 'data-state="choices"' in viewer.result_html(tab.session, load_recipe("mini"))  # of the other two
+        finally:
+            goes_on.set()
+
+
 @pytest.mark.parametrize(
     ("error", "says"),
     [
@@ -292,5 +320,5 @@ def test_what_leaves_a_full_history_is_counted(
         tab.done(act="hello", key="")
         tab.done(**tab.upload(PHOTO))
         tab.done(act="make", values={})
-        assert strings.DROPPED.format(n=1) in history_html(tab.session)
+        assert strings.DROPPED.format(n=1) in viewer.history_html(tab.session)
         assert len(tab.session.history) == 1

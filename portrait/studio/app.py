@@ -382,7 +382,8 @@ class StudioPage:
             session.undo()
         elif do == "show":
             session.show(int(action["number"]))
-        session.is_choosing = do == "choices" or (do == "star" and session.is_choosing)
+        if do in ("choices", "show", "undo") and not session.is_working:
+            session.is_choosing = do == "choices"
         entry = session.find(session.current)
         if session.is_working or do == "star":  # what is shown, or being made, stays in sight
             yield {self.history: viewer.history_html(session)}

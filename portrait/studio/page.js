@@ -332,11 +332,12 @@ window.portraitStudio = (() => {
       save(button.dataset.saves);
     } catch (error) { /* the visitor thought better of it */ }
   };
-  const zoom = () => {
-    const dialog = $("#zoom"), image = $("img", dialog), picture = $(".pair .after");
-    Object.assign(image, { src: picture.src, alt: picture.alt });
+  const zoom = (button) => {
+    const dialog = $("#zoom"), own = button && $("img", button), picture = own || $(".pair .after");
+    Object.assign($("img", dialog), { src: picture.src, alt: own ? button.getAttribute("aria-label") : picture.alt });
     dialog.classList.remove("whole");
-    dialog.showModal();
+    dialog.toggleAttribute("data-follows", !own);  // shows what the viewer shows
+    if (!dialog.open) dialog.showModal();
   };
 
   // An area that must not change, drawn on the photo

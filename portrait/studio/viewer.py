@@ -119,7 +119,7 @@ def working_html(session: Session, event: JobEvent | None, variants: int, previe
     if variants > 1:
         finished = [entry for number in session.choices if (entry := session.find(number))]
         rest = "<span></span>" * max(0, min(variants, MAX_CHOICES) - len(finished) - 1)
-        picture = f'<div class="choices">{"".join(_choice(session, entry) for entry in finished)}<span>{forming}</span>{rest}</div>'
+        picture = f'<div class="choices">{"".join(_choice(session, entry, "data-act=zoom") for entry in finished)}<span>{forming}</span>{rest}</div>'
     else:
         picture = f'<div class="pair" style="--w:1;--h:1">{forming}</div>'
     caption = (
@@ -162,7 +162,7 @@ def result_html(session: Session, recipe: Recipe, notice: Notice = NOTHING) -> s
     choices = [choice for number in session.choices if (choice := session.find(number))]
     if session.is_choosing and len(choices) > 1:
         caption = _say(strings.CHOICES, "", notice, announced=strings.CHOICES)
-        canvas = f'<div class="choices">{"".join(_choice(session, choice) for choice in choices)}</div>'
+        canvas = f'<div class="choices">{"".join(_choice(session, choice, f"data-show={choice.number}") for choice in choices)}</div>'
         return _viewer("choices", canvas, f'<div class="bar">{caption}{_no_download()}</div>')
     alt = _alt(entry)
     verdict, tone = verdict_line(entry.portrait.record)
@@ -189,9 +189,10 @@ def _until_loaded(entry: HistoryEntry) -> str:
     )
 
 
-def _choice(session: Session, entry: HistoryEntry) -> str:
+def _choice(session: Session, entry: HistoryEntry, act: str) -> str:
+    """One of several pictures; `act` is the attribute that says what a click does."""
     return (
-        f'<button type="button" data-show="{entry.number}" data-key="choice-{entry.number}" aria-label="{escape(_alt(entry))}">'
+        f'<button type="button" {act} data-key="choice-{entry.number}" aria-label="{escape(_alt(entry))}">'
         f'<img src="{_picture_url(session, entry)}" alt="">{_badge(entry)}</button>'
     )
 
