@@ -362,6 +362,11 @@ def test_what_cannot_be_used_is_reported_in_the_words_of_the_command_line(
         file.truncate(101_000_000)
     upload(page, tmp_path / "heavy.png")
     page.wait_for_selector("#photo .alert:has-text('100 MB')")
+    page.evaluate(
+        "const both = new DataTransfer(); for (const name of ['a.png', 'b.png']) both.items.add(new File(['x'], name)); "
+        "document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: both, bubbles: true }))"
+    )
+    page.wait_for_selector("#photo .alert:has-text('Those were 2 files')")
     uploads = re.compile("/upload")
     page.route(uploads, lambda route: route.abort())  # the connection breaks
     upload(page, photos / "astronaut.png")
@@ -528,6 +533,11 @@ def test_a_right_click_saves_the_picture_itself(visit: Open, photos: Path) -> No
     hit = "([x, y]) => { const e = document.elementFromPoint(x, y); return [e.tagName, e.getAttribute('src'), e.naturalWidth]; }"
     box = page.locator("#viewer .pair").bounding_box()
     middle = [box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.5]
+    page.mouse.move(*middle)  # dragging the picture within the page by mistake is no new photo
+    page.mouse.down()
+    page.mouse.move(middle[0] + 60, middle[1] + 60, steps=4)
+    page.mouse.up()
+    expect(page.locator(".alert")).to_have_count(0)
     tag, source, width = page.evaluate(hit, middle)
     assert tag == "IMG"
     assert source.endswith("astronaut-watercolor-1.png")  # the file, with its name and all of its pixels
@@ -690,40 +700,64 @@ def test_another_photo_gets_the_look_of_the_picture_that_is_shown(visit: Open, p
     command_of(page, "^portrait stylize t1.png --style oil --balance 0.35 --face 1")
 
 
+def tab_to(page: Any, what: str) -> None:
+    for _ in range(80):
+        if page.evaluate("(what) => document.activeElement.matches(what)", what):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"Tab never reaches {what}")
+
+
 def test_the_keyboard_alone_makes_adjusts_and_compares(visit: Open, photos: Path) -> None:
     page = visit()
-
-    def tab_to(what: str) -> None:
-        for _ in range(80):
-            if page.evaluate("(what) => document.activeElement.matches(what)", what):
-                return
-            page.keyboard.press("Tab")
-        raise AssertionError(f"Tab never reaches {what}")
-
-    tab_to("#photo input[data-file]")
+    tab_to(page, "#photo input[data-file]")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Space")  # as Chromium opens every file input
     chooser.value.set_files(photos / "t1.png")
     page.wait_for_selector("#viewer .faces [data-face='5']")
-    tab_to("#viewer .faces [data-face='2']")
+    tab_to(page, "#viewer .faces [data-face='2']")
     page.keyboard.press("Space")
     made(page, 1)
-    tab_to("input[name=style]")
+    tab_to(page, "input[name=style]")
     page.keyboard.press("ArrowDown")
     made(page, 2)
-    tab_to("#balance input[type=range]")
+    tab_to(page, "#balance input[type=range]")
     page.keyboard.press("ArrowRight")
     made(page, 3)
     page.wait_for_function("document.activeElement.dataset.key === 'balance'")  # what was focused still is
-    tab_to("[data-more=another]")
+    tab_to(page, "input[name=variants]")
+    page.keyboard.press("ArrowRight")
+    tab_to(page, "[data-more=another]")
     page.keyboard.press("Enter")
-    made(page, 4)
-    tab_to("[data-act=compare]")
+    page.wait_for_selector(".viewer[data-state=choices]")
+    page.wait_for_function("document.activeElement.matches('.choices button')")
     page.keyboard.press("Enter")
-    tab_to("[data-key=cut]")
+    shown = page.locator("#viewer .after")
+    expect(shown).to_have_attribute("src", re.compile("-4.png$"))
+    tab_to(page, "[data-act=compare]")
+    page.keyboard.press("Enter")
+    tab_to(page, "[data-key=cut]")
     page.keyboard.press("ArrowLeft")
     expect(page.locator("[data-key=cut]")).to_have_attribute("aria-valuetext", "49% of the first picture")
-    tab_to("a[download]")
+    tab_to(page, "[data-act=zoom]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#zoom[open]")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#zoom img")).to_have_attribute("src", re.compile("-3.png$"))
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#zoom", state="hidden")
+    tab_to(page, "a[download]")
+    with page.expect_download():
+        page.keyboard.press("Enter")
+    tab_to(page, "[data-act=star]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[data-show='3'][aria-label*=starred]")
+    page.keyboard.press("Delete")
+    expect(page.locator(".history li")).to_have_count(4)
+    page.keyboard.press("Control+z")
+    expect(page.locator(".history li")).to_have_count(5)
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_be_visible()
 
 
 def test_a_password_is_asked_for(browser: Any, photos: Path, tmp_path: Path) -> None:

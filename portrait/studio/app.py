@@ -114,7 +114,7 @@ class StudioPage:
                     with gr.Column(elem_classes="controls"):
                         self.photo = self._part("photo", page.photo_html(None, local=self.local))
                         self.controls = self._part("controls", controls_html(first, form, self.drawing.recipes()))
-                        self._fixed(f"<footer>{strings.FOOTER}</footer>")
+                        self._fixed(page.footer_html())
                     with gr.Column(elem_classes="showing"):
                         self.result = self._part("viewer", viewer.empty_html(first))
                         self.history = self._part("history", "")

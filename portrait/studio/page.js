@@ -44,12 +44,17 @@ window.portraitStudio = (() => {
     }
     return read;
   };
-  const setBusy = (on) => document.documentElement.classList.toggle("busy", on);
+  const setBusy = (on) => {
+    const waited = !on && document.activeElement === $("#cancel");
+    document.documentElement.classList.toggle("busy", on);
+    if (waited) ($(".choices button") || $("#make")).focus({ preventScroll: true });
+  };
+  const isBusy = () => document.documentElement.classList.contains("busy");
   const act = (name, more = {}) => wire.trigger("submit", { act: name, values: values(), ...more });
   const begin = (name, more) => {  // an action that draws: the page says so at once
     clearTimeout(pause);
     if ($(".photo[data-ready]")) setBusy(true);
-    if ($("#make") === document.activeElement) $("#cancel").focus();
+    if (document.activeElement.closest(".actions")) $("#cancel").focus();
     act(name, more);
   };
   let pause = 0;
@@ -106,7 +111,9 @@ window.portraitStudio = (() => {
       if (name === "controls" || name === "previews") previews();
       const lost = document.activeElement === document.body || !document.activeElement;
       const same = `[data-key="${CSS.escape(key || "")}"]`;
-      const again = key && lost && ($(same, element) || $(same));
+      const first = (where) => all("button:enabled, a, summary, input", where).find((one) => one.offsetParent);
+      const next = () => first(element) || (name === "history" && first($("#photo")));  // if what was focused is gone
+      const again = key && lost && ($(same, element) || $(same) || next());
       if (again && !again.disabled) again.focus({ preventScroll: true });
     };
     watch("value", arrived);
@@ -117,6 +124,7 @@ window.portraitStudio = (() => {
     document.documentElement.dataset.state = state;
     setBusy(state === "working");
     compare();
+    if ($("#zoom[open][data-follows]")) state === "done" ? zoom() : $("#zoom").close();
     const share = $("[data-act=share]", element);
     if (share) share.hidden = !(navigator.canShare && navigator.canShare({ files: [new File([""], "a.png", { type: "image/png" })] }));
     const wrong = $("[data-field]", element);
@@ -311,11 +319,12 @@ window.portraitStudio = (() => {
     return new File([blob], link.download, { type: "image/png" });
   };
   const flash = (button, text) => {
-    const before = button.dataset.text || button.textContent;
-    button.dataset.text = before;
-    button.textContent = text;
+    const label = $("span", button);
+    button.dataset.text = button.dataset.text || label.textContent;
+    label.textContent = text;
+    button.classList.add("told");  // also where it is only an icon
     say(text);
-    setTimeout(() => { button.textContent = before; }, 2000);
+    setTimeout(() => { label.textContent = button.dataset.text; button.classList.remove("told"); }, 2000);
   };
   const copyPicture = async (button) => {
     try {
@@ -378,13 +387,15 @@ window.portraitStudio = (() => {
   };
 
   const clicks = {
-    camera: cameraOn, "camera-off": cameraOff, shoot, draw, zoom, share, copy: copyText, "copy-picture": copyPicture,
+    camera: cameraOn, "camera-off": () => { cameraOff(); $("[data-act=camera]").focus(); }, shoot, draw, zoom, share, copy: copyText, "copy-picture": copyPicture,
     center: () => { moveCrop(0, 0); soon(); },
+    keys: () => $("#keys").showModal(),
     compare: () => { view.comparing = !view.comparing; compare(); },
     "save-look": () => act("save-look"),
     "drop-reference": (button) => act("drop-reference", { number: Number(button.dataset.number), form: true }),
     undo: () => act("history", { do: "undo" }),
     choices: () => act("history", { do: "choices" }),
+    show: (button) => act("history", { do: "show", number: Number(button.dataset.show) }),
     star: (button) => act("history", { do: "star", number: Number(button.dataset.number), on: button.getAttribute("aria-pressed") !== "true" }),
     delete: (button) => act("history", { do: "delete", number: Number(button.dataset.number) }),
     reset: async () => {
@@ -392,7 +403,32 @@ window.portraitStudio = (() => {
       if (!all("#history [data-show]").length || (await ask("reset", open.length))) { saved.clear(); memory("saved", ""); act("reset"); }
     },
   };
-  const closePanels = (but) => all(".details[open]").filter((one) => one !== but).forEach((one) => { one.open = false; });
+
+  // Keys: what they press, and the neighbors in the history
+  const KEYS = { "Ctrl+Enter": "#make", "Ctrl+s": "#viewer a.primary", "Ctrl+z": "[data-act=undo]", Delete: "[data-state=done] [data-act=delete]", "?": "[data-act=keys]" };
+  const press = (e) => {
+    const name = `${e.ctrlKey || e.metaKey ? "Ctrl+" : ""}${e.key}`;
+    const control = KEYS[name] && $(KEYS[name]);
+    const writes = e.target.matches("input:not([type=radio], [type=checkbox], [type=range], [type=file])");
+    if (!control || control.disabled || !control.offsetParent || e.repeat || (writes && name !== "Ctrl+Enter")) return;
+    e.preventDefault();
+    control.click();
+  };
+  let stepping = 0;
+  const stepTo = (e) => {
+    const items = all("#history [data-show]"), now = items.findIndex((one) => one.hasAttribute("aria-current"));
+    const next = items[now + (e.key === "ArrowRight" ? 1 : -1)];
+    if (now < 0 || !next || !next.offsetParent || e.target.closest("input, select, pre, [role=tab]") || isBusy()) return;
+    items[now].removeAttribute("aria-current");
+    next.setAttribute("aria-current", "true");
+    all("#history [data-number]").forEach((one) => { one.disabled = true; });  // until it is shown
+    clearTimeout(stepping);  // while a key is held, only the last one is shown
+    stepping = setTimeout(() => clicks.show(next), 120);
+  };
+  const closePanels = (but) => all(".details[open]").filter((one) => one !== but).forEach((one) => {
+    if (one.contains(document.activeElement)) $("summary", one).focus();
+    one.open = false;
+  });
   const listen = () => {
     document.addEventListener("click", (e) => {
       const saves = e.target.closest("a[data-saves]");
@@ -410,7 +446,7 @@ window.portraitStudio = (() => {
       if (button.dataset.face) {
         all("[data-face]").forEach((one) => one.setAttribute("aria-pressed", String(one.dataset.face === button.dataset.face)));
         act("face", { face: Number(button.dataset.face) });
-      } else if (button.dataset.show) act("history", { do: "show", number: Number(button.dataset.show) });
+      } else if (button.dataset.show) clicks.show(button);
       else if (button.dataset.strength) strength(button.dataset.strength);
       else if (button.dataset.more) begin("more", { more: button.dataset.more });
       else if (clicks[button.dataset.act]) clicks[button.dataset.act](button);
@@ -436,13 +472,21 @@ window.portraitStudio = (() => {
       if (fold && e.target.isConnected) view.open[e.target.open ? "add" : "delete"](fold);
       if (e.target.open && e.target.matches(".details")) closePanels(e.target);
     }, true);
-    // A photo may be dropped anywhere.
-    document.addEventListener("dragover", (e) => { e.preventDefault(); document.documentElement.classList.add("over"); });
+    // A photo may be dropped anywhere; what is dragged from the page itself is none.
+    const OWN = "application/x-portrait";
+    document.addEventListener("dragstart", (e) => e.dataTransfer.setData(OWN, "1"));
+    document.addEventListener("dragover", (e) => {
+      e.preventDefault();
+      document.documentElement.classList.toggle("over", !e.dataTransfer.types.includes(OWN));
+    });
     document.addEventListener("dragleave", (e) => { if (!e.relatedTarget) document.documentElement.classList.remove("over"); });
     document.addEventListener("drop", (e) => {
       e.preventDefault();
       document.documentElement.classList.remove("over");
-      send(e.dataTransfer.files[0]);
+      const { files, types } = e.dataTransfer;
+      if (types.includes(OWN)) return;
+      if (files.length > 1) problem($("#photo"), $("#photo input[data-file]").dataset.many.replace("{n}", files.length));
+      else send(files[0]);
     });
     document.addEventListener("paste", (e) => {
       const file = e.clipboardData && [...e.clipboardData.files].find((one) => one.type.startsWith("image/"));
@@ -483,7 +527,10 @@ window.portraitStudio = (() => {
     document.addEventListener("keydown", (e) => {
       if (e.key === "Escape") closePanels(null);
       if (e.target.dataset && e.target.dataset.axis && ARROWS[e.key]) { e.preventDefault(); pushCrop(ARROWS[e.key]); }
-      if (e.key === "Escape" && document.documentElement.classList.contains("busy") && !$("dialog[open]")) wire.trigger("stop");
+      if (e.key === "Escape" && isBusy() && !$("dialog[open]")) wire.trigger("stop");
+      if ($("dialog[open]:not(#zoom)")) return;
+      press(e);
+      if (["ArrowLeft", "ArrowRight"].includes(e.key) && !e.altKey && !e.ctrlKey && !e.metaKey) stepTo(e);
     });
     addEventListener("beforeunload", (e) => { if (unsaved().length) e.preventDefault(); });
   };

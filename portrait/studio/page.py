@@ -110,15 +110,16 @@ def _file_input(what: str) -> str:
     return (
         f'<input type="file" class="sr" data-file="{what}" data-key="{what}" accept="{ACCEPTED}" '
         f'data-limit="{MAX_UPLOAD_MB}" data-too-large="{escape(strings.TOO_LARGE_UPLOAD)}" '
-        f'data-failed="{escape(strings.UPLOAD_FAILED)}" data-nothing="{escape(strings.NOT_A_PICTURE)}">'
+        f'data-failed="{escape(strings.UPLOAD_FAILED)}" data-nothing="{escape(strings.NOT_A_PICTURE)}" '
+        f'data-many="{escape(strings.ONE_PHOTO)}">'
     )
 
 
 def _camera() -> str:
     return (
         f'<div class="camera" data-none="{escape(strings.NO_CAMERA)}" hidden><video playsinline muted></video>'
-        f'<div class="row"><button type="button" class="plain" data-act="shoot">{strings.CAMERA_SHOOT}</button>'
-        f'<button type="button" class="plain" data-act="camera-off">{strings.CAMERA_STOP}</button></div></div>'
+        f'<div class="row"><button type="button" class="plain" data-act="shoot" data-key="shoot">{strings.CAMERA_SHOOT}</button>'
+        f'<button type="button" class="plain" data-act="camera-off" data-key="camera-off">{strings.CAMERA_STOP}</button></div></div>'
     )
 
 
@@ -174,7 +175,23 @@ def dialogs_html() -> str:
         f'<dialog id="zoom"><form method="dialog"><button class="plain">{strings.ZOOM_CLOSE}</button></form><img alt=""></dialog>'
         f'<dialog id="draw"><p class="note">{strings.DRAW_HELP}</p><div class="stage drawing"><img alt="" draggable="false">'
         f'<div class="region" hidden></div></div><form method="dialog"><button class="primary">{strings.DRAW_CLOSE}</button></form></dialog>'
+        f"{_keys_html()}"
     )
+
+
+def _keys_html() -> str:
+    """What the keyboard does."""
+    rows = "".join(f"<dt>{escape(keys)}</dt><dd>{escape(does)}</dd>" for keys, does in strings.KEYS.items())
+    return (
+        f'<dialog id="keys" aria-label="{strings.KEYS_TITLE}"><h2>{strings.KEYS_TITLE}</h2><dl>{rows}</dl>'
+        f'<form method="dialog"><div class="row"><button class="primary">{strings.ZOOM_CLOSE}</button></div></form></dialog>'
+    )
+
+
+def footer_html() -> str:
+    """What is below the controls."""
+    keys = f'<button type="button" class="quiet mouse" data-act="keys">{strings.KEYS_TITLE}</button>'
+    return f"<footer>{strings.FOOTER} {keys}</footer>"
 
 
 def key_html(session: Session) -> str:

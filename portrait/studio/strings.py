@@ -34,6 +34,20 @@ DRAW = "Protect an area"
 DRAW_HELP = "Drag a rectangle over anything that must not change, such as a logo. Click without dragging to remove it."
 DRAW_CLOSE = "Done"
 
+# The keyboard
+KEYS_TITLE = "Keyboard shortcuts"
+KEYS = {
+    "Ctrl + Enter": "Create portrait",
+    "Esc": "Cancel what is being made, or close what is open",
+    "← →": "The picture before or after, also in full screen",
+    "Delete": "Delete the picture that is shown",
+    "Ctrl + Z": "Undo",
+    "Ctrl + S": "Download the picture that is shown",
+    "Ctrl + V": "Use the photo on the clipboard",
+    "?": "This list",
+}
+"""Keys, and what they do; on a Mac, Cmd works like Ctrl."""
+
 # The controls
 STYLE = "Style"
 NO_SAMPLE = "no sample yet"
@@ -211,7 +225,7 @@ COMMAND = "Command"
 COMMAND_INFO = "This command makes the same picture:"
 COPY = "Copy command"
 COPIED = "Copied"
-COPY_FAILED = "The browser does not allow copying here"
+COPY_FAILED = "Copying is blocked"
 COMMAND_PHOTO = "The photo is not a file yet; save it first."
 
 # The history
@@ -252,6 +266,9 @@ TOO_LARGE_UPLOAD = "The file is {size:.0f} MB, which is over the limit of {limit
 UPLOAD_FAILED = "The upload failed; try again"
 NO_CAMERA = "No camera available, or access was blocked"
 NOT_A_PICTURE = "That was not a file"
+ONE_PHOTO = (
+    "Those were {n} files; drop one photo, then choose “Add another photo of this person” for each of the others"
+)
 
 # Server
 BAD_NAME = "{name!r} cannot be the name of a file; rename it"
