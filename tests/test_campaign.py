@@ -162,7 +162,10 @@ def test_every_kind_of_photo_is_taken_and_the_rest_is_named(tmp_path: Path) -> N
     assert {(item.path.name, item.reason) for item in plan.passed_over} == {
         ("notes.txt", ".txt is not a kind of picture that is read"),
         ("x.nef", "camera raw; export a JPEG or TIFF"),
-        ("README", "no suffix, and no picture inside"),
+        (
+            "README",
+            "no suffix, and what is inside is not a picture that can be read (JPEG, PNG, WebP, TIFF, AVIF, HEIC, GIF, BMP)",
+        ),
         ("empty", "a folder without photos"),
     }
     line = describe(plan.passed_over)

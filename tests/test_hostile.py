@@ -45,7 +45,8 @@ from portrait.cli.console import LogLines
 from portrait.cli.main import main
 from portrait.errors import CampaignError, ImageReadError, InputError, PlanChangedError, PortraitError, SettingsError
 from portrait.files import write_bytes
-from portrait.images import decode_photo, read_photo, write_picture
+from portrait.images import decode_photo, photos_in, read_photo, write_picture
+from portrait.images.search import describe
 from portrait.judge.thresholds import read_thresholds, thresholds_for
 from portrait.loop.response import as_table, curves_for, default_curves
 from portrait.paths import below, is_file_name, is_within
@@ -646,32 +647,83 @@ def test_a_tiff_whose_tags_share_their_bytes_is_refused_at_once() -> None:
         decode_photo(b"II*\0" + struct.pack("<I", 8 + len(block)) + block + page, "shared.tif")
 
 
-def exif_block(entries: bytes, count: int, block: bytes, page: int = 0) -> bytes:
-    """An EXIF block with `count` tags behind some bytes; with `page`, they are in the page of that tag."""
-    start = 8 + len(block)
+def exif_block(entries: bytes, block: bytes, page: int = 0, head: bytes = b"II*\0") -> bytes:
+    """An EXIF block with tags behind some bytes; with `page`, they are in the page of that tag."""
+    start, count = 8 + len(block), len(entries) // 12
     if not page:
-        return b"II*\0" + struct.pack("<I", start) + block + struct.pack("<H", count) + entries + bytes(4)
+        return head + struct.pack("<I", start) + block + struct.pack("<H", count) + entries + bytes(4)
     inner = struct.pack("<H", count) + entries + bytes(4)
     outer = struct.pack("<HHHII", 1, page, 4, 1, start) + bytes(4)
-    return b"II*\0" + struct.pack("<I", start + len(inner)) + block + inner + outer
+    return head + struct.pack("<I", start + len(inner)) + block + inner + outer
 
 
-@pytest.mark.parametrize("kind", ["PNG", "WebP"])
-@pytest.mark.parametrize("page", [0, 0x8769], ids=["first page", "page of the camera"])
-def test_an_exif_block_whose_tags_share_their_bytes_is_ignored(kind: str, page: int) -> None:
-    """Of 100 KB like these Pillow would make gigabytes."""
-    block = bytes(64_000)
-    entries = b"".join(struct.pack("<HHII", 40_000 + i, 1, len(block), 8) for i in range(3000))
+def shared_tags(count: int, size: int) -> bytes:
+    """Tags that all have the first bytes of the block."""
+    return b"".join(struct.pack("<HHII", 50_000 + i, 1, size, 8) for i in range(count))
+
+
+def with_exif(kind: str, exif: bytes) -> bytes:
+    """A red picture of 64 x 48 pixels with an EXIF block."""
     buffer = io.BytesIO()
-    Image.new("RGB", (64, 48), "red").save(buffer, kind, exif=exif_block(entries, 3000, block, page))
+    harmless = b"II*\0\x08" + bytes(len(exif) - 5)  # what Pillow reads when it writes an AVIF
+    written = harmless if kind == "AVIF" else b"Exif\0\0" + exif
+    Image.new("RGB", (64, 48), "red").save(buffer, kind, exif=written)
+    return buffer.getvalue().replace(harmless, exif)
+
+
+@contextmanager
+def at_most_megabytes(limit: int) -> Iterator[None]:
     tracemalloc.start()
     try:
-        photo = decode_photo(buffer.getvalue(), "shared")
-        peak = tracemalloc.get_traced_memory()[1]
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit * 1e6
     finally:
         tracemalloc.stop()
-    assert photo.pixels.shape == (48, 64, 3)
-    assert peak < 20e6
+
+
+BLOCK = bytes(32_000)
+SHARED = shared_tags(2000, len(BLOCK))
+HEADS = {"TIFF": b"II*\0", "version in the wrong order": b"II\0*", "prefixed twice": b"Exif\0\0Exif\0\0II*\0"}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIF"])
+@pytest.mark.parametrize("page", [0, 0x8769], ids=["first page", "page of the camera"])
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+def test_an_exif_block_whose_tags_share_their_bytes_is_ignored(kind: str, page: int, head: bytes) -> None:
+    """Pillow copies the bytes of each tag: 64 MB for 60 KB, and gigabytes for a megabyte."""
+    data = with_exif(kind, exif_block(SHARED, BLOCK, page, head))
+    with at_most_megabytes(20):
+        assert decode_photo(data, "shared").pixels.shape == (48, 64, 3)
+
+
+def test_an_avif_with_such_a_block_is_refused() -> None:
+    """Pillow reads the block when it opens the file."""
+    data = with_exif("AVIF", exif_block(SHARED, BLOCK))
+    with at_most_megabytes(20), pytest.raises(ImageReadError, match="or tags that share their bytes, as in no photo"):
+        decode_photo(data, "shared.avif")
+    assert decode_photo(with_exif("AVIF", exif_block(SHARED[:12], BLOCK)), "one.avif").pixels.shape == (48, 64, 3)
+
+
+def test_a_tiff_with_such_a_page_below_its_page_is_refused(tmp_path: Path) -> None:
+    """Pillow reads the page of the camera when it has read the pixels."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.zeros((48, 64, 3), np.uint8), photometric="rgb", extratags=[(50_000, "I", 1, 0, True)])
+    data, other = buffer.getvalue(), struct.pack("<HHII", 50_000, 4, 1, 0)
+    assert data.count(other) == 1
+    data = data.replace(other, struct.pack("<HHII", 0x8769, 4, 1, len(data) + len(BLOCK)))
+    data += BLOCK + struct.pack("<H", 2000) + SHARED + bytes(4)
+    (tmp_path / "below.tif").write_bytes(data)
+    with at_most_megabytes(20):
+        with pytest.raises(ImageReadError, match="it has no page that can be read"):
+            read_photo(tmp_path / "below.tif")
+        assert main(["inspect", str(tmp_path / "below.tif")]) == 2
+
+
+def test_a_file_without_a_suffix_costs_no_more_than_a_photo(tmp_path: Path) -> None:
+    """Whether it is one is asked by opening it."""
+    (tmp_path / "photo").write_bytes(with_exif("AVIF", exif_block(SHARED, BLOCK)))
+    with at_most_megabytes(20):
+        assert "photo (no suffix, and what is inside has too many tags" in describe(photos_in(tmp_path)[1])
 
 
 def test_an_exif_block_of_many_bytes_still_turns_the_photo() -> None:

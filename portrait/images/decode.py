@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from pillow_heif import open_heif, register_heif_opener
 
 import portrait.images.tiff as tiff
 from portrait.errors import ImageReadError, ShapeError, one_line
 from portrait.images.color import TONE_MAPPING, apply_profile, deep_to_srgb, signal_to_srgb
-from portrait.images.exif import exif_orientation, read_exif
+from portrait.images.exif import avif_costs_too_much, exif_orientation, read_exif
 from portrait.images.signals import ColorSignal, avif_bits, exif_signal, heif_signal, png_is_whole, png_signal
 from portrait.images.write import pixels_sha256
 from portrait.paths import require_regular_file
@@ -188,9 +189,11 @@ def open_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.
     """Open a picture without decoding it, unless that would cost more than a photo does.
 
     Raises:
-        ImageReadError: it is not a picture, or has too many pixels, scans or segments.
+        ImageReadError: it is not a picture, or has too many pixels, scans, segments or tags.
     """
     scans = _scans(data, name)
+    if tiff.costs_too_much(data) or (data[4:8] == b"ftyp" and avif_costs_too_much(data)):
+        raise ImageReadError(f"{name} has too many tags, or tags that share their bytes, as in no photo; save it again")
     image = _opened(data, name, max_pixels)
     _check_size(name, image.width, image.height, max_pixels)
     if scans * image.width * image.height > MAX_SCANNED:
@@ -198,9 +201,20 @@ def open_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.
     return image
 
 
+class _Jpeg(JpegImageFile):
+    """A JPEG whose EXIF block Pillow does not read when it opens it, but `read_exif` after a check.
+
+    Nor does it read the index of other pictures in the file, of which the first is the photo.
+    """
+
+    def _read_dpi_from_exif(self) -> None:
+        """A photo's dots per inch say nothing."""
+
+
 def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data), formats=READ_FORMATS)
+        is_jpeg = data.startswith(b"\xff\xd8\xff")
+        return _Jpeg(io.BytesIO(data)) if is_jpeg else Image.open(io.BytesIO(data), formats=READ_FORMATS)
     except UnidentifiedImageError:
         if tiff.is_tiff(data):
             raise ImageReadError(f"{name} is a kind of TIFF that is not read; save it as 8-bit RGB") from None
@@ -339,7 +353,7 @@ def _signal_of(image: Image.Image, data: bytes) -> ColorSignal | None:
         signal = png_signal(data)
     elif image.format in ("HEIF", "AVIF"):
         signal = heif_signal(data)
-    elif image.format in ("JPEG", "MPO") and image.mode == "RGB":
+    elif image.format == "JPEG" and image.mode == "RGB":
         with contextlib.suppress(Exception):  # a damaged EXIF block
             signal = exif_signal(read_exif(image))
     return None if signal is None or (signal.is_srgb and not signal.before_profile) else signal

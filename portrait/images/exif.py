@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from PIL import Image
+from contextlib import suppress
+
+from PIL import Image, _avif
 
 from portrait.images import tiff
 
+_PREFIX = b"Exif\0\0"
+"""What may stand before the block, also several times."""
 _RAW_PROFILE = "Raw profile type exif"
 """Where older tools put the block in a PNG, as hexadecimal digits below three lines."""
 
@@ -23,7 +27,20 @@ def read_exif(image: Image.Image) -> Image.Exif:
     block = image.info.get("exif") or b""
     if not block and (text := image.info.get(_RAW_PROFILE)):
         block = bytes.fromhex("".join(text.split("\n")[3:]))
-    return Image.Exif() if tiff.costs_too_much(bytes(block).removeprefix(b"Exif\0\0")) else image.getexif()
+    return Image.Exif() if _costs_too_much(bytes(block)) else image.getexif()
+
+
+def avif_costs_too_much(data: bytes) -> bool:
+    """Whether an AVIF has an EXIF block like these, which Pillow reads when it opens the file."""
+    with suppress(Exception):  # not an AVIF, or a damaged one
+        return _costs_too_much(bytes(_avif.AvifDecoder(data, "auto", 1).get_info()[4] or b""))
+    return False
+
+
+def _costs_too_much(block: bytes) -> bool:
+    while block.startswith(_PREFIX):
+        block = block[len(_PREFIX) :]
+    return tiff.costs_too_much(block)
 
 
 def exif_orientation(image: Image.Image) -> int:

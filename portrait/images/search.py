@@ -8,10 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
-from portrait.errors import SettingsError
-from portrait.images.decode import READ_FORMATS
+from portrait.errors import ImageReadError, SettingsError
+from portrait.images.decode import open_picture, read_file
 from portrait.validation import read_lines
 
 _RAW_SUFFIXES = frozenset(
@@ -151,7 +149,7 @@ def _why_not(path: Path) -> str:
         return "camera raw; export a JPEG or TIFF"
     if suffix and not suffix[1:].isdecimal():  # as in IMG.2024: the suffix names no file format
         return f"{suffix} is not a kind of picture that is read"
-    return "" if _is_picture(path) else "no suffix, and no picture inside"
+    return _why_no_picture(path)
 
 
 def _why_no_file(path: Path) -> str:
@@ -162,11 +160,11 @@ def _why_no_file(path: Path) -> str:
     return "a device or a pipe, not a file"
 
 
-def _is_picture(path: Path) -> bool:
+def _why_no_picture(path: Path) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(path, formats=READ_FORMATS):
-                return True
-        except Exception:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-            return False
+            open_picture(read_file(path), "what is inside")
+        except ImageReadError as error:
+            return f"no suffix, and {error}"
+        return ""

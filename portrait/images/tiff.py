@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,88 +49,127 @@ _RAW_MAKES = {b"NIKON": "NEF", b"SONY": "ARW", b"Canon": "CR2", b"PENTAX": "PEF"
 
 
 def is_tiff(data: bytes) -> bool:
-    """Whether the first bytes are those of a TIFF or BigTIFF."""
-    return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    """Whether the first bytes are those of a TIFF or BigTIFF, or of a TIFF with its version in the wrong order, which Pillow reads."""
+    return data[:4] in (b"II*\0", b"MM\0*", b"MM*\0", b"II\0*", b"II+\0", b"MM\0+")
 
 
 def read_pages(data: bytes) -> list[Tags]:
-    """The pages of a TIFF in order, at most 1000, up to the first that is damaged."""
+    """The pages of a TIFF in order, at most 1000, up to the first that is damaged or costs too much."""
     first = _first_offset(data)
     return list(_chain(data, first, set())) if first else []
 
 
-def costs_too_much(block: bytes) -> bool:
-    """Whether the tags of an EXIF block share so many bytes, or are so many, that to copy the bytes of each takes too much."""
-    if not is_tiff(block):
+def costs_too_much(data: bytes) -> bool:
+    """Whether the first page of a TIFF or an EXIF block, with the EXIF pages below it, costs far more than a photo's."""
+    if not is_tiff(data):
         return False
-    order, is_big = _layout(block)
-    count_format, value_format, entry_size = ("Q", "Q", 20) if is_big else ("H", "I", 12)
-    offsets, total, seen = [_first_offset(block)], 0, 0
-    while offsets:
-        offset = offsets.pop()
-        try:
-            for i in range(struct.unpack_from(order + count_format, block, offset)[0]):
-                at = offset + struct.calcsize("=" + count_format) + entry_size * i
-                tag, size, values = _entry(block, at, order, value_format)
-                total, seen = total + size, seen + 1
-                if total > 4 * len(block) or seen > _MAX_TAGS:
-                    return True
-                if tag in _EXIF_PAGES:
-                    offsets += values[:1]
-        except _OUTSIDE:
-            continue
+    try:
+        _read_page(data, _first_offset(data), _Cost(4 * len(data)))
+    except _CostsTooMuchError:
+        return True
     return False
 
 
+class _CostsTooMuchError(Exception):
+    """Pages have far more tags than a photo's, or their tags share bytes."""
+
+
+@dataclass(slots=True)
+class _Cost:
+    """What Pillow copies when it reads pages, which is the bytes of each tag: gigabytes for kilobytes that tags share."""
+
+    max_bytes: int
+    bytes: int = 0
+    tags: int = 0
+
+    def add(self, size: int) -> None:
+        """Count a tag that takes so many bytes outside of its page."""
+        self.bytes += size
+        self.tags += 1
+        if self.bytes > self.max_bytes or self.tags > _MAX_TAGS:
+            raise _CostsTooMuchError
+
+
+class _Layout(NamedTuple):
+    """How the numbers of a file are stored: byte order, formats of counts and offsets, and the bytes of an entry."""
+
+    order: str
+    counts: str
+    offsets: str
+    entry_bytes: int
+
+
+def _layout(data: bytes) -> _Layout:
+    order = "<" if data[:2] == b"II" else ">"
+    return _Layout(order, "Q", "Q", 20) if b"+" in data[2:4] else _Layout(order, "H", "I", 12)
+
+
 def _first_offset(data: bytes) -> int:
-    order, is_big = _layout(data)
+    layout = _layout(data)
     try:
-        return int(struct.unpack_from(order + ("Q" if is_big else "I"), data, 8 if is_big else 4)[0])
+        return int(struct.unpack_from(layout.order + layout.offsets, data, 8 if layout.offsets == "Q" else 4)[0])
     except _OUTSIDE:
         return 0
 
 
-def _layout(data: bytes) -> tuple[str, bool]:
-    return "<" if data[:2] == b"II" else ">", b"+" in data[2:4]
-
-
 def _chain(data: bytes, offset: int, visited: set[int]) -> Iterator[Tags]:
-    """The pages from one on, each with the tags that are read here.
-
-    A page with far more tags than a photo has ends them, and so does one whose tags share bytes: Pillow copies the bytes of
-    each tag, which would be gigabytes for a file of kilobytes.
-    """
-    order, is_big = _layout(data)
-    count_format, value_format, entry_size = ("Q", "Q", 20) if is_big else ("H", "I", 12)
+    """The pages from one on, each with the tags that are read here, up to the first that is damaged or costs too much."""
+    cost = _Cost(4 * len(data))
     try:
         while offset and offset not in visited and len(visited) < _MAX_PAGES:
             visited.add(offset)
-            count = struct.unpack_from(order + count_format, data, offset)[0]
-            start = offset + struct.calcsize("=" + count_format)
-            if count > _MAX_TAGS:
-                return
-            entries = [_entry(data, start + entry_size * i, order, value_format) for i in range(count)]
-            if sum(size for _, size, _ in entries) > 4 * len(data):
-                return
-            yield {tag: values for tag, _, values in entries if values}
-            offset = struct.unpack_from(order + value_format, data, start + entry_size * count)[0]
-    except _OUTSIDE:
+            cost.tags = 0
+            page = _read_page(data, offset, cost)
+            offset = _next_offset(data, offset)
+            yield page
+    except (_CostsTooMuchError, *_OUTSIDE):
         return
 
 
-def _entry(data: bytes, at: int, order: str, value_format: str) -> tuple[int, int, tuple[int, ...]]:
+def _next_offset(data: bytes, offset: int) -> int:
+    """Where the page behind one starts; 0 if it is the last. Raises what `struct` raises if the page is not all there."""
+    layout = _layout(data)
+    count = struct.unpack_from(layout.order + layout.counts, data, offset)[0]
+    end = offset + struct.calcsize("=" + layout.counts) + layout.entry_bytes * count
+    return int(struct.unpack_from(layout.order + layout.offsets, data, end)[0])
+
+
+def _read_page(data: bytes, offset: int, cost: _Cost) -> Tags:
+    """The tags of a page that are read here, up to the end of the file; the EXIF pages below it are only counted."""
+    page = dict(_entries(data, offset, cost))
+    below = [page[tag][0] for tag in _EXIF_PAGES if tag in page]
+    while below:
+        inner = dict(_entries(data, below.pop(), cost))
+        below += [inner[tag][0] for tag in _EXIF_PAGES if tag in inner]
+    return page
+
+
+def _entries(data: bytes, offset: int, cost: _Cost) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """The tags of one page that are read here with their values, up to the end of the file; all its tags are counted."""
+    layout = _layout(data)
+    with suppress(*_OUTSIDE):
+        count = struct.unpack_from(layout.order + layout.counts, data, offset)[0]
+        start = offset + struct.calcsize("=" + layout.counts)
+        for at in range(start, start + layout.entry_bytes * count, layout.entry_bytes):
+            tag, size, values = _entry(data, at, layout)
+            cost.add(size)
+            if values:
+                yield tag, values
+
+
+def _entry(data: bytes, at: int, layout: _Layout) -> tuple[int, int, tuple[int, ...]]:
     """A tag, the bytes that it takes outside of its page, and its values, if they are a few integers and read here."""
-    tag, kind = struct.unpack_from(order + "HH", data, at)
-    count = struct.unpack_from(order + value_format, data, at + 4)[0]
-    inside = struct.calcsize("=" + value_format)
+    tag, kind = struct.unpack_from(layout.order + "HH", data, at)
+    count = struct.unpack_from(layout.order + layout.offsets, data, at + 4)[0]
+    inside = struct.calcsize("=" + layout.offsets)
     place, size = at + 4 + inside, count * _TYPE_BYTES.get(kind, 0)
     if size > inside:
-        place = struct.unpack_from(order + value_format, data, place)[0]
+        place = struct.unpack_from(layout.order + layout.offsets, data, place)[0]
     outside = size if inside < size <= len(data) - place else 0
     if tag not in _READ or kind not in _TYPES or count > _MAX_VALUES:
         return tag, outside, ()
     try:
-        return tag, outside, struct.unpack_from(f"{order}{count}{_TYPES[kind]}", data, place)
+        return tag, outside, struct.unpack_from(f"{layout.order}{count}{_TYPES[kind]}", data, place)
     except _OUTSIDE:
         return tag, outside, ()
 
