@@ -11,6 +11,7 @@ import shutil
 import zlib
 from dataclasses import replace
 from itertools import combinations
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -337,7 +338,11 @@ def test_the_named_number_of_people_is_enough_for_a_style_that_few_of_them_have(
 
     told = re.search(r"about (\d+) people would show it", verdict(of_few(1), of_few(2)).why)
     assert told is not None
-    assert int(told[1]) >= 94  # 7 * 40 / 3
+    needed = int(told[1])
+    assert needed >= 94  # 7 * 40 / 3
+    why = verdict(of_few(1), of_few(2)).why
+    assert why.endswith(f"with a probability of 80 %, of whom {ceil(needed * 3 / 40)} in comic (now 3)")
+    assert "of whom" not in verdict(a_run(9, seed=1), a_run(9, seed=2)).why
 
 
 def test_the_words_of_a_report_fit_the_number_of_its_judges() -> None:
@@ -413,7 +418,7 @@ def test_a_style_or_a_picture_that_was_dropped_keeps_a_run_from_being_stable() -
     assert "1 pictures of the baseline are not in this run" in verdict(less, baseline).why
     one = replace(current, jobs=[job for job in current.jobs if job.style == "oil" or job.subject == "p3"])
     few = replace(baseline, jobs=[job for job in baseline.jobs if job.style == "oil" or job.subject == "p3"])
-    assert verdict(one, few).why == "only one person is in both runs in comic"
+    assert verdict(one, few).why == "only one person is in both runs in comic; it needs 7 or more"
     more = a_run(50, seed=2)  # other people are another sample, and no reason
     assert verdict(current, more).verdict == "stable"
 
@@ -455,6 +460,46 @@ def test_every_limit_of_a_picture_is_a_condition_of_its_run() -> None:
     for name, value in (("burned", "0.05"), ("skin", "8.0"), ("pose", "0.1"), ("style_distance", "2.5")):
         assert conditions[f"limit of {name} {place}"] == value
     assert conditions["judges"] == "arcface + dlib"
+
+
+def test_the_texts_and_curves_that_pictures_were_made_with_are_conditions_by_digest(made: Path, tmp_path: Path) -> None:
+    before, now = tmp_path / "before", tmp_path / "now"
+    for run in (before, now):
+        shutil.copytree(made / "run", run)
+    assert compare(read_run(now), read_run(before))[0].differing_conditions == ()
+    with database(now) as ledger:
+        (text,) = ledger.execute("SELECT value FROM meta WHERE name = 'snapshot'").fetchone()
+        snapshot = json.loads(text)
+        snapshot["recipes"]["mini"]["styles"]["oil"]["curves"] = "0123456789abcdef"
+        snapshot["recipes"]["mini"]["resolution"] = 7
+        snapshot["settings"]["keep"] = ["mask:0123"]
+        ledger.execute("UPDATE meta SET value = ? WHERE name = 'snapshot'", (json.dumps(snapshot),))
+        ledger.execute(
+            "UPDATE results SET record = json_set(record, '$.prompt', 'another') WHERE record LIKE '%\"oil\"%'"
+        )
+    report = compute_report(read_run(now), read_run(before))
+    assert report.comparison is not None
+    differing = [text.split(":")[0] for text in report.comparison.differing_conditions]
+    assert differing == ["prompt in mini, oil", "recipe mini", "curves in mini, oil", "keep"]
+    assert "curves in mini, oil: 0123456789ab, before " in summary_lines(report)[1]
+    prompt, *_ = report.comparison.differing_conditions
+    assert re.fullmatch(r"prompt in mini, oil: [0-9a-f]{12}, before [0-9a-f]{12}", prompt)
+
+
+@pytest.mark.parametrize(
+    "snapshot", [{}, {"recipes": 3, "settings": []}, {"recipes": {"mini": {"styles": {"oil": 5}}}}]
+)
+def test_a_snapshot_that_is_not_ours_says_nothing_of_texts_and_curves(
+    made: Path, tmp_path: Path, snapshot: dict[str, object]
+) -> None:
+    shutil.copytree(made / "run", tmp_path / "run")
+    with database(tmp_path / "run") as ledger:
+        ledger.execute("UPDATE meta SET value = ? WHERE name = 'snapshot'", (json.dumps(snapshot),))
+    differing = compare(read_run(tmp_path / "run"), read_run(made / "run"))[0].differing_conditions
+    assert all(
+        text.startswith(("recipe mini", "curves in mini, oil: None", "statistics in mini, oil: None"))
+        for text in differing
+    )
 
 
 def test_a_failure_that_is_not_the_photo_s_is_no_failure_to_acquire() -> None:

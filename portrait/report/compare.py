@@ -163,7 +163,10 @@ def compare(current: Run, baseline: Run) -> tuple[Comparison, Verdict]:
     missing_evidence = [
         *_unsettled(current, baseline),
         *_not_compared(unpaired),
-        *(f"only one person is in both runs in {style}" for style in sorted(lone_styles)),
+        *(
+            f"only one person is in both runs in {style}; it needs {MIN_PEOPLE} or more"
+            for style in sorted(lone_styles)
+        ),
         *_without_tolerance(gaps),
     ]
     verdict = _verdict(rows, len(people), max(people_needed, len(people) + 1), missing_evidence)
@@ -420,13 +423,20 @@ def _verdict(
         why = (
             f"nothing was shown to move, but {len(unclear)} of {len(decisive)} measures are not known well enough to call "
             f"them stable; least of all {row_sentence(worst)}. If truly nothing moved, about {people_needed} people would show it with a "
-            "probability of 80 %"
+            f"probability of 80 %{_of_whom(decisive, people, people_needed)}"
         )
     else:
         outcome = "stable"
         why = _why_stable(next(row for row in decisive if row.style is None))
     power = Power(people=people, rows=tuple(PowerRow.of_row(row) for row in rows))
     return Verdict(verdict=outcome, why=why, power=power)
+
+
+def _of_whom(rows: Sequence[ComparisonRow], people: int, people_needed: int) -> str:
+    """How many of the people needed have to be in each style that only some of the people are in now."""
+    some = {row.style: row.people for row in rows if row.style and row.people < people}
+    shares = [f"{ceil(people_needed * count / people)} in {style} (now {count})" for style, count in some.items()]
+    return f", of whom {', '.join(shares)}" if shares else ""
 
 
 def _why_stable(pooled: ComparisonRow) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -21,9 +22,12 @@ from portrait.records.report import SCHEMA, AttemptScores, DriftReport, JobState
 
 _NO_CONDITIONS = {
     "recipe", "style", "variants", "seed", "face", "keep", "background", "thresholds", "curves", "threads", "lora", "format",
-    "no_metadata",
+    "no_metadata", "prompt",
 }  # fmt: skip
-"""Settings of single pictures, settings that are meant to differ, and files, whose contents are compared instead."""
+"""Settings of single pictures, settings that are meant to differ, and texts and files, whose digests are compared instead."""
+
+_DIGEST = 12
+"""Hexadecimal digits of a digest that tell two of them apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -112,6 +116,7 @@ def read_run(folder: Path) -> Run:
                 made_with.add(result.record)
         name = str(ledger.get("name") or folder.name)
         pending = ledger.counts().pending
+        snapshot = ledger.get("snapshot") or {}
         gap_before_pruning = ledger.get("separation") or {}
     if not jobs:
         raise EvaluationError(f"{folder}: nothing was made yet; run it first")
@@ -127,7 +132,7 @@ def read_run(folder: Path) -> Run:
         far=made_with.far,
         pending=pending,
         settled=settled,
-        conditions=made_with.conditions,
+        conditions=made_with.conditions | dict(_planned_conditions(snapshot)),
     )
     portraits = ((jobs[i].subject, embeddings[i]) for i in run.with_embeddings())
     run.genuine_impostor_gap.update(genuine_impostor_gap(run.identities, portraits) or gap_before_pruning)
@@ -177,14 +182,39 @@ def portrait_conditions(record: PortraitRecord) -> dict[str, str]:
         "judges": " + ".join(record.thresholds),
         "curves": record.policy.prior,
     }
-    conditions |= {f"weights {name}": digest[:12] for name, digest in record.weights.items()}
+    conditions |= {f"weights {name}": digest[:_DIGEST] for name, digest in record.weights.items()}
     conditions |= {f"version of {name}": version for name, version in record.versions.items()}
     place = f"in {record.recipe}, {record.style}"
+    conditions[f"prompt {place}"] = _digest([record.prompt, record.negative_prompt])
     conditions |= {f"threshold of {judge} {place}": str(limit.value) for judge, limit in record.thresholds.items()}
     conditions |= {f"limit of {name} {place}": str(value) for name, value in _limits(record)}
     names = [field.name for field in fields(record.settings) if field.name not in _NO_CONDITIONS]
     conditions |= {f"setting {name}": str(getattr(record.settings, name)) for name in names}
     return conditions
+
+
+def _planned_conditions(snapshot: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """What the plan says besides: digests of each recipe and its curves and style statistics, and of files in settings."""
+    for recipe, entry in _table(snapshot.get("recipes")).items():
+        values = dict(_table(entry))
+        styles = _table(values.pop("styles", None))
+        values.pop("weights", None)  # compared file by file
+        yield f"recipe {recipe}", _digest(values)
+        for style, of_style in styles.items():
+            for name in ("curves", "statistics"):
+                yield f"{name} in {recipe}, {style}", str(_table(of_style).get(name))[:_DIGEST]
+    if settings := _table(snapshot.get("settings")):
+        for name in ("background", "keep", "matte"):
+            yield name, _digest(settings[name]) if settings.get(name) else "none"
+
+
+def _table(value: object) -> Mapping[str, object]:
+    """The value, if it is a table: a ledger may come from somebody else."""
+    return value if isinstance(value, dict) else {}
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:_DIGEST]
 
 
 def _limits(record: PortraitRecord) -> Iterator[tuple[str, float | str]]:
