@@ -1246,7 +1246,7 @@ def test_a_folder_without_a_ledger_says_so(tmp_path: Path) -> None:
         Ledger.open(tmp_path)
     (tmp_path / "ledger.sqlite").write_bytes(b"this is not a database, not at all" * 100)
     for opened in (Ledger.open, Ledger.create):
-        with pytest.raises(CampaignError, match=r"is damaged .*put back a copy of it, or recover"):
+        with pytest.raises(CampaignError, match=r"is damaged .*put back a copy of it, or save what can be read"):
             opened(tmp_path)
 
 

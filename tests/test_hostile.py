@@ -1069,7 +1069,26 @@ def test_a_damaged_page_of_a_ledger_is_one_line_with_a_way_out(
             errors = capsys.readouterr().err
             assert errors.count("\n") == (1 if code else 0)
             messages.append(errors)
-    assert any("is damaged" in error and ".recover" in error for error in messages)
+    assert any("is damaged" in error and ".dump" in error for error in messages)
+
+
+@pytest.mark.skipif(not shutil.which("sqlite3"), reason="needs the tool of SQLite")
+def test_the_way_out_of_a_damaged_ledger_leads_out(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with database(run) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'results'").fetchone()
+        (done,) = connection.execute("SELECT count(*) FROM jobs").fetchone()
+    data = bytearray((run / FILE).read_bytes())
+    size = int.from_bytes(data[16:18], "big")
+    data[(page - 1) * size : page * size] = b"\xff" * size
+    (run / FILE).write_bytes(data)
+    assert main(["drift", str(run)]) == 1
+    told = re.search(r"sqlite3 .* new\.sqlite(?= and put)", capsys.readouterr().err)
+    assert told is not None
+    subprocess.run(told[0], shell=True, cwd=run, check=True)
+    (run / "new.sqlite").replace(run / FILE)
+    with Ledger.open(run) as ledger:
+        assert ledger.counts().jobs == done > 0
 
 
 @pytest.mark.parametrize(
@@ -1103,7 +1122,7 @@ def test_a_ledger_whose_definitions_are_no_text_is_damaged(run: Path, capsys: py
     whole = (run / FILE).read_bytes()
     (run / FILE).write_bytes(whole.replace(b"CREATE TABLE results(\n  job", b"CREATE TABLE results(\n  j\xd9b"))
     assert main(["campaign", "status", str(run)]) == 1
-    assert ".recover" in capsys.readouterr().err
+    assert ".dump" in capsys.readouterr().err
     for opened in (Ledger.open, Ledger.create):
         with pytest.raises(CampaignError, match="is damaged"):
             opened(run)

@@ -31,7 +31,7 @@ STATES = ("pending", "accepted", "rejected", "failed")
 """Of a job."""
 SCHEMA = 1
 _RECOVERED = "table 'lost_and_found"
-"""What SQLite's recovery adds to a file."""
+"""What `.recover` of the sqlite3 tool adds to a file."""
 
 # WAL: readers (status, drift) never wait for the run, nor the run for them. synchronous FULL: a commit is on the disk
 # when it returns, so that a loss of power loses no more than kill -9 does. NORMAL could lose the last commits. FULL costs
@@ -294,9 +294,9 @@ class Ledger:
             CampaignError: the file is damaged.
         """
         self.close()
-        if isinstance(error, sqlite3.OperationalError):
+        if isinstance(error, sqlite3.OperationalError) and hasattr(error, "sqlite_errorname"):
             raise CampaignError(f"cannot read {self.folder / FILE}: {error}") from None
-        if isinstance(error, sqlite3.DatabaseError):
+        if isinstance(error, sqlite3.DatabaseError):  # also text that is none
             raise self._damaged(str(error)) from None
 
     def _require(self, holds: bool, why: str) -> None:
@@ -305,8 +305,9 @@ class Ledger:
 
     def _damaged(self, why: str) -> CampaignError:
         return CampaignError(
-            f"{self.folder / FILE} is damaged ({why[:200]}); put back a copy of it, or recover what can be read with: "
-            f"sqlite3 {FILE} .recover | sqlite3 new.sqlite"
+            f"{self.folder / FILE} is damaged ({why[:200]}); put back a copy of it, or save what can be read with "
+            f"sqlite3 {FILE} .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 new.sqlite and put new.sqlite in place of "
+            f"{FILE} and {FILE}-wal"
         )
 
     def _parse(self, kind: TypeAdapter[_T], text: str | None, what: str) -> _T:
