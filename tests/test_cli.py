@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -241,6 +242,28 @@ def test_faces_lists_and_draws(photos: Path, tmp_path: Path, capsys: pytest.Capt
     entry = json.loads(capsys.readouterr().out)
     assert entry["faces"] == []
     assert entry["drawn"] == str(tmp_path / "own-3.png")
+
+
+@pytest.mark.weights
+def test_faces_says_which_faces_stylize_refuses(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = tmp_path / "far.png"
+    with Image.open(photos / "astronaut.png") as near:
+        small = near.convert("RGB").resize((64, 64))
+    far = Image.new("RGB", (256, 256), "gray")
+    far.paste(small, (96, 96))
+    far.save(photo)
+    assert main(["faces", str(photo)]) == 0
+    (line,) = capsys.readouterr().out.splitlines()[1:]
+    told = re.search(r"size (\d+) px .*refused by stylize: (the face in .*far.png is \1 px; below 14 px .*)", line)
+    assert told is not None
+    assert main(["faces", str(photo), str(photos / "astronaut.png"), "--json"]) == 0
+    refused, usable = (json.loads(line)["faces"][0] for line in capsys.readouterr().out.splitlines())
+    assert refused["refused"] == told[2]
+    assert "refused" not in usable
+    assert main(["stylize", str(photo), "-o", str(tmp_path), *FAST]) != 0
+    assert told[2] in capsys.readouterr().err
 
 
 @pytest.mark.weights

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from portrait.cli.console import Commands, complain, failure_record, say
-from portrait.errors import PortraitError, SettingsError
+from portrait.errors import FaceError, PortraitError, SettingsError
 from portrait.files import write_new
 from portrait.records import RgbImage
 
@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
     faces = commands.add_parser(
         "faces",
         help="list the faces of a photo",
-        description="List the faces of photos from left to right: index, box, score, size, and what may reduce likeness.",
+        description="List the faces of photos from left to right: index, box, score, size, what may reduce likeness, and which faces stylize refuses.",
         epilog="example:\n  portrait faces team.jpg --draw faces.png",
     )
     faces.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
@@ -116,10 +116,11 @@ def _list_faces(path: Path, args: argparse.Namespace, analyzer: FaceAnalyzer) ->
 def _faces_entry(photo: Photo, faces: Sequence[Face], best_score: float) -> dict[str, object]:
     from portrait.faces.identity import face_warnings
 
-    entries = [
-        face.entry(index) | {"size": round(face.size, 1), "warnings": face_warnings(photo.pixels, face)}
-        for index, face in enumerate(faces)
-    ]
+    entries = []
+    for index, face in enumerate(faces):
+        seen = {"size": round(face.size, 1), "warnings": face_warnings(photo.pixels, face)}
+        refusal = _refusal(photo, face)
+        entries.append(face.entry(index) | seen | ({"refused": refusal} if refusal else {}))
     entry = {"path": str(photo.path), "faces": entries, "best_score": round(best_score, 4)}
     return entry | ({"turned": photo.turned} if photo.turned else {}) | ({"notes": photo.notes} if photo.notes else {})
 
@@ -140,7 +141,20 @@ def _print_faces(photo: Photo, faces: Sequence[Face], best_score: float) -> None
         warnings = face_warnings(photo.pixels, face)
         warning = f"  warning: {', '.join(warnings)}" if warnings else ""
         box = f"box {left},{top} to {right},{bottom}"
-        say(f"  {index}: {box}  score {face.det_score:.2f}  size {face.size:.0f} px{warning}")
+        refusal = _refusal(photo, face)
+        refused = f"  refused by stylize: {refusal}" if refusal else ""
+        say(f"  {index}: {box}  score {face.det_score:.2f}  size {face.size:.0f} px{warning}{refused}")
+
+
+def _refusal(photo: Photo, face: Face) -> str:
+    """Why `stylize` would refuse the face; empty if it would not."""
+    from portrait.faces.identity import require_large_enough
+
+    try:
+        require_large_enough(face, str(photo.path))
+    except FaceError as error:
+        return str(error)
+    return ""
 
 
 def _draw_boxes(image: RgbImage, faces: Sequence[Face]) -> RgbImage:
