@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from portrait.errors import ImageReadError
 from portrait.images.color import bands
+
+if TYPE_CHECKING:
+    import tifffile
 
 Tags = dict[int, tuple[int, ...]]
 """The integer tags of one page."""
@@ -34,6 +40,9 @@ _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "
 _TYPE_BYTES = {kind: struct.calcsize("=" + code) for kind, code in _TYPES.items()}
 _TYPE_BYTES |= {5: 8, 7: 1, 10: 8, 11: 4, 12: 8, 17: 8}
 _MAX_PAGES, _MAX_TAGS, _MAX_VALUES, _MAX_BYTES = 1000, 1000, 256, 1_500_000_000
+_DEFLATE = (8, 32946, 50013)
+_PIECE = 2**12
+"""Bytes that are unpacked at a time, to at most 1,032 times as many."""
 _OUTSIDE = (struct.error, OverflowError)
 """What `struct` raises for an offset outside the file, or larger than the machine can address."""
 _RAW_STARTS = {
@@ -286,6 +295,7 @@ def _samples_and_icc(data: bytes, index: int, name: str) -> tuple[NDArray[Any], 
             page = file.pages[index]
             if not isinstance(page, tifffile.TiffPage):
                 raise ImageReadError(_not_read(name, "a page without tags"))
+            _require_bounded(data, page)
             icc = page.tags.get(34675)
             return np.asarray(page.asarray(maxworkers=1)), bytes(icc.value) if icc else None
     except (ValueError, ImportError, NotImplementedError) as error:
@@ -293,6 +303,26 @@ def _samples_and_icc(data: bytes, index: int, name: str) -> tuple[NDArray[Any], 
             what = "a compression or a number of bits that needs another library"
             raise ImageReadError(f"{_not_read(name, what)}; or pip install imagecodecs") from None
         raise
+
+
+def _require_bounded(data: bytes, page: tifffile.TiffPage) -> None:
+    """Refuse a strip or tile that would be unpacked to more than its samples: only the unpackers of imagecodecs have a limit.
+
+    Raises:
+        ImportError: imagecodecs is needed.
+        ValueError: a strip or tile is larger than its samples.
+    """
+    if page.compression == 1 or find_spec("imagecodecs"):
+        return
+    if page.compression not in _DEFLATE:
+        raise ImportError("imagecodecs")
+    most = math.prod(page.chunks) * (page.dtype.itemsize if page.dtype else 1)
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+        unpacking, size = zlib.decompressobj(), 0
+        for at in range(offset, offset + count, _PIECE):
+            size += len(unpacking.decompress(data[at : min(at + _PIECE, offset + count)]))
+            if size > most:
+                raise ValueError("a strip or tile unpacks to more than its samples")
 
 
 def to_16_bits(values: NDArray[np.generic], bits: int) -> NDArray[np.uint16]:
