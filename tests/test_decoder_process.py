@@ -8,12 +8,14 @@ import io
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from portrait.errors import ImageReadError, PortraitError
@@ -88,6 +90,24 @@ def test_a_photo_that_crashes_the_decoder_is_one_line(stuck: DecoderProcess) -> 
     with pytest.raises(ImageReadError, match="anna.jpg crashed its decoder; save it again"):
         stuck.decode(a_jpeg(), "anna.jpg", is_wanted=crash)
     assert stuck.decode(a_jpeg(), "anna.jpg").pixels.shape == (300, 300, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
+def test_a_photo_that_takes_more_memory_than_one_may_is_one_line_and_the_next_one_is_read() -> None:
+    """A TIFF of 64 bytes a pixel, in a process that may take 30 a pixel and 25 MB."""
+    buffer, side = io.BytesIO(), 1000
+    values = np.zeros((side, side, 8), np.float64)
+    tifffile.imwrite(buffer, values, photometric="rgb", extrasamples=[0] * 5, compression="zlib")
+    process = DecoderProcess(reserve=25_000_000)
+    try:
+        process.decode(a_jpeg(), "anna.jpg")
+        pid = process.pid
+        with pytest.raises(ImageReadError, match=r"large.tif needs more memory than there is for a photo"):
+            process.decode(buffer.getvalue(), "large.tif", max_pixels=side * side)
+        assert process.decode(a_jpeg(side), "anna.jpg", max_pixels=side * side).pixels.shape == (side, side, 3)
+        assert process.pid == pid is not None
+    finally:
+        process.stop()
 
 
 def test_a_process_that_cannot_begin_is_not_the_photos_fault(monkeypatch: pytest.MonkeyPatch) -> None:

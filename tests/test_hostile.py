@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -717,6 +718,33 @@ def test_a_tiff_with_such_a_page_below_its_page_is_refused(tmp_path: Path) -> No
         with pytest.raises(ImageReadError, match="it has no page that can be read"):
             read_photo(tmp_path / "below.tif")
         assert main(["inspect", str(tmp_path / "below.tif")]) == 2
+
+
+def packed_zeros(megabytes: int) -> bytes:
+    """A deflate stream of so many megabytes of zeros; its checksum is wrong."""
+    packing = zlib.compressobj()
+    megabyte = packing.compress(bytes(1_000_000)) + packing.flush(zlib.Z_FULL_FLUSH)
+    return megabyte[:2] + megabyte[2:] * megabytes + b"\3\0" + bytes(4)
+
+
+def test_a_strip_of_a_tiff_that_unpacks_to_more_than_its_samples_is_refused() -> None:
+    """Without imagecodecs tifffile holds all of it."""
+    buffer = io.BytesIO()
+    values = np.zeros((16, 16, 3), np.float32)
+    tifffile.imwrite(buffer, values, photometric="rgb", compression="zlib")
+    assert decode_photo(buffer.getvalue(), "float.tif").pixels.shape == (16, 16, 3)
+    with tifffile.TiffFile(io.BytesIO(buffer.getvalue())) as file:
+        tags = file.pages[0].tags  # type: ignore[union-attr]
+        places = [(tags[name].valueoffset, tags[name].value[0]) for name in ("StripOffsets", "StripByteCounts")]
+    data, bomb = bytearray(buffer.getvalue()), packed_zeros(100)
+    for (place, value), new in zip(places, (len(data), len(bomb)), strict=True):
+        assert struct.unpack_from("<I", data, place)[0] == value
+        data[place : place + 4] = struct.pack("<I", new)
+    with (
+        at_most_megabytes(30),
+        pytest.raises(ImageReadError, match="a strip or tile unpacks to more than its samples"),
+    ):
+        decode_photo(bytes(data) + bomb, "bomb.tif")
 
 
 def test_a_file_without_a_suffix_costs_no_more_than_a_photo(tmp_path: Path) -> None:

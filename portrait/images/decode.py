@@ -7,7 +7,7 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ register_heif_opener(thumbnails=False)
 
 MAX_PIXELS = 120_000_000
 """Larger pictures are refused before they are decoded (a 108-megapixel phone still passes)."""
+BYTES_PER_PIXEL = 30
+"""Of memory that decoding takes at most, beside the file."""
 MAX_SCANS = 200
 """Of a JPEG; encoders write up to about 20."""
 MAX_SCANNED = 30 * MAX_PIXELS
@@ -116,8 +118,9 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     Raises:
         ImageReadError: as `read_photo`.
     """
-    decoded = _decode(read_file(path), str(path), MAX_PIXELS)
-    return decoded.pixels if decoded.alpha is None else np.dstack([decoded.pixels, np.asarray(decoded.alpha)])
+    with _memory_error_named(str(path)):
+        decoded = _decode(read_file(path), str(path), MAX_PIXELS)
+        return decoded.pixels if decoded.alpha is None else np.dstack([decoded.pixels, np.asarray(decoded.alpha)])
 
 
 def read_file(path: Path) -> bytes:
@@ -148,11 +151,20 @@ def decode_photo(
     name = name or str(path)
     if not data:
         raise ImageReadError(f"{name} is empty (0 bytes)")
-    decoded = _decode(data, name, max_pixels)
-    if not decoded.pixels.size:
+    with _memory_error_named(name):
+        decoded = _decode(data, name, max_pixels)
+        pixels = decoded.over(backdrop)
+    if not pixels.size:
         raise ImageReadError(f"{name} is damaged: it has no pixels")
-    digest = hashlib.sha256(data).hexdigest()
-    return Photo(pixels=decoded.over(backdrop), path=Path(path), sha256=digest, notes=decoded.notes)
+    return Photo(pixels=pixels, path=Path(path), sha256=hashlib.sha256(data).hexdigest(), notes=decoded.notes)
+
+
+@contextlib.contextmanager
+def _memory_error_named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise ImageReadError(f"{name} needs more memory than there is for a photo; use a smaller copy") from None
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> _Decoded:
@@ -177,10 +189,8 @@ def _decode(data: bytes, name: str, max_pixels: int) -> _Decoded:
                 _check_size(name, image.width, image.height, max_pixels)
             image.load()
             return _picture_to_srgb(image, data)
-        except ImageReadError:
+        except (ImageReadError, MemoryError):
             raise
-        except MemoryError:
-            raise ImageReadError(f"{name} needs more memory than there is; use a smaller copy") from None
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
             raise ImageReadError(f"{name} is damaged or truncated: {one_line(error)}") from None
 

@@ -17,8 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+if sys.platform == "linux":
+    import resource
+
 from portrait.errors import ImageReadError, PortraitError
-from portrait.images.decode import MAX_PIXELS, Photo, decode_photo, read_file
+from portrait.images.decode import BYTES_PER_PIXEL, MAX_PIXELS, Photo, decode_photo, read_file
 from portrait.records import RgbImage
 
 MAX_SECONDS = 60.0
@@ -27,6 +30,8 @@ _LOOK_SECONDS = 0.1
 """How often to ask whether a photo is still wanted."""
 _LAST_SECONDS = 5.0
 """How long to wait for a process that ends by itself, so that its exit code is its own."""
+RESERVE = 2**28 + 2**24 * (os.cpu_count() or 1)
+"""Bytes that decoding may take whatever the size of the picture, among them the stacks of a decoder's threads."""
 _ROWS = 64
 """Rows of a picture that are sent at a time."""
 
@@ -34,16 +39,18 @@ _ROWS = 64
 class DecoderProcess:
     """Decodes one photo at a time in one process, which is kept for the next photo.
 
-    A photo that takes too long, is no longer wanted, or crashes it ends the process; the next photo gets a new one. What it
-    sends back is numbers and text; nothing is unpickled. If somebody ends it with SIGTERM, such as a service manager that
+    A photo that takes too long, is no longer wanted, or crashes it ends the process; the next photo gets a new one. On Linux
+    a photo may not take more memory than the largest that is decoded. What it sends back is numbers and text; nothing is unpickled. If somebody ends it with SIGTERM, such as a service manager that
     ends all processes of a service, the photo is decoded again.
 
     Args:
         seconds: How long a photo may take.
+        reserve: Bytes that decoding may take besides those for pixels.
     """
 
-    def __init__(self, seconds: float = MAX_SECONDS) -> None:
+    def __init__(self, seconds: float = MAX_SECONDS, reserve: int = RESERVE) -> None:
         self.seconds = seconds
+        self._reserve = reserve
         self._turn = threading.Lock()
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
@@ -59,7 +66,7 @@ class DecoderProcess:
         if self.pid is None:
             context = multiprocessing.get_context("spawn")
             self._pipe, end = context.Pipe()
-            process = context.Process(target=_serve, args=(end,), daemon=True)
+            process = context.Process(target=_serve, args=(end, self._reserve), daemon=True)
             process.start()
             self._process = process
             self._has_begun = False
@@ -173,7 +180,7 @@ def _receive(pipe: Connection, path: Path) -> Photo:
     return Photo(pixels=RgbImage(pixels), path=path, sha256=str(answer["sha256"]), notes=notes)
 
 
-def _serve(pipe: Connection) -> None:
+def _serve(pipe: Connection, reserve: int) -> None:
     """The decoder process's loop; it ends when the other end of the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C ends the parent, and this process with it
     _silence_decoders()
@@ -183,7 +190,8 @@ def _serve(pipe: Connection) -> None:
             name, max_pixels = json.loads(pipe.recv_bytes())
             data = pipe.recv_bytes()
             try:
-                photo = decode_photo(data, name, max_pixels=max_pixels)
+                with _limited_memory(BYTES_PER_PIXEL * max_pixels + reserve):
+                    photo = decode_photo(data, name, max_pixels=max_pixels)
             except ImageReadError as error:
                 pipe.send_bytes(json.dumps({"error": str(error)}).encode())
                 continue
@@ -193,6 +201,27 @@ def _serve(pipe: Connection) -> None:
             for row in range(0, height, _ROWS):
                 pipe.send_bytes(np.ascontiguousarray(photo.pixels[row : row + _ROWS]).data.cast("B"))
             del data, photo  # do not keep a photo in memory until the next one arrives
+
+
+@contextmanager
+def _limited_memory(more: int) -> Iterator[None]:
+    """On Linux, limit this process to so many bytes more than it has: beyond that, allocation fails."""
+    if sys.platform != "linux":
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [_data_bytes() + more, *before]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(n for n in limits if n != resource.RLIM_INFINITY), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _data_bytes() -> int:
+    """The private memory that this process has reserved, which is what Linux limits."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        return next((1024 * int(line.split()[1]) for line in status if line.startswith("VmData:")), 0)
 
 
 def _silence_decoders() -> None:
