@@ -39,7 +39,7 @@ from portrait.campaign.worker import Batch, Worker, _fingerprint_values
 from portrait.errors import CampaignError, InputError, PlanChangedError, SettingsError
 from portrait.images import Photo, photos_below, pixels_sha256, read_photo, write_picture
 from portrait.images.decoder_process import DecoderProcess
-from portrait.images.search import describe
+from portrait.images.search import PassedOver, describe
 from portrait.judge.gallery import Gallery
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.types import StylizedPortrait, Subject
@@ -194,6 +194,13 @@ def test_pipes_and_links_that_lead_nowhere_are_named(tmp_path: Path) -> None:
     photos, passed_over = photos_below(folder)
     assert photos == [folder / "fay" / "1.png"]
     assert {(item.path.name, item.reason) for item in passed_over} == names | {("gil", "a link to a folder")}
+
+
+def test_files_of_the_same_name_are_named_with_their_folder(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("anna/x.nef", "bert/x.nef", "bert/y.nef")]
+    raw = "camera raw; export a JPEG or TIFF"
+    line = describe(PassedOver(path, raw) for path in paths)
+    assert line == f"passed over 3 files: anna/x.nef, bert/x.nef, y.nef ({raw})"
 
 
 def test_a_table_follows_the_rules_of_csv_alone(tmp_path: Path) -> None:

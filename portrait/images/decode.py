@@ -39,7 +39,7 @@ MAX_SCANNED = 30 * MAX_PIXELS
 """Pixels of a JPEG times its scans: so many take seconds."""
 MAX_SEGMENTS = 10_000
 """Of a JPEG; photos have dozens, or hundreds if a depth map is stored in their metadata."""
-READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "GIF", "BMP")
+READ_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "GIF", "BMP", "DIB")
 _JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 """All markers but those within the data of a scan and those without a length."""
 _ORIENTATIONS: dict[int, Callable[[NDArray[np.uint16]], NDArray[np.uint16]]] = {
@@ -228,6 +228,8 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
     except UnidentifiedImageError:
         if tiff.is_tiff(data):
             raise ImageReadError(f"{name} is a kind of TIFF that is not read; save it as 8-bit RGB") from None
+        if data[4:11] == b"ftypavi":
+            raise ImageReadError(f"{name} is damaged or truncated: no picture in the AVIF") from None
         kinds = "JPEG, PNG, WebP, TIFF, AVIF, HEIC, GIF, BMP"
         raise ImageReadError(f"{name} is not a picture that can be read ({kinds})") from None
     except Image.DecompressionBombError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,10 +118,16 @@ def _listed(only: Path, folder: Path) -> list[Path]:
 
 
 def describe(passed_over: Iterable[PassedOver]) -> str:
-    """Describe all in one line: "passed over 2 files: a.nef, b.nef (camera raw; export a JPEG or TIFF)"; empty for none."""
+    """Describe all in one line: "passed over 2 files: a.nef, b.nef (camera raw; export a JPEG or TIFF)"; empty for none.
+
+    Files with the same name are named with their folder.
+    """
+    items = list(passed_over)
+    names = Counter(item.path.name for item in items)
     by_reason: dict[str, list[str]] = {}
-    for item in passed_over:
-        by_reason.setdefault(item.reason, []).append(item.path.name)
+    for item in items:
+        name = item.path.name if names[item.path.name] == 1 else f"{item.path.parent.name}/{item.path.name}"
+        by_reason.setdefault(item.reason, []).append(name)
     count = sum(map(len, by_reason.values()))
     listed = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
     return f"passed over {count} file{'s' * (count > 1)}: {listed}" if count else ""
