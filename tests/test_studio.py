@@ -454,10 +454,18 @@ def test_a_preset_leaves_out_what_belongs_to_one_photo_and_says_so(tmp_path: Pat
     assert str(tmp_path) not in backdrop
 
 
+def test_the_record_of_a_picture_is_a_look_for_other_photos(tmp_path: Path) -> None:
+    keep = ["pose", "region:1,2,3,4"]
+    (entry,) = a_session(tmp_path, a_shop(tmp_path), balance=0.3, keep=keep, variants=1).history
+    look = read_preset(entry.portrait.record.to_json(), Settings(device="cpu"))
+    assert look == Settings(style=("oil",), balance=0.3, keep=("pose",), device="cpu")
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("style = ", "the preset is not TOML"),
+        ("{}", "the preset is not a record"),
         ("stile = 'oil'", "the preset: unknown setting 'stile'; did you mean style"),
         ("style = ['oil', 'comic']", "a studio makes one style at a time"),
         ("thresholds = '/etc/passwd'", "unknown setting 'thresholds'"),

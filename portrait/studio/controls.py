@@ -336,7 +336,7 @@ def _advanced_groups(recipe: Recipe, choices: Choices, form: Form, recipes: Iter
         f'<p class="note">{strings.LATER}</p>{model}{"".join(groups)}<fieldset><legend>{strings.LOOK}</legend>'
         f'<p class="note">{strings.LOOK_HELP}</p><div class="row"><button type="button" class="plain" data-act="save-look" data-key="save-look">'
         f'{strings.LOOK_SAVE}</button><label class="plain">{strings.LOOK_LOAD}<input type="file" class="sr" data-file="look" data-key="look" '
-        f'accept=".toml"></label></div></fieldset></details>'
+        f'accept=".toml,.json"></label></div></fieldset></details>'
     )
 
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import fields, replace
 from pathlib import Path
 
+from portrait.records.portrait import read_portrait
 from portrait.settings import RULES, Settings, values_of, word_of
 from portrait.studio.web_settings import WEB_SETTINGS, web_settings
 from portrait.validation import parse_toml
@@ -40,12 +41,15 @@ def _portable(settings: Settings) -> tuple[Settings, list[str]]:
 
 
 def read_preset(text: str, base: Settings, backdrop: Path | None = None) -> Settings:
-    """Apply the settings of a preset, or any TOML file for `portrait stylize --settings`, to `base`.
+    """Apply the settings of a preset, of any TOML file for `portrait stylize --settings`, or of a picture's record to `base`.
 
     Raises:
-        SettingsError: it is not TOML, or as `web_settings`.
+        SettingsError: it is neither TOML nor a record, or as `web_settings`.
         WeightsMissingError: its recipe is not installed.
     """
+    if text.lstrip().startswith("{"):
+        record = read_portrait(text, "the preset")
+        text = preset_toml(replace(record.settings, style=(record.style,), variants=1))
     return web_settings(base, values_of(parse_toml(text, "the preset"), "the preset"), backdrop)
 
 

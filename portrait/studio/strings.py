@@ -127,7 +127,10 @@ RANGE = "{low:g} to {high:g}: {about}"
 UNTIL = {"accepted": "First accepted", "best": "Most stylized"}
 RECIPE = "Model"
 LOOK = "Saved looks"
-LOOK_HELP = "A look is a small file with these settings, without your photo; portrait stylize --settings reads it too."
+LOOK_HELP = (
+    "A look is a small file with these settings, without your photo; portrait stylize --settings reads it too. "
+    "The record of an earlier picture can be loaded as well."
+)
 LOOK_SAVE = "Save this look"
 LOOK_LOAD = "Load a look"
 
