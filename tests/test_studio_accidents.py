@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -309,6 +311,23 @@ def test_a_download_that_breaks_off_can_be_fetched_again(studio: tuple[str, Any]
         with urlopen(address) as whole:
             names = zipfile.ZipFile(io.BytesIO(whole.read())).namelist()
         assert "anna-watercolor-1.png" in names
+
+
+def test_before_something_is_lost_all_pictures_are_one_download(
+    studio: tuple[str, Any], gate: threading.Semaphore
+) -> None:
+    gate.release(1000)
+    with Tab(*studio, "anna") as tab:
+        tab.done(act="hello", key="")
+        tab.done(**tab.upload(PHOTO))
+        update = tab.done(act="make", values=tab.session.form | {"style": "oil"})
+        (address,) = set(re.findall(r"studio/[^/]+/0/portraits-2\.zip", update))
+        with urlopen(f"{tab.url.rstrip('/')}/{address}") as whole:
+            names = zipfile.ZipFile(io.BytesIO(whole.read())).namelist()
+        assert names == ["anna-watercolor-1.png", "anna-watercolor-1.json", "anna-oil-2.png", "anna-oil-2.json"]
+        tab.done(act="reset")
+        with pytest.raises(HTTPError, match="404"):
+            urlopen(f"{tab.url.rstrip('/')}/{address}")
 
 
 def test_what_leaves_a_full_history_is_counted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 CUTS: dict[str, Size] = {name: size for name, size in SIZES.items() if size is not None}
 """Name -> size: those of a campaign's exports."""
+_ALL = 0
+"""In addresses, in place of a picture's number: all pictures."""
 _MEDIA = {"png": "image/png", "jpg": "image/jpeg", "json": "application/json", "zip": "application/zip"}
 
 
@@ -90,6 +93,12 @@ def links(session: Session, entry: HistoryEntry) -> Links:
     )
 
 
+def link_to_all(session: Session) -> Link:
+    """The address of a ZIP with all pictures of a session."""
+    name = f"portraits-{session.history[-1].number}.zip"
+    return Link(href=f"studio/{session.key}/{_ALL}/{name}", name=name)
+
+
 def _name(entry: HistoryEntry, name: str, size: Size) -> str:
     return f"{entry.stem}-{name}.{suffix_of(entry.portrait.pixels, size)}"
 
@@ -114,13 +123,31 @@ def _cut(portrait: StylizedPortrait, size: Size, signer: Signer | None) -> bytes
 
 def _archive(entry: HistoryEntry, signer: Signer | None) -> bytes:
     names = [f"{entry.stem}.png", *(_name(entry, *cut) for cut in CUTS.items()), f"{entry.stem}.json"]
+    return _zip([(entry, name) for name in names], signer)
+
+
+def all_pictures(session: Session, signer: Signer | None = None) -> bytes:
+    """A ZIP with every picture of a session as PNG, and its record."""
+    return _zip([(entry, f"{entry.stem}{end}") for entry in list(session.history) for end in (".png", ".json")], signer)
+
+
+def _zip(files: Iterable[tuple[HistoryEntry, str]], signer: Signer | None) -> bytes:
+    """A ZIP of files of `file_of`."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:  # pictures do not get smaller
-        for name in names:
+        for entry, name in files:
             data = file_of(entry, name, signer)
             if data is not None:
                 archive.writestr(name, data)
     return buffer.getvalue()
+
+
+def _file_at(session: Session, number: int, name: str, signer: Signer | None) -> bytes | None:
+    """The file at an address; None if there is none."""
+    if number == _ALL:
+        return all_pictures(session, signer) if session.history and name.endswith(".zip") else None
+    entry = session.find(number)
+    return None if entry is None else file_of(entry, name, signer)
 
 
 def add_route(app: Any, sessions: Sessions, signer: Signer | None) -> None:
@@ -134,9 +161,8 @@ def add_route(app: Any, sessions: Sessions, signer: Signer | None) -> None:
 
     def serve(key: str, number: int, name: str) -> Response:
         session = sessions.find(key)
-        entry = None if session is None else session.find(number)
         try:
-            data = None if entry is None else file_of(entry, name, signer)
+            data = None if session is None else _file_at(session, number, name, signer)
         except PortraitError as error:
             return Response(str(error), status_code=500, media_type="text/plain")
         if data is None:

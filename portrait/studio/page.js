@@ -261,6 +261,9 @@ window.portraitStudio = (() => {
     const dialog = $("#ask");
     $("p", dialog).textContent = dialog.dataset[what].replace("{n}", count);
     $("[value=yes]", dialog).textContent = dialog.dataset[`${what}Yes`];
+    const every = $(".every"), link = $("a", dialog);
+    link.hidden = !every;
+    if (every) Object.assign(link, { href: every.href, download: every.download }).dataset.saves = every.dataset.saves;
     dialog.returnValue = "";
     dialog.addEventListener("close", () => answer(dialog.returnValue === "yes"), { once: true });
     dialog.showModal();
@@ -432,7 +435,7 @@ window.portraitStudio = (() => {
   const listen = () => {
     document.addEventListener("click", (e) => {
       const saves = e.target.closest("a[data-saves]");
-      if (saves) save(saves.dataset.saves);
+      if (saves) saves.dataset.saves.split(",").forEach(save);
       if (e.target.closest("#zoom") && !e.target.closest("button")) $("#zoom").classList.toggle("whole");
       else if (e.target.matches("[data-zoom]")) zoom();
       if (e.target.matches(".crop img")) {  // the crop's middle comes to where one clicks

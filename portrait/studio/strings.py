@@ -223,6 +223,7 @@ SIZE_TITLES = {
 SIZE_ABOUT = "{width} × {height}"
 SIZE_ENLARGED = "{width} × {height}, enlarged"
 DOWNLOAD_ALL = "Everything (ZIP)"
+DOWNLOAD_PICTURES = "All {n} pictures with records (ZIP)"
 DOWNLOAD_RECORD = "Record (JSON)"
 COMMAND = "Command"
 COMMAND_INFO = "This command makes the same picture:"
@@ -248,6 +249,7 @@ ASK_REPLACE = "Change the photo? You have not downloaded {n} of your pictures ye
 ASK_YES_RESET = "Delete everything"
 ASK_YES_REPLACE = "Change photo"
 ASK_NO = "Go back"
+ASK_SAVE = "Download all"
 
 # The reports
 RUN = "Run"

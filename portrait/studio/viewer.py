@@ -12,7 +12,7 @@ from portrait.recipes.recipe import Recipe
 from portrait.report.explain import explain
 from portrait.studio import strings
 from portrait.studio.controls import sample_of, title_of
-from portrait.studio.downloads import Link, Links, SizeLink, links
+from portrait.studio.downloads import Link, Links, SizeLink, link_to_all, links
 from portrait.studio.jobs import JobEvent
 from portrait.studio.page import advice_html, alert, crops_html, data_uri, shown_uri
 from portrait.studio.scores import measurements_html, verdict_line
@@ -240,7 +240,7 @@ def _tools(session: Session, entry: HistoryEntry) -> str:
     return (
         f'<div class="tools">{_details(entry)}{_tool("compare", strings.COMPARE, "aria-pressed=false")}'
         f"{_tool('zoom', strings.ZOOM)}{_tool('copy-picture', strings.COPY_PICTURE, copied)}"
-        f"{_tool('share', strings.SHARE, f'data-saves={entry.number} hidden')}{_sizes(entry, files)}"
+        f"{_tool('share', strings.SHARE, f'data-saves={entry.number} hidden')}{_sizes(session, entry, files)}"
         f"{_link(entry, files.picture, strings.DOWNLOAD_PICTURE, kind='primary')}</div>"
     )
 
@@ -275,10 +275,16 @@ def _link(entry: HistoryEntry, link: Link, text: str, *, kind: str = "plain", ab
     )
 
 
-def _sizes(entry: HistoryEntry, files: Links) -> str:
+def _sizes(session: Session, entry: HistoryEntry, files: Links) -> str:
     """The sizes for social networks, collapsed."""
     cuts = "".join(_link(entry, size, size_title(size), about=_size_about(size)) for size in files.sizes)
     whole = _link(entry, files.archive, strings.DOWNLOAD_ALL) + _link(entry, files.record, strings.DOWNLOAD_RECORD)
+    if len(session.history) > 1:
+        link, numbers = link_to_all(session), ",".join(str(one.number) for one in session.history)
+        whole += (
+            f'<a class="button plain every" href="{escape(link.href)}" download="{escape(link.name)}" data-saves="{numbers}" '
+            f'data-key="every">{strings.DOWNLOAD_PICTURES.format(n=len(session.history))}</a>'
+        )
     return (
         f'<details class="details" data-fold="sizes"><summary class="button plain" data-key="sizes" title="{strings.SIZES_HELP}">'
         f'{_icon("zip")}<span>{strings.SIZES}</span></summary><div class="panel"><h3>{strings.SIZES}</h3>'
