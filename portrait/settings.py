@@ -72,15 +72,17 @@ class Settings:
 
     recipe: str = _setting("mini", "the models that make the picture: a recipe's name or a .toml file", str)
     style: tuple[str, ...] = _setting(
-        ("watercolor",), "the style; may be given several times; 'all' for every style of the recipe", str, many=True
+        ("watercolor",),
+        "the style (portrait styles lists them); may be given several times; 'all' for every style of the recipe",
+        str,
+        many=True,
     )
     balance: float = _setting(0.5, "0 stays closest to the person, 1 is the most stylized", float, low=0, high=1)
     variants: int = _setting(1, "pictures per photo and style, each from its own seeds", int, low=1, high=64)
     seed: int = _setting(
         1,
-        "first seed; on one machine the same seed gives the same pixels: on a CPU in any batch and, in bfloat16, with any "
-        "number of threads (in float32 another number changes a few pixels, and --dtype auto may choose another type for "
-        "it), on a GPU in a batch of the same seeds",
+        "first seed; on the same machine the same seed gives the same pixels (in float32 on a CPU with the same --threads, on "
+        "a GPU in a batch of the same seeds)",
         int,
         low=0,
         high=2**31,

@@ -8,8 +8,10 @@ import io
 import logging
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any, NoReturn
 
 import portrait
@@ -57,6 +59,9 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 (those of argparse)
         if "epilog" in options:
             options["formatter_class"] = argparse.RawDescriptionHelpFormatter
+            paragraphs = str(options.get("description", "")).split("\n\n")
+            width = get_terminal_size().columns - 2  # as argparse
+            options["description"] = "\n\n".join(textwrap.fill(paragraph, width) for paragraph in paragraphs)
         super().__init__(**options)
 
     def error(self, message: str) -> NoReturn:

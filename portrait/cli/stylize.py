@@ -52,12 +52,19 @@ def add(commands: Commands) -> None:
     stylize = commands.add_parser(
         "stylize",
         help="make stylized portraits of photos",
-        description="Make stylized portraits of photos; each is judged and, if rejected, tried again with other knobs.",
+        usage="%(prog)s PHOTO [PHOTO ...] [--style NAME] [--balance X] [-o FOLDER] [options]",
+        description="Make stylized portraits of photos. Face recognizers judge each picture; if they reject it, it is made again "
+        "with other settings. Most people need --style, --balance, --variants, --background and -o.",
         epilog=_EPILOG,
     )
     stylize.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="JPEG, PNG, WebP, TIFF, AVIF or HEIC")
     stylize.add_argument(
-        "--reference", action="append", type=Path, default=[], metavar="PHOTO", help="another photo of the same person"
+        "--reference",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="PHOTO",
+        help="another photo of the same person, for a better likeness; may be given several times",
     )
     stylize.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file with any of the settings below")
     _overwrite_flag(stylize)
@@ -68,6 +75,7 @@ def add(commands: Commands) -> None:
     demo = commands.add_parser(
         "demo",
         help="stylize the demo photo in every style",
+        usage="%(prog)s [--style NAME] [--balance X] [-o FOLDER] [options]",
         description="Stylize skimage's public-domain photo of astronaut Eileen Collins in every style of the recipe. "
         f"Up to {_DEMO_DEFAULTS['max_attempts']} pictures are tried per style, so that one close call does not spoil the demo; "
         "styles in which no attempt passes the judges are still marked as rejected.",
@@ -90,7 +98,7 @@ def _overwrite_flag(parser: argparse.ArgumentParser) -> None:
 def output_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of every command that makes portraits."""
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("out"), metavar="FOLDER", help="folder (default: out)"
+        "-o", "--output", type=Path, default=Path("out"), metavar="FOLDER", help="folder for the results (default: out)"
     )
     add_sign_flag(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON record per picture and line, nothing else")

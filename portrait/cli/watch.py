@@ -48,6 +48,7 @@ def add(commands: Commands) -> None:
     watch = commands.add_parser(
         "watch",
         help="make portraits of every photo that arrives in a folder",
+        usage="%(prog)s IN -o FOLDER [--style NAME] [options]",
         description="Watch a folder, and make portraits of every photo that arrives in it, until you press Ctrl-C.",
         epilog=_EPILOG,
     )
