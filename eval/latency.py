@@ -1,6 +1,6 @@
 """How fast portrait is: cold and warm, on a quiet machine and beside busy processes, compared with diffusers.
 
-    python eval/latency.py --data FACES -o eval/latency.json       # all parts but onnx; on an otherwise idle machine
+    python eval/latency.py --data FACES -o eval/latency.json       # all parts; on an otherwise idle machine
     python eval/latency.py --parts cold,warm --busy 0,1 --runs 3
     python eval/latency.py --parts accepted,campaign --photos PHOTOS --styles oil,comic
 
@@ -8,9 +8,9 @@
 |---|---|
 | cold | `portrait stylize` from the shell to the written picture, one attempt: seconds, processor seconds, memory |
 | warm | one attempt with the models loaded: networks, rasterizer, judging; the networks' rate relative to the processor's |
-| no-bf16 | the same without instructions for bfloat16, which are switched off (`ONEDNN_MAX_CPU_ISA`) |
+| no-bf16 | both without instructions for bfloat16, which are switched off (`ONEDNN_MAX_CPU_ISA`) |
 | diffusers | the same networks, knobs and seeds in diffusers' img2img pipeline, alternating with portrait's |
-| onnx | one pass of the denoising network in torch, in both number types, and in onnxruntime (needs `onnx`) |
+| at-once | what portrait does in turn, done at once: embedding faces, judging while drawing, loading judges beside torch |
 | batches | seconds per picture and memory as the batch grows, and memory after many pictures |
 | accepted | seconds per accepted portrait: one shot, one shot by diffusers, best of N, naive retry, and portrait's loop |
 | campaign | where the time of a campaign with one attempt per picture goes, once its models are loaded |
@@ -32,7 +32,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from math import ceil
@@ -40,9 +41,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-PARTS = ("cold", "warm", "no-bf16", "diffusers", "onnx", "batches", "accepted", "campaign")
+from processes import run_measured
+
+PARTS = ("cold", "warm", "no-bf16", "diffusers", "at-once", "batches", "accepted", "campaign")
 ATTEMPTS = 4
 """The number of pictures of best of N, and the maximum attempts of naive retry and of the loop."""
+NO_BFLOAT16 = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
+"""oneDNN then takes the processor for one with AVX-512, but without instructions for bfloat16."""
+SEVERAL = 8
+"""The number of faces or pictures that are handled at once."""
 _MATRIX = 1024
 
 
@@ -83,32 +90,26 @@ def busy(count: int) -> Iterator[None]:
             other.wait()
 
 
-def cold(photo: Path, style: str, threads: int, dtype: str, runs: int) -> dict[str, Any]:
+def cold(
+    photo: Path, style: str, threads: int, dtype: str, runs: int, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """`portrait stylize` as a process: seconds, processor seconds, and peak memory in megabytes."""
-    seconds, processor = [], []
-    for _ in range(1 + runs):  # the first reads the files from disk
+    ended = []
+    for _ in range(1 + runs):  # the first reads the files from disk, and may measure the processor
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "portrait", "stylize", str(photo), "--style", style, "--max-attempts", "1"]
             command += ["--threads", str(threads), "--dtype", dtype, "--quiet", "-o", folder]
-            before, clock = _children(), time.perf_counter()
-            done = subprocess.run(command, check=False)
-            seconds.append(time.perf_counter() - clock)
-            processor.append(_children() - before)
-            if done.returncode not in (0, 1) or not list(Path(folder).glob("*.png")):
-                raise SystemExit(f"portrait stylize did not write a picture (exit code {done.returncode})")
+            ended.append(run_measured(command, environment))
+            if ended[-1].code not in (0, 1) or not list(Path(folder).glob("*.png")):
+                raise SystemExit(f"portrait stylize did not write a picture (exit code {ended[-1].code})")
+    seconds = [process.seconds for process in ended[1:]]
     return asdict(
         Timing(
-            least=round(min(seconds[1:]), 3),
-            median=round(statistics.median(seconds[1:]), 3),
-            processor=round(statistics.median(processor[1:]), 3),
+            least=round(min(seconds), 3),
+            median=round(statistics.median(seconds), 3),
+            processor=round(statistics.median(process.processor for process in ended[1:]), 3),
         )
-    ) | {"megabytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024}
-
-
-def _children() -> float:
-    """Processor seconds of the processes that this one has waited for."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    ) | {"megabytes": max(process.megabytes for process in ended[1:])}
 
 
 class Warm:
@@ -138,6 +139,10 @@ class Warm:
         pictures: list[Any] = self.generator.generate(self.conditions, self.knobs, seeds)
         return pictures
 
+    def judge(self, picture: Any) -> object:
+        """Measure a picture that was drawn."""
+        return self.loop.judges.score_picture(self.framed, self.subject.identity, picture)
+
     def stylize(self) -> object:
         """One attempt, judged, with its record."""
         return self.loop.stylize(self.subject, self.style, self.settings)
@@ -147,9 +152,7 @@ def warm(warmed: Warm, runs: int) -> dict[str, Any]:
     """One attempt and its parts, and how close drawing comes to the processor's limit."""
     picture = warmed.draw()[0]
     drawing = timed(warmed.draw, runs)
-    judging = timed(
-        lambda: warmed.loop.judges.score_picture(warmed.framed, warmed.subject.identity, picture), max(runs, 3)
-    )
+    judging = timed(lambda: warmed.judge(picture), max(runs, 3))
     marks = rasterizing(warmed, runs)
     flops, rate = operations(warmed), matmul_rate(warmed.generator.dtype)
     networks = max(drawing.processor - marks.processor, 1e-3)
@@ -246,78 +249,83 @@ def drawing_by(generator: Any, pipe: Any) -> Iterator[None]:
         generator.family.pipe = before
 
 
-def onnx(warmed: Warm, runs: int) -> dict[str, Any]:
-    """A pass of the denoising network, guided, in torch and in onnxruntime.
+def at_once(warmed: Warm, runs: int) -> dict[str, Any]:
+    """Work that portrait does in turn, and the same done at once: seconds, and processor seconds where they are told."""
+    from portrait.faces.alignment import align_face
+    from portrait.images import resized
 
-    Portrait does not use the exported network: this measures what it would gain.
-    """
-    import warnings
-
-    import numpy as np
-    import onnxruntime
-    import torch
-
-    from portrait.faces.onnx_session import session_options
-
-    network, inputs = _one_pass(warmed)
-
-    def in_torch(dtype: str) -> Any:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
-            return network(*inputs)
-
-    with tempfile.TemporaryDirectory() as folder:
-        file, names = f"{folder}/unet.onnx", ["sample", "timestep", "texts", "identity"]
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(network, inputs, file, dynamo=False, opset_version=17, input_names=names)
-        sessions = {
-            count: onnxruntime.InferenceSession(file, session_options(count), providers=["CPUExecutionProvider"])
-            for count in sorted({1, 2, 4, warmed.threads})
+    analyzer: Any = warmed.loop.analyzer
+    dlib: Any = warmed.loop.judges.recognizers[0]
+    crop = align_face(warmed.framed.image, warmed.framed.face.kps)
+    crops, chips = [crop] * SEVERAL, [resized(crop, 150, 150)] * SEVERAL
+    embed = dlib._network.compute_face_descriptor
+    work: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        f"embed {SEVERAL} faces by ArcFace": (
+            lambda: [analyzer.embed_crops([crop]) for crop in crops],
+            lambda: analyzer.embed_crops(crops),
+        ),
+        f"embed {SEVERAL} faces by dlib": (lambda: [embed(chip) for chip in chips], lambda: embed(chips)),
+        f"draw and judge {SEVERAL} pictures": (
+            lambda: [warmed.judge(warmed.draw([seed])[0]) for seed in range(SEVERAL)],
+            lambda: _judge_beside(warmed),
+        ),
+    }
+    results: dict[str, Any] = {
+        name: {"in turn": asdict(timed(in_turn, runs)), "at once": asdict(timed(together, runs))}
+        for name, (in_turn, together) in work.items()
+    }
+    loads: dict[str, list[Any]] = {"in turn": [], "at once": []}
+    for _ in range(1 + runs):
+        for way, processes in loads.items():
+            processes.append(_load_in_a_process(warmed, way))
+    return results | {
+        "load judges and networks": {
+            way: {name: round(statistics.median(run[name] for run in measured[1:]), 3) for name in measured[0]}
+            for way, measured in loads.items()
         }
-    fed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-    drawn = {count: session.run(None, fed)[0] for count, session in sessions.items()}
-    return {
-        "torch float32": asdict(timed(lambda: in_torch("float32"), runs)),
-        "torch bfloat16": asdict(timed(lambda: in_torch("bfloat16"), runs)),
-        "onnxruntime float32": asdict(timed(lambda: sessions[warmed.threads].run(None, fed), runs)),
-        "largest_difference_in_float32": float(np.abs(drawn[1] - in_torch("float32").numpy()).max()),
-        "same_bits_with_threads": [count for count in drawn if np.array_equal(drawn[count], drawn[1])],
     }
 
 
-def _one_pass(warmed: Warm) -> tuple[Any, tuple[Any, ...]]:
-    """The denoising network as a function of tensors only, and its inputs in the last step of a picture."""
-    import torch
+def _judge_beside(warmed: Warm) -> None:
+    """Judge each picture in a thread, while the next one is drawn."""
+    with ThreadPoolExecutor(1) as judge:
+        judged = [judge.submit(warmed.judge, warmed.draw([seed])[0]) for seed in range(SEVERAL)]
+    for future in judged:
+        future.result()
 
-    unet = warmed.generator.family.pipe.unet
-    forward = unet.forward
-    captured: dict[str, Any] = {}
 
-    def look(sample: Any, timestep: Any, **kwargs: Any) -> Any:
-        texts, (identity,) = kwargs["encoder_hidden_states"], kwargs["added_cond_kwargs"]["image_embeds"]
-        captured.update(inputs=(sample, timestep, texts, identity), source=unet.source, level=unet.level)
-        return forward(sample, timestep, **kwargs)
+def load(threads: int, dtype: str, *, beside: bool) -> dict[str, float]:
+    """Import all libraries and load all models; the judges' files before torch is imported, or in a thread beside it."""
+    begun = time.perf_counter()
+    import cv2  # noqa: F401
+    import dlib  # noqa: F401
+    import onnxruntime  # noqa: F401
 
-    with mock.patch.object(unet, "forward", look):
-        warmed.draw()
-    source, level = captured["source"].clone(), captured["level"].clone()
+    from portrait.deferred import deferred
+    from portrait.faces.load import load_face_tools
+    from portrait.recipes.load import load_recipe
 
-    class Pass(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.unet = unet
+    with deferred("skimage"):
+        import insightface.app  # noqa: F401
+    with ThreadPoolExecutor(1) as judges:
+        loading = judges.submit(load_face_tools, commercial=False, threads=threads)
+        if not beside:
+            loading.result()
+        from portrait.generate.diffusion import DiffusionGenerator
+        from portrait.recipes.locate import resolve_files
 
-        def forward(self, sample: Any, timestep: Any, texts: Any, identity: Any) -> Any:
-            with mock.patch.multiple(unet, source=source, level=level):
-                return unet(
-                    sample,
-                    timestep,
-                    encoder_hidden_states=texts,
-                    added_cond_kwargs={"image_embeds": [identity]},
-                    return_dict=False,
-                )[0]
+        DiffusionGenerator(resolve_files(load_recipe("mini")), threads=threads, dtype=dtype)
+        loading.result()
+    return {"median": time.perf_counter() - begun, "processor": time.process_time()}
 
-    return Pass().eval(), tuple(value.clone() for value in captured["inputs"])
+
+def _load_in_a_process(warmed: Warm, way: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "--child", f"load {way}", "--threads", str(warmed.threads)]
+    process = run_measured([*command, "--dtype", warmed.generator.dtype])
+    if process.code:
+        raise SystemExit(f"the models did not load (exit code {process.code})")
+    seconds: dict[str, float] = json.loads(process.output)
+    return seconds
 
 
 def batches(warmed: Warm, runs: int) -> dict[str, Any]:
@@ -488,19 +496,23 @@ def campaign(photos: Sequence[Path], threads: int, dtype: str, jobs: int) -> dic
 def main() -> None:
     """Measure the requested parts, and print or write them."""
     args = _arguments()
+    if args.child.startswith("load"):
+        print(json.dumps(load(args.threads, args.dtype, beside=args.child.endswith("at once"))))
+        return
     if args.child:
         print(json.dumps(_in_this_process(args, [args.child])))
         return
     results: dict[str, Any] = _machine() | {"threads": args.threads, "style": args.styles[0], "runs": [_run(args)]}
+    shell = (args.photos[0], args.styles[0], args.threads, args.dtype, args.runs)
     for count in args.busy:
         with busy(count):
             beside: dict[str, Any] = {}
             if "cold" in args.parts:
-                beside["cold"] = cold(args.photos[0], args.styles[0], args.threads, args.dtype, args.runs)
+                beside["cold"] = cold(*shell)
             if "warm" in args.parts:
                 beside["warm"] = _in_a_process(args)
             if "no-bf16" in args.parts:
-                beside["no-bf16"] = _in_a_process(args, ONEDNN_MAX_CPU_ISA="AVX512_CORE")
+                beside["no-bf16"] = _in_a_process(args, **NO_BFLOAT16) | {"cold": cold(*shell, NO_BFLOAT16)}
         if beside:
             results[f"beside {count} busy processes" if count else "quiet"] = beside
             print(json.dumps({count: beside}), file=sys.stderr, flush=True)
@@ -542,7 +554,7 @@ def _in_a_process(args: argparse.Namespace, **environment: str) -> dict[str, Any
 
 
 def _in_this_process(args: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
-    measures = {"warm": warm, "diffusers": against_diffusers, "onnx": onnx, "batches": batches}
+    measures = {"warm": warm, "diffusers": against_diffusers, "at-once": at_once, "batches": batches}
     results: dict[str, Any] = {}
     if set(parts) & measures.keys():
         warmed = Warm(args.photos[0], args.styles[0], args.threads, args.dtype)
@@ -570,8 +582,7 @@ def _arguments() -> argparse.Namespace:
     from portrait.paths import cpu_threads
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    usual = ",".join(part for part in PARTS if part != "onnx")
-    parser.add_argument("--parts", default=usual, help=f"some of {', '.join(PARTS)} (default: all but onnx)")
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--busy", default="0,1,2", help="numbers of busy processes to measure beside (default: 0,1,2)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each measurement (default: 5)")
     parser.add_argument("--threads", type=int, default=cpu_threads(), help="processor threads (default: all cores)")
@@ -593,7 +604,7 @@ def _arguments() -> argparse.Namespace:
         "--styles", default="oil", help="all are used for accepted, the first one for the other parts (default: oil)"
     )
     parser.add_argument("-o", "--output", type=Path, help="a JSON file (default: print to the terminal)")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.parts, args.styles = args.parts.split(","), args.styles.split(",")
     args.busy = [int(count) for count in args.busy.split(",")]
@@ -604,12 +615,17 @@ def _arguments() -> argparse.Namespace:
     return args
 
 
+def demo_photo() -> Path:
+    """The photo of `portrait demo`."""
+    import skimage.data
+
+    return Path(skimage.data.__file__).parent / "astronaut.png"
+
+
 def _photos(given: Path | None) -> list[Path]:
     """A photo, all photos below a folder, or the demo photo."""
     if given is None:
-        import skimage.data
-
-        return [Path(skimage.data.__file__).parent / "astronaut.png"]
+        return [demo_photo()]
     from portrait.errors import SettingsError
     from portrait.images import photos_below
 

@@ -1,11 +1,15 @@
-"""Run scripts as processes, each on its share of the cores."""
+"""Run scripts as processes: each on its share of the cores, or one with what it spends."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -44,3 +48,32 @@ def last_line(log: Path) -> str:
     """The last line of a log that is not blank."""
     lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
     return lines[-1][:300] if lines else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A process that has ended: its exit code, its output, and what it spent with the processes that it waited for."""
+
+    code: int
+    output: str
+    seconds: float
+    processor: float
+    megabytes: int
+
+
+def run_measured(command: Sequence[str], more: Mapping[str, str] | None = None) -> Ended:
+    """Run a command to its end, on all cores and with these additional environment variables; its errors are shown."""
+    with tempfile.TemporaryFile("w+") as output:
+        begun = time.perf_counter()
+        process = subprocess.Popen(command, stdout=output, env={**os.environ, **(more or {})})
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - begun
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        return Ended(
+            code=process.returncode,
+            output=output.read(),
+            seconds=seconds,
+            processor=used.ru_utime + used.ru_stime,
+            megabytes=used.ru_maxrss // (2**20 if sys.platform == "darwin" else 2**10),
+        )

@@ -324,6 +324,7 @@ def latency() -> str:
         row("- drawing", "warm", "drawing", "median"),
         row("- of which marks to pixels", "warm", "rasterizer", "median"),
         row("- judging", "warm", "judging", "median"),
+        row("from the shell without bfloat16 instructions", "no-bf16", "cold", "median"),
         row("one attempt without bfloat16 instructions", "no-bf16", "attempt", "median"),
         row(
             "rate of the networks as a share of a large matrix product's", "warm", "share_of_matmul_rate", unit="{:.0%}"
@@ -331,6 +332,7 @@ def latency() -> str:
         row("the same without bfloat16 instructions", "no-bf16", "share_of_matmul_rate", unit="{:.0%}"),
         row("memory of `portrait stylize`, MB", "cold", "megabytes", unit="{:,.0f}"),
     ]
+    rows = [cells for cells in rows if set(cells[1:]) != {"-"}]
     machine = f"{result['processor']}, {cores(result)}"
     named = (name.replace("1 busy processes", "1 busy process") for name in beside)
     pipes = {name: row["least"] for name, row in result["diffusers"].items() if isinstance(row, dict)}
@@ -392,6 +394,45 @@ def latency_campaign() -> str:
     rows = [[title, f"{campaign[name]:.1f}", f"{campaign[name] / running:.1%}"] for name, title in parts.items()]
     header = [f"{campaign['jobs']} jobs of {campaign['people']} people, one attempt each", "seconds", "share"]
     return markdown(header, rows) + f"\nLoading the models before that: {campaign['loading']:.1f} s.\n"
+
+
+def latency_at_once() -> str:
+    """What portrait does in turn, and the same done at once."""
+    work = results("latency").get("at-once")
+    if work is None:
+        return not_measured("latency")
+    rows = [
+        [what, *(f"{ways[way][unit]:.2f}" for unit in ("median", "processor") for way in ("in turn", "at once"))]
+        for what, ways in work.items()
+    ]
+    return markdown(["seconds", "in turn", "at once", "processor seconds in turn", "at once"], rows)
+
+
+def runtimes() -> str:
+    """The same picture by torch, torch.compile and onnxruntime."""
+    result = results("runtimes")
+    rows = [
+        [
+            name,
+            f"{row['cold']:.1f} ({row['cold_processor']:.1f})",
+            f"{row['imports']:.1f}",
+            f"{row['loading']:.1f}",
+            f"{row['first']:.2f}",
+            f"{row['later']:.2f} ({row['later_processor']:.2f})",
+            f"{row['megabytes']:,}",
+            f"{row['mean_difference']:.2f} ({row['differing']:.0%})",
+            {True: "yes", False: "no", None: "-"}[row["same_with_one_thread"]],
+        ]
+        for name, row in result["runtimes"].items()
+    ]
+    header = ["", "cold", "imports", "loading", "first picture", "a further one", "memory, MB"]
+    header += ["difference", "same pixels with one thread"]
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return (
+        markdown(header, rows)
+        + f"\n{versions} on {result['processor']}, {cores(result)}; the exported networks have {result['onnx_megabytes']} MB. "
+        f"Drawing the marks takes {result['runtimes']['torch float32']['marks']:.2f} s of a further picture, in all of them.\n"
+    )
 
 
 def studio() -> str:
@@ -485,6 +526,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "latency-accepted": latency_accepted,
     "latency-batches": latency_batches,
     "latency-campaign": latency_campaign,
+    "latency-at-once": latency_at_once,
+    "runtimes": runtimes,
     "studio": studio,
     "ledger": ledger,
     "campaign": campaign,
