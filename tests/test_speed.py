@@ -11,6 +11,7 @@ import sys
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from portrait.images import Photo
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import Measurement, decide
 from portrait.loop.attempt_loop import AttemptLoop
-from portrait.records import Knobs
+from portrait.records import Knobs, RgbImage
 from portrait.records.portrait import AttemptRecord, PortraitRecord, read_record
 from portrait.settings import Settings
 
@@ -180,6 +181,22 @@ def test_the_lean_pipeline_draws_what_diffusers_draws(
     monkeypatch.setattr(generator.family, "pipe", plain_pipeline)  # type: ignore[attr-defined]
     plain = generator.generate(conditions, knobs, [3, 4])
     assert all(np.array_equal(a, b) for a, b in zip(ours, plain, strict=True))
+
+
+@pytest.mark.slow
+def test_a_picture_is_decoded_once_and_once_more_for_each_preview(
+    mini: AttemptLoop, astronaut: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (subject,) = mini.subjects(astronaut)
+    settings = Settings(style=(STYLE,), max_attempts=1)
+    vae = mini.generator.pipe.vae  # type: ignore[attr-defined]
+    decode = Mock(wraps=vae.decode)
+    monkeypatch.setattr(vae, "decode", decode)
+    mini.stylize(subject, STYLE, settings)
+    assert decode.call_count == 1
+    shown: list[RgbImage] = []
+    mini.stylize(subject, STYLE, settings, on_preview=shown.append)
+    assert decode.call_count == 2 + len(shown) > 2
 
 
 def test_public_recipes_find_all_of_diffusers_after_a_lean_start() -> None:
