@@ -13,7 +13,7 @@
 | at-once | what portrait does in turn, done at once: embedding faces, judging while drawing, loading judges beside torch |
 | batches | seconds per picture and memory as the batch grows, and memory after many pictures |
 | accepted | seconds per accepted portrait: one shot, one shot by diffusers, best of N, naive retry, and portrait's loop |
-| campaign | where the time of a campaign with one attempt per picture goes, once its models are loaded |
+| campaign | where the time of a campaign with one attempt per picture goes, and its memory, once its models are loaded |
 
 Cold, warm and no-bf16 are repeated beside each number of busy processes in `--busy`; each of these occupies one core. Things
 to be compared are measured in the same run: on a machine that is not idle, look at ratios and processor time. Parts that are
@@ -463,6 +463,7 @@ def campaign(photos: Sequence[Path], threads: int, dtype: str, jobs: int) -> dic
         settings=Settings(threads=threads, dtype=dtype, max_attempts=1),
     )
     spent = dict.fromkeys(("loading", "faces", "drawing", "judging"), 0.0)
+    megabytes: list[int] = []
 
     def counted(work: Callable[..., Any], name: str) -> Callable[..., Any]:
         def counting(*args: Any, **kwargs: Any) -> Any:
@@ -471,6 +472,7 @@ def campaign(photos: Sequence[Path], threads: int, dtype: str, jobs: int) -> dic
                 return work(*args, **kwargs)
             finally:
                 spent[name] += time.perf_counter() - begun
+                megabytes.append(_resident())
 
         return counting
 
@@ -489,7 +491,9 @@ def campaign(photos: Sequence[Path], threads: int, dtype: str, jobs: int) -> dic
     rest, running = seconds - sum(spent.values()), seconds - spent["loading"]
     rounded = {name: round(value, 2) for name, value in (spent | {"rest": rest}).items()}
     return {"people": len(people), "jobs": counts.done, "seconds": round(seconds, 2), **rounded} | {
-        "share_of_rest": round(rest / running, 4)
+        "share_of_rest": round(rest / running, 4),
+        "megabytes_after_a_tenth": megabytes[len(megabytes) // 10],
+        "megabytes_at_the_end": megabytes[-1],
     }
 
 

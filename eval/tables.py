@@ -393,7 +393,11 @@ def latency_campaign() -> str:
     parts = {"drawing": "drawing", "judging": "judging", "faces": "faces of the photos", "rest": "everything else"}
     rows = [[title, f"{campaign[name]:.1f}", f"{campaign[name] / running:.1%}"] for name, title in parts.items()]
     header = [f"{campaign['jobs']} jobs of {campaign['people']} people, one attempt each", "seconds", "share"]
-    return markdown(header, rows) + f"\nLoading the models before that: {campaign['loading']:.1f} s.\n"
+    notes = f"Loading the models before that: {campaign['loading']:.1f} s."
+    if "megabytes_at_the_end" in campaign:
+        tenth, end = (f"{campaign[f'megabytes_{when}']:,} MB" for when in ("after_a_tenth", "at_the_end"))
+        notes += f" Memory after a tenth of the work {tenth}, at the end {end}."
+    return markdown(header, rows) + f"\n{notes}\n"
 
 
 def latency_at_once() -> str:
