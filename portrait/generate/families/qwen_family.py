@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -29,34 +28,13 @@ Encoded = TypeVar("Encoded")
 """What a family caches of its pictures."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedModel(Generic[Text]):
-    """The networks, still on the CPU.
-
-    `digests` maps every file of the model to its SHA-256; `notes` say which parts of the files are not used.
-    """
-
-    pipe: Any
-    text: Text
-    loras: dict[str, float]
-    digests: dict[str, str]
-    notes: tuple[str, ...]
-
-
-def load_model(
-    recipe: Recipe,
-    weights: torch.dtype,
-    *,
-    load_pipeline: Callable[[Recipe, torch.dtype], Any],
-    load_text: Callable[[Path, torch.dtype], Text],
-    prompt_width: str,
-) -> LoadedModel[Text]:
-    """Load a recipe's networks.
+class QwenFamily(Generic[Text, Encoded]):
+    """A `Family` without guidance, whose text encoder is a Qwen model; its conditions and how it draws are left to each.
 
     Args:
         recipe: Public models have their paths filled in; its base is a diffusers folder.
         weights: The dtype of the weights.
-        load_pipeline: Loads the family's pipeline, without LoRAs.
+        load_pipeline: Loads the family's pipeline from recipe and dtype, without LoRAs.
         load_text: Loads the text encoder from the diffusers folder.
         prompt_width: The entry of the transformer's configuration that says how many values per token it takes.
 
@@ -66,37 +44,36 @@ def load_model(
         SettingsError: the recipe's resolution does not fit its autoencoder, or it has LoRAs that its pipeline cannot take.
         MemoryLimitError: memory ran out.
     """
-    digests = dict(recipe.digests) or verify_manifest(recipe.base)
-    with quiet_libraries(), readable_errors(recipe):
-        pipe = load_pipeline(recipe, weights)
-        text = load_text(recipe.base, weights)
-        expected = pipe.transformer.config[prompt_width]
-        if text.width != expected:
-            raise ValueError(
-                f"its text encoder gives {text.width} values per token, but its transformer takes {expected}"
-            )
-    loras, notes = load_loras(pipe, [(lora.path, lora.weight) for lora in recipe.loras], {})
-    check_resolution(recipe, pipe.vae_scale_factor * 2)
-    return LoadedModel(
-        pipe=pipe,
-        text=text,
-        loras=loras,
-        digests=digests | unlisted_digests(recipe),
-        notes=tuple(notes),
-    )
 
-
-class QwenFamily(Generic[Text, Encoded]):
-    """A `Family` without guidance, whose text encoder is a Qwen model; its conditions and how it draws are left to each."""
-
-    def __init__(self, model: LoadedModel[Text], weights: torch.dtype) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        weights: torch.dtype,
+        *,
+        load_pipeline: Callable[[Recipe, torch.dtype], Any],
+        load_text: Callable[[Path, torch.dtype], Text],
+        prompt_width: str,
+    ) -> None:
+        digests = dict(recipe.digests) or verify_manifest(recipe.base)
+        with quiet_libraries(), readable_errors(recipe):
+            self.pipe = load_pipeline(recipe, weights)
+            self.pipe.set_progress_bar_config(disable=True)
+            for network in self.pipe.components.values():
+                if isinstance(network, torch.nn.Module):
+                    network.eval().requires_grad_(False)
+            self.text = load_text(recipe.base, weights)
+            expected = self.pipe.transformer.config[prompt_width]
+            if self.text.width != expected:
+                raise ValueError(
+                    f"its text encoder gives {self.text.width} values per token, but its transformer takes {expected}"
+                )
+        loras, notes = load_loras(self.pipe, [(lora.path, lora.weight) for lora in recipe.loras], {})
+        check_resolution(recipe, self.pipe.vae_scale_factor * 2)
+        self.loras: Mapping[str, float] = loras
+        self.digests: Mapping[str, str] = digests | unlisted_digests(recipe)
+        self.notes = tuple(notes)
         self._weights = weights
         self._encoded: tuple[tuple[str, ...], Encoded] | None = None
-        self.pipe = model.pipe
-        self.loras: Mapping[str, float] = model.loras
-        self.digests: Mapping[str, str] = model.digests
-        self.notes = model.notes
-        self.text = model.text
 
     def place(self, tier: str, device: torch.device) -> None:
         """Put the networks on the device as described in `families.text_encoder`."""

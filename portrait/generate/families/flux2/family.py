@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from portrait.errors import SettingsError
 from portrait.generate.families.family import OnStep, Request
 from portrait.generate.families.flow_matching import attention_bias, noise_levels
-from portrait.generate.families.flux2.load import load_klein
+from portrait.generate.families.flux2.load import load_pipeline
 from portrait.generate.families.flux2.pipeline import showing
 from portrait.generate.families.flux2.single_file import has_scaled_layers
 from portrait.generate.families.qwen import QwenTextEncoder
@@ -21,6 +22,9 @@ from portrait.generate.precision import Precision
 from portrait.generate.preview import clean_estimates, step_callback
 from portrait.recipes.recipe import Recipe
 from portrait.records import Knobs, RgbImage
+
+TEXT_STATES = (9, 18, 27)
+"""The hidden states of Qwen3 that make up the prompt, as in diffusers; later layers are not loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,7 +44,13 @@ class Flux2Klein(QwenFamily[QwenTextEncoder, tuple[Tensor, ...]]):
     """FLUX.2 klein: img2img that sees the photo and pictures of the person beside it, in few steps and without guidance."""
 
     def __init__(self, recipe: Recipe, precision: Precision) -> None:
-        super().__init__(load_klein(recipe, precision.weights), precision.weights)
+        super().__init__(
+            recipe,
+            precision.weights,
+            load_pipeline=load_pipeline,
+            load_text=partial(QwenTextEncoder, states=TEXT_STATES, thinking=False, padded=True),
+            prompt_width="joint_attention_dim",
+        )
 
     def place(self, tier: str, device: torch.device) -> None:
         """Put the networks on the device as described in `families.text_encoder`.

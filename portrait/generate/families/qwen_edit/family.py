@@ -14,7 +14,7 @@ from torch import Tensor
 
 from portrait.generate.families.family import OnStep, Request
 from portrait.generate.families.flow_matching import attention_bias, noise_levels
-from portrait.generate.families.qwen_edit.load import SHIFT, load_edit
+from portrait.generate.families.qwen_edit.load import SHIFT, load_pipeline
 from portrait.generate.families.qwen_edit.pipeline import Inputs, drawing_from
 from portrait.generate.families.qwen_edit.text import PictureReader
 from portrait.generate.families.qwen_family import QwenFamily
@@ -50,7 +50,13 @@ class QwenEdit(QwenFamily[PictureReader, tuple[Tensor, ...]]):
     """Qwen-Image-Edit with Lightning: img2img that sees the photo and pictures of the person beside it, in few steps."""
 
     def __init__(self, recipe: Recipe, precision: Precision) -> None:
-        super().__init__(load_edit(recipe, precision.weights), precision.weights)
+        super().__init__(
+            recipe,
+            precision.weights,
+            load_pipeline=load_pipeline,
+            load_text=PictureReader,
+            prompt_width="joint_attention_dim",
+        )
 
     def prepare(self, request: Request) -> Conditions:
         """Encode the photo, the pictures of the person, and the instruction as read beside them; it has no negative prompt."""

@@ -14,23 +14,10 @@ from torch import Tensor
 
 from portrait.generate.families.loading import read_shards
 from portrait.generate.families.qwen_edit.pipeline import EditPipeline, WeighedAttention
-from portrait.generate.families.qwen_edit.text import PictureReader
-from portrait.generate.families.qwen_family import LoadedModel, load_model
 from portrait.recipes.recipe import Recipe
 
 SHIFT = math.log(3)
 """How far the noise levels are shifted: the number with which Lightning was distilled, whatever the picture's size."""
-
-
-def load_edit(recipe: Recipe, weights: torch.dtype) -> LoadedModel[PictureReader]:
-    """Load a recipe's networks.
-
-    Its base is a diffusers folder of `QwenImageEditPlusPipeline`; a `single_file` holds another transformer for it. See
-    `load_model` for arguments and errors.
-    """
-    return load_model(
-        recipe, weights, load_pipeline=_load_pipeline, load_text=PictureReader, prompt_width="joint_attention_dim"
-    )
 
 
 def lightning_scheduler() -> FlowMatchEulerDiscreteScheduler:
@@ -40,7 +27,11 @@ def lightning_scheduler() -> FlowMatchEulerDiscreteScheduler:
     )
 
 
-def _load_pipeline(recipe: Recipe, weights: torch.dtype) -> EditPipeline:
+def load_pipeline(recipe: Recipe, weights: torch.dtype) -> EditPipeline:
+    """Load a recipe's pipeline, without LoRAs and text encoder.
+
+    Its base is a diffusers folder of `QwenImageEditPlusPipeline`; a `single_file` holds another transformer for it.
+    """
     folder = recipe.base / "transformer"
     tensors = read_shards(folder) if recipe.single_file is None else load_file(recipe.single_file)
     transformer = _load_transformer(folder, tensors, weights)
@@ -48,11 +39,7 @@ def _load_pipeline(recipe: Recipe, weights: torch.dtype) -> EditPipeline:
     vae = AutoencoderKLQwenImage.from_pretrained(
         str(recipe.base / "vae"), local_files_only=True, dtype=weights, use_safetensors=True
     )
-    pipe = EditPipeline(lightning_scheduler(), vae, None, None, None, transformer)
-    pipe.set_progress_bar_config(disable=True)
-    for network in (transformer, vae):
-        network.eval().requires_grad_(False)
-    return pipe
+    return EditPipeline(lightning_scheduler(), vae, None, None, None, transformer)
 
 
 def _load_transformer(folder: Path, tensors: Mapping[str, Tensor], weights: torch.dtype) -> QwenImageTransformer2DModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from portrait.generate.families.family import OnStep, Request
 from portrait.generate.families.flow_matching import noise_levels
 from portrait.generate.families.qwen import QwenTextEncoder
 from portrait.generate.families.qwen_family import QwenFamily
-from portrait.generate.families.z_image.load import load_z_image
+from portrait.generate.families.z_image.load import load_pipeline
 from portrait.generate.families.z_image.pipeline import controlled
 from portrait.generate.precision import Precision
 from portrait.generate.preview import clean_estimates, step_callback
@@ -39,7 +40,13 @@ class ZImage(QwenFamily[QwenTextEncoder, tuple[Any, Tensor | None]]):
     """Z-Image-Turbo: img2img in few steps without guidance, and a ControlNet if the recipe names one."""
 
     def __init__(self, recipe: Recipe, precision: Precision) -> None:
-        super().__init__(load_z_image(recipe, precision.weights), precision.weights)
+        super().__init__(
+            recipe,
+            precision.weights,
+            load_pipeline=load_pipeline,
+            load_text=partial(QwenTextEncoder, states=(-2,), thinking=True, padded=False),
+            prompt_width="cap_feat_dim",
+        )
         self._control = recipe.control
 
     def prepare(self, request: Request) -> Conditions:

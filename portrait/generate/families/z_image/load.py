@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,28 +12,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from portrait.errors import WeightsCorruptError, one_line
-from portrait.generate.families.qwen import QwenTextEncoder
-from portrait.generate.families.qwen_family import LoadedModel, load_model
 from portrait.generate.families.z_image.pipeline import ZImagePipeline, share_layers
 from portrait.recipes.recipe import Recipe
 
 
-def load_z_image(recipe: Recipe, weights: torch.dtype) -> LoadedModel[QwenTextEncoder]:
-    """Load a recipe's networks.
+def load_pipeline(recipe: Recipe, weights: torch.dtype) -> ZImagePipeline:
+    """Load a recipe's pipeline, without LoRAs and text encoder.
 
-    Its base is a diffusers folder of `ZImagePipeline`; a `single_file` holds another transformer for it. See `load_model`
-    for arguments and errors.
+    Its base is a diffusers folder of `ZImagePipeline`; a `single_file` holds another transformer for it.
     """
-    return load_model(
-        recipe,
-        weights,
-        load_pipeline=_load_pipeline,
-        load_text=partial(QwenTextEncoder, states=(-2,), thinking=True, padded=False),
-        prompt_width="cap_feat_dim",
-    )
-
-
-def _load_pipeline(recipe: Recipe, weights: torch.dtype) -> ZImagePipeline:
     base = recipe.base
     options: dict[str, object] = {"local_files_only": True, "dtype": weights, "use_safetensors": True}
     if recipe.single_file is not None:
@@ -44,11 +30,7 @@ def _load_pipeline(recipe: Recipe, weights: torch.dtype) -> ZImagePipeline:
     vae = AutoencoderKL.from_pretrained(str(base / "vae"), **options)
     scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(str(base / "scheduler"), local_files_only=True)
     controlnet = None if recipe.controlnet is None else load_controlnet(recipe.controlnet, transformer, weights)
-    pipe = ZImagePipeline(scheduler, vae, None, None, transformer, controlnet)
-    pipe.set_progress_bar_config(disable=True)
-    for network in (transformer, vae, *([controlnet] if controlnet else [])):
-        network.eval().requires_grad_(False)
-    return pipe
+    return ZImagePipeline(scheduler, vae, None, None, transformer, controlnet)
 
 
 def _load_transformer(file: Path, folder: Path, weights: torch.dtype) -> ZImageTransformer2DModel:
