@@ -55,16 +55,13 @@ class LocalEngine:
         self._worker = Worker(load, decoder)
 
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
-        """See `Engine`."""
         return self._worker.describe(settings, styles)
 
     def work(self, batches: Iterator[Batch]) -> Iterator[Drawn | WorkResult]:
-        """See `Engine`."""
         for batch in batches:
             yield from self._worker.work(batch)
 
     def close(self) -> None:
-        """See `Engine`."""
         self._worker.close()
 
 
@@ -198,7 +195,7 @@ class RayEngine:
         return first
 
     def work(self, batches: Iterator[Batch]) -> Iterator[WorkResult]:
-        """See `Engine`. A batch of which `MAX_WORKER_DEATHS` workers died is given up."""
+        """See `Engine`; a batch of which `MAX_WORKER_DEATHS` workers died is given up."""
         free = deque(self._actors)
         again: deque[tuple[Batch, int]] = deque()
         running: dict[Any, tuple[Any, Batch, int]] = {}

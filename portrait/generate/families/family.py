@@ -53,7 +53,6 @@ class Family(Protocol):
 
         Called again with a smaller tier if memory runs out.
         """
-        ...
 
     def prepare(self, request: Request) -> Any:
         """Compute once what does not change between the attempts at one portrait.
@@ -61,27 +60,21 @@ class Family(Protocol):
         Raises:
             SettingsError: the request lacks something that the family needs.
         """
-        ...
 
     def text_warnings(self, prompt: str, negative_prompt: str) -> list[str]:
         """A sentence for each prompt that is too long for the text encoders, quoting the words that are lost."""
-        ...
 
     def draw(self, conditions: Any, knobs: Knobs, seeds: Sequence[int], on_step: OnStep) -> Tensor:
         """Draw one picture per seed, (B, 3, S, S) in [0, 1]; each seed has its own CPU generator."""
-        ...
 
     def reconstruct(self, image: RgbImage) -> Tensor:
         """Pass a photo at the recipe's resolution through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
-        ...
 
     def passes(self, knobs: Knobs) -> int:
         """How many forward passes of the denoising network these knobs cost per picture."""
-        ...
 
     def clear_cache(self) -> None:
         """Forget everything cached for the last photo."""
-        ...
 
 
 def load_family(recipe: Recipe, precision: Precision) -> Family:

@@ -88,7 +88,6 @@ class QwenFamily(Generic[Text, Encoded]):
         return knobs.steps
 
     def clear_cache(self) -> None:
-        """Forget what is cached for the last photo."""
         self._encoded = None
 
     def _cached(self, images: tuple[RgbImage, ...], encode: Callable[[], Encoded]) -> Encoded:

@@ -81,7 +81,7 @@ class Flux2Klein(QwenFamily[QwenTextEncoder, tuple[Tensor, ...]]):
         return latents
 
     def draw(self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int], on_step: OnStep) -> Tensor:
-        """Draw one picture per seed, (B, 3, S, S) in [0, 1].
+        """See `Family.draw`.
 
         `controlnet_conditioning_scale` is how much attention the photo gets, `ip_adapter_scale` how much the pictures of the
         person get; at 0 they are not shown.
@@ -117,7 +117,6 @@ class Flux2Klein(QwenFamily[QwenTextEncoder, tuple[Tensor, ...]]):
         return drawn
 
     def reconstruct(self, image: RgbImage) -> Tensor:
-        """Pass a photo through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
         return self._decode(self._encode(image))
 
     def _decode_packed(self, packed: Tensor, side: int) -> Tensor:

@@ -76,7 +76,7 @@ class QwenEdit(QwenFamily[PictureReader, tuple[Tensor, ...]]):
         return latents
 
     def draw(self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int], on_step: OnStep) -> Tensor:
-        """Draw one picture per seed, (B, 3, S, S) in [0, 1].
+        """See `Family.draw`.
 
         `controlnet_conditioning_scale` is how much attention the photo gets, `ip_adapter_scale` how much the pictures of the
         person get; at 0 they are not shown. The model needs a picture: if none is shown, it sees a gray one.
@@ -122,7 +122,6 @@ class QwenEdit(QwenFamily[PictureReader, tuple[Tensor, ...]]):
         return Picture(image=image, latents=self._encode(image, side))
 
     def reconstruct(self, image: RgbImage) -> Tensor:
-        """Pass a photo through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
         return self._decode(self._encode(image, len(image)))
 
     def _decode_packed(self, packed: Tensor, side: int) -> Tensor:

@@ -167,7 +167,6 @@ class StableDiffusion:
         return prompt_warnings(tokenizers, prompt, negative_prompt)
 
     def draw(self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int], on_step: OnStep) -> Tensor:
-        """Draw one picture per seed, (B, 3, S, S) in [0, 1]."""
         count = len(seeds)
         guided = self._guided(knobs)
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
@@ -199,7 +198,6 @@ class StableDiffusion:
         return nullcontext()
 
     def reconstruct(self, image: RgbImage) -> Tensor:
-        """Pass a photo through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
         with self._precision.autocast():
             latents = self._encode(as_batch(image, self.pipe._execution_device))
             decoded: Tensor = self.pipe.vae.decode(latents, return_dict=False)[0]
@@ -214,7 +212,6 @@ class StableDiffusion:
         return knobs.guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
 
     def clear_cache(self) -> None:
-        """Drop the last photo's latents."""
         self._encoded = None
 
     def _decode(self, latents: Tensor) -> Tensor:

@@ -68,7 +68,6 @@ class ZImage(QwenFamily[QwenTextEncoder, tuple[Any, Tensor | None]]):
         return self._cached((request.image,), encode)
 
     def draw(self, conditions: Conditions, knobs: Knobs, seeds: Sequence[int], on_step: OnStep) -> Tensor:
-        """Draw one picture per seed, (B, 3, S, S) in [0, 1]."""
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         photo = torch.cat([self._scaled(conditions.photo.sample(generator)) for generator in generators])
         pixels = photo.shape[-1] * self.pipe.vae_scale_factor
@@ -92,7 +91,6 @@ class ZImage(QwenFamily[QwenTextEncoder, tuple[Any, Tensor | None]]):
         return pictures
 
     def reconstruct(self, image: RgbImage) -> Tensor:
-        """Pass a photo through the autoencoder alone, (1, 3, S, S) about [-1, 1]."""
         return self._decode(self._scaled(self._encode_batch(image).mode()))
 
     def _scaled(self, latents: Tensor) -> Tensor:
