@@ -41,7 +41,3 @@ class PromptCache:
                 self._encoded.pop(next(iter(self._encoded)))
             self._encoded[key] = encode()
         return self._encoded[key]
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._encoded.clear()
