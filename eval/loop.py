@@ -32,8 +32,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -76,6 +78,13 @@ SETTINGS = {  # name -> balance, FAR, judges that decide
 }
 BASELINES = ("one shot", "one long shot", "naive retry", "best of N")
 LOOPS = ("loop, until accepted", "loop, until best")
+_GAPS = {  # quantity compared in pairs -> its title, and its format
+    "accepted": ("accepted", "+.0%"),
+    "style": ("style, rejected as 0", "+.3f"),
+    "passes": ("UNet passes", "+.1f"),
+    "seconds": ("seconds", "+.2f"),
+    "others_accept": ("accepted by the judge that did not decide", "+.0%"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,69 +182,82 @@ class Cell:
     budget: int
 
 
+Try = tuple[MeasuredAttempt, Verdict]
+
+
 def run(cache: AttemptCache, cell: Cell, arm: str) -> dict[str, Any]:
     """Run one arm on one cell: whether a picture was accepted, its style and likeness, and the cost."""
     balance, far, judges = SETTINGS[cell.setting]
     gate = cache.limits(cell.photo, cell.style, far, judges)
     shipped_gate = replace(thresholds_for("mini", cell.style, far, judges=judges), drawing=gate.drawing)
-    knobs, generator = cache.loop.knobs_for_balance(cell.style, balance), cache.loop.generator
-    tries: list[tuple[MeasuredAttempt, Verdict]] = []
+    tries = tries_of(cache, cell, arm, cache.loop.knobs_for_balance(cell.style, balance), gate)
+    passed = [attempt for attempt, verdict in tries if verdict.accepted]
+    best = max(passed, key=lambda attempt: attempt.measured.style_on_face) if passed else None
+    result: dict[str, Any] = {
+        "accepted": best is not None,
+        "style": best.measured.style_on_face if best else 0.0,
+        "first_by_shipped_limits": judged(tries[0][0], shipped_gate).accepted,
+        "passes": sum(attempt.passes for attempt, _ in tries),
+        "seconds": sum(attempt.seconds for attempt, _ in tries),
+        "attempts": len(tries),
+    }
+    result |= {name: best.measured.similarity[name] if best else None for name in JUDGES}
+    return result | {"others_accept": others_accept(cache, cell, best)}
 
-    def attempt(knobs: Knobs) -> tuple[MeasuredAttempt, Verdict]:
-        picture_attempt = cache.attempt(cell.photo, cell.style, knobs, cell.seed + len(tries))
-        tries.append((picture_attempt, judged(picture_attempt, gate)))
+
+def tries_of(cache: AttemptCache, cell: Cell, arm: str, knobs: Knobs, gate: Thresholds) -> list[Try]:
+    """The attempts that an arm makes on a cell, beginning with the dial's knobs."""
+    tries: list[Try] = []
+
+    def attempt(knobs: Knobs) -> Try:
+        made = cache.attempt(cell.photo, cell.style, knobs, cell.seed + len(tries))
+        tries.append((made, judged(made, gate)))
         return tries[-1]
 
     if arm == "one shot":
         attempt(knobs)
     elif arm == "one long shot":
         attempt(replace(knobs, num_inference_steps=cell.budget * knobs.num_inference_steps))
-    elif arm in ("naive retry", "best of N"):
+    elif arm in LOOPS:
+        follow_policy(cache, cell, arm, knobs, gate, attempt)
+    else:
         while len(tries) < cell.budget:
             if attempt(knobs)[1].accepted and arm == "naive retry":
                 break
-    else:
-        curves = cache.loop.curves(cell.style).for_judges(judges)
-        policy = Policy(
-            curves,
-            knobs,
-            gate,
-            until=arm.rpartition(" ")[2],
-            with_enough_steps=cache.loop.recipe.with_enough_steps,
-        )
-        chosen: Knobs | None = knobs
-        while chosen is not None:
-            picture_attempt, verdict = attempt(chosen)
-            policy.learn(
-                chosen,
-                picture_attempt.measured.similarity | {STYLE: picture_attempt.measured.style_on_face},
-                verdict.reasons,
-            )
-            proposed = policy.choose(cell.budget - len(tries)) if len(tries) < cell.budget else None
-            passes_left = cell.budget * passes_of(generator, knobs) - sum(m.passes for m, _ in tries)
-            chosen = proposed[0] if proposed and passes_of(generator, proposed[0]) <= passes_left else None
-    passed = [(picture_attempt, verdict) for picture_attempt, verdict in tries if verdict.accepted]
-    best = max(passed, key=lambda t: t[0].measured.style_on_face)[0] if passed else None
-    cost = {
-        "passes": sum(m.passes for m, _ in tries),
-        "seconds": sum(m.seconds for m, _ in tries),
-        "attempts": len(tries),
-    }
-    each = cache.limits_alone(cell.photo, cell.style, far)
-    alone = {name: each[name] for name in JUDGES if name not in judges}
-    result: dict[str, Any] = {
-        "accepted": best is not None,
-        "style": best.measured.style_on_face if best else 0.0,
-        "first_by_shipped_limits": judged(tries[0][0], shipped_gate).accepted,
-    } | cost
-    for name in JUDGES:
-        result[name] = best.measured.similarity[name] if best else None
-    result["others_accept"] = (
-        float(best is not None and all(best.measured.similarity[n] >= limit for n, limit in alone.items()))
-        if alone
-        else None
+    return tries
+
+
+def follow_policy(
+    cache: AttemptCache, cell: Cell, arm: str, knobs: Knobs, gate: Thresholds, attempt: Callable[[Knobs], Try]
+) -> None:
+    """Make the attempts of portrait's policy, as long as it proposes any that do not exceed the budget."""
+    generator = cache.loop.generator
+    policy = Policy(
+        cache.loop.curves(cell.style).for_judges(SETTINGS[cell.setting][2]),
+        knobs,
+        gate,
+        until=arm.rpartition(" ")[2],
+        with_enough_steps=cache.loop.recipe.with_enough_steps,
     )
-    return result
+    chosen, passes_left = knobs, cell.budget * passes_of(generator, knobs)
+    for attempts_left in reversed(range(cell.budget)):
+        made, verdict = attempt(chosen)
+        policy.learn(chosen, made.measured.similarity | {STYLE: made.measured.style_on_face}, verdict.reasons)
+        passes_left -= made.passes
+        proposed = policy.choose(attempts_left) if attempts_left else None
+        if proposed is None or passes_of(generator, proposed[0]) > passes_left:
+            return
+        chosen = proposed[0]
+
+
+def others_accept(cache: AttemptCache, cell: Cell, best: MeasuredAttempt | None) -> float | None:
+    """1 if the judges that did not decide accept the picture, 0 if not or if there is none; None if all decided."""
+    _, far, judges = SETTINGS[cell.setting]
+    limits = cache.limits_alone(cell.photo, cell.style, far)
+    others = [name for name in JUDGES if name not in judges]
+    if not others:
+        return None
+    return float(best is not None and all(best.measured.similarity[name] >= limits[name] for name in others))
 
 
 def judged(attempt: MeasuredAttempt, gate: Thresholds) -> Verdict:
@@ -246,45 +268,61 @@ def judged(attempt: MeasuredAttempt, gate: Thresholds) -> Verdict:
     return decide(measured, gate)
 
 
-def tables(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Per setting and arm: rates, means and costs; and the difference of the loop from each baseline, paired by cell."""
-    results: dict[str, Any] = {}
+Rows = list[dict[str, Any]]
+
+
+def tables(rows: Rows) -> dict[str, Any]:
+    """Setting -> what `table` says of it; settings that were not run are left out."""
+    results = {}
     for setting in SETTINGS:
-        mine = [r for r in rows if r["setting"] == setting]
-        if not mine:
-            continue
-        arms = {arm: [r for r in mine if r["arm"] == arm] for arm in (*BASELINES, *LOOPS)}
-        whose = np.array([r["person"] for r in arms["one shot"]])
-        entry: dict[str, Any] = {"portraits": len(whose), "people": len(set(whose)), "arms": {}, "loop_minus": {}}
-        for arm, cells in arms.items():
-            accepted = sum(r["accepted"] for r in cells)
-            styles = [r["style"] for r in cells if r["accepted"]]
-            row = {
-                "accepted": _mean(cells, "accepted", whose),
-                "style_of_accepted": round(float(np.mean(styles)), 4) if styles else None,
-                "style_rejected_as_0": _mean(cells, "style", whose),
-                "passes_per_accepted": _per(cells, "passes", accepted),
-                "seconds_per_accepted": _per(cells, "seconds", accepted),
-                "attempts": round(float(np.mean([r["attempts"] for r in cells])), 2),
-            }
-            for judge in ("arcface", "dlib"):
-                values = [r[judge] for r in cells if r["accepted"]]
-                row[judge] = round(float(np.mean(values)), 4) if values else None
-            if cells[0]["others_accept"] is not None:
-                row["accepted_also_by_the_other_judge"] = _mean(cells, "others_accept", whose)
-            entry["arms"][arm] = row
-        for loop in LOOPS:
-            for arm in BASELINES:
-                has_other_judge = arms[arm][0]["others_accept"] is not None
-                for key in ("accepted", "style", "passes", "seconds", *(["others_accept"] if has_other_judge else [])):
-                    pairs = zip(arms[loop], arms[arm], strict=True)
-                    gap = np.array([float(a[key]) - float(b[key]) for a, b in pairs])
-                    low, high = bootstrap_mean(gap, whose)
-                    values = [round(float(v), 4) for v in (gap.mean(), low, high)]
-                    entry["loop_minus"].setdefault(loop, {}).setdefault(arm, {})[key] = values
-        entry["one_shot_by_shipped_limits"] = _mean(arms["one shot"], "first_by_shipped_limits", whose)
-        results[setting] = entry
+        mine = [row for row in rows if row["setting"] == setting]
+        if mine:
+            results[setting] = table({arm: [row for row in mine if row["arm"] == arm] for arm in (*BASELINES, *LOOPS)})
     return results
+
+
+def table(arms: dict[str, Rows]) -> dict[str, Any]:
+    """Per arm: rates, means and costs; and the difference of the loop from each baseline, paired by cell."""
+    whose = np.array([row["person"] for row in arms["one shot"]])
+    return {
+        "portraits": len(whose),
+        "people": len(set(whose)),
+        "arms": {arm: summary(cells, whose) for arm, cells in arms.items()},
+        "loop_minus": {loop: {arm: differences(arms[loop], arms[arm], whose) for arm in BASELINES} for loop in LOOPS},
+        "one_shot_by_shipped_limits": _mean(arms["one shot"], "first_by_shipped_limits", whose),
+    }
+
+
+def summary(cells: Rows, whose: np.ndarray) -> dict[str, Any]:
+    """The rates, means and costs of one arm."""
+    accepted = [row for row in cells if row["accepted"]]
+
+    def mean(key: str) -> float | None:
+        return round(float(np.mean([row[key] for row in accepted])), 4) if accepted else None
+
+    row = {
+        "accepted": _mean(cells, "accepted", whose),
+        "style_of_accepted": mean("style"),
+        "style_rejected_as_0": _mean(cells, "style", whose),
+        "passes_per_accepted": _per(cells, "passes", len(accepted)),
+        "seconds_per_accepted": _per(cells, "seconds", len(accepted)),
+        "attempts": round(float(np.mean([row["attempts"] for row in cells])), 2),
+        "arcface": mean("arcface"),
+        "dlib": mean("dlib"),
+    }
+    if cells[0]["others_accept"] is not None:
+        row["accepted_also_by_the_other_judge"] = _mean(cells, "others_accept", whose)
+    return row
+
+
+def differences(loop: Rows, baseline: Rows, whose: np.ndarray) -> dict[str, list[float]]:
+    """Quantity -> mean difference of the loop from a baseline, paired by cell, and its interval."""
+    found = {}
+    for key in _GAPS:
+        if baseline[0][key] is not None:
+            gap = np.array([float(a[key]) - float(b[key]) for a, b in zip(loop, baseline, strict=True)])
+            found[key] = [round(float(v), 4) for v in (gap.mean(), *bootstrap_mean(gap, whose))]
+    return found
 
 
 def against_shipped(files: dict[str, Path], people: list[str], styles: list[str]) -> dict[str, Any]:
@@ -304,54 +342,79 @@ def against_shipped(files: dict[str, Path], people: list[str], styles: list[str]
     return results
 
 
-def _mean(cells: list[dict[str, Any]], key: str, whose: np.ndarray) -> list[float]:
+def _mean(cells: Rows, key: str, whose: np.ndarray) -> list[float]:
     values = np.array([float(r[key]) for r in cells])
     return [round(float(v), 4) for v in (values.mean(), *bootstrap_mean(values, whose))]
 
 
-def _per(cells: list[dict[str, Any]], key: str, accepted: int) -> float | None:
+def _per(cells: Rows, key: str, accepted: int) -> float | None:
     return round(sum(r[key] for r in cells) / accepted, 2) if accepted else None
-
-
-_GAPS = {  # quantity compared in pairs -> its title, and its format
-    "accepted": ("accepted", "+.0%"),
-    "style": ("style, rejected as 0", "+.3f"),
-    "passes": ("UNet passes", "+.1f"),
-    "seconds": ("seconds", "+.2f"),
-    "others_accept": ("accepted by the judge that did not decide", "+.0%"),
-}
 
 
 def markdown(found: dict[str, Any]) -> str:
     """The tables for the README."""
-    lines = []
-    for setting, entry in found.items():
-        lines += [f"**{setting}** ({entry['portraits']} portraits, {entry['people']} people)", ""]
-        lines += [
-            "| | accepted | style of accepted | style, rejected as 0 | UNet passes (NFE) per accepted | s per accepted |"
-        ]
-        lines += ["|---|---|---|---|---|---|"]
-        for arm, row in entry["arms"].items():
-            rate, low, high = (f"{v:.0%}" for v in row["accepted"])
-            cells = [f"{rate} ({low} to {high})", row["style_of_accepted"], row["style_rejected_as_0"][0]]
-            cells += [row["passes_per_accepted"], row["seconds_per_accepted"]]
-            lines.append(f"| {arm} | " + " | ".join("-" if c is None else str(c) for c in cells) + " |")
-        if "accepted_also_by_the_other_judge" in entry["arms"]["one shot"]:
-            also = {arm: row["accepted_also_by_the_other_judge"][0] for arm, row in entry["arms"].items()}
-            lines += ["", "By the judge that did not decide: " + ", ".join(f"{a} {v:.0%}" for a, v in also.items())]
-        for loop, gaps in entry["loop_minus"].items():
-            lines += ["", f"| {loop}, minus | " + " | ".join(_GAPS[key][0] for key in next(iter(gaps.values()))) + " |"]
-            lines.append("|---" * (1 + len(next(iter(gaps.values())))) + "|")
-            for arm, gap in gaps.items():
-                cells = ["{:{f}} ({:{f}} to {:{f}})".format(*values, f=_GAPS[key][1]) for key, values in gap.items()]
-                lines.append(f"| {arm} | " + " | ".join(cells) + " |")
-        rate, low, high = (f"{v:.0%}" for v in entry["one_shot_by_shipped_limits"])
-        lines += [
-            "",
-            f"One shot, accepted by the shipped limits, which were set with these people: {rate} ({low} to {high})",
-        ]
-        lines.append("")
-    return "\n".join(lines)
+    return "\n".join(line for setting, entry in found.items() for line in lines_of(setting, entry))
+
+
+def lines_of(setting: str, entry: dict[str, Any]) -> list[str]:
+    """The tables of one setting."""
+    lines = [
+        f"**{setting}** ({entry['portraits']} portraits, {entry['people']} people)",
+        "",
+        "| | accepted | style of accepted | style, rejected as 0 | UNet passes (NFE) per accepted | s per accepted |",
+        "|---|---|---|---|---|---|",
+    ]
+    for arm, row in entry["arms"].items():
+        cells = [row["style_of_accepted"], row["style_rejected_as_0"][0]]
+        cells += [row["passes_per_accepted"], row["seconds_per_accepted"]]
+        texts = [_percent(row["accepted"]), *("-" if cell is None else str(cell) for cell in cells)]
+        lines.append(f"| {arm} | " + " | ".join(texts) + " |")
+    if "accepted_also_by_the_other_judge" in entry["arms"]["one shot"]:
+        also = {arm: row["accepted_also_by_the_other_judge"][0] for arm, row in entry["arms"].items()}
+        lines += ["", "By the judge that did not decide: " + ", ".join(f"{a} {v:.0%}" for a, v in also.items())]
+    for loop, gaps in entry["loop_minus"].items():
+        lines += ["", *difference_lines(loop, gaps)]
+    return [
+        *lines,
+        "",
+        "One shot, accepted by the shipped limits, which were set with these people: "
+        + _percent(entry["one_shot_by_shipped_limits"]),
+        "",
+    ]
+
+
+def difference_lines(loop: str, gaps: dict[str, dict[str, list[float]]]) -> list[str]:
+    """The table of what a loop has more or less than each baseline."""
+    keys = list(next(iter(gaps.values())))
+    lines = [f"| {loop}, minus | " + " | ".join(_GAPS[key][0] for key in keys) + " |", "|---" * (1 + len(keys)) + "|"]
+    for arm, gap in gaps.items():
+        cells = ["{:{f}} ({:{f}} to {:{f}})".format(*values, f=_GAPS[key][1]) for key, values in gap.items()]
+        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _percent(values: list[float]) -> str:
+    rate, low, high = (f"{value:.0%}" for value in values)
+    return f"{rate} ({low} to {high})"
+
+
+def rows_of(
+    cache: AttemptCache, styles: list[str], settings: list[str], args: argparse.Namespace, start: float
+) -> Rows:
+    """Run every arm on each person's cells; a row each. No person is begun `--minutes` after the start."""
+    photos = for_verdicts(args.data)[: args.people]
+    rows: Rows = []
+    for n, photo in enumerate(photos):
+        if time.perf_counter() - start > 60 * args.minutes:
+            break
+        for style in styles[n // 2 % args.every :: args.every]:  # a woman and a man each time
+            for setting, seed in itertools.product(settings, range(1, 1 + args.seeds)):
+                cell = Cell(photo=photo, style=style, seed=seed, setting=setting, budget=args.budget)
+                key = {"person": name_of(photo), "style": style, "seed": seed, "setting": setting}
+                rows += [key | {"arm": arm} | run(cache, cell, arm) for arm in (*BASELINES, *LOOPS)]
+        minutes = (time.perf_counter() - start) / 60
+        print(f"{n + 1} of {len(photos)} people, {cache.new} new pictures, {minutes:.1f} min", flush=True)
+    return rows
 
 
 def main() -> None:
@@ -377,23 +440,9 @@ def main() -> None:
         print(markdown(json.loads((args.output / "loop.json").read_text("utf-8"))["settings"]))
         return
     start, cache = time.perf_counter(), AttemptCache(args.output, args.data, args.threads)
-    photos = for_verdicts(args.data)[: args.people]
-    names = [list(SETTINGS)[int(i) - 1] for i in args.settings.split(",")] if args.settings else list(SETTINGS)
+    settings = [list(SETTINGS)[int(i) - 1] for i in args.settings.split(",")] if args.settings else list(SETTINGS)
     styles = args.styles.split(",") if args.styles else list(cache.loop.recipe.styles)
-    rows: list[dict[str, Any]] = []
-    for n, photo in enumerate(photos):
-        if time.perf_counter() - start > 60 * args.minutes:
-            break
-        person: list[dict[str, Any]] = []
-        for style in styles[n // 2 % args.every :: args.every]:  # a woman and a man each time
-            for setting in names:
-                for seed in range(1, 1 + args.seeds):
-                    cell = Cell(photo=photo, style=style, seed=seed, setting=setting, budget=args.budget)
-                    key = {"person": name_of(photo), "style": style, "seed": seed}
-                    person += [key | {"setting": setting, "arm": a} | run(cache, cell, a) for a in (*BASELINES, *LOOPS)]
-        rows += person
-        minutes = (time.perf_counter() - start) / 60
-        print(f"{n + 1} of {len(photos)} people, {cache.new} new pictures, {minutes:.1f} min", flush=True)
+    rows = rows_of(cache, styles, settings, args, start)
     people = sorted({r["person"] for r in rows})
     results = {
         "budget": args.budget,
