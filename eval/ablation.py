@@ -72,6 +72,12 @@ def summary(rows: list[dict], part: str) -> dict[str, object]:
     return results
 
 
+def means_of_default(rows: list[dict], style: str) -> dict[str, float]:
+    """Score -> its mean in a style, with all parts."""
+    mine = [row for row in rows if row["part"] == "default" and row["style"] == style]
+    return {score: round(float(np.mean([row[score] for row in mine])), 4) for score in SCORES}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
@@ -104,13 +110,7 @@ def main() -> None:
         "weights": loop.generator.digests,
         "parts": {part: summary(rows, part) for part in PARTS},
     }
-    result["styles of the default"] = {
-        style: {
-            s: round(float(np.mean([r[s] for r in rows if r["part"] == "default" and r["style"] == style])), 4)
-            for s in SCORES
-        }
-        for style in styles
-    }
+    result["styles of the default"] = {style: means_of_default(rows, style) for style in styles}
     print("| | " + " | ".join(SCORES) + " |\n|---|" + "---|" * len(SCORES))
     for part, scores in result["parts"].items():
         print(f"| {part} | " + " | ".join(f"{scores[s]['mean']:.3f}" for s in SCORES) + " |")

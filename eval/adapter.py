@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,10 @@ from portrait.files import write_json
 from portrait.generate.framing import frame_portrait
 from portrait.intervals import bootstrap_mean
 from portrait.judge.verification import similarity
+from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop
+from portrait.loop.types import Subject
+from portrait.records import Knobs
 
 MIN_PEOPLE = 20
 DIFFERENCES = (("default", "off"), ("default", "swapped"), ("swapped", "off"))
@@ -52,6 +56,26 @@ def summary(scores: dict[str, dict[str, list[float]]], owners: list[int]) -> dic
     return {"likeness": dict(likeness), "difference": difference}
 
 
+def measured(
+    loop: AttemptLoop, people: Sequence[Subject], dial: Mapping[str, Knobs]
+) -> tuple[dict[str, dict[str, list[float]]], list[int]]:
+    """Draw everybody in every style, given as style -> knobs; return `scores` and `owners` as `summary` takes them."""
+    scores: dict[str, dict[str, list[float]]] = {name: {j: [] for j in loop.judges.names} for name in scales(1.0)}
+    owners: list[int] = []
+    for i, person in enumerate(progress(people, "people")):
+        framed = frame_portrait(person.photo.pixels, person.face, "bust", loop.recipe.resolution)
+        other = people[(i + len(people) // 2) % len(people)]
+        for style, knobs in dial.items():
+            owners.append(i)
+            for name, scale in scales(knobs.ip_adapter_scale).items():
+                fed = other if name == "swapped" else person
+                picture = loop.draw(framed, fed.identity, style, replace(knobs, ip_adapter_scale=scale), 1)
+                _, embeddings = loop.judges.detect_and_embed(picture, framed.face)
+                for judge, vector in embeddings.items():
+                    scores[name][judge].append(similarity(person.identity.embeddings[judge], vector))
+    return scores, owners
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
@@ -69,20 +93,7 @@ def main() -> None:
     dial = {style: loop.knobs_for_balance(style, args.balance) for style in styles}
     if args.structure is not None:
         dial = {style: replace(k, controlnet_conditioning_scale=args.structure) for style, k in dial.items()}
-    conditions = list(scales(1.0))
-    scores: dict[str, dict[str, list[float]]] = {name: {j: [] for j in loop.judges.names} for name in conditions}
-    owners: list[int] = []
-    for i, person in enumerate(progress(people, "people")):
-        framed = frame_portrait(person.photo.pixels, person.face, "bust", loop.recipe.resolution)
-        other = people[(i + len(people) // 2) % len(people)]
-        for style, knobs in dial.items():
-            owners.append(i)
-            for name, scale in scales(knobs.ip_adapter_scale).items():
-                fed = other if name == "swapped" else person
-                picture = loop.draw(framed, fed.identity, style, replace(knobs, ip_adapter_scale=scale), 1)
-                _, embeddings = loop.judges.detect_and_embed(picture, framed.face)
-                for judge, vector in embeddings.items():
-                    scores[name][judge].append(similarity(person.identity.embeddings[judge], vector))
+    scores, owners = measured(loop, people, dial)
     result: dict[str, object] = {"people": len(people), "styles": styles, "balance": args.balance}
     result |= {"structure": {style: knobs.controlnet_conditioning_scale for style, knobs in dial.items()}}
     result |= {"scale": {style: knobs.ip_adapter_scale for style, knobs in dial.items()}}

@@ -16,6 +16,7 @@ import csv
 import json
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from held_out_people import data_argument, held_out, name_of, progress
@@ -27,6 +28,14 @@ from portrait.images import photos_below
 
 FAULTS = ("age", "skin", "invented", "broken", "grid", "halo")
 COLUMNS = ("picture", "style", "score", "faults")
+
+
+class Answer(NamedTuple):
+    """What the reader said about a picture."""
+
+    style: str
+    score: float
+    faults: list[str]
 
 
 def make(people: list[Path], out: Path, count: int, seed: int) -> None:
@@ -71,41 +80,46 @@ def score(out: Path) -> dict[str, object]:
         answers = {row["picture"]: row for row in csv.DictReader(file)}
     if missing := sorted(set(key["pictures"]) - set(answers)):
         raise SystemExit(f"answers.csv lacks {missing[0]} and {len(missing) - 1} more")
-    rows: dict[str, list[tuple[bool, float, bool]]] = {}
+    rows: dict[str, list[Answer]] = {}
     confusions: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     for name, truth in key["pictures"].items():
-        answer = answers[name]
-        style_named = answer["style"].strip()
-        if style_named not in key["styles"] or answer["score"].strip() not in set("12345"):
-            raise SystemExit(
-                f"{name}: style {style_named!r}, score {answer['score']!r}; a style of the list and 1 to 5 are wanted"
-            )
-        ticked = [fault for fault in answer["faults"].replace(";", " ").split() if fault]
-        if unknown := [fault for fault in ticked if fault not in FAULTS]:
-            raise SystemExit(f"{name}: no fault is called {unknown[0]!r}; {', '.join(FAULTS)}")
-        faults.update(ticked)
-        if style_named != truth["style"]:
-            confusions[f"{truth['style']} as {style_named}"] += 1
-        rows.setdefault(truth["style"], []).append(
-            (style_named == truth["style"], float(answer["score"]), bool(ticked))
-        )
-
-    def summary(entries: list[tuple[bool, float, bool]]) -> dict[str, float | int]:
-        right, scores, faulty = zip(*entries, strict=True)
-        return {
-            "pictures": len(entries),
-            "named_right": round(float(np.mean(right)), 3),
-            "mean": round(float(np.mean(scores)), 2),
-            "with_fault": round(float(np.mean(faulty)), 3),
-        }
-
-    everything = [entry for entries in rows.values() for entry in entries]
+        answer = answer_of(name, answers[name], key["styles"])
+        if answer.style != truth["style"]:
+            confusions[f"{truth['style']} as {answer.style}"] += 1
+        faults.update(answer.faults)
+        rows.setdefault(truth["style"], []).append(answer)
+    everything = [(style, answer) for style, some in rows.items() for answer in some]
     return {
         "all": summary(everything),
-        "styles": {style: summary(entries) for style, entries in sorted(rows.items())},
+        "styles": {style: summary([(style, answer) for answer in some]) for style, some in sorted(rows.items())},
         "confusions": dict(confusions.most_common()),
         "faults": dict(faults.most_common()),
+    }
+
+
+def answer_of(name: str, row: dict[str, str], styles: list[str]) -> Answer:
+    """The answer in a row of answers.csv.
+
+    Raises:
+        SystemExit: it is missing or invalid.
+    """
+    style = row["style"].strip()
+    if style not in styles or row["score"].strip() not in set("12345"):
+        raise SystemExit(f"{name}: style {style!r}, score {row['score']!r}; a style of the list and 1 to 5 are wanted")
+    faults = row["faults"].replace(";", " ").split()
+    if unknown := [fault for fault in faults if fault not in FAULTS]:
+        raise SystemExit(f"{name}: no fault is called {unknown[0]!r}; {', '.join(FAULTS)}")
+    return Answer(style, float(row["score"]), faults)
+
+
+def summary(answers: list[tuple[str, Answer]]) -> dict[str, float | int]:
+    """The figures of some answers, each behind the true style."""
+    return {
+        "pictures": len(answers),
+        "named_right": round(float(np.mean([answer.style == style for style, answer in answers])), 3),
+        "mean": round(float(np.mean([answer.score for _, answer in answers])), 2),
+        "with_fault": round(float(np.mean([bool(answer.faults) for _, answer in answers])), 3),
     }
 
 

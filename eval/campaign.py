@@ -49,10 +49,7 @@ def main() -> int:
     runs = {name: args.work / name for name in ("whole", "killed", "seeds", "planted")}
     kills: list[int] = []
     for name, folder in runs.items():
-        more = {"seeds": "seed = 2\n", "planted": "balance = 1.0\n"}.get(name, "")
-        text = f'name = "{name}"\nsubjects = "people.csv"\nstyles = {json.dumps(styles)}\n[settings]\n'
-        text += f"threads = {cpu_threads()}\nmax_attempts = {args.attempts}\n{more}"
-        plan = write_bytes(args.work / f"{name}.toml", text.encode())
+        plan = write_plan(args.work, name, styles, args.attempts)
         if name == "killed":
             kills = kill(plan, folder, args.kills, len(people) * len(styles))
         elif start(plan, folder).wait() not in (0, 1):
@@ -79,6 +76,13 @@ def main() -> int:
         and verdicts["planted"].verdict == "drifted"
     )
     return 0 if good else 1
+
+
+def write_plan(work: Path, name: str, styles: list[str], attempts: int) -> Path:
+    more = {"seeds": "seed = 2\n", "planted": "balance = 1.0\n"}.get(name, "")
+    text = f'name = "{name}"\nsubjects = "people.csv"\nstyles = {json.dumps(styles)}\n[settings]\n'
+    text += f"threads = {cpu_threads()}\nmax_attempts = {attempts}\n{more}"
+    return write_bytes(work / f"{name}.toml", text.encode())
 
 
 def start(plan: Path, folder: Path) -> subprocess.Popen[bytes]:

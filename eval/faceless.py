@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from portrait.faces.load import load_face_tools
 from portrait.files import write_json
 from portrait.generate.framing import frame_portrait
 from portrait.images import read_photo
-from portrait.judge.thresholds import thresholds_for
+from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.judge.verdict import Measurement, decide
 from portrait.loop.scoring import Judges, face_features_shown
 from portrait.recipes.load import load_recipe
@@ -182,23 +182,23 @@ def count(pictures: Sequence[JudgedPicture], far: float) -> dict[str, dict[str, 
     limits = {
         style: thresholds_for("mini", style, far, judges=JUDGES) for style in {picture.style for picture in pictures}
     }
-    table: dict[str, dict[str, object]] = {}
-    for kind in ("intact", *FACELESS):
-        of_kind = [picture for picture in pictures if picture.kind == kind]
-        verdicts = [decide(picture.measured, limits[picture.style]) for picture in of_kind]
-        styles = [picture.style for picture, verdict in zip(of_kind, verdicts, strict=True) if verdict.accepted]
-        accepted = Counter(styles)
-        visibility = [p.measured.features_shown for p in of_kind if p.measured.features_shown is not None]
-        table[kind] = {
-            "pictures": len(of_kind),
-            "features_shown": [round(float(value), 2) for value in np.quantile(visibility, [0, 0.5, 1])]
-            if visibility
-            else [],
-            "accepted": sum(accepted.values()),
-            "accepted_in": dict(accepted),
-            "first_reasons": dict(Counter(verdict.reasons[0] for verdict in verdicts if verdict.reasons)),
-        }
-    return table
+    kinds = ("intact", *FACELESS)
+    return {kind: summary([picture for picture in pictures if picture.kind == kind], limits) for kind in kinds}
+
+
+def summary(pictures: Sequence[JudgedPicture], limits: Mapping[str, Thresholds]) -> dict[str, object]:
+    """How many of these pictures are accepted at the limits of their styles, and why the others are not."""
+    verdicts = [decide(picture.measured, limits[picture.style]) for picture in pictures]
+    accepted = Counter(picture.style for picture, verdict in zip(pictures, verdicts, strict=True) if verdict.accepted)
+    visibility = [p.measured.features_shown for p in pictures if p.measured.features_shown is not None]
+    shown: Iterable[float] = np.quantile(visibility, [0, 0.5, 1]) if visibility else ()
+    return {
+        "pictures": len(pictures),
+        "features_shown": [round(float(value), 2) for value in shown],
+        "accepted": accepted.total(),
+        "accepted_in": dict(accepted),
+        "first_reasons": dict(Counter(verdict.reasons[0] for verdict in verdicts if verdict.reasons)),
+    }
 
 
 def main() -> None:

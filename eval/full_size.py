@@ -485,20 +485,8 @@ def adapter(kind: str, family: str, *, dtype: str = "F16", tiny: bool = False) -
     """Every tensor of an adapter of `kind` (as in recipes), with the keys `image_proj.` and `ip_adapter.`."""
     with torch.device("meta"):
         net = _model(f"{family}-unet", tiny)
-    cross, clip_width = int(net.config.cross_attention_dim), int(config("clip", tiny=tiny)["hidden_size"])
-    if kind == "instantid":
-        proj = _resampler(512, cross, 16, 64 if tiny else 1280, 1 if tiny else 20)
-    elif kind == "plus-face":
-        inner = 64 if tiny else {"sd15": 768, "sdxl": 1280}[family]
-        proj = _resampler(clip_width, cross, 16, inner, inner // 64)
-    else:
-        proj = {
-            "proj.0.weight": (1024, 512), "proj.0.bias": (1024,), "proj.2.weight": (cross * 4, 1024),
-            "proj.2.bias": (cross * 4,), "norm.weight": (cross,), "norm.bias": (cross,),
-        }  # fmt: skip
-        if kind == "faceid-plusv2":
-            inside = _resampler(clip_width, cross, 0, cross, max(1, cross // 64))
-            proj |= {f"perceiver_resampler.{key}": shape for key, shape in inside.items()}
+    cross = int(net.config.cross_attention_dim)
+    proj = _projection(kind, family, cross, tiny=tiny)
     layers: dict[str, tuple[int, ...]] = {}
     for i, name in enumerate(net.attn_processors):
         width, is_cross = _width(net, name), name.endswith("attn2.processor")
@@ -510,6 +498,24 @@ def adapter(kind: str, family: str, *, dtype: str = "F16", tiny: bool = False) -
                 layers[f"{i}.to_{p}_lora.up.weight"] = (width, LORA_RANK)
     flat = {f"image_proj.{k}": v for k, v in proj.items()} | {f"ip_adapter.{k}": v for k, v in layers.items()}
     return {key: (shape, dtype) for key, shape in flat.items()}
+
+
+def _projection(kind: str, family: str, cross: int, *, tiny: bool) -> dict[str, tuple[int, ...]]:
+    """The network of an adapter that turns an embedding into words of the width `cross`."""
+    clip_width = int(config("clip", tiny=tiny)["hidden_size"])
+    if kind == "instantid":
+        return _resampler(512, cross, 16, 64 if tiny else 1280, 1 if tiny else 20)
+    if kind == "plus-face":
+        inner = 64 if tiny else {"sd15": 768, "sdxl": 1280}[family]
+        return _resampler(clip_width, cross, 16, inner, inner // 64)
+    proj = {
+        "proj.0.weight": (1024, 512), "proj.0.bias": (1024,), "proj.2.weight": (cross * 4, 1024),
+        "proj.2.bias": (cross * 4,), "norm.weight": (cross,), "norm.bias": (cross,),
+    }  # fmt: skip
+    if kind == "faceid-plusv2":
+        inside = _resampler(clip_width, cross, 0, cross, max(1, cross // 64))
+        proj |= {f"perceiver_resampler.{key}": shape for key, shape in inside.items()}
+    return proj
 
 
 def _resampler(seen: int, cross: int, queries: int, width: int, heads: int) -> dict[str, tuple[int, ...]]:

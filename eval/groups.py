@@ -93,21 +93,25 @@ def table(rows: list[dict[str, Any]], read: dict[str, dict[str, str]]) -> str:
     lines.append("|---|---|---|---|---|---|---|---|")
     for group, people in groups(read).items():
         mine = [row for row in rows if row["person"] in people]
-        whose = np.array([row["person"] for row in mine])
-        cells = [group, str(len(set(whose))), str(len(mine))]
-        if not mine:
-            lines.append("| " + " | ".join([*cells, "too few", "too few", "-", "-", "-"]) + " |")
-            continue
-        for key in ("first_accepted", "accepted"):
-            passed = np.array([row[key] for row in mine])
-            low, high = wilson_people(passed, whose)
-            few = "" if len(set(whose)) >= MIN_PEOPLE else ", too few"
-            cells.append(f"{passed.mean():.1%} ({low:.0%} to {high:.0%}{few})")
-        cells += [f"{np.mean([row[judge] for row in mine]):.3f}" for judge in ("arcface", "dlib")]
-        reasons = Counter(reason for row in mine for reason in row["first_reasons"])
-        cells.append(", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3)) or "-")
+        cells = [group, str(len({row["person"] for row in mine})), str(len(mine)), *results_of(mine)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def results_of(rows: list[dict[str, Any]]) -> list[str]:
+    """The results of one group: rates of acceptance, likeness, and why pictures were rejected."""
+    if not rows:
+        return ["too few", "too few", "-", "-", "-"]
+    whose = np.array([row["person"] for row in rows])
+    few = "" if len(set(whose)) >= MIN_PEOPLE else ", too few"
+    cells = []
+    for key in ("first_accepted", "accepted"):
+        passed = np.array([row[key] for row in rows])
+        low, high = wilson_people(passed, whose)
+        cells.append(f"{passed.mean():.1%} ({low:.0%} to {high:.0%}{few})")
+    cells += [f"{np.mean([row[judge] for row in rows]):.3f}" for judge in ("arcface", "dlib")]
+    reasons = Counter(reason for row in rows for reason in row["first_reasons"])
+    return [*cells, ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3)) or "-"]
 
 
 def gaps(rows: list[dict[str, Any]], read: dict[str, dict[str, str]]) -> str:

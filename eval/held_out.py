@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,15 +49,11 @@ def margin(portrait: StylizedPortrait) -> float:
 
 def summary(records: list[PortraitRecord]) -> dict[str, object]:
     whose = np.array([r.input.sha256 for r in records])
-    first, passed = (
-        np.array(values) for values in ([r.attempts[0].accepted for r in records], [r.accepted for r in records])
-    )
+    first = np.array([r.attempts[0].accepted for r in records])
+    passed = np.array([r.accepted for r in records])
     accepted = int(passed.sum())
+    attempts = [attempt for r in records for attempt in r.attempts]
     chosen = [r.chosen_attempt for r in records]
-    reasons: dict[str, int] = {}
-    for reason in (reason for r in records for a in r.attempts for reason in a.reasons):
-        reasons[reason] = reasons.get(reason, 0) + 1
-    seconds = sum(r.seconds for r in records)
     return {
         "people": len(set(whose)),
         "portraits": len(records),
@@ -64,12 +61,12 @@ def summary(records: list[PortraitRecord]) -> dict[str, object]:
         "first attempt, wilson": [round(v, 4) for v in wilson_people(first, whose)],
         "accepted": accepted,
         "accepted, wilson": [round(v, 4) for v in wilson_people(passed, whose)],
-        "attempts": round(float(np.mean([len(r.attempts) for r in records])), 3),
-        "seconds per accepted": round(seconds / max(1, accepted), 2),
+        "attempts": round(len(attempts) / len(records), 3),
+        "seconds per accepted": round(sum(r.seconds for r in records) / max(1, accepted), 2),
         "arcface": round(float(np.mean([c.similarity["arcface"] for c in chosen])), 4),
         "dlib": round(float(np.mean([c.similarity["dlib"] for c in chosen])), 4),
         "style_on_face, median": round(float(np.median([c.style_on_face for c in chosen])), 4),
-        "reasons of rejected attempts": reasons,
+        "reasons of rejected attempts": dict(Counter(reason for attempt in attempts for reason in attempt.reasons)),
     }
 
 
@@ -112,16 +109,22 @@ def main() -> None:
     result |= {"all": summary(every), "styles": {style: summary(some) for style, some in records.items()}}
     for style, row in {**result["styles"], "all": result["all"]}.items():
         print(style, json.dumps(row))
+    sheet = sheet_of([portrait for _, portrait in worst])
+    print(write_picture(args.sheet, sheet, xmp=xmp_mark(), quality=85))
+    print(write_json(args.output, result | {"rows": rows}))
+
+
+def sheet_of(portraits: list[StylizedPortrait]) -> RgbImage:
+    """Each portrait beside its photo, with its scores."""
     cells: list[tuple[RgbImage, str, bool | None]] = []
-    for _, portrait in worst:
+    for portrait in portraits:
         record = portrait.record
         similarity = record.chosen_attempt.similarity
         scores = "  ".join(f"{j} {v:.2f} ({record.thresholds[j].value:.2f})" for j, v in similarity.items())
         cells.append((thumbnail(portrait.before, SIDE), "the photo", None))
         remark = record.reasons[0] if record.reasons else record.status
         cells.append((thumbnail(portrait.picture, SIDE), f"{record.style}: {remark}\n{scores}", portrait.accepted))
-    print(write_picture(args.sheet, contact_sheet(cells, columns=4, side=SIDE), xmp=xmp_mark(), quality=85))
-    print(write_json(args.output, result | {"rows": rows}))
+    return contact_sheet(cells, columns=4, side=SIDE)
 
 
 if __name__ == "__main__":

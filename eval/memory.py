@@ -276,6 +276,21 @@ def measured(
     return rows
 
 
+def measured_tier(
+    recipe: Recipe, device: torch.device, tier: str, batches: list[int], pictures: int, threads: int
+) -> list[dict[str, Any]]:
+    """The rows of `measured`, or one with the error, beside the memory that the recipe states; each is printed."""
+    try:
+        rows = measured(recipe, device, tier, batches, pictures, threads)
+    except PortraitError as error:
+        rows = [{"recipe": recipe.name, "tier": tier, "batch": 0, "error": str(error)}]
+    stated = dict(zip(memory.TIERS, recipe.memory, strict=False))
+    rows = [row | {"stated_gib": stated[tier]} for row in rows]
+    for row in rows:
+        print(json.dumps(row), flush=True)
+    return rows
+
+
 def measured_diffusers(recipe: Recipe, device: torch.device, pictures: int) -> dict[str, Any]:
     """Seconds of diffusers' own pipeline, used as in its documentation, with the whole text encoder on the device.
 
@@ -435,15 +450,8 @@ def main() -> int:
             recipe = load_recipe(name)
             build = built_transformer if recipe.family in TRANSFORMERS else built_diffusion
             model = build(recipe, folder, tiny=args.tiny)
-            stated = dict(zip(memory.TIERS, recipe.memory, strict=False))
             for tier in tiers:
-                try:
-                    figures = measured(model, device, tier, batches, args.pictures, args.threads)
-                except PortraitError as error:
-                    figures = [{"recipe": name, "tier": tier, "batch": 0, "error": str(error)}]
-                for row in figures:
-                    rows.append(row | {"stated_gib": stated[tier]})
-                    print(json.dumps(rows[-1]), flush=True)
+                rows += measured_tier(model, device, tier, batches, args.pictures, args.threads)
             if args.diffusers and recipe.family in TRANSFORMERS and "single_file" not in recipe.parts:
                 rows.append(measured_diffusers(model, device, args.pictures))
                 print(json.dumps(rows[-1]), flush=True)

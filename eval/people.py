@@ -249,6 +249,19 @@ def shipped_gate(recipe: str, style: str, far: float, judges: Sequence[str], det
     return None
 
 
+def all_rates(references: Pictures, candidates: Pictures, gate: Gate | None, far: float) -> dict[str, Any]:
+    """Judge -> rates; and those of all judges together, and of the recipe's gate, where there are any."""
+    whose = references.people[references.seen]
+    scores = {judge: values[references.seen] for judge, values in likeness(references, candidates).items()}
+    found = {judge: rates(values, whose, candidates.people, far) for judge, values in scores.items()}
+    together = held_out_gate(scores, whose, candidates.people, far)
+    if together is not None:
+        found["together"] = together
+    if gate is not None:
+        found["gate"] = gate_rates(passes(gate, scores) & candidates.seen, whose, candidates.people)
+    return found
+
+
 def measure(
     photos: Mapping[str, Sequence[Path]],
     portraits: Mapping[str, Sequence[tuple[str, Path]]],
@@ -268,20 +281,13 @@ def measure(
         first = [(person, paths[0]) for person, paths in ordered.items()]
         second = [(person, paths[1]) for person, paths in ordered.items() if len(paths) > 1]
         candidates = look_at(drawn or second, analyzer, recognizers)
+        gate = shipped_gate(recipe, style, far, judges, analyzer.detector) if drawn else None
         for name, listed in (("first", first), ("second", second if drawn else [])):
             if not listed:
                 continue
             references = look_at(listed, analyzer, recognizers)
             unseen[f"{style}, {name}"] = int((~references.seen).sum())
-            has_face = references.seen
-            whose = references.people[has_face]
-            scores = {judge: values[has_face] for judge, values in likeness(references, candidates).items()}
-            entry[name] = {judge: rates(values, whose, candidates.people, far) for judge, values in scores.items()}
-            together = held_out_gate(scores, whose, candidates.people, far)
-            entry[name] |= {} if together is None else {"together": together}
-            gate = shipped_gate(recipe, style, far, judges, analyzer.detector) if drawn else None
-            if gate is not None:
-                entry[name]["gate"] = gate_rates(passes(gate, scores) & candidates.seen, whose, candidates.people)
+            entry[name] = all_rates(references, candidates, gate, far)
         table[style] = entry | {"pictures": len(candidates.people), "no_face": int((~candidates.seen).sum())}
     return {"far": far, "people": len(photos), "photos_without_a_face": unseen, "styles": table}
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -112,6 +114,18 @@ SPOILS: dict[str, Spoil] = {
 }
 
 
+def summary(rows: list[dict[str, Any]], lost: int) -> dict[str, object]:
+    """The results of one kind of photo: a row per picture, and how many photos had no face."""
+    passed = np.array([row["accepted"] for row in rows], bool)
+    low, high = wilson_people(passed, np.array([row["person"] for row in rows]))
+    entry: dict[str, object] = {"pictures": len(rows), "photos without a face": lost, "accepted": int(passed.sum())}
+    entry |= {"share": round(int(passed.sum()) / max(1, len(rows)), 4), "wilson": [round(low, 4), round(high, 4)]}
+    for score in ("arcface", "dlib", "style_on_face", "arcface clean", "dlib clean"):
+        mean = float(np.mean([row[score] for row in rows]))
+        entry[score.replace("clean", "against the clean photo")] = round(mean, 4)
+    return entry | {"reasons": dict(Counter(reason for row in rows for reason in row["reasons"]))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
@@ -129,7 +143,7 @@ def main() -> None:
     table: dict[str, dict[str, object]] = {}
     sheet: list[np.ndarray] = []
     for name, spoil in SPOILS.items():
-        rows: list[dict] = []
+        rows: list[dict[str, Any]] = []
         lost, line = 0, []
         for n, (photo, who) in enumerate(zip(photos, clean, strict=True)):
             pixels = spoil(photo.pixels, who.face)
@@ -141,35 +155,15 @@ def main() -> None:
             framed = frame_portrait(pixels, subject.face, "bust", loop.recipe.resolution)
             for style in styles:
                 picture = loop.draw(framed, subject.identity, style, knobs[style], 1)
-                row, embeddings = judged(
-                    loop,
-                    framed,
-                    subject,
-                    picture,
-                    thresholds_for("mini", style, 0.01, files[name_of(photo.path)], judges=JUDGES),
-                )
-                rows.append(
-                    row
-                    | {"person": n}
-                    | {f"{j} clean": float(v @ who.identity.embeddings[j]) for j, v in embeddings.items()}
-                )
+                limits = thresholds_for("mini", style, 0.01, files[name_of(photo.path)], judges=JUDGES)
+                row, embeddings = judged(loop, framed, subject, picture, limits)
+                to_clean = {f"{j} clean": float(v @ who.identity.embeddings[j]) for j, v in embeddings.items()}
+                rows.append(row | {"person": n} | to_clean)
                 if style == styles[n % len(styles)]:
                     line.append(
                         cv2.resize(np.hstack([framed.image, picture]), (384, 192), interpolation=cv2.INTER_AREA)
                     )
-        passed = np.array([row["accepted"] for row in rows], bool)
-        accepted = int(passed.sum())
-        reasons: dict[str, int] = {}
-        for reason in (r for row in rows for r in row["reasons"]):
-            reasons[reason] = reasons.get(reason, 0) + 1
-        low, high = wilson_people(passed, np.array([row["person"] for row in rows]))
-        entry: dict[str, object] = {"pictures": len(rows), "photos without a face": lost, "accepted": accepted}
-        entry |= {"share": round(accepted / max(1, len(rows)), 4), "wilson": [round(low, 4), round(high, 4)]}
-        for score in ("arcface", "dlib", "style_on_face", "arcface clean", "dlib clean"):
-            entry[score.replace("clean", "against the clean photo")] = round(
-                float(np.mean([row[score] for row in rows])), 4
-            )
-        table[name] = entry | {"reasons": reasons}
+        table[name] = summary(rows, lost)
         print(name, json.dumps(table[name]), flush=True)
         if args.sheet is not None and len(line) == len(photos):
             sheet.append(np.hstack(line))
