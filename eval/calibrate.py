@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +57,18 @@ def join_curves(parts: Sequence[Path], styles: Sequence[str]) -> CurvesFile:
     return whole.model_copy(update={"styles": {style: whole.styles[style] for style in styles}})
 
 
+def wait_for(running: Sequence[tuple[subprocess.Popen[bytes], Path]]) -> None:
+    """Wait until all processes have ended, each beside its log.
+
+    Raises:
+        SystemExit: one failed; the message has the last line of its log.
+    """
+    ended = [(process.wait(), log) for process, log in running]
+    for code, log in ended:
+        if code:
+            raise SystemExit(f"portrait calibrate ended with {code}: {last_line(log)} ({log})")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
@@ -75,25 +88,21 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     styles = args.styles.split(",") if args.styles else list(load_recipe("mini").styles)
     cores = shares(min(len(styles), len(shares(1)[0])))
-    curves = [work / f"part-{number}.curves.json" for number in range(len(cores))]
-    measured = [work / f"part-{number}.measured.jsonl" for number in range(len(cores))]
-    logs = [work / f"part-{number}.log" for number in range(len(cores))]
+    parts = [work / f"part-{number}" for number in range(len(cores))]
+    curves = [part.with_suffix(".curves.json") for part in parts]
+    measured = [part.with_suffix(".measured.jsonl") for part in parts]
     running = []
-    for number, share in enumerate(cores):
-        output = work / f"part-{number}.thresholds.json"
+    for number, (part, share) in enumerate(zip(parts, cores, strict=True)):
+        output = part.with_suffix(".thresholds.json")
         words = command(args, styles[number :: len(cores)], curves[number], measured[number], output)
-        running.append(start(words, share, logs[number], ROOT))
-    codes = [process.wait() for process in running]
-    if any(codes):
-        failed, code = next((log, code) for log, code in zip(logs, codes, strict=True) if code)
-        raise SystemExit(f"portrait calibrate ended with {code}: {last_line(failed)} ({failed})")
+        running.append((start(words, share, part.with_suffix(".log"), ROOT), part.with_suffix(".log")))
+    wait_for(running)
     whole = work / "mini.curves.json"
     write_json(whole, join_curves(curves, styles).model_dump())
     join_measurements(measured, journal)
     log = work / "whole.log"
     words = command(args, styles, whole, journal, work / "mini.thresholds.json")
-    if code := start(words, [core for share in cores for core in share], log, ROOT).wait():
-        raise SystemExit(f"portrait calibrate ended with {code}: {last_line(log)} ({log})")
+    wait_for([(start(words, [core for share in cores for core in share], log, ROOT), log)])
     for name in ("mini.curves.json", "mini.thresholds.json"):
         install(work / name, args.output / name)
 

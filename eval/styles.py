@@ -33,6 +33,7 @@ from portrait.loop.limits import style_limit
 from portrait.loop.load import load_loop, style_judge_of
 from portrait.loop.scoring import face_crops, face_style
 from portrait.recipes.load import load_recipe
+from portrait.recipes.recipe import Recipe
 from portrait.records import RgbImage
 
 OUTPUT = Path(__file__).with_suffix(".json")
@@ -213,6 +214,25 @@ def judge_in(folder: Path) -> StyleJudge:
     return StyleJudge(folder, {name: sha256_of(folder / name) for name in STYLE_JUDGE_FILES})
 
 
+def measured(recipe: Recipe, judge: StyleJudge, people: list[Path], args: argparse.Namespace) -> dict[str, Any]:
+    """What the judge says of the pieces, of the portraits of these people, and of photographs."""
+    drawn: dict[str, dict[str, np.ndarray]] = {} if args.pieces is None else of_pieces(judge, args.pieces)
+    if args.pictures:
+        drawn[recipe.name] = of_pictures(judge, args.pictures, people, recipe.styles)
+    frames = framed_photos(held_out(args.data))
+    table: dict[str, Any] = {
+        "weights": weights_today(),
+        "judge": judge.digests,
+        "least": {style: limit.probability for style, limit in judge.limits.items()},
+        "drawn": {who: {style: row(judge, p) for style, p in rows.items()} for who, rows in drawn.items()},
+        "photographs": of_photographs(judge, frames.values(), style_limit(recipe, recipe.styles[0], {})),
+    }
+    if args.pictures:
+        judged_styles = [style for style in recipe.styles if style in judge.limits]
+        table["changed"] = {style: changed_of(judge, args.pictures, frames, style) for style in judged_styles}
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
@@ -238,22 +258,9 @@ def main() -> None:
         draw(args.recipe, people, args.pictures)
     if args.only_draw or judge is None:
         return
-    drawn: dict[str, dict[str, np.ndarray]] = {} if args.pieces is None else of_pieces(judge, args.pieces)
-    if args.pictures:
-        drawn[recipe.name] = of_pictures(judge, args.pictures, people, recipe.styles)
-    frames = framed_photos(held_out(args.data))
-    table: dict[str, Any] = {
-        "weights": weights_today(),
-        "judge": judge.digests,
-        "least": {style: limit.probability for style, limit in judge.limits.items()},
-        "drawn": {who: {style: row(judge, p) for style, p in rows.items()} for who, rows in drawn.items()},
-        "photographs": of_photographs(judge, frames.values(), style_limit(recipe, recipe.styles[0], {})),
-    }
-    if args.pictures:
-        judged_styles = [style for style in recipe.styles if style in judge.limits]
-        table["changed"] = {style: changed_of(judge, args.pictures, frames, style) for style in judged_styles}
-        for style, shares in table["changed"].items():
-            print(f"{style}: rejected as changed:", ", ".join(f"{what} {share:.0%}" for what, share in shares.items()))
+    table = measured(recipe, judge, people, args)
+    for style, shares in table.get("changed", {}).items():
+        print(f"{style}: rejected as changed:", ", ".join(f"{what} {share:.0%}" for what, share in shares.items()))
     bad, rejected = confusions(table)
     write_json(args.output, table | {"above_5_percent": bad})
     for who, shares in rejected.items():
