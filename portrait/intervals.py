@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,8 @@ _BOOTSTRAP_ROUNDS = 2000
 _POWER = 0.8
 _POWER_DRAWS = 4000
 _NO_SPREAD = 1e-12
-_MAX_NUMBER = 10_000_000
+_MIN_NUMBER, _MAX_NUMBER = 3, 10_000_000
+"""Of people, where the number that a comparison needs is sought."""
 
 
 def wilson(count: int, of: int) -> tuple[float, float]:
@@ -201,22 +203,7 @@ class SimultaneousDifferences:
             half = critical * error * _chi(uniform, n - 1)
             return float((np.abs(normal) * error + half < tolerance).all(1).mean())
 
-        return _smallest_number(lambda people: shown(people) >= _POWER, least=3)
-
-
-def _smallest_number(holds: Callable[[int], bool], least: int) -> int:
-    """The smallest number from `least` to ten million for which the monotonic `holds` is true; ten million if none."""
-    above = least
-    while above < _MAX_NUMBER and not holds(above):
-        above *= 2
-    above, below = min(above, _MAX_NUMBER), max(least, above // 2)
-    while below < above:
-        middle = (below + above) // 2
-        if holds(middle):
-            above = middle
-        else:
-            below = middle + 1
-    return above
+        return _MIN_NUMBER + bisect_left(range(_MIN_NUMBER, _MAX_NUMBER), _POWER, key=shown)
 
 
 def _chi(uniform: NDArray[np.float64], freedom: NDArray[np.float64]) -> NDArray[np.float64]:
