@@ -89,7 +89,7 @@ class Diagnosis:
     problems: list[str]
 
 
-def diagnose(device: str = "auto") -> Diagnosis:
+def diagnose(device: str) -> Diagnosis:
     """Examine this machine.
 
     Raises:

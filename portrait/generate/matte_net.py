@@ -60,21 +60,20 @@ class _Scene(nn.Module):
 class MatteNet(nn.Module):
     """A small U-Net: (B, 3, H, W) RGB in [0, 1], sides multiples of 32 -> (B, 1, H, W) logits of the matte."""
 
-    def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
-        """Take the channels at 1/2, 1/4, ... of the picture's side."""
+    def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(_Unit(3, widths[0], 3, 2), _Unit(widths[0], widths[0], 3))
-        pairs = list(pairwise(widths))
+        self.stem = nn.Sequential(_Unit(3, WIDTHS[0], 3, 2), _Unit(WIDTHS[0], WIDTHS[0], 3))
+        pairs = list(pairwise(WIDTHS))
         self.down = nn.ModuleList(
             nn.Sequential(_Unit(narrow, wide, 3, 2), *(_Block(wide) for _ in range(1 + (wide > 32))))
             for narrow, wide in pairs
         )
-        self.scene = _Scene(widths[-1])
+        self.scene = _Scene(WIDTHS[-1])
         self.narrow = nn.ModuleList(_Unit(wide, narrow, 1) for narrow, wide in pairs)
         self.up = nn.ModuleList(
-            _Block(narrow) if narrow > widths[0] else _Unit(narrow, narrow, 3) for narrow, _ in pairs
+            _Block(narrow) if narrow > WIDTHS[0] else _Unit(narrow, narrow, 3) for narrow, _ in pairs
         )
-        self.out = nn.Sequential(_Unit(widths[0] + 3, widths[0], 3), nn.Conv2d(widths[0], 1, 3, padding=1))
+        self.out = nn.Sequential(_Unit(WIDTHS[0] + 3, WIDTHS[0], 3), nn.Conv2d(WIDTHS[0], 1, 3, padding=1))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits."""

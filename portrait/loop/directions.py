@@ -24,7 +24,7 @@ _WISHES: Mapping[str, Mapping[str, int]] = {
 """Reason code -> knob -> 1 for up, -1 for down."""
 
 
-def directions(reasons: Sequence[str], *, overdrawn: bool = False) -> dict[str, int]:
+def directions(reasons: Sequence[str], *, overdrawn: bool) -> dict[str, int]:
     """Where each knob should go after these reasons: 1 up, -1 down, 0 if it stays or the reasons contradict each other.
 
     Args:

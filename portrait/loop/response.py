@@ -153,7 +153,7 @@ class Curves:
         )
 
 
-def effective(knobs: Knobs, name: str, *, exact_strength: bool = False) -> float:
+def effective(knobs: Knobs, name: str, *, exact_strength: bool) -> float:
     """A knob's effective value: few steps allow few different strengths, unless the model starts exactly at the strength."""
     if name == "strength" and not exact_strength:
         return knobs.steps / knobs.num_inference_steps

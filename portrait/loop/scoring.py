@@ -256,7 +256,7 @@ def face_style(framed: Framed, picture: RgbImage, face: Face | None = None) -> f
     return min(style_on_face(photo, crop) for crop in candidates)
 
 
-def face_features_shown(framed: Framed, picture: RgbImage, face: Face | None = None) -> float:
+def face_features_shown(framed: Framed, picture: RgbImage, face: Face | None) -> float:
     """`judge.changes.features_shown` of a picture of the framed square, at the photo's landmarks.
 
     If `face`, the picture's own, is elsewhere, it is compared at its own landmarks too, and the larger value counts.

@@ -69,7 +69,7 @@ NOT_OFFERED = (
 """Shown by `portrait weights licenses`, according to public sources; the model cards themselves are decisive."""
 
 
-def face_tools(recipe: Recipe, *, commercial: bool = False) -> str:
+def face_tools(recipe: Recipe, *, commercial: bool) -> str:
     """The tools that find and judge faces: `insightface` (with dlib), or `opencv`: YuNet, SFace and dlib.
 
     InsightFace's models are for research only. Recipes without a conditioning recognizer can do without them.

@@ -85,8 +85,8 @@ def draw_plots(report: DriftReport) -> dict[str, str]:
     return plots
 
 
-def _figure(height: float, width: float = _WIDTH) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
+def _figure(height: float) -> Figure:
+    return Figure(figsize=(_WIDTH, height), layout="constrained")
 
 
 def _svg(figure: Figure, name: str) -> str:
@@ -282,7 +282,7 @@ def _differences(comparison: Comparison) -> str:
     """Each measure and style in units of its tolerance, so that all fit on one axis."""
     rows = _by_measure(comparison.rows)
     measures = {(row.measure, row.judge) for row in rows}
-    figure = _figure(0.9 + 0.19 * len(rows) + 0.2 * len(measures), width=_WIDTH)
+    figure = _figure(0.9 + 0.19 * len(rows) + 0.2 * len(measures))
     axes = figure.subplots()
     axes.axvspan(-1, 1, color=GRID, alpha=0.45, lw=0)
     axes.axvline(0, color=MUTED, lw=0.8)

@@ -56,7 +56,7 @@ _PROJECTIONS = {
 }
 
 
-def load_adapter(pipe: Any, path: Path, kind: str, lora_weight: float = 1.0, clip_width: int = 0) -> dict[str, float]:
+def load_adapter(pipe: Any, path: Path, kind: str, lora_weight: float, clip_width: int) -> dict[str, float]:
     """Load an adapter (`.safetensors`, or `.bin` read with `weights_only`) into a diffusers pipeline.
 
     A failed load leaves the pipeline without any adapter: diffusers would otherwise keep half of one.
