@@ -217,15 +217,12 @@ def built_diffusion(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
         places["image_encoder"] = folder / "clip"
         if not places["image_encoder"].exists():
             write_model(places["image_encoder"], "clip", "model.safetensors", tiny=tiny)
-    adapter = folder / f"{recipe.adapter_kind}-{family}.safetensors"
+    adapter, lora = folder / f"{recipe.adapter_kind}-{family}.safetensors", folder / f"lora-{family}.safetensors"
     if not adapter.exists():
         write_tensors(adapter, full_size.adapter(recipe.adapter_kind, family, tiny=tiny))
-    loras = []
-    if recipe.loras:
-        file = folder / f"lora-{family}.safetensors"
-        if not file.exists():
-            write_tensors(file, full_size.lora(family, rank=4 if tiny else 64, tiny=tiny))
-        loras = [Lora(path=file, weight=lora.weight) for lora in recipe.loras]
+    if recipe.loras and not lora.exists():
+        write_tensors(lora, full_size.lora(family, rank=4 if tiny else 64, tiny=tiny))
+    loras = [Lora(path=lora, weight=entry.weight) for entry in recipe.loras]
     more: dict[str, Any] = {"resolution": 64} if tiny else {}
     return replace(recipe, base=base, adapter=adapter, loras=tuple(loras), digests={"random": "0"}, **places, **more)
 

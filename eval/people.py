@@ -282,9 +282,8 @@ def measure(
         second = [(person, paths[1]) for person, paths in ordered.items() if len(paths) > 1]
         candidates = look_at(drawn or second, analyzer, recognizers)
         gate = shipped_gate(recipe, style, far, judges, analyzer.detector) if drawn else None
-        for name, listed in (("first", first), ("second", second if drawn else [])):
-            if not listed:
-                continue
+        compared = {"first": first, "second": second} if drawn and second else {"first": first}
+        for name, listed in compared.items():
             references = look_at(listed, analyzer, recognizers)
             unseen[f"{style}, {name}"] = int((~references.seen).sum())
             entry[name] = all_rates(references, candidates, gate, far)

@@ -446,6 +446,16 @@ def main() -> int:
     if args.quick:
         run = trial(args.data.resolve(), WORK / "quick")
         steps = [step for step in steps if step.quick is not None]
+    failed = finish(steps, run, args)
+    if not run.quick:
+        subprocess.run([sys.executable, "eval/tables.py"], cwd=ROOT, check=True)
+    for name, wrong in failed.items():
+        print(f"{name}: {wrong}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def finish(steps: Sequence[Step], run: Run, args: argparse.Namespace) -> dict[str, str]:
+    """Run the steps that are not done; return what is wrong with those that failed or were not started, by name."""
     run.work.mkdir(parents=True, exist_ok=True)
     pending = to_run(steps, run, again=args.again)
     for step in steps:
@@ -453,11 +463,7 @@ def main() -> int:
             print(f"{step.name}: as measured before")
     schedule = Schedule(pending, run, args.jobs, args.minutes)
     schedule.finish()
-    if not run.quick:
-        subprocess.run([sys.executable, "eval/tables.py"], cwd=ROOT, check=True)
-    for name, wrong in schedule.failed.items():
-        print(f"{name}: {wrong}", file=sys.stderr)
-    return 1 if schedule.failed else 0
+    return schedule.failed
 
 
 _NAMES = [step.name for step in STEPS]
