@@ -23,6 +23,7 @@ from portrait.faces.identity import (
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.faces.upright import degrees_to_upright, upright_photo
 from portrait.images import Photo, read_photo, turned
+from portrait.images.decode import MAX_RATIO
 from portrait.records import Points, RgbImage
 from tests.fakes import rgb
 
@@ -134,6 +135,12 @@ def test_no_face_names_the_best_score_seen(photos: Path, analyzer: InsightFaceAn
     with pytest.raises(NoFaceError, match=rf"no face found in {name} \(best score 0\.\d\d, 0\.5 is needed\)") as caught:
         choose_faces(pixels, name, FaceChoice("auto"), analyzer)
     assert "best score 0.00" not in str(caught.value)
+
+
+def test_the_narrowest_photos_that_are_read_are_looked_at(analyzer: InsightFaceAnalyzer) -> None:
+    """Their short side is less than a pixel where the long one is shrunk the most."""
+    for shape in ((5 * MAX_RATIO, 5), (5, 5 * MAX_RATIO)):
+        assert analyzer.detect(RgbImage(np.zeros((*shape, 3), np.uint8))) == []
 
 
 @pytest.mark.parametrize("text", ["biggest", "-1", "like:", "1.5", ""])

@@ -747,6 +747,31 @@ def test_a_strip_of_a_tiff_that_unpacks_to_more_than_its_samples_is_refused() ->
         decode_photo(bytes(data) + bomb, "bomb.tif")
 
 
+def test_a_picture_in_tiles_far_larger_than_itself_is_refused(tmp_path: Path) -> None:
+    """A tile is decoded whole: 16 x 16 pixels in a megabyte would take a gigabyte."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.zeros((16, 16, 3), np.uint8), photometric="rgb", tile=(48, 32))
+    data = buffer.getvalue()
+    assert decode_photo(data, "tiles.tif").pixels.shape == (16, 16, 3)
+    sides = struct.pack("<HHII", 322, 4, 1, 20_000), struct.pack("<HHII", 323, 4, 1, 20_000)
+    for tag, old, new in zip((322, 323), (32, 48), sides, strict=True):
+        written = next(entry for kind in (3, 4) if (entry := struct.pack("<HHII", tag, kind, 1, old)) in data)
+        data = data.replace(written, new)
+    (tmp_path / "tiles.tif").write_bytes(data)
+    with pytest.raises(ImageReadError, match="tiles.tif has 20000 x 20000 pixels: more than the limit of 120 million"):
+        read_photo(tmp_path / "tiles.tif")
+    assert main(["inspect", str(tmp_path / "tiles.tif")]) == 2
+
+
+def test_a_picture_of_one_endless_row_is_refused() -> None:
+    """Each jump among the run lengths of a BMP takes up to 255 rows: 25 GB for a file of a kilobyte."""
+    jumps, start = b"\0\2\0\xff" * 3 + b"\0\1", 14 + 40 + 1024
+    header = struct.pack("<IiiHHIIiiII", 40, 100_000_000, 1, 1, 8, 1, len(jumps), 0, 0, 256, 0)
+    data = b"BM" + struct.pack("<IHHI", start + len(jumps), 0, 0, start) + header + bytes(1024) + jumps
+    with pytest.raises(ImageReadError, match="row.bmp has 100000000 x 1 pixels: far too narrow; use a part of it"):
+        decode_photo(data, "row.bmp")
+
+
 def test_a_file_without_a_suffix_costs_no_more_than_a_photo(tmp_path: Path) -> None:
     """Whether it is one is asked by opening it."""
     (tmp_path / "photo").write_bytes(with_exif("AVIF", exif_block(SHARED, BLOCK)))

@@ -21,6 +21,7 @@ from portrait.faces.opencv import SFaceRecognizer, YuNetAnalyzer, YuNetDetector,
 from portrait.hub.judges import fetched_judges
 from portrait.hub.manifest import GROUPS, find_part
 from portrait.images import Photo, read_photo
+from portrait.images.decode import MAX_RATIO
 from portrait.records import RgbImage
 from tests.fakes import rgb
 from tests.hub_server import serving, use
@@ -59,6 +60,12 @@ def test_the_files_are_those_of_the_pins(yunet: YuNetDetector, sface: SFaceRecog
         assert [*model.digests.values()] == [part.files[0].sha256]
         assert part.commercial == "yes"
         assert part.note
+
+
+def test_the_narrowest_photos_that_are_read_are_looked_at(yunet: YuNetDetector) -> None:
+    """Their short side is less than a pixel where the long one is shrunk the most."""
+    for shape in ((5 * MAX_RATIO, 5), (5, 5 * MAX_RATIO)):
+        assert yunet.detect(RgbImage(np.zeros((*shape, 3), np.uint8))) == []
 
 
 def test_yunet_sees_the_faces_that_scrfd_sees(

@@ -31,6 +31,8 @@ register_heif_opener(thumbnails=False)
 
 MAX_PIXELS = 120_000_000
 """Larger pictures are refused before they are decoded (a 108-megapixel phone still passes)."""
+MAX_RATIO = 1000
+"""Of a picture's sides: decoders take memory for whole rows, and what looks for faces shrinks the long side."""
 BYTES_PER_PIXEL = 30
 """Of memory that decoding takes at most, beside the file."""
 MAX_SCANS = 200
@@ -180,8 +182,9 @@ def _decode(data: bytes, name: str, max_pixels: int) -> _Decoded:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            if pages:
+                _check_size(name, *tiff.stored_size(pages[page]), max_pixels)
             if pages and (tiff.needs_decoder(pages[page]) or data[:4] == b"MM\0+"):
-                _check_size(name, tiff.first(pages[page], tiff.WIDTH), tiff.first(pages[page], tiff.HEIGHT), max_pixels)
                 return _decode_tiff_page(data, page, pages[page], name)
             image = open_picture(data, name, max_pixels)
             if image.format != "HEIF":  # which has already selected the primary item, wherever it is stored
@@ -204,6 +207,8 @@ def open_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.
     scans = _scans(data, name)
     if tiff.costs_too_much(data) or (data[4:8] == b"ftyp" and avif_costs_too_much(data)):
         raise ImageReadError(f"{name} has too many tags, or tags that share their bytes, as in no photo; save it again")
+    if tiff.is_tiff(data) and (pages := tiff.read_pages(data)):
+        _check_size(name, *tiff.stored_size(pages[0]), max_pixels)
     image = _opened(data, name, max_pixels)
     _check_size(name, image.width, image.height, max_pixels)
     if scans * image.width * image.height > MAX_SCANNED:
@@ -260,6 +265,8 @@ def _scans(data: bytes, name: str) -> int:
 def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageReadError(_too_large(name, f"{width} x {height}", max_pixels))
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise ImageReadError(f"{name} has {width} x {height} pixels: far too narrow; use a part of it")
 
 
 def _too_large(name: str, size: str, limit: int) -> str:

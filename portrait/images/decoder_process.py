@@ -206,11 +206,11 @@ def _serve(pipe: Connection, reserve: int) -> None:
 @contextmanager
 def _limited_memory(more: int) -> Iterator[None]:
     """On Linux, limit this process to so many bytes more than it has: beyond that, allocation fails."""
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not (now := _data_bytes()):
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    limits = [_data_bytes() + more, *before]
+    limits = [now + more, *before]
     resource.setrlimit(resource.RLIMIT_DATA, (min(n for n in limits if n != resource.RLIM_INFINITY), before[1]))
     try:
         yield
@@ -219,9 +219,10 @@ def _limited_memory(more: int) -> Iterator[None]:
 
 
 def _data_bytes() -> int:
-    """The private memory that this process has reserved, which is what Linux limits."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+    """The private memory that this process has reserved, which is what Linux limits; 0 where the system does not say."""
+    with suppress(OSError), open("/proc/self/status", encoding="ascii", errors="replace") as status:
         return next((1024 * int(line.split()[1]) for line in status if line.startswith("VmData:")), 0)
+    return 0
 
 
 def _silence_decoders() -> None:

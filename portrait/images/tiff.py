@@ -26,6 +26,7 @@ Tags = dict[int, tuple[int, ...]]
 
 SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, MAKE = 254, 255, 256, 257, 258, 259, 262, 271
 ORIENTATION, SAMPLES, PLANAR, SUB_PAGES, EXTRA_SAMPLES, SAMPLE_FORMAT = 274, 277, 284, 330, 338, 339
+TILE_WIDTH, TILE_HEIGHT, DEPTH = 322, 323, 32997
 _TIFF_EP, _DNG_VERSION = 37398, 50706
 _EXIF_PAGES = (34665, 34853, 40965)
 """The pages within an EXIF block: of the camera, of the place, and of interoperability."""
@@ -33,7 +34,7 @@ _COLOR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
 _READ = frozenset(
     [
         SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, MAKE, ORIENTATION, SAMPLES, PLANAR, SUB_PAGES,
-        EXTRA_SAMPLES, SAMPLE_FORMAT, _TIFF_EP, _DNG_VERSION, *_EXIF_PAGES,
+        EXTRA_SAMPLES, SAMPLE_FORMAT, TILE_WIDTH, TILE_HEIGHT, DEPTH, _TIFF_EP, _DNG_VERSION, *_EXIF_PAGES,
     ]
 )  # fmt: skip
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
@@ -223,6 +224,13 @@ def first(page: Tags, tag: int, default: int = 1) -> int:
     return page.get(tag, (default,))[0]
 
 
+def stored_size(page: Tags) -> tuple[int, int]:
+    """The page's width and height in whole tiles, which are decoded whole; a volume counts as its slices, one below the other."""
+    width, height = first(page, WIDTH), first(page, HEIGHT) * first(page, DEPTH)
+    across, down = max(1, first(page, TILE_WIDTH)), max(1, first(page, TILE_HEIGHT))
+    return math.ceil(width / across) * across, math.ceil(height / down) * down
+
+
 def photo_page(pages: list[Tags]) -> int:
     """The page that is the photo: the first that is not a thumbnail, preview or mask.
 
@@ -261,7 +269,7 @@ def decode_page(
         ImageReadError: the kind of TIFF is not supported.
     """
     photometric, samples = first(page, PHOTOMETRIC), first(page, SAMPLES)
-    size = first(page, WIDTH) * first(page, HEIGHT) * samples * max(page.get(BITS, (1,))) // 8
+    size = math.prod(stored_size(page)) * samples * max(page.get(BITS, (1,))) // 8
     if size > _MAX_BYTES:
         raise ImageReadError(
             f"{name} holds {size / 1e9:.1f} GB of samples, more than can be read; save it with 8 or 16 bits"
