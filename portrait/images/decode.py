@@ -265,7 +265,7 @@ def _scans(data: bytes, name: str) -> int:
 def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageReadError(_too_large(name, f"{width} x {height}", max_pixels))
-    if max(width, height) > MAX_RATIO * min(width, height):
+    if max(width, height) > MAX_RATIO * max(1, min(width, height)):
         raise ImageReadError(f"{name} has {width} x {height} pixels: far too narrow; use a part of it")
 
 
