@@ -60,7 +60,7 @@ class _Parser(argparse.ArgumentParser):
         if "epilog" in options:
             options["formatter_class"] = argparse.RawDescriptionHelpFormatter
             paragraphs = str(options.get("description", "")).split("\n\n")
-            width = get_terminal_size().columns - 2  # as argparse
+            width = max(11, get_terminal_size().columns - 2)  # as argparse
             options["description"] = "\n\n".join(textwrap.fill(paragraph, width) for paragraph in paragraphs)
         super().__init__(**options)
 
