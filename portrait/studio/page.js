@@ -259,10 +259,10 @@ window.portraitStudio = (() => {
   const unsaved = () => all("#history [data-show]").map((one) => one.dataset.show).filter((number) => !saved.has(number));
   const ask = (what, count) => new Promise((answer) => {
     const dialog = $("#ask");
-    $("p", dialog).textContent = dialog.dataset[what].replace("{n}", count);
+    $("p", dialog).textContent = dialog.dataset[count ? what : "saved"].replace("{n}", count);
     $("[value=yes]", dialog).textContent = dialog.dataset[`${what}Yes`];
     const every = $(".every"), link = $("a", dialog);
-    link.hidden = !every;
+    link.hidden = !every || !count;
     if (every) Object.assign(link, { href: every.href, download: every.download }).dataset.saves = every.dataset.saves;
     dialog.returnValue = "";
     dialog.addEventListener("close", () => answer(dialog.returnValue === "yes"), { once: true });
@@ -413,7 +413,7 @@ window.portraitStudio = (() => {
     const name = `${e.ctrlKey || e.metaKey ? "Ctrl+" : ""}${e.key}`;
     const control = KEYS[name] && $(KEYS[name]);
     const writes = e.target.matches("input:not([type=radio], [type=checkbox], [type=range], [type=file])");
-    if (!control || control.disabled || !control.offsetParent || e.repeat || (writes && name !== "Ctrl+Enter")) return;
+    if (!control || control.disabled || e.repeat || !(control.offsetParent || name === "?") || (writes && name !== "Ctrl+Enter")) return;
     e.preventDefault();
     control.click();
   };

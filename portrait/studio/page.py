@@ -169,7 +169,7 @@ def _face_state(session: Session, index: int) -> str:
 def dialogs_html() -> str:
     """The page's dialogs: a question, the picture alone, and the photo to draw on."""
     return (
-        f'<dialog id="ask" data-reset="{escape(strings.ASK_RESET)}" data-reset-yes="{strings.ASK_YES_RESET}" '
+        f'<dialog id="ask" data-reset="{escape(strings.ASK_RESET_UNSAVED)}" data-saved="{escape(strings.ASK_RESET)}" data-reset-yes="{strings.ASK_YES_RESET}" '
         f'data-replace="{escape(strings.ASK_REPLACE)}" data-replace-yes="{strings.ASK_YES_REPLACE}"><form method="dialog"><p></p><div class="row"><a class="button plain" hidden>{strings.ASK_SAVE}</a>'
         f'<button class="plain" value="">{strings.ASK_NO}</button><button class="primary" value="yes"></button></div></form></dialog>'
         f'<dialog id="zoom"><form method="dialog"><button class="plain">{strings.ZOOM_CLOSE}</button></form><img alt=""></dialog>'

@@ -244,7 +244,8 @@ RESET = "Start over"
 RESET_HELP = "deletes your photo and all pictures"
 
 # Questions
-ASK_RESET = "Start over? This deletes your photo and all pictures. You have not downloaded {n} of them."
+ASK_RESET = "Start over? This deletes your photo and all pictures."
+ASK_RESET_UNSAVED = "Start over? This deletes your photo and all pictures. You have not downloaded {n} of them."
 ASK_REPLACE = "Change the photo? You have not downloaded {n} of your pictures yet. They stay in the list."
 ASK_YES_RESET = "Delete everything"
 ASK_YES_REPLACE = "Change photo"
