@@ -614,6 +614,8 @@ def _arguments() -> argparse.Namespace:
     args.busy = [int(count) for count in args.busy.split(",")]
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f"{', '.join(sorted(unknown))} is none of: {', '.join(PARTS)}")
+    if args.child.startswith("load"):  # it must not have imported anything yet
+        return args
     args.photos = _photos(args.photos)
     args.people = args.photos if args.data is None else _held_out(args.data, args.people)
     return args
