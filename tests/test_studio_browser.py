@@ -688,6 +688,7 @@ def test_another_photo_gets_the_look_of_the_picture_that_is_shown(visit: Open, p
     expect(page.locator("#balance-range")).to_have_value("0.35")
     upload(page, tmp_path / "mirrored.png")
     expect(page.locator("#ask")).to_contain_text("3 of your pictures")
+    expect(page.locator("#ask a")).to_have_attribute("download", "portraits-3.zip")
     page.click("#ask [value=yes]")
     made(page, 4)
     command_of(page, "^portrait stylize mirrored.png --style oil --balance 0.35")
