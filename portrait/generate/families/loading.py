@@ -19,7 +19,7 @@ from portrait.errors import SettingsError, WeightsCorruptError, WeightsMissingEr
 from portrait.generate import memory
 from portrait.generate.networks import logging as diffusers_logging
 from portrait.hub.files import sha256_of, verify_manifest
-from portrait.recipes.recipe import Recipe
+from portrait.recipes.recipe import Lora, Recipe
 
 
 @contextlib.contextmanager
@@ -73,10 +73,8 @@ def check_resolution(recipe: Recipe, factor: int) -> None:
         raise SettingsError(f"recipe {recipe.name}: resolution {recipe.resolution} is not a multiple of {factor}")
 
 
-def load_loras(
-    pipe: Any, files: Sequence[tuple[Path, float]], active: Mapping[str, float]
-) -> tuple[dict[str, float], list[str]]:
-    """Load LoRA files in addition to the `active` ones, and set all weights.
+def load_loras(pipe: Any, loras: Sequence[Lora], active: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
+    """Load LoRAs in addition to the `active` ones, and set all weights.
 
     diffusers leaves only the last one active, so the weights of all are set at the end.
 
@@ -89,7 +87,8 @@ def load_loras(
     """
     weights = dict(active)
     notes = []
-    for number, (path, weight) in enumerate(files):
+    for number, lora in enumerate(loras):
+        path = lora.path
         if not path.is_file():
             raise WeightsMissingError(f"no LoRA file at {path}")
         name = f"lora_{number}"
@@ -107,7 +106,7 @@ def load_loras(
             raise WeightsCorruptError(f"{path} is not a LoRA for this model: {one_line(error, 200)}") from error
         if name not in loaded_loras(pipe):
             raise WeightsCorruptError(f"{path} changes nothing in this model; is it a LoRA for another one?")
-        weights[name] = weight
+        weights[name] = lora.weight
         notes += _unused_parts(pipe, path, name)
     if weights:
         pipe.set_adapters(list(weights), list(weights.values()))

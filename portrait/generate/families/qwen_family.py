@@ -67,7 +67,7 @@ class QwenFamily(Generic[Text, Encoded]):
                 raise ValueError(
                     f"its text encoder gives {self.text.width} values per token, but its transformer takes {expected}"
                 )
-        loras, notes = load_loras(self.pipe, [(lora.path, lora.weight) for lora in recipe.loras], {})
+        loras, notes = load_loras(self.pipe, recipe.loras, {})
         check_resolution(recipe, self.pipe.vae_scale_factor * 2)
         self.loras: Mapping[str, float] = loras
         self.digests: Mapping[str, str] = digests | unlisted_digests(recipe)

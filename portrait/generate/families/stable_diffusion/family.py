@@ -17,13 +17,26 @@ from portrait.faces.alignment import align_face
 from portrait.generate import memory
 from portrait.generate.control import control_image
 from portrait.generate.families.family import OnStep, Request
-from portrait.generate.families.stable_diffusion.adapters import adapter_inputs, identity_adapter
+from portrait.generate.families.loading import (
+    check_resolution,
+    load_loras,
+    quiet_libraries,
+    readable_errors,
+    unlisted_digests,
+)
+from portrait.generate.families.stable_diffusion.adapters import adapter_inputs, identity_adapter, load_adapter
 from portrait.generate.families.stable_diffusion.identity_net import IdentityNet
-from portrait.generate.families.stable_diffusion.load import load_model, load_pipeline
+from portrait.generate.families.stable_diffusion.load import (
+    adapter_digest,
+    load_image_encoder,
+    load_pipeline,
+    set_up,
+)
 from portrait.generate.inputs import PromptCache, as_batch, at_side
 from portrait.generate.precision import Precision
 from portrait.generate.preview import clean_estimates, step_callback
 from portrait.generate.prompts import prompt_warnings
+from portrait.hub.files import verify_manifest
 from portrait.images import pixels_sha256
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Face, Knobs, RgbImage
@@ -61,7 +74,14 @@ class FamilyInputs(TypedDict, total=False):
 
 
 class StableDiffusion:
-    """SD 1.5 and SDXL: img2img with an identity adapter, and a ControlNet if the recipe names one."""
+    """SD 1.5 and SDXL: img2img with an identity adapter, and a ControlNet if the recipe names one.
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: a file is missing, differs from the manifest, or is not what the recipe
+        says.
+        SettingsError: the recipe's resolution does not fit its autoencoder.
+        MemoryLimitError: memory ran out.
+    """
 
     def __init__(self, recipe: Recipe, precision: Precision) -> None:
         self._recipe = recipe
@@ -70,12 +90,18 @@ class StableDiffusion:
         self._tier = "full"
         self._encoded: tuple[str, Tensor] | None = None
         self._prompts = PromptCache()
-        model = load_model(recipe, self._weights, self._load_pipeline)
-        self.pipe = model.pipe
-        self.loras: Mapping[str, float] = dict(model.loras)
-        self.digests: Mapping[str, str] = dict(model.digests)
-        self.notes = model.notes
-        self._image_encoder = model.image_encoder
+        digests = dict(recipe.digests) or verify_manifest(recipe.base)
+        with quiet_libraries(), readable_errors(recipe):
+            self.pipe = self._load_pipeline(recipe, self._weights)
+            self._image_encoder = load_image_encoder(recipe, self._weights)
+        clip_width = 0 if self._image_encoder is None else int(self._image_encoder.config.hidden_size)
+        inside = load_adapter(self.pipe, recipe.adapter, recipe.adapter_kind, recipe.adapter_lora, clip_width)
+        loras, notes = load_loras(self.pipe, recipe.loras, inside)
+        check_resolution(recipe, self.pipe.vae_scale_factor)
+        set_up(self.pipe, recipe)
+        self.loras: Mapping[str, float] = loras
+        self.digests: Mapping[str, str] = digests | adapter_digest(recipe, digests) | unlisted_digests(recipe)
+        self.notes = tuple(notes)
 
     def _load_pipeline(self, recipe: Recipe, weights: torch.dtype) -> Any:
         return load_pipeline(recipe, weights)

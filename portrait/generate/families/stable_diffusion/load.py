@@ -1,23 +1,14 @@
-"""Load a recipe's networks: the pipeline with its adapter, LoRAs and sampler, checked before use."""
+"""Load the networks of Stable Diffusion: the pipeline, the image encoder, and the sampler."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from portrait.generate.families.loading import (
-    check_resolution,
-    load_loras,
-    quiet_libraries,
-    readable_errors,
-    unlisted_digests,
-)
-from portrait.generate.families.stable_diffusion.adapters import load_adapter
 from portrait.generate.families.stable_diffusion.identity_net import IdentityNet
 from portrait.generate.networks import (
     AutoencoderKL,
@@ -26,64 +17,11 @@ from portrait.generate.networks import (
     UNet2DConditionModel,
     VaeImageProcessor,
 )
-from portrait.hub.files import sha256_of, verify_manifest
+from portrait.hub.files import sha256_of
 from portrait.recipes.recipe import Recipe
 
 _UNETS = {"UNet2DConditionModel": UNet2DConditionModel}
 _VAES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedModel:
-    """A recipe's networks, still on the CPU.
-
-    `image_encoder` is None for adapters that do not use CLIP. `loras` are the active LoRAs by name with their
-    weights; `digests` maps every file of the model to its SHA-256; `notes` say which parts of the files are not used.
-    """
-
-    pipe: Any
-    image_encoder: Any
-    loras: Mapping[str, float]
-    digests: Mapping[str, str]
-    notes: tuple[str, ...]
-
-
-def load_model(
-    recipe: Recipe, weights: torch.dtype, load_pipeline: Callable[[Recipe, torch.dtype], Any]
-) -> LoadedModel:
-    """Load a recipe's networks.
-
-    Args:
-        recipe: Public models have their paths filled in (`recipes.locate.resolve_files`).
-        weights: The dtype of the weights.
-        load_pipeline: Loads the family's pipeline from recipe and dtype, without adapter and LoRAs.
-
-    Raises:
-        WeightsMissingError, WeightsCorruptError: a file is missing, differs from the manifest, or is not what the recipe
-        says.
-        SettingsError: the recipe's resolution does not fit its autoencoder.
-        MemoryLimitError: memory ran out.
-    """
-    digests = dict(recipe.digests) or verify_manifest(recipe.base)
-    with quiet_libraries(), readable_errors(recipe):
-        pipe = load_pipeline(recipe, weights)
-        image_encoder = _load_image_encoder(recipe, weights)
-    clip_width = 0 if image_encoder is None else int(image_encoder.config.hidden_size)
-    adapter_loras = load_adapter(pipe, recipe.adapter, recipe.adapter_kind, recipe.adapter_lora, clip_width)
-    loras, notes = load_loras(pipe, [(lora.path, lora.weight) for lora in recipe.loras], adapter_loras)
-    if recipe.scheduler:
-        from portrait.generate.families.stable_diffusion.pipelines import recipe_scheduler
-
-        pipe.scheduler = recipe_scheduler(recipe, pipe.scheduler)
-    check_resolution(recipe, pipe.vae_scale_factor)
-    _set_up(pipe)
-    return LoadedModel(
-        pipe=pipe,
-        image_encoder=image_encoder,
-        loras=loras,
-        digests=digests | _adapter_digest(recipe, digests) | unlisted_digests(recipe),
-        notes=tuple(notes),
-    )
 
 
 def load_pipeline(recipe: Recipe, weights: torch.dtype) -> Any:
@@ -149,7 +87,8 @@ def network_class(folder: Path, classes: Mapping[str, type[Any]]) -> Any:
     return classes[name]
 
 
-def _load_image_encoder(recipe: Recipe, weights: torch.dtype) -> Any:
+def load_image_encoder(recipe: Recipe, weights: torch.dtype) -> Any:
+    """Load a recipe's CLIP; None for adapters that do not use it."""
     if recipe.image_encoder is None:
         return None
     from transformers import CLIPVisionModelWithProjection
@@ -160,8 +99,12 @@ def _load_image_encoder(recipe: Recipe, weights: torch.dtype) -> Any:
     return encoder.eval().requires_grad_(False)
 
 
-def _set_up(pipe: Any) -> None:
-    """Prepare for inference: no gradients, channels last, and IdentityNet gets the adapter's projection."""
+def set_up(pipe: Any, recipe: Recipe) -> None:
+    """Prepare for inference: the recipe's sampler, no gradients, channels last; IdentityNet gets the adapter's projection."""
+    if recipe.scheduler:
+        from portrait.generate.families.stable_diffusion.pipelines import recipe_scheduler
+
+        pipe.scheduler = recipe_scheduler(recipe, pipe.scheduler)
     for network in (pipe.unet, pipe.vae):
         network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         for module in network.modules():
@@ -183,7 +126,7 @@ def _adapter_name(recipe: Recipe) -> str:
     return recipe.adapter.name
 
 
-def _adapter_digest(recipe: Recipe, listed: Mapping[str, str]) -> dict[str, str]:
+def adapter_digest(recipe: Recipe, listed: Mapping[str, str]) -> dict[str, str]:
     """The SHA-256 of an adapter that is not in the manifest."""
     name = _adapter_name(recipe)
     return {} if "adapter" in recipe.parts or name in listed else {name: sha256_of(recipe.adapter)}
