@@ -86,17 +86,16 @@ class _Models:
     """The models of the last record, kept for later records made with the same ones."""
 
     def __init__(self) -> None:
-        self._loop: AttemptLoop | None = None
-        self._loaded: Settings | None = None
+        self._loaded: tuple[Settings, AttemptLoop] | None = None
 
     def load(self, settings: Settings) -> AttemptLoop:
         from portrait.loop.load import load_loop_for
 
         to_load = Settings(**{name: getattr(settings, name) for name in LOADING})
-        if self._loop is None or self._loaded != to_load:
-            self._loop = load_loop_for(to_load)
-            self._loaded = to_load
-        return self._loop
+        if self._loaded is None or self._loaded[0] != to_load:
+            self._loaded = None  # release the old models before loading new ones
+            self._loaded = to_load, load_loop_for(to_load)
+        return self._loaded[1]
 
 
 def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
