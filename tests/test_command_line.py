@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import signal
+import sys
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -75,6 +77,24 @@ def test_an_interrupted_run_still_prints_the_table_and_the_sheet_of_what_was_fin
     assert "anna-watercolor-1.png" in captured.out
     assert says in captured.err
     assert (out / "contact-sheet.jpg").stat().st_size > 0
+
+
+def test_a_process_without_output_streams_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As services and windows without a console start it."""
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, None)
+    assert main(["styles"]) == 0
+    assert main(["inspect", "nobody.jpg"]) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's file that is always full")
+def test_output_that_cannot_be_written_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with suppress(OSError), open("/dev/full", "w") as full:  # which cannot be closed either
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["styles"]) == 1
+    assert capsys.readouterr().err == "portrait: cannot print: No space left on device\n"
 
 
 def test_a_contact_sheet_is_never_overwritten(photo: Path, limits: str, monkeypatch: pytest.MonkeyPatch) -> None:

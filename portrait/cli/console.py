@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 from portrait.errors import PortraitError
 from portrait.paths import JOINERS
@@ -43,8 +44,30 @@ def complain(error: PortraitError) -> int:
 
 
 def say(text: object, *, error: bool = False) -> None:
-    """Print lines of text at once, on stderr for an `error`, without terminal control characters."""
-    print(printable_lines(str(text)), file=sys.stderr if error else sys.stdout, flush=True)
+    """Print lines of text at once, on stderr for an `error`, without terminal control characters.
+
+    Raises:
+        PortraitError: stdout cannot be written, such as to a full disk.
+    """
+    try:
+        print(printable_lines(str(text)), file=sys.stderr if error else sys.stdout, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as why:
+        if error:
+            return  # there is no other place to say it
+        sys.stdout = _nowhere()  # Python would flush the other at its end, and fail again
+        raise PortraitError(f"cannot print: {why.strerror}") from None
+
+
+def open_streams() -> None:
+    """Give stdout and stderr to a process that was started without them; what it prints is discarded."""
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 def printable(text: str) -> str:

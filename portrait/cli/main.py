@@ -29,7 +29,7 @@ from portrait.cli import (
     watch,
     weights,
 )
-from portrait.cli.console import LogLines, complain, printable, say
+from portrait.cli.console import LogLines, complain, open_streams, printable, say
 from portrait.errors import InputError, PortraitError
 
 _EPILOG = """examples:
@@ -124,6 +124,7 @@ def log_to_stderr(*, verbose: bool, quiet: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code. Errors of portrait are printed in one line on stderr."""
+    open_streams()
     for stream in (sys.stdout, sys.stderr):  # file names that the terminal cannot show must not stop the run
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
