@@ -496,10 +496,7 @@ def test_a_snapshot_that_is_not_ours_says_nothing_of_texts_and_curves(
     with database(tmp_path / "run") as ledger:
         ledger.execute("UPDATE meta SET value = ? WHERE name = 'snapshot'", (json.dumps(snapshot),))
     differing = compare(read_run(tmp_path / "run"), read_run(made / "run"))[0].differing_conditions
-    assert all(
-        text.startswith(("recipe mini", "curves in mini, oil: None", "statistics in mini, oil: None"))
-        for text in differing
-    )
+    assert all(text.startswith("recipe mini: ") for text in differing)
 
 
 def test_a_failure_that_is_not_the_photo_s_is_no_failure_to_acquire() -> None:

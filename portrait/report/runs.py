@@ -202,7 +202,8 @@ def _planned_conditions(snapshot: Mapping[str, object]) -> Iterator[tuple[str, s
         yield f"recipe {recipe}", _digest(values)
         for style, of_style in styles.items():
             for name in ("curves", "statistics"):
-                yield f"{name} in {recipe}, {style}", str(_table(of_style).get(name))[:_DIGEST]
+                if isinstance(digest := _table(of_style).get(name), str):
+                    yield f"{name} in {recipe}, {style}", digest[:_DIGEST] or "none"
     if settings := _table(snapshot.get("settings")):
         for name in ("background", "keep", "matte"):
             yield name, _digest(settings[name]) if settings.get(name) else "none"
