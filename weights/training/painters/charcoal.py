@@ -15,9 +15,14 @@ COAL = np.array([0.10, 0.095, 0.10], np.float32)
 def paint(scene: Scene, coarse: float, name: str = "gray", cells: int = 128) -> Marks:
     (sheet,) = palette("charcoal", name)
     tone = drawn_tone(scene, 0.4 + 0.6 * coarse, 0.35)
-    shade = 0.92 * np.clip(1.0 - tone, 0, 1) ** 1.1 * scene.fade(0.66, 1.0)
+    shade = np.clip(1.04 - tone, 0, 1) ** 1.15 * scene.fade(0.66, 1.0)
+    shade = shade * smoothstep(blur(scene.matte, 2), 0.3, 0.75)
     smudge = blur(shade, 5 + 7 * coarse) * smoothstep(blur(scene.matte, 6), 0.1, 0.8)
-    line = scene.ink_lines(0.5 + 0.5 * coarse, 1.1) * scene.fade(0.72, 0.98)
+    line = (
+        scene.ink_lines(0.15 + 0.6 * coarse, 0.9)
+        * scene.fade(0.72, 0.98)
+        * (0.62 + 0.38 * np.clip(blur(scene.features, 3) * 1.3, 0, 1))
+    )
     lights = smoothstep(scene.relative(blur(scene.lightness, 1.6 + coarse), 0.1), 0.84, 0.95) * scene.skin
     maps = {
         "paper": flat(sheet),
@@ -30,7 +35,7 @@ def paint(scene: Scene, coarse: float, name: str = "gray", cells: int = 128) -> 
         "grain_dark": 0.92,
         "grain_stroke": 0.3 + 0.7 * coarse,
         "width": coarse,
-        "line_dark": 0.85,
+        "line_dark": 0.8,
         "line_rough": 0.7,
         "tooth": 0.8,
         **channels("ink", COAL),

@@ -25,6 +25,11 @@ def channels(name: str, color: NDArray[np.float32]) -> dict[str, float]:
     return {f"{name}_{c}": float(v) for c, v in zip("rgb", color, strict=True)}
 
 
+def freedom(coarse: float) -> float:
+    """How far colors may leave the photo's for the palette's, in [0, 1]: hardly in the middle of the dial, wholly at its bold end."""
+    return coarse**2
+
+
 def drawn_tone(scene: Scene, coarse: float, absolute: float = 0.3) -> Plane:
     """Lightness as a draftsman sees it: summed up, on the face's own scale, the background left as paper."""
     simple = scene.simplified(coarse)

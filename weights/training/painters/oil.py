@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from painters.common import channels, planes
+from painters.common import channels, freedom, planes
 from painters.palettes import palette
 from painters.scene import SIZE, Scene, blur, from_lab, smoothstep, to_lab
 from portrait.generate.families.mini.marks.fields import smooth_noise
@@ -16,11 +16,20 @@ def graded(scene: Scene, coarse: float, name: str) -> np.ndarray:
     simple = scene.simplified(0.15 + 0.6 * coarse)
     lab = to_lab(simple)
     middle = float(scene.skin_lab[0])
-    lab[..., 0] = np.clip(middle + 1.10 * (lab[..., 0] - middle), 3, 98)
+    free = freedom(coarse)
+    lab[..., 0] = np.clip(middle + (1.10 + 0.25 * free) * (lab[..., 0] - middle), 3, 98)
     lab[..., 1:] *= 1.2
     ground, tint = (to_lab(c[None, None])[0, 0] for c in palette("oil", name))
     shadow = np.clip((middle - lab[..., 0]) / 35, 0, 1)[..., None]
+    light = np.clip((lab[..., 0] - middle) / 22, 0, 1)[..., None]
     lab[..., 1:] += 0.45 * shadow * (tint[1:] - 0.5 * lab[..., 1:])
+    # Boldly, the shadows are a clear tint, and the lights its opposite, warmer.
+    hue = tint[1:] / max(float(np.hypot(*tint[1:])), 1)
+    cold = 40 * hue
+    warm = -16 * hue + np.array([10, 26], np.float32)
+    lab[..., 1:] += free * (
+        (0.2 + 0.8 * shadow) * (1 - light) * (cold - 0.75 * lab[..., 1:]) + light * (warm - 0.5 * lab[..., 1:])
+    )
     mottled = smooth_noise(SIZE, np.random.default_rng(len(name)), 4, 3)
     behind = to_lab(scene.background(36))
     back = 0.30 * behind + 0.70 * ground

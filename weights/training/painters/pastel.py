@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from painters.common import channels, flat, planes
+from painters.common import channels, flat, freedom, planes
 from painters.palettes import palette
 from painters.scene import Scene, blur, from_lab, smoothstep, to_lab
 from portrait.generate.families.mini.marks.layout import Marks, pack
@@ -16,14 +16,15 @@ def paint(scene: Scene, coarse: float, name: str = "rose", cells: int = 128) -> 
     middle = float(scene.skin_lab[0])
     lab[..., 0] = np.clip(middle + 1.08 * (lab[..., 0] - middle) + 4, 4, 98)
     shade = np.clip((middle - lab[..., 0]) / 30, 0, 1)[..., None]
-    lab[..., 1:] = 1.3 * lab[..., 1:] + shade * np.array([3, -9], np.float32)
+    lab[..., 1:] = (1.3 + 0.3 * freedom(coarse)) * lab[..., 1:] + (1 + freedom(coarse)) * shade * np.array(
+        [3, -9], np.float32
+    )
     color = from_lab(lab.astype(np.float32))
     figure = smoothstep(scene.matte, 0.35, 0.65)
     fade = scene.fade(0.66, 0.98)
     around = np.clip(blur(figure, 22) - 0.25, 0, 1) * (1 - figure)
-    back = to_lab(scene.background(40))
-    back[..., 0] = 0.4 * back[..., 0] + 42
-    back[..., 1:] *= 0.9
+    back = 0.25 * to_lab(scene.background(40)) + 0.75 * to_lab(sheet[None, None])
+    back[..., 0] += 9
     color = color * figure[..., None] + from_lab(back.astype(np.float32)) * (1 - figure[..., None])
     large = np.clip(0.62 * figure * fade + 0.75 * around, 0, 1)
     medium = np.clip(0.85 * figure * fade, 0, 1)

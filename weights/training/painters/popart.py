@@ -6,8 +6,8 @@ import numpy as np
 
 from painters.common import channels, flat, planes
 from painters.palettes import palette
-from painters.scene import Scene, blur, outline_map, smoothstep, tone_outline
-from painters.tones import poster_tone
+from painters.scene import Scene, blur, outline_map, smoothstep
+from painters.tones import cuts, poster_tone
 from portrait.generate.families.mini.marks.layout import Marks, pack
 
 
@@ -18,7 +18,7 @@ def paint(scene: Scene, coarse: float, name: str = "pink", cells: int = 128) -> 
     darkness = (1 - tone) * present
     figure = outline_map(scene.matte)
     limits = (0.34, 0.58, 0.80)
-    shapes = [figure, *(tone_outline(darkness, limit) for limit in limits)]
+    shapes = [figure, *cuts(scene, 1 - tone, limits, coarse)]
     lips = blur(scene.polygon_lips(), 1.0)[..., None]
     third = planes(np.ones((*tone.shape, 3), np.float32) * strong)
     second = planes((1 - lips) * middle + lips * strong)

@@ -6,17 +6,15 @@ import numpy as np
 
 from painters.common import channels, flat
 from painters.palettes import palette
-from painters.scene import SIZE, Scene, outline_map, smoothstep, tone_outline
-from painters.tones import poster_tone
+from painters.scene import SIZE, Scene, outline_map
+from painters.tones import cuts, poster_tone
 from portrait.generate.families.mini.marks.layout import Marks, pack
 
 
 def paint(scene: Scene, coarse: float, name: str = "red", cells: int = 128) -> Marks:
     dark, strong, middle, light = palette("poster", name)
     tone = poster_tone(scene, coarse)
-    present = smoothstep(scene.matte, 0.4, 0.6)
-    darkness = (1 - tone) * present
-    shapes = [outline_map(scene.matte > 0.62), *(tone_outline(darkness, limit) for limit in (0.30, 0.54, 0.76))]
+    shapes = [outline_map(scene.matte), *cuts(scene, 1 - tone, (0.30, 0.54, 0.76), coarse)]
     columns = np.arange(SIZE)[None, :] < scene.mesh[:, 0].mean()
     paper = np.where(np.broadcast_to(columns, (SIZE, SIZE))[None], flat(strong), flat(middle)).astype(np.float32)
     maps = {

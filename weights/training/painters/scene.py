@@ -79,14 +79,26 @@ class Scene:
     """One photo to be painted, with everything computed once that several painters need.
 
     Attributes:
-        photo: (512, 512, 3) float32 RGB in [0, 1].
+        shot: (512, 512, 3) float32 RGB in [0, 1], as the camera took it.
         matte: (512, 512) float32 in [0, 1], 1 on the person.
         mesh: (468, 2) float32 pixels, the face mesh.
     """
 
-    photo: Picture
+    shot: Picture
     matte: Plane
     mesh: NDArray[np.float32]
+
+    @cached_property
+    def photo(self) -> Picture:
+        """The shot, with the person's own colors carried over their edge: no painter sees a rim of the room there."""
+        certain = smoothstep(self.matte, 0.85, 0.98)
+        colors = self.shot
+        for sigma in (14.0, 6.0, 2.5):
+            near = blur(certain, sigma)
+            spread = blur(self.shot * certain[..., None], sigma) / np.maximum(near, 1e-3)[..., None]
+            trust = smoothstep(near, 0.01, 0.12)[..., None]
+            colors = spread * trust + colors * (1 - trust)
+        return (self.shot * certain[..., None] + colors * (1 - certain[..., None])).astype(np.float32)
 
     def polygon(self, points: list[int], grow: float = 0.0, soft: float = 0.0) -> Plane:
         """Soft mask of a closed outline of mesh points."""
@@ -291,8 +303,8 @@ class Scene:
 
     def background(self, sigma: float = 30.0) -> Picture:
         """What lies behind the person, blurred, the person left out of the mean."""
-        behind = np.clip(1 - self.matte, 0, 1) + 1e-3
-        return blur(self.photo * behind[..., None], sigma) / blur(behind, sigma)[..., None]
+        behind = smoothstep(1 - self.matte, 0.5, 0.98) + 1e-3
+        return blur(self.shot * behind[..., None], sigma) / blur(behind, sigma)[..., None]
 
     def direction(self, sigma: float = 5.0) -> Plane:
         """(2, 512, 512): 0.5 + 0.5 (cos 2a, sin 2a), weaker where the form has no direction (structure tensor)."""
@@ -339,13 +351,30 @@ class Scene:
         border = self.matte > 0.5
         outline = cv2.morphologyEx(border.astype(np.float32), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
         outline[-3:] = 0
+        outline = outline * self.pressure(0.45)
         edges = edges * (1 - 0.85 * self.glabella)
         heavy = 0.65 + 1.3 * coarse  # bold lines are broad
         gain = 1.2 + 1.5 * coarse
         soft = np.clip(gain * blur(np.maximum(edges, 0.75 * outline), heavy), 0, 1)
         drawn = np.clip((0.85 + 1.1 * coarse) * blur(drawn, 0.9 + 0.7 * coarse), 0, 1)
         ink = np.clip((1 + 0.9 * coarse) * blur(self.feature_ink, 0.7 + 0.9 * coarse), 0, 1)
-        return np.maximum.reduce([soft, drawn, ink]) * (1 - 0.9 * self.teeth)
+        return np.maximum.reduce([self.without_specks(soft, coarse), drawn, ink]) * (1 - 0.9 * self.teeth)
+
+    def without_specks(self, lines: Plane, coarse: float) -> Plane:
+        """Lines without the dots that the weave of cloth leaves in them; at the features everything stays."""
+        drawn = (lines > 0.3).astype(np.uint8)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(drawn, connectivity=8)
+        fine = np.bincount(labels[blur(self.features, 3) > 0.25], minlength=count) > 0
+        speck = (stats[:, cv2.CC_STAT_AREA] < (0.010 + 0.02 * coarse) * self.span**2) & ~fine
+        speck[0] = False
+        return lines * (1 - blur(cv2.dilate(speck[labels].astype(np.float32), np.ones((5, 5), np.uint8)), 1.0))
+
+    def pressure(self, least: float) -> Plane:
+        """How hard a hand presses along an outline, in [least, 1]: more in shadow and below, less where the light comes from."""
+        shadow = smoothstep(0.75 - blur(self.lightness, 6), -0.25, 0.35)
+        rows = np.linspace(0, 1, SIZE, dtype=np.float32)[:, None]
+        noise = smooth_noise(SIZE, np.random.default_rng(round(self.span * 100)), 7, 2)
+        return np.clip(least + (1 - least) * (0.7 * shadow + 0.3 * rows + 0.25 * noise), least, 1).astype(np.float32)
 
     def fade(self, start: float = 0.80, end: float = 1.02) -> Plane:
         """1 on the upper part, falling to 0 towards the bottom along a ragged line: painters let the figure run out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from painters.common import channels, planes
+from painters.common import channels, freedom, planes
 from painters.palettes import palette
 from painters.scene import SIZE, Scene, blur, from_lab, smoothstep, to_lab, tone_outline
 from portrait.generate.families.mini.marks.fields import smooth_noise
@@ -24,7 +24,9 @@ def paint(scene: Scene, coarse: float, name: str = "warm", cells: int = 128) -> 
     hue = lab.copy()
     hue[..., 0] = np.clip(52 + 0.32 * lab[..., 0], 0, 96)
     chroma = np.hypot(hue[..., 1], hue[..., 2])
-    hue[..., 1:] *= (np.minimum(1.35, 1 + 10 / (chroma + 12)) * np.clip(chroma / 6, 0.4, 1))[..., None]
+    hue[..., 1:] *= (1 + 0.2 * coarse) * (np.minimum(1.35, 1 + 10 / (chroma + 12)) * np.clip(chroma / 6, 0.4, 1))[
+        ..., None
+    ]
     pigment = np.clip(from_lab(np.dstack([hue[..., 0], blur(hue[..., 1], 2), blur(hue[..., 2], 2)])), 0.03, 1)
     present = smoothstep(blur(scene.matte, 1.5), 0.35, 0.65) * scene.fade(0.74, 0.99)
     darkness = (1 - tone) * present
@@ -32,11 +34,16 @@ def paint(scene: Scene, coarse: float, name: str = "warm", cells: int = 128) -> 
     shapes = []
     colors = []
     absolute = np.clip(1 - lightness, 0.05, 1)
-    for limit, share in ((0.10, 0.55), (0.36, 0.5), (0.56, 0.7), (0.76, 0.95)):
-        shapes.append(tone_outline(darkness, limit))
-        strength = share * (0.45 + 0.95 * absolute)
-        mixed = pigment_toward(pigment, shade, (limit > 0.3) * (0.45 - 0.38 * blur(scene.skin, 2)))
-        colors.append(planes(np.power(mixed, strength[..., None])))
+    free = freedom(coarse)
+    skin = blur(scene.skin, 2)
+    glazes = ((0.10, 0.55, behind), (0.36, 0.5, behind), (0.56, 0.7, shade), (0.76, 0.95, shade))
+    for limit, share, tint in glazes:
+        # Bold is more bare paper, and deeper washes where there are any.
+        shapes.append(tone_outline(darkness, limit + 0.16 * free * (0.8 - limit)))
+        strength = share * (0.45 + 0.95 * absolute) * (1 + 0.25 * free)
+        toward = (limit > 0.3) * (0.45 - 0.38 * skin) * (1 - free) + 0.62 * free
+        clear = tint * np.array([1, 1 + free, 1 + free], np.float32)
+        colors.append(planes(np.power(pigment_toward(pigment, clear, toward), strength[..., None])))
     # A loose wash behind, of the colors around the person and of cloth, heavier on one side.
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE
     side = rng.uniform(0.25, 0.75)

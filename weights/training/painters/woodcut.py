@@ -14,12 +14,13 @@ def paint(scene: Scene, coarse: float, name: str = "black", cells: int = 128) ->
     ink, sheet = palette("woodcut", name)
     tone = drawn_tone(scene, 0.3 + 0.7 * coarse, 0.18)
     present = smoothstep(scene.matte, 0.35, 0.65)
-    darkness = np.clip(1.06 - 1.18 * tone, 0, 1)
+    darkness = np.clip(1.04 - 1.12 * tone, 0, 1)
     darkness = np.where(darkness < 0.16, darkness * 0.6, darkness)
     darkness = darkness * (1 - 0.25 * np.clip(blur(scene.features, 2), 0, 1))
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE
     ray = 0.86 - 0.22 * np.clip(np.hypot(x - 0.5, y - 0.45) - 0.3, 0, 1)
-    border = np.clip(4.4 * blur(present, 3.2) * (1 - blur(present, 3.2)) - 0.15, 0, 1)
+    edge = blur(present, 1.4 + 0.8 * coarse)
+    border = np.clip(4.4 * edge * (1 - edge) - 0.15, 0, 1) * smoothstep(scene.pressure(0.0), 0.15, 0.5)
     groove = darkness * present + (1 - present) * ray
     groove = groove * (1 - smoothstep(border, 0.35, 0.7))
     lines = scene.ink_lines(0.5 + 0.5 * coarse, 1.05) * smoothstep(blur(scene.matte, 3), 0.75, 0.98)

@@ -72,6 +72,7 @@ GLOBALS = (
     "light_r",
     "light_g",
     "light_b",
+    "cel",  # 1: the colors of the glazes come in a few flat areas with crisp borders
 )
 
 

@@ -88,42 +88,93 @@ def step(value: Field, width: float) -> Field:
 
 
 def draw_glazes(sheet: Sheet) -> None:
-    """Flat areas with an outline: washes of watercolor, cels, cut paper, screen-printed inks."""
+    """Areas with an outline: washes of watercolor, which darken what they lie on, or cels, cut paper and printed inks.
+
+    Of opaque glazes the first is the figure: the others lie on it and end where it ends.
+    """
+    shapes = [k for k, plane in enumerate(sheet.marks["shape"]) if plane.max() > NEGLIGIBLE]
+    if not shapes:
+        return
+    rng = sheet.rng("glazes")
+    colors = _glaze_colors(sheet)
+    if sheet.marks.value("multiply") > 0.5:
+        for k in shapes:
+            density = _density(sheet, _outline_distance(sheet, k, rng, smooth_noise(sheet.size, rng, 14, 3)), rng)
+            sheet.canvas = sheet.canvas * np.power(np.clip(colors[k], 0.02, 1), density[..., None])
+        return
+    wobble = smooth_noise(sheet.size, rng, 14, 3)
+    figure = colors[0]
+    for k in shapes[1:]:
+        coverage = np.clip(_density(sheet, _outline_distance(sheet, k, rng, wobble), rng), 0, 1)[..., None]
+        figure = figure * (1 - coverage) + coverage * colors[k]
+    sheet.cover(np.clip(_density(sheet, _outline_distance(sheet, 0, rng, wobble), rng), 0, 1), figure)
+
+
+def _outline_distance(sheet: Sheet, k: int, rng: np.random.Generator, noise: Field) -> Field:
+    """Pixels from the outline of a glaze, above 0 inside: it wanders by the noise, and a print may be out of register."""
     marks = sheet.marks
     unit = sheet.unit
-    soft = (0.9 + 14 * marks.value("soft")) * unit
+    plane = cv2.resize(marks["shape"][k], (sheet.size, sheet.size), interpolation=cv2.INTER_CUBIC)
+    distance = (plane - 0.5) * 2 * SHAPE_REACH * unit
     wobble = 10 * marks.value("wobble") * unit
+    if wobble > 0.2:
+        near = np.clip(2 - 2 * np.abs(distance) / (SHAPE_REACH * unit), 0, 1)  # far from an outline nothing wobbles
+        distance += wobble * near * noise
+    shift = 5 * marks.value("shift") * unit
+    if shift > 0.2:
+        angle = rng.uniform(0, 2 * np.pi)
+        matrix = np.array([[1, 0, shift * np.cos(angle)], [0, 1, shift * np.sin(angle)]], np.float32)
+        distance = cv2.warpAffine(distance, matrix, (sheet.size, sheet.size), borderMode=cv2.BORDER_REPLICATE)
+    return distance
+
+
+def _density(sheet: Sheet, distance: Field, rng: np.random.Generator) -> Field:
+    """How much of a glaze lies where: more along a wet edge, uneven where it granulates."""
+    marks = sheet.marks
+    unit = sheet.unit
+    density = step(distance, (0.9 + 14 * marks.value("soft")) * unit)
     wet = marks.value("wet")
-    transparent = marks.value("multiply")
-    colors = sheet.marks["glaze"]
-    rng = sheet.rng("glazes")
-    for k, plane in enumerate(marks["shape"]):
-        if plane.max() <= NEGLIGIBLE:
-            continue
-        distance = (
-            (cv2.resize(plane, (sheet.size, sheet.size), interpolation=cv2.INTER_CUBIC) - 0.5) * 2 * SHAPE_REACH * unit
-        )
-        color = np.stack([sheet.enlarge(c) for c in colors[3 * k : 3 * k + 3]], -1)
-        if wobble > 0.2:
-            near = np.clip(2 - 2 * np.abs(distance) / (SHAPE_REACH * unit), 0, 1)  # nothing wobbles far from an outline
-            distance += wobble * near * smooth_noise(sheet.size, rng, 14, 3)
-        shift = 5 * marks.value("shift") * unit
-        if shift > 0.2:
-            angle = rng.uniform(0, 2 * np.pi)
-            matrix = np.array([[1, 0, shift * np.cos(angle)], [0, 1, shift * np.sin(angle)]], np.float32)
-            distance = cv2.warpAffine(distance, matrix, (sheet.size, sheet.size), borderMode=cv2.BORDER_REPLICATE)
-        coverage = step(distance, soft)
-        density = coverage
-        if wet > 0:
-            rim = np.exp(-np.square((distance - 1.6 * unit) / (2.2 * unit))) * (distance > -0.5)
-            density = coverage + 0.9 * wet * rim
-        if marks.value("pigment") > 0:
-            pooled = 0.5 * smooth_noise(sheet.size, rng, 6, 4) + 0.35 * sheet.grain
-            density = density * np.clip(1 + 0.6 * marks.value("pigment") * pooled, 0.2, 2.0)
-        if transparent > 0.5:
-            sheet.canvas = sheet.canvas * np.power(np.clip(color, 0.02, 1), density[..., None])
-        else:
-            sheet.cover(np.clip(density, 0, 1), color)
+    if wet > 0:
+        rim = np.exp(-np.square((distance - 1.6 * unit) / (2.2 * unit))) * (distance > -0.5)
+        density = density + 0.9 * wet * rim
+    if marks.value("pigment") > 0:
+        pooled = 0.5 * smooth_noise(sheet.size, rng, 6, 4) + 0.35 * sheet.grain
+        density = density * np.clip(1 + 0.6 * marks.value("pigment") * pooled, 0.2, 2.0)
+    return density
+
+
+CELS = 9
+"""Flat colors that the glazes of a picture have at most, where it is drawn in cels."""
+
+
+def _glaze_colors(sheet: Sheet) -> list[Canvas]:
+    """The color of each glaze, (S, S, 3); in cels flat up to crisp borders, which all glazes share."""
+    colors = sheet.marks["glaze"].reshape(-1, 3, *sheet.marks["glaze"].shape[1:])
+    if sheet.marks.value("cel") < 0.5:
+        return [np.stack([sheet.enlarge(c) for c in color], -1) for color in colors]
+    cells = _cels(np.ascontiguousarray(colors[0].transpose(1, 2, 0)))
+    shares = np.stack(
+        [sheet.enlarge(cv2.GaussianBlur((cells == c).astype(np.float32), (0, 0), 0.8)) for c in range(CELS)]
+    )
+    shares = np.exp(14 * (shares - shares.max(0)))
+    shares /= shares.sum(0)
+    counts = np.maximum(np.bincount(cells.ravel(), minlength=CELS), 1)
+    flat = []
+    for color in colors:
+        means = [np.bincount(cells.ravel(), channel.ravel(), CELS) / counts for channel in color]
+        flat.append(np.tensordot(shares, np.stack(means, -1).astype(np.float32), ([0], [0])))
+    return flat
+
+
+def _cels(color: Canvas) -> NDArray[np.int32]:
+    """Which of `CELS` flat areas each cell of a map belongs to: its colors in few clusters (k-means, from a fixed start)."""
+    pixels = color.reshape(-1, 3).astype(np.float32)
+    order = np.argsort(pixels @ np.array([0.3, 0.59, 0.11], np.float32))
+    start = np.empty(len(pixels), np.int32)
+    start[order] = np.arange(len(pixels)) * CELS // len(pixels)
+    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 12, 1e-3)
+    _, labels, _ = cv2.kmeans(pixels, CELS, start, stop, 1, cv2.KMEANS_USE_INITIAL_LABELS)
+    return np.asarray(labels.reshape(color.shape[:2]), np.int32)
 
 
 def draw_facets(sheet: Sheet) -> None:
@@ -344,7 +395,7 @@ def draw_grain(sheet: Sheet) -> None:
         strokes = follow(fine, dx, dy, int(10 + 10 * broad), sheet.unit)
     mixed = 0.34 * sheet.grain + 0.42 * marks.value("grain_stroke") * strokes
     coverage = step(tone * 1.25 - 0.66 + 0.34 * mixed, 1.15)
-    coverage = np.clip(coverage + 0.30 * tone * tone, 0, 1) * marks.value("grain_dark")
+    coverage = np.clip(coverage + 0.30 * tone * tone, 0, 1) * step(tone - 0.06, 0.08) * marks.value("grain_dark")
     sheet.cover(coverage, marks.rgb("ink"))
 
 
@@ -387,7 +438,7 @@ def draw_grooves(sheet: Sheet) -> None:
     seedling = sheet.rng("grooves").standard_normal((cells, cells), dtype=np.float32)
     enlarged = cv2.resize(seedling, (sheet.size, sheet.size), interpolation=cv2.INTER_CUBIC)
     threads = follow(np.asarray(enlarged, np.float32), dx, dy, 14, 1.3 * sheet.unit)
-    coverage = step(0.62 * threads + (tone - 0.5) * 4.2, 0.5)
+    coverage = step(0.62 * threads + (tone - 0.5) * 3.0, 0.45)
     coverage *= step(tone - 0.04, 0.06)
     sheet.cover(coverage, marks.rgb("ink"))
 
