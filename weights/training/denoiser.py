@@ -6,7 +6,7 @@ Reads OUT/vae and what stage 1 wrote; writes OUT/latents.npy once, then OUT/deno
 OUT/ema.safetensors (what export.py takes), OUT/denoiser.csv and sample sheets OUT/samples.jpg of people
 that training never sees.
 
-The coarseness of a target is tied to how much of the source is seen: bold marks come with a source that is largely
+The coarseness of a target is tied to how much of the source is seen: bold marks come with a source that is partly
 covered with noise, fine marks with one in full sight. So one dial means both.
 
 The source is covered with noise in most samples: otherwise its pixels carry the identity and the
@@ -274,7 +274,10 @@ class Trainer:
         )
         only_face = torch.where(only_face.amax((1, 2, 3), keepdim=True) > 0, only_face, torch.ones(()))
         level_map = 1 - only_face * (1 - level)
-        batch["source"] = noise_augment(batch["source"], level_map, torch.randn_like(batch["source"]))
+        # As the product draws, more is shown than is told; an exchanged face stays covered.
+        covered = torch.from_numpy(exchange | (rng.random(size) < CONFIG["shown_as_told"]))[:, None, None, None]
+        shown = torch.where(covered, level_map, signal_of(level_map))
+        batch["source"] = noise_augment(batch["source"], shown, torch.randn_like(batch["source"]))
         batch["level"] = level_map
         batch["detail"] = detail_of(level) * torch.from_numpy(~exchange)[:, None, None, None]
         batch["has_id"], batch["weak"], batch["exchange"] = ~no_id, weak, exchange
@@ -359,7 +362,7 @@ class Trainer:
         batch["prompts"] = self.named_prompts(batch)
         cover = torch.randn(batch["source"].shape, generator=generator)
         level = torch.from_numpy(level_of(batch["coarse"])).view(-1, 1, 1, 1)
-        batch["source"] = noise_augment(batch["source"], level, cover)
+        batch["source"] = noise_augment(batch["source"], signal_of(level), cover)
         batch["level"] = level
         fine = torch.from_numpy(batch["coarse"] < 0.5)
         scores = {"val": round(self.losses(batch, False)[0].item(), 4)}
