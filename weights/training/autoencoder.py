@@ -20,7 +20,7 @@ from device import DEVICE, autocast, here
 from examples import CELLS, Index, flat_photo, relevance, to_tensor
 from muon import Muon
 from proxy import from_afar
-from stage import Stage, arguments
+from stage import Stage, arguments, learning_rate
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -177,6 +177,7 @@ def loss_of(vae: MarkAutoencoder, batch: Batch, level: Tensor) -> Tensor:
 def main() -> None:
     parser = arguments(__doc__, CONFIG["minutes"])
     parser.add_argument("--init", type=Path, help="an earlier checkpoint to start from, where shapes agree")
+    parser.add_argument("--from-progress", type=float, default=0.0, help="where on the schedule the stage starts")
     parser.add_argument("--validate", action="store_true", help="only measure OUT/vae on the held-out people")
     args = parser.parse_args()
     held_out = Index(args.out, True)
@@ -203,7 +204,7 @@ def main() -> None:
     rng = stage.rng(ALL["seed"])
     losses: list[float] = []
     while (progress := stage.progress) < 1:
-        rate = float(min(1, (stage.step + 1) / 60) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03))
+        rate = learning_rate(stage.step, args.from_progress + (1 - args.from_progress) * progress)
         for group in (g for o in optimizers for g in o.param_groups):
             group["lr"] = CONFIG["lr"] * rate
         batch = {name: here(v) for name, v in draw_batch(train, rng, CONFIG["batch"], CONFIG["cells"]).items()}

@@ -28,7 +28,7 @@ from denoiser import GRID, Examples, Trainer, level_of
 from device import here
 from examples import flat_photo, to_tensor
 from muon import Muon
-from stage import Stage, arguments
+from stage import Stage, arguments, learning_rate
 from torch import Tensor
 
 from portrait.generate.families.mini.marks.autoencoder import CELLS_PER_LATENT, MarkAutoencoder, marks_from
@@ -181,7 +181,7 @@ def main() -> None:
             row = {"step": stage.step, "seconds": int(stage.seconds), "held_out": round(check_loss, 4)}
             print(json.dumps(row | {"loss": round(float(np.mean(losses[-200:] or [0])), 4)}), flush=True)
             stage.save()
-        rate = float(min(1, (stage.step + 1) / 30) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03))
+        rate = learning_rate(stage.step, progress, warmup=30)
         for group in (g for o in optimizers for g in o.param_groups):
             group["lr"] = CONFIG["lr"] * rate
         loss = loss_of(vae, train.draw(rng, CONFIG["batch"], CONFIG["cells"]))

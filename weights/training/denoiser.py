@@ -35,7 +35,7 @@ from muon import Muon
 from proxy import from_afar
 from recognizer import OnnxRecognizer, alignment_grid
 from safetensors.torch import load_file, save_file
-from stage import Stage, arguments
+from stage import Stage, arguments, learning_rate
 from text import LENGTH, PROMPTS, WIDTH, all_prompts, build_text_encoder, build_tokenizer, draw_prompt, name_palette
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -331,7 +331,7 @@ class Trainer:
         return ((1 - likeness) * self.alphas[batch["t"][picks]].sqrt().clamp(min=0.3)).mean()
 
     def update(self, step: int, progress: float) -> tuple[float, float]:
-        rate = float(min(1.0, (step + 1) / 60) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03))
+        rate = learning_rate(step, progress)
         for group in (g for o in self.optimizers for g in o.param_groups):
             group["lr"] = CONFIG["lr"] * rate
         identity = progress > CONFIG["identity_start"]

@@ -28,6 +28,11 @@ def arguments(description: str | None, minutes: float) -> argparse.ArgumentParse
     return parser
 
 
+def learning_rate(step: int, progress: float, warmup: int = 60) -> float:
+    """The share of the full learning rate: a rise over the first steps, then half a cosine down to 0.03."""
+    return float(min(1, (step + 1) / warmup) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03))
+
+
 class Stage:
     """Time, steps and checkpoints of one stage.
 
