@@ -3,9 +3,8 @@
     python weights/training/adapter.py --out work [--minutes 12]
 
 Everything but the FaceID projection and its attention weights is frozen, so styles and structure stay as
-they are. Sources are covered from where their pixels no longer tell who it is to where the product works, about half
-of them show the face that a morph replaced, most times are noisy, and ArcFace judges each estimate, decoded as the
-product would. Reads and writes
+they are. Sources are covered as the product covers them, mostly where marks are bold; a few show the face that a morph
+replaced, covered more. Most times are noisy, and ArcFace judges each estimate, decoded as the product would. Reads and writes
 OUT/ema.safetensors (the earlier one is kept as OUT/ema-before.safetensors); prints the likeness of sampled
 pictures of people that training never sees, with their own embedding, another's, and the adapter off.
 """
@@ -26,27 +25,31 @@ from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from muon import Muon
 from recognizer import alignment_grid
 from safetensors.torch import save_file
-from stage import Stage, arguments
+from stage import Stage, arguments, learning_rate
 from text import draw_prompt
 from torch.nn import functional as F
 
-from portrait.generate.families.mini.structure import detail_of, noise_augment
+from portrait.generate.families.mini.structure import detail_of, noise_augment, signal_of
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["adapter"]
 
 
 def draw(trainer: Trainer) -> dict:
-    """A batch of covered sources, half of them with the face that the morph replaced."""
+    """A batch of sources as the product covers them, mostly at bold levels; some show the face that the morph replaced."""
     rng, size = trainer.rng, CONFIG["batch"]
     morph = rng.random(size) < CONFIG["morphs"]
     pairs = trainer.train
     picks = np.where(morph, rng.choice(pairs.morphs, size), rng.integers(len(pairs.pairs), size=size))
+    bold = np.flatnonzero(level_of(pairs.bold) <= CONFIG["levels"][1])
+    picks = np.where(level_of(pairs.bold[picks]) <= CONFIG["levels"][1], picks, rng.choice(bold, size))
+    morph = pairs.index.morph[[pairs.pairs[i].row for i in picks]]
     exchange = morph & (rng.random(size) < CONFIG["exchange"])
     batch = pairs.get(picks.tolist(), exchange)
-    level = np.clip(level_of(pairs.bold[picks]) + rng.uniform(-0.1, 0.05, size), 0, 1).astype(np.float32)
-    level = torch.from_numpy(level)[:, None, None, None]
-    batch["source"] = noise_augment(batch["source"], level, torch.randn_like(batch["source"]))
+    tied = np.clip(level_of(pairs.bold[picks]) + rng.uniform(-0.1, 0.05, size), *CONFIG["levels"]).astype(np.float32)
+    level = torch.from_numpy(tied)[:, None, None, None]
+    shown = torch.where(torch.from_numpy(exchange)[:, None, None, None], level, signal_of(level))
+    batch["source"] = noise_augment(batch["source"], shown, torch.randn_like(batch["source"]))
     batch["level"] = level.expand(-1, 1, *batch["source"].shape[2:])
     batch["detail"] = detail_of(level) * torch.from_numpy(~exchange)[:, None, None, None]
     batch["prompts"] = [draw_prompt(s, p, rng) for s, p in zip(batch["styles"], batch["palettes"], strict=True)]
@@ -105,7 +108,7 @@ def main() -> None:
     trainer.rng = stage.rng(ALL["seed"])
     history: list[tuple[float, float]] = []
     while (progress := stage.progress) < 1:
-        rate = float(min(1, (stage.step + 1) / 20) * (0.5 * (1 + np.cos(np.pi * progress)) * 0.97 + 0.03))
+        rate = learning_rate(stage.step, progress, warmup=20)
         for group in (g for o in optimizers for g in o.param_groups):
             group["lr"] = CONFIG["lr"] * rate
         denoising, distance = trainer.losses(draw(trainer), True)
