@@ -30,7 +30,7 @@ POSITIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = (1, 2, 3)
 _SHRINK = 0.3  # of the correlations: a handful of people estimate them poorly
 _SWEEPS = {
-    "controlnet_conditioning_scale": (0.55, 0.6, 0.7, 0.85, 1.0),
+    "controlnet_conditioning_scale": (0.5, 0.6, 0.7, 0.85, 1.0),
     "strength": (0.3, 0.6, 0.8, 1.0),
     "guidance_scale": (1.0, 2.5, 4.0),
     "ip_adapter_scale": (0.0, 1.4),
