@@ -17,13 +17,17 @@ def paint(scene: Scene, coarse: float, name: str = "gray", cells: int = 128) -> 
     tone = drawn_tone(scene, 0.4 + 0.6 * coarse, 0.35)
     shade = np.clip(1.04 - tone, 0, 1) ** 1.15 * scene.fade(0.66, 1.0)
     shade = shade * smoothstep(blur(scene.matte, 2), 0.3, 0.75)
+    # Hair is lifted out in strands instead of one black mass.
+    strands = scene.lightness - blur(scene.lightness, 7)
+    shade = np.minimum(shade, 1 - 0.30 * scene.hair) - scene.hair * np.clip(4.5 * strands, -0.2, 0.55)
+    shade = np.clip(shade, 0, 1).astype(np.float32)
     smudge = blur(shade, 5 + 7 * coarse) * smoothstep(blur(scene.matte, 6), 0.1, 0.8)
     line = (
         scene.ink_lines(0.15 + 0.6 * coarse, 0.9)
         * scene.fade(0.72, 0.98)
         * (0.62 + 0.38 * np.clip(blur(scene.features, 3) * 1.3, 0, 1))
     )
-    lights = smoothstep(scene.relative(blur(scene.lightness, 1.6 + coarse), 0.1), 0.84, 0.95) * scene.skin
+    lights = smoothstep(scene.relative(blur(scene.lightness, 3.5 + 2 * coarse), 0.1), 0.86, 0.97) * scene.skin
     maps = {
         "paper": flat(sheet),
         "grain": np.clip(0.62 * shade + 0.38 * smudge, 0, 1),

@@ -40,14 +40,15 @@ def paint(scene: Scene, coarse: float, name: str = "amber", cells: int = 128) ->
     room_picture = with_bokeh(scene, from_lab(back.astype(np.float32)), from_lab(glow_color[None, None])[0, 0], coarse)
     mixed = from_lab(color.astype(np.float32)) * figure[..., None] + room_picture * (1 - figure[..., None])
     detail = scene.detail(coarse)
+    inner = smoothstep(blur(scene.matte, 5), 0.7, 0.97)
     maps = {
         "paper": planes(np.clip(blur(mixed, 2.0), 0, 1)),
         "color": planes(mixed),
         "direction": scene.direction(4.0 + 4 * coarse),
         "stroke": np.stack([
             np.zeros_like(figure),
-            np.clip(0.95 * figure - 0.5 * blur(scene.face, 3) * (1 - coarse), 0, 1) * (0.4 + 0.6 * coarse),
-            np.clip(0.9 * blur(scene.face, 3) + 0.3 * figure - 0.25 * coarse, 0, 1),
+            np.clip(0.95 * inner - 0.5 * blur(scene.face, 3) * (1 - coarse), 0, 1) * (0.4 + 0.6 * coarse),
+            np.clip(0.9 * blur(scene.face, 3) + 0.3 * inner - 0.25 * coarse, 0, 1),
         ]),
         "line": 0.62 * blur(scene.feature_ink, 0.7),
         "detail": detail,
@@ -70,13 +71,12 @@ def with_bokeh(scene: Scene, room: Picture, glow: NDArray[np.float32], coarse: f
     lights = np.zeros((SIZE, SIZE), np.float32)
     for _ in range(round(26 - 12 * coarse)):
         x, y = rng.uniform(0, SIZE), rng.uniform(0, 0.75 * SIZE)
-        radius = rng.uniform(7, 16) * (1 + 0.9 * coarse)
+        radius = float(rng.gamma(2.2, 5.5) + 4) * (1 + 0.7 * coarse)
+        brightness = float(0.75 * rng.beta(1.2, 3.5))
         disc = np.zeros_like(lights)
-        cv2.circle(
-            disc, (round(x * 16), round(y * 16)), round(radius * 16), float(rng.uniform(0.12, 0.55)), -1, cv2.LINE_AA, 4
-        )
-        lights = 1 - (1 - lights) * (1 - disc)
-    return 1 - (1 - room) * (1 - blur(lights, 1.5)[..., None] * (0.25 + 0.75 * glow))
+        cv2.circle(disc, (round(x * 16), round(y * 16)), round(radius * 16), brightness, -1, cv2.LINE_AA, 4)
+        lights = 1 - (1 - lights) * (1 - blur(disc, 1.5 + 0.22 * radius))
+    return 1 - (1 - room) * (1 - lights[..., None] * (0.25 + 0.75 * glow))
 
 
 def lit_side(scene: Scene) -> float:

@@ -22,7 +22,10 @@ def paint(scene: Scene, coarse: float, name: str = "blue", cells: int = 128) -> 
     shadow[..., 0] = base[..., 0] * 0.73
     free = freedom(coarse)
     share = 0.25 + 0.65 * free
-    shadow[..., 1:] = (0.95 - share) * base[..., 1:] + share * (1.1 + 0.5 * free) * tint_lab[1:]
+    share = (share - (0.22 - 0.22 * free) * blur(scene.skin, 2))[
+        ..., None
+    ]  # skin stays skin up to the middle of the dial
+    shadow[..., 1:] = (1 - share) * base[..., 1:] + share * (1.1 + 0.5 * free) * tint_lab[1:]
     bright = base.copy()
     bright[..., 0] = np.minimum(base[..., 0] + 9 + 14 * free, 98)
     bright[..., 1:] = base[..., 1:] * (1 - 0.6 * free)
@@ -30,7 +33,9 @@ def paint(scene: Scene, coarse: float, name: str = "blue", cells: int = 128) -> 
     present = smoothstep(scene.matte, 0.4, 0.6)
     darkness = 1 - tone
     (shade,) = cuts(scene, darkness, (0.56 - 0.10 * free,), coarse)
-    (gleam,) = cuts(scene, tone * (1 - scene.eyes), (0.86 - 0.12 * free,), coarse)
+    (gleam,) = cuts(
+        scene, tone * (1 - scene.eyes) * (1 - 0.4 * (1 - free) * blur(scene.skin, 2)), (0.86 - 0.12 * free,), coarse
+    )
     gray = blur(scene.light, 1.2 + coarse)
     bare = 1 - 0.75 * scene.skin * (1 - keep)
     (black,) = cuts(scene, (1 - gray) * bare, (0.87,), coarse)

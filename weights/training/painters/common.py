@@ -26,8 +26,8 @@ def channels(name: str, color: NDArray[np.float32]) -> dict[str, float]:
 
 
 def freedom(coarse: float) -> float:
-    """How far colors may leave the photo's for the palette's, in [0, 1]: hardly in the middle of the dial, wholly at its bold end."""
-    return coarse**2
+    """How far colors may leave the photo's for the palette's, in [0, 1]: not up to the middle of the dial, wholly at its bold end."""
+    return float(smoothstep(np.float32(coarse), 0.45, 1.0))
 
 
 def drawn_tone(scene: Scene, coarse: float, absolute: float = 0.3) -> Plane:

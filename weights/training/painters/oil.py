@@ -48,10 +48,7 @@ def paint(scene: Scene, coarse: float, name: str = "umber", cells: int = 128) ->
     large = np.clip(1.0 - 0.9 * blur(scene.face, 4) * (1 - 0.5 * coarse), 0, 1)
     middle = np.clip(0.04 + 0.9 * figure + 0.4 * edge - 0.45 * scene.features * (1 - 0.6 * coarse), 0, 1)
     small = np.clip(
-        1.6 * np.maximum(detail, 0.9 * scene.features * (1 - 0.35 * coarse))
-        - 0.22
-        - 0.3 * coarse
-        + 0.35 * edge * (1 - coarse),
+        1.6 * np.maximum(detail, scene.features * (1.1 - 0.25 * coarse)) - 0.22 - 0.3 * coarse + 0.8 * edge,
         0,
         1,
     )

@@ -23,12 +23,19 @@ def paint(scene: Scene, coarse: float, name: str = "rose", cells: int = 128) -> 
     figure = smoothstep(scene.matte, 0.35, 0.65)
     fade = scene.fade(0.66, 0.98)
     around = np.clip(blur(figure, 22) - 0.25, 0, 1) * (1 - figure)
-    back = 0.25 * to_lab(scene.background(40)) + 0.75 * to_lab(sheet[None, None])
-    back[..., 0] += 9
+    back = 0.1 * to_lab(scene.background(40)) + 0.9 * to_lab(sheet[None, None])
+    back[..., 0] += 7
     color = color * figure[..., None] + from_lab(back.astype(np.float32)) * (1 - figure[..., None])
-    large = np.clip(0.62 * figure * fade + 0.75 * around, 0, 1)
-    medium = np.clip(0.85 * figure * fade, 0, 1)
-    small = np.clip(1.7 * np.maximum(scene.detail(coarse), 0.9 * scene.features) - 0.25 - 0.2 * coarse, 0, 1) * fade
+    inner = smoothstep(blur(scene.matte, 7), 0.75, 0.97)  # long strokes begin well inside, so that none crosses a skull
+    large = np.clip(0.62 * inner * fade + 0.22 * around * (1 - inner), 0, 1)
+    medium = np.clip(0.85 * smoothstep(blur(scene.matte, 3), 0.65, 0.95) * fade, 0, 1)
+    edge = np.clip(4 * blur(figure, 2) * (1 - blur(figure, 2)), 0, 1) * figure
+    small = (
+        np.clip(
+            1.7 * np.maximum.reduce([scene.detail(coarse), scene.features, 0.55 * edge]) - 0.25 - 0.2 * coarse, 0, 1
+        )
+        * fade
+    )
     face = np.clip(blur(scene.face, 5), 0, 1)
     soft = color * face[..., None] + sheet * (1 - face[..., None])
     paper = sheet * (1 - 0.72 * face[..., None]) + 0.72 * face[..., None] * blur(soft, 2.0)
@@ -42,7 +49,7 @@ def paint(scene: Scene, coarse: float, name: str = "rose", cells: int = 128) -> 
         "stroke": np.stack([large, medium, small]),
         "line": 0.75
         * scene.ink_lines(0.6 + 0.4 * coarse, 0.8)
-        * np.clip(0.25 + blur(scene.features, 3) * 1.2, 0, 1)
+        * np.clip(0.2 + blur(scene.features, 3) * 1.4, 0, 1)
         * fade,
         "light": 0.75 * lights,
         "detail": scene.detail(coarse),

@@ -139,6 +139,12 @@ class Scene:
                                   for u, lo in zip(UPPER_LIDS, LOWER_LIDS, strict=True)])  # fmt: skip
 
     @cached_property
+    def openings(self) -> Plane:
+        """The eyes between their lids."""
+        eyes = [self.polygon(u + lo[::-1], soft=0.008) for u, lo in zip(UPPER_LIDS, LOWER_LIDS, strict=True)]
+        return np.maximum(*eyes)
+
+    @cached_property
     def brows(self) -> Plane:
         return np.maximum.reduce([self.polygon(b, grow=0.05, soft=0.04) for b in BROWS])
 
@@ -170,6 +176,26 @@ class Scene:
         return self.polygon(corners, soft=0.05) * (1 - 0.9 * self.brows)
 
     @cached_property
+    def lids(self) -> Plane:
+        """Between the brows and the openings of the eyes, where deep shadow would make one bar of both."""
+        chains = zip(BROWS, UPPER_LIDS, strict=True)
+        between = np.maximum.reduce([self.polygon(brow[:5] + upper[::-1], soft=0.03) for brow, upper in chains])
+        return np.clip(between * (1 - self.brows), 0, 1)
+
+    @cached_property
+    def below_eyes(self) -> Plane:
+        """Bags and rings below the eyes: where a kind hand draws no line."""
+        rings = np.maximum.reduce([self.polygon(lower, grow=0.22, soft=0.05) for lower in LOWER_LIDS])
+        return np.clip(rings * (1 - 1.3 * self.eyes), 0, 1)
+
+    @cached_property
+    def hair(self) -> Plane:
+        """What of the person is neither skin nor below the chin."""
+        rows = np.arange(SIZE, dtype=np.float32)[:, None]
+        above = 1 - smoothstep(rows, float(self.mesh[152, 1]), float(self.mesh[152, 1]) + 1.5 * self.span)
+        return self.matte * above * (1 - np.clip(blur(self.skin, 2), 0, 1))
+
+    @cached_property
     def teeth(self) -> Plane:
         """Teeth of an open mouth: light and nearly gray, between the lips."""
         opening = self.polygon(MOUTH_TOP + MOUTH_BOTTOM[::-1], soft=0.01)
@@ -184,7 +210,7 @@ class Scene:
         below = np.maximum.reduce([self.polygon(lower, grow=0.22, soft=0.08) for lower in LOWER_LIDS])
         below = below * (1 - np.clip(1.3 * self.eyes, 0, 1)) * self.face
         lift = np.clip(skin_light - self.lightness, 0, 0.3)
-        lifted = self.lightness + lift * np.clip(0.8 * self.glabella + 0.4 * below, 0, 0.85)
+        lifted = self.lightness + lift * np.clip(0.8 * self.glabella + 0.4 * below + 0.55 * self.lids, 0, 0.85)
         return (lifted + self.teeth * np.clip(0.92 - lifted, 0, 0.6)).astype(np.float32)
 
     @cached_property
@@ -219,7 +245,7 @@ class Scene:
         base = np.maximum.reduce(
             [self.polygon_around(NOSE_BASE, 0.10), *(self.polygon_around(n, 0.09) for n in NOSTRILS)]
         )
-        ink = np.maximum(ink, base * smoothstep(local - light - 0.055, -0.02, 0.05))
+        ink = np.maximum(ink, 0.7 * base * smoothstep(local - light - 0.065, -0.02, 0.06))
         gap = self.polygon(MOUTH_TOP + MOUTH_BOTTOM[::-1], grow=0.025, soft=0.015)
         dark_mouth = smoothstep(0.52 * skin_light - light, -0.04, 0.05)  # teeth are no ink
         return np.maximum(ink, gap * dark_mouth).astype(np.float32)
@@ -308,7 +334,7 @@ class Scene:
 
     def direction(self, sigma: float = 5.0) -> Plane:
         """(2, 512, 512): 0.5 + 0.5 (cos 2a, sin 2a), weaker where the form has no direction (structure tensor)."""
-        smooth = blur(self.lightness, 1.5)
+        smooth = blur(self.lightness + np.float32(0.7) * blur(self.matte, 2.5), 1.5)  # strokes run along the silhouette
         gx = cv2.Scharr(smooth, cv2.CV_32F, 1, 0)
         gy = cv2.Scharr(smooth, cv2.CV_32F, 0, 1)
         xx, xy, yy = (blur(p, sigma) for p in (gx * gx, gx * gy, gy * gy))
@@ -352,7 +378,7 @@ class Scene:
         outline = cv2.morphologyEx(border.astype(np.float32), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
         outline[-3:] = 0
         outline = outline * self.pressure(0.45)
-        edges = edges * (1 - 0.85 * self.glabella)
+        edges = edges * (1 - 0.85 * np.maximum(self.glabella, self.below_eyes))
         heavy = 0.65 + 1.3 * coarse  # bold lines are broad
         gain = 1.2 + 1.5 * coarse
         soft = np.clip(gain * blur(np.maximum(edges, 0.75 * outline), heavy), 0, 1)
@@ -365,7 +391,13 @@ class Scene:
         drawn = (lines > 0.3).astype(np.uint8)
         count, labels, stats, _ = cv2.connectedComponentsWithStats(drawn, connectivity=8)
         fine = np.bincount(labels[blur(self.features, 3) > 0.25], minlength=count) > 0
-        speck = (stats[:, cv2.CC_STAT_AREA] < (0.010 + 0.02 * coarse) * self.span**2) & ~fine
+        # On cloth only what is as long as a fold is drawn.
+        cloth = np.bincount(
+            labels[(self.matte > 0.5) & (blur(self.skin, 2) < 0.3) & (self.hair < 0.3)], minlength=count
+        )
+        on_cloth = cloth > 0.6 * stats[:, cv2.CC_STAT_AREA]
+        least = (0.010 + 0.02 * coarse) * np.where(on_cloth, 4, 1) * self.span**2
+        speck = (stats[:, cv2.CC_STAT_AREA] < least) & ~fine
         speck[0] = False
         return lines * (1 - blur(cv2.dilate(speck[labels].astype(np.float32), np.ones((5, 5), np.uint8)), 1.0))
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from painters.common import channels, freedom, planes
 from painters.palettes import palette
-from painters.scene import SIZE, Scene, blur, from_lab, smoothstep, to_lab, tone_outline
+from painters.scene import SIZE, Plane, Scene, blur, from_lab, outline_map, smoothstep, to_lab, tone_outline
+from painters.tones import cuts, without_small
 from portrait.generate.families.mini.marks.fields import smooth_noise
 from portrait.generate.families.mini.marks.layout import Marks, pack
 
@@ -28,7 +29,7 @@ def paint(scene: Scene, coarse: float, name: str = "warm", cells: int = 128) -> 
         ..., None
     ]
     pigment = np.clip(from_lab(np.dstack([hue[..., 0], blur(hue[..., 1], 2), blur(hue[..., 2], 2)])), 0.03, 1)
-    present = smoothstep(blur(scene.matte, 1.5), 0.35, 0.65) * scene.fade(0.74, 0.99)
+    present = smoothstep(blur(scene.matte, 1.5), 0.35, 0.65) * scene.fade(0.80, 1.02)
     darkness = (1 - tone) * present
     darkness = np.maximum(darkness, (0.9 - 0.2 * coarse) * blur(scene.feature_ink, 0.8 + 1.2 * coarse) * present)
     shapes = []
@@ -39,8 +40,13 @@ def paint(scene: Scene, coarse: float, name: str = "warm", cells: int = 128) -> 
     glazes = ((0.10, 0.55, behind), (0.36, 0.5, behind), (0.56, 0.7, shade), (0.76, 0.95, shade))
     for limit, share, tint in glazes:
         # Bold is more bare paper, and deeper washes where there are any.
-        shapes.append(tone_outline(darkness, limit + 0.16 * free * (0.8 - limit)))
-        strength = share * (0.45 + 0.95 * absolute) * (1 + 0.25 * free)
+        limit_here = limit + 0.16 * free * (0.8 - limit)
+        shapes.append(
+            wash_outline(scene, darkness, limit_here, coarse)
+            if limit > 0.2
+            else base_wash(scene, darkness, limit_here, coarse)
+        )
+        strength = share * (0.45 + 0.95 * absolute) * (1 + 0.25 * free) * (0.35 + 0.65 * scene.fade(0.70, 1.0))
         toward = (limit > 0.3) * (0.45 - 0.38 * skin) * (1 - free) + 0.62 * free
         clear = tint * np.array([1, 1 + free, 1 + free], np.float32)
         colors.append(planes(np.power(pigment_toward(pigment, clear, toward), strength[..., None])))
@@ -75,6 +81,23 @@ def paint(scene: Scene, coarse: float, name: str = "warm", cells: int = 128) -> 
         **channels("ink", np.array([0.22, 0.18, 0.20], np.float32)),
     }
     return pack(maps, values, cells)
+
+
+def wash_outline(scene: Scene, darkness: Plane, limit: float, coarse: float) -> Plane:
+    """Where a wash lies that is put on for tones darker than `limit`, without islands and holes a brush would not leave."""
+    (calm,) = cuts(scene, darkness, (limit,), 0.25 + 0.75 * coarse)
+    soft = tone_outline(darkness, limit)
+    return np.where(np.abs(calm - (soft > 0.5)) > 0.5, calm, soft).astype(np.float32)
+
+
+def base_wash(scene: Scene, darkness: Plane, limit: float, coarse: float) -> Plane:
+    """The first, pale wash: all of the figure but eyes, teeth and, boldly, the broad lights."""
+    figure = outline_map((scene.matte > 0.5) & (scene.fade(0.80, 1.04) > 0.5))
+    lights = blur(darkness, 2 + 3 * coarse) < limit - 0.06 * (1 - coarse)
+    spared = 0.9 * scene.teeth
+    if coarse > 0.6:
+        spared = np.maximum(spared, outline_map(without_small(lights, 0.05 * scene.span**2)))
+    return np.minimum(figure, 1 - spared)
 
 
 def pigment_toward(pigment: np.ndarray, tint: np.ndarray, share: np.ndarray) -> np.ndarray:

@@ -185,7 +185,9 @@ def draw_facets(sheet: Sheet) -> None:
     cells = detail.shape[0]
     scale = 0.6 + 1.2 * sheet.marks.value("facet_size")
     points: list[tuple[float, float]] = []
-    for spacing, low in ((46, -1.0), (24, 0.2), (13, 0.45), (8, 0.68), (5, 0.86)):
+    color = np.ascontiguousarray(sheet.marks["color"].transpose(1, 2, 0))
+    edges = _edge_strength(color)
+    for spacing, low in ((46, -1.0), (24, 0.2), (14, 0.45), (9.5, 0.68), (6.5, 0.86)):
         gap = spacing * scale
         count = int(np.ceil(FULL_SIZE / gap)) + 1
         grid = (np.mgrid[0:count, 0:count].reshape(2, -1).T + rng.uniform(0.1, 0.9, (count * count, 2))) * gap
@@ -193,14 +195,13 @@ def draw_facets(sheet: Sheet) -> None:
             row = min(int(y * cells / FULL_SIZE), cells - 1)
             column = min(int(x * cells / FULL_SIZE), cells - 1)
             if y < FULL_SIZE and x < FULL_SIZE and detail[row, column] > low:
-                points.append((x, y))
+                points.append(_on_edge(x, y, edges, 0.5 * gap))
     side = np.linspace(0, FULL_SIZE - 1.5, 9)
     points += [(v, 0.0) for v in side] + [(v, FULL_SIZE - 1.5) for v in side]
     points += [(0.0, v) for v in side] + [(FULL_SIZE - 1.5, v) for v in side]
     mesh = cv2.Subdiv2D((0, 0, FULL_SIZE, FULL_SIZE))
     for x, y in points:
         mesh.insert((float(x), float(y)))
-    color = np.ascontiguousarray(sheet.marks["color"].transpose(1, 2, 0))
     triangles = np.asarray(mesh.getTriangleList()).reshape(-1, 3, 2)
     triangles = triangles[~((triangles < -1) | (triangles > FULL_SIZE)).any((1, 2))]
     weights = np.array([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4]], np.float32)
@@ -211,6 +212,30 @@ def draw_facets(sheet: Sheet) -> None:
     corners = np.round(triangles * unit * 16).astype(np.int32)
     for triangle, shade in zip(corners, shades.tolist(), strict=True):
         cv2.fillConvexPoly(sheet.canvas, triangle, shade, cv2.LINE_AA, 4)
+
+
+EDGE = 0.06
+"""Steps of color between neighboring cells that are an edge."""
+
+
+def _edge_strength(color: Canvas) -> Field:
+    """How steep the colors are at each cell of a map, (h, w)."""
+    smooth = cv2.GaussianBlur(color.astype(np.float32), (0, 0), 0.8)
+    across = cv2.Scharr(smooth, cv2.CV_32F, 1, 0, scale=1 / 32)
+    down = cv2.Scharr(smooth, cv2.CV_32F, 0, 1, scale=1 / 32)
+    return np.asarray(np.sqrt(np.square(across) + np.square(down)).max(-1), np.float32)
+
+
+def _on_edge(x: float, y: float, edges: Field, reach: float) -> tuple[float, float]:
+    """The steepest place within `reach` units of a vertex: facets end where colors do, at a silhouette, a lid, a lip."""
+    cell = FULL_SIZE / edges.shape[0]
+    row, column, cells = int(y / cell), int(x / cell), max(1, round(reach / cell))
+    top, left = max(row - cells, 0), max(column - cells, 0)
+    near = edges[top : row + cells + 1, left : column + cells + 1]
+    best = np.unravel_index(int(near.argmax()), near.shape)
+    if near[best] < EDGE:
+        return x, y
+    return min((left + best[1] + 0.5) * cell, FULL_SIZE - 1.6), min((top + best[0] + 0.5) * cell, FULL_SIZE - 1.6)
 
 
 def draw_strokes(sheet: Sheet) -> None:
