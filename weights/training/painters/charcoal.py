@@ -20,7 +20,7 @@ def paint(scene: Scene, coarse: float, name: str = "gray", cells: int = 128) -> 
     # Hair is lifted out in strands instead of one black mass.
     strands = scene.lightness - blur(scene.lightness, 7)
     shade = np.minimum(shade, 1 - 0.30 * scene.hair) - scene.hair * np.clip(4.5 * strands, -0.2, 0.55)
-    shade = np.clip(shade, 0, 1).astype(np.float32)
+    shade = np.minimum(np.clip(shade, 0, 1), 1 - 0.2 * blur(scene.skin, 3) * (1 - scene.features)).astype(np.float32)
     smudge = blur(shade, 5 + 7 * coarse) * smoothstep(blur(scene.matte, 6), 0.1, 0.8)
     line = (
         scene.ink_lines(0.15 + 0.6 * coarse, 0.9)
@@ -41,7 +41,7 @@ def paint(scene: Scene, coarse: float, name: str = "gray", cells: int = 128) -> 
         "width": coarse,
         "line_dark": 0.8,
         "line_rough": 0.7,
-        "tooth": 0.8,
+        "tooth": 0.5,
         **channels("ink", COAL),
         **channels("light", np.array([0.97, 0.96, 0.93], np.float32)),
     }

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from painters.common import channels, planes
+from painters.common import channels, feature_lines, planes
 from painters.palettes import palette
 from painters.scene import SIZE, Picture, Scene, blur, from_lab, smoothstep, to_lab
 from portrait.generate.families.mini.marks.layout import Marks, pack
@@ -24,7 +24,7 @@ def paint(scene: Scene, coarse: float, name: str = "amber", cells: int = 128) ->
     figure = smoothstep(scene.matte, 0.3, 0.7)
     middle = float(scene.skin_lab[0])
     lightness = middle + 1.12 * (lab[..., 0] - middle)
-    lightness = lightness * (0.50 + 0.56 * key)
+    lightness = lightness * (0.60 + 0.46 * key)
     inner = blur(figure, 5)
     rim = np.clip(figure * (1 - inner) * 2.6, 0, 1) * smoothstep(across, 0.1, 0.9) * smoothstep(-y, -0.75, 0.0)
     lightness = lightness + 34 * rim
@@ -50,7 +50,7 @@ def paint(scene: Scene, coarse: float, name: str = "amber", cells: int = 128) ->
             np.clip(0.95 * inner - 0.5 * blur(scene.face, 3) * (1 - coarse), 0, 1) * (0.4 + 0.6 * coarse),
             np.clip(0.9 * blur(scene.face, 3) + 0.3 * inner - 0.25 * coarse, 0, 1),
         ]),
-        "line": 0.62 * blur(scene.feature_ink, 0.7),
+        "line": 0.62 * feature_lines(scene, coarse),
         "detail": detail,
     }  # fmt: skip
     values = {

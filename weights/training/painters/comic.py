@@ -37,7 +37,7 @@ def paint(scene: Scene, coarse: float, name: str = "blue", cells: int = 128) -> 
         scene, tone * (1 - scene.eyes) * (1 - 0.4 * (1 - free) * blur(scene.skin, 2)), (0.86 - 0.12 * free,), coarse
     )
     gray = blur(scene.light, 1.2 + coarse)
-    bare = 1 - 0.75 * scene.skin * (1 - keep)
+    bare = 1 - np.maximum(0.75 * scene.skin * (1 - keep), scene.openings)
     (black,) = cuts(scene, (1 - gray) * bare, (0.87,), coarse)
     rows = np.linspace(1, 0, SIZE, dtype=np.float32)[:, None] * np.ones((1, SIZE), np.float32)
     dots = 0.5 * smoothstep(rows, 0.25, 1.1) * (1 - present)
@@ -89,6 +89,8 @@ def local_colors(scene: Scene, coarse: float) -> Picture:
     lab = lab * (1 - 0.95 * skin) + 0.95 * skin * clear(scene.skin_lab)
     eyes = blur(scene.eyes, 1.0)[..., None]
     lab = lab * (1 - 0.8 * eyes * fine) + 0.8 * eyes * fine * detail
+    openings = np.clip(2 * scene.openings, 0, 1)[..., None]
+    lab = lab * (1 - openings) + openings * np.array([90, 1, 4], np.float32)
     red = np.concatenate([0.85 * lab[..., :1], detail[..., 1:] * 1.15], -1)
     lab = lab * (1 - lips) + lips * red
     lab = lab * (1 - scene.teeth[..., None]) + scene.teeth[..., None] * np.array([94, 0, 3], np.float32)

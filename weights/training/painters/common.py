@@ -30,6 +30,12 @@ def freedom(coarse: float) -> float:
     return float(smoothstep(np.float32(coarse), 0.45, 1.0))
 
 
+def feature_lines(scene: Scene, coarse: float) -> Plane:
+    """A fine brush's last lines: lashes, irises with their light, brows, nostrils, the line of the mouth."""
+    ink = np.clip((1.1 + 0.4 * coarse) * blur(scene.feature_ink, 0.6 + 0.5 * coarse), 0, 1)
+    return ink * (1 - 0.9 * np.maximum(scene.teeth, scene.catchlights))
+
+
 def drawn_tone(scene: Scene, coarse: float, absolute: float = 0.3) -> Plane:
     """Lightness as a draftsman sees it: summed up, on the face's own scale, the background left as paper."""
     simple = scene.simplified(coarse)
@@ -37,4 +43,5 @@ def drawn_tone(scene: Scene, coarse: float, absolute: float = 0.3) -> Plane:
     tone = scene.relative(blur(lightness, 1.0 + 1.5 * coarse), absolute)
     # Local contrast, so that the form stays readable in hair and dark cloth.
     tone = np.clip(tone + 0.55 * (lightness - blur(lightness, 18)), 0, 1)
+    tone = np.maximum(tone, 0.95 * np.maximum(scene.whites, scene.catchlights))
     return (1 - (1 - tone) * smoothstep(blur(scene.matte, 2.5), 0.3, 0.8)).astype(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from painters.common import channels, freedom, planes
+from painters.common import channels, feature_lines, freedom, planes
 from painters.palettes import palette
 from painters.scene import SIZE, Scene, blur, from_lab, smoothstep, to_lab
 from portrait.generate.families.mini.marks.fields import smooth_noise
@@ -57,6 +57,7 @@ def paint(scene: Scene, coarse: float, name: str = "umber", cells: int = 128) ->
         "color": planes(color),
         "direction": scene.direction(4.5 + 4 * coarse),
         "stroke": np.stack([large, middle, small]),
+        "line": 0.8 * feature_lines(scene, coarse),
         "detail": detail,
     }
     values = {
@@ -64,7 +65,9 @@ def paint(scene: Scene, coarse: float, name: str = "umber", cells: int = 128) ->
         "relief": 0.45,
         "length": 0.5,
         "width": 0.12 + 0.6 * coarse,
+        "line_dark": 0.62,
+        "line_rough": 0.25,
         "tooth": 0.2,
-        **channels("ink", np.array([0.1, 0.08, 0.08], np.float32)),
+        **channels("ink", np.array([0.13, 0.07, 0.05], np.float32)),
     }
     return pack(maps, values, cells)

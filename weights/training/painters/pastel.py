@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from painters.common import channels, flat, freedom, planes
+from painters.common import channels, feature_lines, flat, freedom, planes
 from painters.palettes import palette
 from painters.scene import Scene, blur, from_lab, smoothstep, to_lab
 from portrait.generate.families.mini.marks.layout import Marks, pack
@@ -47,9 +47,10 @@ def paint(scene: Scene, coarse: float, name: str = "rose", cells: int = 128) -> 
         + 0.5 * (scene.direction(6.0) - 0.5)
         + 0.5 * (flat(np.array([0.35, 0.1, 0.0], np.float32))[:2] - 0.5),
         "stroke": np.stack([large, medium, small]),
-        "line": 0.75
-        * scene.ink_lines(0.6 + 0.4 * coarse, 0.8)
-        * np.clip(0.2 + blur(scene.features, 3) * 1.4, 0, 1)
+        "line": np.maximum(
+            0.6 * scene.ink_lines(0.6 + 0.4 * coarse, 0.8) * np.clip(0.2 + blur(scene.features, 3) * 1.2, 0, 1),
+            feature_lines(scene, coarse),
+        )
         * fade,
         "light": 0.75 * lights,
         "detail": scene.detail(coarse),
@@ -60,7 +61,7 @@ def paint(scene: Scene, coarse: float, name: str = "rose", cells: int = 128) -> 
         "length": 0.75,
         "width": 0.15 + 0.55 * coarse,
         "line_dark": 0.6,
-        "line_rough": 0.8,
+        "line_rough": 0.5,
         "tooth": 0.9,
         **channels("ink", np.array([0.24, 0.17, 0.22], np.float32)),
         **channels("light", np.array([0.98, 0.95, 0.92], np.float32)),

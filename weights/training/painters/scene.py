@@ -90,6 +90,55 @@ class Scene:
 
     @cached_property
     def photo(self) -> Picture:
+        """What is painted: the person cut free of the room's light, under a kinder light on the face.
+
+        Sockets, rings and the shadows below nose and lip are taken back by half, the eyes have whites, and light from one
+        side is evened out a little: in few tones such shadows would be bars, rings and beards.
+        """
+        lab = to_lab(self.bare)
+        light = lab[..., 0] / np.float32(100)
+        skin_light = float(self.skin_lab[0]) / 100
+        shade = np.clip(skin_light - light, 0, 0.3)
+        sockets = np.clip(0.8 * self.glabella + 0.4 * self.below_eyes + 0.55 * self.lids, 0, 0.85)
+        light = light + shade * np.maximum(sockets, 0.5 * self.shaven)
+        light = light + self.whites * np.clip(min(skin_light + 0.16, 0.93) - light, 0, 0.4)
+        light = light - np.clip(0.6 * self.slope_of_light, -0.1, 0.1)
+        # Whites of eyes have hardly any color, whatever the lamp's.
+        lab[..., 1:] *= 1 - 0.6 * self.whites[..., None]
+        lab[..., 0] = np.clip(100 * light, 0, 100)
+        return from_lab(lab)
+
+    @cached_property
+    def shaven(self) -> Plane:
+        """Skin without hair around the mouth; a beard has less color than skin in shadow."""
+        lab = to_lab(self.bare)
+        chroma = np.hypot(lab[..., 1], lab[..., 2]) / max(float(np.hypot(*self.skin_lab[1:])), 8)
+        return self.muzzle * smoothstep(chroma, 0.55, 0.9) * (1 - self.mouth)
+
+    @cached_property
+    def slope_of_light(self) -> Plane:
+        """What light from one side adds and takes on the skin, in lightness."""
+        inside = (self.face > 0.9) & (self.features < 0.15)
+        if inside.sum() < 200:
+            return np.zeros((SIZE, SIZE), np.float32)
+        rows, columns = (axis / self.span for axis in np.mgrid[0:SIZE, 0:SIZE].astype(np.float32))
+        rows, columns = rows - rows[inside].mean(), columns - columns[inside].mean()
+        ones = np.ones(int(inside.sum()), np.float32)
+        light = to_lab(self.bare)[..., 0] / np.float32(100)
+        axes = np.stack([ones, rows[inside], columns[inside]], 1)
+        _, down, across = np.linalg.lstsq(axes, light[inside], rcond=None)[0]
+        near = np.clip(blur(self.face, 0.35 * self.span) * 2, 0, 1) * blur(self.face_and_neck, 3)
+        return (np.clip(0.95 * down * rows + 0.4 * across * columns, -0.2, 0.2) * near).astype(np.float32)
+
+    @cached_property
+    def face_and_neck(self) -> Plane:
+        """Where skin is certain to be, by the mesh alone, and what is colored like it around it."""
+        distance = to_lab(self.bare) - self.skin_lab
+        like = np.exp(-((distance[..., 0] / 34) ** 2) - (np.hypot(distance[..., 1], distance[..., 2]) / 11) ** 2)
+        return np.clip(np.maximum(self.face, blur(like.astype(np.float32), 2)), 0, 1) * self.matte
+
+    @cached_property
+    def bare(self) -> Picture:
         """The shot, with the person's own colors carried over their edge: no painter sees a rim of the room there."""
         certain = smoothstep(self.matte, 0.85, 0.98)
         colors = self.shot
@@ -143,6 +192,53 @@ class Scene:
         """The eyes between their lids."""
         eyes = [self.polygon(u + lo[::-1], soft=0.008) for u, lo in zip(UPPER_LIDS, LOWER_LIDS, strict=True)]
         return np.maximum(*eyes)
+
+    @cached_property
+    def irises(self) -> list[tuple[float, float, float]]:
+        """Center and radius, pixels, of each iris that is seen: where it is darkest between the lids, as large as irises are."""
+        light = to_lab(self.shot)[..., 0]
+        found = []
+        for upper, lower in zip(UPPER_LIDS, LOWER_LIDS, strict=True):
+            points = self.mesh[upper + lower]
+            width = float(np.linalg.norm(self.mesh[upper[0]] - self.mesh[upper[-1]]))
+            opening = self.polygon(upper + lower[::-1]) > 0.5
+            if opening.sum() < max(12, 0.09 * width**2):
+                continue  # closed, or nearly
+            ys, xs = np.nonzero(opening)
+            weights = np.clip(np.quantile(light[opening], 0.5) - light[opening], 0, None) + 1e-3
+            x, y = float(np.average(xs, weights=weights)), float(np.average(ys, weights=weights))
+            center = points.mean(0)
+            x = float(np.clip(x, center[0] - 0.2 * width, center[0] + 0.2 * width))
+            found.append((x, y, 0.205 * width))
+        return found
+
+    def discs(self, scale: float, shift: tuple[float, float] = (0.0, 0.0), soft: float = 1.0) -> Plane:
+        """A disc on each iris, `scale` times as large and shifted by shares of its radius; its edge `soft` pixels wide."""
+        rows, columns = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
+        mask = np.zeros((SIZE, SIZE), np.float32)
+        for x, y, radius in self.irises:
+            distance = np.hypot(columns - x - shift[0] * radius, rows - y - shift[1] * radius)
+            mask = np.maximum(mask, np.clip((scale * radius - distance) / soft + 0.5, 0, 1))
+        return mask
+
+    @cached_property
+    def whites(self) -> Plane:
+        """Of the eyes, what is no iris and no lash."""
+        if not self.irises:
+            return np.zeros((SIZE, SIZE), np.float32)
+        return self.openings * (1 - self.discs(1.15, soft=1.5))
+
+    @cached_property
+    def catchlights(self) -> Plane:
+        """The light in each eye, from the upper left."""
+        return self.discs(0.34, (-0.32, -0.38)) * self.openings
+
+    @cached_property
+    def muzzle(self) -> Plane:
+        """From the nose down to the chin, without the nose: where a cast shadow looks like a beard."""
+        return self.polygon(
+            [98, 97, 2, 326, 327, 410, 422, 430, 394, 379, 400, 152, 176, 150, 169, 210, 202, 186], soft=0.06
+        )
 
     @cached_property
     def brows(self) -> Plane:
@@ -205,13 +301,8 @@ class Scene:
 
     @cached_property
     def light(self) -> Plane:
-        """Lightness, with the shadows between the brows and below the eyes taken back by half and more."""
-        skin_light = float(self.skin_lab[0]) / 100
-        below = np.maximum.reduce([self.polygon(lower, grow=0.22, soft=0.08) for lower in LOWER_LIDS])
-        below = below * (1 - np.clip(1.3 * self.eyes, 0, 1)) * self.face
-        lift = np.clip(skin_light - self.lightness, 0, 0.3)
-        lifted = self.lightness + lift * np.clip(0.8 * self.glabella + 0.4 * below + 0.55 * self.lids, 0, 0.85)
-        return (lifted + self.teeth * np.clip(0.92 - lifted, 0, 0.6)).astype(np.float32)
+        """Lightness, with teeth as bright as teeth are thought of."""
+        return (self.lightness + self.teeth * np.clip(0.92 - self.lightness, 0, 0.6)).astype(np.float32)
 
     @cached_property
     def feature_ink(self) -> Plane:
@@ -224,9 +315,14 @@ class Scene:
             inside = opening > 0.5
             if inside.sum() < 12:
                 continue
-            dark, bright = np.quantile(light[inside], [0.08, 0.85])
-            level = (light - dark) / max(float(bright - dark), 0.08)
-            ink = np.maximum(ink, opening * smoothstep(0.42 - level, -0.10, 0.14))
+            lash = np.zeros((SIZE, SIZE), np.float32)
+            self.polyline(lash, upper, 0.03 * self.span, 0.8)
+            ink = np.maximum(ink, blur(lash, 0.6))
+            if not self.irises:
+                dark, bright = np.quantile(light[inside], [0.08, 0.85])
+                level = (light - dark) / max(float(bright - dark), 0.08)
+                ink = np.maximum(ink, opening * smoothstep(0.42 - level, -0.10, 0.14))
+        ink = np.maximum(ink, (0.85 * self.discs(1.0) * self.openings).astype(np.float32)) * (1 - self.catchlights)
         brows = [(region, region > 0.5) for region in (self.polygon(b, grow=0.03, soft=0.025) for b in BROWS)]
         brow_ink = np.zeros((SIZE, SIZE), np.float32)
         contrasts: list[float] = []
@@ -267,7 +363,7 @@ class Scene:
     def skin_lab(self) -> NDArray[np.float32]:
         """Median color of the cheeks, forehead and nose."""
         inside = (self.face > 0.9) & (self.features < 0.1)
-        return np.median(self.lab[inside], 0) if inside.sum() > 50 else np.array([60, 12, 15], np.float32)
+        return np.median(to_lab(self.bare)[inside], 0) if inside.sum() > 50 else np.array([60, 12, 15], np.float32)
 
     @cached_property
     def skin(self) -> Plane:
@@ -356,7 +452,7 @@ class Scene:
         open_skin = self.skin * (1 - self.features)
         limit = 0.13 + 0.05 * coarse + 0.20 * np.clip(open_skin - 0.55 * self.glasses, 0, 1)
         cloth = self.matte * (1 - np.clip(blur(self.skin, 3), 0, 1))
-        limit = limit + 0.05 * cloth * coarse
+        limit = limit + 0.05 * cloth * coarse - 0.04 * self.hair
         edges = smoothstep(ridge * strength - limit, -0.03, 0.06) * smoothstep(self.matte, 0.25, 0.6)
         drawn = np.zeros((SIZE, SIZE), np.float32)
         width = max(1.0, 0.022 * self.span)
@@ -373,7 +469,7 @@ class Scene:
         self.polyline(drawn, NOSE_BASE, 0.8 * width, 0.55)
         for chain in NOSTRILS:
             self.polyline(drawn, chain, 0.8 * width, 0.6)
-        self.polyline(drawn, JAW, 0.7 * width, 0.38)
+        self.polyline(drawn, JAW, 0.7 * width, 0.3)
         border = self.matte > 0.5
         outline = cv2.morphologyEx(border.astype(np.float32), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
         outline[-3:] = 0
@@ -384,7 +480,8 @@ class Scene:
         soft = np.clip(gain * blur(np.maximum(edges, 0.75 * outline), heavy), 0, 1)
         drawn = np.clip((0.85 + 1.1 * coarse) * blur(drawn, 0.9 + 0.7 * coarse), 0, 1)
         ink = np.clip((1 + 0.9 * coarse) * blur(self.feature_ink, 0.7 + 0.9 * coarse), 0, 1)
-        return np.maximum.reduce([self.without_specks(soft, coarse), drawn, ink]) * (1 - 0.9 * self.teeth)
+        lines = np.maximum.reduce([self.without_specks(soft, coarse) * (1 - self.whites), drawn, ink])
+        return lines * (1 - 0.9 * np.maximum(self.teeth, self.catchlights))
 
     def without_specks(self, lines: Plane, coarse: float) -> Plane:
         """Lines without the dots that the weave of cloth leaves in them; at the features everything stays."""
@@ -396,7 +493,7 @@ class Scene:
             labels[(self.matte > 0.5) & (blur(self.skin, 2) < 0.3) & (self.hair < 0.3)], minlength=count
         )
         on_cloth = cloth > 0.6 * stats[:, cv2.CC_STAT_AREA]
-        least = (0.010 + 0.02 * coarse) * np.where(on_cloth, 4, 1) * self.span**2
+        least = (0.010 + 0.02 * coarse) * np.where(on_cloth, 8, 1) * self.span**2
         speck = (stats[:, cv2.CC_STAT_AREA] < least) & ~fine
         speck[0] = False
         return lines * (1 - blur(cv2.dilate(speck[labels].astype(np.float32), np.ones((5, 5), np.uint8)), 1.0))

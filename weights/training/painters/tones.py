@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from painters.scene import MOUTH_TOP, SIZE, UPPER_LIP, Plane, Scene, blur, outline_map, to_lab
+from painters.scene import MOUTH_TOP, UPPER_LIP, Plane, Scene, blur, outline_map, to_lab
 
 
 def poster_tone(scene: Scene, coarse: float) -> Plane:
@@ -14,7 +14,7 @@ def poster_tone(scene: Scene, coarse: float) -> Plane:
     Smoothing is by medians: an edge stays one edge, and no ring of middle tones runs along it.
     """
     lightness = to_lab(scene.simplified(0.6 + 0.4 * coarse))[..., 0] / 100 + (scene.light - scene.lightness)
-    lightness = lightness - slope_of_light(scene)
+    lightness = lightness - np.clip(0.4 * scene.slope_of_light, -0.1, 0.1)
     calm = blur(_median(lightness, 9 + 16 * coarse), 1.0 + 1.0 * coarse)
     crisp = blur(scene.light, 1.0 + 0.8 * coarse)
     # At the features the local contrast is what makes eyes and mouth readable on any skin.
@@ -24,32 +24,16 @@ def poster_tone(scene: Scene, coarse: float) -> Plane:
     return with_drawn_features(scene, tone)
 
 
-def slope_of_light(scene: Scene) -> Plane:
-    """What light from one side adds and takes on the skin, (H, W): printed flat, a chin in shadow would be a beard."""
-    inside = (scene.face > 0.9) & (scene.features < 0.15)
-    if inside.sum() < 200:
-        return np.zeros((SIZE, SIZE), np.float32)
-    rows, columns = (axis / scene.span for axis in np.mgrid[0:SIZE, 0:SIZE].astype(np.float32))
-    rows, columns = rows - rows[inside].mean(), columns - columns[inside].mean()
-    ones = np.ones(int(inside.sum()), np.float32)
-    _, down, across = np.linalg.lstsq(
-        np.stack([ones, rows[inside], columns[inside]], 1), scene.lightness[inside], rcond=None
-    )[0]
-    slope = np.clip(0.95 * down * rows + 0.4 * across * columns, -0.2, 0.2)
-    return (slope * blur(scene.skin, 4)).astype(np.float32)
-
-
 def with_drawn_features(scene: Scene, tone: Plane) -> Plane:
     """Tone in which lips are lips and eyes have whites, whatever the light: the upper lip darker than the lower, teeth bright."""
     lips = blur(scene.polygon_lips(), 1.0)
     upper = blur(scene.polygon(UPPER_LIP + MOUTH_TOP[::-1]), 1.0)
     around = float(np.median(tone[(scene.face > 0.9) & (scene.features < 0.1)])) if scene.face.max() > 0.9 else 0.6
     open_skin = blur(scene.skin, 3) * (1 - np.clip(blur(scene.features, 2), 0, 1))
-    tone = tone + 0.25 * open_skin * (around - tone)
+    tone = tone + 0.25 * open_skin * (around - tone) + 0.6 * scene.shaven * np.clip(around - tone, 0, 1)
     tone = tone * (1 - lips) + lips * np.minimum(tone, max(around - 0.16, 0.12))
     tone = tone * (1 - upper) + upper * np.minimum(tone, max(around - 0.28, 0.08))
-    whites = np.clip(scene.openings - 1.6 * blur(scene.feature_ink, 1.0), 0, 1)
-    tone = tone + whites * np.clip(min(around + 0.18, 0.9) - tone, 0, 0.5)
+    tone = tone + scene.whites * np.clip(min(around + 0.18, 0.92) - tone, 0, 0.5)
     tone = tone + scene.teeth * np.clip(0.95 - tone, 0, 1)
     return np.clip(tone - 0.75 * blur(scene.feature_ink, 0.8), 0, 1)
 

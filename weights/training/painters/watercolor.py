@@ -31,7 +31,9 @@ def paint(scene: Scene, coarse: float, name: str = "warm", cells: int = 128) -> 
     pigment = np.clip(from_lab(np.dstack([hue[..., 0], blur(hue[..., 1], 2), blur(hue[..., 2], 2)])), 0.03, 1)
     present = smoothstep(blur(scene.matte, 1.5), 0.35, 0.65) * scene.fade(0.80, 1.02)
     darkness = (1 - tone) * present
-    darkness = np.maximum(darkness, (0.9 - 0.2 * coarse) * blur(scene.feature_ink, 0.8 + 1.2 * coarse) * present)
+    darkness = np.maximum(darkness, (0.9 - 0.2 * coarse) * blur(scene.feature_ink, 0.8 + 1.2 * coarse) * present) * (
+        1 - 0.9 * scene.whites
+    )
     shapes = []
     colors = []
     absolute = np.clip(1 - lightness, 0.05, 1)
@@ -65,7 +67,7 @@ def paint(scene: Scene, coarse: float, name: str = "warm", cells: int = 128) -> 
         "glaze": np.concatenate(colors),
         "line": scene.ink_lines(0.3 + 0.7 * coarse, 0.85)
         * present
-        * (0.35 + 0.65 * np.clip(blur(scene.features, 3) * 1.3, 0, 1)),
+        * (0.25 + 0.75 * np.clip(blur(scene.features, 3) * 1.3, 0, 1)),
         "detail": scene.detail(coarse),
     }
     values = {
@@ -74,11 +76,11 @@ def paint(scene: Scene, coarse: float, name: str = "warm", cells: int = 128) -> 
         "wet": 0.28 + 0.4 * coarse,
         "multiply": 1.0,
         "pigment": 0.45 + 0.3 * coarse,
-        "line_dark": 0.5,
+        "line_dark": 0.6,
         "line_rough": 0.3,
         "tooth": 0.8,
         "splash": 0.35 + 0.5 * coarse,
-        **channels("ink", np.array([0.22, 0.18, 0.20], np.float32)),
+        **channels("ink", np.array([0.27, 0.16, 0.12], np.float32)),
     }
     return pack(maps, values, cells)
 
@@ -94,7 +96,7 @@ def base_wash(scene: Scene, darkness: Plane, limit: float, coarse: float) -> Pla
     """The first, pale wash: all of the figure but eyes, teeth and, boldly, the broad lights."""
     figure = outline_map((scene.matte > 0.5) & (scene.fade(0.80, 1.04) > 0.5))
     lights = blur(darkness, 2 + 3 * coarse) < limit - 0.06 * (1 - coarse)
-    spared = 0.9 * scene.teeth
+    spared = 0.9 * np.maximum(scene.teeth, scene.whites)
     if coarse > 0.6:
         spared = np.maximum(spared, outline_map(without_small(lights, 0.05 * scene.span**2)))
     return np.minimum(figure, 1 - spared)

@@ -8,6 +8,7 @@ import numpy as np
 from painters.common import channels, drawn_tone, flat
 from painters.palettes import palette
 from painters.scene import SIZE, Scene, blur, smoothstep
+from painters.tones import cuts, poster_tone
 from portrait.generate.families.mini.marks.layout import Marks, pack
 
 
@@ -18,14 +19,13 @@ def paint(scene: Scene, coarse: float, name: str = "black", cells: int = 128) ->
     darkness = np.clip(1.04 - 1.12 * tone, 0, 1)
     darkness = np.where(darkness < 0.16, darkness * 0.6, darkness)
     skin = blur(scene.skin, 2) * (1 - np.clip(blur(scene.features, 3), 0, 1))
-    darkness = darkness * (1 - skin) + skin * smoothstep(
-        darkness, 0.30, 0.72
-    )  # no cuts on smooth skin but along the shadow
+    (shadow,) = cuts(scene, 1 - poster_tone(scene, 0.3 + 0.4 * coarse), (0.54,), coarse)
+    darkness = darkness * (1 - skin) + skin * shadow  # no cuts on smooth skin but along the shadow
     darkness = darkness * (1 - 0.25 * np.clip(blur(scene.features, 2), 0, 1))
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE
     away = cv2.distanceTransform((scene.matte < 0.5).astype(np.uint8), cv2.DIST_L2, 5)
     # Behind the head the block is cut away in rays, densest beside it: that parts dark hair from a dark ground.
-    ray = 0.84 - 0.50 * np.exp(-away / (16 + 18 * coarse))
+    ray = 0.84 - 0.50 * np.exp(-away / (16 + 18 * coarse)) * smoothstep(away, 3, 9)
     groove = darkness * present + (1 - present) * ray
     lines = scene.ink_lines(0.5 + 0.5 * coarse, 1.05) * smoothstep(blur(scene.matte, 3), 0.75, 0.98)
     direction = scene.direction(6.0 + 3 * coarse)

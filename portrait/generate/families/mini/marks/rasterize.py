@@ -143,7 +143,7 @@ def _density(sheet: Sheet, distance: Field, rng: np.random.Generator) -> Field:
     return density
 
 
-CELS = 9
+CELS = 12
 """Flat colors that the glazes of a picture have at most, where it is drawn in cels."""
 
 
@@ -170,8 +170,12 @@ def _cels(color: Canvas) -> NDArray[np.int32]:
     """Which of `CELS` flat areas each cell of a map belongs to: its colors in few clusters (k-means, from a fixed start)."""
     pixels = color.reshape(-1, 3).astype(np.float32)
     order = np.argsort(pixels @ np.array([0.3, 0.59, 0.11], np.float32))
-    start = np.empty(len(pixels), np.int32)
-    start[order] = np.arange(len(pixels)) * CELS // len(pixels)
+    centers = [pixels[order[(2 * k + 1) * len(order) // CELS]] for k in range(CELS // 2)]
+    distance = np.min([np.square(pixels - c).sum(1) for c in centers], 0)
+    for _ in range(CELS - len(centers)):  # the colors least like those: lips are small, and no shade of skin
+        centers.append(pixels[int(distance.argmax())])
+        distance = np.minimum(distance, np.square(pixels - centers[-1]).sum(1))
+    start = np.argmin([np.square(pixels - c).sum(1) for c in centers], 0).astype(np.int32)
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 12, 1e-3)
     _, labels, _ = cv2.kmeans(pixels, CELS, start, stop, 1, cv2.KMEANS_USE_INITIAL_LABELS)
     return np.asarray(labels.reshape(color.shape[:2]), np.int32)
@@ -187,7 +191,7 @@ def draw_facets(sheet: Sheet) -> None:
     points: list[tuple[float, float]] = []
     color = np.ascontiguousarray(sheet.marks["color"].transpose(1, 2, 0))
     edges = _edge_strength(color)
-    for spacing, low in ((46, -1.0), (24, 0.2), (14, 0.45), (9.5, 0.68), (6.5, 0.86)):
+    for spacing, low in ((46, -1.0), (24, 0.2), (14, 0.45), (9, 0.68), (5.5, 0.86)):
         gap = spacing * scale
         count = int(np.ceil(FULL_SIZE / gap)) + 1
         grid = (np.mgrid[0:count, 0:count].reshape(2, -1).T + rng.uniform(0.1, 0.9, (count * count, 2))) * gap
