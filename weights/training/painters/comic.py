@@ -21,10 +21,8 @@ def paint(scene: Scene, coarse: float, name: str = "blue", cells: int = 128) -> 
     shadow = base.copy()
     shadow[..., 0] = base[..., 0] * 0.73
     free = freedom(coarse)
-    share = 0.25 + 0.65 * free
-    share = (share - (0.22 - 0.22 * free) * blur(scene.skin, 2))[
-        ..., None
-    ]  # skin stays skin up to the middle of the dial
+    # Skin stays skin up to the middle of the dial.
+    share = (0.25 + 0.65 * free - 0.22 * (1 - free) * blur(scene.skin, 2))[..., None]
     shadow[..., 1:] = (1 - share) * base[..., 1:] + share * (1.1 + 0.5 * free) * tint_lab[1:]
     bright = base.copy()
     bright[..., 0] = np.minimum(base[..., 0] + 9 + 14 * free, 98)
@@ -74,7 +72,7 @@ def paint(scene: Scene, coarse: float, name: str = "blue", cells: int = 128) -> 
 def local_colors(scene: Scene, coarse: float) -> Picture:
     """CIELAB of what things are colored like, light and shadow left out: one color for the skin, few for hair and cloth."""
     eight_bit = np.round(np.clip(scene.simplified(0.5 + 0.5 * coarse), 0, 1) * 255).astype(np.uint8)
-    lab = to_lab(cv2.medianBlur(eight_bit, 11 + 2 * int(5 * coarse)).astype(np.float32) / 255)
+    lab = to_lab(cv2.medianBlur(eight_bit, 11 + 2 * int(5 * coarse)).astype(np.float32) / np.float32(255))
     # Light and shadow are cels of their own, so lightness is halfway to its surroundings', and higher than in the photo.
     lab[..., 0] = 0.45 * lab[..., 0] + 0.55 * blur(lab[..., 0], 12)
     fine = np.clip(blur(scene.features, 1.5) * 1.2, 0, 1)[..., None]
@@ -83,16 +81,16 @@ def local_colors(scene: Scene, coarse: float) -> Picture:
         np.arange(SIZE, dtype=np.float32)[:, None] - scene.mesh[[107, 336], 1].mean(), 0, 0.3 * scene.span
     )
     alike = np.exp(-((off / (6 + 9 * below_brows)) ** 2))  # gray or fair hair is no skin, a neck in shadow is
-    skin = np.maximum(blur(scene.face, 1.5), blur(scene.skin * alike, 3))[..., None]
+    skin = np.maximum(blur(scene.face, 1.5), blur((scene.skin * alike).astype(np.float32), 3))[..., None]
     lips = blur(scene.polygon_lips(), 1.2)[..., None]
     detail = to_lab(blur(scene.photo, 1.0))
-    lab = lab * (1 - 0.95 * skin) + 0.95 * skin * clear(scene.skin_lab)
+    lab = (lab * (1 - 0.95 * skin) + 0.95 * skin * clear(scene.skin_lab)).astype(np.float32)
     eyes = blur(scene.eyes, 1.0)[..., None]
     lab = lab * (1 - 0.8 * eyes * fine) + 0.8 * eyes * fine * detail
     openings = np.clip(2 * scene.openings, 0, 1)[..., None]
     lab = lab * (1 - openings) + openings * np.array([90, 1, 4], np.float32)
     red = np.concatenate([0.85 * lab[..., :1], detail[..., 1:] * 1.15], -1)
-    lab = lab * (1 - lips) + lips * red
+    lab = (lab * (1 - lips) + lips * red).astype(np.float32)
     lab = lab * (1 - scene.teeth[..., None]) + scene.teeth[..., None] * np.array([94, 0, 3], np.float32)
     lab[..., 0] += 0.16 * (96 - lab[..., 0]) * np.clip(lab[..., 0] / 30, 0, 1)
     lab[..., 1:] *= 1.35 + 0.25 * coarse

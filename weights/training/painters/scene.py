@@ -496,7 +496,8 @@ class Scene:
         least = (0.010 + 0.02 * coarse) * np.where(on_cloth, 8, 1) * self.span**2
         speck = (stats[:, cv2.CC_STAT_AREA] < least) & ~fine
         speck[0] = False
-        return lines * (1 - blur(cv2.dilate(speck[labels].astype(np.float32), np.ones((5, 5), np.uint8)), 1.0))
+        spots = cv2.dilate(speck[labels].astype(np.uint8), np.ones((5, 5), np.uint8)).astype(np.float32)
+        return lines * (1 - blur(spots, 1.0))
 
     def pressure(self, least: float) -> Plane:
         """How hard a hand presses along an outline, in [least, 1]: more in shadow and below, less where the light comes from."""

@@ -23,7 +23,7 @@ def paint(scene: Scene, coarse: float, name: str = "black", cells: int = 128) ->
     darkness = darkness * (1 - skin) + skin * shadow  # no cuts on smooth skin but along the shadow
     darkness = darkness * (1 - 0.25 * np.clip(blur(scene.features, 2), 0, 1))
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE
-    away = cv2.distanceTransform((scene.matte < 0.5).astype(np.uint8), cv2.DIST_L2, 5)
+    away = cv2.distanceTransform((scene.matte < 0.5).astype(np.uint8), cv2.DIST_L2, 5).astype(np.float32)
     # Behind the head the block is cut away in rays, densest beside it: that parts dark hair from a dark ground.
     ray = 0.84 - 0.50 * np.exp(-away / (16 + 18 * coarse)) * smoothstep(away, 3, 9)
     groove = darkness * present + (1 - present) * ray

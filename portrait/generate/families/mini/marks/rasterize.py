@@ -115,7 +115,7 @@ def _outline_distance(sheet: Sheet, k: int, rng: np.random.Generator, noise: Fie
     marks = sheet.marks
     unit = sheet.unit
     plane = cv2.resize(marks["shape"][k], (sheet.size, sheet.size), interpolation=cv2.INTER_CUBIC)
-    distance = (plane - 0.5) * 2 * SHAPE_REACH * unit
+    distance: Field = (plane - 0.5) * 2 * SHAPE_REACH * unit
     wobble = 10 * marks.value("wobble") * unit
     if wobble > 0.2:
         near = np.clip(2 - 2 * np.abs(distance) / (SHAPE_REACH * unit), 0, 1)  # far from an outline nothing wobbles
@@ -124,7 +124,9 @@ def _outline_distance(sheet: Sheet, k: int, rng: np.random.Generator, noise: Fie
     if shift > 0.2:
         angle = rng.uniform(0, 2 * np.pi)
         matrix = np.array([[1, 0, shift * np.cos(angle)], [0, 1, shift * np.sin(angle)]], np.float32)
-        distance = cv2.warpAffine(distance, matrix, (sheet.size, sheet.size), borderMode=cv2.BORDER_REPLICATE)
+        distance = np.asarray(
+            cv2.warpAffine(distance, matrix, (sheet.size, sheet.size), borderMode=cv2.BORDER_REPLICATE), np.float32
+        )
     return distance
 
 
