@@ -27,7 +27,7 @@ def matte_sha256() -> str:
     """SHA-256 of the shipped matte network, from `weights/mini/manifest.json`."""
     manifest = mini_folder() / "manifest.json"
     try:
-        return str(json.loads(manifest.read_text("utf-8"))["matte"]["matte.safetensors"]["sha256"])
+        return str(json.loads(manifest.read_text("utf-8"))["files"]["matte.safetensors"]["sha256"])
     except (OSError, ValueError, KeyError) as error:
         raise WeightsCorruptError(f"{manifest} does not list matte.safetensors: {error!r}") from None
 

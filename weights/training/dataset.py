@@ -6,7 +6,8 @@ Writes OUT/pictures/{id:05d}-{photo|own}.jpg, OUT/marks/{id:05d}-{style}.npy, (c
 OUT/index.npz. 180 portraits are few, so each training person is multiplied by crops, light, color and camera
 faults, and new identities are made by setting the inner face of one person, matched in pose and skin color, into the
 head of another. For these, the same crop with the original face is kept too (`own`): the two differ only in
-identity. Each target has its palette and its coarseness, from fine marks (0) to bold ones (1).
+identity. Pictures are saved as the model will see them, without the outlines of their backgrounds; the painters see
+those. Each target has its palette and its coarseness, from fine marks (0) to bold ones (1).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from teachers import FaceMesh
 
 from portrait.faces.alignment import similarity_transform
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
+from portrait.generate.families.mini.surroundings import without_outlines
 from portrait.records import Face, RgbImage
 
 CONFIG = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
@@ -230,10 +232,12 @@ def make_one(job: dict) -> dict | None:
     mesh = None if face is None else mesh_of(clean, face.kps, job["teachers"])
     if face is None or mesh is None:
         return None
+    seen = without_outlines(photo, face)
     stem = f"{job['out']}/pictures/{job['id']:05d}"
     jpeg = [cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    cv2.imwrite(f"{stem}-photo.jpg", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR), jpeg)
+    cv2.imwrite(f"{stem}-photo.jpg", cv2.cvtColor(seen, cv2.COLOR_RGB2BGR), jpeg)
     if original is not None:
+        original = without_outlines(RgbImage(original), face)
         cv2.imwrite(f"{stem}-own.jpg", cv2.cvtColor(original, cv2.COLOR_RGB2BGR), jpeg)
     styles = list(PAINTERS)
     if not job["plain"]:

@@ -57,8 +57,7 @@ class FileEntry(TypedDict):
 def write_manifest(folder: Path) -> dict[str, FileEntry]:
     """List SHA-256 and size of every file; returns those of the model.
 
-    The matte and the style judge have entries of their own: they have no say in the model's pictures, so curves and
-    thresholds outlive them.
+    The style judge has an entry of its own: it has no say in the model's pictures, so curves and thresholds outlive it.
     """
     files: dict[str, FileEntry] = {}
     for path in sorted(
@@ -67,11 +66,8 @@ def write_manifest(folder: Path) -> dict[str, FileEntry]:
         if path.name != "manifest.json":
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             files[path.relative_to(folder).as_posix()] = {"sha256": digest, "bytes": path.stat().st_size}
-    matte = {name: files.pop(name) for name in ("matte.safetensors",) if name in files}
     judge = {name: files.pop(name) for name in [name for name in files if name.startswith("judge/")]}
-    manifest = (
-        {"name": "mini", "files": files} | ({"matte": matte} if matte else {}) | ({"judge": judge} if judge else {})
-    )
+    manifest = {"name": "mini", "files": files} | ({"judge": judge} if judge else {})
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     return files
 

@@ -120,16 +120,17 @@ class StableDiffusion:
             SettingsError: the face is missing, but the adapter or the ControlNet needs it.
         """
         size = request.image.shape[0]
-        image = at_side(request.image, self._recipe.resolution)
+        face = None if request.face is None else request.face.moved(self._recipe.resolution / size, 0, 0)
+        image = self._seen(at_side(request.image, self._recipe.resolution), face)
         picture = as_batch(image, self.pipe._execution_device)
         control = None
         if self._recipe.structure == "controlnet":
-            drawn = control_image(self._recipe.control, image, request.face)
+            drawn = control_image(self._recipe.control, image, face)
             control = torch.from_numpy(drawn.copy()).permute(2, 0, 1)[None].float() / 255
         with self._precision.autocast():
             latents = self._photo_latents(image, picture)
             texts = self._encode_texts(request.prompt, request.negative_prompt)
-            clip = None if self._image_encoder is None else self._encode_face_crop(image, request.face)
+            clip = None if self._image_encoder is None else self._encode_face_crop(image, face)
         return Conditions(
             picture=picture,
             size=size,
@@ -141,6 +142,10 @@ class StableDiffusion:
             clip=clip,
             control=control,
         )
+
+    def _seen(self, image: RgbImage, face: Face | None) -> RgbImage:
+        """What the model sees of a photo at its resolution; here all of it."""
+        return image
 
     def _photo_latents(self, image: RgbImage, picture: Tensor) -> Tensor:
         """The photo's unscaled latents; those of the last photo are cached, because its styles share them."""
