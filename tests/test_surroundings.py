@@ -9,7 +9,7 @@ import pytest
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.generate.families.mini.family import Mini
 from portrait.generate.families.mini.surroundings import without_outlines
-from portrait.images import Photo
+from portrait.images import Photo, resized
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.records import Face, RgbImage
 from tests.fakes import a_face
@@ -86,7 +86,7 @@ def test_mini_sees_it_at_every_size_and_once_for_all_styles(
 
     monkeypatch.setattr("portrait.generate.families.mini.family.without_outlines", counted)
     embedding = mini.judges.analyzer.embed(astronaut.pixels, face.kps)
-    large = RgbImage(cv2.resize(astronaut.pixels, (1024, 1024), interpolation=cv2.INTER_CUBIC))
+    large = resized(astronaut.pixels, 1024, 1024)
     for style in ("oil style", "comic style"):
         conditions = generator.prepare(large, embedding, style, face=face.moved(2, 0, 0))
     assert len(calls) == 1
