@@ -33,6 +33,7 @@ from teachers import FaceMesh
 
 from portrait.faces.alignment import similarity_transform
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
+from portrait.generate.families.mini.marks.layout import GLOBALS
 from portrait.generate.families.mini.surroundings import without_outlines
 from portrait.records import Face, RgbImage
 
@@ -248,6 +249,9 @@ def make_one(job: dict) -> dict | None:
     scene = Scene(clean.astype(np.float32) / np.float32(255), matte.astype(np.float32) / np.float32(255), mesh)
     values = []
     for style, name, boldness in zip(styles, palettes, coarse, strict=True):
+        if job["only"] and style not in job["only"]:
+            values.append(np.full(len(GLOBALS), np.nan, np.float32))
+            continue
         marks = PAINTERS[style](scene, float(boldness), name)
         maps = np.round(marks.maps * 255).astype(np.uint8)
         np.save(f"{job['out']}/marks/{job['id']:05d}-{style}.npy", maps)
@@ -269,7 +273,7 @@ def make_one(job: dict) -> dict | None:
     }
 
 
-def plan(data: Path, mattes: Path, teachers: Path, out: Path) -> list[dict]:
+def plan(data: Path, mattes: Path, teachers: Path, out: Path, only: frozenset[str]) -> list[dict]:
     """All jobs, in a fixed order; validation people get one plain crop each."""
     entries = people(data)
     candidates = [main_face(read(data / name)) for name, _ in entries]
@@ -292,6 +296,7 @@ def plan(data: Path, mattes: Path, teachers: Path, out: Path) -> list[dict]:
                 "validation": validation,
                 "plain": plain,
                 "seed": seed.spawn(1)[0],
+                "only": only,
                 "out": str(out),
             }
         )
@@ -321,14 +326,18 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="stop after this time and keep what is done"
     )
+    parser.add_argument("--only", default="", help="paint these styles anew, such as oil,comic; OUT has all the others")
     args = parser.parse_args()
+    only = frozenset(args.only.split(",")) if args.only else frozenset()
+    if unknown := only - PAINTERS.keys():
+        parser.error(f"--only {','.join(sorted(unknown))}: there is no such style; there are {', '.join(PAINTERS)}")
     for folder in ("pictures", "marks"):
         (args.out / folder).mkdir(parents=True, exist_ok=True)
     if args.data is None:
         args.data = args.out / "faces"
         fetch_all(args.data)
     start = time.time()
-    jobs = plan(args.data, args.mattes, args.teachers, args.out)
+    jobs = plan(args.data, args.mattes, args.teachers, args.out, only)
     rows: list[dict] = []
     pool = ProcessPoolExecutor(os.cpu_count())
     pending = [pool.submit(make_one, job) for job in jobs]
@@ -343,6 +352,11 @@ def main() -> None:
             break
     pool.shutdown(cancel_futures=True)
     table: dict[str, Any] = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+    if only:
+        with np.load(args.out / "index.npz") as before:
+            row_of = {number: row for row, number in enumerate(before["id"].tolist())}
+            earlier = before["values"][[row_of[number] for number in table["id"].tolist()]]
+        table["values"] = np.where(np.isnan(table["values"]), earlier, table["values"])
     np.savez(args.out / "index.npz", **table)
     print(f"{len(rows)} variants kept, of {len(jobs)} planned; a variant that lost the face is left out")
 

@@ -149,13 +149,14 @@ class Examples:
         for k, row in enumerate(rows):
             x1, y1, x2, y2 = (np.clip(self.index.bbox[row] / 512, 0, 1) * GRID).round().astype(int)
             inside[k, 0, y1:y2, x1:x2] = 1
+        weights = [cv2.resize(self.index.weight(row), (GRID, GRID), interpolation=cv2.INTER_AREA) for row in rows]
         return {
             "source": torch.from_numpy(sources.astype(np.float32)),
             "target": torch.from_numpy(paintings.astype(np.float32)),
             "embedding": torch.from_numpy(self.index.embedding[rows]),
             "kps": self.index.kps[rows],
             "face": torch.from_numpy(inside),
-            "weight": torch.from_numpy(1 + CONFIG["face_weight"] * inside),
+            "weight": torch.from_numpy(np.stack(weights)[:, None]),
             "styles": [t.style for t in targets],
             "palettes": [t.palette for t in targets],
             "coarse": np.array([t.coarse for t in targets], np.float32),

@@ -23,9 +23,9 @@ def paint(scene: Scene, coarse: float, name: str = "gray", cells: int = 128) -> 
     shade = np.minimum(np.clip(shade, 0, 1), 1 - 0.2 * blur(scene.skin, 3) * (1 - scene.features)).astype(np.float32)
     smudge = blur(shade, 5 + 7 * coarse) * smoothstep(blur(scene.matte, 6), 0.1, 0.8)
     line = (
-        scene.ink_lines(0.15 + 0.6 * coarse, 0.9)
+        scene.ink_lines(0.4 + 0.6 * coarse, 1.05)
         * scene.fade(0.72, 0.98)
-        * (0.62 + 0.38 * np.clip(blur(scene.features, 3) * 1.3, 0, 1))
+        * (0.85 + 0.15 * np.clip(blur(scene.features, 3) * 1.3, 0, 1))
     )
     lights = smoothstep(scene.relative(blur(scene.lightness, 3.5 + 2 * coarse), 0.1), 0.86, 0.97) * scene.skin
     maps = {
@@ -39,7 +39,7 @@ def paint(scene: Scene, coarse: float, name: str = "gray", cells: int = 128) -> 
         "grain_dark": 0.92,
         "grain_stroke": 0.3 + 0.7 * coarse,
         "width": coarse,
-        "line_dark": 0.8,
+        "line_dark": 0.85,
         "line_rough": 0.7,
         "tooth": 0.5,
         **channels("ink", COAL),

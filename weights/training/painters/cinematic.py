@@ -1,14 +1,12 @@
-"""Cinematic, painted like a film's key frame: one key light with a soft shadow side, a rim light, a dark room out of focus."""
+"""Cinematic, painted like a film's key frame: one key light with a soft shadow side, a rim light, a dark room in broad strokes."""
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from painters.common import channels, feature_lines, planes
 from painters.palettes import palette
-from painters.scene import SIZE, Picture, Scene, blur, from_lab, smoothstep, to_lab
+from painters.scene import SIZE, Scene, blur, from_lab, smoothstep, to_lab
 from portrait.generate.families.mini.marks.layout import Marks, pack
 
 
@@ -37,8 +35,7 @@ def paint(scene: Scene, coarse: float, name: str = "amber", cells: int = 128) ->
     spread = 0.62 * glow[..., None]
     back = 0.10 * to_lab(scene.background(46)) + 0.90 * ((1 - spread) * room + spread * glow_color)
     back[..., 0] *= 0.9
-    room_picture = with_bokeh(scene, from_lab(back.astype(np.float32)), from_lab(glow_color[None, None])[0, 0], coarse)
-    mixed = from_lab(color.astype(np.float32)) * figure[..., None] + room_picture * (1 - figure[..., None])
+    mixed = from_lab((color * figure[..., None] + back * (1 - figure[..., None])).astype(np.float32))
     detail = scene.detail(coarse)
     inner = smoothstep(blur(scene.matte, 5), 0.7, 0.97)
     maps = {
@@ -46,7 +43,7 @@ def paint(scene: Scene, coarse: float, name: str = "amber", cells: int = 128) ->
         "color": planes(mixed),
         "direction": scene.direction(4.0 + 4 * coarse),
         "stroke": np.stack([
-            np.zeros_like(figure),
+            np.clip(0.9 - figure, 0, 1),
             np.clip(0.95 * inner - 0.5 * blur(scene.face, 3) * (1 - coarse), 0, 1) * (0.4 + 0.6 * coarse),
             np.clip(0.9 * blur(scene.face, 3) + 0.3 * inner - 0.25 * coarse, 0, 1),
         ]),
@@ -54,8 +51,8 @@ def paint(scene: Scene, coarse: float, name: str = "amber", cells: int = 128) ->
         "detail": detail,
     }  # fmt: skip
     values = {
-        "bristle": 0.06 + 0.2 * coarse,
-        "relief": 0.03 + 0.12 * coarse,
+        "bristle": 0.14 + 0.16 * coarse,
+        "relief": 0.08 + 0.1 * coarse,
         "length": 0.45,
         "width": 0.02 + 0.6 * coarse,
         "line_dark": 0.6,
@@ -63,20 +60,6 @@ def paint(scene: Scene, coarse: float, name: str = "amber", cells: int = 128) ->
         **channels("ink", np.array([0.05, 0.04, 0.05], np.float32)),
     }
     return pack(maps, values, cells)
-
-
-def with_bokeh(scene: Scene, room: Picture, glow: NDArray[np.float32], coarse: float) -> Picture:
-    """The room with lights out of focus in it: soft discs, larger and fewer the bolder the picture."""
-    rng = np.random.default_rng(round(scene.span * 100))
-    lights = np.zeros((SIZE, SIZE), np.float32)
-    for _ in range(round(26 - 12 * coarse)):
-        x, y = rng.uniform(0, SIZE), rng.uniform(0, 0.75 * SIZE)
-        radius = float(rng.gamma(2.2, 5.5) + 4) * (1 + 0.7 * coarse)
-        brightness = float(0.75 * rng.beta(1.2, 3.5))
-        disc = np.zeros_like(lights)
-        cv2.circle(disc, (round(x * 16), round(y * 16)), round(radius * 16), brightness, -1, cv2.LINE_AA, 4)
-        lights = 1 - (1 - lights) * (1 - blur(disc, 1.5 + 0.22 * radius))
-    return 1 - (1 - room) * (1 - lights[..., None] * (0.25 + 0.75 * glow))
 
 
 def lit_side(scene: Scene) -> float:

@@ -49,7 +49,7 @@ def paint(scene: Scene, coarse: float, name: str = "warm", cells: int = 128) -> 
             else base_wash(scene, darkness, limit_here, coarse)
         )
         strength = share * (0.45 + 0.95 * absolute) * (1 + 0.25 * free) * (0.35 + 0.65 * scene.fade(0.70, 1.0))
-        toward = (limit > 0.3) * (0.45 - 0.38 * skin) * (1 - free) + 0.62 * free
+        toward = (limit > 0.3) * (0.45 - 0.38 * skin) * (1 - free) + (0.62 - 0.5 * skin) * free
         clear = tint * np.array([1, 1 + free, 1 + free], np.float32)
         colors.append(planes(np.power(pigment_toward(pigment, clear, toward), strength[..., None])))
     # A loose wash behind, of the colors around the person and of cloth, heavier on one side.

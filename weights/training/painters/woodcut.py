@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from painters.common import channels, drawn_tone, flat
@@ -10,6 +9,9 @@ from painters.palettes import palette
 from painters.scene import SIZE, Scene, blur, smoothstep
 from painters.tones import cuts, poster_tone
 from portrait.generate.families.mini.marks.layout import Marks, pack
+
+QUIET = 0.88
+"""How much of the block stays behind the figure: a cut here and there."""
 
 
 def paint(scene: Scene, coarse: float, name: str = "black", cells: int = 128) -> Marks:
@@ -23,10 +25,9 @@ def paint(scene: Scene, coarse: float, name: str = "black", cells: int = 128) ->
     darkness = darkness * (1 - skin) + skin * shadow  # no cuts on smooth skin but along the shadow
     darkness = darkness * (1 - 0.25 * np.clip(blur(scene.features, 2), 0, 1))
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE
-    away = cv2.distanceTransform((scene.matte < 0.5).astype(np.uint8), cv2.DIST_L2, 5).astype(np.float32)
-    # Behind the head the block is cut away in rays, densest beside it: that parts dark hair from a dark ground.
-    ray = 0.84 - 0.50 * np.exp(-away / (16 + 18 * coarse)) * smoothstep(away, 3, 9)
-    groove = darkness * present + (1 - present) * ray
+    border = np.clip(4.4 * blur(present, 3.2) * (1 - blur(present, 3.2)) - 0.15, 0, 1)
+    groove = darkness * present + (1 - present) * QUIET
+    groove = groove * (1 - smoothstep(border, 0.35, 0.7))  # a cut along the figure parts dark hair from a dark ground
     lines = scene.ink_lines(0.5 + 0.5 * coarse, 1.05) * smoothstep(blur(scene.matte, 3), 0.75, 0.98)
     direction = scene.direction(6.0 + 3 * coarse)
     angle = np.arctan2(y - 0.45, x - 0.5)
