@@ -2,7 +2,7 @@
 
     python eval/keep.py --data FACES [--people 12]     # writes eval/keep.json
 
-Per style, on held-out people: displacement of the facial landmarks (in inter-eye distances), edge agreement, and distance of
+Per style, on held-out people: displacement of the facial landmarks (in inter-eye distances), edge agreement on the person, and distance of
 chroma (CIE Lab) without and with `--keep colors`. For comparison, the edge agreement with another person's portrait.
 """
 
@@ -17,11 +17,12 @@ from held_out_people import data_argument, held_out, spread, subjects
 
 from portrait.files import write_json
 from portrait.generate.framing import frame_portrait
-from portrait.generate.keep import hold_colors
+from portrait.generate.keep import hold_colors, prepare_keeps
 from portrait.judge.checks import color_distance, edge_agreement, point_displacement
 from portrait.judge.verdict import KEEP_LIMITS
 from portrait.loop.load import load_loop
 from portrait.loop.scoring import NO_FACE_DISPLACEMENT
+from portrait.records import Keep
 
 
 def main() -> None:
@@ -34,6 +35,10 @@ def main() -> None:
     loop = load_loop("mini")
     people = subjects(loop, spread(held_out(args.data), args.people))
     framed = [frame_portrait(s.photo.pixels, s.face, "bust", loop.recipe.resolution) for s in people]
+    figures = [
+        prepare_keeps([Keep("composition")], s.photo.pixels, s.face, f.box, len(f.image), whole=False).figure
+        for s, f in zip(people, framed, strict=True)
+    ]
     table: dict[str, dict[str, list[float]]] = {}
     for style in loop.recipe.styles:
         knobs = loop.knobs_for_balance(style, args.balance)
@@ -45,8 +50,8 @@ def main() -> None:
             other = pictures[(i + len(pictures) // 2) % len(pictures)]
             for name, value in {
                 "pose": moved,
-                "composition": edge_agreement(frame.image, picture),
-                "composition, another person": edge_agreement(frame.image, other),
+                "composition": edge_agreement(frame.image, picture, figures[i]),
+                "composition, another person": edge_agreement(frame.image, other, figures[i]),
                 "colors, free": color_distance(frame.image, picture),
                 "colors, held": color_distance(frame.image, hold_colors(frame.image, picture)),
             }.items():

@@ -162,12 +162,26 @@ def test_edges_agree_with_a_copy_and_not_with_another_photo(astronaut: Photo, ph
     assert edge_agreement(crop, RgbImage(np.zeros_like(crop))) == 0
 
 
+def test_composition_is_compared_on_the_person_so_a_style_may_leave_the_background_out(
+    astronaut: Photo, analyzer: InsightFaceAnalyzer
+) -> None:
+    photo, limit = astronaut.pixels, KEEP_LIMITS["composition"][1]
+    (face,) = analyzer.detect(photo)
+    figure = prepare_keeps([Keep("composition")], photo, face, (0, 0, len(photo)), len(photo), whole=False).figure
+    assert figure is not None
+    alone = photo.copy()
+    alone[~figure] = 128
+    moved = RgbImage(np.roll(alone, len(photo) // 4, axis=1))
+    assert edge_agreement(photo, RgbImage(alone), figure) > 0.6 > edge_agreement(photo, RgbImage(alone))
+    assert edge_agreement(photo, moved, figure) < limit
+
+
 @pytest.mark.parametrize(
     ("kept", "reasons"),
     [
-        ({"pose": 0.1, "composition": 0.5, "colors": 8.0, "background": 100.0}, ()),
+        ({"pose": 0.1, "composition": 0.4, "colors": 8.0, "background": 100.0}, ()),
         ({"pose": 0.11}, ("broken_keep:pose",)),
-        ({"composition": 0.49}, ("broken_keep:composition",)),
+        ({"composition": 0.39}, ("broken_keep:composition",)),
         ({"colors": 8.1}, ("broken_keep:colors",)),
         ({"region:1,2,3,4": 99.0}, ("broken_keep:region:1,2,3,4",)),
     ],

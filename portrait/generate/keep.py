@@ -1,8 +1,8 @@
 """Preserve what must stay (`--keep`); `judge.checks` measures whether it did.
 
 Background, regions and masks are the photo's own pixels, with a feathered rim outside of them. Colors are the photo's coarse
-chroma, under the picture's own lightness. Pose and composition are only measured: the structure that conditions the
-generator preserves them.
+chroma, under the picture's own lightness. Pose and composition are only measured, the latter on the figure, for styles may
+leave the background out: the structure that conditions the generator preserves them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,15 @@ class Kept:
 
     `before` is that square of the photo, (S, S, 3) uint8; `masks` maps a keep's name to (S, S) bool, True where pixels stay
     unchanged; `alpha` is the share of the photo, (S, S, 1) float32, 1 on all masks, or None without masks. `colors` says
-    whether chroma is preserved. `files` holds path and SHA-256 of each mask file.
+    whether chroma is preserved. `figure` is the person, (S, S) bool, for composition, which is compared there; else None.
+    `files` holds path and SHA-256 of each mask file.
     """
 
     before: RgbImage
     masks: dict[str, NDArray[np.bool_]]
     alpha: NDArray[np.float32] | None = None
     colors: bool = False
+    figure: NDArray[np.bool_] | None = None
     files: tuple[tuple[str, str], ...] = ()
 
     def hold(self, square: RgbImage) -> RgbImage:
@@ -102,11 +104,16 @@ def prepare_keeps(
             visible = cv2.resize(visible.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) > 0
         masks[keep.name] = visible
     square = RgbImage(photo[top : top + side, left : left + side])
+    figure = None
+    if any(keep.kind == "composition" for keep in keeps):
+        person = _person_near(photo, face, box)[top : top + side, left : left + side]
+        figure = cv2.resize(person.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0
     return Kept(
         before=square if size == side else resized(square, size, size),
         masks=masks,
         alpha=_feathered(np.any(list(masks.values()), axis=0)) if masks else None,
         colors=any(keep.kind == "colors" for keep in keeps),
+        figure=figure,
         files=tuple(files),
     )
 

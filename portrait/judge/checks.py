@@ -303,10 +303,18 @@ def point_displacement(photo: Points, picture: Points) -> float:
     return float(np.linalg.norm(photo - picture, axis=1).mean() / max(1e-6, float(np.linalg.norm(photo[1] - photo[0]))))
 
 
-def edge_agreement(photo: RgbImage, picture: RgbImage, side: int = 96) -> float:
+def edge_agreement(
+    photo: RgbImage, picture: RgbImage, figure: NDArray[np.bool_] | None = None, side: int = 96
+) -> float:
     """How well the edges of two pictures agree, in [-1, 1]: 1 for a copy, near 0 for another composition.
 
     Pearson correlation of the gradient magnitudes of CIE lightness at `side` pixels, smoothed by one pixel.
+
+    Args:
+        photo: (S, S, 3) uint8.
+        picture: Of the same shape.
+        figure: (S, S) bool, where edges count, with a rim of three of `side` pixels around it; None for everywhere.
+        side: What both are shrunk to.
 
     Raises:
         ShapeError: the pictures differ in shape.
@@ -318,8 +326,12 @@ def edge_agreement(photo: RgbImage, picture: RgbImage, side: int = 96) -> float:
         small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
         light = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)[..., 0]
         size = np.hypot(cv2.Sobel(light, cv2.CV_32F, 1, 0), cv2.Sobel(light, cv2.CV_32F, 0, 1))
-        return cv2.GaussianBlur(np.sqrt(size), (0, 0), 1.0).ravel()
+        return cv2.GaussianBlur(np.sqrt(size), (0, 0), 1.0)[counts]
 
+    counts = np.ones((side, side), bool)
+    if figure is not None:
+        shrunk = cv2.resize(figure.astype(np.uint8) * 255, (side, side), interpolation=cv2.INTER_AREA)
+        counts = cv2.dilate(shrunk, np.ones((7, 7), np.uint8)) > 127
     a = edges(photo)
     a -= a.mean()
     b = edges(picture)

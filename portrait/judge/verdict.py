@@ -53,7 +53,7 @@ CHANGES = {
 
 KEEP_LIMITS: dict[str, tuple[str, float]] = {
     "pose": ("at most", 0.1),  # inter-eye distances
-    "composition": ("at least", 0.5),  # correlation of edges; portraits of two people reach 0.4
+    "composition": ("at least", 0.4),  # correlation of edges on the figure; portraits of two people reach 0.3
     "colors": ("at most", 8.0),  # units of CIE Lab
     "background": ("at least", 100.0),  # dB: no pixel differs
     "region": ("at least", 100.0),

@@ -214,7 +214,7 @@ def _measure_keep(keep: Keep, context: StylizeContext, square: RgbImage, output:
     if keep.kind == "pose":
         return NO_FACE_DISPLACEMENT if face is None else point_displacement(context.framed.face.kps, face.kps)
     if keep.kind == "composition":
-        return edge_agreement(photo, square)
+        return edge_agreement(photo, square, context.kept.figure)
     if keep.kind == "colors":
         return color_distance(photo, square)
     return psnr_inside(context.kept.before, output, context.kept.masks[keep.name])
