@@ -129,6 +129,8 @@ def _outputs(loop: AttemptLoop, person: Person, style: str, knobs: Knobs, seed: 
 def _sweep(recipe: Recipe, base: Knobs, knob: str, values: Sequence[float]) -> Sweep:
     """The points of one knob's curve at which the recipe has a step to run; the base is always included."""
     low, high = RANGE[knob]
+    if knob == "strength":
+        low = max(low, recipe.family_facts.least_strength)
     points = sorted({value for value in values if low <= value <= high} | {float(getattr(base, knob))})
     sweep: dict[float, Knobs] = {}
     for value in points:

@@ -376,6 +376,8 @@ class AttemptLoop:
         immovable = fixed | set(self.recipe.lacks)
         if self.recipe.min_steps > 1:  # a distilled model is made for a single guidance scale
             immovable.add("guidance_scale")
+        if self.recipe.family_facts.least_strength == 1:
+            immovable.add("strength")
         return Policy(
             curves,
             with_enough_steps(settings.knobs(self.recipe.knobs_at(position))),

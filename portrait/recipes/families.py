@@ -53,7 +53,7 @@ FAMILIES = {
         networks=f"{_FAMILIES}.mini.family:Mini",
         structures=("source_latents",),
         adapter_kinds=("faceid",),
-        least_strength=0.5,
+        least_strength=1.0,  # begun from the photo's own colors, its pictures are faded photos
         loras=False,
     ),
     "sd15": FamilyFacts(
