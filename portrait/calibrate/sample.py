@@ -39,7 +39,7 @@ class SampleOptions:
         rates: False accept rates of all judges together, each in (0, 1).
         balance: The portraits' balance, in [0, 1]; None spreads the people over the whole dial, so that the limits hold for
             all of it.
-        seed: Seed of each portrait.
+        seed: Seed of the first portrait of each style; each further one has the next, for a seed decides the palette too.
         impostors: Photos of still other people, one each; only their faces are compared, which gives more impostor
             pairs and so allows lower rates.
         curves: A file of curves for the dial, to use instead of the recipe's.
@@ -195,7 +195,7 @@ def measure_sample(
         for number, sitting in enumerate(sittings):
             degraded, index = divmod(number, len(people))
             key: Key = (style, index, bool(degraded), json.dumps(asdict(sitting[2])))
-            row, picture = _measured(loop, sitting, style, seed, references, earlier, key)
+            row, picture = _measured(loop, sitting, style, seed + number, references, earlier, key)
             rows.append(row)
             count += 1
             if on_picture is not None:
@@ -234,7 +234,7 @@ def _header(loop: AttemptLoop, people: Sequence[Person], others: Sequence[Person
     """The conditions under which a journal's pictures are made."""
     return {
         "recipe": loop.recipe.name,
-        "seed": seed,
+        "first_seed": seed,
         "measured": [field.name for field in fields(_Scored)],
         "models": loop.digests,
         "judges": loop.judges.names,

@@ -93,7 +93,13 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--balance", type=float, metavar="X", help="calibrate for one balance only (default: for all of them)"
     )
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of each portrait (default: 1)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="seed of the first portrait of each style; each further one has the next (default: 1)",
+    )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads, 0 for all cores")
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE", help="also write a contact sheet of the portraits; no file is overwritten"
