@@ -19,7 +19,7 @@ from typing import Any
 
 from groups import gaps, labels
 from groups import table as groups_table
-from held_out_people import measured_on
+from held_out_people import measured_on, weights_today
 from skin import table as skin_table
 
 HERE = Path(__file__).parent
@@ -28,15 +28,26 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "weig
 _MARKED = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end of table -->)", re.S)
 
 
+_of_earlier_weights: set[str] = set()
+"""Results, read for a table, that name other weights than those of today."""
+
+
 def results(name: str) -> dict[str, Any]:
     """What `eval/NAME.py` wrote."""
     content: dict[str, Any] = json.loads((HERE / f"{name}.json").read_text("utf-8"))
+    if "weights" in content and not content["weights"].items() >= weights_today().items():
+        _of_earlier_weights.add(name)
     return content
 
 
 def not_measured(script: str) -> str:
     """The text in place of a table without a result."""
     return f"*Not measured yet: `python eval/{script}.py`.*\n"
+
+
+def of_earlier_weights(script: str) -> str:
+    """The line below a table that new weights may have changed."""
+    return f"*Measured with earlier weights of `mini`; `python eval/{script}.py` measures it anew.*\n"
 
 
 def cores(result: dict[str, Any]) -> str:
@@ -557,8 +568,10 @@ def filled(text: str) -> str:
     def fill(match: re.Match[str]) -> str:
         if match["name"] not in TABLES:
             raise SystemExit(f"there is no table {match['name']!r}; tables: {', '.join(TABLES)}")
+        _of_earlier_weights.clear()
         try:
             table = TABLES[match["name"]]()
+            table += "".join(f"\n{of_earlier_weights(name)}" for name in sorted(_of_earlier_weights))
         except FileNotFoundError as error:  # not measured for the current weights
             table = not_measured(Path(error.filename).stem)
         return match[1] + "\n" + table + "\n" + match[4]

@@ -133,3 +133,14 @@ def test_a_table_without_a_result_says_which_command_measures_it(
     for name, command in (("dial", "dial"), ("held-out", "held_out"), ("loop-gain", "loop")):
         page = f"<!-- table: {name} -->\n<!-- end of table -->\n"
         assert f"*Not measured yet: `python eval/{command}.py`.*\n" in tables.filled(page)
+
+
+def test_a_table_that_new_weights_may_have_changed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = script("tables")
+    page = "<!-- table: speed -->\n<!-- end of table -->\n"
+    speed = json.loads((tables.HERE / "speed.json").read_text("utf-8"))
+    monkeypatch.setattr(tables, "HERE", tmp_path)
+    monkeypatch.setattr(tables, "weights_today", lambda: {"unet": "1"})
+    for weights, is_earlier in (({"unet": "0"}, True), ({"unet": "1", "judge": "2"}, False)):
+        (tmp_path / "speed.json").write_text(json.dumps(speed | {"weights": weights}))
+        assert ("*Measured with earlier weights of `mini`; `python eval/speed.py`" in tables.filled(page)) == is_earlier
