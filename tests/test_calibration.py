@@ -237,7 +237,7 @@ def test_the_judge_reads_the_statistics_that_calibration_writes(
 ) -> None:
     for kind in DEGRADATIONS:  # to the fakes a person is a color: in another light it would be somebody else
         monkeypatch.setitem(DEGRADATIONS, kind, lambda photo: photo)
-    table, _ = calibrate_people(lambda photo, knobs, seed: restyled(photo, seed), people)
+    table, _ = calibrate_people(lambda photo, knobs, seed: restyled(photo, 1), people)
     entry = table["styles"]["oil"]["style_statistics"]
     assert entry["pictures"] == 24
     path = tmp_path / "table.json"
@@ -261,7 +261,7 @@ def test_a_style_check_that_other_styles_pass_is_named_to_the_evaluator_and_the_
     for kind in DEGRADATIONS:
         monkeypatch.setitem(DEGRADATIONS, kind, lambda photo: photo)
     table, generator = calibrate_people(
-        lambda photo, knobs, seed: restyled(photo, seed), people, styles=["oil", "watercolor"]
+        lambda photo, knobs, seed: restyled(photo, 1), people, styles=["oil", "watercolor"]
     )
     calibration = CalibrationTable.model_validate(table)
     assert list(weak_checks(calibration)["oil"]) == ["watercolor"]
