@@ -79,7 +79,7 @@ def measured(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
-    parser.add_argument("--people", type=int, default=24)
+    parser.add_argument("--people", type=int, default=36)
     parser.add_argument("--balance", type=float, default=1.0)
     parser.add_argument("--structure", type=float, help="controlnet_conditioning_scale (default: the dial's)")
     parser.add_argument("--styles", default="watercolor,oil,comic", help="such as oil,comic, or all")

@@ -123,11 +123,11 @@ STEPS = (
     ),
     Step(
         name="adapter",
-        command=_people("adapter", "--people", "20"),
+        command=_people("adapter", "--people", "36"),
         writes=("eval/adapter.json",),
         reads=_LIMITS,
         after=("calibrate",),
-        further=300,
+        further=540,
     ),
     Step(
         name="examples",
