@@ -20,6 +20,7 @@ from portrait.campaign.engines import LocalEngine
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
 from portrait.campaign.run import run_campaign
+from portrait.generate.inputs import PromptCache
 from portrait.images import read_photo, write_picture
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.paths import cpu_threads
@@ -116,7 +117,7 @@ def test_the_styles_of_a_photo_share_its_latents_and_the_people_of_a_style_its_p
 
     monkeypatch.setattr(pipe.vae, "encode", counted("photo", encode))
     monkeypatch.setattr(pipe, "encode_prompt", counted("prompt", say))
-    generator.family._prompts.clear()  # type: ignore[attr-defined]
+    monkeypatch.setattr(generator.family, "_prompts", PromptCache())  # type: ignore[attr-defined]
     rng = np.random.default_rng(1)
     anna, bo = (RgbImage(rng.integers(0, 255, (512, 512, 3), np.uint8)) for _ in range(2))
     embedding = Embedding(np.eye(1, 512, dtype=np.float32)[0])

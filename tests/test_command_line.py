@@ -19,7 +19,7 @@ import rich.console
 from PIL import Image
 
 from portrait.cli import console
-from portrait.cli.console import Console
+from portrait.cli.console import Console, interrupted_by
 from portrait.cli.main import build_parser, log_to_stderr, main
 from portrait.errors import BrokenModelError
 from portrait.images import read_photo, write_picture
@@ -77,6 +77,22 @@ def test_an_interrupted_run_still_prints_the_table_and_the_sheet_of_what_was_fin
     assert "anna-watercolor-1.png" in captured.out
     assert says in captured.err
     assert (out / "contact-sheet.jpg").stat().st_size > 0
+
+
+def test_sigterm_ends_a_run_like_ctrl_c_whatever_a_library_had_set_and_is_put_back() -> None:
+    def library(number: int, frame: object) -> None:
+        raise AssertionError("a library's handler ran")
+
+    earlier = signal.signal(signal.SIGTERM, library)
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupted_by("SIGTERM"):
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is library
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with interrupted_by("SIGTERM"):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def test_a_process_without_output_streams_runs(monkeypatch: pytest.MonkeyPatch) -> None:

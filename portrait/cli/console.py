@@ -120,14 +120,15 @@ def interrupted_by(*names: str) -> Iterator[None]:
         yield
         return
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]  # Windows has no SIGHUP
-    numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    for number in numbers:
+    before = {number: signal.getsignal(number) for number in numbers}  # a library, such as Ray, may have set its own
+    heeded = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in heeded:
         signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in heeded.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 class Console:
