@@ -75,10 +75,10 @@ def test_what_another_recipe_or_style_lacks_is_not_kept() -> None:
 
 
 def test_a_model_without_a_language_is_offered_no_prompt() -> None:
-    for name in ("mini", "sd15-faceid"):
+    for name in ("mini", "sd15-faceid", "klein4b"):
         recipe = load_recipe(name)
         html = controls_html(recipe, first_form(recipe, Settings()), [name])
-        assert ('name="prompt"' in html) == (recipe.prompts == "rich")
+        assert ('name="prompt"' in html) == (name != "mini")
 
 
 def test_every_text_in_the_form_is_escaped() -> None:

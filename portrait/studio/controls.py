@@ -322,7 +322,7 @@ def _keep(form: Form) -> str:
 def _advanced_groups(recipe: Recipe, choices: Choices, form: Form, recipes: Iterable[str]) -> str:
     groups = []
     for title, names in strings.GROUPS.items():
-        supported = [name for name in names if name in choices.advanced and _is_followed(recipe, name)]
+        supported = [name for name in names if name in choices.advanced]
         fields = "".join(_field(name, form) for name in supported)
         if supported:
             groups.append(f"<fieldset><legend>{title}</legend>{fields}</fieldset>")
@@ -338,12 +338,6 @@ def _advanced_groups(recipe: Recipe, choices: Choices, form: Form, recipes: Iter
         f'{strings.LOOK_SAVE}</button><label class="plain">{strings.LOOK_LOAD}<input type="file" class="sr" data-file="look" data-key="look" '
         f'accept=".toml,.json"></label></div></fieldset></details>'
     )
-
-
-def _is_followed(recipe: Recipe, name: str) -> bool:
-    """Whether the model follows a setting; one that only knows its styles ignores other prompts."""
-    is_text = name in ("prompt", "negative_prompt")
-    return name not in recipe.lacks and (recipe.prompts == "rich" or not is_text)
 
 
 def _field(name: str, form: Form) -> str:
