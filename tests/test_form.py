@@ -96,15 +96,18 @@ def test_a_large_face_is_read_whole(astronaut: Photo, analyzer: InsightFaceAnaly
 def test_limits_hold_for_one_form_of_faces_which_they_name(tmp_path: Path) -> None:
     table = json.loads(SHIPPED.read_text("utf-8"))
     table["styles"] = {"oil": table["styles"]["oil"]}
-    file = write_json(tmp_path / "smooth.json", table | {"form": "smooth"})
-    assert (calibrated_form("mini"), calibrated_form("mini", file)) == ("plain", "smooth")
-    assert thresholds_for("mini", "oil", 0.01, file, form="smooth").gate == thresholds_for("mini", "oil", 0.01).gate
-    with pytest.raises(SettingsError, match="hold for smooth faces, and the judges that are loaded see plain ones"):
-        thresholds_for("mini", "oil", 0.01, file, form="plain")
+    file = write_json(tmp_path / "plain.json", table | {"form": "plain"})
+    assert (calibrated_form("mini"), calibrated_form("mini", file)) == ("smooth", "plain")
+    assert (
+        thresholds_for("mini", "oil", 0.01, file, form="plain").gate
+        == thresholds_for("mini", "oil", 0.01, form="smooth").gate
+    )
     with pytest.raises(SettingsError, match="hold for plain faces, and the judges that are loaded see smooth ones"):
-        thresholds_for("mini", "oil", 0.01, form="smooth")
-    with pytest.raises(SettingsError, match="different forms of faces: plain and smooth"):
-        combine_tables([table, table | {"form": "smooth"}])
+        thresholds_for("mini", "oil", 0.01, file, form="smooth")
+    with pytest.raises(SettingsError, match="hold for smooth faces, and the judges that are loaded see plain ones"):
+        thresholds_for("mini", "oil", 0.01, form="plain")
+    with pytest.raises(SettingsError, match="different forms of faces: smooth and plain"):
+        combine_tables([table, table | {"form": "plain"}])
     with pytest.raises(SettingsError, match="does not know the form 'rough' of faces; it knows: plain, smooth"):
         form_named("rough")
     assert form_named("plain") is PLAIN
