@@ -95,6 +95,11 @@ class Tab:
         until(lambda: any("process_completed" in line and event in line for line in self.told))
         return "".join(self.told[before:])
 
+    def begin_with(self, photo: bytes) -> str:
+        """Open the page and drop a photo on it, as visitors begin; return the last update."""
+        self.done(act="hello", key="")
+        return self.done(**self.upload(photo))
+
     def upload(self, data: bytes, name: str = "anna.png") -> dict[str, Any]:
         return {"act": "photo", "path": send(self.url, data, name), "name": name, "size": len(data)}
 
@@ -152,8 +157,7 @@ def test_a_second_tab_begins_empty_and_the_first_keeps_everything(
     monkeypatch.setattr(registry, "RELOAD_SECONDS", 0.2)
     gate.release(1000)
     with Tab(*studio, "first") as first, Tab(*studio, "second") as second:
-        first.done(act="hello", key="")
-        first.done(**first.upload(PHOTO))
+        first.begin_with(PHOTO)
         update = second.done(act="hello", key=first.session.key)  # as a tab that was duplicated does
         assert second.session.photo is None
         assert strings.LOST not in update
@@ -163,8 +167,7 @@ def test_a_second_tab_begins_empty_and_the_first_keeps_everything(
 def test_a_studio_that_was_restarted_says_that_everything_is_gone(tmp_path: Path, gate: threading.Semaphore) -> None:
     gate.release(1000)
     with serving(tmp_path, a_shop(tmp_path)) as (url, _, blocks), Tab(url, blocks, "anna") as tab:
-        tab.done(act="hello", key="")
-        tab.done(**tab.upload(PHOTO))
+        tab.begin_with(PHOTO)
         key = tab.session.key
     with serving(tmp_path, a_shop(tmp_path)) as (url, _, blocks):
         with Tab(url, blocks, "ben") as loaded:
@@ -201,8 +204,7 @@ def test_a_photo_that_is_replaced_in_the_middle_of_a_portrait_stops_it_and_what_
 ) -> None:
     gate.release(1000)
     with Tab(*studio, "anna") as tab:
-        tab.done(act="hello", key="")
-        tab.done(**tab.upload(PHOTO))
+        tab.begin_with(PHOTO)
         while gate.acquire(blocking=False):
             pass
         before = tab.session.job
@@ -226,8 +228,7 @@ def test_a_click_while_variations_are_made_does_not_end_the_choice(tmp_path: Pat
     shop = a_shop(tmp_path, SteppingGenerator(step), max_attempts=1)
     with serving(tmp_path, shop) as (url, _, blocks), Tab(url, blocks, "anna") as tab:
         try:
-            tab.done(act="hello", key="")
-            tab.done(**tab.upload(PHOTO))
+            tab.begin_with(PHOTO)
             sessions.append(tab.session)
             event = tab.act(act="make", values=tab.session.form | {"variants": "3"})
             until(lambda: len(tab.session.history) == 2)
@@ -275,8 +276,7 @@ def test_a_line_that_is_too_long_is_reported_and_changes_nothing(tmp_path: Path,
     gate.release(1000)
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire), max_attempts=1)
     with serving(tmp_path, shop) as (url, _, blocks), Tab(url, blocks, "anna") as tab:
-        tab.done(act="hello", key="")
-        tab.done(**tab.upload(PHOTO))
+        tab.begin_with(PHOTO)
         shop.queue.max_waiting = -1
         assert strings.QUEUE_FULL.format(n=-1) in tab.done(act="make", values={})
         assert tab.session.photo is not None
@@ -289,8 +289,7 @@ def test_another_person_or_a_broken_look_is_a_sentence_and_changes_nothing(
     gate.release(1000)
     nobody = encode_picture(person(1, blue=255), "png")
     with Tab(*studio, "anna") as tab:
-        tab.done(act="hello", key="")
-        tab.done(**tab.upload(PHOTO))
+        tab.begin_with(PHOTO)
         form = dict(tab.session.form)
         assert "in ben.png" in tab.done(**(tab.upload(nobody, "ben.png") | {"act": "reference"}))
         assert "is not TOML" in tab.done(**(tab.upload(b"style = ", "look.toml") | {"act": "look"}))
@@ -302,8 +301,7 @@ def test_another_person_or_a_broken_look_is_a_sentence_and_changes_nothing(
 def test_a_download_that_breaks_off_can_be_fetched_again(studio: tuple[str, Any], gate: threading.Semaphore) -> None:
     gate.release(1000)
     with Tab(*studio, "anna") as tab:
-        tab.done(act="hello", key="")
-        tab.done(**tab.upload(PHOTO))
+        tab.begin_with(PHOTO)
         (entry,) = tab.session.history
         address = f"{tab.url.rstrip('/')}/{links(tab.session, entry).archive.href}"
         with urlopen(address) as broken:
@@ -318,8 +316,7 @@ def test_before_something_is_lost_all_pictures_are_one_download(
 ) -> None:
     gate.release(1000)
     with Tab(*studio, "anna") as tab:
-        tab.done(act="hello", key="")
-        tab.done(**tab.upload(PHOTO))
+        tab.begin_with(PHOTO)
         update = tab.done(act="make", values=tab.session.form | {"style": "oil"})
         (address,) = set(re.findall(r"studio/[^/]+/0/portraits-2\.zip", update))
         with urlopen(f"{tab.url.rstrip('/')}/{address}") as whole:
@@ -336,8 +333,7 @@ def test_what_leaves_a_full_history_is_counted(
     monkeypatch.setattr(of_session, "MAX_HISTORY", 1)
     gate.release(1000)
     with Tab(*studio, "anna") as tab:
-        tab.done(act="hello", key="")
-        tab.done(**tab.upload(PHOTO))
+        tab.begin_with(PHOTO)
         tab.done(act="make", values={})
         assert strings.DROPPED.format(n=1) in viewer.history_html(tab.session)
         assert len(tab.session.history) == 1
