@@ -88,8 +88,10 @@ def prepare_keeps(
     left, top, side = box
     masks: dict[str, NDArray[np.bool_]] = {}
     files: list[tuple[str, str]] = []
+    kinds = {keep.kind for keep in keeps}
+    person = _person_near(photo, face, box) if kinds & {"background", "composition"} else None
     for keep in keeps:
-        stays = _stays(keep, photo, face, box, files, photo_turned)
+        stays = _stays(keep, photo, person, files, photo_turned)
         if stays is None:
             continue
         visible = stays[top : top + side, left : left + side]
@@ -105,14 +107,14 @@ def prepare_keeps(
         masks[keep.name] = visible
     square = RgbImage(photo[top : top + side, left : left + side])
     figure = None
-    if any(keep.kind == "composition" for keep in keeps):
-        person = _person_near(photo, face, box)[top : top + side, left : left + side]
-        figure = cv2.resize(person.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0
+    if person is not None and "composition" in kinds:
+        near = person[top : top + side, left : left + side].astype(np.uint8)
+        figure = cv2.resize(near, (size, size), interpolation=cv2.INTER_NEAREST) > 0
     return Kept(
         before=square if size == side else resized(square, size, size),
         masks=masks,
         alpha=_feathered(np.any(list(masks.values()), axis=0)) if masks else None,
-        colors=any(keep.kind == "colors" for keep in keeps),
+        colors="colors" in kinds,
         figure=figure,
         files=tuple(files),
     )
@@ -121,14 +123,13 @@ def prepare_keeps(
 def _stays(
     keep: Keep,
     photo: RgbImage,
-    face: Face,
-    box: tuple[int, int, int],
+    person: NDArray[np.bool_] | None,
     files: list[tuple[str, str]],
     photo_turned: int,
 ) -> NDArray[np.bool_] | None:
     """(H, W) bool, True where pixels of the photo stay; None for keeps that need no mask.
 
-    Mask files that are read are added to `files`.
+    `person` is (H, W) bool, for the background. Mask files that are read are added to `files`.
     """
     height, width = photo.shape[:2]
     if keep.box is not None:
@@ -142,8 +143,8 @@ def _stays(
         mask = turned(read_photo(keep.file, backdrop=0), photo_turned)
         files.append((str(keep.file.resolve()), mask.sha256))
         return _white_of(mask, (width, height))
-    if keep.kind == "background":
-        return np.asarray(~_person_near(photo, face, box))
+    if keep.kind == "background" and person is not None:
+        return ~person
     return None
 
 
@@ -169,7 +170,7 @@ def _feathered(exact: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.asarray((ramp * ramp * (3 - 2 * ramp))[..., None], np.float32)
 
 
-def _person_near(photo: RgbImage, face: Face, box: tuple[int, int, int]) -> np.ndarray:
+def _person_near(photo: RgbImage, face: Face, box: tuple[int, int, int]) -> NDArray[np.bool_]:
     """(H, W) bool, True on the person, within the square and a margin around it."""
     height, width = photo.shape[:2]
     left, top, side = box
