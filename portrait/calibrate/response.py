@@ -18,7 +18,7 @@ from portrait.errors import SettingsError, TooFewPairsError
 from portrait.judge.verification import similarities
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.record import library_versions
-from portrait.loop.response import RANGE, STYLE, Curves, as_table, effective
+from portrait.loop.response import STYLE, Curves, as_table, effective, knob_range
 from portrait.loop.scoring import face_style
 from portrait.recipes.recipe import Recipe
 from portrait.records import Knobs
@@ -128,9 +128,7 @@ def _outputs(loop: AttemptLoop, person: Person, style: str, knobs: Knobs, seed: 
 
 def _sweep(recipe: Recipe, base: Knobs, knob: str, values: Sequence[float]) -> Sweep:
     """The points of one knob's curve at which the recipe has a step to run; the base is always included."""
-    low, high = RANGE[knob]
-    if knob == "strength":
-        low = max(low, recipe.family_facts.least_strength)
+    low, high = knob_range(knob, recipe.family_facts.least_strength)
     points = sorted({value for value in values if low <= value <= high} | {float(getattr(base, knob))})
     sweep: dict[float, Knobs] = {}
     for value in points:

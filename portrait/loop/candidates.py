@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from portrait.loop.response import KNOBS, RANGE, STEP, STYLE, Curves, effective
+from portrait.loop.response import KNOBS, STEP, STYLE, Curves, effective, knob_range
 from portrait.records import Knobs
 
 _NEARLY_ALL = 2.0
@@ -42,7 +42,7 @@ class KnobGrid:
 
     def _axis(self, name: str) -> list[float]:
         """The values of one knob, always including its first one."""
-        low, high = RANGE[name]
+        low, high = knob_range(name, self.curves.least_strength)
         first: float = getattr(self.first, name)
         if name in self.curves.effects:
             measured_at, changes = self.curves.effects[name]
@@ -52,8 +52,6 @@ class KnobGrid:
                 high = min(high, float(measured_at[-1]))
         if name == "guidance_scale":
             high = max(first, high)
-        if name == "strength":
-            low = max(low, self.curves.least_strength)
         values = [round(float(value), 3) for value in np.linspace(low, high, _GRID.get(name, 5))]
         # Few steps allow few different strengths: use one of those with the same effect.
         acting: dict[float, tuple[float, Knobs]] = {}

@@ -153,6 +153,12 @@ class Curves:
         )
 
 
+def knob_range(name: str, least_strength: float) -> tuple[float, float]:
+    """The `RANGE` of a knob for a model whose pictures fall apart below `least_strength`."""
+    low, high = RANGE[name]
+    return (max(low, least_strength) if name == "strength" else low), high
+
+
 def effective(knobs: Knobs, name: str, *, exact_strength: bool) -> float:
     """A knob's effective value: few steps allow few different strengths, unless the model starts exactly at the strength."""
     if name == "strength" and not exact_strength:
