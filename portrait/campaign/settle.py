@@ -12,10 +12,11 @@ from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.lock import exclusive_lock
 from portrait.errors import CampaignError, InputError
 from portrait.files import write_bytes
-from portrait.judge.gallery import Gallery, Nearest
+from portrait.judge.gallery import Gallery
 from portrait.paths import below
 from portrait.records.portrait import Status, SwappedRecord
 from portrait.records.reasons import Reason
+from portrait.records.report import NearestOther
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def _note_duplicates(ledger: Ledger, pairs: Sequence[tuple[str, str]]) -> None:
         )
 
 
-def _judge_again(ledger: Ledger, job: LedgerJob, other: Nearest | None) -> str:
+def _judge_again(ledger: Ledger, job: LedgerJob, other: NearestOther | None) -> str:
     """Add `swapped` to a verdict, or remove it; return the output. Files are written first, then the ledger."""
     result = ledger.result(job.id)
     if result is None or result.record.campaign is None or job.output is None:

@@ -11,28 +11,9 @@ from numpy.typing import NDArray
 
 from portrait.judge.thresholds import photo_thresholds
 from portrait.records import Embedding
+from portrait.records.report import DuplicateIdentity, NearestOther
 
 _ROWS = 1000  # people compared with all others at a time: thousands squared take much memory in float64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Nearest:
-    """The other person that a portrait is most like.
-
-    `margin` is how much more than its own person, the smallest over the judges, in cosine units; above 0, every judge takes
-    the portrait for the other person.
-    """
-
-    subject: str
-    margin: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DuplicateIdentity:
-    """Two names whose photos every judge takes for the same person; `similarity` is per judge."""
-
-    subjects: tuple[str, str]
-    similarity: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,12 +66,12 @@ class Gallery:
                 duplicates.append(DuplicateIdentity(subjects=(first, second), similarity=scores))
         return duplicates
 
-    def nearest(self, portraits: Sequence[tuple[str, Mapping[str, Embedding]]]) -> list[Nearest | None]:
+    def nearest(self, portraits: Sequence[tuple[str, Mapping[str, Embedding]]]) -> list[NearestOther | None]:
         """For each (own person, embeddings of the portrait), the nearest other person; None if nobody can be compared.
 
         People whose photos look alike are not compared with each other: no judge could tell whose portrait it is.
         """
-        results: list[Nearest | None] = [None] * len(portraits)
+        results: list[NearestOther | None] = [None] * len(portraits)
         by_judges: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
         for index, (_, embeddings) in enumerate(portraits):
             by_judges[tuple(sorted(embeddings))].append(index)
@@ -118,7 +99,7 @@ def _alike(embeddings: Mapping[str, NDArray[np.float64]], count: int) -> NDArray
     return alike
 
 
-def _nearest_in(panel: _Panel, portraits: Sequence[tuple[str, Mapping[str, Embedding]]]) -> list[Nearest | None]:
+def _nearest_in(panel: _Panel, portraits: Sequence[tuple[str, Mapping[str, Embedding]]]) -> list[NearestOther | None]:
     """The nearest other person of each portrait; all portraits are of people of the panel."""
     rows = {name: row for row, name in enumerate(panel.names)}
     person = np.array([rows[name] for name, _ in portraits])
@@ -132,7 +113,7 @@ def _nearest_in(panel: _Panel, portraits: Sequence[tuple[str, Mapping[str, Embed
     margins = margins.round(4)
     best = margins.argmax(0)
     return [
-        Nearest(subject=panel.names[row], margin=float(margin)) if np.isfinite(margin) else None
+        NearestOther(subject=panel.names[row], margin=float(margin)) if np.isfinite(margin) else None
         for row, margin in zip(best, margins.max(0), strict=True)
     ]
 

@@ -160,15 +160,8 @@ def find_confusion(run: Run) -> tuple[dict[int, NearestOther], list[DuplicateIde
     """
     gallery, comparable = Gallery(run.identities), _comparable(run)
     nearest = gallery.nearest([(run.jobs[i].subject, run.embeddings[i]) for i in comparable])
-    others = {
-        i: NearestOther(subject=other.subject, margin=other.margin)
-        for i, other in zip(comparable, nearest, strict=True)
-        if other is not None
-    }
-    duplicates = [
-        DuplicateIdentity(subjects=pair.subjects, similarity=pair.similarity) for pair in gallery.duplicate_identities()
-    ]
-    return others, duplicates
+    others = {i: other for i, other in zip(comparable, nearest, strict=True) if other is not None}
+    return others, gallery.duplicate_identities()
 
 
 def check_same_person(run: Run, duplicates: Sequence[DuplicateIdentity]) -> SamePerson | None:
