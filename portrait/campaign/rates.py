@@ -104,9 +104,8 @@ def _first_attempt_rate(
     if counts and counts[1] >= _MIN_JOBS:
         accepted, jobs = counts
         return (accepted / jobs, *wilson(accepted, jobs)), "measured here"
-    custom = Path(plan.settings.thresholds) if plan.settings.thresholds else None
     with suppress(KeyError, SettingsError):  # an estimate can do without
-        if table := calibration_table(recipe, custom):
+        if table := calibration_table(recipe, plan.settings.thresholds):
             share = table.styles[style].first_attempt_accepted[plan.settings.far]
             return (share.rate, *share.interval), "calibration"
     return _UNKNOWN_RATE, "a guess: nothing was measured"

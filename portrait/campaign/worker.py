@@ -232,12 +232,11 @@ def _failed(
 def _fingerprint_of_style(loop: AttemptLoop, style: str, settings: Settings) -> dict[str, object]:
     """What affects the pictures of one style: its prompt, thresholds and curves."""
     recipe = loop.recipe
-    custom = Path(settings.thresholds) if settings.thresholds else None
     limits, _ = resolve_thresholds(
         recipe,
         style,
         settings.far,
-        custom,
+        settings.thresholds,
         loop.generator.digests,
         loop.judges.names,
         loop.judges.detector,

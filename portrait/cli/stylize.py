@@ -194,11 +194,10 @@ def checked_styles(recipe: Recipe, settings: Settings) -> list[str]:
 
     everything = "all" in settings.style
     styles = list(recipe.styles) if everything else [recipe.style(name).name for name in settings.style]
-    file = Path(settings.thresholds) if settings.thresholds else None
     tools = tools_for(commercial=settings.commercial)
     judges = FACE_TOOLS[tools]
     for style in styles:
-        resolve_thresholds(recipe, style, settings.far, file, judges=judges, detector=DETECTORS[tools])
+        resolve_thresholds(recipe, style, settings.far, settings.thresholds, judges=judges, detector=DETECTORS[tools])
     return styles
 
 

@@ -168,21 +168,21 @@ def read_thresholds(file: Path) -> dict[str, object]:
     return table
 
 
-def calibration_table(recipe: str, file: Path | None = None) -> CalibrationTable | None:
-    """The calibration table in the file, or else the one shipped for the recipe; None if there is none.
+def calibration_table(recipe: str, file: Path | str | None = None) -> CalibrationTable | None:
+    """The calibration table in the file, or without a file the one shipped for the recipe; None if there is none.
 
     Raises:
         SettingsError: the file cannot be read, or is damaged.
     """
-    if file is None:
+    if not file:
         return _shipped(recipe)
     try:
-        return CalibrationTable.model_validate(read_thresholds(file))
+        return CalibrationTable.model_validate(read_thresholds(Path(file)))
     except ValidationError as error:
         raise errors_from(error, f"thresholds {file} are damaged", CalibrationTable) from None
 
 
-def calibrated_together(recipe: str, judges: Collection[str], file: Path | None = None) -> bool:
+def calibrated_together(recipe: str, judges: Collection[str], file: Path | str | None = None) -> bool:
     """Whether every style of a calibration has a gate of exactly these judges.
 
     Args:
@@ -199,7 +199,7 @@ def calibrated_together(recipe: str, judges: Collection[str], file: Path | None 
     return all(any(set(gate.judges) == set(judges) for gate in style.gates) for style in table.styles.values())
 
 
-def calibrated_form(recipe: str, file: Path | None = None) -> str:
+def calibrated_form(recipe: str, file: Path | str | None = None) -> str:
     """How the judges' faces of a calibration were prepared, as `faces.form` names it; without a calibration, not at all.
 
     Args:
@@ -217,7 +217,7 @@ def thresholds_for(
     recipe: str,
     style: str,
     far: float,
-    file: Path | None = None,
+    file: Path | str | None = None,
     weights: Mapping[str, str] | None = None,
     judges: Collection[str] = (),
     detector: str = "",

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -289,13 +288,12 @@ class AttemptLoop:
 
     def _thresholds(self, style: str, settings: Settings) -> tuple[Thresholds, str]:
         """The thresholds of every judge, and a note if they are not the recipe's own."""
-        file = Path(settings.thresholds) if settings.thresholds else None
         judges = self.judges.names
         thresholds, uncalibrated = resolve_thresholds(
             self.recipe,
             style,
             settings.far,
-            file,
+            settings.thresholds,
             self.generator.digests,
             judges,
             self.judges.detector,
@@ -501,7 +499,7 @@ class AttemptLoop:
 
     def curves(self, style: str, file: str = "") -> Curves:
         """The curves of a style of the recipe, see `curves_for`."""
-        return curves_for(self.recipe, style, self.judges.names, self.generator.digests, Path(file) if file else None)
+        return curves_for(self.recipe, style, self.judges.names, self.generator.digests, file)
 
     def knobs_for_balance(self, style: str, balance: float, limit: float | None = None, curves: str = "") -> Knobs:
         """The knobs at a balance, along the style's measured curves or the recipe's own points.

@@ -24,7 +24,7 @@ def resolve_thresholds(
     recipe: Recipe,
     style: str,
     far: float,
-    file: Path | None = None,
+    file: Path | str | None = None,
     weights: Mapping[str, str] | None = None,
     judges: Collection[str] = (),
     detector: str = "",
@@ -52,7 +52,7 @@ def resolve_thresholds(
     Raises:
         SettingsError: as `thresholds_for`.
     """
-    if file is not None or recipe.thresholds != "photo":
+    if file or recipe.thresholds != "photo":
         return thresholds_for(recipe.name, style, far, file, weights, judges, detector, form), ""
     table = photo_thresholds(detector or DEFAULT_DETECTOR)
     identity = {name: limit for name, limit in table.limits.items() if not judges or name in judges}

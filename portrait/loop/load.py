@@ -6,7 +6,6 @@ import contextlib
 import gc
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from pathlib import Path
 
 from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.conditioning_recognizer import ConditioningRecognizer
@@ -83,7 +82,7 @@ def load_loop(
     from portrait.faces.opencv import second_detector
     from portrait.generate.diffusion import DiffusionGenerator
 
-    seen = form_named(form or calibrated_form(recipe.name, Path(thresholds) if thresholds else None))
+    seen = form_named(form or calibrated_form(recipe.name, thresholds))
     analyzer, recognizers = load_face_tools(commercial=commercial, threads=threads, form=seen)
     tools = tools_for(commercial=commercial)
     further_judges = (
@@ -135,9 +134,7 @@ def calibrated_further(recipe: str, tools: str, thresholds: str = "", curves: st
     for count in range(len(fetched), 0, -1):
         for further in combinations(fetched, count):
             judges = {*FACE_TOOLS[tools], *further}
-            if calibrated_together(recipe, judges, Path(thresholds) if thresholds else None) and (
-                judges <= measured_judges(recipe, Path(curves) if curves else None)
-            ):
+            if calibrated_together(recipe, judges, thresholds) and judges <= measured_judges(recipe, curves):
                 return further
     return ()
 

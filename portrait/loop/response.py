@@ -204,7 +204,7 @@ def default_curves(base: Knobs, judges: Sequence[str], family: FamilyFacts) -> C
 
 
 def curves_for(
-    recipe: Recipe, style: str, judges: Sequence[str], weights: Mapping[str, str], file: Path | None = None
+    recipe: Recipe, style: str, judges: Sequence[str], weights: Mapping[str, str], file: Path | str | None = None
 ) -> Curves:
     """The measured curves of a recipe and style, or guesses where there are none.
 
@@ -219,7 +219,7 @@ def curves_for(
         SettingsError: `file` cannot be read, is for other weights, or lacks the style.
     """
     guesses = default_curves(recipe.knobs_at(0.5), judges, recipe.family_facts)
-    table = read_curves(file) if file else _shipped(recipe.name)
+    table = read_curves(Path(file)) if file else _shipped(recipe.name)
     if table is None:
         return guesses
     has_weights = table.weights == dict(weights)
@@ -232,14 +232,14 @@ def curves_for(
     return guesses
 
 
-def measured_judges(recipe: str, file: Path | None = None) -> set[str]:
+def measured_judges(recipe: str, file: Path | str | None = None) -> set[str]:
     """The judges for which the curves of every style were measured; empty if nothing was measured.
 
     Args:
         recipe: The recipe of the shipped curves.
         file: The user's own curves, to use instead of the shipped ones.
     """
-    table = read_curves(file) if file else _shipped(recipe)
+    table = read_curves(Path(file)) if file else _shipped(recipe)
     if table is None or not table.styles:
         return set()
     return set.intersection(*(set(curves.outputs) for curves in table.styles.values())) - {STYLE}
